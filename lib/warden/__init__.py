@@ -1,0 +1,12 @@
+"""Warden: the security layer of a MicroPython device. `from warden import Device`, or any feature alone: `from warden.vault import Vault`."""
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    # Lazy, so that `from warden.vault import Vault` loads only what the vault needs.
+    if name == "Device":
+        from .device import Device
+
+        return Device
+    raise AttributeError(name)

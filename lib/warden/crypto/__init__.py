@@ -1,0 +1,1 @@
+"""Primitives, one a file. They import only `warden.errors` and each other."""

@@ -1,0 +1,105 @@
+"""Every error that Warden raises, and its code.
+
+The type says whose fault it is; the code (a slug) says what was refused and never changes its meaning.
+
+UsageError   our caller's bug: a wrong argument, a missing registration. Never reaches the incident log.
+PeerError    hostile or broken input: the network, a server, an application.
+StoreError   the flash, the root key, the chip's randomness.
+
+No text of an error ever holds a secret: texts end up in logs and on screens.
+`docs/errors.md` tells what each code means and what to do; a test holds that page and this registry together.
+"""
+
+# The registry. A retired slug is never used again for something else.
+USAGE = (
+    "bad-argument",
+    "bad-name",
+    "bad-policy",
+    "bad-credential",
+    "bad-bundle",
+    "no-board",
+    "closed",
+)
+PEER = (
+    # formats
+    "cbor-malformed",
+    "cbor-not-canonical",
+    "cbor-limit",
+    "cose-malformed",
+    "cose-algorithm",
+    "certificate-malformed",
+    "mqtt-malformed",
+    "mqtt-too-large",
+    "mqtt-refused",
+    # link
+    "unreachable",
+    "link-timeout",
+    "link-closed",
+    "tls-failed",
+    "certificate-untrusted",
+    "certificate-expired",
+    "certificate-not-yet-valid",
+    "certificate-name",
+    "certificate-dates",
+    "pin-mismatch",
+    # messages
+    "bad-topic",
+    "retained",
+    "plain-refused",
+    "sealed-refused",
+    "wrong-application",
+    "no-session",
+    "old-session",
+    "replayed",
+    "gap",
+    "tampered",
+    "bad-body",
+    "expired",
+    "not-allowed",
+    "unknown-command",
+    "command-failed",
+    "unexpected",
+    "policy-mismatch",
+    "counter-exhausted",
+)
+STORE = (
+    "not-provisioned",
+    "already-provisioned",
+    "vault-damaged",
+    "vault-limit",
+    "vault-unwritten",
+    "counter-limit",
+    "root-key",
+    "filesystem",
+    "randomness",
+)
+
+
+class WardenError(Exception):
+    """code: the slug. text: what happened and what to do, without secrets."""
+
+    def __init__(self, code: str, text: str = "") -> None:
+        super().__init__(code, text)
+        self.code = code
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.code + ": " + self.text if self.text else self.code
+
+
+class UsageError(WardenError):
+    """The caller's bug."""
+
+
+class PeerError(WardenError):
+    """Hostile or broken input."""
+
+
+class StoreError(WardenError):
+    """The flash, the root key or the chip failed."""
+
+
+def ensure(condition: object, code: str, text: str = "") -> None:
+    """A caller's contract, kept even under -O, where `assert` is deleted."""
+    if not condition:
+        raise UsageError(code, text)

@@ -1,0 +1,1 @@
+"""Formats, pure: bytes in, values out. They import only `warden.errors` and each other; `wire.cose` may use `warden.crypto`."""

@@ -1,0 +1,75 @@
+"""The smallest test harness that runs alike on a board, on the unix port (with and without -O) and under CPython.
+
+A test is a function `test_…` in `tests/unit/test_….py`; it speaks through check(), equal() and raises(), never through `assert`, which
+-O deletes. `PURE = True` in a module says that it also runs under CPython, with `tests/cpython` standing in for MicroPython's modules.
+
+    micropython tests/unit/harness.py test_cbor          runs one module, prints a line a test, exits 1 if one failed
+"""
+
+import sys
+
+_count = [0]
+
+
+class Failed(Exception):
+    """A check did not hold."""
+
+
+def check(condition, text=""):
+    """Fail the running test unless `condition` is true."""
+    _count[0] += 1
+    if not condition:
+        raise Failed(text or "the condition is false")
+
+
+def equal(got, wanted, text=""):
+    """Fail unless both are equal, and show both."""
+    _count[0] += 1
+    if got != wanted:
+        raise Failed("%s got %r, wanted %r" % (text, got, wanted))
+
+
+def raises(code, function, *args, **keywords):
+    """Call the function and fail unless it raises a WardenError with exactly this code. Returns the error."""
+    from warden.errors import WardenError
+
+    _count[0] += 1
+    try:
+        result = function(*args, **keywords)
+    except WardenError as error:
+        if error.code != code:
+            raise Failed("got %s, wanted %s" % (error, code))
+        return error
+    raise Failed("returned %r, wanted the error %s" % (result, code))
+
+
+def run(name):
+    """Run every test of the module; a test that checked nothing fails. Returns the number of failures."""
+    module = __import__(name)
+    failures = 0
+    for test in sorted(dir(module)):
+        if not test.startswith("test_"):
+            continue
+        before = _count[0]
+        try:
+            getattr(module, test)()
+            if _count[0] == before:
+                raise Failed("the test checked nothing")
+        except Exception as error:
+            failures += 1
+            print("FAIL", test)
+            if hasattr(sys, "print_exception"):
+                sys.print_exception(error)
+            else:
+                import traceback
+
+                traceback.print_exc(file=sys.stdout)
+        else:
+            print("ok", test, _count[0] - before)
+    return failures
+
+
+if __name__ == "__main__":
+    # The module that runs is the one that tests import, so that both count in the same place.
+    sys.modules["harness"] = sys.modules["__main__"]
+    sys.exit(1 if run(sys.argv[1]) else 0)
