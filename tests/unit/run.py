@@ -1,0 +1,10 @@
+"""Runs one test module on MicroPython: `micropython tests/unit/run.py test_cbor`, from the top of the repository."""
+
+import sys
+
+HERE = __file__.rsplit("/", 1)[0]
+sys.path[:] = [HERE, HERE + "/../../lib", ".frozen"]
+
+import harness  # noqa: E402  (the path must be set first)
+
+sys.exit(1 if harness.run(sys.argv[1]) else 0)

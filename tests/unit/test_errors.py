@@ -1,0 +1,23 @@
+"""The error types and `ensure`."""
+
+from harness import check, equal, raises
+from warden import errors
+
+PURE = True
+
+
+def test_text_and_code():
+    error = errors.PeerError("tampered", "the tag does not match")
+    equal(error.code, "tampered")
+    equal(str(error), "tampered: the tag does not match")
+    equal(str(errors.StoreError("root-key")), "root-key")
+
+
+def test_ensure_survives_optimisation():
+    raises("bad-argument", errors.ensure, False, "bad-argument", "x")
+    check(errors.ensure(True, "bad-argument") is None)
+
+
+def test_slugs_are_unique():
+    every = errors.USAGE + errors.PEER + errors.STORE
+    equal(len(set(every)), len(every))
