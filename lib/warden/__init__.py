@@ -9,4 +9,8 @@ def __getattr__(name: str) -> object:
         from .device import Device
 
         return Device
-    raise AttributeError(name)
+    # A module that has __getattr__ loses MicroPython's own look-up of submodules in `from warden import vault`.
+    try:
+        return __import__(__name__ + "." + name, None, None, (name,))
+    except ImportError:
+        raise AttributeError(name)
