@@ -1,0 +1,28 @@
+"""Helpers for secrets: a comparison that does not stop early, and a wipe."""
+
+_ZEROS = bytes(64)
+
+
+def equal(a: "bytes | bytearray | memoryview", b: "bytes | bytearray | memoryview") -> bool:
+    """True when both hold the same bytes. The time depends on the lengths only, which are public
+    here: tags, pins and codes have fixed ones. An early exit would let an attacker who can time us
+    find a tag byte by byte."""
+    n = len(a)
+    if n != len(b):
+        return False
+    difference = 0
+    for i in range(n):
+        difference |= a[i] ^ b[i]
+    return difference == 0
+
+
+def wipe(buf: "bytearray | memoryview") -> None:
+    """Overwrite the whole buffer with zeros. Copies that the interpreter made elsewhere are out of
+    reach: keep secrets in one object each."""
+    view = memoryview(buf)
+    n = len(view)
+    whole = n - n % 64
+    for i in range(0, whole, 64):
+        view[i : i + 64] = _ZEROS
+    for i in range(whole, n):
+        view[i] = 0
