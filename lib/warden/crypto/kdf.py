@@ -1,0 +1,62 @@
+"""HMAC-SHA-256 and the key derivations on top of it: HKDF.
+
+Stock firmware has SHA-256 and no `hmac`. The pads are XORed as one big integer: 64 bytes at the
+speed of C.
+"""
+
+import hashlib
+
+from ..errors import ensure
+
+_BLOCK = 64
+_DIGEST = 32
+_IPAD = int.from_bytes(b"\x36" * _BLOCK, "big")
+_OPAD = int.from_bytes(b"\x5c" * _BLOCK, "big")
+_NO_SALT = bytes(_DIGEST)
+
+
+def _pads(key: "bytes | bytearray | memoryview") -> "tuple[bytes, bytes]":
+    # RFC 2104 §2: a long key is hashed, a short one is filled with zeros on the right.
+    if len(key) > _BLOCK:
+        key = hashlib.sha256(key).digest()
+    k = int.from_bytes(bytes(key) + bytes(_BLOCK - len(key)), "big")
+    return (k ^ _IPAD).to_bytes(_BLOCK, "big"), (k ^ _OPAD).to_bytes(_BLOCK, "big")
+
+
+def hmac_sha256(
+    key: "bytes | bytearray | memoryview", *parts: "bytes | bytearray | memoryview"
+) -> bytes:
+    """HMAC-SHA-256 over the parts as if they were joined (RFC 2104): 32 bytes. Compare with
+    `ct.equal`, never with `==`."""
+    inner, outer = _pads(key)
+    h = hashlib.sha256(inner)
+    for part in parts:
+        h.update(part)
+    o = hashlib.sha256(outer)
+    o.update(h.digest())
+    return o.digest()
+
+
+def hkdf_extract(
+    salt: "bytes | bytearray | memoryview", ikm: "bytes | bytearray | memoryview"
+) -> bytes:
+    """The pseudorandom key, 32 bytes (RFC 5869 §2.2). An empty salt means 32 zero bytes."""
+    return hmac_sha256(salt if len(salt) else _NO_SALT, ikm)
+
+
+def hkdf_expand(prk: bytes, info: bytes, n: int) -> bytes:
+    """n bytes of key for the purpose `info`, at most 8160 (RFC 5869 §2.3)."""
+    ensure(0 < n <= 255 * _DIGEST, "bad-argument", "HKDF gives 1 to 8160 bytes")
+    out = b""
+    block = b""
+    counter = 1
+    while len(out) < n:
+        block = hmac_sha256(prk, block, info, bytes((counter,)))
+        out += block
+        counter += 1
+    return out[:n]
+
+
+def hkdf(ikm: bytes, info: bytes, n: int, salt: bytes = b"") -> bytes:
+    """Extract, then expand: n bytes of key (RFC 5869)."""
+    return hkdf_expand(hkdf_extract(salt, ikm), info, n)

@@ -1,0 +1,76 @@
+"""HMAC, HKDF and PBKDF2 against the vectors of their RFCs."""
+
+from harness import equal, raises
+from warden.crypto import kdf
+
+PURE = True
+unhex = bytes.fromhex
+
+
+def test_hmac_rfc4231():
+    cases = (
+        (
+            b"\x0b" * 20,
+            b"Hi There",
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+        ),
+        (
+            b"Jefe",
+            b"what do ya want for nothing?",
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+        ),
+        (
+            b"\xaa" * 20,
+            b"\xdd" * 50,
+            "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe",
+        ),
+        (
+            bytes(range(1, 26)),
+            b"\xcd" * 50,
+            "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b",
+        ),
+        (
+            b"\xaa" * 131,
+            b"Test Using Larger Than Block-Size Key - Hash Key First",
+            "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
+        ),
+    )
+    for key, data, wanted in cases:
+        equal(kdf.hmac_sha256(key, data), unhex(wanted))
+        equal(kdf.hmac_sha256(memoryview(key), data[:3], b"", memoryview(data)[3:]), unhex(wanted))
+
+
+def test_hmac_key_at_the_block_boundary():
+    # A 64-byte key is used as it is, a 65-byte key is its digest.
+    equal(
+        kdf.hmac_sha256(b"k" * 64, b"m"),
+        unhex("3b7a8d453e76edb519238a515105a57508d0f169f480ebeee120a9e7803289fa"),
+    )
+    equal(
+        kdf.hmac_sha256(b"k" * 65, b"m"),
+        unhex("c2d7d4c2256ddb097409ec0c67e1d58fa1a007fc6932cac0d892a525d08af7cc"),
+    )
+
+
+def test_hkdf_rfc5869():
+    prk = kdf.hkdf_extract(unhex("000102030405060708090a0b0c"), b"\x0b" * 22)
+    equal(prk, unhex("077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5"))
+    okm = unhex(
+        "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"
+    )
+    equal(kdf.hkdf_expand(prk, unhex("f0f1f2f3f4f5f6f7f8f9"), 42), okm)
+    okm = unhex(
+        "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8"
+    )
+    equal(kdf.hkdf(b"\x0b" * 22, b"", 42), okm)
+    okm = unhex(
+        "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c59045a99cac7827271cb41c65e590e09"
+        "da3275600c2f09b8367793a9aca3db71cc30c58179ec3e87c14c01d5c1f3434f1d87"
+    )
+    equal(kdf.hkdf(bytes(range(80)), bytes(range(0xB0, 0x100)), 82, bytes(range(0x60, 0xB0))), okm)
+
+
+def test_hkdf_length_limits():
+    equal(len(kdf.hkdf_expand(bytes(32), b"", 8160)), 8160)
+    raises("bad-argument", kdf.hkdf_expand, bytes(32), b"", 8161)
+    raises("bad-argument", kdf.hkdf_expand, bytes(32), b"", 0)
