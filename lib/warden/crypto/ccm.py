@@ -1,0 +1,173 @@
+"""AES-CCM with 13-byte nonces (RFC 3610 with L = 2), in place, as COSE names it AES-CCM-16-* (RFC
+9053 §4.2).
+
+Stock firmware has AES in ECB and CBC only. The tag is the last block of a native CBC over the
+formatted message, and the key stream one bulk ECB call over prepared counter blocks, so the only
+work left for Python is one XOR.
+
+A CBC object keeps its chain from call to call, and making a new one costs a key schedule a
+message. Instead, one object lives as long as the key, and the first block of each message is XORed
+with the chain value that the last one left: they cancel out, and the chain stands at zero where
+RFC 3610 wants it.
+
+One pair of 512-byte workspaces serves all instances. So seal() and open() are not re-entrant: call
+them from one thread, never from an interrupt.
+"""
+
+import cryptolib
+
+from ..errors import PeerError, ensure
+from . import ct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Union
+
+    Buffer = Union[bytes, bytearray, memoryview]
+
+try:
+    from ._xor_native import count, xor
+except (AttributeError, ImportError, SyntaxError, ValueError):
+    # No native emitter: CPython, or a port without it (SyntaxError from source, ValueError from a
+    # .mpy of another architecture).
+    from ._xor_plain import count, xor
+
+NONCE = 13
+_CHUNK = 512
+_ZERO = bytes(16)
+
+# Counter blocks, and what the ciphers write: key stream, or CBC output of which only the last
+# block matters.
+_blocks = bytearray(_CHUNK)
+_stream = bytearray(_CHUNK)
+_blocks_view = memoryview(_blocks)
+_stream_view = memoryview(_stream)
+
+
+class CCM:
+    """One key. key: 16 or 32 bytes; tag_len: 8 to 16, even. The key itself is not kept, only the
+    two AES objects."""
+
+    def __init__(self, key: "Buffer", tag_len: int = 16) -> None:
+        ensure(len(key) in (16, 32), "bad-argument", "an AES key has 16 or 32 bytes")
+        ensure(tag_len in (8, 10, 12, 14, 16), "bad-argument", "a tag has 8 to 16 bytes")
+        self.key_len = len(key)
+        self.tag_len = tag_len
+        self._ecb = cryptolib.aes(key, 1).encrypt
+        self._cbc = cryptolib.aes(key, 2, _ZERO).encrypt
+        # What the last CBC block was; None while a message is under way.
+        self._chain = _ZERO
+
+    def seal(self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer") -> None:
+        """Encrypt buf[:n] in place and write the tag behind it. A nonce must never come twice
+        under one key: that gives the plaintexts and the authentication key stream away."""
+        view = self._check(nonce, buf, n, aad)
+        view[n : n + self.tag_len] = self._crypt(nonce, view, n, aad, False)
+
+    def open(self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer") -> None:
+        """Decrypt buf[:n] in place; the tag stands behind it. Raises PeerError("tampered"), and
+        leaves zeros, when the tag does not match: plaintext that nobody vouches for must not be
+        used by mistake."""
+        view = self._check(nonce, buf, n, aad)
+        if not ct.equal(self._crypt(nonce, view, n, aad, True), view[n : n + self.tag_len]):
+            ct.wipe(view[:n])
+            raise PeerError("tampered", "the tag does not match")
+
+    def close(self) -> None:
+        """Drop the key. The interpreter gives no way to overwrite an AES object's memory: what is
+        left of it is garbage on the heap."""
+        self._ecb = self._cbc = None
+        wipe()
+
+    wipe = close
+
+    def _check(
+        self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer"
+    ) -> memoryview:
+        ensure(self._cbc is not None, "closed", "this key was wiped")
+        ensure(len(nonce) == NONCE, "bad-argument", "a nonce has 13 bytes")
+        ensure(0 <= n <= 65535, "bad-argument", "a message has at most 65535 bytes")
+        # Longer AAD has another length format (RFC 3610 §2.2) that nothing here needs.
+        ensure(len(aad) < 65280, "bad-argument", "AAD has at most 65279 bytes")
+        view = memoryview(buf)
+        ensure(len(view) >= n + self.tag_len, "bad-argument", "the buffer has no room for the tag")
+        try:
+            # Viper would write through a read-only view: into a constant, or into flash.
+            view[n] = view[n]
+        except TypeError:
+            ensure(False, "bad-argument", "the buffer must be writable")
+        return view
+
+    def _crypt(
+        self, nonce: "Buffer", view: memoryview, n: int, aad: "Buffer", decrypt: bool
+    ) -> bytes:
+        """Both directions over view[:n]; returns the tag that belongs to the message."""
+        cbc = self._cbc
+        ecb = self._ecb
+        # A message that was cut short by an exception left the CBC object somewhere unknown;
+        # encrypting any block shows where it stands.
+        chain = self._chain or cbc(_ZERO)
+        self._chain = None
+        head = (
+            bytes(((64 if len(aad) else 0) | (self.tag_len - 2) << 2 | 1,))
+            + nonce
+            + bytes((n >> 8, n & 255))
+        )
+        head = _xor16(chain, head)
+        if len(aad):
+            head += bytes((len(aad) >> 8, len(aad) & 255)) + aad
+            head += _ZERO[: -len(head) & 15]
+        mac = cbc(head)[-16:]
+
+        # The first chunk carries key-stream block 0, which hides the tag, before those of the
+        # message.
+        size = min((n + 31) & -16, _CHUNK)
+        _blocks_view[:size] = (b"\x01" + nonce + b"\0\0") * (size >> 4)
+        blocks = _blocks_view if size == _CHUNK else _blocks_view[:size]
+        counter = 0
+        at = 0
+        skip = 16
+        mask = b""
+        while True:
+            k = min(size - skip, n - at)
+            window = view[at : at + k]
+            if not decrypt:
+                mac = _mac(cbc, window, k, mac)
+            count(_blocks, size, counter)
+            ecb(blocks, _stream_view)
+            if not mask:
+                mask = bytes(_stream_view[:16])
+            xor(window, _stream, skip, k)
+            if decrypt:
+                mac = _mac(cbc, window, k, mac)
+            at += k
+            if at >= n:
+                break
+            counter += size >> 4
+            skip = 0
+        self._chain = mac
+        return _xor16(mac, mask)[: self.tag_len]
+
+
+def _mac(cbc: "Callable", window: memoryview, k: int, mac: bytes) -> bytes:
+    """Run k bytes, padded with zeros to whole blocks, through the CBC object. Returns its last
+    block."""
+    rest = k & 15
+    whole = k - rest
+    if whole:
+        # The output goes to the key-stream workspace, which is free at this point.
+        cbc(window[:whole], _stream_view)
+        mac = _stream_view[whole - 16 : whole]
+    if rest:
+        return cbc(bytes(window[whole:]) + _ZERO[rest:])
+    return bytes(mac)
+
+
+def _xor16(a: "Buffer", b: "Buffer") -> bytes:
+    return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).to_bytes(16, "big")
+
+
+def wipe() -> None:
+    """Overwrite the shared workspaces: they hold key stream of the last message."""
+    ct.wipe(_stream)
+    ct.wipe(_blocks)
