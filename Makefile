@@ -1,0 +1,40 @@
+# Every target sets up what it needs first. `make help` lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint format mpy bench demo clean
+
+# Passed on to the set-up and to the tests; see tools/setup/setup.sh.
+export PYTHON MICROPYTHON
+
+BIN := .venv/bin
+ARGS ?=
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup:  ## install what is missing: .venv, MicroPython, umqtt.simple, mosquitto
+	@tools/setup/setup.sh
+
+test: setup  ## every test (ARGS="-k cbor", ARGS="--target=/dev/ttyACM0 tests/unit")
+	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+
+lint: setup  ## style, formatting and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check . ; exit 1; }
+	@$(BIN)/mypy tools
+	@$(BIN)/mypy --config-file tools/setup/mypy_device.ini lib
+
+format: setup  ## let ruff rewrite the sources
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+mpy: setup  ## compile the device package for every architecture, print flash sizes
+	@$(BIN)/python tools/make_mpy.py
+
+bench: setup  ## measure against the numbers of the design; writes build/bench.json
+	@$(BIN)/python tests/bench/run.py
+
+demo: setup  ## the whole story on one machine
+	@$(BIN)/python -m warden_host.demo
+
+clean:  ## remove everything that was made here
+	@rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,215 @@
+"""Runs the device's own tests under pytest, and gives host tests what they need.
+
+`tests/unit/test_*.py` are not pytest modules: they speak through `harness.py` and run on the device. Here each becomes one process for each
+target, and each of its functions an item, such as `tests/unit/test_cbor.py::unix -O::test_limits`:
+
+unix, unix -O   the unix port; with -O `assert` is gone, so nothing may lean on it
+cpython         modules that say `PURE = True`, with tests/cpython standing in for MicroPython's modules
+PORT            a board on a serial port, by mpremote: `pytest --target=/dev/ttyACM0 tests/unit`
+
+A module may say `HEAP = "128k"` to run in a heap of that size (the unix port only). Without --target everything but a board is run.
+"""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+UNIT = REPO / "tests" / "unit"
+HEAP = "2m"
+TIMEOUT_S = 300
+# What a module may use that is not in the device package: see tools/setup/umqtt.py.
+UMQTT = REPO / "build" / "umqtt"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--target", help="unix, cpython or a board's serial port; all but boards if absent")
+
+
+def micropython_path() -> str | None:
+    """The unix port: MICROPYTHON from the environment, or what `make setup` installed."""
+    named = os.environ.get("MICROPYTHON")
+    return shutil.which(named or str(REPO / ".venv" / "bin" / "micropython"))
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The top of the repository."""
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def micropython() -> str:
+    """The path of the unix port's program."""
+    path = micropython_path()
+    if path is None:
+        pytest.fail("there is no MicroPython: run `make setup`")
+    return path
+
+
+@pytest.fixture(scope="session")
+def umqtt_path() -> Path:
+    """The folder to put on MicroPython's sys.path so that `umqtt.simple` (1.3.4) can be imported."""
+    if not (UMQTT / "umqtt" / "simple.py").is_file():
+        pytest.fail("umqtt.simple is missing: run `make setup`")
+    return UMQTT
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makemodule(
+    module_path: Path, parent: pytest.Collector
+) -> pytest.Collector | None:
+    """Keep pytest from importing a device test; None leaves every other module to it."""
+    if module_path.parent == UNIT:
+        return DeviceModule.from_parent(parent, path=module_path)
+    return None
+
+
+class DeviceModule(pytest.File):
+    """A module of tests/unit, read but never imported."""
+
+    def collect(self) -> Iterator["DeviceRun"]:
+        tree = ast.parse(self.path.read_bytes(), str(self.path))
+        tests: list[str] = []
+        settings: dict[str, object] = {}
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                if node.name.startswith("test_"):
+                    tests.append(node.name)
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+                for target in node.targets:
+                    if isinstance(target, ast.Name):
+                        settings[target.id] = node.value.value
+        for target_name in self.targets(bool(settings.get("PURE"))):
+            yield DeviceRun.from_parent(
+                self, name=target_name, tests=sorted(tests), heap=str(settings.get("HEAP", HEAP))
+            )
+
+    def targets(self, pure: bool) -> list[str]:
+        wanted = self.config.getoption("--target")
+        unix = ["unix", "unix -O"]
+        cpython = ["cpython"] if pure else []
+        if wanted is None:
+            return unix + cpython
+        return {"unix": unix, "cpython": cpython}.get(wanted, [wanted])
+
+
+class DeviceRun(pytest.Collector):
+    """One module on one target: one process, started when its first test is asked for."""
+
+    def __init__(self, *, tests: list[str], heap: str, **keywords: object) -> None:
+        super().__init__(**keywords)
+        self.tests = tests
+        self.heap = heap
+        self.results: dict[str, tuple[bool, str]] | None = None
+        self.problem = ""
+
+    def collect(self) -> Iterator["DeviceTest"]:
+        # A module without tests must not pass by having nothing to report.
+        for name in self.tests or ["no test_ function"]:
+            yield DeviceTest.from_parent(self, name=name)
+
+    def command(self) -> list[str]:
+        module = self.path.stem
+        if self.name == "cpython":
+            return [sys.executable, "-B", "tests/cpython/run.py", module]
+        if self.name.startswith("unix"):
+            program = micropython_path()
+            if program is None:
+                raise DeviceError("there is no MicroPython: run `make setup`")
+            options = ["-O"] if self.name.endswith("-O") else []
+            heap = ["-X", "heapsize=" + self.heap]
+            return [program, *options, *heap, "tests/unit/run.py", module]
+        # A board sees the repository as /remote; each mpremote starts it anew, so modules don't meet.
+        paths = "['/remote/tests/unit', '/remote/lib', '/remote/build/umqtt', '.frozen', '/lib']"
+        code = f"import sys; sys.path[:] = {paths}; import harness; harness.run({module!r})"
+        mpremote = [sys.executable, "-m", "mpremote"]
+        return [*mpremote, "connect", self.name, "mount", str(REPO), "exec", code]
+
+    def run_once(self) -> None:
+        if self.results is not None:
+            return
+        self.results = {}
+        try:
+            done = subprocess.run(
+                self.command(),
+                cwd=REPO,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            tail = (error.stdout or b"").decode(errors="replace")[-4000:]
+            self.results = read_results(tail)
+            self.problem = f"no end after {TIMEOUT_S} s\n{tail}"
+            return
+        except DeviceError as error:
+            self.problem = str(error)
+            return
+        output = done.stdout.decode(errors="replace")
+        self.results = read_results(output)
+        failed = any(not passed for passed, _ in self.results.values())
+        unknown = sorted(set(self.results) - set(self.tests))
+        tail = output[-4000:]
+        if not self.results:
+            self.problem = f"the module printed no result, exit status {done.returncode}\n{tail}"
+        elif unknown:
+            self.problem = f"results of tests that are not in the source: {unknown}"
+        elif done.returncode and not failed:
+            self.problem = f"exit status {done.returncode} without a failed test\n{tail}"
+
+
+class DeviceTest(pytest.Item):
+    """One function of a device test module."""
+
+    parent: DeviceRun
+
+    def runtest(self) -> None:
+        run = self.parent
+        run.run_once()
+        assert run.results is not None
+        passed, output = run.results.get(self.name, (False, ""))
+        if not passed:
+            raise DeviceError(output or run.problem or "the run ended before this test")
+        if run.problem:
+            raise DeviceError(run.problem)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> str:
+        # The device's words; a traceback of this file would only hide them.
+        if isinstance(excinfo.value, DeviceError):
+            return f"on {self.parent.name}:\n{excinfo.value}"
+        return str(super().repr_failure(excinfo))
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, 0, f"{self.parent.name}: {self.name}"
+
+
+class DeviceError(Exception):
+    """The device said so."""
+
+
+def read_results(output: str) -> dict[str, tuple[bool, str]]:
+    """Take `ok NAME COUNT` and `FAIL NAME` lines apart; what stands around a FAIL goes with it."""
+    results: dict[str, tuple[bool, str]] = {}
+    before: list[str] = []
+    failing = ""
+    for line in output.splitlines():
+        words = line.split()
+        mark = words[0] if words else ""
+        if mark in ("ok", "FAIL") and len(words) > 1 and words[1].startswith("test_"):
+            failing = words[1] if mark == "FAIL" else ""
+            results[words[1]] = (mark == "ok", "\n".join([*before, line]))
+            before = []
+        elif failing:
+            results[failing] = (False, results[failing][1] + "\n" + line)
+        else:
+            before.append(line)
+    return results

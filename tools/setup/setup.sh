@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# Brings a fresh clone to where everything can run: `make setup`. Each step leaves a stamp that holds what it was made from, so a second
+# run only compares stamps. Nothing outside the repository changes, apart from the system packages that apt installs.
+#
+#   PYTHON=…        the interpreter for .venv (3.11 or newer)
+#   MICROPYTHON=…   a unix port of your own instead of the pinned one
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+top=$PWD
+here=tools/setup
+log=build/setup.log
+mkdir -p build
+
+# Two runs at once would install into the same place.
+if command -v flock > /dev/null; then
+    exec 9> build/.setup.lock
+    flock 9
+fi
+# The whole log of the steps that this run really does; it stays when there is nothing to do.
+began=
+
+fail() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 1
+}
+
+# step NAME KEY STAMP COMMAND…: one line; runs the command unless the stamp says KEY already.
+step() {
+    local name=$1 key=$2 stamp=$3 start=$SECONDS
+    shift 3
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$key" ]; then
+        return 0
+    fi
+    if [ -z "$began" ]; then
+        began=1
+        : > "$log"
+    fi
+    printf '%-40s' "$name"
+    printf '== %s\n' "$name" >> "$log"
+    rm -f "$stamp"
+    if ! "$@" >> "$log" 2>&1 < /dev/null; then
+        printf 'failed\n'
+        # Where a package comes from is the machine's business: an address in the log says nothing about what went wrong.
+        tail -n 20 "$log" | sed -E 's#https?://[^ ]*#(address)#g; /^WARNING: Location/d' >&2
+        fail "the step '$name' failed; the whole log is $log"
+    fi
+    mkdir -p "$(dirname "$stamp")"
+    printf '%s' "$key" > "$stamp"
+    printf '%4d s\n' "$((SECONDS - start))"
+}
+
+digest() { cat "$@" | sha256sum | cut -c1-64; }
+
+# --- the machine ------------------------------------------------------------------------------------------------------------------
+
+if [ -z "${MICROPYTHON:-}" ] && [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
+    fail "the pinned MicroPython is built for Linux on x86-64 only; build the unix port (1.23 or newer) for this machine and run" \
+        "'make setup MICROPYTHON=/path/to/micropython', with Python 3.11 or newer and mosquitto 2 installed"
+fi
+if [ -n "${MICROPYTHON:-}" ] && ! command -v "$MICROPYTHON" > /dev/null; then
+    fail "MICROPYTHON is '$MICROPYTHON', which is no program"
+fi
+
+as_root() { fail "not reached"; }
+can_apt() {
+    command -v apt-get > /dev/null || return 1
+    if [ "$(id -u)" = 0 ]; then
+        as_root() { "$@"; }
+    elif command -v sudo > /dev/null && sudo -n true 2> /dev/null; then
+        as_root() { sudo -n "$@"; }
+    else
+        return 1
+    fi
+}
+apt_install() {
+    # The lists of a fresh machine are empty or old; a source that is down must not stop us when the others answer.
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q || true
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+}
+
+# --- Python -----------------------------------------------------------------------------------------------------------------------
+
+usable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' > /dev/null 2>&1; }
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
+        if usable "$candidate"; then
+            command -v "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+make_venv() {
+    rm -rf .venv
+    "$python" -m venv .venv
+}
+
+if [ ! -x .venv/bin/python ] || ! usable .venv/bin/python; then
+    python=$(find_python) || fail "Python 3.11 or newer is needed (on Debian or Ubuntu: apt install python3 python3-venv); PYTHON=… names one elsewhere"
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    if ! "$python" -c 'import ensurepip, venv' > /dev/null 2>&1; then
+        can_apt || fail "this Python cannot make virtual environments: apt install python$version-venv (or python3-venv) as root, then run it again"
+        step "python$version-venv (apt)" "$version" build/.stamp-venv-package apt_install "python$version-venv"
+    fi
+    rm -f build/.stamp-venv
+    step "virtual environment (Python $version)" "$top" build/.stamp-venv make_venv
+fi
+
+pip() { .venv/bin/python -m pip --disable-pip-version-check --no-input "$@"; }
+install_packages() { pip install -q --require-hashes -r $here/requirements.txt; }
+install_project() {
+    mkdir -p lib firmware boards tools/warden_host
+    pip install -q --no-deps --no-build-isolation --no-index -e .
+}
+install_micropython() { pip install -q --require-hashes --no-deps -r $here/micropython.txt; }
+install_umqtt() {
+    rm -rf build/umqtt
+    .venv/bin/python $here/umqtt.py build/umqtt
+}
+install_stubs() {
+    rm -rf build/stubs
+    pip install -q --require-hashes --no-deps --target build/stubs -r $here/stubs.txt
+}
+
+# A stamp inside the folder that it vouches for goes when the folder goes. The place is in the key: scripts hold absolute paths.
+step "Python packages" "$top $(digest $here/requirements.txt)" .venv/.stamp-packages install_packages
+step "the warden command" "$top $(digest pyproject.toml)" .venv/.stamp-project install_project
+if [ -z "${MICROPYTHON:-}" ]; then
+    step "MicroPython (unix port)" "$top $(digest $here/micropython.txt)" .venv/.stamp-micropython install_micropython
+fi
+step "umqtt.simple" "$(digest $here/umqtt.py)" build/umqtt/.stamp install_umqtt
+step "MicroPython type stubs" "$(digest $here/stubs.txt)" build/stubs/.stamp install_stubs
+
+# --- programs of the system -------------------------------------------------------------------------------------------------------
+
+# Debian keeps the broker in /usr/sbin, which is not on everybody's PATH.
+has() { PATH="$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin" command -v "$1" > /dev/null; }
+
+install_system() {
+    apt_install "$@"
+    # Debian starts a broker of its own with the package. Nobody asked for that one: Warden runs its own.
+    if [ -d /run/systemd/system ] && [[ " $* " == *" mosquitto "* ]]; then
+        as_root systemctl disable --now mosquitto || true
+    fi
+}
+
+missing=
+has mosquitto || missing="mosquitto"
+has faketime || missing="$missing faketime"
+if [ -n "$missing" ]; then
+    if can_apt; then
+        # shellcheck disable=SC2086  (a list of words)
+        step "system packages:$(printf ' %s' $missing)" "$missing" build/.stamp-system install_system $missing
+    elif ! has mosquitto; then
+        fail "the broker mosquitto 2 is missing: install it (on Debian or Ubuntu: apt install $missing) and run this again"
+    fi
+fi
+# A stamp of an installation that somebody removed since would hide it.
+has mosquitto || { rm -f build/.stamp-system; fail "mosquitto is still not found: apt install mosquitto"; }
+
+[ -z "$began" ] || printf 'ready\n'

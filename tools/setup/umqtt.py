@@ -1,0 +1,41 @@
+"""Fetches micropython-umqtt.simple: its sdist has no setup.py, so pip refuses it, and unearth only downloads.
+
+python tools/setup/umqtt.py DIRECTORY          leaves DIRECTORY/umqtt/simple.py
+"""
+
+import hashlib
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+REQUIREMENT = "micropython-umqtt.simple==1.3.4"
+SHA256 = "b6a2520239e3992c63a7de9370ee9b3d9d27819a90359c521f1c0f7ccab8d12f"
+MEMBER = "micropython-umqtt.simple-1.3.4/umqtt/simple.py"
+
+
+def main(directory: Path) -> None:
+    """Download, check the digest, and only then look inside."""
+    with tempfile.TemporaryDirectory() as folder:
+        unearth = Path(sys.executable).with_name("unearth")
+        command = [str(unearth), "--no-binary", "--download", folder, REQUIREMENT]
+        # Its report on standard output is a page of JSON that nobody asked for.
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        (archive,) = Path(folder).iterdir()
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        if digest != SHA256:
+            raise SystemExit(f"{archive.name} has the SHA-256 {digest}, wanted {SHA256}")
+        with tarfile.open(archive) as tar:
+            # One file by its full name: nothing else in the archive is ever written to disk.
+            source = tar.extractfile(MEMBER)
+            if source is None:
+                raise SystemExit(f"{archive.name} holds no file {MEMBER}")
+            text = source.read()
+    target = directory / "umqtt" / "simple.py"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(text)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
