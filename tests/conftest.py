@@ -29,7 +29,9 @@ UMQTT = REPO / "build" / "umqtt"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--target", help="unix, cpython or a board's serial port; all but boards if absent")
+    parser.addoption(
+        "--target", help="unix, cpython or a board's serial port; all but boards if absent"
+    )
 
 
 def micropython_path() -> str | None:
