@@ -1,0 +1,160 @@
+"""Who may import whom, and the other rules of the house that a reader of one file can't see."""
+
+import subprocess
+from pathlib import Path
+
+import layers
+import pytest
+from layers import Tree
+
+# A part of the tree whose rules are checked; tests are held to their length only.
+PARTS = ("lib", "firmware", "boards", "tools", "tests")
+
+# What each feature may load, besides `warden`, `warden.errors` and the packages crypto and wire themselves: nobody's use of the vault may cost the
+# memory of a TLS link. A new feature needs its line here.
+CRYPTO_BASE = {"crypto.ccm", "crypto.ct", "crypto.kdf", "crypto.rand"}
+ALONE: dict[str, set[str]] = {
+    "backoff": {"crypto.rand"},
+    "clock": set(),
+    "link": {"wire.x509"},
+    "mqtt": {"wire.mqtt"},
+    "policy": {"wire.cbor"},
+    "vault": CRYPTO_BASE | {"wire.cbor"},
+}
+
+
+def read_tree(repo: Path) -> Tree:
+    paths = [path for part in PARTS for path in sorted((repo / part).rglob("*.py"))]
+    return {path.relative_to(repo).as_posix(): path.read_text() for path in paths}
+
+
+@pytest.fixture(scope="session")
+def tree(repo: Path) -> Tree:
+    return read_tree(repo)
+
+
+@pytest.mark.parametrize("rule", layers.RULES, ids=lambda rule: rule.__name__)
+def test_rule_holds(rule, tree: Tree) -> None:
+    assert list(rule(tree)) == []
+
+
+OK = "x = 1\n"
+# One rule broken by each: rule, tree, how many lines it must say.
+BAD = [
+    ("errors_imports_nothing", {"lib/warden/errors.py": "import sys\n"}),
+    (
+        "who_imports_whom",
+        {"lib/warden/crypto/a.py": "from ..wire import b\n", "lib/warden/wire/b.py": OK},
+    ),
+    (
+        "who_imports_whom",
+        {"lib/warden/wire/a.py": "from ..crypto.b import c\n", "lib/warden/crypto/b.py": OK},
+    ),
+    (
+        "who_imports_whom",
+        {"lib/warden/vault.py": "def f():\n    from .hal import b\n", "lib/warden/hal/b.py": OK},
+    ),
+    (
+        "who_imports_whom",
+        {"lib/warden/hal/a.py": "from warden import vault\n", "lib/warden/vault.py": OK},
+    ),
+    (
+        "who_imports_whom",
+        {"lib/warden/vault.py": "from warden import Device\n", "lib/warden/device.py": OK},
+    ),
+    ("who_imports_whom", {"lib/warden/vault.py": "__import__('ha' + 'l')\n"}),
+    (
+        "acyclic",
+        {
+            "lib/warden/a.py": "from . import b\n",
+            "lib/warden/b.py": "def f():\n    from .a import x\n",
+        },
+    ),
+    ("hardware_in_hal", {"lib/warden/a.py": "def f():\n    import machine\n"}),
+    ("hardware_in_hal", {"firmware/main.py": "from esp32 import NVS\n"}),
+    (
+        "boot_is_small",
+        {
+            "firmware/boot.py": "from warden import a\n",
+            "lib/warden/a.py": "from .link import b\n",
+            "lib/warden/link.py": OK,
+        },
+    ),
+    ("sides_apart", {"tools/warden_host/a.py": "from warden.errors import ensure\n"}),
+    ("sides_apart", {"lib/warden/a.py": "import warden_host.cli\n"}),
+    ("no_assert", {"lib/warden/a.py": "def f(x):\n    assert x\n"}),
+    ("no_broad_except", {"lib/warden/a.py": "try:\n    f()\nexcept:\n    pass\n"}),
+    (
+        "no_broad_except",
+        {
+            "lib/warden/a.py": "try:\n    f()\nexcept (ValueError, Exception):  # noqa: BLE001\n    pass\n"
+        },
+    ),
+    ("no_typing", {"lib/warden/a.py": "from typing import Any\n"}),
+    ("not_too_long", {"lib/warden/a.py": OK * 401}),
+    ("not_too_long", {"firmware/boot.py": OK * 41}),
+]
+GOOD = {
+    "lib/warden/__init__.py": "def __getattr__(name):\n    from .device import Device\n    return __import__(name)\n",
+    "lib/warden/errors.py": OK,
+    "lib/warden/crypto/a.py": "from . import b\nfrom ..errors import x\n",
+    "lib/warden/crypto/b.py": OK,
+    "lib/warden/wire/cose.py": "from ..crypto import a\nfrom . import cbor\n",
+    "lib/warden/wire/cbor.py": OK,
+    "lib/warden/hal/flash.py": "import machine\nfrom ..errors import x\n",
+    "lib/warden/vault.py": (
+        "TYPE_CHECKING = False\nif TYPE_CHECKING:\n    from typing import Any\n    from .hal.flash import F\n"
+        "try:\n    f()\nexcept Exception:  # a handler of the application may raise anything\n    pass\n"
+    ),
+    "lib/warden/device.py": "from .vault import V\nfrom .hal.flash import F\n",
+    "firmware/boot.py": "from warden import vault\n",
+    "tools/warden_host/a.py": "import cbor2\n",
+    "tools/table.py": layers.GENERATED + "a program\n" + OK * 500,
+}
+
+
+@pytest.mark.parametrize(("name", "bad"), BAD)
+def test_rule_fires(name: str, bad: Tree) -> None:
+    found = list(getattr(layers, name)(bad))
+    assert len(found) == 1, found
+
+
+def test_every_rule_is_shown_to_fire() -> None:
+    assert {rule.__name__ for rule in layers.RULES} == {name for name, _ in BAD}
+
+
+@pytest.mark.parametrize("rule", layers.RULES, ids=lambda rule: rule.__name__)
+def test_a_good_tree_passes(rule) -> None:
+    assert list(rule(GOOD)) == []
+
+
+def features(tree: Tree) -> set[str]:
+    names = (name for name in layers.modules_of(tree) if layers.kind(name) == "feature")
+    return {name.removeprefix("warden.") for name in names}
+
+
+def test_every_feature_is_listed(tree: Tree) -> None:
+    assert features(tree) == set(ALONE)
+
+
+@pytest.mark.parametrize("feature", sorted(ALONE))
+def test_feature_alone(
+    feature: str, tree: Tree, repo: Path, micropython: str, umqtt_path: Path
+) -> None:
+    """On MicroPython, not by reading: what one import really loads."""
+    code = (
+        f"import sys; sys.path[:] = [{str(repo / 'lib')!r}, {str(umqtt_path)!r}, '.frozen']\n"
+        f"import warden.{feature}\n"
+        "print('\\n'.join(sorted(sys.modules)))"
+    )
+    done = subprocess.run(
+        [micropython, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours = {name for name in done.stdout.split() if name.split(".")[0] == "warden"}
+    loaded = {name.removeprefix("warden.") for name in ours - {"warden", "warden.errors"}}
+    packages = {"crypto", "wire"}
+    # Either of two implementations of one module, whichever the interpreter can run.
+    private = {name for name in loaded if name.split(".")[-1].startswith("_")}
+    assert loaded - packages - private - {feature} <= ALONE[feature]
+    assert not layers.HARDWARE & set(done.stdout.split())
