@@ -24,8 +24,10 @@ lint: setup  ## style, formatting and types
 	@$(BIN)/mypy tools
 	@$(BIN)/mypy --config-file tools/setup/mypy_device.ini lib
 
-format: setup  ## let ruff rewrite the sources
-	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+format: setup  ## let ruff rewrite the sources, and write package.json anew
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/python tools/make_package.py
 
 mpy: setup  ## compile the device package for every architecture, print flash sizes
 	@$(BIN)/python tools/make_mpy.py

@@ -1,0 +1,187 @@
+"""What the repository itself promises: nothing in it that ties it to one machine, and lists that equal the tree."""
+
+import json
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+# Pieces put together here, so that this file does not find itself.
+MACHINE = re.compile(
+    "(?<![\\w.~-])/(" + "|".join(["ro" + "ot", "ho" + "me", "wo" + "rk"]) + ")/[\\w.]"
+)
+# A temporary file belongs in tmp_path or TMPDIR; a fixed name in a shared folder is also an attack.
+TEMPORARY = re.compile("[\"'= ]/tm" + "p/[\\w.]")
+HOSTS = re.compile(
+    "(pypi\\.|pytho" + "nhosted|deb\\.deb" + "ian|npm" + "js|regis" + "try\\.[a-z]+\\.)"
+)
+SECRET = re.compile("-----BEGIN [A-Z ]*PRIV" + "ATE KEY-----\\s+[A-Za-z0-9+/]{20}")
+# Text that is no source: vectors may hold long lines of anything.
+BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+
+
+@pytest.fixture(scope="module")
+def files(repo: Path) -> dict[str, bytes]:
+    """Every tracked file, and every new one that would be."""
+    git = ["git", "-C", str(repo), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(git, capture_output=True, check=True)
+    names = [name for name in done.stdout.decode().split("\0") if name]
+    return {name: (repo / name).read_bytes() for name in names if (repo / name).is_file()}
+
+
+def matches(files: dict[str, bytes], pattern: re.Pattern[str]) -> list[str]:
+    found = []
+    for name, data in files.items():
+        for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
+            if pattern.search(line):
+                found.append(f"{name}:{number}")
+    return found
+
+
+def test_no_machine_paths(files: dict[str, bytes]) -> None:
+    assert matches(files, MACHINE) == []
+    assert matches(files, TEMPORARY) == []
+
+
+def test_no_registry_host_names(files: dict[str, bytes]) -> None:
+    assert matches(files, HOSTS) == []
+
+
+def test_no_binaries(files: dict[str, bytes]) -> None:
+    assert [name for name, data in files.items() if BINARY.search(data)] == []
+
+
+def test_no_secrets(files: dict[str, bytes]) -> None:
+    found = [name for name, data in files.items() if SECRET.search(data.decode(errors="replace"))]
+    assert found == []
+
+
+def test_patterns_find_what_they_are_for() -> None:
+    assert MACHINE.search('"/ho' + 'me/me/x"')
+    assert not MACHINE.search("sys.path ~/wo" + "rk/x of lib/ho" + "me/x")
+    assert TEMPORARY.search("x = '/tm" + "p/x'")
+    assert HOSTS.search("https://py" + "pi.org/simple")
+    assert SECRET.search("-----BEGIN EC PRIV" + "ATE KEY-----\n" + "MHcCAQEEIE1hZ2ljIG51bWJl\n")
+    assert BINARY.search(b"\x7fELF\x02\x01\x01\x00")
+
+
+def test_make_help_lists_every_target(repo: Path) -> None:
+    makefile = (repo / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    done = subprocess.run(
+        ["make", "-C", str(repo), "--no-print-directory"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    listed = re.findall(r"^ +make (\w+) +\S", done.stdout, re.MULTILINE)
+    assert sorted(listed) == sorted(phony.split())
+    targets = re.findall(r"^([a-z][\w-]*):", makefile, re.MULTILINE)
+    assert sorted(targets) == sorted(listed)
+
+
+def test_everything_goes_through_setup(repo: Path) -> None:
+    makefile = (repo / "Makefile").read_text()
+    for target in ("test", "lint", "format", "mpy", "bench", "demo"):
+        assert re.search(rf"^{target}: setup\b", makefile, re.MULTILINE), target
+
+
+def test_pinned_by_hash(repo: Path) -> None:
+    """A package without a hash would be whatever the registry says it is that day."""
+    for name in ("requirements.txt", "micropython.txt", "stubs.txt"):
+        text = (repo / "tools/setup" / name).read_text().replace("\\\n", " ")
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+        assert lines
+        for line in lines:
+            assert "==" in line, line
+            assert "--hash=sha256:" in line, line
+
+
+# --- package.json, for mip --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def package(repo: Path) -> dict[str, object]:
+    return dict(json.loads((repo / "package.json").read_text()))
+
+
+def test_mip_lists_the_tree(repo: Path, package: dict[str, object]) -> None:
+    tree = sorted(p.relative_to(repo / "lib").as_posix() for p in (repo / "lib").rglob("*.py"))
+    assert package["urls"] == [[name, "lib/" + name] for name in tree]
+    assert package["deps"] == [["umqtt.simple", "latest"]]
+
+
+def test_mip_version(repo: Path, package: dict[str, object]) -> None:
+    (version,) = re.findall(
+        r'^__version__ = "(.+)"$', (repo / "lib/warden/__init__.py").read_text(), re.MULTILINE
+    )
+    assert package["version"] == version
+    assert f'version = "{version}"' in (repo / "pyproject.toml").read_text()
+
+
+class Board:
+    """Takes what mpremote's installer writes to a device."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def fs_exists(self, path: str) -> bool:
+        return True
+
+    def fs_writefile(self, path: str, data: bytes, progress_callback: object = None) -> None:
+        self.files[path] = data
+
+
+def test_mpremote_installs_from_a_clone(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`mpremote mip install package.json`: relative addresses count from the file."""
+    from mpremote import mip
+
+    board = Board()
+    asked = []
+    install = mip._install_package
+
+    def only_ours(transport: object, name: str, *rest: object) -> None:
+        if name.endswith(".json"):
+            install(transport, name, *rest)
+        else:
+            asked.append(name)  # what the index would be asked for
+
+    monkeypatch.setattr(mip, "_install_package", only_ours)
+    only_ours(board, str(repo / "package.json"), "index", "/lib", None, False)
+    assert asked == ["umqtt.simple"]
+    assert board.files == {
+        "/lib/" + p.relative_to(repo / "lib").as_posix(): p.read_bytes()
+        for p in (repo / "lib").rglob("*.py")
+    }
+
+
+def test_mip_resolves_addresses_of_a_repository(package: dict[str, object]) -> None:
+    """On a device `mip.install("github:owner/name")` puts the folder of package.json before each relative address."""
+    from mpremote import mip
+
+    urls = package["urls"]
+    assert isinstance(urls, list)
+    for target, url in urls:
+        assert not url.startswith(mip._ALLOWED_MIP_URL_PREFIXES)
+        full = mip._rewrite_url("github:owner/name/package.json".rpartition("/")[0] + "/" + url)
+        assert full.endswith("/owner/name/HEAD/lib/" + target)
+
+
+# --- the wheel --------------------------------------------------------------------------------------------------------------------
+
+
+def test_wheel_carries_the_device_tree(repo: Path, tmp_path: Path) -> None:
+    """A tool installed without the repository must still find what it copies to a device."""
+    from hatchling.builders.wheel import WheelBuilder
+
+    (built,) = WheelBuilder(str(repo)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(built) as wheel:
+        names = set(wheel.namelist())
+    for part in ("lib", "firmware", "boards"):
+        for path in (repo / part).rglob("*.py"):
+            assert "warden_host/_device/" + path.relative_to(repo).as_posix() in names
+    assert not [name for name in names if name.endswith((".pyc", ".mpy")) or "/test" in name]
