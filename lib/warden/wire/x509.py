@@ -1,0 +1,146 @@
+"""The three fields of an X.509 certificate (RFC 5280 §4.1) that a pin and a clock want: the public
+key and the two dates.
+
+mbedTLS has checked the chain; this reads the same bytes with DER's one encoding for each length,
+so that what is pinned is what was verified. Times are Unix seconds in UTC, by integer arithmetic:
+`time` counts from 1970 on one port and from 2000 on another.
+"""
+
+import hashlib
+
+from ..errors import PeerError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Union
+
+    Buffer = Union[bytes, bytearray, memoryview]
+
+_MOST = 4096
+
+_INTEGER = 0x02
+_BIT_STRING = 0x03
+_UTC_TIME = 0x17
+_GENERALIZED_TIME = 0x18
+_SEQUENCE = 0x30
+_VERSION = 0xA0
+# issuerUniqueID, subjectUniqueID, extensions.
+_TRAILERS = (0x81, 0x82, 0xA3)
+
+_MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
+def fields(der: "Buffer") -> "tuple[memoryview, int, int]":
+    """(SubjectPublicKeyInfo TLV as a view, notBefore, notAfter) of one certificate of at most 4096
+    bytes. Raises PeerError("certificate-malformed") for anything that is not one, whole and
+    without a byte left over."""
+    if len(der) > _MOST:
+        raise _malformed("larger than 4096 bytes")
+    view = memoryview(der)
+    start, end = _tlv(view, 0, len(view), _SEQUENCE)
+    if end != len(view):
+        raise _malformed("bytes are left over")
+
+    # TBSCertificate, signatureAlgorithm, signatureValue.
+    tbs, tbs_end = _tlv(view, start, end, _SEQUENCE)
+    _, at = _tlv(view, tbs_end, end, _SEQUENCE)
+    _, at = _tlv(view, at, end, _BIT_STRING)
+    if at != end:
+        raise _malformed("bytes are left over")
+
+    at = tbs
+    if at < tbs_end and view[at] == _VERSION:
+        _, at = _tlv(view, at, tbs_end, _VERSION)
+    _, at = _tlv(view, at, tbs_end, _INTEGER)  # serialNumber
+    _, at = _tlv(view, at, tbs_end, _SEQUENCE)  # signature
+    _, at = _tlv(view, at, tbs_end, _SEQUENCE)  # issuer
+    validity, validity_end = _tlv(view, at, tbs_end, _SEQUENCE)
+    _, at = _tlv(view, validity_end, tbs_end, _SEQUENCE)  # subject
+    spki = at
+    _, at = _tlv(view, at, tbs_end, _SEQUENCE)
+    spki_end = at
+    last = 0
+    while at < tbs_end:
+        tag = view[at]
+        if tag not in _TRAILERS or tag <= last:
+            raise _malformed("an element where none may be")
+        last = tag
+        _, at = _tlv(view, at, tbs_end, tag)
+
+    not_before, at = _time(view, validity, validity_end)
+    not_after, at = _time(view, at, validity_end)
+    if at != validity_end:
+        raise _malformed("bytes are left over")
+    return view[spki:spki_end], not_before, not_after
+
+
+def spki_pin(der: "Buffer") -> bytes:
+    """SHA-256 of the certificate's SubjectPublicKeyInfo, 32 bytes (RFC 7469 §2.4). Raises
+    PeerError("certificate-malformed")."""
+    return hashlib.sha256(fields(der)[0]).digest()
+
+
+def _malformed(text: str) -> PeerError:
+    return PeerError("certificate-malformed", text)
+
+
+def _tlv(view: memoryview, at: int, end: int, tag: int) -> "tuple[int, int]":
+    """The element of this tag at `at`: (start of its content, its end). Lengths in DER's shortest
+    form only, at most 65535."""
+    if end - at < 2 or view[at] != tag:
+        raise _malformed("an element is missing or of another type")
+    n = view[at + 1]
+    at += 2
+    if n & 0x80:
+        size = n & 0x7F
+        if not 1 <= size <= 2 or end - at < size:
+            raise _malformed("a length of another form")
+        n = view[at]
+        if size == 2:
+            n = n << 8 | view[at + 1]
+        if n < (0x80, 0x100)[size - 1]:
+            raise _malformed("a length of another form")
+        at += size
+    if n > end - at:
+        raise _malformed("cut short")
+    return at, at + n
+
+
+def _time(view: memoryview, at: int, end: int) -> "tuple[int, int]":
+    """UTCTime as YYMMDDHHMMSSZ or GeneralizedTime as YYYYMMDDHHMMSSZ (RFC 5280 §4.1.2.5): (Unix
+    seconds, where it ends)."""
+    if at >= end or view[at] not in (_UTC_TIME, _GENERALIZED_TIME):
+        raise _malformed("a time is missing")
+    general = view[at] == _GENERALIZED_TIME
+    start, stop = _tlv(view, at, end, view[at])
+    if stop - start != (15 if general else 13) or view[stop - 1] != 0x5A:
+        raise _malformed("a time of another form")
+    pairs = []
+    for i in range(start, stop - 1, 2):
+        tens = view[i] - 48
+        ones = view[i + 1] - 48
+        if not (0 <= tens <= 9 and 0 <= ones <= 9):
+            raise _malformed("a time of another form")
+        pairs.append(tens * 10 + ones)
+    if general:
+        year = pairs.pop(0) * 100 + pairs.pop(0)
+    else:
+        year = pairs.pop(0)
+        year += 1900 if year >= 50 else 2000
+    month, day, hour, minute, second = pairs
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    if not 1 <= month <= 12 or hour > 23 or minute > 59 or second > 59:
+        raise _malformed("no such time")
+    if not 1 <= day <= _MONTHS[month - 1] + (1 if leap and month == 2 else 0):
+        raise _malformed("no such day")
+    days = (year - 1970) * 365 + _leaps(year - 1) - _leaps(1969)
+    for i in range(month - 1):
+        days += _MONTHS[i]
+    if leap and month > 2:
+        days += 1
+    return (((days + day - 1) * 24 + hour) * 60 + minute) * 60 + second, stop
+
+
+def _leaps(year: int) -> int:
+    """Leap days from year 1 to the end of `year`."""
+    return year // 4 - year // 100 + year // 400
