@@ -61,6 +61,8 @@ PEER = (
     "unexpected",
     "policy-mismatch",
     "counter-exhausted",
+    "busy",
+    "incident-overflow",
 )
 STORE = (
     "not-provisioned",

@@ -1,0 +1,8 @@
+"""Raspberry Pi Pico W (RP2040) on stock firmware."""
+
+NAME = "RPI_PICO_W"
+STORE = ("file", "/vault")
+ROOT_KEY = ("chip", "/salt")
+CLOCK = ("chip",)
+NETWORK = "wifi"
+FLOOR = 1793491200  # 2026-11-01, seconds since 1970

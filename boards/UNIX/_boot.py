@@ -1,0 +1,48 @@
+"""What a board's firmware does before boot.py: mounts the filesystem. For the unix port.
+
+    micropython boards/UNIX/_boot.py ROOT FUSES              boots the board whose "/" is the folder ROOT
+    micropython boards/UNIX/_boot.py ROOT FUSES provision    provisions it: the bundle comes over standard input
+
+FUSES stands for the chip's fuses: it lies apart from "/", so that a copy of the flash is a copy of ROOT alone.
+"""
+
+import os
+import sys
+
+import vfs
+
+
+class Folder:
+    """A folder of the host, mounted. VfsPosix would do, but its rename() mixes up both paths when it has a root (MicroPython 1.28)."""
+
+    def __init__(self, path):
+        if not path.startswith("/"):
+            path = os.getcwd() + "/" + path  # the working directory is about to change
+        self._path = path
+        self._host = vfs.VfsPosix()
+        inside = vfs.VfsPosix(path)
+        for name in ("mount", "umount", "open", "stat", "ilistdir", "chdir", "getcwd", "mkdir", "remove", "rmdir"):
+            setattr(self, name, getattr(inside, name))
+
+    def rename(self, old, new):
+        self._host.rename(self._path + old, self._path + new)
+
+
+def run(path):
+    with open(path) as file:
+        exec(compile(file.read(), path, "exec"), {"__name__": "__main__"})
+
+
+root, fuses = Folder(sys.argv[1]), Folder(sys.argv[2])
+task = sys.argv[3] if len(sys.argv) > 3 else "run"
+vfs.umount("/")
+vfs.mount(root, "/")
+vfs.mount(fuses, "/fuses")
+os.chdir("/")
+
+run("/boot.py")
+if task == "provision":
+    from warden.provision import main
+
+    sys.exit(main())
+run("/main.py")

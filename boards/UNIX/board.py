@@ -1,0 +1,9 @@
+"""The unix port: a simulated board whose "/" is a folder, and whose fuses are another one (see _boot.py)."""
+
+NAME = "UNIX"
+STORE = ("file", "/data")
+ROOT_KEY = ("software", "/fuses/rootkey")
+# The host keeps the time. Where the file exists, libfaketime reads it: a clock that boots in the past and can be set.
+CLOCK = ("system", "/fuses/clock")
+NETWORK = "wired"
+FLOOR = 1793491200  # 2026-11-01, seconds since 1970

@@ -1,0 +1,12 @@
+"""Runs first, on every start, before anything that a peer or an update could have touched."""
+
+import sys
+
+import micropython
+
+# No Ctrl-C into a REPL that has the vault open.
+micropython.kbd_intr(-1)
+
+# Frozen modules first, then the application, then the libraries. The writable working directory, which stock firmware puts first,
+# is gone: a file dropped there must not shadow a module.
+sys.path[:] = [".frozen", "/app", "/lib"]

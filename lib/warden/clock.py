@@ -1,0 +1,101 @@
+"""Time that only moves forward, on boards that wake up in 2021 (rp2) or 2000 (ESP32).
+
+Two marks hold it up: the build floor, and the highest time that a welcome of the authority ever proved, sealed in the vault. Certificate
+dates are checked by the TLS stack against the chip's clock, so the clock must stand right before the hand-shake; a server certificate
+that is younger than both marks is met with a tentative time (see link.py), which nobody takes for proven.
+"""
+
+import time
+
+from .errors import PeerError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from .vault import Vault
+
+    class Rtc(Protocol):
+        def now(self) -> int: ...
+        def set(self, unix_time: int) -> bool: ...
+
+
+# The mark moves in steps of at least this, so that a link which flaps does not wear the flash.
+_MARK_STEP_S = 6 * 3600
+# A clock that is off by no more is left alone.
+_SLACK_S = 2
+
+
+class Uptime:
+    """Milliseconds since this object was made, without end: `ticks_ms` alone wraps after 12 days on boards. To be asked at least every
+    six days."""
+
+    def __init__(self) -> None:
+        self._last = time.ticks_ms()
+        self._total = 0
+
+    def now_ms(self) -> int:
+        now = time.ticks_ms()
+        self._total += time.ticks_diff(now, self._last)
+        self._last = now
+        return self._total
+
+
+class Clock:
+    """rtc: now() and set() in unix seconds. floor: unix seconds, the build date. The vault keeps the counter `time`."""
+
+    def __init__(self, rtc: "Rtc", vault: "Vault", floor: int) -> None:
+        self._rtc = rtc
+        self._vault = vault
+        self._floor = floor
+        self._before: "int | None" = None
+
+    def least(self) -> int:
+        """The time that it certainly is by now, unix seconds."""
+        return max(self._floor, self._vault.counter("time"))
+
+    def now(self) -> int:
+        return self._rtc.now()
+
+    def start(self) -> None:
+        """Lift the clock to the marks if it stands below them."""
+        if self._rtc.now() < self.least():
+            self._rtc.set(self.least())
+
+    # -- tentative time: a promise of a pinned key, until the hand-shake holds it -------------
+
+    def try_at(self, unix_time: int) -> bool:
+        """Set the clock ahead for one hand-shake; False when this clock can't be set or would go back."""
+        before = self._rtc.now()
+        if unix_time <= before or not self._rtc.set(unix_time):
+            return False
+        self._before = before
+        return True
+
+    def keep(self) -> None:
+        """The hand-shake succeeded at the tentative time: go on with it. The mark does not move."""
+        self._before = None
+
+    def undo(self) -> None:
+        """Go back to before try_at()."""
+        if self._before is not None:
+            self._rtc.set(self._before)
+            self._before = None
+
+    # -- proven time --------------------------------------------------------------------------
+
+    def prove(self, unix_time: int, not_before: int, not_after: int) -> None:
+        """A welcome of the authority says what time it is, behind a certificate with these dates.
+
+        PeerError certificate-dates when the two contradict each other: then the certificate was let in by a wrong clock, and a tentative
+        time that came from it is undone. A time below the marks is not believed and moves nothing.
+        """
+        if not not_before <= unix_time <= not_after:
+            self._rtc.set(self.least())
+            raise PeerError("certificate-dates", "the server's certificate is not valid at the time that the authority proved")
+        if unix_time < self.least():
+            return
+        if not -_SLACK_S <= unix_time - self._rtc.now() <= _SLACK_S:
+            self._rtc.set(unix_time)
+        if unix_time >= self._vault.counter("time") + _MARK_STEP_S:
+            self._vault.advance("time", unix_time)

@@ -1,0 +1,48 @@
+"""Deny-by-default dispatch on (application, command).
+
+An application may give a command only if the vault's record of it says so, and only if the device's maker registered a handler. What the
+authority alone may do can't be granted to anybody else, whatever a vault says.
+"""
+
+from .errors import PeerError, UsageError, ensure
+from .wire.names import is_word
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    Handler = Callable[[dict[str, Any]], Any]
+
+# The authority's own, and the protocol's: never an application's, never a handler's.
+AUTHORITY_ONLY = ("update", "policy", "rotate", "wipe", "unlock")
+PROTOCOL = ("welcome", "ack", "wake", "server_uid_response")
+
+
+class Commands:
+    """Who may do what (grants), and what then happens (handlers)."""
+
+    def __init__(self) -> None:
+        self._handlers: "dict[str, Handler]" = {}
+        self._grants: "dict[str, tuple[str, ...]]" = {}
+
+    def register(self, command: str, handler: "Handler") -> None:
+        """UsageError bad-name for a name that is malformed, reserved or taken."""
+        ensure(is_word(command), "bad-name", "a command's name is 1 to 32 of a-z 0-9 _")
+        if command in AUTHORITY_ONLY or command in PROTOCOL:
+            raise UsageError("bad-name", "the command %s belongs to Warden" % command)
+        if command in self._handlers:
+            raise UsageError("bad-name", "the command %s has a handler already" % command)
+        self._handlers[command] = handler
+
+    def grant(self, appid: str, commands: "tuple[str, ...]") -> None:
+        """What this application may do, from the vault's record of it."""
+        self._grants[appid] = commands
+
+    def find(self, appid: str, command: str) -> "Handler":
+        """The handler, if this application may use it. PeerError not-allowed, unknown-command."""
+        if command in AUTHORITY_ONLY or command not in self._grants.get(appid, ()):
+            raise PeerError("not-allowed", "%s may not give the command %s" % (appid, command))
+        handler = self._handlers.get(command)
+        if handler is None:
+            raise PeerError("unknown-command", "this device has no command %s" % command)
+        return handler

@@ -1,0 +1,359 @@
+"""The façade: one object that keeps the link, the sessions and the commands going on asyncio.
+
+    device = Device.from_board()
+
+    @device.command("set_relay")
+    def set_relay(args):
+        relay.value(args["on"])
+
+    await device.start()
+    await device.publish("temperature", {"c": 21.5})
+
+This file and firmware/ are the only ones that join hardware (`hal`) and features.
+"""
+
+import asyncio
+import gc
+
+from . import records
+from .backoff import Backoff
+from .clock import Clock, Uptime
+from .command import Commands
+from .errors import PeerError, UsageError, WardenError, ensure
+from .inbox import Inbox
+from .incident import Incidents
+from .link import Link, Trust
+from .mqtt import Client
+from .plain import Plain
+from .policy import SEALED, Policy
+from .session import Origin, Session
+from .vault import Vault
+from .wire.names import COSE, JSON, Names, is_word
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from .clock import Rtc
+    from .inbox import Job
+
+_MAX_JOBS = 4
+_DAY_MS = 86400000
+_OWN_EVENTS = ("hello", "ready", "reply", "incident", "offline", "server_uid_request")
+_GENERATOR = type((lambda: (yield))())
+
+
+def _silent(code: str, text: str) -> None:
+    pass
+
+
+class Device:
+    """vault: open. rtc, network: hardware objects. floor: unix seconds. log(code, text) hears what happens; on_fatal() is called when the
+    agent itself fails, and should start the board anew."""
+
+    def __init__(
+        self,
+        vault: Vault,
+        rtc: "Rtc",
+        network: "Any",
+        floor: int,
+        log: "Callable[[str, str], None]" = _silent,
+        on_fatal: "Callable[[], None] | None" = None,
+    ) -> None:
+        self._log = log
+        self._on_fatal = on_fatal
+        self._network = network
+        self._vault = vault
+        self.names = Names(*records.load(vault, "identity"))
+        self.policy = policy = Policy(records.load_raw(vault, "policy"))
+        self._trust = Trust(*records.load(vault, "trust"))
+        self._host, self._port, user, password, client_id = records.load(vault, "broker")
+        self._clock = Clock(rtc, vault, floor)
+        self._clock.start()
+        self._uptime = Uptime()
+        self._backoff = Backoff(policy.backoff_min_ms, policy.backoff_max_ms)
+        self._commands = Commands()
+        self._incidents = Incidents()
+        self._apps = records.load_apps(vault)
+        self._sessions: "list[Session]" = []
+        self._plain: "Plain | None" = None
+        for app in self._apps:
+            self._commands.grant(app.appid, app.commands)
+        self._client = Client(
+            client_id, user, password, self._on_message, policy.keepalive_s, policy.max_message, policy.stall_ms
+        )
+        self._client.set_last_will(
+            self.names.event("offline", JSON), b'{"event": "offline", "deviceId": "%s"}' % self.names.device.encode()
+        )
+        self._inbox: "Inbox | None" = None
+        self._link: "Link | None" = None
+        self._jobs: "list[Job]" = []
+        self._working = asyncio.Event()
+        self._kick = asyncio.Event()
+        self._standing = asyncio.Event()
+        self._tasks: "list[Any]" = []
+
+    @staticmethod
+    def from_board(log: "Callable[[str, str], None]" = _silent) -> "Device":
+        """Build the device that board.py describes: open its vault, find its hardware."""
+        board = load_board()
+        vault = board_vault(board)
+        vault.open()
+        from .hal import clock_rtc, system, wifi
+
+        rtc = clock_rtc.ChipClock() if board.CLOCK[0] == "chip" else clock_rtc.SystemClock(*board.CLOCK[1:])
+        network = records.load(vault, "network")
+        interface = wifi.WiFi(*network) if board.NETWORK == "wifi" and network else wifi.Wired()
+        return Device(vault, rtc, interface, board.FLOOR, log, system.reset)
+
+    # -- the application's side ---------------------------------------------------------------
+
+    def command(self, name: str) -> "Callable[[Any], Any]":
+        """Decorator: this function, sync or async, obeys the command. It gets the arguments (a dict) and may return a value for the reply."""
+
+        def register(handler: "Any") -> "Any":
+            self._commands.register(name, handler)
+            return handler
+
+        return register
+
+    async def start(self) -> None:
+        """Go online. Returns when the first session stands (plain mode: when every application's ID is known)."""
+        if not self._tasks:
+            self._begin()
+        await self._standing.wait()
+
+    async def stop(self) -> None:
+        """Say goodbye to the broker, end all tasks, wipe the keys. The object can't be started again."""
+        for task in self._tasks:
+            task.cancel()
+        await self._client.disconnect()
+        for session in self._sessions:
+            session.drop()
+        self._vault.close()
+
+    async def publish(self, event: str, body: "dict[str, Any]", to: "str | None" = None) -> None:
+        """Send an event, sealed for each application whose session stands (or for `to` alone); waits while there is none.
+
+        The authority gets events only where it is the only application. PeerError link-closed, link-timeout when the connection breaks
+        meanwhile: the event may be lost, and the device reconnects by itself.
+        """
+        ensure(is_word(event) and event not in _OWN_EVENTS, "bad-name", "an event's name is 1 to 32 of a-z 0-9 _ and none of Warden's own")
+        while True:
+            await self._standing.wait()
+            if self._plain is not None:
+                await self._send(event, JSON, self._plain.event(event, {"body": body}))
+                return
+            sent = False
+            for session in self._sessions:
+                if session.stands and (session.appid == to if to is not None else self._hears(session)):
+                    await self._send(event, COSE, session.seal(event, 0, body))
+                    sent = True
+            if sent:
+                return
+            await asyncio.sleep_ms(100)  # another application's session stands, but not this one's
+
+    def _hears(self, session: Session) -> bool:
+        return not session.authority or len(self._sessions) == 1
+
+    # -- tasks --------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        sessions: "dict[bytes, Session]" = {}
+        if self.policy.mode == SEALED:
+            # Committed and read back before the first hello of this boot: no nonce of it can have been used in another.
+            boot = self._vault.advance("boot")
+            origin = Origin(boot, records.load_raw(self._vault, "nonce"), lambda: self._vault.generation)
+            for app in self._apps:
+                session = Session(self.names, app.appid, app.key, origin, self.policy.digest, app.authority)
+                self._sessions.append(session)
+                sessions[session.kid] = session
+        else:
+            appids = [app.appid for app in self._apps if not app.authority or len(self._apps) == 1]
+            self._plain = Plain(self.names, appids, self._vault, self.policy.validate, self.policy.store)
+        self._inbox = Inbox(self.names, self._commands, self._incidents, sessions, self._plain, self._on_time)
+        for work in (self._keep_connected(), self._keep_time(), self._work()):
+            self._tasks.append(asyncio.create_task(self._guard(work)))
+
+    async def _guard(self, work: "Any") -> None:
+        try:
+            await work
+        except Exception as error:  # a bug or broken flash: nothing may go on half alive behind the owner's back
+            self._log("agent-failed", repr(error) if not isinstance(error, WardenError) else str(error))
+            if self._on_fatal is None:
+                raise
+            self._on_fatal()
+
+    async def _keep_connected(self) -> None:
+        await self._client.subscribe(self.names.subscription, 1)
+        while True:
+            gc.collect()  # a hand-shake wants its buffers in one piece
+            try:
+                await self._network.up(self.policy.handshake_ms)
+                self._link = Link(self._trust, self._clock, self.policy.stall_ms)
+                await self._client.connect(self._link, self._host, self._port, self.policy.handshake_ms)
+                self._log("link-up", "%s:%d" % (self._host, self._port))
+                now = self._uptime.now_ms()
+                for session in self._sessions:
+                    session.begin(now)
+                self._note_standing()
+                self._kick.set()
+                await self._client.pump()
+            except PeerError as error:
+                self._log(error.code, error.text)
+                self._incidents.add(error.code, "link", self._uptime.now_ms())
+                if error.code == "mqtt-refused":
+                    self._backoff.slow_down()  # a wrong password does not get better by trying
+            except MemoryError:
+                self._log("tls-failed", "not enough memory for the connection")
+            for session in self._sessions:
+                session.drop()
+            self._standing.clear()
+            await asyncio.sleep_ms(self._backoff.next_ms())
+
+    async def _keep_time(self) -> None:
+        """Everything that is due at some time: hellos, ID requests, reports of incidents."""
+        while True:
+            self._kick.clear()
+            now = self._uptime.now_ms()
+            due = None
+            if self._client.connected:
+                try:
+                    due = await self._do_due(now)
+                except PeerError as error:
+                    self._log(error.code, error.text)  # the connection broke meanwhile: _keep_connected() sees to it
+            try:
+                await asyncio.wait_for_ms(self._kick.wait(), _DAY_MS if due is None else max(1, due - now))
+            except asyncio.TimeoutError:
+                pass  # that's what was waited for
+
+    async def _do_due(self, now: int) -> "int | None":
+        dues = []
+        for session in self._sessions:
+            message = session.tick(now)
+            if message is not None:
+                await self._send(message[0], COSE, message[1])
+            dues.append(session.due_ms())
+        if self._plain is not None:
+            for request in self._plain.requests(now):
+                await self._send("server_uid_request", JSON, request)
+            dues.append(self._plain.due_ms())
+        dues.append(await self._report(now))
+        times = [due for due in dues if due is not None]
+        return min(times) if times else None
+
+    async def _report(self, now: int) -> "int | None":
+        """Tell the authority what happened; in plain mode whoever listens. Returns when the next report is due."""
+        due = self._incidents.due_ms()
+        authority = None
+        for session in self._sessions:
+            if session.authority and session.stands:
+                authority = session
+        if due is None or (authority is None and self._plain is None):
+            return None
+        if now < due:
+            return due
+        for body in self._incidents.take():
+            if authority is not None:
+                await self._send("incident", COSE, authority.seal("incident", 0, body))
+            elif self._plain is not None:
+                await self._send("incident", JSON, self._plain.event("incident", {"body": body}))
+        return None
+
+    async def _work(self) -> None:
+        """Obey commands one at a time, and send what the inbox has to say."""
+        while True:
+            await self._working.wait()
+            self._working.clear()
+            while self._jobs:
+                job = self._jobs.pop(0)
+                try:
+                    job.answer(await self._obey(job))
+                except PeerError as error:
+                    self._log(error.code, error.text)  # the session ended meanwhile: nobody waits for this reply
+                await self._flush()
+            await self._flush()
+
+    async def _obey(self, job: "Job") -> "dict[str, Any]":
+        try:
+            result = job.handler(job.args)
+            if isinstance(result, _GENERATOR):
+                result = await result
+        except Exception as error:  # the application's own bug must not take the agent down
+            self._log("command-failed", "%s: %r" % (job.command, error))
+            return {"ok": False, "error": "command-failed"}
+        return {"ok": True, "result": result}
+
+    async def _flush(self) -> None:
+        inbox = self._inbox
+        while inbox is not None and inbox.out:
+            event, fmt, data = inbox.out.pop(0)
+            try:
+                await self._send(event, fmt, data)
+            except PeerError as error:
+                self._log(error.code, error.text)  # as above
+                inbox.out.clear()
+
+    async def _send(self, event: str, fmt: str, data: bytes) -> None:
+        if len(data) > self.policy.max_message:
+            raise UsageError("bad-argument", "an event of %d bytes is above the policy's limit" % len(data))
+        await self._client.publish(self.names.event(event, fmt), data, 0)
+
+    # -- what the broker sends ----------------------------------------------------------------
+
+    def _on_message(self, topic: memoryview, payload: memoryview, retained: bool) -> None:
+        inbox = self._inbox
+        if inbox is None:
+            return
+        now = self._uptime.now_ms()
+        job = inbox.take(topic, memoryview(payload), retained, now)
+        if job is not None:
+            if len(self._jobs) >= _MAX_JOBS:
+                self._incidents.add("busy", job.command, now)
+                job.answer({"ok": False, "error": "busy"})
+            else:
+                self._jobs.append(job)
+        self._note_standing()
+        self._working.set()
+        self._kick.set()
+
+    def _note_standing(self) -> None:
+        stands = self._plain.ready if self._plain is not None else any(s.stands for s in self._sessions)
+        if stands and not self._standing.is_set():
+            self._log("session-stands", "commands are obeyed from now on")
+            self._backoff.reset()
+            self._standing.set()
+        elif not stands:
+            self._standing.clear()
+
+    def _on_time(self, unix_time: int) -> None:
+        verifier = self._link.verifier if self._link is not None else None
+        if verifier is not None:
+            self._clock.prove(unix_time, verifier.not_before, verifier.not_after)
+
+
+def load_board() -> "Any":
+    """The board's data. UsageError no-board when board.py is missing from the module path."""
+    try:
+        import board
+    except ImportError:
+        raise UsageError("no-board", "there is no board.py: take the one of your board from boards/")
+    return board
+
+
+def board_vault(board: "Any") -> Vault:
+    """The vault as board.STORE and board.ROOT_KEY describe it, not opened yet."""
+    from .crypto.kdf import hmac_sha256
+    from .crypto.rand import random_bytes
+    from .hal.store_file import FileStore
+
+    kind, path = board.ROOT_KEY
+    if kind == "chip":
+        from .hal.rootkey_chip import ChipRootKey as RootKey
+    elif kind == "software":
+        from .hal.rootkey_software import SoftwareRootKey as RootKey
+    else:
+        raise UsageError("no-board", "board.py names a root key that Warden does not know")
+    if board.STORE[0] != "file":
+        raise UsageError("no-board", "board.py names a store that Warden does not know")
+    return Vault(FileStore(board.STORE[1]), RootKey(path, hmac_sha256, random_bytes))

@@ -1,0 +1,49 @@
+"""The chip's own clock, in unix seconds.
+
+Boards count from 2000 or from 1970, by port: the offset is asked of the firmware, never assumed.
+"""
+
+import os
+import time
+
+_EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0
+
+
+class ChipClock:
+    def now(self) -> int:
+        return int(time.time()) + _EPOCH
+
+    def set(self, unix_time: int) -> bool:
+        """Set the chip's clock; True when it stands at the new time afterwards."""
+        import machine
+
+        year, month, day, hour, minute, second, weekday = time.gmtime(unix_time - _EPOCH)[:7]
+        machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
+        return -2 <= self.now() - unix_time <= 2
+
+
+class SystemClock:
+    """The unix port's clock: its host keeps it, and a process can't set it.
+
+    control: a file that an interposed clock library (libfaketime, FAKETIME_TIMESTAMP_FILE) reads: where it exists, a simulated board
+    has a clock that boots in 2021 and can be set, as on the real chip.
+    """
+
+    def __init__(self, control: "str | None" = None) -> None:
+        try:
+            if control is not None:
+                os.stat(control)
+        except OSError:
+            control = None
+        self._control = control
+
+    def now(self) -> int:
+        return int(time.time()) + _EPOCH
+
+    def set(self, unix_time: int) -> bool:
+        if self._control is None:
+            return False
+        text = "@%04d-%02d-%02d %02d:%02d:%02d\n" % time.gmtime(unix_time - _EPOCH)[:6]
+        with open(self._control, "w") as file:
+            file.write(text)
+        return -2 <= self.now() - unix_time <= 2

@@ -1,0 +1,63 @@
+"""A root key in a file, kept apart from the vault's store.
+
+For the unix port, and for boards that have nothing better than a second filesystem: whoever can read the file can open the vault.
+Every root key has the same small interface: exists(), create() and mac(message), HMAC-SHA-256 under a key that never leaves the object,
+because the chips that hold a key in fuses offer exactly that.
+"""
+
+import os
+
+from ..errors import StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+_SIZE = 32
+
+
+class SoftwareRootKey:
+    """path: the key's file. hmac(key, message) and random(n) are handed in, for `hal` imports no crypto."""
+
+    def __init__(
+        self, path: str, hmac: "Callable[[bytes, bytes], bytes]", random: "Callable[[int], bytes]"
+    ) -> None:
+        self._path = path
+        self._hmac = hmac
+        self._random = random
+        self._key = b""
+
+    def _read(self) -> bytes:
+        try:
+            with open(self._path, "rb") as file:
+                return file.read(_SIZE + 1)
+        except OSError:
+            return b""
+
+    def exists(self) -> bool:
+        return len(self._read()) == _SIZE
+
+    def create(self) -> None:
+        """Make the key unless there is one: a second call must not orphan a vault."""
+        if self.exists():
+            return
+        try:
+            with open(self._path + "~", "wb") as file:
+                file.write(self._random(_SIZE))
+            os.rename(self._path + "~", self._path)
+        except OSError:
+            raise StoreError("root-key", "can't write the root key's file")
+        if not self.exists():
+            raise StoreError("root-key", "the root key's file did not keep what was written")
+
+    def mac(self, message: bytes) -> bytes:
+        """HMAC-SHA-256 (RFC 2104) of the message, 32 bytes."""
+        if not self._key:
+            self._key = self._read()
+        if len(self._key) != _SIZE:
+            self._key = b""
+            raise StoreError("root-key", "the root key is missing or damaged: provision the device again")
+        return self._hmac(self._key, message)
+
+    def close(self) -> None:
+        self._key = b""

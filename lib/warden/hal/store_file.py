@@ -1,0 +1,102 @@
+"""Named records as files of one directory, on littlefs (boards) or POSIX (the unix port).
+
+A write is staged beside its target, then renamed over it: littlefs keeps the old or the new content at every point where the power can
+go. On the unix port that holds for a killed process only, since MicroPython gives no fsync there.
+
+A store promises: write() is old-or-new, read() gives what the last write() put, names() lists what is there. Nothing is secret or
+authentic down here: that is the vault's work.
+"""
+
+import errno
+import os
+
+from ..errors import StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_STAGED = "~staged"
+_ENOSPC = 28  # not in the errno module of stock firmware
+
+
+def _is_fat(path: str) -> bool:
+    """Whether the filesystem below `path` is FAT, whose rename is not atomic."""
+    import vfs
+
+    try:
+        mounts: "Any" = vfs.mount()  # type: ignore[call-overload]  # the stubs lag behind
+    except TypeError:
+        mounts = None  # firmware that can't list its mounts
+    if mounts is None:
+        # FAT does not tell upper from lower case.
+        probe = path + "/~Probe"
+        open(probe, "wb").close()
+        try:
+            os.stat(path + "/~PROBE")
+            return True
+        except OSError:
+            return False
+        finally:
+            os.remove(probe)
+    fat = getattr(vfs, "VfsFat", None)
+    best, length = None, -1
+    for filesystem, mount_point in mounts:
+        prefix = mount_point if mount_point == "/" else mount_point + "/"
+        if (path + "/").startswith(prefix) and len(prefix) > length:
+            best, length = filesystem, len(prefix)
+    return fat is not None and isinstance(best, fat)
+
+
+class FileStore:
+    """Records in the directory `path` (absolute), which is created when it is missing."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path.rstrip("/")
+        try:
+            os.mkdir(self._path)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise StoreError("filesystem", "can't create the vault's directory")
+        if _is_fat(self._path):
+            raise StoreError("filesystem", "FAT loses files at a power cut: format the flash with littlefs")
+        self.remove(_STAGED)
+
+    def _file(self, name: str) -> str:
+        return self._path + "/" + name
+
+    def names(self) -> "list[str]":
+        """The names of all records, in no order."""
+        return [name for name in os.listdir(self._path) if name != _STAGED]
+
+    def read(self, name: str, limit: int) -> "bytes | None":
+        """The record's bytes, or None when there is none. One above `limit` bytes is damage, and is never read into memory."""
+        try:
+            size = os.stat(self._file(name))[6]
+            if size > limit:
+                raise StoreError("vault-damaged", "a file of the vault is larger than any record")
+            with open(self._file(name), "rb") as file:
+                return file.read(limit)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise StoreError("filesystem", "can't read the vault (errno %d)" % (error.errno or 0))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put the record: afterwards, and at every moment in between, the old or the new bytes stand whole."""
+        try:
+            with open(self._file(_STAGED), "wb") as file:
+                file.write(data)
+            os.rename(self._file(_STAGED), self._file(name))
+        except OSError as error:
+            if error.errno == _ENOSPC:
+                raise StoreError("vault-limit", "the filesystem is full: free some space")
+            raise StoreError("filesystem", "can't write the vault (errno %d)" % (error.errno or 0))
+
+    def remove(self, name: str) -> None:
+        """Remove the record; it need not exist."""
+        try:
+            os.remove(self._file(name))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise StoreError("filesystem", "can't remove from the vault (errno %d)" % (error.errno or 0))

@@ -1,0 +1,44 @@
+"""Joins a Wi-Fi network as a station."""
+
+import asyncio
+import time
+
+from ..errors import PeerError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class WiFi:
+    """ssid: text. password: bytes, empty for an open network. interface: a network.WLAN, made here unless a test hands one in."""
+
+    def __init__(self, ssid: str, password: bytes, interface: "Any" = None) -> None:
+        if interface is None:
+            import network
+
+            interface = network.WLAN(network.STA_IF)
+        self._wlan = interface
+        self._ssid = ssid
+        self._password = password
+
+    async def up(self, timeout_ms: int) -> None:
+        """Return when the interface has an address; PeerError unreachable when it has none in time."""
+        if self._wlan.isconnected():
+            return
+        start = time.ticks_ms()
+        self._wlan.active(True)
+        self._wlan.connect(self._ssid, self._password or None)
+        while not self._wlan.isconnected():
+            if time.ticks_diff(time.ticks_ms(), start) > timeout_ms:
+                # A driver that goes on trying behind our back would refuse the next connect().
+                self._wlan.disconnect()
+                raise PeerError("unreachable", "the Wi-Fi network %s gave no connection" % self._ssid)
+            await asyncio.sleep_ms(50)
+
+
+class Wired:
+    """A network that is simply there: the unix port, and boards whose firmware brings it up."""
+
+    async def up(self, timeout_ms: int) -> None:
+        return

@@ -1,0 +1,151 @@
+"""Every message that reaches the device, through the gates in their order (docs/protocol.md, What the device refuses). Sans-IO.
+
+take() gives the job that a command asks for, or None. What is to be sent goes to `out` as (event, format, bytes), what was refused to the
+incidents; nothing a peer sends makes take() raise, except when the whole link must fall.
+"""
+
+import hashlib
+
+from .errors import PeerError
+from .wire import cose
+from .wire.names import COSE, JSON
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from .command import Commands, Handler
+    from .incident import Incidents
+    from .plain import Plain
+    from .session import Session
+    from .wire.names import Names
+
+
+class Job:
+    """A command to obey. answer(body) seals or packs the reply and puts it into the outbox."""
+
+    def __init__(self, handler: "Handler", args: "dict[str, Any]", command: str, answer: "Callable[[dict[str, Any]], None]") -> None:
+        self.handler = handler
+        self.args = args
+        self.command = command
+        self.answer = answer
+
+
+class Inbox:
+    """sessions: those of sealed mode, by kid; or plain: the plain mode. on_time(unix_time) is told what the authority's welcome says."""
+
+    def __init__(
+        self,
+        names: "Names",
+        commands: "Commands",
+        incidents: "Incidents",
+        sessions: "dict[bytes, Session]",
+        plain: "Plain | None",
+        on_time: "Callable[[int], None]",
+    ) -> None:
+        self._names = names
+        self._commands = commands
+        self._incidents = incidents
+        self._sessions = sessions
+        self._plain = plain
+        self._on_time = on_time
+        self.out: "list[tuple[str, str, bytes]]" = []
+
+    def take(self, topic: "memoryview | bytes", payload: memoryview, retained: bool, now_ms: int) -> "Job | None":
+        """`payload` is decrypted in place. PeerError certificate-dates only: then the link must fall."""
+        command = ""
+        try:
+            command, fmt = self._names.parse(topic)
+            if retained:
+                raise PeerError("retained", "a stored message is nobody's command of now")
+            if self._plain is not None:
+                if fmt != JSON:
+                    raise PeerError("sealed-refused", "this device's policy is plain")
+                return self._take_plain(self._plain, command, payload, now_ms)
+            if fmt != COSE:
+                raise PeerError("plain-refused", "this device's policy is sealed")
+            return self._take_sealed(command, payload, now_ms)
+        except PeerError as error:
+            self._incidents.add(error.code, command, now_ms)
+            if error.code == "certificate-dates":
+                raise
+            return None
+
+    # -- sealed -------------------------------------------------------------------------------
+
+    def _find(self, parsed: "cose.Parsed") -> "Session":
+        session = self._sessions.get(bytes(parsed.kid))
+        if session is None:
+            raise PeerError("wrong-application", "a message of an application that this device does not know")
+        return session
+
+    def _take_sealed(self, command: str, payload: memoryview, now_ms: int) -> "Job | None":
+        if command in ("welcome", "wake"):
+            parsed = cose.parse_mac0(payload)
+            session = self._find(parsed)
+            if command == "wake":
+                session.on_wake(parsed, now_ms)
+                return None
+            welcomed = session.on_welcome(parsed, hashlib.sha256(payload).digest(), now_ms)
+            if welcomed is not None:
+                ready, unix_time = welcomed
+                if session.authority:
+                    self._on_time(unix_time)
+                self.out.append(("ready", COSE, ready))
+            return None
+        parsed = cose.parse_encrypt0(payload)
+        session = self._find(parsed)
+        message = session.open(command, parsed, hashlib.sha256(payload).digest(), now_ms)
+        if message.repeat:
+            if message.reply is not None:
+                self.out.append(("reply", COSE, message.reply))
+            return None
+        if message.gap:
+            self._incidents.add("gap", command, now_ms)
+        if command == "ack":
+            return None
+        sid = session.sid
+
+        def answer(body: "dict[str, Any]") -> None:
+            # A reply belongs to the session that asked; after a new one began, nobody waits for it.
+            if session.sid == sid:
+                reply = session.seal("reply", message.id, body)
+                session.remember(reply)
+                self.out.append(("reply", COSE, reply))
+
+        if message.expired:
+            return self._refuse(PeerError("expired", "a command came too late"), command, answer, now_ms)
+        return self._dispatch(session.appid, command, message.body, answer, now_ms)
+
+    # -- plain --------------------------------------------------------------------------------
+
+    def _take_plain(self, plain: "Plain", command: str, payload: memoryview, now_ms: int) -> "Job | None":
+        fields = plain.parse(payload)
+        if command == "server_uid_response":
+            plain.on_response(fields, now_ms)
+            return None
+        appid, id, args = plain.open(command, fields)
+
+        def answer(body: "dict[str, Any]") -> None:
+            reply = {"id": id}
+            reply.update(body)
+            self.out.append(("reply", JSON, plain.event("reply", reply)))
+
+        return self._dispatch(appid, command, args, answer, now_ms)
+
+    # -- both ---------------------------------------------------------------------------------
+
+    def _dispatch(
+        self, appid: str, command: str, args: "dict[str, Any]", answer: "Callable[[dict[str, Any]], None]", now_ms: int
+    ) -> "Job | None":
+        try:
+            return Job(self._commands.find(appid, command), args, command, answer)
+        except PeerError as error:
+            return self._refuse(error, command, answer, now_ms)
+
+    def _refuse(
+        self, error: PeerError, command: str, answer: "Callable[[dict[str, Any]], None]", now_ms: int
+    ) -> None:
+        """Refused, but by somebody who proved who they are: they get the reason as well."""
+        self._incidents.add(error.code, command, now_ms)
+        answer({"ok": False, "error": error.code})

@@ -1,0 +1,35 @@
+"""What went wrong, counted until somebody can be told. Memory is bounded: an attacker chooses how often, never how much we keep."""
+
+_MOST = 8
+_WINDOW_MS = 1000
+
+
+class Incidents:
+    """Distinct (code, at) pairs with their counts; those beyond the eighth are counted together as `incident-overflow`."""
+
+    def __init__(self) -> None:
+        self._counts: "dict[tuple[str, str], int]" = {}
+        self._since_ms: "int | None" = None
+
+    def add(self, code: str, at: str, now_ms: int) -> None:
+        """code: an error's slug. at: the command or the place, without secrets."""
+        key = (code, at)
+        if key not in self._counts and len(self._counts) >= _MOST:
+            key = ("incident-overflow", "")
+        self._counts[key] = self._counts.get(key, 0) + 1
+        if self._since_ms is None:
+            self._since_ms = now_ms
+
+    def due_ms(self) -> "int | None":
+        """When the next batch may be told, or None when there is nothing to tell. One second's worth goes together, so a flood of
+        garbage is not answered by a flood of reports."""
+        return None if self._since_ms is None else self._since_ms + _WINDOW_MS
+
+    def take(self) -> "list[dict[str, object]]":
+        """The batch, as report bodies {"code", "n", "at"}; it is forgotten here."""
+        batch: "list[dict[str, object]]" = [
+            {"code": code, "n": count, "at": at} for (code, at), count in self._counts.items()
+        ]
+        self._counts = {}
+        self._since_ms = None
+        return batch

@@ -1,0 +1,253 @@
+"""One pinned TLS connection that never holds the event loop.
+
+The socket is non-blocking from the start, the hand-shake runs inside the first write, and every wait sits on the raw socket under one
+deadline: a peer that dribbles bytes stretches nothing, and nothing polls the TLS socket (its poll is busy: docs/threat-model.md).
+
+What is checked: the chain up to our own CAs, the name and the dates (by the TLS stack, CERT_REQUIRED), forward secrecy (cipher suites),
+and that the leaf's public key is one of our pins (by the callback, at depth 0 only: a forged chain may carry the real CA at depth 1).
+"""
+
+import asyncio
+import time
+
+from .errors import PeerError, ensure
+from .wire import x509
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Generator
+
+    from .clock import Clock
+
+# ECDHE only, so that a key stolen later opens no recording; AEAD only. Without a list, a server with an RSA certificate gets
+# key exchange without forward secrecy.
+_CIPHERS = (
+    "TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256",
+    "TLS-ECDHE-ECDSA-WITH-AES-256-GCM-SHA384",
+    "TLS-ECDHE-RSA-WITH-AES-128-GCM-SHA256",
+    "TLS-ECDHE-RSA-WITH-AES-256-GCM-SHA384",
+)
+_MAX_CERTIFICATE = 4096
+_MAX_CHAIN = 6
+_RETRY_MS = 250
+
+
+class Trust:
+    """Whom this device believes. cas: list of CA certificates, DER bytes. pins: SHA-256 of SubjectPublicKeyInfo, 32 bytes each, two at least."""
+
+    def __init__(self, cas: "list[bytes]", pins: "list[bytes]") -> None:
+        ensure(len(cas) > 0, "bad-argument", "no CA: a server can't be checked without one")
+        # A single pin is a device that is lost when the server's key is.
+        ensure(len(pins) >= 2, "bad-argument", "a live pin and a backup pin are needed")
+        for pin in pins:
+            ensure(len(pin) == 32, "bad-argument", "a pin is a SHA-256 digest, 32 bytes")
+        self.cas = cas
+        self.pins = pins
+
+
+class Verifier:
+    """The hand-shake's certificate callback. It never raises (that leaks 2 KB a failure inside the firmware); `refusal` keeps the reason."""
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+        self._anchored = False
+        self.seen = 0
+        self.pinned = 0
+        self.not_before = 0
+        self.not_after = (1 << 62) - 1
+        self.refusal = ""
+
+    def __call__(self, der: memoryview, depth: int) -> int:
+        """0 to go on, 1 to refuse. Called from the chain's root down to the leaf at depth 0."""
+        if not self.refusal:
+            self.refusal = self._check(der, depth)
+        return 1 if self.refusal else 0
+
+    def _check(self, der: memoryview, depth: int) -> str:
+        self.seen += 1
+        if len(der) > _MAX_CERTIFICATE or self.seen > _MAX_CHAIN:
+            return "certificate-malformed"
+        try:
+            certificate = bytes(der)  # the view points into the C stack
+            _, not_before, not_after = x509.fields(certificate)
+            self.not_before = max(self.not_before, not_before)
+            self.not_after = min(self.not_after, not_after)
+            if certificate in self._trust.cas:
+                self._anchored = True
+            if depth:
+                return ""
+            if not self._anchored:
+                return "certificate-untrusted"
+            if x509.spki_pin(certificate) not in self._trust.pins:
+                return "pin-mismatch"
+        except PeerError as error:
+            return error.code
+        except MemoryError:
+            return "tls-failed"
+        self.pinned += 1
+        return "" if self.pinned == 1 else "pin-mismatch"
+
+    def explain(self, now: int) -> str:
+        """Why the hand-shake failed, at the clock's time `now`."""
+        if self.refusal:
+            return self.refusal
+        if not self.seen:
+            return "tls-failed"
+        if not self.pinned:
+            return "certificate-untrusted"
+        if now < self.not_before:
+            return "certificate-not-yet-valid"
+        if now > self.not_after:
+            return "certificate-expired"
+        # The chain is ours, the key is pinned, the dates hold: what the TLS stack still checks is the name.
+        return "certificate-name"
+
+
+def _readable(raw: "Any") -> "Generator[None, None, None]":
+    yield asyncio.core._io_queue.queue_read(raw)
+
+
+def _writable(raw: "Any") -> "Generator[None, None, None]":
+    yield asyncio.core._io_queue.queue_write(raw)
+
+
+class Link:
+    """One connection: connect() once, then send() and receive_into(), then close()."""
+
+    def __init__(self, trust: Trust, clock: "Clock", stall_ms: int) -> None:
+        self._trust = trust
+        self._clock = clock
+        self._stall_ms = stall_ms
+        self._raw: "Any" = None
+        self._tls: "Any" = None
+        self.verifier: "Verifier | None" = None
+
+    async def connect(self, host: str, port: int, first: bytes, deadline_ms: int) -> None:
+        """Connect, shake hands, and have `first` (at least one byte) on its way, all within deadline_ms.
+
+        PeerError: unreachable, link-timeout, link-closed, tls-failed, certificate-…, pin-mismatch. Where the pin matches and only the
+        dates lie ahead, the hand-shake is tried once more at that tentative time.
+        """
+        ensure(len(first) > 0, "bad-argument", "the first write completes the hand-shake: it can't be empty")
+        start = time.ticks_ms()
+        try:
+            await self._attempt(host, port, first, start, deadline_ms)
+            return
+        except PeerError as error:
+            verifier = self.verifier
+            if error.code != "certificate-not-yet-valid" or verifier is None:
+                raise
+            if not self._clock.try_at(verifier.not_before + 1):
+                raise
+        try:
+            await self._attempt(host, port, first, start, deadline_ms)
+        except BaseException:  # also when the task is cancelled: an unproven time must not stay
+            self._clock.undo()
+            raise
+        self._clock.keep()
+
+    async def _attempt(self, host: str, port: int, first: bytes, start: int, deadline_ms: int) -> None:
+        import tls
+
+        self.close()
+        verifier = self.verifier = Verifier(self._trust)
+        try:
+            reader, _ = await asyncio.wait_for_ms(
+                asyncio.open_connection(host, port), _left(start, deadline_ms)
+            )
+        except asyncio.TimeoutError:
+            raise PeerError("link-timeout", "the server did not accept the connection in time")
+        except OSError as error:
+            raise PeerError("unreachable", "no connection to the server (errno %s)" % error.errno)
+        self._raw = reader.s
+        try:
+            # A fresh context each time: nothing of an earlier connection (sessions, callbacks) can leak into this one.
+            context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+            context.verify_mode = tls.CERT_REQUIRED
+            context.set_ciphers(_CIPHERS)
+            context.verify_callback = verifier
+            for ca in self._trust.cas:
+                context.load_verify_locations(ca)
+            self._tls = context.wrap_socket(self._raw, server_hostname=host, do_handshake_on_connect=False)
+            await self._write(first, start, deadline_ms)
+            if verifier.pinned != 1:
+                # The callback was not asked: a firmware that ignores it would leave us without pins.
+                raise PeerError("pin-mismatch", "this firmware did not show the server's certificate")
+        except PeerError as error:
+            self.close()
+            raise error
+        except (OSError, ValueError) as error:
+            self.close()
+            if isinstance(error, OSError) and not verifier.seen and error.errno in _CLOSED:
+                raise PeerError("link-closed", "the server closed the connection during the hand-shake")
+            code = verifier.explain(self._clock.now())
+            raise PeerError(code, "the server was refused in the hand-shake")
+
+    async def _write(self, data: "bytes | bytearray | memoryview", start: int, deadline_ms: int) -> None:
+        view = memoryview(data)
+        shaking = self.verifier is not None and not self.verifier.pinned
+        while len(view):
+            count = self._tls.write(view)
+            if count is not None:
+                view = view[count:]
+                shaking = False
+                continue
+            # In the hand-shake the TLS stack waits for the peer's bytes (or, rarely, for room: hence the short turns); after it,
+            # for room to write.
+            wait = _left(start, deadline_ms)
+            await self._wait(_readable if shaking else _writable, min(wait, _RETRY_MS) if shaking else wait, shaking)
+
+    async def _wait(self, ready: "Any", wait_ms: int, quiet: bool) -> bool:
+        try:
+            await asyncio.wait_for_ms(ready(self._raw), wait_ms)
+        except asyncio.TimeoutError:
+            if not quiet:
+                raise PeerError("link-timeout", "the server takes no bytes")
+            return False
+        return True
+
+    async def send(self, data: "bytes | bytearray | memoryview") -> None:
+        """Write all bytes; PeerError link-timeout when the peer takes none for stall_ms, link-closed when the connection is gone."""
+        try:
+            await self._write(data, time.ticks_ms(), self._stall_ms)
+        except (OSError, AttributeError):
+            raise PeerError("link-closed", "the connection broke while sending")
+
+    async def wait_readable(self, wait_ms: int) -> bool:
+        """Whether the raw socket has bytes, or its end, within wait_ms. Read until None before calling."""
+        if self._raw is None:
+            raise PeerError("link-closed", "the connection is closed")
+        return await self._wait(_readable, wait_ms, True)
+
+    def receive_into(self, view: memoryview) -> "int | None":
+        """Bytes read (at least one), or None when there are none right now. PeerError link-closed at the end of the stream."""
+        if self._tls is None:
+            raise PeerError("link-closed", "the connection is closed")
+        try:
+            count = self._tls.readinto(view)
+        except OSError as error:
+            raise PeerError("link-closed", "the connection broke (error %s)" % error.errno)
+        if count == 0:
+            raise PeerError("link-closed", "the server closed the connection")
+        return count
+
+    def close(self) -> None:
+        """Close both sockets. A second call does nothing."""
+        for socket in (self._tls, self._raw):
+            if socket is not None:
+                try:
+                    socket.close()
+                except OSError:
+                    pass  # it is gone either way
+        self._tls = self._raw = None
+
+
+# ECONNRESET on unix, lwIP and ESP-IDF; EPIPE; and 0 or -1 where a port says no more.
+_CLOSED = (104, 54, 32, 103, 113, 128, 0, -1)
+
+
+def _left(start: int, deadline_ms: int) -> int:
+    left = deadline_ms - time.ticks_diff(time.ticks_ms(), start)
+    if left <= 0:
+        raise PeerError("link-timeout", "the server did not finish in time")
+    return left

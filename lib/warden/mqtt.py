@@ -1,0 +1,367 @@
+"""umqtt.simple, hardened: it makes and parses packets in memory, and this module owns the wire.
+
+umqtt (1.3.4 and the newer ones alike) assigns a fresh socket to `self.sock` and then reads and writes on it, blocking. Here `sock` is a
+property that swaps any socket for a tape: what umqtt writes is collected and sent asynchronously as one TLS record, what it reads is a
+packet that wire.mqtt found well-formed. So no call of it can block, no announced length is believed, and no `assert` of it ever sees
+a peer's bytes.
+"""
+
+import asyncio
+import struct
+import time
+
+from umqtt.simple import MQTTClient
+
+from .errors import PeerError, ensure
+from .wire import mqtt as wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from .link import Link
+
+_MAX_FIELD = 65535
+
+
+class _Field:
+    """A user name or password. Newer umqtt takes an empty user name for anonymous: this one is true whatever its length."""
+
+    def __init__(self, raw: "bytes | bytearray") -> None:
+        self.raw = raw
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def __bool__(self) -> bool:
+        return True
+
+
+class _Tape:
+    """Stands where umqtt expects its socket."""
+
+    def __init__(self) -> None:
+        self.out = bytearray()
+        self._in = memoryview(b"")
+
+    def load(self, data: "bytes | memoryview") -> None:
+        """What the next reads are to give."""
+        self._in = memoryview(data)
+
+    def take(self) -> bytearray:
+        """All that was written since the last take()."""
+        out, self.out = self.out, bytearray()
+        return out
+
+    def write(self, data: "Any", count: "int | None" = None) -> int:
+        if isinstance(data, _Field):
+            data = data.raw
+        elif isinstance(data, str):
+            data = data.encode()
+        self.out.extend(data if count is None else memoryview(data)[:count])
+        return len(data)
+
+    def read(self, count: int) -> "bytes | memoryview | None":
+        part = self._in[:count]
+        self._in = self._in[count:]
+        # Single bytes are compared to literals by umqtt; a message's bytes are handed on without a copy.
+        return bytes(part) if count < 5 else part
+
+    def setblocking(self, flag: bool) -> None:
+        pass
+
+    def settimeout(self, seconds: "float | None") -> None:
+        pass
+
+    def connect(self, address: "Any") -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _Codec(MQTTClient):
+    """umqtt on a tape."""
+
+    @property
+    def sock(self) -> "_Tape | None":
+        return self.tape
+
+    @sock.setter
+    def sock(self, value: "Any") -> None:
+        if value is not None and value is not self.tape:
+            value.close()  # umqtt's own socket: it is never used
+
+    tape: "_Tape | None" = None
+
+
+class Client:
+    """One MQTT connection that comes back by itself.
+
+    client_id: text. user, password: bytes of any value, 0 to 65,535 long, or both None. on_message(topic: memoryview, payload: memoryview, retained:
+    bool) is called for each message; both views die when it returns. max_packet bounds what is taken, in bytes.
+    """
+
+    def __init__(
+        self,
+        client_id: str,
+        user: "bytes | None",
+        password: "bytes | None",
+        on_message: "Callable[[memoryview, memoryview, bool], None]",
+        keepalive_s: int = 60,
+        max_packet: int = 2048,
+        stall_ms: int = 5000,
+    ) -> None:
+        ensure((user is None) == (password is None), "bad-credential", "a user name goes with a password")
+        for field in (user, password):
+            ensure(
+                field is None or len(field) <= _MAX_FIELD,
+                "bad-credential",
+                "MQTT carries at most 65,535 bytes of a user name or a password",
+            )
+        ensure(0 < keepalive_s <= _MAX_FIELD, "bad-argument", "keepalive must be 1 to 65,535 seconds")
+        self._codec = _Codec(
+            client_id,
+            "127.0.0.1",  # never resolved over the network: the link made the connection already
+            1883,
+            None if user is None else _Field(user),
+            None if password is None else _Field(password),
+            keepalive_s,
+        )
+        self._codec.tape = _Tape()
+        self._codec.set_callback(self._message)
+        self._framer = wire.Framer(max_packet)
+        self._on_message = on_message
+        self._keepalive_ms = keepalive_s * 1000
+        self._stall_ms = stall_ms
+        self._lock = asyncio.Lock()
+        self._link: "Link | None" = None
+        self._topics: "dict[str, int]" = {}
+        self._answers: "dict[int, int | None]" = {}  # packet id -> result, None while it is outstanding
+        self._answered = asyncio.Event()
+        self._sent_at = 0
+        self._heard_at = 0
+        self._ping_at: "int | None" = None
+        self._began_at: "int | None" = None
+        self._pumping = False
+        self.connected = False
+
+    def set_last_will(self, topic: str, payload: bytes, qos: int = 0) -> None:
+        """What the broker is to say when this device vanishes. Never retained."""
+        ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
+        ensure(0 < len(topic) <= _MAX_FIELD and len(payload) <= _MAX_FIELD, "bad-argument", "a last will this size does not fit")
+        self._codec.set_last_will(topic.encode(), payload, False, qos)
+
+    # -- one connection -----------------------------------------------------------------------
+
+    async def connect(self, link: "Link", host: str, port: int, deadline_ms: int) -> None:
+        """Open the link, log in, restore the subscriptions. PeerError: whatever the link refused, mqtt-refused, mqtt-malformed, link-timeout."""
+        start = time.ticks_ms()
+        self._framer.clear()
+        self._answers.clear()
+        self._ping_at = self._began_at = None
+        codec = self._codec
+        codec.pid = 0
+        tape = codec.tape
+        tape.take()
+        # umqtt reads its CONNACK from the tape; the broker's own is read and judged below.
+        tape.load(b"\x20\x02\x00\x00")
+        codec.connect(True)
+        self._link = link
+        try:
+            await link.connect(host, port, tape.take(), deadline_ms)
+            self._sent_at = self._heard_at = time.ticks_ms()
+            while not self._receive():
+                left = deadline_ms - time.ticks_diff(time.ticks_ms(), start)
+                if left <= 0 or not await link.wait_readable(left):
+                    raise PeerError("link-timeout", "the broker did not answer CONNECT in time")
+            answer, code = self._framer.kind, self._framer.body()[-1]
+            self._framer.clear()
+            if answer != wire.CONNACK:
+                raise PeerError("mqtt-malformed", "the broker's first packet is not the answer to CONNECT")
+            if code:
+                raise PeerError("mqtt-refused", "the broker refused the log-in (code %d)" % code)
+            self.connected = True
+            for topic, qos in self._topics.items():
+                await self._send_subscription(topic, qos)
+        except BaseException:  # the link must not outlive a connection that failed, whatever the reason
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Drop the connection, without a word: what the broker takes for a failure it reports by the last will."""
+        self.connected = False
+        if self._link is not None:
+            self._link.close()
+        self._link = None
+        self._answered.set()
+
+    async def disconnect(self) -> None:
+        """Say goodbye, so that the last will is not sent, and close."""
+        if self.connected:
+            try:
+                self._codec.disconnect()
+                await self._flush()
+            except PeerError:
+                pass  # it is closed below in any case
+        self.close()
+
+    async def pump(self) -> None:
+        """Take messages and keep the connection alive until it breaks, then raise the PeerError that broke it."""
+        self._pumping = True
+        try:
+            while True:
+                await self._turn(self._keepalive_ms)
+        finally:
+            self._pumping = False
+            self.close()
+
+    async def _turn(self, most_ms: int) -> None:
+        """Handle one packet, or wait for bytes until the keepalive wants something, but no longer than most_ms."""
+        if self._receive():
+            self._heard_at = time.ticks_ms()
+            await self._handle()
+            await asyncio.sleep_ms(0)  # a flood of messages must not starve the application
+            return
+        wait = min(most_ms, self._patience())
+        if wait > 0:
+            await self._open_link().wait_readable(wait)
+        elif self._ping_at is None:
+            self._codec.ping()
+            self._ping_at = time.ticks_ms()
+            await self._flush()
+
+    def _patience(self) -> int:
+        """Milliseconds until a ping is due. PeerError link-timeout when the peer has owed us bytes for too long."""
+        now = time.ticks_ms()
+        if self._framer.started:
+            # Counted from the packet's first byte: single bytes now and then buy no time.
+            if self._began_at is None:
+                self._began_at = now
+            if time.ticks_diff(now, self._began_at) >= self._stall_ms:
+                raise PeerError("link-timeout", "the broker stopped in the middle of a packet")
+        else:
+            self._began_at = None
+        if self._ping_at is not None:
+            left = self._stall_ms - time.ticks_diff(now, self._ping_at)
+            if left <= 0:
+                raise PeerError("link-timeout", "the broker does not answer: the connection is dead")
+        else:
+            # Both directions count: a device that only sends would never notice that nobody hears it.
+            silent = max(time.ticks_diff(now, self._sent_at), time.ticks_diff(now, self._heard_at))
+            left = max(0, self._keepalive_ms // 2 - silent)
+        return min(left, self._stall_ms) if self._framer.started else left
+
+    def _receive(self) -> bool:
+        """Read what is there. True when a whole packet stands in the framer."""
+        link = self._open_link()
+        while True:
+            count = link.receive_into(self._framer.space())
+            if count is None:
+                return False
+            if self._framer.fed(count):
+                return True
+
+    async def _handle(self) -> None:
+        framer = self._framer
+        kind, body = framer.kind, framer.body()
+        if kind & 0xF0 == wire.PUBLISH:
+            self._codec.tape.load(framer.packet())
+            self._codec.wait_msg()
+        elif kind == wire.PINGRESP:
+            self._ping_at = None
+        elif kind in (wire.PUBACK, wire.SUBACK):
+            pid = body[0] << 8 | body[1]
+            if self._answers.get(pid, 0) is not None:
+                raise PeerError("mqtt-malformed", "the broker acknowledges what was never sent")
+            self._answers[pid] = body[2] if kind == wire.SUBACK else 0
+            self._answered.set()
+        else:
+            raise PeerError("mqtt-malformed", "the broker answers CONNECT a second time")
+        framer.clear()
+        if self._codec.tape.out:
+            await self._flush()
+
+    def _message(self, topic: memoryview, payload: memoryview) -> None:
+        self._on_message(topic, payload, self._framer.retained)
+
+    # -- sending ------------------------------------------------------------------------------
+
+    async def publish(self, topic: str, payload: "bytes | bytearray | memoryview", qos: int = 0) -> None:
+        """Send one message, never retained. QoS 1 returns when the broker took it. PeerError link-closed, link-timeout."""
+        ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
+        pid = self._claim() if qos else 0
+        # umqtt waits for its PUBACK on the tape; the broker's own is awaited below.
+        self._codec.tape.load(struct.pack("!BBH", wire.PUBACK, 2, pid))
+        self._codec.publish(topic.encode(), payload, False, qos)
+        await self._flush()
+        if qos:
+            await self._wait_answer(pid)
+
+    async def subscribe(self, topic: str, qos: int = 1) -> None:
+        """Subscribe now if connected, and again after each reconnect. PeerError mqtt-refused when the broker says no."""
+        ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
+        # umqtt 1.3.4 writes the length of a SUBSCRIBE into a single byte.
+        ensure(0 < len(topic) <= 120, "bad-argument", "a topic to subscribe to has 1 to 120 bytes")
+        self._topics[topic] = qos
+        if self.connected:
+            await self._send_subscription(topic, qos)
+
+    async def _send_subscription(self, topic: str, qos: int) -> None:
+        pid = self._claim()
+        self._codec.tape.load(struct.pack("!BBHB", wire.SUBACK, 3, pid, qos))
+        self._codec.subscribe(topic.encode(), qos)
+        await self._flush()
+        if await self._wait_answer(pid) == 0x80:
+            raise PeerError("mqtt-refused", "the broker refused a subscription: it does not grant this device its topics")
+
+    def _claim(self) -> int:
+        """The next packet id: 1 to 65,535 and round again, past those that are outstanding."""
+        self._open_link()
+        while True:
+            pid = self._codec.pid % 65535 + 1
+            if pid not in self._answers:
+                break
+            self._codec.pid = pid
+        self._codec.pid = pid - 1  # umqtt adds the one
+        self._answers[pid] = None
+        return pid
+
+    async def _wait_answer(self, pid: int) -> int:
+        start = time.ticks_ms()
+        try:
+            while self._answers.get(pid) is None:
+                self._open_link()
+                left = self._stall_ms - time.ticks_diff(time.ticks_ms(), start)
+                if left <= 0:
+                    self.close()
+                    raise PeerError("link-timeout", "the broker does not acknowledge")
+                if not self._pumping:
+                    await self._turn(left)
+                    continue
+                self._answered.clear()
+                try:
+                    await asyncio.wait_for_ms(self._answered.wait(), left)
+                except asyncio.TimeoutError:
+                    pass  # the deadline above decides
+            return self._answers[pid] or 0
+        finally:
+            self._answers.pop(pid, None)
+
+    async def _flush(self) -> None:
+        async with self._lock:
+            link = self._open_link()
+            data = self._codec.tape.take()
+            if not data:
+                return
+            try:
+                await link.send(data)
+            except PeerError:
+                self.close()
+                raise
+            self._sent_at = time.ticks_ms()
+
+    def _open_link(self) -> "Link":
+        if self._link is None:
+            raise PeerError("link-closed", "there is no connection to the broker")
+        return self._link

@@ -1,0 +1,127 @@
+"""Plain mode: JSON commands that carry the application's ID, asked of the server at the start and compared with each command.
+
+It stops a holder of some broker account who does not know the ID. It does not stop the broker's owner, and replay only as far as TLS
+does: the policy's sealed mode is for that. Sans-IO like session.py; rules in docs/protocol.md, Plain mode.
+"""
+
+import binascii
+import json
+
+from .crypto.ct import equal
+from .crypto.rand import random_bytes
+from .errors import PeerError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .vault import Vault
+    from .wire.names import Names
+
+_UID = 32
+_REQUEST_MS = 30000
+_ID_MAX = (1 << 32) - 1
+
+
+class Plain:
+    """appids: the applications of the vault. validate, store: the policy's two switches."""
+
+    def __init__(self, names: "Names", appids: "list[str]", vault: "Vault", validate: bool, store: bool) -> None:
+        self._names = names
+        self._vault = vault
+        self._validate = validate
+        self._store = store
+        self._uids: "dict[str, bytes | None]" = {}
+        for appid in appids:
+            self._uids[appid] = vault.get("uid_" + appid) if store else None
+        self._requests: "dict[str, tuple[bytes, int]]" = {}  # appid -> (req, when it ends)
+
+    @property
+    def ready(self) -> bool:
+        """Commands can be judged: every application's ID is known, or none is asked for."""
+        return not self._validate or all(uid is not None for uid in self._uids.values())
+
+    def requests(self, now_ms: int) -> "list[bytes]":
+        """The ID requests to send now, one for each application whose ID is unknown and not being asked for."""
+        out = []
+        for appid, uid in self._uids.items():
+            if uid is not None or not self._validate:
+                continue
+            if appid in self._requests and now_ms < self._requests[appid][1]:
+                continue
+            req = random_bytes(16)
+            self._requests[appid] = (req, now_ms + _REQUEST_MS)
+            out.append(
+                self.event("server_uid_request", {"appid": appid, "req": binascii.hexlify(req).decode()})
+            )
+        return out
+
+    def due_ms(self) -> "int | None":
+        """When requests() has something to say again, or None."""
+        if self.ready:
+            return None
+        ends = [
+            self._requests[appid][1] if appid in self._requests else 0
+            for appid, uid in self._uids.items()
+            if uid is None
+        ]
+        return min(ends)
+
+    def on_response(self, fields: "dict[str, Any]", now_ms: int) -> None:
+        """Take an application's ID, if it was asked for. PeerError unexpected, bad-body, wrong-application."""
+        appid = fields.get("appid")
+        if not isinstance(appid, str) or appid not in self._uids:
+            raise PeerError("wrong-application", "an ID for an application that this device does not know")
+        req, uid = _unhex(fields.get("req"), 16), _unhex(fields.get("uid"), _UID)
+        request = self._requests.get(appid)
+        if request is None or now_ms >= request[1] or req is None or not equal(req, request[0]):
+            raise PeerError("unexpected", "an ID that nobody asked for")
+        if uid is None:
+            raise PeerError("bad-body", "an application's ID is 64 hex digits")
+        del self._requests[appid]
+        if self._store:
+            self._vault.put("uid_" + appid, uid)
+        self._uids[appid] = uid
+
+    def parse(self, payload: "memoryview | bytes") -> "dict[str, Any]":
+        """The JSON object of a message. PeerError bad-body for anything else."""
+        try:
+            fields = json.loads(bytes(payload))
+        except (ValueError, UnicodeError, OverflowError):
+            fields = None
+        if not isinstance(fields, dict):
+            raise PeerError("bad-body", "a plain message is not a JSON object")
+        return fields
+
+    def open(self, command: str, fields: "dict[str, Any]") -> "tuple[str, int, dict[str, Any]]":
+        """(appid, id, args) of a command that carries the right ID. PeerError wrong-application, bad-body."""
+        appid = fields.get("appid")
+        if not isinstance(appid, str) or appid not in self._uids:
+            raise PeerError("wrong-application", "a command of an application that this device does not know")
+        if self._validate:
+            uid, known = _unhex(fields.get("uid"), _UID), self._uids[appid]
+            if uid is None or known is None or not equal(uid, known):
+                raise PeerError("wrong-application", "a command without the application's ID")
+        if fields.get("cmd") != command:
+            raise PeerError("bad-body", "a command names itself otherwise than its topic does")
+        id, args = fields.get("id"), fields.get("args")
+        if id is True or id is False or not isinstance(id, int) or not 0 <= id <= _ID_MAX or not isinstance(args, dict):
+            raise PeerError("bad-body", "a command's id is no number, or its args are no object")
+        return appid, id, args
+
+    def event(self, event: str, fields: "dict[str, Any]") -> bytes:
+        """An event's JSON bytes, with the device's own fields."""
+        whole = {"event": event, "deviceId": self._names.device}
+        whole.update(fields)
+        return json.dumps(whole).encode()
+
+
+def _unhex(text: object, size: int) -> "bytes | None":
+    """The bytes of 2 × size lower-case hex digits, or None."""
+    if not isinstance(text, str) or len(text) != 2 * size:
+        return None
+    try:
+        value = binascii.unhexlify(text)
+    except (ValueError, UnicodeError):
+        return None
+    return value if binascii.hexlify(value).decode() == text else None

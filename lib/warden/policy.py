@@ -1,0 +1,65 @@
+"""What this device demands: one record, checked key by key against bounds, with a digest that both ends compare.
+
+A policy has no optional parts, so a key that is missing or unknown is an error and never a default: a default could be weaker than what
+the owner meant.
+"""
+
+import hashlib
+
+from .errors import PeerError, UsageError
+from .wire import cbor
+
+SEALED = "sealed"
+PLAIN = "plain"
+
+# key -> (least, most), inclusive; docs/protocol.md holds the same table.
+_NUMBERS = {
+    "max_message": (512, 16384),
+    "stall_ms": (500, 5000),
+    "handshake_ms": (2000, 60000),
+    "keepalive_s": (5, 3600),
+    "backoff_min_ms": (100, 60000),
+    "backoff_max_ms": (1000, 3600000),
+}
+_SWITCHES = ("validate", "store")
+_MAX_RECORD = 512
+
+
+class Policy:
+    """The parsed record. Attributes carry the record's names; `digest` is its SHA-256."""
+
+    def __init__(self, record: bytes) -> None:
+        """record: CBOR as in docs/protocol.md. UsageError bad-policy on anything else."""
+        if len(record) > _MAX_RECORD:
+            raise UsageError("bad-policy", "the policy record is too large")
+        try:
+            fields = cbor.decode(record)
+        except PeerError as error:
+            raise UsageError("bad-policy", "the policy record can't be read: " + error.code)
+        if not isinstance(fields, dict) or len(fields) != len(_NUMBERS) + len(_SWITCHES) + 2:
+            raise UsageError("bad-policy", "the policy record must hold exactly the documented keys")
+        if fields.get("v") != 1 or fields.get("v") is True:
+            raise UsageError("bad-policy", "this version of the policy record is not known")
+        if fields.get("mode") not in (SEALED, PLAIN):
+            raise UsageError("bad-policy", "mode must be sealed or plain")
+        self.mode: str = fields["mode"]
+        for key in _SWITCHES:
+            if fields.get(key) is not True and fields.get(key) is not False:
+                raise UsageError("bad-policy", key + " must be true or false")
+        for key, (least, most) in _NUMBERS.items():
+            number = fields.get(key)
+            if number is True or number is False or not isinstance(number, int):
+                raise UsageError("bad-policy", key + " must be a whole number")
+            if not least <= number <= most:
+                raise UsageError("bad-policy", "%s must lie in %d to %d" % (key, least, most))
+        self.validate: bool = fields["validate"] is True
+        self.store: bool = fields["store"] is True
+        self.max_message: int = fields["max_message"]
+        self.stall_ms: int = fields["stall_ms"]
+        self.handshake_ms: int = fields["handshake_ms"]
+        self.keepalive_s: int = fields["keepalive_s"]
+        self.backoff_min_ms: int = fields["backoff_min_ms"]
+        self.backoff_max_ms: int = fields["backoff_max_ms"]
+        if self.backoff_min_ms > self.backoff_max_ms:
+            raise UsageError("bad-policy", "backoff_min_ms is above backoff_max_ms")
+        self.digest = hashlib.sha256(record).digest()

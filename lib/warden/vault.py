@@ -1,0 +1,313 @@
+"""Sealed records and counters that only rise, on any store that can replace a named record old-or-new.
+
+    vault = Vault(store, root_key)
+    vault.open()
+    vault.get("broker")
+
+Three kinds of record lie in the store (formats: docs/formats.md):
+
+key              the vault's own key, wrapped under a key that the root key gives: destroying it destroys all
+NAME.GENERATION  a value, sealed under the vault's key, bound to its name and generation
+commit           the generation, a tag over the whole set, the counters; the only record that is ever replaced
+
+A change stages new files beside the old ones, then replaces `commit`: that last write is the change. Files of a later generation than
+the commit's never happened and are swept at open, files that the commit names obsolete likewise. The tag over the set means that no
+record can be dropped, added or swapped for its older version alone. Playing back the whole store is possible (nothing in it can tell);
+the authority sees it by `generation`, which each hello carries.
+"""
+
+from .crypto.ccm import CCM
+from .crypto.ct import equal, wipe
+from .crypto.kdf import hkdf, hmac_sha256
+from .crypto.rand import random_bytes
+from .errors import PeerError, StoreError, UsageError, ensure
+from .wire import cbor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Store(Protocol):
+        def names(self) -> "list[str]": ...
+        def read(self, name: str, limit: int) -> "bytes | None": ...
+        def write(self, name: str, data: bytes) -> None: ...
+        def remove(self, name: str) -> None: ...
+
+    class RootKey(Protocol):
+        def create(self) -> None: ...
+        def mac(self, message: bytes) -> bytes: ...
+        def close(self) -> None: ...
+
+
+MAX_VALUE = 4096  # bytes of one value
+MAX_RECORDS = 64
+MAX_NAME = 40
+COUNTER_MAX = (1 << 32) - 1
+
+_FORMAT = 1
+_NONCE = 13
+_TAG = 16
+_OVERHEAD = 1 + _NONCE + _TAG
+_KEY_SIZE = 32
+_COMMIT_LIMIT = 4096
+_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+
+
+class Vault:
+    """Records {name: bytes} and counters {name: int} of one device."""
+
+    def __init__(self, store: "Store", root_key: "RootKey") -> None:
+        self._store = store
+        self._root = root_key
+        self._key = bytearray(_KEY_SIZE)
+        self._seal: "CCM | None" = None
+        self._nonce_key = self._set_key = b""
+        self._current: "dict[str, int]" = {}  # name -> generation of the file that holds it
+        self._set = 0
+        self._counters: "dict[str, int]" = {}
+        self.generation = 0
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def create(self) -> None:
+        """Make an empty vault, not committed yet: until the first commit the store counts as not provisioned."""
+        if self._store.read("commit", _COMMIT_LIMIT) is not None:
+            raise StoreError("already-provisioned", "this device has a vault: erase it before provisioning anew")
+        self._root.create()
+        for name in self._store.names():  # what an interrupted provisioning left
+            self._store.remove(name)
+        self._key[:] = random_bytes(_KEY_SIZE)
+        wrapping = self._root.mac(b"warden vault 1")
+        nonce = _nonce(hkdf(wrapping, b"warden vault nonce", 32), b"key", 0, self._key)
+        self._store.write("key", _sealed(CCM(wrapping), nonce, self._key, b"warden key 1"))
+        self._unlock()
+        self._current, self._counters, self.generation, self._set = {}, {}, 0, 0
+
+    def open(self) -> None:
+        """Verify the whole set. StoreError: not-provisioned, root-key, vault-damaged. What an interrupted change left is removed."""
+        commit = self._store.read("commit", _COMMIT_LIMIT)
+        if commit is None:
+            raise StoreError("not-provisioned", "this device has no vault: run `warden provision`")
+        wrapped = self._store.read("key", _OVERHEAD + _KEY_SIZE)
+        if wrapped is None:
+            raise StoreError("vault-damaged", "the vault's key is gone")
+        try:
+            key = _opened(CCM(self._root.mac(b"warden vault 1")), wrapped, b"warden key 1")
+        except StoreError:
+            raise StoreError("root-key", "the root key does not open this vault: another board, or a damaged key")
+        self._key[:] = key
+        wipe(key)
+        self._unlock()
+        fields = self._parse_commit(_opened(self._cipher(), commit, b"warden commit 1"))
+        self.generation, self._counters = fields[1], fields[3]
+        self._sweep(fields[4])
+        found = 0
+        for name, generation in self._current.items():
+            found ^= self._contribution(name, generation)
+        if not equal(found.to_bytes(32, "big"), fields[2]):
+            self.close()
+            raise StoreError("vault-damaged", "a record was removed, added or put back to an older version")
+        self._set = found
+
+    def close(self) -> None:
+        """Wipe what can be wiped in RAM; every later call is a UsageError."""
+        wipe(self._key)
+        self._seal = None
+        self._nonce_key = self._set_key = b""
+        self._root.close()
+        self._current, self._counters = {}, {}
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def names(self) -> "list[str]":
+        return list(self._current)
+
+    def get(self, name: str) -> "bytes | None":
+        """The record's value, or None. StoreError vault-damaged when it doesn't authenticate; never an older value."""
+        cipher = self._cipher()
+        generation = self._current.get(name)
+        if generation is None:
+            return None
+        return bytes(_opened(cipher, self._blob(name, generation), _record_aad(name, generation)))
+
+    def counter(self, name: str) -> int:
+        self._cipher()
+        return self._counters.get(name, 0)
+
+    # -- changing -----------------------------------------------------------------------------
+
+    def put(self, name: str, value: bytes) -> None:
+        self.commit({name: value})
+
+    def delete(self, name: str) -> None:
+        """Remove a record; it need not exist."""
+        if name in self._current:
+            self.commit({name: None})
+
+    def advance(self, name: str, to: "int | None" = None) -> int:
+        """Raise a counter by one, or to a higher value; returned only after the flash gave it back."""
+        value = self.counter(name) + 1 if to is None else to
+        self.commit({}, {name: value})
+        return value
+
+    def commit(
+        self, changes: "dict[str, bytes | None]", counters: "dict[str, int] | None" = None
+    ) -> None:
+        """Apply all changes ({name: value, or None to delete}) and all counters, or none of them: the last write decides."""
+        cipher = self._cipher()
+        risen = dict(self._counters)
+        for name, number in (counters or {}).items():
+            _check_name(name)
+            if number <= risen.get(name, 0):
+                raise UsageError("bad-argument", "a counter only rises")
+            if number > COUNTER_MAX:
+                raise StoreError("counter-limit", "a counter of the vault is used up")
+            risen[name] = number
+        current = dict(self._current)
+        for name, value in changes.items():
+            _check_name(name)
+            if value is None:
+                current.pop(name, None)
+                continue
+            ensure(len(value) <= MAX_VALUE, "bad-argument", "a value of the vault has at most 4096 bytes")
+            current[name] = 0
+        if len(current) > MAX_RECORDS or self.generation >= COUNTER_MAX:
+            raise StoreError("vault-limit", "the vault is full")
+
+        # From the first write on, an exception leaves flash and RAM apart: the vault closes, and the next open() heals.
+        generation = self.generation + 1
+        try:
+            tag, obsolete = self._set, []
+            for name, value in changes.items():
+                old = self._current.get(name)
+                if old is not None:
+                    tag ^= self._contribution(name, old)
+                    obsolete.append(_file_name(name, old))
+                if value is not None:
+                    nonce = _nonce(self._nonce_key, name.encode(), generation, value)
+                    blob = _sealed(cipher, nonce, value, _record_aad(name, generation))
+                    self._store.write(_file_name(name, generation), blob)
+                    tag ^= self._mac_blob(name, generation, blob)
+                    current[name] = generation
+            body = cbor.encode([_FORMAT, generation, tag.to_bytes(32, "big"), risen, obsolete])
+            nonce = _nonce(self._nonce_key, b"commit", generation, body)
+            record = _sealed(cipher, nonce, body, b"warden commit 1")
+            if len(record) > _COMMIT_LIMIT:
+                raise StoreError("vault-limit", "too many changes at once")
+            self._store.write("commit", record)
+            # Read back before it counts: a counter that the flash lost would be given out twice.
+            if self._store.read("commit", _COMMIT_LIMIT) != record:
+                raise StoreError("vault-unwritten", "the flash did not keep the last change")
+            for file in obsolete:
+                self._store.remove(file)
+        except Exception:  # any at all: the state on flash is unknown until open() looks again
+            self.close()
+            raise
+        self._current, self._counters, self.generation, self._set = current, risen, generation, tag
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _cipher(self) -> "CCM":
+        if self._seal is None:
+            raise UsageError("closed", "the vault is closed: open it again")
+        return self._seal
+
+    def _unlock(self) -> None:
+        self._seal = CCM(hkdf(self._key, b"warden vault seal", 32))
+        self._nonce_key = hkdf(self._key, b"warden vault nonce", 32)
+        self._set_key = hkdf(self._key, b"warden vault set", 32)
+
+    def _mac_blob(self, name: str, generation: int, blob: bytes) -> int:
+        return int.from_bytes(hmac_sha256(self._set_key, cbor.encode([name, generation]), blob), "big")
+
+    def _contribution(self, name: str, generation: int) -> int:
+        return self._mac_blob(name, generation, self._blob(name, generation))
+
+    def _blob(self, name: str, generation: int) -> bytes:
+        blob = self._store.read(_file_name(name, generation), _OVERHEAD + MAX_VALUE)
+        if blob is None:
+            raise StoreError("vault-damaged", "the record %s is gone" % name)
+        return blob
+
+    def _parse_commit(self, body: bytearray) -> "list[Any]":
+        try:
+            fields = cbor.decode(body)
+        except PeerError:
+            raise StoreError("vault-damaged", "the commit record makes no sense")
+        # It authenticated, so another form means another version of Warden, not an attack.
+        if not isinstance(fields, list) or len(fields) != 5 or fields[0] != _FORMAT:
+            raise StoreError("vault-damaged", "the vault was written by another version of Warden")
+        return fields
+
+    def _sweep(self, obsolete: "list[str]") -> None:
+        """Learn which files are current; remove those that a cut left before or behind the last commit."""
+        current: "dict[str, int]" = {}
+        for file in self._store.names():
+            if file in ("key", "commit"):
+                continue
+            name, generation = _split(file)
+            if file in obsolete or generation > self.generation:
+                self._store.remove(file)
+            elif name in current:
+                raise StoreError("vault-damaged", "a record is there twice")
+            elif len(current) >= MAX_RECORDS:
+                raise StoreError("vault-damaged", "there are more records than a vault can hold")
+            else:
+                current[name] = generation
+        self._current = current
+
+
+def _check_name(name: str) -> None:
+    ensure(0 < len(name) <= MAX_NAME, "bad-name", "a record's name has 1 to 40 characters")
+    for character in name:
+        ensure(character in _NAME_CHARACTERS, "bad-name", "a record's name is made of A-Z a-z 0-9 _ -")
+
+
+def _file_name(name: str, generation: int) -> str:
+    return "%s.%08x" % (name, generation)
+
+
+def _split(file: str) -> "tuple[str, int]":
+    name, _, generation = file.rpartition(".")
+    try:
+        number = int(generation, 16)
+        _check_name(name)
+    except (ValueError, UsageError):
+        raise StoreError("vault-damaged", "a file that is no record lies in the vault")
+    if file != _file_name(name, number):
+        raise StoreError("vault-damaged", "a file that is no record lies in the vault")
+    return name, number
+
+
+def _nonce(key: bytes, name: bytes, generation: int, value: "bytes | bytearray") -> bytes:
+    # Bound to the value and the generation as well as to chance: a flash that was played back, on a chip whose randomness
+    # repeats, still never seals two values under one nonce.
+    return hmac_sha256(key, cbor.encode([random_bytes(16), generation, name]), value)[:_NONCE]
+
+
+def _record_aad(name: str, generation: int) -> bytes:
+    return cbor.encode(["warden record 1", name, generation])
+
+
+def _sealed(cipher: "CCM", nonce: bytes, value: "bytes | bytearray", aad: bytes) -> bytes:
+    """format ‖ nonce ‖ ciphertext ‖ tag."""
+    record = bytearray(_OVERHEAD + len(value))
+    record[0] = _FORMAT
+    record[1 : 1 + _NONCE] = nonce
+    body = memoryview(record)[1 + _NONCE :]
+    body[: len(value)] = value
+    cipher.seal(nonce, body, len(value), aad)
+    return bytes(record)
+
+
+def _opened(cipher: "CCM", record: bytes, aad: bytes) -> bytearray:
+    """The value out of a sealed record; StoreError vault-damaged when it isn't what was sealed."""
+    if len(record) < _OVERHEAD or record[0] != _FORMAT:
+        raise StoreError("vault-damaged", "a record is cut short or of another version")
+    body = bytearray(record[1 + _NONCE :])
+    size = len(body) - _TAG
+    try:
+        cipher.open(record[1 : 1 + _NONCE], body, size, aad)
+    except PeerError:
+        raise StoreError("vault-damaged", "a record of the vault was changed")
+    return body[:size]

@@ -1,0 +1,52 @@
+"""IDs and topics (docs/protocol.md, Names)."""
+
+from ..errors import PeerError, UsageError
+
+JSON = "json"
+COSE = "cose"
+
+_UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_WORD = "abcdefghijklmnopqrstuvwxyz0123456789_"
+_ID = _UPPER + _WORD + "-"
+_MAX = 32
+
+
+def is_id(text: object) -> bool:
+    """Whether this is a device type, device ID or application ID: [A-Za-z0-9_-]{1,32}."""
+    return isinstance(text, str) and 0 < len(text) <= _MAX and all(c in _ID for c in text)
+
+
+def is_word(text: object) -> bool:
+    """Whether this is an event's or a command's name: [a-z0-9_]{1,32}."""
+    return isinstance(text, str) and 0 < len(text) <= _MAX and all(c in _WORD for c in text)
+
+
+class Names:
+    """The topics of one device."""
+
+    def __init__(self, type: str, device: str) -> None:
+        for name in (type, device):
+            if not is_id(name):
+                raise UsageError("bad-name", "a device's type and ID are 1 to 32 of A-Z a-z 0-9 _ -")
+        self.type = type
+        self.device = device
+        self._base = "iot-2/type/%s/id/%s/" % (type, device)
+        self.subscription = self._base + "cmd/+/fmt/+"
+
+    def event(self, event: str, fmt: str) -> str:
+        return "%sevt/%s/fmt/%s" % (self._base, event, fmt)
+
+    def command(self, command: str, fmt: str) -> str:
+        return "%scmd/%s/fmt/%s" % (self._base, command, fmt)
+
+    def parse(self, topic: "memoryview | bytes") -> "tuple[str, str]":
+        """(command, format) of a topic that was sent to this device. PeerError bad-topic for any other."""
+        try:
+            parts = str(bytes(topic), "utf-8").split("/")
+        except UnicodeError:
+            parts = []
+        if len(parts) == 9:
+            command, fmt = parts[6], parts[8]
+            if is_word(command) and fmt in (JSON, COSE) and "/".join(parts) == self.command(command, fmt):
+                return command, fmt
+        raise PeerError("bad-topic", "a message came on a topic that is not this device's")
