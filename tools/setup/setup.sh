@@ -78,6 +78,34 @@ apt_install() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
 }
 
+# --- programs of the system -------------------------------------------------------------------------------------------------------
+
+# Debian keeps the broker in /usr/sbin, which is not on everybody's PATH.
+has() { PATH="$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin" command -v "$1" > /dev/null; }
+
+install_system() {
+    apt_install "$@" || return
+    # Debian starts a broker of its own with the package. Nobody asked for that one: Warden runs its own.
+    if [ -d /run/systemd/system ] && [[ " $* " == *" mosquitto "* ]]; then
+        as_root systemctl disable --now mosquitto || true
+    fi
+}
+
+# Before the downloads: whoever can't install it should hear so at once.
+missing=
+has mosquitto || missing="mosquitto"
+has faketime || missing="$missing faketime"
+if [ -n "$missing" ]; then
+    if can_apt; then
+        # shellcheck disable=SC2086  (a list of words)
+        rm -f build/.stamp-system # somebody may have removed what it vouches for
+        step "system packages:$(printf ' %s' $missing)" "$missing" build/.stamp-system install_system $missing
+    elif ! has mosquitto; then
+        fail "the broker mosquitto 2 is missing: install it (on Debian or Ubuntu: apt install $missing) and run this again"
+    fi
+fi
+has faketime || printf 'note: faketime is missing; the tests and the demo that set a wrong clock need it\n'
+
 # --- Python -----------------------------------------------------------------------------------------------------------------------
 
 usable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' > /dev/null 2>&1; }
@@ -133,32 +161,5 @@ if [ -z "${MICROPYTHON:-}" ]; then
 fi
 step "umqtt.simple" "$(digest $here/umqtt.py)" build/umqtt/.stamp install_umqtt
 step "MicroPython type stubs" "$(digest $here/stubs.txt)" build/stubs/.stamp install_stubs
-
-# --- programs of the system -------------------------------------------------------------------------------------------------------
-
-# Debian keeps the broker in /usr/sbin, which is not on everybody's PATH.
-has() { PATH="$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin" command -v "$1" > /dev/null; }
-
-install_system() {
-    apt_install "$@"
-    # Debian starts a broker of its own with the package. Nobody asked for that one: Warden runs its own.
-    if [ -d /run/systemd/system ] && [[ " $* " == *" mosquitto "* ]]; then
-        as_root systemctl disable --now mosquitto || true
-    fi
-}
-
-missing=
-has mosquitto || missing="mosquitto"
-has faketime || missing="$missing faketime"
-if [ -n "$missing" ]; then
-    if can_apt; then
-        # shellcheck disable=SC2086  (a list of words)
-        step "system packages:$(printf ' %s' $missing)" "$missing" build/.stamp-system install_system $missing
-    elif ! has mosquitto; then
-        fail "the broker mosquitto 2 is missing: install it (on Debian or Ubuntu: apt install $missing) and run this again"
-    fi
-fi
-# A stamp of an installation that somebody removed since would hide it.
-has mosquitto || { rm -f build/.stamp-system; fail "mosquitto is still not found: apt install mosquitto"; }
 
 [ -z "$began" ] || printf 'ready\n'

@@ -1,0 +1,119 @@
+"""The runner of device tests itself: a failure must never look like a pass, and the way to a board works."""
+
+import os
+import pty
+import shutil
+import subprocess
+import sys
+import tty
+from pathlib import Path
+
+import pytest
+
+
+def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # Only what the runner needs: the plugins take a second to load.
+    without = ["cacheprovider", "xdist", "hypothesispytest", "anyio"]
+    options = [word for name in without for word in ("-p", "no:" + name)]
+    command = [sys.executable, "-m", "pytest", *options]
+    return subprocess.run(
+        [*command, "--color=no", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def copy(repo: Path, tmp_path: Path, micropython: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of its own with the runner in it and no tests yet."""
+    for name in (
+        "tests/unit/harness.py",
+        "tests/unit/run.py",
+        "tests/conftest.py",
+        "pyproject.toml",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(repo / name, tmp_path / name)
+    shutil.copytree(repo / "tests/cpython", tmp_path / "tests/cpython")
+    shutil.copytree(repo / "lib", tmp_path / "lib")
+    monkeypatch.setenv("MICROPYTHON", micropython)
+    return tmp_path
+
+
+BROKEN = {
+    "a check that fails": (
+        "def test_x():\n    print('the word before')\n    check(False, 'the reason')\n",
+        "the reason",
+    ),
+    "a test that checks nothing": ("def test_x():\n    pass\n", "the test checked nothing"),
+    "an exception": ("def test_x():\n    {}['key']\n", "KeyError"),
+    "an error at import": ("import nowhere\n\ndef test_x():\n    check(True)\n", "nowhere"),
+    "no test at all": ("x = 1\n", "no result"),
+    "an end in the middle": ("import sys\n\ndef test_x():\n    sys.exit(0)\n", "no result"),
+    "a test under another name": (
+        "def test_x():\n    check(True)\n\ntest_y = test_x\n",
+        "not in the source",
+    ),
+}
+
+
+def test_what_is_broken_fails(copy: Path) -> None:
+    for number, (source, _) in enumerate(BROKEN.values()):
+        text = "PURE = True\nfrom harness import check\n\n" + source
+        (copy / f"tests/unit/test_{number}.py").write_text(text)
+    done = run_pytest(copy, "tests/unit")
+    assert done.returncode == 1, done.stdout
+    # On every target: plain, without assert, and under CPython.
+    assert f"{3 * len(BROKEN)} failed" in done.stdout, done.stdout
+    assert "passed" not in done.stdout, done.stdout
+    for name, (_, words) in BROKEN.items():
+        assert done.stdout.count(words) >= 3, name
+
+
+def test_each_target_is_an_item(copy: Path) -> None:
+    source = "from harness import check\n\n\ndef test_a():\n    check(True)\n\n\ndef test_b():\n    check(True)\n"
+    (copy / "tests/unit/test_two.py").write_text(source)
+    (copy / "tests/unit/test_pure.py").write_text("PURE = True\n" + source)
+    done = run_pytest(copy, "tests/unit", "--collect-only")
+    assert "tests/unit/test_two.py::unix -O::test_b" in done.stdout
+    assert "tests/unit/test_pure.py::cpython::test_a" in done.stdout
+    assert "test_two.py::cpython" not in done.stdout
+    assert "10 passed" in run_pytest(copy, "tests/unit").stdout
+    assert "2 passed" in run_pytest(copy, "tests/unit", "--target=cpython").stdout
+
+
+def test_heap(copy: Path) -> None:
+    """A module that names its heap gets that one."""
+    source = (
+        "from harness import check\n\n\ndef test_a():\n    check(len(bytearray(200000)) > 0)\n"
+    )
+    (copy / "tests/unit/test_large.py").write_text(source)
+    assert "2 passed" in run_pytest(copy, "tests/unit").stdout
+    (copy / "tests/unit/test_large.py").write_text('HEAP = "128k"\n' + source)
+    done = run_pytest(copy, "tests/unit")
+    assert "MemoryError" in done.stdout
+    assert "2 failed" in done.stdout
+
+
+@pytest.fixture
+def board(micropython: str) -> str:
+    """The unix port behind a pseudo-terminal: mpremote talks to it as to a board on a serial port."""
+    near, far = pty.openpty()
+    tty.setraw(far)
+    child = subprocess.Popen([micropython, "-i"], stdin=near, stdout=near, stderr=near)
+    try:
+        yield os.ttyname(far)
+    finally:
+        child.kill()
+        child.wait()
+        os.close(near)
+        os.close(far)
+
+
+def test_board(board: str, repo: Path) -> None:
+    done = run_pytest(repo, f"--target={board}", "-v", "tests/unit/test_errors.py")
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout, done.stdout
