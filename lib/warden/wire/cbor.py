@@ -16,6 +16,7 @@ None, float. On boards whose floats have 32 bits a 64-bit float is rounded when 
 import struct
 
 from ..errors import PeerError, UsageError, ensure
+from ._exact import is_utf8, narrow, widen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,9 +103,9 @@ class Reader:
         m = (10, 23, 52)[info - 25]
         if (bits >> m) & ((1 << e) - 1) == (1 << e) - 1:
             raise PeerError("cbor-malformed", "NaN or infinity")
-        if info == 26 and _narrow(bits, 8, 23, 5, 10) is not None:
+        if info == 26 and narrow(bits, 8, 23, 5, 10) is not None:
             raise PeerError("cbor-not-canonical", "a float longer than it must be")
-        if info == 27 and _narrow(bits, 11, 52, 8, 23) is not None:
+        if info == 27 and narrow(bits, 11, 52, 8, 23) is not None:
             raise PeerError("cbor-not-canonical", "a float longer than it must be")
         self.bits = bits
         return OTHER, info
@@ -279,7 +280,7 @@ def _other(reader: Reader, value: int) -> object:
             raise PeerError("cbor-limit", "a float too large for this device")
         return number
     if value == 25:
-        bits = _widen(bits)
+        bits = widen(bits)
     return struct.unpack(">f", bits.to_bytes(4, "big"))[0]
 
 
@@ -289,34 +290,9 @@ def _text(view: memoryview) -> str:
     except UnicodeError:
         raise PeerError("cbor-malformed", "not UTF-8")
     # As many characters as bytes: plain ASCII, no need to look closer.
-    if len(text) != len(view) and not _is_utf8(view):
+    if len(text) != len(view) and not is_utf8(view):
         raise PeerError("cbor-malformed", "not UTF-8")
     return text
-
-
-def _is_utf8(data: "Buffer") -> bool:
-    """RFC 3629 §4 to the letter. MicroPython's own check lets overlong forms, surrogates and code
-    points above U+10FFFF through, and each of these is a second spelling, or one that the host
-    can't read."""
-    i = 0
-    n = len(data)
-    while i < n:
-        lead = data[i]
-        i += 1
-        if lead < 0x80:
-            continue
-        more = 1 if lead < 0xE0 else 2 if lead < 0xF0 else 3
-        if not 0xC2 <= lead <= 0xF4 or i + more > n:
-            return False
-        low = 0xA0 if lead == 0xE0 else 0x90 if lead == 0xF0 else 0x80
-        high = 0x9F if lead == 0xED else 0x8F if lead == 0xF4 else 0xBF
-        for _ in range(more):
-            if not low <= data[i] <= high:
-                return False
-            low = 0x80
-            high = 0xBF
-            i += 1
-    return True
 
 
 def _write(out: bytearray, obj: object, depth: int) -> None:
@@ -368,55 +344,17 @@ def _encoded_text(text: str) -> bytes:
     except UnicodeError:
         raise UsageError("bad-argument", "a lone surrogate in a text")
     if len(data) != len(text):
-        ensure(_is_utf8(data), "bad-argument", "a text that is not UTF-8")
+        ensure(is_utf8(data), "bad-argument", "a text that is not UTF-8")
     return head(TEXT, len(data)) + data
 
 
 def _encoded_float(number: float) -> bytes:
     ensure(number - number == 0, "bad-argument", "NaN or infinity")
     bits = int.from_bytes(struct.pack(">d", number), "big")
-    single = _narrow(bits, 11, 52, 8, 23)
+    single = narrow(bits, 11, 52, 8, 23)
     if single is None:
         return b"\xfb" + bits.to_bytes(8, "big")
-    half = _narrow(single, 8, 23, 5, 10)
+    half = narrow(single, 8, 23, 5, 10)
     if half is None:
         return b"\xfa" + single.to_bytes(4, "big")
     return b"\xf9" + half.to_bytes(2, "big")
-
-
-def _narrow(bits: int, e: int, m: int, to_e: int, to_m: int) -> "int | None":
-    """The bits of the same finite number with to_e exponent and to_m mantissa bits instead of e
-    and m, or None when it has no such form. Integers only: a board's own floats could not tell."""
-    sign = bits >> (e + m)
-    exponent = (bits >> m) & ((1 << e) - 1)
-    mantissa = bits & ((1 << m) - 1)
-    if not exponent:
-        # A subnormal of the wider format lies far below the narrower one's least; zero does not.
-        return None if mantissa else sign << (to_e + to_m)
-    exponent += (1 << (to_e - 1)) - (1 << (e - 1))
-    if exponent >= (1 << to_e) - 1:
-        return None
-    drop = m - to_m
-    if exponent < 1:
-        # It becomes a subnormal: the hidden bit is written out.
-        mantissa |= 1 << m
-        drop += 1 - exponent
-        exponent = 0
-    if drop > m or mantissa & ((1 << drop) - 1):
-        return None
-    return sign << (to_e + to_m) | exponent << to_m | mantissa >> drop
-
-
-def _widen(half: int) -> int:
-    """The bits of a 16-bit float as those of a 32-bit one; every finite value has one."""
-    sign = half >> 15 << 31
-    exponent = (half >> 10) & 31
-    mantissa = half & 1023
-    if not exponent:
-        if not mantissa:
-            return sign
-        exponent = 1
-        while not mantissa & 1024:
-            mantissa <<= 1
-            exponent -= 1
-    return sign | (exponent + 112) << 23 | (mantissa & 1023) << 13

@@ -1,0 +1,71 @@
+"""What MicroPython can't tell exactly: whether bytes are UTF-8, and in how few bits a float fits.
+Integers only."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Union
+
+    Buffer = Union[bytes, bytearray, memoryview]
+
+
+def is_utf8(data: "Buffer") -> bool:
+    """RFC 3629 §4 to the letter. MicroPython's own check lets overlong forms, surrogates and code
+    points above U+10FFFF through, and each of these is a second spelling, or one that the host
+    can't read."""
+    i = 0
+    n = len(data)
+    while i < n:
+        lead = data[i]
+        i += 1
+        if lead < 0x80:
+            continue
+        more = 1 if lead < 0xE0 else 2 if lead < 0xF0 else 3
+        if not 0xC2 <= lead <= 0xF4 or i + more > n:
+            return False
+        low = 0xA0 if lead == 0xE0 else 0x90 if lead == 0xF0 else 0x80
+        high = 0x9F if lead == 0xED else 0x8F if lead == 0xF4 else 0xBF
+        for _ in range(more):
+            if not low <= data[i] <= high:
+                return False
+            low = 0x80
+            high = 0xBF
+            i += 1
+    return True
+
+
+def narrow(bits: int, e: int, m: int, to_e: int, to_m: int) -> "int | None":
+    """The bits of the same finite number with to_e exponent and to_m mantissa bits instead of e
+    and m, or None when it has no such form. Integers only: a board's own floats could not tell."""
+    sign = bits >> (e + m)
+    exponent = (bits >> m) & ((1 << e) - 1)
+    mantissa = bits & ((1 << m) - 1)
+    if not exponent:
+        # A subnormal of the wider format lies far below the narrower one's least; zero does not.
+        return None if mantissa else sign << (to_e + to_m)
+    exponent += (1 << (to_e - 1)) - (1 << (e - 1))
+    if exponent >= (1 << to_e) - 1:
+        return None
+    drop = m - to_m
+    if exponent < 1:
+        # It becomes a subnormal: the hidden bit is written out.
+        mantissa |= 1 << m
+        drop += 1 - exponent
+        exponent = 0
+    if drop > m or mantissa & ((1 << drop) - 1):
+        return None
+    return sign << (to_e + to_m) | exponent << to_m | mantissa >> drop
+
+
+def widen(half: int) -> int:
+    """The bits of a 16-bit float as those of a 32-bit one; every finite value has one."""
+    sign = half >> 15 << 31
+    exponent = (half >> 10) & 31
+    mantissa = half & 1023
+    if not exponent:
+        if not mantissa:
+            return sign
+        exponent = 1
+        while not mantissa & 1024:
+            mantissa <<= 1
+            exponent -= 1
+    return sign | (exponent + 112) << 23 | (mantissa & 1023) << 13

@@ -1,0 +1,103 @@
+"""One question a line, one answer a line, alike under CPython and on the unix port, so that a host
+test can put thousands of cases to one process: `micropython tests/cpython/answers.py < questions`.
+
+A question is an operation and its arguments in hex ("-" is empty). An answer is hex, a word, or
+"error CODE"; any other exception ends the process, and so the test.
+"""
+
+import sys
+
+if __name__ == "__main__":
+    HERE = __file__.rsplit("/", 1)[0]
+    sys.path[:] = [HERE + "/../../lib", ".frozen"]
+
+from warden.errors import WardenError  # noqa: E402  (the path must be set first)
+
+
+def ask_cbor(data):
+    """Decode and encode again; skip() and decode() must judge alike."""
+    from warden.wire import cbor
+
+    reader = cbor.Reader(data)
+    try:
+        reader.skip()
+        reader.end()
+        code = None
+    except WardenError as error:
+        code = error.code
+    try:
+        again = cbor.encode(cbor.decode(data))
+    except WardenError as error:
+        return "error " + (error.code if error.code == code else "%s and %s" % (error.code, code))
+    return again.hex() if code is None else "skip refused " + code
+
+
+def ask_x509(data):
+    from warden.wire import x509
+
+    spki, before, after = x509.fields(data)
+    return "%s %d %d" % (bytes(spki).hex(), before, after)
+
+
+def ask_cose(kind, strict, data):
+    from warden.wire import cose
+
+    strict = strict == b"\1"
+    if kind == b"\1":
+        parsed = cose.parse_mac0(data, strict)
+    elif kind == b"\2":
+        parsed = cose.parse_encrypt0(data, (10, 30, 31), strict)
+    else:
+        parsed = cose.parse_sign1(data, strict)
+    return "%s %r %r %r %s" % (
+        parsed.protected.hex(),
+        parsed.alg,
+        parsed.kid and parsed.kid.hex(),
+        parsed.piv,
+        bytes(parsed.body).hex(),
+    )
+
+
+def ask_seal(key, tag_len, nonce, aad, plaintext):
+    from warden.crypto.ccm import CCM
+
+    buf = bytearray(plaintext) + bytearray(tag_len[0])
+    CCM(key, tag_len[0]).seal(nonce, buf, len(plaintext), aad)
+    return bytes(buf).hex()
+
+
+def ask_open(key, tag_len, nonce, aad, sealed):
+    from warden.crypto.ccm import CCM
+
+    buf = bytearray(sealed)
+    n = len(buf) - tag_len[0]
+    CCM(key, tag_len[0]).open(nonce, buf, n, aad)
+    return bytes(buf[:n]).hex() or "-"
+
+
+def ask_hmac(key, data):
+    from warden.crypto.kdf import hmac_sha256
+
+    return hmac_sha256(key, data).hex()
+
+
+def ask_hkdf(ikm, salt, info, n):
+    from warden.crypto.kdf import hkdf
+
+    return hkdf(ikm, info, int.from_bytes(n, "big"), salt).hex()
+
+
+def answer(line):
+    """The answer to one question."""
+    words = line.split()
+    try:
+        parts = [b"" if word == "-" else bytes.fromhex(word) for word in words[1:]]
+        return globals()["ask_" + words[0]](*parts)
+    except WardenError as error:
+        return "error " + error.code
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        if line.strip():
+            print(answer(line))
