@@ -139,10 +139,7 @@ fi
 
 pip() { .venv/bin/python -m pip --disable-pip-version-check --no-input "$@"; }
 install_packages() { pip install -q --require-hashes -r $here/requirements.txt; }
-install_project() {
-    mkdir -p lib firmware boards tools/warden_host
-    pip install -q --no-deps --no-build-isolation --no-index -e .
-}
+install_project() { pip install -q --no-deps --no-build-isolation --no-index -e .; }
 install_micropython() { pip install -q --require-hashes --no-deps -r $here/micropython.txt; }
 install_umqtt() {
     rm -rf build/umqtt
