@@ -1,0 +1,185 @@
+"""The authority at work: a link for each application, one thread that owns the engine and the store.
+
+paho's threads and the control socket only put work into the inbox. What overflows it is dropped and
+counted: a flood costs its own messages, never the memory of the machine.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from warden_host import sending
+from warden_host.engine import Done, Engine
+from warden_host.errors import HostError
+from warden_host.fleet import Fleet
+from warden_host.happening import Happening
+from warden_host.link import AppLink
+from warden_host.names import AUTHORITY, Topic
+from warden_host.store import App, Store
+
+_INBOX = 10_000
+_TICK_S = 0.2
+_UP_S = 15.0
+Work = Callable[[Engine], None]
+
+
+class Authority:
+    """Serves while it is entered. announce is called on the engine's thread."""
+
+    def __init__(self, fleet: Fleet, announce: Callable[[Happening], None]) -> None:
+        self._fleet = fleet
+        self._announce = announce
+        self._inbox: queue.Queue[Work] = queue.Queue(_INBOX)
+        self._links: dict[str, AppLink] = {}
+        self._stop = threading.Event()
+        self._started = threading.Event()
+        self._failure: HostError | None = None
+        self._dropped = 0
+        self._ticked = 0.0
+        self._thread = threading.Thread(target=self._run, name="warden-engine", daemon=True)
+
+    def __enter__(self) -> "Authority":
+        with Store(self._fleet.database) as store:
+            apps = store.apps()
+        try:
+            for app in (App(AUTHORITY, (), ()), *apps):
+                self._connect(app)
+            for link in self._links.values():
+                link.wait(_UP_S)
+            self._thread.start()
+            self._started.wait()
+            if self._failure is not None:
+                raise self._failure
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def submit(self, request: sending.Request, done: Done) -> None:
+        """Starts a command; done gets its result or its error, on the engine's thread."""
+
+        def start(engine: Engine) -> None:
+            try:
+                engine.start(sending.job(engine, request), done)
+            except HostError as error:
+                done(error)
+
+        self.do(start)
+
+    def ask(self, question: Callable[[Engine], Any], timeout_s: float = 10.0) -> Any:
+        """The engine's answer; raises what the question raised, timed-out when it hangs."""
+        answers: queue.Queue[tuple[Any, HostError | None]] = queue.Queue()
+
+        def work(engine: Engine) -> None:
+            try:
+                answers.put((question(engine), None))
+            except HostError as error:
+                answers.put((None, error))
+
+        self.do(work)
+        try:
+            answer, error = answers.get(timeout=timeout_s)
+        except queue.Empty:
+            raise HostError("timed-out", "the authority is busy") from None
+        if error is not None:
+            raise error
+        return answer
+
+    def command(self, request: sending.Request) -> dict[str, Any]:
+        """A command or a forgery from start to end, for a caller on another thread."""
+        results: queue.Queue[dict[str, Any] | HostError] = queue.Queue()
+        self.submit(request, results.put)
+        result = results.get()
+        if isinstance(result, HostError):
+            raise result
+        return result
+
+    def reload(self) -> None:
+        """New applications and devices were registered since we started."""
+        with Store(self._fleet.database) as store:
+            for app in store.apps():
+                if app.appid not in self._links:
+                    self._connect(app)
+                    self._links[app.appid].wait(_UP_S)
+
+    def do(self, work: Work) -> None:
+        """Puts work before the engine; raises not-serving when the inbox is full."""
+        try:
+            self._inbox.put_nowait(work)
+        except queue.Full:
+            raise HostError("not-serving", "the authority is flooded: try again") from None
+
+    def _connect(self, app: App) -> None:
+        self._links[app.appid] = AppLink(self._fleet, app.appid, app.types, self._on_message)
+
+    def _on_message(self, appid: str, topic: str, data: bytes, retain: bool) -> None:
+        try:
+            self._inbox.put_nowait(lambda engine: engine.on_message(appid, topic, data, retain))
+        except queue.Full:
+            self._dropped += 1
+
+    def _publish(self, appid: str, topic: Topic, data: bytes) -> None:
+        link = self._links.get(appid)
+        if link is not None:
+            link.publish(topic, data)
+
+    def _run(self) -> None:
+        try:
+            store = Store(self._fleet.database)
+        except HostError as error:
+            self._failure = error
+            self._started.set()
+            return
+        with store:
+            engine = Engine(store, self._publish, self._announce)
+            self._attempt(engine, Engine.wake_all)
+            self._started.set()
+            while not self._stop.is_set():
+                try:
+                    self._attempt(engine, self._inbox.get(timeout=_TICK_S))
+                except queue.Empty:
+                    self._say_dropped()
+                if self._due(engine):
+                    self._attempt(engine, Engine.tick)
+            engine.abandon()
+
+    def _attempt(self, engine: Engine, work: Work) -> None:
+        """One message that fails must not end the service for all others."""
+        try:
+            work(engine)
+        except HostError as error:
+            self._announce(Happening("notice", code=error.code, text=error.text))
+
+    def _due(self, engine: Engine) -> bool:
+        now = engine.clock().steady
+        if now - self._ticked < _TICK_S:
+            return False
+        self._ticked = now
+        return True
+
+    def _say_dropped(self) -> None:
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            text = f"{dropped} messages were dropped in a flood"
+            self._announce(Happening("notice", code="mqtt-too-large", text=text))
+
+    def _close(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+        for link in self._links.values():
+            link.close()
+        self._links.clear()

@@ -1,0 +1,241 @@
+"""mosquitto as a child process: its configuration, its start and its stop.
+
+The child inherits the lock of broker/lock, so even a broker that outlived a killed `warden serve`
+is noticed, and nobody edits the registry behind its back.
+"""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+
+from warden_host import registry
+from warden_host.dynsec import FILE as REGISTRY
+from warden_host.errors import HostError
+from warden_host.fleet import BrokerSettings, Fleet
+
+CONF = "mosquitto.conf"
+LOG = "mosquitto.log"
+MAX_PACKET = 32768  # twice the largest max_message
+_START_S = 15.0
+_STOP_S = 5.0
+_PLUGIN = "mosquitto_dynamic_security.so"
+_CIPHERS = ":".join(
+    f"ECDHE-ECDSA-{name}"
+    for name in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+)
+
+
+class Broker:
+    """A running broker, as a context manager.
+
+    Raises broker-missing, broker-port, broker-running, broker-failed.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._lock: registry.Lock | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid if self._child else 0
+
+    def start(self) -> None:
+        fleet, settings = self._fleet, self._fleet.settings.broker
+        binary = find_binary()
+        (fleet.broker / CONF).write_text(configuration(settings, find_plugin()))
+        self._lock = registry.take_lock(fleet.broker / "lock")
+        if self._lock is None:
+            raise HostError(
+                "broker-running",
+                "this fleet's broker runs already" + _holder(fleet.broker / "lock"),
+                "stop the other `warden serve` first",
+            )
+        try:
+            _check_port(settings.listen, settings.port, "port")
+            _check_port("127.0.0.1", settings.admin_port, "admin_port")
+            self._spawn(binary)
+            self._wait_until_up(settings)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends our own child, by its pid."""
+        child, self._child = self._child, None
+        if child is not None and child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+            try:
+                child.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        if self._lock is not None:
+            self._lock.file.close()
+            self._lock = None
+
+    def alive(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    def __enter__(self) -> "Broker":
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _spawn(self, binary: str) -> None:
+        folder, lock = self._fleet.broker, self._lock
+        if lock is None:
+            raise HostError("broker-failed", "no lock")
+        with open(folder / "mosquitto.out", "wb") as out:
+            self._child = subprocess.Popen(
+                [binary, "-c", CONF],
+                cwd=folder,  # the paths inside the configuration are relative: a fleet can move
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                pass_fds=(lock.fileno(),),
+                umask=0o077,
+                # A Ctrl-C in the terminal is for us: we stop the broker when our clients are done.
+                start_new_session=True,
+            )
+        lock.file.truncate(0)
+        lock.file.write(str(self._child.pid))
+        lock.file.flush()
+
+    def _wait_until_up(self, settings: BrokerSettings) -> None:
+        deadline = time.monotonic() + _START_S
+        for host, port in (
+            (settings.contact, settings.port),
+            ("127.0.0.1", settings.admin_port),
+        ):
+            while True:
+                if not self.alive():
+                    raise HostError(
+                        "broker-failed",
+                        "mosquitto ended at once: " + self._last_words(),
+                        f"see broker/{LOG} and broker/mosquitto.out in the fleet",
+                    )
+                with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
+                    break
+                if time.monotonic() > deadline:
+                    raise HostError("broker-failed", f"mosquitto does not listen on port {port}")
+                time.sleep(0.02)
+
+    def _last_words(self) -> str:
+        for name in ("mosquitto.out", LOG):
+            with contextlib.suppress(OSError):
+                lines = (self._fleet.broker / name).read_text(errors="replace").split("\n")
+                words = [line for line in lines if "rror" in line]
+                if words:
+                    return words[-1][:200]
+        return "it said nothing"
+
+
+def configuration(settings: BrokerSettings, plugin: Path) -> str:
+    """mosquitto.conf. Paths are relative to the broker folder, and no line holds a secret."""
+    return f"""\
+# Written by warden at every start of the broker: changes here are lost.
+# Started by root, mosquitto would change to a user who can't enter the fleet's folder.
+user {pwd.getpwuid(os.geteuid()).pw_name}
+per_listener_settings false
+allow_anonymous false
+allow_zero_length_clientid false
+plugin {plugin}
+plugin_opt_config_file {REGISTRY}
+
+# Nothing is kept: a retained or stored command would outlive the session that it was sealed for.
+persistence false
+retain_available false
+queue_qos0_messages false
+persistent_client_expiration 1h
+
+# What one client may cost us.
+max_packet_size {MAX_PACKET}
+max_inflight_messages 20
+max_queued_messages 100
+max_queued_bytes 1048576
+max_keepalive 3600
+sys_interval 0
+
+log_dest file {LOG}
+log_type error
+log_type warning
+log_type notice
+log_type information
+connection_messages true
+log_timestamp_format %Y-%m-%dT%H:%M:%S
+
+# For devices and applications.
+listener {settings.port} {settings.listen}
+certfile ../keys/server.crt
+keyfile ../keys/server.key
+tls_version tlsv1.2
+ciphers {_CIPHERS}
+
+# For the administrator, on this machine only.
+listener {settings.admin_port} 127.0.0.1
+"""
+
+
+def find_binary() -> str:
+    """mosquitto's path; raises broker-missing. Debian keeps it outside a user's PATH."""
+    found = shutil.which("mosquitto") or shutil.which(
+        "mosquitto", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
+    )
+    if found is None:
+        raise HostError(
+            "broker-missing", "mosquitto is not installed", "sudo apt install mosquitto"
+        )
+    return found
+
+
+def find_plugin() -> Path:
+    """The dynamic-security plugin's path; raises broker-missing."""
+    given = os.environ.get("WARDEN_DYNSEC")
+    if given:
+        return Path(given)
+    for folder in ("/usr/lib", "/usr/local/lib", "/opt/homebrew/lib"):
+        for pattern in (_PLUGIN, "*/" + _PLUGIN):
+            for path in sorted(Path(folder).glob(pattern)):
+                return path
+    raise HostError(
+        "broker-missing",
+        "mosquitto's dynamic-security plugin is not there",
+        "install mosquitto 2.0 or newer, or name the plugin in WARDEN_DYNSEC",
+    )
+
+
+def _check_port(host: str, port: int, key: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise HostError(
+                "broker-port",
+                f"{host}:{port} can't be used ({error.strerror})",
+                f"stop what listens there, or change broker.{key} in warden.toml",
+            ) from None
+
+
+def _holder(lock: Path) -> str:
+    with contextlib.suppress(OSError):
+        pid = lock.read_text()[:10]
+        if pid.isdigit():
+            return f" (pid {pid})"
+    return ""

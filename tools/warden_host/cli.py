@@ -1,0 +1,75 @@
+"""`warden`: the command line. Errors say what happened, why, and what to do; never a traceback."""
+
+import os
+import sys
+
+import click
+
+from warden_host import __version__, cli_fleet, cli_live, fleet, screen
+from warden_host.cli_common import State
+from warden_host.errors import HostError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99})
+@click.option(
+    "--fleet",
+    "folder",
+    envvar="WARDEN_FLEET",
+    type=click.Path(path_type=str),
+    help="The fleet folder. Default: the nearest one upward, else ./fleet.",
+)
+@click.version_option(__version__, prog_name="warden")
+@click.pass_context
+def warden(context: click.Context, folder: str | None) -> None:
+    """Makes, provisions, commands and watches a fleet of MicroPython devices.
+
+    \b
+    A first fleet, in four windows or four tabs:
+      warden init fleet
+      warden provision D1 --type relay --sim
+      warden serve
+      warden run D1
+      warden send D1 set_relay '{"on": 1}'
+    """
+    context.obj = State(folder)
+
+
+cli_fleet.add_to(warden)
+cli_live.add_to(warden)
+
+
+def main() -> None:
+    """The console script. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 Ctrl-C."""
+    fleet.umask()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of one call."""
+    as_json = "--json" in arguments
+    try:
+        result = warden.main(args=arguments, prog_name="warden", standalone_mode=False)
+    except HostError as error:
+        screen.fail(error, as_json)
+        return 1
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # no second complaint at exit
+        return 1
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        screen.fail(HostError("filesystem", f"{error.strerror or error}{where}"), as_json)
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    main()

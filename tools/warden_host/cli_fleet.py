@@ -1,0 +1,302 @@
+"""The commands that change what the fleet is: init, app, provision, devices."""
+
+from pathlib import Path
+
+import click
+
+from warden_host import control, owner, pki, provision, screen
+from warden_host.cli_common import State, json_option, pass_state, tell_running
+from warden_host.errors import HostError
+from warden_host.fleet import (
+    DEFAULT_ADMIN_PORT,
+    DEFAULT_PORT,
+    BrokerSettings,
+    Fleet,
+    Settings,
+)
+from warden_host.store import App, Device, Store
+
+_PORT = click.IntRange(1, 65535)
+
+
+def add_to(group: click.Group) -> None:
+    for command in (init, app, provision_command, devices):
+        group.add_command(command)
+
+
+@click.command()
+@click.argument("folder", metavar="FLEET", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", help="The name or address that devices connect to.")
+@click.option("--listen", default="127.0.0.1", help="The address that the broker listens on.")
+@click.option("--port", type=_PORT, default=DEFAULT_PORT, show_default=True)
+@click.option("--admin-port", type=_PORT, default=DEFAULT_ADMIN_PORT, show_default=True)
+@click.option("--device-port", type=_PORT, help="The port devices are told. Default: --port.")
+@click.option("--name", "more", multiple=True, help="A further name for the certificate.")
+@click.option(
+    "--command",
+    "commands",
+    multiple=True,
+    default=("set_relay", "get_relay"),
+    show_default=True,
+    help="A command that the authority itself may give.",
+)
+@json_option
+def init(
+    folder: Path,
+    host: str,
+    listen: str,
+    port: int,
+    admin_port: int,
+    device_port: int | None,
+    more: tuple[str, ...],
+    commands: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Make a new fleet: keys, CA, broker configuration, database.
+
+    \b
+    Examples:
+      warden init fleet
+      warden init fleet --host broker.example.net --listen 0.0.0.0
+      warden init fleet --port 18883 --admin-port 18882
+    """
+    hosts = tuple(dict.fromkeys(("localhost", "127.0.0.1", host, *more)))
+    broker = BrokerSettings(host, listen, port, device_port or port, admin_port, hosts)
+    made = owner.new_fleet(folder, Settings(broker, tuple(dict.fromkeys(commands))))
+    live, backup = pki.load_pins(made.keys)
+    if as_json:
+        screen.print_json({"ok": True, "fleet": str(made.root), "pins": [live, backup]})
+        return
+    screen.good(
+        f"fleet made in {folder}",
+        f"live pin    {live.hex()}",
+        f"backup pin  {backup.hex()}",
+        "back the folder up, and keys/backup.key somewhere apart",
+        f"next: warden --fleet {folder} provision D1 --type relay --sim",
+    )
+
+
+@click.group()
+def app() -> None:
+    """Register the applications that may command devices."""
+
+
+@app.command("add")
+@click.argument("appid")
+@click.option("--type", "types", multiple=True, required=True, help="A device type it serves.")
+@click.option("--command", "commands", multiple=True, required=True, help="A command it may give.")
+@json_option
+@pass_state
+def add(
+    state: State, appid: str, types: tuple[str, ...], commands: tuple[str, ...], as_json: bool
+) -> None:
+    """Register an application: its appid, its broker account, what it may do.
+
+    Devices learn of it when they are provisioned.
+
+    \b
+    Example:
+      warden app add lights --type relay --command set_relay --command get_relay
+    """
+    fleet = state.fleet()
+    entry = App(appid, tuple(dict.fromkeys(types)), tuple(dict.fromkeys(commands)))
+    with Store(fleet.database) as store:
+        owner.add_app(fleet, store, entry)
+        waiting = [known.device for known in store.devices() if known.type in entry.types]
+    tell_running(fleet)
+    if as_json:
+        screen.print_json({"ok": True, "appid": appid, "types": types, "commands": commands})
+        return
+    notes = [f"its broker password is in keys/app-{appid}.password"]
+    if waiting:
+        notes.append("provisioned before, so they don't know it yet: " + ", ".join(waiting))
+    screen.good(f"application {appid} registered", *notes)
+
+
+@app.command("list")
+@json_option
+@pass_state
+def list_(state: State, as_json: bool) -> None:
+    """List the applications.
+
+    \b
+    Example:
+      warden app list --json
+    """
+    with Store(state.fleet().database) as store:
+        apps = store.apps()
+    if as_json:
+        for entry in apps:
+            screen.print_json(vars(entry))
+        return
+    table = screen.table("Applications", "appid", "device types", "commands")
+    for entry in apps:
+        table.add_row(entry.appid, ", ".join(entry.types), ", ".join(entry.commands))
+    screen.out.print(table if apps else "no applications beside the authority")
+
+
+@click.command("provision")
+@click.argument("device")
+@click.option("--type", "type_", default="relay", show_default=True, help="The device type.")
+@click.option("--board", default="UNIX", show_default=True, help="A folder of boards/.")
+@click.option("--sim", is_flag=True, required=True, help="A simulated device on the unix port.")
+@click.option("--plain", is_flag=True, help="Plain mode: JSON, no protection from the broker.")
+@click.option("--app", "apps", multiple=True, help="Only these applications. Default: all.")
+@click.option("--command", "commands", multiple=True, help="A further command for the authority.")
+@click.option("--again", is_flag=True, help="Replace an existing device: all-new secrets.")
+@click.option(
+    "--source",
+    type=click.Path(exists=True, path_type=Path),
+    help="The device's application: app.py or a folder with it. Default: examples/relay.",
+)
+@json_option
+@pass_state
+def provision_command(
+    state: State,
+    device: str,
+    type_: str,
+    board: str,
+    sim: bool,
+    plain: bool,
+    apps: tuple[str, ...],
+    commands: tuple[str, ...],
+    again: bool,
+    source: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a device: its secrets, its files, its place in the fleet.
+
+    \b
+    Examples:
+      warden provision D1 --sim
+      warden provision D2 --type relay --sim --plain --app lights
+      warden provision D1 --sim --again
+    """
+    fleet = state.fleet()
+    order = provision.Order(device, type_, board, plain, apps or None, commands, again, source)
+    with Store(fleet.database) as store:
+        made = provision.provision(fleet, store, order)
+    tell_running(fleet, device)
+    known = [pair.appid for pair in made.pairs]
+    if as_json:
+        screen.print_json(
+            {"ok": True, "device": device, "type": type_, "mode": made.mode, "apps": known}
+        )
+        return
+    screen.good(
+        f"device {device} provisioned",
+        f"type {type_}, board {board}, mode {made.mode}; obeys {', '.join(known)}",
+        "its broker password is in its vault alone: the broker keeps a hash, we keep nothing",
+        f"next: warden run {device}",
+    )
+
+
+@click.command()
+@click.option("--clear", metavar="DEVICE", help="Lift a quarantine: you vouch for the device.")
+@json_option
+@pass_state
+def devices(state: State, clear: str | None, as_json: bool) -> None:
+    """List the devices, or lift a quarantine.
+
+    \b
+    Examples:
+      warden devices
+      warden devices --json
+      warden devices --clear D1
+    """
+    fleet = state.fleet()
+    if clear is not None:
+        _clear(fleet, clear)
+        if as_json:
+            screen.print_json({"ok": True, "device": clear})
+        else:
+            screen.good(f"{clear} is out of quarantine")
+        return
+    online = _online(fleet)
+    with Store(fleet.database) as store:
+        rows = [
+            (known, _state(known, online), store.incidents(known.device))
+            for known in store.devices()
+        ]
+    if as_json:
+        for known, status, incidents in rows:
+            screen.print_json(_record(known, status, online, incidents))
+        return
+    table = screen.table(
+        "Devices",
+        "device",
+        "type",
+        "mode",
+        "state",
+        "applications",
+        "boots",
+        "last seen",
+        "incidents",
+    )
+    styles = {"online": "green", "quarantined": "bold red", "diverged": "magenta"}
+    for known, status, incidents in rows:
+        table.add_row(
+            known.device,
+            known.type,
+            known.mode,
+            f"[{styles.get(status, 'dim')}]{status}[/]",
+            ", ".join(pair.appid for pair in known.pairs),
+            str(known.boot),
+            screen.ago(known.last_seen),
+            f"{len(incidents)}, last {incidents[-1][2]}" if incidents else "none",
+        )
+    screen.out.print(table if rows else "no devices yet: `warden provision D1 --sim` makes one")
+
+
+def _online(fleet: Fleet) -> dict[str, list[str]]:
+    try:
+        answer = control.call(fleet.control, {"op": "online"})["online"]
+    except HostError as error:
+        if error.code != "not-serving":
+            raise
+        return {}
+    return {str(name): [str(app) for app in apps] for name, apps in answer.items()}
+
+
+def _state(known: Device, online: dict[str, list[str]]) -> str:
+    if known.quarantine:
+        return "quarantined"
+    if known.diverged:
+        return "diverged"
+    return "online" if known.device in online else "provisioned"
+
+
+def _record(
+    known: Device,
+    status: str,
+    online: dict[str, list[str]],
+    incidents: list[tuple[float, str, str, str, int]],
+) -> dict[str, object]:
+    return {
+        "device": known.device,
+        "type": known.type,
+        "board": known.board,
+        "mode": known.mode,
+        "state": status,
+        "quarantine": known.quarantine,
+        "apps": [pair.appid for pair in known.pairs],
+        "sessions": online.get(known.device, []),
+        "boot": known.boot,
+        "vault_gen": known.vault_gen,
+        "last_seen": known.last_seen,
+        "incidents": [
+            {"time": moment, "source": source, "code": code, "at": at, "n": n}
+            for moment, source, code, at, n in incidents
+        ],
+    }
+
+
+def _clear(fleet: Fleet, device: str) -> None:
+    with Store(fleet.database) as store:
+        store.device(device)
+        try:
+            control.call(fleet.control, {"op": "clear", "device": device})
+        except HostError as error:
+            if error.code != "not-serving":
+                raise
+            store.clear(device)

@@ -1,0 +1,162 @@
+"""The broker's registry: who may log in, and which topics each may touch.
+
+mosquitto's dynamic-security plugin keeps it as JSON. While the broker is stopped we edit that file;
+while it runs, only the plugin may (registry.py asks it over $CONTROL). With the plugin's loose
+defaults a device could log in under another's client ID, kick it and inherit its queue, so here
+nothing is allowed that a role does not name, and every account has its client ID bound.
+"""
+
+import base64
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from warden_host import names, secretfile
+from warden_host.errors import HostError
+
+FILE = "dynamic-security.json"
+# Every password here is machine-made with at least 256 bits, so the count does not have to slow a
+# guesser; far more of it would let a flood of logins hold the broker's only thread.
+ITERATIONS = 10_000
+SALT = 12  # what the plugin of mosquitto 2.0 accepts
+DEFAULTS = {
+    "publishClientSend": False,
+    "publishClientReceive": False,
+    "subscribe": False,
+    "unsubscribe": True,
+}
+ANY_TYPE = "+"
+
+
+@dataclass(frozen=True)
+class Account:
+    """A login and the one role that goes with it."""
+
+    username: str  # also the client ID that it is bound to
+    role: str
+    acls: tuple[tuple[str, str], ...]
+    password: str = field(repr=False)
+
+
+def device_password() -> str:
+    """32 code points drawn evenly from U+0001 to U+07FF: 352 bits, valid UTF-8, no NUL.
+
+    mosquitto cuts a password at a NUL byte and hands it over as JSON, so raw bytes won't do.
+    """
+    return "".join(chr(1 + secrets.randbelow(0x7FF)) for _ in range(32))
+
+
+def machine_password() -> str:
+    """For applications and the administrator: 256 bits that survive any text file."""
+    return secrets.token_hex(32)
+
+
+def device_account(type_: str, device: str, password: str) -> Account:
+    base = f"iot-2/type/{type_}/id/{device}"
+    acls = (
+        ("publishClientSend", base + "/evt/#"),
+        ("subscribePattern", base + "/cmd/#"),
+        ("publishClientReceive", base + "/cmd/#"),
+    )
+    return Account(names.device_client(type_, device), f"device:{type_}:{device}", acls, password)
+
+
+def app_account(appid: str, types: tuple[str, ...], password: str) -> Account:
+    """types may be (ANY_TYPE,), which is for the authority alone: it serves every type."""
+    acls: list[tuple[str, str]] = []
+    for type_ in types:
+        base = f"iot-2/type/{type_}/id/+"
+        acls += [
+            ("subscribePattern", base + "/evt/#"),
+            ("publishClientReceive", base + "/evt/#"),
+            ("publishClientSend", base + "/cmd/#"),
+        ]
+    return Account(names.app_client(appid), f"app:{appid}", tuple(acls), password)
+
+
+def admin_account(password: str) -> Account:
+    topic = "$CONTROL/dynamic-security/#"
+    acls = tuple(
+        (kind, topic) for kind in ("publishClientSend", "publishClientReceive", "subscribePattern")
+    )
+    return Account(names.ADMIN, "admin", acls, password)
+
+
+def create(folder: Path, admin: Account) -> None:
+    """A registry that knows the administrator alone."""
+    document = {"defaultACLAccess": DEFAULTS, "clients": [], "groups": [], "roles": []}
+    _put(document, admin)
+    _save(folder, document)
+
+
+def put(folder: Path, account: Account) -> None:
+    """Adds or replaces an account; only while the broker is stopped."""
+    document = _load(folder)
+    _remove(document, account.username, account.role)
+    _put(document, account)
+    _save(folder, document)
+
+
+def remove(folder: Path, username: str, role: str) -> None:
+    """Only while the broker is stopped."""
+    document = _load(folder)
+    _remove(document, username, role)
+    _save(folder, document)
+
+
+def acl_entries(account: Account) -> list[dict[str, Any]]:
+    """The role's ACLs as the plugin writes them."""
+    return [
+        {"acltype": kind, "topic": topic, "priority": 0, "allow": True}
+        for kind, topic in account.acls
+    ]
+
+
+def _put(document: dict[str, Any], account: Account) -> None:
+    salt = secrets.token_bytes(SALT)
+    digest = hashlib.pbkdf2_hmac("sha512", account.password.encode(), salt, ITERATIONS)
+    document["roles"].append({"rolename": account.role, "acls": acl_entries(account)})
+    document["clients"].append(
+        {
+            "username": account.username,
+            "clientid": account.username,
+            "roles": [{"rolename": account.role, "priority": -1}],
+            "password": base64.b64encode(digest).decode(),
+            "salt": base64.b64encode(salt).decode(),
+            "iterations": ITERATIONS,
+        }
+    )
+
+
+def _remove(document: dict[str, Any], username: str, role: str) -> None:
+    clients, roles = document["clients"], document["roles"]
+    document["clients"] = [entry for entry in clients if entry.get("username") != username]
+    document["roles"] = [entry for entry in roles if entry.get("rolename") != role]
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(secretfile.read(folder / FILE))
+        lists = (document["clients"], document["roles"])
+        defaults = document["defaultACLAccess"]
+    except (ValueError, KeyError, TypeError):
+        lists, defaults = (None, None), None
+    if not all(isinstance(part, list) for part in lists):
+        raise HostError(
+            "registry-damaged", f"broker/{FILE} can't be read", "restore it from a backup"
+        )
+    if defaults != DEFAULTS:
+        raise HostError(
+            "registry-damaged",
+            f"broker/{FILE} allows by default what no role names",
+            "somebody changed defaultACLAccess: put it back and look for the reason",
+        )
+    result: dict[str, Any] = document
+    return result
+
+
+def _save(folder: Path, document: dict[str, Any]) -> None:
+    secretfile.write(folder / FILE, json.dumps(document, indent=1).encode())

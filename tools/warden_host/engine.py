@@ -1,0 +1,318 @@
+"""All sessions and the store, in one thread's hands: messages and ticks in, messages and news out.
+
+It knows no network: `publish` and `announce` are given. Only the thread that owns it may touch it.
+"""
+
+import re
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from warden_host import cose, jsontext, names, policy
+from warden_host.errors import HostError
+from warden_host.happening import Happening
+from warden_host.names import AUTHORITY, Address, Topic
+from warden_host.plain import PlainPeer
+from warden_host.session import (
+    DeviceMark,
+    Instant,
+    Outcome,
+    Proof,
+    Quarantined,
+    Received,
+    Refused,
+    Send,
+    Session,
+    Stood,
+)
+from warden_host.store import Device, Pair, Store
+from warden_host.strictcbor import MAX_BYTES
+
+Publish = Callable[[str, Topic, bytes], None]
+_SLUG = re.compile(r"[a-z0-9-]{1,40}\Z")
+_VERB = re.compile(r"[a-z0-9_]{0,32}\Z")
+_INCIDENT_S = 1.0
+_INCIDENTS = 8
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What a job yields: resume me with a happening that matches, or with None at the deadline."""
+
+    matches: Callable[[Happening], bool]
+    deadline: float  # steady seconds
+
+
+Job = Generator[Wait, Happening | None, dict[str, Any]]
+Done = Callable[[dict[str, Any] | HostError], None]
+
+
+@dataclass
+class Seat:
+    """A device as the engine holds it in memory."""
+
+    device: Device
+    mark: DeviceMark
+    sessions: dict[str, Session] = field(default_factory=dict)
+    plain: dict[str, PlainPeer] = field(default_factory=dict)
+    came: bool = False
+    refusals: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def sealed(self) -> bool:
+        return self.device.mode == "sealed"
+
+
+@dataclass
+class _Running:
+    job: Job
+    wait: Wait
+    done: Done
+
+
+class Engine:
+    def __init__(
+        self,
+        store: Store,
+        publish: Publish,
+        announce: Callable[[Happening], None],
+        clock: Callable[[], Instant] = lambda: Instant(int(time.time()), time.monotonic()),
+    ) -> None:
+        self.store = store
+        self._publish = publish
+        self._announce = announce
+        self.clock = clock
+        self._seats: dict[str, Seat] = {}
+        self._jobs: list[_Running] = []
+
+    # Devices
+
+    def seat(self, device: str) -> Seat:
+        """Raises device-unknown."""
+        known = self._seats.get(device)
+        if known is None:
+            known = self._seats[device] = self._sit(self.store.device(device))
+        return known
+
+    def forget(self, device: str) -> None:
+        """It was provisioned again: its keys here are worth nothing."""
+        self._seats.pop(device, None)
+
+    def clear(self, device: str) -> None:
+        """Lifts a quarantine and asks the device for a new hello."""
+        seat = self.seat(device)
+        self.store.clear(device)
+        seat.mark.boot, seat.mark.vault_gen, seat.mark.quarantine = 0, 0, ""
+        for session in seat.sessions.values():
+            session.lift()
+            self.send(session.address, session.wake(self.clock()))
+
+    def wake_all(self) -> None:
+        """After a restart no session is left at our end; the devices still hold theirs."""
+        for device in self.store.devices():
+            if device.mode == "sealed" and not device.quarantine:
+                for session in self.seat(device.device).sessions.values():
+                    self.send(session.address, session.wake(self.clock()))
+
+    def online(self) -> dict[str, list[str]]:
+        """The applications that each device speaks with, for devices that speak with any."""
+        result = {}
+        for name, seat in self._seats.items():
+            sealed = [appid for appid, session in seat.sessions.items() if session.stands]
+            apps = sealed if seat.sealed else list(seat.plain) if seat.came else []
+            if apps:
+                result[name] = apps
+        return result
+
+    # Messages
+
+    def on_message(self, appid: str, text: str, data: bytes, retain: bool) -> None:
+        """What the broker handed to this application. Nothing in it is trusted, the topic neither."""
+        try:
+            topic = names.parse_topic(text)
+            if topic.way != "evt":
+                raise HostError("bad-topic", "not an event")
+            seat = self.seat(topic.device)
+        except HostError as error:
+            self._news(Happening("refused", app=appid, code=error.code, text=error.text))
+            return
+        if seat.device.type != topic.type:
+            self._refuse(seat, appid, Refused(topic.verb, "bad-topic", "the type is another"))
+        elif retain:
+            self._refuse(seat, appid, Refused(topic.verb, "retained", "nothing is retained"))
+        elif len(data) > MAX_BYTES:
+            self._refuse(seat, appid, Refused(topic.verb, "mqtt-too-large", f"{len(data)} bytes"))
+        elif (topic.fmt == names.SEALED) != seat.sealed:
+            code = "plain-refused" if seat.sealed else "sealed-refused"
+            self._refuse(seat, appid, Refused(topic.verb, code, "not this device's mode"))
+        elif seat.sealed:
+            session = seat.sessions.get(appid)
+            # Every application of a type hears all of it: what another can open is its business.
+            if session is not None and not _for_another(seat, session, data):
+                self._carry_out(seat, appid, session.receive(topic.verb, data, self.clock()))
+        else:
+            peer = seat.plain.get(appid)
+            if peer is not None:
+                self._carry_out(seat, appid, peer.receive(topic.verb, data))
+
+    def send(self, address: Address, send: Send) -> None:
+        fmt = names.SEALED if self.seat(address.device).sealed else names.PLAIN
+        self._publish(
+            address.appid, Topic(address.type, address.device, "cmd", send.command, fmt), send.data
+        )
+
+    def publish(self, topic: Topic, appid: str, data: bytes) -> None:
+        """Any bytes on any topic: what a forger does."""
+        self._publish(appid, topic, data)
+
+    # Time and jobs
+
+    def tick(self) -> None:
+        """Call it a few times a second: wakes are repeated and jobs' deadlines kept."""
+        now = self.clock()
+        for seat in list(self._seats.values()):
+            for session in seat.sessions.values():
+                for wake in session.tick(now):
+                    self.send(session.address, wake)
+        for running in [run for run in self._jobs if now.steady >= run.wait.deadline]:
+            self._resume(running, None)
+
+    def start(self, job: Job, done: Done) -> None:
+        """Runs the job up to its end; done gets its result, or what it raised."""
+        running = _Running(job, Wait(lambda _: False, 0.0), done)
+        self._jobs.append(running)
+        self._resume(running, None)
+
+    def abandon(self) -> None:
+        """We stop serving: nobody waits for ever."""
+        for running in list(self._jobs):
+            running.job.close()
+            running.done(HostError("not-serving", "`warden serve` stopped in the meantime"))
+        self._jobs.clear()
+
+    def _resume(self, running: _Running, happening: Happening | None) -> None:
+        if running not in self._jobs:
+            return
+        self._jobs.remove(running)
+        try:
+            running.wait = running.job.send(happening)
+        except StopIteration as end:
+            running.done(end.value)
+        except HostError as error:
+            running.done(error)
+        else:
+            self._jobs.append(running)
+
+    def _news(self, happening: Happening) -> None:
+        self._announce(happening)
+        for running in [run for run in self._jobs if run.wait.matches(happening)]:
+            self._resume(running, happening)
+
+    # What came of a message
+
+    def _carry_out(self, seat: Seat, appid: str, outcomes: list[Outcome]) -> None:
+        name = seat.device.device
+        for outcome in outcomes:
+            if isinstance(outcome, Send):
+                self._arrived(seat)
+                self.send(Address(seat.device.type, name, appid), outcome)
+            elif isinstance(outcome, Stood):
+                self._stood(seat, appid, outcome)
+            elif isinstance(outcome, Received):
+                self._arrived(seat)
+                self._received(seat, appid, outcome)
+            elif isinstance(outcome, Quarantined):
+                self._news(Happening("quarantined", name, appid, text=outcome.reason))
+            else:
+                self._refuse(seat, appid, outcome)
+
+    def _arrived(self, seat: Seat) -> None:
+        if not seat.came:
+            seat.came = True
+            self._news(Happening("came", seat.device.device, text=seat.device.mode))
+
+    def _stood(self, seat: Seat, appid: str, stood: Stood) -> None:
+        name = seat.device.device
+        self.store.seen(name, time.time())
+        proof = stood.proof
+        text = f"boot {proof.boot}, hello {proof.connect}, vault {proof.vault_gen}"
+        self._news(Happening("session", name, appid, text=text))
+        if appid == AUTHORITY:
+            self.store.set_diverged(name, stood.diverged)
+            if stood.diverged:
+                self._news(Happening("diverged", name, appid, text="its policy is another"))
+
+    def _received(self, seat: Seat, appid: str, received: Received) -> None:
+        name, event = seat.device.device, received.event
+        if not seat.sealed and appid != AUTHORITY:
+            return  # a plain message reaches every application alike: once is enough
+        if event == "incident":
+            if appid == AUTHORITY:
+                self._incident(seat, received.body)
+            return
+        kind = "reply" if event == "reply" else "event"
+        if kind == "event":
+            body = jsontext.dump(received.body)
+            with self.store.transaction():
+                self.store.add_event(name, appid, event, body)
+                self.store.seen(name, time.time())
+        self._news(Happening(kind, name, appid, event, id=received.id, body=received.body))
+
+    def _incident(self, seat: Seat, body: dict[str, Any]) -> None:
+        name = seat.device.device
+        code, count, at = body.get("code"), body.get("n"), body.get("at")
+        if (
+            not isinstance(code, str)
+            or not _SLUG.match(code)
+            or not isinstance(at, str)
+            or not _VERB.match(at)
+            or type(count) is not int
+            or not 0 < count < 1 << 32
+        ):
+            self._refuse(seat, AUTHORITY, Refused("incident", "bad-body", "not an incident"))
+            return
+        self.store.add_incident(name, "device", code, at, count)
+        self._news(Happening("incident", name, AUTHORITY, at, code, body={"n": count}))
+
+    def _refuse(self, seat: Seat, appid: str, refused: Refused) -> None:
+        """Kept once a second for each (code, event): a flood must not push out what matters."""
+        if refused.code == "wrong-application" and appid != AUTHORITY:
+            return  # all of them heard it: the authority's complaint is the one kept
+        key, now = (refused.code, refused.event), self.clock().steady
+        recent = {old: at for old, at in seat.refusals.items() if now - at < _INCIDENT_S}
+        if key in recent or len(recent) >= _INCIDENTS:
+            return
+        seat.refusals = recent | {key: now}
+        name = seat.device.device
+        if refused.code != "stale-hello":  # a repeated hello that crossed our answer is no attack
+            self.store.add_incident(name, "host", refused.code, refused.event, 1)
+        self._news(
+            Happening("refused", name, appid, refused.event, refused.code, text=refused.text)
+        )
+
+    def _sit(self, device: Device) -> Seat:
+        mark = DeviceMark(device.boot, device.vault_gen, device.quarantine)
+        seat = Seat(device, mark)
+        for pair in device.pairs:
+            address = Address(device.type, device.device, pair.appid)
+            if device.mode == "plain":
+                seat.plain[pair.appid] = PlainPeer(address, pair.uid)
+            else:
+                seat.sessions[pair.appid] = self._session(seat, address, pair)
+        return seat
+
+    def _session(self, seat: Seat, address: Address, pair: Pair) -> Session:
+        def persist(fact: Proof | Quarantined) -> None:
+            if isinstance(fact, Proof):
+                self.store.prove(address.device, address.appid, *fact)
+            else:
+                self.store.quarantine(address.device, fact.reason)
+
+        digest = policy.policy_hash(seat.device.policy)
+        return Session(address, pair.k, digest, seat.mark, persist, (pair.boot, pair.connect))
+
+
+def _for_another(seat: Seat, session: Session, data: bytes) -> bool:
+    kid = cose.claimed_kid(data) if len(seat.sessions) > 1 else None
+    return kid != session.kid and any(kid == other.kid for other in seat.sessions.values())

@@ -1,0 +1,88 @@
+"""Every error that the host raises on purpose.
+
+The code (a slug) says what was refused. Where the meaning is the same as on the device the slug is
+the same too, so one page explains both. No text of an error ever holds a secret: texts end up in
+logs and on screens.
+"""
+
+# Codes shared with the device's registry (lib/warden/errors.py): same word, same meaning.
+SHARED = frozenset(
+    {
+        "bad-argument",
+        "bad-body",
+        "bad-name",
+        "bad-policy",
+        "bad-topic",
+        "cbor-limit",
+        "cbor-malformed",
+        "cbor-not-canonical",
+        "certificate-malformed",
+        "command-failed",
+        "cose-algorithm",
+        "cose-malformed",
+        "counter-exhausted",
+        "link-closed",
+        "mqtt-too-large",
+        "no-session",
+        "old-session",
+        "plain-refused",
+        "replayed",
+        "retained",
+        "sealed-refused",
+        "tampered",
+        "unreachable",
+        "wrong-application",
+    }
+)
+# The host's own codes.
+OWN = frozenset(
+    {
+        "already-serving",
+        "app-exists",
+        "app-unknown",
+        "bad-json",
+        "broker-exists",
+        "broker-failed",
+        "broker-missing",
+        "broker-port",
+        "broker-refused",
+        "broker-running",
+        "config-malformed",
+        "control-malformed",
+        "database-damaged",
+        "device-exists",
+        "device-unknown",
+        "filesystem",
+        "fleet-exists",
+        "fleet-missing",
+        "key-damaged",
+        "key-missing",
+        "key-permissions",
+        "micropython-missing",
+        "not-applicable",
+        "not-serving",
+        "provision-failed",
+        "quarantined",
+        "registry-damaged",
+        "reserved-command",
+        "stale-hello",
+        "timed-out",
+        "tree-missing",
+    }
+)
+CODES = SHARED | OWN
+
+
+class HostError(Exception):
+    """code: the slug. text: what happened and why. hint: what to do. None holds a secret."""
+
+    def __init__(self, code: str, text: str = "", hint: str = "") -> None:
+        if code not in CODES:
+            raise ValueError("unregistered error code " + code)
+        super().__init__(code, text, hint)
+        self.code = code
+        self.text = text
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.text}" if self.text else self.code

@@ -1,0 +1,208 @@
+"""The fleet folder: everything that makes a fleet, in one place that can be backed up.
+
+warden.toml   settings, no secret           keys/     private keys and passwords, 0600
+fleet.db      devices, their keys, 0600     broker/   mosquitto's files
+sim/          simulated devices             control.sock   while `warden serve` runs
+"""
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+
+from warden_host import names, secretfile
+from warden_host.errors import HostError
+
+CONFIG = "warden.toml"
+FORMAT = 1
+DEFAULT_PORT = 8883
+DEFAULT_ADMIN_PORT = 8882
+_HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}\Z", re.ASCII)
+T = TypeVar("T", str, int)
+
+
+@dataclass(frozen=True)
+class BrokerSettings:
+    """host and device_port are what devices are told; listen and port are where the broker is.
+
+    They differ when a forwarder or a NAT stands in between.
+    """
+
+    host: str = "127.0.0.1"
+    listen: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    device_port: int = DEFAULT_PORT
+    admin_port: int = DEFAULT_ADMIN_PORT
+    names: tuple[str, ...] = ("localhost", "127.0.0.1")
+
+    @property
+    def contact(self) -> str:
+        """Where this machine's own clients reach the broker."""
+        return "127.0.0.1" if self.listen in ("0.0.0.0", "127.0.0.1") else self.listen  # noqa: S104
+
+
+@dataclass(frozen=True)
+class Settings:
+    broker: BrokerSettings
+    commands: tuple[str, ...]  # what the authority may command, besides the protocol's own
+
+
+class Fleet:
+    """An open fleet folder. Raises fleet-missing, config-malformed, key-permissions."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        if not (self.root / CONFIG).is_file():
+            raise HostError(
+                "fleet-missing",
+                f"there is no {CONFIG} in {root}",
+                "make a fleet with `warden init FLEET`, or name one with --fleet",
+            )
+        if self.root.stat().st_mode & 0o077:
+            raise HostError(
+                "key-permissions",
+                "others can enter the fleet folder",
+                f"chmod 700 {root}",
+            )
+        self.settings = _load(self.root / CONFIG)
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def broker(self) -> Path:
+        return self.root / "broker"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "fleet.db"
+
+    @property
+    def control(self) -> Path:
+        return self.root / "control.sock"
+
+    def simulated(self, device: str) -> Path:
+        return self.root / "sim" / names.check_id(device, "device ID")
+
+    def app_password(self, appid: str) -> bytes:
+        return secretfile.read(self.keys / f"app-{names.check_id(appid, 'appid')}.password")
+
+    def save_app_password(self, appid: str, password: str) -> None:
+        path = self.keys / f"app-{names.check_id(appid, 'appid')}.password"
+        secretfile.write(path, password.encode())
+
+
+def create(root: Path, settings: Settings) -> Fleet:
+    """The empty folder with its settings; raises fleet-exists or config-malformed."""
+    _check(settings)
+    if (root / CONFIG).exists():
+        raise HostError("fleet-exists", f"{root} is a fleet already", "choose another folder")
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise HostError("fleet-exists", f"{root} is not an empty folder", "choose another folder")
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root.chmod(0o700)
+    for part in ("keys", "broker", "sim"):
+        (root / part).mkdir(mode=0o700)
+    broker = settings.broker
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "broker": {
+            "host": broker.host,
+            "listen": broker.listen,
+            "port": broker.port,
+            "device_port": broker.device_port,
+            "admin_port": broker.admin_port,
+            "names": list(broker.names),
+        },
+        "authority": {"commands": list(settings.commands)},
+    }
+    secretfile.write(root / CONFIG, tomli_w.dumps(document).encode())
+    return Fleet(root)
+
+
+def find(given: Path | None) -> Fleet:
+    """The fleet named by --fleet or WARDEN_FLEET, else the nearest upward, else ./fleet."""
+    if given is not None:
+        return Fleet(given)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / CONFIG).is_file():
+            return Fleet(folder)
+    return Fleet(Path("fleet"))
+
+
+def _load(path: Path) -> Settings:
+    try:
+        document = tomllib.loads(path.read_bytes()[: secretfile.MAX_BYTES].decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _malformed(f"not valid TOML ({error})") from None
+    if document.get("format") != FORMAT:
+        raise _malformed(f"format {document.get('format')!r} where {FORMAT} is known")
+    broker = _table(document, "broker")
+    settings = Settings(
+        BrokerSettings(
+            host=_typed(broker, "host", str),
+            listen=_typed(broker, "listen", str),
+            port=_typed(broker, "port", int),
+            device_port=_typed(broker, "device_port", int),
+            admin_port=_typed(broker, "admin_port", int),
+            names=_strings(broker, "names"),
+        ),
+        _strings(_table(document, "authority"), "commands"),
+    )
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    broker = settings.broker
+    for name, number in (
+        ("port", broker.port),
+        ("device_port", broker.device_port),
+        ("admin_port", broker.admin_port),
+    ):
+        if not 1 <= number <= 65535:
+            raise _malformed(f"broker.{name} is {number}, which is no TCP port")
+    if broker.port == broker.admin_port:
+        raise _malformed("broker.port and broker.admin_port are the same")
+    for value in (broker.host, broker.listen, *broker.names):
+        # These end up in mosquitto.conf and in a certificate: a line break would add a setting.
+        if not _HOST.match(value):
+            raise _malformed(f"{value!r} is no host name or address")
+    for command in settings.commands:
+        names.check_grant(command)
+
+
+def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    if not isinstance(value, dict):
+        raise _malformed(f"there is no table [{key}]")
+    return value
+
+
+def _typed(table: dict[str, Any], key: str, kind: type[T]) -> T:
+    value = table.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise _malformed(f"{key} is missing or no {kind.__name__}")
+    return value
+
+
+def _strings(table: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = table.get(key)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise _malformed(f"{key} is missing or no list of strings")
+    return tuple(value)
+
+
+def _malformed(why: str) -> HostError:
+    return HostError("config-malformed", f"{CONFIG}: {why}", "put the file right, or restore it")
+
+
+def umask() -> None:
+    """For every process of ours: what is made from here on is for its owner alone."""
+    os.umask(0o077)

@@ -1,0 +1,38 @@
+"""Something that happened in the fleet, as `serve` shows it, `watch --json` prints it, jobs wait for it."""
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+# came: first word of a device since we serve. session: commands may go. event, reply: it spoke.
+# incident: it refused something. refused: we refused something of it. quarantined, diverged: see
+# docs/protocol.md. notice: about ourselves.
+KINDS = (
+    "came",
+    "session",
+    "event",
+    "reply",
+    "incident",
+    "refused",
+    "quarantined",
+    "diverged",
+    "notice",
+)
+
+
+@dataclass(frozen=True)
+class Happening:
+    kind: str
+    device: str = ""
+    app: str = ""
+    name: str = ""  # the event's name, or the command at which an incident happened
+    code: str = ""
+    id: int = 0
+    body: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
+    time: float = field(default_factory=time.time)
+
+    def record(self) -> dict[str, Any]:
+        """Without the fields that say nothing."""
+        always = ("kind", "time")
+        return {key: value for key, value in asdict(self).items() if value or key in always}

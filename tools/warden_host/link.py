@@ -1,0 +1,111 @@
+"""One application's connection to the broker, under its own account, over verified TLS."""
+
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from warden_host import dynsec, names
+from warden_host.broker import MAX_PACKET
+from warden_host.errors import HostError
+from warden_host.fleet import Fleet
+from warden_host.names import AUTHORITY, Topic
+
+# (appid, topic, payload, retain flag), on paho's own thread: hand it over and return.
+Sink = Callable[[str, str, bytes, bool], None]
+_KEEPALIVE_S = 30
+
+
+class AppLink:
+    """Connects in the background, again after every loss. Raises key-…, unreachable."""
+
+    def __init__(self, fleet: Fleet, appid: str, types: tuple[str, ...], sink: Sink) -> None:
+        self.appid = appid
+        self._types = (dynsec.ANY_TYPE,) if appid == AUTHORITY else types
+        self._sink = sink
+        self._up = threading.Event()
+        self._refusal = ""
+        self._awaited: set[int] = set()
+        broker = fleet.settings.broker
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=names.app_client(appid), clean_session=True
+        )
+        client.username_pw_set(names.app_client(appid), fleet.app_password(appid).decode())
+        client.tls_set_context(_context(fleet))
+        client.max_queued_messages_set(1000)
+        client.reconnect_delay_set(1, 30)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        self._client = client
+        try:
+            client.connect(broker.contact, broker.port, _KEEPALIVE_S)
+        except (OSError, ValueError) as error:
+            raise HostError(
+                "unreachable",
+                f"the broker at {broker.contact}:{broker.port} can't be reached ({error})",
+                "does `warden serve` run?",
+            ) from None
+        client.loop_start()
+
+    def wait(self, seconds: float) -> None:
+        """Until every subscription stands; raises broker-refused or timed-out."""
+        if not self._up.wait(seconds):
+            code = "broker-refused" if self._refusal else "timed-out"
+            why = self._refusal or "the broker does not answer"
+            raise HostError(code, f"application {self.appid}: {why}")
+
+    def publish(self, topic: Topic, data: bytes) -> None:
+        """QoS 1, as every command: a broker may reorder between two levels."""
+        self._client.publish(str(topic), data, qos=1)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_connect(
+        self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any
+    ) -> None:
+        if reason.is_failure:
+            self._refusal = str(reason)
+            return
+        for type_ in self._types:
+            _result, number = client.subscribe(f"iot-2/type/{type_}/id/+/evt/#", qos=0)
+            if number is not None:
+                self._awaited.add(number)
+
+    def _on_subscribe(
+        self, _client: mqtt.Client, _data: Any, number: int, reasons: Any, _properties: Any
+    ) -> None:
+        if any(reason.is_failure for reason in reasons):
+            self._refusal = "a subscription was refused"
+            return
+        self._awaited.discard(number)
+        if not self._awaited:
+            self._up.set()
+
+    def _on_disconnect(self, *_: Any) -> None:
+        self._up.clear()
+        self._awaited.clear()
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        if len(message.payload) <= MAX_PACKET:
+            try:
+                topic = message.topic
+            except UnicodeDecodeError:
+                topic = ""  # no name of ours; the engine refuses it by name
+            self._sink(self.appid, topic, bytes(message.payload), bool(message.retain))
+
+
+def _context(fleet: Fleet) -> ssl.SSLContext:
+    """Our CA alone; certificate, name and dates are checked."""
+    try:
+        context = ssl.create_default_context(cafile=str(fleet.keys / "ca.crt"))
+    except (OSError, ssl.SSLError):
+        raise HostError("key-damaged", "ca.crt can't be read", "restore it") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

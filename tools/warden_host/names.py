@@ -1,0 +1,112 @@
+"""Names, topics and the accounts that go with them (docs/protocol.md, Names).
+
+A name that reaches a topic, a path or an ACL was checked here first: a `+`, `#` or `/` in a device
+ID would widen what an ACL allows, and a `..` would leave the fleet folder.
+"""
+
+import re
+from typing import NamedTuple
+
+from warden_host.errors import HostError
+
+AUTHORITY = "authority"
+ADMIN = "warden-admin"
+SEALED = "cose"
+PLAIN = "json"
+
+PROTOCOL_COMMANDS = frozenset({"welcome", "ack", "wake", "server_uid_response"})
+# Only the authority may ever give these, so no application can register them.
+AUTHORITY_COMMANDS = frozenset({"update", "policy", "rotate", "wipe", "unlock"})
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,32}\Z", re.ASCII)
+_VERB = re.compile(r"[a-z0-9_]{1,32}\Z", re.ASCII)
+TOPIC_LIMIT = 256
+
+
+class Address(NamedTuple):
+    """One device as one application sees it: the X of the key schedule without its version."""
+
+    type: str
+    device: str
+    appid: str
+
+
+class Topic(NamedTuple):
+    type: str
+    device: str
+    way: str  # "evt" up, "cmd" down
+    verb: str
+    fmt: str
+
+    def __str__(self) -> str:
+        return f"iot-2/type/{self.type}/id/{self.device}/{self.way}/{self.verb}/fmt/{self.fmt}"
+
+
+def check_id(value: str, what: str) -> str:
+    """A device type, device ID or application ID; raises bad-name."""
+    if not _ID.match(value):
+        raise HostError(
+            "bad-name",
+            f"{what} {_show(value)} is outside the alphabet",
+            "use 1 to 32 characters of A-Z a-z 0-9 _ -",
+        )
+    return value
+
+
+def check_verb(value: str, what: str) -> str:
+    """An event or command name; raises bad-name."""
+    if not _VERB.match(value):
+        raise HostError(
+            "bad-name",
+            f"{what} {_show(value)} is outside the alphabet",
+            "use 1 to 32 characters of a-z 0-9 _",
+        )
+    return value
+
+
+def check_grant(command: str) -> str:
+    """A command that an application may be granted; raises bad-name or reserved-command."""
+    check_verb(command, "command")
+    if command in AUTHORITY_COMMANDS or command in PROTOCOL_COMMANDS:
+        raise HostError(
+            "reserved-command",
+            f"'{command}' belongs to the protocol or to the authority alone",
+            "give the command another name",
+        )
+    return command
+
+
+def parse_topic(text: str) -> Topic:
+    """The fields of a topic of ours; raises bad-topic."""
+    parts = text.split("/") if len(text) <= TOPIC_LIMIT else []
+    if len(parts) != 9 or (parts[0], parts[1], parts[3], parts[7]) != (
+        "iot-2",
+        "type",
+        "id",
+        "fmt",
+    ):
+        raise HostError("bad-topic", "not a topic of ours")
+    topic = Topic(parts[2], parts[4], parts[5], parts[6], parts[8])
+    if (
+        not _ID.match(topic.type)
+        or not _ID.match(topic.device)
+        or not _VERB.match(topic.verb)
+        or topic.way not in ("evt", "cmd")
+        or topic.fmt not in (SEALED, PLAIN)
+    ):
+        raise HostError("bad-topic", "a name in the topic is outside its alphabet")
+    return topic
+
+
+def device_client(type_: str, device: str) -> str:
+    """MQTT client ID and user name of a device."""
+    return f"d:{type_}:{device}"
+
+
+def app_client(appid: str) -> str:
+    """MQTT client ID and user name of an application."""
+    return f"a:{appid}"
+
+
+def _show(value: str) -> str:
+    return repr(value if len(value) <= 40 else value[:40] + "…")

@@ -1,0 +1,44 @@
+"""What the fleet's owner sets up: a new fleet, a new application."""
+
+from pathlib import Path
+
+from warden_host import dynsec, fleet, names, pki, registry, secretfile, store
+from warden_host.errors import HostError
+from warden_host.names import AUTHORITY
+
+
+def new_fleet(root: Path, settings: fleet.Settings) -> fleet.Fleet:
+    """Folder, keys, certificates, the broker's registry and the authority's account."""
+    made = fleet.create(root, settings)
+    broker = settings.broker
+    pki.create(made.keys, (*broker.names, broker.host, broker.contact))
+    admin = dynsec.machine_password()
+    secretfile.write(made.keys / registry.ADMIN_PASSWORD, admin.encode())
+    dynsec.create(made.broker, dynsec.admin_account(admin))
+    password = dynsec.machine_password()
+    made.save_app_password(AUTHORITY, password)
+    dynsec.put(made.broker, dynsec.app_account(AUTHORITY, (dynsec.ANY_TYPE,), password))
+    store.Store(made.database).close()
+    return made
+
+
+def add_app(made: fleet.Fleet, known: store.Store, app: store.App) -> None:
+    """Registers an application; raises bad-name, reserved-command, app-exists, bad-argument."""
+    names.check_id(app.appid, "appid")
+    if app.appid == AUTHORITY:
+        raise HostError("app-exists", f"'{AUTHORITY}' is the fleet's own authority")
+    if not app.types or not app.commands:
+        raise HostError(
+            "bad-argument",
+            "an application serves at least one device type and gives at least one command",
+            "add --type and --command",
+        )
+    for type_ in app.types:
+        names.check_id(type_, "device type")
+    for command in app.commands:
+        names.check_grant(command)
+    password = dynsec.machine_password()
+    with registry.opened(made) as accounts, known.transaction():
+        known.add_app(app)
+        made.save_app_password(app.appid, password)
+        accounts.put(dynsec.app_account(app.appid, app.types, password))

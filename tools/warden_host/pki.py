@@ -1,0 +1,189 @@
+"""The fleet's own certificates: a CA, the broker's leaf, and a backup key that waits for its day.
+
+Leaves carry the CA's notBefore, older than any device's clock floor: a device that boots in 2021
+still reaches a server whose certificate was issued today (docs/protocol.md, Clock).
+"""
+
+import hashlib
+import ipaddress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from warden_host import secretfile
+from warden_host.errors import HostError
+
+NOT_BEFORE = datetime(2020, 1, 1, tzinfo=UTC)
+CA_NOT_AFTER = datetime(2050, 1, 1, tzinfo=UTC)
+LEAF_LIFE = timedelta(days=3650)
+Key = ec.EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True)
+class Leaf:
+    certificate: x509.Certificate
+    key: Key
+
+    def certificate_pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def key_pem(self) -> bytes:
+        return private_pem(self.key)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A CA: its certificate and its private key."""
+
+    certificate: x509.Certificate
+    key: Key
+
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def issue(
+        self,
+        hosts: tuple[str, ...],
+        *,
+        key: Key | None = None,
+        not_before: datetime = NOT_BEFORE,
+        not_after: datetime | None = None,
+    ) -> Leaf:
+        """A server leaf for DNS names and IP addresses; another key, name or date on request."""
+        key = key or new_key()
+        alternatives = [_general_name(host) for host in dict.fromkeys(hosts)]
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(_name("Warden broker"))
+            .issuer_name(self.certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(not_before)
+            .not_valid_after(not_after or datetime.now(UTC) + LEAF_LIFE)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(digital_signature=True), critical=True)
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+            )
+            .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
+                critical=False,
+            )
+            .sign(self.key, hashes.SHA256())
+        )
+        return Leaf(certificate, key)
+
+
+def new_key() -> Key:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def new_authority(name: str = "Warden fleet CA") -> Authority:
+    key = new_key()
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(_name(name))
+        .issuer_name(_name(name))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOT_BEFORE)
+        .not_valid_after(CA_NOT_AFTER)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(key_cert_sign=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return Authority(certificate, key)
+
+
+def pin(key: Key | x509.Certificate) -> bytes:
+    """SHA-256 over the SubjectPublicKeyInfo (RFC 7469 §2.4)."""
+    spki = key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(spki).digest()
+
+
+def private_pem(key: Key) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def create(keys: Path, hosts: tuple[str, ...]) -> None:
+    """The CA, the broker's leaf and the backup key, all in the fleet's keys folder."""
+    authority = new_authority()
+    leaf = authority.issue(hosts)
+    secretfile.write(keys / "ca.key", private_pem(authority.key))
+    secretfile.write(keys / "ca.crt", authority.pem())
+    secretfile.write(keys / "server.key", leaf.key_pem())
+    secretfile.write(keys / "server.crt", leaf.certificate_pem())
+    # Devices pin this key from their first day; it serves nothing until server.key is replaced.
+    secretfile.write(keys / "backup.key", private_pem(new_key()))
+
+
+def load_authority(keys: Path) -> Authority:
+    """Raises key-missing, key-permissions, key-damaged."""
+    return Authority(load_certificate(keys / "ca.crt"), load_key(keys / "ca.key"))
+
+
+def load_pins(keys: Path) -> tuple[bytes, bytes]:
+    """The live leaf's pin and the backup's."""
+    return pin(load_certificate(keys / "server.crt")), pin(load_key(keys / "backup.key"))
+
+
+def load_key(path: Path) -> Key:
+    try:
+        key = serialization.load_pem_private_key(secretfile.read(path), password=None)
+    except (ValueError, TypeError):
+        raise _damaged(path) from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise _damaged(path)
+    return key
+
+
+def load_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(secretfile.read(path))
+    except ValueError:
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> HostError:
+    return HostError("key-damaged", f"{path.name} can't be read", "restore it from a backup")
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _usage(*, digital_signature: bool = False, key_cert_sign: bool = False) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        key_cert_sign=key_cert_sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

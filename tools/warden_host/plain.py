@@ -1,0 +1,81 @@
+"""Plain mode at the application's end: JSON under TLS, the application proves itself by its uid.
+
+It keeps strangers with a broker account out, and nothing else: the broker's owner reads every uid.
+"""
+
+import json
+import re
+from typing import Any
+
+from warden_host import jsontext
+from warden_host.errors import HostError
+from warden_host.names import Address
+from warden_host.session import Outcome, Received, Refused, Send
+from warden_host.strictcbor import MAX_BYTES
+
+_REQ = re.compile(r"[0-9a-f]{32}\Z")
+_CODE = "bad-body"
+MAX_ID = (1 << 32) - 1
+
+
+class PlainPeer:
+    def __init__(self, address: Address, uid: bytes) -> None:
+        self.address = address
+        self._uid = uid
+
+    def receive(self, event: str, data: bytes) -> list[Outcome]:
+        """An event of this device under fmt/json. Never raises for what a peer sent."""
+        try:
+            message = jsontext.parse_object(data, MAX_BYTES, _CODE)
+            if message.get("event") != event or message.get("deviceId") != self.address.device:
+                raise HostError(_CODE, "event or deviceId is not the topic's")
+            if event == "server_uid_request":
+                return self._on_uid_request(message)
+            if event == "reply":
+                return [_reply(message)]
+            body = message.get("body")
+            if not isinstance(body, dict):
+                raise HostError(_CODE, "an event without a body")
+            return [Received(event, 0, body)]
+        except HostError as error:
+            return [Refused(event, error.code, error.text)]
+
+    def command(
+        self, command: str, number: int, args: dict[str, Any], *, uid: bytes | None = None
+    ) -> bytes:
+        """A command's bytes; another uid is for forging one."""
+        return _json(
+            {
+                "cmd": command,
+                "appid": self.address.appid,
+                "uid": (self._uid if uid is None else uid).hex(),
+                "id": number,
+                "args": args,
+            }
+        )
+
+    def _on_uid_request(self, message: dict[str, Any]) -> list[Outcome]:
+        req = message.get("req")
+        if not isinstance(req, str) or not _REQ.match(req):
+            raise HostError(_CODE, "req is not 32 hex digits")
+        if message.get("appid") != self.address.appid:
+            return []  # another application's to answer
+        answer = {
+            "cmd": "server_uid_response",
+            "appid": self.address.appid,
+            "uid": self._uid.hex(),
+            "req": req,
+        }
+        return [Send("server_uid_response", _json(answer))]
+
+
+def _reply(message: dict[str, Any]) -> Received:
+    number, good = message.get("id"), message.get("ok")
+    if type(number) is not int or not 0 <= number <= MAX_ID or not isinstance(good, bool):
+        raise HostError(_CODE, "a reply without id or ok")
+    body = {key: value for key, value in message.items() if key not in ("event", "deviceId", "id")}
+    return Received("reply", number, body)
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()

@@ -1,0 +1,172 @@
+"""Making a device: its secrets, its files, its own provisioning, its place in the fleet.
+
+In this order: the device takes its bundle first, then the broker learns its account and the store
+its keys in one transaction. Whatever fails, no account is left that no device has the secret of.
+"""
+
+import json
+import secrets
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from warden_host import bundle, dynsec, layout, names, pki, policy, registry
+from warden_host.errors import HostError
+from warden_host.fleet import Fleet
+from warden_host.names import AUTHORITY
+from warden_host.store import App, Device, Pair, Store
+
+_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for. apps None: every application that serves this type."""
+
+    device: str
+    type: str
+    board: str = "UNIX"
+    plain: bool = False
+    apps: tuple[str, ...] | None = None
+    commands: tuple[str, ...] = ()
+    again: bool = False
+    app_source: Path | None = None
+
+
+def provision(fleet: Fleet, store: Store, order: Order) -> Device:
+    """Raises device-exists, app-unknown, provision-failed and what the parts raise."""
+    names.check_id(order.device, "device ID")
+    names.check_id(order.type, "device type")
+    known = store.find(order.device)
+    if known is not None and not order.again:
+        raise HostError(
+            "device-exists",
+            f"device {order.device} was provisioned already",
+            "--again gives it all-new secrets; the old ones are worth nothing then",
+        )
+    tree = layout.tree()
+    tree.board(order.board)
+    device = _new_device(fleet, store, order)
+    password = dynsec.device_password()
+    client_id = names.device_client(device.type, device.device)
+    data = bundle.build(
+        device,
+        host=fleet.settings.broker.host,
+        port=fleet.settings.broker.device_port,
+        client_id=client_id,
+        password=password,
+        authorities=[pki.load_authority(fleet.keys).der()],
+        pins=list(pki.load_pins(fleet.keys)),
+    )
+    home = fleet.simulated(device.device)
+    lay_out(tree, home, order.board, order.app_source)
+    _tell(tree, home, data)
+    account = dynsec.device_account(device.type, device.device, password)
+    with registry.opened(fleet) as accounts, store.transaction():
+        store.add_device(device)
+        if known is not None and known.type != device.type:
+            old = dynsec.device_account(known.type, known.device, "")
+            accounts.remove(old.username, old.role)
+        accounts.put(account)
+    return device
+
+
+def lay_out(tree: layout.Tree, home: Path, board: str, app_source: Path | None) -> None:
+    """home/root, the device's "/", and home/fuses, its stand-in for eFuses, both fresh."""
+    if home.exists():
+        shutil.rmtree(home)
+    root = home / "root"
+    library = root / "lib"
+    home.mkdir(mode=0o700, parents=True)
+    (home / "fuses").mkdir(mode=0o700)
+    library.mkdir(parents=True)
+    skip = shutil.ignore_patterns("__pycache__", "*.pyc")
+    shutil.copytree(tree.library, library / "warden", ignore=skip)
+    shutil.copytree(layout.umqtt(), library / "umqtt", ignore=skip)
+    shutil.copyfile(tree.board(board) / "board.py", library / "board.py")
+    for name in ("boot.py", "main.py"):
+        source = tree.firmware / name
+        if not source.is_file():
+            raise HostError("tree-missing", f"firmware/{name} is not there")
+        shutil.copyfile(source, root / name)
+    (root / "app").mkdir()
+    if app_source is None:
+        example = tree.root / "examples" / "relay" / "app.py"
+        app_source = example if example.is_file() else None
+    if app_source is not None:
+        if app_source.is_dir():
+            shutil.copytree(app_source, root / "app", ignore=skip, dirs_exist_ok=True)
+        elif app_source.is_file():
+            shutil.copyfile(app_source, root / "app" / "app.py")
+        else:
+            raise HostError("bad-argument", f"there is no application at {app_source}")
+
+
+def command(tree: layout.Tree, home: Path, *rest: str, heapsize: str = "") -> list[str]:
+    """The argv that starts a simulated device."""
+    heap = ["-X", f"heapsize={heapsize}"] if heapsize else []
+    binary = layout.micropython()
+    return [binary, *heap, str(tree.start), str(home / "root"), str(home / "fuses"), *rest]
+
+
+def _new_device(fleet: Fleet, store: Store, order: Order) -> Device:
+    registered = {app.appid: app for app in store.apps()}
+    if order.apps is None:
+        chosen = [app for app in registered.values() if order.type in app.types]
+    else:
+        chosen = [_serving(registered, appid, order.type) for appid in dict.fromkeys(order.apps)]
+    authority = tuple(dict.fromkeys(fleet.settings.commands + order.commands))
+    for verb in authority:
+        names.check_grant(verb)
+    grants = [(AUTHORITY, authority)] + [(app.appid, app.commands) for app in chosen]
+    pairs = tuple(
+        Pair(appid, secrets.token_bytes(32), secrets.token_bytes(32), commands)
+        for appid, commands in grants
+    )
+    mode = "plain" if order.plain else "sealed"
+    return Device(
+        order.device, order.type, order.board, mode, policy.record(mode=mode), pairs=pairs
+    )
+
+
+def _serving(registered: dict[str, App], appid: str, type_: str) -> App:
+    app = registered.get(appid)
+    if app is None:
+        raise HostError(
+            "app-unknown", f"no application {appid} in this fleet", "`warden app list` lists them"
+        )
+    if type_ not in app.types:
+        raise HostError(
+            "bad-argument", f"application {appid} does not serve devices of type {type_}"
+        )
+    return app
+
+
+def _tell(tree: layout.Tree, home: Path, data: bytes) -> None:
+    """Runs the device's own provisioning; secrets go through its standard input only."""
+    try:
+        result = subprocess.run(
+            command(tree, home, "provision"),
+            input=bundle.framed(data),
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HostError(
+            "provision-failed", f"the device did not answer ({type(error).__name__})"
+        ) from None
+    try:
+        answer = json.loads(result.stdout.splitlines()[-1])
+        good = answer["ok"] is True
+        reason = str(answer.get("error", ""))[:200]
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError):
+        good, reason = False, ""
+    if not good or result.returncode != 0:
+        said = reason or result.stderr.decode(errors="replace").strip().split("\n")[-1][:200]
+        raise HostError(
+            "provision-failed",
+            f"the device refused its bundle: {said or 'it said nothing'}",
+            f"its files are in {home.name}; run it again with --again once the cause is gone",
+        )

@@ -1,0 +1,179 @@
+"""Changing the broker's accounts, whether it runs or not.
+
+The broker's lock decides: who holds it may edit the file; if the broker holds it, the plugin is
+asked over $CONTROL on the loopback listener, and does the change at once.
+"""
+
+import contextlib
+import fcntl
+import json
+import queue
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from warden_host import dynsec, names, secretfile
+from warden_host.errors import HostError
+from warden_host.fleet import Fleet
+
+ADMIN_PASSWORD = "admin.password"  # noqa: S105  a file's name
+_REQUEST = "$CONTROL/dynamic-security/v1"
+_ANSWER_S = 10.0
+
+
+class Registry(Protocol):
+    def put(self, account: dynsec.Account) -> None:
+        """Adds the account, or replaces it: a session under its old password is dropped."""
+
+    def remove(self, username: str, role: str) -> None:
+        """Takes the account away: its session is dropped."""
+
+
+@contextlib.contextmanager
+def opened(fleet: Fleet) -> Iterator[Registry]:
+    """The registry of a stopped or a running broker; raises broker-refused, unreachable."""
+    lock = take_lock(fleet.broker / "lock")
+    if lock is not None:
+        with lock:
+            yield _Stopped(fleet)
+        return
+    with open(fleet.broker / "admin.lock", "w") as turn:  # one administrator: its ID is bound
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        running = _Running(fleet)
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+class Lock:
+    """A flock held through an open file, which a child may hold on to as well."""
+
+    def __init__(self, descriptor: Any) -> None:
+        self.file = descriptor
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def fileno(self) -> int:
+        number: int = self.file.fileno()
+        return number
+
+
+def take_lock(path: Path) -> Lock | None:
+    """None when somebody holds it: the broker, or an edit that is under way."""
+    file = open(path, "a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return Lock(file)
+
+
+class _Stopped:
+    def __init__(self, fleet: Fleet) -> None:
+        self._folder = fleet.broker
+
+    def put(self, account: dynsec.Account) -> None:
+        dynsec.put(self._folder, account)
+
+    def remove(self, username: str, role: str) -> None:
+        dynsec.remove(self._folder, username, role)
+
+
+class _Running:
+    """The administrator's connection to the plugin."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._ready: queue.Queue[str] = queue.Queue()
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=names.ADMIN)
+        client.username_pw_set(names.ADMIN, secretfile.read(fleet.keys / ADMIN_PASSWORD).decode())
+        client.on_connect = self._on_connect
+        client.on_subscribe = lambda *_: self._ready.put("")
+        client.on_message = self._on_message
+        self._client = client
+        try:
+            client.connect("127.0.0.1", fleet.settings.broker.admin_port, keepalive=30)
+        except OSError as error:
+            raise HostError(
+                "unreachable",
+                f"the broker's admin listener does not answer ({error.strerror})",
+                "is another `warden` starting or stopping? try again",
+            ) from None
+        client.loop_start()
+        self._take(self._ready)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def put(self, account: dynsec.Account) -> None:
+        self.remove(account.username, account.role)
+        self._ask(
+            {
+                "command": "createRole",
+                "rolename": account.role,
+                "acls": dynsec.acl_entries(account),
+            }
+        )
+        self._ask(
+            {
+                "command": "createClient",
+                "username": account.username,
+                "clientid": account.username,
+                "password": account.password,
+                "roles": [{"rolename": account.role, "priority": -1}],
+            }
+        )
+
+    def remove(self, username: str, role: str) -> None:
+        self._ask({"command": "deleteClient", "username": username}, missing_ok=True)
+        self._ask({"command": "deleteRole", "rolename": role}, missing_ok=True)
+
+    def _ask(self, command: dict[str, Any], missing_ok: bool = False) -> None:
+        correlation = secrets.token_hex(8)
+        body = json.dumps({"commands": [command | {"correlationData": correlation}]})
+        self._client.publish(_REQUEST, body.encode(), qos=1)
+        while True:
+            answer = self._take(self._answers)
+            if answer.get("correlationData") == correlation:
+                break
+        error = answer.get("error")
+        if error is not None and not (missing_ok and "not found" in str(error)):
+            # The plugin's own words, never the request: that holds the password.
+            raise HostError("broker-refused", f"{command['command']}: {str(error)[:120]}")
+
+    def _on_connect(
+        self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any
+    ) -> None:
+        if reason.is_failure:
+            self._ready.put(str(reason))
+        else:
+            client.subscribe(_REQUEST + "/response", qos=1)
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        try:
+            for answer in json.loads(message.payload)["responses"]:
+                self._answers.put(dict(answer))
+        except (ValueError, KeyError, TypeError):
+            return  # not an answer to us; the wait for one has its limit
+
+    def _take(self, source: "queue.Queue[Any]") -> Any:
+        try:
+            item = source.get(timeout=_ANSWER_S)
+        except queue.Empty:
+            self.close()
+            raise HostError("timed-out", "the broker's administration gives no answer") from None
+        if isinstance(item, str) and item:
+            self.close()
+            raise HostError("broker-refused", f"the administrator can't log in ({item})")
+        return item

@@ -1,0 +1,103 @@
+"""What people see: one look for all commands. Scripts get JSON lines instead.
+
+Whatever a device or a peer said goes through jsontext or printable() first, and into Text, never
+into markup: it can colour nothing, move no cursor and fake no line of ours.
+"""
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from warden_host import jsontext
+from warden_host.errors import HostError
+from warden_host.happening import Happening
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+_LOOK = {
+    "came": ("●", "green"),
+    "session": ("⚿", "bold green"),
+    "event": ("↑", "cyan"),
+    "reply": ("↩", "bold cyan"),
+    "incident": ("✋", "bold yellow"),
+    "refused": ("✗", "yellow"),
+    "quarantined": ("☣", "bold red"),
+    "diverged": ("≠", "bold magenta"),
+    "notice": ("·", "dim"),
+}
+
+
+def line(happening: Happening) -> Text:
+    """14:03:07 ✋ D1  refused a command: tampered (set_relay)"""
+    mark, style = _LOOK[happening.kind]
+    text = Text(time.strftime("%H:%M:%S ", time.localtime(happening.time)), style="dim")
+    text.append(f"{mark} ", style=style)
+    if happening.device:
+        text.append(f"{happening.device:<12} ", style="bold")
+    text.append(_words(happening), style=style if happening.kind != "event" else "")
+    if happening.app and happening.kind not in ("incident", "diverged"):
+        text.append(f"  {happening.app}", style="dim")
+    return text
+
+
+def _words(news: Happening) -> str:
+    body = jsontext.dump(news.body)
+    at = f" at {news.name}" if news.name else ""
+    times = news.body.get("n", 1)
+    again = f", {times} times" if times != 1 else ""
+    words = {
+        "came": f"came ({news.text})",
+        "session": f"session stands ({news.text})",
+        "event": f"{news.name} {body}",
+        "reply": f"reply {news.id} {body}",
+        "incident": f"reports {news.code}{at}{again}",
+        "refused": f"refused: {news.code}{at} ({news.text})",
+        "quarantined": f"quarantined: {news.text}",
+        "diverged": f"diverged: {news.text}",
+    }
+    return words.get(news.kind, f"{news.code} {news.text}".strip())
+
+
+def good(text: str, *details: str) -> None:
+    """One thing that was done, and what follows from it."""
+    out.print(Text.assemble(("✓ ", "bold green"), text))
+    for detail in details:
+        out.print(Text("  " + detail, style="dim"))
+
+
+def fail(error: HostError, as_json: bool) -> None:
+    """What happened and why, then what to do."""
+    if as_json:
+        record = {"code": error.code, "text": error.text, "hint": error.hint}
+        print_json({"ok": False, "error": record})
+        return
+    err.print(Text.assemble(("✗ ", "bold red"), (error.code, "bold red"), f"  {error.text}"))
+    if error.hint:
+        err.print(Text("  → " + error.hint, style="dim"))
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(jsontext.dump(value) + "\n")
+    sys.stdout.flush()
+
+
+def table(title: str, *columns: str) -> Table:
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold dim")
+    for column in columns:
+        made.add_column(column)
+    return made
+
+
+def ago(moment: float) -> str:
+    if moment <= 0:
+        return "never"
+    seconds = max(0, int(time.time() - moment))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"

@@ -1,0 +1,64 @@
+"""Files that hold secrets: 0600, ours, written whole or not at all.
+
+A private key that somebody else can read is not a key any more, so reading one refuses to go on
+rather than warn.
+"""
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from warden_host.errors import HostError
+
+MAX_BYTES = 1 << 20
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replaces the file in one step; nobody else can read it at any moment."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
+
+
+def read(path: Path) -> bytes:
+    """The bytes; raises key-missing or key-permissions."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise HostError(
+            "key-missing", f"{path.name} is not there", "restore it from a backup of the fleet"
+        ) from None
+    except OSError as error:
+        raise HostError(
+            "key-permissions", f"{path.name} can't be opened: {error.strerror}"
+        ) from None
+    with os.fdopen(descriptor, "rb") as file:
+        check_mode(os.fstat(file.fileno()), path)
+        return file.read(MAX_BYTES)
+
+
+def check_mode(status: os.stat_result, path: Path) -> None:
+    """Refuses what is not a file of our own that only we can open."""
+    if not stat.S_ISREG(status.st_mode):
+        raise HostError("key-permissions", f"{path.name} is not a regular file")
+    if status.st_uid != os.geteuid():
+        raise HostError(
+            "key-permissions", f"{path.name} belongs to another user", "run as the fleet's owner"
+        )
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise HostError(
+            "key-permissions",
+            f"{path.name} can be read by others (mode {stat.S_IMODE(status.st_mode):04o})",
+            f"chmod 600 {path.name}; if the machine has other users, replace the key",
+        )

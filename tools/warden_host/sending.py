@@ -1,0 +1,270 @@
+"""Giving a command, and the forgeries that show what a device refuses: jobs for the engine.
+
+A job is a generator that yields what it waits for, so each of them reads from top to bottom. No
+forgery ever seals two plaintexts under one counter: what is bent is a copy of a sealed message.
+"""
+
+import itertools
+import secrets
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from warden_host import names, policy
+from warden_host.engine import Engine, Job, Seat, Wait
+from warden_host.errors import HostError
+from warden_host.happening import Happening
+from warden_host.keyschedule import session_keys
+from warden_host.names import AUTHORITY, Address, Topic
+from warden_host.plain import PlainPeer
+from warden_host.sealing import Channel
+from warden_host.session import Session
+
+FORGERIES = {
+    "wrong-id": "wrong-application",
+    "tamper": "tampered",
+    "replay": "replayed",
+    "old-session": "old-session",
+    "plain": "plain-refused",
+}
+MAX_TTL_S = 30 * 24 * 3600
+# A device answers a wake at most once in 10 s, and a hello that was lost is repeated after 3 and 9.
+_NEW_SESSION_S = 30.0
+_PACKET_OVERHEAD = 16  # fixed header, topic length, packet id
+_numbers = itertools.count(secrets.randbelow(1 << 31))
+
+
+@dataclass(frozen=True)
+class Request:
+    device: str
+    command: str
+    args: dict[str, Any]
+    app: str = ""  # "": the one that may give the command
+    ttl_s: int = 30
+    timeout_s: float = 10.0
+    forge: str = ""
+
+
+def job(engine: Engine, request: Request) -> Job:
+    """The command's or the forgery's whole course. Result: see _answer and _verdict."""
+    names.check_verb(request.command, "command")
+    if request.command in names.PROTOCOL_COMMANDS:
+        raise HostError("reserved-command", f"'{request.command}' belongs to the protocol")
+    if not 0 < request.ttl_s <= MAX_TTL_S:
+        raise HostError("bad-argument", f"--ttl is not between 1 and {MAX_TTL_S} seconds")
+    if request.forge and request.forge not in FORGERIES:
+        raise HostError(
+            "bad-argument", "no such forgery", "known: " + ", ".join(sorted(FORGERIES))
+        )
+    errand = _Errand(engine, request)
+    script: Callable[[], Job] = {
+        "": errand.genuine,
+        "wrong-id": errand.wrong_id,
+        "tamper": errand.tamper,
+        "replay": errand.replay,
+        "old-session": errand.old_session,
+        "plain": errand.plain,
+    }[request.forge]
+    return script()
+
+
+class _Errand:
+    def __init__(self, engine: Engine, request: Request) -> None:
+        self._engine = engine
+        self._request = request
+        self._seat: Seat = engine.seat(request.device)
+        known = self._seat.sessions if self._seat.sealed else self._seat.plain
+        self._app = request.app or _chosen(self._seat, request.command)
+        if self._app not in known:
+            raise HostError(
+                "app-unknown",
+                f"{request.device} was not provisioned for application {self._app}",
+                "it knows: " + ", ".join(sorted(known)),
+            )
+        if self._seat.mark.quarantine:
+            raise HostError(
+                "quarantined",
+                f"{request.device} is in quarantine: {self._seat.mark.quarantine}",
+                "look at the device, then `warden devices --clear`",
+            )
+        self._number = next(_numbers) % (1 << 32)
+        self._address = Address(self._seat.device.type, request.device, self._app)
+
+    # The scripts
+
+    def genuine(self) -> Job:
+        if self._seat.sealed:
+            session = yield from self._standing()
+            data = self._seal(session)
+        else:
+            data = self._seat.plain[self._app].command(
+                self._request.command, self._number, self._request.args
+            )
+        self._publish(data)
+        return (yield from self._answer())
+
+    def wrong_id(self) -> Job:
+        """A message in every way like a genuine one, from an application the device doesn't know."""
+        request = self._request
+        if self._seat.sealed:
+            yield from self._standing()
+            keys = session_keys(self._address, secrets.token_bytes(32), b"", b"")
+            stranger = Channel(secrets.token_bytes(8), keys)
+            data = stranger.seal(self._topic(), self._number, request.ttl_s, request.args)
+        else:
+            data = self._seat.plain[self._app].command(
+                request.command, self._number, request.args, uid=secrets.token_bytes(32)
+            )
+        self._publish(data)
+        return (yield from self._verdict())
+
+    def tamper(self) -> Job:
+        """A genuine message with one bit of its ciphertext flipped; then the message itself, so
+        that its counter is not missing and only the bit made the difference."""
+        session = yield from self._standing_sealed()
+        data = self._seal(session)
+        self._publish(data[:-1] + bytes([data[-1] ^ 1]))
+        verdict: dict[str, Any] = yield from self._verdict()
+        self._publish(data)
+        answer = yield from self._answer()
+        return verdict | {"original": answer["reply"]}
+
+    def replay(self) -> Job:
+        """The command for real; an ack, so that the copy is no mere QoS 1 duplicate; the copy."""
+        session = yield from self._standing_sealed()
+        data = self._seal(session)
+        self._publish(data)
+        answer = yield from self._answer()
+        self._publish(session.seal_ack(), "ack")
+        self._publish(data)
+        verdict: dict[str, Any] = yield from self._verdict()
+        return verdict | {"original": answer["reply"]}
+
+    def old_session(self) -> Job:
+        """A message that was right one session ago. Without an earlier session, one is forced."""
+        session = yield from self._standing_sealed()
+        if session.previous is None:
+            self._engine.send(session.address, session.wake(self._engine.clock()))
+            stood = yield self._until(self._is_session, _NEW_SESSION_S)
+            if stood is None or session.previous is None:
+                raise HostError("timed-out", "the device did not start a new session")
+        data = session.previous.seal(
+            self._topic(), self._number, self._request.ttl_s, self._request.args
+        )
+        self._publish(data)
+        return (yield from self._verdict())
+
+    def plain(self) -> Job:
+        """The command as plain JSON, to a device whose policy says sealed."""
+        request = self._request
+        if not self._seat.sealed:
+            raise HostError("not-applicable", f"{request.device} takes plain commands")
+        yield from self._standing()
+        uid = next(pair.uid for pair in self._seat.device.pairs if pair.appid == self._app)
+        data = PlainPeer(self._address, uid).command(request.command, self._number, request.args)
+        self._engine.publish(self._topic(names.PLAIN), self._app, data)
+        return (yield from self._verdict())
+
+    # What they share
+
+    def _standing(self) -> Generator[Wait, Happening | None, Session]:
+        session = self._seat.sessions[self._app]
+        if not session.stands:
+            yield self._until(self._is_session, self._request.timeout_s)
+        if not session.stands:
+            raise HostError(
+                "no-session",
+                f"{self._request.device} has no session with {self._app}",
+                f"is it running? `warden run {self._request.device}`",
+            )
+        return session
+
+    def _standing_sealed(self) -> Generator[Wait, Happening | None, Session]:
+        if not self._seat.sealed:
+            raise HostError(
+                "not-applicable",
+                f"{self._request.device} is in plain mode, which has no such protection",
+                "a sealed device shows this forgery",
+            )
+        return (yield from self._standing())
+
+    def _answer(self) -> Job:
+        reply = yield self._until(self._is_reply, self._request.timeout_s)
+        if reply is None:
+            raise HostError(
+                "timed-out",
+                f"{self._request.device} gave no reply in {self._request.timeout_s:g} s",
+                "it may have refused the command: `warden watch` shows its incidents",
+            )
+        return self._result() | {"ok": reply.body.get("ok") is True, "reply": reply.body}
+
+    def _verdict(self) -> Job:
+        """ok: the device refused the forgery, and by the name that it should have."""
+        expected = FORGERIES[self._request.forge]
+
+        def spoke(news: Happening) -> bool:
+            mine = news.kind == "incident" and news.device == self._request.device
+            return self._is_reply(news) or (mine and news.code == expected)
+
+        news = yield self._until(spoke, self._request.timeout_s)
+        if news is None:
+            raise HostError(
+                "timed-out",
+                f"{self._request.device} reported no '{expected}' in {self._request.timeout_s:g} s",
+                "does its session with the authority stand? `warden watch` shows its incidents",
+            )
+        code = news.code if news.kind == "incident" else str(news.body.get("error", "obeyed"))
+        return self._result() | {
+            "ok": news.kind == "incident",
+            "forge": self._request.forge,
+            "verdict": code,
+        }
+
+    def _result(self) -> dict[str, Any]:
+        request = self._request
+        return {
+            "device": request.device,
+            "app": self._app,
+            "command": request.command,
+            "id": self._number,
+        }
+
+    def _seal(self, session: Session) -> bytes:
+        request = self._request
+        now = self._engine.clock()
+        return session.seal(request.command, self._number, request.args, request.ttl_s, now)
+
+    def _publish(self, data: bytes, command: str = "") -> None:
+        topic = self._topic(command=command)
+        limit = policy.parse(self._seat.device.policy)["max_message"]
+        if len(data) + len(str(topic)) + _PACKET_OVERHEAD > limit:
+            raise HostError("mqtt-too-large", f"the device takes packets of {limit} bytes at most")
+        self._engine.publish(topic, self._app, data)
+
+    def _topic(self, fmt: str = "", command: str = "") -> Topic:
+        fmt = fmt or (names.SEALED if self._seat.sealed else names.PLAIN)
+        address = self._address
+        return Topic(address.type, address.device, "cmd", command or self._request.command, fmt)
+
+    def _until(self, matches: Callable[[Happening], bool], seconds: float) -> Wait:
+        return Wait(matches, self._engine.clock().steady + seconds)
+
+    def _is_session(self, news: Happening) -> bool:
+        request = self._request
+        return (news.kind, news.device, news.app) == ("session", request.device, self._app)
+
+    def _is_reply(self, news: Happening) -> bool:
+        mine = (news.kind, news.device) == ("reply", self._request.device)
+        return mine and news.id == self._number
+
+
+def _chosen(seat: Seat, command: str) -> str:
+    """The application whose record allows the command: the authority where there is a choice.
+
+    A plain device that has an application of its own does not speak with the authority.
+    """
+    pairs = sorted(seat.device.pairs, key=lambda pair: (pair.appid != AUTHORITY, pair.appid))
+    if not seat.sealed and len(pairs) > 1:
+        pairs = pairs[1:]
+    allowed = [pair.appid for pair in pairs if command in pair.commands]
+    return (allowed or [pairs[0].appid])[0]

@@ -1,0 +1,88 @@
+"""`warden serve` put together: broker, authority, control socket, in this order and back.
+
+Also for tests and the demo: `with serving(fleet, announce) as authority:` is a whole fleet at work.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from warden_host.authority import Authority
+from warden_host.broker import Broker
+from warden_host.control import Caller, ControlServer, Line
+from warden_host.engine import Engine
+from warden_host.errors import HostError
+from warden_host.fleet import Fleet
+from warden_host.happening import Happening
+from warden_host.sending import Request
+
+
+@contextlib.contextmanager
+def serving(
+    fleet: Fleet, announce: Callable[[Happening], None] = lambda _: None
+) -> Iterator[Authority]:
+    """Raises what the broker and the authority raise; announce is called on another thread."""
+    desk = _Desk()
+    control = ControlServer(fleet.control, desk.handle)
+
+    def tell(happening: Happening) -> None:
+        control.announce(happening)
+        announce(happening)
+
+    with Broker(fleet), Authority(fleet, tell) as authority:
+        desk.authority, desk.control = authority, control
+        with control:
+            yield authority
+
+
+class _Desk:
+    """Takes requests from the control socket to the authority."""
+
+    authority: Authority
+    control: ControlServer
+
+    def handle(self, line: Line, caller: Caller) -> None:
+        operation = line.get("op")
+        if operation == "send":
+            self.authority.submit(_request(line), caller.finish)
+        elif operation == "watch":
+            self.control.watch(caller)
+            caller.say({"kind": "notice", "text": "watching"})
+        elif operation == "online":
+            caller.finish({"online": self.authority.ask(Engine.online)})
+        elif operation == "clear":
+            device = _text(line, "device")
+            self.authority.ask(lambda engine: engine.clear(device))
+            caller.finish({"ok": True})
+        elif operation == "reload":
+            device = _text(line, "device", "")
+            self.authority.ask(lambda engine: engine.forget(device))
+            self.authority.reload()
+            caller.finish({"ok": True})
+        else:
+            raise HostError("control-malformed", "no such operation")
+
+
+def _request(line: Line) -> Request:
+    args = line.get("args", {})
+    if not isinstance(args, dict):
+        raise HostError("control-malformed", "args is not an object")
+    ttl, timeout = line.get("ttl", 30), line.get("timeout", 10)
+    if type(ttl) is not int or not isinstance(timeout, (int, float)) or not 0 < timeout <= 600:
+        raise HostError("control-malformed", "ttl or timeout is out of range")
+    return Request(
+        device=_text(line, "device"),
+        command=_text(line, "command"),
+        args=args,
+        app=_text(line, "app", ""),
+        ttl_s=ttl,
+        timeout_s=float(timeout),
+        forge=_text(line, "forge", ""),
+    )
+
+
+def _text(line: Line, key: str, default: Any = None) -> str:
+    value = line.get(key, default)
+    if not isinstance(value, str) or len(value) > 256:
+        raise HostError("control-malformed", f"{key} is missing or no text")
+    return value

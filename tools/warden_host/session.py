@@ -1,0 +1,291 @@
+"""The application's side of one device's sealed session: bytes and a time in, bytes and events out.
+
+Nothing here does I/O. What must outlive a restart (the proven boot and connect, a quarantine) goes
+through `persist` before the answer that depends on it is handed out.
+"""
+
+import hmac
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from warden_host import cose, handshake
+from warden_host.errors import HostError
+from warden_host.keyschedule import pair_keys, session_keys
+from warden_host.names import Address
+from warden_host.sealing import Channel
+
+MAX_CANDIDATES = 4
+WAKE_REPEAT_S = 10.0
+WAKE_REPEATS = 3
+
+
+class Instant(NamedTuple):
+    """unix: what devices are told, seconds. steady: for ages; a step of the clock can't bend it."""
+
+    unix: int
+    steady: float
+
+
+@dataclass
+class DeviceMark:
+    """The highest that the device ever proved, to any application; shared by its sessions."""
+
+    boot: int = 0
+    vault_gen: int = 0
+    quarantine: str = ""
+
+
+class Proof(NamedTuple):
+    boot: int
+    connect: int
+    vault_gen: int
+
+
+@dataclass(frozen=True)
+class Send:
+    """Publish data as this command, QoS 1."""
+
+    command: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Stood:
+    """The session stands at our end: commands may go."""
+
+    proof: Proof
+    diverged: bool
+
+
+@dataclass(frozen=True)
+class Received:
+    event: str
+    id: int
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    reason: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    event: str
+    code: str
+    text: str
+
+
+Outcome = Send | Stood | Received | Quarantined | Refused
+
+
+@dataclass
+class _Candidate:
+    hello: handshake.Hello
+    welcome: bytes
+    channel: Channel
+    since: Instant
+
+
+@dataclass
+class _Wake:
+    data: bytes
+    due: float
+    left: int
+
+
+class Session:
+    """persist is called with the Proof, or a Quarantined, before anything is answered to it."""
+
+    def __init__(
+        self,
+        address: Address,
+        k: bytes,
+        policy_hash: bytes,
+        mark: DeviceMark,
+        persist: Callable[[Proof | Quarantined], None],
+        proven: tuple[int, int] = (-1, -1),
+    ) -> None:
+        self.address = address
+        self.mark = mark
+        self._k = k
+        self._keys = pair_keys(address, k)
+        self._policy_hash = policy_hash
+        self._persist = persist
+        self._proven = proven
+        self._candidates: OrderedDict[bytes, _Candidate] = OrderedDict()  # by the hello's bytes
+        self._current: _Candidate | None = None
+        self._ready = b""
+        self._ack = b""
+        self._ack_is_last = False
+        self._wake: _Wake | None = None
+        self.previous: Channel | None = None
+
+    @property
+    def kid(self) -> bytes:
+        return self._keys.kid
+
+    @property
+    def stands(self) -> bool:
+        return self._current is not None and not self.mark.quarantine
+
+    def receive(self, event: str, data: bytes, now: Instant) -> list[Outcome]:
+        """An event of this device under fmt/cose. Never raises for what a peer sent."""
+        try:
+            if event == "hello":
+                return self._on_hello(data, now)
+            return self._on_message(event, data)
+        except HostError as error:
+            return [Refused(event, error.code, error.text)]
+
+    def seal(
+        self, command: str, number: int, body: dict[str, Any], ttl_s: int | None, now: Instant
+    ) -> bytes:
+        """A command's bytes; raises no-session, quarantined, counter-exhausted, bad-argument."""
+        current = self._standing()
+        expiry = None
+        if ttl_s is not None:
+            expiry = max(0, int(now.steady - current.since.steady)) + ttl_s
+        try:
+            sealed = current.channel.seal(
+                handshake.down(self.address, command), number, expiry, body
+            )
+        except HostError as error:
+            if error.code == "counter-exhausted":
+                self._current = None
+            raise
+        self._ack_is_last = False
+        return sealed
+
+    def seal_ack(self) -> bytes:
+        """One more sealed ack under the next counter."""
+        current = self._standing()
+        topic = handshake.down(self.address, "ack")
+        self._ack = current.channel.seal(topic, 0, None, {})
+        self._ack_is_last = True
+        return self._ack
+
+    def wake(self, now: Instant) -> Send:
+        """Asks the device for a new hello; tick() repeats it."""
+        nonce = secrets.token_bytes(handshake.NONCE)
+        data = handshake.seal_wake(self.address, self._keys, nonce)
+        self._wake = _Wake(data, now.steady + WAKE_REPEAT_S, WAKE_REPEATS)
+        return Send("wake", data)
+
+    def tick(self, now: Instant) -> list[Send]:
+        wake = self._wake
+        if wake is None or now.steady < wake.due:
+            return []
+        if wake.left == 0:
+            self._wake = None
+            return []
+        wake.left -= 1
+        wake.due = now.steady + WAKE_REPEAT_S
+        return [Send("wake", wake.data)]
+
+    def lift(self) -> None:
+        """The owner cleared the device: the shared mark is his to reset, the pair is ours."""
+        self._proven = (-1, -1)
+        self._candidates.clear()
+
+    def _standing(self) -> _Candidate:
+        if self.mark.quarantine:
+            raise HostError(
+                "quarantined",
+                f"{self.address.device} is in quarantine: {self.mark.quarantine}",
+                "look at the device, then `warden devices --clear DEVICE`",
+            )
+        if self._current is None:
+            raise HostError("no-session", f"no session with {self.address.device} stands")
+        return self._current
+
+    def _on_hello(self, data: bytes, now: Instant) -> list[Outcome]:
+        known = self._candidates.get(data)
+        if known is not None:
+            return [Send("welcome", known.welcome)]
+        hello = handshake.open_hello(self.address, self._keys, data)
+        if self.mark.quarantine:
+            raise HostError("quarantined", "a hello of a device in quarantine")
+        if (hello.boot, hello.connect) <= self._proven:
+            raise HostError("stale-hello", "not above the last hello that was proven")
+        nonce = secrets.token_bytes(handshake.NONCE)
+        welcome = handshake.seal_welcome(
+            self.address, self._keys, data, nonce, now.unix, self._policy_hash
+        )
+        keys = session_keys(self.address, self._k, data, welcome)
+        # vault_gen is not judged here: a hello can be played back, only a ready is live.
+        self._candidates[data] = _Candidate(hello, welcome, Channel(self.kid, keys), now)
+        if len(self._candidates) > MAX_CANDIDATES:
+            self._candidates.popitem(last=False)
+        self._wake = None
+        return [Send("welcome", welcome)]
+
+    def _on_message(self, event: str, data: bytes) -> list[Outcome]:
+        message = cose.parse_encrypt0(data)
+        if message.kid != self.kid:
+            raise HostError("wrong-application", "sealed for another application")
+        current = self._current
+        if current is not None and hmac.compare_digest(message.sid, current.channel.sid):
+            if event == "ready" and hmac.compare_digest(data, self._ready):
+                return self._answer_again()
+            number, _expiry, body = current.channel.open(
+                handshake.up(self.address, event), message
+            )
+            if event == "ready":
+                raise HostError("bad-body", "a second ready in one session")
+            return [Received(event, number, body)]
+        for candidate in self._candidates.values():
+            if hmac.compare_digest(message.sid, candidate.channel.sid):
+                if event != "ready":
+                    raise HostError("no-session", "the session is not proven yet")
+                return self._on_ready(data, message, candidate)
+        if self.previous is not None and hmac.compare_digest(message.sid, self.previous.sid):
+            raise HostError("old-session", "sealed in the session before this one")
+        raise HostError("no-session", "sealed in a session that we don't hold")
+
+    def _on_ready(
+        self, data: bytes, message: cose.Encrypt0, candidate: _Candidate
+    ) -> list[Outcome]:
+        if message.counter != 0:
+            raise HostError("bad-body", "a ready whose counter is not 0")
+        topic = handshake.up(self.address, "ready")
+        if candidate.channel.open(topic, message) != (0, None, {}):
+            raise HostError("bad-body", "a ready that says something")
+        hello = candidate.hello
+        proof = Proof(hello.boot, hello.connect, hello.vault_gen)
+        if self.mark.quarantine:
+            raise HostError("quarantined", "a ready of a device in quarantine")
+        if proof.boot < self.mark.boot or proof.vault_gen < self.mark.vault_gen:
+            return self._to_quarantine(proof)
+        if (proof.boot, proof.connect) <= self._proven:
+            raise HostError("stale-hello", "a ready to an older hello than the last proven one")
+        self._persist(proof)
+        self._proven = (proof.boot, proof.connect)
+        self.mark.boot, self.mark.vault_gen = proof.boot, proof.vault_gen
+        if self._current is not None:
+            self.previous = self._current.channel
+        self._current = candidate
+        self._ready = data
+        for key, other in list(self._candidates.items()):
+            if (other.hello.boot, other.hello.connect) <= self._proven:
+                del self._candidates[key]  # a newer hello may have its welcome under way: it stays
+        diverged = not hmac.compare_digest(hello.policy_hash, self._policy_hash)
+        return [Send("ack", self.seal_ack()), Stood(proof, diverged)]
+
+    def _answer_again(self) -> list[Outcome]:
+        """The device has not seen the ack. The same bytes again, unless a command went out since:
+        its counter is higher, and the device would refuse the old ack as replayed for ever."""
+        self._standing()
+        return [Send("ack", self._ack if self._ack_is_last else self.seal_ack())]
+
+    def _to_quarantine(self, proof: Proof) -> list[Outcome]:
+        older = "boot" if proof.boot < self.mark.boot else "vault generation"
+        verdict = Quarantined(f"its {older} went back: its flash was played back")
+        self._persist(verdict)
+        self.mark.quarantine = verdict.reason
+        self._current = None
+        self._candidates.clear()
+        return [verdict]

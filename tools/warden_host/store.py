@@ -1,0 +1,307 @@
+"""The fleet's memory: one SQLite file, 0600.
+
+The sealing keys K and the IDs uid live here and not as files in keys/, because they must come and
+go with their device in one transaction: after a power cut a device never has half of its new keys.
+"""
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from warden_host import secretfile
+from warden_host.errors import HostError
+
+FORMAT = 1
+MAX_EVENTS = 10_000
+MAX_INCIDENTS = 10_000
+_SCHEMA = f"""
+BEGIN;
+CREATE TABLE apps (appid TEXT PRIMARY KEY, types TEXT NOT NULL, commands TEXT NOT NULL) STRICT;
+CREATE TABLE devices (
+    device TEXT PRIMARY KEY, type TEXT NOT NULL, board TEXT NOT NULL, mode TEXT NOT NULL,
+    policy BLOB NOT NULL, quarantine TEXT NOT NULL DEFAULT '', diverged INTEGER NOT NULL DEFAULT 0,
+    boot INTEGER NOT NULL DEFAULT 0, vault_gen INTEGER NOT NULL DEFAULT 0,
+    last_seen REAL NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE pairs (
+    device TEXT NOT NULL REFERENCES devices ON DELETE CASCADE, appid TEXT NOT NULL,
+    k BLOB NOT NULL, uid BLOB NOT NULL, commands TEXT NOT NULL,
+    boot INTEGER NOT NULL DEFAULT -1, connect INTEGER NOT NULL DEFAULT -1,
+    PRIMARY KEY (device, appid)) STRICT;
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY, time REAL NOT NULL, device TEXT NOT NULL, appid TEXT NOT NULL,
+    name TEXT NOT NULL, body TEXT NOT NULL) STRICT;
+CREATE TABLE incidents (
+    id INTEGER PRIMARY KEY, time REAL NOT NULL, device TEXT NOT NULL, source TEXT NOT NULL,
+    code TEXT NOT NULL, at TEXT NOT NULL, n INTEGER NOT NULL) STRICT;
+PRAGMA user_version = {FORMAT};
+COMMIT;
+"""
+
+
+@dataclass(frozen=True)
+class App:
+    appid: str
+    types: tuple[str, ...]
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One device and one application: their secrets, and the last hello that a ready proved."""
+
+    appid: str
+    k: bytes = field(repr=False)
+    uid: bytes = field(repr=False)
+    commands: tuple[str, ...]
+    boot: int = -1
+    connect: int = -1
+
+
+@dataclass(frozen=True)
+class Device:
+    device: str
+    type: str
+    board: str
+    mode: str
+    policy: bytes
+    quarantine: str = ""  # the reason, "" when there is none
+    diverged: bool = False
+    boot: int = 0  # the highest ever proven, over all applications
+    vault_gen: int = 0
+    last_seen: float = 0.0
+    pairs: tuple[Pair, ...] = ()
+
+
+class Store:
+    """Open for one thread. Raises database-damaged, key-permissions."""
+
+    def __init__(self, path: Path) -> None:
+        if path.exists():
+            secretfile.check_mode(path.lstat(), path)
+        else:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        with _guard():
+            self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            # A proven (boot, connect) must not be forgotten in a power cut: an old hello would count.
+            self._db.execute("PRAGMA synchronous = FULL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                self._db.executescript(_SCHEMA)
+            elif version != FORMAT:
+                raise HostError("database-damaged", f"format {version} where {FORMAT} is known")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of it or none of it."""
+        with _guard():
+            self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        with _guard():
+            self._db.execute("COMMIT")
+
+    # Applications
+
+    def add_app(self, app: App) -> None:
+        """Raises app-exists."""
+        if app.appid in {known.appid for known in self.apps()}:
+            raise HostError("app-exists", f"application {app.appid} is registered already")
+        self._do(
+            "INSERT INTO apps VALUES (?, ?, ?)",
+            app.appid,
+            json.dumps(app.types),
+            json.dumps(app.commands),
+        )
+
+    def apps(self) -> list[App]:
+        rows = self._do("SELECT appid, types, commands FROM apps ORDER BY appid")
+        with _guard():
+            return [App(row[0], _texts(row[1]), _texts(row[2])) for row in rows]
+
+    # Devices
+
+    def add_device(self, device: Device) -> None:
+        """Replaces a device of that ID, its keys and all that it ever proved."""
+        self._do("DELETE FROM devices WHERE device = ?", device.device)
+        self._do(
+            "INSERT INTO devices (device, type, board, mode, policy) VALUES (?, ?, ?, ?, ?)",
+            device.device,
+            device.type,
+            device.board,
+            device.mode,
+            device.policy,
+        )
+        for pair in device.pairs:
+            self._do(
+                "INSERT INTO pairs (device, appid, k, uid, commands) VALUES (?, ?, ?, ?, ?)",
+                device.device,
+                pair.appid,
+                pair.k,
+                pair.uid,
+                json.dumps(pair.commands),
+            )
+
+    def find(self, device: str) -> Device | None:
+        return next(iter(self._devices("WHERE device = ?", device)), None)
+
+    def device(self, device: str) -> Device:
+        """Raises device-unknown."""
+        found = self.find(device)
+        if found is None:
+            raise HostError(
+                "device-unknown",
+                f"no device {device} in this fleet",
+                "`warden devices` lists them; `warden provision` makes one",
+            )
+        return found
+
+    def devices(self) -> list[Device]:
+        return self._devices("ORDER BY device")
+
+    def prove(self, device: str, appid: str, boot: int, connect: int, vault_gen: int) -> None:
+        """Keeps what a ready proved, on disk before the answer leaves."""
+        with self.transaction():
+            self._do(
+                "UPDATE pairs SET boot = ?, connect = ? WHERE device = ? AND appid = ?",
+                boot,
+                connect,
+                device,
+                appid,
+            )
+            self._do(
+                "UPDATE devices SET boot = max(boot, ?), vault_gen = max(vault_gen, ?) WHERE device = ?",
+                boot,
+                vault_gen,
+                device,
+            )
+
+    def quarantine(self, device: str, reason: str) -> None:
+        self._do("UPDATE devices SET quarantine = ? WHERE device = ?", reason, device)
+
+    def clear(self, device: str) -> None:
+        """The owner vouches for the device as it is now: what it had proved no longer binds it."""
+        with self.transaction():
+            self._do(
+                "UPDATE devices SET quarantine = '', boot = 0, vault_gen = 0 WHERE device = ?",
+                device,
+            )
+            self._do("UPDATE pairs SET boot = -1, connect = -1 WHERE device = ?", device)
+
+    def set_diverged(self, device: str, diverged: bool) -> None:
+        self._do("UPDATE devices SET diverged = ? WHERE device = ?", int(diverged), device)
+
+    def seen(self, device: str, moment: float) -> None:
+        self._do("UPDATE devices SET last_seen = ? WHERE device = ?", moment, device)
+
+    # What devices said
+
+    def add_event(self, device: str, appid: str, name: str, body: str) -> None:
+        row = self._do(
+            "INSERT INTO events (time, device, appid, name, body) VALUES (?, ?, ?, ?, ?)",
+            time.time(),
+            device,
+            appid,
+            name,
+            body,
+        )
+        self._do("DELETE FROM events WHERE id <= ?", (row.lastrowid or 0) - MAX_EVENTS)
+
+    def add_incident(self, device: str, source: str, code: str, at: str, n: int) -> None:
+        """source: "device" for what it reported, "host" for what we refused from it."""
+        row = self._do(
+            "INSERT INTO incidents (time, device, source, code, at, n) VALUES (?, ?, ?, ?, ?, ?)",
+            time.time(),
+            device,
+            source,
+            code,
+            at,
+            n,
+        )
+        self._do("DELETE FROM incidents WHERE id <= ?", (row.lastrowid or 0) - MAX_INCIDENTS)
+
+    def incidents(self, device: str) -> list[tuple[float, str, str, str, int]]:
+        """(time, source, code, at, n), oldest first."""
+        rows = self._do(
+            "SELECT time, source, code, at, n FROM incidents WHERE device = ? ORDER BY id", device
+        )
+        return [tuple(row) for row in rows]
+
+    def events(self, device: str) -> list[tuple[float, str, str, str]]:
+        """(time, appid, name, body as JSON), oldest first."""
+        rows = self._do(
+            "SELECT time, appid, name, body FROM events WHERE device = ? ORDER BY id", device
+        )
+        return [tuple(row) for row in rows]
+
+    def _devices(self, where: str, *values: Any) -> list[Device]:
+        columns = (
+            "device, type, board, mode, policy, quarantine, diverged, boot, vault_gen, last_seen"
+        )
+        rows = self._do(f"SELECT {columns} FROM devices {where}", *values).fetchall()  # noqa: S608
+        with _guard():
+            return [
+                Device(
+                    device=row[0],
+                    type=row[1],
+                    board=row[2],
+                    mode=row[3],
+                    policy=row[4],
+                    quarantine=row[5],
+                    diverged=bool(row[6]),
+                    boot=row[7],
+                    vault_gen=row[8],
+                    last_seen=row[9],
+                    pairs=self._pairs(row[0]),
+                )
+                for row in rows
+            ]
+
+    def _pairs(self, device: str) -> tuple[Pair, ...]:
+        rows = self._do(
+            "SELECT appid, k, uid, commands, boot, connect FROM pairs WHERE device = ? ORDER BY appid",
+            device,
+        )
+        return tuple(
+            Pair(appid, k, uid, _texts(commands), boot, connect)
+            for appid, k, uid, commands, boot, connect in rows
+        )
+
+    def _do(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        with _guard():
+            return self._db.execute(statement, values)
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    return tuple(str(item) for item in json.loads(text))
+
+
+@contextlib.contextmanager
+def _guard() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, ValueError) as error:
+        raise HostError(
+            "database-damaged",
+            f"fleet.db: {error}",
+            "is the disk full, or another `warden` stuck? else restore it from a backup",
+        ) from None
