@@ -5,11 +5,12 @@ dates are checked by the TLS stack against the chip's clock, so the clock must s
 that is younger than both marks is met with a tentative time (see link.py), which nobody takes for proven.
 """
 
+from micropython import const
 import time
 
 from .errors import PeerError
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Protocol
 
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 
 # The mark moves in steps of at least this, so that a link which flaps does not wear the flash.
-_MARK_STEP_S = 6 * 3600
+_MARK_STEP_S = const(6 * 3600)
 # A clock that is off by no more is left alone.
-_SLACK_S = 2
+_SLACK_S = const(2)
 
 
 class Uptime:
@@ -92,7 +93,7 @@ class Clock:
         """
         if not not_before <= unix_time <= not_after:
             self._rtc.set(self.least())
-            raise PeerError("certificate-dates", "the server's certificate is not valid at the time that the authority proved")
+            raise PeerError("certificate-dates")
         if unix_time < self.least():
             return
         if not -_SLACK_S <= unix_time - self._rtc.now() <= _SLACK_S:

@@ -4,10 +4,12 @@ An application may give a command only if the vault's record of it says so, and 
 authority alone may do can't be granted to anybody else, whatever a vault says.
 """
 
+from micropython import const
+
 from .errors import PeerError, UsageError, ensure
 from .wire.names import is_word
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable
 
@@ -41,8 +43,8 @@ class Commands:
     def find(self, appid: str, command: str) -> "Handler":
         """The handler, if this application may use it. PeerError not-allowed, unknown-command."""
         if command in AUTHORITY_ONLY or command not in self._grants.get(appid, ()):
-            raise PeerError("not-allowed", "%s may not give the command %s" % (appid, command))
+            raise PeerError("not-allowed")
         handler = self._handlers.get(command)
         if handler is None:
-            raise PeerError("unknown-command", "this device has no command %s" % command)
+            raise PeerError("unknown-command")
         return handler

@@ -12,6 +12,7 @@
 This file and firmware/ are the only ones that join hardware (`hal`) and features.
 """
 
+from micropython import const
 import asyncio
 import gc
 
@@ -24,21 +25,21 @@ from .inbox import Inbox
 from .incident import Incidents
 from .link import Link, Trust
 from .mqtt import Client
-from .plain import Plain
 from .policy import SEALED, Policy
-from .session import Origin, Session
 from .vault import Vault
 from .wire.names import COSE, JSON, Names, is_word
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable
 
     from .clock import Rtc
     from .inbox import Job
+    from .plain import Plain
+    from .session import Session
 
-_MAX_JOBS = 4
-_DAY_MS = 86400000
+_MAX_JOBS = const(4)
+_DAY_MS = const(86400000)
 _OWN_EVENTS = ("hello", "ready", "reply", "incident", "offline", "server_uid_request")
 _GENERATOR = type((lambda: (yield))())
 
@@ -48,7 +49,7 @@ def _silent(code: str, text: str) -> None:
 
 
 class Device:
-    """vault: open. rtc, network: hardware objects. floor: unix seconds. log(code, text) hears what happens; on_fatal() is called when the
+    """vault: open. rtc: the clock chip. network: what brings the board online, None where it simply is. floor: unix seconds. log(code, text) hears what happens; on_fatal() is called when the
     agent itself fails, and should start the board anew."""
 
     def __init__(
@@ -99,11 +100,15 @@ class Device:
         board = load_board()
         vault = board_vault(board)
         vault.open()
-        from .hal import clock_rtc, system, wifi
+        from .hal import clock_rtc, system
 
         rtc = clock_rtc.ChipClock() if board.CLOCK[0] == "chip" else clock_rtc.SystemClock(*board.CLOCK[1:])
         network = records.load(vault, "network")
-        interface = wifi.WiFi(*network) if board.NETWORK == "wifi" and network else wifi.Wired()
+        interface = None
+        if board.NETWORK == "wifi" and network is not None:
+            from .hal.wifi import WiFi
+
+            interface = WiFi(*network)
         return Device(vault, rtc, interface, board.FLOOR, log, system.reset)
 
     # -- the application's side ---------------------------------------------------------------
@@ -159,8 +164,11 @@ class Device:
     # -- tasks --------------------------------------------------------------------------------
 
     def _begin(self) -> None:
+        # Only the mode that the policy asks for is loaded: the other one's code would take 10 KB of a board's heap.
         sessions: "dict[bytes, Session]" = {}
         if self.policy.mode == SEALED:
+            from .session import Origin, Session
+
             # Committed and read back before the first hello of this boot: no nonce of it can have been used in another.
             boot = self._vault.advance("boot")
             origin = Origin(boot, records.load_raw(self._vault, "nonce"), lambda: self._vault.generation)
@@ -169,6 +177,8 @@ class Device:
                 self._sessions.append(session)
                 sessions[session.kid] = session
         else:
+            from .plain import Plain
+
             appids = [app.appid for app in self._apps if not app.authority or len(self._apps) == 1]
             self._plain = Plain(self.names, appids, self._vault, self.policy.validate, self.policy.store)
         self._inbox = Inbox(self.names, self._commands, self._incidents, sessions, self._plain, self._on_time)
@@ -189,7 +199,8 @@ class Device:
         while True:
             gc.collect()  # a hand-shake wants its buffers in one piece
             try:
-                await self._network.up(self.policy.handshake_ms)
+                if self._network is not None:
+                    await self._network.up(self.policy.handshake_ms)
                 self._link = Link(self._trust, self._clock, self.policy.stall_ms)
                 await self._client.connect(self._link, self._host, self._port, self.policy.handshake_ms)
                 self._log("link-up", "%s:%d" % (self._host, self._port))

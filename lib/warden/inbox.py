@@ -6,11 +6,13 @@ incidents; nothing a peer sends makes take() raise, except when the whole link m
 
 import hashlib
 
+from micropython import const
+
 from .errors import PeerError
 from .wire import cose
 from .wire.names import COSE, JSON
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable
 
@@ -57,13 +59,13 @@ class Inbox:
         try:
             command, fmt = self._names.parse(topic)
             if retained:
-                raise PeerError("retained", "a stored message is nobody's command of now")
+                raise PeerError("retained")
             if self._plain is not None:
                 if fmt != JSON:
-                    raise PeerError("sealed-refused", "this device's policy is plain")
+                    raise PeerError("sealed-refused")
                 return self._take_plain(self._plain, command, payload, now_ms)
             if fmt != COSE:
-                raise PeerError("plain-refused", "this device's policy is sealed")
+                raise PeerError("plain-refused")
             return self._take_sealed(command, payload, now_ms)
         except PeerError as error:
             self._incidents.add(error.code, command, now_ms)
@@ -76,7 +78,7 @@ class Inbox:
     def _find(self, parsed: "cose.Parsed") -> "Session":
         session = self._sessions.get(bytes(parsed.kid))
         if session is None:
-            raise PeerError("wrong-application", "a message of an application that this device does not know")
+            raise PeerError("wrong-application")
         return session
 
     def _take_sealed(self, command: str, payload: memoryview, now_ms: int) -> "Job | None":
@@ -114,7 +116,7 @@ class Inbox:
                 self.out.append(("reply", COSE, reply))
 
         if message.expired:
-            return self._refuse(PeerError("expired", "a command came too late"), command, answer, now_ms)
+            return self._refuse(PeerError("expired"), command, answer, now_ms)
         return self._dispatch(session.appid, command, message.body, answer, now_ms)
 
     # -- plain --------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """What went wrong, counted until somebody can be told. Memory is bounded: an attacker chooses how often, never how much we keep."""
 
-_MOST = 8
-_WINDOW_MS = 1000
+from micropython import const
+
+_MOST = const(8)
+_WINDOW_MS = const(1000)
 
 
 class Incidents:

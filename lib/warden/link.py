@@ -7,13 +7,14 @@ What is checked: the chain up to our own CAs, the name and the dates (by the TLS
 and that the leaf's public key is one of our pins (by the callback, at depth 0 only: a forged chain may carry the real CA at depth 1).
 """
 
+from micropython import const
 import asyncio
 import time
 
 from .errors import PeerError, ensure
 from .wire import x509
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Generator
 
@@ -27,9 +28,9 @@ _CIPHERS = (
     "TLS-ECDHE-RSA-WITH-AES-128-GCM-SHA256",
     "TLS-ECDHE-RSA-WITH-AES-256-GCM-SHA384",
 )
-_MAX_CERTIFICATE = 4096
-_MAX_CHAIN = 6
-_RETRY_MS = 250
+_MAX_CERTIFICATE = const(4096)
+_MAX_CHAIN = const(6)
+_RETRY_MS = const(250)
 
 
 class Trust:
@@ -156,7 +157,7 @@ class Link:
                 asyncio.open_connection(host, port), _left(start, deadline_ms)
             )
         except asyncio.TimeoutError:
-            raise PeerError("link-timeout", "the server did not accept the connection in time")
+            raise PeerError("link-timeout")
         except OSError as error:
             raise PeerError("unreachable", "no connection to the server (errno %s)" % error.errno)
         self._raw = reader.s
@@ -172,14 +173,14 @@ class Link:
             await self._write(first, start, deadline_ms)
             if verifier.pinned != 1:
                 # The callback was not asked: a firmware that ignores it would leave us without pins.
-                raise PeerError("pin-mismatch", "this firmware did not show the server's certificate")
+                raise PeerError("pin-mismatch")
         except PeerError as error:
             self.close()
             raise error
         except (OSError, ValueError) as error:
             self.close()
             if isinstance(error, OSError) and not verifier.seen and error.errno in _CLOSED:
-                raise PeerError("link-closed", "the server closed the connection during the hand-shake")
+                raise PeerError("link-closed")
             code = verifier.explain(self._clock.now())
             raise PeerError(code, "the server was refused in the hand-shake")
 
@@ -202,7 +203,7 @@ class Link:
             await asyncio.wait_for_ms(ready(self._raw), wait_ms)
         except asyncio.TimeoutError:
             if not quiet:
-                raise PeerError("link-timeout", "the server takes no bytes")
+                raise PeerError("link-timeout")
             return False
         return True
 
@@ -211,24 +212,24 @@ class Link:
         try:
             await self._write(data, time.ticks_ms(), self._stall_ms)
         except (OSError, AttributeError):
-            raise PeerError("link-closed", "the connection broke while sending")
+            raise PeerError("link-closed")
 
     async def wait_readable(self, wait_ms: int) -> bool:
         """Whether the raw socket has bytes, or its end, within wait_ms. Read until None before calling."""
         if self._raw is None:
-            raise PeerError("link-closed", "the connection is closed")
+            raise PeerError("link-closed")
         return await self._wait(_readable, wait_ms, True)
 
     def receive_into(self, view: memoryview) -> "int | None":
         """Bytes read (at least one), or None when there are none right now. PeerError link-closed at the end of the stream."""
         if self._tls is None:
-            raise PeerError("link-closed", "the connection is closed")
+            raise PeerError("link-closed")
         try:
             count = self._tls.readinto(view)
         except OSError as error:
-            raise PeerError("link-closed", "the connection broke (error %s)" % error.errno)
+            raise PeerError("link-closed")
         if count == 0:
-            raise PeerError("link-closed", "the server closed the connection")
+            raise PeerError("link-closed")
         return count
 
     def close(self) -> None:
@@ -249,5 +250,5 @@ _CLOSED = (104, 54, 32, 103, 113, 128, 0, -1)
 def _left(start: int, deadline_ms: int) -> int:
     left = deadline_ms - time.ticks_diff(time.ticks_ms(), start)
     if left <= 0:
-        raise PeerError("link-timeout", "the server did not finish in time")
+        raise PeerError("link-timeout")
     return left

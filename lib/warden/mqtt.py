@@ -6,6 +6,7 @@ packet that wire.mqtt found well-formed. So no call of it can block, no announce
 a peer's bytes.
 """
 
+from micropython import const
 import asyncio
 import struct
 import time
@@ -15,13 +16,13 @@ from umqtt.simple import MQTTClient
 from .errors import PeerError, ensure
 from .wire import mqtt as wire
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable
 
     from .link import Link
 
-_MAX_FIELD = 65535
+_MAX_FIELD = const(65535)
 
 
 class _Field:
@@ -174,11 +175,11 @@ class Client:
             while not self._receive():
                 left = deadline_ms - time.ticks_diff(time.ticks_ms(), start)
                 if left <= 0 or not await link.wait_readable(left):
-                    raise PeerError("link-timeout", "the broker did not answer CONNECT in time")
+                    raise PeerError("link-timeout")
             answer, code = self._framer.kind, self._framer.body()[-1]
             self._framer.clear()
             if answer != wire.CONNACK:
-                raise PeerError("mqtt-malformed", "the broker's first packet is not the answer to CONNECT")
+                raise PeerError("mqtt-malformed")
             if code:
                 raise PeerError("mqtt-refused", "the broker refused the log-in (code %d)" % code)
             self.connected = True
@@ -239,13 +240,13 @@ class Client:
             if self._began_at is None:
                 self._began_at = now
             if time.ticks_diff(now, self._began_at) >= self._stall_ms:
-                raise PeerError("link-timeout", "the broker stopped in the middle of a packet")
+                raise PeerError("link-timeout")
         else:
             self._began_at = None
         if self._ping_at is not None:
             left = self._stall_ms - time.ticks_diff(now, self._ping_at)
             if left <= 0:
-                raise PeerError("link-timeout", "the broker does not answer: the connection is dead")
+                raise PeerError("link-timeout")
         else:
             # Both directions count: a device that only sends would never notice that nobody hears it.
             silent = max(time.ticks_diff(now, self._sent_at), time.ticks_diff(now, self._heard_at))
@@ -273,11 +274,11 @@ class Client:
         elif kind in (wire.PUBACK, wire.SUBACK):
             pid = body[0] << 8 | body[1]
             if self._answers.get(pid, 0) is not None:
-                raise PeerError("mqtt-malformed", "the broker acknowledges what was never sent")
+                raise PeerError("mqtt-malformed")
             self._answers[pid] = body[2] if kind == wire.SUBACK else 0
             self._answered.set()
         else:
-            raise PeerError("mqtt-malformed", "the broker answers CONNECT a second time")
+            raise PeerError("mqtt-malformed")
         framer.clear()
         if self._codec.tape.out:
             await self._flush()
@@ -335,7 +336,7 @@ class Client:
                 left = self._stall_ms - time.ticks_diff(time.ticks_ms(), start)
                 if left <= 0:
                     self.close()
-                    raise PeerError("link-timeout", "the broker does not acknowledge")
+                    raise PeerError("link-timeout")
                 if not self._pumping:
                     await self._turn(left)
                     continue
@@ -363,5 +364,5 @@ class Client:
 
     def _open_link(self) -> "Link":
         if self._link is None:
-            raise PeerError("link-closed", "there is no connection to the broker")
+            raise PeerError("link-closed")
         return self._link

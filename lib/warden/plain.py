@@ -4,6 +4,7 @@ It stops a holder of some broker account who does not know the ID. It does not s
 does: the policy's sealed mode is for that. Sans-IO like session.py; rules in docs/protocol.md, Plain mode.
 """
 
+from micropython import const
 import binascii
 import json
 
@@ -11,16 +12,16 @@ from .crypto.ct import equal
 from .crypto.rand import random_bytes
 from .errors import PeerError
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 
     from .vault import Vault
     from .wire.names import Names
 
-_UID = 32
-_REQUEST_MS = 30000
-_ID_MAX = (1 << 32) - 1
+_UID = const(32)
+_REQUEST_MS = const(30000)
+_ID_MAX = const((1 << 32) - 1)
 
 
 class Plain:
@@ -71,13 +72,13 @@ class Plain:
         """Take an application's ID, if it was asked for. PeerError unexpected, bad-body, wrong-application."""
         appid = fields.get("appid")
         if not isinstance(appid, str) or appid not in self._uids:
-            raise PeerError("wrong-application", "an ID for an application that this device does not know")
+            raise PeerError("wrong-application")
         req, uid = _unhex(fields.get("req"), 16), _unhex(fields.get("uid"), _UID)
         request = self._requests.get(appid)
         if request is None or now_ms >= request[1] or req is None or not equal(req, request[0]):
-            raise PeerError("unexpected", "an ID that nobody asked for")
+            raise PeerError("unexpected")
         if uid is None:
-            raise PeerError("bad-body", "an application's ID is 64 hex digits")
+            raise PeerError("bad-body")
         del self._requests[appid]
         if self._store:
             self._vault.put("uid_" + appid, uid)
@@ -90,23 +91,23 @@ class Plain:
         except (ValueError, UnicodeError, OverflowError):
             fields = None
         if not isinstance(fields, dict):
-            raise PeerError("bad-body", "a plain message is not a JSON object")
+            raise PeerError("bad-body")
         return fields
 
     def open(self, command: str, fields: "dict[str, Any]") -> "tuple[str, int, dict[str, Any]]":
         """(appid, id, args) of a command that carries the right ID. PeerError wrong-application, bad-body."""
         appid = fields.get("appid")
         if not isinstance(appid, str) or appid not in self._uids:
-            raise PeerError("wrong-application", "a command of an application that this device does not know")
+            raise PeerError("wrong-application")
         if self._validate:
             uid, known = _unhex(fields.get("uid"), _UID), self._uids[appid]
             if uid is None or known is None or not equal(uid, known):
-                raise PeerError("wrong-application", "a command without the application's ID")
+                raise PeerError("wrong-application")
         if fields.get("cmd") != command:
-            raise PeerError("bad-body", "a command names itself otherwise than its topic does")
+            raise PeerError("bad-body")
         id, args = fields.get("id"), fields.get("args")
         if id is True or id is False or not isinstance(id, int) or not 0 <= id <= _ID_MAX or not isinstance(args, dict):
-            raise PeerError("bad-body", "a command's id is no number, or its args are no object")
+            raise PeerError("bad-body")
         return appid, id, args
 
     def event(self, event: str, fields: "dict[str, Any]") -> bytes:

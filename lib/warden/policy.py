@@ -4,6 +4,7 @@ A policy has no optional parts, so a key that is missing or unknown is an error 
 the owner meant.
 """
 
+from micropython import const
 import hashlib
 
 from .errors import PeerError, UsageError
@@ -22,7 +23,7 @@ _NUMBERS = {
     "backoff_max_ms": (1000, 3600000),
 }
 _SWITCHES = ("validate", "store")
-_MAX_RECORD = 512
+_MAX_RECORD = const(512)
 
 
 class Policy:

@@ -7,11 +7,13 @@ it, and never as a file that would have to be erased again. The answer is one li
 import json
 import sys
 
+from micropython import const
+
+from .bundle import MAX_BUNDLE, install
 from .device import board_vault, load_board
 from .errors import UsageError, WardenError
-from .records import MAX_BUNDLE, install
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 

@@ -6,6 +6,7 @@ owner can do is drop and delay. The rules, with their reasons, are in docs/proto
 `now_ms` is a count of milliseconds that never goes back and never wraps (clock.Uptime).
 """
 
+from micropython import const
 import hashlib
 
 from .backoff import Backoff
@@ -17,21 +18,23 @@ from .errors import PeerError
 from .wire import cbor, cose
 from .wire.names import COSE
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable
 
     from .wire.names import Names
 
 COUNTER_MAX = (1 << 32) - 1
-_VERSION = 1
+_VERSION = const(1)
 # Milliseconds after the first sending at which the same bytes are sent again; then the attempt ends.
 _REPEATS_MS = (3000, 9000)
-_ATTEMPT_MS = 30000
+_ATTEMPT_MS = const(30000)
 _BACKOFF_MS = (1000, 60000)
-_WAKE_GAP_MS = 10000
+_WAKE_GAP_MS = const(10000)
 
-_IDLE, _HELLO, _READY = range(3)
+_IDLE = const(0)
+_HELLO = const(1)
+_READY = const(2)
 
 
 class Origin:
@@ -189,14 +192,14 @@ class Session:
         fields = self._open_mac0("welcome", parsed, 5)
         _, answered, nonce, unix_time, expected = fields
         if not _is_bytes(answered, 32) or not _is_bytes(nonce, 16) or not _is_bytes(expected, 32) or not _is_number(unix_time):
-            raise PeerError("bad-body", "a welcome's fields are not what they should be")
+            raise PeerError("bad-body")
         if digest == self._welcome_digest:
             return None
         if self._phase != _HELLO or not equal(answered, self._digest):
-            raise PeerError("unexpected", "a welcome to a hello that is not outstanding")
+            raise PeerError("unexpected")
         self.diverged = not equal(expected, self._policy_digest)
         if self.diverged and not self.authority:
-            raise PeerError("policy-mismatch", "this application expects another policy")
+            raise PeerError("policy-mismatch")
         sent_ms, hello = self._out_ms, self._digest
         self.drop()
         self._hello_ms, self._welcome_digest = sent_ms, digest
@@ -207,7 +210,7 @@ class Session:
         """The application restarted: say hello again at the next tick, but not more than once in ten seconds."""
         _, nonce = self._open_mac0("wake", parsed, 2)
         if not _is_bytes(nonce, 16):
-            raise PeerError("bad-body", "a wake's nonce has 16 bytes")
+            raise PeerError("bad-body")
         if self._wake_ms is not None and now_ms - self._wake_ms < _WAKE_GAP_MS:
             return
         self._wake_ms = now_ms
@@ -219,7 +222,7 @@ class Session:
         cose.verify_mac0(parsed, hkdf(self._key, self._info("welcome"), 32), aad)
         fields = cbor.decode(parsed.body)
         if not isinstance(fields, list) or len(fields) != size or not _is_number(fields[0]) or fields[0] != _VERSION:
-            raise PeerError("bad-body", "a %s of another form or version" % kind)
+            raise PeerError("bad-body")
         return fields
 
     # -- sealed messages ----------------------------------------------------------------------
@@ -228,12 +231,12 @@ class Session:
         """One event, sealed. PeerError no-session, counter-exhausted (then a new hello is due)."""
         keys = self._keys
         if keys is None:
-            raise PeerError("no-session", "no session with %s stands" % self.appid)
+            raise PeerError("no-session")
         counter = keys.next_up
         if counter >= COUNTER_MAX:
             self.drop()
             self._due_ms = 0
-            raise PeerError("counter-exhausted", "the session's counters are used up: a new one begins")
+            raise PeerError("counter-exhausted")
         keys.next_up = counter + 1  # spent before anything is sealed: no key and nonce pair comes twice
         aad = cbor.encode(["msg", self._names.event(event, COSE)])
         payload = cbor.encode([id, None, body])
@@ -246,16 +249,16 @@ class Session:
         """
         keys = self._keys
         if keys is None:
-            raise PeerError("no-session", "no session with %s stands" % self.appid)
+            raise PeerError("no-session")
         if parsed.context != keys.sid:
-            raise PeerError("old-session", "a message from another session")
+            raise PeerError("old-session")
         counter = parsed.piv
         if counter <= keys.last_down:
             if counter == keys.last_down and digest == keys.last_digest:
                 return _repeated(keys.reply)
             if not counter and digest == keys.first_digest:
                 return _repeated(None)  # our ready and its ack crossed
-            raise PeerError("replayed", "counter %d was used up already" % counter)
+            raise PeerError("replayed")
         aad = cbor.encode(["msg", self._names.command(command, COSE)])
         payload = cose.decrypt0(parsed, keys.down, keys.down_iv, aad)
         gap = counter - keys.last_down - 1
@@ -276,17 +279,17 @@ class Session:
     def _parse(self, payload: memoryview, now_ms: int) -> Message:
         fields = cbor.decode(payload)
         if not isinstance(fields, list) or len(fields) != 3:
-            raise PeerError("bad-body", "a message is not [id, expiry, body]")
+            raise PeerError("bad-body")
         id, expiry, body = fields
         if not _is_number(id) or not isinstance(body, dict):
-            raise PeerError("bad-body", "a message's number or body is of the wrong type")
+            raise PeerError("bad-body")
         for key in body:
             if not isinstance(key, str):
-                raise PeerError("bad-body", "a message's body has a key that is no text")
+                raise PeerError("bad-body")
         message = Message(id, body)
         if expiry is not None:
             if not _is_number(expiry):
-                raise PeerError("bad-body", "a message's expiry is no number")
+                raise PeerError("bad-body")
             # Counted from when the hello left, so that holding back the welcome lengthens nothing.
             message.expired = now_ms - self._hello_ms > expiry * 1000
         return message

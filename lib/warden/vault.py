@@ -16,6 +16,8 @@ record can be dropped, added or swapped for its older version alone. Playing bac
 the authority sees it by `generation`, which each hello carries.
 """
 
+from micropython import const
+
 from .crypto.ccm import CCM
 from .crypto.ct import equal, wipe
 from .crypto.kdf import hkdf, hmac_sha256
@@ -23,7 +25,7 @@ from .crypto.rand import random_bytes
 from .errors import PeerError, StoreError, UsageError, ensure
 from .wire import cbor
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Protocol
 
@@ -44,13 +46,13 @@ MAX_RECORDS = 64
 MAX_NAME = 40
 COUNTER_MAX = (1 << 32) - 1
 
-_FORMAT = 1
-_NONCE = 13
-_TAG = 16
-_OVERHEAD = 1 + _NONCE + _TAG
-_KEY_SIZE = 32
-_COMMIT_LIMIT = 4096
-_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+_FORMAT = const(1)
+_NONCE = const(13)
+_TAG = const(16)
+_OVERHEAD = const(1 + _NONCE + _TAG)
+_KEY_SIZE = const(32)
+_COMMIT_LIMIT = const(4096)
+_NAME_CHARACTERS = const("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 class Vault:

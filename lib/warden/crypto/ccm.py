@@ -16,10 +16,12 @@ them from one thread, never from an interrupt.
 
 import cryptolib
 
+from micropython import const
+
 from ..errors import PeerError, ensure
 from . import ct
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Callable, Union
 

@@ -6,10 +6,12 @@ on this chip or knows its ID, and the threat model says so.
 
 import machine
 
+from micropython import const
+
 from ..errors import StoreError
 from .rootkey_software import SoftwareRootKey
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Callable
 

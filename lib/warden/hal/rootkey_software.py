@@ -5,15 +5,16 @@ Every root key has the same small interface: exists(), create() and mac(message)
 because the chips that hold a key in fuses offer exactly that.
 """
 
+from micropython import const
 import os
 
 from ..errors import StoreError
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Callable
 
-_SIZE = 32
+_SIZE = const(32)
 
 
 class SoftwareRootKey:

@@ -7,17 +7,18 @@ A store promises: write() is old-or-new, read() gives what the last write() put,
 authentic down here: that is the vault's work.
 """
 
+from micropython import const
 import errno
 import os
 
 from ..errors import StoreError
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 
-_STAGED = "~staged"
-_ENOSPC = 28  # not in the errno module of stock firmware
+_STAGED = const("~staged")
+_ENOSPC = const(28)  # not in the errno module of stock firmware
 
 
 def _is_fat(path: str) -> bool:
@@ -76,7 +77,7 @@ class FileStore:
             if size > limit:
                 raise StoreError("vault-damaged", "a file of the vault is larger than any record")
             with open(self._file(name), "rb") as file:
-                return file.read(limit)
+                return file.read(size)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return None

@@ -3,9 +3,11 @@
 import asyncio
 import time
 
+from micropython import const
+
 from ..errors import PeerError
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 
@@ -36,9 +38,3 @@ class WiFi:
                 raise PeerError("unreachable", "the Wi-Fi network %s gave no connection" % self._ssid)
             await asyncio.sleep_ms(50)
 
-
-class Wired:
-    """A network that is simply there: the unix port, and boards whose firmware brings it up."""
-
-    async def up(self, timeout_ms: int) -> None:
-        return

@@ -1,7 +1,9 @@
 """What MicroPython can't tell exactly: whether bytes are UTF-8, and in how few bits a float fits.
 Integers only."""
 
-TYPE_CHECKING = False
+from micropython import const
+
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Union
 

@@ -15,10 +15,12 @@ None, float. On boards whose floats have 32 bits a 64-bit float is rounded when 
 
 import struct
 
+from micropython import const
+
 from ..errors import PeerError, UsageError, ensure
 from ._exact import is_utf8, narrow, widen
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Union
 

@@ -12,12 +12,14 @@ nothing authenticates them.
 
 import hashlib
 
+from micropython import const
+
 from ..crypto import ct
 from ..crypto.kdf import hmac_sha256
 from ..errors import PeerError, UsageError, ensure
 from . import cbor
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Protocol, Union
 

@@ -5,6 +5,8 @@ it before the packet that it belongs to has arrived in one fixed buffer and has 
 2.2, 3.2, 3.3, 3.4, 3.9, 3.13).
 """
 
+from micropython import const
+
 from ..errors import PeerError
 
 CONNACK = 0x20
@@ -13,7 +15,7 @@ PUBACK = 0x40
 SUBACK = 0x90
 PINGRESP = 0xD0
 
-_MAX_LENGTH_BYTES = 4
+_MAX_LENGTH_BYTES = const(4)
 # What a client that subscribes with QoS 0 or 1 can be sent, with the one length that each may have.
 _FIXED = {CONNACK: 2, PUBACK: 2, SUBACK: 3, PINGRESP: 0}
 
@@ -55,11 +57,11 @@ class Framer:
                 self._check_type(self._view[0])
             if last & 0x80:
                 if self._have > _MAX_LENGTH_BYTES:
-                    raise PeerError("mqtt-malformed", "the length of a packet has more than four bytes")
+                    raise PeerError("mqtt-malformed")
                 self._need += 1
                 return False
             if last == 0 and self._have > 2:
-                raise PeerError("mqtt-malformed", "the length of a packet is not in its shortest form")
+                raise PeerError("mqtt-malformed")
             length = 0
             for i in range(self._have - 1, 0, -1):
                 length = length << 7 | self._view[i] & 0x7F
@@ -91,18 +93,18 @@ class Framer:
         if first & 0xF0 == PUBLISH:
             qos = first >> 1 & 3
             if qos > 1:
-                raise PeerError("mqtt-malformed", "a message has a QoS that was never asked for")
+                raise PeerError("mqtt-malformed")
             if first & 8 and not qos:
-                raise PeerError("mqtt-malformed", "a message of QoS 0 can't be a duplicate")
+                raise PeerError("mqtt-malformed")
         elif first not in _FIXED:
-            raise PeerError("mqtt-malformed", "a packet of type %02x is not for a client like this" % first)
+            raise PeerError("mqtt-malformed")
 
     def _check_length(self, length: int) -> None:
         wanted = _FIXED.get(self._view[0])
         if wanted is None:
             # The shortest message: two bytes of length, a topic of one, and the packet id.
             if length < (5 if self._view[0] & 6 else 3):
-                raise PeerError("mqtt-malformed", "a message is too short for its topic")
+                raise PeerError("mqtt-malformed")
         elif length != wanted:
             raise PeerError("mqtt-malformed", "a packet of type %02x has the wrong length" % self._view[0])
 
@@ -113,12 +115,12 @@ class Framer:
             topic = body[0] << 8 | body[1]
             end = 2 + topic
             if not topic or end + (2 if kind & 6 else 0) > len(body):
-                raise PeerError("mqtt-malformed", "the topic of a message reaches beyond its packet")
+                raise PeerError("mqtt-malformed")
             if kind & 6 and not body[end] << 8 | body[end + 1]:
-                raise PeerError("mqtt-malformed", "a packet id is zero")
+                raise PeerError("mqtt-malformed")
         elif kind == CONNACK:
             # No session is ever kept (clean session), so a broker that says "session present" answers somebody else.
             if body[0] or body[1] > 5:
-                raise PeerError("mqtt-malformed", "the answer to CONNECT makes no sense")
+                raise PeerError("mqtt-malformed")
         elif kind == SUBACK and body[2] > 1 and body[2] != 0x80:
-            raise PeerError("mqtt-malformed", "the answer to SUBSCRIBE makes no sense")
+            raise PeerError("mqtt-malformed")

@@ -1,14 +1,16 @@
 """IDs and topics (docs/protocol.md, Names)."""
 
+from micropython import const
+
 from ..errors import PeerError, UsageError
 
 JSON = "json"
 COSE = "cose"
 
-_UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_WORD = "abcdefghijklmnopqrstuvwxyz0123456789_"
+_UPPER = const("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_WORD = const("abcdefghijklmnopqrstuvwxyz0123456789_")
 _ID = _UPPER + _WORD + "-"
-_MAX = 32
+_MAX = const(32)
 
 
 def is_id(text: object) -> bool:
@@ -49,4 +51,4 @@ class Names:
             command, fmt = parts[6], parts[8]
             if is_word(command) and fmt in (JSON, COSE) and "/".join(parts) == self.command(command, fmt):
                 return command, fmt
-        raise PeerError("bad-topic", "a message came on a topic that is not this device's")
+        raise PeerError("bad-topic")

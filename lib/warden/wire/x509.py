@@ -8,9 +8,11 @@ so that what is pinned is what was verified. Times are Unix seconds in UTC, by i
 
 import hashlib
 
+from micropython import const
+
 from ..errors import PeerError
 
-TYPE_CHECKING = False
+TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Union
 
