@@ -19,8 +19,8 @@ test: setup  ## every test (ARGS="-k cbor", ARGS="--target=/dev/ttyACM0 tests/un
 	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
 
 lint: setup  ## style, formatting and types
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check . ; exit 1; }
+	@$(BIN)/ruff check --quiet --output-format concise .
+	@$(BIN)/ruff format --check --quiet --output-format concise .
 	@$(BIN)/mypy tools
 	@$(BIN)/mypy --config-file tools/setup/mypy_device.ini lib
 

@@ -126,15 +126,16 @@ make_venv() {
     "$python" -m venv .venv
 }
 
-if [ ! -x .venv/bin/python ] || ! usable .venv/bin/python; then
+# A moved or copied repository has a .venv whose scripts still start the old place's interpreter.
+if ! usable .venv/bin/python || [ "$(cat .venv/.stamp-venv 2> /dev/null)" != "$top" ]; then
     python=$(find_python) || fail "Python 3.11 or newer is needed (on Debian or Ubuntu: apt install python3 python3-venv); PYTHON=… names one elsewhere"
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     if ! "$python" -c 'import ensurepip, venv' > /dev/null 2>&1; then
         can_apt || fail "this Python cannot make virtual environments: apt install python$version-venv (or python3-venv) as root, then run it again"
         step "python$version-venv (apt)" "$version" build/.stamp-venv-package apt_install "python$version-venv"
     fi
-    rm -f build/.stamp-venv
-    step "virtual environment (Python $version)" "$top" build/.stamp-venv make_venv
+    rm -f .venv/.stamp-venv
+    step "virtual environment (Python $version)" "$top" .venv/.stamp-venv make_venv
 fi
 
 pip() { .venv/bin/python -m pip --disable-pip-version-check --no-input "$@"; }
