@@ -8,6 +8,8 @@ export PYTHON MICROPYTHON
 
 BIN := .venv/bin
 ARGS ?=
+# One board can't serve two workers, and runs nothing but tests/unit.
+TARGET ?=
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -15,8 +17,8 @@ help:  ## this list
 setup:  ## install what is missing: .venv, MicroPython, umqtt.simple, mosquitto
 	@tools/setup/setup.sh
 
-test: setup  ## every test (ARGS="-k cbor", ARGS="--target=/dev/ttyACM0 tests/unit")
-	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+test: setup  ## every test; ARGS="-k cbor" picks, TARGET=/dev/ttyACM0 runs the device's own on a board
+	@$(BIN)/python -m pytest $(if $(TARGET),-n 0 --target=$(TARGET) tests/unit,-n 2 --dist loadscope) $(ARGS)
 
 lint: setup  ## style, formatting and types
 	@$(BIN)/ruff check --quiet --output-format concise .
