@@ -72,7 +72,7 @@ def run(state: State, device: str, heapsize: str, once: bool) -> int:
         raise HostError("bad-argument", "--heapsize is a number with k or m, such as 128k")
 
     def show(text: str) -> None:
-        screen.out.print(Text.assemble((f"{device} ", "bold blue"), text))
+        screen.show(Text.assemble((f"{device} ", "bold blue"), text))
 
     with _interruptible():
         return simulated.run(home, heapsize, once, show)
@@ -129,7 +129,7 @@ def send(
     if as_json:
         screen.print_json(result)
     else:
-        screen.out.print(_outcome(result))
+        screen.show(_outcome(result))
     return 0 if result.get("ok") is True else 1
 
 
@@ -150,12 +150,12 @@ def watch(state: State, as_json: bool) -> int:
             if as_json:
                 screen.print_json(line)
             else:
-                screen.out.print(screen.line(_happening(line)))
+                screen.show(screen.line(_happening(line)))
     raise HostError("not-serving", "`warden serve` has stopped")
 
 
 def _show(happening: Happening) -> None:
-    screen.out.print(screen.line(happening))
+    screen.show(screen.line(happening))
 
 
 def _show_json(happening: Happening) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import queue
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -200,10 +201,8 @@ def _raised(line: Line) -> HostError:
 
 
 def _hung_up(connection: socket.socket) -> bool:
-    try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except (BlockingIOError, InterruptedError):
-        return False
+    readable, _, _ = select.select([connection], [], [], 0)
+    return bool(readable) and connection.recv(1, socket.MSG_PEEK) == b""
 
 
 @contextlib.contextmanager

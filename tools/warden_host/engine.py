@@ -32,6 +32,8 @@ from warden_host.strictcbor import MAX_BYTES
 Publish = Callable[[str, Topic, bytes], None]
 _SLUG = re.compile(r"[a-z0-9-]{1,40}\Z")
 _VERB = re.compile(r"[a-z0-9_]{0,32}\Z")
+# The device's last will: plain even from a sealed device, since the broker says it in its stead.
+_LAST_WILL = ("offline", names.PLAIN)
 _INCIDENT_S = 1.0
 _INCIDENTS = 8
 
@@ -120,8 +122,8 @@ class Engine:
         result = {}
         for name, seat in self._seats.items():
             sealed = [appid for appid, session in seat.sessions.items() if session.stands]
-            apps = sealed if seat.sealed else list(seat.plain) if seat.came else []
-            if apps:
+            apps = sealed if seat.sealed else list(seat.plain)
+            if apps and seat.came:
                 result[name] = apps
         return result
 
@@ -143,6 +145,8 @@ class Engine:
             self._refuse(seat, appid, Refused(topic.verb, "retained", "nothing is retained"))
         elif len(data) > MAX_BYTES:
             self._refuse(seat, appid, Refused(topic.verb, "mqtt-too-large", f"{len(data)} bytes"))
+        elif (topic.verb, topic.fmt) == _LAST_WILL:
+            self._left(seat, appid)
         elif (topic.fmt == names.SEALED) != seat.sealed:
             code = "plain-refused" if seat.sealed else "sealed-refused"
             self._refuse(seat, appid, Refused(topic.verb, code, "not this device's mode"))
@@ -231,6 +235,12 @@ class Engine:
         if not seat.came:
             seat.came = True
             self._news(Happening("came", seat.device.device, text=seat.device.mode))
+
+    def _left(self, seat: Seat, appid: str) -> None:
+        """A hint for the list of devices, no more: the broker's owner can forge it."""
+        if seat.came and appid == AUTHORITY:
+            seat.came = False
+            self._news(Happening("left", seat.device.device, text="the broker lost it"))
 
     def _stood(self, seat: Seat, appid: str, stood: Stood) -> None:
         name = seat.device.device

@@ -4,11 +4,13 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-# came: first word of a device since we serve. session: commands may go. event, reply: it spoke.
+# came: first word of a device since we serve, or since it left. left: the broker lost it (its last
+# will, which nothing authenticates). session: commands may go. event, reply: it spoke.
 # incident: it refused something. refused: we refused something of it. quarantined, diverged: see
 # docs/protocol.md. notice: about ourselves.
 KINDS = (
     "came",
+    "left",
     "session",
     "event",
     "reply",

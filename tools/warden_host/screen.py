@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,19 +22,20 @@ err = Console(stderr=True, highlight=False)
 
 _LOOK = {
     "came": ("●", "green"),
-    "session": ("⚿", "bold green"),
+    "left": ("○", "dim"),
+    "session": ("◆", "bold green"),
     "event": ("↑", "cyan"),
     "reply": ("↩", "bold cyan"),
-    "incident": ("✋", "bold yellow"),
+    "incident": ("▲", "bold yellow"),
     "refused": ("✗", "yellow"),
-    "quarantined": ("☣", "bold red"),
+    "quarantined": ("■", "bold red"),
     "diverged": ("≠", "bold magenta"),
     "notice": ("·", "dim"),
 }
 
 
 def line(happening: Happening) -> Text:
-    """14:03:07 ✋ D1  refused a command: tampered (set_relay)"""
+    """14:03:07 ▲ D1  refused a command: tampered (set_relay)"""
     mark, style = _LOOK[happening.kind]
     text = Text(time.strftime("%H:%M:%S ", time.localtime(happening.time)), style="dim")
     text.append(f"{mark} ", style=style)
@@ -52,6 +54,7 @@ def _words(news: Happening) -> str:
     again = f", {times} times" if times != 1 else ""
     words = {
         "came": f"came ({news.text})",
+        "left": f"left ({news.text})",
         "session": f"session stands ({news.text})",
         "event": f"{news.name} {body}",
         "reply": f"reply {news.id} {body}",
@@ -63,11 +66,16 @@ def _words(news: Happening) -> str:
     return words.get(news.kind, f"{news.code} {news.text}".strip())
 
 
+def show(text: str | Text) -> None:
+    """One line, however long: a log that a terminal wrapped can't be searched."""
+    out.print(text, soft_wrap=True)
+
+
 def good(text: str, *details: str) -> None:
     """One thing that was done, and what follows from it."""
-    out.print(Text.assemble(("✓ ", "bold green"), text))
+    show(Text.assemble(("✓ ", "bold green"), text))
     for detail in details:
-        out.print(Text("  " + detail, style="dim"))
+        show(Text("  " + detail, style="dim"))
 
 
 def fail(error: HostError, as_json: bool) -> None:
@@ -76,9 +84,12 @@ def fail(error: HostError, as_json: bool) -> None:
         record = {"code": error.code, "text": error.text, "hint": error.hint}
         print_json({"ok": False, "error": record})
         return
-    err.print(Text.assemble(("✗ ", "bold red"), (error.code, "bold red"), f"  {error.text}"))
+    err.print(
+        Text.assemble(("✗ ", "bold red"), (error.code, "bold red"), f"  {error.text}"),
+        soft_wrap=True,
+    )
     if error.hint:
-        err.print(Text("  → " + error.hint, style="dim"))
+        err.print(Text("  → " + error.hint, style="dim"), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -87,9 +98,16 @@ def print_json(value: Any) -> None:
 
 
 def table(title: str, *columns: str) -> Table:
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold dim")
+    made = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for column in columns:
-        made.add_column(column)
+        made.add_column(column, overflow="fold")
     return made
 
 
