@@ -3,7 +3,8 @@
 import sys
 
 HERE = __file__.rsplit("/", 1)[0]
-sys.path[:] = [HERE, HERE + "/../../lib", ".frozen"]
+# umqtt.simple is no part of the repository: see tools/setup/umqtt.py.
+sys.path[:] = [HERE, HERE + "/../../lib", HERE + "/../../build/umqtt", ".frozen"]
 
 import harness  # noqa: E402  (the path must be set first)
 
