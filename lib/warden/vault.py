@@ -74,19 +74,30 @@ class Vault:
     def create(self) -> None:
         """Make an empty vault, not committed yet: until the first commit the store counts as not provisioned."""
         if self._store.read("commit", _COMMIT_LIMIT) is not None:
-            raise StoreError("already-provisioned", "this device has a vault: erase it before provisioning anew")
+            raise StoreError(
+                "already-provisioned", "this device has a vault: erase it before provisioning anew"
+            )
         self._root.create()
         for name in self._store.names():  # what an interrupted provisioning left
             self._store.remove(name)
         self._key[:] = random_bytes(_KEY_SIZE)
         wrapping = self._root.mac(b"warden vault 1")
         nonce = _nonce(hkdf(wrapping, b"warden vault nonce", 32), b"key", 0, self._key)
-        self._store.write("key", _sealed(CCM(wrapping), nonce, self._key, b"warden key 1"))
+        self._write("key", _sealed(CCM(wrapping), nonce, self._key, b"warden key 1"))
         self._unlock()
         self._current, self._counters, self.generation, self._set = {}, {}, 0, 0
 
     def open(self) -> None:
         """Verify the whole set. StoreError: not-provisioned, root-key, vault-damaged. What an interrupted change left is removed."""
+        try:
+            self._load()
+        except (
+            Exception
+        ):  # any at all: a vault that opened by half would give zeros for its counters
+            self.close()
+            raise
+
+    def _load(self) -> None:
         commit = self._store.read("commit", _COMMIT_LIMIT)
         if commit is None:
             raise StoreError("not-provisioned", "this device has no vault: run `warden provision`")
@@ -96,7 +107,10 @@ class Vault:
         try:
             key = _opened(CCM(self._root.mac(b"warden vault 1")), wrapped, b"warden key 1")
         except StoreError:
-            raise StoreError("root-key", "the root key does not open this vault: another board, or a damaged key")
+            raise StoreError(
+                "root-key",
+                "the root key does not open this vault: another board, or a damaged key",
+            )
         self._key[:] = key
         wipe(key)
         self._unlock()
@@ -107,8 +121,9 @@ class Vault:
         for name, generation in self._current.items():
             found ^= self._contribution(name, generation)
         if not equal(found.to_bytes(32, "big"), fields[2]):
-            self.close()
-            raise StoreError("vault-damaged", "a record was removed, added or put back to an older version")
+            raise StoreError(
+                "vault-damaged", "a record was removed, added or put back to an older version"
+            )
         self._set = found
 
     def close(self) -> None:
@@ -122,6 +137,7 @@ class Vault:
     # -- reading ------------------------------------------------------------------------------
 
     def names(self) -> "list[str]":
+        self._cipher()
         return list(self._current)
 
     def get(self, name: str) -> "bytes | None":
@@ -143,6 +159,7 @@ class Vault:
 
     def delete(self, name: str) -> None:
         """Remove a record; it need not exist."""
+        self._cipher()
         if name in self._current:
             self.commit({name: None})
 
@@ -171,7 +188,11 @@ class Vault:
             if value is None:
                 current.pop(name, None)
                 continue
-            ensure(len(value) <= MAX_VALUE, "bad-argument", "a value of the vault has at most 4096 bytes")
+            ensure(
+                len(value) <= MAX_VALUE,
+                "bad-argument",
+                "a value of the vault has at most 4096 bytes",
+            )
             current[name] = 0
         if len(current) > MAX_RECORDS or self.generation >= COUNTER_MAX:
             raise StoreError("vault-limit", "the vault is full")
@@ -188,7 +209,8 @@ class Vault:
                 if value is not None:
                     nonce = _nonce(self._nonce_key, name.encode(), generation, value)
                     blob = _sealed(cipher, nonce, value, _record_aad(name, generation))
-                    self._store.write(_file_name(name, generation), blob)
+                    # Read back while the old record still stands: one that the flash lost would cost the whole vault.
+                    self._write(_file_name(name, generation), blob)
                     tag ^= self._mac_blob(name, generation, blob)
                     current[name] = generation
             body = cbor.encode([_FORMAT, generation, tag.to_bytes(32, "big"), risen, obsolete])
@@ -196,10 +218,8 @@ class Vault:
             record = _sealed(cipher, nonce, body, b"warden commit 1")
             if len(record) > _COMMIT_LIMIT:
                 raise StoreError("vault-limit", "too many changes at once")
-            self._store.write("commit", record)
             # Read back before it counts: a counter that the flash lost would be given out twice.
-            if self._store.read("commit", _COMMIT_LIMIT) != record:
-                raise StoreError("vault-unwritten", "the flash did not keep the last change")
+            self._write("commit", record)
             for file in obsolete:
                 self._store.remove(file)
         except Exception:  # any at all: the state on flash is unknown until open() looks again
@@ -214,13 +234,20 @@ class Vault:
             raise UsageError("closed", "the vault is closed: open it again")
         return self._seal
 
+    def _write(self, file: str, data: bytes) -> None:
+        self._store.write(file, data)
+        if self._store.read(file, len(data)) != data:
+            raise StoreError("vault-unwritten", "the flash did not keep the last change")
+
     def _unlock(self) -> None:
         self._seal = CCM(hkdf(self._key, b"warden vault seal", 32))
         self._nonce_key = hkdf(self._key, b"warden vault nonce", 32)
         self._set_key = hkdf(self._key, b"warden vault set", 32)
 
     def _mac_blob(self, name: str, generation: int, blob: bytes) -> int:
-        return int.from_bytes(hmac_sha256(self._set_key, cbor.encode([name, generation]), blob), "big")
+        return int.from_bytes(
+            hmac_sha256(self._set_key, cbor.encode([name, generation]), blob), "big"
+        )
 
     def _contribution(self, name: str, generation: int) -> int:
         return self._mac_blob(name, generation, self._blob(name, generation))
@@ -262,7 +289,9 @@ class Vault:
 def _check_name(name: str) -> None:
     ensure(0 < len(name) <= MAX_NAME, "bad-name", "a record's name has 1 to 40 characters")
     for character in name:
-        ensure(character in _NAME_CHARACTERS, "bad-name", "a record's name is made of A-Z a-z 0-9 _ -")
+        ensure(
+            character in _NAME_CHARACTERS, "bad-name", "a record's name is made of A-Z a-z 0-9 _ -"
+        )
 
 
 def _file_name(name: str, generation: int) -> str:
