@@ -27,7 +27,7 @@ def registry(repo: Path) -> dict[str, set[str]]:
     """Class → codes, read without importing: MicroPython's code is not for this interpreter."""
     names = {name: cls for cls, name in CLASSES.items()}
     found: dict[str, set[str]] = {}
-    for node in ast.parse((repo / "lib/warden/errors.py").read_bytes()).body:
+    for node in ast.walk(ast.parse((repo / "lib/warden/errors.py").read_bytes())):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             if node.targets[0].id in names:
                 found[names[node.targets[0].id]] = set(ast.literal_eval(node.value))

@@ -10,71 +10,76 @@ No text of an error ever holds a secret: texts end up in logs and on screens.
 `docs/errors.md` tells what each code means and what to do; a test holds that page and this registry together.
 """
 
-# The registry. A retired slug is never used again for something else.
-USAGE = (
-    "bad-argument",
-    "bad-name",
-    "bad-policy",
-    "bad-credential",
-    "bad-bundle",
-    "no-board",
-    "closed",
-)
-PEER = (
-    # formats
-    "cbor-malformed",
-    "cbor-not-canonical",
-    "cbor-limit",
-    "cose-malformed",
-    "cose-algorithm",
-    "certificate-malformed",
-    "mqtt-malformed",
-    "mqtt-too-large",
-    "mqtt-refused",
-    # link
-    "unreachable",
-    "link-timeout",
-    "link-closed",
-    "tls-failed",
-    "certificate-untrusted",
-    "certificate-expired",
-    "certificate-not-yet-valid",
-    "certificate-name",
-    "certificate-dates",
-    "pin-mismatch",
-    # messages
-    "bad-topic",
-    "retained",
-    "plain-refused",
-    "sealed-refused",
-    "wrong-application",
-    "no-session",
-    "old-session",
-    "replayed",
-    "gap",
-    "tampered",
-    "bad-body",
-    "expired",
-    "not-allowed",
-    "unknown-command",
-    "command-failed",
-    "unexpected",
-    "policy-mismatch",
-    "counter-exhausted",
-    "busy",
-    "incident-overflow",
-)
-STORE = (
-    "not-provisioned",
-    "already-provisioned",
-    "vault-damaged",
-    "vault-limit",
-    "vault-unwritten",
-    "counter-limit",
-    "root-key",
-    "filesystem",
-    "randomness",
-)
+from micropython import const
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    # The registry: for readers and for the tests, which read the source; it takes no memory on the device. A retired slug is never
+    # used again for something else.
+    USAGE = (
+        "bad-argument",
+        "bad-name",
+        "bad-policy",
+        "bad-credential",
+        "bad-bundle",
+        "no-board",
+        "closed",
+    )
+    PEER = (
+        # formats
+        "cbor-malformed",
+        "cbor-not-canonical",
+        "cbor-limit",
+        "cose-malformed",
+        "cose-algorithm",
+        "certificate-malformed",
+        "mqtt-malformed",
+        "mqtt-too-large",
+        "mqtt-refused",
+        # link
+        "unreachable",
+        "link-timeout",
+        "link-closed",
+        "tls-failed",
+        "certificate-untrusted",
+        "certificate-expired",
+        "certificate-not-yet-valid",
+        "certificate-name",
+        "certificate-dates",
+        "pin-mismatch",
+        # messages
+        "bad-topic",
+        "retained",
+        "plain-refused",
+        "sealed-refused",
+        "wrong-application",
+        "no-session",
+        "old-session",
+        "replayed",
+        "gap",
+        "tampered",
+        "bad-body",
+        "expired",
+        "not-allowed",
+        "unknown-command",
+        "command-failed",
+        "unexpected",
+        "policy-mismatch",
+        "counter-exhausted",
+        "busy",
+        "incident-overflow",
+    )
+    STORE = (
+        "not-provisioned",
+        "already-provisioned",
+        "vault-damaged",
+        "vault-limit",
+        "vault-unwritten",
+        "counter-limit",
+        "root-key",
+        "filesystem",
+        "randomness",
+    )
 
 
 class WardenError(Exception):

@@ -9,7 +9,7 @@ import hashlib
 from micropython import const
 
 from .errors import PeerError
-from .wire import cose
+from .wire import envelope
 from .wire.names import COSE, JSON
 
 TYPE_CHECKING = const(False)
@@ -75,15 +75,15 @@ class Inbox:
 
     # -- sealed -------------------------------------------------------------------------------
 
-    def _find(self, parsed: "cose.Parsed") -> "Session":
-        session = self._sessions.get(bytes(parsed.kid))
+    def _find(self, parsed: "envelope.Envelope") -> "Session":
+        session = self._sessions.get(parsed.kid)
         if session is None:
             raise PeerError("wrong-application")
         return session
 
     def _take_sealed(self, command: str, payload: memoryview, now_ms: int) -> "Job | None":
         if command in ("welcome", "wake"):
-            parsed = cose.parse_mac0(payload)
+            parsed = envelope.parse_mac0(payload)
             session = self._find(parsed)
             if command == "wake":
                 session.on_wake(parsed, now_ms)
@@ -95,7 +95,7 @@ class Inbox:
                     self._on_time(unix_time)
                 self.out.append(("ready", COSE, ready))
             return None
-        parsed = cose.parse_encrypt0(payload)
+        parsed = envelope.parse_encrypt0(payload)
         session = self._find(parsed)
         message = session.open(command, parsed, hashlib.sha256(payload).digest(), now_ms)
         if message.repeat:

@@ -15,7 +15,7 @@ from .crypto.ct import equal
 from .crypto.kdf import hkdf, hkdf_expand, hkdf_extract, hmac_sha256
 from .crypto.rand import random_bytes
 from .errors import PeerError
-from .wire import cbor, cose
+from .wire import cbor, envelope
 from .wire.names import COSE
 
 TYPE_CHECKING = const(False)
@@ -180,11 +180,11 @@ class Session:
         )
         self._wake_nonce = None
         aad = cbor.encode(["hello", self._names.event("hello", COSE)])
-        hello = cose.build_mac0(hkdf(self._key, self._info("hello"), 32), self.kid, payload, aad)
+        hello = envelope.build_mac0(hkdf(self._key, self._info("hello"), 32), self.kid, payload, aad)
         self._digest = hashlib.sha256(hello).digest()
         return self._send(_HELLO, hello, now_ms)
 
-    def on_welcome(self, parsed: "cose.Parsed", digest: bytes, now_ms: int) -> "tuple[bytes, int] | None":
+    def on_welcome(self, parsed: "envelope.Envelope", digest: bytes, now_ms: int) -> "tuple[bytes, int] | None":
         """(ready, unix_time) for a valid welcome to the outstanding hello; None when it only repeats the last one.
 
         PeerError: tampered, unexpected, policy-mismatch, bad-body. `digest`: SHA-256 of the whole welcome.
@@ -206,7 +206,7 @@ class Session:
         self._keys = _Keys(self._key, self._info, hello, digest)
         return self._send(_READY, self.seal("ready", 0, {}), now_ms), unix_time
 
-    def on_wake(self, parsed: "cose.Parsed", now_ms: int) -> None:
+    def on_wake(self, parsed: "envelope.Envelope", now_ms: int) -> None:
         """The application restarted: say hello again at the next tick, but not more than once in ten seconds."""
         _, nonce = self._open_mac0("wake", parsed, 2)
         if not _is_bytes(nonce, 16):
@@ -217,9 +217,9 @@ class Session:
         self._wake_nonce = nonce
         self._phase, self._due_ms = _IDLE, now_ms
 
-    def _open_mac0(self, kind: str, parsed: "cose.Parsed", size: int) -> "list[Any]":
+    def _open_mac0(self, kind: str, parsed: "envelope.Envelope", size: int) -> "list[Any]":
         aad = cbor.encode([kind, self._names.command(kind, COSE)])
-        cose.verify_mac0(parsed, hkdf(self._key, self._info("welcome"), 32), aad)
+        envelope.verify_mac0(parsed, hkdf(self._key, self._info("welcome"), 32), aad)
         fields = cbor.decode(parsed.body)
         if not isinstance(fields, list) or len(fields) != size or not _is_number(fields[0]) or fields[0] != _VERSION:
             raise PeerError("bad-body")
@@ -227,7 +227,7 @@ class Session:
 
     # -- sealed messages ----------------------------------------------------------------------
 
-    def seal(self, event: str, id: int, body: "dict[str, Any]") -> bytes:
+    def seal(self, event: str, id: int, body: "dict[str, Any]") -> "bytes | bytearray":
         """One event, sealed. PeerError no-session, counter-exhausted (then a new hello is due)."""
         keys = self._keys
         if keys is None:
@@ -240,9 +240,9 @@ class Session:
         keys.next_up = counter + 1  # spent before anything is sealed: no key and nonce pair comes twice
         aad = cbor.encode(["msg", self._names.event(event, COSE)])
         payload = cbor.encode([id, None, body])
-        return cose.build_encrypt0(keys.up, self.kid, counter, keys.sid, keys.up_iv, payload, aad)
+        return envelope.seal_encrypt0(keys.up, self.kid, counter, keys.sid, keys.up_iv, payload, aad)
 
-    def open(self, command: str, parsed: "cose.Parsed", digest: bytes, now_ms: int) -> Message:
+    def open(self, command: str, parsed: "envelope.Envelope", digest: bytes, now_ms: int) -> Message:
         """One command, opened in place. `digest`: SHA-256 of the whole message, taken before.
 
         PeerError: no-session, old-session, replayed, tampered, bad-body.
@@ -250,9 +250,9 @@ class Session:
         keys = self._keys
         if keys is None:
             raise PeerError("no-session")
-        if parsed.context != keys.sid:
+        if parsed.sid != keys.sid:
             raise PeerError("old-session")
-        counter = parsed.piv
+        counter = parsed.counter
         if counter <= keys.last_down:
             if counter == keys.last_down and digest == keys.last_digest:
                 return _repeated(keys.reply)
@@ -260,7 +260,7 @@ class Session:
                 return _repeated(None)  # our ready and its ack crossed
             raise PeerError("replayed")
         aad = cbor.encode(["msg", self._names.command(command, COSE)])
-        payload = cose.decrypt0(parsed, keys.down, keys.down_iv, aad)
+        payload = envelope.open_encrypt0(parsed, keys.down, keys.down_iv, aad)
         gap = counter - keys.last_down - 1
         keys.last_down, keys.last_digest, keys.reply = counter, digest, None
         if not counter:

@@ -12,13 +12,14 @@ if __name__ == "__main__":
     sys.path[:] = [HERE + "/../../lib", ".frozen"]
 
 from warden.errors import WardenError  # noqa: E402  (the path must be set first)
+from warden.wire.cbor_reader import Reader  # noqa: E402
 
 
 def ask_cbor(data):
     """Decode and encode again; skip() and decode() must judge alike."""
     from warden.wire import cbor
 
-    reader = cbor.Reader(data)
+    reader = Reader(data)
     try:
         reader.skip()
         reader.end()

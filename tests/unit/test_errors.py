@@ -16,8 +16,3 @@ def test_text_and_code():
 def test_ensure_survives_optimisation():
     raises("bad-argument", errors.ensure, False, "bad-argument", "x")
     check(errors.ensure(True, "bad-argument") is None)
-
-
-def test_slugs_are_unique():
-    every = errors.USAGE + errors.PEER + errors.STORE
-    equal(len(set(every)), len(every))

@@ -35,7 +35,7 @@ except (AttributeError, ImportError, SyntaxError, ValueError):
     from ._xor_plain import count, xor
 
 NONCE = 13
-_CHUNK = 512
+_CHUNK = const(512)
 _ZERO = bytes(16)
 
 # Counter blocks, and what the ciphers write: key stream, or CBC output of which only the last

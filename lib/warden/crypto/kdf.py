@@ -6,10 +6,12 @@ speed of C.
 
 import hashlib
 
+from micropython import const
+
 from ..errors import ensure
 
-_BLOCK = 64
-_DIGEST = 32
+_BLOCK = const(64)
+_DIGEST = const(32)
 _IPAD = int.from_bytes(b"\x36" * _BLOCK, "big")
 _OPAD = int.from_bytes(b"\x5c" * _BLOCK, "big")
 _NO_SALT = bytes(_DIGEST)

@@ -8,10 +8,12 @@ or a nonce, never let it go on with zeros.
 import hashlib
 import os
 
+from micropython import const
+
 from ..errors import StoreError, ensure
 
 # The smallest draw. Below 16 bytes equal draws happen by chance, and the checks would say nothing.
-_LEAST = 16
+_LEAST = const(16)
 
 _source = getattr(os, "urandom", None)
 # Digest of the last draw, not the draw: a key that was handed out must not stay in memory here.

@@ -4,55 +4,48 @@ One value has one encoding, so what was signed, hashed or compared is what was r
 can be shown two meanings of the same bytes. Hence no indefinite lengths, no tags, no simple values
 but false, true and null, no NaN and no infinities.
 
-What is refused, and how: cbor-malformed       not CBOR, cut short, bytes left over, bad UTF-8, or
-a type that we do not have cbor-not-canonical   well-formed, but not the one encoding: a longer
-head, a longer float, keys out of order or twice cbor-limit           nested too deeply, or too
-large for the memory that is left
+cbor-malformed       not CBOR, cut short, bytes left over, bad UTF-8, or a type that we do not have
+cbor-not-canonical   well-formed, but not the one encoding: a longer head, a longer float, keys out
+                     of order or twice
+cbor-limit           nested too deeply, or too large for the memory that is left
 
 Types: int from -2^64 to 2^64 - 1, bytes, str, list, dict with int, str or bytes keys, False, True,
-None, float. On boards whose floats have 32 bits a 64-bit float is rounded when it is read.
+None, float. On boards whose floats have 32 bits a 64-bit float is rounded when it is read. cbor_reader.py reads item by item, without copies.
 """
 
 import struct
 
 from micropython import const
 
-from ..errors import PeerError, UsageError, ensure
+from ..errors import PeerError, ensure
 from ._exact import is_utf8, narrow, widen
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Union
+    from typing import Callable, Union
 
     Buffer = Union[bytes, bytearray, memoryview]
 
-UINT = 0
-NINT = 1
-BYTES = 2
-TEXT = 3
-ARRAY = 4
-MAP = 5
-OTHER = 7
+# Major types, and what stands for them in the initial byte.
+_UINT = const(0)
+_NINT = const(1)
+_BYTES = const(2)
+_TEXT = const(3)
+_ARRAY = const(4)
+_MAP = const(5)
+_OTHER = const(7)
 
-# Values of head() for major type 7. The floats' bits stand in Reader.bits.
-FALSE = 20
-TRUE = 21
-NULL = 22
+# Arguments of major type 7.
+_FALSE = const(20)
+_TRUE = const(21)
+_NULL = const(22)
 
 # A board's C stack holds this many levels of our recursion with room to spare.
-_DEEPEST = 16
-
-# The least value that may stand in an argument of 1, 2, 4 and 8 bytes.
-_LEAST = (24, 1 << 8, 1 << 16, 1 << 32)
+DEEPEST = 16
 
 
-class Reader:
-    """Reads one data item after the other from a buffer; byte strings come as views into it,
-    nothing is copied.
-
-    Each typed method raises PeerError("cbor-malformed") when another type comes. `at` is the
-    position of the next item.
-    """
+class Cursor:
+    """A place in a buffer. `at` is the position of the next item; `bits` those of the last float."""
 
     def __init__(self, buf: "Buffer") -> None:
         self.view = memoryview(buf)
@@ -64,141 +57,79 @@ class Reader:
         at = self.at
         # Compared with what is left before anything is made: a length of 2^64 costs nothing.
         if n > len(self.view) - at:
-            raise PeerError("cbor-malformed", "cut short")
+            raise PeerError("cbor-malformed")
         self.at = at + n
         return self.view[at : at + n]
 
     def head(self) -> "tuple[int, int]":
         """The next head: (major type, argument). For strings and containers the argument is
         checked against the bytes that are left, so a caller may allocate by it. For major type 7
-        it is FALSE, TRUE, NULL, or 25 to 27 for a float whose bits are in `bits`."""
-        if self.at >= len(self.view):
-            raise PeerError("cbor-malformed", "cut short")
-        initial = self.view[self.at]
-        self.at += 1
+        it is 20 (false), 21 (true), 22 (null), or 25 to 27 for a float whose bits are in `bits`."""
+        initial = self.take(1)[0]
         major = initial >> 5
         info = initial & 31
-        if info == 31 and BYTES <= major <= MAP:
-            raise PeerError("cbor-not-canonical", "an indefinite length")
+        if info == 31 and _BYTES <= major <= _MAP:
+            raise PeerError("cbor-not-canonical")  # an indefinite length
         if info > 27 or major == 6:
-            raise PeerError("cbor-malformed", "not a type that is used here")
+            raise PeerError("cbor-malformed")
         value = info
         if info > 23:
             value = int.from_bytes(self.take(1 << (info - 24)), "big")
-            if major == OTHER:
-                return self._float(info, value)
-            if value < _LEAST[info - 24]:
-                raise PeerError("cbor-not-canonical", "a head longer than it must be")
-        if major == OTHER:
-            if not FALSE <= info <= NULL:
-                raise PeerError("cbor-malformed", "a simple value that is not used here")
-        elif major >= BYTES:
+            if major == _OTHER:
+                self._check_float(info, value)
+                return major, info
+            # The least value that may stand in an argument of this size: one that the next smaller can't hold.
+            if value < (24 if info == 24 else 1 << (4 << (info - 24))):
+                raise PeerError("cbor-not-canonical")
+        if major == _OTHER:
+            if not _FALSE <= info <= _NULL:
+                raise PeerError("cbor-malformed")
+        elif major >= _BYTES:
             # An element takes a byte at least, a map's pair two.
-            if (value << 1 if major == MAP else value) > len(self.view) - self.at:
-                raise PeerError("cbor-malformed", "more is announced than there is")
+            if (value << 1 if major == _MAP else value) > len(self.view) - self.at:
+                raise PeerError("cbor-malformed")
         return major, value
 
-    def _float(self, info: int, bits: int) -> "tuple[int, int]":
+    def _check_float(self, info: int, bits: int) -> None:
         if info == 24:
-            raise PeerError("cbor-malformed", "a simple value that is not used here")
+            raise PeerError("cbor-malformed")  # a simple value
         e = (5, 8, 11)[info - 25]
         m = (10, 23, 52)[info - 25]
         if (bits >> m) & ((1 << e) - 1) == (1 << e) - 1:
-            raise PeerError("cbor-malformed", "NaN or infinity")
-        if info == 26 and narrow(bits, 8, 23, 5, 10) is not None:
-            raise PeerError("cbor-not-canonical", "a float longer than it must be")
-        if info == 27 and narrow(bits, 11, 52, 8, 23) is not None:
-            raise PeerError("cbor-not-canonical", "a float longer than it must be")
+            raise PeerError("cbor-malformed")  # NaN or infinity
+        if info > 25 and narrow(bits, e, m, 5 if info == 26 else 8, 10 if info == 26 else 23) is not None:
+            raise PeerError("cbor-not-canonical")
         self.bits = bits
-        return OTHER, info
 
-    def _want(self, wanted: int) -> int:
-        major, value = self.head()
-        if major != wanted:
-            raise PeerError("cbor-malformed", "another type was wanted here")
-        return value
-
-    def uint(self) -> int:
-        return self._want(UINT)
-
-    def integer(self) -> int:
-        major, value = self.head()
-        if major > NINT:
-            raise PeerError("cbor-malformed", "an integer was wanted here")
-        return -1 - value if major else value
-
-    def byte_string(self) -> memoryview:
-        return self.take(self._want(BYTES))
-
-    def text(self) -> str:
-        return _text(self.take(self._want(TEXT)))
-
-    def array(self) -> int:
-        """The number of elements that follow."""
-        return self._want(ARRAY)
-
-    def mapping(self) -> int:
-        """The number of pairs that follow. The caller reads them, and checks with key_order() that
-        they ascend."""
-        return self._want(MAP)
-
-    def boolean(self) -> bool:
-        value = self._want(OTHER)
-        if value not in (FALSE, TRUE):
-            raise PeerError("cbor-malformed", "true or false was wanted here")
-        return value == TRUE
-
-    def null(self) -> None:
-        if self._want(OTHER) != NULL:
-            raise PeerError("cbor-malformed", "null was wanted here")
-
-    def peek(self) -> int:
-        """The major type of the next item, without reading it; -1 at the end."""
-        return self.view[self.at] >> 5 if self.at < len(self.view) else -1
-
-    def is_null(self) -> bool:
-        """Whether the next item is null, without reading it."""
-        return self.at < len(self.view) and self.view[self.at] == 0xF6
-
-    def item(self, max_depth: int = 8) -> object:
+    def item(self, max_depth: int) -> object:
         """The next item as a Python object; strings are copies."""
-        ensure(0 <= max_depth <= _DEEPEST, "bad-argument", "max_depth is at most 16")
+        ensure(0 <= max_depth <= DEEPEST, "bad-argument", "max_depth is at most 16")
         try:
             return _item(self, max_depth)
         except (MemoryError, RuntimeError):
             # RuntimeError is the end of the stack on MicroPython. Both say that the sender asked
             # for more than we have.
-            raise PeerError("cbor-limit", "too large or too deep for this device")
-
-    def skip(self, max_depth: int = 8) -> memoryview:
-        """Check the next item as strictly as item() does, and return a view of its bytes."""
-        ensure(0 <= max_depth <= _DEEPEST, "bad-argument", "max_depth is at most 16")
-        start = self.at
-        try:
-            _skip(self, max_depth)
-        except (MemoryError, RuntimeError):
-            raise PeerError("cbor-limit", "too large or too deep for this device")
-        return self.view[start : self.at]
+            raise PeerError("cbor-limit")
 
     def end(self) -> None:
         """Refuse bytes that are left over."""
         if self.at != len(self.view):
-            raise PeerError("cbor-malformed", "bytes are left over")
+            raise PeerError("cbor-malformed")
 
 
 def decode(buf: "Buffer", max_depth: int = 8) -> object:
     """The value of exactly one data item. max_depth: how many containers may be nested, at most
     16."""
-    reader = Reader(buf)
-    value = reader.item(max_depth)
-    reader.end()
+    cursor = Cursor(buf)
+    value = cursor.item(max_depth)
+    cursor.end()
     return value
 
 
 def encode(obj: object) -> bytes:
     """The one encoding of obj. Raises UsageError("bad-argument") for what has none."""
     out = bytearray()
-    _write(out, obj, _DEEPEST)
+    _write(out, obj, DEEPEST)
     return bytes(out)
 
 
@@ -215,86 +146,69 @@ def key_order(previous: "bytes | None", key: "Buffer") -> bytes:
     for the next call."""
     copy = bytes(key)
     if previous is not None and not previous < copy:
-        raise PeerError("cbor-not-canonical", "keys out of order, or one twice")
+        raise PeerError("cbor-not-canonical")
     return copy
 
 
-def _item(reader: Reader, depth: int) -> object:
-    major, value = reader.head()
-    if major == UINT:
+def _item(cursor: Cursor, depth: int) -> object:
+    major, value = cursor.head()
+    if major == _UINT:
         return value
-    if major == NINT:
+    if major == _NINT:
         return -1 - value
-    if major == BYTES:
-        return bytes(reader.take(value))
-    if major == TEXT:
-        return _text(reader.take(value))
-    if major == OTHER:
-        return _other(reader, value)
+    if major == _BYTES:
+        return bytes(cursor.take(value))
+    if major == _TEXT:
+        return text(cursor.take(value))
+    if major == _OTHER:
+        return other(cursor, value)
     if not depth:
-        raise PeerError("cbor-limit", "nested too deeply")
-    if major == ARRAY:
-        return [_item(reader, depth - 1) for _ in range(value)]
+        raise PeerError("cbor-limit")
+    if major == _ARRAY:
+        return [_item(cursor, depth - 1) for _ in range(value)]
     result = {}
     previous = None
     for _ in range(value):
-        start = reader.at
-        # Keys of other types could not be keys of a dict, or would fall together there, as 1 and
-        # 1.0 do.
-        if reader.peek() > TEXT:
-            raise PeerError("cbor-malformed", "a key that is no integer and no string")
-        key = _item(reader, 0)
-        previous = key_order(previous, reader.view[start : reader.at])
-        result[key] = _item(reader, depth - 1)
+        start = cursor.at
+        key = key_of(cursor, _item)
+        previous = key_order(previous, cursor.view[start : cursor.at])
+        result[key] = _item(cursor, depth - 1)
     return result
 
 
-def _skip(reader: Reader, depth: int) -> None:
-    major, value = reader.head()
-    if major == BYTES:
-        reader.take(value)
-    elif major == TEXT:
-        _text(reader.take(value))
-    elif major == OTHER:
-        _other(reader, value)
-    elif major >= ARRAY:
-        if not depth:
-            raise PeerError("cbor-limit", "nested too deeply")
-        previous = None
-        for _ in range(value):
-            if major == MAP:
-                start = reader.at
-                if reader.peek() > TEXT:
-                    raise PeerError("cbor-malformed", "a key that is no integer and no string")
-                _skip(reader, 0)
-                previous = key_order(previous, reader.view[start : reader.at])
-            _skip(reader, depth - 1)
+def key_of(cursor: Cursor, read: "Callable[[Cursor, int], object]") -> object:
+    """A map's key, by read(). Keys of other types could not be keys of a dict, or would fall together there, as 1 and 1.0 do."""
+    if cursor.at < len(cursor.view) and cursor.view[cursor.at] >> 5 > _TEXT:
+        raise PeerError("cbor-malformed")
+    return read(cursor, 0)
 
 
-def _other(reader: Reader, value: int) -> object:
-    if value <= NULL:
-        return (False, True, None)[value - FALSE]
-    bits = reader.bits
+def other(cursor: Cursor, value: int) -> object:
+    """The object of major type 7 whose head was just read."""
+    if value <= _NULL:
+        return (False, True, None)[value - _FALSE]
+    bits = cursor.bits
     if value == 27:
         number = struct.unpack(">d", bits.to_bytes(8, "big"))[0]
         # A board with 32-bit floats makes an infinity of what it can't hold.
         if number - number != 0:
-            raise PeerError("cbor-limit", "a float too large for this device")
+            raise PeerError("cbor-limit")
         return number
     if value == 25:
         bits = widen(bits)
     return struct.unpack(">f", bits.to_bytes(4, "big"))[0]
 
 
-def _text(view: memoryview) -> str:
+def text(view: memoryview) -> str:
+    """The text of these bytes, UTF-8 to the letter."""
     try:
-        text = str(view, "utf-8")
+        string = str(view, "utf-8")
     except UnicodeError:
-        raise PeerError("cbor-malformed", "not UTF-8")
+        string = ""
     # As many characters as bytes: plain ASCII, no need to look closer.
-    if len(text) != len(view) and not is_utf8(view):
-        raise PeerError("cbor-malformed", "not UTF-8")
-    return text
+    if len(string) != len(view) and not (string and is_utf8(view)):
+        raise PeerError("cbor-malformed")
+    return string
 
 
 def _write(out: bytearray, obj: object, depth: int) -> None:
@@ -305,11 +219,11 @@ def _write(out: bytearray, obj: object, depth: int) -> None:
         out.append(0xF5 if obj else 0xF4)
     elif isinstance(obj, int):
         ensure(-(1 << 64) <= obj < 1 << 64, "bad-argument", "an integer of more than 64 bits")
-        out.extend(head(UINT, obj) if obj >= 0 else head(NINT, -1 - obj))
+        out.extend(head(_UINT, obj) if obj >= 0 else head(_NINT, -1 - obj))
     elif isinstance(obj, str):
         out.extend(_encoded_text(obj))
     elif isinstance(obj, (bytes, bytearray, memoryview)):
-        out.extend(head(BYTES, len(obj)))
+        out.extend(head(_BYTES, len(obj)))
         out.extend(obj)
     elif isinstance(obj, float):
         out.extend(_encoded_float(obj))
@@ -318,11 +232,11 @@ def _write(out: bytearray, obj: object, depth: int) -> None:
         if isinstance(obj, dict):
             _write_map(out, obj, depth)
         else:
-            out.extend(head(ARRAY, len(obj)))
+            out.extend(head(_ARRAY, len(obj)))
             for element in obj:
                 _write(out, element, depth - 1)
     else:
-        raise UsageError("bad-argument", "CBOR has no form for this type here")
+        ensure(False, "bad-argument", "CBOR has no form for this type here")
 
 
 def _write_map(out: bytearray, obj: "dict", depth: int) -> None:
@@ -334,7 +248,7 @@ def _write_map(out: bytearray, obj: "dict", depth: int) -> None:
         _write(encoded, key, 0)
         pairs.append((bytes(encoded), key))
     pairs.sort(key=lambda pair: pair[0])
-    out.extend(head(MAP, len(pairs)))
+    out.extend(head(_MAP, len(pairs)))
     for encoded, key in pairs:
         out.extend(encoded)
         _write(out, obj[key], depth - 1)
@@ -344,10 +258,10 @@ def _encoded_text(text: str) -> bytes:
     try:
         data = text.encode()
     except UnicodeError:
-        raise UsageError("bad-argument", "a lone surrogate in a text")
+        ensure(False, "bad-argument", "a lone surrogate in a text")
     if len(data) != len(text):
         ensure(is_utf8(data), "bad-argument", "a text that is not UTF-8")
-    return head(TEXT, len(data)) + data
+    return head(_TEXT, len(data)) + data
 
 
 def _encoded_float(number: float) -> bytes:

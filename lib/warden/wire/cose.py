@@ -18,6 +18,7 @@ from ..crypto import ct
 from ..crypto.kdf import hmac_sha256
 from ..errors import PeerError, UsageError, ensure
 from . import cbor
+from .cbor_reader import BYTES, MAP, UINT, Reader
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -166,16 +167,16 @@ def build_encrypt0(
     come together twice."""
     ensure(0 <= counter < 1 << 8 * _PIV_MOST, "bad-argument", "a counter has at most 32 bits")
     alg = _alg_of(ccm)
-    labels = [b"\x01" + cbor.head(cbor.UINT, alg)]
+    labels = [b"\x01" + cbor.head(UINT, alg)]
     if kid is not None:
         labels.append(b"\x04" + _bstr(kid))
     labels.append(b"\x06" + _bstr(_counter_bytes(counter)))
     if context is not None:
         labels.append(b"\x0a" + _bstr(context))
-    protected = cbor.head(cbor.MAP, len(labels)) + b"".join(labels)
+    protected = cbor.head(MAP, len(labels)) + b"".join(labels)
 
     n = len(payload)
-    front = b"".join((b"\x83", _bstr(protected), b"\xa0", cbor.head(cbor.BYTES, n + ccm.tag_len)))
+    front = b"".join((b"\x83", _bstr(protected), b"\xa0", cbor.head(BYTES, n + ccm.tag_len)))
     out = bytearray(len(front) + n + ccm.tag_len)
     out[: len(front)] = front
     view = memoryview(out)[len(front) :]
@@ -193,7 +194,7 @@ def verify_sign1(
         raise PeerError("cose-algorithm", "not the algorithm of this key")
     body = _body(parsed, payload)
     h = hashlib.sha256(_start(b"\x84\x6aSignature1", parsed.protected, external_aad))
-    h.update(cbor.head(cbor.BYTES, len(body)))
+    h.update(cbor.head(BYTES, len(body)))
     h.update(body)
     if not key.verify(h.digest(), parsed.tag):
         raise PeerError("tampered", "the signature does not match")
@@ -208,7 +209,7 @@ def _parse(
     detached: bool,
 ) -> Parsed:
     try:
-        parsed = _read(cbor.Reader(buf), parts, required, strict, detached)
+        parsed = _read(Reader(buf), parts, required, strict, detached)
     except PeerError as error:
         raise PeerError("cose-malformed", error.text)
     if parsed.alg not in algs:
@@ -221,13 +222,13 @@ def _parse(
 
 
 def _read(
-    reader: cbor.Reader, parts: int, required: "tuple[int, ...]", strict: bool, detached: bool
+    reader: Reader, parts: int, required: "tuple[int, ...]", strict: bool, detached: bool
 ) -> Parsed:
     if reader.array() != parts:
         raise PeerError("cose-malformed", "an array of another length")
     parsed = Parsed()
     parsed.protected = bytes(reader.byte_string())
-    inner = cbor.Reader(parsed.protected)
+    inner = Reader(parsed.protected)
     seen = _headers(parsed, inner, (), strict, True)
     inner.end()
     if _ALG not in seen:
@@ -252,7 +253,7 @@ def _read(
 
 
 def _headers(
-    parsed: Parsed, reader: cbor.Reader, seen: "tuple[int, ...]", strict: bool, protected: bool
+    parsed: Parsed, reader: Reader, seen: "tuple[int, ...]", strict: bool, protected: bool
 ) -> "tuple[int, ...]":
     """Read one header map into `parsed`; returns the labels seen so far. An unknown label is
     refused: what it would have asked of us cannot be known."""
@@ -286,7 +287,7 @@ def _headers(
     return seen
 
 
-def _sized(reader: cbor.Reader, strict: bool) -> bytes:
+def _sized(reader: Reader, strict: bool) -> bytes:
     value = reader.byte_string()
     if len(value) > _ID_MOST or (strict and len(value) != _ID_LEN):
         raise PeerError("cose-malformed", "an identifier of another length")
@@ -300,7 +301,7 @@ def _partial_iv(value: memoryview) -> int:
     return int.from_bytes(value, "big")
 
 
-def _critical(reader: cbor.Reader) -> "tuple[int, ...]":
+def _critical(reader: Reader) -> "tuple[int, ...]":
     count = reader.array()
     if not 1 <= count <= 8:
         raise PeerError("cose-malformed", "an empty or a long list of critical headers")
@@ -324,7 +325,7 @@ def _alg_of(ccm: "CCM") -> int:
 
 
 def _bstr(value: "Buffer") -> bytes:
-    return cbor.head(cbor.BYTES, len(value)) + value
+    return cbor.head(BYTES, len(value)) + value
 
 
 def _counter_bytes(counter: int) -> bytes:
@@ -351,4 +352,4 @@ def _enc_structure(protected: bytes, external_aad: "Buffer") -> bytes:
 def _mac(key: "Buffer", protected: bytes, external_aad: "Buffer", payload: "Buffer") -> bytes:
     ensure(len(key) >= _MAC_LEN, "bad-argument", "an HMAC key has at least 32 bytes")
     front = _start(b"\x84\x64MAC0", protected, external_aad)
-    return hmac_sha256(key, front, cbor.head(cbor.BYTES, len(payload)), payload)
+    return hmac_sha256(key, front, cbor.head(BYTES, len(payload)), payload)

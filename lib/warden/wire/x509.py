@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     Buffer = Union[bytes, bytearray, memoryview]
 
-_MOST = 4096
+_MOST = const(4096)
 
-_INTEGER = 0x02
-_BIT_STRING = 0x03
-_UTC_TIME = 0x17
-_GENERALIZED_TIME = 0x18
-_SEQUENCE = 0x30
-_VERSION = 0xA0
+_INTEGER = const(0x02)
+_BIT_STRING = const(0x03)
+_UTC_TIME = const(0x17)
+_GENERALIZED_TIME = const(0x18)
+_SEQUENCE = const(0x30)
+_VERSION = const(0xA0)
 # issuerUniqueID, subjectUniqueID, extensions.
 _TRAILERS = (0x81, 0x82, 0xA3)
 

@@ -1,0 +1,112 @@
+"""Reads CBOR item by item from a buffer, as strictly as cbor.py: for formats whose parts are too large to copy."""
+
+from micropython import const
+
+from ..errors import PeerError, ensure
+from . import cbor
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Union
+
+    Buffer = Union[bytes, bytearray, memoryview]
+
+UINT = 0
+NINT = 1
+BYTES = 2
+TEXT = 3
+ARRAY = 4
+MAP = 5
+OTHER = 7
+
+# Values of head() for major type 7. The floats' bits stand in Reader.bits.
+FALSE = 20
+TRUE = 21
+NULL = 22
+
+
+class Reader(cbor.Cursor):
+    """Byte strings come as views into the buffer, nothing is copied. Each typed method raises
+    PeerError("cbor-malformed") when another type comes."""
+
+    def _want(self, wanted: int) -> int:
+        major, value = self.head()
+        if major != wanted:
+            raise PeerError("cbor-malformed", "another type was wanted here")
+        return value
+
+    def uint(self) -> int:
+        return self._want(UINT)
+
+    def integer(self) -> int:
+        major, value = self.head()
+        if major > NINT:
+            raise PeerError("cbor-malformed", "an integer was wanted here")
+        return -1 - value if major else value
+
+    def byte_string(self) -> memoryview:
+        return self.take(self._want(BYTES))
+
+    def text(self) -> str:
+        return cbor.text(self.take(self._want(TEXT)))
+
+    def array(self) -> int:
+        """The number of elements that follow."""
+        return self._want(ARRAY)
+
+    def mapping(self) -> int:
+        """The number of pairs that follow. The caller reads them, and checks with cbor.key_order()
+        that they ascend."""
+        return self._want(MAP)
+
+    def boolean(self) -> bool:
+        value = self._want(OTHER)
+        if value not in (FALSE, TRUE):
+            raise PeerError("cbor-malformed", "true or false was wanted here")
+        return value == TRUE
+
+    def null(self) -> None:
+        if self._want(OTHER) != NULL:
+            raise PeerError("cbor-malformed", "null was wanted here")
+
+    def peek(self) -> int:
+        """The major type of the next item, without reading it; -1 at the end."""
+        return self.view[self.at] >> 5 if self.at < len(self.view) else -1
+
+    def is_null(self) -> bool:
+        """Whether the next item is null, without reading it."""
+        return self.at < len(self.view) and self.view[self.at] == 0xF6
+
+    def item(self, max_depth: int = 8) -> object:
+        """The next item as a Python object; strings are copies."""
+        return super().item(max_depth)
+
+    def skip(self, max_depth: int = 8) -> memoryview:
+        """Check the next item as strictly as item() does, and return a view of its bytes."""
+        ensure(0 <= max_depth <= cbor.DEEPEST, "bad-argument", "max_depth is at most 16")
+        start = self.at
+        try:
+            _skip(self, max_depth)
+        except (MemoryError, RuntimeError):
+            raise PeerError("cbor-limit", "too large or too deep for this device")
+        return self.view[start : self.at]
+
+
+def _skip(reader: cbor.Cursor, depth: int) -> None:
+    major, value = reader.head()
+    if major == BYTES:
+        reader.take(value)
+    elif major == TEXT:
+        cbor.text(reader.take(value))
+    elif major == OTHER:
+        cbor.other(reader, value)
+    elif major >= ARRAY:
+        if not depth:
+            raise PeerError("cbor-limit", "nested too deeply")
+        previous = None
+        for _ in range(value):
+            if major == MAP:
+                start = reader.at
+                cbor.key_of(reader, _skip)
+                previous = cbor.key_order(previous, reader.view[start : reader.at])
+            _skip(reader, depth - 1)

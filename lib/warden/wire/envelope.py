@@ -1,0 +1,148 @@
+"""The two envelopes that the protocol puts on the wire, as COSE (RFC 9052) has exactly one encoding for each.
+
+Every header of ours has a fixed place and length, and deterministic CBOR leaves no choice, so parsing is a comparison with a template: there
+is no parser that a peer could lead astray, and no second spelling of a message. cose.py reads COSE in general, and its tests hold
+both files together.
+
+mac0       84  58 0E [A2  01 05  04 48 KID]                                       A0  payload  58 20 TAG
+encrypt0   83  58 .. [A4  01 18 1F  04 48 KID  06 4x PARTIAL-IV  0A 48 SID]        A0  ciphertext and tag
+"""
+
+from micropython import const
+
+from ..crypto.ct import equal
+from ..crypto.kdf import hmac_sha256
+from ..errors import PeerError
+from .cbor import encode, head
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from ..crypto.ccm import CCM
+
+_BYTES = const(2)  # CBOR's major type of byte strings
+_TAG = const(16)
+_MAC = const(32)
+_NONCE = const(13)
+_PIV_MOST = const(4)
+
+
+class Envelope:
+    """A message that has the right form, and nothing more: nothing of it may be acted on before it is verified or opened.
+
+    protected: the raw protected header. kid: 8 bytes. body: payload (mac0), or ciphertext with its tag (encrypt0): a view into the caller's
+    buffer. tag: the MAC. counter and sid: of encrypt0.
+    """
+
+    def __init__(self, message: memoryview, first: int, protected: bytes) -> None:
+        """protected: the header's first bytes, up to the kid."""
+        # The shortest header and the longest one have one byte of length, below 24 or not.
+        at = 2 if len(message) > 2 and message[1] >> 5 == _BYTES and message[1] & 31 < 24 else 3
+        size = (message[1] & 31 if at == 2 else message[2]) if len(message) > 3 else 0
+        end = at + size
+        start = len(protected)
+        if (
+            size < start + 8
+            or end >= len(message)
+            or message[0] != first
+            or bytes(message[1:at]) != head(_BYTES, size)
+            or bytes(message[at : at + start]) != protected
+            or message[end] != 0xA0
+        ):
+            raise PeerError("cose-malformed")
+        self.protected = bytes(message[at:end])
+        self.kid = self.protected[start : start + 8]
+        self.rest = self.protected[start + 8 :]
+        self.body, self.after = _string(message, end + 1)
+        self.tag = b""
+        self.counter = 0
+        self.sid = b""
+
+
+def _string(message: memoryview, at: int) -> "tuple[memoryview, memoryview]":
+    """(content, what follows) of the byte string at `at`, its length in the shortest form, at most 65535."""
+    if at < len(message) and message[at] >> 5 == _BYTES:
+        info = message[at] & 31
+        size = 0 if info < 24 else info - 23
+        start = at + 1 + size
+        if size < 3 and start <= len(message):
+            length = int.from_bytes(message[at + 1 : start], "big") if size else info
+            if bytes(message[at:start]) == head(_BYTES, length) and start + length <= len(message):
+                return message[start : start + length], message[start + length :]
+    raise PeerError("cose-malformed")
+
+
+def parse_mac0(message: memoryview) -> Envelope:
+    """PeerError cose-malformed for anything but a mac0 of the protocol."""
+    parsed = Envelope(message, 0x84, b"\xa2\x01\x05\x04\x48")
+    tag = parsed.after
+    if parsed.rest or len(tag) != 2 + _MAC or bytes(tag[:2]) != b"\x58\x20":
+        raise PeerError("cose-malformed")
+    parsed.tag = bytes(tag[2:])
+    return parsed
+
+
+def verify_mac0(parsed: Envelope, key: bytes, external_aad: bytes) -> None:
+    """PeerError tampered unless the tag is HMAC-SHA-256 of the MAC_structure (RFC 9052 §6.3)."""
+    if not equal(_mac(key, parsed.protected, parsed.body, external_aad), parsed.tag):
+        raise PeerError("tampered")
+
+
+def build_mac0(key: bytes, kid: bytes, payload: bytes, external_aad: bytes) -> bytes:
+    protected = b"\xa2\x01\x05\x04\x48" + kid
+    tag = _mac(key, protected, payload, external_aad)
+    return b"\x84" + _bytes(protected) + b"\xa0" + _bytes(payload) + _bytes(tag)
+
+
+def parse_encrypt0(message: memoryview) -> Envelope:
+    """PeerError cose-malformed for anything but an encrypt0 of the protocol."""
+    parsed = Envelope(message, 0x83, b"\xa4\x01\x18\x1f\x04\x48")
+    rest = parsed.rest
+    size = len(rest) - 12
+    counter = rest[2 : 2 + size]
+    # The counter in its shortest form only, else the same nonce would come in two messages that differ.
+    if not 1 <= size <= _PIV_MOST or rest != b"\x06" + _bytes(counter) + b"\x0a\x48" + rest[-8:]:
+        raise PeerError("cose-malformed")
+    if (size > 1 and not counter[0]) or len(parsed.body) < _TAG or len(parsed.after):
+        raise PeerError("cose-malformed")
+    parsed.counter = int.from_bytes(counter, "big")
+    parsed.sid = rest[-8:]
+    return parsed
+
+
+def open_encrypt0(parsed: Envelope, ccm: "CCM", base_iv: bytes, external_aad: bytes) -> memoryview:
+    """Decrypt in place, in the buffer that was parsed; a view of the plaintext. PeerError tampered, and zeros in its place."""
+    size = len(parsed.body) - _TAG
+    aad = encode(["Encrypt0", parsed.protected, external_aad])
+    ccm.open(_nonce(base_iv, parsed.counter), parsed.body, size, aad)
+    return parsed.body[:size]
+
+
+def seal_encrypt0(
+    ccm: "CCM", kid: bytes, counter: int, sid: bytes, base_iv: bytes, payload: bytes, external_aad: bytes
+) -> bytearray:
+    """The caller has spent the counter before: a key and a counter must never come together twice."""
+    size = 1
+    while counter >> 8 * size:
+        size += 1
+    piv = counter.to_bytes(size, "big")
+    protected = b"\xa4\x01\x18\x1f\x04\x48" + kid + b"\x06" + _bytes(piv) + b"\x0a\x48" + sid
+    out = bytearray(b"\x83" + _bytes(protected) + b"\xa0" + head(_BYTES, len(payload) + _TAG))
+    start = len(out)
+    out.extend(payload)
+    out.extend(bytes(_TAG))
+    aad = encode(["Encrypt0", protected, external_aad])
+    ccm.seal(_nonce(base_iv, counter), memoryview(out)[start:], len(payload), aad)
+    return out
+
+
+def _bytes(value: "bytes | memoryview") -> bytes:
+    return head(_BYTES, len(value)) + value
+
+
+def _nonce(base_iv: bytes, counter: int) -> bytes:
+    """RFC 9052 §3.1: the base IV XOR the partial IV, padded from the left."""
+    return (int.from_bytes(base_iv, "big") ^ counter).to_bytes(_NONCE, "big")
+
+
+def _mac(key: bytes, protected: bytes, payload: "bytes | memoryview", external_aad: bytes) -> bytes:
+    return hmac_sha256(key, encode(["MAC0", protected, external_aad, bytes(payload)]))
