@@ -1,7 +1,7 @@
 """Compiles every module of the device package for every architecture and prints what each takes in flash: `make mpy`.
 
 An architecture matters where a module has native or viper code, which mpy-cross turns into machine code; one that does not compile for a chip
-would otherwise show only on that chip.
+would otherwise show only on that chip. What is compiled is the lean form of the sources (lean.py), without line numbers: what boards run.
 """
 
 import json
@@ -11,6 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from lean import lean
 from rich.console import Console
 from rich.table import Table
 
@@ -26,9 +27,12 @@ def compile_one(compiler: str, source: Path, architecture: str) -> tuple[Path, s
     name = source.relative_to(LIB)
     target = OUT / architecture / name.with_suffix(".mpy")
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The name inside the file shows in tracebacks: the one on the device, not the one on this machine.
-    command = [compiler, f"-march={architecture}", "-s", name.as_posix(), "-o", str(target)]
-    done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
+    slim = target.with_suffix(".py")
+    slim.write_text(lean(source.read_text()))
+    # The name inside the file shows in tracebacks: the module's own, which the heap of the device holds anyway.
+    command = [compiler, "-O3", f"-march={architecture}", "-s", source.stem, "-o", str(target)]
+    done = subprocess.run([*command, str(slim)], capture_output=True, text=True, check=False)
+    slim.unlink()
     if done.returncode:
         return name, architecture, 0, (done.stderr or done.stdout).strip()
     return name, architecture, target.stat().st_size, ""
