@@ -301,7 +301,7 @@ def test_nonces_never_repeat():
     def run(recorder):
         vault = Vault(DictStore(), RootKey())
         vault.create()
-        for i in range(60):
+        for _ in range(60):
             vault.put("a", b"the same value")  # equal values must not show as equal records
             vault.advance("boot")
 
