@@ -195,7 +195,9 @@ class Session:
             raise PeerError("bad-body")
         if digest == self._welcome_digest:
             return None
-        if self._phase != _HELLO or not equal(answered, self._digest):
+        # The time is looked at here as well: a board that was busy may not have ticked since the hello ran out.
+        late = now_ms - self._out_ms >= _ATTEMPT_MS
+        if self._phase != _HELLO or late or not equal(answered, self._digest):
             raise PeerError("unexpected")
         self.diverged = not equal(expected, self._policy_digest)
         if self.diverged and not self.authority:
