@@ -97,7 +97,8 @@ class Inbox:
             return None
         parsed = envelope.parse_encrypt0(payload)
         session = self._find(parsed)
-        message = session.open(command, parsed, hashlib.sha256(payload).digest(), now_ms)
+        digest = hashlib.sha256(payload).digest()
+        message = session.open(command, parsed, digest, now_ms)
         if message.repeat:
             if message.reply is not None:
                 self.out.append(("reply", COSE, message.reply))
@@ -112,7 +113,7 @@ class Inbox:
             # A reply belongs to the session that asked; after a new one began, nobody waits for it.
             if session.sid == sid:
                 reply = session.seal("reply", message.id, body)
-                session.remember(reply)
+                session.remember(digest, reply)
                 self.out.append(("reply", COSE, reply))
 
         if message.expired:

@@ -296,10 +296,11 @@ class Session:
             message.expired = now_ms - self._hello_ms > expiry * 1000
         return message
 
-    def remember(self, reply: bytes) -> None:
-        """Keep the reply to the last command, for its QoS 1 duplicate."""
-        if self._keys is not None:
-            self._keys.reply = reply
+    def remember(self, digest: bytes, reply: "bytes | bytearray") -> None:
+        """Keep the reply to the command of this digest for its QoS 1 duplicate, if no other came after it."""
+        keys = self._keys
+        if keys is not None and keys.last_digest == digest:
+            keys.reply = reply
 
 
 def _repeated(reply: "bytes | None") -> Message:
