@@ -176,10 +176,10 @@ class Client:
                 left = deadline_ms - time.ticks_diff(time.ticks_ms(), start)
                 if left <= 0 or not await link.wait_readable(left):
                     raise PeerError("link-timeout")
-            answer, code = self._framer.kind, self._framer.body()[-1]
-            self._framer.clear()
-            if answer != wire.CONNACK:
+            if self._framer.kind != wire.CONNACK:
                 raise PeerError("mqtt-malformed")
+            code = self._framer.body()[1]
+            self._framer.clear()
             if code:
                 raise PeerError("mqtt-refused", "the broker refused the log-in (code %d)" % code)
             self.connected = True
