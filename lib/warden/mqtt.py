@@ -144,7 +144,7 @@ class Client:
         self._heard_at = 0
         self._ping_at: "int | None" = None
         self._began_at: "int | None" = None
-        self._pumping = False
+        self._reading = False  # one task at a time may wait for the socket: asyncio would forget the other
         self.connected = False
 
     def set_last_will(self, topic: str, payload: bytes, qos: int = 0) -> None:
@@ -209,13 +209,27 @@ class Client:
 
     async def pump(self) -> None:
         """Take messages and keep the connection alive until it breaks, then raise the PeerError that broke it."""
-        self._pumping = True
         try:
             while True:
-                await self._turn(self._keepalive_ms)
+                await self._read_or_wait(self._keepalive_ms)
         finally:
-            self._pumping = False
             self.close()
+
+    async def _read_or_wait(self, most_ms: int) -> None:
+        """One turn of reading; or, while another task reads, a wait until an answer came or that task stopped."""
+        if not self._reading:
+            self._reading = True
+            try:
+                await self._turn(most_ms)
+            finally:
+                self._reading = False
+                self._answered.set()
+            return
+        self._answered.clear()
+        try:
+            await asyncio.wait_for_ms(self._answered.wait(), most_ms)
+        except asyncio.TimeoutError:
+            pass  # the caller's deadline decides
 
     async def _turn(self, most_ms: int) -> None:
         """Handle one packet, or wait for bytes until the keepalive wants something, but no longer than most_ms."""
@@ -337,14 +351,7 @@ class Client:
                 if left <= 0:
                     self.close()
                     raise PeerError("link-timeout")
-                if not self._pumping:
-                    await self._turn(left)
-                    continue
-                self._answered.clear()
-                try:
-                    await asyncio.wait_for_ms(self._answered.wait(), left)
-                except asyncio.TimeoutError:
-                    pass  # the deadline above decides
+                await self._read_or_wait(left)
             return self._answers[pid] or 0
         finally:
             self._answers.pop(pid, None)
