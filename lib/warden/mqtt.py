@@ -159,7 +159,7 @@ class Client:
         """Open the link, log in, restore the subscriptions. PeerError: whatever the link refused, mqtt-refused, mqtt-malformed, link-timeout."""
         start = time.ticks_ms()
         self._framer.clear()
-        self._answers.clear()
+        self._answers = {}
         self._ping_at = self._began_at = None
         codec = self._codec
         codec.pid = 0
@@ -305,6 +305,8 @@ class Client:
     async def publish(self, topic: str, payload: "bytes | bytearray | memoryview", qos: int = 0) -> None:
         """Send one message, never retained. QoS 1 returns when the broker took it. PeerError link-closed, link-timeout."""
         ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
+        if not self.connected:  # the link is there before the log-in is: nothing may overtake that
+            raise PeerError("link-closed")
         pid = self._claim() if qos else 0
         # umqtt waits for its PUBACK on the tape; the broker's own is awaited below.
         self._codec.tape.load(struct.pack("!BBH", wire.PUBACK, 2, pid))
@@ -332,7 +334,6 @@ class Client:
 
     def _claim(self) -> int:
         """The next packet id: 1 to 65,535 and round again, past those that are outstanding."""
-        self._open_link()
         while True:
             pid = self._codec.pid % 65535 + 1
             if pid not in self._answers:
@@ -344,17 +345,19 @@ class Client:
 
     async def _wait_answer(self, pid: int) -> int:
         start = time.ticks_ms()
+        answers = self._answers  # of this connection: the next one has its own
         try:
-            while self._answers.get(pid) is None:
-                self._open_link()
+            while answers.get(pid) is None:
+                if answers is not self._answers or self._link is None:
+                    raise PeerError("link-closed")
                 left = self._stall_ms - time.ticks_diff(time.ticks_ms(), start)
                 if left <= 0:
                     self.close()
                     raise PeerError("link-timeout")
                 await self._read_or_wait(left)
-            return self._answers[pid] or 0
+            return answers[pid] or 0
         finally:
-            self._answers.pop(pid, None)
+            answers.pop(pid, None)
 
     async def _flush(self) -> None:
         async with self._lock:
