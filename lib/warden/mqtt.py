@@ -137,7 +137,7 @@ class Client:
         self._stall_ms = stall_ms
         self._lock = asyncio.Lock()
         self._link: "Link | None" = None
-        self._topics: "dict[str, int]" = {}
+        self._topics: "list[tuple[str, int]]" = []
         self._answers: "dict[int, int | None]" = {}  # packet id -> result, None while it is outstanding
         self._answered = asyncio.Event()
         self._sent_at = 0
@@ -183,7 +183,7 @@ class Client:
             if code:
                 raise PeerError("mqtt-refused", "the broker refused the log-in (code %d)" % code)
             self.connected = True
-            for topic, qos in self._topics.items():
+            for topic, qos in self._topics:
                 await self._send_subscription(topic, qos)
         except BaseException:  # the link must not outlive a connection that failed, whatever the reason
             self.close()
@@ -320,7 +320,7 @@ class Client:
         ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
         # umqtt 1.3.4 writes the length of a SUBSCRIBE into a single byte.
         ensure(0 < len(topic) <= 120, "bad-argument", "a topic to subscribe to has 1 to 120 bytes")
-        self._topics[topic] = qos
+        self._topics = [one for one in self._topics if one[0] != topic] + [(topic, qos)]
         if self.connected:
             await self._send_subscription(topic, qos)
 
