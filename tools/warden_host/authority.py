@@ -33,6 +33,7 @@ class Authority:
         self._announce = announce
         self._inbox: queue.Queue[Work] = queue.Queue(_INBOX)
         self._links: dict[str, AppLink] = {}
+        self._changing = threading.Lock()
         self._stop = threading.Event()
         self._started = threading.Event()
         self._failure: HostError | None = None
@@ -109,9 +110,9 @@ class Authority:
 
     def reload(self) -> None:
         """New applications and devices were registered since we started."""
-        with Store(self._fleet.database) as store:
+        with self._changing, Store(self._fleet.database) as store:
             for app in store.apps():
-                if app.appid not in self._links:
+                if app.appid not in self._links:  # twice, they would kick each other for ever
                     self._connect(app)
                     self._links[app.appid].wait(_UP_S)
 

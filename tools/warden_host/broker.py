@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from warden_host import registry
+from warden_host import jsontext, registry, secretfile
 from warden_host.dynsec import FILE as REGISTRY
 from warden_host.errors import HostError
 from warden_host.fleet import BrokerSettings, Fleet
@@ -23,6 +23,7 @@ from warden_host.fleet import BrokerSettings, Fleet
 CONF = "mosquitto.conf"
 LOG = "mosquitto.log"
 MAX_PACKET = 32768  # twice the largest max_message
+_MAX_LOG = 8 << 20
 _START_S = 15.0
 _STOP_S = 5.0
 _PLUGIN = "mosquitto_dynamic_security.so"
@@ -50,6 +51,7 @@ class Broker:
     def start(self) -> None:
         fleet, settings = self._fleet, self._fleet.settings.broker
         binary = find_binary()
+        secretfile.read(fleet.keys / "server.key")  # refuses a key that others can read
         (fleet.broker / CONF).write_text(configuration(settings, find_plugin()))
         self._lock = registry.take_lock(fleet.broker / "lock")
         if self._lock is None:
@@ -100,6 +102,7 @@ class Broker:
         folder, lock = self._fleet.broker, self._lock
         if lock is None:
             raise HostError("broker-failed", "no lock")
+        _rotate(folder / LOG)
         with open(folder / "mosquitto.out", "wb") as out:
             self._child = subprocess.Popen(
                 [binary, "-c", CONF],
@@ -141,7 +144,7 @@ class Broker:
                 lines = (self._fleet.broker / name).read_text(errors="replace").split("\n")
                 words = [line for line in lines if "rror" in line]
                 if words:
-                    return words[-1][:200]
+                    return jsontext.printable(words[-1][:200])
         return "it said nothing"
 
 
@@ -231,6 +234,12 @@ def _check_port(host: str, port: int, key: str) -> None:
                 f"{host}:{port} can't be used ({error.strerror})",
                 f"stop what listens there, or change broker.{key} in warden.toml",
             ) from None
+
+
+def _rotate(log: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > _MAX_LOG:
+            log.replace(log.with_suffix(".log.1"))
 
 
 def _holder(lock: Path) -> str:

@@ -228,7 +228,7 @@ def devices(state: State, clear: str | None, as_json: bool) -> None:
         "type",
         "mode",
         "state",
-        "applications",
+        "obeys",
         "boots",
         "last seen",
         "incidents",
@@ -241,9 +241,9 @@ def devices(state: State, clear: str | None, as_json: bool) -> None:
             known.mode,
             f"[{styles.get(status, 'dim')}]{status}[/]",
             ", ".join(pair.appid for pair in known.pairs),
-            str(known.boot),
+            str(known.mark.boot),
             screen.ago(known.last_seen),
-            f"{len(incidents)}, last {incidents[-1][2]}" if incidents else "none",
+            f"{len(incidents)}: {incidents[-1][2]}" if incidents else "none",
         )
     screen.out.print(table if rows else "no devices yet: `warden provision D1 --sim` makes one")
 
@@ -259,7 +259,7 @@ def _online(fleet: Fleet) -> dict[str, list[str]]:
 
 
 def _state(known: Device, online: dict[str, list[str]]) -> str:
-    if known.quarantine:
+    if known.mark.quarantine:
         return "quarantined"
     if known.diverged:
         return "diverged"
@@ -278,11 +278,11 @@ def _record(
         "board": known.board,
         "mode": known.mode,
         "state": status,
-        "quarantine": known.quarantine,
+        "quarantine": known.mark.quarantine,
         "apps": [pair.appid for pair in known.pairs],
         "sessions": online.get(known.device, []),
-        "boot": known.boot,
-        "vault_gen": known.vault_gen,
+        "boot": known.mark.boot,
+        "vault_gen": known.mark.vault_gen,
         "last_seen": known.last_seen,
         "incidents": [
             {"time": moment, "source": source, "code": code, "at": at, "n": n}

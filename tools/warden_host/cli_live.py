@@ -37,7 +37,7 @@ def serve(state: State, as_json: bool) -> int:
     """
     fleet = state.fleet()
     with _stopped() as stop:
-        with serving(fleet, _show_json if as_json else _show) as authority:
+        with serving(fleet, _show_json if as_json else _show) as service:
             broker = fleet.settings.broker
             if as_json:
                 screen.print_json({"kind": "notice", "text": "serving", "port": broker.port})
@@ -47,8 +47,7 @@ def serve(state: State, as_json: bool) -> int:
                     "Ctrl-C stops; `warden run DEVICE` and `warden send` in another window",
                 )
             while not stop.wait(0.5):
-                if not authority.alive():
-                    raise HostError("not-serving", "the authority's thread ended")
+                service.check()
         if not as_json:
             screen.good("stopped")
     return 0
@@ -186,7 +185,7 @@ def _outcome(result: dict[str, Any]) -> Text:
         return text
     reply = result.get("reply", {})
     said = reply.get("result") if good else reply.get("error", reply)
-    words = "obeyed" if good else "answered"
+    words = "obeyed" if good else "refused"
     return Text.assemble(mark, f"{device} {words} {command}: ", (jsontext.dump(said), "bold"))
 
 

@@ -55,11 +55,14 @@ class Seat:
     """A device as the engine holds it in memory."""
 
     device: Device
-    mark: DeviceMark
     sessions: dict[str, Session] = field(default_factory=dict)
     plain: dict[str, PlainPeer] = field(default_factory=dict)
     came: bool = False
     refusals: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def mark(self) -> DeviceMark:
+        return self.device.mark
 
     @property
     def sealed(self) -> bool:
@@ -105,7 +108,7 @@ class Engine:
         """Lifts a quarantine and asks the device for a new hello."""
         seat = self.seat(device)
         self.store.clear(device)
-        seat.mark.boot, seat.mark.vault_gen, seat.mark.quarantine = 0, 0, ""
+        seat.mark.clear()
         for session in seat.sessions.values():
             session.lift()
             self.send(session.address, session.wake(self.clock()))
@@ -113,7 +116,7 @@ class Engine:
     def wake_all(self) -> None:
         """After a restart no session is left at our end; the devices still hold theirs."""
         for device in self.store.devices():
-            if device.mode == "sealed" and not device.quarantine:
+            if device.mode == "sealed" and not device.mark.quarantine:
                 for session in self.seat(device.device).sessions.values():
                     self.send(session.address, session.wake(self.clock()))
 
@@ -302,8 +305,7 @@ class Engine:
         )
 
     def _sit(self, device: Device) -> Seat:
-        mark = DeviceMark(device.boot, device.vault_gen, device.quarantine)
-        seat = Seat(device, mark)
+        seat = Seat(device)
         for pair in device.pairs:
             address = Address(device.type, device.device, pair.appid)
             if device.mode == "plain":
@@ -315,12 +317,12 @@ class Engine:
     def _session(self, seat: Seat, address: Address, pair: Pair) -> Session:
         def persist(fact: Proof | Quarantined) -> None:
             if isinstance(fact, Proof):
-                self.store.prove(address.device, address.appid, *fact)
+                self.store.prove(address.device, address.appid, fact, seat.mark)
             else:
                 self.store.quarantine(address.device, fact.reason)
 
         digest = policy.policy_hash(seat.device.policy)
-        return Session(address, pair.k, digest, seat.mark, persist, (pair.boot, pair.connect))
+        return Session(address, pair.k, digest, seat.mark, persist, pair.proven)
 
 
 def _for_another(seat: Seat, session: Session, data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""JSON from outside: one object, within a size, without doubled keys and numbers that aren't any."""
+"""Text from outside: JSON within bounds, and what may be put on a screen."""
 
 import json
 import math
@@ -47,3 +47,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(name)
+
+
+def printable(text: str) -> str:
+    """What a device or a peer wrote can't steer our terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

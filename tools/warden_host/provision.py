@@ -168,5 +168,5 @@ def _tell(tree: layout.Tree, home: Path, data: bytes) -> None:
         raise HostError(
             "provision-failed",
             f"the device refused its bundle: {said or 'it said nothing'}",
-            f"its files are in {home.name}; run it again with --again once the cause is gone",
+            f"its files are in {home}; give the same command again once the cause is gone",
         )

@@ -81,6 +81,12 @@ class _Errand:
                 f"{request.device} was not provisioned for application {self._app}",
                 "it knows: " + ", ".join(sorted(known)),
             )
+        if not self._seat.sealed and self._app == AUTHORITY and len(known) > 1:
+            raise HostError(
+                "not-applicable",
+                f"{request.device} is plain and has applications of its own: it obeys those alone",
+                "it knows: " + ", ".join(sorted(set(known) - {AUTHORITY})),
+            )
         if self._seat.mark.quarantine:
             raise HostError(
                 "quarantined",

@@ -1,10 +1,12 @@
 """`warden serve` put together: broker, authority, control socket, in this order and back.
 
-Also for tests and the demo: `with serving(fleet, announce) as authority:` is a whole fleet at work.
+Also for tests and the demo: `with serving(fleet, announce) as service:` is a whole fleet at work, and
+`service.authority.command(Request(…))` gives a command.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from warden_host.authority import Authority
@@ -17,10 +19,23 @@ from warden_host.happening import Happening
 from warden_host.sending import Request
 
 
+@dataclass(frozen=True)
+class Service:
+    broker: Broker
+    authority: Authority
+
+    def check(self) -> None:
+        """Raises broker-failed or not-serving when a part ended behind our back."""
+        if not self.broker.alive():
+            raise HostError("broker-failed", "mosquitto ended", "see broker/mosquitto.log")
+        if not self.authority.alive():
+            raise HostError("not-serving", "the authority's thread ended", "report this as a bug")
+
+
 @contextlib.contextmanager
 def serving(
     fleet: Fleet, announce: Callable[[Happening], None] = lambda _: None
-) -> Iterator[Authority]:
+) -> Iterator[Service]:
     """Raises what the broker and the authority raise; announce is called on another thread."""
     desk = _Desk()
     control = ControlServer(fleet.control, desk.handle)
@@ -29,10 +44,10 @@ def serving(
         control.announce(happening)
         announce(happening)
 
-    with Broker(fleet), Authority(fleet, tell) as authority:
+    with Broker(fleet) as broker, Authority(fleet, tell) as authority:
         desk.authority, desk.control = authority, control
         with control:
-            yield authority
+            yield Service(broker, authority)
 
 
 class _Desk:

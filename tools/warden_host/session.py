@@ -8,7 +8,7 @@ import hmac
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from warden_host import cose, handshake
@@ -31,17 +31,36 @@ class Instant(NamedTuple):
 
 @dataclass
 class DeviceMark:
-    """The highest that the device ever proved, to any application; shared by its sessions."""
+    """The highest that the device ever proved, to any application; shared by its sessions.
+
+    (boot, connect) orders all hellos of a device, since connect counts those to every application.
+    """
 
     boot: int = 0
+    connect: int = 0
     vault_gen: int = 0
     quarantine: str = ""
+
+    def rise(self, proof: "Proof") -> None:
+        self.boot, self.connect = max((self.boot, self.connect), (proof.boot, proof.connect))
+        self.vault_gen = max(self.vault_gen, proof.vault_gen)
+
+    def clear(self) -> None:
+        """The owner vouches for the device as it is now."""
+        self.boot, self.connect, self.vault_gen, self.quarantine = 0, 0, 0, ""
 
 
 class Proof(NamedTuple):
     boot: int
     connect: int
     vault_gen: int
+
+    @property
+    def hello(self) -> tuple[int, int]:
+        return self.boot, self.connect
+
+
+NOTHING_PROVEN = Proof(-1, -1, 0)
 
 
 @dataclass(frozen=True)
@@ -88,6 +107,11 @@ class _Candidate:
     welcome: bytes
     channel: Channel
     since: Instant
+    floor: DeviceMark  # as it was when the welcome was made
+
+    @property
+    def proof(self) -> Proof:
+        return Proof(self.hello.boot, self.hello.connect, self.hello.vault_gen)
 
 
 @dataclass
@@ -107,7 +131,7 @@ class Session:
         policy_hash: bytes,
         mark: DeviceMark,
         persist: Callable[[Proof | Quarantined], None],
-        proven: tuple[int, int] = (-1, -1),
+        proven: Proof = NOTHING_PROVEN,
     ) -> None:
         self.address = address
         self.mark = mark
@@ -188,7 +212,7 @@ class Session:
 
     def lift(self) -> None:
         """The owner cleared the device: the shared mark is his to reset, the pair is ours."""
-        self._proven = (-1, -1)
+        self._proven = NOTHING_PROVEN
         self._candidates.clear()
 
     def _standing(self) -> _Candidate:
@@ -209,7 +233,7 @@ class Session:
         hello = handshake.open_hello(self.address, self._keys, data)
         if self.mark.quarantine:
             raise HostError("quarantined", "a hello of a device in quarantine")
-        if (hello.boot, hello.connect) <= self._proven:
+        if (hello.boot, hello.connect) <= self._proven.hello:
             raise HostError("stale-hello", "not above the last hello that was proven")
         nonce = secrets.token_bytes(handshake.NONCE)
         welcome = handshake.seal_welcome(
@@ -217,7 +241,9 @@ class Session:
         )
         keys = session_keys(self.address, self._k, data, welcome)
         # vault_gen is not judged here: a hello can be played back, only a ready is live.
-        self._candidates[data] = _Candidate(hello, welcome, Channel(self.kid, keys), now)
+        self._candidates[data] = _Candidate(
+            hello, welcome, Channel(self.kid, keys), now, replace(self.mark)
+        )
         if len(self._candidates) > MAX_CANDIDATES:
             self._candidates.popitem(last=False)
         self._wake = None
@@ -254,25 +280,24 @@ class Session:
         topic = handshake.up(self.address, "ready")
         if candidate.channel.open(topic, message) != (0, None, {}):
             raise HostError("bad-body", "a ready that says something")
-        hello = candidate.hello
-        proof = Proof(hello.boot, hello.connect, hello.vault_gen)
         if self.mark.quarantine:
             raise HostError("quarantined", "a ready of a device in quarantine")
-        if proof.boot < self.mark.boot or proof.vault_gen < self.mark.vault_gen:
+        proof = candidate.proof
+        if _went_back(proof, self._proven, candidate.floor):
             return self._to_quarantine(proof)
-        if (proof.boot, proof.connect) <= self._proven:
-            raise HostError("stale-hello", "a ready to an older hello than the last proven one")
+        if proof.hello <= self._proven.hello or proof.boot < self.mark.boot:
+            raise HostError("stale-hello", "a newer hello was proven in the meantime")
+        self.mark.rise(proof)
         self._persist(proof)
-        self._proven = (proof.boot, proof.connect)
-        self.mark.boot, self.mark.vault_gen = proof.boot, proof.vault_gen
+        self._proven = proof
         if self._current is not None:
             self.previous = self._current.channel
         self._current = candidate
         self._ready = data
         for key, other in list(self._candidates.items()):
-            if (other.hello.boot, other.hello.connect) <= self._proven:
+            if other.proof.hello <= proof.hello:
                 del self._candidates[key]  # a newer hello may have its welcome under way: it stays
-        diverged = not hmac.compare_digest(hello.policy_hash, self._policy_hash)
+        diverged = not hmac.compare_digest(candidate.hello.policy_hash, self._policy_hash)
         return [Send("ack", self.seal_ack()), Stood(proof, diverged)]
 
     def _answer_again(self) -> list[Outcome]:
@@ -282,10 +307,25 @@ class Session:
         return [Send("ack", self._ack if self._ack_is_last else self.seal_ack())]
 
     def _to_quarantine(self, proof: Proof) -> list[Outcome]:
-        older = "boot" if proof.boot < self.mark.boot else "vault generation"
-        verdict = Quarantined(f"its {older} went back: its flash was played back")
+        what = "boot" if proof.boot < self.mark.boot else "vault generation"
+        verdict = Quarantined(f"its {what} went back: its flash was played back")
         self._persist(verdict)
         self.mark.quarantine = verdict.reason
         self._current = None
         self._candidates.clear()
         return [verdict]
+
+
+def _went_back(proof: Proof, last: Proof, floor: DeviceMark) -> bool:
+    """Whether a live device shows less than it had shown before: its flash was played back.
+
+    Judged against the floor of the moment when the welcome was made: a ready that the broker held
+    back while the device restarted is only late. And vault_gen is judged in the order of hellos: the
+    vault may have risen between this hello and a later one that was proven first.
+    """
+    later = proof.hello > (floor.boot, floor.connect)
+    return (
+        proof.boot < floor.boot
+        or proof.vault_gen < last.vault_gen
+        or (later and proof.vault_gen < floor.vault_gen)
+    )

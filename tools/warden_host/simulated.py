@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from warden_host import layout, provision
+from warden_host import jsontext, layout, provision
 from warden_host.errors import HostError
 
 # How the unix port ends: 0 from a soft reset, 3 from machine.reset() of boards/UNIX.
@@ -48,7 +48,7 @@ class SimulatedDevice:
             line = stream.readline(MAX_LINE)
             if not line:
                 break
-            show(printable(line))
+            show(jsontext.printable(line.decode(errors="replace").rstrip(os.linesep)))
         return self.process.wait()
 
     def stop(self) -> None:
@@ -89,9 +89,3 @@ def run(home: Path, heapsize: str, once: bool, show: Callable[[str], None]) -> i
         restarts += 1
         show(f"-- it reset; starts again in {pause:g} s --")
         time.sleep(pause)
-
-
-def printable(line: bytes) -> str:
-    """What a device prints can't steer our terminal."""
-    text = line.decode(errors="replace").rstrip(os.linesep)
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

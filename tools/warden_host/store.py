@@ -16,6 +16,7 @@ from typing import Any
 
 from warden_host import secretfile
 from warden_host.errors import HostError
+from warden_host.session import NOTHING_PROVEN, DeviceMark, Proof
 
 FORMAT = 1
 MAX_EVENTS = 10_000
@@ -26,13 +27,13 @@ CREATE TABLE apps (appid TEXT PRIMARY KEY, types TEXT NOT NULL, commands TEXT NO
 CREATE TABLE devices (
     device TEXT PRIMARY KEY, type TEXT NOT NULL, board TEXT NOT NULL, mode TEXT NOT NULL,
     policy BLOB NOT NULL, quarantine TEXT NOT NULL DEFAULT '', diverged INTEGER NOT NULL DEFAULT 0,
-    boot INTEGER NOT NULL DEFAULT 0, vault_gen INTEGER NOT NULL DEFAULT 0,
-    last_seen REAL NOT NULL DEFAULT 0) STRICT;
+    boot INTEGER NOT NULL DEFAULT 0, connect INTEGER NOT NULL DEFAULT 0,
+    vault_gen INTEGER NOT NULL DEFAULT 0, last_seen REAL NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE pairs (
     device TEXT NOT NULL REFERENCES devices ON DELETE CASCADE, appid TEXT NOT NULL,
     k BLOB NOT NULL, uid BLOB NOT NULL, commands TEXT NOT NULL,
     boot INTEGER NOT NULL DEFAULT -1, connect INTEGER NOT NULL DEFAULT -1,
-    PRIMARY KEY (device, appid)) STRICT;
+    vault_gen INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (device, appid)) STRICT;
 CREATE TABLE events (
     id INTEGER PRIMARY KEY, time REAL NOT NULL, device TEXT NOT NULL, appid TEXT NOT NULL,
     name TEXT NOT NULL, body TEXT NOT NULL) STRICT;
@@ -59,8 +60,7 @@ class Pair:
     k: bytes = field(repr=False)
     uid: bytes = field(repr=False)
     commands: tuple[str, ...]
-    boot: int = -1
-    connect: int = -1
+    proven: Proof = NOTHING_PROVEN
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,8 @@ class Device:
     board: str
     mode: str
     policy: bytes
-    quarantine: str = ""  # the reason, "" when there is none
+    mark: DeviceMark = field(default_factory=DeviceMark)
     diverged: bool = False
-    boot: int = 0  # the highest ever proven, over all applications
-    vault_gen: int = 0
     last_seen: float = 0.0
     pairs: tuple[Pair, ...] = ()
 
@@ -178,20 +176,20 @@ class Store:
     def devices(self) -> list[Device]:
         return self._devices("ORDER BY device")
 
-    def prove(self, device: str, appid: str, boot: int, connect: int, vault_gen: int) -> None:
+    def prove(self, device: str, appid: str, proof: Proof, mark: DeviceMark) -> None:
         """Keeps what a ready proved, on disk before the answer leaves."""
         with self.transaction():
             self._do(
-                "UPDATE pairs SET boot = ?, connect = ? WHERE device = ? AND appid = ?",
-                boot,
-                connect,
+                "UPDATE pairs SET boot = ?, connect = ?, vault_gen = ? WHERE device = ? AND appid = ?",
+                *proof,
                 device,
                 appid,
             )
             self._do(
-                "UPDATE devices SET boot = max(boot, ?), vault_gen = max(vault_gen, ?) WHERE device = ?",
-                boot,
-                vault_gen,
+                "UPDATE devices SET boot = ?, connect = ?, vault_gen = ? WHERE device = ?",
+                mark.boot,
+                mark.connect,
+                mark.vault_gen,
                 device,
             )
 
@@ -202,10 +200,15 @@ class Store:
         """The owner vouches for the device as it is now: what it had proved no longer binds it."""
         with self.transaction():
             self._do(
-                "UPDATE devices SET quarantine = '', boot = 0, vault_gen = 0 WHERE device = ?",
+                "UPDATE devices SET quarantine = '', boot = 0, connect = 0, vault_gen = 0 "
+                "WHERE device = ?",
                 device,
             )
-            self._do("UPDATE pairs SET boot = -1, connect = -1 WHERE device = ?", device)
+            self._do(
+                "UPDATE pairs SET boot = ?, connect = ?, vault_gen = ? WHERE device = ?",
+                *NOTHING_PROVEN,
+                device,
+            )
 
     def set_diverged(self, device: str, diverged: bool) -> None:
         self._do("UPDATE devices SET diverged = ? WHERE device = ?", int(diverged), device)
@@ -254,37 +257,32 @@ class Store:
         return [tuple(row) for row in rows]
 
     def _devices(self, where: str, *values: Any) -> list[Device]:
-        columns = (
-            "device, type, board, mode, policy, quarantine, diverged, boot, vault_gen, last_seen"
-        )
-        rows = self._do(f"SELECT {columns} FROM devices {where}", *values).fetchall()  # noqa: S608
+        columns = "device, type, board, mode, policy, diverged, last_seen"
+        mark = "boot, connect, vault_gen, quarantine"
+        rows = self._do(f"SELECT {columns}, {mark} FROM devices {where}", *values).fetchall()  # noqa: S608
         with _guard():
             return [
                 Device(
-                    device=row[0],
-                    type=row[1],
-                    board=row[2],
-                    mode=row[3],
-                    policy=row[4],
-                    quarantine=row[5],
-                    diverged=bool(row[6]),
-                    boot=row[7],
-                    vault_gen=row[8],
-                    last_seen=row[9],
-                    pairs=self._pairs(row[0]),
+                    device=name,
+                    type=type_,
+                    board=board,
+                    mode=mode,
+                    policy=record,
+                    mark=DeviceMark(*mark),
+                    diverged=bool(diverged),
+                    last_seen=last_seen,
+                    pairs=self._pairs(name),
                 )
-                for row in rows
+                for name, type_, board, mode, record, diverged, last_seen, *mark in rows
             ]
 
     def _pairs(self, device: str) -> tuple[Pair, ...]:
+        columns = "appid, k, uid, commands, boot, connect, vault_gen"
         rows = self._do(
-            "SELECT appid, k, uid, commands, boot, connect FROM pairs WHERE device = ? ORDER BY appid",
+            f"SELECT {columns} FROM pairs WHERE device = ? ORDER BY appid",  # noqa: S608
             device,
         )
-        return tuple(
-            Pair(appid, k, uid, _texts(commands), boot, connect)
-            for appid, k, uid, commands, boot, connect in rows
-        )
+        return tuple(Pair(row[0], row[1], row[2], _texts(row[3]), Proof(*row[4:])) for row in rows)
 
     def _do(self, statement: str, *values: Any) -> sqlite3.Cursor:
         with _guard():

@@ -29,6 +29,8 @@ def _encode(value: Any, depth: int) -> bytes:
     if depth > MAX_DEPTH:
         raise HostError("cbor-limit", f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, dict):
+        if not {type(key) for key in value} <= {int, str, bytes}:
+            raise HostError("bad-argument", "a map key is neither integer, text nor bytes")
         items = sorted((_encode(k, depth + 1), _encode(v, depth + 1)) for k, v in value.items())
         return _head(5, len(items)) + b"".join(key + item for key, item in items)
     if isinstance(value, (list, tuple)):

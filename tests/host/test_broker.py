@@ -1,0 +1,301 @@
+"""The broker's roles, asked of mosquitto itself: what no role names is refused."""
+
+import json
+import os
+import signal
+import socket
+import ssl
+import time
+
+import paho.mqtt.client as mqtt
+import pytest
+from host_kit import new_fleet, refused
+from warden_host import broker, dynsec, fleet, names, owner, registry, secretfile, store
+from warden_host.store import App
+
+PASSWORDS = {name: dynsec.device_password() for name in ("D1", "D2")}
+SOON_S = 10
+QUIET_S = 0.5  # what is denied leaves no trace: so long nothing may come
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    made = new_fleet(tmp_path_factory.mktemp("broker"))
+    with store.Store(made.database) as known:
+        owner.add_app(made, known, App("lights", ("relay",), ("set_relay",)))
+        owner.add_app(made, known, App("doors", ("door",), ("open",)))
+    with registry.opened(made) as accounts:
+        accounts.put(dynsec.device_account("relay", "D1", PASSWORDS["D1"]))
+    with broker.Broker(made):
+        with registry.opened(made) as accounts:  # the other way: over $CONTROL
+            accounts.put(dynsec.device_account("relay", "D2", PASSWORDS["D2"]))
+        yield made
+
+
+class Client:
+    """A client that notes what the broker tells it."""
+
+    def __init__(self, made: fleet.Fleet, client_id: str, user: str, password: str) -> None:
+        self.heard: list[tuple[str, bytes]] = []
+        self.answer = ""
+        self.granted: list[bool] = []
+        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id)
+        self.client.username_pw_set(user, password)
+        context = ssl.create_default_context(cafile=str(made.keys / "ca.crt"))
+        self.client.tls_set_context(context)
+        self.client.on_connect = self._on_connect
+        self.client.on_subscribe = self._on_subscribe
+        self.client.on_message = lambda _c, _d, m: self.heard.append((m.topic, m.payload))
+        self.client.connect("127.0.0.1", made.settings.broker.port)
+        self.until(lambda: self.answer)
+
+    def _on_connect(self, _client, _data, _flags, reason, _properties) -> None:
+        self.answer = str(reason)
+
+    def _on_subscribe(self, _client, _data, _mid, reasons, _properties) -> None:
+        self.granted += [not reason.is_failure for reason in reasons]
+
+    def until(self, done, seconds: float = SOON_S) -> bool:
+        end = time.monotonic() + seconds
+        while not done() and time.monotonic() < end:
+            self.client.loop(0.05)
+        return bool(done())
+
+    def subscribe(self, pattern: str) -> bool:
+        before = len(self.granted)
+        self.client.subscribe(pattern, qos=1)
+        assert self.until(lambda: len(self.granted) > before)
+        return self.granted[-1]
+
+    def publish(self, topic: str, retain: bool = False, data: bytes = b"x") -> None:
+        info = self.client.publish(topic, data, qos=1, retain=retain)
+        self.until(info.is_published, QUIET_S * 4)
+
+    def close(self) -> None:
+        self.client.disconnect()
+
+
+@pytest.fixture
+def join(running):
+    clients = []
+
+    def connect(client_id: str, user: str | None = None, password: str | None = None) -> Client:
+        user = user or client_id
+        if password is None:
+            known = user.startswith("a:")
+            password = (
+                running.app_password(user[2:]).decode() if known else PASSWORDS[user.split(":")[2]]
+            )
+        clients.append(Client(running, client_id, user, password))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+def evt(device: str, verb: str = "x", type_: str = "relay") -> str:
+    return f"iot-2/type/{type_}/id/{device}/evt/{verb}/fmt/json"
+
+
+def cmd(device: str, verb: str = "x", type_: str = "relay") -> str:
+    return f"iot-2/type/{type_}/id/{device}/cmd/{verb}/fmt/json"
+
+
+def test_accounts_log_in_under_their_own_client_id_only(join):
+    for client_id in ("d:relay:D1", "d:relay:D2", "a:lights", "a:authority"):
+        assert join(client_id).answer == "Success"
+    assert join("d:relay:D2", "d:relay:D1").answer == "Not authorized"
+    assert join("a:lights", "d:relay:D1").answer == "Not authorized"
+    assert join("anything", "a:lights").answer == "Not authorized"
+    assert join("d:relay:D1", password=PASSWORDS["D2"]).answer == "Not authorized"
+    assert join("d:relay:D1", password=PASSWORDS["D1"] + "a").answer == "Not authorized"
+    assert join("d:relay:D1", password="").answer == "Not authorized"
+    assert join("d:relay:D9", "d:relay:D9", "x").answer == "Not authorized"
+
+
+def test_a_stranger_under_anothers_id_does_not_kick_him(join):
+    device = join("d:relay:D1")
+    assert device.subscribe("iot-2/type/relay/id/D1/cmd/#")
+    assert join("d:relay:D1", "d:relay:D2").answer == "Not authorized"
+    join("a:lights").publish(cmd("D1"))
+    assert device.until(lambda: device.heard)
+
+
+def test_a_device_hears_its_own_commands_only(join):
+    device = join("d:relay:D1")
+    assert device.subscribe("iot-2/type/relay/id/D1/cmd/#")
+    for pattern in (
+        "iot-2/type/relay/id/D2/cmd/#",
+        "iot-2/type/relay/id/+/cmd/#",
+        "iot-2/type/relay/id/D1/evt/#",
+        "iot-2/type/relay/id/D1/#",
+        "iot-2/#",
+        "#",
+        "$SYS/#",
+        "$CONTROL/#",
+    ):
+        assert not device.subscribe(pattern), pattern
+
+
+def test_a_device_speaks_under_its_own_name_only(join):
+    app, device = join("a:lights"), join("d:relay:D1")
+    assert app.subscribe("iot-2/type/relay/id/+/evt/#")
+    other = join("d:relay:D2")
+    assert other.subscribe("iot-2/type/relay/id/D2/cmd/#")
+    assert device.subscribe("iot-2/type/relay/id/D1/cmd/#")
+    for topic in (evt("D2"), cmd("D2"), cmd("D1"), evt("D1", type_="door"), "elsewhere"):
+        device.publish(topic)
+    device.publish(evt("D1"))
+    assert app.until(lambda: app.heard)
+    app.until(lambda: len(app.heard) > 1, QUIET_S)
+    assert [topic for topic, _ in app.heard] == [evt("D1")]
+    other.until(lambda: other.heard, QUIET_S)
+    device.until(lambda: device.heard, QUIET_S)
+    assert (other.heard, device.heard) == ([], [])  # and it can't command itself
+
+
+def test_an_application_reaches_its_own_types_only(join):
+    lights, doors, device = join("a:lights"), join("a:doors"), join("d:relay:D1")
+    assert doors.subscribe("iot-2/type/door/id/+/evt/#")
+    for pattern in (
+        "iot-2/type/relay/id/+/evt/#",
+        "iot-2/type/+/id/+/evt/#",
+        "iot-2/type/door/id/+/cmd/#",
+        "#",
+    ):
+        assert not doors.subscribe(pattern), pattern
+    assert device.subscribe("iot-2/type/relay/id/D1/cmd/#")
+    doors.publish(cmd("D1", "doors"))
+    doors.publish(evt("D1"))
+    lights.publish(cmd("D1", "lights"))
+    assert device.until(lambda: device.heard)
+    device.until(lambda: len(device.heard) > 1, QUIET_S)
+    assert [topic for topic, _ in device.heard] == [cmd("D1", "lights")]
+
+
+def test_the_authority_hears_every_type_and_no_commands(join):
+    authority = join("a:authority")
+    assert authority.subscribe("iot-2/type/+/id/+/evt/#")
+    assert not authority.subscribe("iot-2/type/+/id/+/cmd/#")
+    join("d:relay:D2").publish(evt("D2"))
+    assert authority.until(lambda: authority.heard)
+
+
+def test_administration_is_the_administrators_alone(running, join):
+    order = {"command": "createClient", "username": "evil", "clientid": "evil", "password": "evil"}
+    for client_id in ("d:relay:D1", "a:lights", "a:authority"):
+        client = join(client_id)
+        assert not client.subscribe("$CONTROL/dynamic-security/v1/response")
+        client.publish(
+            "$CONTROL/dynamic-security/v1", data=json.dumps({"commands": [order]}).encode()
+        )
+    assert join("evil", password="evil").answer == "Not authorized"
+    password = secretfile.read(running.keys / registry.ADMIN_PASSWORD).decode()
+    admin = join(names.ADMIN, names.ADMIN, password)
+    assert not admin.subscribe("iot-2/#")
+    device = join("d:relay:D1")
+    assert device.subscribe("iot-2/type/relay/id/D1/cmd/#")
+    admin.publish(cmd("D1"))
+    assert not device.until(lambda: device.heard, QUIET_S)
+
+
+def test_nothing_is_retained(join):
+    client = join("d:relay:D1")
+    client.publish(evt("D1", "kept"), retain=True)
+    app = join("a:lights")
+    assert app.subscribe("iot-2/type/relay/id/+/evt/#")
+    assert not app.until(lambda: app.heard, QUIET_S)
+
+
+def test_a_removed_device_is_cut_off_at_once(running, join):
+    with registry.opened(running) as accounts:
+        accounts.put(dynsec.device_account("relay", "D3", PASSWORDS["D1"]))
+    device = join("d:relay:D3", password=PASSWORDS["D1"])
+    gone: list[object] = []
+    device.client.on_disconnect = lambda *_: gone.append(1)
+    with registry.opened(running) as accounts:
+        accounts.remove("d:relay:D3", "device:relay:D3")
+        accounts.remove("d:relay:D3", "device:relay:D3")  # twice is no error
+    assert device.until(lambda: gone)
+    assert join("d:relay:D3", password=PASSWORDS["D1"]).answer == "Not authorized"
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+def test_old_tls_is_refused(running, version):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(running.keys / "ca.crt")
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    address = ("127.0.0.1", running.settings.broker.port)
+    with (
+        pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"),
+        socket.create_connection(address) as raw,
+    ):
+        context.wrap_socket(raw, server_hostname="127.0.0.1")
+
+
+def test_the_brokers_files_hold_no_secret(running):
+    texts = [path.read_bytes() for path in running.broker.iterdir()]
+    secrets = [*(each.encode() for each in PASSWORDS.values())]
+    secrets += [secretfile.read(path) for path in running.keys.glob("*.password")]
+    for secret in secrets:
+        assert not any(secret in text for text in texts)
+
+
+def test_a_second_broker_is_refused_and_the_file_left_alone(running):
+    with refused("broker-running"):
+        broker.Broker(running).start()
+
+
+# Starting and stopping
+
+
+def test_a_port_that_is_taken(tmp_path):
+    made = new_fleet(tmp_path)
+    for port in (made.settings.broker.port, made.settings.broker.admin_port):
+        with socket.create_server(("127.0.0.1", port)), refused("broker-port"):
+            broker.Broker(made).start()
+
+
+def test_without_mosquitto(tmp_path, monkeypatch):
+    made = new_fleet(tmp_path)
+    monkeypatch.setattr(broker.shutil, "which", lambda *_, **__: None)
+    with refused("broker-missing"):
+        broker.Broker(made).start()
+
+
+def test_a_plugin_that_is_not_there(tmp_path, monkeypatch):
+    made = new_fleet(tmp_path)
+    monkeypatch.setenv("WARDEN_DYNSEC", str(tmp_path / "none.so"))
+    with refused("broker-failed"):
+        broker.Broker(made).start()
+
+
+def test_a_server_key_that_others_can_read(tmp_path):
+    made = new_fleet(tmp_path)
+    (made.keys / "server.key").chmod(0o644)
+    with refused("key-permissions"):
+        broker.Broker(made).start()
+
+
+def test_it_is_stopped_by_its_pid_and_can_start_again(tmp_path):
+    made = new_fleet(tmp_path)
+    for _ in range(2):
+        with broker.Broker(made) as child:
+            pid = child.pid
+            os.kill(pid, 0)
+            assert child.alive()
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_broker_that_died_is_noticed(tmp_path):
+    made = new_fleet(tmp_path)
+    with broker.Broker(made) as child:
+        os.kill(child.pid, signal.SIGKILL)
+        end = time.monotonic() + SOON_S
+        while child.alive() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not child.alive()

@@ -1,0 +1,114 @@
+"""The control socket: who may open it, how deep its folder may lie, and what garbage is called."""
+
+import socket
+import stat
+import threading
+
+import pytest
+from host_kit import refused
+from warden_host import control
+from warden_host.control import ControlServer
+from warden_host.errors import HostError
+from warden_host.happening import Happening
+
+
+@pytest.fixture
+def path(tmp_path):
+    deep = tmp_path / ("d" * 60) / ("e" * 60)  # a unix socket's address holds 108 bytes
+    deep.mkdir(parents=True)
+    return deep / "control.sock"
+
+
+def echo(request, caller):
+    if request.get("op") == "fail":
+        raise HostError("device-unknown", "no device", "make one")
+    if request.get("op") == "late":
+        threading.Timer(0.05, caller.finish, [HostError("no-session", "gone")]).start()
+    elif request.get("op") != "hang":
+        caller.finish({"echo": request})
+
+
+def test_a_call_and_its_answers(path):
+    with ControlServer(path, echo):
+        assert len(str(path)) > 108
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert control.call(path, {"op": "x", "n": 1}) == {"echo": {"op": "x", "n": 1}}
+        for operation, code in (("fail", "device-unknown"), ("late", "no-session")):
+            with pytest.raises(HostError) as caught:
+                control.call(path, {"op": operation})
+            assert caught.value.code == code
+        with refused("timed-out"):
+            control.call(path, {"op": "hang"}, 0.2)
+    assert not path.exists()
+    with refused("not-serving"):
+        control.call(path, {"op": "x"})
+
+
+def test_a_socket_left_by_a_killed_server_is_replaced(path):
+    left = socket.socket(socket.AF_UNIX)
+    with control._short(path) as short:
+        left.bind(short)
+    left.close()
+    with refused("not-serving"):
+        control.call(path, {"op": "x"})
+    with ControlServer(path, echo):
+        assert control.call(path, {"op": "x"})
+
+
+@pytest.mark.parametrize("data", [b"\n", b"[]\n", b"{\n", b"\xff\n", b'{"a":' * 30000, b""])
+def test_garbage_is_named_and_harms_nobody(path, data):
+    with ControlServer(path, echo):
+        with socket.socket(socket.AF_UNIX) as raw, control._short(path) as short:
+            raw.settimeout(10)
+            raw.connect(short)
+            raw.sendall(data)
+            raw.shutdown(socket.SHUT_WR)
+            assert b"control-malformed" in raw.recv(4096)
+        assert control.call(path, {"op": "x"})
+
+
+def test_watchers_hear_what_happens(path):
+    heard: list[dict] = []
+    ready = threading.Event()
+
+    def handle(request, caller):
+        server.watch(caller)
+        ready.set()
+
+    server = ControlServer(path, handle)
+
+    def watch():
+        heard.extend(control.stream(path, {"op": "watch"}))
+
+    with server:
+        thread = threading.Thread(target=watch)
+        thread.start()
+        assert ready.wait(10)
+        server.announce(Happening("event", "D1", name="x", body={"b": b"\x01"}))
+        server.announce(Happening("incident", "D1", code="tampered"))
+        end = threading.Event()
+        while len(heard) < 2 and not end.wait(0.01):
+            pass
+    thread.join(10)
+    assert [line["kind"] for line in heard] == ["event", "incident"]
+    assert heard[0]["body"] == {"b": "01"}
+
+
+def test_a_watcher_that_does_not_read_loses_its_connection_only(path):
+    callers = []
+
+    def handle(request, caller):
+        callers.append(caller)
+        server.watch(caller)
+
+    server = ControlServer(path, handle)
+    with server:
+        with socket.socket(socket.AF_UNIX) as raw, control._short(path) as short:
+            raw.connect(short)
+            raw.sendall(b'{"op": "watch"}\n')
+            end = threading.Event()
+            while not callers and not end.wait(0.01):
+                pass
+            for _ in range(5000):
+                server.announce(Happening("notice", text="x" * 1000))
+            assert callers[0].gone.wait(20)
