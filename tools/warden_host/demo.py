@@ -53,7 +53,7 @@ class Story:
         except (Mismatch, HostError) as error:
             happened, mark = f"[red]{error}[/red]", "[red]✗[/red]"
             self.failures += 1
-        self._console.print(f" {mark} {tried:<58} {happened}")
+        self._console.print(f" {mark} {tried:<46} {happened}")
 
     def end(self) -> int:
         took = time.monotonic() - self._began
@@ -78,14 +78,18 @@ class Scene:
         self.news: queue.Queue[Happening] = queue.Queue()
         self.console: queue.Queue[str] = queue.Queue()
 
-    def happens(self, kind: str, code: str = "", app: str = "", seconds: float = _WAIT_S) -> Happening:
+    def happens(
+        self, kind: str, code: str = "", app: str = "", seconds: float = _WAIT_S
+    ) -> Happening:
         """Wait for this kind of news of the device; what came before is passed over."""
         found = self._until(
             self.news,
-            lambda news: news.kind == kind
-            and news.device == DEVICE
-            and code in ("", news.code)
-            and app in ("", news.app),
+            lambda news: (
+                news.kind == kind
+                and news.device == DEVICE
+                and code in ("", news.code)
+                and app in ("", news.app)
+            ),
             seconds,
         )
         if found is None:
@@ -122,19 +126,19 @@ class Scene:
 
 def stands(scene: Scene) -> str:
     news = scene.happens("session", app=APP)
-    return f"TLS 1.2, chain, name, dates and pin hold; session stands ({news.text or 'sealed'})"
+    return f"certificate and pin hold, session stands: {news.text}"
 
 
 def telemetry(scene: Scene) -> str:
     news = scene.happens("event")
-    return f"{news.name} {news.body} opened by {news.app}"
+    return f"{news.name} {news.body}, opened by {news.app}"
 
 
 def obeyed(scene: Scene) -> str:
     answer = scene.service.authority.command(Request(DEVICE, "set_relay", {"on": 1}, app=APP))
     if not answer["ok"] or answer["reply"].get("result") != {"on": 1}:
         raise Mismatch(f"answered {answer['reply']}")
-    return f"obeyed; {scene.says('relay')}, reply {answer['reply']['result']}"
+    return f"obeyed: {scene.says('relay')}, reply {answer['reply']['result']}"
 
 
 # -- servers that lie ---------------------------------------------------------------------------
@@ -227,7 +231,7 @@ def listens(mallory: Mallory) -> str:
         answer = mallory.told(client)
     if answer != "Unspecified error":  # what paho calls a SUBACK of 0x80
         raise Mismatch(f"the broker granted it: {answer}")
-    return "refused by the broker: the subscription is not granted"
+    return "refused by the broker: not granted"
 
 
 def speaks(scene: Scene, mallory: Mallory) -> str:
@@ -235,13 +239,15 @@ def speaks(scene: Scene, mallory: Mallory) -> str:
     with mallory.online() as client:
         base = f"iot-2/type/{TYPE}/id/{DEVICE}"
         for topic in (f"{base}/evt/temperature/fmt/json", f"{base}/cmd/set_relay/fmt/json"):
-            client.publish(topic, b'{"event": "temperature", "body": {}}', qos=1).wait_for_publish(5)
+            client.publish(topic, b'{"event": "temperature", "body": {}}', qos=1).wait_for_publish(
+                5
+            )
         # Whatever arrived would be news: an event refused by the authority, an incident of the device.
         for kind in ("refused", "incident"):
             with contextlib.suppress(Mismatch):
                 news = scene.happens(kind, seconds=_SILENCE_S)
                 raise HostError("arrived", f"{news.kind} {news.code}")
-    return "dropped by the broker: neither authority nor device saw it"
+    return "dropped: neither the authority nor the device saw it"
 
 
 # -- the story ----------------------------------------------------------------------------------
@@ -258,10 +264,22 @@ def tell(story: Story, scene: Scene, mallory: Mallory) -> None:
     here = ("127.0.0.1", "localhost")
     past = datetime.now(UTC) - timedelta(days=1)
     servers = (
-        ("another key, signed by another CA", pki.new_authority().issue(here), "certificate-untrusted"),
-        ("the right CA, but a key that is not pinned", ours.issue(here), "pin-mismatch"),
-        ("the pinned key, but another name", ours.issue(("evil.example",), key=key), "certificate-name"),
-        ("the pinned key, but expired", ours.issue(here, key=key, not_after=past), "certificate-expired"),
+        (
+            "another key, signed by another CA",
+            pki.new_authority().issue(here),
+            "certificate-untrusted",
+        ),
+        ("the right CA, but a key not pinned", ours.issue(here), "pin-mismatch"),
+        (
+            "the pinned key, but another name",
+            ours.issue(("evil.example",), key=key),
+            "certificate-name",
+        ),
+        (
+            "the pinned key, but expired",
+            ours.issue(here, key=key, not_after=past),
+            "certificate-expired",
+        ),
     )
     for tried, leaf, code in servers:
         story.line(tried, lambda leaf=leaf, code=code: impostor(scene, leaf, code))  # type: ignore[misc]
@@ -269,10 +287,10 @@ def tell(story: Story, scene: Scene, mallory: Mallory) -> None:
     story.chapter("Commands that are not the owner's")
     forgeries = {
         "wrong-id": "a command with a wrong application ID",
-        "tamper": "a command with one bit changed on the way",
+        "tamper": "a command with one bit changed",
         "replay": "a command recorded and played back",
         "old-session": "a command from an earlier session",
-        "plain": "a plain command, to a device whose policy is sealed",
+        "plain": "a plain command to a sealed device",
     }
     for forge, tried in forgeries.items():
         story.line(tried, lambda forge=forge: forged(scene, forge))  # type: ignore[misc]
@@ -283,12 +301,12 @@ def tell(story: Story, scene: Scene, mallory: Mallory) -> None:
     story.line("publishes on the device's topics", lambda: speaks(scene, mallory))
 
     story.chapter("And after all that")
-    story.line("its owner's application says set_relay again", lambda: obeyed(scene))
+    story.line("its owner's application says set_relay", lambda: obeyed(scene))
 
 
 def main() -> int:
     """Run the story in a folder that is gone afterwards."""
-    console = Console(width=None if sys.stdout.isatty() else 130, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     story = Story(console)
     version = subprocess.run(
         [layout.micropython(), "-c", "import sys; print(sys.version.split('; ')[1])"],
@@ -296,14 +314,20 @@ def main() -> int:
         text=True,
         check=False,
     ).stdout.strip()
-    console.print(f"[bold]Warden[/bold] on {version}, against {find_binary()}")
+    console.print(
+        f"[bold]Warden[/bold] on {version}, with {Path(find_binary()).name} as its broker."
+    )
     port, admin_port = demo_network.free_ports(2)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(demo_network.folder())
         network = stack.enter_context(demo_network.Network(port))
-        console.print("The attacker owns the network between the device and its broker.\n")
+        console.print("The attacker owns the network between the two.")
         story.chapter("A device that obeys only its owner")
-        made = set_up(story, folder, BrokerSettings(port=port, device_port=network.port, admin_port=admin_port))
+        made = set_up(
+            story,
+            folder,
+            BrokerSettings(port=port, device_port=network.port, admin_port=admin_port),
+        )
         if made is None:
             return story.end()
         mallory = Mallory(made)
@@ -323,13 +347,13 @@ def set_up(story: Story, folder: Path, broker: BrokerSettings) -> Fleet | None:
     def make() -> str:
         fleets.append(owner.new_fleet(folder / "fleet", Settings(broker, ())))
         live, backup = pki.load_pins(fleets[0].keys)
-        return f"keys, CA, broker accounts; pins {live.hex()[:8]}… and, as a backup, {backup.hex()[:8]}…"
+        return f"pins {live.hex()[:8]}… and, as a backup, {backup.hex()[:8]}…"
 
     def order() -> str:
         with Store(fleets[0].database) as store:
             owner.add_app(fleets[0], store, App(APP, (TYPE,), ("set_relay", "get_relay")))
             device = provision(fleets[0], store, Order(DEVICE, TYPE))
-        return f"{device.device}: secrets sealed in its vault, the broker keeps a hash"
+        return f"{device.device}: its secrets are in its vault, sealed"
 
     story.line("its owner makes a fleet", make)
     story.line("and provisions a device", order)
