@@ -68,7 +68,12 @@ class FileStore:
 
     def names(self) -> "list[str]":
         """The names of all records, in no order."""
-        return [name for name in os.listdir(self._path) if name != _STAGED]
+        try:
+            return [name for name in os.listdir(self._path) if name != _STAGED]
+        except OSError as error:
+            raise StoreError("filesystem", "can't list the vault (errno %d)" % (error.errno or 0))
+        except UnicodeError:
+            raise StoreError("vault-damaged", "a file that is no record lies in the vault")
 
     def read(self, name: str, limit: int) -> "bytes | None":
         """The record's bytes, or None when there is none. One above `limit` bytes is damage, and is never read into memory."""
