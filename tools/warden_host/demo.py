@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -29,6 +29,7 @@ from warden_host.serving import Service, serving
 from warden_host.simulated import SimulatedDevice
 from warden_host.store import App, Store
 
+T = TypeVar("T")
 TYPE, DEVICE, NEIGHBOUR, APP = "lock", "front-door", "mallory", "home"
 _WAIT_S = 40.0
 # Long enough for a message to make its way through broker and device, when it should not.
@@ -111,7 +112,7 @@ class Scene:
                     waiting.get_nowait()
 
     @staticmethod
-    def _until(waiting: "queue.Queue[Any]", wanted: Callable[[Any], bool], seconds: float) -> Any:
+    def _until(waiting: "queue.Queue[T]", wanted: Callable[[T], bool], seconds: float) -> T | None:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
@@ -126,7 +127,7 @@ class Scene:
 
 def stands(scene: Scene) -> str:
     news = scene.happens("session", app=APP)
-    return f"certificate and pin hold, session stands: {news.text}"
+    return f"pinned; {news.text}"
 
 
 def telemetry(scene: Scene) -> str:

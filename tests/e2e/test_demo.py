@@ -1,0 +1,61 @@
+"""`make demo` is the first thing that people see of the project: it must tell its whole story, and it must be able to fail."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from warden_host.demo import Mismatch, Story
+from warden_host.errors import HostError
+
+# What each line must name; the demo itself checks that it was the device or the broker who said so.
+TOLD = (
+    "pinned",
+    "opened by home",
+    "obeyed: relay 1",
+    "certificate-untrusted",
+    "pin-mismatch",
+    "certificate-name",
+    "certificate-expired",
+    "wrong-application",
+    "tampered",
+    "replayed",
+    "old-session",
+    "plain-refused",
+    "Not authorized",
+    "not granted",
+    "neither the authority nor the device",
+)
+
+
+def test_the_story(repo: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "warden_host.demo"],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in TOLD:
+        assert words in done.stdout, words
+    assert "✗" not in done.stdout
+
+
+def test_a_line_that_goes_wrong_fails_the_story(tmp_path: Path) -> None:
+    with open(tmp_path / "out", "w") as out:
+        story = Story(Console(file=out))
+
+        def wrong() -> str:
+            raise Mismatch("obeyed")
+
+        def broken() -> str:
+            raise HostError("unreachable", "no broker")
+
+        story.line("a forged command", wrong)
+        story.line("a server", broken)
+        assert story.failures == 2
+        assert story.end() == 1
+    told = (tmp_path / "out").read_text()
+    assert "obeyed" in told and "unreachable" in told
