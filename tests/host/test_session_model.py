@@ -1,0 +1,216 @@
+"""Both real ends of the session around an adversary's network, told what to do by hypothesis (the judge is session_world.py), and the
+same traces once more on the unix port.
+
+SESSION_EXAMPLES in the environment asks for more than the few runs of `make test`.
+"""
+
+import os
+import subprocess
+
+import cbor2
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from session_world import REPO, Message, World
+
+EXAMPLES = int(os.environ.get("SESSION_EXAMPLES", "60"))
+PROFILE = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+NAMES = ("hello", "welcome", "wake", "ready", "ack", "set", "reply", "temperature")
+# Traces of the machines, for the port.
+TRACES: list[list[tuple[str, str]]] = []
+STEPS = [0]
+
+picks = st.integers(0, 999)
+apps = st.sampled_from(("authority", "acme"))
+
+
+def other_tape() -> list[Message]:
+    """What another device of the same applications ever said and heard."""
+    world = World(device="back-2")
+    world.recover()
+    world.publish("acme")
+    world.deliver_all()
+    return world.tape
+
+
+OTHERS = other_tape()
+
+
+def splice(one: bytes, two: bytes, part: int) -> bytes:
+    """The first message with one part of the second: protected header, body, tag, or a header of its protected ones."""
+    first, second = cbor2.loads(one), cbor2.loads(two)
+    if part < 4:
+        at = min(part, len(first) - 1)
+        first[at] = second[min(part, len(second) - 1)]
+    else:
+        headers = cbor2.loads(first[0])
+        label = (4, 6, 10)[part % 3]
+        headers[label] = cbor2.loads(second[0]).get(label, b"\1")
+        first[0] = cbor2.dumps(headers, canonical=True)
+    return cbor2.dumps(first, canonical=True)
+
+
+class Sessions(RuleBasedStateMachine):
+    @initialize(weak=st.booleans(), stands=st.booleans())
+    def start(self, weak: bool, stands: bool) -> None:
+        self.world = World(weak)
+        if stands:
+            self.world.recover()
+
+    # What happens by itself
+
+    @rule()
+    def deliver_all(self) -> None:
+        self.world.deliver_all()
+
+    @rule(ms=st.sampled_from((1, 900, 3000, 6000, 9999, 10000, 20000, 30000, 61000)))
+    def pass_time(self, ms: int) -> None:
+        self.world.pass_time(ms)
+
+    @rule(app=apps)
+    def publish(self, app: str) -> None:
+        self.world.publish(app)
+
+    @rule(app=apps, ttl_s=st.sampled_from((1, 5, 30, 3600)))
+    def command(self, app: str, ttl_s: int) -> None:
+        self.world.command(app, ttl_s)
+
+    @rule()
+    def work(self) -> None:
+        self.world.work()
+
+    @rule()
+    def vault_rises(self) -> None:
+        self.world.raise_generation()
+
+    @rule()
+    def device_restarts(self) -> None:
+        self.world.restart_device()
+
+    @rule()
+    def device_reconnects(self) -> None:
+        self.world.reconnect()
+
+    @rule()
+    def applications_restart(self) -> None:
+        self.world.restart_apps()
+
+    @rule(when=st.sampled_from(("before", "after")))
+    def crash_when_proven(self, when: str) -> None:
+        self.world.crash = when
+
+    # What the adversary does
+
+    @precondition(lambda self: self.world.wire)
+    @rule(pick=picks, work=st.booleans())
+    def deliver_one(self, pick: int, work: bool) -> None:
+        wire = self.world.wire
+        self.world.deliver(wire.pop(pick % len(wire)), work)
+
+    @precondition(lambda self: self.world.wire)
+    @rule(pick=picks)
+    def drop(self, pick: int) -> None:
+        wire = self.world.wire
+        wire.pop(pick % len(wire))
+
+    @rule()
+    def drop_all(self) -> None:
+        self.world.wire.clear()
+
+    @rule(pick=picks, late=st.booleans())
+    def play_back(self, pick: int, late: bool) -> None:
+        """Anything that was ever said here, now or at some time."""
+        tape = self.world.tape
+        message = tape[pick % len(tape)] if not late else tape[-1 - pick % min(8, len(tape))]
+        self.world.deliver(message)
+
+    @rule(pick=picks)
+    def foreign(self, pick: int) -> None:
+        """Another device's message, on this one's topic."""
+        self.world.deliver(OTHERS[pick % len(OTHERS)])
+
+    @rule(pick=picks, name=st.sampled_from(NAMES), turn=st.booleans())
+    def retopic(self, pick: int, name: str, turn: bool) -> None:
+        """Under another name, or reflected to who sent it."""
+        message = self.world.tape[-1 - pick % min(12, len(self.world.tape))]
+        way = {"evt": "cmd", "cmd": "evt"}[message.way] if turn else message.way
+        self.world.deliver(Message(way, name, message.data, message.device))
+
+    @rule(one=picks, two=picks, part=st.integers(0, 6))
+    def spliced(self, one: int, two: int, part: int) -> None:
+        tape = self.world.tape
+        first, second = tape[-1 - one % min(12, len(tape))], tape[-1 - two % len(tape)]
+        data = splice(first.data, second.data, part)
+        self.world.deliver(Message(first.way, first.name, data, first.device))
+
+    @rule(pick=picks, bit=st.integers(0, 4000))
+    def flip(self, pick: int, bit: int) -> None:
+        tape = self.world.tape
+        message = tape[-1 - pick % min(12, len(tape))]
+        data = bytearray(message.data)
+        data[bit // 8 % len(data)] ^= 1 << bit % 8
+        self.world.deliver(Message(message.way, message.name, bytes(data), message.device))
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.world.recover()
+            TRACES.append(self.world.trace)
+            STEPS[0] += len(self.world.trace)
+
+
+def test_the_model() -> None:
+    """Nothing forged moves anything, nothing is obeyed or heard twice, no key and nonce come twice, and it always stands again."""
+    run_state_machine_as_test(Sessions, settings=PROFILE)
+    print(f"{len(TRACES)} runs, {STEPS[0]} operations of the device")
+
+
+def replay(micropython: str, trace: list[tuple[str, str]]) -> None:
+    done = subprocess.run(
+        [micropython, "-X", "heapsize=2m", "tests/cpython/session_driver.py"],
+        cwd=REPO,
+        input="".join(line + "\n" for line, _ in trace),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    got = done.stdout.splitlines()
+    for (line, wanted), answer in zip(trace, got, strict=False):
+        assert answer == wanted, line
+    assert len(got) == len(trace), done.stderr[-2000:] + done.stdout[-500:]
+
+
+def test_the_port_answers_alike(micropython: str) -> None:
+    """The longest traces of the model, operation by operation, on MicroPython itself."""
+    if not TRACES:
+        run_state_machine_as_test(Sessions, settings=settings(PROFILE, max_examples=12))
+    for trace in sorted(TRACES, key=len)[-max(10, EXAMPLES // 6) :]:
+        replay(micropython, trace)
+
+
+@pytest.mark.parametrize("weak", [False, True])
+def test_a_quiet_life(weak: bool) -> None:
+    """Without an adversary everything arrives, in one session."""
+    world = World(weak)
+    world.deliver_all()
+    assert world.stands()
+    for _ in range(5):
+        for appid in world.apps:
+            assert world.command(appid, 10)
+            world.publish(appid)
+        world.deliver_all()
+    assert len(world.obeyed) == 10
+    assert len(world.heard) == 20
