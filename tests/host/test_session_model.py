@@ -214,3 +214,15 @@ def test_a_quiet_life(weak: bool) -> None:
         world.deliver_all()
     assert len(world.obeyed) == 10
     assert len(world.heard) == 20
+
+
+def test_lost_wakes_end_nothing_for_good() -> None:
+    """The device believes in a session that the restarted application has forgotten, and nobody told it in time."""
+    world = World()
+    world.recover()
+    world.restart_apps()
+    for _ in range(6):
+        world.wire.clear()
+        world.pass_time(10_000)
+    world.wire.clear()
+    world.recover()

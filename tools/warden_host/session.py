@@ -20,6 +20,7 @@ from warden_host.sealing import Channel
 MAX_CANDIDATES = 4
 WAKE_REPEAT_S = 10.0
 WAKE_REPEATS = 3
+WAKE_SLOW_S = 60.0  # from then on, as long as no hello comes
 
 
 class Instant(NamedTuple):
@@ -203,11 +204,10 @@ class Session:
         wake = self._wake
         if wake is None or now.steady < wake.due:
             return []
-        if wake.left == 0:
-            self._wake = None
-            return []
-        wake.left -= 1
-        wake.due = now.steady + WAKE_REPEAT_S
+        # A device whose wakes all got lost believes in its old session and has no reason to speak: we
+        # go on asking, or neither would ever begin.
+        wake.left = max(0, wake.left - 1)
+        wake.due = now.steady + (WAKE_REPEAT_S if wake.left else WAKE_SLOW_S)
         return [Send("wake", wake.data)]
 
     def lift(self) -> None:
