@@ -7,7 +7,6 @@ counted: a flood costs its own messages, never the memory of the machine.
 import queue
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from warden_host import sending
@@ -58,12 +57,7 @@ class Authority:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     def alive(self) -> bool:

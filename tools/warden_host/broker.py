@@ -8,14 +8,13 @@ import contextlib
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
-from types import TracebackType
 
 from warden_host import jsontext, registry, secretfile
+from warden_host.child import end
 from warden_host.dynsec import FILE as REGISTRY
 from warden_host.errors import HostError
 from warden_host.fleet import BrokerSettings, Fleet
@@ -25,7 +24,6 @@ LOG = "mosquitto.log"
 MAX_PACKET = 32768  # twice the largest max_message
 _MAX_LOG = 8 << 20
 _START_S = 15.0
-_STOP_S = 5.0
 _PLUGIN = "mosquitto_dynamic_security.so"
 _CIPHERS = ":".join(
     f"ECDHE-ECDSA-{name}"
@@ -72,13 +70,8 @@ class Broker:
     def stop(self) -> None:
         """Ends our own child, by its pid."""
         child, self._child = self._child, None
-        if child is not None and child.poll() is None:
-            child.send_signal(signal.SIGTERM)
-            try:
-                child.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        if child is not None:
+            end(child)
         if self._lock is not None:
             self._lock.file.close()
             self._lock = None
@@ -90,12 +83,7 @@ class Broker:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _spawn(self, binary: str) -> None:

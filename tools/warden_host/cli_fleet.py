@@ -129,7 +129,9 @@ def list_(state: State, as_json: bool) -> None:
         for entry in apps:
             screen.print_json(vars(entry))
         return
-    table = screen.table("Applications", "appid", "device types", "commands")
+    table = screen.table(
+        "Applications", "appid", "device types", "commands", folds=("device types", "commands")
+    )
     for entry in apps:
         table.add_row(entry.appid, ", ".join(entry.types), ", ".join(entry.commands))
     screen.out.print(table if apps else "no applications beside the authority")
@@ -229,9 +231,9 @@ def devices(state: State, clear: str | None, as_json: bool) -> None:
         "mode",
         "state",
         "obeys",
-        "boots",
         "last seen",
         "incidents",
+        folds=("type", "obeys"),
     )
     styles = {"online": "green", "quarantined": "bold red", "diverged": "magenta"}
     for known, status, incidents in rows:
@@ -241,9 +243,8 @@ def devices(state: State, clear: str | None, as_json: bool) -> None:
             known.mode,
             f"[{styles.get(status, 'dim')}]{status}[/]",
             ", ".join(pair.appid for pair in known.pairs),
-            str(known.mark.boot),
             screen.ago(known.last_seen),
-            f"{len(incidents)}: {incidents[-1][2]}" if incidents else "none",
+            f"{len(incidents)}, {incidents[-1][2]}" if incidents else "none",
         )
     screen.out.print(table if rows else "no devices yet: `warden provision D1 --sim` makes one")
 

@@ -27,7 +27,7 @@ from warden_host.session import (
     Stood,
 )
 from warden_host.store import Device, Pair, Store
-from warden_host.strictcbor import MAX_BYTES
+from warden_host.strictcbor import MAX_BYTES, is_u32
 
 Publish = Callable[[str, Topic, bytes], None]
 _SLUG = re.compile(r"[a-z0-9-]{1,40}\Z")
@@ -280,8 +280,8 @@ class Engine:
             or not _SLUG.match(code)
             or not isinstance(at, str)
             or not _VERB.match(at)
-            or type(count) is not int
-            or not 0 < count < 1 << 32
+            or not is_u32(count)
+            or count == 0
         ):
             self._refuse(seat, AUTHORITY, Refused("incident", "bad-body", "not an incident"))
             return

@@ -11,7 +11,6 @@ from warden_host.names import SEALED, Address, Topic
 
 NONCE = 16
 MAX_HELLO = 512  # a hello takes about 150 bytes
-_MAX_U32 = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def open_hello(address: Address, keys: PairKeys, data: bytes) -> Hello:
     if not isinstance(fields, list) or len(fields) != 7 or fields[0] != VERSION:
         raise HostError("bad-body", "not a hello of version 1")
     _version, nonce, boot, vault_gen, policy_hash, connect, wake_nonce = fields
-    if not all(_unsigned(number) for number in (fields[0], boot, vault_gen, connect)):
+    if not all(strictcbor.is_u32(number) for number in (fields[0], boot, vault_gen, connect)):
         raise HostError("bad-body", "a number in the hello is out of range")
     if not (_octets(nonce, NONCE) and _octets(policy_hash, 32)):
         raise HostError("bad-body", "a nonce or hash in the hello has the wrong length")
@@ -66,10 +65,6 @@ def seal_wake(address: Address, keys: PairKeys, nonce: bytes) -> bytes:
 def _seal(address: Address, keys: PairKeys, kind: str, payload: list[Any]) -> bytes:
     aad = external_aad(kind, down(address, kind))
     return cose.seal_mac0(keys.welcome, keys.kid, aad, strictcbor.encode(payload))
-
-
-def _unsigned(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_U32
 
 
 def _octets(value: Any, length: int) -> bool:

@@ -44,24 +44,12 @@ class Topic(NamedTuple):
 
 def check_id(value: str, what: str) -> str:
     """A device type, device ID or application ID; raises bad-name."""
-    if not _ID.match(value):
-        raise HostError(
-            "bad-name",
-            f"{what} {_show(value)} is outside the alphabet",
-            "use 1 to 32 characters of A-Z a-z 0-9 _ -",
-        )
-    return value
+    return _check(_ID, value, what, "A-Z a-z 0-9 _ -")
 
 
 def check_verb(value: str, what: str) -> str:
     """An event or command name; raises bad-name."""
-    if not _VERB.match(value):
-        raise HostError(
-            "bad-name",
-            f"{what} {_show(value)} is outside the alphabet",
-            "use 1 to 32 characters of a-z 0-9 _",
-        )
-    return value
+    return _check(_VERB, value, what, "a-z 0-9 _")
 
 
 def check_grant(command: str) -> str:
@@ -108,5 +96,12 @@ def app_client(appid: str) -> str:
     return f"a:{appid}"
 
 
-def _show(value: str) -> str:
-    return repr(value if len(value) <= 40 else value[:40] + "…")
+def _check(pattern: "re.Pattern[str]", value: str, what: str, alphabet: str) -> str:
+    if not pattern.match(value):
+        shown = repr(value if len(value) <= 40 else value[:40] + "…")
+        raise HostError(
+            "bad-name",
+            f"{what} {shown} is outside the alphabet",
+            f"use 1 to 32 characters of {alphabet}",
+        )
+    return value

@@ -11,11 +11,10 @@ from warden_host import jsontext
 from warden_host.errors import HostError
 from warden_host.names import Address
 from warden_host.session import Outcome, Received, Refused, Send
-from warden_host.strictcbor import MAX_BYTES
+from warden_host.strictcbor import MAX_BYTES, is_u32
 
 _REQ = re.compile(r"[0-9a-f]{32}\Z")
 _CODE = "bad-body"
-MAX_ID = (1 << 32) - 1
 
 
 class PlainPeer:
@@ -71,7 +70,7 @@ class PlainPeer:
 
 def _reply(message: dict[str, Any]) -> Received:
     number, good = message.get("id"), message.get("ok")
-    if type(number) is not int or not 0 <= number <= MAX_ID or not isinstance(good, bool):
+    if not is_u32(number) or not isinstance(good, bool):
         raise HostError(_CODE, "a reply without id or ok")
     body = {key: value for key, value in message.items() if key not in ("event", "deviceId", "id")}
     return Received("reply", number, body)

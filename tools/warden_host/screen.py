@@ -97,7 +97,8 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def table(title: str, *columns: str) -> Table:
+def table(title: str, *columns: str, folds: tuple[str, ...] = ()) -> Table:
+    """Only the columns in folds give way where the screen is narrow."""
     made = Table(
         title=title,
         title_justify="left",
@@ -107,7 +108,7 @@ def table(title: str, *columns: str) -> Table:
         pad_edge=False,
     )
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold", no_wrap=column not in folds)
     return made
 
 

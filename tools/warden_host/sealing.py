@@ -12,7 +12,6 @@ from warden_host.keyschedule import SessionKeys, external_aad
 from warden_host.names import Topic
 from warden_host.window import Window
 
-MAX_ID = (1 << 32) - 1
 _MESSAGE = "msg"
 
 
@@ -60,12 +59,8 @@ def _fields(payload: Any) -> tuple[int, int | None, dict[str, Any]]:
     if not isinstance(payload, list) or len(payload) != 3:
         raise HostError("bad-body", "the payload is not [id, expiry, body]")
     number, expiry, body = payload
-    if not _unsigned(number) or not (expiry is None or _unsigned(expiry)):
+    if not strictcbor.is_u32(number) or not (expiry is None or strictcbor.is_u32(expiry)):
         raise HostError("bad-body", "id or expiry is not an unsigned integer")
     if not isinstance(body, dict) or not all(isinstance(key, str) for key in body):
         raise HostError("bad-body", "the body is not a map with text keys")
     return number, expiry, body
-
-
-def _unsigned(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ID

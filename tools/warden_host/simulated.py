@@ -1,19 +1,17 @@
 """Running a simulated device: the real firmware on the unix port, restarted when it resets."""
 
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from warden_host import jsontext, layout, provision
+from warden_host.child import end
 from warden_host.errors import HostError
 
 # How the unix port ends: 0 from a soft reset, 3 from machine.reset() of boards/UNIX.
 _RESETS = (0, 3)
-_STOP_S = 5.0
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
 _LONG_RUN_S = 30.0
 MAX_LINE = 4096
@@ -52,25 +50,14 @@ class SimulatedDevice:
         return self.process.wait()
 
     def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        end(self.process)
         if self.process.stdout is not None:
             self.process.stdout.close()
 
     def __enter__(self) -> "SimulatedDevice":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

@@ -5,7 +5,7 @@ re-encode to the very same bytes, so two different messages never decode alike, 
 build cycles, huge numbers or dates out of a few bytes, are refused before anything is decoded.
 """
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import cbor2
 
@@ -43,6 +43,11 @@ def _encode(value: Any, depth: int) -> bytes:
         except UnicodeEncodeError:  # a lone surrogate, as JSON's "\\ud800" gives one
             raise HostError("bad-argument", "text that is not valid Unicode") from None
     raise HostError("bad-argument", f"a {type(value).__name__} has no place in a message")
+
+
+def is_u32(value: Any) -> TypeGuard[int]:
+    """An unsigned integer up to 2^32 - 1, as every number of the protocol is; True is not 1 here."""
+    return type(value) is int and 0 <= value < 1 << 32
 
 
 def _head(major: int, count: int) -> bytes:

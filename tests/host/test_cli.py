@@ -1,0 +1,305 @@
+"""The command line as its users meet it: exit codes, errors without tracebacks, JSON for scripts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from host_kit import free_ports
+from warden_host import cli, layout
+from warden_host.store import Store
+
+REPO = Path(__file__).resolve().parents[2]
+SOON_S = 30
+# A device that takes its bundle and says so; what it was told is kept for the test.
+FAKE = """#!{python}
+import pathlib, sys
+root = pathlib.Path(sys.argv[2])
+data = sys.stdin.buffer.read()
+(root / "bundle").write_bytes(data)
+{answer}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, capsys):
+    """A fleet of its own, with a stand-in for MicroPython and for umqtt."""
+    port, admin = free_ports(2)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WARDEN_FLEET", str(tmp_path / "fleet"))
+    monkeypatch.setenv("WARDEN_UMQTT", str(tmp_path / "umqtt"))
+    (tmp_path / "umqtt").mkdir()
+    (tmp_path / "umqtt" / "simple.py").touch()
+    fake(tmp_path, monkeypatch, "print('{\"ok\": true}')")
+    assert cli.run(["init", "fleet", "--port", str(port), "--admin-port", str(admin)]) == 0
+    capsys.readouterr()
+    return tmp_path / "fleet"
+
+
+def fake(folder: Path, monkeypatch, answer: str) -> None:
+    program = folder / "micropython"
+    program.write_text(FAKE.format(python=sys.executable, answer=answer))
+    program.chmod(0o755)
+    monkeypatch.setenv("MICROPYTHON", str(program))
+
+
+def said(capsys) -> dict:
+    return json.loads(capsys.readouterr().out)
+
+
+def fails(capsys, code: str, *arguments: str) -> None:
+    """The call ends with 1, names the code, and shows no traceback, as text and as JSON."""
+    assert cli.run(list(arguments)) == 1
+    out, err = capsys.readouterr()
+    assert code in err
+    assert "Traceback" not in out + err
+    if "--json" in " ".join(help_of(*arguments[:1])):
+        assert cli.run([*arguments, "--json"]) == 1
+        record = said(capsys)
+        assert record["ok"] is False
+        assert record["error"]["code"] == code
+
+
+def help_of(*command: str) -> list[str]:
+    names = cli.warden.commands[command[0]].params
+    return [option for param in names for option in param.opts]
+
+
+def test_every_command_has_help_with_an_example(capsys):
+    def visit(group, path):
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                visit(command, [*path, name])
+                continue
+            assert cli.run([*path, name, "--help"]) == 0
+            text = capsys.readouterr().out
+            assert "Example" in text, name
+            assert "warden " + " ".join([*path, name]) in text
+
+    visit(cli.warden, [])
+    assert cli.run(["--help"]) == 0
+    assert cli.run(["--version"]) == 0
+
+
+def test_wrong_usage_is_2(folder, capsys):
+    assert cli.run(["nosuch"]) == 2
+    assert cli.run(["provision", "D1"]) == 2
+    assert cli.run(["send"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_init_twice_and_no_fleet(folder, capsys, monkeypatch):
+    fails(capsys, "fleet-exists", "init", str(folder))
+    monkeypatch.setenv("WARDEN_FLEET", str(folder / "none"))
+    fails(capsys, "fleet-missing", "devices")
+
+
+def test_provision_tells_the_device_and_keeps_no_password(folder, capsys):
+    assert cli.run(["app", "add", "lights", "--type", "relay", "--command", "set_relay"]) == 0
+    assert cli.run(["provision", "D1", "--sim", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert answer["apps"] == ["authority", "lights"]
+    root = folder / "sim" / "D1" / "root"
+    for part in (
+        "boot.py",
+        "main.py",
+        "lib/board.py",
+        "lib/umqtt/simple.py",
+        "lib/warden/errors.py",
+    ):
+        assert (root / part).is_file(), part
+    import cbor2
+
+    data = (root / "bundle").read_bytes()
+    assert int.from_bytes(data[:4], "big") == len(data) - 4
+    bundle = cbor2.loads(data[4:])
+    assert data[4:] == cbor2.dumps(bundle, canonical=True)
+    assert bundle["v"] == 1
+    assert bundle["identity"] == ["relay", "D1"]
+    host, _port, user, password, client_id = bundle["broker"]
+    assert (host, user, client_id) == ("127.0.0.1", b"d:relay:D1", "d:relay:D1")
+    assert len(password.decode()) == 32
+    cas, pins = bundle["trust"]
+    assert len(cas) == 1
+    assert len(set(pins)) == 2
+    assert [(name, authority, commands) for name, _, authority, commands in bundle["apps"]] == [
+        ("authority", True, ["set_relay", "get_relay"]),
+        ("lights", False, ["set_relay"]),
+    ]
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name != "bundle":
+            assert password not in path.read_bytes(), path
+
+
+def test_a_device_is_not_provisioned_twice_by_accident(folder, capsys):
+    assert cli.run(["provision", "D1", "--sim"]) == 0
+    with Store(folder / "fleet.db") as store:
+        before = store.device("D1")
+    capsys.readouterr()
+    fails(capsys, "device-exists", "provision", "D1", "--sim")
+    with Store(folder / "fleet.db") as store:
+        assert store.device("D1") == before
+    assert cli.run(["provision", "D1", "--sim", "--again", "--type", "lamp", "--plain"]) == 0
+    with Store(folder / "fleet.db") as store:
+        after = store.device("D1")
+    assert (after.type, after.mode) == ("lamp", "plain")
+    assert after.pairs[0].k != before.pairs[0].k
+    assert after.pairs[0].uid != before.pairs[0].uid
+    registry = (folder / "broker" / "dynamic-security.json").read_text()
+    assert "d:lamp:D1" in registry
+    assert "d:relay:D1" not in registry
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        'print(\'{"ok": false, "error": "bad-bundle"}\')',
+        "print('garbage')",
+        "print('[]')",
+        "print('')",
+        "print('{\"ok\": 1}')",
+        "print('{\"ok\": true}'); sys.exit(1)",
+        "raise SystemExit('no')",
+    ],
+)
+def test_a_device_that_refuses_its_bundle_is_not_registered(folder, capsys, monkeypatch, answer):
+    fake(folder.parent, monkeypatch, answer)
+    fails(capsys, "provision-failed", "provision", "D1", "--sim")
+    with Store(folder / "fleet.db") as store:
+        assert store.devices() == []
+    assert "d:relay:D1" not in (folder / "broker" / "dynamic-security.json").read_text()
+
+
+def test_bad_input_is_named(folder, capsys, monkeypatch):
+    for code, *arguments in (
+        ("bad-name", "provision", "a/b", "--sim"),
+        ("bad-name", "provision", "D1", "--sim", "--type", "+"),
+        ("bad-name", "provision", "D1", "--sim", "--command", "X"),
+        ("reserved-command", "provision", "D1", "--sim", "--command", "wipe"),
+        ("bad-argument", "provision", "D1", "--sim", "--board", "../UNIX"),
+        ("app-unknown", "provision", "D1", "--sim", "--app", "lights"),
+        ("bad-name", "send", "a/b", "x"),
+        ("bad-name", "send", "D1", "x/y"),
+        ("bad-json", "send", "D1", "x", "[1]"),
+        ("bad-json", "send", "D1", "x", "{"),
+        ("not-serving", "send", "D1", "x"),
+        ("not-serving", "watch"),
+        ("device-unknown", "devices", "--clear", "D1"),
+        ("device-unknown", "run", "D1"),
+    ):
+        fails(capsys, code, *arguments)
+    monkeypatch.setenv("MICROPYTHON", "/nonexistent")
+    fails(capsys, "micropython-missing", "provision", "D1", "--sim")
+    monkeypatch.setenv("WARDEN_UMQTT", "/nonexistent")
+    fails(capsys, "tree-missing", "provision", "D1", "--sim")
+    (folder / "fleet.db").write_bytes(b"damaged" * 1000)
+    for leftover in folder.glob("fleet.db-*"):
+        leftover.unlink()
+    fails(capsys, "database-damaged", "devices")
+    (folder / "warden.toml").write_text("damaged")
+    fails(capsys, "config-malformed", "devices")
+
+
+def test_application_limits(folder, capsys):
+    for number in range(8):
+        name = f"app{number}"
+        assert cli.run(["app", "add", name, "--type", "relay", "--command", "x"]) == 0
+    capsys.readouterr()
+    fails(capsys, "bad-argument", "provision", "D1", "--sim")
+    assert cli.run(["provision", "D1", "--sim", "--app", "app1", "--app", "app1"]) == 0
+    capsys.readouterr()
+    assert cli.run(["app", "list", "--json"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 8
+
+
+def test_devices_lists_and_clears(folder, capsys):
+    assert cli.run(["provision", "D1", "--sim"]) == 0
+    with Store(folder / "fleet.db") as store:
+        store.quarantine("D1", "its flash was played back")
+        store.add_incident("D1", "device", "tampered", "x", 1)
+    capsys.readouterr()
+    assert cli.run(["devices", "--json"]) == 0
+    device = said(capsys)
+    assert device["state"] == "quarantined"
+    assert device["incidents"][0]["code"] == "tampered"
+    assert cli.run(["devices"]) == 0
+    assert "quarantined" in capsys.readouterr().out
+    assert cli.run(["devices", "--clear", "D1"]) == 0
+    capsys.readouterr()
+    assert cli.run(["devices", "--json"]) == 0
+    assert said(capsys)["state"] == "provisioned"
+
+
+def test_run_restarts_a_device_that_resets(folder, capsys, monkeypatch):
+    from warden_host import simulated
+
+    assert cli.run(["provision", "D1", "--sim"]) == 0
+    count = folder / "count"
+    answer = f"""
+count = pathlib.Path({str(count)!r})
+number = len(count.read_text()) if count.exists() else 0
+count.write_text("x" * (number + 1))
+print("start", number, "\\x1b[31m", sys.argv[1:2])
+sys.exit([0, 3, 1][number])
+"""
+    fake(folder.parent, monkeypatch, answer)
+    monkeypatch.setattr(simulated, "_BACKOFF_S", (0.0,))
+    capsys.readouterr()
+    assert cli.run(["run", "D1"]) == 1
+    out = capsys.readouterr().out
+    assert [f"start {number}" in out for number in range(3)] == [True] * 3
+    assert "\x1b" not in out
+    count.unlink()
+    assert cli.run(["run", "D1", "--once"]) == 0
+    capsys.readouterr()
+    fails(capsys, "bad-argument", "run", "D1", "--heapsize", "a; b")
+
+
+def test_serve_starts_answers_and_stops(folder):
+    environment = os.environ | {"PYTHONPATH": str(REPO / "tools")}
+    command = [sys.executable, "-m", "warden_host.cli"]
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *arguments], env=environment, capture_output=True, text=True, timeout=SOON_S
+        )
+
+    with subprocess.Popen(
+        [*command, "serve", "--json"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert json.loads(server.stdout.readline())["text"] == "serving"
+            pid = int((folder / "broker" / "lock").read_text())
+            assert call("provision", "D1", "--sim").returncode == 0  # over $CONTROL
+            registry = (folder / "broker" / "dynamic-security.json").read_text()
+            assert "d:relay:D1" in registry
+            assert call("devices", "--clear", "D1").returncode == 0
+            assert "broker-running" in call("serve").stderr
+            refused = call("send", "D1", "set_relay", "--timeout", "0.2", "--json")
+            assert json.loads(refused.stdout)["error"]["code"] == "no-session"
+        finally:
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(SOON_S) == 0
+    end = time.monotonic() + SOON_S
+    while alive(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not alive(pid)
+    assert not (folder / "control.sock").exists()
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_the_device_tree_is_found():
+    tree = layout.tree()
+    assert tree.start.is_file()
+    assert tree.board("UNIX").is_dir()
