@@ -1,5 +1,6 @@
 """Runs first, on every start, before anything that a peer or an update could have touched."""
 
+import gc
 import sys
 
 import micropython
@@ -10,3 +11,6 @@ micropython.kbd_intr(-1)
 # Frozen modules first, then the application, then the libraries. The writable working directory, which stock firmware puts first,
 # is gone: a file dropped there must not shadow a module.
 sys.path[:] = [".frozen", "/app", "/lib"]
+
+# What imports leave behind lies between what stays, and a heap in small pieces has no room for a TLS connection: collect often.
+gc.threshold(4096)
