@@ -35,7 +35,8 @@ def _records(bundle: bytes) -> "dict[str, bytes | None]":
         fields = cbor.decode(bundle)
     except PeerError as error:
         raise UsageError("bad-bundle", "the bundle can't be read: " + error.code)
-    _want(isinstance(fields, dict) and len(fields) == 7 and fields.get("v") == 1, "keys or version")
+    _want(isinstance(fields, dict) and len(fields) == 7 and _number(fields.get("v"), 1, 1), "keys or version")
+    _want("network" in fields, "network")  # null is an answer; no answer is not
     identity = _list(fields.get("identity"), 2, "identity")
     _want(is_id(identity[0]) and is_id(identity[1]), "identity")
 
@@ -47,6 +48,7 @@ def _records(bundle: bytes) -> "dict[str, bytes | None]":
     cas, pins = trust
     _want(isinstance(cas, list) and 1 <= len(cas) <= 4 and all(_bytes(ca, 1, 2048) for ca in cas), "trust")
     _want(isinstance(pins, list) and 2 <= len(pins) <= 6 and all(_bytes(pin, 32, 32) for pin in pins), "trust")
+    _want(len(set(pins)) == len(pins), "trust")  # a backup that is the live pin is none
 
     policy = fields.get("policy")
     _want(isinstance(policy, bytes), "policy")

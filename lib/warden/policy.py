@@ -39,7 +39,7 @@ class Policy:
             raise UsageError("bad-policy", "the policy record can't be read: " + error.code)
         if not isinstance(fields, dict) or len(fields) != len(_NUMBERS) + len(_SWITCHES) + 2:
             raise UsageError("bad-policy", "the policy record must hold exactly the documented keys")
-        if fields.get("v") != 1 or fields.get("v") is True:
+        if type(fields.get("v")) is not int or fields["v"] != 1:
             raise UsageError("bad-policy", "this version of the policy record is not known")
         if fields.get("mode") not in (SEALED, PLAIN):
             raise UsageError("bad-policy", "mode must be sealed or plain")
