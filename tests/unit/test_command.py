@@ -1,0 +1,75 @@
+"""Dispatch denies what nobody allowed."""
+
+from harness import check, equal, raises
+from warden.command import AUTHORITY_ONLY, PROTOCOL, Commands
+from warden.errors import PeerError, UsageError
+
+PURE = True
+
+
+def handler(arguments):
+    return arguments
+
+
+def other(arguments):
+    return None
+
+
+def made():
+    commands = Commands()
+    commands.register("blink", handler)
+    commands.register("reboot", other)
+    commands.grant("home", ("blink", "missing"))
+    commands.grant("nobody", ())
+    return commands
+
+
+def test_allowed_and_registered():
+    check(made().find("home", "blink") is handler)
+
+
+def test_denied_without_a_grant():
+    commands = made()
+    for appid, command in (
+        ("home", "reboot"),
+        ("nobody", "blink"),
+        ("stranger", "blink"),
+        ("", "blink"),
+        ("home", ""),
+    ):
+        check(isinstance(raises("not-allowed", commands.find, appid, command), PeerError))
+    # Whether there is a handler is nobody's business who may not use it.
+    raises("not-allowed", commands.find, "stranger", "missing")
+    raises("not-allowed", commands.find, "home", "nothing-of-the-kind")
+
+
+def test_allowed_without_a_handler():
+    check(isinstance(raises("unknown-command", made().find, "home", "missing"), PeerError))
+
+
+def test_the_authoritys_own_can_not_be_granted():
+    equal(sorted(AUTHORITY_ONLY), ["policy", "rotate", "unlock", "update", "wipe"])
+    commands = made()
+    commands.grant("home", AUTHORITY_ONLY)
+    for command in AUTHORITY_ONLY:
+        commands._handlers[command] = handler  # even if one stood there
+        raises("not-allowed", commands.find, "home", command)
+
+
+def test_a_grant_replaces_the_one_before():
+    commands = made()
+    commands.grant("home", ("reboot",))
+    raises("not-allowed", commands.find, "home", "blink")
+    check(commands.find("home", "reboot") is other)
+
+
+def test_names_that_can_not_be_registered():
+    commands = made()
+    for name in (
+        AUTHORITY_ONLY
+        + PROTOCOL
+        + ("blink", "", "Blink", "bl-ink", "a/b", "w" * 33, None, b"blink", 1)
+    ):
+        check(isinstance(raises("bad-name", commands.register, name, other), UsageError))
+    check(commands.find("home", "blink") is handler)
+    equal(sorted(PROTOCOL), ["ack", "server_uid_response", "wake", "welcome"])
