@@ -140,23 +140,29 @@ class Device:
     async def publish(self, event: str, body: "dict[str, Any]", to: "str | None" = None) -> None:
         """Send an event, sealed for each application whose session stands (or for `to` alone); waits while there is none.
 
-        The authority gets events only where it is the only application. PeerError link-closed, link-timeout when the connection breaks
-        meanwhile: the event may be lost, and the device reconnects by itself.
+        The authority gets events only where it is the only application. When the connection breaks meanwhile, the event is sealed and sent
+        again after the reconnect. QoS 0: one that the broker never got is lost without a word.
         """
         ensure(is_word(event) and event not in _OWN_EVENTS, "bad-name", "an event's name is 1 to 32 of a-z 0-9 _ and none of Warden's own")
         while True:
             await self._standing.wait()
-            if self._plain is not None:
-                await self._send(event, JSON, self._plain.event(event, {"body": body}))
-                return
-            sent = False
-            for session in self._sessions:
-                if session.stands and (session.appid == to if to is not None else self._hears(session)):
-                    await self._send(event, COSE, session.seal(event, 0, body))
-                    sent = True
-            if sent:
-                return
-            await asyncio.sleep_ms(100)  # another application's session stands, but not this one's
+            try:
+                if await self._publish(event, body, to):
+                    return
+            except PeerError as error:
+                self._log(error.code, error.text)  # the connection broke: _keep_connected() sees to it
+            await asyncio.sleep_ms(100)  # only another application's session stands, or the loss has not been seen to yet
+
+    async def _publish(self, event: str, body: "dict[str, Any]", to: "str | None") -> bool:
+        if self._plain is not None:
+            await self._send(event, JSON, self._plain.event(event, {"body": body}))
+            return True
+        sent = False
+        for session in self._sessions:
+            if session.stands and (session.appid == to if to is not None else self._hears(session)):
+                await self._send(event, COSE, session.seal(event, 0, body))
+                sent = True
+        return sent
 
     def _hears(self, session: Session) -> bool:
         return not session.authority or len(self._sessions) == 1
@@ -181,7 +187,7 @@ class Device:
 
             appids = [app.appid for app in self._apps if not app.authority or len(self._apps) == 1]
             self._plain = Plain(self.names, appids, self._vault, self.policy.validate, self.policy.store)
-        self._inbox = Inbox(self.names, self._commands, self._incidents, sessions, self._plain, self._on_time)
+        self._inbox = Inbox(self.names, self._commands, self._incidents, sessions, self._plain, self._on_time, self.policy.max_message)
         for work in (self._keep_connected(), self._keep_time(), self._work()):
             self._tasks.append(asyncio.create_task(self._guard(work)))
 
@@ -278,12 +284,18 @@ class Device:
             self._working.clear()
             while self._jobs:
                 job = self._jobs.pop(0)
-                try:
-                    job.answer(await self._obey(job))
-                except PeerError as error:
-                    self._log(error.code, error.text)  # the session ended meanwhile: nobody waits for this reply
+                self._answer(job, await self._obey(job))
                 await self._flush()
             await self._flush()
+
+    def _answer(self, job: "Job", body: "dict[str, Any]") -> None:
+        try:
+            job.answer(body)
+        except UsageError as error:  # a result that has no CBOR or JSON form, or is too large for a message
+            self._log("command-failed", "%s: %s" % (job.command, error.text))
+            self._answer(job, {"ok": False, "error": "command-failed"})
+        except PeerError as error:
+            self._log(error.code, error.text)  # the session ended meanwhile: nobody waits for this reply
 
     async def _obey(self, job: "Job") -> "dict[str, Any]":
         try:

@@ -8,7 +8,7 @@ import hashlib
 
 from micropython import const
 
-from .errors import PeerError
+from .errors import PeerError, ensure
 from .wire import envelope
 from .wire.names import COSE, JSON
 
@@ -34,7 +34,8 @@ class Job:
 
 
 class Inbox:
-    """sessions: those of sealed mode, by kid; or plain: the plain mode. on_time(unix_time) is told what the authority's welcome says."""
+    """sessions: those of sealed mode, by kid; or plain: the plain mode. on_time(unix_time) is told what the authority's welcome says. limit: bytes of the
+    largest reply."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Inbox:
         sessions: "dict[bytes, Session]",
         plain: "Plain | None",
         on_time: "Callable[[int], None]",
+        limit: int = 16384,
     ) -> None:
         self._names = names
         self._commands = commands
@@ -51,6 +53,7 @@ class Inbox:
         self._sessions = sessions
         self._plain = plain
         self._on_time = on_time
+        self._limit = limit
         self.out: "list[tuple[str, str, bytes]]" = []
 
     def take(self, topic: "memoryview | bytes", payload: memoryview, retained: bool, now_ms: int) -> "Job | None":
@@ -113,8 +116,8 @@ class Inbox:
             # A reply belongs to the session that asked; after a new one began, nobody waits for it.
             if session.sid == sid:
                 reply = session.seal("reply", message.id, body)
+                self._post(COSE, reply)
                 session.remember(digest, reply)
-                self.out.append(("reply", COSE, reply))
 
         if message.expired:
             return self._refuse(PeerError("expired"), command, answer, now_ms)
@@ -132,9 +135,13 @@ class Inbox:
         def answer(body: "dict[str, Any]") -> None:
             reply = {"id": id}
             reply.update(body)
-            self.out.append(("reply", JSON, plain.event("reply", reply)))
+            self._post(JSON, plain.event("reply", reply))
 
         return self._dispatch(appid, command, args, answer, now_ms)
+
+    def _post(self, fmt: str, reply: "bytes | bytearray") -> None:
+        ensure(len(reply) <= self._limit, "bad-argument", "a reply is above the policy's limit")
+        self.out.append(("reply", fmt, reply))
 
     # -- both ---------------------------------------------------------------------------------
 
