@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _UID = const(32)
 _REQUEST_MS = const(30000)
+_DEEPEST = const(8)  # as deep as wire/cbor.py reads
 _ID_MAX = const((1 << 32) - 1)
 
 
@@ -86,9 +87,12 @@ class Plain:
 
     def parse(self, payload: "memoryview | bytes") -> "dict[str, Any]":
         """The JSON object of a message. PeerError bad-body for anything else."""
+        data = bytes(payload)
+        if _too_deep(data):
+            raise PeerError("bad-body")
         try:
-            fields = json.loads(bytes(payload))
-        except (ValueError, UnicodeError, OverflowError):
+            fields = json.loads(data)
+        except (ValueError, UnicodeError, OverflowError, MemoryError):  # "[]," takes ten times its size
             fields = None
         if not isinstance(fields, dict):
             raise PeerError("bad-body")
@@ -115,6 +119,30 @@ class Plain:
         whole = {"event": event, "deviceId": self._names.device}
         whole.update(fields)
         return json.dumps(whole).encode()
+
+
+def _too_deep(data: bytes) -> bool:
+    """Whether lists and objects are nested deeper than _DEEPEST. The parser would take memory for each level before it saw that the
+    text is garbage."""
+    if data.count(b"[") + data.count(b"{") <= _DEEPEST:
+        return False
+    depth = 0
+    text = escaped = False
+    for byte in data:
+        if escaped:
+            escaped = False
+        elif text:
+            escaped = byte == 0x5C  # a backslash
+            text = byte != 0x22  # a quotation mark
+        elif byte == 0x22:
+            text = True
+        elif byte in b"[{":
+            depth += 1
+            if depth > _DEEPEST:
+                return True
+        elif byte in b"]}":
+            depth -= 1
+    return False
 
 
 def _unhex(text: object, size: int) -> "bytes | None":

@@ -1,0 +1,101 @@
+"""Plain mode: JSON that is garbage, too deep, too large or ambiguous."""
+
+import json
+
+from harness import check, equal
+from test_plain import HEX, OTHER, command, knowing, made, refused
+from warden import plain as module
+from warden.errors import PeerError
+
+PURE = True
+# Small, so that what takes memory without a limit shows.
+HEAP = "256k"
+
+
+def test_json_that_is_no_object():
+    plain = made()
+    for data in (
+        b"",
+        b" ",
+        b"null",
+        b"true",
+        b"1",
+        b'"text"',
+        b"[]",
+        b"[{}]",
+        b"{",
+        b"}",
+        b'{"a"',
+        b'{"a":',
+        b'{"a":1',
+        b'{"a":1}}',
+        b'{"a":1}{"b":2}',
+        b'{"a":1} x',
+        b"{'a':1}",
+        b'{"a":\xff}',
+        b'{"a":"\xff\xfe"}',
+        b'{"\xff":1}',
+        b"\x00",
+        b'{"a":"\\u12"}',
+        b'{"a":tru}',
+        b'{"a":-}',
+        b'{"a":1e}',
+        b"{[]:1}",
+        b"{{}:1}",
+        b'{"a":' + b"9" * 3000,
+    ):
+        refused("bad-body", plain.parse, data)
+
+
+def test_json_that_is_nested_deeply_takes_no_memory():
+    plain = made()
+    for size in (8, 9, 100, 2000, 16000):
+        for opening in (b"[", b'{"a":', b'[{"":'):
+            refused("bad-body", plain.parse, b'{"x":' + opening * min(size, 16000 // len(opening)))
+    deep = b'{"a":' * 7 + b"{}" + b"}" * 7
+    check(isinstance(plain.parse(deep), dict))
+    refused("bad-body", plain.parse, b'{"a":' + deep + b"}")
+    refused("bad-body", plain.parse, b'{"a":' + b"[" * 8 + b"]" * 8 + b"}")
+    # Brackets in a text are text; wide is not deep; a quoted quote ends no text.
+    equal(plain.parse(b'{"a":"' + b"[{" * 500 + b'"}'), {"a": "[{" * 500})
+    equal(plain.parse(b'{"a":"\\"' + b"[{" * 50 + b'\\\\"}'), {"a": '"' + "[{" * 50 + "\\"})
+    equal(plain.parse(b'{"a":[' + b"[]," * 50 + b"{}]}"), {"a": [[]] * 50 + [{}]})
+
+
+def test_json_that_grows_in_memory():
+    plain = made()
+    data = b'{"a":[' + b"[]," * 5400 + b"[]]}"
+    try:
+        check(isinstance(plain.parse(data), dict))
+    except PeerError as error:
+        equal(error.code, "bad-body")
+
+
+def test_memory_that_runs_out_is_the_messages_fault():
+    saved = module.json
+
+    class Hungry:
+        def loads(self, data):
+            raise MemoryError()
+
+    module.json = Hungry()
+    try:
+        refused("bad-body", made().parse, b"{}")
+    finally:
+        module.json = saved
+
+
+def test_the_last_of_two_equal_keys_is_the_one_that_is_judged():
+    plain = knowing()
+    text = '{"cmd":"blink","id":1,"args":{},"appid":"home","uid":"%s","uid":"%s"}'
+    fields = plain.parse((text % (HEX, OTHER)).encode())
+    refused("wrong-application", plain.open, "blink", fields)
+    fields = plain.parse((text % (OTHER, HEX)).encode())
+    equal(plain.open("blink", fields)[0], "home")
+
+
+def test_numbers_without_end():
+    plain = knowing()
+    for number in (b"9" * 4000, b"-" + b"9" * 4000, b"1e999", b"1.5"):
+        data = json.dumps(command(id=0)).encode().replace(b'"id": 0', b'"id": ' + number)
+        refused("bad-body", plain.open, "blink", plain.parse(data))
