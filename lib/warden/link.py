@@ -31,6 +31,7 @@ _CIPHERS = (
 _MAX_CERTIFICATE = const(4096)
 _MAX_CHAIN = const(6)
 _RETRY_MS = const(250)
+_VERIFY_FAILED = const(-9984)  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, where the stack gives no words with it
 
 
 class Trust:
@@ -88,10 +89,15 @@ class Verifier:
         self.pinned += 1
         return "" if self.pinned == 1 else "pin-mismatch"
 
-    def explain(self, now: int) -> str:
-        """Why the hand-shake failed, at the clock's time `now`."""
+    def explain(self, error: Exception, now: int) -> str:
+        """Why the hand-shake failed with this error of the TLS stack or the socket, at the clock's time `now`."""
         if self.refusal:
             return self.refusal
+        if isinstance(error, OSError) and error.errno != _VERIFY_FAILED:
+            # Whatever certificate was shown: a line that fell, or a peer that has not its key, says nothing against the certificate.
+            if error.errno in _UNREACHABLE:
+                return "unreachable"
+            return "link-closed" if error.errno in _CLOSED else "tls-failed"
         if not self.seen:
             return "tls-failed"
         if not self.pinned:
@@ -100,8 +106,8 @@ class Verifier:
             return "certificate-not-yet-valid"
         if now > self.not_after:
             return "certificate-expired"
-        # The chain is ours, the key is pinned, the dates hold: what the TLS stack still checks is the name.
-        return "certificate-name"
+        # The callback is shown our CA above a leaf that it did not sign, too: the stack's words tell that from a wrong name (CN).
+        return "certificate-name" if "CN" in str(error) else "certificate-untrusted"
 
 
 def _readable(raw: "Any") -> "Generator[None, None, None]":
@@ -179,10 +185,7 @@ class Link:
             raise error
         except (OSError, ValueError) as error:
             self.close()
-            if isinstance(error, OSError) and not verifier.seen and error.errno in _CLOSED:
-                raise PeerError("link-closed")
-            code = verifier.explain(self._clock.now())
-            raise PeerError(code, "the server was refused in the hand-shake")
+            raise PeerError(verifier.explain(error, self._clock.now()), "the hand-shake failed")
 
     async def _write(self, data: "bytes | bytearray | memoryview", start: int, deadline_ms: int) -> None:
         view = memoryview(data)
@@ -243,8 +246,10 @@ class Link:
         self._tls = self._raw = None
 
 
-# ECONNRESET on unix, lwIP and ESP-IDF; EPIPE; and 0 or -1 where a port says no more.
-_CLOSED = (104, 54, 32, 103, 113, 128, 0, -1)
+# ECONNRESET on unix, lwIP and ESP-IDF; EPIPE; MBEDTLS_ERR_SSL_CONN_EOF; and 0 or -1 where a port says no more.
+_CLOSED = (104, 54, 32, 103, 113, 128, -29312, 0, -1)
+# Refused, no route, no network: a connect that does not wait tells it at the first write only.
+_UNREACHABLE = (111, 101, 114, 118)
 
 
 def _left(start: int, deadline_ms: int) -> int:

@@ -1,0 +1,598 @@
+"""The device's Client and Link, a process of their own, against servers that lie, stall, dribble and flood.
+
+Each refusal is told by its code. Where a peer stalls, the ticks of the device's event loop are counted: a loop that was held has none.
+"""
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import servers
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from driver import Driver
+from servers import HOST, Handler, certificate, context, hold, listening, log_in, over_tls
+from warden_host import pki
+
+# Deadlines of the tests in which a peer stalls: short, and the ticks that a free loop makes meanwhile.
+SHORT = {"handshake_ms": 800, "stall_ms": 500}
+TICKS = 10
+
+
+@dataclass
+class World:
+    """A CA that the device trusts, the server's leaf that it pins, and the backup."""
+
+    authority: pki.Authority
+    leaf: pki.Leaf
+    backup: pki.Key
+
+    @property
+    def pins(self) -> list[bytes]:
+        return [pki.pin(self.leaf.key), pki.pin(self.backup)]
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    authority = pki.new_authority("The device's CA")
+    return World(authority, authority.issue((HOST,)), pki.new_key())
+
+
+@pytest.fixture
+def drive(world: World, micropython: str, repo: Path, umqtt_path: Path, tmp_path: Path) -> Driver:
+    return Driver(
+        micropython, repo / "lib", umqtt_path, tmp_path, [world.authority.der()], world.pins
+    )
+
+
+Serve = Callable[..., Handler]
+
+
+@pytest.fixture
+def good(world: World, tmp_path: Path) -> Serve:
+    """The right server; what it does after the hand-shake is the test's."""
+
+    def serve(handler: Handler) -> Handler:
+        return over_tls(context(tmp_path, [world.leaf.certificate], world.leaf.key), handler)
+
+    return serve
+
+
+def broker(connection: socket.socket) -> None:
+    while True:
+        servers.answer(connection, *servers.packet(connection))
+
+
+# -- the good case, so that no refusal below is one of everything ---------------------------------------
+
+
+def test_the_right_server(drive: Driver, good: Serve) -> None:
+    with listening(good(broker)) as port:
+        out = drive(port, pump=False, publish=[["a/b", 10], ["a/b", 1500]], times=3)
+    assert out["codes"] == ["", "", ""]
+    assert out["connected"] == 3
+
+
+def test_the_backup_key(drive: Driver, world: World, tmp_path: Path) -> None:
+    leaf = world.authority.issue((HOST,), key=world.backup)
+    with listening(over_tls(context(tmp_path, [leaf.certificate], leaf.key), broker)) as port:
+        assert drive.code(port, pump=False) == ""
+
+
+@pytest.mark.parametrize("bits", [2048, 3072])
+def test_an_rsa_server(drive: Driver, world: World, tmp_path: Path, bits: int) -> None:
+    key = rsa.generate_private_key(65537, bits)
+    leaf = certificate(key, world.authority.certificate, world.authority.key)
+    with listening(over_tls(context(tmp_path, [leaf], key), broker)) as port:
+        assert drive.code(port, pump=False, pins=[pki.pin(leaf), world.pins[1]]) == ""
+
+
+def test_subscriptions_after_each_connect(drive: Driver, good: Serve) -> None:
+    topics: list[list[bytes]] = []
+
+    def record(connection: socket.socket) -> None:
+        mine: list[bytes] = []
+        topics.append(mine)
+        while True:
+            first, body = servers.packet(connection)
+            if first == 0x82:
+                mine.append(body[4:-1])
+            servers.answer(connection, first, body)
+            if len(mine) == 3:
+                return  # and the connection falls
+
+    with listening(good(record)) as port:
+        out = drive(port, topics=["c/1", "a/2", "b/3"], times=3)
+    assert out["codes"] == ["link-closed"] * 3
+    assert topics == [[b"c/1", b"a/2", b"b/3"]] * 3
+
+
+# -- credentials --------------------------------------------------------------------------------------
+
+EVERY = bytes(range(256))
+LONG = EVERY * 256
+
+
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [
+        (b"", b""),
+        (b"\0", b"\xff"),
+        (EVERY[:255], EVERY[1:]),
+        (b"", LONG[:65535]),
+        (LONG[1:], b""),
+        (LONG[:65535], LONG[1:]),
+        (None, None),
+    ],
+    ids=["0", "1", "255", "0+65535", "65535+0", "65535", "none"],
+)
+def test_credentials_arrive_exactly(
+    drive: Driver, good: Serve, user: bytes | None, password: bytes | None
+) -> None:
+    arrived: list[bytes] = []
+
+    def record(connection: socket.socket) -> None:
+        arrived.append(log_in(connection))
+
+    with listening(good(record)) as port:
+        out = drive(
+            port,
+            user=None if user is None else user.hex(),
+            password=None if password is None else password.hex(),
+        )
+    assert out["connected"] == 1
+    (body,) = arrived
+    assert body[:7] == b"\0\4MQTT\4"
+    assert body[7] == (0x02 if user is None else 0xC2)
+    wanted = [b"drive"] if user is None or password is None else [b"drive", user, password]
+    assert servers.fields(body) == wanted
+
+
+# -- servers that are not ours ------------------------------------------------------------------------
+
+
+def test_self_signed(drive: Driver, tmp_path: Path) -> None:
+    key = pki.new_key()
+    with listening(over_tls(context(tmp_path, [certificate(key)], key), broker)) as port:
+        assert drive.code(port) == "certificate-untrusted"
+
+
+def test_another_ca(drive: Driver, tmp_path: Path) -> None:
+    other = pki.new_authority("Another CA")
+    leaf = other.issue((HOST,))
+    chain = [leaf.certificate, other.certificate]
+    with listening(over_tls(context(tmp_path, chain, leaf.key), broker)) as port:
+        assert drive.code(port) == "certificate-untrusted"
+
+
+def test_a_ca_of_the_same_name(drive: Driver, world: World, tmp_path: Path) -> None:
+    other = pki.new_authority("The device's CA")
+    leaf = other.issue((HOST,))
+    for chain in ([leaf.certificate], [leaf.certificate, other.certificate]):
+        with listening(over_tls(context(tmp_path, chain, leaf.key), broker)) as port:
+            assert drive.code(port) in ("certificate-untrusted", "pin-mismatch")
+
+
+def test_forged_leaf_below_the_real_ca(drive: Driver, world: World, tmp_path: Path) -> None:
+    """The chain shows the real CA's certificate, which anybody can copy; the leaf it did not sign."""
+    key = pki.new_key()
+    forged = certificate(key, world.authority.certificate, key)
+    chain = [forged, world.authority.certificate]
+    with listening(over_tls(context(tmp_path, chain, key), broker)) as port:
+        assert drive.code(port) in ("certificate-untrusted", "pin-mismatch")
+        # Even where its key is pinned, the signature that is missing decides.
+        pins = [pki.pin(key), world.pins[1]]
+        assert drive.code(port, pins=pins) == "certificate-untrusted"
+
+
+def test_pinned_key_under_another_ca(drive: Driver, world: World, tmp_path: Path) -> None:
+    other = pki.new_authority("Another CA")
+    leaf = other.issue((HOST,), key=world.leaf.key)
+    for chain in (
+        [leaf.certificate],
+        [leaf.certificate, other.certificate],
+        [leaf.certificate, world.authority.certificate],
+    ):
+        with listening(over_tls(context(tmp_path, chain, leaf.key), broker)) as port:
+            assert drive.code(port) == "certificate-untrusted"
+
+
+def test_self_signed_with_the_pinned_key(drive: Driver, world: World, tmp_path: Path) -> None:
+    own = certificate(world.leaf.key)
+    with listening(over_tls(context(tmp_path, [own], world.leaf.key), broker)) as port:
+        assert drive.code(port) == "certificate-untrusted"
+
+
+def test_another_key_under_our_ca(drive: Driver, world: World, tmp_path: Path) -> None:
+    leaf = world.authority.issue((HOST,))
+    for chain in ([leaf.certificate], [leaf.certificate, world.leaf.certificate]):
+        with listening(over_tls(context(tmp_path, chain, leaf.key), broker)) as port:
+            assert drive.code(port) == "pin-mismatch"
+
+
+def test_a_pin_of_the_ca_does_not_count(drive: Driver, world: World, tmp_path: Path) -> None:
+    leaf = world.authority.issue((HOST,))
+    pins = [pki.pin(world.authority.certificate), world.pins[1]]
+    chain = [leaf.certificate, world.authority.certificate]
+    with listening(over_tls(context(tmp_path, chain, leaf.key), broker)) as port:
+        assert drive.code(port, pins=pins) == "pin-mismatch"
+
+
+def test_a_pin_of_an_intermediate_does_not_count(drive: Driver, tmp_path: Path) -> None:
+    root_key, middle_key, key = pki.new_key(), pki.new_key(), pki.new_key()
+    root = certificate(root_key, name="root", ca=True)
+    middle = certificate(middle_key, root, root_key, name="middle", ca=True)
+    leaf = certificate(key, middle, middle_key)
+    cas = [root.public_bytes(serialization.Encoding.DER)]
+    backup = os.urandom(32)
+    with listening(over_tls(context(tmp_path, [leaf, middle], key), broker)) as port:
+        assert drive.code(port, cas=cas, pins=[pki.pin(leaf), backup], pump=False) == ""
+        assert drive.code(port, cas=cas, pins=[pki.pin(middle), pki.pin(root)]) == "pin-mismatch"
+    # The leaf as a CA: what is below it is not what was pinned.
+    below_key = pki.new_key()
+    below = certificate(below_key, leaf, key, name="below")
+    chain = [below, leaf, middle]
+    with listening(over_tls(context(tmp_path, chain, below_key), broker)) as port:
+        code = drive.code(port, cas=cas, pins=[pki.pin(leaf), backup])
+        assert code in ("certificate-untrusted", "pin-mismatch")
+
+
+def test_another_name(drive: Driver, world: World, tmp_path: Path) -> None:
+    for names in (("127.0.0.2",), ("localhost",), ("127.0.0.1.example",)):
+        leaf = world.authority.issue(names, key=world.leaf.key)
+        with listening(over_tls(context(tmp_path, [leaf.certificate], leaf.key), broker)) as port:
+            assert drive.code(port) == "certificate-name"
+
+
+def test_expired(drive: Driver, world: World, tmp_path: Path) -> None:
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    leaf = world.authority.issue((HOST,), key=world.leaf.key, not_after=yesterday)
+    with listening(over_tls(context(tmp_path, [leaf.certificate], leaf.key), broker)) as port:
+        assert drive.code(port) == "certificate-expired"
+
+
+def test_not_yet_valid_on_a_clock_that_cannot_be_set(
+    drive: Driver, world: World, tmp_path: Path
+) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    leaf = world.authority.issue((HOST,), key=world.leaf.key, not_before=tomorrow)
+    with listening(over_tls(context(tmp_path, [leaf.certificate], leaf.key), broker)) as port:
+        assert drive.code(port) == "certificate-not-yet-valid"
+
+
+@pytest.mark.parametrize("filler", [3400, 4200, 12000])
+def test_oversized_certificate(drive: Driver, world: World, tmp_path: Path, filler: int) -> None:
+    leaf = certificate(
+        world.leaf.key, world.authority.certificate, world.authority.key, filler=filler
+    )
+    size = len(leaf.public_bytes(serialization.Encoding.DER))
+    with listening(over_tls(context(tmp_path, [leaf], world.leaf.key), broker)) as port:
+        code = drive.code(port, pump=False)
+    assert code == ("" if size <= 4096 else "certificate-malformed")
+
+
+@pytest.mark.parametrize("length", [5, 6, 7])
+def test_long_chain(drive: Driver, tmp_path: Path, length: int) -> None:
+    """length counts every certificate from the root, which is ours, to the leaf."""
+    key = root_key = pki.new_key()
+    last = root = certificate(key, name="root", ca=True)
+    chain: list[x509.Certificate] = []
+    for depth in range(length - 1):
+        next_key = pki.new_key()
+        last = certificate(next_key, last, key, name=f"n{depth}", ca=depth < length - 2)
+        key = next_key
+        chain.insert(0, last)
+    assert key is not root_key
+    settings = {
+        "cas": [root.public_bytes(serialization.Encoding.DER)],
+        "pins": [pki.pin(last), os.urandom(32)],
+    }
+    with listening(over_tls(context(tmp_path, chain, key), broker)) as port:
+        code = drive.code(port, pump=False, **settings)
+    assert code == ("" if length <= 6 else "certificate-malformed")
+
+
+# -- TLS that protects too little ---------------------------------------------------------------------
+
+
+def test_no_forward_secrecy(drive: Driver, world: World, tmp_path: Path) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    leaf = certificate(key, world.authority.certificate, world.authority.key)
+    pins = [pki.pin(leaf), world.pins[1]]
+    for ciphers in (
+        "AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-SHA256:AES128-SHA:@SECLEVEL=0",
+        "DHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0",
+        "ECDHE-RSA-AES128-SHA256:ECDHE-RSA-AES128-SHA:@SECLEVEL=0",
+    ):
+        with listening(over_tls(context(tmp_path, [leaf], key, ciphers), broker)) as port:
+            assert drive.code(port, pins=pins) == "tls-failed", ciphers
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_old_tls(drive: Driver, world: World, tmp_path: Path) -> None:
+    made = context(tmp_path, [world.leaf.certificate], world.leaf.key, "ALL:@SECLEVEL=0")
+    made.minimum_version = made.maximum_version = servers.ssl.TLSVersion.TLSv1_1
+    with listening(over_tls(made, broker)) as port:
+        assert drive.code(port) == "tls-failed"
+
+
+# -- not TLS, or TLS by hand --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x20\x02\0\0",
+        b"\0" * 64,
+        b"\xff" * 4096,
+        b"\x16\x03\x03\xff\xff" + bytes(100),
+        b"\x16\x03\x03\0\4\2\xff\xff\xff" + bytes(100),
+        b"\x15\x03\x03\0\2\2\x28",
+    ],
+    ids=["http", "mqtt", "zeros", "ones", "record", "hello", "alert"],
+)
+def test_no_tls(drive: Driver, data: bytes) -> None:
+    def garbage(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(data)
+        hold(connection)
+
+    with listening(garbage) as port:
+        out = drive(port, **SHORT)
+    assert out["codes"][0] in ("tls-failed", "link-timeout")
+    assert out["codes"][0] == "tls-failed" or out["ticks"][0] > TICKS
+
+
+def test_closed_at_once(drive: Driver) -> None:
+    with listening(lambda connection: None) as port:
+        assert drive.code(port) == "link-closed"
+
+    def reset(connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with listening(reset) as port:
+        assert drive.code(port) == "link-closed"
+
+    def later(connection: socket.socket) -> None:
+        connection.recv(4096)
+
+    with listening(later) as port:
+        assert drive.code(port) == "link-closed"
+
+
+def test_nobody_there(drive: Driver) -> None:
+    with listening(hold) as port:
+        pass
+    assert drive.code(port) == "unreachable"
+
+
+def test_says_nothing(drive: Driver) -> None:
+    """Twice: a connection that stalled leaves nothing behind that would hold the next one."""
+    with listening(hold) as port:
+        out = drive(port, times=2, **SHORT)
+    assert out["codes"] == ["link-timeout"] * 2
+    assert min(out["ticks"]) > TICKS
+
+
+def test_never_accepted(drive: Driver) -> None:
+    """A listener whose queue is full: the TCP connection itself gets no answer."""
+    with socket.socket() as server:
+        server.bind((HOST, 0))
+        server.listen(0)
+        held = []
+        for _ in range(4):
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(server.getsockname())
+            held.append(one)
+        out = drive(server.getsockname()[1], **SHORT)
+        for one in held:
+            one.close()
+    assert out["codes"] == ["link-timeout"]
+    assert out["ticks"][0] > TICKS
+
+
+def test_dribbled_handshake(drive: Driver) -> None:
+    """One byte now and then, each of them well-formed so far: one deadline holds for the whole hand-shake."""
+    hello = server_hello()
+
+    def dribble(connection: socket.socket) -> None:
+        connection.recv(4096)
+        for byte in hello:
+            connection.sendall(bytes((byte,)))
+            time.sleep(0.3)
+
+    with listening(dribble) as port:
+        out = drive(port, handshake_ms=1500, stall_ms=500)
+    assert out["codes"] == ["link-timeout"]
+    assert out["ticks"][0] > TICKS
+
+
+def record(kind: int, body: bytes) -> bytes:
+    return bytes((kind, 3, 3)) + struct.pack("!H", len(body)) + body
+
+
+def handshake(kind: int, body: bytes) -> bytes:
+    return record(22, bytes((kind,)) + struct.pack("!I", len(body))[1:] + body)
+
+
+def server_hello() -> bytes:
+    # TLS 1.2, no session, ECDHE-ECDSA-AES128-GCM-SHA256, uncompressed points.
+    return handshake(
+        2, b"\x03\x03" + os.urandom(32) + b"\0\xc0\x2b\0" + b"\0\x06\0\x0b\0\x02\x01\0"
+    )
+
+
+def shown(certificate_: x509.Certificate) -> bytes:
+    """A server's first flight up to its certificate, for which it needs no key."""
+    der = certificate_.public_bytes(serialization.Encoding.DER)
+    size = struct.pack("!I", len(der))[1:]
+    total = struct.pack("!I", len(der) + 3)[1:]
+    return server_hello() + handshake(11, total + size + der)
+
+
+def test_our_certificate_without_its_key(drive: Driver, world: World) -> None:
+    """Certificates are public: who copies the right one has every check but the signature on its side."""
+    point = ec.generate_private_key(ec.SECP256R1()).public_key()
+    share = point.public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )
+    signature = pki.new_key().sign(b"not this hand-shake", ec.ECDSA(servers.hashes.SHA256()))
+    exchange = b"\x03\0\x17\x41" + share + b"\x04\x03" + struct.pack("!H", len(signature))
+
+    def impostor(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(shown(world.leaf.certificate) + handshake(12, exchange + signature))
+        connection.sendall(handshake(14, b""))
+        hold(connection)
+
+    with listening(impostor) as port:
+        assert drive.code(port) == "tls-failed"
+
+
+def test_falls_after_the_certificate(drive: Driver, world: World) -> None:
+    """A line that breaks there must not be told as a wrong certificate."""
+
+    def close(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(shown(world.leaf.certificate))
+
+    with listening(close) as port:
+        assert drive.code(port) == "link-closed"
+
+    def stall(connection: socket.socket) -> None:
+        close(connection)
+        hold(connection)
+
+    with listening(stall) as port:
+        out = drive(port, **SHORT)
+    assert out["codes"] == ["link-timeout"]
+    assert out["ticks"][0] > TICKS
+
+
+# -- the right server, broken behind the hand-shake -----------------------------------------------------
+
+
+def test_stalls_after_connect(drive: Driver, good: Serve) -> None:
+    with listening(good(hold)) as port:
+        out = drive(port, handshake_ms=2000, stall_ms=500)
+    assert out["codes"] == ["link-timeout"]
+    assert out["ticks"][0] > TICKS
+
+
+@pytest.mark.parametrize(
+    ("code", "data"),
+    [
+        ("mqtt-malformed", b"HTTP/1.1 200 OK\r\n\r\n"),
+        ("mqtt-malformed", b"\xf3" * 64),
+        ("mqtt-malformed", b"\xd0\0"),
+        ("mqtt-malformed", b"\x20\x02\1\0"),
+        ("mqtt-refused", b"\x20\x02\0\5"),
+        ("mqtt-too-large", b"\x20\xff\xff\xff\x7f"),
+        ("mqtt-malformed", b"\x30\xff\xff\xff\xff\xff"),
+    ],
+)
+def test_bad_log_in_answer(drive: Driver, good: Serve, code: str, data: bytes) -> None:
+    def answer(connection: socket.socket) -> None:
+        servers.packet(connection)
+        connection.sendall(data)
+        hold(connection)
+
+    with listening(good(answer)) as port:
+        out = drive(port)
+    assert (out["codes"], out["connected"]) == ([code], 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "data"),
+    [
+        ("mqtt-malformed", b"GET / HTTP/1.1\r\n\r\n"),
+        ("mqtt-malformed", b"\x20\x02\0\0"),
+        ("mqtt-malformed", b"\x34\x06\0\1t\0\1x"),
+        ("mqtt-malformed", b"\x40\x02\0\1"),
+        ("mqtt-too-large", b"\x30\xff\xff\x7f\0\1t" + bytes(1 << 16)),
+        ("mqtt-too-large", b"\x30\xff\xff\xff\x7f"),
+        ("link-closed", b""),
+        ("link-closed", b"\x30\x7f\0\1t"),
+    ],
+)
+def test_bad_packets(drive: Driver, good: Serve, code: str, data: bytes) -> None:
+    def send(connection: socket.socket) -> None:
+        log_in(connection)
+        connection.sendall(data)
+        if code != "link-closed":
+            hold(connection)
+
+    with listening(good(send)) as port:
+        out = drive(port, times=2)
+    assert (out["codes"], out["connected"], out["messages"]) == ([code] * 2, 2, 0)
+
+
+def test_stalls_in_a_packet(drive: Driver, good: Serve) -> None:
+    """One byte at a time does not keep a packet alive."""
+
+    def dribble(connection: socket.socket) -> None:
+        log_in(connection)
+        connection.sendall(b"\x30\x7f\0\1t")
+        for _ in range(100):
+            time.sleep(0.1)
+            connection.sendall(b"x")
+
+    with listening(good(dribble)) as port:
+        out = drive(port, stall_ms=500)
+    assert out["codes"] == ["link-timeout"]
+    assert out["ticks"][0] > TICKS
+
+
+def test_answers_no_ping(drive: Driver, good: Serve) -> None:
+    heard: list[int] = []
+
+    def silent(connection: socket.socket) -> None:
+        log_in(connection)
+        heard.append(servers.packet(connection)[0])
+        hold(connection)
+
+    with listening(good(silent)) as port:
+        out = drive(port, keepalive_s=1, stall_ms=500)
+    assert heard == [0xC0]
+    assert out["codes"] == ["link-timeout"]
+    assert out["ticks"][0] > TICKS
+
+
+def test_never_reads(drive: Driver, good: Serve) -> None:
+    """The device's writes find no room: link-timeout, and the loop went on meanwhile."""
+
+    def deaf(connection: socket.socket) -> None:
+        log_in(connection)
+        # Until the device hung up: the kernel says so without anything being read.
+        for _ in range(200):
+            time.sleep(0.1)
+            connection.sendall(b"\xd0\0")
+
+    with listening(good(deaf)) as port:
+        out = drive(port, flood=True, stall_ms=500)
+    assert out["codes"] == ["link-timeout"]
+    assert out["ticks"][0] > TICKS
+
+
+def test_endless_messages(drive: Driver, good: Serve) -> None:
+    """A flood takes the loop from nobody: the ticker has its turn between any two messages that came late for it."""
+    count = 3000
+
+    def flood(connection: socket.socket) -> None:
+        log_in(connection)
+        connection.sendall((b"\x30\x20\0\1t" + bytes(29)) * count)
+
+    with listening(good(flood)) as port:
+        out = drive(port)
+    assert out["codes"] == ["link-closed"]
+    assert out["messages"] == count
+    assert out["ticks"][0] > TICKS
