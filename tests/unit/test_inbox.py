@@ -1,0 +1,270 @@
+"""What reaches the device passes its gates in the order of docs/protocol.md: where two would refuse, the first one speaks."""
+
+from byhand import NAMES, App, Bench, ccm, flip
+from harness import check, equal, raises
+from warden.errors import PeerError
+from warden.wire import cbor
+from warden.wire.names import COSE, JSON
+
+PURE = True
+
+
+class Sealed:
+    """A device whose session stands, and its application; counter 0 was the ack's."""
+
+    def __init__(self, stand=True, **options):
+        self.bench = Bench(App(), **options)
+        self.app = self.bench.app
+        self.inbox = self.bench.inbox
+        if stand:
+            check(self.bench.stand())
+        self.now = 0
+
+    def take(self, topic, data, retained=False):
+        """(codes, answers opened, job)."""
+        self.bench.refused.codes = []
+        job = self.inbox.take(topic, memoryview(bytearray(data)), retained, self.now)
+        out = self.inbox.out[:]
+        del self.inbox.out[:]
+        return self.bench.refused.codes, out, job
+
+    def command(self, command, data, **options):
+        return self.take(NAMES.command(command, COSE).encode(), data, **options)
+
+    def raw(self, command, counter, payload, keys=None):
+        """Sealed well, whatever the payload."""
+        _, _, key, iv, sid = keys or self.app.keys
+        protected = self.app.header(counter, sid)
+        aad = self.app.aad(protected, NAMES.command(command, COSE))
+        text, tag = ccm(key, self.app.nonce(iv, counter), payload, aad, True)
+        return cbor.encode([protected, {}, text + tag])
+
+
+def silently(result, code):
+    """Refused with this code alone: no job, no answer."""
+    equal((result[0], result[1]), ([code], []))
+    check(result[2] is None)
+
+
+def answered(device, result, code, id, counter):
+    """Refused with this code, and told so, for the sender proved who he is."""
+    equal(result[0], [code])
+    check(result[2] is None)
+    equal([(event, fmt) for event, fmt, _ in result[1]], [("reply", COSE)])
+    equal(
+        device.app.open("reply", counter, bytes(result[1][0][2])),
+        [id, None, {"ok": False, "error": code}],
+    )
+
+
+OTHER = App(key=bytes(32))
+JSON_TOPIC = NAMES.command("set_relay", JSON).encode()
+COSE_TOPIC = NAMES.command("set_relay", COSE).encode()
+
+
+def test_a_good_command():
+    device = Sealed()
+    codes, out, job = device.command(
+        "set_relay", device.app.seal("set_relay", 1, 7, None, {"on": 1})
+    )
+    equal((codes, out, job.command, job.args), ([], [], "set_relay", {"on": 1}))
+    job.answer({"ok": True, "result": 5})
+    event, fmt, data = device.inbox.out[0]
+    equal((event, fmt), ("reply", COSE))
+    equal(device.app.open("reply", 1, bytes(data)), [7, None, {"ok": True, "result": 5}])
+
+
+# -- the gates, each before the next one --------------------------------------------------------
+
+
+def test_topic_before_retained():
+    silently(
+        Sealed().take(b"iot-2/type/door/id/other/cmd/x/fmt/json", b"", retained=True), "bad-topic"
+    )
+
+
+def test_retained_before_format():
+    silently(Sealed().take(JSON_TOPIC, b"", retained=True), "retained")
+    device = Sealed()
+    good = device.app.seal("set_relay", 1)
+    silently(device.command("set_relay", good, retained=True), "retained")
+    # Refused at a gate before the counter's, so the same message without the flag is new.
+    equal(device.command("set_relay", good)[0], [])
+
+
+def test_format_before_structure():
+    device = Sealed()
+    silently(device.take(JSON_TOPIC, b"garbage"), "plain-refused")
+    silently(device.take(JSON_TOPIC, device.app.seal("set_relay", 1)), "plain-refused")
+    silently(
+        device.take(NAMES.command("server_uid_response", JSON).encode(), b"{}"), "plain-refused"
+    )
+
+
+def test_structure_before_kid():
+    device = Sealed()
+    OTHER.keys = device.app.keys
+    silently(device.command("set_relay", OTHER.seal("set_relay", 1) + b"\0"), "cose-malformed")
+    for kind in ("welcome", "wake"):
+        silently(device.command(kind, OTHER.mac0(kind, [1])[:-1]), "cose-malformed")
+    # A structure of the other kind.
+    silently(device.command("set_relay", device.app.wake()), "cose-malformed")
+    silently(device.command("wake", device.app.seal("wake", 1)), "cose-malformed")
+
+
+def test_kid_before_session():
+    device = Sealed(stand=False)
+    OTHER.keys = [bytes(32), bytes(13), bytes(32), bytes(13), bytes(8)]
+    silently(device.command("set_relay", OTHER.seal("set_relay", 0)), "wrong-application")
+    device = Sealed()
+    silently(device.command("set_relay", OTHER.seal("set_relay", 0)), "wrong-application")
+    for kind in ("welcome", "wake"):
+        silently(device.command(kind, OTHER.mac0(kind, b"")), "wrong-application")
+
+
+def test_no_session_before_all_that_needs_one():
+    device = Sealed(stand=False)
+    device.app.keys = [bytes(32), bytes(13), bytes(32), bytes(13), bytes(8)]
+    for counter in (0, 1):
+        silently(
+            device.command("set_relay", flip(device.app.seal("set_relay", counter))), "no-session"
+        )
+
+
+def test_sid_before_counter():
+    device = Sealed()
+    keys = list(device.app.keys)
+    keys[4] = bytes(8)
+    silently(
+        device.command("set_relay", flip(device.app.seal("set_relay", 0, keys=keys))),
+        "old-session",
+    )
+
+
+def test_counter_before_tag():
+    device = Sealed()
+    equal(device.command("set_relay", device.app.seal("set_relay", 5))[0], ["gap"])
+    for counter in (0, 4, 5):
+        silently(
+            device.command("set_relay", flip(device.app.seal("set_relay", counter))), "replayed"
+        )
+
+
+def test_tag_before_payload():
+    device = Sealed()
+    silently(device.command("set_relay", flip(device.raw("set_relay", 1, b"\xff"))), "tampered")
+    # Under another command's topic, in the other direction, or after a flip of any part that parses.
+    silently(device.command("reboot", device.app.seal("set_relay", 1)), "tampered")
+    up = device.app.keys
+    silently(
+        device.command(
+            "set_relay", device.app.seal("set_relay", 1, keys=[up[2], up[3], up[0], up[1], up[4]])
+        ),
+        "tampered",
+    )
+    for kind in ("welcome", "wake"):
+        silently(device.command(kind, flip(device.app.mac0(kind, b"\xff"))), "tampered")
+
+
+def test_payload_before_expiry():
+    device = Sealed()
+    device.now = 100_000
+    silently(device.command("set_relay", device.raw("set_relay", 1, b"\xff")), "cbor-malformed")
+    silently(
+        device.command("set_relay", device.raw("set_relay", 2, b"\x18\x01")), "cbor-not-canonical"
+    )
+    silently(
+        device.command("set_relay", device.raw("set_relay", 3, b"\x81" * 40 + b"\x80")),
+        "cbor-limit",
+    )
+    bad = (
+        [1, 0, []],
+        [1, 0, 5],
+        [-1, 0, {}],
+        [1 << 32, 0, {}],
+        [None, 0, {}],
+        [True, 0, {}],
+        [1, 0, {1: 2}],
+        [1, 0],
+        [1, 0, {}, 0],
+        {},
+        7,
+        [1, -1, {}],
+        [1, "0", {}],
+    )
+    counter = 4
+    for payload in bad:
+        silently(
+            device.command("set_relay", device.raw("set_relay", counter, cbor.encode(payload))),
+            "bad-body",
+        )
+        counter += 1
+
+
+def test_expiry_before_rights():
+    device = Sealed()
+    device.now = 10_001
+    answered(
+        device,
+        device.command("open_door", device.app.seal("open_door", 1, 9, 10)),
+        "expired",
+        9,
+        1,
+    )
+    device.now = 10_000
+    answered(
+        device,
+        device.command("open_door", device.app.seal("open_door", 2, 9, 10)),
+        "not-allowed",
+        9,
+        2,
+    )
+
+
+def test_rights_before_handlers():
+    device = Sealed()
+    answered(
+        device, device.command("nothing", device.app.seal("nothing", 1, 3)), "not-allowed", 3, 1
+    )
+    answered(device, device.command("wipe", device.app.seal("wipe", 2, 4)), "not-allowed", 4, 2)
+    answered(
+        device, device.command("reboot", device.app.seal("reboot", 3, 5)), "unknown-command", 5, 3
+    )
+
+
+# -- the hand-shake -----------------------------------------------------------------------------
+
+
+def test_only_the_authoritys_welcome_tells_the_time():
+    for authority, times in ((False, []), (True, [1800000000])):
+        device = Sealed(authority=authority)
+        equal(device.bench.times, times)
+
+
+def test_dates_that_contradict_end_the_link():
+    device = Sealed(stand=False, authority=True)
+
+    def contradicted(unix_time):
+        raise PeerError("certificate-dates")
+
+    device.inbox._on_time = contradicted
+    hello = device.bench.hello()
+    topic = NAMES.command("welcome", COSE).encode()
+    raises(
+        "certificate-dates",
+        device.inbox.take,
+        topic,
+        memoryview(bytearray(device.app.welcome(hello))),
+        False,
+        0,
+    )
+    # And no `ready` goes out on a link that must fall.
+    equal((device.bench.refused.codes, device.inbox.out), (["certificate-dates"], []))
+
+
+def test_a_reply_does_not_outlive_its_session():
+    device = Sealed()
+    job = device.command("set_relay", device.app.seal("set_relay", 1, 7))[2]
+    check(device.bench.stand(60_000))
+    job.answer({"ok": True, "result": None})
+    equal(device.inbox.out, [])
