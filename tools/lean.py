@@ -1,4 +1,4 @@
-"""Makes the sources lean for boards: error texts go, codes stay.
+"""Makes the sources lean for boards: error texts go, codes stay, and what is there for type checkers alone goes too.
 
 The texts speak to whoever develops against the package, and they take 12 KB of a 64-bit heap and half of that on a board, where nobody reads
 them. A board that runs the compiled modules raises the same errors with the same codes; docs/errors.md says what each means.
@@ -17,7 +17,17 @@ class _Lean(ast.NodeTransformer):
             node.args = node.args[:keep]
         return node
 
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        return None if _is_checking(node.targets[0]) else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        return None if _is_checking(node.test) and not node.orelse else self.generic_visit(node)
+
+
+def _is_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == "TYPE_CHECKING"
+
 
 def lean(source: str) -> str:
-    """The same module without the texts of its errors."""
+    """The same module without the texts of its errors, and without its TYPE_CHECKING."""
     return ast.unparse(ast.fix_missing_locations(_Lean().visit(ast.parse(source))))

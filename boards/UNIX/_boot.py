@@ -20,9 +20,10 @@ class Folder:
             path = os.getcwd() + "/" + path  # the working directory is about to change
         self._path = path
         self._host = vfs.VfsPosix()
-        inside = vfs.VfsPosix(path)
-        for name in ("mount", "umount", "open", "stat", "ilistdir", "chdir", "getcwd", "mkdir", "remove", "rmdir"):
-            setattr(self, name, getattr(inside, name))
+        self._inside = vfs.VfsPosix(path)
+
+    def __getattr__(self, name):
+        return getattr(self._inside, name)
 
     def rename(self, old, new):
         self._host.rename(self._path + old, self._path + new)

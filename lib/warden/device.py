@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _MAX_JOBS = const(4)
 _DAY_MS = const(86400000)
-_OWN_EVENTS = ("hello", "ready", "reply", "incident", "offline", "server_uid_request")
+_OWN_EVENTS = const(("hello", "ready", "reply", "incident", "offline", "server_uid_request"))
 _GENERATOR = type((lambda: (yield))())
 
 

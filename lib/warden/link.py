@@ -22,15 +22,21 @@ if TYPE_CHECKING:
 
 # ECDHE only, so that a key stolen later opens no recording; AEAD only. Without a list, a server with an RSA certificate gets
 # key exchange without forward secrecy.
-_CIPHERS = (
-    "TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256",
-    "TLS-ECDHE-ECDSA-WITH-AES-256-GCM-SHA384",
-    "TLS-ECDHE-RSA-WITH-AES-128-GCM-SHA256",
-    "TLS-ECDHE-RSA-WITH-AES-256-GCM-SHA384",
+_CIPHERS = const(
+    (
+        "TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256",
+        "TLS-ECDHE-ECDSA-WITH-AES-256-GCM-SHA384",
+        "TLS-ECDHE-RSA-WITH-AES-128-GCM-SHA256",
+        "TLS-ECDHE-RSA-WITH-AES-256-GCM-SHA384",
+    )
 )
 _MAX_CERTIFICATE = const(4096)
 _MAX_CHAIN = const(6)
 _RETRY_MS = const(250)
+# ECONNRESET on unix, lwIP and ESP-IDF; EPIPE; MBEDTLS_ERR_SSL_CONN_EOF; and 0 or -1 where a port says no more.
+_CLOSED = const((104, 54, 32, 103, 113, 128, -29312, 0, -1))
+# Refused, no route, no network: a connect that does not wait tells it at the first write only.
+_UNREACHABLE = const((111, 101, 114, 118))
 _VERIFY_FAILED = const(-9984)  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, where the stack gives no words with it
 
 
@@ -244,12 +250,6 @@ class Link:
                 except OSError:
                     pass  # it is gone either way
         self._tls = self._raw = None
-
-
-# ECONNRESET on unix, lwIP and ESP-IDF; EPIPE; MBEDTLS_ERR_SSL_CONN_EOF; and 0 or -1 where a port says no more.
-_CLOSED = (104, 54, 32, 103, 113, 128, -29312, 0, -1)
-# Refused, no route, no network: a connect that does not wait tells it at the first write only.
-_UNREACHABLE = (111, 101, 114, 118)
 
 
 def _left(start: int, deadline_ms: int) -> int:

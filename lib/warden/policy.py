@@ -22,7 +22,7 @@ _NUMBERS = {
     "backoff_min_ms": (100, 60000),
     "backoff_max_ms": (1000, 3600000),
 }
-_SWITCHES = ("validate", "store")
+_SWITCHES = const(("validate", "store"))
 _MAX_RECORD = const(512)
 
 

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 COUNTER_MAX = (1 << 32) - 1
 _VERSION = const(1)
 # Milliseconds after the first sending at which the same bytes are sent again; then the attempt ends.
-_REPEATS_MS = (3000, 9000)
+_REPEATS_MS = const((3000, 9000))
 _ATTEMPT_MS = const(30000)
-_BACKOFF_MS = (1000, 60000)
 _WAKE_GAP_MS = const(10000)
 
 _IDLE = const(0)
@@ -102,7 +101,7 @@ class Session:
         self._origin = origin
         self._policy_digest = policy_digest
         self.kid = hkdf(key, self._info("kid"), 8)
-        self._backoff = Backoff(*_BACKOFF_MS)
+        self._backoff = Backoff(1000, 60000)
         self._keys: "_Keys | None" = None
         self._hello_ms = 0  # when the hello of the current keys was sent
         self._phase = _IDLE

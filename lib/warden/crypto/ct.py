@@ -1,7 +1,5 @@
 """Helpers for secrets: a comparison that does not stop early, and a wipe."""
 
-_ZEROS = bytes(64)
-
 
 def equal(a: "bytes | bytearray | memoryview", b: "bytes | bytearray | memoryview") -> bool:
     """True when both hold the same bytes. The time depends on the lengths only, which are public
@@ -20,9 +18,10 @@ def wipe(buf: "bytearray | memoryview") -> None:
     """Overwrite the whole buffer with zeros. Copies that the interpreter made elsewhere are out of
     reach: keep secrets in one object each."""
     view = memoryview(buf)
+    zeros = bytes(64)
     n = len(view)
     whole = n - n % 64
     for i in range(0, whole, 64):
-        view[i : i + 64] = _ZEROS
+        view[i : i + 64] = zeros
     for i in range(whole, n):
         view[i] = 0

@@ -12,17 +12,6 @@ from ..errors import ensure
 
 _BLOCK = const(64)
 _DIGEST = const(32)
-_IPAD = int.from_bytes(b"\x36" * _BLOCK, "big")
-_OPAD = int.from_bytes(b"\x5c" * _BLOCK, "big")
-_NO_SALT = bytes(_DIGEST)
-
-
-def _pads(key: "bytes | bytearray | memoryview") -> "tuple[bytes, bytes]":
-    # RFC 2104 §2: a long key is hashed, a short one is filled with zeros on the right.
-    if len(key) > _BLOCK:
-        key = hashlib.sha256(key).digest()
-    k = int.from_bytes(bytes(key) + bytes(_BLOCK - len(key)), "big")
-    return (k ^ _IPAD).to_bytes(_BLOCK, "big"), (k ^ _OPAD).to_bytes(_BLOCK, "big")
 
 
 def hmac_sha256(
@@ -30,11 +19,14 @@ def hmac_sha256(
 ) -> bytes:
     """HMAC-SHA-256 over the parts as if they were joined (RFC 2104): 32 bytes. Compare with
     `ct.equal`, never with `==`."""
-    inner, outer = _pads(key)
-    h = hashlib.sha256(inner)
+    # RFC 2104 §2: a long key is hashed, a short one is filled with zeros on the right.
+    if len(key) > _BLOCK:
+        key = hashlib.sha256(key).digest()
+    k = int.from_bytes(bytes(key) + bytes(_BLOCK - len(key)), "big")
+    h = hashlib.sha256((k ^ int.from_bytes(b"\x36" * _BLOCK, "big")).to_bytes(_BLOCK, "big"))
     for part in parts:
         h.update(part)
-    o = hashlib.sha256(outer)
+    o = hashlib.sha256((k ^ int.from_bytes(b"\x5c" * _BLOCK, "big")).to_bytes(_BLOCK, "big"))
     o.update(h.digest())
     return o.digest()
 
@@ -43,7 +35,7 @@ def hkdf_extract(
     salt: "bytes | bytearray | memoryview", ikm: "bytes | bytearray | memoryview"
 ) -> bytes:
     """The pseudorandom key, 32 bytes (RFC 5869 §2.2). An empty salt means 32 zero bytes."""
-    return hmac_sha256(salt if len(salt) else _NO_SALT, ikm)
+    return hmac_sha256(salt if len(salt) else bytes(_DIGEST), ikm)
 
 
 def hkdf_expand(prk: bytes, info: bytes, n: int) -> bytes:

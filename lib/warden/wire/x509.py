@@ -27,9 +27,9 @@ _GENERALIZED_TIME = const(0x18)
 _SEQUENCE = const(0x30)
 _VERSION = const(0xA0)
 # issuerUniqueID, subjectUniqueID, extensions.
-_TRAILERS = (0x81, 0x82, 0xA3)
+_TRAILERS = const((0x81, 0x82, 0xA3))
 
-_MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_MONTHS = const((31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31))
 
 
 def fields(der: "Buffer") -> "tuple[memoryview, int, int]":
@@ -37,18 +37,18 @@ def fields(der: "Buffer") -> "tuple[memoryview, int, int]":
     bytes. Raises PeerError("certificate-malformed") for anything that is not one, whole and
     without a byte left over."""
     if len(der) > _MOST:
-        raise _malformed("larger than 4096 bytes")
+        raise PeerError("certificate-malformed")
     view = memoryview(der)
     start, end = _tlv(view, 0, len(view), _SEQUENCE)
     if end != len(view):
-        raise _malformed("bytes are left over")
+        raise PeerError("certificate-malformed")
 
     # TBSCertificate, signatureAlgorithm, signatureValue.
     tbs, tbs_end = _tlv(view, start, end, _SEQUENCE)
     _, at = _tlv(view, tbs_end, end, _SEQUENCE)
     _, at = _tlv(view, at, end, _BIT_STRING)
     if at != end:
-        raise _malformed("bytes are left over")
+        raise PeerError("certificate-malformed")
 
     at = tbs
     if at < tbs_end and view[at] == _VERSION:
@@ -65,14 +65,14 @@ def fields(der: "Buffer") -> "tuple[memoryview, int, int]":
     while at < tbs_end:
         tag = view[at]
         if tag not in _TRAILERS or tag <= last:
-            raise _malformed("an element where none may be")
+            raise PeerError("certificate-malformed")
         last = tag
         _, at = _tlv(view, at, tbs_end, tag)
 
     not_before, at = _time(view, validity, validity_end)
     not_after, at = _time(view, at, validity_end)
     if at != validity_end:
-        raise _malformed("bytes are left over")
+        raise PeerError("certificate-malformed")
     return view[spki:spki_end], not_before, not_after
 
 
@@ -82,29 +82,25 @@ def spki_pin(der: "Buffer") -> bytes:
     return hashlib.sha256(fields(der)[0]).digest()
 
 
-def _malformed(text: str) -> PeerError:
-    return PeerError("certificate-malformed", text)
-
-
 def _tlv(view: memoryview, at: int, end: int, tag: int) -> "tuple[int, int]":
     """The element of this tag at `at`: (start of its content, its end). Lengths in DER's shortest
     form only, at most 65535."""
     if end - at < 2 or view[at] != tag:
-        raise _malformed("an element is missing or of another type")
+        raise PeerError("certificate-malformed")
     n = view[at + 1]
     at += 2
     if n & 0x80:
         size = n & 0x7F
         if not 1 <= size <= 2 or end - at < size:
-            raise _malformed("a length of another form")
+            raise PeerError("certificate-malformed")
         n = view[at]
         if size == 2:
             n = n << 8 | view[at + 1]
         if n < (0x80, 0x100)[size - 1]:
-            raise _malformed("a length of another form")
+            raise PeerError("certificate-malformed")
         at += size
     if n > end - at:
-        raise _malformed("cut short")
+        raise PeerError("certificate-malformed")
     return at, at + n
 
 
@@ -112,17 +108,17 @@ def _time(view: memoryview, at: int, end: int) -> "tuple[int, int]":
     """UTCTime as YYMMDDHHMMSSZ or GeneralizedTime as YYYYMMDDHHMMSSZ (RFC 5280 §4.1.2.5): (Unix
     seconds, where it ends)."""
     if at >= end or view[at] not in (_UTC_TIME, _GENERALIZED_TIME):
-        raise _malformed("a time is missing")
+        raise PeerError("certificate-malformed")
     general = view[at] == _GENERALIZED_TIME
     start, stop = _tlv(view, at, end, view[at])
     if stop - start != (15 if general else 13) or view[stop - 1] != 0x5A:
-        raise _malformed("a time of another form")
+        raise PeerError("certificate-malformed")
     pairs = []
     for i in range(start, stop - 1, 2):
         tens = view[i] - 48
         ones = view[i + 1] - 48
         if not (0 <= tens <= 9 and 0 <= ones <= 9):
-            raise _malformed("a time of another form")
+            raise PeerError("certificate-malformed")
         pairs.append(tens * 10 + ones)
     if general:
         year = pairs.pop(0) * 100 + pairs.pop(0)
@@ -132,9 +128,9 @@ def _time(view: memoryview, at: int, end: int) -> "tuple[int, int]":
     month, day, hour, minute, second = pairs
     leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
     if not 1 <= month <= 12 or hour > 23 or minute > 59 or second > 59:
-        raise _malformed("no such time")
+        raise PeerError("certificate-malformed")
     if not 1 <= day <= _MONTHS[month - 1] + (1 if leap and month == 2 else 0):
-        raise _malformed("no such day")
+        raise PeerError("certificate-malformed")
     days = (year - 1970) * 365 + _leaps(year - 1) - _leaps(1969)
     for i in range(month - 1):
         days += _MONTHS[i]
