@@ -249,6 +249,17 @@ def test_a_second_broker_is_refused_and_the_file_left_alone(running):
         broker.Broker(running).start()
 
 
+def test_an_administrator_with_a_wrong_password(running):
+    path = running.keys / registry.ADMIN_PASSWORD
+    right = secretfile.read(path)
+    secretfile.write(path, b"wrong")
+    try:
+        with refused("broker-refused"), registry.opened(running):
+            pass
+    finally:
+        secretfile.write(path, right)
+
+
 # Starting and stopping
 
 

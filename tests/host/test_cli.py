@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from host_kit import free_ports
 from warden_host import cli, layout
+from warden_host.errors import HostError
 from warden_host.store import Store
 
 REPO = Path(__file__).resolve().parents[2]
@@ -303,3 +304,8 @@ def test_the_device_tree_is_found():
     tree = layout.tree()
     assert tree.start.is_file()
     assert tree.board("UNIX").is_dir()
+
+
+def test_an_unregistered_error_code_is_a_bug():
+    with pytest.raises(ValueError, match="unregistered"):
+        HostError("no-such-code")

@@ -1,5 +1,6 @@
 """The control socket: who may open it, how deep its folder may lie, and what garbage is called."""
 
+import json
 import socket
 import stat
 import threading
@@ -63,7 +64,8 @@ def test_garbage_is_named_and_harms_nobody(path, data):
             raw.connect(short)
             raw.sendall(data)
             raw.shutdown(socket.SHUT_WR)
-            assert b"control-malformed" in raw.recv(4096)
+            answer = json.loads(raw.makefile().readline())
+            assert answer["error"]["code"] == "control-malformed"
         assert control.call(path, {"op": "x"})
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from warden_host import jsontext, names, policy, strictcbor
 from warden_host.errors import HostError
 from warden_host.names import Topic
+from warden_host.outcome import Received, Refused, Send
 from warden_host.plain import PlainPeer
-from warden_host.session import Received, Refused, Send
 from warden_host.window import WIDTH, Window
 
 leaves = (

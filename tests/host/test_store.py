@@ -3,7 +3,7 @@
 import pytest
 from host_kit import refused
 from warden_host import policy, store
-from warden_host.session import NOTHING_PROVEN, DeviceMark, Proof
+from warden_host.proof import NOTHING_PROVEN, DeviceMark, Proof
 from warden_host.store import Device, Pair, Store
 
 PAIR = Pair("authority", bytes(32), bytes(range(32)), ("set_relay",))

@@ -172,6 +172,7 @@ log_timestamp_format %Y-%m-%dT%H:%M:%S
 
 # For devices and applications.
 listener {settings.port} {settings.listen}
+max_connections 8192
 certfile ../keys/server.crt
 keyfile ../keys/server.key
 tls_version tlsv1.2
@@ -179,6 +180,7 @@ ciphers {_CIPHERS}
 
 # For the administrator, on this machine only.
 listener {settings.admin_port} 127.0.0.1
+max_connections 16
 """
 
 

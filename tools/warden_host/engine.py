@@ -13,19 +13,10 @@ from warden_host import cose, jsontext, names, policy
 from warden_host.errors import HostError
 from warden_host.happening import Happening
 from warden_host.names import AUTHORITY, Address, Topic
+from warden_host.outcome import Outcome, Quarantined, Received, Refused, Send, Stood
 from warden_host.plain import PlainPeer
-from warden_host.session import (
-    DeviceMark,
-    Instant,
-    Outcome,
-    Proof,
-    Quarantined,
-    Received,
-    Refused,
-    Send,
-    Session,
-    Stood,
-)
+from warden_host.proof import DeviceMark, Proof
+from warden_host.session import Instant, Session
 from warden_host.store import Device, Pair, Store
 from warden_host.strictcbor import MAX_BYTES, is_u32
 

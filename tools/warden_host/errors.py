@@ -16,12 +16,10 @@ SHARED = frozenset(
         "cbor-limit",
         "cbor-malformed",
         "cbor-not-canonical",
-        "certificate-malformed",
-        "command-failed",
         "cose-algorithm",
         "cose-malformed",
         "counter-exhausted",
-        "link-closed",
+        "filesystem",
         "mqtt-too-large",
         "no-session",
         "old-session",
@@ -37,11 +35,9 @@ SHARED = frozenset(
 # The host's own codes.
 OWN = frozenset(
     {
-        "already-serving",
         "app-exists",
         "app-unknown",
         "bad-json",
-        "broker-exists",
         "broker-failed",
         "broker-missing",
         "broker-port",
@@ -52,7 +48,6 @@ OWN = frozenset(
         "database-damaged",
         "device-exists",
         "device-unknown",
-        "filesystem",
         "fleet-exists",
         "fleet-missing",
         "key-damaged",

@@ -42,7 +42,7 @@ class BrokerSettings:
     @property
     def contact(self) -> str:
         """Where this machine's own clients reach the broker."""
-        return "127.0.0.1" if self.listen in ("0.0.0.0", "127.0.0.1") else self.listen  # noqa: S104
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.listen, self.listen)  # noqa: S104
 
 
 @dataclass(frozen=True)

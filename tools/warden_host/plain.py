@@ -10,7 +10,7 @@ from typing import Any
 from warden_host import jsontext
 from warden_host.errors import HostError
 from warden_host.names import Address
-from warden_host.session import Outcome, Received, Refused, Send
+from warden_host.outcome import Outcome, Received, Refused, Send
 from warden_host.strictcbor import MAX_BYTES, is_u32
 
 _REQ = re.compile(r"[0-9a-f]{32}\Z")

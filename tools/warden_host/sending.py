@@ -238,7 +238,12 @@ class _Errand:
     def _seal(self, session: Session) -> bytes:
         request = self._request
         now = self._engine.clock()
-        return session.seal(request.command, self._number, request.args, request.ttl_s, now)
+        try:
+            return session.seal(request.command, self._number, request.args, request.ttl_s, now)
+        except HostError as error:
+            if error.code == "counter-exhausted":
+                self._engine.send(session.address, session.wake(now))  # a new hello follows
+            raise
 
     def _publish(self, data: bytes, command: str = "") -> None:
         topic = self._topic(command=command)

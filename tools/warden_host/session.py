@@ -8,13 +8,15 @@ import hmac
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from warden_host import cose, handshake
 from warden_host.errors import HostError
 from warden_host.keyschedule import pair_keys, session_keys
 from warden_host.names import Address
+from warden_host.outcome import Outcome, Quarantined, Received, Refused, Send, Stood
+from warden_host.proof import NOTHING_PROVEN, DeviceMark, Proof, went_back
 from warden_host.sealing import Channel
 
 MAX_CANDIDATES = 4
@@ -28,78 +30,6 @@ class Instant(NamedTuple):
 
     unix: int
     steady: float
-
-
-@dataclass
-class DeviceMark:
-    """The highest that the device ever proved, to any application; shared by its sessions.
-
-    (boot, connect) orders all hellos of a device, since connect counts those to every application.
-    """
-
-    boot: int = 0
-    connect: int = 0
-    vault_gen: int = 0
-    quarantine: str = ""
-
-    def rise(self, proof: "Proof") -> None:
-        self.boot, self.connect = max((self.boot, self.connect), (proof.boot, proof.connect))
-        self.vault_gen = max(self.vault_gen, proof.vault_gen)
-
-    def clear(self) -> None:
-        """The owner vouches for the device as it is now."""
-        self.boot, self.connect, self.vault_gen, self.quarantine = 0, 0, 0, ""
-
-
-class Proof(NamedTuple):
-    boot: int
-    connect: int
-    vault_gen: int
-
-    @property
-    def hello(self) -> tuple[int, int]:
-        return self.boot, self.connect
-
-
-NOTHING_PROVEN = Proof(-1, -1, 0)
-
-
-@dataclass(frozen=True)
-class Send:
-    """Publish data as this command, QoS 1."""
-
-    command: str
-    data: bytes = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Stood:
-    """The session stands at our end: commands may go."""
-
-    proof: Proof
-    diverged: bool
-
-
-@dataclass(frozen=True)
-class Received:
-    event: str
-    id: int
-    body: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    reason: str
-
-
-@dataclass(frozen=True)
-class Refused:
-    event: str
-    code: str
-    text: str
-
-
-Outcome = Send | Stood | Received | Quarantined | Refused
 
 
 @dataclass
@@ -283,10 +213,12 @@ class Session:
         if self.mark.quarantine:
             raise HostError("quarantined", "a ready of a device in quarantine")
         proof = candidate.proof
-        if _went_back(proof, self._proven, candidate.floor):
-            return self._to_quarantine(proof)
-        if proof.hello <= self._proven.hello or proof.boot < self.mark.boot:
+        if proof.hello <= self._proven.hello:
             raise HostError("stale-hello", "a newer hello was proven in the meantime")
+        if went_back(proof, self._proven, candidate.floor):
+            return self._to_quarantine(proof)
+        if proof.boot < self.mark.boot:
+            raise HostError("stale-hello", "the device has started again in the meantime")
         self.mark.rise(proof)
         self._persist(proof)
         self._proven = proof
@@ -314,18 +246,3 @@ class Session:
         self._current = None
         self._candidates.clear()
         return [verdict]
-
-
-def _went_back(proof: Proof, last: Proof, floor: DeviceMark) -> bool:
-    """Whether a live device shows less than it had shown before: its flash was played back.
-
-    Judged against the floor of the moment when the welcome was made: a ready that the broker held
-    back while the device restarted is only late. And vault_gen is judged in the order of hellos: the
-    vault may have risen between this hello and a later one that was proven first.
-    """
-    later = proof.hello > (floor.boot, floor.connect)
-    return (
-        proof.boot < floor.boot
-        or proof.vault_gen < last.vault_gen
-        or (later and proof.vault_gen < floor.vault_gen)
-    )

@@ -16,7 +16,7 @@ from typing import Any
 
 from warden_host import secretfile
 from warden_host.errors import HostError
-from warden_host.session import NOTHING_PROVEN, DeviceMark, Proof
+from warden_host.proof import NOTHING_PROVEN, DeviceMark, Proof
 
 FORMAT = 1
 MAX_EVENTS = 10_000

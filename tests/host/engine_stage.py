@@ -1,0 +1,80 @@
+"""An engine without a network: its store, what it published, what it announced."""
+
+from host_kit import DEVICE, PeerDevice, topic
+from warden_host import policy, sending
+from warden_host.engine import Engine
+from warden_host.happening import Happening
+from warden_host.names import Topic
+from warden_host.sending import Request
+from warden_host.session import Instant
+from warden_host.store import Device, Pair, Store
+
+POLICY = policy.record()
+K = {"authority": b"a" * 32, "lights": b"l" * 32}
+UID = {"authority": b"A" * 32, "lights": b"L" * 32}
+
+
+def pairs(*appids: str) -> tuple[Pair, ...]:
+    return tuple(Pair(appid, K[appid], UID[appid], ("set_relay",)) for appid in appids)
+
+
+SEALED = Device(DEVICE, "relay", "UNIX", "sealed", POLICY, pairs=pairs("authority", "lights"))
+PLAIN = Device(
+    DEVICE, "relay", "UNIX", "plain", policy.record(mode="plain"), pairs=pairs("authority")
+)
+
+
+class Stage:
+    """An engine with its store, what it published and what it announced."""
+
+    def __init__(self, folder, device: Device = SEALED) -> None:
+        self.store = Store(folder / "fleet.db")
+        if self.store.find(device.device) is None:
+            self.store.add_device(device)
+        self.sent: list[tuple[str, Topic, bytes]] = []
+        self.news: list[Happening] = []
+        self.now = Instant(1_700_000_000, 50.0)
+        self.engine = Engine(
+            self.store,
+            lambda appid, where, data: self.sent.append((appid, where, data)),
+            self.news.append,
+            lambda: self.now,
+        )
+
+    def hear(self, event: str, data: bytes, appid="authority", fmt="cose", retain=False) -> None:
+        self.engine.on_message(appid, topic("evt", event, fmt), data, retain)
+
+    def last(self, command: str) -> bytes:
+        """The newest message under this command."""
+        return next(data for _, where, data in reversed(self.sent) if where.verb == command)
+
+    def stand(self, peer: PeerDevice, appid: str = "authority") -> None:
+        self.hear("hello", peer.hello(), appid)
+        peer.take_welcome(self.last("welcome"))
+        self.hear("ready", peer.ready(), appid)
+        assert peer.open("ack", self.last("ack"))[0] == 0
+
+    def codes(self) -> list[str]:
+        return [news.code for news in self.news if news.code]
+
+    def pass_time(self, seconds: float) -> None:
+        self.now = Instant(self.now.unix + int(seconds), self.now.steady + seconds)
+        self.engine.tick()
+
+
+def run(stage: Stage, request: Request):
+    """Starts a command; its result as soon as there is one."""
+    results: list = []
+    stage.engine.start(sending.job(stage.engine, request), results.append)
+    if results and isinstance(results[0], Exception):
+        raise results[0]
+    return results
+
+
+def reply(stage: Stage, peer: PeerDevice, number: int, body=None) -> None:
+    stage.hear("reply", peer.seal("reply", [number, None, body or {"ok": True, "result": 1}]))
+
+
+def report(stage: Stage, peer: PeerDevice, code: str) -> None:
+    body = {"code": code, "n": 1, "at": "set_relay"}
+    stage.hear("incident", peer.seal("incident", [0, None, body]))

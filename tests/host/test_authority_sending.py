@@ -1,0 +1,159 @@
+"""Commands and forgeries, step by step, against a device written apart."""
+
+import json
+
+import pytest
+from engine_stage import PLAIN, POLICY, UID, K, Stage, reply, report, run
+from host_kit import DEVICE, PeerDevice, refused
+from warden_host import policy
+from warden_host.sending import Request
+
+
+@pytest.fixture
+def stage(tmp_path):
+    made = Stage(tmp_path)
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def peer():
+    return PeerDevice(K["authority"], policy.policy_hash(POLICY))
+
+
+def test_a_command_and_its_reply(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "set_relay", {"on": 1}))
+    counter, (number, expiry, body) = peer.open("set_relay", stage.last("set_relay"))
+    assert (counter, expiry, body) == (1, 30, {"on": 1})
+    reply(stage, peer, number + 1)
+    assert results == []
+    reply(stage, peer, number)
+    [result] = results
+    assert result["ok"] is True
+    assert result["reply"] == {"ok": True, "result": 1}
+
+
+def test_a_command_waits_for_a_session_but_not_for_ever(stage, peer):
+    results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5))
+    assert stage.sent == []
+    stage.stand(peer)
+    assert stage.sent[-1][1].verb == "set_relay"
+    stage.pass_time(6)
+    assert [error.code for error in results] == ["timed-out"]
+    lonely = run(stage, Request(DEVICE, "set_relay", {}, app="lights", timeout_s=5))
+    stage.pass_time(6)
+    assert [error.code for error in lonely] == ["no-session"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"device": "D9"}, "device-unknown"),
+        ({"app": "doors"}, "app-unknown"),
+        ({"command": "ack"}, "reserved-command"),
+        ({"command": "A"}, "bad-name"),
+        ({"ttl_s": 0}, "bad-argument"),
+        ({"ttl_s": 1 << 32}, "bad-argument"),
+        ({"forge": "x"}, "bad-argument"),
+        ({"args": {"a": "x" * 3000}}, "mqtt-too-large"),
+        ({"args": {"a": 1 << 64}}, "bad-argument"),
+    ],
+)
+def test_requests_that_are_refused(stage, peer, changes, code):
+    stage.stand(peer)
+    request = {"device": DEVICE, "command": "set_relay", "args": {}} | changes
+    with refused(code):
+        run(stage, Request(**request))
+
+
+def test_wrong_id(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "set_relay", {}, forge="wrong-id"))
+    with pytest.raises(AssertionError):
+        peer.open("set_relay", stage.last("set_relay"))
+    report(stage, peer, "wrong-application")
+    assert (results[0]["ok"], results[0]["verdict"]) == (True, "wrong-application")
+    run(stage, Request(DEVICE, "set_relay", {}))
+    assert peer.open("set_relay", stage.last("set_relay"))[0] == 1  # no counter was spent
+
+
+def test_tamper_bends_a_copy_and_sends_the_genuine_one_after(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "set_relay", {}, forge="tamper"))
+    bent = stage.last("set_relay")
+    report(stage, peer, "tampered")
+    genuine = stage.last("set_relay")
+    assert sum((a ^ b).bit_count() for a, b in zip(bent, genuine, strict=True)) == 1
+    counter, (number, _, _) = peer.open("set_relay", genuine)
+    assert counter == 1
+    reply(stage, peer, number)
+    assert results[0]["original"]["ok"] is True
+
+
+def test_replay_is_the_first_message_behind_an_ack(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "set_relay", {}, forge="replay"))
+    first = stage.last("set_relay")
+    reply(stage, peer, peer.open("set_relay", first)[1][0])
+    assert [where.verb for _, where, _ in stage.sent[-2:]] == ["ack", "set_relay"]
+    assert stage.sent[-1][2] == first
+    assert peer.open("ack", stage.sent[-2][2])[0] == 2
+    report(stage, peer, "replayed")
+    assert results[0]["verdict"] == "replayed"
+
+
+def test_old_session_forces_a_new_one(stage, peer):
+    stage.stand(peer)
+    old_keys = dict(peer.keys)
+    results = run(stage, Request(DEVICE, "set_relay", {}, forge="old-session"))
+    assert stage.last("wake")
+    stage.hear("hello", peer.hello())
+    peer.take_welcome(stage.last("welcome"))
+    stage.hear("ready", peer.ready())
+    forged = stage.last("set_relay")
+    new_keys, peer.keys = peer.keys, old_keys
+    assert peer.open("set_relay", forged)[0] == 1
+    peer.keys = new_keys
+    report(stage, peer, "old-session")
+    assert results[0]["verdict"] == "old-session"
+
+
+def test_a_forgery_that_is_obeyed_is_said_to_be(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "set_relay", {}, forge="plain"))
+    _, where, data = stage.sent[-1]
+    assert where.fmt == "json"
+    reply(stage, peer, json.loads(data)["id"])
+    assert (results[0]["ok"], results[0]["verdict"]) == (False, "obeyed")
+
+
+def test_nobody_waits_for_a_service_that_stops(stage, peer):
+    results = run(stage, Request(DEVICE, "set_relay", {}))
+    stage.engine.abandon()
+    assert [error.code for error in results] == ["not-serving"]
+
+
+def test_plain_mode(tmp_path):
+    stage = Stage(tmp_path, PLAIN)
+    ask = {
+        "event": "server_uid_request",
+        "deviceId": DEVICE,
+        "appid": "authority",
+        "req": "ab" * 16,
+    }
+    stage.hear("server_uid_request", json.dumps(ask).encode(), fmt="json")
+    assert json.loads(stage.last("server_uid_response"))["uid"] == UID["authority"].hex()
+    stage.hear("x", b"sealed", fmt="cose")
+    assert stage.codes() == ["sealed-refused"]
+    results = run(stage, Request(DEVICE, "set_relay", {"on": 1}))
+    command = json.loads(stage.last("set_relay"))
+    answer = {"event": "reply", "deviceId": DEVICE, "id": command["id"], "ok": True, "result": 2}
+    stage.hear("reply", json.dumps(answer).encode(), fmt="json")
+    assert results[0]["reply"] == {"ok": True, "result": 2}
+    run(stage, Request(DEVICE, "set_relay", {}, forge="wrong-id"))
+    assert json.loads(stage.last("set_relay"))["uid"] != UID["authority"].hex()
+    for forge in ("tamper", "replay", "old-session", "plain"):
+        with refused("not-applicable"):
+            run(stage, Request(DEVICE, "set_relay", {}, forge=forge))
+    stage.store.close()

@@ -1,0 +1,53 @@
+"""What a device proved of itself, and how a flash that was played back gives itself away."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Proof(NamedTuple):
+    boot: int
+    connect: int
+    vault_gen: int
+
+    @property
+    def hello(self) -> tuple[int, int]:
+        return self.boot, self.connect
+
+
+NOTHING_PROVEN = Proof(-1, -1, 0)
+
+
+@dataclass
+class DeviceMark:
+    """The highest that the device ever proved, to any application; shared by its sessions.
+
+    (boot, connect) orders all hellos of a device, since connect counts those to every application.
+    """
+
+    boot: int = 0
+    connect: int = 0
+    vault_gen: int = 0
+    quarantine: str = ""
+
+    def rise(self, proof: Proof) -> None:
+        self.boot, self.connect = max((self.boot, self.connect), (proof.boot, proof.connect))
+        self.vault_gen = max(self.vault_gen, proof.vault_gen)
+
+    def clear(self) -> None:
+        """The owner vouches for the device as it is now."""
+        self.boot, self.connect, self.vault_gen, self.quarantine = 0, 0, 0, ""
+
+
+def went_back(proof: Proof, last: Proof, floor: DeviceMark) -> bool:
+    """Whether a live device shows less than it had shown before: its flash was played back.
+
+    Judged against the floor of the moment when the welcome was made: a ready that the broker held
+    back while the device restarted is only late. And vault_gen is judged in the order of hellos: the
+    vault may have risen between this hello and a later one that was proven first.
+    """
+    later = proof.hello > (floor.boot, floor.connect)
+    return (
+        proof.boot < floor.boot
+        or proof.vault_gen < last.vault_gen
+        or (later and proof.vault_gen < floor.vault_gen)
+    )
