@@ -104,6 +104,7 @@ class World:
         self.heard: list[tuple[str, int]] = []
         self.number = 0
         self.crash = ""
+        self.allow_quarantine = False
         self.mark = DeviceMark()
         self.kept_mark = DeviceMark()
         self.apps: dict[str, App] = {}
@@ -213,6 +214,8 @@ class World:
             if isinstance(fact, Proof):
                 app.proven = fact
                 self.kept_mark = copy.copy(self.mark)
+            else:
+                self.kept_mark.quarantine = fact.reason
             if crash == "after":
                 raise Crash
 
@@ -271,7 +274,8 @@ class World:
                 if outcome.body["ok"]:
                     assert outcome.id in self.obeyed, "a reply to what was not obeyed"
                 self.hear(outcome.event, outcome.id)
-            assert not isinstance(outcome, Quarantined), "an honest device in quarantine"
+            if isinstance(outcome, Quarantined):
+                assert self.allow_quarantine, "an honest device in quarantine"
 
     def hear(self, event: str, number: int) -> None:
         assert (event, number) not in self.heard, "accepted twice"
@@ -296,7 +300,7 @@ class World:
         if message.way == "cmd":
             line = f"take {message.name} {message.data.hex() or '-'} {self.uptime()} {int(work)}"
             words = self.tell(line)
-            if forged:
+            if forged and not self.is_duplicate(message):
                 assert [word[:2] for word in words] == ["r:"], words
         else:
             for app in self.apps.values():
@@ -313,8 +317,14 @@ class World:
         if forged:
             assert (self.state(), self.host_state()) == before, "a forgery moved something"
 
+    def is_duplicate(self, message: Message) -> bool:
+        """The very bytes of a command to this device, on whatever topic: a duplicate is known by them alone, and obeys nothing."""
+        return message.device == self.device and any(
+            (known.way, known.data) == ("cmd", message.data) for known in self.tape
+        )
+
     def deliver_all(self) -> None:
-        for _ in range(100):
+        for _ in range(100 + 10 * len(self.wire)):
             if not self.wire:
                 return
             self.deliver(self.wire.pop(0))

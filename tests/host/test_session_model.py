@@ -20,10 +20,10 @@ from hypothesis.stateful import (
 )
 from session_world import REPO, Message, World
 
-EXAMPLES = int(os.environ.get("SESSION_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("SESSION_EXAMPLES", "150"))
 PROFILE = settings(
     max_examples=EXAMPLES,
-    stateful_step_count=40,
+    stateful_step_count=50,
     deadline=None,
     derandomize=True,
     database=None,
@@ -226,3 +226,142 @@ def test_lost_wakes_end_nothing_for_good() -> None:
         world.pass_time(10_000)
     world.wire.clear()
     world.recover()
+
+
+def test_a_hello_from_before_the_vault_rose_is_only_old() -> None:
+    """A hello says an older generation than another application has proven since: it may have been held back, or played back."""
+    world = World()
+    held = [message for message in world.wire if message.name == "hello"]
+    world.wire.clear()
+    world.raise_generation()
+    world.pass_time(31_000)
+    world.pass_time(60_000)
+    for message in list(world.wire):
+        # One application hears of the new generation, the other only of the hello that was held back.
+        if message.name == "hello" and message is not held[1]:
+            world.deliver(message)
+    for message in held:
+        world.deliver(message)
+    assert not world.mark.quarantine
+    world.recover()
+
+
+def test_a_flash_that_is_played_back_ends_in_quarantine() -> None:
+    """Its secrets may be in other hands: once the boots have caught up, the generation tells."""
+    world = World()
+    world.raise_generation()
+    world.reconnect()
+    world.recover()
+    world.boot, world.generation = 0, world.generation - 1
+    world.allow_quarantine = True
+    for _ in range(4):
+        world.restart_device()
+        world.deliver_all()
+    assert world.mark.quarantine
+    assert not any(app.session.stands for app in world.apps.values())
+    for appid in world.apps:
+        assert not world.command(appid, 60)
+    world.restart_apps()
+    world.pass_time(60_000)
+    world.deliver_all()
+    assert not any(app.session.stands for app in world.apps.values())
+
+
+def said(world: World, name: str) -> list[bytes]:
+    return [message.data for message in world.tape if message.name == name]
+
+
+def take_off(world: World, *names: str) -> list[Message]:
+    """What is on the wire under these names, and no longer."""
+    found = [message for message in world.wire if message.name in names]
+    world.wire = [message for message in world.wire if message.name not in names]
+    return found
+
+
+def test_commands_live_as_long_late_in_a_session() -> None:
+    world = World()
+    world.recover()
+    world.pass_time(500_000)
+    assert world.stands()
+    world.recover()
+
+
+def test_what_was_proven_outlives_the_application() -> None:
+    world = World()
+    world.recover()
+    world.restart_apps()
+    world.wire.clear()
+    for message in [message for message in world.tape if message.name == "hello"]:
+        world.deliver(message)
+    assert world.wire == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_application_that_ends_while_it_keeps_a_proof(when: str) -> None:
+    """No ack left, so no command can have: the keys of that session are never used downwards."""
+    world = World()
+    world.crash = when
+    while world.crash:
+        world.deliver(world.wire.pop(0))
+    assert said(world, "ack") == []
+    world.recover()
+
+
+def test_a_repeated_hello_gets_the_same_welcome_and_four_are_kept() -> None:
+    world = World()
+    world.apps.pop("authority")  # its hellos are not looked at here
+    first = take_off(world, "hello")
+    for _ in range(4):
+        world.reconnect()
+        first += take_off(world, "hello")
+    hellos = first[1::2]
+    for message in hellos + hellos[1:] + hellos[:1]:
+        world.deliver(message)
+    welcomes = said(world, "welcome")
+    assert welcomes[5:9] == welcomes[1:5], "the last four, again"
+    assert welcomes[9] not in welcomes[:9], "the first had made room"
+
+
+def test_a_ready_from_before_a_reconnect_does_not_cost_the_new_handshake() -> None:
+    world = World()
+    old = []
+    while len(old) < 2:
+        world.deliver(world.wire.pop(0))
+        old += take_off(world, "ready")
+    world.reconnect()
+    welcomes = []
+    while world.wire:
+        world.deliver(world.wire.pop(0))
+        welcomes += take_off(world, "welcome")
+    for message in old + welcomes:
+        world.deliver(message)
+    world.deliver_all()
+    assert world.stands(), "at once, without another attempt"
+
+
+def test_a_lost_ack_costs_three_seconds() -> None:
+    world = World()
+    while len(said(world, "ack")) < 2:
+        world.deliver(world.wire.pop(0))
+    world.wire.clear()
+    assert not world.stands()
+    world.pass_time(3000)
+    world.deliver_all()
+    assert world.stands()
+
+
+def test_an_ack_after_a_command_is_taken() -> None:
+    """The device repeats its ready while a command overtakes the ack: the answer to that must not look replayed to it."""
+    world = World()
+    while len(said(world, "ack")) < 2:
+        world.deliver(world.wire.pop(0))
+    world.wire.clear()
+    world.pass_time(3000)
+    for appid in world.apps:
+        assert world.command(appid, 60)
+    for message in take_off(world, "set"):
+        world.deliver(message)
+    start = len(world.trace)
+    world.deliver_all()
+    assert world.stands()
+    assert not [answer for _, answer in world.trace[start:] if answer.startswith("r:")]

@@ -234,6 +234,15 @@ def test_wake_is_answered_once_in_ten_seconds():
     equal(bench.ran, [{}])
 
 
+def test_a_wake_forgets_the_hello_before_it():
+    bench = Bench(App())
+    welcome = bench.app.welcome(bench.hello())
+    equal(bench.take("wake", bench.app.wake(), 10), ([], []))
+    equal(bench.take("welcome", welcome, 10), (["unexpected"], []))
+    fields = bench.app.read_hello(bench.tick(10)[1])
+    equal(fields[5:], [1, bytes(16)])
+
+
 def test_a_wake_nobody_follows_up_leaves_the_session():
     bench, app = stood()
     sid = bench.session.sid
