@@ -29,12 +29,20 @@ class WiFi:
         if self._wlan.isconnected():
             return
         start = time.ticks_ms()
-        self._wlan.active(True)
-        self._wlan.connect(self._ssid, self._password or None)
-        while not self._wlan.isconnected():
-            if time.ticks_diff(time.ticks_ms(), start) > timeout_ms:
-                # A driver that goes on trying behind our back would refuse the next connect().
-                self._wlan.disconnect()
-                raise PeerError("unreachable", "the Wi-Fi network %s gave no connection" % self._ssid)
-            await asyncio.sleep_ms(50)
+        try:
+            self._wlan.active(True)
+            self._wlan.connect(self._ssid, self._password or None)
+            while not self._wlan.isconnected():
+                if time.ticks_diff(time.ticks_ms(), start) > timeout_ms:
+                    raise OSError
+                await asyncio.sleep_ms(50)
+        except OSError:  # also from a driver that is still busy with an attempt of its own
+            self._stop()
+            raise PeerError("unreachable", "the Wi-Fi network %s gave no connection" % self._ssid)
 
+    def _stop(self) -> None:
+        # A driver that goes on trying behind our back would refuse the next connect().
+        try:
+            self._wlan.disconnect()
+        except OSError:
+            pass  # there was nothing to end
