@@ -1,0 +1,173 @@
+"""Root keys: a software key in a file, and a chip's ID with a salt."""
+
+import os
+
+import vfs
+from harness import check, equal, raises
+from ramdisk import RamDisk
+from warden.crypto.kdf import hmac_sha256
+from warden.crypto.rand import random_bytes
+from warden.errors import StoreError
+from warden.hal.rootkey_chip import ChipRootKey
+from warden.hal.rootkey_software import SoftwareRootKey
+
+MOUNT = "/ram"
+PATH = MOUNT + "/rootkey"
+CHIP = b"\x01\x02\x03\x04\x05\x06\x07\x08"
+
+
+def on_littlefs(function):
+    disk = RamDisk(24)
+    vfs.VfsLfs2.mkfs(disk)
+    vfs.mount(vfs.VfsLfs2(disk), MOUNT)
+    try:
+        function()
+    finally:
+        vfs.umount(MOUNT)
+
+
+def software():
+    return SoftwareRootKey(PATH, hmac_sha256, random_bytes)
+
+
+def chip(unique_id=CHIP):
+    return ChipRootKey(PATH, hmac_sha256, random_bytes, lambda: unique_id)
+
+
+def content():
+    with open(PATH, "rb") as file:
+        return file.read()
+
+
+def put(data):
+    with open(PATH, "wb") as file:
+        file.write(data)
+
+
+def refused(function, *arguments):
+    check(isinstance(raises("root-key", function, *arguments), StoreError))
+
+
+def test_created_once():
+    def run():
+        for make in (software, chip):
+            key = make()
+            key.create()
+            before = content()
+            equal(len(before), 32)
+            mac = key.mac(b"message")
+            make().create()
+            equal((content(), make().mac(b"message")), (before, mac))
+            equal(sorted(os.listdir(MOUNT)), ["rootkey"])
+            os.remove(PATH)
+            make().create()
+            check(content() != before)
+            os.remove(PATH)
+
+    on_littlefs(run)
+
+
+def test_missing():
+    def run():
+        for make in (software, chip):
+            check(not make().exists())
+            refused(make().mac, b"message")
+
+    on_littlefs(run)
+
+
+def test_damaged():
+    def run():
+        for make in (software, chip):
+            for data in (b"", bytes(31), bytes(33), bytes(64)):
+                put(data)
+                check(not make().exists())
+                refused(make().mac, b"message")
+                refused(make().mac, b"message")  # what was read the first time is not kept
+
+    on_littlefs(run)
+
+
+def test_what_an_interrupted_creation_left_is_no_key():
+    def run():
+        with open(PATH + "~", "wb") as file:
+            file.write(bytes(32))
+        refused(software().mac, b"message")
+        software().create()
+        check(content() != bytes(32))
+
+    on_littlefs(run)
+
+
+def test_a_folder_that_is_missing():
+    refused(SoftwareRootKey("/no/such/rootkey", hmac_sha256, random_bytes).create)
+
+
+def test_a_write_that_was_lost():
+    def run():
+        refused(SoftwareRootKey(PATH, hmac_sha256, lambda n: bytes(n - 1)).create)
+
+    on_littlefs(run)
+
+
+def test_the_software_keys_mac():
+    def run():
+        put(bytes(range(32)))
+        key = software()
+        equal(key.mac(b"message"), hmac_sha256(bytes(range(32)), b"message"))
+        check(key.mac(b"message") != key.mac(b"messagf"))
+        put(bytes(32))
+        equal(key.mac(b"message"), hmac_sha256(bytes(range(32)), b"message"))
+        key.close()
+        equal(key.mac(b"message"), hmac_sha256(bytes(32), b"message"))
+
+    on_littlefs(run)
+
+
+def test_the_chips_mac():
+    def run():
+        put(bytes(range(32)))
+        bound = hmac_sha256(bytes(range(32)), CHIP)
+        equal(chip().mac(b"message"), hmac_sha256(bound, b"message"))
+        # Another chip with the same flash, and the same chip with another salt.
+        check(chip(CHIP[:-1] + b"\x09").mac(b"message") != chip().mac(b"message"))
+        before = chip().mac(b"message")
+        put(bytes(32))
+        check(chip().mac(b"message") != before)
+
+    on_littlefs(run)
+
+
+def test_a_chip_without_an_id():
+    def run():
+        put(bytes(range(32)))
+        for nothing in (b"", bytes(8), b"\xff" * 8, bytes(6)):
+            key = chip(nothing)
+            refused(key.mac, b"message")
+            refused(key.mac, b"message")
+
+    on_littlefs(run)
+
+
+def test_the_chips_key_is_not_kept_when_the_salt_is_gone():
+    def run():
+        put(bytes(range(32)))
+        key = chip()
+        key.mac(b"message")
+        os.remove(PATH)
+        refused(key.mac, b"message")
+
+    on_littlefs(run)
+
+
+def test_close_forgets():
+    def run():
+        for make in (software, chip):
+            put(bytes(range(32)))
+            key = make()
+            key.mac(b"message")
+            check(key._key != b"")
+            key.close()
+            equal(key._key, b"")
+
+    on_littlefs(run)
