@@ -6,6 +6,8 @@ begin anywhere: so bytes go one at a time until the target stands on a word, and
 that straddle are put together from two aligned loads.
 """
 
+# mypy: ignore-errors
+
 import micropython
 
 

@@ -15,7 +15,6 @@ them from one thread, never from an interrupt.
 """
 
 import cryptolib
-
 from micropython import const
 
 from ..errors import PeerError, ensure
@@ -40,10 +39,8 @@ _ZERO = bytes(16)
 
 # Counter blocks, and what the ciphers write: key stream, or CBC output of which only the last
 # block matters.
-_blocks = bytearray(_CHUNK)
-_stream = bytearray(_CHUNK)
-_blocks_view = memoryview(_blocks)
-_stream_view = memoryview(_stream)
+_blocks = memoryview(bytearray(_CHUNK))
+_stream = memoryview(bytearray(_CHUNK))
 
 
 class CCM:
@@ -124,8 +121,8 @@ class CCM:
         # The first chunk carries key-stream block 0, which hides the tag, before those of the
         # message.
         size = min((n + 31) & -16, _CHUNK)
-        _blocks_view[:size] = (b"\x01" + nonce + b"\0\0") * (size >> 4)
-        blocks = _blocks_view if size == _CHUNK else _blocks_view[:size]
+        _blocks[:size] = (b"\x01" + nonce + b"\0\0") * (size >> 4)
+        blocks = _blocks if size == _CHUNK else _blocks[:size]
         counter = 0
         at = 0
         skip = 16
@@ -136,9 +133,9 @@ class CCM:
             if not decrypt:
                 mac = _mac(cbc, window, k, mac)
             count(_blocks, size, counter)
-            ecb(blocks, _stream_view)
+            ecb(blocks, _stream)
             if not mask:
-                mask = bytes(_stream_view[:16])
+                mask = bytes(_stream[:16])
             xor(window, _stream, skip, k)
             if decrypt:
                 mac = _mac(cbc, window, k, mac)
@@ -158,8 +155,8 @@ def _mac(cbc: "Callable", window: memoryview, k: int, mac: bytes) -> bytes:
     whole = k - rest
     if whole:
         # The output goes to the key-stream workspace, which is free at this point.
-        cbc(window[:whole], _stream_view)
-        mac = _stream_view[whole - 16 : whole]
+        cbc(window[:whole], _stream)
+        mac = _stream[whole - 16 : whole]
     if rest:
         return cbc(bytes(window[whole:]) + _ZERO[rest:])
     return bytes(mac)

@@ -32,25 +32,25 @@ def hmac_sha256(
 
 
 def hkdf_extract(
-    salt: "bytes | bytearray | memoryview", ikm: "bytes | bytearray | memoryview"
+    salt: "bytes | bytearray | memoryview", key: "bytes | bytearray | memoryview"
 ) -> bytes:
-    """The pseudorandom key, 32 bytes (RFC 5869 §2.2). An empty salt means 32 zero bytes."""
-    return hmac_sha256(salt if len(salt) else bytes(_DIGEST), ikm)
+    """The pseudorandom key, 32 bytes, from input keying material (RFC 5869 §2.2). An empty salt means 32 zero bytes."""
+    return hmac_sha256(salt if len(salt) else bytes(_DIGEST), key)
 
 
-def hkdf_expand(prk: bytes, info: bytes, n: int) -> bytes:
+def hkdf_expand(key: bytes, info: bytes, n: int) -> bytes:
     """n bytes of key for the purpose `info`, at most 8160 (RFC 5869 §2.3)."""
     ensure(0 < n <= 255 * _DIGEST, "bad-argument", "HKDF gives 1 to 8160 bytes")
     out = b""
     block = b""
     counter = 1
     while len(out) < n:
-        block = hmac_sha256(prk, block, info, bytes((counter,)))
+        block = hmac_sha256(key, block, info, bytes((counter,)))
         out += block
         counter += 1
     return out[:n]
 
 
-def hkdf(ikm: bytes, info: bytes, n: int, salt: bytes = b"") -> bytes:
+def hkdf(key: bytes, info: bytes, n: int, salt: bytes = b"") -> bytes:
     """Extract, then expand: n bytes of key (RFC 5869)."""
-    return hkdf_expand(hkdf_extract(salt, ikm), info, n)
+    return hkdf_expand(hkdf_extract(salt, key), info, n)

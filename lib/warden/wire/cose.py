@@ -114,7 +114,9 @@ def verify_mac0(
 ) -> None:
     """Raises PeerError("tampered") unless the tag matches. payload: only for a detached one."""
     body = _body(parsed, payload)
-    if not ct.equal(_mac(key, parsed.protected, external_aad, body), parsed.tag):
+    if parsed.tag is None or not ct.equal(
+        _mac(key, parsed.protected, external_aad, body), parsed.tag
+    ):
         raise PeerError("tampered", "the tag does not match")
 
 
@@ -196,7 +198,7 @@ def verify_sign1(
     h = hashlib.sha256(_start(b"\x84\x6aSignature1", parsed.protected, external_aad))
     h.update(cbor.head(BYTES, len(body)))
     h.update(body)
-    if not key.verify(h.digest(), parsed.tag):
+    if parsed.tag is None or not key.verify(h.digest(), parsed.tag):
         raise PeerError("tampered", "the signature does not match")
 
 
@@ -216,7 +218,7 @@ def _parse(
         raise PeerError("cose-algorithm", "an algorithm that is not used here")
     if parts == 3 and parsed.body is not None and len(parsed.body) < _CCM[parsed.alg][1]:
         raise PeerError("cose-malformed", "shorter than its tag")
-    if parsed.alg == HMAC_256 and len(parsed.tag) != _MAC_LEN:
+    if parsed.alg == HMAC_256 and len(parsed.tag or b"") != _MAC_LEN:
         raise PeerError("cose-malformed", "a tag of another length")
     return parsed
 
@@ -309,12 +311,11 @@ def _critical(reader: Reader) -> "tuple[int, ...]":
 
 
 def _body(parsed: Parsed, detached: "Buffer | None") -> memoryview:
-    ensure(
-        (parsed.body is None) != (detached is None),
-        "bad-argument",
-        "either the message carries its content or the caller does",
-    )
-    return memoryview(detached) if parsed.body is None else parsed.body
+    if parsed.body is not None and detached is None:
+        return parsed.body
+    if parsed.body is None and detached is not None:
+        return memoryview(detached)
+    raise UsageError("bad-argument", "either the message carries its content or the caller does")
 
 
 def _alg_of(ccm: "CCM") -> int:
