@@ -1,0 +1,140 @@
+"""The device's own provisioning, run as the host runs it: a bundle over standard input, one line of JSON back."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import cbor2
+import pytest
+
+SECRET = b"the broker's password"
+POLICY = {
+    "v": 1,
+    "mode": "sealed",
+    "validate": True,
+    "store": True,
+    "max_message": 2048,
+    "stall_ms": 5000,
+    "handshake_ms": 20000,
+    "keepalive_s": 60,
+    "backoff_min_ms": 1000,
+    "backoff_max_ms": 60000,
+}
+
+
+def encode(value: object) -> bytes:
+    return cbor2.dumps(value, canonical=True)
+
+
+def bundle(**changes: object) -> bytes:
+    fields = {
+        "v": 1,
+        "identity": ["lamp", "lamp-1"],
+        "broker": ["broker.example", 8883, b"d:lamp:lamp-1", SECRET, "d:lamp:lamp-1"],
+        "trust": [[b"certificate"], [bytes(32), bytes(31) + b"1"]],
+        "policy": encode(POLICY),
+        "apps": [["authority", bytes(32), True, []]],
+        "network": None,
+    }
+    return encode({**fields, **changes})
+
+
+def framed(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+class Board:
+    """A simulated board with nothing on it but the firmware."""
+
+    def __init__(self, repo: Path, home: Path, micropython: str, umqtt: Path) -> None:
+        self.repo, self.home, self.micropython = repo, home, micropython
+        library = home / "root" / "lib"
+        library.mkdir(parents=True)
+        (home / "fuses").mkdir()
+        skip = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(repo / "lib" / "warden", library / "warden", ignore=skip)
+        shutil.copytree(umqtt / "umqtt", library / "umqtt", ignore=skip)
+        shutil.copyfile(repo / "boards" / "UNIX" / "board.py", library / "board.py")
+        for name in ("boot.py", "main.py"):
+            shutil.copyfile(repo / "firmware" / name, home / "root" / name)
+
+    def provision(self, standard_input: bytes) -> "subprocess.CompletedProcess[bytes]":
+        start = str(self.repo / "boards" / "UNIX" / "_boot.py")
+        folders = [str(self.home / "root"), str(self.home / "fuses")]
+        return subprocess.run(
+            [self.micropython, start, *folders, "provision"],
+            input=standard_input,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+
+    def files(self) -> dict[str, bytes]:
+        """What provisioning left: the vault's files and the fuses'."""
+        found = [*(self.home / "root" / "data").rglob("*"), *(self.home / "fuses").rglob("*")]
+        return {path.name: path.read_bytes() for path in found if path.is_file()}
+
+    def refuses(self, standard_input: bytes, code: str) -> None:
+        done = self.provision(standard_input)
+        assert done.returncode == 1, done.stdout + done.stderr
+        (line,) = done.stdout.splitlines()
+        answer = json.loads(line)
+        assert (answer["ok"], answer["error"]) == (False, code)
+        assert answer["text"]
+        assert SECRET not in done.stdout + done.stderr
+
+
+@pytest.fixture
+def board(repo: Path, tmp_path: Path, micropython: str, umqtt_path: Path) -> Board:
+    return Board(repo, tmp_path, micropython, umqtt_path)
+
+
+def test_a_good_bundle_once(board: Board) -> None:
+    done = board.provision(framed(bundle()))
+    assert (done.returncode, done.stdout, done.stderr) == (0, b'{"ok": true}\n', b"")
+    files = board.files()
+    assert {"key", "commit", "rootkey"} <= set(files)
+    for data in files.values():
+        assert SECRET not in data
+    board.refuses(framed(bundle()), "already-provisioned")
+    assert board.files() == files
+
+
+def test_what_follows_the_bundle_is_not_read(board: Board) -> None:
+    assert board.provision(framed(bundle()) + b"more").returncode == 0
+
+
+REFUSED = {
+    "nothing": b"",
+    "half a length": b"\x00\x00",
+    "a length of zero": framed(b""),
+    "cut short": framed(bundle())[:-1],
+    "only a length": b"\x00\x00\x10\x00",
+    "too large": framed(bytes(16385)),
+    "a length without end": b"\xff\xff\xff\xff" + bytes(100),
+    "garbage": framed(b"\xff" * 100),
+    "text": b'{"v": 1}\n' * 20,
+    "not a map": framed(encode([1, 2, 3])),
+    "another version": framed(bundle(v=2)),
+    "no authority": framed(bundle(apps=[["home", bytes(32), False, []]])),
+    "one pin": framed(bundle(trust=[[b"certificate"], [bytes(32)]])),
+    "bytes left over": framed(bundle() + b"\x00"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_bad_bundle_leaves_nothing(board: Board, name: str) -> None:
+    board.refuses(REFUSED[name], "bad-bundle")
+    assert board.files() == {}
+
+
+def test_a_bad_policy_leaves_nothing(board: Board) -> None:
+    policy = encode({**POLICY, "max_message": 1 << 20})
+    board.refuses(framed(bundle(policy=policy)), "bad-policy")
+    assert board.files() == {}
+
+
+def test_after_a_refusal_a_good_one_is_taken(board: Board) -> None:
+    board.refuses(framed(b"\xff" * 10), "bad-bundle")
+    assert board.provision(framed(bundle())).returncode == 0
