@@ -231,18 +231,19 @@ def test_lost_wakes_end_nothing_for_good() -> None:
 def test_a_hello_from_before_the_vault_rose_is_only_old() -> None:
     """A hello says an older generation than another application has proven since: it may have been held back, or played back."""
     world = World()
-    held = [message for message in world.wire if message.name == "hello"]
-    world.wire.clear()
+    held = take_off(world, "hello")
     world.raise_generation()
     world.pass_time(31_000)
-    world.pass_time(60_000)
-    for message in list(world.wire):
-        # One application hears of the new generation, the other only of the hello that was held back.
-        if message.name == "hello" and message is not held[1]:
-            world.deliver(message)
-    for message in held:
-        world.deliver(message)
+    world.pass_time(2_000)
+    new = take_off(world, "hello")
+    assert len(held) == len(new) == 2
+    # The authority, which the device greets first, hears of the new generation; the other one of the old only.
+    world.deliver(new[0])
+    world.deliver_all()
+    assert world.mark.vault_gen == world.generation
+    world.deliver(held[1])
     assert not world.mark.quarantine
+    assert [message.name for message in world.wire] == ["welcome"]
     world.recover()
 
 
@@ -365,3 +366,23 @@ def test_an_ack_after_a_command_is_taken() -> None:
     world.deliver_all()
     assert world.stands()
     assert not [answer for _, answer in world.trace[start:] if answer.startswith("r:")]
+
+
+def test_a_ready_held_over_a_restart_puts_nobody_in_quarantine() -> None:
+    """Another application has proven the next boot in between: this ready is late, and no flash was played back."""
+    world = World()
+    held: list[Message] = []
+    while len(held) < 2:
+        world.deliver(world.wire.pop(0))
+        held += take_off(world, "ready")
+    world.wire.clear()
+    world.raise_generation()
+    world.restart_device()
+    authority, _ = take_off(world, "hello")
+    world.deliver(authority)
+    world.deliver_all()
+    assert world.mark.boot == world.boot
+    for message in held:
+        world.deliver(message)
+    assert not world.mark.quarantine
+    world.recover()
