@@ -7,18 +7,6 @@ from warden_host import policy
 from warden_host.sending import Request
 
 
-@pytest.fixture
-def stage(tmp_path):
-    made = Stage(tmp_path)
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def peer():
-    return PeerDevice(K["authority"], policy.policy_hash(POLICY))
-
-
 def test_events_and_incidents_are_kept(stage, peer):
     stage.stand(peer)
     stage.hear("temperature", peer.seal("temperature", [0, None, {"c": 1.5}]))

@@ -3,22 +3,9 @@
 import json
 
 import pytest
-from engine_stage import PLAIN, POLICY, UID, K, Stage, reply, report, run
-from host_kit import DEVICE, PeerDevice, refused
-from warden_host import policy
+from engine_stage import PLAIN, UID, Stage, reply, report, run
+from host_kit import DEVICE, refused
 from warden_host.sending import Request
-
-
-@pytest.fixture
-def stage(tmp_path):
-    made = Stage(tmp_path)
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def peer():
-    return PeerDevice(K["authority"], policy.policy_hash(POLICY))
 
 
 def test_a_command_and_its_reply(stage, peer):

@@ -302,6 +302,18 @@ def test_it_is_stopped_by_its_pid_and_can_start_again(tmp_path):
             os.kill(pid, 0)
 
 
+def test_a_broker_that_outlived_its_master_keeps_the_lock(tmp_path):
+    made = new_fleet(tmp_path)
+    with broker.Broker(made) as child:
+        child._lock.file.close()  # what the kernel does for a `warden serve` that was killed
+        with refused("broker-running"):
+            broker.Broker(made).start()
+        with registry.opened(made) as accounts:  # the file is not touched behind its back
+            accounts.remove("d:relay:D9", "device:relay:D9")
+    with broker.Broker(made):
+        pass
+
+
 def test_a_broker_that_died_is_noticed(tmp_path):
     made = new_fleet(tmp_path)
     with broker.Broker(made) as child:

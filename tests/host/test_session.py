@@ -1,17 +1,11 @@
 """The application's side of a session, against a device written apart: every refusal by its code."""
 
-import pytest
 from host_kit import refused
 from session_pair import POLICY, Pair
 from warden_host import cose
 from warden_host.outcome import Quarantined, Received, Send, Stood
 from warden_host.proof import DeviceMark, Proof
 from warden_host.session import Instant
-
-
-@pytest.fixture
-def pair() -> Pair:
-    return Pair()
 
 
 def test_a_session_stands_and_carries_both_ways(pair):

@@ -9,11 +9,6 @@ from session_pair import POLICY, K, Pair
 from warden_host.outcome import Received, Refused, Send
 
 
-@pytest.fixture
-def pair() -> Pair:
-    return Pair()
-
-
 def test_hello_gates(pair):
     device = pair.device
     assert pair.code("hello", b"x" * 600) == "mqtt-too-large"

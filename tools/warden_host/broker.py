@@ -56,7 +56,7 @@ class Broker:
             raise HostError(
                 "broker-running",
                 "this fleet's broker runs already" + _holder(fleet.broker / "lock"),
-                "stop the other `warden serve` first",
+                "stop the other `warden serve`; if there is none, end the mosquitto that it left",
             )
         try:
             _check_port(settings.listen, settings.port, "port")

@@ -258,7 +258,7 @@ class Engine:
         kind = "reply" if event == "reply" else "event"
         if kind == "event":
             body = jsontext.dump(received.body)
-            with self.store.transaction():
+            with self.store.transaction(durable=False):
                 self.store.add_event(name, appid, event, body)
                 self.store.seen(name, time.time())
         self._news(Happening(kind, name, appid, event, id=received.id, body=received.body))

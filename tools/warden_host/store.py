@@ -88,8 +88,6 @@ class Store:
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA foreign_keys = ON")
-            # A proven (boot, connect) must not be forgotten in a power cut: an old hello would count.
-            self._db.execute("PRAGMA synchronous = FULL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 self._db.executescript(_SCHEMA)
@@ -106,9 +104,14 @@ class Store:
         self.close()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All of it or none of it."""
+    def transaction(self, durable: bool = True) -> Iterator[None]:
+        """All of it or none of it; durable: on the disk when this returns.
+
+        A proven (boot, connect) or a new key must not be forgotten in a power cut, an old hello would
+        count again. What devices tell may be: it is not worth a wait for the disk each time.
+        """
         with _guard():
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -194,7 +197,8 @@ class Store:
             )
 
     def quarantine(self, device: str, reason: str) -> None:
-        self._do("UPDATE devices SET quarantine = ? WHERE device = ?", reason, device)
+        with self.transaction():
+            self._do("UPDATE devices SET quarantine = ? WHERE device = ?", reason, device)
 
     def clear(self, device: str) -> None:
         """The owner vouches for the device as it is now: what it had proved no longer binds it."""
