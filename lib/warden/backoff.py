@@ -7,19 +7,19 @@ class Backoff:
     """next_ms() draws evenly from 1 to a ceiling that starts at least_ms and doubles up to most_ms; reset() after a success."""
 
     def __init__(self, least_ms: int, most_ms: int) -> None:
-        self._least_ms = least_ms
-        self._most_ms = most_ms
+        self.least_ms = least_ms
+        self.most_ms = most_ms
         self._ceiling_ms = least_ms
 
     def next_ms(self) -> int:
         drawn = int.from_bytes(random_bytes(4), "big")
         wait = 1 + drawn * self._ceiling_ms // (1 << 32)
-        self._ceiling_ms = min(2 * self._ceiling_ms, self._most_ms)
+        self._ceiling_ms = min(2 * self._ceiling_ms, self.most_ms)
         return wait
 
     def slow_down(self) -> None:
         """Go to the longest waits at once: nothing that time alone will mend (a refused log-in) is hammered at."""
-        self._ceiling_ms = self._most_ms
+        self._ceiling_ms = self.most_ms
 
     def reset(self) -> None:
-        self._ceiling_ms = self._least_ms
+        self._ceiling_ms = self.least_ms

@@ -52,7 +52,7 @@ _TAG = const(16)
 _OVERHEAD = const(1 + _NONCE + _TAG)
 _KEY_SIZE = const(32)
 _COMMIT_LIMIT = const(4096)
-_NAME_CHARACTERS = const("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+_NAME_CHARACTERS = const(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 class Vault:
@@ -288,10 +288,8 @@ class Vault:
 
 def _check_name(name: str) -> None:
     ensure(0 < len(name) <= MAX_NAME, "bad-name", "a record's name has 1 to 40 characters")
-    for character in name:
-        ensure(
-            character in _NAME_CHARACTERS, "bad-name", "a record's name is made of A-Z a-z 0-9 _ -"
-        )
+    for byte in name.encode():  # iterating the text itself would intern its characters
+        ensure(byte in _NAME_CHARACTERS, "bad-name", "a record's name is made of A-Z a-z 0-9 _ -")
 
 
 def _file_name(name: str, generation: int) -> str:

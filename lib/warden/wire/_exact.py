@@ -58,11 +58,11 @@ def narrow(bits: int, e: int, m: int, to_e: int, to_m: int) -> "int | None":
     return sign << (to_e + to_m) | exponent << to_m | mantissa >> drop
 
 
-def widen(half: int) -> int:
+def widen(bits: int) -> int:
     """The bits of a 16-bit float as those of a 32-bit one; every finite value has one."""
-    sign = half >> 15 << 31
-    exponent = (half >> 10) & 31
-    mantissa = half & 1023
+    sign = bits >> 15 << 31
+    exponent = (bits >> 10) & 31
+    mantissa = bits & 1023
     if not exponent:
         if not mantissa:
             return sign

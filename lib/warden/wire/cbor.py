@@ -17,7 +17,7 @@ import struct
 
 from micropython import const
 
-from ..errors import PeerError, ensure
+from ..errors import PeerError, UsageError, ensure
 from ._exact import is_utf8, narrow, widen
 
 TYPE_CHECKING = const(False)
@@ -221,7 +221,14 @@ def _write(out: bytearray, obj: object, depth: int) -> None:
         ensure(-(1 << 64) <= obj < 1 << 64, "bad-argument", "an integer of more than 64 bits")
         out.extend(head(_UINT, obj) if obj >= 0 else head(_NINT, -1 - obj))
     elif isinstance(obj, str):
-        out.extend(_encoded_text(obj))
+        try:
+            data = obj.encode()
+        except UnicodeError:
+            raise UsageError("bad-argument", "a lone surrogate in a text")
+        # As many characters as bytes: plain ASCII, no need to look closer.
+        ensure(len(data) == len(obj) or is_utf8(data), "bad-argument", "a text that is not UTF-8")
+        out.extend(head(_TEXT, len(data)))
+        out.extend(data)
     elif isinstance(obj, (bytes, bytearray, memoryview)):
         out.extend(head(_BYTES, len(obj)))
         out.extend(obj)
@@ -247,26 +254,16 @@ def _write_map(out: bytearray, obj: "dict", depth: int) -> None:
         encoded = bytearray()
         _write(encoded, key, 0)
         pairs.append((bytes(encoded), key))
-    pairs.sort(key=lambda pair: pair[0])
+    pairs.sort()  # by the encoded keys, of which no two are equal
     out.extend(head(_MAP, len(pairs)))
     for encoded, key in pairs:
         out.extend(encoded)
         _write(out, obj[key], depth - 1)
 
 
-def _encoded_text(text: str) -> bytes:
-    try:
-        data = text.encode()
-    except UnicodeError:
-        ensure(False, "bad-argument", "a lone surrogate in a text")
-    if len(data) != len(text):
-        ensure(is_utf8(data), "bad-argument", "a text that is not UTF-8")
-    return head(_TEXT, len(data)) + data
-
-
-def _encoded_float(number: float) -> bytes:
-    ensure(number - number == 0, "bad-argument", "NaN or infinity")
-    bits = int.from_bytes(struct.pack(">d", number), "big")
+def _encoded_float(value: float) -> bytes:
+    ensure(value - value == 0, "bad-argument", "NaN or infinity")
+    bits = int.from_bytes(struct.pack(">d", value), "big")
     single = narrow(bits, 11, 52, 8, 23)
     if single is None:
         return b"\xfb" + bits.to_bytes(8, "big")

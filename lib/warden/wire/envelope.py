@@ -81,15 +81,15 @@ def parse_mac0(message: memoryview) -> Envelope:
     return parsed
 
 
-def verify_mac0(parsed: Envelope, key: bytes, external_aad: bytes) -> None:
+def verify_mac0(parsed: Envelope, key: bytes, aad: bytes) -> None:
     """PeerError tampered unless the tag is HMAC-SHA-256 of the MAC_structure (RFC 9052 §6.3)."""
-    if not equal(_mac(key, parsed.protected, parsed.body, external_aad), parsed.tag):
+    if not equal(_mac(key, parsed.protected, parsed.body, aad), parsed.tag):
         raise PeerError("tampered")
 
 
-def build_mac0(key: bytes, kid: bytes, payload: bytes, external_aad: bytes) -> bytes:
+def build_mac0(key: bytes, kid: bytes, payload: bytes, aad: bytes) -> bytes:
     protected = b"\xa2\x01\x05\x04\x48" + kid
-    tag = _mac(key, protected, payload, external_aad)
+    tag = _mac(key, protected, payload, aad)
     return b"\x84" + _bytes(protected) + b"\xa0" + _bytes(payload) + _bytes(tag)
 
 
@@ -109,16 +109,16 @@ def parse_encrypt0(message: memoryview) -> Envelope:
     return parsed
 
 
-def open_encrypt0(parsed: Envelope, ccm: "CCM", base_iv: bytes, external_aad: bytes) -> memoryview:
+def open_encrypt0(parsed: Envelope, ccm: "CCM", base_iv: bytes, aad: bytes) -> memoryview:
     """Decrypt in place, in the buffer that was parsed; a view of the plaintext. PeerError tampered, and zeros in its place."""
     size = len(parsed.body) - _TAG
-    aad = encode(["Encrypt0", parsed.protected, external_aad])
-    ccm.open(_nonce(base_iv, parsed.counter), parsed.body, size, aad)
+    structure = encode(["Encrypt0", parsed.protected, aad])  # RFC 9052 §5.3
+    ccm.open(_nonce(base_iv, parsed.counter), parsed.body, size, structure)
     return parsed.body[:size]
 
 
 def seal_encrypt0(
-    ccm: "CCM", kid: bytes, counter: int, sid: bytes, base_iv: bytes, payload: bytes, external_aad: bytes
+    ccm: "CCM", kid: bytes, counter: int, sid: bytes, base_iv: bytes, payload: bytes, aad: bytes
 ) -> bytearray:
     """The caller has spent the counter before: a key and a counter must never come together twice."""
     size = 1
@@ -130,8 +130,8 @@ def seal_encrypt0(
     start = len(out)
     out.extend(payload)
     out.extend(bytes(_TAG))
-    aad = encode(["Encrypt0", protected, external_aad])
-    ccm.seal(_nonce(base_iv, counter), memoryview(out)[start:], len(payload), aad)
+    structure = encode(["Encrypt0", protected, aad])
+    ccm.seal(_nonce(base_iv, counter), memoryview(out)[start:], len(payload), structure)
     return out
 
 
@@ -144,5 +144,5 @@ def _nonce(base_iv: bytes, counter: int) -> bytes:
     return (int.from_bytes(base_iv, "big") ^ counter).to_bytes(_NONCE, "big")
 
 
-def _mac(key: bytes, protected: bytes, payload: "bytes | memoryview", external_aad: bytes) -> bytes:
-    return hmac_sha256(key, encode(["MAC0", protected, external_aad, bytes(payload)]))
+def _mac(key: bytes, protected: bytes, payload: "bytes | memoryview", aad: bytes) -> bytes:
+    return hmac_sha256(key, encode(["MAC0", protected, aad, bytes(payload)]))

@@ -7,20 +7,29 @@ from ..errors import PeerError, UsageError
 JSON = "json"
 COSE = "cose"
 
-_UPPER = const("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_WORD = const("abcdefghijklmnopqrstuvwxyz0123456789_")
-_ID = _UPPER + _WORD + "-"
+_WORD = const(b"abcdefghijklmnopqrstuvwxyz0123456789_")
+_ID = const(b"abcdefghijklmnopqrstuvwxyz0123456789_ABCDEFGHIJKLMNOPQRSTUVWXYZ-")
 _MAX = const(32)
 
 
 def is_id(text: object) -> bool:
     """Whether this is a device type, device ID or application ID: [A-Za-z0-9_-]{1,32}."""
-    return isinstance(text, str) and 0 < len(text) <= _MAX and all(c in _ID for c in text)
+    return _made_of(_ID, text)
 
 
 def is_word(text: object) -> bool:
     """Whether this is an event's or a command's name: [a-z0-9_]{1,32}."""
-    return isinstance(text, str) and 0 < len(text) <= _MAX and all(c in _WORD for c in text)
+    return _made_of(_WORD, text)
+
+
+def _made_of(allowed: bytes, text: object) -> bool:
+    if not isinstance(text, str) or not 0 < len(text) <= _MAX:
+        return False
+    # Byte by byte: MicroPython interns each character of a text that is iterated, for ever, and peers choose the texts.
+    for byte in text.encode():
+        if byte not in allowed:
+            return False
+    return True
 
 
 class Names:

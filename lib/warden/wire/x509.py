@@ -131,14 +131,11 @@ def _time(view: memoryview, at: int, end: int) -> "tuple[int, int]":
         raise PeerError("certificate-malformed")
     if not 1 <= day <= _MONTHS[month - 1] + (1 if leap and month == 2 else 0):
         raise PeerError("certificate-malformed")
-    days = (year - 1970) * 365 + _leaps(year - 1) - _leaps(1969)
+    # Leap days up to the end of the year before, less the 477 up to the end of 1969.
+    past = year - 1
+    days = (year - 1970) * 365 + past // 4 - past // 100 + past // 400 - 477
     for i in range(month - 1):
         days += _MONTHS[i]
     if leap and month > 2:
         days += 1
     return (((days + day - 1) * 24 + hour) * 60 + minute) * 60 + second, stop
-
-
-def _leaps(year: int) -> int:
-    """Leap days from year 1 to the end of `year`."""
-    return year // 4 - year // 100 + year // 400
