@@ -386,3 +386,22 @@ def test_a_ready_held_over_a_restart_puts_nobody_in_quarantine() -> None:
         world.deliver(message)
     assert not world.mark.quarantine
     world.recover()
+
+
+def test_a_boot_that_went_back_ends_in_quarantine() -> None:
+    """One application missed the last boots, so the played-back device's hello is new to it: the shared mark tells."""
+    world = World()
+    world.recover()
+    for _ in range(2):
+        world.wire.clear()
+        world.restart_device()
+        authority, _ = take_off(world, "hello")
+        world.deliver(authority)
+        world.deliver_all()
+    assert world.mark.boot == world.boot == 3
+    world.boot = 1
+    world.allow_quarantine = True
+    world.restart_device()
+    world.deliver_all()
+    assert world.mark.quarantine
+    assert not any(app.session.stands for app in world.apps.values())
