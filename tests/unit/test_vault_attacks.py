@@ -229,11 +229,28 @@ def test_garbage_names():
         refused("vault-damaged", dict(files, **{name: b""}))
 
 
-def test_more_records_than_a_vault_holds():
+def test_two_generations_of_one_record_in_either_order():
+    class Ordered(DictStore):
+        def names(self):
+            return sorted(self.files, reverse=self.reverse)
+
+    states = history()
+    for reverse in (False, True):
+        store = Ordered(dict(states[-1], **{"a.00000001": states[0]["a.00000001"]}))
+        store.reverse = reverse
+        raises("vault-damaged", Vault(store, RootKey()).open)
+
+
+def test_more_records_than_a_vault_holds_are_not_even_read():
+    class Counting(DictStore):
+        def read(self, name, limit):
+            check(name in ("key", "commit"), name)
+            return super().read(name, limit)
+
     files = dict(history()[-1])
     for i in range(module.MAX_RECORDS):
         files["x%d.00000001" % i] = b""
-    refused("vault-damaged", files)
+    raises("vault-damaged", Vault(Counting(files), RootKey()).open)
 
 
 def test_sizes_are_given_to_the_store_before_it_reads():
