@@ -74,3 +74,42 @@ def test_hkdf_length_limits():
     equal(len(kdf.hkdf_expand(bytes(32), b"", 8160)), 8160)
     raises("bad-argument", kdf.hkdf_expand, bytes(32), b"", 8161)
     raises("bad-argument", kdf.hkdf_expand, bytes(32), b"", 0)
+
+
+def test_pbkdf2():
+    # RFC 7914 §11, and RFC 6070's inputs with SHA-256.
+    cases = (
+        (
+            b"passwd",
+            b"salt",
+            1,
+            64,
+            "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc"
+            "49ca9cccf179b645991664b39d77ef317c71b845b1e30bd509112041d3a19783",
+        ),
+        (
+            b"password",
+            b"salt",
+            2,
+            32,
+            "ae4d0c95af6b46d32d0adff928f06dd02a303f8ef3c251dfd6e2d85a95474c43",
+        ),
+        (
+            b"passwordPASSWORDpassword",
+            b"saltSALTsaltSALTsaltSALTsaltSALTsalt",
+            100,
+            40,
+            "642ea3cc424c6e709af485b1e51692f0a7557aa922c0dddc7561830ed30fd4e9205c287a1efebd76",
+        ),
+        (b"k" * 65, memoryview(b"salt"), 3, 5, "37681f3749"),
+    )
+    for password, salt, iterations, n, wanted in cases:
+        got = kdf.pbkdf2_sha256(password, salt, iterations, n)
+        equal(got, unhex(wanted))
+
+
+def test_pbkdf2_refuses():
+    raises("bad-argument", kdf.pbkdf2_sha256, b"p", b"s", 0, 32)
+    raises("bad-argument", kdf.pbkdf2_sha256, b"p", b"s", -1, 32)
+    raises("bad-argument", kdf.pbkdf2_sha256, b"p", b"s", 1, 0)
+    raises("bad-argument", kdf.pbkdf2_sha256, b"p", b"s", 1, 8161)

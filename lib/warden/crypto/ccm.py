@@ -22,7 +22,7 @@ from . import ct
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Callable, Union
+    from typing import Any, Callable, Union
 
     Buffer = Union[bytes, bytearray, memoryview]
 
@@ -52,10 +52,10 @@ class CCM:
         ensure(tag_len in (8, 10, 12, 14, 16), "bad-argument", "a tag has 8 to 16 bytes")
         self.key_len = len(key)
         self.tag_len = tag_len
-        self._ecb = cryptolib.aes(key, 1).encrypt
-        self._cbc = cryptolib.aes(key, 2, _ZERO).encrypt
+        self._ecb: Any = cryptolib.aes(key, 1).encrypt
+        self._cbc: Any = cryptolib.aes(key, 2, _ZERO).encrypt
         # What the last CBC block was; None while a message is under way.
-        self._chain = _ZERO
+        self._chain: bytes | None = _ZERO
 
     def seal(self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer") -> None:
         """Encrypt buf[:n] in place and write the tag behind it. A nonce must never come twice

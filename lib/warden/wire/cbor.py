@@ -97,7 +97,10 @@ class Cursor:
         m = (10, 23, 52)[info - 25]
         if (bits >> m) & ((1 << e) - 1) == (1 << e) - 1:
             raise PeerError("cbor-malformed")  # NaN or infinity
-        if info > 25 and narrow(bits, e, m, 5 if info == 26 else 8, 10 if info == 26 else 23) is not None:
+        if (
+            info > 25
+            and narrow(bits, e, m, 5 if info == 26 else 8, 10 if info == 26 else 23) is not None
+        ):
             raise PeerError("cbor-not-canonical")
         self.bits = bits
 
@@ -251,9 +254,9 @@ def _write_map(out: bytearray, obj: "dict", depth: int) -> None:
     for key in obj:
         usable = isinstance(key, (int, str, bytes)) and not isinstance(key, bool)
         ensure(usable, "bad-argument", "a key is an integer or a string")
-        encoded = bytearray()
-        _write(encoded, key, 0)
-        pairs.append((bytes(encoded), key))
+        name = bytearray()
+        _write(name, key, 0)
+        pairs.append((bytes(name), key))
     pairs.sort()  # by the encoded keys, of which no two are equal
     out.extend(head(_MAP, len(pairs)))
     for encoded, key in pairs:

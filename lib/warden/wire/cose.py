@@ -149,7 +149,8 @@ def decrypt0(
             raise PeerError("cose-malformed", "neither IV nor partial IV")
         nonce = parsed.iv
     else:
-        ensure(base_iv is not None, "bad-argument", "a partial IV wants a base IV")
+        if base_iv is None:
+            raise UsageError("bad-argument", "a partial IV wants a base IV")
         nonce = _nonce(base_iv, parsed.piv)
     ccm.open(nonce, body, n, _enc_structure(parsed.protected, external_aad))
     return body[:n]
