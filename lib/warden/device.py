@@ -37,9 +37,11 @@ if TYPE_CHECKING:
     from .inbox import Job
     from .plain import Plain
     from .session import Session
+    from .vault import RootKey
 
 _MAX_JOBS = const(4)
 _DAY_MS = const(86400000)
+_OFTEN = const(4096)  # bytes allocated between two collections, as in firmware/boot.py
 _OWN_EVENTS = const(("hello", "ready", "reply", "incident", "offline", "server_uid_request"))
 _GENERATOR = type((lambda: (yield))())
 
@@ -97,8 +99,7 @@ class Device:
     @staticmethod
     def from_board(log: "Callable[[str, str], None]" = _silent) -> "Device":
         """Build the device that board.py describes: open its vault, find its hardware."""
-        board = load_board()
-        vault = board_vault(board)
+        board, vault = board_vault()
         vault.open()
         from .hal import clock_rtc, system
 
@@ -106,9 +107,9 @@ class Device:
         network = records.load(vault, "network")
         interface = None
         if board.NETWORK == "wifi" and network is not None:
-            from .hal.wifi import WiFi
+            from .hal import wifi
 
-            interface = WiFi(*network)
+            interface = wifi.WiFi(*network)
         return Device(vault, rtc, interface, board.FLOOR, log, system.reset)
 
     # -- the application's side ---------------------------------------------------------------
@@ -159,13 +160,10 @@ class Device:
             return True
         sent = False
         for session in self._sessions:
-            if session.stands and (session.appid == to if to is not None else self._hears(session)):
+            if session.stands and (session.appid == to if to is not None else (not session.authority or len(self._sessions) == 1)):
                 await self._send(event, COSE, session.seal(event, 0, body))
                 sent = True
         return sent
-
-    def _hears(self, session: Session) -> bool:
-        return not session.authority or len(self._sessions) == 1
 
     # -- tasks --------------------------------------------------------------------------------
 
@@ -191,9 +189,9 @@ class Device:
         for work in (self._keep_connected(), self._keep_time(), self._work()):
             self._tasks.append(asyncio.create_task(self._guard(work)))
 
-    async def _guard(self, work: "Any") -> None:
+    async def _guard(self, coro: "Any") -> None:
         try:
-            await work
+            await coro
         except Exception as error:  # a bug or broken flash: nothing may go on half alive behind the owner's back
             self._log("agent-failed", repr(error) if not isinstance(error, WardenError) else str(error))
             if self._on_fatal is None:
@@ -203,12 +201,17 @@ class Device:
     async def _keep_connected(self) -> None:
         await self._client.subscribe(self.names.subscription, 1)
         while True:
+            gc.threshold(_OFTEN)
             gc.collect()  # a hand-shake wants its buffers in one piece
             try:
                 if self._network is not None:
                     await self._network.up(self.policy.handshake_ms)
                 self._link = Link(self._trust, self._clock, self.policy.stall_ms)
                 await self._client.connect(self._link, self._host, self._port, self.policy.handshake_ms)
+                # The large buffers have their places. To go on collecting as often would take nine tenths of the time that an event takes;
+                # a quarter of what is free keeps the rest in one piece for the next hand-shake.
+                gc.collect()
+                gc.threshold(max(_OFTEN, gc.mem_free() // 4))
                 self._log("link-up", "%s:%d" % (self._host, self._port))
                 now = self._uptime.now_ms()
                 for session in self._sessions:
@@ -355,28 +358,28 @@ class Device:
             self._clock.prove(unix_time, verifier.not_before, verifier.not_after)
 
 
-def load_board() -> "Any":
-    """The board's data. UsageError no-board when board.py is missing from the module path."""
+def board_vault() -> "tuple[Any, Vault]":
+    """(board.py, the vault that it describes, not opened yet). UsageError no-board when board.py is missing from the module path, or asks for what
+    Warden does not know."""
     try:
         import board
     except ImportError:
         raise UsageError("no-board", "there is no board.py: take the one of your board from boards/")
-    return board
-
-
-def board_vault(board: "Any") -> Vault:
-    """The vault as board.STORE and board.ROOT_KEY describe it, not opened yet."""
     from .crypto.kdf import hmac_sha256
     from .crypto.rand import random_bytes
-    from .hal.store_file import FileStore
+    from .hal import store_file
 
     kind, path = board.ROOT_KEY
     if kind == "chip":
-        from .hal.rootkey_chip import ChipRootKey as RootKey
+        from .hal import rootkey_chip
+
+        root_key: "RootKey" = rootkey_chip.ChipRootKey(path, hmac_sha256, random_bytes)
     elif kind == "software":
-        from .hal.rootkey_software import SoftwareRootKey as RootKey
+        from .hal import rootkey_software
+
+        root_key = rootkey_software.SoftwareRootKey(path, hmac_sha256, random_bytes)
     else:
         raise UsageError("no-board", "board.py names a root key that Warden does not know")
     if board.STORE[0] != "file":
         raise UsageError("no-board", "board.py names a store that Warden does not know")
-    return Vault(FileStore(board.STORE[1]), RootKey(path, hmac_sha256, random_bytes))
+    return board, Vault(store_file.FileStore(board.STORE[1]), root_key)

@@ -10,9 +10,7 @@ No text of an error ever holds a secret: texts end up in logs and on screens.
 `docs/errors.md` tells what each code means and what to do; a test holds that page and this registry together.
 """
 
-from micropython import const
-
-TYPE_CHECKING = const(False)
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     # The registry: for readers and for the tests, which read the source; it takes no memory on the device. A retired slug is never
     # used again for something else.

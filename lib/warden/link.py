@@ -9,6 +9,7 @@ and that the leaf's public key is one of our pins (by the callback, at depth 0 o
 
 from micropython import const
 import asyncio
+import errno
 import time
 
 from .errors import PeerError, ensure
@@ -116,12 +117,10 @@ class Verifier:
         return "certificate-name" if "CN" in str(error) else "certificate-untrusted"
 
 
-def _readable(raw: "Any") -> "Generator[None, None, None]":
-    yield asyncio.core._io_queue.queue_read(raw)
-
-
-def _writable(raw: "Any") -> "Generator[None, None, None]":
-    yield asyncio.core._io_queue.queue_write(raw)
+def _ready(raw: "Any", writable: bool) -> "Generator[None, None, None]":
+    # What asyncio's own streams wait by; they would take 2 KB more, and hold a second buffer.
+    queue = asyncio.core._io_queue  # type: ignore[attr-defined]  # the stubs leave it out
+    yield queue.queue_write(raw) if writable else queue.queue_read(raw)
 
 
 class Link:
@@ -160,19 +159,27 @@ class Link:
         self._clock.keep()
 
     async def _attempt(self, host: str, port: int, first: bytes, start: int, deadline_ms: int) -> None:
+        import socket
         import tls
 
         self.close()
         verifier = self.verifier = Verifier(self._trust)
         try:
-            reader, _ = await asyncio.wait_for_ms(
-                asyncio.open_connection(host, port), _left(start, deadline_ms)
-            )
-        except asyncio.TimeoutError:
-            raise PeerError("link-timeout")
+            place = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]
+            self._raw = socket.socket(*place[:3])
+            self._raw.setblocking(False)
+            try:
+                self._raw.connect(place[-1])
+            except OSError as error:
+                if error.errno != errno.EINPROGRESS:
+                    raise
+            await self._wait(True, _left(start, deadline_ms), False)
         except OSError as error:
+            self.close()
             raise PeerError("unreachable", "no connection to the server (errno %s)" % error.errno)
-        self._raw = reader.s
+        except PeerError:
+            self.close()
+            raise
         try:
             # A fresh context each time: nothing of an earlier connection (sessions, callbacks) can leak into this one.
             context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
@@ -205,11 +212,11 @@ class Link:
             # In the hand-shake the TLS stack waits for the peer's bytes (or, rarely, for room: hence the short turns); after it,
             # for room to write.
             wait = _left(start, deadline_ms)
-            await self._wait(_readable if shaking else _writable, min(wait, _RETRY_MS) if shaking else wait, shaking)
+            await self._wait(not shaking, min(wait, _RETRY_MS) if shaking else wait, shaking)
 
-    async def _wait(self, ready: "Any", wait_ms: int, quiet: bool) -> bool:
+    async def _wait(self, writable: bool, wait_ms: int, quiet: bool) -> bool:
         try:
-            await asyncio.wait_for_ms(ready(self._raw), wait_ms)
+            await asyncio.wait_for_ms(_ready(self._raw, writable), wait_ms)
         except asyncio.TimeoutError:
             if not quiet:
                 raise PeerError("link-timeout")
@@ -227,7 +234,7 @@ class Link:
         """Whether the raw socket has bytes, or its end, within wait_ms. Read until None before calling."""
         if self._raw is None:
             raise PeerError("link-closed")
-        return await self._wait(_readable, wait_ms, True)
+        return await self._wait(False, wait_ms, True)
 
     def receive_into(self, view: memoryview) -> "int | None":
         """Bytes read (at least one), or None when there are none right now. PeerError link-closed at the end of the stream."""

@@ -8,7 +8,6 @@ a peer's bytes.
 
 from micropython import const
 import asyncio
-import struct
 import time
 
 from umqtt.simple import MQTTClient
@@ -68,24 +67,17 @@ class _Tape:
         # Single bytes are compared to literals by umqtt; a message's bytes are handed on without a copy.
         return bytes(part) if count < 5 else part
 
-    def setblocking(self, flag: bool) -> None:
-        pass
+    def close(self, *_: "Any") -> None:
+        """Nothing: the link does it. Likewise for what else umqtt asks of a socket."""
 
-    def settimeout(self, seconds: "float | None") -> None:
-        pass
-
-    def connect(self, address: "Any") -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+    connect = setblocking = settimeout = close
 
 
 class _Codec(MQTTClient):
     """umqtt on a tape."""
 
     @property
-    def sock(self) -> "_Tape | None":
+    def sock(self) -> _Tape:
         return self.tape
 
     @sock.setter
@@ -93,7 +85,7 @@ class _Codec(MQTTClient):
         if value is not None and value is not self.tape:
             value.close()  # umqtt's own socket: it is never used
 
-    tape: "_Tape | None" = None
+    tape: _Tape  # the client's, put here before umqtt first wants a socket
 
 
 class Client:
@@ -309,7 +301,7 @@ class Client:
             raise PeerError("link-closed")
         pid = self._claim() if qos else 0
         # umqtt waits for its PUBACK on the tape; the broker's own is awaited below.
-        self._codec.tape.load(struct.pack("!BBH", wire.PUBACK, 2, pid))
+        self._codec.tape.load(bytes((wire.PUBACK, 2, pid >> 8, pid & 255)))
         self._codec.publish(topic.encode(), payload, False, qos)
         await self._flush()
         if qos:
@@ -326,7 +318,7 @@ class Client:
 
     async def _send_subscription(self, topic: str, qos: int) -> None:
         pid = self._claim()
-        self._codec.tape.load(struct.pack("!BBHB", wire.SUBACK, 3, pid, qos))
+        self._codec.tape.load(bytes((wire.SUBACK, 3, pid >> 8, pid & 255, qos)))
         self._codec.subscribe(topic.encode(), qos)
         await self._flush()
         if await self._wait_answer(pid) == 0x80:

@@ -29,6 +29,16 @@ _MAX_RECORD = const(512)
 class Policy:
     """The parsed record. Attributes carry the record's names; `digest` is its SHA-256."""
 
+    mode: str
+    validate: bool
+    store: bool
+    max_message: int
+    stall_ms: int
+    handshake_ms: int
+    keepalive_s: int
+    backoff_min_ms: int
+    backoff_max_ms: int
+
     def __init__(self, record: bytes) -> None:
         """record: CBOR as in docs/protocol.md. UsageError bad-policy on anything else."""
         if len(record) > _MAX_RECORD:
@@ -43,7 +53,6 @@ class Policy:
             raise UsageError("bad-policy", "this version of the policy record is not known")
         if fields.get("mode") not in (SEALED, PLAIN):
             raise UsageError("bad-policy", "mode must be sealed or plain")
-        self.mode: str = fields["mode"]
         for key in _SWITCHES:
             if fields.get(key) is not True and fields.get(key) is not False:
                 raise UsageError("bad-policy", key + " must be true or false")
@@ -53,14 +62,8 @@ class Policy:
                 raise UsageError("bad-policy", key + " must be a whole number")
             if not least <= number <= most:
                 raise UsageError("bad-policy", "%s must lie in %d to %d" % (key, least, most))
-        self.validate: bool = fields["validate"] is True
-        self.store: bool = fields["store"] is True
-        self.max_message: int = fields["max_message"]
-        self.stall_ms: int = fields["stall_ms"]
-        self.handshake_ms: int = fields["handshake_ms"]
-        self.keepalive_s: int = fields["keepalive_s"]
-        self.backoff_min_ms: int = fields["backoff_min_ms"]
-        self.backoff_max_ms: int = fields["backoff_max_ms"]
+        for key in fields:  # each of them is a documented one: all of those are there, and there are no more
+            setattr(self, key, fields[key])
         if self.backoff_min_ms > self.backoff_max_ms:
             raise UsageError("bad-policy", "backoff_min_ms is above backoff_max_ms")
         self.digest = hashlib.sha256(record).digest()

@@ -10,7 +10,7 @@ import sys
 from micropython import const
 
 from .bundle import MAX_BUNDLE, install
-from .device import board_vault, load_board
+from .device import board_vault
 from .errors import UsageError, WardenError
 
 TYPE_CHECKING = const(False)
@@ -34,7 +34,7 @@ def provision(stream: "Any") -> None:
     if not 0 < size <= MAX_BUNDLE:
         raise UsageError("bad-bundle", "the bundle's length is out of range")
     bundle = _read(stream, size)
-    vault = board_vault(load_board())
+    _, vault = board_vault()
     install(vault, bundle)
     vault.close()
 
