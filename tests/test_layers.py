@@ -18,14 +18,14 @@ ALONE: dict[str, set[str]] = {
     "bundle": {"crypto.rand", "policy", "wire.cbor", "wire.names"},
     "clock": set(),
     "command": {"wire.names"},
-    "inbox": {"crypto.ct", "crypto.kdf", "wire.cbor", "wire.cose", "wire.names"},
+    "inbox": {"crypto.ct", "crypto.kdf", "wire.cbor", "wire.envelope", "wire.names"},
     "incident": set(),
     "link": {"wire.x509"},
     "mqtt": {"wire.mqtt"},
     "plain": {"crypto.ct", "crypto.rand"},
     "policy": {"wire.cbor"},
     "records": {"wire.cbor"},
-    "session": SEALING | {"backoff", "wire.cbor", "wire.cose", "wire.names"},
+    "session": SEALING | {"backoff", "wire.cbor", "wire.envelope", "wire.names"},
     "vault": SEALING | {"wire.cbor"},
 }
 
