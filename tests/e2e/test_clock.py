@@ -20,7 +20,7 @@ def libfaketime() -> Path:
     for pattern in ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1"):
         for found in Path("/").glob(pattern[1:]):
             return found
-    pytest.skip("libfaketime is not installed: apt-get install faketime")
+    pytest.fail("there is no libfaketime: run `make setup`")
 
 
 @pytest.fixture
