@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from .wire.names import Names
 
 
+# What may wait to be sent. A handler that takes its time holds it up, while duplicates of the last command go on asking for their reply.
+_MOST_OUT = const(16)
+
+
 class Job:
     """A command to obey. answer(body) seals or packs the reply and puts it into the outbox."""
 
@@ -63,6 +67,8 @@ class Inbox:
             command, fmt = self._names.parse(topic)
             if retained:
                 raise PeerError("retained")
+            if len(self.out) >= _MOST_OUT:
+                raise PeerError("busy")
             if self._plain is not None:
                 if fmt != JSON:
                     raise PeerError("sealed-refused")

@@ -268,3 +268,26 @@ def test_a_reply_does_not_outlive_its_session():
     check(device.bench.stand(60_000))
     job.answer({"ok": True, "result": None})
     equal(device.inbox.out, [])
+
+
+# -- memory -------------------------------------------------------------------------------------
+
+
+def test_what_waits_to_be_sent_is_bounded():
+    # While a handler takes its time nothing is sent: the broker's owner repeats the last command, or its sender floods.
+    device = Sealed()
+    first = device.app.seal("set_relay", 1, 7)
+    job = device.command("set_relay", first)[2]
+    job.answer({"ok": True, "result": None})
+    topic = COSE_TOPIC
+    for _ in range(100):
+        check(device.inbox.take(topic, memoryview(bytearray(first)), False, 0) is None)
+    for counter in range(2, 100):
+        device.inbox.take(
+            topic, memoryview(bytearray(device.app.seal("set_relay", counter, 8, 0))), False, 5000
+        )
+    check(len(device.inbox.out) <= 16, "%d wait" % len(device.inbox.out))
+    check("busy" in device.bench.refused.codes)
+    # Refused before its counter was taken: the same message is good once there is room.
+    del device.inbox.out[:]
+    equal(device.command("set_relay", device.app.seal("set_relay", 99, 9))[2].args, {})
