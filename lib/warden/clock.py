@@ -46,29 +46,29 @@ class Clock:
     """rtc: now() and set() in unix seconds. floor: unix seconds, the build date. The vault keeps the counter `time`."""
 
     def __init__(self, rtc: "Rtc", vault: "Vault", floor: int) -> None:
-        self._rtc = rtc
+        self.rtc = rtc
         self._vault = vault
-        self._floor = floor
+        self.floor = floor
         self._before: "int | None" = None
 
     def least(self) -> int:
         """The time that it certainly is by now, unix seconds."""
-        return max(self._floor, self._vault.counter("time"))
+        return max(self.floor, self._vault.counter("time"))
 
     def now(self) -> int:
-        return self._rtc.now()
+        return self.rtc.now()
 
     def start(self) -> None:
         """Lift the clock to the marks if it stands below them."""
-        if self._rtc.now() < self.least():
-            self._rtc.set(self.least())
+        if self.rtc.now() < self.least():
+            self.rtc.set(self.least())
 
     # -- tentative time: a promise of a pinned key, until the hand-shake holds it -------------
 
     def try_at(self, unix_time: int) -> bool:
         """Set the clock ahead for one hand-shake; False when this clock can't be set or would go back."""
-        before = self._rtc.now()
-        if unix_time <= before or not self._rtc.set(unix_time):
+        before = self.rtc.now()
+        if unix_time <= before or not self.rtc.set(unix_time):
             return False
         self._before = before
         return True
@@ -80,7 +80,7 @@ class Clock:
     def undo(self) -> None:
         """Go back to before try_at()."""
         if self._before is not None:
-            self._rtc.set(self._before)
+            self.rtc.set(self._before)
             self._before = None
 
     # -- proven time --------------------------------------------------------------------------
@@ -92,11 +92,11 @@ class Clock:
         time that came from it is undone. A time below the marks is not believed and moves nothing.
         """
         if not not_before <= unix_time <= not_after:
-            self._rtc.set(self.least())
+            self.rtc.set(self.least())
             raise PeerError("certificate-dates")
         if unix_time < self.least():
             return
-        if not -_SLACK_S <= unix_time - self._rtc.now() <= _SLACK_S:
-            self._rtc.set(unix_time)
+        if not -_SLACK_S <= unix_time - self.rtc.now() <= _SLACK_S:
+            self.rtc.set(unix_time)
         if unix_time >= self._vault.counter("time") + _MARK_STEP_S:
             self._vault.advance("time", unix_time)

@@ -43,7 +43,6 @@ _MAX_JOBS = const(4)
 _DAY_MS = const(86400000)
 _OFTEN = const(4096)  # bytes allocated between two collections, as in firmware/boot.py
 _OWN_EVENTS = const(("hello", "ready", "reply", "incident", "offline", "server_uid_request"))
-_GENERATOR = type((lambda: (yield))())
 
 
 def _silent(code: str, text: str) -> None:
@@ -303,10 +302,10 @@ class Device:
     async def _obey(self, job: "Job") -> "dict[str, Any]":
         try:
             result = job.handler(job.args)
-            if isinstance(result, _GENERATOR):
+            if hasattr(result, "send"):  # of an async function; nothing that a reply can hold has it
                 result = await result
         except Exception as error:  # the application's own bug must not take the agent down
-            self._log("command-failed", "%s: %r" % (job.command, error))
+            self._log("command-failed", "%s: %s" % (job.command, repr(error)))
             return {"ok": False, "error": "command-failed"}
         return {"ok": True, "result": result}
 

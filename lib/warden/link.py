@@ -173,7 +173,8 @@ class Link:
             except OSError as error:
                 if error.errno != errno.EINPROGRESS:
                     raise
-            await self._wait(True, _left(start, deadline_ms), False)
+            if not await self._wait(True, _left(start, deadline_ms)):
+                raise PeerError("link-timeout")
         except OSError as error:
             self.close()
             raise PeerError("unreachable", "no connection to the server (errno %s)" % error.errno)
@@ -212,14 +213,13 @@ class Link:
             # In the hand-shake the TLS stack waits for the peer's bytes (or, rarely, for room: hence the short turns); after it,
             # for room to write.
             wait = _left(start, deadline_ms)
-            await self._wait(not shaking, min(wait, _RETRY_MS) if shaking else wait, shaking)
+            if not await self._wait(not shaking, min(wait, _RETRY_MS) if shaking else wait) and not shaking:
+                raise PeerError("link-timeout")
 
-    async def _wait(self, writable: bool, wait_ms: int, quiet: bool) -> bool:
+    async def _wait(self, writable: bool, wait_ms: int) -> bool:
         try:
             await asyncio.wait_for_ms(_ready(self._raw, writable), wait_ms)
         except asyncio.TimeoutError:
-            if not quiet:
-                raise PeerError("link-timeout")
             return False
         return True
 
@@ -234,7 +234,7 @@ class Link:
         """Whether the raw socket has bytes, or its end, within wait_ms. Read until None before calling."""
         if self._raw is None:
             raise PeerError("link-closed")
-        return await self._wait(False, wait_ms, True)
+        return await self._wait(False, wait_ms)
 
     def receive_into(self, view: memoryview) -> "int | None":
         """Bytes read (at least one), or None when there are none right now. PeerError link-closed at the end of the stream."""

@@ -13,15 +13,17 @@ from .wire import cbor
 SEALED = "sealed"
 PLAIN = "plain"
 
-# key -> (least, most), inclusive; docs/protocol.md holds the same table.
-_NUMBERS = {
-    "max_message": (512, 16384),
-    "stall_ms": (500, 5000),
-    "handshake_ms": (2000, 60000),
-    "keepalive_s": (5, 3600),
-    "backoff_min_ms": (100, 60000),
-    "backoff_max_ms": (1000, 3600000),
-}
+# Key, least and most, inclusive; docs/protocol.md holds the same table.
+_NUMBERS = const(
+    (
+        ("max_message", 512, 16384),
+        ("stall_ms", 500, 5000),
+        ("handshake_ms", 2000, 60000),
+        ("keepalive_s", 5, 3600),
+        ("backoff_min_ms", 100, 60000),
+        ("backoff_max_ms", 1000, 3600000),
+    )
+)
 _SWITCHES = const(("validate", "store"))
 _MAX_RECORD = const(512)
 
@@ -56,7 +58,7 @@ class Policy:
         for key in _SWITCHES:
             if fields.get(key) is not True and fields.get(key) is not False:
                 raise UsageError("bad-policy", key + " must be true or false")
-        for key, (least, most) in _NUMBERS.items():
+        for key, least, most in _NUMBERS:
             number = fields.get(key)
             if number is True or number is False or not isinstance(number, int):
                 raise UsageError("bad-policy", key + " must be a whole number")

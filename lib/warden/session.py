@@ -10,8 +10,8 @@ from micropython import const
 import hashlib
 
 from .backoff import Backoff
+from .crypto import ct
 from .crypto.ccm import CCM
-from .crypto.ct import equal
 from .crypto.kdf import hkdf, hkdf_expand, hkdf_extract, hmac_sha256
 from .crypto.rand import random_bytes
 from .errors import PeerError
@@ -58,13 +58,13 @@ class Message:
     """A sealed message that opened. gap: messages missing before it. expired: it came too late and must not be obeyed. repeat: it is
     a duplicate of the last one, and `reply` holds the bytes that answered that."""
 
-    def __init__(self, id: int, body: "dict[str, Any]") -> None:
+    def __init__(self, id: int, body: "dict[str, Any]", repeat: bool = False, reply: "bytes | None" = None) -> None:
         self.id = id
         self.body = body
         self.gap = 0
         self.expired = False
-        self.repeat = False
-        self.reply: "bytes | None" = None
+        self.repeat = repeat
+        self.reply = reply
 
 
 class _Keys:
@@ -98,7 +98,7 @@ class Session:
         self.appid = appid
         self.authority = authority
         self._key = key
-        self._origin = origin
+        self.origin = origin
         self._policy_digest = policy_digest
         self.kid = hkdf(key, self._info("kid"), 8)
         self._backoff = Backoff(1000, 60000)
@@ -173,9 +173,9 @@ class Session:
         self._due_ms = self._out_ms + later
 
     def _say_hello(self, now_ms: int) -> bytes:
-        connect, nonce = self._origin.fresh()
+        connect, nonce = self.origin.fresh()
         payload = cbor.encode(
-            [_VERSION, nonce, self._origin.boot, self._origin.generation(), self._policy_digest, connect, self._wake_nonce]
+            [_VERSION, nonce, self.origin.boot, self.origin.generation(), self._policy_digest, connect, self._wake_nonce]
         )
         self._wake_nonce = None
         aad = cbor.encode(["hello", self._names.event("hello", COSE)])
@@ -196,9 +196,9 @@ class Session:
             return None
         # The time is looked at here as well: a board that was busy may not have ticked since the hello ran out.
         late = now_ms - self._out_ms >= _ATTEMPT_MS
-        if self._phase != _HELLO or late or not equal(answered, self._digest):
+        if self._phase != _HELLO or late or not ct.equal(answered, self._digest):
             raise PeerError("unexpected")
-        self.diverged = not equal(expected, self._policy_digest)
+        self.diverged = not ct.equal(expected, self._policy_digest)
         if self.diverged and not self.authority:
             raise PeerError("policy-mismatch")
         sent_ms, hello = self._out_ms, self._digest
@@ -256,9 +256,9 @@ class Session:
         counter = parsed.counter
         if counter <= keys.last_down:
             if counter == keys.last_down and digest == keys.last_digest:
-                return _repeated(keys.reply)
+                return Message(0, {}, True, keys.reply)
             if not counter and digest == keys.first_digest:
-                return _repeated(None)  # our ready and its ack crossed
+                return Message(0, {}, True)  # our ready and its ack crossed
             raise PeerError("replayed")
         aad = cbor.encode(["msg", self._names.command(command, COSE)])
         payload = envelope.open_encrypt0(parsed, keys.down, keys.down_iv, aad)
@@ -300,12 +300,6 @@ class Session:
         keys = self._keys
         if keys is not None and keys.last_digest == digest:
             keys.reply = reply
-
-
-def _repeated(reply: "bytes | None") -> Message:
-    message = Message(0, {})
-    message.repeat, message.reply = True, reply
-    return message
 
 
 def _is_bytes(value: object, size: int) -> bool:

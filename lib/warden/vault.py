@@ -18,8 +18,8 @@ the authority sees it by `generation`, which each hello carries.
 
 from micropython import const
 
+from .crypto import ct
 from .crypto.ccm import CCM
-from .crypto.ct import equal, wipe
 from .crypto.kdf import hkdf, hmac_sha256
 from .crypto.rand import random_bytes
 from .errors import PeerError, StoreError, UsageError, ensure
@@ -112,15 +112,21 @@ class Vault:
                 "the root key does not open this vault: another board, or a damaged key",
             )
         self._key[:] = key
-        wipe(key)
+        ct.wipe(key)
         self._unlock()
-        fields = self._parse_commit(_opened(self._cipher(), commit, b"warden commit 1"))
+        try:
+            fields: "Any" = cbor.decode(_opened(self._cipher(), commit, b"warden commit 1"))
+        except PeerError:
+            raise StoreError("vault-damaged", "the commit record makes no sense")
+        # It authenticated, so another form means another version of Warden, not an attack.
+        if not isinstance(fields, list) or len(fields) != 5 or fields[0] != _FORMAT:
+            raise StoreError("vault-damaged", "the vault was written by another version of Warden")
         self.generation, self._counters = fields[1], fields[3]
         self._sweep(fields[4])
         found = 0
         for name, generation in self._current.items():
-            found ^= self._contribution(name, generation)
-        if not equal(found.to_bytes(32, "big"), fields[2]):
+            found ^= self._contribution(name, generation, self._blob(name, generation))
+        if not ct.equal(found.to_bytes(32, "big"), fields[2]):
             raise StoreError(
                 "vault-damaged", "a record was removed, added or put back to an older version"
             )
@@ -128,7 +134,7 @@ class Vault:
 
     def close(self) -> None:
         """Wipe what can be wiped in RAM; every later call is a UsageError."""
-        wipe(self._key)
+        ct.wipe(self._key)
         self._seal = None
         self._nonce_key = self._set_key = b""
         self._root.close()
@@ -204,14 +210,14 @@ class Vault:
             for name, value in changes.items():
                 old = self._current.get(name)
                 if old is not None:
-                    tag ^= self._contribution(name, old)
+                    tag ^= self._contribution(name, old, self._blob(name, old))
                     obsolete.append(_file_name(name, old))
                 if value is not None:
                     nonce = _nonce(self._nonce_key, name.encode(), generation, value)
                     blob = _sealed(cipher, nonce, value, _record_aad(name, generation))
                     # Read back while the old record still stands: one that the flash lost would cost the whole vault.
                     self._write(_file_name(name, generation), blob)
-                    tag ^= self._mac_blob(name, generation, blob)
+                    tag ^= self._contribution(name, generation, blob)
                     current[name] = generation
             body = cbor.encode([_FORMAT, generation, tag.to_bytes(32, "big"), risen, obsolete])
             nonce = _nonce(self._nonce_key, b"commit", generation, body)
@@ -244,29 +250,16 @@ class Vault:
         self._nonce_key = hkdf(self._key, b"warden vault nonce", 32)
         self._set_key = hkdf(self._key, b"warden vault set", 32)
 
-    def _mac_blob(self, name: str, generation: int, blob: bytes) -> int:
-        return int.from_bytes(
-            hmac_sha256(self._set_key, cbor.encode([name, generation]), blob), "big"
-        )
-
-    def _contribution(self, name: str, generation: int) -> int:
-        return self._mac_blob(name, generation, self._blob(name, generation))
+    def _contribution(self, name: str, generation: int, blob: bytes) -> int:
+        """What this record adds to the tag over the set."""
+        mac = hmac_sha256(self._set_key, cbor.encode([name, generation]), blob)
+        return int.from_bytes(mac, "big")
 
     def _blob(self, name: str, generation: int) -> bytes:
         blob = self._store.read(_file_name(name, generation), _OVERHEAD + MAX_VALUE)
         if blob is None:
             raise StoreError("vault-damaged", "the record %s is gone" % name)
         return blob
-
-    def _parse_commit(self, body: bytearray) -> "list[Any]":
-        try:
-            fields = cbor.decode(body)
-        except PeerError:
-            raise StoreError("vault-damaged", "the commit record makes no sense")
-        # It authenticated, so another form means another version of Warden, not an attack.
-        if not isinstance(fields, list) or len(fields) != 5 or fields[0] != _FORMAT:
-            raise StoreError("vault-damaged", "the vault was written by another version of Warden")
-        return fields
 
     def _sweep(self, obsolete: "list[str]") -> None:
         """Learn which files are current; remove those that a cut left before or behind the last commit."""

@@ -33,9 +33,9 @@ except (AttributeError, ImportError, SyntaxError, ValueError):
     # .mpy of another architecture).
     from ._xor_plain import count, xor
 
-NONCE = 13
+_NONCE = const(13)
 _CHUNK = const(512)
-_ZERO = bytes(16)
+_ZERO = const(b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")
 
 # Counter blocks, and what the ciphers write: key stream, or CBC output of which only the last
 # block matters.
@@ -84,7 +84,7 @@ class CCM:
         self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer"
     ) -> memoryview:
         ensure(self._cbc is not None, "closed", "this key was wiped")
-        ensure(len(nonce) == NONCE, "bad-argument", "a nonce has 13 bytes")
+        ensure(len(nonce) == _NONCE, "bad-argument", "a nonce has 13 bytes")
         ensure(0 <= n <= 65535, "bad-argument", "a message has at most 65535 bytes")
         # Longer AAD has another length format (RFC 3610 §2.2) that nothing here needs.
         ensure(len(aad) < 65280, "bad-argument", "AAD has at most 65279 bytes")

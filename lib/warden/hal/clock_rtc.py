@@ -35,15 +35,15 @@ class SystemClock:
                 os.stat(control)
         except OSError:
             control = None
-        self._control = control
+        self.control = control
 
     def now(self) -> int:
         return int(time.time()) + _EPOCH
 
     def set(self, unix_time: int) -> bool:
-        if self._control is None:
+        if self.control is None:
             return False
         text = "@%04d-%02d-%02d %02d:%02d:%02d\n" % time.gmtime(unix_time - _EPOCH)[:6]
-        with open(self._control, "w") as file:
+        with open(self.control, "w") as file:
             file.write(text)
         return -2 <= self.now() - unix_time <= 2

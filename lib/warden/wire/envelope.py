@@ -10,7 +10,7 @@ encrypt0   83  58 .. [A4  01 18 1F  04 48 KID  06 4x PARTIAL-IV  0A 48 SID]     
 
 from micropython import const
 
-from ..crypto.ct import equal
+from ..crypto import ct
 from ..crypto.kdf import hmac_sha256
 from ..errors import PeerError
 from .cbor import encode, head
@@ -83,7 +83,7 @@ def parse_mac0(message: memoryview) -> Envelope:
 
 def verify_mac0(parsed: Envelope, key: bytes, aad: bytes) -> None:
     """PeerError tampered unless the tag is HMAC-SHA-256 of the MAC_structure (RFC 9052 §6.3)."""
-    if not equal(_mac(key, parsed.protected, parsed.body, aad), parsed.tag):
+    if not ct.equal(_mac(key, parsed.protected, parsed.body, aad), parsed.tag):
         raise PeerError("tampered")
 
 
