@@ -90,6 +90,7 @@ class World:
         self.weak = weak
         self.now = 0
         self.boot, self.generation, self.booted_at = 0, 3, 0
+        self.last_hellos: dict[bytes, bytes] = {}
         self.driver = Driver()
         self.trace: list[tuple[str, str]] = []
         self.chance = Chance()
@@ -135,6 +136,7 @@ class World:
 
     def restart_device(self) -> None:
         self.boot += 1
+        self.last_hellos = {}
         self.booted_at = self.now
         apps = " ".join(
             f"{a}:{app.key.hex()}:{int(a == 'authority')}" for a, app in self.apps.items()
@@ -162,8 +164,11 @@ class World:
         for word in words:
             kind, _, rest = word.partition(":")
             if kind == "s":
-                name, data = rest.split(":")
-                self.send("evt", name, bytes.fromhex(data))
+                name, text = rest.split(":")
+                data = bytes.fromhex(text)
+                self.send("evt", name, data)
+                if name == "hello":
+                    self.last_hellos[cose.parse_mac0(data).kid] = hashlib.sha256(data).digest()
             elif kind == "j":
                 self.judge_command(cbor2.loads(bytes.fromhex(rest)))
             elif kind == "a":
@@ -296,7 +301,8 @@ class World:
     def deliver(self, message: Message, work: bool = True) -> None:
         """To whoever is subscribed to that topic. What nobody of ours sent there must change nothing at all."""
         forged = message not in self.genuine or message.device != self.device
-        before = (self.state(), self.host_state()) if forged else None
+        before = (self.state(), self.host_state())
+        stale = not forged and message.way == "cmd" and self.is_stale(message)
         if message.way == "cmd":
             line = f"take {message.name} {message.data.hex() or '-'} {self.uptime()} {int(work)}"
             words = self.tell(line)
@@ -316,6 +322,18 @@ class World:
                     assert all(isinstance(outcome, Refused) for outcome in outcomes), outcomes
         if forged:
             assert (self.state(), self.host_state()) == before, "a forgery moved something"
+        elif stale:
+            assert self.state() == before[0], "what was said in another session moved something"
+
+    def is_stale(self, message: Message) -> bool:
+        """A welcome to another hello than each application's last one of this boot, or a message of a session that the device doesn't hold."""
+        if message.name == "wake":
+            return False
+        parts = cbor2.loads(message.data)
+        if message.name == "welcome":
+            return cbor2.loads(parts[2])[1] not in self.last_hellos.values()
+        sid = cbor2.loads(parts[0])[10].hex()
+        return sid not in [self.device_session(appid)[1] for appid in self.apps]
 
     def is_duplicate(self, message: Message) -> bool:
         """The very bytes of a command to this device, on whatever topic: a duplicate is known by them alone, and obeys nothing."""

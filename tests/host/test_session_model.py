@@ -279,6 +279,28 @@ def take_off(world: World, *names: str) -> list[Message]:
     return found
 
 
+def test_a_welcome_held_back_lengthens_no_command() -> None:
+    """The device counts from its hello: what the adversary adds before the session begins is taken off each command's life."""
+    world = World()
+    held: list[Message] = []
+    while world.wire:
+        world.deliver(world.wire.pop(0))
+        held += take_off(world, "welcome")
+    world.pass_time(25_000)
+    world.wire.clear()
+    for message in held:
+        world.deliver(message)
+    world.deliver_all()
+    assert world.stands()
+    for appid in world.apps:
+        assert world.command(appid, 10)
+    late = take_off(world, "set")
+    world.pass_time(10_001)
+    for message in late:
+        world.deliver(message)
+    assert world.obeyed == []
+
+
 def test_commands_live_as_long_late_in_a_session() -> None:
     world = World()
     world.recover()
