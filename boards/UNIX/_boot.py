@@ -43,7 +43,5 @@ os.chdir("/")
 
 run("/boot.py")
 if task == "provision":
-    from warden.provision import main
-
-    sys.exit(main())
+    exec("from warden.provision import main; sys.exit(main())")  # compiled only here: its names would stay in the heap
 run("/main.py")

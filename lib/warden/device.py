@@ -25,7 +25,7 @@ from .inbox import Inbox
 from .incident import Incidents
 from .link import Link, Trust
 from .mqtt import Client
-from .policy import SEALED, Policy
+from .policy import Policy
 from .vault import Vault
 from .wire.names import COSE, JSON, Names, is_word
 
@@ -169,7 +169,7 @@ class Device:
     def _begin(self) -> None:
         # Only the mode that the policy asks for is loaded: the other one's code would take 10 KB of a board's heap.
         sessions: "dict[bytes, Session]" = {}
-        if self.policy.mode == SEALED:
+        if self.policy.mode == "sealed":
             from .session import Origin, Session
 
             # Committed and read back before the first hello of this boot: no nonce of it can have been used in another.
@@ -246,22 +246,22 @@ class Device:
             except asyncio.TimeoutError:
                 pass  # that's what was waited for
 
-    async def _do_due(self, now: int) -> "int | None":
+    async def _do_due(self, now_ms: int) -> "int | None":
         dues = []
         for session in self._sessions:
-            message = session.tick(now)
+            message = session.tick(now_ms)
             if message is not None:
                 await self._send(message[0], COSE, message[1])
             dues.append(session.due_ms())
         if self._plain is not None:
-            for request in self._plain.requests(now):
+            for request in self._plain.requests(now_ms):
                 await self._send("server_uid_request", JSON, request)
             dues.append(self._plain.due_ms())
-        dues.append(await self._report(now))
+        dues.append(await self._report(now_ms))
         times = [due for due in dues if due is not None]
         return min(times) if times else None
 
-    async def _report(self, now: int) -> "int | None":
+    async def _report(self, now_ms: int) -> "int | None":
         """Tell the authority what happened; in plain mode whoever listens. Returns when the next report is due."""
         due = self._incidents.due_ms()
         authority = None
@@ -270,7 +270,7 @@ class Device:
                 authority = session
         if due is None or (authority is None and self._plain is None):
             return None
-        if now < due:
+        if now_ms < due:
             return due
         for body in self._incidents.take():
             if authority is not None:

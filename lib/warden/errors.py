@@ -104,7 +104,7 @@ class StoreError(WardenError):
     """The flash, the root key or the chip failed."""
 
 
-def ensure(condition: object, code: str, text: str = "") -> None:
+def ensure(ok: object, code: str, text: str = "") -> None:
     """A caller's contract, kept even under -O, where `assert` is deleted."""
-    if not condition:
+    if not ok:
         raise UsageError(code, text)

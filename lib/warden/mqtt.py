@@ -42,11 +42,11 @@ class _Tape:
 
     def __init__(self) -> None:
         self.out = bytearray()
-        self._in = memoryview(b"")
+        self.data = memoryview(b"")
 
     def load(self, data: "bytes | memoryview") -> None:
         """What the next reads are to give."""
-        self._in = memoryview(data)
+        self.data = memoryview(data)
 
     def take(self) -> bytearray:
         """All that was written since the last take()."""
@@ -62,8 +62,8 @@ class _Tape:
         return len(data)
 
     def read(self, count: int) -> "bytes | memoryview | None":
-        part = self._in[:count]
-        self._in = self._in[count:]
+        part = self.data[:count]
+        self.data = self.data[count:]
         # Single bytes are compared to literals by umqtt; a message's bytes are handed on without a copy.
         return bytes(part) if count < 5 else part
 

@@ -10,8 +10,6 @@ import hashlib
 from .errors import PeerError, UsageError
 from .wire import cbor
 
-SEALED = "sealed"
-PLAIN = "plain"
 
 # Key, least and most, inclusive; docs/protocol.md holds the same table.
 _NUMBERS = const(
@@ -53,7 +51,7 @@ class Policy:
             raise UsageError("bad-policy", "the policy record must hold exactly the documented keys")
         if type(fields.get("v")) is not int or fields["v"] != 1:
             raise UsageError("bad-policy", "this version of the policy record is not known")
-        if fields.get("mode") not in (SEALED, PLAIN):
+        if fields.get("mode") not in ("sealed", "plain"):
             raise UsageError("bad-policy", "mode must be sealed or plain")
         for key in _SWITCHES:
             if fields.get(key) is not True and fields.get(key) is not False:

@@ -40,10 +40,10 @@ class Origin:
     """What makes each hello of this device unlike any before. boot: a counter that the vault committed in this boot. generation(): the
     vault's."""
 
-    def __init__(self, boot: int, nonce_key: bytes, generation: "Callable[[], int]") -> None:
+    def __init__(self, boot: int, key: bytes, generation: "Callable[[], int]") -> None:
         self.boot = boot
         self.generation = generation
-        self._nonce_key = nonce_key
+        self._nonce_key = key
         self._connect = 0
 
     def fresh(self) -> "tuple[int, bytes]":
@@ -116,8 +116,8 @@ class Session:
         self.stands = False
         self.diverged = False
 
-    def _info(self, purpose: str) -> bytes:
-        return cbor.encode(["warden1", purpose, _VERSION, self._names.type, self._names.device, self.appid])
+    def _info(self, name: str) -> bytes:
+        return cbor.encode(["warden1", name, _VERSION, self._names.type, self._names.device, self.appid])
 
     @property
     def sid(self) -> bytes:

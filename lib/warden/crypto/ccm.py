@@ -148,17 +148,17 @@ class CCM:
         return _xor16(mac, mask)[: self.tag_len]
 
 
-def _mac(cbc: "Callable", window: memoryview, k: int, mac: bytes) -> bytes:
-    """Run k bytes, padded with zeros to whole blocks, through the CBC object. Returns its last
+def _mac(cbc: "Callable", view: memoryview, n: int, mac: bytes) -> bytes:
+    """Run n bytes, padded with zeros to whole blocks, through the CBC object. Returns its last
     block."""
-    rest = k & 15
-    whole = k - rest
+    rest = n & 15
+    whole = n - rest
     if whole:
         # The output goes to the key-stream workspace, which is free at this point.
-        cbc(window[:whole], _stream)
+        cbc(view[:whole], _stream)
         mac = _stream[whole - 16 : whole]
     if rest:
-        return cbc(bytes(window[whole:]) + _ZERO[rest:])
+        return cbc(bytes(view[whole:]) + _ZERO[rest:])
     return bytes(mac)
 
 

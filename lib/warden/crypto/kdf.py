@@ -55,33 +55,3 @@ def hkdf_expand(key: bytes, info: bytes, n: int) -> bytes:
 def hkdf(key: bytes, info: bytes, n: int, salt: bytes = b"") -> bytes:
     """Extract, then expand: n bytes of key (RFC 5869)."""
     return hkdf_expand(hkdf_extract(salt, key), info, n)
-
-
-def pbkdf2_sha256(
-    password: "bytes | bytearray | memoryview",
-    salt: "bytes | bytearray | memoryview",
-    iterations: int,
-    n: int,
-) -> bytes:
-    """n bytes of key from a password (RFC 8018 §5.2), PRF HMAC-SHA-256. It takes time in
-    proportion to iterations times 32-byte blocks, and that is its purpose; the length of the
-    password shows in it only beyond 64 bytes."""
-    ensure(iterations > 0, "bad-argument", "at least one iteration")
-    ensure(0 < n <= 32 * 255, "bad-argument", "1 to 8160 bytes")
-    sha256 = hashlib.sha256
-    if len(password) > _BLOCK:
-        password = sha256(password).digest()
-    k = int.from_bytes(bytes(password) + bytes(_BLOCK - len(password)), "big")
-    # The stock SHA-256 object can't be copied, so both pads go in again with each iteration.
-    inner = (k ^ int.from_bytes(b"\x36" * _BLOCK, "big")).to_bytes(_BLOCK, "big")
-    outer = (k ^ int.from_bytes(b"\x5c" * _BLOCK, "big")).to_bytes(_BLOCK, "big")
-    out = b""
-    while len(out) < n:
-        index = len(out) // _DIGEST + 1
-        u = hmac_sha256(password, salt, index.to_bytes(4, "big"))
-        total = int.from_bytes(u, "big")
-        for _ in range(iterations - 1):
-            u = sha256(outer + sha256(inner + u).digest()).digest()
-            total ^= int.from_bytes(u, "big")
-        out += total.to_bytes(_DIGEST, "big")
-    return out[:n]

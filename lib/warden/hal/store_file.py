@@ -13,40 +13,8 @@ import os
 
 from ..errors import StoreError
 
-TYPE_CHECKING = const(False)
-if TYPE_CHECKING:
-    from typing import Any
-
 _STAGED = const("~staged")
 _ENOSPC = const(28)  # not in the errno module of stock firmware
-
-
-def _is_fat(path: str) -> bool:
-    """Whether the filesystem below `path` is FAT, whose rename is not atomic."""
-    import vfs
-
-    try:
-        mounts: "Any" = vfs.mount()  # type: ignore[call-overload]  # the stubs lag behind
-    except TypeError:
-        mounts = None  # firmware that can't list its mounts
-    if mounts is None:
-        # FAT does not tell upper from lower case.
-        probe = path + "/~Probe"
-        open(probe, "wb").close()
-        try:
-            os.stat(path + "/~PROBE")
-            return True
-        except OSError:
-            return False
-        finally:
-            os.remove(probe)
-    fat = getattr(vfs, "VfsFat", None)
-    best, length = None, -1
-    for filesystem, mount_point in mounts:
-        prefix = mount_point if mount_point == "/" else mount_point + "/"
-        if (path + "/").startswith(prefix) and len(prefix) > length:
-            best, length = filesystem, len(prefix)
-    return fat is not None and isinstance(best, fat)
 
 
 class FileStore:
@@ -59,9 +27,18 @@ class FileStore:
         except OSError as error:
             if error.errno != errno.EEXIST:
                 raise StoreError("filesystem", "can't create the vault's directory")
-        if _is_fat(self._path):
-            raise StoreError("filesystem", "FAT loses files at a power cut: format the flash with littlefs")
+        # FAT, whose rename is not atomic, does not tell upper from lower case. Asked while the store is empty: each time costs a write.
+        fat = False
+        if not self.names():
+            try:
+                open(self._file(_STAGED), "wb").close()
+                os.stat(self._file(_STAGED.upper()))
+                fat = True
+            except OSError:
+                pass
         self.remove(_STAGED)
+        if fat:
+            raise StoreError("filesystem", "FAT loses files at a power cut: format the flash with littlefs")
 
     def _file(self, name: str) -> str:
         return self._path + "/" + name

@@ -1,4 +1,4 @@
-"""What a board does besides storing and connecting: start over, and keep the console to itself."""
+"""What a board does besides storing and connecting: start over."""
 
 import sys
 
@@ -10,10 +10,3 @@ def reset() -> None:
     if hasattr(machine, "reset"):
         machine.reset()
     sys.exit(3)
-
-
-def lock_console() -> None:
-    """Ctrl-C on the serial port must not drop an attacker into a REPL that has the vault open."""
-    import micropython
-
-    micropython.kbd_intr(-1)
