@@ -46,21 +46,25 @@ class PublicKey:
         # A larger number would be a second signature for the same message.
         if s >= self._n:
             return False
-        # EM = maskedDB ‖ H ‖ 0xBC, with the first bit clear (RFC 8017 §9.1.2).
-        em = pow(s, self._e, self._n)
-        if em & 0xFF != 0xBC or em >> (8 * size - 1):
-            return False
-        length = size - _HASH - 1
-        tail = ((em >> 8) & ((1 << 8 * _HASH) - 1)).to_bytes(_HASH, "big")
-        db = (em >> 8 * (_HASH + 1)) ^ int.from_bytes(_mgf1(tail, length), "big")
-        db &= (1 << (8 * length - 1)) - 1
-        # DB = zeros ‖ 0x01 ‖ salt: what stands before the salt is the number 1.
-        if db >> 8 * _HASH != 1:
-            return False
-        h = hashlib.sha256(bytes(8))
-        h.update(digest)
-        h.update((db & ((1 << 8 * _HASH) - 1)).to_bytes(_HASH, "big"))
-        return bool(h.digest() == tail)
+        return _is_encoding(pow(s, self._e, self._n), digest, size, _HASH)
+
+
+def _is_encoding(em: int, digest: "Buffer", size: int, salt_len: int) -> bool:
+    """EMSA-PSS-VERIFY (RFC 8017 §9.1.2): EM = maskedDB ‖ H ‖ 0xBC with the first bit clear. COSE's
+    salt has 32 bytes; NIST's vectors have others."""
+    if em & 0xFF != 0xBC or em >> (8 * size - 1):
+        return False
+    length = size - _HASH - 1
+    tail = ((em >> 8) & ((1 << 8 * _HASH) - 1)).to_bytes(_HASH, "big")
+    db = (em >> 8 * (_HASH + 1)) ^ int.from_bytes(_mgf1(tail, length), "big")
+    db &= (1 << (8 * length - 1)) - 1
+    # DB = zeros ‖ 0x01 ‖ salt: what stands before the salt is the number 1.
+    if db >> 8 * salt_len != 1:
+        return False
+    h = hashlib.sha256(bytes(8))
+    h.update(digest)
+    h.update((db & ((1 << 8 * salt_len) - 1)).to_bytes(salt_len, "big"))
+    return bool(h.digest() == tail)
 
 
 def _mgf1(seed: bytes, n: int) -> bytes:
