@@ -49,7 +49,7 @@ class Clock:
         self.rtc = rtc
         self._vault = vault
         self.floor = floor
-        self._before: "int | None" = None
+        self._ahead = 0  # by so much a tentative time is ahead
 
     def least(self) -> int:
         """The time that it certainly is by now, unix seconds."""
@@ -68,20 +68,21 @@ class Clock:
     def try_at(self, unix_time: int) -> bool:
         """Set the clock ahead for one hand-shake; False when this clock can't be set or would go back."""
         before = self.rtc.now()
-        if unix_time <= before or not self.rtc.set(unix_time):
+        # Whoever made up the certificate chose this time: a forged one may say the year 9999.
+        if not before < unix_time < 1 << 32 or not self.rtc.set(unix_time):
             return False
-        self._before = before
+        self._ahead = unix_time - before
         return True
 
     def keep(self) -> None:
         """The hand-shake succeeded at the tentative time: go on with it. The mark does not move."""
-        self._before = None
+        self._ahead = 0
 
     def undo(self) -> None:
-        """Go back to before try_at()."""
-        if self._before is not None:
-            self.rtc.set(self._before)
-            self._before = None
+        """Go back to what the clock would say without try_at()."""
+        if self._ahead:
+            self.rtc.set(self.rtc.now() - self._ahead)
+            self._ahead = 0
 
     # -- proven time --------------------------------------------------------------------------
 

@@ -86,6 +86,24 @@ def test_tentative_on_a_clock_that_can_not_be_set():
     equal((rtc.time, rtc.sets), (FLOOR, []))
 
 
+def test_time_goes_on_while_a_tentative_one_is_tried():
+    # Else whoever makes hand-shakes fail slowly would hold the clock back, and an expired certificate alive.
+    clock, rtc, _ = clock_at(FLOOR)
+    check(clock.try_at(FLOOR + 1000))
+    rtc.time += 20
+    clock.undo()
+    equal(rtc.time, FLOOR + 20)
+
+
+def test_tentative_never_beyond_what_a_mark_can_hold():
+    # The notBefore of a certificate that nobody proved: its year may be 9999.
+    clock, rtc, _ = clock_at(FLOOR)
+    for at in (1 << 32, 253402300800, 1 << 70):
+        check(not clock.try_at(at))
+    equal(rtc.sets, [])
+    check(clock.try_at((1 << 32) - 1))
+
+
 # -- proven time ------------------------------------------------------------------------------
 
 

@@ -17,8 +17,11 @@ class ChipClock:
         """Set the chip's clock; True when it stands at the new time afterwards."""
         import machine
 
-        year, month, day, hour, minute, second, weekday = time.gmtime(unix_time - _EPOCH)[:7]
-        machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
+        try:
+            year, month, day, hour, minute, second, weekday = time.gmtime(unix_time - _EPOCH)[:7]
+            machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
+        except (OverflowError, ValueError, OSError):
+            return False  # a time that this firmware can't hold: a peer may name any
         return -2 <= self.now() - unix_time <= 2
 
 
