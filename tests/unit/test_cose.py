@@ -243,3 +243,190 @@ def test_build_encrypt0_refuses():
     raises("bad-argument", cose.build_encrypt0, CCM(KEY, 8), KID, 0, SID, IV, b"", AAD)
     raises("bad-argument", cose.build_encrypt0, CCM(KEY), KID, 0, SID, IV[1:], b"", AAD)
     raises("bad-argument", cose.build_encrypt0, CCM(KEY), KID, 0, SID, IV, bytes(65536), AAD)
+
+
+CONTENT = b"This is the content."
+# The key "11" of RFC 9052 appendix C.7.1.
+KEY_11 = unhex(
+    "bac5b11cad8f99f9c72b05cf4b9e26d244dc189f745228255a219a86d6a09eff"
+    "20138bf82dc1b6d562be0fa54ab7804a3a64b6d72ccfed6b6fb6ed28bbfc117e"
+)
+SIGNED = unhex(
+    "8443a10126a10442313154546869732069732074686520636f6e74656e742e5840"
+    "8eb33e4ca31d1c465ab05aac34cc6b23d58fef5c083106c4d25a91aef0b0117e"
+    "2af9a291aa32e14ab834dc56ed2a223444547e01f11d3b0916e5a4c345cacb36"
+)
+
+
+def test_rfc9052_c21_sign1():
+    from warden.crypto import p256
+
+    key = p256.PublicKey(KEY_11)
+    parsed = cose.parse_sign1(SIGNED)
+    equal((parsed.alg, parsed.kid, bytes(parsed.body)), (-7, b"11", CONTENT))
+    cose.verify_sign1(parsed, key)
+    raises("tampered", cose.verify_sign1, parsed, key, b"other")
+    raises("tampered", cose.verify_sign1, parsed, p256.PublicKey(bytes(64)))
+    # All headers protected is what the strict profile asks.
+    raises("cose-malformed", cose.parse_sign1, SIGNED, True)
+    # A detached payload.
+    detached = SIGNED[:10] + b"\xf6" + SIGNED[31:]
+    raises("cose-malformed", cose.parse_sign1, detached)
+    parsed = cose.parse_sign1(detached, detached=True)
+    check(parsed.body is None)
+    cose.verify_sign1(parsed, key, b"", CONTENT)
+    raises("tampered", cose.verify_sign1, parsed, key, b"", CONTENT + b"!")
+    raises("bad-argument", cose.verify_sign1, parsed, key)
+    raises("bad-argument", cose.verify_sign1, cose.parse_sign1(SIGNED), key, b"", CONTENT)
+    raises("cose-malformed", cose.parse_sign1, SIGNED, detached=True)
+
+
+def test_rfc9052_c4_encrypt0():
+    ccm = CCM(unhex("849b5786457c1491be3a76dcea6c4271"), 8)
+    # C.4.1: the whole IV in the message; C.4.2: a partial IV and a base IV of the context.
+    for data, base_iv in (
+        (
+            "8343a1010aa1054d89f52f65a1c580933b5261a78c581c"
+            "5974e1b99a3a4cc09a659aa2e9e7fff161d38ce71cb45ce460ffb569",
+            None,
+        ),
+        (
+            "8343a1010aa1064261a7581c252a8911d465c125b6764739700f0141ed09192de139e053bd09abca",
+            unhex("89f52f65a1c580930000000000"),
+        ),
+    ):
+        buf = bytearray(unhex(data))
+        raises("cose-malformed", cose.parse_encrypt0, buf, (10,))
+        parsed = cose.parse_encrypt0(buf, (10,), strict=False)
+        equal(bytes(cose.decrypt0(parsed, ccm, base_iv, b"")), CONTENT)
+    parsed = cose.parse_encrypt0(
+        bytearray(unhex("8343a1010aa048") + bytes(8)), (10,), strict=False
+    )
+    raises("cose-malformed", cose.decrypt0, parsed, ccm, IV, b"")
+
+
+def test_detached_ciphertext_and_mac():
+    ccm = CCM(KEY)
+    data = cose.build_encrypt0(ccm, KID, 3, SID, IV, CONTENT, AAD)
+    ciphertext = bytearray(data[-36:])
+    detached = data[:-38] + b"\xf6"
+    raises("cose-malformed", cose.parse_encrypt0, detached)
+    parsed = cose.parse_encrypt0(detached, detached=True)
+    raises("bad-argument", cose.decrypt0, parsed, ccm, IV, AAD)
+    raises("cose-malformed", cose.decrypt0, parsed, ccm, IV, AAD, bytearray(15))
+    equal(bytes(cose.decrypt0(parsed, ccm, IV, AAD, ciphertext)), CONTENT)
+    data = cose.build_mac0(KEY, KID, CONTENT, AAD)
+    at = data.find(CONTENT)
+    parsed = cose.parse_mac0(data[: at - 1] + b"\xf6" + data[at + 20 :], detached=True)
+    cose.verify_mac0(parsed, KEY, AAD, CONTENT)
+    raises("tampered", cose.verify_mac0, parsed, KEY, AAD, CONTENT[1:])
+    raises("bad-argument", cose.verify_mac0, parsed, KEY, AAD)
+
+
+class Key:
+    """Remembers what it was asked."""
+
+    algorithms = (-9,)
+    answer = True
+
+    def verify(self, digest, signature):
+        self.asked = (digest, bytes(signature))
+        return self.answer
+
+
+def sign1(protected, unprotected=b"\xa0", payload=b"\x43abc", tag=b"\x42ok", front=b"\x84"):
+    if isinstance(protected, dict):
+        protected = cbor.encode(protected)
+    return front + cbor.encode(protected) + unprotected + payload + tag
+
+
+def test_sign1_asks_the_key():
+    import hashlib
+
+    key = Key()
+    parsed = cose.parse_sign1(sign1({1: -9}))
+    cose.verify_sign1(parsed, key, AAD)
+    structure = cbor.encode(["Signature1", cbor.encode({1: -9}), AAD, b"abc"])
+    equal(key.asked, (hashlib.sha256(structure).digest(), b"ok"))
+    key.answer = False
+    raises("tampered", cose.verify_sign1, parsed, key, AAD)
+    # A key is used for its own algorithms only, else a weaker one could be asked for.
+    for alg in (-7, -37):
+        raises("cose-algorithm", cose.verify_sign1, cose.parse_sign1(sign1({1: alg})), key, AAD)
+
+
+def test_sign1_refusals():
+    cose.parse_sign1(sign1({1: -7}), True)
+    cose.parse_sign1(sign1({1: -7, 4: b"any"}))
+    cose.parse_sign1(sign1({1: -7}, unprotected=b"\xa1\x04\x41k"))
+    for data in (
+        b"",
+        sign1({1: -7}) + b"\0",
+        sign1({1: -7})[:-1],
+        sign1({1: -7}, front=b"\xd2\x84"),
+        sign1({1: -7}, front=b"\x83"),
+        sign1(b""),
+        sign1({}),
+        sign1({4: b"k"}),
+        sign1({}, unprotected=b"\xa1\x01\x26"),  # the algorithm unprotected
+        sign1({1: -7}, unprotected=b"\xa1\x01\x26"),
+        sign1({1: -7, 4: b"k"}, unprotected=b"\xa1\x04\x41k"),
+        sign1({1: -7}, unprotected=b"\xa1\x02\x81\x04"),  # criticality unprotected
+        sign1({1: -7, 3: 0}),
+        sign1({1: -7, 99: 0}),
+        sign1({1: -7, 4: bytes(65)}),
+        sign1({1: -7}, unprotected=b"\xa1\x18\x63\x00"),
+        sign1({1: -7}, payload=b"\x63abc"),
+        sign1({1: -7}, tag=b"\x62ok"),
+        sign1({1: -7}, tag=b"\xf6"),
+        sign1({1: "ES256"}),
+        sign1(b"\xa1\x01\x26\x00"),
+        sign1(b"\xbf\x01\x26\xff"),
+    ):
+        raises("cose-malformed", cose.parse_sign1, data)
+    for alg in (-8, -35, -36, -257, -65535, 5, 31, 0):
+        raises("cose-algorithm", cose.parse_sign1, sign1({1: alg}))
+
+
+def test_critical_headers():
+    # Listed labels must be known and there; an unknown one is refused whether it is critical or
+    # not.
+    equal(cose.parse_sign1(sign1({1: -7, 2: [4], 4: b"k"})).crit, (4,))
+    cose.parse_sign1(sign1({1: -7, 2: [1]}))
+    for protected in (
+        {1: -7, 2: [4]},
+        {1: -7, 2: []},
+        {1: -7, 2: 4},
+        {1: -7, 2: ["reserved"]},
+        {1: -7, 2: [99]},
+        {1: -7, 2: [99], 99: 0},
+        {1: -7, 2: [4] * 9, 4: b"k"},
+    ):
+        raises("cose-malformed", cose.parse_sign1, sign1(protected))
+    raises(
+        "cose-malformed", cose.parse_sign1, sign1({1: -7, 2: [4]}, unprotected=b"\xa1\x04\x41k")
+    )
+
+
+def test_ivs_in_the_open_profile():
+    def message(protected, unprotected):
+        return (
+            b"\x83"
+            + cbor.encode(cbor.encode(protected))
+            + cbor.encode(unprotected)
+            + b"\x50"
+            + bytes(16)
+        )
+
+    equal(cose.parse_encrypt0(message({1: 31}, {6: b"\7"}), strict=False).piv, 7)
+    equal(cose.parse_encrypt0(message({1: 31, 5: IV}, {}), strict=False).iv, IV)
+    for protected, unprotected in (
+        ({1: 31, 5: IV}, {6: b"\7"}),
+        ({1: 31, 6: b"\7"}, {6: b"\7"}),
+        ({1: 31, 5: IV[1:]}, {}),
+        ({1: 31, 5: IV + b"x"}, {}),
+        ({1: 31, 6: b"\0\7"}, {}),
+    ):
+        raises(
+            "cose-malformed", cose.parse_encrypt0, message(protected, unprotected), strict=False
+        )
