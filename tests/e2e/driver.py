@@ -68,6 +68,6 @@ class Driver:
         return result
 
     def code(self, port: int, **settings: Any) -> str:
-        """The error code of the one connection; "" when it went well to its end."""
-        (code,) = self(port, **settings)["codes"]
+        """The error code of connecting once; "" when the log-in was answered, which ends it."""
+        (code,) = self(port, pump=False, **settings)["codes"]
         return str(code)

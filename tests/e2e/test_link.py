@@ -83,7 +83,7 @@ def test_the_right_server(drive: Driver, good: Serve) -> None:
 def test_the_backup_key(drive: Driver, world: World, tmp_path: Path) -> None:
     leaf = world.authority.issue((HOST,), key=world.backup)
     with listening(over_tls(context(tmp_path, [leaf.certificate], leaf.key), broker)) as port:
-        assert drive.code(port, pump=False) == ""
+        assert drive.code(port) == ""
 
 
 @pytest.mark.parametrize("bits", [2048, 3072])
@@ -91,7 +91,7 @@ def test_an_rsa_server(drive: Driver, world: World, tmp_path: Path, bits: int) -
     key = rsa.generate_private_key(65537, bits)
     leaf = certificate(key, world.authority.certificate, world.authority.key)
     with listening(over_tls(context(tmp_path, [leaf], key), broker)) as port:
-        assert drive.code(port, pump=False, pins=[pki.pin(leaf), world.pins[1]]) == ""
+        assert drive.code(port, pins=[pki.pin(leaf), world.pins[1]]) == ""
 
 
 def test_subscriptions_after_each_connect(drive: Driver, good: Serve) -> None:
@@ -233,7 +233,7 @@ def test_a_pin_of_an_intermediate_does_not_count(drive: Driver, tmp_path: Path) 
     cas = [root.public_bytes(serialization.Encoding.DER)]
     backup = os.urandom(32)
     with listening(over_tls(context(tmp_path, [leaf, middle], key), broker)) as port:
-        assert drive.code(port, cas=cas, pins=[pki.pin(leaf), backup], pump=False) == ""
+        assert drive.code(port, cas=cas, pins=[pki.pin(leaf), backup]) == ""
         assert drive.code(port, cas=cas, pins=[pki.pin(middle), pki.pin(root)]) == "pin-mismatch"
     # The leaf as a CA: what is below it is not what was pinned.
     below_key = pki.new_key()
@@ -274,7 +274,7 @@ def test_oversized_certificate(drive: Driver, world: World, tmp_path: Path, fill
     )
     size = len(leaf.public_bytes(serialization.Encoding.DER))
     with listening(over_tls(context(tmp_path, [leaf], world.leaf.key), broker)) as port:
-        code = drive.code(port, pump=False)
+        code = drive.code(port)
     assert code == ("" if size <= 4096 else "certificate-malformed")
 
 
@@ -295,7 +295,7 @@ def test_long_chain(drive: Driver, tmp_path: Path, length: int) -> None:
         "pins": [pki.pin(last), os.urandom(32)],
     }
     with listening(over_tls(context(tmp_path, chain, key), broker)) as port:
-        code = drive.code(port, pump=False, **settings)
+        code = drive.code(port, **settings)
     assert code == ("" if length <= 6 else "certificate-malformed")
 
 
