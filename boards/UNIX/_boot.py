@@ -31,7 +31,8 @@ class Folder:
 
 def run(path):
     with open(path) as file:
-        exec(compile(file.read(), path, "exec"), {"__name__": "__main__"})
+        code = compile(file.read(), path, "exec")
+    exec(code, {"__name__": "__main__"})
 
 
 root, fuses = Folder(sys.argv[1]), Folder(sys.argv[2])

@@ -92,7 +92,7 @@ class Client:
     """One MQTT connection that comes back by itself.
 
     client_id: text. user, password: bytes of any value, 0 to 65,535 long, or both None. on_message(topic: memoryview, payload: memoryview, retained:
-    bool) is called for each message; both views die when it returns. max_packet bounds what is taken, in bytes.
+    bool) is called for each message; both views die when it returns. limit bounds what is taken, in bytes.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Client:
         password: "bytes | None",
         on_message: "Callable[[memoryview, memoryview, bool], None]",
         keepalive_s: int = 60,
-        max_packet: int = 2048,
+        limit: int = 2048,
         stall_ms: int = 5000,
     ) -> None:
         ensure((user is None) == (password is None), "bad-credential", "a user name goes with a password")
@@ -123,7 +123,7 @@ class Client:
         )
         self._codec.tape = _Tape()
         self._codec.set_callback(self._message)
-        self._framer = wire.Framer(max_packet)
+        self._framer = wire.Framer(limit)
         self._on_message = on_message
         self._keepalive_ms = keepalive_s * 1000
         self._stall_ms = stall_ms

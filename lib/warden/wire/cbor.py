@@ -18,7 +18,6 @@ import struct
 from micropython import const
 
 from ..errors import PeerError, UsageError, ensure
-from ._exact import is_utf8, narrow, widen
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -129,10 +128,10 @@ def decode(buf: "Buffer", max_depth: int = 8) -> object:
     return value
 
 
-def encode(obj: object) -> bytes:
-    """The one encoding of obj. Raises UsageError("bad-argument") for what has none."""
+def encode(value: object) -> bytes:
+    """The one encoding of value. Raises UsageError("bad-argument") for what has none."""
     out = bytearray()
-    _write(out, obj, DEEPEST)
+    _write(out, value, DEEPEST)
     return bytes(out)
 
 
@@ -214,44 +213,44 @@ def text(view: memoryview) -> str:
     return string
 
 
-def _write(out: bytearray, obj: object, depth: int) -> None:
+def _write(out: bytearray, value: object, depth: int) -> None:
     # bool first: on CPython it is an int, on MicroPython it is not.
-    if obj is None:
+    if value is None:
         out.append(0xF6)
-    elif isinstance(obj, bool):
-        out.append(0xF5 if obj else 0xF4)
-    elif isinstance(obj, int):
-        ensure(-(1 << 64) <= obj < 1 << 64, "bad-argument", "an integer of more than 64 bits")
-        out.extend(head(_UINT, obj) if obj >= 0 else head(_NINT, -1 - obj))
-    elif isinstance(obj, str):
+    elif isinstance(value, bool):
+        out.append(0xF5 if value else 0xF4)
+    elif isinstance(value, int):
+        ensure(-(1 << 64) <= value < 1 << 64, "bad-argument", "an integer of more than 64 bits")
+        out.extend(head(_UINT, value) if value >= 0 else head(_NINT, -1 - value))
+    elif isinstance(value, str):
         try:
-            data = obj.encode()
+            data = value.encode()
         except UnicodeError:
             raise UsageError("bad-argument", "a lone surrogate in a text")
         # As many characters as bytes: plain ASCII, no need to look closer.
-        ensure(len(data) == len(obj) or is_utf8(data), "bad-argument", "a text that is not UTF-8")
+        ensure(len(data) == len(value) or is_utf8(data), "bad-argument", "a text that is not UTF-8")
         out.extend(head(_TEXT, len(data)))
         out.extend(data)
-    elif isinstance(obj, (bytes, bytearray, memoryview)):
-        out.extend(head(_BYTES, len(obj)))
-        out.extend(obj)
-    elif isinstance(obj, float):
-        out.extend(_encoded_float(obj))
-    elif isinstance(obj, (list, tuple, dict)):
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        out.extend(head(_BYTES, len(value)))
+        out.extend(value)
+    elif isinstance(value, float):
+        out.extend(_encoded_float(value))
+    elif isinstance(value, (list, tuple, dict)):
         ensure(depth > 0, "bad-argument", "nested too deeply")
-        if isinstance(obj, dict):
-            _write_map(out, obj, depth)
+        if isinstance(value, dict):
+            _write_map(out, value, depth)
         else:
-            out.extend(head(_ARRAY, len(obj)))
-            for element in obj:
+            out.extend(head(_ARRAY, len(value)))
+            for element in value:
                 _write(out, element, depth - 1)
     else:
         ensure(False, "bad-argument", "CBOR has no form for this type here")
 
 
-def _write_map(out: bytearray, obj: "dict", depth: int) -> None:
+def _write_map(out: bytearray, value: "dict", depth: int) -> None:
     pairs = []
-    for key in obj:
+    for key in value:
         usable = isinstance(key, (int, str, bytes)) and not isinstance(key, bool)
         ensure(usable, "bad-argument", "a key is an integer or a string")
         name = bytearray()
@@ -261,7 +260,7 @@ def _write_map(out: bytearray, obj: "dict", depth: int) -> None:
     out.extend(head(_MAP, len(pairs)))
     for encoded, key in pairs:
         out.extend(encoded)
-        _write(out, obj[key], depth - 1)
+        _write(out, value[key], depth - 1)
 
 
 def _encoded_float(value: float) -> bytes:
@@ -274,3 +273,69 @@ def _encoded_float(value: float) -> bytes:
     if half is None:
         return b"\xfa" + single.to_bytes(4, "big")
     return b"\xf9" + half.to_bytes(2, "big")
+
+
+# -- what MicroPython can't tell exactly: whether bytes are UTF-8, and in how few bits a float fits ----
+
+
+def is_utf8(data: "Buffer") -> bool:
+    """RFC 3629 §4 to the letter. MicroPython's own check lets overlong forms, surrogates and code
+    points above U+10FFFF through, and each of these is a second spelling, or one that the host
+    can't read."""
+    i = 0
+    n = len(data)
+    while i < n:
+        lead = data[i]
+        i += 1
+        if lead < 0x80:
+            continue
+        more = 1 if lead < 0xE0 else 2 if lead < 0xF0 else 3
+        if not 0xC2 <= lead <= 0xF4 or i + more > n:
+            return False
+        low = 0xA0 if lead == 0xE0 else 0x90 if lead == 0xF0 else 0x80
+        high = 0x9F if lead == 0xED else 0x8F if lead == 0xF4 else 0xBF
+        for _ in range(more):
+            if not low <= data[i] <= high:
+                return False
+            low = 0x80
+            high = 0xBF
+            i += 1
+    return True
+
+
+def narrow(bits: int, e: int, m: int, to_e: int, to_m: int) -> "int | None":
+    """The bits of the same finite number with to_e exponent and to_m mantissa bits instead of e
+    and m, or None when it has no such form. Integers only: a board's own floats could not tell."""
+    sign = bits >> (e + m)
+    exponent = (bits >> m) & ((1 << e) - 1)
+    mantissa = bits & ((1 << m) - 1)
+    if not exponent:
+        # A subnormal of the wider format lies far below the narrower one's least; zero does not.
+        return None if mantissa else sign << (to_e + to_m)
+    exponent += (1 << (to_e - 1)) - (1 << (e - 1))
+    if exponent >= (1 << to_e) - 1:
+        return None
+    drop = m - to_m
+    if exponent < 1:
+        # It becomes a subnormal: the hidden bit is written out.
+        mantissa |= 1 << m
+        drop += 1 - exponent
+        exponent = 0
+    if drop > m or mantissa & ((1 << drop) - 1):
+        return None
+    return sign << (to_e + to_m) | exponent << to_m | mantissa >> drop
+
+
+def widen(bits: int) -> int:
+    """The bits of a 16-bit float as those of a 32-bit one; every finite value has one."""
+    sign = bits >> 15 << 31
+    exponent = (bits >> 10) & 31
+    mantissa = bits & 1023
+    if not exponent:
+        if not mantissa:
+            return sign
+        exponent = 1
+        while not mantissa & 1024:
+            mantissa <<= 1
+            exponent -= 1
+    return sign | (exponent + 112) << 23 | (mantissa & 1023) << 13
