@@ -14,7 +14,8 @@ STALL_MS = 5000
 
 @dataclass
 class Driver:
-    """call() gives what the device says: connected, codes, ticks, messages, now, mark."""
+    """call() gives what the device says: connected, messages, now, mark, and for each
+    connection codes, ticks, free (bytes of heap after it), files (that are open then)."""
 
     micropython: str
     lib: Path

@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -129,6 +130,51 @@ def _address(host: str) -> "x509.general_name.ipaddress.IPv4Address":
     import ipaddress
 
     return ipaddress.IPv4Address(host)
+
+
+# -- TLS by hand --------------------------------------------------------------------------------------
+
+
+def record(kind: int, body: bytes) -> bytes:
+    return bytes((kind, 3, 3)) + struct.pack("!H", len(body)) + body
+
+
+def handshake(kind: int, body: bytes) -> bytes:
+    return record(22, bytes((kind,)) + struct.pack("!I", len(body))[1:] + body)
+
+
+def server_hello() -> bytes:
+    # TLS 1.2, no session, ECDHE-ECDSA-AES128-GCM-SHA256, uncompressed points.
+    return handshake(
+        2, b"\x03\x03" + os.urandom(32) + b"\0\xc0\x2b\0" + b"\0\x06\0\x0b\0\x02\x01\0"
+    )
+
+
+def shown(certificate_: x509.Certificate) -> bytes:
+    """A server's first flight up to its certificate, for which it needs no key."""
+    der = certificate_.public_bytes(serialization.Encoding.DER)
+    size = struct.pack("!I", len(der))[1:]
+    total = struct.pack("!I", len(der) + 3)[1:]
+    return server_hello() + handshake(11, total + size + der)
+
+
+def impostor(certificate_: x509.Certificate) -> Handler:
+    """A server that shows a certificate, which is public, and has not its key: only its signature is wrong."""
+    curve = ec.SECP256R1()
+    share = ec.generate_private_key(curve).public_key()
+    point = share.public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )
+    signature = ec.generate_private_key(curve).sign(b"no hand-shake", ec.ECDSA(hashes.SHA256()))
+    exchange = b"\x03\0\x17\x41" + point + b"\x04\x03" + struct.pack("!H", len(signature))
+
+    def handle(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(shown(certificate_) + handshake(12, exchange + signature))
+        connection.sendall(handshake(14, b""))
+        hold(connection)
+
+    return handle
 
 
 # -- MQTT, as much as a test's server needs -----------------------------------------------------------

@@ -1,13 +1,17 @@
 """A board that wakes up in 2021, with a clock that can be set: libfaketime stands for the chip's clock."""
 
 import os
+import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import servers
+from driver import Driver
 from fleet_kit import DEVICE, Board, World, forwarding, free_ports, leaf
+from warden_host import pki
 
 WOKE = "@2021-01-01 00:00:00\n"
 FLOOR = (
@@ -131,3 +135,34 @@ def test_a_clock_that_was_set_ahead(world: World, board: Board, tmp_path: Path) 
         found = world.command("probe")
         assert is_today(found["now"])
         assert is_today(found["mark"])
+
+
+def test_a_date_shown_without_the_key(
+    environment: dict[str, str], micropython: str, repo: Path, umqtt_path: Path, tmp_path: Path
+) -> None:
+    """A copy of a certificate is enough to make a device try its date, not to make it keep that."""
+    authority = pki.new_authority()
+    shown = authority.issue(
+        (servers.HOST,),
+        not_before=datetime(2035, 1, 1, tzinfo=UTC),
+        not_after=datetime(2045, 1, 1, tzinfo=UTC),
+    )
+    clock = tmp_path / "clock"
+    clock.write_text(WOKE)
+    environment |= {"FAKETIME_TIMESTAMP_FILE": str(clock)}
+    pins = [pki.pin(shown.key), os.urandom(32)]
+    drive = Driver(micropython, repo / "lib", umqtt_path, tmp_path, [authority.der()], pins)
+    drive.environment = environment
+    met = []
+    copy = servers.impostor(shown.certificate)
+
+    def handle(connection: socket.socket) -> None:
+        met.append(1)
+        copy(connection)
+
+    with servers.listening(handle) as port:
+        out = drive(port, clock=str(clock), floor=FLOOR, times=2)
+    assert out["codes"] == ["tls-failed"] * 2
+    assert len(met) == 4  # as it stands, and at the tentative time
+    assert 0 <= out["now"] - FLOOR < 60
+    assert out["mark"] == 0

@@ -13,6 +13,8 @@ with open(sys.argv[1]) as file:
 sys.path[:] = [config["lib"], config["umqtt"], ".frozen"]
 
 import asyncio  # noqa: E402  (the path must be set first)
+import gc  # noqa: E402
+import os  # noqa: E402
 
 from warden.clock import Clock  # noqa: E402
 from warden.errors import WardenError  # noqa: E402
@@ -92,11 +94,14 @@ async def work(out):
             client.close()
             out["codes"].append(error.code)
         out["ticks"].append(State.ticks - before)
+        gc.collect()
+        out["free"].append(gc.mem_free())
+        out["files"].append(len(os.listdir("/proc/self/fd")))
     out["messages"] = State.messages
     out["now"] = rtc.now()
     out["mark"] = vault.time
 
 
-out = {"connected": 0, "codes": [], "ticks": []}
+out = {"connected": 0, "codes": [], "ticks": [], "free": [], "files": []}
 asyncio.run(work(out))
 print(json.dumps(out))
