@@ -15,6 +15,7 @@ This file and firmware/ are the only ones that join hardware (`hal`) and feature
 from micropython import const
 import asyncio
 import gc
+import sys
 
 from . import records
 from .backoff import Backoff
@@ -109,6 +110,7 @@ class Device:
             from .hal import wifi
 
             interface = wifi.WiFi(*network)
+        del sys.modules["board"]  # all of it was read: half a kilobyte that a connection can use
         return Device(vault, rtc, interface, board.FLOOR, log, system.reset)
 
     # -- the application's side ---------------------------------------------------------------
@@ -184,6 +186,7 @@ class Device:
 
             appids = [app.appid for app in self._apps if not app.authority or len(self._apps) == 1]
             self._plain = Plain(self.names, appids, self._vault, self.policy.validate, self.policy.store)
+        self._apps = []  # each session has its key now
         self._inbox = Inbox(self.names, self._commands, self._incidents, sessions, self._plain, self._on_time, self.policy.max_message)
         for work in (self._keep_connected(), self._keep_time(), self._work()):
             self._tasks.append(asyncio.create_task(self._guard(work)))
