@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from .inbox import Job
     from .plain import Plain
     from .session import Session
-    from .vault import RootKey
 
 _MAX_JOBS = const(4)
 _DAY_MS = const(86400000)
@@ -97,9 +96,13 @@ class Device:
         self._tasks: "list[Any]" = []
 
     @staticmethod
-    def from_board(log: "Callable[[str, str], None]" = _silent) -> "Device":
-        """Build the device that board.py describes: open its vault, find its hardware."""
-        board, vault = board_vault()
+    def from_board(
+        log: "Callable[[str, str], None]" = _silent, ask: "Callable[[], bytes] | None" = None
+    ) -> "Device":
+        """Build the device that board.py describes: open its vault, find its hardware. ask: gives the PIN where the root key wants one."""
+        from .hardware import board_vault
+
+        board, vault = board_vault(ask)
         vault.open()
         from .hal import clock_rtc, system
 
@@ -358,30 +361,3 @@ class Device:
         verifier = self._link.verifier if self._link is not None else None
         if verifier is not None:
             self._clock.prove(unix_time, verifier.not_before, verifier.not_after)
-
-
-def board_vault() -> "tuple[Any, Vault]":
-    """(board.py, the vault that it describes, not opened yet). UsageError no-board when board.py is missing from the module path, or asks for what
-    Warden does not know."""
-    try:
-        import board
-    except ImportError:
-        raise UsageError("no-board", "there is no board.py: take the one of your board from boards/")
-    from .crypto.kdf import hmac_sha256
-    from .crypto.rand import random_bytes
-    from .hal import store_file
-
-    kind, path = board.ROOT_KEY
-    if kind == "chip":
-        from .hal import rootkey_chip
-
-        root_key: "RootKey" = rootkey_chip.ChipRootKey(path, hmac_sha256, random_bytes)
-    elif kind == "software":
-        from .hal import rootkey_software
-
-        root_key = rootkey_software.SoftwareRootKey(path, hmac_sha256, random_bytes)
-    else:
-        raise UsageError("no-board", "board.py names a root key that Warden does not know")
-    if board.STORE[0] != "file":
-        raise UsageError("no-board", "board.py names a store that Warden does not know")
-    return board, Vault(store_file.FileStore(board.STORE[1]), root_key)

@@ -10,8 +10,8 @@ import sys
 from micropython import const
 
 from .bundle import MAX_BUNDLE, install
-from .device import board_vault
 from .errors import UsageError, WardenError
+from .hardware import board_vault
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:

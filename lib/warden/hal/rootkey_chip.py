@@ -5,7 +5,6 @@ on this chip or knows its ID, and the threat model says so.
 """
 
 import machine
-
 from micropython import const
 
 from ..errors import StoreError
@@ -38,7 +37,10 @@ class ChipRootKey(SoftwareRootKey):
     def mac(self, message: bytes) -> bytes:
         """HMAC under HMAC(salt, chip's ID), 32 bytes."""
         if not self.exists():
-            raise StoreError("root-key", "the salt of the root key is missing or damaged: provision the device again")
+            raise StoreError(
+                "root-key",
+                "the salt of the root key is missing or damaged: provision the device again",
+            )
         if not self._key:
             self._key = self._bound_key()
         return self._hmac(self._key, message)

@@ -5,8 +5,9 @@ Every root key has the same small interface: exists(), create() and mac(message)
 because the chips that hold a key in fuses offer exactly that.
 """
 
-from micropython import const
 import os
+
+from micropython import const
 
 from ..errors import StoreError
 
@@ -57,7 +58,9 @@ class SoftwareRootKey:
             self._key = self._read()
         if len(self._key) != _SIZE:
             self._key = b""
-            raise StoreError("root-key", "the root key is missing or damaged: provision the device again")
+            raise StoreError(
+                "root-key", "the root key is missing or damaged: provision the device again"
+            )
         return self._hmac(self._key, message)
 
     def close(self) -> None:

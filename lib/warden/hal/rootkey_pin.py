@@ -1,0 +1,108 @@
+"""A root key out of a passphrase or PIN, alone or together with another root key.
+
+Stretched by PBKDF2, so each guess costs what an opening costs. A PIN of six digits is a million guesses: alone, a copy of the flash
+gives it away in minutes on one desktop machine, whatever the count. Together with a key in fuses a guess has to be made on this very
+chip. Nothing here counts wrong attempts: whoever asks for the PIN must do that.
+"""
+
+import os
+
+from micropython import const
+
+from ..errors import StoreError, ensure
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+LEAST = const(1000)
+MOST = const(1000000)
+_FORMAT = const(1)
+_SALT = const(16)
+_SIZE = const(1 + 4 + _SALT)
+_MAX_PIN = const(128)
+
+
+class PinRootKey:
+    """path: the file of the salt. iterations: for a new one; a salt that is there keeps its own. ask(): gives the PIN, 1 to 128 bytes,
+    once until close(). inner: another root key, or None. kdf: the module crypto.kdf, random(n): both handed in."""
+
+    def __init__(
+        self,
+        path: str,
+        iterations: int,
+        ask: "Callable[[], bytes]",
+        inner: "Any",
+        kdf: "Any",
+        random: "Callable[[int], bytes]",
+    ) -> None:
+        ensure(
+            LEAST <= iterations <= MOST,
+            "bad-argument",
+            "PBKDF2 takes 1,000 to 1,000,000 iterations",
+        )
+        self._path = path
+        self._iterations = iterations
+        self._ask = ask
+        self._inner = inner
+        self._kdf = kdf
+        self._random = random
+        self._key = b""
+
+    def _read(self) -> bytes:
+        try:
+            with open(self._path, "rb") as file:
+                return file.read(_SIZE + 1)
+        except OSError:
+            return b""
+
+    def _parameters(self) -> "tuple[int, bytes]":
+        data = self._read()
+        if len(data) != _SIZE or data[0] != _FORMAT:
+            raise StoreError(
+                "root-key",
+                "the salt of the root key is missing or damaged: provision the device again",
+            )
+        iterations = int.from_bytes(data[1:5], "big")
+        # Not authenticated: a count that somebody lowered gives another key, one that he raised must not hold the board for hours.
+        if not LEAST <= iterations <= MOST:
+            raise StoreError("root-key", "the root key's iterations are out of bounds")
+        return iterations, data[5:]
+
+    def exists(self) -> bool:
+        return len(self._read()) == _SIZE and (self._inner is None or self._inner.exists())
+
+    def create(self) -> None:
+        """Make the salt unless there is one: a second call must not orphan a vault."""
+        if self._inner is not None:
+            self._inner.create()
+        if self.exists():
+            return
+        data = bytes((_FORMAT,)) + self._iterations.to_bytes(4, "big") + self._random(_SALT)
+        try:
+            with open(self._path + "~", "wb") as file:
+                file.write(data)
+            os.rename(self._path + "~", self._path)
+        except OSError:
+            raise StoreError("root-key", "can't write the root key's file")
+        if self._read() != data:
+            raise StoreError("root-key", "the root key's file did not keep what was written")
+
+    def mac(self, message: bytes) -> bytes:
+        """HMAC-SHA-256 of the message under HKDF(PBKDF2(PIN), salt = the other root key's part)."""
+        iterations, salt = self._parameters()
+        if not self._key:
+            pin = self._ask()
+            if not 0 < len(pin) <= _MAX_PIN:
+                raise StoreError("root-key", "a PIN has 1 to 128 bytes")
+            # Bound to this salt, so that the other key's part differs for each vault.
+            other = b"" if self._inner is None else self._inner.mac(b"warden pin 1" + salt)
+            stretched = self._kdf.pbkdf2_sha256(pin, salt, iterations, 32)
+            self._key = self._kdf.hkdf(stretched, b"warden root key pin 1", 32, other)
+        key: bytes = self._kdf.hmac_sha256(self._key, message)
+        return key
+
+    def close(self) -> None:
+        self._key = b""
+        if self._inner is not None:
+            self._inner.close()

@@ -1,0 +1,75 @@
+"""The parts that board.py names, found and put together: the only place that knows which root keys and stores there are.
+
+Each part's module is loaded when a board names it, and no other.
+"""
+
+from micropython import const
+
+from .errors import UsageError
+from .vault import Vault
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from .vault import RootKey, Store
+
+
+def board_vault(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]":
+    """(board.py, the vault that it describes, not opened yet). ask: gives the passphrase or PIN where the root key wants one.
+
+    UsageError no-board when board.py is missing from the module path, or asks for what Warden does not know.
+    """
+    try:
+        import board
+    except ImportError:
+        raise UsageError(
+            "no-board", "there is no board.py: take the one of your board from boards/"
+        )
+    return board, Vault(store(board.STORE), root_key(board.ROOT_KEY, ask))
+
+
+def store(description: "tuple[Any, ...]") -> "Store":
+    """The store of board.STORE."""
+    if description[0] == "file":
+        from .hal import store_file
+
+        return store_file.FileStore(description[1])
+    raise UsageError("no-board", "board.py names a store that Warden does not know")
+
+
+def root_key(
+    description: "tuple[Any, ...]", ask: "Callable[[], bytes] | None" = None
+) -> "RootKey":
+    """The root key of board.ROOT_KEY: its kind, then what that kind wants (docs/formats.md, Root keys)."""
+    from .crypto import kdf
+    from .crypto.rand import random_bytes
+
+    kind, rest = description[0], description[1:]
+    if kind == "chip":
+        from .hal import rootkey_chip
+
+        return rootkey_chip.ChipRootKey(rest[0], kdf.hmac_sha256, random_bytes)
+    if kind == "software":
+        from .hal import rootkey_software
+
+        return rootkey_software.SoftwareRootKey(rest[0], kdf.hmac_sha256, random_bytes)
+    if kind == "efuse":
+        from .hal import rootkey_efuse
+
+        return rootkey_efuse.EfuseRootKey(rest[0], rest[1], kdf.hmac_sha256)
+    if kind == "atecc":
+        from .hal import rootkey_atecc
+
+        return rootkey_atecc.from_pins(*rest)
+    if kind == "pin":
+        from .hal import rootkey_pin
+
+        if ask is None:
+            raise UsageError(
+                "no-board", "this board's root key wants a PIN: give from_board() an `ask`"
+            )
+        path, iterations, other = rest
+        inner = None if other is None else root_key(other)
+        return rootkey_pin.PinRootKey(path, iterations, ask, inner, kdf, random_bytes)
+    raise UsageError("no-board", "board.py names a root key that Warden does not know")
