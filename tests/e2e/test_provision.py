@@ -138,3 +138,16 @@ def test_a_bad_policy_leaves_nothing(board: Board) -> None:
 def test_after_a_refusal_a_good_one_is_taken(board: Board) -> None:
     board.refuses(framed(b"\xff" * 10), "bad-bundle")
     assert board.provision(framed(bundle())).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "line", ["", 'STORE = ("punched cards", "/data")', 'ROOT_KEY = ("post-it", "/fuses/rootkey")']
+)
+def test_a_board_that_is_not_described(board: Board, line: str) -> None:
+    description = board.home / "root" / "lib" / "board.py"
+    if line:
+        description.write_text(description.read_text() + line + "\n")
+    else:
+        description.unlink()
+    board.refuses(framed(bundle()), "no-board")
+    assert board.files() == {}
