@@ -32,10 +32,13 @@ def _records(bundle: bytes) -> "dict[str, bytes | None]":
     if len(bundle) > MAX_BUNDLE:
         raise UsageError("bad-bundle", "the bundle is too large")
     try:
-        fields = cbor.decode(bundle)
+        fields: "Any" = cbor.decode(bundle)
     except PeerError as error:
         raise UsageError("bad-bundle", "the bundle can't be read: " + error.code)
-    _want(isinstance(fields, dict) and len(fields) == 7 and _number(fields.get("v"), 1, 1), "keys or version")
+    _want(
+        isinstance(fields, dict) and len(fields) == 7 and _number(fields.get("v"), 1, 1),
+        "keys or version",
+    )
     _want("network" in fields, "network")  # null is an answer; no answer is not
     identity = _list(fields.get("identity"), 2, "identity")
     _want(is_id(identity[0]) and is_id(identity[1]), "identity")
@@ -46,8 +49,16 @@ def _records(bundle: bytes) -> "dict[str, bytes | None]":
 
     trust = _list(fields.get("trust"), 2, "trust")
     cas, pins = trust
-    _want(isinstance(cas, list) and 1 <= len(cas) <= 4 and all(_bytes(ca, 1, 2048) for ca in cas), "trust")
-    _want(isinstance(pins, list) and 2 <= len(pins) <= 6 and all(_bytes(pin, 32, 32) for pin in pins), "trust")
+    _want(
+        isinstance(cas, list) and 1 <= len(cas) <= 4 and all(_bytes(ca, 1, 2048) for ca in cas),
+        "trust",
+    )
+    _want(
+        isinstance(pins, list)
+        and 2 <= len(pins) <= 6
+        and all(_bytes(pin, 32, 32) for pin in pins),
+        "trust",
+    )
     _want(len(set(pins)) == len(pins), "trust")  # a backup that is the live pin is none
 
     policy = fields.get("policy")
@@ -77,8 +88,16 @@ def _add_apps(changes: "dict[str, bytes | None]", apps: "Any") -> None:
     authorities = 0
     for app in apps:
         appid, key, authority, commands = _list(app, 4, "apps")
-        _want(is_id(appid) and _bytes(key, 32, 32) and (authority is True or authority is False), "apps")
-        _want(isinstance(commands, list) and len(commands) <= 32 and all(is_word(c) for c in commands), "apps")
+        _want(
+            is_id(appid) and _bytes(key, 32, 32) and (authority is True or authority is False),
+            "apps",
+        )
+        _want(
+            isinstance(commands, list)
+            and len(commands) <= 32
+            and all(is_word(c) for c in commands),
+            "apps",
+        )
         _want("app_" + appid not in changes, "apps")
         authorities += 1 if authority else 0
         changes["app_" + appid] = cbor.encode([key, authority, commands])
@@ -104,4 +123,9 @@ def _bytes(value: object, least: int, most: int) -> bool:
 
 
 def _number(value: object, least: int, most: int) -> bool:
-    return isinstance(value, int) and value is not True and value is not False and least <= value <= most
+    return (
+        isinstance(value, int)
+        and value is not True
+        and value is not False
+        and least <= value <= most
+    )

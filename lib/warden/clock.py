@@ -5,8 +5,9 @@ dates are checked by the TLS stack against the chip's clock, so the clock must s
 that is younger than both marks is met with a tentative time (see link.py), which nobody takes for proven.
 """
 
-from micropython import const
 import time
+
+from micropython import const
 
 from .errors import PeerError
 

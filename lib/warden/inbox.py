@@ -30,7 +30,13 @@ _MOST_OUT = const(16)
 class Job:
     """A command to obey. answer(body) seals or packs the reply and puts it into the outbox."""
 
-    def __init__(self, handler: "Handler", args: "dict[str, Any]", command: str, answer: "Callable[[dict[str, Any]], None]") -> None:
+    def __init__(
+        self,
+        handler: "Handler",
+        args: "dict[str, Any]",
+        command: str,
+        answer: "Callable[[dict[str, Any]], None]",
+    ) -> None:
         self.handler = handler
         self.args = args
         self.command = command
@@ -60,7 +66,9 @@ class Inbox:
         self._limit = limit
         self.out: "list[tuple[str, str, bytes]]" = []
 
-    def take(self, topic: "memoryview | bytes", payload: memoryview, retained: bool, now_ms: int) -> "Job | None":
+    def take(
+        self, topic: "memoryview | bytes", payload: memoryview, retained: bool, now_ms: int
+    ) -> "Job | None":
         """`payload` is decrypted in place. PeerError certificate-dates only: then the link must fall."""
         command = ""
         try:
@@ -126,12 +134,15 @@ class Inbox:
                 session.remember(digest, reply)
 
         if message.expired:
-            return self._refuse(PeerError("expired"), command, answer, now_ms)
+            self._refuse(PeerError("expired"), command, answer, now_ms)
+            return None
         return self._dispatch(session.appid, command, message.body, answer, now_ms)
 
     # -- plain --------------------------------------------------------------------------------
 
-    def _take_plain(self, plain: "Plain", command: str, payload: memoryview, now_ms: int) -> "Job | None":
+    def _take_plain(
+        self, plain: "Plain", command: str, payload: memoryview, now_ms: int
+    ) -> "Job | None":
         fields = plain.parse(payload)
         if command == "server_uid_response":
             plain.on_response(fields, now_ms)
@@ -152,15 +163,25 @@ class Inbox:
     # -- both ---------------------------------------------------------------------------------
 
     def _dispatch(
-        self, appid: str, command: str, args: "dict[str, Any]", answer: "Callable[[dict[str, Any]], None]", now_ms: int
+        self,
+        appid: str,
+        command: str,
+        args: "dict[str, Any]",
+        answer: "Callable[[dict[str, Any]], None]",
+        now_ms: int,
     ) -> "Job | None":
         try:
             return Job(self._commands.find(appid, command), args, command, answer)
         except PeerError as error:
-            return self._refuse(error, command, answer, now_ms)
+            self._refuse(error, command, answer, now_ms)
+            return None
 
     def _refuse(
-        self, error: PeerError, command: str, answer: "Callable[[dict[str, Any]], None]", now_ms: int
+        self,
+        error: PeerError,
+        command: str,
+        answer: "Callable[[dict[str, Any]], None]",
+        now_ms: int,
     ) -> None:
         """Refused, but by somebody who proved who they are: they get the reason as well."""
         self._incidents.add(error.code, command, now_ms)

@@ -7,10 +7,11 @@ What is checked: the chain up to our own CAs, the name and the dates (by the TLS
 and that the leaf's public key is one of our pins (by the callback, at depth 0 only: a forged chain may carry the real CA at depth 1).
 """
 
-from micropython import const
 import asyncio
 import errno
 import time
+
+from micropython import const
 
 from .errors import PeerError, ensure
 from .wire import x509
@@ -38,7 +39,9 @@ _RETRY_MS = const(250)
 _CLOSED = const((104, 54, 32, 103, 113, 128, -29312, 0, -1))
 # Refused, no route, no network: a connect that does not wait tells it at the first write only.
 _UNREACHABLE = const((111, 101, 114, 118))
-_VERIFY_FAILED = const(-9984)  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, where the stack gives no words with it
+_VERIFY_FAILED = const(
+    -9984
+)  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, where the stack gives no words with it
 
 
 class Trust:
@@ -140,7 +143,11 @@ class Link:
         PeerError: unreachable, link-timeout, link-closed, tls-failed, certificate-…, pin-mismatch. Where the pin matches and only the
         dates lie ahead, the hand-shake is tried once more at that tentative time.
         """
-        ensure(len(first) > 0, "bad-argument", "the first write completes the hand-shake: it can't be empty")
+        ensure(
+            len(first) > 0,
+            "bad-argument",
+            "the first write completes the hand-shake: it can't be empty",
+        )
         start = time.ticks_ms()
         try:
             await self._attempt(host, port, first, start, deadline_ms)
@@ -158,8 +165,11 @@ class Link:
             raise
         self._clock.keep()
 
-    async def _attempt(self, host: str, port: int, first: bytes, start: int, deadline_ms: int) -> None:
+    async def _attempt(
+        self, host: str, port: int, first: bytes, start: int, deadline_ms: int
+    ) -> None:
         import socket
+
         import tls
 
         self.close()
@@ -189,7 +199,9 @@ class Link:
             context.verify_callback = verifier
             for ca in self._trust.cas:
                 context.load_verify_locations(ca)
-            self._tls = context.wrap_socket(self._raw, server_hostname=host, do_handshake_on_connect=False)
+            self._tls = context.wrap_socket(
+                self._raw, server_hostname=host, do_handshake_on_connect=False
+            )
             await self._write(first, start, deadline_ms)
             if verifier.pinned != 1:
                 # The callback was not asked: a firmware that ignores it would leave us without pins.
@@ -201,7 +213,9 @@ class Link:
             self.close()
             raise PeerError(verifier.explain(error, self._clock.now()), "the hand-shake failed")
 
-    async def _write(self, data: "bytes | bytearray | memoryview", start: int, deadline_ms: int) -> None:
+    async def _write(
+        self, data: "bytes | bytearray | memoryview", start: int, deadline_ms: int
+    ) -> None:
         view = memoryview(data)
         shaking = self.verifier is not None and not self.verifier.pinned
         while len(view):
@@ -213,7 +227,10 @@ class Link:
             # In the hand-shake the TLS stack waits for the peer's bytes (or, rarely, for room: hence the short turns); after it,
             # for room to write.
             wait = _left(start, deadline_ms)
-            if not await self._wait(not shaking, min(wait, _RETRY_MS) if shaking else wait) and not shaking:
+            if (
+                not await self._wait(not shaking, min(wait, _RETRY_MS) if shaking else wait)
+                and not shaking
+            ):
                 raise PeerError("link-timeout")
 
     async def _wait(self, writable: bool, wait_ms: int) -> bool:
@@ -242,7 +259,7 @@ class Link:
             raise PeerError("link-closed")
         try:
             count = self._tls.readinto(view)
-        except OSError as error:
+        except OSError:
             raise PeerError("link-closed")
         if count == 0:
             raise PeerError("link-closed")

@@ -6,10 +6,10 @@ packet that wire.mqtt found well-formed. So no call of it can block, no announce
 a peer's bytes.
 """
 
-from micropython import const
 import asyncio
 import time
 
+from micropython import const
 from umqtt.simple import MQTTClient
 
 from .errors import PeerError, ensure
@@ -105,14 +105,20 @@ class Client:
         limit: int = 2048,
         stall_ms: int = 5000,
     ) -> None:
-        ensure((user is None) == (password is None), "bad-credential", "a user name goes with a password")
+        ensure(
+            (user is None) == (password is None),
+            "bad-credential",
+            "a user name goes with a password",
+        )
         for field in (user, password):
             ensure(
                 field is None or len(field) <= _MAX_FIELD,
                 "bad-credential",
                 "MQTT carries at most 65,535 bytes of a user name or a password",
             )
-        ensure(0 < keepalive_s <= _MAX_FIELD, "bad-argument", "keepalive must be 1 to 65,535 seconds")
+        ensure(
+            0 < keepalive_s <= _MAX_FIELD, "bad-argument", "keepalive must be 1 to 65,535 seconds"
+        )
         self._codec = _Codec(
             client_id,
             "127.0.0.1",  # never resolved over the network: the link made the connection already
@@ -136,13 +142,19 @@ class Client:
         self._heard_at = 0
         self._ping_at: "int | None" = None
         self._began_at: "int | None" = None
-        self._reading = False  # one task at a time may wait for the socket: asyncio would forget the other
+        self._reading = (
+            False  # one task at a time may wait for the socket: asyncio would forget the other
+        )
         self.connected = False
 
     def set_last_will(self, topic: str, payload: bytes, qos: int = 0) -> None:
         """What the broker is to say when this device vanishes. Never retained."""
         ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
-        ensure(0 < len(topic) <= _MAX_FIELD and len(payload) <= _MAX_FIELD, "bad-argument", "a last will this size does not fit")
+        ensure(
+            0 < len(topic) <= _MAX_FIELD and len(payload) <= _MAX_FIELD,
+            "bad-argument",
+            "a last will this size does not fit",
+        )
         self._codec.set_last_will(topic.encode(), payload, False, qos)
 
     # -- one connection -----------------------------------------------------------------------
@@ -177,7 +189,9 @@ class Client:
             self.connected = True
             for topic, qos in self._topics:
                 await self._send_subscription(topic, qos)
-        except BaseException:  # the link must not outlive a connection that failed, whatever the reason
+        except (
+            BaseException
+        ):  # the link must not outlive a connection that failed, whatever the reason
             self.close()
             raise
 
@@ -294,7 +308,9 @@ class Client:
 
     # -- sending ------------------------------------------------------------------------------
 
-    async def publish(self, topic: str, payload: "bytes | bytearray | memoryview", qos: int = 0) -> None:
+    async def publish(
+        self, topic: str, payload: "bytes | bytearray | memoryview", qos: int = 0
+    ) -> None:
         """Send one message, never retained. QoS 1 returns when the broker took it. PeerError link-closed, link-timeout."""
         ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
         if not self.connected:  # the link is there before the log-in is: nothing may overtake that
@@ -322,7 +338,10 @@ class Client:
         self._codec.subscribe(topic.encode(), qos)
         await self._flush()
         if await self._wait_answer(pid) == 0x80:
-            raise PeerError("mqtt-refused", "the broker refused a subscription: it does not grant this device its topics")
+            raise PeerError(
+                "mqtt-refused",
+                "the broker refused a subscription: it does not grant this device its topics",
+            )
 
     def _claim(self) -> int:
         """The next packet id: 1 to 65,535 and round again, past those that are outstanding."""

@@ -4,9 +4,10 @@ It stops a holder of some broker account who does not know the ID. It does not s
 does: the policy's sealed mode is for that. Sans-IO like session.py; rules in docs/protocol.md, Plain mode.
 """
 
-from micropython import const
 import binascii
 import json
+
+from micropython import const
 
 from .crypto.ct import equal
 from .crypto.rand import random_bytes
@@ -28,7 +29,9 @@ _ID_MAX = const((1 << 32) - 1)
 class Plain:
     """appids: the applications of the vault. validate, store: the policy's two switches."""
 
-    def __init__(self, names: "Names", appids: "list[str]", vault: "Vault", validate: bool, store: bool) -> None:
+    def __init__(
+        self, names: "Names", appids: "list[str]", vault: "Vault", validate: bool, store: bool
+    ) -> None:
         self._names = names
         self._vault = vault
         self._validate = validate
@@ -54,7 +57,9 @@ class Plain:
             req = random_bytes(16)
             self._requests[appid] = (req, now_ms + _REQUEST_MS)
             out.append(
-                self.event("server_uid_request", {"appid": appid, "req": binascii.hexlify(req).decode()})
+                self.event(
+                    "server_uid_request", {"appid": appid, "req": binascii.hexlify(req).decode()}
+                )
             )
         return out
 
@@ -92,7 +97,12 @@ class Plain:
             raise PeerError("bad-body")
         try:
             fields = json.loads(data)
-        except (ValueError, UnicodeError, OverflowError, MemoryError):  # "[]," takes ten times its size
+        except (
+            ValueError,
+            UnicodeError,
+            OverflowError,
+            MemoryError,
+        ):  # "[]," takes ten times its size
             fields = None
         if not isinstance(fields, dict):
             raise PeerError("bad-body")
@@ -110,7 +120,13 @@ class Plain:
         if fields.get("cmd") != command:
             raise PeerError("bad-body")
         id, args = fields.get("id"), fields.get("args")
-        if id is True or id is False or not isinstance(id, int) or not 0 <= id <= _ID_MAX or not isinstance(args, dict):
+        if (
+            id is True
+            or id is False
+            or not isinstance(id, int)
+            or not 0 <= id <= _ID_MAX
+            or not isinstance(args, dict)
+        ):
             raise PeerError("bad-body")
         return appid, id, args
 

@@ -4,12 +4,12 @@ A policy has no optional parts, so a key that is missing or unknown is an error 
 the owner meant.
 """
 
-from micropython import const
 import hashlib
+
+from micropython import const
 
 from .errors import PeerError, UsageError
 from .wire import cbor
-
 
 # Key, least and most, inclusive; docs/protocol.md holds the same table.
 _NUMBERS = const(
@@ -48,7 +48,9 @@ class Policy:
         except PeerError as error:
             raise UsageError("bad-policy", "the policy record can't be read: " + error.code)
         if not isinstance(fields, dict) or len(fields) != len(_NUMBERS) + len(_SWITCHES) + 2:
-            raise UsageError("bad-policy", "the policy record must hold exactly the documented keys")
+            raise UsageError(
+                "bad-policy", "the policy record must hold exactly the documented keys"
+            )
         if type(fields.get("v")) is not int or fields["v"] != 1:
             raise UsageError("bad-policy", "this version of the policy record is not known")
         if fields.get("mode") not in ("sealed", "plain"):
@@ -62,7 +64,9 @@ class Policy:
                 raise UsageError("bad-policy", key + " must be a whole number")
             if not least <= number <= most:
                 raise UsageError("bad-policy", "%s must lie in %d to %d" % (key, least, most))
-        for key in fields:  # each of them is a documented one: all of those are there, and there are no more
+        for key in (
+            fields
+        ):  # each of them is a documented one: all of those are there, and there are no more
             setattr(self, key, fields[key])
         if self.backoff_min_ms > self.backoff_max_ms:
             raise UsageError("bad-policy", "backoff_min_ms is above backoff_max_ms")

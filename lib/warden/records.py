@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 class App:
     """An application that the vault knows."""
 
-    def __init__(self, appid: str, key: bytes, authority: bool, commands: "tuple[str, ...]") -> None:
+    def __init__(
+        self, appid: str, key: bytes, authority: bool, commands: "tuple[str, ...]"
+    ) -> None:
         self.appid = appid
         self.key = key
         self.authority = authority
@@ -51,7 +53,7 @@ def load(vault: "Vault", name: str) -> "Any":
 
 def load_apps(vault: "Vault") -> "list[App]":
     """All applications, the authority first."""
-    apps = []
+    apps: "list[App]" = []
     for name in vault.names():
         if name.startswith("app_"):
             key, authority, commands = load(vault, name)

@@ -6,8 +6,9 @@ owner can do is drop and delay. The rules, with their reasons, are in docs/proto
 `now_ms` is a count of milliseconds that never goes back and never wraps (clock.Uptime).
 """
 
-from micropython import const
 import hashlib
+
+from micropython import const
 
 from .backoff import Backoff
 from .crypto import ct
@@ -58,7 +59,9 @@ class Message:
     """A sealed message that opened. gap: messages missing before it. expired: it came too late and must not be obeyed. repeat: it is
     a duplicate of the last one, and `reply` holds the bytes that answered that."""
 
-    def __init__(self, id: int, body: "dict[str, Any]", repeat: bool = False, reply: "bytes | None" = None) -> None:
+    def __init__(
+        self, id: int, body: "dict[str, Any]", repeat: bool = False, reply: "bytes | None" = None
+    ) -> None:
         self.id = id
         self.body = body
         self.gap = 0
@@ -92,7 +95,13 @@ class Session:
     """With one application. key: K, 32 bytes. policy_digest: 32 bytes. authority: this application is the authority."""
 
     def __init__(
-        self, names: "Names", appid: str, key: bytes, origin: Origin, policy_digest: bytes, authority: bool
+        self,
+        names: "Names",
+        appid: str,
+        key: bytes,
+        origin: Origin,
+        policy_digest: bytes,
+        authority: bool,
     ) -> None:
         self._names = names
         self.appid = appid
@@ -117,7 +126,9 @@ class Session:
         self.diverged = False
 
     def _info(self, name: str) -> bytes:
-        return cbor.encode(["warden1", name, _VERSION, self._names.type, self._names.device, self.appid])
+        return cbor.encode(
+            ["warden1", name, _VERSION, self._names.type, self._names.device, self.appid]
+        )
 
     @property
     def sid(self) -> bytes:
@@ -167,7 +178,10 @@ class Session:
         return data
 
     def _schedule(self, now_ms: int) -> None:
-        while self._repeats < len(_REPEATS_MS) and self._out_ms + _REPEATS_MS[self._repeats] <= now_ms:
+        while (
+            self._repeats < len(_REPEATS_MS)
+            and self._out_ms + _REPEATS_MS[self._repeats] <= now_ms
+        ):
             self._repeats += 1
         later = _REPEATS_MS[self._repeats] if self._repeats < len(_REPEATS_MS) else _ATTEMPT_MS
         self._due_ms = self._out_ms + later
@@ -175,22 +189,39 @@ class Session:
     def _say_hello(self, now_ms: int) -> bytes:
         connect, nonce = self.origin.fresh()
         payload = cbor.encode(
-            [_VERSION, nonce, self.origin.boot, self.origin.generation(), self._policy_digest, connect, self._wake_nonce]
+            [
+                _VERSION,
+                nonce,
+                self.origin.boot,
+                self.origin.generation(),
+                self._policy_digest,
+                connect,
+                self._wake_nonce,
+            ]
         )
         self._wake_nonce = None
         aad = cbor.encode(["hello", self._names.event("hello", COSE)])
-        hello = envelope.build_mac0(hkdf(self._key, self._info("hello"), 32), self.kid, payload, aad)
+        hello = envelope.build_mac0(
+            hkdf(self._key, self._info("hello"), 32), self.kid, payload, aad
+        )
         self._digest = hashlib.sha256(hello).digest()
         return self._send(_HELLO, hello, now_ms)
 
-    def on_welcome(self, parsed: "envelope.Envelope", digest: bytes, now_ms: int) -> "tuple[bytes, int] | None":
+    def on_welcome(
+        self, parsed: "envelope.Envelope", digest: bytes, now_ms: int
+    ) -> "tuple[bytes, int] | None":
         """(ready, unix_time) for a valid welcome to the outstanding hello; None when it only repeats the last one.
 
         PeerError: tampered, unexpected, policy-mismatch, bad-body. `digest`: SHA-256 of the whole welcome.
         """
         fields = self._open_mac0("welcome", parsed, 5)
         _, answered, nonce, unix_time, expected = fields
-        if not _is_bytes(answered, 32) or not _is_bytes(nonce, 16) or not _is_bytes(expected, 32) or not _is_number(unix_time):
+        if (
+            not _is_bytes(answered, 32)
+            or not _is_bytes(nonce, 16)
+            or not _is_bytes(expected, 32)
+            or not _is_number(unix_time)
+        ):
             raise PeerError("bad-body")
         if digest == self._welcome_digest:
             return None
@@ -222,7 +253,12 @@ class Session:
         aad = cbor.encode([kind, self._names.command(kind, COSE)])
         envelope.verify_mac0(parsed, hkdf(self._key, self._info("welcome"), 32), aad)
         fields = cbor.decode(parsed.body)
-        if not isinstance(fields, list) or len(fields) != size or not _is_number(fields[0]) or fields[0] != _VERSION:
+        if (
+            not isinstance(fields, list)
+            or len(fields) != size
+            or not _is_number(fields[0])
+            or fields[0] != _VERSION
+        ):
             raise PeerError("bad-body")
         return fields
 
@@ -238,12 +274,18 @@ class Session:
             self.drop()
             self._due_ms = 0
             raise PeerError("counter-exhausted")
-        keys.next_up = counter + 1  # spent before anything is sealed: no key and nonce pair comes twice
+        keys.next_up = (
+            counter + 1
+        )  # spent before anything is sealed: no key and nonce pair comes twice
         aad = cbor.encode(["msg", self._names.event(event, COSE)])
         payload = cbor.encode([id, None, body])
-        return envelope.seal_encrypt0(keys.up, self.kid, counter, keys.sid, keys.up_iv, payload, aad)
+        return envelope.seal_encrypt0(
+            keys.up, self.kid, counter, keys.sid, keys.up_iv, payload, aad
+        )
 
-    def open(self, command: str, parsed: "envelope.Envelope", digest: bytes, now_ms: int) -> Message:
+    def open(
+        self, command: str, parsed: "envelope.Envelope", digest: bytes, now_ms: int
+    ) -> Message:
         """One command, opened in place. `digest`: SHA-256 of the whole message, taken before.
 
         PeerError: no-session, old-session, replayed, tampered, bad-body.
@@ -307,4 +349,9 @@ def _is_bytes(value: object, size: int) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int) and value is not True and value is not False and 0 <= value <= COUNTER_MAX
+    return (
+        isinstance(value, int)
+        and value is not True
+        and value is not False
+        and 0 <= value <= COUNTER_MAX
+    )

@@ -7,9 +7,10 @@ A store promises: write() is old-or-new, read() gives what the last write() put,
 authentic down here: that is the vault's work.
 """
 
-from micropython import const
 import errno
 import os
+
+from micropython import const
 
 from ..errors import StoreError
 
@@ -38,7 +39,9 @@ class FileStore:
                 pass
         self.remove(_STAGED)
         if fat:
-            raise StoreError("filesystem", "FAT loses files at a power cut: format the flash with littlefs")
+            raise StoreError(
+                "filesystem", "FAT loses files at a power cut: format the flash with littlefs"
+            )
 
     def _file(self, name: str) -> str:
         return self._path + "/" + name
@@ -82,4 +85,6 @@ class FileStore:
             os.remove(self._file(name))
         except OSError as error:
             if error.errno != errno.ENOENT:
-                raise StoreError("filesystem", "can't remove from the vault (errno %d)" % (error.errno or 0))
+                raise StoreError(
+                    "filesystem", "can't remove from the vault (errno %d)" % (error.errno or 0)
+                )

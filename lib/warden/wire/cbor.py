@@ -228,7 +228,9 @@ def _write(out: bytearray, value: object, depth: int) -> None:
         except UnicodeError:
             raise UsageError("bad-argument", "a lone surrogate in a text")
         # As many characters as bytes: plain ASCII, no need to look closer.
-        ensure(len(data) == len(value) or is_utf8(data), "bad-argument", "a text that is not UTF-8")
+        ensure(
+            len(data) == len(value) or is_utf8(data), "bad-argument", "a text that is not UTF-8"
+        )
         out.extend(head(_TEXT, len(data)))
         out.extend(data)
     elif isinstance(value, (bytes, bytearray, memoryview)):

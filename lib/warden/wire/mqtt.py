@@ -68,7 +68,9 @@ class Framer:
             self._start = self._have
             self._need += length
             if self._need > len(self._view):
-                raise PeerError("mqtt-too-large", "a packet of %d bytes is above the limit" % self._need)
+                raise PeerError(
+                    "mqtt-too-large", "a packet of %d bytes is above the limit" % self._need
+                )
             if length:
                 self._check_length(length)
                 return False
@@ -106,7 +108,9 @@ class Framer:
             if length < (5 if self._view[0] & 6 else 3):
                 raise PeerError("mqtt-malformed")
         elif length != wanted:
-            raise PeerError("mqtt-malformed", "a packet of type %02x has the wrong length" % self._view[0])
+            raise PeerError(
+                "mqtt-malformed", "a packet of type %02x has the wrong length" % self._view[0]
+            )
 
     def _check_body(self) -> None:
         body = self.body()

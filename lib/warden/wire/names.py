@@ -38,7 +38,9 @@ class Names:
     def __init__(self, type: str, device: str) -> None:
         for name in (type, device):
             if not is_id(name):
-                raise UsageError("bad-name", "a device's type and ID are 1 to 32 of A-Z a-z 0-9 _ -")
+                raise UsageError(
+                    "bad-name", "a device's type and ID are 1 to 32 of A-Z a-z 0-9 _ -"
+                )
         self.type = type
         self.device = device
         self._base = "iot-2/type/%s/id/%s/" % (type, device)
@@ -58,6 +60,10 @@ class Names:
             parts = []
         if len(parts) == 9:
             command, fmt = parts[6], parts[8]
-            if is_word(command) and fmt in (JSON, COSE) and "/".join(parts) == self.command(command, fmt):
+            if (
+                is_word(command)
+                and fmt in (JSON, COSE)
+                and "/".join(parts) == self.command(command, fmt)
+            ):
                 return command, fmt
         raise PeerError("bad-topic")
