@@ -1,6 +1,7 @@
 """The MQTT client over both umqtt.simple: 1.3.4 from PyPI, and one that behaves as the newer ones in firmware."""
 
 import asyncio
+import gc
 import sys
 
 import umqtt.simple
@@ -135,11 +136,16 @@ async def test_no_account(client):
 async def test_credentials_arrive_exactly(client):
     every = bytes(range(256))
     backwards = bytes(reversed(every))
-    sizes = (0, 1, 127, 128, 255, 256, 16383, 16384, 65535)
+    gc.collect()
+    large = (
+        gc.mem_free() > 2000000
+    )  # no board holds the largest packet; tests/e2e sends it to a server
+    sizes = (0, 1, 127, 128, 255, 256) + ((16383, 16384, 65535) if large else ())
     pairs = [(every, backwards), (b"", b""), (b"\0", b"\0\0"), (b"a\0b", bytearray(b"\xff\xfe"))]
     pairs += [((every * 256)[:size], b"q") for size in sizes]
     pairs += [(b"q", (backwards * 256)[:size]) for size in sizes]
-    pairs.append((bytes(65535), b"\xff" * 65535))
+    if large:
+        pairs.append((bytes(65535), b"\xff" * 65535))
     for user, password in pairs:
         peer = await Peer(client, user=user, password=password).connect()
         (packet,) = peer.link.sent
