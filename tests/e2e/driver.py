@@ -47,6 +47,7 @@ class Driver:
             "flood": False,
             "pump": True,
             "times": 1,
+            "tick_ms": 10,
             "floor": 0,
             "clock": None,
         }

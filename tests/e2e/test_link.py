@@ -581,7 +581,7 @@ def test_never_reads(drive: Driver, good: Serve) -> None:
 
 
 def test_endless_messages(drive: Driver, good: Serve) -> None:
-    """A flood takes the loop from nobody: the ticker has its turn between any two messages that came late for it."""
+    """A flood takes the loop from nobody: between any two messages all others have their turn."""
     count = 3000
 
     def flood(connection: socket.socket) -> None:
@@ -589,7 +589,7 @@ def test_endless_messages(drive: Driver, good: Serve) -> None:
         connection.sendall((b"\x30\x20\0\1t" + bytes(29)) * count)
 
     with listening(good(flood)) as port:
-        out = drive(port)
+        out = drive(port, tick_ms=0)
     assert out["codes"] == ["link-closed"]
     assert out["messages"] == count
-    assert out["ticks"][0] > TICKS
+    assert out["ticks"][0] >= count

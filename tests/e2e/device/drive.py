@@ -2,7 +2,7 @@
 
     micropython drive.py CONFIG.json          the keys: see tests/e2e/driver.py
 
-A ticker counts every 10 ms meanwhile: what held the event loop would show as ticks that are missing.
+A ticker counts every tick_ms meanwhile: what held the event loop would show as ticks that are missing.
 """
 
 import json
@@ -44,7 +44,7 @@ class State:
 async def tick():
     while True:
         State.ticks += 1
-        await asyncio.sleep_ms(10)
+        await asyncio.sleep_ms(config["tick_ms"])
 
 
 def on_message(topic, payload, retained):
