@@ -69,18 +69,18 @@ class Verifier:
         self.not_after = (1 << 62) - 1
         self.refusal = ""
 
-    def __call__(self, der: memoryview, depth: int) -> int:
+    def __call__(self, data: memoryview, depth: int) -> int:
         """0 to go on, 1 to refuse. Called from the chain's root down to the leaf at depth 0."""
         if not self.refusal:
-            self.refusal = self._check(der, depth)
+            self.refusal = self._check(data, depth)
         return 1 if self.refusal else 0
 
-    def _check(self, der: memoryview, depth: int) -> str:
+    def _check(self, data: memoryview, depth: int) -> str:
         self.seen += 1
-        if len(der) > _MAX_CERTIFICATE or self.seen > _MAX_CHAIN:
+        if len(data) > _MAX_CERTIFICATE or self.seen > _MAX_CHAIN:
             return "certificate-malformed"
         try:
-            certificate = bytes(der)  # the view points into the C stack
+            certificate = bytes(data)  # the view points into the C stack
             _, not_before, not_after = x509.fields(certificate)
             self.not_before = max(self.not_before, not_before)
             self.not_after = min(self.not_after, not_after)

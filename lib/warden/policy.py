@@ -39,12 +39,12 @@ class Policy:
     backoff_min_ms: int
     backoff_max_ms: int
 
-    def __init__(self, record: bytes) -> None:
-        """record: CBOR as in docs/protocol.md. UsageError bad-policy on anything else."""
-        if len(record) > _MAX_RECORD:
+    def __init__(self, data: bytes) -> None:
+        """data: CBOR as in docs/protocol.md. UsageError bad-policy on anything else."""
+        if len(data) > _MAX_RECORD:
             raise UsageError("bad-policy", "the policy record is too large")
         try:
-            fields = cbor.decode(record)
+            fields = cbor.decode(data)
         except PeerError as error:
             raise UsageError("bad-policy", "the policy record can't be read: " + error.code)
         if not isinstance(fields, dict) or len(fields) != len(_NUMBERS) + len(_SWITCHES) + 2:
@@ -70,4 +70,4 @@ class Policy:
             setattr(self, key, fields[key])
         if self.backoff_min_ms > self.backoff_max_ms:
             raise UsageError("bad-policy", "backoff_min_ms is above backoff_max_ms")
-        self.digest = hashlib.sha256(record).digest()
+        self.digest = hashlib.sha256(data).digest()

@@ -92,7 +92,7 @@ class _Keys:
 
 
 class Session:
-    """With one application. key: K, 32 bytes. policy_digest: 32 bytes. authority: this application is the authority."""
+    """With one application. key: K, 32 bytes. digest: 32 bytes, of the policy record. authority: this application is the authority."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Session:
         appid: str,
         key: bytes,
         origin: Origin,
-        policy_digest: bytes,
+        digest: bytes,
         authority: bool,
     ) -> None:
         self._names = names
@@ -108,7 +108,7 @@ class Session:
         self.authority = authority
         self._key = key
         self.origin = origin
-        self._policy_digest = policy_digest
+        self._policy_digest = digest
         self.kid = hkdf(key, self._info("kid"), 8)
         self._backoff = Backoff(1000, 60000)
         self._keys: "_Keys | None" = None

@@ -1,16 +1,18 @@
 """Helpers for secrets: a comparison that does not stop early, and a wipe."""
 
 
-def equal(a: "bytes | bytearray | memoryview", b: "bytes | bytearray | memoryview") -> bool:
+def equal(
+    value: "bytes | bytearray | memoryview", other: "bytes | bytearray | memoryview"
+) -> bool:
     """True when both hold the same bytes. The time depends on the lengths only, which are public
     here: tags, pins and codes have fixed ones. An early exit would let an attacker who can time us
     find a tag byte by byte."""
-    n = len(a)
-    if n != len(b):
+    n = len(value)
+    if n != len(other):
         return False
     difference = 0
     for i in range(n):
-        difference |= a[i] ^ b[i]
+        difference |= value[i] ^ other[i]
     return difference == 0
 
 

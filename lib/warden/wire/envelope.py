@@ -109,16 +109,16 @@ def parse_encrypt0(message: memoryview) -> Envelope:
     return parsed
 
 
-def open_encrypt0(parsed: Envelope, ccm: "CCM", base_iv: bytes, aad: bytes) -> memoryview:
+def open_encrypt0(parsed: Envelope, ccm: "CCM", nonce: bytes, aad: bytes) -> memoryview:
     """Decrypt in place, in the buffer that was parsed; a view of the plaintext. PeerError tampered, and zeros in its place."""
     size = len(parsed.body) - _TAG
     structure = encode(["Encrypt0", parsed.protected, aad])  # RFC 9052 §5.3
-    ccm.open(_nonce(base_iv, parsed.counter), parsed.body, size, structure)
+    ccm.open(_nonce(nonce, parsed.counter), parsed.body, size, structure)
     return parsed.body[:size]
 
 
 def seal_encrypt0(
-    ccm: "CCM", kid: bytes, counter: int, sid: bytes, base_iv: bytes, payload: bytes, aad: bytes
+    ccm: "CCM", kid: bytes, counter: int, sid: bytes, nonce: bytes, payload: bytes, aad: bytes
 ) -> bytearray:
     """The caller has spent the counter before: a key and a counter must never come together twice."""
     size = 1
@@ -131,7 +131,7 @@ def seal_encrypt0(
     out.extend(payload)
     out.extend(bytes(_TAG))
     structure = encode(["Encrypt0", protected, aad])
-    ccm.seal(_nonce(base_iv, counter), memoryview(out)[start:], len(payload), structure)
+    ccm.seal(_nonce(nonce, counter), memoryview(out)[start:], len(payload), structure)
     return out
 
 
@@ -139,9 +139,9 @@ def _bytes(value: "bytes | memoryview") -> bytes:
     return head(_BYTES, len(value)) + value
 
 
-def _nonce(base_iv: bytes, counter: int) -> bytes:
+def _nonce(nonce: bytes, counter: int) -> bytes:
     """RFC 9052 §3.1: the base IV XOR the partial IV, padded from the left."""
-    return (int.from_bytes(base_iv, "big") ^ counter).to_bytes(_NONCE, "big")
+    return (int.from_bytes(nonce, "big") ^ counter).to_bytes(_NONCE, "big")
 
 
 def _mac(key: bytes, protected: bytes, payload: "bytes | memoryview", aad: bytes) -> bytes:

@@ -32,13 +32,13 @@ _TRAILERS = const((0x81, 0x82, 0xA3))
 _MONTHS = const((31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31))
 
 
-def fields(der: "Buffer") -> "tuple[memoryview, int, int]":
+def fields(data: "Buffer") -> "tuple[memoryview, int, int]":
     """(SubjectPublicKeyInfo TLV as a view, notBefore, notAfter) of one certificate of at most 4096
     bytes. Raises PeerError("certificate-malformed") for anything that is not one, whole and
     without a byte left over."""
-    if len(der) > _MOST:
+    if len(data) > _MOST:
         raise PeerError("certificate-malformed")
-    view = memoryview(der)
+    view = memoryview(data)
     start, end = _tlv(view, 0, len(view), _SEQUENCE)
     if end != len(view):
         raise PeerError("certificate-malformed")
@@ -76,10 +76,10 @@ def fields(der: "Buffer") -> "tuple[memoryview, int, int]":
     return view[spki:spki_end], not_before, not_after
 
 
-def spki_pin(der: "Buffer") -> bytes:
+def spki_pin(data: "Buffer") -> bytes:
     """SHA-256 of the certificate's SubjectPublicKeyInfo, 32 bytes (RFC 7469 §2.4). Raises
     PeerError("certificate-malformed")."""
-    return hashlib.sha256(fields(der)[0]).digest()
+    return hashlib.sha256(fields(data)[0]).digest()
 
 
 def _tlv(view: memoryview, at: int, end: int, tag: int) -> "tuple[int, int]":
