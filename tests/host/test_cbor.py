@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cpython"))
 
 import both  # noqa: E402  (the path must be set first)
-from warden.wire import cbor  # noqa: E402
+from warden.wire import cbor, cbor_reader  # noqa: E402
 
 EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "600"))
 
@@ -59,10 +59,10 @@ def reference(value: object) -> bytes:
     """The encoding of RFC 8949 §4.2.1. cbor2's canonical mode still sorts keys by length first, as
     RFC 7049 had it."""
     if isinstance(value, list | tuple):
-        return cbor.head(cbor.ARRAY, len(value)) + b"".join(reference(v) for v in value)
+        return cbor.head(cbor_reader.ARRAY, len(value)) + b"".join(reference(v) for v in value)
     if isinstance(value, dict):
         pairs = sorted((reference(k), reference(v)) for k, v in value.items())
-        return cbor.head(cbor.MAP, len(pairs)) + b"".join(k + v for k, v in pairs)
+        return cbor.head(cbor_reader.MAP, len(pairs)) + b"".join(k + v for k, v in pairs)
     return cbor2.dumps(value, canonical=True)
 
 
