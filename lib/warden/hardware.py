@@ -29,23 +29,21 @@ def board_vault(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]"
     return board, Vault(store(board.STORE), root_key(board.ROOT_KEY, ask))
 
 
-def store(description: "tuple[Any, ...]") -> "Store":
+def store(args: "tuple[Any, ...]") -> "Store":
     """The store of board.STORE."""
-    if description[0] == "file":
+    if args[0] == "file":
         from .hal import store_file
 
-        return store_file.FileStore(description[1])
+        return store_file.FileStore(args[1])
     raise UsageError("no-board", "board.py names a store that Warden does not know")
 
 
-def root_key(
-    description: "tuple[Any, ...]", ask: "Callable[[], bytes] | None" = None
-) -> "RootKey":
+def root_key(args: "tuple[Any, ...]", ask: "Callable[[], bytes] | None" = None) -> "RootKey":
     """The root key of board.ROOT_KEY: its kind, then what that kind wants (docs/formats.md, Root keys)."""
     from .crypto import kdf
     from .crypto.rand import random_bytes
 
-    kind, rest = description[0], description[1:]
+    kind, rest = args[0], args[1:]
     if kind == "chip":
         from .hal import rootkey_chip
 
@@ -63,6 +61,7 @@ def root_key(
 
         return rootkey_atecc.from_pins(*rest)
     if kind == "pin":
+        from .crypto.pbkdf2 import pbkdf2_sha256
         from .hal import rootkey_pin
 
         if ask is None:
@@ -71,5 +70,7 @@ def root_key(
             )
         path, iterations, other = rest
         inner = None if other is None else root_key(other)
-        return rootkey_pin.PinRootKey(path, iterations, ask, inner, kdf, random_bytes)
+        return rootkey_pin.PinRootKey(
+            path, iterations, ask, inner, pbkdf2_sha256, kdf.hkdf, kdf.hmac_sha256, random_bytes
+        )
     raise UsageError("no-board", "board.py names a root key that Warden does not know")

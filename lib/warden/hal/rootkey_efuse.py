@@ -134,6 +134,7 @@ class EfuseRootKey:
     def _compute(self, message: bytes) -> bytes:
         self._wait()
         self._set(_START, 1)
+        self._wait()
         self._set(_PURPOSE, _UPSTREAM)
         self._set(_KEY, self._number)
         self._set(_PARA_FINISH, 1)

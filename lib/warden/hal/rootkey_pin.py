@@ -25,7 +25,8 @@ _MAX_PIN = const(128)
 
 class PinRootKey:
     """path: the file of the salt. iterations: for a new one; a salt that is there keeps its own. ask(): gives the PIN, 1 to 128 bytes,
-    once until close(). inner: another root key, or None. kdf: the module crypto.kdf, random(n): both handed in."""
+    once until close(). inner: another root key, or None. pbkdf2(password, salt, iterations, n), hkdf(key, info, n, salt), hmac(key, message) and
+    random(n) are handed in."""
 
     def __init__(
         self,
@@ -33,7 +34,9 @@ class PinRootKey:
         iterations: int,
         ask: "Callable[[], bytes]",
         inner: "Any",
-        kdf: "Any",
+        pbkdf2: "Callable[[bytes, bytes, int, int], bytes]",
+        hkdf: "Callable[[bytes, bytes, int, bytes], bytes]",
+        hmac: "Callable[[bytes, bytes], bytes]",
         random: "Callable[[int], bytes]",
     ) -> None:
         ensure(
@@ -45,7 +48,9 @@ class PinRootKey:
         self._iterations = iterations
         self._ask = ask
         self._inner = inner
-        self._kdf = kdf
+        self._pbkdf2 = pbkdf2
+        self._hkdf = hkdf
+        self._hmac = hmac
         self._random = random
         self._key = b""
 
@@ -97,10 +102,9 @@ class PinRootKey:
                 raise StoreError("root-key", "a PIN has 1 to 128 bytes")
             # Bound to this salt, so that the other key's part differs for each vault.
             other = b"" if self._inner is None else self._inner.mac(b"warden pin 1" + salt)
-            stretched = self._kdf.pbkdf2_sha256(pin, salt, iterations, 32)
-            self._key = self._kdf.hkdf(stretched, b"warden root key pin 1", 32, other)
-        key: bytes = self._kdf.hmac_sha256(self._key, message)
-        return key
+            stretched = self._pbkdf2(pin, salt, iterations, 32)
+            self._key = self._hkdf(stretched, b"warden root key pin 1", 32, other)
+        return self._hmac(self._key, message)
 
     def close(self) -> None:
         self._key = b""

@@ -1,0 +1,80 @@
+"""A key burnt by the stock tool into a virtual chip is the key that the root key then uses."""
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HMAC_UP = 8
+
+
+def espefuse(chip: str, fuses: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "espefuse"),
+            *("--chip", chip, "--virt", "--path-efuse-file", str(fuses), "--do-not-confirm"),
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("chip", ["esp32s3", "esp32c6"])
+def test_the_burnt_key(chip: str, repo: Path, micropython: str, tmp_path: Path) -> None:
+    key, other = os.urandom(32), os.urandom(32)
+    (tmp_path / "key").write_bytes(key)
+    (tmp_path / "other").write_bytes(other)
+    fuses = tmp_path / "fuses"
+    espefuse(chip, fuses, "burn-key", "BLOCK_KEY0", str(tmp_path / "key"), "HMAC_UP")
+    espefuse(chip, fuses, "burn-key", "BLOCK_KEY2", str(tmp_path / "other"), "HMAC_DOWN_ALL")
+    # The tool took the keys' readability away: they are nowhere in the chip's image any more.
+    image = fuses.read_bytes()
+    for one in (key, other):
+        assert one not in image
+        assert one[::-1] not in image
+    summary = espefuse(chip, fuses, "summary")
+    purposes = {
+        int(block): int(purpose, 16)
+        for block, purpose in re.findall(
+            r"KEY_PURPOSE_(\d).*?= \S+ R/[W-] \(0x([0-9a-f])\)", summary
+        )
+    }
+    assert sorted(purposes) == list(range(6))
+    assert purposes[0] == HMAC_UP
+    assert purposes[2] not in (0, HMAC_UP)
+    keys = {0: key, 2: other}
+    question = {
+        "chip": chip,
+        "block": 0,
+        "fuses": {
+            block: [purpose, keys.get(block, bytes(32)).hex()]
+            for block, purpose in purposes.items()
+        },
+    }
+    done = subprocess.run(
+        [micropython, "-X", "heapsize=2m", "tests/e2e/device/efuse.py"],
+        cwd=repo,
+        input=json.dumps(question),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["macs"].pop("0") == hmac.new(key, b"message", hashlib.sha256).hexdigest()
+    assert set(answer["macs"].values()) == {"root-key"}
+    assert answer["value"] == "value"
+    assert answer["stranger"] == "root-key"
