@@ -1,7 +1,7 @@
 # Every target sets up what it needs first. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format mpy bench demo clean
+.PHONY: help setup test lint format mpy bench fuzz demo clean
 
 # Passed on to the set-up and to the tests; see tools/setup/setup.sh.
 export PYTHON MICROPYTHON
@@ -36,6 +36,9 @@ mpy: setup  ## compile the device package for every architecture, print flash si
 
 bench: setup  ## measure against the numbers of the design; writes build/bench.json
 	@$(BIN)/python tests/bench/run.py
+
+fuzz: setup  ## search CBOR, COSE and X.509 for inputs that break them; FUZZ_S=60 seconds each
+	@tests/fuzz/run.sh
 
 demo: setup  ## the whole story on one machine
 	@$(BIN)/python -m warden_host.demo

