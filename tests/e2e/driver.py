@@ -14,7 +14,7 @@ STALL_MS = 5000
 
 @dataclass
 class Driver:
-    """call() gives what the device says: connected, messages, now, mark, and for each
+    """call() gives what the device says: connected, messages, longest (the most without a tick between), now, mark, and for each
     connection codes, ticks, free (bytes of heap after it), files (that are open then)."""
 
     micropython: str

@@ -39,16 +39,21 @@ class Vault:
 class State:
     ticks = 0
     messages = 0
+    # Messages since the last tick, and the most there ever were.
+    row = longest = 0
 
 
 async def tick():
     while True:
         State.ticks += 1
+        State.row = 0
         await asyncio.sleep_ms(config["tick_ms"])
 
 
 def on_message(topic, payload, retained):
     State.messages += 1
+    State.row += 1
+    State.longest = max(State.longest, State.row)
 
 
 def field(name):
@@ -98,6 +103,7 @@ async def work(out):
         out["free"].append(gc.mem_free())
         out["files"].append(len(os.listdir("/proc/self/fd")))
     out["messages"] = State.messages
+    out["longest"] = State.longest
     out["now"] = rtc.now()
     out["mark"] = vault.time
 
