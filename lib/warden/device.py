@@ -82,10 +82,17 @@ class Device:
         for app in self._apps:
             self._commands.grant(app.appid, app.commands)
         self._client = Client(
-            client_id, user, password, self._on_message, policy.keepalive_s, policy.max_message, policy.stall_ms
+            client_id,
+            user,
+            password,
+            self._on_message,
+            policy.keepalive_s,
+            policy.max_message,
+            policy.stall_ms,
         )
         self._client.set_last_will(
-            self.names.event("offline", JSON), b'{"event": "offline", "deviceId": "%s"}' % self.names.device.encode()
+            self.names.event("offline", JSON),
+            b'{"event": "offline", "deviceId": "%s"}' % self.names.device.encode(),
         )
         self._inbox: "Inbox | None" = None
         self._link: "Link | None" = None
@@ -106,7 +113,11 @@ class Device:
         vault.open()
         from .hal import clock_rtc, system
 
-        rtc = clock_rtc.ChipClock() if board.CLOCK[0] == "chip" else clock_rtc.SystemClock(*board.CLOCK[1:])
+        rtc = (
+            clock_rtc.ChipClock()
+            if board.CLOCK[0] == "chip"
+            else clock_rtc.SystemClock(*board.CLOCK[1:])
+        )
         network = records.load(vault, "network")
         interface = None
         if board.NETWORK == "wifi" and network is not None:
@@ -148,15 +159,23 @@ class Device:
         The authority gets events only where it is the only application. When the connection breaks meanwhile, the event is sealed and sent
         again after the reconnect. QoS 0: one that the broker never got is lost without a word.
         """
-        ensure(is_word(event) and event not in _OWN_EVENTS, "bad-name", "an event's name is 1 to 32 of a-z 0-9 _ and none of Warden's own")
+        ensure(
+            is_word(event) and event not in _OWN_EVENTS,
+            "bad-name",
+            "an event's name is 1 to 32 of a-z 0-9 _ and none of Warden's own",
+        )
         while True:
             await self._standing.wait()
             try:
                 if await self._publish(event, body, to):
                     return
             except PeerError as error:
-                self._log(error.code, error.text)  # the connection broke: _keep_connected() sees to it
-            await asyncio.sleep_ms(100)  # only another application's session stands, or the loss has not been seen to yet
+                self._log(
+                    error.code, error.text
+                )  # the connection broke: _keep_connected() sees to it
+            await asyncio.sleep_ms(
+                100
+            )  # only another application's session stands, or the loss has not been seen to yet
 
     async def _publish(self, event: str, body: "dict[str, Any]", to: "str | None") -> bool:
         if self._plain is not None:
@@ -164,7 +183,11 @@ class Device:
             return True
         sent = False
         for session in self._sessions:
-            if session.stands and (session.appid == to if to is not None else (not session.authority or len(self._sessions) == 1)):
+            if session.stands and (
+                session.appid == to
+                if to is not None
+                else (not session.authority or len(self._sessions) == 1)
+            ):
                 await self._send(event, COSE, session.seal(event, 0, body))
                 sent = True
         return sent
@@ -179,26 +202,44 @@ class Device:
 
             # Committed and read back before the first hello of this boot: no nonce of it can have been used in another.
             boot = self._vault.advance("boot")
-            origin = Origin(boot, records.load_raw(self._vault, "nonce"), lambda: self._vault.generation)
+            origin = Origin(
+                boot, records.load_raw(self._vault, "nonce"), lambda: self._vault.generation
+            )
             for app in self._apps:
-                session = Session(self.names, app.appid, app.key, origin, self.policy.digest, app.authority)
+                session = Session(
+                    self.names, app.appid, app.key, origin, self.policy.digest, app.authority
+                )
                 self._sessions.append(session)
                 sessions[session.kid] = session
         else:
             from .plain import Plain
 
             appids = [app.appid for app in self._apps if not app.authority or len(self._apps) == 1]
-            self._plain = Plain(self.names, appids, self._vault, self.policy.validate, self.policy.store)
+            self._plain = Plain(
+                self.names, appids, self._vault, self.policy.validate, self.policy.store
+            )
         self._apps = []  # each session has its key now
-        self._inbox = Inbox(self.names, self._commands, self._incidents, sessions, self._plain, self._on_time, self.policy.max_message)
+        self._inbox = Inbox(
+            self.names,
+            self._commands,
+            self._incidents,
+            sessions,
+            self._plain,
+            self._on_time,
+            self.policy.max_message,
+        )
         for work in (self._keep_connected(), self._keep_time(), self._work()):
             self._tasks.append(asyncio.create_task(self._guard(work)))
 
     async def _guard(self, coro: "Any") -> None:
         try:
             await coro
-        except Exception as error:  # a bug or broken flash: nothing may go on half alive behind the owner's back
-            self._log("agent-failed", repr(error) if not isinstance(error, WardenError) else str(error))
+        except (
+            Exception
+        ) as error:  # a bug or broken flash: nothing may go on half alive behind the owner's back
+            self._log(
+                "agent-failed", repr(error) if not isinstance(error, WardenError) else str(error)
+            )
             if self._on_fatal is None:
                 raise
             self._on_fatal()
@@ -212,7 +253,9 @@ class Device:
                 if self._network is not None:
                     await self._network.up(self.policy.handshake_ms)
                 self._link = Link(self._trust, self._clock, self.policy.stall_ms)
-                await self._client.connect(self._link, self._host, self._port, self.policy.handshake_ms)
+                await self._client.connect(
+                    self._link, self._host, self._port, self.policy.handshake_ms
+                )
                 # The large buffers have their places. To go on collecting as often would take nine tenths of the time that an event takes;
                 # a quarter of what is free keeps the rest in one piece for the next hand-shake.
                 gc.collect()
@@ -244,11 +287,17 @@ class Device:
             due = None
             if self._client.connected:
                 try:
+                    # Here too, for a handler that takes its time must not hold back what a hand-shake answers.
+                    await self._flush()
                     due = await self._do_due(now)
                 except PeerError as error:
-                    self._log(error.code, error.text)  # the connection broke meanwhile: _keep_connected() sees to it
+                    self._log(
+                        error.code, error.text
+                    )  # the connection broke meanwhile: _keep_connected() sees to it
             try:
-                await asyncio.wait_for_ms(self._kick.wait(), _DAY_MS if due is None else max(1, due - now))
+                await asyncio.wait_for_ms(
+                    self._kick.wait(), _DAY_MS if due is None else max(1, due - now)
+                )
             except asyncio.TimeoutError:
                 pass  # that's what was waited for
 
@@ -299,16 +348,22 @@ class Device:
     def _answer(self, job: "Job", body: "dict[str, Any]") -> None:
         try:
             job.answer(body)
-        except UsageError as error:  # a result that has no CBOR or JSON form, or is too large for a message
+        except (
+            UsageError
+        ) as error:  # a result that has no CBOR or JSON form, or is too large for a message
             self._log("command-failed", "%s: %s" % (job.command, error.text))
             self._answer(job, {"ok": False, "error": "command-failed"})
         except PeerError as error:
-            self._log(error.code, error.text)  # the session ended meanwhile: nobody waits for this reply
+            self._log(
+                error.code, error.text
+            )  # the session ended meanwhile: nobody waits for this reply
 
     async def _obey(self, job: "Job") -> "dict[str, Any]":
         try:
             result = job.handler(job.args)
-            if hasattr(result, "send"):  # of an async function; nothing that a reply can hold has it
+            if hasattr(
+                result, "send"
+            ):  # of an async function; nothing that a reply can hold has it
                 result = await result
         except Exception as error:  # the application's own bug must not take the agent down
             self._log("command-failed", "%s: %s" % (job.command, repr(error)))
@@ -327,7 +382,9 @@ class Device:
 
     async def _send(self, event: str, fmt: str, data: bytes) -> None:
         if len(data) > self.policy.max_message:
-            raise UsageError("bad-argument", "an event of %d bytes is above the policy's limit" % len(data))
+            raise UsageError(
+                "bad-argument", "an event of %d bytes is above the policy's limit" % len(data)
+            )
         await self._client.publish(self.names.event(event, fmt), data, 0)
 
     # -- what the broker sends ----------------------------------------------------------------
@@ -349,7 +406,9 @@ class Device:
         self._kick.set()
 
     def _note_standing(self) -> None:
-        stands = self._plain.ready if self._plain is not None else any(s.stands for s in self._sessions)
+        stands = (
+            self._plain.ready if self._plain is not None else any(s.stands for s in self._sessions)
+        )
         if stands and not self._standing.is_set():
             self._log("session-stands", "commands are obeyed from now on")
             self._backoff.reset()

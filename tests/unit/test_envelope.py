@@ -35,7 +35,10 @@ def test_encrypt0_is_cose():
     for counter in COUNTERS:
         for size in SIZES:
             payload, message = sealed(counter, size)
-            equal(bytes(message), cose.build_encrypt0(CCM(KEY), KID, counter, SID, IV, payload, b"aad"))
+            equal(
+                bytes(message),
+                cose.build_encrypt0(CCM(KEY), KID, counter, SID, IV, payload, b"aad"),
+            )
             parsed = envelope.parse_encrypt0(memoryview(message))
             equal((parsed.kid, parsed.sid, parsed.counter), (KID, SID, counter))
             equal(bytes(envelope.open_encrypt0(parsed, CCM(KEY), IV, b"aad")), payload)
@@ -46,7 +49,11 @@ def test_wrong_key_aad_and_tag():
     parsed = envelope.parse_mac0(memoryview(message))
     raises("tampered", envelope.verify_mac0, parsed, bytes(32), b"aad")
     raises("tampered", envelope.verify_mac0, parsed, KEY, b"aae")
-    for wrong in ((CCM(bytes(32)), IV, b"aad"), (CCM(KEY), bytes(13), b"aad"), (CCM(KEY), IV, b"aae")):
+    for wrong in (
+        (CCM(bytes(32)), IV, b"aad"),
+        (CCM(KEY), bytes(13), b"aad"),
+        (CCM(KEY), IV, b"aae"),
+    ):
         payload, message = sealed()
         parsed = envelope.parse_encrypt0(memoryview(message))
         raises("tampered", envelope.open_encrypt0, parsed, *wrong)
