@@ -143,7 +143,8 @@ def who_imports_whom(tree: Tree) -> Iterator[str]:
                 yield f"{path}:{line} imports {target}"
             kinds = kind(name), kind(target)
             if kinds[1] == "outside" or (
-                kinds == ("wire", "crypto") and name in ("warden.wire.cose", "warden.wire.envelope")
+                kinds == ("wire", "crypto")
+                and name in ("warden.wire.cose", "warden.wire.envelope")
             ):
                 continue
             if kinds[1] not in MAY_IMPORT[kinds[0]]:

@@ -12,10 +12,11 @@
 This file and firmware/ are the only ones that join hardware (`hal`) and features.
 """
 
-from micropython import const
 import asyncio
 import gc
 import sys
+
+from micropython import const
 
 from . import records
 from .backoff import Backoff

@@ -1,9 +1,11 @@
-"""One device's sessions behind a line protocol, alike under CPython and on the unix port: what hypothesis did to the one is done to the
-other again, and both must answer the same: `micropython tests/cpython/session_driver.py < trace`.
+"""One device's sessions behind a line protocol, alike under CPython and on the unix port: what
+hypothesis did to the one is done to the other again, and both must answer the same: `micropython
+tests/cpython/session_driver.py < trace`.
 
-A line is an operation and its arguments, an answer the words of what came of it: s:EVENT:HEX was sent, r:CODE:COMMAND refused,
-j:HEX a command obeyed (its body), t:TIME told by the authority, e:CODE raised to the caller, a:KEY:NONCE an AEAD sealing (hashes).
-Chance is drawn from a seed, or is one constant for ever (a weak chip), so that answers repeat.
+A line is an operation and its arguments, an answer the words of what came of it: s:EVENT:HEX was
+sent, r:CODE:COMMAND refused, j:HEX a command obeyed (its body), t:TIME told by the authority,
+e:CODE raised to the caller, a:KEY:NONCE an AEAD sealing (hashes). Chance is drawn from a seed, or
+is one constant for ever (a weak chip), so that answers repeat.
 """
 
 import hashlib
@@ -54,7 +56,8 @@ class Driver:
         self.draws = 0
 
     def do(self, line):
-        """The answer to one line. Anything but a WardenError of the caller's own doing goes through."""
+        """The answer to one line. Anything but a WardenError of the caller's own doing goes
+        through."""
         warden.session.random_bytes = warden.backoff.random_bytes = self.random
         del _sealings[:]
         self.words = []
@@ -77,7 +80,8 @@ class Driver:
         self.words.append("s:%s:%s" % (event, bytes(data).hex()))
 
     def do_boot(self, type, device, boot, generation, policy, nonce_key, seed, weak, *apps):
-        """A start of the device: nothing of its memory is left. An app is APPID:KEY:1 for the authority, else :0."""
+        """A start of the device: nothing of its memory is left. An app is APPID:KEY:1 for the
+        authority, else :0."""
         self.weak = weak == "1"
         self.seed = seed.encode()
         self.draws = 0
@@ -149,7 +153,8 @@ class Driver:
                     self.words.append("e:" + error.code)
 
     def do_state(self):
-        """All that a message may have changed, one word an application: APPID:STANDS:SID:DUE and a hash of the rest."""
+        """All that a message may have changed, one word an application: APPID:STANDS:SID:DUE and a
+        hash of the rest."""
         for session in self.sessions:
             keys = session._keys
             rest = (
