@@ -1,4 +1,4 @@
-"""Sealed records and counters that only rise, on any store that can replace a named record old-or-new.
+"""Sealed records and counters that only rise, on any store that keeps named records.
 
     vault = Vault(store, root_key)
     vault.open()
@@ -10,8 +10,9 @@ key              the vault's own key, wrapped under a key that the root key give
 NAME.GENERATION  a value, sealed under the vault's key, bound to its name and generation
 commit           the generation, a tag over the whole set, the counters; the only record that is ever replaced
 
-A change stages new files beside the old ones, then replaces `commit`: that last write is the change. Files of a later generation than
-the commit's never happened and are swept at open, files that the commit names obsolete likewise. The tag over the set means that no
+A change puts new records beside the old ones, then replaces `commit`: that last write is the change. Stores that do all of it at once
+leave nothing else behind; from those that go step by step, records of a later generation than the commit's never happened and are swept
+at open, those that the commit names obsolete likewise. The tag over the set means that no
 record can be dropped, added or swapped for its older version alone. Playing back the whole store is possible (nothing in it can tell);
 the authority sees it by `generation`, which each hello carries.
 """
@@ -27,13 +28,16 @@ from .wire import cbor
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any, Protocol, Sequence
 
     class Store(Protocol):
         def names(self) -> "list[str]": ...
         def read(self, name: str, limit: int) -> "bytes | None": ...
         def write(self, name: str, data: bytes) -> None: ...
         def remove(self, name: str) -> None: ...
+        def change(
+            self, puts: "Sequence[tuple[str, bytes]]", removes: "Sequence[str]"
+        ) -> None: ...
 
     class RootKey(Protocol):
         def create(self) -> None: ...
@@ -206,7 +210,7 @@ class Vault:
         # From the first write on, an exception leaves flash and RAM apart: the vault closes, and the next open() heals.
         generation = self.generation + 1
         try:
-            tag, obsolete = self._set, []
+            tag, obsolete, puts = self._set, [], []
             for name, value in changes.items():
                 old = self._current.get(name)
                 if old is not None:
@@ -215,8 +219,7 @@ class Vault:
                 if value is not None:
                     nonce = _nonce(self._nonce_key, name.encode(), generation, value)
                     blob = _sealed(cipher, nonce, value, _record_aad(name, generation))
-                    # Read back while the old record still stands: one that the flash lost would cost the whole vault.
-                    self._write(_file_name(name, generation), blob)
+                    puts.append((_file_name(name, generation), blob))
                     tag ^= self._contribution(name, generation, blob)
                     current[name] = generation
             body = cbor.encode([_FORMAT, generation, tag.to_bytes(32, "big"), risen, obsolete])
@@ -224,10 +227,11 @@ class Vault:
             record = _sealed(cipher, nonce, body, b"warden commit 1")
             if len(record) > _COMMIT_LIMIT:
                 raise StoreError("vault-limit", "too many changes at once")
-            # Read back before it counts: a counter that the flash lost would be given out twice.
-            self._write("commit", record)
-            for file in obsolete:
-                self._store.remove(file)
+            # The store reads each record back while the old ones still stand: one that the flash lost would cost the whole vault.
+            puts.append(("commit", record))
+            self._store.change(puts, obsolete)
+            # Once more before it counts, whatever the store says: a counter that the flash lost would be given out twice.
+            self._check("commit", record)
         except Exception:  # any at all: the state on flash is unknown until open() looks again
             self.close()
             raise
@@ -242,6 +246,9 @@ class Vault:
 
     def _write(self, file: str, data: bytes) -> None:
         self._store.write(file, data)
+        self._check(file, data)
+
+    def _check(self, file: str, data: bytes) -> None:
         if self._store.read(file, len(data)) != data:
             raise StoreError("vault-unwritten", "the flash did not keep the last change")
 

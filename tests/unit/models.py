@@ -2,13 +2,14 @@
 
 from warden.crypto.kdf import hmac_sha256
 from warden.errors import StoreError
+from warden.hal.store_steps import StepStore
 
 
 class PowerCut(Exception):
     """Not a WardenError: nothing in the library may catch it and go on as if the operation had been refused."""
 
 
-class DictStore:
+class DictStore(StepStore):
     """A store that keeps its promises: write() and remove() are old-or-new. `budget`: how many changes it makes before the power goes.
     `log`: the changes, in order."""
 

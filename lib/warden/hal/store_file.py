@@ -13,12 +13,13 @@ import os
 from micropython import const
 
 from ..errors import StoreError
+from .store_steps import StepStore
 
 _STAGED = const("~staged")
 _ENOSPC = const(28)  # not in the errno module of stock firmware
 
 
-class FileStore:
+class FileStore(StepStore):
     """Records in the directory `path` (absolute), which is created when it is missing."""
 
     def __init__(self, path: str) -> None:
