@@ -99,21 +99,27 @@ def test_round_trip_at_every_length_and_alignment():
 
 
 def test_both_loops_give_the_same():
-    stream = bytearray(pattern(512))
-    for start in (0, 16, 3):
+    work = bytearray(pattern(1024))
+    for start in (0, 16, 3, 4):
         for offset in range(4):
-            for n in (0, 1, 2, 3, 4, 5, 7, 8, 16, 31, 100, 480):
+            for n in (0, 1, 2, 3, 4, 5, 7, 8, 16, 31, 32, 33, 100, 480, 512 - start):
                 a = bytearray(pattern(offset + n + 4))
                 b = bytearray(a)
-                ccm.xor(memoryview(a)[offset : offset + n], stream, start, n)
-                _xor_plain.xor(memoryview(b)[offset : offset + n], stream, start, n)
+                works = bytearray(work), bytearray(work)
+                ccm.xor(memoryview(a)[offset : offset + n], works[0], start, n)
+                _xor_plain.xor(memoryview(b)[offset : offset + n], works[1], start, n)
                 equal(a, b, "start %d offset %d n %d" % (start, offset, n))
-    a = bytearray(64)
-    b = bytearray(64)
-    ccm.count(a, 64, 254)
-    _xor_plain.count(b, 64, 254)
+                equal(works[0], works[1])
+                equal(works[0] == work, start + n != 512)
+    a = bytearray(b"\xff" * 1024)
+    b = bytearray(a)
+    for loops, work in ((ccm, a), (_xor_plain, b)):
+        loops.count(work, 512)
+        for _ in range(9):
+            loops.xor(memoryview(bytearray(512)), work, 0, 512)
     equal(a, b)
-    equal(a[14:16] + a[30:32] + a[46:48], b"\x00\xfe\x00\xff\x01\x00")
+    # 9 chunks of 32 blocks on: 288 to 319.
+    equal(a[526:528] + a[542:544] + a[1022:1024], b"\x01\x20\x01\x21\x01\x3f")
 
 
 def test_aad_lengths():

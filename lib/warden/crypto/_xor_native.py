@@ -1,5 +1,5 @@
-"""The two inner loops of AES-CCM for the native emitter. Where the firmware has none, importing
-this fails and `ccm` takes its fallback.
+"""The two inner loops of AES-CCM for the native emitter. Where the firmware has none, importing this
+fails and `ccm` takes `_xor_plain`.
 
 ptr32 on an address that is not a multiple of 4 is a hard fault on a Cortex-M0+, and message bodies
 begin anywhere: so bytes go one at a time until the target stands on a word, and key-stream words
@@ -12,53 +12,69 @@ import micropython
 
 
 @micropython.viper
-def xor(target: ptr8, stream: ptr8, start: int, n: int):  # noqa: F821  (viper's own type names)
-    """target[:n] ^= stream[start:start + n]. The stream itself must stand on a word: a bytearray's
-    start does. Reads at most the word that holds the last byte, so the stream's length must be a
-    multiple of 4."""
+def xor(t: ptr32, k: ptr32, start: int, n: int):  # noqa: F821  (viper's own type names)
+    """t[:n] ^= k[start:start + n] in bytes, start + n at most 512. When that reached the end of the
+    key stream, the counter blocks in k[512:1024] go on by 32 each. k stands on a word, as the start
+    of a bytearray does. The first two locals live in registers: these serve the inner loop."""
+    target = ptr8(t)  # noqa: F821
+    work = ptr8(k)  # noqa: F821
+    head = (0 - int(target)) & 3
     i = 0
-    while i < n and (int(target) + i) & 3:
-        target[i] = target[i] ^ stream[start + i]
+    while i < head and i < n:
+        target[i] = target[i] ^ work[start + i]
         i += 1
-    words = ptr32(int(target) + i)  # noqa: F821
     s = start + i
-    keys = ptr32(int(stream) + (s & -4))  # noqa: F821
     m = (n - i) >> 2
-    j = 0
+    t = ptr32(int(target) + i)  # noqa: F821
+    k = ptr32(int(work) + (s & -4))  # noqa: F821
     right = (s & 3) << 3
+    i += m << 2
     if right == 0:
-        k = m - 3
-        while j < k:
-            words[j] = words[j] ^ keys[j]
-            words[j + 1] = words[j + 1] ^ keys[j + 1]
-            words[j + 2] = words[j + 2] ^ keys[j + 2]
-            words[j + 3] = words[j + 3] ^ keys[j + 3]
-            j += 4
-        while j < m:
-            words[j] = words[j] ^ keys[j]
-            j += 1
-    elif m:
+        while m >= 8:
+            t[0] = t[0] ^ k[0]
+            t[1] = t[1] ^ k[1]
+            t[2] = t[2] ^ k[2]
+            t[3] = t[3] ^ k[3]
+            t[4] = t[4] ^ k[4]
+            t[5] = t[5] ^ k[5]
+            t[6] = t[6] ^ k[6]
+            t[7] = t[7] ^ k[7]
+            t = ptr32(int(t) + 32)  # noqa: F821
+            k = ptr32(int(k) + 32)  # noqa: F821
+            m -= 8
+        while m > 0:
+            t[0] = t[0] ^ k[0]
+            t = ptr32(int(t) + 4)  # noqa: F821
+            k = ptr32(int(k) + 4)  # noqa: F821
+            m -= 1
+    elif m > 0:
         # Little-endian, as every chip that we run on. uint shifts in zeros.
         left = 32 - right
-        low = uint(keys[0])  # noqa: F821
-        while j < m:
-            high = uint(keys[j + 1])  # noqa: F821
-            words[j] = words[j] ^ int(low >> right | high << left)
+        low = uint(k[0])  # noqa: F821
+        while m > 0:
+            high = uint(k[1])  # noqa: F821
+            t[0] = t[0] ^ int(low >> right | high << left)
             low = high
-            j += 1
-    i += m << 2
+            t = ptr32(int(t) + 4)  # noqa: F821
+            k = ptr32(int(k) + 4)  # noqa: F821
+            m -= 1
     while i < n:
-        target[i] = target[i] ^ stream[start + i]
+        target[i] = target[i] ^ work[start + i]
         i += 1
+    if start + n == 512:
+        i = 526
+        while i < 1024:
+            c = (work[i] << 8 | work[i + 1]) + 32
+            work[i] = c >> 8
+            work[i + 1] = c
+            i += 16
 
 
 @micropython.viper
-def count(blocks: ptr8, n: int, c: int):  # noqa: F821
-    """Write c, c + 1, … as big-endian 16-bit counters into the last two bytes of the blocks in
-    blocks[:n]."""
-    i = 14
+def count(work: ptr8, n: int):  # noqa: F821
+    """Number the counter blocks in work[512:512 + n] from 0."""
+    i = 0
     while i < n:
-        blocks[i] = c >> 8
-        blocks[i + 1] = c
-        c += 1
+        work[526 + i] = 0
+        work[527 + i] = i >> 4
         i += 16

@@ -39,8 +39,9 @@ _ZERO = const(b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00
 
 # Counter blocks, and what the ciphers write: key stream, or CBC output of which only the last
 # block matters.
-_blocks = memoryview(bytearray(_CHUNK))
-_stream = memoryview(bytearray(_CHUNK))
+_work = bytearray(2 * _CHUNK)
+_stream = memoryview(_work)[:_CHUNK]
+_blocks = memoryview(_work)[_CHUNK:]
 
 
 class CCM:
@@ -122,44 +123,43 @@ class CCM:
         # message.
         size = min((n + 31) & -16, _CHUNK)
         _blocks[:size] = (b"\x01" + nonce + b"\0\0") * (size >> 4)
+        count(_work, size)
         blocks = _blocks if size == _CHUNK else _blocks[:size]
-        counter = 0
+        stream = _stream
         at = 0
         skip = 16
+        k = min(size - 16, n)
         mask = b""
         while True:
-            k = min(size - skip, n - at)
             window = view[at : at + k]
-            if not decrypt:
-                mac = _mac(cbc, window, k, mac)
-            count(_blocks, size, counter)
-            ecb(blocks, _stream)
-            if not mask:
-                mask = bytes(_stream[:16])
-            xor(window, _stream, skip, k)
             if decrypt:
-                mac = _mac(cbc, window, k, mac)
+                ecb(blocks, stream)
+                mask = mask or bytes(stream[:16])
+                xor(window, _work, skip, k)
+            # The CBC's output goes where the key stream stood, or will stand.
+            rest = k & 15
+            if k > rest:
+                cbc(window[: k - rest] if rest else window, stream)
+            if at + k == n:
+                if rest:
+                    mac = cbc(bytes(window[k - rest :]) + _ZERO[rest:])
+                elif k:
+                    mac = bytes(stream[k - 16 : k])
+            if not decrypt:
+                ecb(blocks, stream)
+                mask = mask or bytes(stream[:16])
+                xor(window, _work, skip, k)
             at += k
-            if at >= n:
+            if at == n:
                 break
-            counter += size >> 4
             skip = 0
+            k = n - at
+            if k >= _CHUNK:
+                k = _CHUNK
+            else:
+                blocks = _blocks[: (k + 15) & -16]
         self._chain = mac
         return _xor16(mac, mask)[: self.tag_len]
-
-
-def _mac(cbc: "Callable", view: memoryview, n: int, mac: bytes) -> bytes:
-    """Run n bytes, padded with zeros to whole blocks, through the CBC object. Returns its last
-    block."""
-    rest = n & 15
-    whole = n - rest
-    if whole:
-        # The output goes to the key-stream workspace, which is free at this point.
-        cbc(view[:whole], _stream)
-        mac = _stream[whole - 16 : whole]
-    if rest:
-        return cbc(bytes(view[whole:]) + _ZERO[rest:])
-    return bytes(mac)
 
 
 def _xor16(a: "Buffer", b: "Buffer") -> bytes:
@@ -168,5 +168,4 @@ def _xor16(a: "Buffer", b: "Buffer") -> bytes:
 
 def wipe() -> None:
     """Overwrite the shared workspaces: they hold key stream of the last message."""
-    ct.wipe(_stream)
-    ct.wipe(_blocks)
+    ct.wipe(_work)
