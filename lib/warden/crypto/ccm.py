@@ -22,7 +22,7 @@ from . import ct
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Callable, Union
+    from typing import Any, Union
 
     Buffer = Union[bytes, bytearray, memoryview]
 
