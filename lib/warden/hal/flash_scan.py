@@ -45,7 +45,11 @@ class Scan:
         self._loaded = -1
         header = self._take(0, _HEADER)
         if header[:4] != BANK or not _is_sealed(header):
-            self.foreign = self.used = self._dirt(0, store.size) > 0
+            # A header that was cut leaves nothing behind itself: only then may there be no vault at all.
+            self.used = self._dirt(0, store.unit) > 0
+            rest = self._dirt(store.unit, store.size)
+            self.foreign = rest > _STRAY
+            self.used = self.used or rest > 0
             return
         if header != store.header(bank)[:_HEADER]:
             raise StoreError(

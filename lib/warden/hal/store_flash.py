@@ -23,9 +23,7 @@ from .flash_scan import BANK, ENTRY, HEAD, MARK, PUT, REMOVED, VERSION, Scan, di
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any
-
-    Puts = list[tuple[str, bytes]]
+    from typing import Any, Sequence
 
 _BUFFER = const(1024)
 
@@ -87,12 +85,12 @@ class FlashStore:
         if name in self._index:
             self.change([], (name,))
 
-    def change(self, puts: "Puts", removes: "list[str] | tuple[str, ...]") -> None:
+    def change(self, puts: "Sequence[tuple[str, bytes]]", removes: "Sequence[str]") -> None:
         """Put and remove all of these or none: the mark behind them decides, once everything else was read back."""
         self._mount()
         self._cache.clear()
         for name, data in puts:
-            ensure(0 < len(name.encode()) < 256, "bad-name", "a record's name has 1 to 255 bytes")
+            ensure(0 < len(name.encode()) <= 64, "bad-name", "a record's name has 1 to 64 bytes")
             ensure(len(data) < 65536, "bad-argument", "a record has at most 65535 bytes")
         entries: "list[tuple[str, bytes | None, int]]" = [(name, data, PUT) for name, data in puts]
         kept = [
@@ -119,11 +117,22 @@ class FlashStore:
         self._move(moved)
 
     def erase_all(self) -> None:
-        """Erase every sector of the device, bytes and all, whatever they hold."""
-        self._mounted = False
-        self._cache.clear()
-        for sector in range(self._sectors):
-            self._erase(sector)
+        """Erase every sector, whatever it holds. A vault goes in one step: nothing takes its place in another bank, and makes
+        its bank one to erase; so a cut leaves all of it, or an erasure that the next start finishes."""
+        try:
+            self._mount()
+            self._cache.clear()
+            if self._bank >= 0:
+                self._mounted = False
+                self._move([])
+            elif all(self._ready):
+                return
+        except StoreError:
+            pass  # what can't be read or moved is erased all the same
+        if not self._mounted or self._bank < 0:
+            self._mounted = False
+            for sector in range(self._sectors):
+                self._erase(sector)
 
     # -- changing -------------------------------------------------------------------------------
 
@@ -345,3 +354,18 @@ class _Pen:
             self._good = self._store.program(self._at, memoryview(self._buffer)[: self._used])
         self._at += self._used
         self._used = 0
+
+
+def device(kind: str, *where: "Any") -> "Any":
+    """The block device that board.py names. StoreError filesystem when this board has none such."""
+    if kind == "partition":
+        import esp32
+
+        found = esp32.Partition.find(esp32.Partition.TYPE_DATA, label=where[0])
+        if not found:
+            raise StoreError("filesystem", "there is no data partition of that label")
+        return found[0]
+    ensure(kind == "rp2", "no-board", "board.py names a flash that Warden does not know")
+    import rp2
+
+    return rp2.Flash(start=where[0], len=where[1])

@@ -1,0 +1,203 @@
+"""Named records as blobs of one namespace of an ESP32's NVS, for boards that have no partition to spare.
+
+NVS names its keys with at most 15 characters and keeps each of them old-or-new, so a record gets a numbered slot: `wSSC` is chunk C of slot
+SS. Chunk 0 says whose slot it is and comes last; it makes the others count. A record is replaced by one in another slot with a higher
+sequence, then the old slot is emptied, its chunk 0 first. Formats: docs/formats.md.
+
+NVS itself finds flipped bits and torn writes, and drops what they hit: a record can vanish (the vault notices), never become an older one.
+"""
+
+from binascii import crc32
+
+from micropython import const
+
+from ..errors import StoreError, ensure
+from .store_steps import StepStore
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
+
+_VERSION = const(1)
+_SLOTS = const(
+    144
+)  # 64 records, as many again while all are being replaced, the key and the commit
+_CHUNK = const(1536)  # bytes of a record in one blob; every NVS takes 1984
+_CHUNKS = const(3)
+_HEADER = const(12)
+_NAME = const(64)
+_NOT_FOUND = const(-4354)  # ESP_ERR_NVS_NOT_FOUND
+_NO_SPACE = const(-4357)  # ESP_ERR_NVS_NOT_ENOUGH_SPACE
+
+
+class NvsStore(StepStore):
+    """namespace: at most 15 characters. nvs: an object like esp32.NVS, made here when absent."""
+
+    def __init__(self, namespace: str, nvs: "Any" = None) -> None:
+        if nvs is None:
+            import esp32
+
+            nvs = esp32.NVS(namespace)
+        self._nvs: "Any" = nvs
+        self._index: "dict[str, tuple[int, int]]" = {}  # name -> (slot, bytes of the record)
+        self._free: "list[int]" = []
+        self._sequence = 0
+        self._mounted = False
+
+    def names(self) -> "list[str]":
+        """The names of all records, in no order."""
+        self._mount()
+        return list(self._index)
+
+    def read(self, name: str, limit: int) -> "bytes | None":
+        """The record's bytes, or None when there is none. One above `limit` bytes is damage, and is never read into memory."""
+        self._mount()
+        place = self._index.get(name)
+        if place is None:
+            return None
+        slot, size = place
+        if size > limit:
+            raise StoreError("vault-damaged", "a record of the vault is larger than any can be")
+        buffer = bytearray(_HEADER + _NAME + _CHUNK)
+        first = self._get(slot, 0, buffer)
+        head = _head(buffer, first)
+        if head is None or head[0] != name or head[2] != size:
+            raise StoreError("vault-damaged", "a record of the vault was changed")
+        start = _HEADER + len(name.encode())
+        data = bytes(buffer[start:first])
+        tie = bytes(buffer[4:8])
+        for chunk in range(1, -(-size // _CHUNK)):
+            got = self._get(slot, chunk, buffer)
+            if got < 4 or buffer[:4] != tie:
+                break
+            data += bytes(buffer[4:got])
+        if len(data) != size:
+            raise StoreError("vault-damaged", "a record of the vault was cut short")
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put the record: afterwards, and at every moment in between, the old or the new bytes stand whole."""
+        self._mount()
+        raw, size = name.encode(), len(data)
+        ensure(0 < len(raw) <= _NAME, "bad-name", "a record's name has 1 to 64 bytes")
+        ensure(size <= _CHUNK * _CHUNKS, "bad-argument", "a record has at most 4608 bytes")
+        if not self._free:
+            raise StoreError("vault-limit", "the NVS of the vault is full")
+        self._mounted = (
+            False  # an exception leaves flash and RAM apart: then the next call looks again
+        )
+        slot = self._free.pop()
+        sequence = self._sequence + 1
+        tie = sequence.to_bytes(4, "big")
+        # What a cut left of another record in this slot goes, or is replaced.
+        for chunk in range(_CHUNKS - 1, 0, -1):
+            part = data[chunk * _CHUNK : (chunk + 1) * _CHUNK]
+            if part:
+                self._done(self._nvs.set_blob, _key(slot, chunk), tie + part)
+            else:
+                self._erase(slot, chunk)
+        if size > _CHUNK:
+            self._done(self._nvs.commit)
+        head = bytes((_VERSION, len(raw))) + size.to_bytes(2, "big") + tie
+        head += crc32(raw, crc32(head)).to_bytes(4, "big")
+        self._done(self._nvs.set_blob, _key(slot, 0), head + raw + data[:_CHUNK])
+        self._done(self._nvs.commit)
+        old = self._index.get(name)
+        self._index[name] = slot, size
+        self._sequence = sequence
+        if old is not None:
+            self._clear(old[0])
+        self._mounted = True
+
+    def remove(self, name: str) -> None:
+        """Remove the record; it need not exist."""
+        self._mount()
+        place = self._index.get(name)
+        if place is not None:
+            self._mounted = False
+            self._clear(place[0])
+            del self._index[name]
+            self._mounted = True
+
+    def erase_all(self) -> None:
+        """Erase every blob of ours. NVS marks them erased and reuses their place later: until then the flash still holds their bytes."""
+        self._mounted = False
+        for slot in range(_SLOTS):
+            for chunk in range(_CHUNKS):
+                self._erase(slot, chunk)
+        self._done(self._nvs.commit)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _mount(self) -> None:
+        """Look at the first chunk of each slot; of two that hold one name the later counts, and the other goes."""
+        if self._mounted:
+            return
+        self._index, self._free, self._sequence = {}, [], 0
+        sequences: "dict[str, int]" = {}
+        buffer = bytearray(_HEADER + _NAME + _CHUNK)
+        for slot in range(_SLOTS - 1, -1, -1):
+            length = self._get(slot, 0, buffer)
+            if length < 0:
+                self._free.append(slot)
+                continue
+            head = _head(buffer, length)
+            if head is None:
+                raise StoreError("vault-damaged", "the NVS of the vault was changed")
+            name, sequence, size = head
+            self._sequence = max(self._sequence, sequence)
+            if name in self._index:
+                older = slot
+                if sequence > sequences[name]:
+                    older = self._index[name][0]
+                self._clear(older)
+                if older == slot:
+                    continue
+            self._index[name] = slot, size
+            sequences[name] = sequence
+        self._mounted = True
+
+    def _clear(self, slot: int) -> None:
+        """Empty a slot; without its first chunk the others are nothing."""
+        self._erase(slot, 0)
+        self._done(self._nvs.commit)
+        for chunk in range(1, _CHUNKS):
+            self._erase(slot, chunk)
+        self._done(self._nvs.commit)
+        self._free.append(slot)
+
+    def _get(self, slot: int, chunk: int, buffer: bytearray) -> int:
+        """Bytes of a chunk, -1 when there is none."""
+        return self._done(self._nvs.get_blob, _key(slot, chunk), buffer)
+
+    def _erase(self, slot: int, chunk: int) -> None:
+        self._done(self._nvs.erase_key, _key(slot, chunk))
+
+    def _done(self, operation: "Any", *arguments: "Any") -> int:
+        """Its result; -1 when there is no such key."""
+        try:
+            return operation(*arguments)
+        except OSError as error:
+            code = error.args[0] if error.args else 0
+            if code == _NOT_FOUND:
+                return -1
+            if code == _NO_SPACE:
+                raise StoreError("vault-limit", "the NVS of the vault is full")
+            raise StoreError("filesystem", "the NVS failed (error %d)" % code)
+
+
+def _key(slot: int, chunk: int) -> str:
+    return "w%02x%d" % (slot, chunk)
+
+
+def _head(buffer: bytearray, length: int) -> "tuple[str, int, int] | None":
+    """(name, sequence, bytes of the record) of a first chunk; None when it is none."""
+    if length < _HEADER or buffer[0] != _VERSION:
+        return None
+    size = int.from_bytes(buffer[2:4], "big")
+    raw = bytes(buffer[_HEADER : _HEADER + buffer[1]])
+    if int.from_bytes(buffer[8:12], "big") != crc32(raw, crc32(bytes(buffer[:8]))):
+        return None
+    if length != _HEADER + len(raw) + min(size, _CHUNK):
+        return None
+    return str(raw, "utf-8"), int.from_bytes(buffer[4:8], "big"), size
