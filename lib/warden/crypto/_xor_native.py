@@ -62,12 +62,24 @@ def xor(t: ptr32, k: ptr32, start: int, n: int):  # noqa: F821  (viper's own typ
         target[i] = target[i] ^ work[start + i]
         i += 1
     if start + n == 512:
-        i = 526
-        while i < 1024:
-            c = (work[i] << 8 | work[i + 1]) + 32
-            work[i] = c >> 8
-            work[i + 1] = c
-            i += 16
+        # The counter is big-endian in the upper half of a little-endian word. All 32 blocks carry
+        # at once, when the first one does.
+        step = 32 << 24
+        if work[527] == 224:
+            step += 1 << 16
+        t = ptr32(int(work) + 524)  # noqa: F821
+        m = 4
+        while m:
+            t[0] = t[0] + step
+            t[4] = t[4] + step
+            t[8] = t[8] + step
+            t[12] = t[12] + step
+            t[16] = t[16] + step
+            t[20] = t[20] + step
+            t[24] = t[24] + step
+            t[28] = t[28] + step
+            t = ptr32(int(t) + 128)  # noqa: F821
+            m -= 1
 
 
 @micropython.viper
