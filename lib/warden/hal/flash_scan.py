@@ -88,11 +88,7 @@ class Scan:
         programmed = self._take(mark, len(MARK))
         if self._dirt(mark + len(MARK), mark + unit) > _STRAY:
             raise _damage()
-        zeros = 0
-        for byte in programmed:
-            for bit in range(8):
-                zeros += not byte >> bit & 1
-        if zeros <= 16:
+        if zeros(programmed) <= 16:
             # It never happened. Nothing was written behind it, or it did happen and lost its mark.
             self._check_rest(mark + unit, 0)
             self.torn = True
@@ -193,6 +189,15 @@ def dirt(part: "bytearray | memoryview") -> int:
     found = 0
     for byte in part:
         found += byte != 255
+    return found
+
+
+def zeros(mark: bytes) -> int:
+    """Its programmed bits."""
+    found = 0
+    for byte in mark:
+        for bit in range(8):
+            found += not byte >> bit & 1
     return found
 
 
