@@ -25,8 +25,10 @@ ALONE: dict[str, set[str]] = {
     "plain": {"crypto.ct", "crypto.rand"},
     "policy": {"wire.cbor"},
     "records": {"wire.cbor"},
+    "reseal": SEALING | {"vault", "wire.cbor"},
     "session": SEALING | {"backoff", "wire.cbor", "wire.envelope", "wire.names"},
     "vault": SEALING | {"wire.cbor"},
+    "wipe": SEALING | {"vault", "wire.cbor"},
 }
 
 

@@ -108,25 +108,14 @@ class Device:
         log: "Callable[[str, str], None]" = _silent, ask: "Callable[[], bytes] | None" = None
     ) -> "Device":
         """Build the device that board.py describes: open its vault, find its hardware. ask: gives the PIN where the root key wants one."""
-        from .hardware import board_vault
+        from .hardware import parts
 
-        board, vault = board_vault(ask)
-        vault.open()
-        from .hal import clock_rtc, system
+        vault, rtc, network, floor = parts(ask)
+        from .hal import system
 
-        rtc = (
-            clock_rtc.ChipClock()
-            if board.CLOCK[0] == "chip"
-            else clock_rtc.SystemClock(*board.CLOCK[1:])
-        )
-        network = records.load(vault, "network")
-        interface = None
-        if board.NETWORK == "wifi" and network is not None:
-            from .hal import wifi
-
-            interface = wifi.WiFi(*network)
-        del sys.modules["board"]  # all of it was read: half a kilobyte that a connection can use
-        return Device(vault, rtc, interface, board.FLOOR, log, system.reset)
+        # All of it was used: two kilobytes that a connection needs more.
+        del sys.modules["board"], sys.modules["warden.hardware"], sys.modules["warden"].hardware
+        return Device(vault, rtc, network, floor, log, system.reset)
 
     # -- the application's side ---------------------------------------------------------------
 

@@ -34,6 +34,15 @@ if TYPE_CHECKING:
         "mqtt-malformed",
         "mqtt-too-large",
         "mqtt-refused",
+        # updates
+        "suit-malformed",
+        "suit-unsupported",
+        "suit-limit",
+        "suit-digest",
+        "suit-condition",
+        "suit-component",
+        "wrong-device",
+        "old-manifest",
         # link
         "unreachable",
         "link-timeout",
@@ -75,6 +84,7 @@ if TYPE_CHECKING:
         "vault-unwritten",
         "counter-limit",
         "root-key",
+        "wiped",
         "filesystem",
         "randomness",
     )

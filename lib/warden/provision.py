@@ -10,7 +10,7 @@ import sys
 from micropython import const
 
 from .bundle import MAX_BUNDLE, install
-from .errors import UsageError, WardenError
+from .errors import StoreError, UsageError, WardenError
 from .hardware import board_vault
 
 TYPE_CHECKING = const(False)
@@ -35,7 +35,15 @@ def provision(stream: "Any") -> None:
         raise UsageError("bad-bundle", "the bundle's length is out of range")
     bundle = _read(stream, size)
     _, vault = board_vault()
-    install(vault, bundle)
+    try:
+        install(vault, bundle)
+    except StoreError as error:
+        if error.code != "wiped":
+            raise
+        from .wipe import finish
+
+        finish(vault._store)  # the power failed while a vault was being wiped
+        install(vault, bundle)
     vault.close()
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         def change(
             self, puts: "Sequence[tuple[str, bytes]]", removes: "Sequence[str]"
         ) -> None: ...
+        def erase_all(self) -> None: ...
 
     class RootKey(Protocol):
         def create(self) -> None: ...
@@ -56,6 +57,8 @@ _TAG = const(16)
 _OVERHEAD = const(1 + _NONCE + _TAG)
 _KEY_SIZE = const(32)
 _COMMIT_LIMIT = const(4096)
+# What stands in the key's place once it was destroyed: the wipe may still be under way.
+WIPED = b"warden: wiped"
 _NAME_CHARACTERS = const(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
@@ -77,6 +80,7 @@ class Vault:
 
     def create(self) -> None:
         """Make an empty vault, not committed yet: until the first commit the store counts as not provisioned."""
+        self._not_wiped()
         if self._store.read("commit", _COMMIT_LIMIT) is not None:
             raise StoreError(
                 "already-provisioned", "this device has a vault: erase it before provisioning anew"
@@ -84,11 +88,7 @@ class Vault:
         self._root.create()
         for name in self._store.names():  # what an interrupted provisioning left
             self._store.remove(name)
-        self._key[:] = random_bytes(_KEY_SIZE)
-        wrapping = self._root.mac(b"warden vault 1")
-        nonce = _nonce(hkdf(wrapping, b"warden vault nonce", 32), b"key", 0, self._key)
-        self._write("key", _sealed(CCM(wrapping), nonce, self._key, b"warden key 1"))
-        self._unlock()
+        self._write("key", self._new_key())
         self._current, self._counters, self.generation, self._set = {}, {}, 0, 0
 
     def open(self) -> None:
@@ -102,24 +102,28 @@ class Vault:
             raise
 
     def _load(self) -> None:
+        wrapped = self._not_wiped()
         commit = self._store.read("commit", _COMMIT_LIMIT)
         if commit is None:
             raise StoreError("not-provisioned", "this device has no vault: run `warden provision`")
-        wrapped = self._store.read("key", _OVERHEAD + _KEY_SIZE)
         if wrapped is None:
             raise StoreError("vault-damaged", "the vault's key is gone")
+        body = self._open_commit(wrapped, commit)
+        if body is None:
+            # A new root key was being given (reseal.py): the commit under it stands, its key is not in its place yet.
+            known = self._seal is not None
+            wrapped = self._store.read("rekey", _OVERHEAD + _KEY_SIZE) or b""
+            body = self._open_commit(wrapped, commit)
+            if body is None:
+                if known:
+                    raise StoreError("vault-damaged", "the commit record was changed")
+                raise StoreError(
+                    "root-key",
+                    "the root key does not open this vault: another board, or a damaged key",
+                )
+            self._write("key", wrapped)
         try:
-            key = _opened(CCM(self._root.mac(b"warden vault 1")), wrapped, b"warden key 1")
-        except StoreError:
-            raise StoreError(
-                "root-key",
-                "the root key does not open this vault: another board, or a damaged key",
-            )
-        self._key[:] = key
-        ct.wipe(key)
-        self._unlock()
-        try:
-            fields: "Any" = cbor.decode(_opened(self._cipher(), commit, b"warden commit 1"))
+            fields: "Any" = cbor.decode(body)
         except PeerError:
             raise StoreError("vault-damaged", "the commit record makes no sense")
         # It authenticated, so another form means another version of Warden, not an attack.
@@ -156,7 +160,7 @@ class Vault:
         generation = self._current.get(name)
         if generation is None:
             return None
-        return bytes(_opened(cipher, self._blob(name, generation), _record_aad(name, generation)))
+        return bytes(_opened(cipher, self._blob(name, generation), record_aad(name, generation)))
 
     def counter(self, name: str) -> int:
         self._cipher()
@@ -215,16 +219,16 @@ class Vault:
                 old = self._current.get(name)
                 if old is not None:
                     tag ^= self._contribution(name, old, self._blob(name, old))
-                    obsolete.append(_file_name(name, old))
+                    obsolete.append(file_name(name, old))
                 if value is not None:
-                    nonce = _nonce(self._nonce_key, name.encode(), generation, value)
-                    blob = _sealed(cipher, nonce, value, _record_aad(name, generation))
-                    puts.append((_file_name(name, generation), blob))
+                    nonce = nonce_for(self._nonce_key, name.encode(), generation, value)
+                    blob = sealed(cipher, nonce, value, record_aad(name, generation))
+                    puts.append((file_name(name, generation), blob))
                     tag ^= self._contribution(name, generation, blob)
                     current[name] = generation
             body = cbor.encode([_FORMAT, generation, tag.to_bytes(32, "big"), risen, obsolete])
-            nonce = _nonce(self._nonce_key, b"commit", generation, body)
-            record = _sealed(cipher, nonce, body, b"warden commit 1")
+            nonce = nonce_for(self._nonce_key, b"commit", generation, body)
+            record = sealed(cipher, nonce, body, b"warden commit 1")
             if len(record) > _COMMIT_LIMIT:
                 raise StoreError("vault-limit", "too many changes at once")
             # The store reads each record back while the old ones still stand: one that the flash lost would cost the whole vault.
@@ -243,6 +247,35 @@ class Vault:
         if self._seal is None:
             raise UsageError("closed", "the vault is closed: open it again")
         return self._seal
+
+    def _not_wiped(self) -> "bytes | None":
+        """The wrapped key. StoreError wiped when it was destroyed on purpose."""
+        wrapped = self._store.read("key", _OVERHEAD + _KEY_SIZE)
+        if wrapped == WIPED:
+            raise StoreError("wiped", "this vault was wiped, and the rest of it has still to go")
+        return wrapped
+
+    def _new_key(self) -> bytes:
+        """Draw the vault's key and work with it from now on; the record that keeps it, sealed under the root key."""
+        self._key[:] = random_bytes(_KEY_SIZE)
+        self._unlock()
+        wrapping = self._root.mac(b"warden vault 1")
+        nonce = nonce_for(hkdf(wrapping, b"warden vault nonce", 32), b"key", 0, self._key)
+        return sealed(CCM(wrapping), nonce, self._key, b"warden key 1")
+
+    def _open_commit(self, wrapped: bytes, commit: bytes) -> "bytearray | None":
+        """What the commit says, if it was made under this key; None otherwise, and `_seal` tells whether the root key opened the key."""
+        try:
+            key = _opened(CCM(self._root.mac(b"warden vault 1")), wrapped, b"warden key 1")
+        except StoreError:
+            return None
+        self._key[:] = key
+        ct.wipe(key)
+        self._unlock()
+        try:
+            return _opened(self._cipher(), commit, b"warden commit 1")
+        except StoreError:
+            return None
 
     def _write(self, file: str, data: bytes) -> None:
         self._store.write(file, data)
@@ -263,19 +296,26 @@ class Vault:
         return int.from_bytes(mac, "big")
 
     def _blob(self, name: str, generation: int) -> bytes:
-        blob = self._store.read(_file_name(name, generation), _OVERHEAD + MAX_VALUE)
+        blob = self._store.read(file_name(name, generation), _OVERHEAD + MAX_VALUE)
         if blob is None:
             raise StoreError("vault-damaged", "the record %s is gone" % name)
         return blob
 
-    def _sweep(self, obsolete: "list[str]") -> None:
+    def _sweep(self, obsolete: "Any") -> None:
         """Learn which files are current; remove those that a cut left before or behind the last commit."""
         current: "dict[str, int]" = {}
+        # After a new root key, everything older than the commit is obsolete.
+        oldest = 0
+        if isinstance(obsolete, int):
+            oldest, obsolete = obsolete, ()
         for file in self._store.names():
             if file in ("key", "commit"):
                 continue
+            if file == "rekey":
+                self._store.remove(file)
+                continue
             name, generation = _split(file)
-            if file in obsolete or generation > self.generation:
+            if file in obsolete or not oldest <= generation <= self.generation:
                 self._store.remove(file)
             elif name in current:
                 raise StoreError("vault-damaged", "a record is there twice")
@@ -292,7 +332,7 @@ def _check_name(name: str) -> None:
         ensure(byte in _NAME_CHARACTERS, "bad-name", "a record's name is made of A-Z a-z 0-9 _ -")
 
 
-def _file_name(name: str, generation: int) -> str:
+def file_name(name: str, generation: int) -> str:
     return "%s.%08x" % (name, generation)
 
 
@@ -303,22 +343,22 @@ def _split(file: str) -> "tuple[str, int]":
         _check_name(name)
     except (ValueError, UsageError):
         raise StoreError("vault-damaged", "a file that is no record lies in the vault")
-    if file != _file_name(name, number):
+    if number < 0 or file != file_name(name, number):
         raise StoreError("vault-damaged", "a file that is no record lies in the vault")
     return name, number
 
 
-def _nonce(key: bytes, name: bytes, generation: int, value: "bytes | bytearray") -> bytes:
+def nonce_for(key: bytes, name: bytes, generation: int, value: "bytes | bytearray") -> bytes:
     # Bound to the value and the generation as well as to chance: a flash that was played back, on a chip whose randomness
     # repeats, still never seals two values under one nonce.
     return hmac_sha256(key, cbor.encode([random_bytes(16), generation, name]), value)[:_NONCE]
 
 
-def _record_aad(name: str, generation: int) -> bytes:
+def record_aad(name: str, generation: int) -> bytes:
     return cbor.encode(["warden record 1", name, generation])
 
 
-def _sealed(cipher: "CCM", nonce: bytes, value: "bytes | bytearray", aad: bytes) -> bytes:
+def sealed(cipher: "CCM", nonce: bytes, value: "bytes | bytearray", aad: bytes) -> bytes:
     """format ‖ nonce ‖ ciphertext ‖ tag."""
     record = bytearray(_OVERHEAD + len(value))
     record[0] = _FORMAT

@@ -15,15 +15,21 @@ from micropython import const
 from ..errors import StoreError
 from .store_steps import StepStore
 
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
+
 _STAGED = const("~staged")
 _ENOSPC = const(28)  # not in the errno module of stock firmware
 
 
 class FileStore(StepStore):
-    """Records in the directory `path` (absolute), which is created when it is missing."""
+    """Records in the directory `path` (absolute), which is created when it is missing. device: the block device of a partition that holds nothing
+    else, where there is one: erase_all() erases it raw."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, device: "Any" = None) -> None:
         self._path = path.rstrip("/")
+        self._device = device
         try:
             os.mkdir(self._path)
         except OSError as error:
@@ -89,3 +95,9 @@ class FileStore(StepStore):
                 raise StoreError(
                     "filesystem", "can't remove from the vault (errno %d)" % (error.errno or 0)
                 )
+
+    def erase_all(self) -> None:
+        """Remove everything, and what it left in the flash as well. On the unix port: best effort."""
+        from .erase_files import erase
+
+        erase(self._path, self._device)

@@ -1,0 +1,93 @@
+"""Getting rid of what a file store left on its medium: removing files alone leaves every byte in the flash (measured on littlefs).
+
+On littlefs, whatever lies in free blocks goes by filling them once, and what lies in the folder's own pair of blocks by writing to the
+folder until both were erased. On a host's filesystem neither is done: it keeps copies where it likes, and filling it would only harm.
+"""
+
+import os
+
+from micropython import const
+
+from ..errors import StoreError
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
+
+_MARK = "key"  # says that the wipe is under way (warden.wipe): it goes last
+_CHUNK = const(512)
+_FILL = "/~fill"
+
+
+def erase(path: str, device: "Any" = None) -> None:
+    """path: the store's folder. device: the block device of a partition that holds nothing else; it is erased raw, filesystem and all."""
+    try:
+        names = os.listdir(path)
+        for name in names:
+            if name != _MARK:
+                _overwrite(path + "/" + name)
+        if _is_littlefs(path):
+            _fill(path)
+            if _MARK in names:
+                _churn(path, os.statvfs(path)[0])
+        if _MARK in names:
+            _overwrite(path + "/" + _MARK)
+    except OSError as error:
+        raise StoreError("filesystem", "can't erase the vault (errno %d)" % (error.errno or 0))
+    if device is not None:
+        _erase_raw(device)
+
+
+def _overwrite(file: str) -> None:
+    """What little a host's filesystem gives."""
+    size = os.stat(file)[6]
+    with open(file, "r+b") as stream:
+        for _ in range(0, size, _CHUNK):
+            stream.write(bytes(min(size, _CHUNK)))
+    os.remove(file)
+
+
+def _is_littlefs(path: str) -> bool:
+    import vfs
+
+    try:
+        mounts: "Any" = vfs.mount()
+    except TypeError:
+        # Firmware that can't list its mounts is old, and has no filesystem of a host's below it.
+        return hasattr(vfs, "VfsLfs2") and not hasattr(vfs, "VfsPosix")
+    best, length = None, -1
+    for filesystem, point in mounts:
+        prefix = point if point == "/" else point + "/"
+        if (path + "/").startswith(prefix) and len(prefix) > length:
+            best, length = filesystem, len(prefix)
+    kinds = tuple(getattr(vfs, name) for name in ("VfsLfs2", "VfsLfs1") if hasattr(vfs, name))
+    return isinstance(best, kinds)
+
+
+def _fill(path: str) -> None:
+    """Every free block is written once: littlefs erases each before."""
+    chunk = bytes(_CHUNK)
+    try:
+        with open(path + _FILL, "wb") as stream:
+            while True:
+                stream.write(chunk)
+    except OSError:
+        pass  # full, as it should be
+    os.remove(path + _FILL)
+
+
+def _churn(path: str, block: int) -> None:
+    """Write to the folder until its log was compacted into either of its two blocks. The mark is what is written: it stands all the while."""
+    with open(path + "/" + _MARK, "rb") as stream:
+        mark = stream.read()
+    # A commit takes 32 bytes at least, so these fill both blocks and one more.
+    for _ in range(3 * block // 32):
+        with open(path + "/~staged", "wb") as stream:
+            stream.write(mark)
+        os.rename(path + "/~staged", path + "/" + _MARK)
+
+
+def _erase_raw(device: "Any") -> None:
+    for block in range(device.ioctl(4, 0)):
+        if device.ioctl(6, block):
+            raise StoreError("filesystem", "the flash did not erase a block")
