@@ -33,6 +33,11 @@ class FlashStore:
     takes at least, a power of two from 16 to 256 (rp2: 256). banks: 2 or more; one of them must hold everything twice over."""
 
     def __init__(self, device: "Any", unit: int = 256, banks: int = 2) -> None:
+        ensure(
+            unit in (16, 32, 64, 128, 256) and banks >= 2,
+            "bad-argument",
+            "a store on flash has units of 16 to 256 bytes and at least two banks",
+        )
         self._device = device
         self.unit = unit
         self.banks = banks
@@ -40,13 +45,9 @@ class FlashStore:
         self._sectors: int = device.ioctl(4, 0)
         self.size = self._sectors // banks * self.sector  # of a bank
         ensure(
-            unit in (16, 32, 64, 128, 256)
-            and banks >= 2
-            and self.size > 0
-            and self.size // unit < 65536
-            and self.sector % unit == 0,
+            0 < self.size < unit * 65536 and self.sector % unit == 0,
             "bad-argument",
-            "a store on flash has at least two banks, of less than 65536 units of 16 to 256 bytes each",
+            "the flash of the vault has too few sectors, too many, or of an odd size",
         )
         self._ready: "list[bool]" = []  # banks that are known to be erased, their header written
         self._index: "dict[str, tuple[int, int]]" = {}  # name -> (where its bytes are, how many)
