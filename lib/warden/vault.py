@@ -111,11 +111,11 @@ class Vault:
         body = self._open_commit(wrapped, commit)
         if body is None:
             # A new root key was being given (reseal.py): the commit under it stands, its key is not in its place yet.
-            known = self._seal is not None
+            known, self._seal = self._seal is not None, None
             wrapped = self._store.read("rekey", _OVERHEAD + _KEY_SIZE) or b""
             body = self._open_commit(wrapped, commit)
             if body is None:
-                if known:
+                if self._seal is not None or (known and not wrapped):
                     raise StoreError("vault-damaged", "the commit record was changed")
                 raise StoreError(
                     "root-key",
