@@ -183,6 +183,28 @@ def ask_sign1(key, aad, data, payload=None):
     return "valid"
 
 
+def ask_suit(key, vendor, class_id, slot, components, least, held, envelope):
+    """components: CBOR, identifiers of the device; held: the digest of what the slot holds already."""
+    from warden.crypto import p256, rsa
+    from warden.wire import cbor, suit
+    from warden.wire.suit_commands import Target
+
+    public = p256.PublicKey(key) if len(key) == 64 else rsa.PublicKey(key)
+    own = [tuple(parts) for parts in cbor.decode(components)]
+    number = int.from_bytes(least, "big")
+    target = Target(vendor, class_id, slot[0], own, number, lambda _, digest: digest == held)
+    plan = suit.process(envelope, (public,), target)
+    said = "%d %d %d %r" % (plan.sequence, plan.slot, plan.floor, plan.invoke)
+    for image in plan.images:
+        said += " %d %s %d %s" % (
+            image.component,
+            image.digest.hex(),
+            image.size,
+            image.uri.hex(),
+        )
+    return said
+
+
 def answer(line):
     """The answer to one question."""
     words = line.split()
