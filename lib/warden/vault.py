@@ -115,7 +115,7 @@ class Vault:
             wrapped = self._store.read("rekey", _OVERHEAD + _KEY_SIZE) or b""
             body = self._open_commit(wrapped, commit)
             if body is None:
-                if self._seal is not None or (known and not wrapped):
+                if known and (self._seal is not None or not wrapped):
                     raise StoreError("vault-damaged", "the commit record was changed")
                 raise StoreError(
                     "root-key",
