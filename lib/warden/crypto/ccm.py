@@ -85,12 +85,17 @@ class CCM:
         self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer"
     ) -> memoryview:
         ensure(self._cbc is not None, "closed", "this key was wiped")
-        ensure(len(nonce) == _NONCE, "bad-argument", "a nonce has 13 bytes")
-        ensure(0 <= n <= 65535, "bad-argument", "a message has at most 65535 bytes")
-        # Longer AAD has another length format (RFC 3610 §2.2) that nothing here needs.
-        ensure(len(aad) < 65280, "bad-argument", "AAD has at most 65279 bytes")
         view = memoryview(buf)
-        ensure(len(view) >= n + self.tag_len, "bad-argument", "the buffer has no room for the tag")
+        # 16 bits count the blocks and the bytes: a longer message would meet its own key stream
+        # again. Longer AAD has another length format (RFC 3610 §2.2) that nothing here needs.
+        ensure(
+            len(nonce) == _NONCE
+            and 0 <= n <= 65535
+            and len(aad) < 65280
+            and len(view) >= n + self.tag_len,
+            "bad-argument",
+            "a nonce has 13 bytes, a message at most 65535 and room for its tag, AAD at most 65279",
+        )
         try:
             # Viper would write through a read-only view: into a constant, or into flash.
             view[n] = view[n]
@@ -153,11 +158,18 @@ class CCM:
             if at == n:
                 break
             skip = 0
+            # What lies between the first chunk and the last.
+            while n - at > _CHUNK:
+                window = view[at : at + _CHUNK]
+                if not decrypt:
+                    cbc(window, stream)
+                ecb(blocks, stream)
+                xor(window, _work, 0, _CHUNK)
+                if decrypt:
+                    cbc(window, stream)
+                at += _CHUNK
             k = n - at
-            if k >= _CHUNK:
-                k = _CHUNK
-            else:
-                blocks = _blocks[: (k + 15) & -16]
+            blocks = _blocks[: (k + 15) & -16]
         self._chain = mac
         return _xor16(mac, mask)[: self.tag_len]
 
