@@ -78,6 +78,19 @@ def test_rfc3610_vectors():
         equal(seal(KEY, tag_len, unhex(nonce), packet[:aad_len], packet[aad_len:]), unhex(wanted))
 
 
+def test_without_aad():
+    # NIST CAVP, VADT128, Alen = 0, count 0.
+    sealed = seal(
+        unhex("d24a3d3dde8c84830280cb87abad0bb3"),
+        16,
+        unhex("f1100035bb24a8d26004e0e24b"),
+        b"",
+        unhex("7c86135ed9c2a515aaae0e9a208133897269220f30870006"),
+    )
+    wanted = "1faeb0ee2ca2cd52f0aa3966578344f24e69b742c4ab37ab1123301219c70599b7c373ad4b3ad67b"
+    equal(sealed, unhex(wanted))
+
+
 def test_round_trip_at_every_length_and_alignment():
     for key in (KEY, KEY + bytes(range(16))):
         one = CCM(key)

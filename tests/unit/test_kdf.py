@@ -103,6 +103,8 @@ def test_pbkdf2():
         ),
         (b"k" * 65, memoryview(b"salt"), 3, 5, "37681f3749"),
     )
+    equal(pbkdf2.pbkdf2_sha256(b"k" * 64, b"salt", 1, 5), unhex("27ea5b49b1"))
+    equal(len(pbkdf2.pbkdf2_sha256(b"k", b"salt", 1, 8160)), 8160)
     for password, salt, iterations, n, wanted in cases:
         got = pbkdf2.pbkdf2_sha256(password, salt, iterations, n)
         equal(got, unhex(wanted))
