@@ -1,7 +1,7 @@
 """ECDSA P-256: one verdict from both implementations, on good, bad and hostile input."""
 
 from harness import check, equal
-from warden.crypto import _p256_plain, p256
+from warden.crypto import _p256_curve, _p256_plain, p256
 from warden.crypto._p256_curve import N, P, R, inverse, is_reduced
 from warden.crypto._p256_table import G
 
@@ -113,6 +113,19 @@ def test_ranges():
         check(not verdicts(KEY, digest, r + number(bad)))
     for signature in (b"", r, r + s[:31], r + s + b"\0", b"\0" + r + s):
         check(not verdicts(KEY, digest, signature))
+    # The same numbers with a zero before them.
+    check(not verdicts(KEY, digest, r + b"\0" + s))
+    check(not verdicts(KEY, b"\0" + digest, r + s))
+    # s + N is the same as s in all that follows. A signature by d = 9 with s = 5.
+    key = multiple(9)
+    r_9 = multiple(77)[0] % N
+    e = (5 * 77 - r_9 * 9) % N
+    check(verdicts(point(key[0], key[1]), number(e), number(r_9) + number(5)))
+    check(not verdicts(point(key[0], key[1]), number(e), number(r_9) + number(5 + N)))
+    # A key that was found wanting never verifies.
+    marked = p256.PublicKey(KEY)
+    marked.valid = False
+    check(not marked.verify(digest, r + s))
     for other in (b"", digest[:31], digest + b"\0"):
         check(not verdicts(KEY, other, r + s))
 
@@ -180,6 +193,35 @@ def test_degenerate_sums():
             check(not verdicts(point(x, y), number(e), number(r) + number(s ^ 1)))
 
 
+def multiple(k):
+    total = (1, 1, 0)
+    for i in range(255, -1, -1):
+        total = _p256_plain.double(total)
+        if k >> i & 1:
+            total = _p256_plain.add(total, (GX, GY))
+    return affine(total)
+
+
+def test_where_the_machine_cannot_tell():
+    # A signature can be made to any u1 and u2 where the private key is known: R = (u1 + u2·d)·G,
+    # s = r / u2, e = u1·s. These make the first addition one of equal points.
+    tooth = 1 + (1 << 43) + (1 << 86) + (1 << 129) + (1 << 172) + (1 << 215)
+    for d, u1, u2, table in (
+        (tooth, tooth, 1 << 42, None),
+        (1, tooth, tooth, G),
+        (1, 12345, 12345, G),
+        (1, N - 12344, N - 12344, G),
+    ):
+        x, y = multiple(d)
+        r = multiple((u1 + u2 * d) % N)[0] % N
+        s = r * inverse(u2, N) % N
+        e = u1 * s % N
+        if p256._fast is not _p256_plain:
+            check(p256._fast.matches(u1, u2, x, y, table, (r,)) is None)
+        check(verdicts(point(x, y), number(e), number(r) + number(s), table))
+        check(not verdicts(point(x, y), number(e ^ 1), number(r) + number(s), table))
+
+
 def test_infinity_is_no_signature():
     # u1·G + u2·Q = 0 with Q = -G and u1 = u2, which is e = r: no x coordinate, whatever r is.
     for r in (1, 5, N - 1, 0x1234567890ABCDEF << 100):
@@ -204,6 +246,8 @@ def test_x_above_the_order():
     r = x - N
     check(verdicts(point(q[0], q[1]), number(N - r), number(r) + number(r)))
     check(not verdicts(point(q[0], q[1]), number(N - r), number(r + 1) + number(r + 1)))
+    # The coordinate itself is not a second form of r.
+    check(not verdicts(point(q[0], q[1]), number(N - r), number(x) + number(r)))
     # With an x that is below N, r + N is another number and must not count.
     digest, r, s = [unhex(part) for part in SIGNATURES[0]]
     check(not verdicts(KEY, digest, number((int.from_bytes(r, "big") + N) % P) + s))
@@ -234,6 +278,11 @@ def test_tables():
                 check(other.verify(digest, r + s))
             for bad in (G, b"", good[:-1], good + b"\0", bytes(2560), good[80:] + good[:80]):
                 check(p256.PublicKey(KEY, bad)._table is None)
+            # The right points, one of them in a form that is not reduced.
+            x, _ = _p256_curve.entry(good, 3)
+            loose = good[:240] + limbs(x + P) + good[280:]
+            equal(_p256_curve.entry(loose, 3)[0], x + P)
+            check(p256.PublicKey(KEY, loose)._table is None)
             wrong = p256.PublicKey(KEY, G, bytes(32))
             check(wrong._table is None and wrong.verify(digest, r + s))
         finally:
