@@ -161,6 +161,12 @@ def test_keys_that_are_no_points():
     check(p256.PublicKey(point(0, y0)).valid)
     check(not p256.PublicKey(point(P, y0)).valid)
     check(p256.PublicKey(point(GX, P - GY)).valid)
+    # y = 5: the same.
+    x5 = 0xD7325D7646CD60D80A92738CEB345F844CFFAF35841022CAB176F692DE8DE1D7
+    check(p256.PublicKey(point(x5, 5)).valid)
+    check(not p256.PublicKey(point(x5, 5 + P)).valid)
+    # The same numbers, with a zero between them.
+    check(not p256.PublicKey(KEY[:32] + b"\0" + KEY[32:]).valid)
 
 
 def sign(d, k, e):
@@ -193,12 +199,12 @@ def test_degenerate_sums():
             check(not verdicts(point(x, y), number(e), number(r) + number(s ^ 1)))
 
 
-def multiple(k):
+def multiple(k, x=GX, y=GY):
     total = (1, 1, 0)
     for i in range(255, -1, -1):
         total = _p256_plain.double(total)
         if k >> i & 1:
-            total = _p256_plain.add(total, (GX, GY))
+            total = _p256_plain.add(total, (x, y))
     return affine(total)
 
 
@@ -269,7 +275,7 @@ def test_tables():
             p256._fast = None
             equal(p256.PublicKey(KEY, good, key.voucher).voucher, key.voucher)
             p256._fast = fast
-            for at in (0, 39, 40, 79, 80 * 7, 80 * 31 + 41, 2559):
+            for at in (0, 39, 40, 79, 80 * 7, 80 * 31, 80 * 31 + 41, 2559):
                 bad = bytearray(good)
                 bad[at] ^= 1
                 other = p256.PublicKey(KEY, bad)
@@ -287,6 +293,24 @@ def test_tables():
             check(wrong._table is None and wrong.verify(digest, r + s))
         finally:
             p256._fast = saved
+
+
+def test_a_table_that_leads_the_check_astray():
+    # Entry 0 is 2Q, which the check adds to 2Q: incomplete formulas give Z = 0 there, and every
+    # other relation holds.
+    x, y = int.from_bytes(KEY[:32], "big"), int.from_bytes(KEY[32:], "big")
+    twice = [1 << 43 * j + 1 for j in range(6)]
+    even = 2
+    odd = twice[5] - even - sum(twice[1:5])
+    out = b""
+    for index in range(32):
+        k = (odd if index & 1 else even) + sum(twice[j] for j in range(1, 5) if index >> j & 1)
+        px, py = multiple(k % N, x, y)
+        out += limbs(px * R % P) + limbs(2 * py * R % P)
+    saved = p256._fast
+    for fast in (saved, _p256_plain):
+        check(not fast.is_table_of(x, y, out))
+        check(fast.is_table_of(x, y, table_of(x, y)))
 
 
 def test_tables_are_reduced():
