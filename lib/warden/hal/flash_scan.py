@@ -45,9 +45,9 @@ class Scan:
         self._loaded = -1
         header = self._take(0, _HEADER)
         if header[:4] != BANK or not _is_sealed(header):
-            # A header that was cut leaves nothing behind itself: only then may there be no vault at all.
-            self.used = self._dirt(0, store.unit) > 0
-            rest = self._dirt(store.unit, store.size)
+            # What a cut leaves of a bank's beginning is small (FlashStore.change()): only then may there be no vault at all.
+            self.used = self._dirt(0, 3 * store.unit) > 0
+            rest = self._dirt(3 * store.unit, store.size)
             self.foreign = rest > _STRAY
             self.used = self.used or rest > 0
             return

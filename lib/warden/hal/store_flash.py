@@ -45,7 +45,7 @@ class FlashStore:
         self._sectors: int = device.ioctl(4, 0)
         self.size = self._sectors // banks * self.sector  # of a bank
         ensure(
-            0 < self.size < unit * 65536 and self.sector % unit == 0,
+            self.sector >= 4 * unit and 0 < self.size < unit * 65536 and self.sector % unit == 0,
             "bad-argument",
             "the flash of the vault has too few sectors, too many, or of an odd size",
         )
@@ -103,10 +103,13 @@ class FlashStore:
         moved += entries
         if self.unit + self._extent(moved) > self.size:
             raise StoreError("vault-limit", "the flash of the vault is full")
-        self._mounted = (
-            False  # an exception leaves flash and RAM apart: then the next call looks again
-        )
+        # An exception leaves flash and RAM apart: then the next call looks again.
+        self._mounted = False
         entries += [(name, None, REMOVED) for name in removes if name in self._index]
+        if self._bank < 0:
+            # An empty change begins a flash: what a cut leaves of it is three units at most, and not taken for a vault that was lost.
+            self._move([])
+            self._mounted = False
         extent = self._extent(entries)
         if self._bank >= 0:
             # A change that would cross into the next sector begins there: each program stays in one.
@@ -220,7 +223,7 @@ class FlashStore:
             return False
         for name, _, kind in entries:
             if kind == REMOVED:
-                self._index.pop(name)
+                self._index.pop(name, None)
         if at == unit:
             self._index = index
         else:

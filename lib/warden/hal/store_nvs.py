@@ -83,9 +83,8 @@ class NvsStore(StepStore):
         ensure(size <= _CHUNK * _CHUNKS, "bad-argument", "a record has at most 4608 bytes")
         if not self._free:
             raise StoreError("vault-limit", "the NVS of the vault is full")
-        self._mounted = (
-            False  # an exception leaves flash and RAM apart: then the next call looks again
-        )
+        # An exception leaves flash and RAM apart: then the next call looks again.
+        self._mounted = False
         slot = self._free.pop()
         sequence = self._sequence + 1
         tie = sequence.to_bytes(4, "big")
