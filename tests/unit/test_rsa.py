@@ -51,9 +51,11 @@ def sign(em):
     return pow(int.from_bytes(em, "big"), D, N).to_bytes(256, "big")
 
 
-def encode(salt=bytes(32), mark=b"\1", trailer=0xBC, first=0, padding=None, prefix=bytes(8)):
+def encode(
+    salt=bytes(32), mark=b"\1", trailer=0xBC, first=0, padding=None, prefix=bytes(8), digest=DIGEST
+):
     """EMSA-PSS with a part made wrong."""
-    h = hashlib.sha256(prefix + DIGEST + salt).digest()
+    h = hashlib.sha256(prefix + digest + salt).digest()
     length = 223
     db = (bytes(length - 1 - len(salt)) if padding is None else padding) + mark + salt
     mask = rsa._mgf1(h, length)
@@ -126,6 +128,13 @@ def test_lengths_and_ranges():
         check(not key.verify(DIGEST, value.to_bytes(256, "big")))
     for digest in (b"", DIGEST[:31], DIGEST + b"\0"):
         check(not key.verify(digest, SIGNATURE))
+    # Even where such a thing was signed, it is no SHA-256.
+    for digest in (DIGEST[:31], DIGEST + b"\0"):
+        check(not key.verify(digest, sign(encode(digest=digest))))
+    # A key that was found wanting never verifies.
+    marked = rsa.PublicKey(MODULUS)
+    marked.valid = False
+    check(not marked.verify(DIGEST, SIGNATURE))
     # The same signature plus the modulus, where that still fits.
     small = next(
         value
