@@ -98,9 +98,9 @@ class Nor:
         if offset + len(buf) > self.sector or block >= self.sectors:
             raise Misused("a program leaves its sector")
         new = bytes(buf)
-        for i in range(len(new)):
-            if new[i] & ~self.data[at + i]:
-                raise Misused("programmed what was not erased")
+        wanted = int.from_bytes(new, "big")
+        if wanted & int.from_bytes(self.data[at : at + len(new)], "big") != wanted:
+            raise Misused("programmed what was not erased")
         self._begin()
         self.programs += not self.dead
         if block in self.stuck:
