@@ -240,6 +240,14 @@ class Link:
             return False
         return True
 
+    def write(self, data: "bytes | bytearray | memoryview") -> int:
+        """How many bytes the connection takes at once. The others go to send(), before any more and as they are: the TLS stack may hold
+        a record of them that it could not finish, and asks for the same bytes again. PeerError link-closed."""
+        try:
+            return self._tls.write(data) or 0
+        except (OSError, AttributeError):
+            raise PeerError("link-closed")
+
     async def send(self, data: "bytes | bytearray | memoryview") -> None:
         """Write all bytes; PeerError link-timeout when the peer takes none for stall_ms, link-closed when the connection is gone."""
         try:

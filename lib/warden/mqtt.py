@@ -133,7 +133,11 @@ class Client:
         self._on_message = on_message
         self._keepalive_ms = keepalive_s * 1000
         self._stall_ms = stall_ms
-        self._lock = asyncio.Lock()
+        # Something is left of a packet, or somebody waits in the middle of one: nobody else may write until it is through.
+        self.owes = False
+        self._sending = False
+        self._sent = asyncio.Event()
+        self._rest = memoryview(b"")
         self._link: "Link | None" = None
         self._topics: "list[tuple[str, int]]" = []
         self._answers: "dict[int, int | None]" = {}  # packet id -> result, None while it is outstanding
@@ -169,6 +173,8 @@ class Client:
         codec.pid = 0
         tape = codec.tape
         tape.take()
+        self._rest = memoryview(b"")
+        self.owes = self._sending
         # umqtt reads its CONNACK from the tape; the broker's own is read and judged below.
         tape.load(b"\x20\x02\x00\x00")
         codec.connect(True)
@@ -208,7 +214,7 @@ class Client:
         if self.connected:
             try:
                 self._codec.disconnect()
-                await self._flush()
+                await self.flush()
             except PeerError:
                 pass  # it is closed below in any case
         self.close()
@@ -250,7 +256,7 @@ class Client:
         elif self._ping_at is None:
             self._codec.ping()
             self._ping_at = time.ticks_ms()
-            await self._flush()
+            await self.flush()
 
     def _patience(self) -> int:
         """Milliseconds until a ping is due. PeerError link-timeout when the peer has owed us bytes for too long."""
@@ -301,7 +307,7 @@ class Client:
             raise PeerError("mqtt-malformed")
         framer.clear()
         if self._codec.tape.out:
-            await self._flush()
+            await self.flush()
 
     def _message(self, topic: memoryview, payload: memoryview) -> None:
         self._on_message(topic, payload, self._framer.retained)
@@ -313,15 +319,40 @@ class Client:
     ) -> None:
         """Send one message, never retained. QoS 1 returns when the broker took it. PeerError link-closed, link-timeout."""
         ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
-        if not self.connected:  # the link is there before the log-in is: nothing may overtake that
-            raise PeerError("link-closed")
-        pid = self._claim() if qos else 0
+        if not qos:
+            self.post(topic.encode(), payload)
+            if self.owes:
+                await self.flush()
+            return
+        self._ensure_connected()
+        pid = self._claim()
         # umqtt waits for its PUBACK on the tape; the broker's own is awaited below.
         self._codec.tape.load(bytes((wire.PUBACK, 2, pid >> 8, pid & 255)))
         self._codec.publish(topic.encode(), payload, False, qos)
-        await self._flush()
-        if qos:
-            await self._wait_answer(pid)
+        await self.flush()
+        await self._wait_answer(pid)
+
+    def post(self, topic: bytes, payload: "bytes | bytearray | memoryview") -> None:
+        """Send one message with QoS 0 at once, without a coroutine: each one costs as much as an AES block. When the connection did not take
+        all of it, the client `owes`, and flush() must be awaited. PeerError link-closed."""
+        self._ensure_connected()
+        self._codec.publish(topic, payload, False, 0)
+        if self.owes:
+            return  # it stays on the tape, behind what is being sent
+        data = self._codec.tape.take()
+        try:
+            count = self._open_link().write(data)
+        except PeerError:
+            self.close()
+            raise
+        self._sent_at = time.ticks_ms()
+        if count < len(data):
+            self._rest = memoryview(data)[count:]
+            self.owes = True
+
+    def _ensure_connected(self) -> None:
+        if not self.connected:  # the link is there before the log-in is: nothing may overtake that
+            raise PeerError("link-closed")
 
     async def subscribe(self, topic: str, qos: int = 1) -> None:
         """Subscribe now if connected, and again after each reconnect. PeerError mqtt-refused when the broker says no."""
@@ -336,7 +367,7 @@ class Client:
         pid = self._claim()
         self._codec.tape.load(bytes((wire.SUBACK, 3, pid >> 8, pid & 255, qos)))
         self._codec.subscribe(topic.encode(), qos)
-        await self._flush()
+        await self.flush()
         if await self._wait_answer(pid) == 0x80:
             raise PeerError(
                 "mqtt-refused",
@@ -370,18 +401,29 @@ class Client:
         finally:
             answers.pop(pid, None)
 
-    async def _flush(self) -> None:
-        async with self._lock:
-            link = self._open_link()
-            data = self._codec.tape.take()
-            if not data:
-                return
-            try:
+    async def flush(self) -> None:
+        """Send what is left of a packet, then all that is on the tape. PeerError link-closed, link-timeout."""
+        while self._sending:
+            self._sent.clear()
+            await self._sent.wait()
+        link = self._open_link()
+        self._sending = self.owes = True
+        try:
+            while True:
+                data = self._rest or self._codec.tape.take()
+                if not data:
+                    break
                 await link.send(data)
-            except PeerError:
+                self._rest = memoryview(b"")
+                self._sent_at = time.ticks_ms()
+        except BaseException:
+            # Also when the task is cancelled: whatever came next would stand in the middle of the packet.
+            if link is self._link:
                 self.close()
-                raise
-            self._sent_at = time.ticks_ms()
+            raise
+        finally:
+            self._sending = self.owes = False
+            self._sent.set()
 
     def _open_link(self) -> "Link":
         if self._link is None:

@@ -277,8 +277,8 @@ class Session:
         keys.next_up = (
             counter + 1
         )  # spent before anything is sealed: no key and nonce pair comes twice
-        aad = cbor.encode(["msg", self._names.event(event, COSE)])
-        payload = cbor.encode([id, None, body])
+        aad = self._names.sealed(event)[1]
+        payload = cbor.encode((id, None, body))
         return envelope.seal_encrypt0(
             keys.up, self.kid, counter, keys.sid, keys.up_iv, payload, aad
         )

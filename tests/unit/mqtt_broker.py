@@ -134,6 +134,10 @@ class Link:
         self.ended = False
         self.refuse = None
         self.stuck = False
+        self.room = None  # how many bytes write() takes at once, None for all
+        self.half = b""
+        self.busy = False
+        self.asked = None  # what write() left: the very bytes that must come next
         self.news = asyncio.Event()
 
     async def connect(self, host, port, first, deadline_ms):
@@ -158,14 +162,31 @@ class Link:
         self.ended = True
         self.news.set()
 
+    def write(self, data):
+        if self.closed:
+            raise PeerError("link-closed")
+        check(self.asked is None, "a write while another one is not through")
+        count = 0 if self.stuck else len(data) if self.room is None else min(self.room, len(data))
+        if count == len(data):
+            self.heard(data)
+        else:
+            self.half, self.asked = bytes(data[:count]), bytes(data[count:])
+        return count
+
     async def send(self, data):
         if self.closed:
             raise PeerError("link-closed")
+        if self.asked is not None:
+            equal(bytes(data), self.asked, "TLS wants the same bytes again")
+        elif self.busy:
+            check(False, "two at once")
+        self.busy = True
         if self.stuck:
             await asyncio.sleep_ms(20)
             raise PeerError("link-timeout")
         await asyncio.sleep_ms(0)
-        self.heard(data)
+        half, self.half, self.asked, self.busy = self.half, b"", None, False
+        self.heard(half + bytes(data))
 
     async def wait_readable(self, wait_ms):
         if not (self.coming or self.ended or self.closed):

@@ -2,6 +2,7 @@
 
 from harness import check, equal, raises
 from warden.errors import PeerError, UsageError
+from warden.wire import cbor
 from warden.wire.names import COSE, JSON, Names, is_id, is_word
 
 PURE = True
@@ -98,3 +99,14 @@ def test_topics_of_others():
         b"/" * 2000,
     ):
         check(isinstance(raises("bad-topic", names.parse, topic), PeerError), topic)
+
+
+def test_sealed_events():
+    names = Names("lamp", "lamp-1")
+    for _ in range(3):
+        for number in range(20):
+            event = "e%d" % number
+            topic = names.event(event, COSE)
+            equal(names.sealed(event), (topic.encode(), cbor.encode(["msg", topic])))
+            check(len(names._sealed) <= 4, "it must not grow")
+    check(names.sealed("e19") is names.sealed("e19"))

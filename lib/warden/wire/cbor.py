@@ -139,7 +139,9 @@ def head(major: int, value: int) -> bytes:
     """The shortest head: major type and argument."""
     if value < 24:
         return bytes((major << 5 | value,))
-    size = 0 if value < 1 << 8 else 1 if value < 1 << 16 else 2 if value < 1 << 32 else 3
+    if value < 256:
+        return bytes((major << 5 | 24, value))
+    size = 1 if value < 1 << 16 else 2 if value < 1 << 32 else 3
     return bytes((major << 5 | 24 + size,)) + value.to_bytes(1 << size, "big")
 
 
@@ -214,15 +216,7 @@ def text(view: memoryview) -> str:
 
 
 def _write(out: bytearray, value: object, depth: int) -> None:
-    # bool first: on CPython it is an int, on MicroPython it is not.
-    if value is None:
-        out.append(0xF6)
-    elif isinstance(value, bool):
-        out.append(0xF5 if value else 0xF4)
-    elif isinstance(value, int):
-        ensure(-(1 << 64) <= value < 1 << 64, "bad-argument", "an integer of more than 64 bits")
-        out.extend(head(_UINT, value) if value >= 0 else head(_NINT, -1 - value))
-    elif isinstance(value, str):
+    if isinstance(value, str):
         try:
             data = value.encode()
         except UnicodeError:
@@ -236,6 +230,13 @@ def _write(out: bytearray, value: object, depth: int) -> None:
     elif isinstance(value, (bytes, bytearray, memoryview)):
         out.extend(head(_BYTES, len(value)))
         out.extend(value)
+    elif value is None:
+        out.append(0xF6)
+    elif isinstance(value, bool):  # before int: on CPython it is one, on MicroPython it is not
+        out.append(0xF5 if value else 0xF4)
+    elif isinstance(value, int):
+        ensure(-(1 << 64) <= value < 1 << 64, "bad-argument", "an integer of more than 64 bits")
+        out.extend(head(_UINT, value) if value >= 0 else head(_NINT, -1 - value))
     elif isinstance(value, float):
         out.extend(_encoded_float(value))
     elif isinstance(value, (list, tuple, dict)):
@@ -251,15 +252,19 @@ def _write(out: bytearray, value: object, depth: int) -> None:
 
 
 def _write_map(out: bytearray, value: "dict", depth: int) -> None:
+    out.extend(head(_MAP, len(value)))
     pairs = []
     for key in value:
         usable = isinstance(key, (int, str, bytes)) and not isinstance(key, bool)
         ensure(usable, "bad-argument", "a key is an integer or a string")
-        name = bytearray()
-        _write(name, key, 0)
-        pairs.append((bytes(name), key))
+        if len(value) > 1:
+            name = bytearray()
+            _write(name, key, 0)
+            pairs.append((bytes(name), key))
+        else:  # nothing to sort: most events have one value
+            _write(out, key, 0)
+            _write(out, value[key], depth - 1)
     pairs.sort()  # by the encoded keys, of which no two are equal
-    out.extend(head(_MAP, len(pairs)))
     for encoded, key in pairs:
         out.extend(encoded)
         _write(out, value[key], depth - 1)

@@ -3,6 +3,7 @@
 from micropython import const
 
 from ..errors import PeerError, UsageError
+from . import cbor
 
 JSON = "json"
 COSE = "cose"
@@ -10,6 +11,7 @@ COSE = "cose"
 _WORD = const(b"abcdefghijklmnopqrstuvwxyz0123456789_")
 _ID = const(b"abcdefghijklmnopqrstuvwxyz0123456789_ABCDEFGHIJKLMNOPQRSTUVWXYZ-")
 _MAX = const(32)
+_KEPT = const(4)
 
 
 def is_id(text: object) -> bool:
@@ -25,11 +27,9 @@ def is_word(text: object) -> bool:
 def _made_of(allowed: bytes, text: object) -> bool:
     if not isinstance(text, str) or not 0 < len(text) <= _MAX:
         return False
-    # Byte by byte: MicroPython interns each character of a text that is iterated, for ever, and peers choose the texts.
-    for byte in text.encode():
-        if byte not in allowed:
-            return False
-    return True
+    # What is made of these bytes alone is stripped to nothing; any other byte stops strip(). Iterating over the text would intern each
+    # of its characters, for ever, and peers choose the texts.
+    return not text.encode().strip(allowed)
 
 
 class Names:
@@ -45,12 +45,24 @@ class Names:
         self.device = device
         self._base = "iot-2/type/%s/id/%s/" % (type, device)
         self.subscription = self._base + "cmd/+/fmt/+"
+        self._sealed: "dict[str, tuple[bytes, bytes]]" = {}
 
     def event(self, event: str, fmt: str) -> str:
         return "%sevt/%s/fmt/%s" % (self._base, event, fmt)
 
     def command(self, command: str, fmt: str) -> str:
         return "%scmd/%s/fmt/%s" % (self._base, command, fmt)
+
+    def sealed(self, event: str) -> "tuple[bytes, bytes]":
+        """(topic, external AAD) of a sealed event. The last few are kept: a device says the same things all its life."""
+        found = self._sealed.get(event)
+        if found is None:
+            topic = self.event(event, COSE)
+            found = topic.encode(), cbor.encode(["msg", topic])
+            if len(self._sealed) >= _KEPT:
+                self._sealed.clear()
+            self._sealed[event] = found
+        return found
 
     def parse(self, topic: "memoryview | bytes") -> "tuple[str, str]":
         """(command, format) of a topic that was sent to this device. PeerError bad-topic for any other."""
