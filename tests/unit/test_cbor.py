@@ -77,6 +77,7 @@ def test_rfc8949_examples():
         # True == 1 and 1.0 == 1: the type counts as well.
         check(type(got) is type(value), "type of %r" % (value,))
         equal(cbor.encode(got), unhex(wanted))
+        equal(bytes(Reader(unhex(wanted)).skip()), unhex(wanted))
 
 
 def test_buffers_and_tuples():
@@ -180,6 +181,11 @@ def test_malformed():
         "a101",
         "a2010102",
         "1c",
+        "1c" + "00" * 16,
+        "1d" + "01" * 32,
+        "5e" + "00" * 64,
+        "9c" + "00" * 64,
+        "fd" + "00" * 64,
         "3d",
         "5e",
         "7c",
@@ -253,6 +259,7 @@ def test_text_must_be_utf8():
             text = unhex(data) + more
             raises("cbor-malformed", cbor.decode, bytes((0x60 | len(text),)) + text)
             raises("cbor-malformed", cbor.decode, b"\x81" + bytes((0x60 | len(text),)) + text)
+            raises("cbor-malformed", Reader(bytes((0x60 | len(text),)) + text).skip)
     for text in (
         "\x7f",
         "\x80",
@@ -293,6 +300,7 @@ def test_depth():
     for depth in range(1, 17):
         equal(cbor.encode(cbor.decode(b"\x81" * depth + b"\0", depth)), b"\x81" * depth + b"\0")
         raises("cbor-limit", cbor.decode, b"\x81" * depth + b"\0", depth - 1)
+        equal(len(Reader(b"\x81" * depth + b"\0").skip(depth)), depth + 1)
         raises("cbor-limit", Reader(b"\xa1\0" * depth + b"\0").skip, depth - 1)
     raises("cbor-limit", cbor.decode, b"\x81" * 9 + b"\0")
     raises("cbor-limit", cbor.decode, b"\x81" * 5000 + b"\0")

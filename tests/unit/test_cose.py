@@ -235,6 +235,17 @@ def test_encrypt0_wrong_key_or_buffer():
     # A hostile message may be longer than CCM takes; that is the peer's fault, not the caller's.
     parsed = cose.parse_encrypt0(bytearray(encrypt0(body=bytes(65536 + 16))))
     raises("cose-malformed", cose.decrypt0, parsed, CCM(KEY), IV, AAD)
+    parsed = cose.parse_encrypt0(bytearray(encrypt0(body=bytes(65535 + 16))))
+    raises("tampered", cose.decrypt0, parsed, CCM(KEY), IV, AAD)
+
+
+def test_build_encrypt0_without_names():
+    ccm = CCM(KEY)
+    data = cose.build_encrypt0(ccm, None, 5, None, IV, b"payload", AAD)
+    raises("cose-malformed", cose.parse_encrypt0, data)
+    parsed = cose.parse_encrypt0(bytearray(data), strict=False)
+    equal((parsed.kid, parsed.piv, parsed.context), (None, 5, None))
+    equal(bytes(cose.decrypt0(parsed, ccm, IV, AAD)), b"payload")
 
 
 def test_build_encrypt0_refuses():
@@ -358,6 +369,10 @@ def test_sign1_asks_the_key():
 def test_sign1_refusals():
     cose.parse_sign1(sign1({1: -7}), True)
     cose.parse_sign1(sign1({1: -7, 4: b"any"}))
+    equal(cose.parse_sign1(sign1({1: -7, 4: bytes(64)})).kid, bytes(64))
+    open_kid = b"\xa1\x04\x48" + KID
+    equal(cose.parse_sign1(sign1({1: -7}, unprotected=open_kid)).kid, KID)
+    raises("cose-malformed", cose.parse_sign1, sign1({1: -7}, unprotected=open_kid), True)
     cose.parse_sign1(sign1({1: -7}, unprotected=b"\xa1\x04\x41k"))
     for data in (
         b"",
@@ -374,6 +389,10 @@ def test_sign1_refusals():
         sign1({1: -7}, unprotected=b"\xa1\x02\x81\x04"),  # criticality unprotected
         sign1({1: -7, 3: 0}),
         sign1({1: -7, 99: 0}),
+        sign1({1: -7, 99: bytes(13)}),
+        sign1({1: -7, 5: bytes(13)}),
+        sign1({1: -7, 6: b"\1"}),
+        sign1({1: -7, 10: b"c"}),
         sign1({1: -7, 4: bytes(65)}),
         sign1({1: -7}, unprotected=b"\xa1\x18\x63\x00"),
         sign1({1: -7}, payload=b"\x63abc"),
@@ -393,6 +412,7 @@ def test_critical_headers():
     # not.
     equal(cose.parse_sign1(sign1({1: -7, 2: [4], 4: b"k"})).crit, (4,))
     cose.parse_sign1(sign1({1: -7, 2: [1]}))
+    equal(len(cose.parse_sign1(sign1({1: -7, 2: [1, 4] * 4, 4: b"k"})).crit), 8)
     for protected in (
         {1: -7, 2: [4]},
         {1: -7, 2: []},

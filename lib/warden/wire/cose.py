@@ -243,6 +243,8 @@ def _read(
     seen = _headers(parsed, reader, seen, strict, False)
     if strict and required and seen != required:
         raise PeerError("cose-malformed", "not the headers of this message")
+    if parts == 4 and (_IV in seen or _PIV in seen or _CONTEXT in seen):
+        raise PeerError("cose-malformed", "a header of a message that is encrypted")
     if parsed.iv is not None and parsed.piv is not None:
         raise PeerError("cose-malformed", "an IV and a partial IV")
     if detached:
