@@ -1,4 +1,5 @@
-"""The parts that board.py names, found and put together: the only place that knows which root keys and stores there are.
+"""The parts that board.py names, found and put together. ROOT_KEY = ("efuse", …) is hal/rootkey_efuse.py, STORE = ("file", …)
+is hal/store_file.py: each has a make().
 
 Each part's module is loaded when a board names it, and no other.
 """
@@ -73,54 +74,39 @@ def parts(ask: "Callable[[], bytes] | None" = None) -> "tuple[Vault, Any, Any, i
 
 def store(args: "tuple[Any, ...]") -> "Store":
     """The store of board.STORE."""
-    if args[0] == "file":
-        from .hal import store_file
-
-        return store_file.FileStore(args[1])
-    if args[0] == "flash":
-        from .hal import store_flash
-
-        return store_flash.FlashStore(store_flash.device(*args[3:]), args[1], args[2])
-    if args[0] == "nvs":
-        from .hal import store_nvs
-
-        return store_nvs.NvsStore(args[1])
-    raise UsageError("no-board", "board.py names a store that Warden does not know")
+    made: "Store" = _part("store_", args[0])(args[1:])
+    return made
 
 
 def root_key(args: "tuple[Any, ...]", ask: "Callable[[], bytes] | None" = None) -> "RootKey":
     """The root key of board.ROOT_KEY: its kind, then what that kind wants (docs/formats.md, Root keys)."""
-    from .crypto import kdf
-    from .crypto.rand import random_bytes
+    from .crypto import kdf, rand
 
-    kind, rest = args[0], args[1:]
-    if kind == "chip":
-        from .hal import rootkey_chip
-
-        return rootkey_chip.ChipRootKey(rest[0], kdf.hmac_sha256, random_bytes)
-    if kind == "software":
-        from .hal import rootkey_software
-
-        return rootkey_software.SoftwareRootKey(rest[0], kdf.hmac_sha256, random_bytes)
-    if kind == "efuse":
-        from .hal import rootkey_efuse
-
-        return rootkey_efuse.EfuseRootKey(rest[0], rest[1], kdf.hmac_sha256)
-    if kind == "atecc":
-        from .hal import rootkey_atecc
-
-        return rootkey_atecc.from_pins(*rest)
-    if kind == "pin":
-        from .crypto.pbkdf2 import pbkdf2_sha256
-        from .hal import rootkey_pin
+    rest = args[1:]
+    make = _part("rootkey_", args[0])
+    made: "RootKey"
+    if args[0] == "pin":
+        from .crypto import pbkdf2
 
         if ask is None:
             raise UsageError(
                 "no-board", "this board's root key wants a PIN: give from_board() an `ask`"
             )
-        path, iterations, other = rest
-        inner = None if other is None else root_key(other)
-        return rootkey_pin.PinRootKey(
-            path, iterations, ask, inner, pbkdf2_sha256, kdf.hkdf, kdf.hmac_sha256, random_bytes
+        inner = None if rest[2] is None else root_key(rest[2])
+        made = make(rest[:2], ask, inner, pbkdf2.pbkdf2_sha256, kdf, rand.random_bytes)
+    else:
+        made = make(rest, kdf.hmac_sha256, rand.random_bytes)
+    return made
+
+
+def _part(prefix: str, kind: str) -> "Callable[..., Any]":
+    """make() of hal/PREFIXKIND.py. By its name alone: each class and kind that stood here would keep its name in a board's memory for ever, and
+    there is one board."""
+    try:
+        module = __import__("warden.hal." + prefix + kind, None, None, ("make",))
+    except ImportError:
+        raise UsageError(
+            "no-board", "board.py names a part that Warden or this firmware does not know: " + kind
         )
-    raise UsageError("no-board", "board.py names a root key that Warden does not know")
+    make: "Callable[..., Any]" = module.make
+    return make

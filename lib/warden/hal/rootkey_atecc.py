@@ -38,10 +38,11 @@ _WAKE_MS = const(2)
 _TRIES = const(3)
 
 
-def from_pins(bus: int, scl: int, sda: int, slot: int) -> "AteccRootKey":
+def make(args: "tuple[int, int, int, int]", *_: "Any") -> "AteccRootKey":
     """With the board's own I2C at 100 kHz: at that speed the wake-up address alone holds SDA low for as long as the element wants."""
     import machine
 
+    bus, scl, sda, slot = args
     i2c = machine.I2C(bus, scl=machine.Pin(scl), sda=machine.Pin(sda), freq=100000)
     return AteccRootKey(i2c, slot)
 

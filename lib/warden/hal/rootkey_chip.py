@@ -44,3 +44,10 @@ class ChipRootKey(SoftwareRootKey):
         if not self._key:
             self._key = self._bound_key()
         return self._hmac(self._key, message)
+
+
+def make(
+    args: "tuple[str]", hmac: "Callable[[bytes, bytes], bytes]", random: "Callable[[int], bytes]"
+) -> ChipRootKey:
+    """("chip", path)"""
+    return ChipRootKey(args[0], hmac, random)

@@ -159,3 +159,10 @@ class EfuseRootKey:
             result += word.to_bytes(4, "little")
         self._set(_RESULT_FINISH, 2)  # the peripheral forgets the result
         return result
+
+
+def make(
+    args: "tuple[str, int]", hmac: "Callable[[bytes, bytes], bytes]", *_: "Any"
+) -> EfuseRootKey:
+    """("efuse", chip, key block)"""
+    return EfuseRootKey(args[0], args[1], hmac)

@@ -110,3 +110,15 @@ class PinRootKey:
         self._key = b""
         if self._inner is not None:
             self._inner.close()
+
+
+def make(
+    args: "tuple[str, int]",
+    ask: "Callable[[], bytes]",
+    inner: "Any",
+    pbkdf2: "Callable[[bytes, bytes, int, int], bytes]",
+    kdf: "Any",
+    random: "Callable[[int], bytes]",
+) -> PinRootKey:
+    """("pin", path, iterations, another root key or None)"""
+    return PinRootKey(args[0], args[1], ask, inner, pbkdf2, kdf.hkdf, kdf.hmac_sha256, random)

@@ -65,3 +65,10 @@ class SoftwareRootKey:
 
     def close(self) -> None:
         self._key = b""
+
+
+def make(
+    args: "tuple[str]", hmac: "Callable[[bytes, bytes], bytes]", random: "Callable[[int], bytes]"
+) -> SoftwareRootKey:
+    """("software", path)"""
+    return SoftwareRootKey(args[0], hmac, random)

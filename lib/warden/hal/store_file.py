@@ -101,3 +101,8 @@ class FileStore(StepStore):
         from .erase_files import erase
 
         erase(self._path, self._device)
+
+
+def make(args: "tuple[str]") -> FileStore:
+    """("file", path)"""
+    return FileStore(args[0])

@@ -373,3 +373,8 @@ def device(kind: str, *where: "Any") -> "Any":
     import rp2
 
     return rp2.Flash(start=where[0], len=where[1])
+
+
+def make(args: "tuple[Any, ...]") -> FlashStore:
+    """("flash", unit, banks, what device() wants)"""
+    return FlashStore(device(*args[2:]), args[0], args[1])

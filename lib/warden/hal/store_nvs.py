@@ -200,3 +200,8 @@ def _head(buffer: bytearray, length: int) -> "tuple[str, int, int] | None":
     if length != _HEADER + len(raw) + min(size, _CHUNK):
         return None
     return str(raw, "utf-8"), int.from_bytes(buffer[4:8], "big"), size
+
+
+def make(args: "tuple[str]") -> NvsStore:
+    """("nvs", namespace)"""
+    return NvsStore(args[0])
