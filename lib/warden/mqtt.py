@@ -1,91 +1,23 @@
-"""umqtt.simple, hardened: it makes and parses packets in memory, and this module owns the wire.
-
-umqtt (1.3.4 and the newer ones alike) assigns a fresh socket to `self.sock` and then reads and writes on it, blocking. Here `sock` is a
-property that swaps any socket for a tape: what umqtt writes is collected and sent asynchronously as one TLS record, what it reads is a
-packet that wire.mqtt found well-formed. So no call of it can block, no announced length is believed, and no `assert` of it ever sees
-a peer's bytes.
+"""umqtt.simple, hardened: it makes and parses packets on a tape (tape.py), and this module owns the wire. What it writes is sent asynchronously, as
+one TLS record.
 """
 
 import asyncio
 import time
 
 from micropython import const
-from umqtt.simple import MQTTClient
 
 from .errors import PeerError, ensure
+from .tape import Codec, Field, Tape
 from .wire import mqtt as wire
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Callable
 
     from .link import Link
 
 _MAX_FIELD = const(65535)
-
-
-class _Field:
-    """A user name or password. Newer umqtt takes an empty user name for anonymous: this one is true whatever its length."""
-
-    def __init__(self, raw: "bytes | bytearray") -> None:
-        self.raw = raw
-
-    def __len__(self) -> int:
-        return len(self.raw)
-
-    def __bool__(self) -> bool:
-        return True
-
-
-class _Tape:
-    """Stands where umqtt expects its socket."""
-
-    def __init__(self) -> None:
-        self.out = bytearray()
-        self.data = memoryview(b"")
-
-    def load(self, data: "bytes | memoryview") -> None:
-        """What the next reads are to give."""
-        self.data = memoryview(data)
-
-    def take(self) -> bytearray:
-        """All that was written since the last take()."""
-        out, self.out = self.out, bytearray()
-        return out
-
-    def write(self, data: "Any", count: "int | None" = None) -> int:
-        if isinstance(data, _Field):
-            data = data.raw
-        elif isinstance(data, str):
-            data = data.encode()
-        self.out.extend(data if count is None else memoryview(data)[:count])
-        return len(data)
-
-    def read(self, count: int) -> "bytes | memoryview | None":
-        part = self.data[:count]
-        self.data = self.data[count:]
-        # Single bytes are compared to literals by umqtt; a message's bytes are handed on without a copy.
-        return bytes(part) if count < 5 else part
-
-    def close(self, *_: "Any") -> None:
-        """Nothing: the link does it. Likewise for what else umqtt asks of a socket."""
-
-    connect = setblocking = settimeout = close
-
-
-class _Codec(MQTTClient):
-    """umqtt on a tape."""
-
-    @property
-    def sock(self) -> _Tape:
-        return self.tape
-
-    @sock.setter
-    def sock(self, value: "Any") -> None:
-        if value is not None and value is not self.tape:
-            value.close()  # umqtt's own socket: it is never used
-
-    tape: _Tape  # the client's, put here before umqtt first wants a socket
 
 
 class Client:
@@ -119,15 +51,15 @@ class Client:
         ensure(
             0 < keepalive_s <= _MAX_FIELD, "bad-argument", "keepalive must be 1 to 65,535 seconds"
         )
-        self._codec = _Codec(
+        self._codec = Codec(
             client_id,
             "127.0.0.1",  # never resolved over the network: the link made the connection already
             1883,
-            None if user is None else _Field(user),
-            None if password is None else _Field(password),
+            None if user is None else Field(user),
+            None if password is None else Field(password),
             keepalive_s,
         )
-        self._codec.tape = _Tape()
+        self._codec.tape = Tape()
         self._codec.set_callback(self._message)
         self._framer = wire.Framer(limit)
         self._on_message = on_message

@@ -3,7 +3,6 @@
 from micropython import const
 
 from ..errors import PeerError, UsageError
-from . import cbor
 
 JSON = "json"
 COSE = "cose"
@@ -57,6 +56,8 @@ class Names:
         """(topic, external AAD) of a sealed event. The last few are kept: a device says the same things all its life."""
         found = self._sealed.get(event)
         if found is None:
+            from . import cbor  # nobody else who wants a name wants CBOR
+
             topic = self.event(event, COSE)
             found = topic.encode(), cbor.encode(["msg", topic])
             if len(self._sealed) >= _KEPT:
