@@ -43,6 +43,10 @@ if TYPE_CHECKING:
         "suit-component",
         "wrong-device",
         "old-manifest",
+        "update-state",
+        "update-chunk",
+        "update-timeout",
+        "image-mismatch",
         # link
         "unreachable",
         "link-timeout",
@@ -75,6 +79,8 @@ if TYPE_CHECKING:
         "counter-exhausted",
         "busy",
         "incident-overflow",
+        "rotation-failed",
+        "rotation-expired",
     )
     STORE = (
         "not-provisioned",
@@ -87,6 +93,8 @@ if TYPE_CHECKING:
         "wiped",
         "filesystem",
         "randomness",
+        "slot-damaged",
+        "slot-full",
     )
 
 

@@ -51,6 +51,10 @@ class RamDisk:
         return 0
 
     def writeblocks(self, block, buf, offset=None):
+        if self.dead:
+            return (
+                -errno.EIO
+            )  # before memory is taken: littlefs also closes files while the heap is locked
         at = block * BLOCK + (offset or 0)
         done = self._allowed(len(buf))
         new = bytes(buf[:done])

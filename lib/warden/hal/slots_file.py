@@ -1,0 +1,93 @@
+"""Two slots as files of one directory, on littlefs (boards) or POSIX (the unix port): PATH/NAME.SLOT for each part of a slot.
+
+The slot that runs is locked: nothing here opens it for writing, renames or removes it. On littlefs a file that is open for reading and was replaced
+gives another file's bytes, without a word.
+"""
+
+import errno
+import os
+
+from micropython import const
+
+from ..errors import StoreError, ensure
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
+
+_ENOSPC = const(28)  # not in the errno module of stock firmware
+
+
+class FileSlots:
+    """names: the components of a slot, in the order of the slot record. What holds the hashes of a component's blocks is the part NAME.map."""
+
+    def __init__(self, path: str, names: "tuple[str, ...]") -> None:
+        self._path = path.rstrip("/")
+        self.names = names
+        self._locked: "int | None" = None
+        try:
+            os.mkdir(self._path)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise StoreError("filesystem", "can't create the slots' directory")
+
+    def _file(self, slot: int, part: str) -> str:
+        return "%s/%s.%d" % (self._path, part, slot)
+
+    def lock(self, slot: int) -> None:
+        """This slot runs from now on, until the board starts anew."""
+        self._locked = slot
+
+    def _writable(self, slot: int) -> None:
+        ensure(slot != self._locked, "bad-argument", "the slot that runs is never written")
+
+    def size(self, slot: int, part: str) -> int:
+        """How many bytes of the part are on the flash for good; 0 when there are none."""
+        try:
+            return os.stat(self._file(slot, part))[6]
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return 0
+            raise StoreError("filesystem", "can't look at a slot (errno %d)" % (error.errno or 0))
+
+    def read(self, slot: int, part: str) -> "Any":
+        """A file to read, with seek() and readinto(). StoreError slot-damaged when the part is not there."""
+        try:
+            return open(self._file(slot, part), "rb")
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                raise StoreError("slot-damaged", "a part of the slot is gone")
+            raise StoreError("filesystem", "can't open a slot (errno %d)" % (error.errno or 0))
+
+    def write(self, slot: int, part: str, resume: bool = False) -> "Any":
+        """A file to write: from the start, or behind what is there. What was written stays after flush() and close() only."""
+        self._writable(slot)
+        try:
+            return open(self._file(slot, part), "ab" if resume else "wb")
+        except OSError as error:
+            raise full_or_broken(error)
+
+    def remove(self, slot: int, part: str) -> None:
+        """The part need not exist."""
+        self._writable(slot)
+        try:
+            os.remove(self._file(slot, part))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise StoreError(
+                    "filesystem", "can't clear a slot (errno %d)" % (error.errno or 0)
+                )
+
+    def room(self) -> int:
+        """Free bytes on the filesystem."""
+        try:
+            info = os.statvfs(self._path)
+        except OSError as error:
+            raise StoreError("filesystem", "can't look at a slot (errno %d)" % (error.errno or 0))
+        return info[0] * info[3]
+
+
+def full_or_broken(error: OSError) -> StoreError:
+    if error.errno == _ENOSPC:
+        return StoreError("slot-full", "the update does not fit: free some space")
+    return StoreError("filesystem", "can't write a slot (errno %d)" % (error.errno or 0))

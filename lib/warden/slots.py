@@ -1,0 +1,190 @@
+"""The slot record: what both slots hold and in which state they are, as one authenticated record of the vault. Sans-IO.
+
+A change of state is one commit of the vault, so a cut leaves the old or the new one. Which slot boots follows from the record alone
+(choose(), and the table in docs/update.md).
+
+record `slots`   CBOR [1, failed, pending, [slot, slot]]
+failed           the highest sequence number that was tried and failed, or brought an image that did not match
+pending          null, or [digest of the manifest that is being installed, how often its image did not match]
+slot             [state, attempts, sequence, floor, [[size, digest, root], …]], an image for each component
+counters         `sequence`: the highest that was ever confirmed; `floor`: nothing below boots
+"""
+
+from micropython import const
+
+from .errors import PeerError, StoreError, UsageError
+from .wire import cbor
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any, Sequence
+
+    from .vault import Vault
+
+# States. The numbers are on flash: a retired one is never used again.
+EMPTY = 0
+STAGED = 1
+TRIAL = 2
+CONFIRMED = 3
+FAILED = 4
+
+MAX_TRIES = 3  # of one manifest whose image does not match
+
+_FORMAT = const(1)
+
+
+class Slot:
+    """What one slot holds. images: (size, digest, root of the block hashes) for each component."""
+
+    def __init__(self, fields: "Sequence[Any]" = (EMPTY, 0, 0, 0, ())) -> None:
+        self.state, self.attempts, self.sequence, self.floor, self.images = fields
+
+    def fields(self) -> "list[Any]":
+        return [self.state, self.attempts, self.sequence, self.floor, self.images]
+
+
+class SlotRecord:
+    """The record of an open vault. Every method that changes it returns after the flash gave the change back."""
+
+    def __init__(self, vault: "Vault") -> None:
+        self._vault = vault
+        self.failed = 0
+        self.pending: "list[Any] | None" = None
+        self.slots = (Slot(), Slot())
+        self.unused = True
+        data = vault.get("slots")
+        if data is None:
+            return
+        try:
+            fields: "Any" = cbor.decode(data)
+        except PeerError:
+            raise StoreError("vault-damaged", "the slot record makes no sense")
+        # It authenticated, so another form means another version of Warden, not an attack.
+        if not isinstance(fields, list) or len(fields) != 4 or fields[0] != _FORMAT:
+            raise StoreError(
+                "vault-damaged", "the slots were written by another version of Warden"
+            )
+        self.unused = False
+        _, self.failed, self.pending, slots = fields
+        self.slots = (Slot(slots[0]), Slot(slots[1]))
+
+    @property
+    def mark(self) -> int:
+        """The highest sequence number that was ever confirmed: it rises at a confirmation only, so that an update which never
+        worked does not bar the way for the next one."""
+        return self._vault.counter("sequence")
+
+    @property
+    def least(self) -> int:
+        """An update's sequence number must be above this."""
+        return max(self.mark, self.failed)
+
+    @property
+    def floor(self) -> int:
+        """A slot below this never boots. Not the mark: falling back to the release before must work."""
+        return self._vault.counter("floor")
+
+    # -- which slot ---------------------------------------------------------------------------
+
+    def choose(self, attempts: int) -> "int | None":
+        """The slot that is to boot, None for neither. attempts: how often a trial may start."""
+        best = None
+        for number, slot in enumerate(self.slots):
+            if slot.sequence < self.floor:
+                continue
+            if slot.state == STAGED or (slot.state == TRIAL and slot.attempts < attempts):
+                return number
+            if slot.state == CONFIRMED:
+                if best is None or slot.sequence > self.slots[best].sequence:
+                    best = number
+        return best
+
+    def spare(self, running: "int | None") -> int:
+        """The slot that an update may overwrite. PeerError update-state while the running one is on trial: the other is then the way back."""
+        if running is not None:
+            if self.slots[running].state != CONFIRMED:
+                raise PeerError("update-state", "a slot on trial has no spare beside it")
+            return 1 - running
+        # Nothing runs: first what no boot would choose, then the older one.
+        first, second = self.slots
+        if (first.state == CONFIRMED) != (second.state == CONFIRMED):
+            return 1 if first.state == CONFIRMED else 0
+        return 0 if first.sequence <= second.sequence else 1
+
+    # -- changes ------------------------------------------------------------------------------
+
+    def resumes(self, number: int, manifest: bytes) -> bool:
+        """Whether the slot holds the beginning of this manifest's images, and nothing else."""
+        pending = self.pending
+        return pending is not None and pending[0] == manifest and self.slots[number].state == EMPTY
+
+    def clear(self, number: int) -> None:
+        """The slot's content is about to go: from now on no start chooses it."""
+        if self.pending is not None or self.slots[number].state != EMPTY:
+            self._set(number, Slot())
+            self.pending = None
+            self._commit()
+
+    def begin(self, manifest: bytes) -> None:
+        """The slot is clear: what will be there is of this manifest. A commit of its own, or a cut between this and the removal of the
+        old files would leave old bytes that look like the beginning of the new ones."""
+        self.pending = [manifest, 0]
+        self._commit()
+
+    def mismatched(self, sequence: int) -> bool:
+        """The image that came was not the manifest's. True when that was once too often: the manifest is then refused for good."""
+        if self.pending is not None:
+            self.pending[1] += 1
+            if self.pending[1] >= MAX_TRIES:
+                self.failed = max(self.failed, sequence)
+                self.pending = None
+            self._commit()
+        return self.pending is None
+
+    def stage(
+        self, number: int, sequence: int, floor: int, images: "list[tuple[int, bytes, bytes]]"
+    ) -> None:
+        """All of it was read back and hashed: the next boot may try it."""
+        self._set(number, Slot((STAGED, 0, sequence, floor, [list(one) for one in images])))
+        self.pending = None
+        self._commit()
+
+    def attempt(self, number: int) -> None:
+        """Count one start of a trial, before anything of the slot is touched: a trial that hangs or cuts the power has counted too."""
+        slot = self.slots[number]
+        slot.state = TRIAL
+        slot.attempts += 1
+        self._commit()
+
+    def confirm(self, number: int) -> None:
+        """The trial passed: by the same commit the marks rise, and nothing older can be installed from now on."""
+        slot = self.slots[number]
+        if slot.state != TRIAL:
+            raise UsageError("bad-argument", "there is no trial to confirm")
+        slot.state = CONFIRMED
+        rises = {}
+        if slot.sequence > self.mark:
+            rises["sequence"] = slot.sequence
+        if slot.floor > self.floor:
+            rises["floor"] = slot.floor
+        self._commit(rises)
+
+    def fail(self, number: int) -> None:
+        """Never boot this slot again, nor install what it held."""
+        slot = self.slots[number]
+        self.failed = max(self.failed, slot.sequence)
+        slot.state = FAILED
+        self._commit()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _set(self, number: int, slot: Slot) -> None:
+        self.slots = (slot, self.slots[1]) if number == 0 else (self.slots[0], slot)
+
+    def _commit(self, counters: "dict[str, int] | None" = None) -> None:
+        slots = [slot.fields() for slot in self.slots]
+        data = cbor.encode([_FORMAT, self.failed, self.pending, slots])
+        self._vault.commit({"slots": data}, counters)
+        if self._vault.get("slots") != data:
+            raise StoreError("vault-unwritten", "the flash did not keep the slots' states")
+        self.unused = False

@@ -1,0 +1,328 @@
+"""Takes an update: manifest → chunks into the slot that does not run → read back and hashed → staged for a trial. Sans-IO: bytes and times go
+in, states and requests come out; the slots are given.
+
+    updater.start(envelope, now_ms)          judged, signature first; nothing is written before
+    while updater.step(): …                  the work between two messages, a few KB a call, so that a watchdog can be fed
+    updater.want()                           the one chunk that is asked for: (number, component, offset, length)
+    updater.chunk(number, data, now_ms)
+    updater.state, updater.reason
+
+States: Idle, Downloading, Verifying, Installing, Testing (start the board anew), Rejected (the update is bad), Aborted (it may be tried again). Accepted is said after the trial, by
+whoever confirms it.
+
+A download that was cut goes on at the length that the filesystem kept, hashed again from zero. One fixed buffer; views are handed out.
+"""
+
+import hashlib
+
+from micropython import const
+
+from .errors import PeerError, StoreError, WardenError
+from .romfs import BLOCK, Root
+from .slots import SlotRecord
+from .wire import suit
+from .wire.suit_commands import Target
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any, Iterator, Protocol, Sequence
+
+    from .vault import Vault
+    from .wire.cose import Verifier
+    from .wire.suit_commands import Image, Plan
+
+    class Slots(Protocol):
+        names: "tuple[str, ...]"
+
+        def size(self, slot: int, part: str) -> int: ...
+        def read(self, slot: int, part: str) -> "Any": ...
+        def write(self, slot: int, part: str, resume: bool = False) -> "Any": ...
+        def remove(self, slot: int, part: str) -> None: ...
+        def room(self) -> int: ...
+
+
+CHUNK_MAX = 1024
+
+_CHUNK_MS = const(20000)  # for one chunk, then it is asked for again
+_MOST_REQUESTS = const(4)  # of one chunk
+# A peer that sends each chunk in the last moment must not keep an update open for ever.
+_LONGEST_MS = const(6 * 3600 * 1000)
+_ENOSPC = const(28)
+
+
+class Updater:
+    """vault: open. running: the slot that runs, None for neither. keys: release keys. chunk: bytes asked for at a time, at most 1,024."""
+
+    def __init__(
+        self,
+        vault: "Vault",
+        slots: "Slots",
+        running: "int | None",
+        keys: "Sequence[Verifier]",
+        vendor: bytes,
+        class_id: bytes,
+        chunk: int = CHUNK_MAX,
+    ) -> None:
+        self._record = SlotRecord(vault)
+        self._slots = slots
+        self._running = running
+        self._keys = keys
+        self._vendor = vendor
+        self._class_id = class_id
+        self._buffer = memoryview(bytearray(min(chunk, CHUNK_MAX)))
+        self._plan: "Plan | None" = None
+        self._work: "Iterator[None] | None" = None
+        self._file: "Any" = None
+        self._sha: "Any" = None
+        self._image = 0  # which of the plan's is being fetched
+        self._got = 0  # bytes of it
+        self._number = 0
+        self._requests = 0
+        self._deadline = self._last = 0
+        self.state = "Idle"
+        self.reason = ""
+        self.sequence = 0
+
+    # -- from outside -------------------------------------------------------------------------
+
+    def start(self, envelope: "bytes | memoryview", now_ms: int) -> None:
+        """PeerError or StoreError when it is refused; then nothing was written."""
+        if self._plan is not None:
+            raise PeerError("update-state", "an update is under way: abort it first")
+        record = self._record
+        slot = record.spare(self._running)
+        self.sequence, self.reason = 0, ""
+        try:
+            components = [(name.encode(),) for name in self._slots.names]
+            target = Target(self._vendor, self._class_id, slot, components, record.least)
+            plan = suit.process(envelope, self._keys, target)
+            self.sequence = plan.sequence
+            resumes = record.resumes(slot, plan.digest)
+            self._check_room(plan)
+        except WardenError as error:
+            self._end("Rejected", error.code)
+            raise
+        if not resumes:
+            record.clear(slot)
+            for name in self._slots.names:
+                self._slots.remove(slot, name)
+                self._slots.remove(slot, name + ".map")
+            record.begin(plan.digest)
+        self._plan = plan
+        self.state = "Downloading"
+        self._image = self._number = self._requests = 0
+        self._last = now_ms + _LONGEST_MS
+        self._deadline = now_ms + _CHUNK_MS
+        self._work = self._open()
+
+    def step(self) -> bool:
+        """Do a little of what needs no message. False when there is nothing of the kind. StoreError: the update ended."""
+        if self._work is None:
+            return False
+        work = self._work
+        try:
+            next(work)
+        except StopIteration:
+            if self._work is work:
+                self._work = None
+        except OSError as error:
+            raise self._broken(error)
+        except WardenError as error:
+            self._end("Aborted", error.code)
+            raise
+        return self._work is not None
+
+    def want(self) -> "tuple[int, str, int, int] | None":
+        """(number, component, offset, length) of the one chunk that is outstanding."""
+        if self.state != "Downloading" or self._work is not None or self._plan is None:
+            return None
+        image = self._plan.images[self._image]
+        name = self._slots.names[image.component]
+        return self._number, name, self._got, min(len(self._buffer), image.size - self._got)
+
+    def chunk(self, number: int, data: "bytes | memoryview", now_ms: int) -> None:
+        """PeerError update-chunk for any other chunk than the one that was asked for: nothing changed then."""
+        wanted = self.want()
+        if wanted is None:
+            raise PeerError("update-state", "no chunk is wanted now")
+        if number != wanted[0] or len(data) != wanted[3]:
+            raise PeerError("update-chunk", "not the chunk that was asked for")
+        try:
+            if self._file.write(data) != len(data):
+                raise OSError(_ENOSPC)
+            before = self._got
+            self._got += len(data)
+            # Half a download at most is fetched twice after a cut, for one more commit of the filesystem.
+            half = self._images()[self._image].size // 2
+            if before < half <= self._got:
+                self._file.flush()
+        except OSError as error:
+            raise self._broken(error)
+        self._sha.update(data)
+        self._number += 1
+        self._requests = 0
+        self._deadline = now_ms + _CHUNK_MS
+        if self._got == self._images()[self._image].size:
+            self._work = self._fetched()
+
+    def tick(self, now_ms: int) -> bool:
+        """Whether the chunk is to be asked for again. Ends the update when that was done often enough."""
+        if self.want() is None or (now_ms < self._deadline and now_ms < self._last):
+            return False
+        self._requests += 1
+        if self._requests >= _MOST_REQUESTS or now_ms >= self._last:
+            self._end("Aborted", "update-timeout")
+            return False
+        self._deadline = now_ms + _CHUNK_MS
+        return True
+
+    def due_ms(self) -> "int | None":
+        return None if self.want() is None else min(self._deadline, self._last)
+
+    def abort(self) -> None:
+        """What is there stays, for the same manifest to go on."""
+        if self._plan is None:
+            raise PeerError("update-state", "no update is under way")
+        self._end("Aborted", "aborted")
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _images(self) -> "list[Image]":
+        return [] if self._plan is None else self._plan.images
+
+    def _check_room(self, plan: "Plan") -> None:
+        wanted = 0
+        for image in plan.images:
+            if image.size == 0:
+                raise PeerError("suit-condition", "an empty image")
+            wanted += image.size + (image.size + BLOCK - 1) // BLOCK * 32
+        for name in self._slots.names:
+            wanted -= self._slots.size(plan.slot, name) + self._slots.size(
+                plan.slot, name + ".map"
+            )
+        if wanted > self._slots.room():
+            raise StoreError("slot-full", "the update does not fit: free some space")
+
+    def _end(self, state: str, reason: str) -> None:
+        file, self._file = self._file, None
+        self._plan = self._work = self._sha = None
+        self.state, self.reason = state, reason
+        if file is not None:
+            try:
+                file.close()
+            except OSError:
+                pass  # what was written is gone with it; the next start hashes what is really there
+
+    def _broken(self, error: OSError) -> StoreError:
+        full = error.errno == _ENOSPC
+        found = StoreError("slot-full" if full else "filesystem", "can't write the slot")
+        self._end("Aborted", found.code)
+        return found
+
+    def _open(self) -> "Iterator[None]":
+        """Ready the file of the present image; hash again what a cut download left of it."""
+        plan, slots = self._plan, self._slots
+        if plan is None:
+            return
+        image = plan.images[self._image]
+        name = slots.names[image.component]
+        self._sha = hashlib.sha256()
+        self._got = slots.size(plan.slot, name)
+        if self._got > image.size:
+            self._got = 0
+        if self._got:
+            file = slots.read(plan.slot, name)
+            try:
+                left = self._got
+                while left:
+                    view = self._buffer[: min(left, len(self._buffer))]
+                    if file.readinto(view) != len(view):
+                        raise StoreError("slot-damaged", "the slot is shorter than it was")
+                    self._sha.update(view)
+                    left -= len(view)
+                    yield
+            finally:
+                file.close()
+        if self._got < image.size:
+            self._file = slots.write(plan.slot, name, self._got > 0)
+        else:
+            self._work = self._fetched()
+
+    def _fetched(self) -> "Iterator[None]":
+        """An image is there whole: is it the manifest's? Then the next one, or the verification of all."""
+        plan = self._plan
+        if plan is None:
+            return
+        image = plan.images[self._image]
+        if self._file is not None:
+            file, self._file = self._file, None
+            file.close()
+        yield
+        if self._sha.digest() != image.digest:
+            self._mismatch(plan, image)
+            return
+        self._image += 1
+        if self._image < len(plan.images):
+            self._work = self._open()
+        else:
+            self.state = "Verifying"
+            self._work = self._verify(plan)
+
+    def _mismatch(self, plan: "Plan", image: "Image") -> None:
+        """Discarded: it is fetched anew when the manifest comes again, up to three times."""
+        self._slots.remove(plan.slot, self._slots.names[image.component])
+        refused = self._record.mismatched(plan.sequence)
+        self._end("Rejected" if refused else "Aborted", "image-mismatch")
+
+    def _verify(self, plan: "Plan") -> "Iterator[None]":
+        """Read back what the flash kept: the digest once more, and the hashes that each later read is checked against."""
+        slots = self._slots
+        done: "list[tuple[int, bytes, bytes] | None]" = [None] * len(slots.names)
+        for image in plan.images:
+            name = slots.names[image.component]
+            whole = hashlib.sha256()
+            root = Root(image.size)
+            file = slots.read(plan.slot, name)
+            hashes = slots.write(plan.slot, name + ".map")
+            try:
+                left = image.size
+                while left:
+                    block = hashlib.sha256()
+                    size = min(left, BLOCK)
+                    left -= size
+                    while size:
+                        view = self._buffer[: min(size, len(self._buffer))]
+                        if file.readinto(view) != len(view):
+                            raise StoreError("slot-damaged", "the slot is shorter than it was")
+                        block.update(view)
+                        whole.update(view)
+                        size -= len(view)
+                    leaf = block.digest()
+                    root.add(leaf)
+                    hashes.write(leaf)
+                    yield
+            finally:
+                file.close()
+                hashes.close()
+            if whole.digest() != image.digest:
+                self._mismatch(plan, image)
+                return
+            done[image.component] = (image.size, image.digest, root.digest())
+        self.state = "Installing"
+        yield
+        for image in plan.images:
+            name = slots.names[image.component]
+            entry = done[image.component]
+            again = Root(image.size)
+            file = slots.read(plan.slot, name + ".map")
+            try:
+                view = self._buffer[:32]
+                while file.readinto(view):
+                    again.add(view)
+            finally:
+                file.close()
+            if entry is None or again.digest() != entry[2]:
+                raise StoreError("slot-damaged", "the flash did not keep the hashes of the slot")
+        images = [entry for entry in done if entry is not None]
+        self._record.stage(plan.slot, plan.sequence, plan.floor, images)
+        self._end("Testing", "")

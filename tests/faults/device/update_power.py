@@ -1,0 +1,265 @@
+"""An update on littlefs, vault and slots on one flash in memory, with the power cut at every program and erase.
+
+    micropython tests/faults/device/update_power.py SCENARIO [FAULT]
+
+After each cut the board starts twice more (the second start cut at every operation of its own, for some), and must then run the old or
+the new application, whole: every byte of every file is compared. Where an update was under way it is sent again and must come through.
+Prints a line of counts; status 1 and the reason when a promise breaks.
+
+FAULT makes the device break a rule, to show that this program would notice: see FAULTS.
+"""
+
+import sys
+
+HERE = __file__.rsplit("/", 1)[0]
+sys.path[:] = [HERE + "/../../unit", HERE + "/../../../lib", ".frozen"]
+
+from update_kit import (  # noqa: E402  (the path must be set first)
+    ATTEMPTS,
+    CLASS,
+    MOUNT,
+    VENDOR,
+    Board,
+    Key,
+    Slot,
+    envelope,
+    image,
+)
+from warden import slots as slots_module  # noqa: E402
+from warden.errors import WardenError  # noqa: E402
+from warden.hal.slots_file import FileSlots  # noqa: E402
+from warden.hal.store_file import FileStore  # noqa: E402
+from warden.slots import CONFIRMED, SlotRecord  # noqa: E402
+from warden.update import Updater  # noqa: E402
+
+OLD = image("old", 2000)
+NEW = image("new", 5200)
+OLDER = image("older", 1500)
+NEW_ENTRY = [len(NEW)]
+TORN = (0, 3, 8)
+
+
+class Wrong(Exception):
+    """A promise was broken."""
+
+
+class PowerBoard(Board):
+    """The vault lies on the same flash as the slots."""
+
+    def make_store(self):
+        return FileStore(MOUNT + "/vault")
+
+    def load(self, data):
+        self.disk.data[:] = data
+        self.power_on()
+
+    def flash(self):
+        return bytes(self.disk.data)
+
+
+def release(board, sequences, counters, states=(CONFIRMED, CONFIRMED)):
+    """Slot 0 holds OLD, slot 1 OLDER."""
+    vault = board.vault()
+    record = SlotRecord(vault)
+    for number, data in ((0, OLD), (1, OLDER)):
+        entry = board.put(number, data)
+        record._set(number, Slot((states[number], 1, sequences[number], 0, [entry])))
+    record._commit(counters)
+    vault.close()
+
+
+def install(board, stop_at=None):
+    """Start the board, send the update; True when it was staged."""
+    outcome = board.start()
+    update = Updater(board.vault(), board.running, outcome.slot, (Key(),), VENDOR, CLASS, 512)
+    update.start(envelope(3, [NEW]), 0)
+    total = 0
+    while update.state not in ("Testing", "Aborted", "Rejected"):
+        update.step()
+        wanted = update.want()
+        if wanted is not None:
+            number, _, at, length = wanted
+            if stop_at is not None and total >= stop_at:
+                return False
+            update.chunk(number, NEW[at : at + length], 0)
+            total += length
+    return update.state == "Testing"
+
+
+def start(board):
+    board.start()
+
+
+def confirm(board):
+    SlotRecord(board.vault()).confirm(1)
+
+
+def prepare(board, name):
+    if name == "recovery":
+        release(board, (2, 1), {"sequence": 2})
+        board.damage(0, 0, "app.map")
+        board.damage(1, 0, "app.map")
+        board.start()
+        return
+    release(board, (2, 1), {"sequence": 2})
+    if name == "resume":
+        install(board, 3000)
+    if name in ("trial", "confirm", "revert"):
+        install(board)
+        board.power_on()
+    if name in ("confirm", "revert"):
+        board.start()
+    if name == "revert":
+        for _ in range(ATTEMPTS - 1):
+            board.power_on()
+            board.start()
+
+
+# What is cut, and what may run after it.
+SCENARIOS = {
+    "install": (install, ("old", "new")),
+    "resume": (install, ("old", "new")),
+    "trial": (start, ("new",)),
+    "confirm": (confirm, ("new",)),
+    "revert": (start, ("old",)),
+    "recovery": (install, ("recovery", "new")),
+}
+
+
+def whole(board):
+    """Which application runs, every byte of it compared."""
+    outcome = board.start()
+    if outcome.slot is None:
+        return outcome.mode, outcome
+    said = board.says()
+    wanted = {"old": OLD, "new": NEW, "older": OLDER}[said]
+    with board.mounts["/app"].open("/filler.bin", "rb") as file:
+        filler = file.read()
+    # The data ends the image: nothing follows the last file.
+    if not filler or filler != wanted[-len(filler) :]:
+        raise Wrong("the application is not whole")
+    return said, outcome
+
+
+def cut(board, work, budget, torn):
+    """(did it finish, how many operations)."""
+    disk = board.disk
+    disk.operations, disk.budget, disk.torn = 0, budget, torn
+    try:
+        finished = work(board) is not False and not disk.dead
+    except (WardenError, OSError):
+        if not disk.dead:
+            raise
+        finished = False
+    return finished, disk.operations
+
+
+def judge(board, allowed, attempts):
+    """Start from the flash as it is; what runs."""
+    board.power_on()
+    said, _ = whole(board)
+    if said not in allowed:
+        raise Wrong("%s runs after a cut" % said)
+    record = SlotRecord(board.vault())
+    for slot in record.slots:
+        if slot.attempts > attempts:
+            raise Wrong("more attempts than the policy allows")
+    return said
+
+
+def send_again(board, name):
+    """The same update, after whatever happened: it comes through, and runs."""
+    record = SlotRecord(board.vault())
+    if NEW_ENTRY in [list(slot.images[0])[:1] for slot in record.slots if slot.images]:
+        return 0  # it had come through
+    try:
+        done = install(board)
+    except WardenError as error:
+        raise Wrong("the update did not come through: %s" % error)
+    board.power_on()
+    if not done or whole(board)[0] != "new":
+        raise Wrong("the update did not come through")
+    return 1
+
+
+def scenario(name):
+    work, allowed = SCENARIOS[name]
+    board = PowerBoard(blocks=160)
+    prepare(board, name)
+    flash = board.flash()
+    board.load(flash)
+    finished, operations = cut(board, work, None, 0)
+    if not finished:
+        raise Wrong("it does not work even without a cut")
+    counted = {said: 0 for said in ("old", "new", "recovery")}
+    cuts = heals = again = 0
+    long = work is install
+    for budget in range(operations):
+        # Each operation is lost, torn, and finished unseen.
+        for torn in TORN:
+            board.load(flash)
+            cut(board, work, budget, torn)
+            left = board.flash()
+            counted[judge(board, allowed, ATTEMPTS)] += 1
+            cuts += 1
+            # The start that follows is cut as well.
+            if torn == TORN[1] and (not long or budget % 8 == 0):
+                board.load(left)
+                _, more = cut(board, start, None, 0)
+                for second in range(more):
+                    board.load(left)
+                    cut(board, start, second, TORN[second % 3])
+                    judge(
+                        board,
+                        allowed + (("old",) if name in ("trial", "confirm") else ()),
+                        ATTEMPTS,
+                    )
+                    heals += 1
+            if long and torn == TORN[1]:
+                board.load(left)
+                again += send_again(board, name)
+    found = (counted["old"], counted["new"], counted["recovery"])
+    print("%s: %d operations, %d cuts, " % (name, operations, cuts), end="")
+    print("%d old, %d new, %d recovery, " % found, end="")
+    print("%d cut starts, %d sent again, " % (heals, again), end="")
+    print("%d violations" % board.disk.violations)
+
+
+def no_attempt():
+    """The attempt is not counted."""
+
+    def attempt(self, number):
+        self.slots[number].state = slots_module.TRIAL
+
+    SlotRecord.attempt = attempt
+
+
+def no_check():
+    """A slot is staged before it was read back."""
+
+    def verify(self, plan):
+        images = [(image.size, image.digest, bytes(32)) for image in plan.images]
+        self._record.stage(plan.slot, plan.sequence, plan.floor, images)
+        self._end("Testing", "")
+        yield
+
+    Updater._verify = verify
+
+
+def wrong_slot():
+    """An update overwrites the slot that runs."""
+    SlotRecord.spare = lambda self, running: running or 0
+    FileSlots.lock = lambda self, slot: None
+
+
+FAULTS = {"no_attempt": no_attempt, "no_check": no_check, "wrong_slot": wrong_slot}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        FAULTS[sys.argv[2]]()
+    try:
+        scenario(sys.argv[1])
+    except Wrong as error:
+        print("wrong:", error)
+        sys.exit(1)

@@ -1,0 +1,231 @@
+"""Which slot starts, what is counted before, and what a changed block does."""
+
+import vfs
+from harness import check, equal, raises
+from models import PowerCut
+from update_kit import ATTEMPTS, Board, Slot, image, romfs
+from warden.boot import boot
+from warden.slots import CONFIRMED, FAILED, STAGED, TRIAL, SlotRecord
+
+
+def prepared(*slots, names=("app",), floor=None):
+    """A board whose slots are (state, sequence, image)."""
+    board = Board(names)
+    vault = board.vault()
+    record = SlotRecord(vault)
+    marks = {}
+    for number, slot in enumerate(slots):
+        if slot is None:
+            continue
+        state, sequence, data = slot
+        record._set(number, Slot((state, 0, sequence, 0, [board.put(number, data)])))
+        if state == CONFIRMED:
+            marks["sequence"] = max(sequence, marks.get("sequence", 0))
+    if floor:
+        marks["floor"] = floor
+    record._commit(marks)
+    vault.close()
+    return board
+
+
+def states(board):
+    return [slot.state for slot in SlotRecord(board.vault()).slots]
+
+
+def test_factory_until_an_update_was_confirmed():
+    board = Board()
+    outcome = board.start()
+    equal((outcome.mode, outcome.slot, outcome.failed), ("factory", None, 0))
+    board = prepared((TRIAL, 3, image("new")))
+    for _ in range(ATTEMPTS):
+        board.power_on()
+        equal(board.start().mode, "application")
+    outcome = board.start()
+    equal((outcome.mode, outcome.failed), ("factory", 3))
+    board.off()
+
+
+def test_a_trial_falls_back():
+    board = prepared((CONFIRMED, 1, image("old")), (STAGED, 2, image("new")))
+    for _ in range(ATTEMPTS):
+        board.power_on()
+        outcome = board.start()
+        equal((outcome.slot, outcome.trial, board.says()), (1, True, "new"))
+    board.power_on()
+    outcome = board.start()
+    equal((outcome.slot, outcome.trial, outcome.failed), (0, False, 2))
+    equal(board.says(), "old")
+    equal(states(board), [CONFIRMED, FAILED])
+    record = SlotRecord(board.vault())
+    equal((record.failed, record.mark, record.least), (2, 1, 2))
+    # Once told, it is no news any more.
+    board.power_on()
+    equal(board.start().failed, 0)
+    board.off()
+
+
+def test_a_confirmed_trial_stays():
+    board = prepared((CONFIRMED, 1, image("old")), (STAGED, 2, image("new")))
+    board.start()
+    record = SlotRecord(board.vault())
+    equal(record.mark, 1)
+    # The way back is not overwritten while the trial is on.
+    raises("update-state", record.spare, 1)
+    record.confirm(1)
+    equal((record.spare(1), record.spare(0), record.spare(None)), (0, 1, 0))
+    raises("bad-argument", record.confirm, 1)
+    equal((record.mark, record.least), (2, 2))
+    for _ in range(ATTEMPTS + 1):
+        board.power_on()
+        outcome = board.start()
+        equal((outcome.slot, outcome.trial, board.says()), (1, False, "new"))
+    board.off()
+
+
+def test_the_attempt_counts_before_the_mount():
+    board = prepared((CONFIRMED, 1, image("old")), (STAGED, 2, image("new")))
+
+    def cut(filesystem, path):
+        raise PowerCut()
+
+    for attempt in range(ATTEMPTS):
+        try:
+            boot(board.vault(), board.slots(), ATTEMPTS, None, cut)
+            check(False)
+        except PowerCut:
+            pass
+        equal(SlotRecord(board.vault()).slots[1].attempts, attempt + 1)
+    equal(board.start().slot, 0)
+    board.off()
+
+
+def test_an_attempt_that_the_flash_lost_is_none():
+    """The record is read back before anything of the slot is touched."""
+    board = prepared((CONFIRMED, 1, image("old")), (STAGED, 2, image("new")))
+    store = board.store
+    write = store.write
+    store.write = lambda name, data: None
+    raises("vault-unwritten", board.start)
+    store.write = write
+    equal(board.mounts, {})
+    board.off()
+
+
+def test_a_damaged_map_gives_the_slot_up():
+    board = prepared((CONFIRMED, 1, image("old")), (CONFIRMED, 2, image("new")))
+    board.damage(1, 0, "app.map")
+    outcome = board.start()
+    equal((outcome.slot, outcome.failed, board.says()), (0, 2, "old"))
+    equal(states(board), [CONFIRMED, FAILED])
+    board.damage(0, 0, "app.map")
+    board.power_on()
+    outcome = board.start()
+    equal((outcome.mode, outcome.slot, outcome.failed), ("recovery", None, 1))
+    board.power_on()
+    equal(board.start().mode, "recovery")
+    board.off()
+
+
+def test_what_was_verified_is_what_runs():
+    """A block that was changed after the installation is never served, not even the rest of it."""
+    data = image("new")
+    place = data.find(b"filler.bin") + 5000
+    for slot_at in (data.find(b"MARK"), place):
+        board = prepared((CONFIRMED, 1, data))
+        board.damage(0, slot_at)
+        told = []
+        outcome = board.start(on_damage=told.append)
+        if outcome.slot is None:
+            # In the block that the header is in: seen at once.
+            equal(outcome.mode, "recovery")
+        else:
+            equal(board.says(), "new")
+            file = board.mounts["/app"].open("/filler.bin", "rb")
+            raises("slot-damaged", file.read)
+            equal(told, [0])
+        board.off()
+
+
+def test_a_slot_with_other_parts():
+    board = prepared((CONFIRMED, 1, image("old")))
+    board.names = ("app", "data")
+    equal(board.start().mode, "recovery")
+    board.off()
+    board = prepared((CONFIRMED, 1, image("old")))
+    board.slots().remove(0, "app.map")
+    equal(board.start().mode, "recovery")
+    board.off()
+    board = prepared((CONFIRMED, 1, b"no file system at all"))
+    equal(board.start().mode, "recovery")
+    board.off()
+
+
+def test_the_floor():
+    board = prepared((CONFIRMED, 1, image("old")), (CONFIRMED, 2, image("new")), floor=2)
+    board.damage(1, 0, "app.map")
+    equal(board.start().mode, "recovery")
+    board.off()
+
+
+def test_the_slot_that_runs_is_never_written():
+    board = prepared((CONFIRMED, 1, image("old")))
+    board.start()
+    slots = board.running
+    raises("bad-argument", slots.write, 0, "app")
+    raises("bad-argument", slots.write, 0, "app", True)
+    raises("bad-argument", slots.write, 0, "app.map")
+    raises("bad-argument", slots.remove, 0, "app")
+    slots.write(1, "app").close()
+    slots.remove(1, "app")
+    equal(board.says(), "old")
+    board.off()
+
+
+def test_several_components():
+    board = Board(("app", "web"))
+    vault = board.vault()
+    record = SlotRecord(vault)
+    entries = [
+        board.put(0, image("app")),
+        board.put(0, romfs({"index.html": b"<p>"}), "web"),
+    ]
+    record._set(0, Slot((CONFIRMED, 0, 1, 0, entries)))
+    record._commit({"sequence": 1})
+    board.start()
+    equal(sorted(board.mounts), ["/app", "/web"])
+    with board.mounts["/web"].open("/index.html", "rb") as file:
+        equal(file.read(), b"<p>")
+    # One of them changed: the slot as a whole is no good.
+    board.damage(0, 0, "web.map")
+    board.power_on()
+    equal(board.start().mode, "recovery")
+    board.off()
+
+
+def test_imported_from_a_slot():
+    import sys
+
+    board = prepared((CONFIRMED, 1, image("imported")))
+    board.start()
+    vfs.mount(board.mounts["/app"], "/app")
+    path = sys.path[:]
+    sys.path[:] = ["/app"]
+    try:
+        module = __import__("app")
+    finally:
+        sys.path[:] = path
+        vfs.umount("/app")
+    equal(module.MARK, "imported")
+    del sys.modules["app"]
+    board.off()
+
+
+def test_a_record_of_another_version():
+    from warden.wire import cbor
+
+    for data in (b"\xff", cbor.encode([2, 0, None, []]), cbor.encode([1, 0])):
+        board = Board()
+        vault = board.vault()
+        vault.put("slots", data)
+        raises("vault-damaged", SlotRecord, vault)
+        board.off()

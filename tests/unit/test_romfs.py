@@ -1,0 +1,211 @@
+"""ROMFS as a file system, and images that are none."""
+
+import os
+
+import vfs
+from harness import check, equal, raises
+from update_kit import Board, map_of, number, record, romfs, text
+from warden.romfs import Image, RomFS
+
+HEAP = "6m"
+
+TREE = {
+    "app.py": b"x = 1\n",
+    "empty": b"",
+    "lib": {"one.py": b"1", "deep": {"two.txt": "zwei \u00e4\nlines\n".encode()}},
+    "large.bin": bytes(range(256)) * 40,
+}
+
+
+class Bytes:
+    """A file in memory that gives at most what is there."""
+
+    def __init__(self, data):
+        self.data = bytearray(data)
+        self.at = 0
+        self.reads = 0
+        self.closed = False
+
+    def seek(self, at):
+        self.at = at
+
+    def readinto(self, view):
+        self.reads += 1
+        part = self.data[self.at : self.at + len(view)]
+        view[: len(part)] = part
+        self.at += len(part)
+        return len(part)
+
+    def close(self):
+        self.closed = True
+
+
+def opened(data, on_damage=None):
+    hashes, root = map_of(data)
+    file, map_file = Bytes(data), Bytes(hashes)
+    return RomFS(Image(file, map_file, len(data), root, on_damage)), file, map_file
+
+
+def test_a_tree():
+    filesystem, file, map_file = opened(romfs(TREE))
+    names = sorted([(name, kind, size) for name, kind, _, size in filesystem.ilistdir("/")])
+    wanted = [("app.py", 32768, 6), ("empty", 32768, 0), ("large.bin", 32768, 10240)]
+    equal(names, wanted + [("lib", 16384, 0)])
+    equal(filesystem.stat("/lib/deep")[0], 16384)
+    equal(filesystem.stat("")[0], 16384)
+    equal(filesystem.stat("/lib/deep/two.txt")[6], 14)
+    equal(filesystem.open("/large.bin", "rb").read(), TREE["large.bin"])
+    equal(filesystem.open("/empty", "rb").read(), b"")
+    filesystem.umount()
+    check(file.closed and map_file.closed)
+
+
+def test_as_the_firmware_sees_it():
+    filesystem, _, _ = opened(romfs(TREE))
+    vfs.mount(filesystem, "/rom")
+    try:
+        equal(sorted(os.listdir("/rom/lib")), ["deep", "one.py"])
+        equal(os.stat("/rom/large.bin")[6], 10240)
+        with open("/rom/lib/deep/two.txt") as file:
+            equal(file.readline(), "zwei \u00e4\n")
+            equal(list(file), ["lines\n"])
+        with open("/rom/large.bin", "rb") as file:
+            file.seek(5000)
+            equal(file.read(3), TREE["large.bin"][5000:5003])
+            equal((file.tell(), file.seek(-2, 2), file.read()), (5003, 10238, b"\xfe\xff"))
+        os.chdir("/rom/lib")
+        equal(open("one.py").read(), "1")
+        equal(os.getcwd(), "/rom/lib")
+        os.chdir("/")
+        equal(os.statvfs("/rom")[2], 3)
+        for path in ("/rom/none", "/rom/app.py/x", "/rom/lib/none"):
+            equal(errno_of(os.stat, path), 2)
+            equal(errno_of(open, path), 2)
+        for mode in ("w", "a", "wb", "r+"):
+            equal(errno_of(open, "/rom/app.py", mode), 30)
+        equal(errno_of(open, "/rom/lib"), 2)
+        equal(errno_of(os.listdir, "/rom/app.py"), 2)
+    finally:
+        os.chdir("/")
+        vfs.umount("/rom")
+
+
+def errno_of(function, *args):
+    try:
+        function(*args)
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def test_the_data_pointer_and_the_padding():
+    data = b"pointed at"
+    shared = record(2, data)
+    before = record(1, bytes(3)) + shared
+    # The header is 4 bytes long: 3 of the kind, one of the length.
+    offset = 4 + len(before) - len(data)
+    pointer = record(3, number(len(data)) + number(offset))
+    body = before + record(5, text("a") + pointer) + record(5, text("b"))
+    filesystem, _, _ = opened(b"\xd2\xcd\x31" + number(len(body)) + body)
+    equal(filesystem.open("/a", "rb").read(), data)
+    equal(filesystem.open("/b", "rb").read(), b"")
+
+
+def test_every_byte_of_image_and_map():
+    """Changed one at a time: either the mount fails or the read, or what is read is what was there."""
+    data = romfs({"a.bin": bytes(range(250)) * 18})
+    wanted = data[-4500:]
+    served = 0
+    for part in (0, 1):
+        for at in range(0, 4500 if part == 0 else 64, 7 if part == 0 else 1):
+            filesystem = None
+            hashes, root = map_of(data)
+            files = [Bytes(data), Bytes(hashes)]
+            files[part].data[at] ^= 0x10
+            try:
+                filesystem = RomFS(Image(files[0], files[1], len(data), root, None))
+                filesystem.open("/a.bin", "rb").read()
+                served += 1
+            except Exception as error:
+                equal(getattr(error, "code", repr(error)), "slot-damaged")
+    equal(served, 0)
+    equal(opened(data)[0].open("/a.bin", "rb").read(), wanted)
+
+
+def test_a_root_of_another_size_or_of_nothing():
+    data = romfs(TREE)
+    hashes, root = map_of(data)
+    for size in (0, len(data) - 1, len(data) + 1, 1 << 31):
+        raises("slot-damaged", Image, Bytes(data), Bytes(hashes), size, root)
+    raises("slot-damaged", Image, Bytes(data), Bytes(hashes[:-1]), len(data), root)
+    image = Image(Bytes(data[:-1]), Bytes(hashes), len(data), root)
+    raises("slot-damaged", image.byte, len(data) - 1)
+    raises("slot-damaged", image.byte, len(data))
+
+
+def test_images_that_are_none():
+    good = romfs({"a": b"1"})
+    for data in (
+        b"\xd2",
+        b"\xd2\xcd\x32" + good[3:],
+        b"\xd2\xcd\x31\x7f" + good[4:],
+        b"\xd2\xcd\x31" + b"\xff" * 8,
+    ):
+        raises("slot-damaged", opened, data)
+    inside = (
+        b"\x05\x7f" + text("a"),
+        record(5, number(300) + b"x" * 300),
+        b"\xff" * 6,
+        record(5, text("a") + b"\x02\x7f"),
+        record(5, text("a") + record(3, number(50) + number(9000))),
+    )
+    for body in inside:
+        filesystem, _, _ = opened(b"\xd2\xcd\x31" + number(len(body)) + body)
+        raises("slot-damaged", read_all, filesystem)
+
+
+def read_all(filesystem):
+    for name, _, _, _ in filesystem.ilistdir("/"):
+        filesystem.open("/" + name, "rb").read()
+
+
+def test_a_large_image_holds_one_page_of_hashes():
+    """Above 128 blocks the map has several pages; the same heap serves any size."""
+    data = romfs({"large.bin": bytes(600000), "last": b"end"})
+    hashes, root = map_of(data)
+    filesystem, file, map_file = opened(data)
+    equal(filesystem.open("/last", "rb").read(), b"end")
+    equal(filesystem.open("/large.bin", "rb").read(10), bytes(10))
+    image = filesystem._image
+    equal((len(image._page), len(image._buffer), len(image._pages)), (4096, 4096, 2))
+    file.data[599000] ^= 1
+    with_page = filesystem.open("/large.bin", "rb")
+    with_page.seek(598000)
+    raises("slot-damaged", with_page.read, 2000)
+    # A page of the map that was changed since.
+    filesystem, file, map_file = opened(data)
+    map_file.data[4096 + 5] ^= 1
+    late = filesystem.open("/large.bin", "rb")
+    equal(late.read(10), bytes(10))
+    late.seek(560000)
+    raises("slot-damaged", late.read, 10)
+
+
+def test_slots_of_files():
+    board = Board()
+    slots = board.slots()
+    equal(slots.size(0, "app"), 0)
+    raises("slot-damaged", slots.read, 0, "app")
+    slots.remove(0, "app")
+    with slots.write(0, "app") as file:
+        file.write(b"one")
+    with slots.write(0, "app", True) as file:
+        file.write(b"two")
+    equal(slots.size(0, "app"), 6)
+    check(slots.room() > 4096)
+    board.off()
+    from warden.hal.slots_file import FileSlots, full_or_broken
+
+    equal(full_or_broken(OSError(28)).code, "slot-full")
+    equal(full_or_broken(OSError(5)).code, "filesystem")
+    raises("filesystem", FileSlots, "/none/slots", ("app",))

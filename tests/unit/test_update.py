@@ -1,0 +1,453 @@
+"""An update from its manifest to its trial; whatever else comes is refused by name, and the slot that runs stays as it is."""
+
+from harness import check, equal, raises
+from update_kit import (
+    CLASS,
+    MOUNT,
+    VENDOR,
+    Board,
+    Key,
+    Slot,
+    envelope,
+    image,
+    romfs,
+    sha256,
+)
+from warden.errors import WardenError
+from warden.slots import CONFIRMED, EMPTY, STAGED, SlotRecord
+from warden.update import Updater
+
+OLD = image("old")
+NEW = image("new", 12000)
+
+
+def installed(names=("app",), blocks=256):
+    """A board that runs its first release from slot 0."""
+    board = Board(names, blocks)
+    vault = board.vault()
+    record = SlotRecord(vault)
+    entries = [board.put(0, OLD, name) for name in names]
+    record._set(0, Slot((CONFIRMED, 0, 1, 0, entries)))
+    record._commit({"sequence": 1})
+    vault.close()
+    restart(board)
+    return board
+
+
+def restart(board):
+    board.power_on()
+    board.outcome = board.start()
+    equal((board.outcome.mode, board.outcome.slot), ("application", 0))
+
+
+def updater(board, key=None, chunk=1024):
+    return Updater(
+        board.vault(), board.running, board.outcome.slot, (key or Key(),), VENDOR, CLASS, chunk
+    )
+
+
+def settle(update):
+    while update.step():
+        pass
+
+
+def feed(update, images, stop_at=None, now=0):
+    """Answer every request; stop_at: bytes after which the connection goes. Returns the states that were seen."""
+    seen = [update.state]
+    total = 0
+    while True:
+        more = update.step()
+        if update.state != seen[-1]:
+            seen.append(update.state)
+        wanted = update.want()
+        if wanted is not None:
+            number, name, at, length = wanted
+            if stop_at is not None and total >= stop_at:
+                return seen
+            update.chunk(number, memoryview(images[name])[at : at + length], now)
+            total += length
+        elif not more and update.state in ("Testing", "Rejected", "Aborted"):
+            return seen
+
+
+def states(board):
+    return [slot.state for slot in SlotRecord(board.vault()).slots]
+
+
+def test_an_update():
+    board = installed()
+    key = Key()
+    update = updater(board, key)
+    equal((update.state, update.want(), update.due_ms()), ("Idle", None, None))
+    update.start(envelope(2, [NEW]), 0)
+    equal(key.asked, 1)
+    seen = feed(update, {"app": NEW})
+    equal(seen, ["Downloading", "Verifying", "Installing", "Testing"])
+    equal((update.reason, update.sequence), ("", 2))
+    record = SlotRecord(board.vault())
+    equal([slot.state for slot in record.slots], [CONFIRMED, STAGED])
+    equal((record.mark, record.slots[1].images[0][:2]), (1, [len(NEW), sha256(NEW)]))
+    board.power_on()
+    outcome = board.start()
+    equal((outcome.slot, outcome.trial, board.says()), (1, True, "new"))
+    SlotRecord(board.vault()).confirm(1)
+    board.power_on()
+    outcome = board.start()
+    equal((outcome.slot, outcome.trial, board.says()), (1, False, "new"))
+    # The next one goes into the slot that was left; the one that was confirmed can't come again.
+    board.outcome = outcome
+    update = updater(board)
+    raises("old-manifest", update.start, envelope(2, [NEW]), 0)
+    equal((update.state, update.reason), ("Rejected", "old-manifest"))
+    raises("old-manifest", update.start, envelope(1, [OLD]), 0)
+    update.start(envelope(3, [OLD]), 0)
+    feed(update, {"app": OLD})
+    equal(states(board), [STAGED, CONFIRMED])
+    board.off()
+
+
+def test_nothing_is_written_for_a_bad_manifest():
+    board = installed()
+    before = bytes(board.disk.data)
+    log = len(board.store.log)
+    update = updater(board)
+    good = envelope(2, [NEW])
+    changed = bytearray(good)
+    changed[-10] ^= 1
+    other = bytes(16)
+    for code, bad in (
+        ("suit-digest", bytes(changed)),
+        ("cbor-malformed", good[:-1]),
+        ("wrong-device", envelope(2, [NEW], vendor=other)),
+        ("wrong-device", envelope(2, [NEW], class_id=other)),
+        ("old-manifest", envelope(1, [NEW])),
+        ("suit-component", envelope(2, [NEW], names=("web",))),
+        ("slot-full", envelope(2, [(1 << 20, bytes(32))])),
+        ("suit-condition", envelope(2, [(0, sha256(b""))])),
+        ("suit-malformed", envelope(2, [NEW], floor=3)),
+    ):
+        raises(code, update.start, bad, 0)
+        equal((update.state, update.reason, update.want()), ("Rejected", code, None))
+        raises("update-state", update.chunk, 0, b"x", 0)
+    check(bytes(board.disk.data) == before)
+    equal(len(board.store.log), log)
+    # No key made this signature.
+    key = Key()
+    key.verify = lambda digest, signature: False
+    raises("tampered", updater(board, key).start, good, 0)
+    board.off()
+
+
+def test_chunks_out_of_order_twice_or_oversized():
+    board = installed()
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    raises("update-state", update.start, envelope(2, [NEW]), 0)
+    settle(update)
+    first = NEW[:1024]
+    for number, data in (
+        (1, first),
+        (0, first[:-1]),
+        (0, first + b"x"),
+        (0, b""),
+        (0, bytes(5000)),
+        (-1, first),
+    ):
+        raises("update-chunk", update.chunk, number, data, 0)
+    equal(update.want(), (0, "app", 0, 1024))
+    update.chunk(0, first, 0)
+    raises("update-chunk", update.chunk, 0, first, 0)
+    equal(update.want(), (1, "app", 1024, 1024))
+    # None of it did harm.
+    feed(update, {"app": NEW})
+    equal(update.state, "Testing")
+    raises("update-state", update.chunk, 2, first, 0)
+    raises("update-state", update.abort)
+    board.off()
+
+
+def test_an_image_that_does_not_match():
+    """Three times, then the manifest is refused for good; a newer one is taken."""
+    board = installed()
+    wrong = bytearray(NEW)
+    wrong[7000] ^= 4
+    for turn in range(3):
+        update = updater(board)
+        update.start(envelope(2, [NEW]), 0)
+        feed(update, {"app": wrong})
+        equal(update.reason, "image-mismatch")
+        equal(update.state, "Rejected" if turn == 2 else "Aborted")
+        equal(states(board), [CONFIRMED, EMPTY])
+        equal(board.slots().size(1, "app"), 0)
+        restart(board)
+        equal(board.says(), "old")
+    raises("old-manifest", updater(board).start, envelope(2, [NEW]), 0)
+    update = updater(board)
+    update.start(envelope(3, [NEW]), 0)
+    feed(update, {"app": NEW})
+    equal(update.state, "Testing")
+    board.off()
+
+
+def test_what_the_flash_did_not_keep():
+    """The image arrived whole; what is read back is not it."""
+    board = installed()
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    while update.state == "Downloading":
+        update.step()
+        wanted = update.want()
+        if wanted is not None:
+            number, _, at, length = wanted
+            update.chunk(number, NEW[at : at + length], 0)
+    equal(update.state, "Verifying")
+    board.damage(1, 9000)
+    settle(update)
+    equal((update.state, update.reason), ("Aborted", "image-mismatch"))
+    equal(states(board), [CONFIRMED, EMPTY])
+    # The same of the hashes.
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    while update.state != "Installing":
+        update.step()
+        wanted = update.want()
+        if wanted is not None:
+            number, _, at, length = wanted
+            update.chunk(number, NEW[at : at + length], 0)
+    board.damage(1, 3, "app.map")
+    raises("slot-damaged", settle, update)
+    equal((update.state, update.reason), ("Aborted", "slot-damaged"))
+    equal(states(board), [CONFIRMED, EMPTY])
+    board.off()
+
+
+def test_resumed_after_a_restart():
+    """From what the filesystem kept, which is the half that was flushed at least; another manifest starts from nothing."""
+    board = installed()
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    feed(update, {"app": NEW}, stop_at=len(NEW) - 2000)
+    restart(board)
+    kept = board.slots().size(1, "app")
+    check(len(NEW) // 2 <= kept < len(NEW), str(kept))
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    settle(update)
+    equal(update.want()[2], kept)
+    feed(update, {"app": NEW})
+    equal(update.state, "Testing")
+    board.off()
+
+    board = installed()
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    feed(update, {"app": NEW}, stop_at=len(NEW) - 2000)
+    restart(board)
+    other = image("other", 12000)
+    update = updater(board)
+    update.start(envelope(3, [other]), 0)
+    settle(update)
+    equal(update.want()[2], 0)
+    feed(update, {"app": other})
+    equal(update.state, "Testing")
+    board.off()
+
+
+def test_a_beginning_that_was_changed_is_found_out():
+    board = installed()
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    feed(update, {"app": NEW}, stop_at=len(NEW) - 2000)
+    restart(board)
+    board.damage(1, 10)
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    feed(update, {"app": NEW})
+    equal((update.state, update.reason), ("Aborted", "image-mismatch"))
+    # A file that is longer than the image is nothing to go on from.
+    restart(board)
+    slots = board.slots()
+    with slots.write(1, "app") as file:
+        file.write(bytes(len(NEW) + 1))
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    feed(update, {"app": NEW})
+    equal(update.state, "Testing")
+    board.off()
+
+
+def test_aborted_and_taken_up_again():
+    board = installed()
+    update = updater(board)
+    raises("update-state", update.abort)
+    update.start(envelope(2, [NEW]), 0)
+    feed(update, {"app": NEW}, stop_at=5000)
+    update.abort()
+    equal((update.state, update.reason, update.want()), ("Aborted", "aborted", None))
+    update.start(envelope(2, [NEW]), 0)
+    settle(update)
+    check(update.want()[2] >= 5000)
+    feed(update, {"app": NEW})
+    equal(update.state, "Testing")
+    board.off()
+
+
+def test_deadlines():
+    """A chunk that does not come is asked for again, three times; a trickle ends as well."""
+    board = installed()
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 1000)
+    settle(update)
+    due = update.due_ms()
+    equal(due, 21000)
+    check(not update.tick(due - 1))
+    for _ in range(3):
+        check(update.tick(due))
+        equal(update.want()[0], 0)
+        due = update.due_ms()
+    check(not update.tick(due))
+    equal((update.state, update.reason), ("Aborted", "update-timeout"))
+    # Each chunk in its last moment, but for hours.
+    update.start(envelope(2, [NEW]), 0)
+    settle(update)
+    update._last = 30000
+    number, _, at, length = update.want()
+    update.chunk(number, NEW[at : at + length], 19999)
+    check(not update.tick(29999))
+    check(not update.tick(30000))
+    equal((update.state, update.reason), ("Aborted", "update-timeout"))
+    board.off()
+
+
+def test_a_full_flash():
+    board = installed(blocks=96)
+    with open(MOUNT + "/filler", "wb") as file:
+        file.write(bytes(8000))
+    update = updater(board)
+    size = board.slots().room() - 1500
+    update.start(envelope(2, [(size, bytes(32))]), 0)
+    # Something else takes the space meanwhile.
+    with open(MOUNT + "/more", "wb") as file:
+        file.write(bytes(3000))
+    raises("slot-full", feed, update, {"app": bytes(size)})
+    equal((update.state, update.reason), ("Aborted", "slot-full"))
+    restart(board)
+    equal(board.says(), "old")
+    board.off()
+
+
+def test_several_components_or_none():
+    board = installed(("app", "web"))
+    web = romfs({"index.html": b"<p>" * 2000})
+    update = updater(board)
+    raises("suit-component", update.start, envelope(2, [NEW]), 0)
+    update.start(envelope(2, [NEW, web], names=("app", "web")), 0)
+    seen = feed(update, {"app": NEW, "web": web}, stop_at=len(NEW) + 1024)
+    equal(seen, ["Downloading"])
+    restart(board)
+    # The first one is there whole and is not asked for again.
+    update = updater(board)
+    update.start(envelope(2, [NEW, web], names=("app", "web")), 0)
+    settle(update)
+    equal(update.want()[1], "web")
+    feed(update, {"web": web})
+    equal(update.state, "Testing")
+    board.power_on()
+    equal(board.start().slot, 1)
+    equal(board.says(), "new")
+    with board.mounts["/web"].open("/index.html", "rb") as file:
+        equal(file.read(), b"<p>" * 2000)
+    board.off()
+
+
+def test_the_slot_on_trial_is_all_there_is():
+    board = installed()
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    feed(update, {"app": NEW})
+    board.power_on()
+    board.outcome = board.start()
+    check(board.outcome.trial)
+    raises("update-state", updater(board).start, envelope(3, [OLD]), 0)
+    equal(states(board)[0], CONFIRMED)
+    board.off()
+
+
+def test_the_floor_rises_with_the_confirmation():
+    board = installed()
+    update = updater(board)
+    update.start(envelope(2, [NEW], floor=2), 0)
+    feed(update, {"app": NEW})
+    equal(SlotRecord(board.vault()).floor, 0)
+    board.power_on()
+    board.start()
+    SlotRecord(board.vault()).confirm(1)
+    record = SlotRecord(board.vault())
+    equal((record.floor, record.mark), (2, 2))
+    # The old slot is below it now: when the new one is damaged, neither boots, and recovery takes a newer one.
+    board.damage(1, 0, "app.map")
+    board.power_on()
+    outcome = board.start()
+    equal(outcome.mode, "recovery")
+    board.outcome = outcome
+    update = updater(board)
+    raises("old-manifest", update.start, envelope(2, [NEW]), 0)
+    update.start(envelope(3, [NEW]), 0)
+    feed(update, {"app": NEW})
+    board.power_on()
+    equal((board.start().mode, board.says()), ("application", "new"))
+    board.off()
+
+
+def test_at_most_eight_metadata_writes():
+    """Commits of the record, and commits of the filesystem for the slot's files, from the manifest to the confirmation."""
+    board = installed()
+    # The usual case: the spare slot holds the release before.
+    vault = board.vault()
+    record = SlotRecord(vault)
+    record._set(1, Slot((CONFIRMED, 1, 0, 0, [board.put(1, image("older"))])))
+    record._commit()
+    board.store.log.clear()
+    syncs = [0]
+
+    class Counted:
+        def __init__(self, file):
+            self._file = file
+
+        def write(self, data):
+            return self._file.write(data)
+
+        def flush(self):
+            syncs[0] += 1
+            self._file.flush()
+
+        def close(self):
+            syncs[0] += 1
+            self._file.close()
+
+    write = board.running.write
+    board.running.write = lambda *args: Counted(write(*args))
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    feed(update, {"app": NEW})
+    board.power_on()
+    board.start()
+    SlotRecord(board.vault()).confirm(1)
+    commits = len([1 for what, name in board.store.log if (what, name) == ("write", "commit")])
+    equal((commits, syncs[0]), (5, 3))
+    board.off()
+
+
+def test_errors_end_it_by_name():
+    """Whatever fails while a step is done: a named error, the update ended, and the file closed."""
+    board = installed()
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    settle(update)
+    board.disk.dead = True
+    try:
+        feed(update, {"app": NEW})
+        check(False)
+    except WardenError as error:
+        equal((error.code, update.state), ("filesystem", "Aborted"))
+    board.off()
