@@ -11,7 +11,7 @@ from typing import Any
 
 from warden_host import sending
 from warden_host.engine import Done, Engine
-from warden_host.errors import HostError
+from warden_host.errors import HostError, unexpected
 from warden_host.fleet import Fleet
 from warden_host.happening import Happening
 from warden_host.link import AppLink
@@ -37,6 +37,7 @@ class Authority:
         self._started = threading.Event()
         self._failure: HostError | None = None
         self._dropped = 0
+        self._bugs = 0
         self._ticked = 0.0
         self._thread = threading.Thread(target=self._run, name="warden-engine", daemon=True)
 
@@ -71,6 +72,8 @@ class Authority:
                 engine.start(sending.job(engine, request), done)
             except HostError as error:
                 done(error)
+            except Exception as error:  # noqa: BLE001  as in _attempt
+                done(unexpected(error))
 
         self.do(start)
 
@@ -83,6 +86,8 @@ class Authority:
                 answers.put((question(engine), None))
             except HostError as error:
                 answers.put((None, error))
+            except Exception as error:  # noqa: BLE001  as in _attempt
+                answers.put((None, unexpected(error)))
 
         self.do(work)
         try:
@@ -157,6 +162,10 @@ class Authority:
             work(engine)
         except HostError as error:
             self._announce(Happening("notice", code=error.code, text=error.text))
+        except Exception as error:  # noqa: BLE001  a bug must cost one message, not the fleet
+            self._bugs += 1
+            text = f"{unexpected(error).text}, {self._bugs} since the start: report this as a bug"
+            self._announce(Happening("notice", code="internal-error", text=text))
 
     def _due(self, engine: Engine) -> bool:
         now = engine.clock().steady

@@ -23,6 +23,7 @@ MAX_LINE = 65536
 _MAX_CALLERS = 32
 _BACKLOG = 1000  # lines that a slow watcher may be behind
 _SEND_S = 5.0
+_DEPTH = jsontext.MAX_DEPTH * 2  # a line holds what a device said, some levels further down
 
 Line = dict[str, Any]
 
@@ -171,7 +172,7 @@ def stream(path: Path, request: Line, timeout_s: float | None = None) -> Iterato
                     data = b""
                 if not data:
                     return
-                line = jsontext.parse_object(data, MAX_LINE * 4, "control-malformed")
+                line = jsontext.parse_object(data, MAX_LINE * 4, "control-malformed", _DEPTH)
                 if "error" in line and isinstance(line["error"], dict):
                     raise _raised(line["error"])
                 yield line

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from warden_host import cose, jsontext, names, policy
-from warden_host.errors import HostError
+from warden_host.errors import HostError, unexpected
 from warden_host.happening import Happening
 from warden_host.names import AUTHORITY, Address, Topic
 from warden_host.outcome import Outcome, Quarantined, Received, Refused, Send, Stood
@@ -199,6 +199,8 @@ class Engine:
             running.done(end.value)
         except HostError as error:
             running.done(error)
+        except Exception as error:  # noqa: BLE001  whoever waits for it must not wait for ever
+            running.done(unexpected(error))
         else:
             self._jobs.append(running)
 

@@ -50,6 +50,7 @@ OWN = frozenset(
         "device-unknown",
         "fleet-exists",
         "fleet-missing",
+        "internal-error",
         "key-damaged",
         "key-missing",
         "key-permissions",
@@ -81,3 +82,10 @@ class HostError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.text}" if self.text else self.code
+
+
+def unexpected(error: BaseException) -> HostError:
+    """For an exception that nobody foresaw: its name alone, since its text may hold a secret."""
+    return HostError(
+        "internal-error", f"{type(error).__name__} in the authority", "report this as a bug"
+    )

@@ -4,20 +4,20 @@ In this order: the device takes its bundle first, then the broker learns its acc
 its keys in one transaction. Whatever fails, no account is left that no device has the secret of.
 """
 
-import json
 import secrets
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from warden_host import bundle, dynsec, layout, names, pki, policy, registry
+from warden_host import bundle, dynsec, jsontext, layout, names, pki, policy, registry
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
 from warden_host.names import AUTHORITY
 from warden_host.store import App, Device, Pair, Store
 
 _TIMEOUT_S = 60
+_MAX_ANSWER = 4096
 
 
 @dataclass(frozen=True)
@@ -158,15 +158,15 @@ def _tell(tree: layout.Tree, home: Path, data: bytes) -> None:
             "provision-failed", f"the device did not answer ({type(error).__name__})"
         ) from None
     try:
-        answer = json.loads(result.stdout.splitlines()[-1])
+        answer = jsontext.parse_object(result.stdout.splitlines()[-1], _MAX_ANSWER)
         good = answer["ok"] is True
         reason = str(answer.get("error", ""))[:200]
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError):
+    except (HostError, IndexError, KeyError):
         good, reason = False, ""
     if not good or result.returncode != 0:
         said = reason or result.stderr.decode(errors="replace").strip().split("\n")[-1][:200]
         raise HostError(
             "provision-failed",
-            f"the device refused its bundle: {said or 'it said nothing'}",
+            f"the device refused its bundle: {jsontext.printable(said) or 'it said nothing'}",
             f"its files are in {home}; give the same command again once the cause is gone",
         )

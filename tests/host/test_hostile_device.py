@@ -1,0 +1,118 @@
+"""What one hostile device may send, and what it costs: its own messages, never the fleet's service."""
+
+import pytest
+from engine_stage import PLAIN, Stage
+from host_kit import DEVICE, new_fleet, refused, topic
+from warden_host import jsontext
+from warden_host.authority import Authority
+from warden_host.engine import Engine
+from warden_host.errors import HostError
+from warden_host.happening import Happening
+from warden_host.sending import Request
+from warden_host.store import Store
+
+DEEP = b'{"event":"x","deviceId":"D1","body":{"a":' + b"[" * 600 + b"]" * 600 + b"}}"
+SOON_S = 10
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":', '[{"]}\\"":'])
+def test_nesting_has_a_limit_before_anything_recurses(opening):
+    for count in (17, 600, 3000):
+        with refused("bad-body"):
+            jsontext.parse_object('{"a":' + opening * count, 1 << 20, "bad-body")
+
+
+def test_nesting_within_the_limit_is_taken():
+    text = '{"a":' + "[" * 15 + "]" * 15 + "}"
+    assert jsontext.parse_object(text, 1000)["a"]
+    with refused("bad-json"):
+        jsontext.parse_object('{"a":[' + text + "]}", 1000)
+    brackets = "[{" * 100 + '\\"]\\\\'
+    value = jsontext.parse_object('{"a":"' + brackets + '"}', 1000)
+    assert value["a"].startswith("[{[{")
+    for broken in (b'{"a":"' + b'\\"' * 30000, '{"a":1}'.encode("utf-16"), b"\xff{}"):
+        with refused("bad-json"):
+            jsontext.parse_object(broken, 1 << 20)
+
+
+@pytest.fixture
+def plain_stage(tmp_path):
+    made = Stage(tmp_path, PLAIN)
+    yield made
+    made.store.close()
+
+
+def test_a_deep_message_is_refused_by_name(plain_stage):
+    plain_stage.hear("x", DEEP, fmt="json")
+    assert plain_stage.codes() == ["bad-body"]
+
+
+class NoLink:
+    """Stands for the link of an application: there is no broker here."""
+
+    def __init__(self, _fleet, appid, _types, on_message) -> None:
+        self.on_message = on_message
+
+    def wait(self, _seconds: float) -> None:
+        pass
+
+    def publish(self, *_: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def authority(tmp_path, monkeypatch):
+    """An authority without a broker, and what it announced."""
+    monkeypatch.setattr("warden_host.authority.AppLink", NoLink)
+    fleet = new_fleet(tmp_path)
+    with Store(fleet.database) as store:
+        store.add_device(PLAIN)
+    news: list[Happening] = []
+    with Authority(fleet, news.append) as made:
+        yield made, news
+
+
+def test_no_message_ends_the_engine(authority, monkeypatch):
+    made, news = authority
+
+    def bug(*_: object) -> None:
+        raise RecursionError("secret words")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "on_message", bug)
+        for _ in range(3):
+            made._on_message("authority", topic("evt", "x", "json"), b"{}", False)
+        assert made.ask(Engine.online) == {}
+    assert made.alive()
+    notices = [news_ for news_ in news if news_.code == "internal-error"]
+    assert notices
+    assert all("RecursionError" in each.text and "secret" not in each.text for each in notices)
+    assert "3" in notices[-1].text
+
+
+def test_a_question_and_a_command_that_fail_by_a_bug_are_answered(authority, monkeypatch):
+    made, _ = authority
+
+    def bug(*_: object) -> None:
+        raise KeyError("secret words")
+
+    for ask in (lambda: made.ask(bug), lambda: made.command(Request(DEVICE, "set_relay", {}))):
+        with monkeypatch.context() as patched:
+            patched.setattr(Engine, "start", bug)
+            with refused("internal-error"):
+                ask()
+    assert made.alive()
+
+
+def test_a_job_that_fails_by_a_bug_is_answered(plain_stage):
+    def job():
+        raise ZeroDivisionError
+        yield
+
+    results: list = []
+    plain_stage.engine.start(job(), results.append)
+    assert isinstance(results[0], HostError)
+    assert results[0].code == "internal-error"
