@@ -76,6 +76,42 @@ def test_a_flipped_bit_in_any_byte_of_the_flash():
     equal(sorted(tally), ["root-key", "unharmed", "vault-damaged"])
 
 
+def test_a_flipped_bit_where_sectors_are_long():
+    """All of the vault lies in the first sector of its bank: behind a head that is damaged, the next sector is blank."""
+    part = flash(None, 4, 2048)
+    history(on_flash(part))
+    image = bytes(part.data)
+    end = len(image)
+    while image[end - 1] == 255:
+        end -= 1
+    check(UNIT * 10 < end < 2048)
+    harmed = 0
+    for at in range(end + 40):
+        bad = flash(image, 4, 2048)
+        bad.data[at] ^= 1 << at % 8
+        result = found(on_flash(bad))
+        harmed += result in ("vault-damaged", "root-key")
+        check(result in ("vault-damaged", "root-key", (NOW, 2)), "%d: %r" % (at, result))
+    check(harmed > 100)
+
+
+def test_stray_bits_on_a_flash_without_a_vault():
+    for places, result in (
+        ((), "not-provisioned"),
+        ((700,), "not-provisioned"),
+        ((0, 15, 47), "not-provisioned"),  # within three units: a beginning that was cut
+        ((700, 900), "not-provisioned"),
+        ((48, 700, 900), "vault-damaged"),
+    ):
+        part = flash()
+        for at in places:
+            part.data[at] = 0x7F
+        equal(found(on_flash(part)), result)
+        if result == "not-provisioned":
+            history(on_flash(part))
+            equal(found(on_flash(part)), (NOW, 2))
+
+
 def test_a_sector_of_random_data():
     image = flash_image()
     for seed in range(1, 25):
@@ -130,6 +166,31 @@ def test_older_changes_can_not_be_brought_back_by_damage_to_the_last():
                 else:
                     check(result in ((NOW, 2), "vault-damaged"), repr(result))
     check(older > 0)
+
+
+def test_a_change_that_is_missing_between_two():
+    part = flash()
+    store = on_flash(part)
+    store.write("a", b"1")
+    store._sequence += 1
+    store.write("a", b"3")
+    raises("vault-damaged", on_flash(part).names)
+
+
+def test_a_stray_bit_in_what_a_change_left_out():
+    """Before the border of a sector: it is no reason to refuse what stands on both sides, but one to copy it away."""
+    part = flash()
+    store = on_flash(part)
+    store.write("a", b"first")
+    while store._end % 512 < 400:
+        store.change((), ())
+    blank = store._end
+    store.write("b", bytes(200))
+    check(blank < 512 < store._end and part.data[blank:512] == b"\xff" * (512 - blank))
+    part.data[blank + 20] = 0x7F
+    again = on_flash(part)
+    equal((again.read("a", 9), again.read("b", 200)), (b"first", bytes(200)))
+    check(sum(part.erases) > 1)
 
 
 def test_the_mark_is_a_majority():
