@@ -47,19 +47,8 @@ def _records(bundle: bytes) -> "dict[str, bytes | None]":
     _want(_text(host, 253) and _number(port, 1, 65535) and _text(client_id, 128), "broker")
     _want(_bytes(user, 0, 4000) and _bytes(password, 0, 4000), "broker")
 
-    trust = _list(fields.get("trust"), 2, "trust")
-    cas, pins = trust
-    _want(
-        isinstance(cas, list) and 1 <= len(cas) <= 4 and all(_bytes(ca, 1, 2048) for ca in cas),
-        "trust",
-    )
-    _want(
-        isinstance(pins, list)
-        and 2 <= len(pins) <= 6
-        and all(_bytes(pin, 32, 32) for pin in pins),
-        "trust",
-    )
-    _want(len(set(pins)) == len(pins), "trust")  # a backup that is the live pin is none
+    trust = fields.get("trust")
+    check_trust(trust)
 
     policy = fields.get("policy")
     _want(isinstance(policy, bytes), "policy")
@@ -81,6 +70,22 @@ def _records(bundle: bytes) -> "dict[str, bytes | None]":
     for name, value in changes.items():
         _want(len(value or b"") <= 4096, name)
     return changes
+
+
+def check_trust(trust: "Any") -> None:
+    """UsageError bad-bundle unless these are CAs and pins as a vault keeps them."""
+    cas, pins = _list(trust, 2, "trust")
+    _want(
+        isinstance(cas, list) and 1 <= len(cas) <= 4 and all(_bytes(ca, 1, 2048) for ca in cas),
+        "trust",
+    )
+    _want(
+        isinstance(pins, list)
+        and 2 <= len(pins) <= 6
+        and all(_bytes(pin, 32, 32) for pin in pins),
+        "trust",
+    )
+    _want(len(set(pins)) == len(pins), "trust")  # a backup that is the live pin is none
 
 
 def _add_apps(changes: "dict[str, bytes | None]", apps: "Any") -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # The authority's own, and the protocol's: never an application's, never a handler's.
 AUTHORITY_ONLY = ("update", "policy", "rotate", "wipe", "unlock")
+# Those of them that the device has an answer to.
+_ORDERS = const(("rotate", "wipe"))
 PROTOCOL = ("welcome", "ack", "wake", "server_uid_response")
 
 
@@ -26,6 +28,8 @@ class Commands:
     def __init__(self) -> None:
         self._handlers: "dict[str, Handler]" = {}
         self._grants: "dict[str, tuple[str, ...]]" = {}
+        self._authority = ""
+        self._order: "Any" = None
 
     def register(self, command: str, handler: "Handler") -> None:
         """UsageError bad-name for a name that is malformed, reserved or taken."""
@@ -40,8 +44,14 @@ class Commands:
         """What this application may do, from the vault's record of it."""
         self._grants[appid] = commands
 
+    def obey(self, appid: str, handler: "Callable[[str, dict[str, Any]], Any]") -> None:
+        """This application is the authority: what it alone may order goes to handler(command, args)."""
+        self._authority, self._order = appid, handler
+
     def find(self, appid: str, command: str) -> "Handler":
         """The handler, if this application may use it. PeerError not-allowed, unknown-command."""
+        if command in _ORDERS and self._order is not None and appid == self._authority:
+            return lambda args: self._order(command, args)
         if command in AUTHORITY_ONLY or command not in self._grants.get(appid, ()):
             raise PeerError("not-allowed")
         handler = self._handlers.get(command)

@@ -83,6 +83,10 @@ class Client:
         )
         self.connected = False
 
+    def set_password(self, password: "bytes | bytearray") -> None:
+        """From the next connection on."""
+        self._codec.pswd = Field(password)
+
     def set_last_will(self, topic: str, payload: bytes, qos: int = 0) -> None:
         """What the broker is to say when this device vanishes. Never retained."""
         ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")

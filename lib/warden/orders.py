@@ -89,7 +89,7 @@ class Waiting:
                     device.names,
                     session.appid,
                     key,
-                    session._origin,
+                    session.origin,
                     device.policy.digest,
                     session.authority,
                 )
@@ -146,7 +146,8 @@ class Waiting:
     def _say(self, code: str, part: str) -> None:
         device = self._device
         device._log(code, part)
-        device._incidents.add(code, part, device._uptime.now_ms())
+        at = "keys" if part.startswith("app_") else part  # an incident's place is a word
+        device._incidents.add(code, at, device._uptime.now_ms())
 
     def _done(self, parts: "list[str]") -> None:
         """These are in their places now: the sessions under the old keys end."""

@@ -133,10 +133,8 @@ class Rotation:
         """What proved itself: on this connection a session stands, with the authority; and under these applications' new keys. Commits and returns the parts."""
         parts = ["app_" + appid for appid in appids if appid in self.apps]
         for part, choice in self._choices.items():
-            if authority and part in self.pending():
-                choice.stood()
-                if choice.used:
-                    parts.append(part)
+            if authority and choice.used and part in self.pending():
+                parts.append(part)
         if parts:
             self._replace(parts)
         return parts
@@ -180,21 +178,22 @@ class _Choice:
         self.used = False  # the new one, on this connection
         self.failures = 0
         self.turns = 0
-        self._new = True
+        self._refused = False
 
     def begin(self) -> bool:
-        self.used = self._new
+        if not self._refused:
+            self.used = self.failures < _PATIENCE
+            self.turns = 0
+        else:
+            self.used = not self.used
+        self._refused = False
         return self.used
 
     def failed(self) -> None:
+        self._refused = True
         self.turns += 1
         if self.used:
             self.failures += 1
-        self._new = not self.used
-
-    def stood(self) -> None:
-        self.turns = 0
-        self._new = self.failures < _PATIENCE
 
 
 def _want(condition: object) -> None:

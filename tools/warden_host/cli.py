@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from warden_host import __version__, cli_devices, cli_fleet, cli_live, fleet, screen
+from warden_host import __version__, cli_devices, cli_fleet, cli_live, cli_orders, fleet, screen
 from warden_host.cli_common import State
 from warden_host.errors import HostError
 
@@ -36,6 +36,7 @@ def warden(context: click.Context, folder: str | None) -> None:
 
 cli_fleet.add_to(warden)
 cli_live.add_to(warden)
+cli_orders.add_to(warden)
 warden.add_command(cli_devices.devices)
 
 

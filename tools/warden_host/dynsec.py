@@ -100,6 +100,17 @@ def put(folder: Path, account: Account) -> None:
     _save(folder, document)
 
 
+def set_password(folder: Path, username: str, password: str) -> None:
+    """Only while the broker is stopped. Raises broker-refused for an account that is not there."""
+    document = _load(folder)
+    for entry in document["clients"]:
+        if entry.get("username") == username:
+            entry.update(_hashed(password))
+            _save(folder, document)
+            return
+    raise HostError("broker-refused", "setClientPassword: no such account")
+
+
 def remove(folder: Path, username: str, role: str) -> None:
     """Only while the broker is stopped."""
     document = _load(folder)
@@ -116,19 +127,26 @@ def acl_entries(account: Account) -> list[dict[str, Any]]:
 
 
 def _put(document: dict[str, Any], account: Account) -> None:
-    salt = secrets.token_bytes(SALT)
-    digest = hashlib.pbkdf2_hmac("sha512", account.password.encode(), salt, ITERATIONS)
     document["roles"].append({"rolename": account.role, "acls": acl_entries(account)})
     document["clients"].append(
         {
             "username": account.username,
             "clientid": account.username,
             "roles": [{"rolename": account.role, "priority": -1}],
-            "password": base64.b64encode(digest).decode(),
-            "salt": base64.b64encode(salt).decode(),
-            "iterations": ITERATIONS,
         }
+        | _hashed(account.password)
     )
+
+
+def _hashed(password: str) -> dict[str, Any]:
+    """A password as the plugin keeps it."""
+    salt = secrets.token_bytes(SALT)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
+    return {
+        "password": base64.b64encode(digest).decode(),
+        "salt": base64.b64encode(salt).decode(),
+        "iterations": ITERATIONS,
+    }
 
 
 def _remove(document: dict[str, Any], username: str, role: str) -> None:

@@ -6,7 +6,7 @@ It knows no network: `publish` and `announce` are given. Only the thread that ow
 import re
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from warden_host import cose, jsontext, names, policy
@@ -17,7 +17,7 @@ from warden_host.outcome import Outcome, Quarantined, Received, Refused, Send, S
 from warden_host.plain import PlainPeer
 from warden_host.proof import DeviceMark, Proof
 from warden_host.session import Instant, Session
-from warden_host.store import Device, Pair, Store
+from warden_host.store import Device, Pair, Rotation, Store
 from warden_host.strictcbor import MAX_BYTES, is_u32
 
 Publish = Callable[[str, Topic, bytes], None]
@@ -27,6 +27,7 @@ _VERB = re.compile(r"[a-z0-9_]{0,32}\Z")
 _LAST_WILL = ("offline", names.PLAIN)
 _INCIDENT_S = 1.0
 _INCIDENTS = 8
+_FADING_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Seat:
     device: Device
     sessions: dict[str, Session] = field(default_factory=dict)
     plain: dict[str, PlainPeer] = field(default_factory=dict)
+    # Under new keys that have not proved themselves: each ends as the one above.
+    rising: dict[str, Session] = field(default_factory=dict)
+    # Under old keys, for what was on its way when the new one took over: (session, until, steady).
+    fading: dict[str, tuple[Session, float]] = field(default_factory=dict)
+    expires: float | None = None  # when the old keys are gone whatever was proven
     came: bool = False
     refusals: dict[tuple[str, str], float] = field(default_factory=dict)
 
@@ -95,6 +101,15 @@ class Engine:
         """It was provisioned again: its keys here are worth nothing."""
         self._seats.pop(device, None)
 
+    def rise(self, device: str) -> dict[str, Any]:
+        """A rotation was begun: hear the device under its new keys as well. Returns the command's body; raises not-applicable."""
+        seat = self.seat(device)
+        rotation = self.store.rotation(device)
+        if rotation is None or not seat.sealed:
+            raise HostError("not-applicable", f"no rotation of {device} is under way")
+        self._rise(seat, rotation)
+        return rotation.body
+
     def clear(self, device: str) -> None:
         """Lifts a quarantine and asks the device for a new hello."""
         seat = self.seat(device)
@@ -108,7 +123,8 @@ class Engine:
         """After a restart no session is left at our end; the devices still hold theirs."""
         for device in self.store.devices():
             if device.mode == "sealed" and not device.mark.quarantine:
-                for session in self.seat(device.device).sessions.values():
+                seat = self.seat(device.device)
+                for session in (*seat.sessions.values(), *seat.rising.values()):
                     self.send(session.address, session.wake(self.clock()))
 
     def online(self) -> dict[str, list[str]]:
@@ -145,7 +161,7 @@ class Engine:
             code = "plain-refused" if seat.sealed else "sealed-refused"
             self._refuse(seat, appid, Refused(topic.verb, code, "not this device's mode"))
         elif seat.sealed:
-            session = seat.sessions.get(appid)
+            session = self._addressed(seat, appid, topic.verb, data)
             # Every application of a type hears all of it: what another can open is its business.
             if session is not None and not _for_another(seat, session, data):
                 self._carry_out(seat, appid, session.receive(topic.verb, data, self.clock()))
@@ -170,7 +186,8 @@ class Engine:
         """Call it a few times a second: wakes are repeated and jobs' deadlines kept."""
         now = self.clock()
         for seat in list(self._seats.values()):
-            for session in seat.sessions.values():
+            self._expire(seat, now.unix)
+            for session in (*seat.sessions.values(), *seat.rising.values()):
                 for wake in session.tick(now):
                     self.send(session.address, wake)
         for running in [run for run in self._jobs if now.steady >= run.wait.deadline]:
@@ -240,6 +257,9 @@ class Engine:
 
     def _stood(self, seat: Seat, appid: str, stood: Stood) -> None:
         name = seat.device.device
+        rising = seat.rising.get(appid)
+        if rising is not None and rising.stands:
+            self._promoted(seat, appid, "proved itself")
         self.store.seen(name, time.time())
         proof = stood.proof
         text = f"boot {proof.boot}, hello {proof.connect}, vault {proof.vault_gen}"
@@ -297,6 +317,46 @@ class Engine:
             Happening("refused", name, appid, refused.event, refused.code, text=refused.text)
         )
 
+    def _rise(self, seat: Seat, rotation: Rotation) -> None:
+        name = seat.device.device
+        for pair in self.store.device(name).pairs:
+            k = rotation.apps.get(pair.appid)
+            if k is not None and k != pair.k and pair.appid not in seat.rising:
+                address = Address(seat.device.type, name, pair.appid)
+                risen = replace(pair, k=k)
+                seat.rising[pair.appid] = self._session(seat, address, risen, k)
+        seat.expires = rotation.expires if seat.rising else None
+
+    def _addressed(self, seat: Seat, appid: str, verb: str, data: bytes) -> Session | None:
+        """The session of this application that the message names by its key."""
+        kid = cose.claimed_kid(data) if appid in seat.rising or appid in seat.fading else None
+        rising = seat.rising.get(appid)
+        if rising is not None and kid == rising.kid:
+            return rising
+        faded, until = seat.fading.get(appid, (None, 0.0))
+        if faded is not None and kid == faded.kid:
+            # A reply or an event that crossed the change; nothing begins under the old key any more.
+            late = verb in ("hello", "ready") or self.clock().steady > until
+            return None if late else faded
+        return seat.sessions.get(appid)
+
+    def _promoted(self, seat: Seat, appid: str, why: str) -> None:
+        """The session under the new key is the only one."""
+        seat.fading[appid] = (seat.sessions[appid], self.clock().steady + _FADING_S)
+        seat.sessions[appid] = seat.rising.pop(appid)
+        self._news(Happening("notice", seat.device.device, appid, text=f"its new key {why}"))
+
+    def _expire(self, seat: Seat, now: int) -> None:
+        """After the deadline an old key counts no more, at this end either."""
+        if seat.expires is None or now < seat.expires:
+            return
+        rotation = self.store.rotation(seat.device.device)
+        for appid in list(seat.rising):
+            if rotation is not None and appid in rotation.apps:
+                self.store.promote(seat.device.device, appid, rotation.apps[appid])
+            self._promoted(seat, appid, "replaces the old one: the deadline is over")
+        seat.expires = None
+
     def _sit(self, device: Device) -> Seat:
         seat = Seat(device)
         for pair in device.pairs:
@@ -305,12 +365,18 @@ class Engine:
                 seat.plain[pair.appid] = PlainPeer(address, pair.uid)
             else:
                 seat.sessions[pair.appid] = self._session(seat, address, pair)
+        rotation = self.store.rotation(device.device)
+        if rotation is not None and device.mode == "sealed":
+            self._rise(seat, rotation)
         return seat
 
-    def _session(self, seat: Seat, address: Address, pair: Pair) -> Session:
+    def _session(
+        self, seat: Seat, address: Address, pair: Pair, new_key: bytes | None = None
+    ) -> Session:
         def persist(fact: Proof | Quarantined) -> None:
             if isinstance(fact, Proof):
-                self.store.prove(address.device, address.appid, fact, seat.mark)
+                # A new key proves itself by its first ready; the old one is forgotten with the same write.
+                self.store.prove(address.device, address.appid, fact, seat.mark, new_key)
             else:
                 self.store.quarantine(address.device, fact.reason)
 
@@ -320,4 +386,5 @@ class Engine:
 
 def _for_another(seat: Seat, session: Session, data: bytes) -> bool:
     kid = cose.claimed_kid(data) if len(seat.sessions) > 1 else None
-    return kid != session.kid and any(kid == other.kid for other in seat.sessions.values())
+    others = (*seat.sessions.values(), *seat.rising.values())
+    return kid != session.kid and any(kid == other.kid for other in others)

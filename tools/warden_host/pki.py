@@ -133,6 +133,11 @@ def create(keys: Path, hosts: tuple[str, ...]) -> None:
     secretfile.write(keys / "backup.key", private_pem(new_key()))
 
 
+def renew_backup(keys: Path) -> None:
+    """A new backup key; devices learn of it by `warden rotate --pins`, and until then hold the old one."""
+    secretfile.write(keys / "backup.key", private_pem(new_key()))
+
+
 def load_authority(keys: Path) -> Authority:
     """Raises key-missing, key-permissions, key-damaged."""
     return Authority(load_certificate(keys / "ca.crt"), load_key(keys / "ca.key"))

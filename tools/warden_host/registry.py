@@ -29,6 +29,9 @@ class Registry(Protocol):
     def put(self, account: dynsec.Account) -> None:
         """Adds the account, or replaces it: a session under its old password is dropped."""
 
+    def set_password(self, username: str, password: str) -> None:
+        """A new password for an account: its session is dropped. Raises broker-refused."""
+
     def remove(self, username: str, role: str) -> None:
         """Takes the account away: its session is dropped."""
 
@@ -85,6 +88,9 @@ class _Stopped:
     def put(self, account: dynsec.Account) -> None:
         dynsec.put(self._folder, account)
 
+    def set_password(self, username: str, password: str) -> None:
+        dynsec.set_password(self._folder, username, password)
+
     def remove(self, username: str, role: str) -> None:
         dynsec.remove(self._folder, username, role)
 
@@ -134,6 +140,9 @@ class _Running:
                 "roles": [{"rolename": account.role, "priority": -1}],
             }
         )
+
+    def set_password(self, username: str, password: str) -> None:
+        self._ask({"command": "setClientPassword", "username": username, "password": password})
 
     def remove(self, username: str, role: str) -> None:
         self._ask({"command": "deleteClient", "username": username}, missing_ok=True)

@@ -6,7 +6,7 @@ Also for tests and the demo: `with serving(fleet, announce) as service:` is a wh
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from warden_host.authority import Authority
@@ -16,6 +16,7 @@ from warden_host.engine import Engine
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
 from warden_host.happening import Happening
+from warden_host.names import AUTHORITY
 from warden_host.sending import Request
 
 
@@ -62,13 +63,20 @@ class _Desk:
             self.authority.submit(_request(line), caller.finish)
         elif operation == "watch":
             self.control.watch(caller)
-            caller.say({"kind": "notice", "text": "watching"})
+            caller.say(Happening("notice", text="watching").record())
         elif operation == "online":
             caller.finish({"online": self.authority.ask(Engine.online)})
         elif operation == "clear":
             device = _text(line, "device")
             self.authority.ask(lambda engine: engine.clear(device))
             caller.finish({"ok": True})
+        elif operation == "rotate":
+            device = _text(line, "device")
+            body = self.authority.ask(lambda engine: engine.rise(device))
+            self.authority.submit(_order(line, "rotate", body), caller.finish)
+        elif operation == "wipe":
+            order = _order(line, "wipe", {"device": _text(line, "device")})
+            self.authority.submit(order, caller.finish)
         elif operation == "reload":
             device = _text(line, "device", "")
             self.authority.ask(lambda engine: engine.forget(device))
@@ -76,6 +84,12 @@ class _Desk:
             caller.finish({"ok": True})
         else:
             raise HostError("control-malformed", "no such operation")
+
+
+def _order(line: Line, command: str, args: dict[str, Any]) -> Request:
+    """A command of the authority's own. Secrets in it never pass the control socket: they come out of the store."""
+    request = _request(line | {"command": command, "app": AUTHORITY, "forge": ""})
+    return replace(request, args=args)
 
 
 def _request(line: Line) -> Request:

@@ -14,13 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from warden_host import secretfile
+from warden_host import secretfile, strictcbor
 from warden_host.errors import HostError
 from warden_host.proof import NOTHING_PROVEN, DeviceMark, Proof
 
-FORMAT = 1
+FORMAT = 2
 MAX_EVENTS = 10_000
 MAX_INCIDENTS = 10_000
+# Since format 2. body: the command's CBOR while it is under way, with new secrets in it; NULL once it is done, then the number alone is kept.
+_ROTATIONS = """
+CREATE TABLE rotations (
+    device TEXT PRIMARY KEY REFERENCES devices ON DELETE CASCADE, number INTEGER NOT NULL,
+    body BLOB, taken REAL) STRICT;
+"""
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE apps (appid TEXT PRIMARY KEY, types TEXT NOT NULL, commands TEXT NOT NULL) STRICT;
@@ -40,9 +46,11 @@ CREATE TABLE events (
 CREATE TABLE incidents (
     id INTEGER PRIMARY KEY, time REAL NOT NULL, device TEXT NOT NULL, source TEXT NOT NULL,
     code TEXT NOT NULL, at TEXT NOT NULL, n INTEGER NOT NULL) STRICT;
+{_ROTATIONS}
 PRAGMA user_version = {FORMAT};
 COMMIT;
 """
+_FROM_1 = f"BEGIN; {_ROTATIONS} PRAGMA user_version = 2; COMMIT;"
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,27 @@ class Pair:
     uid: bytes = field(repr=False)
     commands: tuple[str, ...]
     proven: Proof = NOTHING_PROVEN
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """New secrets on their way to a device: the command's body. taken: when the device first said that it holds them, or None."""
+
+    device: str
+    body: dict[str, Any] = field(repr=False)
+    taken: float | None = None
+
+    @property
+    def apps(self) -> dict[str, bytes]:
+        """Application → new sealing key."""
+        apps: dict[str, bytes] = self.body.get("apps", {})
+        return apps
+
+    @property
+    def expires(self) -> float | None:
+        """When the old secrets are gone whatever was proven, by the device's deadline."""
+        deadline = self.body.get("deadline")
+        return None if deadline is None or self.taken is None else self.taken + deadline
 
 
 @dataclass(frozen=True)
@@ -88,9 +117,13 @@ class Store:
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA foreign_keys = ON")
+            # Keys and passwords that were replaced must not lie on in the file.
+            self._db.execute("PRAGMA secure_delete = ON")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 self._db.executescript(_SCHEMA)
+            elif version == 1:
+                self._db.executescript(_FROM_1)
             elif version != FORMAT:
                 raise HostError("database-damaged", f"format {version} where {FORMAT} is known")
 
@@ -179,9 +212,18 @@ class Store:
     def devices(self) -> list[Device]:
         return self._devices("ORDER BY device")
 
-    def prove(self, device: str, appid: str, proof: Proof, mark: DeviceMark) -> None:
-        """Keeps what a ready proved, on disk before the answer leaves."""
+    def prove(
+        self,
+        device: str,
+        appid: str,
+        proof: Proof,
+        mark: DeviceMark,
+        new_key: bytes | None = None,
+    ) -> None:
+        """Keeps what a ready proved, on disk before the answer leaves; a new key as well."""
         with self.transaction():
+            if new_key is not None:
+                self.promote(device, appid, new_key)
             self._do(
                 "UPDATE pairs SET boot = ?, connect = ?, vault_gen = ? WHERE device = ? AND appid = ?",
                 *proof,
@@ -219,6 +261,48 @@ class Store:
 
     def seen(self, device: str, moment: float) -> None:
         self._do("UPDATE devices SET last_seen = ? WHERE device = ?", moment, device)
+
+    def remove_device(self, device: str) -> None:
+        """With its keys and all that it ever proved; its events and incidents stay."""
+        self._do("DELETE FROM devices WHERE device = ?", device)
+
+    # Rotations
+
+    def rotation(self, device: str) -> Rotation | None:
+        """The one that is under way."""
+        row = self._do("SELECT body, taken FROM rotations WHERE device = ?", device).fetchone()
+        if row is None or row[0] is None:
+            return None
+        body = strictcbor.decode(row[0])
+        if not isinstance(body, dict):
+            raise HostError("database-damaged", "fleet.db: a rotation that is none")
+        return Rotation(device, body, row[1])
+
+    def begin_rotation(self, device: str, body: dict[str, Any]) -> Rotation:
+        """Numbers it above all before. Inside a transaction."""
+        row = self._do("SELECT number FROM rotations WHERE device = ?", device).fetchone()
+        number = 1 if row is None else row[0] + 1
+        made = Rotation(device, body | {"id": number})
+        self._do(
+            "INSERT OR REPLACE INTO rotations VALUES (?, ?, ?, NULL)",
+            device,
+            number,
+            strictcbor.encode(made.body),
+        )
+        return made
+
+    def take_rotation(self, device: str, moment: float) -> None:
+        self._do(
+            "UPDATE rotations SET taken = ? WHERE device = ? AND taken IS NULL", moment, device
+        )
+
+    def end_rotation(self, device: str) -> None:
+        with self.transaction():
+            self._do("UPDATE rotations SET body = NULL, taken = NULL WHERE device = ?", device)
+
+    def promote(self, device: str, appid: str, k: bytes) -> None:
+        """The new sealing key is the only one from now on."""
+        self._do("UPDATE pairs SET k = ? WHERE device = ? AND appid = ?", k, device, appid)
 
     # What devices said
 

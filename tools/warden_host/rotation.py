@@ -1,0 +1,136 @@
+"""New secrets for one device: password, sealing keys, pins. The order in which its three keepers learn of them.
+
+1. fleet.db holds the new ones beside the old ones, on disk.  2. The device does: its answer says so.
+3. The broker learns the new password, and drops the device's connection.  4. The device proves each
+part: it logs in, it finishes a hand-shake, its session stands; the old ones are forgotten.
+
+A stop between any two of them leaves a device that can log in and be spoken with: it tries the new
+secrets, then the old ones. The same call takes the rotation up where it stopped.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from warden_host import dynsec, names, pki, registry
+from warden_host.errors import HostError
+from warden_host.fleet import Fleet
+from warden_host.store import Device, Rotation, Store
+
+MIN_DEADLINE_S, MAX_DEADLINE_S = 60, 30 * 24 * 3600
+PARTS = ("password", "keys", "pins")
+_PAUSE_S = 1.0
+# What says that the device could not be asked, not that it refused.
+_AWAY = ("timed-out", "no-session", "counter-exhausted")
+
+Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
+Tell = Callable[[str], None]
+
+
+def begin(
+    fleet: Fleet, store: Store, device: str, parts: tuple[str, ...], deadline_s: int | None = None
+) -> Rotation:
+    """The rotation that is under way, or a new one of these parts. Raises device-unknown, not-applicable, bad-argument."""
+    known = store.device(device)
+    if known.mode != "sealed":
+        raise HostError(
+            "not-applicable",
+            f"{device} is plain: nobody but its owner at the bench may give it new secrets",
+            f"`warden provision {device} --again`",
+        )
+    pending = store.rotation(device)
+    if pending is not None:
+        return pending
+    if not parts:
+        raise HostError(
+            "bad-argument", "nothing to rotate is named", "add --password, --keys or --pins"
+        )
+    if deadline_s is not None and not MIN_DEADLINE_S <= deadline_s <= MAX_DEADLINE_S:
+        raise HostError(
+            "bad-argument",
+            f"--deadline is not between {MIN_DEADLINE_S} and {MAX_DEADLINE_S} seconds",
+        )
+    body = _body(fleet, known, parts)
+    if deadline_s is not None:
+        body["deadline"] = deadline_s
+    with store.transaction():
+        return store.begin_rotation(device, body)
+
+
+def finish(
+    fleet: Fleet, store: Store, rotation: Rotation, ask: Ask, tell: Tell, timeout_s: float
+) -> None:
+    """From wherever it stopped to its end. ask("rotate", …) gives the device the command and returns its answer.
+
+    Raises timed-out when the device does not prove it all in time, command-refused when it will not have it.
+    """
+    end = time.monotonic() + timeout_s
+    told = False
+    waiting: list[str] | None = None
+    while True:
+        pending = _pending(store, rotation, ask)
+        if pending is not None:
+            if waiting is None:
+                tell("the device holds the new secrets beside the old ones")
+                store.take_rotation(rotation.device, time.time())
+            if pending != waiting and pending:
+                tell("still to prove: " + ", ".join(pending))
+            waiting = pending
+            if "password" in pending and not told:
+                _set_password(fleet, store.device(rotation.device), rotation)
+                told = True
+                tell("the broker knows the new password")
+            if not pending:
+                store.end_rotation(rotation.device)
+                tell("everything proved itself: the old secrets are gone")
+                return
+        if time.monotonic() > end:
+            raise HostError(
+                "timed-out",
+                f"{rotation.device} has not proved its new secrets in {timeout_s:g} s"
+                + (f" ({', '.join(waiting)})" if waiting else ""),
+                "nothing is lost: give the same command again",
+            )
+        time.sleep(_PAUSE_S)
+
+
+def _pending(store: Store, rotation: Rotation, ask: Ask) -> list[str] | None:
+    """What the device has not proved; None when it can't be asked just now."""
+    try:
+        answer = ask("rotate", rotation.body)
+    except HostError as error:
+        if error.code in _AWAY:
+            return None
+        raise
+    if answer.get("ok") is not True:
+        code = str(answer.get("reply", {}).get("error", ""))
+        store.end_rotation(rotation.device)
+        raise HostError(
+            "command-refused",
+            f"{rotation.device} refused its new secrets: {code or 'it said nothing'}",
+            "its old ones are valid; docs/protocol.md says what it takes",
+        )
+    result = answer["reply"].get("result")
+    parts = result.get("pending") if isinstance(result, dict) else None
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise HostError("bad-body", f"{rotation.device} answered in another form")
+    return sorted(parts)
+
+
+def _body(fleet: Fleet, device: Device, parts: tuple[str, ...]) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    if "password" in parts:
+        body["password"] = dynsec.device_password().encode()
+    if "keys" in parts:
+        body["apps"] = {pair.appid: secrets.token_bytes(32) for pair in device.pairs}
+    if "pins" in parts:
+        authority = pki.load_authority(fleet.keys).der()
+        body["trust"] = [[authority], list(pki.load_pins(fleet.keys))]
+    return body
+
+
+def _set_password(fleet: Fleet, device: Device, rotation: Rotation) -> None:
+    username = names.device_client(device.type, device.device)
+    with registry.opened(fleet) as accounts:
+        accounts.set_password(username, rotation.body["password"].decode())
