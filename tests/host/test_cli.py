@@ -9,65 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from host_kit import free_ports
+from cli_kit import fails, fake, said
 from warden_host import cli, layout
 from warden_host.errors import HostError
 from warden_host.store import Store
 
 REPO = Path(__file__).resolve().parents[2]
 SOON_S = 30
-# A device that takes its bundle and says so; what it was told is kept for the test.
-FAKE = """#!{python}
-import pathlib, sys
-root = pathlib.Path(sys.argv[2])
-data = sys.stdin.buffer.read()
-(root / "bundle").write_bytes(data)
-{answer}
-"""
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch, capsys):
-    """A fleet of its own, with a stand-in for MicroPython and for umqtt."""
-    port, admin = free_ports(2)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WARDEN_FLEET", str(tmp_path / "fleet"))
-    monkeypatch.setenv("WARDEN_UMQTT", str(tmp_path / "umqtt"))
-    (tmp_path / "umqtt").mkdir()
-    (tmp_path / "umqtt" / "simple.py").touch()
-    fake(tmp_path, monkeypatch, "print('{\"ok\": true}')")
-    assert cli.run(["init", "fleet", "--port", str(port), "--admin-port", str(admin)]) == 0
-    capsys.readouterr()
-    return tmp_path / "fleet"
-
-
-def fake(folder: Path, monkeypatch, answer: str) -> None:
-    program = folder / "micropython"
-    program.write_text(FAKE.format(python=sys.executable, answer=answer))
-    program.chmod(0o755)
-    monkeypatch.setenv("MICROPYTHON", str(program))
-
-
-def said(capsys) -> dict:
-    return json.loads(capsys.readouterr().out)
-
-
-def fails(capsys, code: str, *arguments: str) -> None:
-    """The call ends with 1, names the code, and shows no traceback, as text and as JSON."""
-    assert cli.run(list(arguments)) == 1
-    out, err = capsys.readouterr()
-    assert code in err
-    assert "Traceback" not in out + err
-    if "--json" in " ".join(help_of(*arguments[:1])):
-        assert cli.run([*arguments, "--json"]) == 1
-        record = said(capsys)
-        assert record["ok"] is False
-        assert record["error"]["code"] == code
-
-
-def help_of(*command: str) -> list[str]:
-    names = cli.warden.commands[command[0]].params
-    return [option for param in names for option in param.opts]
 
 
 def test_every_command_has_help_with_an_example(capsys):

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from warden_host import jsontext, registry, secretfile
-from warden_host.child import end
+from warden_host.child import end, tied
 from warden_host.dynsec import FILE as REGISTRY
 from warden_host.errors import HostError
 from warden_host.fleet import BrokerSettings, Fleet
@@ -55,7 +55,7 @@ class Broker:
         if self._lock is None:
             raise HostError(
                 "broker-running",
-                "this fleet's broker runs already" + _holder(fleet.broker / "lock"),
+                "this fleet's broker runs already" + holder(fleet.broker / "lock"),
                 "stop the other `warden serve`; if there is none, end the mosquitto that it left",
             )
         try:
@@ -93,7 +93,7 @@ class Broker:
         _rotate(folder / LOG)
         with open(folder / "mosquitto.out", "wb") as out:
             self._child = subprocess.Popen(
-                [binary, "-c", CONF],
+                tied([binary, "-c", CONF]),
                 cwd=folder,  # the paths inside the configuration are relative: a fleet can move
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -232,7 +232,8 @@ def _rotate(log: Path) -> None:
             log.replace(log.with_suffix(".log.1"))
 
 
-def _holder(lock: Path) -> str:
+def holder(lock: Path) -> str:
+    """For a message: whose lock it is, if that is written in it."""
     with contextlib.suppress(OSError):
         pid = lock.read_text()[:10]
         if pid.isdigit():

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,14 +10,15 @@ from typing import Any
 import click
 from rich.text import Text
 
-from warden_host import control, jsontext, names, screen, simulated
+from warden_host import control, jsontext, names, refusals, screen, simulated
 from warden_host.cli_common import State, json_option, pass_state
 from warden_host.errors import HostError
 from warden_host.happening import KINDS, Happening
-from warden_host.sending import FORGERIES
+from warden_host.sending import FORGERIES, MAX_TTL_S
 from warden_host.serving import serving
 
 MAX_ARGS = 16384
+MAX_TIMEOUT_S = 600
 
 
 def add_to(group: click.Group) -> None:
@@ -40,7 +42,8 @@ def serve(state: State, as_json: bool) -> int:
         with serving(fleet, _show_json if as_json else _show) as service:
             broker = fleet.settings.broker
             if as_json:
-                screen.print_json({"kind": "notice", "text": "serving", "port": broker.port})
+                started = {"kind": "notice", "time": time.time(), "text": "serving"}
+                screen.print_json(started | {"port": broker.port})
             else:
                 screen.good(
                     f"serving {fleet.root.name} on {broker.listen}:{broker.port}",
@@ -48,8 +51,7 @@ def serve(state: State, as_json: bool) -> int:
                 )
             while not stop.wait(0.5):
                 service.check()
-        if not as_json:
-            screen.good("stopped")
+        screen.stopped(as_json)
     return 0
 
 
@@ -57,33 +59,67 @@ def serve(state: State, as_json: bool) -> int:
 @click.argument("device")
 @click.option("--heapsize", default="", metavar="N", help="MicroPython's heap, such as 128k.")
 @click.option("--once", is_flag=True, help="Don't start it again when it resets.")
+@json_option
 @pass_state
-def run(state: State, device: str, heapsize: str, once: bool) -> int:
+def run(state: State, device: str, heapsize: str, once: bool, as_json: bool) -> int:
     """Start a simulated device: the real firmware on the unix port.
 
     \b
     Examples:
-      warden run D1
-      warden run D1 --heapsize 128k --once
+      warden run front-door
+      warden run front-door --heapsize 128k --once
     """
     home = state.fleet().simulated(device)
     if heapsize and not heapsize.rstrip("kKmM").isdigit():
         raise HostError("bad-argument", "--heapsize is a number with k or m, such as 128k")
 
     def show(text: str) -> None:
-        screen.show(Text.assemble((f"{device} ", "bold blue"), text))
+        if as_json:
+            screen.print_json({"device": device, "line": text.rstrip()})
+            return
+        line = Text.assemble((f"{device} ", "bold blue"), text)
+        line.rstrip()
+        screen.show(line)
 
-    with _interruptible():
+    with _interruptible(as_json):
         return simulated.run(home, heapsize, once, show)
+    return 0
 
 
-@click.command()
+class _Send(click.Command):
+    """JSON that was not quoted falls apart into arguments: say so, click can't know."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "unexpected extra argument" not in error.message:
+                raise
+            hint = (
+                """put JSON in single quotes, such as '{"on": 1}'; the shell takes it apart else"""
+            )
+            raise click.UsageError(f"{error.message}: {hint}", ctx) from None
+
+
+@click.command(cls=_Send)
 @click.argument("device")
 @click.argument("command")
 @click.argument("args", metavar="[JSON]", default="{}")
 @click.option("--app", default="", help="The application that gives it. Default: one that may.")
-@click.option("--ttl", default=30, show_default=True, help="The command's life, seconds.")
-@click.option("--timeout", default=10.0, show_default=True, help="How long to wait, seconds.")
+@click.option(
+    "--ttl",
+    type=click.IntRange(1, MAX_TTL_S),
+    default=30,
+    show_default=True,
+    help="The command's life, seconds.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, MAX_TIMEOUT_S, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="How long to wait, seconds.",
+)
 @click.option(
     "--forge",
     type=click.Choice(sorted(FORGERIES)),
@@ -106,9 +142,9 @@ def send(
 
     \b
     Examples:
-      warden send D1 set_relay '{"on": 1}'
-      warden send D1 get_relay --app lights --json
-      warden send D1 set_relay '{"on": 1}' --forge replay
+      warden send front-door set_relay '{"on": 1}'
+      warden send front-door get_relay --app home --json
+      warden send front-door set_relay '{"on": 1}' --forge replay
     """
     fleet = state.fleet()
     names.check_id(device, "device ID")
@@ -124,7 +160,11 @@ def send(
         "forge": forge or "",
     }
     # A forgery takes several steps, one of them up to half a minute long.
-    result = control.call(fleet.control, request, timeout * 4 + 40)
+    try:
+        result = control.call(fleet.control, request, timeout * 4 + 40)
+    except KeyboardInterrupt:
+        screen.stopped(as_json, screen.err, "stopped waiting; the device may still obey")
+        return 130
     if as_json:
         screen.print_json(result)
     else:
@@ -144,13 +184,16 @@ def watch(state: State, as_json: bool) -> int:
       warden watch --json | jq 'select(.kind == "incident")'
     """
     fleet = state.fleet()
-    with _interruptible():
+    with _interruptible(as_json):
         for line in control.stream(fleet.control, {"op": "watch"}):
             if as_json:
                 screen.print_json(line)
             else:
                 screen.show(screen.line(_happening(line)))
-    raise HostError("not-serving", "`warden serve` has stopped")
+        raise HostError(
+            "not-serving", "`warden serve` has stopped", "start it again, then `warden watch`"
+        )
+    return 0
 
 
 def _show(happening: Happening) -> None:
@@ -181,12 +224,29 @@ def _outcome(result: dict[str, Any]) -> Text:
             (f"  ({result['forge']} {command})", "dim"),
         )
         if "original" in result:
-            text.append("\n  the genuine one: " + jsontext.dump(result["original"]), style="dim")
+            text.append("\n  the genuine one: " + jsontext.brief(result["original"]), style="dim")
         return text
     reply = result.get("reply", {})
-    said = reply.get("result") if good else reply.get("error", reply)
-    words = "obeyed" if good else "refused"
-    return Text.assemble(mark, f"{device} {words} {command}: ", (jsontext.dump(said), "bold"))
+    if good:
+        said = jsontext.brief(reply.get("result"))
+        return Text.assemble(mark, f"{device} obeyed {command}: ", (said, "bold"))
+    return _refused(result, device, command, reply.get("error"))
+
+
+def _refused(result: dict[str, Any], device: str, command: str, error: Any) -> Text:
+    """The device's own word for it, what that means, and what to do."""
+    code = jsontext.printable(error) if isinstance(error, str) else jsontext.brief(error)
+    means, do = refusals.explain(code)
+    if code == "not-allowed":
+        allowed = [str(verb) for verb in result.get("allowed", ())]
+        means += f"; {result.get('app', '')} may: {', '.join(allowed) or 'nothing'}"
+    return Text.assemble(
+        ("✗ ", "bold red"),
+        f"{device} refused {command}: ",
+        (code, "bold red"),
+        f"  {means}",
+        (f"\n  → {do}", "dim"),
+    )
 
 
 @contextmanager
@@ -205,8 +265,8 @@ def _stopped() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM ends as Ctrl-C does: through every `finally`, so no child is left behind."""
+def _interruptible(as_json: bool) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end through every `finally`, so no child is left behind; the block just ends."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -214,5 +274,7 @@ def _interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
+    except KeyboardInterrupt:
+        screen.stopped(as_json)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -5,13 +5,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 # came: first word of a device since we serve, or since it left. left: the broker lost it (its last
-# will, which nothing authenticates). session: commands may go. event, reply: it spoke.
+# will, which nothing authenticates). session: commands may go. command: we gave it one. event,
+# reply: it spoke.
 # incident: it refused something. refused: we refused something of it. quarantined, diverged: see
 # docs/protocol.md. notice: about ourselves.
 KINDS = (
     "came",
     "left",
     "session",
+    "command",
     "event",
     "reply",
     "incident",
@@ -27,7 +29,7 @@ class Happening:
     kind: str
     device: str = ""
     app: str = ""
-    name: str = ""  # the event's name, or the command at which an incident happened
+    name: str = ""  # the event's; the command that was given, answered, or refused as an incident
     code: str = ""
     id: int = 0
     body: dict[str, Any] = field(default_factory=dict)

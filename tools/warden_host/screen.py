@@ -25,6 +25,7 @@ _LOOK = {
     "left": ("○", "dim"),
     "session": ("◆", "bold green"),
     "event": ("↑", "cyan"),
+    "command": ("↓", "cyan"),
     "reply": ("↩", "bold cyan"),
     "incident": ("▲", "bold yellow"),
     "refused": ("✗", "yellow"),
@@ -41,14 +42,14 @@ def line(happening: Happening) -> Text:
     text.append(f"{mark} ", style=style)
     if happening.device:
         text.append(f"{happening.device:<12} ", style="bold")
-    text.append(_words(happening), style=style if happening.kind != "event" else "")
+    text.append(_words(happening), style="" if happening.kind in ("event", "command") else style)
     if happening.app and happening.kind not in ("incident", "diverged"):
         text.append(f"  {happening.app}", style="dim")
     return text
 
 
 def _words(news: Happening) -> str:
-    body = jsontext.dump(news.body)
+    body = jsontext.brief(news.body)
     at = f" at {news.name}" if news.name else ""
     times = news.body.get("n", 1)
     again = f", {times} times" if times != 1 else ""
@@ -57,13 +58,19 @@ def _words(news: Happening) -> str:
         "left": f"left ({news.text})",
         "session": f"session stands ({news.text})",
         "event": f"{news.name} {body}",
-        "reply": f"reply {news.id} {body}",
+        "command": f"{news.name} {news.id} {body}" + (f" ({news.text})" if news.text else ""),
+        "reply": f"{_answered(news)} {news.id} {body}",
         "incident": f"reports {news.code}{at}{again}",
         "refused": f"refused: {news.code}{at} ({news.text})",
         "quarantined": f"quarantined: {news.text}",
         "diverged": f"diverged: {news.text}",
     }
     return words.get(news.kind, f"{news.code} {news.text}".strip())
+
+
+def _answered(news: Happening) -> str:
+    """The command that it is the reply to, where we gave it ourselves."""
+    return "reply" if news.name in ("", "reply") else f"reply to {news.name}"
 
 
 def show(text: str | Text) -> None:
@@ -76,6 +83,15 @@ def good(text: str, *details: str) -> None:
     show(Text.assemble(("✓ ", "bold green"), text))
     for detail in details:
         show(Text("  " + detail, style="dim"))
+
+
+def stopped(as_json: bool, to: Console = out, text: str = "stopped") -> None:
+    """After Ctrl-C: on a line of its own, below the ^C that the terminal wrote."""
+    if as_json:
+        return
+    if to.is_terminal:
+        to.print()
+    to.print(Text.assemble(("✓ ", "bold green"), text), soft_wrap=True)
 
 
 def fail(error: HostError, as_json: bool) -> None:
@@ -98,7 +114,7 @@ def print_json(value: Any) -> None:
 
 
 def table(title: str, *columns: str, folds: tuple[str, ...] = ()) -> Table:
-    """Only the columns in folds give way where the screen is narrow."""
+    """Only the columns in folds give way where the screen is narrow: whole words, then an ellipsis."""
     made = Table(
         title=title,
         title_justify="left",
@@ -108,7 +124,7 @@ def table(title: str, *columns: str, folds: tuple[str, ...] = ()) -> Table:
         pad_edge=False,
     )
     for column in columns:
-        made.add_column(column, overflow="fold", no_wrap=column not in folds)
+        made.add_column(column, overflow="ellipsis", no_wrap=column not in folds)
     return made
 
 

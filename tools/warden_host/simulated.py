@@ -1,13 +1,14 @@
 """Running a simulated device: the real firmware on the unix port, restarted when it resets."""
 
+import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from warden_host import jsontext, layout, provision
-from warden_host.child import end
+from warden_host import broker, jsontext, layout, provision, registry
+from warden_host.child import end, tied
 from warden_host.errors import HostError
 
 # How the unix port ends: 0 from a soft reset, 3 from machine.reset() of boards/UNIX.
@@ -20,20 +21,16 @@ MAX_LINE = 4096
 class SimulatedDevice:
     """One run of the device's process, ended by its own pid."""
 
-    def __init__(self, home: Path, heapsize: str = "") -> None:
-        if not (home / "root" / "main.py").is_file():
-            raise HostError(
-                "device-unknown",
-                f"there is no simulated device {home.name}",
-                "make it with `warden provision DEVICE --type TYPE --sim`",
-            )
+    def __init__(self, home: Path, heapsize: str = "", lock: registry.Lock | None = None) -> None:
+        _check(home)
         argv = provision.command(layout.tree(), home, heapsize=heapsize)
         try:
             self.process = subprocess.Popen(
-                argv,
+                tied(argv) if lock else argv,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                pass_fds=(lock.fileno(),) if lock else (),
                 start_new_session=True,  # Ctrl-C is for us: we end it
             )
         except OSError as error:
@@ -62,17 +59,52 @@ class SimulatedDevice:
 
 
 def run(home: Path, heapsize: str, once: bool, show: Callable[[str], None]) -> int:
-    """Runs the device, again after every reset unless once; the last exit code."""
+    """Runs the device, again after every reset unless once; the last exit code.
+
+    Raises device-unknown, device-running.
+    """
+    _check(home)
     restarts = 0
-    while True:
-        began = time.monotonic()
-        with SimulatedDevice(home, heapsize) as device:
-            code = device.lines(show)
-        if once or code not in _RESETS:
-            return code
-        if time.monotonic() - began > _LONG_RUN_S:
-            restarts = 0
-        pause = _BACKOFF_S[min(restarts, len(_BACKOFF_S) - 1)]
-        restarts += 1
-        show(f"-- it reset; starts again in {pause:g} s --")
-        time.sleep(pause)
+    with _alone(home) as lock:
+        while True:
+            began = time.monotonic()
+            with SimulatedDevice(home, heapsize, lock) as device:
+                code = device.lines(show)
+            if once or code not in _RESETS:
+                return code
+            if time.monotonic() - began > _LONG_RUN_S:
+                restarts = 0
+            pause = _BACKOFF_S[min(restarts, len(_BACKOFF_S) - 1)]
+            restarts += 1
+            show(f"-- it reset; starts again in {pause:g} s --")
+            time.sleep(pause)
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[registry.Lock]:
+    """Two processes on one board would push each other off the broker for ever.
+
+    The lock lies beside the folder, which `provision --again` makes anew, and the child holds it too.
+    """
+    path = home.parent / f"{home.name}.lock"  # no device's folder: an ID holds no dot
+    lock = registry.take_lock(path)
+    if lock is None:
+        raise HostError(
+            "device-running",
+            f"{home.name} runs already{broker.holder(path)}: two would share one board",
+            f"stop the other `warden run {home.name}` first",
+        )
+    with lock:
+        lock.file.truncate(0)
+        lock.file.write(str(os.getpid()))
+        lock.file.flush()
+        yield lock
+
+
+def _check(home: Path) -> None:
+    if not (home / "root" / "main.py").is_file():
+        raise HostError(
+            "device-unknown",
+            f"there is no simulated device {home.name}",
+            f"make it with `warden provision {home.name} --sim`; `warden devices` lists them",
+        )

@@ -1,0 +1,43 @@
+"""What a device's refusal of a command means, and what to do: docs/errors.md in short."""
+
+_REFUSALS = {
+    "bad-body": (
+        "the content is authentic but not of the form that the protocol gives",
+        "use the same version of Warden on both sides",
+    ),
+    "busy": (
+        "commands came faster than the device obeys them; this one did nothing",
+        "send it again later, and fewer at a time",
+    ),
+    "command-failed": (
+        "the command's handler raised an exception",
+        "look at the device's application: its own log says where, and check the arguments",
+    ),
+    "expired": (
+        "the command came after its expiry",
+        "send it anew, with a larger --ttl if the network is slow",
+    ),
+    "not-allowed": (
+        "the application may not give this command",
+        "register the application for it and provision the device again",
+    ),
+    "old-session": (
+        "a message of an earlier session",
+        "send it again in the present session",
+    ),
+    "plain-refused": ("a plain message to a device whose policy says sealed", "seal it"),
+    "unknown-command": (
+        "the command is allowed, but the device has no handler for it",
+        "register one with @device.command in the device's application",
+    ),
+    "wrong-application": (
+        "the application is unknown to the device, or its secret ID is wrong",
+        "provision the device again after `warden app add`",
+    ),
+}
+
+
+def explain(code: str) -> tuple[str, str]:
+    """(means, what to do)."""
+    unknown = ("the device's application gave this answer", "docs/errors.md lists Warden's own")
+    return _REFUSALS.get(code, unknown)
