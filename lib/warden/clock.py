@@ -50,7 +50,8 @@ class Clock:
         self.rtc = rtc
         self._vault = vault
         self.floor = floor
-        self._ahead = 0  # by so much a tentative time is ahead
+        self._ahead = 0  # by so much a tentative time is ahead, or behind
+        self._proven = False  # a welcome of the authority set the clock in this boot
 
     def least(self) -> int:
         """The time that it certainly is by now, unix seconds."""
@@ -64,20 +65,23 @@ class Clock:
         if self.rtc.now() < self.least():
             self.rtc.set(self.least())
 
-    # -- tentative time: a promise of a pinned key, until the hand-shake holds it -------------
+    # -- tentative time: for one connection, until the authority's welcome says better ---------
 
     def try_at(self, unix_time: int) -> bool:
-        """Set the clock ahead for one hand-shake; False when this clock can't be set or would go back."""
+        """Set the clock to a time that nobody proved, for one connection; False when this clock can't be set, or time was proven in
+        this boot. Never below the marks.
+
+        It must not outlive the connection: whoever can show a certificate chose this time, and a hand-shake that the real server
+        finished, with somebody in between who cuts the line after it, proves nothing about it. So undo() follows every connection.
+        """
         before = self.rtc.now()
-        # Whoever made up the certificate chose this time: a forged one may say the year 9999.
-        if not before < unix_time < 1 << 32 or not self.rtc.set(unix_time):
+        # A forged certificate may say the year 9999.
+        if self._proven or unix_time == before or not self.least() <= unix_time < 1 << 32:
+            return False
+        if not self.rtc.set(unix_time):
             return False
         self._ahead = unix_time - before
         return True
-
-    def keep(self) -> None:
-        """The hand-shake succeeded at the tentative time: go on with it. The mark does not move."""
-        self._ahead = 0
 
     def undo(self) -> None:
         """Go back to what the clock would say without try_at()."""
@@ -95,9 +99,12 @@ class Clock:
         """
         if not not_before <= unix_time <= not_after:
             self.rtc.set(self.least())
+            self._ahead = 0
             raise PeerError("certificate-dates")
         if unix_time < self.least():
             return
+        self._ahead = 0
+        self._proven = True
         if not -_SLACK_S <= unix_time - self.rtc.now() <= _SLACK_S:
             self.rtc.set(unix_time)
         if unix_time >= self._vault.counter("time") + _MARK_STEP_S:

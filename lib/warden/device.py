@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .plain import Plain
     from .session import Session
 
-_MAX_JOBS = const(4)
+_MAX_JOBS = const(2)
 _DAY_MS = const(86400000)
 _OFTEN = const(4096)  # bytes allocated between two collections, as in firmware/boot.py
 _OWN_EVENTS = const(("hello", "ready", "reply", "incident", "offline", "server_uid_request"))
@@ -80,8 +80,11 @@ class Device:
         self._apps = records.load_apps(vault)
         self._sessions: "list[Session]" = []
         self._plain: "Plain | None" = None
+        self._authority = ""
         for app in self._apps:
             self._commands.grant(app.appid, app.commands)
+            if app.authority:
+                self._authority = app.appid
         self._client = Client(
             client_id,
             user,
@@ -102,6 +105,9 @@ class Device:
         self._kick = asyncio.Event()
         self._standing = asyncio.Event()
         self._tasks: "list[Any]" = []
+        self._rotation: "Any" = None  # orders.Waiting, while one waits
+        self._stopping = False
+        self._then: "Any" = None  # what an order leads to once it was answered
 
     @staticmethod
     def from_board(
@@ -136,6 +142,7 @@ class Device:
 
     async def stop(self) -> None:
         """Say goodbye to the broker, end all tasks, wipe the keys. The object can't be started again."""
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
         await self._client.disconnect()
@@ -182,7 +189,7 @@ class Device:
             if session.stands and (
                 session.appid == to
                 if to is not None
-                else (not session.authority or len(self._sessions) == 1)
+                else (not session.authority or self._alone)
             ):
                 self._post(self.names.sealed(event)[0], session.seal(event, 0, body))
                 sent = True
@@ -191,6 +198,7 @@ class Device:
     # -- tasks --------------------------------------------------------------------------------
 
     def _begin(self) -> None:
+        self._alone = len(self._apps) == 1
         # Only the mode that the policy asks for is loaded: the other one's code would take 10 KB of a board's heap.
         sessions: "dict[bytes, Session]" = {}
         if self.policy.mode == "sealed":
@@ -207,6 +215,8 @@ class Device:
                 )
                 self._sessions.append(session)
                 sessions[session.kid] = session
+                if app.authority:
+                    self._commands.obey(app.appid, self._order)
         else:
             from .plain import Plain
 
@@ -224,21 +234,28 @@ class Device:
             self._on_time,
             self.policy.max_message,
         )
+        if "rotation" in self._vault.names():
+            from .orders import begin
+
+            begin(self)
         for work in (self._keep_connected(), self._keep_time(), self._work()):
             self._tasks.append(asyncio.create_task(self._guard(work)))
 
     async def _guard(self, coro: "Any") -> None:
+        # A bug, broken flash, or a task that somebody else's code cancelled: nothing may go on half alive behind the owner's back.
         try:
             await coro
-        except (
-            Exception
-        ) as error:  # a bug or broken flash: nothing may go on half alive behind the owner's back
-            self._log(
-                "agent-failed", repr(error) if not isinstance(error, WardenError) else str(error)
-            )
-            if self._on_fatal is None:
+            text = "a task of the agent ended"
+        except asyncio.CancelledError:
+            if self._stopping:
                 raise
-            self._on_fatal()
+            text = "a task of the agent was cancelled"
+        except Exception as error:  # whatever it is: see above
+            text = str(error) if isinstance(error, WardenError) else repr(error)
+        self._log("agent-failed", text)
+        if self._on_fatal is None:
+            raise RuntimeError(text)
+        self._on_fatal()
 
     async def _keep_connected(self) -> None:
         await self._client.subscribe(self.names.subscription, 1)
@@ -248,6 +265,8 @@ class Device:
             try:
                 if self._network is not None:
                     await self._network.up(self.policy.handshake_ms)
+                if self._rotation is not None:
+                    self._rotation.equip()
                 self._link = Link(self._trust, self._clock, self.policy.stall_ms)
                 await self._client.connect(
                     self._link, self._host, self._port, self.policy.handshake_ms
@@ -266,10 +285,13 @@ class Device:
             except PeerError as error:
                 self._log(error.code, error.text)
                 self._incidents.add(error.code, "link", self._uptime.now_ms())
-                if error.code == "mqtt-refused":
+                if self._rotation is not None and self._rotation.failed(error.code):
+                    self._backoff.reset()  # the other secret may be the right one
+                elif error.code == "mqtt-refused":
                     self._backoff.slow_down()  # a wrong password does not get better by trying
             except MemoryError:
                 self._log("tls-failed", "not enough memory for the connection")
+            self._clock.undo()  # a tentative time ends with the connection that it was for
             for session in self._sessions:
                 session.drop()
             self._standing.clear()
@@ -308,6 +330,8 @@ class Device:
             for request in self._plain.requests(now_ms):
                 await self._send("server_uid_request", JSON, request)
             dues.append(self._plain.due_ms())
+        if self._rotation is not None:
+            dues.append(self._rotation.due_ms(now_ms))
         dues.append(await self._report(now_ms))
         times = [due for due in dues if due is not None]
         return min(times) if times else None
@@ -323,11 +347,20 @@ class Device:
             return None
         if now_ms < due:
             return due
-        for body in self._incidents.take():
-            if authority is not None:
-                await self._send("incident", COSE, authority.seal("incident", 0, body))
-            elif self._plain is not None:
-                await self._send("incident", JSON, self._plain.event("incident", {"body": body}))
+        batch = self._incidents.take()
+        try:
+            while batch:
+                body = batch[-1]
+                if authority is not None:
+                    await self._send("incident", COSE, authority.seal("incident", 0, body))
+                elif self._plain is not None:
+                    await self._send(
+                        "incident", JSON, self._plain.event("incident", {"body": body})
+                    )
+                batch.pop()
+        finally:
+            # Whoever cuts the line just now must not make us forget.
+            self._incidents.put_back(batch, now_ms)
         return None
 
     async def _work(self) -> None:
@@ -336,35 +369,35 @@ class Device:
             await self._working.wait()
             self._working.clear()
             while self._jobs:
-                job = self._jobs.pop(0)
-                self._answer(job, await self._obey(job))
+                job = self._next_job()
+                job.finish(await self._obey(job), self._log)
                 await self._flush()
+                if self._then is not None:
+                    then, self._then = self._then, None
+                    await then(self)
             await self._flush()
 
-    def _answer(self, job: "Job", body: "dict[str, Any]") -> None:
-        try:
-            job.answer(body)
-        except (
-            UsageError
-        ) as error:  # a result that has no CBOR or JSON form, or is too large for a message
-            self._log("command-failed", "%s: %s" % (job.command, error.text))
-            self._answer(job, {"ok": False, "error": "command-failed"})
-        except PeerError as error:
-            self._log(
-                error.code, error.text
-            )  # the session ended meanwhile: nobody waits for this reply
+    def _next_job(self) -> "Job":
+        """The authority's first: an application that is slow, or means harm, must not keep it out."""
+        for i, job in enumerate(self._jobs):
+            if job.appid == self._authority:
+                return self._jobs.pop(i)
+        return self._jobs.pop(0)
 
     async def _obey(self, job: "Job") -> "dict[str, Any]":
+        now = self._uptime.now_ms()
+        late = job.late(now)
+        if late:
+            self._incidents.add(late, job.command, now)
+            return {"ok": False, "error": late}
         try:
-            result = job.handler(job.args)
-            if hasattr(
-                result, "send"
-            ):  # of an async function; nothing that a reply can hold has it
-                result = await result
-        except Exception as error:  # the application's own bug must not take the agent down
-            self._log("command-failed", "%s: %s" % (job.command, repr(error)))
+            return await job.obey(self._log)
+        except asyncio.CancelledError:
+            if self._stopping:
+                raise
+            # It came out of something that the handler awaited: its own failure, not an order to this task.
+            self._log("command-failed", job.command + ": cancelled")
             return {"ok": False, "error": "command-failed"}
-        return {"ok": True, "result": result}
 
     async def _flush(self) -> None:
         inbox = self._inbox
@@ -388,6 +421,11 @@ class Device:
             )
         self._client.post(topic, data)
 
+    def _order(self, command: str, args: "dict[str, Any]") -> "dict[str, Any]":
+        from .orders import obey
+
+        return obey(self, command, args)
+
     # -- what the broker sends ----------------------------------------------------------------
 
     def _on_message(self, topic: memoryview, payload: memoryview, retained: bool) -> None:
@@ -397,7 +435,8 @@ class Device:
         now = self._uptime.now_ms()
         job = inbox.take(topic, memoryview(payload), retained, now)
         if job is not None:
-            if len(self._jobs) >= _MAX_JOBS:
+            # A share for each application, so that none can fill the queue for all.
+            if sum([waiting.appid == job.appid for waiting in self._jobs]) >= _MAX_JOBS:
                 self._incidents.add("busy", job.command, now)
                 job.answer({"ok": False, "error": "busy"})
             else:
@@ -407,6 +446,8 @@ class Device:
         self._kick.set()
 
     def _note_standing(self) -> None:
+        if self._rotation is not None:
+            self._rotation.stood()
         stands = (
             self._plain.ready if self._plain is not None else any(s.stands for s in self._sessions)
         )

@@ -8,7 +8,8 @@ import hashlib
 
 from micropython import const
 
-from .errors import PeerError, ensure
+from .command import AUTHORITY_ONLY
+from .errors import PeerError, UsageError, ensure
 from .wire import envelope
 from .wire.names import COSE, JSON
 
@@ -28,7 +29,8 @@ _MOST_OUT = const(16)
 
 
 class Job:
-    """A command to obey. answer(body) seals or packs the reply and puts it into the outbox."""
+    """A command to obey. answer(body) seals or packs the reply and puts it into the outbox. late(now_ms): why it must not be obeyed any
+    more, "" while it may: others' handlers can hold it up for longer than it was meant to live."""
 
     def __init__(
         self,
@@ -36,11 +38,44 @@ class Job:
         args: "dict[str, Any]",
         command: str,
         answer: "Callable[[dict[str, Any]], None]",
+        appid: str = "",
+        late: "Callable[[int], str] | None" = None,
     ) -> None:
         self.handler = handler
         self.args = args
         self.command = command
         self.answer = answer
+        self.appid = appid
+        self._late = late
+
+    def late(self, now_ms: int) -> str:
+        return self._late(now_ms) if self._late is not None else ""
+
+    async def obey(self, log: "Callable[[str, str], None]") -> "dict[str, Any]":
+        """Call the handler; the reply's body."""
+        try:
+            result = self.handler(self.args)
+            # Of an async function; nothing that a reply can hold has it.
+            if hasattr(result, "send"):
+                result = await result
+        except Exception as error:  # the application's own bug must not take the agent down
+            code = "command-failed"
+            if self.command in AUTHORITY_ONLY and isinstance(error, PeerError):
+                code = error.code
+            log(code, "%s: %s" % (self.command, repr(error)))
+            return {"ok": False, "error": code}
+        return {"ok": True, "result": result}
+
+    def finish(self, body: "dict[str, Any]", log: "Callable[[str, str], None]") -> None:
+        """Put the reply into the outbox, or one that says why it can't be."""
+        try:
+            self.answer(body)
+        except UsageError as error:
+            # A result that has no CBOR or JSON form, or is too large for a message.
+            log("command-failed", "%s: %s" % (self.command, error.text))
+            self.finish({"ok": False, "error": "command-failed"}, log)
+        except PeerError as error:
+            log(error.code, error.text)  # the session ended meanwhile: nobody waits for this reply
 
 
 class Inbox:
@@ -133,10 +168,15 @@ class Inbox:
                 self._post(COSE, reply)
                 session.remember(digest, reply)
 
+        def late(now_ms: int) -> str:
+            if session.sid != sid:
+                return "old-session"
+            return "expired" if (message.deadline_ms or now_ms) < now_ms else ""
+
         if message.expired:
             self._refuse(PeerError("expired"), command, answer, now_ms)
             return None
-        return self._dispatch(session.appid, command, message.body, answer, now_ms)
+        return self._dispatch(session.appid, command, message.body, answer, now_ms, late)
 
     # -- plain --------------------------------------------------------------------------------
 
@@ -169,9 +209,10 @@ class Inbox:
         args: "dict[str, Any]",
         answer: "Callable[[dict[str, Any]], None]",
         now_ms: int,
+        late: "Callable[[int], str] | None" = None,
     ) -> "Job | None":
         try:
-            return Job(self._commands.find(appid, command), args, command, answer)
+            return Job(self._commands.find(appid, command), args, command, answer, appid, late)
         except PeerError as error:
             self._refuse(error, command, answer, now_ms)
             return None

@@ -2,23 +2,32 @@
 
 from micropython import const
 
-_MOST = const(8)
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
+
+# Every code that a stranger can provoke has its row, with three places each, so that noise hides nothing.
+_MOST = const(32)
+_PLACES = const(3)
 _WINDOW_MS = const(1000)
 
 
 class Incidents:
-    """Distinct (code, at) pairs with their counts; those beyond the eighth are counted together as `incident-overflow`."""
+    """Distinct (code, at) pairs with their counts. The fourth and later places of a code are counted together under "", what is beyond all
+    rows as `incident-overflow`."""
 
     def __init__(self) -> None:
         self._counts: "dict[tuple[str, str], int]" = {}
         self._since_ms: "int | None" = None
 
-    def add(self, code: str, at: str, now_ms: int) -> None:
-        """code: an error's slug. at: the command or the place, without secrets."""
+    def add(self, code: str, at: str, now_ms: int, n: int = 1) -> None:
+        """code: an error's slug. at: the command or the place, without secrets. n: how often."""
         key = (code, at)
+        if key not in self._counts and sum([other[0] == code for other in self._counts]) >= _PLACES:
+            key = (code, "")
         if key not in self._counts and len(self._counts) >= _MOST:
             key = ("incident-overflow", "")
-        self._counts[key] = self._counts.get(key, 0) + 1
+        self._counts[key] = self._counts.get(key, 0) + n
         if self._since_ms is None:
             self._since_ms = now_ms
 
@@ -27,11 +36,14 @@ class Incidents:
         garbage is not answered by a flood of reports."""
         return None if self._since_ms is None else self._since_ms + _WINDOW_MS
 
-    def take(self) -> "list[dict[str, object]]":
+    def take(self) -> "list[dict[str, Any]]":
         """The batch, as report bodies {"code", "n", "at"}; it is forgotten here."""
-        batch: "list[dict[str, object]]" = [
-            {"code": code, "n": count, "at": at} for (code, at), count in self._counts.items()
-        ]
+        batch = [{"code": code, "n": count, "at": at} for (code, at), count in self._counts.items()]
         self._counts = {}
         self._since_ms = None
         return batch
+
+    def put_back(self, batch: "list[dict[str, Any]]", now_ms: int) -> None:
+        """What take() gave and could not be told."""
+        for body in batch:
+            self.add(body["code"], body["at"], now_ms, body["n"])

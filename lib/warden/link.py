@@ -68,6 +68,7 @@ class Verifier:
         self.not_before = 0
         self.not_after = (1 << 62) - 1
         self.refusal = ""
+        self.leaf = b""  # the pin that matched
 
     def __call__(self, data: memoryview, depth: int) -> int:
         """0 to go on, 1 to refuse. Called from the chain's root down to the leaf at depth 0."""
@@ -90,7 +91,8 @@ class Verifier:
                 return ""
             if not self._anchored:
                 return "certificate-untrusted"
-            if x509.spki_pin(certificate) not in self._trust.pins:
+            self.leaf = x509.spki_pin(certificate)
+            if self.leaf not in self._trust.pins:
                 return "pin-mismatch"
         except PeerError as error:
             return error.code
@@ -110,7 +112,8 @@ class Verifier:
             return "link-closed" if error.errno in _CLOSED else "tls-failed"
         if not self.seen:
             return "tls-failed"
-        if not self.pinned:
+        # The stack says all that is wrong: dates of a certificate that nobody signed say nothing.
+        if not self.pinned or "signed" in str(error):
             return "certificate-untrusted"
         if now < self.not_before:
             return "certificate-not-yet-valid"
@@ -141,7 +144,8 @@ class Link:
         """Connect, shake hands, and have `first` (at least one byte) on its way, all within deadline_ms.
 
         PeerError: unreachable, link-timeout, link-closed, tls-failed, certificate-…, pin-mismatch. Where the pin matches and only the
-        dates lie ahead, the hand-shake is tried once more at that tentative time.
+        dates are wrong, by a clock that nobody proved in this boot, the hand-shake is tried once more: at the certificate's beginning
+        where that lies ahead, at the clock's marks where the certificate has expired (an unproven clock may stand years ahead).
         """
         ensure(
             len(first) > 0,
@@ -154,16 +158,21 @@ class Link:
             return
         except PeerError as error:
             verifier = self.verifier
-            if error.code != "certificate-not-yet-valid" or verifier is None:
+            if verifier is None:
                 raise
-            if not self._clock.try_at(verifier.not_before + 1):
+            if error.code == "certificate-not-yet-valid":
+                tentative = verifier.not_before + 1
+            elif error.code == "certificate-expired":
+                tentative = self._clock.least()
+            else:
+                raise
+            if not self._clock.try_at(tentative):
                 raise
         try:
             await self._attempt(host, port, first, start, deadline_ms)
         except BaseException:  # also when the task is cancelled: an unproven time must not stay
             self._clock.undo()
             raise
-        self._clock.keep()
 
     async def _attempt(
         self, host: str, port: int, first: bytes, start: int, deadline_ms: int

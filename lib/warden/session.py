@@ -66,6 +66,7 @@ class Message:
         self.body = body
         self.gap = 0
         self.expired = False
+        self.deadline_ms: "int | None" = None
         self.repeat = repeat
         self.reply = reply
 
@@ -334,7 +335,8 @@ class Session:
             if not _is_number(expiry):
                 raise PeerError("bad-body")
             # Counted from when the hello left, so that holding back the welcome lengthens nothing.
-            message.expired = now_ms - self._hello_ms > expiry * 1000
+            message.deadline_ms = self._hello_ms + expiry * 1000
+            message.expired = now_ms > message.deadline_ms
         return message
 
     def remember(self, digest: bytes, reply: "bytes | bytearray") -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import servers
+from cryptography.hazmat.primitives import serialization
 from driver import Driver
 from fleet_kit import DEVICE, Board, World, forwarding, free_ports, leaf
 from warden_host import pki
@@ -135,6 +136,71 @@ def test_a_clock_that_was_set_ahead(world: World, board: Board, tmp_path: Path) 
         found = world.command("probe")
         assert is_today(found["now"])
         assert is_today(found["mark"])
+
+
+def test_a_line_cut_before_the_welcome(world: World, board: Board, tmp_path: Path) -> None:
+    """A hand-shake that held proves no time: whoever cuts the line behind it must not leave the device in 2035, where every
+    certificate of its real server has expired."""
+    lying = leaf(
+        world,
+        tmp_path,
+        not_before=datetime(2035, 1, 1, tzinfo=UTC),
+        not_after=datetime(2045, 1, 1, tzinfo=UTC),
+    )
+    with servers.listening(servers.over_tls(lying, servers.packet), port=port(world)):
+        board.start()
+        # The tentative hand-shake held: the device was waiting for the answer to its log-in.
+        board.says("log link-closed")
+        board.says("log link-closed")
+    board.says("log unreachable")
+    assert clock_file(board).startswith("@2024-01-01 ")
+    with forwarding(world, leaf(world, tmp_path), port(world)):
+        board.says("log session-stands")
+        assert is_today(world.command("probe")["now"])
+
+
+def test_a_clock_beyond_the_certificates_end(world: World, board: Board, tmp_path: Path) -> None:
+    """An unproven clock that stands years ahead would be a device that is locked out for good."""
+    (board.home / "fuses" / "clock").write_text("@2061-01-01 00:00:00\n")
+    with forwarding(world, leaf(world, tmp_path), port(world)):
+        board.start()
+        board.says("log session-stands")
+        assert is_today(world.command("probe")["now"])
+
+
+def test_a_forged_date_is_not_even_tried(
+    environment: dict[str, str], micropython: str, repo: Path, umqtt_path: Path, tmp_path: Path
+) -> None:
+    """Our pinned key and our CA's name in a certificate that our CA did not sign: its dates say nothing."""
+    authority, stranger = pki.new_authority(), pki.new_authority()
+    real = authority.issue((servers.HOST,))
+    forged = stranger.issue(
+        (servers.HOST,), key=real.key, not_before=datetime(2035, 1, 1, tzinfo=UTC)
+    )
+    clock = tmp_path / "clock"
+    clock.write_text(WOKE)
+    environment |= {"FAKETIME_TIMESTAMP_FILE": str(clock)}
+    pins = [pki.pin(real.key), os.urandom(32)]
+    drive = Driver(micropython, repo / "lib", umqtt_path, tmp_path, [authority.der()], pins)
+    drive.environment = environment
+    met = []
+
+    def handle(connection: socket.socket) -> None:
+        met.append(1)
+        connection.recv(4096)
+        ders = [
+            found.public_bytes(serialization.Encoding.DER)
+            for found in (forged.certificate, authority.certificate)
+        ]
+        blob = b"".join(len(der).to_bytes(3, "big") + der for der in ders)
+        shown = servers.handshake(11, len(blob).to_bytes(3, "big") + blob)
+        connection.sendall(servers.server_hello() + shown)
+        servers.hold(connection)
+
+    with servers.listening(handle) as port:
+        out = drive(port, clock=str(clock), floor=FLOOR)
+    assert out["codes"] == ["certificate-untrusted"]
+    assert len(met) == 1
 
 
 def test_a_date_shown_without_the_key(

@@ -51,14 +51,33 @@ def test_a_clock_that_can_not_be_set_does_not_stop_the_start():
 # -- tentative time ---------------------------------------------------------------------------
 
 
-def test_tentative_kept():
+def test_tentative_ends_with_its_connection_or_with_the_welcome():
     clock, rtc, vault = clock_at(FLOOR)
     check(clock.try_at(FLOOR + 1000))
     equal(rtc.time, FLOOR + 1000)
-    clock.keep()
+    clock.undo()  # no welcome came: a hand-shake that held proves nothing about the time
+    equal(rtc.time, FLOOR)
+    check(clock.try_at(FLOOR + 1000))
+    clock.prove(FLOOR + 500, FLOOR, FLOOR + 2000)
     clock.undo()
-    equal(rtc.time, FLOOR + 1000)
-    equal((vault.counter("time"), vault.generation), (0, 1))  # kept is not proven
+    equal(rtc.time, FLOOR + 500)
+
+
+def test_no_tentative_time_beside_a_proven_one():
+    clock, rtc, vault = clock_at(FLOOR)
+    clock.prove(FLOOR + 500, FLOOR, FLOOR + 2000)
+    check(not clock.try_at(FLOOR + 1000))
+    equal(rtc.time, FLOOR + 500)
+
+
+def test_a_clock_ahead_may_try_the_marks():
+    clock, rtc, vault = clock_at(FLOOR + 10_000_000)
+    check(clock.try_at(clock.least()))
+    equal(rtc.time, FLOOR)
+    rtc.time += 5
+    clock.undo()
+    equal(rtc.time, FLOOR + 10_000_005)
+    check(not clock.try_at(FLOOR - 1))  # never below them
 
 
 def test_tentative_undone():
@@ -71,9 +90,9 @@ def test_tentative_undone():
     equal((rtc.time, vault.generation), (FLOOR + 7, 1))
 
 
-def test_tentative_never_goes_back():
+def test_tentative_never_below_the_marks():
     clock, rtc, _ = clock_at(FLOOR + 50)
-    for at in (FLOOR + 50, FLOOR + 49, 0):
+    for at in (FLOOR + 50, FLOOR - 1, 0):
         check(not clock.try_at(at))
     clock.undo()
     equal((rtc.time, rtc.sets), (FLOOR + 50, []))
@@ -172,7 +191,6 @@ def test_dates_that_contradict_the_authority():
     ):
         clock, rtc, vault = clock_at(FLOOR)
         check(clock.try_at(FLOOR + 150))
-        clock.keep()
         check(isinstance(raises("certificate-dates", clock.prove, told, before, after), PeerError))
         # The tentative time came from that certificate: undone; and a contradicted welcome proves nothing.
         equal((rtc.time, vault.counter("time"), vault.generation), (FLOOR, 0, 1))

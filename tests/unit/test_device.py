@@ -48,7 +48,7 @@ def obey(handler):
 
     async def run():
         job = Job(handler, {"on": 1}, "set_relay", answer)
-        device._answer(job, await device._obey(job))
+        job.finish(await job.obey(device._log), device._log)
 
     asyncio.run(run())
     return answers, [code for code, _ in said]
@@ -90,7 +90,7 @@ def test_a_reply_that_nobody_waits_for():
     def answer(body):
         raise PeerError("no-session")
 
-    device._answer(Job(None, {}, "set_relay", answer), {"ok": True, "result": None})
+    Job(None, {}, "set_relay", answer).finish({"ok": True, "result": None}, device._log)
     equal([code for code, _ in said], ["no-session"])
 
 

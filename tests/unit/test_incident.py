@@ -41,16 +41,37 @@ def test_due_a_second_after_the_first():
     equal(incidents.due_ms(), 8000)
 
 
+def test_no_noise_hides_a_code():
+    incidents = Incidents()
+    for code in ("bad-topic", "tampered", "replayed", "plain-refused"):
+        for i in range(5000):
+            incidents.add(code, "x%d" % (i % 77), i)
+        check(len(incidents._counts) <= 16)
+    incidents.add("gap", "blink", 0)
+    rows = incidents.take()
+    for code in ("bad-topic", "tampered", "replayed", "plain-refused"):
+        equal(sum(b["n"] for b in rows if b["code"] == code), 5000)
+        check(sum(b["code"] == code for b in rows) <= 4)
+    check({"code": "gap", "n": 1, "at": "blink"} in rows)
+
+
 def test_bounded():
     incidents = Incidents()
-    for i in range(8):
-        incidents.add("code", "%d" % i, 0)
     for i in range(5000):
-        incidents.add("code-%d" % i, "x%d" % (i % 77), i)
-        check(len(incidents._counts) <= 9)
-    incidents.add("code", "3", 0)  # one that is known is still counted by itself
+        incidents.add("code-%d" % i, "", i)
+        check(len(incidents._counts) <= 33)
+    rows = incidents.take()
+    equal(len(rows), 33)
+    equal([b["n"] for b in rows if b["code"] == "incident-overflow"], [5000 - 32])
+
+
+def test_what_could_not_be_told_is_put_back():
+    incidents = Incidents()
+    for _ in range(3):
+        incidents.add("tampered", "blink", 0)
     batch = incidents.take()
-    counts = {(b["code"], b["at"]): b["n"] for b in batch}
-    equal(len(batch), 9)
-    equal(counts[("incident-overflow", "")], 5000)
-    equal((counts[("code", "3")], counts[("code", "0")]), (2, 1))
+    incidents.add("tampered", "blink", 5)
+    incidents.put_back(batch, 7)
+    equal(incidents.take(), [{"code": "tampered", "n": 4, "at": "blink"}])
+    incidents.put_back([], 9)
+    equal(incidents.due_ms(), None)
