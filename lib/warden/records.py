@@ -9,9 +9,10 @@
 | `network`    | CBOR null or [ssid, password]                   | how it gets online |
 | `nonce`      | 32 random bytes                                 | Knonce, made on the device |
 | `app_APPID`  | CBOR [K, is_authority, [command, …]]            | an application, its key and its rights |
+| `rotation`   | CBOR [1, id, SHA-256 of the order, password or null, trust or null, {appid: K}, deadline or null] | new secrets that have not proved themselves |
 | `uid_APPID`  | 32 bytes                                        | plain mode: the ID that the application gave |
 
-Counters: `boot` (hellos), `time` (the highest time that the authority proved). A retired name is never used for something else.
+Counters: `boot` (hellos), `time` (the highest time that the authority proved), `rotation` (the highest id of a rotation). A retired name is never used for something else.
 """
 
 from micropython import const
