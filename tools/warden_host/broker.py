@@ -1,6 +1,6 @@
 """mosquitto as a child process: its configuration, its start and its stop.
 
-The child inherits the lock of broker/lock, so even a broker that outlived a killed `warden serve`
+The child inherits broker/lock, so even a broker that outlived a killed `warden serve`
 is noticed, and nobody edits the registry behind its back.
 """
 
@@ -50,6 +50,11 @@ class Broker:
         fleet, settings = self._fleet, self._fleet.settings.broker
         binary = find_binary()
         secretfile.read(fleet.keys / "server.key")  # refuses a key that others can read
+        with registry.turn(fleet):  # whoever edits the accounts has finished before they are read
+            self._start(binary, settings)
+
+    def _start(self, binary: str, settings: BrokerSettings) -> None:
+        fleet = self._fleet
         (fleet.broker / CONF).write_text(configuration(settings, find_plugin()))
         self._lock = registry.take_lock(fleet.broker / "lock")
         if self._lock is None:
@@ -178,9 +183,14 @@ keyfile ../keys/server.key
 tls_version tlsv1.2
 ciphers {_CIPHERS}
 
-# For the administrator, on this machine only.
+# For the administrator, on this machine only, who asks for the certificate all the same: the
+# port may be somebody else's while the broker is not there.
 listener {settings.admin_port} 127.0.0.1
 max_connections 16
+certfile ../keys/server.crt
+keyfile ../keys/server.key
+tls_version tlsv1.2
+ciphers {_CIPHERS}
 """
 
 

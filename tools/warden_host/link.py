@@ -1,6 +1,5 @@
 """One application's connection to the broker, under its own account, over verified TLS."""
 
-import ssl
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from warden_host import dynsec, names
+from warden_host import dynsec, names, trust
 from warden_host.broker import MAX_PACKET
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
@@ -34,7 +33,7 @@ class AppLink:
             CallbackAPIVersion.VERSION2, client_id=names.app_client(appid), clean_session=True
         )
         client.username_pw_set(names.app_client(appid), fleet.app_password(appid).decode())
-        client.tls_set_context(_context(fleet))
+        client.tls_set_context(trust.context(fleet))
         client.max_queued_messages_set(1000)
         client.reconnect_delay_set(1, 30)
         client.on_connect = self._on_connect
@@ -99,13 +98,3 @@ class AppLink:
             except UnicodeDecodeError:
                 topic = ""  # no name of ours; the engine refuses it by name
             self._sink(self.appid, topic, bytes(message.payload), bool(message.retain))
-
-
-def _context(fleet: Fleet) -> ssl.SSLContext:
-    """Our CA alone; certificate, name and dates are checked."""
-    try:
-        context = ssl.create_default_context(cafile=str(fleet.keys / "ca.crt"))
-    except (OSError, ssl.SSLError):
-        raise HostError("key-damaged", "ca.crt can't be read", "restore it") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context

@@ -1,7 +1,9 @@
 """Changing the broker's accounts, whether it runs or not.
 
-The broker's lock decides: who holds it may edit the file; if the broker holds it, the plugin is
-asked over $CONTROL on the loopback listener, and does the change at once.
+Two locks: broker/lock says that the broker runs, and the broker alone holds it for longer than a
+look; broker/edit.lock is the turn of the one who edits or starts the broker. If the broker runs, the
+plugin is asked over $CONTROL on the loopback listener, and does the change at once. Loopback is no
+proof of who listens there: the password goes to nobody without a certificate of the fleet's CA.
 """
 
 import contextlib
@@ -9,6 +11,8 @@ import fcntl
 import json
 import queue
 import secrets
+import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,13 +20,15 @@ from typing import Any, Protocol
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from warden_host import dynsec, names, secretfile
+from warden_host import dynsec, names, secretfile, trust
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
 
 ADMIN_PASSWORD = "admin.password"  # noqa: S105  a file's name
 _REQUEST = "$CONTROL/dynamic-security/v1"
 _ANSWER_S = 10.0
+_TURN_S = 30.0
+_CONNECT_S = 10.0
 
 
 class Registry(Protocol):
@@ -39,18 +45,33 @@ class Registry(Protocol):
 @contextlib.contextmanager
 def opened(fleet: Fleet) -> Iterator[Registry]:
     """The registry of a stopped or a running broker; raises broker-refused, unreachable."""
-    lock = take_lock(fleet.broker / "lock")
-    if lock is not None:
-        with lock:
-            yield _Stopped(fleet)
-        return
-    with open(fleet.broker / "admin.lock", "w") as turn:  # one administrator: its ID is bound
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    with turn(fleet):  # one administrator as well: its client ID is bound
+        running_lock = take_lock(fleet.broker / "lock")
+        if running_lock is not None:
+            with running_lock:  # it can't be taken for the broker: who looks has the turn
+                yield _Stopped(fleet)
+            return
         running = _Running(fleet)
         try:
             yield running
         finally:
             running.close()
+
+
+@contextlib.contextmanager
+def turn(fleet: Fleet) -> Iterator[None]:
+    """Nobody else edits the accounts or starts the broker in the meantime; raises timed-out."""
+    deadline = time.monotonic() + _TURN_S
+    while (lock := take_lock(fleet.broker / "edit.lock")) is None:
+        if time.monotonic() > deadline:
+            raise HostError(
+                "timed-out",
+                "another `warden` has been changing the broker's accounts all the time",
+                "is one stuck, or waiting in another window? end it and try again",
+            )
+        time.sleep(0.05)
+    with lock:
+        yield
 
 
 class Lock:
@@ -71,7 +92,7 @@ class Lock:
 
 
 def take_lock(path: Path) -> Lock | None:
-    """None when somebody holds it: the broker, or an edit that is under way."""
+    """None when somebody holds it."""
     file = open(path, "a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,16 +124,24 @@ class _Running:
         self._ready: queue.Queue[str] = queue.Queue()
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=names.ADMIN)
         client.username_pw_set(names.ADMIN, secretfile.read(fleet.keys / ADMIN_PASSWORD).decode())
+        client.tls_set_context(trust.context(fleet))
+        client.connect_timeout = _CONNECT_S
         client.on_connect = self._on_connect
         client.on_subscribe = lambda *_: self._ready.put("")
         client.on_message = self._on_message
         self._client = client
         try:
             client.connect("127.0.0.1", fleet.settings.broker.admin_port, keepalive=30)
+        except ssl.SSLError as error:
+            raise HostError(
+                "unreachable",
+                f"what listens on the admin port is not this fleet's broker ({error.reason})",
+                "look who listens there; a `warden serve` of an older version must start again",
+            ) from None
         except OSError as error:
             raise HostError(
                 "unreachable",
-                f"the broker's admin listener does not answer ({error.strerror})",
+                f"the broker's admin listener does not answer ({error.strerror or type(error).__name__})",
                 "is another `warden` starting or stopping? try again",
             ) from None
         client.loop_start()

@@ -1,0 +1,137 @@
+"""Who may change the broker's accounts, and to whom the administrator's password is told."""
+
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+from host_kit import new_fleet, refused
+from warden_host import broker, dynsec, pki, registry, secretfile
+
+ACCOUNT = dynsec.device_account("relay", "D7", dynsec.device_password())
+
+
+class Listener:
+    """Somebody on the administrator's port who is not the broker; keeps what it is told."""
+
+    def __init__(self, port: int, context: ssl.SSLContext | None = None) -> None:
+        self.heard = b""
+        self._context = context
+        self._socket = socket.create_server(("127.0.0.1", port))
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                connection, _ = self._socket.accept()
+                with connection:
+                    connection.settimeout(2)
+                    try:
+                        if self._context is not None:
+                            connection = self._context.wrap_socket(connection, server_side=True)
+                        self.heard += connection.recv(65536)
+                    except OSError:
+                        pass
+        except OSError:
+            return
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(5)
+
+
+@pytest.fixture
+def made(tmp_path):
+    return new_fleet(tmp_path)
+
+
+def stranger(folder) -> ssl.SSLContext:
+    """A certificate for the right name, from a CA that is not the fleet's."""
+    leaf = pki.new_authority().issue(("127.0.0.1", "localhost"))
+    (folder / "crt").write_bytes(leaf.certificate_pem())
+    (folder / "key").write_bytes(leaf.key_pem())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "crt", folder / "key")
+    return context
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_stranger_on_the_port_is_told_no_password(made, tmp_path, tls):
+    password = secretfile.read(made.keys / registry.ADMIN_PASSWORD)
+    listener = Listener(made.settings.broker.admin_port, stranger(tmp_path) if tls else None)
+    try:
+        with registry.take_lock(made.broker / "lock"):  # as if the broker ran
+            with refused("unreachable"), registry.opened(made):
+                pass
+    finally:
+        listener.close()
+    assert password not in listener.heard
+    assert tls or listener.heard  # it was asked, and only for its certificate
+
+
+def test_another_edit_is_waited_for_and_not_taken_for_the_broker(made):
+    listener = Listener(made.settings.broker.admin_port)
+    opened, done = threading.Event(), threading.Event()
+
+    def edit() -> None:
+        with registry.opened(made) as accounts:
+            opened.set()
+            done.wait(10)
+            accounts.put(dynsec.device_account("relay", "D8", dynsec.device_password()))
+
+    thread = threading.Thread(target=edit)
+    thread.start()
+    try:
+        assert opened.wait(10)
+        threading.Timer(0.3, done.set).start()
+        with registry.opened(made) as accounts:
+            accounts.put(ACCOUNT)
+    finally:
+        done.set()
+        thread.join(10)
+        listener.close()
+    assert listener.heard == b""
+    text = (made.broker / dynsec.FILE).read_text()
+    assert "d:relay:D7" in text
+    assert "d:relay:D8" in text
+
+
+def test_an_edit_that_does_not_end_is_named(made, monkeypatch):
+    monkeypatch.setattr(registry, "_TURN_S", 0.2)
+    with registry.turn(made):
+        with refused("timed-out"), registry.opened(made):
+            pass
+        with refused("timed-out"):
+            broker.Broker(made).start()
+
+
+def test_the_broker_does_not_start_in_the_middle_of_an_edit(made):
+    began = time.monotonic()
+    turn = registry.turn(made)
+    turn.__enter__()
+    threading.Timer(0.5, turn.__exit__, (None, None, None)).start()
+    with broker.Broker(made), registry.opened(made) as accounts:
+        assert time.monotonic() - began >= 0.5
+        accounts.put(ACCOUNT)
+
+
+def test_the_administrators_port_speaks_tls_alone(made):
+    context = ssl.create_default_context(cafile=str(made.keys / "ca.crt"))
+    with broker.Broker(made):
+        address = ("127.0.0.1", made.settings.broker.admin_port)
+        with (
+            socket.create_connection(address, 5) as raw,
+            context.wrap_socket(raw, server_hostname="127.0.0.1") as secured,
+        ):
+            assert secured.version() in ("TLSv1.2", "TLSv1.3")
+        with socket.create_connection(address, 5) as raw:
+            raw.sendall(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01x")
+            raw.settimeout(5)
+            try:
+                answer = raw.recv(16)
+            except ConnectionError:
+                answer = b""
+            assert not answer.startswith(b"\x20")  # no CONNACK
