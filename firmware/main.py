@@ -3,13 +3,21 @@
 There is no way from here to a REPL: it would have the vault open.
 """
 
-import sys
+import micropython
 
-from warden.hal import system
+# Again: the firmware turns Ctrl-C on anew for each file that it runs (shared/runtime/pyexec.c).
+micropython.kbd_intr(-1)
+
+import sys  # noqa: E402  (Ctrl-C first)
+import time  # noqa: E402
+
+from warden.hal import system  # noqa: E402
 
 try:
     import app  # noqa: F401  (its main loop runs in the import)
-except Exception as error:  # whatever it is: say it and start over
+except Exception as error:  # whatever it is: say it, and don't wear the flash out with starts
     sys.print_exception(error)
+    time.sleep(system.PAUSE_S)
 finally:
+    # SystemExit and KeyboardInterrupt end here, too.
     system.reset()
