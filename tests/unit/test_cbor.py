@@ -424,3 +424,11 @@ def test_heads_are_shortest():
         ):
             got = cbor.head(major, value)
             equal(got, bytes((major << 5 | unhex(wanted)[0],)) + unhex(wanted)[1:])
+
+
+def test_containers_are_counted():
+    """One byte each on the wire, and 64 in memory."""
+    equal(cbor.decode(b"\x98\x7f" + b"\x80" * 127), [[]] * 127)
+    raises("cbor-limit", cbor.decode, b"\x98\x80" + b"\x80" * 128)
+    raises("cbor-limit", cbor.decode, b"\x98\xff" + b"\xa0" * 255)
+    equal(len(cbor.decode(b"\x99\x03\xe8" + b"\x00" * 1000)), 1000)

@@ -43,13 +43,18 @@ _NULL = const(22)
 DEEPEST = 16
 
 
+_CONTAINERS = const(128)
+
+
 class Cursor:
-    """A place in a buffer. `at` is the position of the next item; `bits` those of the last float."""
+    """A place in a buffer. `at` is the position of the next item; `bits` those of the last float; `left` how many lists and maps
+    item() may still make."""
 
     def __init__(self, buf: "Buffer") -> None:
         self.view = memoryview(buf)
         self.at = 0
         self.bits = 0
+        self.left = _CONTAINERS
 
     def take(self, n: int) -> memoryview:
         """A view of the next n bytes as they are."""
@@ -166,7 +171,9 @@ def _item(cursor: Cursor, depth: int) -> object:
         return text(cursor.take(value))
     if major == _OTHER:
         return other(cursor, value)
-    if not depth:
+    # An empty list is one byte on the wire and 64 in memory: their number is bounded as well as their depth.
+    cursor.left -= 1
+    if not depth or cursor.left < 0:
         raise PeerError("cbor-limit")
     if major == _ARRAY:
         return [_item(cursor, depth - 1) for _ in range(value)]
