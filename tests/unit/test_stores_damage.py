@@ -101,6 +101,7 @@ def test_stray_bits_on_a_flash_without_a_vault():
         ((700,), "not-provisioned"),
         ((0, 15, 47), "not-provisioned"),  # within three units: a beginning that was cut
         ((700, 900), "not-provisioned"),
+        (tuple(range(48)), "not-provisioned"),
         ((48, 700, 900), "vault-damaged"),
     ):
         part = flash()
@@ -191,6 +192,67 @@ def test_a_stray_bit_in_what_a_change_left_out():
     again = on_flash(part)
     equal((again.read("a", 9), again.read("b", 200)), (b"first", bytes(200)))
     check(sum(part.erases) > 1)
+
+
+def with_history():
+    """(store, its flash) with three changes behind each other, the last of them at store._end - 5 units."""
+    part = flash()
+    store = on_flash(part)
+    history(store)
+    for _ in range(2):
+        store.change((), ())
+    store.write(
+        "z", b"z" * 20
+    )  # 25 bytes with its name and its lengths: 2 units, the head and the mark
+    return store, part
+
+
+def after(part, at, data):
+    """What the store says when these bytes stand there."""
+    bad = flash(part.data)
+    bad.data[at : at + len(data)] = data
+    try:
+        return on_flash(bad).read("z", 30)
+    except StoreError as error:
+        return error.code
+
+
+def head(units, sequence, magic=b"Wd"):
+    fields = magic + units.to_bytes(2, "big") + sequence.to_bytes(4, "big") + bytes(4)
+    return store_flash.sealed(UNIT, fields)
+
+
+def test_heads_that_lie():
+    store, part = with_history()
+    end, sequence = store._end, store._sequence
+    equal(after(part, end, b""), b"z" * 20)
+    # One that promises more than its bank has room for, and one that is none, as if it had been cut.
+    equal(after(part, end, head(65535, sequence + 1)), "vault-damaged")
+    equal(after(part, end, head(1, sequence + 1)), b"z" * 20)
+    equal(after(part, end, head(65535, sequence + 1, b"Wx")), b"z" * 20)
+
+
+def test_a_mark_that_is_gone_with_something_behind_it():
+    store, part = with_history()
+    mark = store._end - 4 * UNIT - UNIT  # of the change before
+    equal(bytes(part.data[mark : mark + 4]), bytes(4))
+    equal(after(part, mark, b"\xff" * 4), "vault-damaged")
+    # Of the last change: alone it says what a cut says; with noise beside it, it doesn't.
+    mark = store._end - UNIT
+    equal(after(part, mark, b"\xff" * 4), None)
+    equal(after(part, mark, b"\xff" * 8 + b"noise" + b"\xff" * 3), "vault-damaged")
+    equal(after(part, store._end, b"noise"), b"z" * 20)
+    equal(after(part, store._end + UNIT, b"noise"), "vault-damaged")
+
+
+def test_lengths_that_lie():
+    store, part = with_history()
+    entry = store._end - 3 * UNIT
+    equal(bytes(part.data[entry : entry + 5]), b"\x01\x01\x00\x14z")
+    for length in (21, 255, 256, 1000, 4096, 8000, 32788):
+        equal(after(part, entry + 2, length.to_bytes(2, "big")), "vault-damaged")
+    for length in (0, 2, 27, 29, 255):
+        equal(after(part, entry + 1, bytes((length,))), "vault-damaged")
 
 
 def test_the_mark_is_a_majority():
