@@ -6,7 +6,7 @@ It knows no network: `publish` and `announce` are given. Only the thread that ow
 import re
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from warden_host import cose, jsontext, names, policy
@@ -15,7 +15,8 @@ from warden_host.happening import Happening
 from warden_host.names import AUTHORITY, Address, Topic
 from warden_host.outcome import Outcome, Quarantined, Received, Refused, Send, Stood
 from warden_host.plain import PlainPeer
-from warden_host.proof import DeviceMark, Proof
+from warden_host.proof import Proof
+from warden_host.seat import Seat, for_another
 from warden_host.session import Instant, Session
 from warden_host.store import Device, Pair, Rotation, Store
 from warden_host.strictcbor import MAX_BYTES, is_u32
@@ -27,6 +28,7 @@ _VERB = re.compile(r"[a-z0-9_]{0,32}\Z")
 _LAST_WILL = ("offline", names.PLAIN)
 _INCIDENT_S = 1.0
 _INCIDENTS = 8
+_ASKED = 64
 _FADING_S = 10.0
 
 
@@ -40,30 +42,6 @@ class Wait:
 
 Job = Generator[Wait, Happening | None, dict[str, Any]]
 Done = Callable[[dict[str, Any] | HostError], None]
-
-
-@dataclass
-class Seat:
-    """A device as the engine holds it in memory."""
-
-    device: Device
-    sessions: dict[str, Session] = field(default_factory=dict)
-    plain: dict[str, PlainPeer] = field(default_factory=dict)
-    # Under new keys that have not proved themselves: each ends as the one above.
-    rising: dict[str, Session] = field(default_factory=dict)
-    # Under old keys, for what was on its way when the new one took over: (session, until, steady).
-    fading: dict[str, tuple[Session, float]] = field(default_factory=dict)
-    expires: float | None = None  # when the old keys are gone whatever was proven
-    came: bool = False
-    refusals: dict[tuple[str, str], float] = field(default_factory=dict)
-
-    @property
-    def mark(self) -> DeviceMark:
-        return self.device.mark
-
-    @property
-    def sealed(self) -> bool:
-        return self.device.mode == "sealed"
 
 
 @dataclass
@@ -110,14 +88,21 @@ class Engine:
         self._rise(seat, rotation)
         return rotation.body
 
-    def clear(self, device: str) -> None:
-        """Lifts a quarantine and asks the device for a new hello."""
+    def clear(self, device: str) -> bool:
+        """Lifts a quarantine, or takes back a mute device, and asks it for a new hello.
+
+        False, and what the device proved stays, when it is neither.
+        """
         seat = self.seat(device)
+        if not seat.mark.quarantine and not seat.stale:
+            return False
+        seat.stale.clear()
         self.store.clear(device)
         seat.mark.clear()
         for session in seat.sessions.values():
             session.lift()
             self.send(session.address, session.wake(self.clock()))
+        return True
 
     def wake_all(self) -> None:
         """After a restart no session is left at our end; the devices still hold theirs."""
@@ -163,7 +148,7 @@ class Engine:
         elif seat.sealed:
             session = self._addressed(seat, appid, topic.verb, data)
             # Every application of a type hears all of it: what another can open is its business.
-            if session is not None and not _for_another(seat, session, data):
+            if session is not None and not for_another(seat, session, data):
                 self._carry_out(seat, appid, session.receive(topic.verb, data, self.clock()))
         else:
             peer = seat.plain.get(appid)
@@ -175,6 +160,14 @@ class Engine:
         self._publish(
             address.appid, Topic(address.type, address.device, "cmd", send.command, fmt), send.data
         )
+
+    def gave(self, given: Happening) -> None:
+        """A command is under way: its reply will name it."""
+        seat = self.seat(given.device)
+        seat.asked[given.id] = given.name
+        while len(seat.asked) > _ASKED:
+            del seat.asked[next(iter(seat.asked))]
+        self._news(given)
 
     def publish(self, topic: Topic, appid: str, data: bytes) -> None:
         """Any bytes on any topic: what a forger does."""
@@ -245,12 +238,16 @@ class Engine:
                 self._refuse(seat, appid, outcome)
 
     def _arrived(self, seat: Seat) -> None:
+        seat.left = False
         if not seat.came:
             seat.came = True
+            self.store.seen(seat.device.device, time.time())
             self._news(Happening("came", seat.device.device, text=seat.device.mode))
 
     def _left(self, seat: Seat, appid: str) -> None:
         """A hint for the list of devices, no more: the broker's owner can forge it."""
+        if appid == AUTHORITY:
+            seat.left = True
         if seat.came and appid == AUTHORITY:
             seat.came = False
             self._news(Happening("left", seat.device.device, text="the broker lost it"))
@@ -260,6 +257,7 @@ class Engine:
         rising = seat.rising.get(appid)
         if rising is not None and rising.stands:
             self._promoted(seat, appid, "proved itself")
+        seat.stale.discard(appid)
         self.store.seen(name, time.time())
         proof = stood.proof
         text = f"boot {proof.boot}, hello {proof.connect}, vault {proof.vault_gen}"
@@ -271,6 +269,7 @@ class Engine:
 
     def _received(self, seat: Seat, appid: str, received: Received) -> None:
         name, event = seat.device.device, received.event
+        seat.stale.discard(appid)
         if not seat.sealed and appid != AUTHORITY:
             return  # a plain message reaches every application alike: once is enough
         if event == "incident":
@@ -283,6 +282,8 @@ class Engine:
             with self.store.transaction(durable=False):
                 self.store.add_event(name, appid, event, body)
                 self.store.seen(name, time.time())
+        if kind == "reply":
+            event = seat.asked.pop(received.id, event)
         self._news(Happening(kind, name, appid, event, id=received.id, body=received.body))
 
     def _incident(self, seat: Seat, body: dict[str, Any]) -> None:
@@ -305,6 +306,8 @@ class Engine:
         """Kept once a second for each (code, event): a flood must not push out what matters."""
         if refused.code == "wrong-application" and appid != AUTHORITY:
             return  # all of them heard it: the authority's complaint is the one kept
+        if refused.code == "stale-hello":
+            seat.stale.add(appid)
         key, now = (refused.code, refused.event), self.clock().steady
         recent = {old: at for old, at in seat.refusals.items() if now - at < _INCIDENT_S}
         if key in recent or len(recent) >= _INCIDENTS:
@@ -382,9 +385,3 @@ class Engine:
 
         digest = policy.policy_hash(seat.device.policy)
         return Session(address, pair.k, digest, seat.mark, persist, pair.proven)
-
-
-def _for_another(seat: Seat, session: Session, data: bytes) -> bool:
-    kid = cose.claimed_kid(data) if len(seat.sessions) > 1 else None
-    others = (*seat.sessions.values(), *seat.rising.values())
-    return kid != session.kid and any(kid == other.kid for other in others)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from warden_host import names, policy
-from warden_host.engine import Engine, Job, Seat, Wait
+from warden_host.engine import Engine, Job, Wait
 from warden_host.errors import HostError
 from warden_host.happening import Happening
 from warden_host.keyschedule import session_keys
 from warden_host.names import AUTHORITY, Address, Topic
 from warden_host.plain import PlainPeer
 from warden_host.sealing import Channel
+from warden_host.seat import Seat
 from warden_host.session import Session
 
 FORGERIES = {
@@ -91,8 +92,10 @@ class _Errand:
             raise HostError(
                 "quarantined",
                 f"{request.device} is in quarantine: {self._seat.mark.quarantine}",
-                "look at the device, then `warden devices --clear`",
+                f"look at the device, then `warden devices --clear {request.device}`",
             )
+        if self._seat.left and not self._seat.stale:
+            raise self._no_session(f"{request.device} left, and nothing was heard of it since")
         self._number = next(_numbers) % (1 << 32)
         self._address = Address(self._seat.device.type, request.device, self._app)
 
@@ -153,7 +156,11 @@ class _Errand:
             self._engine.send(session.address, session.wake(self._engine.clock()))
             stood = yield self._until(self._is_session, _NEW_SESSION_S)
             if stood is None or session.previous is None:
-                raise HostError("timed-out", "the device did not start a new session")
+                raise HostError(
+                    "timed-out",
+                    "the device did not start a new session",
+                    self._cure("try again; if it stays so, restart the device"),
+                )
         data = session.previous.seal(
             self._topic(), self._number, self._request.ttl_s, self._request.args
         )
@@ -168,6 +175,7 @@ class _Errand:
         yield from self._standing()
         uid = next(pair.uid for pair in self._seat.device.pairs if pair.appid == self._app)
         data = PlainPeer(self._address, uid).command(request.command, self._number, request.args)
+        self._tell()
         self._engine.publish(self._topic(names.PLAIN), self._app, data)
         return (yield from self._verdict())
 
@@ -178,12 +186,25 @@ class _Errand:
         if not session.stands:
             yield self._until(self._is_session, self._request.timeout_s)
         if not session.stands:
-            raise HostError(
-                "no-session",
-                f"{self._request.device} has no session with {self._app}",
-                f"is it running? `warden run {self._request.device}`",
-            )
+            raise self._no_session(f"{self._request.device} has no session with {self._app}")
         return session
+
+    def _no_session(self, text: str) -> HostError:
+        return HostError("no-session", text, self._cure(self._begin_it))
+
+    @property
+    def _begin_it(self) -> str:
+        return f"is it running? `warden run {self._request.device}`"
+
+    def _cure(self, otherwise: str) -> str:
+        """What to do about a device that does not speak with us; otherwise: if we don't know why."""
+        if not self._seat.stale:
+            return otherwise
+        return (
+            "its hellos are refused as stale-hello, not newer than one that it proved: restart the "
+            "device; if its flash was put back: "
+            f"`warden devices --clear {self._request.device}`"
+        )
 
     def _standing_sealed(self) -> Generator[Wait, Happening | None, Session]:
         if not self._seat.sealed:
@@ -197,12 +218,20 @@ class _Errand:
     def _answer(self) -> Job:
         reply = yield self._until(self._is_reply, self._request.timeout_s)
         if reply is None:
+            unknown = (
+                "it may have refused the command: `warden watch` shows its incidents; if it shows "
+                "none, restart the device: it may hold no session"
+            )
             raise HostError(
                 "timed-out",
                 f"{self._request.device} gave no reply in {self._request.timeout_s:g} s",
-                "it may have refused the command: `warden watch` shows its incidents",
+                self._cure(self._begin_it if self._seat.left else unknown),
             )
-        return self._result() | {"ok": reply.body.get("ok") is True, "reply": reply.body}
+        answer = self._result() | {"ok": reply.body.get("ok") is True, "reply": reply.body}
+        if reply.body.get("error") == "not-allowed":
+            pair = next(pair for pair in self._seat.device.pairs if pair.appid == self._app)
+            answer["allowed"] = list(pair.commands)
+        return answer
 
     def _verdict(self) -> Job:
         """ok: the device refused the forgery, and by the name that it should have."""
@@ -217,7 +246,9 @@ class _Errand:
             raise HostError(
                 "timed-out",
                 f"{self._request.device} reported no '{expected}' in {self._request.timeout_s:g} s",
-                "does its session with the authority stand? `warden watch` shows its incidents",
+                self._cure(
+                    "does its session with the authority stand? `warden watch` shows its incidents"
+                ),
             )
         code = news.code if news.kind == "incident" else str(news.body.get("error", "obeyed"))
         return self._result() | {
@@ -246,11 +277,24 @@ class _Errand:
             raise
 
     def _publish(self, data: bytes, command: str = "") -> None:
+        """Sends the bytes; people hear of every copy but of our acks."""
         topic = self._topic(command=command)
         limit = policy.parse(self._seat.device.policy)["max_message"]
         if len(data) + len(str(topic)) + _PACKET_OVERHEAD > limit:
             raise HostError("mqtt-too-large", f"the device takes packets of {limit} bytes at most")
+        if not command:
+            self._tell()
         self._engine.publish(topic, self._app, data)
+
+    def _tell(self) -> None:
+        request = self._request
+        # The authority's own orders bring new secrets.
+        body = {} if request.command in names.AUTHORITY_COMMANDS else request.args
+        text = f"forgery: {request.forge}" if request.forge else ""
+        device, command = request.device, request.command
+        self._engine.gave(
+            Happening("command", device, self._app, command, id=self._number, body=body, text=text)
+        )
 
     def _topic(self, fmt: str = "", command: str = "") -> Topic:
         fmt = fmt or (names.SEALED if self._seat.sealed else names.PLAIN)

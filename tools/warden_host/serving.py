@@ -68,8 +68,8 @@ class _Desk:
             caller.finish({"online": self.authority.ask(Engine.online)})
         elif operation == "clear":
             device = _text(line, "device")
-            self.authority.ask(lambda engine: engine.clear(device))
-            caller.finish({"ok": True})
+            cleared = self.authority.ask(lambda engine: engine.clear(device))
+            caller.finish({"ok": True, "cleared": cleared})
         elif operation == "rotate":
             device = _text(line, "device")
             body = self.authority.ask(lambda engine: engine.rise(device))
