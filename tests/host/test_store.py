@@ -61,9 +61,78 @@ def test_events_and_incidents_are_bounded(known, monkeypatch):
     monkeypatch.setattr(store, "MAX_INCIDENTS", 5)
     for number in range(12):
         known.add_event("D1", "authority", "x", str(number))
-        known.add_incident("D1", "device", "tampered", "x", number)
+        known.add_incident("D1", "device", "tampered", f"x{number}", 1)
     assert [event[3] for event in known.events("D1")] == ["7", "8", "9", "10", "11"]
-    assert [incident[4] for incident in known.incidents("D1")] == [7, 8, 9, 10, 11]
+    kept = [incident.at for incident in known.incidents("D1")]
+    assert kept == ["x7", "x8", "x9", "x10", "x11"]
+
+
+def test_one_device_pushes_out_nothing_of_another(known, monkeypatch):
+    monkeypatch.setattr(store, "MAX_EVENTS", 5)
+    monkeypatch.setattr(store, "MAX_INCIDENTS", 5)
+    known.add_event("D2", "authority", "x", "{}")
+    known.add_incident("D2", "device", "tampered", "x", 1)
+    for number in range(30):
+        known.add_event("D1", "authority", "x", str(number))
+        known.add_incident("D1", "host", "bad-topic", f"x{number}", 1)
+    assert len(known.events("D2")) == len(known.incidents("D2")) == 1
+    assert len(known.events("D1")) == len(known.incidents("D1")) == 5
+
+
+def test_repeats_of_an_incident_are_one_row(known, monkeypatch):
+    known.add_incident("D1", "device", "tampered", "x", 2)
+    known.add_incident("D1", "device", "replayed", "x", 1)
+    for _ in range(1000):
+        known.add_incident("D1", "device", "tampered", "x", 3)
+    known.add_incident("D1", "host", "tampered", "x", 1 << 60)
+    replayed, tampered, host = known.incidents("D1")
+    assert (replayed.code, replayed.n, replayed.first) == ("replayed", 1, replayed.time)
+    assert (tampered.code, tampered.at, tampered.n) == ("tampered", "x", 3002)
+    assert tampered.first < replayed.time < tampered.time
+    assert (host.source, host.n) == ("host", 1 << 60)
+    known.add_incident("D1", "host", "tampered", "x", 1 << 60)
+    assert known.incidents("D1")[-1].n == 1 << 53
+
+
+OLD_INCIDENTS = """
+DROP TABLE incidents;
+DROP INDEX events_device;
+CREATE TABLE incidents (
+    id INTEGER PRIMARY KEY, time REAL NOT NULL, device TEXT NOT NULL, source TEXT NOT NULL,
+    code TEXT NOT NULL, at TEXT NOT NULL, n INTEGER NOT NULL) STRICT;
+INSERT INTO incidents (time, device, source, code, at, n) VALUES
+    (1.0, 'D1', 'device', 'tampered', 'x', 2), (2.0, 'D1', 'device', 'replayed', 'x', 1),
+    (3.0, 'D1', 'device', 'tampered', 'x', 5);
+"""
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_database_keeps_its_incidents(tmp_path, version):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened._db.executescript(OLD_INCIDENTS + ("DROP TABLE rotations;" * (version == 1)))
+        opened._db.execute(f"PRAGMA user_version = {version}")
+    for _ in range(2):
+        with Store(path) as opened:
+            assert opened.incidents("D1") == [
+                (2.0, "device", "replayed", "x", 1, 2.0),
+                (3.0, "device", "tampered", "x", 7, 1.0),
+            ]
+            assert opened.rotation("D1") is None
+
+
+def test_a_full_disk_is_named_and_what_was_kept_stays(known):
+    pages = known._db.execute("PRAGMA page_count").fetchone()[0]
+    known._db.execute(f"PRAGMA max_page_count = {pages}")
+    with refused("database-damaged"), known.transaction():
+        known.seen("D1", 9.0)
+        for _ in range(100):
+            known.add_event("D1", "authority", "x", "y" * 5000)
+    known._db.execute("PRAGMA max_page_count = 100000")
+    with known.transaction():
+        known.add_event("D1", "authority", "x", "{}")
+    assert len(known.events("D1")) == 1
+    assert known.device("D1").last_seen == 0.0
 
 
 def test_secrets_are_not_in_any_text():

@@ -6,7 +6,7 @@ from warden_host import control, screen
 from warden_host.cli_common import State, json_option, pass_state
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
-from warden_host.store import Device, Store
+from warden_host.store import Device, Incident, Store
 
 
 @click.command()
@@ -60,7 +60,7 @@ def devices(state: State, clear: str | None, as_json: bool) -> None:
             f"[{styles.get(status, 'dim')}]{status}[/]",
             ", ".join(pair.appid for pair in known.pairs),
             screen.ago(known.last_seen),
-            f"{len(incidents)}, {incidents[-1][2]}" if incidents else "none",
+            f"{sum(each.n for each in incidents)}, {incidents[-1].code}" if incidents else "none",
         )
     screen.out.print(table if rows else "no devices yet: `warden provision D1 --sim` makes one")
 
@@ -87,7 +87,7 @@ def _record(
     known: Device,
     status: str,
     online: dict[str, list[str]],
-    incidents: list[tuple[float, str, str, str, int]],
+    incidents: list[Incident],
 ) -> dict[str, object]:
     return {
         "device": known.device,
@@ -101,10 +101,7 @@ def _record(
         "boot": known.mark.boot,
         "vault_gen": known.mark.vault_gen,
         "last_seen": known.last_seen,
-        "incidents": [
-            {"time": moment, "source": source, "code": code, "at": at, "n": n}
-            for moment, source, code, at, n in incidents
-        ],
+        "incidents": [incident._asdict() for incident in incidents],
     }
 
 

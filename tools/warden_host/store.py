@@ -12,45 +12,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from warden_host import secretfile, strictcbor
+from warden_host import schema, secretfile, strictcbor
 from warden_host.errors import HostError
 from warden_host.proof import NOTHING_PROVEN, DeviceMark, Proof
 
-FORMAT = 2
-MAX_EVENTS = 10_000
-MAX_INCIDENTS = 10_000
-# Since format 2. body: the command's CBOR while it is under way, with new secrets in it; NULL once it is done, then the number alone is kept.
-_ROTATIONS = """
-CREATE TABLE rotations (
-    device TEXT PRIMARY KEY REFERENCES devices ON DELETE CASCADE, number INTEGER NOT NULL,
-    body BLOB, taken REAL) STRICT;
-"""
-_SCHEMA = f"""
-BEGIN;
-CREATE TABLE apps (appid TEXT PRIMARY KEY, types TEXT NOT NULL, commands TEXT NOT NULL) STRICT;
-CREATE TABLE devices (
-    device TEXT PRIMARY KEY, type TEXT NOT NULL, board TEXT NOT NULL, mode TEXT NOT NULL,
-    policy BLOB NOT NULL, quarantine TEXT NOT NULL DEFAULT '', diverged INTEGER NOT NULL DEFAULT 0,
-    boot INTEGER NOT NULL DEFAULT 0, connect INTEGER NOT NULL DEFAULT 0,
-    vault_gen INTEGER NOT NULL DEFAULT 0, last_seen REAL NOT NULL DEFAULT 0) STRICT;
-CREATE TABLE pairs (
-    device TEXT NOT NULL REFERENCES devices ON DELETE CASCADE, appid TEXT NOT NULL,
-    k BLOB NOT NULL, uid BLOB NOT NULL, commands TEXT NOT NULL,
-    boot INTEGER NOT NULL DEFAULT -1, connect INTEGER NOT NULL DEFAULT -1,
-    vault_gen INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (device, appid)) STRICT;
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY, time REAL NOT NULL, device TEXT NOT NULL, appid TEXT NOT NULL,
-    name TEXT NOT NULL, body TEXT NOT NULL) STRICT;
-CREATE TABLE incidents (
-    id INTEGER PRIMARY KEY, time REAL NOT NULL, device TEXT NOT NULL, source TEXT NOT NULL,
-    code TEXT NOT NULL, at TEXT NOT NULL, n INTEGER NOT NULL) STRICT;
-{_ROTATIONS}
-PRAGMA user_version = {FORMAT};
-COMMIT;
-"""
-_FROM_1 = f"BEGIN; {_ROTATIONS} PRAGMA user_version = 2; COMMIT;"
+# Of each device: one that floods pushes out what it said itself, never what others did.
+MAX_EVENTS = 1000
+MAX_INCIDENTS = 200
+_MOST = 1 << 53  # what JSON carries without loss
 
 
 @dataclass(frozen=True)
@@ -105,6 +76,17 @@ class Device:
     pairs: tuple[Pair, ...] = ()
 
 
+class Incident(NamedTuple):
+    """All of one kind from one device: n of them, between first and time."""
+
+    time: float
+    source: str
+    code: str
+    at: str
+    n: int
+    first: float
+
+
 class Store:
     """Open for one thread. Raises database-damaged, key-permissions."""
 
@@ -120,12 +102,11 @@ class Store:
             # Keys and passwords that were replaced must not lie on in the file.
             self._db.execute("PRAGMA secure_delete = ON")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                self._db.executescript(_SCHEMA)
-            elif version == 1:
-                self._db.executescript(_FROM_1)
-            elif version != FORMAT:
-                raise HostError("database-damaged", f"format {version} where {FORMAT} is known")
+            if version > schema.FORMAT:
+                known = f"format {version} where {schema.FORMAT} is known"
+                raise HostError("database-damaged", known)
+            if version != schema.FORMAT:
+                self._db.executescript(schema.SCRIPTS[version])
 
     def close(self) -> None:
         self._db.close()
@@ -148,11 +129,14 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            with _guard():
+                self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            # A full disk: SQLite may have rolled back itself, and a COMMIT that failed may not have.
+            if self._db.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
             raise
-        with _guard():
-            self._db.execute("COMMIT")
 
     # Applications
 
@@ -307,7 +291,7 @@ class Store:
     # What devices said
 
     def add_event(self, device: str, appid: str, name: str, body: str) -> None:
-        row = self._do(
+        self._do(
             "INSERT INTO events (time, device, appid, name, body) VALUES (?, ?, ?, ?, ?)",
             time.time(),
             device,
@@ -315,27 +299,43 @@ class Store:
             name,
             body,
         )
-        self._do("DELETE FROM events WHERE id <= ?", (row.lastrowid or 0) - MAX_EVENTS)
+        self._bound("events", "id", device, MAX_EVENTS)
 
     def add_incident(self, device: str, source: str, code: str, at: str, n: int) -> None:
-        """source: "device" for what it reported, "host" for what we refused from it."""
-        row = self._do(
-            "INSERT INTO incidents (time, device, source, code, at, n) VALUES (?, ?, ?, ?, ?, ?)",
+        """source: "device" for what it reported, "host" for what we refused from it.
+
+        Repeats count in one row, so that a flood of one kind pushes out no other.
+        """
+        self._do(
+            "INSERT INTO incidents (first, time, device, source, code, at, n) "
+            "VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (device, source, code, at) "
+            "DO UPDATE SET time = excluded.time, n = min(n + excluded.n, ?7)",
             time.time(),
             device,
             source,
             code,
             at,
             n,
+            _MOST,
         )
-        self._do("DELETE FROM incidents WHERE id <= ?", (row.lastrowid or 0) - MAX_INCIDENTS)
+        self._bound("incidents", "time", device, MAX_INCIDENTS)
 
-    def incidents(self, device: str) -> list[tuple[float, str, str, str, int]]:
-        """(time, source, code, at, n), oldest first."""
-        rows = self._do(
-            "SELECT time, source, code, at, n FROM incidents WHERE device = ? ORDER BY id", device
+    def _bound(self, table: str, order: str, device: str, most: int) -> None:
+        newest = f"SELECT id FROM {table} WHERE device = ?1 ORDER BY {order} DESC, id DESC"  # noqa: S608
+        self._do(
+            f"DELETE FROM {table} WHERE id IN ({newest} LIMIT -1 OFFSET ?2)",  # noqa: S608
+            device,
+            most,
         )
-        return [tuple(row) for row in rows]
+
+    def incidents(self, device: str) -> list[Incident]:
+        """The one that came last at the end."""
+        rows = self._do(
+            "SELECT time, source, code, at, n, first FROM incidents WHERE device = ? "
+            "ORDER BY time, id",
+            device,
+        )
+        return [Incident(*row) for row in rows]
 
     def events(self, device: str) -> list[tuple[float, str, str, str]]:
         """(time, appid, name, body as JSON), oldest first."""

@@ -1,0 +1,53 @@
+"""The tables of fleet.db, and how an older database becomes one of today."""
+
+FORMAT = 3
+# Since format 2. body: the command's CBOR while it is under way, with new secrets in it; NULL once it is done, then the number alone is kept.
+_ROTATIONS = """
+CREATE TABLE rotations (
+    device TEXT PRIMARY KEY REFERENCES devices ON DELETE CASCADE, number INTEGER NOT NULL,
+    body BLOB, taken REAL) STRICT;
+"""
+# Since format 3. One row of each kind: first and time are when it came first and last.
+_INCIDENTS = """
+CREATE TABLE incidents (
+    id INTEGER PRIMARY KEY, first REAL NOT NULL, time REAL NOT NULL, device TEXT NOT NULL,
+    source TEXT NOT NULL, code TEXT NOT NULL, at TEXT NOT NULL, n INTEGER NOT NULL,
+    UNIQUE (device, source, code, at)) STRICT;
+CREATE INDEX events_device ON events (device);
+"""
+_SCHEMA = f"""
+BEGIN;
+CREATE TABLE apps (appid TEXT PRIMARY KEY, types TEXT NOT NULL, commands TEXT NOT NULL) STRICT;
+CREATE TABLE devices (
+    device TEXT PRIMARY KEY, type TEXT NOT NULL, board TEXT NOT NULL, mode TEXT NOT NULL,
+    policy BLOB NOT NULL, quarantine TEXT NOT NULL DEFAULT '', diverged INTEGER NOT NULL DEFAULT 0,
+    boot INTEGER NOT NULL DEFAULT 0, connect INTEGER NOT NULL DEFAULT 0,
+    vault_gen INTEGER NOT NULL DEFAULT 0, last_seen REAL NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE pairs (
+    device TEXT NOT NULL REFERENCES devices ON DELETE CASCADE, appid TEXT NOT NULL,
+    k BLOB NOT NULL, uid BLOB NOT NULL, commands TEXT NOT NULL,
+    boot INTEGER NOT NULL DEFAULT -1, connect INTEGER NOT NULL DEFAULT -1,
+    vault_gen INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (device, appid)) STRICT;
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY, time REAL NOT NULL, device TEXT NOT NULL, appid TEXT NOT NULL,
+    name TEXT NOT NULL, body TEXT NOT NULL) STRICT;
+{_INCIDENTS}
+{_ROTATIONS}
+PRAGMA user_version = {FORMAT};
+COMMIT;
+"""
+_TO_3 = f"""
+ALTER TABLE incidents RENAME TO incidents_2;
+{_INCIDENTS}
+INSERT INTO incidents (first, time, device, source, code, at, n)
+    SELECT min(time), max(time), device, source, code, at, sum(n) FROM incidents_2
+    GROUP BY device, source, code, at ORDER BY max(id);
+DROP TABLE incidents_2;
+PRAGMA user_version = {FORMAT};
+"""  # noqa: S608  nothing but our own constants
+# Format of the database → what makes it one of today, in one transaction.
+SCRIPTS = {
+    0: _SCHEMA,
+    1: f"BEGIN; {_ROTATIONS} {_TO_3} COMMIT;",
+    2: f"BEGIN; {_TO_3} COMMIT;",
+}
