@@ -1,0 +1,137 @@
+"""The certificate callback by itself: what it refuses, that it never raises, and how a refusal is told."""
+
+import hashlib
+
+from harness import check, equal, raises
+from test_x509 import SPKI, certificate, dated
+from warden.link import Link, Trust, Verifier
+
+CA = certificate(serial=b"\x02\x01\x01")
+LEAF = certificate()
+PIN = hashlib.sha256(SPKI).digest()
+BACKUP = bytes(32)
+TRUST = Trust([CA], [PIN, BACKUP])
+
+
+def shown(*chain, trust=TRUST):
+    """The verifier after a chain, root first, and its answers."""
+    verifier = Verifier(trust)
+    answers = [
+        verifier(memoryview(der), len(chain) - 1 - place) for place, der in enumerate(chain)
+    ]
+    return verifier, answers
+
+
+def test_a_good_chain():
+    verifier, answers = shown(CA, LEAF)
+    equal((answers, verifier.pinned, verifier.refusal), ([0, 0], 1, ""))
+    check(verifier.not_before < verifier.not_after)
+
+
+def test_the_pin_counts_at_the_leaf_alone():
+    other = certificate(spki=b"\x30\x03\x02\x01\x07")
+    # The pinned key stands in the CA, the leaf has another.
+    verifier, answers = shown(CA, other)
+    equal((answers, verifier.refusal, verifier.pinned), ([0, 1], "pin-mismatch", 0))
+
+
+def test_an_anchor_is_needed():
+    verifier, answers = shown(certificate(serial=b"\x02\x01\x09"), LEAF)
+    equal((answers, verifier.refusal), ([0, 1], "certificate-untrusted"))
+    # A server that is its own CA, and pinned: loaded as a CA, it is one.
+    verifier, answers = shown(LEAF, trust=Trust([LEAF], [PIN, BACKUP]))
+    equal((answers, verifier.pinned), ([0], 1))
+
+
+def test_exactly_one_match():
+    verifier, _ = shown(CA, LEAF)
+    equal((verifier(memoryview(LEAF), 0), verifier.refusal), (1, "pin-mismatch"))
+
+
+def test_a_refusal_stands():
+    verifier, _ = shown(certificate(serial=b"\x02\x01\x09"), LEAF)
+    equal(verifier(memoryview(CA), 1), 1)
+    equal(verifier.refusal, "certificate-untrusted")
+
+
+def test_garbage_and_sizes():
+    for der in (b"", b"\x30", bytes(300), LEAF[:-1], LEAF + b"\0"):
+        verifier, answers = shown(CA, der)
+        equal((answers[-1], verifier.refusal), (1, "certificate-malformed"))
+    verifier, answers = shown(CA, bytes(5000))
+    equal(verifier.refusal, "certificate-malformed")
+    verifier, answers = shown(*([CA] * 7))
+    equal((answers[-1], verifier.refusal), (1, "certificate-malformed"))
+
+
+def test_dates_of_the_whole_chain():
+    early = dated(b"\x17\x0d210101000000Z")
+    verifier, _ = shown(CA, early)
+    late = shown(CA, LEAF)[0]
+    check(verifier.not_before > late.not_before)
+
+
+def test_explanations():
+    failed = OSError(-9984, "The certificate validity starts in the future")
+    verifier, _ = shown(CA, LEAF)
+    equal(verifier.explain(failed, verifier.not_before - 1), "certificate-not-yet-valid")
+    equal(verifier.explain(failed, verifier.not_after + 1), "certificate-expired")
+    name = ValueError("The certificate Common Name (CN) does not match with the expected CN")
+    equal(verifier.explain(name, verifier.not_before), "certificate-name")
+    # Dates of a certificate that our CA did not sign are not worth trying.
+    unsigned = ValueError("The certificate is not correctly signed by the trusted CA")
+    equal(verifier.explain(unsigned, verifier.not_before - 1), "certificate-untrusted")
+    equal(Verifier(TRUST).explain(ValueError("x"), 0), "tls-failed")
+
+
+def test_trust():
+    raises("bad-argument", Trust, [], [PIN, BACKUP])
+    raises("bad-argument", Trust, [CA], [PIN])
+    raises("bad-argument", Trust, [CA], [PIN, b"short"])
+
+
+def test_a_firmware_that_does_not_ask():
+    """A port whose TLS ignores verify_callback would leave us without pins."""
+    import asyncio
+    import sys
+
+    class Silent:
+        PROTOCOL_TLS_CLIENT = CERT_REQUIRED = 0
+
+        class SSLContext:
+            def __init__(self, protocol):
+                pass
+
+            def set_ciphers(self, ciphers):
+                pass
+
+            def load_verify_locations(self, ca):
+                pass
+
+            def wrap_socket(self, raw, **options):
+                return self
+
+            def write(self, data):
+                return len(data)
+
+            def close(self):
+                pass
+
+    import socket
+
+    server = socket.socket()
+    port = 0
+    for port in range(47000, 47050):  # MicroPython has no getsockname()
+        try:
+            server.bind(socket.getaddrinfo("127.0.0.1", port)[0][-1])
+            break
+        except OSError:
+            pass
+    server.listen(1)
+    sys.modules["tls"] = Silent
+    try:
+        link = Link(TRUST, None, 500)
+        raises("pin-mismatch", asyncio.run, link.connect("127.0.0.1", port, b"x", 2000))
+    finally:
+        del sys.modules["tls"]
+        server.close()
