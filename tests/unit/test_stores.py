@@ -369,3 +369,41 @@ def test_the_power_cut_at_every_operation():
                 kind.__name__, name, operations, "operations", cuts, "cuts", old, "old", new, "new"
             )
             check(cuts == 4 * operations == old + new and old > 0 and new > 0, name)
+
+
+def test_a_store_that_failed_looks_again():
+    """An exception may leave anything behind: the same object, asked again, tells what a new one would."""
+    for kind in (Flash, NvsPlace):
+        for budget in range(4):
+            for torn in (0, 5, 8, -4):
+                place = kind()
+                store = place.store()
+                store.write("a", b"old")
+                part = place.part
+                part.operations, part.budget, part.torn = 0, budget, torn
+                try:
+                    store.change([("a", b"new")], ())
+                except PowerCut:
+                    pass
+                part.power_up()
+                found = store.read("a", 9)
+                check(found in (b"old", b"new"))
+                equal(contents(place.store()), {"a": found})
+                store.write("a", b"newer")
+                equal((contents(store), contents(place.store())), ({"a": b"newer"},) * 2)
+
+
+def test_a_beginning_that_was_cut_twice():
+    place = Flash()
+    for first in range(9):
+        for second in range(9):
+            place.load(b"\xff" * len(place.part.data))
+            for budget in (first, second):
+                store = place.store()
+                part = place.part
+                part.operations, part.budget, part.torn = 0, budget, -4
+                try:
+                    store.write("a", b"A")
+                except PowerCut:
+                    pass
+            check(contents(place.store()) in ({}, {"a": b"A"}))

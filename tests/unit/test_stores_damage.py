@@ -344,6 +344,14 @@ def test_arguments():
     for unit, banks in ((8, 2), (24, 2), (512, 2), (0, 2), (16, 1), (16, 0), (16, 5)):
         check(isinstance(raises("bad-argument", FlashStore, part, unit, banks), UsageError))
     raises("bad-argument", FlashStore, Nor(4, 120, 8), 16)
+    raises("bad-argument", FlashStore, Nor(4, 512, 256), 256)  # two units a sector
+    for sectors, good in ((15, True), (16, False)):
+        large = Nor(1, 16, 16)
+        large.sectors, large.sector = 2, 65536 * sectors
+        if good:
+            FlashStore(large, 16)
+        else:
+            raises("bad-argument", FlashStore, large, 16)
     raises("no-board", store_flash.device, "tea")
 
 
