@@ -1,0 +1,273 @@
+"""A rotation at the host's end: two keys for one device, the one that proves itself, and what is kept of it."""
+
+import pytest
+from engine_stage import POLICY, K, Stage, run
+from host_kit import DEVICE, PeerDevice, new_fleet, refused
+from warden_host import dynsec, names, pki, policy, registry, rotation
+from warden_host.names import AUTHORITY
+from warden_host.proof import NOTHING_PROVEN
+from warden_host.sending import Request
+from warden_host.store import Device, Pair, Store
+
+NEW = b"n" * 32
+PASSWORD = "new"
+
+
+@pytest.fixture
+def stage(tmp_path):
+    made = Stage(tmp_path)
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def old(stage) -> PeerDevice:
+    made = PeerDevice(K[AUTHORITY], policy.policy_hash(POLICY))
+    stage.stand(made)
+    return made
+
+
+def begin(stage: Stage, **body) -> None:
+    with stage.store.transaction():
+        stage.store.begin_rotation(DEVICE, {"apps": {AUTHORITY: NEW}} | body)
+    stage.engine.rise(DEVICE)
+
+
+def renewed(old: PeerDevice) -> PeerDevice:
+    """The same device under its new key: it counts its hellos together."""
+    made = PeerDevice(NEW, old.policy_hash)
+    made.boot, made.connect, made.vault_gen = old.boot, old.connect, old.vault_gen + 1
+    return made
+
+
+def key(stage: Stage) -> bytes:
+    return {pair.appid: pair.k for pair in stage.store.device(DEVICE).pairs}[AUTHORITY]
+
+
+def test_both_keys_until_the_new_one_is_proven(stage, old):
+    begin(stage)
+    assert key(stage) == K[AUTHORITY]
+    new = renewed(old)
+    old.connect += 5
+    stage.stand(old)  # a reconnect, and the old one is answered as well
+    new.connect = old.connect
+    stage.stand(new)
+    assert key(stage) == NEW
+    # Commands go under the new key.
+    run(stage, Request(DEVICE, "set_relay", {"on": 1}))
+    new.open("set_relay", stage.last("set_relay"))
+    # What it proved is the new pair's.
+    proven = stage.store.device(DEVICE).pairs[0].proven
+    assert proven.hello == (new.boot, new.connect)
+
+
+def test_nothing_begins_under_the_old_key_any_more(stage, old):
+    begin(stage)
+    new = renewed(old)
+    stage.stand(new)
+    sent = len(stage.sent)
+    old.connect = new.connect
+    stage.hear("hello", old.hello())
+    assert len(stage.sent) == sent
+    assert "wrong-application" not in stage.codes()
+
+
+def test_what_was_on_its_way_under_the_old_key(stage, old):
+    begin(stage)
+    stage.stand(renewed(old))
+    stage.hear("temperature", old.seal("temperature", [0, None, {"c": 1}]))
+    assert [news.name for news in stage.news if news.kind == "event"] == ["temperature"]
+    stage.pass_time(11)
+    stage.hear("temperature", old.seal("temperature", [0, None, {"c": 2}]))
+    assert len([news for news in stage.news if news.kind == "event"]) == 1
+
+
+def test_a_new_key_that_was_not_announced(stage, old):
+    new = renewed(old)
+    sent = len(stage.sent)
+    stage.hear("hello", new.hello())
+    assert len(stage.sent) == sent
+
+
+def test_after_a_restart_both_are_known(stage, old, tmp_path):
+    begin(stage)
+    again = Stage(tmp_path)
+    new = renewed(old)
+    again.stand(new)
+    assert key(again) == NEW
+    again.store.close()
+    third = Stage(tmp_path)
+    new.boot, new.connect = 2, -1
+    third.stand(new)
+    third.store.close()
+
+
+def test_the_deadline_at_this_end(stage, old):
+    begin(stage, deadline=60)
+    stage.store.take_rotation(DEVICE, stage.now.unix)
+    stage.engine.rise(DEVICE)
+    stage.pass_time(59)
+    assert key(stage) == K[AUTHORITY]
+    stage.pass_time(1)
+    assert key(stage) == NEW
+    # The old key opens nothing here any more.
+    sent = len(stage.sent)
+    stage.hear("hello", old.hello())
+    assert len(stage.sent) == sent
+    stage.stand(renewed(old))
+
+
+def test_a_deadline_counts_once_the_device_has_it(stage, old):
+    begin(stage, deadline=60)
+    stage.pass_time(1000)
+    assert key(stage) == K[AUTHORITY]
+    stage.store.take_rotation(DEVICE, stage.now.unix)
+    stage.store.take_rotation(DEVICE, stage.now.unix + 500)  # the first answer counts
+    assert stage.store.rotation(DEVICE).expires == stage.now.unix + 60
+
+
+def test_rise_without_a_rotation(stage):
+    with refused("not-applicable"):
+        stage.engine.rise(DEVICE)
+
+
+def test_numbers_rise(stage):
+    for number in (1, 2, 3):
+        with stage.store.transaction():
+            made = stage.store.begin_rotation(DEVICE, {"password": b"x"})
+        assert made.body["id"] == number
+        assert stage.store.rotation(DEVICE).body == made.body
+        stage.store.end_rotation(DEVICE)
+        assert stage.store.rotation(DEVICE) is None
+
+
+def test_no_secret_in_what_is_shown(stage):
+    with stage.store.transaction():
+        made = stage.store.begin_rotation(DEVICE, {"password": b"a secret"})
+    assert "secret" not in repr(made)
+
+
+# -- its course ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    made = new_fleet(tmp_path)
+    pair = Pair(AUTHORITY, K[AUTHORITY], bytes(32), (), NOTHING_PROVEN)
+    with Store(made.database) as store:
+        for name, mode in (("D1", "sealed"), ("P1", "plain")):
+            record = policy.record(mode=mode)
+            store.add_device(Device(name, "relay", "UNIX", mode, record, pairs=(pair,)))
+    with registry.opened(made) as accounts:
+        accounts.put(dynsec.device_account("relay", "D1", "old"))
+    return made
+
+
+def answers(*pending):
+    """An `ask` that says these in turn."""
+    left = list(pending)
+    asked = []
+
+    def ask(command, body):
+        asked.append((command, body))
+        one = left.pop(0)
+        if isinstance(one, Exception):
+            raise one
+        return (
+            one if isinstance(one, dict) else {"ok": True, "reply": {"result": {"pending": one}}}
+        )
+
+    ask.asked = asked
+    return ask
+
+
+def course(fleet, ask, *parts, timeout_s=30.0, **settings):
+    told = []
+    with Store(fleet.database) as store:
+        begun = rotation.begin(fleet, store, "D1", parts, **settings)
+        try:
+            rotation.finish(fleet, store, begun, ask, told.append, timeout_s)
+        finally:
+            told.append(store.rotation("D1"))
+    return begun, told
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(rotation, "_PAUSE_S", 0.0)
+
+
+def test_begin_refuses(fleet):
+    with Store(fleet.database) as store:
+        for code, arguments in (
+            ("device-unknown", ("D9", ("keys",))),
+            ("not-applicable", ("P1", ("keys",))),
+            ("bad-argument", ("D1", ())),
+            ("bad-argument", ("D1", ("keys",), 59)),
+            ("bad-argument", ("D1", ("keys",), 30 * 24 * 3600 + 1)),
+        ):
+            with refused(code):
+                rotation.begin(fleet, store, *arguments)
+            assert store.rotation("D1") is None
+
+
+def test_the_broker_comes_after_the_device(fleet):
+    def account():
+        document = (fleet.broker / dynsec.FILE).read_text()
+        return document[document.index(names.device_client("relay", "D1")) :]
+
+    before = account()
+    begun, told = course(fleet, answers(["password"], ["password"], []), "password")
+    assert account() != before
+    assert told[-1] is None
+    assert begun.body["password"].decode() not in account()
+
+
+def test_nothing_at_the_broker_before_the_device_has_it(fleet):
+    from warden_host.errors import HostError
+
+    before = (fleet.broker / dynsec.FILE).read_bytes()
+    away = [HostError("timed-out", "away")] * 3
+    with refused("timed-out"):
+        course(fleet, answers(*away), "password", timeout_s=0.0)
+    assert (fleet.broker / dynsec.FILE).read_bytes() == before
+
+
+def test_a_device_that_refuses_keeps_the_old_ones(fleet):
+    no = {"ok": False, "reply": {"error": "bad-body"}}
+    with refused("command-refused"):
+        course(fleet, answers(no), "keys")
+    with Store(fleet.database) as store:
+        assert store.rotation("D1") is None
+        assert store.device("D1").pairs[0].k == K[AUTHORITY]
+
+
+def test_another_form_of_answer(fleet):
+    for result in (None, {"pending": "x"}, {"pending": [1]}, {}):
+        with refused("bad-body"):
+            course(fleet, answers({"ok": True, "reply": {"result": result}}), "keys")
+
+
+def test_taken_up_where_it_stopped(fleet):
+    with refused("timed-out"):
+        course(fleet, answers(["app_authority"]), "keys", timeout_s=-1.0)
+    with Store(fleet.database) as store:
+        left = store.rotation("D1")
+    assert left.taken is not None
+    begun, told = course(fleet, answers([]), "password")
+    assert begun.body == left.body
+    assert told[-1] is None
+
+
+def test_new_backup(fleet):
+    live, backup = pki.load_pins(fleet.keys)
+    pki.renew_backup(fleet.keys)
+    assert pki.load_pins(fleet.keys)[0] == live
+    assert pki.load_pins(fleet.keys)[1] != backup
+    begun, _ = course(fleet, answers(["trust"], []), "pins")
+    assert begun.body["trust"][1] == list(pki.load_pins(fleet.keys))
+
+
+def test_a_password_for_nobody(fleet):
+    with refused("broker-refused"), registry.opened(fleet) as accounts:
+        accounts.set_password("d:relay:nobody", PASSWORD)
