@@ -370,6 +370,60 @@ def test_worn_sectors_are_left_out():
     equal(found(FlashStore(part, UNIT, 4)), (dict(NOW, a=b"on the last good bank"), 2))
 
 
+class Lossy(Nor):
+    """Loses program number `lost` without a word, and sectors of `unerased` keep what they hold."""
+
+    lost = -1
+    unerased = ()
+
+    def writeblocks(self, block, buf, offset=0):
+        self.lost -= 1
+        return 0 if self.lost == -1 else super().writeblocks(block, buf, offset)
+
+    def ioctl(self, operation, argument):
+        if operation == 6 and argument in self.unerased:
+            return 0
+        return super().ioctl(operation, argument)
+
+
+def test_a_program_that_is_lost_is_made_elsewhere():
+    for lost in range(3):
+        part = Lossy(4, 512, UNIT)
+        store = on_flash(part)
+        history(store)
+        bank = store._bank
+        vault = Vault(store, RootKey())
+        vault.open()
+        part.lost = lost
+        vault.put("a", b"third a")
+        equal(store._bank, 1 - bank)
+        equal(found(on_flash(part)), (dict(NOW, a=b"third a"), 2))
+
+
+def test_a_bank_that_does_not_erase_is_left_out():
+    part = Lossy(6, 512, UNIT)
+    store = FlashStore(part, UNIT, 3)
+    history(store)
+    bank = store._bank
+    # The next bank holds what its sector does not let go of, and the store does not know it.
+    part.data[(2 * bank + 3) * 512 + 100] = 0
+    part.unerased = (2 * bank + 3,)
+    store._ready[bank + 1] = False
+    while store._bank == bank:
+        store.change((), ())
+    equal((bank, store._bank), (0, 2))
+    equal(found(FlashStore(part, UNIT, 3)), (NOW, 2))
+
+
+def test_what_a_start_kept_is_not_served_after_a_change():
+    part = flash()
+    on_flash(part).change((("a", b"first"), ("b", b"B")), ())
+    store = on_flash(part)
+    store.names()
+    store.write("a", b"second")
+    equal(store.read("a", 9), b"second")
+
+
 def test_a_flash_that_is_not_blank_when_erased():
     """An encrypted partition: what reads as noise can't be told from what was lost."""
 
