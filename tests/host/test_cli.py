@@ -37,6 +37,7 @@ def test_every_command_has_help_with_an_example(capsys):
 def test_wrong_usage_is_2(folder, capsys):
     assert cli.run(["nosuch"]) == 2
     assert cli.run(["provision", "D1"]) == 2
+    assert "only simulated boards" in capsys.readouterr().err
     assert cli.run(["send"]) == 2
     assert "Traceback" not in capsys.readouterr().err
 
@@ -175,6 +176,7 @@ def test_devices_lists_and_clears(folder, capsys):
     device = said(capsys)
     assert device["state"] == "quarantined"
     assert device["incidents"][0]["code"] == "tampered"
+    assert device["serving"] is False
     assert cli.run(["devices"]) == 0
     assert "quarantined" in capsys.readouterr().out
     assert cli.run(["devices", "--clear", "D1"]) == 0

@@ -1,5 +1,6 @@
 """`warden`: the command line. Errors say what happened, why, and what to do; never a traceback."""
 
+import io
 import os
 import sys
 
@@ -24,12 +25,21 @@ def warden(context: click.Context, folder: str | None) -> None:
     """Makes, provisions, commands and watches a fleet of MicroPython devices.
 
     \b
-    A first fleet, in four windows or four tabs:
+    A first fleet, in one folder. In a first window:
       warden init fleet
-      warden provision D1 --type relay --sim
+      warden app add home --type lock --command set_relay
+      warden provision front-door --type lock --sim
       warden serve
-      warden run D1
-      warden send D1 set_relay '{"on": 1}'
+
+    \b
+    In a second one:
+      warden run front-door
+
+    \b
+    In a third one:
+      warden send front-door set_relay '{"on": 1}'
+      warden devices
+      warden watch
     """
     context.obj = State(folder)
 
@@ -43,6 +53,9 @@ warden.add_command(cli_devices.devices)
 def main() -> None:
     """The console script. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 Ctrl-C."""
     fleet.umask()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal gets \u25cf, not an exception
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,12 +1,19 @@
 """`warden devices`: the list, and the owner's word that lifts a quarantine."""
 
+from collections.abc import Callable
+
 import click
+from rich.table import Table
 
 from warden_host import control, screen
 from warden_host.cli_common import State, json_option, pass_state
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
 from warden_host.store import Device, Incident, Store
+
+_Row = tuple[Device, str, list[Incident]]
+_SHOWN = 5  # incidents in one line of JSON
+_STYLES = {"online": "green", "quarantined": "bold red", "diverged": "magenta"}
 
 
 @click.command()
@@ -20,15 +27,17 @@ def devices(state: State, clear: str | None, as_json: bool) -> None:
     Examples:
       warden devices
       warden devices --json
-      warden devices --clear D1
+      warden devices --clear front-door
     """
     fleet = state.fleet()
     if clear is not None:
-        _clear(fleet, clear)
+        cleared = _clear(fleet, clear)
         if as_json:
-            screen.print_json({"ok": True, "device": clear})
-        else:
+            screen.print_json({"ok": True, "device": clear, "cleared": cleared})
+        elif cleared:
             screen.good(f"{clear} is out of quarantine")
+        else:
+            screen.show(f"{clear} is not in quarantine; nothing changed")
         return
     online = _online(fleet)
     with Store(fleet.database) as store:
@@ -39,54 +48,66 @@ def devices(state: State, clear: str | None, as_json: bool) -> None:
     if as_json:
         for known, status, incidents in rows:
             screen.print_json(_record(known, status, online, incidents))
-        return
-    table = screen.table(
-        "Devices",
-        "device",
-        "type",
-        "mode",
-        "state",
-        "obeys",
-        "last seen",
-        "incidents",
-        folds=("type", "obeys"),
-    )
-    styles = {"online": "green", "quarantined": "bold red", "diverged": "magenta"}
-    for known, status, incidents in rows:
-        table.add_row(
-            known.device,
-            known.type,
-            known.mode,
-            f"[{styles.get(status, 'dim')}]{status}[/]",
-            ", ".join(pair.appid for pair in known.pairs),
-            screen.ago(known.last_seen),
-            f"{sum(each.n for each in incidents)}, {incidents[-1].code}" if incidents else "none",
-        )
-    screen.out.print(table if rows else "no devices yet: `warden provision D1 --sim` makes one")
+    elif rows:
+        screen.out.print(_table(rows))
+        if online is None:
+            screen.show("`warden serve` is not running: no device can be online")
+    else:
+        screen.show("no devices yet: `warden provision front-door --type lock --sim` makes one")
 
 
-def _online(fleet: Fleet) -> dict[str, list[str]]:
+def _table(rows: list[_Row]) -> Table:
+    """Where the screen is narrow, what changes least goes first."""
+    cells: dict[str, Callable[[_Row], str]] = {
+        "device": lambda row: row[0].device,
+        "type": lambda row: row[0].type,
+        "mode": lambda row: row[0].mode,
+        "state": lambda row: f"[{_STYLES.get(row[1], 'dim')}]{row[1]}[/]",
+        "obeys": lambda row: ", ".join(pair.appid for pair in row[0].pairs),
+        "last seen": lambda row: screen.ago(row[0].last_seen),
+        "incidents": lambda row: _count(row[2]),
+    }
+    for column, width in (("mode", 92), ("type", 80), ("obeys", 60)):
+        if screen.out.width < width:
+            del cells[column]
+    table = screen.table("Devices", *cells, folds=("obeys", "incidents"))
+    for row in rows:
+        table.add_row(*(cell(row) for cell in cells.values()))
+    return table
+
+
+def _count(incidents: list[Incident]) -> str:
+    if not incidents:
+        return "none"
+    return f"{sum(each.n for each in incidents)}, {incidents[-1].code}"
+
+
+def _online(fleet: Fleet) -> dict[str, list[str]] | None:
+    """Device → the applications that it speaks with; None when nobody serves."""
     try:
         answer = control.call(fleet.control, {"op": "online"})["online"]
     except HostError as error:
         if error.code != "not-serving":
             raise
-        return {}
+        return None
     return {str(name): [str(app) for app in apps] for name, apps in answer.items()}
 
 
-def _state(known: Device, online: dict[str, list[str]]) -> str:
+def _state(known: Device, online: dict[str, list[str]] | None) -> str:
+    """provisioned: it never came. Without `serve` there is no broker, so nothing is online."""
     if known.mark.quarantine:
         return "quarantined"
     if known.diverged:
         return "diverged"
-    return "online" if known.device in online else "provisioned"
+    if known.device in (online or {}):
+        return "online"
+    return "offline" if known.last_seen > 0 else "provisioned"
 
 
 def _record(
     known: Device,
     status: str,
-    online: dict[str, list[str]],
+    online: dict[str, list[str]] | None,
     incidents: list[Incident],
 ) -> dict[str, object]:
     return {
@@ -97,20 +118,28 @@ def _record(
         "state": status,
         "quarantine": known.mark.quarantine,
         "apps": [pair.appid for pair in known.pairs],
-        "sessions": online.get(known.device, []),
+        "serving": online is not None,
+        "sessions": (online or {}).get(known.device, []),
         "boot": known.mark.boot,
         "vault_gen": known.mark.vault_gen,
         "last_seen": known.last_seen,
-        "incidents": [incident._asdict() for incident in incidents],
+        "incident_count": sum(each.n for each in incidents),
+        "incidents_since": min((each.first for each in incidents), default=0.0),
+        "incidents": [incident._asdict() for incident in incidents[-_SHOWN:]],
     }
 
 
-def _clear(fleet: Fleet, device: str) -> None:
+def _clear(fleet: Fleet, device: str) -> bool:
+    """False when there is nothing to lift: what the device has proved keeps binding it."""
     with Store(fleet.database) as store:
-        store.device(device)
+        known = store.device(device)
         try:
-            control.call(fleet.control, {"op": "clear", "device": device})
+            answer = control.call(fleet.control, {"op": "clear", "device": device})
         except HostError as error:
             if error.code != "not-serving":
                 raise
+            if not known.mark.quarantine:
+                return False
             store.clear(device)
+            return True
+        return answer.get("cleared") is True

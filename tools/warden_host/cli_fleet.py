@@ -1,5 +1,6 @@
 """The commands that make the fleet what it is: init, app, provision."""
 
+import os
 from pathlib import Path
 
 import click
@@ -11,10 +12,23 @@ from warden_host.fleet import (
     DEFAULT_PORT,
     BrokerSettings,
     Settings,
+    is_host,
 )
 from warden_host.store import App, Store
 
 _PORT = click.IntRange(1, 65535)
+
+
+def _host(_: click.Context, parameter: click.Parameter, value: str | tuple[str, ...]) -> object:
+    for one in (value,) if isinstance(value, str) else value:
+        if not is_host(one):
+            raise click.BadParameter(f"{one!r} is no host name or address", param=parameter)
+    return value
+
+
+def _here(path: Path) -> str:
+    """As seen from where one stands."""
+    return os.path.relpath(path)
 
 
 def add_to(group: click.Group) -> None:
@@ -24,12 +38,21 @@ def add_to(group: click.Group) -> None:
 
 @click.command()
 @click.argument("folder", metavar="FLEET", type=click.Path(path_type=Path))
-@click.option("--host", default="127.0.0.1", help="The name or address that devices connect to.")
-@click.option("--listen", default="127.0.0.1", help="The address that the broker listens on.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    callback=_host,
+    help="The name or address that devices connect to.",
+)
+@click.option(
+    "--listen", default="127.0.0.1", callback=_host, help="The address that the broker listens on."
+)
 @click.option("--port", type=_PORT, default=DEFAULT_PORT, show_default=True)
 @click.option("--admin-port", type=_PORT, default=DEFAULT_ADMIN_PORT, show_default=True)
 @click.option("--device-port", type=_PORT, help="The port devices are told. Default: --port.")
-@click.option("--name", "more", multiple=True, help="A further name for the certificate.")
+@click.option(
+    "--name", "more", multiple=True, callback=_host, help="A further name for the certificate."
+)
 @click.option(
     "--command",
     "commands",
@@ -58,6 +81,8 @@ def init(
       warden init fleet --host broker.example.net --listen 0.0.0.0
       warden init fleet --port 18883 --admin-port 18882
     """
+    if port == admin_port:
+        raise click.UsageError("--port and --admin-port are the same: give each one of its own")
     hosts = tuple(dict.fromkeys(("localhost", "127.0.0.1", host, *more)))
     broker = BrokerSettings(host, listen, port, device_port or port, admin_port, hosts)
     made = owner.new_fleet(folder, Settings(broker, tuple(dict.fromkeys(commands))))
@@ -69,14 +94,24 @@ def init(
         f"fleet made in {folder}",
         f"live pin    {live.hex()}",
         f"backup pin  {backup.hex()}",
-        "back the folder up, and keys/backup.key somewhere apart",
-        f"next: warden --fleet {folder} provision D1 --type relay --sim",
+        f"back the folder up, and {_here(made.keys / 'backup.key')} somewhere apart",
+        f"next: warden{_fleet_option(made.root)} app add home --type lock --command set_relay",
     )
+
+
+def _fleet_option(root: Path) -> str:
+    """What finds the fleet from here; ./fleet needs nothing."""
+    return "" if root == Path.cwd() / "fleet" else f" --fleet {_here(root)}"
 
 
 @click.group()
 def app() -> None:
-    """Register the applications that may command devices."""
+    """Register the applications that may command devices.
+
+    \b
+    Example:
+      warden app add home --type lock --command set_relay
+    """
 
 
 @app.command("add")
@@ -94,7 +129,7 @@ def add(
 
     \b
     Example:
-      warden app add lights --type relay --command set_relay --command get_relay
+      warden app add home --type lock --command set_relay --command get_relay
     """
     fleet = state.fleet()
     entry = App(appid, tuple(dict.fromkeys(types)), tuple(dict.fromkeys(commands)))
@@ -105,7 +140,7 @@ def add(
     if as_json:
         screen.print_json({"ok": True, "appid": appid, "types": types, "commands": commands})
         return
-    notes = [f"its broker password is in keys/app-{appid}.password"]
+    notes = [f"its broker password is in {_here(fleet.keys / f'app-{appid}.password')}"]
     if waiting:
         notes.append("provisioned before, so they don't know it yet: " + ", ".join(waiting))
     screen.good(f"application {appid} registered", *notes)
@@ -139,7 +174,9 @@ def list_(state: State, as_json: bool) -> None:
 @click.argument("device")
 @click.option("--type", "type_", default="relay", show_default=True, help="The device type.")
 @click.option("--board", default="UNIX", show_default=True, help="A folder of boards/.")
-@click.option("--sim", is_flag=True, required=True, help="A simulated device on the unix port.")
+@click.option(
+    "--sim", is_flag=True, help="A simulated device on the unix port: the only kind so far."
+)
 @click.option("--plain", is_flag=True, help="Plain mode: JSON, no protection from the broker.")
 @click.option("--app", "apps", multiple=True, help="Only these applications. Default: all.")
 @click.option("--command", "commands", multiple=True, help="A further command for the authority.")
@@ -168,10 +205,12 @@ def provision_command(
 
     \b
     Examples:
-      warden provision D1 --sim
-      warden provision D2 --type relay --sim --plain --app lights
-      warden provision D1 --sim --again
+      warden provision front-door --type lock --sim
+      warden provision back-door --type lock --sim --plain --app home
+      warden provision front-door --type lock --sim --again
     """
+    if not sim:
+        raise click.UsageError("only simulated boards can be provisioned so far: add --sim")
     fleet = state.fleet()
     order = provision.Order(device, type_, board, plain, apps or None, commands, again, source)
     with Store(fleet.database) as store:

@@ -54,12 +54,12 @@ class Settings:
 class Fleet:
     """An open fleet folder. Raises fleet-missing, config-malformed, key-permissions."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, searched: str = "") -> None:
         self.root = root.absolute()
         if not (self.root / CONFIG).is_file():
             raise HostError(
                 "fleet-missing",
-                f"there is no {CONFIG} in {root}",
+                f"there is no {CONFIG} in {root}{searched}",
                 "make a fleet with `warden init FLEET`, or name one with --fleet",
             )
         if self.root.stat().st_mode & 0o077:
@@ -133,7 +133,7 @@ def find(given: Path | None) -> Fleet:
     for folder in (here, *here.parents):
         if (folder / CONFIG).is_file():
             return Fleet(folder)
-    return Fleet(Path("fleet"))
+    return Fleet(Path("fleet"), f", nor in {here} or any folder above it")
 
 
 def _load(path: Path) -> Settings:
@@ -172,10 +172,15 @@ def _check(settings: Settings) -> None:
         raise _malformed("broker.port and broker.admin_port are the same")
     for value in (broker.host, broker.listen, *broker.names):
         # These end up in mosquitto.conf and in a certificate: a line break would add a setting.
-        if not _HOST.match(value):
+        if not is_host(value):
             raise _malformed(f"{value!r} is no host name or address")
     for command in settings.commands:
         names.check_grant(command)
+
+
+def is_host(value: str) -> bool:
+    """A host name or an address, without anything that would add a line to a configuration."""
+    return _HOST.match(value) is not None
 
 
 def _table(document: dict[str, Any], key: str) -> dict[str, Any]:

@@ -26,7 +26,9 @@ def add_app(made: fleet.Fleet, known: store.Store, app: store.App) -> None:
     """Registers an application; raises bad-name, reserved-command, app-exists, bad-argument."""
     names.check_id(app.appid, "appid")
     if app.appid == AUTHORITY:
-        raise HostError("app-exists", f"'{AUTHORITY}' is the fleet's own authority")
+        raise HostError(
+            "app-exists", f"'{AUTHORITY}' is the fleet's own authority", "choose another ID"
+        )
     if not app.types or not app.commands:
         raise HostError(
             "bad-argument",

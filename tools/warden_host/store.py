@@ -143,7 +143,11 @@ class Store:
     def add_app(self, app: App) -> None:
         """Raises app-exists."""
         if app.appid in {known.appid for known in self.apps()}:
-            raise HostError("app-exists", f"application {app.appid} is registered already")
+            raise HostError(
+                "app-exists",
+                f"application {app.appid} is registered already",
+                "choose another ID; `warden app list` tells what this one may do",
+            )
         self._do(
             "INSERT INTO apps VALUES (?, ?, ?)",
             app.appid,
