@@ -33,13 +33,26 @@ class Caller:
 
     def __init__(self) -> None:
         self._lines: queue.Queue[Line | None] = queue.Queue(_BACKLOG)
+        self._guard = threading.Lock()
+        self._missed = 0
         self.gone = threading.Event()
 
     def say(self, line: Line) -> None:
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
-            self.gone.set()  # too slow: it loses the connection, we lose nothing
+        """Never waits: a caller that is behind misses lines, and is told how many."""
+        with self._guard:
+            if self._missed and not self._lines.full():
+                self._lines.put_nowait(_missed_line(self._missed))
+                self._missed = 0
+            try:
+                self._lines.put_nowait(line)
+            except queue.Full:
+                self._missed += 1
+
+    def take_missed(self) -> Line | None:
+        """What is still to be said when nothing else is."""
+        with self._guard:
+            missed, self._missed = self._missed, 0
+        return _missed_line(missed) if missed else None
 
     def finish(self, result: Line | HostError) -> None:
         """The last line of this call."""
@@ -144,7 +157,9 @@ class ControlServer:
             except queue.Empty:
                 if _hung_up(connection):
                     return
-                continue
+                line = caller.take_missed()
+                if line is None:
+                    continue
             if line is None:
                 return
             connection.sendall(jsontext.dump(line).encode() + b"\n")
@@ -183,6 +198,10 @@ def call(path: Path, request: Line, timeout_s: float = 15.0) -> Line:
     for line in stream(path, request, timeout_s):
         return line
     raise HostError("not-serving", "`warden serve` ended in the meantime")
+
+
+def _missed_line(count: int) -> Line:
+    return Happening("notice", text=f"{count} missed: this reader was too slow").record()
 
 
 def _error_line(error: HostError) -> Line:

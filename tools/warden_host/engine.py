@@ -20,6 +20,7 @@ from warden_host.seat import Seat, for_another
 from warden_host.session import Instant, Session
 from warden_host.store import Device, Pair, Rotation, Store
 from warden_host.strictcbor import MAX_BYTES, is_u32
+from warden_host.throttle import Throttle
 
 Publish = Callable[[str, Topic, bytes], None]
 _SLUG = re.compile(r"[a-z0-9-]{1,40}\Z")
@@ -65,6 +66,7 @@ class Engine:
         self.clock = clock
         self._seats: dict[str, Seat] = {}
         self._jobs: list[_Running] = []
+        self._throttle = Throttle()
 
     # Devices
 
@@ -178,6 +180,8 @@ class Engine:
     def tick(self) -> None:
         """Call it a few times a second: wakes are repeated and jobs' deadlines kept."""
         now = self.clock()
+        for device, missed in self._throttle.due(now.steady):
+            self._announce(Happening("notice", device, text=f"{missed} more, not shown: a flood"))
         for seat in list(self._seats.values()):
             self._expire(seat, now.unix)
             for session in (*seat.sessions.values(), *seat.rising.values()):
@@ -215,7 +219,9 @@ class Engine:
             self._jobs.append(running)
 
     def _news(self, happening: Happening) -> None:
-        self._announce(happening)
+        """Jobs hear all of it; of a flood the screens get the beginning and a count."""
+        if self._throttle.admit(happening.device, self.clock().steady):
+            self._announce(happening)
         for running in [run for run in self._jobs if run.wait.matches(happening)]:
             self._resume(running, happening)
 

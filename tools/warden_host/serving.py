@@ -18,6 +18,7 @@ from warden_host.fleet import Fleet
 from warden_host.happening import Happening
 from warden_host.names import AUTHORITY
 from warden_host.sending import Request
+from warden_host.telling import screen_thread
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,16 @@ def serving(
     desk = _Desk()
     control = ControlServer(fleet.control, desk.handle)
 
-    def tell(happening: Happening) -> None:
-        control.announce(happening)
-        announce(happening)
+    with screen_thread(announce) as show:
 
-    with Broker(fleet) as broker, Authority(fleet, tell) as authority:
-        desk.authority, desk.control = authority, control
-        with control:
-            yield Service(broker, authority)
+        def tell(happening: Happening) -> None:
+            control.announce(happening)
+            show(happening)
+
+        with Broker(fleet) as broker, Authority(fleet, tell) as authority:
+            desk.authority, desk.control = authority, control
+            with control:
+                yield Service(broker, authority)
 
 
 class _Desk:
