@@ -5,6 +5,7 @@ import json
 import pytest
 from engine_stage import PLAIN, UID, Stage, reply, report, run
 from host_kit import DEVICE, refused
+from warden_host.errors import HostError
 from warden_host.sending import Request
 
 
@@ -144,3 +145,78 @@ def test_plain_mode(tmp_path):
         with refused("not-applicable"):
             run(stage, Request(DEVICE, "set_relay", {}, forge=forge))
     stage.store.close()
+
+
+def test_a_device_that_left_is_not_waited_for(stage, peer):
+    stage.stand(peer)
+    stage.hear("offline", b"{}", fmt="json")
+    sent = len(stage.sent)
+    with pytest.raises(HostError) as caught:
+        run(stage, Request(DEVICE, "set_relay", {}))
+    assert caught.value.code == "no-session"
+    assert "is it running?" in caught.value.hint
+    assert len(stage.sent) == sent
+    stage.hear("x", peer.seal("x", [0, None, {}]))  # it was there all the time
+    assert run(stage, Request(DEVICE, "set_relay", {})) == []
+
+
+def test_one_that_leaves_in_the_meantime_is_named(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5))
+    stage.hear("offline", b"{}", fmt="json")
+    stage.pass_time(6)
+    assert (results[0].code, "is it running?" in results[0].hint) == ("timed-out", True)
+
+
+def test_a_device_whose_boot_counter_went_back_is_named_and_taken_back(stage, peer):
+    peer.boot = 9
+    stage.stand(peer)
+    stage.hear("offline", b"{}", fmt="json")
+    peer.boot, peer.connect = 1, -1
+    stage.hear("hello", peer.hello())
+    assert stage.codes() == ["stale-hello"]
+    results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5))
+    stage.pass_time(6)
+    assert results[0].code == "timed-out"
+    assert "stale-hello" in results[0].hint
+    assert f"devices --clear {DEVICE}" in results[0].hint
+    assert stage.engine.clear(DEVICE)
+    stage.stand(peer)
+    assert stage.store.device(DEVICE).mark.boot == 1
+    assert run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5)) == []
+
+
+def test_a_replayed_hello_makes_nobody_mute(stage, peer):
+    stage.stand(peer)
+    stage.hear("hello", peer.hello_bytes)
+    assert stage.codes() == ["stale-hello"]
+    stage.hear("x", peer.seal("x", [0, None, {}]))
+    before = stage.store.device(DEVICE)
+    assert not stage.engine.clear(DEVICE)
+    assert stage.store.device(DEVICE) == before
+
+
+def test_commands_and_their_replies_are_told(stage, peer):
+    stage.stand(peer)
+    run(stage, Request(DEVICE, "set_relay", {"on": 1}))
+    given = stage.news[-1]
+    assert (given.kind, given.name, given.body) == ("command", "set_relay", {"on": 1})
+    reply(stage, peer, given.id)
+    assert (stage.news[-1].kind, stage.news[-1].name) == ("reply", "set_relay")
+    reply(stage, peer, 4711)
+    assert stage.news[-1].name == "reply"  # to nothing that we gave
+    run(stage, Request(DEVICE, "rotate", {"password": b"secret"}))
+    assert stage.news[-1].name == "rotate"
+    assert stage.news[-1].body == {}
+    run(stage, Request(DEVICE, "set_relay", {}, forge="wrong-id"))
+    assert stage.news[-1].text == "forgery: wrong-id"
+    for _ in range(200):
+        run(stage, Request(DEVICE, "set_relay", {}))
+    assert len(stage.engine.seat(DEVICE).asked) <= 64
+
+
+def test_a_command_that_is_not_allowed_names_those_that_are(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "open", {}))
+    reply(stage, peer, stage.news[-1].id, {"ok": False, "error": "not-allowed"})
+    assert (results[0]["ok"], results[0]["allowed"]) == (False, ["set_relay"])
