@@ -14,6 +14,9 @@ PARTS = ("lib", "firmware", "boards", "tools", "tests")
 # memory of a TLS link. A new feature needs its line here.
 SEALING = {"crypto.ccm", "crypto.ct", "crypto.kdf", "crypto.rand"}
 ALONE: dict[str, set[str]] = {
+    "agent": SEALING
+    | {"backoff", "clock", "command", "inbox", "incident", "link", "mqtt", "policy", "records"}
+    | {"tape", "vault", "wire.cbor", "wire.envelope", "wire.mqtt", "wire.names", "wire.x509"},
     "backoff": {"crypto.rand"},
     "boot": {"romfs", "slots", "wire.cbor"},
     "bundle": {"crypto.rand", "policy", "wire.cbor", "wire.names"},
