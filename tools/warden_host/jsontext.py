@@ -9,11 +9,12 @@ from warden_host.errors import HostError
 
 # Ours as well as theirs: what was taken must be told again, and Python recurses for each level.
 MAX_DEPTH = 16
+SLUG = re.compile(r"[a-z0-9-]{1,40}\Z")
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[]}]', re.DOTALL)
 
 # Only for what a person typed; a peer's mistakes are named, not explained.
 HINTS = {
-    "bad-json": """an object, its keys in double quotes, all of it in single ones: '{"on": 1}'""",
+    "bad-json": """give an object, its keys in double quotes, all of it in single ones: '{"on": 1}'""",
 }
 
 
@@ -102,6 +103,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(name)
+
+
+def slug(value: Any) -> str:
+    """A peer's word for what happened; "unreadable" for what is no word of that kind."""
+    return value if isinstance(value, str) and SLUG.match(value) else "unreadable"
 
 
 def printable(text: str) -> str:
