@@ -14,3 +14,19 @@ sys.path[:] = [".frozen", "/app", "/lib"]
 
 # What imports leave behind lies between what stays, and a heap in small pieces has no room for a TLS connection: collect often.
 gc.threshold(4096)
+
+try:
+    import board
+except ImportError:  # not provisioned yet
+    board = None
+
+if hasattr(board, "SLOTS"):
+    try:
+        from warden.hardware import boot_slots
+
+        boot_slots(board.SLOTS)
+    except (
+        Exception
+    ) as error:  # nothing was verified, so no application may run: main.py finds none
+        sys.path[:] = [".frozen", "/lib"]
+        sys.print_exception(error)

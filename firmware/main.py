@@ -14,7 +14,12 @@ import time  # noqa: E402
 from warden.hal import system  # noqa: E402
 
 try:
-    import app  # noqa: F401  (its main loop runs in the import)
+    if "/app" in sys.path:
+        import app  # noqa: F401  (its main loop runs in the import)
+    else:
+        from warden import recovery
+
+        recovery.main()
 except Exception as error:  # whatever it is: say it, and don't wear the flash out with starts
     sys.print_exception(error)
     time.sleep(system.PAUSE_S)

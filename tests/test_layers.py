@@ -36,10 +36,8 @@ ALONE: dict[str, set[str]] = {
     "session": SEALING | {"backoff", "wire.cbor", "wire.envelope", "wire.names"},
     "romfs": set(),
     "slots": {"wire.cbor"},
-    "update": {
-        *("crypto.ct", "crypto.kdf", "romfs", "slots", "wire.cbor", "wire.cbor_reader"),
-        *("wire.cose", "wire.suit", "wire.suit_commands", "wire.suit_labels"),
-    },
+    "update": {"romfs", "slots", "wire.cbor"},
+    "updating": {"records", "slots", "wire.cbor"},
     "vault": SEALING | {"wire.cbor"},
     "wipe": SEALING | {"vault", "wire.cbor"},
 }

@@ -38,6 +38,11 @@ class Outcome:
         self.slot = slot
         self.trial = trial
         self.failed = failed
+        self.slots: "Any" = None  # the board's, for the next update
+
+
+# What this start made of the board's slots; None where it has none.
+present: "Outcome | None" = None
 
 
 def boot(

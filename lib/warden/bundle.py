@@ -36,7 +36,9 @@ def _records(bundle: bytes) -> "dict[str, bytes | None]":
     except PeerError as error:
         raise UsageError("bad-bundle", "the bundle can't be read: " + error.code)
     _want(
-        isinstance(fields, dict) and len(fields) == 7 and _number(fields.get("v"), 1, 1),
+        isinstance(fields, dict)
+        and len(fields) == (8 if "release" in fields else 7)
+        and _number(fields.get("v"), 1, 1),
         "keys or version",
     )
     _want("network" in fields, "network")  # null is an answer; no answer is not
@@ -67,6 +69,8 @@ def _records(bundle: bytes) -> "dict[str, bytes | None]":
         "network": cbor.encode(network),
     }
     _add_apps(changes, fields.get("apps"))
+    if "release" in fields:
+        changes["release"] = cbor.encode(_release(fields["release"]))
     for name, value in changes.items():
         _want(len(value or b"") <= 4096, name)
     return changes
@@ -86,6 +90,16 @@ def check_trust(trust: "Any") -> None:
         "trust",
     )
     _want(len(set(pins)) == len(pins), "trust")  # a backup that is the live pin is none
+
+
+def _release(release: "Any") -> "Any":
+    """Whose releases the device takes: [vendor, class, [key, …]]."""
+    vendor, class_id, keys = _list(release, 3, "release")
+    _want(_bytes(vendor, 16, 16) and _bytes(class_id, 16, 16), "release")
+    _want(isinstance(keys, list) and 1 <= len(keys) <= 4, "release")
+    for key in keys:
+        _want(isinstance(key, bytes) and len(key) in (64, 256, 384, 512), "release")
+    return release
 
 
 def _add_apps(changes: "dict[str, bytes | None]", apps: "Any") -> None:

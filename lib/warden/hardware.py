@@ -53,6 +53,39 @@ def open_board(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]":
     return board, vault
 
 
+def boot_slots(args: "tuple[Any, ...]") -> None:
+    """Mount the slot that is to run, by board.SLOTS = (kind, path, names, attempts). When neither can run, /app is gone from the module path:
+    main.py then starts the agent alone. Nothing happens on a board that is not provisioned."""
+    import sys
+
+    # Whatever fails below, nothing that was not verified runs.
+    sys.path.remove("/app")
+    try:
+        _, vault = open_board()
+    except StoreError as error:
+        if error.code == "not-provisioned":
+            return
+        raise
+    from . import boot
+
+    slots = _part("slots_", args[0])(args[1:])
+    outcome = boot.present = boot.boot(vault, slots, args[3], _damaged)
+    outcome.slots = slots
+    vault.close()
+    if outcome.mode != "recovery":
+        sys.path.insert(1, "/app")
+
+
+def _damaged(slot: int) -> None:
+    """A block of the slot that runs was changed: it is given up, and the board starts anew with the other one."""
+    from .hal import system
+    from .slots import SlotRecord
+
+    _, vault = open_board()
+    SlotRecord(vault).fail(slot)
+    system.reset()
+
+
 def parts(ask: "Callable[[], bytes] | None" = None) -> "tuple[Vault, Any, Any, int]":
     """(the vault, open; the clock; what brings the board online, or None; the clock's floor)."""
     board, vault = open_board(ask)

@@ -8,6 +8,8 @@
 | `policy`     | CBOR map (policy.py)                            | what it demands |
 | `network`    | CBOR null or [ssid, password]                   | how it gets online |
 | `nonce`      | 32 random bytes                                 | Knonce, made on the device |
+| `release`    | CBOR [vendor, class, [key, …]]                  | whose releases it takes: 16 bytes each, P-256 x ‖ y or an RSA modulus |
+| `slots`      | slots.py                                        | what both slots hold, and in which state they are |
 | `app_APPID`  | CBOR [K, is_authority, [command, …]]            | an application, its key and its rights |
 | `rotation`   | CBOR [1, id, SHA-256 of the order, password or null, trust or null, {appid: K}, deadline or null] | new secrets that have not proved themselves |
 | `uid_APPID`  | 32 bytes                                        | plain mode: the ID that the application gave |

@@ -20,8 +20,6 @@ from micropython import const
 from .errors import PeerError, StoreError, WardenError
 from .romfs import BLOCK, Root
 from .slots import SlotRecord
-from .wire import suit
-from .wire.suit_commands import Target
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -89,6 +87,10 @@ class Updater:
         """PeerError or StoreError when it is refused; then nothing was written."""
         if self._plan is not None:
             raise PeerError("update-state", "an update is under way: abort it first")
+        # Here, so that whoever is short of memory can forget them once the manifest was judged.
+        from .wire import suit
+        from .wire.suit_commands import Target
+
         record = self._record
         slot = record.spare(self._running)
         self.sequence, self.reason = 0, ""
@@ -114,6 +116,10 @@ class Updater:
         self._last = now_ms + _LONGEST_MS
         self._deadline = now_ms + _CHUNK_MS
         self._work = self._open()
+
+    def forget_keys(self) -> None:
+        """The manifest was judged: the keys' code and tables are memory that the download can use. No start() after this."""
+        self._keys = ()
 
     def step(self) -> bool:
         """Do a little of what needs no message. False when there is nothing of the kind. StoreError: the update ended."""

@@ -71,6 +71,30 @@ def test_a_good_one():
     equal(len(vault.names()), 8)
 
 
+def test_release_keys():
+    """Optional: a device without them takes no updates."""
+    release = [bytes(16), bytes(range(16)), [bytes(64), bytes(384)]]
+    store = DictStore()
+    bundle = good()
+    bundle["release"] = release
+    install(Vault(store, RootKey()), cbor.encode(bundle))
+    vault = Vault(store, RootKey())
+    vault.open()
+    equal(records.load(vault, "release"), release)
+    for wrong in (
+        None,
+        [bytes(15), bytes(16), [bytes(64)]],
+        [bytes(16), bytes(17), [bytes(64)]],
+        [bytes(16), bytes(16), []],
+        [bytes(16), bytes(16), [bytes(64)] * 5],
+        [bytes(16), bytes(16), [bytes(65)]],
+        [bytes(16), bytes(16), ["x" * 64]],
+        [bytes(16), bytes(16)],
+    ):
+        bundle["release"] = wrong
+        refused(bundle)
+
+
 def test_each_device_makes_its_own_nonce_key():
     keys = []
     for _ in range(2):

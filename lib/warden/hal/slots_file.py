@@ -91,3 +91,8 @@ def full_or_broken(error: OSError) -> StoreError:
     if error.errno == _ENOSPC:
         return StoreError("slot-full", "the update does not fit: free some space")
     return StoreError("filesystem", "can't write a slot (errno %d)" % (error.errno or 0))
+
+
+def make(args: "tuple[Any, ...]") -> FileSlots:
+    """Of board.SLOTS: ("file", path, names, attempts), the path and the names."""
+    return FileSlots(args[0], args[1])

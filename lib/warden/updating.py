@@ -1,0 +1,245 @@
+"""Updates on a connected device: the authority's `update` orders, and what a trial wants. Loaded where the board has slots.
+
+    {"envelope": bytes}        take this update; judged before anything is written
+    {"n": n, "data": bytes}    the chunk that was asked for
+    {"abort": true}            let go of it for now
+    {}                         how is it going
+
+Each answer, and the event `update` to the authority whenever something changed, is a status: {"state", "reason", "sequence", "want"}, want being
+null or [number, component, offset, length] of the one chunk to send next.
+
+The device hands itself over: this is its own code, kept out of a heap that hardly ever needs it.
+"""
+
+import asyncio
+import sys
+
+from micropython import const
+
+from . import records
+from .errors import PeerError, WardenError
+from .slots import SlotRecord
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .boot import Outcome
+    from .update import Updater
+
+_TRIAL_MS = const(
+    600000
+)  # for a trial to reach its authority; then the board starts anew, and the attempt has counted
+# What a manifest needs and nothing else does: 30 KB that the download can use.
+JUDGES = (
+    "wire.suit",
+    "wire.suit_commands",
+    "wire.suit_labels",
+    "wire.cose",
+    "crypto.p256",
+    "crypto.rsa",
+)
+
+
+class Updating:
+    """device: the one that is connected. outcome: what boot() made of the slots; slots: the board's. health: what the application says
+    about itself during a trial, None for nothing."""
+
+    def __init__(self, device: "Any", outcome: "Outcome", slots: "Any") -> None:
+        self.poll_ms = 1000
+        self._device = device
+        self._outcome = outcome
+        self._slots = slots
+        self._updater: "Updater | None" = None
+        self._news = asyncio.Event()
+        self._report: "dict[str, Any] | None" = None
+        if outcome.failed:
+            self._say("Rejected", "trial-failed", outcome.failed)
+        if outcome.mode == "recovery":
+            self._say("Recovery", "slot-damaged", outcome.failed)
+        if outcome.trial:
+            self._say("Testing", "", 0)
+        self._deadline = device._uptime.now_ms() + _TRIAL_MS
+
+    # -- orders -------------------------------------------------------------------------------
+
+    async def obey(self, args: "dict[str, Any]") -> "dict[str, Any]":
+        """The status. PeerError or StoreError: refused, and why."""
+        device = self._device
+        now = device._uptime.now_ms()
+        keys = sorted(args)
+        try:
+            if keys == ["envelope"] and isinstance(args["envelope"], bytes):
+                self._start(args["envelope"], now)
+            elif keys == ["data", "n"] and isinstance(args["data"], bytes):
+                self._current().chunk(args["n"], args["data"], now)
+            elif keys == ["abort"]:
+                self._current().abort()
+            elif keys:
+                raise PeerError("bad-body")
+            updater = self._updater
+            while updater is not None and updater.step():
+                await asyncio.sleep_ms(0)  # the link goes on meanwhile, and a watchdog is fed
+        except WardenError as error:
+            device._incidents.add(error.code, "update", now)
+            # To whoever asked it is a refusal, our own flash's as well.
+            raise PeerError(error.code, error.text)
+        self._news.set()
+        if updater is not None and updater.state == "Testing":
+            device._then = _restart
+        return self.status()
+
+    def _current(self) -> "Updater":
+        if self._updater is None:
+            raise PeerError("update-state", "no update is under way")
+        return self._updater
+
+    def _start(self, envelope: bytes, now_ms: int) -> None:
+        if self._outcome.trial:
+            raise PeerError("update-state", "the running slot is on trial")
+        updater = self._updater
+        if updater is None or updater.state != "Downloading":
+            from .update import CHUNK_MAX, Updater
+
+            vendor, class_id, keys = records.load(self._device._vault, "release")
+            # A chunk's message, with its topic, is under the limit of what the device takes.
+            chunk = min(CHUNK_MAX, self._device.policy.max_message // 2)
+            updater = self._updater = Updater(
+                self._device._vault,
+                self._slots,
+                self._outcome.slot,
+                verifiers(keys),
+                vendor,
+                class_id,
+                chunk,
+            )
+        try:
+            updater.start(envelope, now_ms)
+        finally:
+            updater.forget_keys()
+            _forget()
+
+    def status(self) -> "dict[str, Any]":
+        updater = self._updater
+        if updater is None:
+            if self._report is not None:
+                return self._report
+            return {"state": "Idle", "reason": "", "sequence": 0, "want": None}
+        wanted = updater.want()
+        return {
+            "state": updater.state,
+            "reason": updater.reason,
+            "sequence": updater.sequence,
+            "want": None if wanted is None else list(wanted),
+        }
+
+    # -- the task -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """See to deadlines and to the trial; tell the authority what happened. Sleeps while there is nothing of the kind."""
+        device = self._device
+        while True:
+            if not (self._outcome.trial or self._report or self._busy()):
+                self._news.clear()
+                await self._news.wait()
+            now = device._uptime.now_ms()
+            authority = None
+            for session in device._sessions:
+                if session.authority and session.stands:
+                    authority = session
+            if self._outcome.trial:
+                await self._try(authority is not None, now)
+            updater = self._updater
+            if updater is not None and self._busy() and updater.tick(now):
+                self._report = self.status()
+            elif (
+                updater is not None and updater.reason == "update-timeout" and self._report is None
+            ):
+                self._report = self.status()
+                self._updater = None
+            if self._report is not None and authority is not None:
+                body = self._report
+                try:
+                    await device._send("update", "cose", authority.seal("update", 0, body))
+                    self._report = None
+                except PeerError as error:
+                    device._log(
+                        error.code, error.text
+                    )  # the connection broke: told after the next
+            await asyncio.sleep_ms(self.poll_ms)
+
+    def _busy(self) -> bool:
+        updater = self._updater
+        return updater is not None and updater.state == "Downloading"
+
+    async def _try(self, stands: bool, now_ms: int) -> None:
+        """Confirmed once the authority's session stands and the application says that it is well; else back."""
+        device, outcome = self._device, self._outcome
+        record = SlotRecord(device._vault)
+        if not stands or outcome.slot is None:
+            if now_ms >= self._deadline:
+                device._log("trial-failed", "it did not reach its authority")
+                device._on_fatal()
+            return
+        sequence = record.slots[outcome.slot].sequence
+        if await self._healthy():
+            record.confirm(outcome.slot)
+            outcome.trial = False
+            self._say("Accepted", "", sequence)
+        else:
+            record.fail(outcome.slot)
+            outcome.trial = False
+            device._log("trial-failed", "the application says that it is not well")
+            device._on_fatal()
+
+    async def _healthy(self) -> bool:
+        check = self._device.health
+        if check is None:
+            return True
+        try:
+            result = check()
+            if hasattr(result, "send"):
+                result = await result
+        except (
+            Exception
+        ) as error:  # of the application on trial: whatever it raises, it is not well
+            self._device._log("trial-failed", repr(error))
+            return False
+        return result is True
+
+    def _say(self, state: str, reason: str, sequence: int) -> None:
+        self._device._log("update", state + " " + reason)
+        self._report = {"state": state, "reason": reason, "sequence": sequence, "want": None}
+        self._news.set()
+
+
+def verifiers(keys: "list[bytes]") -> "list[Any]":
+    """Release keys, as the record `release` has them: 64 bytes of a P-256 key, or an RSA modulus."""
+    from .crypto import p256, rsa
+
+    return [p256.PublicKey(key) if len(key) == 64 else rsa.PublicKey(key) for key in keys]
+
+
+async def _restart(device: "Any") -> None:
+    """The slot is staged: off the air, and start it."""
+    await device._client.disconnect()
+    device._on_fatal()
+
+
+def begin(device: "Any") -> "Updating | None":
+    """For a device that connects; None where the board has no slots."""
+    from . import boot
+
+    outcome = boot.present
+    if outcome is None or outcome.slots is None:
+        return None
+    return Updating(device, outcome, outcome.slots)
+
+
+def _forget() -> None:
+    for name in JUDGES:
+        sys.modules.pop("warden." + name, None)
+        package, _, module = name.partition(".")
+        parent = sys.modules.get("warden." + package)
+        if parent is not None and hasattr(parent, module):
+            delattr(parent, module)

@@ -1,0 +1,288 @@
+"""The authority's update orders on a device that is connected, and what becomes of a trial."""
+
+import asyncio
+
+from harness import check, equal
+from test_update import NEW, installed
+from update_kit import CLASS, VENDOR, Key, envelope
+from warden import updating
+from warden.errors import PeerError
+from warden.slots import CONFIRMED, FAILED, STAGED, SlotRecord
+from warden.wire import cbor
+
+
+class Session:
+    authority = True
+    stands = True
+
+    def seal(self, event, id, body):
+        return body
+
+
+class Device:
+    """As much of one as an update sees; itself in most of the roles."""
+
+    def __init__(self, board):
+        self.board = board
+        self._vault = board.vault()
+        if self._vault.get("release") is None:
+            self._vault.put("release", cbor.encode([VENDOR, CLASS, [bytes(64)]]))
+        self._uptime = self._incidents = self._client = self.policy = self
+        self.max_message = 2048
+        self.now = 0
+        self.health = None
+        self._then = None
+        self._sessions = [Session()]
+        self.sent = []
+        self.incidents = []
+        self.resets = 0
+        self.broken = False
+
+    def now_ms(self):
+        return self.now
+
+    def add(self, code, at, now):
+        self.incidents.append((code, at))
+
+    async def disconnect(self):
+        pass
+
+    def _log(self, code, text):
+        pass
+
+    def _on_fatal(self):
+        self.resets += 1
+
+    async def _send(self, event, fmt, body):
+        if self.broken:
+            raise PeerError("link-closed")
+        self.sent.append((event, fmt, body["state"], body["reason"]))
+
+
+def start(board):
+    """Power on; (device, Updating)."""
+    board.power_on()
+    outcome = board.start()
+    outcome.slots = board.running
+    device = Device(board)
+    return device, updating.Updating(device, outcome, outcome.slots)
+
+
+def verifiers(keys):
+    equal(keys, [bytes(64)])
+    return [Key()]
+
+
+def order(one, **args):
+    """The status, or the code of the refusal."""
+    real, updating.verifiers = updating.verifiers, verifiers
+    try:
+        return asyncio.run(one.obey(args))
+    except PeerError as error:
+        return error.code
+    finally:
+        updating.verifiers = real
+
+
+async def _turns(one, count):
+    one.poll_ms = 2
+    task = asyncio.create_task(one.run())
+    await asyncio.sleep_ms(one.poll_ms * count)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        pass
+
+
+def run(one, count=8):
+    """Its task, for a few turns."""
+    asyncio.run(_turns(one, count))
+
+
+def take(one, status, image=NEW):
+    while status["want"] is not None:
+        number, name, at, length = status["want"]
+        equal(name, "app")
+        status = order(one, n=number, data=image[at : at + length])
+        check(isinstance(status, dict), str(status))
+    return status
+
+
+def test_an_update_over_orders():
+    board = installed()
+    device, one = start(board)
+    equal(order(one)["state"], "Idle")
+    status = order(one, envelope=envelope(2, [NEW]))
+    equal(
+        status, {"state": "Downloading", "reason": "", "sequence": 2, "want": [0, "app", 0, 1024]}
+    )
+    status = take(one, status)
+    equal((status["state"], device.incidents), ("Testing", []))
+    equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, STAGED])
+    # Once the answer is on its way, the board starts anew.
+    asyncio.run(device._then(device))
+    equal(device.resets, 1)
+    device, one = start(board)
+    equal(one.status()["state"], "Testing")
+    run(one)
+    equal([sent[2] for sent in device.sent][-1], "Accepted")
+    equal(SlotRecord(board.vault()).slots[1].state, CONFIRMED)
+    equal(SlotRecord(board.vault()).mark, 2)
+    board.off()
+
+
+def test_what_judged_the_manifest_is_forgotten():
+    import sys
+
+    board = installed()
+    _, one = start(board)
+    order(one, envelope=envelope(2, [NEW]))
+    for name in updating.JUDGES:
+        check("warden." + name not in sys.modules, name)
+    # And loaded again for the next.
+    equal(order(one, abort=True)["state"], "Aborted")
+    equal(order(one, envelope=envelope(2, [NEW]))["state"], "Downloading")
+    board.off()
+
+
+def test_refusals_have_their_names():
+    board = installed()
+    device, one = start(board)
+    for args, code in (
+        ({"envelope": "text"}, "bad-body"),
+        ({"envelope": b"", "n": 1}, "bad-body"),
+        ({"n": 0}, "bad-body"),
+        ({"n": 0, "data": "text"}, "bad-body"),
+        ({"other": 1}, "bad-body"),
+        ({"n": 0, "data": b""}, "update-state"),
+        ({"abort": True}, "update-state"),
+        ({"envelope": b""}, "suit-malformed"),
+        ({"envelope": envelope(1, [NEW])}, "old-manifest"),
+        ({"envelope": envelope(2, [(1 << 22, bytes(32))])}, "slot-full"),
+    ):
+        equal(order(one, **args), code)
+        equal(device.incidents.pop(), (code, "update"))
+    equal(order(one)["state"], "Rejected")
+    order(one, envelope=envelope(2, [NEW]))
+    equal(order(one, n=5, data=NEW[:1024]), "update-chunk")
+    equal(order(one, n="0", data=NEW[:1024]), "update-chunk")
+    equal(order(one, envelope=envelope(2, [NEW])), "update-state")
+    equal(take(one, order(one))["state"], "Testing")
+    board.off()
+
+
+def test_chunks_fit_into_a_message():
+    board = installed()
+    device, one = start(board)
+    device.max_message = 512
+    equal(order(one, envelope=envelope(2, [NEW]))["want"], [0, "app", 0, 256])
+    board.off()
+
+
+def trial(health=None, stands=True):
+    board = installed()
+    device, one = start(board)
+    take(one, order(one, envelope=envelope(2, [NEW])))
+    device, one = start(board)
+    device.health = health
+    device._sessions[0].stands = stands
+    return board, device, one
+
+
+def test_a_trial_that_is_not_well_falls_back():
+    async def slow():
+        return False
+
+    def broken():
+        raise ValueError("of the application")
+
+    for health in (lambda: False, slow, broken, lambda: 1):
+        board, device, one = trial(health)
+        run(one)
+        equal(device.resets, 1)
+        equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, FAILED])
+        device, one = start(board)
+        equal(board.says(), "old")
+        equal(order(one, envelope=envelope(2, [NEW])), "old-manifest")
+        board.off()
+
+
+def test_an_application_that_is_well():
+    async def well():
+        return True
+
+    board, device, one = trial(well)
+    equal(order(one, envelope=envelope(3, [NEW])), "update-state")
+    run(one)
+    equal((device.resets, SlotRecord(board.vault()).slots[1].state), (0, CONFIRMED))
+    board.off()
+
+
+def test_a_trial_without_its_authority():
+    """Nothing is confirmed before the session stands; in the end the board starts anew, and the attempts run out."""
+    board, device, one = trial(stands=False)
+    Session.stands = True
+    run(one)
+    equal((device.resets, device.sent), (0, []))
+    device.now = 600001
+    run(one)
+    check(device.resets > 0)
+    equal(SlotRecord(board.vault()).slots[1].attempts, 1)
+    start(board)
+    device, one = start(board)
+    equal(board.says(), "old")
+    device.broken = True
+    run(one)
+    equal(device.sent, [])
+    # Told when the link is there again.
+    device.broken = False
+    run(one)
+    equal(device.sent, [("update", "cose", "Rejected", "trial-failed")])
+    board.off()
+
+
+def test_the_chunk_is_asked_for_again():
+    board = installed()
+    device, one = start(board)
+    order(one, envelope=envelope(2, [NEW]))
+    for turn in range(3):
+        device.now = (turn + 1) * 20001
+        run(one)
+        equal(device.sent[-1], ("update", "cose", "Downloading", ""))
+        equal(len(device.sent), turn + 1)
+    device.now = 100000
+    run(one)
+    equal(device.sent[-1], ("update", "cose", "Aborted", "update-timeout"))
+    equal(order(one, n=0, data=NEW[:1024]), "update-state")
+    board.off()
+
+
+def test_recovery_says_so_and_takes_an_update():
+    board = installed()
+    board.damage(0, 0, "app.map")
+    board.power_on()
+    device, one = start(board)
+    run(one)
+    equal(device.sent, [("update", "cose", "Recovery", "slot-damaged")])
+    equal(take(one, order(one, envelope=envelope(2, [NEW])))["state"], "Testing")
+    device, one = start(board)
+    equal(board.says(), "new")
+    board.off()
+
+
+def test_only_where_the_board_has_slots():
+    from warden import boot
+
+    board = installed()
+    device, one = start(board)
+    equal(boot.present, None)
+    equal(updating.begin(device), None)
+    boot.present = board.outcome
+    try:
+        equal(updating.begin(device), None)
+        board.outcome.slots = board.running
+        check(updating.begin(device) is not None)
+    finally:
+        boot.present = None
+    board.off()
