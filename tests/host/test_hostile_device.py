@@ -1,13 +1,17 @@
 """What one hostile device may send, and what it costs: its own messages, never the fleet's service."""
 
+import io
+import json
+
 import pytest
-from engine_stage import PLAIN, Stage
+from engine_stage import PLAIN, Stage, run
 from host_kit import DEVICE, new_fleet, refused, topic
-from warden_host import jsontext
+from rich.console import Console
+from warden_host import cli_live, jsontext, screen
 from warden_host.authority import Authority
 from warden_host.engine import Engine
 from warden_host.errors import HostError
-from warden_host.happening import Happening
+from warden_host.happening import KINDS, Happening
 from warden_host.sending import Request
 from warden_host.store import Store
 
@@ -116,3 +120,77 @@ def test_a_job_that_fails_by_a_bug_is_answered(plain_stage):
     plain_stage.engine.start(job(), results.append)
     assert isinstance(results[0], HostError)
     assert results[0].code == "internal-error"
+
+
+# What reaches a terminal
+
+EVIL = "\x1b[2J\x1b]0;owned\x07\u202e\ud800\r\nfake"
+ALLOWED = {"\n"}
+
+
+def harmless(text: str) -> bool:
+    return all(char.isprintable() or char in ALLOWED for char in text) and "\u202e" not in text
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("tampered", "tampered"),
+        ("a-b-3", "a-b-3"),
+        (EVIL, "unreadable"),
+        ("Tampered", "unreadable"),
+        ("x" * 41, "unreadable"),
+        ("", "unreadable"),
+        ("a b", "unreadable"),
+        (None, "unreadable"),
+        ({"a": EVIL}, "unreadable"),
+        (7, "unreadable"),
+    ],
+)
+def test_only_a_slug_is_a_code(said, code):
+    assert jsontext.slug(said) == code
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_happening_steers_a_terminal(kind, monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(screen, "out", Console(file=shown, highlight=False, force_terminal=False))
+    body = {EVIL: EVIL, "n": EVIL}
+    news = Happening(kind, EVIL, EVIL, EVIL, EVIL, 7, body, EVIL)
+    screen.show(screen.line(news))
+    assert harmless(shown.getvalue())
+    assert shown.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"forge": "tamper", "verdict": EVIL, "original": {EVIL: EVIL}},
+        {"ok": True, "reply": {"result": {EVIL: [EVIL]}}},
+        {"ok": False, "reply": {"error": EVIL}},
+        {"ok": False, "reply": {"error": {EVIL: EVIL}}},
+        {"ok": False, "reply": EVIL},
+        {"ok": False, "app": EVIL, "allowed": [EVIL], "reply": {"error": "not-allowed"}},
+    ],
+)
+def test_no_outcome_steers_a_terminal(result):
+    text = cli_live._outcome({"device": EVIL, "command": EVIL} | result).plain
+    assert harmless(text)
+    assert "unreadable" in text or "[2J" not in str(result.get("verdict", ""))
+
+
+def test_no_error_steers_a_terminal(capsys, monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(screen, "err", Console(file=shown, highlight=False))
+    screen.fail(HostError("command-refused", "it said " + EVIL, "try " + EVIL), False)
+    assert harmless(shown.getvalue())
+    screen.fail(HostError("command-refused", "it said " + EVIL), True)
+    assert capsys.readouterr().out.strip().isprintable()
+
+
+def test_a_verdict_that_is_no_slug_is_unreadable(plain_stage):
+    results = run(plain_stage, Request(DEVICE, "set_relay", {}, forge="wrong-id"))
+    number = json.loads(plain_stage.last("set_relay"))["id"]
+    reply = {"event": "reply", "deviceId": DEVICE, "id": number, "ok": False, "error": EVIL}
+    plain_stage.hear("reply", json.dumps(reply).encode(), fmt="json")
+    assert results[0]["verdict"] == "unreadable"

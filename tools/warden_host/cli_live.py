@@ -212,7 +212,9 @@ def _happening(line: dict[str, Any]) -> Happening:
 
 
 def _outcome(result: dict[str, Any]) -> Text:
-    device, command = result.get("device", ""), result.get("command", "")
+    device, command = (
+        jsontext.printable(str(result.get(key, ""))) for key in ("device", "command")
+    )
     good = result.get("ok") is True
     mark = ("✓ ", "bold green") if good else ("✗ ", "bold red")
     if "forge" in result:
@@ -220,13 +222,15 @@ def _outcome(result: dict[str, Any]) -> Text:
         text = Text.assemble(
             mark,
             f"{device} {words}: ",
-            (str(result.get("verdict", "")), "bold yellow"),
+            (jsontext.slug(result.get("verdict")), "bold yellow"),
             (f"  ({result['forge']} {command})", "dim"),
         )
         if "original" in result:
             text.append("\n  the genuine one: " + jsontext.brief(result["original"]), style="dim")
         return text
-    reply = result.get("reply", {})
+    reply = result.get("reply")
+    if not isinstance(reply, dict):
+        reply = {}
     if good:
         said = jsontext.brief(reply.get("result"))
         return Text.assemble(mark, f"{device} obeyed {command}: ", (said, "bold"))
@@ -235,11 +239,12 @@ def _outcome(result: dict[str, Any]) -> Text:
 
 def _refused(result: dict[str, Any], device: str, command: str, error: Any) -> Text:
     """The device's own word for it, what that means, and what to do."""
-    code = jsontext.printable(error) if isinstance(error, str) else jsontext.brief(error)
+    code = jsontext.slug(error)
     means, do = refusals.explain(code)
     if code == "not-allowed":
         allowed = [str(verb) for verb in result.get("allowed", ())]
-        means += f"; {result.get('app', '')} may: {', '.join(allowed) or 'nothing'}"
+        may = f"; {result.get('app', '')} may: {', '.join(allowed) or 'nothing'}"
+        means += jsontext.printable(may)
     return Text.assemble(
         ("✗ ", "bold red"),
         f"{device} refused {command}: ",

@@ -23,7 +23,6 @@ from warden_host.strictcbor import MAX_BYTES, is_u32
 from warden_host.throttle import Throttle
 
 Publish = Callable[[str, Topic, bytes], None]
-_SLUG = re.compile(r"[a-z0-9-]{1,40}\Z")
 _VERB = re.compile(r"[a-z0-9_]{0,32}\Z")
 # The device's last will: plain even from a sealed device, since the broker says it in its stead.
 _LAST_WILL = ("offline", names.PLAIN)
@@ -297,7 +296,7 @@ class Engine:
         code, count, at = body.get("code"), body.get("n"), body.get("at")
         if (
             not isinstance(code, str)
-            or not _SLUG.match(code)
+            or not jsontext.SLUG.match(code)
             or not isinstance(at, str)
             or not _VERB.match(at)
             or not is_u32(count)

@@ -41,10 +41,11 @@ def line(happening: Happening) -> Text:
     text = Text(time.strftime("%H:%M:%S ", time.localtime(happening.time)), style="dim")
     text.append(f"{mark} ", style=style)
     if happening.device:
-        text.append(f"{happening.device:<12} ", style="bold")
-    text.append(_words(happening), style="" if happening.kind in ("event", "command") else style)
+        text.append(f"{jsontext.printable(happening.device):<12} ", style="bold")
+    words = jsontext.printable(_words(happening))
+    text.append(words, style="" if happening.kind in ("event", "command") else style)
     if happening.app and happening.kind not in ("incident", "diverged"):
-        text.append(f"  {happening.app}", style="dim")
+        text.append("  " + jsontext.printable(happening.app), style="dim")
     return text
 
 
@@ -101,11 +102,13 @@ def fail(error: HostError, as_json: bool) -> None:
         print_json({"ok": False, "error": record})
         return
     err.print(
-        Text.assemble(("✗ ", "bold red"), (error.code, "bold red"), f"  {error.text}"),
+        Text.assemble(
+            ("✗ ", "bold red"), (error.code, "bold red"), "  " + jsontext.printable(error.text)
+        ),
         soft_wrap=True,
     )
     if error.hint:
-        err.print(Text("  → " + error.hint, style="dim"), soft_wrap=True)
+        err.print(Text("  → " + jsontext.printable(error.hint), style="dim"), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

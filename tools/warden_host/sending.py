@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from warden_host import names, policy
+from warden_host import jsontext, names, policy
 from warden_host.engine import Engine, Job, Wait
 from warden_host.errors import HostError
 from warden_host.happening import Happening
@@ -250,7 +250,10 @@ class _Errand:
                     "does its session with the authority stand? `warden watch` shows its incidents"
                 ),
             )
-        code = news.code if news.kind == "incident" else str(news.body.get("error", "obeyed"))
+        if news.kind == "incident":
+            code = news.code
+        else:
+            code = jsontext.slug(news.body["error"]) if "error" in news.body else "obeyed"
         return self._result() | {
             "ok": news.kind == "incident",
             "forge": self._request.forge,
