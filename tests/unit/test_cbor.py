@@ -9,6 +9,9 @@ from warden.wire.cbor_reader import Reader
 PURE = True
 unhex = bytes.fromhex
 
+# Boards have floats of 32 bits.
+WIDE = 1 + 2.0**-40 != 1
+
 # RFC 8949 appendix A, as far as our types go.
 SAME = (
     (0, "00"),
@@ -71,6 +74,8 @@ SAME = (
 
 def test_rfc8949_examples():
     for value, wanted in SAME:
+        if wanted[:2] == "fb" and not WIDE:
+            continue
         equal(cbor.encode(value), unhex(wanted), repr(value))
         got = cbor.decode(unhex(wanted))
         equal(got, value)
@@ -113,9 +118,24 @@ def test_floats_at_the_borders_of_each_width():
         ("fb000fffffffffffff", 2.225073858507201e-308),
     )
     for wanted, value in cases:
+        if wanted[:2] == "fb" and not WIDE:
+            continue
         equal(cbor.encode(value), unhex(wanted))
         equal(cbor.decode(unhex(wanted)), value)
         equal(cbor.encode(-value)[1] & 0x80, 0x80)
+
+
+def test_floats_that_a_board_cannot_hold():
+    for data, value in (
+        ("fb7e37e43c8800759c", 1.0e300),
+        ("fbffefffffffffffff", -1.7976931348623157e308),
+    ):
+        if WIDE:
+            equal(cbor.decode(unhex(data)), value)
+        else:
+            raises("cbor-limit", cbor.decode, unhex(data))
+    # One that is between two of 32 bits is rounded.
+    equal(cbor.decode(unhex("fb3ff199999999999a")), 1.1)
 
 
 def test_every_half_float_survives():
