@@ -12,7 +12,8 @@ unhex = bytes.fromhex
 # Boards have floats of 32 bits.
 WIDE = 1 + 2.0**-40 != 1
 
-# RFC 8949 appendix A, as far as our types go.
+# RFC 8949 appendix A, as far as our types go; powers of 2 are written so because a board's parser
+# rounds.
 SAME = (
     (0, "00"),
     (1, "01"),
@@ -43,10 +44,10 @@ SAME = (
     (1.5, "f93e00"),
     (65504.0, "f97bff"),
     (100000.0, "fa47c35000"),
-    (3.4028234663852886e38, "fa7f7fffff"),
+    ((2 - 2.0**-23) * 2.0**127, "fa7f7fffff"),
     (1.0e300, "fb7e37e43c8800759c"),
-    (5.960464477539063e-8, "f90001"),
-    (0.00006103515625, "f90400"),
+    (2.0**-24, "f90001"),
+    (2.0**-14, "f90400"),
     (-4.0, "f9c400"),
     (-4.1, "fbc010666666666666"),
     (False, "f4"),
