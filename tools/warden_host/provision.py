@@ -4,9 +4,11 @@ In this order: the device takes its bundle first, then the broker learns its acc
 its keys in one transaction. Whatever fails, no account is left that no device has the secret of.
 """
 
+import contextlib
 import secrets
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,16 +62,41 @@ def provision(fleet: Fleet, store: Store, order: Order) -> Device:
         pins=list(pki.load_pins(fleet.keys)),
     )
     home = fleet.simulated(device.device)
-    lay_out(tree, home, order.board, order.app_source)
-    _tell(tree, home, data)
+    fresh = home.with_name(f".{home.name}.new")  # no device's folder: an ID holds no dot
+    lay_out(tree, fresh, order.board, order.app_source)
+    _tell(tree, fresh, data)
     account = dynsec.device_account(device.type, device.device, password)
-    with registry.opened(fleet) as accounts, store.transaction():
+    with registry.opened(fleet) as accounts, _in_place(fresh, home), store.transaction():
         store.add_device(device)
         if known is not None and known.type != device.type:
             old = dynsec.device_account(known.type, known.device, "")
             accounts.remove(old.username, old.role)
         accounts.put(account)
     return device
+
+
+@contextlib.contextmanager
+def _in_place(fresh: Path, home: Path) -> Iterator[None]:
+    """The new folder takes the old one's place; back again if what goes with it fails."""
+    old = home.with_name(f".{home.name}.old")
+    if old.exists():  # a power cut between two renames
+        if home.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(home)
+    if home.exists():
+        home.rename(old)
+    try:
+        fresh.rename(home)
+        yield
+    except BaseException:
+        if home.exists():
+            home.rename(fresh)
+        if old.exists():
+            old.rename(home)
+        raise
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def lay_out(tree: layout.Tree, home: Path, board: str, app_source: Path | None) -> None:
