@@ -6,6 +6,7 @@ counted: a flood costs its own messages, never the memory of the machine.
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from warden_host.happening import Happening
 from warden_host.link import AppLink
 from warden_host.names import AUTHORITY, Topic
 from warden_host.store import App, Store
+from warden_host.throttle import Throttle
 
 _INBOX = 10_000
 _TICK_S = 0.2
@@ -38,6 +40,7 @@ class Authority:
         self._failure: HostError | None = None
         self._dropped = 0
         self._bugs = 0
+        self._throttle = Throttle()
         self._ticked = 0.0
         self._thread = threading.Thread(target=self._run, name="warden-engine", daemon=True)
 
@@ -139,8 +142,8 @@ class Authority:
     def _run(self) -> None:
         try:
             store = Store(self._fleet.database)
-        except HostError as error:
-            self._failure = error
+        except Exception as error:  # noqa: BLE001  whoever started us waits for an answer
+            self._failure = error if isinstance(error, HostError) else unexpected(error)
             self._started.set()
             return
         with store:
@@ -161,11 +164,16 @@ class Authority:
         try:
             work(engine)
         except HostError as error:
-            self._announce(Happening("notice", code=error.code, text=error.text))
+            self._notice(error.code, error.text)
         except Exception as error:  # noqa: BLE001  a bug must cost one message, not the fleet
             self._bugs += 1
             text = f"{unexpected(error).text}, {self._bugs} since the start: report this as a bug"
-            self._announce(Happening("notice", code="internal-error", text=text))
+            self._notice("internal-error", text)
+
+    def _notice(self, code: str, text: str) -> None:
+        """A full disk fails with each message of a flood: said some times, then counted."""
+        if self._throttle.admit(code, time.monotonic()):
+            self._announce(Happening("notice", code=code, text=text))
 
     def _due(self, engine: Engine) -> bool:
         now = engine.clock().steady
@@ -175,6 +183,8 @@ class Authority:
         return True
 
     def _say_dropped(self) -> None:
+        for code, missed in self._throttle.due(time.monotonic()):
+            self._announce(Happening("notice", code=code, text=f"{missed} more of these"))
         dropped, self._dropped = self._dropped, 0
         if dropped:
             text = f"{dropped} messages were dropped in a flood"

@@ -16,7 +16,7 @@ class _Bucket:
 
 
 class Throttle:
-    """Times are steady seconds. Its keys are the fleet's devices, and "" for what names none."""
+    """Times are steady seconds. Keys are few: the devices of a fleet and "", or codes."""
 
     def __init__(self) -> None:
         self._buckets: dict[str, _Bucket] = {}

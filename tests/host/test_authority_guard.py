@@ -1,0 +1,61 @@
+"""The authority's own thread: a full disk, a store that can't be opened."""
+
+import sqlite3
+
+import pytest
+from engine_stage import PLAIN
+from host_kit import new_fleet, refused, topic
+from test_hostile_device import NoLink
+from warden_host import authority as module
+from warden_host.authority import Authority
+from warden_host.engine import Engine
+from warden_host.happening import Happening
+from warden_host.store import Store
+from warden_host.throttle import BURST
+
+EVENT = b'{"event":"x","deviceId":"D1","body":{}}'
+
+
+@pytest.fixture
+def fleet(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "AppLink", NoLink)
+    made = new_fleet(tmp_path)
+    with Store(made.database) as store:
+        store.add_device(PLAIN)
+    return made
+
+
+def test_a_full_disk_refuses_messages_and_is_said_in_bounds(fleet, monkeypatch):
+    news: list[Happening] = []
+
+    def full(self) -> None:
+        pages = self.store._db.execute("PRAGMA page_count").fetchone()[0]
+        self.store._db.execute(f"PRAGMA max_page_count = {pages}")
+
+    big = EVENT.replace(b"{}", b'{"a":"' + b"y" * 12000 + b'"}')
+    with Authority(fleet, news.append) as made:
+        made.ask(full)
+        for _ in range(1000):
+            made._on_message("authority", topic("evt", "x", "json"), big, False)
+        assert made.ask(Engine.online, 60) == {"D1": ["authority"]}
+        notices = [each for each in news if each.code == "database-damaged"]
+        assert 1 <= len(notices) <= 3 * BURST
+        assert "full" in notices[0].text
+        made.ask(lambda engine: engine.store._db.execute("PRAGMA max_page_count = 100000"))
+        before = made.ask(lambda engine: len(engine.store.events("D1")))
+        made._on_message("authority", topic("evt", "x", "json"), EVENT, False)
+        assert made.ask(lambda engine: len(engine.store.events("D1"))) == before + 1
+
+
+def test_a_store_that_fails_by_a_bug_is_no_hang(fleet, monkeypatch):
+    opened = []
+
+    def failing(path):
+        opened.append(path)
+        if len(opened) > 1:
+            raise sqlite3.OperationalError("secret")
+        return Store(path)
+
+    monkeypatch.setattr(module, "Store", failing)
+    with refused("internal-error"), Authority(fleet, lambda _: None):
+        pass
