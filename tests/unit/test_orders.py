@@ -138,8 +138,12 @@ def test_a_session_under_the_new_key():
     board = Board(vault).start()
     board.order("rotate", id=1, apps={"home": KEY})
     old, new = board.device._sessions[1:]
-    new.stands = True
+    waiting = board.device._rotation
+    old.stands = new.stands = True
     board.device._note_standing()
+    # Its keys are wiped, and nothing looks at it again.
+    check(not old.stands)
+    equal(waiting._new, [])
     equal(board.device._sessions[1:], [new])
     check(old.kid not in board.device._inbox._sessions)
     equal(records.load(reopened(vault), "app_home")[0], KEY)
@@ -206,6 +210,18 @@ def test_a_deadline_that_passed_before_the_start():
     equal([s.kid for s in board.device._sessions], [s.kid for s in fresh.device._sessions])
 
 
+def test_a_deadline_while_there_is_no_connection():
+    board = Board(provisioned()).start()
+    board.order("rotate", id=1, password=PASSWORD, deadline=60)
+    waiting = board.device._rotation
+    waiting.equip()
+    waiting.failed("mqtt-refused")
+    board.clock.time += 60
+    # It was the old one's turn.
+    waiting.equip()
+    equal((board.password(), board.device._rotation), (PASSWORD, None))
+
+
 def test_no_deadline_is_never_due():
     board = Board(provisioned()).start()
     board.order("rotate", id=1, password=PASSWORD)
@@ -266,10 +282,12 @@ def test_wipe():
     equal(board.order("wipe", device="lamp-1"), {})
     # Not before it was answered.
     check(vault._store.files != {})
+    board.device._sessions[0].stands = True
     try:
         asyncio.run(board.device._then(board.device))
         check(False, "it went on")
     except StoreError as error:
         equal(error.code, "wiped")
     equal(vault._store.files, {})
+    check(not board.device._sessions[0].stands)
     raises("closed", vault.names)

@@ -97,8 +97,43 @@ def test_a_root_key_that_refuses():
 
     vault = made()
     before, store = content(vault), vault._store
-    refused("root-key", reseal, vault, Refuses(NEW))
+    root = Refuses(NEW)
+    refused("root-key", reseal, vault, root)
+    equal(root.closed, 1)
     equal(content(opened(store, OLD)), before)
+
+
+def test_a_store_that_lies():
+    """What was written is read back, whatever the store says of it."""
+
+    class Lies(DictStore):
+        lost = ""
+
+        def change(self, puts, removes):
+            for name, data in puts:
+                if name != self.lost:
+                    self.write(name, data)
+            for name in removes:
+                self.remove(name)
+
+    for lost in ("commit", "key"):
+        store = Lies()
+        vault = made(store)
+        before = content(vault)
+        store.lost = lost
+        waiting = store.remove
+        # The lost one is missed before anything else is given up.
+        store.remove = lambda name: None if name == "rekey" else waiting(name)
+        try:
+            reseal(vault, RootKey(NEW))
+            check(False, "it believed the store")
+        except StoreError as error:
+            # What stands there instead may be larger than what was written.
+            check(error.code in ("vault-unwritten", "vault-damaged"), error.code)
+        raises("closed", vault.names)
+        store.lost = ""
+        store.remove = waiting
+        equal(content(opened(store, OLD if lost == "commit" else NEW)), before)
 
 
 def test_a_full_vault():
