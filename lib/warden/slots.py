@@ -28,6 +28,7 @@ TRIAL = 2
 CONFIRMED = 3
 FAILED = 4
 
+ATTEMPTS_MAX = 255
 MAX_TRIES = 3  # of one manifest whose image does not match
 
 _FORMAT = const(1)
@@ -168,6 +169,11 @@ class SlotRecord:
         if slot.floor > self.floor:
             rises["floor"] = slot.floor
         self._commit(rises)
+
+    def give_up(self, number: int) -> None:
+        """No more starts of this trial: the next start of the board marks it as failed, and says so once the link is there."""
+        self.slots[number].attempts = ATTEMPTS_MAX
+        self._commit()
 
     def fail(self, number: int) -> None:
         """Never boot this slot again, nor install what it held."""

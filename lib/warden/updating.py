@@ -187,7 +187,7 @@ class Updating:
             outcome.trial = False
             self._say("Accepted", "", sequence)
         else:
-            record.fail(outcome.slot)
+            record.give_up(outcome.slot)
             outcome.trial = False
             device._log("trial-failed", "the application says that it is not well")
             device._on_fatal()

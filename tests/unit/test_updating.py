@@ -201,9 +201,12 @@ def test_a_trial_that_is_not_well_falls_back():
         board, device, one = trial(health)
         run(one)
         equal(device.resets, 1)
-        equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, FAILED])
+        equal(SlotRecord(board.vault()).mark, 1)
+        # One more start, and the attempts that were left are not used.
         device, one = start(board)
         equal(board.says(), "old")
+        equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, FAILED])
+        equal(one.status()["reason"], "trial-failed")
         equal(order(one, envelope=envelope(2, [NEW])), "old-manifest")
         board.off()
 
