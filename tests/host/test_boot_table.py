@@ -22,7 +22,8 @@ def run(repo: Path, micropython: str, code: str) -> list[str]:
 
 
 def documented(repo: Path) -> dict[tuple[str, str], str]:
-    text = (repo / "docs" / "update.md").read_text().split("### Which slot boots")[1]
+    page = (repo / "docs" / "update.md").read_text()
+    text = page.split("### Which slot boots")[1].split("\n## ")[0]
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in text.splitlines()
