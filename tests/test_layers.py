@@ -17,6 +17,11 @@ ALONE: dict[str, set[str]] = {
     "agent": SEALING
     | {"backoff", "clock", "command", "inbox", "incident", "link", "mqtt", "policy", "records"}
     | {"tape", "vault", "wire.cbor", "wire.envelope", "wire.mqtt", "wire.names", "wire.x509"},
+    "assembly": {
+        *("backoff", "clock", "command", "crypto.ct", "crypto.kdf", "crypto.rand", "inbox"),
+        *("incident", "link", "mqtt", "policy", "records", "tape", "wire.cbor"),
+        *("wire.envelope", "wire.mqtt", "wire.names", "wire.x509"),
+    },
     "backoff": {"crypto.rand"},
     "boot": {"romfs", "slots", "wire.cbor"},
     "bundle": {"crypto.rand", "policy", "wire.cbor", "wire.names"},

@@ -9,27 +9,28 @@ import sys
 
 from micropython import const
 
-from . import records
-from .backoff import Backoff
-from .clock import Clock, Uptime
-from .command import Commands
+from .clock import Uptime
 from .errors import PeerError, UsageError, WardenError
-from .inbox import Inbox
-from .incident import Incidents
-from .link import Link, Trust
-from .mqtt import Client
-from .policy import Policy
-from .vault import Vault
-from .wire.names import COSE, JSON, Names
+from .link import Link
+from .wire.names import COSE, JSON
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from .clock import Rtc
-    from .inbox import Job
+    from .backoff import Backoff
+    from .clock import Clock, Rtc
+    from .command import Commands
+    from .inbox import Inbox, Job
+    from .incident import Incidents
+    from .link import Trust
+    from .mqtt import Client
     from .plain import Plain
+    from .policy import Policy
+    from .records import App
     from .session import Session
+    from .vault import Vault
+    from .wire.names import Names
 
 _MAX_JOBS = const(2)
 _DAY_MS = const(86400000)
@@ -40,13 +41,30 @@ def silent(code: str, text: str) -> None:
     """For who wants no log."""
 
 
+class Settings:
+    """The policy's values, without the code that checked them."""
+
+
 class Agent:
     """vault: open. rtc: the clock chip. network: what brings the board online, None where it simply is. floor: unix seconds. log(code, text) hears what happens; on_fatal() is called when the
     agent itself fails, and should start the board anew."""
 
+    if TYPE_CHECKING:  # what assembly.py puts in
+        names: Names
+        _trust: Trust
+        _host: str
+        _port: int
+        _clock: Clock
+        _backoff: Backoff
+        _commands: Commands
+        _incidents: Incidents
+        _apps: list[App]
+        _alone: bool
+        _client: Client
+
     def __init__(
         self,
-        vault: Vault,
+        vault: "Vault",
         rtc: "Rtc",
         network: "Any",
         floor: int,
@@ -57,37 +75,11 @@ class Agent:
         self._on_fatal = on_fatal
         self._network = network
         self._vault = vault
-        self.names = Names(*records.load(vault, "identity"))
-        self.policy = policy = Policy(records.load_raw(vault, "policy"))
-        self._trust = Trust(*records.load(vault, "trust"))
-        self._host, self._port, user, password, client_id = records.load(vault, "broker")
-        self._clock = Clock(rtc, vault, floor)
-        self._clock.start()
+        self.policy: "Policy" = Settings()  # type: ignore[assignment]
         self._uptime = Uptime()
-        self._backoff = Backoff(policy.backoff_min_ms, policy.backoff_max_ms)
-        self._commands = Commands()
-        self._incidents = Incidents()
-        self._apps = records.load_apps(vault)
         self._sessions: "list[Session]" = []
         self._plain: "Plain | None" = None
         self._authority = ""
-        for app in self._apps:
-            self._commands.grant(app.appid, app.commands)
-            if app.authority:
-                self._authority = app.appid
-        self._client = Client(
-            client_id,
-            user,
-            password,
-            self._on_message,
-            policy.keepalive_s,
-            policy.max_message,
-            policy.stall_ms,
-        )
-        self._client.set_last_will(
-            self.names.event("offline", JSON),
-            b'{"event": "offline", "deviceId": "%s"}' % self.names.device.encode(),
-        )
         self._inbox: "Inbox | None" = None
         self._link: "Link | None" = None
         self._jobs: "list[Job]" = []
@@ -101,46 +93,16 @@ class Agent:
         self.health: "Callable[[], Any] | None" = None
         self._stopping = False
         self._then: "Any" = None  # what an order leads to once it was answered
+        from . import assembly
+
+        assembly.build(self, rtc, floor)
 
     # -- tasks --------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._alone = len(self._apps) == 1
-        # Only the mode that the policy asks for is loaded: the other one's code would take 10 KB of a board's heap.
-        sessions: "dict[bytes, Session]" = {}
-        if self.policy.mode == "sealed":
-            from .session import Origin, Session
+        from . import assembly
 
-            # Committed and read back before the first hello of this boot: no nonce of it can have been used in another.
-            boot = self._vault.advance("boot")
-            origin = Origin(
-                boot, records.load_raw(self._vault, "nonce"), lambda: self._vault.generation
-            )
-            for app in self._apps:
-                session = Session(
-                    self.names, app.appid, app.key, origin, self.policy.digest, app.authority
-                )
-                self._sessions.append(session)
-                sessions[session.kid] = session
-                if app.authority:
-                    self._commands.obey(app.appid, self._order)
-        else:
-            from .plain import Plain
-
-            appids = [app.appid for app in self._apps if not app.authority or len(self._apps) == 1]
-            self._plain = Plain(
-                self.names, appids, self._vault, self.policy.validate, self.policy.store
-            )
-        self._apps = []  # each session has its key now
-        self._inbox = Inbox(
-            self.names,
-            self._commands,
-            self._incidents,
-            sessions,
-            self._plain,
-            self._on_time,
-            self.policy.max_message,
-        )
+        assembly.begin(self, lambda: self._vault.generation)
         if "rotation" in self._vault.names():
             from .orders import begin
 
@@ -154,6 +116,13 @@ class Agent:
                 works.append(self._updating.run())
         for work in works:
             self._tasks.append(asyncio.create_task(self._guard(work)))
+        # All of it was used: kilobytes that a connection needs more.
+        for name in ("assembly", "policy", "records"):
+            sys.modules.pop("warden." + name, None)
+            try:
+                delattr(sys.modules["warden"], name)
+            except AttributeError:
+                pass  # an earlier device let go of it
 
     async def _guard(self, coro: "Any") -> None:
         # A bug, broken flash, or a task that somebody else's code cancelled: nothing may go on half alive behind the owner's back.
