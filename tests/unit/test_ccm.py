@@ -113,7 +113,7 @@ def test_round_trip_at_every_length_and_alignment():
 
 def test_both_loops_give_the_same():
     work = bytearray(pattern(1024))
-    _xor_plain.count(work, 512)
+    _xor_plain.count(work, NONCE, 512)
     for start in (0, 16, 3, 4):
         for offset in range(4):
             for n in (0, 1, 2, 3, 4, 5, 7, 8, 16, 31, 32, 33, 100, 480, 512 - start):
@@ -128,12 +128,23 @@ def test_both_loops_give_the_same():
     a = bytearray(b"\xff" * 1024)
     b = bytearray(a)
     for loops, work in ((ccm, a), (_xor_plain, b)):
-        loops.count(work, 512)
+        loops.count(work, NONCE, 512)
         for _ in range(9):
             loops.xor(memoryview(bytearray(512)), work, 0, 512)
     equal(a, b)
     # 9 chunks of 32 blocks on: 288 to 319.
     equal(a[526:528] + a[542:544] + a[1022:1024], b"\x01\x20\x01\x21\x01\x3f")
+
+
+def test_unequal_looks_at_every_byte():
+    for loops in (ccm, _xor_plain):
+        check(not loops.unequal(bytearray(pattern(16)), memoryview(pattern(20)), 16))
+        # What lies behind the length does not count.
+        check(not loops.unequal(bytearray(pattern(16)), memoryview(pattern(7) + bytes(9)), 7))
+        for i in range(16):
+            other = bytearray(pattern(16))
+            other[i] ^= 0x80
+            check(loops.unequal(other, memoryview(pattern(16)), 16))
 
 
 def test_aad_lengths():

@@ -1,4 +1,4 @@
-"""The two inner loops of AES-CCM for the native emitter. Where the firmware has none, importing this
+"""The inner loops of AES-CCM for the native emitter. Where the firmware has none, importing this
 fails and `ccm` takes `_xor_plain`.
 
 ptr32 on an address that is not a multiple of 4 is a hard fault on a Cortex-M0+, and message bodies
@@ -83,10 +83,28 @@ def xor(t: ptr32, k: ptr32, start: int, n: int):  # noqa: F821  (viper's own typ
 
 
 @micropython.viper
-def count(work: ptr8, n: int):  # noqa: F821
-    """Number the counter blocks in work[512:512 + n] from 0."""
+def count(work: ptr8, nonce: ptr8, n: int):  # noqa: F821
+    """Write RFC 3610's counter blocks A0, A1, … for this nonce of 13 bytes to work[512:512 + n]."""
+    c = 0
+    i = 512
+    while c << 4 < n:
+        work[i] = 1
+        j = 0
+        while j < 13:
+            work[i + 1 + j] = nonce[j]
+            j += 1
+        work[i + 14] = 0
+        work[i + 15] = c
+        c += 1
+        i += 16
+
+
+@micropython.viper
+def unequal(a: ptr8, b: ptr8, n: int) -> int:  # noqa: F821
+    """0 when a[:n] and b[:n] are the same. No early exit: see ct.equal."""
+    difference = 0
     i = 0
     while i < n:
-        work[526 + i] = 0
-        work[527 + i] = i >> 4
-        i += 16
+        difference |= a[i] ^ b[i]
+        i += 1
+    return difference

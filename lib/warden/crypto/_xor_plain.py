@@ -1,8 +1,10 @@
-"""The two inner loops of AES-CCM where there is no native emitter: the same results by big integers,
+"""The inner loops of AES-CCM where there is no native emitter: the same results by big integers,
 which run in C."""
 
+from .ct import equal
 
-def xor(target: memoryview, work: bytearray, start: int, n: int) -> None:
+
+def xor(target: "bytearray | memoryview", work: bytearray, start: int, n: int) -> None:
     """target[:n] ^= work[start:start + n], start + n at most 512. When that reached the end of the
     key stream, the counter blocks in work[512:1024] go on by 32 each."""
     if n:
@@ -15,8 +17,13 @@ def xor(target: memoryview, work: bytearray, start: int, n: int) -> None:
             work[i + 1] = c & 255
 
 
-def count(work: bytearray, n: int) -> None:
-    """Number the counter blocks in work[512:512 + n] from 0."""
+def count(work: bytearray, nonce: bytes, n: int) -> None:
+    """Write RFC 3610's counter blocks A0, A1, … for this nonce of 13 bytes to work[512:512 + n]."""
+    work[512 : 512 + n] = (b"\x01" + nonce + b"\0\0") * (n >> 4)
     for i in range(0, n, 16):
-        work[526 + i] = 0
         work[527 + i] = i >> 4
+
+
+def unequal(a: bytearray, b: memoryview, n: int) -> bool:
+    """Whether a[:n] and b[:n] differ."""
+    return not equal(a[:n], b[:n])

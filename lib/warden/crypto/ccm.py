@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     Buffer = Union[bytes, bytearray, memoryview]
 
 try:
-    from ._xor_native import count, xor
+    from ._xor_native import count, unequal, xor
 except (AttributeError, ImportError, SyntaxError, ValueError):
     # No native emitter: CPython, or a port without it (SyntaxError from source, ValueError from a
     # .mpy of another architecture).
-    from ._xor_plain import count, xor
+    from ._xor_plain import count, unequal, xor
 
 _NONCE = const(13)
 _CHUNK = const(512)
@@ -61,15 +61,17 @@ class CCM:
     def seal(self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer") -> None:
         """Encrypt buf[:n] in place and write the tag behind it. A nonce must never come twice
         under one key: that gives the plaintexts and the authentication key stream away."""
-        view = self._check(nonce, buf, n, aad)
-        view[n : n + self.tag_len] = self._crypt(nonce, view, n, aad, False)
+        view = memoryview(buf)
+        tag = self._crypt(nonce, view, n, aad, False)
+        view[n : n + self.tag_len] = tag[: self.tag_len]
 
     def open(self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer") -> None:
         """Decrypt buf[:n] in place; the tag stands behind it. Raises PeerError("tampered"), and
         leaves zeros, when the tag does not match: plaintext that nobody vouches for must not be
         used by mistake."""
-        view = self._check(nonce, buf, n, aad)
-        if not ct.equal(self._crypt(nonce, view, n, aad, True), view[n : n + self.tag_len]):
+        view = memoryview(buf)
+        tag = self._crypt(nonce, view, n, aad, True)
+        if unequal(tag, view[n:], self.tag_len):
             ct.wipe(view[:n])
             raise PeerError("tampered", "the tag does not match")
 
@@ -81,17 +83,21 @@ class CCM:
 
     wipe = close
 
-    def _check(
-        self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer"
-    ) -> memoryview:
-        ensure(self._cbc is not None, "closed", "this key was wiped")
-        view = memoryview(buf)
+    def _crypt(
+        self, nonce: "Buffer", view: memoryview, n: int, aad: "Buffer", decrypt: bool
+    ) -> bytearray:
+        """Both directions over view[:n]; returns the tag of 16 bytes that belongs to the
+        message."""
+        cbc = self._cbc
+        ecb = self._ecb
+        ensure(cbc is not None, "closed", "this key was wiped")
+        extra = len(aad)
         # 16 bits count the blocks and the bytes: a longer message would meet its own key stream
         # again. Longer AAD has another length format (RFC 3610 §2.2) that nothing here needs.
         ensure(
             len(nonce) == _NONCE
             and 0 <= n <= 65535
-            and len(aad) < 65280
+            and extra < 65280
             and len(view) >= n + self.tag_len,
             "bad-argument",
             "a nonce has 13 bytes, a message at most 65535 and room for its tag, AAD at most 65279",
@@ -101,34 +107,28 @@ class CCM:
             view[n] = view[n]
         except TypeError:
             ensure(False, "bad-argument", "the buffer must be writable")
-        return view
 
-    def _crypt(
-        self, nonce: "Buffer", view: memoryview, n: int, aad: "Buffer", decrypt: bool
-    ) -> bytes:
-        """Both directions over view[:n]; returns the tag that belongs to the message."""
-        cbc = self._cbc
-        ecb = self._ecb
         # A message that was cut short by an exception left the CBC object somewhere unknown;
         # encrypting any block shows where it stands.
         chain = self._chain or cbc(_ZERO)
         self._chain = None
-        head = (
-            bytes(((64 if len(aad) else 0) | (self.tag_len - 2) << 2 | 1,))
-            + nonce
-            + bytes((n >> 8, n & 255))
-        )
-        head = _xor16(chain, head)
-        if len(aad):
-            head += bytes((len(aad) >> 8, len(aad) & 255)) + aad
-            head += _ZERO[: -len(head) & 15]
-        mac = cbc(head)[-16:]
+        head = bytearray((extra + 33) & -16 if extra else 16)
+        head[0] = (64 if extra else 0) | (self.tag_len - 2) << 2 | 1
+        head[1:14] = nonce
+        head[14] = n >> 8
+        head[15] = n & 255
+        if extra:
+            head[16] = extra >> 8
+            head[17] = extra & 255
+            head[18 : 18 + extra] = aad
+        xor(head, chain, 0, 16)
+        cbc(head, head)
+        mac = bytes(head[-16:]) if not n else b""
 
         # The first chunk carries key-stream block 0, which hides the tag, before those of the
         # message.
         size = min((n + 31) & -16, _CHUNK)
-        _blocks[:size] = (b"\x01" + nonce + b"\0\0") * (size >> 4)
-        count(_work, size)
+        count(_work, nonce, size)
         blocks = _blocks if size == _CHUNK else _blocks[:size]
         stream = _stream
         at = 0
@@ -171,11 +171,9 @@ class CCM:
             k = n - at
             blocks = _blocks[: (k + 15) & -16]
         self._chain = mac
-        return _xor16(mac, mask)[: self.tag_len]
-
-
-def _xor16(a: "Buffer", b: "Buffer") -> bytes:
-    return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).to_bytes(16, "big")
+        tag = bytearray(mac)
+        xor(tag, mask, 0, 16)
+        return tag
 
 
 def wipe() -> None:
