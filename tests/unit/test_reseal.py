@@ -123,7 +123,7 @@ def test_a_store_that_lies():
         store.lost = lost
         waiting = store.remove
         # The lost one is missed before anything else is given up.
-        store.remove = lambda name: None if name == "rekey" else waiting(name)
+        store.remove = lambda name, remove=waiting: None if name == "rekey" else remove(name)
         try:
             reseal(vault, RootKey(NEW))
             check(False, "it believed the store")
