@@ -1,5 +1,6 @@
 """The whole agent in a small heap, compiled as it is for a board: it connects, obeys and sends."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,10 @@ from fleet_kit import DEVICE, Board, World
 
 # On the unix port, whose words are 64 bits wide: about twice what a board needs.
 AGENT_HEAP = "128k"
+# Enough for anything: what is counted in it is not its size.
+ROOMY_HEAP = "200k"
+# MicroPython keeps each name for ever, in pools that double: the 621st opens one of 640 places, 7 KB at once.
+MOST_NAMES = 610
 
 # What `make mpy` compiles, and boards run: the sources without the texts of their errors.
 lean = run_path(str(Path(__file__).parents[2] / "tools" / "lean.py"))["lean"]
@@ -51,3 +56,15 @@ def test_the_agent_in_its_heap(world: World) -> None:
         board.says("log session-stands")
         assert world.command("set_relay", on=1) == {"on": 1}
         assert not [line for line in board.lines.all() if "memory" in line.lower()]
+
+
+def test_the_names_it_keeps(world: World) -> None:
+    with Board(world.fleet.simulated(DEVICE), heap=ROOMY_HEAP) as board:
+        board.says("log session-stands")
+        world.command("probe")
+        found = re.search(r"n_qstr=(\d+)", board.says("qstr pool: "))
+        assert found is not None
+        assert int(found.group(1)) <= MOST_NAMES, (
+            f"{found.group(1)} interned names: above 620 the next pool takes 7 KB of the heap, "
+            "whatever else was saved; load less, or share names"
+        )

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import time
 
+import micropython
 from warden import Device
 
 device = Device.from_board(log=lambda code, text: print("log", code, text))
@@ -27,6 +28,7 @@ def set_relay(args):
 @device.command("probe")
 def probe(args):
     gc.collect()
+    micropython.qstr_info()
     return facts()
 
 
