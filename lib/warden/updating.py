@@ -95,8 +95,6 @@ class Updating:
         return self._updater
 
     def _start(self, envelope: bytes, now_ms: int) -> None:
-        if self._outcome.trial:
-            raise PeerError("update-state", "the running slot is on trial")
         updater = self._updater
         if updater is None or updater.state != "Downloading":
             from .update import CHUNK_MAX, Updater

@@ -209,3 +209,23 @@ def test_slots_of_files():
     equal(full_or_broken(OSError(28)).code, "slot-full")
     equal(full_or_broken(OSError(5)).code, "filesystem")
     raises("filesystem", FileSlots, "/none/slots", ("app",))
+
+
+def test_what_a_file_system_refuses():
+    filesystem, _, _ = opened(romfs(TREE))
+    equal(errno_of(filesystem.mount, True, True), 30)
+    equal(errno_of(filesystem.chdir, "/app.py"), 2)
+
+
+def test_slots_of_a_broken_flash():
+    board = Board()
+    slots = board.slots()
+    with slots.write(0, "app") as file:
+        file.write(bytes(3000))
+    board.disk.dead = True
+    raises("filesystem", slots.size, 0, "app")
+    raises("filesystem", slots.read, 0, "app")
+    raises("filesystem", slots.write, 0, "app")
+    raises("filesystem", slots.remove, 0, "app")
+    raises("filesystem", slots.room)
+    board.off()

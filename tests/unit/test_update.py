@@ -451,3 +451,49 @@ def test_errors_end_it_by_name():
     except WardenError as error:
         equal((error.code, update.state), ("filesystem", "Aborted"))
     board.off()
+
+
+def test_a_file_that_takes_or_gives_less():
+    board = installed()
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    settle(update)
+    update._file.close()
+
+    class Short:
+        def write(self, data):
+            return len(data) - 1
+
+        def close(self):
+            pass
+
+    update._file = Short()
+    raises("slot-full", update.chunk, 0, NEW[:1024], 0)
+    equal(update.state, "Aborted")
+    # Shorter than the directory says, on a resume; and between the download and the verification.
+    real = board.running.size
+    board.running.size = lambda slot, part: 5000 if part == "app" else real(slot, part)
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    raises("slot-damaged", settle, update)
+    board.running.size = real
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    while update.state == "Downloading":
+        update.step()
+        wanted = update.want()
+        if wanted is not None:
+            update.chunk(wanted[0], NEW[wanted[2] : wanted[2] + wanted[3]], 0)
+    with board.running.write(1, "app") as file:
+        file.write(NEW[:5000])
+    raises("slot-damaged", settle, update)
+    board.off()
+
+
+def test_a_record_that_does_not_read_back():
+    board = installed()
+    vault = board.vault()
+    record = SlotRecord(vault)
+    vault.get = lambda name: b"other"
+    raises("vault-unwritten", record.fail, 0)
+    board.off()
