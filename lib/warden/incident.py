@@ -23,7 +23,10 @@ class Incidents:
     def add(self, code: str, at: str, now_ms: int, n: int = 1) -> None:
         """code: an error's slug. at: the command or the place, without secrets. n: how often."""
         key = (code, at)
-        if key not in self._counts and sum([other[0] == code for other in self._counts]) >= _PLACES:
+        if (
+            key not in self._counts
+            and sum([other[0] == code for other in self._counts]) >= _PLACES
+        ):
             key = (code, "")
         if key not in self._counts and len(self._counts) >= _MOST:
             key = ("incident-overflow", "")
@@ -38,7 +41,9 @@ class Incidents:
 
     def take(self) -> "list[dict[str, Any]]":
         """The batch, as report bodies {"code", "n", "at"}; it is forgotten here."""
-        batch = [{"code": code, "n": count, "at": at} for (code, at), count in self._counts.items()]
+        batch = [
+            {"code": code, "n": count, "at": at} for (code, at), count in self._counts.items()
+        ]
         self._counts = {}
         self._since_ms = None
         return batch
