@@ -3,6 +3,8 @@
 The device hands itself over: this is its own code, kept out of a heap that hardly ever needs it.
 """
 
+import asyncio
+
 from micropython import const
 
 from . import records
@@ -60,7 +62,9 @@ async def _reconnect(device: "Any") -> None:
 async def _wipe(device: "Any") -> None:
     from .wipe import wipe
 
-    # Off the air first: the reply is on its way, and nothing may come in while the keys go.
+    # A connection that is closed with bytes unread takes down what was sent last: the reply. It gets the time to arrive.
+    await asyncio.sleep_ms(500)
+    # Off the air, then: nothing may come in while the keys go.
     await device._client.disconnect()
     for session in device._sessions:
         session.drop()
