@@ -171,7 +171,8 @@ class Inbox:
         def late(now_ms: int) -> str:
             if session.sid != sid:
                 return "old-session"
-            return "expired" if (message.deadline_ms or now_ms) < now_ms else ""
+            deadline = message.deadline_ms
+            return "expired" if deadline is not None and deadline < now_ms else ""
 
         if message.expired:
             self._refuse(PeerError("expired"), command, answer, now_ms)

@@ -352,7 +352,7 @@ class Client:
                 await link.send(data)
                 self._rest = memoryview(b"")
                 self._sent_at = time.ticks_ms()
-        except BaseException:
+        except BaseException:  # whatever ended it, the packet is cut in two
             # Also when the task is cancelled: whatever came next would stand in the middle of the packet.
             if link is self._link:
                 self.close()

@@ -137,3 +137,45 @@ def test_commands_are_registered():
     check(device._commands.find("home", "set_relay") is set_relay)
     raises("bad-name", device.command("set_relay"), set_relay)
     raises("bad-name", device.command("wipe"), set_relay)
+
+
+def queued(appid, late="", handler=None):
+    ran = []
+    job = Job(handler or ran.append, {}, "blink", ran.append, appid, lambda now_ms: late)
+    return job, ran
+
+
+def test_a_command_that_waited_too_long():
+    for late in ("expired", "old-session"):
+        device, _ = made()
+        job, ran = queued("home", late)
+        equal(asyncio.run(device._obey(job)), {"ok": False, "error": late})
+        equal(ran, [])
+        equal([row["code"] for row in device._incidents.take()], [late])
+
+
+def test_a_handler_that_was_cancelled():
+    async def cancelled(args):
+        raise asyncio.CancelledError
+
+    device, said = made()
+    job, _ = queued("home", "", cancelled)
+    equal(asyncio.run(device._obey(job)), FAILED[0])
+    check("command-failed" in [code for code, _ in said])
+
+
+def test_the_authority_goes_first_and_none_fills_the_queue():
+    device, _ = made()
+
+    class Waiting:
+        def take(self, topic, payload, retained, now_ms):
+            return self.job
+
+    device._inbox = Waiting()
+    answered = []
+    for appid in ("home", "home", "home", "authority"):
+        device._inbox.job = Job(None, {}, "blink", answered.append, appid)
+        device._on_message(b"", b"", False)
+    equal(answered, [{"ok": False, "error": "busy"}])
+    equal([job.appid for job in device._jobs], ["home", "home", "authority"])
+    equal([device._next_job().appid for _ in range(3)], ["authority", "home", "home"])
