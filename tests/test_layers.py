@@ -34,6 +34,7 @@ ALONE: dict[str, set[str]] = {
     "tape": set(),
     "plain": {"crypto.ct", "crypto.rand"},
     "policy": {"wire.cbor"},
+    "policy_otp": set(),
     "orders": SEALING | {"link", "records", "rotation", "vault", "wire.cbor", "wire.x509"},
     "records": {"wire.cbor"},
     "reseal": SEALING | {"vault", "wire.cbor"},

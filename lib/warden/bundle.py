@@ -37,7 +37,7 @@ def _records(bundle: bytes) -> "dict[str, bytes | None]":
         raise UsageError("bad-bundle", "the bundle can't be read: " + error.code)
     _want(
         isinstance(fields, dict)
-        and len(fields) == (8 if "release" in fields else 7)
+        and len(fields) == 7 + ("release" in fields) + ("otp" in fields)
         and _number(fields.get("v"), 1, 1),
         "keys or version",
     )
@@ -54,7 +54,7 @@ def _records(bundle: bytes) -> "dict[str, bytes | None]":
 
     policy = fields.get("policy")
     _want(isinstance(policy, bytes), "policy")
-    Policy(policy)
+    terms = Policy(policy).otp
 
     network = fields.get("network")
     if network is not None:
@@ -71,6 +71,9 @@ def _records(bundle: bytes) -> "dict[str, bytes | None]":
     _add_apps(changes, fields.get("apps"))
     if "release" in fields:
         changes["release"] = cbor.encode(_release(fields["release"]))
+    if "otp" in fields:
+        changes["otp"] = cbor.encode(_otp(fields["otp"]))
+    _want(terms is None or _fits(terms, fields.get("otp")), "otp")
     for name, value in changes.items():
         _want(len(value or b"") <= 4096, name)
     return changes
@@ -100,6 +103,30 @@ def _release(release: "Any") -> "Any":
     for key in keys:
         _want(isinstance(key, bytes) and len(key) in (64, 256, 384, 512), "release")
     return release
+
+
+def _otp(otp: "Any") -> "Any":
+    """What one-time passwords are made of on the device itself: [secret, digits, step in seconds or 0, duress secret, algorithm]."""
+    _want(isinstance(otp, list) and len(otp) in (4, 5), "otp")
+    secret, digits, step_s, duress = otp[:4]
+    _want(secret is None or _bytes(secret, 20, 64), "otp")
+    _want(duress is None or (_bytes(duress, 20, 64) and duress != secret), "otp")
+    _want(_number(digits, 6, 10) and (_number(step_s, 0, 0) or _number(step_s, 30, 60)), "otp")
+    _want(len(otp) == 4 or otp[4] in ("sha1", "sha256"), "otp")
+    return otp
+
+
+def _fits(terms: "dict[str, Any]", otp: "Any") -> bool:
+    """Whether a device with this policy can judge codes: a gate that nothing opens would shut its owner out."""
+    if terms["source"] == "authority":
+        return True
+    return (
+        otp is not None
+        and otp[0] is not None
+        and otp[1] == terms["digits"]
+        and (otp[2] > 0) == (terms["source"] == "totp")
+        and (otp[3] is not None or not terms["duress"])
+    )
 
 
 def _add_apps(changes: "dict[str, bytes | None]", apps: "Any") -> None:

@@ -1,7 +1,7 @@
 """What this device demands: one record, checked key by key against bounds, with a digest that both ends compare.
 
 A policy has no optional parts, so a key that is missing or unknown is an error and never a default: a default could be weaker than what
-the owner meant.
+the owner meant. Version 1 has neither `strict` nor `otp`, and means by that: not strict, no gate. Who wants one says so in version 2.
 """
 
 import hashlib
@@ -10,6 +10,10 @@ from micropython import const
 
 from .errors import PeerError, UsageError
 from .wire import cbor
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
 
 # Key, least and most, inclusive; docs/protocol.md holds the same table.
 _NUMBERS = const(
@@ -27,11 +31,13 @@ _MAX_RECORD = const(512)
 
 
 class Policy:
-    """The parsed record. Attributes carry the record's names; `digest` is its SHA-256."""
+    """The parsed record. Attributes carry the record's names; `digest` is its SHA-256. otp: None, or the gate's terms (policy_otp.py)."""
 
     mode: str
     validate: bool
     store: bool
+    strict: bool
+    otp: "dict[str, Any] | None"
     max_message: int
     stall_ms: int
     handshake_ms: int
@@ -44,15 +50,25 @@ class Policy:
         if len(data) > _MAX_RECORD:
             raise UsageError("bad-policy", "the policy record is too large")
         try:
-            fields = cbor.decode(data)
+            fields: "Any" = cbor.decode(data)
         except PeerError as error:
             raise UsageError("bad-policy", "the policy record can't be read: " + error.code)
-        if not isinstance(fields, dict) or len(fields) != len(_NUMBERS) + len(_SWITCHES) + 2:
+        version = fields.get("v") if isinstance(fields, dict) else None
+        if type(version) is not int or version not in (1, 2):
+            raise UsageError("bad-policy", "this version of the policy record is not known")
+        # What version 1 lacks, and version 2 must hold.
+        self.strict, self.otp = False, None
+        if len(fields) != len(_NUMBERS) + len(_SWITCHES) + 2 * version:
             raise UsageError(
                 "bad-policy", "the policy record must hold exactly the documented keys"
             )
-        if type(fields.get("v")) is not int or fields["v"] != 1:
-            raise UsageError("bad-policy", "this version of the policy record is not known")
+        if version == 2:
+            if fields.get("strict") is not True and fields.get("strict") is not False:
+                raise UsageError("bad-policy", "strict must be true or false")
+            if fields.get("otp", 0) is not None:
+                from .policy_otp import check
+
+                check(fields.get("otp"))
         if fields.get("mode") not in ("sealed", "plain"):
             raise UsageError("bad-policy", "mode must be sealed or plain")
         for key in _SWITCHES:

@@ -12,9 +12,11 @@
 | `slots`      | slots.py                                        | what both slots hold, and in which state they are |
 | `app_APPID`  | CBOR [K, is_authority, [command, …]]            | an application, its key and its rights |
 | `rotation`   | CBOR [1, id, SHA-256 of the order, password or null, trust or null, {appid: K}, deadline or null] | new secrets that have not proved themselves |
+| `otp`        | CBOR [secret or null, digits, step in seconds or 0, duress secret or null, hash]   | one-time passwords that the device checks itself (bundle.py); hash: sha1 where it is missing |
 | `uid_APPID`  | 32 bytes                                        | plain mode: the ID that the application gave |
 
-Counters: `boot` (hellos), `time` (the highest time that the authority proved), `rotation` (the highest id of a rotation). A retired name is never used for something else.
+Counters: `boot` (hellos), `time` (the highest time that the authority proved), `rotation` (the highest id of a rotation); of the gate
+`otp_used` (attempts begun), `otp_good` (otp_used at the last success), `otp_step` (the first HOTP counter, or TOTP step, that may still be used). A retired name is never used for something else.
 """
 
 from micropython import const

@@ -2,7 +2,7 @@
 
 from harness import check, equal, raises
 from models import DictStore, PowerCut, RootKey
-from test_policy import DEFAULT
+from test_policy import DEFAULT, TERMS
 from warden import records
 from warden.bundle import MAX_BUNDLE, install
 from warden.errors import StoreError, UsageError
@@ -93,6 +93,75 @@ def test_release_keys():
     ):
         bundle["release"] = wrong
         refused(bundle)
+
+
+def gated(otp=None, **terms):
+    """A bundle whose policy has a gate."""
+    bundle, policy, whole = good(), dict(DEFAULT), dict(TERMS)
+    whole.update(terms)
+    policy.update({"v": 2, "strict": False, "otp": whole})
+    bundle["policy"] = cbor.encode(policy)
+    if otp is not None:
+        bundle["otp"] = otp
+    return bundle
+
+
+SEED, OTHER_SEED = b"1" * 20, b"2" * 20
+
+
+def test_what_makes_passwords():
+    for otp, terms in (
+        (None, {}),  # the authority makes them
+        ([None, 6, 0, None], {}),
+        ([SEED, 6, 0, None], {"source": "hotp"}),
+        ([SEED, 6, 0, None, "sha1"], {"source": "hotp"}),
+        ([SEED, 8, 30, OTHER_SEED, "sha256"], {"source": "totp", "digits": 8, "duress": True}),
+        ([b"3" * 64, 10, 60, SEED], {"source": "totp", "digits": 10}),
+    ):
+        store = DictStore()
+        install(Vault(store, RootKey()), cbor.encode(gated(otp, **terms)))
+        vault = Vault(store, RootKey())
+        vault.open()
+        equal(vault.get("otp"), None if otp is None else cbor.encode(otp))
+    for wrong in (
+        [SEED[1:], 6, 0, None],
+        [bytes(65), 6, 0, None],
+        ["1" * 20, 6, 0, None],
+        [SEED, 5, 0, None],
+        [SEED, 11, 0, None],
+        [SEED, True, 0, None],
+        [SEED, 6, 29, None],
+        [SEED, 6, 61, None],
+        [SEED, 6, False, None],
+        [SEED, 6, None, None],
+        [SEED, 6, 0, SEED],  # it could not be told from the right one
+        [SEED, 6, 0, bytes(19)],
+        [SEED, 6, 0, bytes(65)],
+        [SEED, 6, 0, False],
+        [SEED, 6, 0],
+        [SEED, 6, 0, None, "md5"],
+        [SEED, 6, 0, None, None],
+        [SEED, 6, 0, None, "sha1", 0],
+        None,
+        SEED,
+    ):
+        bundle = good()
+        bundle["otp"] = wrong
+        refused(bundle)
+
+
+def test_a_gate_that_nothing_could_open():
+    for otp, terms in (
+        (None, {"source": "hotp"}),
+        (None, {"source": "totp"}),
+        ([None, 6, 0, None], {"source": "hotp"}),
+        ([SEED, 6, 30, None], {"source": "hotp"}),
+        ([SEED, 6, 0, None], {"source": "totp"}),
+        ([SEED, 7, 0, None], {"source": "hotp"}),
+        ([SEED, 6, 0, None], {"source": "hotp", "duress": True}),
+    ):
+        refused(gated(otp, **terms))
+    refused(gated(digits=5), "bad-policy")
 
 
 def test_each_device_makes_its_own_nonce_key():

@@ -108,8 +108,88 @@ def test_wrong_types():
             refused(record(**{key: value}))
     for mode in ("", "Sealed", "sealed ", b"sealed", None, 0, ["sealed"], {"sealed": 1}):
         refused(record(mode=mode))
-    for version in (0, 2, True, "1", None, 1.0):
+    for version in (0, 3, True, "1", None, 1.0):
         refused(record(v=version))
+    # Each version has its own keys, all of them.
+    refused(record(v=2))
+    refused(record(strict=False, otp=None))
+    refused(record(v=2, strict=False))
+    refused(record(v=2, strict=False, otp=None, other=1))
+    refused(record(v=2, strict=False, other=None))
+    refused(record(v=2, other=False, otp=None))
+
+
+def test_version_one_has_no_gate_and_is_not_strict():
+    policy = Policy(record())
+    equal((policy.strict, policy.otp), (False, None))
+
+
+TERMS = {
+    "source": "authority",
+    "digits": 6,
+    "validity_s": 300,
+    "idle_s": 60,
+    "retries": 3,
+    "lock_s": 60,
+    "before": "nothing",
+    "unlock": True,
+    "duress": False,
+}
+TERMS_BOUNDS = {
+    "digits": (6, 10),
+    "validity_s": (30, 3600),
+    "idle_s": (5, 600),
+    "retries": (1, 10),
+    "lock_s": (10, 3600),
+}
+
+
+def gated(**changes):
+    terms = dict(TERMS)
+    terms.update(changes)
+    return record(v=2, strict=True, otp=terms)
+
+
+def test_version_two():
+    policy = Policy(record(v=2, strict=True, otp=None))
+    equal((policy.strict, policy.otp), (True, None))
+    policy = Policy(record(v=2, strict=False, otp=TERMS))
+    equal((policy.strict, policy.otp), (False, TERMS))
+    for strict in (0, 1, None, "true", b"", [], {}):
+        refused(record(v=2, strict=strict, otp=None))
+    check(len(gated()) < 512)
+
+
+def test_the_terms_of_the_gate():
+    for source in ("authority", "hotp", "totp"):
+        equal(Policy(gated(source=source)).otp["source"], source)
+    for before in ("nothing", "telemetry"):
+        equal(Policy(gated(before=before)).otp["before"], before)
+    for key in ("unlock", "duress"):
+        for value in (True, False):
+            equal(Policy(gated(**{key: value})).otp[key], value)
+        for value in (0, 1, None, "true", []):
+            refused(gated(**{key: value}))
+    for key in ("source", "before"):
+        for value in ("", "none", "HOTP", b"hotp", b"nothing", None, 0, True, ["hotp"], {}):
+            refused(gated(**{key: value}))
+    for key, (least, most) in TERMS_BOUNDS.items():
+        for number in (least, most):
+            equal(Policy(gated(**{key: number})).otp[key], number)
+        for number in (least - 1, most + 1, 0, -1, 1 << 40, float(most), True, None, "60", [most]):
+            refused(gated(**{key: number}))
+
+
+def test_terms_that_are_not_the_map():
+    for terms in (False, True, 0, 1, "", "authority", [], [TERMS], {}, {"source": "hotp"}):
+        refused(record(v=2, strict=False, otp=terms))
+    for key in TERMS:
+        terms = dict(TERMS)
+        del terms[key]
+        refused(record(v=2, strict=False, otp=terms))
+        terms["other"] = TERMS[key]
+        refused(record(v=2, strict=False, otp=terms))
+    refused(gated(other=1))
 
 
 def test_backoff_bounds_each_other():
