@@ -70,7 +70,7 @@ def _records(bundle: bytes) -> "dict[str, bytes | None]":
     }
     _add_apps(changes, fields.get("apps"))
     if "release" in fields:
-        changes["release"] = cbor.encode(_release(fields["release"]))
+        changes["release"] = cbor.encode(check_release(fields["release"]))
     if "otp" in fields:
         changes["otp"] = cbor.encode(_otp(fields["otp"]))
     _want(terms is None or _fits(terms, fields.get("otp")), "otp")
@@ -95,8 +95,8 @@ def check_trust(trust: "Any") -> None:
     _want(len(set(pins)) == len(pins), "trust")  # a backup that is the live pin is none
 
 
-def _release(release: "Any") -> "Any":
-    """Whose releases the device takes: [vendor, class, [key, …]]."""
+def check_release(release: "Any") -> "Any":
+    """Whose releases the device takes: [vendor, class, [key, …]]. UsageError bad-bundle."""
     vendor, class_id, keys = _list(release, 3, "release")
     _want(_bytes(vendor, 16, 16) and _bytes(class_id, 16, 16), "release")
     _want(isinstance(keys, list) and 1 <= len(keys) <= 4, "release")

@@ -40,11 +40,21 @@ def _obey(device: "Any", command: str, args: "dict[str, Any]") -> "dict[str, Any
     link = device._link
     pin = link.verifier.leaf if link is not None and link.verifier is not None else b""
     if prepare(device._vault, args, pin, device._clock.now()):
-        begin(device)
-        if device._rotation.what.trust is not None:
+        if "release" in args:
+            _let_go(device)
+        if "rotation" in device._vault.names():
+            begin(device)
+        if "trust" in args:
             device._then = _reconnect
     waiting = device._rotation
     return {"pending": [] if waiting is None else waiting.what.pending()}
+
+
+def _let_go(device: "Any") -> None:
+    """What downloads was signed under the keys of before. Its manifest, sent again, is judged under the new ones, and goes on where it stopped."""
+    updating = device._updating
+    if updating is not None and updating._busy():
+        updating._updater.abort()
 
 
 def begin(device: "Any") -> None:

@@ -2,6 +2,9 @@
 
 What waits to replace what is one record of the vault, `rotation`, so at every cut the device has the old secrets and knows the new ones, or
 has the new ones alone. A rotation after a compromise has a deadline: from then on the old ones are gone, proven or not.
+
+Release keys have nothing to prove on a link, and a wrong one cuts nobody off: the authority can give others. So they are in force at once,
+by the same commit; for a time of both the order names both.
 """
 
 import hashlib
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from .vault import Vault
 
 _FORMAT = const(1)
-_FIELDS = const(("id", "password", "trust", "apps", "deadline"))
+_FIELDS = const(("id", "password", "trust", "apps", "deadline", "release"))
 _MAX_ID = const((1 << 32) - 1)
 _DEADLINE_S = const((60, 30 * 86400))
 _MAX_RECORD = const(4096)
@@ -28,7 +31,8 @@ _PATIENCE = const(3)
 
 
 def prepare(vault: "Vault", args: "dict[str, Any]", live_pin: bytes, now: int) -> bool:
-    """Keep the new secrets of the authority's command beside the old ones, by one commit; False when this very command was taken before.
+    """Keep the new secrets of the authority's command beside the old ones, and new release keys in their place, by one commit; False when this
+    very command was taken before.
 
     live_pin: of the server at the other end of this connection. now: unix seconds. PeerError bad-body, busy, unexpected.
     """
@@ -49,34 +53,45 @@ def prepare(vault: "Vault", args: "dict[str, Any]", live_pin: bytes, now: int) -
     if pending is not None:
         raise PeerError("busy")
 
-    password, trust, apps, deadline = [args.get(name) for name in _FIELDS[1:]]
-    _want(password is not None or trust is not None or apps is not None)
+    password, trust, apps, deadline, release = [args.get(name) for name in _FIELDS[1:]]
+    waits = password is not None or trust is not None or apps is not None
+    _want(waits or release is not None)
     if password is not None:
         _want(isinstance(password, bytes) and 0 < len(password) <= 4000)
         _want(password != records.load(vault, "broker")[3])
     if trust is not None:
-        _check_trust(trust, live_pin)
+        _check(trust, "trust")
+        # A set without the key of the server that we speak with would cut us off from the only one who could mend it.
+        _want(live_pin in trust[1])
     if apps is not None:
         _check_apps(vault, apps)
     if deadline is not None:
         _want(_is_number(deadline, *_DEADLINE_S))
         deadline += now
-    record = cbor.encode([_FORMAT, id, digest, password, trust, apps or {}, deadline])
-    _want(len(record) <= _MAX_RECORD)
+    changes: "dict[str, bytes | None]" = {}
+    if waits:
+        record = cbor.encode([_FORMAT, id, digest, password, trust, apps or {}, deadline])
+        _want(len(record) <= _MAX_RECORD)
+        changes["rotation"] = record
+    if release is not None:
+        _check(release, "release")
+        changes["release"] = cbor.encode(release)
     counters: "dict[str, int]" = {"rotation": id}
-    vault.commit({"rotation": record}, counters)
+    vault.commit(changes, counters)
     return True
 
 
-def _check_trust(trust: "Any", live_pin: bytes) -> None:
-    from .bundle import check_trust
+def _check(value: "Any", what: str) -> None:
+    """As the bundle has it."""
+    from . import bundle
 
     try:
-        check_trust(trust)
+        if what == "trust":
+            bundle.check_trust(value)
+        else:
+            bundle.check_release(value)
     except UsageError:
         raise PeerError("bad-body")
-    # A set without the key of the server that we speak with would cut us off from the only one who could mend it.
-    _want(live_pin in trust[1])
 
 
 def _check_apps(vault: "Vault", apps: "Any") -> None:

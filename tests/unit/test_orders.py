@@ -117,6 +117,43 @@ def test_a_password_alone_waits():
     equal(board.device._then, None)
 
 
+RELEASE = [b"v" * 16, b"c" * 16, [b"P" * 64]]
+
+
+def test_release_keys_alone():
+    vault = provisioned()
+    board = Board(vault).start()
+    equal(board.order("rotate", id=1, release=RELEASE), {"pending": []})
+    equal(records.load(reopened(vault), "release"), RELEASE)
+    equal((board.device._rotation, board.device._then), (None, None))
+    equal(board.sessions(), ["authority", "home"])
+
+
+def test_a_download_ends_with_the_keys_that_judged_it():
+    """Its manifest was signed under a key that may have been taken away just now."""
+
+    class Updating:
+        aborted = 0
+
+        def __init__(self, busy):
+            self.busy, self._updater = busy, self
+
+        def _busy(self):
+            return self.busy
+
+        def abort(self):
+            self.aborted += 1
+
+    for busy in (False, True):
+        board = Board(provisioned()).start()
+        board.device._updating = updating = Updating(busy)
+        board.order("rotate", id=1, password=PASSWORD)
+        equal(updating.aborted, 0)
+        board.device._rotation.what._replace(["password"])
+        board.order("rotate", id=2, release=RELEASE)
+        equal(updating.aborted, int(busy))
+
+
 def test_new_then_old():
     board = Board(provisioned()).start()
     board.order("rotate", id=1, password=PASSWORD, trust=TRUST)

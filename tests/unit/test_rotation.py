@@ -14,6 +14,7 @@ NOW = 1800000000
 LIVE, BACKUP, NEXT = b"L" * 32, b"B" * 32, b"N" * 32
 TRUST = [[b"ca certificate"], [LIVE, NEXT]]
 PASSWORD, KEY = b"a new password", b"K" * 32
+RELEASE = [b"v" * 16, b"c" * 16, [b"P" * 64, b"R" * 384]]
 
 
 def made():
@@ -116,8 +117,16 @@ def test_forms():
         {"deadline": True},
         {"deadline": "60"},
         {"password": bytes(3900), "trust": [[bytes(1000)], [LIVE, NEXT]]},
+        {"release": []},
+        {"release": [b"v" * 15, b"c" * 16, [b"P" * 64]]},
+        {"release": [b"v" * 16, b"c" * 17, [b"P" * 64]]},
+        {"release": [b"v" * 16, b"c" * 16, []]},
+        {"release": [b"v" * 16, b"c" * 16, [b"P" * 63]]},
+        {"release": [b"v" * 16, b"c" * 16, [bytes((i,)) * 64 for i in range(5)]]},
+        {"release": {"keys": []}},
     ):
         refused("bad-body", vault, **changes)
+        equal(vault.get("release"), None)
     check(take(vault, deadline=60))
 
 
@@ -169,6 +178,38 @@ def test_an_older_one():
     refused("unexpected", vault, id=6)
     Rotation(vault)._replace(["password"])
     refused("unexpected", vault, id=6)
+
+
+def keys_only(**changes):
+    changes.update({"password": None, "trust": None, "apps": None})
+    return changes
+
+
+def test_release_keys_at_once():
+    """They have nothing to prove: what the authority orders is in force, and nothing waits."""
+    vault = made()
+    check(take(vault, **keys_only(release=RELEASE)))
+    again = reopened(vault)
+    equal(records.load(again, "release"), RELEASE)
+    equal((again.get("rotation"), again.counter("rotation")), (None, 1))
+    check(not take(again, **keys_only(release=RELEASE)))
+    other = RELEASE[:2] + [[b"Q" * 64]]
+    check(take(again, **keys_only(id=2, release=other)))
+    equal(records.load(again, "release"), other)
+    # An old order played back puts no old key in force again.
+    refused("unexpected", again, **keys_only(id=1, release=RELEASE))
+    equal(records.load(reopened(again), "release"), other)
+
+
+def test_release_keys_beside_others():
+    vault = made()
+    old, generation = secrets(vault), vault.generation
+    check(take(vault, release=RELEASE))
+    equal((vault.generation, secrets(vault)), (generation + 1, old))
+    equal(records.load(vault, "release"), RELEASE)
+    equal(len(Rotation(vault).pending()), 3)
+    # While the others wait, the next order does, too.
+    refused("busy", vault, **keys_only(id=2, release=RELEASE[:2] + [[b"Q" * 64]]))
 
 
 # -- what is tried -------------------------------------------------------------------------------
@@ -326,6 +367,21 @@ def test_cut_while_it_is_prepared():
     equal(found, sorted(found))
     check(found[-1] and not found[0])
     print("rotate, prepare: %d cuts" % (len(found) - 1))
+
+
+def test_cut_while_release_keys_change():
+    vault = made()
+    vault.put("release", cbor.encode(RELEASE[:2] + [[b"Q" * 64]]))
+    found = []
+    for again in everywhere(vault._store.files, lambda vault: take(vault, release=RELEASE)):
+        found.append(records.load(again, "release") == RELEASE)
+        equal(
+            (again.get("rotation") is not None, again.counter("rotation")), (found[-1], found[-1])
+        )
+        if not found[-1]:
+            equal(records.load(again, "release")[2], [b"Q" * 64])
+    equal(found, sorted(found))
+    check(found[-1] and not found[0])
 
 
 def cut_in_the_middle(name, work):
