@@ -106,11 +106,18 @@ INSERT INTO incidents (time, device, source, code, at, n) VALUES
 """
 
 
+# What came with format 4.
+RELEASES = (
+    "DROP TABLE rollout_devices; DROP TABLE rollouts; DROP TABLE releases; DROP TABLE settings;"
+)
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_an_older_database_keeps_its_incidents(tmp_path, version):
     path = tmp_path / "fleet.db"
     with Store(path) as opened:
-        opened._db.executescript(OLD_INCIDENTS + ("DROP TABLE rotations;" * (version == 1)))
+        opened._db.executescript(RELEASES + OLD_INCIDENTS)
+        opened._db.executescript("DROP TABLE rotations;" * (version == 1))
         opened._db.execute(f"PRAGMA user_version = {version}")
     for _ in range(2):
         with Store(path) as opened:
@@ -119,6 +126,17 @@ def test_an_older_database_keeps_its_incidents(tmp_path, version):
                 (3.0, "device", "tampered", "x", 7, 1.0),
             ]
             assert opened.rotation("D1") is None
+            assert opened.releases() == []
+
+
+def test_a_database_from_before_releases_gets_their_tables(tmp_path):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened.add_incident("D1", "device", "tampered", "x", 1)
+        opened._db.executescript(RELEASES + "PRAGMA user_version = 3;")
+    with Store(path) as opened:
+        assert opened.incidents("D1")[0].code == "tampered"
+        assert opened.reserve("a-1", "a", "1", None, None).sequence == 1
 
 
 def test_a_full_disk_is_named_and_what_was_kept_stays(known):

@@ -1,6 +1,6 @@
 """The tables of fleet.db, and how an older database becomes one of today."""
 
-FORMAT = 3
+FORMAT = 4
 # Since format 2. body: the command's CBOR while it is under way, with new secrets in it; NULL once it is done, then the number alone is kept.
 _ROTATIONS = """
 CREATE TABLE rotations (
@@ -14,6 +14,23 @@ CREATE TABLE incidents (
     source TEXT NOT NULL, code TEXT NOT NULL, at TEXT NOT NULL, n INTEGER NOT NULL,
     UNIQUE (device, source, code, at)) STRICT;
 CREATE INDEX events_device ON events (device);
+"""
+# Since format 4. releases.cek: the key of its images' encryption, NULL where they are plain. A sequence number that was
+# given once is never given again, so rows stay when their folder goes.
+_RELEASES = """
+CREATE TABLE settings (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE releases (
+    sequence INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, type TEXT NOT NULL,
+    version TEXT NOT NULL, made REAL NOT NULL, cek BLOB) STRICT;
+CREATE TABLE rollouts (
+    id INTEGER PRIMARY KEY, release TEXT NOT NULL, sequence INTEGER NOT NULL, plan TEXT NOT NULL,
+    state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', began REAL NOT NULL,
+    forgiven INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE rollout_devices (
+    rollout INTEGER NOT NULL REFERENCES rollouts ON DELETE CASCADE, device TEXT NOT NULL,
+    wave INTEGER NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '',
+    changed REAL NOT NULL, PRIMARY KEY (rollout, device)) STRICT;
+CREATE INDEX rollout_devices_device ON rollout_devices (device);
 """
 _SCHEMA = f"""
 BEGIN;
@@ -33,6 +50,7 @@ CREATE TABLE events (
     name TEXT NOT NULL, body TEXT NOT NULL) STRICT;
 {_INCIDENTS}
 {_ROTATIONS}
+{_RELEASES}
 PRAGMA user_version = {FORMAT};
 COMMIT;
 """
@@ -43,11 +61,12 @@ INSERT INTO incidents (first, time, device, source, code, at, n)
     SELECT min(time), max(time), device, source, code, at, sum(n) FROM incidents_2
     GROUP BY device, source, code, at ORDER BY max(id);
 DROP TABLE incidents_2;
-PRAGMA user_version = {FORMAT};
 """  # noqa: S608  nothing but our own constants
+_TO_4 = f"{_RELEASES} PRAGMA user_version = {FORMAT};"
 # Format of the database → what makes it one of today, in one transaction.
 SCRIPTS = {
     0: _SCHEMA,
-    1: f"BEGIN; {_ROTATIONS} {_TO_3} COMMIT;",
-    2: f"BEGIN; {_TO_3} COMMIT;",
+    1: f"BEGIN; {_ROTATIONS} {_TO_3} {_TO_4} COMMIT;",
+    2: f"BEGIN; {_TO_3} {_TO_4} COMMIT;",
+    3: f"BEGIN; {_TO_4} COMMIT;",
 }

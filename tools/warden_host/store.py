@@ -4,19 +4,16 @@ The sealing keys K and the IDs uid live here and not as files in keys/, because 
 go with their device in one transaction: after a power cut a device never has half of its new keys.
 """
 
-import contextlib
 import json
-import os
-import sqlite3
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from warden_host import schema, secretfile, strictcbor
+from warden_host import strictcbor
+from warden_host.database import guard
 from warden_host.errors import HostError
 from warden_host.proof import NOTHING_PROVEN, DeviceMark, Proof
+from warden_host.store_releases import Releases
 
 # Of each device: one that floods pushes out what it said itself, never what others did.
 MAX_EVENTS = 1000
@@ -87,56 +84,8 @@ class Incident(NamedTuple):
     first: float
 
 
-class Store:
-    """Open for one thread. Raises database-damaged, key-permissions."""
-
-    def __init__(self, path: Path) -> None:
-        if path.exists():
-            secretfile.check_mode(path.lstat(), path)
-        else:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        with _guard():
-            self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            # Keys and passwords that were replaced must not lie on in the file.
-            self._db.execute("PRAGMA secure_delete = ON")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > schema.FORMAT:
-                known = f"format {version} where {schema.FORMAT} is known"
-                raise HostError("database-damaged", known)
-            if version != schema.FORMAT:
-                self._db.executescript(schema.SCRIPTS[version])
-
-    def close(self) -> None:
-        self._db.close()
-
-    def __enter__(self) -> "Store":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @contextlib.contextmanager
-    def transaction(self, durable: bool = True) -> Iterator[None]:
-        """All of it or none of it; durable: on the disk when this returns.
-
-        A proven (boot, connect) or a new key must not be forgotten in a power cut, an old hello would
-        count again. What devices tell may be: it is not worth a wait for the disk each time.
-        """
-        with _guard():
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            with _guard():
-                self._db.execute("COMMIT")
-        except BaseException:
-            # A full disk: SQLite may have rolled back itself, and a COMMIT that failed may not have.
-            if self._db.in_transaction:
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-            raise
+class Store(Releases):
+    """All tables. Open for one thread. Raises database-damaged, key-permissions."""
 
     # Applications
 
@@ -157,7 +106,7 @@ class Store:
 
     def apps(self) -> list[App]:
         rows = self._do("SELECT appid, types, commands FROM apps ORDER BY appid")
-        with _guard():
+        with guard():
             return [App(row[0], _texts(row[1]), _texts(row[2])) for row in rows]
 
     # Devices
@@ -352,7 +301,7 @@ class Store:
         columns = "device, type, board, mode, policy, diverged, last_seen"
         mark = "boot, connect, vault_gen, quarantine"
         rows = self._do(f"SELECT {columns}, {mark} FROM devices {where}", *values).fetchall()  # noqa: S608
-        with _guard():
+        with guard():
             return [
                 Device(
                     device=name,
@@ -376,22 +325,6 @@ class Store:
         )
         return tuple(Pair(row[0], row[1], row[2], _texts(row[3]), Proof(*row[4:])) for row in rows)
 
-    def _do(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        with _guard():
-            return self._db.execute(statement, values)
-
 
 def _texts(text: str) -> tuple[str, ...]:
     return tuple(str(item) for item in json.loads(text))
-
-
-@contextlib.contextmanager
-def _guard() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, ValueError) as error:
-        raise HostError(
-            "database-damaged",
-            f"fleet.db: {error}",
-            "is the disk full, or another `warden` stuck? else restore it from a backup",
-        ) from None

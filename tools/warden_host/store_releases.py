@@ -1,0 +1,191 @@
+"""What fleet.db knows of releases and rollouts: numbers given, content keys, how far each device is."""
+
+import json
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from warden_host.database import Database, guard
+from warden_host.errors import HostError
+
+MAX_SEQUENCE = (1 << 32) - 1
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release as the fleet remembers it; its files are in releases/NAME."""
+
+    sequence: int
+    name: str
+    type: str
+    version: str
+    made: float
+    cek: bytes | None = field(default=None, repr=False)
+
+
+class Target(NamedTuple):
+    """One device of a rollout. state: a word of docs/update.md, as the device or the rollout gave it."""
+
+    device: str
+    wave: int
+    state: str
+    reason: str
+    changed: float
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """plan: what was asked for, as JSON. state: active, done or stopped. forgiven: failures that the owner looked at."""
+
+    id: int
+    release: str
+    sequence: int
+    plan: dict[str, Any]
+    state: str
+    reason: str
+    began: float
+    forgiven: int
+    targets: tuple[Target, ...] = ()
+
+
+class Releases(Database):
+    def vendor(self) -> bytes:
+        """This fleet's vendor ID in manifests: 16 random bytes, drawn when first asked for."""
+        self._do("INSERT OR IGNORE INTO settings VALUES ('vendor', ?)", secrets.token_bytes(16))
+        row = self._do("SELECT value FROM settings WHERE name = 'vendor'").fetchone()
+        return bytes(row[0])
+
+    # Releases
+
+    def reserve(
+        self, name: str, type_: str, version: str, wanted: int | None, cek: bytes | None
+    ) -> Release:
+        """Takes a sequence number, on disk before anything is made with it. Raises release-exists, old-manifest."""
+        with self.transaction():
+            if self.release(name) is not None:
+                raise HostError(
+                    "release-exists",
+                    f"there is a release {name}, or there was one",
+                    "a version is released once: choose the next one",
+                )
+            last = self._do("SELECT coalesce(max(sequence), 0) FROM releases").fetchone()[0]
+            if wanted is not None and wanted <= last:
+                raise HostError(
+                    "old-manifest",
+                    f"sequence number {wanted} where {last} was given already",
+                    "leave --sequence away: numbers only rise",
+                )
+            sequence = last + 1 if wanted is None else wanted
+            if sequence > MAX_SEQUENCE:
+                raise HostError("bad-argument", f"sequence numbers end at {MAX_SEQUENCE}")
+            made = Release(sequence, name, type_, version, time.time(), cek)
+            self._do(
+                "INSERT INTO releases VALUES (?, ?, ?, ?, ?, ?)",
+                made.sequence,
+                made.name,
+                made.type,
+                made.version,
+                made.made,
+                made.cek,
+            )
+        return made
+
+    def release(self, name: str) -> Release | None:
+        row = self._do("SELECT * FROM releases WHERE name = ?", name).fetchone()
+        return None if row is None else Release(*row)
+
+    def releases(self) -> list[Release]:
+        return [Release(*row) for row in self._do("SELECT * FROM releases ORDER BY sequence")]
+
+    # Rollouts
+
+    def begin_rollout(
+        self, release: str, sequence: int, plan: dict[str, Any], waves: dict[str, int]
+    ) -> int:
+        """Its number. waves: device → wave, from 0."""
+        now = time.time()
+        with self.transaction():
+            cursor = self._do(
+                "INSERT INTO rollouts (release, sequence, plan, state, began) "
+                "VALUES (?, ?, ?, 'active', ?)",
+                release,
+                sequence,
+                json.dumps(plan),
+                now,
+            )
+            number = cursor.lastrowid or 0
+            for device, wave in waves.items():
+                self._do(
+                    "INSERT INTO rollout_devices (rollout, device, wave, state, changed) "
+                    "VALUES (?, ?, ?, 'Waiting', ?)",
+                    number,
+                    device,
+                    wave,
+                    now,
+                )
+        return number
+
+    def rollout(self, number: int) -> Rollout:
+        """Raises rollout-unknown."""
+        found = self._rollouts("WHERE id = ?", number)
+        if not found:
+            raise HostError(
+                "rollout-unknown", f"there is no rollout {number}", "`warden rollouts` lists them"
+            )
+        return found[0]
+
+    def rollouts(self, active: bool = False) -> list[Rollout]:
+        """Oldest first."""
+        return self._rollouts("WHERE state = 'active' ORDER BY id" if active else "ORDER BY id")
+
+    def set_rollout(self, number: int, state: str, reason: str = "", forgiven: int = 0) -> None:
+        with self.transaction():
+            self._do(
+                "UPDATE rollouts SET state = ?, reason = ?, forgiven = ? WHERE id = ?",
+                state,
+                reason,
+                forgiven,
+                number,
+            )
+
+    def set_target(self, number: int, device: str, state: str, reason: str, last: bool) -> None:
+        """last: nothing follows it, so it is on disk when this returns; a state in between may be forgotten in a power cut,
+        the device is asked for its state then."""
+        with self.transaction(durable=last):
+            self._do(
+                "UPDATE rollout_devices SET state = ?, reason = ?, changed = ? "
+                "WHERE rollout = ? AND device = ?",
+                state,
+                reason,
+                time.time(),
+                number,
+                device,
+            )
+
+    def _rollouts(self, where: str, *values: Any) -> list[Rollout]:
+        columns = "id, release, sequence, plan, state, reason, began, forgiven"
+        rows = self._do(f"SELECT {columns} FROM rollouts {where}", *values).fetchall()  # noqa: S608
+        with guard():
+            return [
+                Rollout(
+                    id=number,
+                    release=release,
+                    sequence=sequence,
+                    plan=json.loads(plan),
+                    state=state,
+                    reason=reason,
+                    began=began,
+                    forgiven=forgiven,
+                    targets=self._targets(number),
+                )
+                for number, release, sequence, plan, state, reason, began, forgiven in rows
+            ]
+
+    def _targets(self, number: int) -> tuple[Target, ...]:
+        rows = self._do(
+            "SELECT device, wave, state, reason, changed FROM rollout_devices "
+            "WHERE rollout = ? ORDER BY wave, device",
+            number,
+        )
+        return tuple(Target(*row) for row in rows)
