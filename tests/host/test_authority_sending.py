@@ -220,3 +220,69 @@ def test_a_command_that_is_not_allowed_names_those_that_are(stage, peer):
     results = run(stage, Request(DEVICE, "open", {}))
     reply(stage, peer, stage.news[-1].id, {"ok": False, "error": "not-allowed"})
     assert (results[0]["ok"], results[0]["allowed"]) == (False, ["set_relay"])
+
+
+def test_no_command_goes_into_a_session_that_the_device_may_have_lost(stage, peer):
+    """The broker died, so the device's session did too: a command sealed in it would be lost without a word."""
+    stage.stand(peer)
+    stage.engine.lost("authority")
+    results = run(stage, Request(DEVICE, "set_relay", {}))
+    assert stage.engine.online() == {}
+    stage.engine.back("authority")
+    assert "set_relay" not in [where.verb for _, where, _ in stage.sent]
+    stage.stand(peer)
+    reply(stage, peer, peer.open("set_relay", stage.last("set_relay"))[1][0])
+    assert results[0]["ok"] is True
+
+
+def test_what_the_device_says_in_its_session_ends_the_doubt(stage, peer):
+    stage.stand(peer)
+    stage.engine.lost("authority")
+    run(stage, Request(DEVICE, "set_relay", {}))
+    stage.hear("temperature", peer.seal("temperature", [0, None, {}]))
+    stage.engine.back("authority")
+    sent = len(stage.sent)
+    run(stage, Request(DEVICE, "set_relay", {}))
+    assert [where.verb for _, where, _ in stage.sent[sent:]] == ["set_relay"]
+    stage.pass_time(30)
+    assert "wake" not in [where.verb for _, where, _ in stage.sent]
+
+
+def test_a_silent_device_is_woken_when_the_line_is_back(stage, peer):
+    stage.stand(peer)
+    stage.engine.lost("lights")
+    stage.engine.back("lights")
+    stage.pass_time(5)
+    assert "wake" not in [where.verb for _, where, _ in stage.sent], "its line never broke"
+    stage.engine.lost("authority")
+    stage.pass_time(5)
+    assert "wake" not in [where.verb for _, where, _ in stage.sent], "there is no line yet"
+    stage.engine.back("authority")
+    stage.pass_time(1)
+    assert "wake" not in [where.verb for _, where, _ in stage.sent], "it may say hello by itself"
+    stage.pass_time(2)
+    assert peer.wake_nonce(stage.last("wake"))
+
+
+def test_a_command_waits_while_a_welcome_is_under_way(stage, peer):
+    """The device drops its session when the welcome arrives: before its ready, neither is sure."""
+    stage.stand(peer)
+    stage.hear("hello", peer.hello())
+    results = run(stage, Request(DEVICE, "set_relay", {}))
+    assert stage.sent[-1][1].verb == "welcome"
+    peer.take_welcome(stage.last("welcome"))
+    stage.hear("ready", peer.ready())
+    peer.open("ack", stage.last("ack"))
+    reply(stage, peer, peer.open("set_relay", stage.last("set_relay"))[1][0])
+    assert results[0]["ok"] is True
+
+
+def test_a_hello_that_leads_nowhere_holds_no_command_for_long(stage, peer):
+    stage.stand(peer)
+    keys = dict(peer.keys)
+    stage.hear("hello", peer.hello())
+    run(stage, Request(DEVICE, "set_relay", {}))
+    assert stage.sent[-1][1].verb == "welcome"
+    stage.pass_time(6)
+    peer.keys = keys
+    assert peer.open("set_relay", stage.last("set_relay"))[0] == 1

@@ -54,7 +54,7 @@ def test_a_deep_message_is_refused_by_name(plain_stage):
 class NoLink:
     """Stands for the link of an application: there is no broker here."""
 
-    def __init__(self, _fleet, appid, _types, on_message) -> None:
+    def __init__(self, _fleet, appid, _types, on_message, _on_change) -> None:
         self.on_message = on_message
 
     def wait(self, _seconds: float) -> None:

@@ -4,6 +4,7 @@ paho's threads and the control socket only put work into the inbox. What overflo
 counted: a flood costs its own messages, never the memory of the machine.
 """
 
+import contextlib
 import queue
 import threading
 import time
@@ -126,13 +127,23 @@ class Authority:
             raise HostError("not-serving", "the authority is flooded: try again") from None
 
     def _connect(self, app: App) -> None:
-        self._links[app.appid] = AppLink(self._fleet, app.appid, app.types, self._on_message)
+        self._links[app.appid] = AppLink(
+            self._fleet, app.appid, app.types, self._on_message, self._on_change
+        )
 
     def _on_message(self, appid: str, topic: str, data: bytes, retain: bool) -> None:
         try:
             self._inbox.put_nowait(lambda engine: engine.on_message(appid, topic, data, retain))
         except queue.Full:
             self._dropped += 1
+
+    def _on_change(self, appid: str, up: bool) -> None:
+        # In its order among the messages: one that came before the loss must not end the doubt. A flood
+        # may drop messages, so this waits for its place.
+        with contextlib.suppress(queue.Full):
+            self._inbox.put(
+                lambda engine: (engine.back if up else engine.lost)(appid), True, _UP_S
+            )
 
     def _publish(self, appid: str, topic: Topic, data: bytes) -> None:
         link = self._links.get(appid)

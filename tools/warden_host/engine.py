@@ -113,6 +113,22 @@ class Engine:
                 for session in (*seat.sessions.values(), *seat.rising.values()):
                     self.send(session.address, session.wake(self.clock()))
 
+    def lost(self, appid: str) -> None:
+        """This application's line to the broker broke: its sessions are in doubt, and carry no command."""
+        for session in self._sessions_of(appid):
+            session.doubt()
+
+    def back(self, appid: str) -> None:
+        """The line stands again."""
+        for session in self._sessions_of(appid):
+            session.recheck(self.clock())
+
+    def _sessions_of(self, appid: str) -> list[Session]:
+        found = []
+        for seat in self._seats.values():
+            found += [held[appid] for held in (seat.sessions, seat.rising) if appid in held]
+        return found
+
     def online(self) -> dict[str, list[str]]:
         """The applications that each device speaks with, for devices that speak with any."""
         result = {}

@@ -15,16 +15,22 @@ from warden_host.names import AUTHORITY, Topic
 
 # (appid, topic, payload, retain flag), on paho's own thread: hand it over and return.
 Sink = Callable[[str, str, bytes, bool], None]
+# (appid, whether the line stands), on paho's thread: told of a loss, and of the end of one.
+Change = Callable[[str, bool], None]
 _KEEPALIVE_S = 30
 
 
 class AppLink:
     """Connects in the background, again after every loss. Raises key-…, unreachable."""
 
-    def __init__(self, fleet: Fleet, appid: str, types: tuple[str, ...], sink: Sink) -> None:
+    def __init__(
+        self, fleet: Fleet, appid: str, types: tuple[str, ...], sink: Sink, change: Change
+    ) -> None:
         self.appid = appid
         self._types = (dynsec.ANY_TYPE,) if appid == AUTHORITY else types
         self._sink = sink
+        self._change = change
+        self._lost = False
         self._up = threading.Event()
         self._refusal = ""
         self._awaited: set[int] = set()
@@ -86,10 +92,16 @@ class AppLink:
         self._awaited.discard(number)
         if not self._awaited:
             self._up.set()
+            if self._lost:
+                self._lost = False
+                self._change(self.appid, True)
 
     def _on_disconnect(self, *_: Any) -> None:
         self._up.clear()
         self._awaited.clear()
+        if not self._lost:
+            self._lost = True
+            self._change(self.appid, False)
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         if len(message.payload) <= MAX_PACKET:

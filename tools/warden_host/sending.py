@@ -19,7 +19,7 @@ from warden_host.names import AUTHORITY, Address, Topic
 from warden_host.plain import PlainPeer
 from warden_host.sealing import Channel
 from warden_host.seat import Seat
-from warden_host.session import Session
+from warden_host.session import CHANGE_S, Session
 
 FORGERIES = {
     "wrong-id": "wrong-application",
@@ -182,9 +182,11 @@ class _Errand:
     # What they share
 
     def _standing(self) -> Generator[Wait, Happening | None, Session]:
-        session = self._seat.sessions[self._app]
-        if not session.stands:
+        if self._seat.sessions[self._app].changing(self._engine.clock()):
+            yield self._until(self._is_session, min(CHANGE_S, self._request.timeout_s))
+        if not self._seat.sessions[self._app].stands:
             yield self._until(self._is_session, self._request.timeout_s)
+        session = self._seat.sessions[self._app]  # a rotation may have put another there
         if not session.stands:
             raise self._no_session(f"{self._request.device} has no session with {self._app}")
         return session

@@ -23,6 +23,8 @@ MAX_CANDIDATES = 4
 WAKE_REPEAT_S = 10.0
 WAKE_REPEATS = 3
 WAKE_SLOW_S = 60.0  # from then on, as long as no hello comes
+RECHECK_S = 2.0  # a device that lost the broker as well says hello by itself: no wake, then
+CHANGE_S = 5.0
 
 
 class Instant(NamedTuple):
@@ -77,6 +79,7 @@ class Session:
         self._ack = b""
         self._ack_is_last = False
         self._wake: _Wake | None = None
+        self._doubted = False
         self.previous: Channel | None = None
 
     @property
@@ -85,7 +88,22 @@ class Session:
 
     @property
     def stands(self) -> bool:
-        return self._current is not None and not self.mark.quarantine
+        return self._current is not None and not self._doubted and not self.mark.quarantine
+
+    def changing(self, now: Instant) -> bool:
+        """A welcome is under way. The device drops its session as soon as that arrives: what we seal in the
+        old one meanwhile, it can't open."""
+        return any(now.steady - one.since.steady < CHANGE_S for one in self._candidates.values())
+
+    def doubt(self) -> None:
+        """Our line to the broker broke, and perhaps the broker itself: whether the device still holds the
+        session is not known until it speaks in it, or begins a new one."""
+        self._doubted = self._current is not None
+
+    def recheck(self, now: Instant) -> None:
+        """The line is back: a device that goes on silent is asked for a new hello."""
+        if self._doubted:
+            self._prepare_wake(now.steady + RECHECK_S)
 
     def receive(self, event: str, data: bytes, now: Instant) -> list[Outcome]:
         """An event of this device under fmt/cose. Never raises for what a peer sent."""
@@ -125,10 +143,7 @@ class Session:
 
     def wake(self, now: Instant) -> Send:
         """Asks the device for a new hello; tick() repeats it."""
-        nonce = secrets.token_bytes(handshake.NONCE)
-        data = handshake.seal_wake(self.address, self._keys, nonce)
-        self._wake = _Wake(data, now.steady + WAKE_REPEAT_S, WAKE_REPEATS)
-        return Send("wake", data)
+        return Send("wake", self._prepare_wake(now.steady + WAKE_REPEAT_S))
 
     def tick(self, now: Instant) -> list[Send]:
         wake = self._wake
@@ -139,6 +154,12 @@ class Session:
         wake.left = max(0, wake.left - 1)
         wake.due = now.steady + (WAKE_REPEAT_S if wake.left else WAKE_SLOW_S)
         return [Send("wake", wake.data)]
+
+    def _prepare_wake(self, due: float) -> bytes:
+        nonce = secrets.token_bytes(handshake.NONCE)
+        data = handshake.seal_wake(self.address, self._keys, nonce)
+        self._wake = _Wake(data, due, WAKE_REPEATS)
+        return data
 
     def lift(self) -> None:
         """The owner cleared the device: the shared mark is his to reset, the pair is ours."""
@@ -190,6 +211,9 @@ class Session:
             number, _expiry, body = current.channel.open(
                 handshake.up(self.address, event), message
             )
+            if self._doubted:
+                self._doubted = False
+                self._wake = None
             if event == "ready":
                 raise HostError("bad-body", "a second ready in one session")
             return [Received(event, number, body)]
@@ -225,6 +249,7 @@ class Session:
         if self._current is not None:
             self.previous = self._current.channel
         self._current = candidate
+        self._doubted = False
         self._ready = data
         for key, other in list(self._candidates.items()):
             if other.proof.hello <= proof.hello:
