@@ -22,13 +22,14 @@ def install(vault: "Vault", bundle: bytes) -> None:
 
     UsageError bad-bundle, bad-policy; StoreError already-provisioned. Nothing is written before all of it was found good.
     """
-    changes = _records(bundle)
+    counters: "dict[str, int]" = {}
+    changes = _records(bundle, counters)
     changes["nonce"] = random_bytes(32)
     vault.create()
-    vault.commit(changes)
+    vault.commit(changes, counters)
 
 
-def _records(bundle: bytes) -> "dict[str, bytes | None]":
+def _records(bundle: bytes, counters: "dict[str, int]") -> "dict[str, bytes | None]":
     if len(bundle) > MAX_BUNDLE:
         raise UsageError("bad-bundle", "the bundle is too large")
     try:
@@ -72,7 +73,10 @@ def _records(bundle: bytes) -> "dict[str, bytes | None]":
     if "release" in fields:
         changes["release"] = cbor.encode(check_release(fields["release"]))
     if "otp" in fields:
-        changes["otp"] = cbor.encode(_otp(fields["otp"]))
+        otp = _otp(fields["otp"])
+        changes["otp"] = cbor.encode(otp[:5])
+        if len(otp) == 6 and otp[5] > 0:
+            counters["otp_step"] = counters["otp_duress"] = otp[5]
     _want(terms is None or _fits(terms, fields.get("otp")), "otp")
     for name, value in changes.items():
         _want(len(value or b"") <= 4096, name)
@@ -106,13 +110,15 @@ def check_release(release: "Any") -> "Any":
 
 
 def _otp(otp: "Any") -> "Any":
-    """What one-time passwords are made of on the device itself: [secret, digits, step in seconds or 0, duress secret, algorithm]."""
-    _want(isinstance(otp, list) and len(otp) in (4, 5), "otp")
+    """What one-time passwords are made of on the device itself: [secret, digits, step in seconds or 0, duress secret, hash, the first counter
+    or step that may be used: those before it were shown to somebody]."""
+    _want(isinstance(otp, list) and 4 <= len(otp) <= 6, "otp")
     secret, digits, step_s, duress = otp[:4]
     _want(secret is None or _bytes(secret, 20, 64), "otp")
     _want(duress is None or (_bytes(duress, 20, 64) and duress != secret), "otp")
     _want(_number(digits, 6, 10) and (_number(step_s, 0, 0) or _number(step_s, 30, 60)), "otp")
     _want(len(otp) == 4 or otp[4] in ("sha1", "sha256"), "otp")
+    _want(len(otp) < 6 or _number(otp[5], 0, 0xFFFFFFFF), "otp")
     return otp
 
 

@@ -16,7 +16,7 @@
 | `uid_APPID`  | 32 bytes                                        | plain mode: the ID that the application gave |
 
 Counters: `boot` (hellos), `time` (the highest time that the authority proved), `rotation` (the highest id of a rotation); of the gate
-`otp_used` (attempts begun), `otp_good` (otp_used at the last success), `otp_step` (the first HOTP counter, or TOTP step, that may still be used). A retired name is never used for something else.
+`otp_used` (attempts begun), `otp_good` (otp_used at the last success), `otp_step` (the first HOTP counter, or TOTP step, that may still be used), `otp_duress` (the same of the duress secret). A retired name is never used for something else.
 """
 
 from micropython import const

@@ -117,12 +117,16 @@ def test_what_makes_passwords():
         ([SEED, 6, 0, None, "sha1"], {"source": "hotp"}),
         ([SEED, 8, 30, OTHER_SEED, "sha256"], {"source": "totp", "digits": 8, "duress": True}),
         ([b"3" * 64, 10, 60, SEED], {"source": "totp", "digits": 10}),
+        ([SEED, 6, 0, None, "sha1", 0], {"source": "hotp"}),
+        ([SEED, 6, 0, OTHER_SEED, "sha1", 5], {"source": "hotp"}),
     ):
         store = DictStore()
         install(Vault(store, RootKey()), cbor.encode(gated(otp, **terms)))
         vault = Vault(store, RootKey())
         vault.open()
-        equal(vault.get("otp"), None if otp is None else cbor.encode(otp))
+        equal(vault.get("otp"), None if otp is None else cbor.encode(otp[:5]))
+        first = 5 if otp is not None and otp[-1] == 5 else 0
+        equal((vault.counter("otp_step"), vault.counter("otp_duress")), (first, first))
     for wrong in (
         [SEED[1:], 6, 0, None],
         [bytes(65), 6, 0, None],
@@ -141,7 +145,12 @@ def test_what_makes_passwords():
         [SEED, 6, 0],
         [SEED, 6, 0, None, "md5"],
         [SEED, 6, 0, None, None],
-        [SEED, 6, 0, None, "sha1", 0],
+        [SEED, 6, 0, None, None, 0],
+        [SEED, 6, 0, None, "sha1", -1],
+        [SEED, 6, 0, None, "sha1", 1 << 32],
+        [SEED, 6, 0, None, "sha1", None],
+        [SEED, 6, 0, None, "sha1", True],
+        [SEED, 6, 0, None, "sha1", 0, 0],
         None,
         SEED,
     ):
