@@ -106,9 +106,14 @@ INSERT INTO incidents (time, device, source, code, at, n) VALUES
 """
 
 
-# What came with format 4.
+# What came with format 5, and with format 4.
+CODES = (
+    "DROP TABLE otp_codes; DROP TABLE otp_counts; DROP TABLE otp_contacts;"
+    "DROP TABLE otp_deliveries; DROP TABLE otp_enrolments;"
+)
 RELEASES = (
-    "DROP TABLE rollout_devices; DROP TABLE rollouts; DROP TABLE releases; DROP TABLE settings;"
+    CODES
+    + "DROP TABLE rollout_devices; DROP TABLE rollouts; DROP TABLE releases; DROP TABLE settings;"
 )
 
 
@@ -137,6 +142,18 @@ def test_a_database_from_before_releases_gets_their_tables(tmp_path):
     with Store(path) as opened:
         assert opened.incidents("D1")[0].code == "tampered"
         assert opened.reserve("a-1", "a", "1", None, None).sequence == 1
+        assert opened.code("D1") is None
+
+
+def test_a_database_from_before_codes_gets_their_tables(tmp_path):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened.reserve("a-1", "a", "1", None, None)
+        opened._db.executescript(CODES + "PRAGMA user_version = 4;")
+    with Store(path) as opened:
+        assert opened.releases()[0].name == "a-1"
+        assert opened.code("D1") is opened.enrolment("D1") is None
+        assert opened.contacts("D1") == opened.deliveries("D1") == []
 
 
 def test_a_full_disk_is_named_and_what_was_kept_stays(known):

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from warden_host import sending
-from warden_host.engine import Done, Engine
+from warden_host.engine import Engine
 from warden_host.errors import HostError, unexpected
 from warden_host.fleet import Fleet
 from warden_host.happening import Happening
+from warden_host.jobs import Done
 from warden_host.link import AppLink
 from warden_host.names import AUTHORITY, Topic
 from warden_host.store import App, Store

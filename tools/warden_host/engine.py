@@ -5,13 +5,14 @@ It knows no network: `publish` and `announce` are given. Only the thread that ow
 
 import re
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from warden_host import cose, jsontext, names, policy
-from warden_host.errors import HostError, unexpected
+from warden_host.errors import HostError
 from warden_host.happening import Happening
+from warden_host.jobs import Done, Job, Jobs
 from warden_host.names import AUTHORITY, Address, Topic
 from warden_host.outcome import Outcome, Quarantined, Received, Refused, Send, Stood
 from warden_host.plain import PlainPeer
@@ -32,23 +33,8 @@ _ASKED = 64
 _FADING_S = 10.0
 
 
-@dataclass(frozen=True)
-class Wait:
-    """What a job yields: resume me with a happening that matches, or with None at the deadline."""
-
-    matches: Callable[[Happening], bool]
-    deadline: float  # steady seconds
-
-
-Job = Generator[Wait, Happening | None, dict[str, Any]]
-Done = Callable[[dict[str, Any] | HostError], None]
-
-
-@dataclass
-class _Running:
-    job: Job
-    wait: Wait
-    done: Done
+# Takes an event that belongs to a feature of its own, such as the code at the keypad: nothing else sees it.
+Taker = Callable[[Seat, str, Received], None]
 
 
 class Engine:
@@ -64,7 +50,9 @@ class Engine:
         self._announce = announce
         self.clock = clock
         self._seats: dict[str, Seat] = {}
-        self._jobs: list[_Running] = []
+        self._jobs = Jobs()
+        self.takers: dict[str, Taker] = {}  # by the event's name
+        self.watchers: list[Callable[[Happening], None]] = []
         self._throttle = Throttle()
 
     # Devices
@@ -149,19 +137,19 @@ class Engine:
                 raise HostError("bad-topic", "not an event")
             seat = self.seat(topic.device)
         except HostError as error:
-            self._news(Happening("refused", app=appid, code=error.code, text=error.text))
+            self.tell(Happening("refused", app=appid, code=error.code, text=error.text))
             return
         if seat.device.type != topic.type:
-            self._refuse(seat, appid, Refused(topic.verb, "bad-topic", "the type is another"))
+            self.refuse(seat, appid, Refused(topic.verb, "bad-topic", "the type is another"))
         elif retain:
-            self._refuse(seat, appid, Refused(topic.verb, "retained", "nothing is retained"))
+            self.refuse(seat, appid, Refused(topic.verb, "retained", "nothing is retained"))
         elif len(data) > MAX_BYTES:
-            self._refuse(seat, appid, Refused(topic.verb, "mqtt-too-large", f"{len(data)} bytes"))
+            self.refuse(seat, appid, Refused(topic.verb, "mqtt-too-large", f"{len(data)} bytes"))
         elif (topic.verb, topic.fmt) == _LAST_WILL:
             self._left(seat, appid)
         elif (topic.fmt == names.SEALED) != seat.sealed:
             code = "plain-refused" if seat.sealed else "sealed-refused"
-            self._refuse(seat, appid, Refused(topic.verb, code, "not this device's mode"))
+            self.refuse(seat, appid, Refused(topic.verb, code, "not this device's mode"))
         elif seat.sealed:
             session = self._addressed(seat, appid, topic.verb, data)
             # Every application of a type hears all of it: what another can open is its business.
@@ -184,7 +172,7 @@ class Engine:
         seat.asked[given.id] = given.name
         while len(seat.asked) > _ASKED:
             del seat.asked[next(iter(seat.asked))]
-        self._news(given)
+        self.tell(given)
 
     def publish(self, topic: Topic, appid: str, data: bytes) -> None:
         """Any bytes on any topic: what a forger does."""
@@ -202,43 +190,23 @@ class Engine:
             for session in (*seat.sessions.values(), *seat.rising.values()):
                 for wake in session.tick(now):
                     self.send(session.address, wake)
-        for running in [run for run in self._jobs if now.steady >= run.wait.deadline]:
-            self._resume(running, None)
+        self._jobs.tick(now.steady)
 
     def start(self, job: Job, done: Done) -> None:
         """Runs the job up to its end; done gets its result, or what it raised."""
-        running = _Running(job, Wait(lambda _: False, 0.0), done)
-        self._jobs.append(running)
-        self._resume(running, None)
+        self._jobs.start(job, done)
 
     def abandon(self) -> None:
         """We stop serving: nobody waits for ever."""
-        for running in list(self._jobs):
-            running.job.close()
-            running.done(HostError("not-serving", "`warden serve` stopped in the meantime"))
-        self._jobs.clear()
+        self._jobs.abandon()
 
-    def _resume(self, running: _Running, happening: Happening | None) -> None:
-        if running not in self._jobs:
-            return
-        self._jobs.remove(running)
-        try:
-            running.wait = running.job.send(happening)
-        except StopIteration as end:
-            running.done(end.value)
-        except HostError as error:
-            running.done(error)
-        except Exception as error:  # noqa: BLE001  whoever waits for it must not wait for ever
-            running.done(unexpected(error))
-        else:
-            self._jobs.append(running)
-
-    def _news(self, happening: Happening) -> None:
-        """Jobs hear all of it; of a flood the screens get the beginning and a count."""
+    def tell(self, happening: Happening) -> None:
+        """Jobs and watchers hear all of it; of a flood the screens get the beginning and a count."""
         if self._throttle.admit(happening.device, self.clock().steady):
             self._announce(happening)
-        for running in [run for run in self._jobs if run.wait.matches(happening)]:
-            self._resume(running, happening)
+        for watcher in self.watchers:
+            watcher(happening)
+        self._jobs.hear(happening)
 
     # What came of a message
 
@@ -254,16 +222,16 @@ class Engine:
                 self._arrived(seat)
                 self._received(seat, appid, outcome)
             elif isinstance(outcome, Quarantined):
-                self._news(Happening("quarantined", name, appid, text=outcome.reason))
+                self.tell(Happening("quarantined", name, appid, text=outcome.reason))
             else:
-                self._refuse(seat, appid, outcome)
+                self.refuse(seat, appid, outcome)
 
     def _arrived(self, seat: Seat) -> None:
         seat.left = False
         if not seat.came:
             seat.came = True
             self.store.seen(seat.device.device, time.time())
-            self._news(Happening("came", seat.device.device, text=seat.device.mode))
+            self.tell(Happening("came", seat.device.device, text=seat.device.mode))
 
     def _left(self, seat: Seat, appid: str) -> None:
         """A hint for the list of devices, no more: the broker's owner can forge it."""
@@ -271,7 +239,7 @@ class Engine:
             seat.left = True
         if seat.came and appid == AUTHORITY:
             seat.came = False
-            self._news(Happening("left", seat.device.device, text="the broker lost it"))
+            self.tell(Happening("left", seat.device.device, text="the broker lost it"))
 
     def _stood(self, seat: Seat, appid: str, stood: Stood) -> None:
         name = seat.device.device
@@ -282,17 +250,20 @@ class Engine:
         self.store.seen(name, time.time())
         proof = stood.proof
         text = f"boot {proof.boot}, hello {proof.connect}, vault {proof.vault_gen}"
-        self._news(Happening("session", name, appid, text=text))
+        self.tell(Happening("session", name, appid, text=text))
         if appid == AUTHORITY:
             self.store.set_diverged(name, stood.diverged)
             if stood.diverged:
-                self._news(Happening("diverged", name, appid, text="its policy is another"))
+                self.tell(Happening("diverged", name, appid, text="its policy is another"))
 
     def _received(self, seat: Seat, appid: str, received: Received) -> None:
         name, event = seat.device.device, received.event
         seat.stale.discard(appid)
         if not seat.sealed and appid != AUTHORITY:
             return  # a plain message reaches every application alike: once is enough
+        if event in self.takers:
+            self.takers[event](seat, appid, received)
+            return
         if event == "incident":
             if appid == AUTHORITY:
                 self._incident(seat, received.body)
@@ -305,7 +276,7 @@ class Engine:
                 self.store.seen(name, time.time())
         if kind == "reply":
             event = seat.asked.pop(received.id, event)
-        self._news(Happening(kind, name, appid, event, id=received.id, body=received.body))
+        self.tell(Happening(kind, name, appid, event, id=received.id, body=received.body))
 
     def _incident(self, seat: Seat, body: dict[str, Any]) -> None:
         name = seat.device.device
@@ -318,12 +289,12 @@ class Engine:
             or not is_u32(count)
             or count == 0
         ):
-            self._refuse(seat, AUTHORITY, Refused("incident", "bad-body", "not an incident"))
+            self.refuse(seat, AUTHORITY, Refused("incident", "bad-body", "not an incident"))
             return
         self.store.add_incident(name, "device", code, at, count)
-        self._news(Happening("incident", name, AUTHORITY, at, code, body={"n": count}))
+        self.tell(Happening("incident", name, AUTHORITY, at, code, body={"n": count}))
 
-    def _refuse(self, seat: Seat, appid: str, refused: Refused) -> None:
+    def refuse(self, seat: Seat, appid: str, refused: Refused) -> None:
         """Kept once a second for each (code, event): a flood must not push out what matters."""
         if refused.code == "wrong-application" and appid != AUTHORITY:
             return  # all of them heard it: the authority's complaint is the one kept
@@ -337,7 +308,7 @@ class Engine:
         name = seat.device.device
         if refused.code != "stale-hello":  # a repeated hello that crossed our answer is no attack
             self.store.add_incident(name, "host", refused.code, refused.event, 1)
-        self._news(
+        self.tell(
             Happening("refused", name, appid, refused.event, refused.code, text=refused.text)
         )
 
@@ -368,7 +339,7 @@ class Engine:
         """The session under the new key is the only one."""
         seat.fading[appid] = (seat.sessions[appid], self.clock().steady + _FADING_S)
         seat.sessions[appid] = seat.rising.pop(appid)
-        self._news(Happening("notice", seat.device.device, appid, text=f"its new key {why}"))
+        self.tell(Happening("notice", seat.device.device, appid, text=f"its new key {why}"))
 
     def _expire(self, seat: Seat, now: int) -> None:
         """After the deadline an old key counts no more, at this end either."""

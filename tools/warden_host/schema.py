@@ -1,6 +1,6 @@
 """The tables of fleet.db, and how an older database becomes one of today."""
 
-FORMAT = 4
+FORMAT = 5
 # Since format 2. body: the command's CBOR while it is under way, with new secrets in it; NULL once it is done, then the number alone is kept.
 _ROTATIONS = """
 CREATE TABLE rotations (
@@ -32,6 +32,24 @@ CREATE TABLE rollout_devices (
     changed REAL NOT NULL, PRIMARY KEY (rollout, device)) STRICT;
 CREATE INDEX rollout_devices_device ON rollout_devices (device);
 """
+# Since format 5. Codes at the keypad (store_otp.py). What lies between an enrolment and its provisioning belongs to no device yet.
+_CODES = """
+CREATE TABLE otp_codes (
+    device TEXT PRIMARY KEY REFERENCES devices ON DELETE CASCADE, req TEXT NOT NULL,
+    digest BLOB, duress BLOB, made INTEGER NOT NULL, validity INTEGER NOT NULL,
+    tries INTEGER NOT NULL, past TEXT NOT NULL) STRICT;
+CREATE TABLE otp_counts (key TEXT NOT NULL, time INTEGER NOT NULL) STRICT;
+CREATE INDEX otp_counts_key ON otp_counts (key, time);
+CREATE TABLE otp_contacts (
+    device TEXT NOT NULL, purpose TEXT NOT NULL, way TEXT NOT NULL, address TEXT NOT NULL,
+    PRIMARY KEY (device, purpose, way, address)) STRICT;
+CREATE TABLE otp_deliveries (
+    device TEXT NOT NULL, way TEXT NOT NULL, purpose TEXT NOT NULL, time REAL NOT NULL,
+    error TEXT NOT NULL, PRIMARY KEY (device, way)) STRICT;
+CREATE TABLE otp_enrolments (
+    device TEXT PRIMARY KEY, source TEXT NOT NULL, digits INTEGER NOT NULL, step_s INTEGER NOT NULL,
+    first INTEGER NOT NULL, secret BLOB NOT NULL, duress BLOB) STRICT;
+"""
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE apps (appid TEXT PRIMARY KEY, types TEXT NOT NULL, commands TEXT NOT NULL) STRICT;
@@ -51,6 +69,7 @@ CREATE TABLE events (
 {_INCIDENTS}
 {_ROTATIONS}
 {_RELEASES}
+{_CODES}
 PRAGMA user_version = {FORMAT};
 COMMIT;
 """
@@ -62,11 +81,12 @@ INSERT INTO incidents (first, time, device, source, code, at, n)
     GROUP BY device, source, code, at ORDER BY max(id);
 DROP TABLE incidents_2;
 """  # noqa: S608  nothing but our own constants
-_TO_4 = f"{_RELEASES} PRAGMA user_version = {FORMAT};"
+_TO_5 = f"{_CODES} PRAGMA user_version = {FORMAT};"
 # Format of the database → what makes it one of today, in one transaction.
 SCRIPTS = {
     0: _SCHEMA,
-    1: f"BEGIN; {_ROTATIONS} {_TO_3} {_TO_4} COMMIT;",
-    2: f"BEGIN; {_TO_3} {_TO_4} COMMIT;",
-    3: f"BEGIN; {_TO_4} COMMIT;",
+    1: f"BEGIN; {_ROTATIONS} {_TO_3} {_RELEASES} {_TO_5} COMMIT;",
+    2: f"BEGIN; {_TO_3} {_RELEASES} {_TO_5} COMMIT;",
+    3: f"BEGIN; {_RELEASES} {_TO_5} COMMIT;",
+    4: f"BEGIN; {_TO_5} COMMIT;",
 }

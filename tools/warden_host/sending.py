@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from warden_host import jsontext, names, policy
-from warden_host.engine import Engine, Job, Wait
+from warden_host.engine import Engine
 from warden_host.errors import HostError
 from warden_host.happening import Happening
+from warden_host.jobs import Job, Wait
 from warden_host.keyschedule import session_keys
 from warden_host.names import AUTHORITY, Address, Topic
 from warden_host.plain import PlainPeer

@@ -13,6 +13,7 @@ from warden_host import strictcbor
 from warden_host.database import guard
 from warden_host.errors import HostError
 from warden_host.proof import NOTHING_PROVEN, DeviceMark, Proof
+from warden_host.store_otp import Codes
 from warden_host.store_releases import Releases
 
 # Of each device: one that floods pushes out what it said itself, never what others did.
@@ -84,7 +85,7 @@ class Incident(NamedTuple):
     first: float
 
 
-class Store(Releases):
+class Store(Releases, Codes):
     """All tables. Open for one thread. Raises database-damaged, key-permissions."""
 
     # Applications
