@@ -68,7 +68,8 @@ class Fleet:
                 "others can enter the fleet folder",
                 f"chmod 700 {root}",
             )
-        self.settings = _load(self.root / CONFIG)
+        self.document = _read(self.root / CONFIG)  # for the tables that a feature reads itself
+        self.settings = _load(self.document)
 
     @property
     def keys(self) -> Path:
@@ -136,13 +137,17 @@ def find(given: Path | None) -> Fleet:
     return Fleet(Path("fleet"), f", nor in {here} or any folder above it")
 
 
-def _load(path: Path) -> Settings:
+def _read(path: Path) -> dict[str, Any]:
     try:
         document = tomllib.loads(path.read_bytes()[: secretfile.MAX_BYTES].decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _malformed(f"not valid TOML ({error})") from None
+        raise malformed(f"not valid TOML ({error})") from None
     if document.get("format") != FORMAT:
-        raise _malformed(f"format {document.get('format')!r} where {FORMAT} is known")
+        raise malformed(f"format {document.get('format')!r} where {FORMAT} is known")
+    return document
+
+
+def _load(document: dict[str, Any]) -> Settings:
     broker = _table(document, "broker")
     settings = Settings(
         BrokerSettings(
@@ -167,13 +172,13 @@ def _check(settings: Settings) -> None:
         ("admin_port", broker.admin_port),
     ):
         if not 1 <= number <= 65535:
-            raise _malformed(f"broker.{name} is {number}, which is no TCP port")
+            raise malformed(f"broker.{name} is {number}, which is no TCP port")
     if broker.port == broker.admin_port:
-        raise _malformed("broker.port and broker.admin_port are the same")
+        raise malformed("broker.port and broker.admin_port are the same")
     for value in (broker.host, broker.listen, *broker.names):
         # These end up in mosquitto.conf and in a certificate: a line break would add a setting.
         if not is_host(value):
-            raise _malformed(f"{value!r} is no host name or address")
+            raise malformed(f"{value!r} is no host name or address")
     for command in settings.commands:
         names.check_grant(command)
 
@@ -186,25 +191,25 @@ def is_host(value: str) -> bool:
 def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
     value = document.get(key)
     if not isinstance(value, dict):
-        raise _malformed(f"there is no table [{key}]")
+        raise malformed(f"there is no table [{key}]")
     return value
 
 
 def _typed(table: dict[str, Any], key: str, kind: type[T]) -> T:
     value = table.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise _malformed(f"{key} is missing or no {kind.__name__}")
+        raise malformed(f"{key} is missing or no {kind.__name__}")
     return value
 
 
 def _strings(table: dict[str, Any], key: str) -> tuple[str, ...]:
     value = table.get(key)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise _malformed(f"{key} is missing or no list of strings")
+        raise malformed(f"{key} is missing or no list of strings")
     return tuple(value)
 
 
-def _malformed(why: str) -> HostError:
+def malformed(why: str) -> HostError:
     return HostError("config-malformed", f"{CONFIG}: {why}", "put the file right, or restore it")
 
 
