@@ -16,6 +16,8 @@ from .vault import WIPED
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
+    from typing import Any, Callable
+
     from .vault import Store, Vault
 
 
@@ -24,15 +26,25 @@ def wipe(vault: "Vault") -> None:
     store = vault._store
     vault.close()
     # A key that waits to take the other's place (reseal.py) goes with it.
-    store.change((("key", WIPED),), ("rekey",))
+    _unless_damaged(store.change, (("key", WIPED),), ("rekey",))
     finish(store)
 
 
 def finish(store: "Store") -> None:
     """Erase what a wiped vault left. StoreError vault-unwritten when the store still holds something afterwards."""
-    for name in store.names():
-        if name != "key":
-            store.remove(name)
+    names = [name for name in _unless_damaged(store.names) or () if name != "key"]
+    if names:
+        _unless_damaged(store.change, (), names)
     store.erase_all()
     if store.names():
         raise StoreError("vault-unwritten", "the flash did not let go of the vault")
+
+
+def _unless_damaged(step: "Callable[..., Any]", *arguments: "Any") -> "Any":
+    """What nobody can read any more needs no mark, and can't be taken apart: it is erased as a whole."""
+    try:
+        return step(*arguments)
+    except StoreError as error:
+        if error.code != "vault-damaged":
+            raise
+        return None

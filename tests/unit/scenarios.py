@@ -1,10 +1,24 @@
 """Changes of a vault that the power may interrupt, and what must hold afterwards; for stores in memory and on a real filesystem."""
 
+import os
+
 from models import RootKey
 from warden.errors import StoreError
 from warden.vault import Vault
 
 A, B, C = b"first a", b"first b" * 30, b"first c"
+
+
+def thorough():
+    """STORE_CUTS=all in the environment: every cut, for whom it may take minutes."""
+    return hasattr(os, "getenv") and os.getenv("STORE_CUTS") == "all"
+
+
+def spread(total, dense, step):
+    """Which operations to cut: the first ones, where it matters most, then each `step`th; all of them when thorough."""
+    if thorough():
+        return list(range(total))
+    return list(range(min(total, dense))) + list(range(dense, total, step))
 
 
 class Wrong(Exception):

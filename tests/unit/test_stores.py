@@ -1,110 +1,16 @@
 """The same suite over every store: in a log on raw flash, in NVS, in files (on MicroPython, which has littlefs), and the tests' own in memory."""
 
 from harness import check, equal, raises
-from models import DictStore, PowerCut, RootKey
-from nor import Dice, Nor
+from models import PowerCut, RootKey
+from nor import Dice
 from nvs import Nvs
+from places import Flash, NvsPlace, contents, everywhere, holds, many_banks
 from scenarios import SCENARIOS, begin, judge
 from warden.errors import StoreError
-from warden.hal.store_flash import FlashStore
 from warden.hal.store_nvs import NvsStore
 from warden.vault import MAX_VALUE, Vault
 
 PURE = True
-
-try:
-    import vfs
-    from ramdisk import RamDisk
-    from warden.hal.store_file import FileStore
-except ImportError:  # CPython
-    FileStore = None
-
-MOUNT = "/stores"
-
-
-class Flash:
-    """A place for a FlashStore, with the power cut when asked."""
-
-    def __init__(self, unit=16, sectors=16, sector=1024, banks=2):
-        self.unit, self.banks = unit, banks
-        self.part = Nor(sectors, sector, unit)
-
-    def store(self):
-        self.part.power_up()
-        return FlashStore(self.part, self.unit, self.banks)
-
-    def image(self):
-        return bytes(self.part.data)
-
-    def load(self, image):
-        self.part.data[:] = image
-
-
-class NvsPlace:
-    def __init__(self):
-        self.part = Nvs()
-
-    def store(self):
-        self.part.power_up()
-        return NvsStore("warden", self.part)
-
-    def image(self):
-        return dict(self.part.blobs)
-
-    def load(self, image):
-        self.part.blobs = dict(image)
-
-
-class Memory:
-    def __init__(self):
-        self.part = None
-        self.files = {}
-
-    def store(self):
-        store = DictStore()
-        store.files = self.files
-        return store
-
-
-class Files:
-    """On littlefs; the cuts are those of tests/faults/."""
-
-    def __init__(self):
-        self.part = None
-        self.disk = RamDisk(64)
-        vfs.VfsLfs2.mkfs(self.disk)
-        vfs.mount(vfs.VfsLfs2(self.disk), MOUNT)
-
-    def store(self):
-        return FileStore(MOUNT + "/vault")
-
-    def close(self):
-        vfs.umount(MOUNT)
-
-
-def rp2_flash():
-    return Flash(256, 16, 4096)
-
-
-def many_banks():
-    return Flash(32, 20, 4096, 5)
-
-
-PLACES = [Flash, rp2_flash, many_banks, NvsPlace, Memory] + ([Files] if FileStore else [])
-
-
-def everywhere(function):
-    for kind in PLACES:
-        place = kind()
-        try:
-            function(place)
-        finally:
-            if hasattr(place, "close"):
-                place.close()
-
-
-def contents(store):
-    return {name: store.read(name, 65535) for name in store.names()}
 
 
 def test_what_was_written_is_read():
@@ -227,12 +133,6 @@ def test_a_full_nvs_has_no_slot_left():
 SECRET = b"planted: this is not to be found"
 
 
-def holds(image, secret):
-    """Whether any 8 bytes of the secret are in the image."""
-    parts = [image] if isinstance(image, bytes) else image.values()
-    return any([secret[i : i + 8] in part for part in parts for i in range(len(secret) - 7)])
-
-
 def test_erase_all():
     def run(place):
         if not isinstance(place, (Flash, NvsPlace)):
@@ -240,11 +140,11 @@ def test_erase_all():
         store = place.store()
         for i in range(20):
             store.write("r%d" % (i % 7), SECRET * 2)
-        check(holds(place.image(), SECRET))
+        check(holds(place.raw(), [SECRET]))
         store.erase_all()
         store.erase_all()
         equal((store.names(), place.store().names()), ([], []))
-        check(not holds(place.image(), SECRET))
+        check(not holds(place.raw(), [SECRET]))
         store.write("a", b"again")
         equal(contents(place.store()), {"a": b"again"})
 
@@ -286,7 +186,7 @@ def test_a_cut_while_everything_is_erased():
                 check(not (finished and left))
                 if not left:
                     gone += 1
-                    check(kind is NvsPlace or not holds(place.image(), SECRET))
+                    check(kind is NvsPlace or not holds(place.raw(), [SECRET]))
             if finished:
                 break
             budget += 1

@@ -2,11 +2,8 @@
 
 from harness import check, equal, raises
 from models import PowerCut, RootKey
-from nor import Nor
-from nvs import Nvs
+from places import Flash, NvsPlace, holds
 from warden.errors import StoreError
-from warden.hal.store_flash import FlashStore
-from warden.hal.store_nvs import NvsStore
 from warden.vault import Vault
 from warden.wipe import finish, wipe
 
@@ -15,46 +12,8 @@ PURE = True
 SECRETS = (b"planted secret of the broker", b"another one, for an application")
 
 
-class Flash:
-    def __init__(self, unit, sectors, sector, banks):
-        self.unit, self.banks = unit, banks
-        self.part = Nor(sectors, sector, unit)
-
-    def store(self):
-        self.part.power_up()
-        return FlashStore(self.part, self.unit, self.banks)
-
-    def image(self):
-        return bytes(self.part.data)
-
-    def load(self, image):
-        self.part.data[:] = image
-
-
-class Settings:
-    def __init__(self):
-        self.part = Nvs()
-
-    def store(self):
-        self.part.power_up()
-        return NvsStore("warden", self.part)
-
-    def image(self):
-        return b"".join([self.part.blobs[key] for key in sorted(self.part.blobs)])
-
-    def load(self, image):
-        self.part.blobs, self.part.pending = dict(image), {}
-
-    def blobs(self):
-        return dict(self.part.blobs)
-
-
 def places():
-    return Flash(16, 8, 1024, 2), Flash(256, 9, 1024, 3), Settings()
-
-
-def saved(place):
-    return place.blobs() if isinstance(place, Settings) else place.image()
+    return Flash(16, 8, 1024, 2), Flash(256, 9, 1024, 3), NvsPlace()
 
 
 def used(place):
@@ -70,20 +29,11 @@ def used(place):
     return clear, sealed
 
 
-def holds(image, secrets):
-    """Whether any 12 bytes of one of these are in the image; a short secret is searched whole."""
-    for secret in secrets:
-        for at in range(0, max(1, len(secret) - 11), 4):
-            if secret[at : at + 12] in image:
-                return True
-    return False
-
-
 def test_nothing_is_in_clear_after_use():
     for place in places():
         clear, sealed = used(place)
-        check(not holds(place.image(), clear))
-        check(holds(place.image(), sealed))
+        check(not holds(place.raw(), clear))
+        check(holds(place.raw(), sealed))
 
 
 def test_nothing_is_left_after_a_wipe():
@@ -92,10 +42,42 @@ def test_nothing_is_left_after_a_wipe():
         vault = Vault(place.store(), RootKey())
         vault.open()
         wipe(vault)
-        check(not holds(place.image(), clear + sealed))
+        check(not holds(place.raw(), clear + sealed))
         # With the root key it is no more than an empty flash.
         raises("not-provisioned", Vault(place.store(), RootKey()).open)
         Vault(place.store(), RootKey()).create()
+
+
+def test_a_vault_that_nobody_can_read():
+    """Damaged, or never one: whoever wipes need not be able to read."""
+    for place in places():
+        clear, sealed = used(place)
+        image = place.image()
+        if isinstance(image, dict):
+            for key in image:
+                if key.endswith("0"):
+                    image[key] = b"?" + image[key][1:]
+        else:
+            image = bytes(10) + image[10:]
+        place.load(image)
+        raises("vault-damaged", place.store().names)
+        wipe(Vault(place.store(), RootKey()))
+        check(not holds(place.raw(), clear + sealed))
+        raises("not-provisioned", Vault(place.store(), RootKey()).open)
+
+
+def test_a_store_that_fails_is_not_taken_for_a_damaged_one():
+    for place in places():
+        used(place)
+        store = place.store()
+        store.names()
+        store._done = fails
+        raises("filesystem", wipe, Vault(store, RootKey()))
+        Vault(place.store(), RootKey()).open()
+
+
+def fails(operation, *arguments):
+    raise StoreError("filesystem", "the flash failed")
 
 
 def state(place):
@@ -110,7 +92,7 @@ def state(place):
 def test_a_wipe_cut_at_every_operation():
     for place in places():
         _, sealed = used(place)
-        before = saved(place)
+        before = place.image()
         found = {"open": 0, "wiped": 0, "not-provisioned": 0}
         operations, finished = 0, False
         while not finished:
@@ -129,7 +111,7 @@ def test_a_wipe_cut_at_every_operation():
                 found[result] += 1
                 if result != "open":
                     finish(place.store())
-                    check(not holds(place.image(), sealed))
+                    check(not holds(place.raw(), sealed))
             operations += 1
         print(type(place).__name__, "wipe:", operations - 1, "operations,", found)
         check(operations > 5 and found["open"] > 0 and found["wiped"] > 0)

@@ -6,6 +6,7 @@ import vfs
 from harness import check, equal, raises
 from models import DictStore, PowerCut, RootKey
 from ramdisk import RamDisk
+from scenarios import spread
 from warden.errors import StoreError
 from warden.hal import erase_files
 from warden.hal.store_file import FileStore
@@ -213,27 +214,6 @@ def test_removing_alone_would_not_do():
         check(flash.holds(seen) > 5)
 
 
-def test_a_raw_partition():
-    flash, vault, seen = used()
-    with flash:
-        flash.store._device = flash.disk
-        wipe_raw = vault
-        # The filesystem is gone with it, so the store can't say what is left: the caller starts the board anew.
-        try:
-            wipe(wipe_raw)
-        except StoreError:
-            pass
-        equal(bytes(flash.disk.data), b"\xff" * len(flash.disk.data))
-
-
-def test_a_block_that_does_not_erase():
-    class Worn:
-        def ioctl(self, operation, argument):
-            return {4: 3, 6: -5 if argument == 1 else 0}[operation]
-
-    refused("filesystem", erase_files._erase_raw, Worn())
-
-
 def test_cut_at_every_operation_of_the_flash():
     """Before the mark the vault is whole; from then on it never opens again, and the next start erases what is left."""
     flash, vault, seen = used()
@@ -243,8 +223,7 @@ def test_cut_at_every_operation_of_the_flash():
         flash.disk.operations = 0
         wipe(Vault(flash.store, RootKey()))
         total = flash.disk.operations
-        # Every one at the beginning, where it matters most; then one in seven.
-        cuts = list(range(min(total, 60))) + list(range(60, total, 7))
+        cuts = spread(total, 60, 7)
         found = {"whole": 0, "wiped": 0, "gone": 0}
         for number, budget in enumerate(cuts):
             flash.disk.data[:] = image

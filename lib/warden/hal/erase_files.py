@@ -1,7 +1,9 @@
 """Getting rid of what a file store left on its medium: removing files alone leaves every byte in the flash (measured on littlefs).
 
 On littlefs, whatever lies in free blocks goes by filling them once, and what lies in the folder's own pair of blocks by writing to the
-folder until both were erased. On a host's filesystem neither is done: it keeps copies where it likes, and filling it would only harm.
+folder until both were erased. A partition of the vault's own is erased block by block instead; the mark stands in both of the folder's
+blocks by then, so whichever of them a cut leaves says that the wipe is under way. On a host's filesystem nothing of this is done: it keeps
+copies where it likes, and filling it would only harm.
 """
 
 import os
@@ -19,23 +21,24 @@ _CHUNK = const(512)
 _FILL = "/~fill"
 
 
-def erase(path: str, device: "Any" = None) -> None:
-    """path: the store's folder. device: the block device of a partition that holds nothing else; it is erased raw, filesystem and all."""
+def erase(path: str, own: "Any" = None) -> None:
+    """path: the store's folder. own: the littlefs.Littlefs that is mounted there and holds nothing else; it is erased raw, and made anew."""
     try:
         names = os.listdir(path)
         for name in names:
             if name != _MARK:
                 _overwrite(path + "/" + name)
-        if _is_littlefs(path):
-            _fill(path)
+        if own is not None or _is_littlefs(path):
+            if own is None:
+                _fill(path)
             if _MARK in names:
                 _churn(path, os.statvfs(path)[0])
-        if _MARK in names:
+        if _MARK in names and own is None:
             _overwrite(path + "/" + _MARK)
     except OSError as error:
         raise StoreError("filesystem", "can't erase the vault (errno %d)" % (error.errno or 0))
-    if device is not None:
-        _erase_raw(device)
+    if own is not None:
+        own.erase()
 
 
 def _overwrite(file: str) -> None:
@@ -85,9 +88,3 @@ def _churn(path: str, block: int) -> None:
         with open(path + "/~staged", "wb") as stream:
             stream.write(mark)
         os.rename(path + "/~staged", path + "/" + _MARK)
-
-
-def _erase_raw(device: "Any") -> None:
-    for block in range(device.ioctl(4, 0)):
-        if device.ioctl(6, block):
-            raise StoreError("filesystem", "the flash did not erase a block")

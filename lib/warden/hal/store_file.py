@@ -24,12 +24,12 @@ _ENOSPC = const(28)  # not in the errno module of stock firmware
 
 
 class FileStore(StepStore):
-    """Records in the directory `path` (absolute), which is created when it is missing. device: the block device of a partition that holds nothing
-    else, where there is one: erase_all() erases it raw."""
+    """Records in the directory `path` (absolute), which is created when it is missing. own: the littlefs.Littlefs that is mounted there, where the
+    vault has a partition to itself: erase_all() erases it raw."""
 
-    def __init__(self, path: str, device: "Any" = None) -> None:
+    def __init__(self, path: str, own: "Any" = None) -> None:
         self._path = path.rstrip("/")
-        self._device = device
+        self._own = own
         try:
             os.mkdir(self._path)
         except OSError as error:
@@ -100,9 +100,16 @@ class FileStore(StepStore):
         """Remove everything, and what it left in the flash as well. On the unix port: best effort."""
         from .erase_files import erase
 
-        erase(self._path, self._device)
+        erase(self._path, self._own)
 
 
-def make(args: "tuple[str]") -> FileStore:
-    """("file", path)"""
-    return FileStore(args[0])
+def make(args: "tuple[Any, ...]") -> FileStore:
+    """("file", path), in the filesystem that is mounted there; ("file", path, what block_device() wants), on a partition of its own."""
+    if len(args) == 1:
+        return FileStore(args[0])
+    from .block_device import block_device
+    from .littlefs import Littlefs
+
+    own = Littlefs(block_device(*args[1:]), args[0], 256 if args[1] == "rp2" else 32)
+    own.mount()
+    return FileStore(args[0], own)

@@ -360,21 +360,8 @@ class _Pen:
         self._used = 0
 
 
-def device(kind: str, *where: "Any") -> "Any":
-    """The block device that board.py names. StoreError filesystem when this board has none such."""
-    if kind == "partition":
-        import esp32
-
-        found = esp32.Partition.find(esp32.Partition.TYPE_DATA, label=where[0])
-        if not found:
-            raise StoreError("filesystem", "there is no data partition of that label")
-        return found[0]
-    ensure(kind == "rp2", "no-board", "board.py names a flash that Warden does not know")
-    import rp2
-
-    return rp2.Flash(start=where[0], len=where[1])
-
-
 def make(args: "tuple[Any, ...]") -> FlashStore:
-    """("flash", unit, banks, what device() wants)"""
-    return FlashStore(device(*args[2:]), args[0], args[1])
+    """("flash", unit, banks, what block_device() wants)"""
+    from .block_device import block_device
+
+    return FlashStore(block_device(*args[2:]), args[0], args[1])

@@ -1,0 +1,244 @@
+"""A partition of the vault's own: mounted, wiped raw, and what is refused to be formatted."""
+
+import os
+import sys
+
+import vfs
+from harness import check, equal, raises
+from models import RootKey
+from nor import Dice
+from ramdisk import BLOCK, RamDisk
+from scenarios import spread, thorough
+from warden import hardware
+from warden.errors import StoreError
+from warden.hal.littlefs import Littlefs
+from warden.hal.store_file import FileStore
+from warden.vault import Vault
+from warden.wipe import finish, wipe
+
+MOUNT = "/own"
+BLOCKS = 24
+SECRETS = {"s%d" % number: bytes((number + 65,)) * 60 for number in range(6)}
+
+
+class Place:
+    """A board with such a partition."""
+
+    def __init__(self, unit=32):
+        self.disk = RamDisk(BLOCKS)
+        self.unit = unit
+
+    def start(self):
+        """Power on: nothing is mounted yet."""
+        self.stop()
+        self.disk.power_up()
+        own = Littlefs(self.disk, MOUNT, self.unit)
+        own.mount()
+        return FileStore(MOUNT, own)
+
+    def stop(self):
+        try:
+            vfs.umount(MOUNT)
+        except OSError:
+            pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def holds(self, needles):
+        image = bytes(self.disk.data)
+        return sum(needle in image for needle in needles)
+
+
+def filled(store):
+    """A vault with a past; every record that it ever wrote, as it lies in the flash."""
+    vault = Vault(store, RootKey())
+    vault.create()
+    vault.commit(dict(SECRETS), {"boot": 1})
+    seen = set()
+    for turn in range(5):
+        vault.put("s0", bytes((turn,)) * 70)
+        for name in store.names():
+            seen.add(store.read(name, 5000)[-24:])
+    return vault, seen
+
+
+def opened(store):
+    vault = Vault(store, RootKey())
+    vault.open()
+    return vault
+
+
+def test_a_new_chip():
+    with Place() as place:
+        store = place.start()
+        equal(store.names(), [])
+        filled(store)
+        equal(opened(place.start()).get("s1"), SECRETS["s1"])
+        # The same start builds its store twice.
+        own = Littlefs(place.disk, MOUNT)
+        own.mount()
+        equal(opened(FileStore(MOUNT, own)).get("s1"), SECRETS["s1"])
+        equal(place.disk.violations, 0)
+
+
+def test_what_is_not_formatted():
+    """Somebody else's bytes, or a filesystem of ours that was damaged: its owner decides."""
+    with Place() as place:
+        filled(place.start())
+        good = bytes(place.disk.data)
+        place.disk.data[:] = Dice(4).bytes(len(good))
+        noise = bytes(place.disk.data)
+        check(isinstance(raises("filesystem", place.start), StoreError))
+        equal(bytes(place.disk.data), noise)
+        # Both copies of the superblock are bent, but its name is there.
+        place.disk.data[:] = good
+        for block in (0, 1):
+            place.disk.data[block * BLOCK + 20] ^= 0xFF
+        bent = bytes(place.disk.data)
+        raises("filesystem", place.start)
+        # Not where one of them was erased, either.
+        place.disk.data[:BLOCK] = b"\xff" * BLOCK
+        raises("filesystem", place.start)
+        equal(bytes(place.disk.data[BLOCK:]), bent[BLOCK:])
+        # Without its name in either of them, and nothing erased.
+        place.disk.data[:] = good
+        for block in (0, 1):
+            place.disk.data[block * BLOCK + 8] ^= 0xFF
+        raises("filesystem", place.start)
+
+
+def test_a_wipe_erases_every_block():
+    with Place() as place:
+        vault, seen = filled(place.start())
+        check(place.holds(seen) > 8)
+        wipe(vault)
+        equal(place.holds(seen), 0)
+        # Nothing but a new, empty filesystem.
+        equal(bytes(place.disk.data[2 * BLOCK :]), b"\xff" * ((BLOCKS - 2) * BLOCK))
+        raises("not-provisioned", opened, place.start())
+        filled(place.start())
+        equal(place.disk.violations, 0)
+
+
+def test_a_wipe_cut_at_every_operation():
+    """Whole until the mark stands; from then on nothing of it opens again, and a start finishes the wipe or finds it done."""
+    with Place() as place:
+        vault, seen = filled(place.start())
+        image = bytes(place.disk.data)
+        place.start()
+        place.disk.operations = 0
+        wipe(Vault(place.start(), RootKey()))
+        total = place.disk.operations
+        found = {"whole": 0, "wiped": 0, "gone": 0}
+        cuts = spread(total - 2 * BLOCKS, 20, 5) + list(range(total - 2 * BLOCKS, total))
+        for budget in cuts:
+            for torn in (0, 3, 8) if thorough() else ((0, 3, 8)[budget % 3],):
+                place.disk.data[:] = image
+                store = place.start()
+                place.disk.operations = 0
+                place.disk.budget, place.disk.torn = budget, torn
+                try:
+                    wipe(Vault(store, RootKey()))
+                except (StoreError, OSError):
+                    pass
+                store = place.start()
+                try:
+                    equal(opened(store).get("s1"), SECRETS["s1"])
+                    found["whole"] += 1
+                    continue
+                except StoreError as error:
+                    check(error.code in ("wiped", "not-provisioned"), error.code)
+                    if error.code == "wiped":
+                        found["wiped"] += 1
+                        finish(store)
+                    else:
+                        found["gone"] += 1
+                equal(place.holds(seen), 0, "cut at %d" % budget)
+                Vault(store, RootKey()).create()
+        print("wipe on a partition of its own: %d operations, cut: %s" % (total, found))
+        check(found["whole"] > 0 and found["wiped"] > 20 and found["gone"] > 5)
+
+
+def test_a_block_that_does_not_erase():
+    class Worn(RamDisk):
+        worn = -1
+
+        def ioctl(self, operation, argument):
+            # While littlefs is mounted, it is its own to find out.
+            if operation == 6 and argument == self.worn and MOUNT[1:] not in os.listdir("/"):
+                return -5
+            return super().ioctl(operation, argument)
+
+    for worn in (0, 5, BLOCKS - 1):
+        with Place() as place:
+            place.disk = Worn(BLOCKS)
+            vault, _ = filled(place.start())
+            place.disk.worn = worn
+            check(isinstance(raises("filesystem", wipe, vault), StoreError))
+            # It is not back, whatever is left of it.
+            place.disk.worn = -1
+            try:
+                opened(place.start())
+                check(False, "it opened")
+            except StoreError as error:
+                check(error.code in ("wiped", "not-provisioned"), error.code)
+
+
+def test_a_chip_that_takes_nothing():
+    class Dead(RamDisk):
+        def writeblocks(self, block, buf, offset=None):
+            return -5
+
+    with Place() as place:
+        place.disk = Dead(BLOCKS)
+        check(isinstance(raises("filesystem", place.start), StoreError))
+
+
+# -- as board.py spells it ------------------------------------------------------------------------
+
+
+class Partition:
+    TYPE_DATA = 1
+    disk = RamDisk(BLOCKS)
+
+    @staticmethod
+    def find(kind, label):
+        return [Partition.disk] if (kind, label) == (1, "vault") else []
+
+
+class Esp32:
+    Partition = Partition
+
+
+class Rp2:
+    disk = RamDisk(BLOCKS)
+
+    def Flash(self, start, len):  # noqa: N802  (MicroPython's name)
+        equal((start, len), (0x100000, BLOCKS * BLOCK))
+        return self.disk
+
+
+def test_board():
+    sys.modules["esp32"], sys.modules["rp2"] = Esp32, Rp2()
+    try:
+        for args, disk, unit in (
+            (("file", MOUNT, "partition", "vault"), Partition.disk, 32),
+            (("file", MOUNT, "rp2", 0x100000, BLOCKS * BLOCK), Rp2.disk, 256),
+        ):
+            store = hardware.store(args)
+            equal(store._own._unit, unit)
+            vault, seen = filled(store)
+            equal(opened(hardware.store(args)).get("s1"), SECRETS["s1"])
+            wipe(vault)
+            equal(sum(one in bytes(disk.data) for one in seen), 0)
+            equal(hardware.store(args).names(), [])
+            vfs.umount(MOUNT)
+        raises("filesystem", hardware.store, ("file", MOUNT, "partition", "other"))
+        raises("no-board", hardware.store, ("file", MOUNT, "tea"))
+    finally:
+        del sys.modules["esp32"], sys.modules["rp2"]
+    check("own" not in os.listdir("/"))
