@@ -5,11 +5,10 @@ gives it away in minutes on one desktop machine, whatever the count. Together wi
 chip. Nothing here counts wrong attempts: whoever asks for the PIN must do that.
 """
 
-import os
-
 from micropython import const
 
 from ..errors import StoreError, ensure
+from .rootkey_software import SoftwareRootKey
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -23,10 +22,12 @@ _SIZE = const(1 + 4 + _SALT)
 _MAX_PIN = const(128)
 
 
-class PinRootKey:
+class PinRootKey(SoftwareRootKey):
     """path: the file of the salt. iterations: for a new one; a salt that is there keeps its own. ask(): gives the PIN, 1 to 128 bytes,
     once until close(). inner: another root key, or None. pbkdf2(password, salt, iterations, n), hkdf(key, info, n, salt), hmac(key, message) and
     random(n) are handed in."""
+
+    _size = _SIZE
 
     def __init__(
         self,
@@ -44,22 +45,15 @@ class PinRootKey:
             "bad-argument",
             "PBKDF2 takes 1,000 to 1,000,000 iterations",
         )
-        self._path = path
+        super().__init__(path, hmac, random)
         self._iterations = iterations
         self._ask = ask
         self._inner = inner
         self._pbkdf2 = pbkdf2
         self._hkdf = hkdf
-        self._hmac = hmac
-        self._random = random
-        self._key = b""
 
-    def _read(self) -> bytes:
-        try:
-            with open(self._path, "rb") as file:
-                return file.read(_SIZE + 1)
-        except OSError:
-            return b""
+    def _new(self) -> bytes:
+        return bytes((_FORMAT,)) + self._iterations.to_bytes(4, "big") + self._random(_SALT)
 
     def _parameters(self) -> "tuple[int, bytes]":
         data = self._read()
@@ -75,23 +69,13 @@ class PinRootKey:
         return iterations, data[5:]
 
     def exists(self) -> bool:
-        return len(self._read()) == _SIZE and (self._inner is None or self._inner.exists())
+        return super().exists() and (self._inner is None or self._inner.exists())
 
     def create(self) -> None:
-        """Make the salt unless there is one: a second call must not orphan a vault."""
+        """Make the salt unless there is one, and the other key."""
         if self._inner is not None:
             self._inner.create()
-        if self.exists():
-            return
-        data = bytes((_FORMAT,)) + self._iterations.to_bytes(4, "big") + self._random(_SALT)
-        try:
-            with open(self._path + "~", "wb") as file:
-                file.write(data)
-            os.rename(self._path + "~", self._path)
-        except OSError:
-            raise StoreError("root-key", "can't write the root key's file")
-        if self._read() != data:
-            raise StoreError("root-key", "the root key's file did not keep what was written")
+        super().create()
 
     def mac(self, message: bytes) -> bytes:
         """HMAC-SHA-256 of the message under HKDF(PBKDF2(PIN), salt = the other root key's part)."""
@@ -107,7 +91,7 @@ class PinRootKey:
         return self._hmac(self._key, message)
 
     def close(self) -> None:
-        self._key = b""
+        super().close()
         if self._inner is not None:
             self._inner.close()
 

@@ -21,6 +21,8 @@ _SIZE = const(32)
 class SoftwareRootKey:
     """path: the key's file. hmac(key, message) and random(n) are handed in, for `hal` imports no crypto."""
 
+    _size = _SIZE  # of the file
+
     def __init__(
         self, path: str, hmac: "Callable[[bytes, bytes], bytes]", random: "Callable[[int], bytes]"
     ) -> None:
@@ -32,24 +34,28 @@ class SoftwareRootKey:
     def _read(self) -> bytes:
         try:
             with open(self._path, "rb") as file:
-                return file.read(_SIZE + 1)
+                return file.read(self._size + 1)
         except OSError:
             return b""
 
+    def _new(self) -> bytes:
+        return self._random(_SIZE)
+
     def exists(self) -> bool:
-        return len(self._read()) == _SIZE
+        return len(self._read()) == self._size
 
     def create(self) -> None:
-        """Make the key unless there is one: a second call must not orphan a vault."""
+        """Make the file unless there is one: a second call must not orphan a vault."""
         if self.exists():
             return
+        data = self._new()
         try:
             with open(self._path + "~", "wb") as file:
-                file.write(self._random(_SIZE))
+                file.write(data)
             os.rename(self._path + "~", self._path)
         except OSError:
             raise StoreError("root-key", "can't write the root key's file")
-        if not self.exists():
+        if self._read() != data:
             raise StoreError("root-key", "the root key's file did not keep what was written")
 
     def mac(self, message: bytes) -> bytes:
