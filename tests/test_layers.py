@@ -42,6 +42,8 @@ ALONE: dict[str, set[str]] = {
     "session": SEALING | {"backoff", "wire.cbor", "wire.envelope", "wire.names"},
     "romfs": set(),
     "slots": {"wire.cbor"},
+    "payload": SEALING | {"records", "vault", "wire.cbor"},
+    "readback": {"romfs"},
     "update": {"romfs", "slots", "wire.cbor"},
     "updating": {"records", "slots", "wire.cbor"},
     "vault": SEALING | {"wire.cbor"},

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
         "update-chunk",
         "update-timeout",
         "image-mismatch",
+        "payload-key",
+        "payload-tampered",
         # link
         "unreachable",
         "link-timeout",

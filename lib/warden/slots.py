@@ -3,10 +3,11 @@
 A change of state is one commit of the vault, so a cut leaves the old or the new one. Which slot boots follows from the record alone
 (choose(), and the table in docs/update.md).
 
-record `slots`   CBOR [1, failed, pending, [slot, slot]]
+record `slots`   CBOR [2, failed, pending, [slot, slot]]
 failed           the highest sequence number that was tried and failed, or brought an image that did not match
 pending          null, or [digest of the manifest that is being installed, how often its image did not match]
-slot             [state, attempts, sequence, floor, [[size, digest, root], …]], an image for each component
+slot             [state, attempts, sequence, floor, [[size, digest, root], …], manifest, granted]: an image for each component, the digest of the
+                 manifest that brought them, and whether its trial passes the gate that asks for a code. Version 1 lacks the last two
 counters         `sequence`: the highest that was ever confirmed; `floor`: nothing below boots
 """
 
@@ -31,17 +32,21 @@ FAILED = 4
 ATTEMPTS_MAX = 255
 MAX_TRIES = 3  # of one manifest whose image does not match
 
-_FORMAT = const(1)
+_FORMAT = const(2)
 
 
 class Slot:
-    """What one slot holds. images: (size, digest, root of the block hashes) for each component."""
+    """What one slot holds. images: (size, digest, root of the block hashes) for each component. manifest: digest of the one that brought them,
+    granted: whether it came with a grant; without these two as in version 1."""
 
     def __init__(self, fields: "Sequence[Any]" = (EMPTY, 0, 0, 0, ())) -> None:
-        self.state, self.attempts, self.sequence, self.floor, self.images = fields
+        self.state, self.attempts, self.sequence, self.floor, self.images = fields[:5]
+        self.manifest: bytes = fields[5] if len(fields) > 5 else b""
+        self.granted: bool = len(fields) > 5 and fields[6]
 
     def fields(self) -> "list[Any]":
-        return [self.state, self.attempts, self.sequence, self.floor, self.images]
+        held = [self.state, self.attempts, self.sequence, self.floor, self.images]
+        return held + [self.manifest, self.granted]
 
 
 class SlotRecord:
@@ -61,7 +66,7 @@ class SlotRecord:
         except PeerError:
             raise StoreError("vault-damaged", "the slot record makes no sense")
         # It authenticated, so another form means another version of Warden, not an attack.
-        if not isinstance(fields, list) or len(fields) != 4 or fields[0] != _FORMAT:
+        if not isinstance(fields, list) or len(fields) != 4 or fields[0] not in (1, _FORMAT):
             raise StoreError(
                 "vault-damaged", "the slots were written by another version of Warden"
             )
@@ -100,12 +105,15 @@ class SlotRecord:
                     best = number
         return best
 
-    def spare(self, running: "int | None") -> int:
-        """The slot that an update may overwrite. PeerError update-state while the running one is on trial: the other is then the way back."""
+    def spare(self, running: "int | None", engaged: "int | None" = None) -> int:
+        """The slot that an update may overwrite. PeerError update-state while the running one is on trial: the other is then the way back.
+        engaged: the slot whose firmware runs, which can't be overwritten although no application of it does."""
         if running is not None:
             if self.slots[running].state != CONFIRMED:
                 raise PeerError("update-state", "a slot on trial has no spare beside it")
             return 1 - running
+        if engaged is not None:
+            return 1 - engaged
         # Nothing runs: first what no boot would choose, then the older one.
         first, second = self.slots
         if (first.state == CONFIRMED) != (second.state == CONFIRMED):
@@ -143,10 +151,18 @@ class SlotRecord:
         return self.pending is None
 
     def stage(
-        self, number: int, sequence: int, floor: int, images: "list[tuple[int, bytes, bytes]]"
+        self,
+        number: int,
+        sequence: int,
+        floor: int,
+        images: "list[tuple[int, bytes, bytes]]",
+        granted: bool = False,
     ) -> None:
-        """All of it was read back and hashed: the next boot may try it."""
-        self._set(number, Slot((STAGED, 0, sequence, floor, [list(one) for one in images])))
+        """All of it was read back and hashed: the next boot may try it. granted: its trial passes the gate without a code; by this very commit,
+        so no grant lies anywhere without the manifest that it is for."""
+        manifest = self.pending[0] if self.pending is not None else b""
+        entries = [list(one) for one in images]
+        self._set(number, Slot((STAGED, 0, sequence, floor, entries, manifest, granted)))
         self.pending = None
         self._commit()
 
@@ -162,7 +178,7 @@ class SlotRecord:
         slot = self.slots[number]
         if slot.state != TRIAL:
             raise UsageError("bad-argument", "there is no trial to confirm")
-        slot.state = CONFIRMED
+        slot.state, slot.attempts, slot.granted = CONFIRMED, 0, False
         rises = {}
         if slot.sequence > self.mark:
             rises["sequence"] = slot.sequence
@@ -172,14 +188,14 @@ class SlotRecord:
 
     def give_up(self, number: int) -> None:
         """No more starts of this trial: the next start of the board marks it as failed, and says so once the link is there."""
-        self.slots[number].attempts = ATTEMPTS_MAX
+        self.slots[number].attempts, self.slots[number].granted = ATTEMPTS_MAX, False
         self._commit()
 
     def fail(self, number: int) -> None:
         """Never boot this slot again, nor install what it held."""
         slot = self.slots[number]
         self.failed = max(self.failed, slot.sequence)
-        slot.state = FAILED
+        slot.state, slot.granted = FAILED, False
         self._commit()
 
     # -- inside -------------------------------------------------------------------------------

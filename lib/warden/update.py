@@ -1,7 +1,7 @@
 """Takes an update: manifest → chunks into the slot that does not run → read back and hashed → staged for a trial. Sans-IO: bytes and times go
 in, states and requests come out; the slots are given.
 
-    updater.start(envelope, now_ms)          judged, signature first; nothing is written before
+    updater.start(envelope, now_ms, key)     judged, signature first; nothing is written before
     while updater.step(): …                  the work between two messages, a few KB a call, so that a watchdog can be fed
     updater.want()                           the one chunk that is asked for: (number, component, offset, length)
     updater.chunk(number, data, now_ms)
@@ -18,25 +18,30 @@ import hashlib
 from micropython import const
 
 from .errors import PeerError, StoreError, WardenError
-from .romfs import BLOCK, Root
+from .romfs import BLOCK
 from .slots import SlotRecord
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Iterator, Protocol, Sequence
 
+    from .payload import Segments
     from .vault import Vault
     from .wire.cose import Verifier
     from .wire.suit_commands import Image, Plan
 
     class Slots(Protocol):
         names: "tuple[str, ...]"
+        firmware: "str | None"
+        engaged: "int | None"
 
         def size(self, slot: int, part: str) -> int: ...
         def read(self, slot: int, part: str) -> "Any": ...
         def write(self, slot: int, part: str, resume: bool = False) -> "Any": ...
         def remove(self, slot: int, part: str) -> None: ...
-        def room(self) -> int: ...
+        def room(self, part: str) -> int: ...
+        def judge(self, size: int) -> "Any": ...
+        def activate(self, slot: int) -> None: ...
 
 
 CHUNK_MAX = 1024
@@ -61,14 +66,20 @@ class Updater:
         class_id: bytes,
         chunk: int = CHUNK_MAX,
     ) -> None:
+        self._vault = vault
         self._record = SlotRecord(vault)
         self._slots = slots
         self._running = running
         self._keys = keys
         self._vendor = vendor
         self._class_id = class_id
-        self._buffer = memoryview(bytearray(min(chunk, CHUNK_MAX)))
+        self._chunk = min(chunk, CHUNK_MAX)
+        self._buffer = memoryview(bytearray(CHUNK_MAX))
         self._plan: "Plan | None" = None
+        self._envelope: "bytes | memoryview" = b""
+        self._key: "bytearray | None" = None
+        self._segments: "Segments | None" = None  # of an encrypted image
+        self._grant = False
         self._work: "Iterator[None] | None" = None
         self._file: "Any" = None
         self._sha: "Any" = None
@@ -83,8 +94,15 @@ class Updater:
 
     # -- from outside -------------------------------------------------------------------------
 
-    def start(self, envelope: "bytes | memoryview", now_ms: int) -> None:
-        """PeerError or StoreError when it is refused; then nothing was written."""
+    def start(
+        self,
+        envelope: "bytes | memoryview",
+        now_ms: int,
+        key: "bytes | None" = None,
+        grant: bool = False,
+    ) -> None:
+        """key: the wrapped key of an encrypted update (payload.py). grant: its trial passes the gate without a code. PeerError or StoreError when
+        it is refused; then nothing was written."""
         if self._plan is not None:
             raise PeerError("update-state", "an update is under way: abort it first")
         # Here, so that whoever is short of memory can forget them once the manifest was judged.
@@ -92,7 +110,7 @@ class Updater:
         from .wire.suit_commands import Target
 
         record = self._record
-        slot = record.spare(self._running)
+        slot = record.spare(self._running, self._slots.engaged)
         self.sequence, self.reason = 0, ""
         try:
             components = [(name.encode(),) for name in self._slots.names]
@@ -100,7 +118,11 @@ class Updater:
             plan = suit.process(envelope, self._keys, target)
             self.sequence = plan.sequence
             resumes = record.resumes(slot, plan.digest)
-            self._check_room(plan)
+            self._check_room(plan, len(envelope))
+            if key is not None or any([image.encryption is not None for image in plan.images]):
+                from .payload import content_key
+
+                self._key = content_key(self._vault, key, plan)
         except WardenError as error:
             self._end("Rejected", error.code)
             raise
@@ -110,7 +132,7 @@ class Updater:
                 self._slots.remove(slot, name)
                 self._slots.remove(slot, name + ".map")
             record.begin(plan.digest)
-        self._plan = plan
+        self._plan, self._envelope, self._grant = plan, envelope, grant
         self.state = "Downloading"
         self._image = self._number = self._requests = 0
         self._last = now_ms + _LONGEST_MS
@@ -144,7 +166,9 @@ class Updater:
             return None
         image = self._plan.images[self._image]
         name = self._slots.names[image.component]
-        return self._number, name, self._got, min(len(self._buffer), image.size - self._got)
+        if self._segments is not None:
+            return (self._number, name) + self._segments.want(self._chunk)
+        return self._number, name, self._got, min(self._chunk, image.size - self._got)
 
     def chunk(self, number: int, data: "bytes | memoryview", now_ms: int) -> None:
         """PeerError update-chunk for any other chunk than the one that was asked for: nothing changed then."""
@@ -153,6 +177,13 @@ class Updater:
             raise PeerError("update-state", "no chunk is wanted now")
         if number != wanted[0] or len(data) != wanted[3]:
             raise PeerError("update-chunk", "not the chunk that was asked for")
+        if self._segments is not None:
+            try:
+                data = self._segments.take(data)
+            except PeerError as error:
+                # What is on the flash authenticated: it stays, for the same manifest to go on.
+                self._refuse(error.code)
+                raise
         try:
             if self._file.write(data) != len(data):
                 raise OSError(_ENOSPC)
@@ -196,28 +227,45 @@ class Updater:
     def _images(self) -> "list[Image]":
         return [] if self._plan is None else self._plan.images
 
-    def _check_room(self, plan: "Plan") -> None:
-        wanted = 0
+    def _check_room(self, plan: "Plan", wanted: int) -> None:
+        """wanted: bytes of the envelope, which is kept as well."""
+        slots = self._slots
+        files = ""
         for image in plan.images:
             if image.size == 0:
                 raise PeerError("suit-condition", "an empty image")
+            name = slots.names[image.component]
+            if name == slots.firmware:
+                if image.size > slots.room(name):
+                    raise StoreError("slot-full", "the firmware is larger than its partition")
+                continue
+            files = name
             wanted += image.size + (image.size + BLOCK - 1) // BLOCK * 32
-        for name in self._slots.names:
-            wanted -= self._slots.size(plan.slot, name) + self._slots.size(
-                plan.slot, name + ".map"
-            )
-        if wanted > self._slots.room():
+            wanted -= slots.size(plan.slot, name) + slots.size(plan.slot, name + ".map")
+        if wanted > slots.room(files):
             raise StoreError("slot-full", "the update does not fit: free some space")
 
     def _end(self, state: str, reason: str) -> None:
         file, self._file = self._file, None
         self._plan = self._work = self._sha = None
+        self._envelope = b""
+        self._close_segments()
+        if self._key is not None:
+            from .crypto import ct
+
+            ct.wipe(self._key)
+            self._key = None
         self.state, self.reason = state, reason
         if file is not None:
             try:
                 file.close()
             except OSError:
                 pass  # what was written is gone with it; the next start hashes what is really there
+
+    def _close_segments(self) -> None:
+        if self._segments is not None:
+            self._segments.close()
+            self._segments = None
 
     def _broken(self, error: OSError) -> StoreError:
         full = error.errno == _ENOSPC
@@ -236,6 +284,11 @@ class Updater:
         self._got = slots.size(plan.slot, name)
         if self._got > image.size:
             self._got = 0
+        if image.encryption is not None and self._key is not None:
+            from .payload import Segments
+
+            self._segments = Segments(self._key, plan.sequence, name, image)
+            self._segments.start(self._got)
         if self._got:
             file = slots.read(plan.slot, name)
             try:
@@ -263,9 +316,10 @@ class Updater:
         if self._file is not None:
             file, self._file = self._file, None
             file.close()
+        self._close_segments()
         yield
         if self._sha.digest() != image.digest:
-            self._mismatch(plan, image)
+            self._discard(plan, image, "image-mismatch")
             return
         self._image += 1
         if self._image < len(plan.images):
@@ -274,61 +328,38 @@ class Updater:
             self.state = "Verifying"
             self._work = self._verify(plan)
 
-    def _mismatch(self, plan: "Plan", image: "Image") -> None:
-        """Discarded: it is fetched anew when the manifest comes again, up to three times."""
+    def _discard(self, plan: "Plan", image: "Image", code: str) -> None:
+        """Fetched anew when the manifest comes again, up to three times."""
         self._slots.remove(plan.slot, self._slots.names[image.component])
-        refused = self._record.mismatched(plan.sequence)
-        self._end("Rejected" if refused else "Aborted", "image-mismatch")
+        self._refuse(code)
+
+    def _refuse(self, code: str) -> None:
+        """It brought something else than the manifest says: that counts, and the third time the manifest is refused for good."""
+        refused = self._record.mismatched(self.sequence)
+        self._end("Rejected" if refused else "Aborted", code)
 
     def _verify(self, plan: "Plan") -> "Iterator[None]":
-        """Read back what the flash kept: the digest once more, and the hashes that each later read is checked against."""
-        slots = self._slots
-        done: "list[tuple[int, bytes, bytes] | None]" = [None] * len(slots.names)
+        """Read back what the flash kept, then say so in the slot record."""
+        from . import readback
+
+        slots, buffer, envelope = self._slots, self._buffer, self._envelope
+        done: "list[tuple[int, bytes, bytes]]" = [(0, b"", b"")] * len(slots.names)
         for image in plan.images:
-            name = slots.names[image.component]
-            whole = hashlib.sha256()
-            root = Root(image.size)
-            file = slots.read(plan.slot, name)
-            hashes = slots.write(plan.slot, name + ".map")
             try:
-                left = image.size
-                while left:
-                    block = hashlib.sha256()
-                    size = min(left, BLOCK)
-                    left -= size
-                    while size:
-                        view = self._buffer[: min(size, len(self._buffer))]
-                        if file.readinto(view) != len(view):
-                            raise StoreError("slot-damaged", "the slot is shorter than it was")
-                        block.update(view)
-                        whole.update(view)
-                        size -= len(view)
-                    leaf = block.digest()
-                    root.add(leaf)
-                    hashes.write(leaf)
-                    yield
-            finally:
-                file.close()
-                hashes.close()
-            if whole.digest() != image.digest:
-                self._mismatch(plan, image)
+                entry = yield from readback.check(slots, plan.slot, image, buffer, envelope)
+            except PeerError as error:
+                self._discard(plan, image, error.code)
                 return
-            done[image.component] = (image.size, image.digest, root.digest())
+            done[image.component] = entry
         self.state = "Installing"
         yield
         for image in plan.images:
-            name = slots.names[image.component]
-            entry = done[image.component]
-            again = Root(image.size)
-            file = slots.read(plan.slot, name + ".map")
-            try:
-                view = self._buffer[:32]
-                while file.readinto(view):
-                    again.add(view)
-            finally:
-                file.close()
-            if entry is None or again.digest() != entry[2]:
-                raise StoreError("slot-damaged", "the flash did not keep the hashes of the slot")
-        images = [entry for entry in done if entry is not None]
-        self._record.stage(plan.slot, plan.sequence, plan.floor, images)
+            readback.kept(slots, plan.slot, image, buffer, envelope, done[image.component][2])
+        self._record.stage(plan.slot, plan.sequence, plan.floor, done, self._grant)
+        try:
+            slots.activate(plan.slot)
+        except PeerError as error:
+            self._record.fail(plan.slot)
+            self._end("Rejected", error.code)
+            return
         self._end("Testing", "")

@@ -1,6 +1,7 @@
 """Updates on a connected device: the authority's `update` orders, and what a trial wants. Loaded where the board has slots.
 
-    {"envelope": bytes}        take this update; judged before anything is written
+    {"envelope": bytes}        take this update; judged before anything is written. With "key": the wrapped key of an encrypted one
+                               (payload.py); with "grant": true its trial passes the gate without a code
     {"n": n, "data": bytes}    the chunk that was asked for
     {"abort": true}            let go of it for now
     {}                         how is it going
@@ -69,8 +70,8 @@ class Updating:
         now = device._uptime.now_ms()
         keys = sorted(args)
         try:
-            if keys == ["envelope"] and isinstance(args["envelope"], bytes):
-                self._start(args["envelope"], now)
+            if "envelope" in args:
+                self._start(args, now)
             elif keys == ["data", "n"] and isinstance(args["data"], bytes):
                 self._current().chunk(args["n"], args["data"], now)
             elif keys == ["abort"]:
@@ -94,7 +95,15 @@ class Updating:
             raise PeerError("update-state", "no update is under way")
         return self._updater
 
-    def _start(self, envelope: bytes, now_ms: int) -> None:
+    def _start(self, args: "dict[str, Any]", now_ms: int) -> None:
+        envelope, key = args["envelope"], args.get("key", b"")
+        for name in args:
+            if name not in ("envelope", "key", "grant"):
+                raise PeerError("bad-body")
+        if not (isinstance(envelope, bytes) and isinstance(key, bytes)):
+            raise PeerError("bad-body")
+        if args.get("grant", True) is not True:
+            raise PeerError("bad-body")
         updater = self._updater
         if updater is None or updater.state != "Downloading":
             from .update import CHUNK_MAX, Updater
@@ -112,7 +121,7 @@ class Updating:
                 chunk,
             )
         try:
-            updater.start(envelope, now_ms)
+            updater.start(envelope, now_ms, args.get("key"), "grant" in args)
         finally:
             updater.forget_keys()
             _forget()
@@ -182,6 +191,7 @@ class Updating:
         sequence = record.slots[outcome.slot].sequence
         if await self._healthy():
             record.confirm(outcome.slot)
+            self._slots.settle()
             outcome.trial = False
             self._say("Accepted", "", sequence)
         else:

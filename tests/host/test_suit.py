@@ -223,7 +223,8 @@ BOMB = kit.sequence(
         ("suit-unsupported", {"m9": kit.sequence(21, 2)}),
         ("suit-unsupported", {"shared": kit.shared(21, 2)}),
         # Parameters that we don't know, or of a wrong form.
-        ("suit-unsupported", {"install": kit.install(20, {19: b""})}),
+        ("suit-unsupported", {"install": kit.install(20, {18: b""})}),
+        ("suit-limit", {"install": kit.install(20, {19: bytes(65)})}),
         ("suit-unsupported", {"install": kit.install(20, {13: True})}),
         ("suit-unsupported", {"install": kit.install(20, {-2: 0})}),
         ("suit-malformed", {"install": kit.install(20, {1: bytes(15)})}),

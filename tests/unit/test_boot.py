@@ -223,9 +223,26 @@ def test_imported_from_a_slot():
 def test_a_record_of_another_version():
     from warden.wire import cbor
 
-    for data in (b"\xff", cbor.encode([2, 0, None, []]), cbor.encode([1, 0])):
+    for data in (b"\xff", cbor.encode([3, 0, None, []]), cbor.encode([2, 0])):
         board = Board()
         vault = board.vault()
         vault.put("slots", data)
         raises("vault-damaged", SlotRecord, vault)
         board.off()
+
+
+def test_a_record_of_version_one():
+    """Without the manifest's digest and the grant; it is written as version 2 with the next change."""
+    from warden.wire import cbor
+
+    board = Board()
+    vault = board.vault()
+    entry = board.put(0, image("old"))
+    slots = [[CONFIRMED, 0, 1, 0, [entry]], [STAGED, 0, 2, 0, [board.put(1, image("new"))]]]
+    vault.commit({"slots": cbor.encode([1, 0, None, slots])}, {"sequence": 1})
+    record = SlotRecord(vault)
+    equal([slot.fields()[5:] for slot in record.slots], [[b"", False], [b"", False]])
+    outcome = board.start()
+    equal((outcome.slot, outcome.trial, board.says()), (1, True, "new"))
+    equal(cbor.decode(board.vault().get("slots"))[0], 2)
+    board.off()

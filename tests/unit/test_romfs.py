@@ -202,7 +202,7 @@ def test_slots_of_files():
     with slots.write(0, "app", True) as file:
         file.write(b"two")
     equal(slots.size(0, "app"), 6)
-    check(slots.room() > 4096)
+    check(slots.room("app") > 4096)
     board.off()
     from warden.hal.slots_file import FileSlots, full_or_broken
 
@@ -227,5 +227,5 @@ def test_slots_of_a_broken_flash():
     raises("filesystem", slots.read, 0, "app")
     raises("filesystem", slots.write, 0, "app")
     raises("filesystem", slots.remove, 0, "app")
-    raises("filesystem", slots.room)
+    raises("filesystem", slots.room, "app")
     board.off()

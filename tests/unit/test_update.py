@@ -324,7 +324,7 @@ def test_a_full_flash():
     with open(MOUNT + "/filler", "wb") as file:
         file.write(bytes(8000))
     update = updater(board)
-    size = board.slots().room() - 1500
+    size = board.slots().room("app") - 1500
     update.start(envelope(2, [(size, bytes(32))]), 0)
     # Something else takes the space meanwhile.
     with open(MOUNT + "/more", "wb") as file:

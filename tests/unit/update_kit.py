@@ -98,8 +98,10 @@ def digest_of(data):
     return cbor.encode([-16, sha256(data)])
 
 
-def envelope(sequence, images, floor=None, names=("app",), vendor=VENDOR, class_id=CLASS):
-    """images: the bytes of each component, or (size, digest) for one that nobody has to make."""
+def envelope(
+    sequence, images, floor=None, names=("app",), vendor=VENDOR, class_id=CLASS, encryption=()
+):
+    """images: the bytes of each component, or (size, digest) for one that nobody has to make. encryption: {component: parameter 19}."""
     common = [12, True, 20, {1: vendor, 2: class_id}, 1, 15, 2, 15]
     install = []
     for index, data in enumerate(images):
@@ -107,6 +109,8 @@ def envelope(sequence, images, floor=None, names=("app",), vendor=VENDOR, class_
         parameters = {3: cbor.encode([-16, digest]), 14: size, 21: "mqtt:" + names[index]}
         if floor is not None:
             parameters[-1] = floor
+        if names[index] in encryption:
+            parameters[19] = encryption[names[index]]
         install += [12, index, 20, parameters, 21, 2, 3, 15]
     components = [[name.encode()] for name in names]
     manifest = {

@@ -52,6 +52,6 @@ def hkdf_expand(key: bytes, info: bytes, n: int) -> bytes:
     return out[:n]
 
 
-def hkdf(key: bytes, info: bytes, n: int, salt: bytes = b"") -> bytes:
+def hkdf(key: "bytes | bytearray", info: bytes, n: int, salt: bytes = b"") -> bytes:
     """Extract, then expand: n bytes of key (RFC 5869)."""
     return hkdf_expand(hkdf_extract(salt, key), info, n)

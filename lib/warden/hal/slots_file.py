@@ -19,7 +19,11 @@ _ENOSPC = const(28)  # not in the errno module of stock firmware
 
 
 class FileSlots:
-    """names: the components of a slot, in the order of the slot record. What holds the hashes of a component's blocks is the part NAME.map."""
+    """names: the components of a slot, in the order of the slot record. What holds the hashes of a component's blocks is the part NAME.map.
+    firmware: the component that is the firmware itself, engaged: the slot whose firmware runs; these slots have none (slots_partition.py has)."""
+
+    firmware: "str | None" = None
+    engaged: "int | None" = None
 
     def __init__(self, path: str, names: "tuple[str, ...]") -> None:
         self._path = path.rstrip("/")
@@ -78,13 +82,23 @@ class FileSlots:
                     "filesystem", "can't clear a slot (errno %d)" % (error.errno or 0)
                 )
 
-    def room(self) -> int:
+    def room(self, part: str) -> int:
         """Free bytes on the filesystem."""
         try:
             info = os.statvfs(self._path)
         except OSError as error:
             raise StoreError("filesystem", "can't look at a slot (errno %d)" % (error.errno or 0))
         return info[0] * info[3]
+
+    def judge(self, size: int) -> "Any":
+        """What looks at a firmware beside its digest, while it is read back: update(), finish()."""
+        return None
+
+    def activate(self, slot: int) -> None:
+        """The slot is staged, and the next start is its first."""
+
+    def settle(self) -> None:
+        """The slot that runs is confirmed."""
 
 
 def full_or_broken(error: OSError) -> StoreError:

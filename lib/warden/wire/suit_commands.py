@@ -8,7 +8,7 @@ from .cbor_reader import ARRAY, TEXT, Reader
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Callable, Sequence
+    from typing import Any, Callable, Sequence
 
     Identifier = tuple[bytes, ...]
 
@@ -21,6 +21,7 @@ _MOST_BRANCHES = const(8)
 _MOST_URI = const(256)
 _UUID = const(16)
 _HASH = const(32)
+_MOST_INFO = const(64)
 
 # What a component's parameters remember besides: conditions that held.
 _VENDOR_OK = const("vendor")
@@ -50,13 +51,17 @@ class Target:
 
 
 class Image:
-    """One image to fetch. component: index in the target's components. digest: SHA-256. uri: UTF-8."""
+    """One image to fetch. component: index in the target's components. digest: SHA-256. uri: UTF-8. encryption: what parameter 19 says
+    about how it comes, None where it comes as it is. Digest and size are the plain image's."""
 
-    def __init__(self, component: int, digest: bytes, size: int, uri: bytes) -> None:
+    def __init__(
+        self, component: int, digest: bytes, size: int, uri: bytes, encryption: "bytes | None"
+    ) -> None:
         self.component = component
         self.digest = digest
         self.size = size
         self.uri = uri
+        self.encryption = encryption
 
 
 class Plan:
@@ -268,7 +273,8 @@ class Machine:
         for image in self._plan.images:
             if image.component == component:
                 raise PeerError("suit-unsupported", "two images for one component")
-        self._plan.images.append(Image(component, wanted, size, address))
+        encryption: "Any" = values.get(suit_labels.ENCRYPTION_INFO)
+        self._plan.images.append(Image(component, wanted, size, address, encryption))
 
 
 def _parameters(reader: Reader) -> "dict":
@@ -297,6 +303,12 @@ def _parameters(reader: Reader) -> "dict":
                 raise PeerError("suit-limit", "a number out of range")
         elif label == suit_labels.URI:
             values[label] = uri(reader)
+        elif label == suit_labels.ENCRYPTION_INFO:
+            # Opened by payload.py, which nobody needs for a plain image.
+            view = reader.byte_string()
+            if len(view) > _MOST_INFO:
+                raise PeerError("suit-limit", "too much about the encryption")
+            values[label] = bytes(view)
         else:
             raise PeerError("suit-unsupported", "a parameter that is not used here")
     return values

@@ -48,6 +48,8 @@ CLASS_ID = const(2)
 IMAGE_DIGEST = const(3)
 COMPONENT_SLOT = const(5)
 IMAGE_SIZE = const(14)
+# draft-ietf-suit-firmware-encryption
+ENCRYPTION_INFO = const(19)
 URI = const(21)
 # Custom ones are negative. Warden's own: from the confirmation of this manifest on, no image of a lower sequence number boots.
 WARDEN_FLOOR = const(-1)
