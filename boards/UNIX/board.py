@@ -7,3 +7,5 @@ ROOT_KEY = ("software", "/fuses/rootkey")
 CLOCK = ("system", "/fuses/clock")
 NETWORK = "wired"
 FLOOR = 1793491200  # 2026-11-01, seconds since 1970
+# Two slots as files below the folder, /app in each, two starts of a trial.
+SLOTS = ("file", "/slots", ("app",), 2)

@@ -21,8 +21,9 @@ def build(
     password: str,
     authorities: list[bytes],
     pins: list[bytes],
+    release: list[object] | None = None,
 ) -> bytes:
-    """The bundle's bytes; raises bad-argument where it would pass the device's limits."""
+    """The bundle's bytes; raises bad-argument where it would pass the device's limits. release: whose updates it takes."""
     pairs = device.pairs
     if not 1 <= len(pairs) <= MAX_APPS or sum(pair.appid == AUTHORITY for pair in pairs) != 1:
         raise HostError(
@@ -37,7 +38,8 @@ def build(
     if not 2 <= len(set(pins)) <= 6 or len(set(pins)) != len(pins):
         raise HostError("bad-argument", "2 to 6 different pins: the live key's and a backup's")
     return strictcbor.encode(
-        {
+        ({} if release is None else {"release": release})
+        | {
             "v": 1,
             "identity": [device.type, device.device],
             "broker": [host, port, client_id.encode(), password.encode(), client_id],

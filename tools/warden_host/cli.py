@@ -6,7 +6,16 @@ import sys
 
 import click
 
-from warden_host import __version__, cli_devices, cli_fleet, cli_live, cli_orders, fleet, screen
+from warden_host import (
+    __version__,
+    cli_devices,
+    cli_fleet,
+    cli_live,
+    cli_orders,
+    cli_release,
+    fleet,
+    screen,
+)
 from warden_host.cli_common import State
 from warden_host.errors import HostError
 
@@ -48,6 +57,7 @@ cli_fleet.add_to(warden)
 cli_live.add_to(warden)
 cli_orders.add_to(warden)
 warden.add_command(cli_devices.devices)
+cli_release.add_to(warden)
 
 
 def main() -> None:

@@ -12,7 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from warden_host import bundle, dynsec, jsontext, layout, names, pki, policy, registry
+from warden_host import (
+    bundle,
+    dynsec,
+    jsontext,
+    layout,
+    names,
+    pki,
+    policy,
+    registry,
+    signing_key,
+)
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
 from warden_host.names import AUTHORITY
@@ -60,6 +70,7 @@ def provision(fleet: Fleet, store: Store, order: Order) -> Device:
         password=password,
         authorities=[pki.load_authority(fleet.keys).der()],
         pins=list(pki.load_pins(fleet.keys)),
+        release=signing_key.record(fleet, store.vendor(), device.type),
     )
     home = fleet.simulated(device.device)
     fresh = home.with_name(f".{home.name}.new")  # no device's folder: an ID holds no dot

@@ -61,14 +61,10 @@ class Releases(Database):
     def reserve(
         self, name: str, type_: str, version: str, wanted: int | None, cek: bytes | None
     ) -> Release:
-        """Takes a sequence number, on disk before anything is made with it. Raises release-exists, old-manifest."""
+        """Takes a sequence number, on disk before anything is made with it. Raises old-manifest, bad-argument."""
         with self.transaction():
-            if self.release(name) is not None:
-                raise HostError(
-                    "release-exists",
-                    f"there is a release {name}, or there was one",
-                    "a version is released once: choose the next one",
-                )
+            # One that never came to be, or whose folder is gone: its number stays taken.
+            self._do("UPDATE releases SET name = name || '#' || sequence WHERE name = ?", name)
             last = self._do("SELECT coalesce(max(sequence), 0) FROM releases").fetchone()[0]
             if wanted is not None and wanted <= last:
                 raise HostError(

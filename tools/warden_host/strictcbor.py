@@ -58,7 +58,7 @@ def decode(data: bytes, limit: int = MAX_BYTES) -> Any:
     """The one value that data encodes; raises cbor-limit, cbor-malformed, cbor-not-canonical."""
     if len(data) > limit:
         raise HostError("cbor-limit", f"{len(data)} bytes where {limit} are allowed")
-    _scan(data)
+    scan(data)
     try:
         value = cbor2.loads(data, max_depth=MAX_DEPTH + 1, allow_indefinite=False)
         again = encode(value)
@@ -71,8 +71,8 @@ def decode(data: bytes, limit: int = MAX_BYTES) -> Any:
     return value
 
 
-def _scan(data: bytes) -> None:
-    """Walks the heads alone: nothing is built, so nothing in data can cost more than a pass."""
+def scan(data: bytes) -> None:
+    """One well-formed value without tags, or cbor-malformed, cbor-limit. Walks the heads alone: nothing is built, so nothing in data can cost more than a pass."""
     at = 0
     open_: list[int] = [1]  # items still owed at each depth
     while open_:

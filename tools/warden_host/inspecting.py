@@ -1,0 +1,158 @@
+"""`warden inspect` and `warden verify`: what an envelope says, and whether it is true."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+
+from warden_host import image, manifest_reading, payload, release, signing_key
+from warden_host.errors import HostError
+from warden_host.manifest import Image
+from warden_host.manifest_reading import Parsed
+from warden_host.signing_key import ALGORITHMS, PublicKey
+
+# COSE's names; -9 is ES256 for P-256 alone, the same signature.
+_NAMES = {-7: "ES256", -9: "ESP256", -37: "PS256"}
+_BLOCK = 1 << 16
+Progress = Callable[[str, int, int], None]
+
+
+def envelope_path(path: Path) -> Path:
+    """Of a release's folder its envelope, signed or not yet; else the file itself."""
+    if path.is_dir():
+        signed = path / release.SIGNED
+        return path / release.UNSIGNED if not signed.exists() else signed
+    return path
+
+
+def inspect(
+    path: Path, keys: Sequence[signing_key.ReleaseKey] = ()
+) -> tuple[Parsed, dict[str, Any]]:
+    """(what it says, the same for scripts). Nothing is trusted: `signed_by` alone was checked, against the keys that are given.
+
+    Raises release-missing, and as manifest_reading.parse().
+    """
+    parsed = manifest_reading.parse(release.read_envelope(envelope_path(path)))
+    signer = next((key for key in keys if signed_by(parsed, key.public)), None)
+    return parsed, {
+        "sequence": parsed.sequence,
+        "version": parsed.version,
+        "digest": parsed.draft.digest,
+        "algorithm": algorithm_name(parsed),
+        "signed": bool(parsed.signature),
+        "signed_by": signer and {"name": signer.name, "fingerprint": signer.fingerprint},
+        "vendor": parsed.vendor,
+        "class": parsed.class_id,
+        "floor": parsed.floor,
+        "components": list(parsed.components),
+        "images": [
+            {
+                "component": one.component,
+                "size": one.size,
+                "sha256": one.digest,
+                "uri": one.uri,
+                "encrypted": bool(one.encryption),
+            }
+            for one in parsed.images
+        ],
+        "commands": parsed.commands,
+    }
+
+
+def algorithm_name(parsed: Parsed) -> str:
+    if not parsed.signature:
+        return ""
+    return _NAMES.get(parsed.algorithm, str(parsed.algorithm))
+
+
+def signed_by(parsed: Parsed, key: PublicKey) -> bool:
+    name = signing_key.algorithm_of(key)
+    algorithms = {ALGORITHMS[name], -9} if name == "ES256" else {ALGORITHMS[name]}
+    if not parsed.signature or parsed.algorithm not in algorithms:
+        return False
+    return signing_key.verifies(key, parsed.signature, parsed.draft.to_be_signed(parsed.algorithm))
+
+
+def verify(
+    path: Path,
+    keys: Sequence[PublicKey],
+    cek: bytes | None = None,
+    progress: Progress = lambda *_: None,
+) -> Parsed:
+    """The signature first, by one of these keys; then the images beside the envelope, block by block.
+
+    Raises tampered, release-key, image-mismatch, release-missing, and as manifest_reading.parse(). cek: the content key, where it is known.
+    """
+    found = envelope_path(path)
+    parsed = manifest_reading.parse(release.read_envelope(found))
+    if not parsed.signature:
+        raise HostError("tampered", "it bears no signature", "`warden release NAME --attach`")
+    if not keys:
+        raise HostError("release-key", "there is no key to verify with", "give --key PEM")
+    if not any(signed_by(parsed, key) for key in keys):
+        raise HostError("tampered", "none of these keys made its signature")
+    for one in parsed.images:
+        check_image(found.parent, parsed, one, cek, progress)
+    return parsed
+
+
+def check_image(
+    folder: Path,
+    parsed: Parsed,
+    one: Image,
+    cek: bytes | None,
+    progress: Progress = lambda *_: None,
+) -> None:
+    """Size and digest of one image. An encrypted one whose key is not here: its length alone can be checked."""
+    path = image_path(folder, one)
+    try:
+        with image.opened(path, path.name) as descriptor:
+            with open(descriptor, "rb", closefd=False) as file:
+                size = file.seek(0, 2)
+                file.seek(0)
+                if size != stored_size(one):
+                    raise _mismatch(one, f"has {size} bytes where {stored_size(one)} are signed")
+                if one.encryption and cek is None:
+                    return
+                pieces: Iterator[bytes] = iter(lambda: file.read(_BLOCK), b"")
+                if cek is not None and one.encryption:
+                    named = (parsed.sequence, one.component, one.size, one.digest)
+                    pieces = payload.decrypt(cek, *named, file)
+                if _digest(pieces, one, progress) != one.digest:
+                    raise _mismatch(one, "is not the one that was signed")
+    except InvalidTag:
+        raise _mismatch(one, "does not decrypt: it was changed") from None
+    except HostError as error:
+        if error.code == "image-failed":
+            raise HostError("release-missing", error.text) from None
+        raise
+
+
+def image_path(folder: Path, one: Image) -> Path:
+    """Beside the envelope. A component's name comes from the manifest: it names no path."""
+    if (
+        not one.component.replace("-", "").replace("_", "").isalnum()
+        or not one.component.isascii()
+    ):
+        raise HostError("suit-unsupported", "a component whose name is none of ours")
+    return folder / f"{one.component}.img"
+
+
+def stored_size(one: Image) -> int:
+    """Bytes of the file: of the plain image, or of its ciphertext."""
+    return payload.length(one.size) if one.encryption else one.size
+
+
+def _digest(pieces: Iterator[bytes], one: Image, progress: Progress) -> bytes:
+    sha, done = hashlib.sha256(), 0
+    for piece in pieces:
+        sha.update(piece)
+        done += len(piece)
+        progress(one.component, done, one.size)
+    return sha.digest()
+
+
+def _mismatch(one: Image, why: str) -> HostError:
+    return HostError("image-mismatch", f"the image of {one.component} {why}")
