@@ -14,11 +14,13 @@ from typing import Any
 from warden_host import sending
 from warden_host.engine import Engine
 from warden_host.errors import HostError, unexpected
+from warden_host.farewell import Farewell, finisher
 from warden_host.fleet import Fleet
 from warden_host.happening import Happening
 from warden_host.jobs import Done
 from warden_host.link import AppLink
 from warden_host.names import AUTHORITY, Topic
+from warden_host.otp_service import OtpService
 from warden_host.store import App, Store
 from warden_host.throttle import Throttle
 
@@ -44,11 +46,13 @@ class Authority:
         self._bugs = 0
         self._throttle = Throttle()
         self._ticked = 0.0
+        self.codes = OtpService(fleet, self.do)
         self._thread = threading.Thread(target=self._run, name="warden-engine", daemon=True)
 
     def __enter__(self) -> "Authority":
         with Store(self._fleet.database) as store:
             apps = store.apps()
+        self.codes.__enter__()
         try:
             for app in (App(AUTHORITY, (), ()), *apps):
                 self._connect(app)
@@ -112,6 +116,20 @@ class Authority:
             raise result
         return result
 
+    def end(self, device: str, done: Done) -> None:
+        """fleet.db has an order that ends this device; done gets what became of it: see Farewell.order()."""
+
+        def start(_: Engine) -> None:
+            try:
+                self.farewell.order(device, done)
+            except HostError as error:
+                done(error)
+
+        self.do(start)
+
+    def _forget(self, device: str) -> None:
+        self.do(lambda engine: engine.forget(device))
+
     def reload(self) -> None:
         """New applications and devices were registered since we started."""
         with self._changing, Store(self._fleet.database) as store:
@@ -160,6 +178,8 @@ class Authority:
             return
         with store:
             engine = Engine(store, self._publish, self._announce)
+            self.codes.attach(engine)
+            self.farewell = Farewell(engine, finisher(self._fleet, self._forget))
             self._attempt(engine, Engine.wake_all)
             self._started.set()
             while not self._stop.is_set():
@@ -206,6 +226,7 @@ class Authority:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(5)
+        self.codes.__exit__()
         for link in self._links.values():
             link.close()
         self._links.clear()

@@ -8,7 +8,7 @@ from typing import Any
 # will, which nothing authenticates). session: commands may go. command: we gave it one. event,
 # reply: it spoke.
 # incident: it refused something. refused: we refused something of it. quarantined, diverged: see
-# docs/protocol.md. notice: about ourselves.
+# docs/protocol.md. otp: a code at the keypad, never the code itself. notice: about ourselves.
 KINDS = (
     "came",
     "left",
@@ -20,6 +20,7 @@ KINDS = (
     "refused",
     "quarantined",
     "diverged",
+    "otp",
     "notice",
 )
 

@@ -14,7 +14,11 @@ ADMIN = "warden-admin"
 SEALED = "cose"
 PLAIN = "json"
 
-PROTOCOL_COMMANDS = frozenset({"welcome", "ack", "wake", "server_uid_response"})
+PROTOCOL_COMMANDS = frozenset(
+    {"welcome", "ack", "wake", "server_uid_response", "server_otp_response", "server_otp_validate"}
+)
+# Their fields stand beside each other, in plain mode too, and none of them is kept or shown.
+OTP_EVENTS = frozenset({"server_otp_request", "device_otp_response"})
 # Only the authority may ever give these, so no application can register them.
 AUTHORITY_COMMANDS = frozenset({"update", "policy", "rotate", "wipe", "unlock"})
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from warden_host import jsontext
 from warden_host.errors import HostError
-from warden_host.names import Address
+from warden_host.names import OTP_EVENTS, Address
 from warden_host.outcome import Outcome, Received, Refused, Send
 from warden_host.strictcbor import MAX_BYTES, is_u32
 
@@ -32,6 +32,8 @@ class PlainPeer:
                 return self._on_uid_request(message)
             if event == "reply":
                 return [_reply(message)]
+            if event in OTP_EVENTS:
+                return [Received(event, 0, message)]
             body = message.get("body")
             if not isinstance(body, dict):
                 raise HostError(_CODE, "an event without a body")

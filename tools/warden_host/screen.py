@@ -31,6 +31,7 @@ _LOOK = {
     "refused": ("✗", "yellow"),
     "quarantined": ("■", "bold red"),
     "diverged": ("≠", "bold magenta"),
+    "otp": ("⌨", "bold cyan"),
     "notice": ("·", "dim"),
 }
 

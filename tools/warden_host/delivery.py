@@ -1,0 +1,142 @@
+"""Codes and alarms on their way to a device's owner: never over the broker, never on the engine's thread.
+
+Each way (console, mail, webhook) has a thread and a bounded queue of its own: a mail server that hangs holds up
+neither the engine nor another way. A message that is older than its code is dropped, not sent late.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from warden_host.errors import unexpected
+
+BACKLOG = 100
+PAUSES_S = (1.0, 4.0)  # between the attempts for one message
+_CLOSE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Message:
+    """purpose: "code" or "alarm". expires: steady seconds, as time.monotonic() gives them. text: an alarm's words."""
+
+    device: str
+    purpose: str
+    way: str
+    address: str
+    validity: int
+    expires: float
+    code: str = field(default="", repr=False)
+    duress: str = field(default="", repr=False)
+    text: str = ""
+    time: float = field(default_factory=time.time)
+
+
+class Undelivered(Exception):
+    """why: for the owner's eyes, without an address or a code. final: trying again changes nothing."""
+
+    def __init__(self, why: str, final: bool = False) -> None:
+        super().__init__(why)
+        self.why = why
+        self.final = final
+
+
+class Way(Protocol):
+    def send(self, message: Message) -> None:
+        """Returns once the next one in line has taken it; raises Undelivered. May take seconds."""
+
+
+# (message, "" or why it was given up), on the way's own thread.
+Report = Callable[[Message, str], None]
+
+
+class Post:
+    """Open ways for messages. put() never waits and never raises."""
+
+    def __init__(
+        self,
+        ways: dict[str, Way],
+        report: Report,
+        pauses: Iterable[float] = PAUSES_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._report = report
+        self._pauses = tuple(pauses)
+        self._clock = clock
+        self._stop = threading.Event()
+        self._lines = {name: _Line(self, name, way) for name, way in ways.items()}
+
+    def __enter__(self) -> "Post":
+        for line in self._lines.values():
+            line.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for line in self._lines.values():
+            line.thread.join(_CLOSE_S)  # one that hangs in a socket is left to itself
+
+    @property
+    def ways(self) -> set[str]:
+        return set(self._lines)
+
+    def put(self, message: Message) -> None:
+        line = self._lines.get(message.way)
+        if line is None:
+            self._report(message, "this way is not set up in warden.toml")
+            return
+        try:
+            line.waiting.put_nowait(message)
+        except queue.Full:
+            self._report(message, f"{BACKLOG} messages wait already")
+
+    def run(self, waiting: "queue.Queue[Message]", way: Way) -> None:
+        while not self._stop.is_set():
+            try:
+                message = waiting.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            self._report(message, self._deliver(way, message))
+
+    def _deliver(self, way: Way, message: Message) -> str:
+        for pause in (*self._pauses, None):
+            if self._clock() >= message.expires:
+                return "it came too late to be of use"
+            try:
+                way.send(message)
+                return ""
+            except Undelivered as error:
+                why, final = error.why, error.final
+            except Exception as error:  # noqa: BLE001  a bug in one way must not end it for all later messages
+                return unexpected(error).text
+            if final or pause is None or self._stop.wait(pause):
+                return why
+        return why
+
+
+class _Line:
+    def __init__(self, post: Post, name: str, way: Way) -> None:
+        self.waiting: queue.Queue[Message] = queue.Queue(BACKLOG)
+        self.thread = threading.Thread(
+            target=post.run, args=(self.waiting, way), name=f"warden-{name}", daemon=True
+        )
+
+
+def words(message: Message) -> tuple[str, str]:
+    """(subject, text) for people."""
+    if message.purpose == "alarm":
+        return f"{message.device}: {message.text}", f"{message.text}, at {message.device}.\n"
+    subject = (
+        f"Code for {message.device}"  # the subject shows on locked screens: the code is inside
+    )
+    lines = [
+        f"{message.device} asks who stands before it.",
+        "",
+        f"Code: {message.code}",
+        *([f"Under duress: {message.duress}"] if message.duress else []),
+        "",
+        f"It is valid for {message.validity} seconds and for one use. If you are not there, somebody else is.",
+    ]
+    return subject, "\n".join(lines) + "\n"

@@ -1,0 +1,87 @@
+"""Codes by mail: one SMTP submission a message, over verified TLS, with time-outs.
+
+A mail lies readable in the mailbox and on each server on its way: the code's short validity and its one use bound that.
+"""
+
+import smtplib
+import ssl
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from pathlib import Path
+
+from warden_host import secretfile
+from warden_host.delivery import Message, Undelivered, words
+from warden_host.errors import HostError
+from warden_host.otp_settings import MAIL_PASSWORD, Mail
+
+TIMEOUT_S = 10.0
+
+
+class MailWay:
+    def __init__(self, settings: Mail, keys: Path) -> None:
+        self._settings = settings
+        self._keys = keys
+
+    def send(self, message: Message) -> None:
+        try:
+            with self._connected() as server:
+                server.send_message(self._written(message))
+        except smtplib.SMTPRecipientsRefused:
+            raise Undelivered("the mail server does not take the address", final=True) from None
+        except smtplib.SMTPAuthenticationError:
+            raise Undelivered(
+                f"the mail server refused user or password ({MAIL_PASSWORD})"
+            ) from None
+        except smtplib.SMTPResponseException as error:
+            # 4xx: later, perhaps. The server's words stay out: they may quote the mail.
+            raise Undelivered(
+                f"the mail server said {error.smtp_code}", final=error.smtp_code >= 500
+            ) from None
+        except ssl.SSLError as error:
+            raise Undelivered(f"TLS with the mail server failed ({error.reason})") from None
+        except smtplib.SMTPException as error:
+            raise Undelivered(f"the mail server gave up ({type(error).__name__})") from None
+        except OSError as error:
+            raise Undelivered(
+                f"the mail server can't be reached ({error.strerror or type(error).__name__})"
+            ) from None
+        except HostError as error:
+            raise Undelivered(error.text) from None
+
+    def _connected(self) -> smtplib.SMTP:
+        settings = self._settings
+        server: smtplib.SMTP
+        if settings.security == "tls":
+            server = smtplib.SMTP_SSL(
+                settings.host, settings.port, timeout=TIMEOUT_S, context=self._context()
+            )
+        else:
+            server = smtplib.SMTP(settings.host, settings.port, timeout=TIMEOUT_S)
+        try:
+            if settings.security == "starttls":
+                server.starttls(context=self._context())  # raises where the server offers none
+            if settings.user:
+                password = secretfile.read(self._keys / MAIL_PASSWORD).decode().rstrip("\n")
+                server.login(settings.user, password)
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def _context(self) -> ssl.SSLContext:
+        ca = self._settings.ca
+        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
+    def _written(self, message: Message) -> EmailMessage:
+        subject, text = words(message)
+        mail = EmailMessage()
+        mail["From"] = self._settings.sender
+        mail["To"] = message.address
+        mail["Subject"] = subject
+        mail["Date"] = formatdate(message.time)
+        mail["Message-ID"] = make_msgid(domain=self._settings.sender.rpartition("@")[2])
+        mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no absence note comes back
+        mail.set_content(text)
+        return mail
