@@ -7,5 +7,6 @@ ROOT_KEY = ("software", "/fuses/rootkey")
 CLOCK = ("system", "/fuses/clock")
 NETWORK = "wired"
 FLOOR = 1793491200  # 2026-11-01, seconds since 1970
-# Two slots as files below the folder, /app in each, two starts of a trial.
+# Two slots as files below the folder, /app in each, two starts of a trial. `warden provision` leaves this line away in a fleet without
+# release keys: no update could come then, and a board without slots loads nothing for them.
 SLOTS = ("file", "/slots", ("app",), 2)

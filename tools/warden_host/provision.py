@@ -62,6 +62,7 @@ def provision(fleet: Fleet, store: Store, order: Order) -> Device:
     device = _new_device(fleet, store, order)
     password = dynsec.device_password()
     client_id = names.device_client(device.type, device.device)
+    release = signing_key.record(fleet, store.vendor(), device.type)
     data = bundle.build(
         device,
         host=fleet.settings.broker.host,
@@ -70,11 +71,11 @@ def provision(fleet: Fleet, store: Store, order: Order) -> Device:
         password=password,
         authorities=[pki.load_authority(fleet.keys).der()],
         pins=list(pki.load_pins(fleet.keys)),
-        release=signing_key.record(fleet, store.vendor(), device.type),
+        release=release,
     )
     home = fleet.simulated(device.device)
     fresh = home.with_name(f".{home.name}.new")  # no device's folder: an ID holds no dot
-    lay_out(tree, fresh, order.board, order.app_source)
+    lay_out(tree, fresh, order.board, order.app_source, release is not None)
     _tell(tree, fresh, data)
     account = dynsec.device_account(device.type, device.device, password)
     with registry.opened(fleet) as accounts, _in_place(fresh, home), store.transaction():
@@ -110,8 +111,10 @@ def _in_place(fresh: Path, home: Path) -> Iterator[None]:
         shutil.rmtree(old)
 
 
-def lay_out(tree: layout.Tree, home: Path, board: str, app_source: Path | None) -> None:
-    """home/root, the device's "/", and home/fuses, its stand-in for eFuses, both fresh."""
+def lay_out(
+    tree: layout.Tree, home: Path, board: str, app_source: Path | None, slots: bool
+) -> None:
+    """home/root, the device's "/", and home/fuses, its stand-in for eFuses, both fresh. slots: whether updates will come."""
     if home.exists():
         shutil.rmtree(home)
     root = home / "root"
@@ -122,7 +125,9 @@ def lay_out(tree: layout.Tree, home: Path, board: str, app_source: Path | None) 
     skip = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(tree.library, library / "warden", ignore=skip)
     shutil.copytree(layout.umqtt(), library / "umqtt", ignore=skip)
-    shutil.copyfile(tree.board(board) / "board.py", library / "board.py")
+    lines = (tree.board(board) / "board.py").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if slots or not line.startswith("SLOTS = ")]
+    (library / "board.py").write_text("".join(kept))
     for name in ("boot.py", "main.py"):
         source = tree.firmware / name
         if not source.is_file():
