@@ -8,6 +8,8 @@ from its beginning, 8 whole but unreported, -1 to -8 so many eighths of its bits
 leaves them. From then on everything raises PowerCut until power_up().
 """
 
+import errno
+
 from models import PowerCut
 
 
@@ -118,3 +120,38 @@ class Nor:
             self.erases[argument] += 1
             self._write(argument * self.sector, b"\xff" * self.sector)
         return 0
+
+
+class Part:
+    """Some sectors of a chip, for a filesystem. Power that is gone is an error to it, not an exception in the middle of C code."""
+
+    def __init__(self, chip, first, count):
+        self.chip, self.first, self.count = chip, first, count
+        self.dead = False
+
+    def renewed(self):
+        """The same sectors once the power is back. This object stays dead, for files that were open then."""
+        self.dead = True
+        self.chip.power_up()
+        return Part(self.chip, self.first, self.count)
+
+    def _call(self, operation, *arguments):
+        if self.dead or self.chip.dead:
+            return -errno.EIO
+        try:
+            return operation(*arguments)
+        except PowerCut:
+            return -errno.EIO
+
+    def readblocks(self, block, buf, offset=0):
+        return self._call(self.chip.readblocks, self.first + block, buf, offset)
+
+    def writeblocks(self, block, buf, offset=0):
+        return self._call(self.chip.writeblocks, self.first + block, buf, offset)
+
+    def ioctl(self, operation, argument):
+        if operation == 4:
+            return self.count
+        if operation == 6:
+            argument += self.first
+        return self._call(self.chip.ioctl, operation, argument)

@@ -8,6 +8,7 @@ import hashlib
 import vfs
 from models import DictStore, RootKey
 from ramdisk import RamDisk
+from warden.hal import slots_file, store_file
 from warden.hal.slots_file import FileSlots
 from warden.romfs import BLOCK, Root
 from warden.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, Slot, SlotRecord
@@ -131,6 +132,28 @@ def envelope(
 # -- a board ----------------------------------------------------------------------------------
 
 
+_opened = []
+
+
+def _open(path, mode):
+    file = open(path, mode)
+    _opened.append(file)
+    return file
+
+
+slots_file.open = store_file.open = _open
+
+
+def close_all():
+    """Close what code that lost its power left open. The collector would do it at a time of its own, with the heap locked: a block device in
+    Python can't run then, and littlefs is left with a list of files that are no more."""
+    while _opened:
+        try:
+            _opened.pop().close()
+        except OSError:
+            pass  # the power is gone
+
+
 class Board:
     """A flash with littlefs, slots on it, and a vault. store: the vault's own flash, one that keeps its promises; a test of power cuts
     puts both on one."""
@@ -141,7 +164,7 @@ class Board:
         if Board.present is not None:
             Board.present.off()
         Board.present = self
-        self.disk = RamDisk(blocks)
+        self.disk = self.make_disk(blocks)
         vfs.VfsLfs2.mkfs(self.disk)
         self.mounted = False
         self.names = names
@@ -152,28 +175,29 @@ class Board:
         vault.commit({"identity": b"x"})
         vault.close()
 
+    def make_disk(self, blocks):
+        return RamDisk(blocks)
+
     def make_store(self):
         return self.store
 
     def power_on(self):
         """The board starts: everything in RAM is gone."""
         if self.mounted:
+            self.disk.dead = True
+            close_all()
             vfs.umount(MOUNT)
-        # Files that were open when the power went are closed by the collector at some time: they must not reach the flash then.
-        before, self.disk = self.disk, RamDisk(0)
-        before.dead = True
-        self.disk.data = before.data
-        self.disk._view = memoryview(before.data)
-        self.disk.violations = before.violations
+        self.disk = self.disk.renewed()
         vfs.mount(vfs.VfsLfs2(self.disk), MOUNT)
         self.mounted = True
         self.mounts = {}
 
     def off(self):
         if self.mounted:
+            self.disk.dead = True
+            close_all()
             vfs.umount(MOUNT)
             self.mounted = False
-            self.disk.dead = True
 
     def vault(self):
         vault = Vault(self.make_store(), RootKey())

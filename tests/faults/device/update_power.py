@@ -1,10 +1,13 @@
-"""An update on littlefs, vault and slots on one flash in memory, with the power cut at every program and erase.
+"""An update with the power cut at every program and erase, vault and slots on one flash in memory.
 
-    micropython tests/faults/device/update_power.py SCENARIO [FAULT]
+    micropython tests/faults/device/update_power.py MEDIUM SCENARIO [FAULT | all]
+
+MEDIUM: `littlefs`, one littlefs in RAM with the vault's records as files; `nor`, a model of a NOR chip that refuses what a chip can't do and
+tears programs and erases bit by bit, with the vault in its raw flash store and the slots on a littlefs behind it.
 
 After each cut the board starts twice more (the second start cut at every operation of its own, for some), and must then run the old or
 the new application, whole: every byte of every file is compared. Where an update was under way it is sent again and must come through.
-Prints a line of counts; status 1 and the reason when a promise breaks.
+Prints a line of counts; status 1 and the reason when a promise breaks. `all` cuts in every way that the medium knows, and more starts.
 
 FAULT makes the device break a rule, to show that this program would notice: see FAULTS.
 """
@@ -14,7 +17,9 @@ import sys
 HERE = __file__.rsplit("/", 1)[0]
 sys.path[:] = [HERE + "/../../unit", HERE + "/../../../lib", ".frozen"]
 
-from update_kit import (  # noqa: E402  (the path must be set first)
+from models import PowerCut  # noqa: E402  (the path must be set first)
+from nor import Nor, Part  # noqa: E402
+from update_kit import (  # noqa: E402
     ATTEMPTS,
     CLASS,
     MOUNT,
@@ -29,22 +34,26 @@ from warden import slots as slots_module  # noqa: E402
 from warden.errors import WardenError  # noqa: E402
 from warden.hal.slots_file import FileSlots  # noqa: E402
 from warden.hal.store_file import FileStore  # noqa: E402
-from warden.slots import CONFIRMED, SlotRecord  # noqa: E402
+from warden.hal.store_flash import FlashStore  # noqa: E402
+from warden.slots import ATTEMPTS_MAX, CONFIRMED, SlotRecord  # noqa: E402
 from warden.update import Updater  # noqa: E402
 
 OLD = image("old", 2000)
 NEW = image("new", 5200)
 OLDER = image("older", 1500)
 NEW_ENTRY = [len(NEW)]
-TORN = (0, 3, 8)
 
 
 class Wrong(Exception):
     """A promise was broken."""
 
 
-class PowerBoard(Board):
-    """The vault lies on the same flash as the slots."""
+class FilesBoard(Board):
+    """Vault and slots are files of one littlefs."""
+
+    # How the operation ends that the cut falls on; the middle one is followed further.
+    torn = [0, 3, 8]
+    every = (0, 3, 8)
 
     def make_store(self):
         return FileStore(MOUNT + "/vault")
@@ -55,6 +64,38 @@ class PowerBoard(Board):
 
     def flash(self):
         return bytes(self.disk.data)
+
+    @property
+    def chip(self):
+        return self.disk
+
+    def violations(self):
+        return self.disk.violations
+
+
+class NorBoard(Board):
+    """A chip of 1 KB sectors that programs 16 bytes: eight sectors for the vault's raw store, littlefs on the others. What the chip can't do
+    raises Misused, which nothing catches."""
+
+    torn = [0, -4, 8]
+    every = (0, 3, -2, -4, -6, 8)
+
+    def make_disk(self, blocks):
+        self.chip = Nor(blocks, 1024, 16)
+        return Part(self.chip, 8, blocks - 8)
+
+    def make_store(self):
+        return FlashStore(Part(self.chip, 0, 8), 16)
+
+    def load(self, data):
+        self.chip.data[:] = data
+        self.power_on()
+
+    def flash(self):
+        return bytes(self.chip.data)
+
+    def violations(self):
+        return 0
 
 
 def release(board, sequences, counters, states=(CONFIRMED, CONFIRMED)):
@@ -94,20 +135,26 @@ def confirm(board):
     SlotRecord(board.vault()).confirm(1)
 
 
+def give_up(board):
+    SlotRecord(board.vault()).give_up(1)
+    board.start()
+
+
 def prepare(board, name):
-    if name == "recovery":
-        release(board, (2, 1), {"sequence": 2})
+    release(board, (2, 1), {"sequence": 2})
+    if name == "fallback":
+        board.damage(0, 0, "app.map")
+    if name in ("dead", "recovery"):
         board.damage(0, 0, "app.map")
         board.damage(1, 0, "app.map")
+    if name == "recovery":
         board.start()
-        return
-    release(board, (2, 1), {"sequence": 2})
     if name == "resume":
         install(board, 3000)
-    if name in ("trial", "confirm", "revert"):
+    if name in ("trial", "confirm", "unwell", "revert"):
         install(board)
         board.power_on()
-    if name in ("confirm", "revert"):
+    if name in ("confirm", "unwell", "revert"):
         board.start()
     if name == "revert":
         for _ in range(ATTEMPTS - 1):
@@ -121,7 +168,13 @@ SCENARIOS = {
     "resume": (install, ("old", "new")),
     "trial": (start, ("new",)),
     "confirm": (confirm, ("new",)),
+    # The application on trial says that it is not well: until that is on the flash, it is tried again.
+    "unwell": (give_up, ("new", "old")),
+    # All attempts are used.
     "revert": (start, ("old",)),
+    # The confirmed slot was changed on the flash; then both.
+    "fallback": (start, ("older",)),
+    "dead": (start, ("recovery",)),
     "recovery": (install, ("recovery", "new")),
 }
 
@@ -143,15 +196,15 @@ def whole(board):
 
 def cut(board, work, budget, torn):
     """(did it finish, how many operations)."""
-    disk = board.disk
-    disk.operations, disk.budget, disk.torn = 0, budget, torn
+    chip = board.chip
+    chip.operations, chip.budget, chip.torn = 0, budget, torn
     try:
-        finished = work(board) is not False and not disk.dead
-    except (WardenError, OSError):
-        if not disk.dead:
+        finished = work(board) is not False and not chip.dead
+    except (WardenError, OSError, PowerCut):
+        if not chip.dead:
             raise
         finished = False
-    return finished, disk.operations
+    return finished, chip.operations
 
 
 def judge(board, allowed, attempts):
@@ -162,7 +215,7 @@ def judge(board, allowed, attempts):
         raise Wrong("%s runs after a cut" % said)
     record = SlotRecord(board.vault())
     for slot in record.slots:
-        if slot.attempts > attempts:
+        if attempts < slot.attempts < ATTEMPTS_MAX:
             raise Wrong("more attempts than the policy allows")
     return said
 
@@ -182,47 +235,50 @@ def send_again(board, name):
     return 1
 
 
-def scenario(name):
+def scenario(medium, name):
     work, allowed = SCENARIOS[name]
-    board = PowerBoard(blocks=160)
+    board = MEDIA[medium]()
+    torn_in = board.torn
     prepare(board, name)
     flash = board.flash()
     board.load(flash)
     finished, operations = cut(board, work, None, 0)
     if not finished:
         raise Wrong("it does not work even without a cut")
-    counted = {said: 0 for said in ("old", "new", "recovery")}
-    cuts = heals = again = 0
+    counted = {said: 0 for said in ("old", "new", "older", "recovery")}
+    cuts = heals = again = healed = 0
     long = work is install
     for budget in range(operations):
         # Each operation is lost, torn, and finished unseen.
-        for torn in TORN:
+        for torn in torn_in:
             board.load(flash)
             cut(board, work, budget, torn)
             left = board.flash()
-            counted[judge(board, allowed, ATTEMPTS)] += 1
+            said = judge(board, allowed, ATTEMPTS)
+            counted[said] += 1
             cuts += 1
             # The start that follows is cut as well.
-            if torn == TORN[1] and (not long or budget % 8 == 0):
+            if torn == board.torn[1]:
                 board.load(left)
                 _, more = cut(board, start, None, 0)
+                healed += more > 0
+                each = EACH[0 if long else 1]
+                if healed % each != 1 % each:
+                    more = 0
+                later = (said,) if name not in ("trial", "confirm", "unwell") else ("new", "old")
                 for second in range(more):
                     board.load(left)
-                    cut(board, start, second, TORN[second % 3])
-                    judge(
-                        board,
-                        allowed + (("old",) if name in ("trial", "confirm") else ()),
-                        ATTEMPTS,
-                    )
+                    cut(board, start, second, torn_in[second % len(torn_in)])
+                    judge(board, later, ATTEMPTS)
                     heals += 1
-            if long and torn == TORN[1]:
+            if long and torn == board.torn[1] and budget % EACH[2] == 0:
                 board.load(left)
                 again += send_again(board, name)
-    found = (counted["old"], counted["new"], counted["recovery"])
-    print("%s: %d operations, %d cuts, " % (name, operations, cuts), end="")
-    print("%d old, %d new, %d recovery, " % found, end="")
+    found = tuple([counted[said] for said in ("old", "new", "older", "recovery")])
+    print("%s %s: %d operations, %d cuts, " % (medium, name, operations, cuts), end="")
+    print("%d old, %d new, %d older, %d recovery, " % found, end="")
     print("%d cut starts, %d sent again, " % (heals, again), end="")
-    print("%d violations" % board.disk.violations)
+    print("%d violations" % board.violations())
 
 
 def no_attempt():
@@ -248,18 +304,26 @@ def no_check():
 
 def wrong_slot():
     """An update overwrites the slot that runs."""
-    SlotRecord.spare = lambda self, running: running or 0
+    SlotRecord.spare = lambda self, running, engaged=None: running or 0
     FileSlots.lock = lambda self, slot: None
 
 
 FAULTS = {"no_attempt": no_attempt, "no_check": no_check, "wrong_slot": wrong_slot}
 
 
+MEDIA = {"littlefs": lambda: FilesBoard(blocks=160), "nor": lambda: NorBoard(blocks=64)}
+# Of how many cuts one is followed by starts that are cut, of a long scenario and of a short one; and by sending the update again.
+EACH = [16, 3, 2]
+
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        FAULTS[sys.argv[2]]()
+    extra = sys.argv[3] if len(sys.argv) > 3 else ""
+    if extra == "all":
+        FilesBoard.torn, NorBoard.torn = list(FilesBoard.every), list(NorBoard.every)
+        EACH[:] = [1, 1, 1]
+    elif extra:
+        FAULTS[extra]()
     try:
-        scenario(sys.argv[1])
+        scenario(sys.argv[1], sys.argv[2])
     except Wrong as error:
         print("wrong:", error)
         sys.exit(1)
