@@ -4,7 +4,7 @@
                                (payload.py); with "grant": true its trial passes the gate without a code
     {"n": n, "data": bytes}    the chunk that was asked for
     {"abort": true}            let go of it for now
-    {}                         how is it going
+    {}                         how is it going; with what runs, what was confirmed and what failed last
 
 Each answer, and the event `update` to the authority whenever something changed, is a status: {"state", "reason", "sequence", "want"}, want being
 null or [number, component, offset, length] of the one chunk to send next.
@@ -88,7 +88,7 @@ class Updating:
         self._news.set()
         if updater is not None and updater.state == "Testing":
             device._then = _restart
-        return self.status()
+        return self.status() if keys else self._standing()
 
     def _current(self) -> "Updater":
         if self._updater is None:
@@ -139,6 +139,16 @@ class Updating:
             "sequence": updater.sequence,
             "want": None if wanted is None else list(wanted),
         }
+
+    def _standing(self) -> "dict[str, Any]":
+        """The status, and what the flash says: whoever missed the last report learns what became of an update."""
+        record = SlotRecord(self._device._vault)
+        slot = self._outcome.slot
+        status = dict(self.status())
+        status["running"] = 0 if slot is None else record.slots[slot].sequence
+        status["confirmed"] = record.mark
+        status["failed"] = record.failed
+        return status
 
     # -- the task -----------------------------------------------------------------------------
 

@@ -132,6 +132,31 @@ def test_an_update_over_orders():
     board.off()
 
 
+def facts(one):
+    status = order(one)
+    return status["state"], status["running"], status["confirmed"], status["failed"]
+
+
+def test_whoever_missed_the_last_report_asks():
+    board = installed()
+    _, one = start(board)
+    equal(facts(one), ("Idle", 1, 1, 0))
+    take(one, order(one, envelope=envelope(2, [NEW])))
+    equal(facts(one), ("Testing", 1, 1, 0))
+    _, one = start(board)
+    equal(facts(one), ("Testing", 2, 1, 0))
+    run(one)
+    equal(facts(one), ("Idle", 2, 2, 0))
+    equal(sorted(one.status()), ["reason", "sequence", "state", "want"])
+    board.off()
+    board, device, one = trial(lambda: False)
+    run(one)
+    _, one = start(board)
+    run(one)  # its report is on its way, and may get lost
+    equal(facts(one), ("Idle", 1, 1, 2))
+    board.off()
+
+
 def test_what_judged_the_manifest_is_forgotten():
     import sys
 
