@@ -49,6 +49,9 @@ if TYPE_CHECKING:
         "image-mismatch",
         "payload-key",
         "payload-tampered",
+        "sbv2-malformed",
+        "sbv2-key",
+        "firmware-invalid",
         # link
         "unreachable",
         "link-timeout",
@@ -81,6 +84,13 @@ if TYPE_CHECKING:
         "counter-exhausted",
         "busy",
         "incident-overflow",
+        "gate-shut",
+        "gate-open",
+        "otp-wrong",
+        "otp-locked",
+        "otp-no-keypad",
+        "duress",
+        "keypad-failed",
         "rotation-failed",
         "rotation-expired",
     )
@@ -97,6 +107,8 @@ if TYPE_CHECKING:
         "randomness",
         "slot-damaged",
         "slot-full",
+        "slot-unsigned",
+        "no-ota",
     )
 
 

@@ -205,6 +205,38 @@ def ask_suit(key, vendor, class_id, slot, components, least, held, envelope):
     return said
 
 
+def sbv2(image, digests, step):
+    from warden.crypto import p256, rsa
+    from warden.wire.sbv2 import Check
+
+    keys = [digests[at : at + 32] for at in range(0, len(digests), 32)]
+    check = Check(len(image), keys, rsa.PublicKey, p256.PublicKey)
+    for at in range(0, len(image), step):
+        check.update(memoryview(image)[at : at + step])
+    check.finish()
+    return "valid"
+
+
+def ask_sbv2(image, digests, step):
+    return sbv2(image, digests, int.from_bytes(step, "big"))
+
+
+def ask_sbv2flips(image, digests, bits):
+    """Every byte flipped, by each of the bits: how often each answer came."""
+    data = bytearray(image)
+    seen = {}
+    for bit in bits:
+        for at in range(len(data)):
+            data[at] ^= bit
+            try:
+                said = sbv2(data, digests, 8192)
+            except WardenError as error:
+                said = error.code
+            seen[said] = seen.get(said, 0) + 1
+            data[at] ^= bit
+    return " ".join(["%s %d" % (code, seen[code]) for code in sorted(seen)])
+
+
 def answer(line):
     """The answer to one question."""
     words = line.split()
