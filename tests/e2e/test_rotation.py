@@ -189,7 +189,7 @@ def test_refused_orders(world: World, board: Board) -> None:
         answer = order(world, command, args)
         assert (answer["ok"], answer["reply"]["error"]) == (False, "bad-body")
         world.happening("incident", code="bad-body", name=command)
-    assert order(world, "unlock", {})["reply"]["error"] == "not-allowed"
+    assert order(world, "policy", {})["reply"]["error"] == "not-allowed"
     # Pins without the key of the server that the device speaks with: it would be cut off.
     one = begun(world, "pins")
     one.body["trust"][1][0] = os.urandom(32)
@@ -267,7 +267,8 @@ def test_the_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFi
         assert cli.run([*base, "send", DEVICE, "set_relay", '{"on": 1}']) == 0
         capsys.readouterr()
         assert cli.run([*base, "wipe", DEVICE, "--yes", "--json"]) == 0
-        assert lines()[-1] == {"ok": True, "device": DEVICE}
+        ended = {"ok": True, "device": DEVICE, "revoked": False, "wiped": True, "waits": False}
+        assert lines()[-1] == ended
         assert board.process is not None
         assert board.process.wait(PATIENCE_S) == 3
         with Store(world.fleet.database) as store:

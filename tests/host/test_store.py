@@ -106,8 +106,9 @@ INSERT INTO incidents (time, device, source, code, at, n) VALUES
 """
 
 
-# What came with format 5, and with format 4.
-CODES = (
+# What came with format 6, with format 5, and with format 4.
+ENDINGS = "DROP TABLE endings;"
+CODES = ENDINGS + (
     "DROP TABLE otp_codes; DROP TABLE otp_counts; DROP TABLE otp_contacts;"
     "DROP TABLE otp_deliveries; DROP TABLE otp_enrolments;"
 )
@@ -191,3 +192,14 @@ def test_a_database_of_the_future_is_left_alone(tmp_path):
         opened._db.execute("PRAGMA user_version = 99")
     with refused("database-damaged"):
         Store(path)
+
+
+def test_a_database_from_before_endings_gets_their_table(tmp_path):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened.reserve("a-1", "a", "1", None, None)
+        opened._db.executescript(ENDINGS + "PRAGMA user_version = 5;")
+    for _ in range(2):
+        with Store(path) as opened:
+            assert opened.releases()[0].name == "a-1"
+            assert opened.endings() == {}

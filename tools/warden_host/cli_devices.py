@@ -1,6 +1,7 @@
 """`warden devices`: the list, and the owner's word that lifts a quarantine."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 import click
 from rich.table import Table
@@ -13,7 +14,13 @@ from warden_host.store import Device, Incident, Store
 
 _Row = tuple[Device, str, list[Incident]]
 _SHOWN = 5  # incidents in one line of JSON
-_STYLES = {"online": "green", "quarantined": "bold red", "diverged": "magenta"}
+_STYLES = {
+    "online": "green",
+    "quarantined": "bold red",
+    "revoked": "bold red",
+    "to be wiped": "bold red",
+    "diverged": "magenta",
+}
 
 
 @click.command()
@@ -95,6 +102,8 @@ def _online(fleet: Fleet) -> dict[str, list[str]] | None:
 
 def _state(known: Device, online: dict[str, list[str]] | None) -> str:
     """provisioned: it never came. Without `serve` there is no broker, so nothing is online."""
+    if known.ending is not None:
+        return "to be wiped" if known.ending.wipe else "revoked"
     if known.mark.quarantine:
         return "quarantined"
     if known.diverged:
@@ -117,6 +126,7 @@ def _record(
         "mode": known.mode,
         "state": status,
         "quarantine": known.mark.quarantine,
+        "ending": None if known.ending is None else asdict(known.ending),
         "apps": [pair.appid for pair in known.pairs],
         "serving": online is not None,
         "sessions": (online or {}).get(known.device, []),

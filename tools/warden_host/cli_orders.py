@@ -1,18 +1,18 @@
-"""What the authority alone may order: `warden rotate` and `warden wipe`."""
+"""What the authority alone may order: `warden rotate`, `warden wipe` and `warden revoke`."""
 
 from typing import Any
 
 import click
 
-from warden_host import control, dynsec, names, pki, registry, rotation, screen
-from warden_host.cli_common import State, json_option, pass_state, tell_running
+from warden_host import control, names, pki, revocation, rotation, screen
+from warden_host.cli_common import State, json_option, pass_state
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
 from warden_host.store import Store
 
 
 def add_to(group: click.Group) -> None:
-    for command in (rotate, wipe):
+    for command in (rotate, wipe, revoke):
         group.add_command(command)
 
 
@@ -93,6 +93,8 @@ def _asking(fleet: Fleet, device: str) -> rotation.Ask:
 def wipe(state: State, device: str, yes: bool, as_json: bool) -> int:
     """Destroy a device's secrets: it acknowledges, wipes its vault and is not provisioned any more.
 
+    One that is away is wiped on its next contact, however late that is.
+
     \b
     Examples:
       warden wipe D1
@@ -104,20 +106,62 @@ def wipe(state: State, device: str, yes: bool, as_json: bool) -> int:
         known = store.device(device)
         if not yes:
             click.confirm(f"{device} will have to be provisioned again. Wipe it?", abort=True)
-        answer = control.call(fleet.control, {"op": "wipe", "device": device, "timeout": 10}, 60)
-        if answer.get("ok") is not True:
-            raise HostError(
-                "command-refused",
-                f"{device} refused to be wiped: {answer.get('reply', {}).get('error', '')}",
-            )
-        # Its account goes once it has answered: before that, nothing could tell it.
-        account = dynsec.device_account(known.type, device, "")
-        with registry.opened(fleet) as accounts, store.transaction():
-            store.remove_device(device)
-            accounts.remove(account.username, account.role)
-    tell_running(fleet, device)
+        ending = revocation.order(store, device, revoke=False, wipe=True)
+    if ending.revoked:
+        revocation.cut_off(fleet, known, ending)  # it was refused until now
+    return _told(fleet, device, as_json, "")
+
+
+@click.command()
+@click.argument("device")
+@click.option(
+    "--wipe", "also_wipe", is_flag=True, help="It may come once more, to be wiped and nothing else."
+)
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@json_option
+@pass_state
+def revoke(state: State, device: str, also_wipe: bool, yes: bool, as_json: bool) -> int:
+    """Cut a device off: the broker drops it at once, and nobody here listens to it any more.
+
+    `warden provision DEVICE --again` takes it back, with all-new secrets.
+
+    \b
+    Examples:
+      warden revoke D1
+      warden revoke D1 --wipe
+    """
+    fleet = state.fleet()
+    names.check_id(device, "device ID")
+    with Store(fleet.database) as store:
+        known = store.device(device)
+        if not yes:
+            click.confirm(f"{device} will be worth nothing until then. Cut it off?", abort=True)
+        ending = revocation.order(store, device, revoke=True, wipe=also_wipe)
+    revocation.cut_off(fleet, known, ending)
+    return _told(fleet, device, as_json, f"{device} is cut off")
+
+
+def _told(fleet: Fleet, device: str, as_json: bool, done: str) -> int:
+    """Lets a running authority know, and says what became of it."""
+    try:
+        answer = control.call(fleet.control, {"op": "end", "device": device}, 60)
+    except HostError as error:
+        if error.code != "not-serving":
+            raise
+        answer = {"wiped": False}
+    wiped = answer.get("wiped") is True
+    with Store(fleet.database) as store:
+        ending = store.ending(device)
+    waits = ending is not None and ending.wipe
     if as_json:
-        screen.print_json({"ok": True, "device": device})
-    else:
+        screen.print_json(
+            {"ok": True, "device": device, "revoked": bool(done), "wiped": wiped, "waits": waits}
+        )
+        return 0
+    if done:
+        screen.good(done)
+    if wiped:
         screen.good(f"{device} is wiped, and gone from the fleet")
+    elif waits:
+        screen.good(f"{device} is away: it is wiped on its next contact")
     return 0

@@ -64,6 +64,19 @@ def device_account(type_: str, device: str, password: str) -> Account:
     return Account(names.device_client(type_, device), f"device:{type_}:{device}", acls, password)
 
 
+def doomed_account(type_: str, device: str) -> Account:
+    """The account of a device that may come once more, to be wiped: what a session and that order need. Its password stays."""
+    base = f"iot-2/type/{type_}/id/{device}"
+    up = ("hello", "ready", "reply")
+    down = ("welcome", "ack", "wake", "wipe")
+    acls = (
+        *(("publishClientSend", f"{base}/evt/{event}/fmt/{names.SEALED}") for event in up),
+        ("subscribePattern", base + "/cmd/#"),  # what it subscribes to; what it gets is below
+        *(("publishClientReceive", f"{base}/cmd/{verb}/fmt/{names.SEALED}") for verb in down),
+    )
+    return Account(names.device_client(type_, device), f"device:{type_}:{device}", acls, "")
+
+
 def app_account(appid: str, types: tuple[str, ...], password: str) -> Account:
     """types may be (ANY_TYPE,), which is for the authority alone: it serves every type."""
     acls: list[tuple[str, str]] = []
@@ -109,6 +122,26 @@ def set_password(folder: Path, username: str, password: str) -> None:
             _save(folder, document)
             return
     raise HostError("broker-refused", "setClientPassword: no such account")
+
+
+def set_disabled(folder: Path, username: str, disabled: bool) -> None:
+    """Only while the broker is stopped. An account that is not there can't log in either."""
+    document = _load(folder)
+    for entry in document["clients"]:
+        if entry.get("username") == username:
+            entry.pop("disabled", None)
+            if disabled:
+                entry["disabled"] = True
+    _save(folder, document)
+
+
+def narrow(folder: Path, account: Account) -> None:
+    """Gives the account's role these rights and no others; only while the broker is stopped."""
+    document = _load(folder)
+    for entry in document["roles"]:
+        if entry.get("rolename") == account.role:
+            entry["acls"] = acl_entries(account)
+    _save(folder, document)
 
 
 def remove(folder: Path, username: str, role: str) -> None:

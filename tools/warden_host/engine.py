@@ -68,6 +68,18 @@ class Engine:
         """It was provisioned again: its keys here are worth nothing."""
         self._seats.pop(device, None)
 
+    def end(self, device: str) -> None:
+        """fleet.db holds an order that ends it: from now on it is heard for that alone, whatever it had proved."""
+        seat, ending = self.seat(device), self.store.ending(device)
+        if ending is None or ending.revoked or seat.mark.quarantine or seat.stale:
+            self.forget(device)
+            seat = self.seat(device)
+            session = seat.sessions.get(AUTHORITY)
+            if ending is not None and ending.wipe and session is not None:
+                self.send(session.address, session.wake(self.clock()))
+        else:
+            seat.device = replace(seat.device, ending=ending)
+
     def rise(self, device: str) -> dict[str, Any]:
         """A rotation was begun: hear the device under its new keys as well. Returns the command's body; raises not-applicable."""
         seat = self.seat(device)
@@ -96,7 +108,8 @@ class Engine:
     def wake_all(self) -> None:
         """After a restart no session is left at our end; the devices still hold theirs."""
         for device in self.store.devices():
-            if device.mode == "sealed" and not device.mark.quarantine:
+            cut = device.ending is not None and device.ending.revoked and not device.ending.wipe
+            if device.mode == "sealed" and not device.mark.quarantine and not cut:
                 seat = self.seat(device.device)
                 for session in (*seat.sessions.values(), *seat.rising.values()):
                     self.send(session.address, session.wake(self.clock()))
@@ -141,6 +154,10 @@ class Engine:
             return
         if seat.device.type != topic.type:
             self.refuse(seat, appid, Refused(topic.verb, "bad-topic", "the type is another"))
+        elif seat.ending is not None and seat.ending.revoked and appid != AUTHORITY:
+            return  # the authority's complaint is the one kept
+        elif seat.ending is not None and seat.ending.revoked and not seat.ending.wipe:
+            self.refuse(seat, appid, Refused(topic.verb, "revoked", "it was cut off"))
         elif retain:
             self.refuse(seat, appid, Refused(topic.verb, "retained", "nothing is retained"))
         elif len(data) > MAX_BYTES:
@@ -166,13 +183,14 @@ class Engine:
             address.appid, Topic(address.type, address.device, "cmd", send.command, fmt), send.data
         )
 
-    def gave(self, given: Happening) -> None:
-        """A command is under way: its reply will name it."""
+    def gave(self, given: Happening, quiet: bool = False) -> None:
+        """A command is under way: its reply will name it. quiet: one of a thousand, that nobody is told of."""
         seat = self.seat(given.device)
-        seat.asked[given.id] = given.name
+        seat.asked[given.id] = "" if quiet else given.name
         while len(seat.asked) > _ASKED:
             del seat.asked[next(iter(seat.asked))]
-        self.tell(given)
+        if not quiet:
+            self.tell(given)
 
     def publish(self, topic: Topic, appid: str, data: bytes) -> None:
         """Any bytes on any topic: what a forger does."""
@@ -276,7 +294,8 @@ class Engine:
                 self.store.seen(name, time.time())
         if kind == "reply":
             event = seat.asked.pop(received.id, event)
-        self.tell(Happening(kind, name, appid, event, id=received.id, body=received.body))
+        news = Happening(kind, name, appid, event, id=received.id, body=received.body)
+        (self.tell if event else self._jobs.hear)(news)
 
     def _incident(self, seat: Seat, body: dict[str, Any]) -> None:
         name = seat.device.device

@@ -43,6 +43,7 @@ OWN = frozenset(
     {
         "app-exists",
         "app-unknown",
+        "bad-code",
         "bad-json",
         "broker-failed",
         "broker-missing",
@@ -65,6 +66,7 @@ OWN = frozenset(
         "key-permissions",
         "micropython-missing",
         "not-applicable",
+        "not-enrolled",
         "not-serving",
         "passphrase-wrong",
         "provision-failed",
@@ -74,6 +76,7 @@ OWN = frozenset(
         "release-key",
         "release-missing",
         "reserved-command",
+        "revoked",
         "rollout-running",
         "rollout-unknown",
         "stale-hello",

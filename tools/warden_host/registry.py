@@ -38,6 +38,14 @@ class Registry(Protocol):
     def set_password(self, username: str, password: str) -> None:
         """A new password for an account: its session is dropped. Raises broker-refused."""
 
+    def disable(self, username: str) -> None:
+        """Nobody logs in under it, and its session is dropped."""
+
+    def enable(self, username: str) -> None: ...
+
+    def narrow(self, account: dynsec.Account) -> None:
+        """Its role gets these rights and no others."""
+
     def remove(self, username: str, role: str) -> None:
         """Takes the account away: its session is dropped."""
 
@@ -112,6 +120,15 @@ class _Stopped:
     def set_password(self, username: str, password: str) -> None:
         dynsec.set_password(self._folder, username, password)
 
+    def disable(self, username: str) -> None:
+        dynsec.set_disabled(self._folder, username, True)
+
+    def enable(self, username: str) -> None:
+        dynsec.set_disabled(self._folder, username, False)
+
+    def narrow(self, account: dynsec.Account) -> None:
+        dynsec.narrow(self._folder, account)
+
     def remove(self, username: str, role: str) -> None:
         dynsec.remove(self._folder, username, role)
 
@@ -172,6 +189,18 @@ class _Running:
 
     def set_password(self, username: str, password: str) -> None:
         self._ask({"command": "setClientPassword", "username": username, "password": password})
+
+    def disable(self, username: str) -> None:
+        self._ask({"command": "disableClient", "username": username}, missing_ok=True)
+
+    def enable(self, username: str) -> None:
+        self._ask({"command": "enableClient", "username": username}, missing_ok=True)
+
+    def narrow(self, account: dynsec.Account) -> None:
+        acls = dynsec.acl_entries(account)
+        self._ask(
+            {"command": "modifyRole", "rolename": account.role, "acls": acls}, missing_ok=True
+        )
 
     def remove(self, username: str, role: str) -> None:
         self._ask({"command": "deleteClient", "username": username}, missing_ok=True)

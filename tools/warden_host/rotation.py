@@ -39,6 +39,8 @@ def begin(
             f"{device} is plain: nobody but its owner at the bench may give it new secrets",
             f"`warden provision {device} --again`",
         )
+    if known.ending is not None:
+        raise HostError("not-applicable", f"{device} was cut off, or is to be wiped")
     pending = store.rotation(device)
     if pending is not None:
         return pending

@@ -1,6 +1,6 @@
 """The tables of fleet.db, and how an older database becomes one of today."""
 
-FORMAT = 5
+FORMAT = 6
 # Since format 2. body: the command's CBOR while it is under way, with new secrets in it; NULL once it is done, then the number alone is kept.
 _ROTATIONS = """
 CREATE TABLE rotations (
@@ -50,6 +50,12 @@ CREATE TABLE otp_enrolments (
     device TEXT PRIMARY KEY, source TEXT NOT NULL, digits INTEGER NOT NULL, step_s INTEGER NOT NULL,
     first INTEGER NOT NULL, secret BLOB NOT NULL, duress BLOB) STRICT;
 """
+# Since format 6. Devices that are to end (store_endings.py).
+_ENDINGS = """
+CREATE TABLE endings (
+    device TEXT PRIMARY KEY REFERENCES devices ON DELETE CASCADE, revoked INTEGER NOT NULL,
+    wipe INTEGER NOT NULL, ordered REAL NOT NULL, sent REAL, wiped REAL) STRICT;
+"""
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE apps (appid TEXT PRIMARY KEY, types TEXT NOT NULL, commands TEXT NOT NULL) STRICT;
@@ -70,6 +76,7 @@ CREATE TABLE events (
 {_ROTATIONS}
 {_RELEASES}
 {_CODES}
+{_ENDINGS}
 PRAGMA user_version = {FORMAT};
 COMMIT;
 """
@@ -81,7 +88,8 @@ INSERT INTO incidents (first, time, device, source, code, at, n)
     GROUP BY device, source, code, at ORDER BY max(id);
 DROP TABLE incidents_2;
 """  # noqa: S608  nothing but our own constants
-_TO_5 = f"{_CODES} PRAGMA user_version = {FORMAT};"
+_TO_6 = f"{_ENDINGS} PRAGMA user_version = {FORMAT};"
+_TO_5 = f"{_CODES} {_TO_6}"
 # Format of the database → what makes it one of today, in one transaction.
 SCRIPTS = {
     0: _SCHEMA,
@@ -89,4 +97,5 @@ SCRIPTS = {
     2: f"BEGIN; {_TO_3} {_RELEASES} {_TO_5} COMMIT;",
     3: f"BEGIN; {_RELEASES} {_TO_5} COMMIT;",
     4: f"BEGIN; {_TO_5} COMMIT;",
+    5: f"BEGIN; {_TO_6} COMMIT;",
 }

@@ -7,6 +7,7 @@ from warden_host.plain import PlainPeer
 from warden_host.proof import DeviceMark
 from warden_host.session import Session
 from warden_host.store import Device
+from warden_host.store_endings import Ending
 
 
 @dataclass
@@ -30,6 +31,10 @@ class Seat:
     @property
     def mark(self) -> DeviceMark:
         return self.device.mark
+
+    @property
+    def ending(self) -> Ending | None:
+        return self.device.ending
 
     @property
     def sealed(self) -> bool:

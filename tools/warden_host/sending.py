@@ -45,6 +45,7 @@ class Request:
     ttl_s: int = 30
     timeout_s: float = 10.0
     forge: str = ""
+    quiet: bool = False  # not shown: a chunk of an update is one of thousands
 
 
 def job(engine: Engine, request: Request) -> Job:
@@ -88,6 +89,13 @@ class _Errand:
                 "not-applicable",
                 f"{request.device} is plain and has applications of its own: it obeys those alone",
                 "it knows: " + ", ".join(sorted(set(known) - {AUTHORITY})),
+            )
+        ending = self._seat.ending
+        if ending is not None and ending.revoked and not (ending.wipe and request.command == "wipe"):
+            raise HostError(
+                "revoked",
+                f"{request.device} was cut off",
+                f"`warden provision {request.device} --again` gives it all-new secrets",
             )
         if self._seat.mark.quarantine:
             raise HostError(
@@ -299,7 +307,8 @@ class _Errand:
         text = f"forgery: {request.forge}" if request.forge else ""
         device, command = request.device, request.command
         self._engine.gave(
-            Happening("command", device, self._app, command, id=self._number, body=body, text=text)
+            Happening("command", device, self._app, command, id=self._number, body=body, text=text),
+            request.quiet,
         )
 
     def _topic(self, fmt: str = "", command: str = "") -> Topic:

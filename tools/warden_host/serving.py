@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from warden_host import revocation
 from warden_host.authority import Authority
 from warden_host.broker import Broker
 from warden_host.control import Caller, ControlServer, Line
@@ -48,6 +49,8 @@ def serving(
             control.announce(happening)
             show(happening)
 
+        # Before the broker takes its first connection.
+        revocation.enforce(fleet)
         with Broker(fleet) as broker, Authority(fleet, tell) as authority:
             desk.authority, desk.control = authority, control
             with control:
@@ -77,9 +80,13 @@ class _Desk:
             device = _text(line, "device")
             body = self.authority.ask(lambda engine: engine.rise(device))
             self.authority.submit(_order(line, "rotate", body), caller.finish)
-        elif operation == "wipe":
-            order = _order(line, "wipe", {"device": _text(line, "device")})
+        elif operation == "end":
+            self.authority.end(_text(line, "device"), caller.finish)
+        elif operation == "unlock":
+            order = _order(line, "unlock", {"device": _text(line, "device")})
             self.authority.submit(order, caller.finish)
+        elif operation == "codes":
+            self.authority.codes.console.watch(caller.say, caller.gone)
         elif operation == "reload":
             device = _text(line, "device", "")
             self.authority.ask(lambda engine: engine.forget(device))

@@ -13,6 +13,7 @@ from warden_host import strictcbor
 from warden_host.database import guard
 from warden_host.errors import HostError
 from warden_host.proof import NOTHING_PROVEN, DeviceMark, Proof
+from warden_host.store_endings import Ending, Endings
 from warden_host.store_otp import Codes
 from warden_host.store_releases import Releases
 
@@ -72,6 +73,7 @@ class Device:
     diverged: bool = False
     last_seen: float = 0.0
     pairs: tuple[Pair, ...] = ()
+    ending: Ending | None = None
 
 
 class Incident(NamedTuple):
@@ -85,7 +87,7 @@ class Incident(NamedTuple):
     first: float
 
 
-class Store(Releases, Codes):
+class Store(Releases, Codes, Endings):
     """All tables. Open for one thread. Raises database-damaged, key-permissions."""
 
     # Applications
@@ -183,16 +185,20 @@ class Store(Releases, Codes):
     def clear(self, device: str) -> None:
         """The owner vouches for the device as it is now: what it had proved no longer binds it."""
         with self.transaction():
-            self._do(
-                "UPDATE devices SET quarantine = '', boot = 0, connect = 0, vault_gen = 0 "
-                "WHERE device = ?",
-                device,
-            )
-            self._do(
-                "UPDATE pairs SET boot = ?, connect = ?, vault_gen = ? WHERE device = ?",
-                *NOTHING_PROVEN,
-                device,
-            )
+            self.forget_proofs(device)
+
+    def forget_proofs(self, device: str) -> None:
+        """Inside a transaction."""
+        self._do(
+            "UPDATE devices SET quarantine = '', boot = 0, connect = 0, vault_gen = 0 "
+            "WHERE device = ?",
+            device,
+        )
+        self._do(
+            "UPDATE pairs SET boot = ?, connect = ?, vault_gen = ? WHERE device = ?",
+            *NOTHING_PROVEN,
+            device,
+        )
 
     def set_diverged(self, device: str, diverged: bool) -> None:
         self._do("UPDATE devices SET diverged = ? WHERE device = ?", int(diverged), device)
@@ -314,6 +320,7 @@ class Store(Releases, Codes):
                     diverged=bool(diverged),
                     last_seen=last_seen,
                     pairs=self._pairs(name),
+                    ending=self.ending(name),
                 )
                 for name, type_, board, mode, record, diverged, last_seen, *mark in rows
             ]

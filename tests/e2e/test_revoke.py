@@ -1,0 +1,182 @@
+"""A device that is cut off, and one that is away when it is to be wiped: real mosquitto, real firmware, restarts in between."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World
+from warden_host import cli, dynsec, registry
+from warden_host.errors import HostError
+from warden_host.sending import Request
+from warden_host.serving import serving
+from warden_host.store import Store
+
+AT_ONCE_S = 1.0
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Provisioned, and not served yet: its broker and its authority are `serving`'s."""
+    made = World(tmp_path)
+    made.provision(commands=("set_relay",))
+    return made
+
+
+@pytest.fixture
+def board(world: World) -> Iterator[Board]:
+    with Board(world.fleet.simulated(DEVICE)) as made:
+        yield made
+
+
+def warden(world: World, *arguments: str) -> int:
+    return cli.run(["--fleet", str(world.fleet.root), *arguments])
+
+
+def told(capsys: pytest.CaptureFixture) -> dict[str, Any]:
+    line: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return line
+
+
+def is_gone(world: World) -> bool:
+    with Store(world.fleet.database) as store:
+        return store.find(DEVICE) is None
+
+
+def vault_is_empty(world: World) -> bool:
+    return list((world.fleet.simulated(DEVICE) / "root" / "data").iterdir()) == []
+
+
+def ends(board: Board) -> int:
+    assert board.process is not None
+    return board.process.wait(PATIENCE_S)
+
+
+def account(world: World) -> dict[str, Any]:
+    document = json.loads((world.fleet.broker / dynsec.FILE).read_text())
+    (found,) = [entry for entry in document["clients"] if entry["username"].endswith(DEVICE)]
+    return dict(found)
+
+
+def test_cut_off_at_once(world: World, board: Board, capsys: pytest.CaptureFixture) -> None:
+    with serving(world.fleet, world.news.add):
+        board.says("log session-stands")
+        began = time.monotonic()
+        assert warden(world, "revoke", DEVICE, "--yes", "--json") == 0
+        board.says("log link-closed")
+        took = time.monotonic() - began
+        assert told(capsys) == {
+            "ok": True,
+            "device": DEVICE,
+            "revoked": True,
+            "wiped": False,
+            "waits": False,
+        }
+        assert took < AT_ONCE_S, f"{took:.2f} s"
+        with capsys.disabled():
+            print(f"cut off {took:.2f} s after the command began")
+        # It tries again, and is refused; a command for it is, too.
+        board.says("log mqtt-refused")
+        assert warden(world, "send", DEVICE, "set_relay", '{"on": 1}', "--app", "authority") == 1
+        assert "revoked" in capsys.readouterr().err
+        assert warden(world, "rotate", DEVICE, "--keys") == 1
+        capsys.readouterr()
+        assert warden(world, "devices", "--json") == 0
+        listed = told(capsys)
+        assert (listed["state"], listed["ending"]["wipe"]) == ("revoked", False)
+    assert account(world)["disabled"] is True
+    # A broker that starts anew refuses it as well.
+    with serving(world.fleet, world.news.add):
+        board.kill()
+        board.start()
+        board.says("log mqtt-refused")
+    # All-new secrets take it back.
+    board.kill()
+    world.provision(again=True)
+    with serving(world.fleet, world.news.add):
+        board.start()
+        board.says("log session-stands")
+        assert warden(world, "send", DEVICE, "set_relay", '{"on": 1}') == 0
+
+
+def test_cut_off_but_for_its_wipe(
+    world: World, board: Board, capsys: pytest.CaptureFixture
+) -> None:
+    with serving(world.fleet, world.news.add):
+        board.says("log session-stands")
+        began = time.monotonic()
+        assert warden(world, "revoke", DEVICE, "--wipe", "--yes", "--json") == 0
+        board.says("log link-closed")
+        assert time.monotonic() - began < AT_ONCE_S
+        assert ends(board) == 3
+        world.happening("notice", text="it wipes itself: its account goes")
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_gone(world) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert is_gone(world)
+        assert vault_is_empty(world)
+        # Its name is free again, for it or another.
+        capsys.readouterr()
+        world.provision()
+        assert warden(world, "send", DEVICE, "set_relay", "{}", "--timeout", "0.1") == 1
+
+
+def test_what_a_doomed_device_may_still_do(world: World, board: Board) -> None:
+    """Log in, hold a session with the authority, take the order, answer: the broker carries nothing else."""
+    with serving(world.fleet, world.news.add) as service:
+        board.says("log session-stands")
+        doomed = dynsec.doomed_account(TYPE, DEVICE)
+        with registry.opened(world.fleet) as accounts:
+            accounts.disable(doomed.username)
+            accounts.narrow(doomed)
+            accounts.enable(doomed.username)
+        board.says("log link-closed")
+        board.says("log session-stands")
+        world.happening("session")
+        # A command reaches it no more: the broker keeps it.
+        with pytest.raises(HostError) as refused:
+            service.authority.command(Request(DEVICE, "set_relay", {"on": 1}, timeout_s=2.0))
+        assert refused.value.code == "timed-out"
+        wiped = service.authority.command(
+            Request(DEVICE, "wipe", {"device": DEVICE}, app="authority", timeout_s=PATIENCE_S)
+        )
+        assert wiped["ok"] is True
+        assert ends(board) == 3
+
+
+def test_wiped_on_its_next_contact(
+    world: World, board: Board, capsys: pytest.CaptureFixture
+) -> None:
+    board.kill()
+    # Nobody serves: the order is kept.
+    assert warden(world, "wipe", DEVICE, "--yes", "--json") == 0
+    waits = {"ok": True, "device": DEVICE, "revoked": False, "wiped": False, "waits": True}
+    assert told(capsys) == waits
+    # Served, and the device is away; and once more.
+    for _ in range(2):
+        with serving(world.fleet, world.news.add):
+            assert warden(world, "devices", "--json") == 0
+            assert told(capsys)["state"] == "to be wiped"
+    with serving(world.fleet, world.news.add):
+        board.start()
+        assert ends(board) == 3
+        world.happening("notice", text="it wipes itself: its account goes")
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_gone(world) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert is_gone(world)
+    assert vault_is_empty(world)
+
+
+def test_the_authority_stopped_before_the_account_went(world: World, board: Board) -> None:
+    board.kill()
+    with Store(world.fleet.database) as store, store.transaction():
+        store.order_ending(DEVICE, False, True, 1.0)
+    with Store(world.fleet.database) as store:
+        store.wipe_done(DEVICE, 2.0)
+    with serving(world.fleet, world.news.add):
+        assert is_gone(world)
+        board.start()
+        board.says("log mqtt-refused")

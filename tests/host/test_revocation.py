@@ -1,0 +1,394 @@
+"""The end of a device at the host: what is on disk when, what the engine still takes, what the broker's file says."""
+
+import json
+
+import pytest
+from engine_stage import PLAIN, POLICY, K, Stage, reply, run
+from host_kit import DEVICE, PeerDevice, new_fleet, refused
+from warden_host import dynsec, names, policy, registry, revocation
+from warden_host.errors import HostError
+from warden_host.farewell import Farewell
+from warden_host.names import AUTHORITY
+from warden_host.sending import Request
+from warden_host.store import Device, Pair, Store
+
+
+@pytest.fixture
+def stage(tmp_path):
+    made = Stage(tmp_path)
+    yield made
+    made.store.close()
+
+
+def peer(stage: Stage) -> PeerDevice:
+    return PeerDevice(K[AUTHORITY], policy.policy_hash(POLICY))
+
+
+def order(stage: Stage, **what) -> None:
+    revocation.order(stage.store, DEVICE, **{"revoke": False, "wipe": False} | what)
+
+
+class Guard(Farewell):
+    """With what it was told to finish, done at once."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.finished: list[str] = []
+        super().__init__(stage.engine, self.finished.append)
+
+
+def wipes(stage: Stage) -> list[bytes]:
+    return [data for _, where, data in stage.sent if where.verb == "wipe"]
+
+
+def answer(stage: Stage, device: PeerDevice, body=None) -> None:
+    counter, (number, _, args) = device.open("wipe", wipes(stage)[-1])
+    assert counter > 0
+    assert args == {"device": DEVICE}
+    reply(stage, device, number, body or {"ok": True, "result": {}})
+
+
+def settled(guard: Guard) -> list[str]:
+    """What follows a wipe has a thread of its own."""
+    import threading
+
+    for thread in threading.enumerate():
+        if thread.name == "warden-farewell":
+            thread.join(5)
+    return guard.finished
+
+
+# -- what fleet.db keeps -------------------------------------------------------------------------
+
+
+def test_orders_add_up(stage):
+    assert stage.store.ending(DEVICE) is None
+    order(stage, wipe=True)
+    first = stage.store.device(DEVICE).ending
+    assert (first.revoked, first.wipe, first.sent, first.wiped) == (False, True, None, None)
+    order(stage, revoke=True)
+    both = stage.store.ending(DEVICE)
+    assert (both.revoked, both.wipe, both.ordered) == (True, True, first.ordered)
+    assert list(stage.store.endings()) == [DEVICE]
+
+
+def test_only_its_owner_wipes_a_plain_device(tmp_path):
+    stage = Stage(tmp_path, PLAIN)
+    with refused("not-applicable"):
+        order(stage, revoke=True, wipe=True)
+    assert stage.store.ending(DEVICE) is None
+    order(stage, revoke=True)
+    with refused("device-unknown"):
+        revocation.order(stage.store, "D9", revoke=True, wipe=False)
+    stage.store.close()
+
+
+def test_a_wipe_lifts_a_quarantine(stage):
+    """Whatever was done to its flash: it is to come and be wiped."""
+    stage.store.quarantine(DEVICE, "its boot went back")
+    order(stage, revoke=True)
+    assert stage.store.device(DEVICE).mark.quarantine
+    order(stage, wipe=True)
+    assert not stage.store.device(DEVICE).mark.quarantine
+
+
+def test_provisioned_again_it_is_another_device(stage):
+    order(stage, revoke=True, wipe=True)
+    stage.store.add_device(Device(DEVICE, "relay", "UNIX", "sealed", POLICY))
+    assert stage.store.ending(DEVICE) is None
+
+
+# -- what the engine takes -----------------------------------------------------------------------
+
+
+def test_nobody_listens_to_a_revoked_device(stage):
+    device = peer(stage)
+    stage.stand(device)
+    order(stage, revoke=True)
+    stage.engine.end(DEVICE)
+    sent = len(stage.sent)
+    stage.hear("temperature", device.seal("temperature", [0, None, {"c": 1}]))
+    device.boot += 1
+    stage.hear("hello", device.hello())
+    assert len(stage.sent) == sent
+    assert not [news for news in stage.news if news.kind == "event"]
+    assert set(stage.codes()) == {"revoked"}
+    for app in (AUTHORITY, "lights"):
+        with refused("revoked"):
+            run(stage, Request(DEVICE, "set_relay", {"on": 1}, app=app))
+    with refused("revoked"):
+        run(stage, Request(DEVICE, "wipe", {"device": DEVICE}, app=AUTHORITY))
+
+
+def test_after_a_restart_neither(stage, tmp_path):
+    order(stage, revoke=True)
+    again = Stage(tmp_path)
+    again.engine.wake_all()
+    again.hear("hello", peer(stage).hello())
+    assert again.sent == []
+    again.store.close()
+
+
+def test_a_plain_device_that_was_revoked(tmp_path):
+    stage = Stage(tmp_path, PLAIN)
+    order(stage, revoke=True)
+    stage.engine.end(DEVICE)
+    body = {"event": "temperature", "deviceId": DEVICE, "body": {"c": 1}}
+    stage.hear("temperature", json.dumps(body).encode(), fmt="json")
+    assert not [news for news in stage.news if news.kind == "event"]
+    assert stage.codes() == ["revoked"]
+    stage.store.close()
+
+
+def test_one_that_is_to_be_wiped_is_heard_for_that_alone(stage):
+    lights = PeerDevice(K["lights"], policy.policy_hash(POLICY), "lights")
+    order(stage, revoke=True, wipe=True)
+    guard = Guard(stage)
+    stage.engine.end(DEVICE)
+    sent = len(stage.sent)
+    stage.hear("hello", lights.hello(), "lights")
+    assert len(stage.sent) == sent
+    with refused("revoked"):
+        run(stage, Request(DEVICE, "set_relay", {"on": 1}))
+    device = peer(stage)
+    stage.stand(device)
+    answer(stage, device)
+    assert settled(guard) == [DEVICE]
+
+
+# -- when the order is given ---------------------------------------------------------------------
+
+
+def test_on_its_next_contact(stage):
+    order(stage, wipe=True)
+    guard = Guard(stage)
+    results: list = []
+    guard.order(DEVICE, results.append, 5.0)
+    assert wipes(stage) == []
+    stage.pass_time(6)
+    assert results == [{"ok": True, "wiped": False, "why": "no-session"}]
+    assert stage.store.ending(DEVICE).sent is None
+    device = peer(stage)
+    stage.stand(device)
+    assert stage.store.ending(DEVICE).sent is not None
+    assert stage.store.ending(DEVICE).wiped is None
+    answer(stage, device)
+    assert stage.store.ending(DEVICE).wiped is not None
+    assert settled(guard) == [DEVICE]
+
+
+def test_at_once_where_it_is_there(stage):
+    device = peer(stage)
+    stage.stand(device)
+    guard = Guard(stage)
+    order(stage, wipe=True)
+    guard.order(DEVICE, lambda _: None)
+    assert len(wipes(stage)) == 1
+    results: list = []
+    guard.order(DEVICE, results.append)
+    assert results == [{"ok": True, "wiped": False, "why": "busy"}]
+    answer(stage, device)
+    assert settled(guard) == [DEVICE]
+
+
+def test_the_one_who_asked_hears_of_it(stage):
+    device = peer(stage)
+    stage.stand(device)
+    guard = Guard(stage)
+    order(stage, wipe=True)
+    results: list = []
+    guard.order(DEVICE, results.append)
+    answer(stage, device)
+    assert settled(guard) == [DEVICE]
+    assert results == [{"ok": True, "wiped": True}]
+
+
+def test_told_again_at_every_session_until_it_answers(stage):
+    order(stage, wipe=True)
+    guard = Guard(stage)
+    device = peer(stage)
+    stage.stand(device)
+    stage.pass_time(11)  # no answer
+    assert len(wipes(stage)) == 1
+    stage.stand(device)
+    assert len(wipes(stage)) == 2
+    answer(stage, device, {"ok": False, "error": "bad-body"})
+    assert "command-refused" in stage.codes()
+    stage.stand(device)
+    assert len(wipes(stage)) == 3
+    answer(stage, device)
+    assert settled(guard) == [DEVICE]
+
+
+def test_after_a_restart_it_is_still_to_be_told(stage, tmp_path):
+    order(stage, wipe=True)
+    Guard(stage)
+    again = Stage(tmp_path)
+    guard = Guard(again)
+    device = peer(again)
+    again.stand(device)
+    answer(again, device)
+    assert settled(guard) == [DEVICE]
+    again.store.close()
+
+
+def test_a_flash_that_was_played_back_is_wiped_all_the_same(stage):
+    device = peer(stage)
+    device.boot, device.vault_gen = 9, 90
+    stage.stand(device)
+    thief = peer(stage)
+    thief.boot, thief.vault_gen = 3, 30
+    stage.hear("hello", thief.hello())
+    assert "stale-hello" in stage.codes()
+    order(stage, revoke=True, wipe=True)
+    guard = Guard(stage)
+    guard.order(DEVICE, lambda _: None)
+    stage.stand(thief)
+    answer(stage, thief)
+    assert settled(guard) == [DEVICE]
+
+
+def test_a_mute_device_is_woken_for_its_wipe(stage):
+    device = peer(stage)
+    device.boot = 9
+    stage.stand(device)
+    stage.hear("hello", peer(stage).hello())  # stale: it holds no session with us any more
+    order(stage, wipe=True)
+    Guard(stage).order(DEVICE, lambda _: None)
+    assert stage.sent[-1][1].verb == "wake"
+
+
+def test_revoked_alone_is_never_told(stage):
+    order(stage, revoke=True)
+    guard = Guard(stage)
+    results: list = []
+    guard.order(DEVICE, results.append)
+    assert results == [{"ok": True, "wiped": False}]
+    assert stage.sent == []
+
+
+def test_what_follows_may_fail(stage):
+    """The order stays, and the next start of the authority takes it up."""
+
+    def fails(device: str) -> None:
+        raise HostError("unreachable", "the broker's admin listener does not answer")
+
+    device = peer(stage)
+    stage.stand(device)
+    order(stage, wipe=True)
+    guard = Farewell(stage.engine, fails)
+    stage.pass_time(11)
+    results: list = []
+    guard.order(DEVICE, results.append)
+    answer(stage, device)
+    settled(Guard(stage))
+    assert results[0].code == "unreachable"
+    assert stage.store.ending(DEVICE).wiped is not None
+
+
+# -- the broker's file ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    made = new_fleet(tmp_path)
+    pair = Pair(AUTHORITY, K[AUTHORITY], bytes(32), ())
+    with Store(made.database) as store:
+        for name in ("D1", "D2"):
+            store.add_device(Device(name, "relay", "UNIX", "sealed", POLICY, pairs=(pair,)))
+    with registry.opened(made) as accounts:
+        for name in ("D1", "D2"):
+            accounts.put(dynsec.device_account("relay", name, "secret"))
+    return made
+
+
+def client(fleet, device="D1"):
+    """(its entry, its role's rights), of the broker's file."""
+    document = json.loads((fleet.broker / dynsec.FILE).read_text())
+    username = names.device_client("relay", device)
+    found = [entry for entry in document["clients"] if entry["username"] == username]
+    role = [each for each in document["roles"] if each["rolename"] == f"device:relay:{device}"]
+    if not found:
+        assert not role
+        return None, []
+    return found[0], sorted((acl["acltype"], acl["topic"]) for acl in role[0]["acls"])
+
+
+BASE = "iot-2/type/relay/id/D1"
+DOOMED = sorted(
+    [("publishClientSend", f"{BASE}/evt/{verb}/fmt/cose") for verb in ("hello", "ready", "reply")]
+    + [
+        ("publishClientReceive", f"{BASE}/cmd/{verb}/fmt/cose")
+        for verb in ("welcome", "ack", "wake", "wipe")
+    ]
+    + [("subscribePattern", f"{BASE}/cmd/#")]
+)
+
+
+def ordered(fleet, **what):
+    with Store(fleet.database) as store:
+        ending = revocation.order(store, "D1", **{"revoke": False, "wipe": False} | what)
+        return store.device("D1"), ending
+
+
+def test_cut_off_while_the_broker_is_stopped(fleet):
+    before, rights = client(fleet)
+    assert len(rights) == 3
+    known, ending = ordered(fleet, revoke=True)
+    for _ in range(2):
+        revocation.cut_off(fleet, known, ending)
+        entry, now = client(fleet)
+        assert entry == before | {"disabled": True}
+        assert now == rights
+    # To be wiped after all: it may come again, with next to no rights and its own password.
+    known, ending = ordered(fleet, wipe=True)
+    for _ in range(2):
+        revocation.cut_off(fleet, known, ending)
+        assert client(fleet) == (before, DOOMED)
+    assert client(fleet, "D2")[0].get("disabled") is None
+    assert len(client(fleet, "D2")[1]) == 3
+
+
+def test_a_start_takes_up_what_was_left(fleet):
+    # Nothing is left: the file is not touched.
+    stamp = (fleet.broker / dynsec.FILE).stat().st_mtime_ns
+    revocation.enforce(fleet)
+    ordered(fleet, wipe=True)
+    revocation.enforce(fleet)
+    assert (fleet.broker / dynsec.FILE).stat().st_mtime_ns == stamp
+    # Stopped between fleet.db and the broker.
+    ordered(fleet, revoke=True)
+    revocation.enforce(fleet)
+    assert client(fleet)[1] == DOOMED
+    # Stopped between the device's answer and the end of its account.
+    with Store(fleet.database) as store:
+        store.wipe_done("D1", 5.0)
+    revocation.enforce(fleet)
+    assert client(fleet) == (None, [])
+    with Store(fleet.database) as store:
+        assert store.find("D1") is None
+        assert store.find("D2") is not None
+
+
+def test_finish_takes_nobody_elses_account(fleet):
+    with Store(fleet.database) as store:
+        assert not revocation.finish(fleet, store, "D1")
+        assert not revocation.finish(fleet, store, "D9")
+        revocation.order(store, "D1", revoke=False, wipe=True)
+        assert not revocation.finish(fleet, store, "D1")
+        store.wipe_done("D1", 5.0)
+        # Provisioned again in the meantime.
+        store.add_device(Device("D1", "relay", "UNIX", "sealed", POLICY))
+        assert not revocation.finish(fleet, store, "D1")
+        assert client(fleet)[0] is not None
+        revocation.order(store, "D1", revoke=False, wipe=True)
+        store.wipe_done("D1", 5.0)
+        assert revocation.finish(fleet, store, "D1")
+        assert (store.find("D1"), client(fleet)) == (None, (None, []))
+
+
+def test_no_new_secrets_for_it(fleet):
+    from warden_host import rotation
+
+    ordered(fleet, wipe=True)
+    with Store(fleet.database) as store, refused("not-applicable"):
+        rotation.begin(fleet, store, "D1", ("keys",))
