@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World
-from warden_host import cli, names, owner, pki, registry, rotation
+from warden_host import cli, names, owner, pki, registry, release, rotation, signing_key
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY
 from warden_host.sending import Request
@@ -277,3 +277,57 @@ def test_the_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFi
         world.provision()
         board.start()
         board.says("log session-stands")
+
+
+def test_release_keys(world: World, board: Board, tmp_path: Path) -> None:
+    """From the order on, the device takes releases of the new keys and of no other; what was under way is let go of."""
+    fleet = world.fleet
+    board.kill()
+    source = tmp_path / "app"
+    source.mkdir()
+    (source / "app.py").write_text("print('a release')\n")
+    private = {}
+
+    def new_key(name: str) -> None:
+        made = signing_key.make(fleet, name, "p256", b"a passphrase")
+        private[name] = signing_key.open_private(fleet, made, b"a passphrase")
+
+    def update(version: str, key: str) -> Any:
+        wanted = release.Order(TYPE, version, {"app": source})
+        with Store(fleet.database) as store:
+            made = release.make(fleet, store, wanted, private[key], "ES256")
+        return again(made.folder)
+
+    def again(folder: Path) -> Any:
+        reply = order(
+            world, "update", {"envelope": release.read_envelope(folder / release.SIGNED)}
+        )
+        return (
+            reply["reply"]["result"]["state"] if reply["ok"] else reply["reply"]["error"]
+        ), folder
+
+    new_key("daily")
+    world.provision(commands=("set_relay",), again=True)
+    assert world.authority is not None
+    world.authority.ask(lambda engine: engine.forget(DEVICE))
+    board.start()
+    board.says("log session-stands")
+    said, folder = update("1", "daily")
+    assert said == "Downloading"
+    # The key got out: another takes its place, by one order.
+    signing_key.remove(fleet, "daily")
+    new_key("next")
+    told = finished(world, begun(world, "release"))
+    assert told == ["the device takes releases of the present keys alone"]
+    assert order(world, "update", {})["reply"]["result"]["state"] == "Aborted"
+    assert again(folder)[0] == "tampered"
+    assert update("2", "daily")[0] == "tampered"
+    assert update("3", "next")[0] == "Downloading"
+    # After a start, too.
+    board.kill()
+    board.start()
+    board.says("log session-stands")
+    assert again(folder)[0] == "tampered"
+    works(world)
+    # Beside a secret that has to prove itself.
+    assert finished(world, begun(world, "keys", "release"))[-1].startswith("everything proved")

@@ -204,6 +204,8 @@ def test_begin_refuses(fleet):
             ("not-applicable", ("P1", ("keys",))),
             ("bad-argument", ("D1", ())),
             ("bad-argument", ("D1", ("keys",), 59)),
+            ("bad-argument", ("D1", ("release",), 60)),
+            ("release-key", ("D1", ("release",))),
             ("bad-argument", ("D1", ("keys",), 30 * 24 * 3600 + 1)),
         ):
             with refused(code):
@@ -271,3 +273,29 @@ def test_new_backup(fleet):
 def test_a_password_for_nobody(fleet):
     with refused("broker-refused"), registry.opened(fleet) as accounts:
         accounts.set_password("d:relay:nobody", PASSWORD)
+
+
+def test_release_keys(fleet):
+    from warden_host import signing_key
+
+    made = signing_key.make(fleet, "daily", "p256", b"a passphrase")
+    begun, told = course(fleet, answers([]), "release")
+    vendor, class_id, keys = begun.body["release"]
+    assert keys == [signing_key.material(made.public)]
+    assert class_id == signing_key.class_id(vendor, "relay")
+    assert told == ["the device takes releases of the present keys alone", None]
+    # Beside others it has its say, and they theirs; and they may have a deadline.
+    begun, told = course(fleet, answers(["app_authority"], []), "keys", "release", deadline_s=60)
+    assert begun.body.keys() == {"id", "apps", "release", "deadline"}
+    assert told[0] == "the device takes releases of the present keys alone"
+    assert told[-2].startswith("everything proved itself")
+
+
+def test_an_order_that_never_fits_is_dropped(fleet):
+    """Four large keys, and a device of small messages: kept, it would stand in the way of every other."""
+    from warden_host.errors import HostError
+
+    with refused("mqtt-too-large"):
+        course(fleet, answers(HostError("mqtt-too-large", "2048 bytes at most")), "keys")
+    with Store(fleet.database) as store:
+        assert store.rotation("D1") is None

@@ -21,6 +21,7 @@ def add_to(group: click.Group) -> None:
 @click.option("--password", is_flag=True, help="A new broker password.")
 @click.option("--keys", is_flag=True, help="New sealing keys of all its applications.")
 @click.option("--pins", is_flag=True, help="The fleet's present CA and pins.")
+@click.option("--release-keys", is_flag=True, help="The fleet's present release keys: at once.")
 @click.option(
     "--new-backup", is_flag=True, help="Draw a new backup key for the server first (with --pins)."
 )
@@ -39,6 +40,7 @@ def rotate(
     password: bool,
     keys: bool,
     pins: bool,
+    release_keys: bool,
     new_backup: bool,
     deadline: int | None,
     timeout: float,
@@ -53,10 +55,11 @@ def rotate(
       warden rotate D1 --password --keys
       warden rotate D1 --pins --new-backup
       warden rotate D1 --keys --deadline 3600
+      warden rotate D1 --release-keys
     """
     fleet = state.fleet()
     names.check_id(device, "device ID")
-    wanted = {"password": password, "keys": keys, "pins": pins}
+    wanted = {"password": password, "keys": keys, "pins": pins, "release": release_keys}
 
     def tell(text: str) -> None:
         if as_json:
@@ -115,7 +118,10 @@ def wipe(state: State, device: str, yes: bool, as_json: bool) -> int:
 @click.command()
 @click.argument("device")
 @click.option(
-    "--wipe", "also_wipe", is_flag=True, help="It may come once more, to be wiped and nothing else."
+    "--wipe",
+    "also_wipe",
+    is_flag=True,
+    help="It may come once more, to be wiped and nothing else.",
 )
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @json_option

@@ -1,11 +1,12 @@
-"""New secrets for one device: password, sealing keys, pins. The order in which its three keepers learn of them.
+"""New secrets for one device: password, sealing keys, pins, release keys. The order in which its three keepers learn of them.
 
 1. fleet.db holds the new ones beside the old ones, on disk.  2. The device does: its answer says so.
 3. The broker learns the new password, and drops the device's connection.  4. The device proves each
 part: it logs in, it finishes a hand-shake, its session stands; the old ones are forgotten.
 
 A stop between any two of them leaves a device that can log in and be spoken with: it tries the new
-secrets, then the old ones. The same call takes the rotation up where it stopped.
+secrets, then the old ones. The same call takes the rotation up where it stopped. Release keys have
+nothing to prove: the device goes by them as soon as it took the order.
 """
 
 import secrets
@@ -13,13 +14,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from warden_host import dynsec, names, pki, registry
+from warden_host import dynsec, names, pki, registry, signing_key
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
 from warden_host.store import Device, Rotation, Store
 
 MIN_DEADLINE_S, MAX_DEADLINE_S = 60, 30 * 24 * 3600
-PARTS = ("password", "keys", "pins")
+PARTS = ("password", "keys", "pins", "release")
 _PAUSE_S = 1.0
 # What says that the device could not be asked, not that it refused.
 _AWAY = ("timed-out", "no-session", "counter-exhausted")
@@ -46,14 +47,18 @@ def begin(
         return pending
     if not parts:
         raise HostError(
-            "bad-argument", "nothing to rotate is named", "add --password, --keys or --pins"
+            "bad-argument",
+            "nothing to rotate is named",
+            "add --password, --keys, --pins or --release-keys",
         )
+    if deadline_s is not None and parts == ("release",):
+        raise HostError("bad-argument", "release keys are in force at once: leave --deadline out")
     if deadline_s is not None and not MIN_DEADLINE_S <= deadline_s <= MAX_DEADLINE_S:
         raise HostError(
             "bad-argument",
             f"--deadline is not between {MIN_DEADLINE_S} and {MAX_DEADLINE_S} seconds",
         )
-    body = _body(fleet, known, parts)
+    body = _body(fleet, store, known, parts)
     if deadline_s is not None:
         body["deadline"] = deadline_s
     with store.transaction():
@@ -74,7 +79,10 @@ def finish(
         pending = _pending(store, rotation, ask)
         if pending is not None:
             if waiting is None:
-                tell("the device holds the new secrets beside the old ones")
+                if "release" in rotation.body:
+                    tell("the device takes releases of the present keys alone")
+                if rotation.body.keys() - {"id", "release"}:
+                    tell("the device holds the new secrets beside the old ones")
                 store.take_rotation(rotation.device, time.time())
             if pending != waiting and pending:
                 tell("still to prove: " + ", ".join(pending))
@@ -85,7 +93,8 @@ def finish(
                 tell("the broker knows the new password")
             if not pending:
                 store.end_rotation(rotation.device)
-                tell("everything proved itself: the old secrets are gone")
+                if rotation.body.keys() - {"id", "release"}:
+                    tell("everything proved itself: the old secrets are gone")
                 return
         if time.monotonic() > end:
             raise HostError(
@@ -104,6 +113,8 @@ def _pending(store: Store, rotation: Rotation, ask: Ask) -> list[str] | None:
     except HostError as error:
         if error.code in _AWAY:
             return None
+        if error.code == "mqtt-too-large":
+            store.end_rotation(rotation.device)  # it never went out, and never will
         raise
     if answer.get("ok") is not True:
         code = str(answer.get("reply", {}).get("error", ""))
@@ -120,7 +131,7 @@ def _pending(store: Store, rotation: Rotation, ask: Ask) -> list[str] | None:
     return sorted(parts)
 
 
-def _body(fleet: Fleet, device: Device, parts: tuple[str, ...]) -> dict[str, Any]:
+def _body(fleet: Fleet, store: Store, device: Device, parts: tuple[str, ...]) -> dict[str, Any]:
     body: dict[str, Any] = {}
     if "password" in parts:
         body["password"] = dynsec.device_password().encode()
@@ -129,6 +140,14 @@ def _body(fleet: Fleet, device: Device, parts: tuple[str, ...]) -> dict[str, Any
     if "pins" in parts:
         authority = pki.load_authority(fleet.keys).der()
         body["trust"] = [[authority], list(pki.load_pins(fleet.keys))]
+    if "release" in parts:
+        body["release"] = signing_key.record(fleet, store.vendor(), device.type)
+        if body["release"] is None:
+            raise HostError(
+                "release-key",
+                "this fleet has no release keys",
+                "`warden keys make release` makes one",
+            )
     return body
 
 
