@@ -29,12 +29,32 @@ class Folder:
         self._host.rename(self._path + old, self._path + new)
 
 
+class Chip:
+    """`machine` of this board: pins, on which a keypad's contacts hang (pins.py). Read when a driver asks for them, and not before."""
+
+    def __init__(self, folder):
+        self._folder = folder
+
+    def __getattr__(self, name):
+        if name != "Pin":
+            raise AttributeError(name)
+        vfs.mount(self._folder, "/chip")
+        with open("/chip/pins.py") as file:
+            code = compile(file.read(), "pins.py", "exec")
+        vfs.umount("/chip")
+        model = {"__name__": "pins of the board"}
+        exec(code, model)
+        self.Pin = model["Pin"]
+        return self.Pin
+
+
 def run(path):
     with open(path) as file:
         code = compile(file.read(), path, "exec")
     exec(code, {"__name__": "__main__"})
 
 
+sys.modules["machine"] = Chip(Folder(__file__.rsplit("/", 1)[0] if "/" in __file__ else "."))
 root, fuses = Folder(sys.argv[1]), Folder(sys.argv[2])
 task = sys.argv[3] if len(sys.argv) > 3 else "run"
 vfs.umount("/")

@@ -6,6 +6,9 @@ ROOT_KEY = ("software", "/fuses/rootkey")
 # The host keeps the time. Where the file exists, libfaketime reads it: a clock that boots in the past and can be set.
 CLOCK = ("system", "/fuses/clock")
 NETWORK = "wired"
+# A telephone's keypad on pins that boards/UNIX/pins.py stands for, and a display that prints.
+KEYPAD = ("matrix", (2, 3, 4, 5), (6, 7, 8), b"123456789*0#")
+DISPLAY = ("console",)
 FLOOR = 1793491200  # 2026-11-01, seconds since 1970
 # Two slots as files below the folder, /app in each, two starts of a trial. `warden provision` leaves this line away in a fleet without
 # release keys: no update could come then, and a board without slots loads nothing for them.

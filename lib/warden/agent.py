@@ -87,6 +87,8 @@ class Agent:
         self._kick = asyncio.Event()
         self._standing = asyncio.Event()
         self._tasks: "list[Any]" = []
+        self._panel: "Any" = None  # keypad and display, where the policy has a gate
+        self._gate: "Any" = None  # gate.Gate, while it is shut
         self._rotation: "Any" = None  # orders.Waiting, while one waits
         self._updating: "Any" = None  # updating.Updating, on a board with slots
         # Asked during the trial of an update: the application says True when it is well. May be async.
@@ -116,6 +118,10 @@ class Agent:
                 works.append(self._updating.run())
         for work in works:
             self._tasks.append(asyncio.create_task(self._guard(work)))
+        if self.policy.otp is not None:
+            from . import gate
+
+            gate.begin(self)
         # All of it was used: kilobytes that a connection needs more.
         for name in ("assembly", "policy", "records"):
             sys.modules.pop("warden." + name, None)

@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 # The authority's own, and the protocol's: never an application's, never a handler's.
 AUTHORITY_ONLY = ("update", "policy", "rotate", "wipe", "unlock")
 # Those of them that the device has an answer to.
-_ORDERS = const(("rotate", "wipe", "update"))
-PROTOCOL = ("welcome", "ack", "wake", "server_uid_response")
+_ORDERS = const(("rotate", "wipe", "update", "unlock"))
+PROTOCOL = (
+    "welcome",
+    "ack",
+    "wake",
+    "server_uid_response",
+    "server_otp_response",
+    "server_otp_validate",
+)
 
 
 class Commands:

@@ -26,7 +26,18 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 _OWN_EVENTS = const(
-    ("hello", "ready", "reply", "incident", "offline", "server_uid_request", "update")
+    (
+        "hello",
+        "ready",
+        "reply",
+        "incident",
+        "offline",
+        "server_uid_request",
+        "update",
+        "server_otp_request",
+        "device_otp_response",
+        "gate",
+    )
 )
 
 
@@ -39,14 +50,17 @@ class Device(Agent):
         log: "Callable[[str, str], None]" = silent, ask: "Callable[[], bytes] | None" = None
     ) -> "Device":
         """Build the device that board.py describes: open its vault, find its hardware. ask: gives the PIN where the root key wants one."""
-        from .hardware import parts
+        from .hardware import panel, parts
 
         vault, rtc, network, floor = parts(ask)
         from .hal import system
 
+        device = Device(vault, rtc, network, floor, log, system.reset)
+        if device.policy.otp is not None:
+            device._panel = panel()
         # All of it was used: two kilobytes that a connection needs more.
         del sys.modules["board"], sys.modules["warden.hardware"], sys.modules["warden"].hardware
-        return Device(vault, rtc, network, floor, log, system.reset)
+        return device
 
     # -- the application's side ---------------------------------------------------------------
 
@@ -60,10 +74,15 @@ class Device(Agent):
         return register
 
     async def start(self) -> None:
-        """Go online. Returns when the first session stands (plain mode: when every application's ID is known)."""
+        """Go online. Returns when the first session stands (plain mode: when every application's ID is known), and the gate is open where the policy has
+        one. For a gate whose codes the device judges itself no session is waited for."""
         if not self._tasks:
             self._begin()
-        await self._standing.wait()
+        gate = self._gate
+        if gate is None or not gate.offline:
+            await self._standing.wait()
+        if gate is not None:
+            await gate.wait()
 
     async def stop(self) -> None:
         """Say goodbye to the broker, end all tasks, wipe the keys. The object can't be started again."""
@@ -79,13 +98,16 @@ class Device(Agent):
         """Send an event, sealed for each application whose session stands (or for `to` alone); waits while there is none.
 
         The authority gets events only where it is the only application. When the connection breaks meanwhile, the event is sealed and sent
-        again after the reconnect. QoS 0: one that the broker never got is lost without a word.
+        again after the reconnect. QoS 0: one that the broker never got is lost without a word. Before the gate opens it waits, unless the
+        policy lets telemetry out.
         """
         ensure(
             is_word(event) and event not in _OWN_EVENTS,
             "bad-name",
             "an event's name is 1 to 32 of a-z 0-9 _ and none of Warden's own",
         )
+        if self._gate is not None:
+            await self._gate.wait(True)
         while True:
             if not self._standing.is_set():
                 await self._standing.wait()

@@ -92,7 +92,11 @@ def parts(ask: "Callable[[], bytes] | None" = None) -> "tuple[Vault, Any, Any, i
     from .hal import clock_rtc
 
     clock = board.CLOCK
-    rtc = clock_rtc.ChipClock() if clock[0] == "chip" else clock_rtc.SystemClock(*clock[1:])
+    rtc = (
+        clock_rtc.ChipClock(*clock[1:])
+        if clock[0] == "chip"
+        else clock_rtc.SystemClock(*clock[1:])
+    )
     interface = None
     if board.NETWORK == "wifi":
         from . import records
@@ -103,6 +107,18 @@ def parts(ask: "Callable[[], bytes] | None" = None) -> "tuple[Vault, Any, Any, i
 
             interface = wifi.WiFi(*network)
     return vault, rtc, interface, board.FLOOR
+
+
+def panel() -> "Any":
+    """((make, its arguments) of board.KEYPAD, the same of board.DISPLAY or None); None for a board without a keypad. Made later, and again when a part
+    did not answer."""
+    import board
+
+    if not hasattr(board, "KEYPAD"):
+        return None
+    keypad, shown = board.KEYPAD, getattr(board, "DISPLAY", None)
+    display = None if shown is None else (_part("display_", shown[0]), shown[1:])
+    return (_part("keypad_", keypad[0]), keypad[1:]), display
 
 
 def store(args: "tuple[Any, ...]") -> "Store":

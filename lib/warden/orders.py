@@ -1,4 +1,4 @@
-"""What the authority alone may order: `rotate` and `wipe`. Loaded when the first of them comes, or when a rotation waits in the vault.
+"""What the authority alone may order: `rotate`, `wipe` and `unlock`. Loaded when the first of them comes, or when a rotation waits in the vault.
 
 The device hands itself over: this is its own code, kept out of a heap that hardly ever needs it.
 """
@@ -37,6 +37,13 @@ def _obey(device: "Any", command: str, args: "dict[str, Any]") -> "dict[str, Any
             raise PeerError("bad-body")
         device._then = _wipe
         return {}
+    if command == "unlock":
+        if args != {"device": device.names.device}:
+            raise PeerError("bad-body")
+        if device._gate is None:
+            raise PeerError("gate-open")
+        device._gate.unlock()
+        return {"unlocked": True}
     link = device._link
     pin = link.verifier.leaf if link is not None and link.verifier is not None else b""
     if prepare(device._vault, args, pin, device._clock.now()):

@@ -110,13 +110,7 @@ class Plain:
 
     def open(self, command: str, fields: "dict[str, Any]") -> "tuple[str, int, dict[str, Any]]":
         """(appid, id, args) of a command that carries the right ID. PeerError wrong-application, bad-body."""
-        appid = fields.get("appid")
-        if not isinstance(appid, str) or appid not in self._uids:
-            raise PeerError("wrong-application")
-        if self._validate:
-            uid, known = _unhex(fields.get("uid"), _UID), self._uids[appid]
-            if uid is None or known is None or not equal(uid, known):
-                raise PeerError("wrong-application")
+        appid = self.prove(fields)
         if fields.get("cmd") != command:
             raise PeerError("bad-body")
         id, args = fields.get("id"), fields.get("args")
@@ -129,6 +123,17 @@ class Plain:
         ):
             raise PeerError("bad-body")
         return appid, id, args
+
+    def prove(self, fields: "dict[str, Any]") -> str:
+        """Whose message it is, by the ID that it carries. PeerError wrong-application."""
+        appid = fields.get("appid")
+        if not isinstance(appid, str) or appid not in self._uids:
+            raise PeerError("wrong-application")
+        if self._validate:
+            uid, known = _unhex(fields.get("uid"), _UID), self._uids[appid]
+            if uid is None or known is None or not equal(uid, known):
+                raise PeerError("wrong-application")
+        return appid
 
     def event(self, event: str, fields: "dict[str, Any]") -> bytes:
         """An event's JSON bytes, with the device's own fields."""

@@ -72,4 +72,5 @@ def test_names_that_can_not_be_registered():
     ):
         check(isinstance(raises("bad-name", commands.register, name, other), UsageError))
     check(commands.find("home", "blink") is handler)
-    equal(sorted(PROTOCOL), ["ack", "server_uid_response", "wake", "welcome"])
+    otp = ["server_otp_response", "server_otp_validate"]
+    equal(sorted(PROTOCOL), ["ack"] + otp + ["server_uid_response", "wake", "welcome"])

@@ -45,6 +45,29 @@ def test_a_pin_with_another_key():
     equal(type(key._inner).__name__, "SoftwareRootKey")
 
 
+def test_the_panel():
+    """Keypad and display are made later, by who waits for a code; a board without a keypad has none."""
+
+    class Panel(Board):
+        pass
+
+    sys.modules["board"] = Panel
+    try:
+        equal(hardware.panel(), None)
+        Panel.DISPLAY = ("console",)
+        equal(hardware.panel(), None)
+        Panel.KEYPAD = ("matrix", (1, 2), (3,), b"12")
+        (make, args), display = hardware.panel()
+        equal((make.__name__, args), ("make", ((1, 2), (3,), b"12")))
+        equal(display[1], ())
+        del Panel.DISPLAY
+        equal(hardware.panel()[1], None)
+        Panel.KEYPAD = ("tea",)
+        unknown(hardware.panel)
+    finally:
+        del sys.modules["board"]
+
+
 def test_only_what_is_named_is_loaded():
     for name in ("rootkey_atecc", "rootkey_chip", "rootkey_efuse"):
         sys.modules.pop("warden.hal." + name, None)

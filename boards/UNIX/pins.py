@@ -1,0 +1,93 @@
+"""The simulated board's pins: a matrix of contacts between them, and somebody who presses keys. _boot.py makes it `machine.Pin`, loaded when first asked for.
+
+Rows and columns are those of board.KEYPAD. What comes over the process's standard input is typed: each character that is a key closes its contact
+for 60 ms and leaves it open for 60 ms. The driver really scans: a column is low when closed contacts, one or several, join it to a row that is driven low.
+"""
+
+import select
+import sys
+import time
+
+CLOSED_MS = 60
+OPEN_MS = 60
+
+
+class Contacts:
+    """Which crossings are closed, and which pins pull low. A column's level follows by going from contact to contact, as current does: so three closed ones at
+    corners of a rectangle close the fourth."""
+
+    def __init__(self):
+        self.closed = []  # (row pin, column pin)
+        self.low = []
+        self.drives = self.reads = 0
+
+    def is_low(self, pin):
+        self.reads += 1
+        joined = [pin]
+        for here in joined:  # grows on the way
+            if here in self.low:
+                return True
+            for row, column in self.closed:
+                other = column if here == row else row if here == column else None
+                if other is not None and other not in joined:
+                    joined.append(other)
+        return False
+
+
+contacts = Contacts()
+
+
+class Pin:
+    IN, OUT, OPEN_DRAIN, PULL_UP = 0, 1, 2, 1
+
+    def __init__(self, pin, mode, pull=None, value=1):
+        self._pin = pin
+        self._drives = mode == Pin.OPEN_DRAIN
+        if self._drives:
+            self(value)
+
+    def __call__(self, value=None):
+        if value is None:
+            typist.type(time.ticks_ms())
+            return 0 if contacts.is_low(self._pin) else 1
+        contacts.drives += 1
+        if self._drives:
+            if self._pin in contacts.low:
+                contacts.low.remove(self._pin)
+            if not value:
+                contacts.low.append(self._pin)
+
+
+class Typist:
+    """Types what comes in; nothing at the end of the input, ever."""
+
+    def __init__(self, stream=None):
+        self._stream = stream
+        self._poll = select.poll()
+        if stream is not None:
+            self._poll.register(stream, select.POLLIN)
+        self._next = None
+
+    def type(self, now):
+        if self._stream is None or (
+            self._next is not None and time.ticks_diff(now, self._next) < 0
+        ):
+            return
+        if contacts.closed:
+            contacts.closed.clear()
+            self._next = time.ticks_add(now, OPEN_MS)
+        elif self._poll.poll(0):
+            key = self._stream.read(1)
+            if not key:
+                self._stream = None
+                return
+            import board
+
+            _, rows, columns, keys = board.KEYPAD
+            at = keys.find(key)
+            if at >= 0:
+                contacts.closed.append((rows[at // len(columns)], columns[at % len(columns)]))
+                self._next = time.ticks_add(now, CLOSED_MS)
+
+
+typist = Typist(sys.stdin.buffer if __name__ == "pins of the board" else None)

@@ -1,0 +1,285 @@
+"""The gate in a connected device: the keypad, the display and the messages around otp.py. Loaded where the policy has a gate, and let go of once it is
+open.
+
+Until then commands of applications are refused (`gate-shut`), those of the authority and the session itself work; Device.start() has not
+returned, so the application is not started. docs/otp.md tells the order.
+"""
+
+import asyncio
+import sys
+
+from micropython import const
+
+from .command import AUTHORITY_ONLY
+from .errors import PeerError
+from .inbox import Inbox
+from .otp import Otp
+from .wire.names import COSE, JSON
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from .inbox import Job
+    from .plain import Plain
+    from .session import Session
+
+_TICK_MS = const(500)
+_AGAIN_MS = const(1000)
+_ANSWERS = const(("server_otp_response", "server_otp_validate"))
+
+
+class Gate:
+    """device: the one that is connected; panel: what its board has (hardware.panel())."""
+
+    def __init__(self, device: "Any", panel: "Any") -> None:
+        terms = device.policy.otp
+        codes = None
+        if terms["source"] != "authority":
+            from .hotp import Codes
+
+            codes = Codes(device._vault, terms["duress"])
+        self.otp = Otp(terms, device._vault, codes, device._uptime.now_ms())
+        self.offline = codes is not None
+        self._device = device
+        self._panel = panel
+        self._keypad: "Any" = None
+        self._display: "Any" = None
+        self._shown = ("", "")
+        self._failed = False
+        self._news = False
+        self._opened = asyncio.Event()
+        self._zero = 0  # the proven time less the uptime, seconds
+        self._sid = b""
+        self._inner = device._inbox
+        device._inbox = Gated(device._inbox, self)
+
+    async def wait(self, telemetry: bool = False) -> None:
+        """Until the gate is open; at once for telemetry where the policy lets it out before."""
+        if not telemetry or self._device.policy.otp["before"] == "nothing":
+            await self._opened.wait()
+
+    def unlock(self) -> None:
+        """The operator's order. PeerError not-allowed."""
+        self.otp.unlock()
+
+    def hear(self, appid: str, command: str, fields: "dict[str, Any]", now_ms: int) -> None:
+        """An answer of the authority. PeerError bad-body, unexpected."""
+        response = command == _ANSWERS[0]
+        if (
+            len(fields) != (6 if response else 7)
+            or fields.get("cmd") != command
+            or fields.get("appid") != appid
+            or not isinstance(fields.get("uid"), str)
+        ):
+            raise PeerError("bad-body")
+        if response:
+            self.otp.on_response(fields, now_ms)
+        else:
+            self.otp.on_validate(fields, now_ms)
+        self._news = True
+
+    # -- the task -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        otp, device = self.otp, self._device
+        rest = 0
+        while not otp.by:
+            pause = self._poll()
+            rest -= pause
+            if rest <= 0 or self._news or (self._keypad is not None and self._keypad.keys):
+                rest = _TICK_MS
+                await self._work()
+            await asyncio.sleep_ms(pause)
+        await self._work()
+        device._log("gate-open", otp.by)
+        device._inbox = self._inner
+        device._gate = None
+        self._opened.set()
+        while not await self._say("gate", {"open": True, "by": otp.by}):
+            await asyncio.sleep_ms(_AGAIN_MS)
+
+    def _poll(self) -> int:
+        """Look at the keys; in how many milliseconds to do so again. A keypad that can't be read leaves the gate shut, and the operator a way in."""
+        try:
+            if self._keypad is None:
+                make, args = self._panel[0]
+                self._keypad = make(args)
+            pause: int = self._keypad.poll()
+            return pause
+        except OSError:
+            self._keypad = None
+            self._lost("keypad")
+            return _AGAIN_MS
+
+    def _lost(self, what: str) -> None:
+        if not self._failed:
+            self._failed = True
+            self._device._log("keypad-failed", what)
+            self._device._incidents.add("keypad-failed", what, self._device._uptime.now_ms())
+
+    async def _work(self) -> None:
+        otp, device = self.otp, self._device
+        self._news = False
+        now = device._uptime.now_ms()
+        otp.tick(now, self._linked(now))
+        while self._keypad is not None and self._keypad.keys:
+            otp.key(self._keypad.take(), now, self._time(now))
+        for code, count in otp.told:
+            device._incidents.add(code, "gate", now, count)
+            device._kick.set()
+        otp.told = []
+        self._show(otp.lines(now))
+        while otp.out:
+            await self._say(*otp.out.pop(0))
+
+    def _show(self, lines: "tuple[str, str]") -> None:
+        if lines == self._shown or self._panel[1] is None:
+            return
+        self._shown = lines
+        try:
+            if self._display is None:
+                make, args = self._panel[1]
+                self._display = make(args)
+            self._display.lines(*lines)
+        except OSError:
+            self._display = None
+            self._lost("display")
+
+    # -- the link -----------------------------------------------------------------------------
+
+    def _authority(self) -> "Session | None":
+        for session in self._device._sessions:
+            if session.authority and session.stands:
+                found: "Session" = session
+                return found
+        return None
+
+    def _linked(self, now_ms: int) -> bool:
+        """Whether the authority can be spoken to. With each session of its own the time is taken anew: whatever the clock does after that moves nothing."""
+        device = self._device
+        if device._plain is not None:
+            return bool(device._client.connected and device._plain.ready)
+        session = self._authority()
+        if session is None:
+            return False
+        if session.sid != self._sid:
+            self._sid = session.sid
+            self._zero = device._clock.now() - now_ms // 1000
+        return True
+
+    def _time(self, now_ms: int) -> "int | None":
+        """Unix seconds for codes that depend on them: what the authority proved in this boot, or a clock that a battery keeps."""
+        clock = self._device._clock
+        if clock._proven and self._sid:
+            return self._zero + now_ms // 1000
+        return clock.now() if getattr(clock.rtc, "kept", False) else None
+
+    async def _say(self, event: str, fields: "dict[str, Any]") -> bool:
+        """Send it to the authority, in plain mode to whoever listens; False when that can't be done now."""
+        device = self._device
+        try:
+            if device._plain is not None:
+                body = {"body": fields} if event == "gate" else fields
+                await device._send(event, JSON, device._plain.event(event, body))
+                return True
+            session = self._authority()
+            if session is None:
+                return False
+            body = {} if event == "gate" else {"event": event, "deviceId": device.names.device}
+            body.update(fields)
+            await device._send(event, COSE, session.seal(event, 0, body))
+            return True
+        except PeerError as error:
+            device._log(error.code, error.text)  # the connection broke
+            return False
+
+
+class Gated(Inbox):
+    """The inbox of a device whose gate is shut."""
+
+    def __init__(self, inner: Inbox, gate: Gate) -> None:
+        super().__init__(
+            inner._names,
+            inner._commands,
+            inner._incidents,
+            inner._sessions,
+            inner._plain,
+            inner._on_time,
+            inner._limit,
+        )
+        self.out = inner.out
+        self._gate = gate
+
+    def _take_plain(
+        self, plain: "Plain", command: str, payload: memoryview, now_ms: int
+    ) -> "Job | None":
+        if command not in _ANSWERS:
+            return super()._take_plain(plain, command, payload, now_ms)
+        fields = plain.parse(payload)
+        self._gate.hear(plain.prove(fields), command, fields, now_ms)
+        return None
+
+    def _dispatch(
+        self,
+        appid: str,
+        command: str,
+        args: "dict[str, Any]",
+        answer: "Callable[[dict[str, Any]], None]",
+        now_ms: int,
+        late: "Callable[[int], str] | None" = None,
+    ) -> "Job | None":
+        if command in _ANSWERS:
+            # What answers us is answered to no one.
+            session = self._gate._authority()
+            if session is None or session.appid != appid:
+                raise PeerError("not-allowed")
+            self._gate.hear(appid, command, args, now_ms)
+            return None
+        if command not in AUTHORITY_ONLY:
+            self._refuse(PeerError("gate-shut"), command, answer, now_ms)
+            return None
+        return super()._dispatch(appid, command, args, answer, now_ms, late)
+
+
+def begin(device: "Any") -> None:
+    """For a device that connects and whose policy has a gate."""
+    sys.modules.pop("warden.policy_otp", None)
+    if device._panel is None:
+        # No keypad, no gate; the host provisions no such device, so somebody should know.
+        device._log("otp-no-keypad", "the policy asks for a code, and the board has no keypad")
+        device._incidents.add("otp-no-keypad", "gate", device._uptime.now_ms())
+        return
+    device._gate = gate = Gate(device, device._panel)
+    device._panel = None
+    if _granted():
+        gate.otp.by = "grant"
+    device._tasks.append(asyncio.create_task(_guarded(device, gate)))
+
+
+def _granted() -> bool:
+    """Whether this start is the trial of an update that came with a grant: it proves nothing about who stands here, and forgives no attempt."""
+    if "warden.boot" not in sys.modules:
+        return False
+    from .boot import present
+
+    return getattr(present, "granted", False) is True
+
+
+async def _guarded(device: "Any", gate: Gate) -> None:
+    """The agent's guard takes an end for a failure; here it is what was waited for."""
+    try:
+        await gate.run()
+    except (Exception, asyncio.CancelledError) as error:  # whatever it is: the guard judges it
+        await device._guard(_again(error))
+        return
+    for name in ("gate", "otp", "hotp"):
+        sys.modules.pop("warden." + name, None)
+        try:
+            delattr(sys.modules["warden"], name)
+        except KeyError:
+            pass  # it was not needed, or an earlier device let go of it
+
+
+async def _again(error: "BaseException") -> None:
+    raise error

@@ -1,0 +1,104 @@
+"""A keypad: which key was pressed, out of contacts that bounce, stick, and short each other.
+
+    keypad = Keypad(lines, b"123456789*0#")
+    while True:
+        await asyncio.sleep_ms(keypad.poll())
+        while keypad.keys: key = keypad.take()
+
+lines: a port of rows and columns (keypad_matrix.py, keypad_pcf8574.py, keypad_mcp23017.py):
+    rows, columns    how many there are
+    drive(mask)      pull these rows low, let the others float
+    read()           mask of the columns that are low
+
+While nothing is pressed all rows are low and one read tells it. A contact counts when it was the same for SETTLE_MS. Without a diode at each
+key three keys at corners of a rectangle close the fourth, so a key counts only while at most two are down, and only if it came alone; more of them
+at once say nothing until they are released. A key that is held, or stuck, comes once.
+"""
+
+import time
+
+from micropython import const
+
+from ..errors import ensure
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Lines(Protocol):
+        rows: int
+        columns: int
+
+        def drive(self, mask: int) -> None: ...
+        def read(self) -> int: ...
+
+
+IDLE_MS = const(32)
+SCAN_MS = const(4)
+SETTLE_MS = const(8)
+_MOST = const(16)  # keys that wait; what comes faster than anybody can type is lost
+
+
+class Keypad:
+    """keys: the keys' ASCII codes, row by row."""
+
+    def __init__(self, lines: "Lines", names: bytes) -> None:
+        ensure(
+            len(names) == lines.rows * lines.columns,
+            "no-board",
+            "a keypad has a key for each crossing",
+        )
+        self._lines = lines
+        self._names = names
+        self._seen = 0  # as the last scan had it
+        self._since = 0  # since when, ticks
+        self._down = 0  # what counts as pressed
+        self.keys = bytearray()
+        lines.drive((1 << lines.rows) - 1)
+
+    def poll(self) -> int:
+        """Look at the contacts; in how many milliseconds to do so again. OSError when an expander does not answer."""
+        lines = self._lines
+        if not self._seen and not self._down and not lines.read():
+            return IDLE_MS
+        now = time.ticks_ms()
+        seen = self._scan()
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        elif seen != self._down and time.ticks_diff(now, self._since) >= SETTLE_MS:
+            self._settled(seen)
+        return SCAN_MS
+
+    def _scan(self) -> int:
+        """A bit for each key, row by row."""
+        lines = self._lines
+        seen = 0
+        for row in range(lines.rows):
+            lines.drive(1 << row)
+            seen |= lines.read() << row * lines.columns
+        lines.drive((1 << lines.rows) - 1)
+        return seen
+
+    def _settled(self, seen: int) -> None:
+        new = seen & ~self._down
+        self._down = seen
+        # One bit alone is a power of two. Two keys short nothing; with a third there may be a fourth that nobody pressed.
+        if not new or new & (new - 1):
+            return
+        rest = seen ^ new
+        if rest & (rest - 1):
+            return
+        key = 0
+        while not new >> key & 1:
+            key += 1
+        self.inject(self._names[key : key + 1])
+
+    def inject(self, keys: bytes) -> None:
+        """As if these had been pressed."""
+        self.keys += keys[: _MOST - len(self.keys)]
+
+    def take(self) -> int:
+        """The next key."""
+        key = self.keys[0]
+        self.keys = self.keys[1:]
+        return key

@@ -1,0 +1,161 @@
+"""One-time passwords against the vectors of RFC 4226 and RFC 6238; windows, and codes used up."""
+
+import hashlib
+
+from harness import check, equal
+from models import DictStore, RootKey
+from warden import hotp
+from warden.hotp import Codes, code
+from warden.vault import Vault
+from warden.wire import cbor
+
+PURE = True
+
+SECRET = b"12345678901234567890"
+SHA256_SECRET = b"12345678901234567890123456789012"
+OTHER = b"09876543210987654321"
+# RFC 4226, appendix D.
+HOTP = (755224, 287082, 359152, 969429, 338314, 254676, 287922, 162583, 399871, 520489)
+# RFC 6238, appendix B: seconds, SHA-1, SHA-256; the step is 30 s.
+TOTP = (
+    (59, "94287082", "46119246"),
+    (1111111109, "07081804", "68084774"),
+    (1111111111, "14050471", "67062674"),
+    (1234567890, "89005924", "91819424"),
+    (2000000000, "69279037", "90698825"),
+    (20000000000, "65353130", "77737706"),
+)
+
+
+def made(step_s=0, duress=None, digits=6, counters=None, tail=()):
+    vault = Vault(DictStore(), RootKey())
+    vault.create()
+    record = cbor.encode([SECRET, digits, step_s, duress] + list(tail))
+    vault.commit({"otp": record}, counters)
+    return vault
+
+
+def test_rfc_4226():
+    for counter, number in enumerate(HOTP):
+        equal(code(SECRET, counter, 6), b"%06d" % number)
+    equal(code(SECRET, 0, 8), b"84755224")
+    # 31 bits are below 10^10: the tenth digit is 0, 1 or 2.
+    equal(code(SECRET, 0, 10), b"1284755224")
+    equal(code(SECRET, 7, 10), b"%010d" % 82162583)
+
+
+def test_rfc_6238():
+    for seconds, sha1, sha256 in TOTP:
+        equal(code(SECRET, seconds // 30, 8), sha1.encode())
+        equal(code(SHA256_SECRET, seconds // 30, 8, "sha256"), sha256.encode())
+
+
+def test_secrets_of_every_length():
+    """Against an HMAC written out once more."""
+    for length in (20, 32, 63, 64):
+        secret = bytes(range(length))
+        padded = secret + bytes(64 - length)
+        text = (7).to_bytes(8, "big")
+        inner = hashlib.sha1(bytes([b ^ 0x36 for b in padded]) + text).digest()
+        mac = hashlib.sha1(bytes([b ^ 0x5C for b in padded]) + inner).digest()
+        at = mac[19] & 15
+        number = int.from_bytes(mac[at : at + 4], "big") % (1 << 31)
+        equal(code(secret, 7, 6), b"%06d" % (number % 1000000))
+
+
+def test_the_window_of_hotp():
+    for first in (0, 5, 1 << 31):
+        codes = Codes(made(counters={"otp_step": first} if first else None))
+        for ahead in range(10):
+            equal(
+                codes.judge(code(SECRET, first + ahead, 6), None), ("otp_step", first + ahead + 1)
+            )
+        for counter in (first - 1, first + 10, first + 11):
+            if counter >= 0:
+                equal(codes.judge(code(SECRET, counter, 6), None), None)
+        equal(codes.judge(b"000000", 1 << 30), None)
+        check(not codes.blind(None))
+
+
+def test_no_counter_twice():
+    vault = made()
+    codes = Codes(vault)
+    name, to = codes.judge(code(SECRET, 3, 6), None)
+    vault.advance(name, to)
+    for counter in range(4):
+        equal(codes.judge(code(SECRET, counter, 6), None), None)
+    equal(codes.judge(code(SECRET, 4, 6), None), ("otp_step", 5))
+
+
+def test_the_drift_of_totp():
+    now = 1111111111
+    step = now // 30
+    codes = Codes(made(30))
+    for off in (-1, 0, 1):
+        equal(codes.judge(code(SECRET, step + off, 6), now), ("otp_step", step + off + 1))
+    for off in (-3, -2, 2, 3):
+        equal(codes.judge(code(SECRET, step + off, 6), now), None)
+
+
+def test_no_step_twice():
+    now = 1111111111
+    step = now // 30
+    vault = made(30)
+    codes = Codes(vault)
+    vault.advance("otp_step", codes.judge(code(SECRET, step, 6), now)[1])
+    # The same one, the one before it, and both of them once the clock went back.
+    for time in (now, now - 30, now - 86400):
+        for off in (-1, 0):
+            equal(codes.judge(code(SECRET, step + off, 6), time), None)
+    equal(codes.judge(code(SECRET, step + 1, 6), now), ("otp_step", step + 2))
+    vault.advance("otp_step", step + 2)
+    for off in (-1, 0, 1):
+        equal(codes.judge(code(SECRET, step + off, 6), now), None)
+
+
+def test_totp_without_a_time():
+    codes = Codes(made(30))
+    check(codes.blind(None) and not codes.blind(59))
+    for step in range(3):
+        equal(codes.judge(code(SECRET, step, 6), None), None)
+
+
+def test_steps_of_another_length():
+    codes = Codes(made(60, digits=8))
+    equal(codes.judge(code(SECRET, 100, 8), 6030), ("otp_step", 101))
+
+
+def test_sha256():
+    codes = Codes(made(tail=("sha256",)))
+    equal(codes.judge(code(SECRET, 0, 6, "sha256"), None), ("otp_step", 1))
+    equal(codes.judge(code(SECRET, 0, 6), None), None)
+
+
+def test_duress_has_a_counter_of_its_own():
+    vault = made(duress=OTHER, counters={"otp_step": 500})
+    codes = Codes(vault)
+    equal(codes.judge(code(OTHER, 0, 6), None), ("otp_duress", 1))
+    vault.advance("otp_duress", 1)
+    equal(codes.judge(code(OTHER, 0, 6), None), None)
+    equal(codes.judge(code(SECRET, 500, 6), None), ("otp_step", 501))
+    # Without the second secret nothing of it opens.
+    equal(Codes(made()).judge(code(OTHER, 0, 6), None), None)
+
+
+def test_every_candidate_is_judged():
+    """The work does not tell which secret it was, nor which counter, nor whether any."""
+    codes = Codes(made(duress=OTHER))
+    real, calls = hotp.equal, []
+
+    def counted(a, b):
+        calls.append(1)
+        return real(a, b)
+
+    hotp.equal = counted
+    try:
+        for typed in (code(SECRET, 0, 6), code(SECRET, 9, 6), code(OTHER, 4, 6), b"000000"):
+            calls.clear()
+            codes.judge(typed, None)
+            equal(len(calls), 20)
+    finally:
+        hotp.equal = real
