@@ -1,10 +1,13 @@
 """What the commands share: the fleet they work on, and how to tell a running `serve`."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from warden_host import control
+from warden_host import control, screen
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet, find
 
@@ -30,3 +33,19 @@ def tell_running(fleet: Fleet, device: str = "") -> bool:
             raise
         return False
     return True
+
+
+@contextmanager
+def interruptible(as_json: bool) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end through every `finally`, so no child is left behind; the block just ends."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        screen.stopped(as_json)
+    finally:
+        signal.signal(signal.SIGTERM, before)

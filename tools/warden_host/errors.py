@@ -29,6 +29,7 @@ SHARED = frozenset(
         "replayed",
         "retained",
         "sealed-refused",
+        "suit-component",
         "suit-digest",
         "suit-limit",
         "suit-malformed",
@@ -36,6 +37,7 @@ SHARED = frozenset(
         "tampered",
         "unreachable",
         "wrong-application",
+        "wrong-device",
     }
 )
 # The host's own codes.

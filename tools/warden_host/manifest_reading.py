@@ -353,3 +353,11 @@ def _decoded(value: Any, kind: type[Any], otherwise: str) -> Any:
     if not isinstance(found, kind):
         raise HostError("suit-malformed", otherwise)
     return found
+
+
+def carried(data: bytes) -> bytes:
+    """The envelope as a device gets it: the text is for people, and a message has only so much room. Raises as parse()."""
+    parse(data)
+    elements = strictcbor.decode(data[2:])
+    elements.pop(suit.TEXT, None)
+    return suit.ENVELOPE_TAG + strictcbor.encode(elements)

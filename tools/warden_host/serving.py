@@ -18,6 +18,7 @@ from warden_host.errors import HostError
 from warden_host.fleet import Fleet
 from warden_host.happening import Happening
 from warden_host.names import AUTHORITY
+from warden_host.rollout_desk import OPERATIONS, RolloutDesk
 from warden_host.sending import Request
 from warden_host.telling import screen_thread
 
@@ -43,7 +44,7 @@ def serving(
     desk = _Desk()
     control = ControlServer(fleet.control, desk.handle)
 
-    with screen_thread(announce) as show:
+    with contextlib.ExitStack() as stack, screen_thread(announce) as show:
 
         def tell(happening: Happening) -> None:
             control.announce(happening)
@@ -53,6 +54,9 @@ def serving(
         revocation.enforce(fleet)
         with Broker(fleet) as broker, Authority(fleet, tell) as authority:
             desk.authority, desk.control = authority, control
+            desk.rollouts = RolloutDesk(fleet, authority)
+            stack.callback(desk.rollouts.close)
+            desk.rollouts.resume_all()
             with control:
                 yield Service(broker, authority)
 
@@ -62,6 +66,7 @@ class _Desk:
 
     authority: Authority
     control: ControlServer
+    rollouts: RolloutDesk
 
     def handle(self, line: Line, caller: Caller) -> None:
         operation = line.get("op")
@@ -92,6 +97,8 @@ class _Desk:
             self.authority.ask(lambda engine: engine.forget(device))
             self.authority.reload()
             caller.finish({"ok": True})
+        elif operation in OPERATIONS:
+            self.rollouts.handle(line, caller)
         else:
             raise HostError("control-malformed", "no such operation")
 

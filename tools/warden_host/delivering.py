@@ -1,0 +1,241 @@
+"""One release to one device, as a job of the engine: it asks, sends what the device wants, and waits for its word.
+
+Nothing hangs on one message: whatever got lost, the device is asked for its state, and that says what to do next. A device that is not
+there ends the job with Away; the rollout begins another one when it comes.
+"""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from warden_host import jsontext, policy, sending
+from warden_host.engine import Engine
+from warden_host.errors import HostError
+from warden_host.happening import Happening
+from warden_host.jobs import Job, Wait
+from warden_host.names import AUTHORITY
+from warden_host.rollout_plan import (
+    ABORTED,
+    ACCEPTED,
+    AWAY,
+    DOWNLOADING,
+    INSTALLING,
+    LOST,
+    REJECTED,
+    TESTING,
+    VERIFYING,
+)
+from warden_host.sending import Request
+from warden_host.shelf import Shelf
+from warden_host.strictcbor import is_u32
+
+# (state, reason, bytes that the device has). Before anything is sent; it raises not-serving to end the job.
+Tell = Callable[[str, str, int], None]
+Status = dict[str, Any]
+_ORDER_S = 15.0
+_FIRST_POLL_S, _POLL_S = 3.0, 60.0
+_AGAIN_S = 5.0
+_TRIES = 3  # of a download that the device aborts
+_ASKS = 10  # of a device whose answers lead nowhere
+# It can't be spoken with just now; everything else that sending raises is final.
+_UNREACHED = ("timed-out", "no-session", "counter-exhausted", "quarantined")
+# Refusals that another try may cure. Any other is the device's judgement on the release.
+_CURABLE = frozenset(
+    {
+        *("busy", "expired", "filesystem", "slot-full", "slot-damaged", "update-state"),
+        *("update-chunk", "vault-limit", "vault-unwritten", "randomness", "command-failed"),
+        *("image-mismatch", "payload-tampered"),
+    }
+)
+
+
+def job(engine: Engine, shelf: Shelf, device: str, trial_s: float, tell: Tell) -> Job:
+    """Result: {"state", "reason"}; Away where the device could not be reached, Lost where it took the update and was not heard of again."""
+    return _Delivery(engine, shelf, device, trial_s, tell).run()
+
+
+class _Unreached(Exception):
+    pass
+
+
+class _Over(Exception):
+    """The device, or its silence, has the last word."""
+
+    def __init__(self, state: str, reason: str = "") -> None:
+        super().__init__(state, reason)
+        self.result = {"state": state, "reason": reason}
+
+
+class _Delivery:
+    def __init__(
+        self, engine: Engine, shelf: Shelf, device: str, trial_s: float, tell: Tell
+    ) -> None:
+        self._engine = engine
+        self._shelf = shelf
+        self._device = device
+        self._trial_s = trial_s
+        self._tell = tell
+        self._tries = 0
+        self._asks = 0
+        # A device that asks for the same chunk for ever costs so many messages, no more.
+        self._left = 4 * (shelf.total // 256) + 64
+
+    def run(self) -> Job:
+        try:
+            while True:
+                status = yield from self._order({})
+                self._asks += 1
+                if self._asks > _ASKS:
+                    raise _Over(ABORTED, "update-state")
+                yield from self._go_on(status)
+        except _Unreached as error:
+            return {"state": AWAY, "reason": str(error)}
+        except _Over as over:
+            return over.result
+        except HostError as error:
+            return {"state": ABORTED, "reason": error.code}
+
+    def _go_on(self, status: Status) -> Generator[Wait, Happening | None, None]:
+        """From what the device says of itself; comes back when it is to be asked again."""
+        self._judge(status)
+        mine = status.get("sequence") == self._shelf.sequence
+        state = status.get("state")
+        if status.get("running") == self._shelf.sequence or (state == TESTING and mine):
+            yield from self._trial()
+        elif state == DOWNLOADING and mine and status.get("want") is not None:
+            yield from self._feed(status)
+        elif state in (VERIFYING, INSTALLING, TESTING) or (state == DOWNLOADING and mine):
+            yield from self._pause(_AGAIN_S)  # at work, or on trial with another release
+        elif state == DOWNLOADING:
+            yield from self._order({"abort": True})  # another release: this one takes its place
+        else:
+            yield from self._begin()
+
+    def _judge(self, status: Status) -> None:
+        """What the flash says is what counts: the report of it may have got lost."""
+        sequence = self._shelf.sequence
+        if status.get("failed") == sequence:
+            mine = status.get("sequence") == sequence
+            reason = jsontext.slug(status.get("reason")) if mine and status.get("reason") else ""
+            raise _Over(REJECTED, reason or "trial-failed")
+        confirmed = status.get("confirmed")
+        if is_u32(confirmed) and confirmed >= sequence:
+            # A newer one is no failure of the device, but this one will never run on it.
+            raise _Over(*((ACCEPTED,) if confirmed == sequence else (REJECTED, "old-manifest")))
+
+    def _begin(self) -> Generator[Wait, Happening | None, None]:
+        self._tries += 1
+        if self._tries > 1:
+            yield from self._pause(_AGAIN_S)
+        self._tell(DOWNLOADING, "", 0)
+        known = self._engine.store.device(self._device)
+        pair = next(pair for pair in known.pairs if pair.appid == AUTHORITY)
+        order: dict[str, Any] = {"envelope": self._shelf.envelope}
+        key = self._shelf.key_for(known.type, known.device, pair.k)
+        if key is not None:
+            order["key"] = key
+        if policy.gate(known.policy) is not None:
+            order["grant"] = True
+        status = yield from self._order(order)
+        if status.get("state") == DOWNLOADING:
+            yield from self._feed(status)
+        else:
+            self._ended(status)
+
+    def _feed(self, status: Status) -> Generator[Wait, Happening | None, None]:
+        """Chunk by chunk, as the device asks for them."""
+        while status.get("want") is not None:
+            number, component, offset, length = _wanted(status["want"])
+            data = self._shelf.read(component, offset, length)
+            self._tell(DOWNLOADING, "", self._shelf.done(component, offset))
+            self._left -= 1
+            if self._left < 0:
+                raise _Over(ABORTED, "update-chunk")
+            try:
+                status = yield from self._order({"n": number, "data": data})
+                self._asks = 0
+            except _Unreached:
+                status = yield from self._order({})  # the chunk or its reply got lost
+                self._judge(status)
+        self._ended(status)
+        if status.get("state") == TESTING:
+            yield from self._trial()
+
+    def _ended(self, status: Status) -> None:
+        """Of a status that wants nothing: has the device given the update up?"""
+        state, reason = status.get("state"), jsontext.slug(status.get("reason") or "unknown")
+        if state == REJECTED:
+            raise _Over(REJECTED, reason)
+        if state == ABORTED and self._tries >= _TRIES:
+            raise _Over(ABORTED, reason)
+
+    def _trial(self) -> Generator[Wait, Happening | None, None]:
+        """The device starts anew and says what came of it; where it does not say so, it is asked."""
+        self._tell(TESTING, "", self._shelf.total)
+        end, poll = self._now + self._trial_s, _FIRST_POLL_S
+        while self._now < end:
+            news = yield Wait(self._speaks, min(end, self._now + poll))
+            # Soon at first: its word may have crossed our question.
+            poll = _FIRST_POLL_S if news is not None else min(_POLL_S, poll * 2)
+            if news is not None and news.kind == "event":
+                body = news.body
+                if body.get("sequence") != self._shelf.sequence:
+                    continue
+                if body.get("state") == ACCEPTED:
+                    raise _Over(ACCEPTED)
+                if body.get("state") == REJECTED:
+                    raise _Over(REJECTED, jsontext.slug(body.get("reason")))
+                continue
+            try:
+                status = yield from self._order({})
+            except _Unreached:
+                continue
+            self._judge(status)
+            if status.get("running") == self._shelf.sequence or status.get("state") == TESTING:
+                continue
+            # It runs something else and says nothing of a failure: staged, and not started yet.
+        raise _Over(LOST, "timed-out")
+
+    # Messages
+
+    def _order(self, args: dict[str, Any]) -> Generator[Wait, Happening | None, Status]:
+        """The device's status; where it refuses, one that says so. Raises _Unreached, _Over."""
+        request = Request(self._device, "update", args, AUTHORITY, timeout_s=_ORDER_S, quiet=True)
+        try:
+            answer = yield from sending.job(self._engine, request)
+        except HostError as error:
+            if error.code not in _UNREACHED:
+                raise
+            raise _Unreached(error.code) from None
+        reply = answer["reply"]
+        if answer["ok"]:
+            result = reply.get("result")
+            if not isinstance(result, dict):
+                raise _Over(ABORTED, "bad-body")
+            return result
+        code = jsontext.slug(reply.get("error"))
+        if code not in _CURABLE:
+            raise _Over(REJECTED, code)
+        if self._tries >= _TRIES:
+            raise _Over(ABORTED, code)
+        return {"state": ABORTED, "reason": code}
+
+    def _pause(self, seconds: float) -> Generator[Wait, Happening | None, None]:
+        yield Wait(lambda _: False, self._now + seconds)
+
+    def _speaks(self, news: Happening) -> bool:
+        if (news.device, news.app) != (self._device, AUTHORITY):
+            return False
+        return news.kind == "session" or (news.kind, news.name) == ("event", "update")
+
+    @property
+    def _now(self) -> float:
+        return self._engine.clock().steady
+
+
+def _wanted(want: Any) -> tuple[int, str, int, int]:
+    """(number, component, offset, length). Raises bad-body."""
+    if isinstance(want, list) and len(want) == 4:
+        number, component, offset, length = want
+        if is_u32(number) and is_u32(offset) and is_u32(length) and isinstance(component, str):
+            return number, component, offset, length
+    raise HostError("bad-body", "a device asked for a chunk in another form")

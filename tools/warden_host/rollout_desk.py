@@ -1,0 +1,165 @@
+"""Requests about rollouts, from the control socket to the engine: `warden rollout` and `warden rollouts`.
+
+A release is verified here, on the caller's thread, before the engine hears of it.
+"""
+
+from typing import Any
+
+from warden_host import names, rollout_plan, shelf
+from warden_host.authority import Authority
+from warden_host.control import Caller, Line
+from warden_host.engine import Engine
+from warden_host.errors import HostError
+from warden_host.fleet import Fleet
+from warden_host.rollout_plan import FINAL, Plan
+from warden_host.rollouts import Rollouts
+from warden_host.shelf import Shelf
+from warden_host.store import Device, Store
+
+OPERATIONS = ("rollout", "rollout-watch", "rollout-stop", "rollout-resume")
+_MOST = 100_000
+_TRIAL_S = (10, 7 * 24 * 3600)
+
+
+class RolloutDesk:
+    """Works on an authority that serves. attach() takes up what an earlier service left."""
+
+    def __init__(self, fleet: Fleet, authority: Authority) -> None:
+        self._fleet = fleet
+        self._authority = authority
+        self._rollouts: Rollouts = authority.ask(Rollouts)
+
+    def resume_all(self) -> None:
+        with Store(self._fleet.database) as store:
+            for record in store.rollouts(active=True):
+                try:
+                    self._begin(record.id, shelf.open_shelf(self._fleet, store, record.release))
+                except HostError as error:
+                    store.set_rollout(record.id, "stopped", error.code, record.forgiven)
+
+    def close(self) -> None:
+        """After the engine's thread ended."""
+        self._rollouts.close()
+
+    def handle(self, line: Line, caller: Caller) -> None:
+        operation = line["op"]
+        if operation == "rollout":
+            number = self._new(line)
+        else:
+            number = _number(line, "rollout", (1, 1 << 53))
+            if operation == "rollout-stop":
+                self._ask(lambda rollouts: rollouts.stop(number, "its owner stopped it"))
+                caller.finish({"ok": True, "rollout": number})
+                return
+            if operation == "rollout-resume":
+                self._resume(number)
+
+        def watcher(told: Line, last: bool) -> None:
+            if caller.gone.is_set():
+                raise HostError("timed-out", "nobody looks on")
+            (caller.finish if last else caller.say)(told)
+
+        self._ask(lambda rollouts: rollouts.watch(number, watcher))
+
+    def _new(self, line: Line) -> int:
+        """The number of a new rollout, or of the one that does just this already."""
+        name = line.get("release")
+        if not isinstance(name, str):
+            raise HostError("control-malformed", "release is missing or no text")
+        plan = _plan(line)
+        with Store(self._fleet.database) as store:
+            opened = shelf.open_shelf(self._fleet, store, name)
+            try:
+                known = store.release(name)
+                devices = [
+                    one.device for one in _chosen(store, line, known.type if known else None)
+                ]
+                devices = rollout_plan.order_of(name, devices)
+                devices = rollout_plan.share_of(devices, _number(line, "percent", (1, 100), 100))
+                for other in store.rollouts(active=True):
+                    theirs = {one.device for one in other.targets if one.state not in FINAL}
+                    if other.release == name and set(devices) <= {t.device for t in other.targets}:
+                        opened.close()
+                        return other.id
+                    if other.sequence > opened.sequence and theirs & set(devices):
+                        raise HostError(
+                            "rollout-running",
+                            f"rollout {other.id} brings some of them {other.release}, a newer one",
+                            f"stop it first: `warden rollouts --stop {other.id}`",
+                        )
+                waves = rollout_plan.assign(plan.waves, devices)
+                number = store.begin_rollout(name, opened.sequence, plan.record(), waves)
+            except BaseException:
+                opened.close()
+                raise
+        self._begin(number, opened)
+        return number
+
+    def _resume(self, number: int) -> None:
+        """The owner looked at what failed: it is forgiven, and what was stopped goes on."""
+        with Store(self._fleet.database) as store:
+            record = store.rollout(number)
+            if record.state != "stopped":
+                return
+            opened = shelf.open_shelf(self._fleet, store, record.release)
+            failed = sum(target.state in rollout_plan.FAILED for target in record.targets)
+            store.set_rollout(number, "active", "", failed)
+        self._begin(number, opened)
+
+    def _begin(self, number: int, opened: Shelf) -> None:
+        self._ask(lambda rollouts: rollouts.begin(number, opened))
+
+    def _ask(self, question: Any) -> Any:
+        rollouts = self._rollouts
+
+        def work(_: Engine) -> Any:
+            return question(rollouts)
+
+        return self._authority.ask(work, 60.0)
+
+
+def _plan(line: Line) -> Plan:
+    waves, failures = line.get("waves", "100%"), line.get("max_failures", "10%")
+    if not isinstance(waves, str) or not isinstance(failures, str):
+        raise HostError("control-malformed", "waves or max_failures is no text")
+    number, in_percent = rollout_plan.failures_of(failures)
+    return Plan(
+        rollout_plan.waves_of(waves),
+        number,
+        in_percent,
+        _number(line, "at_once", (1, 1000), 20),
+        _number(line, "trial_s", _TRIAL_S, 1800),
+    )
+
+
+def _chosen(store: Store, line: Line, made_for: str | None) -> list[Device]:
+    """The devices that were named, or all of a type. Raises device-unknown, not-applicable."""
+    named, type_ = line.get("devices", []), line.get("type", "")
+    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
+        raise HostError("control-malformed", "devices is no list of names")
+    if not isinstance(type_, str) or bool(named) == bool(type_) or len(named) > _MOST:
+        raise HostError("control-malformed", "either devices or a type")
+    if named:
+        found = [store.device(names.check_id(one, "device ID")) for one in dict.fromkeys(named)]
+        for one in found:
+            if one.mode != "sealed":
+                raise HostError(
+                    "not-applicable", f"{one.device} is plain: it takes no sealed orders"
+                )
+    else:
+        found = [one for one in store.devices() if (one.type, one.mode) == (type_, "sealed")]
+        if not found:
+            raise HostError("device-unknown", f"no sealed device of type {type_}")
+    wrong = [one.device for one in found if made_for is not None and one.type != made_for]
+    if wrong:
+        raise HostError(
+            "wrong-device", f"the release is for type {made_for}: not for {', '.join(wrong[:5])}"
+        )
+    return found
+
+
+def _number(line: Line, key: str, bounds: tuple[int, int], default: int = 0) -> int:
+    value = line.get(key, default)
+    if type(value) is not int or not bounds[0] <= value <= bounds[1]:
+        raise HostError("control-malformed", f"{key} is not between {bounds[0]} and {bounds[1]}")
+    return value

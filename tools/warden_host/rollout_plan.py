@@ -1,0 +1,134 @@
+"""Who gets a release, and in which order: no clock, no network. docs/update.md, Rollouts."""
+
+import hashlib
+import math
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from warden_host.errors import HostError
+from warden_host.store_releases import Target
+
+# In the words of the device where it is the device's: docs/update.md.
+WAITING, AWAY = "Waiting", "Away"
+DOWNLOADING, VERIFYING, INSTALLING, TESTING = "Downloading", "Verifying", "Installing", "Testing"
+ACCEPTED, REJECTED, ABORTED = "Accepted", "Rejected", "Aborted"
+LOST, SUPERSEDED = "Lost", "Superseded"
+# Nothing follows by itself; one that was lost may come back all the same, and is asked then.
+FINAL = frozenset({ACCEPTED, REJECTED, ABORTED, SUPERSEDED})
+FAILED = frozenset({REJECTED, ABORTED, LOST})
+BUSY = frozenset({WAITING, DOWNLOADING, VERIFYING, INSTALLING, TESTING})
+STATES = (
+    *(WAITING, DOWNLOADING, VERIFYING, INSTALLING, TESTING),
+    *(ACCEPTED, REJECTED, ABORTED, LOST, AWAY, SUPERSEDED),
+)
+_SHARE = re.compile(r"([0-9]{1,3})%\Z")
+MAX_WAVES = 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """waves: per cent of the devices that are reached with each, rising to 100. max_failures: per cent of those reached, or so many.
+    at_once: how many download at a time. trial_s: how long a device may take from its restart to its word."""
+
+    waves: tuple[int, ...] = (100,)
+    max_failures: int = 10
+    in_percent: bool = True
+    at_once: int = 20
+    trial_s: int = 1800
+
+    def allowed(self, reached: int) -> int:
+        """How many of the devices that were reached so far may fail. A share below one device is none."""
+        return reached * self.max_failures // 100 if self.in_percent else self.max_failures
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def plan_of(record: dict[str, Any]) -> Plan:
+    """Out of fleet.db. Raises database-damaged."""
+    try:
+        return Plan(**(record | {"waves": tuple(record["waves"])}))
+    except (TypeError, KeyError):
+        raise HostError("database-damaged", "fleet.db: a rollout of another form") from None
+
+
+def waves_of(text: str) -> tuple[int, ...]:
+    """Of "10%,50%,100%"; 100% at the end goes without saying. Raises bad-argument."""
+    shares = [_SHARE.match(part.strip()) for part in text.split(",")]
+    numbers = [int(share[1]) for share in shares if share is not None]
+    if numbers and numbers[-1] < 100:
+        numbers.append(100)
+    rising = all(a < b for a, b in zip([0, *numbers], numbers, strict=False))
+    if None in shares or not rising or numbers[-1] != 100 or len(numbers) > MAX_WAVES:
+        raise HostError("bad-argument", f"--wave {text[:60]}: rising shares, such as 10%,50%,100%")
+    return tuple(numbers)
+
+
+def failures_of(text: str) -> tuple[int, bool]:
+    """(number, whether per cent) of "10%" or "3". Raises bad-argument."""
+    share = _SHARE.match(text)
+    if share is not None and int(share[1]) <= 100:
+        return int(share[1]), True
+    if text.isascii() and text.isdigit() and len(text) < 7:
+        return int(text), False
+    raise HostError("bad-argument", f"--max-failures {text[:20]}: a share or a number: 10% or 3")
+
+
+def order_of(release: str, devices: list[str]) -> list[str]:
+    """Another order for each release, so that it is not always the same devices that go first; the same one each time it is asked for."""
+
+    def rank(device: str) -> bytes:
+        return hashlib.sha256(f"{release}:{device}".encode()).digest()
+
+    return sorted(devices, key=rank)
+
+
+def share_of(devices: list[str], percent: int) -> list[str]:
+    """The first so many per cent, one at least."""
+    return devices[: max(1, math.ceil(len(devices) * percent / 100))] if devices else []
+
+
+def assign(waves: tuple[int, ...], devices: list[str]) -> dict[str, int]:
+    """Device → wave, from 0. Each wave reaches so many per cent of all, rounded up."""
+    found: dict[str, int] = {}
+    for number, percent in enumerate(waves):
+        for device in share_of(devices, percent):
+            found.setdefault(device, number)
+    return found
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a rollout does next. state: active, done, stopped. wave: devices up to this one may begin."""
+
+    state: str
+    wave: int
+    reason: str = ""
+
+
+def judge(plan: Plan, targets: list[Target], forgiven: int) -> Verdict:
+    """From the devices' states alone, so a restart of the service changes nothing."""
+    last = max((target.wave for target in targets), default=0)
+    for wave in range(last + 1):
+        reached = [target for target in targets if target.wave <= wave]
+        failed = sum(target.state in FAILED for target in reached) - forgiven
+        if failed > plan.allowed(len(reached)):
+            worst = max(
+                (target for target in reached if target.state in FAILED),
+                key=lambda target: target.changed,
+            )
+            why = f"{failed} of {len(reached)} failed, the last with {worst.reason or worst.state}"
+            return Verdict("stopped", wave, why)
+        if not _passed([target for target in targets if target.wave == wave]):
+            return Verdict("active", wave)
+    done = all(target.state in FINAL for target in targets)
+    return Verdict("done" if done else "active", last)
+
+
+def _passed(wave: list[Target]) -> bool:
+    """Devices that are away hold nobody up, where others have shown that the release works."""
+    if any(target.state in BUSY for target in wave):
+        return False
+    open_ = any(target.state not in FINAL for target in wave)
+    return not open_ or any(target.state == ACCEPTED for target in wave)

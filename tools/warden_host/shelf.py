@@ -1,0 +1,96 @@
+"""A release that is being rolled out: verified once, then its images read a chunk at a time, from files that stay open."""
+
+import os
+from dataclasses import dataclass, field
+
+from warden_host import image, inspecting, manifest_reading, payload, release, signing_key
+from warden_host.errors import HostError
+from warden_host.fleet import Fleet
+from warden_host.manifest_reading import Parsed
+from warden_host.names import AUTHORITY, Address
+from warden_host.store import Store
+
+MAX_CHUNK = 1024
+
+
+@dataclass
+class Shelf:
+    """name: the release's. envelope: as devices get it. sizes: component → bytes of its file. Files are open from open_shelf() to close()."""
+
+    name: str
+    parsed: Parsed
+    envelope: bytes = field(repr=False)
+    sizes: dict[str, int]
+    cek: bytes | None = field(repr=False)
+    files: dict[str, int]
+
+    @property
+    def sequence(self) -> int:
+        return self.parsed.sequence
+
+    @property
+    def total(self) -> int:
+        return sum(self.sizes.values())
+
+    def read(self, component: str, offset: int, length: int) -> bytes:
+        """The chunk that a device asked for: nothing is held in memory for it. Raises bad-body, image-mismatch."""
+        size = self.sizes.get(component, -1)
+        if not (0 <= offset < size and 0 < length <= MAX_CHUNK and offset + length <= size):
+            raise HostError("bad-body", "a chunk that no image has")
+        data = os.pread(self.files[component], length, offset)
+        if len(data) != length:
+            raise HostError("image-mismatch", f"the file of {component} was cut short")
+        return data
+
+    def done(self, component: str, offset: int) -> int:
+        """Bytes of the release that a device has when it asks for this chunk: images come in the manifest's order."""
+        done = offset
+        for one in self.parsed.images:
+            if one.component == component:
+                break
+            done += self.sizes[one.component]
+        return done
+
+    def key_for(self, type_: str, device: str, k: bytes) -> bytes | None:
+        """The content key, wrapped for this device; None for a release that is not encrypted."""
+        if self.cek is None:
+            return None
+        return payload.wrap(
+            self.cek, k, Address(type_, device, AUTHORITY), self.parsed.draft.digest
+        )
+
+    def close(self) -> None:
+        for file in self.files.values():
+            os.close(file)
+        self.files.clear()
+
+
+def open_shelf(fleet: Fleet, store: Store, name: str) -> Shelf:
+    """Checks the release as a device would: one of the fleet's keys signed it, and the images are those that it names.
+
+    Raises release-missing, release-key, tampered, image-mismatch, and as manifest_reading.parse().
+    """
+    folder = release.folder_of(fleet, name)
+    known = store.release(name)
+    keys = [key.public for key in signing_key.listed(fleet)]
+    cek = known.cek if known is not None else None
+    parsed = inspecting.verify(folder / release.SIGNED, keys, cek)
+    encrypted = any(one.encryption for one in parsed.images)
+    if encrypted and cek is None:
+        raise HostError(
+            "release-missing", f"the key of {name} is not in fleet.db", "restore it from a backup"
+        )
+    if not parsed.images or {one.component for one in parsed.images} != set(parsed.components):
+        raise HostError("suit-component", "it does not bring every component by one plain fetch")
+    envelope = manifest_reading.carried(release.read_envelope(folder / release.SIGNED))
+    sizes = {one.component: inspecting.stored_size(one) for one in parsed.images}
+    made = Shelf(name, parsed, envelope, sizes, cek if encrypted else None, {})
+    try:
+        for one in parsed.images:
+            path = inspecting.image_path(folder, one)
+            with image.opened(path, path.name) as file:
+                made.files[one.component] = os.dup(file)
+    except BaseException:
+        made.close()
+        raise
+    return made
