@@ -22,8 +22,9 @@ def build(
     authorities: list[bytes],
     pins: list[bytes],
     release: list[object] | None = None,
+    otp: list[object] | None = None,
 ) -> bytes:
-    """The bundle's bytes; raises bad-argument where it would pass the device's limits. release: whose updates it takes."""
+    """The bundle's bytes; raises bad-argument where it would pass the device's limits. release: whose updates it takes; otp: what it judges codes by."""
     pairs = device.pairs
     if not 1 <= len(pairs) <= MAX_APPS or sum(pair.appid == AUTHORITY for pair in pairs) != 1:
         raise HostError(
@@ -39,6 +40,7 @@ def build(
         raise HostError("bad-argument", "2 to 6 different pins: the live key's and a backup's")
     return strictcbor.encode(
         ({} if release is None else {"release": release})
+        | ({} if otp is None else {"otp": otp})
         | {
             "v": 1,
             "identity": [device.type, device.device],

@@ -12,7 +12,9 @@ from warden_host import (
     cli_fleet,
     cli_live,
     cli_orders,
+    cli_otp,
     cli_release,
+    cli_rollout,
     fleet,
     screen,
 )
@@ -56,8 +58,10 @@ def warden(context: click.Context, folder: str | None) -> None:
 cli_fleet.add_to(warden)
 cli_live.add_to(warden)
 cli_orders.add_to(warden)
+cli_otp.add_to(warden)
 warden.add_command(cli_devices.devices)
 cli_release.add_to(warden)
+cli_rollout.add_to(warden)
 
 
 def main() -> None:

@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
-from warden_host import owner, pki, provision, screen
+from warden_host import layout, otp_options, owner, pin, pki, provision, screen
 from warden_host.cli_common import State, json_option, pass_state, tell_running
 from warden_host.fleet import (
     DEFAULT_ADMIN_PORT,
@@ -186,10 +187,18 @@ def list_(state: State, as_json: bool) -> None:
     type=click.Path(exists=True, path_type=Path),
     help="The device's application: app.py or a folder with it. Default: examples/relay.",
 )
+@click.option(
+    "--pin-file",
+    metavar="FILE",
+    help="For a board whose root key wants a PIN: read it from a file (mode 600), or from standard input: -. Default: ask.",
+)
+@click.option("--strict", is_flag=True, help="Check an update's signature at each boot.")
+@otp_options.gate_options
 @json_option
 @pass_state
 def provision_command(
     state: State,
+    /,
     device: str,
     type_: str,
     board: str,
@@ -199,7 +208,10 @@ def provision_command(
     commands: tuple[str, ...],
     again: bool,
     source: Path | None,
+    pin_file: str | None,
+    strict: bool,
     as_json: bool,
+    **otp: Any,
 ) -> None:
     """Make a device: its secrets, its files, its place in the fleet.
 
@@ -208,11 +220,15 @@ def provision_command(
       warden provision front-door --type lock --sim
       warden provision back-door --type lock --sim --plain --app home
       warden provision front-door --type lock --sim --again
+      warden provision front-door --type lock --sim --otp authority --otp-digits 8
     """
     if not sim:
         raise click.UsageError("only simulated boards can be provisioned so far: add --sim")
     fleet = state.fleet()
-    order = provision.Order(device, type_, board, plain, apps or None, commands, again, source)
+    gate = otp_options.gate(fleet, board, otp)
+    chosen = (apps or None, commands, again, source, gate, strict)
+    typed = pin.read(layout.tree().board(board) / "board.py", pin_file, new=True)
+    order = provision.Order(device, type_, board, plain, *chosen, typed)
     with Store(fleet.database) as store:
         made = provision.provision(fleet, store, order)
     tell_running(fleet, device)

@@ -1,6 +1,7 @@
 """The commands that need the fleet at work: serve, run, send, watch."""
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,8 +11,8 @@ from typing import Any
 import click
 from rich.text import Text
 
-from warden_host import control, jsontext, names, refusals, screen, simulated
-from warden_host.cli_common import State, json_option, pass_state
+from warden_host import control, jsontext, names, pin, refusals, screen, simulated, telling
+from warden_host.cli_common import State, interruptible, json_option, pass_state
 from warden_host.errors import HostError
 from warden_host.happening import KINDS, Happening
 from warden_host.sending import FORGERIES, MAX_TTL_S
@@ -40,6 +41,8 @@ def serve(state: State, as_json: bool) -> int:
     fleet = state.fleet()
     with _stopped() as stop:
         with serving(fleet, _show_json if as_json else _show) as service:
+            if sys.stdout.isatty() and not as_json:  # else it may be a log, where no code belongs
+                service.authority.codes.console.watch(telling.quietly(_show_code), stop)
             broker = fleet.settings.broker
             if as_json:
                 started = {"kind": "notice", "time": time.time(), "text": "serving"}
@@ -59,9 +62,16 @@ def serve(state: State, as_json: bool) -> int:
 @click.argument("device")
 @click.option("--heapsize", default="", metavar="N", help="MicroPython's heap, such as 128k.")
 @click.option("--once", is_flag=True, help="Don't start it again when it resets.")
+@click.option(
+    "--pin-file",
+    metavar="FILE",
+    help="Where its root key wants a PIN: read it from a file (mode 600), or from standard input: -. Default: ask.",
+)
 @json_option
 @pass_state
-def run(state: State, device: str, heapsize: str, once: bool, as_json: bool) -> int:
+def run(
+    state: State, device: str, heapsize: str, once: bool, pin_file: str | None, as_json: bool
+) -> int:
     """Start a simulated device: the real firmware on the unix port.
 
     \b
@@ -73,6 +83,9 @@ def run(state: State, device: str, heapsize: str, once: bool, as_json: bool) -> 
     if heapsize and not heapsize.rstrip("kKmM").isdigit():
         raise HostError("bad-argument", "--heapsize is a number with k or m, such as 128k")
 
+    simulated.check(home)
+    typed = pin.read(home / "root" / "lib" / "board.py", pin_file, new=False)
+
     def show(text: str) -> None:
         if as_json:
             screen.print_json({"device": device, "line": text.rstrip()})
@@ -81,8 +94,8 @@ def run(state: State, device: str, heapsize: str, once: bool, as_json: bool) -> 
         line.rstrip()
         screen.show(line)
 
-    with _interruptible(as_json):
-        return simulated.run(home, heapsize, once, show)
+    with interruptible(as_json):
+        return simulated.run(home, heapsize, once, show, typed)
     return 0
 
 
@@ -184,7 +197,7 @@ def watch(state: State, as_json: bool) -> int:
       warden watch --json | jq 'select(.kind == "incident")'
     """
     fleet = state.fleet()
-    with _interruptible(as_json):
+    with interruptible(as_json):
         for line in control.stream(fleet.control, {"op": "watch"}):
             if as_json:
                 screen.print_json(line)
@@ -198,6 +211,10 @@ def watch(state: State, as_json: bool) -> int:
 
 def _show(happening: Happening) -> None:
     screen.show(screen.line(happening))
+
+
+def _show_code(record: dict[str, Any]) -> None:
+    screen.show(screen.code_line(record))
 
 
 def _show_json(happening: Happening) -> None:
@@ -267,19 +284,3 @@ def _stopped() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _interruptible(as_json: bool) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end through every `finally`, so no child is left behind; the block just ends."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        screen.stopped(as_json)
-    finally:
-        signal.signal(signal.SIGTERM, before)

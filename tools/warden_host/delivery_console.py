@@ -20,28 +20,25 @@ class ConsoleWay:
         self._clock = clock
         self._guard = threading.Lock()
         self._latest: dict[tuple[str, str], Message] = {}  # (device, purpose)
-        self._shows: list[Show] = []
+        self._shows: list[tuple[Show, threading.Event]] = []
 
     def send(self, message: Message) -> None:
         with self._guard:
             self._forget()
             self._latest[message.device, message.purpose] = message
+            self._shows = [each for each in self._shows if not each[1].is_set()]
             shows = list(self._shows)
-        for show in shows:
+        for show, _ in shows:
             show(record(message, self._clock()))
 
-    def watch(self, show: Show) -> None:
-        """show gets what is valid now, then whatever comes; it must not wait."""
+    def watch(self, show: Show, gone: threading.Event) -> None:
+        """show gets what is valid now, then whatever comes until it is gone; it must not wait."""
         with self._guard:
             self._forget()
-            self._shows.append(show)
+            self._shows.append((show, gone))
             known = list(self._latest.values())
         for message in known:
             show(record(message, self._clock()))
-
-    def unwatch(self, show: Show) -> None:
-        with self._guard:
-            self._shows = [other for other in self._shows if other is not show]
 
     def _forget(self) -> None:
         now = self._clock()

@@ -32,6 +32,8 @@ class MailWay:
             raise Undelivered(
                 f"the mail server refused user or password ({MAIL_PASSWORD})"
             ) from None
+        except smtplib.SMTPServerDisconnected:
+            raise Undelivered("the mail server hung up, or said nothing") from None
         except smtplib.SMTPResponseException as error:
             # 4xx: later, perhaps. The server's words stay out: they may quote the mail.
             raise Undelivered(

@@ -17,10 +17,9 @@ from urllib.parse import urlsplit
 from warden_host import secretfile
 from warden_host.delivery import Message, Undelivered
 from warden_host.errors import HostError
-from warden_host.otp_settings import WEBHOOK_SECRET, Webhook
+from warden_host.otp_settings import MIN_SECRET, WEBHOOK_SECRET, Webhook
 
 TIMEOUT_S = 10.0
-MIN_SECRET = 16
 
 
 class WebhookWay:

@@ -1,5 +1,6 @@
 """Where the device's own files are: beside us in a checkout, inside us in an installed wheel."""
 
+import ast
 import os
 import shutil
 import sys
@@ -30,6 +31,14 @@ class Tree:
                 "bad-argument", f"there is no board {name!r}", "known boards: " + ", ".join(known)
             )
         return boards / name
+
+    def has(self, name: str, part: str) -> bool:
+        """Whether this board's data names the part, such as KEYPAD, as anything but None."""
+        tree = ast.parse((self.board(name) / "board.py").read_bytes())
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and part in ast.unparse(node.targets[0]).split(", "):
+                return not (isinstance(node.value, ast.Constant) and node.value.value is None)
+        return False
 
     @property
     def start(self) -> Path:

@@ -163,12 +163,6 @@ class Codes:
             self._store.clear_counts(_tried(device))
         return Verdict(True, False, "duress" if duress else "", duress)
 
-    def forgive(self, device: str) -> None:
-        """The owner looked at the device: its requests and attempts are counted anew."""
-        with self._store.transaction():
-            self._store.clear_counts(_asked(device))
-            self._store.clear_counts(_tried(device))
-
     def _too_often(self, device: str, now: int) -> Denied | None:
         if self._store.count_otp(_asked(device), now, HOUR_S) >= self._limits.requests_device:
             return Denied("otp-limit", "it asked for too many codes in an hour")
@@ -194,6 +188,13 @@ class Codes:
         """Bound to the device and the request: a code of another opens nothing."""
         said = strictcbor.encode(["warden otp 1", device, req, code])
         return hmac.new(self._key, said, hashlib.sha256).digest()
+
+
+def forgive(store: Store, device: str) -> None:
+    """The owner looked at the device: its requests and attempts are counted anew."""
+    with store.transaction():
+        store.clear_counts(_asked(device))
+        store.clear_counts(_tried(device))
 
 
 def _asked(device: str) -> str:

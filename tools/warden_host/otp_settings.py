@@ -16,6 +16,7 @@ PEPPER = "otp.pepper"
 MAIL_PASSWORD = "otp-mail.password"  # noqa: S105  a file's name
 WEBHOOK_SECRET = "otp-webhook.secret"  # noqa: S105  a file's name
 SECURITY = ("tls", "starttls", "none")
+MIN_SECRET = 16  # bytes
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _LIMITS = {"requests_device": 10, "requests_owner": 30, "attempts_device": 30}
 _MOST = 10_000

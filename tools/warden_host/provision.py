@@ -9,8 +9,9 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from warden_host import (
     bundle,
@@ -18,6 +19,7 @@ from warden_host import (
     jsontext,
     layout,
     names,
+    otp_enrol,
     pki,
     policy,
     registry,
@@ -34,7 +36,7 @@ _MAX_ANSWER = 4096
 
 @dataclass(frozen=True)
 class Order:
-    """What was asked for. apps None: every application that serves this type."""
+    """What was asked for. apps None: every application that serves this type. otp: the policy's gate."""
 
     device: str
     type: str
@@ -44,6 +46,9 @@ class Order:
     commands: tuple[str, ...] = ()
     again: bool = False
     app_source: Path | None = None
+    otp: dict[str, Any] | None = None
+    strict: bool = False
+    pin: bytes = field(default=b"", repr=False)  # of a board whose root key wants one
 
 
 def provision(fleet: Fleet, store: Store, order: Order) -> Device:
@@ -59,9 +64,16 @@ def provision(fleet: Fleet, store: Store, order: Order) -> Device:
         )
     tree = layout.tree()
     tree.board(order.board)
+    if order.otp is not None and not tree.has(order.board, "KEYPAD"):
+        raise HostError(
+            "bad-argument",
+            f"board {order.board} has no keypad to type a code at",
+            "name it as KEYPAD in board.py, or provision without --otp",
+        )
     device = _new_device(fleet, store, order)
     password = dynsec.device_password()
     client_id = names.device_client(device.type, device.device)
+    codes = otp_enrol.bundle_part(store, device.device, order.otp)
     release = signing_key.record(fleet, store.vendor(), device.type)
     data = bundle.build(
         device,
@@ -72,14 +84,17 @@ def provision(fleet: Fleet, store: Store, order: Order) -> Device:
         authorities=[pki.load_authority(fleet.keys).der()],
         pins=list(pki.load_pins(fleet.keys)),
         release=release,
+        otp=codes,
     )
     home = fleet.simulated(device.device)
     fresh = home.with_name(f".{home.name}.new")  # no device's folder: an ID holds no dot
     lay_out(tree, fresh, order.board, order.app_source, release is not None)
-    _tell(tree, fresh, data)
+    _tell(tree, fresh, data, order.pin)
     account = dynsec.device_account(device.type, device.device, password)
     with registry.opened(fleet) as accounts, _in_place(fresh, home), store.transaction():
         store.add_device(device)
+        if codes is not None:
+            store.end_enrolment(device.device)
         if known is not None and known.type != device.type:
             old = dynsec.device_account(known.type, known.device, "")
             accounts.remove(old.username, old.role)
@@ -168,9 +183,8 @@ def _new_device(fleet: Fleet, store: Store, order: Order) -> Device:
         for appid, commands in grants
     )
     mode = "plain" if order.plain else "sealed"
-    return Device(
-        order.device, order.type, order.board, mode, policy.record(mode=mode), pairs=pairs
-    )
+    record = policy.record(mode=mode, otp=order.otp, strict=order.strict)
+    return Device(order.device, order.type, order.board, mode, record, pairs=pairs)
 
 
 def _serving(registered: dict[str, App], appid: str, type_: str) -> App:
@@ -186,12 +200,13 @@ def _serving(registered: dict[str, App], appid: str, type_: str) -> App:
     return app
 
 
-def _tell(tree: layout.Tree, home: Path, data: bytes) -> None:
+def _tell(tree: layout.Tree, home: Path, data: bytes, pin: bytes) -> None:
     """Runs the device's own provisioning; secrets go through its standard input only."""
+    said = bundle.framed(data) + (bundle.framed(pin) if pin else b"")
     try:
         result = subprocess.run(
             command(tree, home, "provision"),
-            input=bundle.framed(data),
+            input=said,
             capture_output=True,
             timeout=_TIMEOUT_S,
             check=False,

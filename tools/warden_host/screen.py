@@ -50,6 +50,19 @@ def line(happening: Happening) -> Text:
     return text
 
 
+def code_line(record: dict[str, Any]) -> Text:
+    """14:03:07 ⌨ front-door   code 123456, 300 s left"""
+    text = Text(time.strftime("%H:%M:%S ", time.localtime(record["time"])), style="dim")
+    text.append("⌨ ", style="bold cyan")
+    text.append(f"{jsontext.printable(str(record['device'])):<12} ", style="bold")
+    if record["purpose"] == "alarm":
+        return text.append(f"ALARM: {record['text']}", style="bold red")
+    text.append("code ").append(str(record["code"]), style="bold")
+    if "duress" in record:
+        text.append(f", under duress {record['duress']}")
+    return text.append(f", {record['left']} s left", style="dim")
+
+
 def _words(news: Happening) -> str:
     body = jsontext.brief(news.body)
     at = f" at {news.name}" if news.name else ""

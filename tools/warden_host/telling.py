@@ -4,18 +4,20 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from warden_host.happening import Happening
 
 _BACKLOG = 2000
 _LAST_S = 2.0
+T = TypeVar("T")
 Tell = Callable[[Happening], None]
 
 
-def quietly(tell: Tell) -> Tell:
+def quietly(tell: Callable[[T], None]) -> Callable[[T], None]:
     """The same, but it never raises: its reader may be gone, its encoding too small for a word."""
 
-    def told(happening: Happening) -> None:
+    def told(happening: T) -> None:
         # SystemExit is what rich makes of a broken pipe.
         with contextlib.suppress(Exception, SystemExit):
             tell(happening)

@@ -1,0 +1,73 @@
+"""`warden provision --otp …`: the gate that a new device gets, from the command line and from [otp.policy] in warden.toml."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from warden_host import layout, otp_settings, policy
+from warden_host.errors import HostError
+from warden_host.fleet import Fleet
+
+_HELP = {
+    "digits": "Digits of a code.",
+    "validity_s": "How long a code of the authority is valid, seconds.",
+    "idle_s": "How long between two keys, seconds.",
+    "retries": "Wrong codes before a lock-out.",
+    "lock_s": "The first lock-out, seconds; each next one is twice as long.",
+}
+
+
+def gate_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options; gate() takes what they gave, all of them named otp_…"""
+    options = [
+        click.option(
+            "--otp",
+            "otp_source",
+            type=click.Choice(["none", *policy.OTP_SOURCES]),
+            help="Ask for a code at the keypad, told to its owner by the authority, or made by an authenticator.",
+        ),
+        *(
+            click.option(
+                "--otp-" + key.removesuffix("_s"),
+                "otp_" + key,
+                type=click.IntRange(low, high),
+                help=_HELP[key],
+            )
+            for key, (low, high) in policy.OTP_BOUNDS.items()
+        ),
+        click.option(
+            "--otp-before",
+            type=click.Choice(policy.OTP_BEFORE),
+            help="What the device does before the code.",
+        ),
+        click.option(
+            "--otp-unlock/--no-otp-unlock",
+            "otp_unlock",
+            default=None,
+            help="Whether `warden unlock` opens it.",
+        ),
+        click.option(
+            "--otp-duress/--no-otp-duress",
+            "otp_duress",
+            default=None,
+            help="A second code opens it and calls for help.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def gate(fleet: Fleet, board: str, given: dict[str, Any]) -> dict[str, Any] | None:
+    """The policy's `otp`: the command line before warden.toml before the defaults. Raises bad-argument, config-malformed."""
+    asked = {key.removeprefix("otp_"): value for key, value in given.items() if value is not None}
+    settings = otp_settings.load(fleet).gate
+    source = asked.get("source")
+    if source == "none" or (source is None and "source" not in settings):
+        if set(asked) - {"source"}:
+            raise HostError("bad-argument", "there is no gate to set up", "add --otp authority")
+        return None
+    if source is None and not layout.tree().has(board, "KEYPAD"):
+        return None  # the fleet's rule is for boards that have one; who asks for it by name gets an error
+    return policy.otp(**(settings | asked))
