@@ -25,6 +25,10 @@ TOLD = (
     "Not authorized",
     "not granted",
     "neither the authority nor the device",
+    "Downloading → Testing → Accepted: version 2 runs",
+    "refused before anything was written: tampered",
+    "refused before anything was written: old-manifest",
+    "Downloading → Testing → Rejected (trial-failed): 2 runs again",
 )
 
 

@@ -18,7 +18,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 
-from warden_host import demo_network, dynsec, layout, names, owner, pki, registry
+from warden_host import demo_network, demo_update, dynsec, layout, names, owner, pki, registry
 from warden_host.broker import find_binary
 from warden_host.errors import HostError
 from warden_host.fleet import BrokerSettings, Fleet, Settings
@@ -300,6 +300,9 @@ def tell(story: Story, scene: Scene, mallory: Mallory) -> None:
     story.line("connects under the device's client ID", lambda: steals_id(mallory))
     story.line("subscribes to the device's topics", lambda: listens(mallory))
     story.line("publishes on the device's topics", lambda: speaks(scene, mallory))
+
+    story.chapter("Updates that can't brick")
+    demo_update.tell(story, scene.fleet, scene.service)
 
     story.chapter("And after all that")
     story.line("its owner's application says set_relay", lambda: obeyed(scene))
