@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from .vault import RootKey, Store
 
 
+# What was typed for boot.py, until main.py has its vault open: nobody is asked twice in one start.
+_typed: "list[bytes]" = []
+
+
 def board_vault(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]":
-    """(board.py, the vault that it describes, not opened yet). ask: gives the passphrase or PIN where the root key wants one.
+    """(board.py, the vault that it describes, not opened yet). ask: gives the passphrase or PIN where the root key wants one; without it, board.ASK does.
 
     UsageError no-board when board.py is missing from the module path, or asks for what Warden does not know.
     """
@@ -89,6 +93,7 @@ def _damaged(slot: int) -> None:
 def parts(ask: "Callable[[], bytes] | None" = None) -> "tuple[Vault, Any, Any, int]":
     """(the vault, open; the clock; what brings the board online, or None; the clock's floor)."""
     board, vault = open_board(ask)
+    del _typed[:]
     from .hal import clock_rtc
 
     clock = board.CLOCK
@@ -138,14 +143,32 @@ def root_key(args: "tuple[Any, ...]", ask: "Callable[[], bytes] | None" = None) 
         from .crypto import pbkdf2
 
         if ask is None:
-            raise UsageError(
-                "no-board", "this board's root key wants a PIN: give from_board() an `ask`"
-            )
+            ask = _board_ask()
         inner = None if rest[2] is None else root_key(rest[2])
         made = make(rest[:2], ask, inner, pbkdf2.pbkdf2_sha256, kdf, rand.random_bytes)
     else:
         made = make(rest, kdf.hmac_sha256, rand.random_bytes)
     return made
+
+
+def _board_ask() -> "Callable[[], bytes]":
+    """By board.ASK, once a start."""
+    import sys
+
+    asks = getattr(sys.modules.get("board"), "ASK", None)
+    if asks is None:
+        raise UsageError(
+            "no-board",
+            "this board's root key wants a PIN: name an ASK in board.py, or give from_board() an `ask`",
+        )
+    ask = _part("ask_", asks[0])(asks[1:])
+
+    def once() -> bytes:
+        if not _typed:
+            _typed.append(ask())
+        return _typed[0]
+
+    return once
 
 
 def _part(prefix: str, kind: str) -> "Callable[..., Any]":

@@ -1,10 +1,16 @@
 """What board.py names, put together. The parts themselves have tests of their own."""
 
+import io
+import os
 import sys
 
 from harness import check, equal, raises
+from models import DictStore
 from warden import hardware
-from warden.errors import UsageError
+from warden.errors import StoreError, UsageError
+from warden.hal import ask_console
+
+SALT = "test_hardware.salt"
 
 
 class Board:
@@ -37,6 +43,62 @@ def test_a_pin_wants_somebody_to_ask():
     unknown(hardware.root_key, ("pin", "/no/such/pin", 1000, None))
     asked = hardware.root_key(("pin", "/no/such/pin", 1000, None), lambda: b"1")
     check(not asked.exists())
+
+
+def test_the_board_asks_once_a_start():
+    """boot.py opens the vault for the slots, main.py opens it again: whoever stands there types the PIN once."""
+    asked = []
+
+    class Ask:
+        @staticmethod
+        def make(args):
+            equal(args, ("here",))
+            return lambda: asked.append(1) or b"1234"
+
+    class Asking(Board):
+        ROOT_KEY = ("pin", SALT, 1000, None)
+        ASK = ("test", "here")
+        CLOCK = ("system", "/no/such/clock")
+        NETWORK = "wired"
+        FLOOR = 1
+
+    store = DictStore()
+    kept = hardware.store
+    hardware.store = lambda args: store
+    sys.modules["board"], sys.modules["warden.hal.ask_test"] = Asking, Ask
+    sys.modules["warden.hal"].ask_test = Ask
+    try:
+        _, vault = hardware.board_vault(lambda: b"1234")
+        vault.create()
+        vault.put("a", b"A")
+        equal(asked, [])
+        for start in (1, 2):
+            _, vault = hardware.open_board()  # boot.py
+            vault.close()
+            equal(hardware.parts()[0].get("a"), b"A")
+            equal(len(asked), start)
+            equal(hardware._typed, [])
+    finally:
+        hardware.store = kept
+        del sys.modules["board"], sys.modules["warden.hal.ask_test"]
+        os.remove(SALT)
+
+
+def test_the_console_asks():
+    ask = ask_console._ask
+    equal(ask(io.BytesIO(b"1234\nrest")), b"1234")
+    equal(ask(io.BytesIO(b"\r\n\xc3\xa4 b\r\n")), b"\xc3\xa4 b")
+    equal(ask(io.BytesIO(b"9" * 128 + b"\n")), b"9" * 128)
+    rest = io.BytesIO(b"1234\nrest")
+    ask(rest)
+    equal(rest.read(), b"rest")
+    for given in (b"", b"12", b"9" * 129 + b"\n"):
+        check(isinstance(raises("root-key", ask, io.BytesIO(given)), StoreError))
+    # A terminal that sends without end is not read for ever.
+    endless = io.BytesIO(b"9" * 1000)
+    raises("root-key", ask, endless)
+    equal(len(endless.read()), 1000 - 129)
+    check(callable(ask_console.make(())))
 
 
 def test_a_pin_with_another_key():

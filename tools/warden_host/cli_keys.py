@@ -1,14 +1,12 @@
 """`warden keys`: who may sign releases."""
 
 import os
-import sys
 from pathlib import Path
 
 import click
 
-from warden_host import screen, sealed_pem, secretfile, signing_key
+from warden_host import asking, screen, sealed_pem, signing_key
 from warden_host.cli_common import State, json_option, pass_state
-from warden_host.errors import HostError
 from warden_host.fleet import Fleet
 from warden_host.store import Store
 
@@ -20,19 +18,8 @@ passphrase_option = click.option(
 
 
 def read_passphrase(file: str | None, new: bool) -> bytes:
-    """From the file, standard input or a hidden prompt, asked twice for a new one. Never an argument: other processes see those."""
-    if file is None:
-        if not sys.stdin.isatty():
-            raise HostError(
-                "bad-argument", "nobody is there to ask for a passphrase", "--passphrase-file FILE"
-            )
-        asked = click.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True)
-        data = str(asked).encode()
-    elif file == "-":
-        data = sys.stdin.buffer.read(sealed_pem.MAX_PASSPHRASE + 2)
-    else:
-        data = secretfile.read(Path(file))
-    data = data.removesuffix(b"\n").removesuffix(b"\r")
+    """See asking.secret(). Raises passphrase-wrong for one that is too short or too long."""
+    data = asking.secret(file, "passphrase", "--passphrase-file", sealed_pem.MAX_PASSPHRASE, new)
     sealed_pem.check_passphrase(data)
     return data
 

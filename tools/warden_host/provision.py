@@ -202,11 +202,11 @@ def _serving(registered: dict[str, App], appid: str, type_: str) -> App:
 
 def _tell(tree: layout.Tree, home: Path, data: bytes, pin: bytes) -> None:
     """Runs the device's own provisioning; secrets go through its standard input only."""
-    said = bundle.framed(data) + (bundle.framed(pin) if pin else b"")
+    told = bundle.framed(data) + (bundle.framed(pin) if pin else b"")
     try:
         result = subprocess.run(
             command(tree, home, "provision"),
-            input=said,
+            input=told,
             capture_output=True,
             timeout=_TIMEOUT_S,
             check=False,

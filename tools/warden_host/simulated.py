@@ -21,13 +21,19 @@ MAX_LINE = 4096
 class SimulatedDevice:
     """One run of the device's process, ended by its own pid."""
 
-    def __init__(self, home: Path, heapsize: str = "", lock: registry.Lock | None = None) -> None:
-        _check(home)
+    def __init__(
+        self,
+        home: Path,
+        heapsize: str = "",
+        lock: registry.Lock | None = None,
+        pin: bytes = b"",
+    ) -> None:
+        check(home)
         argv = provision.command(layout.tree(), home, heapsize=heapsize)
         try:
             self.process = subprocess.Popen(
                 tied(argv) if lock else argv,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if pin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=(lock.fileno(),) if lock else (),
@@ -35,6 +41,11 @@ class SimulatedDevice:
             )
         except OSError as error:
             raise HostError("micropython-missing", f"it can't be run: {error.strerror}") from None
+        if pin and self.process.stdin is not None:
+            # Somebody types it. A device that ended before it asked says why in its lines.
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.write(pin + b"\n")
+                self.process.stdin.flush()
 
     def lines(self, show: Callable[[str], None]) -> int:
         """Hands over each line until the process ends; its exit code."""
@@ -48,6 +59,9 @@ class SimulatedDevice:
 
     def stop(self) -> None:
         end(self.process)
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
         if self.process.stdout is not None:
             self.process.stdout.close()
 
@@ -58,17 +72,19 @@ class SimulatedDevice:
         self.stop()
 
 
-def run(home: Path, heapsize: str, once: bool, show: Callable[[str], None]) -> int:
-    """Runs the device, again after every reset unless once; the last exit code.
+def run(
+    home: Path, heapsize: str, once: bool, show: Callable[[str], None], pin: bytes = b""
+) -> int:
+    """Runs the device, again after every reset unless once; the last exit code. pin: typed at each start.
 
     Raises device-unknown, device-running.
     """
-    _check(home)
+    check(home)
     restarts = 0
     with _alone(home) as lock:
         while True:
             began = time.monotonic()
-            with SimulatedDevice(home, heapsize, lock) as device:
+            with SimulatedDevice(home, heapsize, lock, pin) as device:
                 code = device.lines(show)
             if once or code not in _RESETS:
                 return code
@@ -101,7 +117,8 @@ def _alone(home: Path) -> Iterator[registry.Lock]:
         yield lock
 
 
-def _check(home: Path) -> None:
+def check(home: Path) -> None:
+    """Raises device-unknown."""
     if not (home / "root" / "main.py").is_file():
         raise HostError(
             "device-unknown",

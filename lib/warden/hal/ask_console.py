@@ -1,0 +1,38 @@
+"""The PIN of the root key, typed at the console: one line.
+
+A board's console shows what the program prints, not what is typed; on the unix port whoever starts the device keeps the terminal from showing it.
+"""
+
+import sys
+
+from micropython import const
+
+from ..errors import StoreError
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+_MAX_PIN = const(128)
+
+
+def _ask(stream: "Any") -> bytes:
+    """Byte by byte: what follows the line is somebody else's. Bytes, for characters of a text would stay interned."""
+    print("PIN of the root key:")
+    line = bytearray()
+    while True:
+        byte = stream.read(1)
+        if not byte:
+            raise StoreError("root-key", "nobody gives the PIN of the root key")
+        if byte in b"\r\n":
+            if line:
+                return bytes(line)
+            continue  # what is left of the line before
+        line += byte
+        if len(line) > _MAX_PIN:
+            raise StoreError("root-key", "a PIN has 1 to 128 bytes")
+
+
+def make(args: "tuple[()]") -> "Callable[[], bytes]":
+    """("console",)"""
+    return lambda: _ask(sys.stdin.buffer)
