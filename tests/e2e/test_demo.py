@@ -28,7 +28,7 @@ TOLD = (
     "Downloading → Testing → Accepted: version 2 runs",
     "refused before anything was written: tampered",
     "refused before anything was written: old-manifest",
-    "Downloading → Testing → Rejected (trial-failed): 2 runs again",
+    "Testing → Rejected (trial-failed): version 2 runs again",
 )
 
 

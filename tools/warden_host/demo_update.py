@@ -181,9 +181,10 @@ def tell(story: Teller, fleet: Fleet, service: Service) -> None:
         def sick() -> str:
             states, reason = _rolled_out(fleet, names["3"])
             runs = gates[0].starts(4)
+            last = " → ".join(states.split(" → ")[-2:])
             if not states.endswith("Rejected") or runs[-2:] != ["3", "2"]:
                 raise Unlike(f"{states} {reason}, versions {', '.join(runs)}")
-            return f"{states} ({reason}): 2 runs again"
+            return f"{last} ({reason}): version 2 runs again"
 
         story.line("its maker signs two releases", prepare)
         if not names:
