@@ -84,12 +84,15 @@ class Updater:
         self._file: "Any" = None
         self._sha: "Any" = None
         self._image = 0  # which of the plan's is being fetched
-        self._size = 0  # of it
-        self._got = 0  # bytes that came
-        self._half = 0  # the file is flushed there
+        self._left = 0  # bytes of it that are to come
+        self._half = 0  # with so many left, the file is flushed
+        self._edge = 0  # with fewer left, _next() has something to do
+        self._wanted = 0  # bytes of the chunk that is outstanding
         self._number = 0
-        self._requests = 0
-        self._deadline = self._last = 0
+        self._asked = self._requests = 0  # the chunk that was asked for again, and how often
+        self._came = self._last = (
+            0  # when the last one came, or was asked for; and when all of it must be over
+        )
         self.state = "Idle"
         self.reason = ""
         self.sequence = 0
@@ -136,9 +139,9 @@ class Updater:
             record.begin(plan.digest)
         self._plan, self._envelope, self._grant = plan, envelope, grant
         self.state = "Downloading"
-        self._image = self._number = self._requests = 0
+        self._image = self._number = self._asked = self._requests = 0
         self._last = now_ms + _LONGEST_MS
-        self._deadline = now_ms + _CHUNK_MS
+        self._came = now_ms
         self._work = self._open()
 
     def forget_keys(self) -> None:
@@ -164,66 +167,76 @@ class Updater:
 
     def want(self) -> "tuple[int, str, int, int] | None":
         """(number, component, offset, length) of the one chunk that is outstanding."""
-        if self._file is None or self._work is not None or self._plan is None:
+        if not self._wanted or self._plan is None:
             return None
-        name = self._slots.names[self._plan.images[self._image].component]
+        image = self._plan.images[self._image]
+        name = self._slots.names[image.component]
         if self._segments is not None:
             return (self._number, name) + self._segments.want(self._chunk)
-        return self._number, name, self._got, min(self._chunk, self._size - self._got)
+        return self._number, name, image.size - self._left, self._wanted
 
     def chunk(self, number: int, data: "bytes | memoryview", now_ms: int) -> None:
         """PeerError update-chunk for any other chunk than the one that was asked for: nothing changed then."""
         # Nine tenths of the time that a chunk takes are to be its hash and its way to the flash: nothing is called or made here that can wait.
-        file, segments = self._file, self._segments
-        if file is None or self._work is not None:
+        wanted = self._wanted
+        if not wanted:
             raise PeerError("update-state", "no chunk is wanted now")
-        count = len(data)
-        if segments is None:
-            wanted = self._size - self._got
-            if wanted > self._chunk:
-                wanted = self._chunk
-        else:
-            wanted = segments.want(self._chunk)[1]
-        if count != wanted or number != self._number:
+        if len(data) != wanted or number != self._number:
             raise PeerError("update-chunk", "not the chunk that was asked for")
-        if segments is not None:
-            try:
-                data = segments.take(data)
-            except PeerError as error:
-                # What is on the flash authenticated: it stays, for the same manifest to go on.
-                self._refuse(error.code)
-                raise
-            count = len(data)
+        if self._segments is not None:
+            data = self._open_segment(data)
+            wanted = len(data)
         try:
-            if file.write(data) != count:
+            if self._file.write(data) != wanted:
                 raise OSError(_ENOSPC)
-            got = self._got = self._got + count
-            # Half a download at most is fetched twice after a cut, for one more commit of the filesystem.
-            if got >= self._half:
-                self._half = self._size + 1
-                file.flush()
+            self._left -= wanted
+            self._number += 1
+            self._came = now_ms
+            if self._left < self._edge:
+                self._next()
         except OSError as error:
             raise self._broken(error)
-        self._sha.update(data)
-        self._number += 1
-        self._requests = 0
-        self._deadline = now_ms + _CHUNK_MS
-        if got == self._size:
+        if wanted:
+            self._sha.update(data)
+
+    def _open_segment(self, data: "bytes | memoryview") -> "bytes | memoryview":
+        try:
+            return self._segments.take(data)  # type: ignore[union-attr]
+        except PeerError as error:
+            # What is on the flash authenticated: it stays, for the same manifest to go on.
+            self._refuse(error.code)
+            raise
+
+    def _next(self) -> None:
+        """Called where more than the next chunk depends on how much came: its length, a flush, the end."""
+        if self._left <= self._half:
+            # Half a download at most is fetched twice after a cut, for one more commit of the filesystem.
+            self._half = -1
+            self._file.flush()
+        self._wanted = min(self._chunk, self._left)
+        self._edge = max(self._half + 1, self._chunk)
+        if self._segments is not None and self._left:
+            self._wanted = self._segments.want(self._chunk)[1]
+            self._edge = self._left + 1
+        if not self._left:
             self._work = self._fetched()
 
     def tick(self, now_ms: int) -> bool:
         """Whether the chunk is to be asked for again. Ends the update when that was done often enough."""
-        if self.want() is None or (now_ms < self._deadline and now_ms < self._last):
+        due = self.due_ms()
+        if due is None or now_ms < due:
             return False
+        if self._asked != self._number:
+            self._asked, self._requests = self._number, 0
         self._requests += 1
         if self._requests >= _MOST_REQUESTS or now_ms >= self._last:
             self._end("Aborted", "update-timeout")
             return False
-        self._deadline = now_ms + _CHUNK_MS
+        self._came = now_ms
         return True
 
     def due_ms(self) -> "int | None":
-        return None if self.want() is None else min(self._deadline, self._last)
+        return min(self._came + _CHUNK_MS, self._last) if self._wanted else None
 
     def abort(self) -> None:
         """What is there stays, for the same manifest to go on."""
@@ -254,6 +267,7 @@ class Updater:
     def _end(self, state: str, reason: str) -> None:
         file, self._file = self._file, None
         self._plan = self._work = self._sha = None
+        self._wanted = 0
         self._envelope = b""
         self._close_segments()
         if self._key is not None:
@@ -287,33 +301,32 @@ class Updater:
         image = plan.images[self._image]
         name = slots.names[image.component]
         self._sha = hashlib.sha256()
-        self._size, self._got = image.size, slots.size(plan.slot, name)
-        if self._got > image.size:
-            self._got = 0
-        half = image.size // 2
-        self._half = half if self._got < half else image.size + 1
+        have = slots.size(plan.slot, name)
+        if have > image.size:
+            have = 0
+        self._left = image.size - have
+        half = image.size - image.size // 2
+        self._half = half if self._left > half else -1
         if image.encryption is not None and self._key is not None:
             from .payload import Segments
 
             self._segments = Segments(self._key, plan.sequence, name, image)
-            self._segments.start(self._got)
-        if self._got:
+            self._segments.start(have)
+        if have:
             file = slots.read(plan.slot, name)
             try:
-                left = self._got
-                while left:
-                    view = self._buffer[: min(left, len(self._buffer))]
+                while have:
+                    view = self._buffer[: min(have, len(self._buffer))]
                     if file.readinto(view) != len(view):
                         raise StoreError("slot-damaged", "the slot is shorter than it was")
                     self._sha.update(view)
-                    left -= len(view)
+                    have -= len(view)
                     yield
             finally:
                 file.close()
-        if self._got < image.size:
-            self._file = slots.write(plan.slot, name, self._got > 0)
-        else:
-            self._work = self._fetched()
+        if self._left:
+            self._file = slots.write(plan.slot, name, self._left < image.size)
+        self._next()
 
     def _fetched(self) -> "Iterator[None]":
         """An image is there whole: is it the manifest's? Then the next one, or the verification of all."""
