@@ -1,0 +1,66 @@
+"""The gate with the power cut everywhere; `tests/faults/device/otp_power.py` does the work, on MicroPython."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+LINE = re.compile(
+    r"(.+): (\d+) steps, (\d+) operations, (\d+) cuts, (\d+) second cuts, (\d+) attempts shown, (\d+) attempts used"
+)
+SCENARIOS = {
+    "wrong codes",
+    "wrong codes offline",
+    "wrong then right",
+    "wrong then right offline",
+    "the same code offline",
+}
+
+
+def run(repo: Path, micropython: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    program = "tests/faults/device/otp_power.py"
+    return subprocess.run(
+        [micropython, "-X", "heapsize=4m", program, *arguments],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def test_no_attempt_is_gained(repo: Path, micropython: str) -> None:
+    done = run(repo, micropython)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *lines, last = done.stdout.splitlines()
+    # The flash model saw no program over what was not erased.
+    assert last == "violations: 0"
+    print(done.stdout)
+    found = set()
+    for line in lines:
+        match = LINE.fullmatch(line)
+        assert match, line
+        found.add(match[1])
+        steps, operations, cuts, second, shown, used = map(int, match.groups()[1:])
+        assert cuts == steps + 3 * operations
+        assert operations >= 15
+        assert second >= operations
+        assert 0 < shown <= used
+    assert found == SCENARIOS
+
+
+@pytest.mark.parametrize(
+    ("gate", "reason"),
+    [
+        ("SentFirst", "attempts were shown"),
+        ("ForgivesAtStart", "4 codes were shown without a lock-out"),
+        ("KeepsTheCode", "one code opened twice"),
+    ],
+)
+def test_a_wrong_gate_is_noticed(repo: Path, micropython: str, gate: str, reason: str) -> None:
+    """The search is worth nothing if it passes what is known to be wrong."""
+    done = run(repo, micropython, gate)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("wrong: ")
+    assert reason in done.stdout.splitlines()[-1]
