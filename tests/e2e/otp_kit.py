@@ -1,0 +1,99 @@
+"""Somebody at a simulated keypad, and the owner who is told the codes."""
+
+import subprocess
+import threading
+import time
+from typing import Any
+
+from fleet_kit import DEVICE, Board, Journal, World
+from warden_host import layout, provision
+from warden_host.engine import Engine
+from warden_host.session import Instant
+
+_ECHO_S = 5.0
+
+
+class Keypad(Board):
+    """A board whose standard input is its keys."""
+
+    def start(self) -> "Keypad":
+        self.lines = Journal()
+        self.process = subprocess.Popen(
+            provision.command(layout.tree(), self.home),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        threading.Thread(target=self._read, args=(self.process, self.lines), daemon=True).start()
+        return self
+
+    __enter__ = start
+
+    def press(self, keys: str) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.write(keys)
+        self.process.stdin.flush()
+
+    def echo(self) -> int:
+        """How many digits the display shows."""
+        shown = [line for line in self.lines.all() if line.startswith("display ")]
+        second = shown[-1].rpartition("|")[2] if shown else ""
+        return len(second) if set(second) <= {"*"} else 0
+
+    def enter(self, code: str) -> None:
+        """The code and #. As a person does it: look whether each key was taken, press it again if not."""
+        for place, digit in enumerate(code, 1):
+            self.press(digit)
+            deadline = time.monotonic() + _ECHO_S
+            while self.echo() != place:
+                if time.monotonic() > deadline:
+                    self.press(digit)
+                    deadline += _ECHO_S
+                time.sleep(0.01)
+        self.press("#")
+
+    def asks(self) -> None:
+        self.says("display Code?")
+
+    def opens(self, by: str = "otp") -> None:
+        self.says(f"log gate-open {by}")
+
+
+class Owner:
+    """Reads the codes where the owner of a fleet without mail does."""
+
+    def __init__(self, world: World) -> None:
+        self.news = Journal()
+        assert world.authority is not None
+        world.authority.codes.console.watch(self.news.add, threading.Event())
+
+    def told(self, device: str = DEVICE) -> dict[str, Any]:
+        found: dict[str, Any] = self.news.take(
+            lambda one: (one["purpose"], one["device"]) == ("code", device), "code"
+        )
+        return found
+
+    def code(self, device: str = DEVICE) -> str:
+        return str(self.told(device)["code"])
+
+
+def other(code: str) -> str:
+    return f"{(int(code) + 1) % 10 ** len(code):0{len(code)}}"
+
+
+def pass_time(world: World, seconds: int) -> None:
+    """The authority's clocks go on by so much; the device's don't."""
+    assert world.authority is not None
+
+    def work(engine: Engine) -> None:
+        before = engine.clock
+
+        def later() -> Instant:
+            now = before()
+            return Instant(now.unix + seconds, now.steady + seconds)
+
+        engine.clock = later
+
+    world.authority.ask(work)
