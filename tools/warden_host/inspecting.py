@@ -72,7 +72,8 @@ def signed_by(parsed: Parsed, key: PublicKey) -> bool:
     algorithms = {ALGORITHMS[name], -9} if name == "ES256" else {ALGORITHMS[name]}
     if not parsed.signature or parsed.algorithm not in algorithms:
         return False
-    return signing_key.verifies(key, parsed.signature, parsed.draft.to_be_signed(parsed.algorithm))
+    data = parsed.draft.sig_structure(parsed.protected)
+    return signing_key.verifies(key, parsed.signature, data)
 
 
 def verify(

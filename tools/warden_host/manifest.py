@@ -63,8 +63,11 @@ class Draft:
         return hashlib.sha256(strictcbor.encode(self.manifest)).digest()
 
     def to_be_signed(self, algorithm: int) -> bytes:
-        """Sig_structure (RFC 9052 §4.4)."""
-        return strictcbor.encode(["Signature1", _protected(algorithm), b"", self.signed])
+        """Sig_structure (RFC 9052 §4.4), its headers naming the algorithm alone."""
+        return self.sig_structure(_protected(algorithm))
+
+    def sig_structure(self, protected: bytes) -> bytes:
+        return strictcbor.encode(["Signature1", protected, b"", self.signed])
 
     def envelope(self, algorithm: int = 0, signature: bytes = b"") -> bytes:
         """Without a signature it is a draft that no device takes."""

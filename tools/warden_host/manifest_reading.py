@@ -33,6 +33,7 @@ class Parsed:
     images: what the fetches outside of branches ask for. commands: sequence → its lines, for people."""
 
     draft: Draft
+    protected: bytes
     algorithm: int
     signature: bytes
     sequence: int
@@ -63,12 +64,12 @@ def parse(data: bytes) -> Parsed:
         "no manifest, or a text of another kind",
     )
     made = Draft(body, text)
-    algorithm, signature = _authentication(elements.get(suit.AUTHENTICATION), made)
-    return _read(made, algorithm, signature, elements.get(suit.INSTALL))
+    signed = _authentication(elements.get(suit.AUTHENTICATION), made)
+    return _read(made, signed, elements.get(suit.INSTALL))
 
 
-def _authentication(wrapper: Any, made: Draft) -> tuple[int, bytes]:
-    """(algorithm, signature), both nothing where there is none."""
+def _authentication(wrapper: Any, made: Draft) -> tuple[bytes, int, bytes]:
+    """(protected headers, algorithm, signature), all nothing where there is none."""
     _want(isinstance(wrapper, bytes), "no authentication")
     parts = strictcbor.decode(wrapper)
     _want(
@@ -82,7 +83,7 @@ def _authentication(wrapper: Any, made: Draft) -> tuple[int, bytes]:
     if signed != strictcbor.decode(made.signed):
         raise HostError("suit-digest", "the manifest is not the one that was signed")
     if len(parts) == 1:
-        return 0, b""
+        return b"", 0, b""
     if parts[1][:1] != suit.SIGN1_TAG:
         raise HostError("suit-unsupported", "another authentication than COSE_Sign1")
     block = strictcbor.decode(parts[1][1:])
@@ -97,9 +98,9 @@ def _authentication(wrapper: Any, made: Draft) -> tuple[int, bytes]:
             "cose-malformed", "not a detached COSE_Sign1 with all its headers protected"
         )
     headers = strictcbor.decode(block[0])
-    if not isinstance(headers, dict) or list(headers) != [1] or type(headers[1]) is not int:
+    if not isinstance(headers, dict) or type(headers.get(1)) is not int or set(headers) - {1, 4}:
         raise HostError("cose-malformed", "protected headers of another form")
-    return headers[1], block[3]
+    return block[0], headers[1], block[3]
 
 
 def _want(condition: bool, text: str) -> None:
@@ -107,7 +108,7 @@ def _want(condition: bool, text: str) -> None:
         raise HostError("suit-malformed", text)
 
 
-def _read(made: Draft, algorithm: int, signature: bytes, severed: Any) -> Parsed:
+def _read(made: Draft, signed: tuple[bytes, int, bytes], severed: Any) -> Parsed:
     """severed: the envelope's install element. Raises as manifest.parse."""
     members = strictcbor.decode(made.manifest)
     if not isinstance(members, dict) or members.get(suit.VERSION) != 1:
@@ -138,8 +139,9 @@ def _read(made: Draft, algorithm: int, signature: bytes, severed: Any) -> Parsed
             commands[name] = listing.lines(content)
     return Parsed(
         draft=made,
-        algorithm=algorithm,
-        signature=signature,
+        protected=signed[0],
+        algorithm=signed[1],
+        signature=signed[2],
         sequence=sequence,
         components=components,
         images=tuple(listing.images()),
