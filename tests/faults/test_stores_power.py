@@ -1,6 +1,6 @@
 """The vault on raw flash and in NVS with the power cut at every operation; `tests/faults/device/power_stores.py` does the work, on MicroPython.
 
-STORE_CUTS=all in the environment cuts the start after every kind of cut, not after one.
+STORE_CUTS=all in the environment cuts the start after every cut, not after some of them.
 """
 
 import os
@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 LINE = re.compile(r"(.+): (\d+) operations, (\d+) cuts, (\d+) old, (\d+) new, (\d+) heals")
-CALLS = {"provision", "put new", "replace", "delete", "advance", "batch"}
+CALLS = {"provision", "put new", "replace", "delete", "advance", "batch", "reseal"}
+ROTATIONS = {"rotate", "rotate, proven"}
 TORN = 5
 
 
@@ -39,7 +40,9 @@ def test_old_or_new_at_every_cut(repo: Path, micropython: str) -> None:
         found[match[1]] = tuple(int(number) for number in match.groups()[1:])
     flash = {"flash 16", "flash 256"}
     collecting = {f"{store} collect, {call}" for store in flash for call in CALLS - {"provision"}}
-    assert set(found) == collecting | {f"{s} {call}" for s in {*flash, "nvs"} for call in CALLS}
+    assert set(found) == collecting | {
+        f"{s} {call}" for s in {*flash, "nvs"} for call in CALLS | ROTATIONS
+    }
     for name, (operations, cuts, old, new, heals) in found.items():
         # Three programs make a change; where the bank is full, the next one is filled and this one erased.
         assert operations >= (10 if name in collecting else 3), name
@@ -47,6 +50,7 @@ def test_old_or_new_at_every_cut(repo: Path, micropython: str) -> None:
         assert old > 0, name
         assert new > 0, name
         assert heals > 0 or name == "nvs provision", name
+    assert {found[f"{store} reseal"][0] > 15 for store in (*flash, "nvs")} == {True}
     assert found["flash 16 replace"][0] == found["flash 256 replace"][0] == 3
 
 

@@ -2,11 +2,22 @@
 
 import os
 
-from models import RootKey
+from models import DictStore, RootKey
 from warden.errors import StoreError
 from warden.vault import Vault
+from warden.wire import cbor
 
 A, B, C = b"first a", b"first b" * 30, b"first c"
+OLD_KEY, NEW_KEY = b"r" * 32, b"n" * 32
+
+
+# These take many operations: only so many of their cuts are healed under a second cut.
+LONG = ("reseal", "rotate", "rotate, proven")
+
+
+def heals_at(name, budget):
+    """Whether the start after this cut is cut as well."""
+    return thorough() or name not in LONG or budget % 8 == 3
 
 
 def thorough():
@@ -30,63 +41,126 @@ def _create(vault):
     vault.commit({"a": A, "b": B, "c": C}, {"boot": 3})
 
 
-# name -> (change, the state that it leads to: records and counters)
+# What a rotation is made on, and its order.
+BROKER = cbor.encode(["broker.example", 8883, b"user", b"old password", "client"])
+TRUSTED = cbor.encode([[b"ca"], [b"L" * 32, b"B" * 32]])
+APP = cbor.encode([b"o" * 32, True, []])
+ORDER = {
+    "id": 1,
+    "password": b"new password",
+    "trust": [[b"ca"], [b"L" * 32, b"N" * 32]],
+    "apps": {"home": b"n" * 32},
+    "release": [bytes(16), bytes(16), [bytes(64)]],
+}
+
+
+def _provide(vault):
+    vault.commit({"broker": BROKER, "trust": TRUSTED, "app_home": APP})
+
+
+def _order(vault):
+    from warden.rotation import prepare
+
+    prepare(vault, ORDER, b"L" * 32, 1800000000)
+
+
+def _prove(vault):
+    from warden.rotation import Rotation
+
+    waiting = Rotation(vault)
+    waiting.tries("password")
+    waiting.tries("trust")
+    waiting.stood(True, ["home"])
+
+
+def _reseal(vault):
+    from warden.reseal import reseal
+
+    reseal(vault, RootKey(NEW_KEY))
+
+
+# name -> (what goes before it and is not cut, the change)
 SCENARIOS = {
-    "provision": (_create, ({"a": A, "b": B, "c": C}, 3)),
-    "put new": (lambda vault: vault.put("d", b"new"), ({"a": A, "b": B, "c": C, "d": b"new"}, 3)),
-    "replace": (
-        lambda vault: vault.put("a", b"second a"),
-        ({"a": b"second a", "b": B, "c": C}, 3),
-    ),
-    "delete": (lambda vault: vault.delete("b"), ({"a": A, "c": C}, 3)),
-    "advance": (lambda vault: vault.advance("boot"), ({"a": A, "b": B, "c": C}, 4)),
+    "provision": ((), _create),
+    "put new": ((), lambda vault: vault.put("d", b"new")),
+    "replace": ((), lambda vault: vault.put("a", b"second a")),
+    "delete": ((), lambda vault: vault.delete("b")),
+    "advance": ((), lambda vault: vault.advance("boot")),
     "batch": (
+        (),
         lambda vault: vault.commit(
             {"a": b"second a", "b": None, "d": bytes(700), "c": b"second c"}, {"boot": 9}
         ),
-        ({"a": b"second a", "c": b"second c", "d": bytes(700)}, 9),
     ),
+    "rotate": ((_provide,), _order),
+    "rotate, proven": ((_provide, _order), _prove),
+    "reseal": ((), _reseal),
 }
-OLD = SCENARIOS["provision"][1]
+_states = {}
 
 
-def old_state(name):
-    """What stands before the change; None where there is no vault yet."""
-    return None if name == "provision" else OLD
+def states(name):
+    """(before, after) as state() gives them; before is None where there is no vault yet. Found on a store that keeps its promises."""
+    if name not in _states:
+        store = DictStore()
+        if name != "provision":
+            _create(fresh(store))
+        vault = begin(name, store)
+        before = state(store) if name != "provision" else None
+        SCENARIOS[name][1](vault)
+        _states[name] = before, state(store)
+    return _states[name]
 
 
-def fresh(store):
-    return Vault(store, RootKey())
+def fresh(store, key=OLD_KEY):
+    return Vault(store, RootKey(key))
 
 
 def opened(store):
+    """By whichever of the two root keys opens it: a board that has both tries one after the other."""
     vault = fresh(store)
-    vault.open()
+    try:
+        vault.open()
+    except StoreError as error:
+        if error.code != "root-key":
+            raise
+        vault = fresh(store, NEW_KEY)
+        vault.open()
     return vault
 
 
 def begin(name, store):
     """The vault that the change is made on."""
-    return fresh(store) if name == "provision" else opened(store)
+    if name == "provision":
+        return fresh(store)
+    vault = opened(store)
+    if name in SCENARIOS:
+        for step in SCENARIOS[name][0]:
+            step(vault)
+    return vault
+
+
+def change(name, vault):
+    SCENARIOS[name][1](vault)
 
 
 def state(store):
-    """(records, boot) of the vault in the store, None when it counts as not provisioned."""
-    vault = fresh(store)
+    """(records, boot, whether the new root key opens it) of the vault in the store, None when it counts as not provisioned."""
     try:
-        vault.open()
+        vault = opened(store)
     except StoreError as error:
         if error.code != "not-provisioned":
             raise Wrong("does not open: %s" % error)
         return None
-    return {record: vault.get(record) for record in vault.names()}, vault.counter("boot")
+    records = {record: vault.get(record) for record in vault.names()}
+    return records, vault.counter("boot"), vault._root.mac(b"") == RootKey(NEW_KEY).mac(b"")
 
 
 def judge(name, make_store, finished):
     """After the cut: exactly old or new, nothing left over, and the device goes on. Returns "old" or "new"."""
+    old, new = states(name)
     found = state(make_store())
-    new = SCENARIOS[name][1]
-    if found != new and (finished or found != old_state(name)):
+    if found != new and (finished or found != old):
         raise Wrong("neither old nor new: %r" % (found,))
     result = "new" if found == new else "old"
     store = make_store()
@@ -103,6 +177,6 @@ def judge(name, make_store, finished):
     vault.commit({"a": b"after", "z": b"later"})
     expected = dict(found[0])
     expected.update({"a": b"after", "z": b"later"})
-    if state(make_store()) != (expected, boot):
+    if state(make_store()) != (expected, boot, found[2]):
         raise Wrong("the next change was lost")
     return result

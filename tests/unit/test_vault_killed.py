@@ -2,7 +2,7 @@
 
 from harness import check, equal
 from models import DictStore, PowerCut
-from scenarios import SCENARIOS, Wrong, begin, judge
+from scenarios import Wrong, begin, change, judge
 
 PURE = True
 # Changes of the store that a clean run makes. More of them is more wear: whoever adds one says why.
@@ -14,7 +14,7 @@ def before(name):
     if name == "provision":
         return {}
     store = DictStore()
-    SCENARIOS["provision"][0](begin("provision", store))
+    change("provision", begin("provision", store))
     return store.files
 
 
@@ -25,7 +25,7 @@ def run(name, files, budget, kind=DictStore):
     store.log = []
     store.budget = budget
     try:
-        SCENARIOS[name][0](vault)
+        change(name, vault)
         finished = True
     except PowerCut:
         finished = False

@@ -15,7 +15,8 @@ import os  # noqa: E402  (the path must be set first)
 
 import vfs  # noqa: E402
 from ramdisk import RamDisk  # noqa: E402
-from scenarios import SCENARIOS, Wrong, begin, judge  # noqa: E402
+from scenarios import SCENARIOS, Wrong, begin, heals_at, judge  # noqa: E402
+from scenarios import change as make  # noqa: E402
 from warden.errors import StoreError  # noqa: E402
 from warden.hal.store_file import FileStore  # noqa: E402
 
@@ -115,7 +116,7 @@ def attempt(flash, work, budget, torn):
 def change(flash, name, image, budget, torn=0):
     flash.load(image)
     vault = begin(name, flash.restart())
-    return attempt(flash, lambda: SCENARIOS[name][0](vault), budget, torn)
+    return attempt(flash, lambda: make(name, vault), budget, torn)
 
 
 def heal(flash, image, budget, torn=0):
@@ -142,7 +143,7 @@ def scenario(flash, name, title, image):
             result = judge(name, flash.restart, False)
             found[result] += 1
             cuts += 1
-            if torn != TORN[1]:
+            if torn != TORN[1] or not heals_at(name, budget):
                 continue
             _, healing = heal(flash, cut, None)
             for second in range(healing):
@@ -163,7 +164,7 @@ def main(kind):
     flash = Flash(kind)
     os.mkdir(MOUNT + "/vault")
     empty = flash.image()
-    SCENARIOS["provision"][0](begin("provision", flash.store()))
+    make("provision", begin("provision", flash.store()))
     full = flash.image()
     for name in sorted(SCENARIOS):
         scenario(flash, name, name, empty if name == "provision" else full)
