@@ -49,9 +49,12 @@ ALONE: dict[str, set[str]] = {
     "romfs": set(),
     "slots": {"wire.cbor"},
     "payload": SEALING | {"records", "vault", "wire.cbor"},
+    "firmware_slot": set(),
+    "judges": set(),
+    "strict": {"romfs", "wire.cbor"},
     "readback": {"romfs"},
     "update": {"romfs", "slots", "wire.cbor"},
-    "updating": {"records", "slots", "wire.cbor"},
+    "updating": {"judges", "records", "slots", "wire.cbor"},
     "vault": SEALING | {"wire.cbor"},
     "wipe": SEALING | {"vault", "wire.cbor"},
 }

@@ -2,7 +2,8 @@
 
     outcome = boot(vault, slots, attempts)
 
-Order: the record, authenticated by the vault → the attempt of a trial, committed and read back → the maps of all components → the mount. So a
+Order: the record, authenticated by the vault → the attempt of a trial, committed and read back → the firmware, where the slot has one and another
+one runs → the maps of all components → the signature and the whole image once more, where the policy is strict → the mount. So a
 trial that crashes, hangs or cuts the power has counted, and after `attempts` of them the slot before boots again. A slot whose map or header is
 not what was verified is marked as failed, and the other one is tried.
 """
@@ -10,34 +11,44 @@ not what was verified is marked as failed, and the other one is tried.
 import vfs
 from micropython import const
 
-from .errors import StoreError
+from .errors import PeerError, StoreError
 from .romfs import Image, RomFS
-from .slots import STAGED, TRIAL, SlotRecord
+from .slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, SlotRecord
+from .wire import cbor
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable, Protocol
 
+    from .slots import Slot
     from .vault import Vault
 
     class Slots(Protocol):
         names: "tuple[str, ...]"
+        firmware: "str | None"
+        engaged: "int | None"
 
         def lock(self, slot: int) -> None: ...
         def size(self, slot: int, part: str) -> int: ...
         def read(self, slot: int, part: str) -> "Any": ...
+        def activate(self, slot: int) -> None: ...
+        def settle(self) -> None: ...
 
 
 class Outcome:
     """mode: "application", a slot is mounted; "factory", no update was ever confirmed, the application that was provisioned runs; "recovery",
-    neither slot can run: the agent starts without an application, and takes an update. slot: the one that is mounted. trial: whether it still has to
-    be confirmed. failed: the sequence number that was given up at this start, or 0."""
+    neither slot can run: the agent starts without an application, and takes an update; "switch": the board has to start anew, with another
+    firmware. slot: the one that is mounted. trial: whether it still has to be confirmed. failed: the sequence number that was given up at this
+    start, or 0. granted: this trial passes the gate without a code."""
 
-    def __init__(self, mode: str, slot: "int | None", trial: bool, failed: int) -> None:
+    def __init__(
+        self, mode: str, slot: "int | None", trial: bool, failed: int, granted: bool = False
+    ) -> None:
         self.mode = mode
         self.slot = slot
         self.trial = trial
         self.failed = failed
+        self.granted = granted
         self.slots: "Any" = None  # the board's, for the next update
 
 
@@ -51,57 +62,110 @@ def boot(
     attempts: int,
     on_damage: "Callable[[int], None] | None" = None,
     mount: "Callable[[Any, str], Any]" = vfs.mount,
+    feed: "Callable[[], None] | None" = None,
 ) -> Outcome:
     """Mount the components of the slot that the record says, each as /NAME. on_damage(slot) is called when a block is found changed while the
-    application runs; the error goes to whoever read it."""
+    application runs; the error goes to whoever read it. feed() is called a few times a second while much is read, for a watchdog."""
     record = SlotRecord(vault)
     if record.unused:
         return Outcome("factory", None, False, 0)
+    # Where slots have a firmware, one try may take two counts: the order to start it, and its start.
+    most = attempts * 2 if slots.firmware else attempts
     failed = 0
-    # A trial that was started as often as it may be, and that nobody confirmed.
+    # What was started as often as it may be, and that nobody confirmed; or whose firmware does not start.
     for number, slot in enumerate(record.slots):
-        if slot.state == TRIAL and slot.attempts >= attempts:
+        if slot.attempts >= most and (
+            slot.state == TRIAL or (slots.firmware and slot.state == CONFIRMED)
+        ):
             failed = slot.sequence
             record.fail(number)
     while True:
-        chosen = record.choose(attempts)
+        chosen = record.choose(most)
         if chosen is None:
+            if _is_left_over(record, slots):
+                return Outcome("switch", None, False, failed)
             # Until an update was confirmed, what was provisioned is the application to fall back to; after that it is an old one.
             return Outcome("recovery" if record.mark else "factory", None, False, failed)
         slot = record.slots[chosen]
         trial = slot.state in (STAGED, TRIAL)
+        switch = slots.engaged is not None and slots.engaged != chosen
         if trial:
             record.attempt(chosen)
+        elif switch or (slots.firmware and slot.attempts):
+            record.tally(chosen, switch)
         try:
-            mounts = _open(slots, chosen, slot.images, on_damage)
+            if switch:
+                from .firmware_slot import check
+
+                check(slots, chosen, slot, feed)
+                _start_firmware(slots, chosen)
+                return Outcome("switch", chosen, trial, failed)
+            mounts = _open(vault, slots, chosen, slot, on_damage, feed)
         except StoreError as error:
-            if error.code != "slot-damaged":
+            if error.code not in ("slot-damaged", "slot-unsigned"):
                 raise
-            failed = slot.sequence
-            record.fail(chosen)
-            continue
-        slots.lock(chosen)
-        for name, filesystem in mounts:
-            mount(filesystem, "/" + name)
-        return Outcome("application", chosen, trial, failed)
+        else:
+            slots.lock(chosen)
+            if not trial:
+                slots.settle()
+            for name, filesystem in mounts:
+                mount(filesystem, "/" + name)
+            return Outcome("application", chosen, trial, failed, trial and slot.granted)
+        failed = slot.sequence
+        record.fail(chosen)
+
+
+def _is_left_over(record: SlotRecord, slots: "Slots") -> bool:
+    """Whether the firmware that runs is one that failed, and the one that was provisioned is still beside it: then that is to start."""
+    engaged = slots.engaged
+    if engaged is None or record.slots[engaged].state != FAILED:
+        return False
+    if record.slots[1 - engaged].state != EMPTY or record.pending is not None:
+        return False
+    try:
+        _start_firmware(slots, 1 - engaged)
+    except StoreError:
+        return False  # nothing is there that starts
+    return True
+
+
+def _start_firmware(slots: "Slots", number: int) -> None:
+    try:
+        slots.activate(number)
+    except PeerError:
+        raise StoreError("slot-damaged", "the chip's own check refuses the firmware")
 
 
 def _open(
+    vault: "Vault",
     slots: "Slots",
     number: int,
-    images: "list[tuple[int, bytes, bytes]]",
+    slot: "Slot",
     on_damage: "Callable[[int], None] | None",
+    feed: "Callable[[], None] | None",
 ) -> "list[tuple[str, RomFS]]":
-    if len(images) != len(slots.names):
+    if len(slot.images) != len(slots.names):
         raise StoreError("slot-damaged", "the slot has other components than this device")
-    mounts = []
-    for name, (size, _, root) in zip(slots.names, images):  # noqa: B905  (not in MicroPython)
-        tell = None if on_damage is None else _teller(on_damage, number)
-        image = Image(
-            slots.read(number, name), slots.read(number, name + ".map"), size, root, tell
-        )
-        mounts.append((name, RomFS(image)))
-    return mounts
+    images = []
+    for name, (size, _, root) in zip(slots.names, slot.images):  # noqa: B905  (not in MicroPython)
+        if name != slots.firmware:  # the chip has started that one
+            tell = None if on_damage is None else _teller(on_damage, number)
+            map_file = slots.read(number, name + ".map")
+            images.append((name, Image(slots.read(number, name), map_file, size, root, tell)))
+    if _is_strict(vault):
+        from .strict import check
+
+        check(vault, slots, number, slot, images, feed)
+    return [(name, RomFS(image)) for name, image in images]
+
+
+def _is_strict(vault: "Vault") -> bool:
+    """Policies of version 1 are not. Anything but a plain no is a yes."""
+    data = vault.get("policy")
+    if data is None:
+        return False
+    fields: "Any" = cbor.decode(data)
+    return fields.get("strict", False) is not False
 
 
 def _teller(on_damage: "Callable[[int], None]", number: int) -> "Callable[[], None]":

@@ -49,8 +49,8 @@ if TYPE_CHECKING:
         "image-mismatch",
         "payload-key",
         "payload-tampered",
-        "sbv2-malformed",
-        "sbv2-key",
+        "firmware-unsigned",
+        "firmware-key",
         "firmware-invalid",
         # link
         "unreachable",

@@ -58,8 +58,8 @@ def open_board(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]":
 
 
 def boot_slots(args: "tuple[Any, ...]") -> None:
-    """Mount the slot that is to run, by board.SLOTS = (kind, path, names, attempts). When neither can run, /app is gone from the module path:
-    main.py then starts the agent alone. Nothing happens on a board that is not provisioned."""
+    """Mount the slot that is to run, by board.SLOTS = (kind, path, names, attempts, key digests of firmware or nothing). When neither can run, /app is
+    gone from the module path: main.py then starts the agent alone. Nothing happens on a board that is not provisioned."""
     import sys
 
     # Whatever fails below, nothing that was not verified runs.
@@ -73,11 +73,30 @@ def boot_slots(args: "tuple[Any, ...]") -> None:
     from . import boot
 
     slots = _part("slots_", args[0])(args[1:])
+    if len(args) > 4:
+        slots.judges = _judges(args[4])
     outcome = boot.present = boot.boot(vault, slots, args[3], _damaged)
     outcome.slots = slots
     vault.close()
-    if outcome.mode != "recovery":
+    if outcome.mode == "switch":
+        from .hal import system
+
+        system.reset()
+    elif outcome.mode != "recovery":
         sys.path.insert(1, "/app")
+
+
+def _judges(digests: "tuple[str, ...]") -> "Callable[[int], Any]":
+    """A firmware is taken only where one of these keys signed it, as `espsecure` does; digests: in hex, as the fuses have them."""
+
+    def judge(size: int) -> "Any":
+        from .crypto import p256, rsa
+        from .wire import sbv2
+
+        trusted = [bytes.fromhex(digest) for digest in digests]
+        return sbv2.Check(size, trusted, rsa.PublicKey, p256.PublicKey)
+
+    return judge
 
 
 def _damaged(slot: int) -> None:

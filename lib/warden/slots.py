@@ -173,6 +173,12 @@ class SlotRecord:
         slot.attempts += 1
         self._commit()
 
+    def tally(self, number: int, again: bool) -> None:
+        """Count that a confirmed slot's firmware was told to start, before it is: one that never does must not be told for ever. Not again: it did."""
+        slot = self.slots[number]
+        slot.attempts = slot.attempts + 1 if again else 0
+        self._commit()
+
     def confirm(self, number: int) -> None:
         """The trial passed: by the same commit the marks rise, and nothing older can be installed from now on."""
         slot = self.slots[number]

@@ -13,12 +13,12 @@ The device hands itself over: this is its own code, kept out of a heap that hard
 """
 
 import asyncio
-import sys
 
 from micropython import const
 
 from . import records
 from .errors import PeerError, WardenError
+from .judges import forget, verifiers
 from .slots import SlotRecord
 
 TYPE_CHECKING = const(False)
@@ -31,15 +31,6 @@ if TYPE_CHECKING:
 _TRIAL_MS = const(
     600000
 )  # for a trial to reach its authority; then the board starts anew, and the attempt has counted
-# What a manifest needs and nothing else does: 30 KB that the download can use.
-JUDGES = (
-    "wire.suit",
-    "wire.suit_commands",
-    "wire.suit_labels",
-    "wire.cose",
-    "crypto.p256",
-    "crypto.rsa",
-)
 
 
 class Updating:
@@ -124,7 +115,7 @@ class Updating:
             updater.start(envelope, now_ms, args.get("key"), "grant" in args)
         finally:
             updater.forget_keys()
-            _forget()
+            forget()
 
     def status(self) -> "dict[str, Any]":
         updater = self._updater
@@ -231,13 +222,6 @@ class Updating:
         self._news.set()
 
 
-def verifiers(keys: "list[bytes]") -> "list[Any]":
-    """Release keys, as the record `release` has them: 64 bytes of a P-256 key, or an RSA modulus."""
-    from .crypto import p256, rsa
-
-    return [p256.PublicKey(key) if len(key) == 64 else rsa.PublicKey(key) for key in keys]
-
-
 async def _restart(device: "Any") -> None:
     """The slot is staged: off the air, and start it."""
     await device._client.disconnect()
@@ -252,12 +236,3 @@ def begin(device: "Any") -> "Updating | None":
     if outcome is None or outcome.slots is None:
         return None
     return Updating(device, outcome, outcome.slots)
-
-
-def _forget() -> None:
-    for name in JUDGES:
-        sys.modules.pop("warden." + name, None)
-        package, _, module = name.partition(".")
-        parent = sys.modules.get("warden." + package)
-        if parent is not None and hasattr(parent, module):
-            delattr(parent, module)

@@ -93,19 +93,19 @@ def test_up_to_three_blocks(micropython: str, signer: Signer) -> None:
     image = signer.sign(*names)
     for name in names:
         assert ask(micropython, image, signer.digest[name]) == "valid"
-    assert ask(micropython, image, bytes(32)) == "error sbv2-key"
-    assert ask(micropython, image) == "error sbv2-key"
+    assert ask(micropython, image, bytes(32)) == "error firmware-key"
+    assert ask(micropython, image) == "error firmware-key"
     sector = image[-4096:]
     # A block that is not there, one too many, a gap, and a signature of each key in the other's block.
     for made, said in (
         (sector[: 2 * BLOCK].ljust(4096, b"\xff"), "valid"),
-        (sector[:BLOCK].ljust(4096, b"\0"), "sbv2-malformed"),
-        (b"\xff" * 4096, "sbv2-malformed"),
-        (bytes(4096), "sbv2-malformed"),
-        (sector[: 3 * BLOCK] + sector[: 4096 - 3 * BLOCK], "sbv2-malformed"),
-        (b"\xff" * BLOCK + sector[BLOCK:], "sbv2-malformed"),
-        (sector[:BLOCK] + b"\xff" * BLOCK + sector[2 * BLOCK :], "sbv2-malformed"),
-        (sector[BLOCK : 2 * BLOCK].ljust(4096, b"\xff"), "sbv2-key"),
+        (sector[:BLOCK].ljust(4096, b"\0"), "firmware-unsigned"),
+        (b"\xff" * 4096, "firmware-unsigned"),
+        (bytes(4096), "firmware-unsigned"),
+        (sector[: 3 * BLOCK] + sector[: 4096 - 3 * BLOCK], "firmware-unsigned"),
+        (b"\xff" * BLOCK + sector[BLOCK:], "firmware-unsigned"),
+        (sector[:BLOCK] + b"\xff" * BLOCK + sector[2 * BLOCK :], "firmware-unsigned"),
+        (sector[BLOCK : 2 * BLOCK].ljust(4096, b"\xff"), "firmware-key"),
     ):
         want = said if said == "valid" else "error " + said
         assert ask(micropython, image[:-4096] + made, signer.digest["rsa"]) == want
@@ -135,26 +135,26 @@ def test_each_field(micropython: str, signer: Signer, name: str) -> None:
     image = signer.sign(name)
     sector = image[-4096:]
     fields = [
-        (0, b"\xe6", "sbv2-malformed"),
-        (1, b"\1", "sbv2-malformed"),
-        (1, b"\4", "sbv2-malformed"),
-        (2, b"\1", "sbv2-malformed"),
-        (3, b"\1", "sbv2-malformed"),
+        (0, b"\xe6", "firmware-unsigned"),
+        (1, b"\1", "firmware-unsigned"),
+        (1, b"\4", "firmware-unsigned"),
+        (2, b"\1", "firmware-unsigned"),
+        (3, b"\1", "firmware-unsigned"),
         (4, bytes([sector[4] ^ 1]), "tampered"),
         (35, bytes([sector[35] ^ 1]), "tampered"),
-        (1200, b"\1", "sbv2-malformed"),
-        (1215, b"\1", "sbv2-malformed"),
-        (1216, b"\xfe", "sbv2-malformed"),
-        (1216, b"\xe7", "sbv2-malformed"),
-        (4095, b"\0", "sbv2-malformed"),
+        (1200, b"\1", "firmware-unsigned"),
+        (1215, b"\1", "firmware-unsigned"),
+        (1216, b"\xfe", "firmware-unsigned"),
+        (1216, b"\xe7", "firmware-unsigned"),
+        (4095, b"\0", "firmware-unsigned"),
     ]
     if name == "rsa":
         key, signature = (36, 419, 420, 423, 424, 807, 808, 811), (812, 1195)
     else:
         key, signature = (37, 68, 69, 100), (101, 132, 133, 164)
-        fields += [(36, b"\1", "sbv2-malformed"), (36, b"\3", "sbv2-malformed")]
-        fields += [(165, b"\1", "sbv2-malformed"), (1195, b"\1", "sbv2-malformed")]
-    fields += [(at, bytes([sector[at] ^ 1]), "sbv2-key") for at in key]
+        fields += [(36, b"\1", "firmware-unsigned"), (36, b"\3", "firmware-unsigned")]
+        fields += [(165, b"\1", "firmware-unsigned"), (1195, b"\1", "firmware-unsigned")]
+    fields += [(at, bytes([sector[at] ^ 1]), "firmware-key") for at in key]
     fields += [(at, bytes([sector[at] ^ 1]), "tampered") for at in signature]
     images = []
     for at, new, _ in fields:
@@ -162,7 +162,7 @@ def test_each_field(micropython: str, signer: Signer, name: str) -> None:
         images.append(altered(made, 1196, crc(made[-4096:][:1196])))
     for at in range(1196, 1200):
         images.append(altered(image, at, bytes([sector[at] ^ 1])))
-        fields.append((at, b"", "sbv2-malformed"))
+        fields.append((at, b"", "firmware-unsigned"))
     lines = [both.line("sbv2", made, signer.digest[name], b"\4\0") for made in images]
     answers = both.port(micropython, lines)
     assert answers == both.here(lines)
@@ -179,7 +179,7 @@ def test_every_byte_flipped(micropython: str, signer: Signer, name: str) -> None
     words = said.split()
     counts = dict(zip(words[::2], map(int, words[1::2]), strict=True))
     print(name, counts)
-    assert set(counts) <= {"sbv2-malformed", "tampered"}
+    assert set(counts) <= {"firmware-unsigned", "tampered"}
     assert sum(counts.values()) == len(image) == 8192
     assert counts["tampered"] >= 4096
 
@@ -188,10 +188,10 @@ def test_sizes_and_curves(micropython: str, signer: Signer) -> None:
     image = signer.sign(P256)
     digest = signer.digest[P256]
     for made in (image[:-1], image[:-4096], image[-4096:], b"", image + image[:1]):
-        assert ask(micropython, made, digest) == "error sbv2-malformed", len(made)
+        assert ask(micropython, made, digest) == "error firmware-unsigned", len(made)
     assert ask(micropython, image + image[-4096:], digest) == "error tampered"
     # P-192 is a curve of Secure Boot V2, and too weak: refused, trusted or not.
     other = signer.sign("p192")
-    assert ask(micropython, other, signer.digest["p192"]) == "error sbv2-malformed"
+    assert ask(micropython, other, signer.digest["p192"]) == "error firmware-unsigned"
     # Of another image.
     assert ask(micropython, b"\1" + image[1:], digest) == "error tampered"

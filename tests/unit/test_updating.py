@@ -5,7 +5,7 @@ import asyncio
 from harness import check, equal
 from test_update import NEW, installed
 from update_kit import CLASS, VENDOR, Key, envelope
-from warden import updating
+from warden import judges, updating
 from warden.errors import PeerError
 from warden.slots import CONFIRMED, FAILED, STAGED, SlotRecord
 from warden.wire import cbor
@@ -163,7 +163,7 @@ def test_what_judged_the_manifest_is_forgotten():
     board = installed()
     _, one = start(board)
     order(one, envelope=envelope(2, [NEW]))
-    for name in updating.JUDGES:
+    for name in judges.JUDGES:
         check("warden." + name not in sys.modules, name)
     # And loaded again for the next.
     equal(order(one, abort=True)["state"], "Aborted")

@@ -1,8 +1,8 @@
 """ESP32 Secure Boot V2: is a firmware image signed by a key that this board trusts? Streamed, in one pass over the image.
 
-    check = Check(size, digests, make_rsa, make_p256)     PeerError sbv2-malformed when it can't be a signed image
+    check = Check(size, digests, make_rsa, make_p256)     PeerError firmware-unsigned when it can't be a signed image
     check.update(view); …                                 all of the image, in order
-    check.finish()                                        PeerError sbv2-malformed, sbv2-key, tampered
+    check.finish()                                        PeerError firmware-unsigned, firmware-key, tampered
 
 The image is padded to a multiple of 4,096 bytes, and the signature sector of 4,096 bytes stands behind it: up to three blocks of 1,216 bytes, then FF.
 A block, from ESP-IDF's documentation of the format (all integers little-endian):
@@ -53,7 +53,7 @@ class Check:
         make_p256: "Callable[[bytes], Any]",
     ) -> None:
         if size % SECTOR or size < 2 * SECTOR:
-            raise PeerError("sbv2-malformed", "no room for a signature sector")
+            raise PeerError("firmware-unsigned", "no room for a signature sector")
         self._left = size - SECTOR
         self._digests = digests
         self._make_rsa = make_rsa
@@ -71,20 +71,20 @@ class Check:
             view = view[taken:]
         end = self._fill + len(view)
         if end > SECTOR:
-            raise PeerError("sbv2-malformed", "more than was announced")
+            raise PeerError("firmware-unsigned", "more than was announced")
         self._sector[self._fill : end] = view
         self._fill = end
 
     def finish(self) -> None:
         if self._fill != SECTOR:
-            raise PeerError("sbv2-malformed", "less than was announced")
+            raise PeerError("firmware-unsigned", "less than was announced")
         digest = self._sha.digest()
         blocks = 0
         while blocks < _MOST_BLOCKS and self._sector[blocks * _BLOCK] == _MAGIC:
             _look(self._sector[blocks * _BLOCK : (blocks + 1) * _BLOCK], digest)
             blocks += 1
         if not blocks or _is_other(self._sector[blocks * _BLOCK :], 0xFF):
-            raise PeerError("sbv2-malformed", "not a signature sector")
+            raise PeerError("firmware-unsigned", "not a signature sector")
         found = False
         for number in range(blocks):
             block = self._sector[number * _BLOCK : (number + 1) * _BLOCK]
@@ -96,7 +96,7 @@ class Check:
                 return
         if found:
             raise PeerError("tampered", "the firmware's signature is none of its key's")
-        raise PeerError("sbv2-key", "no key that this board trusts signed the firmware")
+        raise PeerError("firmware-key", "no key that this board trusts signed the firmware")
 
     def _verify(self, block: memoryview, digest: bytes) -> bool:
         if block[1] == _RSA:
@@ -111,14 +111,14 @@ def _look(block: memoryview, digest: bytes) -> None:
     """Whether all of a block is what the format says; not yet whose it is."""
     if block[1] == _ECDSA:
         if block[36] != _P256 or _is_other(block[165:_CRC_AT], 0):
-            raise PeerError("sbv2-malformed", "another curve than P-256")
+            raise PeerError("firmware-unsigned", "another curve than P-256")
     elif block[1] != _RSA:
-        raise PeerError("sbv2-malformed", "another version of the signature block")
+        raise PeerError("firmware-unsigned", "another version of the signature block")
     if block[2] or block[3] or _is_other(block[_CRC_AT + 4 :], 0):
-        raise PeerError("sbv2-malformed", "bytes where there are none")
+        raise PeerError("firmware-unsigned", "bytes where there are none")
     crc = binascii.crc32(block[:_CRC_AT]) & 0xFFFFFFFF
     if crc != int.from_bytes(bytes(block[_CRC_AT : _CRC_AT + 4]), "little"):
-        raise PeerError("sbv2-malformed", "the signature block's checksum is wrong")
+        raise PeerError("firmware-unsigned", "the signature block's checksum is wrong")
     if block[4:36] != digest:
         raise PeerError("tampered", "the firmware is not the one that was signed")
 

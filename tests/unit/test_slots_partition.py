@@ -1,0 +1,406 @@
+"""Firmware in an ESP32's OTA partitions: written to the one that does not run, started, confirmed, and left again when it is no good."""
+
+from harness import check, equal, raises
+from model_ota import FACTORY, NEW, OTA_0, PENDING, VALID, Chip, app_image
+from ota_kit import ATTEMPTS, NAMES, OtaBoard, feed, install, release, update_to
+from update_kit import envelope
+from warden.errors import PeerError
+from warden.slots import CONFIRMED, EMPTY, FAILED, STAGED
+
+
+def states(board):
+    return [slot.state for slot in board.record().slots]
+
+
+def test_the_model_is_the_chip():
+    """otadata as the bootloader of a board that was flashed with esptool leaves it; 4743989A is the CRC that every such board has."""
+    chip = Chip()
+    chip.flash("ota_0", app_image("x"))
+    equal(chip.start(), "ota_0")
+    equal(bytes(chip.data[:4]) + bytes(chip.data[28:32]), b"\1\0\0\0\x9a\x98\x43\x47")
+    equal((chip.entry(0), chip.active(), chip.says()), ([1, VALID, True], 0, "x"))
+
+
+def test_an_update_of_both():
+    board = OtaBoard()
+    equal((board.outcome.mode, board.pair()), ("factory", ("old", "factory")))
+    before = board.sector("ota_0")
+    done, _ = install(board, 2, "new")
+    check(done)
+    # Into the other partition, and told to start.
+    equal((states(board), board.sector("ota_0") == before), ([EMPTY, STAGED], True))
+    equal(board.chip.entry(1)[:2], [2, NEW])
+    board.restart()
+    equal((board.pair(), board.outcome.trial), (("new", "new"), True))
+    equal(board.chip.entry(1)[:2], [2, PENDING])
+    board.confirm()
+    equal(board.chip.entry(1)[:2], [2, VALID])
+    board.restart()
+    equal(
+        (board.pair(), board.outcome.trial, states(board)),
+        (("new", "new"), False, [EMPTY, CONFIRMED]),
+    )
+    # And back into the first partition with the next one.
+    update_to(board, 3, "newer")
+    equal((board.pair(), states(board)), (("newer", "newer"), [CONFIRMED, CONFIRMED]))
+    equal(board.chip.running[3], "ota_0")
+    for _ in range(3):
+        board.restart()
+        equal((board.pair(), board.outcome.trial), (("newer", "newer"), False))
+    writes = len(board.chip.log)
+    board.restart()
+    equal(len(board.chip.log), writes)  # a start writes nothing into otadata
+    board.off()
+
+
+def test_firmware_that_does_not_start():
+    """It crashes before Warden runs: the bootloader goes back, and is told again as often as the policy says; then the old release."""
+    for rollback in (True, False):
+        board = OtaBoard()
+        update_to(board, 2, "first")
+        board.chip.rollback = rollback
+        install(board, 3, "new")
+        starts = []
+        for _ in range(20):
+            board.power_on()
+            board.chip.start()
+            starts.append(board.chip.says())
+            if starts[-1] == "new" and rollback:
+                continue  # it resets before boot.py
+            board.start()
+            if board.mounts and board.says() == "first":
+                break
+        equal(starts[-1], "first")
+        # At least as often as the policy says; twice and once more where the bootloader brings it back before it could be counted.
+        check(ATTEMPTS <= starts.count("new") <= 2 * ATTEMPTS + 1, str(starts))
+        outcome = board.restart()
+        equal((board.pair(), outcome.trial, states(board)[0]), (("first", "first"), False, FAILED))
+        board.off()
+
+
+def test_an_application_that_is_not_well():
+    board = OtaBoard()
+    update_to(board, 2, "first")
+    install(board, 3, "new")
+    board.restart()
+    equal(board.pair(), ("new", "new"))
+    board.record().give_up(board.outcome.slot)
+    board.restart()
+    equal((board.pair(), board.outcome.failed), (("first", "first"), 3))
+    equal(states(board), [FAILED, CONFIRMED])
+    # And without the bootloader's help: Warden itself orders the other one.
+    board.chip.rollback = False
+    install(board, 4, "next")
+    board.restart()
+    equal(board.pair(), ("next", "next"))
+    board.record().give_up(board.outcome.slot)
+    board.restart()
+    equal(board.pair(), ("first", "first"))
+    board.off()
+
+
+def test_the_first_update_fails():
+    """Back to what was provisioned, whether the bootloader goes back or not."""
+    for rollback in (True, False):
+        board = OtaBoard()
+        board.chip.rollback = rollback
+        install(board, 2, "new")
+        board.restart()
+        equal(board.pair(), ("new", "new"))
+        board.record().give_up(1)
+        board.restart()
+        equal((board.pair(), states(board)), (("old", "factory"), [EMPTY, FAILED]))
+        board.restart()
+        equal(board.pair(), ("old", "factory"))
+        update_to(board, 3, "better")
+        equal(board.pair(), ("better", "better"))
+        board.off()
+
+
+def test_changed_on_the_flash():
+    """A firmware that is not what was verified is not started; where none of both can run, an update is still taken."""
+    board = OtaBoard()
+    update_to(board, 2, "first")
+    update_to(board, 3, "second")
+    _, at, _, _, _ = board.chip.part("ota_1")
+    board.damage(0, 0, "app.map")
+    board.chip.data[at + 100] ^= 1
+    board.restart()
+    equal((board.outcome.mode, states(board)), ("recovery", [FAILED, FAILED]))
+    equal(board.chip.says(), "second")
+    done, _ = install(board, 4, "third")
+    check(done)
+    board.restart()
+    equal(board.pair(), ("third", "third"))
+    board.off()
+    # The chip's own check passes, ours does not: bytes behind the image that is signed as a whole.
+    board = OtaBoard()
+    update_to(board, 2, "first")
+    update_to(board, 3, "second")
+    other = app_image("evil")
+    board.chip.flash("ota_1", other)
+    board.damage(0, 0, "app.map")
+    board.restart()
+    equal((board.outcome.mode, board.chip.says()), ("recovery", "second"))
+    board.off()
+
+
+def test_a_confirmed_firmware_that_never_starts():
+    """The bootloader does not do what it was told: bounded, and then the other."""
+    board = OtaBoard()
+    update_to(board, 2, "first")
+    update_to(board, 3, "second")
+    board.chip.write_entry = lambda *args: None
+    board.damage(0, 0, "app.map")  # of the newer one: the older one in ota_1 is to start
+    board.restart()
+    equal((board.outcome.mode, states(board)), ("recovery", [FAILED, FAILED]))
+    board.off()
+
+
+def test_the_attempts_of_a_confirmed_one_begin_anew():
+    board = OtaBoard()
+    update_to(board, 2, "first")
+    for sequence in (3, 4, 5, 6, 7, 8):
+        install(board, sequence, "bad")
+        board.chip.rollback = False
+        board.restart()
+        board.record().give_up(board.outcome.slot)
+        board.restart()
+        equal(board.pair(), ("first", "first"))
+    equal(board.record().slots[1].attempts, 0)
+    board.off()
+
+
+def test_what_the_chip_refuses():
+    """Signed by us, and no firmware for this chip: nothing changes."""
+    board = OtaBoard()
+    update_to(board, 2, "first")
+    made, images = release(3, "new")
+    images["firmware"] = b"\0" + images["firmware"][1:]
+    made = envelope(3, [images[name] for name in NAMES], names=NAMES)
+    update = board.updater()
+    update.start(made, 0)
+    check(not feed(update, images))
+    equal((update.state, update.reason), ("Rejected", "firmware-invalid"))
+    equal(states(board), [FAILED, CONFIRMED])
+    board.restart()
+    equal(board.pair(), ("first", "first"))
+    raises("old-manifest", board.updater().start, made, 0)
+    board.off()
+
+
+def test_resume():
+    """At the first block that looks erased, less one that may be torn; whole blocks of FF in the image cost a part of it only."""
+    images = release(2, "new", 20000)[1]
+    with_gap = bytearray(images["firmware"])
+    with_gap[8192:12288] = b"\xff" * 4096
+    with_gap = {"app": images["app"], "firmware": bytes(with_gap)}
+    app = len(images["app"])
+    for data, more, least in (
+        (images, 1000, 0),
+        (images, 4096, 0),
+        (images, 9000, 4096),
+        (images, 18000, 12288),
+        (with_gap, 18000, 4096),
+    ):
+        board = OtaBoard()
+        made = envelope(2, [data[name] for name in NAMES], names=NAMES)
+        update = board.updater()
+        update.start(made, 0)
+        feed(update, data, app + more)
+        board.restart()
+        got = board.running.size(1, "firmware")
+        check(least <= got <= more and got % 4096 == 0, str((more, got)))
+        equal(board.sector("ota_1")[:got], data["firmware"][:got])
+        update = board.updater()
+        update.start(made, 0)
+        while update.step():
+            pass
+        equal(update.want()[1:3], ("firmware", got))
+        equal(feed(update, data), data is images)
+        board.off()
+    # Another manifest: nothing of the old one is taken for its beginning.
+    board = OtaBoard()
+    made, images = release(2, "new", 20000)
+    update = board.updater()
+    update.start(made, 0)
+    feed(update, images, app + 12000)
+    update.abort()
+    update = board.updater()
+    update.start(release(3, "other")[0], 0)
+    equal(board.running.size(1, "firmware"), 0)
+    board.off()
+
+
+def test_encrypted_flash():
+    """Erased blocks don't look erased there: a download begins anew."""
+    chip = Chip(encrypted=True)
+    chip.flash("ota_0", app_image("old"))
+    board = OtaBoard(chip)
+    made, images = release(2, "new", 12000)
+    update = board.updater()
+    update.start(made, 0)
+    feed(update, images, 12000)
+    board.restart()
+    equal(board.running.size(1, "firmware"), 0)
+    update_to(board, 2, "new")
+    equal(board.pair(), ("new", "new"))
+    board.off()
+
+
+def test_too_large():
+    board = OtaBoard()
+    made, images = release(2, "new", 8 * 4096)
+    raises("slot-full", board.updater().start, made, 0)
+    # The writer itself never leaves the partition.
+    file = board.running.write(1, "firmware")
+    file.write(bytes(8 * 4096))
+    try:
+        file.write(bytes(4096))
+        check(False)
+    except OSError as error:
+        equal(error.errno, 28)
+    equal(board.running.room("firmware"), 8 * 4096)
+    board.off()
+
+
+def test_the_firmware_that_runs_is_never_written():
+    board = OtaBoard()
+    slots = board.running
+    equal(slots.engaged, 0)
+    for call in (slots.write, slots.remove):
+        raises("bad-argument", call, 0, "firmware")
+    update_to(board, 2, "new")
+    raises("bad-argument", board.running.remove, 1, "firmware")
+    raises("bad-argument", board.running.remove, 1, "app")
+    board.off()
+
+
+def test_partition_tables():
+    """Two OTA partitions, and the firmware runs in one of them: anything else is said."""
+    tables = (
+        (("factory", FACTORY, 8),),
+        (("ota_0", OTA_0, 8),),
+        (("factory", FACTORY, 8), ("ota_0", OTA_0, 8), ("ota_1", OTA_0 + 1, 8)),
+        (("ota_0", OTA_0, 8), ("ota_1", OTA_0 + 1, 8), ("ota_2", OTA_0 + 2, 8)),
+    )
+    for table in tables:
+        chip = Chip(table)
+        chip.flash(table[0][0], app_image("old"))
+        raises("no-ota", OtaBoard, chip)
+    for names in (("firmware",), ("firmware", "app"), ("app",)):
+        board = OtaBoard()
+        board.names = names
+        raises("bad-argument", board.slots)
+        board.off()
+
+
+def test_the_read_back_of_a_partition():
+    """What the flash did not keep is found before anything is staged."""
+    board = OtaBoard()
+    made, images = release(2, "new")
+    update = board.updater()
+    update.start(made, 0)
+    while update.state == "Downloading":
+        update.step()
+        wanted = update.want()
+        if wanted is not None:
+            number, name, at, length = wanted
+            update.chunk(number, images[name][at : at + length], 0)
+    _, at, _, _, _ = board.chip.part("ota_1")
+    board.chip.data[at + 4500] ^= 4
+    check(not feed(update, images))
+    equal((update.state, update.reason), ("Aborted", "image-mismatch"))
+    equal((states(board), board.running.size(1, "firmware")), ([EMPTY, EMPTY], 0))
+    board.off()
+
+
+def test_reads():
+    board = OtaBoard()
+    image = app_image("old")
+    file = board.running.read(0, "firmware")
+    buffer = bytearray(700)
+    got = b""
+    while len(got) < 9000:
+        got += bytes(buffer[: file.readinto(buffer)])
+    equal(got[: len(image)], image)
+    file.seek(8 * 4096 - 10)
+    equal((file.readinto(buffer), file.readinto(buffer)), (10, 0))
+    file.close()
+    board.off()
+
+
+class Judge:
+    def __init__(self, size, code):
+        self.left = size
+        self.code = code
+        self.sha = b""
+
+    def update(self, view):
+        self.left -= len(view)
+
+    def finish(self):
+        equal(self.left, 0)
+        if self.code:
+            raise PeerError(self.code)
+
+
+def test_a_judge_of_firmware():
+    """What looks at the firmware beside its digest has the last word, and three refusals bar the manifest."""
+    board = OtaBoard()
+    board.judges = lambda size: Judge(size, "firmware-key")
+    board.restart()
+    made, images = release(2, "new")
+    for state in ("Aborted", "Aborted", "Rejected"):
+        update = board.updater()
+        update.start(made, 0)
+        check(not feed(update, images))
+        equal((update.state, update.reason), (state, "firmware-key"))
+        equal(states(board), [EMPTY, EMPTY])
+    board.judges = lambda size: Judge(size, "")
+    board.restart()
+    made, images = release(3, "new")
+    update = board.updater()
+    update.start(made, 0)
+    check(feed(update, images))
+    board.off()
+
+
+def test_what_board_py_names():
+    """SLOTS = ("partition", path, names, attempts, key digests): the parts are joined, an order to start another firmware starts the board anew, and nothing
+    of an application is on the path then."""
+    import sys
+
+    from warden import boot, hardware
+    from warden.hal import system
+
+    resets = []
+    kept = sys.path[:], hardware.open_board, system.reset, boot.present
+    board = OtaBoard()
+    hardware.open_board = lambda: (None, board.vault())
+    system.reset = lambda: resets.append(1)
+    args = ("partition", "/ram/slots", NAMES, ATTEMPTS, ("00" * 32,))
+    try:
+        sys.path.append("/app")
+        hardware.boot_slots(args)
+        slots = boot.present.slots
+        equal((boot.present.mode, slots.engaged, sys.path[1]), ("factory", 0, "/app"))
+        judge = slots.judge(8192)
+        judge.update(bytes(8192))
+        raises("firmware-unsigned", judge.finish)
+        raises("firmware-unsigned", slots.judge, 5000)
+        sys.path.remove("/app")
+        # Staged, and the chip was not told yet.
+        board.running.activate = lambda slot: None
+        install(board, 2, "new")
+        sys.path.append("/app")
+        board.chip.start()
+        hardware.boot_slots(args[:4])
+        equal((boot.present.mode, resets, "/app" in sys.path), ("switch", [1], False))
+        equal(boot.present.slots.judge(8192), None)
+    finally:
+        sys.path[:] = kept[0]
+        hardware.open_board, system.reset, boot.present = kept[1:]
+    board.restart()
+    equal(board.pair(), ("new", "new"))
+    board.off()
