@@ -8,6 +8,7 @@ from nor import Dice, Nor
 from nvs import Nvs
 from warden.errors import StoreError, UsageError
 from warden.hal import store_flash
+from warden.hal.block_device import block_device
 from warden.hal.store_flash import FlashStore
 from warden.hal.store_nvs import NvsStore
 from warden.vault import Vault
@@ -357,7 +358,7 @@ def test_arguments():
             FlashStore(large, 16)
         else:
             raises("bad-argument", FlashStore, large, 16)
-    raises("no-board", store_flash.device, "tea")
+    raises("no-board", block_device, "tea")
 
 
 def test_worn_sectors_are_left_out():
