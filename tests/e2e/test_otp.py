@@ -4,11 +4,15 @@ test_gate.py shows the device's rules; here is what the authority and the owner 
 """
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -17,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pyotp
+import pyte
 import pytest
 from aiosmtpd.controller import Controller
 from fleet_kit import Journal, World, free_ports
@@ -280,3 +285,58 @@ def test_the_owners_own_commands(world: World) -> None:
             record = json.loads(status.says("{"))
             assert record["code"]["state"] == "waiting"
             assert [each["way"] for each in record["deliveries"]] == ["console"]
+
+
+class Terminal:
+    """`warden …` in a terminal of its own, as a person sees it."""
+
+    def __init__(self, world: World, *arguments: str) -> None:
+        self.pid, self._file = pty.fork()
+        if self.pid == 0:
+            os.environ.update(
+                WARDEN_FLEET=str(world.fleet.root),
+                PROMPT_TOOLKIT_NO_CPR="1",
+                TERM="xterm-256color",
+                LINES="30",
+                COLUMNS="100",
+            )
+            os.execv(sys.executable, [sys.executable, "-m", "warden_host.cli", *arguments])
+        fcntl.ioctl(self._file, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        self._screen = pyte.Screen(100, 30)
+        self._stream = pyte.ByteStream(self._screen)
+        self._changes = Journal()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := os.read(self._file, 4096):
+                self._stream.feed(data)
+                self._changes.add("\n".join(self._screen.display))
+
+    def sees(self, words: str) -> str:
+        """The screen on which the words stand, at some time from the last such moment on."""
+        found: str = self._changes.take(lambda screen: words in screen, words)
+        return found
+
+    def type(self, keys: str) -> None:
+        os.write(self._file, keys.encode())
+
+    def wait(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def test_the_keypad_on_a_terminal(world: World) -> None:
+    world.provision(otp=policy.otp())
+    with world:
+        owner = Owner(world)
+        terminal = Terminal(world, "run", DEVICE, "--once")
+        assert "7 8 9" in terminal.sees("Code? 5 min")
+        for place, digit in enumerate(owner.code(), 1):
+            terminal.type(digit)
+            terminal.sees("*" * place + " ")
+        terminal.type("\r")  # Enter is #
+        terminal.sees("Open")
+        terminal.sees("log gate-open otp")
+        terminal.type("\x03")
+        terminal.sees("stopped")
+        assert terminal.wait() == 0

@@ -11,12 +11,24 @@ from typing import Any
 import click
 from rich.text import Text
 
-from warden_host import control, jsontext, names, pin, refusals, screen, simulated, telling
+from warden_host import (
+    control,
+    jsontext,
+    names,
+    pin,
+    policy,
+    refusals,
+    screen,
+    simulated,
+    telling,
+    typing_in,
+)
 from warden_host.cli_common import State, interruptible, json_option, pass_state
 from warden_host.errors import HostError
 from warden_host.happening import KINDS, Happening
 from warden_host.sending import FORGERIES, MAX_TTL_S
 from warden_host.serving import serving
+from warden_host.store import Store
 
 MAX_ARGS = 16384
 MAX_TIMEOUT_S = 600
@@ -78,15 +90,25 @@ def run(
     Examples:
       warden run front-door
       warden run front-door --heapsize 128k --once
+
+    \b
+    A device that asks for a code shows its keypad and display; its keys can be piped in as well:
+      (sleep 5; echo '123456#') | warden run front-door
     """
-    home = state.fleet().simulated(device)
+    fleet = state.fleet()
+    home = fleet.simulated(device)
     if heapsize and not heapsize.rstrip("kKmM").isdigit():
         raise HostError("bad-argument", "--heapsize is a number with k or m, such as 128k")
 
     simulated.check(home)
+    with Store(fleet.database) as store:
+        known = store.find(device)
+    gated = known is not None and policy.gate(known.policy) is not None
     typed = pin.read(home / "root" / "lib" / "board.py", pin_file, new=False)
 
     def show(text: str) -> None:
+        if took(text):
+            return
         if as_json:
             screen.print_json({"device": device, "line": text.rstrip()})
             return
@@ -94,8 +116,8 @@ def run(
         line.rstrip()
         screen.show(line)
 
-    with interruptible(as_json):
-        return simulated.run(home, heapsize, once, show, typed)
+    with interruptible(as_json), typing_in.hands(gated, as_json) as (typing, took):
+        return simulated.run(home, heapsize, once, show, typed, typing)
     return 0
 
 

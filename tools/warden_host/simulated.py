@@ -10,6 +10,7 @@ from pathlib import Path
 from warden_host import broker, jsontext, layout, provision, registry
 from warden_host.child import end, tied
 from warden_host.errors import HostError
+from warden_host.typing_in import Typing
 
 # How the unix port ends: 0 from a soft reset, 3 from machine.reset() of boards/UNIX.
 _RESETS = (0, 3)
@@ -27,13 +28,14 @@ class SimulatedDevice:
         heapsize: str = "",
         lock: registry.Lock | None = None,
         pin: bytes = b"",
+        typing: Typing | None = None,
     ) -> None:
         check(home)
         argv = provision.command(layout.tree(), home, heapsize=heapsize)
         try:
             self.process = subprocess.Popen(
                 tied(argv) if lock else argv,
-                stdin=subprocess.PIPE if pin else subprocess.DEVNULL,
+                stdin=subprocess.PIPE if pin or typing else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=(lock.fileno(),) if lock else (),
@@ -46,6 +48,9 @@ class SimulatedDevice:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.write(pin + b"\n")
                 self.process.stdin.flush()
+        self._typing = typing
+        if typing is not None:
+            typing.attach(self.process)
 
     def lines(self, show: Callable[[str], None]) -> int:
         """Hands over each line until the process ends; its exit code."""
@@ -58,6 +63,8 @@ class SimulatedDevice:
         return self.process.wait()
 
     def stop(self) -> None:
+        if self._typing is not None:
+            self._typing.attach(None)
         end(self.process)
         if self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -73,9 +80,14 @@ class SimulatedDevice:
 
 
 def run(
-    home: Path, heapsize: str, once: bool, show: Callable[[str], None], pin: bytes = b""
+    home: Path,
+    heapsize: str,
+    once: bool,
+    show: Callable[[str], None],
+    pin: bytes = b"",
+    typing: Typing | None = None,
 ) -> int:
-    """Runs the device, again after every reset unless once; the last exit code. pin: typed at each start.
+    """Runs the device, again after every reset unless once; the last exit code. pin: typed at each start; typing: at its keypad.
 
     Raises device-unknown, device-running.
     """
@@ -84,7 +96,7 @@ def run(
     with _alone(home) as lock:
         while True:
             began = time.monotonic()
-            with SimulatedDevice(home, heapsize, lock, pin) as device:
+            with SimulatedDevice(home, heapsize, lock, pin, typing) as device:
                 code = device.lines(show)
             if once or code not in _RESETS:
                 return code
