@@ -5,6 +5,7 @@ import sys
 from harness import check, equal, raises
 from models import DictStore, PowerCut, RootKey
 from warden import hardware
+from warden import reseal as module
 from warden.errors import StoreError
 from warden.reseal import reseal
 from warden.vault import MAX_RECORDS, Vault
@@ -88,6 +89,27 @@ def test_the_last_generation():
     refused("vault-limit", reseal, vault, RootKey(NEW))
     raises("closed", vault.names)
     check("rekey" not in store.files)
+
+
+def test_the_last_but_one():
+    vault = made()
+    vault.generation = (1 << 32) - 2
+    before = content(vault)
+    reseal(vault, RootKey(NEW))
+    equal((vault.generation, content(opened(vault._store, NEW))), ((1 << 32) - 1, before))
+
+
+def test_no_copy_of_the_new_key_stays():
+    """The vault has it now; what it was made in is wiped."""
+    wiped = []
+    kept = module.ct.wipe
+    module.ct.wipe = lambda buffer: wiped.append(bytes(buffer)) or kept(buffer)
+    try:
+        vault = made()
+        reseal(vault, RootKey(NEW))
+    finally:
+        module.ct.wipe = kept
+    check(bytes(vault._key) in wiped)
 
 
 def test_a_root_key_that_refuses():

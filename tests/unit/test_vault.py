@@ -333,3 +333,26 @@ def test_a_value_is_a_copy():
     vault.put("a", buffer)
     buffer[:] = b"behind"
     equal(vault.get("a"), b"before")
+
+
+def test_a_store_that_says_it_kept_the_commit():
+    """A counter that the flash lost would be given out twice: the vault looks for itself."""
+
+    class Lies(DictStore):
+        lies = False
+
+        def change(self, puts, removes):
+            if not self.lies:
+                super().change(puts, removes)
+
+    store = Lies()
+    vault = Vault(store, RootKey())
+    vault.create()
+    vault.commit({"a": b"A"}, {"boot": 1})
+    store.lies = True
+    check(isinstance(raises("vault-unwritten", vault.advance, "boot"), StoreError))
+    raises("closed", vault.counter, "boot")
+    store.lies = False
+    again = Vault(store, RootKey())
+    again.open()
+    equal(again.counter("boot"), 1)

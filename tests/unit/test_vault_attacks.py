@@ -6,6 +6,7 @@ from warden import vault as module
 from warden.crypto import rand
 from warden.errors import StoreError
 from warden.vault import Vault
+from warden.wire import cbor
 
 PURE = True
 
@@ -356,3 +357,57 @@ def test_a_stuck_generator_seals_nothing():
 
     recorder = recorded(run, lambda n: bytes(n))
     equal((len(recorder.seen), store.files), (0, before))
+
+
+def test_a_commit_of_another_form():
+    """It authenticates, so another version wrote it: nothing of it is guessed at."""
+    files = history()[-1]
+    vault = Vault(DictStore(files), RootKey())
+    vault.open()
+    cipher = vault._cipher()
+    good = cbor.decode(module._opened(cipher, files["commit"], b"warden commit 1"))
+    for body in (
+        cbor.encode(good[:4]),
+        cbor.encode(good + [0]),
+        cbor.encode([2] + good[1:]),
+        cbor.encode({"1": 1, "2": 2, "3": 3, "4": 4, "5": 5}),
+        cbor.encode(5),
+        b"\xff",
+        b"",
+    ):
+        bent = dict(files)
+        bent["commit"] = module.sealed(cipher, bytes(13), body, b"warden commit 1")
+        refused("vault-damaged", bent)
+    bent["commit"] = module.sealed(cipher, bytes(13), cbor.encode(good), b"warden commit 1")
+    Vault(DictStore(bent), RootKey()).open()
+
+
+def test_files_that_are_no_records():
+    files = history()[-1]
+    for name in (
+        "a b.00000001",
+        "a/b.00000001",
+        ".00000001",
+        "a.-0000001",
+        "a.1",
+        "n" * 41 + ".00000001",
+    ):
+        bent = dict(files)
+        bent[name] = files["a.00000003"]
+        refused("vault-damaged", bent)
+
+
+def test_more_records_than_a_vault_can_hold():
+    """Authentic, and still not taken into memory without a bound: no version of ours wrote that many."""
+    limit = module.MAX_RECORDS
+    store = DictStore()
+    vault = Vault(store, RootKey())
+    vault.create()
+    vault.commit({"r%d" % number: b"" for number in range(limit)})
+    Vault(store, RootKey()).open()
+    module.MAX_RECORDS = limit + 1
+    try:
+        vault.put("one_more", b"")
+    finally:
+        module.MAX_RECORDS = limit
+    refused("vault-damaged", store.files)
