@@ -18,7 +18,17 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 
-from warden_host import demo_network, demo_update, dynsec, layout, names, owner, pki, registry
+from warden_host import (
+    demo_network,
+    demo_otp,
+    demo_update,
+    dynsec,
+    layout,
+    names,
+    owner,
+    pki,
+    registry,
+)
 from warden_host.broker import find_binary
 from warden_host.errors import HostError
 from warden_host.fleet import BrokerSettings, Fleet, Settings
@@ -306,6 +316,9 @@ def tell(story: Story, scene: Scene, mallory: Mallory) -> None:
 
     story.chapter("And after all that")
     story.line("its owner's application says set_relay", lambda: obeyed(scene))
+
+    story.chapter("The right person at the keypad of another device")
+    demo_otp.tell(story, scene.fleet, scene.service)
 
 
 def main() -> int:
