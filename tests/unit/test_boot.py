@@ -223,7 +223,8 @@ def test_imported_from_a_slot():
 def test_a_record_of_another_version():
     from warden.wire import cbor
 
-    for data in (b"\xff", cbor.encode([3, 0, None, []]), cbor.encode([2, 0])):
+    others = [b"\xff", cbor.encode([3, 0, None, []]), cbor.encode([2, 0]), cbor.encode(2)]
+    for data in others + [cbor.encode({0: 2, 1: 0, 2: None, 3: []})]:
         board = Board()
         vault = board.vault()
         vault.put("slots", data)
@@ -246,3 +247,55 @@ def test_a_record_of_version_one():
     equal((outcome.slot, outcome.trial, board.says()), (1, True, "new"))
     equal(cbor.decode(board.vault().get("slots"))[0], 2)
     board.off()
+
+
+def record_of(*slots, **counters):
+    """A slot record of (state, attempts, sequence), on a vault alone."""
+    board = Board()
+    vault = board.vault()
+    record = SlotRecord(vault)
+    for number, (state, attempts, sequence) in enumerate(slots):
+        record._set(number, Slot((state, attempts, sequence, 0, [])))
+    record._commit(counters)
+    board.off()
+    return record
+
+
+def test_the_edges_of_a_choice():
+    equal(record_of((TRIAL, 1, 5), (FAILED, 0, 6)).choose(2), 0)
+    equal(record_of((TRIAL, 2, 5), (FAILED, 0, 6)).choose(2), None)
+    # The floor itself boots, what is below it does not.
+    equal(record_of((CONFIRMED, 0, 5), (FAILED, 0, 6), floor=5).choose(2), 0)
+    equal(record_of((CONFIRMED, 0, 4), (STAGED, 0, 4), floor=5).choose(2), None)
+    equal(record_of((CONFIRMED, 0, 5), (CONFIRMED, 0, 6)).choose(2), 1)
+    equal(record_of((CONFIRMED, 0, 6), (CONFIRMED, 0, 5)).choose(2), 0)
+
+
+def test_the_slot_that_may_be_overwritten():
+    """First what no start would choose, then the older one; never the firmware that runs."""
+    good, bad = (CONFIRMED, 0, 5), (FAILED, 2, 9)
+    for first, second, spare in (
+        (good, bad, 1),
+        (bad, good, 0),
+        ((FAILED, 0, 3), (FAILED, 0, 4), 0),
+        ((FAILED, 0, 4), (FAILED, 0, 3), 1),
+        ((CONFIRMED, 0, 4), (CONFIRMED, 0, 5), 0),
+        ((CONFIRMED, 0, 5), (CONFIRMED, 0, 4), 1),
+    ):
+        record = record_of(first, second)
+        equal(record.spare(None), spare)
+        for engaged in (0, 1):
+            equal(record.spare(None, engaged), 1 - engaged)
+    record = record_of(good, bad)
+    equal((record.spare(0), record.spare(0, 0)), (1, 1))
+    raises("update-state", record_of((TRIAL, 1, 6), good).spare, 0)
+    raises("update-state", record_of((TRIAL, 1, 6), good).spare, 0, 0)
+
+
+def test_clearing_forgets_what_was_pending():
+    record = record_of((CONFIRMED, 0, 5), (0, 0, 0))
+    record.begin(b"m" * 32)
+    check(record.resumes(1, b"m" * 32) and not record.resumes(1, b"n" * 32))
+    check(not record.resumes(0, b"m" * 32))
+    record.clear(1)
+    equal((record.pending, record.resumes(1, b"m" * 32)), (None, False))

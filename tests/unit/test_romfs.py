@@ -229,3 +229,101 @@ def test_slots_of_a_broken_flash():
     raises("filesystem", slots.remove, 0, "app")
     raises("filesystem", slots.room, "app")
     board.off()
+
+
+class Unread(Bytes):
+    """Nothing may be read before the size was judged."""
+
+    def readinto(self, view):
+        check(False, "it was read")
+
+
+def test_sizes_that_can_not_be():
+    """Refused before memory is taken for the hashes, and before a byte is read."""
+    most = 64 * 128 * 4096
+    for size in (0, -1, most + 1, 1 << 31, 1 << 40):
+        raises("slot-damaged", Image, Unread(b""), Unread(b""), size, bytes(32))
+    # The largest that can be is refused by its hashes only.
+    raises("slot-damaged", Image, Bytes(b""), Bytes(bytes(64 * 4096)), most, bytes(32))
+
+
+def test_the_root_of_whole_pages():
+    """The formula of docs/update.md, worked out anew, around the ends of a page."""
+    import hashlib
+
+    from warden.romfs import Root
+
+    for blocks in (1, 127, 128, 129, 256):
+        root = Root(blocks * 4096)
+        leaves = [hashlib.sha256(bytes((number & 255,))).digest() for number in range(blocks)]
+        wanted = hashlib.sha256(b"warden slot 1" + (blocks * 4096).to_bytes(8, "big"))
+        for at in range(0, blocks, 128):
+            wanted.update(hashlib.sha256(b"".join(leaves[at : at + 128])).digest())
+        for leaf in leaves:
+            root.add(leaf)
+        equal(root.digest(), wanted.digest(), str(blocks))
+
+
+def test_beyond_the_image():
+    """What a smaller block leaves in the buffer is never served as the image's."""
+    for size in (4096 + 700, 8192):
+        data = bytes(range(256)) * 32
+        hashes, root = map_of(data[:size])
+        image = Image(Bytes(data[:size]), Bytes(hashes), size, root)
+        view = memoryview(bytearray(100))
+        equal((image.byte(0), image.byte(size - 1)), (0, data[size - 1]))
+        for at in (size, size + 1, size + 5000):
+            raises("slot-damaged", image.byte, at)
+            equal(image.readinto(at, view), 0)
+        equal(image.readinto(size - 30, view), 30)
+        equal(bytes(view[:30]), data[size - 30 : size])
+        equal(image.readinto(10, view[:0]), 0)
+
+
+def test_a_record_ends_in_its_directory():
+    """One that reaches beyond it, into what stands behind: neither listed nor found."""
+    secret = record(5, text("secret") + record(2, b"behind"))
+    inner = number(5) + number(200) + text("a") + record(2, b"1")
+    body = record(4, text("d") + inner) + secret + record(2, bytes(300))
+    filesystem, _, _ = opened(b"\xd2\xcd\x31" + number(len(body)) + body)
+    raises("slot-damaged", list, filesystem.ilistdir("/d"))
+    raises("slot-damaged", filesystem.stat, "/d/a")
+
+
+def test_numbers_and_names():
+    """A number may begin with zeros; a name has 255 bytes at most, and that many it may have."""
+    name = "n" * 255
+    body = b"\x05" + number(len(text(name)) + 4) + text(name) + b"\x02\x80\x01x"
+    filesystem, _, _ = opened(b"\xd2\xcd\x31" + number(len(body)) + body)
+    equal(filesystem.open("/" + name, "rb").read(), b"x")
+    body = record(5, number(256) + b"n" * 256 + record(2, b"x"))
+    filesystem, _, _ = opened(b"\xd2\xcd\x31" + number(len(body)) + body)
+    raises("slot-damaged", list, filesystem.ilistdir("/"))
+
+
+def test_paths():
+    filesystem, _, _ = opened(romfs(TREE))
+    filesystem.chdir("/lib")
+    equal(filesystem.getcwd(), "/lib")
+    filesystem.chdir("deep")
+    equal(filesystem.getcwd(), "/lib/deep")
+    equal(filesystem.stat("two.txt")[6], 14)
+    equal(filesystem.stat("/app.py")[6], 6)
+    equal(errno_of(filesystem.stat, "app.py"), 2)
+    filesystem.chdir("/lib")
+    equal(filesystem.getcwd(), "/lib")
+    for mode in ("x", "rx", "w", "a", "r+"):
+        equal(errno_of(filesystem.open, "/app.py", mode), 30)
+    # What lies inside a file is no directory, whatever it looks like.
+    body = record(5, text("a") + record(5, text("x") + record(2, b"1")) + record(2, b"data"))
+    filesystem, _, _ = opened(b"\xd2\xcd\x31" + number(len(body)) + body)
+    equal(filesystem.open("/a", "rb").read(), b"data")
+    equal(errno_of(filesystem.stat, "/a/x"), 2)
+    # Records of another kind are skipped: not listed, not data.
+    body = record(9, text("b") + record(2, b"1")) + record(
+        5, text("a") + record(9, b"zz") + record(2, b"data")
+    )
+    filesystem, _, _ = opened(b"\xd2\xcd\x31" + number(len(body)) + body)
+    equal([entry[0] for entry in filesystem.ilistdir("/")], ["a"])
+    equal(filesystem.open("/a", "rb").read(), b"data")
+    equal(errno_of(filesystem.stat, "/b"), 2)
