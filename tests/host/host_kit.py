@@ -63,23 +63,29 @@ def canonical(value) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
-def topic(way: str, verb: str, fmt: str = "cose") -> str:
-    return f"iot-2/type/{TYPE}/id/{DEVICE}/{way}/{verb}/fmt/{fmt}"
+def topic(way: str, verb: str, fmt: str = "cose", device: str = DEVICE) -> str:
+    return f"iot-2/type/{TYPE}/id/{device}/{way}/{verb}/fmt/{fmt}"
 
 
 class PeerDevice:
     """A device's end of one session."""
 
-    def __init__(self, k: bytes, policy_hash: bytes, appid: str = APPID) -> None:
+    def __init__(
+        self, k: bytes, policy_hash: bytes, appid: str = APPID, device: str = DEVICE
+    ) -> None:
+        self.device = device
         self.k = k
         self.policy_hash = policy_hash
-        self.names = [1, TYPE, DEVICE, appid]
+        self.names = [1, TYPE, device, appid]
         self.boot, self.connect, self.vault_gen = 1, -1, 1
         self.kid = self.derive("kid", 8)
         self.hello_bytes = b""
         self.keys: dict[str, bytes] = {}
         self.up = 0
         self.nonces: set[tuple[bytes, bytes]] = set()
+
+    def topic(self, way: str, verb: str) -> str:
+        return topic(way, verb, device=self.device)
 
     def info(self, purpose: str) -> bytes:
         return canonical(["warden1", purpose, *self.names])
@@ -108,7 +114,7 @@ class PeerDevice:
             "wake": None,
         } | changes
         self.hello_bytes = self.mac0(
-            "hello", "hello", topic("evt", "hello"), list(fields.values())
+            "hello", "hello", self.topic("evt", "hello"), list(fields.values())
         )
         return self.hello_bytes
 
@@ -116,7 +122,7 @@ class PeerDevice:
         protected, unprotected, payload, tag = cbor2.loads(data)
         assert unprotected == {}
         assert cbor2.loads(protected) == {1: 5, 4: self.kid}
-        aad = canonical(["welcome", topic("cmd", "welcome")])
+        aad = canonical(["welcome", self.topic("cmd", "welcome")])
         to_mac = canonical(["MAC0", protected, aad, payload])
         expected = hmac.new(self.derive("welcome", 32), to_mac, hashlib.sha256).digest()
         assert tag == expected
@@ -135,7 +141,9 @@ class PeerDevice:
 
     def wake_nonce(self, data: bytes) -> bytes:
         protected, _, payload, tag = cbor2.loads(data)
-        to_mac = canonical(["MAC0", protected, canonical(["wake", topic("cmd", "wake")]), payload])
+        to_mac = canonical(
+            ["MAC0", protected, canonical(["wake", self.topic("cmd", "wake")]), payload]
+        )
         assert tag == hmac.new(self.derive("welcome", 32), to_mac, hashlib.sha256).digest()
         version, nonce = cbor2.loads(payload)
         assert version == 1
@@ -147,7 +155,7 @@ class PeerDevice:
         partial = counter.to_bytes(max(1, (counter.bit_length() + 7) // 8), "big")
         fields = {1: 31, 4: self.kid, 6: partial, 10: self.keys["sid"]} | (headers or {})
         protected = canonical(fields)
-        aad = canonical(["Encrypt0", protected, canonical(["msg", topic("evt", event)])])
+        aad = canonical(["Encrypt0", protected, canonical(["msg", self.topic("evt", event)])])
         nonce = _xor(self.keys["up iv"], partial)
         body = payload if isinstance(payload, bytes) else canonical(payload)
         return canonical([protected, {}, AESCCM(self.keys["up key"]).encrypt(nonce, body, aad)])
@@ -160,7 +168,7 @@ class PeerDevice:
         protected, _, ciphertext = cbor2.loads(data)
         headers = cbor2.loads(protected)
         assert headers == {1: 31, 4: self.kid, 6: headers[6], 10: self.keys["sid"]}
-        aad = canonical(["Encrypt0", protected, canonical(["msg", topic("cmd", command)])])
+        aad = canonical(["Encrypt0", protected, canonical(["msg", self.topic("cmd", command)])])
         nonce = _xor(self.keys["down iv"], headers[6])
         plain = AESCCM(self.keys["down key"]).decrypt(nonce, ciphertext, aad)
         return int.from_bytes(headers[6], "big"), cbor2.loads(plain)

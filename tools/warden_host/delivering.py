@@ -76,6 +76,7 @@ class _Delivery:
         self._tell = tell
         self._tries = 0
         self._asks = 0
+        self._refused = 0
         # A device that asks for the same chunk for ever costs so many messages, no more.
         self._left = 4 * (shelf.total // 256) + 64
 
@@ -145,8 +146,8 @@ class _Delivery:
         """Chunk by chunk, as the device asks for them."""
         while status.get("want") is not None:
             number, component, offset, length = _wanted(status["want"])
-            data = self._shelf.read(component, offset, length)
             self._tell(DOWNLOADING, "", self._shelf.done(component, offset))
+            data = self._shelf.read(component, offset, length)
             self._left -= 1
             if self._left < 0:
                 raise _Over(ABORTED, "update-chunk")
@@ -215,7 +216,8 @@ class _Delivery:
         code = jsontext.slug(reply.get("error"))
         if code not in _CURABLE:
             raise _Over(REJECTED, code)
-        if self._tries >= _TRIES:
+        self._refused += 1
+        if self._tries >= _TRIES or self._refused > _ASKS:
             raise _Over(ABORTED, code)
         return {"state": ABORTED, "reason": code}
 

@@ -171,7 +171,7 @@ class Rollouts:
             return
         for device in list(active.targets):
             loading = sum(active.targets[one].state != TESTING for one in active.running)
-            if loading >= active.plan.at_once or active.ended or active.again:
+            if loading >= active.plan.at_once or active.ended:
                 return
             target = active.targets[device]
             if target.state == WAITING and target.wave <= verdict.wave:
