@@ -13,7 +13,9 @@ Tree = dict[str, str]
 
 HARDWARE = frozenset({"machine", "esp32", "rp2", "network"})
 # They join hardware with features; everything else is given its hardware objects.
-JOINERS = frozenset({"warden.device", "warden.hardware", "warden.provision", "warden.recovery"})
+JOINERS = frozenset(
+    {"warden.device", "warden.hardware", "warden.panel", "warden.provision", "warden.recovery"}
+)
 LIMIT = 400
 # A list of cases is read in another way than code, and splitting it hides what is missing.
 TEST_LIMIT = 800

@@ -42,6 +42,11 @@ class Other(_Private):
         self._step()
         return self._count + self._seen
 
+class Third(_Private):
+    def _step(self):
+        super()._step()
+        self._count += 10
+
 class Foreign(list):
     def add(self):
         self._mine = 1
@@ -73,8 +78,12 @@ def test_it_is_the_same_program() -> None:
         space: dict[str, object] = {}
         exec(compile(body, "a", "exec"), space)  # noqa: S102  (our own text)
         other = space["Other"]()  # type: ignore[operator]
-        results.append((other.go(), other.more(), other.public, space["Foreign"]().add()))  # type: ignore[operator]
+        third = space["Third"]()  # type: ignore[operator]
+        results.append(
+            (other.go(), other.more(), other.public, third.go(), space["Foreign"]().add())  # type: ignore[operator]
+        )
     assert results[0] == results[1]
+    assert results[0][3] == 11
 
 
 def test_once_more_changes_nothing_that_matters(repo: Path) -> None:

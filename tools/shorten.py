@@ -5,7 +5,7 @@ name (one leading underscore) is nobody's business outside its class or module, 
 
 A name is renamed only where that can be seen to be safe from the sources alone:
 
-- an attribute or method, if every place in the package that speaks of it says `self._name`, in a class whose bases are all the package's own;
+- an attribute or method, if every place in the package that speaks of it says `self._name` or `super()._name`, in a class whose bases are all the package's own;
 - a function, class or variable of a module, if no other module imports it or reaches for it.
 
 Whatever appears in a string is left alone, and so is all that the examples or the firmware name. `make mpy` writes the map to names.json, for
@@ -16,6 +16,14 @@ import ast
 from collections.abc import Iterator
 
 Tree = dict[str, ast.Module]
+
+
+def _own(node: ast.Attribute) -> bool:
+    """`self._name`, or `super()._name` of the same family."""
+    value = node.value
+    if isinstance(value, ast.Call) and getattr(value.func, "id", "") == "super":
+        return True
+    return isinstance(value, ast.Name) and value.id == "self"
 
 
 def _private(name: str) -> bool:
@@ -39,7 +47,7 @@ def _spoken(tree: Tree) -> set[str]:
                 for alias in node.names:
                     found |= {alias.name, alias.asname or alias.name}
             elif isinstance(node, ast.Attribute):
-                if not (isinstance(node.value, ast.Name) and node.value.id == "self"):
+                if not _own(node):
                     found.add(node.attr)
             elif isinstance(node, ast.keyword) and node.arg:
                 found.add(node.arg)
@@ -118,7 +126,7 @@ class _Renamer(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
-        if isinstance(node.value, ast.Name) and node.value.id == "self":
+        if _own(node):
             node.attr = self._mine().get(node.attr, node.attr)
         return node
 
@@ -163,7 +171,7 @@ def shorten(tree: Tree, users: list[ast.Module]) -> dict[str, dict[str, str]]:
                 if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
             }
             for part in ast.walk(node):
-                if isinstance(part, ast.Attribute) and getattr(part.value, "id", "") == "self":
+                if isinstance(part, ast.Attribute) and _own(part):
                     names.add(part.attr)
                     inside.add(id(part))
             # What a class body says by a bare name (a decorator, another attribute) is not followed.

@@ -32,26 +32,24 @@ class Folder:
 class Chip:
     """`machine` of this board: pins, on which a keypad's contacts hang (pins.py). Read when a driver asks for them, and not before."""
 
-    def __init__(self, folder):
-        self._folder = folder
+    def __init__(self, path):
+        self._path = path
 
     def __getattr__(self, name):
         if name != "Pin":
             raise AttributeError(name)
-        vfs.mount(self._folder, "/chip")
-        with open("/chip/pins.py") as file:
-            code = compile(file.read(), "pins.py", "exec")
+        vfs.mount(self._path, "/chip")
+        self.Pin = run("/chip/pins.py")[name]
         vfs.umount("/chip")
-        model = {"__name__": "pins of the board"}
-        exec(code, model)
-        self.Pin = model["Pin"]
         return self.Pin
 
 
 def run(path):
     with open(path) as file:
         code = compile(file.read(), path, "exec")
-    exec(code, {"__name__": "__main__"})
+    names = {"__name__": "__main__"}
+    exec(code, names)
+    return names
 
 
 sys.modules["machine"] = Chip(Folder(__file__.rsplit("/", 1)[0] if "/" in __file__ else "."))

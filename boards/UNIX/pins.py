@@ -90,4 +90,4 @@ class Typist:
                 self._next = time.ticks_add(now, CLOSED_MS)
 
 
-typist = Typist(sys.stdin.buffer if __name__ == "pins of the board" else None)
+typist = Typist(sys.stdin.buffer if __name__ == "__main__" else None)

@@ -87,8 +87,8 @@ class Agent:
         self._kick = asyncio.Event()
         self._standing = asyncio.Event()
         self._tasks: "list[Any]" = []
-        self._panel: "Any" = None  # keypad and display, where the policy has a gate
-        self._gate: "Any" = None  # gate.Gate, while it is shut
+        # Where the policy has a gate: its board's keypad and display (panel.py) until it begins, then gate.Gate, and None once it is open.
+        self.gate: "Any" = None
         self._rotation: "Any" = None  # orders.Waiting, while one waits
         self._updating: "Any" = None  # updating.Updating, on a board with slots
         # Asked during the trial of an update: the application says True when it is well. May be async.
@@ -121,7 +121,7 @@ class Agent:
         if self.policy.otp is not None:
             from . import gate
 
-            gate.begin(self)
+            self._tasks.append(asyncio.create_task(gate.begin(self, self._guard)))
         # All of it was used: kilobytes that a connection needs more.
         for name in ("assembly", "policy", "records"):
             sys.modules.pop("warden." + name, None)

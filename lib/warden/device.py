@@ -50,16 +50,20 @@ class Device(Agent):
         log: "Callable[[str, str], None]" = silent, ask: "Callable[[], bytes] | None" = None
     ) -> "Device":
         """Build the device that board.py describes: open its vault, find its hardware. ask: gives the PIN where the root key wants one."""
-        from .hardware import panel, parts
+        from .hardware import parts
 
         vault, rtc, network, floor = parts(ask)
         from .hal import system
 
-        device = Device(vault, rtc, network, floor, log, system.reset)
-        if device.policy.otp is not None:
-            device._panel = panel()
         # All of it was used: two kilobytes that a connection needs more.
         del sys.modules["board"], sys.modules["warden.hardware"], sys.modules["warden"].hardware
+        device = Device(vault, rtc, network, floor, log, system.reset)
+        if device.policy.otp is not None:
+            from .panel import panel
+
+            device.gate = panel()
+            del sys.modules["board"], sys.modules["warden.hardware"]
+            del sys.modules["warden"].hardware
         return device
 
     # -- the application's side ---------------------------------------------------------------
@@ -78,7 +82,7 @@ class Device(Agent):
         one. For a gate whose codes the device judges itself no session is waited for."""
         if not self._tasks:
             self._begin()
-        gate = self._gate
+        gate = self.gate
         if gate is None or not gate.offline:
             await self._standing.wait()
         if gate is not None:
@@ -106,8 +110,8 @@ class Device(Agent):
             "bad-name",
             "an event's name is 1 to 32 of a-z 0-9 _ and none of Warden's own",
         )
-        if self._gate is not None:
-            await self._gate.wait(True)
+        if self.gate is not None:
+            await self.gate.wait(True)
         while True:
             if not self._standing.is_set():
                 await self._standing.wait()

@@ -30,7 +30,7 @@ _ANSWERS = const(("server_otp_response", "server_otp_validate"))
 
 
 class Gate:
-    """device: the one that is connected; panel: what its board has (hardware.panel())."""
+    """device: the one that is connected; panel: what its board has (panel.py)."""
 
     def __init__(self, device: "Any", panel: "Any") -> None:
         terms = device.policy.otp
@@ -42,17 +42,29 @@ class Gate:
         self.otp = Otp(terms, device._vault, codes, device._uptime.now_ms())
         self.offline = codes is not None
         self._device = device
-        self._panel = panel
+        self._panel, self._screen, self._kept = panel
         self._keypad: "Any" = None
         self._display: "Any" = None
         self._shown = ("", "")
         self._failed = False
         self._news = False
         self._opened = asyncio.Event()
-        self._zero = 0  # the proven time less the uptime, seconds
-        self._sid = b""
-        self._inner = device._inbox
-        device._inbox = Gated(device._inbox, self)
+        self._zero: "int | None" = None  # the proven time less the uptime, seconds
+        device._inbox = self._inbox(Gated)
+        device._inbox.gate = self
+
+    def _inbox(self, make: "Any") -> "Any":
+        device = self._device
+        sessions = {session.kid: session for session in device._sessions}
+        return make(
+            device.names,
+            device._commands,
+            device._incidents,
+            sessions,
+            device._plain,
+            self._on_time if make is Gated else device._on_time,
+            device.policy.max_message,
+        )
 
     async def wait(self, telemetry: bool = False) -> None:
         """Until the gate is open; at once for telemetry where the policy lets it out before."""
@@ -93,8 +105,9 @@ class Gate:
             await asyncio.sleep_ms(pause)
         await self._work()
         device._log("gate-open", otp.by)
-        device._inbox = self._inner
-        device._gate = None
+        inbox, device._inbox = device._inbox, self._inbox(Inbox)
+        device._inbox.out = inbox.out
+        device.gate = None
         self._opened.set()
         while not await self._say("gate", {"open": True, "by": otp.by}):
             await asyncio.sleep_ms(_AGAIN_MS)
@@ -103,7 +116,7 @@ class Gate:
         """Look at the keys; in how many milliseconds to do so again. A keypad that can't be read leaves the gate shut, and the operator a way in."""
         try:
             if self._keypad is None:
-                make, args = self._panel[0]
+                make, args = self._panel
                 self._keypad = make(args)
             pause: int = self._keypad.poll()
             return pause
@@ -122,7 +135,7 @@ class Gate:
         otp, device = self.otp, self._device
         self._news = False
         now = device._uptime.now_ms()
-        otp.tick(now, self._linked(now))
+        otp.tick(now, self._linked())
         while self._keypad is not None and self._keypad.keys:
             otp.key(self._keypad.take(), now, self._time(now))
         for code, count in otp.told:
@@ -134,12 +147,12 @@ class Gate:
             await self._say(*otp.out.pop(0))
 
     def _show(self, lines: "tuple[str, str]") -> None:
-        if lines == self._shown or self._panel[1] is None:
+        if lines == self._shown or self._screen is None:
             return
         self._shown = lines
         try:
             if self._display is None:
-                make, args = self._panel[1]
+                make, args = self._screen
                 self._display = make(args)
             self._display.lines(*lines)
         except OSError:
@@ -148,32 +161,32 @@ class Gate:
 
     # -- the link -----------------------------------------------------------------------------
 
-    def _authority(self) -> "Session | None":
+    def authority(self) -> "Session | None":
         for session in self._device._sessions:
             if session.authority and session.stands:
                 found: "Session" = session
                 return found
         return None
 
-    def _linked(self, now_ms: int) -> bool:
-        """Whether the authority can be spoken to. With each session of its own the time is taken anew: whatever the clock does after that moves nothing."""
+    def _linked(self) -> bool:
+        """Whether the authority can be spoken to."""
         device = self._device
         if device._plain is not None:
             return bool(device._client.connected and device._plain.ready)
-        session = self._authority()
-        if session is None:
-            return False
-        if session.sid != self._sid:
-            self._sid = session.sid
-            self._zero = device._clock.now() - now_ms // 1000
-        return True
+        return self.authority() is not None
+
+    def _on_time(self, unix_time: int) -> None:
+        """What the authority's welcome says. Counted on from there by the ticks: whatever the clock does after that moves no code."""
+        device = self._device
+        device._on_time(unix_time)
+        if unix_time >= device._clock.least():
+            self._zero = unix_time - device._uptime.now_ms() // 1000
 
     def _time(self, now_ms: int) -> "int | None":
         """Unix seconds for codes that depend on them: what the authority proved in this boot, or a clock that a battery keeps."""
-        clock = self._device._clock
-        if clock._proven and self._sid:
+        if self._zero is not None:
             return self._zero + now_ms // 1000
-        return clock.now() if getattr(clock.rtc, "kept", False) else None
+        return self._device._clock.now() if self._kept else None
 
     async def _say(self, event: str, fields: "dict[str, Any]") -> bool:
         """Send it to the authority, in plain mode to whoever listens; False when that can't be done now."""
@@ -183,7 +196,7 @@ class Gate:
                 body = {"body": fields} if event == "gate" else fields
                 await device._send(event, JSON, device._plain.event(event, body))
                 return True
-            session = self._authority()
+            session = self.authority()
             if session is None:
                 return False
             body = {} if event == "gate" else {"event": event, "deviceId": device.names.device}
@@ -198,18 +211,7 @@ class Gate:
 class Gated(Inbox):
     """The inbox of a device whose gate is shut."""
 
-    def __init__(self, inner: Inbox, gate: Gate) -> None:
-        super().__init__(
-            inner._names,
-            inner._commands,
-            inner._incidents,
-            inner._sessions,
-            inner._plain,
-            inner._on_time,
-            inner._limit,
-        )
-        self.out = inner.out
-        self._gate = gate
+    gate: Gate
 
     def _take_plain(
         self, plain: "Plain", command: str, payload: memoryview, now_ms: int
@@ -217,7 +219,7 @@ class Gated(Inbox):
         if command not in _ANSWERS:
             return super()._take_plain(plain, command, payload, now_ms)
         fields = plain.parse(payload)
-        self._gate.hear(plain.prove(fields), command, fields, now_ms)
+        self.gate.hear(plain.prove(fields), command, fields, now_ms)
         return None
 
     def _dispatch(
@@ -231,10 +233,10 @@ class Gated(Inbox):
     ) -> "Job | None":
         if command in _ANSWERS:
             # What answers us is answered to no one.
-            session = self._gate._authority()
+            session = self.gate.authority()
             if session is None or session.appid != appid:
                 raise PeerError("not-allowed")
-            self._gate.hear(appid, command, args, now_ms)
+            self.gate.hear(appid, command, args, now_ms)
             return None
         if command not in AUTHORITY_ONLY:
             self._refuse(PeerError("gate-shut"), command, answer, now_ms)
@@ -242,19 +244,24 @@ class Gated(Inbox):
         return super()._dispatch(appid, command, args, answer, now_ms, late)
 
 
-def begin(device: "Any") -> None:
-    """For a device that connects and whose policy has a gate."""
-    sys.modules.pop("warden.policy_otp", None)
-    if device._panel is None:
+def begin(device: "Any", guard: "Any") -> "Any":
+    """For a device that connects and whose policy has a gate: the coroutine of its task. guard(coroutine) judges what ends it."""
+    # The rest of it ends with assembly.py; these are of no more use either.
+    for name in ("policy_otp", "panel"):
+        _forget(name)
+    if device.gate is None:
         # No keypad, no gate; the host provisions no such device, so somebody should know.
         device._log("otp-no-keypad", "the policy asks for a code, and the board has no keypad")
         device._incidents.add("otp-no-keypad", "gate", device._uptime.now_ms())
-        return
-    device._gate = gate = Gate(device, device._panel)
-    device._panel = None
+        return _nothing()
+    device.gate = gate = Gate(device, device.gate)
     if _granted():
         gate.otp.by = "grant"
-    device._tasks.append(asyncio.create_task(_guarded(device, gate)))
+    return _guarded(gate, guard)
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _granted() -> bool:
@@ -266,19 +273,23 @@ def _granted() -> bool:
     return getattr(present, "granted", False) is True
 
 
-async def _guarded(device: "Any", gate: Gate) -> None:
+async def _guarded(gate: Gate, guard: "Any") -> None:
     """The agent's guard takes an end for a failure; here it is what was waited for."""
     try:
         await gate.run()
     except (Exception, asyncio.CancelledError) as error:  # whatever it is: the guard judges it
-        await device._guard(_again(error))
+        await guard(_again(error))
         return
     for name in ("gate", "otp", "hotp"):
-        sys.modules.pop("warden." + name, None)
-        try:
-            delattr(sys.modules["warden"], name)
-        except KeyError:
-            pass  # it was not needed, or an earlier device let go of it
+        _forget(name)
+
+
+def _forget(name: str) -> None:
+    sys.modules.pop("warden." + name, None)
+    try:
+        delattr(sys.modules["warden"], name)
+    except KeyError:
+        pass  # it was not needed, or an earlier device let go of it
 
 
 async def _again(error: "BaseException") -> None:

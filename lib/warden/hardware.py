@@ -72,7 +72,7 @@ def boot_slots(args: "tuple[Any, ...]") -> None:
         raise
     from . import boot
 
-    slots = _part("slots_", args[0])(args[1:])
+    slots = find("slots_", args[0])(args[1:])
     if len(args) > 4:
         slots.judges = _judges(args[4])
     outcome = boot.present = boot.boot(vault, slots, args[3], _damaged)
@@ -116,11 +116,7 @@ def parts(ask: "Callable[[], bytes] | None" = None) -> "tuple[Vault, Any, Any, i
     from .hal import clock_rtc
 
     clock = board.CLOCK
-    rtc = (
-        clock_rtc.ChipClock(*clock[1:])
-        if clock[0] == "chip"
-        else clock_rtc.SystemClock(*clock[1:])
-    )
+    rtc = clock_rtc.ChipClock() if clock[0] == "chip" else clock_rtc.SystemClock(*clock[1:])
     interface = None
     if board.NETWORK == "wifi":
         from . import records
@@ -133,21 +129,9 @@ def parts(ask: "Callable[[], bytes] | None" = None) -> "tuple[Vault, Any, Any, i
     return vault, rtc, interface, board.FLOOR
 
 
-def panel() -> "Any":
-    """((make, its arguments) of board.KEYPAD, the same of board.DISPLAY or None); None for a board without a keypad. Made later, and again when a part
-    did not answer."""
-    import board
-
-    if not hasattr(board, "KEYPAD"):
-        return None
-    keypad, shown = board.KEYPAD, getattr(board, "DISPLAY", None)
-    display = None if shown is None else (_part("display_", shown[0]), shown[1:])
-    return (_part("keypad_", keypad[0]), keypad[1:]), display
-
-
 def store(args: "tuple[Any, ...]") -> "Store":
     """The store of board.STORE."""
-    made: "Store" = _part("store_", args[0])(args[1:])
+    made: "Store" = find("store_", args[0])(args[1:])
     return made
 
 
@@ -156,7 +140,7 @@ def root_key(args: "tuple[Any, ...]", ask: "Callable[[], bytes] | None" = None) 
     from .crypto import kdf, rand
 
     rest = args[1:]
-    make = _part("rootkey_", args[0])
+    make = find("rootkey_", args[0])
     made: "RootKey"
     if args[0] == "pin":
         from .crypto import pbkdf2
@@ -180,7 +164,7 @@ def _board_ask() -> "Callable[[], bytes]":
             "no-board",
             "this board's root key wants a PIN: name an ASK in board.py, or give from_board() an `ask`",
         )
-    ask = _part("ask_", asks[0])(asks[1:])
+    ask = find("ask_", asks[0])(asks[1:])
 
     def once() -> bytes:
         if not _typed:
@@ -190,7 +174,7 @@ def _board_ask() -> "Callable[[], bytes]":
     return once
 
 
-def _part(prefix: str, kind: str) -> "Callable[..., Any]":
+def find(prefix: str, kind: str) -> "Callable[..., Any]":
     """make() of hal/PREFIXKIND.py. By its name alone: each class and kind that stood here would keep its name in a board's memory for ever, and
     there is one board."""
     try:

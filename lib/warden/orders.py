@@ -40,9 +40,9 @@ def _obey(device: "Any", command: str, args: "dict[str, Any]") -> "dict[str, Any
     if command == "unlock":
         if args != {"device": device.names.device}:
             raise PeerError("bad-body")
-        if device._gate is None:
+        if device.gate is None:
             raise PeerError("gate-open")
-        device._gate.unlock()
+        device.gate.unlock()
         return {"unlocked": True}
     link = device._link
     pin = link.verifier.leaf if link is not None and link.verifier is not None else b""

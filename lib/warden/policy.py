@@ -66,9 +66,9 @@ class Policy:
             if fields.get("strict") is not True and fields.get("strict") is not False:
                 raise UsageError("bad-policy", "strict must be true or false")
             if fields.get("otp", 0) is not None:
-                from .policy_otp import check
+                from .policy_otp import parse
 
-                check(fields.get("otp"))
+                parse(fields.get("otp"))
         if fields.get("mode") not in ("sealed", "plain"):
             raise UsageError("bad-policy", "mode must be sealed or plain")
         for key in _SWITCHES:

@@ -21,7 +21,7 @@ _NUMBERS = const(
 _SWITCHES = const(("unlock", "duress"))
 
 
-def check(terms: "Any") -> None:
+def parse(terms: "Any") -> None:
     """UsageError bad-policy unless this is a map of exactly the documented keys, each within its bounds."""
     if not isinstance(terms, dict) or len(terms) != len(_NUMBERS) + len(_SWITCHES) + 2:
         raise UsageError("bad-policy", "otp must be null or hold exactly the documented keys")

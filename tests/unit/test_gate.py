@@ -88,7 +88,7 @@ async def forever():
 class Stage:
     """A provisioned device that connects to nobody; its authority and an application, by hand."""
 
-    def __init__(self, otp=None, mode="sealed", panel=True, **terms):
+    def __init__(self, otp=None, mode="sealed", panel=True, kept=False, **terms):
         bundle = gated(otp, **terms)
         if mode == "plain":
             policy = cbor.decode(bundle["policy"])
@@ -112,7 +112,7 @@ class Stage:
         device.command("set_relay")(self.ran.append)
         self.keys, self.screen = Keys(Lines(), b"5"), Screen()
         if panel:
-            device._panel = (lambda args: self.keys, ()), (lambda args: self.screen, ())
+            device.gate = (lambda args: self.keys, ()), (lambda args: self.screen, ()), kept
         self.apps = {
             "authority": App("authority", OTHER_KEY, NAMES),
             "home": App("home", KEY, NAMES),
@@ -139,7 +139,7 @@ class Stage:
     async def later(self, seconds):
         for _ in range(4):
             self.time.now += seconds * 250
-            self.device._gate and setattr(self.device._gate, "_news", True)
+            self.device.gate and setattr(self.device.gate, "_news", True)
             await self.settle()
 
     def stand(self, appid):
@@ -154,8 +154,8 @@ class Stage:
                 self.up[appid], self.down[appid] = 1, 0
                 self.send(appid, "ack")
                 check(session.stands)
-        if self.device._gate is not None:
-            self.device._gate._news = True  # or half a second later
+        if self.device.gate is not None:
+            self.device.gate._news = True  # or half a second later
 
     def message(self, command, data, fmt="cose"):
         topic = NAMES.command(command, fmt).encode()
@@ -230,9 +230,9 @@ def test_the_application_starts_behind_the_gate():
         task = asyncio.create_task(application())
         stage.stand("home")
         await stage.settle()
-        equal((started, stage.device._gate is None), ([], False))
+        equal((started, stage.device.gate is None), ([], False))
         await stage.open()
-        equal((started, stage.device._gate), ([1], None))
+        equal((started, stage.device.gate), ([1], None))
         equal(stage.heard(), [("gate", 0, {"open": True, "by": "otp"})])
         equal(stage.screen.shown[-1], ("Open", ""))
         check(("Code? 5 min", "******") in stage.screen.shown or len(stage.screen.shown) > 2)
@@ -295,7 +295,7 @@ def test_only_the_authority_answers():
         stage.answer("server_otp_validate", req, appid="home", by="home")
         await stage.settle()
         equal((stage.incidents(), stage.heard("home")), ([("not-allowed", 1)], []))
-        check(stage.device._gate is not None)
+        check(stage.device.gate is not None)
 
     staged(Stage(), work)
 
@@ -319,7 +319,7 @@ def test_answers_with_other_fields():
         codes = stage.incidents()
         equal(codes, [("bad-body", 5), ("unexpected", 1), ("unexpected", 1)])
         equal(stage.heard(), [])  # none of them is answered
-        check(stage.device._gate is not None)
+        check(stage.device.gate is not None)
         await stage.settle()
         equal(stage.screen.shown[-1][0], "Code is made")
 
@@ -358,7 +358,7 @@ def test_the_operator_opens_it():
             await stage.settle()
         answers = [body["error"] for _, _, body in stage.heard()]
         equal(answers, ["bad-body"] * 3)
-        check(stage.device._gate is not None)
+        check(stage.device.gate is not None)
         stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
         await stage.settle()
         heard = stage.heard()
@@ -381,7 +381,7 @@ def test_a_policy_without_unlock():
         stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
         await stage.settle()
         equal(stage.heard(), [("reply", 9, {"ok": False, "error": "not-allowed"})])
-        check(stage.device._gate is not None)
+        check(stage.device.gate is not None)
 
     staged(Stage(unlock=False), work)
 
@@ -405,7 +405,7 @@ def test_offline_without_any_session():
         await stage.settle()
         stage.keys.inject(code(SEED, 0, 6) + b"#")
         await asyncio.wait_for(task, 5)
-        equal((stage.device._gate, stage.incidents()), (None, []))
+        equal((stage.device.gate, stage.incidents()), (None, []))
         # Told once there is somebody to tell.
         stage.stand("authority")
         await asyncio.sleep_ms(1100)
@@ -425,7 +425,7 @@ def test_duress_is_told_and_not_shown():
             equal(stage.incidents(), [("duress", 1)] if secret is OTHER_SEED else [])
 
         stage = staged(Stage([SEED, 6, 0, OTHER_SEED], source="hotp", duress=True), work)
-        seen.append((stage.screen.shown, stage.said, stage.device._gate))
+        seen.append((stage.screen.shown, stage.said, stage.device.gate))
     equal(seen[0], seen[1])
     check("gate-open" in seen[0][1])
 
@@ -441,31 +441,61 @@ def test_totp_by_the_authoritys_time():
         # The clock of the chip jumps, both ways: the time of the session counts.
         await stage.later(60)
         stage.device._clock.rtc.now = lambda: 1
+        stage.device._clock.rtc.set = lambda unix: False
         stage.keys.inject(code(SEED, unix // 30 + 2, 6) + b"#")
         await stage.settle()
         equal(stage.heard(), [("gate", 0, {"open": True, "by": "offline"})])
 
-    class Linked:
-        class verifier:
-            not_before, not_after = 0, 1 << 40
-
     staged(Stage([SEED, 6, 30, None], source="totp"), work)
+
+
+class Linked:
+    class verifier:
+        not_before, not_after = 0, 1 << 40
+
+
+class Outside:
+    class verifier:
+        not_before, not_after = 0, 1
+
+
+def test_totp_by_a_time_that_is_not_believed():
+    """Below the mark, or outside the certificate's dates."""
+    for link, mark in ((Linked, 1900000000), (Outside, 1)):
+
+        async def work(stage, link=link):
+            stage.device._link = link
+            app = stage.apps["authority"]
+            session = stage.device._sessions[0]
+            session.begin(0)
+            hello = bytes(session.tick(0)[1])
+            try:
+                stage.message("welcome", app.welcome(hello, policy=stage.device.policy.digest))
+            except PeerError as error:
+                equal(error.code, "certificate-dates")
+            stage.keys.inject(code(SEED, 60000000, 6) + b"#")
+            await stage.settle()
+            equal(stage.screen.shown[-1], ("Code?", "No time yet"))
+            equal(stage.vault.counter("otp_used"), 0)
+
+        stage = Stage([SEED, 6, 30, None], source="totp")
+        stage.vault.advance("time", mark)
+        staged(stage, work)
 
 
 def test_totp_by_a_clock_that_a_battery_keeps():
     async def work(stage):
-        stage.device._clock.rtc.kept = True
         stage.keys.inject(code(SEED, Clock().now() // 30, 6) + b"#")
         await stage.settle()
-        check(stage.device._gate is None)
+        check(stage.device.gate is None)
 
-    staged(Stage([SEED, 6, 30, None], source="totp"), work)
+    staged(Stage([SEED, 6, 30, None], source="totp", kept=True), work)
 
 
 def test_no_keypad_no_gate():
     async def work(stage):
         equal((stage.incidents(), stage.said), ([("otp-no-keypad", 1)], ["otp-no-keypad"]))
-        check(stage.device._gate is None)
+        check(stage.device.gate is None)
         stage.stand("home")
         await stage.device.start()
 
@@ -478,7 +508,7 @@ def test_a_keypad_that_does_not_answer():
         await stage.settle()
         equal(stage.incidents(), [("keypad-failed", 1)])
         stage.keys.inject(b"1")
-        check(stage.device._gate is not None)
+        check(stage.device.gate is not None)
         await asyncio.sleep_ms(1100)
         equal(stage.said.count("keypad-failed"), 1)
         check(not stage.keys.keys)  # it is read again
@@ -486,7 +516,7 @@ def test_a_keypad_that_does_not_answer():
         stage.stand("authority")
         stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
         await asyncio.sleep_ms(1100)
-        check(stage.device._gate is None)
+        check(stage.device.gate is None)
 
     staged(Stage(), work)
 
@@ -501,7 +531,7 @@ def test_a_display_that_does_not_answer():
         equal((stage.incidents(), stage.fatal), ([("keypad-failed", 1)], []))
         stage.screen.lines = lambda first, second: stage.screen.shown.append((first, second))
         await stage.open()
-        check(stage.device._gate is None)
+        check(stage.device.gate is None)
 
     staged(Stage(), work)
 
@@ -523,7 +553,7 @@ def test_the_trial_grant():
             heard = stage.heard()
             if granted:
                 equal(heard, [("gate", 0, {"open": True, "by": "grant"})])
-            equal(stage.device._gate is None, granted is True)
+            equal(stage.device.gate is None, granted is True)
             equal(stage.vault.counter("otp_used"), 2)
             equal(stage.vault.counter("otp_good"), 0)  # it forgives nothing
 
@@ -551,7 +581,7 @@ def test_a_flash_that_fails_starts_the_board_anew():
         await stage.settle()
         equal((stage.fatal, stage.heard()), ([1], []))
         check("agent-failed" in stage.said)
-        check(stage.device._gate is not None)
+        check(stage.device.gate is not None)
 
     staged(Stage(), work)
 
@@ -629,7 +659,7 @@ def test_plain():
         await stage.settle()
         [(event, body)] = plainly(stage)
         equal((event, body["body"]), ("gate", {"open": True, "by": "otp"}))
-        equal((stage.device._gate, stage.incidents()), (None, []))
+        equal((stage.device.gate, stage.incidents()), (None, []))
         # Afterwards it is no message that this device knows.
         say(stage, "server_otp_validate", isOTPValid="true", isTimeOut="false", **good)
         equal(stage.incidents(), [("bad-body", 1)])

@@ -8,6 +8,7 @@ from harness import check, equal, raises
 from models import DictStore
 from warden import hardware
 from warden.errors import StoreError, UsageError
+from warden.panel import panel
 from warden.hal import ask_console
 
 SALT = "test_hardware.salt"
@@ -111,21 +112,26 @@ def test_the_panel():
     """Keypad and display are made later, by who waits for a code; a board without a keypad has none."""
 
     class Panel(Board):
-        pass
+        CLOCK = ("chip",)
 
     sys.modules["board"] = Panel
     try:
-        equal(hardware.panel(), None)
+        equal(panel(), None)
         Panel.DISPLAY = ("console",)
-        equal(hardware.panel(), None)
+        equal(panel(), None)
         Panel.KEYPAD = ("matrix", (1, 2), (3,), b"12")
-        (make, args), display = hardware.panel()
-        equal((make.__name__, args), ("make", ((1, 2), (3,), b"12")))
+        (make, args), display, kept = panel()
+        equal((make.__name__, args, kept), ("make", ((1, 2), (3,), b"12"), False))
         equal(display[1], ())
         del Panel.DISPLAY
-        equal(hardware.panel()[1], None)
+        equal(panel()[1], None)
+        for clock in (("chip",), ("chip", False), ("chip", 1), ("system", True)):
+            Panel.CLOCK = clock
+            equal(panel()[2], False)
+        Panel.CLOCK = ("chip", True)
+        equal(panel()[2], True)
         Panel.KEYPAD = ("tea",)
-        unknown(hardware.panel)
+        unknown(panel)
     finally:
         del sys.modules["board"]
 

@@ -10,11 +10,6 @@ _EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0
 
 
 class ChipClock:
-    """kept: whether it goes on without power, so that its time is good from the start."""
-
-    def __init__(self, kept: bool = False) -> None:
-        self.kept = kept
-
     def now(self) -> int:
         return int(time.time()) + _EPOCH
 
