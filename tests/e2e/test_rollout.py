@@ -114,12 +114,12 @@ def starts(lines: Journal, device: str, version: str) -> None:
 
 
 def test_rollouts(hands: Hands) -> None:
-    two, sick = hands.release("2", filler=60_000), hands.release("3", healthy=False)
+    two, sick = hands.release("2", filler=40_000), hands.release("3", healthy=False)
     four = hands.release("4", True, 2000, "--encrypt", "--mpy", "--floor", "1")
     with hands.service("run", "D1") as (_, one), hands.service("run", "D2") as (stopped, other):
         with hands.serving() as server:
             with hands.service("rollout", two, "--type", "relay") as (follower, lines):
-                far = 30_000
+                far = 20_000
                 lines.take(lambda line: line.get("done", 0) > far, "a download half-way")
                 server.kill()  # nothing is said, nothing is written
                 assert follower.wait(SOON_S) == 1

@@ -468,14 +468,14 @@ def test_a_newer_release_takes_over(maker):
 
 def test_many_that_are_gone_at_once(maker):
     """Each of them answers in the same breath that it is not there: no depth of calls comes of that."""
-    world = worlds(maker, 300)
+    world = worlds(maker, 100)
     for gadget in world.gadgets.values():
         gadget.there = False
         world.hear(gadget, "offline", b"{}", fmt="json")
     number = world.begin()
     world.settle()
-    assert outcome(world, number) == {"Away": 300}
-    assert world.ended[-1]["counts"] == {"Away": 300}
+    assert outcome(world, number) == {"Away": 100}
+    assert world.ended[-1]["counts"] == {"Away": 100}
 
 
 def test_a_watcher_that_fails_costs_nobody_else(maker):
