@@ -18,7 +18,7 @@ _CHUNK = const(4096)
 
 def check(slots: "Slots", number: int, slot: "Slot", feed: "Callable[[], None] | None") -> None:
     """StoreError slot-damaged when it is not what was verified, or the slot has none."""
-    if len(slot.images) != len(slots.names) or slots.firmware not in slots.names:
+    if slots.firmware is None or len(slot.images) != len(slots.names):
         raise StoreError("slot-damaged", "the slot has other components than this device")
     left, digest, _ = slot.images[slots.names.index(slots.firmware)]
     whole = hashlib.sha256()

@@ -47,12 +47,10 @@ _INFO_SIZE = const(22)
 _KID = const(8)
 
 
-def content_key(vault: "Vault", wrapped: "bytes | None", plan: "Plan") -> "bytearray | None":
-    """The key that opens the plan's images, None when none of them is encrypted. The caller wipes it. PeerError payload-key: missing, superfluous,
-    wrapped for another device or manifest, or not the one that the manifest names; suit-unsupported: encrypted in another way."""
+def content_key(vault: "Vault", wrapped: "bytes | None", plan: "Plan") -> bytearray:
+    """The key that opens the plan's encrypted images. The caller wipes it. PeerError payload-key: missing, superfluous, wrapped for another device or
+    manifest, or not the one that the manifest names; suit-unsupported: encrypted in another way."""
     kids = [_kid(image.encryption) for image in plan.images if image.encryption is not None]
-    if not kids and wrapped is None:
-        return None
     if not kids or wrapped is None:
         raise PeerError("payload-key", "a key without an encrypted image, or none with one")
     if len(wrapped) != _NONCE + _KEY + _TAG:

@@ -45,15 +45,15 @@ class Signer:
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def sign(self, *names: str, image: bytes = IMAGE) -> bytes:
+    def sign(self, *names: str, image: bytes = IMAGE, more: tuple[str, ...] = ()) -> bytes:
         """Signed with each of the keys, one block after the other."""
         file = self.folder / "image.bin"
         file.write_bytes(image)
         for number, name in enumerate(names):
-            more = ["--append-signatures"] if number else []
+            options = ["--append-signatures"] if number else more
             key = self.folder / f"{name}.pem"
             out = self.folder / "signed.bin"
-            self._run("sign-data", "-v", 2, *more, "--keyfile", key, "--output", out, file)
+            self._run("sign-data", "-v", 2, *options, "--keyfile", key, "--output", out, file)
             out.replace(file)
         return file.read_bytes()
 
@@ -193,5 +193,10 @@ def test_sizes_and_curves(micropython: str, signer: Signer) -> None:
     # P-192 is a curve of Secure Boot V2, and too weak: refused, trusted or not.
     other = signer.sign("p192")
     assert ask(micropython, other, signer.digest["p192"]) == "error firmware-unsigned"
+    # Not padded, which espsecure does when told: the chip would look for the signature elsewhere.
+    for size in (5120, 5121):
+        unpadded = signer.sign(P256, image=(IMAGE * 2)[:size], more=("--skip-padding",))
+        assert len(unpadded) == size + 4096
+        assert ask(micropython, unpadded, digest) == "error firmware-unsigned"
     # Of another image.
     assert ask(micropython, b"\1" + image[1:], digest) == "error tampered"

@@ -299,3 +299,8 @@ def test_clearing_forgets_what_was_pending():
     check(not record.resumes(0, b"m" * 32))
     record.clear(1)
     equal((record.pending, record.resumes(1, b"m" * 32)), (None, False))
+    # And what the slot held: from then on no start chooses it.
+    record = record_of((CONFIRMED, 0, 5), (CONFIRMED, 0, 6))
+    record.clear(1)
+    again = SlotRecord(record._vault)
+    equal((again.slots[1].state, again.choose(2)), (0, 0))

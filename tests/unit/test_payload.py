@@ -134,7 +134,8 @@ def test_the_key():
         equal((update.state, update.reason, update._key), ("Rejected", "payload-key", None))
     # A key for what is not encrypted.
     update = updater(board)
-    raises("payload-key", update.start, envelope(2, [NEW]), 0, good)
+    plain = envelope(2, [NEW])
+    raises("payload-key", update.start, plain, 0, wrapped(plain))
     check(bytes(board.disk.data) == before)
     equal(len(board.store.log), log)
     board.off()
@@ -173,6 +174,7 @@ def test_other_ways_of_encryption():
         b"",
         good[:-1],
         good + b"x",
+        good[:-2] + b"x" + good[-2:],
         info(alg=31),
         b"\xd8\x60" + good[1:],
         good[:3] + b"\xa1" + good[4:],

@@ -171,6 +171,24 @@ def test_the_attempts_of_a_confirmed_one_begin_anew():
     board.off()
 
 
+def test_a_slot_without_firmware():
+    """A record from before the board had firmware in its slots: refused, not guessed."""
+    from warden import firmware_slot
+
+    board = OtaBoard()
+    update_to(board, 2, "first")
+    record = board.record()
+    record.slots[1].images.pop()
+    raises("slot-damaged", firmware_slot.check, board.running, 1, record.slots[1], None)
+    board.running.firmware = None
+    slot = board.record().slots[1]
+    raises("slot-damaged", firmware_slot.check, board.running, 1, slot, None)
+    record._commit()
+    board.restart()
+    equal((board.outcome.mode, states(board)[1]), ("recovery", FAILED))
+    board.off()
+
+
 def test_what_the_chip_refuses():
     """Signed by us, and no firmware for this chip: nothing changes."""
     board = OtaBoard()
