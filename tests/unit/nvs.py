@@ -14,6 +14,7 @@ class Nvs:
         self.pending = {}  # key -> blob, None when it is to go
         self.limit = limit
         self.space = space
+        self.room = 5  # so many small entries more than there are now, and the partition is full: set_i32() alone looks at it
         self.operations = 0
         self.budget = None
         self.dice = Dice()
@@ -54,6 +55,17 @@ class Nvs:
             raise OSError(-4357, "ESP_ERR_NVS_NOT_ENOUGH_SPACE")
         self._begin()
         self.pending[key] = bytes(value)
+
+    def set_i32(self, key, value):
+        new = self._seen(key) is None
+        if new and len([one for one in self._keys() if one.startswith("wf")]) >= self.room:
+            raise OSError(-4357, "ESP_ERR_NVS_NOT_ENOUGH_SPACE")
+        self._begin()
+        self.pending[key] = value.to_bytes(4, "little")
+
+    def _keys(self):
+        gone = [key for key in self.pending if self.pending[key] is None]
+        return [key for key in set(self.blobs) | set(self.pending) if key not in gone]
 
     def get_blob(self, key, buffer):
         if self.dead:

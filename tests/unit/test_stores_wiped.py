@@ -2,7 +2,9 @@
 
 from harness import check, equal, raises
 from models import PowerCut, RootKey
+from nvs_pages import NvsPages
 from places import Flash, NvsPlace, holds
+from scenarios import spread
 from warden.errors import StoreError
 from warden.vault import Vault
 from warden.wipe import finish, wipe
@@ -78,6 +80,85 @@ def test_a_store_that_fails_is_not_taken_for_a_damaged_one():
 
 def fails(operation, *arguments):
     raise StoreError("filesystem", "the flash failed")
+
+
+class PagesPlace(NvsPlace):
+    """NVS with the pages below it, where what was erased lies on."""
+
+    def __init__(self):
+        self.part = NvsPages(3)
+
+    def image(self):
+        return self.part.image()
+
+    def raw(self):
+        return self.part.raw()
+
+    def load(self, image):
+        self.part.load(image)
+
+
+def test_an_nvs_down_to_its_pages():
+    place = PagesPlace()
+    # Somebody else's settings in the same partition, which are to survive.
+    place.part.set_blob("sta.ssid", b"somebody's network")
+    clear, sealed = used(place)
+    check(not holds(place.raw(), clear))
+    live = place.part.blobs.values()
+    stale = [one for one in sealed if not any([one in blob for blob in live])]
+    check(
+        len(stale) > 3 and holds(place.raw(), stale),
+        "what was replaced lies on, or this test shows nothing",
+    )
+    store = place.store()
+    wrapped = store.read("key", 100)
+    wipe(Vault(store, RootKey()))
+    check(not holds(place.raw(), clear + sealed + [wrapped]))
+    equal(place.part.blobs, {"sta.ssid": b"somebody's network"})
+    check(place.part.erases > 0)
+    raises("not-provisioned", Vault(place.store(), RootKey()).open)
+    used(place)
+
+
+def test_an_nvs_wiped_and_cut():
+    """At each operation while the vault is taken apart; then at some of the many that fill the pages."""
+    place = PagesPlace()
+    _, sealed = used(place)
+    before = place.image()
+    part = place.part
+    part.operations = 0
+    wipe(Vault(place.store(), RootKey()))
+    total = part.operations
+    found = {"open": 0, "wiped": 0, "not-provisioned": 0}
+    for budget in spread(total, 24, 131) + [total - 2, total - 1]:
+        place.load(before)
+        vault = Vault(place.store(), RootKey())
+        part.operations, part.budget = 0, budget
+        try:
+            wipe(vault)
+            check(False, "it was not cut")
+        except PowerCut:
+            pass
+        result = state(place)
+        found[result] += 1
+        if result != "open":
+            finish(place.store())
+            check(not holds(place.raw(), sealed), "cut at %d" % budget)
+            equal(part.blobs, {})
+    print("NVS with its pages, wipe: %d operations, cut: %s" % (total, found))
+    check(found["open"] > 0 and found["wiped"] > 15)
+
+
+def test_an_nvs_that_fails_while_it_is_filled():
+    place = NvsPlace()
+    used(place)
+    place.part.set_i32 = fails_here
+    raises("filesystem", wipe, Vault(place.store(), RootKey()))
+    equal(state(place), "wiped")
+
+
+def fails_here(key, value):
+    raise OSError(-4353, "ESP_ERR_NVS_NOT_INITIALIZED")
 
 
 def state(place):

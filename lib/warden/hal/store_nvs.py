@@ -26,6 +26,9 @@ _CHUNK = const(1536)  # bytes of a record in one blob; every NVS takes 1984
 _CHUNKS = const(3)
 _HEADER = const(12)
 _NAME = const(64)
+_MARK = const("key")  # says that a wipe is under way (warden.wipe)
+_FILLER = const("wf%d")
+_FILLERS = const(65536)  # of 32 bytes: two megabytes, more than any NVS
 _NOT_FOUND = const(-4354)  # ESP_ERR_NVS_NOT_FOUND
 _NO_SPACE = const(-4357)  # ESP_ERR_NVS_NOT_ENOUGH_SPACE
 
@@ -119,11 +122,40 @@ class NvsStore(StepStore):
             self._mounted = True
 
     def erase_all(self) -> None:
-        """Erase every blob of ours. NVS marks them erased and reuses their place later: until then the flash still holds their bytes."""
+        """Erase every blob of ours, and what was replaced before. The mark of a wipe goes last."""
+        mark = -1
+        try:
+            self._mount()
+            mark = self._index.get(_MARK, (-1,))[0]
+        except StoreError as error:
+            if error.code != "vault-damaged":
+                raise  # what can't be read is erased all the same
         self._mounted = False
         for slot in range(_SLOTS):
-            for chunk in range(_CHUNKS):
-                self._erase(slot, chunk)
+            if slot != mark:
+                self._empty(slot)
+        self._done(self._nvs.commit)
+        self._fill()
+        if mark >= 0:
+            self._empty(mark)
+            self._done(self._nvs.commit)
+
+    def _fill(self) -> None:
+        """NVS only marks an entry as erased; its bytes stay until their page is wanted for something new. Entries of one unit, until there is no
+        room for another, make it want every page that holds anything but live entries: it copies those away and erases the page
+        (ESP-IDF, PageManager::requestNewPage)."""
+        for number in range(_FILLERS):
+            try:
+                self._done(self._nvs.set_i32, _FILLER % number, 0)
+            except StoreError as error:
+                if error.code != "vault-limit":
+                    raise
+                break
+        self._done(self._nvs.commit)
+        # Those of a wipe that was cut come first: they bear the first numbers.
+        number = 0
+        while self._done(self._nvs.erase_key, _FILLER % number) != -1:
+            number += 1
         self._done(self._nvs.commit)
 
     # -- inside -------------------------------------------------------------------------------
@@ -164,6 +196,10 @@ class NvsStore(StepStore):
             self._erase(slot, chunk)
         self._done(self._nvs.commit)
         self._free.append(slot)
+
+    def _empty(self, slot: int) -> None:
+        for chunk in range(_CHUNKS):
+            self._erase(slot, chunk)
 
     def _get(self, slot: int, chunk: int, buffer: bytearray) -> int:
         """Bytes of a chunk, -1 when there is none."""
