@@ -3,7 +3,7 @@
 import pytest
 from host_kit import refused
 from release_kit import Maker, cheap
-from rollout_world import World
+from rollout_world import World, idle
 from warden_host import delivering, rollout_plan, shelf
 from warden_host.errors import HostError
 
@@ -317,7 +317,7 @@ def test_a_device_that_never_has_enough(maker, monkeypatch):
         {"state": "Downloading", "sequence": 1, "want": [0, "app", 0, 0]},
         {"state": "Downloading", "sequence": 1, "want": [0, "app", 0]},
         {"state": "Downloading", "sequence": 1, "want": 5},
-        {"state": "Downloading", "sequence": 1, "want": None},
+        {"state": "Downloading", "sequence": 0, "want": None},
         {"state": "Testing", "sequence": 9, "want": None},
         {"state": 5},
         {},
@@ -335,6 +335,53 @@ def test_answers_that_make_no_sense(maker, monkeypatch, result):
     assert world.states(number)["D00"][0] == "Aborted"
     assert len(gadget.orders) < 60
     assert not any(news.code == "internal-error" for news in world.news)
+
+
+@pytest.mark.parametrize("state", ["Downloading", "Verifying", "Installing"])
+def test_one_that_is_at_work_by_itself_has_time_but_not_for_ever(maker, monkeypatch, state):
+    world = worlds(maker, 1)
+    gadget = world.gadgets["D00"]
+    result = {"state": state, "sequence": 1, "want": None}
+    monkeypatch.setattr(type(gadget), "obey", lambda *_: {"ok": True, "result": result})
+    number = world.begin()
+    world.settle()
+    world.pass_time(3600, step=20)
+    assert world.states(number)["D00"] == (state, "")
+    result = result | {"running": 1, "confirmed": 1}
+    world.pass_time(30)
+    assert world.states(number)["D00"] == ("Accepted", "")
+    maker.make("2")
+    result = {"state": state, "sequence": 2, "want": None}
+    number = world.begin("relay-2")
+    world.settle()
+    world.pass_time(7.1 * 3600, step=60)
+    assert world.states(number)["D00"] == ("Aborted", "update-timeout")
+
+
+def test_a_manifest_that_is_judged_while_the_link_is_down(maker, monkeypatch):
+    """Where memory is short the device lets go of its connection first, and says what came of it once it is back."""
+    world = worlds(maker, 1)
+    gadget = world.gadgets["D00"]
+    real = type(gadget).obey
+
+    def obey(self, args):
+        if "envelope" not in args:
+            return real(self, args)
+        real(self, args)
+        self.there, self.later = False, True
+        return {"ok": True, "result": idle() | {"state": "Downloading"}}
+
+    monkeypatch.setattr(type(gadget), "obey", obey)
+    number = world.begin()
+    world.settle()
+    world.pass_time(60)
+    assert world.states(number)["D00"][0] == "Away"
+    assert not any("abort" in order for order in gadget.orders)
+    gadget.there = True
+    gadget.connect(world)
+    world.settle()
+    assert world.states(number)["D00"] == ("Accepted", "")
+    assert sum("envelope" in order for order in gadget.orders) == 1
 
 
 def test_one_that_runs_it_already(maker):

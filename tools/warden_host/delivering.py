@@ -33,7 +33,8 @@ Tell = Callable[[str, str, int], None]
 Status = dict[str, Any]
 _ORDER_S = 15.0
 _FIRST_POLL_S, _POLL_S = 3.0, 60.0
-_AGAIN_S = 5.0
+_AGAIN_S, _WORK_S = 5.0, 15.0
+_LONGEST_S = 7 * 3600.0  # a device gives a download up after six hours
 _TRIES = 3  # of a download that the device aborts
 _ASKS = 10  # of a device whose answers lead nowhere
 # It can't be spoken with just now; everything else that sending raises is final.
@@ -77,6 +78,7 @@ class _Delivery:
         self._tries = 0
         self._asks = 0
         self._refused = 0
+        self._worked_until = self._now + _LONGEST_S
         # A device that asks for the same chunk for ever costs so many messages, no more.
         self._left = 4 * (shelf.total // 256) + 64
 
@@ -104,12 +106,24 @@ class _Delivery:
             yield from self._trial()
         elif state == DOWNLOADING and mine and status.get("want") is not None:
             yield from self._feed(status)
-        elif state in (VERIFYING, INSTALLING, TESTING) or (state == DOWNLOADING and mine):
-            yield from self._pause(_AGAIN_S)  # at work, or on trial with another release
+        elif state in (VERIFYING, INSTALLING) or (state == DOWNLOADING and mine):
+            yield from self._work(state)
+        elif state == TESTING or (state == DOWNLOADING and status.get("sequence") == 0):
+            yield from self._pause(
+                _AGAIN_S
+            )  # on trial with another release, or it judges a manifest
         elif state == DOWNLOADING:
             yield from self._order({"abort": True})  # another release: this one takes its place
         else:
             yield from self._begin()
+
+    def _work(self, state: str) -> Generator[Wait, Happening | None, None]:
+        """It wants nothing of us for now: it verifies, or fetches the image from a web server."""
+        if self._now > self._worked_until:
+            raise _Over(ABORTED, "update-timeout")
+        self._asks = 0
+        self._tell(state, "", 0)
+        yield Wait(self._speaks, self._now + _WORK_S)
 
     def _judge(self, status: Status) -> None:
         """What the flash says is what counts: the report of it may have got lost."""
