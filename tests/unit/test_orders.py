@@ -111,6 +111,45 @@ def test_every_part():
     equal(board.closed, 1)
 
 
+def test_no_pins_without_the_server_that_they_are_for():
+    """Who is at the other end is known of a verified link alone."""
+    board = Board(provisioned()).start()
+
+    class Plain:
+        verifier = None
+
+    for link in (None, Plain()):
+        board.device._link = link
+        raises("bad-body", board.order, "rotate", id=1, trust=TRUST)
+    board.device._link = Link()
+    board.order("rotate", id=1, trust=TRUST)
+
+
+def test_one_is_proven_and_others_wait():
+    vault = provisioned()
+    board = Board(vault).start()
+    board.order("rotate", id=1, password=PASSWORD, apps={"home": KEY})
+    waiting = board.device._rotation
+    board.device._sessions[2].stands = True
+    board.device._note_standing()
+    equal(records.load(reopened(vault), "app_home")[0], KEY)
+    check(board.device._rotation is waiting)
+    equal(waiting.what.pending(), ["password"])
+
+
+def test_a_deadline_ends_a_connection_only_where_it_stood_on_the_old():
+    for part, closed in (
+        ({"password": PASSWORD}, 1),
+        ({"trust": TRUST}, 1),
+        ({"apps": {"home": KEY}}, 0),
+    ):
+        board = Board(provisioned()).start()
+        board.order("rotate", id=1, deadline=60, **part)
+        board.clock.time += 61
+        board.device._rotation.expire()
+        equal(board.closed, closed)
+
+
 def test_a_password_alone_waits():
     board = Board(provisioned()).start()
     board.order("rotate", id=1, password=PASSWORD)

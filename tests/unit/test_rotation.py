@@ -94,6 +94,7 @@ def test_forms():
         {"password": None, "trust": None, "apps": None},
         {"password": ""},
         {"password": b""},
+        {"password": "text"},
         {"password": bytes(4001)},
         {"password": records.load(vault, "broker")[3]},
         {"trust": [[], [LIVE, NEXT]]},
@@ -178,6 +179,48 @@ def test_an_older_one():
     refused("unexpected", vault, id=6)
     Rotation(vault)._replace(["password"])
     refused("unexpected", vault, id=6)
+
+
+def test_the_largest_that_is_kept():
+    vault = made()
+    for size in range(3900, 4001):
+        record = len(cbor.encode([1, 1, bytes(32), bytes(size), TRUST, {}, None]))
+        if record == 4096:
+            refused("bad-body", vault, apps=None, password=bytes(size + 1))
+            check(take(vault, apps=None, password=bytes(size)))
+            return
+    check(False, "no such size")
+
+
+def test_what_is_left_waits():
+    """Two of three proved themselves: the third is known, and only that."""
+    for left in ("password", "trust", "app"):
+        vault = made()
+        take(vault)
+        what = Rotation(vault)
+        what._replace([part for part in what.pending() if not part.startswith(left)])
+        again = Rotation(reopened(vault))
+        equal((len(again.pending()), again.pending()), (1, what.pending()))
+        check(again.pending()[0].startswith(left))
+
+
+def test_what_proved_itself_is_not_replaced_again():
+    vault = made()
+    take(vault)
+    what = Rotation(vault)
+    what.tries("password")
+    equal(what.stood(True, []), ["password"])
+    equal(what.stood(True, []), [])
+    equal(secrets(reopened(vault))[0], PASSWORD)
+
+
+def test_pins_are_not_doubted_for_what_no_hand_shake_refused():
+    vault = made()
+    take(vault, password=None, apps=None)
+    what = Rotation(vault)
+    for code in ("unreachable", "link-closed", "link-timeout", "busy"):
+        check(what.tries("trust"))
+        equal(what.failed(code), (False, ""))
 
 
 def keys_only(**changes):

@@ -127,6 +127,21 @@ def test_a_store_that_keeps_something():
     refused("vault-unwritten", wipe, filled(store))
 
 
+def test_a_mark_that_could_not_be_written():
+    """Then nothing is taken apart: whoever ordered it hears that it failed, and the vault is whole."""
+
+    class Fails(DictStore):
+        def write(self, name, data):
+            raise StoreError("filesystem", "no")
+
+    store = DictStore()
+    filled(store)
+    before = dict(store.files)
+    broken = Fails(before)
+    refused("filesystem", wipe, Vault(broken, RootKey()))
+    equal(broken.files, before)
+
+
 class Flash:
     """A littlefs in memory with a vault in it, and other files beside."""
 
