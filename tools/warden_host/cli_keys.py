@@ -143,6 +143,9 @@ def _told(
         return
     if before:
         notes.append("provisioned before, so they don't know it yet: " + ", ".join(before))
+        notes.append(
+            "`warden rotate DEVICE --release-keys` tells them; one whose board has no slots yet: `warden provision`"
+        )
     screen.good(
         f"release key {key.name} {done}",
         f"{key.algorithm}, fingerprint {key.fingerprint}",
