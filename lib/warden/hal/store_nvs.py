@@ -235,7 +235,11 @@ def _head(buffer: bytearray, length: int) -> "tuple[str, int, int] | None":
         return None
     if length != _HEADER + len(raw) + min(size, _CHUNK):
         return None
-    return str(raw, "utf-8"), int.from_bytes(buffer[4:8], "big"), size
+    try:
+        name = str(raw, "utf-8")
+    except UnicodeError:
+        return None
+    return name, int.from_bytes(buffer[4:8], "big"), size
 
 
 def make(args: "tuple[str]") -> NvsStore:
