@@ -51,6 +51,12 @@ def warden(context: click.Context, folder: str | None) -> None:
       warden send front-door set_relay '{"on": 1}'
       warden devices
       warden watch
+
+    \b
+    Updates:
+      warden keys make release
+      warden release app/ --version 1.4.0 --type lock
+      warden rollout lock-1.4.0 --type lock
     """
     context.obj = State(folder)
 

@@ -36,7 +36,7 @@ def tell_running(fleet: Fleet, device: str = "") -> bool:
 
 
 @contextmanager
-def interruptible(as_json: bool) -> Iterator[None]:
+def interruptible(as_json: bool, text: str = "stopped") -> Iterator[None]:
     """Ctrl-C and SIGTERM end through every `finally`, so no child is left behind; the block just ends."""
 
     def interrupt(*_: object) -> None:
@@ -46,6 +46,6 @@ def interruptible(as_json: bool) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        screen.stopped(as_json)
+        screen.stopped(as_json, text=text)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -172,7 +172,7 @@ def _stop(fleet: Fleet, number: int) -> None:
 
 def _follow(fleet: Fleet, request: Line, as_json: bool) -> int:
     last: Line = {}
-    with interruptible(as_json):
+    with interruptible(as_json, "no longer shown"):
         with _shown(as_json) as show:
             for line in control.stream(fleet.control, request):
                 show(line)
