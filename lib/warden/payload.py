@@ -114,6 +114,10 @@ class Segments:
         """Of the present segment, with its tag."""
         return min(_PIECE, self._size - self._index * _PIECE) + _TAG
 
+    def total(self) -> int:
+        """Bytes of the whole ciphertext."""
+        return self._size + (self._size + _PIECE - 1) // _PIECE * _TAG
+
     def want(self, most: int) -> "tuple[int, int]":
         """(where in the ciphertext, how many bytes): never across a segment's end."""
         return self._index * SEGMENT + self._fill, min(most, self._length() - self._fill)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Sequence
 
     from .vault import Vault
+    from .wire.suit_commands import Image
 
 # States. The numbers are on flash: a retired one is never used again.
 EMPTY = 0
@@ -47,6 +48,11 @@ class Slot:
     def fields(self) -> "list[Any]":
         held = [self.state, self.attempts, self.sequence, self.floor, self.images]
         return held + [self.manifest, self.granted]
+
+    def holds(self, image: "Image") -> bool:
+        """Whether it holds this very image, by the record."""
+        held = self.images[image.component : image.component + 1]
+        return [list(one[:2]) for one in held] == [[image.size, image.digest]]
 
 
 class SlotRecord:

@@ -18,7 +18,6 @@ import hashlib
 from micropython import const
 
 from .errors import PeerError, StoreError, WardenError
-from .romfs import BLOCK
 from .slots import SlotRecord
 
 TYPE_CHECKING = const(False)
@@ -80,7 +79,9 @@ class Updater:
         self._key: "bytearray | None" = None
         self._segments: "Segments | None" = None  # of an encrypted image
         self._grant = False
-        self._work: "Iterator[None] | None" = None
+        self._work: "Any" = None  # a generator
+        self._copied = False  # the present image comes out of the slot that runs
+        self._source = running  # that slot; None: what did not change is fetched as well
         self._file: "Any" = None
         self._sha: "Any" = None
         self._image = 0  # which of the plan's is being fetched
@@ -111,6 +112,7 @@ class Updater:
         if self._plan is not None:
             raise PeerError("update-state", "an update is under way: abort it first")
         # Here, so that whoever is short of memory can forget them once the manifest was judged.
+        from .room import check_room
         from .wire import suit
         from .wire.suit_commands import Target
 
@@ -123,7 +125,7 @@ class Updater:
             plan = suit.process(envelope, self._keys, target)
             self.sequence = plan.sequence
             resumes = record.resumes(slot, plan.digest)
-            self._check_room(plan, len(envelope))
+            check_room(self._slots, plan, len(envelope))
             if key is not None or any([image.encryption is not None for image in plan.images]):
                 from .payload import content_key
 
@@ -132,11 +134,15 @@ class Updater:
             self._end("Rejected", error.code)
             raise
         if not resumes:
-            record.clear(slot)
-            for name in self._slots.names:
-                self._slots.remove(slot, name)
-                self._slots.remove(slot, name + ".map")
-            record.begin(plan.digest)
+            try:
+                record.clear(slot)
+                for name in self._slots.names:
+                    self._slots.remove(slot, name)
+                    self._slots.remove(slot, name + ".map")
+                record.begin(plan.digest)
+            except StoreError as error:
+                self._end("Aborted", error.code)
+                raise
         self._plan, self._envelope, self._grant = plan, envelope, grant
         self.state = "Downloading"
         self._image = self._number = self._asked = self._requests = 0
@@ -174,6 +180,19 @@ class Updater:
         if self._segments is not None:
             return (self._number, name) + self._segments.want(self._chunk)
         return self._number, name, image.size - self._left, self._wanted
+
+    @property
+    def by_web(self) -> bool:
+        """Whether web servers have all of the images."""
+        plan = self._plan
+        return plan is not None and all([one.uri[:8] == b"https://" for one in plan.images])
+
+    def source(self) -> "tuple[bytes, int]":
+        """(the address that the manifest gives for the image that is coming, how many bytes lie there). While want() wants something."""
+        if self._plan is None:
+            raise PeerError("update-state", "no update is under way")
+        image = self._plan.images[self._image]
+        return image.uri, image.size if self._segments is None else self._segments.total()
 
     def chunk(self, number: int, data: "bytes | memoryview", now_ms: int) -> None:
         """PeerError update-chunk for any other chunk than the one that was asked for: nothing changed then."""
@@ -242,27 +261,11 @@ class Updater:
         """What is there stays, for the same manifest to go on."""
         if self._plan is None:
             raise PeerError("update-state", "no update is under way")
+        if self._work is not None:
+            self._work.close()  # and its files with it: littlefs must not hear of them later
         self._end("Aborted", "aborted")
 
     # -- inside -------------------------------------------------------------------------------
-
-    def _check_room(self, plan: "Plan", wanted: int) -> None:
-        """wanted: bytes of the envelope, which is kept as well."""
-        slots = self._slots
-        files = ""
-        for image in plan.images:
-            if image.size == 0:
-                raise PeerError("suit-condition", "an empty image")
-            name = slots.names[image.component]
-            if name == slots.firmware:
-                if image.size > slots.room(name):
-                    raise StoreError("slot-full", "the firmware is larger than its partition")
-                continue
-            files = name
-            wanted += image.size + (image.size + BLOCK - 1) // BLOCK * 32
-            wanted -= slots.size(plan.slot, name) + slots.size(plan.slot, name + ".map")
-        if wanted > slots.room(files):
-            raise StoreError("slot-full", "the update does not fit: free some space")
 
     def _end(self, state: str, reason: str) -> None:
         file, self._file = self._file, None
@@ -313,24 +316,25 @@ class Updater:
             self._segments = Segments(self._key, plan.sequence, name, image)
             self._segments.start(have)
         if have:
+            from .copying import copy
+
             file = slots.read(plan.slot, name)
-            try:
-                while have:
-                    view = self._buffer[: min(have, len(self._buffer))]
-                    if file.readinto(view) != len(view):
-                        raise StoreError("slot-damaged", "the slot is shorter than it was")
-                    self._sha.update(view)
-                    have -= len(view)
-                    yield
-            finally:
-                file.close()
+            if not (yield from copy(file, 0, have, None, self._sha, self._buffer)):
+                raise StoreError("slot-damaged", "the slot is shorter than it was")
         if self._left:
             self._file = slots.write(plan.slot, name, self._left < image.size)
+            slot = self._source
+            if slot is not None and self._record.slots[slot].holds(image):
+                from .copying import copy
+
+                at, self._left, self._copied = image.size - self._left, 0, True
+                file = slots.read(slot, name)
+                yield from copy(file, at, image.size, self._file, self._sha, self._buffer)
         self._next()
 
     def _fetched(self) -> "Iterator[None]":
         """An image is there whole: is it the manifest's? Then the next one, or the verification of all."""
-        plan = self._plan
+        plan, slots = self._plan, self._slots
         if plan is None:
             return
         image = plan.images[self._image]
@@ -339,8 +343,15 @@ class Updater:
             file.close()
         self._close_segments()
         yield
+        copied, self._copied = self._copied, False
         if self._sha.digest() != image.digest:
-            self._discard(plan, image, "image-mismatch")
+            if copied:
+                # Not the peer's fault: from now on all of it is fetched.
+                self._source = None
+                slots.remove(plan.slot, slots.names[image.component])
+                self._work = self._open()
+            else:
+                self._discard(plan, image, "image-mismatch")
             return
         self._image += 1
         if self._image < len(plan.images):
