@@ -19,7 +19,7 @@ from micropython import const
 
 from .agent import Agent, silent
 from .errors import PeerError, ensure
-from .wire.names import JSON, is_word
+from .wire.names import JSON
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Device(Agent):
         policy lets telemetry out.
         """
         ensure(
-            is_word(event) and event not in _OWN_EVENTS,
+            self.names.is_event(event) and event not in _OWN_EVENTS,
             "bad-name",
             "an event's name is 1 to 32 of a-z 0-9 _ and none of Warden's own",
         )

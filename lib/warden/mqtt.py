@@ -271,11 +271,16 @@ class Client:
     def post(self, topic: bytes, payload: "bytes | bytearray | memoryview") -> None:
         """Send one message with QoS 0 at once, without a coroutine: each one costs as much as an AES block. When the connection did not take
         all of it, the client `owes`, and flush() must be awaited. PeerError link-closed."""
-        self._ensure_connected()
-        self._codec.publish(topic, payload, False, 0)
-        if self.owes:
-            return  # it stays on the tape, behind what is being sent
-        data = self._codec.tape.take()
+        if not self.connected:  # the log-in may not be through: nothing may overtake that
+            raise PeerError("link-closed")
+        codec = self._codec
+        if self.owes or codec.tape.out:
+            codec.publish(topic, payload, False, 0)
+            if self.owes:
+                return  # it stays on the tape, behind what is being sent
+            data: "bytes | bytearray" = codec.tape.take()
+        else:
+            data = codec.packet(topic, payload)
         try:
             count = self._open_link().write(data)
         except PeerError:

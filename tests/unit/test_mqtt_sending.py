@@ -25,6 +25,31 @@ async def test_a_message_goes_at_once(client):
 
 
 @both
+async def test_the_kept_head_of_a_packet(client):
+    """Same topic and length, another topic, another length, lengths of one and two bytes: each packet is umqtt's own, byte for byte."""
+    peer = await Peer(client).connect()
+    codec = peer.client._codec
+    for topic in (b"t/1", b"t/2", b"t/33"):
+        for payload in (
+            b"",
+            b"a",
+            b"b",
+            bytearray(b"c"),
+            bytes(121),
+            bytes(200),
+            memoryview(b"d" * 200),
+        ):
+            codec.publish(topic, payload, False, 0)
+            expected = codec.tape.take()
+            for _ in range(2):
+                equal(bytes(codec.packet(topic, payload)), bytes(expected))
+    for topic, payload in ((b"x", b"12"), (b"y", b"34"), (b"y", b"56"), (b"y", b"789")):
+        peer.client.post(topic, payload)
+        message = peer.link.of(0x30)[-1]
+        equal((message.topic, message.payload), (topic, payload))
+
+
+@both
 async def test_a_connection_without_room(client):
     """What is left of a packet comes before all that is posted meanwhile, byte for byte."""
     for room in (0, 1, 2, 5, 11, 12):

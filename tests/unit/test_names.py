@@ -110,3 +110,6 @@ def test_sealed_events():
             equal(names.sealed(event), (topic.encode(), cbor.encode(["msg", topic])))
             check(len(names._sealed) <= 4, "it must not grow")
     check(names.sealed("e19") is names.sealed("e19"))
+    for bad in ("e 1", "", "E", None, 1, ["e19"], {}, b"e19"):
+        check(not names.is_event(bad), bad)
+    check(names.is_event("e19") and names.is_event("e0"))

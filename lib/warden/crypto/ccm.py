@@ -17,7 +17,7 @@ them from one thread, never from an interrupt.
 import cryptolib
 from micropython import const
 
-from ..errors import PeerError, ensure
+from ..errors import PeerError, UsageError, ensure
 from . import ct
 
 TYPE_CHECKING = const(False)
@@ -90,29 +90,39 @@ class CCM:
         message."""
         cbc = self._cbc
         ecb = self._ecb
-        ensure(cbc is not None, "closed", "this key was wiped")
         extra = len(aad)
         # 16 bits count the blocks and the bytes: a longer message would meet its own key stream
         # again. Longer AAD has another length format (RFC 3610 §2.2) that nothing here needs.
-        ensure(
-            len(nonce) == _NONCE
-            and 0 <= n <= 65535
-            and extra < 65280
-            and len(view) >= n + self.tag_len,
-            "bad-argument",
-            "a nonce has 13 bytes, a message at most 65535 and room for its tag, AAD at most 65279",
-        )
+        if (
+            len(nonce) != _NONCE
+            or not 0 <= n <= 65535
+            or extra >= 65280
+            or len(view) < n + self.tag_len
+        ):
+            raise UsageError(
+                "bad-argument",
+                "a nonce has 13 bytes, a message at most 65535 and room for its tag, AAD at most"
+                " 65279",
+            )
+        if cbc is None:
+            raise UsageError("closed", "this key was wiped")
         try:
             # Viper would write through a read-only view: into a constant, or into flash.
             view[n] = view[n]
         except TypeError:
-            ensure(False, "bad-argument", "the buffer must be writable")
+            raise UsageError("bad-argument", "the buffer must be writable")
 
         # A message that was cut short by an exception left the CBC object somewhere unknown;
         # encrypting any block shows where it stands.
         chain = self._chain or cbc(_ZERO)
         self._chain = None
-        head = bytearray((extra + 33) & -16 if extra else 16)
+        size = (extra + 33) & -16 if extra else 16
+        if size <= _CHUNK:
+            # In the workspace, which is free yet: to search the heap for a place costs as much as an AES block.
+            head = _stream[:size]
+            head[size - 16 :] = _ZERO
+        else:
+            head = memoryview(bytearray(size))
         head[0] = (64 if extra else 0) | (self.tag_len - 2) << 2 | 1
         head[1:14] = nonce
         head[14] = n >> 8

@@ -21,7 +21,7 @@ from ..errors import PeerError, UsageError, ensure
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Callable, Union
+    from typing import Any, Callable, Union
 
     Buffer = Union[bytes, bytearray, memoryview]
 
@@ -222,59 +222,78 @@ def text(view: memoryview) -> str:
     return string
 
 
-def _write(out: bytearray, value: object, depth: int) -> None:
-    if isinstance(value, str):
+def _write(out: bytearray, value: "Any", depth: int) -> None:
+    # By `type`, the frequent ones first, without a call or an object that can be spared: this is done for every event, and an
+    # allocation of more than one block searches the heap from its beginning.
+    kind = type(value)
+    if kind is str:
         try:
             data = value.encode()
         except UnicodeError:
             raise UsageError("bad-argument", "a lone surrogate in a text")
+        n = len(data)
         # As many characters as bytes: plain ASCII, no need to look closer.
-        ensure(
-            len(data) == len(value) or is_utf8(data), "bad-argument", "a text that is not UTF-8"
-        )
-        out.extend(head(_TEXT, len(data)))
+        if n != len(value) and not is_utf8(data):
+            raise UsageError("bad-argument", "a text that is not UTF-8")
+        if n < 24:
+            out.append(0x60 | n)
+        else:
+            out.extend(head(_TEXT, n))
         out.extend(data)
-    elif isinstance(value, (bytes, bytearray, memoryview)):
-        out.extend(head(_BYTES, len(value)))
-        out.extend(value)
-    elif value is None:
-        out.append(0xF6)
-    elif isinstance(value, bool):  # before int: on CPython it is one, on MicroPython it is not
-        out.append(0xF5 if value else 0xF4)
-    elif isinstance(value, int):
+    elif kind is int:
+        if 0 <= value < 24:
+            out.append(value)
+            return
         ensure(-(1 << 64) <= value < 1 << 64, "bad-argument", "an integer of more than 64 bits")
         out.extend(head(_UINT, value) if value >= 0 else head(_NINT, -1 - value))
-    elif isinstance(value, float):
-        out.extend(_encoded_float(value))
-    elif isinstance(value, (list, tuple, dict)):
-        ensure(depth > 0, "bad-argument", "nested too deeply")
-        if isinstance(value, dict):
-            _write_map(out, value, depth)
+    elif value is None:
+        out.append(0xF6)
+    elif kind is dict or kind is tuple or kind is list:
+        if not depth:
+            raise UsageError("bad-argument", "nested too deeply")
+        n = len(value)
+        major = _MAP if kind is dict else _ARRAY
+        if n < 24:
+            out.append(major << 5 | n)
         else:
-            out.extend(head(_ARRAY, len(value)))
+            out.extend(head(major, n))
+        if kind is dict:
+            _write_pairs(out, value, depth - 1)
+        else:
             for element in value:
                 _write(out, element, depth - 1)
+    elif kind is bytes or kind is bytearray or kind is memoryview:
+        out.extend(head(_BYTES, len(value)))
+        out.extend(value)
+    elif kind is float:
+        out.extend(_encoded_float(value))
+    elif kind is bool:
+        out.append(0xF5 if value else 0xF4)
+    elif isinstance(value, dict):  # an ordered one
+        _write(out, dict(value), depth)
+    elif isinstance(value, tuple):  # a named one
+        _write(out, list(value), depth)
     else:
         ensure(False, "bad-argument", "CBOR has no form for this type here")
 
 
-def _write_map(out: bytearray, value: "dict", depth: int) -> None:
-    out.extend(head(_MAP, len(value)))
+def _write_pairs(out: bytearray, value: "dict", depth: int) -> None:
     pairs = []
     for key in value:
-        usable = isinstance(key, (int, str, bytes)) and not isinstance(key, bool)
-        ensure(usable, "bad-argument", "a key is an integer or a string")
-        if len(value) > 1:
-            name = bytearray()
-            _write(name, key, 0)
-            pairs.append((bytes(name), key))
-        else:  # nothing to sort: most events have one value
+        kind = type(key)
+        if kind is not str and kind is not int and kind is not bytes:
+            raise UsageError("bad-argument", "a key is an integer or a string")
+        if len(value) == 1:  # nothing to sort: most events have one value
             _write(out, key, 0)
-            _write(out, value[key], depth - 1)
+            _write(out, value[key], depth)
+            return
+        name = bytearray()
+        _write(name, key, 0)
+        pairs.append((bytes(name), key))
     pairs.sort()  # by the encoded keys, of which no two are equal
     for encoded, key in pairs:
         out.extend(encoded)
-        _write(out, value[key], depth - 1)
+        _write(out, value[key], depth)
 
 
 def _encoded_float(value: float) -> bytes:

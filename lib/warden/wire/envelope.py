@@ -22,8 +22,16 @@ if TYPE_CHECKING:
 _BYTES = const(2)  # CBOR's major type of byte strings
 _TAG = const(16)
 _MAC = const(32)
-_NONCE = const(13)
 _PIV_MOST = const(4)
+# encrypt0's header around the kid, by the counter's size: up to the kid, and from there up to the counter.
+_HEADS = const(
+    (
+        (b"\x58\x1b\xa4\x01\x18\x1f\x04\x48", b"\x06\x41"),
+        (b"\x58\x1c\xa4\x01\x18\x1f\x04\x48", b"\x06\x42"),
+        (b"\x58\x1d\xa4\x01\x18\x1f\x04\x48", b"\x06\x43"),
+        (b"\x58\x1e\xa4\x01\x18\x1f\x04\x48", b"\x06\x44"),
+    )
+)
 
 
 class Envelope:
@@ -121,24 +129,29 @@ def seal_encrypt0(
     ccm: "CCM", kid: bytes, counter: int, sid: bytes, nonce: bytes, payload: bytes, aad: bytes
 ) -> bytearray:
     """The caller has spent the counter before: a key and a counter must never come together twice."""
-    size = 1
-    while counter >> 8 * size:
-        size += 1
-    # The protected header as a byte string: of 27 to 30 bytes, so its length takes one byte. Put together by hand, as is the
-    # Enc_structure (RFC 9052 §5.3) that begins with it: this is done for every event.
-    protected = (
-        bytes((0x58, 26 + size))
-        + b"\xa4\x01\x18\x1f\x04\x48"
-        + kid
-        + bytes((0x06, 0x40 + size))
-        + counter.to_bytes(size, "big")
-        + b"\x0a\x48"
-        + sid
-    )
-    structure = b"\x83\x68Encrypt0" + protected + _bytes(aad)
+    size = 1 if counter < 1 << 8 else 2 if counter < 1 << 16 else 3 if counter < 1 << 24 else 4
+    # The protected header as a byte string, put together by hand, as is the Enc_structure (RFC 9052 §5.3) that begins with it. This
+    # is done for every event: small pieces are cheap, but each object of more than one block searches the heap.
+    first, second = _HEADS[size - 1]
+    protected = first + kid + second + counter.to_bytes(size, "big") + b"\x0a\x48" + sid
+    length = b"\xa0" + head(_BYTES, len(payload) + _TAG)
     n = len(payload)
-    out = bytearray(b"\x83" + protected + b"\xa0" + head(_BYTES, n + _TAG) + payload + bytes(_TAG))
-    ccm.seal(_nonce(nonce, counter), memoryview(out)[-n - _TAG :], n, structure)
+    end = 1 + len(protected)
+    start = end + len(length)
+    out = bytearray(start + n + _TAG)
+    out[0] = 0x83
+    out[1:end] = protected
+    out[end:start] = length
+    out[start : start + n] = payload
+    length = head(_BYTES, len(aad))
+    end = 10 + len(protected)
+    at = end + len(length)
+    structure = bytearray(at + len(aad))
+    structure[:10] = b"\x83\x68Encrypt0"
+    structure[10:end] = protected
+    structure[end:at] = length
+    structure[at:] = aad
+    ccm.seal(_nonce(nonce, counter), memoryview(out)[start:], n, structure)
     return out
 
 
@@ -146,9 +159,15 @@ def _bytes(value: "bytes | memoryview") -> bytes:
     return head(_BYTES, len(value)) + value
 
 
-def _nonce(nonce: bytes, counter: int) -> bytes:
+def _nonce(nonce: bytes, counter: int) -> bytearray:
     """RFC 9052 §3.1: the base IV XOR the partial IV, padded from the left."""
-    return (int.from_bytes(nonce, "big") ^ counter).to_bytes(_NONCE, "big")
+    out = bytearray(nonce)
+    i = len(out) - 1
+    while counter:
+        out[i] ^= counter & 255
+        counter >>= 8
+        i -= 1
+    return out
 
 
 def _mac(key: bytes, protected: bytes, payload: "bytes | memoryview", aad: bytes) -> bytes:

@@ -65,6 +65,10 @@ class Names:
             self._sealed[event] = found
         return found
 
+    def is_event(self, event: object) -> bool:
+        """is_word() of an event's name; of those that are kept it is known."""
+        return (isinstance(event, str) and event in self._sealed) or is_word(event)
+
     def parse(self, topic: "memoryview | bytes") -> "tuple[str, str]":
         """(command, format) of a topic that was sent to this device. PeerError bad-topic for any other."""
         try:
