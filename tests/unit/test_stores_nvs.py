@@ -75,6 +75,15 @@ def test_a_first_chunk_that_changed_since_the_start():
         damaged(store.read, "a", 9)
 
 
+def test_a_size_that_changed_since_the_start():
+    """In the first chunk alone: what follows it would fit both."""
+    part = Nvs()
+    store = store_on(part)
+    store.write("a", LONG)
+    part.blobs["w000"] = head(size=4608, rest=LONG[:1536])
+    damaged(store.read, "a", 5000)
+
+
 def test_the_other_chunks():
     part = Nvs()
     store_on(part).write("long", LONG)

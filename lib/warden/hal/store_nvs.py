@@ -71,8 +71,9 @@ class NvsStore(StepStore):
         tie = bytes(buffer[4:8])
         for chunk in range(1, -(-size // _CHUNK)):
             got = self._get(slot, chunk, buffer)
-            if got < 4 or buffer[:4] != tie:
+            if buffer[:4] != tie:
                 break
+            # One that is missing or too short adds another number of bytes than the record has.
             data += bytes(buffer[4:got])
         if len(data) != size:
             raise StoreError("vault-damaged", "a record of the vault was cut short")
@@ -227,7 +228,7 @@ def _key(slot: int, chunk: int) -> str:
 
 def _head(buffer: bytearray, length: int) -> "tuple[str, int, int] | None":
     """(name, sequence, bytes of the record) of a first chunk; None when it is none."""
-    if length < _HEADER or buffer[0] != _VERSION:
+    if buffer[0] != _VERSION:
         return None
     size = int.from_bytes(buffer[2:4], "big")
     raw = bytes(buffer[_HEADER : _HEADER + buffer[1]])

@@ -1,0 +1,245 @@
+"""What a start finds in a log on raw flash, made by hand: each form that it refuses, and each that it takes for what a cut left."""
+
+from binascii import crc32
+
+from harness import check, equal, raises
+from nor import Nor
+from warden.errors import StoreError
+from warden.hal.flash_scan import BANK, HEAD, PUT, REMOVED
+from warden.hal.store_flash import FlashStore
+
+PURE = True
+
+UNIT, SECTOR, SECTORS = 16, 512, 4
+SIZE = SECTOR * SECTORS // 2  # of a bank
+
+
+def sealed(fields):
+    return fields + crc32(fields).to_bytes(4, "big")
+
+
+HEADER = sealed(BANK + bytes((1, 0, 2, 0)) + bytes((0, UNIT)) + (SIZE // UNIT).to_bytes(2, "big"))
+
+
+def entry(name, data=b"", kind=PUT, length=None, size=None):
+    lead = bytes((kind, len(name) if length is None else length))
+    lead += (len(data) if size is None else size).to_bytes(2, "big") + name
+    return lead, data
+
+
+def change(sequence, *entries, mark=b"\0\0\0\0", units=None, check_of=None, magic=HEAD):
+    """A head, its entries, its mark."""
+    body, crc = b"", 0
+    for lead, data in entries:
+        crc = crc32(lead, crc)
+        body += lead + data
+    body += b"\xff" * (-len(body) % UNIT)
+    count = len(body) // UNIT if units is None else units
+    crc = crc if check_of is None else check_of
+    head = sealed(
+        magic + count.to_bytes(2, "big") + sequence.to_bytes(4, "big") + crc.to_bytes(4, "big")
+    )
+    return head + body + mark + b"\xff" * (UNIT - len(mark))
+
+
+def flash(*parts, second=b""):
+    """A bank of these, one behind the other; the second bank."""
+    part = Nor(SECTORS, SECTOR, UNIT)
+    image = b"".join(parts)
+    part.data[: len(image)] = image
+    part.data[SIZE : SIZE + len(second)] = second
+    return part
+
+
+def store_on(part):
+    return FlashStore(part, UNIT)
+
+
+def holds(part, wanted):
+    store = store_on(part)
+    equal({name: store.read(name, 500) for name in store.names()}, wanted)
+    # Whatever a start put in order, the next one finds the same.
+    again = store_on(part)
+    equal({name: again.read(name, 500) for name in again.names()}, wanted)
+    return store
+
+
+def damaged(part):
+    before = bytes(part.data)
+    check(isinstance(raises("vault-damaged", store_on(part).names), StoreError))
+    equal(bytes(part.data), before)
+
+
+A, B = entry(b"a", b"one"), entry(b"b", b"two")
+FIRST = change(1, A)
+
+
+def test_what_stands():
+    holds(flash(HEADER, FIRST), {"a": b"one"})
+    holds(flash(HEADER, FIRST, change(2, B)), {"a": b"one", "b": b"two"})
+    gone = change(3, entry(b"a", kind=REMOVED))
+    holds(flash(HEADER, FIRST, change(2, B), gone), {"b": b"two"})
+    holds(flash(HEADER, FIRST, change(2, A, B), change(3)), {"a": b"one", "b": b"two"})
+
+
+def test_a_bank_without_its_header():
+    """What a cut leaves of its first units counts for nothing; more of it was something."""
+    torn = HEADER[:10] + b"\xff" * 6
+    other = sealed(b"What is this"[:12])
+    for begin in (torn, other, b"\0" * 3 * UNIT, HEADER[:15] + b"\0"):
+        holds(flash(begin), {})
+        damaged(flash(begin[:UNIT], b"\xff" * 2 * UNIT, b"\0\0\0"))
+        holds(flash(begin[:UNIT], b"\xff" * 2 * UNIT, b"\0\0"), {})
+        # Beside one that stands it is what an erasure left.
+        other_bank = HEADER[:5] + b"\1" + HEADER[6:12]
+        holds(flash(begin, b"\0" * 200, second=sealed(other_bank) + FIRST), {"a": b"one"})
+
+
+def test_a_header_of_another_division():
+    for at, byte in ((4, 2), (5, 1), (6, 3), (7, 1), (9, 32), (11, 5)):
+        fields = bytearray(HEADER[:12])
+        fields[at] = byte
+        damaged(flash(sealed(bytes(fields)), FIRST))
+
+
+def test_a_head_that_was_cut():
+    for size in (1, 2, 4, 11, 15):
+        for filler in (b"\xff", b"\0"):
+            torn = change(2, B)[:size] + filler * (UNIT - size)
+            holds(flash(HEADER, FIRST, torn), {"a": b"one"})
+            # Nothing follows a head that was cut.
+            damaged(flash(HEADER, FIRST, torn, b"\0\0\0"))
+
+
+def test_entries_that_were_cut():
+    whole = change(2, B)
+    for size in range(UNIT, 2 * UNIT):
+        holds(flash(HEADER, FIRST, whole[:size]), {"a": b"one"})
+    noise = whole[:UNIT] + bytes(range(UNIT))
+    holds(flash(HEADER, FIRST, noise), {"a": b"one"})
+    damaged(flash(HEADER, FIRST, noise, b"\xff" * UNIT, b"\0\0\0"))
+
+
+def test_the_mark():
+    """More than half of its bits count."""
+    for mark, counts in (
+        (b"\0\0\0\0", True),
+        (b"\0\0\0\xff", True),
+        (b"\0\0\x7f\xff", True),
+        (b"\0\0\xff\xff", False),
+        (b"\xff\xff\xff\xff", False),
+    ):
+        wanted = {"a": b"one", "b": b"two"} if counts else {"a": b"one"}
+        store = holds(flash(HEADER, FIRST, change(2, B, mark=mark)), wanted)
+        equal(store.names().count("a"), 1)
+        # One that was not whole is copied away: what reads so today may not tomorrow.
+        part = flash(HEADER, FIRST, change(2, B, mark=mark))
+        store_on(part).names()
+        moved = bytes(part.data[SIZE : SIZE + 4]) == BANK
+        equal(moved, mark not in (b"\0\0\0\0",))
+    # Behind it its unit is erased, but for a stray bit or two.
+    mark = b"\0\0\0\0"
+    holds(flash(HEADER, FIRST, change(2, B, mark=mark + b"\x7f\x7f")), {"a": b"one", "b": b"two"})
+    damaged(flash(HEADER, FIRST, change(2, B, mark=mark + b"\x7f\x7f\x7f")))
+
+
+def test_sequences():
+    damaged(flash(HEADER, FIRST, change(3, B)))
+    damaged(flash(HEADER, FIRST, change(1, B)))
+    damaged(flash(HEADER, change(7, A), change(7, B)))
+    holds(flash(HEADER, change(7, A), change(8, B)), {"a": b"one", "b": b"two"})
+
+
+def test_a_change_that_counts_and_does_not_fit():
+    for bad in (
+        change(2, B, check_of=0),
+        change(2, entry(b"b", b"two", size=400)),  # reaches behind its own end
+        change(2, entry(b"b", b"two", length=200)),
+        change(2, entry(b"\xff\xfe", b"two")),  # no text
+        change(2, entry(b"b", b"two", kind=2)),
+        change(2, B, units=400),  # behind the bank
+        change(2, B, units=SIZE // UNIT - 4),
+    ):
+        damaged(flash(HEADER, FIRST, bad))
+
+
+def test_behind_the_last_change():
+    whole = (HEADER, FIRST)
+    free = b"\xff" * UNIT
+    holds(flash(*whole, free, b"\x7f\x7f"), {"a": b"one"})
+    damaged(flash(*whole, free, b"\x7f\x7f\x7f"))
+    # In the place of the next head so many bytes may be anything, and with them none elsewhere.
+    holds(flash(*whole, b"\0\0", b"\xff" * 14), {"a": b"one"})
+    damaged(flash(*whole, b"\0\0", b"\xff" * 14, b"\0"))
+    damaged(flash(*whole, b"\0", b"\xff" * 15, b"\0\0"))
+
+
+def padded(entries_of, border=SECTOR):
+    """Changes up to just before a sector's border, and what is left to it."""
+    parts, at, sequence = [HEADER], UNIT, 0
+    while at + 3 * UNIT <= border - 2 * UNIT:
+        sequence += 1
+        parts.append(change(sequence, A))
+        at += 3 * UNIT
+    return parts, border - at, sequence
+
+
+def test_what_a_change_left_out_before_a_border():
+    parts, left, sequence = padded(A)
+    check(0 < left < 6 * UNIT)
+    long = change(sequence + 1, entry(b"b", bytes(100)))
+    wanted = {"a": b"one", "b": bytes(100)}
+    holds(flash(*parts, b"\xff" * left, long), wanted)
+    # A stray bit or two in there is no reason to refuse, and one to copy it all away.
+    for stray in (1, 2):
+        gap = b"\x7f" * stray + b"\xff" * (left - stray)
+        part = flash(*parts, gap, long)
+        holds(part, wanted)
+        equal(bytes(part.data[SIZE : SIZE + 4]), BANK)
+    # With more of them nothing behind is believed.
+    damaged(flash(*parts, b"\x7f" * 3 + b"\xff" * (left - 3), long))
+    # Nothing follows at all: the border is just free flash.
+    holds(flash(*parts, b"\xff" * left), {"a": b"one"})
+
+
+def test_the_last_units_of_a_bank():
+    """Where no change fits any more, none is looked for."""
+    parts, left, sequence = padded(A, SIZE)
+    room = left // UNIT
+    check(2 <= room <= 5)
+    full = list(parts)
+    while left >= 2 * UNIT:
+        sequence += 1
+        full.append(change(sequence))
+        left -= 2 * UNIT
+    holds(flash(*full), {"a": b"one"})
+    if left:
+        holds(flash(*full, b"\x7f\x7f"), {"a": b"one"})
+
+
+def test_two_banks():
+    second = sealed(HEADER[:5] + b"\1" + HEADER[6:12])
+    newer = change(9, entry(b"a", b"new"))
+    part = flash(HEADER, FIRST, second=second + newer)
+    holds(part, {"a": b"new"})
+    # The older one was erased before anything was answered.
+    equal(bytes(part.data[UNIT:SIZE]), b"\xff" * (SIZE - UNIT))
+    part = flash(HEADER, newer, second=second + FIRST)
+    holds(part, {"a": b"new"})
+    equal(bytes(part.data[SIZE + UNIT :]), b"\xff" * (SIZE - UNIT))
+    # What happened in one of them and is damaged is not passed over for the other.
+    damaged(flash(HEADER, FIRST, second=second + change(9, B, check_of=0)))
+
+
+def test_names_and_the_memory_of_a_start():
+    """Small records are handed out once without being read again; large ones are left where they are."""
+    large = entry(b"l", bytes(300))
+    part = flash(HEADER, FIRST, change(2, B), change(3, large))
+    store = store_on(part)
+    store.names()
+    part.reads = [0] * SECTORS
+    equal((store.read("a", 9), store.read("b", 9)), (b"one", b"two"))
+    equal(sum(part.reads), 0)
+    equal(store.read("a", 9), b"one")
+    check(sum(part.reads) > 0)
+    equal(store.read("l", 300), bytes(300))
