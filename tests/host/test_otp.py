@@ -5,7 +5,7 @@ import pytest
 from engine_stage import SEALED, UID, K
 from host_kit import DEVICE, PeerDevice, refused
 from otp_stage import LATE, PEPPER, RIGHT, WRONG, Gate, OtpStage, gated, other
-from warden_host import otp, policy
+from warden_host import otp, otp_enrol, policy
 from warden_host.otp_settings import Limits
 from warden_host.session import Instant
 from warden_host.store_otp import Contact
@@ -289,12 +289,42 @@ def test_too_many_wrong_codes_in_a_day(stages):
     assert gate.verdict(stage.code) == RIGHT
 
 
+def test_a_flood_of_guesses_costs_no_disk(stages):
+    gate = Gate(stages(limits=Limits(attempts_device=3)))
+    for _ in range(3):
+        gate.type("000000", "0" * 32)
+    before = gate.stage.store._db.total_changes
+    for _ in range(20):
+        assert gate.verdict("000000", "0" * 32) == LATE
+        gate.stage.now = Instant(gate.stage.now.unix, gate.stage.now.steady + 0.01)
+    assert gate.stage.store._db.total_changes <= before + 1, "one incident a second"
+
+
+def test_a_device_that_is_gone_leaves_no_owner_behind(gate):
+    store = gate.stage.store
+    store.set_contacts(DEVICE, [Contact("code", "mail", "a@example.org")])
+    store.put_enrolment(otp_enrol.new(DEVICE, "totp", 6, False))
+    store.add_device(gated())
+    assert store.contacts(DEVICE)
+    store.remove_device(DEVICE)
+    assert store.contacts(DEVICE) == []
+    assert store.enrolment(DEVICE) is None
+
+
 def test_the_right_code_wipes_the_slate(stages):
     gate = Gate(stages(limits=Limits(attempts_device=2)))
     for _ in range(3):
         gate.ask()
         assert gate.verdict(other(gate.stage.code)) == WRONG
         assert gate.verdict(gate.stage.code) == RIGHT
+
+
+def test_the_code_of_duress_is_never_the_other_one(stages, monkeypatch):
+    drawn = iter(("111111", "111111", "111111", "222222"))
+    monkeypatch.setattr(otp, "draw", lambda _: next(drawn))
+    gate = Gate(stages(gated(duress=True)))
+    gate.ask()
+    assert (gate.stage.posted[0].code, gate.stage.posted[0].duress) == ("111111", "222222")
 
 
 def test_under_duress(stages):

@@ -246,6 +246,11 @@ def test_the_qr_code_is_on_the_screen(folder, capsys, monkeypatch):
     assert len({len(line) for line in lines}) == 1
 
 
+class Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 # Owners, status, secrets, unlocking
 
 
@@ -290,18 +295,31 @@ def test_status(folder, capsys):
     fails(capsys, "device-unknown", "otp", "status", "D9")
 
 
-def test_secrets_come_by_prompt_and_lie_in_files_of_their_own(folder, capsys, monkeypatch):
+def test_secrets_come_by_prompt_or_file_and_lie_in_files_of_their_own(
+    folder, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(sys, "stdin", Tty())
     monkeypatch.setattr("click.termui.hidden_prompt_func", lambda _: "correct horse battery")
-    for way in ("mail", "webhook"):
-        assert cli.run(["otp", "secret", way]) == 0
+    given = tmp_path / "secret"
+    given.write_text("correct horse battery\n")
+    given.chmod(0o600)
+    assert cli.run(["otp", "secret", "mail"]) == 0
+    assert cli.run(["otp", "secret", "webhook", "--file", str(given)]) == 0
     out, err = capsys.readouterr()
     assert "horse" not in out + err
     for name in ("otp-mail.password", "otp-webhook.secret"):
         path = folder / "keys" / name
         assert path.read_text() == "correct horse battery"
         assert path.stat().st_mode & 0o777 == 0o600
-    monkeypatch.setattr("click.termui.hidden_prompt_func", lambda _: "short")
-    fails(capsys, "bad-argument", "otp", "secret", "webhook")
+    given.write_text("short")
+    fails(capsys, "bad-argument", "otp", "secret", "webhook", "--file", str(given))
+    given.write_text("")
+    fails(capsys, "bad-argument", "otp", "secret", "mail", "--file", str(given))
+    given.write_text("x" * 1025)
+    fails(capsys, "bad-argument", "otp", "secret", "mail", "--file", str(given))
+    given.chmod(0o644)
+    fails(capsys, "key-permissions", "otp", "secret", "mail", "--file", str(given))
+    assert (folder / "keys" / "otp-mail.password").read_text() == "correct horse battery"
 
 
 def test_reset(folder, capsys):

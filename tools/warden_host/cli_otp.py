@@ -7,6 +7,7 @@ import click
 from rich.text import Text
 
 from warden_host import (
+    asking,
     control,
     jsontext,
     names,
@@ -22,6 +23,7 @@ from warden_host.errors import HostError
 from warden_host.store import Device, Store
 from warden_host.store_otp import Contact, Enrolment
 
+_MAX_SECRET = 1024
 _SECRETS = {"mail": otp_settings.MAIL_PASSWORD, "webhook": otp_settings.WEBHOOK_SECRET}
 
 
@@ -306,20 +308,27 @@ def reset(state: State, device: str, as_json: bool) -> int:
 
 @otp.command("secret")
 @click.argument("way", type=click.Choice(sorted(_SECRETS)))
+@click.option(
+    "--file",
+    metavar="FILE",
+    help="Read it from a file (mode 600), or from standard input: -. Default: ask.",
+)
 @json_option
 @pass_state
-def secret(state: State, way: str, as_json: bool) -> int:
+def secret(state: State, way: str, file: str | None, as_json: bool) -> int:
     """Keep the mail server's password, or the key that signs webhooks, in a file of its own (0600).
 
-    It is typed, or piped in; never on the command line, which others can see.
+    It is asked for, or read from a file; never given on the command line, which others can see.
 
     \b
     Examples:
       warden otp secret mail
-      openssl rand -hex 32 | warden otp secret webhook
+      openssl rand -hex 32 | warden otp secret webhook --file -
     """
     fleet = state.fleet()
-    typed = click.prompt(f"The secret for {way}", hide_input=True, err=True)
+    typed = asking.secret(file, f"secret for {way}", "--file", _MAX_SECRET, new=True)
+    if not 0 < len(typed) <= _MAX_SECRET:
+        raise HostError("bad-argument", f"a secret has 1 to {_MAX_SECRET} bytes")
     if way == "webhook" and len(typed) < otp_settings.MIN_SECRET:
         raise HostError(
             "bad-argument",
@@ -327,7 +336,7 @@ def secret(state: State, way: str, as_json: bool) -> int:
             "openssl rand -hex 32 draws a good one",
         )
     path = fleet.keys / _SECRETS[way]
-    secretfile.write(path, typed.encode())
+    secretfile.write(path, typed)
     if as_json:
         screen.print_json({"ok": True, "file": path.name})
     else:

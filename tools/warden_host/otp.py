@@ -143,13 +143,16 @@ class Codes:
         self, device: str, gate: dict[str, Any], req: str, typed: str, now: Instant
     ) -> Verdict:
         """What was typed. The attempt is on disk before it is looked at."""
+        if self._worn(device, now.unix):
+            return Verdict(
+                False, True, "otp-limit"
+            )  # nothing is looked at, and a flood costs no disk
         with self._store.transaction():
             known = self._store.begin_try(device, req)
             self._store.add_count(_tried(device), now.unix, DAY_S)
         if known is None or known.digest is None:
             return Verdict(False, True, "otp-replayed")
-        tries = self._store.count_otp(_tried(device), now.unix, DAY_S)
-        if known.tries > gate["retries"] or tries > self._limits.attempts_device:
+        if known.tries > gate["retries"]:
             return Verdict(False, True, "otp-limit")
         if self._left(known, now) <= 0:
             return Verdict(False, True, "otp-late")
@@ -166,9 +169,12 @@ class Codes:
     def _too_often(self, device: str, now: int) -> Denied | None:
         if self._store.count_otp(_asked(device), now, HOUR_S) >= self._limits.requests_device:
             return Denied("otp-limit", "it asked for too many codes in an hour")
-        if self._store.count_otp(_tried(device), now, DAY_S) >= self._limits.attempts_device:
+        if self._worn(device, now):
             return Denied("otp-limit", "too many wrong codes were typed in a day")
         return None
+
+    def _worn(self, device: str, now: int) -> bool:
+        return self._store.count_otp(_tried(device), now, DAY_S) >= self._limits.attempts_device
 
     def _may_reach(self, owner: str, now: int) -> bool:
         return (

@@ -207,8 +207,10 @@ class Store(Releases, Codes, Endings):
         self._do("UPDATE devices SET last_seen = ? WHERE device = ?", moment, device)
 
     def remove_device(self, device: str) -> None:
-        """With its keys and all that it ever proved; its events and incidents stay."""
+        """With its keys and all that it ever proved, and where its codes went; its events and incidents stay."""
         self._do("DELETE FROM devices WHERE device = ?", device)
+        self.set_contacts(device, [])
+        self.end_enrolment(device)
 
     # Rotations
 
