@@ -1,7 +1,7 @@
 """The simulated board's pins: a matrix of contacts between them, and somebody who presses keys. _boot.py makes it `machine.Pin`, loaded when first asked for.
 
 Rows and columns are those of board.KEYPAD. What comes over the process's standard input is typed: each character that is a key closes its contact
-for 60 ms and leaves it open for 60 ms. The driver really scans: a column is low when closed contacts, one or several, join it to a row that is driven low.
+for 60 ms and leaves it open for 60 ms; longer where the driver, held up by a hand-shake, has not looked often enough to know. The driver really scans: a column is low when closed contacts, one or several, join it to a row that is driven low.
 """
 
 import select
@@ -67,15 +67,17 @@ class Typist:
         if stream is not None:
             self._poll.register(stream, select.POLLIN)
         self._next = None
+        self._looks = 0
 
     def type(self, now):
-        if self._stream is None or (
-            self._next is not None and time.ticks_diff(now, self._next) < 0
-        ):
+        if self._stream is None or contacts.reads < self._looks:
+            return
+        if self._next is not None and time.ticks_diff(now, self._next) < 0:
             return
         if contacts.closed:
             contacts.closed.clear()
             self._next = time.ticks_add(now, OPEN_MS)
+            self._looks = contacts.reads + self._scans
         elif self._poll.poll(0):
             key = self._stream.read(1)
             if not key:
@@ -88,6 +90,9 @@ class Typist:
             if at >= 0:
                 contacts.closed.append((rows[at // len(columns)], columns[at % len(columns)]))
                 self._next = time.ticks_add(now, CLOSED_MS)
+                # Three scans, the look before them, and not the last read of the third.
+                self._scans = 3 * len(keys) + len(columns) + 1
+                self._looks = contacts.reads + self._scans
 
 
 typist = Typist(sys.stdin.buffer if __name__ == "__main__" else None)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _TICK_MS = const(500)
 _AGAIN_MS = const(1000)
+_QUIET_MS = const(5000)
+_IDLE_MS = const(32)  # what a keypad's poll() says while nothing is pressed (hal/keypad.py)
 _ANSWERS = const(("server_otp_response", "server_otp_validate"))
 
 
@@ -47,6 +49,8 @@ class Gate:
         self._display: "Any" = None
         self._shown = ("", "")
         self._failed = False
+        self._calm = False  # nothing is waited for but keys
+        self._touched: "Any" = None  # set by an interrupt, where the keypad has one
         self._news = False
         self._opened = asyncio.Event()
         self._zero: "int | None" = None  # the proven time less the uptime, seconds
@@ -74,6 +78,7 @@ class Gate:
     def unlock(self) -> None:
         """The operator's order. PeerError not-allowed."""
         self.otp.unlock()
+        self._wake()
 
     def hear(self, appid: str, command: str, fields: "dict[str, Any]", now_ms: int) -> None:
         """An answer of the authority. PeerError bad-body, unexpected."""
@@ -89,7 +94,12 @@ class Gate:
             self.otp.on_response(fields, now_ms)
         else:
             self.otp.on_validate(fields, now_ms)
+        self._wake()
+
+    def _wake(self) -> None:
         self._news = True
+        if self._touched is not None:
+            self._touched.set()
 
     # -- the task -----------------------------------------------------------------------------
 
@@ -97,12 +107,25 @@ class Gate:
         otp, device = self.otp, self._device
         rest = 0
         while not otp.by:
+            touched = self._touched
+            if touched is not None:
+                touched.clear()  # before the look, so that no key falls between
             pause = self._poll()
+            quiet = touched is not None and pause == _IDLE_MS
+            if quiet:
+                # Keys, messages and orders wake this task; the time alone is looked at, and that there is a link.
+                pause = _QUIET_MS if self._calm else _TICK_MS
             rest -= pause
             if rest <= 0 or self._news or (self._keypad is not None and self._keypad.keys):
                 rest = _TICK_MS
                 await self._work()
-            await asyncio.sleep_ms(pause)
+            if not quiet:
+                await asyncio.sleep_ms(pause)
+                continue
+            try:
+                await asyncio.wait_for_ms(touched.wait(), pause)
+            except asyncio.TimeoutError:
+                pass  # time for a look at the clock
         await self._work()
         device._log("gate-open", otp.by)
         inbox, device._inbox = device._inbox, self._inbox(Inbox)
@@ -118,10 +141,12 @@ class Gate:
             if self._keypad is None:
                 make, args = self._panel
                 self._keypad = make(args)
+                flag = asyncio.ThreadSafeFlag()
+                self._touched = flag if self._keypad.watch(lambda _: flag.set()) else None
             pause: int = self._keypad.poll()
             return pause
         except OSError:
-            self._keypad = None
+            self._keypad = self._touched = None
             self._lost("keypad")
             return _AGAIN_MS
 
@@ -135,7 +160,9 @@ class Gate:
         otp, device = self.otp, self._device
         self._news = False
         now = device._uptime.now_ms()
-        otp.tick(now, self._linked())
+        linked = self._linked()
+        self._calm = linked or self.offline
+        otp.tick(now, linked)
         while self._keypad is not None and self._keypad.keys:
             otp.key(self._keypad.take(), now, self._time(now))
         for code, count in otp.told:

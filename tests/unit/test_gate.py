@@ -36,6 +36,9 @@ class Lines:
     def read(self):
         return 0
 
+    def watch(self, call):
+        return False
+
 
 class Keys(Keypad):
     """Only inject() presses keys; quick, for the test's sake. broken: how often it does not answer."""
@@ -517,6 +520,47 @@ def test_a_keypad_that_does_not_answer():
         stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
         await asyncio.sleep_ms(1100)
         check(stage.device.gate is None)
+
+    staged(Stage(), work)
+
+
+def test_a_keypad_that_interrupts():
+    """Nobody looks while nothing is pressed, and a key is there at once."""
+
+    class Quiet(Lines):
+        def watch(self, call):
+            self.call = call
+            return True
+
+    class Counted(Keypad):
+        looks = 0
+
+        def poll(self):
+            self.looks += 1
+            return super().poll()
+
+    async def work(stage):
+        stage.keys = keys = Counted(Quiet(), b"5")
+        stage.stand("authority")
+        await asyncio.sleep_ms(300)
+        check(1 <= keys.looks <= 3, keys.looks)
+        await asyncio.sleep_ms(400)
+        stage.answer("server_otp_response", (await stage.request()))
+        await asyncio.sleep_ms(20)
+        equal(stage.screen.shown[-1], ("Code? 5 min", ""))
+        for key in (b"1", b"2"):
+            before = keys.looks
+            keys.inject(key)
+            keys._lines.call(None)
+            await asyncio.sleep_ms(20)
+            check(before < keys.looks <= before + 3)
+        equal(stage.screen.shown[-1], ("Code? 5 min", "**"))
+        before = keys.looks
+        await asyncio.sleep_ms(1200)
+        check(keys.looks <= before + 3)  # the last key was let go of meanwhile
+        stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
+        await asyncio.sleep_ms(20)
+        equal(stage.device.gate, None)
 
     staged(Stage(), work)
 

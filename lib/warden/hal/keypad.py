@@ -9,6 +9,7 @@ lines: a port of rows and columns (keypad_matrix.py, keypad_pcf8574.py, keypad_m
     rows, columns    how many there are
     drive(mask)      pull these rows low, let the others float
     read()           mask of the columns that are low
+    watch(call)      have call(…) called when a column falls; False where nothing can tell that
 
 While nothing is pressed all rows are low and one read tells it. A contact counts when it was the same for SETTLE_MS. Without a diode at each
 key three keys at corners of a rectangle close the fourth, so a key counts only while at most two are down, and only if it came alone; more of them
@@ -23,7 +24,7 @@ from ..errors import ensure
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Protocol
+    from typing import Any, Callable, Protocol
 
     class Lines(Protocol):
         rows: int
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
         def drive(self, mask: int) -> None: ...
         def read(self) -> int: ...
+        def watch(self, call: "Callable[[Any], None]") -> bool: ...
 
 
 IDLE_MS = const(32)
@@ -68,6 +70,10 @@ class Keypad:
         elif seen != self._down and time.ticks_diff(now, self._since) >= SETTLE_MS:
             self._settled(seen)
         return SCAN_MS
+
+    def watch(self, call: "Callable[[Any], None]") -> bool:
+        """Whether call(…) tells of a key pressed while poll() says IDLE_MS: then nobody need look as often as that."""
+        return self._lines.watch(call)
 
     def _scan(self) -> int:
         """A bit for each key, row by row."""

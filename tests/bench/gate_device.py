@@ -1,0 +1,176 @@
+"""The device's side of bench_gate.py, on the compiled lean package: `micropython gate_device.py LIB REPO`.
+
+Prints a JSON line {name: number}: live heap that a shut gate takes beside the agent, and what its idle keypad costs, counted in empty calls.
+"""
+
+import gc
+import sys
+
+LIB, REPO = sys.argv[1], sys.argv[2]
+sys.path[:] = [LIB, REPO + "/build/umqtt", REPO + "/tests/unit", REPO + "/boards/UNIX", ".frozen"]
+
+import asyncio  # noqa: E402  (the path must be set first)
+import json  # noqa: E402
+import time  # noqa: E402
+
+import pins  # noqa: E402
+import warden.device  # noqa: E402, F401  (what an agent has loaded anyway)
+import warden.session  # noqa: E402, F401
+from models import DictStore, RootKey  # noqa: E402
+from warden.clock import Uptime  # noqa: E402
+from warden.command import Commands  # noqa: E402
+from warden.incident import Incidents  # noqa: E402
+from warden.vault import Vault  # noqa: E402
+from warden.wire import cbor  # noqa: E402
+
+TERMS = {
+    "source": "authority",
+    "digits": 6,
+    "validity_s": 300,
+    "idle_s": 60,
+    "retries": 3,
+    "lock_s": 60,
+    "before": "nothing",
+    "unlock": True,
+    "duress": False,
+}
+
+
+COUNT = 500
+
+
+class Machine:
+    Pin = pins.Pin
+
+
+class Policy:
+    max_message = 2048
+
+
+class Agent:
+    """What the gate asks of the device that it belongs to."""
+
+    def __init__(self, source):
+        self.policy = Policy()
+        self.policy.otp = dict(TERMS)
+        self.policy.otp["source"] = source
+        self.names = None
+        self._vault = Vault(DictStore(), RootKey())
+        self._vault.create()
+        self._vault.commit({"otp": cbor.encode([bytes(20), 6, 0, None])})
+        self._uptime, self._commands, self._incidents = Uptime(), Commands(), Incidents()
+        self._sessions, self._plain, self._inbox = [], None, None
+        self._kick = asyncio.Event()
+
+    def _on_time(self, unix_time):
+        pass
+
+    def _log(self, code, text):
+        pass
+
+
+MODULES = ("otp", "hotp", "gate", "hal.keypad", "hal.keypad_matrix", "hal.display_console")
+
+
+def live():
+    for _ in range(3):
+        gc.collect()
+    return gc.mem_alloc()
+
+
+async def heap(agent, found):
+    """With everything loaded and somebody in the middle of typing."""
+    # Once for the names: they stay for ever, here as on a board, and are counted by tests/e2e/test_heap.py.
+    for name in MODULES:
+        __import__("warden." + name)
+    for name in MODULES:
+        package, _, last = ("warden." + name).rpartition(".")
+        del sys.modules["warden." + name]
+        delattr(sys.modules[package], last)
+    before = live()
+    from warden import gate
+    from warden.hal import display_console, keypad_matrix
+
+    found["code"] = live() - before
+    keypad = keypad_matrix.make, (range(4), range(4, 7), b"123456789*0#")
+    made = gate.Gate(agent, (keypad, (display_console.make, ()), False))
+    task = asyncio.create_task(made.run())
+    await asyncio.sleep_ms(50)
+    found["whole"] = live() - before
+    task.cancel()
+
+
+async def beat(found):
+    """What a look at an idle keypad costs, with the wake-up of its task, and a wake-up where an interrupt tells of keys."""
+    from warden.hal import keypad_matrix
+
+    keypad = keypad_matrix.make((range(4), range(4, 7), b"123456789*0#"))
+    flag = asyncio.ThreadSafeFlag()
+
+    def empty():
+        pass
+
+    async def calls():
+        for _ in range(COUNT):
+            empty()
+
+    async def polled():
+        for _ in range(COUNT):
+            keypad.poll()
+            await asyncio.sleep_ms(0)
+
+    async def quiet():
+        for _ in range(COUNT):
+            keypad.poll()
+            flag.clear()
+            try:
+                await asyncio.wait_for_ms(flag.wait(), 0)
+            except asyncio.TimeoutError:
+                pass
+
+    # Waiting is the system's work, and costs a chip nothing: range(0) is an answer as empty as poll()'s.
+    queue = asyncio.core._io_queue
+    real, queue.poller = queue.poller, Poller(queue.poller)
+    gc.disable()
+    best = {}
+    for _ in range(15):
+        for work in (calls, polled, quiet):
+            began = time.ticks_us()
+            await work()
+            took = time.ticks_diff(time.ticks_us(), began) / COUNT
+            best[work] = min(best.get(work, took), took)
+            gc.collect()
+    gc.enable()
+    queue.poller = real
+    found["polled"] = best[polled] / best[calls]
+    found["quiet"] = best[quiet] / best[calls]
+    found["period"] = keypad.poll()
+
+
+class Poller:
+    ipoll = range
+
+    def __init__(self, real):
+        self.register, self.unregister, self.modify = real.register, real.unregister, real.modify
+
+
+async def main():
+    found = {}
+    await heap(Agent(sys.argv[3]), found)
+    # A pin of a chip is C: the model's contacts would be measured otherwise.
+    Machine.Pin = Fast
+    await beat(found)
+    print(json.dumps(found))
+
+
+class Fast:
+    IN = PULL_UP = 0
+    OPEN_DRAIN = 2
+
+    def __new__(cls, pin, mode, *_, **__):
+        # Calls into C: a row takes a value, a column gives a true one, for all contacts are open.
+        return int if mode == cls.OPEN_DRAIN else time.ticks_us
+
+
+sys.modules["machine"] = Machine
+asyncio.run(main())
