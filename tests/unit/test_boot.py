@@ -249,6 +249,19 @@ def test_a_record_of_version_one():
     board.off()
 
 
+def test_the_attempts_of_a_confirmed_slot():
+    """They bound orders to start a firmware; where slots have none, what version 1 left there means nothing."""
+    board = prepared((CONFIRMED, 3, image("old")))
+    record = SlotRecord(board.vault())
+    record.slots[0].attempts = 9
+    record._commit()
+    commits = len(board.store.log)
+    outcome = board.start()
+    equal((outcome.slot, outcome.failed, board.says()), (0, 0, "old"))
+    equal(len(board.store.log), commits)
+    board.off()
+
+
 def record_of(*slots, **counters):
     """A slot record of (state, attempts, sequence), on a vault alone."""
     board = Board()

@@ -294,6 +294,55 @@ def test_the_firmware_that_runs_is_never_written():
     board.off()
 
 
+def test_the_writer_alone():
+    """Where it begins, what it erases, and that it never writes a block more than there is to write."""
+    board = OtaBoard()
+    slots = board.running
+    board.chip.flash("ota_1", bytes(8 * 4096))
+    equal(slots.size(1, "firmware"), 7 * 4096)
+    # From the beginning, over what was there: erased first, or the model says Misused.
+    file = slots.write(1, "firmware")
+    equal(file.write(b"\xa5" * 4096), 4096)
+    file.close()
+    equal(board.sector("ota_1")[:8192], b"\xa5" * 4096 + b"\xff" * 4096)
+    equal(board.sector("ota_1")[8192:], bytes(6 * 4096))
+    equal(slots.size(1, "firmware"), 0)
+    # Behind what is there, less the block that may be torn.
+    file = slots.write(1, "firmware")
+    file.write(b"\xa5" * 3 * 4096)
+    file = slots.write(1, "firmware", True)
+    file.write(b"\x5a" * 5000)
+    file.close()
+    wanted = b"\xa5" * 2 * 4096 + b"\x5a" * 5000 + b"\xff" * (8192 - 5000)
+    equal(board.sector("ota_1")[: 4 * 4096], wanted)
+    # All of it, and nothing behind it.
+    file = slots.write(1, "firmware")
+    file.write(b"\xa5" * 8 * 4096)
+    file.close()
+    # Files and partition are apart.
+    before = board.sector("ota_1")
+    board.put(1, b"x" * 100)
+    slots.remove(1, "app")
+    equal((slots.size(1, "app"), board.sector("ota_1") == before), (0, True))
+    slots.lock(1)
+    raises("bad-argument", slots.write, 1, "firmware")
+    board.off()
+
+
+def test_the_number_of_tries():
+    """An order and a start are two counts, so twice as many are there: the policy's starts are left after a cut before the first order."""
+    board = OtaBoard()
+    update_to(board, 2, "first")
+    board.running.activate = lambda slot: None
+    install(board, 3, "new")
+    for _ in range(ATTEMPTS):
+        board.restart()
+        equal((board.pair(), board.outcome.trial), (("new", "new"), True))
+    board.restart()
+    equal(board.pair(), ("first", "first"))
+    board.off()
+
+
 def test_partition_tables():
     """Two OTA partitions, and the firmware runs in one of them: anything else is said."""
     tables = (
@@ -407,6 +456,7 @@ def test_what_board_py_names():
         judge.update(bytes(8192))
         raises("firmware-unsigned", judge.finish)
         raises("firmware-unsigned", slots.judge, 5000)
+        raises("firmware-unsigned", judge.update, b"x")
         sys.path.remove("/app")
         # Staged, and the chip was not told yet.
         board.running.activate = lambda slot: None
