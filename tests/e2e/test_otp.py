@@ -244,6 +244,9 @@ class Command:
         self.process.stdin.write(keys)
         self.process.stdin.flush()
 
+    def ends(self) -> None:
+        assert self.process.wait(60) == 0, self.lines.all()
+
     def __enter__(self) -> "Command":
         return self
 
@@ -340,3 +343,49 @@ def test_the_keypad_on_a_terminal(world: World) -> None:
         terminal.type("\x03")
         terminal.sees("stopped")
         assert terminal.wait() == 0
+
+
+VERSION = """
+import asyncio
+from warden import Device
+device = Device.from_board(log=lambda code, text: print("log", code, text))
+device.health = lambda: True
+async def main():
+    print("version {0}")
+    await device.start()
+    print("started {0}")
+    await asyncio.sleep(3600)
+asyncio.run(main())
+"""
+
+
+def test_an_update_needs_no_code_for_its_trial(world: World, tmp_path: Path) -> None:
+    """Nobody stands at the device when an update comes: its grant opens the gate for the trial, and for nothing after it."""
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("correct horse battery")
+    passphrase.chmod(0o600)
+    key = ("--passphrase-file", str(passphrase))
+    for version in ("1", "2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "app.py").write_text(VERSION.format(version))
+    with Command(world, "keys", "make", "release", *key) as keys:
+        keys.ends()
+    home = world.provision(source=tmp_path / "1" / "app.py", otp=policy.otp())
+    new = str(tmp_path / "2")
+    with Command(world, "release", new, "--version", "2", "--type", "relay", *key) as release:
+        release.ends()
+    with Command(world, "serve") as serve:
+        serve.says("serving")
+        with Command(world, "run", DEVICE) as device:
+            device.says("version 1")
+            device.says("display Code? 5 min|")
+            with Command(world, "rollout", "relay-2", "--device", DEVICE) as rollout:
+                rollout.says("Accepted")
+            device.says("version 2")
+            device.says("log gate-open grant")
+            device.says("started 2")
+            assert "started 1" not in "\n".join(device.lines.all())
+        with Keypad(home) as board:
+            board.says("version 2")
+            board.asks()
+            assert "started 2" not in board.lines.all()
