@@ -33,7 +33,7 @@ def maker(tmp_path, monkeypatch):
 
 
 def judged(
-    micropython: str, maker: Maker, envelope: bytes, components=(b"app",), least: int = 0
+    micropython: str, maker: Maker, envelope: bytes, components=(b"app",), least: int = 0, key=None
 ) -> str:
     """What the device's processor makes of it, on the port and under CPython."""
     import suit_kit
@@ -41,7 +41,7 @@ def judged(
     vendor = maker.store.vendor()
     question = both.line(
         "suit",
-        signing_key.material(maker.key.public),
+        signing_key.material(key or maker.key.public),
         vendor,
         signing_key.class_id(vendor, TYPE),
         b"\0",
@@ -126,17 +126,31 @@ def test_compiled_images_do_not_tell_where_they_were_built(maker, tmp_path):
         image.build(app, True, "")
 
 
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
         lambda app: (app / "app.py").unlink(),
         lambda app: (app / "link").symlink_to("/etc/passwd"),
+        lambda app: (app / "linked").symlink_to(made(app.parent / "other")),
         lambda app: (app / "é.py").write_text(""),
         lambda app: (app / "a\nb.py").write_text(""),
         lambda app: os.mkfifo(app / "pipe"),
         lambda app: (app / Path(*"abcdefghijklmnopqrs")).mkdir(parents=True),
     ],
-    ids=["no app.py", "a link", "not ascii", "a line break", "a pipe", "too deep"],
+    ids=[
+        "no app.py",
+        "a link",
+        "a linked folder",
+        "not ascii",
+        "a line break",
+        "a pipe",
+        "too deep",
+    ],
 )
 def test_what_no_image_can_hold(maker, spoil):
     app = maker.app()
@@ -152,9 +166,18 @@ def test_images_have_a_size(maker, monkeypatch):
     monkeypatch.setattr(image, "MAX_IMAGE", 4000)
     with refused("image-failed"):
         image.build(maker.app(), True)
-    monkeypatch.setattr(image, "MAX_IMAGE", 5100)
-    with refused("image-failed"):
-        image.build(maker.app(size=5120), True)
+    app = maker.app(size=5120)
+    content = sum(path.stat().st_size for path in app.iterdir())
+    for limit in (content - 1, content):  # the second one: what ROMFS adds
+        monkeypatch.setattr(image, "MAX_IMAGE", limit)
+        with refused("image-failed"):
+            image.build(app, True)
+    monkeypatch.setattr(image, "MAX_IMAGE", 1 << 20)
+    with monkeypatch.context() as patch:
+        patch.setattr(image, "_MOST_FILES", 1)
+        with refused("image-failed"):
+            image.build(app, True)
+    image.build(app, True)
     with refused("image-failed"):
         image.build(maker.folder / "nothing", True)
     empty = maker.folder / "empty.bin"
@@ -233,7 +256,7 @@ def sign_elsewhere(key, data: bytes) -> bytes:
     ],
     ids=["ES256", "PS256"],
 )
-def test_a_signature_from_an_hsm(maker, key, algorithm):
+def test_a_signature_from_an_hsm(micropython, maker, key, algorithm):
     order = release.Order(TYPE, "1", {"app": maker.app()})
     made = release.make(maker.fleet, maker.store, order, None, algorithm)
     assert not made.parsed.signature
@@ -254,6 +277,9 @@ def test_a_signature_from_an_hsm(maker, key, algorithm):
     assert not (made.folder / release.SIGNED).exists()
     attached = release.attach(maker.fleet, made.name, signature, key.public_key())
     assert inspecting.verify(attached.folder, [key.public_key()]).sequence == 1
+    envelope = (attached.folder / release.SIGNED).read_bytes()
+    assert judged(micropython, maker, envelope, key=key.public_key()).startswith("1 0 ")
+    assert judged(micropython, maker, envelope).startswith("error ")
     assert {path.name for path in made.folder.iterdir()} == {"app.img", "manifest.suit"}
     with refused("release-missing"):
         release.attach(maker.fleet, made.name, signature, key.public_key())
