@@ -13,6 +13,7 @@ import pytest
 from cli_kit import fails, said
 from host_kit import refused
 from warden_host import cli, otp_enrol, policy
+from warden_host.layout import Tree
 from warden_host.store import Store
 from warden_host.store_otp import Delivered
 
@@ -97,6 +98,18 @@ def test_a_board_without_a_keypad_takes_no_gate(folder, capsys, monkeypatch):
     assert not (folder / "sim" / "D1").exists()
 
 
+def test_which_board_has_a_keypad(tmp_path):
+    tree = Tree(tmp_path)
+    for name, line, has in (
+        ("A", "KEYPAD = ('matrix', (2, 3), (4, 5), b'1234')", True),
+        ("B", "KEYPAD = None", False),
+        ("C", "# KEYPAD = ('matrix',)", False),
+    ):
+        (tmp_path / "boards" / name).mkdir(parents=True)
+        (tmp_path / "boards" / name / "board.py").write_text(f"NAME = {name!r}\n{line}\n")
+        assert tree.has(name, "KEYPAD") is has
+
+
 def test_settings_that_nobody_understands(folder, capsys):
     settings(folder, "[otp]\nrequest_device = 3\n")
     fails(capsys, "config-malformed", *MAKE)
@@ -175,8 +188,9 @@ def test_hotp(folder, capsys, monkeypatch):
     assert bundle(folder)["otp"] == [secret_of(authenticator.uris[0]), 6, 0, None, "sha1", 4]
 
 
-def test_both_codes_of_an_enrolment_are_used_up(folder, capsys, monkeypatch):
-    enrol(monkeypatch, capsys, "--source", "hotp", "--duress", counters=(1, 5))
+@pytest.mark.parametrize("counters", [(1, 5), (5, 1)])
+def test_both_codes_of_an_enrolment_are_used_up(folder, capsys, monkeypatch, counters):
+    enrol(monkeypatch, capsys, "--source", "hotp", "--duress", counters=counters)
     assert cli.run([*MAKE, "--otp", "hotp", "--otp-duress"]) == 0
     assert bundle(folder)["otp"][5] == 6
 

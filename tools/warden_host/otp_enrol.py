@@ -10,9 +10,6 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-import pyotp
-import segno
-
 from warden_host.errors import HostError
 from warden_host.store import Store
 from warden_host.store_otp import Enrolment
@@ -50,6 +47,8 @@ def uri(enrolled: Enrolment, duress: bool = False) -> str:
 
 def qr(text: str) -> str:
     """The code in half blocks, light on dark."""
+    import segno  # a part of a second, which only this command shall take
+
     out = io.StringIO()
     segno.make(text, error="m", micro=False).terminal(out, compact=True)
     return out.getvalue()
@@ -101,6 +100,8 @@ def bundle_part(store: Store, device: str, gate: dict[str, Any] | None) -> list[
 
 def _generator(enrolled: Enrolment, duress: bool) -> Any:
     """pyotp's; both kinds have generate_otp(counter)."""
+    import pyotp
+
     secret = enrolled.duress if duress else enrolled.secret
     if secret is None:
         raise HostError("bad-argument", "there is no second secret")
