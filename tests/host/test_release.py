@@ -205,8 +205,9 @@ def test_sequence_numbers_only_rise(maker):
     with refused("bad-argument"):
         maker.make("5", floor=100)
     assert maker.make("5").parsed.sequence == 14
-    with refused("bad-argument"):
-        maker.make("6", sequence=1 << 32)
+    for wrong in ({"sequence": 1 << 32}, {"floor": -1}):
+        with refused("bad-argument"):
+            maker.make("6", **wrong)
 
 
 @pytest.mark.parametrize("version", ["", ".", "../x", "a/b", "1 0", "-1", "x" * 33, "1\n"])
