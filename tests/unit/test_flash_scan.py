@@ -174,9 +174,9 @@ def test_behind_the_last_change():
     damaged(flash(*whole, b"\0", b"\xff" * 15, b"\0\0"))
 
 
-def padded(entries_of, border=SECTOR):
+def padded(border=SECTOR, header=HEADER):
     """Changes up to just before a sector's border, and what is left to it."""
-    parts, at, sequence = [HEADER], UNIT, 0
+    parts, at, sequence = [header], UNIT, 0
     while at + 3 * UNIT <= border - 2 * UNIT:
         sequence += 1
         parts.append(change(sequence, A))
@@ -185,7 +185,7 @@ def padded(entries_of, border=SECTOR):
 
 
 def test_what_a_change_left_out_before_a_border():
-    parts, left, sequence = padded(A)
+    parts, left, sequence = padded()
     check(0 < left < 6 * UNIT)
     long = change(sequence + 1, entry(b"b", bytes(100)))
     wanted = {"a": b"one", "b": bytes(100)}
@@ -202,23 +202,77 @@ def test_what_a_change_left_out_before_a_border():
     holds(flash(*parts, b"\xff" * left), {"a": b"one"})
 
 
+SECOND = sealed(HEADER[:5] + b"\1" + HEADER[6:12])
+
+
 def test_the_last_units_of_a_bank():
-    """Where no change fits any more, none is looked for."""
-    parts, left, sequence = padded(A, SIZE)
-    room = left // UNIT
-    check(2 <= room <= 5)
-    full = list(parts)
-    while left >= 2 * UNIT:
-        sequence += 1
-        full.append(change(sequence))
-        left -= 2 * UNIT
-    holds(flash(*full), {"a": b"one"})
-    if left:
-        holds(flash(*full, b"\x7f\x7f"), {"a": b"one"})
+    """Where no change fits any more, none is looked for; one that just fits is found."""
+    for second in (False, True):
+        parts, left, sequence = padded(SIZE, SECOND if second else HEADER)
+        check(left in range(2 * UNIT, 5 * UNIT + 1))
+        while left > 3 * UNIT:
+            sequence += 1
+            parts.append(change(sequence))
+            left -= 2 * UNIT
+        equal(left, 3 * UNIT)
+
+        def made(tail, parts=parts, second=second):
+            image = b"".join(parts) + tail
+            return flash(second=image) if second else flash(image)
+
+        holds(made(b""), {"a": b"one"})
+        holds(made(b"\x7f\x7f"), {"a": b"one"})
+        holds(made(change(sequence + 1, B)), {"a": b"one", "b": b"two"})
+        empty = change(sequence + 1)
+        holds(made(empty), {"a": b"one"})
+        holds(made(empty + b"\x7f\x7f"), {"a": b"one"})
+        # Two units are enough for a change without entries.
+        parts[1] = change(1, entry(b"a", b"one" + bytes(16)))
+        holds(
+            made(change(sequence + 1)),
+            {"a": b"one" + bytes(16)} if sequence < 2 else {"a": b"one"},
+        )
+        parts[1] = change(1, A)
+        # What would reach behind the end never stood.
+        damaged(made(change(sequence + 1, entry(b"b", bytes(20)))[: 3 * UNIT]))
+
+
+def test_more_than_a_start_keeps_in_memory():
+    part = Nor(4, 16384, UNIT)
+    store = FlashStore(part, UNIT)
+    wanted = {"r%d" % number: bytes((number,)) * 3000 for number in range(4)}
+    for number in range(4):  # in this order, which a dictionary does not keep
+        store.write("r%d" % number, wanted["r%d" % number])
+    again = FlashStore(part, UNIT)
+    equal(len(again.names()), 4)
+    equal(sorted([len(data) for data in again._cache.values()]), [3000, 3000])
+    equal({name: again.read(name, 3000) for name in again.names()}, wanted)
+    # One that was replaced makes room for another.
+    store.write("r0", b"small")
+    store.write("r3", bytes(3000))
+    third = FlashStore(part, UNIT)
+    third.names()
+    equal(sorted([len(data) for data in third._cache.values()]), [5, 3000, 3000])
+
+
+def test_stray_bits_in_the_sectors_behind():
+    """Two bytes that lost a bit while they were erased are no change that got lost; three are."""
+    rest = b"\xff" * (SECTOR - UNIT - len(FIRST))
+    next_head = b"\xff" * UNIT
+    wanted = {"a": b"one"}
+    holds(flash(HEADER, FIRST, rest, next_head, b"\x7f\x7f"), wanted)
+    damaged(flash(HEADER, FIRST, rest, next_head, b"\x7f\x7f\x7f"))
+    holds(flash(HEADER, FIRST, rest, b"\x7f" + next_head[1:], b"\x7f"), wanted)
+    damaged(flash(HEADER, FIRST, rest, b"\x7f\x7f" + next_head[2:], b"\x7f"))
+    # Behind a change that never happened, too.
+    cut = change(2, B)[:UNIT]
+    behind = b"\xff" * 2 * UNIT
+    holds(flash(HEADER, FIRST, cut, behind, b"\x7f\x7f"), wanted)
+    damaged(flash(HEADER, FIRST, cut, behind, b"\x7f\x7f\x7f"))
 
 
 def test_two_banks():
-    second = sealed(HEADER[:5] + b"\1" + HEADER[6:12])
+    second = SECOND
     newer = change(9, entry(b"a", b"new"))
     part = flash(HEADER, FIRST, second=second + newer)
     holds(part, {"a": b"new"})

@@ -103,7 +103,7 @@ class Scan:
                 self.index.pop(name, None)
                 continue
             self.index[name] = place
-            if data is not None and len(data) <= self._room:
+            if data is not None:  # _entries() kept within the room
                 self.cache[name] = data
                 self._room -= len(data)
         self.sequence = sequence
