@@ -39,16 +39,15 @@ class Outcome:
     """mode: "application", a slot is mounted; "factory", no update was ever confirmed, the application that was provisioned runs; "recovery",
     neither slot can run: the agent starts without an application, and takes an update; "switch": the board has to start anew, with another
     firmware. slot: the one that is mounted. trial: whether it still has to be confirmed. failed: the sequence number that was given up at this
-    start, or 0. granted: this trial passes the gate without a code."""
+    start, or 0, and reason why: trial-failed or an error's code. granted: this trial passes the gate without a code."""
 
-    def __init__(
-        self, mode: str, slot: "int | None", trial: bool, failed: int, granted: bool = False
-    ) -> None:
+    def __init__(self, mode: str, slot: "int | None", trial: bool, failed: int) -> None:
         self.mode = mode
         self.slot = slot
         self.trial = trial
         self.failed = failed
-        self.granted = granted
+        self.reason = ""
+        self.granted = False
         self.slots: "Any" = None  # the board's, for the next update
 
 
@@ -71,21 +70,24 @@ def boot(
         return Outcome("factory", None, False, 0)
     # Where slots have a firmware, one try may take two counts: the order to start it, and its start.
     most = attempts * 2 if slots.firmware else attempts
-    failed = 0
+    failed, reason = 0, ""
     # What was started as often as it may be, and that nobody confirmed; or whose firmware does not start.
     for number, slot in enumerate(record.slots):
         if slot.attempts >= most and (
             slot.state == TRIAL or (slots.firmware and slot.state == CONFIRMED)
         ):
-            failed = slot.sequence
+            failed, reason = slot.sequence, "trial-failed"
             record.fail(number)
     while True:
         chosen = record.choose(most)
         if chosen is None:
-            if _is_left_over(record, slots):
-                return Outcome("switch", None, False, failed)
             # Until an update was confirmed, what was provisioned is the application to fall back to; after that it is an old one.
-            return Outcome("recovery" if record.mark else "factory", None, False, failed)
+            mode = "recovery" if record.mark else "factory"
+            if _is_left_over(record, slots):
+                mode = "switch"
+            outcome = Outcome(mode, None, False, failed)
+            outcome.reason = reason
+            return outcome
         slot = record.slots[chosen]
         trial = slot.state in (STAGED, TRIAL)
         switch = slots.engaged is not None and slots.engaged != chosen
@@ -104,13 +106,16 @@ def boot(
         except StoreError as error:
             if error.code not in ("slot-damaged", "slot-unsigned"):
                 raise
+            reason = error.code
         else:
             slots.lock(chosen)
             if not trial:
                 slots.settle()
             for name, filesystem in mounts:
                 mount(filesystem, "/" + name)
-            return Outcome("application", chosen, trial, failed, trial and slot.granted)
+            outcome = Outcome("application", chosen, trial, failed)
+            outcome.reason, outcome.granted = reason, trial and slot.granted
+            return outcome
         failed = slot.sequence
         record.fail(chosen)
 

@@ -46,9 +46,9 @@ class Updating:
         self._news = asyncio.Event()
         self._report: "dict[str, Any] | None" = None
         if outcome.failed:
-            self._say("Rejected", "trial-failed", outcome.failed)
+            self._say("Rejected", outcome.reason, outcome.failed)
         if outcome.mode == "recovery":
-            self._say("Recovery", "slot-damaged", outcome.failed)
+            self._say("Recovery", outcome.reason or "slot-damaged", outcome.failed)
         if outcome.trial:
             self._say("Testing", "", 0)
         self._deadline = device._uptime.now_ms() + _TRIAL_MS

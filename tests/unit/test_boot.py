@@ -54,7 +54,7 @@ def test_a_trial_falls_back():
     board.power_on()
     outcome = board.start()
     equal((outcome.slot, outcome.trial, outcome.failed), (0, False, 2))
-    equal(board.says(), "old")
+    equal((board.says(), outcome.reason), ("old", "trial-failed"))
     equal(states(board), [CONFIRMED, FAILED])
     record = SlotRecord(board.vault())
     equal((record.failed, record.mark, record.least), (2, 1, 2))

@@ -47,9 +47,10 @@ def test_an_update_of_both():
     for _ in range(3):
         board.restart()
         equal((board.pair(), board.outcome.trial), (("newer", "newer"), False))
-    writes = len(board.chip.log)
+    writes = len(board.chip.log), len(board.store.log)
     board.restart()
-    equal(len(board.chip.log), writes)  # a start writes nothing into otadata
+    # A start writes nothing, neither into otadata nor into the vault.
+    equal((len(board.chip.log), len(board.store.log)), writes)
     board.off()
 
 
@@ -88,6 +89,8 @@ def test_an_application_that_is_not_well():
     board.restart()
     equal((board.pair(), board.outcome.failed), (("first", "first"), 3))
     equal(states(board), [FAILED, CONFIRMED])
+    writes = len(board.store.log)
+    equal((board.restart().failed, len(board.store.log)), (0, writes))
     # And without the bootloader's help: Warden itself orders the other one.
     board.chip.rollback = False
     install(board, 4, "next")

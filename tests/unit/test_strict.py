@@ -105,6 +105,7 @@ def test_a_key_that_was_taken_away():
     release_keys(board, 0)
     outcome = restart(board)
     equal((outcome.mode, outcome.failed, states(board)), ("recovery", 2, [FAILED, FAILED]))
+    equal(outcome.reason, "slot-unsigned")
     board.off()
     # Another key beside it changes nothing; none at all refuses everything.
     board = updated()
@@ -120,7 +121,7 @@ def other_wins(board):
     """The newer slot is given up, and the older one runs."""
     outcome = restart(board)
     equal((outcome.slot, outcome.failed, board.says()), (0, 3, "old"))
-    equal(states(board), [CONFIRMED, FAILED])
+    equal((outcome.reason, states(board)), ("slot-unsigned", [CONFIRMED, FAILED]))
     board.off()
 
 

@@ -1,0 +1,89 @@
+"""An encrypted update under a strict policy on the real firmware: a real signature at each start, until its key is taken away."""
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from fleet_kit import DEVICE, TYPE, Board, World
+from test_update import APP, KEY, image, order, restarted, send_rest
+from warden_host import payload
+from warden_host.names import AUTHORITY, Address
+from warden_host.sending import Request
+from warden_host.store import Store
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "host"))
+
+import suit_kit as kit  # noqa: E402  (the path must be set first)
+
+OTHER = ec.derive_private_key(0x1234567, ec.SECP256R1())
+
+
+@pytest.fixture
+def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    home = made.provision(source=APP, strict=True)
+    with (home / "root" / "lib" / "board.py").open("a") as file:
+        file.write('\nSLOTS = ("file", "/slots", ("app",), 2)\n')
+    release = [kit.VENDOR, kit.CLASS, [kit.public_of(KEY)]]
+    (home / "root" / "release.cbor").write_bytes(cbor2.dumps(release, canonical=True))
+    with made:
+        yield made
+
+
+def encrypted(world: World, number: int, data: bytes, content: bytes) -> dict[str, Any]:
+    """What the authority's order holds."""
+    parameters = kit.image_parameters(data) | {19: payload.encryption_info(content)}
+    common = kit.sequence(20, kit.device_parameters() | parameters, 1, 15, 2, 15)
+    manifest = kit.manifest(number, shared=common)
+    digest = kit.sha256(kit.pack(kit.pack(manifest)))
+    with Store(world.fleet.database) as store:
+        (pair,) = [one for one in store.device(DEVICE).pairs if one.appid == AUTHORITY]
+    key = payload.wrap(content, pair.k, Address(TYPE, DEVICE, AUTHORITY), digest)
+    return {"envelope": kit.envelope(manifest, kit.ecdsa(KEY)), "key": key}
+
+
+def test_encrypted_and_strict(world: World) -> None:
+    home = world.fleet.simulated(DEVICE)
+    two, content = image("two"), bytes(range(32))
+    made = payload.encrypt(content, 2, "app", len(two), kit.sha256(two), io.BytesIO(two))
+    sealed = b"".join(made)
+    with Board(home) as board:
+        board.says("version factory")
+        board.says("log session-stands")
+        world.happening("session", app=AUTHORITY)
+        args = encrypted(world, 2, two, content)
+        assert order(world, envelope=args["envelope"]) == "payload-key"
+        wrong = args["key"][:-1] + bytes([args["key"][-1] ^ 1])
+        assert order(world, envelope=args["envelope"], key=wrong) == "payload-key"
+        status = order(world, **args)
+        assert status["want"] == [0, "app", 0, 1024]
+        assert order(world, n=0, data=two[:1024]) == "payload-tampered"
+        status = order(world, **args)
+        assert send_rest(world, status, sealed)["state"] == "Testing"
+        # Each start verifies the signature, with the very code that judged it before.
+        restarted(board, "two")
+        while order(world)["state"] != "Idle":
+            pass
+        assert (home / "root" / "slots" / "app.0").read_bytes() == two
+        board.kill()
+        board.start()
+        board.says("version two")
+        board.says("log session-stands")
+        # The key is taken away: what it signed does not start any more, and the agent says so.
+        (home / "root" / "release.cbor").unlink()
+        body = {"id": 1, "release": [kit.VENDOR, kit.CLASS, [kit.public_of(OTHER)]]}
+        assert world.authority is not None
+        request = Request(DEVICE, "rotate", body, app=AUTHORITY, timeout_s=30)
+        assert world.authority.command(request)["ok"]
+        board.kill()
+        board.start()
+        board.says("recovery")
+        board.says("session-stands")
+        while (report := world.happening("event", name="update").body)["state"] != "Recovery":
+            pass
+        assert (report["reason"], report["sequence"]) == ("slot-unsigned", 2)
