@@ -8,7 +8,7 @@ import threading
 import pytest
 from host_kit import refused
 from warden_host import control
-from warden_host.control import ControlServer
+from warden_host.control import Caller, ControlServer
 from warden_host.errors import HostError
 from warden_host.happening import Happening
 
@@ -114,3 +114,15 @@ def test_a_watcher_that_does_not_read_loses_its_connection_only(path):
             for _ in range(5000):
                 server.announce(Happening("notice", text="x" * 1000))
             assert callers[0].gone.wait(20)
+
+
+def test_the_last_line_gets_through_to_a_caller_that_is_behind():
+    caller = Caller()
+    for number in range(3000):
+        caller.say({"number": number})
+    caller.finish({"ok": True})
+    lines = []
+    while (line := caller.next_line(0)) is not None:
+        lines.append(line)
+    assert lines[-1] == {"ok": True}
+    assert lines[0]["number"] > 0
