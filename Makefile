@@ -14,7 +14,7 @@ TARGET ?=
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-setup:  ## install what is missing: .venv, MicroPython, umqtt.simple, mosquitto
+setup:  ## install what is missing: .venv, MicroPython, umqtt.simple, mosquitto, nginx
 	@tools/setup/setup.sh
 
 test: setup  ## every test; ARGS="-k cbor" picks, TARGET=/dev/ttyACM0 runs the device's own on a board

@@ -2,6 +2,8 @@
 
     {"envelope": bytes}        take this update; judged before anything is written. With "key": the wrapped key of an encrypted one
                                (payload.py); with "grant": true its trial passes the gate without a code
+                               With "pins": of the web server that has the image, where they are not the broker's; "https": false asks no
+                               web server
     {"n": n, "data": bytes}    the chunk that was asked for
     {"abort": true}            let go of it for now
     {}                         how is it going; with what runs, what was confirmed and what failed last
@@ -13,6 +15,8 @@ The device hands itself over: this is its own code, kept out of a heap that hard
 """
 
 import asyncio
+import gc
+import sys
 
 from micropython import const
 
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from .boot import Outcome
     from .update import Updater
 
+# Free bytes with which a second TLS connection is opened.
+WEB_BYTES = 49152
 _TRIAL_MS = const(
     600000
 )  # for a trial to reach its authority; then the board starts anew, and the attempt has counted
@@ -45,6 +51,7 @@ class Updating:
         self._updater: "Updater | None" = None
         self._news = asyncio.Event()
         self._report: "dict[str, Any] | None" = None
+        self._web: "list[bytes] | None" = None  # the image is fetched by HTTPS: pins of the server
         if outcome.failed:
             self._say("Rejected", outcome.reason, outcome.failed)
         if outcome.mode == "recovery":
@@ -64,6 +71,8 @@ class Updating:
             if "envelope" in args:
                 self._start(args, now)
             elif keys == ["data", "n"] and isinstance(args["data"], bytes):
+                if self._web is not None:
+                    raise PeerError("update-state", "the image comes from a web server")
                 self._current().chunk(args["n"], args["data"], now)
             elif keys == ["abort"]:
                 self._current().abort()
@@ -89,12 +98,15 @@ class Updating:
     def _start(self, args: "dict[str, Any]", now_ms: int) -> None:
         envelope, key = args["envelope"], args.get("key", b"")
         for name in args:
-            if name not in ("envelope", "key", "grant"):
+            if name not in ("envelope", "key", "grant", "pins", "https"):
                 raise PeerError("bad-body")
         if not (isinstance(envelope, bytes) and isinstance(key, bytes)):
             raise PeerError("bad-body")
         if args.get("grant", True) is not True:
             raise PeerError("bad-body")
+        pins = _pins(args)
+        if self._web is not None:
+            raise PeerError("update-state", "an update is under way: abort it first")
         updater = self._updater
         if updater is None or updater.state != "Downloading":
             from .update import CHUNK_MAX, Updater
@@ -116,6 +128,11 @@ class Updating:
         finally:
             updater.forget_keys()
             forget()
+        if pins is not None and updater.by_web:
+            gc.collect()
+            # Less would do for the hand-shake alone, and leave nothing to the application meanwhile.
+            if gc.mem_free() >= WEB_BYTES:
+                self._web = pins
 
     def status(self) -> "dict[str, Any]":
         updater = self._updater
@@ -123,7 +140,7 @@ class Updating:
             if self._report is not None:
                 return self._report
             return {"state": "Idle", "reason": "", "sequence": 0, "want": None}
-        wanted = updater.want()
+        wanted = updater.want() if self._web is None else None
         return {
             "state": updater.state,
             "reason": updater.reason,
@@ -151,13 +168,18 @@ class Updating:
                 self._news.clear()
                 await self._news.wait()
             now = device._uptime.now_ms()
-            authority = None
-            for session in device._sessions:
-                if session.authority and session.stands:
-                    authority = session
+            authority = self._authority()
             if self._outcome.trial:
                 await self._try(authority is not None, now)
             updater = self._updater
+            if updater is not None and self._web is not None:
+                await self._fetch(updater)
+                authority = self._authority()
+                if updater.state == "Testing":
+                    if authority is not None:
+                        await self._tell(authority)
+                    await _restart(device)
+                continue
             if updater is not None and self._busy() and updater.tick(now):
                 self._report = self.status()
             elif (
@@ -166,15 +188,52 @@ class Updating:
                 self._report = self.status()
                 self._updater = None
             if self._report is not None and authority is not None:
-                body = self._report
-                try:
-                    await device._send("update", "cose", authority.seal("update", 0, body))
-                    self._report = None
-                except PeerError as error:
-                    device._log(
-                        error.code, error.text
-                    )  # the connection broke: told after the next
+                await self._tell(authority)
             await asyncio.sleep_ms(self.poll_ms)
+
+    def _authority(self) -> "Any":
+        """Its session, once it stands."""
+        for session in self._device._sessions:
+            if session.authority and session.stands:
+                return session
+        return None
+
+    async def _tell(self, authority: "Any") -> None:
+        body = self._report
+        try:
+            await self._device._send("update", "cose", authority.seal("update", 0, body))
+            self._report = None
+        except PeerError as error:
+            # The connection broke: told after the next.
+            self._device._log(error.code, error.text)
+
+    async def _fetch(self, updater: "Updater") -> None:
+        """From the web server. Where that fails, the authority is asked for the rest: what came stays."""
+        from .https import fetch
+        from .link import Link, Trust
+
+        device, pins = self._device, self._web
+        trust = Trust(device._trust.cas, pins or device._trust.pins)
+
+        def connection() -> Link:
+            gc.collect()  # a hand-shake wants its buffers in one piece
+            return Link(trust, device._clock, device.policy.stall_ms)
+
+        code = ""
+        try:
+            await fetch(updater, connection, device._uptime.now_ms)
+            while updater.step():
+                await asyncio.sleep_ms(0)
+        except MemoryError:
+            code = "tls-failed"
+        except WardenError as error:
+            code = error.code
+        sys.modules.pop("warden.https", None)
+        self._web = None
+        if code:
+            device._log(code, "the image from the web server")
+            device._incidents.add(code, "update", device._uptime.now_ms())
+        self._report = self.status()
 
     def _busy(self) -> bool:
         updater = self._updater
@@ -220,6 +279,18 @@ class Updating:
         self._device._log("update", state + " " + reason)
         self._report = {"state": state, "reason": reason, "sequence": sequence, "want": None}
         self._news.set()
+
+
+def _pins(args: "dict[str, Any]") -> "list[bytes] | None":
+    """Of the web server: empty where they are the broker's; None when no web server is to be asked. PeerError bad-body."""
+    pins = args.get("pins", [])
+    good = isinstance(pins, list) and (not pins or 2 <= len(pins) <= 4)
+    if not good or not isinstance(args.get("https", True), bool):
+        raise PeerError("bad-body")
+    for pin in pins:
+        if not isinstance(pin, bytes) or len(pin) != 32:
+            raise PeerError("bad-body")
+    return pins if args.get("https", True) else None
 
 
 async def _restart(device: "Any") -> None:

@@ -182,6 +182,12 @@ def test_refusals_have_their_names():
         ({"other": 1}, "bad-body"),
         ({"n": 0, "data": b""}, "update-state"),
         ({"abort": True}, "update-state"),
+        ({"envelope": b"", "pins": 5}, "bad-body"),
+        ({"envelope": b"", "pins": [bytes(32)]}, "bad-body"),
+        ({"envelope": b"", "pins": [bytes(32)] * 5}, "bad-body"),
+        ({"envelope": b"", "pins": [bytes(32), bytes(31)]}, "bad-body"),
+        ({"envelope": b"", "pins": [bytes(32), "p" * 32]}, "bad-body"),
+        ({"envelope": b"", "https": 0}, "bad-body"),
         ({"envelope": b""}, "suit-malformed"),
         ({"envelope": envelope(1, [NEW])}, "old-manifest"),
         ({"envelope": envelope(2, [(1 << 22, bytes(32))])}, "slot-full"),
@@ -296,6 +302,146 @@ def test_recovery_says_so_and_takes_an_update():
     equal(take(one, order(one, envelope=envelope(2, [NEW])))["state"], "Testing")
     device, one = start(board)
     equal(board.says(), "new")
+    board.off()
+
+
+WEB = "https://web.example/"
+
+
+class Link:
+    """To a web server that has NEW at /app. found: of the last one, its trust."""
+
+    found = broken = None
+
+    def __init__(self, trust, clock, stall_ms):
+        Link.found = trust
+        self.out = b""
+
+    async def connect(self, host, port, first, deadline_ms):
+        if Link.broken:
+            raise PeerError(Link.broken)
+        await self.send(first)
+
+    async def send(self, request):
+        span = request.split(b"bytes=")[1].split(b"\r\n")[0]
+        first, last = [int(part) for part in span.split(b"-")]
+        total = ("/%d" % len(NEW)).encode()
+        lines = b"HTTP/1.1 206 Partial\r\nContent-Range: bytes " + span + total
+        lines += b"\r\nContent-Length: " + str(last + 1 - first).encode() + b"\r\n\r\n"
+        self.out = lines + NEW[first : last + 1]
+
+    def receive_into(self, view):
+        count = min(len(view), len(self.out))
+        view[:count] = self.out[:count]
+        self.out = self.out[count:]
+        return count or None
+
+    async def wait_readable(self, wait_ms):
+        raise PeerError("link-closed")
+
+    def close(self):
+        pass
+
+
+def by_web(one, broken=None):
+    from warden import link
+
+    real, link.Link = link.Link, Link
+    Link.found, Link.broken = None, broken
+    try:
+        run(one, 100)
+    finally:
+        link.Link = real
+
+
+def equipped(board):
+    from warden.link import Trust
+
+    device, one = start(board)
+    device._trust = Trust([b"ca"], [bytes(32), bytes(31) + b"1"])
+    device._clock = None
+    device.stall_ms = 1000
+    return device, one
+
+
+def test_from_a_web_server():
+    board = installed()
+    device, one = equipped(board)
+    status = order(one, envelope=envelope(2, [NEW], uri=WEB))
+    equal((status["state"], status["want"]), ("Downloading", None))
+    # Nobody else sends or starts anything meanwhile.
+    equal(order(one, n=0, data=NEW[:1024]), "update-state")
+    equal(order(one, envelope=envelope(2, [NEW], uri=WEB)), "update-state")
+    by_web(one)
+    equal(Link.found.pins, device._trust.pins)
+    equal(device.sent[-1], ("update", "cose", "Testing", ""))
+    check(device.resets > 0)
+    equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, STAGED])
+    import sys
+
+    check("warden.https" not in sys.modules)
+    board.off()
+
+
+def test_from_a_web_server_with_its_own_pins():
+    board = installed()
+    device, one = equipped(board)
+    pins = [bytes(30) + b"22", bytes(30) + b"33"]
+    order(one, envelope=envelope(2, [NEW], uri=WEB), pins=pins)
+    by_web(one)
+    equal((Link.found.cas, Link.found.pins), ([b"ca"], pins))
+    equal(device.sent[-1][2], "Testing")
+    board.off()
+
+
+def test_a_web_server_that_is_not_to_be_had():
+    """The authority is asked for the image: at once, or for the rest."""
+    board = installed()
+    device, one = equipped(board)
+    status = order(one, envelope=envelope(2, [NEW], uri=WEB))
+    by_web(one, "pin-mismatch")
+    equal(device.incidents.pop(), ("pin-mismatch", "update"))
+    equal(device.sent[-1], ("update", "cose", "Downloading", ""))
+    equal(take(one, order(one))["state"], "Testing")
+    board.off()
+    # Not asked for, no web address, an address of another kind for one of the images, no memory for it.
+    for args, uri, most in (
+        ({"https": False}, WEB, updating.WEB_BYTES),
+        ({}, "mqtt:", updating.WEB_BYTES),
+        ({}, "http://web.example/", updating.WEB_BYTES),
+        ({}, WEB, 1 << 40),
+    ):
+        board = installed()
+        device, one = equipped(board)
+        before, updating.WEB_BYTES = updating.WEB_BYTES, most
+        try:
+            status = order(one, envelope=envelope(2, [NEW], uri=uri), **args)
+        finally:
+            updating.WEB_BYTES = before
+        equal(status["want"], [0, "app", 0, 1024])
+        board.off()
+
+
+def test_all_images_or_none_from_a_web_server():
+    board = installed(("app", "web"))
+    device, one = equipped(board)
+    addresses = (WEB, "mqtt:")
+    status = order(one, envelope=envelope(2, [NEW, NEW], names=("app", "web"), uri=addresses))
+    equal(status["want"], [0, "app", 0, 1024])
+    board.off()
+
+
+def test_an_abort_while_a_web_server_sends():
+    board = installed()
+    device, one = equipped(board)
+    order(one, envelope=envelope(2, [NEW], uri=WEB))
+    equal(order(one, abort=True)["state"], "Aborted")
+    # The fetch has not noticed yet: it must not meet another one.
+    equal(order(one, envelope=envelope(2, [NEW], uri=WEB)), "update-state")
+    del device.incidents[:]
+    by_web(one)
+    equal((device.resets, device.incidents), (0, []))
+    equal(order(one)["state"], "Aborted")
     board.off()
 
 

@@ -100,14 +100,22 @@ def digest_of(data):
 
 
 def envelope(
-    sequence, images, floor=None, names=("app",), vendor=VENDOR, class_id=CLASS, encryption=()
+    sequence,
+    images,
+    floor=None,
+    names=("app",),
+    vendor=VENDOR,
+    class_id=CLASS,
+    encryption=(),
+    uri="mqtt:",
 ):
     """images: the bytes of each component, or (size, digest) for one that nobody has to make. encryption: {component: parameter 19}."""
+    at = uri if isinstance(uri, tuple) else [uri] * len(names)
     common = [12, True, 20, {1: vendor, 2: class_id}, 1, 15, 2, 15]
     install = []
     for index, data in enumerate(images):
         size, digest = data if isinstance(data, tuple) else (len(data), sha256(data))
-        parameters = {3: cbor.encode([-16, digest]), 14: size, 21: "mqtt:" + names[index]}
+        parameters = {3: cbor.encode([-16, digest]), 14: size, 21: at[index] + names[index]}
         if floor is not None:
             parameters[-1] = floor
         if names[index] in encryption:

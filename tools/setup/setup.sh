@@ -85,16 +85,20 @@ has() { PATH="$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin" command -v "$1
 
 install_system() {
     apt_install "$@" || return
-    # Debian starts a broker of its own with the package. Nobody asked for that one: Warden runs its own.
-    if [ -d /run/systemd/system ] && [[ " $* " == *" mosquitto "* ]]; then
-        as_root systemctl disable --now mosquitto || true
-    fi
+    # Debian starts what it installs. Nobody asked for that: Warden runs its own broker, and the tests a web server of theirs.
+    local service
+    for service in mosquitto nginx; do
+        if [ -d /run/systemd/system ] && [[ " $* " == *" $service "* ]]; then
+            as_root systemctl disable --now "$service" || true
+        fi
+    done
 }
 
 # Before the downloads: whoever can't install it should hear so at once.
 missing=
 has mosquitto || missing="mosquitto"
 has faketime || missing="$missing faketime"
+has nginx || missing="$missing nginx"
 if [ -n "$missing" ]; then
     if can_apt; then
         # shellcheck disable=SC2086  (a list of words)
@@ -105,6 +109,7 @@ if [ -n "$missing" ]; then
     fi
 fi
 has faketime || printf 'note: faketime is missing; the tests and the demo that set a wrong clock need it\n'
+has nginx || printf 'note: nginx is missing; the tests of updates from a web server need it\n'
 
 # --- Python -----------------------------------------------------------------------------------------------------------------------
 

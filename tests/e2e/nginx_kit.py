@@ -1,0 +1,112 @@
+"""A real nginx that shows a folder over TLS, on 127.0.0.1, for tests."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import servers
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+_CONF = """\
+{user}
+daemon off;
+worker_processes 1;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{ worker_connections 64; }}
+http {{
+    access_log {folder}/access.log;
+    client_body_temp_path {folder}/t1;
+    proxy_temp_path {folder}/t2;
+    fastcgi_temp_path {folder}/t3;
+    uwsgi_temp_path {folder}/t4;
+    scgi_temp_path {folder}/t5;
+    default_type application/octet-stream;
+    keepalive_requests {requests};
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {folder}/chain.pem;
+        ssl_certificate_key {folder}/key.pem;
+        ssl_protocols TLSv1.2;
+        root {folder}/www;
+        limit_rate {rate};
+    }}
+}}
+"""
+
+
+def program() -> str:
+    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    assert found is not None, "there is no nginx: run `make setup`"
+    return found
+
+
+class Nginx:
+    """www: the folder that it shows. requests: how many a connection may make; rate: bytes a second, 0 for all that goes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        certificate: x509.Certificate,
+        key: servers.Key,
+        requests: int = 1000,
+        rate: int = 0,
+    ) -> None:
+        with socket.socket() as free:
+            free.bind((servers.HOST, 0))
+            self.port: int = free.getsockname()[1]
+        self.folder = folder
+        self.www = folder / "www"
+        self.www.mkdir(parents=True)
+        pem = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        (folder / "key.pem").write_bytes(pem)
+        (folder / "chain.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        user = "user root;" if os.geteuid() == 0 else ""
+        conf = _CONF.format(folder=folder, port=self.port, user=user, requests=requests, rate=rate)
+        (folder / "nginx.conf").write_text(conf)
+
+    def url(self, name: str) -> str:
+        return f"https://{servers.HOST}:{self.port}/{name}"
+
+    def requests(self) -> list[str]:
+        """Lines of its log, one for each answer."""
+        return (self.folder / "access.log").read_text().splitlines()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["Nginx"]:
+        conf = str(self.folder / "nginx.conf")
+        argv = [
+            program(),
+            "-p",
+            str(self.folder),
+            "-e",
+            str(self.folder / "error.log"),
+            "-c",
+            conf,
+        ]
+        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 20
+            while True:
+                with (
+                    contextlib.suppress(OSError),
+                    socket.create_connection((servers.HOST, self.port)),
+                ):
+                    break
+                assert process.poll() is None, (self.folder / "error.log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            yield self
+        finally:
+            process.terminate()
+            process.wait(20)

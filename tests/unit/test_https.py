@@ -1,0 +1,291 @@
+"""The web client against servers that send anything: only the range that was asked for, answered as it should be, is taken."""
+
+import asyncio
+import time
+
+from harness import check, equal, raises
+from warden import https
+from warden.errors import PeerError
+
+TOTAL = 40000
+IMAGE = bytes([at * 7 & 255 for at in range(TOTAL)])
+ADDRESS = b"https://updates.example:8443/app-2.img"
+RANGE = 16384
+
+
+class Web:
+    """A Link to a server: what it receives is what answer(first, last, request) gave for the last request. dribble: bytes that a read gives at most."""
+
+    def __init__(self, answer, dribble=100000):
+        self.answer = answer
+        self.dribble = dribble
+        self.requests = []
+        self.connections = 0
+        self.out = b""
+        self.open = False
+
+    def _request(self, data):
+        data = bytes(data)
+        self.requests.append(data)
+        span = data.split(b"Range: bytes=")[1].split(b"\r\n")[0]
+        first, last = [int(part) for part in span.split(b"-")]
+        self.out += self.answer(first, last)
+
+    async def connect(self, host, port, first, deadline_ms):
+        self.place = (host, port)
+        self.connections += 1
+        self.out = b""
+        self.open = True
+        self._request(first)
+
+    async def send(self, data):
+        self._request(data)
+
+    def receive_into(self, view):
+        if not self.open:
+            raise PeerError("link-closed")
+        if not self.out:
+            return None
+        count = min(len(view), len(self.out), self.dribble)
+        view[:count] = self.out[:count]
+        self.out = self.out[count:]
+        return count
+
+    async def wait_readable(self, wait_ms):
+        if not self.out:
+            raise PeerError("link-closed")
+        return True
+
+    def close(self):
+        self.open = False
+
+
+def head(first, last, status=b"HTTP/1.1 206 Partial Content", total=TOTAL, more=b""):
+    span = "%d-%d/%d" % (first, last, total)
+    lines = status + b"\r\nServer: nginx/1.22.1\r\nContent-Range: bytes " + span.encode()
+    return (
+        lines + b"\r\nContent-Length: " + str(last + 1 - first).encode() + b"\r\n" + more + b"\r\n"
+    )
+
+
+def good(first, last):
+    return head(first, last) + IMAGE[first : last + 1]
+
+
+def always(data):
+    return lambda first, last: data
+
+
+def fetch(web, at=0, size=1024, total=TOTAL):
+    """All of it, in pieces."""
+    https._PAUSE_MS = 0
+    stream = https.Stream(web, ADDRESS, at, total)
+    got = bytearray()
+    try:
+        while at < total:
+            view = memoryview(bytearray(min(size, total - at)))
+            asyncio.run(stream.fill(view))
+            got += view
+            at += len(view)
+    finally:
+        stream.close()
+    return bytes(got)
+
+
+def refused(code, answer, dribble=100000):
+    web = Web(answer, dribble)
+    raises(code, fetch, web)
+    equal(web.open, False)
+    return web
+
+
+def changed(old, new):
+    """A good answer with something else in its headers."""
+
+    def answer(first, last):
+        start, end, body = good(first, last).partition(b"\r\n\r\n")
+        made = (start + end).replace(old, new)
+        check(made != start + end)
+        return made + body
+
+    return answer
+
+
+def test_ranges_over_one_connection():
+    for size, dribble in ((1024, 100000), (1000, 7), (4096, 1), (40000, 333)):
+        web = Web(good, dribble)
+        check(fetch(web, 0, size) == IMAGE)
+        equal((web.connections, len(web.requests), web.place), (1, 3, ("updates.example", 8443)))
+    want = b"GET /app-2.img HTTP/1.1\r\nHost: updates.example:8443\r\nRange: bytes=16384-32767\r\n"
+    check(web.requests[1].startswith(want), str(web.requests[1]))
+    # From the middle, as after a cut.
+    web = Web(good)
+    check(fetch(web, 12345) == IMAGE[12345:])
+    check(b"bytes=12345-28728\r\n" in web.requests[0])
+
+
+def test_addresses():
+    equal(https.address(b"https://a.example/x"), ("a.example", 443, b"/x"))
+    equal(https.address(b"https://127.0.0.1:8443/"), ("127.0.0.1", 8443, b"/"))
+    for bad in (
+        b"",
+        b"mqtt:app",
+        b"http://a.example/x",
+        b"https:///x",
+        b"https://a.example",
+        b"https://user@a.example/x",
+        b"https://a.example:0/x",
+        b"https://a.example:65536/x",
+        b"https://a.example:+80/x",
+        b"https://a.example:/x",
+        b"https://a b/x",
+        b"https://a.example/x y",
+        b"https://a.example/x\r\nHost: b.example",
+        b"https://a.example/x#y",
+        b"https://a.example/\xc3\xa4",
+        b"https://" + b"a" * 254 + b"/x",
+    ):
+        raises("https-address", https.address, bad)
+
+
+def test_another_status():
+    for status in (
+        b"200 OK",
+        b"301 Moved Permanently",
+        b"404 Not Found",
+        b"416 Range",
+        b"100 Continue",
+    ):
+        web = refused("https-status", changed(b"206 Partial Content", status))
+        equal((web.connections, len(web.requests)), (1, 1))
+    # All of the image at once, and no end to it: nothing of it is read.
+    web = refused("https-status", lambda first, last: b"HTTP/1.1 200 OK\r\n\r\n" + IMAGE * 3)
+    check(len(web.out) > len(IMAGE))
+
+
+def test_another_range():
+    for old, new in (
+        (b"bytes 0-16383/40000", b"bytes 1-16384/40000"),
+        (b"bytes 0-16383/40000", b"bytes 0-16384/40000"),
+        (b"bytes 0-16383/40000", b"bytes 0-16383/40001"),
+        (b"bytes 0-16383/40000", b"bytes 0-16383/*"),
+        (b"bytes 0-16383/40000", b"bytes 00-16383/40000"),
+        (b"Content-Range", b"X-Range"),
+        (b"Content-Length: 16384", b"Content-Length: 16385"),
+        (b"Content-Length: 16384", b"Content-Length: 4294967296"),
+        (b"Content-Length: 16384", b"Content-Length: +16384"),
+        (b"Content-Length: 16384", b"Content-Length: 16384\r\nContent-Length: 16384"),
+        (b"Content-Length: 16384", b"Content-Length: 16384\r\ncontent-length: 1"),
+        (b"Content-Length", b"X-Length"),
+    ):
+        refused("https-range", changed(old, new))
+
+
+def test_a_body_in_another_form():
+    for line in (
+        b"Transfer-Encoding: chunked",
+        b"Content-Encoding: gzip",
+        b"transfer-encoding: identity",
+    ):
+        refused("https-malformed", changed(b"Server: nginx/1.22.1", line))
+
+
+def test_a_body_that_is_longer():
+    """The range is taken as far as it goes; what follows is no answer to the next question."""
+    for dribble in (100000, 64):
+        web = refused("https-malformed", lambda first, last: good(first, last) + b"x", dribble)
+        equal((web.connections, len(web.requests)), (1, 2))
+
+
+def test_no_http():
+    for answer in (
+        b"HTTP/1.0 206 OK\r\n\r\n",
+        b"HTTP/1.1 2O6 OK\r\n\r\n",
+        b"HTTP/1.1 2066\r\n\r\n",
+        b"\r\n\r\n",
+        b"SSH-2.0-x\r\n",
+        b"HTTP/1.1 206 OK\nContent-Length: 1\n\n",
+        b"HTTP/1.1 206 OK\r\nnocolon\r\n\r\n",
+        b"HTTP/1.1 206 OK\r\nX\tY: 1\r\n\r\n",
+        b"HTTP/1.1 206 OK\r\n: nameless\r\n\r\n",
+        b"HTTP/1.1 206 OK\r\nContent-Length : 16384\r\n\r\n",
+        b"HTTP/1.1 206 OK\r\nX: 1\r\n folded\r\n\r\n",
+    ):
+        refused("https-malformed", always(answer))
+
+
+def test_headers_without_end():
+    one = b"X-Filler: " + b"f" * 100 + b"\r\n"
+    for filler in (one * 1000, b"A:\r\n" * 20000, b"X: " + b"f" * 100000):
+        web = refused("https-malformed", always(b"HTTP/1.1 206 OK\r\n" + filler))
+        check(len(web.out) > len(filler) - 6000)
+
+
+def test_headers_that_are_too_much():
+    """Few lines, each of a length that would pass."""
+    more = b"".join([b"X-%d: " % at + b"f" * 400 + b"\r\n" for at in range(9)])
+    check(fetch(Web(lambda first, last: head(first, last, more=more) + IMAGE[first : last + 1])))
+    refused("https-malformed", lambda first, last: head(first, last, more=more * 2))
+
+
+def test_a_connection_that_ends():
+    """Anew, from where it stands; three times without a whole range."""
+    cuts = [20000, 900, 18000]
+
+    def answer(first, last):
+        whole = good(first, last)
+        return whole[: cuts.pop(0)] if cuts else whole
+
+    web = Web(answer)
+    check(fetch(web) == IMAGE)
+    # Twice for each range: none of them is the third time.
+    cuts = [900, 900, 90000, 900, 900, 90000, 900, 900]
+    check(fetch(Web(answer)) == IMAGE)
+    web = refused("link-closed", lambda first, last: good(first, last)[:5000])
+    equal(web.connections, 3)
+    spans = [int(one.split(b"bytes=")[1].split(b"-")[0]) for one in web.requests]
+    check(spans[0] < spans[1] < spans[2], str(spans))
+
+
+def test_a_server_that_closes():
+    web = Web(
+        lambda first, last: (
+            head(first, last, more=b"Connection: close\r\n") + IMAGE[first : last + 1]
+        )
+    )
+    check(fetch(web) == IMAGE)
+    equal(web.connections, 3)
+
+
+def test_a_slow_drip():
+    """A byte now and then keeps no range open longer than its deadline."""
+
+    class Slow(Web):
+        async def wait_readable(self, wait_ms):
+            self.waits.append(wait_ms)
+            self.now += 4000
+            return True
+
+        def receive_into(self, view):
+            if self.now == self.read:
+                return None
+            self.read = self.now
+            return super().receive_into(view)
+
+    class Time:
+        @staticmethod
+        def ticks_ms():
+            return web.now
+
+        ticks_diff = staticmethod(lambda a, b: a - b)
+
+    web = Slow(good, 1)
+    web.now = web.read = 0
+    web.waits = []
+    https.time = Time
+    try:
+        raises("link-timeout", fetch, web)
+    finally:
+        https.time = time
+    equal((web.connections, max(web.waits)), (3, 20000))
+    check(web.now <= 3 * 24000, str(web.now))
