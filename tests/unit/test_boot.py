@@ -262,6 +262,23 @@ def test_the_attempts_of_a_confirmed_slot():
     board.off()
 
 
+def test_a_flash_that_can_not_be_read():
+    """Not the slot's fault: it stays what it is, and nothing is mounted."""
+    from warden.errors import StoreError
+
+    board = prepared((CONFIRMED, 1, image("old")), (CONFIRMED, 2, image("new")))
+    slots = board.slots()
+
+    def broken(slot, part):
+        raise StoreError("filesystem")
+
+    slots.read = broken
+    mounted = []
+    raises("filesystem", boot, board.vault(), slots, 2, None, lambda *_: mounted.append(1))
+    equal((states(board), mounted), ([CONFIRMED, CONFIRMED], []))
+    board.off()
+
+
 def record_of(*slots, **counters):
     """A slot record of (state, attempts, sequence), on a vault alone."""
     board = Board()

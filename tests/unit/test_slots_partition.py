@@ -297,6 +297,32 @@ def test_the_firmware_that_runs_is_never_written():
     board.off()
 
 
+def test_a_confirmation_that_the_bootloader_missed():
+    """The record says confirmed, and the power went before the chip heard of it: it hears of it at the next start, and the old one does not come back."""
+    board = OtaBoard()
+    update_to(board, 2, "first")
+    install(board, 3, "new")
+    board.restart()
+    board.record().confirm(board.outcome.slot)
+    equal(board.chip.entry(board.chip.active())[1], PENDING)
+    board.restart()
+    equal((board.pair(), board.outcome.trial), (("new", "new"), False))
+    equal(board.chip.entry(board.chip.active())[1], VALID)
+    equal(board.record().slots[0].attempts, 0)
+    board.off()
+
+
+def test_nothing_is_left_over():
+    """A firmware is ordered to start for a slot, or because the one that runs has failed; not because it lies there."""
+    board = OtaBoard()
+    board.chip.flash("ota_1", app_image("leftover"))
+    record = board.record()
+    record._commit()
+    board.restart()
+    equal((board.pair(), board.outcome.mode), (("old", "factory"), "factory"))
+    board.off()
+
+
 def test_the_writer_alone():
     """Where it begins, what it erases, and that it never writes a block more than there is to write."""
     board = OtaBoard()
