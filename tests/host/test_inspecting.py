@@ -188,6 +188,8 @@ def test_a_text_can_hurt_nobody(maker):
         cbor2.dumps(cbor2.CBORTag(5, [1 << 60, 3])),
         bytes.fromhex("c4821b7fffffffffffffff01"),
         b"\x9f" * 500,
+        bytes.fromhex("bf62656ea18143617070a10663312e30ff"),  # a good one, but of no stated length
+        cbor2.dumps({"en": cbor2.CBORTag(99, {1: {6: "1.0"}})}),
         b"\xff",
         b"\xa1\x62en\xa1\x81\x43app\xa1\x06\x1a\x00\x00\x00\x01",
     ]
