@@ -53,6 +53,7 @@ class World:
     retries: int = 3
     duress: bool = True
     net: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    tape: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     issues: dict[str, Issue] = field(default_factory=dict)
     newest: str = ""
     typed: list[str] = field(default_factory=list)
@@ -132,7 +133,7 @@ class World:
         for event, fields in self.device.out:
             if event == "device_otp_response":
                 self._attempted(fields["otp"])
-            self.net.append(("up", event, fields))
+            self._carry(("up", event, fields))
         self.device.out = []
         self.device.told = []
         assert not self.device.by or self.device.by in ("otp", "unlock")
@@ -168,6 +169,14 @@ class World:
         self.stage.store._do = counted  # type: ignore[method-assign]
 
     # The network
+
+    def _carry(self, message: tuple[str, str, dict[str, Any]]) -> None:
+        self.net.append(message)
+        self.tape.append(message)
+
+    def forge(self, req: str, code: str) -> None:
+        """Whoever owns a plain broker can speak for the device: he guesses, or knows what the owner was told."""
+        self._carry(("up", "device_otp_response", {"req": req, "otp": code}))
 
     def deliver(
         self, index: int, keep: bool, budget: int | None = None, statements: int | None = None
@@ -224,7 +233,7 @@ class World:
             assert answer["req"] == fields["req"]
             if where.verb == "server_otp_validate":
                 self._verdict(fields, answer, tries)
-            self.net.append(("down", where.verb, answer))
+            self._carry(("down", where.verb, answer))
 
     def _tries(self, req: str) -> int:
         kept = self.stage.store.code(DEVICE)

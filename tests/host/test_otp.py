@@ -1,5 +1,7 @@
 """Codes at the authority: made, told to their owner alone, judged once; late, used, guessed and foreign ones refused."""
 
+from dataclasses import replace
+
 import cbor2
 import pytest
 from engine_stage import SEALED, UID, K
@@ -366,6 +368,23 @@ def test_no_code_for_who_has_no_such_gate(stages, device):
     assert gate.stage.posted == []
     assert gate.stage.codes() == ["not-applicable", "not-applicable"]
     assert gate.stage.store.code(DEVICE) is None
+
+
+@pytest.mark.parametrize("mode", ["sealed", "plain"])
+@pytest.mark.parametrize("revoked", [False, True])
+def test_no_code_for_a_device_that_is_to_be_wiped(stages, mode, revoked):
+    """A thief who lets it connect gets its owner no message, and no chance to guess."""
+    gate = Gate(stages(gated(mode)), sealed=mode == "sealed")
+    gate.ask()
+    stage = gate.stage
+    with stage.store.transaction():
+        stage.store.order_ending(DEVICE, revoked, True, 1.0)
+    seat = stage.engine.seat(DEVICE)
+    seat.device = replace(seat.device, ending=stage.store.ending(DEVICE))
+    assert [each for each in gate.type(stage.code) if "isOTPValid" in each] == []
+    assert [each for each in gate.ask() if "validity" in each] == []
+    assert len(stage.posted) == 1
+    assert "revoked" in stage.codes()
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,8 @@ class Desk:
         try:
             if appid != AUTHORITY:
                 raise HostError("wrong-application", "codes are the authority's alone")
+            if seat.ending is not None:
+                raise HostError("revoked", "it may come to be wiped, and for nothing else")
             gate = policy.gate(seat.device.policy)
             if gate is None or gate["source"] != "authority":
                 raise HostError("not-applicable", "its policy asks for no code of ours")
