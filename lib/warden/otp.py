@@ -212,7 +212,7 @@ class Otp:
             raise PeerError("bad-body")
         if len(time) != 19 or time.encode().strip(b"0123456789-: "):
             raise PeerError("bad-body")
-        if self._state != state or self.by or not equal(req.encode(), self._req):
+        if self._state != state or not equal(req.encode(), self._req):
             raise PeerError("unexpected")
 
     # -- open ---------------------------------------------------------------------------------

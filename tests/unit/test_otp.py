@@ -145,6 +145,9 @@ def test_entry():
     equal(desk.lines()[1], "**")
     desk.type(b"*")
     equal(desk.lines()[1], "")
+    desk.type(b"0" * 1000)
+    equal(len(desk.otp._entry), 7)  # one too many is enough to know
+    desk.type(b"*")
     # Too few, none, too many: refused here, and no attempt.
     for keys in (b"#", b"12345#", b"1234567#", b"0" * 1000 + b"#"):
         desk.type(keys)
