@@ -78,7 +78,7 @@ class Board:
     def refuses(self, standard_input: bytes, code: str) -> None:
         done = self.provision(standard_input)
         assert done.returncode == 1, done.stdout + done.stderr
-        (line,) = done.stdout.splitlines()
+        line = done.stdout.splitlines()[-1]  # boot.py may have found something wrong before
         answer = json.loads(line)
         assert (answer["ok"], answer["error"]) == (False, code)
         assert answer["text"]
@@ -103,6 +103,17 @@ def test_a_good_bundle_once(board: Board) -> None:
 
 def test_what_follows_the_bundle_is_not_read(board: Board) -> None:
     assert board.provision(framed(bundle()) + b"more").returncode == 0
+
+
+def test_a_wipe_that_was_cut_is_finished_first(board: Board) -> None:
+    """The mark in the key's place says that a vault was being destroyed: its owner need not wait for another start."""
+    assert board.provision(framed(bundle())).returncode == 0
+    before = board.files()
+    (board.home / "root" / "data" / "key").write_bytes(b"warden: wiped")
+    assert board.provision(framed(bundle())).returncode == 0
+    after = board.files()
+    assert not [name for name in before if name != "rootkey" and before[name] == after.get(name)]
+    board.refuses(framed(bundle()), "already-provisioned")
 
 
 REFUSED = {

@@ -110,6 +110,10 @@ class Element:
             answer = b"\xff" * len(answer)
         elif fault == "short":
             answer = b"\x05" + answer[1:]
+        elif fault in ("stale", "other"):
+            # Sound, and the answer to something else.
+            packet = b"\x04\x00" if fault == "stale" else b"\x05\x00\x00"
+            answer = packet + crc(packet)
         return (answer + b"\xff" * count)[:count]
 
     def _say(self, data, busy=None):

@@ -98,6 +98,7 @@ def test_noise_at_every_operation():
         "zeros",
         "ones",
         "short",
+        "other",
         "lost bit",
         "watchdog",
         "watchdog soon",
@@ -105,6 +106,12 @@ def test_noise_at_every_operation():
         for at in range(total):
             key, element = pair(faults={at: fault})
             equal(key.mac(b"m"), hmac_sha256(K, b"m"), "%s at %d" % (fault, at))
+
+
+def test_only_its_own_answer_says_that_it_is_awake():
+    key, element = pair(faults={1: "stale"})
+    equal(key.mac(b"m"), hmac_sha256(K, b"m"))
+    equal(element.sleeps, 2)
 
 
 def test_noise_without_end():

@@ -78,16 +78,16 @@ class AteccRootKey:
     def mac(self, message: bytes) -> bytes:
         """HMAC-SHA-256 of the message under the slot's key, 32 bytes."""
         # The whole of it again after noise: the element's watchdog may have put it to sleep, and its context is gone then.
-        for left in range(_TRIES - 1, -1, -1):
+        said = ""
+        for _ in range(_TRIES):
             try:
                 self._wake()
                 return self._hmac(message)
             except _Noise as noise:
-                if not left:
-                    raise StoreError("root-key", noise.args[0])
+                said = noise.args[0]
             finally:
                 self._sleep()
-        raise StoreError("root-key", "the secure element does not answer")
+        raise StoreError("root-key", said)
 
     def close(self) -> None:
         """Nothing: no secret is kept here, and the element sleeps after each use."""

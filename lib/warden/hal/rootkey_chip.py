@@ -30,7 +30,7 @@ class ChipRootKey(SoftwareRootKey):
 
     def _bound_key(self) -> bytes:
         chip = bytes(self._unique_id())
-        if not chip or chip == b"\x00" * len(chip) or chip == b"\xff" * len(chip):
+        if chip == b"\x00" * len(chip) or chip == b"\xff" * len(chip):
             raise StoreError("root-key", "this chip gives no unique ID")
         return self._hmac(super()._read(), chip)
 

@@ -54,7 +54,7 @@ class SoftwareRootKey:
                 file.write(data)
             os.rename(self._path + "~", self._path)
         except OSError:
-            raise StoreError("root-key", "can't write the root key's file")
+            pass  # as when it was written and is not there
         if self._read() != data:
             raise StoreError("root-key", "the root key's file did not keep what was written")
 
