@@ -1,5 +1,7 @@
 """Waves and limits: what a rollout does next follows from the devices' states alone."""
 
+import json
+
 import pytest
 from host_kit import refused
 from hypothesis import given
@@ -120,6 +122,18 @@ def test_what_people_write():
             rollout_plan.failures_of(failures)
     with refused("database-damaged"):
         rollout_plan.plan_of({"waves": [1], "more": 1})
+
+
+def test_pins_of_a_web_server():
+    one, two = "ab" * 32, "cd" * 32
+    assert rollout_plan.pins_of([]) == ()
+    assert rollout_plan.pins_of([one, two]) == (one, two)
+    many = [f"{number:064x}" for number in range(5)]
+    for wrong in ([one], [one, one], many, [one, "x" * 64], [one, two[:-1]], [one, two + "\n"]):
+        with refused("bad-argument"):
+            rollout_plan.pins_of(wrong)
+    plan = rollout_plan.Plan(web_pins=(one, two), web=False)
+    assert rollout_plan.plan_of(json.loads(json.dumps(plan.record()))) == plan
 
 
 def test_every_state_has_its_kind():

@@ -432,6 +432,22 @@ def test_what_goes_along_with_the_envelope(maker):
     assert sorted(order) == ["envelope"]
 
 
+def test_where_a_device_is_to_look_for_the_image(maker):
+    maker.make("2", base="https://example.net/updates")
+    pins = ["ab" * 32, "cd" * 32]
+    for plan, wanted in (
+        ({}, {}),
+        ({"web": False}, {"https": False}),
+        ({"web_pins": tuple(pins)}, {"pins": [bytes.fromhex(pin) for pin in pins]}),
+    ):
+        for name, more in (("relay-2", wanted), ("relay-1.0", {})):
+            world = worlds(maker, 1)
+            world.begin(name, **plan)
+            world.settle()
+            [order] = [one for one in world.gadgets["D00"].orders if "envelope" in one]
+            assert {key: order[key] for key in order if key != "envelope"} == more
+
+
 # Restarts, and the owner's word
 
 

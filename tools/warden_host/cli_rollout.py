@@ -65,6 +65,14 @@ def add_to(group: click.Group) -> None:
     metavar="S",
     help="How long a device may take from its restart to its word, seconds.",
 )
+@click.option("--no-web", is_flag=True, help="Chunks from `serve` alone, whatever address it has.")
+@click.option(
+    "--web-pin",
+    "web_pins",
+    multiple=True,
+    metavar="HEX",
+    help="SPKI SHA-256 of the web server's key, and of its backup. Default: the broker's.",
+)
 @json_option
 @pass_state
 def rollout(
@@ -77,6 +85,8 @@ def rollout(
     max_failures: str,
     at_once: int,
     trial_s: int,
+    no_web: bool,
+    web_pins: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Bring a release to devices, and show how it goes. `warden serve` does the work: Ctrl-C ends the showing alone.
@@ -95,6 +105,7 @@ def rollout(
         raise click.UsageError("a rollout is for --device D, or for all devices of --type T")
     rollout_plan.waves_of(waves)
     rollout_plan.failures_of(max_failures)
+    rollout_plan.pins_of(list(web_pins))
     request = {
         "op": "rollout",
         "release": release_name(fleet, release),
@@ -105,6 +116,8 @@ def rollout(
         "max_failures": max_failures,
         "at_once": at_once,
         "trial_s": trial_s,
+        "web": not no_web,
+        "web_pins": list(web_pins),
     }
     return _follow(fleet, request, as_json)
 

@@ -23,6 +23,7 @@ from warden_host.rollout_plan import (
     REJECTED,
     TESTING,
     VERIFYING,
+    Plan,
 )
 from warden_host.sending import Request
 from warden_host.shelf import Shelf
@@ -49,9 +50,9 @@ _CURABLE = frozenset(
 )
 
 
-def job(engine: Engine, shelf: Shelf, device: str, trial_s: float, tell: Tell) -> Job:
+def job(engine: Engine, shelf: Shelf, device: str, plan: Plan, tell: Tell) -> Job:
     """Result: {"state", "reason"}; Away where the device could not be reached, Lost where it took the update and was not heard of again."""
-    return _Delivery(engine, shelf, device, trial_s, tell).run()
+    return _Delivery(engine, shelf, device, plan, tell).run()
 
 
 class _Unreached(Exception):
@@ -67,13 +68,11 @@ class _Over(Exception):
 
 
 class _Delivery:
-    def __init__(
-        self, engine: Engine, shelf: Shelf, device: str, trial_s: float, tell: Tell
-    ) -> None:
+    def __init__(self, engine: Engine, shelf: Shelf, device: str, plan: Plan, tell: Tell) -> None:
         self._engine = engine
         self._shelf = shelf
         self._device = device
-        self._trial_s = trial_s
+        self._plan = plan
         self._tell = tell
         self._tries = 0
         self._asks = 0
@@ -150,6 +149,10 @@ class _Delivery:
             order["key"] = key
         if policy.gate(known.policy) is not None:
             order["grant"] = True
+        if self._shelf.by_web and not self._plan.web:
+            order["https"] = False
+        elif self._shelf.by_web and self._plan.web_pins:
+            order["pins"] = [bytes.fromhex(pin) for pin in self._plan.web_pins]
         status = yield from self._order(order)
         if status.get("state") == DOWNLOADING:
             yield from self._feed(status)
@@ -186,7 +189,7 @@ class _Delivery:
     def _trial(self) -> Generator[Wait, Happening | None, None]:
         """The device starts anew and says what came of it; where it does not say so, it is asked."""
         self._tell(TESTING, "", self._shelf.total)
-        end, poll = self._now + self._trial_s, _FIRST_POLL_S
+        end, poll = self._now + self._plan.trial_s, _FIRST_POLL_S
         while self._now < end:
             news = yield Wait(self._speaks, min(end, self._now + poll))
             # Soon at first: its word may have crossed our question.

@@ -122,6 +122,11 @@ def _plan(line: Line) -> Plan:
     waves, failures = line.get("waves", "100%"), line.get("max_failures", "10%")
     if not isinstance(waves, str) or not isinstance(failures, str):
         raise HostError("control-malformed", "waves or max_failures is no text")
+    web, pins = line.get("web", True), line.get("web_pins", [])
+    if not isinstance(web, bool) or not isinstance(pins, list):
+        raise HostError("control-malformed", "web or web_pins in another form")
+    if not all(isinstance(pin, str) for pin in pins):
+        raise HostError("control-malformed", "a pin that is no text")
     number, in_percent = rollout_plan.failures_of(failures)
     return Plan(
         rollout_plan.waves_of(waves),
@@ -129,6 +134,8 @@ def _plan(line: Line) -> Plan:
         in_percent,
         _number(line, "at_once", (1, 1000), 20),
         _number(line, "trial_s", _TRIAL_S, 1800),
+        web,
+        rollout_plan.pins_of(pins),
     )
 
 

@@ -23,19 +23,23 @@ STATES = (
     *(ACCEPTED, REJECTED, ABORTED, LOST, AWAY, SUPERSEDED),
 )
 _SHARE = re.compile(r"([0-9]{1,3})%\Z")
+_PIN = re.compile(r"[0-9a-f]{64}\Z")
 MAX_WAVES = 20
 
 
 @dataclass(frozen=True)
 class Plan:
     """waves: per cent of the devices that are reached with each, rising to 100. max_failures: per cent of those reached, or so many.
-    at_once: how many download at a time. trial_s: how long a device may take from its restart to its word."""
+    at_once: how many download at a time. trial_s: how long a device may take from its restart to its word. web: whether devices may
+    fetch from a web server what the release has there; web_pins: its pins in hex, none where it has the broker's."""
 
     waves: tuple[int, ...] = (100,)
     max_failures: int = 10
     in_percent: bool = True
     at_once: int = 20
     trial_s: int = 1800
+    web: bool = True
+    web_pins: tuple[str, ...] = ()
 
     def allowed(self, reached: int) -> int:
         """How many of the devices that were reached so far may fail. A share below one device is none."""
@@ -48,7 +52,8 @@ class Plan:
 def plan_of(record: dict[str, Any]) -> Plan:
     """Out of fleet.db. Raises database-damaged."""
     try:
-        return Plan(**(record | {"waves": tuple(record["waves"])}))
+        pins = tuple(record.get("web_pins", ()))
+        return Plan(**(record | {"waves": tuple(record["waves"]), "web_pins": pins}))
     except (TypeError, KeyError):
         raise HostError("database-damaged", "fleet.db: a rollout of another form") from None
 
@@ -73,6 +78,16 @@ def failures_of(text: str) -> tuple[int, bool]:
     if text.isascii() and text.isdigit() and len(text) < 7:
         return int(text), False
     raise HostError("bad-argument", f"--max-failures {text[:20]}: a share or a number: 10% or 3")
+
+
+def pins_of(texts: list[str]) -> tuple[str, ...]:
+    """Pins of a web server as a device takes them: none, or two to four, the live one's and a backup's. Raises bad-argument."""
+    good = all(_PIN.match(text) for text in texts) and len(set(texts)) == len(texts)
+    if not good or (texts and not 2 <= len(texts) <= 4):
+        raise HostError(
+            "bad-argument", "--web-pin: two to four different ones, 64 hex digits each"
+        )
+    return tuple(texts)
 
 
 def order_of(release: str, devices: list[str]) -> list[str]:

@@ -192,7 +192,7 @@ class Rollouts:
             self._came_of(active, device, before, result)
 
         self._engine.start(
-            delivering.job(self._engine, active.shelf, device, active.plan.trial_s, tell), done
+            delivering.job(self._engine, active.shelf, device, active.plan, tell), done
         )
 
     def _came_of(

@@ -32,6 +32,11 @@ class Shelf:
     def total(self) -> int:
         return sum(self.sizes.values())
 
+    @property
+    def by_web(self) -> bool:
+        """Whether web servers have its images."""
+        return any(one.uri.startswith("https://") for one in self.parsed.images)
+
     def read(self, component: str, offset: int, length: int) -> bytes:
         """The chunk that a device asked for: nothing is held in memory for it. Raises bad-body, image-mismatch."""
         size = self.sizes.get(component, -1)
