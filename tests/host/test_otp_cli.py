@@ -301,6 +301,7 @@ def test_status(folder, capsys):
     assert cli.run(["otp", "status"]) == 0
     out = capsys.readouterr().out
     assert "authority, 6 digits" in out
+    assert "be reached" in out
     assert cli.run(["otp", "status", "D1", "--json"]) == 0
     record = said(capsys)
     assert record["gate"]["source"] == "authority"

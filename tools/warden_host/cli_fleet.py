@@ -242,5 +242,6 @@ def provision_command(
         f"device {device} provisioned",
         f"type {type_}, board {board}, mode {made.mode}; obeys {', '.join(known)}",
         "its broker password is in its vault alone: the broker keeps a hash, we keep nothing",
+        *otp_options.notes(device, gate),
         f"next: warden run {device}",
     )

@@ -247,7 +247,7 @@ def status(state: State, device: str | None, as_json: bool) -> int:
             codes,
             ", ".join(contacts) or "console",
             row["code"]["state"] if row["code"] else "none",
-            "; ".join(failed) or "good",
+            "; ".join(failed) or ("good" if row["deliveries"] else "none yet"),
         )
     screen.out.print(table if rows else "no device has a gate: `warden provision --otp` makes one")
     return 0

@@ -59,6 +59,19 @@ def gate_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def notes(device: str, gate: dict[str, Any] | None) -> list[str]:
+    """What to know of a device that asks for codes."""
+    if gate is None:
+        return []
+    if gate["source"] != "authority":
+        return [
+            f"asks for a code of the authenticator, {gate['digits']} digits; the fleet forgot its secret"
+        ]
+    return [
+        f"asks for a code; `warden otp owner {device}` says who is told, `warden otp watch` shows it"
+    ]
+
+
 def gate(fleet: Fleet, board: str, given: dict[str, Any]) -> dict[str, Any] | None:
     """The policy's `otp`: the command line before warden.toml before the defaults. Raises bad-argument, config-malformed."""
     asked = {key.removeprefix("otp_"): value for key, value in given.items() if value is not None}
