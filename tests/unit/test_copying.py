@@ -7,6 +7,8 @@ from test_update import NEW, OLD, installed, restart, settle, states, updater
 from update_kit import envelope, image
 from warden.slots import CONFIRMED, EMPTY, STAGED
 
+HEAP = "8m"  # boards of 64 to 128 KB, one after the other
+
 BOTH = ("app", "web")
 
 

@@ -9,6 +9,8 @@ from warden.slots import CONFIRMED, EMPTY, STAGED, SlotRecord
 from warden.update import Updater
 from warden.wire import cbor
 
+HEAP = "8m"  # boards of 64 to 128 KB, one after the other
+
 TYPE, DEVICE = "lamp", "D1"
 K = bytes(range(32))
 CONTENT = bytes(range(100, 132))

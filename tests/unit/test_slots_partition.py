@@ -7,6 +7,8 @@ from update_kit import envelope
 from warden.errors import PeerError
 from warden.slots import CONFIRMED, EMPTY, FAILED, STAGED
 
+HEAP = "8m"  # boards of 64 to 128 KB, one after the other
+
 
 def states(board):
     return [slot.state for slot in board.record().slots]
@@ -321,6 +323,20 @@ def test_nothing_is_left_over():
     board.restart()
     equal((board.pair(), board.outcome.mode), (("old", "factory"), "factory"))
     board.off()
+    # The one that runs has failed, and beside it lies a download that nobody has read back yet.
+    for pending in (None, [b"m" * 32, 0]):
+        board = OtaBoard()
+        install(board, 2, "new")
+        board.restart()
+        board.chip.flash("ota_0", app_image("unread"))
+        record = board.record()
+        record.slots[1].state = FAILED
+        record.pending = pending
+        record._commit()
+        board.chip.rollback = False
+        board.restart()
+        equal(board.chip.says(), "new" if pending else "unread")
+        board.off()
 
 
 def test_the_writer_alone():

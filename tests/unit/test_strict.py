@@ -10,6 +10,8 @@ from warden.slots import CONFIRMED, FAILED, STAGED, TRIAL, SlotRecord
 from warden.update import Updater
 from warden.wire import cbor
 
+HEAP = "8m"  # boards of 64 to 128 KB, one after the other
+
 STRICT = cbor.encode({"strict": True})
 
 
