@@ -33,6 +33,7 @@ ALONE: dict[str, set[str]] = {
     },
     "hotp": {"crypto.ct", "crypto.kdf", "records", "wire.cbor"},
     "https": set(),
+    "inflate": set(),
     "inbox": {"command", "crypto.ct", "crypto.kdf", "wire.cbor", "wire.envelope", "wire.names"},
     "incident": set(),
     "link": {"wire.x509"},

@@ -4,7 +4,7 @@
                                (payload.py); with "grant": true its trial passes the gate without a code
                                With "pins": of the web server that has the image, where they are not the broker's; "https": false asks no
                                web server
-    {"n": n, "data": bytes}    the chunk that was asked for
+    {"n": n, "data": bytes}    the chunk that was asked for; as "z" instead of "data" it is compressed (inflate.py)
     {"abort": true}            let go of it for now
     {}                         how is it going; with what runs, what was confirmed and what failed last
 
@@ -70,10 +70,8 @@ class Updating:
         try:
             if "envelope" in args:
                 self._start(args, now)
-            elif keys == ["data", "n"] and isinstance(args["data"], bytes):
-                if self._web is not None:
-                    raise PeerError("update-state", "the image comes from a web server")
-                self._current().chunk(args["n"], args["data"], now)
+            elif keys in (["data", "n"], ["n", "z"]):
+                self._chunk(args, now)
             elif keys == ["abort"]:
                 self._current().abort()
             elif keys:
@@ -89,6 +87,21 @@ class Updating:
         if updater is not None and updater.state == "Testing":
             device._then = _restart
         return self.status() if keys else self._standing()
+
+    def _chunk(self, args: "dict[str, Any]", now_ms: int) -> None:
+        data = args.get("data", args.get("z"))
+        if not isinstance(data, bytes):
+            raise PeerError("bad-body")
+        if self._web is not None:
+            raise PeerError("update-state", "the image comes from a web server")
+        updater = self._current()
+        if "z" in args:
+            wanted = updater.want()
+            if wanted is not None:
+                from .inflate import inflate
+
+                data = inflate(data, wanted[3])
+        updater.chunk(args["n"], data, now_ms)
 
     def _current(self) -> "Updater":
         if self._updater is None:
@@ -156,6 +169,12 @@ class Updating:
         status["running"] = 0 if slot is None else record.slots[slot].sequence
         status["confirmed"] = record.mark
         status["failed"] = record.failed
+        try:
+            import deflate  # noqa: F401  (whether this firmware has it)
+
+            status["deflate"] = True
+        except ImportError:
+            pass
         return status
 
     # -- the task -----------------------------------------------------------------------------

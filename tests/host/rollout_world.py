@@ -1,6 +1,7 @@
 """Many devices that take updates, without a network: each a session of its own and a small model of the device's updater."""
 
 import hashlib
+import zlib
 
 from host_kit import PeerDevice, topic
 from release_kit import TYPE, Maker
@@ -24,7 +25,7 @@ class Gadget:
         self.gate = gate
         self.peer = PeerDevice(k, policy.policy_hash(record_of(gate)), device=name)
         self.there = self.healthy = self.reports = True
-        self.bricks = False
+        self.bricks = self.packs = False
         self.loses: set[int] = set()
         self.refuses: dict[str, str] = {}
         self.breaks: list[int] = []
@@ -67,7 +68,7 @@ class Gadget:
         elif kind == "chunk":
             if args["n"] != self.number or self.status["state"] != "Downloading":
                 return {"ok": False, "error": "update-chunk"}
-            self.data += args["data"]
+            self.data += args["data"] if "data" in args else zlib.decompress(args["z"], -10)
             self.number += 1
             if self.breaks and len(self.data) >= self.breaks[0]:
                 self.breaks.pop(0)
@@ -83,6 +84,8 @@ class Gadget:
             if args
             else dict(running=self.running, confirmed=self.confirmed, failed=self.failed)
         )
+        if self.packs and not args:
+            more["deflate"] = True
         return {"ok": True, "result": self.status | {"want": self.want()} | more}
 
     def want(self):

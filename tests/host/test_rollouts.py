@@ -56,6 +56,20 @@ def test_one_device(maker):
     assert kinds.count("notice") == 2
 
 
+def test_a_device_that_takes_compressed_chunks(maker):
+    world = worlds(maker, 2)
+    world.gadgets["D00"].packs = True
+    number = world.begin()
+    world.settle()
+    assert set(world.states(number).values()) == {("Accepted", "")}
+    sent = {
+        name: sum(len(order.get("z", order.get("data", b""))) for order in gadget.orders)
+        for name, gadget in world.gadgets.items()
+    }
+    assert sent["D00"] < 0.9 * sent["D01"]
+    assert not [order for order in world.gadgets["D01"].orders if "z" in order]
+
+
 def test_waves_one_after_the_other(maker):
     world = worlds(maker, 20)
     number = world.begin(waves=(10, 50, 100), at_once=3)

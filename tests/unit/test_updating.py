@@ -179,6 +179,9 @@ def test_refusals_have_their_names():
         ({"envelope": b"", "n": 1}, "bad-body"),
         ({"n": 0}, "bad-body"),
         ({"n": 0, "data": "text"}, "bad-body"),
+        ({"n": 0, "z": "text"}, "bad-body"),
+        ({"n": 0, "data": b"", "z": b""}, "bad-body"),
+        ({"n": 0, "z": b"\x03\x00"}, "update-state"),
         ({"other": 1}, "bad-body"),
         ({"n": 0, "data": b""}, "update-state"),
         ({"abort": True}, "update-state"),
@@ -200,6 +203,29 @@ def test_refusals_have_their_names():
     equal(order(one, n="0", data=NEW[:1024]), "update-chunk")
     equal(order(one, envelope=envelope(2, [NEW])), "update-state")
     equal(take(one, order(one))["state"], "Testing")
+    board.off()
+
+
+def stored(data):
+    """Raw deflate with one stored block."""
+    size = len(data)
+    return b"\x01" + size.to_bytes(2, "little") + (65535 - size).to_bytes(2, "little") + data
+
+
+def test_chunks_that_are_compressed():
+    board = installed()
+    device, one = start(board)
+    equal(order(one)["deflate"], True)
+    status = order(one, envelope=envelope(2, [NEW]))
+    # More than was asked for, less, and nothing of the kind.
+    for packed in (stored(NEW[:1025]), stored(NEW[:1023]), NEW[:1024], b""):
+        equal(order(one, n=0, z=packed), "update-chunk")
+        equal(device.incidents.pop(), ("update-chunk", "update"))
+    equal(order(one, n=1, z=stored(NEW[:1024])), "update-chunk")
+    while status["want"] is not None:
+        number, _, at, length = status["want"]
+        status = order(one, n=number, z=stored(NEW[at : at + length]))
+    equal(status["state"], "Testing")
     board.off()
 
 

@@ -7,7 +7,7 @@ there ends the job with Away; the rollout begins another one when it comes.
 from collections.abc import Callable, Generator
 from typing import Any
 
-from warden_host import jsontext, policy, sending
+from warden_host import jsontext, packing, policy, sending
 from warden_host.engine import Engine
 from warden_host.errors import HostError
 from warden_host.happening import Happening
@@ -76,6 +76,7 @@ class _Delivery:
         self._tell = tell
         self._tries = 0
         self._asks = 0
+        self._packs = False  # whether the device takes compressed chunks
         self._refused = 0
         self._worked_until = self._now + _LONGEST_S
         # A device that asks for the same chunk for ever costs so many messages, no more.
@@ -99,6 +100,7 @@ class _Delivery:
     def _go_on(self, status: Status) -> Generator[Wait, Happening | None, None]:
         """From what the device says of itself; comes back when it is to be asked again."""
         self._judge(status)
+        self._packs = status.get("deflate") is True
         mine = status.get("sequence") == self._shelf.sequence
         state = status.get("state")
         if status.get("running") == self._shelf.sequence or (state == TESTING and mine):
@@ -168,8 +170,10 @@ class _Delivery:
             self._left -= 1
             if self._left < 0:
                 raise _Over(ABORTED, "update-chunk")
+            packed = packing.pack(data) if self._packs else None
+            chunk = {"data": data} if packed is None else {"z": packed}
             try:
-                status = yield from self._order({"n": number, "data": data})
+                status = yield from self._order({"n": number, **chunk})
                 self._asks = 0
             except _Unreached:
                 status = yield from self._order({})  # the chunk or its reply got lost
