@@ -1,0 +1,222 @@
+"""What an update costs a device: its pace next to a bare read-hash-write loop, and the heap that it takes beside an idle agent's.
+
+The heap is that of the whole agent, compiled as boards run it, on a real broker with the fleet's own configuration: the smallest one in which an
+image is installed, less the smallest in which the same agent only connects and answers.
+"""
+
+import contextlib
+import json
+import queue
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPO / "tests" / "host"), str(Path(__file__).parent)]
+
+import suit_kit as kit  # noqa: E402  (the path must be set first)
+from bench_agent import Process, compile_lean  # noqa: E402
+from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
+from mpremote.romfs import VfsRomWriter  # noqa: E402
+from warden_host import demo_network, layout, owner, signing_key  # noqa: E402
+from warden_host.authority import Authority  # noqa: E402
+from warden_host.broker import Broker  # noqa: E402
+from warden_host.errors import HostError  # noqa: E402
+from warden_host.fleet import BrokerSettings, Settings  # noqa: E402
+from warden_host.happening import Happening  # noqa: E402
+from warden_host.names import AUTHORITY  # noqa: E402
+from warden_host.provision import Order, command, provision  # noqa: E402
+from warden_host.sending import Request  # noqa: E402
+from warden_host.store import Store  # noqa: E402
+
+TYPE, DEVICE = "bench", "slots0"
+KEY = ec.derive_private_key(0x7654321, ec.SECP256R1())
+SMALL, LARGE = 100 * 1024, 4 * 1024 * 1024
+_MOST_KB = 12
+_LOW_KB, _HIGH_KB = 64, 192
+_SPAN_KB = 64  # above the idle agent's heap, for the search
+_PROCESSES, _ROUNDS = 5, 25
+_PATIENCE_S = 8.0
+
+_APP = """\
+import asyncio
+from warden import Device
+
+device = Device.from_board(lambda code, text: print(code, text))
+
+async def main():
+    await device.start()
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def rows() -> Iterator[dict[str, object]]:
+    """See run.py."""
+    for name, value in pace().items():
+        target = name == "an image into its slot, littlefs"
+        yield {
+            "name": name,
+            "value": value,
+            "unit": "% of a bare loop's pace",
+            "target": "≥ 90" if target else "",
+            "ok": value >= 90 if target else None,
+        }
+    with contextlib.ExitStack() as stack:
+        idle, small, large = Heap(stack).sizes()
+    yield {
+        "name": "idle agent with slots",
+        "value": idle,
+        "unit": "KB of heap, 64-bit",
+        "target": "",
+        "ok": None,
+    }
+    for size, heap in ((SMALL, small), (LARGE, large)):
+        yield {
+            "name": f"heap to install {size // 1024:,} KB, over the idle agent's",
+            "value": heap - idle,
+            "unit": "KB, 64-bit",
+            "target": f"≤ {_MOST_KB}",
+            "ok": heap - idle <= _MOST_KB,
+        }
+
+
+# -- pace ---------------------------------------------------------------------------------------
+
+
+def pace() -> dict[str, float]:
+    """Name → percent: the median of several processes, since where things lie in memory is another matter in each."""
+    found: dict[str, list[float]] = {}
+    script = str(Path(__file__).with_name("update_device.py"))
+    for _ in range(_PROCESSES):
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(
+                [layout.micropython(), "-X", "heapsize=4m", script, folder, str(_ROUNDS)],
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=True,
+            )
+        for name, value in json.loads(done.stdout.splitlines()[-1]).items():
+            found.setdefault(name, []).append(value)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+# -- memory -------------------------------------------------------------------------------------
+
+
+def image(size: int) -> bytes:
+    writer = VfsRomWriter()
+    writer.mkfile("app.py", _APP.encode())
+    writer.mkfile("filler.bin", bytes(range(256)) * (size // 256 - 16))
+    return writer.finalise()
+
+
+class Heap:
+    """One device that is started again and again, in heaps of different sizes."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        folder = stack.enter_context(demo_network.folder())
+        port, admin_port = demo_network.free_ports(2)
+        broker = BrokerSettings(port=port, device_port=port, admin_port=admin_port)
+        self.fleet = owner.new_fleet(folder / "fleet", Settings(broker, ()))
+        signing_key.add(self.fleet, "bench", KEY.public_key())
+        source = folder / "app.py"
+        source.write_text(_APP)
+        with Store(self.fleet.database) as store:
+            provision(self.fleet, store, Order(DEVICE, TYPE, app_source=source))
+            self.vendor = store.vendor()
+        self.home = self.fleet.simulated(DEVICE)
+        compile_lean(self.home / "root", folder)
+        self.news: queue.Queue[Happening] = queue.Queue()
+        stack.enter_context(Broker(self.fleet))
+        self.authority = stack.enter_context(Authority(self.fleet, self.news.put))
+        self.sequence = 1
+        self.images = {size: image(size) for size in (SMALL, LARGE)}
+
+    def sizes(self) -> tuple[int, int, int]:
+        """KB: idle, a small image, a large one."""
+        idle = self.smallest(0, _LOW_KB, _HIGH_KB)
+        small = self.smallest(SMALL, idle - 1, idle + _SPAN_KB)
+        large = small
+        while not self.works(large, LARGE):
+            large += 1
+            if large > idle + _SPAN_KB:
+                raise RuntimeError("the large image is installed in no heap")
+        return idle, small, large
+
+    def smallest(self, size: int, low: int, high: int) -> int:
+        if not self.works(high, size):
+            raise RuntimeError(f"it does not work in {high} KB")
+        while high - low > 1:
+            middle = (low + high) // 2
+            # Where it just fits, luck has a part in it: a size counts that works twice.
+            if self.works(middle, size) and self.works(middle, size):
+                high = middle
+            else:
+                low = middle
+        return high
+
+    def works(self, kilobytes: int, size: int) -> bool:
+        """Whether the device comes to its session in this heap, and installs an image of this size."""
+        # Without its files no slot boots: what was installed before is given up, and the provisioned application runs.
+        shutil.rmtree(self.home / "root" / "slots", ignore_errors=True)
+        argv = command(layout.tree(), self.home, heapsize=f"{kilobytes}k")
+        self.news.queue.clear()
+        try:
+            with Process(argv) as process:
+                if not self.stands(process):
+                    return False
+                self.order()
+                return not size or self.install(process, self.images[size])
+        except (HostError, Refused):
+            return False
+
+    def stands(self, process: Process) -> bool:
+        end = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < end and process.child.poll() is None:
+            with contextlib.suppress(queue.Empty):
+                news = self.news.get(timeout=0.1)
+                if (news.kind, news.app) == ("session", AUTHORITY):
+                    return True
+        return False
+
+    def install(self, process: Process, data: bytes) -> bool:
+        self.sequence += 1
+        class_id = signing_key.class_id(self.vendor, TYPE)
+        common = kit.sequence(
+            20,
+            kit.device_parameters(self.vendor, class_id) | kit.image_parameters(data),
+            1,
+            15,
+            2,
+            15,
+        )
+        made = kit.envelope(kit.manifest(self.sequence, shared=common), kit.ecdsa(KEY))
+        status = self.order(envelope=made)
+        if status["want"] is None and status["state"] == "Downloading":
+            # Short of memory, it judges the manifest while the link is down.
+            if not self.stands(process):
+                return False
+            status = self.order()
+        while status["want"] is not None:
+            number, _, at, length = status["want"]
+            status = self.order(n=number, data=data[at : at + length])
+        return bool(status["state"] == "Testing")
+
+    def order(self, **args: object) -> dict[str, object]:
+        request = Request(DEVICE, "update", args, app=AUTHORITY, timeout_s=_PATIENCE_S)
+        answer = self.authority.command(request)
+        if not answer["ok"]:
+            raise Refused(answer["reply"])
+        return answer["reply"]["result"]
+
+
+class Refused(Exception):
+    """By the device, with its code."""

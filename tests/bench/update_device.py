@@ -1,0 +1,139 @@
+"""Runs on MicroPython: the updater beside a loop that only reads, hashes and writes.
+
+    micropython tests/bench/update_device.py FOLDER ROUNDS
+
+Prints a JSON object: for each measure, percent of the bare loop's pace, from the quickest of the rounds. Both read the same file in pieces of 1 KB
+and write another one of the same filesystem: littlefs in memory, as a board's flash has it, and this machine's own, whose writes cost next to nothing.
+"""
+
+import sys
+
+HERE = __file__.rsplit("/", 1)[0]
+sys.path[:] = [HERE + "/../unit", HERE + "/../../lib", ".frozen"]
+
+import gc  # noqa: E402  (the path must be set first)
+import hashlib  # noqa: E402
+import json  # noqa: E402
+import time  # noqa: E402
+
+import vfs  # noqa: E402
+from models import DictStore, RootKey  # noqa: E402
+from update_kit import CLASS, VENDOR, Key, envelope  # noqa: E402
+from warden.hal.slots_file import FileSlots  # noqa: E402
+from warden.update import Updater  # noqa: E402
+from warden.vault import Vault  # noqa: E402
+
+SIZES = {"littlefs": 256 * 1024, "files": 256 * 1024}
+PIECE = 1024
+
+
+class Disk:
+    """The least that littlefs wants of a flash."""
+
+    def __init__(self, blocks, size=4096):
+        self.size = size
+        self.data = memoryview(bytearray(blocks * size))
+
+    def readblocks(self, block, buf, offset=0):
+        at = block * self.size + offset
+        buf[:] = self.data[at : at + len(buf)]
+
+    def writeblocks(self, block, buf, offset=0):
+        at = block * self.size + offset
+        self.data[at : at + len(buf)] = buf
+
+    def ioctl(self, operation, argument):
+        return {4: len(self.data) // self.size, 5: self.size}.get(operation, 0)
+
+
+def bare(source, target, piece):
+    """Microseconds."""
+    buffer = bytearray(piece)
+    sha = hashlib.sha256()
+    gc.collect()
+    began = time.ticks_us()
+    with open(source, "rb") as file, open(target, "wb") as out:
+        while file.readinto(buffer):
+            sha.update(buffer)
+            out.write(buffer)
+    return time.ticks_diff(time.ticks_us(), began)
+
+
+def read_back(path, piece):
+    """A bare loop that reads and hashes once more: what an install can't do without."""
+    buffer = bytearray(piece)
+    sha = hashlib.sha256()
+    began = time.ticks_us()
+    with open(path, "rb") as file:
+        while file.readinto(buffer):
+            sha.update(buffer)
+    return time.ticks_diff(time.ticks_us(), began)
+
+
+def updated(source, path, size, digest):
+    """Microseconds until the image lies in its slot, and until it is staged."""
+    vault = Vault(DictStore(), RootKey())
+    vault.create()
+    vault.commit({"identity": b"x"})
+    slots = FileSlots(path, ("app",))
+    update = Updater(vault, slots, None, (Key(),), VENDOR, CLASS, PIECE)
+    update.start(envelope(2, [(size, digest)]), 0)
+    update.step()
+    buffer = bytearray(PIECE)
+    number = 0
+    gc.collect()
+    began = time.ticks_us()
+    with open(source, "rb") as file:
+        while file.readinto(buffer):
+            update.chunk(number, buffer, 0)
+            number += 1
+    while update.state == "Downloading":
+        update.step()
+    there = time.ticks_diff(time.ticks_us(), began)
+    while update.step():
+        pass
+    if update.state != "Testing":
+        raise RuntimeError(update.reason)
+    return there, time.ticks_diff(time.ticks_us(), began)
+
+
+def fresh(kind, folder, disk):
+    """An empty filesystem, alike for both."""
+    if kind == "littlefs":
+        vfs.VfsLfs2.mkfs(disk, progsize=256)
+        vfs.mount(vfs.VfsLfs2(disk, progsize=256), "/ram")
+        return "/ram"
+    return folder
+
+
+def main(folder, rounds):
+    found = {}
+    disk = Disk(400)
+    source = folder + "/source"
+    for kind, size in SIZES.items():
+        piece = bytes(range(256)) * (PIECE // 256)
+        sha = hashlib.sha256()
+        with open(source, "wb") as file:
+            for _ in range(size // PIECE):
+                file.write(piece)
+                sha.update(piece)
+        digest = sha.digest()
+        # The quickest of each: what else this machine does only ever takes time.
+        best = [1 << 60] * 4
+        for _ in range(rounds):
+            path = fresh(kind, folder, disk)
+            times = [bare(source, path + "/target", PIECE), read_back(path + "/target", PIECE)]
+            if kind == "littlefs":
+                vfs.umount(path)
+            path = fresh(kind, folder, disk)
+            times += updated(source, path + "/slots", size, digest)
+            FileSlots(path + "/slots", ("app",)).remove(0, "app")
+            if kind == "littlefs":
+                vfs.umount(path)
+            best = [min(best[place], times[place]) for place in range(4)]
+        found["an image into its slot, %s" % kind] = 100 * best[0] / best[2]
+        found["a whole install, read back, %s" % kind] = 100 * (best[0] + best[1]) / best[3]
+    print(json.dumps(found))
+
+
+main(sys.argv[1], int(sys.argv[2]))
