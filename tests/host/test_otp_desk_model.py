@@ -99,7 +99,9 @@ class Machine(RuleBasedStateMachine):
     def forge(self, what, deliver) -> None:
         world = self.world
         code = world.issues[world.newest].code
-        world.forge(world.newest, other(code) if what == "wrong" else code)
+        # Another one each time: the same again within five seconds would be one attempt.
+        wrong = f"{(int(code) + 1 + len(world.tape)) % 10**6:06}"
+        world.forge(world.newest, wrong if what == "wrong" else code)
         if deliver:
             world.deliver(len(world.net) - 1, False)
 
