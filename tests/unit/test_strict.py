@@ -102,6 +102,26 @@ def test_the_envelope_is_kept():
     board.off()
 
 
+def test_an_envelope_that_the_flash_did_not_keep():
+    """Read back with the hashes before anything is staged."""
+    for bad in (b"", envelope(4, [OLD])[:-1], envelope(4, [OLD])[:-1] + b"?"):
+        board = updated()
+        update = Updater(board.vault(), board.running, 1, (Key(),), VENDOR, CLASS)
+        update.start(envelope(4, [OLD]), 0)
+        while update.state != "Installing":
+            update.step()
+            wanted = update.want()
+            if wanted is not None:
+                update.chunk(wanted[0], OLD[wanted[2] : wanted[2] + wanted[3]], 0)
+        equal(tail(board, 0, OLD), envelope(4, [OLD]))
+        rewrite(board, 0, bad, OLD)
+        raises("slot-damaged", settle, update)
+        equal((update.state, update.reason), ("Aborted", "slot-damaged"))
+        equal(states(board)[1], CONFIRMED)
+        equal(restart(board).slot, 1)
+        board.off()
+
+
 def test_a_key_that_was_taken_away():
     board = updated()
     release_keys(board, 0)
@@ -207,6 +227,7 @@ def test_a_trial_as_well():
 
 def test_every_component():
     board = updated(("app", "web"))
+    equal((tail(board, 1, part="web.map"), len(tail(board, 1)) > 200), (b"", True))
     # The second component's image: exchanged together with its map and its entry in the record.
     evil = NEW[:-1] + bytes((NEW[-1] ^ 1,))
     record = SlotRecord(board.vault())
