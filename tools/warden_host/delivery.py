@@ -4,6 +4,7 @@ Each way (console, mail, webhook) has a thread and a bounded queue of its own: a
 neither the engine nor another way. A message that is older than its code is dropped, not sent late.
 """
 
+import contextlib
 import queue
 import threading
 import time
@@ -76,6 +77,9 @@ class Post:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for line in self._lines.values():
+            with contextlib.suppress(queue.Full):  # then it has work, and looks at _stop after it
+                line.waiting.put_nowait(None)
+        for line in self._lines.values():
             line.thread.join(_CLOSE_S)  # one that hangs in a socket is left to itself
 
     @property
@@ -92,12 +96,8 @@ class Post:
         except queue.Full:
             self._report(message, f"{BACKLOG} messages wait already")
 
-    def run(self, waiting: "queue.Queue[Message]", way: Way) -> None:
-        while not self._stop.is_set():
-            try:
-                message = waiting.get(timeout=0.2)
-            except queue.Empty:
-                continue
+    def run(self, waiting: "queue.Queue[Message | None]", way: Way) -> None:
+        while (message := waiting.get()) is not None and not self._stop.is_set():
             self._report(message, self._deliver(way, message))
 
     def _deliver(self, way: Way, message: Message) -> str:
@@ -118,7 +118,7 @@ class Post:
 
 class _Line:
     def __init__(self, post: Post, name: str, way: Way) -> None:
-        self.waiting: queue.Queue[Message] = queue.Queue(BACKLOG)
+        self.waiting: queue.Queue[Message | None] = queue.Queue(BACKLOG)
         self.thread = threading.Thread(
             target=post.run, args=(self.waiting, way), name=f"warden-{name}", daemon=True
         )
