@@ -3,7 +3,9 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
+import espsecure
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -35,27 +37,46 @@ class Signer:
         form = PrivateFormat.TraditionalOpenSSL
         file.write_bytes(key.private_bytes(Encoding.PEM, form, NoEncryption()))
         out = self.folder / f"{name}.digest"
-        self._run("digest-sbv2-public-key", "--keyfile", file, "--output", out)
+        with file.open("rb") as opened:
+            espsecure.digest_sbv2_public_key(opened, str(out))
         self.digest[name] = out.read_bytes()
 
-    def _run(self, *arguments: object) -> None:
+    def by_command(self, name: str) -> bytes:
+        """As people do it."""
+        out = self.folder / "by_command.bin"
+        (self.folder / "plain.bin").write_bytes(IMAGE)
+        key = self.folder / f"{name}.pem"
         tool = Path(sys.executable).with_name("espsecure")
-        done = subprocess.run(
-            [tool, *map(str, arguments)], capture_output=True, text=True, check=False
-        )
+        words = ["sign-data", "-v", "2", "--keyfile", key, "--output", out]
+        words.append(self.folder / "plain.bin")
+        done = subprocess.run([tool, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+        return out.read_bytes()
 
-    def sign(self, *names: str, image: bytes = IMAGE, more: tuple[str, ...] = ()) -> bytes:
-        """Signed with each of the keys, one block after the other."""
-        file = self.folder / "image.bin"
-        file.write_bytes(image)
+    def sign(self, *names: str, image: bytes = IMAGE, padded: bool = True) -> bytes:
+        """Signed with each of the keys, one block after the other; by the program's own function, which saves its start."""
         for number, name in enumerate(names):
-            options = ["--append-signatures"] if number else more
-            key = self.folder / f"{name}.pem"
             out = self.folder / "signed.bin"
-            self._run("sign-data", "-v", 2, *options, "--keyfile", key, "--output", out, file)
-            out.replace(file)
-        return file.read_bytes()
+            with (self.folder / f"{name}.pem").open("rb") as key:
+                espsecure.sign_data(
+                    version="2",
+                    keyfile=[key],
+                    output=str(out),
+                    append_signatures=number > 0,
+                    hsm=False,
+                    hsm_config=None,
+                    pub_key=[],
+                    signature=[],
+                    datafile=self._file(image),
+                    skip_padding=not padded,
+                )
+            image = out.read_bytes()
+        return image
+
+    def _file(self, data: bytes) -> IO[bytes]:
+        path = self.folder / "image.bin"
+        path.write_bytes(data)
+        return path.open("rb")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +99,7 @@ def altered(image: bytes, at: int, new: bytes) -> bytes:
 
 @pytest.mark.parametrize("name", ["rsa", P256])
 def test_stock_signatures_are_taken(micropython: str, signer: Signer, name: str) -> None:
-    image = signer.sign(name)
+    image = signer.by_command(name)
     assert len(image) == 8192 + 4096
     for step in (1, 1000, 1024, 4096, 12288):
         assert ask(micropython, image, signer.digest[name], step=step) == "valid"
@@ -195,7 +216,7 @@ def test_sizes_and_curves(micropython: str, signer: Signer) -> None:
     assert ask(micropython, other, signer.digest["p192"]) == "error firmware-unsigned"
     # Not padded, which espsecure does when told: the chip would look for the signature elsewhere.
     for size in (5120, 5121):
-        unpadded = signer.sign(P256, image=(IMAGE * 2)[:size], more=("--skip-padding",))
+        unpadded = signer.sign(P256, image=(IMAGE * 2)[:size], padded=False)
         assert len(unpadded) == size + 4096
         assert ask(micropython, unpadded, digest) == "error firmware-unsigned"
     # Of another image.
