@@ -157,6 +157,12 @@ class World:
         self.stage.engine.watchers.clear()
         self.stage.restart()
 
+    def set_clock(self, by: int) -> None:
+        """The date; the steady clock goes on. A date ahead lets old requests and attempts be forgotten: that is whose machine it is."""
+        now = self.stage.now
+        self.stage.now = Instant(now.unix + by, now.steady)
+        self.issue_times.clear()
+
     def _crash_after(self, statements: int) -> None:
         left = [statements]
 
@@ -283,6 +289,11 @@ class World:
         if issue.life == self.life:
             return now.steady - issue.made.steady < self.terms["validity_s"]
         return bool(0 <= now.unix - issue.made.unix < self.terms["validity_s"])
+
+    def counts(self) -> dict[str, int]:
+        """How much happened: a model in which nothing does finds nothing."""
+        issued, typed = len(self.issues), self.sent_attempts
+        return {"opens": self.opens, "verdicts": self.verdicts, "codes": issued, "attempts": typed}
 
     # The end
 

@@ -5,6 +5,7 @@ OTP_EXAMPLES in the environment asks for more than the few runs of `make test`.
 """
 
 import os
+import random
 import tempfile
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from hypothesis.stateful import (
 )
 from otp_stage import other
 from otp_world import World
-from warden_host.session import Instant
 
 EXAMPLES = int(os.environ.get("OTP_EXAMPLES", "30"))
 # A database there waits for no disk.
@@ -95,15 +95,16 @@ class Machine(RuleBasedStateMachine):
         self.world.deliver(len(self.world.net) - 1, False)
 
     @precondition(lambda self: self.world.issues)
-    @rule(what=st.sampled_from(("right", "wrong", "wrong")), deliver=st.booleans())
-    def forge(self, what, deliver) -> None:
+    @rule(guesses=st.integers(0, 4), right=st.booleans(), deliver=st.booleans())
+    def forge(self, guesses, right, deliver) -> None:
         world = self.world
         code = world.issues[world.newest].code
         # Another one each time: the same again within five seconds would be one attempt.
-        wrong = f"{(int(code) + 1 + len(world.tape)) % 10**6:06}"
-        world.forge(world.newest, wrong if what == "wrong" else code)
-        if deliver:
-            world.deliver(len(world.net) - 1, False)
+        wrong = [f"{(int(code) + 1 + len(world.tape) + n) % 10**6:06}" for n in range(guesses)]
+        for each in [*wrong, code] if right else wrong:
+            world.forge(world.newest, each)
+            if deliver:
+                world.deliver(len(world.net) - 1, False)
 
     @precondition(lambda self: self.world.net)
     @rule(pick=picks)
@@ -125,8 +126,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(by=st.sampled_from((-7200, -400, 400, 7200)))
     def set_the_authoritys_clock(self, by) -> None:
-        now = self.world.stage.now
-        self.world.stage.now = Instant(now.unix + by, now.steady)
+        self.world.set_clock(by)
 
     @rule(linked=st.booleans())
     def lose_the_link(self, linked) -> None:
@@ -137,12 +137,67 @@ class Machine(RuleBasedStateMachine):
             try:
                 self.world.recover()
             finally:
-                SEEN["opens"] += self.world.opens
-                SEEN["verdicts"] += self.world.verdicts
-                SEEN["codes"] += len(self.world.issues)
-                SEEN["attempts"] += self.world.sent_attempts
+                for key, count in self.world.counts().items():
+                    SEEN[key] += count
                 self.world.close()
         self.folder.cleanup()
+
+
+def walk(world: World, chance: random.Random, steps: int) -> None:
+    """As the machine above, but to the end: hypothesis prefers short stories, and what wears out takes long ones."""
+    for _ in range(steps):
+        way = chance.random()
+        if world.device.by:
+            world.boot()
+        if way < 0.25:
+            world.press("5")
+            world.pass_time(chance.choice((1, 10, 61)))
+            world.deliver_all()
+        elif way < 0.45 and world.issues:
+            issue = world.issues[world.newest]
+            code = chance.choice((issue.code, other(issue.code), issue.duress or issue.code))
+            world.press("*" + code + "#", chance.choice((None, None, None, 0, 1, 2, 3)))
+        elif way < 0.6 and world.issues:
+            code = world.issues[world.newest].code
+            wrong = [f"{chance.randrange(10**6):06}" for _ in range(chance.randrange(4))]
+            for each in [*(each for each in wrong if each != code), code]:
+                world.forge(world.newest, each)
+                world.deliver(len(world.net) - 1, False)
+        elif way < 0.7 and world.tape:
+            world.net.append(chance.choice(world.tape[-12:]))
+            world.deliver(len(world.net) - 1, False)
+        elif way < 0.8 and world.net:
+            crash = chance.choice((None, None, chance.randrange(14)))
+            world.deliver(chance.randrange(len(world.net)), chance.random() < 0.3, None, crash)
+        elif way < 0.85 and world.net:
+            del world.net[chance.randrange(len(world.net))]
+        elif way < 0.9:
+            world.pass_time(chance.choice((6, 31, 100, 299, 301, 1800)))
+        elif way < 0.94:
+            world.set_clock(chance.choice((-7200, -400, 400, 7200)))
+        elif way < 0.97:
+            world.restart()
+        else:
+            world.boot()
+
+
+def test_long_stories():
+    seen = dict.fromkeys(SEEN, 0)
+    for seed in range(EXAMPLES):
+        chance = random.Random(seed)
+        with tempfile.TemporaryDirectory(dir=MEMORY if os.path.isdir(MEMORY) else None) as folder:
+            world = World(Path(folder), chance.choice((1, 2, 3)), chance.random() < 0.5)
+            try:
+                walk(world, chance, 80)
+                world.recover()
+            except AssertionError as error:
+                raise AssertionError(f"seed {seed}: {error}") from error
+            finally:
+                world.close()
+            for key, count in world.counts().items():
+                seen[key] += count
+    print(f"{EXAMPLES} walks: {seen}")
+    assert seen["verdicts"] > 10 * EXAMPLES
 
 
 def test_no_message_lost_doubled_or_late_gains_anything():
