@@ -90,10 +90,10 @@ def test_wrong_then_right(world: World) -> None:
 
 
 def test_a_power_cycle_gives_nothing_back(world: World) -> None:
-    home = world.provision(otp=policy.otp(retries=3, lock_s=10))
+    home = world.provision(otp=policy.otp(retries=2, lock_s=10))
     with world:
         owner = Owner(world)
-        for _ in range(3):
+        for _ in range(2):
             with Keypad(home) as board:
                 board.says("display Code? 5 min|")
                 board.type(other(owner.code()) + "#")

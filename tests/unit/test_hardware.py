@@ -8,8 +8,8 @@ from harness import check, equal, raises
 from models import DictStore
 from warden import hardware
 from warden.errors import StoreError, UsageError
-from warden.panel import panel
 from warden.hal import ask_console
+from warden.panel import panel
 
 SALT = "test_hardware.salt"
 

@@ -280,7 +280,7 @@ def scenario(flash, kind, name, image):
             if torn != TORN[1]:
                 continue
             # Once more, while the thief goes on where the first cut left the flash.
-            for again in range(0, operations, 2):
+            for again in range(0, operations, 3):
                 thief = fresh(left)
                 thief.shown, opened, thief.free, thief.good, thief.right = before
                 thief.opened = dict(opened)
