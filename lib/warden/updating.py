@@ -189,7 +189,8 @@ class Updating:
             now = device._uptime.now_ms()
             authority = self._authority()
             if self._outcome.trial:
-                await self._try(authority is not None, now)
+                # Behind a shut gate the application has not begun: whether it is well, nobody knows.
+                await self._try(authority is not None and device.gate is None, now)
             updater = self._updater
             if updater is not None and self._web is not None:
                 await self._fetch(updater)
@@ -264,7 +265,9 @@ class Updating:
         record = SlotRecord(device._vault)
         if not stands or outcome.slot is None:
             if now_ms >= self._deadline:
-                device._log("trial-failed", "it did not reach its authority")
+                device._log(
+                    "trial-failed", "it did not reach its authority, or its gate stayed shut"
+                )
                 device._on_fatal()
             return
         sequence = record.slots[outcome.slot].sequence

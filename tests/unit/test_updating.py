@@ -7,7 +7,7 @@ from test_update import NEW, installed
 from update_kit import CLASS, VENDOR, Key, envelope
 from warden import judges, updating
 from warden.errors import PeerError
-from warden.slots import CONFIRMED, FAILED, STAGED, SlotRecord
+from warden.slots import CONFIRMED, FAILED, STAGED, TRIAL, SlotRecord
 from warden.wire import cbor
 
 
@@ -30,7 +30,7 @@ class Device:
         self._uptime = self._incidents = self._client = self.policy = self
         self.max_message = 2048
         self.now = 0
-        self.health = None
+        self.health = self.gate = None
         self._then = None
         self._sessions = [Session()]
         self.sent = []
@@ -274,6 +274,18 @@ def test_an_application_that_is_well():
 
     board, device, one = trial(well)
     equal(order(one, envelope=envelope(3, [NEW])), "update-state")
+    run(one)
+    equal((device.resets, SlotRecord(board.vault()).slots[1].state), (0, CONFIRMED))
+    board.off()
+
+
+def test_a_trial_behind_a_shut_gate():
+    """The application has not begun, and can't have passed anything: confirmed once the gate is open, or never."""
+    board, device, one = trial()
+    device.gate = device
+    run(one)
+    equal((device.resets, SlotRecord(board.vault()).slots[1].state), (0, TRIAL))
+    device.gate = None
     run(one)
     equal((device.resets, SlotRecord(board.vault()).slots[1].state), (0, CONFIRMED))
     board.off()
