@@ -497,3 +497,27 @@ def test_a_record_that_does_not_read_back():
     vault.get = lambda name: b"other"
     raises("vault-unwritten", record.fail, 0)
     board.off()
+
+
+def test_each_chunk_has_its_own_requests():
+    """Slow is not dead: a chunk that came makes the count of the next one begin anew; and where none is wanted nothing is asked for."""
+    board = installed()
+    update = updater(board)
+    equal((update.tick(0), update.tick(1 << 40)), (False, False))
+    now = 0
+    update.start(envelope(2, [NEW]), now)
+    equal(update.tick(1 << 40), False)  # it is still looking at what is there
+    settle(update)
+    for _ in range(3):
+        for _ in range(3):
+            now += 20000
+            equal((update.tick(now), update.state), (True, "Downloading"))
+            equal(update.tick(now + 19999), False)
+        number, _, at, length = update.want()
+        update.chunk(number, NEW[at : at + length], now)
+    for again in (True, True, True, False):
+        now += 20000
+        equal(update.tick(now), again)
+    equal((update.state, update.reason), ("Aborted", "update-timeout"))
+    equal(update.tick(1 << 40), False)
+    board.off()
