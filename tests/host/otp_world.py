@@ -74,7 +74,8 @@ class World:
         vault = Vault(self.flash, RootKey())
         vault.create()
         vault.commit({"made": b"\x01"})
-        self.judged: dict[tuple[str, str], float] = {}
+        self.judged = (("", ""), 0.0)
+        self.asked = ""
         self.issue_times: list[int] = []
         self.boot()
 
@@ -133,6 +134,8 @@ class World:
         for event, fields in self.device.out:
             if event == "device_otp_response":
                 self._attempted(fields["otp"])
+            else:
+                self.asked = fields["req"]
             self._carry(("up", event, fields))
         self.device.out = []
         self.device.told = []
@@ -208,6 +211,7 @@ class World:
         except PeerError as error:
             assert error.code == "unexpected", error.code
         if shut and self.device.by:
+            assert fields["req"] == self.asked, "an answer to another request"
             issue = self.issues[fields["req"]]
             assert not issue.opened, "one code opened twice"
             assert issue.right is not None
@@ -263,6 +267,20 @@ class World:
         valid = answer["isOTPValid"] == "true"
         late = answer["isTimeOut"] == "true"
         assert not (valid and late)
+        last, when = self.judged
+        doubled = last == (req, typed) and now.steady - when <= DOUBLED_S
+        try:
+            self._judge(issue, req, typed, valid, late, tries)
+        finally:
+            if not doubled:
+                self.judged = ((req, typed), now.steady)
+                if issue is not None:
+                    issue.tried += 1
+
+    def _judge(
+        self, issue: Issue | None, req: str, typed: str, valid: bool, late: bool, tries: int
+    ) -> None:
+        now = self.stage.now
         if not valid:
             # A right code is refused for a reason only: cancelled, used, late, or after too many attempts.
             if issue is not None and req == self.newest and issue.right is None:
@@ -278,7 +296,7 @@ class World:
             assert what == typed
             assert now.steady - when <= DOUBLED_S, "used twice"
             return
-        assert tries < self.retries, "more attempts than the policy gives"
+        assert tries < self.retries and issue.tried < self.retries, "more attempts than allowed"
         assert not self.worn
         assert self._in_time(issue)
         issue.right = (typed, now.steady)

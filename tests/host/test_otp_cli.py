@@ -272,6 +272,7 @@ def test_owners(folder, capsys):
     assert cli.run([*MAKE, "--otp", "authority"]) == 0
     fails(capsys, "bad-argument", "otp", "owner", "D1", "--mail", "alice@example.org")
     settings(folder, '[otp.mail]\nhost = "mail.example.org"\nfrom = "warden@example.org"\n')
+    settings(folder, '[otp.webhook]\nurl = "https://hooks.example.org/"\n')
     capsys.readouterr()
     assert (
         cli.run(["otp", "owner", "D1", "--mail", "alice@example.org", "--console", "--json"]) == 0
@@ -285,7 +286,10 @@ def test_owners(folder, capsys):
     assert "g@example.org" in capsys.readouterr().out
     for bad in ("alice", "a@b\nBcc: x@y"):
         fails(capsys, "bad-argument", "otp", "owner", "D1", "--mail", bad)
-    fails(capsys, "bad-argument", "otp", "owner", "D1", "--webhook", "x" * 65)
+    for bad in ("x" * 65, "", "a\nb"):
+        fails(capsys, "bad-argument", "otp", "owner", "D1", "--webhook", bad)
+    assert cli.run(["otp", "owner", "D1", "--webhook", "x" * 64, "--json"]) == 0
+    assert said(capsys)["contacts"][0]["way"] == "webhook"
     fails(capsys, "device-unknown", "otp", "owner", "D9", "--console")
     assert cli.run(["otp", "owner", "D1", "--none", "--json"]) == 0
     assert said(capsys)["contacts"] == []
