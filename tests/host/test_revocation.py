@@ -69,6 +69,8 @@ def test_orders_add_up(stage):
     both = stage.store.ending(DEVICE)
     assert (both.revoked, both.wipe, both.ordered) == (True, True, first.ordered)
     assert list(stage.store.endings()) == [DEVICE]
+    order(stage)
+    assert stage.store.ending(DEVICE) == both
 
 
 def test_only_its_owner_wipes_a_plain_device(tmp_path):
@@ -186,6 +188,56 @@ def test_at_once_where_it_is_there(stage):
     results: list = []
     guard.order(DEVICE, results.append)
     assert results == [{"ok": True, "wiped": False, "why": "busy"}]
+    answer(stage, device)
+    assert settled(guard) == [DEVICE]
+
+
+def test_an_order_into_a_session_that_is_gone(stage):
+    """The device starts anew just now: what went into the session before it is lost, and is said again in the next."""
+    device = peer(stage)
+    stage.stand(device)
+    order(stage, wipe=True)
+    guard = Guard(stage)
+    results: list = []
+    guard.order(DEVICE, results.append)
+    for _ in range(2):
+        stage.stand(device)
+    assert len(wipes(stage)) == 1
+    stage.pass_time(11)
+    assert results[0]["why"] == "timed-out"
+    assert len(wipes(stage)) == 2
+    answer(stage, device)
+    assert settled(guard) == [DEVICE]
+
+
+def test_nothing_goes_into_a_session_that_was_cut_off(stage):
+    """The broker dropped it a moment ago: the order waits for the next one."""
+    device = peer(stage)
+    stage.stand(device)
+    order(stage, revoke=True, wipe=True)
+    guard = Guard(stage)
+    guard.order(DEVICE, lambda _: None)
+    assert wipes(stage) == []
+    assert stage.sent[-1][1].verb == "wake"
+    stage.stand(device)
+    assert len(wipes(stage)) == 1
+    answer(stage, device)
+    assert settled(guard) == [DEVICE]
+
+
+def test_one_in_quarantine_is_wiped(stage):
+    device = peer(stage)
+    device.boot, device.vault_gen = 5, 50
+    stage.stand(device)
+    device.boot, device.vault_gen = 6, 20
+    stage.hear("hello", device.hello())
+    device.take_welcome(stage.last("welcome"))
+    stage.hear("ready", device.ready())
+    assert stage.store.device(DEVICE).mark.quarantine
+    order(stage, wipe=True)
+    guard = Guard(stage)
+    guard.order(DEVICE, lambda _: None)
+    stage.stand(device)
     answer(stage, device)
     assert settled(guard) == [DEVICE]
 

@@ -28,9 +28,10 @@ class Farewell:
         self._engine = engine
         self._finish = finish
         self._under_way: set[str] = set()
+        self._came: set[str] = (
+            set()
+        )  # a session began while an order was under way, perhaps in an older one
         engine.watchers.append(self._hear)
-        for device in engine.store.endings():
-            self._give_if_it_stands(device)
 
     def order(self, device: str, done: Done, timeout_s: float = _ANSWER_S) -> None:
         """fleet.db has an order for it: heed it, and wipe the device at once if it is there.
@@ -49,14 +50,17 @@ class Farewell:
 
     def _hear(self, news: Happening) -> None:
         if news.kind == "session" and news.app == AUTHORITY:
-            self._give_if_it_stands(news.device)
+            if news.device in self._under_way:
+                self._came.add(news.device)
+            else:
+                self._give_if_it_stands(news.device)
         elif news.kind == "command" and news.name == "wipe":
             self._engine.store.wipe_sent(news.device, time.time())
 
     def _give_if_it_stands(self, device: str) -> None:
         seat = self._engine.seat(device)
         session = seat.sessions.get(AUTHORITY)
-        if seat.ending is None or not seat.ending.wipe or device in self._under_way:
+        if seat.ending is None or not seat.ending.wipe:
             return
         if session is not None and session.stands:
             self._give(device, lambda _: None, _ANSWER_S)
@@ -77,7 +81,11 @@ class Farewell:
         self._engine.start(job, answered)
 
     def _answered(self, device: str, result: dict[str, Any] | HostError, done: Done) -> None:
+        came = device in self._came
+        self._came.discard(device)
         if isinstance(result, HostError):
+            if came:
+                self._give_if_it_stands(device)
             done({"ok": True, "wiped": False, "why": result.code})
             return
         if result.get("ok") is not True:
