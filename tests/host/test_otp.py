@@ -7,7 +7,7 @@ import pytest
 from engine_stage import SEALED, UID, K
 from host_kit import DEVICE, PeerDevice, refused
 from otp_stage import LATE, PEPPER, RIGHT, WRONG, Gate, OtpStage, gated, other
-from warden_host import otp, otp_enrol, policy
+from warden_host import names, otp, otp_enrol, policy, sending
 from warden_host.otp_settings import Limits
 from warden_host.session import Instant
 from warden_host.store_otp import Contact
@@ -487,6 +487,15 @@ def test_codes_are_compared_in_constant_time(gate, monkeypatch):
     compared.clear()
     gate.type(gate.stage.code)
     assert [len(a) for a, _ in compared if len(a) == 32] == wrong == [32, 32]
+
+
+@pytest.mark.parametrize("command", ["server_otp_response", "server_otp_validate"])
+def test_nobody_else_gives_the_two_answers(gate, command):
+    """An application that could would open the gate of each of its devices."""
+    with refused("reserved-command"):
+        names.check_grant(command)
+    with refused("reserved-command"):
+        sending.job(gate.stage.engine, sending.Request(DEVICE, command, {}))
 
 
 def test_codes_are_drawn_evenly(monkeypatch):
