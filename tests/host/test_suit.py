@@ -48,6 +48,16 @@ def made(sign=SIGN, alg: int = -7, beside=None, blocks: int = 1, header=None, **
     return kit.envelope(kit.manifest(**changes), sign, alg, beside, blocks, header)
 
 
+def test_without_a_shared_sequence(micropython: str) -> None:
+    """Everything may stand in the install sequence alone."""
+    parameters = kit.device_parameters() | kit.image_parameters() | {21: "mqtt:app"}
+    alone = kit.sequence(20, parameters, 1, 15, 2, 15, 21, 2, 3, 15)
+    assert ask_one(micropython, made(m3=kit.pack({2: [kit.APP]}), install=alone)) == GOOD
+    nobody = kit.sequence(20, parameters, 21, 2)
+    said = ask_one(micropython, made(m3=kit.pack({2: [kit.APP]}), install=nobody))
+    assert said == "error wrong-device"
+
+
 def test_a_good_one_with_each_algorithm(micropython: str) -> None:
     big = rsa.generate_private_key(65537, 2048)
     asked = [
