@@ -230,6 +230,8 @@ def test_one_that_leaves_in_the_middle(maker):
     gadget.there = False
     world.settle()
     world.pass_time(60)
+    assert world.states(number)["D00"][0] == "Downloading"  # it may come back in a moment
+    world.pass_time(120)
     assert world.states(number)["D00"][0] == "Away"
     served = len(gadget.orders)
     gadget.there = True
@@ -237,6 +239,46 @@ def test_one_that_leaves_in_the_middle(maker):
     world.settle()
     assert world.states(number) == {"D00": ("Accepted", "")}
     assert sum("envelope" in order for order in gadget.orders[served:]) == 0  # it went on
+
+
+def test_one_that_comes_and_goes(maker):
+    world = worlds(maker, 1)
+    gadget = world.gadgets["D00"]
+    number = world.begin()
+    for _ in range(12):
+        if world.sent:
+            device, verb, data = world.sent.pop(0)
+            gadget.take(world, verb, data)
+        gadget.there = False
+        world.settle()
+        world.pass_time(40)
+        gadget.there = True
+        gadget.connect(world)
+        for _ in range(3):
+            if world.sent:
+                gadget.take(world, *world.sent.pop(0)[1:])
+    assert world.states(number)["D00"][0] in ("Downloading", "Testing", "Away")
+    world.settle()
+    world.pass_time(200)
+    assert world.states(number)["D00"] == ("Accepted", "")
+
+
+def test_one_that_starts_anew_while_it_is_asked(maker, monkeypatch):
+    """It fetched the image from a web server, and its word on it came and went while we waited for a reply that never comes."""
+    world = worlds(maker, 1)
+    gadget = world.gadgets["D00"]
+    real = type(gadget).obey
+    monkeypatch.setattr(type(gadget), "want", lambda _: None)
+    gadget.loses = {2}
+    number = world.begin()
+    while len(gadget.orders) < 3:
+        device, verb, data = world.sent.pop(0)
+        gadget.take(world, verb, data)
+    monkeypatch.setattr(type(gadget), "obey", real)
+    gadget.reports = False
+    gadget.restart(world)
+    world.settle()
+    assert world.states(number) == {"D00": ("Accepted", "")}  # at once, not a time-out later
 
 
 def test_one_that_never_comes_back_is_a_failure(maker):
@@ -389,7 +431,7 @@ def test_a_manifest_that_is_judged_while_the_link_is_down(maker, monkeypatch):
     number = world.begin()
     world.settle()
     world.pass_time(60)
-    assert world.states(number)["D00"][0] == "Away"
+    assert world.states(number)["D00"][0] == "Downloading"
     assert not any("abort" in order for order in gadget.orders)
     gadget.there = True
     gadget.connect(world)

@@ -36,6 +36,10 @@ _ORDER_S = 15.0
 _FIRST_POLL_S, _POLL_S = 3.0, 60.0
 _AGAIN_S, _WORK_S = 5.0, 15.0
 _LONGEST_S = 7 * 3600.0  # a device gives a download up after six hours
+_GAP_S, _GAPS = (
+    120.0,
+    5,
+)  # how long, and how often, a device may be silent in the middle of its update
 _TRIES = 3  # of a download that the device aborts
 _ASKS = 10  # of a device whose answers lead nowhere
 # It can't be spoken with just now; everything else that sending raises is final.
@@ -56,7 +60,11 @@ def job(engine: Engine, shelf: Shelf, device: str, plan: Plan, tell: Tell) -> Jo
 
 
 class _Unreached(Exception):
-    pass
+    """spoke: it began a new session, so what we asked in the one before will not be answered."""
+
+    def __init__(self, code: str, spoke: bool = False) -> None:
+        super().__init__(code)
+        self.spoke = spoke
 
 
 class _Over(Exception):
@@ -78,6 +86,9 @@ class _Delivery:
         self._asks = 0
         self._packs = False  # whether the device takes compressed chunks
         self._refused = 0
+        self._begun = False
+        self._gaps = 0
+        self._silent_since: float | None = None
         self._worked_until = self._now + _LONGEST_S
         # A device that asks for the same chunk for ever costs so many messages, no more.
         self._left = 4 * (shelf.total // 256) + 64
@@ -85,17 +96,32 @@ class _Delivery:
     def run(self) -> Job:
         try:
             while True:
-                status = yield from self._order({})
-                self._asks += 1
-                if self._asks > _ASKS:
-                    raise _Over(ABORTED, "update-state")
-                yield from self._go_on(status)
+                try:
+                    status = yield from self._order({})
+                    self._asks += 1
+                    if self._asks > _ASKS:
+                        raise _Over(ABORTED, "update-state")
+                    yield from self._go_on(status)
+                except _Unreached as error:
+                    yield from self._gap(error)
         except _Unreached as error:
             return {"state": AWAY, "reason": str(error)}
         except _Over as over:
             return over.result
         except HostError as error:
             return {"state": ABORTED, "reason": error.code}
+
+    def _gap(self, error: "_Unreached") -> Generator[Wait, Happening | None, None]:
+        """Off the air to judge the manifest, to start the update, or for the moment that its network needs: not away yet."""
+        if self._silent_since is None:
+            self._silent_since = self._now
+        silent = self._now - self._silent_since
+        self._gaps += 1
+        late = silent > _GAP_S or not (self._begun or error.spoke)
+        if late or self._gaps > _GAPS:
+            raise error
+        if not error.spoke:
+            yield Wait(self._speaks, self._now + _AGAIN_S)
 
     def _go_on(self, status: Status) -> Generator[Wait, Happening | None, None]:
         """From what the device says of itself; comes back when it is to be asked again."""
@@ -123,6 +149,7 @@ class _Delivery:
         if self._now > self._worked_until:
             raise _Over(ABORTED, "update-timeout")
         self._asks = 0
+        self._begun = True
         self._tell(state, "", 0)
         yield Wait(self._speaks, self._now + _WORK_S)
 
@@ -143,6 +170,7 @@ class _Delivery:
         if self._tries > 1:
             yield from self._pause(_AGAIN_S)
         self._tell(DOWNLOADING, "", 0)
+        self._begun = True
         known = self._engine.store.device(self._device)
         pair = next(pair for pair in known.pairs if pair.appid == AUTHORITY)
         order: dict[str, Any] = {"envelope": self._shelf.envelope}
@@ -163,6 +191,7 @@ class _Delivery:
 
     def _feed(self, status: Status) -> Generator[Wait, Happening | None, None]:
         """Chunk by chunk, as the device asks for them."""
+        self._begun = True
         while status.get("want") is not None:
             number, component, offset, length = _wanted(status["want"])
             self._tell(DOWNLOADING, "", self._shelf.done(component, offset))
@@ -223,11 +252,12 @@ class _Delivery:
         """The device's status; where it refuses, one that says so. Raises _Unreached, _Over."""
         request = Request(self._device, "update", args, AUTHORITY, timeout_s=_ORDER_S, quiet=True)
         try:
-            answer = yield from sending.job(self._engine, request)
+            answer = yield from self._answered(sending.job(self._engine, request))
         except HostError as error:
             if error.code not in _UNREACHED:
                 raise
             raise _Unreached(error.code) from None
+        self._silent_since = None
         reply = answer["reply"]
         if answer["ok"]:
             result = reply.get("result")
@@ -241,6 +271,24 @@ class _Delivery:
         if self._tries >= _TRIES or self._refused > _ASKS:
             raise _Over(ABORTED, code)
         return {"state": ABORTED, "reason": code}
+
+    def _answered(self, asking: Job) -> Job:
+        """The answer; or at once that none will come, when the device begins a session meanwhile."""
+        news = None
+        while True:
+            try:
+                wait = asking.send(news)
+            except StopIteration as end:
+                result: dict[str, Any] = end.value
+                return result
+
+            def either(heard: Happening, wait: Wait = wait) -> bool:
+                return wait.matches(heard) or (heard.kind == "session" and self._speaks(heard))
+
+            news = yield Wait(either, wait.deadline)
+            if news is not None and not wait.matches(news):
+                asking.close()
+                raise _Unreached("no-session", spoke=True)
 
     def _pause(self, seconds: float) -> Generator[Wait, Happening | None, None]:
         yield Wait(lambda _: False, self._now + seconds)
