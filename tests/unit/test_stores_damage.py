@@ -392,6 +392,18 @@ class Lossy(Nor):
         return super().ioctl(operation, argument)
 
 
+def test_a_wipe_where_nothing_takes_the_vaults_place():
+    """The other bank is worn out: what can't be moved is erased where it lies."""
+    part = Nor(4, 512, UNIT)
+    store = on_flash(part)
+    history(store)
+    equal(store._bank, 0)
+    part.stuck = {2, 3}
+    store.erase_all()
+    equal(bytes(part.data), b"\xff" * len(part.data))
+    equal(on_flash(part).names(), [])
+
+
 def test_a_program_that_is_lost_is_made_elsewhere():
     for lost in range(3):
         part = Lossy(4, 512, UNIT)
@@ -404,6 +416,48 @@ def test_a_program_that_is_lost_is_made_elsewhere():
         vault.put("a", b"third a")
         equal(store._bank, 1 - bank)
         equal(found(on_flash(part)), (dict(NOW, a=b"third a"), 2))
+
+
+def test_a_program_of_a_long_record_that_is_lost():
+    """It takes several: whichever is lost, those behind it don't make up for it."""
+    data = bytes([number & 127 for number in range(3000)])
+    programs = 0
+    for lost in range(6):
+        part = Lossy(4, 8192, UNIT)
+        store = on_flash(part)
+        store.write("a", b"first")
+        before = part.programs
+        part.lost = lost
+        store.write("a", data)
+        programs = max(programs, part.programs - before)
+        equal(on_flash(part).read("a", 3000), data)
+    check(programs > 5)
+
+
+def test_a_driver_that_says_no():
+    """False is as good as an error number: what was asked for was not done."""
+
+    class Refuses(Nor):
+        refused = ()
+
+        def readblocks(self, block, buf, offset=0):
+            return False if "read" in self.refused else super().readblocks(block, buf, offset)
+
+        def writeblocks(self, block, buf, offset=0):
+            return False if "write" in self.refused else super().writeblocks(block, buf, offset)
+
+        def ioctl(self, operation, argument):
+            if operation == 6 and "erase" in self.refused:
+                return False
+            return super().ioctl(operation, argument)
+
+    for refused in ("read", "write", "erase"):
+        part = Refuses(4, 512, UNIT)
+        store = on_flash(part)
+        history(store)
+        part.refused = (refused,)
+        call = (store.erase_all,) if refused == "erase" else (store.write, "a", b"x")
+        raises("filesystem", *call)
 
 
 def test_a_bank_that_does_not_erase_is_left_out():
