@@ -165,6 +165,12 @@ def test_what_judged_the_manifest_is_forgotten():
     order(one, envelope=envelope(2, [NEW]))
     for name in judges.JUDGES:
         check("warden." + name not in sys.modules, name)
+    # The verifiers' own parts too.
+    __import__("warden.crypto.p256")
+    __import__("warden.crypto._p256_native")
+    check([name for name in sys.modules if "_p256" in name])
+    judges.forget()
+    equal([name for name in sys.modules if "p256" in name], [])
     # And loaded again for the next.
     equal(order(one, abort=True)["state"], "Aborted")
     equal(order(one, envelope=envelope(2, [NEW]))["state"], "Downloading")
@@ -226,6 +232,7 @@ def test_chunks_that_are_compressed():
         number, _, at, length = status["want"]
         status = order(one, n=number, z=stored(NEW[at : at + length]))
     equal(status["state"], "Testing")
+    equal(order(one, n=number + 1, z=stored(b"x")), "update-state")
     board.off()
 
 
