@@ -2,7 +2,7 @@
 
 import hashlib
 
-from harness import check, equal
+from harness import check, equal, raises
 from models import DictStore, RootKey
 from warden import hotp
 from warden.hotp import Codes, code
@@ -129,6 +129,21 @@ def test_sha256():
     codes = Codes(made(tail=("sha256",)))
     equal(codes.judge(code(SECRET, 0, 6, "sha256"), None), ("otp_step", 1))
     equal(codes.judge(code(SECRET, 0, 6), None), None)
+
+
+def test_firmware_without_sha1():
+    """It comes with the firmware's TLS, as a rule. Said at the start, not at the door."""
+
+    class Hashes:
+        sha256 = hashlib.sha256
+
+    vault, other = made(), made(tail=("sha256",))
+    real, hotp.hashlib = hotp.hashlib, Hashes
+    try:
+        raises("no-board", Codes, vault)
+        equal(Codes(other).judge(code(SECRET, 0, 6, "sha256"), None), ("otp_step", 1))
+    finally:
+        hotp.hashlib = real
 
 
 def test_duress_has_a_counter_of_its_own():
