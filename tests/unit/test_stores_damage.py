@@ -392,6 +392,14 @@ class Lossy(Nor):
         return super().ioctl(operation, argument)
 
 
+def test_a_wipe_of_a_flash_that_holds_no_vault():
+    """What a beginning that was cut left goes as well."""
+    part = flash()
+    part.data[:40] = bytes(40)
+    on_flash(part).erase_all()
+    equal(bytes(part.data), b"\xff" * len(part.data))
+
+
 def test_a_wipe_where_nothing_takes_the_vaults_place():
     """The other bank is worn out: what can't be moved is erased where it lies."""
     part = Nor(4, 512, UNIT)
