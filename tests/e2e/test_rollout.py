@@ -7,15 +7,20 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import servers
 from fleet_kit import Journal, free_ports
+from nginx_kit import Nginx
+from warden_host import pki
 from warden_host.fleet import Fleet
 from warden_host.store import Store
 
 SOON_S = 60
+PATIENCE_S = 90
 COMMAND = [sys.executable, "-m", "warden_host.cli"]
 PASSPHRASE = "correct horse battery"
 APP = """import asyncio
@@ -80,6 +85,29 @@ class Hands:
             lines.take(lambda line: line.get("text") == "serving", "serving")
             yield process
 
+    def until(self, *arguments: str, holds: Callable[[list[dict]], bool]) -> list[dict]:
+        """Give the command until what it says holds."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds(said := self.command(*arguments)):
+            assert time.monotonic() < deadline, said
+            time.sleep(0.3)
+        return said
+
+    def online(self, *devices: str) -> None:
+        self.until(
+            "devices",
+            holds=lambda said: all(
+                one["state"] == "online" for one in said if one["device"] in devices
+            ),
+        )
+
+    def ended(self, number: int) -> dict:
+        """What a rollout came to."""
+        [said] = self.until(
+            "rollouts", str(number), holds=lambda said: said[0]["state"] != "active"
+        )
+        return said
+
     def release(self, version: str, healthy: bool = True, filler: int = 0, *more: str) -> str:
         app = self.app(version, healthy)
         (app / "filler.bin").write_bytes(os.urandom(filler))
@@ -118,6 +146,7 @@ def test_rollouts(hands: Hands) -> None:
     four = hands.release("4", True, 2000, "--encrypt", "--mpy", "--floor", "1")
     with hands.service("run", "D1") as (_, one), hands.service("run", "D2") as (stopped, other):
         with hands.serving() as server:
+            hands.online("D1", "D2")
             with hands.service("rollout", two, "--type", "relay") as (follower, lines):
                 far = 20_000
                 lines.take(lambda line: line.get("done", 0) > far, "a download half-way")
@@ -125,12 +154,13 @@ def test_rollouts(hands: Hands) -> None:
                 assert follower.wait(SOON_S) == 1
                 assert lines.all()[-1]["error"]["code"] == "not-serving"
         with hands.serving():
-            # The same command shows the same rollout, which goes on.
-            last = hands.command("rollout", two, "--type", "relay")[-1]
-            assert (last["state"], last["counts"]) == ("done", {"Accepted": 2})
-            assert len(hands.command("rollouts")) == 1
+            # It goes on by itself, where it was.
+            end = hands.ended(1)
+            assert (end["state"], end["counts"]) == ("done", {"Accepted": 2})
             starts(one, "D1", "2")
             starts(other, "D2", "2")
+
+            hands.online("D1", "D2")
 
             # Not well: it falls back, and the rollout stops before it reaches the other one.
             lines_of = hands.command("rollout", sick, "--type", "relay", "--wave", "50%", code=1)
@@ -147,8 +177,25 @@ def test_rollouts(hands: Hands) -> None:
             with hands.service("run", "D2") as (_, again):
                 starts(again, "D2", "2")
                 starts(again, "D2", "4")
-                with hands.service("rollouts", "3", "--follow") as (_, lines):
-                    end = lines.take(lambda line: line.get("state") == "done", "the end")
-                assert end["counts"] == {"Accepted": 2}
+                assert hands.ended(3)["counts"] == {"Accepted": 2}
     with Store(Fleet(hands.folder / "fleet").database) as store:
         assert [record.state for record in store.rollouts()] == ["done", "stopped", "done"]
+
+
+def test_an_encrypted_release_from_a_web_server(hands: Hands, tmp_path: Path) -> None:
+    fleet = Fleet(hands.folder / "fleet")
+    leaf = pki.load_authority(fleet.keys).issue(
+        (servers.HOST,), key=pki.load_key(fleet.keys / "server.key")
+    )
+    nginx = Nginx(tmp_path / "web", leaf.certificate, leaf.key)
+    name = hands.release("2", True, 40_000, "--encrypt", "--url", nginx.url("updates"))
+    (nginx.www / "updates").symlink_to(fleet.root / "releases")
+    with nginx.running(), hands.serving(), hands.service("run", "D1") as (_, lines):
+        hands.online("D1")
+        told = hands.command("rollout", name, "--device", "D1")
+        assert told[-1]["counts"] == {"Accepted": 1}
+        starts(lines, "D1", "2")
+    assert len(nginx.requests()) == 3
+    assert all(
+        f"/updates/{name}/app.img" in line and '" 206 ' in line for line in nginx.requests()
+    )
