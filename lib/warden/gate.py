@@ -297,7 +297,7 @@ def _granted() -> bool:
         return False
     from .boot import present
 
-    return getattr(present, "granted", False) is True
+    return present is not None and present.granted is True
 
 
 async def _guarded(gate: Gate, guard: "Any") -> None:
