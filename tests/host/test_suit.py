@@ -58,6 +58,12 @@ def test_without_a_shared_sequence(micropython: str) -> None:
     assert said == "error wrong-device"
 
 
+def test_a_last_branch_of_nothing(micropython: str) -> None:
+    """try-each whose last branch is null: none of them has to fit."""
+    none_fits = kit.install(15, [kit.sequence(20, {5: 1}, 5, 15), None])
+    assert ask_one(micropython, made(install=none_fits)) == GOOD
+
+
 def test_a_good_one_with_each_algorithm(micropython: str) -> None:
     big = rsa.generate_private_key(65537, 2048)
     asked = [
@@ -226,6 +232,9 @@ BOMB = kit.sequence(
         ("suit-unsupported", {"install": kit.install(24, 15)}),
         # In a branch that is never taken as well.
         ("suit-unsupported", {"install": kit.install(15, [kit.sequence(), kit.sequence(22, 2)])}),
+        # No command has the number 0.
+        ("suit-unsupported", {"shared": kit.shared(0, 15)}),
+        ("suit-unsupported", {"m7": kit.sequence(0, 15)}),
         # A directive out of its place.
         ("suit-unsupported", {"install": kit.install(23, 2)}),
         ("suit-unsupported", {"m7": kit.install()}),

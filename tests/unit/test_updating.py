@@ -286,6 +286,24 @@ def test_an_application_that_is_well():
     board.off()
 
 
+def test_only_the_authoritys_session_counts():
+    """Another application that the device reaches confirms nothing, and hears nothing of updates."""
+    board, device, one = trial()
+    device._sessions[0].authority = False
+    run(one)
+    equal((SlotRecord(board.vault()).slots[1].state, device.sent), (TRIAL, []))
+    other = Session()
+    other.stands = False
+    device._sessions.append(other)
+    run(one)
+    equal((SlotRecord(board.vault()).slots[1].state, device.sent), (TRIAL, []))
+    other.stands = True
+    run(one)
+    equal(SlotRecord(board.vault()).slots[1].state, CONFIRMED)
+    check(device.sent)
+    board.off()
+
+
 def test_a_trial_behind_a_shut_gate():
     """The application has not begun, and can't have passed anything: confirmed once the gate is open, or never."""
     board, device, one = trial()
