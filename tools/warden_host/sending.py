@@ -91,7 +91,11 @@ class _Errand:
                 "it knows: " + ", ".join(sorted(set(known) - {AUTHORITY})),
             )
         ending = self._seat.ending
-        if ending is not None and ending.revoked and not (ending.wipe and request.command == "wipe"):
+        if (
+            ending is not None
+            and ending.revoked
+            and not (ending.wipe and request.command == "wipe")
+        ):
             raise HostError(
                 "revoked",
                 f"{request.device} was cut off",
@@ -307,7 +311,9 @@ class _Errand:
         text = f"forgery: {request.forge}" if request.forge else ""
         device, command = request.device, request.command
         self._engine.gave(
-            Happening("command", device, self._app, command, id=self._number, body=body, text=text),
+            Happening(
+                "command", device, self._app, command, id=self._number, body=body, text=text
+            ),
             request.quiet,
         )
 
