@@ -64,6 +64,13 @@ def test_a_last_branch_of_nothing(micropython: str) -> None:
     assert ask_one(micropython, made(install=none_fits)) == GOOD
 
 
+def test_a_branch_that_does_what_it_may_not(micropython: str) -> None:
+    """Only a condition that fails leads to the next branch."""
+    twice = kit.sequence(20, {21: "mqtt:app"}, 21, 2, 21, 2)
+    install = kit.sequence(15, [twice, kit.install()])
+    assert ask_one(micropython, made(install=install)) == "error suit-unsupported"
+
+
 def test_a_good_one_with_each_algorithm(micropython: str) -> None:
     big = rsa.generate_private_key(65537, 2048)
     asked = [
