@@ -256,8 +256,9 @@ class Updating:
         self._report = self.status()
 
     def _busy(self) -> bool:
+        """Whether one is under way that is not staged yet. A fetched image is verified in between other tasks, so a rotation of the release keys may find it there."""
         updater = self._updater
-        return updater is not None and updater.state == "Downloading"
+        return updater is not None and updater.state in ("Downloading", "Verifying", "Installing")
 
     async def _try(self, stands: bool, now_ms: int) -> None:
         """Confirmed once the authority's session stands and the application says that it is well; else back."""

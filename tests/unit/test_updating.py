@@ -7,7 +7,7 @@ from test_update import NEW, installed
 from update_kit import CLASS, VENDOR, Key, envelope
 from warden import judges, updating
 from warden.errors import PeerError
-from warden.slots import CONFIRMED, FAILED, STAGED, TRIAL, SlotRecord
+from warden.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, SlotRecord
 from warden.wire import cbor
 
 
@@ -506,6 +506,28 @@ def test_an_abort_while_a_web_server_sends():
     equal((device.resets, device.incidents), (0, []))
     equal(order(one)["state"], "Aborted")
     board.off()
+
+
+def test_release_keys_that_go_while_it_is_verified():
+    """Between two steps of a fetched image another task may obey the authority: no slot is staged for keys that were taken away."""
+    from warden.orders import _let_go
+
+    for state in ("Downloading", "Verifying", "Installing"):
+        board = installed()
+        device, one = equipped(board)
+        device._updating = one
+        order(one, envelope=envelope(2, [NEW], uri=WEB))
+        one._web = None  # as if the fetch had just ended
+        updater = one._updater
+        while updater.state != state:
+            if not updater.step():
+                number, _, at, length = updater.want()
+                updater.chunk(number, NEW[at : at + length], 0)
+        _let_go(device)
+        equal((updater.step(), updater.state), (False, "Aborted"))
+        equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, EMPTY])
+        _let_go(device)  # there is nothing left to let go of
+        board.off()
 
 
 def test_only_where_the_board_has_slots():
