@@ -5,7 +5,7 @@
 Order: the record, authenticated by the vault → the attempt of a trial, committed and read back → the firmware, where the slot has one and another
 one runs → the maps of all components → the signature and the whole image once more, where the policy is strict → the mount. So a
 trial that crashes, hangs or cuts the power has counted, and after `attempts` of them the slot before boots again. A slot whose map or header is
-not what was verified is marked as failed, and the other one is tried.
+not what was verified is marked as failed, and the other one is tried. One that can't be read is passed over at this start, and stays what it is.
 """
 
 import vfs
@@ -71,6 +71,7 @@ def boot(
     # Where slots have a firmware, one try may take two counts: the order to start it, and its start.
     most = attempts * 2 if slots.firmware else attempts
     failed, reason = 0, ""
+    unread: "list[int]" = []
     # What was started as often as it may be, and that nobody confirmed; or whose firmware does not start.
     for number, slot in enumerate(record.slots):
         if slot.attempts >= most and (
@@ -79,7 +80,7 @@ def boot(
             failed, reason = slot.sequence, "trial-failed"
             record.fail(number)
     while True:
-        chosen = record.choose(most)
+        chosen = record.choose(most, unread)
         if chosen is None:
             # Until an update was confirmed, what was provisioned is the application to fall back to; after that it is an old one.
             mode = "recovery" if record.mark else "factory"
@@ -103,10 +104,15 @@ def boot(
                 _start_firmware(slots, chosen)
                 return Outcome("switch", chosen, trial, failed)
             mounts = _open(vault, slots, chosen, slot, on_damage, feed)
-        except StoreError as error:
-            if error.code not in ("slot-damaged", "slot-unsigned"):
+        except (StoreError, OSError) as error:
+            reason = error.code if isinstance(error, StoreError) else "filesystem"
+            if reason == "filesystem" and not slots.firmware:
+                # The flash's fault, and perhaps for once: but what can't be read must not keep the other slot from starting, nor an update from coming.
+                # With firmware it is given up, or each start would order the other one's.
+                unread.append(chosen)
+                continue
+            if reason not in ("slot-damaged", "slot-unsigned", "filesystem"):
                 raise
-            reason = error.code
         else:
             slots.lock(chosen)
             if not trial:

@@ -122,7 +122,8 @@ class Image:
                 raise StoreError(
                     "slot-damaged", "a block of the slot was changed after it was verified"
                 )
-        except StoreError:
+        except (StoreError, OSError):
+            # A block that can't be read is worth as much as one that was changed: the application would fail at it at each start.
             if self._on_damage is not None:
                 self._on_damage()
             raise

@@ -98,11 +98,11 @@ class SlotRecord:
 
     # -- which slot ---------------------------------------------------------------------------
 
-    def choose(self, attempts: int) -> "int | None":
-        """The slot that is to boot, None for neither. attempts: how often a trial may start."""
+    def choose(self, attempts: int, unread: "Sequence[int]" = ()) -> "int | None":
+        """The slot that is to boot, None for neither. attempts: how often a trial may start. unread: slots that could not be read at this start."""
         best = None
         for number, slot in enumerate(self.slots):
-            if slot.sequence < self.floor:
+            if slot.sequence < self.floor or number in unread:
                 continue
             if slot.state == STAGED or (slot.state == TRIAL and slot.attempts < attempts):
                 return number

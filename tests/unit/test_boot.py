@@ -262,20 +262,93 @@ def test_the_attempts_of_a_confirmed_slot():
     board.off()
 
 
-def test_a_flash_that_can_not_be_read():
-    """Not the slot's fault: it stays what it is, and nothing is mounted."""
+def test_a_slot_that_can_not_be_read():
+    """Not the slot's fault: it stays what it is. But the other one starts, and where both are so, an update can still come."""
     from warden.errors import StoreError
 
+    class Torn:
+        def seek(self, at):
+            pass
+
+        def readinto(self, view):
+            raise OSError(5)
+
+    def refused(slot, part):
+        raise StoreError("filesystem")
+
+    for broken in (refused, lambda slot, part: Torn()):
+        passed_over(broken)
+
+
+def passed_over(broken):
     board = prepared((CONFIRMED, 1, image("old")), (CONFIRMED, 2, image("new")))
+    slots = board.slots()
+    read = slots.read
+    slots.read = lambda slot, part: (broken if slot == 1 else read)(slot, part)
+    mounted = []
+    outcome = boot(board.vault(), slots, 2, None, lambda *_: mounted.append(1))
+    equal((outcome.mode, outcome.slot, outcome.failed), ("application", 0, 0))
+    equal((states(board), mounted), ([CONFIRMED, CONFIRMED], [1]))
+    slots.read = broken
+    outcome = boot(board.vault(), slots, 2, None, lambda *_: mounted.append(2))
+    equal((outcome.mode, outcome.slot, outcome.reason), ("recovery", None, "filesystem"))
+    equal((states(board), mounted), ([CONFIRMED, CONFIRMED], [1]))
+    board.off()
+
+
+def test_a_trial_that_can_not_be_read():
+    """Each start of it has counted all the same."""
+    board = prepared((CONFIRMED, 1, image("old")), (STAGED, 2, image("new")))
+    slots = board.slots()
+    read = slots.read
+
+    def broken(slot, part):
+        if slot == 1:
+            raise OSError(5)
+        return read(slot, part)
+
+    slots.read = broken
+    for _ in range(ATTEMPTS):
+        outcome = boot(board.vault(), slots, ATTEMPTS, None, lambda *_: None)
+        equal((outcome.slot, outcome.trial, outcome.failed), (0, False, 0))
+    outcome = boot(board.vault(), slots, ATTEMPTS, None, lambda *_: None)
+    equal((outcome.slot, outcome.failed, states(board)), (0, 2, [CONFIRMED, FAILED]))
+    board.off()
+
+
+def test_other_errors_of_the_flash_end_the_start():
+    from warden.errors import StoreError
+
+    board = prepared((CONFIRMED, 1, image("old")))
     slots = board.slots()
 
     def broken(slot, part):
-        raise StoreError("filesystem")
+        raise StoreError("vault-damaged")
 
     slots.read = broken
-    mounted = []
-    raises("filesystem", boot, board.vault(), slots, 2, None, lambda *_: mounted.append(1))
-    equal((states(board), mounted), ([CONFIRMED, CONFIRMED], []))
+    raises("vault-damaged", boot, board.vault(), slots, 2, None, lambda *_: None)
+    equal(states(board)[0], CONFIRMED)
+    board.off()
+
+
+def test_a_block_that_can_not_be_read():
+    """While the application runs: the slot is given up, or it would fail there at each start."""
+    board = prepared((CONFIRMED, 1, image("old")))
+    told = []
+    board.start(on_damage=told.append)
+    mounted = board.mounts["/app"]
+
+    class Torn:
+        def seek(self, at):
+            raise OSError(5)
+
+    mounted._image._file = Torn()
+    try:
+        mounted.open("/filler.bin", "rb").read()
+        check(False)
+    except OSError:
+        pass
+    equal(told, [0])
     board.off()
 
 

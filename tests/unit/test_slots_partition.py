@@ -194,6 +194,38 @@ def test_a_slot_without_firmware():
     board.off()
 
 
+def test_an_application_that_can_not_be_read():
+    """The slot is given up with its firmware: passed over at each start anew, the two would order each other's firmware for ever."""
+    board = OtaBoard()
+    update_to(board, 2, "first")
+    update_to(board, 3, "second")
+    slots = board.slots
+
+    def broken():
+        made = slots()
+        read = made.read
+
+        def refused(slot, part):
+            if part == "app" and slot == board.outcome.slot:
+                raise OSError(5)
+            return read(slot, part)
+
+        made.read = refused
+        return made
+
+    board.slots = broken
+    bad = board.outcome.slot
+    for _ in range(2):
+        board.power_on()
+        board.chip.start()
+        if board.start().mode == "switch":
+            break
+    board.slots = slots
+    board.restart()
+    equal((board.pair(), states(board)[bad]), (("first", "first"), FAILED))
+    board.off()
+
+
 def test_what_the_chip_refuses():
     """Signed by us, and no firmware for this chip: nothing changes."""
     board = OtaBoard()
