@@ -290,7 +290,9 @@ class Updating:
         try:
             result = check()
             if hasattr(result, "send"):
-                result = await result
+                # One that never answers must not keep a trial open for ever, with no way forward and none back.
+                left = self._deadline - self._device._uptime.now_ms()
+                result = await asyncio.wait_for_ms(result, max(1, left))
         except (
             Exception
         ) as error:  # of the application on trial: whatever it raises, it is not well

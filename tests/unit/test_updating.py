@@ -275,6 +275,21 @@ def test_a_trial_that_is_not_well_falls_back():
         board.off()
 
 
+def test_a_health_check_that_never_answers():
+    """Until the trial's ten minutes are over, and not longer: the device must not stay between two releases."""
+
+    async def never():
+        await asyncio.Event().wait()
+
+    board, device, one = trial(never)
+    device.now = 600000 - 4
+    run(one)
+    equal((device.resets, SlotRecord(board.vault()).mark), (1, 1))
+    start(board)
+    equal(board.says(), "old")
+    board.off()
+
+
 def test_an_application_that_is_well():
     async def well():
         return True
