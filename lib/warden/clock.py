@@ -52,6 +52,7 @@ class Clock:
         self.floor = floor
         self._ahead = 0  # by so much a tentative time is ahead, or behind
         self._proven = False  # a welcome of the authority set the clock in this boot
+        self.gap = False  # it stood below the marks, or a certificate contradicted it: it did not count all the time, whatever keeps it
 
     def least(self) -> int:
         """The time that it certainly is by now, unix seconds."""
@@ -63,6 +64,7 @@ class Clock:
     def start(self) -> None:
         """Lift the clock to the marks if it stands below them."""
         if self.rtc.now() < self.least():
+            self.gap = True
             self.rtc.set(self.least())
 
     # -- tentative time: for one connection, until the authority's welcome says better ---------
@@ -78,6 +80,7 @@ class Clock:
         # A forged certificate may say the year 9999.
         if self._proven or unix_time == before or not self.least() <= unix_time < 1 << 32:
             return False
+        self.gap = True
         if not self.rtc.set(unix_time):
             return False
         self._ahead = unix_time - before

@@ -210,10 +210,12 @@ class Gate:
             self._zero = unix_time - device._uptime.now_ms() // 1000
 
     def _time(self, now_ms: int) -> "int | None":
-        """Unix seconds for codes that depend on them: what the authority proved in this boot, or a clock that a battery keeps."""
+        """Unix seconds for codes that depend on them: what the authority proved in this boot, or a clock that a battery keeps and
+        that did not stop meanwhile: lifted to its mark it would say a time in the past, whose codes somebody may have seen."""
         if self._zero is not None:
             return self._zero + now_ms // 1000
-        return self._device._clock.now() if self._kept else None
+        clock = self._device._clock
+        return clock.now() if self._kept and not clock.gap else None
 
     async def _say(self, event: str, fields: "dict[str, Any]") -> bool:
         """Send it to the authority, in plain mode to whoever listens; False when that can't be done now."""

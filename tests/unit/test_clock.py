@@ -33,13 +33,13 @@ def test_the_clock_is_lifted_to_the_higher_mark():
         clock, rtc, _ = clock_at(BOOT, mark)
         equal(clock.least(), least)
         clock.start()
-        equal((rtc.time, clock.now()), (least, least))
+        equal((rtc.time, clock.now(), clock.gap), (least, least, True))
 
 
 def test_a_clock_above_the_marks_is_left_alone():
     clock, rtc, _ = clock_at(FLOOR + 100, FLOOR + 100)
     clock.start()
-    equal(rtc.sets, [])
+    equal((rtc.sets, clock.gap), ([], False))
 
 
 def test_a_clock_that_can_not_be_set_does_not_stop_the_start():

@@ -495,6 +495,28 @@ def test_totp_by_a_clock_that_a_battery_keeps():
     staged(Stage([SEED, 6, 30, None], source="totp", kept=True), work)
 
 
+def test_totp_by_a_clock_whose_battery_was_out():
+    """It stood below the mark at the start, or stands at the date of a certificate: a code that somebody saw in the past must not become good again."""
+
+    def lost(clock, vault):
+        vault.advance("time", Clock().now() + 1)
+        clock.start()
+
+    def tentative(clock, vault):
+        check(clock.try_at(Clock().now() + 1000))
+
+    for happens in (lost, tentative):
+
+        async def work(stage, happens=happens):
+            happens(stage.device._clock, stage.vault)
+            stage.keys.inject(code(SEED, Clock().now() // 30, 6) + b"#")
+            await stage.settle()
+            equal(stage.screen.shown[-1], ("Code?", "No time yet"))
+            equal(stage.vault.counter("otp_used"), 0)
+
+        staged(Stage([SEED, 6, 30, None], source="totp", kept=True), work)
+
+
 def test_no_keypad_no_gate():
     async def work(stage):
         equal((stage.incidents(), stage.said), ([("otp-no-keypad", 1)], ["otp-no-keypad"]))
