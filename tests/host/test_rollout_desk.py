@@ -8,7 +8,7 @@ from host_kit import refused
 from release_kit import TYPE, Maker, cheap
 from rich.console import Console
 from rollout_world import POLICY, World
-from warden_host import cli, cli_rollout, control, policy, screen
+from warden_host import cli, cli_rollout, control, policy, rollout_plan, screen
 from warden_host.control import Caller
 from warden_host.names import AUTHORITY
 from warden_host.rollout_desk import RolloutDesk
@@ -171,6 +171,37 @@ def test_one_that_stopped_goes_on_by_its_owners_word(desk, world):
     assert world.store.rollout(1).state == "done"
     desk.handle({"op": "rollout-resume", "rollout": 1}, caller)
     assert world.store.rollout(1).state == "done"
+
+
+def test_what_was_forgiven_one_is_not_forgiven_another(desk, world):
+    """One that was lost when the owner said to go on, and came well in the end: the next failure counts."""
+    order = rollout_plan.order_of("relay-1.0", list(world.gadgets))
+    lost, bad = order[0], order[-1]
+    for gadget in world.gadgets.values():
+        gadget.bricks = gadget.name == lost
+        gadget.healthy = gadget.name != bad
+    asked(desk, waves="25%,50%,100%", max_failures="0", at_once=1, trial_s=60)
+    world.settle()
+    world.pass_time(120)
+    assert world.states(1)[lost] == ("Lost", "timed-out")
+    assert world.store.rollout(1).state == "stopped"
+    gadget = world.gadgets[order[1]]
+    gadget.there = False  # it holds the second wave up, until the first device is back
+    desk.handle({"op": "rollout-resume", "rollout": 1}, Caller())
+    assert world.store.rollout(1).forgiven == 1
+    back = world.gadgets[lost]
+    back.there, back.running, back.confirmed = True, 1, 1
+    back.connect(world)
+    world.settle()
+    world.pass_time(30)
+    assert world.states(1)[lost] == ("Accepted", "")
+    assert world.store.rollout(1).forgiven == 0
+    gadget.there = True
+    gadget.connect(world)
+    world.settle()
+    world.pass_time(200)
+    assert world.states(1)[bad] == ("Rejected", "trial-failed")
+    assert world.store.rollout(1).state == "stopped"
 
 
 def test_what_an_earlier_service_left(desk, world, maker):

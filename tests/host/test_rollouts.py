@@ -331,6 +331,9 @@ def test_one_that_was_given_up_and_comes_back_is_asked(maker):
         ("chunk", "filesystem", "Aborted"),
         ("ask", "not-allowed", "Rejected"),
         ("envelope", "\x1b[31m", "Rejected"),
+        # Our own word for a job that we cut: from a device it is one like any other.
+        ("envelope", "not-serving", "Rejected"),
+        ("chunk", "not-serving", "Rejected"),
     ],
 )
 def test_a_device_that_refuses(maker, order, code, state):
@@ -510,6 +513,21 @@ def test_where_a_device_is_to_look_for_the_image(maker):
             world.settle()
             [order] = [one for one in world.gadgets["D00"].orders if "envelope" in one]
             assert {key: order[key] for key in order if key != "envelope"} == more
+
+
+@pytest.mark.parametrize("reason", ["image-mismatch", "payload-tampered", "filesystem"])
+def test_a_web_server_that_sent_something_else_is_not_asked_again(maker, reason):
+    """A device gives a release three tries: those that are left are ours."""
+    maker.make("2", base="https://example.net/updates")
+    world = worlds(maker, 1)
+    gadget = world.gadgets["D00"]
+    gadget.status = {"state": "Aborted", "reason": reason, "sequence": 2}
+    number = world.begin("relay-2", web_pins=("ab" * 32, "cd" * 32))
+    world.settle()
+    [order] = [one for one in gadget.orders if "envelope" in one]
+    spoiled = reason != "filesystem"
+    assert (order.get("https"), "pins" in order) == (False if spoiled else None, not spoiled)
+    assert world.states(number) == {"D00": ("Accepted", "")}
 
 
 # Restarts, and the owner's word

@@ -44,18 +44,20 @@ _TRIES = 3  # of a download that the device aborts
 _ASKS = 10  # of a device whose answers lead nowhere
 # It can't be spoken with just now; everything else that sending raises is final.
 _UNREACHED = ("timed-out", "no-session", "counter-exhausted", "quarantined")
+_SPOILED = ("image-mismatch", "payload-tampered")
 # Refusals that another try may cure. Any other is the device's judgement on the release.
 _CURABLE = frozenset(
     {
         *("busy", "expired", "filesystem", "slot-full", "slot-damaged", "update-state"),
         *("update-chunk", "vault-limit", "vault-unwritten", "randomness", "command-failed"),
-        *("image-mismatch", "payload-tampered"),
+        *_SPOILED,
     }
 )
 
 
 def job(engine: Engine, shelf: Shelf, device: str, plan: Plan, tell: Tell) -> Job:
-    """Result: {"state", "reason"}; Away where the device could not be reached, Lost where it took the update and was not heard of again."""
+    """Result: {"state", "reason"}; Away where the device could not be reached, Lost where it took the update and was not heard of again. With
+    "cut" where `tell` ended it: a device's own word never has that."""
     return _Delivery(engine, shelf, device, plan, tell).run()
 
 
@@ -87,6 +89,7 @@ class _Delivery:
         self._packs = False  # whether the device takes compressed chunks
         self._refused = 0
         self._begun = False
+        self._spoiled = False  # its last image was not the one that was signed
         self._gaps = 0
         self._silent_since: float | None = None
         self._worked_until = self._now + _LONGEST_S
@@ -109,7 +112,7 @@ class _Delivery:
         except _Over as over:
             return over.result
         except HostError as error:
-            return {"state": ABORTED, "reason": error.code}
+            return {"state": ABORTED, "reason": error.code, "cut": error.code == "not-serving"}
 
     def _gap(self, error: "_Unreached") -> Generator[Wait, Happening | None, None]:
         """Off the air to judge the manifest, to start the update, or for the moment that its network needs: not away yet."""
@@ -142,6 +145,7 @@ class _Delivery:
         elif state == DOWNLOADING:
             yield from self._order({"abort": True})  # another release: this one takes its place
         else:
+            self._spoiled = mine and status.get("reason") in _SPOILED
             yield from self._begin()
 
     def _work(self, state: str) -> Generator[Wait, Happening | None, None]:
@@ -179,7 +183,8 @@ class _Delivery:
             order["key"] = key
         if policy.gate(known.policy) is not None:
             order["grant"] = True
-        if self._shelf.by_web and not self._plan.web:
+        # A web server that sends something else must not use up the tries that the device gives this release.
+        if self._shelf.by_web and (self._spoiled or not self._plan.web):
             order["https"] = False
         elif self._shelf.by_web and self._plan.web_pins:
             order["pins"] = [bytes.fromhex(pin) for pin in self._plan.web_pins]

@@ -18,9 +18,11 @@ from warden_host.jobs import Job, Wait
 from warden_host.names import AUTHORITY
 from warden_host.rollout_plan import (
     ABORTED,
+    ACCEPTED,
     AWAY,
     BUSY,
     DOWNLOADING,
+    FAILED,
     FINAL,
     LOST,
     SUPERSEDED,
@@ -46,6 +48,7 @@ class _Active:
     plan: Plan
     shelf: Shelf
     forgiven: int
+    pardoned: set[str]  # the devices that are forgiven
     targets: dict[str, Target]
     running: set[str] = field(default_factory=set)
     done: dict[str, int] = field(default_factory=dict)  # bytes that a device has
@@ -73,6 +76,7 @@ class Rollouts:
             rollout_plan.plan_of(record.plan),
             shelf,
             record.forgiven,
+            _pardoned(record),
             {target.device: target for target in record.targets},
         )
         for target in record.targets:
@@ -199,9 +203,9 @@ class Rollouts:
         self, active: _Active, device: str, before: str, result: Line | HostError
     ) -> None:
         if isinstance(result, HostError):
-            result = {"state": ABORTED, "reason": result.code}
+            result = {"state": ABORTED, "reason": result.code, "cut": result.code == "not-serving"}
         state, reason = result["state"], result["reason"]
-        if reason == "not-serving" or active.targets[device].state == SUPERSEDED:
+        if result.get("cut") or active.targets[device].state == SUPERSEDED:
             return  # cut by us: the next start of the service, or of the rollout, asks the device
         if state == AWAY and before == LOST:
             state, reason = LOST, "timed-out"
@@ -230,6 +234,11 @@ class Rollouts:
         active.targets[device] = target._replace(state=state, reason=reason, changed=time.time())
         active.told[device] = self._engine.clock().steady
         self._tell(active.number, self._line(active, active.targets[device]))
+        if state in (ACCEPTED, SUPERSEDED) and device in active.pardoned and not active.ended:
+            # It failed no more after all: what was forgiven it must not be forgiven the next one.
+            active.pardoned.discard(device)
+            active.forgiven -= 1
+            self._engine.store.set_rollout(active.number, "active", "", active.forgiven)
         if state not in (WAITING, DOWNLOADING) and state != target.state:
             why = f" ({reason})" if reason else ""
             text = f"update {active.shelf.name}: {state}{why}"
@@ -304,6 +313,13 @@ class Rollouts:
                 watcher(line, last)
             except Exception:  # noqa: BLE001  one that is gone costs nobody else
                 watchers.remove(watcher)
+
+
+def _pardoned(record: Rollout) -> set[str]:
+    """Those that failed first: what was forgiven, was before what failed later."""
+    failed = [target for target in record.targets if target.state in FAILED]
+    failed.sort(key=lambda target: target.changed)
+    return {target.device for target in failed[: record.forgiven]}
 
 
 def counts_of(targets: Any) -> dict[str, int]:
