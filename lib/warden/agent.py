@@ -161,9 +161,9 @@ class Agent:
                     self._link, self._host, self._port, self.policy.handshake_ms
                 )
                 # The large buffers have their places. To go on collecting as often would take nine tenths of the time that an event takes;
-                # a quarter of what is free keeps the rest in one piece for the next hand-shake.
+                # half of what is free keeps the rest in one piece for the next hand-shake.
                 gc.collect()
-                gc.threshold(max(_OFTEN, gc.mem_free() // 4))
+                gc.threshold(max(_OFTEN, gc.mem_free() // 2))
                 self._log("link-up", "%s:%d" % (self._host, self._port))
                 now = self._uptime.now_ms()
                 for session in self._sessions:
