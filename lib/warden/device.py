@@ -110,11 +110,11 @@ class Device(Agent):
             "bad-name",
             "an event's name is 1 to 32 of a-z 0-9 _ and none of Warden's own",
         )
-        if self.gate is not None:
-            await self.gate.wait(True)
         while True:
             if not self._standing.is_set():
                 await self._standing.wait()
+            if self.gate is not None:  # after that: before start() there is nothing to wait at
+                await self.gate.wait(True)
             try:
                 if self._post_event(event, body, to):
                     # As a rule the connection took it all, and no coroutine was made on the way.

@@ -283,6 +283,26 @@ def test_events_before():
         staged(Stage(before=before), work)
 
 
+def test_an_event_from_before_the_start():
+    """A task of the application that was quicker than start(): it waits, with a gate as without one."""
+    for before in ("nothing", "telemetry"):
+        stage = Stage(before=before)
+
+        async def work(stage=stage, before=before, begin=stage.device._begin):
+            task = asyncio.create_task(stage.device.publish("temperature", {"c": 20}))
+            await stage.settle()
+            begin()
+            stage.stand("home")
+            await stage.settle()
+            early = len(stage.heard("home"))
+            await stage.open()
+            equal((early, early + len(stage.heard("home"))), (int(before == "telemetry"), 1))
+            await task
+
+        stage.device._begin = lambda: None
+        stage.run(work)
+
+
 def test_only_the_authority_answers():
     async def work(stage):
         stage.stand("home")
