@@ -170,6 +170,7 @@ def test_a_refusal_says_what_it_means_and_what_to_do():
     assert "  → look at the device's application" in second
     may = answered("not-allowed", app="home", allowed=["set_relay", "get_relay"])
     assert "home may: set_relay, get_relay" in may
+    assert "`warden unlock DEVICE`" in answered("gate-shut")
     assert "\x1b" not in answered("\x1b[31m")
 
 

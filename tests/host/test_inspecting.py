@@ -262,6 +262,15 @@ def test_inspect_and_verify_on_the_command_line(folder, capsys, tmp_path, monkey
     assert "signed by theirs of this fleet (ES256)" in capsys.readouterr().out
     assert cli.run(["verify", str(path)]) == 0
     assert "signature good" in capsys.readouterr().out
+    # By its name, too.
+    named = folder / "releases" / "lock-1"
+    named.mkdir(parents=True)
+    (named / "manifest.suit").write_bytes(path.read_bytes())
+    (named / "app.img").write_bytes(kit.IMAGE)
+    for command in ("inspect", "verify"):
+        assert cli.run([command, "lock-1"]) == 0
+        capsys.readouterr()
+        fails(capsys, "release-missing", command, "lock-2")
     # Neither needs a fleet.
     monkeypatch.delenv("WARDEN_FLEET")
     monkeypatch.chdir(tmp_path / "umqtt")

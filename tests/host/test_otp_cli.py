@@ -12,7 +12,7 @@ import pyotp
 import pytest
 from cli_kit import fails, said
 from host_kit import refused
-from warden_host import cli, otp_enrol, policy
+from warden_host import cli, control, otp_enrol, policy
 from warden_host.layout import Tree
 from warden_host.store import Store
 from warden_host.store_otp import Delivered
@@ -352,6 +352,15 @@ def test_reset(folder, capsys):
         assert store.count_otp("tried D1", 100, 10) == store.count_otp("asked D1", 100, 10) == 0
         assert store.count_otp("tried D2", 100, 10) == 1
     fails(capsys, "device-unknown", "otp", "reset", "D9")
+
+
+def test_unlock_says_what_the_device_answered(folder, capsys, monkeypatch):
+    assert cli.run([*MAKE, "--otp", "authority"]) == 0
+    answer = {"ok": False, "reply": {"ok": False, "error": "gate-open"}}
+    monkeypatch.setattr(control, "call", lambda *_: answer)
+    fails(capsys, "command-refused", "unlock", "D1")
+    assert cli.run(["unlock", "D1"]) == 1
+    assert "gate-open, no gate is shut" in capsys.readouterr().err
 
 
 def test_unlock_where_there_is_nothing_to_unlock(folder, capsys):

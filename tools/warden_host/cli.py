@@ -90,6 +90,7 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.Abort:
+        click.echo("\naborted: nothing more was done", err=True)
         return 130
     except click.ClickException as error:
         error.show()

@@ -52,10 +52,10 @@ def rotate(
 
     \b
     Examples:
-      warden rotate D1 --password --keys
-      warden rotate D1 --pins --new-backup
-      warden rotate D1 --keys --deadline 3600
-      warden rotate D1 --release-keys
+      warden rotate front-door --password --keys
+      warden rotate front-door --pins --new-backup
+      warden rotate front-door --keys --deadline 3600
+      warden rotate front-door --release-keys
     """
     fleet = state.fleet()
     names.check_id(device, "device ID")
@@ -100,8 +100,8 @@ def wipe(state: State, device: str, yes: bool, as_json: bool) -> int:
 
     \b
     Examples:
-      warden wipe D1
-      warden wipe D1 --yes --json
+      warden wipe front-door
+      warden wipe front-door --yes --json
     """
     fleet = state.fleet()
     names.check_id(device, "device ID")
@@ -133,8 +133,8 @@ def revoke(state: State, device: str, also_wipe: bool, yes: bool, as_json: bool)
 
     \b
     Examples:
-      warden revoke D1
-      warden revoke D1 --wipe
+      warden revoke front-door
+      warden revoke front-door --wipe
     """
     fleet = state.fleet()
     names.check_id(device, "device ID")

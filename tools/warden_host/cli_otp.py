@@ -14,6 +14,7 @@ from warden_host import (
     otp_enrol,
     otp_settings,
     policy,
+    refusals,
     screen,
     secretfile,
 )
@@ -92,8 +93,10 @@ def enrol(
             made = _shown(made, second, as_json)
         with store.transaction():
             store.put_enrolment(made)
-        known = store.find(device) is not None
-    next_step = f"next: warden provision {device} --otp {source}" + " --again" * known
+        known = store.find(device)
+    kind = known.type if known is not None else "TYPE"
+    next_step = f"next: warden provision {device} --type {kind} --sim --otp {source}"
+    next_step += " --again" * (known is not None)
     if as_json:
         screen.print_json({"ok": True, "device": device, "source": source, "digits": digits})
     else:
@@ -119,8 +122,16 @@ def _shown(made: Enrolment, second: bool, as_json: bool) -> Enrolment:
 @click.option("--mail", "mails", multiple=True, metavar="ADDRESS", help="Codes by mail.")
 @click.option("--webhook", "hooks", multiple=True, metavar="TO", help="Codes by the webhook.")
 @click.option("--console", is_flag=True, help="Codes to `warden otp watch` as well.")
-@click.option("--alarm-mail", "alarm_mails", multiple=True, metavar="ADDRESS")
-@click.option("--alarm-webhook", "alarm_hooks", multiple=True, metavar="TO")
+@click.option(
+    "--alarm-mail",
+    "alarm_mails",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Alarms by mail. Default: where the codes go.",
+)
+@click.option(
+    "--alarm-webhook", "alarm_hooks", multiple=True, metavar="TO", help="Alarms by the webhook."
+)
 @click.option("--none", "nobody", is_flag=True, help="Back to `warden otp watch` alone.")
 @json_option
 @pass_state
@@ -362,13 +373,16 @@ def unlock(state: State, device: str, as_json: bool) -> int:
     gate = policy.gate(known.policy)
     if gate is None or not gate["unlock"] or known.mode != "sealed":
         why = "is in plain mode" if known.mode != "sealed" else "lets nobody unlock it from afar"
-        raise HostError(
-            "not-applicable", f"{device} {why if gate else 'has no gate'}", "type a code there"
-        )
+        if gate is None:
+            why, hint = "has no gate", "nothing to open; `warden provision --otp` puts one in"
+        else:
+            hint = "type a code there"
+        raise HostError("not-applicable", f"{device} {why}", hint)
     answer = control.call(fleet.control, {"op": "unlock", "device": device, "timeout": 10}, 60)
     if answer.get("ok") is not True:
         error = jsontext.slug(answer.get("reply", {}).get("error"))
-        raise HostError("command-refused", f"{device} did not open: {error}")
+        means, do = refusals.explain(error)
+        raise HostError("command-refused", f"{device} did not open: {error}, {means}", do)
     if as_json:
         screen.print_json({"ok": True, "device": device})
     else:

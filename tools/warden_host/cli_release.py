@@ -191,15 +191,15 @@ def releases(state: State, as_json: bool) -> None:
 def inspect(state: State, file: Path, as_json: bool) -> None:
     """Show what a release says. Nothing of it is trusted; in a fleet, whether one of its keys signed it is said.
 
-    FILE: a release's folder, or an envelope.
+    FILE: a release's name or folder, or an envelope.
 
     \b
     Examples:
-      warden inspect fleet/releases/lock-1.4.0
+      warden inspect lock-1.4.0
       warden inspect manifest.suit --json
     """
     known = _keys_if_any(state)
-    parsed, record = inspecting.inspect(file, known)
+    parsed, record = inspecting.inspect(_found(state, file), known)
     if as_json:
         screen.print_json(record)
         return
@@ -243,13 +243,14 @@ def inspect(state: State, file: Path, as_json: bool) -> None:
 def verify(state: State, file: Path, pems: tuple[Path, ...], as_json: bool) -> None:
     """Check a release: its signature, then the size and digest of each image beside it.
 
-    FILE: a release's folder, or an envelope.
+    FILE: a release's name or folder, or an envelope.
 
     \b
     Examples:
-      warden verify fleet/releases/lock-1.4.0
+      warden verify lock-1.4.0
       warden verify manifest.suit --key release.pub
     """
+    file = _found(state, file)
     if pems:
         public = [signing_key.load_public(pem) for pem in pems]
         cek = None
@@ -275,6 +276,19 @@ def verify(state: State, file: Path, pems: tuple[Path, ...], as_json: bool) -> N
             f"encrypted, and the key is not here: only the length of {', '.join(unread)} was checked"
         )
     screen.good(f"{parsed.version or file.name}, number {parsed.sequence}: signature good", *notes)
+
+
+def _found(state: State, file: Path) -> Path:
+    """A bare name that is no file here is that of a release of this fleet, as `warden rollout` takes it."""
+    if file.exists() or len(file.parts) != 1:
+        return file
+    try:
+        folder = release.folder_of(state.fleet(), file.name)
+    except HostError as error:
+        if error.code not in ("fleet-missing", "bad-name"):
+            raise
+        return file
+    return folder if folder.is_dir() else file
 
 
 def _keys_if_any(state: State) -> list[signing_key.ReleaseKey]:

@@ -25,7 +25,9 @@ def build(source: Path, application: bool, compiled: str | None = None) -> bytes
     if source.is_file():
         return _content(source, source.name)
     if not source.is_dir():
-        raise HostError("image-failed", f"there is nothing at {source}")
+        raise HostError(
+            "image-failed", f"there is nothing at {source}", "name a folder with app.py, or a file"
+        )
     if application and not any((source / name).is_file() for name in ("app.py", "app.mpy")):
         raise HostError(
             "image-failed", f"{source} holds no app.py", "a device starts `import app` from it"

@@ -53,7 +53,9 @@ def parse(data: bytes) -> Parsed:
             "suit-limit", f"more than {suit.MAX_ENVELOPE} bytes are no envelope of ours"
         )
     if data[:2] != suit.ENVELOPE_TAG:
-        raise HostError("suit-malformed", "not a SUIT envelope")
+        raise HostError(
+            "suit-malformed", "not a SUIT envelope", "name a release, its folder or manifest.suit"
+        )
     elements = strictcbor.decode(data[2:])
     _want(isinstance(elements, dict), "the envelope is no map")
     if any(type(key) is not int or key not in _ELEMENTS for key in elements):

@@ -17,6 +17,11 @@ _REFUSALS = {
         "the command came after its expiry",
         "send it anew, with a larger --ttl if the network is slow",
     ),
+    "gate-open": ("no gate is shut: it is open, or the device has none", "nothing"),
+    "gate-shut": (
+        "the device waits for a code at its keypad; nothing was done",
+        "type the code there, or `warden unlock DEVICE`",
+    ),
     "not-allowed": (
         "the application may not give this command",
         "register the application for it and provision the device again",

@@ -163,10 +163,12 @@ def read_envelope(path: Path) -> bytes:
         with image.opened(path, path.name) as file:
             return open(file, "rb", closefd=False).read(manifest.MAX_ENVELOPE + 1)
     except HostError as error:
-        hint = "`warden release` makes it"
+        text, hint = error.text, "`warden releases` lists them; `warden release` makes one"
+        if path.name in (SIGNED, UNSIGNED) and not path.exists():
+            text = f"there is no release in {path.parent}"
         if path.name == SIGNED and path.with_name(UNSIGNED).exists():
             hint = "it waits for its signature: `warden release NAME --attach SIGNATURE`"
-        raise HostError("release-missing", error.text, hint) from None
+        raise HostError("release-missing", text, hint) from None
 
 
 def _check(order: Order) -> str:
