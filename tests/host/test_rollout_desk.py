@@ -298,6 +298,13 @@ SHOWN = [
         (summary("done", Accepted=1, Rejected=1), 1, "1 Accepted, 1 Rejected"),
         (summary("stopped", Rejected=1), 1, "stopped: x"),
         (summary("resting", Accepted=1, Away=1), 0, "those that are away get it when they come"),
+        (summary("resting", Away=1, Waiting=1), 0, "the next wave waits for one of this wave"),
+        (
+            summary("stopped", Rejected=1)
+            | {"reason": "1 of 1 failed, the last with unknown-command"},
+            1,
+            "the fleet had no release key when it was provisioned",
+        ),
     ],
 )
 @pytest.mark.parametrize("terminal", [True, False])

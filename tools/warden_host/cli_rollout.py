@@ -217,6 +217,9 @@ def _ended(last: Line) -> None:
             Text.assemble(("✗ ", "bold red"), f"rollout {number} of {release} stopped: {why}")
         )
         screen.show(Text(f"  {said}", style="dim"))
+        if why.endswith(" unknown-command"):
+            said = "it takes no updates: the fleet had no release key when it was provisioned"
+            screen.show(Text(f"  {said}; `warden provision --again`", style="dim"))
         screen.show(
             Text(
                 f"  → look at those that failed, then `warden rollouts {number} --resume`",
@@ -224,10 +227,10 @@ def _ended(last: Line) -> None:
             )
         )
     elif last["state"] == "resting":
-        screen.good(
-            f"rollout {number} of {release}: {said}",
-            "those that are away get it when they come, while `warden serve` runs",
-        )
+        notes = ["those that are away get it when they come, while `warden serve` runs"]
+        if "Waiting" in counts:
+            notes.append("the next wave waits for one of this wave that accepts it")
+        screen.good(f"rollout {number} of {release}: {said}", *notes)
     else:
         screen.good(f"rollout {number} of {release} is done: {said}")
 
