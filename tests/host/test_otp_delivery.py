@@ -200,6 +200,49 @@ def test_a_mail_server_that_is_gone_or_says_nothing(folder, monkeypatch):
     assert "can't be reached" in failure(MailWay(settings, folder)).why
 
 
+class Talker:
+    """A server that says one thing again and again, with a pause in between, whatever it hears."""
+
+    def __init__(self, text: bytes, pause_s: float, context: ssl.SSLContext | None = None) -> None:
+        self._text, self._pause_s, self._context = text, pause_s, context
+        self._server = socket.create_server((HERE, 0))
+        self.port = self._server.getsockname()[1]
+        self.said = 0
+        self._thread = threading.Thread(target=self._talk)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def _talk(self):
+        line, _ = self._server.accept()
+        if self._context is not None:
+            line = self._context.wrap_socket(line, server_side=True)
+        with line:
+            try:
+                while self.said < 1 << 24 and not self._server._closed:
+                    line.sendall(self._text)
+                    self.said += len(self._text)
+                    time.sleep(self._pause_s)
+            except OSError:
+                pass
+
+    def __exit__(self, *_):
+        self._server.close()
+        self._thread.join()
+
+
+@pytest.mark.parametrize(("text", "pause_s"), [(b"2", 0.05), (b"220-go on\r\n" * 1000, 0)])
+def test_a_mail_server_that_talks_for_ever(folder, monkeypatch, text, pause_s):
+    monkeypatch.setattr(delivery, "WHOLE_S", 1.0 if pause_s else 60.0)
+    began = time.monotonic()
+    with Talker(text, pause_s) as talker:
+        settings = Mail(HERE, talker.port, "starttls", "warden@example.org")
+        assert "hung up" in failure(MailWay(settings, folder)).why
+        assert time.monotonic() - began < 8
+    assert talker.said < 1 << 24
+
+
 # Webhook
 
 
@@ -333,6 +376,20 @@ def post(way, **settings):
     reports: queue.Queue = queue.Queue()
     made = Post({"mail": way}, lambda told, why: reports.put((told, why)), **settings)
     return made, reports
+
+
+@pytest.mark.parametrize(
+    ("text", "pause_s"), [(b"H", 0.05), (b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, 0)]
+)
+def test_a_webhook_that_talks_for_ever(folder, monkeypatch, text, pause_s):
+    monkeypatch.setattr(delivery, "WHOLE_S", 1.0 if pause_s else 60.0)
+    began = time.monotonic()
+    with Talker(text, pause_s, server_context(folder)) as talker:
+        settings = Webhook(f"https://{HERE}:{talker.port}/codes", folder / "ca.pem")
+        with pytest.raises(Undelivered, match="can't be reached"):
+            WebhookWay(settings, folder).send(hook_message())
+        assert time.monotonic() - began < 8
+    assert talker.said < 1 << 24
 
 
 def test_the_post_tries_again_a_bounded_number_of_times():

@@ -5,17 +5,21 @@ neither the engine nor another way. A message that is older than its code is dro
 """
 
 import contextlib
+import io
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from warden_host.errors import unexpected
 
 BACKLOG = 100
 PAUSES_S = (1.0, 4.0)  # between the attempts for one message
+WHOLE_S = 30.0  # for all of one attempt
+MOST_BYTES = 1 << 18  # that a server may say meanwhile
 _CLOSE_S = 1.0
 
 
@@ -122,6 +126,29 @@ class _Line:
         self.thread = threading.Thread(
             target=post.run, args=(self.waiting, way), name=f"warden-{name}", daemon=True
         )
+
+
+class Ear(io.RawIOBase):
+    """What a server says, as much and for as long as one attempt may take: a step's time-out alone lets it speak a byte at a time for days, or
+    line after line until the memory is gone. TimeoutError beyond either. until: steady seconds."""
+
+    def __init__(self, sock: socket.socket, step_s: float, until: float) -> None:
+        self._sock = sock
+        self._step_s = step_s
+        self._until = until
+        self._left = MOST_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left_s = self._until - time.monotonic()
+        if left_s <= 0 or self._left <= 0:
+            raise TimeoutError("it goes on for too long")
+        self._sock.settimeout(min(left_s, self._step_s))
+        count = self._sock.recv_into(buffer)
+        self._left -= count
+        return count
 
 
 def words(message: Message) -> tuple[str, str]:

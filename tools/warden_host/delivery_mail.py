@@ -3,18 +3,38 @@
 A mail lies readable in the mailbox and on each server on its way: the code's short validity and its one use bound that.
 """
 
+import io
 import smtplib
 import ssl
+import time
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
+from typing import Any
 
-from warden_host import secretfile
+from warden_host import delivery, secretfile
 from warden_host.delivery import Message, Undelivered, words
 from warden_host.errors import HostError
 from warden_host.otp_settings import MAIL_PASSWORD, Mail
 
 TIMEOUT_S = 10.0
+
+
+class _Smtp(smtplib.SMTP):
+    """Bounded as a whole: before STARTTLS anybody on the way can be the server."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._until = time.monotonic() + delivery.WHOLE_S
+        super().__init__(*arguments, **named)
+
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None and self.sock is not None:
+            self.file = io.BufferedReader(delivery.Ear(self.sock, TIMEOUT_S, self._until))
+        return super().getreply()
+
+
+class _SmtpTls(_Smtp, smtplib.SMTP_SSL):
+    pass
 
 
 class MailWay:
@@ -54,11 +74,11 @@ class MailWay:
         settings = self._settings
         server: smtplib.SMTP
         if settings.security == "tls":
-            server = smtplib.SMTP_SSL(
+            server = _SmtpTls(
                 settings.host, settings.port, timeout=TIMEOUT_S, context=self._context()
             )
         else:
-            server = smtplib.SMTP(settings.host, settings.port, timeout=TIMEOUT_S)
+            server = _Smtp(settings.host, settings.port, timeout=TIMEOUT_S)
         try:
             if settings.security == "starttls":
                 server.starttls(context=self._context())  # raises where the server offers none

@@ -8,18 +8,30 @@ recorded one can't be played back to it later. Redirects are not followed: the c
 import hashlib
 import hmac
 import http.client
+import io
 import json
 import ssl
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from warden_host import secretfile
+from warden_host import delivery, secretfile
 from warden_host.delivery import Message, Undelivered
 from warden_host.errors import HostError
 from warden_host.otp_settings import MIN_SECRET, WEBHOOK_SECRET, Webhook
 
 TIMEOUT_S = 10.0
+
+
+class _Response(http.client.HTTPResponse):
+    """Bounded as a whole: a server may say 100 (go on) for ever."""
+
+    def __init__(self, sock: Any, *arguments: Any, **named: Any) -> None:
+        super().__init__(sock, *arguments, **named)
+        self.fp.close()
+        until = time.monotonic() + delivery.WHOLE_S
+        self.fp = io.BufferedReader(delivery.Ear(sock, TIMEOUT_S, until))
 
 
 class WebhookWay:
@@ -52,6 +64,7 @@ class WebhookWay:
         connection = http.client.HTTPSConnection(
             parts.hostname or "", parts.port, timeout=TIMEOUT_S, context=context
         )
+        connection.response_class = _Response
         try:
             connection.request(
                 "POST",
