@@ -91,9 +91,8 @@ class Updater:
         self._wanted = 0  # bytes of the chunk that is outstanding
         self._number = 0
         self._asked = self._requests = 0  # the chunk that was asked for again, and how often
-        self._came = self._last = (
-            0  # when the last one came, or was asked for; and when all of it must be over
-        )
+        # When the last one came, or was asked for; and when all of it must be over.
+        self._came = self._last = 0
         self.state = "Idle"
         self.reason = ""
         self.sequence = 0
@@ -164,7 +163,7 @@ class Updater:
         except StopIteration:
             if self._work is work:
                 self._work = None
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             raise self._broken(error)
         except WardenError as error:
             self._end("Aborted", error.code)
@@ -202,10 +201,10 @@ class Updater:
             raise PeerError("update-state", "no chunk is wanted now")
         if len(data) != wanted or number != self._number:
             raise PeerError("update-chunk", "not the chunk that was asked for")
-        if self._segments is not None:
-            data = self._open_segment(data)
-            wanted = len(data)
         try:
+            if self._segments is not None:
+                data = self._open_segment(data)
+                wanted = len(data)
             if self._file.write(data) != wanted:
                 raise OSError(_ENOSPC)
             self._left -= wanted
@@ -213,7 +212,7 @@ class Updater:
             self._came = now_ms
             if self._left < self._edge:
                 self._next()
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             raise self._broken(error)
         if wanted:
             self._sha.update(data)
@@ -290,7 +289,11 @@ class Updater:
             self._segments.close()
             self._segments = None
 
-    def _broken(self, error: OSError) -> StoreError:
+    def _broken(self, error: "OSError | MemoryError") -> WardenError:
+        """Ends the update, which would else wait for ever for work that is gone; what came stays."""
+        if isinstance(error, MemoryError):
+            self._end("Aborted", "command-failed")
+            return PeerError("command-failed", "not enough memory for the update")
         full = error.errno == _ENOSPC
         found = StoreError("slot-full" if full else "filesystem", "can't write the slot")
         self._end("Aborted", found.code)

@@ -74,6 +74,49 @@ def states(board):
     return [slot.state for slot in SlotRecord(board.vault()).slots]
 
 
+def starved(*args):
+    raise MemoryError()
+
+
+def test_memory_that_runs_out():
+    """The update ends by name and goes on when it is sent again: it does not wait for ever for work that is gone."""
+    from warden import copying, readback
+
+    for module, name in ((readback, "check"), (readback, "kept"), (copying, "copy")):
+        board = installed()
+        update = updater(board)
+        update.start(envelope(2, [NEW]), 0)
+        feed(update, {"app": NEW}, 9000)
+        update.abort()
+        update = updater(board)
+        real = getattr(module, name)
+        setattr(module, name, starved)
+        try:
+            update.start(envelope(2, [NEW]), 0)
+            raises("command-failed", feed, update, {"app": NEW})
+        finally:
+            setattr(module, name, real)
+        equal((update.state, update.reason, update.want()), ("Aborted", "command-failed", None))
+        equal((update.step(), states(board)), (False, [CONFIRMED, EMPTY]))
+        update.start(envelope(2, [NEW]), 0)
+        equal(feed(update, {"app": NEW})[-1], "Testing")
+        board.off()
+    # In the middle of a chunk: what the hash missed is hashed from the flash.
+    board = installed()
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    settle(update)
+    update._next = starved
+    update._edge = 1 << 30
+    raises("command-failed", update.chunk, 0, NEW[:1024], 0)
+    equal((update.state, update.reason), ("Aborted", "command-failed"))
+    update = updater(board)
+    update.start(envelope(2, [NEW]), 0)
+    equal(feed(update, {"app": NEW})[-1], "Testing")
+    equal(SlotRecord(board.vault()).failed, 0)
+    board.off()
+
+
 def test_an_update():
     board = installed()
     key = Key()
