@@ -65,17 +65,24 @@ def boot_slots(args: "tuple[Any, ...]") -> None:
     # Whatever fails below, nothing that was not verified runs.
     sys.path.remove("/app")
     try:
-        _, vault = open_board()
+        board, vault = open_board()
     except StoreError as error:
         if error.code == "not-provisioned":
             return
         raise
     from . import boot
 
+    # Not before the vault is open: a wipe that is finished there, or a PIN that is typed, may take its time.
+    feed = None
+    if hasattr(board, "WATCHDOG"):
+        from .hal import watchdog
+
+        feed = watchdog.start(board.WATCHDOG)
+
     slots = find("slots_", args[0])(args[1:])
     if len(args) > 4:
         slots.judges = _judges(args[4])
-    outcome = boot.present = boot.boot(vault, slots, args[3], _damaged)
+    outcome = boot.present = boot.boot(vault, slots, args[3], _damaged, feed=feed)
     outcome.slots = slots
     vault.close()
     if outcome.mode == "switch":
@@ -113,6 +120,10 @@ def parts(ask: "Callable[[], bytes] | None" = None) -> "tuple[Vault, Any, Any, i
     """(the vault, open; the clock; what brings the board online, or None; the clock's floor)."""
     board, vault = open_board(ask)
     del _typed[:]
+    if hasattr(board, "WATCHDOG"):
+        from .hal import watchdog
+
+        watchdog.keep(board.WATCHDOG)
     from .hal import clock_rtc
 
     clock = board.CLOCK

@@ -1,0 +1,45 @@
+"""The chip's watchdog, for boards that name one: WATCHDOG = milliseconds. Nobody fed it for so long, and the board starts anew: an application or an update
+on trial that hangs is over, and a trial that hangs has counted.
+
+The agent's event loop feeds it, so what blocks the loop for longer than that ends in a new start: an application's own code too. Once started
+it can't be stopped (machine.WDT). An RP2040's reaches 8,388 ms (its data sheet, §4.7.2: a counter of 24 bits that goes down twice a microsecond).
+"""
+
+import asyncio
+
+import machine
+from micropython import const
+
+from ..errors import UsageError
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Callable
+
+# A hand-shake's arithmetic and a signature take up to three seconds in one piece on the slowest chip.
+_LEAST_MS = const(5000)
+_FEED_MS = const(1000)
+
+_dogs: "list[Callable[[], None]]" = []
+
+
+def start(timeout_ms: int) -> "Callable[[], None]":
+    """What feeds it. Started once; whoever comes later gets the same. UsageError no-board: too short, or this firmware has none."""
+    if not _dogs:
+        if timeout_ms < _LEAST_MS:
+            raise UsageError("no-board", "board.py's WATCHDOG is below 5,000 ms")
+        if not hasattr(machine, "WDT"):
+            raise UsageError("no-board", "board.py names a WATCHDOG, and this firmware has none")
+        _dogs.append(machine.WDT(timeout=timeout_ms).feed)
+    return _dogs[0]
+
+
+def keep(timeout_ms: int) -> None:
+    """From now on the event loop feeds it."""
+    asyncio.create_task(_keep(start(timeout_ms)))
+
+
+async def _keep(feed: "Callable[[], None]") -> None:
+    while True:
+        feed()
+        await asyncio.sleep_ms(_FEED_MS)

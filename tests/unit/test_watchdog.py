@@ -1,0 +1,132 @@
+"""The watchdog against a model of machine.WDT: it can't be stopped, and bites when it was not fed in time."""
+
+import asyncio
+import sys
+import time
+
+from harness import check, equal, raises
+from warden import hardware
+from warden.errors import UsageError
+
+
+class WDT:
+    """As the manual says: a time-out in milliseconds, feed(), and no way to stop it."""
+
+    made = []
+
+    def __init__(self, id=0, timeout=5000):
+        check(not WDT.made, "a second one")
+        self.timeout = timeout
+        self.fed = []
+        WDT.made.append(self)
+
+    def feed(self):
+        self.fed.append(time.ticks_ms())
+
+
+class Machine:
+    WDT = WDT
+
+
+def fresh(machine=Machine):
+    WDT.made.clear()
+    for name in ("warden.hal.watchdog",):
+        sys.modules.pop(name, None)
+    real = sys.modules.get("machine")
+    sys.modules["machine"] = machine
+    try:
+        module = __import__("warden.hal.watchdog", None, None, ("start",))
+    finally:
+        if real is None:
+            del sys.modules["machine"]
+        else:
+            sys.modules["machine"] = real
+    sys.modules["warden.hal"].watchdog = module
+    return module
+
+
+def test_one_dog_for_all():
+    watchdog = fresh()
+    check(watchdog.start(8000) == watchdog.start(8000))
+    equal([dog.timeout for dog in WDT.made], [8000])
+
+
+def test_refused():
+    for machine, wanted in ((Machine, 4999), (Machine, 0), (object(), 8000)):
+        watchdog = fresh(machine)
+        check(isinstance(raises("no-board", watchdog.start, wanted), UsageError))
+        equal(WDT.made, [])
+    fresh().start(5000)
+
+
+def test_the_loop_feeds_it():
+    watchdog = fresh()
+
+    async def live():
+        watchdog.keep(5000)
+        await asyncio.sleep_ms(1200)
+        fed = list(WDT.made[0].fed)
+        time.sleep_ms(1200)  # whoever blocks the loop is not covered up for
+        equal(WDT.made[0].fed, fed)
+        return fed
+
+    fed = asyncio.run(live())
+    check(len(fed) >= 2)
+    for before, after in zip(fed, fed[1:]):  # noqa: B905  (not in MicroPython)
+        check(time.ticks_diff(after, before) < 5000)
+
+
+class Vault:
+    def close(self):
+        pass
+
+
+class Board:
+    WATCHDOG = 8000
+
+
+class Plain:
+    pass
+
+
+def test_a_start_hands_it_to_the_boot():
+    """After the vault is open, for that may take its time; and only where the board names one."""
+    given = []
+    for board, expected in ((Board, [8000]), (Plain, [])):
+        fresh()
+        order = []
+        given.clear()
+
+        class Boot:
+            @staticmethod
+            def boot(vault, slots, attempts, on_damage, feed=None):
+                given.append(feed)
+                return Outcome()
+
+        class Outcome:
+            mode = "recovery"
+
+        def open_board(ask=None, board=board, order=order):
+            order.append(len(WDT.made))
+            return board, Vault()
+
+        kept = hardware.open_board, hardware.find, sys.path[:]
+        import warden
+
+        real = sys.modules.pop("warden.boot", None)
+        sys.modules["warden.boot"] = warden.boot = Boot
+        hardware.open_board, hardware.find = open_board, lambda *_: lambda args: None
+        sys.path.append("/app")
+        try:
+            hardware.boot_slots(("file", "/x", ("app",), 3))
+        finally:
+            hardware.open_board, hardware.find, sys.path[:] = kept
+            del sys.modules["warden.boot"], warden.boot
+            if real is not None:
+                sys.modules["warden.boot"] = warden.boot = real
+        equal(order, [0])
+        equal([dog.timeout for dog in WDT.made], expected)
+        if expected:
+            equal(given, [WDT.made[0].feed])
+        else:
+            equal(given, [None])
