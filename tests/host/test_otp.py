@@ -360,6 +360,28 @@ def test_under_duress_where_the_device_judges_codes(stages):
     assert (alarm.purpose, alarm.way) == ("alarm", "console")
 
 
+def test_a_device_that_cries_for_help_all_day(stages):
+    """It may be a bug, or a thief who fills the owner's mailbox and the queue that other devices' codes go through."""
+    gate = Gate(stages(gated(source="totp", duress=True)))
+    stage = gate.stage
+    body = {"code": "duress", "n": 1, "at": ""}
+    for _ in range(50):
+        gate.stage.hear("incident", gate.peer.seal("incident", [0, None, body]))
+    assert len(stage.posted) == 1
+    assert [row.n for row in stage.store.incidents(DEVICE)] == [50]
+    stage.pass_time(61)
+    gate.stage.hear("incident", gate.peer.seal("incident", [0, None, body]))
+    assert len(stage.posted) == 2
+
+
+def test_a_cry_for_help_of_a_device_that_has_no_code_for_it(stages):
+    gate = Gate(stages(gated(source="totp", duress=False)))
+    body = {"code": "duress", "n": 1, "at": ""}
+    gate.stage.hear("incident", gate.peer.seal("incident", [0, None, body]))
+    assert gate.stage.posted == []
+    assert [row.code for row in gate.stage.store.incidents(DEVICE)] == ["duress"]
+
+
 @pytest.mark.parametrize("device", [SEALED, gated(source="totp"), gated(source="hotp")])
 def test_no_code_for_who_has_no_such_gate(stages, device):
     gate = Gate(stages(device))

@@ -25,6 +25,7 @@ CONSOLE = Contact("code", "console", "")
 DURESS = "duress"
 _VALIDATE_TTL_S = 60
 _ALARM_S = 3600  # how long an alarm is worth being sent
+_AGAIN_S = 60.0  # between two alarms of a device: it must not fill its owner's mailbox, and the queue before it
 _WORDS = {
     "otp-wrong": "a wrong code was typed",
     "otp-late": "a code was typed after its time",
@@ -42,6 +43,7 @@ class Desk:
         self._engine = engine
         self._codes = codes
         self._put = put
+        self._alarmed: dict[str, float] = {}  # device → steady seconds of its last alarm
         engine.takers[REQUEST] = self._on_request
         engine.takers[RESPONSE] = self._on_response
         engine.watchers.append(self._look)
@@ -85,9 +87,17 @@ class Desk:
 
     def _look(self, happening: Happening) -> None:
         """Whoever found it, we or the device that judges its codes itself: an alarm is the owner's to hear."""
-        if happening.kind == "incident" and happening.code == DURESS:
-            for target in self._targets(happening.device, "alarm"):
-                self._put(self._message(happening.device, target, _ALARM_S, text=_WORDS[DURESS]))
+        if happening.kind != "incident" or happening.code != DURESS:
+            return
+        device, now = happening.device, self._engine.clock().steady
+        gate = policy.gate(self._engine.seat(device).device.policy)
+        if gate is None or not gate["duress"]:
+            return  # it has no such code: what it says is kept with its incidents
+        if now - self._alarmed.get(device, -_AGAIN_S) < _AGAIN_S:
+            return
+        self._alarmed[device] = now
+        for target in self._targets(device, "alarm"):
+            self._put(self._message(device, target, _ALARM_S, text=_WORDS[DURESS]))
 
     def delivered(self, report: Delivered) -> None:
         """What became of a message, told by the post."""
