@@ -210,6 +210,29 @@ sys.exit([0, 3, 1][number])
     fails(capsys, "bad-argument", "run", "D1", "--heapsize", "a; b")
 
 
+def test_run_ends_with_a_device_that_was_wiped(folder, capsys, monkeypatch):
+    from warden_host import simulated
+
+    assert cli.run(["provision", "D1", "--sim"]) == 0
+    vault = folder / "sim" / "D1" / "root" / "data"
+    vault.mkdir(exist_ok=True)
+    (vault / "key").touch()
+    answer = f"""
+left = pathlib.Path({str(vault / "key")!r})
+left.unlink() if root.joinpath("cut").exists() else root.joinpath("cut").touch()
+sys.exit(3)
+"""
+    # Its first start is cut: what is left of the key wants another one.
+    program = folder.parent / "micropython"
+    fake(folder.parent, monkeypatch, answer)
+    program.write_text(program.read_text().replace("data = sys.stdin.buffer.read()\n", ""))
+    program.write_text(program.read_text().replace('(root / "bundle").write_bytes(data)\n', ""))
+    monkeypatch.setattr(simulated, "_BACKOFF_S", (0.0,))
+    capsys.readouterr()
+    fails(capsys, "device-unknown", "run", "D1")
+    assert (folder / "sim" / "D1" / "root" / "cut").exists()
+
+
 def test_serve_starts_answers_and_stops(folder):
     environment = os.environ | {"PYTHONPATH": str(REPO / "tools")}
     command = [sys.executable, "-m", "warden_host.cli"]

@@ -20,19 +20,21 @@ _HELP = {
 
 def gate_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options; gate() takes what they gave, all of them named otp_…"""
+    plain = policy.otp()
     options = [
         click.option(
             "--otp",
             "otp_source",
             type=click.Choice(["none", *policy.OTP_SOURCES]),
-            help="Ask for a code at the keypad, told to its owner by the authority, or made by an authenticator.",
+            help="Ask for a code at the keypad, told to its owner by the authority, or made by an authenticator. "
+            "Default for this and the rest: [otp.policy] in warden.toml, where it has them.",
         ),
         *(
             click.option(
                 "--otp-" + key.removesuffix("_s"),
                 "otp_" + key,
                 type=click.IntRange(low, high),
-                help=_HELP[key],
+                help=f"{_HELP[key]} Default: {plain[key]}.",
             )
             for key, (low, high) in policy.OTP_BOUNDS.items()
         ),

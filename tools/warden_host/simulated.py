@@ -89,12 +89,13 @@ def run(
 ) -> int:
     """Runs the device, again after every reset unless once; the last exit code. pin: typed at each start; typing: at its keypad.
 
-    Raises device-unknown, device-running.
+    Raises device-unknown, one that was wiped meanwhile included; device-running.
     """
     check(home)
     restarts = 0
     with _alone(home) as lock:
         while True:
+            _not_wiped(home)
             began = time.monotonic()
             with SimulatedDevice(home, heapsize, lock, pin, typing) as device:
                 code = device.lines(show)
@@ -127,6 +128,17 @@ def _alone(home: Path) -> Iterator[registry.Lock]:
         lock.file.write(str(os.getpid()))
         lock.file.flush()
         yield lock
+
+
+def _not_wiped(home: Path) -> None:
+    """Raises device-unknown. The last that a wipe removes is the vault's key: a board whose wipe was cut ends it at its next start, so it must have one."""
+    vault = home / "root" / "data"
+    if vault.is_dir() and not any(vault.iterdir()):
+        raise HostError(
+            "device-unknown",
+            f"{home.name} was wiped: it has no secrets to run with",
+            f"`warden provision {home.name} --type TYPE --sim` makes it anew",
+        )
 
 
 def check(home: Path) -> None:
