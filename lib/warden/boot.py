@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         def lock(self, slot: int) -> None: ...
         def size(self, slot: int, part: str) -> int: ...
         def read(self, slot: int, part: str) -> "Any": ...
+        def remove(self, slot: int, part: str) -> None: ...
         def activate(self, slot: int) -> None: ...
         def settle(self) -> None: ...
 
@@ -78,7 +79,7 @@ def boot(
             slot.state == TRIAL or (slots.firmware and slot.state == CONFIRMED)
         ):
             failed, reason = slot.sequence, "trial-failed"
-            record.fail(number)
+            _fail(vault, record, slots, number)
     while True:
         chosen = record.choose(most, unread)
         if chosen is None:
@@ -93,7 +94,15 @@ def boot(
         trial = slot.state in (STAGED, TRIAL)
         switch = slots.engaged is not None and slots.engaged != chosen
         if trial:
-            record.attempt(chosen)
+            try:
+                record.attempt(chosen)
+            except StoreError as error:
+                if error.code != "vault-limit":
+                    raise
+                # Uncounted it may not start, and nobody else would make room: a trial that filled the flash has failed.
+                failed, reason = slot.sequence, error.code
+                _fail_and_clear(vault, record, slots, chosen)
+                continue
         elif switch or (slots.firmware and slot.attempts):
             record.tally(chosen, switch)
         try:
@@ -123,7 +132,25 @@ def boot(
             outcome.reason, outcome.granted = reason, trial and slot.granted
             return outcome
         failed = slot.sequence
-        record.fail(chosen)
+        _fail(vault, record, slots, chosen)
+
+
+def _fail(vault: "Vault", record: SlotRecord, slots: "Slots", number: int) -> None:
+    try:
+        record.fail(number)
+    except StoreError as error:
+        if error.code != "vault-limit":
+            raise
+        _fail_and_clear(vault, record, slots, number)
+
+
+def _fail_and_clear(vault: "Vault", record: SlotRecord, slots: "Slots", number: int) -> None:
+    """On a flash that is full: what the slot held is worth nothing any more, and makes room for saying so."""
+    for name in slots.names:
+        if name != slots.firmware:
+            slots.remove(number, name)
+    vault.open()  # a commit that fails closes it
+    record.fail(number)
 
 
 def _is_left_over(record: SlotRecord, slots: "Slots") -> bool:

@@ -1,5 +1,7 @@
 """An update from its manifest to its trial; whatever else comes is refused by name, and the slot that runs stays as it is."""
 
+import os
+
 from harness import check, equal, raises
 from update_kit import (
     CLASS,
@@ -14,7 +16,8 @@ from update_kit import (
     sha256,
 )
 from warden.errors import WardenError
-from warden.slots import CONFIRMED, EMPTY, STAGED, SlotRecord
+from warden.hal.store_file import FileStore
+from warden.slots import CONFIRMED, EMPTY, FAILED, STAGED, SlotRecord
 from warden.update import Updater
 
 OLD = image("old")
@@ -377,6 +380,69 @@ def test_a_full_flash():
     restart(board)
     equal(board.says(), "old")
     board.off()
+
+
+class OneFlash(Board):
+    """The vault lies in the same filesystem as the slots."""
+
+    def make_store(self):
+        return FileStore(MOUNT + "/vault")
+
+
+def fill(most=400):
+    """Files until not one more fits; how many."""
+    for count in range(most):
+        try:
+            with open(MOUNT + "/f%d" % count, "wb") as file:
+                file.write(bytes(400))
+        except OSError:
+            return count
+    return most
+
+
+def on_one_flash():
+    board = OneFlash(blocks=96)
+    vault = board.vault()
+    record = SlotRecord(vault)
+    record._set(0, Slot((CONFIRMED, 0, 1, 0, [board.put(0, OLD)])))
+    record._commit({"sequence": 1})
+    restart(board)
+    return board
+
+
+def test_no_room_is_not_all_the_room():
+    """Where littlefs is all but full, its count of free blocks is below zero."""
+    board = on_one_flash()
+    count = fill()
+    for gone in range(3):
+        check(board.slots().room("app") <= 3 * 512, str(board.slots().room("app")))
+        os.remove(MOUNT + "/f%d" % (count - 1 - gone))
+    raises("slot-full", updater(board).start, envelope(2, [NEW]), 0)
+    board.off()
+
+
+def test_a_trial_that_fills_the_flash():
+    """Its attempts can't be counted any more: it is given up, and the room that it took is enough to say so."""
+    for spoil in (False, True):
+        for starts in range(3):
+            board = on_one_flash()
+            update = updater(board)
+            update.start(envelope(2, [NEW]), 0)
+            equal(feed(update, {"app": NEW})[-1], "Testing")
+            for _ in range(starts):
+                board.power_on()
+                equal(board.start().trial, True)
+            if spoil:
+                board.damage(1, 0, "app.map")
+            fill()
+            board.power_on()
+            outcome = board.start()
+            reason = "vault-limit" if starts < 2 else "trial-failed"
+            equal((outcome.slot, outcome.trial, outcome.failed), (0, False, 2))
+            equal((outcome.reason, board.says(), states(board)[1]), (reason, "old", FAILED))
+            board.power_on()
+            equal((board.start().slot, board.outcome.failed), (0, 0))
+            board.off()
 
 
 def test_several_components_or_none():

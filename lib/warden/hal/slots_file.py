@@ -88,7 +88,8 @@ class FileSlots:
             info = os.statvfs(self._path)
         except OSError as error:
             raise StoreError("filesystem", "can't look at a slot (errno %d)" % (error.errno or 0))
-        return info[0] * info[3]
+        # littlefs counts some blocks twice, and where it is nearly full its free ones are below zero: without a sign, more than it has.
+        return info[0] * info[3] if info[3] <= info[2] else 0
 
     def judge(self, size: int) -> "Any":
         """What looks at a firmware beside its digest, while it is read back: update(), finish()."""
