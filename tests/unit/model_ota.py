@@ -1,5 +1,5 @@
 """An ESP32's flash with OTA partitions, its bootloader, and `esp32.Partition` over them, as MicroPython's ports/esp32/esp32_partition.c and ESP-IDF's
-app_update and bootloader_support say.
+esp_ota_ops.c say; the bootloader by ESP-IDF's description of its rollback, not by its source.
 
 A program only clears bits (Misused otherwise), an erase takes whole sectors of 4,096 bytes. otadata: two sectors, each with an entry of 32 bytes:
 sequence (4), label (20), state (4), CRC-32 of the sequence alone (4). The higher sequence counts, of the entries whose CRC is right and whose state is
