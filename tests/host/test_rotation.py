@@ -299,3 +299,39 @@ def test_an_order_that_never_fits_is_dropped(fleet):
         course(fleet, answers(HostError("mqtt-too-large", "2048 bytes at most")), "keys")
     with Store(fleet.database) as store:
         assert store.rotation("D1") is None
+
+
+def renewed_by(fleet, ask, *parts, deadline_s=None):
+    told = []
+    with Store(fleet.database) as store:
+        rotation.renew(fleet, store, "D1", parts, ask, told.append, 30.0, deadline_s)
+        assert store.rotation("D1") is None
+    return told
+
+
+def test_what_a_rotation_of_before_left_out_follows(fleet):
+    """Else the release key that got out would be good for one more release, and nobody would know."""
+    from warden_host import signing_key
+
+    signing_key.make(fleet, "lost", "p256", b"a passphrase")
+    with refused("timed-out"):
+        course(fleet, answers(["app_authority"]), "keys", "release", timeout_s=-1.0)
+    # One that was begun with the key of before has the key of before in it.
+    (fleet.keys / "release" / "lost.pub").unlink()
+    made = signing_key.make(fleet, "found", "p256", b"a passphrase")
+    ask = answers([], ["password"], [])
+    told = renewed_by(fleet, ask, "keys", "release", "password", deadline_s=3600)
+    bodies = [body for _, body in ask.asked]
+    assert bodies[0].keys() == {"id", "apps", "release"}
+    assert bodies[-1].keys() == {"id", "release", "password", "deadline"}
+    assert bodies[-1]["release"][2] == [signing_key.material(made.public)]
+    assert told[0] == "a rotation of before comes first, whose deadline is another"
+    assert "now what it left out: release, password" in " ".join(told)
+
+
+def test_the_same_order_again_is_one_rotation(fleet):
+    with refused("timed-out"):
+        course(fleet, answers(["app_authority"]), "keys", "pins", timeout_s=-1.0)
+    ask = answers([])
+    renewed_by(fleet, ask, "keys", "pins")
+    assert len(ask.asked) == 1

@@ -48,7 +48,7 @@ def rotate(
 ) -> int:
     """Give a device new secrets; the old ones are valid until the new ones proved themselves.
 
-    A rotation that was interrupted is taken up where it stopped.
+    A rotation that was interrupted is taken up where it stopped; what it left out of this one's parts follows.
 
     \b
     Examples:
@@ -73,8 +73,8 @@ def rotate(
                 raise HostError("bad-argument", "--new-backup goes with --pins")
             pki.renew_backup(fleet.keys)
         parts = tuple(part for part in rotation.PARTS if wanted[part])
-        begun = rotation.begin(fleet, store, device, parts, deadline)
-        rotation.finish(fleet, store, begun, _asking(fleet, device), tell, timeout)
+        ask = _asking(fleet, device)
+        rotation.renew(fleet, store, device, parts, ask, tell, timeout, deadline)
     if as_json:
         screen.print_json({"ok": True, "device": device})
     return 0

@@ -14,19 +14,52 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from warden_host import dynsec, names, pki, registry, signing_key
+from warden_host import dynsec, names, pki, registry, signing_key, strictcbor
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
 from warden_host.store import Device, Rotation, Store
 
 MIN_DEADLINE_S, MAX_DEADLINE_S = 60, 30 * 24 * 3600
-PARTS = ("password", "keys", "pins", "release")
+_KEYS = {"password": "password", "keys": "apps", "pins": "trust", "release": "release"}
+PARTS = tuple(_KEYS)
 _PAUSE_S = 1.0
 # What says that the device could not be asked, not that it refused.
 _AWAY = ("timed-out", "no-session", "counter-exhausted")
 
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
 Tell = Callable[[str], None]
+
+
+def renew(
+    fleet: Fleet,
+    store: Store,
+    device: str,
+    parts: tuple[str, ...],
+    ask: Ask,
+    tell: Tell,
+    timeout_s: float,
+    deadline_s: int | None = None,
+) -> None:
+    """All of these parts, as they are now: first the rotation that is under way, which may be of others, or of release keys that were taken away
+    since. Raises what begin() and finish() raise."""
+    begun = begin(fleet, store, device, parts, deadline_s)
+    if deadline_s is not None and begun.body.get("deadline") != deadline_s:
+        tell("a rotation of before comes first, whose deadline is another")
+    finish(fleet, store, begun, ask, tell, timeout_s)
+    left = tuple(part for part in parts if not _has(fleet, store, begun, part))
+    if left:
+        tell("that was a rotation of before; now what it left out: " + ", ".join(left))
+        late = None if left == ("release",) else deadline_s
+        finish(fleet, store, begin(fleet, store, device, left, late), ask, tell, timeout_s)
+
+
+def _has(fleet: Fleet, store: Store, rotation: Rotation, part: str) -> bool:
+    """Whether it was of this part; of pins and release keys, of those that the fleet has today."""
+    key = _KEYS[part]
+    if key not in rotation.body or part in ("password", "keys"):
+        return key in rotation.body
+    today = _body(fleet, store, store.device(rotation.device), (part,))[key]
+    return strictcbor.encode(rotation.body[key]) == strictcbor.encode(today)
 
 
 def begin(
