@@ -127,6 +127,12 @@ class Gate:
             except asyncio.TimeoutError:
                 pass  # time for a look at the clock
         await self._work()
+        if self._touched is not None:
+            # A handler that stays would be called for ever, and hold all of this code.
+            try:
+                self._keypad.watch(None)
+            except OSError:
+                pass  # an expander that went away
         device._log("gate-open", otp.by)
         inbox, device._inbox = device._inbox, self._inbox(Inbox)
         device._inbox.out = inbox.out

@@ -603,6 +603,7 @@ def test_a_keypad_that_interrupts():
         stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
         await asyncio.sleep_ms(20)
         equal(stage.device.gate, None)
+        equal(keys._lines.call, None)  # an interrupt that stays would hold all of the gate's code
 
     staged(Stage(), work)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
         def drive(self, mask: int) -> None: ...
         def read(self) -> int: ...
-        def watch(self, call: "Callable[[Any], None]") -> bool: ...
+        def watch(self, call: "Callable[[Any], None] | None") -> bool: ...
 
 
 IDLE_MS = const(32)
@@ -71,8 +71,8 @@ class Keypad:
             self._settled(seen)
         return SCAN_MS
 
-    def watch(self, call: "Callable[[Any], None]") -> bool:
-        """Whether call(…) tells of a key pressed while poll() says IDLE_MS: then nobody need look as often as that."""
+    def watch(self, call: "Callable[[Any], None] | None") -> bool:
+        """Whether call(…) tells of a key pressed while poll() says IDLE_MS: then nobody need look as often as that. None: no more."""
         return self._lines.watch(call)
 
     def _scan(self) -> int:
