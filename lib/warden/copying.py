@@ -15,12 +15,16 @@ def copy(
     source: "Any", at: int, size: int, file: "Any", sha: "Any", buffer: memoryview
 ) -> "Generator[None, None, bool]":
     """Bytes `at` to `size` of a component into the hash, and into the open file where there is one. Closes the source. Yields after each piece. False when
-    it is shorter. OSError."""
+    it is shorter, or can't be read. OSError: can't be written."""
     try:
-        source.seek(at)
         while at < size:
             view = buffer[: min(size - at, len(buffer))]
-            if source.readinto(view) != len(view):
+            try:
+                source.seek(at)
+                if source.readinto(view) != len(view):
+                    return False
+            except OSError:
+                # As if it ended there: it is fetched instead, or no update without a change to this part would ever be taken again.
                 return False
             if file is not None and file.write(view) != len(view):
                 raise OSError(_ENOSPC)

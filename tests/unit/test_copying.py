@@ -101,6 +101,37 @@ def test_a_copy_that_is_no_good():
         board.off()
 
 
+def test_a_source_that_can_not_be_read():
+    """From its middle on: all of it is fetched, and the update comes through."""
+
+    class Torn:
+        def __init__(self, file):
+            self._file = file
+
+        def seek(self, at):
+            self._file.seek(at)
+
+        def readinto(self, view):
+            if self._file.tell() >= 3000:
+                raise OSError(5)
+            return self._file.readinto(view)
+
+        def close(self):
+            self._file.close()
+
+    board = installed(BOTH)
+    read = board.running.read
+    board.running.read = lambda slot, part: (
+        Torn(read(slot, part)) if slot == 0 else read(slot, part)
+    )
+    update = updater(board)
+    update.start(envelope(2, [NEW, OLD], names=BOTH), 0)
+    equal(fetched(update, {"app": NEW, "web": OLD}), {"app": len(NEW), "web": len(OLD)})
+    equal((update.state, states(board)), ("Testing", [CONFIRMED, STAGED]))
+    check(holds(1, "web", OLD))
+    board.off()
+
+
 def test_a_full_store():
     board = installed()
     write = board.running.write
