@@ -452,7 +452,7 @@ def test_a_way_that_is_not_set_up():
     made, reports = post(Scripted())
     with made:
         made.put(message(way="webhook"))
-        assert "not set up" in reports.get(timeout=5)[1]
+        assert "was not set up" in reports.get(timeout=5)[1]
 
 
 # The console

@@ -380,6 +380,7 @@ def test_from_the_command_line(folder, capsys, tmp_path, monkeypatch):
         [*base, "--version", "1", "--component", "app=x"],
         [*base, "--version", "1", "--component", "x"],
         [*base, "--version", "1", "--public-key", "x"],
+        [*base, "--version", "1", "--url", "http://example.net/updates"],
         ["release", "lock-1.4.0", "--attach", secret],
     ):
         assert cli.run(usage) == 2, usage

@@ -305,6 +305,11 @@ SHOWN = [
             1,
             "the fleet had no release key when it was provisioned",
         ),
+        (
+            summary("stopped", Rejected=1) | {"reason": "1 of 1 failed, the last with tampered"},
+            1,
+            "`warden rotate DEVICE --release-keys`",
+        ),
     ],
 )
 @pytest.mark.parametrize("terminal", [True, False])

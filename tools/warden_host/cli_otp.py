@@ -351,7 +351,7 @@ def secret(state: State, way: str, file: str | None, as_json: bool) -> int:
     if as_json:
         screen.print_json({"ok": True, "file": path.name})
     else:
-        screen.good(f"kept in keys/{path.name}")
+        screen.good(f"kept in {jsontext.printable(str(path))}")
     return 0
 
 

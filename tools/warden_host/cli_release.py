@@ -45,7 +45,9 @@ def add_to(group: click.Group) -> None:
 @click.option(
     "--encrypt", is_flag=True, help="Encrypt the images; only who is given the key reads them."
 )
-@click.option("--url", default="", help="Where a web server shows the releases, for HTTPS.")
+@click.option(
+    "--url", default="", help="Where a web server shows the releases: https://HOST/PATH."
+)
 @click.option("--unsigned", is_flag=True, help="Leave the signature to an HSM: see --attach.")
 @click.option(
     "--algorithm",
@@ -109,6 +111,8 @@ def _make(fleet: Fleet, source: Path, options: dict[str, Any]) -> release.Made:
         raise click.UsageError("--arch goes with --mpy")
     if options["public_key"] is not None:
         raise click.UsageError("--public-key goes with --attach")
+    if options["url"] and not options["url"].startswith("https://"):
+        raise click.UsageError("--url: devices fetch over https:// and nothing else")
     components = {"app": source} | _components(options["more"])
     order = release.Order(
         type=options["type_"],

@@ -207,6 +207,14 @@ def _follow(fleet: Fleet, request: Line, as_json: bool) -> int:
     return 130
 
 
+# Reasons of devices that mean something of their own here.
+_MEANS = {
+    "tampered": "it may not know the key that signed this: `warden rotate DEVICE --release-keys`",
+    "unknown-command": "it takes no updates: the fleet had no release key when it was provisioned; "
+    "`warden provision --again`",
+}
+
+
 def _ended(last: Line) -> None:
     counts = _counts(last)
     said = ", ".join(f"{count} {state}" for state, count in counts.items())
@@ -217,9 +225,9 @@ def _ended(last: Line) -> None:
             Text.assemble(("✗ ", "bold red"), f"rollout {number} of {release} stopped: {why}")
         )
         screen.show(Text(f"  {said}", style="dim"))
-        if why.endswith(" unknown-command"):
-            said = "it takes no updates: the fleet had no release key when it was provisioned"
-            screen.show(Text(f"  {said}; `warden provision --again`", style="dim"))
+        meaning = _MEANS.get(why.rpartition(" ")[2])
+        if meaning:
+            screen.show(Text(f"  {meaning}", style="dim"))
         screen.show(
             Text(
                 f"  → look at those that failed, then `warden rollouts {number} --resume`",

@@ -93,7 +93,7 @@ class Post:
     def put(self, message: Message) -> None:
         line = self._lines.get(message.way)
         if line is None:
-            self._report(message, "this way is not set up in warden.toml")
+            self._report(message, "this way was not set up when `warden serve` started")
             return
         try:
             line.waiting.put_nowait(message)
