@@ -578,6 +578,16 @@ def test_stopped_by_its_owner_and_gone_on_with(maker):
         world.rollouts.stop(99, "")
 
 
+def test_begun_twice_it_goes_on_once(maker):
+    world = worlds(maker, 3)
+    number = world.begin(at_once=1)
+    opened = shelf.open_shelf(maker.fleet, maker.store, "relay-1.0")
+    world.rollouts.begin(number, opened)
+    assert opened.files == {}
+    world.settle()
+    assert outcome(world, number) == {"Accepted": 3}
+
+
 def test_trials_that_run_when_it_stops_are_heard_to_their_end(maker):
     world = worlds(maker, 2)
     world.gadgets["D01"].bricks = True

@@ -70,6 +70,9 @@ class Rollouts:
 
     def begin(self, number: int, shelf: Shelf) -> None:
         """A rollout that fleet.db has as active, new or from before a restart. Raises rollout-unknown."""
+        if number in self._active:
+            shelf.close()  # two callers resumed it at once: superseding itself, it would end
+            return
         record = self._engine.store.rollout(number)
         active = _Active(
             number,
