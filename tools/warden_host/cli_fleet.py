@@ -115,7 +115,7 @@ def app() -> None:
     """
 
 
-@app.command("add")
+@app.command("add", short_help="Register an application.")
 @click.argument("appid")
 @click.option("--type", "types", multiple=True, required=True, help="A device type it serves.")
 @click.option("--command", "commands", multiple=True, required=True, help="A command it may give.")

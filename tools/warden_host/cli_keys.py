@@ -68,7 +68,7 @@ def make(state: State, name: str, kind: str, passphrase_file: str | None, as_jso
     _told(fleet, made, "made", notes, as_json)
 
 
-@keys.command("add")
+@keys.command("add", short_help="Let devices know a key that is elsewhere.")
 @click.argument("name")
 @click.argument("pem", type=click.Path(path_type=Path))
 @json_option
@@ -86,7 +86,7 @@ def add(state: State, name: str, pem: Path, as_json: bool) -> None:
     _told(fleet, made, "added", notes, as_json)
 
 
-@keys.command("list")
+@keys.command("list", short_help="List the release keys.")
 @json_option
 @pass_state
 def list_(state: State, as_json: bool) -> None:

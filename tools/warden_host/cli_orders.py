@@ -16,7 +16,7 @@ def add_to(group: click.Group) -> None:
         group.add_command(command)
 
 
-@click.command()
+@click.command(short_help="Give a device new secrets, keys or pins.")
 @click.argument("device")
 @click.option("--password", is_flag=True, help="A new broker password.")
 @click.option("--keys", is_flag=True, help="New sealing keys of all its applications.")
@@ -88,7 +88,7 @@ def _asking(fleet: Fleet, device: str) -> rotation.Ask:
     return ask
 
 
-@click.command()
+@click.command(short_help="Destroy a device's secrets.")
 @click.argument("device")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @json_option
@@ -115,7 +115,7 @@ def wipe(state: State, device: str, yes: bool, as_json: bool) -> int:
     return _told(fleet, device, as_json, "")
 
 
-@click.command()
+@click.command(short_help="Cut a device off, at once.")
 @click.argument("device")
 @click.option(
     "--wipe",

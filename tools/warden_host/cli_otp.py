@@ -45,7 +45,7 @@ def otp() -> None:
     """
 
 
-@otp.command("enrol")
+@otp.command("enrol", short_help="Make a secret for an authenticator.")
 @click.argument("device")
 @click.option("--source", type=click.Choice(["hotp", "totp"]), default="totp", show_default=True)
 @click.option(
@@ -117,7 +117,7 @@ def _shown(made: Enrolment, second: bool, as_json: bool) -> Enrolment:
     return otp_enrol.confirmed(made, typed, time.time(), second)
 
 
-@otp.command("owner")
+@otp.command("owner", short_help="Say where a device's codes and alarms go.")
 @click.argument("device")
 @click.option("--mail", "mails", multiple=True, metavar="ADDRESS", help="Codes by mail.")
 @click.option("--webhook", "hooks", multiple=True, metavar="TO", help="Codes by the webhook.")
@@ -195,7 +195,7 @@ def _lines(contacts: list[Contact]) -> list[str]:
     return [f"{each.purpose:<6} {each.way} {each.address}".rstrip() for each in contacts]
 
 
-@otp.command("watch")
+@otp.command("watch", short_help="Show codes as they are made.")
 @json_option
 @pass_state
 def watch(state: State, as_json: bool) -> int:
@@ -220,7 +220,7 @@ def watch(state: State, as_json: bool) -> int:
     raise HostError("not-serving", "`warden serve` has stopped", "start it again")
 
 
-@otp.command("status")
+@otp.command("status", short_help="Show the gates and their owners.")
 @click.argument("device", required=False)
 @json_option
 @pass_state
@@ -295,7 +295,7 @@ def _word(used: bool, worn: bool, end: int) -> str:
     return "waiting" if time.time() < end else "expired"
 
 
-@otp.command("reset")
+@otp.command("reset", short_help="Count a device's requests and codes anew.")
 @click.argument("device")
 @json_option
 @pass_state
@@ -317,7 +317,7 @@ def reset(state: State, device: str, as_json: bool) -> int:
     return 0
 
 
-@otp.command("secret")
+@otp.command("secret", short_help="Keep the mail password or the webhook's key.")
 @click.argument("way", type=click.Choice(sorted(_SECRETS)))
 @click.option(
     "--file",
@@ -355,7 +355,7 @@ def secret(state: State, way: str, file: str | None, as_json: bool) -> int:
     return 0
 
 
-@click.command()
+@click.command(short_help="Open a device's gate from here.")
 @click.argument("device")
 @json_option
 @pass_state

@@ -233,7 +233,7 @@ def inspect(state: State, file: Path, as_json: bool) -> None:
         screen.show("  " + jsontext.printable(line))
 
 
-@click.command()
+@click.command(short_help="Check a release: signature and images.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--key",
