@@ -9,12 +9,13 @@ if TYPE_CHECKING:
 # Every code that a stranger can provoke has its row, with three places each, so that noise hides nothing.
 _MOST = const(32)
 _PLACES = const(3)
+_SHARED = const(16)  # beyond so many, the rows that are left are for codes that have none
 _WINDOW_MS = const(1000)
 
 
 class Incidents:
-    """Distinct (code, at) pairs with their counts. The fourth and later places of a code are counted together under "", what is beyond all
-    rows as `incident-overflow`."""
+    """Distinct (code, at) pairs with their counts. The fourth and later places of a code are counted together under "", all but the first where many
+    rows are taken, what is beyond all rows as `incident-overflow`."""
 
     def __init__(self) -> None:
         self._counts: "dict[tuple[str, str], int]" = {}
@@ -23,11 +24,13 @@ class Incidents:
     def add(self, code: str, at: str, now_ms: int, n: int = 1) -> None:
         """code: an error's slug. at: the command or the place, without secrets. n: how often."""
         key = (code, at)
-        if (
-            key not in self._counts
-            and sum([other[0] == code for other in self._counts]) >= _PLACES
-        ):
-            key = (code, "")
+        if key not in self._counts:
+            mine = [other for other in self._counts if other[0] == code]
+            full = len(self._counts) >= _SHARED
+            if len(mine) >= _PLACES or (mine and full):
+                key = (code, "")
+                if full and key not in self._counts:
+                    self._counts[key] = self._counts.pop(mine[0])
         if key not in self._counts and len(self._counts) >= _MOST:
             key = ("incident-overflow", "")
         self._counts[key] = self._counts.get(key, 0) + n

@@ -55,6 +55,20 @@ def test_no_noise_hides_a_code():
     check({"code": "gap", "n": 1, "at": "blink"} in rows)
 
 
+def test_no_noise_of_many_kinds_hides_a_code():
+    """All that somebody on the wire can provoke, at more places than there are rows: a cry for help is still told."""
+    incidents = Incidents()
+    for i in range(77):
+        for kind in range(16):
+            incidents.add("noise-%d" % kind, "x%d" % i, i)
+    incidents.add("duress", "gate", 0)
+    rows = incidents.take()
+    check({"code": "duress", "n": 1, "at": "gate"} in rows)
+    for kind in range(16):
+        equal(sum(b["n"] for b in rows if b["code"] == "noise-%d" % kind), 77)
+    check(len(rows) <= 32)
+
+
 def test_bounded():
     incidents = Incidents()
     for i in range(5000):
