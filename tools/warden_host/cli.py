@@ -55,6 +55,8 @@ def warden(context: click.Context, folder: str | None) -> None:
     \b
     Updates:
       warden keys make release
+      warden provision back-door --type lock --sim
+      warden run back-door
       warden release app/ --version 1.4.0 --type lock
       warden rollout lock-1.4.0 --type lock
     """
