@@ -309,6 +309,7 @@ class Terminal:
         self._screen = pyte.Screen(100, 30)
         self._stream = pyte.ByteStream(self._screen)
         self._changes = Journal()
+        self._seen = ""
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -318,9 +319,10 @@ class Terminal:
                 self._changes.add("\n".join(self._screen.display))
 
     def sees(self, words: str) -> str:
-        """The screen on which the words stand, at some time from the last such moment on."""
-        found: str = self._changes.take(lambda screen: words in screen, words)
-        return found
+        """The screen on which the words stand, at some time from the last such moment on. One screen may show two things at once."""
+        if words not in self._seen:
+            self._seen = self._changes.take(lambda screen: words in screen, words)
+        return self._seen
 
     def type(self, keys: str) -> None:
         os.write(self._file, keys.encode())
