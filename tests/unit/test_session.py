@@ -413,6 +413,26 @@ def test_a_counter_is_spent_before_sealing():
     )
 
 
+def test_what_an_event_and_a_reply_carry():
+    """Ids of every length, and a body as deep as can be: the list around it is a level as well."""
+    bench, app = stood()
+    counter = 0
+    for id in (0, 1, 23, 24, 255, 65536, 0xFFFFFFFF):
+        counter += 1
+        equal(
+            app.open("x", counter, bench.session.seal("x", id, {"n": id})), [id, None, {"n": id}]
+        )
+    body = {}
+    for _ in range(5):
+        body = {"a": body}
+    counter += 1
+    equal(app.open("x", counter, bench.session.seal("x", 7, body)), [7, None, body])
+    for _ in range(9):
+        body = {"a": body}
+    bench.session.seal("x", 7, body)
+    raises("bad-argument", bench.session.seal, "x", 7, {"a": body})
+
+
 def test_keys_and_nonces_are_never_the_same_twice():
     restore = fixed_random(b"\x55" * 16)  # the worst chip: one value for ever
     try:

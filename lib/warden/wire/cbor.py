@@ -133,10 +133,10 @@ def decode(buf: "Buffer", max_depth: int = 8) -> object:
     return value
 
 
-def encode(value: object) -> bytes:
-    """The one encoding of value. Raises UsageError("bad-argument") for what has none."""
+def encode(value: object, depth: int = DEEPEST) -> bytes:
+    """The one encoding of value, nested `depth` levels at most. Raises UsageError("bad-argument") for what has none."""
     out = bytearray()
-    _write(out, value, DEEPEST)
+    _write(out, value, depth)
     return bytes(out)
 
 
