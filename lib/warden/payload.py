@@ -57,15 +57,16 @@ def content_key(vault: "Vault", wrapped: "bytes | None", plan: "Plan") -> bytear
         raise PeerError("payload-key", "a wrapped key of another length")
     aad = cbor.encode(["warden1", "payload key", plan.digest])
     for encryption_key in _keys(vault):
-        key = bytearray(wrapped[_NONCE:])
+        opened = bytearray(wrapped[_NONCE:])
         cipher = CCM(encryption_key)
         try:
-            cipher.open(wrapped[:_NONCE], key, _KEY, aad)
+            cipher.open(wrapped[:_NONCE], opened, _KEY, aad)
         except PeerError:
             continue
         finally:
             cipher.close()
-        key = key[:_KEY]
+        key = opened[:_KEY]
+        ct.wipe(opened)
         own = hkdf(key, cbor.encode(["warden1", "payload kid"]), _KID)
         for kid in kids:
             if kid != own:
