@@ -127,7 +127,7 @@ class Agent:
             sys.modules.pop("warden." + name, None)
             try:
                 delattr(sys.modules["warden"], name)
-            except AttributeError:
+            except (AttributeError, KeyError):  # KeyError is MicroPython's
                 pass  # an earlier device let go of it
 
     async def _guard(self, coro: "Any") -> None:
