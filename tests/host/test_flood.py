@@ -4,7 +4,6 @@ import errno
 import queue
 import socket
 import threading
-import time
 
 import pytest
 from engine_stage import PLAIN, Stage, run
@@ -87,14 +86,13 @@ def test_a_screen_that_hangs_does_not_hold_the_engine():
     shown: list[Happening] = []
 
     def slow(happening: Happening) -> None:
-        release.wait(SOON_S)
+        release.wait()
         shown.append(happening)
 
     with telling.screen_thread(slow) as show:
-        began = time.monotonic()
         for _ in range(5000):
             show(Happening("notice", text="x"))
-        assert time.monotonic() - began < 5
+        assert not shown  # nobody waited for the screen
         release.set()
     assert shown
     assert any("missed" in each.text for each in shown)
@@ -133,10 +131,8 @@ def test_a_slow_watcher_is_told_what_it_missed(path):
         thread.start()
         assert watching.wait(SOON_S)
         count = 5000
-        began = time.monotonic()
         for number in range(count):
             server.announce(Happening("event", DEVICE, id=number + 1, text="x" * 1000))
-        assert time.monotonic() - began < 5
         go.set()
         heard, missed = 0, 0
         while heard + missed < count:
@@ -169,10 +165,8 @@ def test_callers_that_hang_hold_nobody(path):
                 raw.connect(short)
             raw.sendall(line)
             hanging.append(raw)
-        began = time.monotonic()
         for _ in range(3000):
             server.announce(Happening("notice", text="x" * 100))
         assert control.call(path, {"op": "x"}) == {"ok": True}
-        assert time.monotonic() - began < 4
     for raw in hanging:
         raw.close()

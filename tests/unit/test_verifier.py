@@ -127,6 +127,8 @@ def test_a_firmware_that_does_not_ask():
             break
         except OSError:
             pass
+    else:
+        check(False, "no port is free")
     server.listen(1)
     sys.modules["tls"] = Silent
     try:

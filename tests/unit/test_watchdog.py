@@ -64,16 +64,14 @@ def test_the_loop_feeds_it():
 
     async def live():
         watchdog.keep(5000)
-        await asyncio.sleep_ms(1200)
-        fed = list(WDT.made[0].fed)
+        fed = WDT.made[0].fed
+        while len(fed) < 2:
+            await asyncio.sleep_ms(50)
+        before = list(fed)
         time.sleep_ms(1200)  # whoever blocks the loop is not covered up for
-        equal(WDT.made[0].fed, fed)
-        return fed
+        equal(fed, before)
 
-    fed = asyncio.run(live())
-    check(len(fed) >= 2)
-    for before, after in zip(fed, fed[1:]):  # noqa: B905  (not in MicroPython)
-        check(time.ticks_diff(after, before) < 5000)
+    asyncio.run(live())
 
 
 class Vault:
