@@ -4,6 +4,7 @@ import pytest
 from engine_stage import POLICY, K, Stage, run
 from host_kit import DEVICE, PeerDevice, new_fleet, refused
 from warden_host import dynsec, names, pki, policy, registry, rotation
+from warden_host.errors import HostError
 from warden_host.names import AUTHORITY
 from warden_host.proof import NOTHING_PROVEN
 from warden_host.sending import Request
@@ -226,8 +227,6 @@ def test_the_broker_comes_after_the_device(fleet):
 
 
 def test_nothing_at_the_broker_before_the_device_has_it(fleet):
-    from warden_host.errors import HostError
-
     before = (fleet.broker / dynsec.FILE).read_bytes()
     away = [HostError("timed-out", "away")] * 3
     with refused("timed-out"):
@@ -242,6 +241,58 @@ def test_a_device_that_refuses_keeps_the_old_ones(fleet):
     with Store(fleet.database) as store:
         assert store.rotation("D1") is None
         assert store.device("D1").pairs[0].k == K[AUTHORITY]
+
+
+@pytest.mark.parametrize("code", ["busy", "expired", "old-session"])
+def test_a_bad_moment_is_no_refusal(fleet, code):
+    later = {"ok": False, "reply": {"error": code}}
+    begun, told = course(fleet, answers(later, ["app_authority"], later, []), "keys")
+    assert told[-1] is None
+    assert told[-2].startswith("everything proved itself")
+    # One that has no better moment is named, and the order is kept.
+    with pytest.raises(HostError) as caught:
+        course(fleet, answers(later), "keys", timeout_s=-1.0)
+    assert caught.value.code == "timed-out"
+    assert f"(last: {code})" in caught.value.text
+    with Store(fleet.database) as store:
+        assert store.rotation("D1").body["id"] == begun.body["id"] + 1
+
+
+def test_what_the_device_took_is_not_forgotten(fleet):
+    """It may be about to prove the new key: without it here nobody could speak with the device any more."""
+    no = {"ok": False, "reply": {"error": "unexpected"}}
+    for last, code in (
+        (no, "command-refused"),
+        (HostError("mqtt-too-large", "2048 bytes at most"), "mqtt-too-large"),
+    ):
+        with refused(code):
+            course(fleet, answers(["app_authority"], last), "keys")
+        with Store(fleet.database) as store:
+            left = store.rotation("D1")
+            assert left.taken is not None
+            assert left.apps[AUTHORITY] != K[AUTHORITY]
+
+
+def test_a_refusal_ends_no_other_rotation(fleet):
+    """Somebody ended this one and began the next while the device was being asked."""
+    with Store(fleet.database) as store:
+        begun = rotation.begin(fleet, store, "D1", ("keys",))
+
+        def ask(*_):
+            store.end_rotation("D1")
+            rotation.begin(fleet, store, "D1", ("password",))
+            return {"ok": False, "reply": {"error": "unexpected"}}
+
+        with refused("command-refused"):
+            rotation.finish(fleet, store, begun, ask, lambda _: None, 30.0)
+        assert store.rotation("D1").body["id"] == begun.body["id"] + 1
+
+
+def test_a_devices_word_is_not_shown_as_it_is(fleet):
+    for word in ("\x1b[2Jbusy", "x" * 41, 7, None, ["busy"]):
+        with pytest.raises(HostError) as caught:
+            course(fleet, answers({"ok": False, "reply": {"error": word}}), "keys")
+        assert caught.value.text == "D1 refused its new secrets: unreadable"
 
 
 def test_another_form_of_answer(fleet):
@@ -293,8 +344,6 @@ def test_release_keys(fleet):
 
 def test_an_order_that_never_fits_is_dropped(fleet):
     """Four large keys, and a device of small messages: kept, it would stand in the way of every other."""
-    from warden_host.errors import HostError
-
     with refused("mqtt-too-large"):
         course(fleet, answers(HostError("mqtt-too-large", "2048 bytes at most")), "keys")
     with Store(fleet.database) as store:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from warden_host import dynsec, names, pki, registry, signing_key, strictcbor
+from warden_host import dynsec, jsontext, names, pki, registry, signing_key, strictcbor
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
 from warden_host.store import Device, Rotation, Store
@@ -25,6 +25,8 @@ PARTS = tuple(_KEYS)
 _PAUSE_S = 1.0
 # What says that the device could not be asked, not that it refused.
 _AWAY = ("timed-out", "no-session", "counter-exhausted")
+# Nothing is wrong with the order itself: it came at a bad moment. One that was given before may wait in the device still, and be obeyed.
+_LATER = ("busy", "expired", "old-session")
 
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
 Tell = Callable[[str], None]
@@ -107,10 +109,13 @@ def finish(
     """
     end = time.monotonic() + timeout_s
     told = False
+    away = ""
     waiting: list[str] | None = None
     while True:
         pending = _pending(store, rotation, ask)
-        if pending is not None:
+        if isinstance(pending, str):
+            away = pending
+        else:
             if waiting is None:
                 if "release" in rotation.body:
                     tell("the device takes releases of the present keys alone")
@@ -133,35 +138,48 @@ def finish(
             raise HostError(
                 "timed-out",
                 f"{rotation.device} has not proved its new secrets in {timeout_s:g} s"
-                + (f" ({', '.join(waiting)})" if waiting else ""),
+                + (f" ({', '.join(waiting)})" if waiting else f" (last: {away})"),
                 "nothing is lost: give the same command again",
             )
         time.sleep(_PAUSE_S)
 
 
-def _pending(store: Store, rotation: Rotation, ask: Ask) -> list[str] | None:
-    """What the device has not proved; None when it can't be asked just now."""
+def _pending(store: Store, rotation: Rotation, ask: Ask) -> list[str] | str:
+    """What the device has not proved; a text, why it can't be asked just now."""
     try:
         answer = ask("rotate", rotation.body)
     except HostError as error:
         if error.code in _AWAY:
-            return None
+            return error.code
         if error.code == "mqtt-too-large":
-            store.end_rotation(rotation.device)  # it never went out, and never will
+            _drop(store, rotation)  # it never went out, and never will
         raise
     if answer.get("ok") is not True:
-        code = str(answer.get("reply", {}).get("error", ""))
-        store.end_rotation(rotation.device)
+        code = jsontext.slug(answer.get("reply", {}).get("error"))
+        if code in _LATER:
+            return code
+        dropped = _drop(store, rotation)
         raise HostError(
             "command-refused",
-            f"{rotation.device} refused its new secrets: {code or 'it said nothing'}",
-            "its old ones are valid; docs/protocol.md says what it takes",
+            f"{rotation.device} refused its new secrets: {code}",
+            "its old ones are valid; docs/protocol.md says what it takes"
+            if dropped
+            else f"it took them before, and both are kept; `warden provision {rotation.device} --again` ends it",
         )
     result = answer["reply"].get("result")
     parts = result.get("pending") if isinstance(result, dict) else None
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise HostError("bad-body", f"{rotation.device} answered in another form")
     return sorted(parts)
+
+
+def _drop(store: Store, rotation: Rotation) -> bool:
+    """Forgets one that the device never took: what it took it holds, whatever it answers now, and would be locked out with it."""
+    left = store.rotation(rotation.device)
+    if left is None or left.taken is not None or left.body["id"] != rotation.body["id"]:
+        return False
+    store.end_rotation(rotation.device)
+    return True
 
 
 def _body(fleet: Fleet, store: Store, device: Device, parts: tuple[str, ...]) -> dict[str, Any]:
