@@ -1,11 +1,13 @@
 """Fixtures of the host's tests: a pair around one session, an engine on its stage, its device."""
 
+import sqlite3
+
 import pytest
 from cli_kit import fake
 from engine_stage import POLICY, K, Stage
 from host_kit import PeerDevice, free_ports
 from session_pair import Pair
-from warden_host import cli, policy
+from warden_host import cli, policy, registry
 
 
 @pytest.fixture
@@ -38,3 +40,25 @@ def folder(tmp_path, monkeypatch, capsys):
     assert cli.run(["init", "fleet", "--port", str(port), "--admin-port", str(admin)]) == 0
     capsys.readouterr()
     return tmp_path / "fleet"
+
+
+@pytest.fixture
+def free_at_the_broker(monkeypatch) -> list[str]:
+    """What was asked of the stopped broker. Each time somebody else must be able to write fleet.db, without a wait."""
+    asked = []
+
+    def watched(name: str):
+        real = getattr(registry._Stopped, name)
+
+        def ask(self, *arguments):
+            database = sqlite3.connect(self._folder.parent / "fleet.db", timeout=0)
+            database.execute("BEGIN IMMEDIATE")
+            database.close()
+            asked.append(name)
+            return real(self, *arguments)
+
+        return ask
+
+    for name in ("put", "disable", "enable", "narrow", "remove"):
+        monkeypatch.setattr(registry._Stopped, name, watched(name))
+    return asked

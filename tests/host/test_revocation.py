@@ -1,11 +1,12 @@
 """The end of a device at the host: what is on disk when, what the engine still takes, what the broker's file says."""
 
+import contextlib
 import json
 
 import pytest
 from engine_stage import PLAIN, POLICY, K, Stage, reply, run
 from host_kit import DEVICE, PeerDevice, new_fleet, refused
-from warden_host import dynsec, names, policy, registry, revocation
+from warden_host import cli, dynsec, names, policy, registry, revocation
 from warden_host.errors import HostError
 from warden_host.farewell import Farewell
 from warden_host.names import AUTHORITY
@@ -365,6 +366,7 @@ def client(fleet, device="D1"):
     return found[0], sorted((acl["acltype"], acl["topic"]) for acl in role[0]["acls"])
 
 
+SAME = Device("D1", "relay", "UNIX", "sealed", POLICY)
 BASE = "iot-2/type/relay/id/D1"
 DOOMED = sorted(
     [("publishClientSend", f"{BASE}/evt/{verb}/fmt/cose") for verb in ("hello", "ready", "reply")]
@@ -378,26 +380,142 @@ DOOMED = sorted(
 
 def ordered(fleet, **what):
     with Store(fleet.database) as store:
-        ending = revocation.order(store, "D1", **{"revoke": False, "wipe": False} | what)
-        return store.device("D1"), ending
+        revocation.order(store, "D1", **{"revoke": False, "wipe": False} | what)
+
+
+def cut_off(fleet) -> bool:
+    with Store(fleet.database) as store:
+        return revocation.cut_off(fleet, store, "D1")
 
 
 def test_cut_off_while_the_broker_is_stopped(fleet):
     before, rights = client(fleet)
     assert len(rights) == 3
-    known, ending = ordered(fleet, revoke=True)
+    ordered(fleet, revoke=True)
     for _ in range(2):
-        revocation.cut_off(fleet, known, ending)
+        assert cut_off(fleet)
         entry, now = client(fleet)
         assert entry == before | {"disabled": True}
         assert now == rights
     # To be wiped after all: it may come again, with next to no rights and its own password.
-    known, ending = ordered(fleet, wipe=True)
+    ordered(fleet, wipe=True)
     for _ in range(2):
-        revocation.cut_off(fleet, known, ending)
+        assert cut_off(fleet)
         assert client(fleet) == (before, DOOMED)
     assert client(fleet, "D2")[0].get("disabled") is None
     assert len(client(fleet, "D2")[1]) == 3
+
+
+def test_whom_nobody_ordered_to_be_cut_off(fleet):
+    before = client(fleet)
+    assert not cut_off(fleet)
+    ordered(fleet, wipe=True)
+    assert not cut_off(fleet)
+    with Store(fleet.database) as store:
+        assert not revocation.cut_off(fleet, store, "D9")
+    assert client(fleet) == before
+
+
+@pytest.fixture
+def first(fleet, monkeypatch):
+    """Does this before whoever waits for the turn at the broker gets it: the other one had it until now."""
+
+    def arrange(act) -> None:
+        opened = registry.opened
+
+        @contextlib.contextmanager
+        def late(made):
+            with opened(made) as accounts:
+                act(accounts)
+                yield accounts
+
+        monkeypatch.setattr(registry, "opened", late)
+
+    return arrange
+
+
+def test_provisioned_again_while_it_waited_for_its_turn(fleet, first):
+    """What was ordered of the old device is not done to the new one."""
+
+    def again(accounts) -> None:
+        with Store(fleet.database) as store, store.transaction():
+            store.add_device(SAME)
+        accounts.put(dynsec.device_account("relay", "D1", "another secret"))
+
+    def wiped() -> None:
+        ordered(fleet, wipe=True)
+        with Store(fleet.database) as store:
+            store.wipe_done("D1", 5.0)
+
+    def finished() -> bool:
+        with Store(fleet.database) as store:
+            return revocation.finish(fleet, store, "D1")
+
+    first(again)
+    for before, act in (
+        (lambda: ordered(fleet, revoke=True), lambda: cut_off(fleet)),
+        (lambda: ordered(fleet, revoke=True), lambda: revocation.enforce(fleet)),
+        (wiped, lambda: revocation.enforce(fleet)),
+        (wiped, finished),
+    ):
+        before()
+        assert not act()
+        entry, rights = client(fleet)
+        assert "disabled" not in entry
+        assert len(rights) == 3
+        with Store(fleet.database) as store:
+            assert store.find("D1") is not None
+
+
+def test_a_revoke_that_came_too_late_says_so(fleet, first, capsys):
+    first(lambda _: Store(fleet.database).add_device(SAME))
+    assert cli.run(["--fleet", str(fleet.root), "revoke", "D1", "--yes"]) == 1
+    said = capsys.readouterr()
+    assert "not-applicable" in said.err
+    assert "cut off" not in said.out
+
+
+def test_a_wipe_asks_the_broker_only_where_it_must(fleet, free_at_the_broker, monkeypatch):
+    base = ["--fleet", str(fleet.root)]
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "opened", None)
+        assert cli.run([*base, "wipe", "D1", "--yes"]) == 0
+    assert cli.run([*base, "revoke", "D1", "--yes"]) == 0
+    assert cli.run([*base, "wipe", "D1", "--yes"]) == 0
+    assert free_at_the_broker == ["disable", "narrow", "enable"] * 2
+
+
+def test_fleet_db_is_free_while_the_broker_is_asked(fleet, free_at_the_broker):
+    ordered(fleet, revoke=True, wipe=True)
+    cut_off(fleet)
+    revocation.enforce(fleet)
+    with Store(fleet.database) as store:
+        store.wipe_done("D1", 5.0)
+        assert revocation.finish(fleet, store, "D1")
+        revocation.order(store, "D2", revoke=False, wipe=True)
+        store.wipe_done("D2", 5.0)
+    revocation.enforce(fleet)
+    assert free_at_the_broker == ["disable", "narrow", "enable"] * 2 + ["remove"] * 2
+    with Store(fleet.database) as store:
+        assert store.devices() == []
+
+
+def test_a_stop_between_the_account_and_the_record(fleet, monkeypatch):
+    """The record is what the next start goes by."""
+    with Store(fleet.database) as store, monkeypatch.context() as patch:
+        revocation.order(store, "D1", revoke=False, wipe=True)
+        store.wipe_done("D1", 5.0)
+
+        def cut(_) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(store, "remove_device", cut)
+        with pytest.raises(KeyboardInterrupt):
+            revocation.finish(fleet, store, "D1")
+    assert client(fleet) == (None, [])
+    revocation.enforce(fleet)
+    with Store(fleet.database) as store:
+        assert store.find("D1") is None
 
 
 def test_a_start_takes_up_what_was_left(fleet):
@@ -429,7 +547,7 @@ def test_finish_takes_nobody_elses_account(fleet):
         assert not revocation.finish(fleet, store, "D1")
         store.wipe_done("D1", 5.0)
         # Provisioned again in the meantime.
-        store.add_device(Device("D1", "relay", "UNIX", "sealed", POLICY))
+        store.add_device(SAME)
         assert not revocation.finish(fleet, store, "D1")
         assert client(fleet)[0] is not None
         revocation.order(store, "D1", revoke=False, wipe=True)

@@ -106,12 +106,11 @@ def wipe(state: State, device: str, yes: bool, as_json: bool) -> int:
     fleet = state.fleet()
     names.check_id(device, "device ID")
     with Store(fleet.database) as store:
-        known = store.device(device)
+        store.device(device)
         if not yes:
             click.confirm(f"{device} will have to be provisioned again. Wipe it?", abort=True)
-        ending = revocation.order(store, device, revoke=False, wipe=True)
-    if ending.revoked:
-        revocation.cut_off(fleet, known, ending)  # it was refused until now
+        if revocation.order(store, device, revoke=False, wipe=True).revoked:
+            revocation.cut_off(fleet, store, device)  # it was refused until now
     return _told(fleet, device, as_json, "")
 
 
@@ -139,11 +138,16 @@ def revoke(state: State, device: str, also_wipe: bool, yes: bool, as_json: bool)
     fleet = state.fleet()
     names.check_id(device, "device ID")
     with Store(fleet.database) as store:
-        known = store.device(device)
+        store.device(device)
         if not yes:
             click.confirm(f"{device} will be worth nothing until then. Cut it off?", abort=True)
-        ending = revocation.order(store, device, revoke=True, wipe=also_wipe)
-    revocation.cut_off(fleet, known, ending)
+        revocation.order(store, device, revoke=True, wipe=also_wipe)
+        if not revocation.cut_off(fleet, store, device):
+            raise HostError(
+                "not-applicable",
+                f"{device} was provisioned again, or ended, in the meantime",
+                "look at `warden devices`, and give the same command again if you mean the new one",
+            )
     return _told(fleet, device, as_json, f"{device} is cut off")
 
 

@@ -1,7 +1,8 @@
 """Making a device: its secrets, its files, its own provisioning, its place in the fleet.
 
-In this order: the device takes its bundle first, then the broker learns its account and the store
-its keys in one transaction. Whatever fails, no account is left that no device has the secret of.
+In this order: the device takes its bundle first, then the broker learns its account, then the store
+its keys in one transaction, which is not open while the broker is asked: everybody else would wait for it.
+Whatever fails, no account is left that no device has the secret of.
 """
 
 import contextlib
@@ -55,13 +56,7 @@ def provision(fleet: Fleet, store: Store, order: Order) -> Device:
     """Raises device-exists, app-unknown, provision-failed and what the parts raise."""
     names.check_id(order.device, "device ID")
     names.check_id(order.type, "device type")
-    known = store.find(order.device)
-    if known is not None and not order.again:
-        raise HostError(
-            "device-exists",
-            f"device {order.device} was provisioned already",
-            "--again gives it all-new secrets; the old ones are worth nothing then",
-        )
+    _before(store, order)
     tree = layout.tree()
     tree.board(order.board)
     if order.otp is not None and not tree.has(order.board, "KEYPAD"):
@@ -91,15 +86,36 @@ def provision(fleet: Fleet, store: Store, order: Order) -> Device:
     lay_out(tree, fresh, order.board, order.app_source, release is not None)
     _tell(tree, fresh, data, order.pin)
     account = dynsec.device_account(device.type, device.device, password)
-    with registry.opened(fleet) as accounts, _in_place(fresh, home), store.transaction():
-        store.add_device(device)
-        if codes is not None:
-            store.end_enrolment(device.device)
+    with registry.opened(fleet) as accounts, _in_place(fresh, home):
+        # Once more, with the turn at the broker: nobody takes the name now.
+        known = _before(store, order)
         if known is not None and known.type != device.type:
             old = dynsec.device_account(known.type, known.device, "")
             accounts.remove(old.username, old.role)
         accounts.put(account)
+        try:
+            with store.transaction():
+                store.add_device(device)
+                if codes is not None:
+                    store.end_enrolment(device.device)
+        except BaseException:
+            # The old account is gone: its device is provisioned again, or stays out.
+            with contextlib.suppress(HostError):
+                accounts.remove(account.username, account.role)
+            raise
     return device
+
+
+def _before(store: Store, order: Order) -> Device | None:
+    """The device that has the name now. Raises device-exists."""
+    known = store.find(order.device)
+    if known is not None and not order.again:
+        raise HostError(
+            "device-exists",
+            f"device {order.device} was provisioned already",
+            "--again gives it all-new secrets; the old ones are worth nothing then",
+        )
+    return known
 
 
 @contextlib.contextmanager

@@ -39,16 +39,22 @@ def order(store: Store, device: str, *, revoke: bool, wipe: bool) -> Ending:
     return made
 
 
-def cut_off(fleet: Fleet, known: Device, ending: Ending) -> None:
-    """At the broker, running or not: its connection is dropped. The same again changes nothing."""
+def cut_off(fleet: Fleet, store: Store, device: str) -> bool:
+    """At the broker, running or not: its connection is dropped. The same again changes nothing. False, and nothing done, for one
+    that was not ordered to be cut off, or was provisioned again meanwhile."""
     with registry.opened(fleet) as accounts:
+        # Asked here, with the turn at the broker: the name may belong to a new device by now.
+        known, ending = store.find(device), store.ending(device)
+        if known is None or ending is None or not ending.revoked:
+            return False
         _cut_off(accounts, known, ending)
+    return True
 
 
 def finish(fleet: Fleet, store: Store, device: str) -> bool:
     """After the device answered its wipe: its account goes, then its record. False when there is nothing (more) to do."""
-    with registry.opened(fleet) as accounts, store.transaction():
-        # Asked here, with the turn at the broker: the name may belong to a new device by now.
+    with registry.opened(fleet) as accounts:
+        # As in cut_off().
         known, ending = store.find(device), store.ending(device)
         if known is None or ending is None or ending.wiped is None:
             return False
@@ -59,15 +65,13 @@ def finish(fleet: Fleet, store: Store, device: str) -> bool:
 def enforce(fleet: Fleet) -> None:
     """Before a broker starts: what a stop left undone, so that nobody who was cut off gets in."""
     with Store(fleet.database) as store:
-        endings = store.endings()
-        if not any(ending.revoked or ending.wiped for ending in endings.values()):
+        if not any(ending.revoked or ending.wiped for ending in store.endings().values()):
             return
         with registry.opened(fleet) as accounts:
-            for device, ending in endings.items():
+            for device, ending in store.endings().items():  # as in cut_off()
                 known = store.device(device)
                 if ending.wiped is not None:
-                    with store.transaction():
-                        _remove(accounts, store, known)
+                    _remove(accounts, store, known)
                 elif ending.revoked:
                     _cut_off(accounts, known, ending)
 
@@ -81,7 +85,9 @@ def _cut_off(accounts: registry.Registry, known: Device, ending: Ending) -> None
 
 
 def _remove(accounts: registry.Registry, store: Store, known: Device) -> None:
-    """The account first: without the record nobody would know that it is to go. Inside a transaction."""
+    """The account first: without the record nobody would know that it is to go. The turn at the broker keeps the name from
+    being given anew in between, and fleet.db is not locked while the broker is asked."""
     account = dynsec.doomed_account(known.type, known.device)
     accounts.remove(account.username, account.role)
-    store.remove_device(known.device)
+    with store.transaction():
+        store.remove_device(known.device)
