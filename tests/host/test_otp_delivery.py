@@ -73,6 +73,13 @@ class Mailbox:
     def __init__(self) -> None:
         self.mails: list = []
         self.answer = "250 OK"
+        self.refusal = "550 no such mailbox"
+        self.goodbye = "221 Bye"
+
+    async def handle_QUIT(self, server, session, envelope):
+        if not self.goodbye:
+            server.transport.abort()
+        return self.goodbye
 
     async def handle_DATA(self, server, session, envelope):
         self.mails.append((envelope, session))
@@ -80,7 +87,7 @@ class Mailbox:
 
     async def handle_RCPT(self, server, session, envelope, address, options):
         if address.startswith("nobody"):
-            return "550 no such mailbox"
+            return self.refusal
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
@@ -174,13 +181,27 @@ def test_a_mail_server_that_offers_no_starttls(mail_server, folder):
 
 def test_a_mail_server_that_refuses(mail_server, folder):
     box, settings = mail_server("tls")
-    assert failure(MailWay(settings, folder), message(address="nobody@example.org")).final
+    nobody = message(address="nobody@example.org")
+    assert failure(MailWay(settings, folder), nobody).final
+    box.refusal = "450 greylisted 824613"  # RFC 6647: it is taken when it comes again
+    assert not failure(MailWay(settings, folder), nobody).final
     box.answer = "451 later 824613"
     assert not failure(MailWay(settings, folder)).final
     box.answer = "554 never 824613"
     assert failure(MailWay(settings, folder)).final
     _, stranger = mail_server("tls", user="mallory")
     assert "refused user or password" in failure(MailWay(stranger, folder)).why
+
+
+@pytest.mark.parametrize("goodbye", ["421 too busy", "554 no", "221 " + "x" * 9000, ""])
+def test_a_mail_that_was_taken_was_sent_however_it_ends(mail_server, folder, goodbye):
+    box, settings = mail_server("tls")
+    box.goodbye = goodbye
+    MailWay(settings, folder).send(message())
+    assert len(box.mails) == 1
+    # One that was not taken stays untaken, with the reason that it has.
+    box.answer = "554 never"
+    assert failure(MailWay(settings, folder)).why == "the mail server said 554"
 
 
 def test_a_mail_password_that_others_can_read(mail_server, folder, tmp_path):

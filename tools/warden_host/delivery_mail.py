@@ -3,6 +3,7 @@
 A mail lies readable in the mailbox and on each server on its way: the code's short validity and its one use bound that.
 """
 
+import contextlib
 import io
 import smtplib
 import ssl
@@ -44,10 +45,18 @@ class MailWay:
 
     def send(self, message: Message) -> None:
         try:
-            with self._connected() as server:
+            server = self._connected()
+            try:
                 server.send_message(self._written(message))
-        except smtplib.SMTPRecipientsRefused:
-            raise Undelivered("the mail server does not take the address", final=True) from None
+            finally:
+                # It has the mail, or has not: how it says goodbye changes nothing. Told again, a code would come twice.
+                with contextlib.suppress(smtplib.SMTPException, OSError):
+                    server.quit()
+                server.close()
+        except smtplib.SMTPRecipientsRefused as error:
+            # 4xx: later, perhaps.
+            final = all(code >= 500 for code, _ in error.recipients.values())
+            raise Undelivered("the mail server does not take the address", final=final) from None
         except smtplib.SMTPAuthenticationError:
             raise Undelivered(
                 f"the mail server refused user or password ({MAIL_PASSWORD})"
