@@ -1,5 +1,6 @@
 """Release keys: made, kept under a passphrase, added from elsewhere, told to devices."""
 
+import base64
 import io
 import json
 import subprocess
@@ -57,8 +58,6 @@ def test_a_key_lies_under_its_passphrase(fleet, kind, algorithm):
 
 
 def serialization_body(pem: bytes) -> bytes:
-    import base64
-
     return base64.b64decode(b"".join(pem.splitlines()[1:-1]))
 
 
@@ -168,6 +167,34 @@ def test_only_keys_that_a_device_can_use(fleet, tmp_path):
     path.unlink()
     with refused("key-missing"):
         signing_key.load_public(path)
+
+
+P256, UNKNOWN = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d03017f")
+
+
+def on_an_unknown_curve(der: bytes) -> bytes:
+    assert der.count(P256) == 1
+    return der.replace(P256, UNKNOWN)
+
+
+def test_a_key_on_a_curve_that_nobody_knows(fleet, tmp_path):
+    """cryptography has an exception of its own for it, which is no ValueError."""
+    real = ec.generate_private_key(ec.SECP256R1())
+    public = real.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    path = tmp_path / "key.pem"
+    text = base64.encodebytes(on_an_unknown_curve(public))
+    path.write_bytes(b"-----BEGIN PUBLIC KEY-----\n" + text + b"-----END PUBLIC KEY-----\n")
+    with refused("key-damaged"):
+        signing_key.load_public(path)
+
+    class Odd:
+        def private_bytes(self, *arguments):
+            return on_an_unknown_curve(real.private_bytes(*arguments))
+
+    with refused("key-damaged"):
+        sealed_pem.unseal(sealed_pem.seal(Odd(), PASSPHRASE), PASSPHRASE)
 
 
 def test_what_a_device_is_told(fleet):

@@ -8,6 +8,7 @@ import base64
 import secrets
 import textwrap
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import padding, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -59,10 +60,12 @@ def seal(key: PrivateKey, passphrase: bytes) -> bytes:
 def unseal(pem: bytes, passphrase: bytes) -> PrivateKey:
     """Raises passphrase-wrong; key-damaged when it is no encrypted key of a kind that we have."""
     if b"-----BEGIN ENCRYPTED PRIVATE KEY-----" not in pem:
-        # A bare key would load whatever the passphrase: it must not pass for a protected one.
+        # A bare key is none that a passphrase protects, and no passphrase would be the right one.
         raise HostError("key-damaged", "the release key is not an encrypted one")
     try:
         key = serialization.load_pem_private_key(pem, passphrase)
+    except UnsupportedAlgorithm:  # the passphrase opened it: a curve that nobody here knows
+        raise HostError("key-damaged", "the release key is of another kind") from None
     except (ValueError, TypeError):
         raise HostError(
             "passphrase-wrong", "this passphrase does not open the key", "try again"
