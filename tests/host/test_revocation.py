@@ -338,6 +338,56 @@ def test_what_follows_may_fail(stage):
     assert stage.store.ending(DEVICE).wiped is not None
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (HostError("database-damaged", "fleet.db: database or disk is full"), "database-damaged"),
+        (RuntimeError("a bug"), "internal-error"),
+    ],
+)
+def test_whoever_waits_hears_that_nothing_was_kept(stage, monkeypatch, error, code):
+    def fails(*_) -> None:
+        raise error
+
+    device = peer(stage)
+    stage.stand(device)
+    order(stage, wipe=True)
+    guard = Guard(stage)
+    results: list = []
+    guard.order(DEVICE, results.append)
+    monkeypatch.setattr(stage.store, "wipe_done", fails)
+    answer(stage, device)
+    assert [result.code for result in results] == [code]
+    assert code in stage.codes()
+    assert settled(guard) == []  # its account stays: the order is not done by what is on disk
+
+
+def test_a_bug_in_the_next_attempt_keeps_nobody_waiting(stage, monkeypatch):
+    device = peer(stage)
+    stage.stand(device)
+    order(stage, wipe=True)
+    guard = Guard(stage)
+    results: list = []
+    guard.order(DEVICE, results.append)
+    stage.stand(device)
+    monkeypatch.setattr(guard, "_give", None)
+    with pytest.raises(TypeError):
+        stage.pass_time(11)
+    assert results == [{"ok": True, "wiped": False, "why": "timed-out"}]
+
+
+def test_a_devices_word_is_not_shown_as_it_is(stage):
+    device = peer(stage)
+    stage.stand(device)
+    order(stage, wipe=True)
+    guard = Guard(stage)
+    results: list = []
+    guard.order(DEVICE, results.append)
+    answer(stage, device, {"ok": False, "error": "no\x1b[2J"})
+    assert results[0].text == f"{DEVICE} refused to be wiped: unreadable"
+    assert not [news for news in stage.news if "\x1b" in news.text]
+
+
 # -- the broker's file ---------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from warden_host import revocation, sending
+from warden_host import jsontext, revocation, sending
 from warden_host.engine import Engine
 from warden_host.errors import HostError, unexpected
 from warden_host.fleet import Fleet
@@ -83,18 +83,26 @@ class Farewell:
     def _answered(self, device: str, result: dict[str, Any] | HostError, done: Done) -> None:
         came = device in self._came
         self._came.discard(device)
+        # Whoever waits is told first: nothing that fails after it may keep them waiting.
         if isinstance(result, HostError):
+            done({"ok": True, "wiped": False, "why": result.code})
             if came:
                 self._give_if_it_stands(device)
-            done({"ok": True, "wiped": False, "why": result.code})
             return
         if result.get("ok") is not True:
-            code = str(result.get("reply", {}).get("error", ""))
+            code = jsontext.slug(result.get("reply", {}).get("error"))
+            done(HostError("command-refused", f"{device} refused to be wiped: {code}"))
             text = f"refused to be wiped: {code}; it is told again at its next session"
             self._engine.tell(Happening("notice", device, code="command-refused", text=text))
-            done(HostError("command-refused", f"{device} refused to be wiped: {code}"))
             return
-        self._engine.store.wipe_done(device, time.time())
+        try:
+            self._engine.store.wipe_done(device, time.time())
+        except Exception as error:  # noqa: BLE001  as above
+            failure = error if isinstance(error, HostError) else unexpected(error)
+            done(failure)
+            text = f"it wipes itself, but that can't be kept, and it stays listed: {failure.text}"
+            self._engine.tell(Happening("notice", device, code=failure.code, text=text))
+            return
         self._engine.tell(Happening("notice", device, text="it wipes itself: its account goes"))
 
         def finish() -> None:
