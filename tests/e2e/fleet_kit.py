@@ -36,6 +36,14 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """For what nobody tells of: looks again and again."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, f"no {what}"
+        time.sleep(0.02)
+
+
 class Journal:
     """Things that happen, in order, from other threads. take() waits for the next one that fits and leaves what came before behind."""
 

@@ -35,7 +35,6 @@ http {{
         ssl_certificate_key {folder}/key.pem;
         ssl_protocols TLSv1.2;
         root {folder}/www;
-        limit_rate {rate};
     }}
 }}
 """
@@ -48,7 +47,7 @@ def program() -> str:
 
 
 class Nginx:
-    """www: the folder that it shows. requests: how many a connection may make; rate: bytes a second, 0 for all that goes."""
+    """www: the folder that it shows. requests: how many a connection may make."""
 
     def __init__(
         self,
@@ -56,7 +55,6 @@ class Nginx:
         certificate: x509.Certificate,
         key: servers.Key,
         requests: int = 1000,
-        rate: int = 0,
     ) -> None:
         with socket.socket() as free:
             free.bind((servers.HOST, 0))
@@ -72,11 +70,12 @@ class Nginx:
         (folder / "key.pem").write_bytes(pem)
         (folder / "chain.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         user = "user root;" if os.geteuid() == 0 else ""
-        conf = _CONF.format(folder=folder, port=self.port, user=user, requests=requests, rate=rate)
+        conf = _CONF.format(folder=folder, port=self.port, user=user, requests=requests)
         (folder / "nginx.conf").write_text(conf)
 
-    def url(self, name: str) -> str:
-        return f"https://{servers.HOST}:{self.port}/{name}"
+    def url(self, name: str, port: int | None = None) -> str:
+        """port: of what stands in front of it."""
+        return f"https://{servers.HOST}:{port or self.port}/{name}"
 
     def requests(self) -> list[str]:
         """Lines of its log, one for each answer."""

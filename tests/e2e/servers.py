@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import socket
 import ssl
 import struct
@@ -69,6 +70,38 @@ def over_tls(context: ssl.SSLContext, handler: Handler) -> Handler:
             handler(secure)
 
     return handle
+
+
+class Valve:
+    """The handler in front of another server: it passes so many bytes of that one on as were allowed, and keeps the rest back. So a transfer stands
+    still in the middle for as long as a test wants."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._left = 0
+        self._hand, self._felt = socket.socketpair()
+
+    def allow(self, count: int) -> None:
+        self._hand.sendall(count.to_bytes(4, "big"))
+
+    def __call__(self, near: socket.socket) -> None:
+        with socket.create_connection((HOST, self._port)) as far:
+            while True:
+                ends = [near, self._felt, *([far] if self._left else [])]
+                for ready in select.select(ends, [], [])[0]:
+                    if ready is self._felt:
+                        self._left += int.from_bytes(exactly(ready, 4), "big")
+                        continue
+                    data = ready.recv(min(self._left, 65536) if ready is far else 65536)
+                    if not data:
+                        return
+                    if ready is far:
+                        self._left -= len(data)
+                    (far if ready is near else near).sendall(data)
+
+    def close(self) -> None:
+        self._hand.close()
+        self._felt.close()
 
 
 def context(

@@ -1,40 +1,23 @@
 """Images from a real nginx to the real firmware: ranges over a pinned connection, and the authority's chunks where the web server is not to be had."""
 
+import contextlib
 import hashlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cbor2
 import pytest
 from cryptography.hazmat.primitives import serialization
-from fleet_kit import DEVICE, Board, World
+from fleet_kit import DEVICE, Board, World, wait_until
 from nginx_kit import Nginx
-from servers import HOST
-from test_update import APP, KEY, image, order, restarted, send_rest
+from ota_e2e_kit import envelope, image, order, restarted, send_rest, until, updatable
+from servers import HOST, Valve, listening
 from warden_host import pki
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "host"))
-
-import suit_kit as kit  # noqa: E402  (the path must be set first)
-
-
-def envelope(number: int, data: bytes, uri: str) -> bytes:
-    common = kit.sequence(20, kit.device_parameters() | kit.image_parameters(data), 1, 15, 2, 15)
-    made = kit.manifest(number, shared=common, install=kit.install(uri=uri))
-    return kit.envelope(made, kit.ecdsa(KEY))
 
 
 @pytest.fixture
 def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    home = made.provision(source=APP)
-    with (home / "root" / "lib" / "board.py").open("a") as file:
-        file.write('\nSLOTS = ("file", "/slots", ("app",), 2)\n')
-    release = [kit.VENDOR, kit.CLASS, [kit.public_of(KEY)]]
-    (home / "root" / "release.cbor").write_bytes(cbor2.dumps(release, canonical=True))
-    with made:
+    with updatable(tmp_path) as made:
         yield made
 
 
@@ -60,8 +43,7 @@ def padded(version: str) -> bytes:
 
 def confirmed(world: World, board: Board, version: str) -> None:
     restarted(board, version)
-    while order(world)["state"] != "Idle":
-        pass
+    until(world, "Idle")
 
 
 def test_images_from_a_web_server(world: World, tmp_path: Path) -> None:
@@ -110,14 +92,10 @@ def test_images_from_a_web_server(world: World, tmp_path: Path) -> None:
             assert order(world, abort=True)["state"] == "Aborted"
             order(world, envelope=envelope(4, four, nginx.url("four.img")))
             board.says("log https-range")
-            status = order(world)
             assert order(world, abort=True)["state"] == "Aborted"
             (nginx.www / "four.img").write_bytes(bytes(len(four)))
             order(world, envelope=envelope(4, four, nginx.url("four.img")))
-            while order(world)["state"] == "Downloading":
-                pass
-            status = order(world)
-            assert (status["state"], status["reason"]) == ("Aborted", "image-mismatch")
+            assert until(world, "Aborted")["reason"] == "image-mismatch"
             count = len(nginx.requests())
             status = order(world, envelope=envelope(4, four, nginx.url("four.img")), https=False)
             assert status["want"] is not None
@@ -129,26 +107,34 @@ def test_images_from_a_web_server(world: World, tmp_path: Path) -> None:
 def test_a_fetch_that_is_cut(world: World, tmp_path: Path) -> None:
     """The device loses its power, then the server goes: it goes on where the flash stands, at last with the authority's chunks."""
     home = world.fleet.simulated(DEVICE)
+    slot = home / "root" / "slots"
+    nginx, _ = web(world, tmp_path / "web")
+    two = padded("two") + bytes(100000)
+    (nginx.www / "two.img").write_bytes(two)
+
+    def written() -> int:
+        return max((path.stat().st_size for path in slot.glob("app.?")), default=0)
+
     with Board(home) as board:
         board.says("log session-stands")
         world.happening("session", app="authority")
-        nginx, _ = web(world, tmp_path / "web", rate=65536)
-        two = padded("two") + bytes(300000)
-        (nginx.www / "two.img").write_bytes(two)
-        made = envelope(2, two, nginx.url("two.img"))
-        slot = home / "root" / "slots"
-        with nginx.running():
+        with (
+            nginx.running(),
+            contextlib.closing(Valve(nginx.port)) as valve,
+            listening(valve) as port,
+        ):
+            made = envelope(2, two, nginx.url("two.img", port))
             order(world, envelope=made)
-            while not any(path.stat().st_size > len(two) // 2 for path in slot.glob("app.?")):
-                pass
+            valve.allow(len(two) * 3 // 5)
+            wait_until(lambda: written() > len(two) // 2, "half of the image")
             board.kill()
             board.start()
             board.says("log session-stands")
             world.happening("session", app="authority")
-            before = len(nginx.requests())
             order(world, envelope=made)
-            while len(nginx.requests()) < before + 2:
-                pass
+            # It goes on from there: what is allowed now would not reach so far from the beginning.
+            valve.allow(len(two) // 4)
+            wait_until(lambda: written() > len(two) * 3 // 5, "more of the image")
         # The server is gone: three connections later the authority is asked.
         board.says("log unreachable")
         status = order(world)

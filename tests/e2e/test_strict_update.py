@@ -1,50 +1,37 @@
 """An encrypted update under a strict policy on the real firmware: a real signature at each start, until its key is taken away."""
 
 import io
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cbor2
 import pytest
+import suit_kit as kit
 from cryptography.hazmat.primitives.asymmetric import ec
 from fleet_kit import DEVICE, TYPE, Board, World
-from test_update import APP, KEY, image, order, restarted, send_rest
+from ota_e2e_kit import KEY, image, manifest, order, restarted, send_rest, until, updatable
 from warden_host import payload
 from warden_host.names import AUTHORITY, Address
 from warden_host.sending import Request
 from warden_host.store import Store
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "host"))
-
-import suit_kit as kit  # noqa: E402  (the path must be set first)
 
 OTHER = ec.derive_private_key(0x1234567, ec.SECP256R1())
 
 
 @pytest.fixture
 def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    home = made.provision(source=APP, strict=True)
-    with (home / "root" / "lib" / "board.py").open("a") as file:
-        file.write('\nSLOTS = ("file", "/slots", ("app",), 2)\n')
-    release = [kit.VENDOR, kit.CLASS, [kit.public_of(KEY)]]
-    (home / "root" / "release.cbor").write_bytes(cbor2.dumps(release, canonical=True))
-    with made:
+    with updatable(tmp_path, strict=True) as made:
         yield made
 
 
 def encrypted(world: World, number: int, data: bytes, content: bytes) -> dict[str, Any]:
     """What the authority's order holds."""
-    parameters = kit.image_parameters(data) | {19: payload.encryption_info(content)}
-    common = kit.sequence(20, kit.device_parameters() | parameters, 1, 15, 2, 15)
-    manifest = kit.manifest(number, shared=common)
-    digest = kit.sha256(kit.pack(kit.pack(manifest)))
+    made = manifest(number, data, {19: payload.encryption_info(content)})
+    digest = kit.sha256(kit.pack(kit.pack(made)))
     with Store(world.fleet.database) as store:
         (pair,) = [one for one in store.device(DEVICE).pairs if one.appid == AUTHORITY]
     key = payload.wrap(content, pair.k, Address(TYPE, DEVICE, AUTHORITY), digest)
-    return {"envelope": kit.envelope(manifest, kit.ecdsa(KEY)), "key": key}
+    return {"envelope": kit.envelope(made, kit.ecdsa(KEY)), "key": key}
 
 
 def test_encrypted_and_strict(world: World) -> None:
@@ -67,8 +54,7 @@ def test_encrypted_and_strict(world: World) -> None:
         assert send_rest(world, status, sealed)["state"] == "Testing"
         # Each start verifies the signature, with the very code that judged it before.
         restarted(board, "two")
-        while order(world)["state"] != "Idle":
-            pass
+        until(world, "Idle")
         assert (home / "root" / "slots" / "app.0").read_bytes() == two
         board.kill()
         board.start()
