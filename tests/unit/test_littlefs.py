@@ -111,6 +111,19 @@ def test_what_is_not_formatted():
         raises("filesystem", place.start)
 
 
+def test_one_byte_anywhere_is_somebody_elses():
+    """A flash is taken for a new one only where the last byte of the last block is erased too."""
+    for block, at in ((2, 0), (2, BLOCK - 1), (5, 255), (5, 256), (BLOCKS - 1, BLOCK - 1)):
+        with Place() as place:
+            # Two blocks that are no littlefs', so that only what is behind them decides.
+            place.disk.data[: 2 * BLOCK] = bytes(2 * BLOCK)
+            place.disk.data[block * BLOCK + at] = 0xFE
+            raises("filesystem", place.start)
+            equal(place.disk.data[block * BLOCK + at], 0xFE)
+            place.disk.data[block * BLOCK + at] = 0xFF
+            equal(place.start().names(), [])
+
+
 def test_a_wipe_erases_every_block():
     with Place() as place:
         vault, seen = filled(place.start())

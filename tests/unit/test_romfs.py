@@ -327,3 +327,137 @@ def test_paths():
     equal([entry[0] for entry in filesystem.ilistdir("/")], ["a"])
     equal(filesystem.open("/a", "rb").read(), b"data")
     equal(errno_of(filesystem.stat, "/b"), 2)
+
+
+def test_what_a_failed_read_leaves_behind():
+    """An application may catch the error: neither the block nor the page of hashes that was refused is served or believed afterwards."""
+    data = bytearray(bytes(range(256)) * 32)
+    hashes, root = map_of(data)
+    file = Bytes(data)
+    image = Image(file, Bytes(hashes), len(data), root)
+    equal(image.byte(5), 5)
+    # The changed block lies in the buffer, where the first one was.
+    file.data[4096 + 5] ^= 0xFF
+    raises("slot-damaged", image.byte, 4096 + 5)
+    equal(image.byte(5), 5)
+    raises("slot-damaged", image.byte, 4096 + 5)
+    # Two pages of hashes: the second one is exchanged, with hashes of an image that would say something else.
+    data = bytearray(129 * 4096)
+    evil = bytearray(b"\xee" * len(data))
+    hashes, root = map_of(data)
+    file, map_file = Bytes(data), Bytes(hashes)
+    image = Image(file, map_file, len(data), root)
+    equal(image.byte(4096), 0)
+    file.data[:4096] = evil[:4096]
+    map_file.data[4096:] = map_of(evil[:4096])[0]
+    raises("slot-damaged", image.byte, 128 * 4096)
+    raises("slot-damaged", image.byte, 0)
+
+
+def test_cut_short():
+    """Of equal blocks: what the buffer holds from the one before is not taken for what is missing."""
+    data = bytes(2 * 4096)
+    hashes, root = map_of(data)
+    for left in (4096, 4097, 8191):
+        image = Image(Bytes(data[:left]), Bytes(hashes), len(data), root)
+        equal(image.byte(0), 0)
+        raises("slot-damaged", image.byte, 4096)
+    # And of equal pages of hashes.
+    data = bytes(256 * 4096)
+    hashes, root = map_of(data)
+    raises("slot-damaged", Image, Bytes(data), Bytes(hashes[:4096]), len(data), root)
+
+
+def test_each_block_is_read_once():
+    """As long as what is read lies in it, and the page of its hashes as well."""
+    data = bytes(range(256)) * 16 * 130
+    hashes, root = map_of(data)
+    file, map_file = Bytes(data), Bytes(hashes)
+    image = Image(file, map_file, len(data), root)
+    equal((file.reads, map_file.reads), (0, 2))
+    view = memoryview(bytearray(100))
+    for at in range(128 * 4096, 129 * 4096, 100):
+        image.byte(at)
+        image.readinto(at, view)
+    # The second page is the one that was read last.
+    equal((file.reads, map_file.reads), (1, 2))
+    equal(image.readinto(0, view[:0]), 0)
+    equal(file.reads, 1)
+    for block in (0, 1, 2):
+        image.byte(block * 4096)
+    equal((file.reads, map_file.reads), (4, 3))
+
+
+def test_sizes_and_their_buffers():
+    """What an image of this size needs, and no more; up to 32 MB."""
+    for size, page, block in (
+        (1, 32, 1),
+        (4096, 32, 4096),
+        (4097, 64, 4096),
+        (700000, 4096, 4096),
+    ):
+        data = bytes((1,)) * size
+        hashes, root = map_of(data)
+        image = Image(Bytes(data), Bytes(hashes), size, root)
+        equal((len(image._page), len(image._buffer)), (page, block))
+        equal((image.byte(0), image.byte(size - 1)), (1, 1))
+    # Of the largest, all hashes are looked at; of one block more, none.
+    hashes = Bytes(bytes(64 * 4096))
+    raises("slot-damaged", Image, Bytes(b""), hashes, 64 * 128 * 4096, bytes(32))
+    equal(hashes.reads, 64)
+    # Nothing at all, even under the root of nothing.
+    raises("slot-damaged", Image, Bytes(b""), Bytes(b""), 0, map_of(b"")[1])
+
+
+def test_numbers_of_five_digits():
+    """And none of six, not even with zeros in front."""
+    for zeros, good in ((3, True), (4, False)):
+        body = record(5, text("a") + b"\x02" + b"\x80" * zeros + b"\x81\x00" + bytes(128))
+        filesystem, _, _ = opened(b"\xd2\xcd\x31" + number(len(body)) + body)
+        if good:
+            equal(filesystem.open("/a", "rb").read(), bytes(128))
+        else:
+            raises("slot-damaged", filesystem.open, "/a", "rb")
+
+
+def test_what_the_firmware_is_told():
+    """Each number of these answers has its meaning for MicroPython."""
+    filesystem, _, _ = opened(romfs(TREE))
+    zeros = (0,) * 9
+    equal(filesystem.stat("/lib"), (0x4000,) + zeros)
+    equal(filesystem.stat("/app.py"), (0x8000, 0, 0, 0, 0, 0, 6, 0, 0, 0))
+    # Of a filesystem that can't be written: no free block.
+    equal(filesystem.statvfs("/"), (4096, 4096, 3, 0, 0, 0, 0, 0, 1, 255))
+    equal(sorted(filesystem.ilistdir("/"))[0], ("app.py", 0x8000, 0, 6))
+    equal(list(filesystem.ilistdir("/lib"))[1], ("one.py", 0x8000, 0, 1))
+    check(("lib", 0x4000, 0, 0) in list(filesystem.ilistdir("/")))
+    equal(filesystem.getcwd(), "/")
+    file = filesystem.open("/app.py", "rb")
+    # The size of an import's buffer; closing; anything else is not known here.
+    equal((file.ioctl(11, 0), file.ioctl(4, 0), file.ioctl(10, 0)), (256, 0, -22))
+
+
+def test_a_file_has_its_bounds():
+    """Whatever is asked for, nothing but the file's own bytes come, and no more than there are."""
+    body = record(5, text("a") + record(2, b"before")) + record(
+        5, text("b") + record(2, b"12\n45")
+    )
+    body += record(5, text("c") + record(2, b"behind"))
+    filesystem, _, _ = opened(b"\xd2\xcd\x31" + number(len(body)) + body)
+    file = filesystem.open("/b", "rb")
+    equal((file.read(0), file.read(2), file.read(0), file.read(100)), (b"", b"12", b"", b"\n45"))
+    equal((file.seek(-100), file.read()), (0, b"12\n45"))
+    equal((file.seek(100), file.read()), (5, b""))
+    equal((file.seek(1), file.seek(1), file.seek(2, 1), file.seek(-2, 1)), (1, 1, 3, 1))
+    equal((file.seek(-100, 2), file.seek(100, 1), file.seek(3)), (0, 5, 3))
+    equal(file.read(), b"45")
+    file.seek(0)
+    # Lines are bytes where bytes were asked for.
+    equal((file.readline(), list(file)), (b"12\n", [b"45"]))
+    file.seek(0)
+    file.close()
+    equal(file.read(), b"")
+    with filesystem.open("/b", "r") as file:
+        equal((file.readline(), file.read()), ("12\n", "45"))
+        file.seek(0)
+    equal(file.read(), "")

@@ -549,3 +549,64 @@ def test_what_board_py_names():
     board.restart()
     equal(board.pair(), ("new", "new"))
     board.off()
+
+
+def test_partitions_of_two_sizes():
+    """Room is that of the partition which an update writes, and an application's that of the files."""
+    table = (("ota_0", OTA_0, 8), ("ota_1", OTA_0 + 1, 10))
+    chip = Chip(table)
+    chip.flash("ota_0", app_image("old"))
+    board = OtaBoard(chip)
+    equal((board.running.engaged, board.running.room("firmware")), (0, 10 * 4096))
+    free = board.running.room("app")
+    board.put(1, b"x" * 9000)
+    check(8000 < free - board.running.room("app") < 20000)
+    board.running.remove(1, "app")
+    update_to(board, 2, "new")
+    equal((board.running.engaged, board.running.room("firmware")), (1, 8 * 4096))
+    board.off()
+
+
+def test_what_counts_as_written():
+    """The first 32 bytes of a block tell: one of them that is not FF is enough, and what stands behind them is not looked at."""
+    board = OtaBoard()
+    for at, written in ((0, 4096), (31, 4096), (32, 0), (4095, 0)):
+        data = bytearray(b"\xff" * 8192)
+        data[0] = 0
+        data[4096 + at] = 0xFE
+        board.chip.flash("ota_1", data)
+        equal(board.running.size(1, "firmware"), written, str(at))
+    board.off()
+
+
+def test_what_is_removed_is_gone():
+    """The first block of a firmware that was refused is erased, so that it is no firmware any more."""
+    board = OtaBoard()
+    board.chip.flash("ota_1", app_image("bad"))
+    board.running.remove(1, "firmware")
+    equal(board.sector("ota_1")[:4096], b"\xff" * 4096)
+    for error, number in ((OSError(5), 5), (OSError(), 0)):
+
+        def failing(*args):
+            raise error  # noqa: B023  (called at once)
+
+        board.chip.erase = failing
+        said = str(raises("filesystem", board.running.remove, 1, "firmware"))
+        check("errno %d)" % number in said, said)
+    del board.chip.erase
+    board.off()
+
+
+def test_reading_ends_with_the_partition():
+    board = OtaBoard()
+    board.chip.flash("ota_1", bytes(range(256)) * 128)
+    file = board.running.read(1, "firmware")
+    view = bytearray(100)
+    for at, wanted in ((0, 100), (4090, 6), (8 * 4096 - 60, 60), (8 * 4096, 0), (8 * 4096 + 9, 0)):
+        file.seek(at)
+        # A block at a time, as the driver takes it.
+        part = memoryview(view)[:6] if at == 4090 else view
+        equal(file.readinto(part), wanted, str(at))
+        equal(bytes(part[:wanted]), bytes([(at + n) & 255 for n in range(wanted)]))
+    file.close()
+    board.off()
