@@ -17,24 +17,12 @@ import pins  # noqa: E402
 import warden.device  # noqa: E402, F401  (what an agent has loaded anyway)
 import warden.session  # noqa: E402, F401
 from models import DictStore, RootKey  # noqa: E402
+from test_policy import TERMS  # noqa: E402
 from warden.clock import Uptime  # noqa: E402
 from warden.command import Commands  # noqa: E402
 from warden.incident import Incidents  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 from warden.wire import cbor  # noqa: E402
-
-TERMS = {
-    "source": "authority",
-    "digits": 6,
-    "validity_s": 300,
-    "idle_s": 60,
-    "retries": 3,
-    "lock_s": 60,
-    "before": "nothing",
-    "unlock": True,
-    "duress": False,
-}
-
 
 COUNT = 500
 
