@@ -8,11 +8,15 @@ import click
 from warden_host import secretfile
 from warden_host.errors import HostError
 
+_LINE_END = 2
+
 
 def secret(file: str | None, what: str, option: str, most: int, new: bool) -> bytes:
-    """Its bytes, without the line's end; at most a few more than `most`. file: a path, "-" for standard input, None to ask, twice for a new one.
+    """Its bytes, without the line's end. file: a path, "-" for standard input, None to ask, twice for a new one.
 
-    Raises bad-argument where nobody is there to ask; key-missing, key-permissions.
+    most: how long it may be, which is the caller's to check; here it bounds what is read. Standard input is read no
+    further than that and a line's end, and a file that goes further is refused.
+    Raises bad-argument, also where nobody is there to ask; key-missing, key-permissions.
     """
     if file is None:
         if not sys.stdin.isatty():
@@ -23,7 +27,7 @@ def secret(file: str | None, what: str, option: str, most: int, new: bool) -> by
         asked = click.prompt(prompt, hide_input=True, confirmation_prompt=new, err=True)
         data = str(asked).encode()
     elif file == "-":
-        data = sys.stdin.buffer.read(most + 2)
+        data = sys.stdin.buffer.read(most + _LINE_END)
     else:
-        data = secretfile.read(Path(file))
+        data = secretfile.read(Path(file), most + _LINE_END, "bad-argument")
     return data.removesuffix(b"\n").removesuffix(b"\r")

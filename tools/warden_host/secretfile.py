@@ -31,8 +31,8 @@ def write(path: Path, data: bytes) -> None:
         raise
 
 
-def read(path: Path) -> bytes:
-    """The bytes; raises key-missing or key-permissions."""
+def read(path: Path, limit: int = MAX_BYTES, damaged: str = "key-damaged") -> bytes:
+    """The bytes; raises key-missing, key-permissions, and the code given for a file of more than limit bytes."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -45,7 +45,10 @@ def read(path: Path) -> bytes:
         ) from None
     with os.fdopen(descriptor, "rb") as file:
         check_mode(os.fstat(file.fileno()), path)
-        return file.read(MAX_BYTES)
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise HostError(damaged, f"{path.name} has more than {limit} bytes")
+    return data
 
 
 def check_mode(status: os.stat_result, path: Path) -> None:
