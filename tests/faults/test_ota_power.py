@@ -1,24 +1,14 @@
 """Application and firmware on an ESP32 with the power cut at every operation; `tests/faults/device/ota_power.py` does the work, on MicroPython."""
 
 import re
-import subprocess
+from functools import partial
 from pathlib import Path
 
+import faults_kit
 import pytest
 
 LINE = re.compile(r"(\d+) operations, (\d+) cuts, (\d+) of them twice")
-
-
-def run(repo: Path, micropython: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    program = "tests/faults/device/ota_power.py"
-    return subprocess.run(
-        [micropython, "-X", "heapsize=16m", program, *arguments],
-        cwd=repo,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+run = partial(faults_kit.run, "ota_power", heap="16m")
 
 
 @pytest.mark.parametrize("well", ["1", "0"])

@@ -1,9 +1,10 @@
 """The gate with the power cut everywhere; `tests/faults/device/otp_power.py` does the work, on MicroPython."""
 
 import re
-import subprocess
+from functools import partial
 from pathlib import Path
 
+import faults_kit
 import pytest
 
 LINE = re.compile(
@@ -16,18 +17,7 @@ SCENARIOS = {
     "wrong then right offline",
     "the same code offline",
 }
-
-
-def run(repo: Path, micropython: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    program = "tests/faults/device/otp_power.py"
-    return subprocess.run(
-        [micropython, "-X", "heapsize=4m", program, *arguments],
-        cwd=repo,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+run = partial(faults_kit.run, "otp_power")
 
 
 def test_no_attempt_is_gained(repo: Path, micropython: str) -> None:

@@ -5,27 +5,17 @@ STORE_CUTS=all in the environment cuts the start after every cut, not after some
 
 import os
 import re
-import subprocess
+from functools import partial
 from pathlib import Path
 
+import faults_kit
 import pytest
 
 LINE = re.compile(r"(.+): (\d+) operations, (\d+) cuts, (\d+) old, (\d+) new, (\d+) heals")
 CALLS = {"provision", "put new", "replace", "delete", "advance", "batch", "reseal"}
 ROTATIONS = {"rotate", "rotate, proven"}
 TORN = 5
-
-
-def run(repo: Path, micropython: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    program = "tests/faults/device/power_stores.py"
-    return subprocess.run(
-        [micropython, "-X", "heapsize=8m", program, *arguments],
-        cwd=repo,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+run = partial(faults_kit.run, "power_stores")
 
 
 def test_old_or_new_at_every_cut(repo: Path, micropython: str) -> None:

@@ -6,9 +6,10 @@ UPDATE_CUTS=all in the environment cuts in every way that the medium knows, and 
 
 import os
 import re
-import subprocess
+from functools import partial
 from pathlib import Path
 
+import faults_kit
 import pytest
 
 LINE = re.compile(
@@ -43,18 +44,7 @@ RUNS = {
 }
 # In so many ways each operation is cut.
 WAYS = {"littlefs": (3, 3), "nor": (3, 6)}
-
-
-def run(repo: Path, micropython: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    program = "tests/faults/device/update_power.py"
-    return subprocess.run(
-        [micropython, "-X", "heapsize=8m", program, *arguments],
-        cwd=repo,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+run = partial(faults_kit.run, "update_power", timeout_s=600)
 
 
 @pytest.mark.parametrize("name", LEAST)

@@ -1,9 +1,10 @@
 """The vault on littlefs with the power cut at every flash operation; `tests/faults/device/power.py` does the work, on MicroPython."""
 
 import re
-import subprocess
+from functools import partial
 from pathlib import Path
 
+import faults_kit
 import pytest
 
 LINE = re.compile(r"(.+): (\d+) operations, (\d+) cuts, (\d+) old, (\d+) new, (\d+) heals")
@@ -20,18 +21,7 @@ LEAST = {
     "reseal": 20,
 }
 TURNS = 8
-
-
-def run(repo: Path, micropython: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    program = "tests/faults/device/power.py"
-    return subprocess.run(
-        [micropython, "-X", "heapsize=4m", program, *arguments],
-        cwd=repo,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+run = partial(faults_kit.run, "power")
 
 
 def test_old_or_new_at_every_cut(repo: Path, micropython: str) -> None:

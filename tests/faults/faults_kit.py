@@ -1,0 +1,24 @@
+"""Runs a program of tests/faults/device on MicroPython, which cuts the power everywhere and prints what it counted."""
+
+import subprocess
+from pathlib import Path
+
+
+def run(
+    program: str,
+    repo: Path,
+    micropython: str,
+    *arguments: str,
+    heap: str = "8m",
+    timeout_s: int = 300,
+) -> "subprocess.CompletedProcess[str]":
+    """Its status is the caller's to judge: 1 says that a promise broke, which some tests want."""
+    source = f"tests/faults/device/{program}.py"
+    return subprocess.run(
+        [micropython, "-X", "heapsize=" + heap, source, *arguments],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
