@@ -4,6 +4,7 @@ Nothing hangs on one message: whatever got lost, the device is asked for its sta
 there ends the job with Away; the rollout begins another one when it comes.
 """
 
+import contextlib
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -36,10 +37,9 @@ _ORDER_S = 15.0
 _FIRST_POLL_S, _POLL_S = 3.0, 60.0
 _AGAIN_S, _WORK_S = 5.0, 15.0
 _LONGEST_S = 7 * 3600.0  # a device gives a download up after six hours
-_GAP_S, _GAPS = (
-    120.0,
-    5,
-)  # how long, and how often, a device may be silent in the middle of its update
+# How long, and how often, a device may be silent in the middle of its update.
+_GAP_S, _GAPS = 120.0, 5
+_START_S = 600.0  # as long as a device has to reach its authority after a start
 _TRIES = 3  # of a download that the device aborts
 _ASKS = 10  # of a device whose answers lead nowhere
 # It can't be spoken with just now; everything else that sending raises is final.
@@ -62,11 +62,12 @@ def job(engine: Engine, shelf: Shelf, device: str, plan: Plan, tell: Tell) -> Jo
 
 
 class _Unreached(Exception):
-    """spoke: it began a new session, so what we asked in the one before will not be answered."""
+    """again_s: it is there all the same, and may be asked again after so many seconds: at once where it began a new session, in which what we
+    asked in the one before is not answered. None: nothing was heard of it."""
 
-    def __init__(self, code: str, spoke: bool = False) -> None:
+    def __init__(self, code: str, again_s: float | None = None) -> None:
         super().__init__(code)
-        self.spoke = spoke
+        self.again_s = again_s
 
 
 class _Over(Exception):
@@ -89,6 +90,9 @@ class _Delivery:
         self._packs = False  # whether the device takes compressed chunks
         self._refused = 0
         self._begun = False
+        self._parked = False  # it judges our manifest at its next start
+        self._taken = False  # it found our manifest good
+        self._sent_in: int | None = None  # the boot in which our order was sent to it
         self._spoiled = False  # its last image was not the one that was signed
         self._gaps = 0
         self._silent_since: float | None = None
@@ -118,20 +122,25 @@ class _Delivery:
         """Off the air to judge the manifest, to start the update, or for the moment that its network needs: not away yet."""
         if self._silent_since is None:
             self._silent_since = self._now
+            self._gaps += 1
         silent = self._now - self._silent_since
-        self._gaps += 1
-        late = silent > _GAP_S or not (self._begun or error.spoke)
+        late = silent > (_START_S if self._parked else _GAP_S)
+        late = late or (error.again_s is None and not self._begun)
         if late or self._gaps > _GAPS:
             raise error
-        if not error.spoke:
-            yield Wait(self._speaks, self._now + _AGAIN_S)
+        again_s = _AGAIN_S if error.again_s is None else error.again_s
+        if again_s:
+            yield from self._listen(again_s)
 
     def _go_on(self, status: Status) -> Generator[Wait, Happening | None, None]:
         """From what the device says of itself; comes back when it is to be asked again."""
         self._judge(status)
+        self._verdict(status)
         self._packs = status.get("deflate") is True
         mine = status.get("sequence") == self._shelf.sequence
         state = status.get("state")
+        if mine and state in (DOWNLOADING, VERIFYING, INSTALLING):
+            self._takes_it()
         if status.get("running") == self._shelf.sequence or (state == TESTING and mine):
             yield from self._trial()
         elif state == DOWNLOADING and mine and status.get("want") is not None:
@@ -144,6 +153,10 @@ class _Delivery:
             )  # on trial with another release, or it judges a manifest
         elif state == DOWNLOADING:
             yield from self._order({"abort": True})  # another release: this one takes its place
+        elif self._parked and not self._reborn:
+            yield from self._pause(_AGAIN_S)  # what it says now is of an older order
+        elif self._parked and self._tries >= _TRIES:
+            raise _Over(ABORTED, "update-state")  # our order is lost whenever it starts anew
         else:
             self._spoiled = mine and status.get("reason") in _SPOILED
             yield from self._begin()
@@ -155,7 +168,7 @@ class _Delivery:
         self._asks = 0
         self._begun = True
         self._tell(state, "", 0)
-        yield Wait(self._speaks, self._now + _WORK_S)
+        yield from self._listen(_WORK_S)
 
     def _judge(self, status: Status) -> None:
         """What the flash says is what counts: the report of it may have got lost."""
@@ -169,8 +182,28 @@ class _Delivery:
             # A newer one is no failure of the device, but this one will never run on it.
             raise _Over(*((ACCEPTED,) if confirmed == sequence else (REJECTED, "old-manifest")))
 
+    def _verdict(self, said: Status) -> None:
+        """Its word on our order, and on no older one: of our number, once it took that. Of a device that judges manifests at its start also what
+        it says of 0, where the manifest was too bad to have a number, but only since it started anew."""
+        sequence, ours = said.get("sequence"), self._shelf.sequence
+        if (self._taken and sequence == ours) or (self._reborn and sequence in (0, ours)):
+            self._ended(said)
+
+    def _takes_it(self) -> None:
+        self._taken, self._parked = True, False
+
+    @property
+    def _reborn(self) -> bool:
+        """Whether the device has proved a later start than the one in which our order was sent."""
+        return self._sent_in is not None and self._boot > self._sent_in
+
+    @property
+    def _boot(self) -> int:
+        return self._engine.seat(self._device).mark.boot
+
     def _begin(self) -> Generator[Wait, Happening | None, None]:
         self._tries += 1
+        self._sent_in, self._parked, self._taken = None, False, False
         if self._tries > 1:
             yield from self._pause(_AGAIN_S)
         self._tell(DOWNLOADING, "", 0)
@@ -188,8 +221,15 @@ class _Delivery:
             order["https"] = False
         elif self._shelf.by_web and self._plan.web_pins:
             order["pins"] = [bytes.fromhex(pin) for pin in self._plan.web_pins]
+        self._sent_in = self._boot
         status = yield from self._order(order)
-        if status.get("state") == DOWNLOADING:
+        if status.get("state") == DOWNLOADING and status.get("sequence") == 0:
+            # It is short of memory: it starts anew, and judges the manifest before its agent is loaded.
+            self._parked = True
+            self._asks = 0
+            yield from self._listen(_WORK_S)
+        elif status.get("state") == DOWNLOADING:
+            self._takes_it()
             yield from self._feed(status)
         else:
             self._ended(status)
@@ -199,8 +239,8 @@ class _Delivery:
         self._begun = True
         while status.get("want") is not None:
             number, component, offset, length = _wanted(status["want"])
+            data = self._shelf.read(component, offset, length)  # of nothing else is told
             self._tell(DOWNLOADING, "", self._shelf.done(component, offset))
-            data = self._shelf.read(component, offset, length)
             self._left -= 1
             if self._left < 0:
                 raise _Over(ABORTED, "update-chunk")
@@ -210,8 +250,7 @@ class _Delivery:
                 status = yield from self._order({"n": number, **chunk})
                 self._asks = 0
             except _Unreached:
-                status = yield from self._order({})  # the chunk or its reply got lost
-                self._judge(status)
+                return  # the chunk or its reply got lost: what is it at?
         self._ended(status)
         if status.get("state") == TESTING:
             yield from self._trial()
@@ -272,6 +311,8 @@ class _Delivery:
         code = jsontext.slug(reply.get("error"))
         if code not in _CURABLE:
             raise _Over(REJECTED, code)
+        if not args:
+            raise _Unreached(code, _AGAIN_S)  # a question was refused, and not the release
         self._refused += 1
         if self._tries >= _TRIES or self._refused > _ASKS:
             raise _Over(ABORTED, code)
@@ -280,23 +321,34 @@ class _Delivery:
     def _answered(self, asking: Job) -> Job:
         """The answer; or at once that none will come, when the device begins a session meanwhile."""
         news = None
-        while True:
-            try:
-                wait = asking.send(news)
-            except StopIteration as end:
-                result: dict[str, Any] = end.value
-                return result
+        with contextlib.closing(asking):
+            while True:
+                try:
+                    wait = asking.send(news)
+                except StopIteration as end:
+                    result: dict[str, Any] = end.value
+                    return result
 
-            def either(heard: Happening, wait: Wait = wait) -> bool:
-                return wait.matches(heard) or (heard.kind == "session" and self._speaks(heard))
+                def either(heard: Happening, wait: Wait = wait) -> bool:
+                    return wait.matches(heard) or self._speaks(heard)
 
-            news = yield Wait(either, wait.deadline)
-            if news is not None and not wait.matches(news):
-                asking.close()
-                raise _Unreached("no-session", spoke=True)
+                news = yield Wait(either, wait.deadline)
+                while news is not None and not wait.matches(news):
+                    if news.kind == "session":
+                        raise _Unreached("no-session", 0.0)
+                    self._verdict(news.body)  # its report crossed our question
+                    news = yield Wait(either, wait.deadline)
+
+    def _listen(self, seconds: float) -> Generator[Wait, Happening | None, None]:
+        """Until it speaks, or so long."""
+        news = yield Wait(self._speaks, self._now + seconds)
+        if news is not None and news.kind == "event":
+            self._verdict(news.body)
 
     def _pause(self, seconds: float) -> Generator[Wait, Happening | None, None]:
-        yield Wait(lambda _: False, self._now + seconds)
+        end = self._now + seconds
+        while self._now < end:
+            yield from self._listen(end - self._now)
 
     def _speaks(self, news: Happening) -> bool:
         if (news.device, news.app) != (self._device, AUTHORITY):

@@ -188,7 +188,6 @@ class Rollouts:
         if device in active.running or active.ended:
             return
         active.running.add(device)
-        active.tried[device] = self._engine.clock().steady
         before = active.targets[device].state
 
         def tell(state: str, reason: str, done: int) -> None:
@@ -196,7 +195,10 @@ class Rollouts:
 
         def done(result: Line | HostError) -> None:
             active.running.discard(device)
+            active.tried[device] = self._engine.clock().steady
             self._came_of(active, device, before, result)
+            if active.ended and not active.running:
+                active.shelf.close()
 
         self._engine.start(
             delivering.job(self._engine, active.shelf, device, active.plan, tell), done
@@ -264,7 +266,8 @@ class Rollouts:
                 self._let_go(device)
                 self._set(active, device, WAITING, "")
         self._engine.store.set_rollout(active.number, state, reason, active.forgiven)
-        active.shelf.close()
+        if not active.running:
+            active.shelf.close()  # else after the last that still reads of it
         line = self._summary(active) | {"state": state, "reason": reason}
         self._tell(active.number, line, True)
         text = f"rollout {active.number} of {active.shelf.name} is {state}"
