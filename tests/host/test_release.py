@@ -1,11 +1,13 @@
 """Releases: images by mpremote's builder, manifests judged by the device's own processor, signatures made here or elsewhere."""
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,18 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from host_kit import refused
 from mpremote.romfs import VfsRomWriter
 from release_kit import PASSPHRASE, TYPE, Maker, cheap
-from warden_host import cli, image, inspecting, manifest_reading, payload, release, signing_key
+from warden_host import (
+    cli,
+    image,
+    inspecting,
+    manifest,
+    manifest_reading,
+    payload,
+    release,
+    signing_key,
+)
 from warden_host.names import Address
+from warden_host.store import Store
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS / "cpython"))
@@ -204,10 +216,126 @@ def test_sequence_numbers_only_rise(maker):
     assert maker.make("4").parsed.sequence == 12
     with refused("bad-argument"):
         maker.make("5", floor=100)
-    assert maker.make("5").parsed.sequence == 14
+    assert maker.make("5").parsed.sequence == 13
     for wrong in ({"sequence": 1 << 32}, {"floor": -1}):
         with refused("bad-argument"):
             maker.make("6", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("code", "changes"),
+    [
+        ("bad-argument", {"floor": 2}),
+        ("bad-argument", {"floor": 1 << 33}),
+        ("bad-argument", {"sequence": 5, "floor": 6}),
+        ("bad-argument", {"base": "https://example.net/" + "x" * 250}),
+        ("bad-argument", {"base": "https://example.net/\udcff"}),
+        ("bad-argument", {"sequence": 1 << 32}),
+    ],
+)
+def test_a_refused_order_spends_no_number(maker, code, changes):
+    with refused(code):
+        maker.make("1", **changes)
+    assert maker.store.releases() == []
+    assert maker.make("1", floor=1).parsed.sequence == 1
+
+
+def size_of(made: release.Made) -> int:
+    return (made.folder / release.SIGNED).stat().st_size
+
+
+def test_an_envelope_that_is_too_large_spends_no_number(maker, monkeypatch):
+    """However wide its number and its signature will be; also the one that is made elsewhere."""
+    widest = size_of(maker.make("1", sequence=(1 << 32) - 1))
+    maker.store._do("DELETE FROM releases")
+    monkeypatch.setattr(manifest, "MAX_ENVELOPE", widest - 1)
+    for private in (maker.private, None):
+        order = release.Order(TYPE, "2", {"app": maker.app()})
+        with refused("suit-limit"):
+            release.make(maker.fleet, maker.store, order, private, "ES256")
+        with refused("suit-limit"):
+            big = rsa.generate_private_key(65537, 2048) if private else None
+            release.make(maker.fleet, maker.store, order, big, "PS256")
+    assert maker.store.releases() == []
+    monkeypatch.setattr(manifest, "MAX_ENVELOPE", widest)
+    assert maker.make("2").parsed.sequence == 1
+
+
+# Two at once
+
+
+def both_at_once(monkeypatch, where, name: str, act) -> list:
+    """What each of two got that met there, or did not, because one waits for the other."""
+    meeting, real = threading.Barrier(2), getattr(where, name)
+
+    def meet(*arguments, **named):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meeting.wait(0.5)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(where, name, meet)
+    results = []
+
+    def attempt() -> None:
+        try:
+            results.append(act())
+        except Exception as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=attempt) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return sorted(results, key=lambda result: isinstance(result, Exception))
+
+
+@pytest.mark.parametrize(
+    ("where", "name"), [(image, "build"), (Store, "reserve"), (release, "_signed")]
+)
+def test_of_two_of_one_name_one_is_made(maker, monkeypatch, where, name):
+    """The folder is one release's, and the number and the content key that fleet.db has are that one's."""
+    maker.app()
+
+    def act() -> release.Made:
+        order = release.Order(TYPE, "1", {"app": maker.folder / "app"}, encrypted=True)
+        with Store(maker.fleet.database) as store:
+            return release.make(maker.fleet, store, order, maker.private, "ES256")
+
+    made, error = both_at_once(monkeypatch, where, name, act)
+    assert getattr(error, "code", error) == "release-exists"
+    [known] = maker.store.releases()
+    assert (known.name, known.sequence) == ("relay-1", made.parsed.sequence)
+    inspecting.verify(made.folder, [maker.key.public], known.cek)
+    assert [path.name for path in made.folder.parent.iterdir()] == ["relay-1"]
+
+
+def test_two_names_at_once_are_two_releases(maker, monkeypatch):
+    maker.app()
+    versions = iter("12")
+
+    def act() -> release.Made:
+        order = release.Order(TYPE, next(versions), {"app": maker.folder / "app"})
+        with Store(maker.fleet.database) as store:
+            return release.make(maker.fleet, store, order, maker.private, "ES256")
+
+    made = both_at_once(monkeypatch, image, "build", act)
+    assert sorted(one.parsed.sequence for one in made) == [1, 2]
+    for one in made:
+        assert inspecting.verify(one.folder, [maker.key.public]) == one.parsed
+
+
+def test_of_two_signatures_at_once_one_is_attached(maker, monkeypatch):
+    made = maker.make(unsigned=True)
+    data = (made.folder / release.TO_BE_SIGNED).read_bytes()
+    signature = signing_key.sign(maker.private, data)
+
+    def act() -> release.Made:
+        return release.attach(maker.fleet, made.name, signature, maker.key.public)
+
+    attached, error = both_at_once(monkeypatch, release, "signature_of", act)
+    assert getattr(error, "code", error) == "release-missing"
+    assert inspecting.verify(attached.folder, [maker.key.public]).sequence == 1
 
 
 @pytest.mark.parametrize("version", ["", ".", "../x", "a/b", "1 0", "-1", "x" * 33, "1\n"])

@@ -8,10 +8,14 @@ releases/TYPE-VERSION/manifest.suit        the signed envelope
 The folder comes into its place by one rename, whole.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import io
+import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +26,7 @@ from warden_host.manifest_reading import Parsed
 from warden_host.sealed_pem import PrivateKey
 from warden_host.signing_key import ALGORITHMS
 from warden_host.store import Store
+from warden_host.store_releases import MAX_SEQUENCE
 
 SIGNED, UNSIGNED, TO_BE_SIGNED = "manifest.suit", "manifest.unsigned", "to-be-signed.bin"
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+]{0,31}\Z", re.ASCII)
@@ -61,14 +66,13 @@ def folder_of(fleet: Fleet, name: str) -> Path:
 def make(
     fleet: Fleet, store: Store, order: Order, private: PrivateKey | None, algorithm: str
 ) -> Made:
-    """Everything that can fail comes before the sequence number is taken. private: None leaves it to be signed elsewhere.
+    """A refused order spends no sequence number. Of two for one name the first is made. private: None leaves it to be signed elsewhere.
 
-    Raises image-failed, release-exists, old-manifest, bad-argument, suit-limit.
+    Raises image-failed, release-exists, old-manifest, bad-argument, bad-name, suit-limit.
     """
     name = _check(order)
     folder = folder_of(fleet, name)
-    if folder.exists():
-        raise HostError("release-exists", f"there is a release {name}", "choose the next version")
+    _free(folder, name)
     plain = {
         component: image.build(source, component == "app", order.compiled)
         for component, source in order.components.items()
@@ -76,43 +80,52 @@ def make(
     for component, data in plain.items():
         if not data:
             raise HostError("image-failed", f"the image of {component} is empty")
-    vendor = store.vendor()
-    cek = payload.new_key() if order.encrypted else None
-    sequence = store.reserve(name, order.type, order.version, order.sequence, cek).sequence
-    if order.floor > sequence:
-        raise HostError("bad-argument", f"--floor {order.floor} is above the release's own number")
-    images = [_image(order, name, component, data, cek) for component, data in plain.items()]
-    draft = manifest.draft(
-        sequence,
-        vendor,
-        signing_key.class_id(vendor, order.type),
-        images,
-        order.floor,
-        order.version,
-    )
-    fresh = folder.with_name(f".{name}.new")
-    if fresh.exists():
-        shutil.rmtree(fresh)
-    fresh.mkdir(mode=0o700, parents=True)
-    for component, data in plain.items():
-        stream = io.BytesIO(data)
-        if cek is not None:
-            digest = hashlib.sha256(data).digest()
-            pieces = payload.encrypt(cek, sequence, component, len(data), digest, stream)
-            data = b"".join(pieces)
-        secretfile.write(fresh / f"{component}.img", data)
-    if private is None:
-        secretfile.write(fresh / TO_BE_SIGNED, draft.to_be_signed(ALGORITHMS[algorithm]))
-        secretfile.write(fresh / UNSIGNED, draft.envelope())
-    else:
-        secretfile.write(fresh / SIGNED, _signed(draft, private))
-    fresh.rename(folder)
-    return Made(name, folder, load(folder, unsigned=private is None))
+    with _alone(folder.parent):
+        _free(folder, name)
+        cek = payload.new_key() if order.encrypted else None
+        images = [_image(order, name, component, data, cek) for component, data in plain.items()]
+        if order.floor > _expected(store, order):
+            raise HostError(
+                "bad-argument", f"--floor {order.floor} is above the release's own number"
+            )
+        # A number is taken for what can be made: the widest one stands for it, and for its signature the longest.
+        if private is not None:
+            algorithm = signing_key.algorithm_of(private.public_key())
+        widest = _draft(store, order, images, MAX_SEQUENCE)
+        signature = bytes(signing_key.SIGNATURE_BYTES[algorithm])
+        manifest_reading.parse(widest.envelope(ALGORITHMS[algorithm], signature))
+        sequence = store.reserve(name, order.type, order.version, order.sequence, cek).sequence
+        draft = _draft(store, order, images, sequence)
+        fresh = folder.with_name(f".{name}.new")
+        if fresh.exists():
+            shutil.rmtree(fresh)
+        fresh.mkdir(mode=0o700)
+        for component, data in plain.items():
+            stream = io.BytesIO(data)
+            if cek is not None:
+                digest = hashlib.sha256(data).digest()
+                pieces = payload.encrypt(cek, sequence, component, len(data), digest, stream)
+                data = b"".join(pieces)
+            secretfile.write(fresh / f"{component}.img", data)
+        if private is None:
+            secretfile.write(fresh / TO_BE_SIGNED, draft.to_be_signed(ALGORITHMS[algorithm]))
+            secretfile.write(fresh / UNSIGNED, draft.envelope())
+        else:
+            secretfile.write(fresh / SIGNED, _signed(draft, private))
+        fresh.rename(folder)
+        return Made(name, folder, load(folder, unsigned=private is None))
 
 
 def attach(fleet: Fleet, name: str, signature: bytes, public: signing_key.PublicKey) -> Made:
     """Puts a signature that was made elsewhere into a release. Raises release-missing, release-key, tampered."""
     folder = folder_of(fleet, name)
+    with _alone(folder.parent):
+        return _attach(fleet, name, folder, signature, public)
+
+
+def _attach(
+    fleet: Fleet, name: str, folder: Path, signature: bytes, public: signing_key.PublicKey
+) -> Made:
     draft = load(folder, unsigned=True).draft
     known = [signing_key.material(key.public) for key in signing_key.listed(fleet)]
     if signing_key.material(public) not in known:
@@ -188,11 +201,43 @@ def _check(order: Order) -> str:
     return f"{order.type}-{order.version}"
 
 
+@contextlib.contextmanager
+def _alone(releases: Path) -> Iterator[None]:
+    """Nobody else makes or signs a release of this fleet: whoever wants to waits. The lock is on the folder itself, and goes with its process."""
+    releases.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(releases, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _free(folder: Path, name: str) -> None:
+    if folder.exists():
+        raise HostError("release-exists", f"there is a release {name}", "choose the next version")
+
+
+def _expected(store: Store, order: Order) -> int:
+    """The least number that it can get."""
+    if order.sequence is not None:
+        return order.sequence
+    return 1 + max((one.sequence for one in store.releases()), default=0)
+
+
+def _draft(
+    store: Store, order: Order, images: list[manifest.Image], sequence: int
+) -> manifest.Draft:
+    vendor = store.vendor()
+    class_id = signing_key.class_id(vendor, order.type)
+    return manifest.draft(sequence, vendor, class_id, images, order.floor, order.version)
+
+
 def _image(
     order: Order, name: str, component: str, data: bytes, cek: bytes | None
 ) -> manifest.Image:
     uri = f"{order.base.rstrip('/')}/{name}/{component}.img" if order.base else f"mqtt:{component}"
-    if len(uri.encode()) > manifest.MAX_URI:
+    if len(uri.encode(errors="surrogatepass")) > manifest.MAX_URI:
         raise HostError("bad-argument", f"an address has at most {manifest.MAX_URI} bytes")
     info = b"" if cek is None else payload.encryption_info(cek)
     return manifest.Image(component, hashlib.sha256(data).digest(), len(data), uri, info)
