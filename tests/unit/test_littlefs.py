@@ -1,5 +1,6 @@
 """A partition of the vault's own: mounted, wiped raw, and what is refused to be formatted."""
 
+import errno
 import os
 import sys
 
@@ -92,7 +93,8 @@ def test_what_is_not_formatted():
         good = bytes(place.disk.data)
         place.disk.data[:] = Dice(4).bytes(len(good))
         noise = bytes(place.disk.data)
-        check(isinstance(raises("filesystem", place.start), StoreError))
+        error = raises("filesystem", place.start)
+        check(isinstance(error, StoreError) and "(errno 84)" in str(error), str(error))
         equal(bytes(place.disk.data), noise)
         # Both copies of the superblock are bent, but its name is there.
         place.disk.data[:] = good
@@ -209,6 +211,102 @@ def test_a_chip_that_takes_nothing():
     with Place() as place:
         place.disk = Dead(BLOCKS)
         check(isinstance(raises("filesystem", place.start), StoreError))
+
+
+class Backwards(RamDisk):
+    """Whose erase, where it is cut, has erased the end of a block and not yet its beginning."""
+
+    def ioctl(self, operation, argument):
+        if operation != 6:
+            return super().ioctl(operation, argument)
+        end = (argument + 1) * BLOCK
+        done = self._allowed(BLOCK)
+        self._view[end - done : end] = b"\xff" * done
+        return -5 if self.dead else 0
+
+
+def test_an_erasure_that_begins_at_a_blocks_end():
+    """The name of a filesystem still stands in a block that lost everything else: taken for damage, nobody would ever finish the erasure."""
+    with Place() as place:
+        place.disk = Backwards(BLOCKS)
+        filled(place.start())
+        image = bytes(place.disk.data)
+        found = {"whole": 0, "gone": 0}
+        for budget in range(2 + 2 * 2 + BLOCKS):
+            for torn in (1, 3, 4, 7):
+                place.disk.data[:] = image
+                store = place.start()
+                place.disk.budget, place.disk.torn = budget, torn
+                try:
+                    store._own.erase()
+                except (StoreError, OSError):
+                    pass
+                check(place.disk.dead or budget > BLOCKS)
+                store = place.start()
+                try:
+                    equal(opened(store).get("s1"), SECRETS["s1"])
+                    found["whole"] += 1
+                except StoreError as error:
+                    equal(error.code, "not-provisioned")
+                    found["gone"] += 1
+        check(found["whole"] >= 3 and found["gone"] > 60, str(found))
+
+
+class Quiet(RamDisk):
+    """A driver that says nothing where all went well, as esp32.Partition, and false where it did not; its programs are whole units."""
+
+    fails = -1
+    largest = 0
+    mounted = True
+
+    def readblocks(self, block, buf, offset=0):
+        if not self.mounted:
+            self.largest = max(self.largest, len(buf))
+        check(super().readblocks(block, buf, offset) == 0)
+
+    def writeblocks(self, block, buf, offset=None):
+        check((offset or 0) % 32 == 0 and len(buf) % 32 == 0)
+        check(super().writeblocks(block, buf, offset) == 0)
+
+    def ioctl(self, operation, argument):
+        if operation != 6:
+            return super().ioctl(operation, argument)
+        if argument == self.fails and not self.mounted:
+            return False
+        return super().ioctl(operation, argument)
+
+
+def test_a_driver_that_says_nothing():
+    with Place() as place:
+        place.disk = Quiet(BLOCKS)
+        place.disk.mounted = False
+        own = Littlefs(place.disk, MOUNT)
+        check(own._is_empty())
+        # A block is looked at in pieces: those of a chip may be larger than the memory that is left.
+        equal(place.disk.largest, 256)
+        place.disk.mounted = True
+        store = place.start()
+        filled(store)
+        store._own.erase()
+        equal(place.start().names(), [])
+        for block in (0, 1, 7):
+            own = place.start()._own
+            place.stop()
+            place.disk.fails, place.disk.mounted = block, False
+            raises("filesystem", own.erase)
+            place.disk.fails, place.disk.mounted = -1, True
+
+
+def test_a_chip_that_erases_and_takes_no_format():
+    class Dead(RamDisk):
+        def writeblocks(self, block, buf, offset=None):
+            # What an erasure begins with is written; nothing is formatted.
+            return 0 if bytes(buf)[8:16] == bytes(8) else -errno.EIO
+
+    with Place() as place:
+        place.disk = Dead(BLOCKS)
+        said = str(raises("filesystem", place.start))
+        check("formatted (errno %d)" % errno.EIO in said, said)
 
 
 # -- as board.py spells it ------------------------------------------------------------------------

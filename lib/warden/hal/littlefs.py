@@ -76,8 +76,12 @@ class Littlefs:
     def _erase(self) -> None:
         for block in range(self._blocks):
             if block < 2:
-                # First it stops being a filesystem's: a block that was erased by half is then not taken for one that was damaged.
-                self._done(self._device.writeblocks(block, bytes(self._unit), 0))
+                # First it stops being a filesystem's: a block that was erased by half is then not taken for one that was damaged. The name alone
+                # goes, so that a cut in the middle of this program has touched the name, or nothing.
+                first = bytearray(self._unit)
+                self._device.readblocks(block, first, 0)  # where that fails, all of it goes
+                first[8:16] = bytes(8)
+                self._done(self._device.writeblocks(block, first, 0))
             self._done(self._device.ioctl(6, block))
 
     def _done(self, result: "Any") -> None:
