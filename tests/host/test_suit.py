@@ -314,6 +314,11 @@ BOMB = kit.sequence(
         ("suit-digest", {"m20": kit.digest(kit.install()), "beside": {20: kit.install()}}),
         ("suit-condition", {"m20": kit.digest(kit.pack(kit.install()))}),
         ("suit-limit", {"m23": bytes(8192)}),
+        # Numbers and depths just above what is taken.
+        ("suit-unsupported", {"m1": 255}),
+        ("suit-limit", {"m1": 256}),
+        ("suit-unsupported", {"m99": [[[[1]]]]}),
+        ("cbor-limit", {"m99": [[[[[1]]]]]}),
     ],
 )
 def test_refused(micropython: str, code: str, changes: dict[str, Any]) -> None:
@@ -357,6 +362,42 @@ def test_severed_elements(micropython: str) -> None:
         question(made(m4="https://example.com/manifest")),
     ]
     assert ask(micropython, asked) == [GOOD] * 5
+
+
+def test_the_largest_envelope(micropython: str) -> None:
+    """A text fills it up: 8,192 bytes, and one more."""
+    sizes = {}
+    for size in (8192, 8193):
+        rest = len(made(m23=bytes(6000))) - 6000
+        sizes[size] = made(m23=bytes(size - rest))
+        assert len(sizes[size]) == size
+    assert ask(micropython, [question(one) for one in sizes.values()]) == [
+        GOOD,
+        "error suit-limit",
+    ]
+
+
+def test_bytes_left_over(micropython: str) -> None:
+    """Behind the manifest and behind the signature: signed by the right key, or by nobody."""
+    envelope = cbor2.loads(made())
+    wrapper = envelope.value[2]
+    more = kit.pack(cbor2.CBORTag(107, {2: wrapper + b"\0", 3: envelope.value[3]}))
+    assert ask_one(micropython, signed_bytes(kit.pack(kit.manifest()))) == GOOD
+    asked = [question(signed_bytes(kit.pack(kit.manifest()) + b"\0")), question(more)]
+    assert ask(micropython, asked) == ["error cbor-malformed"] * 2
+
+
+def test_as_many_components_as_can_be(micropython: str) -> None:
+    """Four, each with an identifier of four parts."""
+    names = [[b"a", b"b", b"c", bytes((number,))] for number in range(4)]
+    common = kit.sequence(
+        *(12, True, 20, kit.device_parameters() | kit.image_parameters(), 1, 15, 2, 15)
+    )
+    install = kit.sequence(12, [0, 1, 2, 3], 20, {21: "a"}, 21, 2, 3, 15)
+    asked = made(m3=kit.pack({2: names, 4: common}), m9=None, m20=install)
+    answer = ask_one(micropython, asked, components=kit.components(*names))
+    assert answer.startswith("1 0 0 None 0 ")
+    assert answer.count(kit.sha256(kit.IMAGE).hex()) == 4
 
 
 def test_several_components(micropython: str) -> None:
@@ -412,6 +453,11 @@ def test_a_failed_branch_leaves_no_trace(micropython: str) -> None:
 def test_the_floor(micropython: str) -> None:
     answer = ask_one(micropython, made(number=9, m20=kit.install(20, {-1: 7})))
     assert answer.split()[:3] == ["9", "0", "7"]
+    # As high as the manifest itself, and no higher.
+    assert ask_one(micropython, made(number=9, m20=kit.install(20, {-1: 9}))).startswith("9 0 9 ")
+    assert ask_one(micropython, made(number=9, m20=kit.install(20, {-1: 10}))) == (
+        "error suit-malformed"
+    )
 
 
 def test_garbage_inside_a_good_signature(micropython: str) -> None:

@@ -135,6 +135,7 @@ def test_floats_that_a_board_cannot_hold():
             equal(cbor.decode(unhex(data)), value)
         else:
             raises("cbor-limit", cbor.decode, unhex(data))
+            raises("cbor-limit", Reader(unhex(data)).skip)
     # One that is between two of 32 bits is rounded.
     equal(cbor.decode(unhex("fb3ff199999999999a")), 1.1)
 
@@ -329,6 +330,11 @@ def test_depth():
     raises("bad-argument", cbor.decode, b"\0", 17)
     raises("bad-argument", cbor.decode, b"\0", -1)
     raises("bad-argument", Reader(b"\0").skip, 17)
+    raises("bad-argument", Reader(b"\0").skip, -1)
+    # Eight, where nobody said how many.
+    for read in (cbor.decode, lambda data: Reader(data).item(), lambda data: Reader(data).skip()):
+        read(b"\x81" * 8 + b"\0")
+        raises("cbor-limit", read, b"\x81" * 9 + b"\0")
 
 
 def test_exhaustion_becomes_a_refusal():
@@ -399,6 +405,7 @@ def test_reader_streams():
         previous = cbor.key_order(previous, reader.skip())
         reader.skip()
     check(reader.boolean() is True)
+    check(Reader(b"\xf4").boolean() is False)
     check(reader.is_null())
     reader.null()
     check(not reader.is_null())
