@@ -5,13 +5,14 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import servers
+from children import child
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from fleet_kit import wait_until
 
 _CONF = """\
 {user}
@@ -93,19 +94,12 @@ class Nginx:
             "-c",
             conf,
         ]
-        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + 20
-            while True:
-                with (
-                    contextlib.suppress(OSError),
-                    socket.create_connection((servers.HOST, self.port)),
-                ):
-                    break
+        with child(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+
+            def listens() -> bool:
                 assert process.poll() is None, (self.folder / "error.log").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+                with socket.socket() as probe:
+                    return probe.connect_ex((servers.HOST, self.port)) == 0
+
+            wait_until(listens, "nginx")
             yield self
-        finally:
-            process.terminate()
-            process.wait(20)

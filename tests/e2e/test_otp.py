@@ -4,16 +4,12 @@ test_gate.py shows the device's rules; here is what the authority and the owner 
 """
 
 import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import threading
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -22,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pyotp
-import pyte
 import pytest
 from aiosmtpd.controller import Controller
-from fleet_kit import Journal, World, free_ports
+from children import child
+from fleet_kit import PATIENCE_S, Journal, World, free_ports
 from otp_kit import DEVICE, Keypad, Owner, other, pass_time
+from terminal_kit import Terminal
 from warden_host import otp_enrol, policy
 from warden_host.sending import Request
 from warden_host.store import Store
@@ -216,20 +213,27 @@ def test_an_authenticators_codes_by_time(world: World) -> None:
 
 
 class Command:
-    """`warden …` as a process of its own."""
+    """`warden …` as a process of its own, which Ctrl-C ends."""
 
     def __init__(self, world: World, *arguments: str) -> None:
         self.lines = Journal()
-        self.process = subprocess.Popen(
+        self._child = child(
             [sys.executable, "-m", "warden_host.cli", *arguments],
+            signal.SIGINT,
             env=os.environ | {"WARDEN_FLEET": str(world.fleet.root)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
             bufsize=1,
         )
+
+    def __enter__(self) -> "Command":
+        self.process = self._child.__enter__()
         threading.Thread(target=self._read, daemon=True).start()
+        return self
+
+    def __exit__(self, *what: Any) -> None:
+        self._child.__exit__(*what)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -246,18 +250,7 @@ class Command:
         self.process.stdin.flush()
 
     def ends(self) -> None:
-        assert self.process.wait(60) == 0, self.lines.all()
-
-    def __enter__(self) -> "Command":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
+        assert self.process.wait(PATIENCE_S) == 0, self.lines.all()
 
 
 def test_the_owners_own_commands(world: World) -> None:
@@ -291,65 +284,33 @@ def test_the_owners_own_commands(world: World) -> None:
             assert [each["way"] for each in record["deliveries"]] == ["console"]
 
 
-class Terminal:
-    """`warden …` in a terminal of its own, as a person sees it."""
-
-    def __init__(self, world: World, *arguments: str) -> None:
-        self.pid, self._file = pty.fork()
-        if self.pid == 0:
-            os.environ.update(
-                WARDEN_FLEET=str(world.fleet.root),
-                PROMPT_TOOLKIT_NO_CPR="1",
-                TERM="xterm-256color",
-                LINES="30",
-                COLUMNS="100",
-            )
-            os.execv(sys.executable, [sys.executable, "-m", "warden_host.cli", *arguments])
-        fcntl.ioctl(self._file, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        self._screen = pyte.Screen(100, 30)
-        self._stream = pyte.ByteStream(self._screen)
-        self._changes = Journal()
-        self._seen = ""
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError):
-            while data := os.read(self._file, 4096):
-                self._stream.feed(data)
-                self._changes.add("\n".join(self._screen.display))
-
-    def sees(self, words: str) -> str:
-        """The screen on which the words stand, at some time from the last such moment on. One screen may show two things at once."""
-        if words not in self._seen:
-            self._seen = self._changes.take(lambda screen: words in screen, words)
-        return self._seen
-
-    def type(self, keys: str) -> None:
-        os.write(self._file, keys.encode())
-
-    def wait(self) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+def warden(world: World, *arguments: str) -> Terminal:
+    """`warden …` in a terminal."""
+    return Terminal(
+        [sys.executable, "-m", "warden_host.cli", *arguments],
+        {"WARDEN_FLEET": str(world.fleet.root)},
+    )
 
 
 def test_the_keypad_on_a_terminal(world: World) -> None:
     world.provision(otp=policy.otp())
-    serve = Terminal(world, "serve")
-    serve.sees("serving fleet")
-    terminal = Terminal(world, "run", DEVICE, "--once")
-    assert "7 8 9" in terminal.sees("Code? 5 min")
-    # On a terminal, which nobody keeps, `serve` shows the code itself.
-    code = re.search(r"code (\d{6})", serve.sees("s left"))
-    assert code is not None
-    for place, digit in enumerate(code[1], 1):
-        terminal.type(digit)
-        terminal.sees("*" * place + " ")
-    terminal.type("\r")  # Enter is #
-    terminal.sees("Open")
-    terminal.sees("log gate-open otp")
-    for each in (terminal, serve):
-        each.type("\x03")
-        each.sees("stopped")
-        assert each.wait() == 0
+    with warden(world, "serve") as serve:
+        serve.sees("serving fleet")
+        with warden(world, "run", DEVICE, "--once") as terminal:
+            assert "7 8 9" in terminal.sees("Code? 5 min")
+            # On a terminal, which nobody keeps, `serve` shows the code itself.
+            code = re.search(r"code (\d{6})", serve.sees("s left"))
+            assert code is not None
+            for place, digit in enumerate(code[1], 1):
+                terminal.type(digit)
+                terminal.sees("*" * place + " ")
+            terminal.type("\r")  # Enter is #
+            terminal.sees("Open")
+            terminal.sees("log gate-open otp")
+            for each in (terminal, serve):
+                each.type("\x03")
+                each.sees("stopped")
+                assert each.wait() == 0
 
 
 VERSION = """

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import servers
+from children import child
 from fleet_kit import Journal, free_ports
 from nginx_kit import Nginx
 from warden_host import pki
@@ -64,20 +65,15 @@ class Hands:
     @contextlib.contextmanager
     def service(self, *arguments: str) -> Iterator[tuple["subprocess.Popen[str]", Journal]]:
         lines = Journal()
-        with subprocess.Popen(
-            [*COMMAND, *arguments, "--json"], cwd=self.folder, stdout=subprocess.PIPE, text=True
-        ) as process:
+        argv = [*COMMAND, *arguments, "--json"]
+        with child(argv, cwd=self.folder, stdout=subprocess.PIPE) as process:
 
             def read() -> None:
                 for line in process.stdout or ():
                     lines.add(json.loads(line))
 
             threading.Thread(target=read, daemon=True).start()
-            try:
-                yield process, lines
-            finally:
-                process.send_signal(signal.SIGTERM)
-                process.wait(SOON_S)
+            yield process, lines
 
     @contextlib.contextmanager
     def serving(self) -> Iterator["subprocess.Popen[str]"]:

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import children
 import pytest
 from cli_kit import fake
 from warden_host import child, cli, cli_live, jsontext, registry, screen
@@ -18,11 +20,9 @@ SOON_S = 30
 COMMAND = [sys.executable, "-m", "warden_host.cli"]
 
 
-def start(*arguments: str, **more) -> "subprocess.Popen[str]":
+def start(*arguments: str) -> AbstractContextManager["subprocess.Popen[str]"]:
     environment = os.environ | {"PYTHONPATH": str(REPO / "tools")}
-    return subprocess.Popen(
-        [*COMMAND, *arguments], env=environment, stdout=subprocess.PIPE, text=True, **more
-    )
+    return children.child([*COMMAND, *arguments], env=environment, stdout=subprocess.PIPE)
 
 
 def gone(pid: int) -> bool:
@@ -95,25 +95,18 @@ def test_a_killed_run_leaves_no_device(folder, capsys, monkeypatch):
 @needs_setpriv
 def test_a_killed_serve_leaves_no_broker(folder):
     with start("serve", "--json") as server:
-        try:
-            first = json.loads(server.stdout.readline())
-            assert (first["text"], first["kind"]) == ("serving", "notice")
-            assert first["time"] > 0
-            pid = int((folder / "broker" / "lock").read_text())
-            with start("watch", "--json") as watcher:
-                try:
-                    assert json.loads(watcher.stdout.readline())["time"] > 0
-                finally:
-                    watcher.send_signal(signal.SIGINT)
-                assert watcher.wait(SOON_S) == 0
-        finally:
-            server.kill()
+        first = json.loads(server.stdout.readline())
+        assert (first["text"], first["kind"]) == ("serving", "notice")
+        assert first["time"] > 0
+        pid = int((folder / "broker" / "lock").read_text())
+        with start("watch", "--json") as watcher:
+            assert json.loads(watcher.stdout.readline())["time"] > 0
+            watcher.send_signal(signal.SIGINT)
+            assert watcher.wait(SOON_S) == 0
+        server.kill()
         assert gone(pid)
     with start("serve", "--json") as server:
-        try:
-            assert json.loads(server.stdout.readline())["text"] == "serving"
-        finally:
-            server.terminate()
+        assert json.loads(server.stdout.readline())["text"] == "serving"
 
 
 def test_only_the_main_thread_ties_a_child():
