@@ -1,5 +1,6 @@
 """`warden inspect` and `warden verify`: what an envelope says, and whether it is true."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -87,48 +88,61 @@ def verify(
     Raises tampered, release-key, image-mismatch, release-missing, and as manifest_reading.parse(). cek: the content key, where it is known.
     """
     found = envelope_path(path)
-    parsed = manifest_reading.parse(release.read_envelope(found))
+    parsed = authentic(release.read_envelope(found), keys)
+    for one in parsed.images:
+        with opened(found.parent, one) as descriptor:
+            check_image(descriptor, parsed, one, cek, progress)
+    return parsed
+
+
+def authentic(envelope: bytes, keys: Sequence[PublicKey]) -> Parsed:
+    """What an envelope says that one of these keys signed. Raises tampered, release-key, and as manifest_reading.parse()."""
+    parsed = manifest_reading.parse(envelope)
     if not parsed.signature:
         raise HostError("tampered", "it bears no signature", "`warden release NAME --attach`")
     if not keys:
         raise HostError("release-key", "there is no key to verify with", "give --key PEM")
     if not any(signed_by(parsed, key) for key in keys):
         raise HostError("tampered", "none of these keys made its signature")
-    for one in parsed.images:
-        check_image(found.parent, parsed, one, cek, progress)
     return parsed
 
 
+@contextlib.contextmanager
+def opened(folder: Path, one: Image) -> Iterator[int]:
+    """A descriptor of an image's file, beside the envelope. Raises release-missing."""
+    path = image_path(folder, one)
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(image.opened(path, path.name))
+        except HostError as error:
+            raise HostError("release-missing", error.text) from None
+        yield descriptor
+
+
 def check_image(
-    folder: Path,
+    descriptor: int,
     parsed: Parsed,
     one: Image,
     cek: bytes | None,
     progress: Progress = lambda *_: None,
 ) -> None:
-    """Size and digest of one image. An encrypted one whose key is not here: its length alone can be checked."""
-    path = image_path(folder, one)
+    """Size and digest of one image, in an open file. An encrypted one whose key is not here: its length alone can be checked. Raises image-mismatch."""
     try:
-        with image.opened(path, path.name) as descriptor:
-            with open(descriptor, "rb", closefd=False) as file:
-                size = file.seek(0, 2)
-                file.seek(0)
-                if size != stored_size(one):
-                    raise _mismatch(one, f"has {size} bytes where {stored_size(one)} are signed")
-                if one.encryption and cek is None:
-                    return
-                pieces: Iterator[bytes] = iter(lambda: file.read(_BLOCK), b"")
-                if cek is not None and one.encryption:
-                    named = (parsed.sequence, one.component, one.size, one.digest)
-                    pieces = payload.decrypt(cek, *named, file)
-                if _digest(pieces, one, progress) != one.digest:
-                    raise _mismatch(one, "is not the one that was signed")
+        with open(descriptor, "rb", closefd=False) as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            if size != stored_size(one):
+                raise _mismatch(one, f"has {size} bytes where {stored_size(one)} are signed")
+            if one.encryption and cek is None:
+                return
+            pieces: Iterator[bytes] = iter(lambda: file.read(_BLOCK), b"")
+            if cek is not None and one.encryption:
+                named = (parsed.sequence, one.component, one.size, one.digest)
+                pieces = payload.decrypt(cek, *named, file)
+            if _digest(pieces, one, progress) != one.digest:
+                raise _mismatch(one, "is not the one that was signed")
     except InvalidTag:
         raise _mismatch(one, "does not decrypt: it was changed") from None
-    except HostError as error:
-        if error.code == "image-failed":
-            raise HostError("release-missing", error.text) from None
-        raise
 
 
 def image_path(folder: Path, one: Image) -> Path:

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, field
 
-from warden_host import image, inspecting, manifest_reading, payload, release, signing_key
+from warden_host import inspecting, manifest_reading, payload, release, signing_key
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
 from warden_host.manifest_reading import Parsed
@@ -73,13 +73,16 @@ class Shelf:
 def open_shelf(fleet: Fleet, store: Store, name: str) -> Shelf:
     """Checks the release as a device would: one of the fleet's keys signed it, and the images are those that it names.
 
+    What was checked is what is served: the envelope is read once, and of each image the file that was checked stays open,
+    whatever takes its name afterwards.
     Raises release-missing, release-key, tampered, image-mismatch, and as manifest_reading.parse().
     """
     folder = release.folder_of(fleet, name)
     known = store.release(name)
     keys = [key.public for key in signing_key.listed(fleet)]
     cek = known.cek if known is not None else None
-    parsed = inspecting.verify(folder / release.SIGNED, keys, cek)
+    signed = release.read_envelope(folder / release.SIGNED)
+    parsed = inspecting.authentic(signed, keys)
     encrypted = any(one.encryption for one in parsed.images)
     if encrypted and cek is None:
         raise HostError(
@@ -87,13 +90,13 @@ def open_shelf(fleet: Fleet, store: Store, name: str) -> Shelf:
         )
     if not parsed.images or {one.component for one in parsed.images} != set(parsed.components):
         raise HostError("suit-component", "it does not bring every component by one plain fetch")
-    envelope = manifest_reading.carried(release.read_envelope(folder / release.SIGNED))
     sizes = {one.component: inspecting.stored_size(one) for one in parsed.images}
+    envelope = manifest_reading.carried(signed)
     made = Shelf(name, parsed, envelope, sizes, cek if encrypted else None, {})
     try:
         for one in parsed.images:
-            path = inspecting.image_path(folder, one)
-            with image.opened(path, path.name) as file:
+            with inspecting.opened(folder, one) as file:
+                inspecting.check_image(file, parsed, one, cek)
                 made.files[one.component] = os.dup(file)
     except BaseException:
         made.close()
