@@ -53,7 +53,7 @@ class Way(Protocol):
         """Returns once the next one in line has taken it; raises Undelivered. May take seconds."""
 
 
-# (message, "" or why it was given up), on the way's own thread.
+# (message, "" or why it was given up), on the way's own thread; where no way takes the message, on the thread of who put it.
 Report = Callable[[Message, str], None]
 
 

@@ -111,7 +111,7 @@ def _want(condition: bool, text: str) -> None:
 
 
 def _read(made: Draft, signed: tuple[bytes, int, bytes], severed: Any) -> Parsed:
-    """severed: the envelope's install element. Raises as manifest.parse."""
+    """severed: the envelope's install element, or None. Raises as parse()."""
     members = strictcbor.decode(made.manifest)
     if not isinstance(members, dict) or members.get(suit.VERSION) != 1:
         raise HostError("suit-unsupported", "no manifest, or one of another version")

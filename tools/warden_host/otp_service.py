@@ -48,7 +48,7 @@ class OtpService:
         self._desk = Desk(engine, codes, self._post.put)
 
     def _report(self, message: Message, error: str) -> None:
-        """On the post's thread."""
+        """On a thread of the post's, or on the engine's for what no way took."""
         desk = self._desk
         report = Delivered(message.device, message.way, message.purpose, time.time(), error)
         if desk is not None:
