@@ -154,6 +154,84 @@ def test_addresses():
         raises("https-address", https.address, bad)
 
 
+def test_addresses_at_their_limits():
+    for good in (
+        (b"https://" + b"a" * 253 + b"/x", ("a" * 253, 443, b"/x")),
+        (b"https://a.example:1/", ("a.example", 1, b"/")),
+        (b"https://a.example:65535/!~", ("a.example", 65535, b"/!~")),
+        (b"https://a.example:00443/x", ("a.example", 443, b"/x")),
+        (b"https://A-9.example/a/b?c=d:e", ("A-9.example", 443, b"/a/b?c=d:e")),
+    ):
+        equal(https.address(good[0]), good[1])
+    for bad in (
+        b"https://a.example:000443/x",
+        b"https://a_b.example/x",
+        b"https://a.example/\x7f",
+        b"https://a.example/\x1f",
+        b"https://a.example/\"'x y",
+        b"https://[::1]/x",
+        b"httpsx//a.example/x",
+        b"HTTPS://a.example/x",
+    ):
+        raises("https-address", https.address, bad)
+
+
+def lines_of(*lines):
+    """The headers of a good answer, and these."""
+    more = b"".join([line + b"\r\n" for line in lines])
+    return lambda first, last: head(first, last, more=more) + IMAGE[first : last + 1]
+
+
+def taken(answer):
+    equal(fetch(Web(answer), total=TOTAL), IMAGE)
+
+
+def test_limits_of_the_headers():
+    """As much as is taken, and one more."""
+    # A line with its end fills the buffer.
+    taken(lines_of(b"X: " + b"f" * 507))
+    refused("https-malformed", lines_of(b"X: " + b"f" * 508))
+    # Three lines of head() and the empty one among them.
+    taken(lines_of(*[b"X: 1"] * 44))
+    refused("https-malformed", lines_of(*[b"X: 1"] * 45))
+
+    def filled(size):
+        """All lines of the answer to the first question have so many bytes in all, their ends not counted; of the others one more."""
+        start = head(0, 16383).replace(b"\r\n", b"")
+        left = size - len(start) - 9 * 400
+        return [b"X: " + b"f" * 397] * 9 + [b"X: " + b"f" * (left - 3)]
+
+    def answer(size):
+        first_lines, others = lines_of(*filled(size)), good
+        return lambda first, last: (others if first else first_lines)(first, last)
+
+    taken(answer(4096))
+    refused("https-malformed", answer(4097))
+
+
+def test_forms_of_an_answer():
+    """What a good server may say in another way."""
+    for old, new in (
+        (b"206 Partial Content", b"206"),
+        (b"206 Partial Content", b"206 "),
+        (b"Content-Range: ", b"CONTENT-RANGE:\t "),
+        (b"Content-Length: ", b"content-length:"),
+        (b"Server: nginx/1.22.1", b"Server: \t"),
+        (b"Server: nginx/1.22.1", b"Connection: Keep-Alive"),
+    ):
+        web = Web(lambda first, last, old=old, new=new: good(first, last).replace(old, new, 1))
+        equal(fetch(web), IMAGE)
+        equal((web.connections, web.pauses), (1, []))
+    for old, new in (
+        (b"206 Partial", b"206-Partial"),
+        (b"HTTP/1.1", b"HTTP/1.2"),
+        (b"HTTP/1.1 206", b"HTTP/1.1  206"),
+        (b"Server: nginx/1.22.1\r\n", b"Server: nginx/1.22.1\n"),
+        (b"Server: nginx/1.22.1\r\n", b"\n"),
+    ):
+        refused("https-malformed", changed(old, new))
+
+
 def test_another_status():
     for status in (
         b"200 OK",
@@ -261,7 +339,8 @@ def test_a_server_that_closes():
         )
     )
     check(fetch(web) == IMAGE)
-    equal(web.connections, 3)
+    # It was told in time: nothing failed, and nothing waits.
+    equal((web.connections, web.pauses), (3, []))
 
 
 def test_a_slow_drip():
