@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import servers
 from warden_host import fleet, layout, owner, pki, provision
@@ -156,6 +156,8 @@ class World:
 class Board:
     """A device's process; started again it is the same device after a power cycle."""
 
+    _stdin = subprocess.DEVNULL
+
     def __init__(
         self, home: Path, heap: str = "", environment: dict[str, str] | None = None
     ) -> None:
@@ -165,31 +167,41 @@ class Board:
         self._environment = environment
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self) -> "Board":
+    def start(self) -> Self:
         self.lines = Journal()
         self.process = subprocess.Popen(
             self._argv,
-            stdin=subprocess.DEVNULL,
+            stdin=self._stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=self._environment,
         )
-        threading.Thread(target=self._read, args=(self.process, self.lines), daemon=True).start()
+        self._reader = threading.Thread(
+            target=self._read, args=(self.process, self.lines), daemon=True
+        )
+        self._reader.start()
         return self
 
     @staticmethod
     def _read(process: "subprocess.Popen[str]", lines: Journal) -> None:
         assert process.stdout is not None
-        with contextlib.suppress(ValueError):
+        with process.stdout:
             for line in process.stdout:
                 lines.add(line.rstrip("\n"))
+
+    def ends(self) -> int:
+        """The exit status of a board that stops by itself; all that it said is in lines then."""
+        assert self.process is not None
+        status = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return status
 
     def kill(self) -> None:
         """As if the power was cut."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait()
+            self.ends()
             self.process = None
 
     __enter__ = start

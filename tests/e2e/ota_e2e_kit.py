@@ -86,8 +86,7 @@ def until(world: World, state: str) -> Any:
 
 def restarted(board: Board, version: str) -> None:
     """The board ended by itself, as one that starts anew does; power on again."""
-    assert board.process is not None
-    assert board.process.wait(PATIENCE_S) == 3
+    assert board.ends() == 3
     board.start()
     board.says("version " + version)
     board.says("log session-stands")

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from fleet_kit import DEVICE, Board, Journal, World
-from warden_host import layout, provision
 from warden_host.engine import Engine
 from warden_host.session import Instant
 
@@ -16,19 +15,7 @@ _ECHO_S = 5.0
 class Keypad(Board):
     """A board whose standard input is its keys."""
 
-    def start(self) -> "Keypad":
-        self.lines = Journal()
-        self.process = subprocess.Popen(
-            provision.command(layout.tree(), self.home),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        threading.Thread(target=self._read, args=(self.process, self.lines), daemon=True).start()
-        return self
-
-    __enter__ = start
+    _stdin = subprocess.PIPE
 
     def press(self, keys: str) -> None:
         assert self.process is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World
+from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World, wait_until
 from warden_host import cli, dynsec, registry
 from warden_host.errors import HostError
 from warden_host.sending import Request
@@ -45,11 +45,6 @@ def is_gone(world: World) -> bool:
 
 def vault_is_empty(world: World) -> bool:
     return list((world.fleet.simulated(DEVICE) / "root" / "data").iterdir()) == []
-
-
-def ends(board: Board) -> int:
-    assert board.process is not None
-    return board.process.wait(PATIENCE_S)
 
 
 def account(world: World) -> dict[str, Any]:
@@ -105,12 +100,9 @@ def test_cut_off_but_for_its_wipe(
         board.says("log session-stands")
         assert warden(world, "revoke", DEVICE, "--wipe", "--yes", "--json") == 0
         board.says("log link-closed")
-        assert ends(board) == 3
+        assert board.ends() == 3
         world.happening("notice", text="it wipes itself: its account goes")
-        deadline = time.monotonic() + PATIENCE_S
-        while not is_gone(world) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert is_gone(world)
+        wait_until(lambda: is_gone(world), "end of its account")
         assert vault_is_empty(world)
         # Its name is free again, for it or another.
         capsys.readouterr()
@@ -138,7 +130,7 @@ def test_what_a_doomed_device_may_still_do(world: World, board: Board) -> None:
             Request(DEVICE, "wipe", {"device": DEVICE}, app="authority", timeout_s=PATIENCE_S)
         )
         assert wiped["ok"] is True
-        assert ends(board) == 3
+        assert board.ends() == 3
 
 
 def test_wiped_on_its_next_contact(
@@ -156,12 +148,9 @@ def test_wiped_on_its_next_contact(
             assert told(capsys)["state"] == "to be wiped"
     with serving(world.fleet, world.news.add):
         board.start()
-        assert ends(board) == 3
+        assert board.ends() == 3
         world.happening("notice", text="it wipes itself: its account goes")
-        deadline = time.monotonic() + PATIENCE_S
-        while not is_gone(world) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    assert is_gone(world)
+        wait_until(lambda: is_gone(world), "end of its account")
     assert vault_is_empty(world)
 
 

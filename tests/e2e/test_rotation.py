@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -220,8 +219,7 @@ def test_wipe(world: World, board: Board) -> None:
     assert len(blobs) > 5
     answer = order(world, "wipe", {"device": DEVICE})
     assert (answer["ok"], answer["reply"]["result"]) == (True, {})
-    assert board.process is not None
-    assert board.process.wait(PATIENCE_S) == 3
+    assert board.ends() == 3
     assert vault_files(world) == []
     # Nothing of it is left in the board's folder, on any file of it.
     for path in (world.fleet.simulated(DEVICE) / "root").rglob("*"):
@@ -230,14 +228,8 @@ def test_wipe(world: World, board: Board) -> None:
             assert not [blob for blob in blobs if blob in data], path
     # It is not provisioned any more, and nothing else happens to it.
     board.start()
-    assert any("not-provisioned" in line for line in _until_end(board))
-
-
-def _until_end(board: Board) -> list[str]:
-    assert board.process is not None
-    board.process.wait(PATIENCE_S)
-    time.sleep(0.2)
-    return board.lines.all()
+    assert board.ends() == 3
+    assert any("not-provisioned" in line for line in board.lines.all())
 
 
 def test_the_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -269,8 +261,7 @@ def test_the_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFi
         assert cli.run([*base, "wipe", DEVICE, "--yes", "--json"]) == 0
         ended = {"ok": True, "device": DEVICE, "revoked": False, "wiped": True, "waits": False}
         assert lines()[-1] == ended
-        assert board.process is not None
-        assert board.process.wait(PATIENCE_S) == 3
+        assert board.ends() == 3
         with Store(world.fleet.database) as store:
             assert store.find(DEVICE) is None
         # Gone from the broker as well: the name can be given anew.
