@@ -285,6 +285,82 @@ def test_two_banks():
     damaged(flash(HEADER, FIRST, second=second + change(9, B, check_of=0)))
 
 
+def test_what_an_erasure_left_is_erased():
+    """One byte in the first units of the other bank is enough: before anything is answered it is erased whole, and says so."""
+    for at in (0, UNIT - 1, 3 * UNIT - 1, 3 * UNIT, SIZE - 1):
+        left = bytearray(b"\xff" * SIZE)
+        left[at] = 0x7F
+        part = flash(bytes(left), second=SECOND + FIRST)
+        holds(part, {"a": b"one"})
+        equal(bytes(part.data[:SIZE]), HEADER + b"\xff" * (SIZE - UNIT), str(at))
+    # Behind its header, too: a change that was cut.
+    part = flash(HEADER, b"W", second=SECOND + FIRST)
+    holds(part, {"a": b"one"})
+    equal(bytes(part.data[:SIZE]), HEADER + b"\xff" * (SIZE - UNIT))
+    # Where there is nothing, nothing is erased; and a bank that was is ready.
+    for begin, ready in ((b"", False), (HEADER, True)):
+        part = flash(begin, second=SECOND + FIRST)
+        store = holds(part, {"a": b"one"})
+        equal((sum(part.erases), part.programs, store._ready), (0, 0, [ready, False]))
+
+
+def moved(part):
+    """Whether a start copies all of it into the other bank."""
+    store_on(part).names()
+    return bytes(part.data[SIZE : SIZE + 4]) == BANK
+
+
+def test_what_might_read_otherwise_tomorrow_is_copied_away():
+    """A stray bit behind the last change, or a mark that is not whole, with whole changes behind it."""
+    rest = b"\xff" * (SECTOR - UNIT - len(FIRST))
+    check(not moved(flash(HEADER, FIRST)))
+    check(moved(flash(HEADER, FIRST, rest, b"\xff" * UNIT, b"\x7f")))
+    weak = change(2, B, mark=b"\0\0\0\x01")
+    third = change(3, entry(b"c", b"three"))
+    check(moved(flash(HEADER, FIRST, weak, third)))
+    part = flash(HEADER, FIRST, weak, third)
+    holds(part, {"a": b"one", "b": b"two", "c": b"three"})
+
+
+def test_large_numbers():
+    """Sequences above 24 bits, and a change of more than 255 units."""
+    holds(flash(HEADER, change(1 << 24, A), change((1 << 24) + 1, B)), {"a": b"one", "b": b"two"})
+    holds(flash(HEADER, change((1 << 24) - 1, A), change(1 << 24, B)), {"a": b"one", "b": b"two"})
+    part = Nor(4, 16384, UNIT)
+    data = bytes([number * 7 & 255 for number in range(5000)])
+    FlashStore(part, UNIT).write("long", data)
+    FlashStore(part, UNIT).write("a", b"one")
+    store = FlashStore(part, UNIT)
+    equal((store.read("long", 5000), store.read("a", 3)), (data, b"one"))
+
+
+def kept(*changes):
+    """Sizes of the records that a start keeps in memory, and how often it read each sector of the first bank."""
+    part = Nor(4, 32768, UNIT)
+    store = FlashStore(part, UNIT)
+    for puts in changes:
+        store.change(puts, ())
+    again = FlashStore(part, UNIT)
+    part.reads = [0] * 4
+    again.names()
+    return sorted([len(data) for data in again._cache.values()]), part.reads
+
+
+def test_a_start_keeps_eight_kilobytes():
+    """Over all changes, and within one: a move writes everything that stands as one."""
+    one, two, three = [("r%d" % number, bytes(3000)) for number in range(3)]
+    equal(kept([one, two, three])[0], [3000, 3000])
+    equal(kept([one], [two], [three])[0], [3000, 3000])
+    for second, wanted in ((4095, 2), (4096, 2), (4097, 1)):
+        for changes in (
+            ([("a", bytes(4096)), ("b", bytes(second))],),
+            ([("a", bytes(4096))], [("b", bytes(second))]),
+        ):
+            equal(len(kept(*changes)[0]), wanted, str(second))
+    # However much there is, each sector is read once.
+    check(max(kept([one], [two], [three])[1]) == 1)
+
+
 def test_names_and_the_memory_of_a_start():
     """Small records are handed out once without being read again; large ones are left where they are."""
     large = entry(b"l", bytes(300))
