@@ -10,6 +10,7 @@ sys.path.append(
 
 from byhand import App  # noqa: E402
 from harness import check, equal  # noqa: E402
+from model_time import ModelTime  # noqa: E402
 from models import DictStore, RootKey  # noqa: E402
 from test_bundle import KEY, OTHER_KEY, OTHER_SEED, SEED, gated  # noqa: E402
 from test_device import Clock  # noqa: E402
@@ -133,7 +134,8 @@ class Stage:
                     task.cancel()
                 await asyncio.sleep_ms(0)
 
-        asyncio.run(whole())
+        with ModelTime():
+            asyncio.run(whole())
 
     async def settle(self):
         for _ in range(20):
