@@ -12,10 +12,12 @@ ACCOUNT = dynsec.device_account("relay", "D7", dynsec.device_password())
 
 
 class Listener:
-    """Somebody on the administrator's port who is not the broker; keeps what it is told."""
+    """Somebody on the administrator's port who is not the broker; keeps what it is told, counts who came, and why they left."""
 
     def __init__(self, port: int, context: ssl.SSLContext | None = None) -> None:
         self.heard = b""
+        self.accepted = 0
+        self.alerts: list[str] = []
         self._context = context
         self._socket = socket.create_server(("127.0.0.1", port))
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -25,12 +27,15 @@ class Listener:
         try:
             while True:
                 connection, _ = self._socket.accept()
+                self.accepted += 1
                 with connection:
                     connection.settimeout(2)
                     try:
                         if self._context is not None:
                             connection = self._context.wrap_socket(connection, server_side=True)
                         self.heard += connection.recv(65536)
+                    except ssl.SSLError as error:
+                        self.alerts.append(str(error.reason))
                     except OSError:
                         pass
         except OSError:
@@ -67,32 +72,53 @@ def test_a_stranger_on_the_port_is_told_no_password(made, tmp_path, tls):
                 pass
     finally:
         listener.close()
+    # It was asked, for its certificate and for nothing else.
+    assert listener.accepted > 0
     assert password not in listener.heard
-    assert tls or listener.heard  # it was asked, and only for its certificate
+    if tls:
+        assert listener.heard == b""
+        assert set(listener.alerts) == {"TLSV1_ALERT_UNKNOWN_CA"}
+    else:
+        assert listener.heard.startswith(b"\x16\x03")  # a ClientHello
 
 
-def test_another_edit_is_waited_for_and_not_taken_for_the_broker(made):
+@pytest.fixture
+def turned_away(monkeypatch) -> threading.Event:
+    """Set as soon as somebody finds the turn taken, and waits."""
+    found = threading.Event()
+    take_lock = registry.take_lock
+
+    def take(path):
+        lock = take_lock(path)
+        if lock is None and path.name == "edit.lock":
+            found.set()
+        return lock
+
+    monkeypatch.setattr(registry, "take_lock", take)
+    return found
+
+
+def test_another_edit_is_waited_for_and_not_taken_for_the_broker(made, turned_away):
     listener = Listener(made.settings.broker.admin_port)
-    opened, done = threading.Event(), threading.Event()
+    opened = threading.Event()
 
     def edit() -> None:
         with registry.opened(made) as accounts:
             opened.set()
-            done.wait(10)
+            turned_away.wait(10)
             accounts.put(dynsec.device_account("relay", "D8", dynsec.device_password()))
 
     thread = threading.Thread(target=edit)
     thread.start()
     try:
         assert opened.wait(10)
-        threading.Timer(0.3, done.set).start()
         with registry.opened(made) as accounts:
             accounts.put(ACCOUNT)
     finally:
-        done.set()
+        turned_away.set()
         thread.join(10)
         listener.close()
-    assert listener.heard == b""
+    assert listener.accepted == 0
     text = (made.broker / dynsec.FILE).read_text()
     assert "d:relay:D7" in text
     assert "d:relay:D8" in text
@@ -107,19 +133,26 @@ def test_an_edit_that_does_not_end_is_named(made, monkeypatch):
             broker.Broker(made).start()
 
 
-def test_the_broker_does_not_start_in_the_middle_of_an_edit(made):
-    turn = registry.turn(made)
-    turn.__enter__()
-    ended = threading.Event()
+def test_the_broker_does_not_start_in_the_middle_of_an_edit(made, turned_away):
+    begun, ended = threading.Event(), threading.Event()
 
-    def end() -> None:
-        ended.set()
-        turn.__exit__(None, None, None)
+    def edit() -> None:
+        with registry.turn(made):
+            begun.set()
+            turned_away.wait(10)
+            ended.set()
 
-    threading.Timer(0.5, end).start()
-    with broker.Broker(made), registry.opened(made) as accounts:
-        assert ended.is_set()
-        accounts.put(ACCOUNT)
+    thread = threading.Thread(target=edit)
+    thread.start()
+    try:
+        assert begun.wait(10)
+        with broker.Broker(made):
+            assert ended.is_set()
+            with registry.opened(made) as accounts:
+                accounts.put(ACCOUNT)
+    finally:
+        turned_away.set()
+        thread.join(10)
 
 
 def test_the_administrators_port_speaks_tls_alone(made):
