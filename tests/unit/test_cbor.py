@@ -418,8 +418,8 @@ def test_types_made_of_others():
     equal(cbor.encode(OrderedDict(((2, 1), (1, 2)))), unhex("a201020201"))
     raises("bad-argument", cbor.encode, [pair(1, [2])], 2)
     raises("bad-argument", cbor.encode, OrderedDict(((1, [2]),)), 1)
-    # Keys of all three types, by their bytes; and alone.
-    equal(cbor.encode({b"q": 1, "k": 2, 5: 3}), unhex("a30503417101616b02"))
+    # Keys of bytes, beside another and alone.
+    equal(cbor.encode({b"q": 1, 5: 3}), unhex("a20503417101"))
     equal(cbor.encode({b"k": 1}), unhex("a1416b01"))
     equal(cbor.decode(unhex("a1416b01")), {b"k": 1})
 

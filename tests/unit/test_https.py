@@ -95,6 +95,8 @@ def fetch(web, at=0, size=1024, total=TOTAL):
     finally:
         asyncio.sleep_ms = sleep
         stream.close()
+        equal(web.open, False)
+        web.ranges = stream.ranges
     return bytes(got)
 
 
@@ -122,6 +124,8 @@ def test_ranges_over_one_connection():
         web = Web(good, dribble)
         check(fetch(web, 0, size) == IMAGE)
         equal((web.connections, len(web.requests), web.place), (1, 3, ("updates.example", 8443)))
+        equal(web.ranges, 3)
+        check(b"Range: bytes=32768-39999\r\n" in web.requests[2])
     want = b"GET /app-2.img HTTP/1.1\r\nHost: updates.example:8443\r\nRange: bytes=16384-32767\r\n"
     check(web.requests[1].startswith(want), str(web.requests[1]))
     # From the middle, as after a cut.
@@ -226,6 +230,8 @@ def test_forms_of_an_answer():
         (b"206 Partial", b"206-Partial"),
         (b"HTTP/1.1", b"HTTP/1.2"),
         (b"HTTP/1.1 206", b"HTTP/1.1  206"),
+        (b"206 Partial", b"x06 Partial"),
+        (b"206 Partial", b"20x Partial"),
         (b"Server: nginx/1.22.1\r\n", b"Server: nginx/1.22.1\n"),
         (b"Server: nginx/1.22.1\r\n", b"\n"),
     ):
@@ -242,6 +248,8 @@ def test_another_status():
     ):
         web = refused("https-status", changed(b"206 Partial Content", status))
         equal((web.connections, len(web.requests)), (1, 1))
+        said = str(raises("https-status", fetch, web))
+        check(said.endswith("answers " + status[:3].decode()), said)
     # All of the image at once, and no end to it: nothing of it is read.
     web = refused("https-status", lambda first, last: b"HTTP/1.1 200 OK\r\n\r\n" + IMAGE * 3)
     check(len(web.out) > len(IMAGE))
@@ -341,6 +349,18 @@ def test_a_server_that_closes():
     check(fetch(web) == IMAGE)
     # It was told in time: nothing failed, and nothing waits.
     equal((web.connections, web.pauses), (3, []))
+
+
+def test_a_server_that_closes_once():
+    """What it said for one answer does not count for the next."""
+
+    def answer(first, last):
+        more = b"" if first else b"Connection: close\r\n"
+        return head(first, last, more=more) + IMAGE[first : last + 1]
+
+    web = Web(answer)
+    check(fetch(web) == IMAGE)
+    equal((web.connections, web.pauses), (2, []))
 
 
 def test_a_slow_drip():
