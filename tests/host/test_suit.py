@@ -207,9 +207,55 @@ def many(count: int) -> bytes:
     return kit.shared(*([5, 15] if not count else [1, 15] * count))
 
 
-BOMB = kit.sequence(
-    15, [kit.sequence(15, [kit.sequence(15, [kit.sequence(*[1, 15] * 8)] * 8)] * 8)] * 8
-)
+def test_as_much_as_is_obeyed(micropython: str) -> None:
+    """Depth, branches, commands, lengths: at their limits, and one more of each."""
+
+    def installing(*before: Any, **more: Any) -> str:
+        return question(
+            made(m20=kit.sequence(*before, 20, {21: "mqtt:app"}, 21, 2, 3, 15), **more)
+        )
+
+    def alone(count: int) -> str:
+        """All of it in the install sequence: so many commands are looked at, and as many run."""
+        parameters = kit.device_parameters() | kit.image_parameters() | {21: "mqtt:app"}
+        commands = [20, parameters, 1, 15, 2, 15, 21, 2] + [3, 15] * (count - 4)
+        return question(
+            made(m3=kit.pack({2: [kit.APP]}), m7=None, m9=None, m20=kit.sequence(*commands))
+        )
+
+    empty = kit.sequence()
+    deep, deeper = kit.sequence(15, [nested(2), None]), kit.sequence(15, [nested(3), None])
+    asked = {
+        installing(15, [nested(2), None]): True,
+        installing(15, [nested(3), None]): False,
+        installing(m7=deep): True,
+        installing(m7=deeper): False,
+        installing(m3=kit.pack({2: [kit.APP], 4: kit.shared(15, [nested(2), None])})): True,
+        installing(m3=kit.pack({2: [kit.APP], 4: kit.shared(15, [nested(3), None])})): False,
+        installing(15, [empty] * 8): True,
+        installing(15, [empty] * 7 + [None]): True,
+        installing(15, [empty] * 8 + [None]): False,
+        alone(128): True,
+        alone(129): False,
+        # Those in branches that are not taken are counted as well.
+        installing(15, [kit.sequence(*[1, 15] * 12)] * 8): True,
+        installing(15, [kit.sequence(*[1, 15] * 16)] * 8): False,
+        installing(20, {21: "x" * 256}): True,
+        installing(20, {21: "x" * 257}): False,
+        installing(20, {19: bytes(64)}): True,
+        installing(20, {19: bytes(65)}): False,
+        installing(20, {-1: 1}): True,
+        installing(12, [0]): True,
+        installing(12, [0, 0, 0, 0]): True,
+    }
+    answers = ask(micropython, list(asked))
+    for answer, good in zip(answers, asked.values(), strict=True):
+        assert answer.startswith("1 0 " if good else "error suit-limit")
+
+
+# 585 commands of which five would run, in 2 KB: it is the count of all that refuses it, and not the envelope's size.
+BOMB = kit.sequence(15, [kit.sequence(15, [kit.sequence(15, [kit.sequence(1, 15)] * 8)] * 8)] * 8)
+assert len(BOMB) < 4096
 
 
 @pytest.mark.parametrize(
@@ -272,6 +318,8 @@ BOMB = kit.sequence(
         ("suit-limit", {"install": kit.install(15, [kit.sequence()] * 9)}),
         ("cbor-malformed", {"install": kit.install(15, [None, kit.sequence()])}),
         ("cbor-malformed", {"install": kit.pack([21, 2])[:-1]}),
+        ("cbor-malformed", {"install": kit.install() + b"\0"}),
+        ("cbor-malformed", {"install": kit.install(15, [kit.install() + b"\0", None])}),
         # Bounds on work.
         ("suit-limit", {"install": kit.install(15, [nested(3), None])}),
         ("suit-limit", {"shared": many(70)}),
