@@ -246,7 +246,7 @@ def test_as_much_as_is_obeyed(micropython: str) -> None:
         installing(20, {19: bytes(65)}): False,
         installing(20, {-1: 1}): True,
         installing(12, [0]): True,
-        installing(12, [0, 0, 0, 0]): True,
+        installing(12, [0, 0, 0, 0], 12, 0): True,
     }
     answers = ask(micropython, list(asked))
     for answer, good in zip(answers, asked.values(), strict=True):
