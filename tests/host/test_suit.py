@@ -302,6 +302,7 @@ assert len(BOMB) < 4096
         ("suit-malformed", {"install": kit.install(20, {1: bytes(15)})}),
         ("suit-malformed", {"install": kit.install(20, {3: kit.pack([-16, bytes(31)])})}),
         ("suit-malformed", {"install": kit.install(20, {3: kit.pack([-16])})}),
+        ("cbor-malformed", {"install": kit.install(20, {3: kit.pack(kit.digest(b"x")) + b"\0"})}),
         ("suit-unsupported", {"install": kit.install(20, {3: kit.pack([-44, bytes(64)])})}),
         ("suit-malformed", {"install": kit.install(20, {21: b"mqtt:app"})}),
         ("suit-limit", {"install": kit.install(20, {21: "x" * 257})}),
@@ -480,6 +481,38 @@ def test_several_components(micropython: str) -> None:
         "error suit-component",
         "error suit-component",
     ]
+
+
+def test_branches_of_several_components(micropython: str) -> None:
+    """Each goes through them by itself, and what follows is for all of them again."""
+    names = [kit.APP, [b"data"]]
+    common = kit.sequence(
+        *(12, True, 20, kit.device_parameters() | kit.image_parameters(), 1, 15, 2, 15),
+        *(12, 0, 20, {5: 0}, 12, 1, 20, {5: 1}),
+    )
+    first, second = kit.sequence(5, 15, 20, {21: "1"}), kit.sequence(20, {21: "2", 5: 0})
+    install = kit.sequence(12, True, 15, [first, second], 21, 2, 3, 15)
+    asked = made(m3=kit.pack({2: names, 4: common}), m7=None, m9=None, m20=install)
+    image = f"{kit.sha256(kit.IMAGE).hex()} {len(kit.IMAGE)}"
+    answer = ask_one(micropython, asked, components=kit.components(*names))
+    assert answer == f"1 0 0 None 0 {image} {b'1'.hex()} 1 {image} {b'2'.hex()}"
+
+
+def test_an_image_that_is_not_described(micropython: str) -> None:
+    """Digest, size and address: none of them may be missing where it is fetched."""
+    whole = kit.image_parameters() | {21: "mqtt:app"}
+    common = kit.sequence(20, kit.device_parameters(), 1, 15, 2, 15)
+
+    def asked(parameters: dict[int, Any]) -> str:
+        install = kit.sequence(20, parameters, 21, 2)
+        return question(
+            made(m3=kit.pack({2: [kit.APP], 4: common}), m7=None, m9=None, m20=install)
+        )
+
+    assert ask(micropython, [asked(whole)])[0].startswith("1 0 0 None 0 ")
+    for missing in whole:
+        rest = {label: value for label, value in whole.items() if label != missing}
+        assert ask(micropython, [asked(rest)]) == ["error suit-condition"]
 
 
 def test_what_the_slot_holds_already(micropython: str) -> None:

@@ -1,10 +1,10 @@
-"""Several release keys: which of them are asked, and what the answer of one means for the others."""
+"""Several release keys: which of them are asked, and what the answer of one means for the others; a device that holds no image."""
 
 from harness import equal, raises
 from update_kit import CLASS, VENDOR, Key, envelope
 from warden.errors import PeerError
-from warden.wire import suit
-from warden.wire.suit_commands import Target
+from warden.wire import cbor, suit, suit_labels
+from warden.wire.suit_commands import Machine, Target
 
 MADE = envelope(2, [b"image"])
 
@@ -59,3 +59,16 @@ def test_an_error_is_no_answer():
     key = Key()
     raises("cose-malformed", judged, Broken(), key)
     equal(key.asked, 0)
+
+
+def test_a_device_that_holds_nothing():
+    """Asked whether an image is there, without anybody who could say: it is not."""
+
+    class Plan:
+        images = ()
+        floor, invoke = 0, None
+
+    for known in ({}, {3: cbor.encode([-16, bytes(32)])}):
+        sequence = memoryview(cbor.encode([20, known, 3, 15]))
+        machine = Machine(Plan(), Target(VENDOR, CLASS, 1, [(b"app",)], 1), [0])
+        raises("suit-condition", machine.run, None, {suit_labels.VALIDATE: sequence})
