@@ -104,7 +104,11 @@ def test_everything_at_once(world: World, board: Board) -> None:
 
 @pytest.mark.parametrize("part", ALL)
 def test_each_alone(world: World, board: Board, part: str) -> None:
-    finished(world, begun(world, part))
+    before = keys(world)
+    one = begun(world, part)
+    assert set(one.body) > {"id"}
+    finished(world, one)
+    assert (keys(world) != before) == (part == "keys")
     works(world)
 
 

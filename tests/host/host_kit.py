@@ -177,3 +177,19 @@ class PeerDevice:
 def _xor(iv: bytes, partial: bytes) -> bytes:
     padded = bytes(13 - len(partial)) + partial
     return bytes(a ^ b for a, b in zip(iv, padded, strict=True))
+
+
+class NoLink:
+    """Stands for the link of an application: there is no broker here."""
+
+    def __init__(self, _fleet, appid, _types, on_message, _on_change) -> None:
+        self.on_message = on_message
+
+    def wait(self, _seconds: float) -> None:
+        pass
+
+    def publish(self, *_: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -4,8 +4,7 @@ import sqlite3
 
 import pytest
 from engine_stage import PLAIN
-from host_kit import new_fleet, refused, topic
-from test_hostile_device import NoLink
+from host_kit import NoLink, new_fleet, refused, topic
 from warden_host import authority as module
 from warden_host.authority import Authority
 from warden_host.engine import Engine

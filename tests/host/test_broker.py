@@ -238,8 +238,10 @@ def test_old_tls_is_refused(running, version):
 
 def test_the_brokers_files_hold_no_secret(running):
     texts = [path.read_bytes() for path in running.broker.iterdir()]
+    assert any(b"d:relay:D1" in text for text in texts)
     secrets = [*(each.encode() for each in PASSWORDS.values())]
     secrets += [secretfile.read(path) for path in running.keys.glob("*.password")]
+    assert len(secrets) > len(PASSWORDS)
     for secret in secrets:
         assert not any(secret in text for text in texts)
 

@@ -75,10 +75,14 @@ def test_a_reply_in_the_middle_of_a_flood_is_heard(plain_stage):
     ],
 )
 def test_a_screen_that_is_gone_ends_nothing(error):
-    def broken(_: Happening) -> None:
+    told: list[Happening] = []
+
+    def broken(happening: Happening) -> None:
+        told.append(happening)
         raise error
 
     telling.quietly(broken)(Happening("notice", text="x"))
+    assert len(told) == 1
 
 
 def test_a_screen_that_hangs_does_not_hold_the_engine():

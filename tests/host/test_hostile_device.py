@@ -5,7 +5,7 @@ import json
 
 import pytest
 from engine_stage import PLAIN, Stage, run
-from host_kit import DEVICE, new_fleet, refused, topic
+from host_kit import DEVICE, NoLink, new_fleet, refused, topic
 from rich.console import Console
 from warden_host import cli_live, jsontext, screen
 from warden_host.authority import Authority
@@ -49,22 +49,6 @@ def plain_stage(tmp_path):
 def test_a_deep_message_is_refused_by_name(plain_stage):
     plain_stage.hear("x", DEEP, fmt="json")
     assert plain_stage.codes() == ["bad-body"]
-
-
-class NoLink:
-    """Stands for the link of an application: there is no broker here."""
-
-    def __init__(self, _fleet, appid, _types, on_message, _on_change) -> None:
-        self.on_message = on_message
-
-    def wait(self, _seconds: float) -> None:
-        pass
-
-    def publish(self, *_: object) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture

@@ -472,8 +472,13 @@ def test_the_code_is_nowhere_but_at_its_owner(stages, mode):
     gate.ask()
     gate.type(stage.posted[-1].duress)
     said = stage.all_said() + repr(stage.posted) + repr(stage.store.code(DEVICE))
-    for secret in {each.code for each in stage.posted} | {each.duress for each in stage.posted}:
-        assert secret == "" or secret not in said
+    codes, alarm = stage.posted[:-1], stage.posted[-1]
+    assert (len(codes), alarm.purpose) == (2, "alarm")
+    secrets = {each.code for each in codes} | {each.duress for each in codes}
+    assert {len(secret) for secret in secrets} == {10}
+    assert len(secrets) == 4
+    for secret in secrets:
+        assert secret not in said
 
 
 def test_codes_are_hashed_under_a_key_that_the_database_does_not_hold(gate):

@@ -374,8 +374,10 @@ def test_a_webhook_that_is_gone_or_says_nothing(folder, monkeypatch):
     monkeypatch.setattr(delivery_webhook, "TIMEOUT_S", 0.2)
     with socket.create_server((HERE, 0)) as silent:
         url = f"https://{HERE}:{silent.getsockname()[1]}/"
-        failure(WebhookWay(Webhook(url, folder / "ca.pem"), folder), hook_message())
-    failure(WebhookWay(Webhook(url, folder / "ca.pem"), folder), hook_message())
+        says_nothing = failure(WebhookWay(Webhook(url, folder / "ca.pem"), folder), hook_message())
+    gone = failure(WebhookWay(Webhook(url, folder / "ca.pem"), folder), hook_message())
+    assert "TimeoutError" in says_nothing.why
+    assert "ConnectionRefusedError" in gone.why
 
 
 # The post
