@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,10 @@ WOKE = "@2021-01-01 00:00:00\n"
 FLOOR = (
     1704067200  # 2024-01-01; the one of boards/UNIX may lie ahead of a machine that runs the tests
 )
+AHEAD = {
+    "not_before": datetime(2035, 1, 1, tzinfo=UTC),
+    "not_after": datetime(2045, 1, 1, tzinfo=UTC),
+}
 YEAR = 365 * 24 * 3600
 
 
@@ -53,6 +58,12 @@ def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
     )
     with made:
         yield made
+
+
+@pytest.fixture
+def lying(world: World, tmp_path: Path) -> ssl.SSLContext:
+    """The right CA, the pinned key, the right name, and a date that would put the device into 2035."""
+    return leaf(world, tmp_path, **AHEAD)
 
 
 @pytest.fixture
@@ -100,14 +111,9 @@ def test_a_certificate_of_today(world: World, board: Board, tmp_path: Path) -> N
         board.says("log session-stands")
 
 
-def test_a_certificate_that_lies(world: World, board: Board, tmp_path: Path) -> None:
-    """The right CA, the pinned key, the right name, and a date that would put the device into 2035."""
-    lying = leaf(
-        world,
-        tmp_path,
-        not_before=datetime(2035, 1, 1, tzinfo=UTC),
-        not_after=datetime(2045, 1, 1, tzinfo=UTC),
-    )
+def test_a_certificate_that_lies(
+    world: World, board: Board, lying: ssl.SSLContext, tmp_path: Path
+) -> None:
     with forwarding(world, lying, port(world)):
         board.start()
         board.says("log link-up")
@@ -138,15 +144,11 @@ def test_a_clock_that_was_set_ahead(world: World, board: Board, tmp_path: Path) 
         assert is_today(found["mark"])
 
 
-def test_a_line_cut_before_the_welcome(world: World, board: Board, tmp_path: Path) -> None:
+def test_a_line_cut_before_the_welcome(
+    world: World, board: Board, lying: ssl.SSLContext, tmp_path: Path
+) -> None:
     """A hand-shake that held proves no time: whoever cuts the line behind it must not leave the device in 2035, where every
     certificate of its real server has expired."""
-    lying = leaf(
-        world,
-        tmp_path,
-        not_before=datetime(2035, 1, 1, tzinfo=UTC),
-        not_after=datetime(2045, 1, 1, tzinfo=UTC),
-    )
     with servers.listening(servers.over_tls(lying, servers.packet), port=port(world)):
         board.start()
         # The tentative hand-shake held: the device was waiting for the answer to its log-in.
@@ -208,11 +210,7 @@ def test_a_date_shown_without_the_key(
 ) -> None:
     """A copy of a certificate is enough to make a device try its date, not to make it keep that."""
     authority = pki.new_authority()
-    shown = authority.issue(
-        (servers.HOST,),
-        not_before=datetime(2035, 1, 1, tzinfo=UTC),
-        not_after=datetime(2045, 1, 1, tzinfo=UTC),
-    )
+    shown = authority.issue((servers.HOST,), **AHEAD)
     clock = tmp_path / "clock"
     clock.write_text(WOKE)
     environment |= {"FAKETIME_TIMESTAMP_FILE": str(clock)}

@@ -1,6 +1,8 @@
 """Runs a program of tests/faults/device on MicroPython, which cuts the power everywhere and prints what it counted."""
 
+import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -22,3 +24,15 @@ def run(
         timeout=timeout_s,
         check=False,
     )
+
+
+def counted(pattern: "re.Pattern[str]", lines: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """What each line counts, by its name: the pattern's first group. Each line has to fit, and a name comes once."""
+    found: dict[str, tuple[int, ...]] = {}
+    for line in lines:
+        match = pattern.fullmatch(line)
+        assert match, line
+        name, *numbers = match.groups()
+        assert name not in found, line
+        found[name] = tuple(map(int, numbers))
+    return found

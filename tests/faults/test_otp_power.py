@@ -27,17 +27,13 @@ def test_no_attempt_is_gained(repo: Path, micropython: str) -> None:
     # The flash model saw no program over what was not erased.
     assert last == "violations: 0"
     print(done.stdout)
-    found = set()
-    for line in lines:
-        match = LINE.fullmatch(line)
-        assert match, line
-        found.add(match[1])
-        steps, operations, cuts, second, shown, used = map(int, match.groups()[1:])
+    found = faults_kit.counted(LINE, lines)
+    assert set(found) == SCENARIOS
+    for steps, operations, cuts, second, shown, used in found.values():
         assert cuts == steps + 3 * operations
         assert operations >= 15
         assert second >= operations * operations // 3
         assert 0 < shown <= used
-    assert found == SCENARIOS
 
 
 @pytest.mark.parametrize(

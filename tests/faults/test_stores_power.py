@@ -23,11 +23,7 @@ def test_old_or_new_at_every_cut(repo: Path, micropython: str) -> None:
     done = run(repo, micropython, *every)
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout)
-    found = {}
-    for line in done.stdout.splitlines():
-        match = LINE.fullmatch(line)
-        assert match, line
-        found[match[1]] = tuple(int(number) for number in match.groups()[1:])
+    found = faults_kit.counted(LINE, done.stdout.splitlines())
     flash = {"flash 16", "flash 256"}
     collecting = {f"{store} collect, {call}" for store in flash for call in CALLS - {"provision"}}
     assert set(found) == collecting | {

@@ -30,11 +30,7 @@ def test_old_or_new_at_every_cut(repo: Path, micropython: str) -> None:
     *lines, last = done.stdout.splitlines()
     # The flash model saw no program over what was not erased.
     assert last == "violations: 0"
-    found = {}
-    for line in lines:
-        match = LINE.fullmatch(line)
-        assert match, line
-        found[match[1]] = tuple(int(number) for number in match.groups()[1:])
+    found = faults_kit.counted(LINE, lines)
     print(done.stdout)
     assert set(found) == set(LEAST) | {f"advance after {turn + 1}" for turn in range(TURNS)}
     for name, (operations, cuts, old, new, heals) in found.items():
