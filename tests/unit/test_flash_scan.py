@@ -304,6 +304,16 @@ def test_what_an_erasure_left_is_erased():
         equal((sum(part.erases), part.programs, store._ready), (0, 0, [ready, False]))
 
 
+def test_how_a_flash_may_be_divided():
+    """Four units a sector at least, each of the sizes that a program may have."""
+    for unit in (16, 32, 64, 128, 256):
+        part = Nor(4, 4 * unit, unit)
+        FlashStore(part, unit).write("a", b"one")
+        equal(FlashStore(part, unit).read("a", 3), b"one")
+        raises("bad-argument", FlashStore, Nor(4, 3 * unit, unit), unit)
+        raises("bad-argument", FlashStore, Nor(4, 4 * unit + 8, 8), unit)
+
+
 def moved(part):
     """Whether a start copies all of it into the other bank."""
     store_on(part).names()
