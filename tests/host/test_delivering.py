@@ -409,3 +409,20 @@ def test_the_files_stay_open_for_those_that_still_read(maker):
     assert active.shelf.files == {}
     assert world.states(number)["D00"] == ("Waiting", "")
     assert not any(news.code == "internal-error" for news in world.news)
+
+
+def test_the_files_stay_open_for_one_that_a_newer_release_took(maker):
+    maker.make("2")
+    world = World(maker, 1)
+    gadget = world.gadgets["D00"]
+    world.connect_all()
+    active = world.rollouts._active[world.begin()]
+    while not gadget.data:
+        gadget.take(world, *world.sent.pop(0)[1:])
+    world.begin("relay-2")
+    assert active.ended
+    assert active.shelf.files
+    world.settle()
+    world.pass_time(30)
+    assert active.shelf.files == {}
+    assert world.states(2)["D00"] == ("Accepted", "")

@@ -7,11 +7,12 @@ from host_kit import refused
 from hypothesis import given
 from hypothesis import strategies as st
 from warden_host import rollout_plan
-from warden_host.rollout_plan import BUSY, FAILED, FINAL, STATES, Plan, assign, judge
+from warden_host.rollout_plan import BUSY, FAILED, FINAL, STATES, Plan, assign
+from warden_host.rollout_tally import Tally, judge
 from warden_host.store_releases import Target
 
 
-def targets(*waves: str) -> list[Target]:
+def targets(*waves: str) -> Tally:
     """One letter a device: w(aiting), d(ownloading), t(esting), a(ccepted), r(ejected), l(ost), y: away."""
     names = {
         "w": "Waiting",
@@ -23,11 +24,11 @@ def targets(*waves: str) -> list[Target]:
         "y": "Away",
         "s": "Superseded",
     }
-    return [
+    return Tally(
         Target(f"D{wave}{number}", wave, names[letter], "", float(number))
         for wave, letters in enumerate(waves)
         for number, letter in enumerate(letters)
-    ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,10 @@ def test_limits():
     assert judge(Plan(), targets("rr", "w"), 1).state == "stopped"
     why = judge(Plan(), targets("arw"), 0)
     assert why.reason == "1 of 3 failed, the last with Rejected"
+    why = judge(Plan(), targets("alrw"), 0)
+    assert why.reason == "2 of 4 failed, the last with Rejected"
+    why = judge(Plan(), targets("arlw", "r"), 0)
+    assert why.reason == "2 of 4 failed, the last with Lost"
 
 
 @given(st.lists(st.text("wdtarlys", min_size=1, max_size=6), min_size=1, max_size=4))

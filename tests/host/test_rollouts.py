@@ -98,7 +98,7 @@ def test_so_many_at_once(maker):
     world = worlds(maker, 12)
     world.begin(at_once=4)
     world.sent.clear()  # nothing arrives: they stay at their first question
-    assert len(world.rollouts._active[1].running) == 4
+    assert len(world.rollouts._active[1].tally.running) == 4
 
 
 def test_it_stops_by_itself(maker):
@@ -638,7 +638,7 @@ def test_a_watcher_that_fails_costs_nobody_else(maker):
     number = world.begin()
 
     def gone(_line, _last):
-        if world.rollouts._active[number].running:
+        if world.rollouts._active[number].tally.running:
             raise HostError("timed-out", "gone")
 
     world.rollouts._watchers[number].insert(0, gone)

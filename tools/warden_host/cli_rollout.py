@@ -1,5 +1,6 @@
 """`warden rollout` and `warden rollouts`: bringing a release to devices, and watching it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -297,26 +298,32 @@ class _Bars:
         self._all: TaskID | None = None
         self._tasks: dict[str, TaskID] = {}
         self._states: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
 
     def show(self, line: Line) -> None:
         for row in line.get("targets", []):
-            self._states[str(row[0])] = str(row[2])
+            self._note(str(row[0]), str(row[2]))
         if "device" in line:
             self._device(line)
         elif "counts" in line and self._all is None:
             name = jsontext.printable(str(line.get("release", "")))
             self._all = self._progress.add_task(name, total=1, word="")
         if self._all is not None and self._states:
-            over = sum(state in FINAL for state in self._states.values())
-            failed = sum(state in FAILED for state in self._states.values())
+            over = sum(self._counts[state] for state in FINAL)
+            failed = sum(self._counts[state] for state in FAILED)
             word = f"{over} of {len(self._states)}" + (f", {failed} failed" if failed else "")
             self._progress.update(
                 self._all, total=len(self._states), completed=over, word=Text(word)
             )
 
+    def _note(self, device: str, state: str) -> None:
+        self._counts[self._states.get(device, "")] -= 1
+        self._counts[state] += 1
+        self._states[device] = state
+
     def _device(self, line: Line) -> None:
         device, state = str(line["device"]), str(line.get("state", ""))
-        self._states[device] = state
+        self._note(device, state)
         word = _word(state, str(line.get("reason", "")))
         task = self._tasks.get(device)
         if state not in BUSY or state == WAITING:

@@ -268,7 +268,7 @@ class _Delivery:
         self._tell(TESTING, "", self._shelf.total)
         end, poll = self._now + self._plan.trial_s, _FIRST_POLL_S
         while self._now < end:
-            news = yield Wait(self._speaks, min(end, self._now + poll))
+            news = yield Wait(self._speaks, min(end, self._now + poll), self._device)
             # Soon at first: its word may have crossed our question.
             poll = _FIRST_POLL_S if news is not None else min(_POLL_S, poll * 2)
             if news is not None and news.kind == "event":
@@ -332,16 +332,16 @@ class _Delivery:
                 def either(heard: Happening, wait: Wait = wait) -> bool:
                     return wait.matches(heard) or self._speaks(heard)
 
-                news = yield Wait(either, wait.deadline)
+                news = yield Wait(either, wait.deadline, self._device)
                 while news is not None and not wait.matches(news):
                     if news.kind == "session":
                         raise _Unreached("no-session", 0.0)
                     self._verdict(news.body)  # its report crossed our question
-                    news = yield Wait(either, wait.deadline)
+                    news = yield Wait(either, wait.deadline, self._device)
 
     def _listen(self, seconds: float) -> Generator[Wait, Happening | None, None]:
         """Until it speaks, or so long."""
-        news = yield Wait(self._speaks, self._now + seconds)
+        news = yield Wait(self._speaks, self._now + seconds, self._device)
         if news is not None and news.kind == "event":
             self._verdict(news.body)
 

@@ -10,17 +10,19 @@ from warden_host.happening import Happening
 
 @dataclass(frozen=True)
 class Wait:
-    """What a job yields: resume me with a happening that matches, or with None at the deadline."""
+    """What a job yields: resume me with a happening that matches, or with None at the deadline. device: the one that all of those are of, where
+    the job can say so: it is not asked about any other then."""
 
     matches: Callable[[Happening], bool]
     deadline: float  # steady seconds
+    device: str = ""
 
 
 Job = Generator[Wait, Happening | None, dict[str, Any]]
 Done = Callable[[dict[str, Any] | HostError], None]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Running:
     job: Job
     wait: Wait
@@ -29,33 +31,51 @@ class _Running:
 
 class Jobs:
     def __init__(self) -> None:
-        self._running: list[_Running] = []
+        # By the device that they wait for: a fleet on trial is as many jobs, and each message is of one device.
+        self._running: dict[str, dict[_Running, None]] = {}
 
     def start(self, job: Job, done: Done) -> None:
         """Runs the job up to its end; done gets its result, or what it raised."""
         running = _Running(job, Wait(lambda _: False, 0.0), done)
-        self._running.append(running)
+        self._keep(running)
         self._resume(running, None)
 
     def hear(self, happening: Happening) -> None:
-        for running in [run for run in self._running if run.wait.matches(happening)]:
+        keys = dict.fromkeys(("", happening.device))
+        asked = [running for key in keys for running in self._running.get(key, ())]
+        for running in [run for run in asked if run.wait.matches(happening)]:
             self._resume(running, happening)
 
     def tick(self, steady: float) -> None:
-        for running in [run for run in self._running if steady >= run.wait.deadline]:
+        for running in [run for run in self._all() if steady >= run.wait.deadline]:
             self._resume(running, None)
 
     def abandon(self) -> None:
         """We stop serving: nobody waits for ever."""
-        for running in list(self._running):
+        for running in self._all():
             running.job.close()
             running.done(HostError("not-serving", "`warden serve` stopped in the meantime"))
         self._running.clear()
 
+    def _all(self) -> list[_Running]:
+        return [running for kept in self._running.values() for running in kept]
+
+    def _keep(self, running: _Running) -> None:
+        self._running.setdefault(running.wait.device, {})[running] = None
+
+    def _take(self, running: _Running) -> bool:
+        """Whether it was kept."""
+        kept = self._running.get(running.wait.device, {})
+        if running not in kept:
+            return False
+        del kept[running]
+        if not kept:
+            del self._running[running.wait.device]
+        return True
+
     def _resume(self, running: _Running, happening: Happening | None) -> None:
-        if running not in self._running:
+        if not self._take(running):
             return
-        self._running.remove(running)
         try:
             running.wait = running.job.send(happening)
         except StopIteration as end:
@@ -65,4 +85,4 @@ class Jobs:
         except Exception as error:  # noqa: BLE001  whoever waits for it must not wait for ever
             running.done(unexpected(error))
         else:
-            self._running.append(running)
+            self._keep(running)

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from warden_host.errors import HostError
-from warden_host.store_releases import Target
 
 # In the words of the device where it is the device's: docs/update.md.
 WAITING, AWAY = "Waiting", "Away"
@@ -111,39 +110,3 @@ def assign(waves: tuple[int, ...], devices: list[str]) -> dict[str, int]:
         for device in share_of(devices, percent):
             found.setdefault(device, number)
     return found
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a rollout does next. state: active, done, stopped. wave: devices up to this one may begin."""
-
-    state: str
-    wave: int
-    reason: str = ""
-
-
-def judge(plan: Plan, targets: list[Target], forgiven: int) -> Verdict:
-    """From the devices' states alone, so a restart of the service changes nothing."""
-    last = max((target.wave for target in targets), default=0)
-    for wave in range(last + 1):
-        reached = [target for target in targets if target.wave <= wave]
-        failed = sum(target.state in FAILED for target in reached) - forgiven
-        if failed > plan.allowed(len(reached)):
-            worst = max(
-                (target for target in reached if target.state in FAILED),
-                key=lambda target: target.changed,
-            )
-            why = f"{failed} of {len(reached)} failed, the last with {worst.reason or worst.state}"
-            return Verdict("stopped", wave, why)
-        if not _passed([target for target in targets if target.wave == wave]):
-            return Verdict("active", wave)
-    done = all(target.state in FINAL for target in targets)
-    return Verdict("done" if done else "active", last)
-
-
-def _passed(wave: list[Target]) -> bool:
-    """Devices that are away hold nobody up, where others have shown that the release works."""
-    if any(target.state in BUSY for target in wave):
-        return False
-    open_ = any(target.state not in FINAL for target in wave)
-    return not open_ or any(target.state == ACCEPTED for target in wave)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from warden_host import delivering, rollout_plan, sending
+from warden_host import delivering, rollout_plan, rollout_tally, sending
 from warden_host.engine import Engine
 from warden_host.errors import HostError
 from warden_host.happening import Happening
@@ -30,6 +30,7 @@ from warden_host.rollout_plan import (
     WAITING,
     Plan,
 )
+from warden_host.rollout_tally import Tally
 from warden_host.sending import Request
 from warden_host.shelf import Shelf
 from warden_host.store_releases import Rollout, Target
@@ -49,8 +50,8 @@ class _Active:
     shelf: Shelf
     forgiven: int
     pardoned: set[str]  # the devices that are forgiven
-    targets: dict[str, Target]
-    running: set[str] = field(default_factory=set)
+    tally: Tally
+    reading: int = 0  # jobs that may still ask for chunks
     done: dict[str, int] = field(default_factory=dict)  # bytes that a device has
     told: dict[str, float] = field(default_factory=dict)
     tried: dict[str, float] = field(default_factory=dict)
@@ -80,7 +81,7 @@ class Rollouts:
             shelf,
             record.forgiven,
             _pardoned(record),
-            {target.device: target for target in record.targets},
+            Tally(record.targets),
         )
         for target in record.targets:
             if target.state in BUSY and target.state != WAITING:
@@ -131,7 +132,7 @@ class Rollouts:
         if news.kind != "session" or news.app != AUTHORITY:
             return
         for active in list(self._active.values()):
-            target = active.targets.get(news.device)
+            target = active.tally.targets.get(news.device)
             if target is not None and target.state == AWAY:
                 self._retry(active, news.device)
             elif target is not None and target.state == LOST:
@@ -141,7 +142,7 @@ class Rollouts:
         """Now and then: devices that are away, whose sessions may stand without our having heard so."""
         now = self._engine.clock().steady
         for active in list(self._active.values()):
-            for device, target in list(active.targets.items()):
+            for device, target in list(active.tally.targets.items()):
                 if target.state == AWAY and now - active.tried.get(device, 0.0) > _RETRY_S:
                     self._retry(active, device)
 
@@ -163,41 +164,43 @@ class Rollouts:
         active.advancing = True
         try:
             while active.again and not active.ended:
-                active.again = False
-                self._step(active)
+                active.again = self._step(active)
         finally:
             active.advancing = False
         if not active.ended and self._rests(active):
             self._tell(active.number, self._summary(active) | {"state": "resting"}, True)
 
-    def _step(self, active: _Active) -> None:
-        verdict = rollout_plan.judge(active.plan, list(active.targets.values()), active.forgiven)
+    def _step(self, active: _Active) -> bool:
+        """Whether another step may follow."""
+        verdict = rollout_tally.judge(active.plan, active.tally, active.forgiven)
         active.wave = verdict.wave
         if verdict.state != "active":
             self._end(active, verdict.state, verdict.reason)
-            return
-        for device in list(active.targets):
-            loading = sum(active.targets[one].state != TESTING for one in active.running)
-            if loading >= active.plan.at_once or active.ended:
-                return
-            target = active.targets[device]
-            if target.state == WAITING and target.wave <= verdict.wave:
-                self._start(active, device)
+            return False
+        if active.tally.loading >= active.plan.at_once:
+            return False
+        device = active.tally.next(verdict.wave)
+        if device is None:
+            return False
+        self._start(active, device)
+        return True
 
     def _start(self, active: _Active, device: str) -> None:
-        if device in active.running or active.ended:
+        if device in active.tally.running or active.ended:
             return
-        active.running.add(device)
-        before = active.targets[device].state
+        active.tally.start(device)
+        active.reading += 1
+        before = active.tally.targets[device].state
 
         def tell(state: str, reason: str, done: int) -> None:
             self._progress(active, device, state, reason, done)
 
         def done(result: Line | HostError) -> None:
-            active.running.discard(device)
+            active.tally.finish(device)
+            active.reading -= 1
             active.tried[device] = self._engine.clock().steady
             self._came_of(active, device, before, result)
-            if active.ended and not active.running:
+            if active.ended and not active.reading:
                 active.shelf.close()
 
         self._engine.start(
@@ -210,7 +213,7 @@ class Rollouts:
         if isinstance(result, HostError):
             result = {"state": ABORTED, "reason": result.code, "cut": result.code == "not-serving"}
         state, reason = result["state"], result["reason"]
-        if result.get("cut") or active.targets[device].state == SUPERSEDED:
+        if result.get("cut") or active.tally.targets[device].state == SUPERSEDED:
             return  # cut by us: the next start of the service, or of the rollout, asks the device
         if state == AWAY and before == LOST:
             state, reason = LOST, "timed-out"
@@ -218,7 +221,7 @@ class Rollouts:
         self._advance(active)
 
     def _progress(self, active: _Active, device: str, state: str, reason: str, done: int) -> None:
-        target = active.targets[device]
+        target = active.tally.targets[device]
         if active.ended or target.state == SUPERSEDED:
             raise HostError("not-serving", "the rollout was stopped")
         active.done[device] = done
@@ -233,40 +236,40 @@ class Rollouts:
             self._tell(active.number, self._line(active, target))
 
     def _set(self, active: _Active, device: str, state: str, reason: str) -> None:
-        target = active.targets[device]
+        before = active.tally.targets[device].state
         last = state in FINAL or state == LOST
         self._engine.store.set_target(active.number, device, state, reason, last)
-        active.targets[device] = target._replace(state=state, reason=reason, changed=time.time())
+        target = active.tally.change(device, state, reason, time.time())
         active.told[device] = self._engine.clock().steady
-        self._tell(active.number, self._line(active, active.targets[device]))
+        self._tell(active.number, self._line(active, target))
         if state in (ACCEPTED, SUPERSEDED) and device in active.pardoned and not active.ended:
             # It failed no more after all: what was forgiven it must not be forgiven the next one.
             active.pardoned.discard(device)
             active.forgiven -= 1
             self._engine.store.set_rollout(active.number, "active", "", active.forgiven)
-        if state not in (WAITING, DOWNLOADING) and state != target.state:
+        if state not in (WAITING, DOWNLOADING) and state != before:
             why = f" ({reason})" if reason else ""
             text = f"update {active.shelf.name}: {state}{why}"
             self._engine.tell(Happening("notice", device, text=text))
 
     def _supersede(self, other: _Active, newer: _Active) -> None:
         """The devices of the newer rollout are no business of the other one any more."""
-        for device in newer.targets:
-            target = other.targets.get(device)
+        for device in newer.tally.targets:
+            target = other.tally.targets.get(device)
             if target is not None and target.state not in FINAL:
                 self._set(other, device, SUPERSEDED, newer.shelf.name)
-                other.running.discard(device)
+                other.tally.finish(device)
         self._advance(other)
 
     def _end(self, active: _Active, state: str, reason: str) -> None:
         active.ended = state
         self._active.pop(active.number, None)
-        for device in active.running:  # those on trial are left to it
-            if active.targets[device].state == DOWNLOADING:
+        for device in active.tally.running:  # those on trial are left to it
+            if active.tally.targets[device].state == DOWNLOADING:
                 self._let_go(device)
                 self._set(active, device, WAITING, "")
         self._engine.store.set_rollout(active.number, state, reason, active.forgiven)
-        if not active.running:
+        if not active.reading:
             active.shelf.close()  # else after the last that still reads of it
         line = self._summary(active) | {"state": state, "reason": reason}
         self._tell(active.number, line, True)
@@ -282,10 +285,7 @@ class Rollouts:
 
     def _rests(self, active: _Active) -> bool:
         """Only devices that are away are left: nothing will be seen until one comes."""
-        return not active.running and not any(
-            target.state in BUSY and target.wave <= active.wave
-            for target in active.targets.values()
-        )
+        return not active.tally.running and not active.tally.reached(active.wave, BUSY)
 
     def _line(self, active: _Active, target: Target) -> Line:
         done = active.shelf.total if target.state == TESTING else active.done.get(target.device, 0)
@@ -307,9 +307,9 @@ class Rollouts:
             "state": "active",
             "reason": "",
             "wave": active.wave,
-            "waves": max((target.wave for target in active.targets.values()), default=0) + 1,
+            "waves": active.tally.waves,
             "total": active.shelf.total,
-            "counts": counts_of(active.targets.values()),
+            "counts": active.tally.counts(),
         }
 
     def _tell(self, number: int, line: Line, last: bool = False) -> None:
