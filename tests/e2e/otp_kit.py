@@ -5,7 +5,7 @@ import threading
 import time
 from typing import Any
 
-from fleet_kit import DEVICE, Board, Journal, World
+from fleet_kit import DEVICE, Board, Journal, World, wait_until
 from warden_host.engine import Engine
 from warden_host.session import Instant
 
@@ -32,14 +32,21 @@ class Keypad(Board):
     def enter(self, code: str) -> None:
         """The code and #. As a person does it: look whether each key was taken, press it again if not."""
         for place, digit in enumerate(code, 1):
-            self.press(digit)
-            deadline = time.monotonic() + _ECHO_S
-            while self.echo() != place:
-                if time.monotonic() > deadline:
-                    self.press(digit)
-                    deadline += _ECHO_S
-                time.sleep(0.01)
+            self._key(digit, place)
         self.press("#")
+
+    def _key(self, digit: str, place: int) -> None:
+        """Press it until the display shows that it was taken, as the digit at this place."""
+        again = 0.0
+
+        def taken() -> bool:
+            nonlocal again
+            if time.monotonic() > again:
+                self.press(digit)
+                again = time.monotonic() + _ECHO_S
+            return self.echo() == place
+
+        wait_until(taken, f"{place} digits on the display")
 
     def asks(self) -> None:
         self.says("display Code?")
