@@ -224,10 +224,12 @@ class Board:
 def forwarding(world: World, context: ssl.SSLContext, port: int) -> Iterator[None]:
     """A TLS end of its own in front of the broker, on the port that devices are told."""
     upstream = ssl.create_default_context(cafile=str(world.fleet.keys / "ca.crt"))
+    # In TLS 1.3 a ticket comes behind the hand-shake: select() would tell of it, and recv() then wait for data that the device has yet to ask for.
+    upstream.maximum_version = ssl.TLSVersion.TLSv1_2
 
     def handle(near: socket.socket) -> None:
         with (
-            socket.create_connection((servers.HOST, world.port)) as raw,
+            socket.create_connection((servers.HOST, world.port), servers.PATIENCE_S) as raw,
             upstream.wrap_socket(raw, server_hostname=servers.HOST) as far,
         ):
             while True:
