@@ -1,6 +1,7 @@
 """The control socket: who may open it, how deep its folder may lie, and what garbage is called."""
 
 import json
+import queue
 import socket
 import stat
 import threading
@@ -70,7 +71,7 @@ def test_garbage_is_named_and_harms_nobody(path, data):
 
 
 def test_watchers_hear_what_happens(path):
-    heard: list[dict] = []
+    heard: queue.Queue = queue.Queue()
     ready = threading.Event()
 
     def handle(request, caller):
@@ -80,7 +81,8 @@ def test_watchers_hear_what_happens(path):
     server = ControlServer(path, handle)
 
     def watch():
-        heard.extend(control.stream(path, {"op": "watch"}))
+        for line in control.stream(path, {"op": "watch"}):
+            heard.put(line)
 
     with server:
         thread = threading.Thread(target=watch)
@@ -88,32 +90,30 @@ def test_watchers_hear_what_happens(path):
         assert ready.wait(10)
         server.announce(Happening("event", "D1", name="x", body={"b": b"\x01"}))
         server.announce(Happening("incident", "D1", code="tampered"))
-        end = threading.Event()
-        while len(heard) < 2 and not end.wait(0.01):
-            pass
+        lines = [heard.get(timeout=10) for _ in range(2)]
     thread.join(10)
-    assert [line["kind"] for line in heard] == ["event", "incident"]
-    assert heard[0]["body"] == {"b": "01"}
+    assert not thread.is_alive()
+    assert heard.empty()
+    assert [line["kind"] for line in lines] == ["event", "incident"]
+    assert lines[0]["body"] == {"b": "01"}
 
 
 def test_a_watcher_that_does_not_read_loses_its_connection_only(path):
-    callers = []
+    callers: queue.Queue = queue.Queue()
 
     def handle(request, caller):
-        callers.append(caller)
         server.watch(caller)
+        callers.put(caller)
 
     server = ControlServer(path, handle)
     with server:
         with socket.socket(socket.AF_UNIX) as raw, control._short(path) as short:
             raw.connect(short)
             raw.sendall(b'{"op": "watch"}\n')
-            end = threading.Event()
-            while not callers and not end.wait(0.01):
-                pass
+            caller = callers.get(timeout=10)
             for _ in range(5000):
                 server.announce(Happening("notice", text="x" * 1000))
-            assert callers[0].gone.wait(20)
+            assert caller.gone.wait(20)
 
 
 def test_the_last_line_gets_through_to_a_caller_that_is_behind():
