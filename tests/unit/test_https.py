@@ -161,6 +161,7 @@ def test_addresses():
 def test_addresses_at_their_limits():
     for good in (
         (b"https://" + b"a" * 253 + b"/x", ("a" * 253, 443, b"/x")),
+        (b"https://a/x", ("a", 443, b"/x")),
         (b"https://a.example:1/", ("a.example", 1, b"/")),
         (b"https://a.example:65535/!~", ("a.example", 65535, b"/!~")),
         (b"https://a.example:00443/x", ("a.example", 443, b"/x")),
@@ -413,7 +414,7 @@ class Updater:
     def want(self):
         if self.busy:
             return None
-        return self.chunks, self.name, self.at, min(1000, TOTAL - self.at)
+        return self.chunks, self.name, self.at, min(1024, TOTAL - self.at)
 
     def step(self):
         self.busy -= 1
@@ -440,18 +441,23 @@ class Updater:
 
 
 def brought(updater, answer=good):
-    """The links that were made: one at a time is open, and none in the end."""
-    links = []
+    """The links that were made: one at a time is open, and none in the end. updater.pauses: how long other tasks were let in."""
+    links, updater.pauses = [], []
+
+    async def pause(ms):
+        updater.pauses.append(ms)
 
     def connection():
         check(not any([link.open for link in links]))
         links.append(Web(answer))
         return links[-1]
 
+    sleep, asyncio.sleep_ms = asyncio.sleep_ms, pause
     try:
         asyncio.run(https.fetch(updater, connection, lambda: 77))
     finally:
-        check(links and not any([link.open for link in links]))
+        asyncio.sleep_ms = sleep
+        check(not any([link.open for link in links]))
     return links
 
 
@@ -463,6 +469,8 @@ def test_whatever_the_updater_wants():
     equal([len(link.requests) for link in links], [3, 3])
     equal([link.requests[0].split(b" ")[1] for link in links], [b"/app", b"/web"])
     equal(set(updater.now), {77})
+    # Others run between two steps: each may hash for long.
+    equal(updater.pauses, [0, 0, 0])
     # From where it stands.
     updater = Updater()
     updater.at = 5000
@@ -471,9 +479,13 @@ def test_whatever_the_updater_wants():
 
 def test_a_download_that_ends_meanwhile():
     """Its time is over, or it was aborted while the server sent: what came is not handed over."""
-    updater = Updater(ends_at=3000)
+    updater = Updater(ends_at=3072)
     links = brought(updater)
     equal((updater.state, updater.chunks, len(links), links[0].open), ("Aborted", 3, 1, False))
+    # Or before it began.
+    updater = Updater()
+    updater.state = "Aborted"
+    equal(brought(updater), [])
 
 
 def test_a_fetch_that_fails_leaves_no_connection():
