@@ -314,6 +314,36 @@ def test_how_a_flash_may_be_divided():
         raises("bad-argument", FlashStore, Nor(4, 4 * unit + 8, 8), unit)
 
 
+def test_a_change_that_just_fits():
+    """To the last unit of its bank, and one byte more goes to the next bank."""
+    for more, bank in ((0, 0), (1, 1)):
+        part = flash(HEADER, FIRST, second=SECOND)
+        store = store_on(part)
+        store.names()
+        # In its own sector, behind what stands: head and mark are a unit each, a record's lead four bytes and its name.
+        left = SIZE - store._end
+        room = left - 2 * UNIT - 5
+        check(left > SECTOR)
+        store.write("b", bytes(room + more))
+        equal(store._bank, bank, str(more))
+        equal(store_on(part).read("b", SIZE), bytes(room + more))
+
+
+def test_an_erasure_of_nothing():
+    """Banks that are known to be erased are left alone; a vault's records go from memory as well."""
+    part = flash(HEADER, second=SECOND)
+    store_on(part).erase_all()
+    equal((sum(part.erases), part.programs), (0, 0))
+    part = flash(HEADER, FIRST)
+    store = store_on(part)
+    store.names()
+    equal(store._cache, {"a": b"one"})
+    store.erase_all()
+    equal((store._cache, store.read("a", 3)), ({}, None))
+    # What takes its place is an empty one, which needs no other erasure.
+    equal((bytes(part.data[SIZE : SIZE + 4]), part.erases), (BANK, [1, 1, 1, 1]))
+
+
 def moved(part):
     """Whether a start copies all of it into the other bank."""
     store_on(part).names()
