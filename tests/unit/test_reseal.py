@@ -240,19 +240,20 @@ def test_a_bent_key_that_waits():
     before, files = content(vault), dict(vault._store.files)
     clean = DictStore(files)
     reseal(opened(clean, OLD), RootKey(NEW))
+    stands = 0
     for _, store in cut_everywhere(before, files, len(clean.log)):
         if "rekey" not in store.files:
             continue
         waiting = store.files["rekey"]
         store.files["rekey"] = waiting[:20] + bytes((waiting[20] ^ 1,)) + waiting[21:]
-        try:
-            opened(store, OLD)
-        except StoreError as error:
-            check(error.code in ("root-key", "vault-damaged"), error.code)
+        for key in (OLD, NEW):
             try:
-                equal(content(opened(store, NEW)), before)
+                equal(content(opened(store, key)), before)
+                stands += 1
+                break
             except StoreError as error:
                 check(error.code in ("root-key", "vault-damaged"), error.code)
+    check(stands)
 
 
 def test_a_key_from_elsewhere():
