@@ -1,5 +1,6 @@
 """The runner of device tests itself: a failure must never look like a pass, and the way to a board works."""
 
+import ast
 import os
 import pty
 import shutil
@@ -41,6 +42,29 @@ def copy(repo: Path, tmp_path: Path, micropython: str, monkeypatch: pytest.Monke
     shutil.copytree(repo / "lib", tmp_path / "lib")
     monkeypatch.setenv("MICROPYTHON", micropython)
     return tmp_path
+
+
+def imported(path: Path) -> set[str]:
+    """Names of the modules that a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found.add(node.module)
+    return found
+
+
+def test_what_tests_import_has_one_name(repo: Path) -> None:
+    """A bare name is whatever was found first under it: who is collected before must not change that. Device tests have a process each."""
+    folders = ("", "cpython", "e2e", "faults", "fuzz", "host", "unit")
+    files = [path for folder in folders for path in (repo / "tests" / folder).glob("*.py")]
+    names = [path.stem for path in files]
+    twice = {name for name in names if names.count(name) > 1}
+    assert "test_update" in twice
+    for path in files:
+        if path.parent.name != "unit":
+            assert not imported(path) & twice, path
 
 
 BROKEN = {

@@ -195,6 +195,7 @@ class Board:
         assert self.process is not None
         status = self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
+        assert not self._reader.is_alive()
         return status
 
     def kill(self) -> None:
