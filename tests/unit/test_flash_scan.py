@@ -342,6 +342,37 @@ def test_an_erasure_of_nothing():
     equal((store._cache, store.read("a", 3)), ({}, None))
     # What takes its place is an empty one, which needs no other erasure.
     equal((bytes(part.data[SIZE : SIZE + 4]), part.erases), (BANK, [1, 1, 1, 1]))
+    part = flash(HEADER, second=SECOND + FIRST)
+    store_on(part).erase_all()
+    equal((bytes(part.data[:4]), part.erases), (BANK, [0, 0, 1, 1]))
+
+
+def test_a_move_leaves_nothing_behind():
+    """The bank that was full is erased at once, and not before the next start: what stood in it is gone. The next one was ready, and is not erased again."""
+    for begin, second, old in ((HEADER + FIRST, SECOND, 0), (HEADER, SECOND + FIRST, 1)):
+        part = flash(begin, second=second)
+        store = store_on(part)
+        turn = 0
+        while not turn or store._bank == old:
+            turn += 1
+            store.write("a", b"planted %d" % turn)
+            check(turn < 99)
+        at = old * SIZE
+        header = (HEADER, SECOND)[old]
+        equal(bytes(part.data[at : at + SIZE]), header + b"\xff" * (SIZE - UNIT))
+        wanted = [1, 1, 0, 0] if old == 0 else [0, 0, 1, 1]
+        equal((part.erases, store._ready), (wanted, [old == 0, old == 1]))
+        equal(store_on(part).read("a", 99), b"planted %d" % turn)
+
+
+def test_what_a_removal_looks_like():
+    """As docs/formats.md has it: kind 0, the name's length, no bytes, the name."""
+    part = flash(HEADER, FIRST)
+    store = store_on(part)
+    store.remove("a")
+    at = UNIT + len(FIRST)
+    equal(bytes(part.data[at : at + 4 * UNIT])[UNIT : UNIT + 5], b"\0\1\0\0a")
+    equal(bytes(part.data[at : at + 3 * UNIT]), change(2, entry(b"a", kind=REMOVED)))
 
 
 def moved(part):
