@@ -3,7 +3,7 @@
 import pytest
 from release_kit import Maker, cheap
 from rollout_world import Gadget, World, idle
-from warden_host import rollouts
+from warden_host import rollouts, store_releases
 
 
 @pytest.fixture
@@ -426,3 +426,84 @@ def test_the_files_stay_open_for_one_that_a_newer_release_took(maker):
     world.pass_time(30)
     assert active.shelf.files == {}
     assert world.states(2)["D00"] == ("Accepted", "")
+
+
+# What it went through
+
+
+def through(world: World, number: int) -> list[str]:
+    return [f"{step.state} {step.reason}".strip() for step in world.store.history(number)["D00"]]
+
+
+def to_the_last_chunk(maker) -> tuple[World, Gadget, int]:
+    """All chunks went out, and the reply to the last one is still to come."""
+    world = World(maker, 1)
+    gadget = world.gadgets["D00"]
+    world.connect_all()
+    number = world.begin()
+    while world.states(number)["D00"][0] != "Verifying":
+        gadget.take(world, *world.sent.pop(0)[1:])
+    return world, gadget, number
+
+
+def test_it_verifies_until_its_reply_to_the_last_chunk(maker):
+    world, gadget, number = to_the_last_chunk(maker)
+    size = gadget.plan.images[0].size
+    assert size - len(gadget.data) <= 1024
+    assert [line["state"] for line in world.lines if line.get("done") == size] == ["Verifying"]
+    world.settle()
+    steps = world.store.history(number)["D00"]
+    states = ["Waiting", "Downloading", "Verifying", "Installing", "Testing", "Accepted"]
+    assert [step.state for step in steps] == states
+    assert [step.time for step in steps] == sorted(step.time for step in steps)
+    assert steps[-1].time == world.store.rollout(number).targets[0].changed
+
+
+def test_the_devices_own_word_wins(maker):
+    """The last chunk got lost: it still wants it."""
+    world, gadget, number = to_the_last_chunk(maker)
+    world.sent.clear()
+    world.pass_time(40)
+    assert world.states(number)["D00"] == ("Accepted", "")
+    assert through(world, number)[1:5] == ["Downloading", "Verifying"] * 2
+
+
+def test_one_that_verifies_when_its_rollout_stops_is_heard_to_its_end(maker):
+    world, gadget, number = to_the_last_chunk(maker)
+    world.rollouts.stop(number, "its owner stopped it")
+    world.settle()
+    world.pass_time(10)
+    assert world.states(number)["D00"] == ("Accepted", "")
+    assert not any("abort" in order for order in gadget.orders)
+
+
+def test_one_that_wants_more_when_its_rollout_has_stopped_is_let_go(maker):
+    world, gadget, number = to_the_last_chunk(maker)
+    world.sent.clear()
+    world.rollouts.stop(number, "its owner stopped it")
+    world.pass_time(40)
+    assert world.states(number)["D00"] == ("Waiting", "")
+    assert gadget.orders[-1] == {"abort": True}
+    assert gadget.status["state"] == "Aborted"
+
+
+def test_a_service_that_ends_leaves_trials_of_a_stopped_rollout_alone(maker):
+    world = World(maker, 1)
+    world.gadgets["D00"].bricks = True
+    world.connect_all()
+    number = world.begin()
+    world.settle()
+    world.rollouts.stop(number, "its owner stopped it")
+    world.engine.abandon()
+    assert world.states(number)["D00"] == ("Testing", "")
+
+
+def test_one_that_is_away_for_long_does_not_push_out_what_was(maker, monkeypatch):
+    world = World(maker, 1)
+    number = world.begin()
+    world.pass_time(3600, step=20)
+    assert through(world, number) == ["Waiting", "Away no-session"]
+    monkeypatch.setattr(store_releases, "MAX_HISTORY", 5)
+    for at in range(20):
+        world.store.set_target(number, "D00", "Downloading" if at % 2 else "Away", "", False)
+    assert through(world, number) == ["Downloading", "Away"] * 2 + ["Downloading"]

@@ -45,6 +45,8 @@ def test_one_device(maker):
     states = [line["state"] for line in world.lines if "device" in line]
     assert [state for at, state in enumerate(states) if states[at - 1 : at] != [state]] == [
         "Downloading",
+        "Verifying",
+        "Installing",
         "Testing",
         "Accepted",
     ]

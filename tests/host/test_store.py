@@ -106,8 +106,9 @@ INSERT INTO incidents (time, device, source, code, at, n) VALUES
 """
 
 
-# What came with format 6, with format 5, and with format 4.
-ENDINGS = "DROP TABLE endings;"
+# What came with format 7, with format 6, with format 5, and with format 4.
+GROUPS = "DROP TABLE group_devices; DROP TABLE rollout_history;"
+ENDINGS = GROUPS + "DROP TABLE endings;"
 CODES = ENDINGS + (
     "DROP TABLE otp_codes; DROP TABLE otp_counts; DROP TABLE otp_contacts;"
     "DROP TABLE otp_deliveries; DROP TABLE otp_enrolments;"
@@ -203,3 +204,20 @@ def test_a_database_from_before_endings_gets_their_table(tmp_path):
         with Store(path) as opened:
             assert opened.releases()[0].name == "a-1"
             assert opened.endings() == {}
+
+
+def test_a_database_from_before_groups_gets_their_table_and_what_rollouts_came_to(tmp_path):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened.add_device(D1)
+        number = opened.begin_rollout("a-1", 1, {}, {"D1": 0, "D2": 0})
+        opened.set_target(number, "D1", "Rejected", "tampered", True)
+        changed = opened.rollout(number).targets[0].changed
+        opened._db.executescript(GROUPS + "PRAGMA user_version = 6;")
+    for _ in range(2):
+        with Store(path) as opened:
+            steps = opened.history(number)
+            assert steps["D1"] == [(changed, "Rejected", "tampered")]
+            assert [step.state for step in steps["D2"]] == ["Waiting"]
+            assert opened.groups() in ({}, {"hall": ["D1"]})
+            opened.add_to_group("hall", ["D1"])

@@ -10,6 +10,7 @@ from warden_host import (
     __version__,
     cli_devices,
     cli_fleet,
+    cli_groups,
     cli_live,
     cli_orders,
     cli_otp,
@@ -70,6 +71,7 @@ cli_otp.add_to(warden)
 warden.add_command(cli_devices.devices)
 cli_release.add_to(warden)
 cli_rollout.add_to(warden)
+cli_groups.add_to(warden)
 
 
 def main() -> None:

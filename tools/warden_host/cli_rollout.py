@@ -30,7 +30,8 @@ def add_to(group: click.Group) -> None:
 @click.command()
 @click.argument("release")
 @click.option("--device", "devices", multiple=True, help="To this device. May be repeated.")
-@click.option("--type", "--group", "type_", default="", help="To all devices of this type.")
+@click.option("--type", "type_", default="", help="To all devices of this type.")
+@click.option("--group", default="", help="To the devices of this `warden group`.")
 @click.option(
     "--percent",
     type=click.IntRange(1, 100),
@@ -81,6 +82,7 @@ def rollout(
     release: str,
     devices: tuple[str, ...],
     type_: str,
+    group: str,
     percent: int,
     waves: str,
     max_failures: str,
@@ -99,11 +101,12 @@ def rollout(
     Examples:
       warden rollout lock-1.4.0 --device front-door
       warden rollout lock-1.4.0 --type lock --wave 10%,50%,100%
+      warden rollout lock-1.4.0 --group ground-floor
       warden rollout lock-1.4.0 --type lock --percent 5 --max-failures 0 --json
     """
     fleet = state.fleet()
-    if bool(devices) == bool(type_):
-        raise click.UsageError("a rollout is for --device D, or for all devices of --type T")
+    if sum(map(bool, (devices, type_, group))) != 1:
+        raise click.UsageError("a rollout is for --device D, or for --type T, or for --group G")
     rollout_plan.waves_of(waves)
     rollout_plan.failures_of(max_failures)
     rollout_plan.pins_of(list(web_pins))
@@ -112,6 +115,7 @@ def rollout(
         "release": release_name(fleet, release),
         "devices": list(devices),
         "type": type_,
+        "group": group,
         "percent": percent,
         "waves": waves,
         "max_failures": max_failures,
@@ -189,6 +193,10 @@ def _follow(fleet: Fleet, request: Line, as_json: bool) -> int:
     with interruptible(as_json, "no longer shown"):
         with _shown(as_json) as show:
             for line in control.stream(fleet.control, request):
+                if "left_out" in line and not as_json:
+                    said = ", ".join(f"{count} {why}" for why, count in line["left_out"].items())
+                    screen.show(Text(f"left out: {jsontext.printable(said)}", style="yellow"))
+                    continue
                 show(line)
                 if "counts" in line:
                     last = line
@@ -359,9 +367,13 @@ def _list(fleet: Fleet, as_json: bool) -> None:
 
 def _one(fleet: Fleet, number: int, as_json: bool) -> None:
     with Store(fleet.database) as store:
-        record = store.rollout(number)
+        record, steps = store.rollout(number), store.history(number)
     if as_json:
-        targets = [target._asdict() for target in record.targets]
+        targets = [
+            target._asdict()
+            | {"history": [step._asdict() for step in steps.get(target.device, [])]}
+            for target in record.targets
+        ]
         screen.print_json(rollouts.summary_of(record) | {"targets": targets})
         return
     why = f": {jsontext.printable(record.reason)}" if record.reason else ""

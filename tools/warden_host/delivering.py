@@ -22,6 +22,7 @@ from warden_host.rollout_plan import (
     INSTALLING,
     LOST,
     REJECTED,
+    SUPERSEDED,
     TESTING,
     VERIFYING,
     Plan,
@@ -116,7 +117,9 @@ class _Delivery:
         except _Over as over:
             return over.result
         except HostError as error:
-            return {"state": ABORTED, "reason": error.code, "cut": error.code == "not-serving"}
+            # One that left the fleet says nothing about the release.
+            state = SUPERSEDED if error.code in ("revoked", "device-unknown") else ABORTED
+            return {"state": state, "reason": error.code, "cut": error.code == "not-serving"}
 
     def _gap(self, error: "_Unreached") -> Generator[Wait, Happening | None, None]:
         """Off the air to judge the manifest, to start the update, or for the moment that its network needs: not away yet."""
@@ -244,6 +247,9 @@ class _Delivery:
             self._left -= 1
             if self._left < 0:
                 raise _Over(ABORTED, "update-chunk")
+            if self._shelf.done(component, offset) + length == self._shelf.total:
+                # The device verifies and installs within its reply, and says nothing else before that.
+                self._tell(VERIFYING, "", self._shelf.total)
             packed = packing.pack(data) if self._packs else None
             chunk = {"data": data} if packed is None else {"z": packed}
             try:
@@ -253,6 +259,7 @@ class _Delivery:
                 return  # the chunk or its reply got lost: what is it at?
         self._ended(status)
         if status.get("state") == TESTING:
+            self._tell(INSTALLING, "", self._shelf.total)  # known by its end
             yield from self._trial()
 
     def _ended(self, status: Status) -> None:

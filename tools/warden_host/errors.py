@@ -61,6 +61,7 @@ OWN = frozenset(
         "device-unknown",
         "fleet-exists",
         "fleet-missing",
+        "group-unknown",
         "image-failed",
         "internal-error",
         "key-damaged",

@@ -3,6 +3,7 @@
 A release is verified here, on the caller's thread, before the engine hears of it.
 """
 
+from collections import Counter
 from typing import Any
 
 from warden_host import names, rollout_plan, shelf
@@ -19,6 +20,8 @@ from warden_host.store import Device, Store
 OPERATIONS = ("rollout", "rollout-watch", "rollout-stop", "rollout-resume")
 _MOST = 100_000
 _TRIAL_S = (10, 7 * 24 * 3600)
+# Why a device is left out.
+OTHER_TYPE, PLAIN, ENDING = "of another type", "plain", "cut off or to be wiped"
 
 
 class RolloutDesk:
@@ -44,7 +47,9 @@ class RolloutDesk:
     def handle(self, line: Line, caller: Caller) -> None:
         operation = line["op"]
         if operation == "rollout":
-            number = self._new(line)
+            number, left_out = self._new(line)
+            if left_out:
+                caller.say({"rollout": number, "left_out": left_out})
         else:
             number = _number(line, "rollout", (1, 1 << 53))
             if operation == "rollout-stop":
@@ -61,8 +66,8 @@ class RolloutDesk:
 
         self._ask(lambda rollouts: rollouts.watch(number, watcher))
 
-    def _new(self, line: Line) -> int:
-        """The number of a new rollout, or of the one that does just this already."""
+    def _new(self, line: Line) -> tuple[int, dict[str, int]]:
+        """The number of a new rollout, or of the one that does just this already; and how many devices were left out, and why."""
         name = line.get("release")
         if not isinstance(name, str):
             raise HostError("control-malformed", "release is missing or no text")
@@ -71,16 +76,14 @@ class RolloutDesk:
             opened = shelf.open_shelf(self._fleet, store, name)
             try:
                 known = store.release(name)
-                devices = [
-                    one.device for one in _chosen(store, line, known.type if known else None)
-                ]
-                devices = rollout_plan.order_of(name, devices)
+                chosen, left_out = _chosen(store, line, known.type if known else None)
+                devices = rollout_plan.order_of(name, [one.device for one in chosen])
                 devices = rollout_plan.share_of(devices, _number(line, "percent", (1, 100), 100))
                 for other in store.rollouts(active=True):
                     theirs = {one.device for one in other.targets if one.state not in FINAL}
                     if other.release == name and set(devices) <= {t.device for t in other.targets}:
                         opened.close()
-                        return other.id
+                        return other.id, left_out
                     if other.sequence > opened.sequence and theirs & set(devices):
                         raise HostError(
                             "rollout-running",
@@ -93,7 +96,7 @@ class RolloutDesk:
                 opened.close()
                 raise
         self._begin(number, opened)
-        return number
+        return number, left_out
 
     def _resume(self, number: int) -> None:
         """The owner looked at what failed: it is forgiven, and what was stopped goes on."""
@@ -139,30 +142,54 @@ def _plan(line: Line) -> Plan:
     )
 
 
-def _chosen(store: Store, line: Line, made_for: str | None) -> list[Device]:
-    """The devices that were named, or all of a type. Raises device-unknown, not-applicable."""
-    named, type_ = line.get("devices", []), line.get("type", "")
+def _chosen(store: Store, line: Line, made_for: str | None) -> tuple[list[Device], dict[str, int]]:
+    """The devices that were named, all of a type, or those of a group; and how many of a type or group can't take it: reason → number.
+
+    Raises device-unknown, group-unknown, not-applicable, revoked, wrong-device."""
+    named, type_, group = line.get("devices", []), line.get("type", ""), line.get("group", "")
     if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
         raise HostError("control-malformed", "devices is no list of names")
-    if not isinstance(type_, str) or bool(named) == bool(type_) or len(named) > _MOST:
-        raise HostError("control-malformed", "either devices or a type")
+    if not isinstance(type_, str) or not isinstance(group, str) or len(named) > _MOST:
+        raise HostError("control-malformed", "type or group is no text, or too many devices")
+    if sum(map(bool, (named, type_, group))) != 1:
+        raise HostError("control-malformed", "either devices, or a type, or a group")
     if named:
-        found = [store.device(names.check_id(one, "device ID")) for one in dict.fromkeys(named)]
-        for one in found:
-            if one.mode != "sealed":
-                raise HostError(
-                    "not-applicable", f"{one.device} is plain: it takes no sealed orders"
-                )
+        return _named(store, named, made_for), {}
+    if type_:
+        who, found = f"type {type_}", [one for one in store.devices() if one.type == type_]
+        if found and made_for not in (None, type_):
+            raise HostError("wrong-device", f"the release is for type {made_for}: not for {who}")
     else:
-        found = [one for one in store.devices() if (one.type, one.mode) == (type_, "sealed")]
-        if not found:
-            raise HostError("device-unknown", f"no sealed device of type {type_}")
-    wrong = [one.device for one in found if made_for is not None and one.type != made_for]
-    if wrong:
+        who = f"group {names.check_id(group, 'group')}"
+        found = [store.device(one) for one in store.group(group)]
+    left_out = Counter(why for why in (_unfit(one, made_for) for one in found) if why)
+    fit = [one for one in found if not _unfit(one, made_for)]
+    if not fit:
+        why = ": " + ", ".join(f"{count} {why}" for why, count in left_out.items())
         raise HostError(
-            "wrong-device", f"the release is for type {made_for}: not for {', '.join(wrong[:5])}"
+            "device-unknown", f"no device of {who} can take it{why if left_out else ''}"
         )
+    return fit, dict(left_out)
+
+
+def _named(store: Store, devices: list[str], made_for: str | None) -> list[Device]:
+    """Raises as _chosen(): whoever names a device is told why it can't be."""
+    found = [store.device(names.check_id(one, "device ID")) for one in dict.fromkeys(devices)]
+    codes = {PLAIN: "not-applicable", ENDING: "revoked", OTHER_TYPE: "wrong-device"}
+    for one in found:
+        why = _unfit(one, made_for)
+        if why:
+            raise HostError(codes[why], f"{one.device} is {why}: it can't take this release")
     return found
+
+
+def _unfit(device: Device, made_for: str | None) -> str:
+    """Why this device can't take the release; "" when it can."""
+    if device.ending is not None:
+        return ENDING
+    if made_for is not None and device.type != made_for:
+        return OTHER_TYPE
+    return "" if device.mode == "sealed" else PLAIN
 
 
 def _number(line: Line, key: str, bounds: tuple[int, int], default: int = 0) -> int:

@@ -24,9 +24,11 @@ from warden_host.rollout_plan import (
     DOWNLOADING,
     FAILED,
     FINAL,
+    INSTALLING,
     LOST,
     SUPERSEDED,
     TESTING,
+    VERIFYING,
     WAITING,
     Plan,
 )
@@ -41,6 +43,8 @@ Watcher = Callable[[Line, bool], None]
 _PROGRESS_S = 0.5
 _RETRY_S = 120.0  # for a device that is away and says nothing: it may hold a session that we lost
 _SNAPSHOT = 100
+_WHOLE = (VERIFYING, INSTALLING, TESTING)
+_UNSAID = (WAITING, DOWNLOADING, VERIFYING, INSTALLING)  # to those who watch the fleet
 
 
 @dataclass
@@ -222,7 +226,13 @@ class Rollouts:
 
     def _progress(self, active: _Active, device: str, state: str, reason: str, done: int) -> None:
         target = active.tally.targets[device]
-        if active.ended or target.state == SUPERSEDED:
+        # Of a rollout that stopped, what a device has whole already is heard to its end.
+        whole = target.state in _WHOLE
+        if active.ended and whole and state == DOWNLOADING:
+            self._let_go(device)  # it wants a chunk after all
+            self._set(active, device, WAITING, "")
+            whole = False
+        if target.state == SUPERSEDED or (active.ended and not whole):
             raise HostError("not-serving", "the rollout was stopped")
         active.done[device] = done
         if target.state != state:
@@ -247,7 +257,7 @@ class Rollouts:
             active.pardoned.discard(device)
             active.forgiven -= 1
             self._engine.store.set_rollout(active.number, "active", "", active.forgiven)
-        if state not in (WAITING, DOWNLOADING) and state != before:
+        if state not in _UNSAID and state != before:
             why = f" ({reason})" if reason else ""
             text = f"update {active.shelf.name}: {state}{why}"
             self._engine.tell(Happening("notice", device, text=text))

@@ -1,6 +1,6 @@
 """The tables of fleet.db, and how an older database becomes one of today."""
 
-FORMAT = 6
+FORMAT = 7
 # Since format 2. body: the command's CBOR while it is under way, with new secrets in it; NULL once it is done, then the number alone is kept.
 _ROTATIONS = """
 CREATE TABLE rotations (
@@ -56,6 +56,18 @@ CREATE TABLE endings (
     device TEXT PRIMARY KEY REFERENCES devices ON DELETE CASCADE, revoked INTEGER NOT NULL,
     wipe INTEGER NOT NULL, ordered REAL NOT NULL, sent REAL, wiped REAL) STRICT;
 """
+# Since format 7. Groups of devices (store_groups.py): a group is the devices that are in it. And what each device of a rollout went through.
+_GROUPS = """
+CREATE TABLE group_devices (
+    name TEXT NOT NULL, device TEXT NOT NULL, PRIMARY KEY (name, device)) STRICT;
+CREATE INDEX group_devices_device ON group_devices (device);
+"""
+_HISTORY = """
+CREATE TABLE rollout_history (
+    id INTEGER PRIMARY KEY, rollout INTEGER NOT NULL REFERENCES rollouts ON DELETE CASCADE,
+    device TEXT NOT NULL, time REAL NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
+CREATE INDEX rollout_history_device ON rollout_history (rollout, device);
+"""
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE apps (appid TEXT PRIMARY KEY, types TEXT NOT NULL, commands TEXT NOT NULL) STRICT;
@@ -77,6 +89,8 @@ CREATE TABLE events (
 {_RELEASES}
 {_CODES}
 {_ENDINGS}
+{_GROUPS}
+{_HISTORY}
 PRAGMA user_version = {FORMAT};
 COMMIT;
 """
@@ -88,7 +102,15 @@ INSERT INTO incidents (first, time, device, source, code, at, n)
     GROUP BY device, source, code, at ORDER BY max(id);
 DROP TABLE incidents_2;
 """  # noqa: S608  nothing but our own constants
-_TO_6 = f"{_ENDINGS} PRAGMA user_version = {FORMAT};"
+# Of rollouts from before, where each device is now is all that is known.
+_TO_7 = f"""
+{_GROUPS}
+{_HISTORY}
+INSERT INTO rollout_history (rollout, device, time, state, reason)
+    SELECT rollout, device, changed, state, reason FROM rollout_devices;
+PRAGMA user_version = {FORMAT};
+"""  # noqa: S608
+_TO_6 = f"{_ENDINGS} {_TO_7}"
 _TO_5 = f"{_CODES} {_TO_6}"
 # Format of the database → what makes it one of today, in one transaction.
 SCRIPTS = {
@@ -98,4 +120,5 @@ SCRIPTS = {
     3: f"BEGIN; {_RELEASES} {_TO_5} COMMIT;",
     4: f"BEGIN; {_TO_5} COMMIT;",
     5: f"BEGIN; {_TO_6} COMMIT;",
+    6: f"BEGIN; {_TO_7} COMMIT;",
 }

@@ -14,6 +14,7 @@ from warden_host.database import guard
 from warden_host.errors import HostError
 from warden_host.proof import NOTHING_PROVEN, DeviceMark, Proof
 from warden_host.store_endings import Ending, Endings
+from warden_host.store_groups import Groups
 from warden_host.store_otp import Codes
 from warden_host.store_releases import Releases
 
@@ -87,7 +88,7 @@ class Incident(NamedTuple):
     first: float
 
 
-class Store(Releases, Codes, Endings):
+class Store(Releases, Codes, Endings, Groups):
     """All tables. Open for one thread. Raises database-damaged, key-permissions."""
 
     # Applications
@@ -207,10 +208,11 @@ class Store(Releases, Codes, Endings):
         self._do("UPDATE devices SET last_seen = ? WHERE device = ?", moment, device)
 
     def remove_device(self, device: str) -> None:
-        """With its keys and all that it ever proved, and where its codes went; its events and incidents stay."""
+        """With its keys and all that it ever proved, where its codes went, and its place in groups; its events and incidents stay."""
         self._do("DELETE FROM devices WHERE device = ?", device)
         self.set_contacts(device, [])
         self.end_enrolment(device)
+        self.leave_groups(device)
 
     # Rotations
 

@@ -10,6 +10,9 @@ from warden_host.database import Database, guard
 from warden_host.errors import HostError
 
 MAX_SEQUENCE = (1 << 32) - 1
+MAX_HISTORY = (
+    60  # of one device in one rollout: one that comes and goes pushes out its own beginning
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,14 @@ class Target(NamedTuple):
     state: str
     reason: str
     changed: float
+
+
+class Step(NamedTuple):
+    """One state of one device, from this moment on. Unix seconds."""
+
+    time: float
+    state: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -120,6 +131,12 @@ class Releases(Database):
                     wave,
                     now,
                 )
+            self._do(
+                "INSERT INTO rollout_history (rollout, device, time, state, reason) "
+                "SELECT rollout, device, changed, state, reason FROM rollout_devices "
+                "WHERE rollout = ?",
+                number,
+            )
         return number
 
     def rollout(self, number: int) -> Rollout:
@@ -148,16 +165,53 @@ class Releases(Database):
     def set_target(self, number: int, device: str, state: str, reason: str, last: bool) -> None:
         """last: nothing follows it, so it is on disk when this returns; a state in between may be forgotten in a power cut,
         the device is asked for its state then."""
+        now = time.time()
         with self.transaction(durable=last):
             self._do(
                 "UPDATE rollout_devices SET state = ?, reason = ?, changed = ? "
                 "WHERE rollout = ? AND device = ?",
                 state,
                 reason,
-                time.time(),
+                now,
                 number,
                 device,
             )
+            if state != "Waiting":  # for a turn again: that is nothing that it went through
+                self._remember(number, device, now, state, reason)
+
+    def _remember(self, number: int, device: str, moment: float, state: str, reason: str) -> None:
+        """What is said again counts once: one that is away for a week is asked some thousand times."""
+        mine = "FROM rollout_history WHERE rollout = ?1 AND device = ?2 ORDER BY id DESC"
+        last = self._do(f"SELECT state, reason {mine} LIMIT 1", number, device).fetchone()
+        if last == (state, reason):
+            return
+        self._do(
+            "INSERT INTO rollout_history (rollout, device, time, state, reason) "
+            "VALUES (?, ?, ?, ?, ?)",
+            number,
+            device,
+            moment,
+            state,
+            reason,
+        )
+        self._do(
+            f"DELETE FROM rollout_history WHERE id IN (SELECT id {mine} LIMIT -1 OFFSET ?3)",  # noqa: S608
+            number,
+            device,
+            MAX_HISTORY,
+        )
+
+    def history(self, number: int) -> dict[str, list[Step]]:
+        """Device → what it went through in this rollout, oldest first."""
+        found: dict[str, list[Step]] = {}
+        rows = self._do(
+            "SELECT device, time, state, reason FROM rollout_history WHERE rollout = ? "
+            "ORDER BY id",
+            number,
+        )
+        for device, *step in rows:
+            found.setdefault(device, []).append(Step(*step))
+        return found
 
     def _rollouts(self, where: str, *values: Any) -> list[Rollout]:
         columns = "id, release, sequence, plan, state, reason, began, forgiven"
