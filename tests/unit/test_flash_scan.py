@@ -3,6 +3,7 @@
 from binascii import crc32
 
 from harness import check, equal, raises
+from models import PowerCut
 from nor import Nor
 from warden.errors import StoreError
 from warden.hal.flash_scan import BANK, HEAD, PUT, REMOVED
@@ -375,6 +376,63 @@ def test_what_a_removal_looks_like():
     equal(bytes(part.data[at : at + 3 * UNIT]), change(2, entry(b"a", kind=REMOVED)))
 
 
+class Backwards(Nor):
+    """Whose erase, where it is cut, has erased the end of a sector and not yet its beginning."""
+
+    def ioctl(self, operation, argument):
+        if operation != 6:
+            return super().ioctl(operation, argument)
+        begin = argument * self.sector
+        before = bytes(self.data[begin : begin + self.sector])
+        try:
+            return super().ioctl(operation, argument)
+        except PowerCut:
+            left = self.sector - self.sector * self.torn // 8
+            after = before[:left] + b"\xff" * (self.sector - left)
+            self.data[begin : begin + self.sector] = after
+            raise
+
+
+def test_an_erasure_that_begins_at_a_sectors_end():
+    """An older bank whose header still stands, and whose changes are gone by half: taken for damage, the vault would never open again."""
+    parts, _, sequence = padded(SIZE)
+    newer = change(sequence + 5, entry(b"a", b"new"))
+    cuts = 0
+    for budget in range(6):
+        for torn in (0, 1, 3, 4, 7, 8):
+            part = Backwards(SECTORS, SECTOR, UNIT)
+            image = b"".join(parts)
+            part.data[: len(image)] = image
+            part.data[SIZE : SIZE + UNIT + len(newer)] = SECOND + newer
+            part.operations, part.budget, part.torn = 0, budget, torn
+            try:
+                store_on(part).names()
+            except PowerCut:
+                cuts += 1
+            part.power_up()
+            holds(part, {"a": b"new"})
+    check(cuts >= 18)
+
+
+def test_what_no_bank_takes():
+    """An error, and not a change that never was; in programs of a kilobyte at most."""
+
+    class Measured(Nor):
+        longest = 0
+
+        def writeblocks(self, block, buf, offset=0):
+            self.longest = max(self.longest, len(buf))
+            return super().writeblocks(block, buf, offset)
+
+    part = Measured(4, 8192, UNIT)
+    store = store_on(part)
+    store.write("a", bytes(5000))
+    equal(part.longest, 1024)
+    part.stuck = {0, 1, 2, 3}
+    raises("vault-unwritten", store.write, "a", b"x")
+    equal(store_on(part).read("a", 5000), bytes(5000))
+
+
 def moved(part):
     """Whether a start copies all of it into the other bank."""
     store_on(part).names()
@@ -391,6 +449,16 @@ def test_what_might_read_otherwise_tomorrow_is_copied_away():
     check(moved(flash(HEADER, FIRST, weak, third)))
     part = flash(HEADER, FIRST, weak, third)
     holds(part, {"a": b"one", "b": b"two", "c": b"three"})
+
+
+def test_a_copy_into_a_bank_that_held_something_older():
+    """It is erased before, and not after: each sector once."""
+    weak = change(8, B, mark=b"\0\0\0\x01")
+    part = flash(HEADER, change(7, A), weak, second=SECOND + change(1, entry(b"a", b"old")))
+    store = store_on(part)
+    equal((store.read("a", 9), store.read("b", 9)), (b"one", b"two"))
+    equal((store._bank, part.erases), (1, [1, 1, 1, 1]))
+    holds(part, {"a": b"one", "b": b"two"})
 
 
 def test_large_numbers():
