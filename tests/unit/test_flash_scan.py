@@ -433,6 +433,47 @@ def test_what_no_bank_takes():
     equal(store_on(part).read("a", 5000), bytes(5000))
 
 
+def test_every_byte_is_read_back():
+    """One byte that does not take its program, wherever in a change: the change is made in the other bank."""
+
+    class Weak(Nor):
+        weak = -1
+
+        def _write(self, at, new):
+            super()._write(at, new)
+            if at <= self.weak < at + len(new):
+                self.data[self.weak] = 0xFF
+
+    made = change(2, entry(b"b", bytes(600)))
+    begin = UNIT + len(FIRST)
+    for at in range(begin, begin + len(made)):
+        part = Weak(8, SECTOR, UNIT)
+        header = HEADER[:10] + (2 * SIZE // UNIT).to_bytes(2, "big")
+        image = sealed(header) + FIRST
+        part.data[: len(image)] = image
+        store = store_on(part)
+        store.names()
+        part.weak = at
+        lost = made[at - begin] != 0xFF
+        store.write("b", bytes(600))
+        equal(store._bank, 1 if lost else 0, str(at))
+        check(store.read("b", 600) == store_on(part).read("b", 600) == bytes(600), str(at))
+
+
+def test_an_error_has_its_number():
+    class Failing(Nor):
+        error = OSError(5, "EIO")
+
+        def readblocks(self, block, buf, offset=0):
+            raise self.error
+
+    part = Failing(SECTORS, SECTOR, UNIT)
+    for number in (5, 0):
+        said = str(raises("filesystem", store_on(part).names))
+        check("errno %d)" % number in said, said)
+        part.error = OSError()
+
+
 def moved(part):
     """Whether a start copies all of it into the other bank."""
     store_on(part).names()
