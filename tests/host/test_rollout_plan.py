@@ -71,6 +71,8 @@ def test_limits():
     assert why.reason == "1 of 3 failed, the last with Rejected"
     why = judge(Plan(), targets("alrw"), 0)
     assert why.reason == "2 of 4 failed, the last with Rejected"
+    why = judge(Plan(), targets("r", "al"), 0)
+    assert why.reason == "1 of 1 failed, the last with Rejected"
     why = judge(Plan(), targets("arlw", "r"), 0)
     assert why.reason == "2 of 4 failed, the last with Lost"
 
