@@ -117,6 +117,10 @@ def test_the_whole_way():
     desk.judge(req)
     equal((desk.otp.by, desk.counters(), desk.told()), ("otp", (1, 1), []))
     equal(desk.lines(), ("Open", ""))
+    # Over: nothing comes after it.
+    desk.type(RIGHT + b"#")
+    desk.go(3600)
+    equal((desk.sent(), desk.told(), desk.counters()), ([], [], (1, 1)))
 
 
 def test_it_asks_once_there_is_a_link():
@@ -174,7 +178,7 @@ def test_an_entry_that_is_left():
     desk.type(b"4")
     desk.go(59)
     equal(desk.lines()[1], "****")
-    desk.go(2)
+    desk.go(1)
     equal((desk.lines()[1], desk.counters()), ("", (0, 0)))
 
 
@@ -197,6 +201,17 @@ def test_an_expired_code():
     equal(desk.lines()[1], "")
 
 
+def test_what_was_typed_for_an_expired_code_is_gone():
+    desk = Desk(validity_s=30, idle_s=600)
+    desk.ready()
+    desk.type(b"12")
+    desk.go(30)
+    desk.type(b"5")
+    desk.go(31)
+    desk.ready()
+    equal(desk.lines()[1], "")
+
+
 def test_it_can_not_be_sent_late():
     """Whatever happens between two looks at the clock."""
     desk = Desk()
@@ -205,15 +220,16 @@ def test_it_can_not_be_sent_late():
     desk.now += 300000
     desk.type(b"#")
     equal((desk.sent(), desk.counters()), ([], (0, 0)))
+    equal(desk.lines(), ("Press a key", "Code expired"))
 
 
 def test_the_shorter_validity_counts():
-    for given, own, lasts in ((30, 300, 30), (300, 30, 30), (3600, 3600, 3600)):
+    for given, own, lasts in ((1, 300, 1), (30, 300, 30), (300, 30, 30), (3600, 3600, 3600)):
         desk = Desk(validity_s=own, idle_s=600)
         desk.answer(desk.asked(), validity=given)
         desk.go(lasts - 1)
         check(desk.lines()[0] != "Press a key")
-        desk.go(2)
+        desk.go(1)
         equal(desk.lines()[0], "Press a key")
 
 
@@ -225,6 +241,9 @@ def test_wrong_codes():
         desk.judge(req, "false")
         equal((desk.told(), desk.counters()), ([("otp-wrong", 1)], (count, 0)))
         equal(desk.lines()[1], "Wrong code")
+        desk.type(b"1")
+        equal(desk.lines()[1], "*")
+        desk.type(b"*")
     # The same code may be tried again; the right one still opens.
     desk.attempt(req)
     desk.judge(req)
@@ -256,6 +275,7 @@ def test_lock_out():
         desk.judge(req, "false")
     equal(desk.told()[-1], ("otp-locked", 6))
     # Twice as long.
+    equal(desk.lines(), ("Locked", "2 min"))
     desk.go(119)
     equal(desk.lines()[0], "Locked")
     desk.go(2)
@@ -293,6 +313,7 @@ def test_each_start_serves_the_whole_delay():
         equal((desk.lines()[0], desk.sent()), ("Locked", []))
     # Served, then one attempt of the next three: the next start serves it again, and two are left.
     desk.go(4)
+    equal((desk.lines(), desk.sent()), (("Press a key", ""), []))
     desk.type(b"1")
     desk.go(1)
     desk.attempt(desk.ready(), WRONG)
@@ -323,7 +344,9 @@ def test_an_attempt_that_nobody_answers_is_spent():
     desk.attempt(req, WRONG)
     desk.type(b"123456#*")  # no key while it is being checked
     equal(desk.sent(), [])
-    desk.go(31)
+    desk.go(29)
+    equal(desk.lines(), ("Checking", ""))
+    desk.go(1)
     equal((desk.lines()[1], desk.counters()), ("No answer", (1, 0)))
     # Its answer, when it comes now, answers nothing.
     raises("unexpected", desk.judge, req)
