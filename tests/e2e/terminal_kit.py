@@ -83,6 +83,7 @@ class Terminal:
         """The exit status; all that it wrote was read then."""
         status = self._process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
+        assert not self._reader.is_alive()
         return status
 
     def said(self) -> str:
