@@ -464,6 +464,7 @@ def test_totp_by_the_authoritys_time():
         await stage.settle()
         equal(stage.screen.shown[-1], ("Code?", "No time yet"))
         stage.device._link = Linked
+        stage.time.now += 90000
         stage.stand("authority")
         # The clock of the chip jumps, both ways: the time of the session counts.
         await stage.later(60)
@@ -604,12 +605,30 @@ def test_a_keypad_that_interrupts():
             check(before < keys.looks <= before + 3)
         equal(stage.screen.shown[-1], ("Code? 5 min", "**"))
         before = keys.looks
-        await asyncio.sleep_ms(1200)
+        await asyncio.sleep_ms(4000)
         check(keys.looks <= before + 3)  # the last key was let go of meanwhile
         stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
         await asyncio.sleep_ms(20)
         equal(stage.device.gate, None)
         equal(keys._lines.call, None)  # an interrupt that stays would hold all of the gate's code
+
+    staged(Stage(), work)
+
+
+def test_time_alone_is_shown_and_nothing_twice():
+    """Nobody presses a key and no message comes."""
+
+    async def work(stage):
+        stage.stand("authority")
+        stage.answer("server_otp_response", (await stage.request()))
+        await asyncio.sleep_ms(600)
+        count = len(stage.screen.shown)
+        equal(stage.screen.shown[-1], ("Code? 5 min", ""))
+        await asyncio.sleep_ms(5000)
+        equal(len(stage.screen.shown), count)
+        stage.time.now += 300000
+        await asyncio.sleep_ms(600)
+        equal(stage.screen.shown[count:], [("Press a key", "Code expired")])
 
     staged(Stage(), work)
 
