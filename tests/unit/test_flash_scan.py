@@ -330,6 +330,21 @@ def test_a_change_that_just_fits():
         equal(store_on(part).read("b", SIZE), bytes(room + more))
 
 
+def test_the_longest_record():
+    part = Nor(40, 4096, 256)
+    store = FlashStore(part, 256)
+    store.write("a", bytes(65535))
+    raises("bad-argument", store.write, "a", bytes(65536))
+    check(FlashStore(part, 256).read("a", 65535) == bytes(65535))
+
+
+def test_a_removal_of_nothing():
+    part = flash(HEADER, FIRST)
+    store = store_on(part)
+    store.remove("b")
+    equal((part.programs, sum(part.erases), store.names()), (0, 0, ["a"]))
+
+
 def test_an_erasure_of_nothing():
     """Banks that are known to be erased are left alone; a vault's records go from memory as well."""
     part = flash(HEADER, second=SECOND)

@@ -71,3 +71,14 @@ def test_room():
         file.write(bytes(5000))
     check(4096 < before - slots.room("app") < 8192)
     board.off()
+
+
+def test_as_a_board_says_it():
+    board = Board()
+    made = slots_file.make((MOUNT + "/other/", ("app", "web"), 3))
+    equal((made.names, made.firmware, made.engaged), (("app", "web"), None, None))
+    with made.write(1, "web") as file:
+        file.write(b"one")
+    with open(MOUNT + "/other/web.1", "rb") as file:
+        equal(file.read(), b"one")
+    board.off()
