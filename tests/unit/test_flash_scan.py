@@ -338,11 +338,61 @@ def test_the_longest_record():
     check(FlashStore(part, 256).read("a", 65535) == bytes(65535))
 
 
+def test_a_long_beginning_that_was_cut_twice():
+    """What the first cut left is erased at the second start, and that is cut as well: still nothing was there, and nothing was lost."""
+    for first in range(12):
+        for second in range(12):
+            part = Nor(SECTORS, SECTOR, UNIT)
+            for budget in (first, second):
+                part.operations, part.budget, part.torn = 0, budget, 4
+                try:
+                    store_on(part).write("a", bytes(300))
+                except PowerCut:
+                    pass
+                part.power_up()
+            check(store_on(part).read("a", 300) in (None, bytes(300)))
+
+
+def test_a_beginning_that_failed_is_looked_at_again():
+    """The same object, asked again, tells what a new one would: what it had in memory counts for nothing."""
+    looks = 0
+    for budget in range(16):
+        part = Nor(SECTORS, SECTOR, UNIT)
+        store = store_on(part)
+        part.budget, part.torn = budget, 4
+        try:
+            store.write("a", bytes(100))
+        except PowerCut:
+            part.power_up()
+            part.reads = [0] * SECTORS
+            store.names()
+            looks += sum(part.reads) > 0
+            continue
+        break
+    equal(looks, budget)
+
+
+def test_as_much_as_a_bank_holds():
+    """Its header, and one change of everything: to the last byte."""
+    most = SIZE - UNIT - 2 * UNIT - 5
+    for begin in ((), (HEADER, FIRST)):
+        store = store_on(flash(*begin))
+        store.write("b", b"old")
+        store.remove("a")
+        raises("vault-limit", store.write, "b", bytes(most + 1))
+        equal(store.read("b", 9), b"old")
+        store.write("b", bytes(most))
+        check(store.read("b", most) == bytes(most))
+
+
 def test_a_removal_of_nothing():
     part = flash(HEADER, FIRST)
     store = store_on(part)
     store.remove("b")
     equal((part.programs, sum(part.erases), store.names()), (0, 0, ["a"]))
+    store.change([("b", b"two")], ["never"])
+    at = UNIT + len(FIRST)
+    equal(bytes(part.data[at : at + 4 * UNIT]), change(2, B) + b"\xff" * UNIT)
 
 
 def test_an_erasure_of_nothing():
