@@ -103,6 +103,10 @@ def test_what_is_not_formatted():
         bent = bytes(place.disk.data)
         raises("filesystem", place.start)
         # Not where one of them was erased, either.
+        place.disk.data[BLOCK : 2 * BLOCK] = b"\xff" * BLOCK
+        raises("filesystem", place.start)
+        equal(bytes(place.disk.data[2 * BLOCK :]), bent[2 * BLOCK :])
+        place.disk.data[:] = bent
         place.disk.data[:BLOCK] = b"\xff" * BLOCK
         raises("filesystem", place.start)
         equal(bytes(place.disk.data[BLOCK:]), bent[BLOCK:])
