@@ -105,7 +105,10 @@ def test_once_more_changes_nothing_that_matters(repo: Path) -> None:
                 assert len(methods) == len(set(methods)), (path, node.name)
 
 
-@pytest.mark.parametrize("module", ["vault", "session", "inbox", "mqtt_wire", "clock", "x509"])
+@pytest.mark.parametrize(
+    "module",
+    ["vault", "session", "inbox", "mqtt_wire", "clock", "x509", "cose", "suit_keys", "cbor"],
+)
 def test_units_hold_for_the_lean_package(
     module: str, repo: Path, micropython: str, tmp_path: Path
 ) -> None:
@@ -134,3 +137,67 @@ def test_units_hold_for_the_lean_package(
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+
+
+LABELS = """
+from micropython import const
+URI = const(21)
+FLOOR = const(-1)
+TAG = b"\\xd2"
+LONG = b"longer"
+TWICE = 1
+TWICE = 2
+KEPT = const(7)
+SHADOWED = 3
+SPOKEN = 4
+"""
+READER = """
+from . import labels
+from .labels import FLOOR, SHADOWED, TWICE, URI as ADDRESS
+
+def read(item):
+    return [labels.URI, ADDRESS, FLOOR, labels.TAG, labels.LONG, TWICE, labels.KEPT, SHADOWED, item]
+
+def other(SHADOWED):
+    return SHADOWED
+"""
+CHOOSER = """
+def choose(module):
+    return module.SPOKEN
+"""
+
+
+def test_numbers_go_in_where_they_are_used(tmp_path: Path, micropython: str) -> None:
+    sources = {
+        "warden/__init__.py": "",
+        "warden/wire/__init__.py": "",
+        "warden/wire/labels.py": LABELS,
+        "warden/wire/reader.py": READER,
+        "warden/vault.py": "LIMIT = 5\ndef limit():\n    return LIMIT\n",
+        "warden/chooser.py": CHOOSER,
+    }
+    slim, _ = lean(sources, ["from warden.wire import labels\nprint(labels.KEPT)"])
+    labels, reader = slim["warden/wire/labels.py"], slim["warden/wire/reader.py"]
+    for name in ("URI", "ADDRESS", "FLOOR", "TAG"):
+        assert name not in labels + reader, name
+    # Kept: too long, assigned twice, a user's, shadowed where it is used, reached for in a way that is not followed; and what is no protocol's.
+    for name in ("LONG", "TWICE", "KEPT", "SHADOWED", "SPOKEN"):
+        assert name in labels, name
+    assert "LIMIT = 5" in slim["warden/vault.py"]
+    said = []
+    for number, tree in enumerate((sources, slim)):
+        root = tmp_path / str(number)
+        for path, text in {**sources, **tree}.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+        code = (
+            "import sys; sys.path[:] = ['.', '.frozen']\n"
+            "from warden.wire import reader, labels\nfrom warden.chooser import choose\n"
+            "print(reader.read(0), reader.other(9), choose(labels))"
+        )
+        done = subprocess.run(
+            [micropython, "-c", code], cwd=root, capture_output=True, text=True, check=True
+        )
+        said.append(done.stdout)
+    assert said[0] == said[1]
+    assert said[0].strip() == "[21, 21, -1, b'\\xd2', b'longer', 2, 7, 3, 0] 9 4"

@@ -6,6 +6,7 @@ them. A board that runs the compiled modules raises the same errors with the sam
 
 import ast
 
+from inline import inline
 from shorten import shorten
 
 _ERRORS = {"PeerError": 1, "UsageError": 1, "StoreError": 1, "ensure": 2}
@@ -37,6 +38,7 @@ def lean(
     the sources, and the names that were shortened. users: sources outside the package that know it, whose names stay. A module that was a docstring alone is left out: a folder is a package without it."""
     tree = {path: _Lean().visit(ast.parse(source)) for path, source in sources.items()}
     tree = {path: module for path, module in tree.items() if not _is_prose(module)}
+    inline(tree, [ast.parse(user) for user in users])
     names = shorten(tree, [ast.parse(user) for user in users])
     return {
         path: ast.unparse(ast.fix_missing_locations(module)) for path, module in tree.items()

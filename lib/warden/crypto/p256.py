@@ -13,7 +13,6 @@ import hashlib
 
 from micropython import const
 
-from . import _p256_plain
 from ._p256_curve import B, N, P, inverse, is_reduced
 
 TYPE_CHECKING = const(False)
@@ -23,15 +22,13 @@ if TYPE_CHECKING:
 
     Buffer = Union[bytes, bytearray, memoryview]
 
-_fast: "ModuleType" = _p256_plain
+_fast: "ModuleType"
 try:
-    from . import _p256_vm
-
-    _fast = _p256_vm
+    from . import _p256_vm as _fast
 except (AttributeError, ImportError, SyntaxError, ValueError):
     # No native emitter: CPython, or a port without it (SyntaxError from source, ValueError from a
     # .mpy of another architecture).
-    pass
+    from . import _p256_plain as _fast
 
 _TABLE_LEN = const(2560)
 _ES256 = const(-7)
@@ -85,6 +82,8 @@ class PublicKey:
         candidates = (r, r + N) if r + N < P else (r,)
         verdict = _fast.matches(u1, u2, self._x, self._y, self._table, candidates)
         if verdict is None:
+            from . import _p256_plain
+
             verdict = _p256_plain.matches(u1, u2, self._x, self._y, None, candidates)
         return bool(verdict)
 
