@@ -260,6 +260,7 @@ class Agent:
             while self._jobs:
                 job = self._next_job()
                 job.finish(await self._obey(job), self._log)
+                del job  # or its arguments would live until the next one
                 await self._flush()
                 if self._then is not None:
                     then, self._then = self._then, None

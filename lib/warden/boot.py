@@ -50,6 +50,7 @@ class Outcome:
         self.reason = ""
         self.granted = False
         self.slots: "Any" = None  # the board's, for the next update
+        self.order: "Any" = None  # judges.Order, which this start has judged (parked.py)
 
 
 # What this start made of the board's slots; None where it has none.

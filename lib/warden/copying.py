@@ -4,6 +4,8 @@ The manifest's digest judges the copy as it judges a download.
 
 from micropython import const
 
+from .slots import scratch
+
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Generator
@@ -12,10 +14,11 @@ _ENOSPC = const(28)
 
 
 def copy(
-    source: "Any", at: int, size: int, file: "Any", sha: "Any", buffer: memoryview
+    source: "Any", at: int, size: int, file: "Any", sha: "Any"
 ) -> "Generator[None, None, bool]":
     """Bytes `at` to `size` of a component into the hash, and into the open file where there is one. Closes the source. Yields after each piece. False when
     it is shorter, or can't be read. OSError: can't be written."""
+    buffer = scratch()
     try:
         while at < size:
             view = buffer[: min(size - at, len(buffer))]

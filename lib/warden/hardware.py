@@ -84,6 +84,11 @@ def boot_slots(args: "tuple[Any, ...]") -> None:
         slots.judges = _judges(args[4])
     outcome = boot.present = boot.boot(vault, slots, args[3], _damaged, feed=feed)
     outcome.slots = slots
+    if outcome.mode != "switch" and "parked0" in vault.names():
+        from . import parked
+
+        outcome.order = parked.unpark(vault, slots, outcome.slot)
+        del sys.modules["warden.parked"], sys.modules["warden"].parked
     vault.close()
     if outcome.mode == "switch":
         from .hal import system

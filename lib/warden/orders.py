@@ -60,8 +60,8 @@ def _obey(device: "Any", command: str, args: "dict[str, Any]") -> "dict[str, Any
 def _let_go(device: "Any") -> None:
     """What downloads was signed under the keys of before. Its manifest, sent again, is judged under the new ones, and goes on where it stopped."""
     updating = device._updating
-    if updating is not None and updating._busy():
-        updating._updater.abort()
+    if updating is not None:
+        updating.let_go()
 
 
 def begin(device: "Any") -> None:

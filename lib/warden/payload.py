@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Iterator, Union
 
     from .vault import Vault
-    from .wire.suit_commands import Image, Plan
+    from .wire.suit_plan import Image, Plan
 
     Buffer = Union[bytes, bytearray, memoryview]
 

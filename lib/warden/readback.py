@@ -1,7 +1,9 @@
-"""What the flash kept of an update, read back before the slot record says that it is there. Loaded when all of it came.
+"""What the flash kept of an update, read back before the slot record says that it is there. Loaded when all of it came, in the place of what fetched it.
 
-    entry = yield from check(…)      the digest once more, and the hashes that each later read is checked against, written beside the image
-    kept(…)                          those hashes, read back as well
+    while after.step(): …            a block a call, so that a watchdog can be fed
+    after.state, after.reason        Verifying, Installing, Testing (start the board anew), Rejected, Aborted
+
+Accepted is said after the trial, by whoever confirms it.
 
 Behind the hashes of the first component stands the envelope, for starts that verify it again (strict.py).
 """
@@ -10,19 +12,101 @@ import hashlib
 
 from micropython import const
 
-from .errors import PeerError, StoreError
+from .errors import PeerError, StoreError, WardenError
 from .romfs import BLOCK, Root
+from .slots import named, scratch
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Generator, Union
+    from typing import Any, Generator, Iterator, Union
 
+    from .slots import SlotRecord
     from .update import Slots
-    from .wire.suit_commands import Image
+    from .wire.suit_plan import Image, Plan
 
     Buffer = Union[bytes, bytearray, memoryview]
 
 _HASH = const(32)
+
+
+class ReadBack:
+    """record, slots: the vault's and the board's. envelope: kept beside the images. grant: the trial passes the gate without a code."""
+
+    def __init__(
+        self, record: "SlotRecord", slots: "Slots", plan: "Plan", envelope: "Buffer", grant: bool
+    ) -> None:
+        self.state = "Verifying"
+        self.reason = ""
+        self.sequence = plan.sequence
+        self._record = record
+        self._slots = slots
+        self._work: "Any" = self._stage(plan, envelope, grant)
+
+    def step(self) -> bool:
+        """Do a little of it. False when there is nothing more. PeerError or StoreError: the update ended."""
+        if self._work is None:
+            return False
+        try:
+            next(self._work)
+            return True
+        except StopIteration:
+            self._work = None
+        except (OSError, MemoryError) as error:
+            found = named(error)
+            self._end("Aborted", found.code)
+            raise found
+        except WardenError as error:
+            self._end("Aborted", error.code)
+            raise
+        return False
+
+    def want(self) -> None:
+        """No chunk."""
+
+    def chunk(self, number: int, data: "Buffer", now_ms: int) -> None:
+        raise PeerError("update-state", "no chunk is wanted now")
+
+    def tick(self, now_ms: int) -> bool:
+        """No chunk is to be asked for again."""
+        return False
+
+    def abort(self) -> None:
+        """What is there stays, for the same manifest to go on."""
+        if self._work is None:
+            raise PeerError("update-state", "no update is under way")
+        self._work.close()  # and its files with it: littlefs must not hear of them later
+        self._end("Aborted", "aborted")
+
+    def _end(self, state: str, reason: str) -> None:
+        self._work = None
+        self.state, self.reason = state, reason
+
+    def _stage(self, plan: "Plan", envelope: "Buffer", grant: bool) -> "Iterator[None]":
+        slots, slot = self._slots, plan.slot
+        buffer = scratch()
+        done: "list[tuple[int, bytes, bytes]]" = [(0, b"", b"")] * len(slots.names)
+        for image in plan.images:
+            try:
+                entry = yield from check(slots, slot, image, buffer, envelope)
+            except PeerError as error:
+                # Fetched anew when the manifest comes again, up to three times.
+                slots.remove(slot, slots.names[image.component])
+                refused = self._record.mismatched(plan.sequence)
+                self._end("Rejected" if refused else "Aborted", error.code)
+                return
+            done[image.component] = entry
+        self.state = "Installing"
+        yield
+        for image in plan.images:
+            kept(slots, slot, image, buffer, envelope, done[image.component][2])
+        self._record.stage(slot, plan.sequence, plan.floor, done, grant)
+        try:
+            slots.activate(slot)
+        except PeerError as error:
+            self._record.fail(slot)
+            self._end("Rejected", error.code)
+            return
+        self._end("Testing", "")
 
 
 def check(

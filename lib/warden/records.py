@@ -10,6 +10,7 @@
 | `nonce`      | 32 random bytes                                 | Knonce, made on the device |
 | `release`    | CBOR [vendor, class, [key, …]]                  | whose releases it takes: 16 bytes each, P-256 x ‖ y or an RSA modulus |
 | `slots`      | slots.py                                        | what both slots hold, and in which state they are |
+| `parked0`, `parked1`, `parked2` | parked.py                    | an update's order that the next start judges |
 | `app_APPID`  | CBOR [K, is_authority, [command, …]]            | an application, its key and its rights |
 | `rotation`   | CBOR [1, id, SHA-256 of the order, password or null, trust or null, {appid: K}, deadline or null] | new secrets that have not proved themselves |
 | `otp`        | CBOR [secret or null, digits, step in seconds or 0, duress secret or null, hash]   | one-time passwords that the device checks itself (bundle.py); hash: sha1 where it is missing |

@@ -13,7 +13,7 @@ counters         `sequence`: the highest that was ever confirmed; `floor`: nothi
 
 from micropython import const
 
-from .errors import PeerError, StoreError, UsageError
+from .errors import PeerError, StoreError, UsageError, WardenError
 from .wire import cbor
 
 TYPE_CHECKING = const(False)
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Sequence
 
     from .vault import Vault
-    from .wire.suit_commands import Image
+    from .wire.suit_plan import Image
 
 # States. The numbers are on flash: a retired one is never used again.
 EMPTY = 0
@@ -34,6 +34,8 @@ ATTEMPTS_MAX = 255
 MAX_TRIES = 3  # of one manifest whose image does not match
 
 _FORMAT = const(2)
+_LEAST = const(128)
+_ENOSPC = const(28)  # not in the errno module of stock firmware
 
 
 class Slot:
@@ -69,7 +71,9 @@ class SlotRecord:
             return
         try:
             fields: "Any" = cbor.decode(data)
-        except PeerError:
+        except PeerError as error:
+            if error.code == "cbor-limit":
+                raise MemoryError()  # it authenticated, and this device wrote it
             raise StoreError("vault-damaged", "the slot record makes no sense")
         # It authenticated, so another form means another version of Warden, not an attack.
         if not isinstance(fields, list) or len(fields) != 4 or fields[0] not in (1, _FORMAT):
@@ -133,16 +137,10 @@ class SlotRecord:
         pending = self.pending
         return pending is not None and pending[0] == manifest and self.slots[number].state == EMPTY
 
-    def clear(self, number: int) -> None:
-        """The slot's content is about to go: from now on no start chooses it."""
-        if self.pending is not None or self.slots[number].state != EMPTY:
-            self._set(number, Slot())
-            self.pending = None
-            self._commit()
-
-    def begin(self, manifest: bytes) -> None:
-        """The slot is clear: what will be there is of this manifest. A commit of its own, or a cut between this and the removal of the
-        old files would leave old bytes that look like the beginning of the new ones."""
+    def begin(self, number: int, manifest: bytes) -> None:
+        """From now on no start chooses the slot, and what will be there is of this manifest. Its files are gone already: after a cut between this and their
+        removal, old bytes would look like the beginning of the new ones."""
+        self._set(number, Slot())
         self.pending = [manifest, 0]
         self._commit()
 
@@ -222,3 +220,23 @@ class SlotRecord:
         if self._vault.get("slots") != data:
             raise StoreError("vault-unwritten", "the flash did not keep the slots' states")
         self.unused = False
+
+
+def scratch() -> memoryview:
+    """A buffer to read the flash with: as large as one piece of a heap that is nearly full. MemoryError when there is none at all."""
+    size = 1024
+    while True:
+        try:
+            return memoryview(bytearray(size))
+        except MemoryError:
+            if size == _LEAST:
+                raise
+            size >>= 1
+
+
+def named(error: "OSError | MemoryError") -> WardenError:
+    """What ended an update, by a name."""
+    if isinstance(error, MemoryError):
+        return PeerError("command-failed", "not enough memory for the update")
+    full = error.errno == _ENOSPC
+    return StoreError("slot-full" if full else "filesystem", "can't write the slot")

@@ -35,7 +35,9 @@ def check(
     feed: "Callable[[], None] | None",
 ) -> None:
     """images: the mounted components, open. StoreError slot-unsigned, or slot-damaged when a block was changed."""
-    plan = _judged(vault, slots, number, slot)
+    from .judges import forgetting
+
+    plan = forgetting(_judged, vault, slots, number, slot)
     buffer = memoryview(bytearray(_CHUNK))
     files = dict(images)
     for image in plan.images:
@@ -62,7 +64,7 @@ def check(
 
 def _judged(vault: "Vault", slots: "Slots", number: int, slot: "Slot") -> "Any":
     """The plan of the manifest beside the slot, which must be the one that the record names."""
-    from .judges import forget, verifiers
+    from .judges import verifiers
     from .wire import suit
     from .wire.suit_commands import Target
 
@@ -82,7 +84,6 @@ def _judged(vault: "Vault", slots: "Slots", number: int, slot: "Slot") -> "Any":
         raise StoreError("slot-unsigned", "no release key signed what the slot holds")
     finally:
         file.close()
-        forget()
     if (plan.sequence, plan.floor, plan.digest) != (slot.sequence, slot.floor, slot.manifest):
         raise StoreError("slot-unsigned", "the manifest beside the slot is another one")
     return plan

@@ -1,33 +1,32 @@
-"""Takes an update: manifest → chunks into the slot that does not run → read back and hashed → staged for a trial. Sans-IO: bytes and times go
-in, states and requests come out; the slots are given.
+"""Takes an update whose manifest was judged (judges.py): its chunks go into the slot that does not run, and are hashed as they come. Sans-IO: bytes and times
+go in, states and requests come out; the slots are given.
 
-    updater.start(envelope, now_ms, key)     judged, signature first; nothing is written before
+    updater.take(order, now_ms)
     while updater.step(): …                  the work between two messages, a few KB a call, so that a watchdog can be fed
     updater.want()                           the one chunk that is asked for: (number, component, offset, length)
     updater.chunk(number, data, now_ms)
     updater.state, updater.reason
+    ReadBack(*updater.hand_over())           all of it came: readback.py goes on, and this module may go
 
-States: Idle, Downloading, Verifying, Installing, Testing (start the board anew), Rejected (the update is bad), Aborted (it may be tried again). Accepted is said after the trial, by
-whoever confirms it.
+States: Idle, Downloading, Verifying (that was all), Rejected (the update is bad), Aborted (it may be tried again).
 
-A download that was cut goes on at the length that the filesystem kept, hashed again from zero. One fixed buffer; views are handed out.
+A download that was cut goes on at the length that the filesystem kept, hashed again from zero. One buffer, while the flash is read; chunks are views of their message.
 """
-
-import hashlib
 
 from micropython import const
 
-from .errors import PeerError, StoreError, WardenError
-from .slots import SlotRecord
+from .errors import PeerError, WardenError
+from .judges import unload
+from .slots import SlotRecord, named
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Iterator, Protocol, Sequence
+    from typing import Any, Protocol
 
+    from .judges import Order
     from .payload import Segments
     from .vault import Vault
-    from .wire.cose import Verifier
-    from .wire.suit_commands import Image, Plan
+    from .wire.suit_plan import Plan
 
     class Slots(Protocol):
         names: "tuple[str, ...]"
@@ -47,33 +46,23 @@ CHUNK_MAX = 1024
 
 _CHUNK_MS = const(20000)  # for one chunk, then it is asked for again
 _MOST_REQUESTS = const(4)  # of one chunk
-# A peer that sends each chunk in the last moment must not keep an update open for ever.
-_LONGEST_MS = const(6 * 3600 * 1000)
 _ENOSPC = const(28)
 
 
 class Updater:
-    """vault: open. running: the slot that runs, None for neither. keys: release keys. chunk: bytes asked for at a time, at most 1,024."""
+    """vault: open. running: the slot that runs, None for neither. chunk: bytes asked for at a time, at most 1,024."""
 
     def __init__(
         self,
         vault: "Vault",
         slots: "Slots",
         running: "int | None",
-        keys: "Sequence[Verifier]",
-        vendor: bytes,
-        class_id: bytes,
         chunk: int = CHUNK_MAX,
     ) -> None:
         self._vault = vault
         self._record = SlotRecord(vault)
         self._slots = slots
-        self._running = running
-        self._keys = keys
-        self._vendor = vendor
-        self._class_id = class_id
         self._chunk = min(chunk, CHUNK_MAX)
-        self._buffer = memoryview(bytearray(CHUNK_MAX))
         self._plan: "Plan | None" = None
         self._envelope: "bytes | memoryview" = b""
         self._key: "bytearray | None" = None
@@ -99,59 +88,11 @@ class Updater:
 
     # -- from outside -------------------------------------------------------------------------
 
-    def start(
-        self,
-        envelope: "bytes | memoryview",
-        now_ms: int,
-        key: "bytes | None" = None,
-        grant: bool = False,
-    ) -> None:
-        """key: the wrapped key of an encrypted update (payload.py). grant: its trial passes the gate without a code. PeerError or StoreError when
-        it is refused; then nothing was written."""
-        if self._plan is not None:
-            raise PeerError("update-state", "an update is under way: abort it first")
-        # Here, so that whoever is short of memory can forget them once the manifest was judged.
-        from .room import check_room
-        from .wire import suit
-        from .wire.suit_commands import Target
+    def take(self, order: "Order", now_ms: int) -> None:
+        """An order that was judged. StoreError: nothing of it is under way; PeerError update-state: another one is."""
+        from .opening import take
 
-        record = self._record
-        slot = record.spare(self._running, self._slots.engaged)
-        self.sequence, self.reason = 0, ""
-        try:
-            components = [(name.encode(),) for name in self._slots.names]
-            target = Target(self._vendor, self._class_id, slot, components, record.least)
-            plan = suit.process(envelope, self._keys, target)
-            self.sequence = plan.sequence
-            resumes = record.resumes(slot, plan.digest)
-            check_room(self._slots, plan, len(envelope))
-            if key is not None or any([image.encryption is not None for image in plan.images]):
-                from .payload import content_key
-
-                self._key = content_key(self._vault, key, plan)
-        except WardenError as error:
-            self._end("Rejected", error.code)
-            raise
-        if not resumes:
-            try:
-                record.clear(slot)
-                for name in self._slots.names:
-                    self._slots.remove(slot, name)
-                    self._slots.remove(slot, name + ".map")
-                record.begin(plan.digest)
-            except StoreError as error:
-                self._end("Aborted", error.code)
-                raise
-        self._plan, self._envelope, self._grant = plan, envelope, grant
-        self.state = "Downloading"
-        self._image = self._number = self._asked = self._requests = 0
-        self._last = now_ms + _LONGEST_MS
-        self._came = now_ms
-        self._work = self._open()
-
-    def forget_keys(self) -> None:
-        """The manifest was judged: the keys' code and tables are memory that the download can use. No start() after this."""
-        self._keys = ()
+        take(self, order, now_ms)
 
     def step(self) -> bool:
         """Do a little of what needs no message. False when there is nothing of the kind. StoreError: the update ended."""
@@ -163,6 +104,9 @@ class Updater:
         except StopIteration:
             if self._work is work:
                 self._work = None
+                # Until the end of the image, its memory is the chunks'.
+                unload("warden.opening")
+                unload("warden.copying")
         except (OSError, MemoryError) as error:
             raise self._broken(error)
         except WardenError as error:
@@ -179,12 +123,6 @@ class Updater:
         if self._segments is not None:
             return (self._number, name) + self._segments.want(self._chunk)
         return self._number, name, image.size - self._left, self._wanted
-
-    @property
-    def by_web(self) -> bool:
-        """Whether web servers have all of the images."""
-        plan = self._plan
-        return plan is not None and all([one.uri[:8] == b"https://" for one in plan.images])
 
     def source(self) -> "tuple[bytes, int]":
         """(the address that the manifest gives for the image that is coming, how many bytes lie there). While want() wants something."""
@@ -237,7 +175,9 @@ class Updater:
             self._wanted = self._segments.want(self._chunk)[1]
             self._edge = self._left + 1
         if not self._left:
-            self._work = self._fetched()
+            from .opening import fetched
+
+            self._work = fetched(self)
 
     def tick(self, now_ms: int) -> bool:
         """Whether the chunk is to be asked for again. Ends the update when that was done often enough."""
@@ -255,6 +195,12 @@ class Updater:
 
     def due_ms(self) -> "int | None":
         return min(self._came + _CHUNK_MS, self._last) if self._wanted else None
+
+    def hand_over(self) -> "tuple[SlotRecord, Slots, Plan, Any, bool]":
+        """All of it came, the state is Verifying: what readback.ReadBack takes. This object is done."""
+        from .opening import hand_over
+
+        return hand_over(self)
 
     def abort(self) -> None:
         """What is there stays, for the same manifest to go on."""
@@ -291,110 +237,11 @@ class Updater:
 
     def _broken(self, error: "OSError | MemoryError") -> WardenError:
         """Ends the update, which would else wait for ever for work that is gone; what came stays."""
-        if isinstance(error, MemoryError):
-            self._end("Aborted", "command-failed")
-            return PeerError("command-failed", "not enough memory for the update")
-        full = error.errno == _ENOSPC
-        found = StoreError("slot-full" if full else "filesystem", "can't write the slot")
+        found = named(error)
         self._end("Aborted", found.code)
         return found
-
-    def _open(self) -> "Iterator[None]":
-        """Ready the file of the present image; hash again what a cut download left of it."""
-        plan, slots = self._plan, self._slots
-        if plan is None:
-            return
-        image = plan.images[self._image]
-        name = slots.names[image.component]
-        self._sha = hashlib.sha256()
-        have = slots.size(plan.slot, name)
-        if have > image.size:
-            have = 0
-        self._left = image.size - have
-        half = image.size - image.size // 2
-        self._half = half if self._left > half else -1
-        if image.encryption is not None and self._key is not None:
-            from .payload import Segments
-
-            self._segments = Segments(self._key, plan.sequence, name, image)
-            self._segments.start(have)
-        if have:
-            from .copying import copy
-
-            file = slots.read(plan.slot, name)
-            if not (yield from copy(file, 0, have, None, self._sha, self._buffer)):
-                raise StoreError("slot-damaged", "the slot is shorter than it was")
-        if self._left:
-            self._file = slots.write(plan.slot, name, self._left < image.size)
-            slot = self._source
-            if slot is not None and self._record.slots[slot].holds(image):
-                from .copying import copy
-
-                at, self._left, self._copied = image.size - self._left, 0, True
-                file = slots.read(slot, name)
-                yield from copy(file, at, image.size, self._file, self._sha, self._buffer)
-        self._next()
-
-    def _fetched(self) -> "Iterator[None]":
-        """An image is there whole: is it the manifest's? Then the next one, or the verification of all."""
-        plan, slots = self._plan, self._slots
-        if plan is None:
-            return
-        image = plan.images[self._image]
-        if self._file is not None:
-            file, self._file = self._file, None
-            file.close()
-        self._close_segments()
-        yield
-        copied, self._copied = self._copied, False
-        if self._sha.digest() != image.digest:
-            if copied:
-                # Not the peer's fault: from now on all of it is fetched.
-                self._source = None
-                slots.remove(plan.slot, slots.names[image.component])
-                self._work = self._open()
-            else:
-                self._discard(plan, image, "image-mismatch")
-            return
-        self._image += 1
-        if self._image < len(plan.images):
-            self._work = self._open()
-        else:
-            self.state = "Verifying"
-            self._work = self._verify(plan)
-
-    def _discard(self, plan: "Plan", image: "Image", code: str) -> None:
-        """Fetched anew when the manifest comes again, up to three times."""
-        self._slots.remove(plan.slot, self._slots.names[image.component])
-        self._refuse(code)
 
     def _refuse(self, code: str) -> None:
         """It brought something else than the manifest says: that counts, and the third time the manifest is refused for good."""
         refused = self._record.mismatched(self.sequence)
         self._end("Rejected" if refused else "Aborted", code)
-
-    def _verify(self, plan: "Plan") -> "Iterator[None]":
-        """Read back what the flash kept, then say so in the slot record."""
-        from . import readback
-
-        slots, buffer, envelope = self._slots, self._buffer, self._envelope
-        done: "list[tuple[int, bytes, bytes]]" = [(0, b"", b"")] * len(slots.names)
-        for image in plan.images:
-            try:
-                entry = yield from readback.check(slots, plan.slot, image, buffer, envelope)
-            except PeerError as error:
-                self._discard(plan, image, error.code)
-                return
-            done[image.component] = entry
-        self.state = "Installing"
-        yield
-        for image in plan.images:
-            readback.kept(slots, plan.slot, image, buffer, envelope, done[image.component][2])
-        self._record.stage(plan.slot, plan.sequence, plan.floor, done, self._grant)
-        try:
-            slots.activate(plan.slot)
-        except PeerError as error:
-            self._record.fail(plan.slot)
-            self._end("Rejected", error.code)
-            return
-        self._end("Testing", "")

@@ -20,9 +20,8 @@ import sys
 
 from micropython import const
 
-from . import records
 from .errors import PeerError, WardenError
-from .judges import forget, verifiers
+from .judges import Order, unload
 from .slots import SlotRecord
 
 TYPE_CHECKING = const(False)
@@ -34,6 +33,9 @@ if TYPE_CHECKING:
 
 # Free bytes with which a second TLS connection is opened.
 WEB_BYTES = 49152
+# A chunk is asked for that fits as often into what is free: a heap that is nearly full has no large pieces.
+_CHUNKS_FREE = const(32)
+_LEAST_CHUNK = const(128)
 _TRIAL_MS = const(
     600000
 )  # for a trial to reach its authority; then the board starts anew, and the attempt has counted
@@ -51,7 +53,15 @@ class Updating:
         self._updater: "Updater | None" = None
         self._news = asyncio.Event()
         self._report: "dict[str, Any] | None" = None
+        self._word: "dict[str, Any] | None" = None  # on an order that came to no updater
         self._web: "list[bytes] | None" = None  # the image is fetched by HTTPS: pins of the server
+        # An order that this start has judged before there was an agent, until the authority is there.
+        order, outcome.order = outcome.order, None
+        self._parked: "Order | None" = order if order is not None and order.plan else None
+        if order is not None and order.plan is None:
+            self._word = _status(order.state, order.reason, order.sequence)
+            device._incidents.add(order.reason, "update", device._uptime.now_ms())
+            self._say(order.state, order.reason, order.sequence)
         if outcome.failed:
             self._say("Rejected", outcome.reason, outcome.failed)
         if outcome.mode == "recovery":
@@ -68,6 +78,7 @@ class Updating:
         now = device._uptime.now_ms()
         keys = sorted(args)
         try:
+            self._resume(now)
             if "envelope" in args:
                 self._start(args, now)
             elif keys in (["data", "n"], ["n", "z"]):
@@ -76,17 +87,33 @@ class Updating:
                 self._current().abort()
             elif keys:
                 raise PeerError("bad-body")
-            updater = self._updater
-            while updater is not None and updater.step():
+            args.clear()  # a chunk was written: what follows needs its memory
+            while self._step():
                 await asyncio.sleep_ms(0)  # the link goes on meanwhile, and a watchdog is fed
         except WardenError as error:
             device._incidents.add(error.code, "update", now)
             # To whoever asked it is a refusal, our own flash's as well.
             raise PeerError(error.code, error.text)
         self._news.set()
-        if updater is not None and updater.state == "Testing":
+        if self._is("Testing"):
             device._then = _restart
         return self.status() if keys else self._standing()
+
+    def _step(self) -> bool:
+        """A little of what needs no message. What fetched the update makes place for what reads it back."""
+        updater = self._updater
+        if updater is None or updater.step():
+            return updater is not None
+        if updater.state != "Verifying":
+            return False
+        parts = updater.hand_over()
+        self._updater = updater = None
+        for name in ("warden.update", "warden.copying", "warden.payload"):
+            unload(name)
+        from .readback import ReadBack
+
+        self._updater = ReadBack(*parts)  # type: ignore[assignment]
+        return True
 
     def _chunk(self, args: "dict[str, Any]", now_ms: int) -> None:
         data = args.get("data", args.get("z"))
@@ -118,48 +145,73 @@ class Updating:
         if args.get("grant", True) is not True:
             raise PeerError("bad-body")
         pins = _pins(args)
-        if self._web is not None:
+        if self._web is not None or self._busy():
             raise PeerError("update-state", "an update is under way: abort it first")
-        updater = self._updater
-        if updater is None or updater.state != "Downloading":
-            from .update import CHUNK_MAX, Updater
-
-            vendor, class_id, keys = records.load(self._device._vault, "release")
-            # A chunk's message, with its topic, is under the limit of what the device takes.
-            chunk = min(CHUNK_MAX, self._device.policy.max_message // 2)
-            updater = self._updater = Updater(
-                self._device._vault,
-                self._slots,
-                self._outcome.slot,
-                verifiers(keys),
-                vendor,
-                class_id,
-                chunk,
-            )
+        order = Order(envelope, args.get("key"), "grant" in args)
+        self._updater = self._word = None
         try:
-            updater.start(envelope, now_ms, args.get("key"), "grant" in args)
-        finally:
-            updater.forget_keys()
-            forget()
-        if pins is not None and updater.by_web:
+            order.judge(self._device._vault, self._slots, self._outcome.slot)
+        except (WardenError, MemoryError) as error:
+            # A reader that has no memory left says that the manifest is beyond its limits.
+            if isinstance(error, WardenError) and error.code != "cbor-limit":
+                self._word = _status(order.state, order.reason, order.sequence)
+                raise
+            self._park(order)
+            self._word = _status("Downloading", "", 0)
+            return
+        by_web = pins is not None and order.by_web()
+        self._take(order, now_ms)
+        if by_web:
             gc.collect()
             # Less would do for the hand-shake alone, and leave nothing to the application meanwhile.
             if gc.mem_free() >= WEB_BYTES:
                 self._web = pins
 
+    def _take(self, order: Order, now_ms: int) -> None:
+        from .update import CHUNK_MAX, Updater
+
+        device = self._device
+        gc.collect()
+        # A chunk's message, with its topic, is under the limit of what the device takes; and on its way it lies in memory a few times.
+        chunk = min(CHUNK_MAX, device.policy.max_message // 2)
+        while chunk > _LEAST_CHUNK and gc.mem_free() < _CHUNKS_FREE * chunk:
+            chunk //= 2
+        self._updater = Updater(device._vault, self._slots, self._outcome.slot, chunk)
+        self._updater.take(order, now_ms)
+
+    def _park(self, order: Order) -> None:
+        """The judgement does not fit into the heap beside this agent: it is made at a start of its own. A web server is not asked then."""
+        gc.collect()
+        from .parked import park
+
+        park(self._device._vault, order)
+        self._device._then = _restart
+
+    def _resume(self, now_ms: int) -> None:
+        """With the order that this start has judged."""
+        order, self._parked = self._parked, None
+        if order is not None:
+            self._take(order, now_ms)
+
+    def let_go(self) -> None:
+        """Of what was judged, and is not staged yet."""
+        order, self._parked = self._parked, None
+        if order is not None and order.key is not None:
+            from .crypto import ct
+
+            ct.wipe(order.key)
+        if self._busy():
+            self._current().abort()
+
     def status(self) -> "dict[str, Any]":
         updater = self._updater
+        if self._parked is not None:
+            return _status("Downloading", "", self._parked.sequence)
         if updater is None:
-            if self._report is not None:
-                return self._report
-            return {"state": "Idle", "reason": "", "sequence": 0, "want": None}
+            return self._word or self._report or _status("Idle", "", 0)
         wanted = updater.want() if self._web is None else None
-        return {
-            "state": updater.state,
-            "reason": updater.reason,
-            "sequence": updater.sequence,
-            "want": None if wanted is None else list(wanted),
-        }
+        want = None if wanted is None else list(wanted)
+        return _status(updater.state, updater.reason, updater.sequence, want)
 
     def _standing(self) -> "dict[str, Any]":
         """The status, and what the flash says: whoever missed the last report learns what became of an update."""
@@ -183,33 +235,45 @@ class Updating:
         """See to deadlines and to the trial; tell the authority what happened. Sleeps while there is nothing of the kind."""
         device = self._device
         while True:
-            if not (self._outcome.trial or self._report or self._busy()):
+            if not (self._outcome.trial or self._report or self._parked or self._busy()):
                 self._news.clear()
                 await self._news.wait()
             now = device._uptime.now_ms()
-            authority = self._authority()
             if self._outcome.trial:
-                # Behind a shut gate the application has not begun: whether it is well, nobody knows.
-                await self._try(authority is not None and device.gate is None, now)
-            updater = self._updater
-            if updater is not None and self._web is not None:
-                await self._fetch(updater)
-                authority = self._authority()
-                if updater.state == "Testing":
-                    if authority is not None:
-                        await self._tell(authority)
+                await self._try(now)
+            if self._parked is not None and self._authority() is not None:
+                await self._begin(now)
+            if self._web is not None:
+                await self._fetch()
+                if self._is("Testing"):
+                    await self._tell()
                     await _restart(device)
                 continue
-            if updater is not None and self._busy() and updater.tick(now):
-                self._report = self.status()
-            elif (
-                updater is not None and updater.reason == "update-timeout" and self._report is None
-            ):
-                self._report = self.status()
-                self._updater = None
-            if self._report is not None and authority is not None:
-                await self._tell(authority)
+            # Nothing here keeps an updater over a wait: its code is to go when another one follows.
+            self._look(now)
+            await self._tell()
             await asyncio.sleep_ms(self.poll_ms)
+
+    def _look(self, now_ms: int) -> None:
+        """Whether a chunk has to be asked for again, or is given up."""
+        updater = self._updater
+        if updater is None:
+            return
+        if self._busy() and updater.tick(now_ms):
+            self._report = self.status()
+        elif updater.reason == "update-timeout" and self._report is None:
+            self._report = self.status()
+            self._updater = None
+
+    async def _begin(self, now_ms: int) -> None:
+        """The download of what this start has judged."""
+        try:
+            self._resume(now_ms)
+            while self._step():
+                await asyncio.sleep_ms(0)
+        except WardenError as error:
+            self._device._incidents.add(error.code, "update", now_ms)
+        self._report = self.status()
 
     def _authority(self) -> "Any":
         """Its session, once it stands."""
@@ -218,8 +282,11 @@ class Updating:
                 return session
         return None
 
-    async def _tell(self, authority: "Any") -> None:
-        body = self._report
+    async def _tell(self) -> None:
+        """The authority, once it is there, what it has not heard yet."""
+        body, authority = self._report, self._authority()
+        if body is None or authority is None:
+            return
         try:
             await self._device._send("update", "cose", authority.seal("update", 0, body))
             self._report = None
@@ -227,12 +294,12 @@ class Updating:
             # The connection broke: told after the next.
             self._device._log(error.code, error.text)
 
-    async def _fetch(self, updater: "Updater") -> None:
+    async def _fetch(self) -> None:
         """From the web server. Where that fails, the authority is asked for the rest: what came stays."""
         from .https import fetch
         from .link import Link, Trust
 
-        device, pins = self._device, self._web
+        device, pins, updater = self._device, self._web, self._current()
         trust = Trust(device._trust.cas, pins or device._trust.pins)
 
         def connection() -> Link:
@@ -242,7 +309,7 @@ class Updating:
         code = ""
         try:
             await fetch(updater, connection, device._uptime.now_ms)
-            while updater.step():
+            while self._step():
                 await asyncio.sleep_ms(0)
         except MemoryError:
             code = "tls-failed"
@@ -257,53 +324,33 @@ class Updating:
 
     def _busy(self) -> bool:
         """Whether one is under way that is not staged yet. A fetched image is verified in between other tasks, so a rotation of the release keys may find it there."""
-        updater = self._updater
-        return updater is not None and updater.state in ("Downloading", "Verifying", "Installing")
+        return self._is("Downloading") or self._is("Verifying") or self._is("Installing")
 
-    async def _try(self, stands: bool, now_ms: int) -> None:
-        """Confirmed once the authority's session stands and the application says that it is well; else back."""
+    def _is(self, state: str) -> bool:
+        return self._updater is not None and self._updater.state == state
+
+    async def _try(self, now_ms: int) -> None:
+        from .trial import attempt
+
         device, outcome = self._device, self._outcome
-        record = SlotRecord(device._vault)
-        if not stands or outcome.slot is None:
-            if now_ms >= self._deadline:
-                device._log(
-                    "trial-failed", "it did not reach its authority, or its gate stayed shut"
-                )
-                device._on_fatal()
-            return
-        sequence = record.slots[outcome.slot].sequence
-        if await self._healthy():
-            record.confirm(outcome.slot)
-            self._slots.settle()
-            outcome.trial = False
-            self._say("Accepted", "", sequence)
-        else:
-            record.give_up(outcome.slot)
-            outcome.trial = False
-            device._log("trial-failed", "the application says that it is not well")
-            device._on_fatal()
-
-    async def _healthy(self) -> bool:
-        check = self._device.health
-        if check is None:
-            return True
-        try:
-            result = check()
-            if hasattr(result, "send"):
-                # One that never answers must not keep a trial open for ever, with no way forward and none back.
-                left = self._deadline - self._device._uptime.now_ms()
-                result = await asyncio.wait_for_ms(result, max(1, left))
-        except (
-            Exception
-        ) as error:  # of the application on trial: whatever it raises, it is not well
-            self._device._log("trial-failed", repr(error))
-            return False
-        return result is True
+        # Behind a shut gate the application has not begun: whether it is well, nobody knows.
+        stands = self._authority() is not None and device.gate is None
+        accepted = await attempt(device, outcome, self._slots, stands, self._deadline - now_ms)
+        if accepted is not None:
+            self._say("Accepted", "", accepted)
+        if not outcome.trial:
+            unload("warden.trial")
 
     def _say(self, state: str, reason: str, sequence: int) -> None:
         self._device._log("update", state + " " + reason)
-        self._report = {"state": state, "reason": reason, "sequence": sequence, "want": None}
+        self._report = _status(state, reason, sequence)
         self._news.set()
+
+
+def _status(
+    state: str, reason: str, sequence: int, want: "list[Any] | None" = None
+) -> "dict[str, Any]":
+    return {"state": state, "reason": reason, "sequence": sequence, "want": want}
 
 
 def _pins(args: "dict[str, Any]") -> "list[bytes] | None":

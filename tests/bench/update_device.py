@@ -18,9 +18,8 @@ import time  # noqa: E402
 
 import vfs  # noqa: E402
 from models import DictStore, RootKey  # noqa: E402
-from update_kit import CLASS, VENDOR, Key, envelope  # noqa: E402
+from update_kit import CLASS, VENDOR, Judging, Key, envelope  # noqa: E402
 from warden.hal.slots_file import FileSlots  # noqa: E402
-from warden.update import Updater  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 
 SIZES = {"littlefs": 256 * 1024, "files": 256 * 1024}
@@ -76,7 +75,7 @@ def updated(source, path, size, digest):
     vault.create()
     vault.commit({"identity": b"x"})
     slots = FileSlots(path, ("app",))
-    update = Updater(vault, slots, None, (Key(),), VENDOR, CLASS, PIECE)
+    update = Judging(vault, slots, None, (Key(),), VENDOR, CLASS, PIECE)
     update.start(envelope(2, [(size, digest)]), 0)
     update.step()
     buffer = bytearray(PIECE)

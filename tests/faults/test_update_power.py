@@ -21,6 +21,7 @@ MEDIA = ("littlefs", "nor")
 # something was not counted or not written.
 LEAST = {
     "install": (90, 60),
+    "parked": (115, 66),
     "resume": (35, 20),
     "trial": (12, 3),
     "confirm": (12, 3),
@@ -33,6 +34,7 @@ LEAST = {
 # What may run after a cut: old, new, the one before the old, recovery. Both where both are possible.
 RUNS = {
     "install": (True, True, False, False),
+    "parked": (True, True, False, False),
     "resume": (True, True, False, False),
     "trial": (False, True, False, False),
     "confirm": (False, True, False, False),
@@ -64,7 +66,7 @@ def test_old_or_new_at_every_cut(repo: Path, micropython: str, medium: str, name
     assert cuts == old + new + older + recovery == WAYS[medium][bool(every)] * operations
     assert (old > 0, new > 0, older > 0, recovery > 0) == RUNS[name]
     assert starts > 0
-    if name in ("install", "resume", "recovery"):
+    if name in ("install", "parked", "resume", "recovery"):
         assert again > operations // 3
     assert violations == 0
 

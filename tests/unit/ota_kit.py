@@ -5,9 +5,8 @@ import sys
 from model_ota import Chip, app_image
 from models import DictStore, PowerCut
 from ramdisk import RamDisk
-from update_kit import CLASS, MOUNT, VENDOR, Board, Key, envelope, image
+from update_kit import CLASS, MOUNT, VENDOR, Board, Judging, Key, envelope, image
 from warden.slots import SlotRecord
-from warden.update import Updater
 
 NAMES = ("app", "firmware")
 ATTEMPTS = 2
@@ -118,7 +117,7 @@ class OtaBoard(Board):
 
     def updater(self, chunk=1024):
         keys = (Key(),)
-        return Updater(self.vault(), self.running, self.outcome.slot, keys, VENDOR, CLASS, chunk)
+        return Judging(self.vault(), self.running, self.outcome.slot, keys, VENDOR, CLASS, chunk)
 
     def record(self):
         return SlotRecord(self.vault())

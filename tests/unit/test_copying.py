@@ -240,7 +240,7 @@ def test_a_vault_that_fails_at_the_beginning():
     board = board_of()
     update = encrypted(board)
 
-    def fail(manifest):
+    def fail(slot, manifest):
         raise StoreError("vault-unwritten")
 
     update._record.begin = fail

@@ -2,11 +2,10 @@
 
 from harness import check, equal, raises
 from test_update import NEW, OLD, feed, installed, restart, settle, states
-from update_kit import CLASS, VENDOR, Key, envelope, sha256
+from update_kit import CLASS, VENDOR, Judging, Key, envelope, sha256
 from warden.crypto.ccm import CCM
 from warden.crypto.kdf import hkdf
 from warden.slots import CONFIRMED, EMPTY, STAGED, SlotRecord
-from warden.update import Updater
 from warden.wire import cbor
 
 HEAP = "8m"  # boards of 64 to 128 KB, one after the other
@@ -64,7 +63,7 @@ def board_of(**more):
 
 
 def updater(board, chunk=1024):
-    return Updater(
+    return Judging(
         board.vault(), board.running, board.outcome.slot, (Key(),), VENDOR, CLASS, chunk
     )
 

@@ -4,10 +4,9 @@ from harness import check, equal, raises
 from model_ota import app_image
 from ota_kit import OtaBoard, update_to
 from test_update import NEW, OLD, feed, settle
-from update_kit import CLASS, VENDOR, Board, Key, envelope, image, sha256
+from update_kit import CLASS, VENDOR, Board, Judging, Key, envelope, image, loaded, sha256, unload
 from warden import judges, strict
 from warden.slots import CONFIRMED, FAILED, STAGED, TRIAL, SlotRecord
-from warden.update import Updater
 from warden.wire import cbor
 
 HEAP = "8m"  # boards of 64 to 128 KB, one after the other
@@ -39,7 +38,7 @@ def policy(board, record=STRICT):
 
 
 def send(board, sequence, data, names=("app",), **more):
-    update = Updater(board.vault(), board.running, board.outcome.slot, (Key(),), VENDOR, CLASS)
+    update = Judging(board.vault(), board.running, board.outcome.slot, (Key(),), VENDOR, CLASS)
     update.start(envelope(sequence, [data] * len(names), names=names, **more), 0)
     feed(update, {name: data for name in names})
     equal(update.state, "Testing")
@@ -106,7 +105,7 @@ def test_an_envelope_that_the_flash_did_not_keep():
     """Read back with the hashes before anything is staged."""
     for bad in (b"", envelope(4, [OLD])[:-1], envelope(4, [OLD])[:-1] + b"?"):
         board = updated()
-        update = Updater(board.vault(), board.running, 1, (Key(),), VENDOR, CLASS)
+        update = Judging(board.vault(), board.running, 1, (Key(),), VENDOR, CLASS)
         update.start(envelope(4, [OLD]), 0)
         while update.state != "Installing":
             update.step()
@@ -268,8 +267,9 @@ def test_what_judged_is_forgotten():
     import sys
 
     board = updated()
-    for name in judges.JUDGES:
-        check("warden." + name not in sys.modules, name)
+    unload()
+    restart(board)
+    equal((board.outcome.mode, loaded()), ("application", []))
     board.off()
     sys.modules.pop("warden.strict", None)
     board = updated(record=cbor.encode({"strict": False}))
@@ -303,7 +303,7 @@ def test_with_firmware():
 def test_a_grant():
     """Said at the starts of the trial, and never after it."""
     board = updated()
-    update = Updater(board.vault(), board.running, 1, (Key(),), VENDOR, CLASS)
+    update = Judging(board.vault(), board.running, 1, (Key(),), VENDOR, CLASS)
     update.start(envelope(4, [OLD]), 0, None, True)
     feed(update, {"app": OLD})
     equal(states(board), [STAGED, CONFIRMED])
@@ -317,7 +317,7 @@ def test_a_grant():
     equal((restart(board).trial, board.outcome.granted), (False, False))
     # Given up, or out of attempts: gone as well.
     for how in ("give up", "attempts"):
-        update = Updater(board.vault(), board.running, 0, (Key(),), VENDOR, CLASS)
+        update = Judging(board.vault(), board.running, 0, (Key(),), VENDOR, CLASS)
         update.start(envelope(5 + len(how), [NEW]), 0, None, True)
         feed(update, {"app": NEW})
         check(restart(board).granted)
@@ -329,7 +329,7 @@ def test_a_grant():
         equal((restart(board).granted, SlotRecord(board.vault()).slots[1].granted), (False, False))
         equal(states(board), [CONFIRMED, FAILED])
     # Without a grant, and one that a later order takes back.
-    update = Updater(board.vault(), board.running, 0, (Key(),), VENDOR, CLASS)
+    update = Judging(board.vault(), board.running, 0, (Key(),), VENDOR, CLASS)
     update.start(envelope(30, [NEW]), 0, None, True)
     settle(update)
     update.abort()

@@ -4,14 +4,20 @@ The envelopes are made with the device's own CBOR, for brevity; tests/host/test_
 """
 
 import hashlib
+import sys
 
 import vfs
 from models import DictStore, RootKey
 from ramdisk import RamDisk
+from warden.errors import WardenError
 from warden.hal import slots_file, store_file
 from warden.hal.slots_file import FileSlots
+from warden.judges import Order
+from warden.judging import admit, judge
+from warden.readback import ReadBack
 from warden.romfs import BLOCK, Root
 from warden.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, Slot, SlotRecord
+from warden.update import CHUNK_MAX, Updater
 from warden.vault import Vault
 from warden.wire import cbor
 
@@ -135,6 +141,82 @@ def envelope(
     block = b"\xd2" + cbor.encode([protected, {}, None, to_sign + to_sign])
     wrapper = cbor.encode([signed, block])
     return b"\xd8\x6b\xa2\x02" + cbor.encode(wrapper) + b"\x03" + body
+
+
+# -- what judges ------------------------------------------------------------------------------
+
+_JUDGES = ("judging", "wire.suit", "wire.suit_commands", "wire.suit_labels", "wire.cose")
+_JUDGES += ("wire.cbor_reader", "crypto.p256", "crypto.rsa")
+
+
+def loaded():
+    """Which of the modules are in memory that only a judgement needs."""
+    names = [name for name in sys.modules if "_p256" in name]
+    return sorted(
+        names + ["warden." + name for name in _JUDGES if "warden." + name in sys.modules]
+    )
+
+
+def unload():
+    """As on a board that has judged nothing yet: the tests have them at hand."""
+    for name in loaded():
+        del sys.modules[name]
+        package, _, module = name.rpartition(".")
+        # Not by dir() or hasattr(): a package that loads its modules lazily would load it again.
+        try:
+            delattr(sys.modules[package], module)
+        except (AttributeError, KeyError):
+            pass
+
+
+# -- the updater ------------------------------------------------------------------------------
+
+
+class Judging(Updater):
+    """One that judges its orders itself, by keys that the test gives: judges.Order takes those of the vault."""
+
+    def __init__(
+        self, vault, slots, running, keys=None, vendor=VENDOR, class_id=CLASS, chunk=CHUNK_MAX
+    ):
+        super().__init__(vault, slots, running, chunk)
+        self.release = (vendor, class_id, keys or (Key(),))
+        self._started = running
+        self._after = None
+
+    def start(self, envelope, now_ms, key=None, grant=False):
+        order = Order(envelope, key, grant)
+        self.sequence = 0
+        try:
+            order.plan = judge(self._vault, self._slots, self._started, self.release, envelope)
+            self.sequence = order.plan.sequence
+            order.key = admit(self._vault, self._slots, order.plan, len(envelope), key)
+        except WardenError as error:
+            if self._plan is None:
+                self._end("Rejected", error.code)
+            raise
+        self._after = None
+        self.take(order, now_ms)
+
+    def abort(self):
+        if self._after is None:
+            super().abort()
+        else:
+            self._after.abort()
+            self.state, self.reason = self._after.state, self._after.reason
+
+    def step(self):
+        """As updating.py does it: from what fetches to what reads back."""
+        if self._after is None:
+            if super().step():
+                return True
+            if self.state != "Verifying":
+                return False
+            self._after = ReadBack(*self.hand_over())
+            return True
+        try:
+            return self._after.step()
+        finally:
+            self.state, self.reason = self._after.state, self._after.reason
 
 
 # -- a board ----------------------------------------------------------------------------------

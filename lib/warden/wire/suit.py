@@ -25,7 +25,8 @@ from micropython import const
 from ..errors import PeerError
 from . import cbor, cose, suit_labels
 from .cbor_reader import BYTES, TEXT, Reader
-from .suit_commands import MAX_COMPONENTS, SEQUENCE_MAX, Machine, Plan, Target, digest, uri
+from .suit_commands import MAX_COMPONENTS, SEQUENCE_MAX, Machine, Target, digest, uri
+from .suit_plan import Plan
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ def process(envelope: "Buffer", keys: "Sequence[Verifier]", target: Target) -> P
     manifest = _map(elements[suit_labels.MANIFEST][1])
     if _uint(manifest.pop(suit_labels.VERSION, None), 255) != 1:
         raise PeerError("suit-unsupported", "another version of the manifest")
-    plan = Plan(
-        signed, _uint(manifest.pop(suit_labels.SEQUENCE_NUMBER, None), SEQUENCE_MAX), target.slot
-    )
+    plan = Plan()
+    plan.digest, plan.slot = signed, target.slot
+    plan.sequence = _uint(manifest.pop(suit_labels.SEQUENCE_NUMBER, None), SEQUENCE_MAX)
+    plan.images, plan.floor, plan.invoke = [], 0, None
     if plan.sequence <= target.least:
         raise PeerError("old-manifest", "it is not newer than what this device knows")
     components, shared = _common(manifest.pop(suit_labels.COMMON, None), target)

@@ -5,10 +5,13 @@ from micropython import const
 from ..errors import PeerError
 from . import cbor, suit_labels
 from .cbor_reader import ARRAY, TEXT, Reader
+from .suit_plan import Image
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable, Sequence
+
+    from .suit_plan import Plan
 
     Identifier = tuple[bytes, ...]
 
@@ -50,37 +53,11 @@ class Target:
         self.holds = holds
 
 
-class Image:
-    """One image to fetch. component: index in the target's components. digest: SHA-256. uri: UTF-8. encryption: what parameter 19 says
-    about how it comes, None where it comes as it is. Digest and size are the plain image's."""
-
-    def __init__(
-        self, component: int, digest: bytes, size: int, uri: bytes, encryption: "bytes | None"
-    ) -> None:
-        self.component = component
-        self.digest = digest
-        self.size = size
-        self.uri = uri
-        self.encryption = encryption
-
-
-class Plan:
-    """What the manifest asks for. digest: the manifest's own. images: in the order of fetching. floor: 0 if it sets none."""
-
-    def __init__(self, digest: bytes, sequence: int, slot: int) -> None:
-        self.digest = digest
-        self.sequence = sequence
-        self.slot = slot
-        self.images: "list[Image]" = []
-        self.invoke: "int | None" = None
-        self.floor = 0
-
-
 class Machine:
     """Runs the sequences of one manifest into `plan`. components: of the manifest → of the device. The parameters of each component live in
     `_parameters`."""
 
-    def __init__(self, plan: Plan, target: Target, components: "list[int]") -> None:
+    def __init__(self, plan: "Plan", target: Target, components: "list[int]") -> None:
         self._plan = plan
         self._target = target
         self._components = components
@@ -274,7 +251,10 @@ class Machine:
             if image.component == component:
                 raise PeerError("suit-unsupported", "two images for one component")
         encryption: "Any" = values.get(suit_labels.ENCRYPTION_INFO)
-        self._plan.images.append(Image(component, wanted, size, address, encryption))
+        image = Image()
+        image.component, image.digest, image.size = component, wanted, size
+        image.uri, image.encryption = address, encryption
+        self._plan.images.append(image)
 
 
 def _parameters(reader: Reader) -> "dict":

@@ -1,0 +1,59 @@
+"""An update whose judgement does not fit into the heap beside a connected agent: its order is kept across a restart, and judged at that start, before there
+is an agent.
+
+    park(vault, order)                               by the agent, which then starts the board anew
+    outcome.order = unpark(vault, slots, running)    by that start; updating.py goes on with it
+
+The order lies in the vault, so nobody who writes the flash can place one, nor a grant, nor bring an old one back. It is taken away before it is looked at:
+a start that fails at it is followed by one that knows nothing of it, and the authority sends it again. The same commit raises the counter of the agent's
+starts, which each of them raises anyway, so that this costs no write of its own.
+
+records `parked0`, `parked1`, …    CBOR [envelope, wrapped key or null, granted], in pieces of 4,096 bytes
+"""
+
+from micropython import const
+
+from .errors import StoreError, WardenError
+from .judges import Order
+from .wire import cbor
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .update import Slots
+    from .vault import Vault
+
+_PIECE = const(4096)
+
+
+def park(vault: "Vault", order: Order) -> None:
+    """StoreError when the store has no room for it."""
+    data = cbor.encode([order.envelope, order.wrapped, order.granted])
+    pieces: "dict[str, bytes | None]" = {}
+    for at in range(0, len(data), _PIECE):
+        pieces["parked%d" % (at // _PIECE)] = data[at : at + _PIECE]
+    vault.commit(pieces)
+
+
+def unpark(vault: "Vault", slots: "Slots", running: "int | None") -> "Order | None":
+    """The order, judged; with its state and reason where it was refused. None where it can't be taken away: then this start has nothing to do with it, and the
+    vault is closed."""
+    names = sorted([name for name in vault.names() if name.startswith("parked")])
+    data = b"".join([vault.get(name) or b"" for name in names])
+    boot = vault.counter("boot") + 1
+    try:
+        vault.commit({name: None for name in names}, {"boot": boot})
+    except StoreError:
+        # A flash that is full or worn out must not keep the application from starting.
+        return None
+    fields: "Any" = cbor.decode(data)
+    order = Order(*fields)
+    order.boot = boot
+    try:
+        order.judge(vault, slots, running)
+    except WardenError:
+        pass  # the order has it
+    except MemoryError:
+        order.state, order.reason = "Aborted", "command-failed"
+    return order

@@ -1,0 +1,51 @@
+"""What becomes of a trial: confirmed once the authority's session stands and the application says that it is well; else back. Loaded while one lasts."""
+
+import asyncio
+
+from micropython import const
+
+from .slots import SlotRecord
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .boot import Outcome
+
+
+async def attempt(
+    device: "Any", outcome: "Outcome", slots: "Any", stands: bool, left_ms: int
+) -> "int | None":
+    """stands: the authority's session does, and the gate is open. left_ms: for the whole trial. The sequence number that was confirmed. A trial that is over starts
+    the board anew."""
+    record = SlotRecord(device._vault)
+    if not stands or outcome.slot is None:
+        if left_ms <= 0:
+            device._log("trial-failed", "it did not reach its authority, or its gate stayed shut")
+            device._on_fatal()
+        return None
+    well = await _healthy(device, left_ms)
+    outcome.trial = False
+    if well:
+        record.confirm(outcome.slot)
+        slots.settle()
+        return record.slots[outcome.slot].sequence
+    record.give_up(outcome.slot)
+    device._log("trial-failed", "the application says that it is not well")
+    device._on_fatal()
+    return None
+
+
+async def _healthy(device: "Any", left_ms: int) -> bool:
+    check = device.health
+    if check is None:
+        return True
+    try:
+        result = check()
+        if hasattr(result, "send"):
+            # One that never answers must not keep a trial open for ever, with no way forward and none back.
+            result = await asyncio.wait_for_ms(result, max(1, left_ms))
+    except Exception as error:  # of the application on trial: whatever it raises, it is not well
+        device._log("trial-failed", repr(error))
+        return False
+    return result is True

@@ -1,0 +1,289 @@
+"""An update whose judgement does not fit beside the agent: kept in the vault, and judged by the next start before there is an agent."""
+
+import asyncio
+import sys
+
+from harness import check, equal, raises
+from test_update import NEW, installed
+from test_updating import Device, order, run, take, verifiers
+from update_kit import envelope
+from warden import assembly, judges, parked, updating
+from warden.errors import PeerError, StoreError
+from warden.slots import CONFIRMED, EMPTY, STAGED, SlotRecord
+from warden.vault import Vault
+
+HEAP = "8m"
+
+
+def starved(*args):
+    raise MemoryError()
+
+
+def start(board, judge=None):
+    """What hardware.boot_slots() and the agent do; (device, Updating)."""
+    board.power_on()
+    outcome = board.start()
+    outcome.slots = board.running
+    vault = board.vault()
+    if "parked0" in vault.names():
+        real, judges.verifiers = judges.verifiers, judge or verifiers
+        try:
+            outcome.order = parked.unpark(vault, board.running, outcome.slot)
+        finally:
+            judges.verifiers = real
+    device = Device(board)
+    board.outcome = outcome
+    return device, updating.Updating(device, outcome, outcome.slots)
+
+
+def short_of_memory(one, **args):
+    """An order that this start can't judge."""
+    real, judges.verifiers = judges.verifiers, starved
+    try:
+        return asyncio.run(one.obey(args))
+    except PeerError as error:
+        return error.code
+    finally:
+        judges.verifiers = real
+
+
+def parks(board, **more):
+    """The order lies in the vault, and the board is about to start anew."""
+    device, one = start(board)
+    status = short_of_memory(one, envelope=envelope(2, [NEW]), **more)
+    equal(status, {"state": "Downloading", "reason": "", "sequence": 0, "want": None})
+    equal(order(one)["state"], "Downloading")
+    asyncio.run(device._then(device))
+    equal((device.resets, device.incidents), (1, []))
+    return device
+
+
+def test_it_is_judged_by_the_next_start():
+    board = installed()
+    boot = parks(board)._vault.counter("boot")
+    device, one = start(board)
+    equal((one.status()["sequence"], one.status()["want"]), (2, None))
+    # From the vault it is gone, and that cost no commit of its own: the counter of the starts has risen with it.
+    equal([name for name in device._vault.names() if "parked" in name], [])
+    equal(device._vault.counter("boot"), boot + 1)
+    run(one)
+    equal(device.sent, [("update", "cose", "Downloading", "")])
+    status = one.status()
+    equal(status["want"], [0, "app", 0, 1024])
+    equal(take(one, status)["state"], "Testing")
+    equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, STAGED])
+    board.off()
+
+
+def test_whoever_asks_first_begins_it():
+    board = installed()
+    parks(board)
+    device, one = start(board)
+    device._sessions[0].stands = False
+    run(one)
+    # Without the authority nothing is written.
+    equal((device.sent, SlotRecord(board.vault()).pending), ([], None))
+    equal(one.status(), {"state": "Downloading", "reason": "", "sequence": 2, "want": None})
+    equal(order(one)["want"], [0, "app", 0, 1024])
+    equal(order(one, envelope=envelope(2, [NEW])), "update-state")
+    board.off()
+
+
+def test_a_refusal():
+    from test_strict import Refusing
+
+    board = installed()
+    parks(board)
+    device, one = start(board, lambda keys: [Refusing()])
+    equal(device.incidents, [("tampered", "update")])
+    status = order(one)
+    equal((status["state"], status["reason"], status["sequence"]), ("Rejected", "tampered", 0))
+    run(one)
+    equal(device.sent, [("update", "cose", "Rejected", "tampered")])
+    equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, EMPTY])
+    # The same of one that may be sent again.
+    parks(board)
+    device, one = start(board, starved)
+    equal(device.incidents, [("command-failed", "update")])
+    equal((order(one)["state"], order(one)["reason"]), ("Aborted", "command-failed"))
+    board.off()
+
+
+def test_a_grant_and_a_key_go_with_it():
+    from test_payload import board_of, encrypted, release, wrapped
+
+    board = board_of()
+    device, one = start(board)
+    made = release()
+    short_of_memory(one, envelope=made, key=wrapped(made), grant=True)
+    device, one = start(board)
+    equal(len(one._parked.key), 32)
+    status = order(one)
+    while status["want"] is not None:
+        number, _, at, length = status["want"]
+        status = order(one, n=number, data=encrypted(NEW, 2)[at : at + length])
+    equal(status["state"], "Testing")
+    check(SlotRecord(board.vault()).slots[1].granted)
+    board.off()
+
+
+def test_a_start_that_fails_at_it_is_the_last():
+    """Whatever the judgement does to a start, the one after it knows nothing of the order."""
+    board = installed()
+    parks(board)
+
+    def broken(keys):
+        raise OSError(5)
+
+    try:
+        start(board, broken)
+        check(False)
+    except OSError:
+        pass
+    device, one = start(board)
+    equal((one._parked, order(one)["state"]), (None, "Idle"))
+    board.off()
+
+
+def test_a_vault_that_takes_nothing():
+    """Neither the application nor the agent waits for an order that can't be taken away."""
+    board = installed()
+    parks(board)
+    board.power_on()
+    outcome = board.start()
+    vault = board.vault()
+    real = Vault.commit
+
+    def full(self, changes, counters=None):
+        self.close()
+        raise StoreError("vault-limit")
+
+    Vault.commit = full
+    try:
+        equal(parked.unpark(vault, board.running, outcome.slot), None)
+    finally:
+        Vault.commit = real
+    # And whoever orders is told.
+    device, one = start(board)
+    order(one, abort=True)
+    Vault.commit = full
+    try:
+        equal(short_of_memory(one, envelope=envelope(2, [NEW])), "vault-limit")
+    finally:
+        Vault.commit = real
+    equal((device.resets, device._then), (0, None))
+    board.off()
+
+
+def test_a_reader_without_memory():
+    """cbor-limit is what it says then: no verdict on the manifest, but at a start that has all of the heap."""
+    board = installed()
+    device, one = start(board)
+    real = judges.Order._judge
+
+    def limit(self, *args):
+        raise PeerError("cbor-limit")
+
+    judges.Order._judge = limit
+    try:
+        equal(order(one, envelope=envelope(2, [NEW]))["state"], "Downloading")
+        check(device._then is not None)
+        device, one = start(board)
+    finally:
+        judges.Order._judge = real
+    equal((order(one)["state"], order(one)["reason"]), ("Rejected", "cbor-limit"))
+    board.off()
+
+
+def test_large_ones_lie_in_pieces():
+    board = installed()
+    vault = board.vault()
+    text = bytes(range(256)) * 32
+    parked.park(vault, judges.Order(text, bytes(61), True))
+    equal(
+        sorted(name for name in vault.names() if "parked" in name),
+        ["parked%d" % n for n in range(3)],
+    )
+    found = []
+
+    class Order(judges.Order):
+        def judge(self, *args):
+            found.append((self.envelope, self.wrapped, self.granted))
+
+    real, parked.Order = parked.Order, Order
+    try:
+        parked.unpark(vault, board.running, 0)
+    finally:
+        parked.Order = real
+    equal(found, [(text, bytes(61), True)])
+    equal([name for name in vault.names() if "parked" in name], [])
+    board.off()
+
+
+def test_release_keys_that_go_meanwhile():
+    """What was judged under the keys of before is let go of, its content key wiped."""
+    from test_payload import board_of, release, wrapped
+
+    board = board_of()
+    device, one = start(board)
+    made = release()
+    short_of_memory(one, envelope=made, key=wrapped(made))
+    device, one = start(board)
+    key = one._parked.key
+    check(key != bytearray(32))
+    one.let_go()
+    equal((one._parked, key), (None, bytearray(32)))
+    equal(order(one)["state"], "Idle")
+    board.off()
+
+
+def test_the_counter_rises_once():
+    """The agent of that start takes the number that is committed already, another one of the same start a higher one."""
+    board = installed()
+    boot = sys.modules["warden.boot"]
+    parks(board)
+    start(board)
+    saved = boot.present
+    boot.present = board.outcome
+    board.outcome.order = judges.Order(b"", None, False)
+    board.outcome.order.boot = 7
+    try:
+        equal((assembly._risen(), assembly._risen()), (7, 0))
+        board.outcome.order = None
+        equal(assembly._risen(), 0)
+        boot.present = None
+        equal(assembly._risen(), 0)
+    finally:
+        boot.present = saved
+    board.off()
+
+
+def test_chunks_of_a_heap_that_is_nearly_full():
+    """A 32nd of what is free, of 128 bytes at least."""
+    board = installed()
+
+    class Heap:
+        free = 0
+
+        def collect():
+            pass
+
+        def mem_free():
+            return Heap.free
+
+    real, updating.gc = updating.gc, Heap
+    try:
+        for free, wanted in (
+            (1 << 20, 1024),
+            (32768, 1024),
+            (32767, 512),
+            (8192, 256),
+            (100, 128),
+        ):
+            Heap.free = free
+            device, one = start(board)
+            equal(order(one, envelope=envelope(2, [NEW]))["want"][3], wanted)
+    finally:
+        updating.gc = real
+    raises("update-state", one._updater.hand_over)
+    board.off()
