@@ -43,6 +43,15 @@ class Order:
             self.state, self.reason = "Aborted" if again else "Rejected", error.code
             raise
 
+    def drop(self, state: str = "", reason: str = "") -> None:
+        """Nothing comes of it, whatever the judgement said."""
+        key, self.key, self.plan = self.key, None, None
+        self.state, self.reason = state, reason
+        if key is not None:
+            from .crypto import ct
+
+            ct.wipe(key)
+
     def by_web(self) -> bool:
         """Whether web servers have all of the images."""
         plan = self.plan

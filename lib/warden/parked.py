@@ -13,7 +13,6 @@ records `parked0`, `parked1`, …    CBOR [envelope, wrapped key or null, grante
 
 from micropython import const
 
-from .errors import StoreError, WardenError
 from .judges import Order
 from .wire import cbor
 
@@ -30,7 +29,8 @@ _PIECE = const(4096)
 def park(vault: "Vault", order: Order) -> None:
     """StoreError when the store has no room for it."""
     data = cbor.encode([order.envelope, order.wrapped, order.granted])
-    pieces: "dict[str, bytes | None]" = {}
+    # What lies there could not be taken away at its start: no piece of it may stand behind this one's.
+    pieces: "dict[str, bytes | None]" = {name: None for name in _names(vault)}
     for at in range(0, len(data), _PIECE):
         pieces["parked%d" % (at // _PIECE)] = data[at : at + _PIECE]
     vault.commit(pieces)
@@ -38,22 +38,32 @@ def park(vault: "Vault", order: Order) -> None:
 
 def unpark(vault: "Vault", slots: "Slots", running: "int | None") -> "Order | None":
     """The order, judged; with its state and reason where it was refused. None where it can't be taken away: then this start has nothing to do with it, and the
-    vault is closed."""
-    names = sorted([name for name in vault.names() if name.startswith("parked")])
-    data = b"".join([vault.get(name) or b"" for name in names])
-    boot = vault.counter("boot") + 1
+    vault is closed. Raises nothing: an order must not keep the application from starting, whatever is the matter with it."""
+    order = Order(b"", None, False)
+    data = b""
     try:
+        names = _names(vault)
+        boot = vault.counter("boot") + 1
+        try:
+            data = b"".join([vault.get(name) or b"" for name in names])
+        except MemoryError:
+            pass  # it goes all the same, or each start would try it again
         vault.commit({name: None for name in names}, {"boot": boot})
-    except StoreError:
-        # A flash that is full or worn out must not keep the application from starting.
+    except Exception:  # a flash that is full, worn out, or can't be written at all
+        vault.close()
         return None
-    fields: "Any" = cbor.decode(data)
-    order = Order(*fields)
-    order.boot = boot
     try:
+        fields: "Any" = cbor.decode(data)
+        order = Order(*fields)
         order.judge(vault, slots, running)
-    except WardenError:
-        pass  # the order has it
-    except MemoryError:
-        order.state, order.reason = "Aborted", "command-failed"
+    except (
+        Exception
+    ):  # of Warden itself, of the memory or the flash: no verdict, it may come again
+        if not order.state:
+            order.drop("Aborted", "command-failed")
+    order.boot = boot
     return order
+
+
+def _names(vault: "Vault") -> "list[str]":
+    return sorted([name for name in vault.names() if name.startswith("parked")])
