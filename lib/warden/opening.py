@@ -39,6 +39,9 @@ def take(updater: "Updater", order: "Order", now_ms: int) -> None:
     except StoreError as error:
         updater._end("Aborted", error.code)
         raise
+    except MemoryError:
+        updater._end("Aborted", "command-failed")  # and the key is wiped
+        raise
     updater._plan, updater._envelope, updater._grant = plan, order.envelope, order.granted
     updater.state = "Downloading"
     updater._image = updater._number = updater._asked = updater._requests = 0

@@ -22,7 +22,7 @@ from micropython import const
 
 from .errors import PeerError, WardenError
 from .judges import Order, unload
-from .slots import SlotRecord
+from .slots import SlotRecord, named
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Updating:
             self._word = _status("Downloading", "", 0)
             return
         by_web = pins is not None and order.by_web()
-        self._take(order, now_ms)
+        self._begun(order, now_ms)
         if by_web:
             gc.collect()
             # Less would do for the hand-shake alone, and leave nothing to the application meanwhile.
@@ -179,9 +179,21 @@ class Updating:
         self._updater = Updater(device._vault, self._slots, self._outcome.slot, chunk)
         self._updater.take(order, now_ms)
 
+    def _begun(self, order: Order, now_ms: int) -> None:
+        try:
+            self._take(order, now_ms)
+        except MemoryError as error:
+            order.drop()
+            found = named(error)
+            self._updater, self._word = None, _status("Aborted", found.code, order.sequence)
+            raise found
+
     def _park(self, order: Order) -> None:
         """The judgement does not fit into the heap beside this agent: it is made at a start of its own. A web server is not asked then."""
+        order.drop()
         gc.collect()
+        # None is taken during a trial, and a start less is what it would cost that.
+        SlotRecord(self._device._vault).spare(self._outcome.slot, self._slots.engaged)
         from .parked import park
 
         park(self._device._vault, order)
@@ -191,15 +203,13 @@ class Updating:
         """With the order that this start has judged."""
         order, self._parked = self._parked, None
         if order is not None:
-            self._take(order, now_ms)
+            self._begun(order, now_ms)
 
     def let_go(self) -> None:
         """Of what was judged, and is not staged yet."""
         order, self._parked = self._parked, None
-        if order is not None and order.key is not None:
-            from .crypto import ct
-
-            ct.wipe(order.key)
+        if order is not None:
+            order.drop()
         if self._busy():
             self._current().abort()
 
@@ -241,10 +251,9 @@ class Updating:
             now = device._uptime.now_ms()
             if self._outcome.trial:
                 await self._try(now)
-            if self._parked is not None and self._authority() is not None:
-                await self._begin(now)
-            if self._web is not None:
-                await self._fetch()
+            begins = self._parked is not None and self._authority() is not None
+            if begins or self._web is not None:
+                await (self._begin(now) if begins else self._fetch())
                 if self._is("Testing"):
                     await self._tell()
                     await _restart(device)

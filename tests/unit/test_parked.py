@@ -4,12 +4,12 @@ import asyncio
 import sys
 
 from harness import check, equal, raises
-from test_update import NEW, installed
+from test_update import NEW, OLD, installed
 from test_updating import Device, order, run, take, verifiers
 from update_kit import envelope
 from warden import assembly, judges, parked, updating
 from warden.errors import PeerError, StoreError
-from warden.slots import CONFIRMED, EMPTY, STAGED, SlotRecord
+from warden.slots import CONFIRMED, EMPTY, STAGED, TRIAL, SlotRecord
 from warden.vault import Vault
 
 HEAP = "8m"
@@ -373,4 +373,89 @@ def test_an_order_that_is_too_large_to_read_is_taken_away_all_the_same():
         Vault.get = real
     equal((order(one)["state"], order(one)["reason"]), ("Aborted", "command-failed"))
     check("parked0" not in board.vault().names())
+    board.off()
+
+
+def test_what_is_there_already_starts_by_itself():
+    """All of it comes out of the slot that runs: no chunk follows, after whose answer the board would start anew."""
+    board = installed()
+    device, one = start(board)
+    short_of_memory(one, envelope=envelope(2, [OLD]))
+    device, one = start(board)
+    run(one, 40)
+    equal([sent[2] for sent in device.sent], ["Testing"])
+    equal(device.resets, 1)
+    equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, STAGED])
+    board.off()
+
+
+def test_a_trial_does_not_lose_a_start_to_an_order():
+    """Nothing can be judged good while it lasts: to start anew for that would cost it an attempt."""
+    board = installed()
+    device, one = start(board)
+    take(one, order(one, envelope=envelope(2, [NEW])))
+    device, one = start(board)
+    equal(SlotRecord(board.vault()).slots[1].state, TRIAL)
+    equal(short_of_memory(one, envelope=envelope(3, [NEW])), "update-state")
+    equal(device._then, None)
+    check("parked0" not in device._vault.names())
+    board.off()
+
+
+def test_no_memory_for_the_download():
+    """It is said, the content key is wiped, and the agent goes on: whoever asks first finds the same."""
+    from test_payload import board_of, release, wrapped
+
+    board = board_of()
+    made = release()
+    for asks in (False, True):
+        device, one = start(board)
+        short_of_memory(one, envelope=made, key=wrapped(made))
+        device, one = start(board)
+        key = one._parked.key
+        from warden import update
+
+        real, update.Updater = update.Updater, starved
+        try:
+            if asks:
+                equal(order(one), "command-failed")
+            else:
+                run(one)
+                equal(device.sent, [("update", "cose", "Aborted", "command-failed")])
+            equal(device.incidents, [("command-failed", "update")])
+        finally:
+            update.Updater = real
+        equal((order(one)["state"], order(one)["reason"]), ("Aborted", "command-failed"))
+        equal((key, device.resets), (bytearray(32), 0))
+    board.off()
+
+
+def test_no_key_outlives_memory_that_runs_out():
+    """Behind the judgement, before the order lies in the vault; and while the slot is made ready."""
+    from test_payload import board_of, release, wrapped
+
+    board = board_of()
+    made = release()
+    judge, begin = judges.Order._judge, SlotRecord.begin
+    keys = []
+
+    def late(self, *args):
+        judge(self, *args)
+        keys.append(self.key)
+        raise MemoryError()
+
+    device, one = start(board)
+    judges.Order._judge = late
+    try:
+        equal(order(one, envelope=made, key=wrapped(made))["state"], "Downloading")
+    finally:
+        judges.Order._judge = judge
+    device, one = start(board)
+    keys.append(one._parked.key)
+    SlotRecord.begin = starved
+    try:
+        equal(order(one), "command-failed")
+    finally:
+        SlotRecord.begin = begin
+    equal(keys, [bytearray(32)] * 2)
     board.off()
