@@ -87,6 +87,8 @@ def boot_slots(args: "tuple[Any, ...]") -> None:
     if outcome.mode != "switch" and "parked0" in vault.names():
         from . import parked
 
+        if feed is not None:
+            feed()  # a signature may take most of the time that there is
         outcome.order = parked.unpark(vault, slots, outcome.slot)
         del sys.modules["warden.parked"], sys.modules["warden"].parked
     vault.close()

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 
+import vfs
 from harness import check, equal, raises
 from test_update import NEW, OLD, installed
 from test_updating import Device, order, run, take, verifiers
@@ -246,13 +247,18 @@ def test_the_counter_rises_once():
     saved = boot.present
     boot.present = board.outcome
     board.outcome.order = judges.Order(b"", None, False)
-    board.outcome.order.boot = 7
+    vault = board.vault()
+    board.outcome.order.boot = number = vault.counter("boot")
     try:
-        equal((assembly._risen(), assembly._risen()), (7, 0))
+        equal((assembly._risen(vault), assembly._risen(vault)), (number, 0))
+        # A vault that was made anew, or that counted on meanwhile.
+        for other in (number - 1, number + 1):
+            board.outcome.order.boot = other
+            equal((assembly._risen(vault), board.outcome.order.boot), (0, 0))
         board.outcome.order = None
-        equal(assembly._risen(), 0)
+        equal(assembly._risen(vault), 0)
         boot.present = None
-        equal(assembly._risen(), 0)
+        equal(assembly._risen(vault), 0)
     finally:
         boot.present = saved
     board.off()
@@ -338,19 +344,20 @@ def test_no_failure_keeps_the_application_from_starting():
     vault.put("parked0", b"\xff")
     device, one = start(board)
     equal((order(one)["state"], order(one)["reason"]), ("Aborted", "command-failed"))
-    for error in (OSError(5), MemoryError()):
+    for error in (OSError(5), MemoryError(), StoreError("vault-limit")):
         parks(board)
         commit = Vault.commit
 
         def broken(self, changes, counters=None, error=error):
-            self.close()
             raise error
 
         Vault.commit = broken
+        vault = board.vault()
         try:
-            equal(unparked(board), None)
+            equal(parked.unpark(vault, board.running, 0), None)
         finally:
             Vault.commit = commit
+        raises("closed", vault.names)
         equal(start(board)[1].status()["sequence"], 2)
     board.off()
 
@@ -458,4 +465,69 @@ def test_no_key_outlives_memory_that_runs_out():
     finally:
         SlotRecord.begin = begin
     equal(keys, [bytearray(32)] * 2)
+    board.off()
+
+
+def test_a_start_of_the_board():
+    """What board.py names, joined: the order is judged, its watchdog fed before, what judged it is gone, and the application is there either way."""
+    from warden import hardware
+    from warden.hal import watchdog
+
+    boot = sys.modules["warden.boot"]
+    board = installed()
+
+    class Named:
+        WATCHDOG = 5000
+
+    kept = hardware.open_board, hardware.find, watchdog.start, boot.present, judges.verifiers
+    path, commit = sys.path[:], Vault.commit
+    fed = []
+
+    def full(self, changes, counters=None):
+        if "parked0" in changes:
+            self.close()
+            raise StoreError("vault-limit")
+        commit(self, changes, counters)
+
+    hardware.open_board = lambda: (Named, board.vault())
+    watchdog.start = lambda timeout_ms: lambda: fed.append(timeout_ms)
+    judges.verifiers = verifiers
+    try:
+        parks(board)
+        judges.verifiers = verifiers
+        hardware.find = lambda prefix, kind: lambda args: board.slots()
+        for broken, sequence in ((True, None), (False, 2), (False, None)):
+            Vault.commit = full if broken else commit
+            del fed[:]
+            board.power_on()
+            sys.path.append("/app")
+            hardware.boot_slots(("file", "/ram/slots", ("app",), 2))
+            outcome = boot.present
+            equal((outcome.mode, sys.path[1]), ("application", "/app"))
+            equal(outcome.order and outcome.order.plan.sequence, sequence)
+            if sequence:
+                # That number is committed: the agent of this start works with it.
+                equal(assembly._risen(board.vault()), board.vault().counter("boot"))
+            equal("parked0" in board.vault().names(), broken)
+            equal(fed, [5000] if broken or sequence else [])
+            sys.path[:] = path
+            vfs.umount("/app")
+    finally:
+        sys.path[:], Vault.commit = path, commit
+        hardware.open_board, hardware.find, watchdog.start, boot.present, judges.verifiers = kept
+        check("warden.parked" not in sys.modules)
+        sys.modules["warden.parked"] = sys.modules["warden"].parked = parked
+    board.off()
+
+
+def test_an_order_that_a_trial_meets():
+    """Not the manifest's fault: it may come again when the trial is over."""
+    board = installed()
+    device, one = start(board)
+    take(one, order(one, envelope=envelope(2, [NEW])))
+    parked.park(board.vault(), judges.Order(envelope(3, [NEW]), None, True))
+    device, one = start(board)
+    status = one._word
+    equal((status["state"], status["reason"]), ("Aborted", "update-state"))
+    equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, TRIAL])
     board.off()
