@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from host_kit import new_fleet, refused
 from warden_host import dynsec, fleet, owner, registry, secretfile, store
+from warden_host.errors import HostError
 from warden_host.store import App
 
 
@@ -66,6 +67,14 @@ def test_damaged_settings(made, old, new):
     path.write_text(text.replace(old, new, 1))
     with refused("config-malformed"):
         fleet.Fleet(made.root)
+
+
+def test_settings_that_are_too_long_are_not_cut(made):
+    path = made.root / fleet.CONFIG
+    path.write_text(path.read_text() + "#" * (1 << 20))
+    with pytest.raises(HostError, match="1048576 bytes") as told:
+        fleet.Fleet(made.root)
+    assert told.value.code == "config-malformed"
 
 
 def test_settings_may_not_grant_what_is_reserved(made):

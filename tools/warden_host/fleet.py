@@ -138,8 +138,12 @@ def find(given: Path | None) -> Fleet:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        text = file.read(secretfile.MAX_BYTES + 1)
+    if len(text) > secretfile.MAX_BYTES:
+        raise malformed(f"more than {secretfile.MAX_BYTES} bytes")
     try:
-        document = tomllib.loads(path.read_bytes()[: secretfile.MAX_BYTES].decode())
+        document = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise malformed(f"not valid TOML ({error})") from None
     if document.get("format") != FORMAT:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -151,7 +152,7 @@ def load_pins(keys: Path) -> tuple[bytes, bytes]:
 def load_key(path: Path) -> Key:
     try:
         key = serialization.load_pem_private_key(secretfile.read(path), password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise _damaged(path) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise _damaged(path)
