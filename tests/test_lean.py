@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
-from lean import lean  # noqa: E402  (the path must be set first)
+from inline import inline  # noqa: E402  (the path must be set first)
+from lean import lean  # noqa: E402
 
 SOURCE = """
 from micropython import const
@@ -201,3 +202,73 @@ def test_numbers_go_in_where_they_are_used(tmp_path: Path, micropython: str) -> 
         said.append(done.stdout)
     assert said[0] == said[1]
     assert said[0].strip() == "[21, 21, -1, b'\\xd2', b'longer', 2, 7, 3, 0] 9 4"
+
+
+MEANINGS = """
+def first():
+    from .wire.a import X
+    return X
+
+def second():
+    from .wire.b import X
+    return X
+
+def third():
+    from .wire import a as numbers
+    return numbers.X
+
+def fourth():
+    from .wire import b as numbers
+    return numbers.X
+
+def signed():
+    from .wire import a as those
+    return those.LESS ** 2, those.LESS.bit_length()
+
+def twice():
+    from .wire.a import SECOND
+    return SECOND
+
+def caught():
+    from .wire.a import Y
+    try:
+        raise ValueError
+    except ValueError as Y:
+        return type(Y)
+
+def defined():
+    from .wire.a import Z
+    class Z:
+        pass
+    return Z.__name__
+
+def foreign():
+    from .other import W
+    return W
+
+def own():
+    from .wire.a import W
+    return W
+"""
+A = "X = 1\nY = 2\nZ = 3\nW = 4\nLESS = -2\nFIRST = SECOND = 5\n"
+
+
+def test_a_name_of_two_meanings_keeps_both(tmp_path: Path) -> None:
+    sources = {"p/__init__.py": "", "p/other.py": "W = 8\n", "p/user.py": MEANINGS}
+    sources |= {"p/wire/__init__.py": "", "p/wire/a.py": A, "p/wire/b.py": "X = 9\n"}
+    names = ("first", "second", "third", "fourth", "signed", "twice", "caught", "defined")
+    calls = ", ".join(f"user.{name}()" for name in (*names, "foreign", "own"))
+    tree = {path: ast.parse(text) for path, text in sources.items()}
+    inline(tree, [])
+    inlined = {path: ast.unparse(module) for path, module in tree.items()}
+    assert "LESS" not in inlined["p/user.py"]
+    said = []
+    for number, files in enumerate((sources, inlined)):
+        for path, text in files.items():
+            file = tmp_path / str(number) / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        program = [sys.executable, "-c", f"from p import user; print({calls})"]
+        ran = subprocess.run(program, cwd=tmp_path / str(number), capture_output=True, text=True)
+        said.append((ran.stdout, ran.stderr))
+    assert said[0] == said[1] and said[0][0]

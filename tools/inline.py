@@ -31,7 +31,7 @@ def _number(node: ast.AST) -> int | bytes | None:
 
 
 def _stored(module: ast.Module) -> list[str]:
-    """Every name that something in the module assigns, deletes, or takes as an argument: as often as it does."""
+    """Every name that something in the module assigns, deletes, defines, or takes as an argument: as often as it does."""
     found = []
     for node in ast.walk(module):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
@@ -40,14 +40,42 @@ def _stored(module: ast.Module) -> list[str]:
             found.append(node.arg)
         elif isinstance(node, ast.Global | ast.Nonlocal):
             found += node.names
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.append(node.name)
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            found.append(node.name)
     return found
+
+
+def _bound(path: str, module: ast.Module) -> dict[str, set[tuple[str, str]]]:
+    """What each imported name stands for, anywhere in the module: (where it comes from, its name there). Two functions may mean two things by one."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom):
+            source = _source(path, node) if node.level else f"-{node.module}"
+            for alias in node.names:
+                found.setdefault(alias.asname or alias.name, set()).add((source, alias.name))
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                known = alias.asname or alias.name.partition(".")[0]
+                found.setdefault(known, set()).add(("-", alias.name))
+    return found
+
+
+def _constant(value: int | bytes) -> ast.expr:
+    """As a parser makes it: a sign binds less than a power or an attribute does."""
+    if isinstance(value, int) and value < 0:
+        return ast.UnaryOp(ast.USub(), ast.Constant(-value))
+    return ast.Constant(value)
 
 
 def _numbers(module: ast.Module) -> dict[str, int | bytes]:
     found: dict[str, int | bytes] = {}
     stored = _stored(module)
     for node in module.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+            continue
+        if isinstance(node.targets[0], ast.Name):
             name, value = node.targets[0].id, _number(node.value)
             public = name.isupper() and not name.startswith("_")
             if value is not None and public and stored.count(name) == 1:
@@ -71,31 +99,29 @@ class _Inliner(ast.NodeTransformer):
         self._numbers = numbers
         stored = set(_stored(module))
         # What a bare name stands for, and which module: where nothing else in here has that name.
-        self.names = dict(numbers.get(path.removesuffix(".py"), {}))
+        bound = _bound(path, module)
+        own = numbers.get(path.removesuffix(".py"), {})
+        self.names = {name: value for name, value in own.items() if name not in bound}
         self._modules: dict[str, str] = {}
-        for node in ast.walk(module):
-            if not isinstance(node, ast.ImportFrom) or not node.level:
+        for known, meanings in bound.items():
+            if known in stored or len(meanings) > 1:
                 continue
-            source = _source(path, node)
-            for alias in node.names:
-                known = alias.asname or alias.name
-                if known in stored:
-                    continue
-                if alias.name in numbers.get(source, {}):
-                    self.names[known] = numbers[source][alias.name]
-                elif f"{source}/{alias.name}" in numbers:
-                    self._modules[known] = f"{source}/{alias.name}"
+            ((source, name),) = meanings
+            if name in numbers.get(source, {}):
+                self.names[known] = numbers[source][name]
+            elif f"{source}/{name}" in numbers:
+                self._modules[known] = f"{source}/{name}"
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         if isinstance(node.value, ast.Name) and node.value.id in self._modules:
             value = self._numbers[self._modules[node.value.id]].get(node.attr)
             if value is not None:
-                return ast.copy_location(ast.Constant(value), node)
+                return ast.copy_location(_constant(value), node)
         return self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         if isinstance(node.ctx, ast.Load) and node.id in self.names:
-            return ast.copy_location(ast.Constant(self.names[node.id]), node)
+            return ast.copy_location(_constant(self.names[node.id]), node)
         return node
 
     def unused(self, module: ast.Module) -> set[str]:
