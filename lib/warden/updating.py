@@ -110,9 +110,14 @@ class Updating:
         self._updater = updater = None
         for name in ("warden.update", "warden.copying", "warden.payload"):
             unload(name)
-        from .readback import ReadBack
+        try:
+            from .readback import ReadBack
 
-        self._updater = ReadBack(*parts)  # type: ignore[assignment]
+            self._updater = ReadBack(*parts)  # type: ignore[assignment]
+        except MemoryError as error:
+            found = named(error)
+            self._word = _status("Aborted", found.code, parts[2].sequence)
+            raise found
         return True
 
     def _chunk(self, args: "dict[str, Any]", now_ms: int) -> None:

@@ -531,3 +531,23 @@ def test_an_order_that_a_trial_meets():
     equal((status["state"], status["reason"]), ("Aborted", "update-state"))
     equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, TRIAL])
     board.off()
+
+
+def test_no_memory_for_the_reading_back():
+    """It is said, and the same manifest goes on with what came."""
+    from warden import readback
+
+    board = installed()
+    device, one = start(board)
+    status = order(one, envelope=envelope(2, [NEW]))
+    real, readback.ReadBack = readback.ReadBack, starved
+    try:
+        for number, at in enumerate(range(0, len(NEW), 1024)):
+            status = order(one, n=number, data=NEW[at : at + 1024])
+        equal(status, "command-failed")
+    finally:
+        readback.ReadBack = real
+    said = order(one)
+    equal((said["state"], said["reason"], said["sequence"]), ("Aborted", "command-failed", 2))
+    equal(order(one, envelope=envelope(2, [NEW]))["state"], "Testing")
+    board.off()
