@@ -551,3 +551,30 @@ def test_no_memory_for_the_reading_back():
     equal((said["state"], said["reason"], said["sequence"]), ("Aborted", "command-failed", 2))
     equal(order(one, envelope=envelope(2, [NEW]))["state"], "Testing")
     board.off()
+
+
+def test_a_start_of_another_firmware_leaves_the_order_for_it():
+    """The board starts anew at once: what was judged now would be lost."""
+    from warden import hardware
+    from warden.hal import system
+
+    boot = sys.modules["warden.boot"]
+    board = installed()
+    parks(board)
+    board.power_on()
+    resets = []
+    kept = hardware.open_board, hardware.find, system.reset, boot.present, boot.boot
+    path = sys.path[:]
+    hardware.open_board = lambda: (None, board.vault())
+    hardware.find = lambda prefix, kind: lambda args: board.slots()
+    system.reset = lambda: resets.append(1)
+    boot.boot = lambda *args, **more: boot.Outcome("switch", 1, False, 0)
+    sys.path.append("/app")
+    try:
+        hardware.boot_slots(("file", "/ram/slots", ("app",), 2))
+        equal((resets, boot.present.order), ([1], None))
+    finally:
+        hardware.open_board, hardware.find, system.reset, boot.present, boot.boot = kept
+        sys.path[:] = path
+    check("parked0" in board.vault().names())
+    board.off()
