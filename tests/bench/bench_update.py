@@ -41,7 +41,7 @@ SMALL, LARGE = 100 * 1024, 4 * 1024 * 1024
 _MOST_KB = 12
 _LOW_KB, _HIGH_KB = 64, 192
 _SPAN_KB = 64  # above the idle agent's heap, for the search
-_PROCESSES, _ROUNDS = 5, 25
+_PROCESSES, _ROUNDS = 5, 12
 _PATIENCE_S = 8.0
 
 _APP = """\
@@ -105,17 +105,22 @@ def pace() -> dict[str, float]:
     """Name → percent: the median of several processes, since where things lie in memory is another matter in each."""
     found: dict[str, list[float]] = {}
     script = str(Path(__file__).with_name("update_device.py"))
-    for _ in range(_PROCESSES):
-        with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(
-                [layout.micropython(), "-X", "heapsize=4m", script, folder, str(_ROUNDS)],
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=True,
-            )
-        for name, value in json.loads(done.stdout.splitlines()[-1]).items():
-            found.setdefault(name, []).append(value)
+    with tempfile.TemporaryDirectory() as compiled:
+        library = Path(compiled) / "root" / "lib"
+        shutil.copytree(REPO / "lib", library)
+        compile_lean(library.parent, Path(compiled))
+        argv = [layout.micropython(), "-X", "heapsize=4m", script, str(library)]
+        for _ in range(_PROCESSES):
+            with tempfile.TemporaryDirectory() as folder:
+                done = subprocess.run(
+                    [*argv, folder, str(_ROUNDS)],
+                    capture_output=True,
+                    text=True,
+                    timeout=300,
+                    check=True,
+                )
+            for name, value in json.loads(done.stdout.splitlines()[-1]).items():
+                found.setdefault(name, []).append(value)
     return {name: statistics.median(values) for name, values in found.items()}
 
 
