@@ -23,7 +23,7 @@ ALONE: dict[str, set[str]] = {
         *("wire.envelope", "wire.mqtt", "wire.names", "wire.x509"),
     },
     "backoff": {"crypto.rand"},
-    "boot": {"romfs", "slots", "wire.cbor"},
+    "boot": {"judges", "romfs", "slots", "wire.cbor"},
     "bundle": {"crypto.rand", "policy", "wire.cbor", "wire.names"},
     "clock": set(),
     "command": {"wire.names"},

@@ -67,7 +67,8 @@ def begin(agent: "Any", generation: "Callable[[], int]") -> None:
         from .session import Origin, Session
 
         # Committed and read back before the first hello of this boot: no nonce of it can have been used in another.
-        boot = _risen(vault) or vault.advance("boot")
+        start: "Any" = sys.modules.get("warden.boot")
+        boot = vault.advance("boot") if start is None else start.advance(vault)
         origin = Origin(boot, records.load_raw(vault, "nonce"), generation)
         for app in apps:
             session = Session(
@@ -92,13 +93,3 @@ def begin(agent: "Any", generation: "Callable[[], int]") -> None:
         agent._on_time,
         policy.max_message,
     )
-
-
-def _risen(vault: "Any") -> int:
-    """The counter, where this start has raised it already, for the order that it judged (parked.py). Once: a second agent of the same start raises it again. And of this
-    vault: one that was provisioned meanwhile counts from the beginning, and would come to the same number later."""
-    order = getattr(getattr(sys.modules.get("warden.boot"), "present", None), "order", None)
-    if order is None:
-        return 0
-    number, order.boot = order.boot, 0
-    return number if number == vault.counter("boot") else 0

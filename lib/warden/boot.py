@@ -12,6 +12,7 @@ import vfs
 from micropython import const
 
 from .errors import PeerError, StoreError
+from .judges import unload
 from .romfs import Image, RomFS
 from .slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, SlotRecord
 from .wire import cbor
@@ -55,6 +56,40 @@ class Outcome:
 
 # What this start made of the board's slots; None where it has none.
 present: "Outcome | None" = None
+
+
+def begin(
+    vault: "Vault",
+    slots: "Any",
+    attempts: int,
+    on_damage: "Callable[[int], None]",
+    feed: "Callable[[], None] | None",
+) -> Outcome:
+    """A board's start: boot(), kept as `present`, then the judgement of an update that waits for it (parked.py)."""
+    global present
+    outcome = present = boot(vault, slots, attempts, on_damage, feed=feed)
+    outcome.slots = slots
+    if outcome.mode != "switch" and "parked0" in vault.names():
+        try:
+            from . import parked
+        except (ImportError, MemoryError):
+            return outcome  # the application has nothing to do with it, and starts
+        if feed is not None:
+            feed()  # a signature may take most of the time that there is
+        outcome.order = parked.unpark(vault, slots, outcome.slot)
+        unload("warden.parked")
+    return outcome
+
+
+def advance(vault: "Vault") -> int:
+    """The number of this start, committed. parked.py may have raised it already: that counts once, for a second agent of the same start raises it again. And for this
+    vault: one that was provisioned meanwhile counts from the beginning, and would come to the same number later."""
+    order = None if present is None else present.order
+    if order is not None:
+        number, order.boot = order.boot, 0
+        if number and number == vault.counter("boot"):
+            return number
+    return vault.advance("boot")
 
 
 def boot(

@@ -82,15 +82,7 @@ def boot_slots(args: "tuple[Any, ...]") -> None:
     slots = find("slots_", args[0])(args[1:])
     if len(args) > 4:
         slots.judges = _judges(args[4])
-    outcome = boot.present = boot.boot(vault, slots, args[3], _damaged, feed=feed)
-    outcome.slots = slots
-    if outcome.mode != "switch" and "parked0" in vault.names():
-        from . import parked
-
-        if feed is not None:
-            feed()  # a signature may take most of the time that there is
-        outcome.order = parked.unpark(vault, slots, outcome.slot)
-        del sys.modules["warden.parked"], sys.modules["warden"].parked
+    outcome = boot.begin(vault, slots, args[3], _damaged, feed)
     vault.close()
     if outcome.mode == "switch":
         from .hal import system

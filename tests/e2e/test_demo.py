@@ -29,7 +29,7 @@ TOLD = (
     "refused: Wrong code",
     "refused: Code expired",
     "opened; set_relay is obeyed",
-    "Downloading → Testing → Accepted: version 2 runs",
+    "Downloading → Verifying → Installing → Testing → Accepted",
     "refused before anything was written: tampered",
     "refused before anything was written: old-manifest",
     "Testing → Rejected (trial-failed): version 2 runs again",

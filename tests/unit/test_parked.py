@@ -8,7 +8,7 @@ from harness import check, equal, raises
 from test_update import NEW, OLD, installed
 from test_updating import Device, order, run, take, verifiers
 from update_kit import envelope
-from warden import assembly, judges, parked, updating
+from warden import judges, parked, updating
 from warden.errors import PeerError, StoreError
 from warden.slots import CONFIRMED, EMPTY, STAGED, TRIAL, SlotRecord
 from warden.vault import Vault
@@ -250,15 +250,17 @@ def test_the_counter_rises_once():
     vault = board.vault()
     board.outcome.order.boot = number = vault.counter("boot")
     try:
-        equal((assembly._risen(vault), assembly._risen(vault)), (number, 0))
+        equal((boot.advance(vault), boot.advance(vault)), (number, number + 1))
         # A vault that was made anew, or that counted on meanwhile.
-        for other in (number - 1, number + 1):
+        for other in (number, number + 5):
             board.outcome.order.boot = other
-            equal((assembly._risen(vault), board.outcome.order.boot), (0, 0))
+            here = vault.counter("boot")
+            equal((boot.advance(vault), board.outcome.order.boot), (here + 1, 0))
+        here = vault.counter("boot")
         board.outcome.order = None
-        equal(assembly._risen(vault), 0)
+        equal(boot.advance(vault), here + 1)
         boot.present = None
-        equal(assembly._risen(vault), 0)
+        equal((boot.advance(vault), vault.counter("boot")), (here + 2, here + 2))
     finally:
         boot.present = saved
     board.off()
@@ -507,7 +509,10 @@ def test_a_start_of_the_board():
             equal(outcome.order and outcome.order.plan.sequence, sequence)
             if sequence:
                 # That number is committed: the agent of this start works with it.
-                equal(assembly._risen(board.vault()), board.vault().counter("boot"))
+                number = board.vault().counter("boot")
+                equal(
+                    (boot.advance(board.vault()), board.vault().counter("boot")), (number, number)
+                )
             equal("parked0" in board.vault().names(), broken)
             equal(fed, [5000] if broken or sequence else [])
             sys.path[:] = path

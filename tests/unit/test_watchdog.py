@@ -100,7 +100,7 @@ def test_a_start_hands_it_to_the_boot():
 
         class Boot:
             @staticmethod
-            def boot(vault, slots, attempts, on_damage, feed=None):
+            def begin(vault, slots, attempts, on_damage, feed):
                 given.append(feed)
                 return Outcome()
 
