@@ -168,7 +168,7 @@ def tell(story: Teller, fleet: Fleet, service: Service) -> None:
             runs = gates[0].starts(2)[-1]
             if not states.endswith("Accepted") or runs != "2":
                 raise Unlike(f"{states} {reason}, version {runs}")
-            return f"{states}: version 2 runs"
+            return states
 
         def changed() -> str:
             data = bytearray(envelope("3"))
