@@ -145,10 +145,10 @@ class Updater:
                 wanted = len(data)
             if self._file.write(data) != wanted:
                 raise OSError(_ENOSPC)
-            self._left -= wanted
-            self._number += 1
+            self._left = left = self._left - wanted
+            self._number = number + 1
             self._came = now_ms
-            if self._left < self._edge:
+            if left < self._edge:
                 self._next()
         except (OSError, MemoryError) as error:
             raise self._broken(error)

@@ -109,7 +109,7 @@ def pace() -> dict[str, float]:
         library = Path(compiled) / "root" / "lib"
         shutil.copytree(REPO / "lib", library)
         compile_lean(library.parent, Path(compiled))
-        argv = [layout.micropython(), "-X", "heapsize=4m", script, str(library)]
+        argv = [layout.micropython(), "-X", "heapsize=8m", script, str(library)]
         for _ in range(_PROCESSES):
             with tempfile.TemporaryDirectory() as folder:
                 done = subprocess.run(

@@ -655,6 +655,7 @@ def test_the_trial_grant():
 
     class Boot:
         present = Outcome
+        advance = staticmethod(lambda vault: vault.advance("boot"))
 
     for granted in (True, False, None):
         Outcome.granted = granted
