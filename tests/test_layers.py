@@ -57,7 +57,7 @@ ALONE: dict[str, set[str]] = {
     "judging": {"romfs", "slots", "wire.cbor", "wire.cbor_reader", "wire.cose", "wire.suit"}
     | {"crypto.ct", "crypto.kdf", "wire.suit_commands", "wire.suit_labels", "wire.suit_plan"},
     "opening": set(),
-    "parked": {"judges", "wire.cbor"},
+    "parked": {"judges", "wire.cbor", "wire.suit_plan"},
     "trial": {"slots", "wire.cbor"},
     "strict": {"romfs", "wire.cbor"},
     "readback": {"romfs", "slots", "wire.cbor"},

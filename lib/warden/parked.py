@@ -13,8 +13,10 @@ records `parked0`, `parked1`, …    CBOR [envelope, wrapped key or null, grante
 
 from micropython import const
 
+from .errors import PeerError
 from .judges import Order
 from .wire import cbor
+from .wire.suit_plan import MAX_ENVELOPE
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -24,10 +26,14 @@ if TYPE_CHECKING:
     from .vault import Vault
 
 _PIECE = const(4096)
+_MOST_KEY = const(61)  # payload.py: nonce, content key, tag
 
 
 def park(vault: "Vault", order: Order) -> None:
-    """StoreError when the store has no room for it."""
+    """PeerError suit-limit when it is larger than any order; StoreError when the store has no room for it."""
+    # Nobody has judged its size yet: memory may have ended before.
+    if len(order.envelope) > MAX_ENVELOPE or len(order.wrapped or b"") > _MOST_KEY:
+        raise PeerError("suit-limit", "the envelope is too large, or its key")
     data = cbor.encode([order.envelope, order.wrapped, order.granted])
     # What lies there could not be taken away at its start: no piece of it may stand behind this one's.
     pieces: "dict[str, bytes | None]" = {name: None for name in _names(vault)}

@@ -67,6 +67,7 @@ def _judged(vault: "Vault", slots: "Slots", number: int, slot: "Slot") -> "Any":
     from .judges import verifiers
     from .wire import suit
     from .wire.suit_commands import Target
+    from .wire.suit_plan import MAX_ENVELOPE
 
     release = vault.get("release")
     if release is None:
@@ -78,7 +79,7 @@ def _judged(vault: "Vault", slots: "Slots", number: int, slot: "Slot") -> "Any":
     file = slots.read(number, slots.names[0] + ".map")
     try:
         file.seek((slot.images[0][0] + BLOCK - 1) // BLOCK * _HASH)
-        envelope = file.read(suit.MAX_ENVELOPE + 1)
+        envelope = file.read(MAX_ENVELOPE + 1)
         plan = suit.process(envelope, verifiers(keys), target)
     except PeerError:
         raise StoreError("slot-unsigned", "no release key signed what the slot holds")

@@ -39,13 +39,7 @@ def start(board, judge=None):
 
 def short_of_memory(one, **args):
     """An order that this start can't judge."""
-    real, judges.verifiers = judges.verifiers, starved
-    try:
-        return asyncio.run(one.obey(args))
-    except PeerError as error:
-        return error.code
-    finally:
-        judges.verifiers = real
+    return order(one, starved, **args)
 
 
 def parks(board, **more):
@@ -221,6 +215,16 @@ def test_large_ones_lie_in_pieces():
     board.off()
 
 
+def test_no_larger_than_any_order():
+    """Where memory ends before the size was looked at, nothing of that size goes to the vault either."""
+    board = installed()
+    device, one = start(board)
+    for args in ({"envelope": bytes(8193)}, {"envelope": b"", "key": bytes(62)}):
+        equal(short_of_memory(one, **args), "suit-limit")
+        equal((device._then, parked._names(device._vault)), (None, []))
+    board.off()
+
+
 def test_release_keys_that_go_meanwhile():
     """What was judged under the keys of before is let go of, its content key wiped."""
     from test_payload import board_of, release, wrapped
@@ -306,7 +310,7 @@ def unparked(board):
 def test_nothing_of_an_order_that_could_not_be_taken_away_is_left():
     """Pieces of a longer one behind those of a shorter one would be an order that nobody gave."""
     board = installed()
-    parked.park(board.vault(), judges.Order(bytes(9000), None, True))
+    parked.park(board.vault(), judges.Order(bytes(8192), None, True))
     parked.park(board.vault(), judges.Order(envelope(2, [NEW]), None, False))
     vault = board.vault()
     equal([name for name in vault.names() if "parked" in name], ["parked0"])

@@ -26,7 +26,7 @@ from ..errors import PeerError
 from . import cbor, cose, suit_labels
 from .cbor_reader import BYTES, TEXT, Reader
 from .suit_commands import MAX_COMPONENTS, SEQUENCE_MAX, Machine, Target, digest, uri
-from .suit_plan import Plan
+from .suit_plan import MAX_ENVELOPE, Plan
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from .cose import Verifier
 
     Buffer = Union[bytes, bytearray, memoryview]
-
-MAX_ENVELOPE = 8192
 
 _MOST_PARTS = const(4)  # of a component's identifier
 

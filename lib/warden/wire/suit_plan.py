@@ -5,6 +5,8 @@ from micropython import const
 
 TYPE_CHECKING = const(False)
 
+MAX_ENVELOPE = 8192
+
 
 class Image:
     """One image to fetch. component: index in the target's components. digest: SHA-256. uri: UTF-8. encryption: what parameter 19 says about how it comes, None
