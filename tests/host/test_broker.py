@@ -1,5 +1,6 @@
 """The broker's roles, asked of mosquitto itself: what no role names is refused."""
 
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import time
 import paho.mqtt.client as mqtt
 import pytest
 from host_kit import new_fleet, refused
-from warden_host import broker, dynsec, fleet, names, owner, registry, secretfile, store
+from warden_host import broker, brokerlog, dynsec, fleet, names, owner, registry, secretfile, store
 from warden_host.store import App
 
 PASSWORDS = {name: dynsec.device_password() for name in ("D1", "D2")}
@@ -324,3 +325,67 @@ def test_a_broker_that_died_is_noticed(tmp_path):
         while child.alive() and time.monotonic() < end:
             time.sleep(0.05)
         assert not child.alive()
+
+
+# The log
+
+
+def test_strangers_grow_no_file_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(broker, "MAX_LOG", 20_000)
+    made = new_fleet(tmp_path)
+    with broker.Broker(made):
+        before = {path.name: path.stat().st_size for path in made.broker.iterdir()}
+        for _ in range(600):
+            socket.create_connection(("127.0.0.1", made.settings.broker.port)).close()
+    after = {path.name: path.stat().st_size for path in made.broker.iterdir()}
+    logs = {broker.LOG, broker.LOG + ".1"}
+    assert (
+        after.keys() == before.keys() | logs
+    )  # it was rotated, so this many would have filled it
+    assert all(0 < after[name] <= 20_000 for name in logs)
+    assert {name: after[name] for name in before if name not in logs} == {
+        name: before[name] for name in before if name not in logs
+    }
+
+
+def test_the_log_keeps_what_came_last(tmp_path):
+    log = brokerlog.BoundedLog(tmp_path / "log", 100)
+    for number in range(50):
+        log.write(b"line %03d\n" % number)
+    log.write(b"x" * 1000)  # more than a file holds
+    log.close()
+    assert (tmp_path / "log").read_bytes() == b"x" * 100
+    assert (tmp_path / "log.1").read_bytes().endswith(b"line 048\nline 049\n")
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_log_that_cannot_be_written_is_read_on(tmp_path, monkeypatch):
+    """A full disk, or a reader that hangs: mosquitto goes on, and so does the log afterwards."""
+    monkeypatch.setattr(brokerlog, "_CHUNK", 4096)
+    log = brokerlog.BrokerLog(tmp_path / "log", 100)
+    writer = os.dup(log.writer)
+    failing = iter([OSError(28, "No space left on device")])
+    real = log._log.write
+
+    def write(data: bytes) -> None:
+        for error in failing:
+            raise error
+        real(data)
+
+    log._log.write = write
+    with contextlib.suppress(BlockingIOError):  # it never blocks the one who writes
+        while True:
+            os.write(writer, b"y" * 4096)
+    os.close(writer)
+    log.started()
+    log.close()
+    assert (tmp_path / "log").read_bytes() == b"y" * 100
+
+
+def test_a_rotation_that_failed_half_way_is_made_up_for(tmp_path):
+    log = brokerlog.BoundedLog(tmp_path / "log", 10)
+    log.write(b"123456789\n")
+    (tmp_path / "log").unlink()
+    log.write(b"abcdefghi\n")
+    log.close()
+    assert (tmp_path / "log").read_bytes() == b"abcdefghi\n"

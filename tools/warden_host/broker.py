@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from warden_host import jsontext, registry, secretfile
+from warden_host.brokerlog import BrokerLog
 from warden_host.child import end, tied
 from warden_host.dynsec import FILE as REGISTRY
 from warden_host.errors import HostError
@@ -22,7 +23,7 @@ from warden_host.fleet import BrokerSettings, Fleet
 CONF = "mosquitto.conf"
 LOG = "mosquitto.log"
 MAX_PACKET = 32768  # twice the largest max_message
-_MAX_LOG = 8 << 20
+MAX_LOG = 4 << 20  # bytes of each of the log's two files
 _START_S = 15.0
 _PLUGIN = "mosquitto_dynamic_security.so"
 _CIPHERS = ":".join(
@@ -41,6 +42,7 @@ class Broker:
         self._fleet = fleet
         self._lock: registry.Lock | None = None
         self._child: subprocess.Popen[bytes] | None = None
+        self._log: BrokerLog | None = None
 
     @property
     def pid(self) -> int:
@@ -77,6 +79,9 @@ class Broker:
         child, self._child = self._child, None
         if child is not None:
             end(child)
+        log, self._log = self._log, None
+        if log is not None:
+            log.close()
         if self._lock is not None:
             self._lock.file.close()
             self._lock = None
@@ -95,19 +100,19 @@ class Broker:
         folder, lock = self._fleet.broker, self._lock
         if lock is None:
             raise HostError("broker-failed", "no lock")
-        _rotate(folder / LOG)
-        with open(folder / "mosquitto.out", "wb") as out:
-            self._child = subprocess.Popen(
-                tied([binary, "-c", CONF]),
-                cwd=folder,  # the paths inside the configuration are relative: a fleet can move
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                pass_fds=(lock.fileno(),),
-                umask=0o077,
-                # A Ctrl-C in the terminal is for us: we stop the broker when our clients are done.
-                start_new_session=True,
-            )
+        self._log = BrokerLog(folder / LOG, MAX_LOG)
+        self._child = subprocess.Popen(
+            tied([binary, "-c", CONF]),
+            cwd=folder,  # the paths inside the configuration are relative: a fleet can move
+            stdin=subprocess.DEVNULL,
+            stdout=self._log.writer,
+            stderr=self._log.writer,
+            pass_fds=(lock.fileno(),),
+            umask=0o077,
+            # A Ctrl-C in the terminal is for us: we stop the broker when our clients are done.
+            start_new_session=True,
+        )
+        self._log.started()
         lock.file.truncate(0)
         lock.file.write(str(self._child.pid))
         lock.file.flush()
@@ -123,7 +128,7 @@ class Broker:
                     raise HostError(
                         "broker-failed",
                         "mosquitto ended at once: " + self._last_words(),
-                        f"see broker/{LOG} and broker/mosquitto.out in the fleet",
+                        f"see broker/{LOG} in the fleet",
                     )
                 with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
                     break
@@ -132,13 +137,13 @@ class Broker:
                 time.sleep(0.02)
 
     def _last_words(self) -> str:
-        for name in ("mosquitto.out", LOG):
-            with contextlib.suppress(OSError):
-                lines = (self._fleet.broker / name).read_text(errors="replace").split("\n")
-                words = [line for line in lines if "rror" in line]
-                if words:
-                    return jsontext.printable(words[-1][:200])
-        return "it said nothing"
+        if self._log is None:
+            return "it said nothing"
+        self._log.close()
+        words = [
+            line for line in self._log.tail.decode(errors="replace").split("\n") if "rror" in line
+        ]
+        return jsontext.printable(words[-1][:200]) if words else "it said nothing"
 
 
 def configuration(settings: BrokerSettings, plugin: Path) -> str:
@@ -167,7 +172,8 @@ max_queued_bytes 1048576
 max_keepalive 3600
 sys_interval 0
 
-log_dest file {LOG}
+# Into the pipe that brokerlog.py reads.
+log_dest stderr
 log_type error
 log_type warning
 log_type notice
@@ -234,12 +240,6 @@ def _check_port(host: str, port: int, key: str) -> None:
                 f"{host}:{port} can't be used ({error.strerror})",
                 f"stop what listens there, or change broker.{key} in warden.toml",
             ) from None
-
-
-def _rotate(log: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if log.stat().st_size > _MAX_LOG:
-            log.replace(log.with_suffix(".log.1"))
 
 
 def holder(lock: Path) -> str:

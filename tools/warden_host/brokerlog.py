@@ -1,0 +1,92 @@
+"""mosquitto's log: read from a pipe and kept in two files of bounded size.
+
+A stranger who connects makes mosquitto write a line or two each time, so mosquitto itself must not
+own the file. The writing end of the pipe does not block: where we are too slow, mosquitto loses
+lines and goes on serving.
+"""
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+from typing import IO
+
+_CHUNK = 65536
+_TAIL = 4096
+
+
+class BoundedLog:
+    """Append to a file; where it would pass limit bytes, it becomes NAME.1 and a new one begins."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self._path = path
+        self._limit = limit
+        self._file = self._open()
+
+    @property
+    def older(self) -> Path:
+        return self._path.with_name(self._path.name + ".1")
+
+    def write(self, data: bytes) -> None:
+        """Write at most limit bytes of data. Raises OSError."""
+        if self._file.tell() + len(data) > self._limit:
+            self._rotate()
+        self._file.write(data[: self._limit])
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _rotate(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._path.replace(self.older)
+        fresh = self._open()
+        self._file.close()
+        self._file = fresh
+
+    def _open(self) -> IO[bytes]:
+        return open(self._path, "ab", buffering=0, opener=_owners)
+
+
+class BrokerLog:
+    """Copy what a child writes to its standard error into a BoundedLog, on a thread of its own.
+
+    Pass `writer` to the child as stdout and stderr, then call started().
+    """
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self._log = BoundedLog(path, limit)
+        self._reader, self.writer = os.pipe()
+        os.set_blocking(self.writer, False)
+        self.tail = b""  # what came last
+        self._thread = threading.Thread(target=self._copy, name="warden-broker-log", daemon=True)
+
+    def started(self) -> None:
+        """Close our copy of the writing end, so that the log ends with the child."""
+        self._close_writer()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Wait until the child's last line is in the file; call it after the child ended."""
+        self._close_writer()
+        if self._thread.ident is None:
+            os.close(self._reader)
+            self._log.close()
+        else:
+            self._thread.join(5)
+
+    def _close_writer(self) -> None:
+        writer, self.writer = self.writer, -1
+        if writer >= 0:
+            os.close(writer)
+
+    def _copy(self) -> None:
+        with contextlib.closing(self._log), open(self._reader, "rb", buffering=0) as pipe:
+            while data := pipe.read(_CHUNK):
+                self.tail = (self.tail + data)[-_TAIL:]
+                # A full disk costs lines of the log: the pipe is read on.
+                with contextlib.suppress(OSError, ValueError):
+                    self._log.write(data)
+
+
+def _owners(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
