@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from warden_host import sending
+from warden_host.clock_guard import ClockGuard
 from warden_host.engine import Engine
 from warden_host.errors import HostError, unexpected
 from warden_host.farewell import Farewell, finisher
@@ -177,7 +178,8 @@ class Authority:
             self._started.set()
             return
         with store:
-            engine = Engine(store, self._publish, self._announce)
+            guard = ClockGuard(store)
+            engine = Engine(store, self._publish, self._announce, guard.now)
             self.codes.attach(engine)
             self.farewell = Farewell(engine, finisher(self._fleet, self._forget))
             self._attempt(engine, Engine.wake_all)
@@ -189,7 +191,9 @@ class Authority:
                     self._say_dropped()
                 if self._due(engine):
                     self._attempt(engine, Engine.tick)
+                    self._attempt(engine, lambda _: self._check_clock(guard))
             engine.abandon()
+            self._attempt(engine, lambda _: guard.close())
 
     def _attempt(self, engine: Engine, work: Work) -> None:
         """One message that fails must not end the service for all others."""
@@ -201,6 +205,11 @@ class Authority:
             self._bugs += 1
             text = f"{unexpected(error).text}, {self._bugs} since the start: report this as a bug"
             self._notice("internal-error", text)
+
+    def _check_clock(self, guard: ClockGuard) -> None:
+        text = guard.tick()
+        if text:
+            self._announce(Happening("notice", code="clock-jumped", text=text))
 
     def _notice(self, code: str, text: str) -> None:
         """A full disk fails with each message of a flood: said some times, then counted."""

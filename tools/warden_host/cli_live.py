@@ -40,9 +40,14 @@ def add_to(group: click.Group) -> None:
 
 
 @click.command()
+@click.option(
+    "--accept-clock",
+    is_flag=True,
+    help="This machine's clock is right, although it does not follow from the time last served.",
+)
 @json_option
 @pass_state
-def serve(state: State, as_json: bool) -> int:
+def serve(state: State, accept_clock: bool, as_json: bool) -> int:
     """Start the broker and the authority, and show what happens.
 
     \b
@@ -52,7 +57,7 @@ def serve(state: State, as_json: bool) -> int:
     """
     fleet = state.fleet()
     with _stopped() as stop:
-        with serving(fleet, _show_json if as_json else _show) as service:
+        with serving(fleet, _show_json if as_json else _show, accept_clock) as service:
             if sys.stdout.isatty() and not as_json:  # else it may be a log, where no code belongs
                 service.authority.codes.console.watch(telling.quietly(_show_code), stop)
             broker = fleet.settings.broker

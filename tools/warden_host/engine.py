@@ -204,7 +204,8 @@ class Engine:
         for device, missed in self._throttle.due(now.steady):
             self._announce(Happening("notice", device, text=f"{missed} more, not shown: a flood"))
         for seat in list(self._seats.values()):
-            self._expire(seat, now.unix)
+            if now.sealable:
+                self._expire(seat, now.unix)
             for session in (*seat.sessions.values(), *seat.rising.values()):
                 for wake in session.tick(now):
                     self.send(session.address, wake)
@@ -325,7 +326,8 @@ class Engine:
             return
         seat.refusals = recent | {key: now}
         name = seat.device.device
-        if refused.code != "stale-hello":  # a repeated hello that crossed our answer is no attack
+        # No attack: a repeated hello that crossed our answer, and this host's own fault.
+        if refused.code not in ("stale-hello", "clock-jumped"):
             self.store.add_incident(name, "host", refused.code, refused.event, 1)
         self.tell(
             Happening("refused", name, appid, refused.event, refused.code, text=refused.text)

@@ -52,6 +52,7 @@ OWN = frozenset(
         "broker-port",
         "broker-refused",
         "broker-running",
+        "clock-jumped",
         "command-refused",
         "config-malformed",
         "control-malformed",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from warden_host import revocation
+from warden_host import clock_guard, revocation
 from warden_host.authority import Authority
 from warden_host.broker import Broker
 from warden_host.control import Caller, ControlServer, Line
@@ -20,6 +20,7 @@ from warden_host.happening import Happening
 from warden_host.names import AUTHORITY
 from warden_host.rollout_desk import OPERATIONS, RolloutDesk
 from warden_host.sending import Request
+from warden_host.store import Store
 from warden_host.telling import screen_thread
 
 
@@ -38,9 +39,14 @@ class Service:
 
 @contextlib.contextmanager
 def serving(
-    fleet: Fleet, announce: Callable[[Happening], None] = lambda _: None
+    fleet: Fleet,
+    announce: Callable[[Happening], None] = lambda _: None,
+    accept_clock: bool = False,
 ) -> Iterator[Service]:
-    """Raises what the broker and the authority raise; announce is called on another thread."""
+    """Raises clock-jumped and what the broker and the authority raise; announce is called on another thread.
+
+    accept_clock: the owner confirms this host's time.
+    """
     desk = _Desk()
     control = ControlServer(fleet.control, desk.handle)
 
@@ -50,6 +56,8 @@ def serving(
             control.announce(happening)
             show(happening)
 
+        with Store(fleet.database) as store:
+            clock_guard.check_start(store, accept_clock)
         # Before the broker takes its first connection.
         revocation.enforce(fleet)
         with Broker(fleet) as broker, Authority(fleet, tell) as authority:

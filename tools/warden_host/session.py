@@ -28,10 +28,14 @@ CHANGE_S = 5.0
 
 
 class Instant(NamedTuple):
-    """unix: what devices are told, seconds. steady: for ages; a step of the clock can't bend it."""
+    """unix: what devices are told, seconds. steady: for ages; a step of the clock can't bend it.
+
+    sealable: unix may be sealed into a welcome (clock_guard.py).
+    """
 
     unix: int
     steady: float
+    sealable: bool = True
 
 
 @dataclass
@@ -186,6 +190,8 @@ class Session:
             raise HostError("quarantined", "a hello of a device in quarantine")
         if (hello.boot, hello.connect) <= self._proven.hello:
             raise HostError("stale-hello", "not above the last hello that was proven")
+        if not now.sealable:
+            raise HostError("clock-jumped", "no time is sealed until this host's clock is right")
         nonce = secrets.token_bytes(handshake.NONCE)
         welcome = handshake.seal_welcome(
             self.address, self._keys, data, nonce, now.unix, self._policy_hash

@@ -13,6 +13,7 @@ from warden_host import strictcbor
 from warden_host.database import guard
 from warden_host.errors import HostError
 from warden_host.proof import NOTHING_PROVEN, DeviceMark, Proof
+from warden_host.store_clock import Clocks
 from warden_host.store_endings import Ending, Endings
 from warden_host.store_groups import Groups
 from warden_host.store_otp import Codes
@@ -88,7 +89,7 @@ class Incident(NamedTuple):
     first: float
 
 
-class Store(Releases, Codes, Endings, Groups):
+class Store(Releases, Codes, Endings, Groups, Clocks):
     """All tables. Open for one thread. Raises database-damaged, key-permissions."""
 
     # Applications
