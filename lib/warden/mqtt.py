@@ -146,10 +146,13 @@ class Client:
         self._answered.set()
 
     async def disconnect(self) -> None:
-        """Say goodbye, so that the last will is not sent, and close."""
+        """Publish the last will, which no broker does after a DISCONNECT, say goodbye and close."""
         if self.connected:
+            codec = self._codec
             try:
-                self._codec.disconnect()
+                if codec.lw_topic:
+                    codec.publish(codec.lw_topic, codec.lw_msg)
+                codec.disconnect()
                 await self.flush()
             except PeerError:
                 pass  # it is closed below in any case

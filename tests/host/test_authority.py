@@ -4,6 +4,7 @@ import pytest
 from engine_stage import POLICY, K, Stage, run
 from host_kit import DEVICE, PeerDevice, refused, topic
 from warden_host import policy
+from warden_host.engine import ANSWER_S, QUIET_S
 from warden_host.sending import Request
 
 
@@ -139,3 +140,36 @@ def test_a_last_will_is_a_hint_only(stage, peer):
     assert stage.engine.online() == {}
     stage.hear("x", peer.seal("x", [0, None, {}]))
     assert stage.engine.online() == {DEVICE: ["authority"]}
+
+
+def wakes(stage: Stage) -> int:
+    return [where.verb for appid, where, _ in stage.sent if appid == "authority"].count("wake")
+
+
+def test_a_device_that_is_quiet_for_long_is_asked_whether_it_is_there(stage, peer):
+    """Its last will can be lost, and one that says DISCONNECT has none: it isn't online for ever."""
+    stage.stand(peer)
+    stage.pass_time(QUIET_S - 1)
+    assert wakes(stage) == 0
+    stage.pass_time(1)
+    assert wakes(stage) == 1
+    stage.stand(peer)  # it answers
+    stage.pass_time(ANSWER_S)
+    assert stage.engine.online() == {DEVICE: ["authority"]}
+    stage.pass_time(QUIET_S - ANSWER_S)
+    stage.pass_time(ANSWER_S - 1)
+    assert stage.engine.online() == {DEVICE: ["authority"]}
+    stage.pass_time(1)
+    assert stage.engine.online() == {}
+    left = [news for news in stage.news if news.kind == "left"]
+    assert [news.text for news in left] == ["it gives no answer"]
+    stage.stand(peer)
+    assert stage.engine.online() == {DEVICE: ["authority"]}
+
+
+def test_a_device_that_speaks_is_not_asked(stage, peer):
+    stage.stand(peer)
+    for _ in range(4):
+        stage.pass_time(QUIET_S / 2)
+        stage.hear("x", peer.seal("x", [0, None, {}]))
+    assert wakes(stage) == 0

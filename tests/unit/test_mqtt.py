@@ -701,6 +701,17 @@ async def test_disconnect(client):
     equal([one.kind for one in peer.link.sent], [0x10])
 
 
+@both
+async def test_disconnect_publishes_the_last_will(client):
+    """The broker drops the will at a DISCONNECT, and nobody else would say that the device left."""
+    peer = Peer(client)
+    peer.client.set_last_will("w/t", b"gone", 1)
+    await peer.connect()
+    await peer.client.disconnect()
+    equal(b"".join(peer.link.written[1:]), b"\x30\x09\0\3w/tgone\xe0\0")
+    check(peer.link.closed)
+
+
 # -- subscriptions ---------------------------------------------------------------------------------
 
 

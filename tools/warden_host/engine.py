@@ -18,7 +18,7 @@ from warden_host.outcome import Outcome, Quarantined, Received, Refused, Send, S
 from warden_host.plain import PlainPeer
 from warden_host.proof import Proof
 from warden_host.seat import Seat, for_another
-from warden_host.session import Instant, Session
+from warden_host.session import WAKE_REPEAT_S, WAKE_REPEATS, Instant, Session
 from warden_host.store import Device, Pair, Rotation, Store
 from warden_host.strictcbor import MAX_BYTES, is_u32
 from warden_host.throttle import Throttle
@@ -31,6 +31,8 @@ _INCIDENT_S = 1.0
 _INCIDENTS = 8
 _ASKED = 64
 _FADING_S = 10.0
+QUIET_S = 3600.0  # of a device that is online; then it is asked for a new hello
+ANSWER_S = WAKE_REPEAT_S * (WAKE_REPEATS + 1)
 
 
 # Takes an event that belongs to a feature of its own, such as the code at the keypad: nothing else sees it.
@@ -206,6 +208,7 @@ class Engine:
         for seat in list(self._seats.values()):
             if now.sealable:
                 self._expire(seat, now.unix)
+                self._probe(seat, now)
             for session in (*seat.sessions.values(), *seat.rising.values()):
                 for wake in session.tick(now):
                     self.send(session.address, wake)
@@ -246,7 +249,8 @@ class Engine:
                 self.refuse(seat, appid, outcome)
 
     def _arrived(self, seat: Seat) -> None:
-        seat.left = False
+        seat.left = seat.probed = False
+        seat.heard = self.clock().steady
         if not seat.came:
             seat.came = True
             self.store.seen(seat.device.device, time.time())
@@ -255,10 +259,28 @@ class Engine:
     def _left(self, seat: Seat, appid: str) -> None:
         """A hint for the list of devices, no more: the broker's owner can forge it."""
         if appid == AUTHORITY:
-            seat.left = True
-        if seat.came and appid == AUTHORITY:
+            self._gone(seat, "it said goodbye, or the broker lost it")
+
+    def _gone(self, seat: Seat, why: str) -> None:
+        seat.left = True
+        if seat.came:
             seat.came = False
-            self.tell(Happening("left", seat.device.device, text="the broker lost it"))
+            self.tell(Happening("left", seat.device.device, text=why))
+
+    def _probe(self, seat: Seat, now: Instant) -> None:
+        """Ask a device that was quiet for long for a new hello; where none comes, it has left.
+
+        Its last will may be lost while our own line is down. A plain device can't be asked.
+        """
+        session = seat.sessions.get(AUTHORITY)
+        quiet = now.steady - seat.heard
+        if not seat.came or session is None or quiet < QUIET_S:
+            return
+        if not seat.probed:
+            seat.probed = True
+            self.send(session.address, session.wake(now))
+        elif quiet >= QUIET_S + ANSWER_S:
+            self._gone(seat, "it gives no answer")
 
     def _stood(self, seat: Seat, appid: str, stood: Stood) -> None:
         name = seat.device.device

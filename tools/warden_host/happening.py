@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-# came: first word of a device since we serve, or since it left. left: the broker lost it (its last
+# came: first word of a device since we serve, or since it left. left: it said goodbye, or the broker lost it (its last
 # will, which nothing authenticates). session: commands may go. command: we gave it one. event,
 # reply: it spoke.
 # incident: it refused something. refused: we refused something of it. quarantined, diverged: see

@@ -22,6 +22,8 @@ class Seat:
     expires: float | None = None  # when the old keys are gone whatever was proven
     came: bool = False
     left: bool = False  # by its last will, and nothing was heard since
+    heard: float = 0.0  # when anything genuine was heard last, steady
+    probed: bool = False  # it was asked for a new hello since, for being quiet
     # Applications whose hello was refused as old and that nothing genuine was heard of since: a device
     # whose counters went back is mute, and can't say why.
     stale: set[str] = field(default_factory=set)
