@@ -10,7 +10,7 @@ import time
 
 import paho.mqtt.client as mqtt
 import pytest
-from host_kit import new_fleet, refused
+from host_kit import free_ports, new_fleet, refused
 from warden_host import broker, brokerlog, dynsec, fleet, names, owner, registry, secretfile, store
 from warden_host.store import App
 
@@ -389,3 +389,60 @@ def test_a_rotation_that_failed_half_way_is_made_up_for(tmp_path):
     log.write(b"abcdefghi\n")
     log.close()
     assert (tmp_path / "log").read_bytes() == b"abcdefghi\n"
+
+
+# Where it listens
+
+
+@pytest.fixture
+def localhost(monkeypatch):
+    """Lets the test say what localhost stands for."""
+    real, found = socket.getaddrinfo, []
+
+    def getaddrinfo(host, port, *rest, **options):
+        if str(host).lower() != "localhost":
+            return real(host, port, *rest, **options)
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("host", "listen", "stands_for", "wanted"),
+    [
+        ("localhost", "127.0.0.1", ["127.0.0.1"], ["127.0.0.1"]),
+        ("localhost", "127.0.0.1", ["::1", "127.0.0.1"], ["127.0.0.1", "::1"]),
+        ("LOCALHOST", "127.0.0.1", [], ["127.0.0.1"]),
+        ("localhost", "::1", ["::1", "127.0.0.1"], ["::1", "127.0.0.1"]),
+        ("localhost", "0.0.0.0", ["::1", "127.0.0.1"], ["0.0.0.0"]),
+        ("127.0.0.1", "127.0.0.1", ["::1", "127.0.0.1"], ["127.0.0.1"]),
+    ],
+)
+def test_where_it_listens(localhost, monkeypatch, host, listen, stands_for, wanted):
+    localhost += stands_for
+    settings = fleet.BrokerSettings(host=host, listen=listen)
+    monkeypatch.setattr(broker, "_is_ours", lambda _: True)
+    assert broker.listening(settings) == wanted
+    monkeypatch.setattr(broker, "_is_ours", lambda _: False)  # IPv6 is switched off
+    assert broker.listening(settings) == [listen]
+
+
+def test_localhost_is_served_on_both_its_addresses(tmp_path, localhost):
+    if not broker._is_ours("::1"):
+        pytest.skip("this machine has no IPv6")
+    localhost += ["::1", "127.0.0.1"]
+    port, admin = free_ports(2)
+    settings = fleet.BrokerSettings(
+        host="localhost", port=port, device_port=port, admin_port=admin
+    )
+    made = owner.new_fleet(tmp_path / "fleet", fleet.Settings(settings, ("set_relay",)))
+    context = ssl.create_default_context(cafile=str(made.keys / "ca.crt"))
+    with broker.Broker(made):
+        for address in ("::1", "127.0.0.1"):
+            with socket.create_connection((address, port), SOON_S) as raw:
+                context.wrap_socket(raw, server_hostname="localhost").close()
+    with socket.create_server(("::1", port), family=socket.AF_INET6), refused("broker-port"):
+        broker.Broker(made).start()

@@ -57,7 +57,8 @@ class Broker:
 
     def _start(self, binary: str, settings: BrokerSettings) -> None:
         fleet = self._fleet
-        (fleet.broker / CONF).write_text(configuration(settings, find_plugin()))
+        addresses = listening(settings)
+        (fleet.broker / CONF).write_text(configuration(settings, addresses, find_plugin()))
         self._lock = registry.take_lock(fleet.broker / "lock")
         if self._lock is None:
             raise HostError(
@@ -66,7 +67,8 @@ class Broker:
                 "stop the other `warden serve`; if there is none, end the mosquitto that it left",
             )
         try:
-            _check_port(settings.listen, settings.port, "port")
+            for address in addresses:
+                _check_port(address, settings.port, "port")
             _check_port("127.0.0.1", settings.admin_port, "admin_port")
             self._spawn(binary)
             self._wait_until_up(settings)
@@ -146,8 +148,24 @@ class Broker:
         return jsontext.printable(words[-1][:200]) if words else "it said nothing"
 
 
-def configuration(settings: BrokerSettings, plugin: Path) -> str:
+def listening(settings: BrokerSettings) -> list[str]:
+    """Return the addresses to listen on: both loopback ones, where devices are told "localhost".
+
+    That name often stands for both, and a client may try one alone.
+    """
+    pair = {"127.0.0.1": "::1", "::1": "127.0.0.1"}
+    other = pair.get(settings.listen)
+    if settings.host.lower() != "localhost" or other is None:
+        return [settings.listen]
+    found = set()
+    with contextlib.suppress(OSError):  # no such name here: devices may know it
+        found = {entry[4][0] for entry in socket.getaddrinfo(settings.host, None)}
+    return [settings.listen, other] if other in found and _is_ours(other) else [settings.listen]
+
+
+def configuration(settings: BrokerSettings, addresses: list[str], plugin: Path) -> str:
     """mosquitto.conf. Paths are relative to the broker folder, and no line holds a secret."""
+    listeners = [_listener(settings.port, address, 8192) for address in addresses]
     return f"""\
 # Written by warden at every start of the broker: changes here are lost.
 # Started by root, mosquitto would change to a user who can't enter the fleet's folder.
@@ -182,17 +200,17 @@ connection_messages true
 log_timestamp_format %Y-%m-%dT%H:%M:%S
 
 # For devices and applications.
-listener {settings.port} {settings.listen}
-max_connections 8192
-certfile ../keys/server.crt
-keyfile ../keys/server.key
-tls_version tlsv1.2
-ciphers {_CIPHERS}
-
+{"".join(listeners)}
 # For the administrator, on this machine only, who asks for the certificate all the same: the
 # port may be somebody else's while the broker is not there.
-listener {settings.admin_port} 127.0.0.1
-max_connections 16
+{_listener(settings.admin_port, "127.0.0.1", 16)}"""
+
+
+def _listener(port: int, address: str, most: int) -> str:
+    """Return the lines of one listener; most: connections at once."""
+    return f"""\
+listener {port} {address}
+max_connections {most}
 certfile ../keys/server.crt
 keyfile ../keys/server.key
 tls_version tlsv1.2
@@ -226,6 +244,15 @@ def find_plugin() -> Path:
         "mosquitto's dynamic-security plugin is not there",
         "install mosquitto 2.0 or newer, or name the plugin in WARDEN_DYNSEC",
     )
+
+
+def _is_ours(address: str) -> bool:
+    """Whether this machine has the address: IPv6 may be switched off."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((address, 0))
+        return True
+    return False
 
 
 def _check_port(host: str, port: int, key: str) -> None:
