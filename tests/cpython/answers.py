@@ -214,6 +214,51 @@ class Plain:
         self.digest, self.encryption, self.size, self.images = digest, encryption, size, [self]
 
 
+class Room:
+    """Slots with room for anything."""
+
+    firmware = None
+
+    def __init__(self, names):
+        self.names = names
+        self.room = lambda name: 1 << 60
+        self.size = lambda slot, name: 0
+
+
+def ask_order(key, vendor, class_id, slot, components, shared_key, wrapped, envelope):
+    """What a device makes of an order: the plan of its manifest and the content key. wrapped counts where an image is encrypted."""
+    from warden.crypto import p256
+    from warden.judging import admit
+    from warden.wire import cbor, suit
+    from warden.wire.suit_commands import Target
+
+    own = [tuple(parts) for parts in cbor.decode(components)]
+    target = Target(vendor, class_id, slot[0], own, 0)
+    plan = suit.process(envelope, (p256.PublicKey(key),), target)
+    names = [b"/".join(parts).decode() for parts in own]
+    identity = cbor.encode(["relay", "r1"])
+    records = {"identity": identity, "app_authority": cbor.encode([shared_key, True, []])}
+    plain = all([image.encryption is None for image in plan.images])
+    vault = Plain(records, plan.digest, None)
+    cek = admit(vault, Room(names), plan, len(envelope), None if plain else wrapped)
+    said = "%s %d %d %s %s" % (
+        plan.digest.hex(),
+        plan.sequence,
+        plan.floor,
+        "-" if plan.invoke is None else names[plan.invoke],
+        "-" if cek is None else bytes(cek).hex(),
+    )
+    for image in plan.images:
+        said += " %s %s %d %s %s" % (
+            names[image.component],
+            image.digest.hex(),
+            image.size,
+            image.uri.hex() or "-",
+            (image.encryption or b"").hex() or "-",
+        )
+    return said
+
+
 def ask_payload(identity, key, manifest, info, wrapped, sequence, component, size, digest, sealed):
     """The SHA-256 of what comes out of the segments."""
     import hashlib

@@ -42,9 +42,9 @@ def made(sign=SIGN, alg: int = -7, beside=None, blocks: int = 1, header=None, **
 
 
 def test_the_drafts_own_examples():
-    """Draft -37, appendix B: examples 1 and 3, with the key given there."""
+    """Draft -37, appendix B: examples 1, 3 and 5, with the key given there."""
     key = signing_key.load_public(VECTORS / "suit_key.pem")
-    one, three = (
+    one, three, five = (
         manifest_reading.parse(bytes.fromhex(text))
         for text in (VECTORS / "suit_examples.txt").read_text().split()
     )
@@ -53,7 +53,14 @@ def test_the_drafts_own_examples():
     assert [(image.size, image.uri) for image in one.images] == [
         (34768, "http://example.com/file.bin")
     ]
-    assert three.images == ()  # only branches name one
+    # An image for each slot: there is no one that every device fetches.
+    assert [plan.images[0].uri[-9:] for _, plan in three.plans] == ["file1.bin", "file2.bin"]
+    with refused("suit-unsupported"):
+        _ = three.images
+    assert [(image.component, image.size) for image in five.images] == [
+        ("00", 34768),
+        ("01", 76834),
+    ]
     assert "  2:   uri = http://example.com/file2.bin" in three.commands["install"]
 
 
@@ -65,7 +72,8 @@ def test_another_encoders_manifests_are_read(tmp_path):
         assert (parsed.vendor, parsed.class_id) == (kit.VENDOR, kit.CLASS)
         assert parsed.images[0].digest == kit.sha256(kit.IMAGE)
     assert not inspecting.signed_by(manifest_reading.parse(made(alg=-37)), KEY.public_key())
-    assert not inspecting.signed_by(manifest_reading.parse(made(alg=-8)), KEY.public_key())
+    with refused("cose-algorithm"):
+        manifest_reading.parse(made(alg=-8))
     install = kit.install()
     severed = [-16, kit.sha256(kit.pack(install))]
     parsed = manifest_reading.parse(made(install=severed, beside={20: install}))
@@ -82,6 +90,10 @@ WRONG = {
     "suit-limit": [
         b"\xd8\x6b" + bytes(8191),
         made(shared=kit.sequence(*[1, 15] * 129)),
+        made(m2=1 << 32),
+        made(m3=kit.pack({2: [], 4: kit.shared()})),
+        made(install=kit.sequence(15, [kit.sequence()])),
+        made(install=kit.sequence(20, {21: "x" * 257})),
     ],
     "suit-malformed": [
         b"",
@@ -90,18 +102,14 @@ WRONG = {
         b"\xd8\x6b" + kit.pack({2: 1, 3: b""}),
         b"\xd8\x6b" + kit.pack({2: b"\x80", 3: b""}),
         made(m2=-1),
-        made(m2=1 << 32),
         made(m2=True),
         made(m3=None),
-        made(m3=kit.pack({4: kit.shared()})),
-        made(m3=kit.pack({2: [], 4: kit.shared()})),
-        made(m3=kit.pack({2: [[b"app"]] * 2, 4: kit.shared()})),
         made(m3=kit.pack({2: [["app"]], 4: kit.shared()})),
         made(install=kit.sequence(21)),
         made(install=kit.sequence("x", 2)),
         made(install=kit.sequence(12, 1)),
         made(install=kit.sequence(12, False)),
-        made(install=kit.sequence(15, [kit.sequence()])),
+        made(install=kit.sequence(21, 16)),
         made(m7=1),
     ],
     "suit-unsupported": [
@@ -111,14 +119,13 @@ WRONG = {
         made(m1=2),
         made(m5=b""),
         made(m3=kit.pack({1: {}, 2: [kit.APP], 4: kit.shared()})),
+        made(m3=kit.pack({4: kit.shared()})),
         made(install=kit.sequence(99, 15)),
-        made(install=kit.sequence(21, 16)),
         made(install=kit.sequence(20, {99: 1})),
-        made(install=kit.sequence(20, {21: "x" * 257})),
-        made(install=kit.sequence(20, {19: b"x"})),
+        made(install=kit.sequence(20, {19: b"x", 21: ""}, 21, 2)),
         made(shared=kit.sequence(20, {3: kit.pack([-15, bytes(32)])})),
-        made(m23=b""),
     ],
+    "suit-component": [made(m3=kit.pack({2: [[b"app"]] * 2, 4: kit.shared()}))],
     "suit-digest": [
         made()[:-20] + bytes([made()[-20] ^ 1]) + made()[-19:],
         made(beside={23: b"\xa0"}),
@@ -128,8 +135,6 @@ WRONG = {
     ],
     "cose-malformed": [
         made(header={5: b""}),
-        made(install=kit.sequence(20, {19: b"\xd0" + kit.pack([kit.pack({1: 1}), {}, None])})),
-        made(install=kit.sequence(20, {19: b"\xd0" + kit.pack([b"", {}])})),
     ],
     "cbor-malformed": [made()[:-1], made() + b"x", b"\xd8\x6b\xbf\xff"],
     "cbor-not-canonical": [b"\xd8\x6b\xb8\x01\x02\x41\x00"],
@@ -156,9 +161,9 @@ def nested(depth: int) -> bytes:
 
 
 def test_sequences_nest_so_deep_and_no_deeper():
-    manifest_reading.parse(made(shared=nested(3)))
+    manifest_reading.parse(made(m8=nested(3)))
     with refused("suit-limit"):
-        manifest_reading.parse(made(shared=nested(4)))
+        manifest_reading.parse(made(m8=nested(4)))
 
 
 def test_hostile_bytes_are_named_and_none_of_them_verifies(maker):
@@ -236,7 +241,7 @@ def test_verify_names_what_is_wrong(maker, tmp_path):
 
 def test_a_component_names_no_path(tmp_path):
     """Its name comes out of the manifest: whoever signed it, it opens nothing but a file beside the envelope."""
-    for name in (b"../../etc/passwd", b"a/b", b"..", b""):
+    for name in (b"../../etc/passwd", b"a/b", b".."):
         common = kit.pack({2: [[name]], 4: kit.shared()})
         path = tmp_path / "manifest.suit"
         path.write_bytes(made(m3=common))

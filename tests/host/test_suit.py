@@ -99,7 +99,7 @@ def test_another_key(micropython: str) -> None:
 
 
 def test_the_drafts_own_examples(micropython: str) -> None:
-    """Draft -37, appendix B: examples 1 and 3, with the key given there."""
+    """Draft -37, appendix B: examples 1, 3 and 5, with the key given there. 5 checks vendor and class for the first of two components alone."""
     pem = (TESTS / "vectors" / "suit_key.pem").read_bytes()
     public = load_pem_public_key(pem)
     assert isinstance(public, ec.EllipticCurvePublicKey)
@@ -108,7 +108,7 @@ def test_the_drafts_own_examples(micropython: str) -> None:
     vendor = bytes.fromhex("fa6b4a53d5ad5fdfbe9de663e4d41ffe")
     class_id = bytes.fromhex("1492af1425695e48bf429b2d51f2ab45")
     texts = (TESTS / "vectors" / "suit_examples.txt").read_text().split()
-    one, three = (bytes.fromhex(text) for text in texts)
+    one, three, five = (bytes.fromhex(text) for text in texts)
     common = {
         "key": key,
         "vendor": vendor,
@@ -118,6 +118,7 @@ def test_the_drafts_own_examples(micropython: str) -> None:
     first = "00112233445566778899aabbccddeeff0123456789abcdeffedcba9876543210"
     second = "0123456789abcdeffedcba987654321000112233445566778899aabbccddeeff"
     uri = "http://example.com/file%s.bin"
+    two = common | {"components": kit.components([b"\0"], [b"\1"])}
     asked = [
         question(one, **common),
         question(three, **common),
@@ -125,6 +126,8 @@ def test_the_drafts_own_examples(micropython: str) -> None:
         question(three, **common | {"slot": b"\2"}),
         question(three, **common | {"least": b"\3"}),
         question(three, **common | {"vendor": bytes(16)}),
+        question(five, **two),
+        question(five, **two | {"class_id": bytes(16)}),
     ]
     assert ask(micropython, asked) == [
         f"1 0 0 None 0 {first} 34768 {(uri % '').encode().hex()}",
@@ -132,6 +135,8 @@ def test_the_drafts_own_examples(micropython: str) -> None:
         f"3 1 0 None 0 {second} 76834 {(uri % '2').encode().hex()}",
         "error suit-condition",
         "error old-manifest",
+        "error wrong-device",
+        f"5 0 0 0 0 {first} 34768 {(uri % '1').encode().hex()} 1 {second} 76834 {(uri % '2').encode().hex()}",
         "error wrong-device",
     ]
 
@@ -194,6 +199,40 @@ def test_vendor_and_class(micropython: str) -> None:
     ]
     codes = {answer.removeprefix("error ") for answer in ask(micropython, asked)}
     assert codes == {"wrong-device"}
+
+
+def test_vendor_and_class_of_several_components(micropython: str) -> None:
+    """They are the device's: a condition that held for one component holds for each. A component that names other ones is not for this device."""
+    names = [kit.APP, [b"data"]]
+    image, other = kit.image_parameters(), kit.device_parameters(class_id=bytes(16))
+    install = kit.sequence(12, True, 20, {21: "x"}, 21, 2, 3, 15)
+
+    def asked(*shared: Any) -> str:
+        common = kit.pack({2: names, 4: kit.sequence(12, True, 20, image, *shared)})
+        made_so = made(m3=common, m7=None, m9=None, m20=install)
+        return question(made_so, components=kit.components(*names))
+
+    first = (12, 0, 20, kit.device_parameters(), 1, 15, 2, 15)
+    each = (20, kit.device_parameters(), 1, 15, 2, 15)
+    split = (12, 0, 20, {1: kit.VENDOR}, 1, 15, 12, 1, 20, {2: kit.CLASS}, 2, 15)
+    answers = ask(
+        micropython,
+        [
+            asked(*each),
+            asked(*first),
+            asked(*split),
+            asked(*first, 12, 1, 20, kit.device_parameters()),
+            asked(*first, 12, 1, 20, other),
+            asked(*first, 12, 1, 20, kit.device_parameters(vendor=bytes(16))),
+            asked(*each, 12, 0, 20, other),
+            asked(12, 0, 20, kit.device_parameters(), 1, 15),
+            asked(12, 0, 20, kit.device_parameters(), 2, 15),
+            # Held in a branch that failed, of one component or the other.
+            asked(12, 1, 15, [kit.sequence(*first, 20, {5: 1}, 5, 15), kit.sequence()]),
+        ],
+    )
+    assert [answer.startswith("1 0 0 None 0 ") for answer in answers[:4]] == [True] * 4
+    assert answers[4:] == ["error wrong-device"] * 6
 
 
 def nested(depth: int) -> bytes:
@@ -265,7 +304,41 @@ assert len(BOMB) < 4096
         ("suit-malformed", {"m1": None}),
         ("suit-malformed", {"m2": None}),
         ("suit-malformed", {"m3": None}),
-        ("cbor-malformed", {"m2": "1"}),
+        # A value of another type is the manifest's fault, wherever it stands; bytes that are no CBOR are not.
+        ("suit-malformed", {"m1": True}),
+        ("suit-malformed", {"m1": 1.0}),
+        ("suit-malformed", {"m2": "1"}),
+        ("suit-malformed", {"m2": -1}),
+        ("suit-malformed", {"m3": {2: [kit.APP]}}),
+        ("suit-malformed", {"m3": kit.pack([kit.APP])}),
+        ("suit-malformed", {"m3": kit.pack({"2": [kit.APP]})}),
+        ("suit-malformed", {"m3": kit.pack({2: b"app", 4: kit.shared()})}),
+        ("suit-malformed", {"m3": kit.pack({2: [b"app"], 4: kit.shared()})}),
+        ("suit-malformed", {"m3": kit.pack({2: [["app"]], 4: kit.shared()})}),
+        ("suit-malformed", {"m3": kit.pack({2: [kit.APP], 4: [1, 15]})}),
+        ("suit-malformed", {"m7": [3, 15]}),
+        ("suit-malformed", {"m7": kit.pack({3: 15})}),
+        ("suit-malformed", {"m20": [-16.0, bytes(32)]}),
+        ("suit-malformed", {"m20": [-16, "x"]}),
+        ("suit-malformed", {"m20": 1}),
+        ("suit-malformed", {"m23": "text"}),
+        ("suit-malformed", {"m4": b"https://example.com"}),
+        ("suit-malformed", {"install": kit.sequence("21", 2)}),
+        ("suit-malformed", {"install": kit.install(3, True)}),
+        ("suit-malformed", {"install": kit.install(3, -1)}),
+        ("suit-malformed", {"install": kit.install(12, None)}),
+        ("suit-malformed", {"install": kit.install(12, "0")}),
+        ("suit-malformed", {"install": kit.install(12, [True])}),
+        ("suit-malformed", {"install": kit.install(15, kit.install())}),
+        ("suit-malformed", {"install": kit.install(15, [[1, 15], kit.sequence()])}),
+        ("suit-malformed", {"install": kit.install(20, [])}),
+        ("suit-malformed", {"install": kit.install(20, {"21": "x"})}),
+        ("suit-malformed", {"install": kit.install(20, {1: "x"})}),
+        ("suit-malformed", {"install": kit.install(20, {3: kit.digest(b"x")})}),
+        ("suit-malformed", {"install": kit.install(20, {3: kit.pack({-16: b""})})}),
+        ("suit-malformed", {"install": kit.install(20, {5: True})}),
+        ("suit-malformed", {"install": kit.install(20, {14: 1.0})}),
+        ("suit-malformed", {"install": kit.install(20, {19: "x"})}),
         ("suit-unsupported", {"m3": kit.pack({4: kit.shared()})}),
         ("suit-unsupported", {"m3": kit.pack({1: {}, 2: [kit.APP], 4: kit.shared()})}),
         ("suit-limit", {"m3": kit.pack({2: [], 4: kit.shared()})}),
@@ -307,7 +380,7 @@ assert len(BOMB) < 4096
         ("suit-malformed", {"install": kit.install(20, {21: b"mqtt:app"})}),
         ("suit-limit", {"install": kit.install(20, {21: "x" * 257})}),
         ("suit-limit", {"install": kit.install(20, {14: 1 << 32})}),
-        ("cbor-malformed", {"install": kit.install(20, {14: -1})}),
+        ("suit-malformed", {"install": kit.install(20, {14: -1})}),
         # Shapes of a sequence.
         ("suit-malformed", {"install": kit.sequence(21)}),
         ("suit-malformed", {"install": kit.install(3, 16)}),
@@ -317,7 +390,7 @@ assert len(BOMB) < 4096
         ("suit-limit", {"install": kit.install(12, [0] * 5)}),
         ("suit-limit", {"install": kit.install(15, [kit.sequence()])}),
         ("suit-limit", {"install": kit.install(15, [kit.sequence()] * 9)}),
-        ("cbor-malformed", {"install": kit.install(15, [None, kit.sequence()])}),
+        ("suit-malformed", {"install": kit.install(15, [None, kit.sequence()])}),
         ("cbor-malformed", {"install": kit.pack([21, 2])[:-1]}),
         ("cbor-malformed", {"install": kit.install() + b"\0"}),
         ("cbor-malformed", {"install": kit.install(15, [kit.install() + b"\0", None])}),

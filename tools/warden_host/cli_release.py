@@ -11,6 +11,7 @@ from warden_host.cli_common import State, json_option, pass_state
 from warden_host.cli_keys import keys, passphrase_option, read_passphrase
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
+from warden_host.manifest_plan import Plan, Target
 from warden_host.signing_key import ALGORITHMS
 from warden_host.store import Store
 
@@ -216,21 +217,27 @@ def inspect(state: State, file: Path, as_json: bool) -> None:
         said = "NOT SIGNED"
     screen.show(f"{parsed.version or 'no version'}, number {parsed.sequence}: {said}")
     lines = [f"digest     {parsed.draft.digest.hex()}"]
-    lines += [
-        f"vendor     {parsed.vendor.hex() or '-'}",
-        f"class      {parsed.class_id.hex() or '-'}",
-    ]
-    if parsed.floor:
-        lines.append(f"floor      {parsed.floor}")
-    for one in parsed.images:
-        secret = ", encrypted" if one.encryption else ""
-        lines.append(f"image      {one.component}: {one.size:,} bytes{secret}, from {one.uri}")
-        lines.append(f"           sha256 {one.digest.hex()}")
+    for targets, plan in inspecting.by_kind(parsed):
+        lines += _plan_lines(targets, plan)
     for name, commands in parsed.commands.items():
         lines.append(name)
         lines += [f"  {line}" for line in commands]
     for line in lines:
         screen.show("  " + jsontext.printable(line))
+
+
+def _plan_lines(targets: list[Target], plan: Plan) -> list[str]:
+    """What devices of one kind do with a release."""
+    found = [f"vendor     {targets[0].vendor.hex()}", f"class      {targets[0].class_id.hex()}"]
+    if len(targets) == 1:
+        found.append(f"slot       {targets[0].slot}, where that is the free one")
+    if plan.floor:
+        found.append(f"floor      {plan.floor}")
+    for one in plan.images:
+        secret = ", encrypted" if one.encryption else ""
+        found.append(f"image      {one.component}: {one.size:,} bytes{secret}, from {one.uri}")
+        found.append(f"           sha256 {one.digest.hex()}")
+    return found
 
 
 @click.command(short_help="Check a release: signature and images.")
@@ -275,6 +282,8 @@ def verify(state: State, file: Path, pems: tuple[Path, ...], as_json: bool) -> N
         screen.print_json({"ok": True} | record | {"not_decrypted": unread})
         return
     notes = [f"{one.component}: {one.size:,} bytes, as signed" for one in parsed.images]
+    if len(parsed.slots) == 1:
+        notes.append(f"taken where slot {parsed.slots[0]} is the free one, and refused elsewhere")
     if unread:
         notes.append(
             f"encrypted, and the key is not here: only the length of {', '.join(unread)} was checked"

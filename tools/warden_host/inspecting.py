@@ -10,12 +10,11 @@ from cryptography.exceptions import InvalidTag
 
 from warden_host import image, manifest_reading, payload, release, signing_key
 from warden_host.errors import HostError
-from warden_host.manifest import Image
+from warden_host.manifest import ALGORITHM_NAMES, Image
+from warden_host.manifest_plan import Plan, Target
 from warden_host.manifest_reading import Parsed
 from warden_host.signing_key import ALGORITHMS, PublicKey
 
-# COSE's names; -9 is ES256 for P-256 alone, the same signature.
-_NAMES = {-7: "ES256", -9: "ESP256", -37: "PS256"}
 _BLOCK = 1 << 16
 Progress = Callable[[str, int, int], None]
 
@@ -46,26 +45,48 @@ def inspect(
         "signed_by": signer and {"name": signer.name, "fingerprint": signer.fingerprint},
         "vendor": parsed.vendor,
         "class": parsed.class_id,
-        "floor": parsed.floor,
+        "floor": max(plan.floor for _, plan in parsed.plans),
         "components": list(parsed.components),
         "images": [
+            _image(one) for one in dict.fromkeys(one for _, p in parsed.plans for one in p.images)
+        ],
+        "plans": [
             {
-                "component": one.component,
-                "size": one.size,
-                "sha256": one.digest,
-                "uri": one.uri,
-                "encrypted": bool(one.encryption),
+                "slots": [target.slot for target in targets],
+                "vendor": targets[0].vendor,
+                "class": targets[0].class_id,
+                "floor": plan.floor,
+                "images": [_image(one) for one in plan.images],
+                "invoke": plan.invoke,
             }
-            for one in parsed.images
+            for targets, plan in by_kind(parsed)
         ],
         "commands": parsed.commands,
+    }
+
+
+def by_kind(parsed: Parsed) -> list[tuple[list[Target], Plan]]:
+    """Each plan with the targets that it is for: one vendor and class, and the free slots for which it is the same."""
+    found: dict[tuple[bytes, bytes, Plan], list[Target]] = {}
+    for target, plan in parsed.plans:
+        found.setdefault((target.vendor, target.class_id, plan), []).append(target)
+    return [(targets, plan) for (_, _, plan), targets in found.items()]
+
+
+def _image(one: Image) -> dict[str, Any]:
+    return {
+        "component": one.component,
+        "size": one.size,
+        "sha256": one.digest,
+        "uri": one.uri,
+        "encrypted": one.encryption is not None,
     }
 
 
 def algorithm_name(parsed: Parsed) -> str:
     if not parsed.signature:
         return ""
-    return _NAMES.get(parsed.algorithm, str(parsed.algorithm))
+    return ALGORITHM_NAMES[parsed.algorithm]
 
 
 def signed_by(parsed: Parsed, key: PublicKey) -> bool:
@@ -83,9 +104,10 @@ def verify(
     cek: bytes | None = None,
     progress: Progress = lambda *_: None,
 ) -> Parsed:
-    """The signature first, by one of these keys; then the images beside the envelope, block by block.
+    """The signature first, by one of these keys; then the images beside the envelope, block by block: those that every device fetches.
 
-    Raises tampered, release-key, image-mismatch, release-missing, and as manifest_reading.parse(). cek: the content key, where it is known.
+    Raises tampered, release-key, image-mismatch, release-missing, and as manifest_reading.parse(); suit-unsupported where devices fetch
+    different images, of which one file for each component can't be all. cek: the content key, where it is known.
     """
     found = envelope_path(path)
     parsed = authentic(release.read_envelope(found), keys)
@@ -135,6 +157,8 @@ def check_image(
                 raise _mismatch(one, f"has {size} bytes where {stored_size(one)} are signed")
             if one.encryption and cek is None:
                 return
+            if cek is not None and one.encryption not in (None, payload.encryption_info(cek)):
+                raise _mismatch(one, "is encrypted under another key than this fleet's")
             pieces: Iterator[bytes] = iter(lambda: file.read(_BLOCK), b"")
             if cek is not None and one.encryption:
                 named = (parsed.sequence, one.component, one.size, one.digest)

@@ -1,4 +1,5 @@
-"""SUIT manifests (draft-ietf-suit-manifest-37) as Warden's devices take them, written. manifest_reading takes them apart.
+"""SUIT manifests (draft-ietf-suit-manifest-37) as Warden's devices take them, written. manifest_reading takes them apart,
+manifest_commands checks their sequences, and manifest_plan says what a device does with them.
 
 The device has a processor of its own; docs/update.md says what it takes. Nothing here is shared with it.
 """
@@ -17,6 +18,8 @@ MAX_COMPONENTS = 4
 MAX_URI = 256
 ENVELOPE_TAG, SIGN1_TAG, ENCRYPT0_TAG = b"\xd8\x6b", b"\xd2", b"\xd0"
 SHA_256 = -16
+# COSE's names; -9 is ES256 for P-256 alone, the same signature.
+ALGORITHM_NAMES = {-7: "ES256", -9: "ESP256", -37: "PS256"}
 
 # The envelope and the manifest.
 AUTHENTICATION, MANIFEST = 2, 3
@@ -37,13 +40,13 @@ _LANGUAGE = "en"
 
 @dataclass(frozen=True)
 class Image:
-    """One component's image. digest and size: of the plain image. encryption: COSE_Encrypt0 with the key's name, or b""."""
+    """One component's image. digest and size: of the plain image. encryption: COSE_Encrypt0 with the key's name; None where it comes as it is."""
 
     component: str
     digest: bytes
     size: int
     uri: str
-    encryption: bytes = b""
+    encryption: bytes | None = None
 
 
 @dataclass(frozen=True)

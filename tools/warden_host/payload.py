@@ -17,6 +17,7 @@ TAG = 16
 SEGMENT = 1008  # of the plain image; 1,024 bytes with its tag
 _ALGORITHM = -70001  # private use: Warden's segments under AES-CCM-16-128-256
 _NONCE = 13
+_KID = 8
 
 
 def new_key() -> bytes:
@@ -25,7 +26,17 @@ def new_key() -> bytes:
 
 def encryption_info(cek: bytes) -> bytes:
     """The COSE_Encrypt0 that names the key, for the manifest's parameter 19."""
-    protected = strictcbor.encode({1: _ALGORITHM, 4: _derived(cek, ["payload kid"], 8)})
+    return _info(_derived(cek, ["payload kid"], _KID))
+
+
+def key_name(info: bytes) -> bytes | None:
+    """Return the kid that encryption_info() put there; None for any other form, which no device takes."""
+    kid = info[12:20]
+    return kid if len(kid) == _KID and info == _info(kid) else None
+
+
+def _info(kid: bytes) -> bytes:
+    protected = strictcbor.encode({1: _ALGORITHM, 4: kid})
     return ENCRYPT0_TAG + strictcbor.encode([protected, {}, None])
 
 

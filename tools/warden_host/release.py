@@ -239,7 +239,7 @@ def _image(
     uri = f"{order.base.rstrip('/')}/{name}/{component}.img" if order.base else f"mqtt:{component}"
     if len(uri.encode(errors="surrogatepass")) > manifest.MAX_URI:
         raise HostError("bad-argument", f"an address has at most {manifest.MAX_URI} bytes")
-    info = b"" if cek is None else payload.encryption_info(cek)
+    info = None if cek is None else payload.encryption_info(cek)
     return manifest.Image(component, hashlib.sha256(data).digest(), len(data), uri, info)
 
 

@@ -71,7 +71,7 @@ class Shelf:
 
 
 def open_shelf(fleet: Fleet, store: Store, name: str) -> Shelf:
-    """Checks the release as a device would: one of the fleet's keys signed it, and the images are those that it names.
+    """Checks the release as a device would: one of the fleet's keys signed it, and the images are those that every device fetches.
 
     What was checked is what is served: the envelope is read once, and of each image the file that was checked stays open,
     whatever takes its name afterwards.
@@ -88,8 +88,6 @@ def open_shelf(fleet: Fleet, store: Store, name: str) -> Shelf:
         raise HostError(
             "release-missing", f"the key of {name} is not in fleet.db", "restore it from a backup"
         )
-    if not parsed.images or {one.component for one in parsed.images} != set(parsed.components):
-        raise HostError("suit-component", "it does not bring every component by one plain fetch")
     sizes = {one.component: inspecting.stored_size(one) for one in parsed.images}
     envelope = manifest_reading.carried(signed)
     made = Shelf(name, parsed, envelope, sizes, cek if encrypted else None, {})

@@ -27,12 +27,14 @@ NULL = 22
 
 class Reader(cbor.Cursor):
     """Byte strings come as views into the buffer, nothing is copied. Each typed method raises
-    PeerError("cbor-malformed") when another type comes."""
+    PeerError(code) when another type comes; a format's own reader sets another code."""
+
+    code = "cbor-malformed"
 
     def _want(self, wanted: int) -> int:
         major, value = self.head()
         if major != wanted:
-            raise PeerError("cbor-malformed", "another type was wanted here")
+            raise PeerError(self.code, "another type was wanted here")
         return value
 
     def uint(self) -> int:
@@ -41,7 +43,7 @@ class Reader(cbor.Cursor):
     def integer(self) -> int:
         major, value = self.head()
         if major > NINT:
-            raise PeerError("cbor-malformed", "an integer was wanted here")
+            raise PeerError(self.code, "an integer was wanted here")
         return -1 - value if major else value
 
     def byte_string(self) -> memoryview:
@@ -62,12 +64,12 @@ class Reader(cbor.Cursor):
     def boolean(self) -> bool:
         value = self._want(OTHER)
         if value not in (FALSE, TRUE):
-            raise PeerError("cbor-malformed", "true or false was wanted here")
+            raise PeerError(self.code, "true or false was wanted here")
         return value == TRUE
 
     def null(self) -> None:
         if self._want(OTHER) != NULL:
-            raise PeerError("cbor-malformed", "null was wanted here")
+            raise PeerError(self.code, "null was wanted here")
 
     def peek(self) -> int:
         """The major type of the next item, without reading it; -1 at the end."""

@@ -13,7 +13,7 @@ suit-unsupported   well-formed, but with something that this processor does not 
 suit-limit         too large, too many, too deep
 suit-digest        a digest that is not that of the manifest or of a severed element
 suit-condition     a condition failed, or an image is to be fetched that nobody said how to check
-wrong-device       the vendor's or the class's condition failed, or was never asked
+wrong-device       the vendor's or the class's condition failed or was never asked, or a component names another vendor or class
 old-manifest       its sequence number is not above the least one wanted
 tampered           the signature is none of this key's; cose-malformed, cose-algorithm: nor could be
 """
@@ -24,8 +24,8 @@ from micropython import const
 
 from ..errors import PeerError
 from . import cbor, cose, suit_labels
-from .cbor_reader import BYTES, TEXT, Reader
-from .suit_commands import MAX_COMPONENTS, SEQUENCE_MAX, Machine, Target, digest, uri
+from .cbor_reader import BYTES, TEXT
+from .suit_commands import MAX_COMPONENTS, SEQUENCE_MAX, Machine, Reader, Target, digest, uri
 from .suit_plan import MAX_ENVELOPE, Plan
 
 TYPE_CHECKING = const(False)

@@ -3,8 +3,8 @@
 from micropython import const
 
 from ..errors import PeerError
-from . import cbor, suit_labels
-from .cbor_reader import ARRAY, TEXT, Reader
+from . import cbor, cbor_reader, suit_labels
+from .cbor_reader import ARRAY, TEXT
 from .suit_plan import Image
 
 TYPE_CHECKING = const(False)
@@ -26,9 +26,16 @@ _UUID = const(16)
 _HASH = const(32)
 _MOST_INFO = const(64)
 
-# What a component's parameters remember besides: conditions that held.
-_VENDOR_OK = const("vendor")
-_CLASS_OK = const("class")
+# Bits of Machine._held: identifier conditions that held.
+_VENDOR_HELD = const(1)
+_CLASS_HELD = const(2)
+_ALL_HELD = const(3)
+
+
+class Reader(cbor_reader.Reader):
+    """Read the items of a manifest; one of another type is suit-malformed."""
+
+    code = "suit-malformed"
 
 
 class Target:
@@ -63,7 +70,8 @@ class Machine:
         self._components = components
         self._current: "tuple[int, ...]" = (0,)
         self._count = 0
-        self._parameters: "list[dict[int | str, object]]" = [{} for _ in components]
+        self._held = 0
+        self._parameters: "list[dict[int, object]]" = [{} for _ in components]
 
     def run(self, shared: "memoryview | None", sequences: "dict[int, memoryview]") -> None:
         """The shared sequence goes before each of the others."""
@@ -193,13 +201,14 @@ class Machine:
                 return
             before = [dict(one) for one in self._parameters]
             images, floor, invoke = len(self._plan.images), self._plan.floor, self._plan.invoke
+            held = self._held
             try:
                 self._run(branch)
                 return
             except PeerError as error:
                 if error.code not in ("suit-condition", "wrong-device"):
                     raise
-            self._parameters, self._current = before, current
+            self._parameters, self._current, self._held = before, current, held
             self._plan.floor, self._plan.invoke = floor, invoke
             del self._plan.images[images:]
         raise PeerError("suit-condition", "no branch fits")
@@ -210,11 +219,11 @@ class Machine:
         if command == suit_labels.IF_VENDOR:
             if values.get(suit_labels.VENDOR_ID) != target.vendor:
                 raise PeerError("wrong-device", "made for another vendor's devices")
-            values[_VENDOR_OK] = True
+            self._held |= _VENDOR_HELD
         elif command == suit_labels.IF_CLASS:
             if values.get(suit_labels.CLASS_ID) != target.class_id:
                 raise PeerError("wrong-device", "made for another class of devices")
-            values[_CLASS_OK] = True
+            self._held |= _CLASS_HELD
         elif command == suit_labels.IF_COMPONENT_SLOT:
             if values.get(suit_labels.COMPONENT_SLOT) != target.slot:
                 raise PeerError("suit-condition", "another slot than the free one")
@@ -236,16 +245,23 @@ class Machine:
         if not isinstance(digest, bytes) or holds is None or not holds(component, digest):
             raise PeerError("suit-condition", "the image is not there")
 
-    def _fetch(self, values: "dict[int | str, object]", component: int) -> None:
-        if not (_VENDOR_OK in values and _CLASS_OK in values):
-            raise PeerError("wrong-device", "it does not say for which devices it is")
+    def _fetch(self, values: "dict[int, object]", component: int) -> None:
+        # All components are this device's, so a condition that held for one holds for each. One that
+        # names another vendor or class is refused although no condition compares it.
+        target = self._target
+        if (
+            self._held != _ALL_HELD
+            or values.get(suit_labels.VENDOR_ID, target.vendor) != target.vendor
+            or values.get(suit_labels.CLASS_ID, target.class_id) != target.class_id
+        ):
+            raise PeerError("wrong-device", "it does not say that it is for this device")
         wanted, size = values.get(suit_labels.IMAGE_DIGEST), values.get(suit_labels.IMAGE_SIZE)
         address = values.get(suit_labels.URI)
         if not (
             isinstance(wanted, bytes) and isinstance(size, int) and isinstance(address, bytes)
         ):
             raise PeerError("suit-condition", "an image without digest, size or address")
-        if values.get(suit_labels.COMPONENT_SLOT, self._target.slot) != self._target.slot:
+        if values.get(suit_labels.COMPONENT_SLOT, target.slot) != target.slot:
             raise PeerError("suit-condition", "an image for another slot")
         for image in self._plan.images:
             if image.component == component:
