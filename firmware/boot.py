@@ -1,6 +1,7 @@
 """Runs first, on every start, before anything that a peer or an update could have touched."""
 
 import gc
+import os
 import sys
 
 import micropython
@@ -11,6 +12,13 @@ micropython.kbd_intr(-1)
 # Frozen modules first, then the application, then the libraries. The writable working directory, which stock firmware puts first,
 # is gone: a file dropped there must not shadow a module.
 sys.path[:] = [".frozen", "/app", "/lib"]
+
+# After a power cut inside a rename between folders, littlefs (2.11, MicroPython 1.26 to 1.29) hides another entry of the folder until it
+# is asked to write: board.py, /lib or main.py may be missing. Asking for a removal makes it finish the rename first.
+try:
+    os.remove("/~")
+except OSError:  # there is no such file
+    pass
 
 # What imports leave behind lies between what stays, and a heap in small pieces has no room for a TLS connection: collect often.
 gc.threshold(4096)

@@ -105,12 +105,13 @@ class DeviceModule(pytest.File):
 class DeviceRun(pytest.Collector):
     """One module on one target: one process, started when its first test is asked for."""
 
-    def __init__(self, *, tests: list[str], heap: str, **keywords: object) -> None:
-        super().__init__(**keywords)
+    def __init__(self, *, name: str, tests: list[str], heap: str, **keywords: object) -> None:
+        super().__init__(name=name, **keywords)
         self.tests = tests
         self.heap = heap
-        self.results: dict[str, tuple[bool, str]] | None = None
+        self.results: dict[str, tuple[bool | None, str]] | None = None
         self.problem = ""
+        self.pinned = name.startswith("unix") and "MICROPYTHON" not in os.environ
 
     def collect(self) -> Iterator["DeviceTest"]:
         # A module without tests must not pass by having nothing to report.
@@ -160,7 +161,7 @@ class DeviceRun(pytest.Collector):
             return
         output = done.stdout.decode(errors="replace")
         self.results = read_results(output)
-        failed = any(not passed for passed, _ in self.results.values())
+        failed = any(passed is False for passed, _ in self.results.values())
         unknown = sorted(set(self.results) - set(self.tests))
         tail = output[-4000:]
         if not self.results:
@@ -181,6 +182,11 @@ class DeviceTest(pytest.Item):
         run.run_once()
         assert run.results is not None
         passed, output = run.results.get(self.name, (False, ""))
+        if passed is None:
+            # The pinned interpreter has everything: a skip there would hide a test for good.
+            if run.pinned:
+                raise DeviceError(output)
+            pytest.skip(output)
         if not passed:
             raise DeviceError(output or run.problem or "the run ended before this test")
         if run.problem:
@@ -196,21 +202,28 @@ class DeviceTest(pytest.Item):
         return self.path, 0, f"{self.parent.name}: {self.name}"
 
 
+MARKS = {"ok": True, "FAIL": False, "skip": None}
+
+
 class DeviceError(Exception):
     """The device said so."""
 
 
-def read_results(output: str) -> dict[str, tuple[bool, str]]:
-    """Take `ok NAME COUNT` and `FAIL NAME` lines apart; what stands around a FAIL goes with it."""
-    results: dict[str, tuple[bool, str]] = {}
+def read_results(output: str) -> dict[str, tuple[bool | None, str]]:
+    """Take `ok NAME COUNT`, `skip NAME REASON` and `FAIL NAME` lines apart; what stands around a FAIL goes with it.
+
+    Returns: name -> (True, False, or None where the test was skipped, its text)
+    """
+    results: dict[str, tuple[bool | None, str]] = {}
     before: list[str] = []
     failing = ""
     for line in output.splitlines():
         words = line.split()
         mark = words[0] if words else ""
-        if mark in ("ok", "FAIL") and len(words) > 1 and words[1].startswith("test_"):
+        if mark in MARKS and len(words) > 1 and words[1].startswith("test_"):
             failing = words[1] if mark == "FAIL" else ""
-            results[words[1]] = (mark == "ok", "\n".join([*before, line]))
+            text = " ".join(words[2:]) if mark == "skip" else "\n".join([*before, line])
+            results[words[1]] = (MARKS[mark], text)
             before = []
         elif failing:
             results[failing] = (False, results[failing][1] + "\n" + line)

@@ -122,6 +122,23 @@ def test_heap(copy: Path) -> None:
     assert "2 failed" in done.stdout
 
 
+def test_a_skip_on_a_foreign_interpreter_only(
+    copy: Path, micropython: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interpreter that `make setup` installs has everything: what skips a test there fails it."""
+    source = "from harness import check, need\n\n\ndef test_a():\n    need('sys', 'sys.path', 'sys.tea')\n    check(True)\n"
+    (copy / "tests/unit/test_tea.py").write_text(source)
+    done = run_pytest(copy, "-rs", "tests/unit")
+    assert "2 skipped" in done.stdout
+    assert "this interpreter has no sys.tea" in done.stdout
+    (copy / ".venv/bin").mkdir(parents=True)
+    (copy / ".venv/bin/micropython").symlink_to(micropython)
+    monkeypatch.delenv("MICROPYTHON")
+    done = run_pytest(copy, "tests/unit")
+    assert "2 failed" in done.stdout
+    assert "this interpreter has no sys.tea" in done.stdout
+
+
 @pytest.fixture
 def board(micropython: str) -> str:
     """The unix port behind a pseudo-terminal: mpremote talks to it as to a board on a serial port."""

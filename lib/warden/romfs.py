@@ -5,8 +5,11 @@ the root over those is in the slot record, which the root key authenticates. So 
 need not read it all. What is served comes out of the buffer that was hashed, never out of a second read.
 
 ROMFS, from MicroPython's documentation of the format: records of (kind, length, payload), both numbers in base 128, the most significant
-digit first with bit 7 set on all but the last. The image is one record of the kind 0x14a6b1; 2: data; 3: (length, offset) of data; 4: directory and
-5: file, each a name and then records; everything else is skipped.
+digit first with bit 7 set on all but the last. The image is one record of the kind 0x14a6b1; 2: data; 3: (length, offset) of data, which counts from
+the payload of that one record; 4: directory and 5: file, each a name and then records; 0: the end, whatever follows; everything else is skipped.
+
+The image is read as `vfs.VfsRom` reads it; where VfsRom would read beyond a record, StoreError slot-damaged. Paths and files behave as
+in a folder on littlefs, so that an application that was written in a folder finds the same in a slot.
 """
 
 import hashlib
@@ -29,6 +32,7 @@ _PAGE = const(4096)  # 128 hashes
 _MOST_PAGES = const(64)  # of an image of 32 MB
 
 _HEADER = const(b"\xd2\xcd\x31")
+_END = const(0)
 _DATA = const(2)
 _POINTER = const(3)
 _DIRECTORY = const(4)
@@ -36,6 +40,8 @@ _FILE = const(5)
 _IS_DIRECTORY = const(0x4000)
 _IS_FILE = const(0x8000)
 _ENOENT = const(2)
+_ENOTDIR = const(20)
+_EISDIR = const(21)
 _EINVAL = const(22)
 _EROFS = const(30)
 
@@ -162,7 +168,7 @@ class RomFS:
         if kind != _HEADER or start + length > image.size:
             raise StoreError("slot-damaged", "the image is no ROMFS")
         self._root = (start, start + length)
-        self._folder = ""
+        self._folder = b""
 
     # -- records ------------------------------------------------------------------------------
 
@@ -180,31 +186,46 @@ class RomFS:
         """(kind, start, end) of each record between the two places."""
         while at < end:
             kind, at = self._number(at)
+            if kind == _END:
+                return
             length, at = self._number(at)
             if at + length > end:
                 raise StoreError("slot-damaged", "a record reaches beyond its place")
             yield kind, at, at + length
             at += length
 
-    def _name(self, at: int) -> "tuple[bytes, int]":
+    def _name(self, at: int, end: int) -> "tuple[bytes, int]":
         length, at = self._number(at)
-        if length > 255:
+        if length > 255 or at + length > end:
             raise StoreError("slot-damaged", "a name that is too long")
         return bytes([self._image.byte(place) for place in range(at, at + length)]), at + length
 
-    def _find(self, path: str) -> "tuple[bool, int, int]":
-        """(is it a directory, start, end), both of the records or of the data. OSError ENOENT."""
-        if not path.startswith("/"):
-            path = self._folder + "/" + path
+    def _parts(self, path: "str | bytes") -> "list[bytes]":
+        """Return the names on the way from the root, without "." and "..". OSError EINVAL: above the root."""
+        whole = _raw(path)
+        if not whole.startswith(b"/"):
+            whole = self._folder + b"/" + whole
+        parts: "list[bytes]" = []
+        for part in whole.split(b"/"):
+            if part == b"..":
+                if not parts:
+                    raise OSError(_EINVAL)
+                parts.pop()
+            elif part not in (b"", b"."):
+                parts.append(part)
+        return parts
+
+    def _find(self, path: "str | bytes") -> "tuple[bool, int, int]":
+        """(is it a directory, start, end), both of the records or of the data. OSError ENOENT, ENOTDIR."""
         start, end = self._root
         is_directory = True
-        for part in path.encode().split(b"/"):
-            if part in (b"", b"."):
-                continue
+        for part in self._parts(path):
+            if not is_directory:
+                raise OSError(_ENOTDIR)
             found = None
-            for kind, at, stop in self._records(start, end) if is_directory else ():
+            for kind, at, stop in self._records(start, end):
                 if kind in (_DIRECTORY, _FILE):
-                    name, inside = self._name(at)
+                    name, inside = self._name(at, stop)
                     if name == part:
                         found = (kind == _DIRECTORY, inside, stop)
                         break
@@ -213,18 +234,26 @@ class RomFS:
             is_directory, start, end = found
         if is_directory:
             return True, start, end
-        start, end = self._data(start, end)
-        return False, start, end
+        if _raw(path).endswith(b"/"):
+            raise OSError(_ENOTDIR)
+        data = self._data(start, end)
+        if data is None:
+            raise OSError(_ENOENT)
+        return False, data[0], data[1]
 
-    def _data(self, start: int, end: int) -> "tuple[int, int]":
+    def _data(self, start: int, end: int) -> "tuple[int, int] | None":
+        """Return (start, end) of a file's data; None for a file without any: VfsRom takes it for damage, and ends the directory there."""
         for kind, at, stop in self._records(start, end):
             if kind == _DATA:
                 return at, stop
             if kind == _POINTER:
                 length, at = self._number(at)
-                offset, _ = self._number(at)
+                offset, at = self._number(at)
+                if at > stop:
+                    raise StoreError("slot-damaged", "a record reaches beyond its place")
+                offset += self._root[0]
                 return offset, offset + length
-        return end, end
+        return None
 
     # -- what MicroPython asks of a filesystem ------------------------------------------------
 
@@ -235,7 +264,12 @@ class RomFS:
     def umount(self) -> None:
         self._image.close()
 
-    def stat(self, path: str) -> "tuple[int, ...]":
+    def mkdir(self, *_: "Any") -> None:
+        raise OSError(_EROFS)
+
+    remove = rename = rmdir = mkdir
+
+    def stat(self, path: "str | bytes") -> "tuple[int, ...]":
         is_directory, start, end = self._find(path)
         if is_directory:
             return (_IS_DIRECTORY, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -245,50 +279,89 @@ class RomFS:
         blocks = (self._image.size + BLOCK - 1) // BLOCK
         return (BLOCK, BLOCK, blocks, 0, 0, 0, 0, 0, 1, 255)
 
-    def ilistdir(self, path: str) -> "Iterator[tuple[str, int, int, int]]":
+    def ilistdir(self, path: "str | bytes") -> "Iterator[tuple[str | bytes, int, int, int]]":
         is_directory, start, end = self._find(path)
         if not is_directory:
-            raise OSError(_ENOENT)
-        for kind, at, stop in self._records(start, end):
-            if kind in (_DIRECTORY, _FILE):
-                name, inside = self._name(at)
-                if kind == _DIRECTORY:
-                    yield name.decode(), _IS_DIRECTORY, 0, 0
-                else:
-                    first, last = self._data(inside, stop)
-                    yield name.decode(), _IS_FILE, 0, last - first
+            raise OSError(_ENOTDIR)
+        return self._entries(start, end, isinstance(path, bytes))
 
-    def chdir(self, path: str) -> None:
-        if not self._find(path)[0]:
+    def _entries(
+        self, start: int, end: int, binary: bool
+    ) -> "Iterator[tuple[str | bytes, int, int, int]]":
+        for kind, at, stop in self._records(start, end):
+            if kind not in (_DIRECTORY, _FILE):
+                continue
+            raw, inside = self._name(at, stop)
+            name = raw if binary else raw.decode()
+            if kind == _DIRECTORY:
+                yield name, _IS_DIRECTORY, 0, 0
+                continue
+            data = self._data(inside, stop)
+            if data is None:
+                return
+            yield name, _IS_FILE, 0, data[1] - data[0]
+
+    def chdir(self, path: "str | bytes") -> None:
+        try:
+            is_directory = self._find(path)[0]
+        except OSError:
+            is_directory = False
+        if not is_directory:
             raise OSError(_ENOENT)
-        self._folder = path.rstrip("/") if path.startswith("/") else self._folder + "/" + path
+        self._folder = b"".join([b"/" + part for part in self._parts(path)])
 
     def getcwd(self) -> str:
-        return self._folder or "/"
+        return self._folder.decode() or "/"
 
-    def open(self, path: str, mode: str) -> "File":
+    def open(self, path: "str | bytes", mode: str) -> "File":
         if "w" in mode or "a" in mode or "+" in mode or "x" in mode:
             raise OSError(_EROFS)
         is_directory, start, end = self._find(path)
         if is_directory:
-            raise OSError(_ENOENT)
+            raise OSError(_EISDIR)
         return File(self._image, start, end, "b" in mode)
 
 
+def _raw(path: "str | bytes") -> bytes:
+    return path if isinstance(path, bytes) else path.encode()
+
+
 class File(io.IOBase):
-    """A file of the image. As IOBase, the firmware can import from it; the methods are for the application."""
+    """A file of the image, open for reading.
+
+    The firmware imports from it as from any io.IOBase; the methods are for the application, and do what those of a file on littlefs do.
+    Reading on damage raises StoreError slot-damaged.
+    """
 
     def __init__(self, image: Image, start: int, end: int, binary: bool) -> None:
-        self._image = image
+        self._image: "Image | None" = image
         self._start = self._at = start
         self._end = end
         self._binary = binary
 
-    def readinto(self, buffer: "Any") -> int:
-        view = memoryview(buffer)[: self._end - self._at]
+    def _open(self) -> Image:
+        if self._image is None:
+            raise ValueError("I/O operation on closed file")
+        return self._image
+
+    def _bytes(self, size: int) -> bytearray:
+        """Read `size` bytes, or all that are left where that is less or `size` is negative."""
+        left = max(0, self._end - self._at)
+        data = bytearray(left if size < 0 else min(size, left))
+        self.readinto(data)
+        return data
+
+    def _text(self, data: bytearray) -> "Any":
+        return bytes(data) if self._binary else data.decode()
+
+    def readinto(self, buffer: "Any", size: int = -1) -> int:
+        """Fill the buffer, or its first `size` bytes, and return how many came."""
+        image = self._open()
+        room = max(0, self._end - self._at)
+        view = memoryview(buffer)[: min(size, room) if size >= 0 else room]
         done = 0
         while done < len(view):
-            count = self._image.readinto(self._at, view[done:])
+            count = image.readinto(self._at, view[done:])
             if not count:
                 raise StoreError("slot-damaged", "a file reaches beyond the image")
             self._at += count
@@ -301,17 +374,31 @@ class File(io.IOBase):
         return 0 if request == 4 else -_EINVAL
 
     def read(self, size: int = -1) -> "Any":
-        left = self._end - self._at
-        data = bytearray(left if size < 0 else min(size, left))
-        self.readinto(data)
-        return bytes(data) if self._binary else data.decode()
+        """Return what is left, or its first `size` bytes; characters, of a file that was opened as text."""
+        data = self._bytes(size)
+        if self._binary or size < 0:
+            return self._text(data)
+        # Characters of several bytes: as many more bytes as characters are missing, then the rest of the last character.
+        missing = size - _characters(data)
+        while missing and self._at < self._end:
+            more = self._bytes(missing)
+            missing -= _characters(more)
+            data += more
+        while size and self._at < self._end and self._open().byte(self._at) & 0xC0 == 0x80:
+            data += self._bytes(1)
+        return data.decode()
 
-    def readline(self) -> "Any":
+    def readline(self, size: int = -1) -> "Any":
+        """Return the next line with its end, or its first `size` bytes; nothing at the end of the file."""
+        image = self._open()
         line = bytearray()
-        while self._at < self._end and not line.endswith(b"\n"):
-            line.append(self._image.byte(self._at))
+        while self._at < self._end and len(line) != size and not line.endswith(b"\n"):
+            line.append(image.byte(self._at))
             self._at += 1
-        return bytes(line) if self._binary else line.decode()
+        return self._text(line)
+
+    def readlines(self) -> "list[Any]":
+        return list(self)
 
     def __iter__(self) -> "File":
         return self
@@ -323,18 +410,31 @@ class File(io.IOBase):
         return line
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        base = (self._start, self._at, self._end)[whence]
-        self._at = max(self._start, min(self._end, base + offset))
-        return self._at - self._start
+        """Go to an offset from the start (whence 0), the position (1) or the end (2). OSError EINVAL: before the start."""
+        self._open()
+        at = (self._start, self._at, self._end)[whence] + offset
+        if at < self._start:
+            raise OSError(_EINVAL)
+        self._at = at
+        return at - self._start
 
     def tell(self) -> int:
+        self._open()
         return self._at - self._start
 
+    def flush(self) -> None:
+        self._open()
+
     def close(self) -> None:
-        self._at = self._end
+        self._image = None
 
     def __enter__(self) -> "File":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _characters(data: bytearray) -> int:
+    """Return how many characters of UTF-8 begin in these bytes."""
+    return sum([byte & 0xC0 != 0x80 for byte in data])

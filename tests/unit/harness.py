@@ -15,6 +15,22 @@ class Failed(Exception):
     """A check did not hold."""
 
 
+class Skipped(Exception):
+    """The interpreter lacks what the test needs."""
+
+
+def need(*names):
+    """Skip the running test where this interpreter lacks one of the names: "vfs" for a module, "vfs.VfsRom" for what is in it."""
+    for name in names:
+        module, _, attribute = name.partition(".")
+        try:
+            found = __import__(module)
+        except ImportError:
+            found = None
+        if found is None or (attribute and not hasattr(found, attribute)):
+            raise Skipped("this interpreter has no " + name)
+
+
 def check(condition, text=""):
     """Fail the running test unless `condition` is true."""
     _count[0] += 1
@@ -55,6 +71,8 @@ def run(name):
             getattr(module, test)()
             if _count[0] == before:
                 raise Failed("the test checked nothing")
+        except Skipped as error:
+            print("skip", test, error)
         except Exception as error:
             failures += 1
             print("FAIL", test)

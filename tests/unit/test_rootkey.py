@@ -8,6 +8,7 @@ from ramdisk import RamDisk
 from warden.crypto.kdf import hmac_sha256
 from warden.crypto.rand import random_bytes
 from warden.errors import StoreError
+from warden.hal import rootkey_software
 from warden.hal.rootkey_chip import ChipRootKey
 from warden.hal.rootkey_software import SoftwareRootKey
 
@@ -180,3 +181,49 @@ def test_close_forgets():
             equal(key._key, b"")
 
     on_littlefs(run)
+
+
+class Os:
+    """What asks for the removal of the staged file gets another error than that it is not there."""
+
+    def remove(self, path):
+        raise OSError(5)
+
+
+def test_none_is_created_where_one_may_be_hidden():
+    def run():
+        for make in (software, chip):
+            rootkey_software.os = Os()
+            try:
+                for call in (make().create, make().exists):
+                    raises("filesystem", call)
+                raises("filesystem", make().mac, b"message")
+                equal(os.listdir(MOUNT), [])
+                # One that is there is there.
+                put(bytes(32))
+                check(make().exists())
+                make().mac(b"message")
+            finally:
+                rootkey_software.os = os
+            equal(content(), bytes(32))
+            os.remove(PATH)
+
+    on_littlefs(run)
+
+
+def test_none_is_created_where_the_flash_does_not_answer():
+    """A key that can't be read is not one that is missing."""
+    disk = RamDisk(24)
+    vfs.VfsLfs2.mkfs(disk)
+    vfs.mount(vfs.VfsLfs2(disk), MOUNT)
+    try:
+        software().create()
+        before = content()
+        disk.dead = True
+        for call in (software().create, software().exists):
+            raises("filesystem", call)
+        raises("filesystem", software().mac, b"message")
+        disk.power_up()
+        equal(content(), before)
+    finally:
+        vfs.umount(MOUNT)
