@@ -33,7 +33,8 @@ sys.path[:0] = [str(REPO / "tests" / name) for name in ("cpython", "unit")] + [s
 import warden.otp  # noqa: E402  (the path must be set first)
 from models import DictStore, PowerCut, RootKey, counted_random  # noqa: E402
 from warden.errors import PeerError  # noqa: E402
-from warden.hotp import Codes, code  # noqa: E402
+from warden.hotp import Codes  # noqa: E402
+from warden.hotp import code as hotp_code  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 
@@ -404,7 +405,7 @@ class Door(RuleBasedStateMachine):
 
     def attempt(self, name: str, offset: int, budget: int | None) -> None:
         counter = max(0, self.next[name] + offset)
-        typed = code(SECRETS[name], counter, 6)
+        typed = hotp_code(SECRETS[name], counter, 6)
         ahead = counter - self.next[name]
         row = self.last == (name, counter - 1)
         right = 0 <= ahead < NEAR or (0 <= ahead < FAR and row and ahead > NEAR)
