@@ -10,6 +10,7 @@ import tty
 from pathlib import Path
 
 import pytest
+from children import PATIENCE_S
 
 
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -22,7 +23,7 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -95,6 +96,18 @@ def test_what_is_broken_fails(copy: Path) -> None:
     assert "passed" not in done.stdout, done.stdout
     for name, (_, words) in BROKEN.items():
         assert done.stdout.count(words) >= 3, name
+
+
+def test_a_module_that_never_ends_is_ended_by_its_cpu_time(copy: Path) -> None:
+    runner = copy / "tests/conftest.py"
+    text = runner.read_text()
+    assert "CPU_S = 600\n" in text
+    runner.write_text(text.replace("CPU_S = 600\n", "CPU_S = 1\n"))
+    source = "def test_a():\n    while True:\n        pass\n"
+    (copy / "tests/unit/test_endless.py").write_text("PURE = True\n" + source)
+    done = run_pytest(copy, "tests/unit")
+    assert "3 failed" in done.stdout, done.stdout
+    assert done.stdout.count("it may take 1 s of CPU time") >= 3
 
 
 def test_each_target_is_an_item(copy: Path) -> None:

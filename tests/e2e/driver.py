@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# What a device of ours would wait on a peer that owes something. Refusals come long before.
-HANDSHAKE_MS = 20000
-STALL_MS = 5000
+from children import PATIENCE_S
+
+# What the device waits on a peer that owes something. Refusals come long before, on a slow machine as well.
+HANDSHAKE_MS = 300000
+STALL_MS = 120000
 
 
 @dataclass
@@ -60,7 +62,7 @@ class Driver:
             [*self.prefix, self.micropython, "-X", "heapsize=4m", str(script), str(path)],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_S,
             env=self.environment,
             check=False,
         )

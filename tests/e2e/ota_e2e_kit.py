@@ -58,7 +58,7 @@ def envelope(number: int, data: bytes, uri: str = "") -> bytes:
 def order(world: World, **args: Any) -> Any:
     """The status, or the code of the refusal."""
     assert world.authority is not None
-    request = Request(DEVICE, "update", args, app=AUTHORITY, timeout_s=30)
+    request = Request(DEVICE, "update", args, app=AUTHORITY, timeout_s=PATIENCE_S)
     answer = world.authority.command(request)
     reply = answer["reply"]
     return reply["result"] if answer["ok"] else reply["error"]

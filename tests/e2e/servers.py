@@ -20,7 +20,7 @@ Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 Handler = Callable[[socket.socket], None]
 HOST = "127.0.0.1"
 # No server waits longer for a device: its thread must end in any case.
-PATIENCE_S = 30.0
+PATIENCE_S = 300.0
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from fleet_kit import wait_until
+from fleet_kit import PATIENCE_S, wait_until
 from terminal_kit import Terminal
 
 
@@ -41,7 +41,7 @@ def test_a_failing_application_starts_over(repo: Path, micropython: str, tmp_pat
     """main.py, run with an application that fails: it says why, waits, and ends in a reset."""
     app = "import warden.hal.system\nwarden.hal.system.PAUSE_S = 0.1\n1 // 0\n"
     start = [micropython, *board(repo, tmp_path, app)]
-    done = subprocess.run(start, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(start, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 3
     assert "ZeroDivisionError" in done.stdout + done.stderr
 

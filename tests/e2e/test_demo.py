@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from children import PATIENCE_S
 from rich.console import Console
 from warden_host.demo import Mismatch, Story
 from warden_host.errors import HostError
@@ -42,7 +43,7 @@ def test_the_story(repo: Path) -> None:
         cwd=repo,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=4 * PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

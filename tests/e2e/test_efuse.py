@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from children import PATIENCE_S
 
 HMAC_UP = 8
 
@@ -23,7 +24,7 @@ def espefuse(chip: str, fuses: Path, *arguments: str) -> str:
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
         env={**os.environ, "COLUMNS": "200"},
     )
@@ -69,7 +70,7 @@ def test_the_burnt_key(chip: str, repo: Path, micropython: str, tmp_path: Path) 
         input=json.dumps(question),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

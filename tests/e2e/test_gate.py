@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyotp
 import pytest
-from fleet_kit import DEVICE, World
+from fleet_kit import DEVICE, PATIENCE_S, World
 from otp_kit import Keypad, Owner, other
 from warden_host import otp_enrol, policy
 from warden_host.sending import Request
@@ -25,7 +25,9 @@ def test_wrong_then_right(world: World) -> None:
         code = owner.code()
         # Nothing of the application runs yet, and no command reaches it.
         assert world.authority is not None
-        answer = world.authority.command(Request(DEVICE, "set_relay", {"on": 1}, timeout_s=30))
+        answer = world.authority.command(
+            Request(DEVICE, "set_relay", {"on": 1}, timeout_s=PATIENCE_S)
+        )
         assert answer["reply"]["error"] == "gate-shut"
         board.press(other(code) + "#")
         board.says("display Code? 5 min|*")
@@ -57,7 +59,7 @@ def test_a_power_cycle_gives_nothing_back(world: World) -> None:
             board.says("display Locked|1 min")
             board.says("log session-stands")
             assert world.authority is not None
-            order = Request(DEVICE, "unlock", {"device": DEVICE}, timeout_s=30)
+            order = Request(DEVICE, "unlock", {"device": DEVICE}, timeout_s=PATIENCE_S)
             assert world.authority.command(order)["ok"] is True
             board.says("log gate-open unlock")
         # Which forgave them.
@@ -83,7 +85,7 @@ def test_the_operator_opens_it(world: World) -> None:
     with world, Keypad(home) as board:
         board.says("display Code? 5 min|")
         assert world.authority is not None
-        order = Request(DEVICE, "unlock", {"device": DEVICE}, timeout_s=30)
+        order = Request(DEVICE, "unlock", {"device": DEVICE}, timeout_s=PATIENCE_S)
         assert world.authority.command(order)["reply"]["result"] == {"unlocked": True}
         board.says("log gate-open unlock")
         assert world.happening("event", name="temperature").body == {"c": 20}

@@ -113,7 +113,9 @@ def test_what_may_be_said_before_the_code(world: World, tmp_path: Path) -> None:
             code = owner.code(before)
             if before == "telemetry":
                 world.happening("event", device=before, name="temperature")
-            answer = world.authority.command(Request(before, "set_relay", {}, timeout_s=30))  # type: ignore[union-attr]
+            answer = world.authority.command(
+                Request(before, "set_relay", {}, timeout_s=PATIENCE_S)
+            )  # type: ignore[union-attr]
             assert answer["reply"]["error"] == "gate-shut"
             seen = [news.name for news in world.news.all() if news.device == before]
             assert ("temperature" in seen) == (before == "telemetry")

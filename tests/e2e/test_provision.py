@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cbor2
 import pytest
+from children import PATIENCE_S
 
 SECRET = b"the broker's password"
 POLICY = {
@@ -66,7 +67,7 @@ class Board:
             [self.micropython, start, *folders, "provision"],
             input=standard_input,
             capture_output=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
 

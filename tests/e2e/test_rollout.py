@@ -14,14 +14,12 @@ from pathlib import Path
 import pytest
 import servers
 from children import child
-from fleet_kit import Journal, free_ports
+from fleet_kit import PATIENCE_S, Journal, free_ports
 from nginx_kit import Nginx
 from warden_host import pki
 from warden_host.fleet import Fleet
 from warden_host.store import Store
 
-SOON_S = 60
-PATIENCE_S = 90
 COMMAND = [sys.executable, "-m", "warden_host.cli"]
 PASSPHRASE = "correct horse battery"
 APP = """import asyncio
@@ -56,7 +54,7 @@ class Hands:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=SOON_S,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == code, done.stdout + done.stderr
@@ -147,7 +145,7 @@ def test_rollouts(hands: Hands) -> None:
                 far = 20_000
                 lines.take(lambda line: line.get("done", 0) > far, "a download half-way")
                 server.kill()  # nothing is said, nothing is written
-                assert follower.wait(SOON_S) == 1
+                assert follower.wait(PATIENCE_S) == 1
                 assert lines.all()[-1]["error"]["code"] == "not-serving"
         with hands.serving():
             # It goes on by itself, where it was.
@@ -167,7 +165,7 @@ def test_rollouts(hands: Hands) -> None:
 
             # Away: the rollout rests, and goes on when the device comes.
             stopped.send_signal(signal.SIGTERM)
-            stopped.wait(SOON_S)
+            stopped.wait(PATIENCE_S)
             last = hands.command("rollout", four, "--type", "relay")[-1]
             assert (last["state"], last["counts"]) == ("resting", {"Accepted": 1, "Away": 1})
             with hands.service("run", "D2") as (_, again):

@@ -40,7 +40,7 @@ def board(world: World) -> Iterator[Board]:
 def order(world: World, command: str, args: dict[str, Any], app: str = AUTHORITY) -> Any:
     authority = world.authority
     assert authority is not None
-    return authority.command(Request(DEVICE, command, args, app=app, timeout_s=15))
+    return authority.command(Request(DEVICE, command, args, app=app, timeout_s=PATIENCE_S))
 
 
 def ask(world: World) -> rotation.Ask:

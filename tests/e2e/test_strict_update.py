@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import suit_kit as kit
 from cryptography.hazmat.primitives.asymmetric import ec
-from fleet_kit import DEVICE, TYPE, Board, World
+from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World
 from ota_e2e_kit import KEY, image, manifest, order, restarted, send_rest, until, updatable
 from warden_host import payload
 from warden_host.names import AUTHORITY, Address
@@ -64,7 +64,7 @@ def test_encrypted_and_strict(world: World) -> None:
         (home / "root" / "release.cbor").unlink()
         body = {"id": 1, "release": [kit.VENDOR, kit.CLASS, [kit.public_of(OTHER)]]}
         assert world.authority is not None
-        request = Request(DEVICE, "rotate", body, app=AUTHORITY, timeout_s=30)
+        request = Request(DEVICE, "rotate", body, app=AUTHORITY, timeout_s=PATIENCE_S)
         assert world.authority.command(request)["ok"]
         board.kill()
         board.start()

@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from children import PATIENCE_S
+
 
 def run(
     program: str,
@@ -12,7 +14,6 @@ def run(
     micropython: str,
     *arguments: str,
     heap: str = "8m",
-    timeout_s: int = 300,
 ) -> "subprocess.CompletedProcess[str]":
     """Its status is the caller's to judge: 1 says that a promise broke, which some tests want."""
     source = f"tests/faults/device/{program}.py"
@@ -21,7 +22,7 @@ def run(
         cwd=repo,
         capture_output=True,
         text=True,
-        timeout=timeout_s,
+        timeout=4 * PATIENCE_S,
         check=False,
     )
 

@@ -16,6 +16,7 @@ SCENARIOS = {
     "wrong then right",
     "wrong then right offline",
     "the same code offline",
+    "two in a row offline",
 }
 run = partial(faults_kit.run, "otp_power")
 
@@ -42,6 +43,7 @@ def test_no_attempt_is_gained(repo: Path, micropython: str) -> None:
         ("SentFirst", "attempts were shown"),
         ("ForgivesAtStart", "4 codes were shown without a lock-out"),
         ("KeepsTheCode", "one code opened twice"),
+        ("FreeSecond", "attempts were shown"),
     ],
 )
 def test_a_wrong_gate_is_noticed(repo: Path, micropython: str, gate: str, reason: str) -> None:

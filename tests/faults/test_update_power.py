@@ -46,7 +46,7 @@ RUNS = {
 }
 # In so many ways each operation is cut.
 WAYS = {"littlefs": (3, 3), "nor": (3, 6)}
-run = partial(faults_kit.run, "update_power", timeout_s=600)
+run = partial(faults_kit.run, "update_power")
 
 
 @pytest.mark.parametrize("name", LEAST)

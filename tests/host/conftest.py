@@ -6,8 +6,13 @@ import pytest
 from cli_kit import fake
 from engine_stage import POLICY, K, Stage
 from host_kit import PeerDevice, free_ports
+from hypothesis import settings
 from session_pair import Pair
 from warden_host import cli, policy, registry
+
+# Of each example too: how long one takes is the machine's business.
+settings.register_profile("warden", deadline=None)
+settings.load_profile("warden")
 
 
 @pytest.fixture

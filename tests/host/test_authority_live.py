@@ -5,6 +5,7 @@ import ssl
 import threading
 
 import paho.mqtt.client as mqtt
+from children import PATIENCE_S
 from engine_stage import POLICY, SEALED, K
 from host_kit import DEVICE, PeerDevice, new_fleet, topic
 from warden_host import dynsec, owner, policy, registry
@@ -12,8 +13,6 @@ from warden_host.happening import Happening
 from warden_host.sending import Request
 from warden_host.serving import serving
 from warden_host.store import App, Store
-
-SOON_S = 15
 
 
 class LiveDevice(PeerDevice):
@@ -63,7 +62,7 @@ def test_a_fleet_at_work(tmp_path):
 
     def heard(kind: str) -> Happening:
         while True:
-            happening = news.get(timeout=SOON_S)
+            happening = news.get(timeout=PATIENCE_S)
             if happening.kind == kind:
                 return happening
 
@@ -78,7 +77,7 @@ def test_a_fleet_at_work(tmp_path):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(SOON_S)
+            thread.join(PATIENCE_S)
         service.check()
     with serving(fleet, news.put) as service:  # the restarted authority wakes its device
         assert heard("session").device == DEVICE

@@ -4,6 +4,7 @@ import random
 import subprocess
 from pathlib import Path
 
+from children import PATIENCE_S
 from mpremote.romfs import VfsRomWriter
 
 
@@ -14,7 +15,7 @@ def run(repo: Path, micropython: str, code: str) -> list[str]:
         cwd=repo,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

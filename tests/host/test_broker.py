@@ -10,12 +10,12 @@ import time
 
 import paho.mqtt.client as mqtt
 import pytest
+from children import PATIENCE_S
 from host_kit import free_ports, new_fleet, refused
 from warden_host import broker, brokerlog, dynsec, fleet, names, owner, registry, secretfile, store
 from warden_host.store import App
 
 PASSWORDS = {name: dynsec.device_password() for name in ("D1", "D2")}
-SOON_S = 10
 QUIET_S = 0.5  # what is denied leaves no trace: so long nothing may come
 
 
@@ -56,7 +56,7 @@ class Client:
     def _on_subscribe(self, _client, _data, _mid, reasons, _properties) -> None:
         self.granted += [not reason.is_failure for reason in reasons]
 
-    def until(self, done, seconds: float = SOON_S) -> bool:
+    def until(self, done, seconds: float = PATIENCE_S) -> bool:
         end = time.monotonic() + seconds
         while not done() and time.monotonic() < end:
             self.client.loop(0.05)
@@ -70,7 +70,7 @@ class Client:
 
     def publish(self, topic: str, retain: bool = False, data: bytes = b"x") -> None:
         info = self.client.publish(topic, data, qos=1, retain=retain)
-        self.until(info.is_published, QUIET_S * 4)
+        self.until(info.is_published)
 
     def close(self) -> None:
         self.client.disconnect()
@@ -321,7 +321,7 @@ def test_a_broker_that_died_is_noticed(tmp_path):
     made = new_fleet(tmp_path)
     with broker.Broker(made) as child:
         os.kill(child.pid, signal.SIGKILL)
-        end = time.monotonic() + SOON_S
+        end = time.monotonic() + PATIENCE_S
         while child.alive() and time.monotonic() < end:
             time.sleep(0.05)
         assert not child.alive()

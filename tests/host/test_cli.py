@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from children import PATIENCE_S
 from cli_kit import fails, fake, said
 from warden_host import cli, layout
 from warden_host.errors import HostError
 from warden_host.store import Store
 
 REPO = Path(__file__).resolve().parents[2]
-SOON_S = 30
 
 
 def test_every_command_has_help_with_an_example(capsys):
@@ -239,7 +239,11 @@ def test_serve_starts_answers_and_stops(folder):
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*command, *arguments], env=environment, capture_output=True, text=True, timeout=SOON_S
+            [*command, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
         )
 
     with subprocess.Popen(
@@ -257,8 +261,8 @@ def test_serve_starts_answers_and_stops(folder):
             assert json.loads(refused.stdout)["error"]["code"] == "no-session"
         finally:
             server.send_signal(signal.SIGTERM)
-            assert server.wait(SOON_S) == 0
-    end = time.monotonic() + SOON_S
+            assert server.wait(PATIENCE_S) == 0
+    end = time.monotonic() + PATIENCE_S
     while alive(pid) and time.monotonic() < end:
         time.sleep(0.05)
     assert not alive(pid)

@@ -16,7 +16,6 @@ from warden_host import child, cli, cli_live, jsontext, registry, screen
 from warden_host.happening import Happening
 
 REPO = Path(__file__).resolve().parents[2]
-SOON_S = 30
 COMMAND = [sys.executable, "-m", "warden_host.cli"]
 
 
@@ -26,7 +25,7 @@ def start(*arguments: str) -> AbstractContextManager["subprocess.Popen[str]"]:
 
 
 def gone(pid: int) -> bool:
-    end = time.monotonic() + SOON_S
+    end = time.monotonic() + children.PATIENCE_S
     while time.monotonic() < end:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
@@ -74,7 +73,7 @@ def test_ctrl_c_ends_run_in_order(folder, capsys, monkeypatch, number):
         pid = int(running.stdout.readline().split()[1])
         running.send_signal(number)
         assert running.stdout.read().endswith("✓ stopped\n")
-        assert running.wait(SOON_S) == 0
+        assert running.wait(children.PATIENCE_S) == 0
     assert gone(pid)
 
 
@@ -102,7 +101,7 @@ def test_a_killed_serve_leaves_no_broker(folder):
         with start("watch", "--json") as watcher:
             assert json.loads(watcher.stdout.readline())["time"] > 0
             watcher.send_signal(signal.SIGINT)
-            assert watcher.wait(SOON_S) == 0
+            assert watcher.wait(children.PATIENCE_S) == 0
         server.kill()
         assert gone(pid)
     with start("serve", "--json") as server:

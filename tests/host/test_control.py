@@ -7,6 +7,7 @@ import stat
 import threading
 
 import pytest
+from children import PATIENCE_S
 from host_kit import refused
 from warden_host import control
 from warden_host.control import Caller, ControlServer
@@ -61,7 +62,7 @@ def test_a_socket_left_by_a_killed_server_is_replaced(path):
 def test_garbage_is_named_and_harms_nobody(path, data):
     with ControlServer(path, echo):
         with socket.socket(socket.AF_UNIX) as raw, control._short(path) as short:
-            raw.settimeout(10)
+            raw.settimeout(PATIENCE_S)
             raw.connect(short)
             raw.sendall(data)
             raw.shutdown(socket.SHUT_WR)
@@ -87,11 +88,11 @@ def test_watchers_hear_what_happens(path):
     with server:
         thread = threading.Thread(target=watch)
         thread.start()
-        assert ready.wait(10)
+        assert ready.wait(PATIENCE_S)
         server.announce(Happening("event", "D1", name="x", body={"b": b"\x01"}))
         server.announce(Happening("incident", "D1", code="tampered"))
-        lines = [heard.get(timeout=10) for _ in range(2)]
-    thread.join(10)
+        lines = [heard.get(timeout=PATIENCE_S) for _ in range(2)]
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert heard.empty()
     assert [line["kind"] for line in lines] == ["event", "incident"]
@@ -110,10 +111,10 @@ def test_a_watcher_that_does_not_read_loses_its_connection_only(path):
         with socket.socket(socket.AF_UNIX) as raw, control._short(path) as short:
             raw.connect(short)
             raw.sendall(b'{"op": "watch"}\n')
-            caller = callers.get(timeout=10)
+            caller = callers.get(timeout=PATIENCE_S)
             for _ in range(5000):
                 server.announce(Happening("notice", text="x" * 1000))
-            assert caller.gone.wait(20)
+            assert caller.gone.wait(PATIENCE_S)
 
 
 def test_the_last_line_gets_through_to_a_caller_that_is_behind():

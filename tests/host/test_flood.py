@@ -6,6 +6,7 @@ import socket
 import threading
 
 import pytest
+from children import PATIENCE_S
 from engine_stage import PLAIN, Stage, run
 from host_kit import DEVICE
 from warden_host import control, telling
@@ -15,7 +16,6 @@ from warden_host.sending import Request
 from warden_host.throttle import BURST, Throttle
 
 EVENT = b'{"event":"x","deviceId":"D1","body":{}}'
-SOON_S = 10
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_slow_watcher_is_told_what_it_missed(path):
 
     server = ControlServer(path, handle)
     with server:
-        lines = control.stream(path, {"op": "watch"}, SOON_S)
+        lines = control.stream(path, {"op": "watch"}, PATIENCE_S)
         got: queue.Queue = queue.Queue()
         go = threading.Event()
 
@@ -129,26 +129,26 @@ def test_a_slow_watcher_is_told_what_it_missed(path):
                 got.put(line)
                 if first:
                     first = False
-                    go.wait(SOON_S)
+                    go.wait(PATIENCE_S)
 
         thread = threading.Thread(target=read, daemon=True)
         thread.start()
-        assert watching.wait(SOON_S)
+        assert watching.wait(PATIENCE_S)
         count = 5000
         for number in range(count):
             server.announce(Happening("event", DEVICE, id=number + 1, text="x" * 1000))
         go.set()
         heard, missed = 0, 0
         while heard + missed < count:
-            line = got.get(timeout=SOON_S)
+            line = got.get(timeout=PATIENCE_S)
             if line["kind"] == "notice":
                 missed += int(line["text"].split()[0])
             else:
                 heard += 1
         assert missed
         server.announce(Happening("event", DEVICE, id=9999))
-        assert got.get(timeout=SOON_S)["id"] == 9999
-    thread.join(SOON_S)
+        assert got.get(timeout=PATIENCE_S)["id"] == 9999
+    thread.join(PATIENCE_S)
 
 
 def test_callers_that_hang_hold_nobody(path):

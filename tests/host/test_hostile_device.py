@@ -16,7 +16,6 @@ from warden_host.sending import Request
 from warden_host.store import Store
 
 DEEP = b'{"event":"x","deviceId":"D1","body":{"a":' + b"[" * 600 + b"]" * 600 + b"}}"
-SOON_S = 10
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"]}\\"":'])

@@ -207,6 +207,25 @@ def test_no_gate_that_nothing_opens(folder, capsys, monkeypatch):
         assert store.enrolment("D1") is not None, "a device that did not take it leaves it"
 
 
+@pytest.mark.parametrize("digits", ["5", "9", "10", "100"])
+def test_digits_that_authenticators_refuse(folder, capsys, digits):
+    """Key URI Format: 6 or 8; RFC 4226 §5.3: 6, 7 or 8."""
+    fails(capsys, "bad-argument", "otp", "enrol", "D1", "--digits", digits)
+    with Store(folder / "fleet.db") as store:
+        assert store.enrolment("D1") is None
+
+
+def test_a_new_gate_of_digits_that_authenticators_refuse(folder, capsys):
+    fails(capsys, "bad-argument", *MAKE, "--otp", "totp", "--otp-digits", "9")
+    settings(folder, '[otp.policy]\nsource = "hotp"\ndigits = 10\n')
+    fails(capsys, "bad-argument", *MAKE)
+    assert not (folder / "sim" / "D1").exists()
+    # Codes of the authority go by mail and are typed from it; a policy of before stays readable.
+    assert cli.run([*MAKE, "--otp", "authority", "--otp-digits", "10"]) == 0
+    kept = policy.record(otp=policy.otp(source="hotp", digits=10))
+    assert policy.gate(kept) == policy.otp(source="hotp", digits=10)
+
+
 def test_a_wrong_code_enrols_nothing(folder, capsys, monkeypatch):
     monkeypatch.setattr(otp_enrol.secrets, "token_bytes", bytes)
     right = pyotp.HOTP(base64.b32encode(bytes(20)).decode())

@@ -33,7 +33,10 @@ sys.path[:0] = [str(REPO / "tests" / name) for name in ("cpython", "unit")] + [s
 import warden.otp  # noqa: E402  (the path must be set first)
 from models import DictStore, PowerCut, RootKey, counted_random  # noqa: E402
 from warden.errors import PeerError  # noqa: E402
+from warden.hotp import Codes  # noqa: E402
+from warden.hotp import code as hotp_code  # noqa: E402
 from warden.vault import Vault  # noqa: E402
+from warden.wire import cbor  # noqa: E402
 
 EXAMPLES = int(os.environ.get("OTP_EXAMPLES", "40"))
 PROFILE = settings(
@@ -358,3 +361,107 @@ def test_both_ends() -> None:
     print(TOTALS)
     # The machine did what it is for.
     assert all(TOTALS.values()), TOTALS
+
+
+# HOTP, judged by the device alone
+
+SECRETS = {"otp_step": bytes(range(20)), "otp_duress": bytes(range(20, 40))}
+NEAR, FAR = 10, 100  # RFC 4226 §7.4: how far ahead one code may lie, and two in a row
+OFFLINE = policy.otp(source="hotp", retries=RETRIES, duress=True)
+PAST = {"opened": 0, "resynchronised": 0, "wrong": 0, "cuts": 0}
+offsets = st.one_of(st.integers(-3, NEAR + 2), st.integers(NEAR, FAR + 3))
+
+
+class Door(RuleBasedStateMachine):
+    """An authenticator whose button is pressed far from the door, and a plug that is pulled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flash = DictStore()
+        vault = Vault(self.flash, RootKey())
+        vault.create()
+        vault.commit({"otp": cbor.encode([SECRETS["otp_step"], 6, 0, SECRETS["otp_duress"]])})
+        self.next = dict.fromkeys(SECRETS, 0)
+        self.attempts = self.free = 0
+        self.boot()
+
+    def boot(self) -> None:
+        self.flash.budget = None
+        self.vault = Vault(self.flash, RootKey())
+        self.vault.open()
+        assert self.vault.counter("otp_used") >= self.attempts, "an attempt was gained"
+        for name, least in self.next.items():
+            assert self.vault.counter(name) >= least, "a counter that opened is not used up"
+            self.next[name] = self.vault.counter(name)
+        self.last: tuple[str, int] | None = None  # what the attempt before held
+        self.now = 0
+        self.otp = warden.otp.Otp(OFFLINE, self.vault, Codes(self.vault), 0)
+        self.look()
+
+    def look(self) -> None:
+        if self.otp.lines(self.now)[0] == "Locked":
+            self.free = 0
+        assert self.free < RETRIES, "more wrong codes than the policy allows"
+
+    def attempt(self, name: str, offset: int, budget: int | None) -> None:
+        counter = max(0, self.next[name] + offset)
+        typed = hotp_code(SECRETS[name], counter, 6)
+        ahead = counter - self.next[name]
+        row = self.last == (name, counter - 1)
+        right = 0 <= ahead < NEAR or (0 <= ahead < FAR and row and ahead > NEAR)
+        locked = self.otp.lines(self.now)[0] == "Locked"
+        self.flash.budget = budget
+        try:
+            for key in typed + b"#":
+                self.otp.key(key, self.now)
+        except PowerCut:
+            PAST["cuts"] += 1
+            self.boot()
+            return
+        self.flash.budget = None
+        if locked:
+            assert not self.otp.by
+            return
+        self.attempts += 1
+        assert self.vault.counter("otp_used") >= self.attempts
+        assert bool(self.otp.by) == right, (ahead, row)
+        self.last = name, counter
+        if right:
+            PAST["opened"] += 1
+            PAST["resynchronised"] += ahead >= NEAR
+            assert self.vault.counter(name) == counter + 1
+            self.free = 0
+            self.boot()
+        else:
+            PAST["wrong"] += 1
+            self.free += 1
+            self.look()
+
+    @rule(name=st.sampled_from(sorted(SECRETS)), offset=offsets)
+    def one_code(self, name: str, offset: int) -> None:
+        self.attempt(name, offset, None)
+
+    @precondition(lambda self: self.last is not None)
+    @rule(budget=st.sampled_from((None, None, None, 0, 1, 2, 3)), by=st.sampled_from((1, 1, 1, 2)))
+    def the_next_code(self, budget: int | None, by: int) -> None:
+        name, counter = self.last
+        self.attempt(name, counter + by - self.next[name], budget)
+
+    @rule(name=st.sampled_from(sorted(SECRETS)), offset=offsets, budget=st.integers(0, 3))
+    def the_power_goes(self, name: str, offset: int, budget: int) -> None:
+        self.attempt(name, offset, budget)
+
+    @rule()
+    def another_start(self) -> None:
+        self.boot()
+
+    @rule(ms=st.sampled_from((1000, 61_000, 86_401_000)))
+    def time(self, ms: int) -> None:
+        self.now += ms
+        self.otp.tick(self.now, False)
+
+
+def test_codes_of_the_devices_own() -> None:
+    run_state_machine_as_test(Door, settings=PROFILE)
+    print(PAST)
+    assert all(PAST.values()), PAST

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from children import PATIENCE_S
 from cli_kit import fails, fake
 from host_kit import refused
 from warden_host import asking, cli, pin, simulated
@@ -132,7 +133,7 @@ def test_no_option_takes_the_pin_itself():
     for command in ("provision", "run"):
         call = [sys.executable, "-m", "warden_host.cli", command, "--help"]
         shown = subprocess.run(
-            call, capture_output=True, text=True, check=True, env=environment, timeout=60
+            call, capture_output=True, text=True, check=True, env=environment, timeout=PATIENCE_S
         ).stdout
         assert "--pin-file FILE" in shown
         assert "--pin " not in shown

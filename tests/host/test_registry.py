@@ -5,6 +5,7 @@ import ssl
 import threading
 
 import pytest
+from children import PATIENCE_S
 from host_kit import new_fleet, refused
 from warden_host import broker, dynsec, pki, registry, secretfile
 
@@ -29,7 +30,7 @@ class Listener:
                 connection, _ = self._socket.accept()
                 self.accepted += 1
                 with connection:
-                    connection.settimeout(2)
+                    connection.settimeout(PATIENCE_S)
                     try:
                         if self._context is not None:
                             connection = self._context.wrap_socket(connection, server_side=True)
@@ -160,13 +161,13 @@ def test_the_administrators_port_speaks_tls_alone(made):
     with broker.Broker(made):
         address = ("127.0.0.1", made.settings.broker.admin_port)
         with (
-            socket.create_connection(address, 5) as raw,
+            socket.create_connection(address, PATIENCE_S) as raw,
             context.wrap_socket(raw, server_hostname="127.0.0.1") as secured,
         ):
             assert secured.version() in ("TLSv1.2", "TLSv1.3")
-        with socket.create_connection(address, 5) as raw:
+        with socket.create_connection(address, PATIENCE_S) as raw:
             raw.sendall(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01x")
-            raw.settimeout(5)
+            raw.settimeout(PATIENCE_S)
             try:
                 answer = raw.recv(16)
             except ConnectionError:

@@ -2,6 +2,8 @@
 
 with ModelTime():
     asyncio.run(work())
+
+ModelTime(module, …): the module's own `time` is this clock as well.
 """
 
 import asyncio
@@ -16,6 +18,15 @@ class Never(Exception):
 
 
 class ModelTime:
+    ticks_add = staticmethod(time.ticks_add)
+    ticks_diff = staticmethod(time.ticks_diff)
+
+    def __init__(self, *modules):
+        self._modules = modules
+
+    def ticks_ms(self):
+        return self._now
+
     def __enter__(self):
         self._core = core = asyncio.core
         self._real = core.ticks
@@ -24,10 +35,14 @@ class ModelTime:
         core.ticks = lambda: self._now
         self._poller = core._io_queue.poller
         core._io_queue.poller = self
+        for module in self._modules:
+            module.time = self
         return self
 
     def __exit__(self, *_):
         self._core.ticks = self._real
+        for module in self._modules:
+            module.time = time
         # With what was left in it, which sleeps by this clock.
         asyncio.new_event_loop()
 

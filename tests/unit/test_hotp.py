@@ -51,26 +51,31 @@ def test_rfc_6238():
 
 
 def test_secrets_of_every_length():
-    """Against an HMAC written out once more."""
-    for length in (20, 32, 63, 64):
+    """Against an HMAC written out once more; RFC 2104 §2 hashes a key of more than a block."""
+    for length in (20, 32, 63, 64, 65, 128):
         secret = bytes(range(length))
-        padded = secret + bytes(64 - length)
+        key = hashlib.sha1(secret).digest() if length > 64 else secret
+        padded = key + bytes(64 - len(key))
         text = (7).to_bytes(8, "big")
         inner = hashlib.sha1(bytes([b ^ 0x36 for b in padded]) + text).digest()
         mac = hashlib.sha1(bytes([b ^ 0x5C for b in padded]) + inner).digest()
         at = mac[19] & 15
         number = int.from_bytes(mac[at : at + 4], "big") % (1 << 31)
         equal(code(secret, 7, 6), b"%06d" % (number % 1000000))
+        if length > 64:
+            key = hashlib.sha256(secret).digest()
+            equal(code(secret, 7, 6, "sha256"), code(key, 7, 6, "sha256"))
 
 
 def test_the_window_of_hotp():
-    for first in (0, 5, 1 << 31):
+    # From 2^30 on a counter is no small integer, from 2^31 on it is no word of a chip of 32 bits.
+    for first in (0, 5, (1 << 30) - 5, (1 << 31) - 5, 1 << 31, (1 << 32) - 12):
         codes = Codes(made(counters={"otp_step": first} if first else None))
         for ahead in range(10):
             equal(
                 codes.judge(code(SECRET, first + ahead, 6), None), ("otp_step", first + ahead + 1)
             )
-        for counter in (first - 1, first + 10, first + 11):
+        for counter in (first - 1, first + 11, first + 10):
             if counter >= 0:
                 equal(codes.judge(code(SECRET, counter, 6), None), None)
         equal(codes.judge(b"000000", 1 << 30), None)
@@ -85,6 +90,54 @@ def test_no_counter_twice():
     for counter in range(4):
         equal(codes.judge(code(SECRET, counter, 6), None), None)
     equal(codes.judge(code(SECRET, 4, 6), None), ("otp_step", 5))
+
+
+def in_turn(codes, *typed):
+    """What the last of these attempts opens; none before it opens anything."""
+    for each in typed[:-1]:
+        equal(codes.judge(each, None), None)
+    return codes.judge(typed[-1], None)
+
+
+def test_resynchronisation():
+    """Two codes in a row, further ahead than one alone may lie (RFC 4226 §7.4)."""
+    for first in (0, 5, (1 << 31) - 50):
+        codes = Codes(made(counters={"otp_step": first} if first else None))
+        for ahead in (10, 11, 50, 98):
+            pair = [code(SECRET, first + ahead + more, 6) for more in (0, 1)]
+            equal(in_turn(codes, *pair), ("otp_step", first + ahead + 2))
+    codes = Codes(made())
+    far = [code(SECRET, counter, 6) for counter in range(103)]
+    # Any other code between them, the same once more, the other way round, one left out.
+    equal(in_turn(codes, far[50], b"000000", far[51]), None)
+    equal(in_turn(codes, b"000000", far[60], far[60]), None)
+    equal(in_turn(codes, b"000000", far[71], far[70]), None)
+    equal(in_turn(codes, b"000000", far[80], far[82]), None)
+    # Past the larger window no code counts, not as the second either.
+    equal(in_turn(codes, b"000000", far[99], far[100]), None)
+    equal(in_turn(codes, b"000000", far[101], far[102]), None)
+    # Three in a row: the last two are two.
+    equal(in_turn(codes, b"000000", far[20], b"000000", far[21], far[22]), ("otp_step", 23))
+    # Nothing of it outlives a start.
+    vault = made()
+    equal(in_turn(Codes(vault), far[50]), None)
+    equal(in_turn(Codes(vault), far[51]), None)
+
+
+def test_resynchronisation_of_both_secrets():
+    codes = Codes(made(duress=OTHER))
+    equal(in_turn(codes, code(OTHER, 40, 6), code(OTHER, 41, 6)), ("otp_duress", 42))
+    # One code of each is no pair.
+    for one, two in ((SECRET, OTHER), (OTHER, SECRET)):
+        equal(in_turn(codes, b"000000", code(one, 40, 6), code(two, 41, 6)), None)
+
+
+def test_totp_has_no_resynchronisation():
+    now = 1111111111
+    step = now // 30
+    codes = Codes(made(30))
+    for ahead in (2, 3, 4, 5):
+        equal(codes.judge(code(SECRET, step + ahead, 6), now), None)
 
 
 def test_the_drift_of_totp():
@@ -168,9 +221,15 @@ def test_every_candidate_is_judged():
 
     hotp.equal = counted
     try:
-        for typed in (code(SECRET, 0, 6), code(SECRET, 9, 6), code(OTHER, 4, 6), b"000000"):
+        for typed in (
+            code(SECRET, 0, 6),
+            code(SECRET, 9, 6),
+            code(OTHER, 4, 6),
+            code(SECRET, 50, 6),
+            b"000000",
+        ):
             calls.clear()
             codes.judge(typed, None)
-            equal(len(calls), 20)
+            equal(len(calls), 200)
     finally:
         hotp.equal = real

@@ -270,6 +270,39 @@ def test_a_reply_does_not_outlive_its_session():
     equal(device.inbox.out, [])
 
 
+# -- a command that waited ----------------------------------------------------------------------
+
+
+def test_a_command_that_waited_past_its_expiry():
+    """Seconds since the hello was sent; the last millisecond of it still counts."""
+    device = Sealed()
+    job = device.command("set_relay", device.app.seal("set_relay", 1, 7, 10))[2]
+    equal([job.late(now) for now in (0, 9_999, 10_000)], [""] * 3)
+    equal([job.late(now) for now in (10_001, 1 << 40)], ["expired"] * 2)
+    # One without an expiry waits as long as its session stands.
+    job = device.command("set_relay", device.app.seal("set_relay", 2, 8, None))[2]
+    equal(job.late(1 << 40), "")
+    # The hello of this session went out later.
+    check(device.bench.stand(60_000))
+    device.now = 60_000
+    job = device.command("set_relay", device.app.seal("set_relay", 1, 9, 10))[2]
+    equal([job.late(now) for now in (70_000, 70_001)], ["", "expired"])
+
+
+def test_a_command_that_outlived_its_session():
+    device = Sealed()
+    expiring = device.command("set_relay", device.app.seal("set_relay", 1, 7, 10))[2]
+    lasting = device.command("set_relay", device.app.seal("set_relay", 2, 8, None))[2]
+    device.bench.hello(60_000)  # the session ends before the next one stands
+    equal([job.late(0) for job in (expiring, lasting)], ["old-session"] * 2)
+    check(device.bench.stand(60_000))
+    # Of two reasons the session's is told; it is not asked what the time was in it.
+    equal([job.late(60_000) for job in (expiring, lasting)], ["old-session"] * 2)
+    device.now = 60_000
+    fresh = device.command("set_relay", device.app.seal("set_relay", 1, 9, None))[2]
+    equal((fresh.late(60_000), lasting.late(60_000)), ("", "old-session"))
+
+
 # -- memory -------------------------------------------------------------------------------------
 
 

@@ -537,6 +537,50 @@ def test_offline_lock_out():
     equal(desk.otp.by, "offline")
 
 
+def far_ahead(desk, counter, secret=SECRET):
+    """One attempt; what is known of it from outside."""
+    for key in code(secret, counter, 6) + b"#":
+        desk.type(bytes((key,)))
+    return desk.otp.by, desk.lines(), desk.told(), desk.counters()
+
+
+def test_resynchronisation():
+    """An authenticator that is 40 codes ahead: two in a row open, each of them an attempt."""
+    desk = Desk(source="hotp")
+    desk.type(b"000000#")
+    wrong = desk.otp.by, desk.lines(), desk.told()
+    desk = Desk(source="hotp")
+    # The first looks like any wrong one: a code that is known to be good later must not be found out.
+    first = far_ahead(desk, 40)
+    equal((first[:3], first[3]), (wrong, (1, 0)))
+    equal(far_ahead(desk, 41), ("offline", ("Open", ""), [], (2, 2)))
+    equal(desk.vault.counter("otp_step"), 42)
+    # Both are used up.
+    for counter in (40, 41):
+        desk.boot()
+        equal(far_ahead(desk, counter)[0], "")
+    equal(far_ahead(desk.boot(), 42)[0], "offline")
+
+
+def test_resynchronisation_under_duress():
+    desk = Desk(source="hotp", duress=True)
+    equal(far_ahead(desk, 40, OTHER)[2], [("otp-wrong", 1)])
+    equal(far_ahead(desk, 41, OTHER), ("offline", ("Open", ""), [("duress", 1)], (2, 2)))
+
+
+def test_resynchronisation_gains_no_attempt():
+    desk = Desk(source="hotp", retries=2, lock_s=10)
+    far_ahead(desk, 40)
+    desk.boot()  # the power went between the two
+    far_ahead(desk, 41)
+    equal((desk.counters(), desk.lines()[0]), ((2, 0), "Locked"))
+    by, _, told, counters = far_ahead(desk, 42)  # no key counts now
+    equal((by, told, counters), ("", [], (2, 0)))
+    # A lock-out that was served between the two is no reason to begin again.
+    desk.go(11)
+    equal(far_ahead(desk, 42), ("offline", ("Open", ""), [], (3, 3)))
+
+
 def test_messages_open_nothing_where_the_device_judges():
     desk = Desk(source="hotp")
     for req in ("", "0" * 32):

@@ -50,10 +50,10 @@ def otp() -> None:
 @click.option("--source", type=click.Choice(["hotp", "totp"]), default="totp", show_default=True)
 @click.option(
     "--digits",
-    type=click.IntRange(6, 10),
+    type=int,
     default=6,
     show_default=True,
-    help="Most authenticators make 6 or 8.",
+    help="6 to 8; every authenticator makes 6.",
 )
 @click.option("--duress", is_flag=True, help="A second entry, whose codes call for help.")
 @click.option("--again", is_flag=True, help="Replace a secret that was not provisioned yet.")

@@ -16,6 +16,7 @@ from warden_host.store_otp import Enrolment
 
 ISSUER = "Warden"
 SECRET = 20  # bytes: RFC 4226 §4 R6 recommends 160 bits
+MAX_DIGITS = 8  # RFC 4226 §5.3; common authenticators refuse an entry of more
 STEP_S = 30
 HASH = (
     "sha1"  # the only one that every authenticator takes; HMAC does not need it free of collisions
@@ -25,8 +26,10 @@ _DRIFT = 1  # TOTP: steps that its clock may be wrong by, each way
 
 
 def new(device: str, source: str, digits: int, duress: bool) -> Enrolment:
+    """Draw the secrets of a new entry; raises bad-argument."""
     if source not in ("hotp", "totp"):
         raise HostError("bad-argument", "only hotp and totp have a secret to enrol")
+    check_digits(source, digits)
     return Enrolment(
         device,
         source,
@@ -36,6 +39,16 @@ def new(device: str, source: str, digits: int, duress: bool) -> Enrolment:
         secrets.token_bytes(SECRET),
         secrets.token_bytes(SECRET) if duress else None,
     )
+
+
+def check_digits(source: str, digits: int) -> None:
+    """Raise bad-argument for a new gate whose codes common authenticators do not make."""
+    if source != "authority" and not 6 <= digits <= MAX_DIGITS:
+        raise HostError(
+            "bad-argument",
+            f"common authenticators refuse codes of {digits} digits",
+            f"take 6 to {MAX_DIGITS}; codes of the authority may have 6 to 10",
+        )
 
 
 def uri(enrolled: Enrolment, duress: bool = False) -> str:

@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from warden_host import layout, otp_settings, policy
+from warden_host import layout, otp_enrol, otp_settings, policy
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
 
 _HELP = {
-    "digits": "Digits of a code.",
+    "digits": "Digits of a code; an authenticator's has at most 8.",
     "validity_s": "How long a code of the authority is valid, seconds.",
     "idle_s": "How long between two keys, seconds.",
     "retries": "Wrong codes before a lock-out.",
@@ -85,4 +85,6 @@ def gate(fleet: Fleet, board: str, given: dict[str, Any]) -> dict[str, Any] | No
         return None
     if source is None and not layout.tree().has(board, "KEYPAD"):
         return None  # the fleet's rule is for boards that have one; who asks for it by name gets an error
-    return policy.otp(**(settings | asked))
+    made = policy.otp(**(settings | asked))
+    otp_enrol.check_digits(made["source"], made["digits"])
+    return made

@@ -84,6 +84,17 @@ class KeepsTheCode(otp.Otp):
         super()._pass(by)
 
 
+class FreeSecond(otp.Otp):
+    """Wrong: the second code of a resynchronisation is no attempt of its own."""
+
+    def _submit(self, now_ms, unix_time):
+        vault = self._vault
+        if self._codes is not None and self._codes._expected:
+            self._vault = Later(vault)
+        super()._submit(now_ms, unix_time)
+        self._vault = vault
+
+
 class Thief:
     """Who stands at the device and holds its plug. `shown`: codes that the authority, or the device's own comparison, has seen; `opened`: code -> how often it opened;
     both over all starts. `free`: how many were shown since the last right one without a lock-out in between."""
@@ -211,6 +222,12 @@ def the_same_code(thief):
         pass
 
 
+def two_in_a_row(thief):
+    """The codes of an authenticator that is far ahead: the second one opens, the first alone never."""
+    if thief.attempt(hotp.code(SECRET, 40, 6), False):
+        thief.attempt(hotp.code(SECRET, 41, 6), True)
+
+
 # name -> (what the thief does, whether the device judges)
 SCENARIOS = {
     "wrong codes": (wrong_codes, False),
@@ -218,6 +235,7 @@ SCENARIOS = {
     "wrong then right": (wrong_then_right, False),
     "wrong then right offline": (wrong_then_right, True),
     "the same code offline": (the_same_code, True),
+    "two in a row offline": (two_in_a_row, True),
 }
 
 
