@@ -66,6 +66,15 @@ def opened(fleet: Fleet) -> Iterator[Registry]:
             running.close()
 
 
+def own_passwords(fleet: Fleet) -> dict[str, str]:
+    """Return user name → password of the accounts whose password lies in the fleet's folder."""
+    passwords = {names.ADMIN: secretfile.read(fleet.keys / ADMIN_PASSWORD).decode()}
+    for path in fleet.keys.glob("app-*.password"):
+        appid = path.name.removeprefix("app-").removesuffix(".password")
+        passwords[names.app_client(appid)] = fleet.app_password(appid).decode()
+    return passwords
+
+
 @contextlib.contextmanager
 def turn(fleet: Fleet) -> Iterator[None]:
     """Nobody else edits the accounts or starts the broker in the meantime; raises timed-out."""
