@@ -7,13 +7,14 @@ is noticed, and nobody edits the registry behind its back.
 import contextlib
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
 import time
 from pathlib import Path
 
-from warden_host import jsontext, registry, secretfile
+from warden_host import dynsec, jsontext, registry, secretfile
 from warden_host.brokerlog import BrokerLog
 from warden_host.child import end, tied
 from warden_host.dynsec import FILE as REGISTRY
@@ -55,6 +56,20 @@ class Broker:
         with registry.turn(fleet):  # whoever edits the accounts has finished before they are read
             self._start(binary, settings)
 
+    def _check_registry(self, binary: str) -> None:
+        """Raises registry-damaged where this mosquitto can't check some of the passwords."""
+        if version(binary) >= (2, 1):
+            return
+        lost = dynsec.read_by_2_0(self._fleet.broker, registry.own_passwords(self._fleet))
+        if lost:
+            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+            raise HostError(
+                "registry-damaged",
+                f"mosquitto 2.1 set passwords that this older one refuses: {', '.join(lost[:3])}{more}",
+                "install mosquitto 2.1 again, or give these devices new ones: "
+                "`warden provision DEVICE --again`",
+            )
+
     def _start(self, binary: str, settings: BrokerSettings) -> None:
         fleet = self._fleet
         addresses = listening(settings)
@@ -67,6 +82,7 @@ class Broker:
                 "stop the other `warden serve`; if there is none, end the mosquitto that it left",
             )
         try:
+            self._check_registry(binary)
             for address in addresses:
                 _check_port(address, settings.port, "port")
             _check_port("127.0.0.1", settings.admin_port, "admin_port")
@@ -228,6 +244,16 @@ def find_binary() -> str:
             "broker-missing", "mosquitto is not installed", "sudo apt install mosquitto"
         )
     return found
+
+
+def version(binary: str) -> tuple[int, ...]:
+    """Return mosquitto's version, such as (2, 0, 11); (0,) where it does not say."""
+    try:
+        told = subprocess.run([binary, "-h"], capture_output=True, timeout=_START_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return (0,)
+    found = re.search(rb"mosquitto version (\d+(?:\.\d+)*)", told.stdout)
+    return tuple(int(part) for part in found[1].split(b".")) if found else (0,)
 
 
 def find_plugin() -> Path:

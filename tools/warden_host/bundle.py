@@ -32,8 +32,8 @@ def build(
             f"a device takes the authority and at most {MAX_APPS - 1} applications",
             "name the applications that it should obey with --app",
         )
-    if any(len(pair.commands) > MAX_COMMANDS for pair in pairs):
-        raise HostError("bad-argument", f"an application has at most {MAX_COMMANDS} commands")
+    for pair in pairs:
+        check_commands(pair.appid, pair.commands)
     if not 1 <= len(authorities) <= 4 or any(len(der) > MAX_CA for der in authorities):
         raise HostError("bad-argument", "1 to 4 CA certificates of at most 2048 bytes")
     if not 2 <= len(set(pins)) <= 6 or len(set(pins)) != len(pins):
@@ -54,6 +54,16 @@ def build(
             "network": None,
         }
     )
+
+
+def check_commands(appid: str, commands: tuple[str, ...]) -> None:
+    """Raises bad-argument for more than a device keeps."""
+    if len(commands) > MAX_COMMANDS:
+        raise HostError(
+            "bad-argument",
+            f"{appid} has {len(commands)} commands, and a device takes {MAX_COMMANDS} of each",
+            'join some: a command has arguments, such as set_relay {"on": 1}',
+        )
 
 
 def framed(data: bytes) -> bytes:

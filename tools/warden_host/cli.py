@@ -20,7 +20,7 @@ from warden_host import (
     screen,
 )
 from warden_host.cli_common import State
-from warden_host.errors import HostError
+from warden_host.errors import HostError, of_filesystem
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99})
@@ -105,8 +105,7 @@ def run(arguments: list[str]) -> int:
         )  # no second complaint at exit
         return 1
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        screen.fail(HostError("filesystem", f"{error.strerror or error}{where}"), as_json)
+        screen.fail(of_filesystem(error), as_json)
         return 1
     return result if isinstance(result, int) else 0
 

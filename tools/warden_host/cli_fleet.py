@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from warden_host import layout, otp_options, owner, pin, pki, provision, screen
+from warden_host.bundle import MAX_APPS
 from warden_host.cli_common import State, json_option, pass_state, tell_running
 from warden_host.fleet import (
     DEFAULT_ADMIN_PORT,
@@ -126,7 +127,7 @@ def add(
 ) -> None:
     """Register an application: its appid, its broker account, what it may do.
 
-    Devices learn of it when they are provisioned.
+    Devices learn of it when they are provisioned: each takes at most 7, of 32 commands each.
 
     \b
     Example:
@@ -136,14 +137,21 @@ def add(
     entry = App(appid, tuple(dict.fromkeys(types)), tuple(dict.fromkeys(commands)))
     with Store(fleet.database) as store:
         owner.add_app(fleet, store, entry)
+        crowded = owner.crowded(store, entry.types)
         waiting = [known.device for known in store.devices() if known.type in entry.types]
     tell_running(fleet)
     if as_json:
-        screen.print_json({"ok": True, "appid": appid, "types": types, "commands": commands})
+        added = {"appid": appid, "types": types, "commands": commands, "above_limit": crowded}
+        screen.print_json({"ok": True} | added)
         return
     notes = [f"its broker password is in {_here(fleet.keys / f'app-{appid}.password')}"]
     if waiting:
         notes.append("provisioned before, so they don't know it yet: " + ", ".join(waiting))
+    if crowded:
+        notes.append(
+            f"more applications serve {', '.join(crowded)} than the {MAX_APPS - 1} that a device "
+            "takes: name each device's with `warden provision DEVICE --app APPID`"
+        )
     screen.good(f"application {appid} registered", *notes)
 
 

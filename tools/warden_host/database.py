@@ -27,8 +27,13 @@ class Database:
             self._db.execute("PRAGMA secure_delete = ON")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > schema.FORMAT:
-                known = f"format {version} where {schema.FORMAT} is known"
-                raise HostError("database-damaged", known)
+                raise HostError(
+                    "database-damaged",
+                    f"fleet.db is of a newer Warden: format {version}, this one knows {schema.FORMAT}",
+                    "use the newer `warden`, or restore a backup of the fleet from before it",
+                )
+            if version not in (*schema.SCRIPTS, schema.FORMAT):
+                raise HostError("database-damaged", f"fleet.db is of no format: {version}")
             if version != schema.FORMAT:
                 self._db.executescript(schema.SCRIPTS[version])
 
@@ -72,8 +77,20 @@ def guard() -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, ValueError) as error:
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
         raise HostError(
-            "database-damaged",
-            f"fleet.db: {error}",
-            "is the disk full, or another `warden` stuck? else restore it from a backup",
+            "database-damaged", f"fleet.db: {error}", _HINTS.get(primary, "")
         ) from None
+
+
+_DENIED = "run it as the fleet's owner, and look at the mode of the fleet's folder"
+_BUSY = "another `warden` is stuck, or waits in another window: end it and try again"
+_HINTS = {
+    sqlite3.SQLITE_FULL: "free some space, and give the same command again",
+    sqlite3.SQLITE_BUSY: _BUSY,
+    sqlite3.SQLITE_LOCKED: _BUSY,
+    sqlite3.SQLITE_PERM: _DENIED,
+    sqlite3.SQLITE_READONLY: _DENIED,
+    sqlite3.SQLITE_CANTOPEN: _DENIED,
+    sqlite3.SQLITE_IOERR: "look at the disk; then restore fleet.db from a backup",
+}

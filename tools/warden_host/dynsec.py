@@ -31,6 +31,7 @@ DEFAULTS = {
     "unsubscribe": True,
 }
 ANY_TYPE = "+"
+_ENCODED = "encoded_password"
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def set_password(folder: Path, username: str, password: str) -> None:
     document = _load(folder)
     for entry in document["clients"]:
         if entry.get("username") == username:
-            entry.update(_hashed(password))
+            _give(entry, password)
             _save(folder, document)
             return
     raise HostError("broker-refused", "setClientPassword: no such account")
@@ -153,6 +154,32 @@ def remove(folder: Path, username: str, role: str) -> None:
     _save(folder, document)
 
 
+def read_by_2_0(folder: Path, known: dict[str, str]) -> list[str]:
+    """Rewrite what the plugin of mosquitto 2.1 saved, for that of 2.0; only while it is stopped.
+
+    2.1 saves each password as one field, which 2.0 does not know: it would refuse every log-in.
+    known: user name → password, for accounts whose password is at hand.
+    Returns the user names whose password 2.0 can't check: 2.1 made them, with a longer salt.
+    """
+    if _ENCODED.encode() not in secretfile.read(folder / FILE, MAX_REGISTRY, "registry-damaged"):
+        return []
+    document = _load(folder)
+    lost = []
+    for entry in document["clients"]:
+        if _ENCODED not in entry:
+            continue
+        fields = _decoded(str(entry[_ENCODED]))
+        if entry.get("username") in known:
+            _give(entry, known[entry["username"]])
+        elif fields is not None:
+            del entry[_ENCODED]
+            entry.update(fields)
+        else:
+            lost.append(str(entry.get("username")))
+    _save(folder, document)
+    return lost
+
+
 def acl_entries(account: Account) -> list[dict[str, Any]]:
     """The role's ACLs as the plugin writes them."""
     return [
@@ -173,8 +200,28 @@ def _put(document: dict[str, Any], account: Account) -> None:
     )
 
 
+def _give(entry: dict[str, Any], password: str) -> None:
+    """Replace the password of an account. Where it stands, 2.1 reads the one field alone."""
+    entry.pop(_ENCODED, None)
+    entry.update(_hashed(password))
+
+
+def _decoded(encoded: str) -> dict[str, Any] | None:
+    """Return the fields of 2.0 for `$7$ITERATIONS$SALT$HASH`; None for what 2.0 can't check."""
+    parts = encoded.split("$")
+    if len(parts) != 5 or parts[:2] != ["", "7"]:
+        return None
+    try:
+        iterations = int(parts[2])
+        if len(base64.b64decode(parts[3], validate=True)) != SALT:
+            return None
+    except ValueError:
+        return None
+    return {"password": parts[4], "salt": parts[3], "iterations": iterations}
+
+
 def _hashed(password: str) -> dict[str, Any]:
-    """A password as the plugin keeps it."""
+    """A password as the plugin of 2.0 keeps it; that of 2.1 reads it as well."""
     salt = secrets.token_bytes(SALT)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
     return {

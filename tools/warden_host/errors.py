@@ -5,6 +5,8 @@ the same too, so one page explains both. No text of an error ever holds a secret
 logs and on screens.
 """
 
+import errno
+
 # Codes shared with the device's registry (lib/warden/errors.py): same word, same meaning.
 SHARED = frozenset(
     {
@@ -92,6 +94,61 @@ OWN = frozenset(
 )
 CODES = SHARED | OWN
 
+_RESTORE = "restore it from a backup of the fleet"
+_ASK_DEVICES = "`warden devices` lists them; `warden provision` makes one"
+_AGAIN = "`warden provision DEVICE --again` gives it all-new secrets"
+# What to do where the one who raises knows nothing more exact.
+_HINTS = {
+    "app-exists": "choose another ID; `warden app list` shows those that are taken",
+    "app-unknown": "`warden app list` shows them; `warden app add` registers one",
+    "bad-argument": "the command's --help lists what it takes",
+    "bad-code": "type the code that the authenticator shows now; set this machine's clock right",
+    "bad-json": """give one object in single quotes, such as '{"on": 1}'""",
+    "bad-name": "1 to 32 of A-Z a-z 0-9 _ - in an ID, of a-z 0-9 _ in a command",
+    "broker-failed": "see broker/mosquitto.log in the fleet",
+    "broker-missing": "install mosquitto 2.0 or newer, with its dynamic-security plugin",
+    "broker-port": "change the port in warden.toml",
+    "broker-refused": "look for an account or a role that was changed by hand",
+    "broker-running": "stop the other `warden serve` first",
+    "clock-jumped": "set this machine's clock right",
+    "command-refused": "docs/errors.md explains the device's code; this order changed nothing",
+    "config-malformed": "put warden.toml right, or restore it",
+    "control-malformed": "use the same version of `warden` in both windows",
+    "database-damaged": _RESTORE,
+    "device-exists": "choose another ID, or replace it with --again",
+    "device-running": "stop the other `warden run` first",
+    "device-unknown": _ASK_DEVICES,
+    "fleet-exists": "choose another folder",
+    "fleet-missing": "make a fleet with `warden init FLEET`, or name one with --fleet",
+    "group-unknown": "`warden group list` shows them; `warden group add` makes one",
+    "image-failed": "change the file or folder that is named; docs/update.md says what may be in it",
+    "internal-error": "report this as a bug",
+    "key-damaged": _RESTORE,
+    "key-missing": _RESTORE,
+    "key-permissions": "chmod 600, as the fleet's owner, and ask who could read it until now",
+    "micropython-missing": "run `make setup`, or name the unix port's binary in MICROPYTHON",
+    "no-session": "wait until the device is online: `warden devices`",
+    "not-applicable": "`warden devices` shows the device's mode and state",
+    "not-enrolled": "`warden otp enrol DEVICE` makes a secret",
+    "not-serving": "start `warden serve`, and give the same command again",
+    "passphrase-wrong": "give the right one, by prompt or --passphrase-file",
+    "provision-failed": "give the same command again once the cause is gone",
+    "quarantined": "look at the device, then `warden devices --clear DEVICE`",
+    "registry-damaged": _RESTORE,
+    "release-exists": "choose the next version",
+    "release-key": "`warden keys list` shows this fleet's keys",
+    "release-missing": "`warden release` makes one; restore its folder from a backup",
+    "reserved-command": "give the command another name",
+    "revoked": _AGAIN,
+    "rollout-running": "stop the other one first: `warden rollouts --stop N`",
+    "rollout-unknown": "`warden rollouts` lists them",
+    "stale-hello": "a device that stays mute needs `warden devices --clear DEVICE`",
+    "timed-out": "look whether the device is online, `warden devices`, and try again",
+    "tree-missing": "install the tool from the repository or from its wheel",
+    "unreachable": "look whether the host and the port answer",
+    "wrong-device": "choose devices of the release's type",
+}
+
 
 class HostError(Exception):
     """code: the slug. text: what happened and why. hint: what to do. None holds a secret."""
@@ -102,7 +159,7 @@ class HostError(Exception):
         super().__init__(code, text, hint)
         self.code = code
         self.text = text
-        self.hint = hint
+        self.hint = hint or _HINTS.get(code, "")
 
     def __str__(self) -> str:
         return f"{self.code}: {self.text}" if self.text else self.code
@@ -113,3 +170,18 @@ def unexpected(error: BaseException) -> HostError:
     return HostError(
         "internal-error", f"{type(error).__name__} in the authority", "report this as a bug"
     )
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def of_filesystem(error: OSError) -> HostError:
+    """Return the HostError for what the filesystem refused."""
+    where = f": {error.filename}" if error.filename else ""
+    hint = "look at the file or folder that is named, and give the same command again"
+    if error.errno in _FULL:
+        hint = "free some space, and give the same command again"
+    elif error.errno in _DENIED:
+        hint = "run it as the fleet's owner, and look at the folder's mode"
+    return HostError("filesystem", f"{error.strerror or type(error).__name__}{where}", hint)

@@ -108,7 +108,12 @@ def create(root: Path, settings: Settings) -> Fleet:
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     root.chmod(0o700)
     for part in ("keys", "broker", "sim"):
-        (root / part).mkdir(mode=0o700)
+        try:
+            (root / part).mkdir(mode=0o700)
+        except FileExistsError:  # another `warden init` of the same folder
+            raise HostError(
+                "fleet-exists", f"{root} is becoming a fleet just now", "choose another folder"
+            ) from None
     broker = settings.broker
     document: dict[str, Any] = {
         "format": FORMAT,

@@ -23,7 +23,7 @@ def build(source: Path, application: bool, compiled: str | None = None) -> bytes
     """The image of a folder, or the file's own bytes. The same folder gives the same bytes. compiled: None leaves .py as it is, else mpy-cross's
     -march ("" for none). application: it must be one that `import app` starts. Raises image-failed."""
     if source.is_file():
-        return _content(source, source.name)
+        return content(source, source.name)
     if not source.is_dir():
         raise HostError(
             "image-failed", f"there is nothing at {source}", "name a folder with app.py, or a file"
@@ -49,29 +49,17 @@ class _Builder:
         self._files = 0
         self._bytes = 0
 
-    def folder(self, folder: Path, inside: str, depth: int = 0) -> None:
-        if depth > _DEEPEST:
-            raise HostError("image-failed", f"{inside} is nested too deeply")
-        for path in sorted(folder.iterdir(), key=lambda one: one.name):
-            # What an editor or git left there is no part of the application.
-            if path.name.startswith(".") or path.name in _SKIPPED or path.suffix == ".pyc":
-                continue
-            shown = f"{inside}{path.name}"
-            if not path.name.isascii() or not path.name.isprintable():
-                raise HostError("image-failed", f"{shown!a}: ROMFS takes ASCII names only")
-            mode = path.lstat().st_mode
-            if stat.S_ISDIR(mode):
+    def folder(self, folder: Path, inside: str) -> None:
+        for path, shown, is_folder in entries(folder, inside):
+            if is_folder:
                 self._writer.opendir(path.name)
-                self.folder(path, shown + "/", depth + 1)
+                self.folder(path, shown + "/")
                 self._writer.closedir()
-            elif stat.S_ISREG(mode):
-                self._file(path, shown)
             else:
-                # A link could bring a file from anywhere into what is signed.
-                raise HostError("image-failed", f"{shown} is neither a file nor a folder")
+                self._file(path, shown)
 
     def _file(self, path: Path, shown: str) -> None:
-        name, data = path.name, _content(path, shown)
+        name, data = path.name, content(path, shown)
         if self._compiled is not None and path.suffix == ".py":
             name, data = path.stem + ".mpy", self._compile(path, shown)
             if path.with_name(name).exists():
@@ -109,7 +97,28 @@ class _Builder:
         return self._scratch.read_bytes()
 
 
-def _content(path: Path, shown: str) -> bytes:
+def entries(folder: Path, inside: str) -> Iterator[tuple[Path, str, bool]]:
+    """Yield (path, its name inside the application, whether it is a folder), sorted.
+
+    inside: the folder's own name there, "" or with "/" at its end. Raises image-failed.
+    """
+    if inside.count("/") > _DEEPEST:
+        raise HostError("image-failed", f"{inside} is nested too deeply")
+    for path in sorted(folder.iterdir(), key=lambda one: one.name):
+        # What an editor or git left there is no part of the application.
+        if path.name.startswith(".") or path.name in _SKIPPED or path.suffix == ".pyc":
+            continue
+        shown = f"{inside}{path.name}"
+        if not path.name.isascii() or not path.name.isprintable():
+            raise HostError("image-failed", f"{shown!a}: ROMFS takes ASCII names only")
+        mode = path.lstat().st_mode
+        if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+            # A link could bring a file from anywhere onto the device.
+            raise HostError("image-failed", f"{shown} is neither a file nor a folder")
+        yield path, shown, stat.S_ISDIR(mode)
+
+
+def content(path: Path, shown: str) -> bytes:
     with opened(path, shown) as file:
         if os.fstat(file).st_size > MAX_IMAGE:
             raise HostError("image-failed", f"{shown} has more than {MAX_IMAGE} bytes")

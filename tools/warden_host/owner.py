@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from warden_host import dynsec, fleet, names, pki, registry, secretfile, store
+from warden_host import bundle, dynsec, fleet, names, pki, registry, secretfile, store
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY
 
 
 def new_fleet(root: Path, settings: fleet.Settings) -> fleet.Fleet:
     """Folder, keys, certificates, the broker's registry and the authority's account."""
+    bundle.check_commands(AUTHORITY, settings.commands)
     made = fleet.create(root, settings)
     broker = settings.broker
     pki.create(made.keys, (*broker.names, broker.host, broker.contact))
@@ -23,7 +24,7 @@ def new_fleet(root: Path, settings: fleet.Settings) -> fleet.Fleet:
 
 
 def add_app(made: fleet.Fleet, known: store.Store, app: store.App) -> None:
-    """Registers an application; raises bad-name, reserved-command, app-exists, bad-argument."""
+    """Register an application; raises bad-name, reserved-command, app-exists, bad-argument."""
     names.check_id(app.appid, "appid")
     if app.appid == AUTHORITY:
         raise HostError(
@@ -39,8 +40,15 @@ def add_app(made: fleet.Fleet, known: store.Store, app: store.App) -> None:
         names.check_id(type_, "device type")
     for command in app.commands:
         names.check_grant(command)
+    bundle.check_commands(app.appid, app.commands)
     password = dynsec.machine_password()
     with registry.opened(made) as accounts, known.transaction():
         known.add_app(app)
         made.save_app_password(app.appid, password)
         accounts.put(dynsec.app_account(app.appid, app.types, password))
+
+
+def crowded(known: store.Store, types: tuple[str, ...]) -> list[str]:
+    """Return those of the types that more applications serve than one device takes."""
+    apps = known.apps()
+    return [type_ for type_ in types if sum(type_ in app.types for app in apps) >= bundle.MAX_APPS]

@@ -17,6 +17,7 @@ from typing import Any
 from warden_host import (
     bundle,
     dynsec,
+    image,
     jsontext,
     layout,
     names,
@@ -32,6 +33,7 @@ from warden_host.names import AUTHORITY
 from warden_host.store import App, Device, Pair, Store
 
 _TIMEOUT_S = 60
+_TURN_S = 2.0 * _TIMEOUT_S  # longer than one device takes
 _MAX_ANSWER = 4096
 
 
@@ -53,9 +55,18 @@ class Order:
 
 
 def provision(fleet: Fleet, store: Store, order: Order) -> Device:
-    """Raises device-exists, app-unknown, provision-failed and what the parts raise."""
-    names.check_id(order.device, "device ID")
+    """Raises device-exists, app-unknown, provision-failed, timed-out and what the parts raise."""
+    home = fleet.simulated(order.device)
     names.check_id(order.type, "device type")
+    # No device's folder: an ID holds no dot.
+    with registry.waiting_for(
+        home.with_name(f"{home.name}.new.lock"), f"provisioning {order.device}", _TURN_S
+    ):
+        return _provision(fleet, store, order)
+
+
+def _provision(fleet: Fleet, store: Store, order: Order) -> Device:
+    """Provision the device; nobody else provisions one of its name meanwhile."""
     _before(store, order)
     tree = layout.tree()
     tree.board(order.board)
@@ -83,7 +94,11 @@ def provision(fleet: Fleet, store: Store, order: Order) -> Device:
     )
     home = fleet.simulated(device.device)
     fresh = home.with_name(f".{home.name}.new")  # no device's folder: an ID holds no dot
-    lay_out(tree, fresh, order.board, order.app_source, release is not None)
+    try:
+        lay_out(tree, fresh, order.board, order.app_source, release is not None)
+    except BaseException:  # a full disk: what lies there helps nobody
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     _tell(tree, fresh, data, order.pin)
     account = dynsec.device_account(device.type, device.device, password)
     with registry.opened(fleet) as accounts, _in_place(fresh, home):
@@ -153,9 +168,8 @@ def lay_out(
     home.mkdir(mode=0o700, parents=True)
     (home / "fuses").mkdir(mode=0o700)
     library.mkdir(parents=True)
-    skip = shutil.ignore_patterns("__pycache__", "*.pyc")
-    shutil.copytree(tree.library, library / "warden", ignore=skip)
-    shutil.copytree(layout.umqtt(), library / "umqtt", ignore=skip)
+    _copy_package(tree.library, library / "warden")
+    _copy_package(layout.umqtt(), library / "umqtt")
     lines = (tree.board(board) / "board.py").read_text().splitlines(keepends=True)
     kept = [line for line in lines if slots or not line.startswith("SLOTS = ")]
     (library / "board.py").write_text("".join(kept))
@@ -170,11 +184,36 @@ def lay_out(
         app_source = example if example.is_file() else None
     if app_source is not None:
         if app_source.is_dir():
-            shutil.copytree(app_source, root / "app", ignore=skip, dirs_exist_ok=True)
+            _copy_application(app_source, root / "app", "")
         elif app_source.is_file():
-            shutil.copyfile(app_source, root / "app" / "app.py")
+            (root / "app" / "app.py").write_bytes(image.content(app_source, app_source.name))
         else:
-            raise HostError("bad-argument", f"there is no application at {app_source}")
+            raise HostError(
+                "bad-argument",
+                f"there is no application at {app_source}",
+                "name app.py, or a folder with it",
+            )
+
+
+def _copy_package(source: Path, target: Path) -> None:
+    """Copy a package of our own. Unlike shutil's copytree() it ends at the first OSError."""
+    target.mkdir()
+    for path in sorted(source.iterdir()):
+        if path.is_dir():
+            if path.name != "__pycache__":
+                _copy_package(path, target / path.name)
+        elif path.suffix != ".pyc":
+            shutil.copyfile(path, target / path.name)
+
+
+def _copy_application(source: Path, target: Path, inside: str) -> None:
+    """Copy what a release of the same folder would hold. Raises image-failed."""
+    for path, shown, is_folder in image.entries(source, inside):
+        if is_folder:
+            (target / path.name).mkdir()
+            _copy_application(path, target / path.name, shown + "/")
+        else:
+            (target / path.name).write_bytes(image.content(path, shown))
 
 
 def command(tree: layout.Tree, home: Path, *rest: str, heapsize: str = "") -> list[str]:

@@ -17,7 +17,10 @@ _REFUSALS = {
         "the command came after its expiry",
         "send it anew, with a larger --ttl if the network is slow",
     ),
-    "gate-open": ("no gate is shut: it is open, or the device has none", "nothing"),
+    "gate-open": (
+        "no gate is shut: it is open, or the device has none",
+        "give the device its commands: there is nothing to unlock",
+    ),
     "gate-shut": (
         "the device waits for a code at its keypad; nothing was done",
         "type the code there, or `warden unlock DEVICE`",
@@ -30,7 +33,10 @@ _REFUSALS = {
         "a message of an earlier session",
         "send it again in the present session",
     ),
-    "plain-refused": ("a plain message to a device whose policy says sealed", "seal it"),
+    "plain-refused": (
+        "a plain message to a device whose policy says sealed",
+        "give it with `warden send`, which seals it",
+    ),
     "unknown-command": (
         "the command is allowed, but the device has no handler for it",
         "register one with @device.command in the device's application",

@@ -66,15 +66,31 @@ def opened(fleet: Fleet) -> Iterator[Registry]:
             running.close()
 
 
+def own_passwords(fleet: Fleet) -> dict[str, str]:
+    """Return user name → password of the accounts whose password lies in the fleet's folder."""
+    passwords = {names.ADMIN: secretfile.read(fleet.keys / ADMIN_PASSWORD).decode()}
+    for path in fleet.keys.glob("app-*.password"):
+        appid = path.name.removeprefix("app-").removesuffix(".password")
+        passwords[names.app_client(appid)] = fleet.app_password(appid).decode()
+    return passwords
+
+
 @contextlib.contextmanager
 def turn(fleet: Fleet) -> Iterator[None]:
     """Nobody else edits the accounts or starts the broker in the meantime; raises timed-out."""
-    deadline = time.monotonic() + _TURN_S
-    while (lock := take_lock(fleet.broker / "edit.lock")) is None:
+    with waiting_for(fleet.broker / "edit.lock", "changing the broker's accounts"):
+        yield
+
+
+@contextlib.contextmanager
+def waiting_for(path: Path, what: str, seconds: float = _TURN_S) -> Iterator[None]:
+    """Hold the lock at path, once whoever holds it is done. Raises timed-out; what: for its text."""
+    deadline = time.monotonic() + seconds
+    while (lock := take_lock(path)) is None:
         if time.monotonic() > deadline:
             raise HostError(
                 "timed-out",
-                "another `warden` has been changing the broker's accounts all the time",
+                f"another `warden` has been {what} all the time",
                 "is one stuck, or waiting in another window? end it and try again",
             )
         time.sleep(0.05)
