@@ -238,6 +238,9 @@ NOTHING_FOR_A_DEVICE = {
         made(install=kit.install(15, [kit.sequence()] * 9)),
         made(m23=1),
     ],
+    "a member that is null": [
+        kit.envelope(kit.manifest() | {label: None}, SIGN) for label in (4, 7, 8, 9, 20, 23)
+    ],
     "a severed element": [
         kit.envelope(kit.manifest(m23=kit.digest(b"x")), SIGN, beside={23: b""}),
         kit.envelope(kit.manifest(), SIGN, beside={23: b""}),
