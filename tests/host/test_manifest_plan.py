@@ -1,6 +1,8 @@
 """The host judges a manifest as a device does: the same verdict and the same plan, for manifests by hand and generated ones."""
 
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +17,13 @@ from warden_host.errors import HostError
 from warden_host.manifest_plan import Target
 from warden_host.shelf import open_shelf
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "fuzz"))
+
+import manifests as fuzz_manifests  # noqa: E402  (the path must be set first)
+
 SIGN = grammar.SIGN
 OTHER = b"another image"
-DEVICES = 40
+MANIFESTS = 160  # three devices each
 
 
 def made(header: dict[int, Any] | None = None, **changes: Any) -> bytes:
@@ -432,7 +438,7 @@ def test_the_key_that_the_manifest_names(maker) -> None:
 
 def test_generated_manifests_are_judged_alike(micropython: str) -> None:
     """The same ones each time; `make fuzz` makes new ones for as long as it is told."""
-    cases = list(grammar.Generator(11).cases(DEVICES * 4))
+    cases = list(grammar.Generator(11).cases(MANIFESTS))
     questions = [case.question() for case in cases]
     said = grammar.both.port(micropython, questions)
     assert grammar.disagreements(cases, said) == []
@@ -451,3 +457,19 @@ def test_a_disagreement_is_found() -> None:
     assert grammar.disagreements([case], [good]) == []
     assert len(grammar.disagreements([case], ["error suit-limit"])) == 1
     assert len(grammar.disagreements([case], [good.replace(" 1 0 ", " 1 1 ")])) == 1
+
+
+def test_the_fuzzer_ends_at_a_disagreement(
+    micropython: str, monkeypatch, tmp_path, capsys
+) -> None:
+    """With the seed that leads there again, in a file that holds the manifest."""
+    monkeypatch.setattr(fuzz_manifests, "ROUND", 2)
+    monkeypatch.setattr(fuzz_manifests, "TESTS", tmp_path / "tests")
+    assert fuzz_manifests.main(0, 5) == 0
+    assert "2 judged alike, seeds up to 5" in capsys.readouterr().out
+    monkeypatch.setattr(Case, "host", lambda self: "other")
+    assert fuzz_manifests.main(0, 5) == 1
+    (found,) = (tmp_path / "build" / "fuzz").iterdir()
+    assert found.name == "finding-manifests-5.txt"
+    again = next(grammar.Generator(5).cases(2)).envelope  # but for its signature
+    assert grammar.manifest_digest(again).hex() in found.read_text()
