@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Coverage-guided fuzzing of the parsers that meet hostile bytes, FUZZ_S seconds each (60). The corpora that it starts from and leaves
-# smaller and better are tests/fuzz/corpus/*.txt; a finding stays in build/fuzz/finding-*.
+# smaller and better are tests/fuzz/corpus/*.txt; a finding stays in build/fuzz/finding-*. Then generated manifests, which host and device must judge alike.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=build/fuzz
@@ -25,3 +25,5 @@ for name in cbor cose x509; do
     "$work/bin/python" tests/fuzz/fuzz.py "$name" -merge=1 "$best" "$all" -verbosity=0
     .venv/bin/python tests/fuzz/corpus.py pack "$name" "$best"
 done
+
+.venv/bin/python tests/fuzz/manifests.py "$seconds"

@@ -1,6 +1,8 @@
 """The host judges a manifest as a device does: the same verdict and the same plan, for manifests by hand and generated ones."""
 
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +17,13 @@ from warden_host.errors import HostError
 from warden_host.manifest_plan import Target
 from warden_host.shelf import open_shelf
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "fuzz"))
+
+import manifests as fuzz_manifests  # noqa: E402  (the path must be set first)
+
 SIGN = grammar.SIGN
 OTHER = b"another image"
-DEVICES = 40
+MANIFESTS = 160  # three devices each
 
 
 def made(header: dict[int, Any] | None = None, **changes: Any) -> bytes:
@@ -159,6 +165,98 @@ def test_as_many_commands_as_run(micropython: str) -> None:
         assert (said[0] != "refused") is taken, count
 
 
+def nested(depth: int) -> bytes:
+    inside = kit.sequence()
+    for _ in range(depth):
+        inside = kit.sequence(15, [inside, None])
+    return inside
+
+
+def test_as_much_as_may_stand_in_a_sequence(micropython: str) -> None:
+    """Each limit, and one more: commands that never run count as well."""
+    left = kit.sequence(15, [kit.sequence(5, 15), *[kit.sequence(*[1, 15] * 11)] * 6, None])
+    for before, taken in {
+        (15, (nested(2), None)): True,
+        (15, (nested(3), None)): False,
+        (15, (kit.sequence(),) * 8): True,
+        (15, (kit.sequence(),) * 9): False,
+        (15, (kit.sequence(),)): False,
+        # 3 + 1 + 1 in the other sequences, 3 in this one's end; 1 + 118 + 2 and 1 + 119 + 2 here.
+        (15, (kit.sequence(), kit.sequence(*[1, 15] * 117), kit.sequence(12, 0))): True,
+        (15, (kit.sequence(), kit.sequence(*[1, 15] * 118), kit.sequence(12, 0))): False,
+        (15, (left, left)): False,
+        (12, (0, 0, 0, 0)): True,
+        (12, (0, 0, 0, 0, 0)): False,
+    }.items():
+        command, argument = before
+        install = kit.sequence(command, list(argument), 12, 0, *FETCH)
+        for said in answers(micropython, made(install=install)):
+            assert (said != "refused") is taken, before
+
+
+@pytest.mark.parametrize(
+    ("label", "good", "bad"),
+    [
+        (1, [kit.VENDOR], [kit.VENDOR[:-1], kit.VENDOR + b"\0", "x" * 16]),
+        (2, [kit.CLASS], [kit.CLASS[:-1], kit.CLASS + b"\0", "x" * 16]),
+        (
+            3,
+            [kit.pack(kit.digest(kit.IMAGE))],
+            [kit.pack([-16, value]) for value in (bytes(31), bytes(33), "x" * 32)]
+            + [kit.pack([-16]), kit.pack([-16, bytes(32), 0]), kit.digest(b""), b""],
+        ),
+        (5, [], [1 << 32, "0", None]),
+        (14, [1, (1 << 32) - 1], [0, 1 << 32, True]),
+        (21, ["", "x" * 256, "ü" * 128], ["x" * 257, "ü" * 128 + "x", b"x", 1]),
+        (-1, [0, 1], [2, (1 << 32) - 1, 1 << 32, False]),
+    ],
+)
+def test_each_parameter(micropython: str, label: int, good: list[Any], bad: list[Any]) -> None:
+    for value, taken in [(value, True) for value in good] + [(value, False) for value in bad]:
+        install = kit.sequence(20, {21: "mqtt:app"}, 20, {label: value}, 21, 2)
+        for said in answers(micropython, made(install=install, m7=None)):
+            assert (said != "refused") is taken, value
+    # Encryption is looked at closely only where it is an image's.
+    for size, taken in ((64, True), (65, False)):
+        install = kit.sequence(20, {19: bytes(size)}, 20, {19: grammar.INFO}, *FETCH)
+        for said in answers(micropython, made(install=install)):
+            assert (said != "refused") is taken
+
+
+def test_each_sequence_begins_with_the_first_component(micropython: str) -> None:
+    names = [kit.APP, [b"data"]]
+    parameters = kit.device_parameters() | kit.image_parameters()
+    shared = kit.sequence(12, True, 20, parameters, 1, 15, 2, 15, 12, 1)
+    install = kit.sequence(20, {21: "first"}, 12, 1, 20, {21: "second"}, 12, True, 21, 2)
+    envelope = made(
+        m3=kit.pack({2: names, 4: shared}), m7=None, m9=kit.sequence(23, 2), m20=install
+    )
+    for said in answers(micropython, envelope, *names):
+        words = said.split()
+        assert words[3] == "app"
+        assert (words[5], words[8]) == ("app", b"first".hex())
+        assert (words[10], words[13]) == ("data", b"second".hex())
+
+
+def test_only_a_failed_condition_leads_to_the_next_branch(micropython: str) -> None:
+    for wrong in (kit.sequence(*FETCH, 21, 2), kit.sequence(12, [0, 0], 20, {21: "x"}, 21, 2)):
+        envelope = made(install=kit.sequence(15, [wrong, kit.install()]))
+        assert answers(micropython, envelope) == ["refused"] * 2
+        with refused("suit-unsupported"):
+            manifest_reading.parse(envelope)
+    for said in answers(
+        micropython, made(install=kit.sequence(15, [kit.sequence(21, 2), kit.install()]))
+    ):
+        assert said.endswith(planned(kit.IMAGE, "mqtt:app"))  # an image without an address
+
+
+def test_the_first_refusal_is_told() -> None:
+    """Of slot 0: it says most to who made the manifest."""
+    branches = [kit.sequence(20, {5: 0}, 5, 15, 21, 2, 21, 2), kit.sequence(5, 15)]
+    with refused("suit-unsupported"):
+        manifest_reading.parse(made(install=kit.sequence(20, {21: "x"}, 15, branches)))
+
+
 NOTHING_FOR_A_DEVICE = {
     "a version of another type": [made(m1=True), made(m1=1.0)],
     "a digest's algorithm of another type": [
@@ -175,6 +273,8 @@ NOTHING_FOR_A_DEVICE = {
         made(m8=kit.sequence(23, 2)),
         made(m9=kit.sequence(21, 2)),
         made(install=kit.install(15, [kit.sequence(23, 2), None])),
+        made(m7=kit.sequence(3, 15, -1, 15)),
+        made(m7=kit.sequence(3, 15, 0, 15)),
     ],
     "nil before the last branch": [made(install=kit.install(15, [None, kit.sequence()]))],
     "no condition of vendor and class": [
@@ -237,6 +337,9 @@ NOTHING_FOR_A_DEVICE = {
         made(install=kit.install(12, [])),
         made(install=kit.install(15, [kit.sequence()] * 9)),
         made(m23=1),
+    ],
+    "a member that is null": [
+        kit.envelope(kit.manifest() | {label: None}, SIGN) for label in (4, 7, 8, 9, 20, 23)
     ],
     "a severed element": [
         kit.envelope(kit.manifest(m23=kit.digest(b"x")), SIGN, beside={23: b""}),
@@ -429,7 +532,7 @@ def test_the_key_that_the_manifest_names(maker) -> None:
 
 def test_generated_manifests_are_judged_alike(micropython: str) -> None:
     """The same ones each time; `make fuzz` makes new ones for as long as it is told."""
-    cases = list(grammar.Generator(11).cases(DEVICES * 4))
+    cases = list(grammar.Generator(11).cases(MANIFESTS))
     questions = [case.question() for case in cases]
     said = grammar.both.port(micropython, questions)
     assert grammar.disagreements(cases, said) == []
@@ -448,3 +551,19 @@ def test_a_disagreement_is_found() -> None:
     assert grammar.disagreements([case], [good]) == []
     assert len(grammar.disagreements([case], ["error suit-limit"])) == 1
     assert len(grammar.disagreements([case], [good.replace(" 1 0 ", " 1 1 ")])) == 1
+
+
+def test_the_fuzzer_ends_at_a_disagreement(
+    micropython: str, monkeypatch, tmp_path, capsys
+) -> None:
+    """With the seed that leads there again, in a file that holds the manifest."""
+    monkeypatch.setattr(fuzz_manifests, "ROUND", 2)
+    monkeypatch.setattr(fuzz_manifests, "TESTS", tmp_path / "tests")
+    assert fuzz_manifests.main(0, 5) == 0
+    assert "2 judged alike, seeds up to 5" in capsys.readouterr().out
+    monkeypatch.setattr(Case, "host", lambda self: "other")
+    assert fuzz_manifests.main(0, 5) == 1
+    (found,) = (tmp_path / "build" / "fuzz").iterdir()
+    assert found.name == "finding-manifests-5.txt"
+    again = next(grammar.Generator(5).cases(2)).envelope  # but for its signature
+    assert grammar.manifest_digest(again).hex() in found.read_text()

@@ -181,16 +181,14 @@ def _read(made: Draft, signed: tuple[bytes, int, bytes], elements: dict[int, byt
         raise HostError("suit-unsupported", "dependencies")
     components = _components(common.get(suit.COMPONENTS))
     contents = {
-        label: members[label] for label in suit.SEQUENCES if label in members
+        label: members[label]
+        for label in suit.SEQUENCES
+        if label in members and label != suit.INSTALL
     } | _severable(members, elements, suit.INSTALL)
     text = _severable(members, elements, suit.TEXT).get(suit.TEXT)
     checker = Checker(len(components))
     shared = checker.sequence(common[suit.SHARED]) if suit.SHARED in common else ()
-    sequences = {
-        label: checker.sequence(content, label)
-        for label, content in contents.items()
-        if content is not None
-    }
+    sequences = {label: checker.sequence(one, label) for label, one in contents.items()}
     commands = {"shared": lines(shared, components)} if shared else {}
     for label, name in suit.SEQUENCES.items():
         if label in sequences:
@@ -210,8 +208,8 @@ def _read(made: Draft, signed: tuple[bytes, int, bytes], elements: dict[int, byt
 
 def _severable(
     members: dict[int, Any], elements: dict[int, bytes], label: int
-) -> dict[int, bytes | None]:
-    """label → the member's content: from the manifest, or from the envelope when the manifest holds its digest; None where that is absent."""
+) -> dict[int, bytes]:
+    """label → the member's content: from the manifest, or from the envelope when the manifest holds its digest; empty where it is absent."""
     severed = elements.get(label)
     if label not in members:
         if severed is not None:
@@ -223,7 +221,7 @@ def _severable(
         return {label: members[label]}
     wanted = digest(members[label])
     if severed is None:
-        return {label: None}
+        return {}
     if hashlib.sha256(strictcbor.encode(severed)).digest() != wanted:
         raise HostError("suit-digest", "a severed element was exchanged")
     return {label: severed}

@@ -14,7 +14,8 @@ A block, from ESP-IDF's documentation of the format (all integers little-endian)
     1196  CRC-32 of bytes 0 to 1195, then 16 zeros
 
 A key is known by its digest, as the chip's fuses have it: SHA-256 over bytes 36 to 811, or 36 to 100. It is enough that one block is good and of a
-key that is trusted: that is what the chip asks. But no byte of the sector may be anything else than the format says, so that nothing rides along.
+key that is trusted: that is what the chip asks. But no byte of the sector may be anything else than the format says, so that nothing rides along:
+a block of another curve, whose layout and digest may be other ones (P-384: SHA-384), refuses the image.
 """
 
 import binascii
