@@ -14,25 +14,14 @@ import time  # noqa: E402
 
 from warden.hal import system  # noqa: E402
 
-
-def is_there(path):
-    """Return whether there is such a file or folder."""
-    try:
-        os.stat(path)
-        return True
-    except OSError:
-        return False
-
-
 try:
-    if not is_there("/boot.py"):
-        # A cut rename may hide it (see boot.py): littlefs shows it again once it is asked to write.
+    # A cut rename may hide boot.py (see there), until littlefs is asked to write: then the start begins anew.
+    if "boot.py" not in os.listdir("/"):
         try:
             os.remove("/~")
         except OSError:
-            pass
-        if is_there("/boot.py"):
-            system.reset()
+            if "boot.py" in os.listdir("/"):
+                system.reset()
     if "/app" in sys.path:
         import app  # noqa: F401  (its main loop runs in the import)
     else:

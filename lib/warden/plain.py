@@ -93,7 +93,7 @@ class Plain:
     def parse(self, payload: "memoryview | bytes") -> "dict[str, Any]":
         """The JSON object of a message. PeerError bad-body for anything else."""
         data = bytes(payload)
-        if _too_deep(data):
+        if _is_refused(data):
             raise PeerError("bad-body")
         try:
             fields = json.loads(data)
@@ -142,12 +142,13 @@ class Plain:
         return json.dumps(whole).encode()
 
 
-def _too_deep(data: bytes) -> bool:
-    """Whether lists and objects are nested deeper than _DEEPEST. The parser would take memory for each level before it saw that the
-    text is garbage."""
-    if data.count(b"[") + data.count(b"{") <= _DEEPEST:
-        return False
-    depth = 0
+def _is_refused(data: bytes) -> bool:
+    """Return whether lists and objects are nested deeper than _DEEPEST, or their brackets do not match.
+
+    The parser would take memory for each level before it saw that the text is garbage. MicroPython's takes a list that ends in a
+    brace, and up to 1.25 text that is cut short.
+    """
+    opened = 1  # and a bit for each bracket: 1 for an object, 0 for a list
     text = escaped = False
     for byte in data:
         if escaped:
@@ -158,12 +159,14 @@ def _too_deep(data: bytes) -> bool:
         elif byte == 0x22:
             text = True
         elif byte in b"[{":
-            depth += 1
-            if depth > _DEEPEST:
+            opened = opened << 1 | (byte == 0x7B)
+            if opened >> _DEEPEST > 1:
                 return True
         elif byte in b"]}":
-            depth -= 1
-    return False
+            if opened == 1 or opened & 1 != (byte == 0x7D):
+                return True
+            opened >>= 1
+    return text or opened != 1
 
 
 def _unhex(text: object, size: int) -> "bytes | None":

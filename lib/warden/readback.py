@@ -13,7 +13,7 @@ import hashlib
 from micropython import const
 
 from .errors import PeerError, StoreError, WardenError
-from .romfs import BLOCK, Root
+from .romfs import BLOCK
 from .slots import named, scratch
 
 TYPE_CHECKING = const(False)
@@ -27,6 +27,31 @@ if TYPE_CHECKING:
     Buffer = Union[bytes, bytearray, memoryview]
 
 _HASH = const(32)
+_PAGE = const(128)  # hashes of the map that are hashed again
+
+
+class Root:
+    """Makes the root of an image of `size` bytes out of the hashes of its blocks, in their order."""
+
+    def __init__(self, size: int) -> None:
+        self._all = hashlib.sha256(b"warden slot 1" + size.to_bytes(8, "big"))
+        self._page = hashlib.sha256()
+        self._count = 0
+
+    def add(self, leaf: "Buffer") -> None:
+        self._page.update(leaf)
+        self._count += 1
+        if self._count % (_PAGE) == 0:
+            self._turn()
+
+    def _turn(self) -> None:
+        self._all.update(self._page.digest())
+        self._page = hashlib.sha256()
+
+    def digest(self) -> bytes:
+        if self._count % (_PAGE):
+            self._turn()
+        return self._all.digest()
 
 
 class ReadBack:

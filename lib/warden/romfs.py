@@ -8,8 +8,7 @@ ROMFS, from MicroPython's documentation of the format: records of (kind, length,
 digit first with bit 7 set on all but the last. The image is one record of the kind 0x14a6b1; 2: data; 3: (length, offset) of data, which counts from
 the payload of that one record; 4: directory and 5: file, each a name and then records; 0: the end, whatever follows; everything else is skipped.
 
-The image is read as `vfs.VfsRom` reads it; where VfsRom would read beyond a record, StoreError slot-damaged. Paths and files behave as
-in a folder on littlefs, so that an application that was written in a folder finds the same in a slot.
+It is read as `vfs.VfsRom` reads it; where that would read beyond a record, StoreError slot-damaged. Paths and files behave as on littlefs.
 """
 
 import hashlib
@@ -23,7 +22,7 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator, Union
 
-    Buffer = Union[bytes, bytearray, memoryview]
+    Entry = tuple[Union[str, bytes], int, int, int]
 
 BLOCK = 4096
 
@@ -44,30 +43,6 @@ _ENOTDIR = const(20)
 _EISDIR = const(21)
 _EINVAL = const(22)
 _EROFS = const(30)
-
-
-class Root:
-    """Makes the root of an image of `size` bytes out of the hashes of its blocks, in their order."""
-
-    def __init__(self, size: int) -> None:
-        self._all = hashlib.sha256(b"warden slot 1" + size.to_bytes(8, "big"))
-        self._page = hashlib.sha256()
-        self._count = 0
-
-    def add(self, leaf: "Buffer") -> None:
-        self._page.update(leaf)
-        self._count += 1
-        if self._count % (_PAGE // _HASH) == 0:
-            self._turn()
-
-    def _turn(self) -> None:
-        self._all.update(self._page.digest())
-        self._page = hashlib.sha256()
-
-    def digest(self) -> bytes:
-        if self._count % (_PAGE // _HASH):
-            self._turn()
-        return self._all.digest()
 
 
 class Image:
@@ -202,11 +177,9 @@ class RomFS:
 
     def _parts(self, path: "str | bytes") -> "list[bytes]":
         """Return the names on the way from the root, without "." and "..". OSError EINVAL: above the root."""
-        whole = _raw(path)
-        if not whole.startswith(b"/"):
-            whole = self._folder + b"/" + whole
+        raw = _raw(path)
         parts: "list[bytes]" = []
-        for part in whole.split(b"/"):
+        for part in (raw if raw[:1] == b"/" else self._folder + b"/" + raw).split(b"/"):
             if part == b"..":
                 if not parts:
                     raise OSError(_EINVAL)
@@ -222,27 +195,25 @@ class RomFS:
         for part in self._parts(path):
             if not is_directory:
                 raise OSError(_ENOTDIR)
-            found = None
             for kind, at, stop in self._records(start, end):
                 if kind in (_DIRECTORY, _FILE):
                     name, inside = self._name(at, stop)
                     if name == part:
-                        found = (kind == _DIRECTORY, inside, stop)
+                        is_directory, start, end = kind == _DIRECTORY, inside, stop
                         break
-            if found is None:
+            else:
                 raise OSError(_ENOENT)
-            is_directory, start, end = found
         if is_directory:
             return True, start, end
         if _raw(path).endswith(b"/"):
             raise OSError(_ENOTDIR)
-        data = self._data(start, end)
-        if data is None:
+        start, end = self._data(start, end)
+        if start < 0:
             raise OSError(_ENOENT)
-        return False, data[0], data[1]
+        return False, start, end
 
-    def _data(self, start: int, end: int) -> "tuple[int, int] | None":
-        """Return (start, end) of a file's data; None for a file without any: VfsRom takes it for damage, and ends the directory there."""
+    def _data(self, start: int, end: int) -> "tuple[int, int]":
+        """Return (start, end) of a file's data; (-1, -1) of a file without any: VfsRom takes it for damage, and ends the directory there."""
         for kind, at, stop in self._records(start, end):
             if kind == _DATA:
                 return at, stop
@@ -253,7 +224,7 @@ class RomFS:
                     raise StoreError("slot-damaged", "a record reaches beyond its place")
                 offset += self._root[0]
                 return offset, offset + length
-        return None
+        return -1, -1
 
     # -- what MicroPython asks of a filesystem ------------------------------------------------
 
@@ -279,34 +250,25 @@ class RomFS:
         blocks = (self._image.size + BLOCK - 1) // BLOCK
         return (BLOCK, BLOCK, blocks, 0, 0, 0, 0, 0, 1, 255)
 
-    def ilistdir(self, path: "str | bytes") -> "Iterator[tuple[str | bytes, int, int, int]]":
+    def ilistdir(self, path: "str | bytes") -> "Iterator[Entry]":
         is_directory, start, end = self._find(path)
         if not is_directory:
             raise OSError(_ENOTDIR)
         return self._entries(start, end, isinstance(path, bytes))
 
-    def _entries(
-        self, start: int, end: int, binary: bool
-    ) -> "Iterator[tuple[str | bytes, int, int, int]]":
+    def _entries(self, start: int, end: int, binary: bool) -> "Iterator[Entry]":
         for kind, at, stop in self._records(start, end):
             if kind not in (_DIRECTORY, _FILE):
                 continue
             raw, inside = self._name(at, stop)
             name = raw if binary else raw.decode()
-            if kind == _DIRECTORY:
-                yield name, _IS_DIRECTORY, 0, 0
-                continue
-            data = self._data(inside, stop)
-            if data is None:
+            first, last = (0, 0) if kind == _DIRECTORY else self._data(inside, stop)
+            if first < 0:
                 return
-            yield name, _IS_FILE, 0, data[1] - data[0]
+            yield name, _IS_DIRECTORY if kind == _DIRECTORY else _IS_FILE, 0, last - first
 
     def chdir(self, path: "str | bytes") -> None:
-        try:
-            is_directory = self._find(path)[0]
-        except OSError:
-            is_directory = False
-        if not is_directory:
+        if not self._find(path)[0]:
             raise OSError(_ENOENT)
         self._folder = b"".join([b"/" + part for part in self._parts(path)])
 
@@ -327,11 +289,7 @@ def _raw(path: "str | bytes") -> bytes:
 
 
 class File(io.IOBase):
-    """A file of the image, open for reading.
-
-    The firmware imports from it as from any io.IOBase; the methods are for the application, and do what those of a file on littlefs do.
-    Reading on damage raises StoreError slot-damaged.
-    """
+    """A file of the image. As IOBase, the firmware can import from it; the methods are for the application, and do what those of littlefs do."""
 
     def __init__(self, image: Image, start: int, end: int, binary: bool) -> None:
         self._image: "Image | None" = image
@@ -346,10 +304,13 @@ class File(io.IOBase):
 
     def _bytes(self, size: int) -> bytearray:
         """Read `size` bytes, or all that are left where that is less or `size` is negative."""
-        left = max(0, self._end - self._at)
-        data = bytearray(left if size < 0 else min(size, left))
+        data = bytearray(self._within(size))
         self.readinto(data)
         return data
+
+    def _within(self, size: int) -> int:
+        left = max(0, self._end - self._at)
+        return left if size < 0 else min(size, left)
 
     def _text(self, data: bytearray) -> "Any":
         return bytes(data) if self._binary else data.decode()
@@ -357,8 +318,7 @@ class File(io.IOBase):
     def readinto(self, buffer: "Any", size: int = -1) -> int:
         """Fill the buffer, or its first `size` bytes, and return how many came."""
         image = self._open()
-        room = max(0, self._end - self._at)
-        view = memoryview(buffer)[: min(size, room) if size >= 0 else room]
+        view = memoryview(buffer)[: self._within(size)]
         done = 0
         while done < len(view):
             count = image.readinto(self._at, view[done:])
@@ -437,4 +397,4 @@ class File(io.IOBase):
 
 def _characters(data: bytearray) -> int:
     """Return how many characters of UTF-8 begin in these bytes."""
-    return sum([byte & 0xC0 != 0x80 for byte in data])
+    return sum(byte & 0xC0 != 0x80 for byte in data)

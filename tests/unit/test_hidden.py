@@ -175,14 +175,11 @@ def test_what_boot_py_needs():
     def fill_main():
         write(MOUNT + "/main.py", b"")
 
-    def judge():
-        equal(run_on_a_board(boot), wanted)
-
     for fill, name, wanted in (
         (fill_lib, "lib", (True, False, True)),
         (fill_main, "main.py", (False, True, False)),
     ):
-        everywhere(fill, name, judge)
+        everywhere(fill, name, lambda wanted=wanted: equal(run_on_a_board(boot), wanted))
 
 
 class Reset(BaseException):

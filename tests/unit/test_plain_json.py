@@ -28,6 +28,12 @@ def test_json_that_is_no_object():
         b'{"a"',
         b'{"a":',
         b'{"a":1',
+        b'{"a":{"b":1}',
+        b'{"a":[1}',
+        b'{"a":[1}}',
+        b'{"a":[1]',
+        b'{"a":{1]}',
+        b'{"a":"}"',
         b'{"a":1}}',
         b'{"a":1}{"b":2}',
         b'{"a":1} x',
@@ -99,3 +105,33 @@ def test_numbers_without_end():
     for number in (b"9" * 4000, b"-" + b"9" * 4000, b"1e999", b"1.5"):
         data = json.dumps(command(id=0)).encode().replace(b'"id": 0', b'"id": ' + number)
         refused("bad-body", plain.open, "blink", plain.parse(data))
+
+
+def test_a_parser_that_takes_what_is_cut_short():
+    """MicroPython's takes {"a":[1}}, and up to 1.25 {"a":1: brackets and quotation marks are judged first."""
+
+    class Lenient:
+        def loads(self, data):
+            return {}
+
+    saved = module.json
+    module.json = Lenient()
+    try:
+        plain = made()
+        for data in (
+            b"{",
+            b'{"a":{}',
+            b'{"a":[}}',
+            b'{"a":[}',
+            b"{]",
+            b"}",
+            b'{"a',
+            b'{"a":"}',
+            b'{"\\"}',
+        ):
+            refused("bad-body", plain.parse, data)
+        for data in (b"{}", b'{"a":[{}]}', b'{"]":"{\\"["}', b'{"a":[[[[[[[]]]]]]]}'):
+            equal(plain.parse(data), {})
+        refused("bad-body", plain.parse, b'{"a":[[[[[[[[]]]]]]]]}')
+    finally:
+        module.json = saved

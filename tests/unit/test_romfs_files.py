@@ -189,7 +189,12 @@ def walk(root, path):
 
     def inside(whole):
         try:
-            os.chdir(whole)
+            try:
+                os.chdir(whole)
+            except OSError as error:
+                # littlefs says ENOENT of a path through a file too, the host's folders ENOTDIR.
+                check(abs(error.errno) in (2, 20))
+                return None
             where = os.getcwd()
             check(where.startswith(root), where)
             return where[len(root) :], sorted(os.listdir()), outcome(os.stat, "one.py")[:1]
@@ -227,7 +232,8 @@ def steps(root):
     seen = []
     os.chdir(root + "/lib")
     for path in ("deep", "..", "./deep/..", "none", "one.py", "one.py/x", "..", "lib/deep", b".."):
-        seen.append((path, outcome(os.chdir, path), os.getcwd()[len(root) :]))
+        failed = outcome(os.chdir, path) is not None
+        seen.append((path, failed, os.getcwd()[len(root) :]))
     seen.append(open("../app.py").read())
     os.chdir("/")
     return seen

@@ -14,8 +14,8 @@ from warden.hal import slots_file, store_file
 from warden.hal.slots_file import FileSlots
 from warden.judges import Order
 from warden.judging import admit, judge
-from warden.readback import ReadBack
-from warden.romfs import BLOCK, Root
+from warden.readback import ReadBack, Root
+from warden.romfs import BLOCK
 from warden.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, Slot, SlotRecord
 from warden.update import CHUNK_MAX, Updater
 from warden.vault import Vault

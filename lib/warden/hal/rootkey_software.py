@@ -36,7 +36,7 @@ class SoftwareRootKey:
         """Return the file's bytes, none where it is not there for certain. StoreError filesystem where that can't be told."""
         # A power cut inside a rename between folders hides another file until littlefs 2.11 is asked to write. Asking is enough: it
         # first finishes what was cut, also for a file that is not there. What an interrupted create() left goes as well.
-        asked = errno.ENOENT
+        asked: "int | None" = errno.ENOENT
         try:
             os.remove(self._path + "~")
         except OSError as error:
