@@ -61,10 +61,12 @@ if TYPE_CHECKING:
         "link-timeout",
         "link-closed",
         "tls-failed",
+        "tls-address",
         "certificate-untrusted",
         "certificate-expired",
         "certificate-not-yet-valid",
         "certificate-name",
+        "certificate-unsupported",
         "certificate-dates",
         "pin-mismatch",
         # messages

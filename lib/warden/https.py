@@ -13,7 +13,7 @@ no compression, no cookies, no cache.
 https-address      the manifest's address is none that is fetched from
 https-status       another status than 206: all of the image at once, somewhere else, not there
 https-range        206, but another range, another length or another total than was asked for
-https-malformed    no HTTP/1.1 answer, headers above the limits, or a body in a form that was not asked for
+https-malformed    no HTTP/1.1 answer, headers above the limits (8,192 bytes, 48 lines), or a body in a form that was not asked for
 """
 
 import asyncio
@@ -33,13 +33,23 @@ if TYPE_CHECKING:
 _CHUNK = const(1024)  # what the updater asks for at most
 _RANGE = const(16384)
 _RANGE_MS = const(20000)  # for one of them, the hand-shake included where one is needed
-_LINE = const(512)
+_LINE = const(512)  # of a longer line the beginning is kept
 _MOST_LINES = const(48)
-_MOST_BYTES = const(4096)  # of all lines of an answer
+_MOST_BYTES = const(8192)  # of an answer in front of its body, interim answers among them
 _TRIES = const(3)  # without a whole range in between
 _PAUSE_MS = const(1000)
 # What another connection may cure.
 _AGAIN = const(("link-closed", "link-timeout", "unreachable"))
+# What decides whether the body is the range that was asked for, and of what form: a line of these is read whole.
+_JUDGED = const(
+    (
+        b"content-range",
+        b"content-length",
+        b"transfer-encoding",
+        b"content-encoding",
+        b"connection",
+    )
+)
 _HOST = const(b"abcdefghijklmnopqrstuvwxyz0123456789.-")
 
 
@@ -89,6 +99,8 @@ async def fetch(
             updater.tick(now_ms())
             if updater.state == "Downloading":
                 updater.chunk(number, buffer[:length], now_ms())
+                # A server that is always ahead takes the loop from nobody.
+                await asyncio.sleep_ms(0)
     finally:
         if stream is not None:
             stream.close()
@@ -105,6 +117,7 @@ class Stream:
         self._total = total
         self._buffer = memoryview(bytearray(_LINE))
         self._start = self._end = 0  # what of the buffer was received and is not used yet
+        self._size = 0  # bytes of the lines of the present answer
         self._left = 0  # bytes of the present range
         self._began = 0
         self._connected = False
@@ -163,13 +176,15 @@ class Stream:
         self._left = last + 1 - self._at
 
     async def _head(self, span: bytes, length: int) -> None:
-        """The status line and the headers."""
-        line = await self._line()
-        if line[:9] != b"HTTP/1.1 " or not line[9:12].isdigit() or line[12:13] not in (b"", b" "):
-            raise PeerError("https-malformed", "no HTTP/1.1")
-        if line[9:12] != b"206":
-            raise PeerError("https-status", "the server answers %s" % line[9:12].decode())
-        size = len(line)
+        """The status line and the headers, behind any interim answers (RFC 9110 §15.2)."""
+        self._size = 0
+        status = await self._status()
+        while status[:1] == b"1" and status != b"101":
+            while await self._line():
+                pass
+            status = await self._status()
+        if status != b"206":
+            raise PeerError("https-status", "the server answers %s" % status.decode())
         ranges = lengths = 0
         for _ in range(_MOST_LINES):
             line = await self._line()
@@ -177,12 +192,13 @@ class Stream:
                 if ranges != 1 or lengths != 1:
                     raise PeerError("https-range", "a range that does not say which one")
                 return
-            size += len(line)
             name, colon, value = line.partition(b":")
             # A name ends at its colon, and a line that begins with a space goes on with the one before: two readers could differ.
-            if size > _MOST_BYTES or not colon or not name or b" " in name or b"\t" in name:
+            if not colon or not name or b" " in name or b"\t" in name:
                 break
             name, value = name.lower(), value.strip(b" \t")
+            if len(line) == _LINE and name in _JUDGED:
+                break
             if name == b"content-range":
                 ranges += 1
                 if value != span:
@@ -194,17 +210,28 @@ class Stream:
             elif name == b"transfer-encoding" or name == b"content-encoding":
                 raise PeerError("https-malformed", "a body in a form that was not asked for")
             elif name == b"connection":
-                self._closes = value.lower() != b"keep-alive"
+                for option in value.lower().split(b","):
+                    if option.strip(b" \t") == b"close":
+                        self._closes = True
         raise PeerError("https-malformed", "headers that are malformed, or too many")
 
+    async def _status(self) -> bytes:
+        """Read a status line; the three digits of the status."""
+        line = await self._line()
+        if line[:9] != b"HTTP/1.1 " or not line[9:12].isdigit() or line[12:13] not in (b"", b" "):
+            raise PeerError("https-malformed", "no HTTP/1.1")
+        return line[9:12]
+
     async def _line(self) -> bytes:
-        """The next line without its end, CR LF."""
+        """The next line without its end, CR LF; of one that is longer than the buffer its beginning, as long as the buffer."""
+        beginning = b""
         while True:
             for at in range(self._start, self._end):
                 if self._buffer[at] == 10:
                     if at == self._start or self._buffer[at - 1] != 13:
                         raise PeerError("https-malformed", "a line without its end")
-                    line = bytes(self._buffer[self._start : at - 1])
+                    line = beginning or bytes(self._buffer[self._start : at - 1])
+                    self._count(at + 1 - self._start)
                     self._start = at + 1
                     return line
             if self._start:
@@ -212,8 +239,17 @@ class Stream:
                 self._buffer[:count] = bytes(self._buffer[self._start : self._end])
                 self._start, self._end = 0, count
             if self._end == _LINE:
-                raise PeerError("https-malformed", "a line that is too long")
+                # All but the last byte goes: that may be the CR.
+                beginning = beginning or bytes(self._buffer)
+                self._count(_LINE - 1)
+                self._buffer[0] = self._buffer[_LINE - 1]
+                self._end = 1
             self._end += await self._receive(self._buffer[self._end :])
+
+    def _count(self, size: int) -> None:
+        self._size += size
+        if self._size > _MOST_BYTES:
+            raise PeerError("https-malformed", "headers that are too long")
 
     async def _take(self, view: memoryview) -> int:
         """Bytes of the body: first those that came with the headers."""

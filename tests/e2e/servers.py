@@ -13,10 +13,10 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID
 
-Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 Handler = Callable[[socket.socket], None]
 HOST = "127.0.0.1"
 # No server waits longer for a device: its thread must end in any case.
@@ -135,8 +135,9 @@ def certificate(
     ca: bool = False,
     filler: int = 0,
     not_before: datetime | None = None,
+    pss: bool = False,
 ) -> x509.Certificate:
-    """A certificate of any kind; self-signed without an issuer. filler: bytes of an extension nobody knows."""
+    """A certificate of any kind; self-signed without an issuer. filler: bytes of an extension nobody knows. pss: signed with RSA-PSS."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
         x509.CertificateBuilder()
@@ -156,7 +157,12 @@ def certificate(
             x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), bytes(filler)
         )
         builder = builder.add_extension(unknown, critical=False)
-    return builder.sign(issuer_key or key, hashes.SHA256())
+    signer = issuer_key or key
+    if isinstance(signer, ed25519.Ed25519PrivateKey):
+        return builder.sign(signer, None)
+    digest = hashes.SHA256()
+    form = padding.PSS(padding.MGF1(digest), padding.PSS.DIGEST_LENGTH) if pss else None
+    return builder.sign(signer, digest, rsa_padding=form)
 
 
 def _address(host: str) -> "x509.general_name.ipaddress.IPv4Address":

@@ -5,6 +5,7 @@ Each refusal is told by its code. Where a peer stalls, the ticks of the device's
 
 import os
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 import servers
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from driver import Driver
 from servers import (
     HOST,
@@ -280,15 +281,47 @@ def test_not_yet_valid_on_a_clock_that_cannot_be_set(
         assert drive.code(port) == "certificate-not-yet-valid"
 
 
-@pytest.mark.parametrize("filler", [3400, 4200, 12000])
-def test_oversized_certificate(drive: Driver, world: World, tmp_path: Path, filler: int) -> None:
+@pytest.mark.parametrize("filler", [3400, 4200, 15000])
+def test_a_large_certificate(drive: Driver, world: World, tmp_path: Path, filler: int) -> None:
     leaf = certificate(
         world.leaf.key, world.authority.certificate, world.authority.key, filler=filler
     )
-    size = len(leaf.public_bytes(serialization.Encoding.DER))
     with listening(over_tls(context(tmp_path, [leaf], world.leaf.key), broker)) as port:
-        code = drive.code(port)
-    assert code == ("" if size <= 4096 else "certificate-malformed")
+        assert drive.code(port) == ""
+
+
+def test_signatures_that_the_stack_does_not_know(drive: Driver, tmp_path: Path) -> None:
+    """RSA-PSS and Ed25519 are told as what they are: a matter of the certificate."""
+    old, new, good, key = (
+        rsa.generate_private_key(65537, 2048),
+        ed25519.Ed25519PrivateKey.generate(),
+        pki.new_key(),
+        pki.new_key(),
+    )
+    roots = {each: certificate(each, name="root", ca=True) for each in (old, new, good)}
+    for issuer, trusted, pss in ((old, old, True), (new, new, False), (new, good, False)):
+        leaf = certificate(key, roots[issuer], issuer, pss=pss)
+        settings = {
+            "cas": [roots[trusted].public_bytes(serialization.Encoding.DER)],
+            "pins": [pki.pin(leaf), os.urandom(32)],
+        }
+        with listening(over_tls(context(tmp_path, [leaf], key), broker)) as port:
+            assert drive.code(port, **settings) == "certificate-unsupported"
+
+
+def test_a_server_that_takes_no_address_as_a_name(
+    drive: Driver, world: World, tmp_path: Path
+) -> None:
+    """RFC 6066 §3. Where another alert says what is missing, the address is not to blame."""
+    for alert, code in (
+        (ssl.ALERT_DESCRIPTION_DECODE_ERROR, "tls-address"),
+        (ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME, "tls-address"),
+        (ssl.ALERT_DESCRIPTION_HANDSHAKE_FAILURE, "tls-failed"),
+    ):
+        made = context(tmp_path, [world.leaf.certificate], world.leaf.key)
+        made.sni_callback = lambda _, name, __, alert=alert: alert if name == HOST else None
+        with listening(over_tls(made, broker)) as port:
+            assert drive.code(port) == code
 
 
 @pytest.mark.parametrize("length", [5, 6, 7])

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     Buffer = Union[bytes, bytearray, memoryview]
 
-_MOST = const(4096)
+# TLS carries a chain of that size in one record; the stack takes no larger one.
+_MOST = const(16384)
 
 _INTEGER = const(0x02)
 _BIT_STRING = const(0x03)
@@ -33,7 +34,7 @@ _MONTHS = const((31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31))
 
 
 def fields(data: "Buffer") -> "tuple[memoryview, int, int]":
-    """(SubjectPublicKeyInfo TLV as a view, notBefore, notAfter) of one certificate of at most 4096
+    """(SubjectPublicKeyInfo TLV as a view, notBefore, notAfter) of one certificate of at most 16384
     bytes. Raises PeerError("certificate-malformed") for anything that is not one, whole and
     without a byte left over."""
     if len(data) > _MOST:
