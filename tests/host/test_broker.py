@@ -442,7 +442,7 @@ def test_localhost_is_served_on_both_its_addresses(tmp_path, localhost):
     context = ssl.create_default_context(cafile=str(made.keys / "ca.crt"))
     with broker.Broker(made):
         for address in ("::1", "127.0.0.1"):
-            with socket.create_connection((address, port), SOON_S) as raw:
+            with socket.create_connection((address, port), PATIENCE_S) as raw:
                 context.wrap_socket(raw, server_hostname="localhost").close()
     with socket.create_server(("::1", port), family=socket.AF_INET6), refused("broker-port"):
         broker.Broker(made).start()
