@@ -339,6 +339,15 @@ class Agent:
         self._working.set()
         self._kick.set()
 
+    def _on_skipped(self, topic: bytes) -> None:
+        """Count a message that was above the policy's limit; topic: empty where it is not known."""
+        try:
+            command = self.names.parse(topic)[0]
+        except PeerError:
+            command = ""
+        self._incidents.add("mqtt-too-large", command, self._uptime.now_ms())
+        self._kick.set()
+
     def _note_standing(self) -> None:
         if self._rotation is not None:
             self._rotation.stood()
