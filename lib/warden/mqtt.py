@@ -85,9 +85,9 @@ class Client:
         self._heard_at = 0
         self._ping_at: "int | None" = None
         self._began_at: "int | None" = None
-        # One task at a time may wait for the socket: asyncio would forget the other.
-        self._reading = False
+        self._reading = False  # one task waits for the socket: asyncio would forget the other
         self.connected = False
+        self.accepted = False  # the broker took the log-in of the last connection
 
     def set_password(self, password: "bytes | bytearray") -> None:
         """From the next connection on."""
@@ -107,6 +107,7 @@ class Client:
         """Open the link, log in, restore the subscriptions. PeerError: whatever the link refused, mqtt-refused, mqtt-malformed, link-timeout."""
         start = time.ticks_ms()
         self._framer.clear()
+        self.accepted = False
         self._answers = {}
         self._ping_at = self._began_at = None
         codec = self._codec
@@ -132,7 +133,7 @@ class Client:
             self._framer.clear()
             if code:
                 raise PeerError("mqtt-refused", "the broker refused the log-in (code %d)" % code)
-            self.connected = True
+            self.connected = self.accepted = True
             for topic, qos in self._topics:
                 await self._send_subscription(topic, qos)
         except BaseException:  # the link must not outlive a connection that failed
@@ -333,8 +334,7 @@ class Client:
         self._codec.tape.load(bytes((wire.SUBACK, 3, pid >> 8, pid & 255, qos)))
         self._codec.subscribe(topic.encode(), qos)
         if await self._wait_answer(pid) == 0x80:
-            text = "the broker refused a subscription: it does not grant this device its topics"
-            raise PeerError("mqtt-refused", text)
+            raise PeerError("mqtt-refused", "the broker does not grant this device its topics")
 
     def _claim(self) -> int:
         """The next packet id: 1 to 65,535 and round again, past those that are outstanding."""

@@ -166,8 +166,10 @@ class Framer:
             if kind & 6 and not body[end] << 8 | body[end + 1]:
                 raise PeerError("mqtt-malformed")
         elif kind == CONNACK:
-            # No session is ever kept (clean session), so a broker that says "session present" answers somebody else.
-            if body[0] or body[1] > 5:
+            # No session is ever kept (clean session), so a broker that says "session present" answers somebody else (MQTT-3.2.2-1).
+            if body[0]:
+                raise PeerError("mqtt-malformed", "the broker kept a session that nobody wanted")
+            if body[1] > 5:
                 raise PeerError("mqtt-malformed")
         elif kind == SUBACK and body[2] > 1 and body[2] != 0x80:
             raise PeerError("mqtt-malformed")
