@@ -12,5 +12,8 @@ def __getattr__(name: str) -> object:
     # A module that has __getattr__ loses MicroPython's own look-up of submodules in `from warden import vault`.
     try:
         return __import__(__name__ + "." + name, None, None, (name,))
-    except ImportError:
+    except ImportError as error:
+        # What that module imports may be missing too: umqtt, or a module of the firmware.
+        if not str(error).endswith("'%s.%s'" % (__name__, name)):
+            raise
         raise AttributeError(name)

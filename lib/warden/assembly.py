@@ -50,6 +50,7 @@ def build(agent: "Any", rtc: "Rtc", floor: int) -> None:
         policy.keepalive_s,
         policy.max_message,
         policy.stall_ms,
+        agent._on_skipped,
     )
     agent._client.set_last_will(
         names.event("offline", JSON),

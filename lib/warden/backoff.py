@@ -21,5 +21,9 @@ class Backoff:
         """Go to the longest waits at once: nothing that time alone will mend (a refused log-in) is hammered at."""
         self._ceiling_ms = self.most_ms
 
+    def limit(self, most_ms: int) -> None:
+        """Draw the next wait from 1 to most_ms at most."""
+        self._ceiling_ms = min(self._ceiling_ms, most_ms)
+
     def reset(self) -> None:
         self._ceiling_ms = self.least_ms

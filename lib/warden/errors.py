@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         "unreachable",
         "link-timeout",
         "link-closed",
+        "link-taken",
         "tls-failed",
         "tls-address",
         "certificate-untrusted",

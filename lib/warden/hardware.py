@@ -27,7 +27,9 @@ def board_vault(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]"
     """
     try:
         import board
-    except ImportError:
+    except ImportError as error:
+        if not str(error).endswith("'board'"):
+            raise  # board.py is there, and imports what is not
         raise UsageError(
             "no-board", "there is no board.py: take the one of your board from boards/"
         )
@@ -189,9 +191,11 @@ def find(prefix: str, kind: str) -> "Callable[..., Any]":
     there is one board."""
     try:
         module = __import__("warden.hal." + prefix + kind, None, None, ("make",))
-    except ImportError:
+    except ImportError as error:
         raise UsageError(
-            "no-board", "board.py names a part that Warden or this firmware does not know: " + kind
+            "no-board",
+            "board.py names a part that Warden or this firmware does not know: %s (%s)"
+            % (kind, error),
         )
     make: "Callable[..., Any]" = module.make
     return make

@@ -306,12 +306,11 @@ class Link:
             code = verifier.explain(error, self._clock.now())
             if code == "unreachable":
                 raise _unreachable(error)
-            text = "the hand-shake failed"
             if code == "tls-failed" and error.args[0] == _ALERTED:
-                text = "the server refused the hand-shake (TLS alert %d)" % meter.last
                 if _is_address(host) and meter.last not in _NOTHING_COMMON and not verifier.seen:
                     code = "tls-address"
-            raise PeerError(code, text)
+                raise PeerError(code, "the server refused to shake hands (alert %d)" % meter.last)
+            raise PeerError(code, "the hand-shake failed")
 
     async def _write(
         self, data: "bytes | bytearray | memoryview", start: int, deadline_ms: int

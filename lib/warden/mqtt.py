@@ -18,13 +18,19 @@ if TYPE_CHECKING:
     from .link import Link
 
 _MAX_FIELD = const(65535)
+_UNAWAITED = const(-1)  # an answer is outstanding, and whoever asked was cancelled
+_MOST_UNAWAITED = const(16)
+# Bytes of messages above the limit that are received to be dropped: at once, and for each millisecond. Beyond that the link falls.
+_MOST_SKIPPED = const(65536)
+_SKIPPED_EACH_MS = const(16)
 
 
 class Client:
     """One MQTT connection that comes back by itself.
 
     client_id: text. user, password: bytes of any value, 0 to 65,535 long, or both None. on_message(topic: memoryview, payload: memoryview, retained:
-    bool) is called for each message; both views die when it returns. limit bounds what is taken, in bytes.
+    bool) is called for each message; both views die when it returns. limit bounds what is taken, in bytes. on_skipped(topic) is called for each
+    message that was above it and was dropped; the topic is empty where it was too long to be kept.
     """
 
     def __init__(
@@ -36,23 +42,21 @@ class Client:
         keepalive_s: int = 60,
         limit: int = 2048,
         stall_ms: int = 5000,
+        on_skipped: "Callable[[bytes], None] | None" = None,
     ) -> None:
-        ensure(
-            (user is None) == (password is None),
-            "bad-credential",
-            "a user name goes with a password",
-        )
+        name = client_id.encode()  # umqtt counts characters, MQTT bytes
+        ensure(len(name) <= _MAX_FIELD, "bad-argument", "a client ID has at most 65,535 bytes")
+        both = (user is None) == (password is None)
+        ensure(both, "bad-credential", "a user name goes with a password")
         for field in (user, password):
             ensure(
                 field is None or len(field) <= _MAX_FIELD,
                 "bad-credential",
                 "MQTT carries at most 65,535 bytes of a user name or a password",
             )
-        ensure(
-            0 < keepalive_s <= _MAX_FIELD, "bad-argument", "keepalive must be 1 to 65,535 seconds"
-        )
+        ensure(0 < keepalive_s <= _MAX_FIELD, "bad-argument", "keepalive is 1 to 65,535 seconds")
         self._codec = Codec(
-            client_id,
+            name,
             "127.0.0.1",  # never resolved over the network: the link made the connection already
             1883,
             None if user is None else Field(user),
@@ -61,7 +65,10 @@ class Client:
         )
         self._codec.tape = Tape()
         self._codec.set_callback(self._message)
-        self._framer = wire.Framer(limit)
+        self._framer = wire.Framer(limit, self._may_skip)
+        self._on_skipped = on_skipped
+        self._spare = _MOST_SKIPPED
+        self._spare_at = time.ticks_ms()
         self._on_message = on_message
         self._keepalive_ms = keepalive_s * 1000
         self._stall_ms = stall_ms
@@ -78,10 +85,9 @@ class Client:
         self._heard_at = 0
         self._ping_at: "int | None" = None
         self._began_at: "int | None" = None
-        self._reading = (
-            False  # one task at a time may wait for the socket: asyncio would forget the other
-        )
+        self._reading = False  # one task waits for the socket: asyncio would forget the other
         self.connected = False
+        self.accepted = False  # the broker took the log-in of the last connection
 
     def set_password(self, password: "bytes | bytearray") -> None:
         """From the next connection on."""
@@ -90,12 +96,10 @@ class Client:
     def set_last_will(self, topic: str, payload: bytes, qos: int = 0) -> None:
         """What the broker is to say when this device vanishes. Never retained."""
         ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
-        ensure(
-            0 < len(topic) <= _MAX_FIELD and len(payload) <= _MAX_FIELD,
-            "bad-argument",
-            "a last will this size does not fit",
-        )
-        self._codec.set_last_will(topic.encode(), payload, False, qos)
+        name = topic.encode()
+        fits = 0 < len(name) <= _MAX_FIELD and len(payload) <= _MAX_FIELD
+        ensure(fits, "bad-argument", "a last will this size does not fit")
+        self._codec.set_last_will(name, payload, False, qos)
 
     # -- one connection -----------------------------------------------------------------------
 
@@ -103,6 +107,7 @@ class Client:
         """Open the link, log in, restore the subscriptions. PeerError: whatever the link refused, mqtt-refused, mqtt-malformed, link-timeout."""
         start = time.ticks_ms()
         self._framer.clear()
+        self.accepted = False
         self._answers = {}
         self._ping_at = self._began_at = None
         codec = self._codec
@@ -128,12 +133,10 @@ class Client:
             self._framer.clear()
             if code:
                 raise PeerError("mqtt-refused", "the broker refused the log-in (code %d)" % code)
-            self.connected = True
+            self.connected = self.accepted = True
             for topic, qos in self._topics:
                 await self._send_subscription(topic, qos)
-        except (
-            BaseException
-        ):  # the link must not outlive a connection that failed, whatever the reason
+        except BaseException:  # the link must not outlive a connection that failed
             self.close()
             raise
 
@@ -230,23 +233,43 @@ class Client:
 
     async def _handle(self) -> None:
         framer = self._framer
-        kind, body = framer.kind, framer.body()
-        if kind & 0xF0 == wire.PUBLISH:
+        kind = framer.kind
+        if framer.skipped:
+            if framer.pid:  # or the broker would wait for it, and send no more in the end
+                self._codec.tape.write(bytes((wire.PUBACK, 2, framer.pid >> 8, framer.pid & 255)))
+            if self._on_skipped is not None:
+                self._on_skipped(framer.topic)
+        elif kind & 0xF0 == wire.PUBLISH:
             self._codec.tape.load(framer.packet())
             self._codec.wait_msg()
         elif kind == wire.PINGRESP:
             self._ping_at = None
         elif kind in (wire.PUBACK, wire.SUBACK):
+            body = framer.body()
             pid = body[0] << 8 | body[1]
-            if self._answers.get(pid, 0) is not None:
+            outstanding = self._answers.get(pid, 0)
+            if outstanding == _UNAWAITED:
+                del self._answers[pid]
+            elif outstanding is not None:
                 raise PeerError("mqtt-malformed")
-            self._answers[pid] = body[2] if kind == wire.SUBACK else 0
-            self._answered.set()
+            else:
+                self._answers[pid] = body[2] if kind == wire.SUBACK else 0
+                self._answered.set()
         else:
             raise PeerError("mqtt-malformed")
         framer.clear()
         if self._codec.tape.out:
             await self.flush()
+
+    def _may_skip(self, size: int) -> bool:
+        now = time.ticks_ms()
+        passed = max(0, time.ticks_diff(now, self._spare_at))
+        self._spare = min(_MOST_SKIPPED, self._spare + passed * _SKIPPED_EACH_MS)
+        self._spare_at = now
+        if size > self._spare:
+            return False
+        self._spare -= size
+        return True
 
     def _message(self, topic: memoryview, payload: memoryview) -> None:
         self._on_message(topic, payload, self._framer.retained)
@@ -258,17 +281,19 @@ class Client:
     ) -> None:
         """Send one message, never retained. QoS 1 returns when the broker took it. PeerError link-closed, link-timeout."""
         ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
+        name = topic.encode()
+        ensure(0 < len(name) <= _MAX_FIELD, "bad-argument", "a topic has 1 to 65,535 bytes")
         if not qos:
-            self.post(topic.encode(), payload)
+            self.post(name, payload)
             if self.owes:
                 await self.flush()
             return
-        self._ensure_connected()
+        if not self.connected:  # as in post()
+            raise PeerError("link-closed")
         pid = self._claim()
         # umqtt waits for its PUBACK on the tape; the broker's own is awaited below.
         self._codec.tape.load(bytes((wire.PUBACK, 2, pid >> 8, pid & 255)))
-        self._codec.publish(topic.encode(), payload, False, qos)
-        await self.flush()
+        self._codec.publish(name, payload, False, qos)
         await self._wait_answer(pid)
 
     def post(self, topic: bytes, payload: "bytes | bytearray | memoryview") -> None:
@@ -294,15 +319,15 @@ class Client:
             self._rest = memoryview(data)[count:]
             self.owes = True
 
-    def _ensure_connected(self) -> None:
-        if not self.connected:  # the link is there before the log-in is: nothing may overtake that
-            raise PeerError("link-closed")
-
     async def subscribe(self, topic: str, qos: int = 1) -> None:
         """Subscribe now if connected, and again after each reconnect. PeerError mqtt-refused when the broker says no."""
         ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
         # umqtt 1.3.4 writes the length of a SUBSCRIBE into a single byte.
-        ensure(0 < len(topic) <= 120, "bad-argument", "a topic to subscribe to has 1 to 120 bytes")
+        ensure(
+            0 < len(topic.encode()) <= 120,
+            "bad-argument",
+            "a topic to subscribe to has 1 to 120 bytes",
+        )
         self._topics = [one for one in self._topics if one[0] != topic] + [(topic, qos)]
         if self.connected:
             await self._send_subscription(topic, qos)
@@ -311,12 +336,8 @@ class Client:
         pid = self._claim()
         self._codec.tape.load(bytes((wire.SUBACK, 3, pid >> 8, pid & 255, qos)))
         self._codec.subscribe(topic.encode(), qos)
-        await self.flush()
         if await self._wait_answer(pid) == 0x80:
-            raise PeerError(
-                "mqtt-refused",
-                "the broker refused a subscription: it does not grant this device its topics",
-            )
+            raise PeerError("mqtt-refused", "the broker does not grant this device its topics")
 
     def _claim(self) -> int:
         """The next packet id: 1 to 65,535 and round again, past those that are outstanding."""
@@ -330,9 +351,11 @@ class Client:
         return pid
 
     async def _wait_answer(self, pid: int) -> int:
-        start = time.ticks_ms()
+        """Send what is on the tape, and return the broker's answer to this packet ID. PeerError link-closed, link-timeout."""
         answers = self._answers  # of this connection: the next one has its own
         try:
+            await self.flush()
+            start = time.ticks_ms()
             while answers.get(pid) is None:
                 if answers is not self._answers or self._link is None:
                     raise PeerError("link-closed")
@@ -343,7 +366,12 @@ class Client:
                 await self._read_or_wait(left)
             return answers[pid] or 0
         finally:
-            answers.pop(pid, None)
+            if answers.pop(pid, None) is None:
+                # The caller was cancelled; the answer comes all the same, unless the broker answers nothing.
+                answers[pid] = _UNAWAITED
+                waiting = list(answers.values()).count(_UNAWAITED)
+                if answers is self._answers and waiting > _MOST_UNAWAITED:
+                    self.close()
 
     async def flush(self) -> None:
         """Send what is left of a packet, then all that is on the tape. PeerError link-closed, link-timeout."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _NUMBERS = const(
     (
         ("max_message", 512, 16384),
-        ("stall_ms", 500, 5000),
+        ("stall_ms", 500, 30000),
         ("handshake_ms", 2000, 60000),
         ("keepalive_s", 5, 3600),
         ("backoff_min_ms", 100, 60000),

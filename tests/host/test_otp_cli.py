@@ -74,6 +74,28 @@ def test_strict(folder, capsys):
     assert cbor2.loads(bundle(folder)["policy"])["strict"] is True
 
 
+def test_limits(folder, capsys):
+    """Each limit that errors.md tells to raise can be set when the device is made, and has room above its default."""
+    wanted = {
+        "max_message": 16384,
+        "stall_ms": 30000,
+        "handshake_ms": 60000,
+        "keepalive_s": 3600,
+    }
+    options = [
+        part
+        for key, value in wanted.items()
+        for part in ("--" + key.replace("_", "-"), str(value))
+    ]
+    assert cli.run([*MAKE, *options]) == 0
+    assert cbor2.loads(bundle(folder)["policy"]) == cbor2.loads(policy.record(**wanted))
+    assert set(wanted) == set(policy.LIMITS)
+    for key, value in wanted.items():
+        low, high, plain = policy.limit(key)
+        assert low < plain < high == value
+        assert cli.run([*MAKE, "--again", "--" + key.replace("_", "-"), str(high + 1)]) == 2
+
+
 def test_terms_of_no_gate(folder, capsys):
     fails(capsys, "bad-argument", *MAKE, "--otp-digits", "8")
     fails(capsys, "bad-argument", *MAKE, "--otp", "none", "--otp-duress")

@@ -48,6 +48,17 @@ def test_slow_down():
     equal(drawing(HIGHEST, backoff.next_ms), 1000)
 
 
+def test_limit():
+    backoff = Backoff(1000, 600000)
+    backoff.slow_down()
+    backoff.limit(60000)
+    # It doubles on from there, unless it is limited again.
+    equal(drawing(HIGHEST, lambda: next_of(backoff, 2)), [60000, 120000])
+    backoff.reset()
+    backoff.limit(60000)
+    equal(drawing(HIGHEST, backoff.next_ms), 1000)
+
+
 def test_equal_bounds():
     equal(drawing(HIGHEST, lambda: next_of(Backoff(500, 500), 3)), [500, 500, 500])
 

@@ -10,6 +10,7 @@ sys.path.append(
 from harness import check, equal, raises  # noqa: E402
 from models import DictStore, RootKey  # noqa: E402
 from test_bundle import good  # noqa: E402
+from warden import agent  # noqa: E402
 from warden.bundle import install  # noqa: E402
 from warden.device import Device  # noqa: E402
 from warden.errors import PeerError, UsageError  # noqa: E402
@@ -183,3 +184,199 @@ def test_the_authority_goes_first_and_none_fills_the_queue():
     equal(answered, [{"ok": False, "error": "busy"}])
     equal([job.appid for job in device._jobs], ["home", "home", "authority"])
     equal([device._next_job().appid for _ in range(3)], ["authority", "home", "home"])
+
+
+# -- what can't be imported ------------------------------------------------------------------------
+
+
+def test_a_library_that_is_missing():
+    """Without umqtt, `from warden import Device` says so, and does not speak of an attribute."""
+    import warden
+
+    gone = ("warden.tape", "warden.mqtt", "warden.assembly", "umqtt.simple", "umqtt")
+    kept = {name: sys.modules.pop(name) for name in gone if name in sys.modules}
+    path = sys.path[:]
+    sys.path[:] = [each for each in path if each.endswith("lib")]
+    for name in ("tape", "mqtt", "assembly"):
+        if name in warden.__dict__:
+            delattr(warden, name)
+    try:
+        for name in ("tape", "assembly"):
+            try:
+                getattr(warden, name)
+                check(False, "umqtt was found")
+            except ImportError as error:
+                check("umqtt" in str(error), str(error))
+        for name in ("nothing", "umqtt"):
+            try:
+                getattr(warden, name)
+                check(False, "it was found")
+            except AttributeError as error:
+                equal(error.args, (name,))
+    finally:
+        sys.path[:] = path
+        sys.modules.update(kept)
+
+
+# -- links that fail --------------------------------------------------------------------------------
+
+
+class Net:
+    """A network and a client whose links end as `ends` says: (code, whether the log-in was accepted, milliseconds that it took)."""
+
+    def __init__(self, ends, joins=True):
+        self.ends = list(ends)
+        self.accepted = False
+        self.connected = False
+        self.joins = 0
+        self.waits = []
+        self.device, self.said = made()
+        self.device._client = self
+        self.device._network = self if joins else Wired()
+        self.uptime = self.device._uptime = Uptime()
+
+    # -- the network
+
+    async def up(self, timeout_ms):
+        pass
+
+    def failed(self):
+        self.joins += 1
+
+    # -- the client
+
+    async def subscribe(self, topic, qos):
+        pass
+
+    async def connect(self, link, host, port, deadline_ms):
+        if not self.ends:
+            raise asyncio.CancelledError
+        self.accepted = self.ends[0][1]
+        if not self.accepted:
+            self.end()
+
+    async def pump(self):
+        self.end()
+
+    def end(self):
+        code, _, took_ms = self.ends.pop(0)
+        self.uptime.now += took_ms
+        raise PeerError(code)
+
+    # -- the test's side
+
+    def run(self):
+        """(the ceiling of each wait, the incidents' codes)."""
+
+        async def pause(ms):
+            check(ms <= self.device._backoff._ceiling_ms)
+
+        backoff = self.device._backoff
+        draw = backoff.next_ms
+
+        def next_ms():
+            self.waits.append(backoff._ceiling_ms)
+            return draw()
+
+        backoff.next_ms = next_ms
+        saved = agent.asyncio.sleep_ms
+        agent.asyncio.sleep_ms = pause
+        try:
+            asyncio.run(self.device._keep_connected())
+        except asyncio.CancelledError:
+            pass
+        finally:
+            agent.asyncio.sleep_ms = saved
+        return self.waits, [body["code"] for body in self.device._incidents.take()]
+
+
+class Wired:
+    """A network without a way to join anew."""
+
+    async def up(self, timeout_ms):
+        pass
+
+
+class Uptime:
+    now = 0
+
+    def now_ms(self):
+        return self.now
+
+
+def test_a_network_that_reaches_nobody_is_joined_anew():
+    for codes, joins in (
+        (["unreachable"] * 2, 0),
+        (["unreachable"] * 3, 1),
+        (["link-timeout", "unreachable", "link-timeout"], 1),
+        (["unreachable"] * 7, 2),
+        # Whoever answers, the network is there.
+        (["unreachable", "unreachable", "tls-failed"] * 3, 0),
+    ):
+        net = Net([(code, False, 1) for code in codes])
+        net.run()
+        equal(net.joins, joins, str(codes))
+    net = Net([("unreachable", False, 1), ("link-timeout", True, 1)] * 4)
+    net.run()
+    equal(net.joins, 0)
+    net = Net([("unreachable", False, 1)] * 4, joins=False)
+    equal(net.run()[1], ["unreachable"])
+
+
+def test_how_long_a_device_stays_away():
+    """Only a refused log-in leads to the longest wait at once, and nothing above a minute follows a log-in that was accepted."""
+    waits, _ = Net([("mqtt-refused", False, 1)] * 2).run()
+    equal(waits, [60000, 60000])
+    for code in ("mqtt-refused", "mqtt-malformed", "link-closed", "link-timeout"):
+        net = Net([(code, True, 1)] * 3)
+        equal(net.run()[0], [1000, 2000, 4000])
+        check([text for said, text in net.said if said == "link-wait"])
+        net = Net([("link-timeout", False, 1)] + [(code, True, 1)] * 3)
+        net.device._backoff.most_ms = net.device._backoff._ceiling_ms = 3600000
+        equal(net.run()[0], [3600000, 60000, 60000, 60000])
+
+
+def test_a_refused_subscription_is_no_refused_password():
+    asked = []
+
+    class Rotation:
+        def equip(self):
+            pass
+
+        def stood(self):
+            pass
+
+        def failed(self, code):
+            asked.append(code)
+            return False
+
+    net = Net([("mqtt-refused", True, 1), ("mqtt-refused", False, 1), ("link-closed", True, 1)])
+    net.device._rotation = Rotation()
+    net.run()
+    equal(asked, ["mqtt-refused", "link-closed"])
+
+
+def test_another_client_in_our_place():
+    closed = ("link-closed", True, 500)
+    for ends, times in (
+        ([closed] * 2, 0),
+        ([closed] * 3, 1),
+        ([closed] * 6, 2),
+        ([("link-closed", False, 500)] * 3, 0),
+        ([("link-closed", True, 60001)] * 3, 0),
+        ([closed, closed, ("link-timeout", True, 500), closed], 0),
+    ):
+        net = Net(ends)
+        codes = net.run()[1]
+        equal([code for code, _ in net.said].count("link-taken"), times)
+        equal("link-taken" in codes, times > 0)
+
+
+def test_a_message_above_the_limit_is_counted():
+    device, _ = made()
+    names = device.names
+    for topic in (names.command("set_relay", "cose").encode(), b"", b"any/other", b"\xff"):
+        device._on_skipped(topic)
+    seen = [(body["code"], body["at"], body["n"]) for body in device._incidents.take()]
+    equal(sorted(seen), [("mqtt-too-large", "", 3), ("mqtt-too-large", "set_relay", 1)])
+    check(device._client._on_skipped == device._on_skipped)

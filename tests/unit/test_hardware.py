@@ -28,6 +28,25 @@ def test_no_board():
     unknown(hardware.board_vault)
 
 
+def test_what_board_py_imports():
+    """It is there, and what it imports is not: that is what must be told."""
+    folder = ("/tmp/" if hasattr(os, "getenv") else "/") + os.urandom(6).hex()
+    path = folder + "/board.py"
+    os.mkdir(folder)
+    with open(path, "w") as file:
+        file.write("import nothing_like_it\n")
+    sys.path.insert(0, folder)
+    try:
+        hardware.board_vault()
+        check(False, "it was imported")
+    except ImportError as error:
+        check("nothing_like_it" in str(error), str(error))
+    finally:
+        sys.path.pop(0)
+        os.remove(path)
+        os.rmdir(folder)
+
+
 def test_unknown_parts():
     unknown(hardware.root_key, ("tea", "/x"))
     unknown(hardware.store, ("tea", "/x"))

@@ -214,6 +214,88 @@ def test_packet_ids():
         equal(len(feed(publish(first=0x32, pid=pid))), 1)
 
 
+def dropped(data, limit=LIMIT, step=1 << 20):
+    """What a framer that may skip makes of these bytes: a list of (kind, size skipped, topic, packet ID) or (kind, packet); and what it was asked."""
+    asked = []
+
+    def may_skip(size):
+        asked.append(size)
+        return True
+
+    framer = mqtt.Framer(limit, may_skip)
+    packets = []
+    at = 0
+    while at < len(data):
+        space = framer.space()
+        check(0 < len(space) <= limit)
+        count = min(len(space), step, len(data) - at)
+        space[:count] = data[at : at + count]
+        at += count
+        if not framer.fed(count):
+            check(framer.started)
+            continue
+        if framer.skipped:
+            packets.append((framer.kind, framer.skipped, framer.topic, framer.pid))
+        else:
+            packets.append((framer.kind, bytes(framer.packet())))
+        framer.clear()
+        check(not framer.started)
+    return packets, asked
+
+
+def test_messages_that_are_skipped():
+    """Every size around the buffer's multiples, every place of the packet ID, in pieces of any size."""
+    small = publish(b"t", b"x")
+    for limit, step in ((64, 1 << 20), (64, 1), (64, 7)):
+        for size in (65, 66, 127, 128, 129, 130, 191, 192, 193, 300):
+            for first in (0x30, 0x31, 0x32, 0x3B):
+                for length in (1, 2, 40, 56, 57, 58, 59, 60, 61, 62, 63, 64, 100, 120, 126):
+                    topic = bytes([97 + length % 26]) * length
+                    room = size - 2 - (1 if size > 129 else 0) - 2 - length - (first & 6 and 2)
+                    if room < 0:
+                        continue
+                    data = publish(topic, bytes(room), first, 0x1234)
+                    if len(data) != size:
+                        continue  # no packet has this size
+                    start = size - room - length - (first & 6 and 2)
+                    seen = topic if start + length <= limit else b""
+                    wanted = (first, size, seen, 0x1234 if first & 6 else 0)
+                    packets, asked = dropped(small + data + small, limit, step)
+                    equal(packets, [(0x30, small), wanted, (0x30, small)])
+                    equal(asked, [size])
+    # A long topic is not kept, whatever the buffer.
+    equal(dropped(publish(b"t" * 128, bytes(3000)))[0][0][2], b"t" * 128)
+    equal(dropped(publish(b"t" * 129, bytes(3000)))[0][0][2], b"")
+
+
+def test_what_is_not_skipped():
+    def may_skip(size):
+        return size != 2103
+
+    def fill(data):
+        framer = mqtt.Framer(LIMIT, may_skip)
+        at = 0
+        while at < len(data):
+            count = len(framer.space())
+            framer.space()[:] = (data[at:] + bytes(count))[:count]
+            at += count
+            framer.fed(count)
+
+    fill(publish(payload=bytes(2095)))
+    raises("mqtt-too-large", fill, publish(payload=bytes(2097)))
+    # Nothing but messages has such a size.
+    for first in (0x20, 0x40, 0x90, 0xD0):
+        raises("mqtt-too-large", fill, packet(first, bytes(2095)))
+    for data in (
+        packet(0x30, b"\0\0" + bytes(3000)),
+        packet(0x30, b"\x0b\xb9" + bytes(3000)),
+        packet(0x32, b"\x0b\xb7" + bytes(3000)),
+        publish(first=0x32, pid=0, payload=bytes(3000)),
+    ):
+        raises("mqtt-malformed", fill, data)
+    fill(packet(0x32, b"\x0b\xb6" + b"1" * 3000))
+
+
 def test_clear_forgets():
     framer = mqtt.Framer(LIMIT)
     framer.space()[:1] = b"\x32"

@@ -24,7 +24,7 @@ DEFAULT = {
 # docs/protocol.md, Policy record.
 BOUNDS = {
     "max_message": (512, 16384),
-    "stall_ms": (500, 5000),
+    "stall_ms": (500, 30000),
     "handshake_ms": (2000, 60000),
     "keepalive_s": (5, 3600),
     "backoff_min_ms": (100, 60000),

@@ -79,6 +79,35 @@ def test_a_network_that_is_up_is_left_alone():
     equal((wlan.calls, time.now), ([], 0))
 
 
+def test_a_network_that_reaches_nobody_is_joined_anew():
+    """The driver of a station that was forgotten may call itself connected for ever."""
+    time = Time()
+    wlan = Wlan(time, 0)
+    wifi = WiFi("garden", b"secret", wlan)
+    joined = [("active", True), ("connect", "garden", b"secret")]
+
+    async def work():
+        await wifi.up(1000)
+        equal(wlan.calls, joined)
+        wifi.failed()
+        equal(wlan.calls, joined)  # not before it is wanted again
+        await wifi.up(1000)
+        equal(wlan.calls, joined + [("disconnect",)] + joined)
+        await wifi.up(1000)
+        equal(len(wlan.calls), 5)
+        # A driver that has nothing to end.
+        wlan.trouble = "disconnect"
+        wifi.failed()
+        await wifi.up(1000)
+
+    saved = module.time, module.asyncio
+    module.time = module.asyncio = time
+    try:
+        asyncio.run(work())
+    finally:
+        module.time, module.asyncio = saved
+
+
 def test_an_open_network_has_no_password():
     time = Time()
     wlan = Wlan(time, 0)

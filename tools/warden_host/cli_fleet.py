@@ -1,12 +1,13 @@
 """The commands that make the fleet what it is: init, app, provision."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from warden_host import layout, otp_options, owner, pin, pki, provision, screen
+from warden_host import layout, otp_options, owner, pin, pki, policy, provision, screen
 from warden_host.bundle import MAX_APPS
 from warden_host.cli_common import State, json_option, pass_state, tell_running
 from warden_host.fleet import (
@@ -179,6 +180,19 @@ def list_(state: State, as_json: bool) -> None:
     screen.out.print(table if apps else "no applications beside the authority")
 
 
+def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for each of the policy's limits."""
+    for key, text in reversed(policy.LIMITS.items()):
+        low, high, plain = policy.limit(key)
+        command = click.option(
+            "--" + key.replace("_", "-"),
+            key,
+            type=click.IntRange(low, high),
+            help=f"{text}. Default: {plain}.",
+        )(command)
+    return command
+
+
 @click.command("provision")
 @click.argument("device")
 @click.option("--type", "type_", default="relay", show_default=True, help="The device type.")
@@ -201,6 +215,7 @@ def list_(state: State, as_json: bool) -> None:
     help="For a board whose root key wants a PIN: read it from a file (mode 600), or from standard input: -. Default: ask.",
 )
 @click.option("--strict", is_flag=True, help="Check an update's signature at each boot.")
+@limit_options
 @otp_options.gate_options
 @json_option
 @pass_state
@@ -219,7 +234,7 @@ def provision_command(
     pin_file: str | None,
     strict: bool,
     as_json: bool,
-    **otp: Any,
+    **more: Any,
 ) -> None:
     """Make a device: its secrets, its files, its place in the fleet.
 
@@ -233,8 +248,9 @@ def provision_command(
     if not sim:
         raise click.UsageError("only simulated boards can be provisioned so far: add --sim")
     fleet = state.fleet()
-    gate = otp_options.gate(fleet, board, otp)
-    chosen = (apps or None, commands, again, source, gate, strict)
+    limits = {key: value for key in policy.LIMITS if (value := more.pop(key)) is not None}
+    gate = otp_options.gate(fleet, board, more)
+    chosen = (apps or None, commands, again, source, gate, strict, limits)
     typed = pin.read(layout.tree().board(board) / "board.py", pin_file, new=True)
     order = provision.Order(device, type_, board, plain, *chosen, typed)
     with Store(fleet.database) as store:

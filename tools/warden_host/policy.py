@@ -8,11 +8,18 @@ from warden_host.errors import HostError
 
 _BOUNDS = {
     "max_message": (512, 16384),
-    "stall_ms": (500, 5000),
+    "stall_ms": (500, 30000),
     "handshake_ms": (2000, 60000),
     "keepalive_s": (5, 3600),
     "backoff_min_ms": (100, 60000),
     "backoff_max_ms": (1000, 3600000),
+}
+# What `warden provision` sets, and how it tells of it.
+LIMITS = {
+    "max_message": "Largest MQTT packet that the device takes, bytes",
+    "stall_ms": "How long a peer that owes bytes may keep the device waiting, milliseconds",
+    "handshake_ms": "How long connecting may take: TCP, TLS and the log-in, milliseconds",
+    "keepalive_s": "MQTT keepalive, seconds",
 }
 _DEFAULTS: dict[str, Any] = {
     "v": 1,
@@ -49,6 +56,11 @@ _OTP_DEFAULTS: dict[str, Any] = {
     "unlock": True,
     "duress": False,
 }
+
+
+def limit(key: str) -> tuple[int, int, int]:
+    """Least, most and default of one of LIMITS."""
+    return (*_BOUNDS[key], _DEFAULTS[key])
 
 
 def otp(**changes: Any) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class Order:
     app_source: Path | None = None
     otp: dict[str, Any] | None = None
     strict: bool = False
+    limits: dict[str, int] = field(default_factory=dict)  # of policy.LIMITS
     pin: bytes = field(default=b"", repr=False)  # of a board whose root key wants one
 
 
@@ -238,7 +239,7 @@ def _new_device(fleet: Fleet, store: Store, order: Order) -> Device:
         for appid, commands in grants
     )
     mode = "plain" if order.plain else "sealed"
-    record = policy.record(mode=mode, otp=order.otp, strict=order.strict)
+    record = policy.record(mode=mode, otp=order.otp, strict=order.strict, **order.limits)
     return Device(order.device, order.type, order.board, mode, record, pairs=pairs)
 
 

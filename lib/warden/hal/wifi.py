@@ -23,10 +23,14 @@ class WiFi:
         self._wlan = interface
         self._ssid = ssid
         self._password = password
+        self._stale = False
 
     async def up(self, timeout_ms: int) -> None:
         """Return when the interface has an address; PeerError unreachable when it has none in time."""
-        if self._wlan.isconnected():
+        if self._stale:
+            self._stale = False
+            self._stop()
+        elif self._wlan.isconnected():
             return
         start = time.ticks_ms()
         try:
@@ -39,6 +43,13 @@ class WiFi:
         except OSError:  # also from a driver that is still busy with an attempt of its own
             self._stop()
             raise PeerError("unreachable", "the Wi-Fi network %s gave no connection" % self._ssid)
+
+    def failed(self) -> None:
+        """Let the next up() join anew: link attempts in a row reached nobody.
+
+        A driver may call itself connected while the access point has forgotten the station.
+        """
+        self._stale = True
 
     def _stop(self) -> None:
         # A driver that goes on trying behind our back would refuse the next connect().

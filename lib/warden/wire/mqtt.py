@@ -9,6 +9,10 @@ from micropython import const
 
 from ..errors import PeerError
 
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Callable
+
 CONNACK = 0x20
 PUBLISH = 0x30
 PUBACK = 0x40
@@ -16,6 +20,7 @@ SUBACK = 0x90
 PINGRESP = 0xD0
 
 _MAX_LENGTH_BYTES = const(4)
+_MAX_TOPIC = const(128)  # bytes kept of a skipped message's topic: none of a longer one
 # What a client that subscribes with QoS 0 or 1 can be sent, with the one length that each may have.
 _FIXED = {CONNACK: 2, PUBACK: 2, SUBACK: 3, PINGRESP: 0}
 
@@ -23,11 +28,14 @@ _FIXED = {CONNACK: 2, PUBACK: 2, SUBACK: 3, PINGRESP: 0}
 class Framer:
     """Collects one packet at a time in a fixed buffer: read into space(), tell fed(), look at `kind`.
 
-    limit: bytes of the largest packet taken, header included.
+    limit: bytes of the largest packet taken, header included. may_skip(size): whether the bytes of a message above that may be
+    received and dropped; without it none is. A dropped one has `skipped` true, its `topic` where that is short enough, its `pid`
+    (0 with QoS 0), and no packet().
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, may_skip: "Callable[[int], bool] | None" = None) -> None:
         self._view = memoryview(bytearray(limit))
+        self._may_skip = may_skip
         self.clear()
 
     def clear(self) -> None:
@@ -36,11 +44,13 @@ class Framer:
         self._need = 2
         self._start = 0
         self.kind = 0
+        self.skipped = 0  # size of the packet that is being dropped
+        self._passed = 0  # bytes of it that went through the buffer before
 
     @property
     def started(self) -> bool:
         """A packet has begun and is not complete: the peer owes bytes."""
-        return 0 < self._have < self._need
+        return self.skipped > 0 or 0 < self._have < self._need
 
     def space(self) -> memoryview:
         """Where the next bytes go; never longer than what belongs to this packet."""
@@ -51,6 +61,8 @@ class Framer:
         self._have += count
         if self._have < self._need:
             return False
+        if self.skipped:
+            return self._drop()
         if not self._start:
             last = self._view[self._have - 1]
             if self._have == 2:
@@ -68,15 +80,46 @@ class Framer:
             self._start = self._have
             self._need += length
             if self._need > len(self._view):
-                raise PeerError(
-                    "mqtt-too-large", "a packet of %d bytes is above the limit" % self._need
-                )
+                return self._begin_skip()
             if length:
                 self._check_length(length)
                 return False
         self.kind = self._view[0] if self._view[0] & 0xF0 == PUBLISH else self._view[0] & 0xF0
         self._check_length(self._need - self._start)
         self._check_body()
+        return True
+
+    def _begin_skip(self) -> bool:
+        first = self._view[0]
+        if first & 0xF0 != PUBLISH or not self._may_skip or not self._may_skip(self._need):
+            raise PeerError(
+                "mqtt-too-large", "a packet of %d bytes is above the limit" % self._need
+            )
+        self.kind, self.skipped = first, self._need
+        self.topic, self.pid = b"", 0
+        self._need = len(self._view)
+        return False
+
+    def _drop(self) -> bool:
+        """Drop a full buffer of a message that is above the limit; True behind its last byte."""
+        view = self._view
+        if not self._passed:
+            topic = self._start + 2
+            self._end = topic + (view[topic - 2] << 8 | view[topic - 1])
+            if self._end == topic or self._end + (2 if self.kind & 6 else 0) > self.skipped:
+                raise PeerError("mqtt-malformed")
+            if self._end <= min(topic + _MAX_TOPIC, self._need):
+                self.topic = bytes(view[topic : self._end])
+        if self.kind & 6:
+            for at in (self._end - self._passed, self._end + 1 - self._passed):
+                if 0 <= at < self._need:
+                    self.pid = self.pid << 8 | view[at]
+        self._passed += self._need
+        self._have, self._need = 0, min(self.skipped - self._passed, len(view))
+        if self._need:
+            return False
+        if self.kind & 6 and not self.pid:
+            raise PeerError("mqtt-malformed")
         return True
 
     def packet(self) -> memoryview:
@@ -123,8 +166,10 @@ class Framer:
             if kind & 6 and not body[end] << 8 | body[end + 1]:
                 raise PeerError("mqtt-malformed")
         elif kind == CONNACK:
-            # No session is ever kept (clean session), so a broker that says "session present" answers somebody else.
-            if body[0] or body[1] > 5:
+            # No session is ever kept (clean session), so a broker that says "session present" answers somebody else (MQTT-3.2.2-1).
+            if body[0]:
+                raise PeerError("mqtt-malformed", "the broker kept a session that nobody wanted")
+            if body[1] > 5:
                 raise PeerError("mqtt-malformed")
         elif kind == SUBACK and body[2] > 1 and body[2] != 0x80:
             raise PeerError("mqtt-malformed")
