@@ -78,12 +78,12 @@ def own_passwords(fleet: Fleet) -> dict[str, str]:
 @contextlib.contextmanager
 def turn(fleet: Fleet) -> Iterator[None]:
     """Nobody else edits the accounts or starts the broker in the meantime; raises timed-out."""
-    with waiting_for(fleet.broker / "edit.lock", "changing the broker's accounts"):
+    with waiting_for(fleet.broker / "edit.lock", "changing the broker's accounts", _TURN_S):
         yield
 
 
 @contextlib.contextmanager
-def waiting_for(path: Path, what: str, seconds: float = _TURN_S) -> Iterator[None]:
+def waiting_for(path: Path, what: str, seconds: float) -> Iterator[None]:
     """Hold the lock at path, once whoever holds it is done. Raises timed-out; what: for its text."""
     deadline = time.monotonic() + seconds
     while (lock := take_lock(path)) is None:
