@@ -183,3 +183,17 @@ def test_the_authority_goes_first_and_none_fills_the_queue():
     equal(answered, [{"ok": False, "error": "busy"}])
     equal([job.appid for job in device._jobs], ["home", "home", "authority"])
     equal([device._next_job().appid for _ in range(3)], ["authority", "home", "home"])
+
+
+def test_max_message_counts_the_whole_packet():
+    """The broker takes no packet above it, and drops the connection that brings one."""
+    device, _ = made()
+    most, sent = device.policy.max_message, []
+    device._client.post = lambda topic, data: sent.append(
+        len(device._client._codec.packet(topic, data))
+    )
+    topic = device.names.event("x", "cose").encode()
+    device._post(topic, bytes(most - len(topic) - 5))
+    equal(sent, [most])
+    raises("bad-argument", device._post, topic, bytes(most - len(topic) - 4))
+    equal(len(sent), 1)
