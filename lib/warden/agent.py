@@ -340,7 +340,7 @@ class Agent:
             await self._client.flush()
 
     def _post(self, topic: bytes, data: "bytes | bytearray") -> None:
-        if len(data) > self.policy.max_message:
+        if len(topic) + len(data) + 5 > self.policy.max_message:  # 5: the packet's head
             raise UsageError(
                 "bad-argument", "an event of %d bytes is above the policy's limit" % len(data)
             )

@@ -98,7 +98,8 @@ class Inbox:
         self._sessions = sessions
         self._plain = plain
         self._on_time = on_time
-        self._limit = limit
+        # Of a reply's payload: a packet has its head and its topic besides.
+        self._limit = limit - len(names.event("reply", COSE)) - 5
         self.out: "list[tuple[str, str, bytes]]" = []
 
     def take(

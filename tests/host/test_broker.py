@@ -12,7 +12,18 @@ import paho.mqtt.client as mqtt
 import pytest
 from children import PATIENCE_S
 from host_kit import free_ports, new_fleet, refused
-from warden_host import broker, brokerlog, dynsec, fleet, names, owner, registry, secretfile, store
+from warden_host import (
+    broker,
+    brokerlog,
+    dynsec,
+    fleet,
+    names,
+    owner,
+    policy,
+    registry,
+    secretfile,
+    store,
+)
 from warden_host.store import App
 
 PASSWORDS = {name: dynsec.device_password() for name in ("D1", "D2")}
@@ -446,3 +457,103 @@ def test_localhost_is_served_on_both_its_addresses(tmp_path, localhost):
                 context.wrap_socket(raw, server_hostname="localhost").close()
     with socket.create_server(("::1", port), family=socket.AF_INET6), refused("broker-port"):
         broker.Broker(made).start()
+
+
+# The largest packet
+
+
+def packet(topic: str, size: int, alias: bool = False) -> bytes:
+    """A PUBLISH of QoS 0 that has so many bytes. alias: by MQTT 5, under a name for the topic."""
+    name = topic.encode()
+    head = len(name).to_bytes(2, "big") + name + (b"\x03\x23\x00\x01" if alias else b"")
+    left = size - 3  # the length takes two bytes here
+    assert 128 <= left < 16384
+    return bytes([0x30, left & 0x7F | 0x80, left >> 7]) + head + bytes(left - len(head))
+
+
+@pytest.fixture
+def two_sizes(tmp_path):
+    """A fleet with a device of the default policy and one of another."""
+
+    def make(most: int) -> fleet.Fleet:
+        made = new_fleet(tmp_path)
+        with store.Store(made.database) as known:
+            for name, size in (("D1", 2048), ("D2", most)):
+                record = policy.record(max_message=size)
+                known.add_device(store.Device(name, "relay", "UNIX", "sealed", record))
+            owner.add_app(made, known, App("lights", ("relay",), ("set_relay",)))
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize(("most", "limit"), [(512, 2048), (2048, 2048), (3000, 3000)])
+def test_no_packet_above_what_devices_take(two_sizes, most, limit):
+    made = two_sizes(most)
+    with registry.opened(made) as accounts:
+        accounts.put(dynsec.device_account("relay", "D1", PASSWORDS["D1"]))
+    with broker.Broker(made):
+        device = Client(made, "d:relay:D1", "d:relay:D1", PASSWORDS["D1"])
+        assert device.subscribe("iot-2/type/relay/id/D1/cmd/#")
+        for size in (limit, limit + 1):
+            app = Client(made, "a:lights", "a:lights", made.app_password("lights").decode())
+            gone: list[object] = []
+            app.client.on_disconnect = lambda *_, gone=gone: gone.append(1)
+            app.client.socket().sendall(packet(cmd("D1"), size))
+            app.publish(cmd("D1"), data=b"after it")
+            if size > limit:
+                assert app.until(lambda gone=gone: gone)  # the sender pays for it
+            app.close()
+        device.until(lambda: len(device.heard) > 2, QUIET_S)
+    assert [len(data) for _, data in device.heard] == [
+        limit - 5 - len(cmd("D1")),
+        len(b"after it"),
+    ]
+
+
+def test_no_packet_is_longer_where_it_is_delivered(running):
+    """MQTT 5's topic alias would send a packet without its topic, and devices get one with it."""
+    heard = []
+    client = mqtt.Client(
+        mqtt.CallbackAPIVersion.VERSION2, client_id="a:lights", protocol=mqtt.MQTTv5
+    )
+    client.username_pw_set("a:lights", running.app_password("lights").decode())
+    client.tls_set_context(ssl.create_default_context(cafile=str(running.keys / "ca.crt")))
+    client.on_connect = lambda _c, _d, _f, _r, told: heard.append(told)
+    client.connect("127.0.0.1", running.settings.broker.port)
+    end = time.monotonic() + SOON_S
+    while not heard and time.monotonic() < end:
+        client.loop(0.05)
+    client.disconnect()
+    assert getattr(heard[0], "TopicAliasMaximum", 0) == 0
+
+
+def test_the_operator_is_told_of_a_device_that_takes_more(two_sizes):
+    made = two_sizes(2048)
+    with broker.Broker(made) as child:
+        assert child.outgrown() == ""
+        with store.Store(made.database) as known:
+            record = policy.record(max_message=4096)
+            known.add_device(store.Device("D3", "relay", "UNIX", "sealed", record))
+        assert "4096" in child.outgrown()
+        assert "again" in child.outgrown()
+    with broker.Broker(made) as child:
+        assert child.outgrown() == ""
+
+
+def test_the_longest_orders_of_the_administrator_fit(two_sizes):
+    """Accounts with the longest names, of many types: all of it reaches the plugin."""
+    made = two_sizes(512)
+    types = tuple(f"{number:032d}" for number in range(9))
+    longest = dynsec.device_account("t" * 32, "d" * 32, dynsec.device_password())
+    app = dynsec.app_account("a" * 32, types, dynsec.machine_password())
+    with broker.Broker(made), registry.opened(made) as accounts:
+        accounts.put(longest)
+        accounts.narrow(dynsec.doomed_account("t" * 32, "d" * 32))
+        accounts.put(app)
+    roles = {
+        role["rolename"]: {(acl["acltype"], acl["topic"]) for acl in role["acls"]}
+        for role in json.loads((made.broker / dynsec.FILE).read_text())["roles"]
+    }
+    assert roles[app.role] == set(app.acls)
+    assert roles[longest.role] == set(dynsec.doomed_account("t" * 32, "d" * 32).acls)

@@ -380,3 +380,17 @@ def test_a_message_above_the_limit_is_counted():
     seen = [(body["code"], body["at"], body["n"]) for body in device._incidents.take()]
     equal(sorted(seen), [("mqtt-too-large", "", 3), ("mqtt-too-large", "set_relay", 1)])
     check(device._client._on_skipped == device._on_skipped)
+
+
+def test_max_message_counts_the_whole_packet():
+    """The broker takes no packet above it, and drops the connection that brings one."""
+    device, _ = made()
+    most, sent = device.policy.max_message, []
+    device._client.post = lambda topic, data: sent.append(
+        len(device._client._codec.packet(topic, data))
+    )
+    topic = device.names.event("x", "cose").encode()
+    device._post(topic, bytes(most - len(topic) - 5))
+    equal(sent, [most])
+    raises("bad-argument", device._post, topic, bytes(most - len(topic) - 4))
+    equal(len(sent), 1)

@@ -3,6 +3,7 @@
 from byhand import NAMES, App, Bench, ccm, flip
 from harness import check, equal, raises
 from warden.errors import PeerError
+from warden.inbox import Inbox
 from warden.wire import cbor
 from warden.wire.names import COSE, JSON
 
@@ -324,3 +325,13 @@ def test_what_waits_to_be_sent_is_bounded():
     # Refused before its counter was taken: the same message is good once there is room.
     del device.inbox.out[:]
     equal(device.command("set_relay", device.app.seal("set_relay", 99, 9))[2].args, {})
+
+
+def test_a_reply_fits_into_a_packet_with_its_topic():
+    """One that does not is refused here, where its command can still be answered."""
+    inbox = Inbox(NAMES, None, None, {}, None, None, 512)
+    room = 512 - len(NAMES.event("reply", COSE)) - 5
+    inbox._post(COSE, bytes(room))
+    equal(len(inbox.out), 1)
+    raises("bad-argument", inbox._post, COSE, bytes(room + 1))
+    equal(len(inbox.out), 1)

@@ -14,16 +14,18 @@ import subprocess
 import time
 from pathlib import Path
 
-from warden_host import dynsec, jsontext, registry, secretfile
+from warden_host import dynsec, jsontext, policy, registry, secretfile
 from warden_host.brokerlog import BrokerLog
 from warden_host.child import end, tied
 from warden_host.dynsec import FILE as REGISTRY
 from warden_host.errors import HostError
 from warden_host.fleet import BrokerSettings, Fleet
+from warden_host.store import Store
 
 CONF = "mosquitto.conf"
 LOG = "mosquitto.log"
 MAX_PACKET = 32768  # twice the largest max_message
+LEAST_PACKET = 2048  # what the administrator's commands need; the default max_message
 MAX_LOG = 4 << 20  # bytes of each of the log's two files
 _START_S = 15.0
 _PLUGIN = "mosquitto_dynamic_security.so"
@@ -44,6 +46,7 @@ class Broker:
         self._lock: registry.Lock | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._log: BrokerLog | None = None
+        self._largest = 0  # bytes of the largest packet that it takes
 
     @property
     def pid(self) -> int:
@@ -72,8 +75,10 @@ class Broker:
 
     def _start(self, binary: str, settings: BrokerSettings) -> None:
         fleet = self._fleet
-        addresses = listening(settings)
-        (fleet.broker / CONF).write_text(configuration(settings, addresses, find_plugin()))
+        addresses, self._largest = listening(settings), largest_packet(fleet)
+        (fleet.broker / CONF).write_text(
+            configuration(settings, addresses, self._largest, find_plugin())
+        )
         self._lock = registry.take_lock(fleet.broker / "lock")
         if self._lock is None:
             raise HostError(
@@ -103,6 +108,17 @@ class Broker:
         if self._lock is not None:
             self._lock.file.close()
             self._lock = None
+
+    def outgrown(self) -> str:
+        """Return what to tell the operator where a device takes larger packets by now, else "".
+
+        mosquitto reads its limit at the start alone.
+        """
+        wanted = largest_packet(self._fleet)
+        if wanted <= self._largest:
+            return ""
+        text = f"a device takes packets of {wanted} bytes, and the broker {self._largest}"
+        return f"{text}: start `warden serve` again"
 
     def alive(self) -> bool:
         return self._child is not None and self._child.poll() is None
@@ -179,8 +195,23 @@ def listening(settings: BrokerSettings) -> list[str]:
     return [settings.listen, other] if other in found and _is_ours(other) else [settings.listen]
 
 
-def configuration(settings: BrokerSettings, addresses: list[str], plugin: Path) -> str:
-    """mosquitto.conf. Paths are relative to the broker folder, and no line holds a secret."""
+def largest_packet(fleet: Fleet) -> int:
+    """Return the bytes of the largest packet that any device of the fleet takes.
+
+    A larger one would make a device drop its connection, whoever sent it.
+    """
+    with Store(fleet.database) as store:
+        sizes = [policy.parse(record)["max_message"] for record in store.policies()]
+    return max([LEAST_PACKET, *sizes])
+
+
+def configuration(
+    settings: BrokerSettings, addresses: list[str], largest: int, plugin: Path
+) -> str:
+    """Return mosquitto.conf. Its paths are relative to the broker folder; no line holds a secret.
+
+    largest: bytes of a whole packet. mosquitto leaves out the length's bytes, which are 2 then.
+    """
     listeners = [_listener(settings.port, address, 8192) for address in addresses]
     return f"""\
 # Written by warden at every start of the broker: changes here are lost.
@@ -199,7 +230,7 @@ queue_qos0_messages false
 persistent_client_expiration 1h
 
 # What one client may cost us.
-max_packet_size {MAX_PACKET}
+max_packet_size {largest - 2}
 max_inflight_messages 20
 max_queued_messages 100
 max_queued_bytes 1048576
@@ -227,6 +258,8 @@ def _listener(port: int, address: str, most: int) -> str:
     return f"""\
 listener {port} {address}
 max_connections {most}
+# Behind an alias a packet is shorter here than where it is delivered.
+max_topic_alias 0
 certfile ../keys/server.crt
 keyfile ../keys/server.key
 tls_version tlsv1.2

@@ -29,6 +29,7 @@ _REQUEST = "$CONTROL/dynamic-security/v1"
 _ANSWER_S = 10.0
 _TURN_S = 30.0
 _CONNECT_S = 10.0
+_AT_ONCE = 8  # rights in one command: with the longest names it still fits broker.LEAST_PACKET
 
 
 class Registry(Protocol):
@@ -78,12 +79,12 @@ def own_passwords(fleet: Fleet) -> dict[str, str]:
 @contextlib.contextmanager
 def turn(fleet: Fleet) -> Iterator[None]:
     """Nobody else edits the accounts or starts the broker in the meantime; raises timed-out."""
-    with waiting_for(fleet.broker / "edit.lock", "changing the broker's accounts"):
+    with waiting_for(fleet.broker / "edit.lock", "changing the broker's accounts", _TURN_S):
         yield
 
 
 @contextlib.contextmanager
-def waiting_for(path: Path, what: str, seconds: float = _TURN_S) -> Iterator[None]:
+def waiting_for(path: Path, what: str, seconds: float) -> Iterator[None]:
     """Hold the lock at path, once whoever holds it is done. Raises timed-out; what: for its text."""
     deadline = time.monotonic() + seconds
     while (lock := take_lock(path)) is None:
@@ -186,13 +187,11 @@ class _Running:
 
     def put(self, account: dynsec.Account) -> None:
         self.remove(account.username, account.role)
-        self._ask(
-            {
-                "command": "createRole",
-                "rolename": account.role,
-                "acls": dynsec.acl_entries(account),
-            }
-        )
+        acls = dynsec.acl_entries(account)
+        role = {"rolename": account.role}
+        self._ask({"command": "createRole", "acls": acls[:_AT_ONCE]} | role)
+        for entry in acls[_AT_ONCE:]:
+            self._ask({"command": "addRoleACL"} | role | entry)
         self._ask(
             {
                 "command": "createClient",

@@ -61,7 +61,8 @@ def serving(
         # Before the broker takes its first connection.
         revocation.enforce(fleet)
         with Broker(fleet) as broker, Authority(fleet, tell) as authority:
-            desk.authority, desk.control = authority, control
+            desk.authority, desk.control, desk.broker = authority, control, broker
+            desk.tell = tell
             desk.rollouts = RolloutDesk(fleet, authority)
             stack.callback(desk.rollouts.close)
             desk.rollouts.resume_all()
@@ -75,6 +76,8 @@ class _Desk:
     authority: Authority
     control: ControlServer
     rollouts: RolloutDesk
+    broker: Broker
+    tell: Callable[[Happening], None]
 
     def handle(self, line: Line, caller: Caller) -> None:
         operation = line.get("op")
@@ -104,6 +107,9 @@ class _Desk:
             device = _text(line, "device", "")
             self.authority.ask(lambda engine: engine.forget(device))
             self.authority.reload()
+            text = self.broker.outgrown()
+            if text:
+                self.tell(Happening("notice", text=text))
             caller.finish({"ok": True})
         elif operation in OPERATIONS:
             self.rollouts.handle(line, caller)

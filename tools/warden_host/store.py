@@ -154,6 +154,10 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
     def devices(self) -> list[Device]:
         return self._devices("ORDER BY device")
 
+    def policies(self) -> list[bytes]:
+        """Return the different policy records of all devices."""
+        return [row[0] for row in self._do("SELECT DISTINCT policy FROM devices")]
+
     def prove(
         self,
         device: str,
