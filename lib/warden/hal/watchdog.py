@@ -35,7 +35,7 @@ def start(timeout_ms: int) -> "Callable[[], None]":
         except ValueError:  # beyond the chip's reach
             from .watchdog_timer import Extended
 
-            dog = Extended(timeout_ms)
+            dog = Extended(machine, timeout_ms)
         _dogs.append(dog.feed)
     return _dogs[0]
 
