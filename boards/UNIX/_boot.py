@@ -30,17 +30,22 @@ class Folder:
 
 
 class Chip:
-    """`machine` of this board: pins, on which a keypad's contacts hang (pins.py). Read when a driver asks for them, and not before."""
+    """`machine` of this board: pins, on which a keypad's contacts hang (pins.py), and a watchdog (watchdog.py). Read when a driver asks for them, and not
+    before."""
 
     def __init__(self, path):
         self._path = path
 
     def __getattr__(self, name):
-        if name != "Pin":
+        if name not in ("Pin", "WDT"):
             raise AttributeError(name)
         vfs.mount(self._path, "/chip")
-        self.Pin = run("/chip/pins.py")[name]
-        vfs.umount("/chip")
+        try:
+            if name == "WDT":
+                return run("/chip/watchdog.py")[name]
+            self.Pin = run("/chip/pins.py")[name]
+        finally:
+            vfs.umount("/chip")
         return self.Pin
 
 

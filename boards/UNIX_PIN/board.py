@@ -8,4 +8,6 @@ ASK = ("console",)
 CLOCK = ("system", "/fuses/clock")
 NETWORK = "wired"
 FLOOR = 1793491200  # 2026-11-01, seconds since 1970
+# As boards/UNIX.
+WATCHDOG = 20000
 SLOTS = ("file", "/slots", ("app",), 2)

@@ -46,12 +46,20 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 
 class Journal:
-    """Things that happen, in order, from other threads. take() waits for the next one that fits and leaves what came before behind."""
+    """Things that happen, in order, from other threads. take() waits for the next one that fits and leaves what came before behind; after close() it waits
+    no more."""
 
     def __init__(self) -> None:
         self._items: list[Any] = []
         self._at = 0
         self._changed = threading.Condition()
+        self._over = False
+
+    def close(self) -> None:
+        """Nothing comes any more."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
 
     def add(self, item: Any) -> None:
         with self._changed:
@@ -67,7 +75,7 @@ class Journal:
                     self._at += 1
                     if fits(item):
                         return item
-                left = deadline - time.monotonic()
+                left = 0.0 if self._over else deadline - time.monotonic()
                 assert left > 0, f"no {what} among {self._items[-40:]}"
                 self._changed.wait(left)
 
@@ -190,6 +198,7 @@ class Board:
         with process.stdout:
             for line in process.stdout:
                 lines.add(line.rstrip("\n"))
+        lines.close()
 
     def ends(self) -> int:
         """The exit status of a board that stops by itself; all that it said is in lines then."""

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from fleet_kit import DEVICE, Board, World
+from mpremote.romfs import VfsRomWriter
 from ota_e2e_kit import envelope, image, order, restarted, send, send_rest, until, updatable
 from warden_host.names import AUTHORITY
+from warden_host.simulated import SimulatedDevice
 
 
 @pytest.fixture
@@ -76,3 +78,27 @@ def test_updates_over_the_air(world: World) -> None:
             pass
         assert send(world, 5, image("five"))["state"] == "Testing"
         restarted(board, "five")
+
+
+def test_a_trial_that_hangs(world: World) -> None:
+    """It never gives the processor back, and nobody pulls the plug: the board's watchdog ends each of its starts."""
+    home = world.fleet.simulated(DEVICE)
+    board_file = home / "root" / "lib" / "board.py"
+    text = board_file.read_text()
+    assert "\nWATCHDOG = 20000\n" in text
+    board_file.write_text(text.replace("\nWATCHDOG = 20000\n", "\nWATCHDOG = 5000\n"))
+    writer = VfsRomWriter()
+    writer.mkfile("app.py", b"while True:\n    pass\n")
+    with Board(home) as board:
+        board.says("log session-stands")
+        assert send(world, 2, writer.finalise())["state"] == "Testing"
+        assert board.ends() == 3
+    for _ in range(2):
+        said: list[str] = []
+        with SimulatedDevice(home) as device:
+            assert device.lines(said.append) == 3  # it counts as a reset
+        assert said == ["-- nobody fed the watchdog: it resets the board --"]
+    with Board(home) as board:
+        board.says("version factory")
+        board.says("log trial-failed")
+        board.says("log session-stands")

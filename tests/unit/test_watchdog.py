@@ -28,6 +28,31 @@ class Machine:
     WDT = WDT
 
 
+class Short(WDT):
+    """An RP2040's: machine.WDT refuses what is beyond its reach."""
+
+    def __init__(self, id=0, timeout=5000):
+        if timeout > 8388:
+            raise ValueError("timeout exceeds 8388")
+        super().__init__(id, timeout)
+
+
+class Timer:
+    """machine.Timer of rp2: -1 is one of its own software's."""
+
+    made = []
+
+    def __init__(self, id, period, callback):
+        equal(id, -1)
+        self.period, self.callback = period, callback
+        Timer.made.append(self)
+
+
+class Pico:
+    WDT = Short
+    Timer = Timer
+
+
 def fresh(machine=Machine):
     WDT.made.clear()
     for name in ("warden.hal.watchdog",):
@@ -57,6 +82,37 @@ def test_refused():
         check(isinstance(raises("no-board", watchdog.start, wanted), UsageError))
         equal(WDT.made, [])
     fresh().start(5000)
+
+
+def test_longer_than_the_chip_reaches():
+    """A timer feeds it, for as long as the loop may be held up: a look-up of a host name takes longer than 8 s."""
+    watchdog = fresh(Pico)
+    Timer.made.clear()
+    feed = watchdog.start(30000)
+    [dog], [timer] = WDT.made, Timer.made
+    check(dog.timeout <= 8388)
+    check(timer.period * 3 < dog.timeout)
+    for _ in range(2):
+        feed()
+        del dog.fed[:]
+        for _ in range(100):
+            timer.callback(timer)
+        # So often, and then no more: the chip bites.
+        equal(len(dog.fed), 30)
+    check(watchdog.start(30000) == feed)
+    # One within the chip's reach needs no timer.
+    fresh(Pico).start(8000)
+    equal((WDT.made[0].timeout, len(Timer.made)), (8000, 1))
+
+
+def test_every_board_has_one():
+    """Without it an application or an update that hangs is for ever."""
+    here = __file__.rsplit("/", 1)[0] + "/../../boards/"
+    for name in ("ESP32_GENERIC", "RPI_PICO_W", "UNIX", "UNIX_PIN"):
+        names = {}
+        with open(here + name + "/board.py") as file:
+            exec(file.read(), names)
+        check(names["WATCHDOG"] >= 20000, name)  # a look-up that two servers don't answer
 
 
 def test_the_loop_feeds_it():

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ from warden_host import broker, jsontext, layout, provision, registry
 from warden_host.child import end, tied
 from warden_host.errors import HostError
 from warden_host.typing_in import Typing
+from warden_host.watchdog import FILE, Watchdog
 
-# How the unix port ends: 0 from a soft reset, 3 from machine.reset() of boards/UNIX.
+# How the unix port ends: 0 from a soft reset, 3 from machine.reset() of boards/UNIX, and what stands for an end by the watchdog.
 _RESETS = (0, 3)
+_BITTEN = 3
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
 _LONG_RUN_S = 30.0
 MAX_LINE = 4096
@@ -32,6 +35,7 @@ class SimulatedDevice:
     ) -> None:
         check(home)
         argv = provision.command(layout.tree(), home, heapsize=heapsize)
+        dog = Watchdog(home / "fuses" / FILE)
         try:
             self.process = subprocess.Popen(
                 tied(argv) if lock else argv,
@@ -51,6 +55,13 @@ class SimulatedDevice:
         self._typing = typing
         if typing is not None:
             typing.attach(self.process)
+        self._ended = threading.Event()
+        self._bitten = False
+        threading.Thread(target=dog.guard, args=(self._ended, self._bite), daemon=True).start()
+
+    def _bite(self) -> None:
+        self._bitten = True
+        self.process.kill()
 
     def lines(self, show: Callable[[str], None]) -> int:
         """Hands over each line until the process ends; its exit code."""
@@ -60,9 +71,15 @@ class SimulatedDevice:
             if not line:
                 break
             show(jsontext.printable(line.decode(errors="replace").rstrip(os.linesep)))
-        return self.process.wait()
+        code = self.process.wait()
+        self._ended.set()
+        if not self._bitten:
+            return code
+        show("-- nobody fed the watchdog: it resets the board --")
+        return _BITTEN
 
     def stop(self) -> None:
+        self._ended.set()
         if self._typing is not None:
             self._typing.attach(None)
         end(self.process)

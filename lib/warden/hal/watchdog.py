@@ -2,7 +2,7 @@
 on trial that hangs is over, and a trial that hangs has counted.
 
 The agent's event loop feeds it, so what blocks the loop for longer than that ends in a new start: an application's own code too. Once started
-it can't be stopped (machine.WDT). An RP2040's reaches 8,388 ms (its data sheet, §4.7.2: a counter of 24 bits that goes down twice a microsecond).
+it can't be stopped (machine.WDT). Where the chip's own does not reach that far, watchdog_timer.py feeds it meanwhile.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from ..errors import UsageError
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Any, Callable
 
 # A hand-shake's arithmetic and a signature take up to three seconds in one piece on the slowest chip.
 _LEAST_MS = const(5000)
@@ -30,7 +30,13 @@ def start(timeout_ms: int) -> "Callable[[], None]":
             raise UsageError("no-board", "board.py's WATCHDOG is below 5,000 ms")
         if not hasattr(machine, "WDT"):
             raise UsageError("no-board", "board.py names a WATCHDOG, and this firmware has none")
-        _dogs.append(machine.WDT(timeout=timeout_ms).feed)
+        try:
+            dog: "Any" = machine.WDT(timeout=timeout_ms)
+        except ValueError:  # beyond the chip's reach
+            from .watchdog_timer import Extended
+
+            dog = Extended(machine, timeout_ms)
+        _dogs.append(dog.feed)
     return _dogs[0]
 
 

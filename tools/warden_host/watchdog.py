@@ -1,0 +1,49 @@
+"""The watchdog of a simulated device: ends its process when the device did not feed it in time, as a chip's would reset the board.
+
+boards/UNIX/watchdog.py is the device's end: it writes the time-out in milliseconds and another digit at each feed to the file `watchdog` in the
+device's fuses. The change counts, and not its date: the host's clock may jump.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+FILE = "watchdog"
+_LOOK_S = 0.25
+_MAX_FILE = 32
+
+
+class Watchdog:
+    """Decide when it bites. path: the device's file; steady: the host's steady clock in seconds."""
+
+    def __init__(self, path: Path, steady: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._steady = steady
+        self._seen = b""
+        self._since = steady()
+        path.unlink(missing_ok=True)  # of the start before
+
+    def bites(self) -> bool:
+        """Return whether the device started its watchdog and fed it too long ago."""
+        found = self._read()
+        now = self._steady()
+        if found != self._seen:
+            self._seen, self._since = found, now
+        timeout_ms = found.split(b" ", 1)[0]
+        if not timeout_ms.isdigit():
+            return False
+        return now - self._since > int(timeout_ms) / 1000
+
+    def guard(self, ended: threading.Event, bite: Callable[[], None]) -> None:
+        """Call bite() once when it bites; return then, or when the event says that the device ended."""
+        while not ended.wait(_LOOK_S):
+            if self.bites():
+                bite()
+                return
+
+    def _read(self) -> bytes:
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
+            return file.read(_MAX_FILE)
+        return b""
