@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Coverage-guided fuzzing of the parsers that meet hostile bytes, FUZZ_S seconds each (60). The corpora that it starts from and leaves
-# smaller and better are tests/fuzz/corpus/*.txt; a finding stays in build/fuzz/finding-*.
+# smaller and better are tests/fuzz/corpus/*.txt; a finding stays in build/fuzz/finding-*. Then a search for the message that costs the
+# authority most, of each kind FUZZ_S seconds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=build/fuzz
@@ -25,3 +26,5 @@ for name in cbor cose x509; do
     "$work/bin/python" tests/fuzz/fuzz.py "$name" -merge=1 "$best" "$all" -verbosity=0
     .venv/bin/python tests/fuzz/corpus.py pack "$name" "$best"
 done
+
+.venv/bin/python tests/fuzz/dearest.py "$seconds"

@@ -318,7 +318,7 @@ def _version(digest: Any, text: bytes) -> str:
         raise HostError("suit-unsupported", "a text inside the manifest")
     try:
         # Its keys are lists, which strictcbor.decode has no place for; tags and sizes are what a decoder can be hurt with.
-        strictcbor.scan(text or b"\xa0")
+        strictcbor.scan(text or b"\xa0", canonical=False)
         found = cbor2.loads(text or b"\xa0", max_depth=strictcbor.MAX_DEPTH)
     except (HostError, cbor2.CBORError, ValueError, TypeError, RecursionError, MemoryError):
         return ""
