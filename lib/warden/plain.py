@@ -141,7 +141,8 @@ class Plain:
         return appid
 
     def event(self, event: str, fields: "dict[str, Any]") -> bytes:
-        """An event's JSON bytes, with the device's own fields. UsageError bad-argument for what JSON has no form for."""
+        """An event's JSON bytes, with the device's own fields. UsageError bad-argument for a value
+        that JSON has no form for."""
         whole = {"event": event, "deviceId": self._names.device}
         whole.update(fields)
         out = bytearray()
@@ -150,8 +151,11 @@ class Plain:
 
 
 def _write(out: bytearray, value: "Any", depth: int) -> int:
-    """Append the JSON of value and return the number of its items. MicroPython's json.dumps() writes what no parser reads for NaN, infinities,
-    bytes, sets and named tuples."""
+    """Append the JSON of value and return the number of its items. UsageError bad-argument.
+
+    MicroPython's json.dumps() writes text that no parser reads for NaN, infinities, sets, bytes
+    that are no text, and named tuples.
+    """
     if not isinstance(value, (dict, list, tuple)):
         ensure(
             not isinstance(value, (bytes, bytearray, memoryview)),

@@ -1,19 +1,22 @@
 """The limits of a value (docs/protocol.md): each side reads what the other sends."""
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
 
 import pytest
-from host_kit import refused
+from engine_stage import PLAIN, POLICY, SEALED, K, Stage, run
+from host_kit import DEVICE, PeerDevice, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_session_formats import nested, values
-from warden_host import names, strictcbor
+from warden_host import names, policy, strictcbor
 from warden_host.errors import HostError
 from warden_host.outcome import Received
 from warden_host.plain import PlainPeer
+from warden_host.sending import Request
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS.parent / "lib"), str(TESTS / "cpython")]
@@ -25,6 +28,36 @@ from warden.wire.names import Names  # noqa: E402
 
 EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "600"))
 UID = bytes(32)
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        ({"a": math.inf}, "bad-argument"),
+        ({"a": [math.nan]}, "bad-argument"),
+        ({"a": 1 << 64}, "bad-argument"),
+        ({"a": "\ud800"}, "bad-argument"),
+        ({"a": nested(7)}, "cbor-limit"),
+        ({None: 1}, "bad-argument"),
+    ],
+)
+@pytest.mark.parametrize("device", [SEALED, PLAIN], ids=["sealed", "plain"])
+def test_a_command_that_no_device_reads_is_not_sent(tmp_path, device, args, code):
+    """Its caller hears why at once, and the session goes on: no counter was spent."""
+    stage = Stage(tmp_path, device)
+    peer = PeerDevice(K["authority"], policy.policy_hash(POLICY))
+    if device is SEALED:
+        stage.stand(peer)
+    stage.sent.clear()
+    with refused(code):
+        run(stage, Request(DEVICE, "set_relay", args))
+    assert not stage.sent
+    run(stage, Request(DEVICE, "set_relay", {"a": nested(6)}))
+    if device is SEALED:
+        counter, (_, _, body) = peer.open("set_relay", stage.last("set_relay"))
+        assert (counter, body) == (1, {"a": nested(6)})
+    assert len(stage.sent) == 1
+    stage.store.close()
 
 
 class NoVault:

@@ -1,7 +1,6 @@
 """Plain mode: JSON that is garbage, too deep, too large or ambiguous."""
 
 import json
-
 from collections import OrderedDict, namedtuple
 
 from harness import check, equal, raises

@@ -41,7 +41,7 @@ _NULL = const(22)
 
 # A board's C stack holds this many levels of our recursion with room to spare.
 DEEPEST = 16
-# What an event's or a reply's body may hold: the host reads no more (docs/protocol.md, Limits of a value).
+# The most items of an event or a reply (docs/protocol.md, Limits of a value).
 ITEMS = 2000
 
 

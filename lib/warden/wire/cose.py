@@ -216,7 +216,7 @@ def _parse(
     except PeerError as error:
         if error.code == "cose-algorithm":
             raise
-        raise PeerError("cose-malformed", error.text or "not CBOR, or of another type than COSE has there")
+        raise PeerError("cose-malformed", error.text or "not CBOR, or another type than COSE has")
     if parts == 3 and parsed.body is not None and len(parsed.body) < _CCM[parsed.alg][1]:
         raise PeerError("cose-malformed", "shorter than its tag")
     if parsed.alg == HMAC_256 and len(parsed.tag or b"") != _MAC_LEN:
@@ -272,8 +272,8 @@ def _headers(
     algs: "tuple[int, ...] | None",
 ) -> "tuple[int, ...]":
     """Read one header map into `parsed`; returns the labels seen so far. An unknown label is
-    refused: what it would have asked of us cannot be known. algs: those that the protected header may
-    name; None for the unprotected one."""
+    refused: what it would have asked of us cannot be known. algs: those that the protected header
+    may name; None for the unprotected one."""
     count = reader.mapping()
     protected = algs is not None
     if strict and not protected and count:
