@@ -37,7 +37,7 @@ mpy: setup  ## compile the device package for every architecture, print flash si
 bench: setup  ## measure against the numbers of the design; writes build/bench.json
 	@$(BIN)/python tests/bench/run.py
 
-fuzz: setup  ## search CBOR, COSE, X.509 and manifests for inputs that break them; FUZZ_S=60 seconds each
+fuzz: setup  ## search parsers for inputs that break them, manifests judged in two ways, the dearest message; FUZZ_S=60 seconds each
 	@tests/fuzz/run.sh
 
 demo: setup  ## the whole story on one machine

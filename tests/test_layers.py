@@ -40,7 +40,7 @@ ALONE: dict[str, set[str]] = {
     "mqtt": {"tape", "wire.mqtt"},
     "tape": set(),
     "otp": {"crypto.ct", "crypto.rand"},
-    "plain": {"crypto.ct", "crypto.rand"},
+    "plain": {"crypto.ct", "crypto.rand", "wire.cbor"},
     "policy": {"wire.cbor"},
     "policy_otp": set(),
     "orders": SEALING | {"link", "records", "rotation", "vault", "wire.cbor", "wire.x509"},

@@ -110,6 +110,9 @@ class Device(Agent):
             "bad-name",
             "an event's name is 1 to 32 of a-z 0-9 _ and none of Warden's own",
         )
+        ensure(isinstance(body, dict), "bad-argument", "an event's body is a dict")
+        for key in body:
+            ensure(isinstance(key, str), "bad-argument", "a key of the body is no text")
         while True:
             if not self._standing.is_set():
                 await self._standing.wait()

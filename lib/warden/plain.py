@@ -11,7 +11,8 @@ from micropython import const
 
 from .crypto.ct import equal
 from .crypto.rand import random_bytes
-from .errors import PeerError
+from .errors import PeerError, UsageError, ensure
+from .wire.cbor import DEEPEST, ITEMS, encode
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -122,6 +123,10 @@ class Plain:
             or not isinstance(args, dict)
         ):
             raise PeerError("bad-body")
+        try:
+            encode(args)  # JSON's 1e400 is an infinity here, "\ud800" no text
+        except (UsageError, MemoryError):
+            raise PeerError("bad-body")
         return appid, id, args
 
     def prove(self, fields: "dict[str, Any]") -> str:
@@ -136,10 +141,45 @@ class Plain:
         return appid
 
     def event(self, event: str, fields: "dict[str, Any]") -> bytes:
-        """An event's JSON bytes, with the device's own fields."""
+        """An event's JSON bytes, with the device's own fields. UsageError bad-argument for a value
+        that JSON has no form for."""
         whole = {"event": event, "deviceId": self._names.device}
         whole.update(fields)
-        return json.dumps(whole).encode()
+        out = bytearray()
+        ensure(_write(out, whole, DEEPEST) <= ITEMS, "bad-argument", "more than 2,000 items")
+        return bytes(out)
+
+
+def _write(out: bytearray, value: "Any", depth: int) -> int:
+    """Append the JSON of value and return the number of its items. UsageError bad-argument.
+
+    MicroPython's json.dumps() writes text that no parser reads for NaN, infinities, sets, bytes
+    that are no text, and named tuples.
+    """
+    if not isinstance(value, (dict, list, tuple)):
+        ensure(
+            not isinstance(value, (bytes, bytearray, memoryview)),
+            "bad-argument",
+            "bytes, which JSON has no form for",
+        )
+        encode(value)  # UsageError for a value that no message can carry
+        out.extend(json.dumps(value).encode())
+        return 1
+    ensure(depth, "bad-argument", "nested too deeply")
+    pairs = isinstance(value, dict)
+    count = 1
+    out.extend(b"{" if pairs else b"[")
+    for item in value:
+        if count > 1:
+            out.extend(b",")
+        if pairs:
+            ensure(isinstance(item, str), "bad-argument", "a key that is no text")
+            count += _write(out, item, 0)
+            out.extend(b":")
+            item = value[item]
+        count += _write(out, item, depth - 1)
+    out.extend(b"}" if pairs else b"]")
+    return count
 
 
 def _is_refused(data: bytes) -> bool:

@@ -15,7 +15,7 @@ from .crypto import ct
 from .crypto.ccm import CCM
 from .crypto.kdf import hkdf, hkdf_expand, hkdf_extract, hmac_sha256
 from .crypto.rand import random_bytes
-from .errors import PeerError
+from .errors import PeerError, ensure
 from .wire import cbor, envelope
 from .wire.names import COSE
 
@@ -282,6 +282,13 @@ class Session:
         # The list of [id, null, body] by hand: made and gone through, it would cost a third of what the body does.
         lead = b"\x83" + cbor.encode(id) + b"\xf6" if id else b"\x83\x00\xf6"
         payload = lead + cbor.encode(body, cbor.DEEPEST - 1)
+        # As many bytes as items at least, so that few events are counted.
+        most = cbor.ITEMS + 3
+        ensure(
+            len(payload) <= most or cbor.items(payload) <= most,
+            "bad-argument",
+            "more than 2,000 items",
+        )
         return envelope.seal_encrypt0(
             keys.up, self.kid, counter, keys.sid, keys.up_iv, payload, aad
         )

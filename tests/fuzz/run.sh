@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Coverage-guided fuzzing of the parsers that meet hostile bytes, FUZZ_S seconds each (60). The corpora that it starts from and leaves
-# smaller and better are tests/fuzz/corpus/*.txt; a finding stays in build/fuzz/finding-*. Then generated manifests, which host and device must judge alike.
+# smaller and better are tests/fuzz/corpus/*.txt; a finding stays in build/fuzz/finding-*. Then, FUZZ_S seconds each: generated manifests,
+# which host and device must judge alike, and a search for the message of each kind that costs the authority most.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=build/fuzz
@@ -27,3 +28,4 @@ for name in cbor cose x509; do
 done
 
 .venv/bin/python tests/fuzz/manifests.py "$seconds"
+.venv/bin/python tests/fuzz/dearest.py "$seconds"

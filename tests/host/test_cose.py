@@ -22,6 +22,8 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS / "cpython"))
 
 import both  # noqa: E402  (the path must be set first)
+from warden.errors import PeerError  # noqa: E402
+from warden.wire import cose as device_cose  # noqa: E402
 
 KID = b"kid-8888"
 SID = b"sid-8888"
@@ -205,3 +207,16 @@ def test_damaged_messages(micropython: str) -> None:
     answers = ask(micropython, questions)
     assert set(answers) <= REFUSALS, set(answers) - REFUSALS
     assert set(answers) == REFUSALS
+
+
+@pytest.mark.parametrize("parse", ["parse_mac0", "parse_encrypt0", "parse_sign1"])
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_malformed_message_says_what_is_wrong(parse: str, strict: bool) -> None:
+    parts = 3 if parse == "parse_encrypt0" else 4
+    empty = cbor2.dumps([b"", {}, bytes(20), bytes(32)][:parts])
+    for message in (empty, b"", empty[:-1]):
+        with pytest.raises(PeerError) as caught:
+            getattr(device_cose, parse)(message, strict=strict)
+        assert caught.value.code == "cose-malformed"
+        assert caught.value.text
+        assert message != empty or "empty" in caught.value.text

@@ -19,7 +19,7 @@ leaves = (
     st.none()
     | st.booleans()
     | st.integers(-(1 << 64), (1 << 64) - 1)
-    | st.floats(allow_nan=False)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=30)
     | st.binary(max_size=30)
 )
@@ -71,6 +71,24 @@ def test_whatever_decodes_has_one_encoding(data):
         ("5b ffffffffffffffff", "cbor-malformed"),
         ("81" * 17 + "00", "cbor-limit"),
         ("a1 80 00", "cbor-malformed"),
+        ("a1 f5 00", "cbor-malformed"),
+        ("a1 f93c00 00", "cbor-malformed"),
+        ("f9 7e00", "cbor-malformed"),
+        ("f9 7e01", "cbor-malformed"),
+        ("f9 7c00", "cbor-malformed"),
+        ("f9 fc00", "cbor-malformed"),
+        ("fa 7fc00000", "cbor-malformed"),
+        ("fa ff800000", "cbor-malformed"),
+        ("fb 7ff8000000000000", "cbor-malformed"),
+        ("fb fff0000000000000", "cbor-malformed"),
+        ("81 f9 7e00", "cbor-malformed"),
+        ("fa 3fc00000", "cbor-not-canonical"),
+        ("fb 3810000000000000", "cbor-not-canonical"),
+        ("80" * 2, "cbor-malformed"),
+        ("99 0801" + "00" * 2049, "cbor-limit"),
+        ("b9 0401" + "".join(f"19{1000 + n:04x}00" for n in range(1025)), "cbor-limit"),
+        ("84" + "99 01ff" + "99 0200" * 3, "cbor-malformed"),
+        ("99 3ffd" + "a0" * 16381, "cbor-limit"),
     ],
 )
 def test_cbor_that_is_refused(data, code):
@@ -82,10 +100,56 @@ def test_map_keys_sort_by_their_bytes():
     assert strictcbor.encode({-1: 0, 100: 0}).hex() == "a21864002000"
 
 
-@pytest.mark.parametrize("value", [1 << 64, {1, 2}, object(), "\ud800", [[[]]] * 2 + [1j]])
+NO_FORM = [
+    1 << 64,
+    -(1 << 64) - 1,
+    math.nan,
+    math.inf,
+    -math.inf,
+    {1, 2},
+    object(),
+    "\ud800",
+    {"\udfff": 1},
+    [[[]]] * 2 + [1j],
+    {None: 1},
+    {True: 1},
+    {1.5: 1},
+    {(1,): 1},
+]
+
+
+@pytest.mark.parametrize("value", NO_FORM)
 def test_what_has_no_encoding(value):
-    with refused("bad-argument"):
-        strictcbor.encode(value)
+    for around in (value, [value], {"a": (value, 1)}):
+        with refused("bad-argument"):
+            strictcbor.encode(around)
+
+
+def nested(levels: int, inner: object = None) -> object:
+    value: object = [] if inner is None else inner
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def test_both_ways_nest_equally_deep():
+    for value in (nested(16), nested(16, {}), nested(17, 1)):
+        assert strictcbor.decode(strictcbor.encode(value)) == value
+    for value in (nested(17), nested(17, {}), nested(18, 1)):
+        with refused("cbor-limit"):
+            strictcbor.encode(value)
+
+
+def test_items_have_a_limit_whatever_they_are():
+    for item in (0, 300, 1.5, 0.1, None, "", b"", [], {}):
+        most = strictcbor.encode([item] * 2047)
+        assert len(strictcbor.decode(most, 1 << 16)) == 2047
+        assert strictcbor.scan(most) == 2048
+        with refused("cbor-limit"):
+            strictcbor.decode(strictcbor.encode([item] * 2048), 1 << 16)
+    spread = strictcbor.encode([[0] * 255] * 8)
+    with refused("cbor-limit"):
+        strictcbor.decode(spread)
 
 
 @pytest.mark.parametrize("name", ["", "a" * 33, "a/b", "a+", "#", "..", "é", "a b", "a\n"])
@@ -161,6 +225,44 @@ def test_json_that_is_no_object(text):
         jsontext.parse_object(b'{"a": 1}', 4)
     with refused("bad-json"):
         jsontext.parse_object(b"\xff\xfe", 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('{"a": 1e400}', "too large"),
+        ('{"a": [-1e999]}', "too large"),
+        ('{"a": %s}' % ("9" * 5000), "too large"),
+        ('{"a": NaN}', "NaN"),
+        ('{"a": -Infinity}', "infinity"),
+        ('{"a": 1, "a": 2}', "twice"),
+        ('{"a": }', "at character 6"),
+        ("[" * 30 + "]" * 30, "deeper"),
+    ],
+)
+def test_json_that_is_refused_says_why(text, word):
+    with pytest.raises(HostError) as caught:
+        jsontext.parse_object(text, 1 << 14)
+    assert word in caught.value.text
+    assert ("not valid JSON" in caught.value.text) == (word not in ("too large", "deeper"))
+    assert caught.value.code == "bad-json"
+
+
+def test_json_has_as_many_items_as_its_reader_takes():
+    for text in (
+        '{"a": [%s1]}' % ("1," * 97),
+        '{"a": [%s1]}' % ("{}," * 48),
+        '{"a": "%s"}' % (",:[" * 99),
+    ):
+        assert jsontext.parse_object(text, 1 << 14, marks=100)
+        assert jsontext.parse_object(text, 1 << 14)
+    for text in (
+        '{"a": [%s1]}' % ("1," * 98),
+        '{"a": [%s1]}' % ("{}," * 49),
+        '{"a": "[", "b": [%s' % ("[" * 98),
+    ):
+        with refused("bad-json"):
+            jsontext.parse_object(text, 1 << 14, marks=100)
 
 
 def test_what_is_shown_is_one_line_of_ascii():
@@ -244,6 +346,36 @@ def test_plain_replies_and_events(peer):
         [refusal] = peer.receive("reply", json.dumps(bad).encode())
         assert refusal.code == "bad-body"
     [refusal] = peer.receive("x", json.dumps(event | {"body": []}).encode())
+    assert refusal.code == "bad-body"
+
+
+@pytest.mark.parametrize("value", [*NO_FORM, b"ab", {1: 2}, {b"a": 2}])
+def test_plain_commands_that_json_has_no_form_for(peer, value):
+    for args in ({"a": value}, {"a": [1, (value,)]}, {"a": {"b": value}}):
+        with refused("bad-argument"):
+            peer.command("set_relay", 9, args)
+
+
+def test_plain_commands_nest_as_deep_as_a_device_reads(peer):
+    """The command and its arguments are two levels of the eight."""
+    peer.command("set_relay", 9, {"a": nested(6)})
+    with refused("cbor-limit"):
+        peer.command("set_relay", 9, {"a": nested(7)})
+
+
+def test_plain_events_have_bounds(peer):
+    for body in ({"a": [1] * 5000}, {"a": [{}] * 3000}):
+        event = {"event": "x", "deviceId": "D1", "body": body}
+        [refusal] = peer.receive("x", json.dumps(event, separators=(",", ":")).encode())
+        assert (refusal.code, refusal.text) == (
+            "bad-body",
+            "JSON of more items than 4096 brackets, commas and colons give",
+        )
+    event = b'{"event":"x","deviceId":"D1","body":{"a":1e400}}'
+    [refusal] = peer.receive("x", event)
+    assert (refusal.code, refusal.text) == ("bad-body", "a number that is too large")
+    long = uid_request(more="x" * 400)
+    [refusal] = peer.receive("server_uid_request", long)
     assert refusal.code == "bad-body"
 
 

@@ -223,6 +223,21 @@ def test_encrypt0_refusals():
     equal(cose.parse_encrypt0(encrypt0(with_(6, b"\xff\0\0\0"))).piv, 0xFF000000)
 
 
+def test_the_algorithm_is_judged_before_what_depends_on_it():
+    """Other algorithms have IVs and tags of other lengths, and labels that are not used here."""
+    for alg in (1, 2, 3, 11, 13, 24, 33, -65000):
+        for size in (7, 12, 24):
+            for message in (
+                encrypt0({1: alg}, unprotected=b"\xa1\x05" + cbor.encode(bytes(size))),
+                encrypt0({1: alg, 5: bytes(size)}),
+                encrypt0({1: alg, 3: 0, 99: 1}, body=bytes(4)),
+            ):
+                for strict in (True, False):
+                    raises("cose-algorithm", cose.parse_encrypt0, message, strict=strict)
+    other = encrypt0({1: 31}, unprotected=b"\xa1\x05\x4c" + bytes(12))
+    raises("cose-malformed", cose.parse_encrypt0, other, strict=False)
+
+
 def test_encrypt0_wrong_key_or_buffer():
     data = cose.build_encrypt0(CCM(KEY[:16]), KID, 0, SID, IV, b"payload", AAD)
     parsed = cose.parse_encrypt0(bytearray(data), (30, 31))

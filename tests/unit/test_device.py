@@ -120,6 +120,16 @@ def test_events_of_our_own():
         raises("bad-name", asyncio.run, publish(event, {}))
 
 
+def test_an_event_that_the_host_would_refuse():
+    device, _ = made()
+
+    async def publish(body):
+        await device.publish("temperature", body)
+
+    for body in (None, [], "x", 1, {1: 2}, {"a": 1, b"b": 2}, {None: 0}):
+        raises("bad-argument", asyncio.run, publish(body))
+
+
 def test_an_agent_that_fails_starts_over():
     device, said = made()
     resets = []

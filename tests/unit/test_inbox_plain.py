@@ -61,6 +61,27 @@ def test_plain_a_good_command():
     )
 
 
+def test_plain_a_result_that_has_no_form():
+    """The command was obeyed; its caller hears that there is no result, and not nothing."""
+    for result in (float("nan"), float("inf"), b"ab", {1, 2}, 1 << 64, {1: 2}, [[object()]]):
+        device = PlainDevice()
+        _, _, job = device.take("set_relay", plain_command())
+        job.finish(
+            {"ok": True, "result": result}, lambda code, text: equal(code, "command-failed")
+        )
+        [(_, _, data)] = device.inbox.out
+        equal(
+            json.loads(data),
+            {
+                "event": "reply",
+                "deviceId": "front-1",
+                "id": 7,
+                "ok": False,
+                "error": "command-failed",
+            },
+        )
+
+
 def test_plain_gates_in_their_order():
     device = PlainDevice()
     good = plain_command()

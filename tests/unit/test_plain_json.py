@@ -1,11 +1,13 @@
 """Plain mode: JSON that is garbage, too deep, too large or ambiguous."""
 
 import json
+from collections import OrderedDict, namedtuple
 
-from harness import check, equal
+from harness import check, equal, raises
 from test_plain import HEX, OTHER, command, knowing, made, refused
 from warden import plain as module
 from warden.errors import PeerError
+from warden.wire import cbor
 
 PURE = True
 # Small, so that what takes memory without a limit shows.
@@ -135,3 +137,77 @@ def test_a_parser_that_takes_what_is_cut_short():
         refused("bad-body", plain.parse, b'{"a":[[[[[[[[]]]]]]]]}')
     finally:
         module.json = saved
+
+
+NAN = float("nan")
+INFINITY = float("inf")
+# A lone surrogate: what JSON's "\\ud800" gives.
+SURROGATE = json.loads(b'"\\ud800"')
+
+
+def test_what_json_has_no_form_for():
+    plain = made()
+    for value in (
+        NAN,
+        INFINITY,
+        -INFINITY,
+        b"ab",
+        b"\xff",
+        bytearray(2),
+        memoryview(b"ab"),
+        {1, 2},
+        range(3),
+        object(),
+        1 << 64,
+        -(1 << 64) - 1,
+        SURROGATE,
+        {1: 2},
+        {None: 2},
+        {b"k": 2},
+        {SURROGATE: 2},
+    ):
+        for body in (value, [value], (1, value), {"a": {"b": value}}):
+            raises("bad-argument", plain.event, "x", {"body": body})
+
+
+def test_what_json_has_a_form_for():
+    point = namedtuple("point", ("x", "y"))(1, 2)
+    for value, wanted in (
+        (point, [1, 2]),
+        ((), []),
+        ({}, {}),
+        ([[], {}], [[], {}]),
+        (OrderedDict([("b", 1), ("a", 2)]), {"a": 2, "b": 1}),
+        ((1, -1.5, None, True, "x"), [1, -1.5, None, True, "x"]),
+        ({"": '"\\\n\x00\x7f\u00e9\U0001f600'}, {"": '"\\\n\x00\x7f\u00e9\U0001f600'}),
+        ((1 << 64) - 1, (1 << 64) - 1),
+        (-(1 << 64), -(1 << 64)),
+    ):
+        fields = json.loads(made().event("x", {"body": value}))
+        equal(fields, {"event": "x", "deviceId": "lamp-1", "body": wanted})
+
+
+def nested(levels):
+    value = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def test_events_that_the_host_takes():
+    plain = made()
+    # The event is an object, and its fields, itself and the list count as well.
+    plain.event("x", {"body": nested(cbor.DEEPEST - 1)})
+    raises("bad-argument", plain.event, "x", {"body": nested(cbor.DEEPEST)})
+    plain.event("x", {"body": [0] * (cbor.ITEMS - 7)})
+    raises("bad-argument", plain.event, "x", {"body": [0] * (cbor.ITEMS - 6)})
+    plain.event("x", {"body": [{}] * (cbor.ITEMS - 7)})
+    raises("bad-argument", plain.event, "x", {"body": {str(n): n for n in range(cbor.ITEMS // 2)}})
+
+
+def test_arguments_that_no_message_can_carry():
+    plain = knowing()
+    for value in (b"1e400", b"-1e400", b"[1, 1e999]", b'"\\ud800"', b'{"\\udfff": 1}', b"9" * 30):
+        data = json.dumps(command(args={"n": 5})).encode().replace(b"5}", value + b"}")
+        refused("bad-body", plain.open, "blink", plain.parse(data))
+    equal(plain.open("blink", command(args={"n": [1, -0.5, "x"]}))[2], {"n": [1, -0.5, "x"]})

@@ -7,6 +7,7 @@ import warden.session
 from byhand import KEY, POLICY, App, Bench, ccm, flip, sha256
 from harness import check, equal, raises
 from warden.errors import PeerError
+from warden.wire import cbor
 from warden.wire.names import Names
 
 PURE = True
@@ -431,6 +432,21 @@ def test_what_an_event_and_a_reply_carry():
         body = {"a": body}
     bench.session.seal("x", 7, body)
     raises("bad-argument", bench.session.seal, "x", 7, {"a": body})
+
+
+def test_an_event_of_more_items_than_the_host_reads():
+    bench, app = stood()
+    most = cbor.ITEMS
+    for body in (
+        {"a": [0] * (most - 3)},
+        {"a": [300, "text", b"bytes", 1.5, None] * 399},
+        {"a": [{}] * (most - 3)},
+    ):
+        equal(cbor.items(cbor.encode(body)) <= most, True)
+        bench.session.seal("x", 0, body)
+        body["b"] = [1] * 4
+        raises("bad-argument", bench.session.seal, "x", 0, body)
+    equal(cbor.items(cbor.encode([1, "a", b"b", {"k": [None, 2.5]}, 300])), 10)
 
 
 def test_keys_and_nonces_are_never_the_same_twice():

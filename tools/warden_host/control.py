@@ -112,9 +112,10 @@ class ControlServer:
             self._watchers.add(caller)
 
     def announce(self, happening: Happening) -> None:
+        record = happening.record()
         with self._guard:
             for caller in self._watchers:
-                caller.say(happening.record())
+                caller.say(record)
 
     def _accept(self) -> None:
         while True:

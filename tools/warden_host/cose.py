@@ -2,6 +2,8 @@
 
 Opening is strict: a protected header holds exactly the labels that the message kind has, the
 unprotected header is empty, and the bytes must be the deterministic encoding of what they decode to.
+Before the tag is verified only the structure's own heads and the protected header are read, so a
+message costs the same whatever it holds and however long it is.
 """
 
 import hashlib
@@ -19,6 +21,8 @@ HMAC_256 = 5
 AES_CCM_16_128_256 = 31
 TAG = 16
 MAX_COUNTER = (1 << 32) - 1
+_MAX_PROTECTED = 64  # ours take 31 bytes at most
+_EMPTY_MAP = b"\xa0"
 
 
 class Mac0(NamedTuple):
@@ -49,13 +53,12 @@ def seal_mac0(key: bytes, kid: bytes, aad: bytes, payload: bytes) -> bytes:
 
 def parse_mac0(data: bytes) -> Mac0:
     """Raises cbor-…, cose-malformed or cose-algorithm; the tag is for verify_mac0."""
-    protected, headers, payload, tag = _parts(data, 4)
-    _algorithm(headers, HMAC_256)
+    protected, headers, (payload, tag) = _parts(data, HMAC_256, 2)
     kid = headers.get(KID)
     if set(headers) != {ALG, KID} or not isinstance(kid, bytes) or len(kid) != 8:
         raise HostError("cose-malformed", "the protected header is not ours")
-    if not isinstance(payload, bytes) or not isinstance(tag, bytes) or len(tag) != 32:
-        raise HostError("cose-malformed", "payload or tag has the wrong shape")
+    if len(tag) != 32:
+        raise HostError("cose-malformed", "the tag has another length")
     return Mac0(protected, kid, payload, tag)
 
 
@@ -81,8 +84,7 @@ def seal_encrypt0(
 
 def parse_encrypt0(data: bytes) -> Encrypt0:
     """Raises cbor-…, cose-malformed or cose-algorithm; the ciphertext is for open_encrypt0."""
-    protected, headers, ciphertext = _parts(data, 3)
-    _algorithm(headers, AES_CCM_16_128_256)
+    protected, headers, (ciphertext,) = _parts(data, AES_CCM_16_128_256, 1)
     kid, partial, sid = headers.get(KID), headers.get(PARTIAL_IV), headers.get(KID_CONTEXT)
     if (
         set(headers) != {ALG, KID, PARTIAL_IV, KID_CONTEXT}
@@ -96,8 +98,8 @@ def parse_encrypt0(data: bytes) -> Encrypt0:
         raise HostError("cose-malformed", "the protected header is not ours")
     if len(partial) > 1 and partial[0] == 0:
         raise HostError("cose-malformed", "the partial IV is not in its shortest form")
-    if not isinstance(ciphertext, bytes) or len(ciphertext) < TAG:
-        raise HostError("cose-malformed", "the ciphertext has the wrong shape")
+    if len(ciphertext) < TAG:
+        raise HostError("cose-malformed", "the ciphertext is shorter than its tag")
     counter = int.from_bytes(partial, "big")
     return Encrypt0(protected, kid, counter, partial, sid, ciphertext)
 
@@ -115,30 +117,66 @@ def open_encrypt0(key: bytes, iv: bytes, message: Encrypt0, aad: bytes) -> bytes
 def claimed_kid(data: bytes) -> bytes | None:
     """Whose message it says it is; None where it says nothing that makes sense. Proves nothing."""
     try:
-        headers = strictcbor.decode(strictcbor.decode(data)[0])
-        kid = headers[KID]
-    except (HostError, LookupError, TypeError):
+        kid = _protected(data)[1].get(KID)
+    except HostError:
         return None
     return kid if isinstance(kid, bytes) else None
 
 
-def _parts(data: bytes, count: int) -> list[Any]:
-    """[protected bytes, decoded headers, …the rest after the empty unprotected header]."""
-    value = strictcbor.decode(data)
-    if not isinstance(value, list) or len(value) != count or not isinstance(value[0], bytes):
+def _parts(data: bytes, algorithm: int, count: int) -> tuple[bytes, dict[Any, Any], list[bytes]]:
+    """Return (protected header, its labels, the byte strings after the empty unprotected header).
+
+    algorithm: the one that the protected header must name. It is judged before every other label,
+    whose form depends on it. count: how many byte strings follow. Reads the heads alone.
+    """
+    protected, headers, at = _protected(data)
+    _check_algorithm(headers, algorithm)
+    if data[0] != strictcbor.ARRAY << 5 | 2 + count:
         raise HostError("cose-malformed", "not a COSE structure of this kind")
-    if value[1] != {} or not isinstance(value[1], dict):
+    if data[at : at + 1] != _EMPTY_MAP:
         raise HostError("cose-malformed", "the unprotected header is not empty")
-    headers = strictcbor.decode(value[0])
+    at += 1
+    rest = []
+    for _ in range(count):
+        part, at = _bytes(data, at)
+        rest.append(part)
+    if at != len(data):
+        raise HostError("cbor-malformed", "bytes after the value")
+    return protected, headers, rest
+
+
+def _protected(data: bytes) -> tuple[bytes, dict[Any, Any], int]:
+    """Return (protected header, its labels, where it ends) of a structure of 3 or 4 parts."""
+    if len(data) > strictcbor.MAX_BYTES:
+        raise HostError(
+            "cbor-limit", f"{len(data)} bytes where {strictcbor.MAX_BYTES} are allowed"
+        )
+    major, count, at = strictcbor.read_head(data, 0)
+    if major != strictcbor.ARRAY or count not in (3, 4):
+        raise HostError("cose-malformed", "not a COSE structure of this kind")
+    protected, at = _bytes(data, at)
+    if not protected:  # RFC 9052 §3: the form of a map without labels
+        raise HostError("cose-malformed", "the protected header is empty: it names no algorithm")
+    if len(protected) > _MAX_PROTECTED:
+        raise HostError("cose-malformed", f"a protected header of {len(protected)} bytes")
+    headers = strictcbor.decode(protected)
     if not isinstance(headers, dict):
         raise HostError("cose-malformed", "the protected header is not a map")
-    return [value[0], headers, *value[2:]]
+    return protected, headers, at
 
 
-def _algorithm(headers: dict[Any, Any], wanted: int) -> None:
+def _bytes(data: bytes, at: int) -> tuple[bytes, int]:
+    """Return (byte string, where it ends)."""
+    major, length, at = strictcbor.read_head(data, at)
+    if major != strictcbor.BYTES:
+        raise HostError("cose-malformed", "another type where a byte string is wanted")
+    return data[at : at + length], at + length
+
+
+def _check_algorithm(headers: dict[Any, Any], wanted: int) -> None:
     alg = headers.get(ALG)
     if type(alg) is not int:  # True == 1 in Python, so isinstance would let a bool pass for one
-        raise HostError("cose-malformed", "no algorithm")
+        raise HostError("cose-malformed", "the protected header names no algorithm")
     if alg != wanted:
         raise HostError("cose-algorithm", f"algorithm {alg} where only {wanted} is allowed")
 

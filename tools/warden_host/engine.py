@@ -15,7 +15,7 @@ from warden_host.happening import Happening
 from warden_host.jobs import Done, Job, Jobs
 from warden_host.names import AUTHORITY, Address, Topic
 from warden_host.outcome import Outcome, Quarantined, Received, Refused, Send, Stood
-from warden_host.plain import PlainPeer
+from warden_host.plain import UID_REQUEST, PlainPeer
 from warden_host.proof import Proof
 from warden_host.seat import Seat, for_another
 from warden_host.session import WAKE_REPEAT_S, WAKE_REPEATS, Instant, Session
@@ -174,7 +174,8 @@ class Engine:
             # Every application of a type hears all of it: what another can open is its business.
             if session is not None and not for_another(seat, session, data):
                 self._carry_out(seat, appid, session.receive(topic.verb, data, self.clock()))
-        else:
+        elif appid == AUTHORITY or topic.verb == UID_REQUEST:
+            # A plain message reaches every application alike: the authority reads it for all.
             peer = seat.plain.get(appid)
             if peer is not None:
                 self._carry_out(seat, appid, peer.receive(topic.verb, data))
@@ -300,8 +301,6 @@ class Engine:
     def _received(self, seat: Seat, appid: str, received: Received) -> None:
         name, event = seat.device.device, received.event
         seat.stale.discard(appid)
-        if not seat.sealed and appid != AUTHORITY:
-            return  # a plain message reaches every application alike: once is enough
         if event in self.takers:
             self.takers[event](seat, appid, received)
             return

@@ -1,7 +1,7 @@
 """Something that happened in the fleet, as `serve` shows it, `watch --json` prints it, jobs wait for it."""
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 # came: first word of a device since we serve, or since it left. left: it said goodbye, or the broker lost it (its last
@@ -40,4 +40,4 @@ class Happening:
     def record(self) -> dict[str, Any]:
         """Without the fields that say nothing."""
         always = ("kind", "time")
-        return {key: value for key, value in asdict(self).items() if value or key in always}
+        return {key: value for key, value in vars(self).items() if value or key in always}

@@ -254,7 +254,7 @@ def _version(text: bytes | None) -> str:
     """What the release calls itself; "" when it says nothing of the kind. Text is for people: no other part of it counts."""
     try:
         # Its keys are lists, which strictcbor.decode has no place for; tags and sizes are what a decoder can be hurt with.
-        strictcbor.scan(text or b"\xa0")
+        strictcbor.scan(text or b"\xa0", canonical=False)
         found = cbor2.loads(text or b"\xa0", max_depth=strictcbor.MAX_DEPTH)
     except (HostError, cbor2.CBORError, ValueError, TypeError, RecursionError, MemoryError):
         return ""

@@ -3,7 +3,6 @@
 It keeps strangers with a broker account out, and nothing else: the broker's owner reads every uid.
 """
 
-import json
 import re
 from typing import Any
 
@@ -11,8 +10,11 @@ from warden_host import jsontext
 from warden_host.errors import HostError
 from warden_host.names import OTP_EVENTS, Address
 from warden_host.outcome import Outcome, Received, Refused, Send
-from warden_host.strictcbor import MAX_BYTES, is_u32
+from warden_host.strictcbor import DEVICE_LIMITS, LIMITS, MAX_BYTES, is_u32
 
+_MAX_MARKS = 2 * LIMITS.items  # an item has two at most
+MAX_UID_REQUEST = 512  # a request takes about 150 bytes
+UID_REQUEST = "server_uid_request"
 _REQ = re.compile(r"[0-9a-f]{32}\Z")
 _CODE = "bad-body"
 
@@ -25,10 +27,11 @@ class PlainPeer:
     def receive(self, event: str, data: bytes) -> list[Outcome]:
         """An event of this device under fmt/json. Never raises for what a peer sent."""
         try:
-            message = jsontext.parse_object(data, MAX_BYTES, _CODE)
+            limit = MAX_UID_REQUEST if event == UID_REQUEST else MAX_BYTES
+            message = jsontext.parse_object(data, limit, _CODE, marks=_MAX_MARKS)
             if message.get("event") != event or message.get("deviceId") != self.address.device:
                 raise HostError(_CODE, "event or deviceId is not the topic's")
-            if event == "server_uid_request":
+            if event == UID_REQUEST:
                 return self._on_uid_request(message)
             if event == "reply":
                 return [_reply(message)]
@@ -44,15 +47,16 @@ class PlainPeer:
     def command(
         self, command: str, number: int, args: dict[str, Any], *, uid: bytes | None = None
     ) -> bytes:
-        """A command's bytes; another uid is for forging one."""
-        return _json(
+        """Return a command's bytes; raises bad-argument, cbor-limit. Another uid is a forgery's."""
+        return jsontext.encode(
             {
                 "cmd": command,
                 "appid": self.address.appid,
                 "uid": (self._uid if uid is None else uid).hex(),
                 "id": number,
                 "args": args,
-            }
+            },
+            DEVICE_LIMITS.depth,
         )
 
     def _on_uid_request(self, message: dict[str, Any]) -> list[Outcome]:
@@ -67,7 +71,7 @@ class PlainPeer:
             "uid": self._uid.hex(),
             "req": req,
         }
-        return [Send("server_uid_response", _json(answer))]
+        return [Send("server_uid_response", jsontext.encode(answer))]
 
 
 def _reply(message: dict[str, Any]) -> Received:
@@ -76,7 +80,3 @@ def _reply(message: dict[str, Any]) -> Received:
         raise HostError(_CODE, "a reply without id or ok")
     body = {key: value for key, value in message.items() if key not in ("event", "deviceId", "id")}
     return Received("reply", number, body)
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()

@@ -10,7 +10,7 @@ _REFUSALS = {
         "send it again later, and fewer at a time",
     ),
     "command-failed": (
-        "the command's handler raised an exception",
+        "the command's handler raised an exception, or returned what no reply can carry",
         "look at the device's application: its own log says where, and check the arguments",
     ),
     "expired": (

@@ -28,8 +28,9 @@ class Channel:
         return self._next_down
 
     def seal(self, topic: Topic, number: int, expiry: int | None, body: dict[str, Any]) -> bytes:
-        """Raises counter-exhausted: the session is over then; bad-argument for a wrong body."""
-        payload = strictcbor.encode([number, expiry, body])  # may raise: before a counter is spent
+        """Raises counter-exhausted: the session is over then; bad-argument, cbor-limit: the body."""
+        # May raise: before a counter is spent.
+        payload = strictcbor.encode_for_device([number, expiry, body])
         counter = self._next_down
         if counter >= cose.MAX_COUNTER:
             raise HostError("counter-exhausted", "the session's commands are used up")

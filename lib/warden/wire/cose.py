@@ -212,11 +212,11 @@ def _parse(
     detached: bool,
 ) -> Parsed:
     try:
-        parsed = _read(Reader(buf), parts, required, strict, detached)
+        parsed = _read(Reader(buf), parts, required, algs, strict, detached)
     except PeerError as error:
-        raise PeerError("cose-malformed", error.text)
-    if parsed.alg not in algs:
-        raise PeerError("cose-algorithm", "an algorithm that is not used here")
+        if error.code == "cose-algorithm":
+            raise
+        raise PeerError("cose-malformed", error.text or "not CBOR, or another type than COSE has")
     if parts == 3 and parsed.body is not None and len(parsed.body) < _CCM[parsed.alg][1]:
         raise PeerError("cose-malformed", "shorter than its tag")
     if parsed.alg == HMAC_256 and len(parsed.tag or b"") != _MAC_LEN:
@@ -225,14 +225,21 @@ def _parse(
 
 
 def _read(
-    reader: Reader, parts: int, required: "tuple[int, ...]", strict: bool, detached: bool
+    reader: Reader,
+    parts: int,
+    required: "tuple[int, ...]",
+    algs: "tuple[int, ...]",
+    strict: bool,
+    detached: bool,
 ) -> Parsed:
     if reader.array() != parts:
         raise PeerError("cose-malformed", "an array of another length")
     parsed = Parsed()
     parsed.protected = bytes(reader.byte_string())
+    if not parsed.protected:  # RFC 9052 §3: the form of a map without labels
+        raise PeerError("cose-malformed", "an empty protected header, which names no algorithm")
     inner = Reader(parsed.protected)
-    seen = _headers(parsed, inner, (), strict, True)
+    seen = _headers(parsed, inner, (), strict, algs)
     inner.end()
     if _ALG not in seen:
         raise PeerError("cose-malformed", "no algorithm")
@@ -240,7 +247,7 @@ def _read(
         # Known labels are always obeyed; a listed one must be there (RFC 9052 §3.1).
         if label not in seen:
             raise PeerError("cose-malformed", "a critical header that is not there")
-    seen = _headers(parsed, reader, seen, strict, False)
+    seen = _headers(parsed, reader, seen, strict, None)
     if strict and required and seen != required:
         raise PeerError("cose-malformed", "not the headers of this message")
     if parts == 4 and (_IV in seen or _PIV in seen or _CONTEXT in seen):
@@ -258,11 +265,17 @@ def _read(
 
 
 def _headers(
-    parsed: Parsed, reader: Reader, seen: "tuple[int, ...]", strict: bool, protected: bool
+    parsed: Parsed,
+    reader: Reader,
+    seen: "tuple[int, ...]",
+    strict: bool,
+    algs: "tuple[int, ...] | None",
 ) -> "tuple[int, ...]":
     """Read one header map into `parsed`; returns the labels seen so far. An unknown label is
-    refused: what it would have asked of us cannot be known."""
+    refused: what it would have asked of us cannot be known. algs: those that the protected header
+    may name; None for the unprotected one."""
     count = reader.mapping()
+    protected = algs is not None
     if strict and not protected and count:
         raise PeerError("cose-malformed", "an unprotected header")
     previous = None
@@ -279,8 +292,11 @@ def _headers(
             parsed.context = _sized(reader, strict)
         elif label == _PIV:
             parsed.piv = _partial_iv(reader.byte_string())
-        elif label == _ALG and protected:
+        elif label == _ALG and algs is not None:
             parsed.alg = reader.integer()
+            # At once: the form of other headers, as the length of an IV, depends on it.
+            if parsed.alg not in algs:
+                raise PeerError("cose-algorithm", "an algorithm that is not used here")
         elif label == _CRIT and protected:
             parsed.crit = _critical(reader)
         elif label == _IV and not strict:
