@@ -61,6 +61,7 @@ OWN = frozenset(
         "device-unknown",
         "fleet-exists",
         "fleet-missing",
+        "flooded",
         "group-unknown",
         "image-failed",
         "internal-error",
