@@ -59,3 +59,8 @@ def test_a_cleared_mark_has_nothing():
     mark = DeviceMark(3, 8, 4, "its boot went back")
     mark.clear()
     assert mark == DeviceMark(0, 0, 0, "")
+
+
+def test_what_a_device_begins_with():
+    assert NOTHING_PROVEN == (-1, -1, 0)
+    assert DeviceMark() == DeviceMark(boot=0, connect=0, vault_gen=0, quarantine="")
