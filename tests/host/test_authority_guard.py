@@ -43,7 +43,9 @@ def test_a_full_disk_refuses_messages_and_is_said_in_bounds(fleet, monkeypatch):
         notices = [each for each in news if each.code == "database-damaged"]
         full_disk = [each for each in notices if "full" in each.text]
         assert len(full_disk) == BURST
-        assert len(notices) - BURST <= 1  # how many more there were: told once while no clock moves
+        assert (
+            len(notices) - BURST <= 1
+        )  # how many more there were: told once while no clock moves
         made.ask(lambda engine: engine.store._db.execute("PRAGMA max_page_count = 100000"))
         before = made.ask(lambda engine: len(engine.store.events("D1")))
         clock.now += 1
