@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from warden_host import fleet, owner
+from warden_host.authority import Authority
 from warden_host.errors import HostError
 
 TYPE, DEVICE, APPID = "relay", "D1", "authority"
@@ -177,6 +178,34 @@ class PeerDevice:
 def _xor(iv: bytes, partial: bytes) -> bytes:
     padded = bytes(13 - len(partial)) + partial
     return bytes(a ^ b for a, b in zip(iv, padded, strict=True))
+
+
+class SteppedClock:
+    """Steady seconds that pass when a test says so."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def hear(
+    authority: Authority, where: str, data: bytes, appid: str = APPID, count: int = 1
+) -> None:
+    """A message from the broker, as an application's link passes it on."""
+    for _ in range(count):
+        authority.hear(appid, where.encode(), memoryview(data), False)
+
+
+def settle(authority: Authority, clock: SteppedClock | None = None) -> None:
+    """Return when no message waits: each of them was dealt with, since an order comes between two.
+
+    clock: moved on while messages rest for their account's rate.
+    """
+    while authority.ask(lambda _: authority.waiting, 60):
+        if clock is not None:
+            clock.now += 0.1
 
 
 class NoLink:

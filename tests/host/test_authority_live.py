@@ -7,7 +7,7 @@ import threading
 import paho.mqtt.client as mqtt
 from children import PATIENCE_S
 from engine_stage import POLICY, SEALED, K
-from host_kit import DEVICE, PeerDevice, new_fleet, topic
+from host_kit import DEVICE, PeerDevice, new_fleet
 from warden_host import dynsec, owner, policy, registry
 from warden_host.happening import Happening
 from warden_host.sending import Request
@@ -18,13 +18,13 @@ from warden_host.store import App, Store
 class LiveDevice(PeerDevice):
     """Answers welcomes and commands over a real connection, on paho's thread."""
 
-    def __init__(self, fleet, password: str) -> None:
-        super().__init__(K["authority"], policy.policy_hash(POLICY))
-        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="d:relay:" + DEVICE)
-        self.client.username_pw_set("d:relay:" + DEVICE, password)
+    def __init__(self, fleet, password: str, device: str = DEVICE) -> None:
+        super().__init__(K["authority"], policy.policy_hash(POLICY), device=device)
+        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="d:relay:" + device)
+        self.client.username_pw_set("d:relay:" + device, password)
         self.client.tls_set_context(ssl.create_default_context(cafile=str(fleet.keys / "ca.crt")))
         self.client.on_connect = lambda c, *_: c.subscribe(
-            topic("cmd", "+").replace("+/fmt/cose", "#"), 1
+            self.topic("cmd", "+").replace("+/fmt/cose", "#"), 1
         )
         self.client.on_subscribe = lambda *_: self.say("hello", self.hello())
         self.client.on_message = self.on_message
@@ -32,7 +32,7 @@ class LiveDevice(PeerDevice):
         self.client.loop_start()
 
     def say(self, event: str, data: bytes) -> None:
-        self.client.publish(topic("evt", event), data, qos=0)
+        self.client.publish(self.topic("evt", event), data, qos=0)
 
     def on_message(self, _client, _data, message) -> None:
         verb = message.topic.split("/")[6]

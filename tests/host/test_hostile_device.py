@@ -5,7 +5,7 @@ import json
 
 import pytest
 from engine_stage import PLAIN, Stage, run
-from host_kit import DEVICE, NoLink, new_fleet, refused, topic
+from host_kit import DEVICE, NoLink, hear, new_fleet, refused, settle, topic
 from rich.console import Console
 from warden_host import cli_live, jsontext, screen
 from warden_host.authority import Authority
@@ -70,8 +70,8 @@ def test_no_message_ends_the_engine(authority, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(Engine, "on_message", bug)
-        for _ in range(3):
-            made._on_message("authority", topic("evt", "x", "json"), b"{}", False)
+        hear(made, topic("evt", "x", "json"), b"{}", count=3)
+        settle(made)
         assert made.ask(Engine.online) == {}
     assert made.alive()
     notices = [news_ for news_ in news if news_.code == "internal-error"]

@@ -6,7 +6,7 @@ import json
 import pytest
 from engine_stage import PLAIN, POLICY, K, Stage, reply, run
 from host_kit import DEVICE, PeerDevice, new_fleet, refused
-from warden_host import cli, dynsec, names, policy, registry, revocation
+from warden_host import cli, control, dynsec, names, policy, registry, revocation
 from warden_host.errors import HostError
 from warden_host.farewell import Farewell
 from warden_host.names import AUTHORITY
@@ -522,6 +522,58 @@ def test_a_revoke_that_came_too_late_says_so(fleet, first, capsys):
     assert cli.run(["--fleet", str(fleet.root), "revoke", "D1", "--yes"]) == 1
     said = capsys.readouterr()
     assert "not-applicable" in said.err
+    assert "cut off" not in said.out
+
+
+def answers(monkeypatch, code: str) -> None:
+    def call(*_: object) -> None:
+        raise HostError(code, "as the test wants it")
+
+    monkeypatch.setattr(control, "call", call)
+
+
+@pytest.mark.parametrize("code", ["timed-out", "internal-error", "database-damaged"])
+def test_a_revoke_that_nobody_confirms_has_cut_it_off_all_the_same(
+    fleet, monkeypatch, capsys, code
+):
+    answers(monkeypatch, code)
+    base = ["--fleet", str(fleet.root), "revoke", "D1", "--yes"]
+    assert cli.run(base) == 0
+    said = capsys.readouterr().out
+    assert "D1 is cut off" in said
+    assert f"did not confirm it ({code})" in said
+    assert client(fleet)[0]["disabled"] is True
+    assert cli.run([*base, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "ok": True,
+        "device": "D1",
+        "revoked": True,
+        "wiped": False,
+        "waits": False,
+        "unconfirmed": code,
+    }
+
+
+def test_a_revoke_without_a_service_needs_nobody_to_confirm_it(fleet, monkeypatch, capsys):
+    answers(monkeypatch, "not-serving")
+    assert cli.run(["--fleet", str(fleet.root), "revoke", "D1", "--yes"]) == 0
+    assert "confirm" not in capsys.readouterr().out
+
+
+def test_a_wipe_that_was_refused_is_no_success_but_the_cut_is_told(fleet, monkeypatch, capsys):
+    answers(monkeypatch, "command-refused")
+    base = ["--fleet", str(fleet.root), "revoke", "D1", "--wipe", "--yes"]
+    assert cli.run(base) == 1
+    said = capsys.readouterr()
+    assert "D1 is cut off" in said.out
+    assert "command-refused" in said.err
+
+
+def test_a_wipe_alone_that_nobody_confirms_is_no_success(fleet, monkeypatch, capsys):
+    answers(monkeypatch, "timed-out")
+    assert cli.run(["--fleet", str(fleet.root), "wipe", "D1", "--yes"]) == 1
+    said = capsys.readouterr()
+    assert "timed-out" in said.err
     assert "cut off" not in said.out
 
 

@@ -1,10 +1,9 @@
 """The authority at work: a link for each application, one thread that owns the engine and the store.
 
-paho's threads and the control socket only put work into the inbox. What overflows it is dropped and
-counted: a flood costs its own messages, never the memory of the machine.
+paho's threads and the control socket only put work into the inbox: orders before messages, and each
+device within its quota (fair_inbox.py). A flood costs its own messages, never those of other devices.
 """
 
-import contextlib
 import queue
 import threading
 import time
@@ -15,18 +14,21 @@ from warden_host import sending
 from warden_host.clock_guard import ClockGuard
 from warden_host.engine import Engine
 from warden_host.errors import HostError, unexpected
+from warden_host.fair_inbox import ORDERS, Account, FairInbox
 from warden_host.farewell import Farewell, finisher
 from warden_host.fleet import Fleet
 from warden_host.happening import Happening
 from warden_host.jobs import Done
 from warden_host.link import AppLink
-from warden_host.names import AUTHORITY, Topic
+from warden_host.names import AUTHORITY, TOPIC_LIMIT, Topic
 from warden_host.otp_service import OtpService
 from warden_host.store import App, Store
 from warden_host.throttle import Throttle
 
-_INBOX = 10_000
 _TICK_S = 0.2
+_REFUSED_S = 1.0
+# A welcome takes two key derivations and a publish: 10 hellos a second, of 8 applications at once.
+_HELLO_WEIGHT = 20.0
 _UP_S = 15.0
 Work = Callable[[Engine], None]
 
@@ -34,25 +36,35 @@ Work = Callable[[Engine], None]
 class Authority:
     """Serves while it is entered. announce is called on the engine's thread."""
 
-    def __init__(self, fleet: Fleet, announce: Callable[[Happening], None]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        announce: Callable[[Happening], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """clock: steady seconds, for quotas and for what is told of a flood."""
         self._fleet = fleet
         self._announce = announce
-        self._inbox: queue.Queue[Work] = queue.Queue(_INBOX)
+        self._clock = clock
+        self._inbox: FairInbox[Work] = FairInbox()
+        self._arrived = threading.Condition()  # guards the inbox
+        self._devices: dict[bytes, str] = {}  # by their names in a topic
         self._links: dict[str, AppLink] = {}
         self._changing = threading.Lock()
         self._stop = threading.Event()
         self._started = threading.Event()
         self._failure: HostError | None = None
-        self._dropped = 0
         self._bugs = 0
         self._throttle = Throttle()
         self._ticked = 0.0
+        self._told = 0.0
         self.codes = OtpService(fleet, self.do)
         self._thread = threading.Thread(target=self._run, name="warden-engine", daemon=True)
 
     def __enter__(self) -> "Authority":
         with Store(self._fleet.database) as store:
             apps = store.apps()
+            self._devices = _names(store)
         self.codes.__enter__()
         try:
             for app in (App(AUTHORITY, (), ()), *apps):
@@ -73,6 +85,12 @@ class Authority:
 
     def alive(self) -> bool:
         return self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Count the messages that the engine has not dealt with."""
+        with self._arrived:
+            return self._inbox.waiting
 
     def submit(self, request: sending.Request, done: Done) -> None:
         """Starts a command; done gets its result or its error, on the engine's thread."""
@@ -120,8 +138,11 @@ class Authority:
     def end(self, device: str, done: Done) -> None:
         """fleet.db has an order that ends this device; done gets what became of it: see Farewell.order()."""
 
-        def start(_: Engine) -> None:
+        def start(engine: Engine) -> None:
             try:
+                ending = engine.store.ending(device)
+                if ending is not None and ending.revoked:
+                    self._discard(device)
                 self.farewell.order(device, done)
             except HostError as error:
                 done(error)
@@ -129,41 +150,70 @@ class Authority:
         self.do(start)
 
     def _forget(self, device: str) -> None:
+        self._discard(device)
         self.do(lambda engine: engine.forget(device))
+
+    def _discard(self, device: str) -> None:
+        """Drop what waits of a device: nobody is to act on it any more."""
+        with self._arrived:
+            self._inbox.remove(lambda account: account.device == device)
 
     def reload(self) -> None:
         """New applications and devices were registered since we started."""
         with self._changing, Store(self._fleet.database) as store:
+            self._devices = _names(store)
             for app in store.apps():
                 if app.appid not in self._links:  # twice, they would kick each other for ever
                     self._connect(app)
                     self._links[app.appid].wait(_UP_S)
 
     def do(self, work: Work) -> None:
-        """Puts work before the engine; raises not-serving when the inbox is full."""
-        try:
-            self._inbox.put_nowait(work)
-        except queue.Full:
-            raise HostError("not-serving", "the authority is flooded: try again") from None
+        """Puts work before the engine, ahead of all messages; raises not-serving at too many."""
+        with self._arrived:
+            if self._inbox.orders >= ORDERS:
+                raise HostError("not-serving", "the authority is busy: try again")
+            self._inbox.put_order(work)
+            self._arrived.notify()
+
+    def hear(self, appid: str, topic: bytes, payload: memoryview, retain: bool) -> None:
+        """Put a message into the inbox, or refuse it before it is copied. On paho's thread."""
+        parts = topic.split(b"/", 7) if len(topic) <= TOPIC_LIMIT else []
+        account = Account(appid, self._devices.get(parts[4], "") if len(parts) > 4 else "")
+        weight = _HELLO_WEIGHT if len(parts) > 6 and parts[6] == b"hello" else 1.0
+        size = len(topic) + len(payload)
+        with self._arrived:
+            if not self._inbox.has_room(account, size):
+                return
+            text, data = topic.decode(errors="replace"), bytes(payload)
+            self._inbox.put(
+                account,
+                lambda engine: engine.on_message(appid, text, data, retain),
+                size,
+                self._clock(),
+                weight,
+            )
+            self._arrived.notify()
 
     def _connect(self, app: App) -> None:
         self._links[app.appid] = AppLink(
-            self._fleet, app.appid, app.types, self._on_message, self._on_change
+            self._fleet, app.appid, app.types, self.hear, self._on_change
         )
 
-    def _on_message(self, appid: str, topic: str, data: bytes, retain: bool) -> None:
-        try:
-            self._inbox.put_nowait(lambda engine: engine.on_message(appid, topic, data, retain))
-        except queue.Full:
-            self._dropped += 1
-
     def _on_change(self, appid: str, up: bool) -> None:
-        # In its order among the messages: one that came before the loss must not end the doubt. A flood
-        # may drop messages, so this waits for its place.
-        with contextlib.suppress(queue.Full):
-            self._inbox.put(
-                lambda engine: (engine.back if up else engine.lost)(appid), True, _UP_S
-            )
+        def change(engine: Engine) -> None:
+            if up:
+                engine.back(appid)
+                return
+            # First what came before the loss: it must not end the doubt.
+            with self._arrived:
+                earlier = self._inbox.remove(lambda account: account.appid == appid)
+            for work in earlier:
+                self._attempt(engine, work)
+            engine.lost(appid)
+
+        with self._arrived:
+            self._inbox.put_order(change)
+            self._arrived.notify()
 
     def _publish(self, appid: str, topic: Topic, data: bytes) -> None:
         link = self._links.get(appid)
@@ -185,15 +235,24 @@ class Authority:
             self._attempt(engine, Engine.wake_all)
             self._started.set()
             while not self._stop.is_set():
-                try:
-                    self._attempt(engine, self._inbox.get(timeout=_TICK_S))
-                except queue.Empty:
-                    self._say_dropped()
+                work = self._next()
+                if work is not None:
+                    self._attempt(engine, work)
                 if self._due(engine):
                     self._attempt(engine, Engine.tick)
                     self._attempt(engine, lambda _: self._check_clock(guard))
+                    self._attempt(engine, self._tell_refused)
             engine.abandon()
             self._attempt(engine, lambda _: guard.close())
+
+    def _next(self) -> Work | None:
+        """Wait for an order or a message that is due; None after a tick's time without one."""
+        with self._arrived:
+            work = self._inbox.take(self._clock())
+            if work is None:
+                self._arrived.wait(min(_TICK_S, self._inbox.pause(self._clock())))
+                work = self._inbox.take(self._clock())
+            return work
 
     def _attempt(self, engine: Engine, work: Work) -> None:
         """One message that fails must not end the service for all others."""
@@ -213,7 +272,7 @@ class Authority:
 
     def _notice(self, code: str, text: str) -> None:
         """A full disk fails with each message of a flood: said some times, then counted."""
-        if self._throttle.admit(code, time.monotonic()):
+        if self._throttle.admit(code, self._clock()):
             self._announce(Happening("notice", code=code, text=text))
 
     def _due(self, engine: Engine) -> bool:
@@ -223,13 +282,22 @@ class Authority:
         self._ticked = now
         return True
 
-    def _say_dropped(self) -> None:
-        for code, missed in self._throttle.due(time.monotonic()):
+    def _tell_refused(self, engine: Engine) -> None:
+        """Tell what a flood cost, once a second: notices that were not shown, messages refused."""
+        now = self._clock()
+        for code, missed in self._throttle.due(now):
             self._announce(Happening("notice", code=code, text=f"{missed} more of these"))
-        dropped, self._dropped = self._dropped, 0
-        if dropped:
-            text = f"{dropped} messages were dropped in a flood"
-            self._announce(Happening("notice", code="mqtt-too-large", text=text))
+        if now - self._told < _REFUSED_S:
+            return
+        self._told = now
+        with self._arrived:
+            refused = self._inbox.take_refused()
+        counts: dict[str, int] = {}
+        for account, count in refused.items():
+            counts[account.device] = counts.get(account.device, 0) + count
+        for device, count in counts.items():
+            text = f"{count} messages dropped: it sends more than its quota"
+            engine.tell(Happening("notice", device, code="flooded", text=text))
 
     def _close(self) -> None:
         self._stop.set()
@@ -239,3 +307,7 @@ class Authority:
         for link in self._links.values():
             link.close()
         self._links.clear()
+
+
+def _names(store: Store) -> dict[bytes, str]:
+    return {name.encode(): name for name in store.names()}

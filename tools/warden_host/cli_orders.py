@@ -152,24 +152,36 @@ def revoke(state: State, device: str, also_wipe: bool, yes: bool, as_json: bool)
 
 
 def _told(fleet: Fleet, device: str, as_json: bool, done: str) -> int:
-    """Lets a running authority know, and says what became of it."""
+    """Let a running authority know, and print the result.
+
+    done: what holds already, whatever the authority answers: the broker has cut the device off.
+    """
+    if done and not as_json:
+        screen.good(done)
+    unconfirmed = ""
+    answer: dict[str, Any] = {"wiped": False}
     try:
         answer = control.call(fleet.control, {"op": "end", "device": device}, 60)
     except HostError as error:
         if error.code != "not-serving":
-            raise
-        answer = {"wiped": False}
+            # A wipe that was refused is an error; a device that was cut off is, whoever confirms it.
+            if not done or error.code == "command-refused":
+                raise
+            unconfirmed = error.code
     wiped = answer.get("wiped") is True
     with Store(fleet.database) as store:
         ending = store.ending(device)
     waits = ending is not None and ending.wipe
     if as_json:
-        screen.print_json(
-            {"ok": True, "device": device, "revoked": bool(done), "wiped": wiped, "waits": waits}
-        )
+        result = {"ok": True, "device": device, "revoked": bool(done), "wiped": wiped}
+        extra = {"unconfirmed": unconfirmed} if unconfirmed else {}
+        screen.print_json(result | {"waits": waits} | extra)
         return 0
-    if done:
-        screen.good(done)
+    if unconfirmed:
+        screen.show(
+            f"the running authority did not confirm it ({unconfirmed}): it reads the order "
+            "when it starts the next time, and the broker carries nothing of the device until then"
+        )
     if wiped:
         screen.good(f"{device} is wiped, and gone from the fleet")
     elif waits:

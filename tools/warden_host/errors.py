@@ -66,6 +66,7 @@ OWN = frozenset(
         "device-unknown",
         "fleet-exists",
         "fleet-missing",
+        "flooded",
         "group-unknown",
         "image-failed",
         "internal-error",

@@ -12,9 +12,10 @@ from warden_host.broker import MAX_PACKET
 from warden_host.errors import HostError
 from warden_host.fleet import Fleet
 from warden_host.names import AUTHORITY, Topic
+from warden_host.publish_tap import PublishTap, tapped_socket
 
-# (appid, topic, payload, retain flag), on paho's own thread: hand it over and return.
-Sink = Callable[[str, str, bytes, bool], None]
+# (appid, topic, payload, retain flag), on paho's own thread; the payload is valid during the call.
+Sink = Callable[[str, bytes, memoryview, bool], None]
 # (appid, whether the line stands), on paho's thread: told of a loss, and of the end of one.
 Change = Callable[[str, bool], None]
 _KEEPALIVE_S = 30
@@ -39,13 +40,14 @@ class AppLink:
             CallbackAPIVersion.VERSION2, client_id=names.app_client(appid), clean_session=True
         )
         client.username_pw_set(names.app_client(appid), fleet.app_password(appid).decode())
-        client.tls_set_context(trust.context(fleet))
+        tls = trust.context(fleet)
+        tls.sslsocket_class = tapped_socket(lambda: PublishTap(self._hear, MAX_PACKET))
+        client.tls_set_context(tls)
         client.max_queued_messages_set(1000)
         client.reconnect_delay_set(1, 30)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
         self._client = client
         try:
             client.connect(broker.contact, broker.port, _KEEPALIVE_S)
@@ -103,10 +105,5 @@ class AppLink:
             self._lost = True
             self._change(self.appid, False)
 
-    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        if len(message.payload) <= MAX_PACKET:
-            try:
-                topic = message.topic
-            except UnicodeDecodeError:
-                topic = ""  # no name of ours; the engine refuses it by name
-            self._sink(self.appid, topic, bytes(message.payload), bool(message.retain))
+    def _hear(self, topic: bytes, payload: memoryview, retain: bool) -> None:
+        self._sink(self.appid, topic, payload, retain)

@@ -151,6 +151,9 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
             )
         return found
 
+    def names(self) -> list[str]:
+        return [row[0] for row in self._do("SELECT device FROM devices").fetchall()]
+
     def devices(self) -> list[Device]:
         return self._devices("ORDER BY device")
 
@@ -275,19 +278,20 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
 
         Repeats count in one row, so that a flood of one kind pushes out no other.
         """
-        self._do(
-            "INSERT INTO incidents (first, time, device, source, code, at, n) "
-            "VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (device, source, code, at) "
-            "DO UPDATE SET time = excluded.time, n = min(n + excluded.n, ?7)",
-            time.time(),
-            device,
-            source,
-            code,
-            at,
-            n,
-            _MOST,
-        )
-        self._bound("incidents", "time", device, MAX_INCIDENTS)
+        with self.transaction(durable=False):
+            self._do(
+                "INSERT INTO incidents (first, time, device, source, code, at, n) "
+                "VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (device, source, code, at) "
+                "DO UPDATE SET time = excluded.time, n = min(n + excluded.n, ?7)",
+                time.time(),
+                device,
+                source,
+                code,
+                at,
+                n,
+                _MOST,
+            )
+            self._bound("incidents", "time", device, MAX_INCIDENTS)
 
     def _bound(self, table: str, order: str, device: str, most: int) -> None:
         newest = f"SELECT id FROM {table} WHERE device = ?1 ORDER BY {order} DESC, id DESC"  # noqa: S608

@@ -1,0 +1,165 @@
+"""What waits for the engine: orders first, then one message of each account in turn, within quotas.
+
+A flood from one account costs that account its own messages. Three bounds hold for each account: how
+many messages wait, how many bytes they hold, and how many are served in a second. A message above
+the first two is refused and counted; one above the third waits for its time, so that a short burst
+is only slowed down. Nothing here does I/O or knows a clock: times are steady seconds, passed in.
+
+All accounts together hold TOTAL_BYTES at most. The last quarter of them takes one message of each
+account, so that many floods at once leave room for the first message of every other device.
+"""
+
+import heapq
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
+
+RATE = 200.0  # messages a second that are served of one account
+BURST = 400.0  # messages that are served without a pause
+WAITING = 128  # messages of one account
+ACCOUNT_BYTES = 512 * 1024
+TOTAL_BYTES = 64 * 1024 * 1024
+ORDERS = 1000
+_OVERHEAD = 1024  # bytes that a waiting message takes beside its payload
+T = TypeVar("T")
+
+
+class Account(NamedTuple):
+    """A device as one application hears it; device is "" for names outside the fleet."""
+
+    appid: str
+    device: str
+
+
+class _Waiting(NamedTuple, Generic[T]):
+    item: T
+    cost: int
+    weight: float
+
+
+@dataclass
+class _Queue(Generic[T]):
+    filled: float
+    tokens: float = BURST
+    held: int = 0
+    waiting: deque[_Waiting[T]] = field(default_factory=deque)
+
+
+class FairInbox(Generic[T]):
+    """Not thread-safe: the owner locks it."""
+
+    def __init__(self, total_bytes: int = TOTAL_BYTES) -> None:
+        self._reserve = total_bytes // 4
+        self._orders: deque[T] = deque()
+        self._queues: dict[Account, _Queue[T]] = {}
+        # Each queue that holds messages stands once in _turns, or with its time in _resting.
+        self._turns: deque[_Queue[T]] = deque()
+        self._resting: list[tuple[float, int, _Queue[T]]] = []
+        self._numbers = itertools.count()
+        self._free = total_bytes
+        self._refused: dict[Account, int] = {}
+
+    @property
+    def orders(self) -> int:
+        return len(self._orders)
+
+    @property
+    def waiting(self) -> int:
+        """Count the messages that wait; orders are not among them."""
+        return sum(len(queue.waiting) for queue in self._queues.values())
+
+    def put_order(self, item: T) -> None:
+        """Add an item that precedes all messages. The caller bounds how many there are."""
+        self._orders.append(item)
+
+    def has_room(self, account: Account, size: int) -> bool:
+        """Return whether put() would accept a message, and count the refusal if not.
+
+        size: of the payload, bytes.
+        """
+        queue = self._queues.get(account)
+        count, held = (0, 0) if queue is None else (len(queue.waiting), queue.held)
+        cost = size + _OVERHEAD
+        free = self._free - (self._reserve if count else 0)
+        if count < WAITING and held + cost <= ACCOUNT_BYTES and cost <= free:
+            return True
+        self._refused[account] = self._refused.get(account, 0) + 1
+        return False
+
+    def put(self, account: Account, item: T, size: int, now: float, weight: float = 1.0) -> bool:
+        """Add a message at the end of its account's queue.
+
+        size: of the payload, bytes. weight: how many messages it counts as in the account's rate.
+        Returns: False if a quota refuses it, which is counted.
+        """
+        if not self.has_room(account, size):
+            return False
+        queue = self._queues.get(account)
+        if queue is None:
+            queue = self._queues[account] = _Queue(now)
+        cost = size + _OVERHEAD
+        queue.waiting.append(_Waiting(item, cost, weight))
+        queue.held += cost
+        self._free -= cost
+        if len(queue.waiting) == 1:
+            self._schedule(queue, now)
+        return True
+
+    def take(self, now: float) -> T | None:
+        """Remove and return the next order or message; None if none is due."""
+        if self._orders:
+            return self._orders.popleft()
+        while self._resting and self._resting[0][0] <= now:
+            self._turns.append(heapq.heappop(self._resting)[2])
+        while self._turns:
+            queue = self._turns.popleft()
+            if queue.waiting:  # else remove() emptied it
+                return self._serve(queue, now)
+        return None
+
+    def pause(self, now: float) -> float:
+        """Return the seconds until take() may find something; infinity if nothing waits."""
+        if self._orders or self._turns:
+            return 0.0
+        return max(0.0, self._resting[0][0] - now) if self._resting else math.inf
+
+    def remove(self, matches: Callable[[Account], bool]) -> list[T]:
+        """Remove the accounts that match; return their messages, each account's in order."""
+        removed: list[T] = []
+        for account in [each for each in self._queues if matches(each)]:
+            queue = self._queues.pop(account)
+            removed += [each.item for each in queue.waiting]
+            self._free += queue.held
+            queue.waiting.clear()
+        return removed
+
+    def take_refused(self) -> dict[Account, int]:
+        """Return how many messages of each account were refused since the last call."""
+        refused, self._refused = self._refused, {}
+        return refused
+
+    def _serve(self, queue: _Queue[T], now: float) -> T:
+        item, cost, weight = queue.waiting.popleft()
+        queue.held -= cost
+        self._free += cost
+        _refill(queue, now)
+        queue.tokens -= weight
+        if queue.waiting:
+            self._schedule(queue, now)
+        return item
+
+    def _schedule(self, queue: _Queue[T], now: float) -> None:
+        _refill(queue, now)
+        missing = queue.waiting[0].weight - queue.tokens
+        if missing <= 0:
+            self._turns.append(queue)
+        else:
+            heapq.heappush(self._resting, (now + missing / RATE, next(self._numbers), queue))
+
+
+def _refill(queue: _Queue[T], now: float) -> None:
+    queue.tokens = min(BURST, queue.tokens + max(0.0, now - queue.filled) * RATE)
+    queue.filled = now
