@@ -4,7 +4,7 @@ import pytest
 from engine_stage import POLICY, K, Stage, run
 from host_kit import DEVICE, PeerDevice, refused, topic
 from warden_host import policy
-from warden_host.engine import ANSWER_S, QUIET_S
+from warden_host.presence import ANSWER_S, QUIET_S
 from warden_host.sending import Request
 
 

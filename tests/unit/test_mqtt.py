@@ -858,7 +858,6 @@ async def test_disconnect(client):
 
 @both
 async def test_disconnect_publishes_the_last_will(client):
-    """The broker drops the will at a DISCONNECT, and nobody else would say that the device left."""
     peer = Peer(client)
     peer.client.set_last_will("w/t", b"gone", 1)
     await peer.connect()

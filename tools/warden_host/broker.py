@@ -201,7 +201,7 @@ def largest_packet(fleet: Fleet) -> int:
     A larger one would make a device drop its connection, whoever sent it.
     """
     with Store(fleet.database) as store:
-        sizes = [policy.parse(record)["max_message"] for record in store.policies()]
+        sizes = [int(policy.parse(record)["max_message"]) for record in store.policies()]
     return max([LEAST_PACKET, *sizes])
 
 

@@ -16,9 +16,10 @@ from warden_host.jobs import Done, Job, Jobs
 from warden_host.names import AUTHORITY, Address, Topic
 from warden_host.outcome import Outcome, Quarantined, Received, Refused, Send, Stood
 from warden_host.plain import UID_REQUEST, PlainPeer
+from warden_host.presence import Presence
 from warden_host.proof import Proof
 from warden_host.seat import Seat, for_another
-from warden_host.session import WAKE_REPEAT_S, WAKE_REPEATS, Instant, Session
+from warden_host.session import Instant, Session
 from warden_host.store import Device, Pair, Rotation, Store
 from warden_host.strictcbor import MAX_BYTES, is_u32
 from warden_host.throttle import Throttle
@@ -31,8 +32,6 @@ _INCIDENT_S = 1.0
 _INCIDENTS = 8
 _ASKED = 64
 _FADING_S = 10.0
-QUIET_S = 3600.0  # of a device that is online; then it is asked for a new hello
-ANSWER_S = WAKE_REPEAT_S * (WAKE_REPEATS + 1)
 
 
 # Takes an event that belongs to a feature of its own, such as the code at the keypad: nothing else sees it.
@@ -56,6 +55,7 @@ class Engine:
         self.takers: dict[str, Taker] = {}  # by the event's name
         self.watchers: list[Callable[[Happening], None]] = []
         self._throttle = Throttle()
+        self._presence = Presence(store, self.send, self.tell)
 
     # Devices
 
@@ -165,7 +165,8 @@ class Engine:
         elif len(data) > MAX_BYTES:
             self.refuse(seat, appid, Refused(topic.verb, "mqtt-too-large", f"{len(data)} bytes"))
         elif (topic.verb, topic.fmt) == _LAST_WILL:
-            self._left(seat, appid)
+            if appid == AUTHORITY:  # a hint, no more: the broker's owner can forge it
+                self._presence.left(seat, "it said goodbye, or the broker lost it")
         elif (topic.fmt == names.SEALED) != seat.sealed:
             code = "plain-refused" if seat.sealed else "sealed-refused"
             self.refuse(seat, appid, Refused(topic.verb, code, "not this device's mode"))
@@ -209,7 +210,7 @@ class Engine:
         for seat in list(self._seats.values()):
             if now.sealable:
                 self._expire(seat, now.unix)
-                self._probe(seat, now)
+                self._presence.tick(seat, now)
             for session in (*seat.sessions.values(), *seat.rising.values()):
                 for wake in session.tick(now):
                     self.send(session.address, wake)
@@ -237,51 +238,17 @@ class Engine:
         name = seat.device.device
         for outcome in outcomes:
             if isinstance(outcome, Send):
-                self._arrived(seat)
+                self._presence.arrived(seat, self.clock())
                 self.send(Address(seat.device.type, name, appid), outcome)
             elif isinstance(outcome, Stood):
                 self._stood(seat, appid, outcome)
             elif isinstance(outcome, Received):
-                self._arrived(seat)
+                self._presence.arrived(seat, self.clock())
                 self._received(seat, appid, outcome)
             elif isinstance(outcome, Quarantined):
                 self.tell(Happening("quarantined", name, appid, text=outcome.reason))
             else:
                 self.refuse(seat, appid, outcome)
-
-    def _arrived(self, seat: Seat) -> None:
-        seat.left = seat.probed = False
-        seat.heard = self.clock().steady
-        if not seat.came:
-            seat.came = True
-            self.store.seen(seat.device.device, time.time())
-            self.tell(Happening("came", seat.device.device, text=seat.device.mode))
-
-    def _left(self, seat: Seat, appid: str) -> None:
-        """A hint for the list of devices, no more: the broker's owner can forge it."""
-        if appid == AUTHORITY:
-            self._gone(seat, "it said goodbye, or the broker lost it")
-
-    def _gone(self, seat: Seat, why: str) -> None:
-        seat.left = True
-        if seat.came:
-            seat.came = False
-            self.tell(Happening("left", seat.device.device, text=why))
-
-    def _probe(self, seat: Seat, now: Instant) -> None:
-        """Ask a device that was quiet for long for a new hello; where none comes, it has left.
-
-        Its last will may be lost while our own line is down. A plain device can't be asked.
-        """
-        session = seat.sessions.get(AUTHORITY)
-        quiet = now.steady - seat.heard
-        if not seat.came or session is None or quiet < QUIET_S:
-            return
-        if not seat.probed:
-            seat.probed = True
-            self.send(session.address, session.wake(now))
-        elif quiet >= QUIET_S + ANSWER_S:
-            self._gone(seat, "it gives no answer")
 
     def _stood(self, seat: Seat, appid: str, stood: Stood) -> None:
         name = seat.device.device
