@@ -201,6 +201,90 @@ def test_a_full_flash():
     on_littlefs(run)
 
 
+def fill(path):
+    """What an application's log does to a filesystem: not a byte is left."""
+    try:
+        with open(path + "/../log", "ab") as file:
+            while True:
+                file.write(bytes(64))
+    except OSError:
+        pass
+    for i in range(100):
+        try:
+            put(path + "/../small%d" % i, bytes(BLOCK))
+        except OSError:
+            break
+
+
+def booted(path):
+    """A start: the vault opens, and its counter rises."""
+    vault = Vault(store_file.make((path,)), RootKey())
+    vault.open()
+    return vault, vault.advance("boot")
+
+
+def on_a_full_one(path):
+    vault = Vault(store_file.make((path,)), RootKey())
+    vault.create()
+    vault.commit({"a": b"x" * 100})
+    equal(vault.advance("boot"), 1)
+    fill(path)
+
+
+def test_a_full_flash_keeps_no_board_from_starting():
+    def run(path):
+        on_a_full_one(path)
+        for number in range(2, 12):
+            equal(booted(path)[1], number)
+            fill(path)
+        # Without the reserve the flash is full indeed.
+        vault = Vault(FileStore(path), RootKey())
+        vault.open()
+        raises("vault-limit", vault.advance, "boot")
+        # What is not in use is no part of the vault.
+        equal(
+            sorted(name.split(".")[0] for name in FileStore(path).names()), ["a", "commit", "key"]
+        )
+
+    on_littlefs(run)
+
+
+def test_a_full_flash_and_the_power_cut_at_every_operation():
+    """The counter is the one of before or the next one, and each start after the cut counts, though the application has filled what it found."""
+    cuts = budget = 0
+    done = False
+    while not done:
+        disk = RamDisk(48)
+        vfs.VfsLfs2.mkfs(disk)
+        vfs.mount(vfs.VfsLfs2(disk), MOUNT)
+        path = MOUNT + "/vault"
+        on_a_full_one(path)
+        vault = Vault(store_file.make((path,)), RootKey())
+        vault.open()
+        disk.operations, disk.budget, disk.torn = 0, budget, 4
+        try:
+            vault.advance("boot")
+            done = True
+        except (StoreError, OSError):
+            check(disk.dead)
+            cuts += 1
+        vfs.umount(MOUNT)
+        disk = disk.renewed()
+        vfs.mount(vfs.VfsLfs2(disk), MOUNT)
+        try:
+            vault, number = booted(path)
+            check(number == 3 if done else number in (2, 3), number)
+            equal(vault.get("a"), b"x" * 100)
+            fill(path)
+            for more in (1, 2):
+                equal(booted(path)[1], number + more)
+                fill(path)
+        finally:
+            vfs.umount(MOUNT)
+        budget += 1
+    check(cuts > 20, "%d cuts" % cuts)
+
+
 def with_fat(function):
     if not hasattr(vfs, "VfsFat"):
         check(True)  # firmware that has no FAT can't have mounted one

@@ -17,10 +17,12 @@ from .store_steps import StepStore
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Sequence
 
 _STAGED = const("~staged")
 _ENOSPC = const(28)  # not in the errno module of stock firmware
+_RESERVE = const(8192)  # two blocks of littlefs: a record and the commit beside the old ones
+_PIECE = const(512)
 
 
 class FileStore(StepStore):
@@ -30,6 +32,7 @@ class FileStore(StepStore):
     def __init__(self, path: str, own: "Any" = None) -> None:
         self._path = path.rstrip("/")
         self._own = own
+        self._reserve = ""
         try:
             os.mkdir(self._path)
         except OSError as error:
@@ -86,6 +89,39 @@ class FileStore(StepStore):
                 raise StoreError("vault-limit", "the filesystem is full: free some space")
             raise StoreError("filesystem", "can't write the vault (errno %d)" % (error.errno or 0))
 
+    def change(self, puts: "Sequence[tuple[str, bytes]]", removes: "Sequence[str]") -> None:
+        """As StepStore.change(); on a full filesystem in the room of the reserve, which is taken back at once. Each step may be done twice."""
+        try:
+            super().change(puts, removes)
+        except StoreError as error:
+            if error.code != "vault-limit" or not self._reserve:
+                raise
+            try:
+                os.remove(self._reserve)
+            except OSError:
+                raise error
+            super().change(puts, removes)
+            self.keep_reserve()
+
+    def keep_reserve(self) -> None:
+        """Keep room for the next change in a file beside the vault: an application that fills the filesystem must not keep the board from starting, which raises a
+        counter each time. Where there is no room for it, there is none."""
+        self._reserve = path = self._path + ".reserve"
+        try:
+            if os.stat(path)[6] == _RESERVE:
+                return
+        except OSError:
+            pass  # it was given away, or never made
+        try:
+            with open(path, "wb") as file:
+                for _ in range(_RESERVE // _PIECE):
+                    file.write(bytes(_PIECE))
+        except OSError:
+            try:
+                os.remove(path)  # a part of it holds nothing that anybody needs
+            except OSError:
+                pass
+
     def remove(self, name: str) -> None:
         """Remove the record; it need not exist."""
         try:
@@ -106,7 +142,9 @@ class FileStore(StepStore):
 def make(args: "tuple[Any, ...]") -> FileStore:
     """("file", path), in the filesystem that is mounted there; ("file", path, what block_device() wants), on a partition of its own."""
     if len(args) == 1:
-        return FileStore(args[0])
+        store = FileStore(args[0])
+        store.keep_reserve()
+        return store
     from .block_device import block_device
     from .littlefs import Littlefs
 
