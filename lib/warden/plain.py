@@ -12,7 +12,7 @@ from micropython import const
 from .crypto.ct import equal
 from .crypto.rand import random_bytes
 from .errors import PeerError, UsageError, ensure
-from .wire.cbor import DEEPEST, ITEMS, encode
+from .wire.cbor import DEEPEST, encode
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _UID = const(32)
 _REQUEST_MS = const(30000)
 _DEEPEST = const(8)  # as deep as wire/cbor.py reads
+_ITEMS = const(2000)  # as in wire/cbor_reader.py
 _ID_MAX = const((1 << 32) - 1)
 
 
@@ -146,7 +147,7 @@ class Plain:
         whole = {"event": event, "deviceId": self._names.device}
         whole.update(fields)
         out = bytearray()
-        ensure(_write(out, whole, DEEPEST) <= ITEMS, "bad-argument", "more than 2,000 items")
+        ensure(_write(out, whole, DEEPEST) <= _ITEMS, "bad-argument", "more than 2,000 items")
         return bytes(out)
 
 

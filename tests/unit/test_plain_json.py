@@ -8,6 +8,7 @@ from test_plain import HEX, OTHER, command, knowing, made, refused
 from warden import plain as module
 from warden.errors import PeerError
 from warden.wire import cbor
+from warden.wire.cbor_reader import ITEMS
 
 PURE = True
 # Small, so that what takes memory without a limit shows.
@@ -199,10 +200,10 @@ def test_events_that_the_host_takes():
     # The event is an object, and its fields, itself and the list count as well.
     plain.event("x", {"body": nested(cbor.DEEPEST - 1)})
     raises("bad-argument", plain.event, "x", {"body": nested(cbor.DEEPEST)})
-    plain.event("x", {"body": [0] * (cbor.ITEMS - 7)})
-    raises("bad-argument", plain.event, "x", {"body": [0] * (cbor.ITEMS - 6)})
-    plain.event("x", {"body": [{}] * (cbor.ITEMS - 7)})
-    raises("bad-argument", plain.event, "x", {"body": {str(n): n for n in range(cbor.ITEMS // 2)}})
+    plain.event("x", {"body": [0] * (ITEMS - 7)})
+    raises("bad-argument", plain.event, "x", {"body": [0] * (ITEMS - 6)})
+    plain.event("x", {"body": [{}] * (ITEMS - 7)})
+    raises("bad-argument", plain.event, "x", {"body": {str(n): n for n in range(ITEMS // 2)}})
 
 
 def test_arguments_that_no_message_can_carry():

@@ -41,8 +41,6 @@ _NULL = const(22)
 
 # A board's C stack holds this many levels of our recursion with room to spare.
 DEEPEST = 16
-# The most items of an event or a reply (docs/protocol.md, Limits of a value).
-ITEMS = 2000
 
 
 _CONTAINERS = const(128)
@@ -140,18 +138,6 @@ def encode(value: object, depth: int = DEEPEST) -> bytes:
     out = bytearray()
     _write(out, value, depth)
     return bytes(out)
-
-
-def items(data: "Buffer") -> int:
-    """The number of items in an encoded value: each list, map, key and value counts."""
-    cursor = Cursor(data)
-    count = 0
-    while cursor.at < len(cursor.view):
-        major, value = cursor.head()
-        if major == _BYTES or major == _TEXT:
-            cursor.take(value)
-        count += 1
-    return count
 
 
 def head(major: int, value: int) -> bytes:

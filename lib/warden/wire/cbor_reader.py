@@ -24,6 +24,9 @@ FALSE = 20
 TRUE = 21
 NULL = 22
 
+# The most items of an event or a reply (docs/protocol.md, Limits of a value).
+ITEMS = const(2000)
+
 
 class Reader(cbor.Cursor):
     """Byte strings come as views into the buffer, nothing is copied. Each typed method raises
@@ -112,3 +115,15 @@ def _skip(reader: cbor.Cursor, depth: int) -> None:
                 cbor.key_of(reader, _skip)
                 previous = cbor.key_order(previous, reader.view[start : reader.at])
             _skip(reader, depth - 1)
+
+
+def check_items(body: "Buffer") -> None:
+    """UsageError bad-argument for an encoded body of more items than the host reads: each list, map, key and value is one."""
+    cursor = cbor.Cursor(body)
+    left = ITEMS
+    while cursor.at < len(body):
+        major, value = cursor.head()
+        if major == BYTES or major == TEXT:
+            cursor.take(value)
+        left -= 1
+        ensure(left >= 0, "bad-argument", "more than 2,000 items")
