@@ -1,7 +1,4 @@
-"""What runs behind the façade: the link kept up, the sessions, what is due, and the commands, each in a task of its own on asyncio.
-
-device.py is what an application sees of it.
-"""
+"""What runs behind the façade of device.py: the link, the sessions, what is due, and the commands, each in a task of its own on asyncio."""
 
 import asyncio
 import gc
@@ -233,9 +230,8 @@ class Agent:
                     await self._flush()
                     due = await self._do_due(now)
                 except PeerError as error:
-                    self._log(
-                        error.code, error.text
-                    )  # the connection broke meanwhile: _keep_connected() sees to it
+                    # The connection broke meanwhile: _keep_connected() makes a new one.
+                    self._log(error.code, error.text)
             try:
                 await asyncio.wait_for_ms(
                     self._kick.wait(), _DAY_MS if due is None else max(1, due - now)

@@ -1,6 +1,4 @@
-"""umqtt.simple, hardened: it makes and parses packets on a tape (tape.py), and this module owns the wire. What it writes is sent asynchronously, as
-one TLS record.
-"""
+"""umqtt.simple, hardened: it makes and parses packets on a tape (tape.py), and this module owns the wire, asynchronously."""
 
 import asyncio
 import time
@@ -67,8 +65,7 @@ class Client:
         self._codec.set_callback(self._message)
         self._framer = wire.Framer(limit, self._may_skip)
         self._on_skipped = on_skipped
-        self._spare = _MOST_SKIPPED
-        self._spare_at = time.ticks_ms()
+        self._spare, self._spare_at = _MOST_SKIPPED, time.ticks_ms()
         self._on_message = on_message
         self._keepalive_ms = keepalive_s * 1000
         self._stall_ms = stall_ms
