@@ -23,7 +23,7 @@ test: setup  ## every test; ARGS="-k cbor" picks, TARGET=/dev/ttyACM0 runs the d
 lint: setup  ## style, formatting and types
 	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/ruff format --check --quiet --output-format concise .
-	@$(BIN)/mypy tools
+	@$(BIN)/mypy tools examples/demo
 	@$(BIN)/mypy --config-file tools/setup/mypy_device.ini lib
 
 format: setup  ## let ruff rewrite the sources, and write package.json anew
@@ -41,7 +41,7 @@ fuzz: setup  ## search parsers for inputs that break them, manifests judged in t
 	@tests/fuzz/run.sh
 
 demo: setup  ## the whole story on one machine
-	@$(BIN)/python -m warden_host.demo
+	@PYTHONPATH=examples $(BIN)/python -m demo
 
 clean:  ## remove everything that was made here
 	@rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

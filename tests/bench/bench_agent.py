@@ -16,17 +16,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
+from demo import network as demo_network
 from paho.mqtt.enums import CallbackAPIVersion
-from warden_host import demo_network, dynsec, layout, names, owner, pki, registry
-from warden_host.authority import Authority
-from warden_host.broker import Broker
+from warden_host import names
+from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.broker.mosquitto.broker import Broker
+from warden_host.devices import setup
+from warden_host.devices.provision import Order, command, provision
+from warden_host.engine.commands import Request
+from warden_host.engine.events import Happening
 from warden_host.errors import HostError
-from warden_host.fleet import BrokerSettings, Fleet, Settings
-from warden_host.happening import Happening
+from warden_host.fleet import device_tree, pki
+from warden_host.fleet.fleet import BrokerSettings, Fleet, Settings
 from warden_host.names import AUTHORITY, Topic
-from warden_host.provision import Order, command, provision
-from warden_host.sending import Request
-from warden_host.store import App, Store
+from warden_host.service.authority import Authority
+from warden_host.store.store import App, Store
 
 REPO = Path(__file__).resolve().parents[2]
 # All of one length, so that the topics are too.
@@ -177,12 +181,12 @@ class World:
     def __init__(self, folder: Path) -> None:
         port, admin_port = demo_network.free_ports(2)
         broker = BrokerSettings(port=port, device_port=port, admin_port=admin_port)
-        self.fleet: Fleet = owner.new_fleet(folder / "fleet", Settings(broker, ()))
+        self.fleet: Fleet = setup.new_fleet(folder / "fleet", Settings(broker, ()))
         self.news: queue.Queue[Happening] = queue.Queue()
         self.bare_password = dynsec.device_password()
         apps = {SEALED: _SEALED_APP, IDLE: _QUIET_APP, SMALL: _QUIET_APP}
         with Store(self.fleet.database) as store:
-            owner.add_app(self.fleet, store, App(APP, (TYPE,), ("ping",)))
+            setup.add_app(self.fleet, store, App(APP, (TYPE,), ("ping",)))
             for device, text in apps.items():
                 source = folder / f"{device}.py"
                 source.write_text(text)
@@ -193,7 +197,7 @@ class World:
     def run(self, device: str, heapsize: str = "") -> Process:
         self.forget()
         home = self.fleet.simulated(device)
-        return Process(command(layout.tree(), home, heapsize=heapsize))
+        return Process(command(device_tree.tree(), home, heapsize=heapsize))
 
     def forget(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -348,14 +352,14 @@ def burst(counter: Counter, device: str, process: Process) -> tuple[float, float
 @contextlib.contextmanager
 def bare_client(world: World) -> Iterator[Process]:
     settings = {
-        "umqtt": str(layout.umqtt().parent),
+        "umqtt": str(device_tree.umqtt().parent),
         "ca": pki.load_authority(world.fleet.keys).der().hex(),
         "user": names.device_client(TYPE, BARE),
         "password": world.bare_password,
         "port": world.fleet.settings.broker.port,
         "topic": topic(BARE),
     }
-    with Process([layout.micropython(), "-c", _BARE]) as process:
+    with Process([device_tree.micropython(), "-c", _BARE]) as process:
         process.tell(json.dumps(settings))
         process.says("ready")
         yield process

@@ -14,7 +14,8 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO / "tools")]
 
-from warden_host import image, layout  # noqa: E402  (the path must be set first)
+from warden_host.fleet import device_tree  # noqa: E402  (the path must be set first)
+from warden_host.release import image  # noqa: E402
 
 # Name → (bits of the window, bytes of a piece, 0 for all in one).
 WAYS = {
@@ -80,7 +81,7 @@ def heap(bits: int) -> int:
     """Bytes of the heap, 64-bit words, that the firmware's own decompressor takes."""
     work = zlib.compressobj(9, zlib.DEFLATED, -bits)
     data = work.compress(bytes(range(256))) + work.flush()
-    argv = [layout.micropython(), "-c", _MEASURE % (data, bits)]
+    argv = [device_tree.micropython(), "-c", _MEASURE % (data, bits)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
     return int(done.stdout) - len(data)
 

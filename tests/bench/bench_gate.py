@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from warden_host import layout
+from warden_host.fleet import device_tree
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path.append(str(REPO / "tools"))
@@ -37,7 +37,7 @@ def compiled(folder: Path) -> None:
 def measured(folder: Path, source: str) -> dict[str, float]:
     program = str(REPO / "tests" / "bench" / "gate_device.py")
     done = subprocess.run(
-        [layout.micropython(), "-X", "heapsize=4m", program, str(folder), str(REPO), source],
+        [device_tree.micropython(), "-X", "heapsize=4m", program, str(folder), str(REPO), source],
         capture_output=True,
         text=True,
         check=True,

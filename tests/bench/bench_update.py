@@ -23,17 +23,20 @@ import cbor2  # noqa: E402  (the path must be set first)
 import suit_kit as kit  # noqa: E402  (the path must be set first)
 from bench_agent import Process, compile_lean  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
+from demo import network as demo_network  # noqa: E402
 from mpremote.romfs import VfsRomWriter  # noqa: E402
-from warden_host import demo_network, layout, owner, signing_key  # noqa: E402
-from warden_host.authority import Authority  # noqa: E402
-from warden_host.broker import Broker  # noqa: E402
+from warden_host.broker.mosquitto.broker import Broker  # noqa: E402
+from warden_host.devices import setup  # noqa: E402
+from warden_host.devices.provision import Order, command, provision  # noqa: E402
+from warden_host.engine.commands import Request  # noqa: E402
+from warden_host.engine.events import Happening  # noqa: E402
 from warden_host.errors import HostError  # noqa: E402
-from warden_host.fleet import BrokerSettings, Settings  # noqa: E402
-from warden_host.happening import Happening  # noqa: E402
+from warden_host.fleet import device_tree  # noqa: E402
+from warden_host.fleet.fleet import BrokerSettings, Settings  # noqa: E402
 from warden_host.names import AUTHORITY  # noqa: E402
-from warden_host.provision import Order, command, provision  # noqa: E402
-from warden_host.sending import Request  # noqa: E402
-from warden_host.store import Store  # noqa: E402
+from warden_host.release import signing_key  # noqa: E402
+from warden_host.service.authority import Authority  # noqa: E402
+from warden_host.store.store import Store  # noqa: E402
 
 TYPE, DEVICE = "bench", "slots0"
 KEY = ec.derive_private_key(0x7654321, ec.SECP256R1())
@@ -109,7 +112,7 @@ def pace() -> dict[str, float]:
         library = Path(compiled) / "root" / "lib"
         shutil.copytree(REPO / "lib", library)
         compile_lean(library.parent, Path(compiled))
-        argv = [layout.micropython(), "-X", "heapsize=8m", script, str(library)]
+        argv = [device_tree.micropython(), "-X", "heapsize=8m", script, str(library)]
         for _ in range(_PROCESSES):
             with tempfile.TemporaryDirectory() as folder:
                 done = subprocess.run(
@@ -141,7 +144,7 @@ class Heap:
         folder = stack.enter_context(demo_network.folder())
         port, admin_port = demo_network.free_ports(2)
         broker = BrokerSettings(port=port, device_port=port, admin_port=admin_port)
-        self.fleet = owner.new_fleet(folder / "fleet", Settings(broker, ()))
+        self.fleet = setup.new_fleet(folder / "fleet", Settings(broker, ()))
         signing_key.add(self.fleet, "bench", KEY.public_key())
         source = folder / "app.py"
         source.write_text(_APP)
@@ -173,7 +176,7 @@ class Heap:
         script = Path(__file__).with_name("update_heap.py")
         library, unit = self.home / "root" / "lib", REPO / "tests" / "unit"
         with tempfile.TemporaryDirectory() as folder:
-            argv = [layout.micropython(), "-X", "heapsize=4m", str(script), str(library)]
+            argv = [device_tree.micropython(), "-X", "heapsize=4m", str(script), str(library)]
             argv += [str(unit), folder]
             given = self.release().hex() + " " + self.envelope(2, bytes(size)).hex()
             done = subprocess.run(
@@ -198,7 +201,7 @@ class Heap:
         """Whether the device comes to its session in this heap, and installs an image of this size."""
         # Without its files no slot boots: what was installed before is given up, and the provisioned application runs.
         shutil.rmtree(self.home / "root" / "slots", ignore_errors=True)
-        argv = command(layout.tree(), self.home, heapsize=f"{kilobytes}k")
+        argv = command(device_tree.tree(), self.home, heapsize=f"{kilobytes}k")
         self.news.queue.clear()
         try:
             with Process(argv) as process:

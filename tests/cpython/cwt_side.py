@@ -1,4 +1,4 @@
-"""The other side of tests/host/test_cose.py: the package `cwt`, in a virtual environment of its
+"""The other side of tests/host/protocol/test_cose.py: the package `cwt`, in a virtual environment of its
 own because it wants an older cbor2. Reads one JSON list of requests from standard input, writes
 one JSON list of answers; bytes are hex.
 

@@ -16,12 +16,13 @@ from typing import Any, Self
 
 import children
 import servers
-from warden_host import fleet, layout, owner, pki, provision
-from warden_host.authority import Authority
-from warden_host.broker import Broker
-from warden_host.happening import Happening
-from warden_host.sending import Request
-from warden_host.store import Store
+from warden_host.broker.mosquitto.broker import Broker
+from warden_host.devices import provision, setup
+from warden_host.engine.commands import Request
+from warden_host.engine.events import Happening
+from warden_host.fleet import device_tree, fleet, pki
+from warden_host.service.authority import Authority
+from warden_host.store.store import Store
 
 TYPE, DEVICE = "relay", "D1"
 # A test that passes waits for the thing itself, however slow the machine is.
@@ -92,7 +93,7 @@ class World:
         settings = fleet.BrokerSettings(
             port=port, device_port=device_port or port, admin_port=admin
         )
-        self.fleet = owner.new_fleet(
+        self.fleet = setup.new_fleet(
             folder / "fleet", fleet.Settings(settings, ("set_relay", "probe"))
         )
         self.port = port
@@ -172,7 +173,7 @@ class Board:
     ) -> None:
         self.home = home
         self.lines = Journal()
-        self._argv = provision.command(layout.tree(), home, heapsize=heap)
+        self._argv = provision.command(device_tree.tree(), home, heapsize=heap)
         self._environment = environment
         self.process: subprocess.Popen[str] | None = None
 

@@ -11,8 +11,8 @@ import suit_kit as kit
 from cryptography.hazmat.primitives.asymmetric import ec
 from fleet_kit import DEVICE, PATIENCE_S, Board, World
 from mpremote.romfs import VfsRomWriter
+from warden_host.engine.commands import Request
 from warden_host.names import AUTHORITY
-from warden_host.sending import Request
 
 APP = Path(__file__).parent / "device" / "updatable.py"
 # The release key of these fleets.

@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from fleet_kit import DEVICE, Board, Journal, World, wait_until
-from warden_host.engine import Engine
-from warden_host.session import Instant
+from warden_host.engine.engine import Engine
+from warden_host.protocol.session import Instant
 
 _ECHO_S = 5.0
 

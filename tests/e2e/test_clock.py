@@ -13,7 +13,7 @@ import servers
 from cryptography.hazmat.primitives import serialization
 from driver import Driver
 from fleet_kit import DEVICE, Board, World, forwarding, free_ports, leaf
-from warden_host import pki
+from warden_host.fleet import pki
 
 WOKE = "@2021-01-01 00:00:00\n"
 FLOOR = (

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from children import PATIENCE_S
+from demo.story import Mismatch, Story
 from rich.console import Console
-from warden_host.demo import Mismatch, Story
 from warden_host.errors import HostError
 
 # What each line must name; the demo itself checks that it was the device or the broker who said so.
@@ -39,8 +39,8 @@ TOLD = (
 
 def test_the_story(repo: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "warden_host.demo"],
-        cwd=repo,
+        [sys.executable, "-m", "demo"],
+        cwd=repo / "examples",
         capture_output=True,
         text=True,
         timeout=4 * PATIENCE_S,

@@ -7,9 +7,10 @@ import pyotp
 import pytest
 from fleet_kit import DEVICE, PATIENCE_S, World
 from otp_kit import Keypad, Owner, other
-from warden_host import otp_enrol, policy
-from warden_host.sending import Request
-from warden_host.store import Store
+from warden_host.engine.commands import Request
+from warden_host.otp import enrol
+from warden_host.protocol import policy
+from warden_host.store.store import Store
 
 
 @pytest.fixture
@@ -93,10 +94,10 @@ def test_the_operator_opens_it(world: World) -> None:
 
 def test_codes_of_an_authenticator_without_any_network(world: World) -> None:
     """What any app makes of the URI opens it, once; under duress too."""
-    enrolled = otp_enrol.new(DEVICE, "hotp", 6, True)
+    enrolled = enrol.new(DEVICE, "hotp", 6, True)
     with Store(world.fleet.database) as store, store.transaction():
         store.put_enrolment(enrolled)
-    app, second = (pyotp.parse_uri(otp_enrol.uri(enrolled, duress)) for duress in (False, True))
+    app, second = (pyotp.parse_uri(enrol.uri(enrolled, duress)) for duress in (False, True))
     home = world.provision(otp=policy.otp(source="hotp", duress=True))
     # Neither broker nor authority are there.
     with Keypad(home) as board:

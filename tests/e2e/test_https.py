@@ -12,7 +12,7 @@ from fleet_kit import DEVICE, Board, World, wait_until
 from nginx_kit import Nginx
 from ota_e2e_kit import envelope, image, order, restarted, send_rest, until, updatable
 from servers import HOST, Valve, listening
-from warden_host import pki
+from warden_host.fleet import pki
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from servers import (
     server_hello,
     shown,
 )
-from warden_host import pki
+from warden_host.fleet import pki
 
 # Deadlines of the tests in which a peer stalls, and the ticks that a free loop makes at least meanwhile: of 100 and more on a machine that does nothing else. One that
 # was held makes two.

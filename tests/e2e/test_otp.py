@@ -24,10 +24,11 @@ from children import child
 from fleet_kit import PATIENCE_S, Journal, World, free_ports
 from otp_kit import DEVICE, Keypad, Owner, other, pass_time
 from terminal_kit import Terminal
-from warden_host import otp_enrol, policy
-from warden_host.sending import Request
-from warden_host.store import Store
-from warden_host.store_otp import Contact
+from warden_host.engine.commands import Request
+from warden_host.otp import enrol
+from warden_host.protocol import policy
+from warden_host.store.otp import Contact
+from warden_host.store.store import Store
 
 # Says how warm it is before it has started: what the policy lets out, the gate does.
 EAGER = """
@@ -195,10 +196,10 @@ def _kinds(lines: list[str]) -> list[str]:
 
 def test_an_authenticators_codes_by_time(world: World) -> None:
     """TOTP waits for a time that the authority proved in this boot; each step counts once."""
-    enrolled = otp_enrol.new(DEVICE, "totp", 8, False)
+    enrolled = enrol.new(DEVICE, "totp", 8, False)
     with Store(world.fleet.database) as store, store.transaction():
         store.put_enrolment(enrolled)
-    app = pyotp.parse_uri(otp_enrol.uri(enrolled))
+    app = pyotp.parse_uri(enrol.uri(enrolled))
     home = world.provision(otp=policy.otp(source="totp", digits=8))
     with world, Keypad(home) as board:
         board.asks()

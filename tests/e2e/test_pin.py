@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from fleet_kit import DEVICE, World
-from warden_host import pin, signing_key
+from warden_host.cli import pin
 from warden_host.errors import HostError
-from warden_host.simulated import SimulatedDevice
+from warden_host.release import signing_key
+from warden_host.sim.simulated import SimulatedDevice
 
 PIN = b"a PIN of five words"
 

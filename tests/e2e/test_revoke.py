@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World, wait_until
-from warden_host import cli, dynsec, registry
+from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.cli import main
+from warden_host.engine.commands import Request
 from warden_host.errors import HostError
-from warden_host.sending import Request
-from warden_host.serving import serving
-from warden_host.store import Store
+from warden_host.service.run import serving
+from warden_host.store.store import Store
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def board(world: World) -> Iterator[Board]:
 
 
 def warden(world: World, *arguments: str) -> int:
-    return cli.run(["--fleet", str(world.fleet.root), *arguments])
+    return main.run(["--fleet", str(world.fleet.root), *arguments])
 
 
 def told(capsys: pytest.CaptureFixture) -> dict[str, Any]:

@@ -16,9 +16,9 @@ import servers
 from children import child
 from fleet_kit import PATIENCE_S, Journal, free_ports
 from nginx_kit import Nginx
-from warden_host import pki
-from warden_host.fleet import Fleet
-from warden_host.store import Store
+from warden_host.fleet import pki
+from warden_host.fleet.fleet import Fleet
+from warden_host.store.store import Store
 
 COMMAND = [sys.executable, "-m", "warden_host.cli"]
 PASSPHRASE = "correct horse battery"

@@ -8,12 +8,17 @@ from typing import Any
 
 import pytest
 from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World
-from warden_host import cli, names, owner, pki, registry, release, rotation, signing_key
+from warden_host import names
+from warden_host.broker.mosquitto import registry
+from warden_host.cli import main
+from warden_host.devices import rotation, setup
+from warden_host.engine.commands import Request
 from warden_host.errors import HostError
+from warden_host.fleet import pki
 from warden_host.names import AUTHORITY
-from warden_host.sending import Request
-from warden_host.serving import serving
-from warden_host.store import App, Rotation, Store
+from warden_host.release import release, signing_key
+from warden_host.service.run import serving
+from warden_host.store.store import App, Rotation, Store
 
 HOME = "home"
 ALL = ("password", "keys", "pins")
@@ -23,7 +28,7 @@ ALL = ("password", "keys", "pins")
 def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     with Store(made.fleet.database) as store:
-        owner.add_app(made.fleet, store, App(HOME, (TYPE,), ("set_relay",)))
+        setup.add_app(made.fleet, store, App(HOME, (TYPE,), ("set_relay",)))
     made.provision(commands=("set_relay",))
     with made:
         yield made
@@ -248,21 +253,21 @@ def test_the_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFi
     with serving(world.fleet, world.news.add), Board(world.fleet.simulated(DEVICE)) as board:
         board.says("log session-stands")
         base = ["--fleet", fleet_folder]
-        assert cli.run([*base, "rotate", DEVICE]) == 1
-        assert cli.run([*base, "rotate", DEVICE, "--keys", "--deadline", "5"]) == 1
-        assert cli.run([*base, "rotate", DEVICE, "--keys", "--new-backup"]) == 1
-        assert cli.run([*base, "rotate", "D9", "--keys"]) == 1
+        assert main.run([*base, "rotate", DEVICE]) == 1
+        assert main.run([*base, "rotate", DEVICE, "--keys", "--deadline", "5"]) == 1
+        assert main.run([*base, "rotate", DEVICE, "--keys", "--new-backup"]) == 1
+        assert main.run([*base, "rotate", "D9", "--keys"]) == 1
         capsys.readouterr()
         before = keys(world)
         arguments = ["--password", "--keys", "--pins", "--new-backup", "--deadline", "3600"]
-        assert cli.run([*base, "rotate", DEVICE, *arguments, "--json"]) == 0
+        assert main.run([*base, "rotate", DEVICE, *arguments, "--json"]) == 0
         told = lines()
         assert told[-1] == {"ok": True, "device": DEVICE}
         assert len(told) >= 4
         assert not set(before.values()) & set(keys(world).values())
-        assert cli.run([*base, "send", DEVICE, "set_relay", '{"on": 1}']) == 0
+        assert main.run([*base, "send", DEVICE, "set_relay", '{"on": 1}']) == 0
         capsys.readouterr()
-        assert cli.run([*base, "wipe", DEVICE, "--yes", "--json"]) == 0
+        assert main.run([*base, "wipe", DEVICE, "--yes", "--json"]) == 0
         ended = {"ok": True, "device": DEVICE, "revoked": False, "wiped": True, "waits": False}
         assert lines()[-1] == ended
         assert board.ends() == 3

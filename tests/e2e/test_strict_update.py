@@ -10,10 +10,10 @@ import suit_kit as kit
 from cryptography.hazmat.primitives.asymmetric import ec
 from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World
 from ota_e2e_kit import KEY, image, manifest, order, restarted, send_rest, until, updatable
-from warden_host import payload
+from warden_host.engine.commands import Request
 from warden_host.names import AUTHORITY, Address
-from warden_host.sending import Request
-from warden_host.store import Store
+from warden_host.release import payload
+from warden_host.store.store import Store
 
 OTHER = ec.derive_private_key(0x1234567, ec.SECP256R1())
 

@@ -8,7 +8,7 @@ from fleet_kit import DEVICE, Board, World
 from mpremote.romfs import VfsRomWriter
 from ota_e2e_kit import envelope, image, order, restarted, send, send_rest, until, updatable
 from warden_host.names import AUTHORITY
-from warden_host.simulated import SimulatedDevice
+from warden_host.sim.simulated import SimulatedDevice
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ sys.path[:0] = [str(TESTS / "host"), str(TESTS.parent / "tools")]
 
 from engine_stage import PLAIN, POLICY, SEALED, K, Stage  # noqa: E402  (the path must be set first)
 from host_kit import PeerDevice, canonical  # noqa: E402
-from warden_host import policy  # noqa: E402
+from warden_host.protocol import policy  # noqa: E402
 
 MOST = 16384
 BYTES_A_LINE = 16

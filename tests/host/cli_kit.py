@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from warden_host import cli
+from warden_host.cli import main
 
 # A device that takes its bundle and says so; what it was told is kept for the test.
 FAKE = """#!{python}
@@ -29,17 +29,17 @@ def said(capsys) -> dict:
 
 def fails(capsys, code: str, *arguments: str) -> None:
     """The call ends with 1, names the code, and shows no traceback, as text and as JSON."""
-    assert cli.run(list(arguments)) == 1
+    assert main.run(list(arguments)) == 1
     out, err = capsys.readouterr()
     assert code in err
     assert "Traceback" not in out + err
     if "--json" in " ".join(help_of(*arguments[:1])):
-        assert cli.run([*arguments, "--json"]) == 1
+        assert main.run([*arguments, "--json"]) == 1
         record = said(capsys)
         assert record["ok"] is False
         assert record["error"]["code"] == code
 
 
 def help_of(*command: str) -> list[str]:
-    names = cli.warden.commands[command[0]].params
+    names = main.warden.commands[command[0]].params
     return [option for param in names for option in param.opts]

@@ -8,7 +8,9 @@ from engine_stage import POLICY, K, Stage
 from host_kit import PeerDevice, free_ports
 from hypothesis import settings
 from session_pair import Pair
-from warden_host import cli, policy, registry
+from warden_host.broker.mosquitto import registry
+from warden_host.cli import main
+from warden_host.protocol import policy
 
 # Of each example too: how long one takes is the machine's business.
 settings.register_profile("warden", deadline=None)
@@ -42,7 +44,7 @@ def folder(tmp_path, monkeypatch, capsys):
     (tmp_path / "umqtt").mkdir()
     (tmp_path / "umqtt" / "simple.py").touch()
     fake(tmp_path, monkeypatch, "print('{\"ok\": true}')")
-    assert cli.run(["init", "fleet", "--port", str(port), "--admin-port", str(admin)]) == 0
+    assert main.run(["init", "fleet", "--port", str(port), "--admin-port", str(admin)]) == 0
     capsys.readouterr()
     return tmp_path / "fleet"
 

@@ -1,13 +1,14 @@
 """An engine without a network: its store, what it published, what it announced."""
 
 from host_kit import DEVICE, PeerDevice, topic
-from warden_host import policy, sending
-from warden_host.engine import Engine
-from warden_host.happening import Happening
+from warden_host.engine import commands
+from warden_host.engine.commands import Request
+from warden_host.engine.engine import Engine
+from warden_host.engine.events import Happening
 from warden_host.names import Topic
-from warden_host.sending import Request
-from warden_host.session import Instant
-from warden_host.store import Device, Pair, Store
+from warden_host.protocol import policy
+from warden_host.protocol.session import Instant
+from warden_host.store.store import Device, Pair, Store
 
 POLICY = policy.record()
 K = {"authority": b"a" * 32, "lights": b"l" * 32}
@@ -65,7 +66,7 @@ class Stage:
 def run(stage: Stage, request: Request):
     """Starts a command; its result as soon as there is one."""
     results: list = []
-    stage.engine.start(sending.job(stage.engine, request), results.append)
+    stage.engine.start(commands.job(stage.engine, request), results.append)
     if results and isinstance(results[0], Exception):
         raise results[0]
     return results

@@ -15,9 +15,10 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
-from warden_host import fleet, owner
-from warden_host.authority import Authority
+from warden_host.devices import setup
 from warden_host.errors import HostError
+from warden_host.fleet import fleet
+from warden_host.service.authority import Authority
 
 TYPE, DEVICE, APPID = "relay", "D1", "authority"
 
@@ -57,7 +58,7 @@ def free_ports(count: int) -> list[int]:
 def new_fleet(folder: Path, commands=("set_relay",)) -> fleet.Fleet:
     port, admin = free_ports(2)
     broker = fleet.BrokerSettings(port=port, device_port=port, admin_port=admin)
-    return owner.new_fleet(folder / "fleet", fleet.Settings(broker, tuple(commands)))
+    return setup.new_fleet(folder / "fleet", fleet.Settings(broker, tuple(commands)))
 
 
 def canonical(value) -> bytes:

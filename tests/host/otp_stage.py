@@ -5,13 +5,13 @@ import os
 
 from engine_stage import K, Stage, pairs
 from host_kit import DEVICE, PeerDevice
-from warden_host import policy
-from warden_host.delivery import Message
-from warden_host.otp import Codes
-from warden_host.otp_desk import Desk
-from warden_host.otp_settings import Limits
-from warden_host.store import Device
-from warden_host.store_otp import Delivered
+from warden_host.otp.handler import Desk
+from warden_host.otp.notify.delivery import Message
+from warden_host.otp.otp import Codes
+from warden_host.otp.settings import Limits
+from warden_host.protocol import policy
+from warden_host.store.otp import Delivered
+from warden_host.store.store import Device
 
 PEPPER = bytes(range(32))
 

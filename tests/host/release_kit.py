@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from host_kit import new_fleet
-from warden_host import release, sealed_pem, signing_key
-from warden_host.fleet import Fleet
-from warden_host.release import Made
-from warden_host.signing_key import ReleaseKey
-from warden_host.store import Store
+from warden_host.fleet.fleet import Fleet
+from warden_host.release import release, sealed_pem, signing_key
+from warden_host.release.release import Made
+from warden_host.release.signing_key import ReleaseKey
+from warden_host.store.store import Store
 
 PASSPHRASE = b"correct horse battery"
 TYPE = "relay"

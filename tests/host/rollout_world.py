@@ -5,12 +5,15 @@ import zlib
 
 from host_kit import PeerDevice, topic
 from release_kit import TYPE, Maker
-from warden_host import manifest_reading, policy, rollout_plan, shelf
-from warden_host.engine import Engine
+from warden_host.engine.engine import Engine
 from warden_host.names import AUTHORITY
-from warden_host.rollouts import Rollouts
-from warden_host.session import Instant
-from warden_host.store import Device, Pair
+from warden_host.protocol import policy
+from warden_host.protocol.session import Instant
+from warden_host.release import manifest_reader
+from warden_host.release import opened as shelf
+from warden_host.rollout import plan as rollout_plan
+from warden_host.rollout.rollouts import Rollouts
+from warden_host.store.store import Device, Pair
 
 POLICY = policy.record()
 CHUNK = 1024
@@ -58,7 +61,7 @@ class Gadget:
         if kind in self.refuses:
             return {"ok": False, "error": self.refuses[kind]}
         if kind == "envelope":
-            parsed = manifest_reading.parse(args["envelope"])
+            parsed = manifest_reader.parse(args["envelope"])
             if parsed.sequence <= max(self.confirmed, self.failed):
                 return {"ok": False, "error": "old-manifest"}
             if self.plan is None or self.plan.sequence != parsed.sequence:

@@ -2,9 +2,9 @@
 
 from host_kit import PeerDevice
 from warden_host.names import Address
-from warden_host.outcome import Refused, Send, Stood
-from warden_host.proof import NOTHING_PROVEN, DeviceMark, Proof
-from warden_host.session import Instant, Session
+from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
+from warden_host.protocol.results import Refused, Send, Stood
+from warden_host.protocol.session import Instant, Session
 
 K = bytes(range(32))
 POLICY = bytes(32)

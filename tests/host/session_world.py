@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import cbor2
-from warden_host import cose, session
 from warden_host.names import Address
-from warden_host.session import (
+from warden_host.protocol import cose, session
+from warden_host.protocol.session import (
     DeviceMark,
     Instant,
     Outcome,

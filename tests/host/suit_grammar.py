@@ -14,10 +14,12 @@ from typing import Any
 import cbor2
 import suit_kit as kit
 from cryptography.hazmat.primitives.asymmetric import ec
-from warden_host import inspecting, payload, strictcbor
 from warden_host.errors import HostError
-from warden_host.manifest_plan import Target
 from warden_host.names import AUTHORITY, Address
+from warden_host.protocol import strictcbor
+from warden_host.release import inspect as inspecting
+from warden_host.release import payload
+from warden_host.release.manifest_plan import Target
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cpython"))
 

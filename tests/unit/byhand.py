@@ -1,7 +1,7 @@
 """An application put together by hand, and a device without a link, for tests of the session.
 
 Keys, MACs and AES-CCM are computed here a second time, from SHA-256 and single AES blocks; only CBOR is the device's own, which
-tests/host/test_cbor.py holds against cbor2.
+tests/host/protocol/test_cbor.py holds against cbor2.
 """
 
 import hashlib

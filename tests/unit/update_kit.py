@@ -1,6 +1,6 @@
 """What the tests of slots, updates and starts share: images, envelopes that a test key signs, slots on littlefs in memory.
 
-The envelopes are made with the device's own CBOR, for brevity; tests/host/test_suit.py judges manifests from another encoder.
+The envelopes are made with the device's own CBOR, for brevity; tests/host/release/test_suit.py judges manifests from another encoder.
 """
 
 import hashlib

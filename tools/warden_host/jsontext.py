@@ -6,8 +6,8 @@ import re
 from itertools import accumulate
 from typing import Any
 
-from warden_host import strictcbor
 from warden_host.errors import HostError
+from warden_host.protocol import strictcbor
 
 # Ours as well as theirs: what was taken must be told again, and Python recurses for each level.
 MAX_DEPTH = strictcbor.MAX_DEPTH

@@ -1,0 +1,134 @@
+"""What stands between the demo's device and its broker: a network that its owner does not control, and servers that lie.
+
+For the demo and for tests. Everything listens on 127.0.0.1 only, and ends with its `with` block.
+"""
+
+import contextlib
+import socket
+import ssl
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from warden_host.fleet.pki import Leaf
+
+_LOCAL = "127.0.0.1"
+_CHUNK = 65536
+
+
+class Network:
+    """A TCP forwarder on a port of its own. switch() sends every later connection elsewhere and cuts those that stand."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server((_LOCAL, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "Network":
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _shut(self._listener)
+        self.cut()
+
+    def switch(self, target: int) -> None:
+        self._target = target
+        self.cut()
+
+    def cut(self) -> None:
+        with self._lock:
+            for connection in self._open:
+                _shut(connection)
+            self._open.clear()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return  # closed: the demo is over
+            try:
+                far = socket.create_connection((_LOCAL, self._target), 5)
+                far.settimeout(None)
+            except OSError:
+                near.close()  # nobody there: the device sees a connection that ends
+                continue
+            with self._lock:
+                self._open |= {near, far}
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(_CHUNK):
+                sink.sendall(data)
+        _shut(source)
+        _shut(sink)
+        with self._lock:
+            self._open -= {source, sink}
+
+
+class Impostor:
+    """A TLS server with this certificate that plays the broker. `fooled`: somebody finished a hand-shake with it."""
+
+    def __init__(self, leaf: Leaf) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # The context reads keys from files only; the folder is this user's alone, and gone at once.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "leaf.pem"
+            path.write_bytes(leaf.certificate_pem() + leaf.key_pem())
+            self._context.load_cert_chain(path)
+        self._listener = socket.create_server((_LOCAL, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.visits = 0
+        self.fooled = False
+
+    def __enter__(self) -> "Impostor":
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _shut(self._listener)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            self.visits += 1
+            connection.settimeout(5)
+            with contextlib.suppress(OSError), connection:
+                with self._context.wrap_socket(connection, server_side=True) as tls:
+                    # In TLS 1.2 the server is done only after the client's last message: a device that refuses never gets here.
+                    self.fooled = True
+                    tls.recv(_CHUNK)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that were free a moment ago, all different."""
+    with contextlib.ExitStack() as stack:
+        return [_bound(stack) for _ in range(count)]
+
+
+def _bound(stack: contextlib.ExitStack) -> int:
+    listener = stack.enter_context(socket.create_server((_LOCAL, 0)))
+    port: int = listener.getsockname()[1]
+    return port
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A folder for a fleet that is gone afterwards, with its keys."""
+    with tempfile.TemporaryDirectory(prefix="warden-demo-") as path:
+        yield Path(path)
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()

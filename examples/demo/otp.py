@@ -1,0 +1,164 @@
+"""The demo's chapter on the keypad: a wrong code, one that comes too late, and the right one."""
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from warden_host.devices.provision import Order, provision
+from warden_host.engine.commands import Request
+from warden_host.engine.engine import Engine
+from warden_host.errors import HostError
+from warden_host.fleet.fleet import Fleet
+from warden_host.protocol import policy
+from warden_host.protocol.session import Instant
+from warden_host.service import control
+from warden_host.service.run import Service
+from warden_host.sim.keyboard import Typing
+from warden_host.sim.simulated import SimulatedDevice
+from warden_host.store.store import Store
+
+TYPE, DEVICE, APP = "lock", "safe", "home"
+_WAIT_S = 40.0
+_VALIDITY_S = 300
+
+
+class Teller(Protocol):
+    def line(self, tried: str, work: Any) -> None: ...
+
+
+class Unlike(HostError):
+    """Something else happened than should have."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("internal-error", text)
+
+
+class Safe:
+    """The device, its keys and its display; and the terminal on which its owner reads codes."""
+
+    def __init__(self, fleet: Fleet, service: Service) -> None:
+        self._fleet = fleet
+        self.service = service
+        self.lines: queue.Queue[str] = queue.Queue()
+        self.codes: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._typing = Typing()
+        self._device: SimulatedDevice | None = None
+
+    def start(self) -> None:
+        """Switched on, or off and on again."""
+        self.stop()
+        home = self._fleet.simulated(DEVICE)
+        device = self._device = SimulatedDevice(home, typing=self._typing)
+        self.lines = queue.Queue()
+        threading.Thread(target=device.lines, args=(self.lines.put,), daemon=True).start()
+
+    def stop(self) -> None:
+        if self._device is not None:
+            self._device.stop()
+
+    def shows(self, *starts: str) -> str:
+        """The next line of its console that begins with one of these."""
+        return str(_next(self.lines, lambda line: line.startswith(starts), starts[0]))
+
+    def code(self) -> str:
+        """The one that its owner is told."""
+        told = _next(self.codes, lambda one: one["device"] == DEVICE, "code")
+        return str(told["code"])
+
+    def types(self, code: str) -> str:
+        """What the display says to it."""
+        for place, digit in enumerate(code, 1):
+            self._typing.feed(digit.encode())
+            _next(self.lines, lambda line, n=place: line.endswith("|" + "*" * n), "echo")  # type: ignore[misc]
+        self._typing.feed(b"#")
+        self.shows("display Checking")
+        line = self.shows("display Code? ", "display Press", "display Open")
+        first, _, second = line.removeprefix("display ").partition("|")
+        return second or first
+
+
+def _next(waiting: "queue.Queue[Any]", fits: Callable[[Any], bool], what: str) -> Any:
+    end = time.monotonic() + _WAIT_S
+    while (left := end - time.monotonic()) > 0:
+        with contextlib.suppress(queue.Empty):
+            item = waiting.get(timeout=left)
+            if fits(item):
+                return item
+    raise Unlike(f"no {what} in {_WAIT_S:g} s")
+
+
+@contextlib.contextmanager
+def _safe(fleet: Fleet, service: Service) -> Iterator[Safe]:
+    gate = policy.otp(validity_s=_VALIDITY_S)
+    with Store(fleet.database) as store:
+        provision(fleet, store, Order(DEVICE, TYPE, otp=gate))
+    control.call(fleet.control, {"op": "reload", "device": DEVICE})
+    safe, gone = Safe(fleet, service), threading.Event()
+    service.authority.codes.console.watch(safe.codes.put, gone)
+    try:
+        yield safe
+    finally:
+        gone.set()
+        safe.stop()
+
+
+def _later(service: Service, seconds: int) -> None:
+    """Five minutes are long in a demo: the authority's clocks go on at once, as if they had passed."""
+
+    def work(engine: Engine) -> None:
+        before = engine.clock
+        engine.clock = lambda: Instant(before().unix + seconds, before().steady + seconds)
+
+    service.authority.ask(work)
+
+
+def tell(story: Teller, fleet: Fleet, service: Service) -> None:
+    """The chapter's lines. The last of the story: the authority's clocks are ahead after it."""
+    codes: list[str] = []
+    order = Request(DEVICE, "set_relay", {"on": 1}, app=APP, timeout_s=_WAIT_S)
+    with _safe(fleet, service) as safe:
+
+        def told() -> str:
+            safe.start()
+            codes.append(safe.code())
+            safe.shows("display Code?")
+            error = service.authority.command(order)["reply"].get("error")
+            if error != "gate-shut":
+                raise Unlike(f"set_relay was answered {error}")
+            return f"{len(codes[0])} digits, to him alone; set_relay meanwhile: {error}"
+
+        def wrong() -> str:
+            return _refused(safe.types(_other(codes[0])), "Wrong code")
+
+        def late() -> str:
+            _later(service, _VALIDITY_S + 1)
+            return _refused(safe.types(codes[0]), "Code expired")
+
+        def right() -> str:
+            safe.start()
+            codes.append(safe.code())
+            safe.shows("display Code?")
+            said = safe.types(codes[1])
+            if said != "Open":
+                raise Unlike(f"the display said {said}")
+            if service.authority.command(order)["reply"].get("result") != {"on": 1}:
+                raise Unlike("set_relay was not obeyed")
+            return f"opened; set_relay is obeyed: {safe.shows('relay')}"
+
+        story.line("its owner is told a code", told)
+        story.line("a stranger types a wrong one", wrong)
+        story.line("the right one, five minutes later", late)
+        story.line("the right one of a new start, in time", right)
+
+
+def _refused(said: str, wanted: str) -> str:
+    if said != wanted:
+        raise Unlike(f"the display said {said}")
+    return f"refused: {said}"
+
+
+def _other(code: str) -> str:
+    return f"{(int(code) + 1) % 10 ** len(code):0{len(code)}}"

@@ -1,0 +1,373 @@
+"""`make demo`: the main job of Warden, told on one screen. Real interpreter, real broker, real TLS; nothing is staged but the attacker.
+
+Each line says what was tried and what happened. The process exits with 1 if any line did not happen as it should.
+"""
+
+import contextlib
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from rich.console import Console
+from warden_host import names
+from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.broker.mosquitto.broker import find_binary
+from warden_host.devices import setup
+from warden_host.devices.provision import Order, provision
+from warden_host.engine.commands import FORGERIES, Request
+from warden_host.engine.events import Happening
+from warden_host.errors import HostError
+from warden_host.fleet import device_tree, pki
+from warden_host.fleet.fleet import BrokerSettings, Fleet, Settings
+from warden_host.service.run import Service, serving
+from warden_host.sim.simulated import SimulatedDevice
+from warden_host.store.store import App, Store
+
+from demo import network as demo_network
+from demo import otp as demo_otp
+from demo import update as demo_update
+
+T = TypeVar("T")
+TYPE, DEVICE, NEIGHBOUR, APP = "lock", "front-door", "mallory", "home"
+_WAIT_S = 40.0
+# Long enough for a message to make its way through broker and device, when it should not.
+_SILENCE_S = 1.5
+
+
+class Story:
+    """Prints the lines, and remembers whether each went well."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.failures = 0
+        self._began = time.monotonic()
+
+    def chapter(self, title: str) -> None:
+        self._console.print(f"\n[bold]{title}[/bold]")
+
+    def line(self, tried: str, work: Callable[[], str]) -> None:
+        """Do it. work() returns what happened, or raises Mismatch or HostError."""
+        try:
+            happened, mark = work(), "[green]✓[/green]"
+        except (Mismatch, HostError) as error:
+            happened, mark = f"[red]{error}[/red]", "[red]✗[/red]"
+            self.failures += 1
+        self._console.print(f" {mark} {tried:<46} {happened}")
+
+    def end(self) -> int:
+        took = time.monotonic() - self._began
+        if self.failures:
+            self._console.print(f"\n[red]{self.failures} lines went wrong.[/red]")
+            return 1
+        self._console.print(f"\n[green]Everything as it should be[/green], in {took:.0f} s.")
+        return 0
+
+
+class Mismatch(Exception):
+    """Something else happened than should have."""
+
+
+class Scene:
+    """Everything that the lines need: the fleet at work, the device's console, the network between."""
+
+    def __init__(self, fleet: Fleet, service: Service, network: demo_network.Network) -> None:
+        self.fleet = fleet
+        self.service = service
+        self.network = network
+        self.news: queue.Queue[Happening] = queue.Queue()
+        self.console: queue.Queue[str] = queue.Queue()
+
+    def happens(
+        self, kind: str, code: str = "", app: str = "", seconds: float = _WAIT_S
+    ) -> Happening:
+        """Wait for this kind of news of the device; what came before is passed over."""
+        found = self._until(
+            self.news,
+            lambda news: (
+                news.kind == kind
+                and news.device == DEVICE
+                and code in ("", news.code)
+                and app in ("", news.app)
+            ),
+            seconds,
+        )
+        if found is None:
+            raise Mismatch(f"no {kind} {code} in {seconds:g} s".replace("  ", " "))
+        return found
+
+    def says(self, word: str) -> str:
+        """Wait for a line of the device's own console that begins with the word."""
+        found = self._until(self.console, lambda line: line.split(" ")[0] == word, _WAIT_S)
+        if found is None:
+            raise Mismatch(f"the device did not say {word}")
+        return found
+
+    def forget(self) -> None:
+        """Pass over all that is waiting, so that only what comes from now on counts."""
+        for waiting in (self.news, self.console):
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    waiting.get_nowait()
+
+    @staticmethod
+    def _until(waiting: "queue.Queue[T]", wanted: Callable[[T], bool], seconds: float) -> T | None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                item = waiting.get(timeout=left)
+                if wanted(item):
+                    return item
+        return None
+
+
+# -- the device at work -------------------------------------------------------------------------
+
+
+def stands(scene: Scene) -> str:
+    news = scene.happens("session", app=APP)
+    return f"pinned; {news.text}"
+
+
+def telemetry(scene: Scene) -> str:
+    news = scene.happens("event")
+    return f"{news.name} {news.body}, opened by {news.app}"
+
+
+def obeyed(scene: Scene) -> str:
+    answer = scene.service.authority.command(Request(DEVICE, "set_relay", {"on": 1}, app=APP))
+    if not answer["ok"] or answer["reply"].get("result") != {"on": 1}:
+        raise Mismatch(f"answered {answer['reply']}")
+    return f"obeyed: {scene.says('relay')}, reply {answer['reply']['result']}"
+
+
+# -- servers that lie ---------------------------------------------------------------------------
+
+
+def impostor(scene: Scene, leaf: pki.Leaf, code: str) -> str:
+    """The network leads to a server with this certificate; the device must name the reason."""
+    scene.forget()
+    with demo_network.Impostor(leaf) as server:
+        scene.network.switch(server.port)
+        said = scene.says(code)
+        fooled = server.fooled
+    scene.network.switch(scene.fleet.settings.broker.port)
+    if fooled:
+        raise Mismatch("the device finished the hand-shake")
+    scene.happens("session", app=APP)
+    return f"refused: {said.split(' ')[0]}; then back at the real one"
+
+
+# -- forged commands ----------------------------------------------------------------------------
+
+
+def forged(scene: Scene, forge: str) -> str:
+    scene.forget()
+    request = Request(DEVICE, "set_relay", {"on": 0}, app=APP, forge=forge, timeout_s=_WAIT_S)
+    answer = scene.service.authority.command(request)
+    if not answer["ok"] or answer["verdict"] != FORGERIES[forge]:
+        raise Mismatch(f"the device's verdict was {answer['verdict']}")
+    return f"refused, and reported: {answer['verdict']}"
+
+
+# -- a client with a valid account ------------------------------------------------------------
+
+
+class Mallory:
+    """A device of the same type whose password is known to the attacker."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._password = dynsec.device_password()
+        account = dynsec.device_account(TYPE, NEIGHBOUR, self._password)
+        with registry.opened(fleet) as accounts:
+            accounts.put(account)
+        self._user = account.username
+
+    def connect(self, client_id: str) -> tuple[mqtt.Client, str]:
+        """The client, its loop running, and what the broker answered."""
+        answer: queue.Queue[str] = queue.Queue()
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id)
+        client.username_pw_set(self._user, self._password)
+        client.tls_set(str(self._fleet.keys / "ca.crt"))
+        client.on_connect = lambda _c, _u, _f, reason, _p: answer.put(str(reason))
+        client.on_subscribe = lambda _c, _u, _m, reasons, _p: answer.put(str(reasons[0]))
+        client.connect("127.0.0.1", self._fleet.settings.broker.port)
+        client.loop_start()
+        client.user_data_set(answer)
+        return client, self.told(client)
+
+    def told(self, client: mqtt.Client) -> str:
+        answer: queue.Queue[str] = client.user_data_get()
+        try:
+            return answer.get(timeout=10)
+        except queue.Empty:
+            raise Mismatch("the broker did not answer") from None
+
+    @contextlib.contextmanager
+    def online(self) -> Iterator[mqtt.Client]:
+        client, answer = self.connect(self._user)
+        try:
+            if answer != "Success":
+                raise Mismatch(f"its own log-in failed: {answer}")
+            yield client
+        finally:
+            client.disconnect()
+            client.loop_stop()
+
+
+def steals_id(mallory: Mallory) -> str:
+    client, answer = mallory.connect(names.device_client(TYPE, DEVICE))
+    client.disconnect()
+    client.loop_stop()
+    if answer == "Success":
+        raise Mismatch("the broker let it in")
+    return f"refused by the broker: {answer}"
+
+
+def listens(mallory: Mallory) -> str:
+    with mallory.online() as client:
+        client.subscribe(f"iot-2/type/{TYPE}/id/{DEVICE}/cmd/#", qos=1)
+        answer = mallory.told(client)
+    if answer != "Unspecified error":  # what paho calls a SUBACK of 0x80
+        raise Mismatch(f"the broker granted it: {answer}")
+    return "refused by the broker: not granted"
+
+
+def speaks(scene: Scene, mallory: Mallory) -> str:
+    scene.forget()
+    with mallory.online() as client:
+        base = f"iot-2/type/{TYPE}/id/{DEVICE}"
+        for topic in (f"{base}/evt/temperature/fmt/json", f"{base}/cmd/set_relay/fmt/json"):
+            client.publish(topic, b'{"event": "temperature", "body": {}}', qos=1).wait_for_publish(
+                5
+            )
+        # Whatever arrived would be news: an event refused by the authority, an incident of the device.
+        for kind in ("refused", "incident"):
+            with contextlib.suppress(Mismatch):
+                news = scene.happens(kind, seconds=_SILENCE_S)
+                raise HostError("arrived", f"{news.kind} {news.code}")
+    return "dropped: neither the authority nor the device saw it"
+
+
+# -- the story ----------------------------------------------------------------------------------
+
+
+def tell(story: Story, scene: Scene, mallory: Mallory) -> None:
+    story.line("the device connects and says hello", lambda: stands(scene))
+    story.line("it reports its temperature", lambda: telemetry(scene))
+    story.line("its owner's application says set_relay", lambda: obeyed(scene))
+
+    story.chapter("Servers that play the broker")
+    ours = pki.load_authority(scene.fleet.keys)
+    key = pki.load_key(scene.fleet.keys / "server.key")
+    here = ("127.0.0.1", "localhost")
+    past = datetime.now(UTC) - timedelta(days=1)
+    servers = (
+        (
+            "another key, signed by another CA",
+            pki.new_authority().issue(here),
+            "certificate-untrusted",
+        ),
+        ("the right CA, but a key not pinned", ours.issue(here), "pin-mismatch"),
+        (
+            "the pinned key, but another name",
+            ours.issue(("evil.example",), key=key),
+            "certificate-name",
+        ),
+        (
+            "the pinned key, but expired",
+            ours.issue(here, key=key, not_after=past),
+            "certificate-expired",
+        ),
+    )
+    for tried, leaf, code in servers:
+        story.line(tried, lambda leaf=leaf, code=code: impostor(scene, leaf, code))  # type: ignore[misc]
+
+    story.chapter("Commands that are not the owner's")
+    forgeries = {
+        "wrong-id": "a command with a wrong application ID",
+        "tamper": "a command with one bit changed",
+        "replay": "a command recorded and played back",
+        "old-session": "a command from an earlier session",
+        "plain": "a plain command to a sealed device",
+    }
+    for forge, tried in forgeries.items():
+        story.line(tried, lambda forge=forge: forged(scene, forge))  # type: ignore[misc]
+
+    story.chapter("A client with a valid account of its own")
+    story.line("connects under the device's client ID", lambda: steals_id(mallory))
+    story.line("subscribes to the device's topics", lambda: listens(mallory))
+    story.line("publishes on the device's topics", lambda: speaks(scene, mallory))
+
+    story.chapter("Updates that can't brick")
+    demo_update.tell(story, scene.fleet, scene.service)
+
+    story.chapter("And after all that")
+    story.line("its owner's application says set_relay", lambda: obeyed(scene))
+
+    story.chapter("The right person at the keypad of another device")
+    demo_otp.tell(story, scene.fleet, scene.service)
+
+
+def main() -> int:
+    """Run the story in a folder that is gone afterwards."""
+    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    story = Story(console)
+    version = subprocess.run(
+        [device_tree.micropython(), "-c", "import sys; print(sys.version.split('; ')[1])"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    console.print(
+        f"[bold]Warden[/bold] on {version}, with {Path(find_binary()).name} as its broker."
+    )
+    port, admin_port = demo_network.free_ports(2)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(demo_network.folder())
+        network = stack.enter_context(demo_network.Network(port))
+        console.print("The attacker owns the network between the two.")
+        story.chapter("A device that obeys only its owner")
+        made = set_up(
+            story,
+            folder,
+            BrokerSettings(port=port, device_port=network.port, admin_port=admin_port),
+        )
+        if made is None:
+            return story.end()
+        mallory = Mallory(made)
+        news: queue.Queue[Happening] = queue.Queue()
+        scene = Scene(made, stack.enter_context(serving(made, news.put)), network)
+        scene.news = news
+        device = stack.enter_context(SimulatedDevice(made.simulated(DEVICE)))
+        threading.Thread(target=device.lines, args=(scene.console.put,), daemon=True).start()
+        tell(story, scene, mallory)
+    return story.end()
+
+
+def set_up(story: Story, folder: Path, broker: BrokerSettings) -> Fleet | None:
+    """The fleet with one application and one device, or None when that failed already."""
+    fleets: list[Fleet] = []
+
+    def make() -> str:
+        fleets.append(setup.new_fleet(folder / "fleet", Settings(broker, ())))
+        live, backup = pki.load_pins(fleets[0].keys)
+        return f"pins {live.hex()[:8]}… and, as a backup, {backup.hex()[:8]}…"
+
+    def order() -> str:
+        with Store(fleets[0].database) as store:
+            setup.add_app(fleets[0], store, App(APP, (TYPE,), ("set_relay", "get_relay")))
+            device = provision(fleets[0], store, Order(DEVICE, TYPE))
+        return f"{device.device}: its secrets are in its vault, sealed"
+
+    story.line("its owner makes a fleet", make)
+    story.line("and provisions a device", order)
+    return fleets[0] if not story.failures else None

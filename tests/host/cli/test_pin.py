@@ -1,0 +1,140 @@
+"""The PIN of a board's root key at the command line: asked for, read, handed over, and never shown."""
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+from children import PATIENCE_S
+from cli_kit import fails, fake
+from host_kit import refused
+from warden_host.cli import main, pin, secrets_input
+from warden_host.sim import simulated
+
+PIN = b"482913 and more"
+GOOD = "print('{\"ok\": true}')"
+
+
+def board(tmp_path, text):
+    path = tmp_path / "board.py"
+    path.write_text(text)
+    return path
+
+
+def test_who_wants_one(tmp_path):
+    for text, wants in (
+        ('ROOT_KEY = ("pin", "/pin", 1000, None)', True),
+        ('NAME = "X"\nROOT_KEY = ("software", "/fuses/rootkey")', False),
+        ("ROOT_KEY = make()", False),
+        ("ROOT_KEY = ()", False),
+        ("ROOT_KEY = 5", False),
+        ('NAME = ("pin",)', False),
+    ):
+        assert pin.wanted(board(tmp_path, text)) is wants, text
+
+
+def test_what_it_may_be(tmp_path, monkeypatch):
+    description = board(tmp_path, 'ROOT_KEY = ("pin", "/pin", 1000, None)')
+    file = tmp_path / "pin"
+
+    def given(data: bytes) -> bytes:
+        file.write_bytes(data)
+        file.chmod(0o600)
+        return pin.read(description, str(file), new=True)
+
+    assert given(PIN) == given(PIN + b"\n") == given(PIN + b"\r\n") == PIN
+    assert given(b"9" * 128) == b"9" * 128
+    for wrong in (b"", b"\n", b"9" * 129, b"12\n34", b"12\r34"):
+        with refused("bad-argument"):
+            given(wrong)
+    file.chmod(0o644)
+    with refused("key-permissions"):
+        pin.read(description, str(file), new=True)
+    with refused("key-missing"):
+        pin.read(description, str(tmp_path / "none"), new=True)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(PIN + b"\n")))
+    assert pin.read(description, "-", new=False) == PIN
+    # Nobody is there to ask, and no file is named.
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with refused("bad-argument"):
+        pin.read(description, None, new=True)
+
+
+def test_asked_without_being_shown(monkeypatch):
+    asked = []
+
+    def prompt(text, **options):
+        asked.append((text, options["hide_input"], options["confirmation_prompt"]))
+        return "1234"
+
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda _: True})())
+    monkeypatch.setattr(secrets_input.click, "prompt", prompt)
+    assert secrets_input.secret(None, "PIN", "--pin-file", 128, new=True) == b"1234"
+    assert secrets_input.secret(None, "passphrase", "--passphrase-file", 128, new=False) == b"1234"
+    assert asked == [("PIN", True, True), ("Passphrase", True, False)]
+
+
+def test_a_board_that_wants_none(tmp_path):
+    description = board(tmp_path, 'ROOT_KEY = ("software", "/k")')
+    assert pin.read(description, None, new=True) == b""
+    with refused("bad-argument"):
+        pin.read(description, "-", new=True)
+
+
+def test_provisioning_hands_it_over(folder, tmp_path, monkeypatch, capsys):
+    """Behind the bundle, over standard input; not in an argument, a file of the device, or a word on the screen."""
+    record = "(root / 'argv').write_text(repr(sys.argv))\n"
+    fake(tmp_path, monkeypatch, record + GOOD)
+    file = tmp_path / "pin"
+    file.write_bytes(PIN + b"\n")
+    file.chmod(0o600)
+    order = ["provision", "D1", "--sim", "--board", "UNIX_PIN"]
+    fails(capsys, "bad-argument", *order)
+    assert main.run([*order, "--pin-file", str(file), "--json"]) == 0
+    shown = capsys.readouterr()
+    root = folder / "sim" / "D1" / "root"
+    told = (root / "bundle").read_bytes()
+    size = int.from_bytes(told[:4], "big")
+    assert told[4 + size :] == len(PIN).to_bytes(4, "big") + PIN
+    assert PIN.decode() not in (root / "argv").read_text() + shown.out + shown.err
+    kept = [path for path in folder.rglob("*") if path.is_file() and path.name != "bundle"]
+    assert not [path for path in kept if PIN in path.read_bytes()]
+    # A board that wants none gets none.
+    assert main.run(["provision", "D2", "--sim"]) == 0
+    told = (folder / "sim" / "D2" / "root" / "bundle").read_bytes()
+    assert len(told) == 4 + int.from_bytes(told[:4], "big")
+    fails(capsys, "bad-argument", "provision", "D3", "--sim", "--pin-file", str(file))
+
+
+def test_running_types_it(folder, tmp_path, monkeypatch):
+    """A line at each start; the rest of standard input belongs to the device."""
+    fake(tmp_path, monkeypatch, GOOD)
+    assert main.run(["provision", "D1", "--sim"]) == 0
+    home = folder / "sim" / "D1"
+    program = tmp_path / "micropython"
+    program.write_text(f"#!{sys.executable}\nimport sys\nprint(sys.stdin.readline())\n")
+    lines: list[str] = []
+    assert simulated.run(home, "", True, lines.append, PIN) == 0
+    assert PIN.decode() in lines
+    # One that ends before it asks.
+    program.write_text("#!/bin/sh\nexit 5\n")
+    assert simulated.run(home, "", True, lines.append, PIN) == 5
+    with simulated.SimulatedDevice(home) as device:
+        assert device.process.stdin is None
+
+
+@pytest.mark.parametrize("arguments", [["run", "D9"], ["run", "D9", "--pin-file", "-"]])
+def test_nobody_types_a_pin_for_a_device_that_is_not_there(folder, capsys, arguments):
+    fails(capsys, "device-unknown", *arguments)
+
+
+def test_no_option_takes_the_pin_itself():
+    environment = {**os.environ, "COLUMNS": "200"}
+    for command in ("provision", "run"):
+        call = [sys.executable, "-m", "warden_host.cli", command, "--help"]
+        shown = subprocess.run(
+            call, capture_output=True, text=True, check=True, env=environment, timeout=PATIENCE_S
+        ).stdout
+        assert "--pin-file FILE" in shown
+        assert "--pin " not in shown

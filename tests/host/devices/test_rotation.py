@@ -1,0 +1,390 @@
+"""A rotation at the host's end: two keys for one device, the one that proves itself, and what is kept of it."""
+
+import pytest
+from engine_stage import POLICY, K, Stage, run
+from host_kit import DEVICE, PeerDevice, new_fleet, refused
+from warden_host import names
+from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.devices import rotation
+from warden_host.engine.commands import Request
+from warden_host.errors import HostError
+from warden_host.fleet import pki
+from warden_host.names import AUTHORITY
+from warden_host.protocol import policy
+from warden_host.protocol.freshness import NOTHING_PROVEN
+from warden_host.store.store import Device, Pair, Store
+
+NEW = b"n" * 32
+PASSWORD = "new"
+
+
+@pytest.fixture
+def stage(tmp_path):
+    made = Stage(tmp_path)
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def old(stage) -> PeerDevice:
+    made = PeerDevice(K[AUTHORITY], policy.policy_hash(POLICY))
+    stage.stand(made)
+    return made
+
+
+def begin(stage: Stage, **body) -> None:
+    with stage.store.transaction():
+        stage.store.begin_rotation(DEVICE, {"apps": {AUTHORITY: NEW}} | body)
+    stage.engine.rise(DEVICE)
+
+
+def renewed(old: PeerDevice) -> PeerDevice:
+    """The same device under its new key: it counts its hellos together."""
+    made = PeerDevice(NEW, old.policy_hash)
+    made.boot, made.connect, made.vault_gen = old.boot, old.connect, old.vault_gen + 1
+    return made
+
+
+def key(stage: Stage) -> bytes:
+    return {pair.appid: pair.k for pair in stage.store.device(DEVICE).pairs}[AUTHORITY]
+
+
+def test_both_keys_until_the_new_one_is_proven(stage, old):
+    begin(stage)
+    assert key(stage) == K[AUTHORITY]
+    new = renewed(old)
+    old.connect += 5
+    stage.stand(old)  # a reconnect, and the old one is answered as well
+    new.connect = old.connect
+    stage.stand(new)
+    assert key(stage) == NEW
+    # Commands go under the new key.
+    run(stage, Request(DEVICE, "set_relay", {"on": 1}))
+    new.open("set_relay", stage.last("set_relay"))
+    # What it proved is the new pair's.
+    proven = stage.store.device(DEVICE).pairs[0].proven
+    assert proven.hello == (new.boot, new.connect)
+
+
+def test_nothing_begins_under_the_old_key_any_more(stage, old):
+    begin(stage)
+    new = renewed(old)
+    stage.stand(new)
+    sent = len(stage.sent)
+    old.connect = new.connect
+    stage.hear("hello", old.hello())
+    assert len(stage.sent) == sent
+    assert "wrong-application" not in stage.codes()
+
+
+def test_what_was_on_its_way_under_the_old_key(stage, old):
+    begin(stage)
+    stage.stand(renewed(old))
+    stage.hear("temperature", old.seal("temperature", [0, None, {"c": 1}]))
+    assert [news.name for news in stage.news if news.kind == "event"] == ["temperature"]
+    stage.pass_time(11)
+    stage.hear("temperature", old.seal("temperature", [0, None, {"c": 2}]))
+    assert len([news for news in stage.news if news.kind == "event"]) == 1
+
+
+def test_a_new_key_that_was_not_announced(stage, old):
+    new = renewed(old)
+    sent = len(stage.sent)
+    stage.hear("hello", new.hello())
+    assert len(stage.sent) == sent
+
+
+def test_after_a_restart_both_are_known(stage, old, tmp_path):
+    begin(stage)
+    again = Stage(tmp_path)
+    new = renewed(old)
+    again.stand(new)
+    assert key(again) == NEW
+    again.store.close()
+    third = Stage(tmp_path)
+    new.boot, new.connect = 2, -1
+    third.stand(new)
+    third.store.close()
+
+
+def test_the_deadline_at_this_end(stage, old):
+    begin(stage, deadline=60)
+    stage.store.take_rotation(DEVICE, stage.now.unix)
+    stage.engine.rise(DEVICE)
+    stage.pass_time(59)
+    assert key(stage) == K[AUTHORITY]
+    stage.pass_time(1)
+    assert key(stage) == NEW
+    # The old key opens nothing here any more.
+    sent = len(stage.sent)
+    stage.hear("hello", old.hello())
+    assert len(stage.sent) == sent
+    stage.stand(renewed(old))
+
+
+def test_a_deadline_counts_once_the_device_has_it(stage, old):
+    begin(stage, deadline=60)
+    stage.pass_time(1000)
+    assert key(stage) == K[AUTHORITY]
+    stage.store.take_rotation(DEVICE, stage.now.unix)
+    stage.store.take_rotation(DEVICE, stage.now.unix + 500)  # the first answer counts
+    assert stage.store.rotation(DEVICE).expires == stage.now.unix + 60
+
+
+def test_rise_without_a_rotation(stage):
+    with refused("not-applicable"):
+        stage.engine.rise(DEVICE)
+
+
+def test_numbers_rise(stage):
+    for number in (1, 2, 3):
+        with stage.store.transaction():
+            made = stage.store.begin_rotation(DEVICE, {"password": b"x"})
+        assert made.body["id"] == number
+        assert stage.store.rotation(DEVICE).body == made.body
+        stage.store.end_rotation(DEVICE)
+        assert stage.store.rotation(DEVICE) is None
+
+
+def test_no_secret_in_what_is_shown(stage):
+    with stage.store.transaction():
+        made = stage.store.begin_rotation(DEVICE, {"password": b"a secret"})
+    assert "secret" not in repr(made)
+
+
+# -- its course ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    made = new_fleet(tmp_path)
+    pair = Pair(AUTHORITY, K[AUTHORITY], bytes(32), (), NOTHING_PROVEN)
+    with Store(made.database) as store:
+        for name, mode in (("D1", "sealed"), ("P1", "plain")):
+            record = policy.record(mode=mode)
+            store.add_device(Device(name, "relay", "UNIX", mode, record, pairs=(pair,)))
+    with registry.opened(made) as accounts:
+        accounts.put(dynsec.device_account("relay", "D1", "old"))
+    return made
+
+
+def answers(*pending):
+    """An `ask` that says these in turn."""
+    left = list(pending)
+    asked = []
+
+    def ask(command, body):
+        asked.append((command, body))
+        one = left.pop(0)
+        if isinstance(one, Exception):
+            raise one
+        return (
+            one if isinstance(one, dict) else {"ok": True, "reply": {"result": {"pending": one}}}
+        )
+
+    ask.asked = asked
+    return ask
+
+
+def course(fleet, ask, *parts, timeout_s=30.0, **settings):
+    told = []
+    with Store(fleet.database) as store:
+        begun = rotation.begin(fleet, store, "D1", parts, **settings)
+        try:
+            rotation.finish(fleet, store, begun, ask, told.append, timeout_s)
+        finally:
+            told.append(store.rotation("D1"))
+    return begun, told
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(rotation, "_PAUSE_S", 0.0)
+
+
+def test_begin_refuses(fleet):
+    with Store(fleet.database) as store:
+        for code, arguments in (
+            ("device-unknown", ("D9", ("keys",))),
+            ("not-applicable", ("P1", ("keys",))),
+            ("bad-argument", ("D1", ())),
+            ("bad-argument", ("D1", ("keys",), 59)),
+            ("bad-argument", ("D1", ("release",), 60)),
+            ("release-key", ("D1", ("release",))),
+            ("bad-argument", ("D1", ("keys",), 30 * 24 * 3600 + 1)),
+        ):
+            with refused(code):
+                rotation.begin(fleet, store, *arguments)
+            assert store.rotation("D1") is None
+
+
+def test_the_broker_comes_after_the_device(fleet):
+    def account():
+        document = (fleet.broker / dynsec.FILE).read_text()
+        return document[document.index(names.device_client("relay", "D1")) :]
+
+    before = account()
+    begun, told = course(fleet, answers(["password"], ["password"], []), "password")
+    assert account() != before
+    assert told[-1] is None
+    assert begun.body["password"].decode() not in account()
+
+
+def test_nothing_at_the_broker_before_the_device_has_it(fleet):
+    before = (fleet.broker / dynsec.FILE).read_bytes()
+    away = [HostError("timed-out", "away")] * 3
+    with refused("timed-out"):
+        course(fleet, answers(*away), "password", timeout_s=0.0)
+    assert (fleet.broker / dynsec.FILE).read_bytes() == before
+
+
+def test_a_device_that_refuses_keeps_the_old_ones(fleet):
+    no = {"ok": False, "reply": {"error": "bad-body"}}
+    with refused("command-refused"):
+        course(fleet, answers(no), "keys")
+    with Store(fleet.database) as store:
+        assert store.rotation("D1") is None
+        assert store.device("D1").pairs[0].k == K[AUTHORITY]
+
+
+@pytest.mark.parametrize("code", ["busy", "expired", "old-session"])
+def test_a_bad_moment_is_no_refusal(fleet, code):
+    later = {"ok": False, "reply": {"error": code}}
+    begun, told = course(fleet, answers(later, ["app_authority"], later, []), "keys")
+    assert told[-1] is None
+    assert told[-2].startswith("everything proved itself")
+    # One that has no better moment is named, and the order is kept.
+    with pytest.raises(HostError) as caught:
+        course(fleet, answers(later), "keys", timeout_s=-1.0)
+    assert caught.value.code == "timed-out"
+    assert f"(last: {code})" in caught.value.text
+    with Store(fleet.database) as store:
+        assert store.rotation("D1").body["id"] == begun.body["id"] + 1
+
+
+def test_what_the_device_took_is_not_forgotten(fleet):
+    """It may be about to prove the new key: without it here nobody could speak with the device any more."""
+    no = {"ok": False, "reply": {"error": "unexpected"}}
+    for last, code in (
+        (no, "command-refused"),
+        (HostError("mqtt-too-large", "2048 bytes at most"), "mqtt-too-large"),
+    ):
+        with refused(code):
+            course(fleet, answers(["app_authority"], last), "keys")
+        with Store(fleet.database) as store:
+            left = store.rotation("D1")
+            assert left.taken is not None
+            assert left.apps[AUTHORITY] != K[AUTHORITY]
+
+
+def test_a_refusal_ends_no_other_rotation(fleet):
+    """Somebody ended this one and began the next while the device was being asked."""
+    with Store(fleet.database) as store:
+        begun = rotation.begin(fleet, store, "D1", ("keys",))
+
+        def ask(*_):
+            store.end_rotation("D1")
+            rotation.begin(fleet, store, "D1", ("password",))
+            return {"ok": False, "reply": {"error": "unexpected"}}
+
+        with refused("command-refused"):
+            rotation.finish(fleet, store, begun, ask, lambda _: None, 30.0)
+        assert store.rotation("D1").body["id"] == begun.body["id"] + 1
+
+
+def test_a_devices_word_is_not_shown_as_it_is(fleet):
+    for word in ("\x1b[2Jbusy", "x" * 41, 7, None, ["busy"]):
+        with pytest.raises(HostError) as caught:
+            course(fleet, answers({"ok": False, "reply": {"error": word}}), "keys")
+        assert caught.value.text == "D1 refused its new secrets: unreadable"
+
+
+def test_another_form_of_answer(fleet):
+    for result in (None, {"pending": "x"}, {"pending": [1]}, {}):
+        with refused("bad-body"):
+            course(fleet, answers({"ok": True, "reply": {"result": result}}), "keys")
+
+
+def test_taken_up_where_it_stopped(fleet):
+    with refused("timed-out"):
+        course(fleet, answers(["app_authority"]), "keys", timeout_s=-1.0)
+    with Store(fleet.database) as store:
+        left = store.rotation("D1")
+    assert left.taken is not None
+    begun, told = course(fleet, answers([]), "password")
+    assert begun.body == left.body
+    assert told[-1] is None
+
+
+def test_new_backup(fleet):
+    live, backup = pki.load_pins(fleet.keys)
+    pki.renew_backup(fleet.keys)
+    assert pki.load_pins(fleet.keys)[0] == live
+    assert pki.load_pins(fleet.keys)[1] != backup
+    begun, _ = course(fleet, answers(["trust"], []), "pins")
+    assert begun.body["trust"][1] == list(pki.load_pins(fleet.keys))
+
+
+def test_a_password_for_nobody(fleet):
+    with refused("broker-refused"), registry.opened(fleet) as accounts:
+        accounts.set_password("d:relay:nobody", PASSWORD)
+
+
+def test_release_keys(fleet):
+    from warden_host.release import signing_key
+
+    made = signing_key.make(fleet, "daily", "p256", b"a passphrase")
+    begun, told = course(fleet, answers([]), "release")
+    vendor, class_id, keys = begun.body["release"]
+    assert keys == [signing_key.material(made.public)]
+    assert class_id == signing_key.class_id(vendor, "relay")
+    assert told == ["the device takes releases of the present keys alone", None]
+    # Beside others it has its say, and they theirs; and they may have a deadline.
+    begun, told = course(fleet, answers(["app_authority"], []), "keys", "release", deadline_s=60)
+    assert begun.body.keys() == {"id", "apps", "release", "deadline"}
+    assert told[0] == "the device takes releases of the present keys alone"
+    assert told[-2].startswith("everything proved itself")
+
+
+def test_an_order_that_never_fits_is_dropped(fleet):
+    """Four large keys, and a device of small messages: kept, it would stand in the way of every other."""
+    with refused("mqtt-too-large"):
+        course(fleet, answers(HostError("mqtt-too-large", "2048 bytes at most")), "keys")
+    with Store(fleet.database) as store:
+        assert store.rotation("D1") is None
+
+
+def renewed_by(fleet, ask, *parts, deadline_s=None):
+    told = []
+    with Store(fleet.database) as store:
+        rotation.renew(fleet, store, "D1", parts, ask, told.append, 30.0, deadline_s)
+        assert store.rotation("D1") is None
+    return told
+
+
+def test_what_a_rotation_of_before_left_out_follows(fleet):
+    """Else the release key that got out would be good for one more release, and nobody would know."""
+    from warden_host.release import signing_key
+
+    signing_key.make(fleet, "lost", "p256", b"a passphrase")
+    with refused("timed-out"):
+        course(fleet, answers(["app_authority"]), "keys", "release", timeout_s=-1.0)
+    # One that was begun with the key of before has the key of before in it.
+    (fleet.keys / "release" / "lost.pub").unlink()
+    made = signing_key.make(fleet, "found", "p256", b"a passphrase")
+    ask = answers([], ["password"], [])
+    told = renewed_by(fleet, ask, "keys", "release", "password", deadline_s=3600)
+    bodies = [body for _, body in ask.asked]
+    assert bodies[0].keys() == {"id", "apps", "release"}
+    assert bodies[-1].keys() == {"id", "release", "password", "deadline"}
+    assert bodies[-1]["release"][2] == [signing_key.material(made.public)]
+    assert told[0] == "a rotation of before comes first, whose deadline is another"
+    assert "now what it left out: release, password" in " ".join(told)
+
+
+def test_the_same_order_again_is_one_rotation(fleet):
+    with refused("timed-out"):
+        course(fleet, answers(["app_authority"]), "keys", "pins", timeout_s=-1.0)
+    ask = answers([])
+    renewed_by(fleet, ask, "keys", "pins")
+    assert len(ask.asked) == 1

@@ -1,0 +1,288 @@
+"""Commands and forgeries, step by step, against a device written apart."""
+
+import json
+
+import pytest
+from engine_stage import PLAIN, UID, Stage, reply, report, run
+from host_kit import DEVICE, refused
+from warden_host.engine.commands import Request
+from warden_host.errors import HostError
+
+
+def test_a_command_and_its_reply(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "set_relay", {"on": 1}))
+    counter, (number, expiry, body) = peer.open("set_relay", stage.last("set_relay"))
+    assert (counter, expiry, body) == (1, 30, {"on": 1})
+    reply(stage, peer, number + 1)
+    assert results == []
+    reply(stage, peer, number)
+    [result] = results
+    assert result["ok"] is True
+    assert result["reply"] == {"ok": True, "result": 1}
+
+
+def test_a_command_waits_for_a_session_but_not_for_ever(stage, peer):
+    results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5))
+    assert stage.sent == []
+    stage.stand(peer)
+    assert stage.sent[-1][1].verb == "set_relay"
+    stage.pass_time(6)
+    assert [error.code for error in results] == ["timed-out"]
+    lonely = run(stage, Request(DEVICE, "set_relay", {}, app="lights", timeout_s=5))
+    stage.pass_time(6)
+    assert [error.code for error in lonely] == ["no-session"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"device": "D9"}, "device-unknown"),
+        ({"app": "doors"}, "app-unknown"),
+        ({"command": "ack"}, "reserved-command"),
+        ({"command": "A"}, "bad-name"),
+        ({"ttl_s": 0}, "bad-argument"),
+        ({"ttl_s": 1 << 32}, "bad-argument"),
+        ({"forge": "x"}, "bad-argument"),
+        ({"args": {"a": "x" * 3000}}, "mqtt-too-large"),
+        ({"args": {"a": 1 << 64}}, "bad-argument"),
+    ],
+)
+def test_requests_that_are_refused(stage, peer, changes, code):
+    stage.stand(peer)
+    request = {"device": DEVICE, "command": "set_relay", "args": {}} | changes
+    with refused(code):
+        run(stage, Request(**request))
+
+
+def test_wrong_id(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "set_relay", {}, forge="wrong-id"))
+    with pytest.raises(AssertionError):
+        peer.open("set_relay", stage.last("set_relay"))
+    report(stage, peer, "wrong-application")
+    assert (results[0]["ok"], results[0]["verdict"]) == (True, "wrong-application")
+    run(stage, Request(DEVICE, "set_relay", {}))
+    assert peer.open("set_relay", stage.last("set_relay"))[0] == 1  # no counter was spent
+
+
+def test_tamper_bends_a_copy_and_sends_the_genuine_one_after(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "set_relay", {}, forge="tamper"))
+    bent = stage.last("set_relay")
+    report(stage, peer, "tampered")
+    genuine = stage.last("set_relay")
+    assert sum((a ^ b).bit_count() for a, b in zip(bent, genuine, strict=True)) == 1
+    counter, (number, _, _) = peer.open("set_relay", genuine)
+    assert counter == 1
+    reply(stage, peer, number)
+    assert results[0]["original"]["ok"] is True
+
+
+def test_replay_is_the_first_message_behind_an_ack(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "set_relay", {}, forge="replay"))
+    first = stage.last("set_relay")
+    reply(stage, peer, peer.open("set_relay", first)[1][0])
+    assert [where.verb for _, where, _ in stage.sent[-2:]] == ["ack", "set_relay"]
+    assert stage.sent[-1][2] == first
+    assert peer.open("ack", stage.sent[-2][2])[0] == 2
+    report(stage, peer, "replayed")
+    assert results[0]["verdict"] == "replayed"
+
+
+def test_old_session_forces_a_new_one(stage, peer):
+    stage.stand(peer)
+    old_keys = dict(peer.keys)
+    results = run(stage, Request(DEVICE, "set_relay", {}, forge="old-session"))
+    assert stage.last("wake")
+    stage.hear("hello", peer.hello())
+    peer.take_welcome(stage.last("welcome"))
+    stage.hear("ready", peer.ready())
+    forged = stage.last("set_relay")
+    new_keys, peer.keys = peer.keys, old_keys
+    assert peer.open("set_relay", forged)[0] == 1
+    peer.keys = new_keys
+    report(stage, peer, "old-session")
+    assert results[0]["verdict"] == "old-session"
+
+
+def test_a_forgery_that_is_obeyed_is_said_to_be(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "set_relay", {}, forge="plain"))
+    _, where, data = stage.sent[-1]
+    assert where.fmt == "json"
+    reply(stage, peer, json.loads(data)["id"])
+    assert (results[0]["ok"], results[0]["verdict"]) == (False, "obeyed")
+
+
+def test_nobody_waits_for_a_service_that_stops(stage, peer):
+    results = run(stage, Request(DEVICE, "set_relay", {}))
+    stage.engine.abandon()
+    assert [error.code for error in results] == ["not-serving"]
+
+
+def test_plain_mode(tmp_path):
+    stage = Stage(tmp_path, PLAIN)
+    ask = {
+        "event": "server_uid_request",
+        "deviceId": DEVICE,
+        "appid": "authority",
+        "req": "ab" * 16,
+    }
+    stage.hear("server_uid_request", json.dumps(ask).encode(), fmt="json")
+    assert json.loads(stage.last("server_uid_response"))["uid"] == UID["authority"].hex()
+    stage.hear("x", b"sealed", fmt="cose")
+    assert stage.codes() == ["sealed-refused"]
+    results = run(stage, Request(DEVICE, "set_relay", {"on": 1}))
+    command = json.loads(stage.last("set_relay"))
+    answer = {"event": "reply", "deviceId": DEVICE, "id": command["id"], "ok": True, "result": 2}
+    stage.hear("reply", json.dumps(answer).encode(), fmt="json")
+    assert results[0]["reply"] == {"ok": True, "result": 2}
+    run(stage, Request(DEVICE, "set_relay", {}, forge="wrong-id"))
+    assert json.loads(stage.last("set_relay"))["uid"] != UID["authority"].hex()
+    for forge in ("tamper", "replay", "old-session", "plain"):
+        with refused("not-applicable"):
+            run(stage, Request(DEVICE, "set_relay", {}, forge=forge))
+    stage.store.close()
+
+
+def test_a_device_that_left_is_not_waited_for(stage, peer):
+    stage.stand(peer)
+    stage.hear("offline", b"{}", fmt="json")
+    sent = len(stage.sent)
+    with pytest.raises(HostError) as caught:
+        run(stage, Request(DEVICE, "set_relay", {}))
+    assert caught.value.code == "no-session"
+    assert "is it running?" in caught.value.hint
+    assert len(stage.sent) == sent
+    stage.hear("x", peer.seal("x", [0, None, {}]))  # it was there all the time
+    assert run(stage, Request(DEVICE, "set_relay", {})) == []
+
+
+def test_one_that_leaves_in_the_meantime_is_named(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5))
+    stage.hear("offline", b"{}", fmt="json")
+    stage.pass_time(6)
+    assert (results[0].code, "is it running?" in results[0].hint) == ("timed-out", True)
+
+
+def test_a_device_whose_boot_counter_went_back_is_named_and_taken_back(stage, peer):
+    peer.boot = 9
+    stage.stand(peer)
+    stage.hear("offline", b"{}", fmt="json")
+    peer.boot, peer.connect = 1, -1
+    stage.hear("hello", peer.hello())
+    assert stage.codes() == ["stale-hello"]
+    results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5))
+    stage.pass_time(6)
+    assert results[0].code == "timed-out"
+    assert "stale-hello" in results[0].hint
+    assert f"devices --clear {DEVICE}" in results[0].hint
+    assert stage.engine.clear(DEVICE)
+    stage.stand(peer)
+    assert stage.store.device(DEVICE).mark.boot == 1
+    assert run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5)) == []
+
+
+def test_a_replayed_hello_makes_nobody_mute(stage, peer):
+    stage.stand(peer)
+    stage.hear("hello", peer.hello_bytes)
+    assert stage.codes() == ["stale-hello"]
+    stage.hear("x", peer.seal("x", [0, None, {}]))
+    before = stage.store.device(DEVICE)
+    assert not stage.engine.clear(DEVICE)
+    assert stage.store.device(DEVICE) == before
+
+
+def test_commands_and_their_replies_are_told(stage, peer):
+    stage.stand(peer)
+    run(stage, Request(DEVICE, "set_relay", {"on": 1}))
+    given = stage.news[-1]
+    assert (given.kind, given.name, given.body) == ("command", "set_relay", {"on": 1})
+    reply(stage, peer, given.id)
+    assert (stage.news[-1].kind, stage.news[-1].name) == ("reply", "set_relay")
+    reply(stage, peer, 4711)
+    assert stage.news[-1].name == "reply"  # to nothing that we gave
+    run(stage, Request(DEVICE, "rotate", {"password": b"secret"}))
+    assert stage.news[-1].name == "rotate"
+    assert stage.news[-1].body == {}
+    run(stage, Request(DEVICE, "set_relay", {}, forge="wrong-id"))
+    assert stage.news[-1].text == "forgery: wrong-id"
+    for _ in range(200):
+        run(stage, Request(DEVICE, "set_relay", {}))
+    assert len(stage.engine.seat(DEVICE).asked) <= 64
+
+
+def test_a_command_that_is_not_allowed_names_those_that_are(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "open", {}))
+    reply(stage, peer, stage.news[-1].id, {"ok": False, "error": "not-allowed"})
+    assert (results[0]["ok"], results[0]["allowed"]) == (False, ["set_relay"])
+
+
+def test_no_command_goes_into_a_session_that_the_device_may_have_lost(stage, peer):
+    """The broker died, so the device's session did too: a command sealed in it would be lost without a word."""
+    stage.stand(peer)
+    stage.engine.lost("authority")
+    results = run(stage, Request(DEVICE, "set_relay", {}))
+    assert stage.engine.online() == {}
+    stage.engine.back("authority")
+    assert "set_relay" not in [where.verb for _, where, _ in stage.sent]
+    stage.stand(peer)
+    reply(stage, peer, peer.open("set_relay", stage.last("set_relay"))[1][0])
+    assert results[0]["ok"] is True
+
+
+def test_what_the_device_says_in_its_session_ends_the_doubt(stage, peer):
+    stage.stand(peer)
+    stage.engine.lost("authority")
+    run(stage, Request(DEVICE, "set_relay", {}))
+    stage.hear("temperature", peer.seal("temperature", [0, None, {}]))
+    stage.engine.back("authority")
+    sent = len(stage.sent)
+    run(stage, Request(DEVICE, "set_relay", {}))
+    assert [where.verb for _, where, _ in stage.sent[sent:]] == ["set_relay"]
+    stage.pass_time(30)
+    assert "wake" not in [where.verb for _, where, _ in stage.sent]
+
+
+def test_a_silent_device_is_woken_when_the_line_is_back(stage, peer):
+    stage.stand(peer)
+    stage.engine.lost("lights")
+    stage.engine.back("lights")
+    stage.pass_time(5)
+    assert "wake" not in [where.verb for _, where, _ in stage.sent], "its line never broke"
+    stage.engine.lost("authority")
+    stage.pass_time(5)
+    assert "wake" not in [where.verb for _, where, _ in stage.sent], "there is no line yet"
+    stage.engine.back("authority")
+    stage.pass_time(1)
+    assert "wake" not in [where.verb for _, where, _ in stage.sent], "it may say hello by itself"
+    stage.pass_time(2)
+    assert peer.wake_nonce(stage.last("wake"))
+
+
+def test_a_command_waits_while_a_welcome_is_under_way(stage, peer):
+    """The device drops its session when the welcome arrives: before its ready, neither is sure."""
+    stage.stand(peer)
+    stage.hear("hello", peer.hello())
+    results = run(stage, Request(DEVICE, "set_relay", {}))
+    assert stage.sent[-1][1].verb == "welcome"
+    peer.take_welcome(stage.last("welcome"))
+    stage.hear("ready", peer.ready())
+    peer.open("ack", stage.last("ack"))
+    reply(stage, peer, peer.open("set_relay", stage.last("set_relay"))[1][0])
+    assert results[0]["ok"] is True
+
+
+def test_a_hello_that_leads_nowhere_holds_no_command_for_long(stage, peer):
+    stage.stand(peer)
+    keys = dict(peer.keys)
+    stage.hear("hello", peer.hello())
+    run(stage, Request(DEVICE, "set_relay", {}))
+    assert stage.sent[-1][1].verb == "welcome"
+    stage.pass_time(6)
+    peer.keys = keys
+    assert peer.open("set_relay", stage.last("set_relay"))[0] == 1

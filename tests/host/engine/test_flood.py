@@ -1,0 +1,176 @@
+"""A device that floods, a screen that is gone, a watcher that hangs: the engine goes on."""
+
+import errno
+import queue
+import socket
+import threading
+
+import pytest
+from children import PATIENCE_S
+from engine_stage import PLAIN, Stage, run
+from host_kit import DEVICE
+from warden_host.engine.commands import Request
+from warden_host.engine.events import Happening
+from warden_host.engine.throttle import BURST, Throttle
+from warden_host.service import control, display_queue
+from warden_host.service.control import ControlServer
+
+EVENT = b'{"event":"x","deviceId":"D1","body":{}}'
+
+
+@pytest.fixture
+def plain_stage(tmp_path):
+    made = Stage(tmp_path, PLAIN)
+    yield made
+    made.store.close()
+
+
+def test_a_bucket_fills_again_and_counts_what_it_refused():
+    throttle = Throttle()
+    assert sum(throttle.admit("D1", 5.0) for _ in range(300)) == BURST
+    assert throttle.admit("D2", 5.0)
+    assert throttle.due(5.0) == [("D1", 200)]
+    assert sum(throttle.admit("D1", 5.5) for _ in range(300)) == 10
+    assert throttle.due(5.9) == []
+    assert throttle.due(6.0) == [("D1", 290)]
+    assert throttle.due(7.0) == []
+
+
+def test_a_flood_is_summarised_once_a_second(plain_stage):
+    for _ in range(1000):
+        plain_stage.hear("x", EVENT, fmt="json")
+        plain_stage.engine.on_message("authority", "elsewhere", b"", False)
+    events = [news for news in plain_stage.news if news.kind == "event"]
+    refused = [news for news in plain_stage.news if news.kind == "refused"]
+    assert len(events) == BURST - 1  # the first of its tokens went to "came"
+    assert len(refused) == BURST
+    plain_stage.news.clear()
+    for _ in range(5):
+        plain_stage.pass_time(0.1)
+    texts = {news.device: news.text for news in plain_stage.news if news.kind == "notice"}
+    assert set(texts) == {DEVICE, ""}
+    assert "901" in texts[DEVICE]
+    assert "900" in texts[""]
+    assert len(plain_stage.news) == 2
+
+
+def test_a_reply_in_the_middle_of_a_flood_is_heard(plain_stage):
+    results = run(plain_stage, Request(DEVICE, "set_relay", {}))
+    for _ in range(1000):
+        plain_stage.hear("x", EVENT, fmt="json")
+    number = plain_stage.news[0].id
+    reply = b'{"event":"reply","deviceId":"D1","id":%d,"ok":true,"result":1}' % number
+    plain_stage.hear("reply", reply, fmt="json")
+    assert results[0]["ok"] is True
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BrokenPipeError(errno.EPIPE, "gone"),
+        UnicodeEncodeError("ascii", "\u25cf", 0, 1, "no"),
+        ValueError("I/O operation on closed file"),
+        SystemExit(1),  # what rich makes of a broken pipe
+        KeyError("x"),
+    ],
+)
+def test_a_screen_that_is_gone_ends_nothing(error):
+    told: list[Happening] = []
+
+    def broken(happening: Happening) -> None:
+        told.append(happening)
+        raise error
+
+    display_queue.quietly(broken)(Happening("notice", text="x"))
+    assert len(told) == 1
+
+
+def test_a_screen_that_hangs_does_not_hold_the_engine():
+    release = threading.Event()
+    shown: list[Happening] = []
+
+    def slow(happening: Happening) -> None:
+        release.wait()
+        shown.append(happening)
+
+    with display_queue.screen_thread(slow) as show:
+        for _ in range(5000):
+            show(Happening("notice", text="x"))
+        assert not shown  # nobody waited for the screen
+        release.set()
+    assert shown
+    assert any("missed" in each.text for each in shown)
+
+
+# Watchers
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "control.sock"
+
+
+def test_a_slow_watcher_is_told_what_it_missed(path):
+    watching = threading.Event()
+
+    def handle(_request, caller):
+        server.watch(caller)
+        watching.set()
+
+    server = ControlServer(path, handle)
+    with server:
+        lines = control.stream(path, {"op": "watch"}, PATIENCE_S)
+        got: queue.Queue = queue.Queue()
+        go = threading.Event()
+
+        def read() -> None:
+            first = True
+            for line in lines:
+                got.put(line)
+                if first:
+                    first = False
+                    go.wait(PATIENCE_S)
+
+        thread = threading.Thread(target=read, daemon=True)
+        thread.start()
+        assert watching.wait(PATIENCE_S)
+        count = 5000
+        for number in range(count):
+            server.announce(Happening("event", DEVICE, id=number + 1, text="x" * 1000))
+        go.set()
+        heard, missed = 0, 0
+        while heard + missed < count:
+            line = got.get(timeout=PATIENCE_S)
+            if line["kind"] == "notice":
+                missed += int(line["text"].split()[0])
+            else:
+                heard += 1
+        assert missed
+        server.announce(Happening("event", DEVICE, id=9999))
+        assert got.get(timeout=PATIENCE_S)["id"] == 9999
+    thread.join(PATIENCE_S)
+
+
+def test_callers_that_hang_hold_nobody(path):
+    """They open a call and neither ask nor read: others are served, news is told at once."""
+
+    def handle(request, caller):
+        if request["op"] == "watch":
+            server.watch(caller)
+        else:
+            caller.finish({"ok": True})
+
+    server = ControlServer(path, handle)
+    hanging = []
+    with server:
+        for line in (b"", b'{"op": "wat', b'{"op": "watch"}\n', b'{"op": "send"}\n'):
+            raw = socket.socket(socket.AF_UNIX)
+            with control._short(path) as short:
+                raw.connect(short)
+            raw.sendall(line)
+            hanging.append(raw)
+        for _ in range(3000):
+            server.announce(Happening("notice", text="x" * 100))
+        assert control.call(path, {"op": "x"}) == {"ok": True}
+    for raw in hanging:
+        raw.close()

@@ -1,0 +1,81 @@
+"""Files that hold secrets: how large they may be, and that none is read in part."""
+
+import io
+import sys
+
+import pytest
+from cli_kit import fails
+from host_kit import new_fleet, refused
+from warden_host.cli import secrets_input
+from warden_host.broker.mosquitto import dynsec
+from warden_host import secretfile
+
+
+def secret(folder, size: int):
+    path = folder / "secret"
+    secretfile.write(path, b"s" * size)
+    return path
+
+
+def test_a_file_is_read_whole_or_not_at_all(tmp_path):
+    assert len(secretfile.read(secret(tmp_path, 100), 100)) == 100
+    with refused("key-damaged"):
+        secretfile.read(secret(tmp_path, 101), 100)
+    with refused("registry-damaged"):
+        secretfile.read(secret(tmp_path, 101), 100, "registry-damaged")
+    most = secretfile.MAX_BYTES
+    assert len(secretfile.read(secret(tmp_path, most))) == most
+    with refused("key-damaged"):
+        secretfile.read(secret(tmp_path, most + 1))
+
+
+@pytest.fixture
+def one_hash(monkeypatch):
+    """The passwords are not what these are about: 10,000 times PBKDF2 take minutes."""
+    made = dynsec._hashed("x")
+    monkeypatch.setattr(dynsec, "_hashed", lambda _: made)
+
+
+def test_the_registry_of_a_large_fleet(tmp_path, one_hash):
+    """Of the longest names, each about to be wiped: the largest account there is."""
+    made = new_fleet(tmp_path)
+    document = dynsec._load(made.broker)
+    for number in range(10_000):
+        dynsec._put(document, dynsec.doomed_account("t" * 32, f"{number:032}"))
+    dynsec._save(made.broker, document)
+    size = (made.broker / dynsec.FILE).stat().st_size
+    assert 2 * size < dynsec.MAX_REGISTRY
+    assert len(dynsec._load(made.broker)["clients"]) == 10_002  # the administrator, the authority
+
+
+def test_a_registry_beyond_its_limit_says_so(folder, capsys, monkeypatch):
+    path = folder / "broker" / dynsec.FILE
+    before = path.read_bytes()
+    monkeypatch.setattr(dynsec, "MAX_REGISTRY", len(before) - 1)
+    fails(capsys, "registry-damaged", "provision", "D1", "--sim")
+    assert path.read_bytes() == before
+    monkeypatch.setattr(dynsec, "MAX_REGISTRY", len(before))
+    dynsec._load(path.parent)
+
+
+class Stdin:
+    def __init__(self, data: bytes) -> None:
+        self.buffer = io.BytesIO(data)
+
+
+def test_no_more_of_what_is_typed_than_may_be(tmp_path, monkeypatch):
+    for text, meant in (
+        (b"s" * 10 + b"\r\n", b"s" * 10),
+        (b"s" * 10 + b"\n", b"s" * 10),
+        (b"s" * 12, b"s" * 12),  # too long: what reads it says so
+        (b"", b""),
+    ):
+        secretfile.write(tmp_path / "secret", text)
+        assert secrets_input.secret(str(tmp_path / "secret"), "PIN", "--pin-file", 10, False) == meant
+        monkeypatch.setattr(sys, "stdin", Stdin(text))
+        assert secrets_input.secret("-", "PIN", "--pin-file", 10, False) == meant
+    long = secret(tmp_path, 13)
+    with refused("bad-argument"):
+        secrets_input.secret(str(long), "PIN", "--pin-file", 10, False)
+    monkeypatch.setattr(sys, "stdin", Stdin(b"s" * 13))
+    assert len(secrets_input.secret("-", "PIN", "--pin-file", 10, False)) == 12

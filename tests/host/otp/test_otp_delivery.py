@@ -1,0 +1,597 @@
+"""Codes on their way: a mail server and a webhook that are real, slow, dead or lying, and a post that waits for none of them."""
+
+import contextlib
+import hashlib
+import hmac
+import http.server
+import json
+import queue
+import socket
+import ssl
+import threading
+import time
+from email import message_from_bytes, policy
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
+from children import PATIENCE_S
+from host_kit import new_fleet, refused
+from warden_host.fleet import pki
+from warden_host.fleet.fleet import Fleet
+from warden_host.otp import settings as otp_settings
+from warden_host.otp.notify import delivery, webhook
+from warden_host.otp.notify import mail as delivery_mail
+from warden_host.otp.notify.console import ConsoleWay
+from warden_host.otp.notify.delivery import Message, Post, Undelivered
+from warden_host.otp.notify.mail import MailWay
+from warden_host.otp.notify.webhook import WebhookWay
+from warden_host.otp.settings import Mail, Webhook
+
+HERE = "127.0.0.1"
+PASSWORD = "p" * 20
+SECRET = b"s" * 32
+
+
+def message(**changes) -> Message:
+    given = {
+        "device": "front-door",
+        "purpose": "code",
+        "way": "mail",
+        "address": "alice@example.org",
+        "validity": 300,
+        "expires": time.monotonic() + 3000,
+        "code": "824613",
+    }
+    return Message(**given | changes)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A CA, a server's key, and the secrets that deliveries read."""
+    made = tmp_path_factory.mktemp("delivery")
+    authority = pki.new_authority()
+    (made / "ca.pem").write_text(ssl.DER_cert_to_PEM_cert(authority.der()))
+    leaf = authority.issue((HERE, "localhost"))
+    (made / "leaf.pem").write_bytes(leaf.certificate_pem() + leaf.key_pem())
+    stranger = pki.new_authority().issue((HERE,))
+    (made / "stranger.pem").write_bytes(stranger.certificate_pem() + stranger.key_pem())
+    for name, data in (("otp-mail.password", PASSWORD.encode()), ("otp-webhook.secret", SECRET)):
+        (made / name).write_bytes(data)
+        (made / name).chmod(0o600)
+    return made
+
+
+def server_context(folder, name="leaf.pem") -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / name)
+    return context
+
+
+# Mail
+
+pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+
+
+class Mailbox:
+    def __init__(self) -> None:
+        self.mails: list = []
+        self.answer = "250 OK"
+        self.refusal = "550 no such mailbox"
+        self.goodbye = "221 Bye"
+
+    async def handle_QUIT(self, server, session, envelope):
+        if not self.goodbye:
+            server.transport.abort()
+        return self.goodbye
+
+    async def handle_DATA(self, server, session, envelope):
+        self.mails.append((envelope, session))
+        return self.answer
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if address.startswith("nobody"):
+            return self.refusal
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+
+def authenticate(server, session, envelope, mechanism, data):
+    good = (data.login, data.password) == (b"warden", PASSWORD.encode())
+    return AuthResult(success=good, handled=False)
+
+
+@pytest.fixture
+def mail_server(folder):
+    made = []
+
+    def start(security: str, certificate: str = "leaf.pem", **settings):
+        box = Mailbox()
+        context = server_context(folder, certificate)
+        given: dict = {
+            "tls": {"ssl_context": context},
+            "starttls": {"tls_context": context, "require_starttls": True},
+            "none": {},
+        }[security]
+        if security != "none":
+            given |= {
+                "authenticator": authenticate,
+                "auth_required": True,
+                "auth_require_tls": security == "starttls",
+            }
+        with socket.create_server((HERE, 0)) as free:
+            port = free.getsockname()[1]
+        controller = Controller(box, hostname=HERE, port=port, **given)
+        controller.start()
+        made.append(controller)
+        user = "" if security == "none" else "warden"
+        ca = None if security == "none" else folder / "ca.pem"
+        chosen = {"user": user, "ca": ca} | settings
+        return box, Mail(HERE, port, security, "warden@example.org", **chosen)
+
+    yield start
+    for each in made:
+        each.stop()
+
+
+@pytest.mark.parametrize("security", ["tls", "starttls", "none"])
+def test_a_mail_arrives(mail_server, folder, security):
+    box, settings = mail_server(security)
+    MailWay(settings, folder).send(message(duress="551122"))
+    [(envelope, session)] = box.mails
+    assert envelope.rcpt_tos == ["alice@example.org"]
+    assert (session.ssl is not None) == (security == "starttls")
+    assert bool(session.authenticated) == (security != "none")
+    mail = message_from_bytes(envelope.content, policy=policy.default)
+    assert "824613" not in str(mail["Subject"]), "subjects show on locked screens"
+    text = mail.get_content()
+    assert "Code: 824613" in text
+    assert "Under duress: 551122" in text
+    assert mail["To"] == "alice@example.org"
+    assert mail["From"] == "warden@example.org"
+    assert mail["Auto-Submitted"] == "auto-generated"
+
+
+def test_an_alarm_by_mail(mail_server, folder):
+    box, settings = mail_server("tls")
+    MailWay(settings, folder).send(message(purpose="alarm", code="", text="under duress"))
+    mail = message_from_bytes(box.mails[0][0].content, policy=policy.default)
+    assert "under duress" in mail["Subject"]
+
+
+def failure(way, told: Message | None = None) -> Undelivered:
+    with pytest.raises(Undelivered) as caught:
+        way.send(told or message())
+    why = caught.value.why
+    assert "824613" not in why
+    assert "alice" not in why
+    assert PASSWORD not in why
+    return caught.value
+
+
+def test_a_mail_server_of_somebody_else(mail_server, folder):
+    for security in ("tls", "starttls"):
+        box, settings = mail_server(security, "stranger.pem")
+        assert "TLS" in failure(MailWay(settings, folder)).why
+        assert box.mails == []
+
+
+def test_a_mail_server_that_offers_no_starttls(mail_server, folder):
+    box, settings = mail_server("none")
+    bare = Mail(HERE, settings.port, "starttls", "warden@example.org", ca=folder / "ca.pem")
+    failure(MailWay(bare, folder))
+    assert box.mails == []
+
+
+def test_a_mail_server_that_refuses(mail_server, folder):
+    box, settings = mail_server("tls")
+    nobody = message(address="nobody@example.org")
+    assert failure(MailWay(settings, folder), nobody).final
+    box.refusal = "450 greylisted 824613"  # RFC 6647: it is taken when it comes again
+    assert not failure(MailWay(settings, folder), nobody).final
+    box.answer = "451 later 824613"
+    assert not failure(MailWay(settings, folder)).final
+    box.answer = "554 never 824613"
+    assert failure(MailWay(settings, folder)).final
+    _, stranger = mail_server("tls", user="mallory")
+    assert "refused user or password" in failure(MailWay(stranger, folder)).why
+
+
+@pytest.mark.parametrize("goodbye", ["421 too busy", "554 no", "221 " + "x" * 9000, ""])
+def test_a_mail_that_was_taken_was_sent_however_it_ends(mail_server, folder, goodbye):
+    box, settings = mail_server("tls")
+    box.goodbye = goodbye
+    MailWay(settings, folder).send(message())
+    assert len(box.mails) == 1
+    # One that was not taken stays untaken, with the reason that it has.
+    box.answer = "554 never"
+    assert failure(MailWay(settings, folder)).why == "the mail server said 554"
+
+
+def test_a_mail_password_that_others_can_read(mail_server, folder, tmp_path):
+    box, settings = mail_server("tls")
+    path = tmp_path / "otp-mail.password"
+    path.write_text(PASSWORD)
+    path.chmod(0o644)
+    assert "can be read by others" in failure(MailWay(settings, tmp_path)).why
+    assert box.mails == []
+
+
+def test_a_mail_server_that_is_gone_or_says_nothing(folder, monkeypatch):
+    monkeypatch.setattr(delivery_mail, "TIMEOUT_S", 0.2)
+    with socket.create_server((HERE, 0)) as silent:
+        port = silent.getsockname()[1]
+        settings = Mail(HERE, port, "none", "warden@example.org")
+        assert "hung up" in failure(MailWay(settings, folder)).why
+    assert "can't be reached" in failure(MailWay(settings, folder)).why
+
+
+MUCH = 1 << 24
+
+
+class Talker:
+    """A server that says one thing again and again, with a pause in between, whatever it hears."""
+
+    def __init__(self, text: bytes, pause_s: float, context: ssl.SSLContext | None = None) -> None:
+        self._text, self._pause_s, self._context = text, pause_s, context
+        self._server = socket.create_server((HERE, 0))
+        self.port = self._server.getsockname()[1]
+        self.said = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._talk, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def _talk(self):
+        with contextlib.suppress(OSError):
+            line, _ = self._server.accept()
+            if self._context is not None:
+                line = self._context.wrap_socket(line, server_side=True)
+            with line:
+                while self.said < MUCH and not self._over.wait(self._pause_s):
+                    line.sendall(self._text)
+                    self.said += len(self._text)
+
+    def __exit__(self, *_):
+        self._over.set()
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)  # wakes accept(), where nobody came
+        self._server.close()
+        self._thread.join()
+
+
+@pytest.mark.parametrize(("text", "pause_s"), [(b"2", 0.05), (b"220-go on\r\n" * 1000, 0)])
+def test_a_mail_server_that_talks_for_ever(folder, monkeypatch, text, pause_s):
+    monkeypatch.setattr(delivery, "WHOLE_S", 1.0 if pause_s else 60.0)
+    with Talker(text, pause_s) as talker:
+        settings = Mail(HERE, talker.port, "starttls", "warden@example.org")
+        # It never hangs up by itself: we do.
+        assert "hung up" in failure(MailWay(settings, folder)).why
+    assert talker.said < MUCH
+
+
+# Webhook
+
+
+class Hook:
+    """A server that takes POSTs over TLS."""
+
+    def __init__(self, folder, certificate="leaf.pem") -> None:
+        self.taken: list = []
+        self.status = 204
+        hook = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                data = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.taken.append((self.path, dict(self.headers), data))
+                self.send_response(hook.status)
+                self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer((HERE, 0), Handler)
+        context = server_context(folder, certificate)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    @property
+    def url(self) -> str:
+        return f"https://{HERE}:{self._server.server_address[1]}/codes"
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def hook_message(**changes) -> Message:
+    return message(way="webhook", address="alice", **changes)
+
+
+def test_a_webhook_is_told_and_can_tell_who_speaks(folder):
+    with Hook(folder) as hook:
+        way = WebhookWay(Webhook(hook.url, folder / "ca.pem"), folder)
+        way.send(hook_message(duress="551122"))
+        way.send(hook_message(purpose="alarm", code="", text="under duress"))
+    (path, headers, data), (_, _, alarm) = hook.taken
+    assert path == "/codes"
+    said = json.loads(data)
+    assert {key: said[key] for key in said if key != "time"} == {
+        "v": 1,
+        "purpose": "code",
+        "device": "front-door",
+        "to": "alice",
+        "code": "824613",
+        "duress": "551122",
+        "validity": 300,
+    }
+    assert json.loads(alarm)["text"] == "under duress"
+    assert "code" not in json.loads(alarm)
+    stamp = headers["Warden-Timestamp"]
+    assert abs(int(stamp) - time.time()) < 3000
+    expected = hmac.new(SECRET, stamp.encode() + b"." + data, hashlib.sha256).hexdigest()
+    assert headers["Warden-Signature"] == "v1=" + expected
+
+
+@pytest.mark.parametrize(
+    ("status", "final"),
+    [(301, True), (307, True), (400, True), (404, True), (429, False), (500, False), (503, False)],
+)
+def test_a_webhook_that_refuses(folder, status, final):
+    with Hook(folder) as hook:
+        hook.status = status
+        way = WebhookWay(Webhook(hook.url, folder / "ca.pem"), folder)
+        assert failure(way, hook_message()).final is final
+    assert len(hook.taken) == 1, "no redirect is followed"
+
+
+def test_a_webhook_of_somebody_else(folder):
+    with Hook(folder, "stranger.pem") as hook:
+        assert "TLS" in failure(WebhookWay(Webhook(hook.url, folder / "ca.pem"), folder)).why
+        assert "TLS" in failure(WebhookWay(Webhook(hook.url), folder)).why
+    assert hook.taken == []
+
+
+def test_a_webhook_whose_key_is_short_or_readable(folder, tmp_path):
+    path = tmp_path / "otp-webhook.secret"
+    with Hook(folder) as hook:
+        way = WebhookWay(Webhook(hook.url, folder / "ca.pem"), tmp_path)
+        path.write_bytes(b"short")
+        path.chmod(0o600)
+        assert "shorter" in failure(way, hook_message()).why
+        path.write_bytes(SECRET)
+        path.chmod(0o640)
+        assert "can be read by others" in failure(way, hook_message()).why
+    assert hook.taken == []
+
+
+def test_a_webhook_that_is_gone_or_says_nothing(folder, monkeypatch):
+    monkeypatch.setattr(webhook, "TIMEOUT_S", 0.2)
+    with socket.create_server((HERE, 0)) as silent:
+        url = f"https://{HERE}:{silent.getsockname()[1]}/"
+        says_nothing = failure(WebhookWay(Webhook(url, folder / "ca.pem"), folder), hook_message())
+    gone = failure(WebhookWay(Webhook(url, folder / "ca.pem"), folder), hook_message())
+    assert "TimeoutError" in says_nothing.why
+    assert "ConnectionRefusedError" in gone.why
+
+
+# The post
+
+
+class Scripted:
+    """Does what the script says, one entry a call; then takes everything."""
+
+    def __init__(self, *script) -> None:
+        self.script = list(script)
+        self.taken: list[Message] = []
+
+    def send(self, told: Message) -> None:
+        step = self.script.pop(0) if self.script else None
+        if isinstance(step, threading.Event):
+            step.wait(20)
+        elif step is not None:
+            raise step
+        self.taken.append(told)
+
+
+def post(way, **settings):
+    reports: queue.Queue = queue.Queue()
+    made = Post({"mail": way}, lambda told, why: reports.put((told, why)), **settings)
+    return made, reports
+
+
+@pytest.mark.parametrize(
+    ("text", "pause_s"), [(b"H", 0.05), (b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, 0)]
+)
+def test_a_webhook_that_talks_for_ever(folder, monkeypatch, text, pause_s):
+    monkeypatch.setattr(delivery, "WHOLE_S", 1.0 if pause_s else 60.0)
+    with Talker(text, pause_s, server_context(folder)) as talker:
+        settings = Webhook(f"https://{HERE}:{talker.port}/codes", folder / "ca.pem")
+        with pytest.raises(Undelivered, match="can't be reached"):
+            WebhookWay(settings, folder).send(hook_message())
+    assert talker.said < MUCH
+
+
+def test_the_post_tries_again_a_bounded_number_of_times():
+    way = Scripted(Undelivered("a"), Undelivered("b"))
+    made, reports = post(way, pauses=(0, 0))
+    with made:
+        made.put(message())
+        assert reports.get(timeout=PATIENCE_S)[1] == ""
+        way.script = [Undelivered("a"), Undelivered("b"), Undelivered("c"), None]
+        made.put(message())
+        assert reports.get(timeout=PATIENCE_S)[1] == "c"
+        assert way.script == [None]
+        way.script = [Undelivered("never", final=True), None]
+        made.put(message())
+        assert reports.get(timeout=PATIENCE_S)[1] == "never"
+        assert way.script == [None]
+
+
+def test_a_bug_in_a_way_costs_one_message():
+    way = Scripted(RuntimeError("824613"))
+    made, reports = post(way, pauses=())
+    with made:
+        made.put(message())
+        why = reports.get(timeout=PATIENCE_S)[1]
+        assert "RuntimeError" in why
+        assert "824613" not in why
+        made.put(message())
+        assert reports.get(timeout=PATIENCE_S)[1] == ""
+
+
+def test_a_code_that_ran_out_is_not_sent():
+    way = Scripted()
+    made, reports = post(way)
+    with made:
+        made.put(message(expires=time.monotonic()))
+        assert "too late" in reports.get(timeout=PATIENCE_S)[1]
+    assert way.taken == []
+
+
+def test_a_way_that_hangs_holds_up_nobody():
+    stuck = threading.Event()
+    reports: queue.Queue = queue.Queue()
+    hanging, quick = Scripted(stuck), Scripted()
+    made = Post({"mail": hanging, "console": quick}, lambda told, why: reports.put((told, why)))
+    with made:
+        for _ in range(delivery.BACKLOG + 50):
+            made.put(message())
+        made.put(message(way="console"))
+        assert not stuck.is_set()  # put() waited for nothing
+        refusals = 0
+        while (told := reports.get(timeout=PATIENCE_S))[0].way != "console":
+            refusals += "wait already" in told[1]
+        assert told[1] == ""
+        assert refusals in (49, 50)
+        stuck.set()
+
+
+def test_a_way_that_is_not_set_up():
+    made, reports = post(Scripted())
+    with made:
+        made.put(message(way="webhook"))
+        assert "was not set up" in reports.get(timeout=PATIENCE_S)[1]
+
+
+# The console
+
+
+def test_the_console_shows_what_is_valid_and_then_what_comes():
+    now = [100.0]
+    way = ConsoleWay(lambda: now[0])
+    gone = threading.Event()
+    way.send(message(device="D1", code="111111", expires=110.0))
+    way.send(message(device="D2", code="222222", expires=200.0, duress="333333"))
+    now[0] = 120.0
+    shown: list = []
+    way.watch(shown.append, gone)
+    assert [(each["device"], each["code"], each["left"]) for each in shown] == [
+        ("D2", "222222", 80)
+    ]
+    assert shown[0]["duress"] == "333333"
+    way.send(message(device="D3", purpose="alarm", code="", text="help", expires=999.0))
+    assert shown[1] | {"time": 0} == {
+        "purpose": "alarm",
+        "device": "D3",
+        "time": 0,
+        "text": "help",
+    }
+    gone.set()
+    way.send(message(device="D1", code="444444", expires=999.0))
+    assert len(shown) == 2
+
+
+# The settings
+
+
+GOOD_MAIL = {"host": "mail.example.org", "from": "warden@example.org"}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Reads a fleet's settings with this [otp]."""
+    made = new_fleet(tmp_path)
+
+    def read(table):
+        made.document["otp"] = table
+        return otp_settings.load(made)
+
+    read.fleet = made  # type: ignore[attr-defined]
+    return read
+
+
+def test_settings(settings):
+    assert settings({}) == otp_settings.OtpSettings()
+    assert Fleet(settings.fleet.root).document.get("otp") is None
+    full = settings(
+        {
+            "requests_device": 3,
+            "policy": {"source": "authority", "digits": 8},
+            "mail": GOOD_MAIL | {"security": "starttls", "user": "w", "ca": "mail-ca.pem"},
+            "webhook": {"url": "https://hooks.example.org/codes"},
+        }
+    )
+    assert full.limits.requests_device == 3
+    assert full.mail.port == 587
+    assert full.mail.ca == settings.fleet.root / "mail-ca.pem"
+    assert full.gate == {"source": "authority", "digits": 8}
+    assert settings({"mail": GOOD_MAIL}).mail.security == "tls"
+    assert settings({"mail": GOOD_MAIL}).mail.port == 465
+    assert settings({"mail": GOOD_MAIL | {"host": HERE, "security": "none"}}).mail.port == 25
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "authority",
+        {"request_device": 3},
+        {"requests_device": 0},
+        {"requests_device": True},
+        {"attempts_device": 100_000},
+        {"policy": {"digits": 5}},
+        {"policy": {"digit": 6}},
+        {"policy": []},
+        {"mail": GOOD_MAIL | {"security": "none"}},
+        {"mail": GOOD_MAIL | {"security": "ssl"}},
+        {"mail": GOOD_MAIL | {"password": "p"}},
+        {"mail": GOOD_MAIL | {"host": "a b"}},
+        {"mail": GOOD_MAIL | {"from": "warden"}},
+        {"mail": GOOD_MAIL | {"from": "a@b\nBcc: c@d"}},
+        {"mail": GOOD_MAIL | {"port": 65536}},
+        {"mail": {"host": "mail.example.org"}},
+        {"webhook": {"url": "http://hooks.example.org/"}},
+        {"webhook": {"url": "https://user:secret@hooks.example.org/"}},
+        {"webhook": {"url": "https://hooks.example.org/?token=secret"}},
+        {"webhook": {"url": "https://hooks.example.org/#x"}},
+        {"webhook": {"url": "https://hooks.example.org:99999/"}},
+        {"webhook": {"url": "https:///codes"}},
+        {"webhook": {"url": "https://hooks.example.org/a b"}},
+        {"webhook": {"url": "https://hooks.example.org/", "secret": "s"}},
+    ],
+)
+def test_settings_that_are_wrong(settings, table):
+    with refused("config-malformed"):
+        settings(table)
+
+
+@pytest.mark.parametrize("address", ["a@b", "alice+door@example.org", "o'neil@example.org"])
+def test_mail_addresses(address):
+    assert otp_settings.is_mail(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "a", "@b", "a@", "a b@c", "a@b\n", "a\r\nBcc: x@y@z", "<a@b>", "a,b@c", "ä@b", "a@" + "b" * 260],
+)  # fmt: skip
+def test_no_mail_addresses(address):
+    assert not otp_settings.is_mail(address)

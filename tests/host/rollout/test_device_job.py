@@ -1,0 +1,510 @@
+"""One release to one device: what it answers, when its word is about our order, and what is no word on the release at all."""
+
+import pytest
+from release_kit import Maker, cheap
+from rollout_world import Gadget, World, idle
+from warden_host.rollout import rollouts
+from warden_host.store import releases
+
+
+@pytest.fixture
+def maker(tmp_path, monkeypatch):
+    cheap(monkeypatch)
+    made = Maker(tmp_path)
+    made.make("1.0")
+    yield made
+    made.store.close()
+
+
+def said(state: str, reason: str = "", sequence: int = 0) -> dict:
+    return {"state": state, "reason": reason, "sequence": sequence, "want": None}
+
+
+GOOD = said("Downloading")
+LOST = said("Idle")
+
+
+class Parking(Gadget):
+    """Short of memory: it keeps the manifest, starts anew, and judges it at that start. words: what comes of each order, GOOD for a manifest that
+    it takes, LOST where the power was cut before it was kept. Knobs: forgets (once told, its status is Idle), early (its answer to questions
+    before it starts anew)."""
+
+    def __init__(self, world: World, words: list[dict], **knobs) -> None:
+        old = world.gadgets["D00"]
+        super().__init__(old.name, old.peer.k)
+        self.world, self.words = world, list(words)
+        self.forgets = self.crosses = False
+        self.early: dict = GOOD
+        self.parked: dict | None = None
+        self.told: dict | None = None
+        vars(self).update(knobs)
+        world.gadgets["D00"] = self
+
+    def obey(self, args):
+        if "envelope" in args:
+            self.parked, self.restarting, self.status = args, True, dict(GOOD)
+            return {"ok": True, "result": dict(GOOD)}
+        if self.parked is not None:
+            return {"ok": True, "result": dict(self.early)}
+        if self.told is not None and self.crosses:
+            self.tell()
+        return super().obey(args)
+
+    def tell(self):
+        body, self.told = self.told, None
+        if self.forgets:
+            self.status = idle()
+        self.world.hear(self, "update", self.peer.seal("update", [0, None, body]))
+
+    def restart(self, world):
+        if self.parked is None:
+            return super().restart(world)
+        args, self.parked, self.restarting = self.parked, None, False
+        word = self.words.pop(0) if self.words else GOOD
+        self.status = dict(word)
+        if word == GOOD:
+            super().obey(args)
+        elif word != LOST and self.reports:
+            self.told = dict(word)
+        self.anew(world)
+        return None
+
+    def anew(self, world):
+        """A start: a boot of its own, and a session; what it has to tell goes out when that stands, or crosses a question."""
+        world.hear(self, "offline", b"{}", fmt="json")
+        self.peer.boot += 1
+        self.peer.connect = -1
+        self.connect(world)
+        while self.told is not None and not self.crosses and world.sent:
+            stood = world.sent[0][1] == "ack"
+            self.take(world, *world.sent.pop(0)[1:])
+            if stood:
+                self.tell()
+
+    @property
+    def ordered(self) -> int:
+        return sum("envelope" in order for order in self.orders)
+
+
+def parking(maker, *words: dict, **knobs) -> tuple[World, Parking]:
+    world = World(maker, 1)
+    gadget = Parking(world, list(words), **knobs)
+    world.connect_all()
+    return world, gadget
+
+
+def course(world: World, seconds: float = 120) -> tuple[str, str]:
+    number = world.begin()
+    world.settle()
+    world.pass_time(seconds)
+    return world.states(number)["D00"]
+
+
+# A manifest that is judged at the next start
+
+
+def test_a_manifest_that_was_found_good_at_a_start(maker):
+    world, gadget = parking(maker, GOOD)
+    assert course(world) == ("Accepted", "")
+    assert gadget.ordered == 1
+
+
+@pytest.mark.parametrize("sequence", [0, 1])
+@pytest.mark.parametrize(
+    "knobs",
+    [{"reports": False}, {"forgets": True}, {"forgets": True, "crosses": True}],
+    ids=["asked", "told", "told while it is asked"],
+)
+def test_a_manifest_that_was_refused_at_a_start(maker, knobs, sequence):
+    world, gadget = parking(maker, said("Rejected", "tampered", sequence), **knobs)
+    assert course(world) == ("Rejected", "tampered")
+    assert gadget.ordered == 1
+
+
+@pytest.mark.parametrize(
+    "word", [said("Aborted", "command-failed"), said("Aborted", "x", 1), LOST]
+)
+@pytest.mark.parametrize("knobs", [{"reports": False}, {"forgets": True}])
+def test_one_that_failed_to_judge_may_try_again_but_not_for_ever(maker, word, knobs):
+    world, gadget = parking(maker, word, word, GOOD, **knobs)
+    assert course(world) == ("Accepted", "")
+    assert gadget.ordered == 3
+    world, gadget = parking(maker, *[word] * 9, **knobs)
+    assert course(world, 300) == ("Aborted", word["reason"] or "update-state")
+    assert gadget.ordered == 3
+
+
+@pytest.mark.parametrize("old", [0, 1])
+def test_what_it_said_of_an_older_order_is_no_word_on_ours(maker, old):
+    """Its state before our order, its answers and its reports until it starts anew, and what it fell back from at that start."""
+    stale = said("Rejected", "tampered", old)
+    world, gadget = parking(maker, GOOD, early=stale)
+    gadget.status = dict(stale)
+    number = world.begin()
+    while gadget.parked is None:
+        gadget.take(world, *world.sent.pop(0)[1:])
+    world.hear(gadget, "update", gadget.peer.seal("update", [0, None, stale]))
+    for _ in range(2):
+        world.pump()
+        world.now = world.now._replace(steady=world.now.steady + 20)
+        world.engine.tick()
+    assert world.states(number)["D00"][0] == "Downloading"
+    assert len(gadget.orders) > 2
+    world.pass_time(60)
+    assert world.states(number)["D00"] == ("Accepted", "")
+    assert gadget.ordered == 1
+
+
+def test_another_number_is_not_ours(maker):
+    world, gadget = parking(maker, said("Rejected", "slot-damaged", 7), GOOD)
+    assert course(world) == ("Accepted", "")
+    assert gadget.ordered == 2
+
+
+def test_a_new_session_of_the_same_start_is_no_verdict(maker):
+    world, gadget = parking(maker, GOOD, early=said("Rejected", "tampered"))
+    number = world.begin()
+    while gadget.parked is None:
+        gadget.take(world, *world.sent.pop(0)[1:])
+    gadget.connect(world)
+    world.pump()
+    assert world.states(number)["D00"][0] == "Downloading"
+    world.pass_time(60)
+    assert world.states(number)["D00"] == ("Accepted", "")
+
+
+def test_one_that_never_starts_anew(maker):
+    world, gadget = parking(maker, GOOD)
+    number = world.begin()
+    world.pump()
+    for _ in range(40):
+        world.now = world.now._replace(steady=world.now.steady + 15)
+        world.engine.tick()
+        world.pump()
+    assert world.states(number)["D00"] == ("Aborted", "update-state")
+    assert gadget.ordered == 1
+
+
+def test_its_answer_to_the_order_gets_lost(maker):
+    world, gadget = parking(maker, said("Rejected", "wrong-device"), loses={1})
+    assert course(world) == ("Rejected", "wrong-device")
+    assert gadget.ordered == 1
+
+
+def test_an_order_after_a_verdict_is_judged_by_itself(maker):
+    """The service was killed while the device judged: what it says of that order is an older order's."""
+    world, gadget = parking(maker, said("Rejected", "tampered"), GOOD)
+    number = world.begin()
+    while gadget.parked is None:
+        gadget.take(world, *world.sent.pop(0)[1:])
+    world.boot()
+    world.settle()
+    world.resume(number)
+    world.settle()
+    world.pass_time(60)
+    assert world.states(number)["D00"] == ("Accepted", "")
+    assert gadget.ordered == 2
+
+
+def test_a_late_word_on_the_try_before(maker):
+    """It comes while the last try is being readied: that one has not been judged."""
+    word = said("Aborted", "command-failed")
+    world, gadget = parking(maker, word, word, GOOD, reports=False)
+    number = world.begin()
+    while gadget.ordered < 2 or gadget.status != word:
+        world.settle()
+        if gadget.ordered < 2:
+            world.pass_time(5)
+    world.hear(gadget, "update", gadget.peer.seal("update", [0, None, word]))
+    world.pass_time(60)
+    assert gadget.ordered == 3
+    assert world.states(number)["D00"] == ("Accepted", "")
+
+
+def test_one_that_takes_its_time_before_each_start(maker):
+    word = said("Aborted", "command-failed")
+    world, gadget = parking(maker, word, word, GOOD, reports=False)
+    number = world.begin()
+    for _ in range(3):
+        world.pump()
+        for _ in range(5):  # it goes on as it was, and is asked
+            world.now = world.now._replace(steady=world.now.steady + 15)
+            world.engine.tick()
+            world.pump()
+        gadget.restart(world)
+        world.pump()
+        world.pass_time(5)
+    world.pass_time(60)
+    assert world.states(number)["D00"] == ("Accepted", "")
+
+
+class Slow(Parking):
+    """Off the air for some minutes at each start."""
+
+    def anew(self, world):
+        world.hear(self, "offline", b"{}", fmt="json")
+        self.there = False
+        self.peer.boot += 1
+        self.peer.connect = -1
+
+
+@pytest.mark.parametrize(("minutes", "state"), [(9, "Rejected"), (11, "Away")])
+def test_a_start_may_take_its_time(maker, minutes, state):
+    world = World(maker, 1)
+    word = said("Aborted", "command-failed")
+    gadget = Slow(world, [word, word, said("Rejected", "tampered")], reports=False)
+    world.connect_all()
+    number = world.begin()
+    for _ in range(3):
+        world.settle()
+        world.pass_time(60 * minutes)
+        if world.states(number)["D00"][0] == "Away":
+            break
+        gadget.there = True
+        gadget.connect(world)
+        world.pump()
+        world.pass_time(10)
+    assert world.states(number)["D00"][0] == state
+
+
+# A download that is cut
+
+
+class Cut(Gadget):
+    """Its power is cut after so many chunks, as often as it says; then its state is the given one."""
+
+    def __init__(self, world: World, after: set[int], state: dict) -> None:
+        old = world.gadgets["D00"]
+        super().__init__(old.name, old.peer.k)
+        self.world, self.after, self.then = world, after, state
+        world.gadgets["D00"] = self
+
+    def take(self, world, verb, data):
+        super().take(world, verb, data)
+        if verb == "update" and sum("n" in order for order in self.orders) in self.after:
+            self.after.remove(min(self.after))
+            self.status, self.number = dict(self.then), 0
+            self.peer.boot += 1
+            self.peer.connect = -1
+            world.sent.clear()
+            self.connect(world)
+
+
+@pytest.mark.parametrize("state", [LOST, said("Rejected", "slot-damaged", 7)])
+def test_power_cuts_in_the_middle_are_no_failures_of_the_release(maker, state):
+    world = World(maker, 1)
+    gadget = Cut(world, {1, 2, 3, 4}, state)
+    world.connect_all()
+    assert course(world) == ("Accepted", "")
+    assert sum("envelope" in order for order in gadget.orders) == 5
+
+
+@pytest.mark.parametrize("state", [LOST, said("Rejected", "slot-damaged", 7)])
+def test_power_cuts_where_manifests_are_judged_at_a_start(maker, state):
+    world = World(maker, 1)
+    gadget = type("CutAndParking", (Cut, Parking), {"__init__": Parking.__init__})(world, [])
+    gadget.after, gadget.then = {1, 2, 3, 4}, state
+    world.connect_all()
+    assert course(world) == ("Accepted", "")
+    assert gadget.ordered == 5
+
+
+def test_the_verdict_on_the_image_is_asked_for_where_its_reply_got_lost(maker):
+    world = World(maker, 1)
+    gadget = world.gadgets["D00"]
+    real = gadget.obey
+
+    def obey(args):
+        answer = real(args)
+        if gadget.restarting:  # it would begin its trial
+            gadget.restarting = False
+            gadget.status = said("Rejected", "firmware-invalid", 1)
+            gadget.loses = {len(gadget.orders) - 1}
+        return answer
+
+    gadget.obey = obey
+    world.connect_all()
+    assert course(world) == ("Rejected", "firmware-invalid")
+    assert sum("envelope" in order for order in gadget.orders) == 1
+
+
+def test_the_verdict_on_an_image_from_a_web_server_is_heard(maker, monkeypatch):
+    """It is told once, while nobody asks; asked, it knows of nothing any more."""
+    world = World(maker, 1)
+    gadget = world.gadgets["D00"]
+    monkeypatch.setattr(type(gadget), "want", lambda _: None)
+    world.connect_all()
+    number = world.begin()
+    world.pump()
+    assert world.states(number)["D00"][0] == "Downloading"
+    gadget.status = idle()
+    body = said("Rejected", "image-mismatch", 1)
+    world.hear(gadget, "update", gadget.peer.seal("update", [0, None, body]))
+    world.pass_time(30)
+    assert world.states(number)["D00"] == ("Rejected", "image-mismatch")
+    assert sum("envelope" in order for order in gadget.orders) == 1
+
+
+# Questions that are refused, and chunks that no image has
+
+
+@pytest.mark.parametrize("code", ["busy", "vault-unwritten"])
+def test_a_question_that_is_refused_is_no_word_on_the_release(maker, code):
+    """On trial, after two downloads that broke: no further try is left, and none is needed."""
+    world = World(maker, 1)
+    gadget = world.gadgets["D00"]
+    gadget.breaks, gadget.reports = [1000, 3000], False
+    real = gadget.restart
+
+    def restart(world):
+        gadget.refuses = {"ask": code}
+        real(world)
+
+    gadget.restart = restart
+    world.connect_all()
+    assert course(world, 200)[0] == "Testing"
+    gadget.refuses = {}
+    world.pass_time(70)
+    assert world.states(1)["D00"] == ("Accepted", "")
+
+
+def test_a_device_that_refuses_to_say_how_it_goes_gets_it_when_it_does(maker):
+    world = World(maker, 1)
+    gadget = world.gadgets["D00"]
+    gadget.refuses = {"ask": "busy"}
+    world.connect_all()
+    assert course(world, 12)[0] == "Waiting"  # asked again after a while
+    assert 2 <= len(gadget.orders) <= 4
+    world.pass_time(30)
+    assert world.states(1)["D00"] == ("Away", "busy")
+    assert len(gadget.orders) == 6
+    gadget.refuses = {}
+    world.pass_time(200)
+    assert world.states(1)["D00"] == ("Accepted", "")
+
+
+@pytest.mark.parametrize("want", [[0, "other", 5, 10], [0, "app", 1 << 31, 10]])
+def test_no_progress_is_told_of_a_chunk_that_no_image_has(maker, monkeypatch, want):
+    world = World(maker, 1)
+    world.connect_all()
+    monkeypatch.setattr(type(world.gadgets["D00"]), "want", lambda _: want)
+    monkeypatch.setattr(rollouts, "_PROGRESS_S", 0.0)
+    assert course(world) == ("Aborted", "bad-body")
+    told = [line["done"] for line in world.lines if "device" in line]
+    assert set(told) == {0}
+
+
+def test_the_files_stay_open_for_those_that_still_read(maker):
+    """Stopped while a device's reply is on its way, which asks for one chunk more."""
+    world = World(maker, 1)
+    gadget = world.gadgets["D00"]
+    world.connect_all()
+    number = world.begin()
+    active = world.rollouts._active[number]
+    while not gadget.data:
+        gadget.take(world, *world.sent.pop(0)[1:])
+    world.rollouts.stop(number, "its owner stopped it")
+    assert active.shelf.files
+    world.pump()
+    world.pass_time(20)
+    assert active.shelf.files == {}
+    assert world.states(number)["D00"] == ("Waiting", "")
+    assert not any(news.code == "internal-error" for news in world.news)
+
+
+def test_the_files_stay_open_for_one_that_a_newer_release_took(maker):
+    maker.make("2")
+    world = World(maker, 1)
+    gadget = world.gadgets["D00"]
+    world.connect_all()
+    active = world.rollouts._active[world.begin()]
+    while not gadget.data:
+        gadget.take(world, *world.sent.pop(0)[1:])
+    world.begin("relay-2")
+    assert active.ended
+    assert active.shelf.files
+    world.settle()
+    world.pass_time(30)
+    assert active.shelf.files == {}
+    assert world.states(2)["D00"] == ("Accepted", "")
+
+
+# What it went through
+
+
+def through(world: World, number: int) -> list[str]:
+    return [f"{step.state} {step.reason}".strip() for step in world.store.history(number)["D00"]]
+
+
+def to_the_last_chunk(maker) -> tuple[World, Gadget, int]:
+    """All chunks went out, and the reply to the last one is still to come."""
+    world = World(maker, 1)
+    gadget = world.gadgets["D00"]
+    world.connect_all()
+    number = world.begin()
+    while world.states(number)["D00"][0] != "Verifying":
+        gadget.take(world, *world.sent.pop(0)[1:])
+    return world, gadget, number
+
+
+def test_it_verifies_until_its_reply_to_the_last_chunk(maker):
+    world, gadget, number = to_the_last_chunk(maker)
+    size = gadget.plan.images[0].size
+    assert size - len(gadget.data) <= 1024
+    assert [line["state"] for line in world.lines if line.get("done") == size] == ["Verifying"]
+    world.settle()
+    steps = world.store.history(number)["D00"]
+    states = ["Waiting", "Downloading", "Verifying", "Installing", "Testing", "Accepted"]
+    assert [step.state for step in steps] == states
+    assert [step.time for step in steps] == sorted(step.time for step in steps)
+    assert steps[-1].time == world.store.rollout(number).targets[0].changed
+
+
+def test_the_devices_own_word_wins(maker):
+    """The last chunk got lost: it still wants it."""
+    world, gadget, number = to_the_last_chunk(maker)
+    world.sent.clear()
+    world.pass_time(40)
+    assert world.states(number)["D00"] == ("Accepted", "")
+    assert through(world, number)[1:5] == ["Downloading", "Verifying"] * 2
+
+
+def test_one_that_verifies_when_its_rollout_stops_is_heard_to_its_end(maker):
+    world, gadget, number = to_the_last_chunk(maker)
+    world.rollouts.stop(number, "its owner stopped it")
+    world.settle()
+    world.pass_time(10)
+    assert world.states(number)["D00"] == ("Accepted", "")
+    assert not any("abort" in order for order in gadget.orders)
+
+
+def test_one_that_wants_more_when_its_rollout_has_stopped_is_let_go(maker):
+    world, gadget, number = to_the_last_chunk(maker)
+    world.sent.clear()
+    world.rollouts.stop(number, "its owner stopped it")
+    world.pass_time(40)
+    assert world.states(number)["D00"] == ("Waiting", "")
+    assert gadget.orders[-1] == {"abort": True}
+    assert gadget.status["state"] == "Aborted"
+
+
+def test_a_service_that_ends_leaves_trials_of_a_stopped_rollout_alone(maker):
+    world = World(maker, 1)
+    world.gadgets["D00"].bricks = True
+    world.connect_all()
+    number = world.begin()
+    world.settle()
+    world.rollouts.stop(number, "its owner stopped it")
+    world.engine.abandon()
+    assert world.states(number)["D00"] == ("Testing", "")
+
+
+def test_one_that_is_away_for_long_does_not_push_out_what_was(maker, monkeypatch):
+    world = World(maker, 1)
+    number = world.begin()
+    world.pass_time(3600, step=20)
+    assert through(world, number) == ["Waiting", "Away no-session"]
+    monkeypatch.setattr(releases, "MAX_HISTORY", 5)
+    for at in range(20):
+        world.store.set_target(number, "D00", "Downloading" if at % 2 else "Away", "", False)
+    assert through(world, number) == ["Downloading", "Away"] * 2 + ["Downloading"]

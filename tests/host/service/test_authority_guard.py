@@ -1,0 +1,68 @@
+"""The authority's own thread: a full disk, a store that can't be opened."""
+
+import sqlite3
+
+import pytest
+from engine_stage import PLAIN
+from host_kit import NoLink, SteppedClock, hear, new_fleet, refused, settle, topic
+from warden_host.engine.engine import Engine
+from warden_host.engine.events import Happening
+from warden_host.engine.throttle import BURST
+from warden_host.service import authority as module
+from warden_host.service.authority import Authority
+from warden_host.store.store import Store
+
+EVENT = b'{"event":"x","deviceId":"D1","body":{}}'
+
+
+@pytest.fixture
+def fleet(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "AppLink", NoLink)
+    made = new_fleet(tmp_path)
+    with Store(made.database) as store:
+        store.add_device(PLAIN)
+    return made
+
+
+def test_a_full_disk_refuses_messages_and_is_said_in_bounds(fleet, monkeypatch):
+    news: list[Happening] = []
+
+    def full(self) -> None:
+        pages = self.store._db.execute("PRAGMA page_count").fetchone()[0]
+        self.store._db.execute(f"PRAGMA max_page_count = {pages}")
+
+    clock = SteppedClock()
+    where = topic("evt", "x", "json")
+    big = EVENT.replace(b"{}", b'{"a":"' + b"y" * 12000 + b'"}')
+    with Authority(fleet, news.append, clock) as made:
+        made.ask(full)
+        for _ in range(10):
+            hear(made, where, big, count=40)
+            settle(made)
+        assert made.ask(Engine.online, 60) == {"D1": ["authority"]}
+        notices = [each for each in news if each.code == "database-damaged"]
+        full_disk = [each for each in notices if "full" in each.text]
+        assert len(full_disk) == BURST
+        assert (
+            len(notices) - BURST <= 1
+        )  # how many more there were: told once while no clock moves
+        made.ask(lambda engine: engine.store._db.execute("PRAGMA max_page_count = 100000"))
+        before = made.ask(lambda engine: len(engine.store.events("D1")))
+        clock.now += 1
+        hear(made, where, EVENT)
+        settle(made)
+        assert made.ask(lambda engine: len(engine.store.events("D1"))) == before + 1
+
+
+def test_a_store_that_fails_by_a_bug_is_no_hang(fleet, monkeypatch):
+    opened = []
+
+    def failing(path):
+        opened.append(path)
+        if len(opened) > 1:
+            raise sqlite3.OperationalError("secret")
+        return Store(path)
+
+    monkeypatch.setattr(module, "Store", failing)
+    with refused("internal-error"), Authority(fleet, lambda _: None):
+        pass

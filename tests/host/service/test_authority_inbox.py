@@ -1,0 +1,262 @@
+"""The authority under a flood: what is served first, what is dropped, what is told. By a virtual clock."""
+
+import threading
+
+import pytest
+from engine_stage import PLAIN
+from host_kit import NoLink, SteppedClock, hear, new_fleet, refused, settle, topic
+from warden_host.devices import revocation
+from warden_host.engine.commands import Request
+from warden_host.engine.engine import Engine
+from warden_host.engine.events import Happening
+from warden_host.engine.jobs import Wait
+from warden_host.service import authority as module
+from warden_host.service.authority import Authority
+from warden_host.service.fair_inbox import BURST, ORDERS, RATE, WAITING
+from warden_host.store.store import Device, Store
+
+SOON_S = 30
+
+
+class World:
+    """An authority without a broker, whose engine stands still while it is held."""
+
+    def __init__(self, fleet, patch) -> None:
+        self.fleet = fleet
+        self.clock = SteppedClock()
+        self.news: list[Happening] = []
+        self.handled: list[tuple[str, str]] = []  # (application, what is between evt/ and /fmt)
+        self.authority = Authority(fleet, self.news.append, self.clock)
+        self._go = threading.Event()
+
+        def on_message(_engine, appid, text, _data, _retain) -> None:
+            self.handled.append((appid, text.split("/id/")[-1].replace("/evt/", " ")))
+
+        patch.setattr(Engine, "on_message", on_message)
+
+    def hold(self) -> None:
+        reached, go = threading.Event(), threading.Event()
+        self._go = go
+
+        def stand(_engine) -> None:
+            reached.set()
+            go.wait(SOON_S)
+
+        self.authority.do(stand)
+        assert reached.wait(SOON_S)
+
+    def release(self) -> None:
+        self._go.set()
+
+    def hear(
+        self, device: str, event: str = "x", count: int = 1, appid: str = "authority"
+    ) -> None:
+        hear(self.authority, topic("evt", event, "json", device), b"{}", appid, count)
+
+    def settle(self) -> None:
+        settle(self.authority, self.clock)
+
+    def devices(self) -> list[str]:
+        return [what.split()[0] for _, what in self.handled]
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "AppLink", NoLink)
+    fleet = new_fleet(tmp_path)
+    with Store(fleet.database) as store:
+        for name in ("D1", "D2", "D3"):
+            store.add_device(Device(name, "relay", "UNIX", "plain", PLAIN.policy))
+    made = World(fleet, monkeypatch)
+    with made.authority:
+        yield made
+        made.release()
+
+
+def test_a_flood_is_served_in_turn_with_the_others(world):
+    world.hold()
+    world.hear("D1", count=5000)
+    world.hear("D2", count=3)
+    world.hear("D3", count=1)
+    world.release()
+    world.settle()
+    assert world.devices()[:7] == ["D1", "D2", "D3", "D1", "D2", "D1", "D2"]
+    assert world.devices().count("D1") == WAITING
+
+
+def test_what_was_dropped_is_told_by_device_and_once(world):
+    world.hold()
+    world.hear("D1", count=WAITING + 300)
+    world.hear("D1", count=WAITING + 40, appid="lights")
+    world.hear("D2", count=WAITING + 7)
+    world.release()
+    world.settle()
+    world.clock.now += 1
+    world.authority.ask(world.authority._tell_refused)
+    told = {each.device: each.text for each in world.news if each.code == "flooded"}
+    assert told == {
+        "D1": "340 messages dropped: it sends more than its quota",
+        "D2": "7 messages dropped: it sends more than its quota",
+    }
+    world.clock.now += 1
+    world.authority.ask(world.authority._tell_refused)
+    assert len([each for each in world.news if each.code == "flooded"]) == 2
+
+
+def test_drops_are_told_once_a_second_at_most(world):
+    tell = world.authority._tell_refused
+    for _ in range(10):
+        world.hold()
+        world.hear("D1", count=WAITING + 1)
+        world.release()
+        world.authority.ask(tell)
+        world.settle()
+    moved = world.clock.now - 1000.0
+    told = [each for each in world.news if each.code == "flooded"]
+    assert len(told) <= 1 + moved
+
+
+def test_orders_precede_a_flood(world):
+    world.hold()
+    world.hear("D1", count=1000)
+    seen: list[int] = []
+    world.authority.do(lambda _: seen.append(len(world.handled)))
+    world.authority.submit(
+        Request("D9", "set_relay", {}), lambda _: seen.append(len(world.handled))
+    )
+    world.release()
+    world.settle()
+    assert seen == [0, 0]
+
+
+def test_names_outside_the_fleet_share_one_quota(world):
+    world.hold()
+    for number in range(1000):
+        world.hear(f"stranger{number}")
+        hear(world.authority, f"elsewhere/{number}", b"")
+        hear(world.authority, "/" * number, b"")
+        hear(world.authority, "iot-2/type/relay/id/D2/" + "x" * 300, b"")
+    world.hear("D2")
+    world.release()
+    world.settle()
+    assert len(world.handled) == WAITING + 1
+    assert ("authority", "D2 x/fmt/json") in world.handled[:2]
+
+
+def test_a_topic_that_is_no_text_costs_one_message(world):
+    world.authority.hear(
+        "authority", b"iot-2/type/relay/id/D1/evt/\xff/fmt/json", memoryview(b""), False
+    )
+    world.settle()
+    assert world.handled == [("authority", "D1 \ufffd/fmt/json")]
+
+
+def test_hellos_have_a_rate_of_their_own(world):
+    world.hold()
+    world.hear("D1", "hello", count=100)
+    world.hear("D1", "x", count=1)
+    world.release()
+    ask = world.authority.ask
+    while ask(lambda _: len(world.handled)) < BURST / 20:
+        pass
+    for _ in range(50):  # no clock moves: no further one is served
+        ask(lambda _: None)
+    assert len(world.handled) == BURST / 20
+    world.clock.now += 1
+    while ask(lambda _: len(world.handled)) < (BURST + RATE) / 20:
+        pass
+    for _ in range(50):
+        ask(lambda _: None)
+    assert len(world.handled) == (BURST + RATE) / 20
+
+
+def test_waiting_messages_of_a_revoked_device_are_dropped(world):
+    with Store(world.fleet.database) as store:
+        revocation.order(store, "D1", revoke=True, wipe=False)
+    world.hold()
+    world.hear("D1", count=1000)
+    world.hear("D1", count=1000, appid="lights")
+    world.hear("D2", count=2)
+    results: list = []
+    world.authority.end("D1", lambda result: results.append((result, len(world.handled))))
+    world.release()
+    world.settle()
+    assert results == [({"ok": True, "wiped": False}, 0)]
+    assert world.devices() == ["D2", "D2"]
+
+
+def test_waiting_messages_of_a_device_to_wipe_are_kept(world):
+    """It is still a member: what it said before counts."""
+    with Store(world.fleet.database) as store:
+        store.order_ending("D1", False, True, 1.0)
+    world.hold()
+    world.hear("D1", count=3)
+    world.authority.end("D1", lambda _: None)
+    world.release()
+    world.settle()
+    assert world.devices() == ["D1"] * 3
+
+
+def test_what_came_before_a_loss_is_dealt_with_before_it(world, monkeypatch):
+    order: list[tuple[str, int]] = []
+    for name in ("lost", "back"):
+        monkeypatch.setattr(
+            Engine, name, lambda _, appid, name=name: order.append((name, len(world.handled)))
+        )
+    world.hold()
+    world.hear("D1", count=WAITING)
+    world.hear("D2", count=2)
+    world.hear("D1", count=4, appid="lights")
+    world.authority._on_change("authority", False)
+    world.authority._on_change("authority", True)
+    world.release()
+    world.settle()
+    assert order == [("lost", WAITING + 2), ("back", WAITING + 2)]
+    assert [appid for appid, _ in world.handled[-4:]] == ["lights"] * 4
+
+
+def test_so_many_orders_wait(world):
+    world.hold()
+    done = threading.Event()
+    for _ in range(ORDERS - 1):
+        world.authority.do(lambda _: None)
+    world.authority.do(lambda _: done.set())
+    with refused("not-serving"):
+        world.authority.do(lambda _: None)
+    world.authority._on_change("authority", True)  # never refused
+    world.release()
+    assert done.wait(SOON_S)
+    world.authority.do(lambda _: None)
+
+
+def test_a_device_that_is_provisioned_while_we_serve_gets_its_own_quota(world):
+    with Store(world.fleet.database) as store:
+        store.add_device(Device("D4", "relay", "UNIX", "plain", PLAIN.policy))
+    world.authority.reload()
+    world.hold()
+    world.hear("stranger", count=500)
+    world.hear("D4", count=2)
+    world.release()
+    world.settle()
+    assert world.devices().count("D4") == 2
+    assert world.devices()[1] == "D4"
+
+
+def test_an_overlong_topic_counts_by_its_length(world):
+    """The inbox holds bytes of topics as well."""
+    world.hold()
+    hear(world.authority, "x" * 60_000, b"", count=100)
+    world.release()
+    world.settle()
+    assert 1 <= len(world.handled) <= 8
+
+
+def test_an_idle_authority_still_ticks(world):
+    ticked = threading.Event()
+    world.authority.ask(lambda engine: engine.start(_waits(engine), lambda _: ticked.set()))
+    assert ticked.wait(SOON_S)
+
+
+def _waits(engine):
+    yield Wait(lambda _: False, engine.clock().steady)
+    return {}

@@ -1,0 +1,311 @@
+"""The inbox of the engine by a virtual clock: quotas, turns, orders first; and against a model."""
+
+import math
+from collections import Counter
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from warden_host.service import fair_inbox
+from warden_host.service.fair_inbox import (
+    ACCOUNT_BYTES,
+    BURST,
+    RATE,
+    TOTAL_BYTES,
+    WAITING,
+    Account,
+    FairInbox,
+)
+
+OVERHEAD = fair_inbox._OVERHEAD
+
+
+def account(name: str, appid: str = "authority") -> Account:
+    return Account(appid, name)
+
+
+A, B, C = account("A"), account("B"), account("C")
+
+
+def taken(inbox: FairInbox[str], now: float) -> list[str]:
+    """Everything that is due now."""
+    found = []
+    while (item := inbox.take(now)) is not None:
+        found.append(item)
+    return found
+
+
+def fill(inbox: FairInbox, who: Account, count: int, now: float = 0.0, size: int = 10) -> int:
+    return sum(inbox.put(who, f"{who.device}{n}", size, now) for n in range(count))
+
+
+def test_accounts_take_turns():
+    inbox: FairInbox[str] = FairInbox()
+    fill(inbox, A, 4)
+    fill(inbox, B, 2)
+    fill(inbox, C, 1)
+    assert taken(inbox, 0.0) == ["A0", "B0", "C0", "A1", "B1", "A2", "A3"]
+
+
+def test_an_honest_message_waits_for_one_of_each_flood():
+    inbox: FairInbox[str] = FairInbox()
+    for name in "abcdefgh":
+        fill(inbox, account(name), 10_000)
+    inbox.put(C, "honest", 10, 0.0)
+    assert taken(inbox, 0.0).index("honest") == 8
+
+
+def test_orders_precede_messages_and_keep_their_order():
+    inbox: FairInbox[str] = FairInbox()
+    fill(inbox, A, 2)
+    inbox.put_order("first")
+    inbox.put_order("second")
+    assert inbox.orders == 2
+    assert inbox.pause(0.0) == 0.0
+    assert [inbox.take(0.0) for _ in range(3)] == ["first", "second", "A0"]
+    assert inbox.orders == 0
+
+
+def test_an_order_does_not_wait_for_a_rate():
+    inbox: FairInbox[str] = FairInbox()
+    inbox.put_order("order")
+    assert inbox.take(-1.0) == "order"
+
+
+def test_so_many_messages_of_an_account_wait():
+    inbox: FairInbox[str] = FairInbox()
+    assert fill(inbox, A, WAITING + 30) == WAITING
+    assert fill(inbox, B, 1) == 1
+    assert inbox.waiting == WAITING + 1
+    assert inbox.take_refused() == {A: 30}
+    assert inbox.take_refused() == {}
+
+
+def test_so_many_bytes_of_an_account_wait():
+    inbox: FairInbox[str] = FairInbox()
+    size = ACCOUNT_BYTES // 4 - OVERHEAD
+    assert fill(inbox, A, 6, size=size) == 4
+    assert inbox.take_refused() == {A: 2}
+    assert not inbox.has_room(A, 0)
+    assert inbox.take(0.0) == "A0"
+    assert inbox.has_room(A, size)
+    assert not inbox.has_room(A, size + 1)
+
+
+def test_a_size_that_no_quota_allows_is_refused_at_once():
+    inbox: FairInbox[str] = FairInbox()
+    assert not inbox.put(A, "big", ACCOUNT_BYTES, 0.0)
+    assert inbox.put(A, "fits", ACCOUNT_BYTES - OVERHEAD, 0.0)
+
+
+def test_floods_together_leave_memory_free():
+    """The last quarter is for accounts of which nothing waits."""
+    inbox: FairInbox[str] = FairInbox()
+    for number in range(500):
+        fill(inbox, account(f"flood{number}"), WAITING, size=16_384)
+    assert 0 < inbox._free < TOTAL_BYTES // 4
+    honest = [account(f"honest{number}") for number in range(500)]
+    assert all(inbox.put(each, each.device, 300, 0.0) for each in honest)
+
+
+def test_all_accounts_together_hold_the_total():
+    inbox: FairInbox[str] = FairInbox(total_bytes=8 * (OVERHEAD + 1000))
+    assert fill(inbox, A, 20, size=1000) == 6  # three quarters
+    assert fill(inbox, B, 20, size=1000) == 1
+    assert fill(inbox, C, 20, size=1001) == 0
+    assert fill(inbox, C, 20, size=1000) == 1
+    assert fill(inbox, account("D"), 1, size=0) == 0
+    assert inbox._free == 0
+
+
+def test_a_burst_is_served_at_once_and_then_the_rate():
+    inbox: FairInbox[str] = FairInbox()
+    served = 0
+    for _ in range(20):
+        fill(inbox, A, WAITING)
+        served += len(taken(inbox, 0.0))
+    assert served == BURST
+    assert inbox.pause(0.0) == pytest.approx(1 / RATE)
+    assert inbox.take(0.9 / RATE) is None
+    assert inbox.take(1.0 / RATE) is not None
+    assert inbox.pause(1.0 / RATE) == pytest.approx(1 / RATE)
+    assert len(taken(inbox, 0.25)) == 0.25 * RATE - 1
+    taken(inbox, 1e6)
+    assert inbox.pause(1e6) == math.inf
+
+
+def test_the_rate_saves_no_more_than_a_burst():
+    inbox: FairInbox[str] = FairInbox()
+    fill(inbox, A, 1)
+    taken(inbox, 0.0)
+    served = 0
+    for _ in range(20):
+        fill(inbox, A, WAITING, now=1000.0)
+        served += len(taken(inbox, 1000.0))
+    assert served == BURST
+
+
+def test_an_account_that_rests_holds_nobody_up():
+    inbox: FairInbox[str] = FairInbox()
+    for _ in range(10):
+        fill(inbox, A, WAITING)
+        taken(inbox, 0.0)
+    assert inbox.waiting > 0
+    fill(inbox, B, 3)
+    assert taken(inbox, 0.0) == ["B0", "B1", "B2"]
+
+
+def test_a_weight_counts_as_so_many_messages():
+    inbox: FairInbox[str] = FairInbox()
+    for number in range(30):
+        inbox.put(A, str(number), 10, 0.0, weight=20.0)
+    assert len(taken(inbox, 0.0)) == BURST / 20
+    assert len(taken(inbox, 0.5)) == 0.5 * RATE / 20
+
+
+def test_applications_have_their_own_quotas_of_a_device():
+    inbox: FairInbox[str] = FairInbox()
+    other = account("A", "lights")
+    assert fill(inbox, A, WAITING + 1) == WAITING
+    assert fill(inbox, other, WAITING + 1) == WAITING
+    assert inbox.take_refused() == {A: 1, other: 1}
+
+
+def test_remove_returns_what_waited_and_frees_it():
+    inbox: FairInbox[str] = FairInbox()
+    other = account("A", "lights")
+    fill(inbox, A, 3)
+    fill(inbox, B, 1)
+    fill(inbox, other, 2)
+    assert inbox.remove(lambda each: each.device == "A") == ["A0", "A1", "A2", "A0", "A1"]
+    assert inbox.waiting == 1
+    assert taken(inbox, 0.0) == ["B0"]
+    assert inbox._free == TOTAL_BYTES
+    assert inbox.pause(0.0) == math.inf
+    fill(inbox, A, 1)
+    assert taken(inbox, 0.0) == ["A0"]
+
+
+def test_a_removed_account_that_rested_is_not_served():
+    inbox: FairInbox[str] = FairInbox()
+    for _ in range(10):
+        fill(inbox, A, WAITING)
+        taken(inbox, 0.0)
+    assert inbox.remove(lambda _: True)
+    assert taken(inbox, 100.0) == []
+
+
+def test_a_clock_that_stands_or_goes_back_gives_nothing():
+    inbox: FairInbox[str] = FairInbox()
+    for _ in range(10):
+        fill(inbox, A, WAITING, now=50.0)
+        taken(inbox, 50.0)
+    assert taken(inbox, 50.0) == []
+    assert taken(inbox, 40.0) == []
+
+
+class Model(RuleBasedStateMachine):
+    """Against lists: what is in, in which order, and that nobody is served twice before another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inbox: FairInbox[tuple[str, int]] = FairInbox(total_bytes=40 * (OVERHEAD + 500))
+        self.now = 0.0
+        self.number = 0
+        self.waiting: dict[Account, list[tuple[tuple[str, int], int]]] = {}
+        self.orders: list[tuple[str, int]] = []
+        self.refused: Counter[Account] = Counter()
+        self.served: dict[Account, list[tuple[float, float]]] = {}
+        self.passed_over: Counter[Account] = Counter()
+        self.weights: dict[tuple[str, int], float] = {}
+
+    def held(self, who: Account) -> int:
+        return sum(size + OVERHEAD for _, size in self.waiting.get(who, []))
+
+    @property
+    def all_held(self) -> int:
+        return sum(self.held(each) for each in self.waiting)
+
+    @rule(
+        who=st.sampled_from([A, B, C]),
+        size=st.integers(0, 4000),
+        count=st.integers(1, 60),
+        weight=st.sampled_from([1.0, 20.0]),
+    )
+    def put(self, who: Account, size: int, count: int, weight: float) -> None:
+        for _ in range(count):
+            self.number += 1
+            item = (who.device, self.number)
+            held = self.held(who) + size + OVERHEAD
+            count = len(self.waiting.get(who, []))
+            most = 40 * (OVERHEAD + 500) * (3 if count else 4) // 4
+            room = count < WAITING and held <= ACCOUNT_BYTES
+            room = room and self.all_held + size + OVERHEAD <= most
+            assert self.inbox.put(who, item, size, self.now, weight) == room
+            if room:
+                self.waiting.setdefault(who, []).append((item, size))
+                self.weights[item] = weight
+            else:
+                self.refused[who] += 1
+
+    @rule()
+    def order(self) -> None:
+        self.number += 1
+        self.orders.append(("order", self.number))
+        self.inbox.put_order(self.orders[-1])
+
+    @rule(seconds=st.sampled_from([0.0, 0.001, 0.01, 0.3, 5.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(count=st.integers(1, 80))
+    def take(self, count: int) -> None:
+        for _ in range(count):
+            pause = self.inbox.pause(self.now)
+            item = self.inbox.take(self.now)
+            if self.orders:
+                assert item == self.orders.pop(0)
+                continue
+            if item is None:
+                assert pause > 0 or not any(self.waiting.values())
+                return
+            who = account(item[0])
+            assert item == self.waiting[who].pop(0)[0]
+            self.served.setdefault(who, []).append((self.now, self.weights[item]))
+
+    @rule(who=st.sampled_from([A, B, C]))
+    def remove(self, who: Account) -> None:
+        kept = [item for item, _ in self.waiting.pop(who, [])]
+        assert self.inbox.remove(lambda each: each == who) == kept
+        self.served.pop(who, None)  # its bucket is a new one
+
+    @precondition(lambda self: self.refused)
+    @rule()
+    def ask_refused(self) -> None:
+        assert self.inbox.take_refused() == dict(self.refused)
+        self.refused.clear()
+
+    @invariant()
+    def counts(self) -> None:
+        assert self.inbox.waiting == sum(len(each) for each in self.waiting.values())
+        assert self.inbox.orders == len(self.orders)
+        assert self.inbox._free == 40 * (OVERHEAD + 500) - self.all_held
+
+    @invariant()
+    def rates(self) -> None:
+        """In no span of time more than a burst and the rate; the last one may have the most weight."""
+        for served in self.served.values():
+            for at, (begin, _) in enumerate(served):
+                weight = sum(each for _, each in served[at:])
+                assert weight <= BURST + (served[-1][0] - begin) * RATE + 20.0
+
+    @invariant()
+    def due(self) -> None:
+        """What waits is due, or will be within the time that its weight takes."""
+        if any(self.waiting.values()):
+            assert self.inbox.pause(self.now) <= 20.0 / RATE + 1e-9
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -1,0 +1,161 @@
+"""A device account that floods a real broker: the other device's events and commands, and `warden revoke`.
+
+The flood comes in rounds, and each round waits until the links have read it: so the broker drops
+nothing for lack of a fast machine, and whatever is lost is lost by the authority.
+"""
+
+import queue
+import threading
+from collections import Counter
+
+import pytest
+from engine_stage import SEALED
+from host_kit import DEVICE, new_fleet, settle
+from test_authority_live import LiveDevice
+from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.cli import main
+from warden_host.engine.commands import Request
+from warden_host.engine.engine import Engine
+from warden_host.engine.events import Happening
+from warden_host.service.authority import Authority
+from warden_host.service.fair_inbox import WAITING
+from warden_host.service.run import serving
+from warden_host.store.store import Device, Store
+
+HONEST = "D2"
+ROUND, ROUNDS = 1000, 8
+PATIENCE_S = 120
+
+
+class Counts:
+    """How many messages of each device the links heard, and how many the engine dealt with."""
+
+    def __init__(self, patch) -> None:
+        self._changed = threading.Condition()
+        self.heard: Counter[str] = Counter()
+        self.handled: Counter[str] = Counter()
+        hear, on_message = Authority.hear, Engine.on_message
+
+        def counted_hear(made, appid, topic, payload, retain):
+            hear(made, appid, topic, payload, retain)
+            self._count(self.heard, topic.split(b"/")[4].decode())
+
+        def counted_message(engine, appid, text, data, retain):
+            self._count(self.handled, text.split("/")[4])
+            on_message(engine, appid, text, data, retain)
+
+        patch.setattr(Authority, "hear", counted_hear)
+        patch.setattr(Engine, "on_message", counted_message)
+
+    def _count(self, counter: Counter, device: str) -> None:
+        with self._changed:
+            counter[device] += 1
+            self._changed.notify_all()
+
+    def wait_heard(self, device: str, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.heard[device] >= count, PATIENCE_S)
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    made = new_fleet(tmp_path)
+    with Store(made.database) as store:
+        for name in (DEVICE, HONEST):
+            store.add_device(
+                Device(name, "relay", "UNIX", "sealed", SEALED.policy, pairs=SEALED.pairs)
+            )
+    return made
+
+
+@pytest.fixture
+def passwords(fleet):
+    made = {name: dynsec.device_password() for name in (DEVICE, HONEST)}
+    with registry.opened(fleet) as accounts:
+        for name, password in made.items():
+            accounts.put(dynsec.device_account("relay", name, password))
+    return made
+
+
+KINDS = {
+    "garbage": lambda device, number: ("x", b"%064d" % number),
+    "plain": lambda device, number: ("x", b"{}"),
+    "hello": lambda device, number: ("hello", device.hello()),
+    "event": lambda device, number: ("x", device.seal("x", [0, None, {"n": number}])),
+    "incident": lambda device, number: (
+        "incident",
+        device.seal("incident", [0, None, {"code": f"c{number % 250}", "n": 1, "at": ""}]),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flood_costs_its_sender_alone(fleet, passwords, kind, monkeypatch, capsys):
+    counts = Counts(monkeypatch)
+    news: queue.Queue[Happening] = queue.Queue()
+
+    def stands(device: str) -> None:
+        while True:
+            happening = news.get(timeout=PATIENCE_S)
+            if (happening.kind, happening.device) == ("session", device):
+                return
+
+    with serving(fleet, news.put) as service:
+        honest = LiveDevice(fleet, passwords[HONEST], HONEST)
+        stands(HONEST)
+        flooder = LiveDevice(fleet, passwords[DEVICE])
+        stands(DEVICE)
+        authority = service.authority
+        flooder.client.on_message = None  # its answers don't matter any more
+
+        def flood() -> None:
+            start = counts.heard[DEVICE]
+            for number in range(ROUND):
+                event, data = KINDS[kind](flooder, number)
+                fmt = "json" if kind == "plain" else "cose"
+                where = flooder.topic("evt", event).replace("cose", fmt)
+                flooder.client.publish(where, data, qos=0)
+            counts.wait_heard(DEVICE, start + ROUND)
+
+        for number in range(ROUNDS):
+            flooding = threading.Thread(target=flood)
+            flooding.start()
+            honest.say("temperature", honest.seal("temperature", [0, None, {"n": number}]))
+            request = Request(HONEST, "set_relay", {"on": number}, timeout_s=PATIENCE_S)
+            assert authority.command(request)["reply"] == {"ok": True, "result": {"on": number}}
+            flooding.join(PATIENCE_S)
+            assert not flooding.is_alive()
+        with Store(fleet.database) as store:
+            kept = [body for _, _, name, body in store.events(HONEST) if name == "temperature"]
+            assert kept == [f'{{"n": {number}}}' for number in range(ROUNDS)]
+            assert store.incidents(HONEST) == []
+        assert authority.waiting <= WAITING
+
+        # The engine stands still, and a flood waits before it. A revocation overtakes it.
+        go, reached = threading.Event(), threading.Event()
+        authority.do(lambda _: (reached.set(), go.wait(PATIENCE_S)))
+        assert reached.wait(PATIENCE_S)
+        flood()
+        assert authority.waiting == WAITING
+        before, heard = counts.handled[DEVICE], counts.heard[DEVICE]
+        orders = authority._inbox.orders
+        revoked: list[int] = []
+        arguments = ["--fleet", str(fleet.root), "revoke", DEVICE, "--yes"]
+        revoking = threading.Thread(target=lambda: revoked.append(main.run(arguments)))
+        revoking.start()
+        while authority._inbox.orders == orders and revoking.is_alive():
+            revoking.join(0.05)
+        go.set()
+        revoking.join(PATIENCE_S)
+        assert revoked == [0]
+        assert f"{DEVICE} is cut off" in capsys.readouterr().out
+        # Of what waited nothing was dealt with; its last will may have come since.
+        settle(authority)
+        assert counts.handled[DEVICE] - before <= counts.heard[DEVICE] - heard
+        assert authority.command(Request(HONEST, "set_relay", {"on": 1}, timeout_s=PATIENCE_S))[
+            "ok"
+        ]
+        honest.close()
+        flooder.close()
+    flooded = {each.device for each in news.queue if each.code == "flooded"}
+    assert flooded == {DEVICE}

@@ -1,0 +1,224 @@
+"""The fleet's database: transactions, bounds, damage."""
+
+import pytest
+from host_kit import refused
+from warden_host.protocol import policy
+from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
+from warden_host.store import store
+from warden_host.store.store import Device, Pair, Store
+
+PAIR = Pair("authority", bytes(32), bytes(range(32)), ("set_relay",))
+D1 = Device("D1", "relay", "UNIX", "sealed", policy.record(), pairs=(PAIR,))
+
+
+@pytest.fixture
+def known(tmp_path):
+    with Store(tmp_path / "fleet.db") as opened:
+        opened.add_device(D1)
+        yield opened
+
+
+def test_what_is_kept_comes_back(known, tmp_path):
+    mark = DeviceMark(3, 2, 9)
+    known.prove("D1", "authority", Proof(3, 1, 8), mark)
+    known.quarantine("D1", "its flash was played back")
+    known.set_diverged("D1", True)
+    known.seen("D1", 5.0)
+    with Store(tmp_path / "fleet.db") as again:
+        device = again.device("D1")
+        assert device.mark == DeviceMark(3, 2, 9, "its flash was played back")
+        assert device.pairs[0].proven == Proof(3, 1, 8)
+        assert (device.diverged, device.last_seen) == (True, 5.0)
+        again.clear("D1")
+        cleared = again.device("D1")
+        assert cleared.mark == DeviceMark()
+        assert cleared.pairs[0].proven == NOTHING_PROVEN
+
+
+def test_provisioning_again_forgets_all_that_was_proven(known):
+    known.prove("D1", "authority", Proof(3, 1, 8), DeviceMark(3, 1, 8))
+    known.quarantine("D1", "x")
+    fresh = Pair("authority", b"n" * 32, b"u" * 32, ())
+    known.add_device(Device("D1", "lamp", "UNIX", "plain", policy.record(), pairs=(fresh,)))
+    device = known.device("D1")
+    assert device.mark == DeviceMark()
+    assert device.pairs == (fresh,)
+
+
+def test_a_failed_transaction_leaves_nothing(known):
+    class Stop(Exception):
+        pass
+
+    with pytest.raises(Stop), known.transaction():
+        known.add_device(Device("D2", "relay", "UNIX", "sealed", b"", pairs=(PAIR,)))
+        raise Stop
+    with refused("device-unknown"):
+        known.device("D2")
+    assert [device.device for device in known.devices()] == ["D1"]
+
+
+def test_events_and_incidents_are_bounded(known, monkeypatch):
+    monkeypatch.setattr(store, "MAX_EVENTS", 5)
+    monkeypatch.setattr(store, "MAX_INCIDENTS", 5)
+    for number in range(12):
+        known.add_event("D1", "authority", "x", str(number))
+        known.add_incident("D1", "device", "tampered", f"x{number}", 1)
+    assert [event[3] for event in known.events("D1")] == ["7", "8", "9", "10", "11"]
+    kept = [incident.at for incident in known.incidents("D1")]
+    assert kept == ["x7", "x8", "x9", "x10", "x11"]
+
+
+def test_one_device_pushes_out_nothing_of_another(known, monkeypatch):
+    monkeypatch.setattr(store, "MAX_EVENTS", 5)
+    monkeypatch.setattr(store, "MAX_INCIDENTS", 5)
+    known.add_event("D2", "authority", "x", "{}")
+    known.add_incident("D2", "device", "tampered", "x", 1)
+    for number in range(30):
+        known.add_event("D1", "authority", "x", str(number))
+        known.add_incident("D1", "host", "bad-topic", f"x{number}", 1)
+    assert len(known.events("D2")) == len(known.incidents("D2")) == 1
+    assert len(known.events("D1")) == len(known.incidents("D1")) == 5
+
+
+def test_repeats_of_an_incident_are_one_row(known, monkeypatch):
+    known.add_incident("D1", "device", "tampered", "x", 2)
+    known.add_incident("D1", "device", "replayed", "x", 1)
+    for _ in range(1000):
+        known.add_incident("D1", "device", "tampered", "x", 3)
+    known.add_incident("D1", "host", "tampered", "x", 1 << 60)
+    replayed, tampered, host = known.incidents("D1")
+    assert (replayed.code, replayed.n, replayed.first) == ("replayed", 1, replayed.time)
+    assert (tampered.code, tampered.at, tampered.n) == ("tampered", "x", 3002)
+    assert tampered.first < replayed.time < tampered.time
+    assert (host.source, host.n) == ("host", 1 << 60)
+    known.add_incident("D1", "host", "tampered", "x", 1 << 60)
+    assert known.incidents("D1")[-1].n == 1 << 53
+
+
+OLD_INCIDENTS = """
+DROP TABLE incidents;
+DROP INDEX events_device;
+CREATE TABLE incidents (
+    id INTEGER PRIMARY KEY, time REAL NOT NULL, device TEXT NOT NULL, source TEXT NOT NULL,
+    code TEXT NOT NULL, at TEXT NOT NULL, n INTEGER NOT NULL) STRICT;
+INSERT INTO incidents (time, device, source, code, at, n) VALUES
+    (1.0, 'D1', 'device', 'tampered', 'x', 2), (2.0, 'D1', 'device', 'replayed', 'x', 1),
+    (3.0, 'D1', 'device', 'tampered', 'x', 5);
+"""
+
+
+# What came with format 7, with format 6, with format 5, and with format 4.
+GROUPS = "DROP TABLE group_devices; DROP TABLE rollout_history;"
+ENDINGS = GROUPS + "DROP TABLE endings;"
+CODES = ENDINGS + (
+    "DROP TABLE otp_codes; DROP TABLE otp_counts; DROP TABLE otp_contacts;"
+    "DROP TABLE otp_deliveries; DROP TABLE otp_enrolments;"
+)
+RELEASES = (
+    CODES
+    + "DROP TABLE rollout_devices; DROP TABLE rollouts; DROP TABLE releases; DROP TABLE settings;"
+)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_database_keeps_its_incidents(tmp_path, version):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened._db.executescript(RELEASES + OLD_INCIDENTS)
+        opened._db.executescript("DROP TABLE rotations;" * (version == 1))
+        opened._db.execute(f"PRAGMA user_version = {version}")
+    for _ in range(2):
+        with Store(path) as opened:
+            assert opened.incidents("D1") == [
+                (2.0, "device", "replayed", "x", 1, 2.0),
+                (3.0, "device", "tampered", "x", 7, 1.0),
+            ]
+            assert opened.rotation("D1") is None
+            assert opened.releases() == []
+
+
+def test_a_database_from_before_releases_gets_their_tables(tmp_path):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened.add_incident("D1", "device", "tampered", "x", 1)
+        opened._db.executescript(RELEASES + "PRAGMA user_version = 3;")
+    with Store(path) as opened:
+        assert opened.incidents("D1")[0].code == "tampered"
+        assert opened.reserve("a-1", "a", "1", None, None).sequence == 1
+        assert opened.code("D1") is None
+
+
+def test_a_database_from_before_codes_gets_their_tables(tmp_path):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened.reserve("a-1", "a", "1", None, None)
+        opened._db.executescript(CODES + "PRAGMA user_version = 4;")
+    with Store(path) as opened:
+        assert opened.releases()[0].name == "a-1"
+        assert opened.code("D1") is opened.enrolment("D1") is None
+        assert opened.contacts("D1") == opened.deliveries("D1") == []
+
+
+def test_a_full_disk_is_named_and_what_was_kept_stays(known):
+    pages = known._db.execute("PRAGMA page_count").fetchone()[0]
+    known._db.execute(f"PRAGMA max_page_count = {pages}")
+    with refused("database-damaged"), known.transaction():
+        known.seen("D1", 9.0)
+        for _ in range(100):
+            known.add_event("D1", "authority", "x", "y" * 5000)
+    known._db.execute("PRAGMA max_page_count = 100000")
+    with known.transaction():
+        known.add_event("D1", "authority", "x", "{}")
+    assert len(known.events("D1")) == 1
+    assert known.device("D1").last_seen == 0.0
+
+
+def test_secrets_are_not_in_any_text():
+    assert repr(bytes(range(32))) not in repr(D1)
+
+
+def test_damage_is_named(tmp_path):
+    path = tmp_path / "fleet.db"
+    path.write_bytes(b"this is no database, whatever its name says" * 100)
+    path.chmod(0o600)
+    with refused("database-damaged"):
+        Store(path)
+    path.chmod(0o644)
+    with refused("key-permissions"):
+        Store(path)
+
+
+def test_a_database_of_the_future_is_left_alone(tmp_path):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened._db.execute("PRAGMA user_version = 99")
+    with refused("database-damaged"):
+        Store(path)
+
+
+def test_a_database_from_before_endings_gets_their_table(tmp_path):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened.reserve("a-1", "a", "1", None, None)
+        opened._db.executescript(ENDINGS + "PRAGMA user_version = 5;")
+    for _ in range(2):
+        with Store(path) as opened:
+            assert opened.releases()[0].name == "a-1"
+            assert opened.endings() == {}
+
+
+def test_a_database_from_before_groups_gets_their_table_and_what_rollouts_came_to(tmp_path):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened.add_device(D1)
+        number = opened.begin_rollout("a-1", 1, {}, {"D1": 0, "D2": 0})
+        opened.set_target(number, "D1", "Rejected", "tampered", True)
+        changed = opened.rollout(number).targets[0].changed
+        opened._db.executescript(GROUPS + "PRAGMA user_version = 6;")
+    for _ in range(2):
+        with Store(path) as opened:
+            steps = opened.history(number)
+            assert steps["D1"] == [(changed, "Rejected", "tampered")]
+            assert [step.state for step in steps["D2"]] == ["Waiting"]
+            assert opened.groups() in ({}, {"hall": ["D1"]})
+            opened.add_to_group("hall", ["D1"])

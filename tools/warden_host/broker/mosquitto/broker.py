@@ -1,0 +1,339 @@
+"""mosquitto as a child process: its configuration, its start and its stop.
+
+The child inherits broker/lock, so even a broker that outlived a killed `warden serve`
+is noticed, and nobody edits the registry behind its back.
+"""
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from warden_host import jsontext, secretfile
+from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.broker.mosquitto.dynsec import FILE as REGISTRY
+from warden_host.broker.mosquitto.log import BrokerLog
+from warden_host.broker.mosquitto.process import end, tied
+from warden_host.errors import HostError
+from warden_host.fleet.fleet import BrokerSettings, Fleet
+from warden_host.protocol import policy
+from warden_host.store.store import Store
+
+CONF = "mosquitto.conf"
+LOG = "mosquitto.log"
+MAX_PACKET = 32768  # twice the largest max_message
+LEAST_PACKET = 2048  # what the administrator's commands need; the default max_message
+MAX_LOG = 4 << 20  # bytes of each of the log's two files
+_START_S = 15.0
+_PLUGIN = "mosquitto_dynamic_security.so"
+_CIPHERS = ":".join(
+    f"ECDHE-ECDSA-{name}"
+    for name in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+)
+
+
+class Broker:
+    """A running broker, as a context manager.
+
+    Raises broker-missing, broker-port, broker-running, broker-failed.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._lock: registry.Lock | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._log: BrokerLog | None = None
+        self._largest = 0  # bytes of the largest packet that it takes
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid if self._child else 0
+
+    def start(self) -> None:
+        fleet, settings = self._fleet, self._fleet.settings.broker
+        binary = find_binary()
+        secretfile.read(fleet.keys / "server.key")  # refuses a key that others can read
+        with registry.turn(fleet):  # whoever edits the accounts has finished before they are read
+            self._start(binary, settings)
+
+    def _check_registry(self, binary: str) -> None:
+        """Raises registry-damaged where this mosquitto can't check some of the passwords."""
+        if version(binary) >= (2, 1):
+            return
+        lost = dynsec.read_by_2_0(self._fleet.broker, registry.own_passwords(self._fleet))
+        if lost:
+            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+            raise HostError(
+                "registry-damaged",
+                f"mosquitto 2.1 set passwords that this older one refuses: {', '.join(lost[:3])}{more}",
+                "install mosquitto 2.1 again, or give these devices new ones: "
+                "`warden provision DEVICE --again`",
+            )
+
+    def _start(self, binary: str, settings: BrokerSettings) -> None:
+        fleet = self._fleet
+        addresses, self._largest = listening(settings), largest_packet(fleet)
+        (fleet.broker / CONF).write_text(
+            configuration(settings, addresses, self._largest, find_plugin())
+        )
+        self._lock = registry.take_lock(fleet.broker / "lock")
+        if self._lock is None:
+            raise HostError(
+                "broker-running",
+                "this fleet's broker runs already" + holder(fleet.broker / "lock"),
+                "stop the other `warden serve`; if there is none, end the mosquitto that it left",
+            )
+        try:
+            self._check_registry(binary)
+            for address in addresses:
+                _check_port(address, settings.port, "port")
+            _check_port("127.0.0.1", settings.admin_port, "admin_port")
+            self._spawn(binary)
+            self._wait_until_up(settings)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends our own child, by its pid."""
+        child, self._child = self._child, None
+        if child is not None:
+            end(child)
+        log, self._log = self._log, None
+        if log is not None:
+            log.close()
+        if self._lock is not None:
+            self._lock.file.close()
+            self._lock = None
+
+    def outgrown(self) -> str:
+        """Return what to tell the operator where a device takes larger packets by now, else "".
+
+        mosquitto reads its limit at the start alone.
+        """
+        wanted = largest_packet(self._fleet)
+        if wanted <= self._largest:
+            return ""
+        text = f"a device takes packets of {wanted} bytes, and the broker {self._largest}"
+        return f"{text}: start `warden serve` again"
+
+    def alive(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    def __enter__(self) -> "Broker":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _spawn(self, binary: str) -> None:
+        folder, lock = self._fleet.broker, self._lock
+        if lock is None:
+            raise HostError("broker-failed", "no lock")
+        self._log = BrokerLog(folder / LOG, MAX_LOG)
+        self._child = subprocess.Popen(
+            tied([binary, "-c", CONF]),
+            cwd=folder,  # the paths inside the configuration are relative: a fleet can move
+            stdin=subprocess.DEVNULL,
+            stdout=self._log.writer,
+            stderr=self._log.writer,
+            pass_fds=(lock.fileno(),),
+            umask=0o077,
+            # A Ctrl-C in the terminal is for us: we stop the broker when our clients are done.
+            start_new_session=True,
+        )
+        self._log.started()
+        lock.file.truncate(0)
+        lock.file.write(str(self._child.pid))
+        lock.file.flush()
+
+    def _wait_until_up(self, settings: BrokerSettings) -> None:
+        deadline = time.monotonic() + _START_S
+        for host, port in (
+            (settings.contact, settings.port),
+            ("127.0.0.1", settings.admin_port),
+        ):
+            while True:
+                if not self.alive():
+                    raise HostError(
+                        "broker-failed",
+                        "mosquitto ended at once: " + self._last_words(),
+                        f"see broker/{LOG} in the fleet",
+                    )
+                with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
+                    break
+                if time.monotonic() > deadline:
+                    raise HostError("broker-failed", f"mosquitto does not listen on port {port}")
+                time.sleep(0.02)
+
+    def _last_words(self) -> str:
+        if self._log is None:
+            return "it said nothing"
+        self._log.close()
+        words = [
+            line for line in self._log.tail.decode(errors="replace").split("\n") if "rror" in line
+        ]
+        return jsontext.printable(words[-1][:200]) if words else "it said nothing"
+
+
+def listening(settings: BrokerSettings) -> list[str]:
+    """Return the addresses to listen on: both loopback ones, where devices are told "localhost".
+
+    That name often stands for both, and a client may try one alone.
+    """
+    pair = {"127.0.0.1": "::1", "::1": "127.0.0.1"}
+    other = pair.get(settings.listen)
+    if settings.host.lower() != "localhost" or other is None:
+        return [settings.listen]
+    found = set()
+    with contextlib.suppress(OSError):  # no such name here: devices may know it
+        found = {entry[4][0] for entry in socket.getaddrinfo(settings.host, None)}
+    return [settings.listen, other] if other in found and _is_ours(other) else [settings.listen]
+
+
+def largest_packet(fleet: Fleet) -> int:
+    """Return the bytes of the largest packet that any device of the fleet takes.
+
+    A larger one would make a device drop its connection, whoever sent it.
+    """
+    with Store(fleet.database) as store:
+        sizes = [int(policy.parse(record)["max_message"]) for record in store.policies()]
+    return max([LEAST_PACKET, *sizes])
+
+
+def configuration(
+    settings: BrokerSettings, addresses: list[str], largest: int, plugin: Path
+) -> str:
+    """Return mosquitto.conf. Its paths are relative to the broker folder; no line holds a secret.
+
+    largest: bytes of a whole packet. mosquitto leaves out the length's bytes, which are 2 then.
+    """
+    listeners = [_listener(settings.port, address, 8192) for address in addresses]
+    return f"""\
+# Written by warden at every start of the broker: changes here are lost.
+# Started by root, mosquitto would change to a user who can't enter the fleet's folder.
+user {pwd.getpwuid(os.geteuid()).pw_name}
+per_listener_settings false
+allow_anonymous false
+allow_zero_length_clientid false
+plugin {plugin}
+plugin_opt_config_file {REGISTRY}
+
+# Nothing is kept: a retained or stored command would outlive the session that it was sealed for.
+persistence false
+retain_available false
+queue_qos0_messages false
+persistent_client_expiration 1h
+
+# What one client may cost us.
+max_packet_size {largest - 2}
+max_inflight_messages 20
+max_queued_messages 100
+max_queued_bytes 1048576
+max_keepalive 3600
+sys_interval 0
+
+# Into the pipe that brokerlog.py reads.
+log_dest stderr
+log_type error
+log_type warning
+log_type notice
+log_type information
+connection_messages true
+log_timestamp_format %Y-%m-%dT%H:%M:%S
+
+# For devices and applications.
+{"".join(listeners)}
+# For the administrator, on this machine only, who asks for the certificate all the same: the
+# port may be somebody else's while the broker is not there.
+{_listener(settings.admin_port, "127.0.0.1", 16)}"""
+
+
+def _listener(port: int, address: str, most: int) -> str:
+    """Return the lines of one listener; most: connections at once."""
+    return f"""\
+listener {port} {address}
+max_connections {most}
+# Behind an alias a packet is shorter here than where it is delivered.
+max_topic_alias 0
+certfile ../keys/server.crt
+keyfile ../keys/server.key
+tls_version tlsv1.2
+ciphers {_CIPHERS}
+"""
+
+
+def find_binary() -> str:
+    """mosquitto's path; raises broker-missing. Debian keeps it outside a user's PATH."""
+    found = shutil.which("mosquitto") or shutil.which(
+        "mosquitto", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
+    )
+    if found is None:
+        raise HostError(
+            "broker-missing", "mosquitto is not installed", "sudo apt install mosquitto"
+        )
+    return found
+
+
+def version(binary: str) -> tuple[int, ...]:
+    """Return mosquitto's version, such as (2, 0, 11); (0,) where it does not say."""
+    try:
+        told = subprocess.run([binary, "-h"], capture_output=True, timeout=_START_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return (0,)
+    found = re.search(rb"mosquitto version (\d+(?:\.\d+)*)", told.stdout)
+    return tuple(int(part) for part in found[1].split(b".")) if found else (0,)
+
+
+def find_plugin() -> Path:
+    """The dynamic-security plugin's path; raises broker-missing."""
+    given = os.environ.get("WARDEN_DYNSEC")
+    if given:
+        return Path(given)
+    for folder in ("/usr/lib", "/usr/local/lib", "/opt/homebrew/lib"):
+        for pattern in (_PLUGIN, "*/" + _PLUGIN):
+            for path in sorted(Path(folder).glob(pattern)):
+                return path
+    raise HostError(
+        "broker-missing",
+        "mosquitto's dynamic-security plugin is not there",
+        "install mosquitto 2.0 or newer, or name the plugin in WARDEN_DYNSEC",
+    )
+
+
+def _is_ours(address: str) -> bool:
+    """Whether this machine has the address: IPv6 may be switched off."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((address, 0))
+        return True
+    return False
+
+
+def _check_port(host: str, port: int, key: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise HostError(
+                "broker-port",
+                f"{host}:{port} can't be used ({error.strerror})",
+                f"stop what listens there, or change broker.{key} in warden.toml",
+            ) from None
+
+
+def holder(lock: Path) -> str:
+    """For a message: whose lock it is, if that is written in it."""
+    with contextlib.suppress(OSError):
+        pid = lock.read_text()[:10]
+        if pid.isdigit():
+            return f" (pid {pid})"
+    return ""

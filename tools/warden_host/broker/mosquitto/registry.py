@@ -1,0 +1,263 @@
+"""Changing the broker's accounts, whether it runs or not.
+
+Two locks: broker/lock says that the broker runs, and the broker alone holds it for longer than a
+look; broker/edit.lock is the turn of the one who edits or starts the broker. If the broker runs, the
+plugin is asked over $CONTROL on the loopback listener, and does the change at once. Loopback is no
+proof of who listens there: the password goes to nobody without a certificate of the fleet's CA.
+"""
+
+import contextlib
+import fcntl
+import json
+import queue
+import secrets
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from warden_host import names, secretfile
+from warden_host.broker.mosquitto import dynsec
+from warden_host.errors import HostError
+from warden_host.fleet import tls
+from warden_host.fleet.fleet import Fleet
+
+ADMIN_PASSWORD = "admin.password"  # noqa: S105  a file's name
+_REQUEST = "$CONTROL/dynamic-security/v1"
+_ANSWER_S = 10.0
+_TURN_S = 30.0
+_CONNECT_S = 10.0
+_AT_ONCE = 8  # rights in one command: with the longest names it still fits broker.LEAST_PACKET
+
+
+class Registry(Protocol):
+    def put(self, account: dynsec.Account) -> None:
+        """Adds the account, or replaces it: a session under its old password is dropped."""
+
+    def set_password(self, username: str, password: str) -> None:
+        """A new password for an account: its session is dropped. Raises broker-refused."""
+
+    def disable(self, username: str) -> None:
+        """Nobody logs in under it, and its session is dropped."""
+
+    def enable(self, username: str) -> None: ...
+
+    def narrow(self, account: dynsec.Account) -> None:
+        """Its role gets these rights and no others."""
+
+    def remove(self, username: str, role: str) -> None:
+        """Takes the account away: its session is dropped."""
+
+
+@contextlib.contextmanager
+def opened(fleet: Fleet) -> Iterator[Registry]:
+    """The registry of a stopped or a running broker; raises broker-refused, unreachable."""
+    with turn(fleet):  # one administrator as well: its client ID is bound
+        running_lock = take_lock(fleet.broker / "lock")
+        if running_lock is not None:
+            with running_lock:  # it can't be taken for the broker: who looks has the turn
+                yield _Stopped(fleet)
+            return
+        running = _Running(fleet)
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+def own_passwords(fleet: Fleet) -> dict[str, str]:
+    """Return user name → password of the accounts whose password lies in the fleet's folder."""
+    passwords = {names.ADMIN: secretfile.read(fleet.keys / ADMIN_PASSWORD).decode()}
+    for path in fleet.keys.glob("app-*.password"):
+        appid = path.name.removeprefix("app-").removesuffix(".password")
+        passwords[names.app_client(appid)] = fleet.app_password(appid).decode()
+    return passwords
+
+
+@contextlib.contextmanager
+def turn(fleet: Fleet) -> Iterator[None]:
+    """Nobody else edits the accounts or starts the broker in the meantime; raises timed-out."""
+    with waiting_for(fleet.broker / "edit.lock", "changing the broker's accounts", _TURN_S):
+        yield
+
+
+@contextlib.contextmanager
+def waiting_for(path: Path, what: str, seconds: float) -> Iterator[None]:
+    """Hold the lock at path, once whoever holds it is done. Raises timed-out; what: for its text."""
+    deadline = time.monotonic() + seconds
+    while (lock := take_lock(path)) is None:
+        if time.monotonic() > deadline:
+            raise HostError(
+                "timed-out",
+                f"another `warden` has been {what} all the time",
+                "is one stuck, or waiting in another window? end it and try again",
+            )
+        time.sleep(0.05)
+    with lock:
+        yield
+
+
+class Lock:
+    """A flock held through an open file, which a child may hold on to as well."""
+
+    def __init__(self, descriptor: Any) -> None:
+        self.file = descriptor
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def fileno(self) -> int:
+        number: int = self.file.fileno()
+        return number
+
+
+def take_lock(path: Path) -> Lock | None:
+    """None when somebody holds it."""
+    file = open(path, "a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return Lock(file)
+
+
+class _Stopped:
+    def __init__(self, fleet: Fleet) -> None:
+        self._folder = fleet.broker
+
+    def put(self, account: dynsec.Account) -> None:
+        dynsec.put(self._folder, account)
+
+    def set_password(self, username: str, password: str) -> None:
+        dynsec.set_password(self._folder, username, password)
+
+    def disable(self, username: str) -> None:
+        dynsec.set_disabled(self._folder, username, True)
+
+    def enable(self, username: str) -> None:
+        dynsec.set_disabled(self._folder, username, False)
+
+    def narrow(self, account: dynsec.Account) -> None:
+        dynsec.narrow(self._folder, account)
+
+    def remove(self, username: str, role: str) -> None:
+        dynsec.remove(self._folder, username, role)
+
+
+class _Running:
+    """The administrator's connection to the plugin."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._ready: queue.Queue[str] = queue.Queue()
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=names.ADMIN)
+        client.username_pw_set(names.ADMIN, secretfile.read(fleet.keys / ADMIN_PASSWORD).decode())
+        client.tls_set_context(tls.context(fleet))
+        client.connect_timeout = _CONNECT_S
+        client.on_connect = self._on_connect
+        client.on_subscribe = lambda *_: self._ready.put("")
+        client.on_message = self._on_message
+        self._client = client
+        try:
+            client.connect("127.0.0.1", fleet.settings.broker.admin_port, keepalive=30)
+        except ssl.SSLError as error:
+            raise HostError(
+                "unreachable",
+                f"what listens on the admin port is not this fleet's broker ({error.reason})",
+                "look who listens there; a `warden serve` of an older version must start again",
+            ) from None
+        except OSError as error:
+            raise HostError(
+                "unreachable",
+                f"the broker's admin listener does not answer ({error.strerror or type(error).__name__})",
+                "is another `warden` starting or stopping? try again",
+            ) from None
+        client.loop_start()
+        self._take(self._ready)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def put(self, account: dynsec.Account) -> None:
+        self.remove(account.username, account.role)
+        acls = dynsec.acl_entries(account)
+        role = {"rolename": account.role}
+        self._ask({"command": "createRole", "acls": acls[:_AT_ONCE]} | role)
+        for entry in acls[_AT_ONCE:]:
+            self._ask({"command": "addRoleACL"} | role | entry)
+        self._ask(
+            {
+                "command": "createClient",
+                "username": account.username,
+                "clientid": account.username,
+                "password": account.password,
+                "roles": [{"rolename": account.role, "priority": -1}],
+            }
+        )
+
+    def set_password(self, username: str, password: str) -> None:
+        self._ask({"command": "setClientPassword", "username": username, "password": password})
+
+    def disable(self, username: str) -> None:
+        self._ask({"command": "disableClient", "username": username}, missing_ok=True)
+
+    def enable(self, username: str) -> None:
+        self._ask({"command": "enableClient", "username": username}, missing_ok=True)
+
+    def narrow(self, account: dynsec.Account) -> None:
+        acls = dynsec.acl_entries(account)
+        self._ask(
+            {"command": "modifyRole", "rolename": account.role, "acls": acls}, missing_ok=True
+        )
+
+    def remove(self, username: str, role: str) -> None:
+        self._ask({"command": "deleteClient", "username": username}, missing_ok=True)
+        self._ask({"command": "deleteRole", "rolename": role}, missing_ok=True)
+
+    def _ask(self, command: dict[str, Any], missing_ok: bool = False) -> None:
+        correlation = secrets.token_hex(8)
+        body = json.dumps({"commands": [command | {"correlationData": correlation}]})
+        self._client.publish(_REQUEST, body.encode(), qos=1)
+        while True:
+            answer = self._take(self._answers)
+            if answer.get("correlationData") == correlation:
+                break
+        error = answer.get("error")
+        if error is not None and not (missing_ok and "not found" in str(error)):
+            # The plugin's own words, never the request: that holds the password.
+            raise HostError("broker-refused", f"{command['command']}: {str(error)[:120]}")
+
+    def _on_connect(
+        self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any
+    ) -> None:
+        if reason.is_failure:
+            self._ready.put(str(reason))
+        else:
+            client.subscribe(_REQUEST + "/response", qos=1)
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        try:
+            for answer in json.loads(message.payload)["responses"]:
+                self._answers.put(dict(answer))
+        except (ValueError, KeyError, TypeError):
+            return  # not an answer to us; the wait for one has its limit
+
+    def _take(self, source: "queue.Queue[Any]") -> Any:
+        try:
+            item = source.get(timeout=_ANSWER_S)
+        except queue.Empty:
+            self.close()
+            raise HostError("timed-out", "the broker's administration gives no answer") from None
+        if isinstance(item, str) and item:
+            self.close()
+            raise HostError("broker-refused", f"the administrator can't log in ({item})")
+        return item

@@ -1,0 +1,101 @@
+"""`warden`: the command line. Errors say what happened, why, and what to do; never a traceback."""
+
+import io
+import os
+import sys
+
+import click
+
+from warden_host import __version__
+from warden_host.cli import devices, groups, live, orders, otp, release, rollout, screen
+from warden_host.cli import fleet as cli_fleet
+from warden_host.cli.common import State
+from warden_host.errors import HostError, of_filesystem
+from warden_host.fleet import fleet
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99})
+@click.option(
+    "--fleet",
+    "folder",
+    envvar="WARDEN_FLEET",
+    type=click.Path(path_type=str),
+    help="The fleet folder. Default: the nearest one upward, else ./fleet.",
+)
+@click.version_option(__version__, prog_name="warden")
+@click.pass_context
+def warden(context: click.Context, folder: str | None) -> None:
+    """Makes, provisions, commands and watches a fleet of MicroPython devices.
+
+    \b
+    A first fleet, in one folder. In a first window:
+      warden init fleet
+      warden app add home --type lock --command set_relay
+      warden provision front-door --type lock --sim
+      warden serve
+
+    \b
+    In a second one:
+      warden run front-door
+
+    \b
+    In a third one:
+      warden send front-door set_relay '{"on": 1}'
+      warden devices
+      warden watch
+
+    \b
+    Updates:
+      warden keys make release
+      warden provision back-door --type lock --sim
+      warden run back-door
+      warden release app/ --version 1.4.0 --type lock
+      warden rollout lock-1.4.0 --type lock
+    """
+    context.obj = State(folder)
+
+
+cli_fleet.add_to(warden)
+live.add_to(warden)
+orders.add_to(warden)
+otp.add_to(warden)
+warden.add_command(devices.devices)
+release.add_to(warden)
+rollout.add_to(warden)
+groups.add_to(warden)
+
+
+def main() -> None:
+    """The console script. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 Ctrl-C."""
+    fleet.umask()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal gets \u25cf, not an exception
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of one call."""
+    as_json = "--json" in arguments
+    try:
+        result = warden.main(args=arguments, prog_name="warden", standalone_mode=False)
+    except HostError as error:
+        screen.fail(error, as_json)
+        return 1
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.Abort:
+        click.echo("\naborted: nothing more was done", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # no second complaint at exit
+        return 1
+    except OSError as error:
+        screen.fail(of_filesystem(error), as_json)
+        return 1
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,384 @@
+"""Codes at the keypad: `warden otp …` and `warden unlock`."""
+
+import time
+from typing import Any
+
+import click
+from rich.text import Text
+
+from warden_host import jsontext, names, secretfile
+from warden_host.cli import refusals, screen, secrets_input
+from warden_host.cli.common import State, json_option, pass_state
+from warden_host.errors import HostError
+from warden_host.otp import enrol as otp_enrol
+from warden_host.otp import otp as codes
+from warden_host.otp import settings as otp_settings
+from warden_host.protocol import policy
+from warden_host.service import control
+from warden_host.store.otp import Contact, Enrolment
+from warden_host.store.store import Device, Store
+
+_MAX_SECRET = 1024
+_SECRETS = {"mail": otp_settings.MAIL_PASSWORD, "webhook": otp_settings.WEBHOOK_SECRET}
+
+
+def add_to(group: click.Group) -> None:
+    group.add_command(otp)
+    group.add_command(unlock)
+
+
+@click.group()
+def otp() -> None:
+    """Codes that a person types at a device's keypad.
+
+    \b
+    Examples:
+      warden provision front-door --type lock --sim --otp authority
+      warden otp owner front-door --mail alice@example.org
+      warden otp watch
+    """
+
+
+@otp.command("enrol", short_help="Make a secret for an authenticator.")
+@click.argument("device")
+@click.option("--source", type=click.Choice(["hotp", "totp"]), default="totp", show_default=True)
+@click.option(
+    "--digits",
+    type=int,
+    default=6,
+    show_default=True,
+    help="6 to 8; every authenticator makes 6.",
+)
+@click.option("--duress", is_flag=True, help="A second entry, whose codes call for help.")
+@click.option("--again", is_flag=True, help="Replace a secret that was not provisioned yet.")
+@json_option
+@pass_state
+def enrol(
+    state: State,
+    device: str,
+    source: str,
+    digits: int,
+    duress: bool,
+    again: bool,
+    as_json: bool,
+) -> int:
+    """Make a secret for an authenticator, and for the device that is provisioned next under this name.
+
+    Scan the QR code with any authenticator, then type the code that it shows. A device takes its secret when it is
+    provisioned and not later; the fleet keeps no copy from then on.
+
+    \b
+    Examples:
+      warden otp enrol front-door
+      warden otp enrol front-door --source hotp --digits 8 --duress
+      warden provision front-door --type lock --sim --otp totp
+    """
+    fleet = state.fleet()
+    names.check_id(device, "device ID")
+    with Store(fleet.database) as store:
+        if store.enrolment(device) is not None and not again:
+            raise HostError(
+                "bad-argument",
+                f"a secret for {device} waits for its provisioning already",
+                "--again makes a new one; delete the old entry in the authenticator then",
+            )
+        made = otp_enrol.new(device, source, digits, duress)
+        for second in (False, True) if duress else (False,):
+            made = _shown(made, second, as_json)
+        with store.transaction():
+            store.put_enrolment(made)
+        known = store.find(device)
+    kind = known.type if known is not None else "TYPE"
+    next_step = f"next: warden provision {device} --type {kind} --sim --otp {source}"
+    next_step += " --again" * (known is not None)
+    if as_json:
+        screen.print_json({"ok": True, "device": device, "source": source, "digits": digits})
+    else:
+        screen.good(f"{device}: the authenticator and the secret agree", next_step)
+    return 0
+
+
+def _shown(made: Enrolment, second: bool, as_json: bool) -> Enrolment:
+    """One entry on the screen, and the code that its owner read off it."""
+    text = otp_enrol.uri(made, second)
+    if as_json:
+        screen.print_json({"device": made.device, "duress": second, "uri": text})
+    else:
+        screen.show("The second entry, whose codes call for help:" if second else "Scan this:")
+        screen.out.print(Text(otp_enrol.qr(text), style="white on black"), soft_wrap=True)
+        screen.show(text)
+    typed = click.prompt("The code that it shows", err=True, hide_input=False).replace(" ", "")
+    return otp_enrol.confirmed(made, typed, time.time(), second)
+
+
+@otp.command("owner", short_help="Say where a device's codes and alarms go.")
+@click.argument("device")
+@click.option("--mail", "mails", multiple=True, metavar="ADDRESS", help="Codes by mail.")
+@click.option("--webhook", "hooks", multiple=True, metavar="TO", help="Codes by the webhook.")
+@click.option("--console", is_flag=True, help="Codes to `warden otp watch` as well.")
+@click.option(
+    "--alarm-mail",
+    "alarm_mails",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Alarms by mail. Default: where the codes go.",
+)
+@click.option(
+    "--alarm-webhook", "alarm_hooks", multiple=True, metavar="TO", help="Alarms by the webhook."
+)
+@click.option("--none", "nobody", is_flag=True, help="Back to `warden otp watch` alone.")
+@json_option
+@pass_state
+def owner(
+    state: State,
+    device: str,
+    mails: tuple[str, ...],
+    hooks: tuple[str, ...],
+    console: bool,
+    alarm_mails: tuple[str, ...],
+    alarm_hooks: tuple[str, ...],
+    nobody: bool,
+    as_json: bool,
+) -> int:
+    """Say where a device's codes and alarms go; without options, show it. What is given replaces what was.
+
+    \b
+    Examples:
+      warden otp owner front-door --mail alice@example.org
+      warden otp owner front-door --webhook alice --alarm-mail guards@example.org
+      warden otp owner front-door
+    """
+    fleet = state.fleet()
+    names.check_id(device, "device ID")
+    settings = otp_settings.load(fleet)
+    for address in (*mails, *alarm_mails):
+        if not otp_settings.is_mail(address):
+            raise HostError("bad-argument", "this is no mail address", "such as a@example.org")
+    for to in (*hooks, *alarm_hooks):
+        if not 1 <= len(to) <= 64 or not to.isprintable():
+            raise HostError("bad-argument", "who the webhook tells has 1 to 64 letters")
+    wanted = [
+        *(Contact("code", "mail", each) for each in mails),
+        *(Contact("code", "webhook", each) for each in hooks),
+        *([Contact("code", "console", "")] if console else []),
+        *(Contact("alarm", "mail", each) for each in alarm_mails),
+        *(Contact("alarm", "webhook", each) for each in alarm_hooks),
+    ]
+    for way, here in (("mail", settings.mail), ("webhook", settings.webhook)):
+        if here is None and any(each.way == way for each in wanted):
+            raise HostError(
+                "bad-argument", f"there is no way by {way}", f"set up [otp.{way}] in warden.toml"
+            )
+    with Store(fleet.database) as store:
+        store.device(device)
+        if wanted or nobody:
+            with store.transaction():
+                store.set_contacts(device, list(dict.fromkeys(wanted)))
+        contacts = store.contacts(device)
+    if as_json:
+        told = [each._asdict() for each in contacts]
+        screen.print_json({"ok": True, "device": device, "contacts": told})
+    else:
+        screen.good(f"codes and alarms of {device} go to", *_lines(contacts))
+    return 0
+
+
+def _lines(contacts: list[Contact]) -> list[str]:
+    if not contacts:
+        return ["`warden otp watch`, and `warden serve` on a terminal"]
+    return [f"{each.purpose:<6} {each.way} {each.address}".rstrip() for each in contacts]
+
+
+@otp.command("watch", short_help="Show codes as they are made.")
+@json_option
+@pass_state
+def watch(state: State, as_json: bool) -> int:
+    """Show the codes of devices whose owner is told on this machine: those that are valid, then each new one.
+
+    Don't keep what it prints: whoever has a valid code passes for the owner.
+
+    \b
+    Example:
+      warden otp watch
+    """
+    fleet = state.fleet()
+    try:
+        for line in control.stream(fleet.control, {"op": "codes"}):
+            if as_json:
+                screen.print_json(line)
+            else:
+                screen.show(screen.code_line(line))
+    except KeyboardInterrupt:
+        screen.stopped(as_json)
+        return 130
+    raise HostError("not-serving", "`warden serve` has stopped", "start it again")
+
+
+@otp.command("status", short_help="Show the gates and their owners.")
+@click.argument("device", required=False)
+@json_option
+@pass_state
+def status(state: State, device: str | None, as_json: bool) -> int:
+    """Show the gates: what each asks for, whom it tells, how the last code fared.
+
+    \b
+    Examples:
+      warden otp status
+      warden otp status front-door --json
+    """
+    with Store(state.fleet().database) as store:
+        known = [store.device(device)] if device else store.devices()
+        gates = [(each, policy.gate(each.policy)) for each in known]
+        rows = [
+            _status(store, each, gate)
+            for each, gate in gates
+            if device or gate is not None or store.enrolment(each.device) is not None
+        ]
+    if as_json:
+        for row in rows:
+            screen.print_json(row)
+        return 0
+    table = screen.table(
+        "Gates", "device", "codes", "told", "last code", "delivery", folds=("told", "delivery")
+    )
+    for row in rows:
+        contacts = [f"{each['way']} {each['address']}".strip() for each in row["contacts"]]
+        failed = [f"{each['way']}: {each['error']}" for each in row["deliveries"] if each["error"]]
+        gate = row["gate"]
+        codes = f"{gate['source']}, {gate['digits']} digits" if gate else "no gate"
+        codes += ", enrolled" if row["enrolled"] else ""
+        table.add_row(
+            row["device"],
+            codes,
+            ", ".join(contacts) or "console",
+            row["code"]["state"] if row["code"] else "none",
+            "; ".join(failed) or ("good" if row["deliveries"] else "none yet"),
+        )
+    screen.out.print(table if rows else "no device has a gate: `warden provision --otp` makes one")
+    return 0
+
+
+def _status(store: Store, known: Device, gate: dict[str, Any] | None) -> dict[str, Any]:
+    """Never the code: it is not known here."""
+    code = store.code(known.device)
+    enrolled = store.enrolment(known.device)
+    return {
+        "device": known.device,
+        "gate": gate,
+        "contacts": [each._asdict() for each in store.contacts(known.device)],
+        "enrolled": enrolled is not None,
+        "deliveries": [each._asdict() for each in store.deliveries(known.device)],
+        "code": None
+        if code is None or gate is None
+        else {
+            "made": code.made,
+            "validity": code.validity,
+            "tries": code.tries,
+            "state": _word(
+                code.digest is None, code.tries >= gate["retries"], code.made + code.validity
+            ),
+        },
+    }
+
+
+def _word(used: bool, worn: bool, end: int) -> str:
+    if used:
+        return "used"
+    if worn:
+        return "used up"
+    return "waiting" if time.time() < end else "expired"
+
+
+@otp.command("reset", short_help="Count a device's requests and codes anew.")
+@click.argument("device")
+@json_option
+@pass_state
+def reset(state: State, device: str, as_json: bool) -> int:
+    """Count a device's requests and wrong codes anew, after its owner looked at it.
+
+    \b
+    Example:
+      warden otp reset front-door
+    """
+    fleet = state.fleet()
+    with Store(fleet.database) as store:
+        store.device(device)
+        codes.forgive(store, device)
+    if as_json:
+        screen.print_json({"ok": True, "device": device})
+    else:
+        screen.good(f"{device} may ask for codes again")
+    return 0
+
+
+@otp.command("secret", short_help="Keep the mail password or the webhook's key.")
+@click.argument("way", type=click.Choice(sorted(_SECRETS)))
+@click.option(
+    "--file",
+    metavar="FILE",
+    help="Read it from a file (mode 600), or from standard input: -. Default: ask.",
+)
+@json_option
+@pass_state
+def secret(state: State, way: str, file: str | None, as_json: bool) -> int:
+    """Keep the mail server's password, or the key that signs webhooks, in a file of its own (0600).
+
+    It is asked for, or read from a file; never given on the command line, which others can see.
+
+    \b
+    Examples:
+      warden otp secret mail
+      openssl rand -hex 32 | warden otp secret webhook --file -
+    """
+    fleet = state.fleet()
+    typed = secrets_input.secret(file, f"secret for {way}", "--file", _MAX_SECRET, new=True)
+    if not 0 < len(typed) <= _MAX_SECRET:
+        raise HostError("bad-argument", f"a secret has 1 to {_MAX_SECRET} bytes")
+    if way == "webhook" and len(typed) < otp_settings.MIN_SECRET:
+        raise HostError(
+            "bad-argument",
+            f"a key of less than {otp_settings.MIN_SECRET} characters signs nothing",
+            "openssl rand -hex 32 draws a good one",
+        )
+    path = fleet.keys / _SECRETS[way]
+    secretfile.write(path, typed)
+    if as_json:
+        screen.print_json({"ok": True, "file": path.name})
+    else:
+        screen.good(f"kept in {jsontext.printable(str(path))}")
+    return 0
+
+
+@click.command(short_help="Open a device's gate from here.")
+@click.argument("device")
+@json_option
+@pass_state
+def unlock(state: State, device: str, as_json: bool) -> int:
+    """Open a device's gate from here, sealed: for an owner who stands there without a code.
+
+    \b
+    Example:
+      warden unlock front-door
+    """
+    fleet = state.fleet()
+    names.check_id(device, "device ID")
+    with Store(fleet.database) as store:
+        known = store.device(device)
+    gate = policy.gate(known.policy)
+    if gate is None or not gate["unlock"] or known.mode != "sealed":
+        why = "is in plain mode" if known.mode != "sealed" else "lets nobody unlock it from afar"
+        if gate is None:
+            why, hint = "has no gate", "nothing to open; `warden provision --otp` puts one in"
+        else:
+            hint = "type a code there"
+        raise HostError("not-applicable", f"{device} {why}", hint)
+    answer = control.call(fleet.control, {"op": "unlock", "device": device, "timeout": 10}, 60)
+    if answer.get("ok") is not True:
+        error = jsontext.slug(answer.get("reply", {}).get("error"))
+        means, do = refusals.explain(error)
+        raise HostError("command-refused", f"{device} did not open: {error}, {means}", do)
+    if as_json:
+        screen.print_json({"ok": True, "device": device})
+    else:
+        screen.good(f"{device} is open")
+    return 0

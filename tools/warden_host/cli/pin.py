@@ -1,0 +1,32 @@
+"""The PIN of a board's root key (docs/formats.md, Root keys): who wants one, and what it may be."""
+
+import ast
+from pathlib import Path
+
+from warden_host.cli import secrets_input
+from warden_host.errors import HostError
+
+MAX_PIN = 128
+
+
+def wanted(description: Path) -> bool:
+    """Whether this board.py names a root key that wants one. It is data, and read as such."""
+    for node in ast.parse(description.read_bytes()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ROOT_KEY":
+            try:
+                return bool(ast.literal_eval(node.value)[0] == "pin")
+            except (ValueError, IndexError, TypeError):
+                return False
+    return False
+
+
+def read(description: Path, file: str | None, new: bool) -> bytes:
+    """What the person gives; b"" for a board that wants none. Raises bad-argument, and as asking.secret()."""
+    if not wanted(description):
+        if file is not None:
+            raise HostError("bad-argument", "this board's root key wants no PIN")
+        return b""
+    given = secrets_input.secret(file, "PIN", "--pin-file", MAX_PIN, new)
+    if not 0 < len(given) <= MAX_PIN or b"\n" in given or b"\r" in given:
+        raise HostError("bad-argument", f"a PIN has 1 to {MAX_PIN} bytes in one line")
+    return given

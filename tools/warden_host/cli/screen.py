@@ -1,0 +1,155 @@
+"""What people see: one look for all commands. Scripts get JSON lines instead.
+
+Whatever a device or a peer said goes through jsontext or printable() first, and into Text, never
+into markup: it can colour nothing, move no cursor and fake no line of ours.
+"""
+
+import sys
+import time
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from warden_host import jsontext
+from warden_host.engine.events import Happening
+from warden_host.errors import HostError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+_LOOK = {
+    "came": ("●", "green"),
+    "left": ("○", "dim"),
+    "session": ("◆", "bold green"),
+    "event": ("↑", "cyan"),
+    "command": ("↓", "cyan"),
+    "reply": ("↩", "bold cyan"),
+    "incident": ("▲", "bold yellow"),
+    "refused": ("✗", "yellow"),
+    "quarantined": ("■", "bold red"),
+    "diverged": ("≠", "bold magenta"),
+    "otp": ("⌨", "bold cyan"),
+    "notice": ("·", "dim"),
+}
+
+
+def line(happening: Happening) -> Text:
+    """14:03:07 ▲ D1  refused a command: tampered (set_relay)"""
+    mark, style = _LOOK[happening.kind]
+    text = Text(time.strftime("%H:%M:%S ", time.localtime(happening.time)), style="dim")
+    text.append(f"{mark} ", style=style)
+    if happening.device:
+        text.append(f"{jsontext.printable(happening.device):<12} ", style="bold")
+    words = jsontext.printable(_words(happening))
+    text.append(words, style="" if happening.kind in ("event", "command") else style)
+    if happening.app and happening.kind not in ("incident", "diverged"):
+        text.append("  " + jsontext.printable(happening.app), style="dim")
+    return text
+
+
+def code_line(record: dict[str, Any]) -> Text:
+    """14:03:07 ⌨ front-door   code 123456, 300 s left"""
+    text = Text(time.strftime("%H:%M:%S ", time.localtime(record["time"])), style="dim")
+    text.append("⌨ ", style="bold cyan")
+    text.append(f"{jsontext.printable(str(record['device'])):<12} ", style="bold")
+    if record["purpose"] == "alarm":
+        return text.append(f"ALARM: {record['text']}", style="bold red")
+    text.append("code ").append(str(record["code"]), style="bold")
+    if "duress" in record:
+        text.append(f", under duress {record['duress']}")
+    return text.append(f", {record['left']} s left", style="dim")
+
+
+def _words(news: Happening) -> str:
+    body = jsontext.brief(news.body)
+    at = f" at {news.name}" if news.name else ""
+    times = news.body.get("n", 1)
+    again = f", {times} times" if times != 1 else ""
+    words = {
+        "came": f"came ({news.text})",
+        "left": f"left ({news.text})",
+        "session": f"session stands ({news.text})",
+        "event": f"{news.name} {body}",
+        "command": f"{news.name} {news.id} {body}" + (f" ({news.text})" if news.text else ""),
+        "reply": f"{_answered(news)} {news.id} {body}",
+        "incident": f"reports {news.code}{at}{again}",
+        "refused": f"refused: {news.code}{at} ({news.text})",
+        "quarantined": f"quarantined: {news.text}",
+        "diverged": f"diverged: {news.text}",
+    }
+    return words.get(news.kind, f"{news.code} {news.text}".strip())
+
+
+def _answered(news: Happening) -> str:
+    """The command that it is the reply to, where we gave it ourselves."""
+    return "reply" if news.name in ("", "reply") else f"reply to {news.name}"
+
+
+def show(text: str | Text) -> None:
+    """One line, however long: a log that a terminal wrapped can't be searched."""
+    out.print(text, soft_wrap=True)
+
+
+def good(text: str, *details: str) -> None:
+    """One thing that was done, and what follows from it."""
+    show(Text.assemble(("✓ ", "bold green"), text))
+    for detail in details:
+        show(Text("  " + detail, style="dim"))
+
+
+def stopped(as_json: bool, to: Console = out, text: str = "stopped") -> None:
+    """After Ctrl-C: on a line of its own, below the ^C that the terminal wrote."""
+    if as_json:
+        return
+    if to.is_terminal:
+        to.print()
+    to.print(Text.assemble(("✓ ", "bold green"), text), soft_wrap=True)
+
+
+def fail(error: HostError, as_json: bool) -> None:
+    """What happened and why, then what to do."""
+    if as_json:
+        record = {"code": error.code, "text": error.text, "hint": error.hint}
+        print_json({"ok": False, "error": record})
+        return
+    err.print(
+        Text.assemble(
+            ("✗ ", "bold red"), (error.code, "bold red"), "  " + jsontext.printable(error.text)
+        ),
+        soft_wrap=True,
+    )
+    if error.hint:
+        err.print(Text("  → " + jsontext.printable(error.hint), style="dim"), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(jsontext.dump(value) + "\n")
+    sys.stdout.flush()
+
+
+def table(title: str, *columns: str, folds: tuple[str, ...] = ()) -> Table:
+    """Only the columns in folds give way where the screen is narrow: whole words, then an ellipsis."""
+    made = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in columns:
+        made.add_column(column, overflow="ellipsis", no_wrap=column not in folds)
+    return made
+
+
+def ago(moment: float) -> str:
+    if moment <= 0:
+        return "never"
+    seconds = max(0, int(time.time() - moment))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"

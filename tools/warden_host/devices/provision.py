@@ -1,0 +1,280 @@
+"""Making a device: its secrets, its files, its own provisioning, its place in the fleet.
+
+In this order: the device takes its bundle first, then the broker learns its account, then the store
+its keys in one transaction, which is not open while the broker is asked: everybody else would wait for it.
+Whatever fails, no account is left that no device has the secret of.
+"""
+
+import contextlib
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from warden_host import jsontext, names
+from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.devices import bundle
+from warden_host.errors import HostError
+from warden_host.fleet import device_tree, pki
+from warden_host.fleet.fleet import Fleet
+from warden_host.names import AUTHORITY
+from warden_host.otp import enrol
+from warden_host.protocol import policy
+from warden_host.release import image, signing_key
+from warden_host.store.store import App, Device, Pair, Store
+
+_TIMEOUT_S = 60
+_TURN_S = 2.0 * _TIMEOUT_S  # longer than one device takes
+_MAX_ANSWER = 4096
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for. apps None: every application that serves this type. otp: the policy's gate."""
+
+    device: str
+    type: str
+    board: str = "UNIX"
+    plain: bool = False
+    apps: tuple[str, ...] | None = None
+    commands: tuple[str, ...] = ()
+    again: bool = False
+    app_source: Path | None = None
+    otp: dict[str, Any] | None = None
+    strict: bool = False
+    limits: dict[str, int] = field(default_factory=dict)  # of policy.LIMITS
+    pin: bytes = field(default=b"", repr=False)  # of a board whose root key wants one
+
+
+def provision(fleet: Fleet, store: Store, order: Order) -> Device:
+    """Raises device-exists, app-unknown, provision-failed, timed-out and what the parts raise."""
+    home = fleet.simulated(order.device)
+    names.check_id(order.type, "device type")
+    # No device's folder: an ID holds no dot.
+    with registry.waiting_for(
+        home.with_name(f"{home.name}.new.lock"), f"provisioning {order.device}", _TURN_S
+    ):
+        return _provision(fleet, store, order)
+
+
+def _provision(fleet: Fleet, store: Store, order: Order) -> Device:
+    """Provision the device; nobody else provisions one of its name meanwhile."""
+    _before(store, order)
+    tree = device_tree.tree()
+    tree.board(order.board)
+    if order.otp is not None and not tree.has(order.board, "KEYPAD"):
+        raise HostError(
+            "bad-argument",
+            f"board {order.board} has no keypad to type a code at",
+            "name it as KEYPAD in board.py, or provision without --otp",
+        )
+    device = _new_device(fleet, store, order)
+    password = dynsec.device_password()
+    client_id = names.device_client(device.type, device.device)
+    codes = enrol.bundle_part(store, device.device, order.otp)
+    release = signing_key.record(fleet, store.vendor(), device.type)
+    data = bundle.build(
+        device,
+        host=fleet.settings.broker.host,
+        port=fleet.settings.broker.device_port,
+        client_id=client_id,
+        password=password,
+        authorities=[pki.load_authority(fleet.keys).der()],
+        pins=list(pki.load_pins(fleet.keys)),
+        release=release,
+        otp=codes,
+    )
+    home = fleet.simulated(device.device)
+    fresh = home.with_name(f".{home.name}.new")  # no device's folder: an ID holds no dot
+    try:
+        lay_out(tree, fresh, order.board, order.app_source, release is not None)
+    except BaseException:  # a full disk: what lies there helps nobody
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    _tell(tree, fresh, data, order.pin)
+    account = dynsec.device_account(device.type, device.device, password)
+    with registry.opened(fleet) as accounts, _in_place(fresh, home):
+        # Once more, with the turn at the broker: nobody takes the name now.
+        known = _before(store, order)
+        if known is not None and known.type != device.type:
+            old = dynsec.device_account(known.type, known.device, "")
+            accounts.remove(old.username, old.role)
+        accounts.put(account)
+        try:
+            with store.transaction():
+                store.add_device(device)
+                if codes is not None:
+                    store.end_enrolment(device.device)
+        except BaseException:
+            # The old account is gone: its device is provisioned again, or stays out.
+            with contextlib.suppress(HostError):
+                accounts.remove(account.username, account.role)
+            raise
+    return device
+
+
+def _before(store: Store, order: Order) -> Device | None:
+    """The device that has the name now. Raises device-exists."""
+    known = store.find(order.device)
+    if known is not None and not order.again:
+        raise HostError(
+            "device-exists",
+            f"device {order.device} was provisioned already",
+            "--again gives it all-new secrets; the old ones are worth nothing then",
+        )
+    return known
+
+
+@contextlib.contextmanager
+def _in_place(fresh: Path, home: Path) -> Iterator[None]:
+    """The new folder takes the old one's place; back again if what goes with it fails."""
+    old = home.with_name(f".{home.name}.old")
+    if old.exists():  # a power cut between two renames
+        if home.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(home)
+    if home.exists():
+        home.rename(old)
+    try:
+        fresh.rename(home)
+        yield
+    except BaseException:
+        if home.exists():
+            home.rename(fresh)
+        if old.exists():
+            old.rename(home)
+        raise
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def lay_out(
+    tree: device_tree.Tree, home: Path, board: str, app_source: Path | None, slots: bool
+) -> None:
+    """home/root, the device's "/", and home/fuses, its stand-in for eFuses, both fresh. slots: whether updates will come."""
+    if home.exists():
+        shutil.rmtree(home)
+    root = home / "root"
+    library = root / "lib"
+    home.mkdir(mode=0o700, parents=True)
+    (home / "fuses").mkdir(mode=0o700)
+    library.mkdir(parents=True)
+    _copy_package(tree.library, library / "warden")
+    _copy_package(device_tree.umqtt(), library / "umqtt")
+    lines = (tree.board(board) / "board.py").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if slots or not line.startswith("SLOTS = ")]
+    (library / "board.py").write_text("".join(kept))
+    for name in ("boot.py", "main.py"):
+        source = tree.firmware / name
+        if not source.is_file():
+            raise HostError("tree-missing", f"firmware/{name} is not there")
+        shutil.copyfile(source, root / name)
+    (root / "app").mkdir()
+    if app_source is None:
+        example = tree.root / "examples" / "relay" / "app.py"
+        app_source = example if example.is_file() else None
+    if app_source is not None:
+        if app_source.is_dir():
+            _copy_application(app_source, root / "app", "")
+        elif app_source.is_file():
+            (root / "app" / "app.py").write_bytes(image.content(app_source, app_source.name))
+        else:
+            raise HostError(
+                "bad-argument",
+                f"there is no application at {app_source}",
+                "name app.py, or a folder with it",
+            )
+
+
+def _copy_package(source: Path, target: Path) -> None:
+    """Copy a package of our own. Unlike shutil's copytree() it ends at the first OSError."""
+    target.mkdir()
+    for path in sorted(source.iterdir()):
+        if path.is_dir():
+            if path.name != "__pycache__":
+                _copy_package(path, target / path.name)
+        elif path.suffix != ".pyc":
+            shutil.copyfile(path, target / path.name)
+
+
+def _copy_application(source: Path, target: Path, inside: str) -> None:
+    """Copy what a release of the same folder would hold. Raises image-failed."""
+    for path, shown, is_folder in image.entries(source, inside):
+        if is_folder:
+            (target / path.name).mkdir()
+            _copy_application(path, target / path.name, shown + "/")
+        else:
+            (target / path.name).write_bytes(image.content(path, shown))
+
+
+def command(tree: device_tree.Tree, home: Path, *rest: str, heapsize: str = "") -> list[str]:
+    """The argv that starts a simulated device."""
+    heap = ["-X", f"heapsize={heapsize}"] if heapsize else []
+    binary = device_tree.micropython()
+    return [binary, *heap, str(tree.start), str(home / "root"), str(home / "fuses"), *rest]
+
+
+def _new_device(fleet: Fleet, store: Store, order: Order) -> Device:
+    registered = {app.appid: app for app in store.apps()}
+    if order.apps is None:
+        chosen = [app for app in registered.values() if order.type in app.types]
+    else:
+        chosen = [_serving(registered, appid, order.type) for appid in dict.fromkeys(order.apps)]
+    authority = tuple(dict.fromkeys(fleet.settings.commands + order.commands))
+    for verb in authority:
+        names.check_grant(verb)
+    grants = [(AUTHORITY, authority)] + [(app.appid, app.commands) for app in chosen]
+    pairs = tuple(
+        Pair(appid, secrets.token_bytes(32), secrets.token_bytes(32), commands)
+        for appid, commands in grants
+    )
+    mode = "plain" if order.plain else "sealed"
+    record = policy.record(mode=mode, otp=order.otp, strict=order.strict, **order.limits)
+    return Device(order.device, order.type, order.board, mode, record, pairs=pairs)
+
+
+def _serving(registered: dict[str, App], appid: str, type_: str) -> App:
+    app = registered.get(appid)
+    if app is None:
+        raise HostError(
+            "app-unknown", f"no application {appid} in this fleet", "`warden app list` lists them"
+        )
+    if type_ not in app.types:
+        raise HostError(
+            "bad-argument", f"application {appid} does not serve devices of type {type_}"
+        )
+    return app
+
+
+def _tell(tree: device_tree.Tree, home: Path, data: bytes, pin: bytes) -> None:
+    """Runs the device's own provisioning; secrets go through its standard input only."""
+    told = bundle.framed(data) + (bundle.framed(pin) if pin else b"")
+    try:
+        result = subprocess.run(
+            command(tree, home, "provision"),
+            input=told,
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HostError(
+            "provision-failed", f"the device did not answer ({type(error).__name__})"
+        ) from None
+    try:
+        answer = jsontext.parse_object(result.stdout.splitlines()[-1], _MAX_ANSWER)
+        good = answer["ok"] is True
+        reason = str(answer.get("error", ""))[:200]
+    except (HostError, IndexError, KeyError):
+        good, reason = False, ""
+    if not good or result.returncode != 0:
+        said = reason or result.stderr.decode(errors="replace").strip().split("\n")[-1][:200]
+        raise HostError(
+            "provision-failed",
+            f"the device refused its bundle: {jsontext.printable(said) or 'it said nothing'}",
+            f"its files are in {home}; give the same command again once the cause is gone",
+        )

@@ -1,0 +1,212 @@
+"""New secrets for one device: password, sealing keys, pins, release keys. The order in which its three keepers learn of them.
+
+1. fleet.db holds the new ones beside the old ones, on disk.  2. The device does: its answer says so.
+3. The broker learns the new password, and drops the device's connection.  4. The device proves each
+part: it logs in, it finishes a hand-shake, its session stands; the old ones are forgotten.
+
+A stop between any two of them leaves a device that can log in and be spoken with: it tries the new
+secrets, then the old ones. The same call takes the rotation up where it stopped. Release keys have
+nothing to prove: the device goes by them as soon as it took the order.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from warden_host import jsontext, names
+from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.errors import HostError
+from warden_host.fleet import pki
+from warden_host.fleet.fleet import Fleet
+from warden_host.protocol import strictcbor
+from warden_host.release import signing_key
+from warden_host.store.store import Device, Rotation, Store
+
+MIN_DEADLINE_S, MAX_DEADLINE_S = 60, 30 * 24 * 3600
+_KEYS = {"password": "password", "keys": "apps", "pins": "trust", "release": "release"}
+PARTS = tuple(_KEYS)
+_PAUSE_S = 1.0
+# What says that the device could not be asked, not that it refused.
+_AWAY = ("timed-out", "no-session", "counter-exhausted")
+# Nothing is wrong with the order itself: it came at a bad moment. One that was given before may wait in the device still, and be obeyed.
+_LATER = ("busy", "expired", "old-session")
+
+Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
+Tell = Callable[[str], None]
+
+
+def renew(
+    fleet: Fleet,
+    store: Store,
+    device: str,
+    parts: tuple[str, ...],
+    ask: Ask,
+    tell: Tell,
+    timeout_s: float,
+    deadline_s: int | None = None,
+) -> None:
+    """All of these parts, as they are now: first the rotation that is under way, which may be of others, or of release keys that were taken away
+    since. Raises what begin() and finish() raise."""
+    begun = begin(fleet, store, device, parts, deadline_s)
+    if deadline_s is not None and begun.body.get("deadline") != deadline_s:
+        tell("a rotation of before comes first, whose deadline is another")
+    finish(fleet, store, begun, ask, tell, timeout_s)
+    left = tuple(part for part in parts if not _has(fleet, store, begun, part))
+    if left:
+        tell("that was a rotation of before; now what it left out: " + ", ".join(left))
+        late = None if left == ("release",) else deadline_s
+        finish(fleet, store, begin(fleet, store, device, left, late), ask, tell, timeout_s)
+
+
+def _has(fleet: Fleet, store: Store, rotation: Rotation, part: str) -> bool:
+    """Whether it was of this part; of pins and release keys, of those that the fleet has today."""
+    key = _KEYS[part]
+    if key not in rotation.body or part in ("password", "keys"):
+        return key in rotation.body
+    today = _body(fleet, store, store.device(rotation.device), (part,))[key]
+    return strictcbor.encode(rotation.body[key]) == strictcbor.encode(today)
+
+
+def begin(
+    fleet: Fleet, store: Store, device: str, parts: tuple[str, ...], deadline_s: int | None = None
+) -> Rotation:
+    """The rotation that is under way, or a new one of these parts. Raises device-unknown, not-applicable, bad-argument."""
+    known = store.device(device)
+    if known.mode != "sealed":
+        raise HostError(
+            "not-applicable",
+            f"{device} is plain: nobody but its owner at the bench may give it new secrets",
+            f"`warden provision {device} --again`",
+        )
+    if known.ending is not None:
+        raise HostError("not-applicable", f"{device} was cut off, or is to be wiped")
+    pending = store.rotation(device)
+    if pending is not None:
+        return pending
+    if not parts:
+        raise HostError(
+            "bad-argument",
+            "nothing to rotate is named",
+            "add --password, --keys, --pins or --release-keys",
+        )
+    if deadline_s is not None and parts == ("release",):
+        raise HostError("bad-argument", "release keys are in force at once: leave --deadline out")
+    if deadline_s is not None and not MIN_DEADLINE_S <= deadline_s <= MAX_DEADLINE_S:
+        raise HostError(
+            "bad-argument",
+            f"--deadline is not between {MIN_DEADLINE_S} and {MAX_DEADLINE_S} seconds",
+        )
+    body = _body(fleet, store, known, parts)
+    if deadline_s is not None:
+        body["deadline"] = deadline_s
+    with store.transaction():
+        return store.begin_rotation(device, body)
+
+
+def finish(
+    fleet: Fleet, store: Store, rotation: Rotation, ask: Ask, tell: Tell, timeout_s: float
+) -> None:
+    """From wherever it stopped to its end. ask("rotate", …) gives the device the command and returns its answer.
+
+    Raises timed-out when the device does not prove it all in time, command-refused when it will not have it.
+    """
+    end = time.monotonic() + timeout_s
+    told = False
+    away = ""
+    waiting: list[str] | None = None
+    while True:
+        pending = _pending(store, rotation, ask)
+        if isinstance(pending, str):
+            away = pending
+        else:
+            if waiting is None:
+                if "release" in rotation.body:
+                    tell("the device takes releases of the present keys alone")
+                if rotation.body.keys() - {"id", "release"}:
+                    tell("the device holds the new secrets beside the old ones")
+                store.take_rotation(rotation.device, time.time())
+            if pending != waiting and pending:
+                tell("still to prove: " + ", ".join(pending))
+            waiting = pending
+            if "password" in pending and not told:
+                _set_password(fleet, store.device(rotation.device), rotation)
+                told = True
+                tell("the broker knows the new password")
+            if not pending:
+                store.end_rotation(rotation.device)
+                if rotation.body.keys() - {"id", "release"}:
+                    tell("everything proved itself: the old secrets are gone")
+                return
+        if time.monotonic() > end:
+            raise HostError(
+                "timed-out",
+                f"{rotation.device} has not proved its new secrets in {timeout_s:g} s"
+                + (f" ({', '.join(waiting)})" if waiting else f" (last: {away})"),
+                "nothing is lost: give the same command again",
+            )
+        time.sleep(_PAUSE_S)
+
+
+def _pending(store: Store, rotation: Rotation, ask: Ask) -> list[str] | str:
+    """What the device has not proved; a text, why it can't be asked just now."""
+    try:
+        answer = ask("rotate", rotation.body)
+    except HostError as error:
+        if error.code in _AWAY:
+            return error.code
+        if error.code == "mqtt-too-large":
+            _drop(store, rotation)  # it never went out, and never will
+        raise
+    if answer.get("ok") is not True:
+        code = jsontext.slug(answer.get("reply", {}).get("error"))
+        if code in _LATER:
+            return code
+        dropped = _drop(store, rotation)
+        raise HostError(
+            "command-refused",
+            f"{rotation.device} refused its new secrets: {code}",
+            "its old ones are valid; docs/protocol.md says what it takes"
+            if dropped
+            else f"it took them before, and both are kept; `warden provision {rotation.device} --again` ends it",
+        )
+    result = answer["reply"].get("result")
+    parts = result.get("pending") if isinstance(result, dict) else None
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise HostError("bad-body", f"{rotation.device} answered in another form")
+    return sorted(parts)
+
+
+def _drop(store: Store, rotation: Rotation) -> bool:
+    """Forgets one that the device never took: what it took it holds, whatever it answers now, and would be locked out with it."""
+    left = store.rotation(rotation.device)
+    if left is None or left.taken is not None or left.body["id"] != rotation.body["id"]:
+        return False
+    store.end_rotation(rotation.device)
+    return True
+
+
+def _body(fleet: Fleet, store: Store, device: Device, parts: tuple[str, ...]) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    if "password" in parts:
+        body["password"] = dynsec.device_password().encode()
+    if "keys" in parts:
+        body["apps"] = {pair.appid: secrets.token_bytes(32) for pair in device.pairs}
+    if "pins" in parts:
+        authority = pki.load_authority(fleet.keys).der()
+        body["trust"] = [[authority], list(pki.load_pins(fleet.keys))]
+    if "release" in parts:
+        body["release"] = signing_key.record(fleet, store.vendor(), device.type)
+        if body["release"] is None:
+            raise HostError(
+                "release-key",
+                "this fleet has no release keys",
+                "`warden keys make release` makes one",
+            )
+    return body
+
+
+def _set_password(fleet: Fleet, device: Device, rotation: Rotation) -> None:
+    username = names.device_client(device.type, device.device)
+    with registry.opened(fleet) as accounts:
+        accounts.set_password(username, rotation.body["password"].decode())

@@ -1,0 +1,58 @@
+"""What the fleet's owner sets up: a new fleet, a new application."""
+
+from pathlib import Path
+
+from warden_host import names, secretfile
+from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.devices import bundle
+from warden_host.errors import HostError
+from warden_host.fleet import fleet, pki
+from warden_host.names import AUTHORITY
+from warden_host.store import store
+
+
+def new_fleet(root: Path, settings: fleet.Settings) -> fleet.Fleet:
+    """Folder, keys, certificates, the broker's registry and the authority's account."""
+    bundle.check_commands(AUTHORITY, settings.commands)
+    made = fleet.create(root, settings)
+    broker = settings.broker
+    pki.create(made.keys, (*broker.names, broker.host, broker.contact))
+    admin = dynsec.machine_password()
+    secretfile.write(made.keys / registry.ADMIN_PASSWORD, admin.encode())
+    dynsec.create(made.broker, dynsec.admin_account(admin))
+    password = dynsec.machine_password()
+    made.save_app_password(AUTHORITY, password)
+    dynsec.put(made.broker, dynsec.app_account(AUTHORITY, (dynsec.ANY_TYPE,), password))
+    store.Store(made.database).close()
+    return made
+
+
+def add_app(made: fleet.Fleet, known: store.Store, app: store.App) -> None:
+    """Register an application; raises bad-name, reserved-command, app-exists, bad-argument."""
+    names.check_id(app.appid, "appid")
+    if app.appid == AUTHORITY:
+        raise HostError(
+            "app-exists", f"'{AUTHORITY}' is the fleet's own authority", "choose another ID"
+        )
+    if not app.types or not app.commands:
+        raise HostError(
+            "bad-argument",
+            "an application serves at least one device type and gives at least one command",
+            "add --type and --command",
+        )
+    for type_ in app.types:
+        names.check_id(type_, "device type")
+    for command in app.commands:
+        names.check_grant(command)
+    bundle.check_commands(app.appid, app.commands)
+    password = dynsec.machine_password()
+    with registry.opened(made) as accounts, known.transaction():
+        known.add_app(app)
+        made.save_app_password(app.appid, password)
+        accounts.put(dynsec.app_account(app.appid, app.types, password))
+
+
+def crowded(known: store.Store, types: tuple[str, ...]) -> list[str]:
+    """Return those of the types that more applications serve than one device takes."""
+    apps = known.apps()
+    return [type_ for type_ in types if sum(type_ in app.types for app in apps) >= bundle.MAX_APPS]

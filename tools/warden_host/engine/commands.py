@@ -1,0 +1,347 @@
+"""Giving a command, and the forgeries that show what a device refuses: jobs for the engine.
+
+A job is a generator that yields what it waits for, so each of them reads from top to bottom. No
+forgery ever seals two plaintexts under one counter: what is bent is a copy of a sealed message.
+"""
+
+import itertools
+import secrets
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from warden_host import jsontext, names
+from warden_host.engine.device_state import Seat
+from warden_host.engine.engine import Engine
+from warden_host.engine.events import Happening
+from warden_host.engine.jobs import Job, Wait
+from warden_host.errors import HostError
+from warden_host.names import AUTHORITY, Address, Topic
+from warden_host.protocol import policy
+from warden_host.protocol.keyschedule import session_keys
+from warden_host.protocol.plain import PlainPeer
+from warden_host.protocol.sealing import Channel
+from warden_host.protocol.session import CHANGE_S, Session
+
+FORGERIES = {
+    "wrong-id": "wrong-application",
+    "tamper": "tampered",
+    "replay": "replayed",
+    "old-session": "old-session",
+    "plain": "plain-refused",
+}
+MAX_TTL_S = 30 * 24 * 3600
+# A device answers a wake at most once in 10 s, and a hello that was lost is repeated after 3 and 9.
+_NEW_SESSION_S = 30.0
+_PACKET_OVERHEAD = 16  # fixed header, topic length, packet id
+_numbers = itertools.count(secrets.randbelow(1 << 31))
+
+
+@dataclass(frozen=True)
+class Request:
+    device: str
+    command: str
+    args: dict[str, Any]
+    app: str = ""  # "": the one that may give the command
+    ttl_s: int = 30
+    timeout_s: float = 10.0
+    forge: str = ""
+    quiet: bool = False  # not shown: a chunk of an update is one of thousands
+
+
+def job(engine: Engine, request: Request) -> Job:
+    """The command's or the forgery's whole course. Result: see _answer and _verdict."""
+    names.check_verb(request.command, "command")
+    if request.command in names.PROTOCOL_COMMANDS:
+        raise HostError("reserved-command", f"'{request.command}' belongs to the protocol")
+    if not 0 < request.ttl_s <= MAX_TTL_S:
+        raise HostError("bad-argument", f"--ttl is not between 1 and {MAX_TTL_S} seconds")
+    if request.forge and request.forge not in FORGERIES:
+        raise HostError(
+            "bad-argument", "no such forgery", "known: " + ", ".join(sorted(FORGERIES))
+        )
+    errand = _Errand(engine, request)
+    script: Callable[[], Job] = {
+        "": errand.genuine,
+        "wrong-id": errand.wrong_id,
+        "tamper": errand.tamper,
+        "replay": errand.replay,
+        "old-session": errand.old_session,
+        "plain": errand.plain,
+    }[request.forge]
+    return script()
+
+
+class _Errand:
+    def __init__(self, engine: Engine, request: Request) -> None:
+        self._engine = engine
+        self._request = request
+        self._seat: Seat = engine.seat(request.device)
+        known = self._seat.sessions if self._seat.sealed else self._seat.plain
+        self._app = request.app or _chosen(self._seat, request.command)
+        if self._app not in known:
+            raise HostError(
+                "app-unknown",
+                f"{request.device} was not provisioned for application {self._app}",
+                "it knows: " + ", ".join(sorted(known)),
+            )
+        if not self._seat.sealed and self._app == AUTHORITY and len(known) > 1:
+            raise HostError(
+                "not-applicable",
+                f"{request.device} is plain and has applications of its own: it obeys those alone",
+                "it knows: " + ", ".join(sorted(set(known) - {AUTHORITY})),
+            )
+        ending = self._seat.ending
+        if (
+            ending is not None
+            and ending.revoked
+            and not (ending.wipe and request.command == "wipe")
+        ):
+            raise HostError(
+                "revoked",
+                f"{request.device} was cut off",
+                f"`warden provision {request.device} --again` gives it all-new secrets",
+            )
+        if self._seat.mark.quarantine:
+            raise HostError(
+                "quarantined",
+                f"{request.device} is in quarantine: {self._seat.mark.quarantine}",
+                f"look at the device, then `warden devices --clear {request.device}`",
+            )
+        if self._seat.left and not self._seat.stale:
+            raise self._no_session(f"{request.device} left, and nothing was heard of it since")
+        self._number = next(_numbers) % (1 << 32)
+        self._address = Address(self._seat.device.type, request.device, self._app)
+
+    # The scripts
+
+    def genuine(self) -> Job:
+        if self._seat.sealed:
+            session = yield from self._standing()
+            data = self._seal(session)
+        else:
+            data = self._seat.plain[self._app].command(
+                self._request.command, self._number, self._request.args
+            )
+        self._publish(data)
+        return (yield from self._answer())
+
+    def wrong_id(self) -> Job:
+        """A message in every way like a genuine one, from an application the device doesn't know."""
+        request = self._request
+        if self._seat.sealed:
+            yield from self._standing()
+            keys = session_keys(self._address, secrets.token_bytes(32), b"", b"")
+            stranger = Channel(secrets.token_bytes(8), keys)
+            data = stranger.seal(self._topic(), self._number, request.ttl_s, request.args)
+        else:
+            data = self._seat.plain[self._app].command(
+                request.command, self._number, request.args, uid=secrets.token_bytes(32)
+            )
+        self._publish(data)
+        return (yield from self._verdict())
+
+    def tamper(self) -> Job:
+        """A genuine message with one bit of its ciphertext flipped; then the message itself, so
+        that its counter is not missing and only the bit made the difference."""
+        session = yield from self._standing_sealed()
+        data = self._seal(session)
+        self._publish(data[:-1] + bytes([data[-1] ^ 1]))
+        verdict: dict[str, Any] = yield from self._verdict()
+        self._publish(data)
+        answer = yield from self._answer()
+        return verdict | {"original": answer["reply"]}
+
+    def replay(self) -> Job:
+        """The command for real; an ack, so that the copy is no mere QoS 1 duplicate; the copy."""
+        session = yield from self._standing_sealed()
+        data = self._seal(session)
+        self._publish(data)
+        answer = yield from self._answer()
+        self._publish(session.seal_ack(), "ack")
+        self._publish(data)
+        verdict: dict[str, Any] = yield from self._verdict()
+        return verdict | {"original": answer["reply"]}
+
+    def old_session(self) -> Job:
+        """A message that was right one session ago. Without an earlier session, one is forced."""
+        session = yield from self._standing_sealed()
+        if session.previous is None:
+            self._engine.send(session.address, session.wake(self._engine.clock()))
+            stood = yield self._until(self._is_session, _NEW_SESSION_S)
+            if stood is None or session.previous is None:
+                raise HostError(
+                    "timed-out",
+                    "the device did not start a new session",
+                    self._cure("try again; if it stays so, restart the device"),
+                )
+        data = session.previous.seal(
+            self._topic(), self._number, self._request.ttl_s, self._request.args
+        )
+        self._publish(data)
+        return (yield from self._verdict())
+
+    def plain(self) -> Job:
+        """The command as plain JSON, to a device whose policy says sealed."""
+        request = self._request
+        if not self._seat.sealed:
+            raise HostError("not-applicable", f"{request.device} takes plain commands")
+        yield from self._standing()
+        uid = next(pair.uid for pair in self._seat.device.pairs if pair.appid == self._app)
+        data = PlainPeer(self._address, uid).command(request.command, self._number, request.args)
+        self._tell()
+        self._engine.publish(self._topic(names.PLAIN), self._app, data)
+        return (yield from self._verdict())
+
+    # What they share
+
+    def _standing(self) -> Generator[Wait, Happening | None, Session]:
+        if self._seat.sessions[self._app].changing(self._engine.clock()):
+            yield self._until(self._is_session, min(CHANGE_S, self._request.timeout_s))
+        if not self._seat.sessions[self._app].stands:
+            yield self._until(self._is_session, self._request.timeout_s)
+        session = self._seat.sessions[self._app]  # a rotation may have put another there
+        if not session.stands:
+            raise self._no_session(f"{self._request.device} has no session with {self._app}")
+        return session
+
+    def _no_session(self, text: str) -> HostError:
+        return HostError("no-session", text, self._cure(self._begin_it))
+
+    @property
+    def _begin_it(self) -> str:
+        return f"is it running? `warden run {self._request.device}`"
+
+    def _cure(self, otherwise: str) -> str:
+        """What to do about a device that does not speak with us; otherwise: if we don't know why."""
+        if not self._seat.stale:
+            return otherwise
+        return (
+            "its hellos are refused as stale-hello, not newer than one that it proved: restart the "
+            "device; if its flash was put back: "
+            f"`warden devices --clear {self._request.device}`"
+        )
+
+    def _standing_sealed(self) -> Generator[Wait, Happening | None, Session]:
+        if not self._seat.sealed:
+            raise HostError(
+                "not-applicable",
+                f"{self._request.device} is in plain mode, which has no such protection",
+                "a sealed device shows this forgery",
+            )
+        return (yield from self._standing())
+
+    def _answer(self) -> Job:
+        reply = yield self._until(self._is_reply, self._request.timeout_s)
+        if reply is None:
+            unknown = (
+                "it may have refused the command: `warden watch` shows its incidents; if it shows "
+                "none, restart the device: it may hold no session"
+            )
+            raise HostError(
+                "timed-out",
+                f"{self._request.device} gave no reply in {self._request.timeout_s:g} s",
+                self._cure(self._begin_it if self._seat.left else unknown),
+            )
+        answer = self._result() | {"ok": reply.body.get("ok") is True, "reply": reply.body}
+        if reply.body.get("error") == "not-allowed":
+            pair = next(pair for pair in self._seat.device.pairs if pair.appid == self._app)
+            answer["allowed"] = list(pair.commands)
+        return answer
+
+    def _verdict(self) -> Job:
+        """ok: the device refused the forgery, and by the name that it should have."""
+        expected = FORGERIES[self._request.forge]
+
+        def spoke(news: Happening) -> bool:
+            mine = news.kind == "incident" and news.device == self._request.device
+            return self._is_reply(news) or (mine and news.code == expected)
+
+        news = yield self._until(spoke, self._request.timeout_s)
+        if news is None:
+            raise HostError(
+                "timed-out",
+                f"{self._request.device} reported no '{expected}' in {self._request.timeout_s:g} s",
+                self._cure(
+                    "does its session with the authority stand? `warden watch` shows its incidents"
+                ),
+            )
+        if news.kind == "incident":
+            code = news.code
+        else:
+            code = jsontext.slug(news.body["error"]) if "error" in news.body else "obeyed"
+        return self._result() | {
+            "ok": news.kind == "incident",
+            "forge": self._request.forge,
+            "verdict": code,
+        }
+
+    def _result(self) -> dict[str, Any]:
+        request = self._request
+        return {
+            "device": request.device,
+            "app": self._app,
+            "command": request.command,
+            "id": self._number,
+        }
+
+    def _seal(self, session: Session) -> bytes:
+        request = self._request
+        now = self._engine.clock()
+        try:
+            return session.seal(request.command, self._number, request.args, request.ttl_s, now)
+        except HostError as error:
+            if error.code == "counter-exhausted":
+                self._engine.send(session.address, session.wake(now))  # a new hello follows
+            raise
+
+    def _publish(self, data: bytes, command: str = "") -> None:
+        """Sends the bytes; people hear of every copy but of our acks."""
+        topic = self._topic(command=command)
+        limit = policy.parse(self._seat.device.policy)["max_message"]
+        if len(data) + len(str(topic)) + _PACKET_OVERHEAD > limit:
+            raise HostError("mqtt-too-large", f"the device takes packets of {limit} bytes at most")
+        if not command:
+            self._tell()
+        self._engine.publish(topic, self._app, data)
+
+    def _tell(self) -> None:
+        request = self._request
+        # The authority's own orders bring new secrets.
+        body = {} if request.command in names.AUTHORITY_COMMANDS else request.args
+        text = f"forgery: {request.forge}" if request.forge else ""
+        device, command = request.device, request.command
+        self._engine.gave(
+            Happening(
+                "command", device, self._app, command, id=self._number, body=body, text=text
+            ),
+            request.quiet,
+        )
+
+    def _topic(self, fmt: str = "", command: str = "") -> Topic:
+        fmt = fmt or (names.SEALED if self._seat.sealed else names.PLAIN)
+        address = self._address
+        return Topic(address.type, address.device, "cmd", command or self._request.command, fmt)
+
+    def _until(self, matches: Callable[[Happening], bool], seconds: float) -> Wait:
+        return Wait(matches, self._engine.clock().steady + seconds)
+
+    def _is_session(self, news: Happening) -> bool:
+        request = self._request
+        return (news.kind, news.device, news.app) == ("session", request.device, self._app)
+
+    def _is_reply(self, news: Happening) -> bool:
+        mine = (news.kind, news.device) == ("reply", self._request.device)
+        return mine and news.id == self._number
+
+
+def _chosen(seat: Seat, command: str) -> str:
+    """The application whose record allows the command: the authority where there is a choice.
+
+    A plain device that has an application of its own does not speak with the authority.
+    """
+    pairs = sorted(seat.device.pairs, key=lambda pair: (pair.appid != AUTHORITY, pair.appid))
+    if not seat.sealed and len(pairs) > 1:
+        pairs = pairs[1:]
+    allowed = [pair.appid for pair in pairs if command in pair.commands]
+    return (allowed or [pairs[0].appid])[0]

@@ -1,0 +1,88 @@
+"""Work of several steps for the engine: a job is a generator that yields what it waits for, and is resumed with it."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from warden_host.engine.events import Happening
+from warden_host.errors import HostError, unexpected
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What a job yields: resume me with a happening that matches, or with None at the deadline. device: the one that all of those are of, where
+    the job can say so: it is not asked about any other then."""
+
+    matches: Callable[[Happening], bool]
+    deadline: float  # steady seconds
+    device: str = ""
+
+
+Job = Generator[Wait, Happening | None, dict[str, Any]]
+Done = Callable[[dict[str, Any] | HostError], None]
+
+
+@dataclass(eq=False)
+class _Running:
+    job: Job
+    wait: Wait
+    done: Done
+
+
+class Jobs:
+    def __init__(self) -> None:
+        # By the device that they wait for: a fleet on trial is as many jobs, and each message is of one device.
+        self._running: dict[str, dict[_Running, None]] = {}
+
+    def start(self, job: Job, done: Done) -> None:
+        """Runs the job up to its end; done gets its result, or what it raised."""
+        running = _Running(job, Wait(lambda _: False, 0.0), done)
+        self._keep(running)
+        self._resume(running, None)
+
+    def hear(self, happening: Happening) -> None:
+        keys = dict.fromkeys(("", happening.device))
+        asked = [running for key in keys for running in self._running.get(key, ())]
+        for running in [run for run in asked if run.wait.matches(happening)]:
+            self._resume(running, happening)
+
+    def tick(self, steady: float) -> None:
+        for running in [run for run in self._all() if steady >= run.wait.deadline]:
+            self._resume(running, None)
+
+    def abandon(self) -> None:
+        """We stop serving: nobody waits for ever."""
+        for running in self._all():
+            running.job.close()
+            running.done(HostError("not-serving", "`warden serve` stopped in the meantime"))
+        self._running.clear()
+
+    def _all(self) -> list[_Running]:
+        return [running for kept in self._running.values() for running in kept]
+
+    def _keep(self, running: _Running) -> None:
+        self._running.setdefault(running.wait.device, {})[running] = None
+
+    def _take(self, running: _Running) -> bool:
+        """Whether it was kept."""
+        kept = self._running.get(running.wait.device, {})
+        if running not in kept:
+            return False
+        del kept[running]
+        if not kept:
+            del self._running[running.wait.device]
+        return True
+
+    def _resume(self, running: _Running, happening: Happening | None) -> None:
+        if not self._take(running):
+            return
+        try:
+            running.wait = running.job.send(happening)
+        except StopIteration as end:
+            running.done(end.value)
+        except HostError as error:
+            running.done(error)
+        except Exception as error:  # noqa: BLE001  whoever waits for it must not wait for ever
+            running.done(unexpected(error))
+        else:
+            self._keep(running)

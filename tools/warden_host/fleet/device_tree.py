@@ -1,0 +1,89 @@
+"""Where the device's own files are: beside us in a checkout, inside us in an installed wheel."""
+
+import ast
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from warden_host.errors import HostError
+
+
+@dataclass(frozen=True)
+class Tree:
+    root: Path
+
+    @property
+    def library(self) -> Path:
+        return self.root / "lib" / "warden"
+
+    @property
+    def firmware(self) -> Path:
+        return self.root / "firmware"
+
+    def board(self, name: str) -> Path:
+        """Raises bad-argument for a board that we don't have."""
+        boards = self.root / "boards"
+        known = sorted(path.parent.name for path in boards.glob("*/board.py"))
+        if name not in known:
+            raise HostError(
+                "bad-argument", f"there is no board {name!r}", "known boards: " + ", ".join(known)
+            )
+        return boards / name
+
+    def has(self, name: str, part: str) -> bool:
+        """Whether this board's data names the part, such as KEYPAD, as anything but None."""
+        tree = ast.parse((self.board(name) / "board.py").read_bytes())
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and part in ast.unparse(node.targets[0]).split(", "):
+                return not (isinstance(node.value, ast.Constant) and node.value.value is None)
+        return False
+
+    @property
+    def start(self) -> Path:
+        """The simulated device's own start: what a chip's ROM and first boot stage would do."""
+        return self.root / "boards" / "UNIX" / "_boot.py"
+
+
+def tree() -> Tree:
+    """Raises tree-missing."""
+    here = Path(__file__).resolve().parents[1]
+    for root in (here / "_device", here.parents[1]):
+        if (root / "lib" / "warden" / "errors.py").is_file() and (root / "firmware").is_dir():
+            return Tree(root)
+    raise HostError(
+        "tree-missing", "the device's files are not there", "install warden again, from its wheel"
+    )
+
+
+def umqtt() -> Path:
+    """The folder that holds simple.py; raises tree-missing."""
+    given = os.environ.get("WARDEN_UMQTT")
+    candidates = [Path(given)] if given else [tree().root / "build" / "umqtt"]
+    for folder in candidates:
+        for found in (folder, folder / "umqtt"):
+            if (found / "simple.py").is_file():
+                return found
+    raise HostError(
+        "tree-missing",
+        "umqtt.simple is not there",
+        "run `make setup`, or name the folder that holds simple.py in WARDEN_UMQTT",
+    )
+
+
+def micropython() -> str:
+    """The unix port's path; raises micropython-missing."""
+    given = os.environ.get("MICROPYTHON")
+    if given:
+        found = shutil.which(given)
+    else:
+        beside = Path(sys.executable).parent
+        found = shutil.which("micropython", path=str(beside)) or shutil.which("micropython")
+    if found is None:
+        raise HostError(
+            "micropython-missing",
+            f"{given or 'micropython'} can't be run",
+            "run `make setup`, or name the unix port's binary in MICROPYTHON",
+        )
+    return found

@@ -1,0 +1,16 @@
+"""What our own clients believe a broker: the fleet's CA, and nobody beside it."""
+
+import ssl
+
+from warden_host.errors import HostError
+from warden_host.fleet.fleet import Fleet
+
+
+def context(fleet: Fleet) -> ssl.SSLContext:
+    """Our CA alone; certificate, name and dates are checked. Raises key-damaged."""
+    try:
+        made = ssl.create_default_context(cafile=str(fleet.keys / "ca.crt"))
+    except (OSError, ssl.SSLError):
+        raise HostError("key-damaged", "ca.crt can't be read", "restore it") from None
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    return made

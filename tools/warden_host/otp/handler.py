@@ -1,0 +1,199 @@
+"""The authority's counter for codes: the device's two messages in, its two answers out, the code itself to its owner.
+
+The code is told to the post only: it is in no answer, no event of the store, no happening and no error.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from warden_host.engine.device_state import Seat
+from warden_host.engine.engine import Engine
+from warden_host.engine.events import Happening
+from warden_host.errors import HostError
+from warden_host.names import AUTHORITY, Address
+from warden_host.otp import otp
+from warden_host.otp.notify.delivery import Message
+from warden_host.otp.otp import Codes, Denied, Issue
+from warden_host.protocol import policy
+from warden_host.protocol.results import Received, Refused, Send
+from warden_host.store.otp import Contact, Delivered
+
+REQUEST, RESPONSE = "server_otp_request", "device_otp_response"
+ANSWER, VALIDATE = "server_otp_response", "server_otp_validate"
+CONSOLE = Contact("code", "console", "")
+DURESS = "duress"
+_VALIDATE_TTL_S = 60
+_ALARM_S = 3600  # how long an alarm is worth being sent
+_AGAIN_S = 60.0  # between two alarms of a device: it must not fill its owner's mailbox, and the queue before it
+_WORDS = {
+    "otp-wrong": "a wrong code was typed",
+    "otp-late": "a code was typed after its time",
+    "otp-replayed": "a code was typed for a request that is over",
+    "otp-limit": "more codes were tried than the policy allows",
+    DURESS: "the code was typed under duress",
+}
+Put = Callable[[Message], None]
+
+
+class Desk:
+    """On the engine's thread. put hands a message to the post."""
+
+    def __init__(self, engine: Engine, codes: Codes, put: Put) -> None:
+        self._engine = engine
+        self._codes = codes
+        self._put = put
+        self._alarmed: dict[str, float] = {}  # device → steady seconds of its last alarm
+        engine.takers[REQUEST] = self._on_request
+        engine.takers[RESPONSE] = self._on_response
+        engine.watchers.append(self._look)
+
+    def _on_request(self, seat: Seat, appid: str, received: Received) -> None:
+        said = self._checked(seat, appid, received, {"req"})
+        if said is None:
+            return
+        gate, body = said
+        name = seat.device.device
+        targets = self._targets(name, "code")
+        owners = tuple(dict.fromkeys(_owner(each) for each in targets))
+        answer = self._codes.ask(name, gate, body["req"], owners, self._engine.clock())
+        if isinstance(answer, Denied):
+            self._engine.refuse(seat, AUTHORITY, Refused(REQUEST, answer.why, answer.text))
+            return
+        if answer.code is not None:
+            self._send_code(name, answer, targets)
+        self._answer(seat, ANSWER, body["req"], {"validity": answer.validity}, answer.validity)
+
+    def _on_response(self, seat: Seat, appid: str, received: Received) -> None:
+        said = self._checked(seat, appid, received, {"req", "otp"})
+        if said is None:
+            return
+        gate, body = said
+        name = seat.device.device
+        judge = self._codes.judge if seat.sealed else self._codes.judge_plain
+        verdict = judge(name, gate, body["req"], body["otp"], self._engine.clock())
+        if verdict.why and not verdict.valid:
+            self._engine.refuse(
+                seat, AUTHORITY, Refused(RESPONSE, verdict.why, _WORDS[verdict.why])
+            )
+        else:
+            self._engine.tell(Happening("otp", name, text="the right code was typed"))
+        flags = {"isOTPValid": _flag(verdict.valid), "isTimeOut": _flag(verdict.late)}
+        self._answer(seat, VALIDATE, body["req"], flags, _VALIDATE_TTL_S)
+        if verdict.duress:
+            self._engine.store.add_incident(name, "host", DURESS, RESPONSE, 1)
+            happening = Happening("incident", name, AUTHORITY, RESPONSE, DURESS, body={"n": 1})
+            self._engine.tell(happening)  # _look() sees it, and tells the owner
+
+    def _look(self, happening: Happening) -> None:
+        """Whoever found it, we or the device that judges its codes itself: an alarm is the owner's to hear."""
+        if happening.kind != "incident" or happening.code != DURESS:
+            return
+        device, now = happening.device, self._engine.clock().steady
+        gate = policy.gate(self._engine.seat(device).device.policy)
+        if gate is None or not gate["duress"]:
+            return  # it has no such code: what it says is kept with its incidents
+        if now - self._alarmed.get(device, -_AGAIN_S) < _AGAIN_S:
+            return
+        self._alarmed[device] = now
+        for target in self._targets(device, "alarm"):
+            self._put(self._message(device, target, _ALARM_S, text=_WORDS[DURESS]))
+
+    def delivered(self, report: Delivered) -> None:
+        """What became of a message, told by the post."""
+        if self._engine.store.find(report.device) is None:
+            return  # it was wiped meanwhile
+        self._engine.store.delivered(report)
+        if report.error:
+            self._engine.store.add_incident(report.device, "host", "otp-delivery", "", 1)
+        text = f"its {report.purpose} did not go out by {report.way}: {report.error}"
+        if not report.error:
+            text = f"its {report.purpose} went out by {report.way}"
+        code = "otp-delivery" if report.error else ""
+        self._engine.tell(Happening("otp", report.device, code=code, text=text))
+
+    def _checked(
+        self, seat: Seat, appid: str, received: Received, fields: set[str]
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The gate and the message, of exactly these fields; None when it was refused."""
+        event, body = received.event, received.body
+        name = seat.device.device
+        try:
+            if appid != AUTHORITY:
+                raise HostError("wrong-application", "codes are the authority's alone")
+            if seat.ending is not None:
+                raise HostError("revoked", "it may come to be wiped, and for nothing else")
+            gate = policy.gate(seat.device.policy)
+            if gate is None or gate["source"] != "authority":
+                raise HostError("not-applicable", "its policy asks for no code of ours")
+            if set(body) != fields | {"event", "deviceId"} or body["event"] != event:
+                raise HostError("bad-body", "other fields than this message has")
+            if body["deviceId"] != name:
+                raise HostError("bad-body", "it names another device")
+            for key, form in (("req", otp.REQ), ("otp", otp.TYPED)):
+                if key in fields and not (isinstance(body[key], str) and form.match(body[key])):
+                    raise HostError("bad-body", f"{key} has another form")
+        except HostError as error:
+            self._engine.refuse(seat, AUTHORITY, Refused(event, error.code, error.text))
+            return None
+        return gate, body
+
+    def _answer(
+        self, seat: Seat, command: str, req: str, fields: dict[str, Any], ttl_s: int
+    ) -> None:
+        now = self._engine.clock()
+        name, type_ = seat.device.device, seat.device.type
+        said = {"cmd": command, "req": req, "time": _date(now.unix)} | fields
+        if seat.sealed:
+            # The seal says who speaks; uid would say it to nobody new, and stays out.
+            body = said | {"appid": AUTHORITY, "uid": ""}
+            data = seat.sessions[AUTHORITY].seal(command, 0, body, ttl_s, now)
+            self._engine.send(Address(type_, name, AUTHORITY), Send(command, data))
+            return
+        pair = min(seat.device.pairs, key=lambda pair: (pair.appid == AUTHORITY, pair.appid))
+        body = said | {"appid": pair.appid, "uid": pair.uid.hex()}
+        data = json.dumps(body, separators=(",", ":")).encode()
+        self._engine.send(Address(type_, name, pair.appid), Send(command, data))
+
+    def _send_code(self, name: str, issue: Issue, targets: list[Contact]) -> None:
+        reached = [each for each in targets if _owner(each) in issue.owners]
+        ways = ", ".join(dict.fromkeys(each.way for each in reached))
+        self._engine.tell(Happening("otp", name, text=f"asks for a code: it goes out by {ways}"))
+        for target in reached:
+            code, duress = issue.code or "", issue.duress or ""
+            self._put(self._message(name, target, issue.validity, code=code, duress=duress))
+
+    def _targets(self, device: str, purpose: str) -> list[Contact]:
+        """Alarms go where codes go, unless the owner said otherwise; both to the console where nothing was said."""
+        known = self._engine.store.contacts(device)
+        chosen = [each for each in known if each.purpose == purpose]
+        return chosen or [each for each in known if each.purpose == "code"] or [CONSOLE]
+
+    def _message(
+        self,
+        device: str,
+        target: Contact,
+        validity: int,
+        *,
+        code: str = "",
+        duress: str = "",
+        text: str = "",
+    ) -> Message:
+        expires = self._engine.clock().steady + validity
+        purpose = "alarm" if text else "code"
+        to = (target.way, target.address)
+        return Message(device, purpose, *to, validity, expires, code, duress, text)
+
+
+def _owner(contact: Contact) -> str:
+    """Who is spared a flood of codes; the fleet's own terminal is nobody's mailbox."""
+    return "" if contact.way == "console" else f"{contact.way} {contact.address}"
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _date(unix: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(unix))

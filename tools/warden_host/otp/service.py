@@ -1,0 +1,56 @@
+"""Codes in a running authority: the desk on the engine's thread, the post on its own, the console between them."""
+
+import contextlib
+import time
+from collections.abc import Callable
+
+from warden_host.engine.engine import Engine
+from warden_host.errors import HostError
+from warden_host.fleet.fleet import Fleet
+from warden_host.otp import otp, settings
+from warden_host.otp.handler import Desk
+from warden_host.otp.notify.console import ConsoleWay
+from warden_host.otp.notify.delivery import Message, Post, Way
+from warden_host.otp.notify.mail import MailWay
+from warden_host.otp.notify.webhook import WebhookWay
+from warden_host.otp.otp import Codes
+from warden_host.store.otp import Delivered
+
+Do = Callable[[Callable[[Engine], None]], None]
+
+
+class OtpService:
+    """Works while it is entered. Raises config-malformed, key-permissions, key-damaged."""
+
+    def __init__(self, fleet: Fleet, do: Do) -> None:
+        self._settings = settings.load(fleet)
+        self._key = otp.pepper(fleet.keys)
+        self._do = do
+        self.console = ConsoleWay()
+        ways: dict[str, Way] = {"console": self.console}
+        if self._settings.mail is not None:
+            ways["mail"] = MailWay(self._settings.mail, fleet.keys)
+        if self._settings.webhook is not None:
+            ways["webhook"] = WebhookWay(self._settings.webhook, fleet.keys)
+        self._post = Post(ways, self._report)
+        self._desk: Desk | None = None
+
+    def __enter__(self) -> "OtpService":
+        self._post.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._post.__exit__()
+
+    def attach(self, engine: Engine) -> None:
+        """On the engine's thread, before the first message."""
+        codes = Codes(engine.store, self._key, self._settings.limits)
+        self._desk = Desk(engine, codes, self._post.put)
+
+    def _report(self, message: Message, error: str) -> None:
+        """On a thread of the post's, or on the engine's for what no way took."""
+        desk = self._desk
+        report = Delivered(message.device, message.way, message.purpose, time.time(), error)
+        if desk is not None:
+            with contextlib.suppress(HostError):  # flooded: the report is lost, the message is not
+                self._do(lambda _: desk.delivered(report))

@@ -1,0 +1,71 @@
+"""hello, welcome and wake: their bytes and their checks (docs/protocol.md, Sealed mode)."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from warden_host.errors import HostError
+from warden_host.names import SEALED, Address, Topic
+from warden_host.protocol import cose, strictcbor
+from warden_host.protocol.keyschedule import VERSION, PairKeys, external_aad
+
+NONCE = 16
+MAX_HELLO = 512  # a hello takes about 150 bytes
+
+
+@dataclass(frozen=True)
+class Hello:
+    boot: int
+    connect: int
+    vault_gen: int
+    policy_hash: bytes
+    wake_nonce: bytes | None
+
+
+def up(address: Address, event: str) -> Topic:
+    return Topic(address.type, address.device, "evt", event, SEALED)
+
+
+def down(address: Address, command: str) -> Topic:
+    return Topic(address.type, address.device, "cmd", command, SEALED)
+
+
+def open_hello(address: Address, keys: PairKeys, data: bytes) -> Hello:
+    """Raises cbor-…, cose-…, wrong-application, tampered, bad-body, in this order of gates."""
+    if len(data) > MAX_HELLO:
+        raise HostError("mqtt-too-large", f"a hello of {len(data)} bytes")
+    message = cose.parse_mac0(data)
+    if message.kid != keys.kid:
+        raise HostError("wrong-application", "the hello is for another application")
+    payload = cose.verify_mac0(keys.hello, message, external_aad("hello", up(address, "hello")))
+    fields = strictcbor.decode(payload)
+    if not isinstance(fields, list) or len(fields) != 7 or fields[0] != VERSION:
+        raise HostError("bad-body", "not a hello of version 1")
+    _version, nonce, boot, vault_gen, policy_hash, connect, wake_nonce = fields
+    if not all(strictcbor.is_u32(number) for number in (fields[0], boot, vault_gen, connect)):
+        raise HostError("bad-body", "a number in the hello is out of range")
+    if not (_octets(nonce, NONCE) and _octets(policy_hash, 32)):
+        raise HostError("bad-body", "a nonce or hash in the hello has the wrong length")
+    if not (wake_nonce is None or _octets(wake_nonce, NONCE)):
+        raise HostError("bad-body", "the hello's wake nonce has the wrong length")
+    return Hello(boot, connect, vault_gen, policy_hash, wake_nonce)
+
+
+def seal_welcome(
+    address: Address, keys: PairKeys, hello: bytes, nonce: bytes, unix_time: int, policy: bytes
+) -> bytes:
+    payload = [VERSION, hashlib.sha256(hello).digest(), nonce, unix_time, policy]
+    return _seal(address, keys, "welcome", payload)
+
+
+def seal_wake(address: Address, keys: PairKeys, nonce: bytes) -> bytes:
+    return _seal(address, keys, "wake", [VERSION, nonce])
+
+
+def _seal(address: Address, keys: PairKeys, kind: str, payload: list[Any]) -> bytes:
+    aad = external_aad(kind, down(address, kind))
+    return cose.seal_mac0(keys.welcome, keys.kid, aad, strictcbor.encode(payload))
+
+
+def _octets(value: Any, length: int) -> bool:
+    return isinstance(value, bytes) and len(value) == length

@@ -1,0 +1,279 @@
+"""The application's side of one device's sealed session: bytes and a time in, bytes and events out.
+
+Nothing here does I/O. What must outlive a restart (the proven boot and connect, a quarantine) goes
+through `persist` before the answer that depends on it is handed out.
+"""
+
+import hmac
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from warden_host.errors import HostError
+from warden_host.names import Address
+from warden_host.protocol import cose, handshake
+from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof, went_back
+from warden_host.protocol.keyschedule import pair_keys, session_keys
+from warden_host.protocol.results import Outcome, Quarantined, Received, Refused, Send, Stood
+from warden_host.protocol.sealing import Channel
+
+MAX_CANDIDATES = 4
+WAKE_REPEAT_S = 10.0
+WAKE_REPEATS = 3
+WAKE_SLOW_S = 60.0  # from then on, as long as no hello comes
+RECHECK_S = 2.0  # a device that lost the broker as well says hello by itself: no wake, then
+CHANGE_S = 5.0
+
+
+class Instant(NamedTuple):
+    """unix: what devices are told, seconds. steady: for ages; a step of the clock can't bend it.
+
+    sealable: unix may be sealed into a welcome (clock_guard.py).
+    """
+
+    unix: int
+    steady: float
+    sealable: bool = True
+
+
+@dataclass
+class _Candidate:
+    hello: handshake.Hello
+    welcome: bytes
+    channel: Channel
+    since: Instant
+    floor: DeviceMark  # as it was when the welcome was made
+
+    @property
+    def proof(self) -> Proof:
+        return Proof(self.hello.boot, self.hello.connect, self.hello.vault_gen)
+
+
+@dataclass
+class _Wake:
+    data: bytes
+    due: float
+    left: int
+
+
+class Session:
+    """persist is called with the Proof, or a Quarantined, before anything is answered to it."""
+
+    def __init__(
+        self,
+        address: Address,
+        k: bytes,
+        policy_hash: bytes,
+        mark: DeviceMark,
+        persist: Callable[[Proof | Quarantined], None],
+        proven: Proof = NOTHING_PROVEN,
+    ) -> None:
+        self.address = address
+        self.mark = mark
+        self._k = k
+        self._keys = pair_keys(address, k)
+        self._policy_hash = policy_hash
+        self._persist = persist
+        self._proven = proven
+        self._candidates: OrderedDict[bytes, _Candidate] = OrderedDict()  # by the hello's bytes
+        self._current: _Candidate | None = None
+        self._ready = b""
+        self._ack = b""
+        self._ack_is_last = False
+        self._wake: _Wake | None = None
+        self._doubted = False
+        self.previous: Channel | None = None
+
+    @property
+    def kid(self) -> bytes:
+        return self._keys.kid
+
+    @property
+    def stands(self) -> bool:
+        return self._current is not None and not self._doubted and not self.mark.quarantine
+
+    def changing(self, now: Instant) -> bool:
+        """A welcome is under way. The device drops its session as soon as that arrives: what we seal in the
+        old one meanwhile, it can't open."""
+        return any(now.steady - one.since.steady < CHANGE_S for one in self._candidates.values())
+
+    def doubt(self) -> None:
+        """Our line to the broker broke, and perhaps the broker itself: whether the device still holds the
+        session is not known until it speaks in it, or begins a new one."""
+        self._doubted = self._current is not None
+
+    def recheck(self, now: Instant) -> None:
+        """The line is back: a device that goes on silent is asked for a new hello."""
+        if self._doubted:
+            self._prepare_wake(now.steady + RECHECK_S)
+
+    def receive(self, event: str, data: bytes, now: Instant) -> list[Outcome]:
+        """An event of this device under fmt/cose. Never raises for what a peer sent."""
+        try:
+            if event == "hello":
+                return self._on_hello(data, now)
+            return self._on_message(event, data)
+        except HostError as error:
+            return [Refused(event, error.code, error.text)]
+
+    def seal(
+        self, command: str, number: int, body: dict[str, Any], ttl_s: int | None, now: Instant
+    ) -> bytes:
+        """A command's bytes; raises no-session, quarantined, counter-exhausted, bad-argument."""
+        current = self._standing()
+        expiry = None
+        if ttl_s is not None:
+            expiry = max(0, int(now.steady - current.since.steady)) + ttl_s
+        try:
+            sealed = current.channel.seal(
+                handshake.down(self.address, command), number, expiry, body
+            )
+        except HostError as error:
+            if error.code == "counter-exhausted":
+                self._current = None
+            raise
+        self._ack_is_last = False
+        return sealed
+
+    def seal_ack(self) -> bytes:
+        """One more sealed ack under the next counter."""
+        current = self._standing()
+        topic = handshake.down(self.address, "ack")
+        self._ack = current.channel.seal(topic, 0, None, {})
+        self._ack_is_last = True
+        return self._ack
+
+    def wake(self, now: Instant) -> Send:
+        """Asks the device for a new hello; tick() repeats it."""
+        return Send("wake", self._prepare_wake(now.steady + WAKE_REPEAT_S))
+
+    def tick(self, now: Instant) -> list[Send]:
+        wake = self._wake
+        if wake is None or now.steady < wake.due:
+            return []
+        # A device whose wakes all got lost believes in its old session and has no reason to speak: we
+        # go on asking, or neither would ever begin.
+        wake.left = max(0, wake.left - 1)
+        wake.due = now.steady + (WAKE_REPEAT_S if wake.left else WAKE_SLOW_S)
+        return [Send("wake", wake.data)]
+
+    def _prepare_wake(self, due: float) -> bytes:
+        nonce = secrets.token_bytes(handshake.NONCE)
+        data = handshake.seal_wake(self.address, self._keys, nonce)
+        self._wake = _Wake(data, due, WAKE_REPEATS)
+        return data
+
+    def lift(self) -> None:
+        """The owner cleared the device: the shared mark is his to reset, the pair is ours."""
+        self._proven = NOTHING_PROVEN
+        self._candidates.clear()
+
+    def _standing(self) -> _Candidate:
+        if self.mark.quarantine:
+            raise HostError(
+                "quarantined",
+                f"{self.address.device} is in quarantine: {self.mark.quarantine}",
+                "look at the device, then `warden devices --clear DEVICE`",
+            )
+        if self._current is None:
+            raise HostError("no-session", f"no session with {self.address.device} stands")
+        return self._current
+
+    def _on_hello(self, data: bytes, now: Instant) -> list[Outcome]:
+        known = self._candidates.get(data)
+        if known is not None:
+            return [Send("welcome", known.welcome)]
+        hello = handshake.open_hello(self.address, self._keys, data)
+        if self.mark.quarantine:
+            raise HostError("quarantined", "a hello of a device in quarantine")
+        if (hello.boot, hello.connect) <= self._proven.hello:
+            raise HostError("stale-hello", "not above the last hello that was proven")
+        if not now.sealable:
+            raise HostError("clock-jumped", "no time is sealed until this host's clock is right")
+        nonce = secrets.token_bytes(handshake.NONCE)
+        welcome = handshake.seal_welcome(
+            self.address, self._keys, data, nonce, now.unix, self._policy_hash
+        )
+        keys = session_keys(self.address, self._k, data, welcome)
+        # vault_gen is not judged here: a hello can be played back, only a ready is live.
+        self._candidates[data] = _Candidate(
+            hello, welcome, Channel(self.kid, keys), now, replace(self.mark)
+        )
+        if len(self._candidates) > MAX_CANDIDATES:
+            self._candidates.popitem(last=False)
+        self._wake = None
+        return [Send("welcome", welcome)]
+
+    def _on_message(self, event: str, data: bytes) -> list[Outcome]:
+        message = cose.parse_encrypt0(data)
+        if message.kid != self.kid:
+            raise HostError("wrong-application", "sealed for another application")
+        current = self._current
+        if current is not None and hmac.compare_digest(message.sid, current.channel.sid):
+            if event == "ready" and hmac.compare_digest(data, self._ready):
+                return self._answer_again()
+            number, _expiry, body = current.channel.open(
+                handshake.up(self.address, event), message
+            )
+            if self._doubted:
+                self._doubted = False
+                self._wake = None
+            if event == "ready":
+                raise HostError("bad-body", "a second ready in one session")
+            return [Received(event, number, body)]
+        for candidate in self._candidates.values():
+            if hmac.compare_digest(message.sid, candidate.channel.sid):
+                if event != "ready":
+                    raise HostError("no-session", "the session is not proven yet")
+                return self._on_ready(data, message, candidate)
+        if self.previous is not None and hmac.compare_digest(message.sid, self.previous.sid):
+            raise HostError("old-session", "sealed in the session before this one")
+        raise HostError("no-session", "sealed in a session that we don't hold")
+
+    def _on_ready(
+        self, data: bytes, message: cose.Encrypt0, candidate: _Candidate
+    ) -> list[Outcome]:
+        if message.counter != 0:
+            raise HostError("bad-body", "a ready whose counter is not 0")
+        topic = handshake.up(self.address, "ready")
+        if candidate.channel.open(topic, message) != (0, None, {}):
+            raise HostError("bad-body", "a ready that says something")
+        if self.mark.quarantine:
+            raise HostError("quarantined", "a ready of a device in quarantine")
+        proof = candidate.proof
+        if proof.hello <= self._proven.hello:
+            raise HostError("stale-hello", "a newer hello was proven in the meantime")
+        if went_back(proof, self._proven, candidate.floor):
+            return self._to_quarantine(proof)
+        if proof.boot < self.mark.boot:
+            raise HostError("stale-hello", "the device has started again in the meantime")
+        self.mark.rise(proof)
+        self._persist(proof)
+        self._proven = proof
+        if self._current is not None:
+            self.previous = self._current.channel
+        self._current = candidate
+        self._doubted = False
+        self._ready = data
+        for key, other in list(self._candidates.items()):
+            if other.proof.hello <= proof.hello:
+                del self._candidates[key]  # a newer hello may have its welcome under way: it stays
+        diverged = not hmac.compare_digest(candidate.hello.policy_hash, self._policy_hash)
+        return [Send("ack", self.seal_ack()), Stood(proof, diverged)]
+
+    def _answer_again(self) -> list[Outcome]:
+        """The device has not seen the ack. The same bytes again, unless a command went out since:
+        its counter is higher, and the device would refuse the old ack as replayed for ever."""
+        self._standing()
+        return [Send("ack", self._ack if self._ack_is_last else self.seal_ack())]
+
+    def _to_quarantine(self, proof: Proof) -> list[Outcome]:
+        what = "boot" if proof.boot < self.mark.boot else "vault generation"
+        verdict = Quarantined(f"its {what} went back: its flash was played back")
+        self._persist(verdict)
+        self.mark.quarantine = verdict.reason
+        self._current = None
+        self._candidates.clear()
+        return [verdict]

@@ -1,0 +1,103 @@
+"""A release that is being rolled out: verified once, then its images read a chunk at a time, from files that stay open."""
+
+import os
+from dataclasses import dataclass, field
+
+from warden_host.errors import HostError
+from warden_host.fleet.fleet import Fleet
+from warden_host.names import AUTHORITY, Address
+from warden_host.release import inspect as inspecting
+from warden_host.release import manifest_reader, payload, release, signing_key
+from warden_host.release.manifest_reader import Parsed
+from warden_host.store.store import Store
+
+MAX_CHUNK = 1024
+
+
+@dataclass
+class Shelf:
+    """name: the release's. envelope: as devices get it. sizes: component → bytes of its file. Files are open from open_shelf() to close()."""
+
+    name: str
+    parsed: Parsed
+    envelope: bytes = field(repr=False)
+    sizes: dict[str, int]
+    cek: bytes | None = field(repr=False)
+    files: dict[str, int]
+
+    @property
+    def sequence(self) -> int:
+        return self.parsed.sequence
+
+    @property
+    def total(self) -> int:
+        return sum(self.sizes.values())
+
+    @property
+    def by_web(self) -> bool:
+        """Whether web servers have its images."""
+        return any(one.uri.startswith("https://") for one in self.parsed.images)
+
+    def read(self, component: str, offset: int, length: int) -> bytes:
+        """The chunk that a device asked for: nothing is held in memory for it. Raises bad-body, image-mismatch."""
+        size = self.sizes.get(component, -1)
+        if not (0 <= offset < size and 0 < length <= MAX_CHUNK and offset + length <= size):
+            raise HostError("bad-body", "a chunk that no image has")
+        data = os.pread(self.files[component], length, offset)
+        if len(data) != length:
+            raise HostError("image-mismatch", f"the file of {component} was cut short")
+        return data
+
+    def done(self, component: str, offset: int) -> int:
+        """Bytes of the release that a device has when it asks for this chunk: images come in the manifest's order."""
+        done = offset
+        for one in self.parsed.images:
+            if one.component == component:
+                break
+            done += self.sizes[one.component]
+        return done
+
+    def key_for(self, type_: str, device: str, k: bytes) -> bytes | None:
+        """The content key, wrapped for this device; None for a release that is not encrypted."""
+        if self.cek is None:
+            return None
+        return payload.wrap(
+            self.cek, k, Address(type_, device, AUTHORITY), self.parsed.draft.digest
+        )
+
+    def close(self) -> None:
+        for file in self.files.values():
+            os.close(file)
+        self.files.clear()
+
+
+def open_shelf(fleet: Fleet, store: Store, name: str) -> Shelf:
+    """Checks the release as a device would: one of the fleet's keys signed it, and the images are those that every device fetches.
+
+    What was checked is what is served: the envelope is read once, and of each image the file that was checked stays open,
+    whatever takes its name afterwards.
+    Raises release-missing, release-key, tampered, image-mismatch, and as manifest_reading.parse().
+    """
+    folder = release.folder_of(fleet, name)
+    known = store.release(name)
+    keys = [key.public for key in signing_key.listed(fleet)]
+    cek = known.cek if known is not None else None
+    signed = release.read_envelope(folder / release.SIGNED)
+    parsed = inspecting.authentic(signed, keys)
+    encrypted = any(one.encryption for one in parsed.images)
+    if encrypted and cek is None:
+        raise HostError(
+            "release-missing", f"the key of {name} is not in fleet.db", "restore it from a backup"
+        )
+    sizes = {one.component: inspecting.stored_size(one) for one in parsed.images}
+    envelope = manifest_reader.carried(signed)
+    made = Shelf(name, parsed, envelope, sizes, cek if encrypted else None, {})
+    try:
+        for one in parsed.images:
+            with inspecting.opened(folder, one) as file:
+                inspecting.check_image(file, parsed, one, cek)
+                made.files[one.component] = os.dup(file)
+    except BaseException:
+        made.close()
+        raise
+    return made

@@ -1,0 +1,243 @@
+"""Release keys: who may sign what devices run. Public parts go to each device when it is provisioned.
+
+keys/release/NAME.pub   the public part, PEM
+keys/release/NAME.key   the private part under a passphrase; not there when it lives elsewhere (an HSM, a safe)
+
+A device takes up to four keys: one for every day and a backup that is kept apart, so that losing one
+is not the end of updates.
+"""
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
+
+from warden_host import names, secretfile
+from warden_host.errors import HostError
+from warden_host.fleet.fleet import Fleet
+from warden_host.release import sealed_pem
+from warden_host.release.sealed_pem import PrivateKey
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+MAX_KEYS = 4
+MAX_PEM = 8192
+# COSE algorithm numbers (RFC 9053). The device also takes -9, the fully specified form of -7.
+ALGORITHMS = {"ES256": -7, "PS256": -37}
+KINDS = {"p256": "ES256", "rsa": "PS256"}
+_RSA_BITS = 3072
+_RSA_SIZES = (2048, 3072, 4096)
+SIGNATURE_BYTES = {"ES256": 64, "PS256": max(_RSA_SIZES) // 8}  # at most
+_EXPONENT = 65537
+_PSS_SALT = 32
+
+
+@dataclass(frozen=True)
+class ReleaseKey:
+    """One public key. here: whether its private part is in this fleet's folder."""
+
+    name: str
+    public: PublicKey
+    here: bool
+
+    @property
+    def algorithm(self) -> str:
+        return algorithm_of(self.public)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.public)
+
+
+def make(fleet: Fleet, name: str, kind: str, passphrase: bytes) -> ReleaseKey:
+    """A new key of this fleet. kind: p256 or rsa. Raises release-key, passphrase-wrong, bad-name."""
+    _room(fleet, name)
+    key: PrivateKey
+    if kind == "rsa":
+        key = rsa.generate_private_key(_EXPONENT, _RSA_BITS)
+    else:
+        key = ec.generate_private_key(ec.SECP256R1())
+    sealed = sealed_pem.seal(key, passphrase)
+    folder = _folder(fleet)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    # The public part last: without it there is no such key, and a cut leaves nothing half done.
+    secretfile.write(folder / f"{name}.key", sealed)
+    secretfile.write(folder / f"{name}.pub", public_pem(key.public_key()))
+    return ReleaseKey(name, key.public_key(), True)
+
+
+def add(fleet: Fleet, name: str, public: PublicKey) -> ReleaseKey:
+    """The public part of a key that signs elsewhere. Raises release-key, bad-name."""
+    _room(fleet, name)
+    for known in listed(fleet):
+        if material(known.public) == material(public):
+            raise HostError("release-key", f"this key is here already, as {known.name}")
+    _folder(fleet).mkdir(mode=0o700, exist_ok=True)
+    secretfile.write(_folder(fleet) / f"{name}.pub", public_pem(public))
+    return ReleaseKey(name, public, False)
+
+
+def remove(fleet: Fleet, name: str) -> ReleaseKey:
+    """Devices that are provisioned from now on don't know it; the others hold it until `warden rotate`."""
+    gone = find(fleet, name)
+    folder = _folder(fleet)
+    (folder / f"{name}.pub").unlink()
+    (folder / f"{name}.key").unlink(missing_ok=True)
+    return gone
+
+
+def listed(fleet: Fleet) -> list[ReleaseKey]:
+    """By name. Raises key-damaged, key-permissions."""
+    folder = _folder(fleet)
+    return [
+        ReleaseKey(path.stem, load_public(path), path.with_suffix(".key").exists())
+        for path in sorted(folder.glob("*.pub"))
+    ]
+
+
+def find(fleet: Fleet, name: str = "") -> ReleaseKey:
+    """The key of this name; without a name the only one whose private part is here. Raises release-key."""
+    known = listed(fleet)
+    fitting = [key for key in known if key.name == name or (not name and key.here)]
+    if len(fitting) == 1:
+        return fitting[0]
+    have = ", ".join(key.name for key in known) or "none"
+    if name:
+        raise HostError("release-key", f"no release key {name} in this fleet", f"it has: {have}")
+    if fitting:
+        raise HostError("release-key", "several keys could sign", f"name one with --key: {have}")
+    raise HostError(
+        "release-key",
+        "no release key can sign here",
+        "`warden keys make release` makes one; for one that lives elsewhere: --unsigned",
+    )
+
+
+def open_private(fleet: Fleet, key: ReleaseKey, passphrase: bytes) -> PrivateKey:
+    """Raises release-key, passphrase-wrong, key-damaged."""
+    if not key.here:
+        raise HostError(
+            "release-key",
+            f"the private part of {key.name} is not here",
+            "`warden release --unsigned` writes what is to be signed where it is",
+        )
+    private = sealed_pem.unseal(secretfile.read(_folder(fleet) / f"{key.name}.key"), passphrase)
+    if material(private.public_key()) != material(key.public):
+        raise HostError("key-damaged", f"{key.name}.key and {key.name}.pub are not one key")
+    return private
+
+
+def record(fleet: Fleet, vendor: bytes, type_: str) -> list[object] | None:
+    """What a device of this type is told: [vendor, class, [key, …]]; None in a fleet without release keys."""
+    keys = [material(key.public) for key in listed(fleet)]
+    return [vendor, class_id(vendor, type_), keys] if keys else None
+
+
+def class_id(vendor: bytes, type_: str) -> bytes:
+    """One class for each device type: UUID version 5 of the type's name in the vendor's name space (RFC 9562 §5.5)."""
+    return uuid.uuid5(uuid.UUID(bytes=vendor), type_).bytes
+
+
+# Keys and signatures
+
+
+def load_public(path: Path) -> PublicKey:
+    """A PEM file of a public key that devices can use. Raises key-damaged, key-missing."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_PEM + 1)
+    except FileNotFoundError:
+        raise HostError("key-missing", f"{path.name} is not there") from None
+    try:
+        key = serialization.load_pem_public_key(data) if len(data) <= MAX_PEM else None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size in _RSA_SIZES:
+        if key.public_numbers().e == _EXPONENT:
+            return key
+    raise HostError(
+        "key-damaged",
+        f"{path.name} is no public key that a device can use",
+        "PEM of a P-256 key, or of an RSA key of 2048, 3072 or 4096 bits with exponent 65537",
+    )
+
+
+def public_pem(key: PublicKey) -> bytes:
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def algorithm_of(key: PublicKey) -> str:
+    return "ES256" if isinstance(key, ec.EllipticCurvePublicKey) else "PS256"
+
+
+def material(key: PublicKey) -> bytes:
+    """As a device keeps it: x ‖ y of a P-256 key, or an RSA modulus."""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        numbers = key.public_numbers()
+        return numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
+    return key.public_numbers().n.to_bytes(key.key_size // 8, "big")
+
+
+def fingerprint(key: PublicKey) -> str:
+    """SHA-256 of the SubjectPublicKeyInfo, as for pins."""
+    spki = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(spki).hexdigest()
+
+
+def sign(key: PrivateKey, data: bytes) -> bytes:
+    """As COSE wants it: r ‖ s, or PSS with a salt of 32 bytes (RFC 9053 §2.1, RFC 8230 §2)."""
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return raw_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
+    return key.sign(data, padding.PSS(padding.MGF1(hashes.SHA256()), _PSS_SALT), hashes.SHA256())
+
+
+def verifies(key: PublicKey, signature: bytes, data: bytes) -> bool:
+    """Whether it is this key's signature over the data, in COSE's form."""
+    try:
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            if len(signature) != 64:
+                return False
+            r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
+            key.verify(encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA256()))
+        else:
+            scheme = padding.PSS(padding.MGF1(hashes.SHA256()), _PSS_SALT)
+            key.verify(signature, data, scheme, hashes.SHA256())
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def raw_signature(der: bytes) -> bytes:
+    """r ‖ s of an ECDSA signature in DER, as OpenSSL and most HSMs give it. ValueError when it is none."""
+    r, s = decode_dss_signature(der)
+    if max(r, s) >> 256:
+        raise ValueError("out of range")
+    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+
+def _folder(fleet: Fleet) -> Path:
+    return fleet.keys / "release"
+
+
+def _room(fleet: Fleet, name: str) -> None:
+    names.check_id(name, "key name")
+    known = [key.name for key in listed(fleet)]
+    if name in known:
+        raise HostError(
+            "release-key", f"there is a release key {name} already", "choose another name"
+        )
+    if len(known) >= MAX_KEYS:
+        raise HostError("release-key", f"a device takes {MAX_KEYS} release keys at most")

@@ -1,0 +1,363 @@
+"""The rollouts of a running authority. All of it is on the engine's thread; what outlives a stop is in fleet.db.
+
+A rollout goes on as long as `warden serve` runs, whoever looks on; after a restart it is taken up where it stood, each device being asked for
+its state first.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from warden_host.engine import commands
+from warden_host.engine.commands import Request
+from warden_host.engine.engine import Engine
+from warden_host.engine.events import Happening
+from warden_host.engine.jobs import Job, Wait
+from warden_host.errors import HostError
+from warden_host.names import AUTHORITY
+from warden_host.release.opened import Shelf
+from warden_host.rollout import device_job
+from warden_host.rollout import plan as rollout_plan
+from warden_host.rollout import tally as rollout_tally
+from warden_host.rollout.plan import (
+    ABORTED,
+    ACCEPTED,
+    AWAY,
+    BUSY,
+    DOWNLOADING,
+    FAILED,
+    FINAL,
+    INSTALLING,
+    LOST,
+    SUPERSEDED,
+    TESTING,
+    VERIFYING,
+    WAITING,
+    Plan,
+)
+from warden_host.rollout.tally import Tally
+from warden_host.store.releases import Rollout, Target
+
+Line = dict[str, Any]
+# A line to whoever looks on; the second one says that it is the last.
+Watcher = Callable[[Line, bool], None]
+_PROGRESS_S = 0.5
+_RETRY_S = 120.0  # for a device that is away and says nothing: it may hold a session that we lost
+_SNAPSHOT = 100
+_WHOLE = (VERIFYING, INSTALLING, TESTING)
+_UNSAID = (WAITING, DOWNLOADING, VERIFYING, INSTALLING)  # to those who watch the fleet
+
+
+@dataclass
+class _Active:
+    number: int
+    plan: Plan
+    shelf: Shelf
+    forgiven: int
+    pardoned: set[str]  # the devices that are forgiven
+    tally: Tally
+    reading: int = 0  # jobs that may still ask for chunks
+    done: dict[str, int] = field(default_factory=dict)  # bytes that a device has
+    told: dict[str, float] = field(default_factory=dict)
+    tried: dict[str, float] = field(default_factory=dict)
+    wave: int = 0
+    ended: str = ""
+    advancing: bool = False
+    again: bool = False
+
+
+class Rollouts:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._active: dict[int, _Active] = {}
+        self._watchers: dict[int, list[Watcher]] = {}
+        engine.watchers.append(self._hear)
+        engine.start(self._ticker(), lambda _: None)
+
+    def begin(self, number: int, shelf: Shelf) -> None:
+        """A rollout that fleet.db has as active, new or from before a restart. Raises rollout-unknown."""
+        if number in self._active:
+            shelf.close()  # two callers resumed it at once: superseding itself, it would end
+            return
+        record = self._engine.store.rollout(number)
+        active = _Active(
+            number,
+            rollout_plan.plan_of(record.plan),
+            shelf,
+            record.forgiven,
+            _pardoned(record),
+            Tally(record.targets),
+        )
+        for target in record.targets:
+            if target.state in BUSY and target.state != WAITING:
+                self._set(active, target.device, WAITING, "")  # a restart cut its job
+        for other in list(self._active.values()):
+            self._supersede(other, active)
+        self._active[number] = active
+        self._tell(number, self._summary(active))
+        self._advance(active)
+
+    def stop(self, number: int, reason: str) -> None:
+        """No further device begins, and those that download are told to let go. Raises rollout-unknown."""
+        active = self._active.get(number)
+        if active is None:
+            record = self._engine.store.rollout(number)
+            if record.state == "active":
+                self._engine.store.set_rollout(number, "stopped", reason, record.forgiven)
+            return
+        self._end(active, "stopped", reason)
+
+    def watch(self, number: int, watcher: Watcher) -> None:
+        """All that there is to see so far, then what comes. Raises rollout-unknown."""
+        active = self._active.get(number)
+        record = self._engine.store.rollout(number)
+        rows = [
+            [target.device, target.wave, target.state, target.reason] for target in record.targets
+        ]
+        for at in range(0, len(rows), _SNAPSHOT):
+            watcher({"rollout": number, "targets": rows[at : at + _SNAPSHOT]}, False)
+        if active is None:
+            watcher(summary_of(record), True)
+            return
+        if self._rests(active):
+            watcher(self._summary(active) | {"state": "resting"}, True)
+            return
+        self._watchers.setdefault(number, []).append(watcher)
+        watcher(self._summary(active), False)
+
+    def close(self) -> None:
+        for active in self._active.values():
+            active.shelf.close()
+        self._active.clear()
+
+    # What happens
+
+    def _hear(self, news: Happening) -> None:
+        """A device that came is asked again: one that was away begins, one that was lost says what became of it."""
+        if news.kind != "session" or news.app != AUTHORITY:
+            return
+        for active in list(self._active.values()):
+            target = active.tally.targets.get(news.device)
+            if target is not None and target.state == AWAY:
+                self._retry(active, news.device)
+            elif target is not None and target.state == LOST:
+                self._start(active, news.device)
+
+    def tick(self) -> None:
+        """Now and then: devices that are away, whose sessions may stand without our having heard so."""
+        now = self._engine.clock().steady
+        for active in list(self._active.values()):
+            for device, target in list(active.tally.targets.items()):
+                if target.state == AWAY and now - active.tried.get(device, 0.0) > _RETRY_S:
+                    self._retry(active, device)
+
+    def _ticker(self) -> Job:
+        while True:
+            yield Wait(lambda _: False, self._engine.clock().steady + _RETRY_S / 4)
+            self.tick()
+
+    def _retry(self, active: _Active, device: str) -> None:
+        self._set(active, device, WAITING, "")
+        self._advance(active)
+
+    def _advance(self, active: _Active) -> None:
+        """Starts what may start now. From the states alone, so nothing is forgotten. A job that ends at once comes back here: once more, not
+        deeper."""
+        active.again = True
+        if active.advancing:
+            return
+        active.advancing = True
+        try:
+            while active.again and not active.ended:
+                active.again = self._step(active)
+        finally:
+            active.advancing = False
+        if not active.ended and self._rests(active):
+            self._tell(active.number, self._summary(active) | {"state": "resting"}, True)
+
+    def _step(self, active: _Active) -> bool:
+        """Whether another step may follow."""
+        verdict = rollout_tally.judge(active.plan, active.tally, active.forgiven)
+        active.wave = verdict.wave
+        if verdict.state != "active":
+            self._end(active, verdict.state, verdict.reason)
+            return False
+        if active.tally.loading >= active.plan.at_once:
+            return False
+        device = active.tally.next(verdict.wave)
+        if device is None:
+            return False
+        self._start(active, device)
+        return True
+
+    def _start(self, active: _Active, device: str) -> None:
+        if device in active.tally.running or active.ended:
+            return
+        active.tally.start(device)
+        active.reading += 1
+        before = active.tally.targets[device].state
+
+        def tell(state: str, reason: str, done: int) -> None:
+            self._progress(active, device, state, reason, done)
+
+        def done(result: Line | HostError) -> None:
+            active.tally.finish(device)
+            active.reading -= 1
+            active.tried[device] = self._engine.clock().steady
+            self._came_of(active, device, before, result)
+            if active.ended and not active.reading:
+                active.shelf.close()
+
+        self._engine.start(
+            device_job.job(self._engine, active.shelf, device, active.plan, tell), done
+        )
+
+    def _came_of(
+        self, active: _Active, device: str, before: str, result: Line | HostError
+    ) -> None:
+        if isinstance(result, HostError):
+            result = {"state": ABORTED, "reason": result.code, "cut": result.code == "not-serving"}
+        state, reason = result["state"], result["reason"]
+        if result.get("cut") or active.tally.targets[device].state == SUPERSEDED:
+            return  # cut by us: the next start of the service, or of the rollout, asks the device
+        if state == AWAY and before == LOST:
+            state, reason = LOST, "timed-out"
+        self._set(active, device, state, reason)
+        self._advance(active)
+
+    def _progress(self, active: _Active, device: str, state: str, reason: str, done: int) -> None:
+        target = active.tally.targets[device]
+        # Of a rollout that stopped, what a device has whole already is heard to its end.
+        whole = target.state in _WHOLE
+        if active.ended and whole and state == DOWNLOADING:
+            self._let_go(device)  # it wants a chunk after all
+            self._set(active, device, WAITING, "")
+            whole = False
+        if target.state == SUPERSEDED or (active.ended and not whole):
+            raise HostError("not-serving", "the rollout was stopped")
+        active.done[device] = done
+        if target.state != state:
+            self._set(active, device, state, reason)
+            if state == TESTING:
+                self._advance(active)  # its place among the downloads is free
+            return
+        now = self._engine.clock().steady
+        if now - active.told.get(device, 0.0) >= _PROGRESS_S:
+            active.told[device] = now
+            self._tell(active.number, self._line(active, target))
+
+    def _set(self, active: _Active, device: str, state: str, reason: str) -> None:
+        before = active.tally.targets[device].state
+        last = state in FINAL or state == LOST
+        self._engine.store.set_target(active.number, device, state, reason, last)
+        target = active.tally.change(device, state, reason, time.time())
+        active.told[device] = self._engine.clock().steady
+        self._tell(active.number, self._line(active, target))
+        if state in (ACCEPTED, SUPERSEDED) and device in active.pardoned and not active.ended:
+            # It failed no more after all: what was forgiven it must not be forgiven the next one.
+            active.pardoned.discard(device)
+            active.forgiven -= 1
+            self._engine.store.set_rollout(active.number, "active", "", active.forgiven)
+        if state not in _UNSAID and state != before:
+            why = f" ({reason})" if reason else ""
+            text = f"update {active.shelf.name}: {state}{why}"
+            self._engine.tell(Happening("notice", device, text=text))
+
+    def _supersede(self, other: _Active, newer: _Active) -> None:
+        """The devices of the newer rollout are no business of the other one any more."""
+        for device in newer.tally.targets:
+            target = other.tally.targets.get(device)
+            if target is not None and target.state not in FINAL:
+                self._set(other, device, SUPERSEDED, newer.shelf.name)
+                other.tally.finish(device)
+        self._advance(other)
+
+    def _end(self, active: _Active, state: str, reason: str) -> None:
+        active.ended = state
+        self._active.pop(active.number, None)
+        for device in active.tally.running:  # those on trial are left to it
+            if active.tally.targets[device].state == DOWNLOADING:
+                self._let_go(device)
+                self._set(active, device, WAITING, "")
+        self._engine.store.set_rollout(active.number, state, reason, active.forgiven)
+        if not active.reading:
+            active.shelf.close()  # else after the last that still reads of it
+        line = self._summary(active) | {"state": state, "reason": reason}
+        self._tell(active.number, line, True)
+        text = f"rollout {active.number} of {active.shelf.name} is {state}"
+        self._engine.tell(Happening("notice", text=f"{text}: {reason}" if reason else text))
+
+    def _let_go(self, device: str) -> None:
+        request = Request(device, "update", {"abort": True}, AUTHORITY, quiet=True)
+        with contextlib.suppress(HostError):  # it lets go by itself, a minute later
+            self._engine.start(commands.job(self._engine, request), lambda _: None)
+
+    # Who looks on
+
+    def _rests(self, active: _Active) -> bool:
+        """Only devices that are away are left: nothing will be seen until one comes."""
+        return not active.tally.running and not active.tally.reached(active.wave, BUSY)
+
+    def _line(self, active: _Active, target: Target) -> Line:
+        done = active.shelf.total if target.state == TESTING else active.done.get(target.device, 0)
+        return {
+            "rollout": active.number,
+            "device": target.device,
+            "wave": target.wave,
+            "state": target.state,
+            "reason": target.reason,
+            "done": done,
+            "total": active.shelf.total,
+        }
+
+    def _summary(self, active: _Active) -> Line:
+        return {
+            "rollout": active.number,
+            "release": active.shelf.name,
+            "sequence": active.shelf.sequence,
+            "state": "active",
+            "reason": "",
+            "wave": active.wave,
+            "waves": active.tally.waves,
+            "total": active.shelf.total,
+            "counts": active.tally.counts(),
+        }
+
+    def _tell(self, number: int, line: Line, last: bool = False) -> None:
+        watchers = self._watchers.pop(number, []) if last else self._watchers.get(number, [])
+        for watcher in list(watchers):
+            try:
+                watcher(line, last)
+            except Exception:  # noqa: BLE001  one that is gone costs nobody else
+                watchers.remove(watcher)
+
+
+def _pardoned(record: Rollout) -> set[str]:
+    """Those that failed first: what was forgiven, was before what failed later."""
+    failed = [target for target in record.targets if target.state in FAILED]
+    failed.sort(key=lambda target: target.changed)
+    return {target.device for target in failed[: record.forgiven]}
+
+
+def counts_of(targets: Any) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for target in targets:
+        found[target.state] = found.get(target.state, 0) + 1
+    return found
+
+
+def summary_of(record: Rollout) -> Line:
+    """Of a rollout that is not at work."""
+    return {
+        "rollout": record.id,
+        "release": record.release,
+        "sequence": record.sequence,
+        "state": record.state,
+        "reason": record.reason,
+        "wave": max((target.wave for target in record.targets), default=0),
+        "waves": max((target.wave for target in record.targets), default=0) + 1,
+        "total": 0,
+        "counts": counts_of(record.targets),
+    }

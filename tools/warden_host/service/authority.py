@@ -1,0 +1,313 @@
+"""The authority at work: a link for each application, one thread that owns the engine and the store.
+
+paho's threads and the control socket only put work into the inbox: orders before messages, and each
+device within its quota (fair_inbox.py). A flood costs its own messages, never those of other devices.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from warden_host.engine import commands
+from warden_host.engine.engine import Engine
+from warden_host.engine.events import Happening
+from warden_host.engine.jobs import Done
+from warden_host.engine.throttle import Throttle
+from warden_host.errors import HostError, unexpected
+from warden_host.fleet.fleet import Fleet
+from warden_host.names import AUTHORITY, TOPIC_LIMIT, Topic
+from warden_host.otp.service import OtpService
+from warden_host.service.clock_guard import ClockGuard
+from warden_host.service.fair_inbox import ORDERS, Account, FairInbox
+from warden_host.service.link import AppLink
+from warden_host.service.pending_wipes import Farewell, finisher
+from warden_host.store.store import App, Store
+
+_TICK_S = 0.2
+_REFUSED_S = 1.0
+# A welcome takes two key derivations and a publish: 10 hellos a second, of 8 applications at once.
+_HELLO_WEIGHT = 20.0
+_UP_S = 15.0
+Work = Callable[[Engine], None]
+
+
+class Authority:
+    """Serves while it is entered. announce is called on the engine's thread."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        announce: Callable[[Happening], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """clock: steady seconds, for quotas and for what is told of a flood."""
+        self._fleet = fleet
+        self._announce = announce
+        self._clock = clock
+        self._inbox: FairInbox[Work] = FairInbox()
+        self._arrived = threading.Condition()  # guards the inbox
+        self._devices: dict[bytes, str] = {}  # by their names in a topic
+        self._links: dict[str, AppLink] = {}
+        self._changing = threading.Lock()
+        self._stop = threading.Event()
+        self._started = threading.Event()
+        self._failure: HostError | None = None
+        self._bugs = 0
+        self._throttle = Throttle()
+        self._ticked = 0.0
+        self._told = 0.0
+        self.codes = OtpService(fleet, self.do)
+        self._thread = threading.Thread(target=self._run, name="warden-engine", daemon=True)
+
+    def __enter__(self) -> "Authority":
+        with Store(self._fleet.database) as store:
+            apps = store.apps()
+            self._devices = _names(store)
+        self.codes.__enter__()
+        try:
+            for app in (App(AUTHORITY, (), ()), *apps):
+                self._connect(app)
+            for link in self._links.values():
+                link.wait(_UP_S)
+            self._thread.start()
+            self._started.wait()
+            if self._failure is not None:
+                raise self._failure
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Count the messages that the engine has not dealt with."""
+        with self._arrived:
+            return self._inbox.waiting
+
+    def submit(self, request: commands.Request, done: Done) -> None:
+        """Starts a command; done gets its result or its error, on the engine's thread."""
+
+        def start(engine: Engine) -> None:
+            try:
+                engine.start(commands.job(engine, request), done)
+            except HostError as error:
+                done(error)
+            except Exception as error:  # noqa: BLE001  as in _attempt
+                done(unexpected(error))
+
+        self.do(start)
+
+    def ask(self, question: Callable[[Engine], Any], timeout_s: float = 10.0) -> Any:
+        """The engine's answer; raises what the question raised, timed-out when it hangs."""
+        answers: queue.Queue[tuple[Any, HostError | None]] = queue.Queue()
+
+        def work(engine: Engine) -> None:
+            try:
+                answers.put((question(engine), None))
+            except HostError as error:
+                answers.put((None, error))
+            except Exception as error:  # noqa: BLE001  as in _attempt
+                answers.put((None, unexpected(error)))
+
+        self.do(work)
+        try:
+            answer, error = answers.get(timeout=timeout_s)
+        except queue.Empty:
+            raise HostError("timed-out", "the authority is busy") from None
+        if error is not None:
+            raise error
+        return answer
+
+    def command(self, request: commands.Request) -> dict[str, Any]:
+        """A command or a forgery from start to end, for a caller on another thread."""
+        results: queue.Queue[dict[str, Any] | HostError] = queue.Queue()
+        self.submit(request, results.put)
+        result = results.get()
+        if isinstance(result, HostError):
+            raise result
+        return result
+
+    def end(self, device: str, done: Done) -> None:
+        """fleet.db has an order that ends this device; done gets what became of it: see Farewell.order()."""
+
+        def start(engine: Engine) -> None:
+            try:
+                ending = engine.store.ending(device)
+                if ending is not None and ending.revoked:
+                    self._discard(device)
+                self.farewell.order(device, done)
+            except HostError as error:
+                done(error)
+
+        self.do(start)
+
+    def _forget(self, device: str) -> None:
+        self._discard(device)
+        self.do(lambda engine: engine.forget(device))
+
+    def _discard(self, device: str) -> None:
+        """Drop what waits of a device: nobody is to act on it any more."""
+        with self._arrived:
+            self._inbox.remove(lambda account: account.device == device)
+
+    def reload(self) -> None:
+        """New applications and devices were registered since we started."""
+        with self._changing, Store(self._fleet.database) as store:
+            self._devices = _names(store)
+            for app in store.apps():
+                if app.appid not in self._links:  # twice, they would kick each other for ever
+                    self._connect(app)
+                    self._links[app.appid].wait(_UP_S)
+
+    def do(self, work: Work) -> None:
+        """Puts work before the engine, ahead of all messages; raises not-serving at too many."""
+        with self._arrived:
+            if self._inbox.orders >= ORDERS:
+                raise HostError("not-serving", "the authority is busy: try again")
+            self._inbox.put_order(work)
+            self._arrived.notify()
+
+    def hear(self, appid: str, topic: bytes, payload: memoryview, retain: bool) -> None:
+        """Put a message into the inbox, or refuse it before it is copied. On paho's thread."""
+        parts = topic.split(b"/", 7) if len(topic) <= TOPIC_LIMIT else []
+        account = Account(appid, self._devices.get(parts[4], "") if len(parts) > 4 else "")
+        weight = _HELLO_WEIGHT if len(parts) > 6 and parts[6] == b"hello" else 1.0
+        size = len(topic) + len(payload)
+        with self._arrived:
+            if not self._inbox.has_room(account, size):
+                return
+            text, data = topic.decode(errors="replace"), bytes(payload)
+            self._inbox.put(
+                account,
+                lambda engine: engine.on_message(appid, text, data, retain),
+                size,
+                self._clock(),
+                weight,
+            )
+            self._arrived.notify()
+
+    def _connect(self, app: App) -> None:
+        self._links[app.appid] = AppLink(
+            self._fleet, app.appid, app.types, self.hear, self._on_change
+        )
+
+    def _on_change(self, appid: str, up: bool) -> None:
+        def change(engine: Engine) -> None:
+            if up:
+                engine.back(appid)
+                return
+            # First what came before the loss: it must not end the doubt.
+            with self._arrived:
+                earlier = self._inbox.remove(lambda account: account.appid == appid)
+            for work in earlier:
+                self._attempt(engine, work)
+            engine.lost(appid)
+
+        with self._arrived:
+            self._inbox.put_order(change)
+            self._arrived.notify()
+
+    def _publish(self, appid: str, topic: Topic, data: bytes) -> None:
+        link = self._links.get(appid)
+        if link is not None:
+            link.publish(topic, data)
+
+    def _run(self) -> None:
+        try:
+            store = Store(self._fleet.database)
+        except Exception as error:  # noqa: BLE001  whoever started us waits for an answer
+            self._failure = error if isinstance(error, HostError) else unexpected(error)
+            self._started.set()
+            return
+        with store:
+            guard = ClockGuard(store)
+            engine = Engine(store, self._publish, self._announce, guard.now)
+            self.codes.attach(engine)
+            self.farewell = Farewell(engine, finisher(self._fleet, self._forget))
+            self._attempt(engine, Engine.wake_all)
+            self._started.set()
+            while not self._stop.is_set():
+                work = self._next()
+                if work is not None:
+                    self._attempt(engine, work)
+                if self._due(engine):
+                    self._attempt(engine, Engine.tick)
+                    self._attempt(engine, lambda _: self._check_clock(guard))
+                    self._attempt(engine, self._tell_refused)
+            engine.abandon()
+            self._attempt(engine, lambda _: guard.close())
+
+    def _next(self) -> Work | None:
+        """Wait for an order or a message that is due; None after a tick's time without one."""
+        with self._arrived:
+            work = self._inbox.take(self._clock())
+            if work is None:
+                self._arrived.wait(min(_TICK_S, self._inbox.pause(self._clock())))
+                work = self._inbox.take(self._clock())
+            return work
+
+    def _attempt(self, engine: Engine, work: Work) -> None:
+        """One message that fails must not end the service for all others."""
+        try:
+            work(engine)
+        except HostError as error:
+            self._notice(error.code, error.text)
+        except Exception as error:  # noqa: BLE001  a bug must cost one message, not the fleet
+            self._bugs += 1
+            text = f"{unexpected(error).text}, {self._bugs} since the start: report this as a bug"
+            self._notice("internal-error", text)
+
+    def _check_clock(self, guard: ClockGuard) -> None:
+        text = guard.tick()
+        if text:
+            self._announce(Happening("notice", code="clock-jumped", text=text))
+
+    def _notice(self, code: str, text: str) -> None:
+        """A full disk fails with each message of a flood: said some times, then counted."""
+        if self._throttle.admit(code, self._clock()):
+            self._announce(Happening("notice", code=code, text=text))
+
+    def _due(self, engine: Engine) -> bool:
+        now = engine.clock().steady
+        if now - self._ticked < _TICK_S:
+            return False
+        self._ticked = now
+        return True
+
+    def _tell_refused(self, engine: Engine) -> None:
+        """Tell what a flood cost, once a second: notices that were not shown, messages refused."""
+        now = self._clock()
+        for code, missed in self._throttle.due(now):
+            self._announce(Happening("notice", code=code, text=f"{missed} more of these"))
+        if now - self._told < _REFUSED_S:
+            return
+        self._told = now
+        with self._arrived:
+            refused = self._inbox.take_refused()
+        counts: dict[str, int] = {}
+        for account, count in refused.items():
+            counts[account.device] = counts.get(account.device, 0) + count
+        for device, count in counts.items():
+            text = f"{count} messages dropped: it sends more than its quota"
+            engine.tell(Happening("notice", device, code="flooded", text=text))
+
+    def _close(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+        self.codes.__exit__()
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+
+
+def _names(store: Store) -> dict[bytes, str]:
+    return {name.encode(): name for name in store.names()}

@@ -1,0 +1,111 @@
+"""One application's connection to the broker, under its own account, over verified TLS."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from warden_host import names
+from warden_host.broker.mosquitto import dynsec
+from warden_host.broker.mosquitto.broker import MAX_PACKET
+from warden_host.errors import HostError
+from warden_host.fleet import tls as trust
+from warden_host.fleet.fleet import Fleet
+from warden_host.names import AUTHORITY, Topic
+from warden_host.service.publish_tap import PublishTap, tapped_socket
+
+# (appid, topic, payload, retain flag), on paho's own thread; the payload is valid during the call.
+Sink = Callable[[str, bytes, memoryview, bool], None]
+# (appid, whether the line stands), on paho's thread: told of a loss, and of the end of one.
+Change = Callable[[str, bool], None]
+_KEEPALIVE_S = 30
+
+
+class AppLink:
+    """Connects in the background, again after every loss. Raises key-…, unreachable."""
+
+    def __init__(
+        self, fleet: Fleet, appid: str, types: tuple[str, ...], sink: Sink, change: Change
+    ) -> None:
+        self.appid = appid
+        self._types = (dynsec.ANY_TYPE,) if appid == AUTHORITY else types
+        self._sink = sink
+        self._change = change
+        self._lost = False
+        self._up = threading.Event()
+        self._refusal = ""
+        self._awaited: set[int] = set()
+        broker = fleet.settings.broker
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=names.app_client(appid), clean_session=True
+        )
+        client.username_pw_set(names.app_client(appid), fleet.app_password(appid).decode())
+        tls = trust.context(fleet)
+        tls.sslsocket_class = tapped_socket(lambda: PublishTap(self._hear, MAX_PACKET))
+        client.tls_set_context(tls)
+        client.max_queued_messages_set(1000)
+        client.reconnect_delay_set(1, 30)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        self._client = client
+        try:
+            client.connect(broker.contact, broker.port, _KEEPALIVE_S)
+        except (OSError, ValueError) as error:
+            raise HostError(
+                "unreachable",
+                f"the broker at {broker.contact}:{broker.port} can't be reached ({error})",
+                "does `warden serve` run?",
+            ) from None
+        client.loop_start()
+
+    def wait(self, seconds: float) -> None:
+        """Until every subscription stands; raises broker-refused or timed-out."""
+        if not self._up.wait(seconds):
+            code = "broker-refused" if self._refusal else "timed-out"
+            why = self._refusal or "the broker does not answer"
+            raise HostError(code, f"application {self.appid}: {why}")
+
+    def publish(self, topic: Topic, data: bytes) -> None:
+        """QoS 1, as every command: a broker may reorder between two levels."""
+        self._client.publish(str(topic), data, qos=1)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_connect(
+        self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any
+    ) -> None:
+        if reason.is_failure:
+            self._refusal = str(reason)
+            return
+        for type_ in self._types:
+            _result, number = client.subscribe(f"iot-2/type/{type_}/id/+/evt/#", qos=0)
+            if number is not None:
+                self._awaited.add(number)
+
+    def _on_subscribe(
+        self, _client: mqtt.Client, _data: Any, number: int, reasons: Any, _properties: Any
+    ) -> None:
+        if any(reason.is_failure for reason in reasons):
+            self._refusal = "a subscription was refused"
+            return
+        self._awaited.discard(number)
+        if not self._awaited:
+            self._up.set()
+            if self._lost:
+                self._lost = False
+                self._change(self.appid, True)
+
+    def _on_disconnect(self, *_: Any) -> None:
+        self._up.clear()
+        self._awaited.clear()
+        if not self._lost:
+            self._lost = True
+            self._change(self.appid, False)
+
+    def _hear(self, topic: bytes, payload: memoryview, retain: bool) -> None:
+        self._sink(self.appid, topic, payload, retain)

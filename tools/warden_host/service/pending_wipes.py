@@ -1,0 +1,130 @@
+"""Orders to wipe, kept until their device comes: given as soon as its session with the authority stands.
+
+Lives on the engine's thread. What follows a wipe at the broker may take seconds, so it has a thread of its own.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from warden_host import jsontext
+from warden_host.devices import revocation
+from warden_host.engine import commands
+from warden_host.engine.commands import Request
+from warden_host.engine.engine import Engine
+from warden_host.engine.events import Happening
+from warden_host.engine.jobs import Done
+from warden_host.errors import HostError, unexpected
+from warden_host.fleet.fleet import Fleet
+from warden_host.names import AUTHORITY
+from warden_host.store.store import Store
+
+_ANSWER_S = 10.0
+
+
+class Farewell:
+    """finish(device) does what follows a wipe, on a thread of its own."""
+
+    def __init__(self, engine: Engine, finish: Callable[[str], Any]) -> None:
+        self._engine = engine
+        self._finish = finish
+        self._under_way: set[str] = set()
+        self._came: set[str] = (
+            set()
+        )  # a session began while an order was under way, perhaps in an older one
+        engine.watchers.append(self._hear)
+
+    def order(self, device: str, done: Done, timeout_s: float = _ANSWER_S) -> None:
+        """fleet.db has an order for it: heed it, and wipe the device at once if it is there.
+
+        done gets {"wiped": bool, …}; False: on its next contact. Raises device-unknown.
+        """
+        engine = self._engine
+        engine.end(device)
+        ending = engine.seat(device).ending
+        if ending is None or not ending.wipe:
+            done({"ok": True, "wiped": False})
+        elif device in self._under_way:
+            done({"ok": True, "wiped": False, "why": "busy"})
+        else:
+            self._give(device, done, timeout_s)
+
+    def _hear(self, news: Happening) -> None:
+        if news.kind == "session" and news.app == AUTHORITY:
+            if news.device in self._under_way:
+                self._came.add(news.device)
+            else:
+                self._give_if_it_stands(news.device)
+        elif news.kind == "command" and news.name == "wipe":
+            self._engine.store.wipe_sent(news.device, time.time())
+
+    def _give_if_it_stands(self, device: str) -> None:
+        seat = self._engine.seat(device)
+        session = seat.sessions.get(AUTHORITY)
+        if seat.ending is None or not seat.ending.wipe:
+            return
+        if session is not None and session.stands:
+            self._give(device, lambda _: None, _ANSWER_S)
+
+    def _give(self, device: str, done: Done, timeout_s: float) -> None:
+        request = Request(device, "wipe", {"device": device}, app=AUTHORITY, timeout_s=timeout_s)
+
+        def answered(result: dict[str, Any] | HostError) -> None:
+            self._under_way.discard(device)
+            self._answered(device, result, done)
+
+        self._under_way.add(device)
+        try:
+            job = commands.job(self._engine, request)
+        except HostError as error:
+            answered(error)
+            return
+        self._engine.start(job, answered)
+
+    def _answered(self, device: str, result: dict[str, Any] | HostError, done: Done) -> None:
+        came = device in self._came
+        self._came.discard(device)
+        # Whoever waits is told first: nothing that fails after it may keep them waiting.
+        if isinstance(result, HostError):
+            done({"ok": True, "wiped": False, "why": result.code})
+            if came:
+                self._give_if_it_stands(device)
+            return
+        if result.get("ok") is not True:
+            code = jsontext.slug(result.get("reply", {}).get("error"))
+            done(HostError("command-refused", f"{device} refused to be wiped: {code}"))
+            text = f"refused to be wiped: {code}; it is told again at its next session"
+            self._engine.tell(Happening("notice", device, code="command-refused", text=text))
+            return
+        try:
+            self._engine.store.wipe_done(device, time.time())
+        except Exception as error:  # noqa: BLE001  as above
+            failure = error if isinstance(error, HostError) else unexpected(error)
+            done(failure)
+            text = f"it wipes itself, but that can't be kept, and it stays listed: {failure.text}"
+            self._engine.tell(Happening("notice", device, code=failure.code, text=text))
+            return
+        self._engine.tell(Happening("notice", device, text="it wipes itself: its account goes"))
+
+        def finish() -> None:
+            try:
+                self._finish(device)
+                done({"ok": True, "wiped": True})
+            except HostError as error:
+                done(error)
+            except Exception as error:  # noqa: BLE001  whoever waits for it must not wait for ever
+                done(unexpected(error))
+
+        threading.Thread(target=finish, name="warden-farewell", daemon=True).start()
+
+
+def finisher(fleet: Fleet, forget: Callable[[str], Any]) -> Callable[[str], None]:
+    """forget(device): the engine is to let go of it."""
+
+    def finish(device: str) -> None:
+        with Store(fleet.database) as store:
+            revocation.finish(fleet, store, device)
+        forget(device)
+
+    return finish

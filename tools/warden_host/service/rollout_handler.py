@@ -1,0 +1,201 @@
+"""Requests about rollouts, from the control socket to the engine: `warden rollout` and `warden rollouts`.
+
+A release is verified here, on the caller's thread, before the engine hears of it.
+"""
+
+from collections import Counter
+from typing import Any
+
+from warden_host import names
+from warden_host.engine.engine import Engine
+from warden_host.errors import HostError
+from warden_host.fleet.fleet import Fleet
+from warden_host.release import opened as shelf
+from warden_host.release.opened import Shelf
+from warden_host.rollout import plan as rollout_plan
+from warden_host.rollout.plan import FINAL, Plan
+from warden_host.rollout.rollouts import Rollouts
+from warden_host.service.authority import Authority
+from warden_host.service.control import Caller, Line
+from warden_host.store.store import Device, Store
+
+OPERATIONS = ("rollout", "rollout-watch", "rollout-stop", "rollout-resume")
+_MOST = 100_000
+_TRIAL_S = (10, 7 * 24 * 3600)
+# Why a device is left out.
+OTHER_TYPE, PLAIN, ENDING = "of another type", "plain", "cut off or to be wiped"
+
+
+class RolloutDesk:
+    """Works on an authority that serves. attach() takes up what an earlier service left."""
+
+    def __init__(self, fleet: Fleet, authority: Authority) -> None:
+        self._fleet = fleet
+        self._authority = authority
+        self._rollouts: Rollouts = authority.ask(Rollouts)
+
+    def resume_all(self) -> None:
+        with Store(self._fleet.database) as store:
+            for record in store.rollouts(active=True):
+                try:
+                    self._begin(record.id, shelf.open_shelf(self._fleet, store, record.release))
+                except HostError as error:
+                    store.set_rollout(record.id, "stopped", error.code, record.forgiven)
+
+    def close(self) -> None:
+        """After the engine's thread ended."""
+        self._rollouts.close()
+
+    def handle(self, line: Line, caller: Caller) -> None:
+        operation = line["op"]
+        if operation == "rollout":
+            number, left_out = self._new(line)
+            if left_out:
+                caller.say({"rollout": number, "left_out": left_out})
+        else:
+            number = _number(line, "rollout", (1, 1 << 53))
+            if operation == "rollout-stop":
+                self._ask(lambda rollouts: rollouts.stop(number, "its owner stopped it"))
+                caller.finish({"ok": True, "rollout": number})
+                return
+            if operation == "rollout-resume":
+                self._resume(number)
+
+        def watcher(told: Line, last: bool) -> None:
+            if caller.gone.is_set():
+                raise HostError("timed-out", "nobody looks on")
+            (caller.finish if last else caller.say)(told)
+
+        self._ask(lambda rollouts: rollouts.watch(number, watcher))
+
+    def _new(self, line: Line) -> tuple[int, dict[str, int]]:
+        """The number of a new rollout, or of the one that does just this already; and how many devices were left out, and why."""
+        name = line.get("release")
+        if not isinstance(name, str):
+            raise HostError("control-malformed", "release is missing or no text")
+        plan = _plan(line)
+        with Store(self._fleet.database) as store:
+            opened = shelf.open_shelf(self._fleet, store, name)
+            try:
+                known = store.release(name)
+                chosen, left_out = _chosen(store, line, known.type if known else None)
+                devices = rollout_plan.order_of(name, [one.device for one in chosen])
+                devices = rollout_plan.share_of(devices, _number(line, "percent", (1, 100), 100))
+                for other in store.rollouts(active=True):
+                    theirs = {one.device for one in other.targets if one.state not in FINAL}
+                    if other.release == name and set(devices) <= {t.device for t in other.targets}:
+                        opened.close()
+                        return other.id, left_out
+                    if other.sequence > opened.sequence and theirs & set(devices):
+                        raise HostError(
+                            "rollout-running",
+                            f"rollout {other.id} brings some of them {other.release}, a newer one",
+                            f"stop it first: `warden rollouts --stop {other.id}`",
+                        )
+                waves = rollout_plan.assign(plan.waves, devices)
+                number = store.begin_rollout(name, opened.sequence, plan.record(), waves)
+            except BaseException:
+                opened.close()
+                raise
+        self._begin(number, opened)
+        return number, left_out
+
+    def _resume(self, number: int) -> None:
+        """The owner looked at what failed: it is forgiven, and what was stopped goes on."""
+        with Store(self._fleet.database) as store:
+            record = store.rollout(number)
+            if record.state != "stopped":
+                return
+            opened = shelf.open_shelf(self._fleet, store, record.release)
+            failed = sum(target.state in rollout_plan.FAILED for target in record.targets)
+            store.set_rollout(number, "active", "", failed)
+        self._begin(number, opened)
+
+    def _begin(self, number: int, opened: Shelf) -> None:
+        self._ask(lambda rollouts: rollouts.begin(number, opened))
+
+    def _ask(self, question: Any) -> Any:
+        rollouts = self._rollouts
+
+        def work(_: Engine) -> Any:
+            return question(rollouts)
+
+        return self._authority.ask(work, 60.0)
+
+
+def _plan(line: Line) -> Plan:
+    waves, failures = line.get("waves", "100%"), line.get("max_failures", "10%")
+    if not isinstance(waves, str) or not isinstance(failures, str):
+        raise HostError("control-malformed", "waves or max_failures is no text")
+    web, pins = line.get("web", True), line.get("web_pins", [])
+    if not isinstance(web, bool) or not isinstance(pins, list):
+        raise HostError("control-malformed", "web or web_pins in another form")
+    if not all(isinstance(pin, str) for pin in pins):
+        raise HostError("control-malformed", "a pin that is no text")
+    number, in_percent = rollout_plan.failures_of(failures)
+    return Plan(
+        rollout_plan.waves_of(waves),
+        number,
+        in_percent,
+        _number(line, "at_once", (1, 1000), 20),
+        _number(line, "trial_s", _TRIAL_S, 1800),
+        web,
+        rollout_plan.pins_of(pins),
+    )
+
+
+def _chosen(store: Store, line: Line, made_for: str | None) -> tuple[list[Device], dict[str, int]]:
+    """The devices that were named, all of a type, or those of a group; and how many of a type or group can't take it: reason → number.
+
+    Raises device-unknown, group-unknown, not-applicable, revoked, wrong-device."""
+    named, type_, group = line.get("devices", []), line.get("type", ""), line.get("group", "")
+    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
+        raise HostError("control-malformed", "devices is no list of names")
+    if not isinstance(type_, str) or not isinstance(group, str) or len(named) > _MOST:
+        raise HostError("control-malformed", "type or group is no text, or too many devices")
+    if sum(map(bool, (named, type_, group))) != 1:
+        raise HostError("control-malformed", "either devices, or a type, or a group")
+    if named:
+        return _named(store, named, made_for), {}
+    if type_:
+        who, found = f"type {type_}", [one for one in store.devices() if one.type == type_]
+        if found and made_for not in (None, type_):
+            raise HostError("wrong-device", f"the release is for type {made_for}: not for {who}")
+    else:
+        who = f"group {names.check_id(group, 'group')}"
+        found = [store.device(one) for one in store.group(group)]
+    left_out = Counter(why for why in (_unfit(one, made_for) for one in found) if why)
+    fit = [one for one in found if not _unfit(one, made_for)]
+    if not fit:
+        why = ": " + ", ".join(f"{count} {why}" for why, count in left_out.items())
+        raise HostError(
+            "device-unknown", f"no device of {who} can take it{why if left_out else ''}"
+        )
+    return fit, dict(left_out)
+
+
+def _named(store: Store, devices: list[str], made_for: str | None) -> list[Device]:
+    """Raises as _chosen(): whoever names a device is told why it can't be."""
+    found = [store.device(names.check_id(one, "device ID")) for one in dict.fromkeys(devices)]
+    codes = {PLAIN: "not-applicable", ENDING: "revoked", OTHER_TYPE: "wrong-device"}
+    for one in found:
+        why = _unfit(one, made_for)
+        if why:
+            raise HostError(codes[why], f"{one.device} is {why}: it can't take this release")
+    return found
+
+
+def _unfit(device: Device, made_for: str | None) -> str:
+    """Why this device can't take the release; "" when it can."""
+    if device.ending is not None:
+        return ENDING
+    if made_for is not None and device.type != made_for:
+        return OTHER_TYPE
+    return "" if device.mode == "sealed" else PLAIN
+
+
+def _number(line: Line, key: str, bounds: tuple[int, int], default: int = 0) -> int:
+    value = line.get(key, default)
+    if type(value) is not int or not bounds[0] <= value <= bounds[1]:
+        raise HostError("control-malformed", f"{key} is not between {bounds[0]} and {bounds[1]}")
+    return value

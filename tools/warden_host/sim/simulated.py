@@ -1,0 +1,171 @@
+"""Running a simulated device: the real firmware on the unix port, restarted when it resets."""
+
+import contextlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from warden_host import jsontext
+from warden_host.broker.mosquitto import broker, registry
+from warden_host.broker.mosquitto.process import end, tied
+from warden_host.devices import provision
+from warden_host.errors import HostError
+from warden_host.fleet import device_tree
+from warden_host.sim.keyboard import Typing
+from warden_host.sim.watchdog import FILE, Watchdog
+
+# How the unix port ends: 0 from a soft reset, 3 from machine.reset() of boards/UNIX, and what stands for an end by the watchdog.
+_RESETS = (0, 3)
+_BITTEN = 3
+_BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
+_LONG_RUN_S = 30.0
+MAX_LINE = 4096
+
+
+class SimulatedDevice:
+    """One run of the device's process, ended by its own pid."""
+
+    def __init__(
+        self,
+        home: Path,
+        heapsize: str = "",
+        lock: registry.Lock | None = None,
+        pin: bytes = b"",
+        typing: Typing | None = None,
+    ) -> None:
+        check(home)
+        argv = provision.command(device_tree.tree(), home, heapsize=heapsize)
+        dog = Watchdog(home / "fuses" / FILE)
+        try:
+            self.process = subprocess.Popen(
+                tied(argv) if lock else argv,
+                stdin=subprocess.PIPE if pin or typing else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(lock.fileno(),) if lock else (),
+                start_new_session=True,  # Ctrl-C is for us: we end it
+            )
+        except OSError as error:
+            raise HostError("micropython-missing", f"it can't be run: {error.strerror}") from None
+        if pin and self.process.stdin is not None:
+            # Somebody types it. A device that ended before it asked says why in its lines.
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.write(pin + b"\n")
+                self.process.stdin.flush()
+        self._typing = typing
+        if typing is not None:
+            typing.attach(self.process)
+        self._ended = threading.Event()
+        self._bitten = False
+        threading.Thread(target=dog.guard, args=(self._ended, self._bite), daemon=True).start()
+
+    def _bite(self) -> None:
+        self._bitten = True
+        self.process.kill()
+
+    def lines(self, show: Callable[[str], None]) -> int:
+        """Hands over each line until the process ends; its exit code."""
+        stream = self.process.stdout
+        while stream is not None:
+            line = stream.readline(MAX_LINE)
+            if not line:
+                break
+            show(jsontext.printable(line.decode(errors="replace").rstrip(os.linesep)))
+        code = self.process.wait()
+        self._ended.set()
+        if not self._bitten:
+            return code
+        show("-- nobody fed the watchdog: it resets the board --")
+        return _BITTEN
+
+    def stop(self) -> None:
+        self._ended.set()
+        if self._typing is not None:
+            self._typing.attach(None)
+        end(self.process)
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def __enter__(self) -> "SimulatedDevice":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def run(
+    home: Path,
+    heapsize: str,
+    once: bool,
+    show: Callable[[str], None],
+    pin: bytes = b"",
+    typing: Typing | None = None,
+) -> int:
+    """Runs the device, again after every reset unless once; the last exit code. pin: typed at each start; typing: at its keypad.
+
+    Raises device-unknown, one that was wiped meanwhile included; device-running.
+    """
+    check(home)
+    restarts = 0
+    with _alone(home) as lock:
+        while True:
+            _not_wiped(home)
+            began = time.monotonic()
+            with SimulatedDevice(home, heapsize, lock, pin, typing) as device:
+                code = device.lines(show)
+            if once or code not in _RESETS:
+                return code
+            if time.monotonic() - began > _LONG_RUN_S:
+                restarts = 0
+            pause = _BACKOFF_S[min(restarts, len(_BACKOFF_S) - 1)]
+            restarts += 1
+            show(f"-- it reset; starts again in {pause:g} s --")
+            time.sleep(pause)
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[registry.Lock]:
+    """Two processes on one board would push each other off the broker for ever.
+
+    The lock lies beside the folder, which `provision --again` makes anew, and the child holds it too.
+    """
+    path = home.parent / f"{home.name}.lock"  # no device's folder: an ID holds no dot
+    lock = registry.take_lock(path)
+    if lock is None:
+        raise HostError(
+            "device-running",
+            f"{home.name} runs already{broker.holder(path)}: two would share one board",
+            f"stop the other `warden run {home.name}` first",
+        )
+    with lock:
+        lock.file.truncate(0)
+        lock.file.write(str(os.getpid()))
+        lock.file.flush()
+        yield lock
+
+
+def _not_wiped(home: Path) -> None:
+    """Raises device-unknown. The last that a wipe removes is the vault's key: a board whose wipe was cut ends it at its next start, so it must have one."""
+    vault = home / "root" / "data"
+    if vault.is_dir() and not any(vault.iterdir()):
+        raise HostError(
+            "device-unknown",
+            f"{home.name} was wiped: it has no secrets to run with",
+            f"`warden provision {home.name} --type TYPE --sim` makes it anew",
+        )
+
+
+def check(home: Path) -> None:
+    """Raises device-unknown."""
+    if not (home / "root" / "main.py").is_file():
+        raise HostError(
+            "device-unknown",
+            f"there is no simulated device {home.name}",
+            f"make it with `warden provision {home.name} --sim`; `warden devices` lists them",
+        )

@@ -1,0 +1,30 @@
+"""The mark that this host's clock is compared with (clock_guard.py)."""
+
+import json
+from typing import NamedTuple
+
+from warden_host.store.database import Database, guard
+
+
+class Mark(NamedTuple):
+    """unix: the wall clock, seconds. steady: seconds since the machine's start named by boot."""
+
+    unix: float
+    steady: float
+    boot: str
+
+
+class Clocks(Database):
+    def clock_mark(self) -> Mark | None:
+        """Return the mark; in a database that has none yet, when a device was seen last."""
+        row = self._do("SELECT value FROM settings WHERE name = 'clock'").fetchone()
+        if row is None:
+            seen = self._do("SELECT max(last_seen) FROM devices").fetchone()[0]
+            return Mark(seen, 0.0, "") if seen else None
+        with guard():
+            unix, steady, boot = json.loads(row[0])
+            return Mark(float(unix), float(steady), str(boot))
+
+    def keep_clock_mark(self, mark: Mark) -> None:
+        value = json.dumps(mark).encode()
+        self._do("INSERT OR REPLACE INTO settings VALUES ('clock', ?)", value)

@@ -1,0 +1,97 @@
+"""fleet.db as a file: opened, brought to today's format, changed in transactions."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from warden_host import secretfile
+from warden_host.errors import HostError
+from warden_host.store import schema
+
+
+class Database:
+    """Open for one thread. Raises database-damaged, key-permissions."""
+
+    def __init__(self, path: Path) -> None:
+        if path.exists():
+            secretfile.check_mode(path.lstat(), path)
+        else:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        with guard():
+            self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            # Keys and passwords that were replaced must not lie on in the file.
+            self._db.execute("PRAGMA secure_delete = ON")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > schema.FORMAT:
+                raise HostError(
+                    "database-damaged",
+                    f"fleet.db is of a newer Warden: format {version}, this one knows {schema.FORMAT}",
+                    "use the newer `warden`, or restore a backup of the fleet from before it",
+                )
+            if version not in (*schema.SCRIPTS, schema.FORMAT):
+                raise HostError("database-damaged", f"fleet.db is of no format: {version}")
+            if version != schema.FORMAT:
+                self._db.executescript(schema.SCRIPTS[version])
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self, durable: bool = True) -> Iterator[None]:
+        """All of it or none of it; durable: on the disk when this returns.
+
+        A proven (boot, connect) or a new key must not be forgotten in a power cut, an old hello would
+        count again. What devices tell may be: it is not worth a wait for the disk each time.
+        """
+        with guard():
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            with guard():
+                self._db.execute("COMMIT")
+        except BaseException:
+            # A full disk: SQLite may have rolled back itself, and a COMMIT that failed may not have.
+            if self._db.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+            raise
+
+    def _do(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        with guard():
+            return self._db.execute(statement, values)
+
+
+@contextlib.contextmanager
+def guard() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, ValueError) as error:
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        raise HostError(
+            "database-damaged", f"fleet.db: {error}", _HINTS.get(primary, "")
+        ) from None
+
+
+_DENIED = "run it as the fleet's owner, and look at the mode of the fleet's folder"
+_BUSY = "another `warden` is stuck, or waits in another window: end it and try again"
+_HINTS = {
+    sqlite3.SQLITE_FULL: "free some space, and give the same command again",
+    sqlite3.SQLITE_BUSY: _BUSY,
+    sqlite3.SQLITE_LOCKED: _BUSY,
+    sqlite3.SQLITE_PERM: _DENIED,
+    sqlite3.SQLITE_READONLY: _DENIED,
+    sqlite3.SQLITE_CANTOPEN: _DENIED,
+    sqlite3.SQLITE_IOERR: "look at the disk; then restore fleet.db from a backup",
+}

@@ -1,0 +1,56 @@
+"""What fleet.db knows of groups: names for devices that belong together. A group is the devices in it; one without any is none."""
+
+from collections.abc import Sequence
+
+from warden_host.errors import HostError
+from warden_host.store.database import Database
+
+
+class Groups(Database):
+    def groups(self) -> dict[str, list[str]]:
+        """Name → devices, both in order."""
+        found: dict[str, list[str]] = {}
+        for name, device in self._do("SELECT name, device FROM group_devices ORDER BY 1, 2"):
+            found.setdefault(name, []).append(device)
+        return found
+
+    def group(self, name: str) -> list[str]:
+        """Its devices, in order. Raises group-unknown."""
+        rows = self._do("SELECT device FROM group_devices WHERE name = ? ORDER BY device", name)
+        found = [row[0] for row in rows]
+        if not found:
+            raise HostError(
+                "group-unknown",
+                f"no group {name} in this fleet",
+                "`warden group list` lists them; all devices of a type are no group: --type",
+            )
+        return found
+
+    def add_to_group(self, name: str, devices: Sequence[str]) -> None:
+        """All of them or none. Raises device-unknown."""
+        with self.transaction():
+            for device in devices:
+                if self._do("SELECT 1 FROM devices WHERE device = ?", device).fetchone() is None:
+                    raise HostError(
+                        "device-unknown",
+                        f"no device {device} in this fleet",
+                        "`warden devices` lists them",
+                    )
+                self._do("INSERT OR IGNORE INTO group_devices VALUES (?, ?)", name, device)
+
+    def remove_from_group(self, name: str, devices: Sequence[str]) -> None:
+        """All of them or none; with the last one goes the group. Raises group-unknown, device-unknown."""
+        with self.transaction():
+            known = self.group(name)
+            for device in devices:
+                if device not in known:
+                    raise HostError(
+                        "device-unknown",
+                        f"no device {device} in group {name}",
+                        f"`warden group list {name}` lists them",
+                    )
+                self._do("DELETE FROM group_devices WHERE name = ? AND device = ?", name, device)
+
+    def leave_groups(self, device: str) -> None:
+        """It is gone from the fleet."""
+        self._do("DELETE FROM group_devices WHERE device = ?", device)

@@ -1,0 +1,241 @@
+"""What fleet.db knows of releases and rollouts: numbers given, content keys, how far each device is."""
+
+import json
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from warden_host.errors import HostError
+from warden_host.store.database import Database, guard
+
+MAX_SEQUENCE = (1 << 32) - 1
+MAX_HISTORY = (
+    60  # of one device in one rollout: one that comes and goes pushes out its own beginning
+)
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release as the fleet remembers it; its files are in releases/NAME."""
+
+    sequence: int
+    name: str
+    type: str
+    version: str
+    made: float
+    cek: bytes | None = field(default=None, repr=False)
+
+
+class Target(NamedTuple):
+    """One device of a rollout. state: a word of docs/update.md, as the device or the rollout gave it."""
+
+    device: str
+    wave: int
+    state: str
+    reason: str
+    changed: float
+
+
+class Step(NamedTuple):
+    """One state of one device, from this moment on. Unix seconds."""
+
+    time: float
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """plan: what was asked for, as JSON. state: active, done or stopped. forgiven: failures that the owner looked at."""
+
+    id: int
+    release: str
+    sequence: int
+    plan: dict[str, Any]
+    state: str
+    reason: str
+    began: float
+    forgiven: int
+    targets: tuple[Target, ...] = ()
+
+
+class Releases(Database):
+    def vendor(self) -> bytes:
+        """This fleet's vendor ID in manifests: 16 random bytes, drawn when first asked for."""
+        self._do("INSERT OR IGNORE INTO settings VALUES ('vendor', ?)", secrets.token_bytes(16))
+        row = self._do("SELECT value FROM settings WHERE name = 'vendor'").fetchone()
+        return bytes(row[0])
+
+    # Releases
+
+    def reserve(
+        self, name: str, type_: str, version: str, wanted: int | None, cek: bytes | None
+    ) -> Release:
+        """Takes a sequence number, on disk before anything is made with it. Raises old-manifest, bad-argument."""
+        with self.transaction():
+            # One that never came to be, or whose folder is gone: its number stays taken.
+            self._do("UPDATE releases SET name = name || '#' || sequence WHERE name = ?", name)
+            last = self._do("SELECT coalesce(max(sequence), 0) FROM releases").fetchone()[0]
+            if wanted is not None and wanted <= last:
+                raise HostError(
+                    "old-manifest",
+                    f"sequence number {wanted} where {last} was given already",
+                    "leave --sequence away: numbers only rise",
+                )
+            sequence = last + 1 if wanted is None else wanted
+            if sequence > MAX_SEQUENCE:
+                raise HostError("bad-argument", f"sequence numbers end at {MAX_SEQUENCE}")
+            made = Release(sequence, name, type_, version, time.time(), cek)
+            self._do(
+                "INSERT INTO releases VALUES (?, ?, ?, ?, ?, ?)",
+                made.sequence,
+                made.name,
+                made.type,
+                made.version,
+                made.made,
+                made.cek,
+            )
+        return made
+
+    def release(self, name: str) -> Release | None:
+        row = self._do("SELECT * FROM releases WHERE name = ?", name).fetchone()
+        return None if row is None else Release(*row)
+
+    def releases(self) -> list[Release]:
+        return [Release(*row) for row in self._do("SELECT * FROM releases ORDER BY sequence")]
+
+    # Rollouts
+
+    def begin_rollout(
+        self, release: str, sequence: int, plan: dict[str, Any], waves: dict[str, int]
+    ) -> int:
+        """Its number. waves: device → wave, from 0."""
+        now = time.time()
+        with self.transaction():
+            cursor = self._do(
+                "INSERT INTO rollouts (release, sequence, plan, state, began) "
+                "VALUES (?, ?, ?, 'active', ?)",
+                release,
+                sequence,
+                json.dumps(plan),
+                now,
+            )
+            number = cursor.lastrowid or 0
+            for device, wave in waves.items():
+                self._do(
+                    "INSERT INTO rollout_devices (rollout, device, wave, state, changed) "
+                    "VALUES (?, ?, ?, 'Waiting', ?)",
+                    number,
+                    device,
+                    wave,
+                    now,
+                )
+            self._do(
+                "INSERT INTO rollout_history (rollout, device, time, state, reason) "
+                "SELECT rollout, device, changed, state, reason FROM rollout_devices "
+                "WHERE rollout = ?",
+                number,
+            )
+        return number
+
+    def rollout(self, number: int) -> Rollout:
+        """Raises rollout-unknown."""
+        found = self._rollouts("WHERE id = ?", number)
+        if not found:
+            raise HostError(
+                "rollout-unknown", f"there is no rollout {number}", "`warden rollouts` lists them"
+            )
+        return found[0]
+
+    def rollouts(self, active: bool = False) -> list[Rollout]:
+        """Oldest first."""
+        return self._rollouts("WHERE state = 'active' ORDER BY id" if active else "ORDER BY id")
+
+    def set_rollout(self, number: int, state: str, reason: str = "", forgiven: int = 0) -> None:
+        with self.transaction():
+            self._do(
+                "UPDATE rollouts SET state = ?, reason = ?, forgiven = ? WHERE id = ?",
+                state,
+                reason,
+                forgiven,
+                number,
+            )
+
+    def set_target(self, number: int, device: str, state: str, reason: str, last: bool) -> None:
+        """last: nothing follows it, so it is on disk when this returns; a state in between may be forgotten in a power cut,
+        the device is asked for its state then."""
+        now = time.time()
+        with self.transaction(durable=last):
+            self._do(
+                "UPDATE rollout_devices SET state = ?, reason = ?, changed = ? "
+                "WHERE rollout = ? AND device = ?",
+                state,
+                reason,
+                now,
+                number,
+                device,
+            )
+            if state != "Waiting":  # for a turn again: that is nothing that it went through
+                self._remember(number, device, now, state, reason)
+
+    def _remember(self, number: int, device: str, moment: float, state: str, reason: str) -> None:
+        """What is said again counts once: one that is away for a week is asked some thousand times."""
+        mine = "FROM rollout_history WHERE rollout = ?1 AND device = ?2 ORDER BY id DESC"
+        last = self._do(f"SELECT state, reason {mine} LIMIT 1", number, device).fetchone()
+        if last == (state, reason):
+            return
+        self._do(
+            "INSERT INTO rollout_history (rollout, device, time, state, reason) "
+            "VALUES (?, ?, ?, ?, ?)",
+            number,
+            device,
+            moment,
+            state,
+            reason,
+        )
+        self._do(
+            f"DELETE FROM rollout_history WHERE id IN (SELECT id {mine} LIMIT -1 OFFSET ?3)",  # noqa: S608
+            number,
+            device,
+            MAX_HISTORY,
+        )
+
+    def history(self, number: int) -> dict[str, list[Step]]:
+        """Device → what it went through in this rollout, oldest first."""
+        found: dict[str, list[Step]] = {}
+        rows = self._do(
+            "SELECT device, time, state, reason FROM rollout_history WHERE rollout = ? "
+            "ORDER BY id",
+            number,
+        )
+        for device, *step in rows:
+            found.setdefault(device, []).append(Step(*step))
+        return found
+
+    def _rollouts(self, where: str, *values: Any) -> list[Rollout]:
+        columns = "id, release, sequence, plan, state, reason, began, forgiven"
+        rows = self._do(f"SELECT {columns} FROM rollouts {where}", *values).fetchall()  # noqa: S608
+        with guard():
+            return [
+                Rollout(
+                    id=number,
+                    release=release,
+                    sequence=sequence,
+                    plan=json.loads(plan),
+                    state=state,
+                    reason=reason,
+                    began=began,
+                    forgiven=forgiven,
+                    targets=self._targets(number),
+                )
+                for number, release, sequence, plan, state, reason, began, forgiven in rows
+            ]
+
+    def _targets(self, number: int) -> tuple[Target, ...]:
+        rows = self._do(
+            "SELECT device, wave, state, reason, changed FROM rollout_devices "
+            "WHERE rollout = ? ORDER BY wave, device",
+            number,
+        )
+        return tuple(Target(*row) for row in rows)

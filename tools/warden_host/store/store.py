@@ -1,0 +1,351 @@
+"""The fleet's memory: one SQLite file, 0600.
+
+The sealing keys K and the IDs uid live here and not as files in keys/, because they must come and
+go with their device in one transaction: after a power cut a device never has half of its new keys.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from warden_host.errors import HostError
+from warden_host.protocol import strictcbor
+from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
+from warden_host.store.clock import Clocks
+from warden_host.store.database import guard
+from warden_host.store.endings import Ending, Endings
+from warden_host.store.groups import Groups
+from warden_host.store.otp import Codes
+from warden_host.store.releases import Releases
+
+# Of each device: one that floods pushes out what it said itself, never what others did.
+MAX_EVENTS = 1000
+MAX_INCIDENTS = 200
+_MOST = 1 << 53  # what JSON carries without loss
+
+
+@dataclass(frozen=True)
+class App:
+    appid: str
+    types: tuple[str, ...]
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One device and one application: their secrets, and the last hello that a ready proved."""
+
+    appid: str
+    k: bytes = field(repr=False)
+    uid: bytes = field(repr=False)
+    commands: tuple[str, ...]
+    proven: Proof = NOTHING_PROVEN
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """New secrets on their way to a device: the command's body. taken: when the device first said that it holds them, or None."""
+
+    device: str
+    body: dict[str, Any] = field(repr=False)
+    taken: float | None = None
+
+    @property
+    def apps(self) -> dict[str, bytes]:
+        """Application → new sealing key."""
+        apps: dict[str, bytes] = self.body.get("apps", {})
+        return apps
+
+    @property
+    def expires(self) -> float | None:
+        """When the old secrets are gone whatever was proven, by the device's deadline."""
+        deadline = self.body.get("deadline")
+        return None if deadline is None or self.taken is None else self.taken + deadline
+
+
+@dataclass(frozen=True)
+class Device:
+    device: str
+    type: str
+    board: str
+    mode: str
+    policy: bytes
+    mark: DeviceMark = field(default_factory=DeviceMark)
+    diverged: bool = False
+    last_seen: float = 0.0
+    pairs: tuple[Pair, ...] = ()
+    ending: Ending | None = None
+
+
+class Incident(NamedTuple):
+    """All of one kind from one device: n of them, between first and time."""
+
+    time: float
+    source: str
+    code: str
+    at: str
+    n: int
+    first: float
+
+
+class Store(Releases, Codes, Endings, Groups, Clocks):
+    """All tables. Open for one thread. Raises database-damaged, key-permissions."""
+
+    # Applications
+
+    def add_app(self, app: App) -> None:
+        """Raises app-exists."""
+        if app.appid in {known.appid for known in self.apps()}:
+            raise HostError(
+                "app-exists",
+                f"application {app.appid} is registered already",
+                "choose another ID; `warden app list` tells what this one may do",
+            )
+        self._do(
+            "INSERT INTO apps VALUES (?, ?, ?)",
+            app.appid,
+            json.dumps(app.types),
+            json.dumps(app.commands),
+        )
+
+    def apps(self) -> list[App]:
+        rows = self._do("SELECT appid, types, commands FROM apps ORDER BY appid")
+        with guard():
+            return [App(row[0], _texts(row[1]), _texts(row[2])) for row in rows]
+
+    # Devices
+
+    def add_device(self, device: Device) -> None:
+        """Replaces a device of that ID, its keys and all that it ever proved."""
+        self._do("DELETE FROM devices WHERE device = ?", device.device)
+        self._do(
+            "INSERT INTO devices (device, type, board, mode, policy) VALUES (?, ?, ?, ?, ?)",
+            device.device,
+            device.type,
+            device.board,
+            device.mode,
+            device.policy,
+        )
+        for pair in device.pairs:
+            self._do(
+                "INSERT INTO pairs (device, appid, k, uid, commands) VALUES (?, ?, ?, ?, ?)",
+                device.device,
+                pair.appid,
+                pair.k,
+                pair.uid,
+                json.dumps(pair.commands),
+            )
+
+    def find(self, device: str) -> Device | None:
+        return next(iter(self._devices("WHERE device = ?", device)), None)
+
+    def device(self, device: str) -> Device:
+        """Raises device-unknown."""
+        found = self.find(device)
+        if found is None:
+            raise HostError(
+                "device-unknown",
+                f"no device {device} in this fleet",
+                "`warden devices` lists them; `warden provision` makes one",
+            )
+        return found
+
+    def names(self) -> list[str]:
+        return [row[0] for row in self._do("SELECT device FROM devices").fetchall()]
+
+    def devices(self) -> list[Device]:
+        return self._devices("ORDER BY device")
+
+    def policies(self) -> list[bytes]:
+        """Return the different policy records of all devices."""
+        return [row[0] for row in self._do("SELECT DISTINCT policy FROM devices")]
+
+    def prove(
+        self,
+        device: str,
+        appid: str,
+        proof: Proof,
+        mark: DeviceMark,
+        new_key: bytes | None = None,
+    ) -> None:
+        """Keeps what a ready proved, on disk before the answer leaves; a new key as well."""
+        with self.transaction():
+            if new_key is not None:
+                self.promote(device, appid, new_key)
+            self._do(
+                "UPDATE pairs SET boot = ?, connect = ?, vault_gen = ? WHERE device = ? AND appid = ?",
+                *proof,
+                device,
+                appid,
+            )
+            self._do(
+                "UPDATE devices SET boot = ?, connect = ?, vault_gen = ? WHERE device = ?",
+                mark.boot,
+                mark.connect,
+                mark.vault_gen,
+                device,
+            )
+
+    def quarantine(self, device: str, reason: str) -> None:
+        with self.transaction():
+            self._do("UPDATE devices SET quarantine = ? WHERE device = ?", reason, device)
+
+    def clear(self, device: str) -> None:
+        """The owner vouches for the device as it is now: what it had proved no longer binds it."""
+        with self.transaction():
+            self.forget_proofs(device)
+
+    def forget_proofs(self, device: str) -> None:
+        """Inside a transaction."""
+        self._do(
+            "UPDATE devices SET quarantine = '', boot = 0, connect = 0, vault_gen = 0 "
+            "WHERE device = ?",
+            device,
+        )
+        self._do(
+            "UPDATE pairs SET boot = ?, connect = ?, vault_gen = ? WHERE device = ?",
+            *NOTHING_PROVEN,
+            device,
+        )
+
+    def set_diverged(self, device: str, diverged: bool) -> None:
+        self._do("UPDATE devices SET diverged = ? WHERE device = ?", int(diverged), device)
+
+    def seen(self, device: str, moment: float) -> None:
+        self._do("UPDATE devices SET last_seen = ? WHERE device = ?", moment, device)
+
+    def remove_device(self, device: str) -> None:
+        """With its keys and all that it ever proved, where its codes went, and its place in groups; its events and incidents stay."""
+        self._do("DELETE FROM devices WHERE device = ?", device)
+        self.set_contacts(device, [])
+        self.end_enrolment(device)
+        self.leave_groups(device)
+
+    # Rotations
+
+    def rotation(self, device: str) -> Rotation | None:
+        """The one that is under way."""
+        row = self._do("SELECT body, taken FROM rotations WHERE device = ?", device).fetchone()
+        if row is None or row[0] is None:
+            return None
+        body = strictcbor.decode(row[0])
+        if not isinstance(body, dict):
+            raise HostError("database-damaged", "fleet.db: a rotation that is none")
+        return Rotation(device, body, row[1])
+
+    def begin_rotation(self, device: str, body: dict[str, Any]) -> Rotation:
+        """Numbers it above all before. Inside a transaction."""
+        row = self._do("SELECT number FROM rotations WHERE device = ?", device).fetchone()
+        number = 1 if row is None else row[0] + 1
+        made = Rotation(device, body | {"id": number})
+        self._do(
+            "INSERT OR REPLACE INTO rotations VALUES (?, ?, ?, NULL)",
+            device,
+            number,
+            strictcbor.encode(made.body),
+        )
+        return made
+
+    def take_rotation(self, device: str, moment: float) -> None:
+        self._do(
+            "UPDATE rotations SET taken = ? WHERE device = ? AND taken IS NULL", moment, device
+        )
+
+    def end_rotation(self, device: str) -> None:
+        with self.transaction():
+            self._do("UPDATE rotations SET body = NULL, taken = NULL WHERE device = ?", device)
+
+    def promote(self, device: str, appid: str, k: bytes) -> None:
+        """The new sealing key is the only one from now on."""
+        self._do("UPDATE pairs SET k = ? WHERE device = ? AND appid = ?", k, device, appid)
+
+    # What devices said
+
+    def add_event(self, device: str, appid: str, name: str, body: str) -> None:
+        self._do(
+            "INSERT INTO events (time, device, appid, name, body) VALUES (?, ?, ?, ?, ?)",
+            time.time(),
+            device,
+            appid,
+            name,
+            body,
+        )
+        self._bound("events", "id", device, MAX_EVENTS)
+
+    def add_incident(self, device: str, source: str, code: str, at: str, n: int) -> None:
+        """source: "device" for what it reported, "host" for what we refused from it.
+
+        Repeats count in one row, so that a flood of one kind pushes out no other.
+        """
+        with self.transaction(durable=False):
+            self._do(
+                "INSERT INTO incidents (first, time, device, source, code, at, n) "
+                "VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (device, source, code, at) "
+                "DO UPDATE SET time = excluded.time, n = min(n + excluded.n, ?7)",
+                time.time(),
+                device,
+                source,
+                code,
+                at,
+                n,
+                _MOST,
+            )
+            self._bound("incidents", "time", device, MAX_INCIDENTS)
+
+    def _bound(self, table: str, order: str, device: str, most: int) -> None:
+        newest = f"SELECT id FROM {table} WHERE device = ?1 ORDER BY {order} DESC, id DESC"  # noqa: S608
+        self._do(
+            f"DELETE FROM {table} WHERE id IN ({newest} LIMIT -1 OFFSET ?2)",  # noqa: S608
+            device,
+            most,
+        )
+
+    def incidents(self, device: str) -> list[Incident]:
+        """The one that came last at the end."""
+        rows = self._do(
+            "SELECT time, source, code, at, n, first FROM incidents WHERE device = ? "
+            "ORDER BY time, id",
+            device,
+        )
+        return [Incident(*row) for row in rows]
+
+    def events(self, device: str) -> list[tuple[float, str, str, str]]:
+        """(time, appid, name, body as JSON), oldest first."""
+        rows = self._do(
+            "SELECT time, appid, name, body FROM events WHERE device = ? ORDER BY id", device
+        )
+        return [tuple(row) for row in rows]
+
+    def _devices(self, where: str, *values: Any) -> list[Device]:
+        columns = "device, type, board, mode, policy, diverged, last_seen"
+        mark = "boot, connect, vault_gen, quarantine"
+        rows = self._do(f"SELECT {columns}, {mark} FROM devices {where}", *values).fetchall()  # noqa: S608
+        with guard():
+            return [
+                Device(
+                    device=name,
+                    type=type_,
+                    board=board,
+                    mode=mode,
+                    policy=record,
+                    mark=DeviceMark(*mark),
+                    diverged=bool(diverged),
+                    last_seen=last_seen,
+                    pairs=self._pairs(name),
+                    ending=self.ending(name),
+                )
+                for name, type_, board, mode, record, diverged, last_seen, *mark in rows
+            ]
+
+    def _pairs(self, device: str) -> tuple[Pair, ...]:
+        columns = "appid, k, uid, commands, boot, connect, vault_gen"
+        rows = self._do(
+            f"SELECT {columns} FROM pairs WHERE device = ? ORDER BY appid",  # noqa: S608
+            device,
+        )
+        return tuple(Pair(row[0], row[1], row[2], _texts(row[3]), Proof(*row[4:])) for row in rows)
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    return tuple(str(item) for item in json.loads(text))
