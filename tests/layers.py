@@ -6,6 +6,7 @@ A tree is a dict of path (relative to the repository, with /) → source text.
 
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Iterator
 
@@ -45,17 +46,16 @@ def at_run_time(node: ast.AST, functions: bool = True) -> Iterator[ast.AST]:
 
 
 def module_name(path: str) -> str:
-    """`lib/warden/wire/cbor.py` → `warden.wire.cbor`; a file outside lib keeps its path."""
-    if not path.startswith("lib/"):
+    """`lib/warden/wire/cbor.py` → `warden.wire.cbor`; a file outside both packages keeps its path."""
+    _top, _, rest = path.partition("/")
+    if not rest.startswith(("warden/", "warden_host/")):
         return path
-    return (
-        path.removeprefix("lib/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    )
+    return rest.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def modules_of(tree: Tree) -> dict[str, str]:
-    """Module name → path, for all of lib."""
-    return {module_name(path): path for path in tree if path.startswith("lib/")}
+    """Module name → path, for the device package and the host's."""
+    return {module_name(path): path for path in tree if module_name(path) != path}
 
 
 def imports(tree: Tree, path: str, functions: bool = True) -> dict[str, int]:
@@ -148,6 +148,8 @@ MAY_IMPORT = {
 def who_imports_whom(tree: Tree) -> Iterator[str]:
     """The table above, over lib."""
     for name, path in modules_of(tree).items():
+        if kind(name) == "host":
+            continue
         for target, line in imports(tree, path).items():
             if target == "a computed name":
                 yield f"{path}:{line} imports {target}"
@@ -161,6 +163,57 @@ def who_imports_whom(tree: Tree) -> Iterator[str]:
                 yield f"{path}:{line} {kinds[0]} imports {target}"
 
 
+# The host's packages, and which of them each may import besides the base: the modules at the top of warden_host, which import
+# nothing but each other.
+HOST_MAY_IMPORT = {
+    "base": "",
+    "protocol": "",
+    "fleet": "",
+    "store": "protocol",
+    "broker": "fleet",
+    "release": "fleet protocol store",
+    "engine": "protocol store",
+    "rollout": "engine protocol release store",
+    "otp": "engine fleet protocol store",
+    "devices": "broker fleet otp protocol release store",
+    "sim": "broker devices fleet",
+    "service": "broker devices engine fleet otp protocol release rollout store",
+    "cli": "broker devices engine fleet otp protocol release rollout service sim store",
+}
+
+
+def host_package(path: str) -> str:
+    """The package of a module of the host: `tools/warden_host/otp/notify/mail.py` → `otp`."""
+    parts = path.removeprefix("tools/warden_host/").split("/")
+    return parts[0] if len(parts) > 1 else "base"
+
+
+def host_packages(tree: Tree) -> Iterator[str]:
+    """The table above. A package that is not in it may import nothing."""
+    known = modules_of(tree)
+    for name, path in known.items():
+        if kind(name) != "host":
+            continue
+        ours = host_package(path)
+        allowed = {ours, "base", *HOST_MAY_IMPORT.get(ours, "").split()}
+        for target, line in imports(tree, path).items():
+            if target in known and host_package(known[target]) not in allowed:
+                yield f"{path}:{line} {ours} imports {target}"
+
+
+# Words of mosquitto's dynamic security: another broker has others.
+_BROKER_WORDS = re.compile("publishClient|subscribePattern|subscribeLiteral|dynamic-security")
+
+
+def broker_words(tree: Tree) -> Iterator[str]:
+    """What one broker calls its rights and files stays in that broker's own package."""
+    for path, source in tree.items():
+        if path.startswith("tools/warden_host/") and "/broker/mosquitto/" not in path:
+            for number, line in enumerate(source.splitlines(), 1):
+                if _BROKER_WORDS.search(line):
+                    yield f"{path}:{number} {line.strip()}"
+
+
 def errors_imports_nothing(tree: Tree) -> Iterator[str]:
     path = "lib/warden/errors.py"
     for target, line in imports(tree, path).items() if path in tree else ():
@@ -168,7 +221,7 @@ def errors_imports_nothing(tree: Tree) -> Iterator[str]:
 
 
 def acyclic(tree: Tree) -> Iterator[str]:
-    """Imports go downwards: no module of lib reaches itself, not even through an import inside a function."""
+    """Imports go downwards: no module of either package reaches itself, not even through an import inside a function."""
     known = modules_of(tree)
     edges = {
         name: [target for target in imports(tree, path) if target in known and target != name]
@@ -279,6 +332,8 @@ def device_files(tree: Tree) -> list[str]:
 
 RULES = (
     who_imports_whom,
+    host_packages,
+    broker_words,
     errors_imports_nothing,
     acyclic,
     hardware_in_hal,

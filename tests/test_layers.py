@@ -126,6 +126,28 @@ BAD = [
             "lib/warden/link.py": OK,
         },
     ),
+    (
+        "host_packages",
+        {
+            "tools/warden_host/store/a.py": "from warden_host.broker import b\n",
+            "tools/warden_host/broker/b.py": OK,
+        },
+    ),
+    (
+        "host_packages",
+        {
+            "tools/warden_host/a.py": "def f():\n    from warden_host.cli.b import x\n",
+            "tools/warden_host/cli/b.py": OK,
+        },
+    ),
+    (
+        "acyclic",
+        {
+            "tools/warden_host/sim/a.py": "from warden_host.sim import b\n",
+            "tools/warden_host/sim/b.py": "from warden_host.sim.a import x\n",
+        },
+    ),
+    ("broker_words", {"tools/warden_host/devices/a.py": "x = 'publishClientSend'\n"}),
     ("sides_apart", {"tools/warden_host/a.py": "from warden.errors import ensure\n"}),
     ("sides_apart", {"lib/warden/a.py": "import warden_host.cli\n"}),
     ("no_assert", {"lib/warden/a.py": "def f(x):\n    assert x\n"}),
@@ -155,6 +177,9 @@ GOOD = {
     "lib/warden/device.py": "from .vault import V\nfrom .hal.flash import F\n",
     "firmware/boot.py": "from warden import vault\n",
     "tools/warden_host/a.py": "import cbor2\n",
+    "tools/warden_host/cli/main.py": "from warden_host import a\nfrom warden_host.sim import b\n",
+    "tools/warden_host/sim/b.py": "from warden_host.broker.mosquitto import c\n",
+    "tools/warden_host/broker/mosquitto/c.py": "x = 'publishClientSend'\n",
     "tools/table.py": layers.GENERATED + "a program\n" + OK * 500,
 }
 

@@ -16,7 +16,7 @@ from warden_host.protocol import policy
 from warden_host.protocol.session import Instant
 from warden_host.service import control
 from warden_host.service.run import Service
-from warden_host.sim.keyboard import Typing
+from warden_host.sim.keyboard import Keyboard
 from warden_host.sim.simulated import SimulatedDevice
 from warden_host.store.store import Store
 
@@ -44,14 +44,14 @@ class Safe:
         self.service = service
         self.lines: queue.Queue[str] = queue.Queue()
         self.codes: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._typing = Typing()
+        self._keyboard = Keyboard()
         self._device: SimulatedDevice | None = None
 
     def start(self) -> None:
         """Switched on, or off and on again."""
         self.stop()
         home = self._fleet.simulated(DEVICE)
-        device = self._device = SimulatedDevice(home, typing=self._typing)
+        device = self._device = SimulatedDevice(home, keyboard=self._keyboard)
         self.lines = queue.Queue()
         threading.Thread(target=device.lines, args=(self.lines.put,), daemon=True).start()
 
@@ -71,9 +71,9 @@ class Safe:
     def types(self, code: str) -> str:
         """What the display says to it."""
         for place, digit in enumerate(code, 1):
-            self._typing.feed(digit.encode())
+            self._keyboard.feed(digit.encode())
             _next(self.lines, lambda line, n=place: line.endswith("|" + "*" * n), "echo")  # type: ignore[misc]
-        self._typing.feed(b"#")
+        self._keyboard.feed(b"#")
         self.shows("display Checking")
         line = self.shows("display Code? ", "display Press", "display Open")
         first, _, second = line.removeprefix("display ").partition("|")

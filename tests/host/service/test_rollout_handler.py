@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from authority_kit import Authority, asked, lines_of
 from cli_kit import fails
 from host_kit import refused
 from release_kit import TYPE, Maker, cheap
@@ -16,16 +17,6 @@ from warden_host.service import control
 from warden_host.service.control import Caller
 from warden_host.service.rollout_handler import RolloutDesk
 from warden_host.store.store import Device, Pair, Store
-
-
-class Authority:
-    """Asks the world's engine, as the real one does on its own thread."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def ask(self, question, _timeout=10.0):
-        return question(self._world.engine)
 
 
 @pytest.fixture
@@ -48,21 +39,6 @@ def world(maker):
 @pytest.fixture
 def desk(maker, world):
     return RolloutDesk(maker.fleet, Authority(world))
-
-
-def asked(desk, **line) -> Caller:
-    caller = Caller()
-    desk.handle({"op": "rollout", "release": "relay-1.0", "type": TYPE} | line, caller)
-    return caller
-
-
-def lines_of(caller: Caller) -> list[dict]:
-    found = []
-    while caller._lines.qsize():
-        line = caller.next_line(0)
-        if line is not None:
-            found.append(line)
-    return found
 
 
 def test_a_rollout_over_the_desk(desk, world):

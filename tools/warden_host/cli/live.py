@@ -20,7 +20,7 @@ from warden_host.errors import HostError
 from warden_host.protocol import policy
 from warden_host.service import control, display_queue
 from warden_host.service.run import serving
-from warden_host.sim import keyboard, simulated
+from warden_host.sim import keypad, simulated
 from warden_host.store.store import Store
 
 MAX_ARGS = 16384
@@ -105,7 +105,7 @@ def run(
     typed = pin.read(home / "root" / "lib" / "board.py", pin_file, new=False)
 
     def show(text: str) -> None:
-        if took(text):
+        if shown(text):
             return
         if as_json:
             screen.print_json({"device": device, "line": text.rstrip()})
@@ -114,8 +114,8 @@ def run(
         line.rstrip()
         screen.show(line)
 
-    with interruptible(as_json), keyboard.hands(gated, as_json) as (typing, took):
-        return simulated.run(home, heapsize, once, show, typed, typing)
+    with interruptible(as_json), keypad.open_keypad(gated, as_json) as (keyboard, shown):
+        return simulated.run(home, heapsize, once, show, typed, keyboard)
     return 0
 
 

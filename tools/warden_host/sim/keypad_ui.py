@@ -1,4 +1,4 @@
-"""A simulated device's keypad and display at the foot of the terminal, while its lines go by above."""
+"""Draw the keypad and display of a simulated device below its log lines, with prompt_toolkit."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style
 from prompt_toolkit.widgets import Frame
 
-from warden_host.sim.keyboard import Typing
+from warden_host.sim.keyboard import Keyboard
 
 COLUMNS = 16
 ROWS = ("123", "456", "789", "*0#")
@@ -28,10 +28,14 @@ _PREFIX = "display "
 
 
 class Panel:
-    """The picture, and what the keys do. interrupt: Ctrl-C, which the terminal does not turn into a signal here."""
+    """The drawn keypad and display.
 
-    def __init__(self, typing: Typing, interrupt: Callable[[], None]) -> None:
-        self._typing = typing
+    keyboard: receives each key that is pressed.
+    interrupt: called on Ctrl-C, which reaches this program as a key and not as a signal.
+    """
+
+    def __init__(self, keyboard: Keyboard, interrupt: Callable[[], None]) -> None:
+        self._keyboard = keyboard
         self._lines = ("", "")
         self._pressed = ""
         bindings = KeyBindings()
@@ -55,8 +59,13 @@ class Panel:
             erase_when_done=True,
         )
 
-    def take(self, line: str) -> bool:
-        """Whether the line was the display's, and is on it now."""
+    def show(self, line: str) -> bool:
+        """Show a line of the device that is meant for the display.
+
+        line: as the device printed it, such as "display Code?|****".
+
+        Returns: whether the line was for the display.
+        """
         if not line.startswith(_PREFIX):
             return False
         first, _, second = line.removeprefix(_PREFIX).partition("|")
@@ -68,7 +77,7 @@ class Panel:
         self._press(event.key_sequence[0].data)
 
     def _press(self, key: str) -> None:
-        self._typing.feed(key.encode())
+        self._keyboard.feed(key.encode())
         self._pressed = key
         timer = threading.Timer(_PRESSED_S, self._release)
         timer.daemon = True
@@ -95,9 +104,13 @@ class Panel:
 
 
 @contextlib.contextmanager
-def drawn(typing: Typing) -> Iterator[Panel]:
-    """The panel, on a thread of its own: the device's process belongs to the main one (child.tied)."""
-    panel = Panel(typing, lambda: os.kill(os.getpid(), signal.SIGINT))
+def drawn(keyboard: Keyboard) -> Iterator[Panel]:
+    """Draw the panel on a thread of its own while the context is open.
+
+    The main thread must stay free: the device's process is tied to the thread that started it
+    (process.tied).
+    """
+    panel = Panel(keyboard, lambda: os.kill(os.getpid(), signal.SIGINT))
 
     def run() -> None:
         panel.application.run(handle_sigint=False, set_exception_handler=False)

@@ -14,7 +14,7 @@ from warden_host.broker.mosquitto.process import end, tied
 from warden_host.devices import provision
 from warden_host.errors import HostError
 from warden_host.fleet import device_tree
-from warden_host.sim.keyboard import Typing
+from warden_host.sim.keyboard import Keyboard
 from warden_host.sim.watchdog import FILE, Watchdog
 
 # How the unix port ends: 0 from a soft reset, 3 from machine.reset() of boards/UNIX, and what stands for an end by the watchdog.
@@ -34,7 +34,7 @@ class SimulatedDevice:
         heapsize: str = "",
         lock: registry.Lock | None = None,
         pin: bytes = b"",
-        typing: Typing | None = None,
+        keyboard: Keyboard | None = None,
     ) -> None:
         check(home)
         argv = provision.command(device_tree.tree(), home, heapsize=heapsize)
@@ -42,7 +42,7 @@ class SimulatedDevice:
         try:
             self.process = subprocess.Popen(
                 tied(argv) if lock else argv,
-                stdin=subprocess.PIPE if pin or typing else subprocess.DEVNULL,
+                stdin=subprocess.PIPE if pin or keyboard else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=(lock.fileno(),) if lock else (),
@@ -55,9 +55,9 @@ class SimulatedDevice:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.write(pin + b"\n")
                 self.process.stdin.flush()
-        self._typing = typing
-        if typing is not None:
-            typing.attach(self.process)
+        self._keyboard = keyboard
+        if keyboard is not None:
+            keyboard.attach(self.process)
         self._ended = threading.Event()
         self._bitten = False
         threading.Thread(target=dog.guard, args=(self._ended, self._bite), daemon=True).start()
@@ -83,8 +83,8 @@ class SimulatedDevice:
 
     def stop(self) -> None:
         self._ended.set()
-        if self._typing is not None:
-            self._typing.attach(None)
+        if self._keyboard is not None:
+            self._keyboard.attach(None)
         end(self.process)
         if self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -105,9 +105,9 @@ def run(
     once: bool,
     show: Callable[[str], None],
     pin: bytes = b"",
-    typing: Typing | None = None,
+    keyboard: Keyboard | None = None,
 ) -> int:
-    """Runs the device, again after every reset unless once; the last exit code. pin: typed at each start; typing: at its keypad.
+    """Runs the device, again after every reset unless once; the last exit code. pin: typed at each start; keyboard: types at its keypad.
 
     Raises device-unknown, one that was wiped meanwhile included; device-running.
     """
@@ -117,7 +117,7 @@ def run(
         while True:
             _not_wiped(home)
             began = time.monotonic()
-            with SimulatedDevice(home, heapsize, lock, pin, typing) as device:
+            with SimulatedDevice(home, heapsize, lock, pin, keyboard) as device:
                 code = device.lines(show)
             if once or code not in _RESETS:
                 return code

@@ -1,0 +1,32 @@
+"""An authority without a thread or a broker, for tests of what asks it."""
+
+from release_kit import TYPE
+from rollout_world import World
+from warden_host.service.control import Caller
+
+
+class Authority:
+    """Asks the world's engine, as the real one does on its own thread."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def ask(self, question, _timeout=10.0):
+        return question(self._world.engine)
+
+
+def asked(desk, **line) -> Caller:
+    """The caller of one request for a rollout; its lines hold the answers."""
+    caller = Caller()
+    desk.handle({"op": "rollout", "release": "relay-1.0", "type": TYPE} | line, caller)
+    return caller
+
+
+def lines_of(caller: Caller) -> list[dict]:
+    """Every line that waits for the caller."""
+    found = []
+    while caller._lines.qsize():
+        line = caller.next_line(0)
+        if line is not None:
+            found.append(line)
+    return found
