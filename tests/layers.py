@@ -170,7 +170,7 @@ HOST_MAY_IMPORT = {
     "protocol": "",
     "fleet": "",
     "store": "protocol",
-    "broker": "fleet",
+    "broker": "fleet protocol store",
     "release": "fleet protocol store",
     "engine": "protocol store",
     "rollout": "engine protocol release store",
@@ -202,7 +202,9 @@ def host_packages(tree: Tree) -> Iterator[str]:
 
 
 # Words of mosquitto's dynamic security: another broker has others.
-_BROKER_WORDS = re.compile("publishClient|subscribePattern|subscribeLiteral|dynamic-security")
+_BROKER_WORDS = re.compile(
+    "publishClient|subscribePattern|subscribeLiteral|dynamic-security\\.json"
+)
 
 
 def broker_words(tree: Tree) -> Iterator[str]:

@@ -23,7 +23,7 @@ from warden_host.broker.mosquitto.broker import find_binary
 from warden_host.devices import setup
 from warden_host.devices.provision import Order, provision
 from warden_host.engine.commands import FORGERIES, Request
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.fleet import device_tree, pki
 from warden_host.fleet.fleet import BrokerSettings, Fleet, Settings
@@ -82,12 +82,12 @@ class Scene:
         self.fleet = fleet
         self.service = service
         self.network = network
-        self.news: queue.Queue[Happening] = queue.Queue()
+        self.news: queue.Queue[FleetEvent] = queue.Queue()
         self.console: queue.Queue[str] = queue.Queue()
 
     def happens(
         self, kind: str, code: str = "", app: str = "", seconds: float = _WAIT_S
-    ) -> Happening:
+    ) -> FleetEvent:
         """Wait for this kind of news of the device; what came before is passed over."""
         found = self._until(
             self.news,
@@ -344,7 +344,7 @@ def main() -> int:
         if made is None:
             return story.end()
         mallory = Mallory(made)
-        news: queue.Queue[Happening] = queue.Queue()
+        news: queue.Queue[FleetEvent] = queue.Queue()
         scene = Scene(made, stack.enter_context(serving(made, news.put)), network)
         scene.news = news
         device = stack.enter_context(SimulatedDevice(made.simulated(DEVICE)))

@@ -14,7 +14,7 @@ from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY
 from warden_host.release import release, signing_key
-from warden_host.release.opened import open_shelf
+from warden_host.release.opened import open_release
 from warden_host.service import control
 from warden_host.service.run import Service
 from warden_host.sim.simulated import SimulatedDevice
@@ -160,7 +160,7 @@ def tell(story: Teller, fleet: Fleet, service: Service) -> None:
         def envelope(version: str) -> bytes:
             with (
                 Store(fleet.database) as store,
-                contextlib.closing(open_shelf(fleet, store, names[version])) as shelf,
+                contextlib.closing(open_release(fleet, store, names[version])) as shelf,
             ):
                 return shelf.envelope
 

@@ -24,7 +24,7 @@ from warden_host.broker.mosquitto.broker import Broker
 from warden_host.devices import setup
 from warden_host.devices.provision import Order, command, provision
 from warden_host.engine.commands import Request
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.fleet import device_tree, pki
 from warden_host.fleet.fleet import BrokerSettings, Fleet, Settings
@@ -182,7 +182,7 @@ class World:
         port, admin_port = demo_network.free_ports(2)
         broker = BrokerSettings(port=port, device_port=port, admin_port=admin_port)
         self.fleet: Fleet = setup.new_fleet(folder / "fleet", Settings(broker, ()))
-        self.news: queue.Queue[Happening] = queue.Queue()
+        self.news: queue.Queue[FleetEvent] = queue.Queue()
         self.bare_password = dynsec.device_password()
         apps = {SEALED: _SEALED_APP, IDLE: _QUIET_APP, SMALL: _QUIET_APP}
         with Store(self.fleet.database) as store:

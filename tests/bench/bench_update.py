@@ -29,7 +29,7 @@ from warden_host.broker.mosquitto.broker import Broker  # noqa: E402
 from warden_host.devices import setup  # noqa: E402
 from warden_host.devices.provision import Order, command, provision  # noqa: E402
 from warden_host.engine.commands import Request  # noqa: E402
-from warden_host.engine.events import Happening  # noqa: E402
+from warden_host.engine.events import FleetEvent  # noqa: E402
 from warden_host.errors import HostError  # noqa: E402
 from warden_host.fleet import device_tree  # noqa: E402
 from warden_host.fleet.fleet import BrokerSettings, Settings  # noqa: E402
@@ -154,7 +154,7 @@ class Heap:
         self.class_id = signing_key.class_id(self.vendor, TYPE)
         self.home = self.fleet.simulated(DEVICE)
         compile_lean(self.home / "root", folder)
-        self.news: queue.Queue[Happening] = queue.Queue()
+        self.news: queue.Queue[FleetEvent] = queue.Queue()
         stack.enter_context(Broker(self.fleet))
         self.authority = stack.enter_context(Authority(self.fleet, self.news.put))
         self.sequence = 1

@@ -19,7 +19,7 @@ import servers
 from warden_host.broker.mosquitto.broker import Broker
 from warden_host.devices import provision, setup
 from warden_host.engine.commands import Request
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.fleet import device_tree, fleet, pki
 from warden_host.service.authority import Authority
 from warden_host.store.store import Store
@@ -145,13 +145,13 @@ class World:
         if self.broker is not None:
             self.broker.stop()
 
-    def happening(self, kind: str, **fields: str) -> Happening:
-        def fits(news: Happening) -> bool:
+    def fleet_event(self, kind: str, **fields: str) -> FleetEvent:
+        def fits(news: FleetEvent) -> bool:
             return news.kind == kind and all(
                 getattr(news, name) == wanted for name, wanted in fields.items()
             )
 
-        news: Happening = self.news.take(fits, f"{kind} {fields}")
+        news: FleetEvent = self.news.take(fits, f"{kind} {fields}")
         return news
 
     def command(self, verb: str, device: str = DEVICE, **args: Any) -> Any:

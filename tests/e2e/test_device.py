@@ -31,8 +31,8 @@ def test_the_main_job_and_every_restart(world: World, board: Board) -> None:
     facts = board.facts()
     assert facts["boot"] == 0
     board.says("log link-up")
-    world.happening("session", device=DEVICE)
-    assert world.happening("event", name="temperature").body == {"c": 20}
+    world.fleet_event("session", device=DEVICE)
+    assert world.fleet_event("event", name="temperature").body == {"c": 20}
     obeys(world, board, 1)
     assert world.command("probe")["boot"] == 1
 
@@ -42,20 +42,20 @@ def test_the_main_job_and_every_restart(world: World, board: Board) -> None:
     world.start_broker()
     # At once: the authority must not seal it into the session that died with the broker.
     obeys(world, board, 2)
-    world.happening("session", device=DEVICE)
+    world.fleet_event("session", device=DEVICE)
 
     # The power is cut: no word to anybody. No nonce may come twice, so the boot counter rose.
     board.kill()
     board.start()
     assert board.facts()["boot"] == 1
-    world.happening("session", device=DEVICE)
+    world.fleet_event("session", device=DEVICE)
     obeys(world, board, 3)
     assert world.command("probe")["boot"] == 2
 
     # The authority forgets every session, and asks for new ones; the device's connection stays.
     world.stop_authority()
     world.start_authority()
-    world.happening("session", device=DEVICE)
+    world.fleet_event("session", device=DEVICE)
     obeys(world, board, 4)
     assert world.command("probe")["boot"] == 2
 
@@ -73,7 +73,7 @@ def test_the_main_job_and_every_restart(world: World, board: Board) -> None:
 
 def test_idle(world: World, board: Board) -> None:
     """A connected device that has nothing to do sleeps: each wake-up is counted by the kernel."""
-    world.happening("event", name="temperature")
+    world.fleet_event("event", name="temperature")
     obeys(world, board, 1)
     assert board.process is not None
     status = Path(f"/proc/{board.process.pid}/status")

@@ -39,7 +39,7 @@ def test_wrong_then_right(world: World) -> None:
         board.says("display Code? 5 min|6 digits, then #")
         board.press("9*" + code + "#")
         board.says("log gate-open otp")
-        assert world.happening("event", name="temperature").body == {"c": 20}
+        assert world.fleet_event("event", name="temperature").body == {"c": 20}
         assert world.command("set_relay", on=1) == {"on": 1}
         said = "\n".join(board.lines.all())
         assert code not in said
@@ -89,7 +89,7 @@ def test_the_operator_opens_it(world: World) -> None:
         order = Request(DEVICE, "unlock", {"device": DEVICE}, timeout_s=PATIENCE_S)
         assert world.authority.command(order)["reply"]["result"] == {"unlocked": True}
         board.says("log gate-open unlock")
-        assert world.happening("event", name="temperature").body == {"c": 20}
+        assert world.fleet_event("event", name="temperature").body == {"c": 20}
 
 
 def test_codes_of_an_authenticator_without_any_network(world: World) -> None:
@@ -113,7 +113,7 @@ def test_codes_of_an_authenticator_without_any_network(world: World) -> None:
         board.press(second.at(0) + "#")
         board.says("log gate-open offline")
         with world:
-            world.happening("incident", code="duress")
+            world.fleet_event("incident", code="duress")
 
 
 def test_a_device_without_a_gate_never_looks_at_its_keys(world: World) -> None:

@@ -63,7 +63,7 @@ def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
 def test_the_agent_in_its_heap(world: World) -> None:
     with Board(world.fleet.simulated(DEVICE), heap=AGENT_HEAP) as board:
         board.says("log session-stands")
-        assert world.happening("event", name="temperature").body == {"c": 20}
+        assert world.fleet_event("event", name="temperature").body == {"c": 20}
         for value in range(3):
             assert world.command("set_relay", on=value) == {"on": value}
         # A second hand-shake wants its large buffers in a heap that was worked in.

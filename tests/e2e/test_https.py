@@ -51,7 +51,7 @@ def test_images_from_a_web_server(world: World, tmp_path: Path) -> None:
     with Board(home) as board:
         board.says("version factory")
         board.says("log session-stands")
-        world.happening("session", app="authority")
+        world.fleet_event("session", app="authority")
 
         # With the broker's key: its pins are the broker's. Ranges over one connection, nothing over MQTT.
         nginx, _ = web(world, tmp_path / "one")
@@ -117,7 +117,7 @@ def test_a_fetch_that_is_cut(world: World, tmp_path: Path) -> None:
 
     with Board(home) as board:
         board.says("log session-stands")
-        world.happening("session", app="authority")
+        world.fleet_event("session", app="authority")
         with (
             nginx.running(),
             contextlib.closing(Valve(nginx.port)) as valve,
@@ -130,7 +130,7 @@ def test_a_fetch_that_is_cut(world: World, tmp_path: Path) -> None:
             board.kill()
             board.start()
             board.says("log session-stands")
-            world.happening("session", app="authority")
+            world.fleet_event("session", app="authority")
             order(world, envelope=made)
             # It goes on from there: what is allowed now would not reach so far from the beginning.
             valve.allow(len(two) // 4)

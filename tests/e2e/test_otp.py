@@ -68,7 +68,7 @@ def test_late_cancelled_used_and_foreign_codes(world: World) -> None:
         pass_time(world, 301)
         board.enter(late)
         board.says("display Press a key|Code expired")
-        world.happening("refused", code="otp-late")
+        world.fleet_event("refused", code="otp-late")
         # A new request, at once since it is a new start: the code before it counts no more, the newest does.
         board.kill()
         board.start()
@@ -113,7 +113,7 @@ def test_what_may_be_said_before_the_code(world: World, tmp_path: Path) -> None:
             board.asks()
             code = owner.code(before)
             if before == "telemetry":
-                world.happening("event", device=before, name="temperature")
+                world.fleet_event("event", device=before, name="temperature")
             answer = world.authority.command(
                 Request(before, "set_relay", {}, timeout_s=PATIENCE_S)
             )  # type: ignore[union-attr]
@@ -123,7 +123,7 @@ def test_what_may_be_said_before_the_code(world: World, tmp_path: Path) -> None:
             assert "started" not in board.lines.all()
             board.enter(code)
             board.says("started")
-            world.happening("event", device=before, name="gate")
+            world.fleet_event("event", device=before, name="gate")
 
 
 class Mailbox:
@@ -176,7 +176,7 @@ def test_by_mail_and_under_duress(world: World) -> None:
             to, subject, text = box.mails.take(lambda _: True, "mail")
             assert to == "guards@example.org"
             assert "duress" in subject
-            assert world.happening("incident", code="duress").app == "authority"
+            assert world.fleet_event("incident", code="duress").app == "authority"
             # Whoever stands there sees the same as with the right code.
             board.kill()
             board.start()
@@ -207,7 +207,7 @@ def test_an_authenticators_codes_by_time(world: World) -> None:
         used = app.now()
         board.enter(used)
         board.opens("offline")
-        world.happening("event", name="gate")
+        world.fleet_event("event", name="gate")
         board.kill()
         board.start()
         board.says("log session-stands")

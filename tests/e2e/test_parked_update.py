@@ -21,7 +21,7 @@ def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
 def test_it_is_judged_at_a_start_of_its_own(world: World) -> None:
     with Board(world.fleet.simulated(DEVICE), heap=SHORT) as board:
         board.says("log session-stands")
-        world.happening("session", app=AUTHORITY)
+        world.fleet_event("session", app=AUTHORITY)
         parked = {"state": "Downloading", "reason": "", "sequence": 0, "want": None}
 
         # A tampered one is refused by that start; nothing of it is left for the next.
@@ -30,21 +30,21 @@ def test_it_is_judged_at_a_start_of_its_own(world: World) -> None:
         tampered[-20] ^= 1
         assert order(world, envelope=bytes(tampered)) == parked
         restarted(board, "factory")
-        report = world.happening("event", name="update").body
+        report = world.fleet_event("event", name="update").body
         assert (report["state"], report["reason"]) == ("Rejected", "suit-digest")
         board.kill()
         board.start()
         board.says("log session-stands")
-        world.happening("session", app=AUTHORITY)
+        world.fleet_event("session", app=AUTHORITY)
         assert order(world)["state"] == "Idle"
 
         # A good one is fetched after it, tried and confirmed.
         assert order(world, envelope=envelope(2, two)) == parked
         restarted(board, "factory")
-        report = world.happening("event", name="update").body
+        report = world.fleet_event("event", name="update").body
         assert (report["state"], report["sequence"]) == ("Downloading", 2)
         assert send_rest(world, order(world), two)["state"] == "Testing"
         restarted(board, "two")
-        while world.happening("event", name="update").body["state"] != "Accepted":
+        while world.fleet_event("event", name="update").body["state"] != "Accepted":
             pass
         assert order(world)["running"] == 2

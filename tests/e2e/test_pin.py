@@ -29,7 +29,7 @@ def test_with_its_pin(world: World) -> None:
     for _ in range(2):
         lines: list[str] = []
         with SimulatedDevice(home, pin=PIN) as device:
-            world.happening("session")
+            world.fleet_event("session")
             assert world.command("set_relay", on=1) == {"on": 1}
             device.process.kill()
             device.lines(lines.append)

@@ -102,7 +102,7 @@ def test_cut_off_but_for_its_wipe(
         assert warden(world, "revoke", DEVICE, "--wipe", "--yes", "--json") == 0
         board.says("log link-closed")
         assert board.ends() == 3
-        world.happening("notice", text="it wipes itself: its account goes")
+        world.fleet_event("notice", text="it wipes itself: its account goes")
         wait_until(lambda: is_gone(world), "end of its account")
         assert vault_is_empty(world)
         # Its name is free again, for it or another.
@@ -122,7 +122,7 @@ def test_what_a_doomed_device_may_still_do(world: World, board: Board) -> None:
             accounts.enable(doomed.username)
         board.says("log link-closed")
         board.says("log session-stands")
-        world.happening("session")
+        world.fleet_event("session")
         # A command reaches it no more: the broker keeps it.
         with pytest.raises(HostError) as refused:
             service.authority.command(Request(DEVICE, "set_relay", {"on": 1}, timeout_s=2.0))
@@ -150,7 +150,7 @@ def test_wiped_on_its_next_contact(
     with serving(world.fleet, world.news.add):
         board.start()
         assert board.ends() == 3
-        world.happening("notice", text="it wipes itself: its account goes")
+        world.fleet_event("notice", text="it wipes itself: its account goes")
         wait_until(lambda: is_gone(world), "end of its account")
     assert vault_is_empty(world)
 

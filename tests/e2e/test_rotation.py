@@ -38,7 +38,7 @@ def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
 def board(world: World) -> Iterator[Board]:
     with Board(world.fleet.simulated(DEVICE)) as made:
         made.says("log session-stands")
-        world.happening("session", app=AUTHORITY)
+        world.fleet_event("session", app=AUTHORITY)
         yield made
 
 
@@ -177,7 +177,7 @@ def test_a_password_that_the_broker_never_learns(world: World, board: Board) -> 
             board.says("log mqtt-refused")
         board.says("log session-stands")
         if turn == 2:
-            world.happening("incident", code="rotation-failed", name="password")
+            world.fleet_event("incident", code="rotation-failed", name="password")
     refusals = [line for line in board.lines.all() if line.startswith("log mqtt-refused")]
     assert len(refusals) == 3
     works(world)
@@ -196,7 +196,7 @@ def test_refused_orders(world: World, board: Board) -> None:
     for command, args in (("wipe", {}), ("wipe", {"device": "D2"}), ("rotate", {"id": 1})):
         answer = order(world, command, args)
         assert (answer["ok"], answer["reply"]["error"]) == (False, "bad-body")
-        world.happening("incident", code="bad-body", name=command)
+        world.fleet_event("incident", code="bad-body", name=command)
     assert order(world, "policy", {})["reply"]["error"] == "not-allowed"
     # Pins without the key of the server that the device speaks with: it would be cut off.
     one = begun(world, "pins")

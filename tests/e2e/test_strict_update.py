@@ -42,7 +42,7 @@ def test_encrypted_and_strict(world: World) -> None:
     with Board(home) as board:
         board.says("version factory")
         board.says("log session-stands")
-        world.happening("session", app=AUTHORITY)
+        world.fleet_event("session", app=AUTHORITY)
         args = encrypted(world, 2, two, content)
         assert order(world, envelope=args["envelope"]) == "payload-key"
         wrong = args["key"][:-1] + bytes([args["key"][-1] ^ 1])
@@ -70,6 +70,6 @@ def test_encrypted_and_strict(world: World) -> None:
         board.start()
         board.says("recovery")
         board.says("session-stands")
-        while (report := world.happening("event", name="update").body)["state"] != "Recovery":
+        while (report := world.fleet_event("event", name="update").body)["state"] != "Recovery":
             pass
         assert (report["reason"], report["sequence"]) == ("slot-unsigned", 2)

@@ -22,14 +22,14 @@ def test_updates_over_the_air(world: World) -> None:
     with Board(home) as board:
         board.says("version factory")
         board.says("log session-stands")
-        world.happening("session", app=AUTHORITY)
+        world.fleet_event("session", app=AUTHORITY)
         two, sick, four = image("two"), image("sick", healthy=False), image("four")
         assert order(world)["state"] == "Idle"
 
         # Rolled out, tried, confirmed.
         assert send(world, 2, two)["state"] == "Testing"
         restarted(board, "two")
-        assert world.happening("event", name="update").body["state"] in ("Testing", "Accepted")
+        assert world.fleet_event("event", name="update").body["state"] in ("Testing", "Accepted")
         until(world, "Idle")
 
         # An old one, a tampered one and one of another key are refused; what runs goes on.
@@ -46,9 +46,9 @@ def test_updates_over_the_air(world: World) -> None:
         board.says("version sick")
         board.says("log trial-failed")
         restarted(board, "two")
-        reports = world.happening("event", name="update").body
+        reports = world.fleet_event("event", name="update").body
         while reports["state"] != "Rejected":
-            reports = world.happening("event", name="update").body
+            reports = world.fleet_event("event", name="update").body
         assert (reports["reason"], reports["sequence"]) == ("trial-failed", 3)
 
         # Cut in the middle, by a power cut; it goes on and comes through.
@@ -74,7 +74,7 @@ def test_updates_over_the_air(world: World) -> None:
                 path.write_bytes(b"x" + path.read_bytes()[1:])
         board.start()
         board.says("recovery")
-        while world.happening("event", name="update").body["state"] != "Recovery":
+        while world.fleet_event("event", name="update").body["state"] != "Recovery":
             pass
         assert send(world, 5, image("five"))["state"] == "Testing"
         restarted(board, "five")

@@ -101,7 +101,7 @@ class World:
             fmt = "json"
         elif self.kind == "hello":
             event = "hello"
-        stage.engine.seat(self.peer.device).refusals = {}
+        stage.engine.state(self.peer.device).refusals = {}
         stage.news.clear()
 
         def hear() -> None:

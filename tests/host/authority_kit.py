@@ -15,10 +15,10 @@ class Authority:
         return question(self._world.engine)
 
 
-def asked(desk, **line) -> Caller:
+def asked(handler, **line) -> Caller:
     """The caller of one request for a rollout; its lines hold the answers."""
     caller = Caller()
-    desk.handle({"op": "rollout", "release": "relay-1.0", "type": TYPE} | line, caller)
+    handler.handle({"op": "rollout", "release": "relay-1.0", "type": TYPE} | line, caller)
     return caller
 
 

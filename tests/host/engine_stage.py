@@ -4,7 +4,7 @@ from host_kit import DEVICE, PeerDevice, topic
 from warden_host.engine import commands
 from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.names import Topic
 from warden_host.protocol import policy
 from warden_host.protocol.session import Instant
@@ -33,7 +33,7 @@ class Stage:
         if self.store.find(device.device) is None:
             self.store.add_device(device)
         self.sent: list[tuple[str, Topic, bytes]] = []
-        self.news: list[Happening] = []
+        self.news: list[FleetEvent] = []
         self.now = Instant(1_700_000_000, 50.0)
         self.engine = Engine(
             self.store,

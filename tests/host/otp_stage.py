@@ -1,11 +1,11 @@
-"""A stage whose device asks for codes: the desk, what went to the post, and the device's end written from the protocol."""
+"""A stage whose device asks for codes: the handler, what went to the post, and the device's end written from the protocol."""
 
 import json
 import os
 
 from engine_stage import K, Stage, pairs
 from host_kit import DEVICE, PeerDevice
-from warden_host.otp.handler import Desk
+from warden_host.otp.handler import OtpHandler
 from warden_host.otp.notify.delivery import Message
 from warden_host.otp.otp import Codes
 from warden_host.otp.settings import Limits
@@ -30,7 +30,7 @@ class OtpStage(Stage):
 
     def take_seat(self) -> None:
         codes = Codes(self.store, PEPPER, self.limits)
-        self.desk = Desk(self.engine, codes, self.posted.append)
+        self.handler = OtpHandler(self.engine, codes, self.posted.append)
 
     def restart(self) -> None:
         """Another process with the same database: what was in memory is gone."""
@@ -38,7 +38,7 @@ class OtpStage(Stage):
 
     def report(self, error: str = "") -> None:
         last = self.posted[-1]
-        self.desk.delivered(Delivered(last.device, last.way, last.purpose, 1.0, error))
+        self.handler.delivered(Delivered(last.device, last.way, last.purpose, 1.0, error))
 
     @property
     def code(self) -> str:
@@ -58,7 +58,7 @@ class Gate:
     def __init__(self, stage: OtpStage, sealed: bool = True) -> None:
         self.stage = stage
         self.sealed = sealed
-        record = stage.engine.seat(DEVICE).device.policy
+        record = stage.engine.state(DEVICE).device.policy
         self.peer = PeerDevice(K["authority"], policy.policy_hash(record))
         self.req = ""
         if sealed:

@@ -194,7 +194,7 @@ class World:
 
     def begin(self, name: str = "relay-1.0", devices=None, **plan) -> int:
         """A rollout of the release; its number."""
-        opened = shelf.open_shelf(self.maker.fleet, self.store, name)
+        opened = shelf.open_release(self.maker.fleet, self.store, name)
         made = rollout_plan.Plan(**plan)
         waves = rollout_plan.assign(made.waves, list(devices or self.gadgets))
         number = self.store.begin_rollout(name, opened.sequence, made.record(), waves)
@@ -210,7 +210,9 @@ class World:
 
     def resume(self, number: int) -> None:
         record = self.store.rollout(number)
-        self.rollouts.begin(number, shelf.open_shelf(self.maker.fleet, self.store, record.release))
+        self.rollouts.begin(
+            number, shelf.open_release(self.maker.fleet, self.store, record.release)
+        )
 
     def states(self, number: int) -> dict[str, tuple[str, str]]:
         found = self.store.rollout(number).targets

@@ -7,10 +7,8 @@ from itertools import accumulate
 from typing import Any
 
 from warden_host.errors import HostError
-from warden_host.protocol import strictcbor
+from warden_host.values import MAX_DEPTH, check_scalar
 
-# Ours as well as theirs: what was taken must be told again, and Python recurses for each level.
-MAX_DEPTH = strictcbor.MAX_DEPTH
 SLUG = re.compile(r"[a-z0-9-]{1,40}\Z")
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
@@ -115,7 +113,7 @@ def _check_form(value: Any, depth: int) -> None:
     elif isinstance(value, bytes):
         raise HostError("bad-argument", "bytes, which JSON has no form for")
     else:
-        strictcbor.check_scalar(value)
+        check_scalar(value)
 
 
 def dump(value: Any) -> str:

@@ -15,7 +15,7 @@ from cli_kit import fake
 from warden_host import jsontext
 from warden_host.broker.mosquitto import process, registry
 from warden_host.cli import live, main, screen
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 
 REPO = Path(__file__).resolve().parents[3]
 COMMAND = [sys.executable, "-m", "warden_host.cli"]
@@ -177,7 +177,7 @@ def test_people_see_no_float_noise():
 
 
 def test_a_command_and_its_reply_are_one_story():
-    given = Happening("command", "D1", "home", "set_relay", id=7, body={"on": 1})
-    answer = Happening("reply", "D1", "home", "set_relay", id=7, body={"ok": True})
+    given = FleetEvent("command", "D1", "home", "set_relay", id=7, body={"on": 1})
+    answer = FleetEvent("reply", "D1", "home", "set_relay", id=7, body={"ok": True})
     assert 'set_relay 7 {"on": 1}  home' in screen.line(given).plain
     assert 'reply to set_relay 7 {"ok": true}' in screen.line(answer).plain

@@ -15,7 +15,7 @@ from warden_host.errors import HostError
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
 from warden_host.service import control
-from warden_host.service.pending_wipes import Farewell
+from warden_host.service.pending_wipes import PendingWipes
 from warden_host.store.store import Device, Pair, Store
 
 
@@ -34,7 +34,7 @@ def order(stage: Stage, **what) -> None:
     revocation.order(stage.store, DEVICE, **{"revoke": False, "wipe": False} | what)
 
 
-class Guard(Farewell):
+class Guard(PendingWipes):
     """With what it was told to finish, done at once."""
 
     def __init__(self, stage: Stage) -> None:
@@ -333,7 +333,7 @@ def test_what_follows_may_fail(stage):
     device = peer(stage)
     stage.stand(device)
     order(stage, wipe=True)
-    guard = Farewell(stage.engine, fails)
+    guard = PendingWipes(stage.engine, fails)
     stage.pass_time(11)
     results: list = []
     guard.order(DEVICE, results.append)

@@ -212,7 +212,7 @@ def test_commands_and_their_replies_are_told(stage, peer):
     assert stage.news[-1].text == "forgery: wrong-id"
     for _ in range(200):
         run(stage, Request(DEVICE, "set_relay", {}))
-    assert len(stage.engine.seat(DEVICE).asked) <= 64
+    assert len(stage.engine.state(DEVICE).asked) <= 64
 
 
 def test_a_command_that_is_not_allowed_names_those_that_are(stage, peer):

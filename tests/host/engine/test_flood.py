@@ -10,7 +10,7 @@ from children import PATIENCE_S
 from engine_stage import PLAIN, Stage, run
 from host_kit import DEVICE
 from warden_host.engine.commands import Request
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.engine.throttle import BURST, Throttle
 from warden_host.service import control, display_queue
 from warden_host.service.control import ControlServer
@@ -75,27 +75,27 @@ def test_a_reply_in_the_middle_of_a_flood_is_heard(plain_stage):
     ],
 )
 def test_a_screen_that_is_gone_ends_nothing(error):
-    told: list[Happening] = []
+    told: list[FleetEvent] = []
 
-    def broken(happening: Happening) -> None:
-        told.append(happening)
+    def broken(fleet_event: FleetEvent) -> None:
+        told.append(fleet_event)
         raise error
 
-    display_queue.quietly(broken)(Happening("notice", text="x"))
+    display_queue.quietly(broken)(FleetEvent("notice", text="x"))
     assert len(told) == 1
 
 
 def test_a_screen_that_hangs_does_not_hold_the_engine():
     release = threading.Event()
-    shown: list[Happening] = []
+    shown: list[FleetEvent] = []
 
-    def slow(happening: Happening) -> None:
+    def slow(fleet_event: FleetEvent) -> None:
         release.wait()
-        shown.append(happening)
+        shown.append(fleet_event)
 
     with display_queue.screen_thread(slow) as show:
         for _ in range(5000):
-            show(Happening("notice", text="x"))
+            show(FleetEvent("notice", text="x"))
         assert not shown  # nobody waited for the screen
         release.set()
     assert shown
@@ -136,7 +136,7 @@ def test_a_slow_watcher_is_told_what_it_missed(path):
         assert watching.wait(PATIENCE_S)
         count = 5000
         for number in range(count):
-            server.announce(Happening("event", DEVICE, id=number + 1, text="x" * 1000))
+            server.announce(FleetEvent("event", DEVICE, id=number + 1, text="x" * 1000))
         go.set()
         heard, missed = 0, 0
         while heard + missed < count:
@@ -146,7 +146,7 @@ def test_a_slow_watcher_is_told_what_it_missed(path):
             else:
                 heard += 1
         assert missed
-        server.announce(Happening("event", DEVICE, id=9999))
+        server.announce(FleetEvent("event", DEVICE, id=9999))
         assert got.get(timeout=PATIENCE_S)["id"] == 9999
     thread.join(PATIENCE_S)
 
@@ -170,7 +170,7 @@ def test_callers_that_hang_hold_nobody(path):
             raw.sendall(line)
             hanging.append(raw)
         for _ in range(3000):
-            server.announce(Happening("notice", text="x" * 100))
+            server.announce(FleetEvent("notice", text="x" * 100))
         assert control.call(path, {"op": "x"}) == {"ok": True}
     for raw in hanging:
         raw.close()

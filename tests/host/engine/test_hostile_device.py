@@ -11,7 +11,7 @@ from warden_host import jsontext
 from warden_host.cli import live, screen
 from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
-from warden_host.engine.events import KINDS, Happening
+from warden_host.engine.events import KINDS, FleetEvent
 from warden_host.errors import HostError
 from warden_host.service.authority import Authority
 from warden_host.store.store import Store
@@ -58,7 +58,7 @@ def authority(tmp_path, monkeypatch):
     fleet = new_fleet(tmp_path)
     with Store(fleet.database) as store:
         store.add_device(PLAIN)
-    news: list[Happening] = []
+    news: list[FleetEvent] = []
     with Authority(fleet, news.append) as made:
         yield made, news
 
@@ -140,7 +140,7 @@ def test_no_happening_steers_a_terminal(kind, monkeypatch):
     shown = io.StringIO()
     monkeypatch.setattr(screen, "out", Console(file=shown, highlight=False, force_terminal=False))
     body = {EVIL: EVIL, "n": EVIL}
-    news = Happening(kind, EVIL, EVIL, EVIL, EVIL, 7, body, EVIL)
+    news = FleetEvent(kind, EVIL, EVIL, EVIL, EVIL, 7, body, EVIL)
     screen.show(screen.line(news))
     assert harmless(shown.getvalue())
     assert shown.getvalue().count("\n") == 1

@@ -155,7 +155,9 @@ def test_attempts_outlive_a_restart_and_are_kept_before_they_are_judged(stages, 
         with monkeypatch.context() as patched:
             patched.setattr(otp.hmac, "compare_digest", cut)
             with pytest.raises(RuntimeError):
-                stage.desk._codes.judge(DEVICE, policy.otp(retries=2), gate.req, code, stage.now)
+                stage.handler._codes.judge(
+                    DEVICE, policy.otp(retries=2), gate.req, code, stage.now
+                )
         stage.restart()
         assert not stage.store._db.in_transaction
     assert stage.store.code(DEVICE).tries == 2
@@ -226,7 +228,7 @@ def test_a_request_that_ran_out_asks_for_nothing(gate):
 
 
 def test_a_code_of_another_request_or_device(gate):
-    codes = gate.stage.desk._codes
+    codes = gate.stage.handler._codes
     gate.ask()
     assert codes._digest("D1", "a" * 32, "123456") != codes._digest("D2", "a" * 32, "123456")
     assert codes._digest("D1", "a" * 32, "123456") != codes._digest("D1", "b" * 32, "123456")
@@ -404,8 +406,8 @@ def test_no_code_for_a_device_that_is_to_be_wiped(stages, mode, revoked):
     stage = gate.stage
     with stage.store.transaction():
         stage.store.order_ending(DEVICE, revoked, True, 1.0)
-    seat = stage.engine.seat(DEVICE)
-    seat.device = replace(seat.device, ending=stage.store.ending(DEVICE))
+    state = stage.engine.state(DEVICE)
+    state.device = replace(state.device, ending=stage.store.ending(DEVICE))
     assert [each for each in gate.type(stage.code) if "isOTPValid" in each] == []
     assert [each for each in gate.ask() if "validity" in each] == []
     assert len(stage.posted) == 1
@@ -570,7 +572,7 @@ def test_a_device_that_is_provisioned_again_has_no_old_code(gate):
 
 
 def test_a_request_is_remembered_for_a_while_only(gate):
-    gate.stage.desk._codes._limits = Limits(requests_device=100)
+    gate.stage.handler._codes._limits = Limits(requests_device=100)
     for _ in range(40):
         gate.ask()
     assert len(gate.stage.store.code(DEVICE).past) == 16

@@ -13,7 +13,7 @@ from warden_host.errors import HostError
 from warden_host.names import Topic
 from warden_host.protocol import policy, strictcbor
 from warden_host.protocol.plain import PlainPeer
-from warden_host.protocol.replay import WIDTH, Window
+from warden_host.protocol.replay import WIDTH, ReplayWindow
 from warden_host.protocol.results import Received, Refused, Send
 
 leaves = (
@@ -277,7 +277,7 @@ def test_what_is_shown_is_one_line_of_ascii():
 @given(st.lists(st.integers(0, 300), max_size=200))
 @settings(max_examples=200, deadline=None)
 def test_the_window_takes_nothing_twice(counters):
-    window, taken = Window(), set()
+    window, taken = ReplayWindow(), set()
     for counter in counters:
         if window.fresh(counter):
             assert counter not in taken
@@ -288,7 +288,7 @@ def test_the_window_takes_nothing_twice(counters):
 
 
 def test_the_window_survives_a_jump_of_four_billion():
-    window = Window()
+    window = ReplayWindow()
     window.take(0)
     window.take((1 << 32) - 1)
     assert not window.fresh(0)

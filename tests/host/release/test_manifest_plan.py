@@ -16,7 +16,7 @@ from warden_host.cli import main
 from warden_host.errors import HostError
 from warden_host.release import inspect, manifest_reader, release, signing_key
 from warden_host.release.manifest_plan import Target
-from warden_host.release.opened import open_shelf
+from warden_host.release.opened import open_release
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "fuzz"))
 
@@ -501,10 +501,10 @@ def test_a_rollout_serves_what_devices_fetch(maker) -> None:
     late = kit.install(20, kit.image_parameters(shown))
     path, image = one.folder / release.SIGNED, one.folder / "app.img"
     path.write_bytes(kit.envelope(kit.manifest(shared=shared, install=late, m7=None), sign))
-    open_shelf(maker.fleet, maker.store, "relay-1.0").close()
+    open_release(maker.fleet, maker.store, "relay-1.0").close()
     image.write_bytes(shown)
     with refused("image-mismatch"):
-        open_shelf(maker.fleet, maker.store, "relay-1.0")
+        open_release(maker.fleet, maker.store, "relay-1.0")
     with refused("image-mismatch"):
         inspect.verify(one.folder, [maker.key.public])
     branches = [
@@ -514,7 +514,7 @@ def test_a_rollout_serves_what_devices_fetch(maker) -> None:
     shared = kit.sequence(20, identity, 1, 15, 2, 15, 15, branches)
     path.write_bytes(kit.envelope(kit.manifest(shared=shared, m7=None), sign))
     with refused("suit-unsupported"):
-        open_shelf(maker.fleet, maker.store, "relay-1.0")
+        open_release(maker.fleet, maker.store, "relay-1.0")
 
 
 def test_the_key_that_the_manifest_names(maker) -> None:
@@ -523,7 +523,7 @@ def test_the_key_that_the_manifest_names(maker) -> None:
     with maker.store.transaction():
         maker.store._do("UPDATE releases SET cek = ?", bytes(32))
     with refused("image-mismatch"):
-        open_shelf(maker.fleet, maker.store, "relay-1.0")
+        open_release(maker.fleet, maker.store, "relay-1.0")
     with refused("image-mismatch"):
         inspect.verify(one.folder, [maker.key.public], bytes(32))
 

@@ -8,7 +8,7 @@ from release_kit import Maker, cheap
 from warden_host.errors import HostError
 from warden_host.release import inspect as inspecting
 from warden_host.release import manifest_reader, release, signing_key
-from warden_host.release.opened import MAX_CHUNK, open_shelf
+from warden_host.release.opened import MAX_CHUNK, open_release
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def maker(tmp_path, monkeypatch):
 
 
 def opened(maker: Maker, name: str = "relay-1.0"):
-    return open_shelf(maker.fleet, maker.store, name)
+    return open_release(maker.fleet, maker.store, name)
 
 
 def content(shelf, component: str = "app") -> bytes:

@@ -13,7 +13,7 @@ from warden_host.cli import main
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
 from warden_host.service import control
-from warden_host.service.rollout_handler import RolloutDesk
+from warden_host.service.rollout_handler import RolloutHandler
 from warden_host.store.store import Device, Pair, Store
 
 
@@ -86,8 +86,8 @@ def world(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def desk(world):
-    return RolloutDesk(world.maker.fleet, Authority(world))
+def handler(world):
+    return RolloutHandler(world.maker.fleet, Authority(world))
 
 
 def end(world: World, name: str, revoked: bool) -> None:
@@ -100,9 +100,9 @@ def chosen(world: World, number: int = 1) -> set[str]:
     return {target.device for target in world.store.rollout(number).targets}
 
 
-def test_a_rollout_for_a_group(desk, world):
+def test_a_rollout_for_a_group(handler, world):
     world.store.add_to_group("hall", ["D01", "D03"])
-    caller = asked(desk, type="", group="hall")
+    caller = asked(handler, type="", group="hall")
     world.settle()
     lines = lines_of(caller)
     assert lines[-1]["counts"] == {"Accepted": 2}
@@ -110,32 +110,32 @@ def test_a_rollout_for_a_group(desk, world):
     assert chosen(world) == {"D01", "D03"}
 
 
-def test_a_share_of_a_group_in_waves(desk, world):
+def test_a_share_of_a_group_in_waves(handler, world):
     world.store.add_to_group("hall", ["D00", "D01", "D02", "D03"])
-    asked(desk, type="", group="hall", percent=50, waves="50%,100%")
+    asked(handler, type="", group="hall", percent=50, waves="50%,100%")
     assert len(chosen(world)) == 2
     assert {target.wave for target in world.store.rollout(1).targets} == {0, 1}
 
 
-def test_who_is_left_out_is_said(desk, world):
+def test_who_is_left_out_is_said(handler, world):
     end(world, "D00", revoked=True)
     end(world, "D01", revoked=False)
     world.store.add_to_group("all", ["D00", "D01", "D02", "LAMP", "PLAIN"])
-    line = lines_of(asked(desk, type="", group="all"))[0]
+    line = lines_of(asked(handler, type="", group="all"))[0]
     assert line == {
         "rollout": 1,
         "left_out": {"cut off or to be wiped": 2, "of another type": 1, "plain": 1},
     }
     assert chosen(world) == {"D02"}
     # The same again is the same, and says the same.
-    assert lines_of(asked(desk, type="", group="all"))[0] == line
+    assert lines_of(asked(handler, type="", group="all"))[0] == line
     world.settle()
-    line = lines_of(asked(desk))[0]
+    line = lines_of(asked(handler))[0]
     assert line["left_out"] == {"cut off or to be wiped": 2, "plain": 1}
     assert chosen(world, 2) == {"D02", "D03"}
 
 
-def test_what_is_asked_for_wrongly(desk, world):
+def test_what_is_asked_for_wrongly(handler, world):
     end(world, "D00", revoked=True)
     world.store.add_to_group("none", ["D00", "LAMP"])
     for code, changes in (
@@ -149,15 +149,15 @@ def test_what_is_asked_for_wrongly(desk, world):
         ("revoked", {"devices": ["D01", "D00"]}),
     ):
         with refused(code):
-            asked(desk, **({"type": ""} | changes))
+            asked(handler, **({"type": ""} | changes))
     assert world.store.rollouts() == []
 
 
 @pytest.mark.parametrize("code", ["revoked", "device-unknown"])
-def test_one_that_leaves_the_fleet_is_no_failure_of_the_release(desk, world, code):
+def test_one_that_leaves_the_fleet_is_no_failure_of_the_release(handler, world, code):
     gadget = world.gadgets["D00"]
     gadget.there = False
-    asked(desk, max_failures="0")
+    asked(handler, max_failures="0")
     world.settle()
     world.pass_time(30)
     if code == "revoked":

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from warden_host.cli import rollout
 from warden_host.engine.engine import Engine
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Wait
 from warden_host.protocol.session import Instant
 from warden_host.rollout import device_job
@@ -93,7 +93,7 @@ def cost(folder, count: int, script, monkeypatch) -> tuple[float, float]:
                     return
                 if script is long_trial:
                     for device in devices:
-                        engine.tell(Happening("session", device, "lights"))
+                        engine.tell(FleetEvent("session", device, "lights"))
 
         calls = counted(work)
         found = store.rollout(number)

@@ -585,7 +585,7 @@ def test_stopped_by_its_owner_and_gone_on_with(maker):
 def test_begun_twice_it_goes_on_once(maker):
     world = worlds(maker, 3)
     number = world.begin(at_once=1)
-    opened = shelf.open_shelf(maker.fleet, maker.store, "relay-1.0")
+    opened = shelf.open_release(maker.fleet, maker.store, "relay-1.0")
     world.rollouts.begin(number, opened)
     assert opened.files == {}
     world.settle()
@@ -661,7 +661,7 @@ def test_a_release_is_verified_before_a_device_hears_of_it(maker):
     data = path.read_bytes()
 
     def opened():
-        return shelf.open_shelf(maker.fleet, maker.store, made.name)
+        return shelf.open_release(maker.fleet, maker.store, made.name)
 
     opened().close()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
@@ -679,11 +679,11 @@ def test_a_release_is_verified_before_a_device_hears_of_it(maker):
         opened()
     for name in ("../relay-2", "relay-9", "relay-1.0/.."):
         with refused("release-missing" if name == "relay-9" else "bad-name"):
-            shelf.open_shelf(maker.fleet, maker.store, name)
+            shelf.open_release(maker.fleet, maker.store, name)
 
 
 def test_chunks_come_from_the_file_and_from_nowhere_else(maker):
-    opened = shelf.open_shelf(maker.fleet, maker.store, "relay-1.0")
+    opened = shelf.open_release(maker.fleet, maker.store, "relay-1.0")
     path = maker.fleet.root / "releases/relay-1.0/app.img"
     data = path.read_bytes()
     assert opened.read("app", 0, 1024) == data[:1024]
@@ -712,7 +712,7 @@ def test_a_large_image_is_not_held_in_memory(maker):
     big.write_bytes(bytes(range(256)) * (16 << 10))
     maker.make("2", components={"firmware": big})
     tracemalloc.start()
-    opened = shelf.open_shelf(maker.fleet, maker.store, "relay-2")
+    opened = shelf.open_release(maker.fleet, maker.store, "relay-2")
     for offset in range(0, 4 << 20, 64 << 10):
         opened.read("firmware", offset, 1024)
     peak = tracemalloc.get_traced_memory()[1]

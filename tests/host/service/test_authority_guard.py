@@ -6,7 +6,7 @@ import pytest
 from engine_stage import PLAIN
 from host_kit import NoLink, SteppedClock, hear, new_fleet, refused, settle, topic
 from warden_host.engine.engine import Engine
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.engine.throttle import BURST
 from warden_host.service import authority as module
 from warden_host.service.authority import Authority
@@ -25,7 +25,7 @@ def fleet(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_refuses_messages_and_is_said_in_bounds(fleet, monkeypatch):
-    news: list[Happening] = []
+    news: list[FleetEvent] = []
 
     def full(self) -> None:
         pages = self.store._db.execute("PRAGMA page_count").fetchone()[0]

@@ -8,7 +8,7 @@ from host_kit import NoLink, SteppedClock, hear, new_fleet, refused, settle, top
 from warden_host.devices import revocation
 from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Wait
 from warden_host.service import authority as module
 from warden_host.service.authority import Authority
@@ -24,7 +24,7 @@ class World:
     def __init__(self, fleet, patch) -> None:
         self.fleet = fleet
         self.clock = SteppedClock()
-        self.news: list[Happening] = []
+        self.news: list[FleetEvent] = []
         self.handled: list[tuple[str, str]] = []  # (application, what is between evt/ and /fmt)
         self.authority = Authority(fleet, self.news.append, self.clock)
         self._go = threading.Event()

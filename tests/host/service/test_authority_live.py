@@ -11,7 +11,7 @@ from host_kit import DEVICE, PeerDevice, new_fleet
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.devices import setup
 from warden_host.engine.commands import Request
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.protocol import policy
 from warden_host.service.run import serving
 from warden_host.store.store import App, Store
@@ -60,13 +60,13 @@ def test_a_fleet_at_work(tmp_path):
         store.add_device(SEALED)
     with registry.opened(fleet) as accounts:
         accounts.put(dynsec.device_account("relay", DEVICE, password))
-    news: queue.Queue[Happening] = queue.Queue()
+    news: queue.Queue[FleetEvent] = queue.Queue()
 
-    def heard(kind: str) -> Happening:
+    def heard(kind: str) -> FleetEvent:
         while True:
-            happening = news.get(timeout=PATIENCE_S)
-            if happening.kind == kind:
-                return happening
+            fleet_event = news.get(timeout=PATIENCE_S)
+            if fleet_event.kind == kind:
+                return fleet_event
 
     with serving(fleet, news.put) as service:
         device = LiveDevice(fleet, password)

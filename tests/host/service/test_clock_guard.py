@@ -230,11 +230,11 @@ def test_the_clock_of_a_running_authority_is_guarded(tmp_path):
 
 
 def test_no_deadline_passes_by_a_clock_that_jumped(stage):
-    seat = stage.engine.seat(DEVICE)
-    seat.expires = NOW + 10
+    state = stage.engine.state(DEVICE)
+    state.expires = NOW + 10
     stage.now = Instant(NOW + YEARS, stage.now.steady + 1, False)
     stage.engine.tick()
-    assert seat.expires == NOW + 10
+    assert state.expires == NOW + 10
     stage.now = Instant(NOW + 10, stage.now.steady + 1)
     stage.engine.tick()
-    assert seat.expires is None
+    assert state.expires is None

@@ -9,7 +9,7 @@ import threading
 import pytest
 from children import PATIENCE_S
 from host_kit import refused
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.service import control
 from warden_host.service.control import Caller, ControlServer
@@ -89,8 +89,8 @@ def test_watchers_hear_what_happens(path):
         thread = threading.Thread(target=watch)
         thread.start()
         assert ready.wait(PATIENCE_S)
-        server.announce(Happening("event", "D1", name="x", body={"b": b"\x01"}))
-        server.announce(Happening("incident", "D1", code="tampered"))
+        server.announce(FleetEvent("event", "D1", name="x", body={"b": b"\x01"}))
+        server.announce(FleetEvent("incident", "D1", code="tampered"))
         lines = [heard.get(timeout=PATIENCE_S) for _ in range(2)]
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
@@ -113,7 +113,7 @@ def test_a_watcher_that_does_not_read_loses_its_connection_only(path):
             raw.sendall(b'{"op": "watch"}\n')
             caller = callers.get(timeout=PATIENCE_S)
             for _ in range(5000):
-                server.announce(Happening("notice", text="x" * 1000))
+                server.announce(FleetEvent("notice", text="x" * 1000))
             assert caller.gone.wait(PATIENCE_S)
 
 

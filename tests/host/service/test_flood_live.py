@@ -16,7 +16,7 @@ from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.cli import main
 from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.service.authority import Authority
 from warden_host.service.fair_inbox import WAITING
 from warden_host.service.run import serving
@@ -92,12 +92,12 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_flood_costs_its_sender_alone(fleet, passwords, kind, monkeypatch, capsys):
     counts = Counts(monkeypatch)
-    news: queue.Queue[Happening] = queue.Queue()
+    news: queue.Queue[FleetEvent] = queue.Queue()
 
     def stands(device: str) -> None:
         while True:
-            happening = news.get(timeout=PATIENCE_S)
-            if (happening.kind, happening.device) == ("session", device):
+            fleet_event = news.get(timeout=PATIENCE_S)
+            if (fleet_event.kind, fleet_event.device) == ("session", device):
                 return
 
     with serving(fleet, news.put) as service:

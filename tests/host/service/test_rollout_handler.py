@@ -15,7 +15,7 @@ from warden_host.protocol import policy
 from warden_host.rollout import plan
 from warden_host.service import control
 from warden_host.service.control import Caller
-from warden_host.service.rollout_handler import RolloutDesk
+from warden_host.service.rollout_handler import RolloutHandler
 from warden_host.store.store import Device, Pair, Store
 
 
@@ -37,12 +37,12 @@ def world(maker):
 
 
 @pytest.fixture
-def desk(maker, world):
-    return RolloutDesk(maker.fleet, Authority(world))
+def handler(maker, world):
+    return RolloutHandler(maker.fleet, Authority(world))
 
 
-def test_a_rollout_over_the_desk(desk, world):
-    caller = asked(desk, waves="25%,100%", max_failures="0", at_once=2)
+def test_a_rollout_over_the_desk(handler, world):
+    caller = asked(handler, waves="25%,100%", max_failures="0", at_once=2)
     world.settle()
     lines = lines_of(caller)
     assert lines[0]["targets"][0][1:] == [0, "Waiting", ""]
@@ -54,40 +54,40 @@ def test_a_rollout_over_the_desk(desk, world):
         False,
     )
     # Whoever asks for it again while it is at work looks on; afterwards it is a new one.
-    assert lines_of(asked(desk))[0]["rollout"] == 2
+    assert lines_of(asked(handler))[0]["rollout"] == 2
 
 
-def test_the_same_again_is_the_same(desk, world):
-    asked(desk)
-    caller = asked(desk, devices=["D01"], type="")
+def test_the_same_again_is_the_same(handler, world):
+    asked(handler)
+    caller = asked(handler, devices=["D01"], type="")
     assert lines_of(caller)[0]["rollout"] == 1
     world.settle()
     assert lines_of(caller)[-1]["state"] == "done"
     assert len(world.store.rollouts()) == 1
 
 
-def test_a_share_and_single_devices(desk, world):
-    asked(desk, percent=50)
+def test_a_share_and_single_devices(handler, world):
+    asked(handler, percent=50)
     assert len(world.store.rollout(1).targets) == 2
     world.settle()
-    asked(desk, type="", devices=["D03", "D03"])
+    asked(handler, type="", devices=["D03", "D03"])
     assert [target.device for target in world.store.rollout(2).targets] == ["D03"]
 
 
-def test_an_older_release_does_not_get_in_the_way_of_a_newer(desk, world):
+def test_an_older_release_does_not_get_in_the_way_of_a_newer(handler, world):
     for gadget in world.gadgets.values():
         gadget.there = False
-    asked(desk, release="relay-2.0")
+    asked(handler, release="relay-2.0")
     with refused("rollout-running"):
-        asked(desk)
+        asked(handler)
     with refused("rollout-running"):
-        asked(desk, type="", devices=["D02"])
-    desk.handle({"op": "rollout-stop", "rollout": 1}, Caller())
-    asked(desk)
+        asked(handler, type="", devices=["D02"])
+    handler.handle({"op": "rollout-stop", "rollout": 1}, Caller())
+    asked(handler)
     assert world.store.rollout(2).state == "active"
 
 
-def test_what_is_asked_for_wrongly(desk, world, maker):
+def test_what_is_asked_for_wrongly(handler, world, maker):
     other = Device(
         "X1", "lamp", "UNIX", "sealed", POLICY, pairs=(Pair(AUTHORITY, b"k" * 32, b"", ()),)
     )
@@ -127,46 +127,46 @@ def test_what_is_asked_for_wrongly(desk, world, maker):
         ("control-malformed", {"op": "rollout-watch", "rollout": "1"}),
     ):
         with refused(code):
-            asked(desk, **changes)
+            asked(handler, **changes)
     assert world.store.rollouts() == []
     # A plain device of the type is left out, without a word against the others.
-    asked(desk)
+    asked(handler)
     assert {target.device for target in world.store.rollout(1).targets} == set(world.gadgets)
     path = maker.fleet.root / "releases" / "relay-2.0" / "app.img"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with refused("image-mismatch"):
-        asked(desk, release="relay-2.0")
+        asked(handler, release="relay-2.0")
 
 
-def test_one_that_stopped_goes_on_by_its_owners_word(desk, world):
+def test_one_that_stopped_goes_on_by_its_owners_word(handler, world):
     world.gadgets["D02"].healthy = False
-    asked(desk, at_once=1)
+    asked(handler, at_once=1)
     world.settle()
     assert world.store.rollout(1).state == "stopped"
     caller = Caller()
-    desk.handle({"op": "rollout-resume", "rollout": 1}, caller)
+    handler.handle({"op": "rollout-resume", "rollout": 1}, caller)
     world.settle()
     assert lines_of(caller)[-1]["counts"] == {"Accepted": 3, "Rejected": 1}
     assert world.store.rollout(1).state == "done"
-    desk.handle({"op": "rollout-resume", "rollout": 1}, caller)
+    handler.handle({"op": "rollout-resume", "rollout": 1}, caller)
     assert world.store.rollout(1).state == "done"
 
 
-def test_what_was_forgiven_one_is_not_forgiven_another(desk, world):
+def test_what_was_forgiven_one_is_not_forgiven_another(handler, world):
     """One that was lost when the owner said to go on, and came well in the end: the next failure counts."""
     order = plan.order_of("relay-1.0", list(world.gadgets))
     lost, bad = order[0], order[-1]
     for gadget in world.gadgets.values():
         gadget.bricks = gadget.name == lost
         gadget.healthy = gadget.name != bad
-    asked(desk, waves="25%,50%,100%", max_failures="0", at_once=1, trial_s=60)
+    asked(handler, waves="25%,50%,100%", max_failures="0", at_once=1, trial_s=60)
     world.settle()
     world.pass_time(120)
     assert world.states(1)[lost] == ("Lost", "timed-out")
     assert world.store.rollout(1).state == "stopped"
     gadget = world.gadgets[order[1]]
     gadget.there = False  # it holds the second wave up, until the first device is back
-    desk.handle({"op": "rollout-resume", "rollout": 1}, Caller())
+    handler.handle({"op": "rollout-resume", "rollout": 1}, Caller())
     assert world.store.rollout(1).forgiven == 1
     back = world.gadgets[lost]
     back.there, back.running, back.confirmed = True, 1, 1
@@ -183,15 +183,15 @@ def test_what_was_forgiven_one_is_not_forgiven_another(desk, world):
     assert world.store.rollout(1).state == "stopped"
 
 
-def test_what_an_earlier_service_left(desk, world, maker):
-    asked(desk)
-    asked(desk, release="relay-2.0")
+def test_what_an_earlier_service_left(handler, world, maker):
+    asked(handler)
+    asked(handler, release="relay-2.0")
     (maker.fleet.root / "releases" / "relay-2.0" / "app.img").unlink()
     with world.store.transaction():
         world.store._do("UPDATE rollouts SET state = 'active'")
         world.store._do("UPDATE rollout_devices SET state = 'Downloading'")
     world.boot()
-    again = RolloutDesk(maker.fleet, Authority(world))
+    again = RolloutHandler(maker.fleet, Authority(world))
     again.resume_all()
     states = {record.release: (record.state, record.reason) for record in world.store.rollouts()}
     assert states["relay-2.0"] == ("stopped", "release-missing")

@@ -15,7 +15,7 @@ from warden_host import jsontext, names
 from warden_host.cli import pin, refusals, screen
 from warden_host.cli.common import State, interruptible, json_option, pass_state
 from warden_host.engine.commands import FORGERIES, MAX_TTL_S
-from warden_host.engine.events import KINDS, Happening
+from warden_host.engine.events import KINDS, FleetEvent
 from warden_host.errors import HostError
 from warden_host.protocol import policy
 from warden_host.service import control, display_queue
@@ -229,23 +229,23 @@ def watch(state: State, as_json: bool) -> int:
     return 0
 
 
-def _show(happening: Happening) -> None:
-    screen.show(screen.line(happening))
+def _show(fleet_event: FleetEvent) -> None:
+    screen.show(screen.line(fleet_event))
 
 
 def _show_code(record: dict[str, Any]) -> None:
     screen.show(screen.code_line(record))
 
 
-def _show_json(happening: Happening) -> None:
-    screen.print_json(happening.record())
+def _show_json(fleet_event: FleetEvent) -> None:
+    screen.print_json(fleet_event.record())
 
 
-def _happening(line: dict[str, Any]) -> Happening:
-    known = {key: value for key, value in line.items() if key in Happening.__dataclass_fields__}
+def _happening(line: dict[str, Any]) -> FleetEvent:
+    known = {key: value for key, value in line.items() if key in FleetEvent.__dataclass_fields__}
     if known.get("kind") not in KINDS:
         raise HostError("control-malformed", "`warden serve` is of another version")
-    return Happening(**known)
+    return FleetEvent(**known)
 
 
 def _outcome(result: dict[str, Any]) -> Text:

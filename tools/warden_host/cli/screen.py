@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from warden_host import jsontext
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 
 out = Console(highlight=False)
@@ -36,17 +36,17 @@ _LOOK = {
 }
 
 
-def line(happening: Happening) -> Text:
+def line(fleet_event: FleetEvent) -> Text:
     """14:03:07 ▲ D1  refused a command: tampered (set_relay)"""
-    mark, style = _LOOK[happening.kind]
-    text = Text(time.strftime("%H:%M:%S ", time.localtime(happening.time)), style="dim")
+    mark, style = _LOOK[fleet_event.kind]
+    text = Text(time.strftime("%H:%M:%S ", time.localtime(fleet_event.time)), style="dim")
     text.append(f"{mark} ", style=style)
-    if happening.device:
-        text.append(f"{jsontext.printable(happening.device):<12} ", style="bold")
-    words = jsontext.printable(_words(happening))
-    text.append(words, style="" if happening.kind in ("event", "command") else style)
-    if happening.app and happening.kind not in ("incident", "diverged"):
-        text.append("  " + jsontext.printable(happening.app), style="dim")
+    if fleet_event.device:
+        text.append(f"{jsontext.printable(fleet_event.device):<12} ", style="bold")
+    words = jsontext.printable(_words(fleet_event))
+    text.append(words, style="" if fleet_event.kind in ("event", "command") else style)
+    if fleet_event.app and fleet_event.kind not in ("incident", "diverged"):
+        text.append("  " + jsontext.printable(fleet_event.app), style="dim")
     return text
 
 
@@ -63,7 +63,7 @@ def code_line(record: dict[str, Any]) -> Text:
     return text.append(f", {record['left']} s left", style="dim")
 
 
-def _words(news: Happening) -> str:
+def _words(news: FleetEvent) -> str:
     body = jsontext.brief(news.body)
     at = f" at {news.name}" if news.name else ""
     times = news.body.get("n", 1)
@@ -83,7 +83,7 @@ def _words(news: Happening) -> str:
     return words.get(news.kind, f"{news.code} {news.text}".strip())
 
 
-def _answered(news: Happening) -> str:
+def _answered(news: FleetEvent) -> str:
     """The command that it is the reply to, where we gave it ourselves."""
     return "reply" if news.name in ("", "reply") else f"reply to {news.name}"
 

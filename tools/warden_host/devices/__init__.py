@@ -1,0 +1,5 @@
+"""Provisioning, rotation of secrets, revocation, and the first set-up of a fleet.
+
+Entry points: provision.provision, rotation.begin, revocation.order, setup.new_fleet.
+May import: broker, fleet, otp, protocol, release, store.
+"""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from warden_host import jsontext, names
-from warden_host.engine.device_state import Seat
+from warden_host.engine.device_state import DeviceState
 from warden_host.engine.engine import Engine
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Job, Wait
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY, Address, Topic
@@ -60,7 +60,7 @@ def job(engine: Engine, request: Request) -> Job:
         raise HostError(
             "bad-argument", "no such forgery", "known: " + ", ".join(sorted(FORGERIES))
         )
-    errand = _Errand(engine, request)
+    errand = _CommandJob(engine, request)
     script: Callable[[], Job] = {
         "": errand.genuine,
         "wrong-id": errand.wrong_id,
@@ -72,11 +72,11 @@ def job(engine: Engine, request: Request) -> Job:
     return script()
 
 
-class _Errand:
+class _CommandJob:
     def __init__(self, engine: Engine, request: Request) -> None:
         self._engine = engine
         self._request = request
-        self._seat: Seat = engine.seat(request.device)
+        self._seat: DeviceState = engine.state(request.device)
         known = self._seat.sessions if self._seat.sealed else self._seat.plain
         self._app = request.app or _chosen(self._seat, request.command)
         if self._app not in known:
@@ -195,7 +195,7 @@ class _Errand:
 
     # What they share
 
-    def _standing(self) -> Generator[Wait, Happening | None, Session]:
+    def _standing(self) -> Generator[Wait, FleetEvent | None, Session]:
         if self._seat.sessions[self._app].changing(self._engine.clock()):
             yield self._until(self._is_session, min(CHANGE_S, self._request.timeout_s))
         if not self._seat.sessions[self._app].stands:
@@ -222,7 +222,7 @@ class _Errand:
             f"`warden devices --clear {self._request.device}`"
         )
 
-    def _standing_sealed(self) -> Generator[Wait, Happening | None, Session]:
+    def _standing_sealed(self) -> Generator[Wait, FleetEvent | None, Session]:
         if not self._seat.sealed:
             raise HostError(
                 "not-applicable",
@@ -253,7 +253,7 @@ class _Errand:
         """ok: the device refused the forgery, and by the name that it should have."""
         expected = FORGERIES[self._request.forge]
 
-        def spoke(news: Happening) -> bool:
+        def spoke(news: FleetEvent) -> bool:
             mine = news.kind == "incident" and news.device == self._request.device
             return self._is_reply(news) or (mine and news.code == expected)
 
@@ -312,7 +312,7 @@ class _Errand:
         text = f"forgery: {request.forge}" if request.forge else ""
         device, command = request.device, request.command
         self._engine.gave(
-            Happening(
+            FleetEvent(
                 "command", device, self._app, command, id=self._number, body=body, text=text
             ),
             request.quiet,
@@ -323,25 +323,25 @@ class _Errand:
         address = self._address
         return Topic(address.type, address.device, "cmd", command or self._request.command, fmt)
 
-    def _until(self, matches: Callable[[Happening], bool], seconds: float) -> Wait:
+    def _until(self, matches: Callable[[FleetEvent], bool], seconds: float) -> Wait:
         return Wait(matches, self._engine.clock().steady + seconds)
 
-    def _is_session(self, news: Happening) -> bool:
+    def _is_session(self, news: FleetEvent) -> bool:
         request = self._request
         return (news.kind, news.device, news.app) == ("session", request.device, self._app)
 
-    def _is_reply(self, news: Happening) -> bool:
+    def _is_reply(self, news: FleetEvent) -> bool:
         mine = (news.kind, news.device) == ("reply", self._request.device)
         return mine and news.id == self._number
 
 
-def _chosen(seat: Seat, command: str) -> str:
+def _chosen(state: DeviceState, command: str) -> str:
     """The application whose record allows the command: the authority where there is a choice.
 
     A plain device that has an application of its own does not speak with the authority.
     """
-    pairs = sorted(seat.device.pairs, key=lambda pair: (pair.appid != AUTHORITY, pair.appid))
-    if not seat.sealed and len(pairs) > 1:
+    pairs = sorted(state.device.pairs, key=lambda pair: (pair.appid != AUTHORITY, pair.appid))
+    if not state.sealed and len(pairs) > 1:
         pairs = pairs[1:]
     allowed = [pair.appid for pair in pairs if command in pair.commands]
     return (allowed or [pairs[0].appid])[0]

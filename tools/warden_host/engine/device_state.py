@@ -11,12 +11,12 @@ from warden_host.store.store import Device
 
 
 @dataclass
-class Seat:
+class DeviceState:
     device: Device
     sessions: dict[str, Session] = field(default_factory=dict)
     plain: dict[str, PlainPeer] = field(default_factory=dict)
     # Under new keys that have not proved themselves: each ends as the one above.
-    rising: dict[str, Session] = field(default_factory=dict)
+    rotating: dict[str, Session] = field(default_factory=dict)
     # Under old keys, for what was on its way when the new one took over: (session, until, steady).
     fading: dict[str, tuple[Session, float]] = field(default_factory=dict)
     expires: float | None = None  # when the old keys are gone whatever was proven
@@ -43,8 +43,8 @@ class Seat:
         return self.device.mode == "sealed"
 
 
-def for_another(seat: Seat, session: Session, data: bytes) -> bool:
+def for_another(state: DeviceState, session: Session, data: bytes) -> bool:
     """Sealed under the key of another application of the device."""
-    kid = cose.claimed_kid(data) if len(seat.sessions) > 1 else None
-    others = (*seat.sessions.values(), *seat.rising.values())
+    kid = cose.claimed_kid(data) if len(state.sessions) > 1 else None
+    others = (*state.sessions.values(), *state.rotating.values())
     return kid != session.kid and any(kid == other.kid for other in others)

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from warden_host import jsontext, names
-from warden_host.engine.device_state import Seat, for_another
-from warden_host.engine.events import Happening
+from warden_host.engine.device_state import DeviceState, for_another
+from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Done, Job, Jobs
 from warden_host.engine.presence import Presence
 from warden_host.engine.throttle import Throttle
@@ -36,7 +36,7 @@ _FADING_S = 10.0
 
 
 # Takes an event that belongs to a feature of its own, such as the code at the keypad: nothing else sees it.
-Taker = Callable[[Seat, str, Received], None]
+Taker = Callable[[DeviceState, str, Received], None]
 
 
 class Engine:
@@ -44,52 +44,52 @@ class Engine:
         self,
         store: Store,
         publish: Publish,
-        announce: Callable[[Happening], None],
+        announce: Callable[[FleetEvent], None],
         clock: Callable[[], Instant] = lambda: Instant(int(time.time()), time.monotonic()),
     ) -> None:
         self.store = store
         self._publish = publish
         self._announce = announce
         self.clock = clock
-        self._seats: dict[str, Seat] = {}
+        self._states: dict[str, DeviceState] = {}
         self._jobs = Jobs()
         self.takers: dict[str, Taker] = {}  # by the event's name
-        self.watchers: list[Callable[[Happening], None]] = []
+        self.watchers: list[Callable[[FleetEvent], None]] = []
         self._throttle = Throttle()
         self._presence = Presence(store, self.send, self.tell)
 
     # Devices
 
-    def seat(self, device: str) -> Seat:
+    def state(self, device: str) -> DeviceState:
         """Raises device-unknown."""
-        known = self._seats.get(device)
+        known = self._states.get(device)
         if known is None:
-            known = self._seats[device] = self._sit(self.store.device(device))
+            known = self._states[device] = self._load_state(self.store.device(device))
         return known
 
     def forget(self, device: str) -> None:
         """It was provisioned again: its keys here are worth nothing."""
-        self._seats.pop(device, None)
+        self._states.pop(device, None)
 
     def end(self, device: str) -> None:
         """fleet.db holds an order that ends it: from now on it is heard for that alone, whatever it had proved."""
-        seat, ending = self.seat(device), self.store.ending(device)
-        if ending is None or ending.revoked or seat.mark.quarantine or seat.stale:
+        state, ending = self.state(device), self.store.ending(device)
+        if ending is None or ending.revoked or state.mark.quarantine or state.stale:
             self.forget(device)
-            seat = self.seat(device)
-            session = seat.sessions.get(AUTHORITY)
+            state = self.state(device)
+            session = state.sessions.get(AUTHORITY)
             if ending is not None and ending.wipe and session is not None:
                 self.send(session.address, session.wake(self.clock()))
         else:
-            seat.device = replace(seat.device, ending=ending)
+            state.device = replace(state.device, ending=ending)
 
     def rise(self, device: str) -> dict[str, Any]:
         """A rotation was begun: hear the device under its new keys as well. Returns the command's body; raises not-applicable."""
-        seat = self.seat(device)
+        state = self.state(device)
         rotation = self.store.rotation(device)
-        if rotation is None or not seat.sealed:
+        if rotation is None or not state.sealed:
             raise HostError("not-applicable", f"no rotation of {device} is under way")
-        self._rise(seat, rotation)
+        self._rise(state, rotation)
         return rotation.body
 
     def clear(self, device: str) -> bool:
@@ -97,13 +97,13 @@ class Engine:
 
         False, and what the device proved stays, when it is neither.
         """
-        seat = self.seat(device)
-        if not seat.mark.quarantine and not seat.stale:
+        state = self.state(device)
+        if not state.mark.quarantine and not state.stale:
             return False
-        seat.stale.clear()
+        state.stale.clear()
         self.store.clear(device)
-        seat.mark.clear()
-        for session in seat.sessions.values():
+        state.mark.clear()
+        for session in state.sessions.values():
             session.lift()
             self.send(session.address, session.wake(self.clock()))
         return True
@@ -113,8 +113,8 @@ class Engine:
         for device in self.store.devices():
             cut = device.ending is not None and device.ending.revoked and not device.ending.wipe
             if device.mode == "sealed" and not device.mark.quarantine and not cut:
-                seat = self.seat(device.device)
-                for session in (*seat.sessions.values(), *seat.rising.values()):
+                state = self.state(device.device)
+                for session in (*state.sessions.values(), *state.rotating.values()):
                     self.send(session.address, session.wake(self.clock()))
 
     def lost(self, appid: str) -> None:
@@ -129,17 +129,17 @@ class Engine:
 
     def _sessions_of(self, appid: str) -> list[Session]:
         found = []
-        for seat in self._seats.values():
-            found += [held[appid] for held in (seat.sessions, seat.rising) if appid in held]
+        for state in self._states.values():
+            found += [held[appid] for held in (state.sessions, state.rotating) if appid in held]
         return found
 
     def online(self) -> dict[str, list[str]]:
         """The applications that each device speaks with, for devices that speak with any."""
         result = {}
-        for name, seat in self._seats.items():
-            sealed = [appid for appid, session in seat.sessions.items() if session.stands]
-            apps = sealed if seat.sealed else list(seat.plain)
-            if apps and seat.came:
+        for name, state in self._states.items():
+            sealed = [appid for appid, session in state.sessions.items() if session.stands]
+            apps = sealed if state.sealed else list(state.plain)
+            if apps and state.came:
                 result[name] = apps
         return result
 
@@ -151,49 +151,49 @@ class Engine:
             topic = names.parse_topic(text)
             if topic.way != "evt":
                 raise HostError("bad-topic", "not an event")
-            seat = self.seat(topic.device)
+            state = self.state(topic.device)
         except HostError as error:
-            self.tell(Happening("refused", app=appid, code=error.code, text=error.text))
+            self.tell(FleetEvent("refused", app=appid, code=error.code, text=error.text))
             return
-        if seat.device.type != topic.type:
-            self.refuse(seat, appid, Refused(topic.verb, "bad-topic", "the type is another"))
-        elif seat.ending is not None and seat.ending.revoked and appid != AUTHORITY:
+        if state.device.type != topic.type:
+            self.refuse(state, appid, Refused(topic.verb, "bad-topic", "the type is another"))
+        elif state.ending is not None and state.ending.revoked and appid != AUTHORITY:
             return  # the authority's complaint is the one kept
-        elif seat.ending is not None and seat.ending.revoked and not seat.ending.wipe:
-            self.refuse(seat, appid, Refused(topic.verb, "revoked", "it was cut off"))
+        elif state.ending is not None and state.ending.revoked and not state.ending.wipe:
+            self.refuse(state, appid, Refused(topic.verb, "revoked", "it was cut off"))
         elif retain:
-            self.refuse(seat, appid, Refused(topic.verb, "retained", "nothing is retained"))
+            self.refuse(state, appid, Refused(topic.verb, "retained", "nothing is retained"))
         elif len(data) > MAX_BYTES:
-            self.refuse(seat, appid, Refused(topic.verb, "mqtt-too-large", f"{len(data)} bytes"))
+            self.refuse(state, appid, Refused(topic.verb, "mqtt-too-large", f"{len(data)} bytes"))
         elif (topic.verb, topic.fmt) == _LAST_WILL:
             if appid == AUTHORITY:  # a hint, no more: the broker's owner can forge it
-                self._presence.left(seat, "it said goodbye, or the broker lost it")
-        elif (topic.fmt == names.SEALED) != seat.sealed:
-            code = "plain-refused" if seat.sealed else "sealed-refused"
-            self.refuse(seat, appid, Refused(topic.verb, code, "not this device's mode"))
-        elif seat.sealed:
-            session = self._addressed(seat, appid, topic.verb, data)
+                self._presence.left(state, "it said goodbye, or the broker lost it")
+        elif (topic.fmt == names.SEALED) != state.sealed:
+            code = "plain-refused" if state.sealed else "sealed-refused"
+            self.refuse(state, appid, Refused(topic.verb, code, "not this device's mode"))
+        elif state.sealed:
+            session = self._addressed(state, appid, topic.verb, data)
             # Every application of a type hears all of it: what another can open is its business.
-            if session is not None and not for_another(seat, session, data):
-                self._carry_out(seat, appid, session.receive(topic.verb, data, self.clock()))
+            if session is not None and not for_another(state, session, data):
+                self._carry_out(state, appid, session.receive(topic.verb, data, self.clock()))
         elif appid == AUTHORITY or topic.verb == UID_REQUEST:
             # A plain message reaches every application alike: the authority reads it for all.
-            peer = seat.plain.get(appid)
+            peer = state.plain.get(appid)
             if peer is not None:
-                self._carry_out(seat, appid, peer.receive(topic.verb, data))
+                self._carry_out(state, appid, peer.receive(topic.verb, data))
 
     def send(self, address: Address, send: Send) -> None:
-        fmt = names.SEALED if self.seat(address.device).sealed else names.PLAIN
+        fmt = names.SEALED if self.state(address.device).sealed else names.PLAIN
         self._publish(
             address.appid, Topic(address.type, address.device, "cmd", send.command, fmt), send.data
         )
 
-    def gave(self, given: Happening, quiet: bool = False) -> None:
+    def gave(self, given: FleetEvent, quiet: bool = False) -> None:
         """A command is under way: its reply will name it. quiet: one of a thousand, that nobody is told of."""
-        seat = self.seat(given.device)
-        seat.asked[given.id] = "" if quiet else given.name
-        while len(seat.asked) > _ASKED:
-            del seat.asked[next(iter(seat.asked))]
+        state = self.state(given.device)
+        state.asked[given.id] = "" if quiet else given.name
+        while len(state.asked) > _ASKED:
+            del state.asked[next(iter(state.asked))]
         if not quiet:
             self.tell(given)
 
@@ -207,12 +207,12 @@ class Engine:
         """Call it a few times a second: wakes are repeated and jobs' deadlines kept."""
         now = self.clock()
         for device, missed in self._throttle.due(now.steady):
-            self._announce(Happening("notice", device, text=f"{missed} more, not shown: a flood"))
-        for seat in list(self._seats.values()):
+            self._announce(FleetEvent("notice", device, text=f"{missed} more, not shown: a flood"))
+        for state in list(self._states.values()):
             if now.sealable:
-                self._expire(seat, now.unix)
-                self._presence.tick(seat, now)
-            for session in (*seat.sessions.values(), *seat.rising.values()):
+                self._expire(state, now.unix)
+                self._presence.tick(state, now)
+            for session in (*state.sessions.values(), *state.rotating.values()):
                 for wake in session.tick(now):
                     self.send(session.address, wake)
         self._jobs.tick(now.steady)
@@ -225,56 +225,56 @@ class Engine:
         """We stop serving: nobody waits for ever."""
         self._jobs.abandon()
 
-    def tell(self, happening: Happening) -> None:
+    def tell(self, fleet_event: FleetEvent) -> None:
         """Jobs and watchers hear all of it; of a flood the screens get the beginning and a count."""
-        if self._throttle.admit(happening.device, self.clock().steady):
-            self._announce(happening)
+        if self._throttle.admit(fleet_event.device, self.clock().steady):
+            self._announce(fleet_event)
         for watcher in self.watchers:
-            watcher(happening)
-        self._jobs.hear(happening)
+            watcher(fleet_event)
+        self._jobs.hear(fleet_event)
 
     # What came of a message
 
-    def _carry_out(self, seat: Seat, appid: str, outcomes: list[Outcome]) -> None:
-        name = seat.device.device
+    def _carry_out(self, state: DeviceState, appid: str, outcomes: list[Outcome]) -> None:
+        name = state.device.device
         for outcome in outcomes:
             if isinstance(outcome, Send):
-                self._presence.arrived(seat, self.clock())
-                self.send(Address(seat.device.type, name, appid), outcome)
+                self._presence.arrived(state, self.clock())
+                self.send(Address(state.device.type, name, appid), outcome)
             elif isinstance(outcome, Stood):
-                self._stood(seat, appid, outcome)
+                self._stood(state, appid, outcome)
             elif isinstance(outcome, Received):
-                self._presence.arrived(seat, self.clock())
-                self._received(seat, appid, outcome)
+                self._presence.arrived(state, self.clock())
+                self._received(state, appid, outcome)
             elif isinstance(outcome, Quarantined):
-                self.tell(Happening("quarantined", name, appid, text=outcome.reason))
+                self.tell(FleetEvent("quarantined", name, appid, text=outcome.reason))
             else:
-                self.refuse(seat, appid, outcome)
+                self.refuse(state, appid, outcome)
 
-    def _stood(self, seat: Seat, appid: str, stood: Stood) -> None:
-        name = seat.device.device
-        rising = seat.rising.get(appid)
-        if rising is not None and rising.stands:
-            self._promoted(seat, appid, "proved itself")
-        seat.stale.discard(appid)
+    def _stood(self, state: DeviceState, appid: str, stood: Stood) -> None:
+        name = state.device.device
+        rotating = state.rotating.get(appid)
+        if rotating is not None and rotating.stands:
+            self._promoted(state, appid, "proved itself")
+        state.stale.discard(appid)
         self.store.seen(name, time.time())
         proof = stood.proof
         text = f"boot {proof.boot}, hello {proof.connect}, vault {proof.vault_gen}"
-        self.tell(Happening("session", name, appid, text=text))
+        self.tell(FleetEvent("session", name, appid, text=text))
         if appid == AUTHORITY:
             self.store.set_diverged(name, stood.diverged)
             if stood.diverged:
-                self.tell(Happening("diverged", name, appid, text="its policy is another"))
+                self.tell(FleetEvent("diverged", name, appid, text="its policy is another"))
 
-    def _received(self, seat: Seat, appid: str, received: Received) -> None:
-        name, event = seat.device.device, received.event
-        seat.stale.discard(appid)
+    def _received(self, state: DeviceState, appid: str, received: Received) -> None:
+        name, event = state.device.device, received.event
+        state.stale.discard(appid)
         if event in self.takers:
-            self.takers[event](seat, appid, received)
+            self.takers[event](state, appid, received)
             return
         if event == "incident":
             if appid == AUTHORITY:
-                self._incident(seat, received.body)
+                self._incident(state, received.body)
             return
         kind = "reply" if event == "reply" else "event"
         if kind == "event":
@@ -283,12 +283,12 @@ class Engine:
                 self.store.add_event(name, appid, event, body)
                 self.store.seen(name, time.time())
         if kind == "reply":
-            event = seat.asked.pop(received.id, event)
-        news = Happening(kind, name, appid, event, id=received.id, body=received.body)
+            event = state.asked.pop(received.id, event)
+        news = FleetEvent(kind, name, appid, event, id=received.id, body=received.body)
         (self.tell if event else self._jobs.hear)(news)
 
-    def _incident(self, seat: Seat, body: dict[str, Any]) -> None:
-        name = seat.device.device
+    def _incident(self, state: DeviceState, body: dict[str, Any]) -> None:
+        name = state.device.device
         code, count, at = body.get("code"), body.get("n"), body.get("at")
         if (
             not isinstance(code, str)
@@ -298,92 +298,92 @@ class Engine:
             or not is_u32(count)
             or count == 0
         ):
-            self.refuse(seat, AUTHORITY, Refused("incident", "bad-body", "not an incident"))
+            self.refuse(state, AUTHORITY, Refused("incident", "bad-body", "not an incident"))
             return
         self.store.add_incident(name, "device", code, at, count)
-        self.tell(Happening("incident", name, AUTHORITY, at, code, body={"n": count}))
+        self.tell(FleetEvent("incident", name, AUTHORITY, at, code, body={"n": count}))
 
-    def refuse(self, seat: Seat, appid: str, refused: Refused) -> None:
+    def refuse(self, state: DeviceState, appid: str, refused: Refused) -> None:
         """Kept once a second for each (code, event): a flood must not push out what matters."""
         if refused.code == "wrong-application" and appid != AUTHORITY:
             return  # all of them heard it: the authority's complaint is the one kept
         if refused.code == "stale-hello":
-            seat.stale.add(appid)
+            state.stale.add(appid)
         key, now = (refused.code, refused.event), self.clock().steady
-        recent = {old: at for old, at in seat.refusals.items() if now - at < _INCIDENT_S}
+        recent = {old: at for old, at in state.refusals.items() if now - at < _INCIDENT_S}
         if key in recent or len(recent) >= _INCIDENTS:
             return
-        seat.refusals = recent | {key: now}
-        name = seat.device.device
+        state.refusals = recent | {key: now}
+        name = state.device.device
         # No attack: a repeated hello that crossed our answer, and this host's own fault.
         if refused.code not in ("stale-hello", "clock-jumped"):
             self.store.add_incident(name, "host", refused.code, refused.event, 1)
         self.tell(
-            Happening("refused", name, appid, refused.event, refused.code, text=refused.text)
+            FleetEvent("refused", name, appid, refused.event, refused.code, text=refused.text)
         )
 
-    def _rise(self, seat: Seat, rotation: Rotation) -> None:
-        name = seat.device.device
+    def _rise(self, state: DeviceState, rotation: Rotation) -> None:
+        name = state.device.device
         for pair in self.store.device(name).pairs:
             k = rotation.apps.get(pair.appid)
-            if k is not None and k != pair.k and pair.appid not in seat.rising:
-                address = Address(seat.device.type, name, pair.appid)
+            if k is not None and k != pair.k and pair.appid not in state.rotating:
+                address = Address(state.device.type, name, pair.appid)
                 risen = replace(pair, k=k)
-                seat.rising[pair.appid] = self._session(seat, address, risen, k)
-        seat.expires = rotation.expires if seat.rising else None
+                state.rotating[pair.appid] = self._session(state, address, risen, k)
+        state.expires = rotation.expires if state.rotating else None
 
-    def _addressed(self, seat: Seat, appid: str, verb: str, data: bytes) -> Session | None:
+    def _addressed(self, state: DeviceState, appid: str, verb: str, data: bytes) -> Session | None:
         """The session of this application that the message names by its key."""
-        kid = cose.claimed_kid(data) if appid in seat.rising or appid in seat.fading else None
-        rising = seat.rising.get(appid)
-        if rising is not None and kid == rising.kid:
-            return rising
-        faded, until = seat.fading.get(appid, (None, 0.0))
+        kid = cose.claimed_kid(data) if appid in state.rotating or appid in state.fading else None
+        rotating = state.rotating.get(appid)
+        if rotating is not None and kid == rotating.kid:
+            return rotating
+        faded, until = state.fading.get(appid, (None, 0.0))
         if faded is not None and kid == faded.kid:
             # A reply or an event that crossed the change; nothing begins under the old key any more.
             late = verb in ("hello", "ready") or self.clock().steady > until
             return None if late else faded
-        return seat.sessions.get(appid)
+        return state.sessions.get(appid)
 
-    def _promoted(self, seat: Seat, appid: str, why: str) -> None:
+    def _promoted(self, state: DeviceState, appid: str, why: str) -> None:
         """The session under the new key is the only one."""
-        seat.fading[appid] = (seat.sessions[appid], self.clock().steady + _FADING_S)
-        seat.sessions[appid] = seat.rising.pop(appid)
-        self.tell(Happening("notice", seat.device.device, appid, text=f"its new key {why}"))
+        state.fading[appid] = (state.sessions[appid], self.clock().steady + _FADING_S)
+        state.sessions[appid] = state.rotating.pop(appid)
+        self.tell(FleetEvent("notice", state.device.device, appid, text=f"its new key {why}"))
 
-    def _expire(self, seat: Seat, now: int) -> None:
+    def _expire(self, state: DeviceState, now: int) -> None:
         """After the deadline an old key counts no more, at this end either."""
-        if seat.expires is None or now < seat.expires:
+        if state.expires is None or now < state.expires:
             return
-        rotation = self.store.rotation(seat.device.device)
-        for appid in list(seat.rising):
+        rotation = self.store.rotation(state.device.device)
+        for appid in list(state.rotating):
             if rotation is not None and appid in rotation.apps:
-                self.store.promote(seat.device.device, appid, rotation.apps[appid])
-            self._promoted(seat, appid, "replaces the old one: the deadline is over")
-        seat.expires = None
+                self.store.promote(state.device.device, appid, rotation.apps[appid])
+            self._promoted(state, appid, "replaces the old one: the deadline is over")
+        state.expires = None
 
-    def _sit(self, device: Device) -> Seat:
-        seat = Seat(device)
+    def _load_state(self, device: Device) -> DeviceState:
+        state = DeviceState(device)
         for pair in device.pairs:
             address = Address(device.type, device.device, pair.appid)
             if device.mode == "plain":
-                seat.plain[pair.appid] = PlainPeer(address, pair.uid)
+                state.plain[pair.appid] = PlainPeer(address, pair.uid)
             else:
-                seat.sessions[pair.appid] = self._session(seat, address, pair)
+                state.sessions[pair.appid] = self._session(state, address, pair)
         rotation = self.store.rotation(device.device)
         if rotation is not None and device.mode == "sealed":
-            self._rise(seat, rotation)
-        return seat
+            self._rise(state, rotation)
+        return state
 
     def _session(
-        self, seat: Seat, address: Address, pair: Pair, new_key: bytes | None = None
+        self, state: DeviceState, address: Address, pair: Pair, new_key: bytes | None = None
     ) -> Session:
         def persist(fact: Proof | Quarantined) -> None:
             if isinstance(fact, Proof):
                 # A new key proves itself by its first ready; the old one is forgotten with the same write.
-                self.store.prove(address.device, address.appid, fact, seat.mark, new_key)
+                self.store.prove(address.device, address.appid, fact, state.mark, new_key)
             else:
                 self.store.quarantine(address.device, fact.reason)
 
-        digest = policy.policy_hash(seat.device.policy)
-        return Session(address, pair.k, digest, seat.mark, persist, pair.proven)
+        digest = policy.policy_hash(state.device.policy)
+        return Session(address, pair.k, digest, state.mark, persist, pair.proven)

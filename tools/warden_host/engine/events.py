@@ -26,7 +26,7 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Happening:
+class FleetEvent:
     kind: str
     device: str = ""
     app: str = ""

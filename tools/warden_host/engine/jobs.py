@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError, unexpected
 
 
@@ -13,12 +13,12 @@ class Wait:
     """What a job yields: resume me with a happening that matches, or with None at the deadline. device: the one that all of those are of, where
     the job can say so: it is not asked about any other then."""
 
-    matches: Callable[[Happening], bool]
+    matches: Callable[[FleetEvent], bool]
     deadline: float  # steady seconds
     device: str = ""
 
 
-Job = Generator[Wait, Happening | None, dict[str, Any]]
+Job = Generator[Wait, FleetEvent | None, dict[str, Any]]
 Done = Callable[[dict[str, Any] | HostError], None]
 
 
@@ -40,11 +40,11 @@ class Jobs:
         self._keep(running)
         self._resume(running, None)
 
-    def hear(self, happening: Happening) -> None:
-        keys = dict.fromkeys(("", happening.device))
+    def hear(self, fleet_event: FleetEvent) -> None:
+        keys = dict.fromkeys(("", fleet_event.device))
         asked = [running for key in keys for running in self._running.get(key, ())]
-        for running in [run for run in asked if run.wait.matches(happening)]:
-            self._resume(running, happening)
+        for running in [run for run in asked if run.wait.matches(fleet_event)]:
+            self._resume(running, fleet_event)
 
     def tick(self, steady: float) -> None:
         for running in [run for run in self._all() if steady >= run.wait.deadline]:
@@ -73,11 +73,11 @@ class Jobs:
             del self._running[running.wait.device]
         return True
 
-    def _resume(self, running: _Running, happening: Happening | None) -> None:
+    def _resume(self, running: _Running, fleet_event: FleetEvent | None) -> None:
         if not self._take(running):
             return
         try:
-            running.wait = running.job.send(happening)
+            running.wait = running.job.send(fleet_event)
         except StopIteration as end:
             running.done(end.value)
         except HostError as error:

@@ -8,8 +8,8 @@ a new hello. A plain device can't be asked.
 import time
 from collections.abc import Callable
 
-from warden_host.engine.device_state import Seat
-from warden_host.engine.events import Happening
+from warden_host.engine.device_state import DeviceState
+from warden_host.engine.events import FleetEvent
 from warden_host.names import AUTHORITY, Address
 from warden_host.protocol.results import Send
 from warden_host.protocol.session import WAKE_REPEAT_S, WAKE_REPEATS, Instant
@@ -26,35 +26,35 @@ class Presence:
         self,
         store: Store,
         send: Callable[[Address, Send], None],
-        tell: Callable[[Happening], None],
+        tell: Callable[[FleetEvent], None],
     ) -> None:
         self._store = store
         self._send = send
         self._tell = tell
 
-    def arrived(self, seat: Seat, now: Instant) -> None:
+    def arrived(self, state: DeviceState, now: Instant) -> None:
         """Something genuine was heard of the device."""
-        seat.left = seat.probed = False
-        seat.heard = now.steady
-        if not seat.came:
-            seat.came = True
-            self._store.seen(seat.device.device, time.time())
-            self._tell(Happening("came", seat.device.device, text=seat.device.mode))
+        state.left = state.probed = False
+        state.heard = now.steady
+        if not state.came:
+            state.came = True
+            self._store.seen(state.device.device, time.time())
+            self._tell(FleetEvent("came", state.device.device, text=state.device.mode))
 
-    def left(self, seat: Seat, why: str) -> None:
-        seat.left = True
-        if seat.came:
-            seat.came = False
-            self._tell(Happening("left", seat.device.device, text=why))
+    def left(self, state: DeviceState, why: str) -> None:
+        state.left = True
+        if state.came:
+            state.came = False
+            self._tell(FleetEvent("left", state.device.device, text=why))
 
-    def tick(self, seat: Seat, now: Instant) -> None:
+    def tick(self, state: DeviceState, now: Instant) -> None:
         """Ask a device that was quiet for QUIET_S for a new hello; without one it has left."""
-        session = seat.sessions.get(AUTHORITY)
-        quiet = now.steady - seat.heard
-        if not seat.came or session is None or quiet < QUIET_S:
+        session = state.sessions.get(AUTHORITY)
+        quiet = now.steady - state.heard
+        if not state.came or session is None or quiet < QUIET_S:
             return
-        if not seat.probed:
-            seat.probed = True
+        if not state.probed:
+            state.probed = True
             self._send(session.address, session.wake(now))
         elif quiet >= QUIET_S + ANSWER_S:
-            self.left(seat, "it gives no answer")
+            self.left(state, "it gives no answer")

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from warden_host.engine.device_state import Seat
+from warden_host.engine.device_state import DeviceState
 from warden_host.engine.engine import Engine
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY, Address
 from warden_host.otp import otp
@@ -37,7 +37,7 @@ _WORDS = {
 Put = Callable[[Message], None]
 
 
-class Desk:
+class OtpHandler:
     """On the engine's thread. put hands a message to the post."""
 
     def __init__(self, engine: Engine, codes: Codes, put: Put) -> None:
@@ -49,49 +49,49 @@ class Desk:
         engine.takers[RESPONSE] = self._on_response
         engine.watchers.append(self._look)
 
-    def _on_request(self, seat: Seat, appid: str, received: Received) -> None:
-        said = self._checked(seat, appid, received, {"req"})
+    def _on_request(self, state: DeviceState, appid: str, received: Received) -> None:
+        said = self._checked(state, appid, received, {"req"})
         if said is None:
             return
         gate, body = said
-        name = seat.device.device
+        name = state.device.device
         targets = self._targets(name, "code")
         owners = tuple(dict.fromkeys(_owner(each) for each in targets))
         answer = self._codes.ask(name, gate, body["req"], owners, self._engine.clock())
         if isinstance(answer, Denied):
-            self._engine.refuse(seat, AUTHORITY, Refused(REQUEST, answer.why, answer.text))
+            self._engine.refuse(state, AUTHORITY, Refused(REQUEST, answer.why, answer.text))
             return
         if answer.code is not None:
             self._send_code(name, answer, targets)
-        self._answer(seat, ANSWER, body["req"], {"validity": answer.validity}, answer.validity)
+        self._answer(state, ANSWER, body["req"], {"validity": answer.validity}, answer.validity)
 
-    def _on_response(self, seat: Seat, appid: str, received: Received) -> None:
-        said = self._checked(seat, appid, received, {"req", "otp"})
+    def _on_response(self, state: DeviceState, appid: str, received: Received) -> None:
+        said = self._checked(state, appid, received, {"req", "otp"})
         if said is None:
             return
         gate, body = said
-        name = seat.device.device
-        judge = self._codes.judge if seat.sealed else self._codes.judge_plain
+        name = state.device.device
+        judge = self._codes.judge if state.sealed else self._codes.judge_plain
         verdict = judge(name, gate, body["req"], body["otp"], self._engine.clock())
         if verdict.why and not verdict.valid:
             self._engine.refuse(
-                seat, AUTHORITY, Refused(RESPONSE, verdict.why, _WORDS[verdict.why])
+                state, AUTHORITY, Refused(RESPONSE, verdict.why, _WORDS[verdict.why])
             )
         else:
-            self._engine.tell(Happening("otp", name, text="the right code was typed"))
+            self._engine.tell(FleetEvent("otp", name, text="the right code was typed"))
         flags = {"isOTPValid": _flag(verdict.valid), "isTimeOut": _flag(verdict.late)}
-        self._answer(seat, VALIDATE, body["req"], flags, _VALIDATE_TTL_S)
+        self._answer(state, VALIDATE, body["req"], flags, _VALIDATE_TTL_S)
         if verdict.duress:
             self._engine.store.add_incident(name, "host", DURESS, RESPONSE, 1)
-            happening = Happening("incident", name, AUTHORITY, RESPONSE, DURESS, body={"n": 1})
-            self._engine.tell(happening)  # _look() sees it, and tells the owner
+            fleet_event = FleetEvent("incident", name, AUTHORITY, RESPONSE, DURESS, body={"n": 1})
+            self._engine.tell(fleet_event)  # _look() sees it, and tells the owner
 
-    def _look(self, happening: Happening) -> None:
+    def _look(self, fleet_event: FleetEvent) -> None:
         """Whoever found it, we or the device that judges its codes itself: an alarm is the owner's to hear."""
-        if happening.kind != "incident" or happening.code != DURESS:
+        if fleet_event.kind != "incident" or fleet_event.code != DURESS:
             return
-        device, now = happening.device, self._engine.clock().steady
-        gate = policy.gate(self._engine.seat(device).device.policy)
+        device, now = fleet_event.device, self._engine.clock().steady
+        gate = policy.gate(self._engine.state(device).device.policy)
         if gate is None or not gate["duress"]:
             return  # it has no such code: what it says is kept with its incidents
         if now - self._alarmed.get(device, -_AGAIN_S) < _AGAIN_S:
@@ -111,20 +111,20 @@ class Desk:
         if not report.error:
             text = f"its {report.purpose} went out by {report.way}"
         code = "otp-delivery" if report.error else ""
-        self._engine.tell(Happening("otp", report.device, code=code, text=text))
+        self._engine.tell(FleetEvent("otp", report.device, code=code, text=text))
 
     def _checked(
-        self, seat: Seat, appid: str, received: Received, fields: set[str]
+        self, state: DeviceState, appid: str, received: Received, fields: set[str]
     ) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """The gate and the message, of exactly these fields; None when it was refused."""
         event, body = received.event, received.body
-        name = seat.device.device
+        name = state.device.device
         try:
             if appid != AUTHORITY:
                 raise HostError("wrong-application", "codes are the authority's alone")
-            if seat.ending is not None:
+            if state.ending is not None:
                 raise HostError("revoked", "it may come to be wiped, and for nothing else")
-            gate = policy.gate(seat.device.policy)
+            gate = policy.gate(state.device.policy)
             if gate is None or gate["source"] != "authority":
                 raise HostError("not-applicable", "its policy asks for no code of ours")
             if set(body) != fields | {"event", "deviceId"} or body["event"] != event:
@@ -135,23 +135,23 @@ class Desk:
                 if key in fields and not (isinstance(body[key], str) and form.match(body[key])):
                     raise HostError("bad-body", f"{key} has another form")
         except HostError as error:
-            self._engine.refuse(seat, AUTHORITY, Refused(event, error.code, error.text))
+            self._engine.refuse(state, AUTHORITY, Refused(event, error.code, error.text))
             return None
         return gate, body
 
     def _answer(
-        self, seat: Seat, command: str, req: str, fields: dict[str, Any], ttl_s: int
+        self, state: DeviceState, command: str, req: str, fields: dict[str, Any], ttl_s: int
     ) -> None:
         now = self._engine.clock()
-        name, type_ = seat.device.device, seat.device.type
+        name, type_ = state.device.device, state.device.type
         said = {"cmd": command, "req": req, "time": _date(now.unix)} | fields
-        if seat.sealed:
+        if state.sealed:
             # The seal says who speaks; uid would say it to nobody new, and stays out.
             body = said | {"appid": AUTHORITY, "uid": ""}
-            data = seat.sessions[AUTHORITY].seal(command, 0, body, ttl_s, now)
+            data = state.sessions[AUTHORITY].seal(command, 0, body, ttl_s, now)
             self._engine.send(Address(type_, name, AUTHORITY), Send(command, data))
             return
-        pair = min(seat.device.pairs, key=lambda pair: (pair.appid == AUTHORITY, pair.appid))
+        pair = min(state.device.pairs, key=lambda pair: (pair.appid == AUTHORITY, pair.appid))
         body = said | {"appid": pair.appid, "uid": pair.uid.hex()}
         data = json.dumps(body, separators=(",", ":")).encode()
         self._engine.send(Address(type_, name, pair.appid), Send(command, data))
@@ -159,7 +159,7 @@ class Desk:
     def _send_code(self, name: str, issue: Issue, targets: list[Contact]) -> None:
         reached = [each for each in targets if _owner(each) in issue.owners]
         ways = ", ".join(dict.fromkeys(each.way for each in reached))
-        self._engine.tell(Happening("otp", name, text=f"asks for a code: it goes out by {ways}"))
+        self._engine.tell(FleetEvent("otp", name, text=f"asks for a code: it goes out by {ways}"))
         for target in reached:
             code, duress = issue.code or "", issue.duress or ""
             self._put(self._message(name, target, issue.validity, code=code, duress=duress))

@@ -1,4 +1,4 @@
-"""Codes in a running authority: the desk on the engine's thread, the post on its own, the console between them."""
+"""Codes in a running authority: the handler on the engine's thread, the post on its own, the console between them."""
 
 import contextlib
 import time
@@ -8,7 +8,7 @@ from warden_host.engine.engine import Engine
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.otp import otp, settings
-from warden_host.otp.handler import Desk
+from warden_host.otp.handler import OtpHandler
 from warden_host.otp.notify.console import ConsoleWay
 from warden_host.otp.notify.delivery import Message, Post, Way
 from warden_host.otp.notify.mail import MailWay
@@ -33,7 +33,7 @@ class OtpService:
         if self._settings.webhook is not None:
             ways["webhook"] = WebhookWay(self._settings.webhook, fleet.keys)
         self._post = Post(ways, self._report)
-        self._desk: Desk | None = None
+        self._handler: OtpHandler | None = None
 
     def __enter__(self) -> "OtpService":
         self._post.__enter__()
@@ -45,12 +45,12 @@ class OtpService:
     def attach(self, engine: Engine) -> None:
         """On the engine's thread, before the first message."""
         codes = Codes(engine.store, self._key, self._settings.limits)
-        self._desk = Desk(engine, codes, self._post.put)
+        self._handler = OtpHandler(engine, codes, self._post.put)
 
     def _report(self, message: Message, error: str) -> None:
         """On a thread of the post's, or on the engine's for what no way took."""
-        desk = self._desk
+        handler = self._handler
         report = Delivered(message.device, message.way, message.purpose, time.time(), error)
-        if desk is not None:
+        if handler is not None:
             with contextlib.suppress(HostError):  # flooded: the report is lost, the message is not
-                self._do(lambda _: desk.delivered(report))
+                self._do(lambda _: handler.delivered(report))

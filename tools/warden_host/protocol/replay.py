@@ -3,7 +3,7 @@
 WIDTH = 64
 
 
-class Window:
+class ReplayWindow:
     """Ask first (`fresh`), commit only after the AEAD opened (`take`): a forgery moves nothing."""
 
     def __init__(self) -> None:

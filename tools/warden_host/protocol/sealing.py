@@ -10,7 +10,7 @@ from warden_host.errors import HostError
 from warden_host.names import Topic
 from warden_host.protocol import cose, strictcbor
 from warden_host.protocol.keyschedule import SessionKeys, external_aad
-from warden_host.protocol.replay import Window
+from warden_host.protocol.replay import ReplayWindow
 
 _MESSAGE = "msg"
 
@@ -20,7 +20,7 @@ class Channel:
         self.sid = keys.sid
         self._kid = kid
         self._keys = keys
-        self._window = Window()
+        self._window = ReplayWindow()
         self._next_down = 0
 
     @property

@@ -6,16 +6,15 @@ which can build cycles, huge numbers or dates out of a few bytes, ends the walk,
 or map that announces too many items. docs/protocol.md, Limits of a value, has the numbers.
 """
 
-import math
 import struct
 from typing import Any, NamedTuple, TypeGuard
 
 import cbor2
 
 from warden_host.errors import HostError
+from warden_host.values import MAX_DEPTH, check_scalar
 
 MAX_BYTES = 16384  # the largest max_message that a policy can set
-MAX_DEPTH = 16
 
 
 class Limits(NamedTuple):
@@ -77,25 +76,6 @@ def _encode(value: Any, depth: int) -> bytes:
     if isinstance(value, bytes):
         return head(BYTES, len(value)) + value
     return cbor2.dumps(value, canonical=True)
-
-
-def check_scalar(value: Any) -> None:
-    """Raise bad-argument unless a message can carry this number, text, bool, None or bytes."""
-    if isinstance(value, bool) or value is None or isinstance(value, bytes):
-        return
-    if isinstance(value, int):
-        if not -(1 << 64) <= value < 1 << 64:
-            raise HostError("bad-argument", "an integer takes more than 64 bits")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise HostError("bad-argument", "NaN or an infinity, which no message can carry")
-    elif isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:  # a lone surrogate, as JSON's "\\ud800" gives one
-            raise HostError("bad-argument", "text that is not valid Unicode") from None
-    else:
-        raise HostError("bad-argument", f"a {type(value).__name__} has no place in a message")
 
 
 def is_u32(value: Any) -> TypeGuard[int]:

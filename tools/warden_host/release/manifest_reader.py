@@ -6,7 +6,7 @@ from typing import Any
 
 import cbor2
 
-from warden_host import jsontext
+from warden_host import jsontext, values
 from warden_host.errors import HostError
 from warden_host.protocol import strictcbor
 from warden_host.release import manifest as suit
@@ -265,7 +265,7 @@ def _version(text: bytes | None) -> str:
     try:
         # Its keys are lists, which strictcbor.decode has no place for; tags and sizes are what a decoder can be hurt with.
         strictcbor.scan(text or b"\xa0", canonical=False)
-        found = cbor2.loads(text or b"\xa0", max_depth=strictcbor.MAX_DEPTH)
+        found = cbor2.loads(text or b"\xa0", max_depth=values.MAX_DEPTH)
     except (HostError, cbor2.CBORError, ValueError, TypeError, RecursionError, MemoryError):
         return ""
     for languages in _values(found):

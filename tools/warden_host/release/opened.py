@@ -15,7 +15,7 @@ MAX_CHUNK = 1024
 
 
 @dataclass
-class Shelf:
+class OpenRelease:
     """name: the release's. envelope: as devices get it. sizes: component → bytes of its file. Files are open from open_shelf() to close()."""
 
     name: str
@@ -71,7 +71,7 @@ class Shelf:
         self.files.clear()
 
 
-def open_shelf(fleet: Fleet, store: Store, name: str) -> Shelf:
+def open_release(fleet: Fleet, store: Store, name: str) -> OpenRelease:
     """Checks the release as a device would: one of the fleet's keys signed it, and the images are those that every device fetches.
 
     What was checked is what is served: the envelope is read once, and of each image the file that was checked stays open,
@@ -91,7 +91,7 @@ def open_shelf(fleet: Fleet, store: Store, name: str) -> Shelf:
         )
     sizes = {one.component: inspecting.stored_size(one) for one in parsed.images}
     envelope = manifest_reader.carried(signed)
-    made = Shelf(name, parsed, envelope, sizes, cek if encrypted else None, {})
+    made = OpenRelease(name, parsed, envelope, sizes, cek if encrypted else None, {})
     try:
         for one in parsed.images:
             with inspecting.opened(folder, one) as file:

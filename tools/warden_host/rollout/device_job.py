@@ -12,13 +12,13 @@ from warden_host import jsontext
 from warden_host.engine import commands
 from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Job, Wait
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
 from warden_host.protocol.strictcbor import is_u32
-from warden_host.release.opened import Shelf
+from warden_host.release.opened import OpenRelease
 from warden_host.rollout import compress
 from warden_host.rollout.plan import (
     ABORTED,
@@ -59,7 +59,7 @@ _CURABLE = frozenset(
 )
 
 
-def job(engine: Engine, shelf: Shelf, device: str, plan: Plan, tell: Tell) -> Job:
+def job(engine: Engine, shelf: OpenRelease, device: str, plan: Plan, tell: Tell) -> Job:
     """Result: {"state", "reason"}; Away where the device could not be reached, Lost where it took the update and was not heard of again. With
     "cut" where `tell` ended it: a device's own word never has that."""
     return _Delivery(engine, shelf, device, plan, tell).run()
@@ -83,7 +83,9 @@ class _Over(Exception):
 
 
 class _Delivery:
-    def __init__(self, engine: Engine, shelf: Shelf, device: str, plan: Plan, tell: Tell) -> None:
+    def __init__(
+        self, engine: Engine, shelf: OpenRelease, device: str, plan: Plan, tell: Tell
+    ) -> None:
         self._engine = engine
         self._shelf = shelf
         self._device = device
@@ -124,7 +126,7 @@ class _Delivery:
             state = SUPERSEDED if error.code in ("revoked", "device-unknown") else ABORTED
             return {"state": state, "reason": error.code, "cut": error.code == "not-serving"}
 
-    def _gap(self, error: "_Unreached") -> Generator[Wait, Happening | None, None]:
+    def _gap(self, error: "_Unreached") -> Generator[Wait, FleetEvent | None, None]:
         """Off the air to judge the manifest, to start the update, or for the moment that its network needs: not away yet."""
         if self._silent_since is None:
             self._silent_since = self._now
@@ -138,7 +140,7 @@ class _Delivery:
         if again_s:
             yield from self._listen(again_s)
 
-    def _go_on(self, status: Status) -> Generator[Wait, Happening | None, None]:
+    def _go_on(self, status: Status) -> Generator[Wait, FleetEvent | None, None]:
         """From what the device says of itself; comes back when it is to be asked again."""
         self._judge(status)
         self._verdict(status)
@@ -167,7 +169,7 @@ class _Delivery:
             self._spoiled = mine and status.get("reason") in _SPOILED
             yield from self._begin()
 
-    def _work(self, state: str) -> Generator[Wait, Happening | None, None]:
+    def _work(self, state: str) -> Generator[Wait, FleetEvent | None, None]:
         """It wants nothing of us for now: it verifies, or fetches the image from a web server."""
         if self._now > self._worked_until:
             raise _Over(ABORTED, "update-timeout")
@@ -205,9 +207,9 @@ class _Delivery:
 
     @property
     def _boot(self) -> int:
-        return self._engine.seat(self._device).mark.boot
+        return self._engine.state(self._device).mark.boot
 
-    def _begin(self) -> Generator[Wait, Happening | None, None]:
+    def _begin(self) -> Generator[Wait, FleetEvent | None, None]:
         self._tries += 1
         self._sent_in, self._parked, self._taken = None, False, False
         if self._tries > 1:
@@ -240,7 +242,7 @@ class _Delivery:
         else:
             self._ended(status)
 
-    def _feed(self, status: Status) -> Generator[Wait, Happening | None, None]:
+    def _feed(self, status: Status) -> Generator[Wait, FleetEvent | None, None]:
         """Chunk by chunk, as the device asks for them."""
         self._begun = True
         while status.get("want") is not None:
@@ -273,7 +275,7 @@ class _Delivery:
         if state == ABORTED and self._tries >= _TRIES:
             raise _Over(ABORTED, reason)
 
-    def _trial(self) -> Generator[Wait, Happening | None, None]:
+    def _trial(self) -> Generator[Wait, FleetEvent | None, None]:
         """The device starts anew and says what came of it; where it does not say so, it is asked."""
         self._tell(TESTING, "", self._shelf.total)
         end, poll = self._now + self._plan.trial_s, _FIRST_POLL_S
@@ -302,7 +304,7 @@ class _Delivery:
 
     # Messages
 
-    def _order(self, args: dict[str, Any]) -> Generator[Wait, Happening | None, Status]:
+    def _order(self, args: dict[str, Any]) -> Generator[Wait, FleetEvent | None, Status]:
         """The device's status; where it refuses, one that says so. Raises _Unreached, _Over."""
         request = Request(self._device, "update", args, AUTHORITY, timeout_s=_ORDER_S, quiet=True)
         try:
@@ -339,7 +341,7 @@ class _Delivery:
                     result: dict[str, Any] = end.value
                     return result
 
-                def either(heard: Happening, wait: Wait = wait) -> bool:
+                def either(heard: FleetEvent, wait: Wait = wait) -> bool:
                     return wait.matches(heard) or self._speaks(heard)
 
                 news = yield Wait(either, wait.deadline, self._device)
@@ -349,18 +351,18 @@ class _Delivery:
                     self._verdict(news.body)  # its report crossed our question
                     news = yield Wait(either, wait.deadline, self._device)
 
-    def _listen(self, seconds: float) -> Generator[Wait, Happening | None, None]:
+    def _listen(self, seconds: float) -> Generator[Wait, FleetEvent | None, None]:
         """Until it speaks, or so long."""
         news = yield Wait(self._speaks, self._now + seconds, self._device)
         if news is not None and news.kind == "event":
             self._verdict(news.body)
 
-    def _pause(self, seconds: float) -> Generator[Wait, Happening | None, None]:
+    def _pause(self, seconds: float) -> Generator[Wait, FleetEvent | None, None]:
         end = self._now + seconds
         while self._now < end:
             yield from self._listen(end - self._now)
 
-    def _speaks(self, news: Happening) -> bool:
+    def _speaks(self, news: FleetEvent) -> bool:
         if (news.device, news.app) != (self._device, AUTHORITY):
             return False
         return news.kind == "session" or (news.kind, news.name) == ("event", "update")

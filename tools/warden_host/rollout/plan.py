@@ -63,8 +63,8 @@ def waves_of(text: str) -> tuple[int, ...]:
     numbers = [int(share[1]) for share in shares if share is not None]
     if numbers and numbers[-1] < 100:
         numbers.append(100)
-    rising = all(a < b for a, b in zip([0, *numbers], numbers, strict=False))
-    if None in shares or not rising or numbers[-1] != 100 or len(numbers) > MAX_WAVES:
+    rotating = all(a < b for a, b in zip([0, *numbers], numbers, strict=False))
+    if None in shares or not rotating or numbers[-1] != 100 or len(numbers) > MAX_WAVES:
         raise HostError("bad-argument", f"--wave {text[:60]}: rising shares, such as 10%,50%,100%")
     return tuple(numbers)
 

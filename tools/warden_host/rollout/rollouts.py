@@ -13,11 +13,11 @@ from typing import Any
 from warden_host.engine import commands
 from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Job, Wait
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY
-from warden_host.release.opened import Shelf
+from warden_host.release.opened import OpenRelease
 from warden_host.rollout import device_job
 from warden_host.rollout import plan as rollout_plan
 from warden_host.rollout import tally as rollout_tally
@@ -54,7 +54,7 @@ _UNSAID = (WAITING, DOWNLOADING, VERIFYING, INSTALLING)  # to those who watch th
 class _Active:
     number: int
     plan: Plan
-    shelf: Shelf
+    shelf: OpenRelease
     forgiven: int
     pardoned: set[str]  # the devices that are forgiven
     tally: Tally
@@ -76,7 +76,7 @@ class Rollouts:
         engine.watchers.append(self._hear)
         engine.start(self._ticker(), lambda _: None)
 
-    def begin(self, number: int, shelf: Shelf) -> None:
+    def begin(self, number: int, shelf: OpenRelease) -> None:
         """A rollout that fleet.db has as active, new or from before a restart. Raises rollout-unknown."""
         if number in self._active:
             shelf.close()  # two callers resumed it at once: superseding itself, it would end
@@ -134,7 +134,7 @@ class Rollouts:
 
     # What happens
 
-    def _hear(self, news: Happening) -> None:
+    def _hear(self, news: FleetEvent) -> None:
         """A device that came is asked again: one that was away begins, one that was lost says what became of it."""
         if news.kind != "session" or news.app != AUTHORITY:
             return
@@ -263,7 +263,7 @@ class Rollouts:
         if state not in _UNSAID and state != before:
             why = f" ({reason})" if reason else ""
             text = f"update {active.shelf.name}: {state}{why}"
-            self._engine.tell(Happening("notice", device, text=text))
+            self._engine.tell(FleetEvent("notice", device, text=text))
 
     def _supersede(self, other: _Active, newer: _Active) -> None:
         """The devices of the newer rollout are no business of the other one any more."""
@@ -287,7 +287,7 @@ class Rollouts:
         line = self._summary(active) | {"state": state, "reason": reason}
         self._tell(active.number, line, True)
         text = f"rollout {active.number} of {active.shelf.name} is {state}"
-        self._engine.tell(Happening("notice", text=f"{text}: {reason}" if reason else text))
+        self._engine.tell(FleetEvent("notice", text=f"{text}: {reason}" if reason else text))
 
     def _let_go(self, device: str) -> None:
         request = Request(device, "update", {"abort": True}, AUTHORITY, quiet=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from warden_host.engine import commands
 from warden_host.engine.engine import Engine
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Done
 from warden_host.engine.throttle import Throttle
 from warden_host.errors import HostError, unexpected
@@ -22,7 +22,7 @@ from warden_host.otp.service import OtpService
 from warden_host.service.clock_guard import ClockGuard
 from warden_host.service.fair_inbox import ORDERS, Account, FairInbox
 from warden_host.service.link import AppLink
-from warden_host.service.pending_wipes import Farewell, finisher
+from warden_host.service.pending_wipes import PendingWipes, finisher
 from warden_host.store.store import App, Store
 
 _TICK_S = 0.2
@@ -39,7 +39,7 @@ class Authority:
     def __init__(
         self,
         fleet: Fleet,
-        announce: Callable[[Happening], None],
+        announce: Callable[[FleetEvent], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """clock: steady seconds, for quotas and for what is told of a flood."""
@@ -143,7 +143,7 @@ class Authority:
                 ending = engine.store.ending(device)
                 if ending is not None and ending.revoked:
                     self._discard(device)
-                self.farewell.order(device, done)
+                self.pending_wipes.order(device, done)
             except HostError as error:
                 done(error)
 
@@ -231,7 +231,7 @@ class Authority:
             guard = ClockGuard(store)
             engine = Engine(store, self._publish, self._announce, guard.now)
             self.codes.attach(engine)
-            self.farewell = Farewell(engine, finisher(self._fleet, self._forget))
+            self.pending_wipes = PendingWipes(engine, finisher(self._fleet, self._forget))
             self._attempt(engine, Engine.wake_all)
             self._started.set()
             while not self._stop.is_set():
@@ -268,12 +268,12 @@ class Authority:
     def _check_clock(self, guard: ClockGuard) -> None:
         text = guard.tick()
         if text:
-            self._announce(Happening("notice", code="clock-jumped", text=text))
+            self._announce(FleetEvent("notice", code="clock-jumped", text=text))
 
     def _notice(self, code: str, text: str) -> None:
         """A full disk fails with each message of a flood: said some times, then counted."""
         if self._throttle.admit(code, self._clock()):
-            self._announce(Happening("notice", code=code, text=text))
+            self._announce(FleetEvent("notice", code=code, text=text))
 
     def _due(self, engine: Engine) -> bool:
         now = engine.clock().steady
@@ -286,7 +286,7 @@ class Authority:
         """Tell what a flood cost, once a second: notices that were not shown, messages refused."""
         now = self._clock()
         for code, missed in self._throttle.due(now):
-            self._announce(Happening("notice", code=code, text=f"{missed} more of these"))
+            self._announce(FleetEvent("notice", code=code, text=f"{missed} more of these"))
         if now - self._told < _REFUSED_S:
             return
         self._told = now
@@ -297,7 +297,7 @@ class Authority:
             counts[account.device] = counts.get(account.device, 0) + count
         for device, count in counts.items():
             text = f"{count} messages dropped: it sends more than its quota"
-            engine.tell(Happening("notice", device, code="flooded", text=text))
+            engine.tell(FleetEvent("notice", device, code="flooded", text=text))
 
     def _close(self) -> None:
         self._stop.set()

@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from warden_host import jsontext
-from warden_host.engine.events import Happening
+from warden_host import jsontext, values
+from warden_host.engine.events import FleetEvent
 from warden_host.errors import CODES, HostError
 
 MAX_LINE = 65536
 _MAX_CALLERS = 32
 _BACKLOG = 1000  # lines that a slow watcher may be behind
 _SEND_S = 5.0
-_DEPTH = jsontext.MAX_DEPTH * 2  # a line holds what a device said, some levels further down
+_DEPTH = values.MAX_DEPTH * 2  # a line holds what a device said, some levels further down
 
 Line = dict[str, Any]
 
@@ -111,8 +111,8 @@ class ControlServer:
         with self._guard:
             self._watchers.add(caller)
 
-    def announce(self, happening: Happening) -> None:
-        record = happening.record()
+    def announce(self, fleet_event: FleetEvent) -> None:
+        record = fleet_event.record()
         with self._guard:
             for caller in self._watchers:
                 caller.say(record)
@@ -206,7 +206,7 @@ def call(path: Path, request: Line, timeout_s: float = 15.0) -> Line:
 
 
 def _missed_line(count: int) -> Line:
-    return Happening("notice", text=f"{count} missed: this reader was too slow").record()
+    return FleetEvent("notice", text=f"{count} missed: this reader was too slow").record()
 
 
 def _error_line(error: HostError) -> Line:

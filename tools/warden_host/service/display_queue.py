@@ -6,21 +6,21 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 
 _BACKLOG = 2000
 _LAST_S = 2.0
 T = TypeVar("T")
-Tell = Callable[[Happening], None]
+Tell = Callable[[FleetEvent], None]
 
 
 def quietly(tell: Callable[[T], None]) -> Callable[[T], None]:
     """The same, but it never raises: its reader may be gone, its encoding too small for a word."""
 
-    def told(happening: T) -> None:
+    def told(fleet_event: T) -> None:
         # SystemExit is what rich makes of a broken pipe.
         with contextlib.suppress(Exception, SystemExit):
-            tell(happening)
+            tell(fleet_event)
 
     return told
 
@@ -28,23 +28,23 @@ def quietly(tell: Callable[[T], None]) -> Callable[[T], None]:
 @contextlib.contextmanager
 def screen_thread(tell: Tell) -> Iterator[Tell]:
     """A tell that never waits: a thread of its own writes, and says how much it could not keep up with."""
-    lines: queue.Queue[Happening | None] = queue.Queue(_BACKLOG)
+    lines: queue.Queue[FleetEvent | None] = queue.Queue(_BACKLOG)
     told, missed = quietly(tell), [0]
 
-    def put(happening: Happening) -> None:
+    def put(fleet_event: FleetEvent) -> None:
         try:
-            lines.put_nowait(happening)
+            lines.put_nowait(fleet_event)
         except queue.Full:
             missed[0] += 1
 
     def say_missed() -> None:
         count, missed[0] = missed[0], 0
         if count:
-            told(Happening("notice", text=f"{count} missed: this screen was too slow"))
+            told(FleetEvent("notice", text=f"{count} missed: this screen was too slow"))
 
     def write() -> None:
-        while (happening := lines.get()) is not None:
-            told(happening)
+        while (fleet_event := lines.get()) is not None:
+            told(fleet_event)
             if lines.empty():
                 say_missed()
         say_missed()

@@ -13,7 +13,7 @@ from warden_host.devices import revocation
 from warden_host.engine import commands
 from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Done
 from warden_host.errors import HostError, unexpected
 from warden_host.fleet.fleet import Fleet
@@ -23,7 +23,7 @@ from warden_host.store.store import Store
 _ANSWER_S = 10.0
 
 
-class Farewell:
+class PendingWipes:
     """finish(device) does what follows a wipe, on a thread of its own."""
 
     def __init__(self, engine: Engine, finish: Callable[[str], Any]) -> None:
@@ -42,7 +42,7 @@ class Farewell:
         """
         engine = self._engine
         engine.end(device)
-        ending = engine.seat(device).ending
+        ending = engine.state(device).ending
         if ending is None or not ending.wipe:
             done({"ok": True, "wiped": False})
         elif device in self._under_way:
@@ -50,7 +50,7 @@ class Farewell:
         else:
             self._give(device, done, timeout_s)
 
-    def _hear(self, news: Happening) -> None:
+    def _hear(self, news: FleetEvent) -> None:
         if news.kind == "session" and news.app == AUTHORITY:
             if news.device in self._under_way:
                 self._came.add(news.device)
@@ -60,9 +60,9 @@ class Farewell:
             self._engine.store.wipe_sent(news.device, time.time())
 
     def _give_if_it_stands(self, device: str) -> None:
-        seat = self._engine.seat(device)
-        session = seat.sessions.get(AUTHORITY)
-        if seat.ending is None or not seat.ending.wipe:
+        state = self._engine.state(device)
+        session = state.sessions.get(AUTHORITY)
+        if state.ending is None or not state.ending.wipe:
             return
         if session is not None and session.stands:
             self._give(device, lambda _: None, _ANSWER_S)
@@ -95,7 +95,7 @@ class Farewell:
             code = jsontext.slug(result.get("reply", {}).get("error"))
             done(HostError("command-refused", f"{device} refused to be wiped: {code}"))
             text = f"refused to be wiped: {code}; it is told again at its next session"
-            self._engine.tell(Happening("notice", device, code="command-refused", text=text))
+            self._engine.tell(FleetEvent("notice", device, code="command-refused", text=text))
             return
         try:
             self._engine.store.wipe_done(device, time.time())
@@ -103,9 +103,9 @@ class Farewell:
             failure = error if isinstance(error, HostError) else unexpected(error)
             done(failure)
             text = f"it wipes itself, but that can't be kept, and it stays listed: {failure.text}"
-            self._engine.tell(Happening("notice", device, code=failure.code, text=text))
+            self._engine.tell(FleetEvent("notice", device, code=failure.code, text=text))
             return
-        self._engine.tell(Happening("notice", device, text="it wipes itself: its account goes"))
+        self._engine.tell(FleetEvent("notice", device, text="it wipes itself: its account goes"))
 
         def finish() -> None:
             try:

@@ -11,7 +11,7 @@ from warden_host.engine.engine import Engine
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.release import opened as shelf
-from warden_host.release.opened import Shelf
+from warden_host.release.opened import OpenRelease
 from warden_host.rollout import plan as rollout_plan
 from warden_host.rollout.plan import FINAL, Plan
 from warden_host.rollout.rollouts import Rollouts
@@ -26,7 +26,7 @@ _TRIAL_S = (10, 7 * 24 * 3600)
 OTHER_TYPE, PLAIN, ENDING = "of another type", "plain", "cut off or to be wiped"
 
 
-class RolloutDesk:
+class RolloutHandler:
     """Works on an authority that serves. attach() takes up what an earlier service left."""
 
     def __init__(self, fleet: Fleet, authority: Authority) -> None:
@@ -38,7 +38,7 @@ class RolloutDesk:
         with Store(self._fleet.database) as store:
             for record in store.rollouts(active=True):
                 try:
-                    self._begin(record.id, shelf.open_shelf(self._fleet, store, record.release))
+                    self._begin(record.id, shelf.open_release(self._fleet, store, record.release))
                 except HostError as error:
                     store.set_rollout(record.id, "stopped", error.code, record.forgiven)
 
@@ -75,7 +75,7 @@ class RolloutDesk:
             raise HostError("control-malformed", "release is missing or no text")
         plan = _plan(line)
         with Store(self._fleet.database) as store:
-            opened = shelf.open_shelf(self._fleet, store, name)
+            opened = shelf.open_release(self._fleet, store, name)
             try:
                 known = store.release(name)
                 chosen, left_out = _chosen(store, line, known.type if known else None)
@@ -106,12 +106,12 @@ class RolloutDesk:
             record = store.rollout(number)
             if record.state != "stopped":
                 return
-            opened = shelf.open_shelf(self._fleet, store, record.release)
+            opened = shelf.open_release(self._fleet, store, record.release)
             failed = sum(target.state in rollout_plan.FAILED for target in record.targets)
             store.set_rollout(number, "active", "", failed)
         self._begin(number, opened)
 
-    def _begin(self, number: int, opened: Shelf) -> None:
+    def _begin(self, number: int, opened: OpenRelease) -> None:
         self._ask(lambda rollouts: rollouts.begin(number, opened))
 
     def _ask(self, question: Any) -> Any:

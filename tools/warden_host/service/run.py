@@ -13,7 +13,7 @@ from warden_host.broker.mosquitto.broker import Broker
 from warden_host.devices import revocation
 from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
-from warden_host.engine.events import Happening
+from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY
@@ -21,7 +21,7 @@ from warden_host.service import clock_guard
 from warden_host.service.authority import Authority
 from warden_host.service.control import Caller, ControlServer, Line
 from warden_host.service.display_queue import screen_thread
-from warden_host.service.rollout_handler import OPERATIONS, RolloutDesk
+from warden_host.service.rollout_handler import OPERATIONS, RolloutHandler
 from warden_host.store.store import Store
 
 
@@ -41,44 +41,44 @@ class Service:
 @contextlib.contextmanager
 def serving(
     fleet: Fleet,
-    announce: Callable[[Happening], None] = lambda _: None,
+    announce: Callable[[FleetEvent], None] = lambda _: None,
     accept_clock: bool = False,
 ) -> Iterator[Service]:
     """Raises clock-jumped and what the broker and the authority raise; announce is called on another thread.
 
     accept_clock: the owner confirms this host's time.
     """
-    desk = _Desk()
-    control = ControlServer(fleet.control, desk.handle)
+    handler = _Dispatcher()
+    control = ControlServer(fleet.control, handler.handle)
 
     with contextlib.ExitStack() as stack, screen_thread(announce) as show:
 
-        def tell(happening: Happening) -> None:
-            control.announce(happening)
-            show(happening)
+        def tell(fleet_event: FleetEvent) -> None:
+            control.announce(fleet_event)
+            show(fleet_event)
 
         with Store(fleet.database) as store:
             clock_guard.check_start(store, accept_clock)
         # Before the broker takes its first connection.
         revocation.enforce(fleet)
         with Broker(fleet) as broker, Authority(fleet, tell) as authority:
-            desk.authority, desk.control, desk.broker = authority, control, broker
-            desk.tell = tell
-            desk.rollouts = RolloutDesk(fleet, authority)
-            stack.callback(desk.rollouts.close)
-            desk.rollouts.resume_all()
+            handler.authority, handler.control, handler.broker = authority, control, broker
+            handler.tell = tell
+            handler.rollouts = RolloutHandler(fleet, authority)
+            stack.callback(handler.rollouts.close)
+            handler.rollouts.resume_all()
             with control:
                 yield Service(broker, authority)
 
 
-class _Desk:
+class _Dispatcher:
     """Takes requests from the control socket to the authority."""
 
     authority: Authority
     control: ControlServer
-    rollouts: RolloutDesk
+    rollouts: RolloutHandler
     broker: Broker
-    tell: Callable[[Happening], None]
+    tell: Callable[[FleetEvent], None]
 
     def handle(self, line: Line, caller: Caller) -> None:
         operation = line.get("op")
@@ -86,7 +86,7 @@ class _Desk:
             self.authority.submit(_request(line), caller.finish)
         elif operation == "watch":
             self.control.watch(caller)
-            caller.say(Happening("notice", text="watching").record())
+            caller.say(FleetEvent("notice", text="watching").record())
         elif operation == "online":
             caller.finish({"online": self.authority.ask(Engine.online)})
         elif operation == "clear":
@@ -110,7 +110,7 @@ class _Desk:
             self.authority.reload()
             text = self.broker.outgrown()
             if text:
-                self.tell(Happening("notice", text=text))
+                self.tell(FleetEvent("notice", text=text))
             caller.finish({"ok": True})
         elif operation in OPERATIONS:
             self.rollouts.handle(line, caller)
