@@ -100,5 +100,5 @@ def test_a_trial_that_hangs(world: World) -> None:
         assert said == ["-- nobody fed the watchdog: it resets the board --"]
     with Board(home) as board:
         board.says("version factory")
-        board.says("log trial-failed")
+        board.says("log update Rejected trial-failed")
         board.says("log session-stands")
