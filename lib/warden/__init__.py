@@ -14,6 +14,6 @@ def __getattr__(name: str) -> object:
         return __import__(__name__ + "." + name, None, None, (name,))
     except ImportError as error:
         # What that module imports may be missing too: umqtt, or a module of the firmware.
-        if not str(error).endswith("'%s.%s'" % (__name__, name)):
+        if not str(error)[:-1].endswith(__name__ + "." + name):
             raise
         raise AttributeError(name)

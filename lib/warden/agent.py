@@ -191,11 +191,9 @@ class Agent:
     def _note_failure(self, code: str, began_ms: int) -> None:
         """Choose the back-off after a link that ended with this code, and tell what a row of them means."""
         accepted = self._client.accepted
-        again = False
         # A subscription that was refused says nothing against the password.
-        if self._rotation is not None and not (accepted and code == "mqtt-refused"):
-            again = self._rotation.failed(code)
-        if again:
+        rotation = None if accepted and code == "mqtt-refused" else self._rotation
+        if rotation is not None and rotation.failed(code):
             self._backoff.reset()  # the other secret may be the right one
         elif accepted:
             self._backoff.limit(_LONGEST_MS)

@@ -473,6 +473,136 @@ async def test_pump_begins_while_somebody_waits(client):
     check(peer.client.connected)
 
 
+# -- receiving -------------------------------------------------------------------------------------
+
+
+@both
+async def test_messages(client):
+    peer = await Peer(client).connect()
+    peer.pump()
+    sizes = (0, 1, 4, 5, 300, 2000)
+    for size in sizes:
+        peer.link.push(message(b"t", bytes(size)))
+        peer.link.push(message(b"a/b/c/d", b"\xa5" * size, 1, 77))
+    await peer.until(lambda: len(peer.got) == 12 and len(peer.link.of(0x40)) == 6)
+    equal(peer.got[::2], [(b"t", bytes(size), False) for size in sizes])
+    equal(peer.got[1::2], [(b"a/b/c/d", b"\xa5" * size, False) for size in sizes])
+    equal([one.pid for one in peer.link.of(0x40)], [77] * 6)
+
+
+@both
+async def test_retained_flag(client):
+    peer = await Peer(client).connect()
+    peer.pump()
+    for qos in (0, 1):
+        peer.link.push(message(b"t", b"old", qos, 1, True) + message(b"t", b"new", qos, 1, False))
+    await peer.until(lambda: len(peer.got) == 4)
+    equal([retained for _, _, retained in peer.got], [True, False, True, False])
+
+
+@both
+async def test_acknowledged_after_it_was_handled(client):
+    peer = await Peer(client).connect()
+    acknowledged = []
+    peer.on_message = lambda *_: acknowledged.append(len(peer.link.of(0x40)))
+    peer.pump()
+    peer.link.push(message(b"t", b"1", 1, 1) + message(b"t", b"2", 1, 2))
+    await peer.until(lambda: len(peer.link.of(0x40)) == 2)
+    equal(acknowledged, [0, 1])
+    equal([one.pid for one in peer.link.of(0x40)], [1, 2])
+
+
+@both
+async def test_not_acknowledged_when_it_was_not_handled(client):
+    peer = await Peer(client).connect()
+
+    def refuse(*_):
+        raise PeerError("certificate-dates")
+
+    peer.on_message = refuse
+    peer.link.push(message(b"t", b"1", 1, 1))
+    equal(await peer.pump(), "certificate-dates")
+    equal(peer.link.of(0x40), [])
+    check(peer.link.closed and not peer.client.connected)
+
+
+@both
+async def test_byte_by_byte(client):
+    peer = await Peer(client, stall_ms=5000).connect()
+    peer.pump()
+    for byte in message(b"topic", b"payload", 1, 9):
+        peer.link.push(bytes((byte,)))
+        await asyncio.sleep_ms(1)
+    await peer.until(lambda: peer.got)
+    equal(peer.got, [(b"topic", b"payload", False)])
+
+
+@both
+async def test_refused_packets(client):
+    for code, data in (
+        ("mqtt-malformed", b"\x20\x02\0\0"),  # a second CONNACK
+        ("mqtt-malformed", b"\x40\x02\0\1"),  # PUBACKs that nobody waits for
+        ("mqtt-malformed", b"\x40\x02\0\0"),
+        ("mqtt-malformed", b"\x90\x03\0\1\0"),
+        ("mqtt-malformed", b"\x90\x03\0\0\x80"),
+        ("mqtt-malformed", b"\x34\x05\0\1t\0\1"),  # QoS 2
+        ("mqtt-malformed", b"\x36\x05\0\1t\0\1"),  # QoS 3
+        ("mqtt-malformed", b"\x30\x03\0\2t"),
+        ("mqtt-malformed", b"\xd0\1\0"),
+        ("mqtt-malformed", b"\x62\x02\0\1"),
+        ("mqtt-malformed", b"\xe0\0"),
+        ("mqtt-malformed", b"\0\0"),
+        ("mqtt-malformed", b"\xff" * 64),
+        ("mqtt-too-large", b"\x30\xff\xff\xff\x7f"),
+        ("mqtt-too-large", message(b"t", bytes(65530))),
+    ):
+        peer = await Peer(client).connect()
+        peer.link.push(data)
+        equal(await peer.pump(), code, repr(data[:8]))
+        equal(peer.got, [])
+        check(peer.link.closed and not peer.client.connected)
+        # One connection at most: the next one is as good as new.
+        await peer.again()
+        await peer.client.publish("t", b"", 1)
+
+
+@both
+async def test_an_answer_of_the_other_kind(client):
+    def crossed(packet):
+        if packet.kind == 0x30:
+            return b"\x40\x02\0\1" * 2
+        return obliging(packet)
+
+    peer = await Peer(client, crossed).connect()
+    task = peer.pump()
+    try:
+        await peer.client.publish(
+            "t", b"", 1
+        )  # its first PUBACK is good, the second is one too many
+    except PeerError:
+        pass
+    equal(await task, "mqtt-malformed")
+
+
+@both
+async def test_a_flood_starves_nobody(client):
+    peer = await Peer(client).connect()
+    ticks = []
+
+    async def tick():
+        while True:
+            ticks.append(len(peer.got))
+            await asyncio.sleep_ms(0)
+
+    ticking = asyncio.create_task(tick())
+    peer.link.push(message(b"t", b"x") * 300)
+    peer.pump()
+    await peer.until(lambda: len(peer.got) == 300)
+    ticking.cancel()
+    # Between any two messages others had their turn.
+    check(len(ticks) >= 299, "%d turns" % len(ticks))
+
+
 # -- staying alive ---------------------------------------------------------------------------------
 
 
