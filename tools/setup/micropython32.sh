@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 place=build/mp32
 packages="micropython libc6 libffi8 libgcc-s1 libmbedcrypto16 libmbedtls21 libmbedx509-7"
-key="trixie 1 $PWD"
+key="trixie 2 $PWD"
 
 if [ "$(cat $place/.stamp 2> /dev/null)" = "$key" ]; then
     exit 0
@@ -28,7 +28,7 @@ mirror=$(apt-get indextargets --format '$(CREATED_BY) $(COMPONENT) $(RELEASE) $(
 [ -n "$mirror" ] || without "no Debian mirror is among the sources of apt"
 
 rm -rf $place
-mkdir -p $place/apt/{lists/partial,cache/archives/partial,none} $place/debs $place/root
+mkdir -p $place/apt/{lists/partial,cache/archives/partial,none} $place/debs $place/tree
 apt=$PWD/$place/apt
 printf 'deb [arch=i386 signed-by=%s] %s trixie main\n' "$keyring" "$mirror" > "$apt/sources.list"
 : > "$apt/status"
@@ -51,12 +51,12 @@ log=$PWD/$place/setup.log
 } > "$log" 2>&1 || without "its packages can't be fetched ($place/setup.log)"
 cd "${apt%/apt}"
 for package in debs/*.deb; do
-    dpkg -x "$package" root
+    dpkg -x "$package" tree
 done
 cat > micropython << 'END'
 #!/bin/sh
-root=$(dirname "$(readlink -f "$0")")/root/usr
-exec "$root/lib/ld-linux.so.2" --library-path "$root/lib/i386-linux-gnu" "$root/bin/micropython" "$@"
+usr=$(dirname "$(readlink -f "$0")")/tree/usr
+exec "$usr/lib/ld-linux.so.2" --library-path "$usr/lib/i386-linux-gnu" "$usr/bin/micropython" "$@"
 END
 chmod +x micropython
 [ "$(./micropython -c 'import sys; print(sys.maxsize)' 2>> "$log")" = 2147483647 ] || without "the interpreter does not start here"
