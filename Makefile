@@ -1,7 +1,7 @@
 # Every target sets up what it needs first. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format mpy bench fuzz demo clean
+.PHONY: help setup test test-32 test-wasm test-lowest lint format mpy bench fuzz demo clean
 
 # Passed on to the set-up and to the tests; see tools/setup/setup.sh.
 export PYTHON MICROPYTHON
@@ -12,13 +12,25 @@ ARGS ?=
 TARGET ?=
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup:  ## install what is missing: .venv, MicroPython, umqtt.simple, mosquitto, nginx
 	@tools/setup/setup.sh
 
 test: setup  ## every test; ARGS="-k cbor" picks, TARGET=/dev/ttyACM0 runs the device's own on a board
 	@$(BIN)/python -m pytest $(if $(TARGET),-n 0 --target=$(TARGET) tests/unit,-n 2 --dist loadscope) $(ARGS)
+
+test-32: setup  ## the device's tests on a MicroPython 1.25 with 32-bit words, from Debian's i386 packages
+	@tools/setup/micropython32.sh; case $$? in \
+	0) MICROPYTHON=$(CURDIR)/build/mp32/micropython $(BIN)/python -m pytest -n 2 --dist loadscope --target='unix -O' tests/unit $(ARGS) ;; \
+	3) ;; \
+	*) exit 1 ;; esac
+
+test-wasm: setup  ## the pure modules' tests on MicroPython 1.23 and 1.29 for WebAssembly, from npm; WASM="1.24.1 1.27.0" names others
+	@tools/setup/wasm.sh
+
+test-lowest: setup  ## the host's tests with the lowest versions that pyproject.toml admits, in an environment of their own
+	@tools/setup/lowest.sh $(ARGS)
 
 lint: setup  ## style, formatting and types
 	@$(BIN)/ruff check --quiet --output-format concise .

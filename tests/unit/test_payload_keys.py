@@ -1,5 +1,7 @@
 """Encrypted images: which copies of a key are wiped, and the one buffer that a download goes through."""
 
+# First by itself: below the tests that this one imports it would be compiled too deep for a stack of 40 KB.
+import warden.wire.suit  # noqa: F401
 from harness import check, equal, raises
 from test_payload import CONTENT, DEVICE, TYPE, K, board_of, info, seal
 from warden import payload

@@ -11,6 +11,7 @@ from warden.hal.store_nvs import NvsStore
 from warden.vault import MAX_VALUE, Vault
 
 PURE = True
+HEAP = "6m"  # words of 32 bits need more: the collector keeps what looks like an address
 
 
 def test_what_was_written_is_read():

@@ -1,4 +1,4 @@
-"""Two slots on an ESP32 whose partition table has two OTA partitions (the stock -OTA variants of the firmware): the firmware of slot n lies in ota_n,
+"""Two slots on an ESP32 whose partition table has two OTA partitions (stock: ESP32_GENERIC-OTA and a few boards): the firmware of slot n lies in ota_n,
 everything else in files. Semantics: MicroPython's ports/esp32/esp32_partition.c and ESP-IDF's app_update component.
 
 The chip's bootloader keeps its own word on which firmware starts, and tries a new one once: unless that is confirmed, the next start is the old one's.

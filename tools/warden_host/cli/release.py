@@ -45,7 +45,11 @@ def add_to(group: click.Group) -> None:
     help="A further component: a folder becomes a ROMFS, a file stays as it is.",
 )
 @click.option("--mpy", is_flag=True, help="Compile .py to .mpy (needs mpy-cross).")
-@click.option("--arch", default="", help="mpy-cross's -march, for native code.")
+@click.option(
+    "--arch",
+    default="",
+    help="For native code in .mpy: armv6m, armv7emsp, xtensawin, rv32imc and others.",
+)
 @click.option(
     "--encrypt", is_flag=True, help="Encrypt the images; only who is given the key reads them."
 )

@@ -19,9 +19,22 @@ _COMPILE_S = 60
 _SKIPPED = ("__pycache__",)
 
 
+# What mpy-cross takes for -march, without what means this very machine.
+ARCHITECTURES = (
+    *("armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp"),
+    *("xtensa", "xtensawin", "rv32imc", "rv64imc", "x86", "x64"),
+)
+
+
 def build(source: Path, application: bool, compiled: str | None = None) -> bytes:
     """The image of a folder, or the file's own bytes. The same folder gives the same bytes. compiled: None leaves .py as it is, else mpy-cross's
     -march ("" for none). application: it must be one that `import app` starts. Raises image-failed."""
+    if compiled and compiled not in ARCHITECTURES:
+        raise HostError(
+            "image-failed",
+            f"there is no architecture {compiled!a} for --arch",
+            f"one of {', '.join(ARCHITECTURES)}",
+        )
     if source.is_file():
         return content(source, source.name)
     if not source.is_dir():
