@@ -576,9 +576,8 @@ async def test_an_answer_of_the_other_kind(client):
     peer = await Peer(client, crossed).connect()
     task = peer.pump()
     try:
-        await peer.client.publish(
-            "t", b"", 1
-        )  # its first PUBACK is good, the second is one too many
+        # Its first PUBACK is good, the second is one too many.
+        await peer.client.publish("t", b"", 1)
     except PeerError:
         pass
     equal(await task, "mqtt-malformed")

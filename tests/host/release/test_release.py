@@ -20,6 +20,7 @@ from host_kit import refused
 from mpremote.romfs import VfsRomWriter
 from release_kit import PASSPHRASE, TYPE, Maker, cheap
 from warden_host.cli import main
+from warden_host.errors import HostError
 from warden_host.names import Address
 from warden_host.release import (
     image,
