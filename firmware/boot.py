@@ -30,7 +30,7 @@ except ImportError:  # not provisioned yet
 
 if hasattr(board, "SLOTS"):
     try:
-        from warden.hardware import boot_slots
+        from warden.board.load import boot_slots
 
         boot_slots(board.SLOTS)
     except (

@@ -25,7 +25,7 @@ try:
     if "/app" in sys.path:
         import app  # noqa: F401  (its main loop runs in the import)
     else:
-        from warden import recovery
+        from warden.agent import recovery
 
         recovery.main()
 except Exception as error:  # whatever it is: say it, and don't wear the flash out with starts

@@ -68,6 +68,6 @@ os.chdir("/")
 run("/boot.py")
 if task == "provision":
     exec(
-        "from warden.provision import main; sys.exit(main())"
+        "from warden.provisioning.provision import main; sys.exit(main())"
     )  # compiled only here: its names would stay in the heap
 run("/main.py")

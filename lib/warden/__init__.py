@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     # Lazy, so that `from warden.vault import Vault` loads only what the vault needs.
     if name == "Device":
-        from .device import Device
+        from .agent.device import Device
 
         return Device
     # A module that has __getattr__ loses MicroPython's own look-up of submodules in `from warden import vault`.

@@ -14,13 +14,13 @@ import json  # noqa: E402
 import time  # noqa: E402
 
 import pins  # noqa: E402
-import warden.device  # noqa: E402, F401  (what an agent has loaded anyway)
-import warden.session  # noqa: E402, F401
+import warden.agent.device  # noqa: E402, F401  (what an agent has loaded anyway)
+import warden.session.session  # noqa: E402, F401
 from models import DictStore, RootKey  # noqa: E402
 from test_policy import TERMS  # noqa: E402
-from warden.clock import Uptime  # noqa: E402
-from warden.command import Commands  # noqa: E402
-from warden.incident import Incidents  # noqa: E402
+from warden.net.clock import Uptime  # noqa: E402
+from warden.session.command import Commands  # noqa: E402
+from warden.session.incident import Incidents  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 
@@ -57,7 +57,14 @@ class Agent:
         pass
 
 
-MODULES = ("otp", "hotp", "gate", "hal.keypad", "hal.keypad_matrix", "hal.display_console")
+MODULES = (
+    "gate.machine",
+    "gate.codes",
+    "gate.gate",
+    "hal.keypad",
+    "hal.keypad_matrix",
+    "hal.display_console",
+)
 
 
 def live():
@@ -76,7 +83,7 @@ async def heap(agent, found):
         del sys.modules["warden." + name]
         delattr(sys.modules[package], last)
     before = live()
-    from warden import gate
+    from warden.gate import gate
     from warden.hal import display_console, keypad_matrix
 
     found["code"] = live() - before

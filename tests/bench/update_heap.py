@@ -14,15 +14,15 @@ import gc  # noqa: E402  (the path must be set first)
 import json  # noqa: E402
 
 # A connected agent has these names already, and the large pool that they open.
-import warden.assembly  # noqa: E402, F401
-import warden.boot  # noqa: E402, F401
-import warden.device  # noqa: E402, F401
-import warden.session  # noqa: E402, F401
-import warden.updating  # noqa: E402, F401
+import warden.agent.build  # noqa: E402, F401
+import warden.agent.device  # noqa: E402, F401
+import warden.ota.boot  # noqa: E402, F401
+import warden.ota.service  # noqa: E402, F401
+import warden.session.session  # noqa: E402, F401
 from models import DictStore, RootKey  # noqa: E402
 from warden.hal.slots_file import FileSlots  # noqa: E402
-from warden.judges import Order, unload  # noqa: E402
-from warden.slots import SlotRecord  # noqa: E402
+from warden.ota.order import Order, unload  # noqa: E402
+from warden.ota.slots import SlotRecord  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 
 PIECE = 1024
@@ -56,7 +56,7 @@ idle = live()
 order.judge(vault, slots, None)
 found["once it was judged"] = live() - idle
 
-from warden.update import Updater  # noqa: E402
+from warden.ota.download import Updater  # noqa: E402
 
 update = Updater(vault, slots, None)
 update.take(order, 0)
@@ -74,10 +74,10 @@ found["while the image comes"] = most
 
 parts = update.hand_over()
 del update, Updater
-for name in ("warden.update", "warden.opening", "warden.copying"):
+for name in ("warden.ota.download", "warden.ota.opening", "warden.ota.reuse"):
     unload(name)
 
-from warden.readback import ReadBack  # noqa: E402
+from warden.ota.verify import ReadBack  # noqa: E402
 
 after = ReadBack(*parts)
 del parts

@@ -228,7 +228,7 @@ class Room:
 def ask_order(key, vendor, class_id, slot, components, shared_key, wrapped, envelope):
     """What a device makes of an order: the plan of its manifest and the content key. wrapped counts where an image is encrypted."""
     from warden.crypto import p256
-    from warden.judging import admit
+    from warden.ota.validate import admit
     from warden.wire import cbor, suit
     from warden.wire.suit_commands import Target
 
@@ -263,7 +263,7 @@ def ask_payload(identity, key, manifest, info, wrapped, sequence, component, siz
     """The SHA-256 of what comes out of the segments."""
     import hashlib
 
-    from warden.payload import Segments, content_key
+    from warden.ota.payload import Segments, content_key
     from warden.wire import cbor
 
     records = {"identity": identity, "app_authority": cbor.encode([key, True, []])}

@@ -15,16 +15,16 @@ if __name__ == "__main__":
     HERE = __file__.rsplit("/", 1)[0]
     sys.path[:] = [HERE + "/../../lib", ".frozen"]
 
-import warden.backoff  # noqa: E402  (the path must be set first)
-import warden.session  # noqa: E402
-from warden.command import Commands  # noqa: E402
+import warden.net.backoff  # noqa: E402  (the path must be set first)
+import warden.session.session  # noqa: E402
 from warden.errors import WardenError  # noqa: E402
-from warden.inbox import Inbox  # noqa: E402
-from warden.session import Origin, Session  # noqa: E402
+from warden.session.command import Commands  # noqa: E402
+from warden.session.inbox import Inbox  # noqa: E402
+from warden.session.session import Origin, Session  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 from warden.wire.names import COSE, Names  # noqa: E402
 
-_PlainCCM = warden.session.CCM
+_PlainCCM = warden.session.session.CCM
 # What every sealing used, for whoever runs the operation.
 _sealings = []
 
@@ -45,7 +45,7 @@ class RecordingCCM(_PlainCCM):
         super().seal(nonce, buf, n, aad)
 
 
-warden.session.CCM = RecordingCCM
+warden.session.session.CCM = RecordingCCM
 
 
 class Driver:
@@ -58,7 +58,7 @@ class Driver:
     def do(self, line):
         """The answer to one line. Anything but a WardenError of the caller's own doing goes
         through."""
-        warden.session.random_bytes = warden.backoff.random_bytes = self.random
+        warden.session.session.random_bytes = warden.net.backoff.random_bytes = self.random
         del _sealings[:]
         self.words = []
         parts = line.split()

@@ -22,7 +22,7 @@ sys.path[:0] = [str(REPO / "tests" / path) for path in ("cpython", "unit")] + [s
 
 from models import DictStore, PowerCut, RootKey  # noqa: E402  (the path must be set first)
 from warden.errors import PeerError  # noqa: E402
-from warden.otp import Otp  # noqa: E402
+from warden.gate.machine import Otp  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 
 LIMITS = Limits(requests_device=8, attempts_device=20)

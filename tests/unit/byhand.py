@@ -7,9 +7,9 @@ tests/host/protocol/test_cbor.py holds against cbor2.
 import hashlib
 
 import cryptolib
-from warden.command import Commands
-from warden.inbox import Inbox
-from warden.session import Origin, Session
+from warden.session.command import Commands
+from warden.session.inbox import Inbox
+from warden.session.session import Origin, Session
 from warden.wire import cbor
 from warden.wire.names import COSE, Names
 

@@ -123,7 +123,7 @@ def message(topic, payload, qos=0, pid=1, retain=False):
 
 
 class Link:
-    """Stands for warden.link.Link. `answer(packet)` gives the broker's bytes; `sent` keeps every packet."""
+    """Stands for warden.net.link.Link. `answer(packet)` gives the broker's bytes; `sent` keeps every packet."""
 
     def __init__(self, answer=None):
         self.answer = answer or obliging

@@ -6,7 +6,7 @@ from model_ota import Chip, app_image
 from models import DictStore, PowerCut
 from ramdisk import RamDisk
 from update_kit import CLASS, MOUNT, VENDOR, Board, Judging, Key, envelope, image
-from warden.slots import SlotRecord
+from warden.ota.slots import SlotRecord
 
 NAMES = ("app", "firmware")
 ATTEMPTS = 2
@@ -123,7 +123,7 @@ class OtaBoard(Board):
         return SlotRecord(self.vault())
 
     def confirm(self):
-        """As updating.py does."""
+        """As ota/service.py does."""
         self.record().confirm(self.outcome.slot)
         self.running.settle()
 

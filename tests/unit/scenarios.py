@@ -59,13 +59,13 @@ def _provide(vault):
 
 
 def _order(vault):
-    from warden.rotation import prepare
+    from warden.rotation.rotation import prepare
 
     prepare(vault, ORDER, b"L" * 32, 1800000000)
 
 
 def _prove(vault):
-    from warden.rotation import Rotation
+    from warden.rotation.rotation import Rotation
 
     waiting = Rotation(vault)
     waiting.tries("password")
@@ -74,7 +74,7 @@ def _prove(vault):
 
 
 def _reseal(vault):
-    from warden.reseal import reseal
+    from warden.vault.rekey import reseal
 
     reseal(vault, RootKey(NEW_KEY))
 

@@ -1,8 +1,8 @@
 """Full jitter between 1 ms and a ceiling that doubles."""
 
 from harness import check, equal
-from warden import backoff as module
-from warden.backoff import Backoff
+from warden.net import backoff as module
+from warden.net.backoff import Backoff
 
 PURE = True
 

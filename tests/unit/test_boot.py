@@ -4,8 +4,8 @@ import vfs
 from harness import check, equal, raises
 from models import PowerCut
 from update_kit import ATTEMPTS, Board, Slot, image, romfs
-from warden.boot import boot
-from warden.slots import CONFIRMED, FAILED, STAGED, TRIAL, SlotRecord
+from warden.ota.boot import boot
+from warden.ota.slots import CONFIRMED, FAILED, STAGED, TRIAL, SlotRecord
 
 
 def prepared(*slots, names=("app",), floor=None):

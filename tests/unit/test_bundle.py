@@ -3,10 +3,9 @@
 from harness import check, equal, raises
 from models import DictStore, PowerCut, RootKey
 from test_policy import DEFAULT, TERMS
-from warden import records
-from warden.bundle import MAX_BUNDLE, install
 from warden.errors import StoreError, UsageError
-from warden.vault import Vault
+from warden.provisioning.bundle import MAX_BUNDLE, install
+from warden.vault import Vault, records
 from warden.wire import cbor
 
 PURE = True

@@ -2,9 +2,9 @@
 
 from harness import check, equal, raises
 from models import DictStore, RootKey, Rtc
-from warden import clock as module
-from warden.clock import Clock, Uptime
 from warden.errors import PeerError
+from warden.net import clock as module
+from warden.net.clock import Clock, Uptime
 from warden.vault import Vault
 
 PURE = True

@@ -1,8 +1,8 @@
 """Dispatch denies what nobody allowed."""
 
 from harness import check, equal, raises
-from warden.command import AUTHORITY_ONLY, PROTOCOL, Commands
 from warden.errors import PeerError, UsageError
+from warden.session.command import AUTHORITY_ONLY, PROTOCOL, Commands
 
 PURE = True
 

@@ -5,7 +5,7 @@ from model_ota import app_image
 from ota_kit import NAMES, OtaBoard, update_to
 from test_update import NEW, OLD, installed, restart, settle, states, updater
 from update_kit import envelope, image
-from warden.slots import CONFIRMED, EMPTY, STAGED
+from warden.ota.slots import CONFIRMED, EMPTY, STAGED
 
 HEAP = "8m"  # boards of 64 to 128 KB, one after the other
 
@@ -157,7 +157,7 @@ def test_a_full_store():
 def test_an_image_of_the_same_digest_only():
     """Size and digest, of the same component."""
     board = installed(BOTH)
-    from warden.slots import Slot, SlotRecord
+    from warden.ota.slots import Slot, SlotRecord
 
     slot = SlotRecord(board.vault()).slots[0]
     size, digest, _ = slot.images[0]

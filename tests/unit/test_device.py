@@ -10,11 +10,11 @@ sys.path.append(
 from harness import check, equal, raises  # noqa: E402
 from models import DictStore, RootKey  # noqa: E402
 from test_bundle import good  # noqa: E402
-from warden import agent  # noqa: E402
-from warden.bundle import install  # noqa: E402
-from warden.device import Device  # noqa: E402
+from warden.agent import agent  # noqa: E402
+from warden.agent.device import Device  # noqa: E402
 from warden.errors import PeerError, UsageError  # noqa: E402
-from warden.inbox import Job  # noqa: E402
+from warden.provisioning.bundle import install  # noqa: E402
+from warden.session.inbox import Job  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 
@@ -203,7 +203,13 @@ def test_a_library_that_is_missing():
     """Without umqtt, `from warden import Device` says so, and does not speak of an attribute."""
     import warden
 
-    gone = ("warden.tape", "warden.mqtt", "warden.assembly", "umqtt.simple", "umqtt")
+    gone = (
+        "warden.net.umqtt_adapter",
+        "warden.net.mqtt",
+        "warden.agent.build",
+        "umqtt.simple",
+        "umqtt",
+    )
     kept = {name: sys.modules.pop(name) for name in gone if name in sys.modules}
     path = sys.path[:]
     sys.path[:] = [each for each in path if each.endswith("lib")]

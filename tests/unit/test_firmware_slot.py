@@ -3,7 +3,7 @@
 import hashlib
 
 from harness import check, equal, raises
-from warden import firmware_slot
+from warden.ota import firmware_verify
 
 
 class Slot:
@@ -43,7 +43,7 @@ class Slots:
 def looked_at(data, size, digest):
     slots = Slots(data)
     try:
-        firmware_slot.check(slots, 1, Slot(size, digest), slots.feed)
+        firmware_verify.check(slots, 1, Slot(size, digest), slots.feed)
     finally:
         equal(slots.closed, 1)
     return slots

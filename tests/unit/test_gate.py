@@ -14,11 +14,11 @@ from model_time import ModelTime  # noqa: E402
 from models import DictStore, RootKey  # noqa: E402
 from test_bundle import KEY, OTHER_KEY, OTHER_SEED, SEED, gated  # noqa: E402
 from test_device import Clock  # noqa: E402
-from warden.bundle import install  # noqa: E402
-from warden.device import Device  # noqa: E402
+from warden.agent.device import Device  # noqa: E402
 from warden.errors import PeerError, StoreError  # noqa: E402
+from warden.gate.codes import code  # noqa: E402
 from warden.hal.keypad import Keypad  # noqa: E402
-from warden.hotp import code  # noqa: E402
+from warden.provisioning.bundle import install  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 from warden.wire.names import Names  # noqa: E402
@@ -246,7 +246,7 @@ def test_the_application_starts_behind_the_gate():
         check("123456" not in repr(stage.screen.shown) + repr(stage.said))
         await task
         # Nothing of it stays in memory.
-        for name in ("gate", "otp", "policy_otp"):
+        for name in ("gate.gate", "gate.machine", "policy.otp"):
             check("warden." + name not in sys.modules)
         equal((stage.incidents(), stage.fatal), ([], []))
         equal(stage.vault.counter("otp_used"), stage.vault.counter("otp_good"))
@@ -672,12 +672,12 @@ def test_the_trial_grant():
 
         stage = Stage()
         stage.vault.advance("otp_used", 2)
-        sys.modules["warden.boot"] = Boot
-        sys.modules["warden"].boot = Boot
+        sys.modules["warden.ota.boot"] = Boot
+        sys.modules["warden.ota"].boot = Boot
         try:
             staged(stage, work)
         finally:
-            del sys.modules["warden.boot"], sys.modules["warden"].boot
+            del sys.modules["warden.ota.boot"], sys.modules["warden.ota"].boot
 
 
 def test_a_flash_that_fails_starts_the_board_anew():

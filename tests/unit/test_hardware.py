@@ -6,10 +6,10 @@ import sys
 
 from harness import check, equal, raises
 from models import DictStore
-from warden import hardware
+from warden.board import load
+from warden.board.panel import panel
 from warden.errors import StoreError, UsageError
 from warden.hal import ask_console
-from warden.panel import panel
 
 SALT = "test_hardware.salt"
 
@@ -25,7 +25,7 @@ def unknown(function, *arguments):
 
 
 def test_no_board():
-    unknown(hardware.board_vault)
+    unknown(load.board_vault)
 
 
 def test_what_board_py_imports():
@@ -37,7 +37,7 @@ def test_what_board_py_imports():
         file.write("import nothing_like_it\n")
     sys.path.insert(0, folder)
     try:
-        hardware.board_vault()
+        load.board_vault()
         check(False, "it was imported")
     except ImportError as error:
         check("nothing_like_it" in str(error), str(error))
@@ -48,20 +48,20 @@ def test_what_board_py_imports():
 
 
 def test_unknown_parts():
-    unknown(hardware.root_key, ("tea", "/x"))
-    unknown(hardware.store, ("tea", "/x"))
-    unknown(hardware.root_key, ("efuse", "esp32", 0))
-    unknown(hardware.root_key, ("efuse", "esp32s3", 6))
+    unknown(load.root_key, ("tea", "/x"))
+    unknown(load.store, ("tea", "/x"))
+    unknown(load.root_key, ("efuse", "esp32", 0))
+    unknown(load.root_key, ("efuse", "esp32s3", 6))
 
 
 def test_software():
-    key = hardware.root_key(("software", "/no/such/key"))
+    key = load.root_key(("software", "/no/such/key"))
     check(not key.exists())
 
 
 def test_a_pin_wants_somebody_to_ask():
-    unknown(hardware.root_key, ("pin", "/no/such/pin", 1000, None))
-    asked = hardware.root_key(("pin", "/no/such/pin", 1000, None), lambda: b"1")
+    unknown(load.root_key, ("pin", "/no/such/pin", 1000, None))
+    asked = load.root_key(("pin", "/no/such/pin", 1000, None), lambda: b"1")
     check(not asked.exists())
 
 
@@ -83,23 +83,23 @@ def test_the_board_asks_once_a_start():
         FLOOR = 1
 
     store = DictStore()
-    kept = hardware.store
-    hardware.store = lambda args: store
+    kept = load.store
+    load.store = lambda args: store
     sys.modules["board"], sys.modules["warden.hal.ask_test"] = Asking, Ask
     sys.modules["warden.hal"].ask_test = Ask
     try:
-        _, vault = hardware.board_vault(lambda: b"1234")
+        _, vault = load.board_vault(lambda: b"1234")
         vault.create()
         vault.put("a", b"A")
         equal(asked, [])
         for start in (1, 2):
-            _, vault = hardware.open_board()  # boot.py
+            _, vault = load.open_board()  # boot.py
             vault.close()
-            equal(hardware.parts()[0].get("a"), b"A")
+            equal(load.parts()[0].get("a"), b"A")
             equal(len(asked), start)
-            equal(hardware._typed, [])
+            equal(load._typed, [])
     finally:
-        hardware.store = kept
+        load.store = kept
         del sys.modules["board"], sys.modules["warden.hal.ask_test"]
         os.remove(SALT)
 
@@ -123,7 +123,7 @@ def test_the_console_asks():
 
 def test_a_pin_with_another_key():
     both = ("pin", "/no/such/pin", 1000, ("software", "/no/such/key"))
-    key = hardware.root_key(both, lambda: b"1")
+    key = load.root_key(both, lambda: b"1")
     equal(type(key._inner).__name__, "SoftwareRootKey")
 
 
@@ -158,6 +158,6 @@ def test_the_panel():
 def test_only_what_is_named_is_loaded():
     for name in ("rootkey_atecc", "rootkey_chip", "rootkey_efuse"):
         sys.modules.pop("warden.hal." + name, None)
-    hardware.root_key(("software", "/no/such/key"))
+    load.root_key(("software", "/no/such/key"))
     for name in ("rootkey_atecc", "rootkey_chip", "rootkey_efuse"):
         check("warden.hal." + name not in sys.modules, name)

@@ -5,7 +5,7 @@ import sys
 from harness import check, equal, raises
 from nor import Nor
 from nvs import Nvs
-from warden import hardware
+from warden.board import load
 from warden.errors import StoreError
 
 PURE = True
@@ -45,14 +45,14 @@ def on_chip(function):
 
 
 def works(args):
-    hardware.store(args).write("a", b"A")
+    load.store(args).write("a", b"A")
 
 
 def test_partition():
     def run():
         works(("flash", 16, 2, "partition", "vault"))
-        equal(hardware.store(("flash", 16, 2, "partition", "vault")).read("a", 9), b"A")
-        error = raises("filesystem", hardware.store, ("flash", 16, 2, "partition", "other"))
+        equal(load.store(("flash", 16, 2, "partition", "vault")).read("a", 9), b"A")
+        error = raises("filesystem", load.store, ("flash", 16, 2, "partition", "other"))
         check(isinstance(error, StoreError))
 
     on_chip(run)
@@ -60,13 +60,13 @@ def test_partition():
 
 def test_rp2():
     on_chip(lambda: works(("flash", 256, 2, "rp2", 0x100000, 65536)))
-    raises("no-board", hardware.store, ("flash", 256, 2, "tea"))
+    raises("no-board", load.store, ("flash", 256, 2, "tea"))
 
 
 def test_nvs():
     def run():
         works(("nvs", "warden"))
-        equal(hardware.store(("nvs", "warden")).read("a", 9), b"A")
-        equal(hardware.store(("nvs", "other")).names(), [])
+        equal(load.store(("nvs", "warden")).read("a", 9), b"A")
+        equal(load.store(("nvs", "other")).names(), [])
 
     on_chip(run)

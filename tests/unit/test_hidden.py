@@ -218,16 +218,20 @@ def test_boot_py_itself():
 
     import warden
 
-    real = system.reset, sys.modules.get("warden.recovery"), getattr(warden, "recovery", None)
+    real = (
+        system.reset,
+        sys.modules.get("warden.agent.recovery"),
+        getattr(warden, "recovery", None),
+    )
     system.reset = reset
-    sys.modules["warden.recovery"] = warden.recovery = Recovery()
+    sys.modules["warden.agent.recovery"] = warden.agent.recovery = Recovery()
     try:
         everywhere(lambda: write(MOUNT + "/boot.py", b""), "boot.py", judge)
         vfs.mount(vfs.VfsLfs2(bare()), MOUNT)
         equal(start(), "agent")
         vfs.umount(MOUNT)
     finally:
-        system.reset, sys.modules["warden.recovery"], warden.recovery = real
+        system.reset, sys.modules["warden.agent.recovery"], warden.agent.recovery = real
 
 
 def bare():

@@ -4,8 +4,8 @@ import hashlib
 
 from harness import check, equal, raises
 from models import DictStore, RootKey
-from warden import hotp
-from warden.hotp import Codes, code
+from warden.gate import codes as codes_module
+from warden.gate.codes import Codes, code
 from warden.vault import Vault
 from warden.wire import cbor
 
@@ -191,12 +191,12 @@ def test_firmware_without_sha1():
         sha256 = hashlib.sha256
 
     vault, other = made(), made(tail=("sha256",))
-    real, hotp.hashlib = hotp.hashlib, Hashes
+    real, codes_module.hashlib = codes_module.hashlib, Hashes
     try:
         raises("no-board", Codes, vault)
         equal(Codes(other).judge(code(SECRET, 0, 6, "sha256"), None), ("otp_step", 1))
     finally:
-        hotp.hashlib = real
+        codes_module.hashlib = real
 
 
 def test_duress_has_a_counter_of_its_own():
@@ -213,13 +213,13 @@ def test_duress_has_a_counter_of_its_own():
 def test_every_candidate_is_judged():
     """The work does not tell which secret it was, nor which counter, nor whether any."""
     codes = Codes(made(duress=OTHER))
-    real, calls = hotp.equal, []
+    real, calls = codes_module.equal, []
 
     def counted(a, b):
         calls.append(1)
         return real(a, b)
 
-    hotp.equal = counted
+    codes_module.equal = counted
     try:
         for typed in (
             code(SECRET, 0, 6),
@@ -232,4 +232,4 @@ def test_every_candidate_is_judged():
             codes.judge(typed, None)
             equal(len(calls), 200)
     finally:
-        hotp.equal = real
+        codes_module.equal = real

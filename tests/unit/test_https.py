@@ -4,8 +4,8 @@ import asyncio
 import time
 
 from harness import check, equal, raises
-from warden import https
 from warden.errors import PeerError
+from warden.ota import https
 
 TOTAL = 40000
 IMAGE = bytes([at * 7 & 255 for at in range(TOTAL)])

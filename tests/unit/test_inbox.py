@@ -3,7 +3,7 @@
 from byhand import NAMES, App, Bench, ccm, flip
 from harness import check, equal, raises
 from warden.errors import PeerError
-from warden.inbox import Inbox
+from warden.session.inbox import Inbox
 from warden.wire import cbor
 from warden.wire.names import COSE, JSON
 

@@ -6,9 +6,9 @@ from byhand import KEY, NAMES, Refusals
 from harness import check, equal
 from models import DictStore, RootKey
 from test_inbox import COSE_TOPIC, Sealed, silently
-from warden.command import Commands
-from warden.inbox import Inbox
-from warden.plain import Plain
+from warden.session.command import Commands
+from warden.session.inbox import Inbox
+from warden.session.plain import Plain
 from warden.vault import Vault
 from warden.wire import cbor
 from warden.wire.names import COSE, JSON

@@ -1,7 +1,7 @@
 """Incidents are counted, and take no more memory than an attacker may have."""
 
 from harness import check, equal
-from warden.incident import Incidents
+from warden.session.incident import Incidents
 
 PURE = True
 

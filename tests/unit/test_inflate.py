@@ -1,7 +1,7 @@
 """Compressed chunks: what comes out is as long as what was asked for, or nothing does."""
 
 from harness import check, equal, raises
-from warden.inflate import inflate
+from warden.ota.inflate import inflate
 
 # Raw deflate by zlib, level 9, of bytes(range(32)) * 32 (1,024 bytes); windows of 1 KB.
 PLAIN = bytes(range(32)) * 32

@@ -8,9 +8,9 @@ import time
 
 from harness import check, equal, raises
 from test_verifier import BACKUP, CA, LEAF, PIN
-from warden import link as module
 from warden.errors import PeerError
-from warden.link import Link, Trust
+from warden.net import link as module
+from warden.net.link import Link, Trust
 
 # What the TLS stack may take at most of one call, and where a stand-in gives up that nobody stops.
 ALLOWED = 4096

@@ -10,12 +10,12 @@ from models import RootKey
 from nor import Dice
 from ramdisk import BLOCK, RamDisk
 from scenarios import spread, thorough
-from warden import hardware
+from warden.board import load
 from warden.errors import StoreError
 from warden.hal.littlefs import Littlefs
 from warden.hal.store_file import FileStore
 from warden.vault import Vault
-from warden.wipe import finish, wipe
+from warden.vault.wipe import finish, wipe
 
 MOUNT = "/own"
 BLOCKS = 24
@@ -344,16 +344,16 @@ def test_board():
             (("file", MOUNT, "partition", "vault"), Partition.disk, 32),
             (("file", MOUNT, "rp2", 0x100000, BLOCKS * BLOCK), Rp2.disk, 256),
         ):
-            store = hardware.store(args)
+            store = load.store(args)
             equal(store._own._unit, unit)
             vault, seen = filled(store)
-            equal(opened(hardware.store(args)).get("s1"), SECRETS["s1"])
+            equal(opened(load.store(args)).get("s1"), SECRETS["s1"])
             wipe(vault)
             equal(sum(one in bytes(disk.data) for one in seen), 0)
-            equal(hardware.store(args).names(), [])
+            equal(load.store(args).names(), [])
             vfs.umount(MOUNT)
-        raises("filesystem", hardware.store, ("file", MOUNT, "partition", "other"))
-        raises("no-board", hardware.store, ("file", MOUNT, "tea"))
+        raises("filesystem", load.store, ("file", MOUNT, "partition", "other"))
+        raises("no-board", load.store, ("file", MOUNT, "tea"))
     finally:
         del sys.modules["esp32"], sys.modules["rp2"]
     check("own" not in os.listdir("/"))

@@ -19,10 +19,10 @@ STALL = 60
 def _load(simple):
     before = sys.modules["umqtt.simple"]
     sys.modules["umqtt.simple"] = simple
-    for name in ("warden.mqtt", "warden.tape"):
+    for name in ("warden.net.mqtt", "warden.net.umqtt_adapter"):
         sys.modules.pop(name, None)
     try:
-        return __import__("warden.mqtt", None, None, ("Client",))
+        return __import__("warden.net.mqtt", None, None, ("Client",))
     finally:
         sys.modules["umqtt.simple"] = before
 

@@ -10,11 +10,13 @@ sys.path.append(
 from harness import check, equal, raises  # noqa: E402
 from models import DictStore, RootKey  # noqa: E402
 from test_bundle import good  # noqa: E402
-from warden import records  # noqa: E402
-from warden.bundle import install  # noqa: E402
-from warden.device import Device  # noqa: E402
+from warden.agent.device import Device  # noqa: E402
 from warden.errors import PeerError, StoreError  # noqa: E402
-from warden.vault import Vault  # noqa: E402
+from warden.provisioning.bundle import install  # noqa: E402
+from warden.vault import (
+    Vault,  # noqa: E402
+    records,  # noqa: E402
+)
 from warden.wire import cbor  # noqa: E402
 
 NOW = 1800000000
@@ -336,7 +338,7 @@ def test_who_may():
 
 
 def test_nobody_in_plain_mode():
-    from warden.command import Commands
+    from warden.session.command import Commands
 
     commands = Commands()
     commands.grant("authority", ("rotate", "wipe"))

@@ -5,8 +5,8 @@ from models import DictStore, RootKey
 from test_hotp import OTHER, SECRET
 from test_policy import TERMS
 from warden.errors import StoreError
-from warden.hotp import Codes, code
-from warden.otp import Otp
+from warden.gate.codes import Codes, code
+from warden.gate.machine import Otp
 from warden.vault import Vault
 from warden.wire import cbor
 

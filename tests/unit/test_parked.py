@@ -8,9 +8,10 @@ from harness import check, equal, raises
 from test_update import NEW, OLD, installed
 from test_updating import Device, order, run, take, verifiers
 from update_kit import envelope
-from warden import judges, parked, updating
 from warden.errors import PeerError, StoreError
-from warden.slots import CONFIRMED, EMPTY, STAGED, TRIAL, SlotRecord
+from warden.ota import deferred, service
+from warden.ota import order as order_module
+from warden.ota.slots import CONFIRMED, EMPTY, STAGED, TRIAL, SlotRecord
 from warden.vault import Vault
 
 HEAP = "8m"
@@ -27,14 +28,14 @@ def start(board, judge=None):
     outcome.slots = board.running
     vault = board.vault()
     if "parked0" in vault.names():
-        real, judges.verifiers = judges.verifiers, judge or verifiers
+        real, order_module.verifiers = order_module.verifiers, judge or verifiers
         try:
-            outcome.order = parked.unpark(vault, board.running, outcome.slot)
+            outcome.order = deferred.unpark(vault, board.running, outcome.slot)
         finally:
-            judges.verifiers = real
+            order_module.verifiers = real
     device = Device(board)
     board.outcome = outcome
-    return device, updating.Updating(device, outcome, outcome.slots)
+    return device, service.Updating(device, outcome, outcome.slots)
 
 
 def short_of_memory(one, **args):
@@ -155,7 +156,7 @@ def test_a_vault_that_takes_nothing():
 
     Vault.commit = full
     try:
-        equal(parked.unpark(vault, board.running, outcome.slot), None)
+        equal(deferred.unpark(vault, board.running, outcome.slot), None)
     finally:
         Vault.commit = real
     # And whoever orders is told.
@@ -174,18 +175,18 @@ def test_a_reader_without_memory():
     """cbor-limit is what it says then: no verdict on the manifest, but at a start that has all of the heap."""
     board = installed()
     device, one = start(board)
-    real = judges.Order._judge
+    real = order_module.Order._judge
 
     def limit(self, *args):
         raise PeerError("cbor-limit")
 
-    judges.Order._judge = limit
+    order_module.Order._judge = limit
     try:
         equal(order(one, envelope=envelope(2, [NEW]))["state"], "Downloading")
         check(device._then is not None)
         device, one = start(board)
     finally:
-        judges.Order._judge = real
+        order_module.Order._judge = real
     equal((order(one)["state"], order(one)["reason"]), ("Rejected", "cbor-limit"))
     board.off()
 
@@ -194,22 +195,22 @@ def test_large_ones_lie_in_pieces():
     board = installed()
     vault = board.vault()
     text = bytes(range(256)) * 32
-    parked.park(vault, judges.Order(text, bytes(61), True))
+    deferred.park(vault, order_module.Order(text, bytes(61), True))
     equal(
         sorted(name for name in vault.names() if "parked" in name),
         ["parked%d" % n for n in range(3)],
     )
     found = []
 
-    class Order(judges.Order):
+    class Order(order_module.Order):
         def judge(self, *args):
             found.append((self.envelope, self.wrapped, self.granted))
 
-    real, parked.Order = parked.Order, Order
+    real, deferred.Order = deferred.Order, Order
     try:
-        parked.unpark(vault, board.running, 0)
+        deferred.unpark(vault, board.running, 0)
     finally:
-        parked.Order = real
+        deferred.Order = real
     equal(found, [(text, bytes(61), True)])
     equal([name for name in vault.names() if "parked" in name], [])
     board.off()
@@ -221,7 +222,7 @@ def test_no_larger_than_any_order():
     device, one = start(board)
     for args in ({"envelope": bytes(8193)}, {"envelope": b"", "key": bytes(62)}):
         equal(short_of_memory(one, **args), "suit-limit")
-        equal((device._then, parked._names(device._vault)), (None, []))
+        equal((device._then, deferred._names(device._vault)), (None, []))
     board.off()
 
 
@@ -245,12 +246,12 @@ def test_release_keys_that_go_meanwhile():
 def test_the_counter_rises_once():
     """The agent of that start takes the number that is committed already, another one of the same start a higher one."""
     board = installed()
-    boot = sys.modules["warden.boot"]
+    boot = sys.modules["warden.ota.boot"]
     parks(board)
     start(board)
     saved = boot.present
     boot.present = board.outcome
-    board.outcome.order = judges.Order(b"", None, False)
+    board.outcome.order = order_module.Order(b"", None, False)
     vault = board.vault()
     board.outcome.order.boot = number = vault.counter("boot")
     try:
@@ -283,7 +284,7 @@ def test_chunks_of_a_heap_that_is_nearly_full():
         def mem_free():
             return Heap.free
 
-    real, updating.gc = updating.gc, Heap
+    real, service.gc = service.gc, Heap
     try:
         for free, wanted in (
             (1 << 20, 1024),
@@ -296,7 +297,7 @@ def test_chunks_of_a_heap_that_is_nearly_full():
             device, one = start(board)
             equal(order(one, envelope=envelope(2, [NEW]))["want"][3], wanted)
     finally:
-        updating.gc = real
+        service.gc = real
     raises("update-state", one._updater.hand_over)
     board.off()
 
@@ -304,14 +305,14 @@ def test_chunks_of_a_heap_that_is_nearly_full():
 def unparked(board):
     board.power_on()
     outcome = board.start()
-    return parked.unpark(board.vault(), board.running, outcome.slot)
+    return deferred.unpark(board.vault(), board.running, outcome.slot)
 
 
 def test_nothing_of_an_order_that_could_not_be_taken_away_is_left():
     """Pieces of a longer one behind those of a shorter one would be an order that nobody gave."""
     board = installed()
-    parked.park(board.vault(), judges.Order(bytes(8192), None, True))
-    parked.park(board.vault(), judges.Order(envelope(2, [NEW]), None, False))
+    deferred.park(board.vault(), order_module.Order(bytes(8192), None, True))
+    deferred.park(board.vault(), order_module.Order(envelope(2, [NEW]), None, False))
     vault = board.vault()
     equal([name for name in vault.names() if "parked" in name], ["parked0"])
     vault.put("release", b"")
@@ -323,7 +324,7 @@ def test_nothing_of_an_order_that_could_not_be_taken_away_is_left():
 def test_no_failure_keeps_the_application_from_starting():
     board = installed()
     parks(board)
-    real = judges.Order._judge
+    real = order_module.Order._judge
     plan = []
 
     def fails(error):
@@ -336,11 +337,11 @@ def test_no_failure_keeps_the_application_from_starting():
 
     # Of the flash, of the memory after all was judged, of Warden itself.
     for error in (OSError(5), MemoryError(), TypeError(), KeyError(1)):
-        judges.Order._judge = fails(error)
+        order_module.Order._judge = fails(error)
         try:
             device, one = start(board)
         finally:
-            judges.Order._judge = real
+            order_module.Order._judge = real
         equal((one._parked, device.incidents), (None, [("command-failed", "update")]))
         equal((order(one)["state"], order(one)["reason"]), ("Aborted", "command-failed"))
         equal(plan.pop(), bytearray(3))
@@ -360,7 +361,7 @@ def test_no_failure_keeps_the_application_from_starting():
         Vault.commit = broken
         vault = board.vault()
         try:
-            equal(parked.unpark(vault, board.running, 0), None)
+            equal(deferred.unpark(vault, board.running, 0), None)
         finally:
             Vault.commit = commit
         raises("closed", vault.names)
@@ -426,9 +427,9 @@ def test_no_memory_for_the_download():
         short_of_memory(one, envelope=made, key=wrapped(made))
         device, one = start(board)
         key = one._parked.key
-        from warden import update
+        from warden.ota import download
 
-        real, update.Updater = update.Updater, starved
+        real, download.Updater = download.Updater, starved
         try:
             if asks:
                 equal(order(one), "command-failed")
@@ -437,7 +438,7 @@ def test_no_memory_for_the_download():
                 equal(device.sent, [("update", "cose", "Aborted", "command-failed")])
             equal(device.incidents, [("command-failed", "update")])
         finally:
-            update.Updater = real
+            download.Updater = real
         equal((order(one)["state"], order(one)["reason"]), ("Aborted", "command-failed"))
         equal((key, device.resets), (bytearray(32), 0))
     board.off()
@@ -449,7 +450,7 @@ def test_no_key_outlives_memory_that_runs_out():
 
     board = board_of()
     made = release()
-    judge, begin = judges.Order._judge, SlotRecord.begin
+    judge, begin = order_module.Order._judge, SlotRecord.begin
     keys = []
 
     def late(self, *args):
@@ -458,11 +459,11 @@ def test_no_key_outlives_memory_that_runs_out():
         raise MemoryError()
 
     device, one = start(board)
-    judges.Order._judge = late
+    order_module.Order._judge = late
     try:
         equal(order(one, envelope=made, key=wrapped(made))["state"], "Downloading")
     finally:
-        judges.Order._judge = judge
+        order_module.Order._judge = judge
     device, one = start(board)
     keys.append(one._parked.key)
     SlotRecord.begin = starved
@@ -476,16 +477,16 @@ def test_no_key_outlives_memory_that_runs_out():
 
 def test_a_start_of_the_board():
     """What board.py names, joined: the order is judged, its watchdog fed before, what judged it is gone, and the application is there either way."""
-    from warden import hardware
+    from warden.board import load
     from warden.hal import watchdog
 
-    boot = sys.modules["warden.boot"]
+    boot = sys.modules["warden.ota.boot"]
     board = installed()
 
     class Named:
         WATCHDOG = 5000
 
-    kept = hardware.open_board, hardware.find, watchdog.start, boot.present, judges.verifiers
+    kept = load.open_board, load.find, watchdog.start, boot.present, order_module.verifiers
     path, commit = sys.path[:], Vault.commit
     fed = []
 
@@ -495,19 +496,19 @@ def test_a_start_of_the_board():
             raise StoreError("vault-limit")
         commit(self, changes, counters)
 
-    hardware.open_board = lambda: (Named, board.vault())
+    load.open_board = lambda: (Named, board.vault())
     watchdog.start = lambda timeout_ms: lambda: fed.append(timeout_ms)
-    judges.verifiers = verifiers
+    order_module.verifiers = verifiers
     try:
         parks(board)
-        judges.verifiers = verifiers
-        hardware.find = lambda prefix, kind: lambda args: board.slots()
+        order_module.verifiers = verifiers
+        load.find = lambda prefix, kind: lambda args: board.slots()
         for broken, sequence in ((True, None), (False, 2), (False, None)):
             Vault.commit = full if broken else commit
             del fed[:]
             board.power_on()
             sys.path.append("/app")
-            hardware.boot_slots(("file", "/ram/slots", ("app",), 2))
+            load.boot_slots(("file", "/ram/slots", ("app",), 2))
             outcome = boot.present
             equal((outcome.mode, sys.path[1]), ("application", "/app"))
             equal(outcome.order and outcome.order.plan.sequence, sequence)
@@ -523,9 +524,9 @@ def test_a_start_of_the_board():
             vfs.umount("/app")
     finally:
         sys.path[:], Vault.commit = path, commit
-        hardware.open_board, hardware.find, watchdog.start, boot.present, judges.verifiers = kept
-        check("warden.parked" not in sys.modules)
-        sys.modules["warden.parked"] = sys.modules["warden"].parked = parked
+        load.open_board, load.find, watchdog.start, boot.present, order_module.verifiers = kept
+        check("warden.ota.deferred" not in sys.modules)
+        sys.modules["warden.ota.deferred"] = sys.modules["warden.ota"].deferred = deferred
     board.off()
 
 
@@ -534,7 +535,7 @@ def test_an_order_that_a_trial_meets():
     board = installed()
     device, one = start(board)
     take(one, order(one, envelope=envelope(2, [NEW])))
-    parked.park(board.vault(), judges.Order(envelope(3, [NEW]), None, True))
+    deferred.park(board.vault(), order_module.Order(envelope(3, [NEW]), None, True))
     device, one = start(board)
     status = one._word
     equal((status["state"], status["reason"]), ("Aborted", "update-state"))
@@ -544,18 +545,18 @@ def test_an_order_that_a_trial_meets():
 
 def test_no_memory_for_the_reading_back():
     """It is said, and the same manifest goes on with what came."""
-    from warden import readback
+    from warden.ota import verify
 
     board = installed()
     device, one = start(board)
     status = order(one, envelope=envelope(2, [NEW]))
-    real, readback.ReadBack = readback.ReadBack, starved
+    real, verify.ReadBack = verify.ReadBack, starved
     try:
         for number, at in enumerate(range(0, len(NEW), 1024)):
             status = order(one, n=number, data=NEW[at : at + 1024])
         equal(status, "command-failed")
     finally:
-        readback.ReadBack = real
+        verify.ReadBack = real
     said = order(one)
     equal((said["state"], said["reason"], said["sequence"]), ("Aborted", "command-failed", 2))
     equal(order(one, envelope=envelope(2, [NEW]))["state"], "Testing")
@@ -564,26 +565,26 @@ def test_no_memory_for_the_reading_back():
 
 def test_a_start_of_another_firmware_leaves_the_order_for_it():
     """The board starts anew at once: what was judged now would be lost."""
-    from warden import hardware
+    from warden.board import load
     from warden.hal import system
 
-    boot = sys.modules["warden.boot"]
+    boot = sys.modules["warden.ota.boot"]
     board = installed()
     parks(board)
     board.power_on()
     resets = []
-    kept = hardware.open_board, hardware.find, system.reset, boot.present, boot.boot
+    kept = load.open_board, load.find, system.reset, boot.present, boot.boot
     path = sys.path[:]
-    hardware.open_board = lambda: (None, board.vault())
-    hardware.find = lambda prefix, kind: lambda args: board.slots()
+    load.open_board = lambda: (None, board.vault())
+    load.find = lambda prefix, kind: lambda args: board.slots()
     system.reset = lambda: resets.append(1)
     boot.boot = lambda *args, **more: boot.Outcome("switch", 1, False, 0)
     sys.path.append("/app")
     try:
-        hardware.boot_slots(("file", "/ram/slots", ("app",), 2))
+        load.boot_slots(("file", "/ram/slots", ("app",), 2))
         equal((resets, boot.present.order), ([1], None))
     finally:
-        hardware.open_board, hardware.find, system.reset, boot.present, boot.boot = kept
+        load.open_board, load.find, system.reset, boot.present, boot.boot = kept
         sys.path[:] = path
     check("parked0" in board.vault().names())
     board.off()

@@ -5,7 +5,7 @@ from test_update import NEW, OLD, feed, installed, restart, settle, states
 from update_kit import CLASS, VENDOR, Judging, Key, envelope, sha256
 from warden.crypto.ccm import CCM
 from warden.crypto.kdf import hkdf
-from warden.slots import CONFIRMED, EMPTY, STAGED, SlotRecord
+from warden.ota.slots import CONFIRMED, EMPTY, STAGED, SlotRecord
 from warden.wire import cbor
 
 HEAP = "8m"  # boards of 64 to 128 KB, one after the other
@@ -318,13 +318,13 @@ def test_during_a_rotation():
 def test_a_plain_update_loads_nothing_of_it():
     import sys
 
-    sys.modules.pop("warden.payload", None)
+    sys.modules.pop("warden.ota.payload", None)
     board = board_of()
     update = updater(board)
     update.start(envelope(2, [NEW]), 0)
     feed(update, {"app": NEW})
     equal(update.state, "Testing")
-    check("warden.payload" not in sys.modules)
+    check("warden.ota.payload" not in sys.modules)
     equal(SlotRecord(board.vault()).slots[1].granted, False)
     board.off()
 

@@ -4,17 +4,17 @@
 import warden.wire.suit  # noqa: F401
 from harness import check, equal, raises
 from test_payload import CONTENT, DEVICE, TYPE, K, board_of, info, seal
-from warden import payload
 from warden.crypto import ct
 from warden.crypto.ccm import CCM
 from warden.crypto.kdf import hkdf
+from warden.ota import payload
 from warden.wire import cbor
 
 HEAP = "8m"  # boards of 64 to 128 KB, one after the other
 
 
 class Watched:
-    """Takes note of what is wiped and which keys are dropped, in the place of payload.py's own names."""
+    """Takes note of what is wiped and which keys are dropped, in the place of ota/payload.py's own names."""
 
     def __init__(self):
         self.buffers = []

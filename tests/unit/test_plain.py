@@ -6,7 +6,7 @@ import json
 from harness import check, equal, raises
 from models import DictStore, RootKey
 from warden.errors import PeerError
-from warden.plain import Plain
+from warden.session.plain import Plain
 from warden.vault import Vault
 from warden.wire.names import Names
 

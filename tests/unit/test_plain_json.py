@@ -5,8 +5,8 @@ from collections import OrderedDict, namedtuple
 
 from harness import check, equal, raises
 from test_plain import HEX, OTHER, command, knowing, made, refused
-from warden import plain as module
 from warden.errors import PeerError
+from warden.session import plain as module
 from warden.wire import cbor
 from warden.wire.cbor_reader import ITEMS
 

@@ -4,7 +4,7 @@ import hashlib
 
 from harness import check, equal, raises
 from warden.errors import UsageError
-from warden.policy import Policy
+from warden.policy.policy import Policy
 from warden.wire import cbor
 
 PURE = True

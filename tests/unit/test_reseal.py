@@ -4,11 +4,11 @@ import sys
 
 from harness import check, equal, raises
 from models import DictStore, PowerCut, RootKey
-from warden import hardware
-from warden import reseal as module
+from warden.board import load
 from warden.errors import StoreError
-from warden.reseal import reseal
 from warden.vault import MAX_RECORDS, Vault
+from warden.vault import rekey as module
+from warden.vault.rekey import reseal
 
 OLD, NEW = b"r" * 32, b"n" * 32
 RECORDS = {"a": b"first", "b": b"second " * 40, "empty": b"", "c": bytes(4096)}
@@ -287,14 +287,14 @@ def on_board(store, before):
 
     if before is not None:
         Parts.ROOT_KEY_BEFORE = before
-    kept = hardware.store, hardware.root_key
-    hardware.store = lambda args: store
-    hardware.root_key = lambda args, ask=None: RootKey(args[1])
+    kept = load.store, load.root_key
+    load.store = lambda args: store
+    load.root_key = lambda args, ask=None: RootKey(args[1])
     sys.modules["board"] = Parts
     try:
-        return hardware.open_board()[1]
+        return load.open_board()[1]
     finally:
-        hardware.store, hardware.root_key = kept
+        load.store, load.root_key = kept
         del sys.modules["board"]
 
 

@@ -5,7 +5,7 @@ import os
 import vfs
 from harness import check, equal, raises
 from update_kit import Board, map_of, number, record, romfs, text
-from warden.romfs import Image, RomFS
+from warden.ota.romfs import Image, RomFS
 
 HEAP = "6m"
 
@@ -280,7 +280,7 @@ def test_the_root_of_whole_pages():
     """The formula of docs/update.md, worked out anew, around the ends of a page."""
     import hashlib
 
-    from warden.readback import Root
+    from warden.ota.verify import Root
 
     for blocks in (1, 127, 128, 129, 256):
         root = Root(blocks * 4096)

@@ -1,4 +1,4 @@
-"""ROMFS images read by warden.romfs and by MicroPython's own VfsRom: generated ones, with every kind of record.
+"""ROMFS images read by warden.ota.romfs and by MicroPython's own VfsRom: generated ones, with every kind of record.
 
 The images keep within VfsRom's bounds, which it does not check: what reaches beyond a record is judged in test_romfs.py.
 """

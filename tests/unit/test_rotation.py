@@ -3,11 +3,10 @@
 from harness import check, equal, raises
 from models import DictStore, PowerCut, RootKey
 from test_bundle import good
-from warden import records
-from warden.bundle import install
 from warden.errors import PeerError, StoreError
-from warden.rotation import Rotation, prepare
-from warden.vault import Vault
+from warden.provisioning.bundle import install
+from warden.rotation.rotation import Rotation, prepare
+from warden.vault import Vault, records
 from warden.wire import cbor
 
 NOW = 1800000000

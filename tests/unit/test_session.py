@@ -3,7 +3,7 @@ tests/vectors/session.json, which neither side wrote."""
 
 import json
 
-import warden.session
+import warden.session.session
 from byhand import KEY, POLICY, App, Bench, ccm, flip, sha256
 from harness import check, equal, raises
 from warden.errors import PeerError
@@ -24,11 +24,11 @@ def stood(**options):
 
 def fixed_random(value):
     """Every draw from now on is the same; returns what puts the generator back."""
-    before = warden.session.random_bytes
-    warden.session.random_bytes = lambda n: value[:n]
+    before = warden.session.session.random_bytes
+    warden.session.session.random_bytes = lambda n: value[:n]
 
     def restore():
-        warden.session.random_bytes = before
+        warden.session.session.random_bytes = before
 
     return restore
 
@@ -71,11 +71,11 @@ def test_late_ticks_say_a_hello_once():
 
 
 def test_backoff_grows_to_a_minute_and_never_beyond():
-    import warden.backoff
+    import warden.net.backoff
 
     bench = Bench(App())
-    before = warden.backoff.random_bytes
-    warden.backoff.random_bytes = lambda n: b"\xff" * n
+    before = warden.net.backoff.random_bytes
+    warden.net.backoff.random_bytes = lambda n: b"\xff" * n
     try:
         bench.session.begin(0)
         waits = []
@@ -88,7 +88,7 @@ def test_backoff_grows_to_a_minute_and_never_beyond():
             now = bench.session.due_ms()
         equal(waits, [1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000, 60000])
     finally:
-        warden.backoff.random_bytes = before
+        warden.net.backoff.random_bytes = before
 
 
 def test_welcome_ready_ack():
@@ -476,14 +476,14 @@ def test_randomness_that_fails_says_no_hello():
     def broken(n):
         raise StoreError("randomness")
 
-    before = warden.session.random_bytes
-    warden.session.random_bytes = broken
+    before = warden.session.session.random_bytes
+    warden.session.session.random_bytes = broken
     bench = Bench(App())
     bench.session.begin(0)
     try:
         raises("randomness", bench.session.tick, 0)
     finally:
-        warden.session.random_bytes = before
+        warden.session.session.random_bytes = before
     equal(bench.app.read_hello(bench.tick(1)[1])[5], 1, "its number is spent")
 
 

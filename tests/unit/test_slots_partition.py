@@ -5,7 +5,7 @@ from model_ota import FACTORY, NEW, OTA_0, PENDING, VALID, Chip, app_image
 from ota_kit import ATTEMPTS, NAMES, OtaBoard, feed, install, release, update_to
 from update_kit import envelope
 from warden.errors import PeerError
-from warden.slots import CONFIRMED, EMPTY, FAILED, STAGED
+from warden.ota.slots import CONFIRMED, EMPTY, FAILED, STAGED
 
 HEAP = "8m"  # boards of 64 to 128 KB, one after the other
 
@@ -178,16 +178,16 @@ def test_the_attempts_of_a_confirmed_one_begin_anew():
 
 def test_a_slot_without_firmware():
     """A record from before the board had firmware in its slots: refused, not guessed."""
-    from warden import firmware_slot
+    from warden.ota import firmware_verify
 
     board = OtaBoard()
     update_to(board, 2, "first")
     record = board.record()
     record.slots[1].images.pop()
-    raises("slot-damaged", firmware_slot.check, board.running, 1, record.slots[1], None)
+    raises("slot-damaged", firmware_verify.check, board.running, 1, record.slots[1], None)
     board.running.firmware = None
     slot = board.record().slots[1]
-    raises("slot-damaged", firmware_slot.check, board.running, 1, slot, None)
+    raises("slot-damaged", firmware_verify.check, board.running, 1, slot, None)
     record._commit()
     board.restart()
     equal((board.outcome.mode, states(board)[1]), ("recovery", FAILED))
@@ -515,18 +515,19 @@ def test_what_board_py_names():
     of an application is on the path then."""
     import sys
 
-    from warden import boot, hardware
+    from warden.board import load
     from warden.hal import system
+    from warden.ota import boot
 
     resets = []
-    kept = sys.path[:], hardware.open_board, system.reset, boot.present
+    kept = sys.path[:], load.open_board, system.reset, boot.present
     board = OtaBoard()
-    hardware.open_board = lambda: (None, board.vault())
+    load.open_board = lambda: (None, board.vault())
     system.reset = lambda: resets.append(1)
     args = ("partition", "/ram/slots", NAMES, ATTEMPTS, ("00" * 32,))
     try:
         sys.path.append("/app")
-        hardware.boot_slots(args)
+        load.boot_slots(args)
         slots = boot.present.slots
         equal((boot.present.mode, slots.engaged, sys.path[1]), ("factory", 0, "/app"))
         judge = slots.judge(8192)
@@ -540,12 +541,12 @@ def test_what_board_py_names():
         install(board, 2, "new")
         sys.path.append("/app")
         board.chip.start()
-        hardware.boot_slots(args[:4])
+        load.boot_slots(args[:4])
         equal((boot.present.mode, resets, "/app" in sys.path), ("switch", [1], False))
         equal(boot.present.slots.judge(8192), None)
     finally:
         sys.path[:] = kept[0]
-        hardware.open_board, system.reset, boot.present = kept[1:]
+        load.open_board, system.reset, boot.present = kept[1:]
     board.restart()
     equal(board.pair(), ("new", "new"))
     board.off()

@@ -7,7 +7,7 @@ from places import Flash, NvsPlace, holds
 from scenarios import spread
 from warden.errors import StoreError
 from warden.vault import Vault
-from warden.wipe import finish, wipe
+from warden.vault.wipe import finish, wipe
 
 PURE = True
 

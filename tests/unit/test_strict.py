@@ -5,8 +5,8 @@ from model_ota import app_image
 from ota_kit import OtaBoard, update_to
 from test_update import NEW, OLD, feed, settle
 from update_kit import CLASS, VENDOR, Board, Judging, Key, envelope, image, loaded, sha256, unload
-from warden import judges, strict
-from warden.slots import CONFIRMED, FAILED, STAGED, TRIAL, SlotRecord
+from warden.ota import boot_verify, order
+from warden.ota.slots import CONFIRMED, FAILED, STAGED, TRIAL, SlotRecord
 from warden.wire import cbor
 
 HEAP = "8m"  # boards of 64 to 128 KB, one after the other
@@ -24,7 +24,7 @@ def verifiers(keys):
     return [Key() if key[0] else Refusing() for key in keys]
 
 
-judges.verifiers = verifiers
+order.verifiers = verifiers
 
 
 def release_keys(board, *keys):
@@ -163,7 +163,7 @@ def test_the_manifest_beside_the_slot():
         board = updated()
         rewrite(board, 1, bad)
         slot = SlotRecord(board.vault()).slots[1]
-        raises("slot-unsigned", strict.check, board.vault(), board.running, 1, slot, [], None)
+        raises("slot-unsigned", boot_verify.check, board.vault(), board.running, 1, slot, [], None)
         other_wins(board)
 
 
@@ -237,7 +237,7 @@ def test_every_component():
 
 
 def test_a_watchdog_is_fed():
-    from warden.boot import boot
+    from warden.ota.boot import boot
 
     board = updated()
     board.power_on()
@@ -271,9 +271,9 @@ def test_what_judged_is_forgotten():
     restart(board)
     equal((board.outcome.mode, loaded()), ("application", []))
     board.off()
-    sys.modules.pop("warden.strict", None)
+    sys.modules.pop("warden.ota.boot_verify", None)
     board = updated(record=cbor.encode({"strict": False}))
-    check("warden.strict" not in sys.modules)
+    check("warden.ota.boot_verify" not in sys.modules)
     board.off()
 
 
@@ -286,11 +286,11 @@ def test_with_firmware():
     update_to(board, 3, "second")
     board.restart()
     equal(board.pair(), ("second", "second"))
-    from warden import firmware_slot
+    from warden.ota import firmware_verify
 
     fed = []
     slot = SlotRecord(board.vault()).slots[0]
-    firmware_slot.check(board.running, 0, slot, lambda: fed.append(1))
+    firmware_verify.check(board.running, 0, slot, lambda: fed.append(1))
     equal(len(fed), (slot.images[1][0] + 4095) // 4096)
     # One that the chip's loader takes.
     board.chip.flash("ota_0", app_image("secund"))

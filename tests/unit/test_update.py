@@ -18,7 +18,7 @@ from update_kit import (
 )
 from warden.errors import WardenError
 from warden.hal.store_file import FileStore
-from warden.slots import CONFIRMED, EMPTY, FAILED, STAGED, SlotRecord
+from warden.ota.slots import CONFIRMED, EMPTY, FAILED, STAGED, SlotRecord
 
 OLD = image("old")
 NEW = image("new", 12000)
@@ -83,7 +83,7 @@ def starved(*args):
 
 def test_memory_that_runs_out():
     """The update ends by name and goes on when it is sent again: it does not wait for ever for work that is gone."""
-    for where, name in (("readback", "check"), ("readback", "kept"), ("copying", "copy")):
+    for where, name in (("verify", "check"), ("verify", "kept"), ("reuse", "copy")):
         board = installed()
         update = updater(board)
         update.start(envelope(2, [NEW]), 0)
@@ -91,7 +91,7 @@ def test_memory_that_runs_out():
         update.abort()
         update = updater(board)
         # Now: the download before has let go of it.
-        module = __import__("warden." + where, None, None, (name,))
+        module = __import__("warden.ota." + where, None, None, (name,))
         real = getattr(module, name)
         setattr(module, name, starved)
         try:

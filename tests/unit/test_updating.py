@@ -7,9 +7,10 @@ from harness import check, equal
 from model_time import ModelTime
 from test_update import NEW, installed
 from update_kit import CLASS, VENDOR, Key, envelope, loaded, unload
-from warden import judges, updating
 from warden.errors import PeerError
-from warden.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, SlotRecord
+from warden.ota import order as order_module
+from warden.ota import service
+from warden.ota.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, SlotRecord
 from warden.wire import cbor
 
 
@@ -67,7 +68,7 @@ def start(board):
     outcome = board.start()
     outcome.slots = board.running
     device = Device(board)
-    return device, updating.Updating(device, outcome, outcome.slots)
+    return device, service.Updating(device, outcome, outcome.slots)
 
 
 def verifiers(keys):
@@ -77,13 +78,13 @@ def verifiers(keys):
 
 def order(one, judged_by=verifiers, **args):
     """The status, or the code of the refusal."""
-    real, judges.verifiers = judges.verifiers, judged_by
+    real, order_module.verifiers = order_module.verifiers, judged_by
     try:
         return asyncio.run(one.obey(args))
     except PeerError as error:
         return error.code
     finally:
-        judges.verifiers = real
+        order_module.verifiers = real
 
 
 async def _turns(one, count):
@@ -428,7 +429,7 @@ class Link:
 
 
 def by_web(one, broken=None):
-    from warden import link
+    from warden.net import link
 
     real, link.Link = link.Link, Link
     Link.found, Link.broken = None, broken
@@ -439,7 +440,7 @@ def by_web(one, broken=None):
 
 
 def equipped(board):
-    from warden.link import Trust
+    from warden.net.link import Trust
 
     device, one = start(board)
     device._trust = Trust([b"ca"], [bytes(32), bytes(31) + b"1"])
@@ -463,7 +464,7 @@ def test_from_a_web_server():
     equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, STAGED])
     import sys
 
-    check("warden.https" not in sys.modules)
+    check("warden.ota.https" not in sys.modules)
     board.off()
 
 
@@ -490,18 +491,18 @@ def test_a_web_server_that_is_not_to_be_had():
     board.off()
     # Not asked for, no web address, an address of another kind for one of the images, no memory for it.
     for args, uri, most in (
-        ({"https": False}, WEB, updating.WEB_BYTES),
-        ({}, "mqtt:", updating.WEB_BYTES),
-        ({}, "http://web.example/", updating.WEB_BYTES),
+        ({"https": False}, WEB, service.WEB_BYTES),
+        ({}, "mqtt:", service.WEB_BYTES),
+        ({}, "http://web.example/", service.WEB_BYTES),
         ({}, WEB, 1 << 40),
     ):
         board = installed()
         device, one = equipped(board)
-        before, updating.WEB_BYTES = updating.WEB_BYTES, most
+        before, service.WEB_BYTES = service.WEB_BYTES, most
         try:
             status = order(one, envelope=envelope(2, [NEW], uri=uri), **args)
         finally:
-            updating.WEB_BYTES = before
+            service.WEB_BYTES = before
         equal(status["want"], [0, "app", 0, 1024])
         board.off()
 
@@ -531,7 +532,7 @@ def test_an_abort_while_a_web_server_sends():
 
 def test_release_keys_that_go_while_it_is_verified():
     """Between two steps of a fetched image another task may obey the authority: no slot is staged for keys that were taken away."""
-    from warden.orders import _let_go
+    from warden.rotation.commands import _let_go
 
     for state in ("Downloading", "Verifying", "Installing"):
         board = installed()
@@ -551,17 +552,17 @@ def test_release_keys_that_go_while_it_is_verified():
 
 
 def test_only_where_the_board_has_slots():
-    from warden import boot
+    from warden.ota import boot
 
     board = installed()
     device, one = start(board)
     equal(boot.present, None)
-    equal(updating.begin(device), None)
+    equal(service.begin(device), None)
     boot.present = board.outcome
     try:
-        equal(updating.begin(device), None)
+        equal(service.begin(device), None)
         board.outcome.slots = board.running
-        check(updating.begin(device) is not None)
+        check(service.begin(device) is not None)
     finally:
         boot.present = None
     board.off()

@@ -9,7 +9,7 @@ from harness import check, equal, raises
 from test_update import NEW, OLD, feed, installed, restart, settle, states, updater
 from test_updating import facts, order, run, start, take, trial
 from update_kit import envelope, image
-from warden.slots import CONFIRMED, EMPTY, FAILED, SlotRecord
+from warden.ota.slots import CONFIRMED, EMPTY, FAILED, SlotRecord
 
 CHUNK_MS = 20000
 HOUR_MS = 3600000

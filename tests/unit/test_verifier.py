@@ -4,7 +4,7 @@ import hashlib
 
 from harness import check, equal, raises
 from test_x509 import SPKI, certificate, dated
-from warden.link import Trust, Verifier
+from warden.net.link import Trust, Verifier
 
 CA = certificate(serial=b"\x02\x01\x01")
 LEAF = certificate()

@@ -5,7 +5,7 @@ import sys
 import time
 
 from harness import check, equal, raises
-from warden import hardware
+from warden.board import load
 from warden.errors import UsageError
 
 
@@ -167,20 +167,20 @@ def test_a_start_hands_it_to_the_boot():
             order.append(len(WDT.made))
             return board, Vault()
 
-        kept = hardware.open_board, hardware.find, sys.path[:]
+        kept = load.open_board, load.find, sys.path[:]
         import warden
 
-        real = sys.modules.pop("warden.boot", None)
-        sys.modules["warden.boot"] = warden.boot = Boot
-        hardware.open_board, hardware.find = open_board, lambda *_: lambda args: None
+        real = sys.modules.pop("warden.ota.boot", None)
+        sys.modules["warden.ota.boot"] = warden.ota.boot = Boot
+        load.open_board, load.find = open_board, lambda *_: lambda args: None
         sys.path.append("/app")
         try:
-            hardware.boot_slots(("file", "/x", ("app",), 3))
+            load.boot_slots(("file", "/x", ("app",), 3))
         finally:
-            hardware.open_board, hardware.find, sys.path[:] = kept
-            del sys.modules["warden.boot"], warden.boot
+            load.open_board, load.find, sys.path[:] = kept
+            del sys.modules["warden.ota.boot"], warden.ota.boot
             if real is not None:
-                sys.modules["warden.boot"] = warden.boot = real
+                sys.modules["warden.ota.boot"] = warden.ota.boot = real
         equal(order, [0])
         equal([dog.timeout for dog in WDT.made], expected)
         if expected:

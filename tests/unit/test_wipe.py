@@ -11,7 +11,7 @@ from warden.errors import StoreError
 from warden.hal import erase_files
 from warden.hal.store_file import FileStore
 from warden.vault import WIPED, Vault
-from warden.wipe import finish, wipe
+from warden.vault.wipe import finish, wipe
 
 SECRETS = {"s%02d" % number: bytes((number + 65,)) * 40 for number in range(12)}
 MOUNT = "/ram"

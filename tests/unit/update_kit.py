@@ -12,12 +12,12 @@ from ramdisk import RamDisk
 from warden.errors import WardenError
 from warden.hal import slots_file, store_file
 from warden.hal.slots_file import FileSlots
-from warden.judges import Order
-from warden.judging import admit, judge
-from warden.readback import ReadBack, Root
-from warden.romfs import BLOCK
-from warden.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, Slot, SlotRecord
-from warden.update import CHUNK_MAX, Updater
+from warden.ota.download import CHUNK_MAX, Updater
+from warden.ota.order import Order
+from warden.ota.romfs import BLOCK
+from warden.ota.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, Slot, SlotRecord
+from warden.ota.validate import admit, judge
+from warden.ota.verify import ReadBack, Root
 from warden.vault import Vault
 from warden.wire import cbor
 
@@ -145,7 +145,7 @@ def envelope(
 
 # -- what judges ------------------------------------------------------------------------------
 
-_JUDGES = ("judging", "wire.suit", "wire.suit_commands", "wire.suit_labels", "wire.cose")
+_JUDGES = ("ota.validate", "wire.suit", "wire.suit_commands", "wire.suit_labels", "wire.cose")
 _JUDGES += ("wire.cbor_reader", "crypto.p256", "crypto.rsa")
 
 
@@ -205,7 +205,7 @@ class Judging(Updater):
             self.state, self.reason = self._after.state, self._after.reason
 
     def step(self):
-        """As updating.py does it: from what fetches to what reads back."""
+        """As ota/service.py does it: from what fetches to what reads back."""
         if self._after is None:
             if super().step():
                 return True
@@ -317,7 +317,7 @@ class Board:
 
     def start(self, attempts=ATTEMPTS, on_damage=None):
         """What boot.py of the board does; the outcome. The file systems are in `mounts`."""
-        from warden.boot import boot
+        from warden.ota.boot import boot
 
         self.running = self.slots()
         return boot(

@@ -16,7 +16,7 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 
-_MARK = "key"  # says that the wipe is under way (warden.wipe): it goes last
+_MARK = "key"  # says that the wipe is under way (warden.vault.wipe): it goes last
 _CHUNK = const(512)
 _FILL = "/~fill"
 

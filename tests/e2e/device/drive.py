@@ -16,11 +16,11 @@ import asyncio  # noqa: E402  (the path must be set first)
 import gc  # noqa: E402
 import os  # noqa: E402
 
-from warden.clock import Clock  # noqa: E402
 from warden.errors import WardenError  # noqa: E402
 from warden.hal.clock_rtc import SystemClock  # noqa: E402
-from warden.link import Link, Trust  # noqa: E402
-from warden.mqtt import Client  # noqa: E402
+from warden.net.clock import Clock  # noqa: E402
+from warden.net.link import Link, Trust  # noqa: E402
+from warden.net.mqtt import Client  # noqa: E402
 
 
 class Vault:

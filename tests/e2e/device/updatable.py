@@ -10,7 +10,7 @@ HEALTHY = True
 
 def learn_keys():
     """Release keys come with provisioning; here from a file that the test left."""
-    from warden.hardware import open_board
+    from warden.board.load import open_board
 
     _, vault = open_board()
     if vault.get("release") is None:

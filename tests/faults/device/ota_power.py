@@ -16,9 +16,9 @@ sys.path[:] = [HERE + "/../../unit", HERE + "/../../../lib", ".frozen"]
 from model_ota import Chip, app_image  # noqa: E402  (the path must be set first)
 from models import PowerCut  # noqa: E402
 from ota_kit import OtaBoard, feed, release  # noqa: E402
-from warden import boot as boot_module  # noqa: E402
 from warden.errors import WardenError  # noqa: E402
-from warden.slots import SlotRecord  # noqa: E402
+from warden.ota import boot as boot_module  # noqa: E402
+from warden.ota.slots import SlotRecord  # noqa: E402
 
 OLD, NEW = ("first", "first"), ("second", "second")
 

@@ -19,8 +19,9 @@ from power import MOUNT, TORN, Flash  # noqa: E402
 from scenarios import Wrong  # noqa: E402
 from test_hotp import OTHER, SECRET  # noqa: E402
 from test_policy import TERMS  # noqa: E402
-from warden import hotp, otp  # noqa: E402
 from warden.errors import StoreError  # noqa: E402
+from warden.gate import codes as codes_module  # noqa: E402
+from warden.gate import machine as machine_module  # noqa: E402
 from warden.hal.store_file import FileStore  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 from warden.wire import cbor  # noqa: E402
@@ -29,11 +30,11 @@ RETRIES = 3
 TIME = "2026-11-22 03:00:00"
 
 
-class Otp(otp.Otp):
+class Otp(machine_module.Otp):
     """As it is."""
 
 
-class SentFirst(otp.Otp):
+class SentFirst(machine_module.Otp):
     """Wrong: the code is out before the attempt is on the flash."""
 
     def _submit(self, now_ms, unix_time):
@@ -68,7 +69,7 @@ class Later:
         return self._vault.counter(name) + (self.more if name == "otp_used" else 0)
 
 
-class ForgivesAtStart(otp.Otp):
+class ForgivesAtStart(machine_module.Otp):
     """Wrong: a start counts as a success."""
 
     def __init__(self, terms, vault, codes, now_ms):
@@ -77,14 +78,14 @@ class ForgivesAtStart(otp.Otp):
         super().__init__(terms, vault, codes, now_ms)
 
 
-class KeepsTheCode(otp.Otp):
+class KeepsTheCode(machine_module.Otp):
     """Wrong: the code is not used up by the commit that opens."""
 
     def _pass(self, by, rises=None):
         super()._pass(by)
 
 
-class FreeSecond(otp.Otp):
+class FreeSecond(machine_module.Otp):
     """Wrong: the second code of a resynchronisation is no attempt of its own."""
 
     def _submit(self, now_ms, unix_time):
@@ -185,7 +186,7 @@ class Thief:
         return out
 
 
-class Judge(hotp.Codes):
+class Judge(codes_module.Codes):
     """The device's own comparison, seen from outside: as soon as it runs, its time and its outcome are known."""
 
     def __init__(self, vault, thief):
@@ -210,22 +211,22 @@ def wrong_codes(thief):
 
 
 def wrong_then_right(thief):
-    code = hotp.code(SECRET, 0, 6)
+    code = codes_module.code(SECRET, 0, 6)
     if thief.attempt(b"000000", False):
         thief.attempt(code, True)
 
 
 def the_same_code(thief):
     """A code of the device's own, again and again: it opens once."""
-    code = hotp.code(SECRET, 4, 6)
+    code = codes_module.code(SECRET, 4, 6)
     while thief.attempt(code, True):
         pass
 
 
 def two_in_a_row(thief):
     """The codes of an authenticator that is far ahead: the second one opens, the first alone never."""
-    if thief.attempt(hotp.code(SECRET, 40, 6), False):
-        thief.attempt(hotp.code(SECRET, 41, 6), True)
+    if thief.attempt(codes_module.code(SECRET, 40, 6), False):
+        thief.attempt(codes_module.code(SECRET, 41, 6), True)
 
 
 # name -> (what the thief does, whether the device judges)

@@ -31,18 +31,19 @@ from update_kit import (  # noqa: E402
     envelope,
     image,
 )
-from warden import judges, parked  # noqa: E402
-from warden import slots as slots_module  # noqa: E402
 from warden.errors import WardenError  # noqa: E402
 from warden.hal.slots_file import FileSlots  # noqa: E402
 from warden.hal.store_file import FileStore  # noqa: E402
 from warden.hal.store_flash import FlashStore  # noqa: E402
-from warden.judges import Order  # noqa: E402
-from warden.readback import ReadBack  # noqa: E402
-from warden.slots import ATTEMPTS_MAX, CONFIRMED, SlotRecord  # noqa: E402
+from warden.ota import deferred  # noqa: E402
+from warden.ota import order as order_module  # noqa: E402
+from warden.ota import slots as slots_module  # noqa: E402
+from warden.ota.order import Order  # noqa: E402
+from warden.ota.slots import ATTEMPTS_MAX, CONFIRMED, SlotRecord  # noqa: E402
+from warden.ota.verify import ReadBack  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 
-judges.verifiers = lambda keys: [Key()]
+order_module.verifiers = lambda keys: [Key()]
 
 OLD = image("old", 2000)
 NEW = image("new", 5200)
@@ -127,10 +128,10 @@ def install(board, stop_at=None):
 def park_and_install(board):
     """The same on a board that is short of memory: the order lies in the vault over a start, which judges it."""
     board.start()
-    parked.park(board.vault(), Order(envelope(3, [NEW]), None, False))
+    deferred.park(board.vault(), Order(envelope(3, [NEW]), None, False))
     outcome = board.start()
     vault = board.vault()
-    order = parked.unpark(vault, board.running, outcome.slot)
+    order = deferred.unpark(vault, board.running, outcome.slot)
     update = Judging(vault, board.running, outcome.slot, chunk=512)
     update.take(order, 0)
     return fetch(update)

@@ -30,11 +30,11 @@ from warden_host.store.store import Store
 REPO = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(REPO / "tests" / name) for name in ("cpython", "unit")] + [str(REPO / "lib")]
 
-import warden.otp  # noqa: E402  (the path must be set first)
+import warden.gate.machine  # noqa: E402  (the path must be set first)
 from models import DictStore, PowerCut, RootKey, counted_random  # noqa: E402
 from warden.errors import PeerError  # noqa: E402
-from warden.hotp import Codes  # noqa: E402
-from warden.hotp import code as hotp_code  # noqa: E402
+from warden.gate.codes import Codes  # noqa: E402
+from warden.gate.codes import code as hotp_code  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 
@@ -69,7 +69,7 @@ class Message:
 
 class World:
     def __init__(self, folder: str) -> None:
-        warden.otp.random_bytes = counted_random()  # type: ignore[attr-defined]
+        warden.gate.machine.random_bytes = counted_random()  # type: ignore[attr-defined]
         self.store = Store(Path(folder) / "fleet.db")
         self.store._db.execute("PRAGMA synchronous=OFF")  # no power fails at the authority here
         self.store.add_device(gated())
@@ -101,7 +101,7 @@ class World:
         self.vault.open()
         self.now = 0
         self.typed = []
-        self.otp = warden.otp.Otp(GATE, self.vault, None, 0)
+        self.otp = warden.gate.machine.Otp(GATE, self.vault, None, 0)
         self.judge_device()
 
     def cut(self, budget: int) -> None:
@@ -395,7 +395,7 @@ class Door(RuleBasedStateMachine):
             self.next[name] = self.vault.counter(name)
         self.last: tuple[str, int] | None = None  # what the attempt before held
         self.now = 0
-        self.otp = warden.otp.Otp(OFFLINE, self.vault, Codes(self.vault), 0)
+        self.otp = warden.gate.machine.Otp(OFFLINE, self.vault, Codes(self.vault), 0)
         self.look()
 
     def look(self) -> None:

@@ -23,7 +23,7 @@ TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS.parent / "lib"), str(TESTS / "cpython")]
 
 from warden.errors import PeerError, UsageError  # noqa: E402  (the path must be set first)
-from warden.plain import Plain  # noqa: E402
+from warden.session.plain import Plain  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 from warden.wire.cbor_reader import ITEMS  # noqa: E402
 from warden.wire.names import Names  # noqa: E402

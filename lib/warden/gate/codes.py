@@ -1,0 +1,102 @@
+"""One-time passwords that the device checks itself: HOTP (RFC 4226) and TOTP (RFC 6238), by what any authenticator app shows.
+
+HMAC-SHA-1 is what the apps speak. Its known weakness is in collisions, which an HMAC does not depend on (RFC 6194 §3.3); SHA-256 is there
+for apps that know it. A code is judged against every counter of its window, the larger one of resynchronisation included, and against both secrets,
+match or not, so that the time tells neither which one it was nor how far the window was gone through.
+"""
+
+import hashlib
+
+from micropython import const
+
+from ..crypto.ct import equal
+from ..crypto.kdf import hmac_sha256
+from ..errors import UsageError
+from ..vault import records
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from ..vault import Vault
+
+_BLOCK = const(64)
+# How far an app's counter may have gone on without us: codes that were shown and never typed (RFC 4226 §7.4).
+_AHEAD = const(10)
+# How far two codes in a row may lie ahead: resynchronisation (RFC 4226 §7.4).
+_RESYNC = const(100)
+# Steps that an app's clock, or the way from the eye to the key, may be off each way (RFC 6238 §5.2).
+_DRIFT = const(1)
+
+
+def code(secret: bytes, counter: int, digits: int, algorithm: str = "sha1") -> bytes:
+    """The code of a counter (RFC 4226 §5.3): ASCII digits. algorithm: sha1 or sha256."""
+    text = counter.to_bytes(8, "big")
+    mac = hmac_sha256(secret, text) if algorithm == "sha256" else _hmac_sha1(secret, text)
+    at = mac[-1] & 15
+    number = int.from_bytes(mac[at : at + 4], "big") & 0x7FFFFFFF
+    return b"%0*d" % (digits, number % 10**digits)
+
+
+def _hmac_sha1(key: bytes, text: bytes) -> bytes:
+    try:
+        sha1 = hashlib.sha1
+    except AttributeError:
+        raise UsageError("no-board", "this firmware has no SHA-1: enrol with SHA-256")
+    if len(key) > _BLOCK:
+        key = sha1(key).digest()  # RFC 2104 §2
+    k = int.from_bytes(key + bytes(_BLOCK - len(key)), "big")
+    inner = sha1((k ^ int.from_bytes(b"\x36" * _BLOCK, "big")).to_bytes(_BLOCK, "big"))
+    inner.update(text)
+    outer = sha1((k ^ int.from_bytes(b"\x5c" * _BLOCK, "big")).to_bytes(_BLOCK, "big"))
+    outer.update(inner.digest())
+    return outer.digest()
+
+
+class Codes:
+    """The secrets of the vault's record `otp`. Each has a counter of the vault: the first HOTP counter, or TOTP step, that may still be used.
+    duress: whether the policy takes the second one."""
+
+    def __init__(self, vault: "Vault", duress: bool = True) -> None:
+        fields = records.load(vault, "otp")
+        self._vault = vault
+        self._secret, self._digits, self._step_s, self._duress = fields[:4]
+        self._algorithm = fields[4] if len(fields) > 4 else "sha1"
+        if not duress:
+            self._duress = None
+        # Codes past the window that the next attempt may hold: (the counter's name, counter).
+        self._expected: "list[tuple[str, int]]" = []
+        code(self._secret, 0, self._digits, self._algorithm)  # better now than at the door
+
+    def blind(self, unix_time: "int | None") -> bool:
+        """Whether no code can be judged: TOTP, and nobody knows what time it is."""
+        return self._step_s > 0 and unix_time is None
+
+    def judge(
+        self, typed: "bytes | bytearray", unix_time: "int | None"
+    ) -> "tuple[str, int] | None":
+        """Return (counter's name, its new value) for a right code, None for a wrong one.
+
+        typed: as many digits as the record says. The name `otp_duress` says that the code is of the second
+        secret. A HOTP code past the window is wrong, and right is then the code after it, if that is the next
+        attempt: the display must not tell the two kinds of wrong apart, since a code that is known to lie ahead
+        opens once the window reaches it. The caller counts every attempt before the call and writes the value.
+        """
+        found = None
+        expected, self._expected = self._expected, []
+        for name, secret in (("otp_step", self._secret), ("otp_duress", self._duress)):
+            if not secret:
+                continue
+            counter = self._vault.counter(name)
+            near, last = counter + _AHEAD, counter + _RESYNC
+            if self._step_s:
+                # Without a time there is no step to compare with: an empty window.
+                now = -_DRIFT - 1 if unix_time is None else unix_time // self._step_s
+                counter, near = max(counter, now - _DRIFT), now + _DRIFT + 1
+                last = near
+            while counter < last:  # range() refuses numbers of more than a word
+                if equal(code(secret, counter, self._digits, self._algorithm), typed):
+                    if counter >= near and (name, counter) not in expected:
+                        self._expected.append((name, counter + 1))
+                    elif found is None:
+                        found = name, counter + 1
+                counter += 1
+        return found

@@ -1,0 +1,399 @@
+"""One pinned TLS connection that never holds the event loop.
+
+The socket is non-blocking from the start, the hand-shake runs inside the first write, and every wait sits on the raw socket under one
+deadline: a peer that dribbles bytes stretches nothing, and nothing polls the TLS socket (its poll is busy: docs/threat-model.md).
+The TLS stack reads through a meter, which ends each of its calls: a peer that keeps sending holds nothing.
+
+What is checked: the chain up to our own CAs, the name and the dates (by the TLS stack, CERT_REQUIRED), forward secrecy (cipher suites),
+and that the leaf's public key is one of our pins (by the callback, at depth 0 only: a forged chain may carry the real CA at depth 1).
+"""
+
+import asyncio
+import errno
+import io
+import time
+
+from micropython import const
+
+from ..errors import PeerError, ensure
+from ..wire import x509
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any, Generator
+
+    from .clock import Clock
+
+# ECDHE only, so that a key stolen later opens no recording; AEAD only. Without a list, a server with an RSA certificate gets
+# key exchange without forward secrecy.
+_CIPHERS = const(
+    (
+        "TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256",
+        "TLS-ECDHE-ECDSA-WITH-AES-256-GCM-SHA384",
+        "TLS-ECDHE-RSA-WITH-AES-128-GCM-SHA256",
+        "TLS-ECDHE-RSA-WITH-AES-256-GCM-SHA384",
+    )
+)
+_MAX_CHAIN = const(6)
+_RETRY_MS = const(250)
+# Bytes that the TLS stack may read in one call: a hand-shake's flight in one or two turns, a few milliseconds of a board's time.
+_ALLOWANCE = const(4096)
+_MAX_PLACES = const(4)  # addresses tried of each family
+# ECONNRESET on unix, lwIP and ESP-IDF; EPIPE; MBEDTLS_ERR_SSL_CONN_EOF; and 0 or -1 where a port says no more.
+_CLOSED = const((104, 54, 32, 103, 113, 128, -29312, 0, -1))
+# Refused, no route, no network: a connect that does not wait tells it at the first write only.
+_UNREACHABLE = const((111, 101, 114, 118))
+_VERIFY_FAILED = const(-9984)  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, without the stack's words
+# MBEDTLS_ERR_X509_FEATURE_UNAVAILABLE down to MBEDTLS_ERR_X509_FATAL_ERROR with a low-level code added.
+_X509_ERRORS = const((-12416, -8320))
+_ALERTED = const(-30592)  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
+# handshake_failure, protocol_version, insufficient_security (RFC 5246 §7.2): what is missing is a cipher or a version.
+_NOTHING_COMMON = const((40, 70, 71))
+
+
+class Trust:
+    """Whom this device believes. cas: list of CA certificates, DER bytes. pins: SHA-256 of SubjectPublicKeyInfo, 32 bytes each, two at least."""
+
+    def __init__(self, cas: "list[bytes]", pins: "list[bytes]") -> None:
+        ensure(len(cas) > 0, "bad-argument", "no CA: a server can't be checked without one")
+        # A single pin is a device that is lost when the server's key is.
+        ensure(len(pins) >= 2, "bad-argument", "a live pin and a backup pin are needed")
+        for pin in pins:
+            ensure(len(pin) == 32, "bad-argument", "a pin is a SHA-256 digest, 32 bytes")
+        self.cas = cas
+        self.pins = pins
+
+
+class Verifier:
+    """The hand-shake's certificate callback. It never raises (that leaks 2 KB a failure inside the firmware); `refusal` keeps the reason."""
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+        self._anchored = False
+        self.seen = 0
+        self.pinned = 0
+        self.not_before = 0
+        self.not_after = (1 << 62) - 1
+        self.refusal = ""
+        self.leaf = b""  # the pin that matched
+
+    def __call__(self, data: memoryview, depth: int) -> int:
+        """0 to go on, 1 to refuse. Called from the chain's root down to the leaf at depth 0."""
+        if not self.refusal:
+            self.refusal = self._check(data, depth)
+        return 1 if self.refusal else 0
+
+    def _check(self, data: memoryview, depth: int) -> str:
+        self.seen += 1
+        if self.seen > _MAX_CHAIN:
+            return "certificate-malformed"
+        if not len(data):
+            return "certificate-unsupported"  # the TLS stack left out what it can't read
+        try:
+            # Compared and hashed where the TLS stack holds it: a copy would take kilobytes in the middle of the hand-shake.
+            _, not_before, not_after = x509.fields(data)
+            self.not_before = max(self.not_before, not_before)
+            self.not_after = min(self.not_after, not_after)
+            if data in self._trust.cas:
+                self._anchored = True
+            if depth:
+                return ""
+            if not self._anchored:
+                return "certificate-untrusted"
+            self.leaf = x509.spki_pin(data)
+            if self.leaf not in self._trust.pins:
+                return "pin-mismatch"
+        except PeerError as error:
+            return error.code
+        except MemoryError:
+            return "tls-failed"
+        self.pinned += 1
+        return "" if self.pinned == 1 else "pin-mismatch"
+
+    def explain(self, error: Exception, now: int) -> str:
+        """Why the hand-shake failed with this error of the TLS stack or the socket, at the clock's time `now`."""
+        if self.refusal:
+            return self.refusal
+        if isinstance(error, OSError) and error.errno != _VERIFY_FAILED:
+            # Whatever certificate was shown: a line that fell, or a peer that has not its key, says nothing against the certificate.
+            if error.errno in _UNREACHABLE:
+                return "unreachable"
+            if _X509_ERRORS[0] < error.errno <= _X509_ERRORS[1]:
+                return "certificate-unsupported"
+            return "link-closed" if error.errno in _CLOSED else "tls-failed"
+        if not self.seen:
+            # The words are those for a CA of ours that the stack can't read.
+            return "certificate-unsupported" if str(error) == "invalid cert" else "tls-failed"
+        # The stack says all that is wrong: dates of a certificate that nobody signed say nothing.
+        if not self.pinned or "signed" in str(error):
+            return "certificate-untrusted"
+        if now < self.not_before:
+            return "certificate-not-yet-valid"
+        if now > self.not_after:
+            return "certificate-expired"
+        # The callback is shown our CA above a leaf that it did not sign, too: the stack's words tell that from a wrong name (CN).
+        return "certificate-name" if "CN" in str(error) else "certificate-untrusted"
+
+
+def _ready(raw: "Any", writable: bool) -> "Generator[None, None, None]":
+    # What asyncio's own streams wait by; they would take 2 KB more, and hold a second buffer.
+    queue = asyncio.core._io_queue  # type: ignore[attr-defined]  # the stubs leave it out
+    yield queue.queue_write(raw) if writable else queue.queue_read(raw)
+
+
+class Meter(io.IOBase):
+    """Give the TLS stack at most `left` bytes of the raw socket, then say that none are there.
+
+    The stack reads on in one call until it has something to hand out. Nothing here raises: an
+    exception would leave the stack's C code half done.
+    """
+
+    def __init__(self, raw: "Any") -> None:
+        self._raw = raw
+        self.left = 0
+        self.last = 0  # second of two bytes read: an alert's description, after a fatal one
+
+    def readinto(self, buffer: bytearray) -> "int | None":
+        """Read: the number of bytes, None for none now, 0 at the end, or a negative errno."""
+        if self.left <= 0:
+            return None
+        try:
+            count: "int | None" = self._raw.readinto(buffer, self.left)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+        if count:
+            self.left -= count
+            if count == 2:
+                self.last = buffer[1]
+        return count
+
+    def write(self, data: bytearray) -> "int | None":
+        """Write: the number of bytes, None for none now, or a negative errno."""
+        try:
+            count: "int | None" = self._raw.write(data)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+        return count
+
+    def ioctl(self, request: int, argument: int) -> int:
+        """Take a close (request 4), which `Link` passes to the raw socket itself, and nothing else."""
+        return 0 if request == 4 else -errno.EINVAL
+
+
+class Link:
+    """One connection: connect() once, then send() and receive_into(), then close()."""
+
+    def __init__(self, trust: Trust, clock: "Clock", stall_ms: int) -> None:
+        self._trust = trust
+        self._clock = clock
+        self._stall_ms = stall_ms
+        self._raw: "Any" = None
+        self._meter: "Any" = None
+        self._tls: "Any" = None
+        self.verifier: "Verifier | None" = None
+
+    async def connect(self, host: str, port: int, first: bytes, deadline_ms: int) -> None:
+        """Connect, shake hands, and have `first` (at least one byte) on its way, all within deadline_ms.
+
+        PeerError: unreachable, link-timeout, link-closed, tls-failed, certificate-…, pin-mismatch. Where the pin matches and only the
+        dates are wrong, by a clock that nobody proved in this boot, the hand-shake is tried once more: at the certificate's beginning
+        where that lies ahead, at the clock's marks where the certificate has expired (an unproven clock may stand years ahead).
+        """
+        ensure(len(first) > 0, "bad-argument", "the hand-shake needs a first byte to write")
+        start = time.ticks_ms()
+        try:
+            await self._attempt(host, port, first, start, deadline_ms)
+            return
+        except PeerError as error:
+            verifier = self.verifier
+            if verifier is None:
+                raise
+            if error.code == "certificate-not-yet-valid":
+                tentative = verifier.not_before + 1
+            elif error.code == "certificate-expired":
+                tentative = self._clock.least()
+            else:
+                raise
+            if not self._clock.try_at(tentative):
+                raise
+        try:
+            await self._attempt(host, port, first, start, deadline_ms)
+        except BaseException:  # also when the task is cancelled: an unproven time must not stay
+            self._clock.undo()
+            raise
+
+    async def _attempt(
+        self, host: str, port: int, first: bytes, start: int, deadline_ms: int
+    ) -> None:
+        """Try each address of the host until one answers."""
+        import socket
+
+        self.close()
+        failure = None
+        # lwIP gives one address of the family that is asked for.
+        families = [socket.AF_INET, socket.AF_INET6]
+        if _is_address(host):
+            del families[":" not in host]
+        while families:
+            try:
+                places = socket.getaddrinfo(host, port, families.pop(0), socket.SOCK_STREAM)
+            except OSError as error:
+                places = []
+                if failure is None:
+                    failure = _unreachable(error)
+            await asyncio.sleep_ms(0)  # a look-up holds the loop
+            # ESP-IDF's port lists addresses of IPv6 without saying which.
+            places = [place for place in places if place[-1]][:_MAX_PLACES]
+            while places:
+                place = places.pop(0)
+                left = _left(start, deadline_ms)
+                try:
+                    # Half of what is left, while there is another address to try.
+                    await self._open(place, left // 2 if places or families else left)
+                    await self._shake(host, first, start, deadline_ms)
+                    return
+                except PeerError as error:
+                    failure = error
+                self.close()
+                if failure.code not in ("unreachable", "link-timeout"):
+                    raise failure
+        raise failure or PeerError("unreachable", "the server's name has no address")
+
+    async def _open(self, place: "Any", wait_ms: int) -> None:
+        """Begin a TCP connection. PeerError unreachable, link-timeout."""
+        import socket
+
+        try:
+            self._raw = socket.socket(*place[:3])
+            self._raw.setblocking(False)
+            try:
+                self._raw.connect(place[-1])
+            except OSError as error:
+                if error.errno != errno.EINPROGRESS:
+                    raise
+            if not await self._wait(True, wait_ms):
+                raise PeerError("link-timeout")
+        except OSError as error:
+            raise _unreachable(error)
+
+    async def _shake(self, host: str, first: bytes, start: int, deadline_ms: int) -> None:
+        """Shake hands over the open connection and write `first`."""
+        import tls
+
+        verifier = self.verifier = Verifier(self._trust)
+        self._meter = meter = Meter(self._raw)
+        try:
+            # A fresh context each time: nothing of an earlier connection (sessions, callbacks) can leak into this one.
+            context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+            context.verify_mode = tls.CERT_REQUIRED
+            context.set_ciphers(_CIPHERS)
+            context.verify_callback = verifier
+            for ca in self._trust.cas:
+                context.load_verify_locations(ca)
+            self._tls = context.wrap_socket(
+                meter, server_hostname=host, do_handshake_on_connect=False
+            )
+            # The stack has no call for the hand-shake alone, so one byte goes ahead. The others may hold a password: a firmware
+            # that does not ask the callback must not get them out.
+            await self._write(first[:1], start, deadline_ms)
+            if verifier.refusal:
+                # The stack passes the callback's 1 on, which stands for a byte that was written.
+                raise PeerError(verifier.refusal, "the hand-shake failed")
+            if verifier.pinned != 1:
+                raise PeerError("pin-mismatch", "this firmware checks no pins")
+            await self._write(first[1:], start, deadline_ms)
+        except (OSError, ValueError) as error:
+            code = verifier.explain(error, self._clock.now())
+            if code == "unreachable":
+                raise _unreachable(error)
+            if code == "tls-failed" and error.args[0] == _ALERTED:
+                if _is_address(host) and meter.last not in _NOTHING_COMMON and not verifier.seen:
+                    code = "tls-address"
+                raise PeerError(code, "the server refused to shake hands (alert %d)" % meter.last)
+            raise PeerError(code, "the hand-shake failed")
+
+    async def _write(
+        self, data: "bytes | bytearray | memoryview", start: int, deadline_ms: int
+    ) -> None:
+        view = memoryview(data)
+        shaking = self.verifier is not None and not self.verifier.pinned
+        while len(view):
+            self._meter.left = _ALLOWANCE
+            count = self._tls.write(view)
+            if count is not None:
+                view = view[count:]
+                shaking = False
+                continue
+            # In the hand-shake the stack waits for bytes (rarely for room: hence the short turns), after it for room.
+            wait = _left(start, deadline_ms)
+            if shaking:
+                wait = min(wait, _RETRY_MS)
+            if not await self._wait(not shaking, wait) and not shaking:
+                raise PeerError("link-timeout")
+
+    async def _wait(self, writable: bool, wait_ms: int) -> bool:
+        try:
+            await asyncio.wait_for_ms(_ready(self._raw, writable), wait_ms)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    def write(self, data: "bytes | bytearray | memoryview") -> int:
+        """How many bytes the connection takes at once. The others go to send(), before any more and as they are: the TLS stack may hold
+        a record of them that it could not finish, and asks for the same bytes again. PeerError link-closed."""
+        try:
+            self._meter.left = _ALLOWANCE
+            return self._tls.write(data) or 0
+        except (OSError, AttributeError):
+            raise PeerError("link-closed")
+
+    async def send(self, data: "bytes | bytearray | memoryview") -> None:
+        """Write all bytes; PeerError link-timeout when the peer takes none for stall_ms, link-closed when the connection is gone."""
+        try:
+            await self._write(data, time.ticks_ms(), self._stall_ms)
+        except (OSError, AttributeError):
+            raise PeerError("link-closed")
+
+    async def wait_readable(self, wait_ms: int) -> bool:
+        """Whether the raw socket has bytes, or its end, within wait_ms. Read until None before calling."""
+        if self._raw is None:
+            raise PeerError("link-closed")
+        return await self._wait(False, wait_ms)
+
+    def receive_into(self, view: memoryview) -> "int | None":
+        """Bytes read (at least one), or None when there are none right now: wait_readable() then. PeerError link-closed at the end of the stream."""
+        if self._tls is None:
+            raise PeerError("link-closed")
+        self._meter.left = _ALLOWANCE
+        try:
+            count = self._tls.readinto(view)
+        except OSError:
+            raise PeerError("link-closed")
+        if count == 0:
+            raise PeerError("link-closed")
+        return count
+
+    def close(self) -> None:
+        """Close both sockets. A second call does nothing."""
+        for socket in (self._tls, self._raw):
+            if socket is not None:
+                try:
+                    socket.close()
+                except OSError:
+                    pass  # it is gone either way
+        self._tls = self._meter = self._raw = None
+
+
+def _is_address(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+def _unreachable(error: Exception) -> PeerError:
+    return PeerError("unreachable", "no connection to the server (errno %s)" % error.args[0])
+
+
+def _left(start: int, deadline_ms: int) -> int:
+    left = deadline_ms - time.ticks_diff(time.ticks_ms(), start)
+    if left <= 0:
+        raise PeerError("link-timeout")
+    return left

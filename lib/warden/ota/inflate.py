@@ -1,0 +1,40 @@
+"""A chunk of an update that came compressed: raw deflate (RFC 1951) with a window of 1 KB, each chunk by itself. Loaded for the first such chunk.
+
+The manifest's digest is that of what comes out, so this decides nothing. What it must not do is to take memory: a chunk is as long as the one that was
+asked for, 1,024 bytes at most, and where more would come out, or less, or bytes are left over, it is refused.
+"""
+
+import io
+
+import deflate
+from micropython import const
+
+from ..errors import PeerError
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Union
+
+    Buffer = Union[bytes, bytearray, memoryview]
+
+_WINDOW_BITS = const(10)
+
+
+def inflate(packed: "Buffer", size: int) -> bytearray:
+    """Exactly `size` bytes. PeerError update-chunk."""
+    out = bytearray(size)
+    view = memoryview(out)
+    source = io.BytesIO(packed)
+    stream = deflate.DeflateIO(source, deflate.RAW, _WINDOW_BITS)
+    try:
+        while len(view):
+            count = stream.readinto(view)
+            if not count:
+                break
+            view = view[count:]
+        whole = not len(view) and not stream.read(1) and not source.read(1)
+    except (OSError, EOFError):
+        whole = False  # no deflate, or with a larger window
+    if not whole:
+        raise PeerError("update-chunk", "a compressed chunk of another length than was asked for")
+    return out

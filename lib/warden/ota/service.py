@@ -1,0 +1,395 @@
+"""Updates on a connected device: the authority's `update` orders, and what a trial wants. Loaded where the board has slots.
+
+    {"envelope": bytes}        take this update; judged before anything is written. With "key": the wrapped key of an encrypted one
+                               (ota/payload.py); with "grant": true its trial passes the gate without a code
+                               With "pins": of the web server that has the image, where they are not the broker's; "https": false asks no
+                               web server
+    {"n": n, "data": bytes}    the chunk that was asked for; as "z" instead of "data" it is compressed (ota/inflate.py)
+    {"abort": true}            let go of it for now
+    {}                         how is it going; with what runs, what was confirmed and what failed last
+
+Each answer, and the event `update` to the authority whenever something changed, is a status: {"state", "reason", "sequence", "want"}, want being
+null or [number, component, offset, length] of the one chunk to send next.
+
+The device hands itself over: this is its own code, kept out of a heap that hardly ever needs it.
+"""
+
+import asyncio
+import gc
+import sys
+
+from micropython import const
+
+from ..errors import PeerError, WardenError
+from .order import Order, unload
+from .slots import SlotRecord, named
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .boot import Outcome
+    from .download import Updater
+
+# Free bytes with which a second TLS connection is opened.
+WEB_BYTES = 49152
+# A chunk is asked for that fits as often into what is free: a heap that is nearly full has no large pieces.
+_CHUNKS_FREE = const(32)
+_LEAST_CHUNK = const(128)
+_TRIAL_MS = const(
+    600000
+)  # for a trial to reach its authority; then the board starts anew, and the attempt has counted
+
+
+class Updating:
+    """device: the one that is connected. outcome: what boot() made of the slots; slots: the board's. health: what the application says
+    about itself during a trial, None for nothing."""
+
+    def __init__(self, device: "Any", outcome: "Outcome", slots: "Any") -> None:
+        self.poll_ms = 1000
+        self._device = device
+        self._outcome = outcome
+        self._slots = slots
+        self._updater: "Updater | None" = None
+        self._news = asyncio.Event()
+        self._report: "dict[str, Any] | None" = None
+        self._word: "dict[str, Any] | None" = None  # on an order that came to no updater
+        self._web: "list[bytes] | None" = None  # the image is fetched by HTTPS: pins of the server
+        # An order that this start has judged before there was an agent, until the authority is there.
+        order, outcome.order = outcome.order, None
+        self._parked: "Order | None" = order if order is not None and order.plan else None
+        if order is not None and order.plan is None:
+            self._word = _status(order.state, order.reason, order.sequence)
+            device._incidents.add(order.reason, "update", device._uptime.now_ms())
+            self._say(order.state, order.reason, order.sequence)
+        if outcome.failed:
+            self._say("Rejected", outcome.reason, outcome.failed)
+        if outcome.mode == "recovery":
+            self._say("Recovery", outcome.reason or "slot-damaged", outcome.failed)
+        if outcome.trial:
+            self._say("Testing", "", 0)
+        self._deadline = device._uptime.now_ms() + _TRIAL_MS
+
+    # -- orders -------------------------------------------------------------------------------
+
+    async def obey(self, args: "dict[str, Any]") -> "dict[str, Any]":
+        """The status. PeerError or StoreError: refused, and why."""
+        device = self._device
+        now = device._uptime.now_ms()
+        keys = sorted(args)
+        try:
+            self._resume(now)
+            if "envelope" in args:
+                self._start(args, now)
+            elif keys in (["data", "n"], ["n", "z"]):
+                self._chunk(args, now)
+            elif keys == ["abort"]:
+                self._current().abort()
+            elif keys:
+                raise PeerError("bad-body")
+            args.clear()  # a chunk was written: what follows needs its memory
+            while self._step():
+                await asyncio.sleep_ms(0)  # the link goes on meanwhile, and a watchdog is fed
+        except WardenError as error:
+            device._incidents.add(error.code, "update", now)
+            # To whoever asked it is a refusal, our own flash's as well.
+            raise PeerError(error.code, error.text)
+        self._news.set()
+        if self._is("Testing"):
+            device._then = _restart
+        return self.status() if keys else self._standing()
+
+    def _step(self) -> bool:
+        """A little of what needs no message. What fetched the update makes place for what reads it back."""
+        updater = self._updater
+        if updater is None or updater.step():
+            return updater is not None
+        if updater.state != "Verifying":
+            return False
+        parts = updater.hand_over()
+        self._updater = updater = None
+        for name in ("warden.ota.download", "warden.ota.reuse", "warden.ota.payload"):
+            unload(name)
+        try:
+            from .verify import ReadBack
+
+            self._updater = ReadBack(*parts)  # type: ignore[assignment]
+        except MemoryError as error:
+            found = named(error)
+            self._word = _status("Aborted", found.code, parts[2].sequence)
+            raise found
+        return True
+
+    def _chunk(self, args: "dict[str, Any]", now_ms: int) -> None:
+        data = args.get("data", args.get("z"))
+        if not isinstance(data, bytes):
+            raise PeerError("bad-body")
+        if self._web is not None:
+            raise PeerError("update-state", "the image comes from a web server")
+        updater = self._current()
+        if "z" in args:
+            wanted = updater.want()
+            if wanted is not None:
+                from .inflate import inflate
+
+                data = inflate(data, wanted[3])
+        updater.chunk(args["n"], data, now_ms)
+
+    def _current(self) -> "Updater":
+        if self._updater is None:
+            raise PeerError("update-state", "no update is under way")
+        return self._updater
+
+    def _start(self, args: "dict[str, Any]", now_ms: int) -> None:
+        envelope, key = args["envelope"], args.get("key", b"")
+        for name in args:
+            if name not in ("envelope", "key", "grant", "pins", "https"):
+                raise PeerError("bad-body")
+        if not (isinstance(envelope, bytes) and isinstance(key, bytes)):
+            raise PeerError("bad-body")
+        if args.get("grant", True) is not True:
+            raise PeerError("bad-body")
+        pins = _pins(args)
+        if self._web is not None or self._busy():
+            raise PeerError("update-state", "an update is under way: abort it first")
+        order = Order(envelope, args.get("key"), "grant" in args)
+        self._updater = self._word = None
+        try:
+            order.judge(self._device._vault, self._slots, self._outcome.slot)
+        except (WardenError, MemoryError) as error:
+            # A reader that has no memory left says that the manifest is beyond its limits.
+            if isinstance(error, WardenError) and error.code != "cbor-limit":
+                self._word = _status(order.state, order.reason, order.sequence)
+                raise
+            self._park(order)
+            self._word = _status("Downloading", "", 0)
+            return
+        by_web = pins is not None and order.by_web()
+        self._begun(order, now_ms)
+        if by_web:
+            gc.collect()
+            # Less would do for the hand-shake alone, and leave nothing to the application meanwhile.
+            if gc.mem_free() >= WEB_BYTES:
+                self._web = pins
+
+    def _take(self, order: Order, now_ms: int) -> None:
+        from .download import CHUNK_MAX, Updater
+
+        device = self._device
+        gc.collect()
+        # A chunk's message, with its topic, is under the limit of what the device takes; and on its way it lies in memory a few times.
+        chunk = min(CHUNK_MAX, device.policy.max_message // 2)
+        while chunk > _LEAST_CHUNK and gc.mem_free() < _CHUNKS_FREE * chunk:
+            chunk //= 2
+        self._updater = Updater(device._vault, self._slots, self._outcome.slot, chunk)
+        self._updater.take(order, now_ms)
+
+    def _begun(self, order: Order, now_ms: int) -> None:
+        try:
+            self._take(order, now_ms)
+        except MemoryError as error:
+            order.drop()
+            found = named(error)
+            self._updater, self._word = None, _status("Aborted", found.code, order.sequence)
+            raise found
+
+    def _park(self, order: Order) -> None:
+        """The judgement does not fit into the heap beside this agent: it is made at a start of its own. A web server is not asked then."""
+        order.drop()
+        gc.collect()
+        # None is taken during a trial, and a start less is what it would cost that.
+        SlotRecord(self._device._vault).spare(self._outcome.slot, self._slots.engaged)
+        from .deferred import park
+
+        park(self._device._vault, order)
+        self._device._then = _restart
+
+    def _resume(self, now_ms: int) -> None:
+        """With the order that this start has judged."""
+        order, self._parked = self._parked, None
+        if order is not None:
+            self._begun(order, now_ms)
+
+    def let_go(self) -> None:
+        """Of what was judged, and is not staged yet."""
+        order, self._parked = self._parked, None
+        if order is not None:
+            order.drop()
+        if self._busy():
+            self._current().abort()
+
+    def status(self) -> "dict[str, Any]":
+        updater = self._updater
+        if self._parked is not None:
+            return _status("Downloading", "", self._parked.sequence)
+        if updater is None:
+            return self._word or self._report or _status("Idle", "", 0)
+        wanted = updater.want() if self._web is None else None
+        want = None if wanted is None else list(wanted)
+        return _status(updater.state, updater.reason, updater.sequence, want)
+
+    def _standing(self) -> "dict[str, Any]":
+        """The status, and what the flash says: whoever missed the last report learns what became of an update."""
+        record = SlotRecord(self._device._vault)
+        slot = self._outcome.slot
+        status = dict(self.status())
+        status["running"] = 0 if slot is None else record.slots[slot].sequence
+        status["confirmed"] = record.mark
+        status["failed"] = record.failed
+        try:
+            import deflate  # noqa: F401  (whether this firmware has it)
+
+            status["deflate"] = True
+        except ImportError:
+            pass
+        return status
+
+    # -- the task -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """See to deadlines and to the trial; tell the authority what happened. Sleeps while there is nothing of the kind."""
+        device = self._device
+        while True:
+            if not (self._outcome.trial or self._report or self._parked or self._busy()):
+                self._news.clear()
+                await self._news.wait()
+            now = device._uptime.now_ms()
+            if self._outcome.trial:
+                await self._try(now)
+            begins = self._parked is not None and self._authority() is not None
+            if begins or self._web is not None:
+                await (self._begin(now) if begins else self._fetch())
+                if self._is("Testing"):
+                    await self._tell()
+                    await _restart(device)
+                continue
+            # Nothing here keeps an updater over a wait: its code is to go when another one follows.
+            self._look(now)
+            await self._tell()
+            await asyncio.sleep_ms(self.poll_ms)
+
+    def _look(self, now_ms: int) -> None:
+        """Whether a chunk has to be asked for again, or is given up."""
+        updater = self._updater
+        if updater is None:
+            return
+        if self._busy() and updater.tick(now_ms):
+            self._report = self.status()
+        elif updater.reason == "update-timeout" and self._report is None:
+            self._report = self.status()
+            self._updater = None
+
+    async def _begin(self, now_ms: int) -> None:
+        """The download of what this start has judged."""
+        try:
+            self._resume(now_ms)
+            while self._step():
+                await asyncio.sleep_ms(0)
+        except WardenError as error:
+            self._device._incidents.add(error.code, "update", now_ms)
+        self._report = self.status()
+
+    def _authority(self) -> "Any":
+        """Its session, once it stands."""
+        for session in self._device._sessions:
+            if session.authority and session.stands:
+                return session
+        return None
+
+    async def _tell(self) -> None:
+        """The authority, once it is there, what it has not heard yet."""
+        body, authority = self._report, self._authority()
+        if body is None or authority is None:
+            return
+        try:
+            await self._device._send("update", "cose", authority.seal("update", 0, body))
+            self._report = None
+        except PeerError as error:
+            # The connection broke: told after the next.
+            self._device._log(error.code, error.text)
+
+    async def _fetch(self) -> None:
+        """From the web server. Where that fails, the authority is asked for the rest: what came stays."""
+        from ..net.link import Link, Trust
+        from .https import fetch
+
+        device, pins, updater = self._device, self._web, self._current()
+        trust = Trust(device._trust.cas, pins or device._trust.pins)
+
+        def connection() -> Link:
+            gc.collect()  # a hand-shake wants its buffers in one piece
+            return Link(trust, device._clock, device.policy.stall_ms)
+
+        code = ""
+        try:
+            await fetch(updater, connection, device._uptime.now_ms)
+            while self._step():
+                await asyncio.sleep_ms(0)
+        except MemoryError:
+            code = "tls-failed"
+        except WardenError as error:
+            code = error.code
+        sys.modules.pop("warden.ota.https", None)
+        self._web = None
+        if code:
+            device._log(code, "the image from the web server")
+            device._incidents.add(code, "update", device._uptime.now_ms())
+        self._report = self.status()
+
+    def _busy(self) -> bool:
+        """Whether one is under way that is not staged yet. A fetched image is verified in between other tasks, so a rotation of the release keys may find it there."""
+        return self._is("Downloading") or self._is("Verifying") or self._is("Installing")
+
+    def _is(self, state: str) -> bool:
+        return self._updater is not None and self._updater.state == state
+
+    async def _try(self, now_ms: int) -> None:
+        from .trial import attempt
+
+        device, outcome = self._device, self._outcome
+        # Behind a shut gate the application has not begun: whether it is well, nobody knows.
+        stands = self._authority() is not None and device.gate is None
+        accepted = await attempt(device, outcome, self._slots, stands, self._deadline - now_ms)
+        if accepted is not None:
+            self._say("Accepted", "", accepted)
+        if not outcome.trial:
+            unload("warden.ota.trial")
+
+    def _say(self, state: str, reason: str, sequence: int) -> None:
+        self._device._log("update", state + " " + reason)
+        self._report = _status(state, reason, sequence)
+        self._news.set()
+
+
+def _status(
+    state: str, reason: str, sequence: int, want: "list[Any] | None" = None
+) -> "dict[str, Any]":
+    return {"state": state, "reason": reason, "sequence": sequence, "want": want}
+
+
+def _pins(args: "dict[str, Any]") -> "list[bytes] | None":
+    """Of the web server: empty where they are the broker's; None when no web server is to be asked. PeerError bad-body."""
+    pins = args.get("pins", [])
+    good = isinstance(pins, list) and (not pins or 2 <= len(pins) <= 4)
+    if not good or not isinstance(args.get("https", True), bool):
+        raise PeerError("bad-body")
+    for pin in pins:
+        if not isinstance(pin, bytes) or len(pin) != 32:
+            raise PeerError("bad-body")
+    return pins if args.get("https", True) else None
+
+
+async def _restart(device: "Any") -> None:
+    """The slot is staged: off the air, and start it."""
+    await device._client.disconnect()
+    device._on_fatal()
+
+
+def begin(device: "Any") -> "Updating | None":
+    """For a device that connects; None where the board has no slots."""
+    from . import boot
+
+    outcome = boot.present
+    if outcome is None or outcome.slots is None:
+        return None
+    return Updating(device, outcome, outcome.slots)

@@ -1,0 +1,89 @@
+"""What this device demands: one record, checked key by key against bounds, with a digest that both ends compare.
+
+A policy has no optional parts, so a key that is missing or unknown is an error and never a default: a default could be weaker than what
+the owner meant. Version 1 has neither `strict` nor `otp`, and means by that: not strict, no gate. Who wants one says so in version 2.
+"""
+
+import hashlib
+
+from micropython import const
+
+from ..errors import PeerError, UsageError
+from ..wire import cbor
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
+
+# Key, least and most, inclusive; docs/protocol.md holds the same table.
+_NUMBERS = const(
+    (
+        ("max_message", 512, 16384),
+        ("stall_ms", 500, 30000),
+        ("handshake_ms", 2000, 60000),
+        ("keepalive_s", 5, 3600),
+        ("backoff_min_ms", 100, 60000),
+        ("backoff_max_ms", 1000, 3600000),
+    )
+)
+_SWITCHES = const(("validate", "store"))
+_MAX_RECORD = const(512)
+
+
+class Policy:
+    """The parsed record. Attributes carry the record's names; `digest` is its SHA-256. otp: None, or the gate's terms (policy/otp.py)."""
+
+    mode: str
+    validate: bool
+    store: bool
+    strict: bool
+    otp: "dict[str, Any] | None"
+    max_message: int
+    stall_ms: int
+    handshake_ms: int
+    keepalive_s: int
+    backoff_min_ms: int
+    backoff_max_ms: int
+
+    def __init__(self, data: bytes) -> None:
+        """data: CBOR as in docs/protocol.md. UsageError bad-policy on anything else."""
+        if len(data) > _MAX_RECORD:
+            raise UsageError("bad-policy", "the policy record is too large")
+        try:
+            fields: "Any" = cbor.decode(data)
+        except PeerError as error:
+            raise UsageError("bad-policy", "the policy record can't be read: " + error.code)
+        version = fields.get("v") if isinstance(fields, dict) else None
+        if type(version) is not int or version not in (1, 2):
+            raise UsageError("bad-policy", "this version of the policy record is not known")
+        # What version 1 lacks, and version 2 must hold.
+        self.strict, self.otp = False, None
+        if len(fields) != len(_NUMBERS) + len(_SWITCHES) + 2 * version:
+            raise UsageError(
+                "bad-policy", "the policy record must hold exactly the documented keys"
+            )
+        if version == 2:
+            if fields.get("strict") is not True and fields.get("strict") is not False:
+                raise UsageError("bad-policy", "strict must be true or false")
+            if fields.get("otp", 0) is not None:
+                from .otp import parse
+
+                parse(fields.get("otp"))
+        if fields.get("mode") not in ("sealed", "plain"):
+            raise UsageError("bad-policy", "mode must be sealed or plain")
+        for key in _SWITCHES:
+            if fields.get(key) is not True and fields.get(key) is not False:
+                raise UsageError("bad-policy", key + " must be true or false")
+        for key, least, most in _NUMBERS:
+            number = fields.get(key)
+            if number is True or number is False or not isinstance(number, int):
+                raise UsageError("bad-policy", key + " must be a whole number")
+            if not least <= number <= most:
+                raise UsageError("bad-policy", "%s must lie in %d to %d" % (key, least, most))
+        for key in (
+            fields
+        ):  # each of them is a documented one: all of those are there, and there are no more
+            setattr(self, key, fields[key])
+        if self.backoff_min_ms > self.backoff_max_ms:
+            raise UsageError("bad-policy", "backoff_min_ms is above backoff_max_ms")
+        self.digest = hashlib.sha256(data).digest()

@@ -1,0 +1,221 @@
+"""Plain mode: JSON commands that carry the application's ID, asked of the server at the start and compared with each command.
+
+It stops a holder of some broker account who does not know the ID. It does not stop the broker's owner, and replay only as far as TLS
+does: the policy's sealed mode is for that. Sans-IO like session/session.py; rules in docs/protocol.md, Plain mode.
+"""
+
+import binascii
+import json
+
+from micropython import const
+
+from ..crypto.ct import equal
+from ..crypto.rand import random_bytes
+from ..errors import PeerError, UsageError, ensure
+from ..wire.cbor import DEEPEST, encode
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..vault import Vault
+    from ..wire.names import Names
+
+_UID = const(32)
+_REQUEST_MS = const(30000)
+_DEEPEST = const(8)  # as deep as wire/cbor.py reads
+_ITEMS = const(2000)  # as in wire/cbor_reader.py
+_ID_MAX = const((1 << 32) - 1)
+
+
+class Plain:
+    """appids: the applications of the vault. validate, store: the policy's two switches."""
+
+    def __init__(
+        self, names: "Names", appids: "list[str]", vault: "Vault", validate: bool, store: bool
+    ) -> None:
+        self._names = names
+        self._vault = vault
+        self._validate = validate
+        self._store = store
+        self._uids: "dict[str, bytes | None]" = {}
+        for appid in appids:
+            self._uids[appid] = vault.get("uid_" + appid) if store else None
+        self._requests: "dict[str, tuple[bytes, int]]" = {}  # appid -> (req, when it ends)
+
+    @property
+    def ready(self) -> bool:
+        """Commands can be judged: every application's ID is known, or none is asked for."""
+        return not self._validate or all(uid is not None for uid in self._uids.values())
+
+    def requests(self, now_ms: int) -> "list[bytes]":
+        """The ID requests to send now, one for each application whose ID is unknown and not being asked for."""
+        out = []
+        for appid, uid in self._uids.items():
+            if uid is not None or not self._validate:
+                continue
+            if appid in self._requests and now_ms < self._requests[appid][1]:
+                continue
+            req = random_bytes(16)
+            self._requests[appid] = (req, now_ms + _REQUEST_MS)
+            out.append(
+                self.event(
+                    "server_uid_request", {"appid": appid, "req": binascii.hexlify(req).decode()}
+                )
+            )
+        return out
+
+    def due_ms(self) -> "int | None":
+        """When requests() has something to say again, or None."""
+        if self.ready:
+            return None
+        ends = [
+            self._requests[appid][1] if appid in self._requests else 0
+            for appid, uid in self._uids.items()
+            if uid is None
+        ]
+        return min(ends)
+
+    def on_response(self, fields: "dict[str, Any]", now_ms: int) -> None:
+        """Take an application's ID, if it was asked for. PeerError unexpected, bad-body, wrong-application."""
+        appid = fields.get("appid")
+        if not isinstance(appid, str) or appid not in self._uids:
+            raise PeerError("wrong-application")
+        req, uid = _unhex(fields.get("req"), 16), _unhex(fields.get("uid"), _UID)
+        request = self._requests.get(appid)
+        if request is None or now_ms >= request[1] or req is None or not equal(req, request[0]):
+            raise PeerError("unexpected")
+        if uid is None:
+            raise PeerError("bad-body")
+        del self._requests[appid]
+        if self._store:
+            self._vault.put("uid_" + appid, uid)
+        self._uids[appid] = uid
+
+    def parse(self, payload: "memoryview | bytes") -> "dict[str, Any]":
+        """The JSON object of a message. PeerError bad-body for anything else."""
+        data = bytes(payload)
+        if _is_refused(data):
+            raise PeerError("bad-body")
+        try:
+            fields = json.loads(data)
+        except (
+            ValueError,
+            UnicodeError,
+            OverflowError,
+            MemoryError,
+        ):  # "[]," takes ten times its size
+            fields = None
+        if not isinstance(fields, dict):
+            raise PeerError("bad-body")
+        return fields
+
+    def open(self, command: str, fields: "dict[str, Any]") -> "tuple[str, int, dict[str, Any]]":
+        """(appid, id, args) of a command that carries the right ID. PeerError wrong-application, bad-body."""
+        appid = self.prove(fields)
+        if fields.get("cmd") != command:
+            raise PeerError("bad-body")
+        id, args = fields.get("id"), fields.get("args")
+        if (
+            id is True
+            or id is False
+            or not isinstance(id, int)
+            or not 0 <= id <= _ID_MAX
+            or not isinstance(args, dict)
+        ):
+            raise PeerError("bad-body")
+        try:
+            encode(args)  # JSON's 1e400 is an infinity here, "\ud800" no text
+        except (UsageError, MemoryError):
+            raise PeerError("bad-body")
+        return appid, id, args
+
+    def prove(self, fields: "dict[str, Any]") -> str:
+        """Whose message it is, by the ID that it carries. PeerError wrong-application."""
+        appid = fields.get("appid")
+        if not isinstance(appid, str) or appid not in self._uids:
+            raise PeerError("wrong-application")
+        if self._validate:
+            uid, known = _unhex(fields.get("uid"), _UID), self._uids[appid]
+            if uid is None or known is None or not equal(uid, known):
+                raise PeerError("wrong-application")
+        return appid
+
+    def event(self, event: str, fields: "dict[str, Any]") -> bytes:
+        """An event's JSON bytes, with the device's own fields. UsageError bad-argument for a value
+        that JSON has no form for."""
+        whole = {"event": event, "deviceId": self._names.device}
+        whole.update(fields)
+        out = bytearray()
+        ensure(_write(out, whole, DEEPEST) <= _ITEMS, "bad-argument", "more than 2,000 items")
+        return bytes(out)
+
+
+def _write(out: bytearray, value: "Any", depth: int) -> int:
+    """Append the JSON of value and return the number of its items. UsageError bad-argument.
+
+    MicroPython's json.dumps() writes text that no parser reads for NaN, infinities, sets, bytes
+    that are no text, and named tuples.
+    """
+    if not isinstance(value, (dict, list, tuple)):
+        ensure(
+            not isinstance(value, (bytes, bytearray, memoryview)),
+            "bad-argument",
+            "bytes, which JSON has no form for",
+        )
+        encode(value)  # UsageError for a value that no message can carry
+        out.extend(json.dumps(value).encode())
+        return 1
+    ensure(depth, "bad-argument", "nested too deeply")
+    pairs = isinstance(value, dict)
+    count = 1
+    out.extend(b"{" if pairs else b"[")
+    for item in value:
+        if count > 1:
+            out.extend(b",")
+        if pairs:
+            ensure(isinstance(item, str), "bad-argument", "a key that is no text")
+            count += _write(out, item, 0)
+            out.extend(b":")
+            item = value[item]
+        count += _write(out, item, depth - 1)
+    out.extend(b"}" if pairs else b"]")
+    return count
+
+
+def _is_refused(data: bytes) -> bool:
+    """Return whether lists and objects are nested deeper than _DEEPEST, or their brackets do not match.
+
+    The parser would take memory for each level before it saw that the text is garbage. MicroPython's takes a list that ends in a
+    brace, and up to 1.25 text that is cut short.
+    """
+    opened = 1  # and a bit for each bracket: 1 for an object, 0 for a list
+    text = escaped = False
+    for byte in data:
+        if escaped:
+            escaped = False
+        elif text:
+            escaped = byte == 0x5C  # a backslash
+            text = byte != 0x22  # a quotation mark
+        elif byte == 0x22:
+            text = True
+        elif byte in b"[{":
+            opened = opened << 1 | (byte == 0x7B)
+            if opened >> _DEEPEST > 1:
+                return True
+        elif byte in b"]}":
+            if opened == 1 or opened & 1 != (byte == 0x7D):
+                return True
+            opened >>= 1
+    return text or opened != 1
+
+
+def _unhex(text: object, size: int) -> "bytes | None":
+    """The bytes of 2 × size lower-case hex digits, or None."""
+    if not isinstance(text, str) or len(text) != 2 * size:
+        return None
+    try:
+        value = binascii.unhexlify(text)
+    except (ValueError, UnicodeError):
+        return None
+    return value if binascii.hexlify(value).decode() == text else None

@@ -1,0 +1,367 @@
+"""The application-ID hand-shake and the sealed messages after it, for one application. Sans-IO: bytes and a time in, bytes out.
+
+Both ends prove over two fresh nonces that they hold the same key, and derive keys for this session and direction only. What the broker's
+owner can do is drop and delay. The rules, with their reasons, are in docs/protocol.md; the order of the checks is part of them.
+
+`now_ms` is a count of milliseconds that never goes back and never wraps (clock.Uptime).
+"""
+
+import hashlib
+
+from micropython import const
+
+from ..crypto import ct
+from ..crypto.ccm import CCM
+from ..crypto.kdf import hkdf, hkdf_expand, hkdf_extract, hmac_sha256
+from ..crypto.rand import random_bytes
+from ..errors import PeerError
+from ..net.backoff import Backoff
+from ..wire import cbor, envelope
+from ..wire.names import COSE
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from ..wire.names import Names
+
+COUNTER_MAX = (1 << 32) - 1
+_VERSION = const(1)
+# Milliseconds after the first sending at which the same bytes are sent again; then the attempt ends.
+_REPEATS_MS = const((3000, 9000))
+_ATTEMPT_MS = const(30000)
+_WAKE_GAP_MS = const(10000)
+# Bytes of a payload that may have more items than the host reads.
+_COUNTED = const(2000)
+
+_IDLE = const(0)
+_HELLO = const(1)
+_READY = const(2)
+
+
+class Origin:
+    """What makes each hello of this device unlike any before. boot: a counter that the vault committed in this boot. generation(): the
+    vault's."""
+
+    def __init__(self, boot: int, key: bytes, generation: "Callable[[], int]") -> None:
+        self.boot = boot
+        self.generation = generation
+        self._nonce_key = key
+        self._connect = 0
+
+    def fresh(self) -> "tuple[int, bytes]":
+        """(connect, Nd). The counters make the nonce unique even where the chip's randomness repeats."""
+        connect = self._connect
+        self._connect += 1
+        text = cbor.encode([self.boot, connect, random_bytes(16)])
+        return connect, hmac_sha256(self._nonce_key, text)[:16]
+
+
+class Message:
+    """A sealed message that opened. gap: messages missing before it. expired: it came too late and must not be obeyed. repeat: it is
+    a duplicate of the last one, and `reply` holds the bytes that answered that."""
+
+    def __init__(
+        self, id: int, body: "dict[str, Any]", repeat: bool = False, reply: "bytes | None" = None
+    ) -> None:
+        self.id = id
+        self.body = body
+        self.gap = 0
+        self.expired = False
+        self.deadline_ms: "int | None" = None
+        self.repeat = repeat
+        self.reply = reply
+
+
+class _Keys:
+    """One session's keys and counters."""
+
+    def __init__(self, key: bytes, info: "Any", hello: bytes, welcome: bytes) -> None:
+        prk = hkdf_extract(hello + welcome, key)
+        self.up = CCM(hkdf_expand(prk, info("up key"), 32))
+        self.up_iv = hkdf_expand(prk, info("up iv"), 13)
+        self.down = CCM(hkdf_expand(prk, info("down key"), 32))
+        self.down_iv = hkdf_expand(prk, info("down iv"), 13)
+        self.sid = hkdf_expand(prk, info("sid"), 8)
+        self.next_up = 0
+        self.last_down = -1
+        self.last_digest = b""
+        self.first_digest = b""
+        self.reply: "bytes | None" = None
+
+    def close(self) -> None:
+        self.up.close()
+        self.down.close()
+
+
+class Session:
+    """With one application. key: K, 32 bytes. digest: 32 bytes, of the policy record. authority: this application is the authority."""
+
+    def __init__(
+        self,
+        names: "Names",
+        appid: str,
+        key: bytes,
+        origin: Origin,
+        digest: bytes,
+        authority: bool,
+    ) -> None:
+        self._names = names
+        self.appid = appid
+        self.authority = authority
+        self._key = key
+        self.origin = origin
+        self._policy_digest = digest
+        self.kid = hkdf(key, self._info("kid"), 8)
+        self._backoff = Backoff(1000, 60000)
+        self._keys: "_Keys | None" = None
+        self._hello_ms = 0  # when the hello of the current keys was sent
+        self._phase = _IDLE
+        self._due_ms: "int | None" = None
+        self._out = b""  # what is repeated until it is answered
+        self._out_ms = 0
+        self._repeats = 0
+        self._digest = b""  # of the outstanding hello
+        self._welcome_digest = b""
+        self._wake_nonce: "bytes | None" = None
+        self._wake_ms: "int | None" = None
+        self.stands = False
+        self.diverged = False
+
+    def _info(self, name: str) -> bytes:
+        return cbor.encode(
+            ["warden1", name, _VERSION, self._names.type, self._names.device, self.appid]
+        )
+
+    @property
+    def sid(self) -> bytes:
+        """The ID of the session whose keys are in use; empty without one."""
+        return b"" if self._keys is None else self._keys.sid
+
+    # -- hand-shake ---------------------------------------------------------------------------
+
+    def begin(self, now_ms: int) -> None:
+        """A new connection: drop what stood, say hello at the next tick()."""
+        self.drop()
+        self._backoff.reset()
+        self._due_ms = now_ms
+
+    def drop(self) -> None:
+        """Forget the session's keys and whatever is outstanding."""
+        if self._keys is not None:
+            self._keys.close()
+        self._keys = None
+        self.stands = False
+        self._phase, self._due_ms, self._out, self._digest = _IDLE, None, b"", b""
+
+    def due_ms(self) -> "int | None":
+        """When tick() has something to do, or None."""
+        return self._due_ms
+
+    def tick(self, now_ms: int) -> "tuple[str, bytes] | None":
+        """(event, bytes) to send now, or None. To be called whenever due_ms() has come."""
+        if self._due_ms is None or now_ms < self._due_ms:
+            return None
+        if self._phase == _IDLE:
+            return "hello", self._say_hello(now_ms)
+        if now_ms - self._out_ms >= _ATTEMPT_MS:
+            # Nobody answered: wait, then start over with a new hello. A session that stands meanwhile (a wake nobody followed up) stays.
+            waiting = self._phase == _READY
+            if waiting:
+                self.drop()
+            self._phase, self._digest, self._out = _IDLE, b"", b""
+            self._due_ms = now_ms + self._backoff.next_ms()
+            return None
+        self._schedule(now_ms)
+        return ("hello" if self._phase == _HELLO else "ready"), self._out
+
+    def _send(self, phase: int, data: bytes, now_ms: int) -> bytes:
+        self._phase, self._out, self._out_ms, self._repeats = phase, data, now_ms, 0
+        self._schedule(now_ms)
+        return data
+
+    def _schedule(self, now_ms: int) -> None:
+        while (
+            self._repeats < len(_REPEATS_MS)
+            and self._out_ms + _REPEATS_MS[self._repeats] <= now_ms
+        ):
+            self._repeats += 1
+        later = _REPEATS_MS[self._repeats] if self._repeats < len(_REPEATS_MS) else _ATTEMPT_MS
+        self._due_ms = self._out_ms + later
+
+    def _say_hello(self, now_ms: int) -> bytes:
+        connect, nonce = self.origin.fresh()
+        payload = cbor.encode(
+            [
+                _VERSION,
+                nonce,
+                self.origin.boot,
+                self.origin.generation(),
+                self._policy_digest,
+                connect,
+                self._wake_nonce,
+            ]
+        )
+        self._wake_nonce = None
+        aad = cbor.encode(["hello", self._names.event("hello", COSE)])
+        hello = envelope.build_mac0(
+            hkdf(self._key, self._info("hello"), 32), self.kid, payload, aad
+        )
+        self._digest = hashlib.sha256(hello).digest()
+        return self._send(_HELLO, hello, now_ms)
+
+    def on_welcome(
+        self, parsed: "envelope.Envelope", digest: bytes, now_ms: int
+    ) -> "tuple[bytes, int] | None":
+        """(ready, unix_time) for a valid welcome to the outstanding hello; None when it only repeats the last one.
+
+        PeerError: tampered, unexpected, policy-mismatch, bad-body. `digest`: SHA-256 of the whole welcome.
+        """
+        fields = self._open_mac0("welcome", parsed, 5)
+        _, answered, nonce, unix_time, expected = fields
+        if (
+            not _is_bytes(answered, 32)
+            or not _is_bytes(nonce, 16)
+            or not _is_bytes(expected, 32)
+            or not _is_number(unix_time)
+        ):
+            raise PeerError("bad-body")
+        if digest == self._welcome_digest:
+            return None
+        # The time is looked at here as well: a board that was busy may not have ticked since the hello ran out.
+        late = now_ms - self._out_ms >= _ATTEMPT_MS
+        if self._phase != _HELLO or late or not ct.equal(answered, self._digest):
+            raise PeerError("unexpected")
+        self.diverged = not ct.equal(expected, self._policy_digest)
+        if self.diverged and not self.authority:
+            raise PeerError("policy-mismatch")
+        sent_ms, hello = self._out_ms, self._digest
+        self.drop()
+        self._hello_ms, self._welcome_digest = sent_ms, digest
+        self._keys = _Keys(self._key, self._info, hello, digest)
+        return self._send(_READY, self.seal("ready", 0, {}), now_ms), unix_time
+
+    def on_wake(self, parsed: "envelope.Envelope", now_ms: int) -> None:
+        """The application restarted: say hello again at the next tick, but not more than once in ten seconds."""
+        _, nonce = self._open_mac0("wake", parsed, 2)
+        if not _is_bytes(nonce, 16):
+            raise PeerError("bad-body")
+        if self._wake_ms is not None and now_ms - self._wake_ms < _WAKE_GAP_MS:
+            return
+        self._wake_ms = now_ms
+        self._wake_nonce = nonce
+        self._phase, self._due_ms = _IDLE, now_ms
+
+    def _open_mac0(self, kind: str, parsed: "envelope.Envelope", size: int) -> "list[Any]":
+        aad = cbor.encode([kind, self._names.command(kind, COSE)])
+        envelope.verify_mac0(parsed, hkdf(self._key, self._info("welcome"), 32), aad)
+        fields = cbor.decode(parsed.body)
+        if (
+            not isinstance(fields, list)
+            or len(fields) != size
+            or not _is_number(fields[0])
+            or fields[0] != _VERSION
+        ):
+            raise PeerError("bad-body")
+        return fields
+
+    # -- sealed messages ----------------------------------------------------------------------
+
+    def seal(self, event: str, id: int, body: "dict[str, Any]") -> "bytes | bytearray":
+        """One event, sealed. PeerError no-session, counter-exhausted (then a new hello is due)."""
+        keys = self._keys
+        if keys is None:
+            raise PeerError("no-session")
+        counter = keys.next_up
+        if counter >= COUNTER_MAX:
+            self.drop()
+            self._due_ms = 0
+            raise PeerError("counter-exhausted")
+        keys.next_up = (
+            counter + 1
+        )  # spent before anything is sealed: no key and nonce pair comes twice
+        aad = self._names.sealed(event)[1]
+        # The list of [id, null, body] by hand: made and gone through, it would cost a third of what the body does.
+        lead = b"\x83" + cbor.encode(id) + b"\xf6" if id else b"\x83\x00\xf6"
+        payload = lead + cbor.encode(body, cbor.DEEPEST - 1)
+        if len(payload) > _COUNTED:
+            from ..wire.cbor_reader import check_items
+
+            check_items(memoryview(payload)[len(lead) :])
+        return envelope.seal_encrypt0(
+            keys.up, self.kid, counter, keys.sid, keys.up_iv, payload, aad
+        )
+
+    def open(
+        self, command: str, parsed: "envelope.Envelope", digest: bytes, now_ms: int
+    ) -> Message:
+        """One command, opened in place. `digest`: SHA-256 of the whole message, taken before.
+
+        PeerError: no-session, old-session, replayed, tampered, bad-body.
+        """
+        keys = self._keys
+        if keys is None:
+            raise PeerError("no-session")
+        if parsed.sid != keys.sid:
+            raise PeerError("old-session")
+        counter = parsed.counter
+        if counter <= keys.last_down:
+            if counter == keys.last_down and digest == keys.last_digest:
+                return Message(0, {}, True, keys.reply)
+            if not counter and digest == keys.first_digest:
+                return Message(0, {}, True)  # our ready and its ack crossed
+            raise PeerError("replayed")
+        aad = cbor.encode(["msg", self._names.command(command, COSE)])
+        payload = envelope.open_encrypt0(parsed, keys.down, keys.down_iv, aad)
+        gap = counter - keys.last_down - 1
+        keys.last_down, keys.last_digest, keys.reply = counter, digest, None
+        if not counter:
+            keys.first_digest = digest
+        # It opened under this session's key: the application is there, and heard our ready.
+        self.stands = True
+        if self._phase == _READY:
+            self._phase, self._due_ms, self._out = _IDLE, None, b""
+            self._backoff.reset()
+        if counter >= COUNTER_MAX:
+            self._due_ms = now_ms
+        message = self._parse(payload, now_ms)
+        message.gap = gap
+        return message
+
+    def _parse(self, payload: memoryview, now_ms: int) -> Message:
+        fields = cbor.decode(payload)
+        if not isinstance(fields, list) or len(fields) != 3:
+            raise PeerError("bad-body")
+        id, expiry, body = fields
+        if not _is_number(id) or not isinstance(body, dict):
+            raise PeerError("bad-body")
+        for key in body:
+            if not isinstance(key, str):
+                raise PeerError("bad-body")
+        message = Message(id, body)
+        if expiry is not None:
+            if not _is_number(expiry):
+                raise PeerError("bad-body")
+            # Counted from when the hello left, so that holding back the welcome lengthens nothing.
+            message.deadline_ms = self._hello_ms + expiry * 1000
+            message.expired = now_ms > message.deadline_ms
+        return message
+
+    def remember(self, digest: bytes, reply: "bytes | bytearray") -> None:
+        """Keep the reply to the command of this digest for its QoS 1 duplicate, if no other came after it."""
+        keys = self._keys
+        if keys is not None and keys.last_digest == digest:
+            keys.reply = reply
+
+
+def _is_bytes(value: object, size: int) -> bool:
+    return isinstance(value, bytes) and len(value) == size
+
+
+def _is_number(value: object) -> bool:
+    return (
+        isinstance(value, int)
+        and value is not True
+        and value is not False
+        and 0 <= value <= COUNTER_MAX
+    )

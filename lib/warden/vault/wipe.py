@@ -1,0 +1,50 @@
+"""Destroying a vault: on an order of the authority, or of whoever holds the device.
+
+    wipe(vault)        then start the board anew: it is not provisioned
+
+The vault's own key goes first, by one write that puts a mark into its place: from then on what is left is noise, with the root key or
+without. The mark also says that the rest has still to go, should the power fail in between: Vault.open() raises `wiped`, and finish()
+goes on. What overwriting and removing leave behind on flash is the store's to erase (erase_all()).
+
+On the unix port this is best effort: the host's filesystem and its disk keep what they like.
+"""
+
+from micropython import const
+
+from ..errors import StoreError
+from . import WIPED
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from . import Store, Vault
+
+
+def wipe(vault: "Vault") -> None:
+    """Destroy the vault, open or not. StoreError: what the store refuses; a wipe that began goes on at the next start."""
+    store = vault._store
+    vault.close()
+    # A key that waits to take the other's place (vault/rekey.py) goes with it.
+    _unless_damaged(store.change, (("key", WIPED),), ("rekey",))
+    finish(store)
+
+
+def finish(store: "Store") -> None:
+    """Erase what a wiped vault left. StoreError vault-unwritten when the store still holds something afterwards."""
+    names = [name for name in _unless_damaged(store.names) or () if name != "key"]
+    if names:
+        _unless_damaged(store.change, (), names)
+    store.erase_all()
+    if store.names():
+        raise StoreError("vault-unwritten", "the flash did not let go of the vault")
+
+
+def _unless_damaged(step: "Callable[..., Any]", *arguments: "Any") -> "Any":
+    """What nobody can read any more needs no mark, and can't be taken apart: it is erased as a whole."""
+    try:
+        return step(*arguments)
+    except StoreError as error:
+        if error.code != "vault-damaged":
+            raise
+        return None
