@@ -672,8 +672,8 @@ def test_the_trial_grant():
 
         stage = Stage()
         stage.vault.advance("otp_used", 2)
-        sys.modules["warden.ota.boot"] = Boot
-        sys.modules["warden.ota"].boot = Boot
+        __import__("warden.ota")
+        sys.modules["warden.ota.boot"] = sys.modules["warden.ota"].boot = Boot
         try:
             staged(stage, work)
         finally:

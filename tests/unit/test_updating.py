@@ -9,7 +9,7 @@ from test_update import NEW, installed
 from update_kit import CLASS, VENDOR, Key, envelope, loaded, unload
 from warden.errors import PeerError
 from warden.ota import order as order_module
-from warden.ota import service
+from warden.ota import service, verify
 from warden.ota.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, SlotRecord
 from warden.wire import cbor
 
@@ -457,13 +457,24 @@ def test_from_a_web_server():
     # Nobody else sends or starts anything meanwhile.
     equal(order(one, n=0, data=NEW[:1024]), "update-state")
     equal(order(one, envelope=envelope(2, [NEW], uri=WEB)), "update-state")
-    by_web(one)
+    loaded_then = []
+    real = verify.ReadBack.step
+
+    def step(self):
+        loaded_then.append("https" in dir(sys.modules["warden.ota"]))
+        return real(self)
+
+    verify.ReadBack.step = step
+    try:
+        by_web(one)
+    finally:
+        verify.ReadBack.step = real
+    # What fetched the image gave its memory back before the image was read back.
+    equal((loaded_then != [], True in loaded_then), (True, False))
     equal(Link.found.pins, device._trust.pins)
     equal(device.sent[-1], ("update", "cose", "Testing", ""))
     check(device.resets > 0)
     equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, STAGED])
-    import sys
-
     check("warden.ota.https" not in sys.modules)
     board.off()
 

@@ -7,6 +7,7 @@ import sys
 from micropython import const
 
 from ..errors import PeerError, UsageError, WardenError
+from ..modules import unload
 from ..net.clock import Uptime
 from ..net.link import Link
 from ..wire.names import COSE, JSON
@@ -125,12 +126,8 @@ class Agent:
 
             self._tasks.append(asyncio.create_task(gate.begin(self, self._guard)))
         # All of it was used: kilobytes that a connection needs more.
-        for name in ("assembly", "policy", "records"):
-            sys.modules.pop("warden." + name, None)
-            try:
-                delattr(sys.modules["warden"], name)
-            except (AttributeError, KeyError):  # KeyError is MicroPython's
-                pass  # an earlier device let go of it
+        for name in ("warden.agent.build", "warden.policy.policy", "warden.vault.records"):
+            unload(name)
 
     async def _guard(self, coro: "Any") -> None:
         # A bug, broken flash, or a task that somebody else's code cancelled: nothing may go on half alive behind the owner's back.

@@ -13,11 +13,11 @@ This file and firmware/ are the only ones that join hardware (`hal`) and feature
 """
 
 import asyncio
-import sys
 
 from micropython import const
 
 from ..errors import PeerError, ensure
+from ..modules import unload
 from ..wire.names import JSON
 from .agent import Agent, silent
 
@@ -56,18 +56,15 @@ class Device(Agent):
         from ..hal import system
 
         # All of it was used: two kilobytes that a connection needs more.
-        del (
-            sys.modules["board"],
-            sys.modules["warden.board.load"],
-            sys.modules["warden.board"].load,
-        )
+        for name in ("board", "warden.board.load"):
+            unload(name)
         device = Device(vault, rtc, network, floor, log, system.reset)
         if device.policy.otp is not None:
             from ..board.panel import panel
 
             device.gate = panel()
-            del sys.modules["board"], sys.modules["warden.board.load"]
-            del sys.modules["warden.board"].load
+            for name in ("board", "warden.board.load"):
+                unload(name)
         return device
 
     # -- the application's side ---------------------------------------------------------------

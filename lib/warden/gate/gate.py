@@ -11,6 +11,7 @@ import sys
 from micropython import const
 
 from ..errors import PeerError
+from ..modules import unload
 from ..session.command import AUTHORITY_ONLY
 from ..session.inbox import Inbox
 from ..wire.names import COSE, JSON
@@ -282,8 +283,8 @@ class Gated(Inbox):
 def begin(device: "Any", guard: "Any") -> "Any":
     """For a device that connects and whose policy has a gate: the coroutine of its task. guard(coroutine) judges what ends it."""
     # The rest of it ends with agent/build.py; these are of no more use either.
-    for name in ("policy_otp", "panel"):
-        _forget(name)
+    unload("warden.policy.otp")
+    unload("warden.board.panel")
     if device.gate is None:
         # No keypad, no gate; the host provisions no such device, so somebody should know.
         device._log("otp-no-keypad", "the policy asks for a code, and the board has no keypad")
@@ -315,16 +316,8 @@ async def _guarded(gate: Gate, guard: "Any") -> None:
     except (Exception, asyncio.CancelledError) as error:  # whatever it is: the guard judges it
         await guard(_again(error))
         return
-    for name in ("gate", "otp", "hotp"):
-        _forget(name)
-
-
-def _forget(name: str) -> None:
-    sys.modules.pop("warden." + name, None)
-    try:
-        delattr(sys.modules["warden"], name)
-    except KeyError:
-        pass  # it was not needed, or an earlier device let go of it
+    for name in ("warden.gate.gate", "warden.gate.machine", "warden.gate.codes"):
+        unload(name)
 
 
 async def _again(error: "BaseException") -> None:

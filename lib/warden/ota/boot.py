@@ -12,8 +12,8 @@ import vfs
 from micropython import const
 
 from ..errors import PeerError, StoreError
+from ..modules import unload
 from ..wire import cbor
-from .order import unload
 from .romfs import Image, RomFS
 from .slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, SlotRecord
 

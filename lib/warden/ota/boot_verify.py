@@ -35,9 +35,9 @@ def check(
     feed: "Callable[[], None] | None",
 ) -> None:
     """images: the mounted components, open. StoreError slot-unsigned, or slot-damaged when a block was changed."""
-    from .order import forgetting
+    from .order import run_transient
 
-    plan = forgetting(_judged, vault, slots, number, slot)
+    plan = run_transient(_judged, vault, slots, number, slot)
     buffer = memoryview(bytearray(_CHUNK))
     files = dict(images)
     for image in plan.images:

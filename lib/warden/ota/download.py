@@ -16,7 +16,7 @@ A download that was cut goes on at the length that the filesystem kept, hashed a
 from micropython import const
 
 from ..errors import PeerError, WardenError
-from .order import unload
+from ..modules import unload
 from .slots import SlotRecord, named
 
 TYPE_CHECKING = const(False)

@@ -5,6 +5,7 @@ judges it is large and needed for a moment; forgotten afterwards, it gives 40 KB
 import sys
 
 from ..errors import PeerError, WardenError
+from ..modules import unload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ..wire.suit_plan import Plan
     from .download import Slots
 
-# What a plan is made of: it outlives the judgement.
+# The module of what a plan is made of, which outlives the judgement.
 _KEPT = "warden.wire.suit_plan"
 
 
@@ -36,7 +37,7 @@ class Order:
     def judge(self, vault: "Vault", slots: "Slots", running: "int | None") -> None:
         """running: the slot that runs. PeerError or StoreError when it is refused; nothing is written."""
         try:
-            forgetting(self._judge, vault, slots, running)
+            run_transient(self._judge, vault, slots, running)
         except WardenError as error:
             # The flash's fault, or the wrong moment: it may come again.
             again = not isinstance(error, PeerError) or error.code == "update-state"
@@ -84,30 +85,20 @@ def verifiers(keys: "list[bytes]") -> "list[Any]":
     return made
 
 
-def forgetting(work: "Callable[..., Any]", *args: "Any") -> "Any":
-    """What work(*args) gives. The modules of Warden that it loaded are gone afterwards, however it ends: nothing that lives on may come out of them."""
+def run_transient(work: "Callable[..., Any]", *args: "Any") -> "Any":
+    """Return work(*args), and unload the modules of Warden that the call loaded, however it ends: a plan may live on, and nothing
+    else that comes out of them."""
     before = list(sys.modules)
     try:
         return work(*args)
     finally:
         # One by one, without a list of them: there may be no memory left for it.
-        while _newest(before):
-            unload(_newest(before))
+        while _loaded_since(before):
+            unload(_loaded_since(before))
 
 
-def _newest(before: "list[str]") -> str:
+def _loaded_since(before: "list[str]") -> str:
     for name in sys.modules:
         if name not in before and name.startswith("warden.") and name != _KEPT:
             return name
     return ""
-
-
-def unload(name: str) -> None:
-    """Let go of a module. What lives on keeps the code that it needs."""
-    sys.modules.pop(name, None)
-    package, _, module = name.rpartition(".")
-    # Not by hasattr(): a package that loads its modules lazily would load it again.
-    try:
-        delattr(sys.modules[package], module)
-    except (AttributeError, KeyError):
-        pass  # its package went before it, or it never was in there

@@ -16,12 +16,12 @@ The device hands itself over: this is its own code, kept out of a heap that hard
 
 import asyncio
 import gc
-import sys
 
 from micropython import const
 
 from ..errors import PeerError, WardenError
-from .order import Order, unload
+from ..modules import unload
+from .order import Order
 from .slots import SlotRecord, named
 
 TYPE_CHECKING = const(False)
@@ -322,14 +322,18 @@ class Updating:
 
         code = ""
         try:
-            await fetch(updater, connection, device._uptime.now_ms)
+            try:
+                await fetch(updater, connection, device._uptime.now_ms)
+            finally:
+                # Before the image is read back: that needs the memory.
+                del fetch, updater
+                unload("warden.ota.https")
             while self._step():
                 await asyncio.sleep_ms(0)
         except MemoryError:
             code = "tls-failed"
         except WardenError as error:
             code = error.code
-        sys.modules.pop("warden.ota.https", None)
         self._web = None
         if code:
             device._log(code, "the image from the web server")
