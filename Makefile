@@ -44,7 +44,7 @@ format: setup  ## let ruff rewrite the sources, and write package.json anew
 	@$(BIN)/python tools/make_package.py
 
 mpy: setup  ## compile the device package for every architecture, print flash sizes
-	@$(BIN)/python tools/make_mpy.py
+	@PYTHONPATH=tools $(BIN)/python -m warden_build
 
 bench: setup  ## measure against the numbers of the design; writes build/bench.json
 	@$(BIN)/python tests/bench/run.py

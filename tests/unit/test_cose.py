@@ -4,7 +4,7 @@ from harness import check, equal, raises
 from warden.crypto.ccm import CCM
 from warden.wire import cbor, cose
 
-PURE = True
+PURE = BUILT = True
 unhex = bytes.fromhex
 
 KEY = bytes(range(32))

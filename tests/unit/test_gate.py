@@ -23,6 +23,7 @@ from warden.vault import Vault  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 from warden.wire.names import Names  # noqa: E402
 
+BUILT = True
 NAMES = Names("lamp", "lamp-1")
 TIME = "2026-11-22 03:00:00"
 UID = "5a" * 32
@@ -246,8 +247,8 @@ def test_the_application_starts_behind_the_gate():
         check("123456" not in repr(stage.screen.shown) + repr(stage.said))
         await task
         # Nothing of it stays in memory.
-        for name in ("gate.gate", "gate.machine", "policy.otp"):
-            check("warden." + name not in sys.modules)
+        for name in ("warden.gate.gate", "warden.gate.machine", "warden.policy.otp"):
+            check(name not in sys.modules)
         equal((stage.incidents(), stage.fatal), ([], []))
         equal(stage.vault.counter("otp_used"), stage.vault.counter("otp_good"))
 

@@ -7,7 +7,7 @@ from warden.session.inbox import Inbox
 from warden.wire import cbor
 from warden.wire.names import COSE, JSON
 
-PURE = True
+PURE = BUILT = True
 
 
 class Sealed:

@@ -3,7 +3,7 @@
 from harness import check, equal, raises
 from warden.wire import mqtt
 
-PURE = True
+PURE = BUILT = True
 LIMIT = 2048
 
 

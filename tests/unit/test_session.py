@@ -11,7 +11,7 @@ from warden.wire import cbor
 from warden.wire.cbor_reader import ITEMS, check_items
 from warden.wire.names import Names
 
-PURE = True
+PURE = BUILT = True
 FOLDER = __file__.rsplit("/", 1)[0].rsplit("unit", 1)[0]
 RELAY = {"on": 1}
 

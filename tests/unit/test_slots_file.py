@@ -1,6 +1,6 @@
 """Slots as files: the one that runs is never touched, and what a filesystem says of its room."""
 
-from harness import check, equal, raises
+from harness import check, equal, has_text, raises
 from update_kit import MOUNT, Board
 from warden.hal import slots_file
 
@@ -30,10 +30,8 @@ def test_errors_have_their_number():
         file.write(bytes(3000))
     board.disk.dead = True
     for call in (slots.size, slots.read, slots.write, slots.remove):
-        said = str(raises("filesystem", call, 0, "app"))
-        check("errno 5" in said, said)
-    said = str(raises("filesystem", slots.room, "app"))
-    check("errno 5" in said, said)
+        has_text(raises("filesystem", call, 0, "app"), "errno 5")
+    has_text(raises("filesystem", slots.room, "app"), "errno 5")
     board.off()
 
 

@@ -2,7 +2,7 @@
 
 from binascii import crc32
 
-from harness import check, equal, raises
+from harness import check, equal, has_text, raises
 from models import PowerCut
 from nor import Dice
 from nvs import Nvs
@@ -181,8 +181,7 @@ def test_what_nvs_says():
         part = Fails()
         part.error = error
         for call in (store_on(part).names, store_on(part).erase_all):
-            made = raises("filesystem", call)
-            check(text in made.text, made.text)
+            has_text(raises("filesystem", call), text)
 
 
 def test_a_store_that_failed_looks_again():

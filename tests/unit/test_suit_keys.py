@@ -6,6 +6,7 @@ from warden.errors import PeerError
 from warden.wire import cbor, suit, suit_labels
 from warden.wire.suit_commands import Machine, Target
 
+BUILT = True
 MADE = envelope(2, [b"image"])
 
 

@@ -20,6 +20,7 @@ from warden.errors import WardenError
 from warden.hal.store_file import FileStore
 from warden.ota.slots import CONFIRMED, EMPTY, FAILED, STAGED, SlotRecord
 
+BUILT = True
 OLD = image("old")
 NEW = image("new", 12000)
 

@@ -5,7 +5,7 @@ from models import DictStore, RootKey
 from warden.errors import StoreError
 from warden.vault import COUNTER_MAX, MAX_NAME, MAX_RECORDS, MAX_VALUE, Vault
 
-PURE = True
+PURE = BUILT = True
 
 
 def made(store=None, changes=None, counters=None):

@@ -177,13 +177,15 @@ def inline(tree: Tree, users: list[ast.Module]) -> None:
         inliner = _Inliner(path, module, numbers)
         inliner.visit(module)
         _Dropper(inliner.unused(module), set()).visit(module)
+    spoken = {path: _speaks_of({path: module}) for path, module in tree.items()}
     for path, module in tree.items():
         own = numbers.get(path.removesuffix(".py"))
         if not own:
             continue
         # The names that define them are spoken of by these definitions alone, or they stay.
-        rest = {other: part for other, part in tree.items() if other != path}
-        _Dropper(set(), set(own) - _speaks_of(rest) - _loaded(module)).visit(module)
+        rest = set().union(*(names for other, names in spoken.items() if other != path))
+        _Dropper(set(), set(own) - rest - _loaded(module)).visit(module)
+        spoken[path] = _speaks_of({path: module})
 
 
 def _loaded(module: ast.Module) -> set[str]:

@@ -6,8 +6,7 @@ them. A board that runs the compiled modules raises the same errors with the sam
 
 import ast
 
-from inline import inline
-from shorten import shorten
+from warden_build.flatten import Tree, is_prose
 
 _ERRORS = {"PeerError": 1, "UsageError": 1, "StoreError": 1, "ensure": 2}
 
@@ -31,21 +30,7 @@ def _is_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.Name) and node.id == "TYPE_CHECKING"
 
 
-def lean(
-    sources: dict[str, str], users: list[str]
-) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """All modules of a package, {path: source}, without the texts of their errors and without TYPE_CHECKING, and with short private names:
-    the sources, and the names that were shortened. users: sources outside the package that know it, whose names stay. A module that was a docstring alone is left out: a folder is a package without it."""
-    tree = {path: _Lean().visit(ast.parse(source)) for path, source in sources.items()}
-    tree = {path: module for path, module in tree.items() if not _is_prose(module)}
-    inline(tree, [ast.parse(user) for user in users])
-    names = shorten(tree, [ast.parse(user) for user in users])
-    return {
-        path: ast.unparse(ast.fix_missing_locations(module)) for path, module in tree.items()
-    }, names
-
-
-def _is_prose(module: ast.Module) -> bool:
-    return all(
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in module.body
-    )
+def lean(tree: Tree) -> Tree:
+    """Return the tree without the texts of its errors, without TYPE_CHECKING, and without modules of prose alone."""
+    stripped = {path: _Lean().visit(module) for path, module in tree.items()}
+    return {path: module for path, module in stripped.items() if not is_prose(module)}

@@ -1,4 +1,4 @@
-"""What boards run is made of the sources by tools/lean.py: it must be the same program, with fewer words."""
+"""What boards run is made of the sources by tools/warden_build: it must be the same program, with fewer words."""
 
 import ast
 import subprocess
@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
-from inline import inline  # noqa: E402  (the path must be set first)
-from lean import lean  # noqa: E402
+from warden_build import BuildError, build  # noqa: E402  (the path must be set first)
+from warden_build.compiled import read  # noqa: E402
+from warden_build.flatten import flat_names  # noqa: E402
+from warden_build.inline import inline  # noqa: E402
 
 SOURCE = """
 from micropython import const
@@ -55,9 +57,13 @@ class Foreign(list):
 """
 
 
+ERRORS = "class PeerError(Exception):\n    pass\n"
+
+
 def test_names_and_texts() -> None:
-    slim, names = lean({"warden/a.py": SOURCE, "warden/b.py": '"""Prose."""'}, ["x._seen"])
-    assert set(slim) == {"warden/a.py"}
+    sources = {"warden/a.py": SOURCE, "warden/b.py": '"""Prose."""', "warden/errors.py": ERRORS}
+    slim, _, names = build(sources, {"user.py": "x._seen"})
+    assert set(slim) == {"warden/a.py", "warden/errors.py"}
     text = slim["warden/a.py"]
     assert "a text" not in text and "'cbor-limit'" in text
     # Renamed: what only this module and `self` speak of. Kept: const(), what is in a string, what a user names, a foreign class's own.
@@ -70,7 +76,7 @@ def test_names_and_texts() -> None:
 
 
 def test_it_is_the_same_program() -> None:
-    slim, _ = lean({"warden/a.py": SOURCE}, [])
+    slim, _, _ = build({"warden/a.py": SOURCE, "warden/errors.py": ERRORS}, {})
     results = []
     for text in (SOURCE, slim["warden/a.py"]):
         body = text.replace("from micropython import const", "const = int").replace(
@@ -89,12 +95,8 @@ def test_it_is_the_same_program() -> None:
 
 def test_once_more_changes_nothing_that_matters(repo: Path) -> None:
     """Short names that are there already are not given out a second time."""
-    sources = {
-        path.relative_to(repo / "lib").as_posix(): path.read_text()
-        for path in (repo / "lib").rglob("*.py")
-    }
-    once, _ = lean(sources, [])
-    twice, _ = lean(once, [])
+    once = build(read(repo / "lib", "warden"), {}).sources
+    twice = build(once, {}).sources
     for path, text in twice.items():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ClassDef):
@@ -104,40 +106,6 @@ def test_once_more_changes_nothing_that_matters(repo: Path) -> None:
                     if isinstance(one, ast.FunctionDef) and not one.decorator_list
                 ]
                 assert len(methods) == len(set(methods)), (path, node.name)
-
-
-@pytest.mark.parametrize(
-    "module",
-    ["vault", "session", "inbox", "mqtt_wire", "clock", "x509", "cose", "suit_keys", "cbor"],
-)
-def test_units_hold_for_the_lean_package(
-    module: str, repo: Path, micropython: str, tmp_path: Path
-) -> None:
-    """The device's own tests, where they speak of public names alone, on what boards run."""
-    users = [path.read_text() for path in (repo / "tests" / "unit").glob("*.py")]
-    sources = {
-        path.relative_to(repo / "lib").as_posix(): path.read_text()
-        for path in (repo / "lib").rglob("*.py")
-    }
-    slim, names = lean(sources, users)
-    assert sum(len(shortened) for shortened in names.values()) > 200
-    for path, text in slim.items():
-        (tmp_path / "lib" / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "lib" / path).write_text(text)
-    unit = tmp_path / "tests" / "unit"
-    unit.parent.mkdir()
-    unit.symlink_to(repo / "tests" / "unit")
-    (tmp_path / "tests" / "vectors").symlink_to(repo / "tests" / "vectors")
-    script = f"import sys; sys.path[:] = ['tests/unit', 'lib', '.frozen']; import harness; sys.exit(1 if harness.run('test_{module}') else 0)"
-    done = subprocess.run(
-        [micropython, "-X", "heapsize=4m", "-c", script],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
 
 
 LABELS = """
@@ -177,7 +145,8 @@ def test_numbers_go_in_where_they_are_used(tmp_path: Path, micropython: str) -> 
         "warden/vault.py": "LIMIT = 5\ndef limit():\n    return LIMIT\n",
         "warden/chooser.py": CHOOSER,
     }
-    slim, _ = lean(sources, ["from warden.wire import labels\nprint(labels.KEPT)"])
+    user = "from warden.wire import labels\nprint(labels.KEPT)"
+    slim = build(sources, {"user.py": user}).sources
     labels, reader = slim["warden/wire/labels.py"], slim["warden/wire/reader.py"]
     for name in ("URI", "ADDRESS", "FLOOR", "TAG"):
         assert name not in labels + reader, name
@@ -188,6 +157,7 @@ def test_numbers_go_in_where_they_are_used(tmp_path: Path, micropython: str) -> 
     said = []
     for number, tree in enumerate((sources, slim)):
         root = tmp_path / str(number)
+        # A package of prose alone needs no __init__ on a board.
         for path, text in {**sources, **tree}.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(text)
@@ -272,3 +242,103 @@ def test_a_name_of_two_meanings_keeps_both(tmp_path: Path) -> None:
         ran = subprocess.run(program, cwd=tmp_path / str(number), capture_output=True, text=True)
         said.append((ran.stdout, ran.stderr))
     assert said[0] == said[1] and said[0][0]
+
+
+PACKAGES = {
+    "warden/__init__.py": (
+        "def __getattr__(name):\n"
+        "    if name == 'Device':\n"
+        "        from .agent.device import Device\n"
+        "        return Device\n"
+        "    return __import__(__name__ + '.' + name, None, None, (name,))\n"
+    ),
+    "warden/errors.py": "class PeerError(Exception):\n    pass\n",
+    "warden/vault/__init__.py": "from ..wire import cbor\nclass Vault:\n    kind = cbor.NAME\n",
+    "warden/vault/records.py": (
+        "from . import Vault\ndef load():\n    from ..ota import order as later\n    return Vault, later\n"
+    ),
+    "warden/ota/__init__.py": '"""Prose."""',
+    "warden/ota/order.py": "import sys\nfrom ..vault import records\nhere = sys.modules['warden.ota.order']\n",
+    "warden/ota/otp.py": "value = 'ota'\n",
+    "warden/gate/__init__.py": '"""Prose."""',
+    "warden/gate/otp.py": "from ..ota import otp\nfrom ..ota.otp import value\nboth = otp.value + value\n",
+    "warden/agent/__init__.py": '"""Prose."""',
+    "warden/agent/device.py": (
+        "from ..gate import otp as gate_otp, otp\nfrom .. import errors\n"
+        "class Device:\n    same = gate_otp is otp and errors\n    both = otp.both\n"
+    ),
+    "warden/wire/__init__.py": '"""Prose."""',
+    "warden/wire/cbor.py": "NAME = 'cbor'\n",
+}
+APP = """
+import warden.ota.otp
+from warden import Device
+from warden.errors import PeerError
+from warden.gate.otp import both
+from warden.vault import Vault, records
+from warden.wire import cbor
+
+assert Device.same.PeerError is PeerError
+code = "from warden.ota.otp import value; print(value)"
+exec(code)
+print(Device.both, both, Vault.kind, records.load()[0] is Vault, cbor.NAME, warden.ota.otp.value)
+print(records.load()[1].here is __import__("sys").modules["warden.ota.order"])
+"""
+
+
+def test_packages_are_laid_flat(tmp_path: Path, micropython: str) -> None:
+    built = build(PACKAGES, {"app.py": APP})
+    assert set(built.sources) == {
+        *("warden/__init__.py", "warden/errors.py", "warden/vault.py", "warden/records.py"),
+        *("warden/order.py", "warden/ota_otp.py", "warden/gate_otp.py", "warden/device.py"),
+        "warden/wire/cbor.py",
+    }
+    said = []
+    for number, files in enumerate((PACKAGES | {"app.py": APP}, built.sources | built.users)):
+        root = tmp_path / str(number)
+        for path, text in files.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+        code = "import sys; sys.path[:] = ['.', '.frozen']; import app"
+        done = subprocess.run([micropython, "-c", code], cwd=root, capture_output=True, text=True)
+        said.append((done.stdout, done.stderr))
+    assert said[0] == said[1]
+    assert said[0] == ("ota\notaota otaota cbor True cbor ota\nTrue\n", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "why"),
+    [
+        ("warden/ota/a.py", "__import__('warden.ota.' + x)\n", "no module's full name"),
+        ("warden/ota/a.py", "y = 'warden.ota.gone'\n", "no module's full name"),
+        ("warden/ota/a.py", "from ..gone import x\n", "there is no module warden.gone"),
+        ("warden/ota/more/a.py", "x = 1\n", "a package in a package"),
+        ("warden/ota_otp.py", "x = 1\n", "one name"),
+    ],
+)
+def test_what_cannot_be_laid_flat_is_refused(path: str, text: str, why: str) -> None:
+    with pytest.raises(BuildError, match=why):
+        build(PACKAGES | {path: text}, {})
+
+
+def test_names_by_parts_are_fine_for_drivers() -> None:
+    """board.py names drivers, which stay in their folder."""
+    text = "def find(kind):\n    return __import__('warden.hal.' + kind)\n"
+    built = build(PACKAGES | {"warden/ota/a.py": text, "warden/hal/b.py": "x = 1\n"}, {})
+    assert "'warden.hal.'" in built.sources["warden/a.py"]
+
+
+def test_public_paths_stay(repo: Path) -> None:
+    """What applications and the firmware's own drivers import has one name in both forms."""
+    sources = read(repo / "lib", "warden")
+    names = flat_names({path: ast.parse(text) for path, text in sources.items()})
+    for name, flat in names.items():
+        if name.split(".")[1:2] in (["crypto"], ["wire"], ["hal"], ["errors"], ["vault"]) and (
+            name.count(".") == 2 or name == "warden.errors"
+        ):
+            assert name == flat or name.startswith("warden.vault."), name
+    assert names["warden.vault"] == "warden.vault"
+    # One folder less a package: only these are left.
+    assert {flat.rpartition(".")[0] for flat in names.values()} == {
+        *("", "warden", "warden.crypto", "warden.wire", "warden.hal")
+    }

@@ -1,0 +1,62 @@
+"""The build for boards: what boards run is made of the sources of the device package by four steps, each a module.
+
+1. `flatten`: the modules of packages lie beside each other; a folder costs a board flash, heap and time.
+2. `lean`: the texts of errors go, their codes stay; what is there for type checkers goes.
+3. `inline`: the numbers of protocols go in where they are used.
+4. `shorten`: private names become short ones; the map is kept for those who read a board's traceback.
+
+The rules of all steps:
+
+- The result is the same program: tests/test_build.py runs the device's own tests on it (`--target=built` for all of them).
+- A step does what can be seen to be safe from the sources alone, and leaves the rest as it is. It needs no marks in the
+  sources, and no name or structure there is made for it.
+- Code outside the package that imports it (firmware, applications, tests) is handed in as `users`: what it names keeps its
+  name, and its own imports are rewritten to the flat form.
+- Same sources, same result.
+
+`build()` makes the sources, `compiled.compile_tree()` compiles them; `python -m warden_build` (`make mpy`) does both for every
+architecture and prints the sizes.
+"""
+
+import ast
+from typing import NamedTuple
+
+from warden_build.flatten import BuildError, flatten
+from warden_build.inline import inline
+from warden_build.lean import lean
+from warden_build.shorten import shorten
+
+__all__ = ["BuildError", "Built", "build"]
+
+
+class Built(NamedTuple):
+    """What build() makes."""
+
+    sources: dict[str, str]  # of the package, by their paths below lib
+    users: dict[str, str]  # users and programs, by the paths that were given
+    names: dict[str, dict[str, str]]  # class or module → {short name: name in the sources}
+
+
+def build(
+    sources: dict[str, str], users: dict[str, str], programs: dict[str, str] | None = None
+) -> Built:
+    """Return the sources of the package as boards run them.
+
+    sources: path below lib, such as warden/ota/boot.py → text
+    users: path → text of code outside the package that imports it, and whose names the package keeps
+    programs: the same, of code that uses public names alone: only its imports count
+    Raises BuildError where the sources break a rule of a step.
+    """
+    speaking, silent = _trees(users), _trees(programs or {})
+    tree = lean(flatten(_trees(sources), speaking | silent))
+    inline(tree, list(speaking.values()))
+    names = shorten(tree, list(speaking.values()))
+    return Built(_texts(tree), _texts(speaking | silent), names)
+
+
+def _trees(texts: dict[str, str]) -> dict[str, ast.Module]:
+    return {path: ast.parse(text, path) for path, text in texts.items()}
+
+
+def _texts(tree: dict[str, ast.Module]) -> dict[str, str]:
+    return {path: ast.unparse(ast.fix_missing_locations(module)) for path, module in tree.items()}

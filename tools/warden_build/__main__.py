@@ -1,0 +1,72 @@
+"""Compile the device package as boards run it for every architecture, and print what each module takes in flash: `make mpy`.
+
+An architecture matters where a module has native or viper code, which mpy-cross turns into machine code; one that does not
+compile for a chip would otherwise show only on that chip.
+"""
+
+import json
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from warden_build.compiled import REPO, build_repository, compile_one
+
+OUT = REPO / "build" / "mpy"
+# Raspberry Pi Pico and Pico 2, ESP32 (S2, S3), ESP32-C3 and C6, the unix port.
+ARCHITECTURES = ("armv6m", "armv7emsp", "xtensawin", "rv32imc", "x64")
+
+
+def target(path: str, architecture: str) -> Path:
+    """Where a module's compiled form goes."""
+    return OUT / architecture / Path(path).with_suffix(".mpy")
+
+
+def main() -> int:
+    """0 when everything compiled."""
+    shutil.rmtree(OUT, ignore_errors=True)
+    sources, users, names = build_repository()
+    jobs = [(path, architecture) for path in sources for architecture in ARCHITECTURES]
+
+    def compile_job(job: tuple[str, str]) -> str:
+        path, architecture = job
+        return compile_one(sources[path], target(path, architecture), architecture)
+
+    with ThreadPoolExecutor(2) as pool:
+        errors = list(pool.map(compile_job, jobs))
+    sizes: dict[str, dict[str, int]] = {}
+    failures = 0
+    for (path, architecture), error in zip(jobs, errors, strict=True):
+        file = target(path, architecture)
+        sizes.setdefault(path, {})[architecture] = file.stat().st_size if not error else 0
+        if error:
+            failures += 1
+            print(f"{path} does not compile for {architecture}:\n{error}", file=sys.stderr)
+
+    table = Table(title="Flash, bytes")
+    table.add_column("module")
+    for architecture in ARCHITECTURES:
+        table.add_column(architecture, justify="right")
+    for name, row in sizes.items():
+        table.add_row(name, *(f"{row[architecture]:,}" for architecture in ARCHITECTURES))
+    total = {a: sum(row[a] for row in sizes.values()) for a in ARCHITECTURES}
+    table.add_section()
+    table.add_row("total", *(f"{total[architecture]:,}" for architecture in ARCHITECTURES))
+    # A log has no width of its own, and a table cut to 80 columns would hide the sizes.
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    for path in ("firmware/boot.py", "firmware/main.py"):
+        (OUT / path).parent.mkdir(parents=True, exist_ok=True)
+        (OUT / path).write_text(users[path])
+    (OUT / "names.json").write_text(json.dumps(names, indent=1))
+    (OUT / "sizes.json").write_text(json.dumps({"modules": sizes, "total": total}, indent=1))
+    if not sources or failures:
+        print(f"{failures} of {len(jobs)} did not compile", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

