@@ -107,8 +107,21 @@ def package(repo: Path) -> dict[str, object]:
     return dict(json.loads((repo / "package.json").read_text()))
 
 
+def is_prose(path: Path) -> bool:
+    """Whether compiling the file leaves nothing but its docstring."""
+    code = compile(path.read_text(), str(path), "exec", optimize=2)
+    return not code.co_names or set(code.co_names) == {"__doc__"}
+
+
+def installed_files(repo: Path) -> list[str]:
+    """Below lib: all but an `__init__` of prose, for a folder is a package without it, and each takes a block of the flash."""
+    files = [path for path in (repo / "lib").rglob("*.py") if not is_prose(path)]
+    return sorted(path.relative_to(repo / "lib").as_posix() for path in files)
+
+
 def test_mip_lists_the_tree(repo: Path, package: dict[str, object]) -> None:
-    tree = sorted(p.relative_to(repo / "lib").as_posix() for p in (repo / "lib").rglob("*.py"))
+    tree = installed_files(repo)
+    assert "warden/vault/__init__.py" in tree and "warden/ota/__init__.py" not in tree
     assert package["urls"] == [[name, "lib/" + name] for name in tree]
     assert package["deps"] == [["umqtt.simple", "latest"]]
 
@@ -135,9 +148,13 @@ class Board:
 
 
 def test_mpremote_installs_from_a_clone(
-    repo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    repo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    micropython: str,
+    umqtt_path: Path,
 ) -> None:
-    """`mpremote mip install package.json`: relative addresses count from the file."""
+    """`mpremote mip install package.json`: relative addresses count from the file. What is installed can be imported."""
     from mpremote import mip
 
     board = Board()
@@ -154,9 +171,17 @@ def test_mpremote_installs_from_a_clone(
     only_ours(board, str(repo / "package.json"), "index", "/lib", None, False)
     assert asked == ["umqtt.simple"]
     assert board.files == {
-        "/lib/" + p.relative_to(repo / "lib").as_posix(): p.read_bytes()
-        for p in (repo / "lib").rglob("*.py")
+        "/lib/" + name: (repo / "lib" / name).read_bytes() for name in installed_files(repo)
     }
+    for name, data in board.files.items():
+        (tmp_path / name[1:]).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name[1:]).write_bytes(data)
+    code = (
+        f"import sys; sys.path[:] = ['lib', {str(umqtt_path)!r}, '.frozen']\n"
+        "from warden import Device\nfrom warden.ota import boot\nfrom warden.agent.build import build"
+    )
+    done = subprocess.run([micropython, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_mip_resolves_addresses_of_a_repository(package: dict[str, object]) -> None:

@@ -1,8 +1,11 @@
-"""Writes package.json, the list that mip installs from: every file of the device package, by an address relative to the list itself.
+"""Write package.json, the list that mip installs from: every file of the device package, by an address relative to the list itself.
+
+An `__init__` that holds prose alone is left out: a folder is a package without it, and each costs a board 4 KB of its flash.
 
 Relative, because the same file then serves a clone, a fork and a tag: mip puts the folder that package.json came from before each.
 """
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -10,10 +13,19 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent
 
 
+def is_prose(source: str) -> bool:
+    """Return whether a module holds nothing but a docstring."""
+    return all(
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        for node in ast.parse(source).body
+    )
+
+
 def main() -> None:
     """A row a file, so that a change shows as one line."""
     lib = REPO / "lib"
-    names = sorted(path.relative_to(lib).as_posix() for path in lib.rglob("*.py"))
+    files = [path for path in lib.rglob("*.py") if not is_prose(path.read_text())]
+    names = sorted(path.relative_to(lib).as_posix() for path in files)
     source = (lib / "warden" / "__init__.py").read_text()
     (version,) = re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE)
     rows = ",\n".join("    " + json.dumps([name, "lib/" + name]) for name in names)
