@@ -1,7 +1,8 @@
 """Gives private names short ones, over the whole package at once, for the compiled modules that boards run.
 
 MicroPython keeps every name of a module for ever, in pools that double: the 621st name of a 64-bit port takes 7 KB of the heap at once. A private
-name (one leading underscore) is nobody's business outside its class or module, so unrelated classes can share `_a`, `_b`, … among them.
+name (one leading underscore) is not known outside its class or module, so unrelated classes can share a few names: first those that the
+firmware has in any case, then `_a`, `_b`, ….
 
 A name is renamed only where that can be seen to be safe from the sources alone:
 
@@ -30,7 +31,19 @@ def _private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
+# Names of built-in methods and functions, which every firmware since 1.23 holds in its read-only name pool: as a name of ours each
+# costs no place in the pool of the heap. None is a built-in of the language, and the interpreter looks none of them up on our objects.
+_IN_FIRMWARE = (
+    "acos acosh asin asinh atan atan2 atanh calcsize ceil center copysign cosh degrees difference difference_update "
+    "fabs floor fmod frexp intersection intersection_update isalpha isdigit isdisjoint isfinite isinf islower isnan "
+    "isspace issubset issuperset isupper ldexp lstrip modf pack_into partition popitem popleft radians rindex rpartition "
+    "rsplit rstrip setdefault sinh splitlines sqrt symmetric_difference symmetric_difference_update tanh trunc union "
+    "unpack_from"
+).split()
+
+
 def _short() -> Iterator[str]:
+    yield from _IN_FIRMWARE
     letters = "abcdefghijklmnopqrstuvwxyz"
     yield from (f"_{one}" for one in letters)
     yield from (f"_{one}{two}" for one in letters for two in letters)
@@ -196,13 +209,13 @@ def shorten(tree: Tree, users: list[ast.Module]) -> dict[str, dict[str, str]]:
         for node in ast.walk(module)
     }
     for family, names in members.items():
-        short = (one for one in _short() if one not in known)
+        short = (one for one in _short() if one not in known | spoken)
         old = sorted(name for name in names if _private(name) and name not in spoken | loose)
         attributes[family] = dict(zip(old, short, strict=False))
         report[family] = {new: name for name, new in attributes[family].items()}
     for path, module in tree.items():
         taken = {node.id for node in ast.walk(module) if isinstance(node, ast.Name)}
-        short = (one for one in _short() if one not in taken)
+        short = (one for one in _short() if one not in taken | known | spoken)
         old = sorted(_of_module(module) - spoken)
         renamed = dict(zip(old, short, strict=False))
         report[path] = {new: name for name, new in renamed.items()}
