@@ -135,11 +135,10 @@ def kind(name: str) -> str:
         return "host" if parts[0] == "warden_host" else "outside"
     if len(parts) == 1:
         return "package"
-    return "base" if parts[1] in DEVICE_BASE else parts[1]
+    return "base" if parts[1] == "errors" else parts[1]
 
 
-# The device's packages, and which of them each may import besides the base: the modules at the top of warden.
-DEVICE_BASE = frozenset({"errors", "modules"})
+# The device's packages, and which of them each may import besides `warden` itself, which unloads modules, and `warden.errors`.
 DEVICE_MAY_IMPORT = {
     "package": "agent",
     "base": "",
@@ -168,7 +167,7 @@ def device_packages(tree: Tree) -> Iterator[str]:
         ours = kind(name)
         if ours == "host":
             continue
-        allowed = {ours, "base", "outside", *DEVICE_MAY_IMPORT.get(ours, "").split()}
+        allowed = {ours, "base", "package", "outside", *DEVICE_MAY_IMPORT.get(ours, "").split()}
         if name in _WITH_CRYPTO:
             allowed.add("crypto")
         if ours != "hal" and name not in JOINERS:

@@ -1,6 +1,22 @@
 """Warden: the security layer of a MicroPython device. `from warden import Device`, or any feature alone: `from warden.vault import Vault`."""
 
+import sys
+
 __version__ = "0.1.0"
+
+
+def unload(name: str) -> None:
+    """Remove a module from sys.modules and from the package that holds it; do nothing where it is not loaded.
+
+    name: its full dotted name, written as one constant: the build for boards renames modules.
+    """
+    sys.modules.pop(name, None)
+    package, _, module = name.rpartition(".")
+    # Not by hasattr(): a package that loads its modules lazily would load it again.
+    try:
+        delattr(sys.modules[package], module)
+    except (AttributeError, KeyError):  # MicroPython raises KeyError for the attribute, too
+        pass
 
 
 def __getattr__(name: str) -> object:

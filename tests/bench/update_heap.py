@@ -20,8 +20,8 @@ import warden.ota.boot  # noqa: E402, F401
 import warden.ota.service  # noqa: E402, F401
 import warden.session.session  # noqa: E402, F401
 from models import DictStore, RootKey  # noqa: E402
+from warden import unload  # noqa: E402
 from warden.hal.slots_file import FileSlots  # noqa: E402
-from warden.modules import unload  # noqa: E402
 from warden.ota.order import Order  # noqa: E402
 from warden.ota.slots import SlotRecord  # noqa: E402
 from warden.vault import Vault  # noqa: E402

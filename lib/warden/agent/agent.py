@@ -6,8 +6,8 @@ import sys
 
 from micropython import const
 
+from .. import unload
 from ..errors import PeerError, UsageError, WardenError
-from ..modules import unload
 from ..net.clock import Uptime
 from ..net.link import Link
 from ..wire.names import COSE, JSON

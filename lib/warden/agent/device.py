@@ -16,8 +16,8 @@ import asyncio
 
 from micropython import const
 
+from .. import unload
 from ..errors import PeerError, ensure
-from ..modules import unload
 from ..wire.names import JSON
 from .agent import Agent, silent
 

@@ -10,8 +10,8 @@ import sys
 
 from micropython import const
 
+from .. import unload
 from ..errors import PeerError
-from ..modules import unload
 from ..session.command import AUTHORITY_ONLY
 from ..session.inbox import Inbox
 from ..wire.names import COSE, JSON

@@ -11,8 +11,8 @@ not what was verified is marked as failed, and the other one is tried. One that 
 import vfs
 from micropython import const
 
+from .. import unload
 from ..errors import PeerError, StoreError
-from ..modules import unload
 from ..wire import cbor
 from .romfs import Image, RomFS
 from .slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, SlotRecord

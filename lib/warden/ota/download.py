@@ -15,8 +15,8 @@ A download that was cut goes on at the length that the filesystem kept, hashed a
 
 from micropython import const
 
+from .. import unload
 from ..errors import PeerError, WardenError
-from ..modules import unload
 from .slots import SlotRecord, named
 
 TYPE_CHECKING = const(False)

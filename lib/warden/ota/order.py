@@ -4,8 +4,8 @@ judges it is large and needed for a moment; forgotten afterwards, it gives 40 KB
 
 import sys
 
+from .. import unload
 from ..errors import PeerError, WardenError
-from ..modules import unload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ import gc
 
 from micropython import const
 
+from .. import unload
 from ..errors import PeerError, WardenError
-from ..modules import unload
 from .order import Order
 from .slots import SlotRecord, named
 

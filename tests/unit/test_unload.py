@@ -3,7 +3,7 @@
 import sys
 
 from harness import check, equal
-from warden.modules import unload
+from warden import unload
 from warden.ota.order import run_transient
 
 BUILT = True
