@@ -9,8 +9,8 @@ import sys
 
 import mosquittos
 import pytest
+from broker_kit import Client
 from host_kit import new_fleet, refused
-from test_broker import Client
 from warden_host import secretfile
 from warden_host.broker.mosquitto import broker, dynsec, registry
 from warden_host.broker.mosquitto.dynsec import device_account

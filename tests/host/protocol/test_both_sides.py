@@ -11,7 +11,7 @@ from engine_stage import PLAIN, POLICY, SEALED, K, Stage, run
 from host_kit import DEVICE, PeerDevice, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_session_formats import nested, values
+from values_kit import nested, values
 from warden_host import names
 from warden_host.engine.commands import Request
 from warden_host.errors import HostError

@@ -8,6 +8,7 @@ import pytest
 from host_kit import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from values_kit import nested, values
 from warden_host import jsontext, names
 from warden_host.errors import HostError
 from warden_host.names import Topic
@@ -15,19 +16,6 @@ from warden_host.protocol import policy, strictcbor
 from warden_host.protocol.plain import PlainPeer
 from warden_host.protocol.replay import WIDTH, ReplayWindow
 from warden_host.protocol.results import Received, Refused, Send
-
-leaves = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(1 << 64), (1 << 64) - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=30)
-    | st.binary(max_size=30)
-)
-keys = st.integers(-300, 300) | st.text(max_size=30)
-values = st.recursive(
-    leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4)
-)
 
 
 @given(values)
@@ -124,13 +112,6 @@ def test_what_has_no_encoding(value):
     for around in (value, [value], {"a": (value, 1)}):
         with refused("bad-argument"):
             strictcbor.encode(around)
-
-
-def nested(levels: int, inner: object = None) -> object:
-    value: object = [] if inner is None else inner
-    for _ in range(levels - 1):
-        value = [value]
-    return value
 
 
 def test_both_ways_nest_equally_deep():

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 from engine_stage import SEALED
 from host_kit import DEVICE, new_fleet, settle
-from test_authority_live import LiveDevice
+from live_kit import LiveDevice
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.cli import main
 from warden_host.engine.commands import Request

@@ -1,0 +1,44 @@
+"""A device for tests of a live authority: the device side of the protocol over a real broker."""
+
+import ssl
+
+import paho.mqtt.client as mqtt
+from engine_stage import POLICY, K
+from host_kit import DEVICE, PeerDevice
+from warden_host.protocol import policy
+
+
+class LiveDevice(PeerDevice):
+    """Answers welcomes and commands over a real connection, on paho's thread."""
+
+    def __init__(self, fleet, password: str, device: str = DEVICE) -> None:
+        super().__init__(K["authority"], policy.policy_hash(POLICY), device=device)
+        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="d:relay:" + device)
+        self.client.username_pw_set("d:relay:" + device, password)
+        self.client.tls_set_context(ssl.create_default_context(cafile=str(fleet.keys / "ca.crt")))
+        self.client.on_connect = lambda c, *_: c.subscribe(
+            self.topic("cmd", "+").replace("+/fmt/cose", "#"), 1
+        )
+        self.client.on_subscribe = lambda *_: self.say("hello", self.hello())
+        self.client.on_message = self.on_message
+        self.client.connect("127.0.0.1", fleet.settings.broker.port)
+        self.client.loop_start()
+
+    def say(self, event: str, data: bytes) -> None:
+        self.client.publish(self.topic("evt", event), data, qos=0)
+
+    def on_message(self, _client, _data, message) -> None:
+        verb = message.topic.split("/")[6]
+        if verb == "welcome":
+            self.take_welcome(message.payload)
+            self.say("ready", self.ready())
+        elif verb == "wake":
+            self.say("hello", self.hello(wake=self.wake_nonce(message.payload)))
+        elif verb != "ack":
+            _, (number, _, body) = self.open(verb, message.payload)
+            answer = {"ok": True, "result": body}
+            self.say("reply", self.seal("reply", [number, None, answer]))
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
