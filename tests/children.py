@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 # Only bounds for what never comes, an end and one that was asked for: no machine is that slow.
-PATIENCE_S = 900.0
+PATIENCE_S = 240.0
 TERM_S = 300.0
 
 

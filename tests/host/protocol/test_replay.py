@@ -1,12 +1,12 @@
 """The edges of the replay window, in numbers: 64 counters, as docs/protocol.md promises."""
 
 import pytest
-from warden_host.protocol.replay import Window
+from warden_host.protocol.replay import ReplayWindow
 
 
 @pytest.mark.parametrize("highest", [63, 64, 100, (1 << 32) - 1])
 def test_the_window_is_64_wide(highest):
-    window = Window()
+    window = ReplayWindow()
     window.take(highest)
     assert window.fresh(highest + 1)
     assert not window.fresh(highest)
@@ -15,7 +15,7 @@ def test_the_window_is_64_wide(highest):
 
 
 def test_a_jump_keeps_what_is_still_inside():
-    window = Window()
+    window = ReplayWindow()
     window.take(0)
     window.take(63)
     assert not window.fresh(0)
@@ -30,7 +30,7 @@ def test_a_jump_keeps_what_is_still_inside():
 
 
 def test_a_late_counter_counts_once():
-    window = Window()
+    window = ReplayWindow()
     for counter in (10, 5, 7):
         assert window.fresh(counter)
         window.take(counter)
