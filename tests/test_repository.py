@@ -1,5 +1,7 @@
 """What the repository itself promises: nothing in it that ties it to one machine, and lists that equal the tree."""
 
+import ast
+import fnmatch
 import json
 import re
 import subprocess
@@ -97,6 +99,165 @@ def test_pinned_by_hash(repo: Path) -> None:
         for line in lines:
             assert "==" in line, line
             assert "--hash=sha256:" in line, line
+
+
+# --- what the documentation names ---------------------------------------------------------------------------------------------
+
+# Words that stand for a name of the reader's own, and a folder that the reader makes.
+PLACEHOLDER = re.compile("(?<![A-Za-z])(BOARD|KIND|NAME|TYPE-VERSION)(?![A-Za-z])")
+READERS_OWN = {"app/"}
+SOURCES = (".py", ".pyi", ".sh", ".mjs", ".md")
+# `fleet.db` is a file of the fleet and no member of fleet.py.
+FILE_ENDINGS = {
+    "py",
+    "md",
+    "sh",
+    "db",
+    "toml",
+    "log",
+    "conf",
+    "config",
+    "json",
+    "key",
+    "pub",
+    "img",
+    "unsigned",
+}
+
+
+def defined_in(source: str) -> set[str]:
+    """Return every name that the source defines or binds, of a module, a class or a function."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return found
+
+
+def missing_path(word: str, tree: dict[str, str], folder: str) -> bool:
+    """Report whether the word is a path of this repository that does not exist.
+
+    word: a path from the top, from the document's folder, or the end of one (`wire/cbor.py`).
+    tree: path → text of every file.
+    folder: of the document, with a slash at its end, "" for the top.
+    """
+    path, _, function = word.partition("::")
+    if path.startswith(("/", ".", "build/")) or path in READERS_OWN or PLACEHOLDER.search(path):
+        return False
+    top = {name.split("/")[0] for name in tree if "/" in name}
+    if "/" in path and path.split("/")[0] in top and not path.endswith(SOURCES):
+        inside = path.rstrip("/") + "/"
+        if "*" in path:
+            return not fnmatch.filter(tree, path)
+        return path not in tree and not any(name.startswith(inside) for name in tree)
+    if path.endswith("/"):
+        return not any("/" + path in "/" + name for name in tree)
+    if not path.endswith(SOURCES):
+        return False
+    if "*" in path:
+        return not fnmatch.filter(tree, path)
+    hits = [name for name in tree if ("/" + name).endswith("/" + path) or name == folder + path]
+    return not any(not function or function in defined_in(tree[name]) for name in hits)
+
+
+def missing_name(word: str, tree: dict[str, str]) -> bool:
+    """Report whether the word is a dotted name below one of our modules that does not exist.
+
+    word: a full name (`warden.ota.boot.present`) or a module's last name and a member (`ct.equal`).
+    """
+    if (
+        not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", word)
+        or word.split(".")[-1] in FILE_ENDINGS
+    ):
+        return False
+    parts = word.split(".")
+    sources = {name: text for name, text in tree.items() if name.endswith(".py")}
+    if parts[0] in ("warden", "warden_host", "warden_build"):
+        modules = {}
+        for name, text in sources.items():
+            if name.startswith(("lib/", "tools/")):
+                dotted = name.split("/", 1)[1].removesuffix(".py").removesuffix("/__init__")
+                modules[dotted.replace("/", ".")] = text
+        length = next(n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in modules)
+        return not set(parts[length:]) <= defined_in(modules[".".join(parts[:length])])
+    stem = f"/{parts[0]}.py"
+    # A class may have the member from a module beside it: `device.health`.
+    folders = {name.rpartition("/")[0] for name in sources if name.endswith(stem)}
+    hits = [text for name, text in sources.items() if name.rpartition("/")[0] in folders]
+    return bool(hits) and not any(set(parts[1:]) <= defined_in(text) for text in hits)
+
+
+def missing_names(tree: dict[str, str], document: str) -> list[str]:
+    """Return what a document names in backticks or links to and the tree does not have."""
+    folder = document[: document.rfind("/") + 1]
+    # Released versions keep the names that they had.
+    text = re.split(r"^## \[\d", tree[document], flags=re.MULTILINE)[0]
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    found = []
+    for link in links:
+        path = (Path("/") / folder / link).as_posix()
+        parts: list[str] = []
+        for part in path.strip("/").split("/"):
+            parts = parts[:-1] if part == ".." else [*parts, part]
+        inside = "/".join(parts)
+        if inside not in tree and not any(name.startswith(inside + "/") for name in tree):
+            found.append(link)
+    for block in re.findall(r"^```.*?^```", text, re.MULTILINE | re.DOTALL):
+        words = (word for word in block.split() if "/" in word)
+        tops = ("lib/", "tools/", "tests/", "docs/", "boards/", "firmware/")
+        found += [word for word in words if word.startswith(tops) and missing_path(word, tree, "")]
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    for span in re.findall(r"`([^`\n]+)`", prose):
+        for word in span.split():
+            if re.fullmatch(r"[\w./:*-]+(\(\))?", word):
+                word = word.removesuffix("()")
+                if missing_path(word, tree, folder) or missing_name(word, tree):
+                    found.append(word)
+    return found
+
+
+def test_documents_name_what_exists(files: dict[str, bytes]) -> None:
+    """A path, a module or a function in backticks, and each link, leads somewhere in this tree."""
+    tree = {name: data.decode(errors="replace") for name, data in files.items()}
+    documents = sorted(name for name in tree if name.endswith(".md"))
+    assert "README.md" in documents and "docs/protocol.md" in documents
+    found = [f"{name}: {word}" for name in documents for word in missing_names(tree, name)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("see `lib/warden/made_up.py`", ["lib/warden/made_up.py"]),
+        ("see `wire/made_up.py` and `wire/cbor.py`", ["wire/made_up.py"]),
+        ("see `made_up.py` and `cbor.py`", ["made_up.py"]),
+        ("run `pytest tests/unit/made_up.py -k x`", ["tests/unit/made_up.py"]),
+        ("see `tests/host`, `tests/unit/`, `unit/` and `hosts/`", ["tests/host", "hosts/"]),
+        ("`warden.wire.cbor.encode`, `warden.cbor`", ["warden.cbor"]),
+        ("`cbor.encode()`, `cbor.decode()`, `os.urandom`, `fleet.db`", ["cbor.decode"]),
+        (
+            "`tests/unit/test_a.py::test_b` `tests/unit/test_a.py::test_c`",
+            ["tests/unit/test_a.py::test_c"],
+        ),
+        ("[a](../README.md), [b](made_up.md#x), [c](https://example.org/a)", ["made_up.md"]),
+        ("```\npytest tests/unit/made_up.py\n```\n", ["tests/unit/made_up.py"]),
+        ("`tests/unit/test_*.py`, `tests/host/test_*.py`", ["tests/host/test_*.py"]),
+        ("`/app/app.py`, `boards/BOARD/board.py`, `app/`, `build/mpy/x.py`", []),
+        ("`x.py`\n\n## [0.1.0]\n\n`made_up.py`", ["x.py"]),
+    ],
+)
+def test_documents_that_name_what_does_not_exist(text: str, missing: list[str]) -> None:
+    tree = {
+        "README.md": "",
+        "docs/a.md": text,
+        "lib/warden/__init__.py": "",
+        "lib/warden/wire/cbor.py": "def encode(): pass",
+        "tests/unit/test_a.py": "def test_b(): pass",
+        "tools/warden_host/fleet.py": "",
+    }
+    assert missing_names(tree, "docs/a.md") == missing
 
 
 # --- package.json, for mip --------------------------------------------------------------------------------------------------------
