@@ -112,7 +112,7 @@ def test_nobody_listens_to_a_revoked_device(stage):
     device = peer(stage)
     stage.stand(device)
     order(stage, revoke=True)
-    stage.engine.end(DEVICE)
+    stage.engine.apply_ending(DEVICE)
     sent = len(stage.sent)
     stage.hear("temperature", device.seal("temperature", [0, None, {"c": 1}]))
     device.boot += 1
@@ -139,7 +139,7 @@ def test_after_a_restart_neither(stage, tmp_path):
 def test_a_plain_device_that_was_revoked(tmp_path):
     stage = Stage(tmp_path, PLAIN)
     order(stage, revoke=True)
-    stage.engine.end(DEVICE)
+    stage.engine.apply_ending(DEVICE)
     body = {"event": "temperature", "deviceId": DEVICE, "body": {"c": 1}}
     stage.hear("temperature", json.dumps(body).encode(), fmt="json")
     assert not [news for news in stage.news if news.kind == "event"]
@@ -151,7 +151,7 @@ def test_one_that_is_to_be_wiped_is_heard_for_that_alone(stage):
     lights = PeerDevice(K["lights"], policy.policy_hash(POLICY), "lights")
     order(stage, revoke=True, wipe=True)
     guard = Guard(stage)
-    stage.engine.end(DEVICE)
+    stage.engine.apply_ending(DEVICE)
     sent = len(stage.sent)
     stage.hear("hello", lights.hello(), "lights")
     assert len(stage.sent) == sent

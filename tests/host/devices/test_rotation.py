@@ -35,7 +35,7 @@ def old(stage) -> PeerDevice:
 def begin(stage: Stage, **body) -> None:
     with stage.store.transaction():
         stage.store.begin_rotation(DEVICE, {"apps": {AUTHORITY: NEW}} | body)
-    stage.engine.rise(DEVICE)
+    stage.engine.start_rotation(DEVICE)
 
 
 def renewed(old: PeerDevice) -> PeerDevice:
@@ -110,7 +110,7 @@ def test_after_a_restart_both_are_known(stage, old, tmp_path):
 def test_the_deadline_at_this_end(stage, old):
     begin(stage, deadline=60)
     stage.store.take_rotation(DEVICE, stage.now.unix)
-    stage.engine.rise(DEVICE)
+    stage.engine.start_rotation(DEVICE)
     stage.pass_time(59)
     assert key(stage) == K[AUTHORITY]
     stage.pass_time(1)
@@ -133,7 +133,7 @@ def test_a_deadline_counts_once_the_device_has_it(stage, old):
 
 def test_rise_without_a_rotation(stage):
     with refused("not-applicable"):
-        stage.engine.rise(DEVICE)
+        stage.engine.start_rotation(DEVICE)
 
 
 def test_numbers_rise(stage):

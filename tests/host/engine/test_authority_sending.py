@@ -212,7 +212,7 @@ def test_commands_and_their_replies_are_told(stage, peer):
     assert stage.news[-1].text == "forgery: wrong-id"
     for _ in range(200):
         run(stage, Request(DEVICE, "set_relay", {}))
-    assert len(stage.engine.state(DEVICE).asked) <= 64
+    assert len(stage.engine.state(DEVICE).command_names) <= 64
 
 
 def test_a_command_that_is_not_allowed_names_those_that_are(stage, peer):
@@ -225,10 +225,10 @@ def test_a_command_that_is_not_allowed_names_those_that_are(stage, peer):
 def test_no_command_goes_into_a_session_that_the_device_may_have_lost(stage, peer):
     """The broker died, so the device's session did too: a command sealed in it would be lost without a word."""
     stage.stand(peer)
-    stage.engine.lost("authority")
+    stage.engine.on_link_lost("authority")
     results = run(stage, Request(DEVICE, "set_relay", {}))
     assert stage.engine.online() == {}
-    stage.engine.back("authority")
+    stage.engine.on_link_restored("authority")
     assert "set_relay" not in [where.verb for _, where, _ in stage.sent]
     stage.stand(peer)
     reply(stage, peer, peer.open("set_relay", stage.last("set_relay"))[1][0])
@@ -237,10 +237,10 @@ def test_no_command_goes_into_a_session_that_the_device_may_have_lost(stage, pee
 
 def test_what_the_device_says_in_its_session_ends_the_doubt(stage, peer):
     stage.stand(peer)
-    stage.engine.lost("authority")
+    stage.engine.on_link_lost("authority")
     run(stage, Request(DEVICE, "set_relay", {}))
     stage.hear("temperature", peer.seal("temperature", [0, None, {}]))
-    stage.engine.back("authority")
+    stage.engine.on_link_restored("authority")
     sent = len(stage.sent)
     run(stage, Request(DEVICE, "set_relay", {}))
     assert [where.verb for _, where, _ in stage.sent[sent:]] == ["set_relay"]
@@ -250,14 +250,14 @@ def test_what_the_device_says_in_its_session_ends_the_doubt(stage, peer):
 
 def test_a_silent_device_is_woken_when_the_line_is_back(stage, peer):
     stage.stand(peer)
-    stage.engine.lost("lights")
-    stage.engine.back("lights")
+    stage.engine.on_link_lost("lights")
+    stage.engine.on_link_restored("lights")
     stage.pass_time(5)
     assert "wake" not in [where.verb for _, where, _ in stage.sent], "its line never broke"
-    stage.engine.lost("authority")
+    stage.engine.on_link_lost("authority")
     stage.pass_time(5)
     assert "wake" not in [where.verb for _, where, _ in stage.sent], "there is no line yet"
-    stage.engine.back("authority")
+    stage.engine.on_link_restored("authority")
     stage.pass_time(1)
     assert "wake" not in [where.verb for _, where, _ in stage.sent], "it may say hello by itself"
     stage.pass_time(2)

@@ -93,7 +93,7 @@ def handler(world):
 def end(world: World, name: str, revoked: bool) -> None:
     with world.store.transaction():
         world.store.order_ending(name, revoked, not revoked, time.time())
-    world.engine.end(name)
+    world.engine.apply_ending(name)
 
 
 def chosen(world: World, number: int = 1) -> set[str]:
@@ -165,7 +165,7 @@ def test_one_that_leaves_the_fleet_is_no_failure_of_the_release(handler, world, 
     else:
         with world.store.transaction():
             world.store.remove_device("D00")
-        world.engine.forget("D00")
+        world.engine.unload("D00")
     world.pass_time(200)
     assert world.states(1)["D00"] == ("Superseded", code)
     assert world.store.rollout(1).state == "done"

@@ -93,7 +93,7 @@ def cost(folder, count: int, script, monkeypatch) -> tuple[float, float]:
                     return
                 if script is long_trial:
                     for device in devices:
-                        engine.tell(FleetEvent("session", device, "lights"))
+                        engine.notify(FleetEvent("session", device, "lights"))
 
         calls = counted(work)
         found = store.rollout(number)

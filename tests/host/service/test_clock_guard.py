@@ -231,10 +231,10 @@ def test_the_clock_of_a_running_authority_is_guarded(tmp_path):
 
 def test_no_deadline_passes_by_a_clock_that_jumped(stage):
     state = stage.engine.state(DEVICE)
-    state.expires = NOW + 10
+    state.old_keys_expire = NOW + 10
     stage.now = Instant(NOW + YEARS, stage.now.steady + 1, False)
     stage.engine.tick()
-    assert state.expires == NOW + 10
+    assert state.old_keys_expire == NOW + 10
     stage.now = Instant(NOW + 10, stage.now.steady + 1)
     stage.engine.tick()
-    assert state.expires is None
+    assert state.old_keys_expire is None

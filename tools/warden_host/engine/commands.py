@@ -60,14 +60,14 @@ def job(engine: Engine, request: Request) -> Job:
         raise HostError(
             "bad-argument", "no such forgery", "known: " + ", ".join(sorted(FORGERIES))
         )
-    errand = _CommandJob(engine, request)
+    command_job = _CommandJob(engine, request)
     script: Callable[[], Job] = {
-        "": errand.genuine,
-        "wrong-id": errand.wrong_id,
-        "tamper": errand.tamper,
-        "replay": errand.replay,
-        "old-session": errand.old_session,
-        "plain": errand.plain,
+        "": command_job.genuine,
+        "wrong-id": command_job.wrong_id,
+        "tamper": command_job.tamper,
+        "replay": command_job.replay,
+        "old-session": command_job.old_session,
+        "plain": command_job.plain,
     }[request.forge]
     return script()
 
@@ -76,22 +76,22 @@ class _CommandJob:
     def __init__(self, engine: Engine, request: Request) -> None:
         self._engine = engine
         self._request = request
-        self._seat: DeviceState = engine.state(request.device)
-        known = self._seat.sessions if self._seat.sealed else self._seat.plain
-        self._app = request.app or _chosen(self._seat, request.command)
+        self._state: DeviceState = engine.state(request.device)
+        known = self._state.sessions if self._state.sealed else self._state.plain
+        self._app = request.app or _choose_app(self._state, request.command)
         if self._app not in known:
             raise HostError(
                 "app-unknown",
                 f"{request.device} was not provisioned for application {self._app}",
                 "it knows: " + ", ".join(sorted(known)),
             )
-        if not self._seat.sealed and self._app == AUTHORITY and len(known) > 1:
+        if not self._state.sealed and self._app == AUTHORITY and len(known) > 1:
             raise HostError(
                 "not-applicable",
                 f"{request.device} is plain and has applications of its own: it obeys those alone",
                 "it knows: " + ", ".join(sorted(set(known) - {AUTHORITY})),
             )
-        ending = self._seat.ending
+        ending = self._state.ending
         if (
             ending is not None
             and ending.revoked
@@ -102,119 +102,119 @@ class _CommandJob:
                 f"{request.device} was cut off",
                 f"`warden provision {request.device} --again` gives it all-new secrets",
             )
-        if self._seat.mark.quarantine:
+        if self._state.mark.quarantine:
             raise HostError(
                 "quarantined",
-                f"{request.device} is in quarantine: {self._seat.mark.quarantine}",
+                f"{request.device} is in quarantine: {self._state.mark.quarantine}",
                 f"look at the device, then `warden devices --clear {request.device}`",
             )
-        if self._seat.left and not self._seat.stale:
+        if self._state.gone and not self._state.stale_apps:
             raise self._no_session(f"{request.device} left, and nothing was heard of it since")
         self._number = next(_numbers) % (1 << 32)
-        self._address = Address(self._seat.device.type, request.device, self._app)
+        self._address = Address(self._state.device.type, request.device, self._app)
 
     # The scripts
 
     def genuine(self) -> Job:
-        if self._seat.sealed:
-            session = yield from self._standing()
+        if self._state.sealed:
+            session = yield from self._wait_for_session()
             data = self._seal(session)
         else:
-            data = self._seat.plain[self._app].command(
+            data = self._state.plain[self._app].command(
                 self._request.command, self._number, self._request.args
             )
         self._publish(data)
-        return (yield from self._answer())
+        return (yield from self._wait_for_reply())
 
     def wrong_id(self) -> Job:
         """A message in every way like a genuine one, from an application the device doesn't know."""
         request = self._request
-        if self._seat.sealed:
-            yield from self._standing()
+        if self._state.sealed:
+            yield from self._wait_for_session()
             keys = session_keys(self._address, secrets.token_bytes(32), b"", b"")
             stranger = Channel(secrets.token_bytes(8), keys)
             data = stranger.seal(self._topic(), self._number, request.ttl_s, request.args)
         else:
-            data = self._seat.plain[self._app].command(
+            data = self._state.plain[self._app].command(
                 request.command, self._number, request.args, uid=secrets.token_bytes(32)
             )
         self._publish(data)
-        return (yield from self._verdict())
+        return (yield from self._wait_for_refusal())
 
     def tamper(self) -> Job:
         """A genuine message with one bit of its ciphertext flipped; then the message itself, so
         that its counter is not missing and only the bit made the difference."""
-        session = yield from self._standing_sealed()
+        session = yield from self._wait_for_sealed_session()
         data = self._seal(session)
         self._publish(data[:-1] + bytes([data[-1] ^ 1]))
-        verdict: dict[str, Any] = yield from self._verdict()
+        verdict: dict[str, Any] = yield from self._wait_for_refusal()
         self._publish(data)
-        answer = yield from self._answer()
+        answer = yield from self._wait_for_reply()
         return verdict | {"original": answer["reply"]}
 
     def replay(self) -> Job:
         """The command for real; an ack, so that the copy is no mere QoS 1 duplicate; the copy."""
-        session = yield from self._standing_sealed()
+        session = yield from self._wait_for_sealed_session()
         data = self._seal(session)
         self._publish(data)
-        answer = yield from self._answer()
+        answer = yield from self._wait_for_reply()
         self._publish(session.seal_ack(), "ack")
         self._publish(data)
-        verdict: dict[str, Any] = yield from self._verdict()
+        verdict: dict[str, Any] = yield from self._wait_for_refusal()
         return verdict | {"original": answer["reply"]}
 
     def old_session(self) -> Job:
         """A message that was right one session ago. Without an earlier session, one is forced."""
-        session = yield from self._standing_sealed()
+        session = yield from self._wait_for_sealed_session()
         if session.previous is None:
             self._engine.send(session.address, session.wake(self._engine.clock()))
-            stood = yield self._until(self._is_session, _NEW_SESSION_S)
-            if stood is None or session.previous is None:
+            session_event = yield self._until(self._is_session, _NEW_SESSION_S)
+            if session_event is None or session.previous is None:
                 raise HostError(
                     "timed-out",
                     "the device did not start a new session",
-                    self._cure("try again; if it stays so, restart the device"),
+                    self._hint("try again; if it stays so, restart the device"),
                 )
         data = session.previous.seal(
             self._topic(), self._number, self._request.ttl_s, self._request.args
         )
         self._publish(data)
-        return (yield from self._verdict())
+        return (yield from self._wait_for_refusal())
 
     def plain(self) -> Job:
         """The command as plain JSON, to a device whose policy says sealed."""
         request = self._request
-        if not self._seat.sealed:
+        if not self._state.sealed:
             raise HostError("not-applicable", f"{request.device} takes plain commands")
-        yield from self._standing()
-        uid = next(pair.uid for pair in self._seat.device.pairs if pair.appid == self._app)
+        yield from self._wait_for_session()
+        uid = next(pair.uid for pair in self._state.device.pairs if pair.appid == self._app)
         data = PlainPeer(self._address, uid).command(request.command, self._number, request.args)
-        self._tell()
+        self._register()
         self._engine.publish(self._topic(names.PLAIN), self._app, data)
-        return (yield from self._verdict())
+        return (yield from self._wait_for_refusal())
 
     # What they share
 
-    def _standing(self) -> Generator[Wait, FleetEvent | None, Session]:
-        if self._seat.sessions[self._app].changing(self._engine.clock()):
+    def _wait_for_session(self) -> Generator[Wait, FleetEvent | None, Session]:
+        if self._state.sessions[self._app].changing(self._engine.clock()):
             yield self._until(self._is_session, min(CHANGE_S, self._request.timeout_s))
-        if not self._seat.sessions[self._app].stands:
+        if not self._state.sessions[self._app].stands:
             yield self._until(self._is_session, self._request.timeout_s)
-        session = self._seat.sessions[self._app]  # a rotation may have put another there
+        session = self._state.sessions[self._app]  # a rotation may have put another there
         if not session.stands:
             raise self._no_session(f"{self._request.device} has no session with {self._app}")
         return session
 
     def _no_session(self, text: str) -> HostError:
-        return HostError("no-session", text, self._cure(self._begin_it))
+        return HostError("no-session", text, self._hint(self._start_hint))
 
     @property
-    def _begin_it(self) -> str:
+    def _start_hint(self) -> str:
         return f"is it running? `warden run {self._request.device}`"
 
-    def _cure(self, otherwise: str) -> str:
+    def _hint(self, otherwise: str) -> str:
         """What to do about a device that does not speak with us; otherwise: if we don't know why."""
-        if not self._seat.stale:
+        if not self._state.stale_apps:
             return otherwise
         return (
             "its hellos are refused as stale-hello, not newer than one that it proved: restart the "
@@ -222,16 +222,16 @@ class _CommandJob:
             f"`warden devices --clear {self._request.device}`"
         )
 
-    def _standing_sealed(self) -> Generator[Wait, FleetEvent | None, Session]:
-        if not self._seat.sealed:
+    def _wait_for_sealed_session(self) -> Generator[Wait, FleetEvent | None, Session]:
+        if not self._state.sealed:
             raise HostError(
                 "not-applicable",
                 f"{self._request.device} is in plain mode, which has no such protection",
                 "a sealed device shows this forgery",
             )
-        return (yield from self._standing())
+        return (yield from self._wait_for_session())
 
-    def _answer(self) -> Job:
+    def _wait_for_reply(self) -> Job:
         reply = yield self._until(self._is_reply, self._request.timeout_s)
         if reply is None:
             unknown = (
@@ -241,37 +241,41 @@ class _CommandJob:
             raise HostError(
                 "timed-out",
                 f"{self._request.device} gave no reply in {self._request.timeout_s:g} s",
-                self._cure(self._begin_it if self._seat.left else unknown),
+                self._hint(self._start_hint if self._state.gone else unknown),
             )
         answer = self._result() | {"ok": reply.body.get("ok") is True, "reply": reply.body}
         if reply.body.get("error") == "not-allowed":
-            pair = next(pair for pair in self._seat.device.pairs if pair.appid == self._app)
+            pair = next(pair for pair in self._state.device.pairs if pair.appid == self._app)
             answer["allowed"] = list(pair.commands)
         return answer
 
-    def _verdict(self) -> Job:
+    def _wait_for_refusal(self) -> Job:
         """ok: the device refused the forgery, and by the name that it should have."""
         expected = FORGERIES[self._request.forge]
 
-        def spoke(news: FleetEvent) -> bool:
-            mine = news.kind == "incident" and news.device == self._request.device
-            return self._is_reply(news) or (mine and news.code == expected)
+        def answers(fleet_event: FleetEvent) -> bool:
+            mine = fleet_event.kind == "incident" and fleet_event.device == self._request.device
+            return self._is_reply(fleet_event) or (mine and fleet_event.code == expected)
 
-        news = yield self._until(spoke, self._request.timeout_s)
-        if news is None:
+        fleet_event = yield self._until(answers, self._request.timeout_s)
+        if fleet_event is None:
             raise HostError(
                 "timed-out",
                 f"{self._request.device} reported no '{expected}' in {self._request.timeout_s:g} s",
-                self._cure(
+                self._hint(
                     "does its session with the authority stand? `warden watch` shows its incidents"
                 ),
             )
-        if news.kind == "incident":
-            code = news.code
+        if fleet_event.kind == "incident":
+            code = fleet_event.code
         else:
-            code = jsontext.slug(news.body["error"]) if "error" in news.body else "obeyed"
+            code = (
+                jsontext.slug(fleet_event.body["error"])
+                if "error" in fleet_event.body
+                else "obeyed"
+            )
         return self._result() | {
-            "ok": news.kind == "incident",
+            "ok": fleet_event.kind == "incident",
             "forge": self._request.forge,
             "verdict": code,
         }
@@ -298,20 +302,20 @@ class _CommandJob:
     def _publish(self, data: bytes, command: str = "") -> None:
         """Sends the bytes; people hear of every copy but of our acks."""
         topic = self._topic(command=command)
-        limit = policy.parse(self._seat.device.policy)["max_message"]
+        limit = policy.parse(self._state.device.policy)["max_message"]
         if len(data) + len(str(topic)) + _PACKET_OVERHEAD > limit:
             raise HostError("mqtt-too-large", f"the device takes packets of {limit} bytes at most")
         if not command:
-            self._tell()
+            self._register()
         self._engine.publish(topic, self._app, data)
 
-    def _tell(self) -> None:
+    def _register(self) -> None:
         request = self._request
         # The authority's own orders bring new secrets.
         body = {} if request.command in names.AUTHORITY_COMMANDS else request.args
         text = f"forgery: {request.forge}" if request.forge else ""
         device, command = request.device, request.command
-        self._engine.gave(
+        self._engine.register_command(
             FleetEvent(
                 "command", device, self._app, command, id=self._number, body=body, text=text
             ),
@@ -319,23 +323,27 @@ class _CommandJob:
         )
 
     def _topic(self, fmt: str = "", command: str = "") -> Topic:
-        fmt = fmt or (names.SEALED if self._seat.sealed else names.PLAIN)
+        fmt = fmt or (names.SEALED if self._state.sealed else names.PLAIN)
         address = self._address
         return Topic(address.type, address.device, "cmd", command or self._request.command, fmt)
 
     def _until(self, matches: Callable[[FleetEvent], bool], seconds: float) -> Wait:
         return Wait(matches, self._engine.clock().steady + seconds)
 
-    def _is_session(self, news: FleetEvent) -> bool:
+    def _is_session(self, fleet_event: FleetEvent) -> bool:
         request = self._request
-        return (news.kind, news.device, news.app) == ("session", request.device, self._app)
+        return (fleet_event.kind, fleet_event.device, fleet_event.app) == (
+            "session",
+            request.device,
+            self._app,
+        )
 
-    def _is_reply(self, news: FleetEvent) -> bool:
-        mine = (news.kind, news.device) == ("reply", self._request.device)
-        return mine and news.id == self._number
+    def _is_reply(self, fleet_event: FleetEvent) -> bool:
+        mine = (fleet_event.kind, fleet_event.device) == ("reply", self._request.device)
+        return mine and fleet_event.id == self._number
 
 
-def _chosen(state: DeviceState, command: str) -> str:
+def _choose_app(state: DeviceState, command: str) -> str:
     """The application whose record allows the command: the authority where there is a choice.
 
     A plain device that has an application of its own does not speak with the authority.

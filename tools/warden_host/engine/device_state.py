@@ -16,18 +16,20 @@ class DeviceState:
     sessions: dict[str, Session] = field(default_factory=dict)
     plain: dict[str, PlainPeer] = field(default_factory=dict)
     # Under new keys that have not proved themselves: each ends as the one above.
-    rotating: dict[str, Session] = field(default_factory=dict)
+    new_sessions: dict[str, Session] = field(default_factory=dict)
     # Under old keys, for what was on its way when the new one took over: (session, until, steady).
-    fading: dict[str, tuple[Session, float]] = field(default_factory=dict)
-    expires: float | None = None  # when the old keys are gone whatever was proven
-    came: bool = False
-    left: bool = False  # by its last will, and nothing was heard since
-    heard: float = 0.0  # when anything genuine was heard last, steady
+    old_sessions: dict[str, tuple[Session, float]] = field(default_factory=dict)
+    old_keys_expire: float | None = None  # when the old keys are gone whatever was proven
+    online: bool = False
+    gone: bool = False  # by its last will, and nothing was heard since
+    last_heard: float = 0.0  # when anything genuine was heard last, steady
     probed: bool = False  # it was asked for a new hello since, for being quiet
     # Applications whose hello was refused as old and that nothing genuine was heard of since: a device
     # whose counters went back is mute, and can't say why.
-    stale: set[str] = field(default_factory=set)
-    asked: dict[int, str] = field(default_factory=dict)  # our commands' names, for their replies
+    stale_apps: set[str] = field(default_factory=set)
+    command_names: dict[int, str] = field(
+        default_factory=dict
+    )  # our commands' names, for their replies
     refusals: dict[tuple[str, str], float] = field(default_factory=dict)
 
     @property
@@ -43,8 +45,8 @@ class DeviceState:
         return self.device.mode == "sealed"
 
 
-def for_another(state: DeviceState, session: Session, data: bytes) -> bool:
+def is_for_other_app(state: DeviceState, session: Session, data: bytes) -> bool:
     """Sealed under the key of another application of the device."""
     kid = cose.claimed_kid(data) if len(state.sessions) > 1 else None
-    others = (*state.sessions.values(), *state.rotating.values())
+    others = (*state.sessions.values(), *state.new_sessions.values())
     return kid != session.kid and any(kid == other.kid for other in others)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from warden_host import jsontext, names
-from warden_host.engine.device_state import DeviceState, for_another
+from warden_host.engine.device_state import DeviceState, is_for_other_app
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Done, Job, Jobs
 from warden_host.engine.presence import Presence
@@ -31,12 +31,12 @@ _VERB = re.compile(r"[a-z0-9_]{0,32}\Z")
 _LAST_WILL = ("offline", names.PLAIN)
 _INCIDENT_S = 1.0
 _INCIDENTS = 8
-_ASKED = 64
-_FADING_S = 10.0
+_COMMAND_NAMES = 64
+_OLD_SESSION_S = 10.0
 
 
 # Takes an event that belongs to a feature of its own, such as the code at the keypad: nothing else sees it.
-Taker = Callable[[DeviceState, str, Received], None]
+EventHandler = Callable[[DeviceState, str, Received], None]
 
 
 class Engine:
@@ -53,10 +53,10 @@ class Engine:
         self.clock = clock
         self._states: dict[str, DeviceState] = {}
         self._jobs = Jobs()
-        self.takers: dict[str, Taker] = {}  # by the event's name
+        self.event_handlers: dict[str, EventHandler] = {}  # by the event's name
         self.watchers: list[Callable[[FleetEvent], None]] = []
         self._throttle = Throttle()
-        self._presence = Presence(store, self.send, self.tell)
+        self._presence = Presence(store, self.send, self.notify)
 
     # Devices
 
@@ -67,15 +67,15 @@ class Engine:
             known = self._states[device] = self._load_state(self.store.device(device))
         return known
 
-    def forget(self, device: str) -> None:
+    def unload(self, device: str) -> None:
         """It was provisioned again: its keys here are worth nothing."""
         self._states.pop(device, None)
 
-    def end(self, device: str) -> None:
+    def apply_ending(self, device: str) -> None:
         """fleet.db holds an order that ends it: from now on it is heard for that alone, whatever it had proved."""
         state, ending = self.state(device), self.store.ending(device)
-        if ending is None or ending.revoked or state.mark.quarantine or state.stale:
-            self.forget(device)
+        if ending is None or ending.revoked or state.mark.quarantine or state.stale_apps:
+            self.unload(device)
             state = self.state(device)
             session = state.sessions.get(AUTHORITY)
             if ending is not None and ending.wipe and session is not None:
@@ -83,13 +83,13 @@ class Engine:
         else:
             state.device = replace(state.device, ending=ending)
 
-    def rise(self, device: str) -> dict[str, Any]:
+    def start_rotation(self, device: str) -> dict[str, Any]:
         """A rotation was begun: hear the device under its new keys as well. Returns the command's body; raises not-applicable."""
         state = self.state(device)
         rotation = self.store.rotation(device)
         if rotation is None or not state.sealed:
             raise HostError("not-applicable", f"no rotation of {device} is under way")
-        self._rise(state, rotation)
+        self._add_new_sessions(state, rotation)
         return rotation.body
 
     def clear(self, device: str) -> bool:
@@ -98,9 +98,9 @@ class Engine:
         False, and what the device proved stays, when it is neither.
         """
         state = self.state(device)
-        if not state.mark.quarantine and not state.stale:
+        if not state.mark.quarantine and not state.stale_apps:
             return False
-        state.stale.clear()
+        state.stale_apps.clear()
         self.store.clear(device)
         state.mark.clear()
         for session in state.sessions.values():
@@ -111,18 +111,20 @@ class Engine:
     def wake_all(self) -> None:
         """After a restart no session is left at our end; the devices still hold theirs."""
         for device in self.store.devices():
-            cut = device.ending is not None and device.ending.revoked and not device.ending.wipe
-            if device.mode == "sealed" and not device.mark.quarantine and not cut:
+            revoked = (
+                device.ending is not None and device.ending.revoked and not device.ending.wipe
+            )
+            if device.mode == "sealed" and not device.mark.quarantine and not revoked:
                 state = self.state(device.device)
-                for session in (*state.sessions.values(), *state.rotating.values()):
+                for session in (*state.sessions.values(), *state.new_sessions.values()):
                     self.send(session.address, session.wake(self.clock()))
 
-    def lost(self, appid: str) -> None:
+    def on_link_lost(self, appid: str) -> None:
         """This application's line to the broker broke: its sessions are in doubt, and carry no command."""
         for session in self._sessions_of(appid):
             session.doubt()
 
-    def back(self, appid: str) -> None:
+    def on_link_restored(self, appid: str) -> None:
         """The line stands again."""
         for session in self._sessions_of(appid):
             session.recheck(self.clock())
@@ -130,7 +132,9 @@ class Engine:
     def _sessions_of(self, appid: str) -> list[Session]:
         found = []
         for state in self._states.values():
-            found += [held[appid] for held in (state.sessions, state.rotating) if appid in held]
+            found += [
+                held[appid] for held in (state.sessions, state.new_sessions) if appid in held
+            ]
         return found
 
     def online(self) -> dict[str, list[str]]:
@@ -139,7 +143,7 @@ class Engine:
         for name, state in self._states.items():
             sealed = [appid for appid, session in state.sessions.items() if session.stands]
             apps = sealed if state.sealed else list(state.plain)
-            if apps and state.came:
+            if apps and state.online:
                 result[name] = apps
         return result
 
@@ -153,34 +157,40 @@ class Engine:
                 raise HostError("bad-topic", "not an event")
             state = self.state(topic.device)
         except HostError as error:
-            self.tell(FleetEvent("refused", app=appid, code=error.code, text=error.text))
+            self.notify(FleetEvent("refused", app=appid, code=error.code, text=error.text))
             return
         if state.device.type != topic.type:
-            self.refuse(state, appid, Refused(topic.verb, "bad-topic", "the type is another"))
+            self.record_refusal(
+                state, appid, Refused(topic.verb, "bad-topic", "the type is another")
+            )
         elif state.ending is not None and state.ending.revoked and appid != AUTHORITY:
             return  # the authority's complaint is the one kept
         elif state.ending is not None and state.ending.revoked and not state.ending.wipe:
-            self.refuse(state, appid, Refused(topic.verb, "revoked", "it was cut off"))
+            self.record_refusal(state, appid, Refused(topic.verb, "revoked", "it was cut off"))
         elif retain:
-            self.refuse(state, appid, Refused(topic.verb, "retained", "nothing is retained"))
+            self.record_refusal(
+                state, appid, Refused(topic.verb, "retained", "nothing is retained")
+            )
         elif len(data) > MAX_BYTES:
-            self.refuse(state, appid, Refused(topic.verb, "mqtt-too-large", f"{len(data)} bytes"))
+            self.record_refusal(
+                state, appid, Refused(topic.verb, "mqtt-too-large", f"{len(data)} bytes")
+            )
         elif (topic.verb, topic.fmt) == _LAST_WILL:
             if appid == AUTHORITY:  # a hint, no more: the broker's owner can forge it
-                self._presence.left(state, "it said goodbye, or the broker lost it")
+                self._presence.record_departure(state, "it said goodbye, or the broker lost it")
         elif (topic.fmt == names.SEALED) != state.sealed:
             code = "plain-refused" if state.sealed else "sealed-refused"
-            self.refuse(state, appid, Refused(topic.verb, code, "not this device's mode"))
+            self.record_refusal(state, appid, Refused(topic.verb, code, "not this device's mode"))
         elif state.sealed:
-            session = self._addressed(state, appid, topic.verb, data)
+            session = self._find_session(state, appid, topic.verb, data)
             # Every application of a type hears all of it: what another can open is its business.
-            if session is not None and not for_another(state, session, data):
-                self._carry_out(state, appid, session.receive(topic.verb, data, self.clock()))
+            if session is not None and not is_for_other_app(state, session, data):
+                self._apply_outcomes(state, appid, session.receive(topic.verb, data, self.clock()))
         elif appid == AUTHORITY or topic.verb == UID_REQUEST:
             # A plain message reaches every application alike: the authority reads it for all.
             peer = state.plain.get(appid)
             if peer is not None:
-                self._carry_out(state, appid, peer.receive(topic.verb, data))
+                self._apply_outcomes(state, appid, peer.receive(topic.verb, data))
 
     def send(self, address: Address, send: Send) -> None:
         fmt = names.SEALED if self.state(address.device).sealed else names.PLAIN
@@ -188,14 +198,14 @@ class Engine:
             address.appid, Topic(address.type, address.device, "cmd", send.command, fmt), send.data
         )
 
-    def gave(self, given: FleetEvent, quiet: bool = False) -> None:
+    def register_command(self, command: FleetEvent, quiet: bool = False) -> None:
         """A command is under way: its reply will name it. quiet: one of a thousand, that nobody is told of."""
-        state = self.state(given.device)
-        state.asked[given.id] = "" if quiet else given.name
-        while len(state.asked) > _ASKED:
-            del state.asked[next(iter(state.asked))]
+        state = self.state(command.device)
+        state.command_names[command.id] = "" if quiet else command.name
+        while len(state.command_names) > _COMMAND_NAMES:
+            del state.command_names[next(iter(state.command_names))]
         if not quiet:
-            self.tell(given)
+            self.notify(command)
 
     def publish(self, topic: Topic, appid: str, data: bytes) -> None:
         """Any bytes on any topic: what a forger does."""
@@ -210,9 +220,9 @@ class Engine:
             self._announce(FleetEvent("notice", device, text=f"{missed} more, not shown: a flood"))
         for state in list(self._states.values()):
             if now.sealable:
-                self._expire(state, now.unix)
+                self._expire_old_keys(state, now.unix)
                 self._presence.tick(state, now)
-            for session in (*state.sessions.values(), *state.rotating.values()):
+            for session in (*state.sessions.values(), *state.new_sessions.values()):
                 for wake in session.tick(now):
                     self.send(session.address, wake)
         self._jobs.tick(now.steady)
@@ -225,56 +235,56 @@ class Engine:
         """We stop serving: nobody waits for ever."""
         self._jobs.abandon()
 
-    def tell(self, fleet_event: FleetEvent) -> None:
+    def notify(self, fleet_event: FleetEvent) -> None:
         """Jobs and watchers hear all of it; of a flood the screens get the beginning and a count."""
         if self._throttle.admit(fleet_event.device, self.clock().steady):
             self._announce(fleet_event)
         for watcher in self.watchers:
             watcher(fleet_event)
-        self._jobs.hear(fleet_event)
+        self._jobs.dispatch(fleet_event)
 
     # What came of a message
 
-    def _carry_out(self, state: DeviceState, appid: str, outcomes: list[Outcome]) -> None:
+    def _apply_outcomes(self, state: DeviceState, appid: str, outcomes: list[Outcome]) -> None:
         name = state.device.device
         for outcome in outcomes:
             if isinstance(outcome, Send):
-                self._presence.arrived(state, self.clock())
+                self._presence.record_contact(state, self.clock())
                 self.send(Address(state.device.type, name, appid), outcome)
             elif isinstance(outcome, Stood):
-                self._stood(state, appid, outcome)
+                self._on_session(state, appid, outcome)
             elif isinstance(outcome, Received):
-                self._presence.arrived(state, self.clock())
-                self._received(state, appid, outcome)
+                self._presence.record_contact(state, self.clock())
+                self._on_received(state, appid, outcome)
             elif isinstance(outcome, Quarantined):
-                self.tell(FleetEvent("quarantined", name, appid, text=outcome.reason))
+                self.notify(FleetEvent("quarantined", name, appid, text=outcome.reason))
             else:
-                self.refuse(state, appid, outcome)
+                self.record_refusal(state, appid, outcome)
 
-    def _stood(self, state: DeviceState, appid: str, stood: Stood) -> None:
+    def _on_session(self, state: DeviceState, appid: str, stood: Stood) -> None:
         name = state.device.device
-        rotating = state.rotating.get(appid)
-        if rotating is not None and rotating.stands:
-            self._promoted(state, appid, "proved itself")
-        state.stale.discard(appid)
+        new_session = state.new_sessions.get(appid)
+        if new_session is not None and new_session.stands:
+            self._promote(state, appid, "proved itself")
+        state.stale_apps.discard(appid)
         self.store.seen(name, time.time())
         proof = stood.proof
         text = f"boot {proof.boot}, hello {proof.connect}, vault {proof.vault_gen}"
-        self.tell(FleetEvent("session", name, appid, text=text))
+        self.notify(FleetEvent("session", name, appid, text=text))
         if appid == AUTHORITY:
             self.store.set_diverged(name, stood.diverged)
             if stood.diverged:
-                self.tell(FleetEvent("diverged", name, appid, text="its policy is another"))
+                self.notify(FleetEvent("diverged", name, appid, text="its policy is another"))
 
-    def _received(self, state: DeviceState, appid: str, received: Received) -> None:
+    def _on_received(self, state: DeviceState, appid: str, received: Received) -> None:
         name, event = state.device.device, received.event
-        state.stale.discard(appid)
-        if event in self.takers:
-            self.takers[event](state, appid, received)
+        state.stale_apps.discard(appid)
+        if event in self.event_handlers:
+            self.event_handlers[event](state, appid, received)
             return
         if event == "incident":
             if appid == AUTHORITY:
-                self._incident(state, received.body)
+                self._on_incident(state, received.body)
             return
         kind = "reply" if event == "reply" else "event"
         if kind == "event":
@@ -283,11 +293,11 @@ class Engine:
                 self.store.add_event(name, appid, event, body)
                 self.store.seen(name, time.time())
         if kind == "reply":
-            event = state.asked.pop(received.id, event)
-        news = FleetEvent(kind, name, appid, event, id=received.id, body=received.body)
-        (self.tell if event else self._jobs.hear)(news)
+            event = state.command_names.pop(received.id, event)
+        fleet_event = FleetEvent(kind, name, appid, event, id=received.id, body=received.body)
+        (self.notify if event else self._jobs.dispatch)(fleet_event)
 
-    def _incident(self, state: DeviceState, body: dict[str, Any]) -> None:
+    def _on_incident(self, state: DeviceState, body: dict[str, Any]) -> None:
         name = state.device.device
         code, count, at = body.get("code"), body.get("n"), body.get("at")
         if (
@@ -298,17 +308,19 @@ class Engine:
             or not is_u32(count)
             or count == 0
         ):
-            self.refuse(state, AUTHORITY, Refused("incident", "bad-body", "not an incident"))
+            self.record_refusal(
+                state, AUTHORITY, Refused("incident", "bad-body", "not an incident")
+            )
             return
         self.store.add_incident(name, "device", code, at, count)
-        self.tell(FleetEvent("incident", name, AUTHORITY, at, code, body={"n": count}))
+        self.notify(FleetEvent("incident", name, AUTHORITY, at, code, body={"n": count}))
 
-    def refuse(self, state: DeviceState, appid: str, refused: Refused) -> None:
+    def record_refusal(self, state: DeviceState, appid: str, refused: Refused) -> None:
         """Kept once a second for each (code, event): a flood must not push out what matters."""
         if refused.code == "wrong-application" and appid != AUTHORITY:
             return  # all of them heard it: the authority's complaint is the one kept
         if refused.code == "stale-hello":
-            state.stale.add(appid)
+            state.stale_apps.add(appid)
         key, now = (refused.code, refused.event), self.clock().steady
         recent = {old: at for old, at in state.refusals.items() if now - at < _INCIDENT_S}
         if key in recent or len(recent) >= _INCIDENTS:
@@ -318,49 +330,55 @@ class Engine:
         # No attack: a repeated hello that crossed our answer, and this host's own fault.
         if refused.code not in ("stale-hello", "clock-jumped"):
             self.store.add_incident(name, "host", refused.code, refused.event, 1)
-        self.tell(
+        self.notify(
             FleetEvent("refused", name, appid, refused.event, refused.code, text=refused.text)
         )
 
-    def _rise(self, state: DeviceState, rotation: Rotation) -> None:
+    def _add_new_sessions(self, state: DeviceState, rotation: Rotation) -> None:
         name = state.device.device
         for pair in self.store.device(name).pairs:
             k = rotation.apps.get(pair.appid)
-            if k is not None and k != pair.k and pair.appid not in state.rotating:
+            if k is not None and k != pair.k and pair.appid not in state.new_sessions:
                 address = Address(state.device.type, name, pair.appid)
-                risen = replace(pair, k=k)
-                state.rotating[pair.appid] = self._session(state, address, risen, k)
-        state.expires = rotation.expires if state.rotating else None
+                new_pair = replace(pair, k=k)
+                state.new_sessions[pair.appid] = self._session(state, address, new_pair, k)
+        state.old_keys_expire = rotation.expires if state.new_sessions else None
 
-    def _addressed(self, state: DeviceState, appid: str, verb: str, data: bytes) -> Session | None:
+    def _find_session(
+        self, state: DeviceState, appid: str, verb: str, data: bytes
+    ) -> Session | None:
         """The session of this application that the message names by its key."""
-        kid = cose.claimed_kid(data) if appid in state.rotating or appid in state.fading else None
-        rotating = state.rotating.get(appid)
-        if rotating is not None and kid == rotating.kid:
-            return rotating
-        faded, until = state.fading.get(appid, (None, 0.0))
-        if faded is not None and kid == faded.kid:
+        kid = (
+            cose.claimed_kid(data)
+            if appid in state.new_sessions or appid in state.old_sessions
+            else None
+        )
+        new_session = state.new_sessions.get(appid)
+        if new_session is not None and kid == new_session.kid:
+            return new_session
+        old_session, until = state.old_sessions.get(appid, (None, 0.0))
+        if old_session is not None and kid == old_session.kid:
             # A reply or an event that crossed the change; nothing begins under the old key any more.
             late = verb in ("hello", "ready") or self.clock().steady > until
-            return None if late else faded
+            return None if late else old_session
         return state.sessions.get(appid)
 
-    def _promoted(self, state: DeviceState, appid: str, why: str) -> None:
+    def _promote(self, state: DeviceState, appid: str, why: str) -> None:
         """The session under the new key is the only one."""
-        state.fading[appid] = (state.sessions[appid], self.clock().steady + _FADING_S)
-        state.sessions[appid] = state.rotating.pop(appid)
-        self.tell(FleetEvent("notice", state.device.device, appid, text=f"its new key {why}"))
+        state.old_sessions[appid] = (state.sessions[appid], self.clock().steady + _OLD_SESSION_S)
+        state.sessions[appid] = state.new_sessions.pop(appid)
+        self.notify(FleetEvent("notice", state.device.device, appid, text=f"its new key {why}"))
 
-    def _expire(self, state: DeviceState, now: int) -> None:
+    def _expire_old_keys(self, state: DeviceState, now: int) -> None:
         """After the deadline an old key counts no more, at this end either."""
-        if state.expires is None or now < state.expires:
+        if state.old_keys_expire is None or now < state.old_keys_expire:
             return
         rotation = self.store.rotation(state.device.device)
-        for appid in list(state.rotating):
+        for appid in list(state.new_sessions):
             if rotation is not None and appid in rotation.apps:
                 self.store.promote(state.device.device, appid, rotation.apps[appid])
-            self._promoted(state, appid, "replaces the old one: the deadline is over")
-        state.expires = None
+            self._promote(state, appid, "replaces the old one: the deadline is over")
+        state.old_keys_expire = None
 
     def _load_state(self, device: Device) -> DeviceState:
         state = DeviceState(device)
@@ -372,7 +390,7 @@ class Engine:
                 state.sessions[pair.appid] = self._session(state, address, pair)
         rotation = self.store.rotation(device.device)
         if rotation is not None and device.mode == "sealed":
-            self._rise(state, rotation)
+            self._add_new_sessions(state, rotation)
         return state
 
     def _session(

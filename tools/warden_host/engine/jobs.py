@@ -37,13 +37,13 @@ class Jobs:
     def start(self, job: Job, done: Done) -> None:
         """Runs the job up to its end; done gets its result, or what it raised."""
         running = _Running(job, Wait(lambda _: False, 0.0), done)
-        self._keep(running)
+        self._add(running)
         self._resume(running, None)
 
-    def hear(self, fleet_event: FleetEvent) -> None:
+    def dispatch(self, fleet_event: FleetEvent) -> None:
         keys = dict.fromkeys(("", fleet_event.device))
-        asked = [running for key in keys for running in self._running.get(key, ())]
-        for running in [run for run in asked if run.wait.matches(fleet_event)]:
+        candidates = [running for key in keys for running in self._running.get(key, ())]
+        for running in [run for run in candidates if run.wait.matches(fleet_event)]:
             self._resume(running, fleet_event)
 
     def tick(self, steady: float) -> None:
@@ -60,10 +60,10 @@ class Jobs:
     def _all(self) -> list[_Running]:
         return [running for kept in self._running.values() for running in kept]
 
-    def _keep(self, running: _Running) -> None:
+    def _add(self, running: _Running) -> None:
         self._running.setdefault(running.wait.device, {})[running] = None
 
-    def _take(self, running: _Running) -> bool:
+    def _remove(self, running: _Running) -> bool:
         """Whether it was kept."""
         kept = self._running.get(running.wait.device, {})
         if running not in kept:
@@ -74,7 +74,7 @@ class Jobs:
         return True
 
     def _resume(self, running: _Running, fleet_event: FleetEvent | None) -> None:
-        if not self._take(running):
+        if not self._remove(running):
             return
         try:
             running.wait = running.job.send(fleet_event)
@@ -85,4 +85,4 @@ class Jobs:
         except Exception as error:  # noqa: BLE001  whoever waits for it must not wait for ever
             running.done(unexpected(error))
         else:
-            self._keep(running)
+            self._add(running)

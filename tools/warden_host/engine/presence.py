@@ -26,35 +26,35 @@ class Presence:
         self,
         store: Store,
         send: Callable[[Address, Send], None],
-        tell: Callable[[FleetEvent], None],
+        notify: Callable[[FleetEvent], None],
     ) -> None:
         self._store = store
         self._send = send
-        self._tell = tell
+        self._notify = notify
 
-    def arrived(self, state: DeviceState, now: Instant) -> None:
+    def record_contact(self, state: DeviceState, now: Instant) -> None:
         """Something genuine was heard of the device."""
-        state.left = state.probed = False
-        state.heard = now.steady
-        if not state.came:
-            state.came = True
+        state.gone = state.probed = False
+        state.last_heard = now.steady
+        if not state.online:
+            state.online = True
             self._store.seen(state.device.device, time.time())
-            self._tell(FleetEvent("came", state.device.device, text=state.device.mode))
+            self._notify(FleetEvent("came", state.device.device, text=state.device.mode))
 
-    def left(self, state: DeviceState, why: str) -> None:
-        state.left = True
-        if state.came:
-            state.came = False
-            self._tell(FleetEvent("left", state.device.device, text=why))
+    def record_departure(self, state: DeviceState, why: str) -> None:
+        state.gone = True
+        if state.online:
+            state.online = False
+            self._notify(FleetEvent("left", state.device.device, text=why))
 
     def tick(self, state: DeviceState, now: Instant) -> None:
         """Ask a device that was quiet for QUIET_S for a new hello; without one it has left."""
         session = state.sessions.get(AUTHORITY)
-        quiet = now.steady - state.heard
-        if not state.came or session is None or quiet < QUIET_S:
+        quiet = now.steady - state.last_heard
+        if not state.online or session is None or quiet < QUIET_S:
             return
         if not state.probed:
             state.probed = True
             self._send(session.address, session.wake(now))
         elif quiet >= QUIET_S + ANSWER_S:
-            self.left(state, "it gives no answer")
+            self.record_departure(state, "it gives no answer")

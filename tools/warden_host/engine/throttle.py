@@ -12,7 +12,7 @@ class _Bucket:
     tokens: float
     filled: float
     missed: int = 0
-    told: float = float("-inf")
+    last_summary: float = float("-inf")
 
 
 class Throttle:
@@ -36,7 +36,7 @@ class Throttle:
         """(device, how many were not told), for each device once a second at most."""
         result = []
         for device, bucket in self._buckets.items():
-            if bucket.missed and now - bucket.told >= _SUMMARY_S:
+            if bucket.missed and now - bucket.last_summary >= _SUMMARY_S:
                 result.append((device, bucket.missed))
-                bucket.missed, bucket.told = 0, now
+                bucket.missed, bucket.last_summary = 0, now
         return result

@@ -45,8 +45,8 @@ class OtpHandler:
         self._codes = codes
         self._put = put
         self._alarmed: dict[str, float] = {}  # device → steady seconds of its last alarm
-        engine.takers[REQUEST] = self._on_request
-        engine.takers[RESPONSE] = self._on_response
+        engine.event_handlers[REQUEST] = self._on_request
+        engine.event_handlers[RESPONSE] = self._on_response
         engine.watchers.append(self._look)
 
     def _on_request(self, state: DeviceState, appid: str, received: Received) -> None:
@@ -59,7 +59,9 @@ class OtpHandler:
         owners = tuple(dict.fromkeys(_owner(each) for each in targets))
         answer = self._codes.ask(name, gate, body["req"], owners, self._engine.clock())
         if isinstance(answer, Denied):
-            self._engine.refuse(state, AUTHORITY, Refused(REQUEST, answer.why, answer.text))
+            self._engine.record_refusal(
+                state, AUTHORITY, Refused(REQUEST, answer.why, answer.text)
+            )
             return
         if answer.code is not None:
             self._send_code(name, answer, targets)
@@ -74,17 +76,17 @@ class OtpHandler:
         judge = self._codes.judge if state.sealed else self._codes.judge_plain
         verdict = judge(name, gate, body["req"], body["otp"], self._engine.clock())
         if verdict.why and not verdict.valid:
-            self._engine.refuse(
+            self._engine.record_refusal(
                 state, AUTHORITY, Refused(RESPONSE, verdict.why, _WORDS[verdict.why])
             )
         else:
-            self._engine.tell(FleetEvent("otp", name, text="the right code was typed"))
+            self._engine.notify(FleetEvent("otp", name, text="the right code was typed"))
         flags = {"isOTPValid": _flag(verdict.valid), "isTimeOut": _flag(verdict.late)}
         self._answer(state, VALIDATE, body["req"], flags, _VALIDATE_TTL_S)
         if verdict.duress:
             self._engine.store.add_incident(name, "host", DURESS, RESPONSE, 1)
             fleet_event = FleetEvent("incident", name, AUTHORITY, RESPONSE, DURESS, body={"n": 1})
-            self._engine.tell(fleet_event)  # _look() sees it, and tells the owner
+            self._engine.notify(fleet_event)  # _look() sees it, and tells the owner
 
     def _look(self, fleet_event: FleetEvent) -> None:
         """Whoever found it, we or the device that judges its codes itself: an alarm is the owner's to hear."""
@@ -111,7 +113,7 @@ class OtpHandler:
         if not report.error:
             text = f"its {report.purpose} went out by {report.way}"
         code = "otp-delivery" if report.error else ""
-        self._engine.tell(FleetEvent("otp", report.device, code=code, text=text))
+        self._engine.notify(FleetEvent("otp", report.device, code=code, text=text))
 
     def _checked(
         self, state: DeviceState, appid: str, received: Received, fields: set[str]
@@ -135,7 +137,7 @@ class OtpHandler:
                 if key in fields and not (isinstance(body[key], str) and form.match(body[key])):
                     raise HostError("bad-body", f"{key} has another form")
         except HostError as error:
-            self._engine.refuse(state, AUTHORITY, Refused(event, error.code, error.text))
+            self._engine.record_refusal(state, AUTHORITY, Refused(event, error.code, error.text))
             return None
         return gate, body
 
@@ -159,7 +161,9 @@ class OtpHandler:
     def _send_code(self, name: str, issue: Issue, targets: list[Contact]) -> None:
         reached = [each for each in targets if _owner(each) in issue.owners]
         ways = ", ".join(dict.fromkeys(each.way for each in reached))
-        self._engine.tell(FleetEvent("otp", name, text=f"asks for a code: it goes out by {ways}"))
+        self._engine.notify(
+            FleetEvent("otp", name, text=f"asks for a code: it goes out by {ways}")
+        )
         for target in reached:
             code, duress = issue.code or "", issue.duress or ""
             self._put(self._message(name, target, issue.validity, code=code, duress=duress))

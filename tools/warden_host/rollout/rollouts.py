@@ -263,7 +263,7 @@ class Rollouts:
         if state not in _UNSAID and state != before:
             why = f" ({reason})" if reason else ""
             text = f"update {active.shelf.name}: {state}{why}"
-            self._engine.tell(FleetEvent("notice", device, text=text))
+            self._engine.notify(FleetEvent("notice", device, text=text))
 
     def _supersede(self, other: _Active, newer: _Active) -> None:
         """The devices of the newer rollout are no business of the other one any more."""
@@ -287,7 +287,7 @@ class Rollouts:
         line = self._summary(active) | {"state": state, "reason": reason}
         self._tell(active.number, line, True)
         text = f"rollout {active.number} of {active.shelf.name} is {state}"
-        self._engine.tell(FleetEvent("notice", text=f"{text}: {reason}" if reason else text))
+        self._engine.notify(FleetEvent("notice", text=f"{text}: {reason}" if reason else text))
 
     def _let_go(self, device: str) -> None:
         request = Request(device, "update", {"abort": True}, AUTHORITY, quiet=True)

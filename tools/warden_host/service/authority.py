@@ -151,7 +151,7 @@ class Authority:
 
     def _forget(self, device: str) -> None:
         self._discard(device)
-        self.do(lambda engine: engine.forget(device))
+        self.do(lambda engine: engine.unload(device))
 
     def _discard(self, device: str) -> None:
         """Drop what waits of a device: nobody is to act on it any more."""
@@ -202,14 +202,14 @@ class Authority:
     def _on_change(self, appid: str, up: bool) -> None:
         def change(engine: Engine) -> None:
             if up:
-                engine.back(appid)
+                engine.on_link_restored(appid)
                 return
             # First what came before the loss: it must not end the doubt.
             with self._arrived:
                 earlier = self._inbox.remove(lambda account: account.appid == appid)
             for work in earlier:
                 self._attempt(engine, work)
-            engine.lost(appid)
+            engine.on_link_lost(appid)
 
         with self._arrived:
             self._inbox.put_order(change)
@@ -297,7 +297,7 @@ class Authority:
             counts[account.device] = counts.get(account.device, 0) + count
         for device, count in counts.items():
             text = f"{count} messages dropped: it sends more than its quota"
-            engine.tell(FleetEvent("notice", device, code="flooded", text=text))
+            engine.notify(FleetEvent("notice", device, code="flooded", text=text))
 
     def _close(self) -> None:
         self._stop.set()

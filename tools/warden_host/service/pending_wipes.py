@@ -41,7 +41,7 @@ class PendingWipes:
         done gets {"wiped": bool, …}; False: on its next contact. Raises device-unknown.
         """
         engine = self._engine
-        engine.end(device)
+        engine.apply_ending(device)
         ending = engine.state(device).ending
         if ending is None or not ending.wipe:
             done({"ok": True, "wiped": False})
@@ -95,7 +95,7 @@ class PendingWipes:
             code = jsontext.slug(result.get("reply", {}).get("error"))
             done(HostError("command-refused", f"{device} refused to be wiped: {code}"))
             text = f"refused to be wiped: {code}; it is told again at its next session"
-            self._engine.tell(FleetEvent("notice", device, code="command-refused", text=text))
+            self._engine.notify(FleetEvent("notice", device, code="command-refused", text=text))
             return
         try:
             self._engine.store.wipe_done(device, time.time())
@@ -103,9 +103,9 @@ class PendingWipes:
             failure = error if isinstance(error, HostError) else unexpected(error)
             done(failure)
             text = f"it wipes itself, but that can't be kept, and it stays listed: {failure.text}"
-            self._engine.tell(FleetEvent("notice", device, code=failure.code, text=text))
+            self._engine.notify(FleetEvent("notice", device, code=failure.code, text=text))
             return
-        self._engine.tell(FleetEvent("notice", device, text="it wipes itself: its account goes"))
+        self._engine.notify(FleetEvent("notice", device, text="it wipes itself: its account goes"))
 
         def finish() -> None:
             try:

@@ -95,7 +95,7 @@ class _Dispatcher:
             caller.finish({"ok": True, "cleared": cleared})
         elif operation == "rotate":
             device = _text(line, "device")
-            body = self.authority.ask(lambda engine: engine.rise(device))
+            body = self.authority.ask(lambda engine: engine.start_rotation(device))
             self.authority.submit(_order(line, "rotate", body), caller.finish)
         elif operation == "end":
             self.authority.end(_text(line, "device"), caller.finish)
@@ -106,7 +106,7 @@ class _Dispatcher:
             self.authority.codes.console.watch(caller.say, caller.gone)
         elif operation == "reload":
             device = _text(line, "device", "")
-            self.authority.ask(lambda engine: engine.forget(device))
+            self.authority.ask(lambda engine: engine.unload(device))
             self.authority.reload()
             text = self.broker.outgrown()
             if text:
