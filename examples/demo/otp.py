@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from warden_host.devices.provision import Order, provision
-from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
+from warden_host.engine.request import Request
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.protocol import policy

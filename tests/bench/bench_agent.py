@@ -23,8 +23,8 @@ from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.broker.mosquitto.broker import Broker
 from warden_host.devices import setup
 from warden_host.devices.provision import Order, command, provision
-from warden_host.engine.commands import Request
 from warden_host.engine.events import FleetEvent
+from warden_host.engine.request import Request
 from warden_host.errors import HostError
 from warden_host.fleet import device_tree, pki
 from warden_host.fleet.fleet import BrokerSettings, Fleet, Settings

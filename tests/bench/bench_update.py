@@ -29,8 +29,8 @@ from warden_build.compiled import build_repository, compile_device, lay_out  # n
 from warden_host.broker.mosquitto.broker import Broker  # noqa: E402
 from warden_host.devices import setup  # noqa: E402
 from warden_host.devices.provision import Order, command, provision  # noqa: E402
-from warden_host.engine.commands import Request  # noqa: E402
 from warden_host.engine.events import FleetEvent  # noqa: E402
+from warden_host.engine.request import Request  # noqa: E402
 from warden_host.errors import HostError  # noqa: E402
 from warden_host.fleet import device_tree  # noqa: E402
 from warden_host.fleet.fleet import BrokerSettings, Settings  # noqa: E402

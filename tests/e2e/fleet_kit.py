@@ -18,8 +18,8 @@ import children
 import servers
 from warden_host.broker.mosquitto.broker import Broker
 from warden_host.devices import provision, setup
-from warden_host.engine.commands import Request
 from warden_host.engine.events import FleetEvent
+from warden_host.engine.request import Request
 from warden_host.fleet import device_tree, fleet, pki
 from warden_host.service.authority import Authority
 from warden_host.store.store import Store

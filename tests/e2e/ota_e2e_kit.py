@@ -11,7 +11,7 @@ import suit_kit as kit
 from cryptography.hazmat.primitives.asymmetric import ec
 from fleet_kit import DEVICE, PATIENCE_S, Board, World
 from mpremote.romfs import VfsRomWriter
-from warden_host.engine.commands import Request
+from warden_host.engine.request import Request
 from warden_host.names import AUTHORITY
 
 APP = Path(__file__).parent / "device" / "updatable.py"

@@ -7,7 +7,7 @@ import pyotp
 import pytest
 from fleet_kit import DEVICE, PATIENCE_S, World
 from otp_kit import Keypad, Owner, other
-from warden_host.engine.commands import Request
+from warden_host.engine.request import Request
 from warden_host.otp import enrol
 from warden_host.protocol import policy
 from warden_host.store.store import Store

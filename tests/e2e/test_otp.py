@@ -24,7 +24,7 @@ from children import child
 from fleet_kit import PATIENCE_S, Journal, World, free_ports
 from otp_kit import DEVICE, Keypad, Owner, other, pass_time
 from terminal_kit import Terminal
-from warden_host.engine.commands import Request
+from warden_host.engine.request import Request
 from warden_host.otp import enrol
 from warden_host.protocol import policy
 from warden_host.store.otp import Contact

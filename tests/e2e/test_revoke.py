@@ -10,7 +10,7 @@ import pytest
 from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World, wait_until
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.cli import main
-from warden_host.engine.commands import Request
+from warden_host.engine.request import Request
 from warden_host.errors import HostError
 from warden_host.service.run import serving
 from warden_host.store.store import Store

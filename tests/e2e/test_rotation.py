@@ -12,7 +12,7 @@ from warden_host import names
 from warden_host.broker.mosquitto import registry
 from warden_host.cli import main
 from warden_host.devices import rotation, setup
-from warden_host.engine.commands import Request
+from warden_host.engine.request import Request
 from warden_host.errors import HostError
 from warden_host.fleet import pki
 from warden_host.names import AUTHORITY

@@ -10,7 +10,7 @@ import suit_kit as kit
 from cryptography.hazmat.primitives.asymmetric import ec
 from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World
 from ota_e2e_kit import KEY, image, manifest, order, restarted, send_rest, until, updatable
-from warden_host.engine.commands import Request
+from warden_host.engine.request import Request
 from warden_host.names import AUTHORITY, Address
 from warden_host.release import payload
 from warden_host.store.store import Store

@@ -2,9 +2,9 @@
 
 from host_kit import DEVICE, PeerDevice, topic
 from warden_host.engine import commands
-from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
+from warden_host.engine.request import Request
 from warden_host.names import Topic
 from warden_host.protocol import policy
 from warden_host.protocol.session import Instant

@@ -10,7 +10,7 @@ from warden_host import names
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.cli import main
 from warden_host.devices import revocation
-from warden_host.engine.commands import Request
+from warden_host.engine.request import Request
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy

@@ -6,7 +6,7 @@ from host_kit import DEVICE, PeerDevice, new_fleet, refused
 from warden_host import names
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.devices import rotation
-from warden_host.engine.commands import Request
+from warden_host.engine.request import Request
 from warden_host.errors import HostError
 from warden_host.fleet import pki
 from warden_host.names import AUTHORITY

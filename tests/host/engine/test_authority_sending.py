@@ -5,7 +5,7 @@ import json
 import pytest
 from engine_stage import PLAIN, UID, Stage, reply, report, run
 from host_kit import DEVICE, refused
-from warden_host.engine.commands import Request
+from warden_host.engine.request import Request
 from warden_host.errors import HostError
 
 

@@ -9,8 +9,8 @@ import pytest
 from children import PATIENCE_S
 from engine_stage import PLAIN, Stage, run
 from host_kit import DEVICE
-from warden_host.engine.commands import Request
 from warden_host.engine.events import FleetEvent
+from warden_host.engine.request import Request
 from warden_host.engine.throttle import BURST, Throttle
 from warden_host.service import control, display_queue
 from warden_host.service.control import ControlServer

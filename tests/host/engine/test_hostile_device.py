@@ -9,9 +9,9 @@ from host_kit import DEVICE, NoLink, hear, new_fleet, refused, settle, topic
 from rich.console import Console
 from warden_host import jsontext
 from warden_host.cli import live, screen
-from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import KINDS, FleetEvent
+from warden_host.engine.request import Request
 from warden_host.errors import HostError
 from warden_host.service.authority import Authority
 from warden_host.store.store import Store

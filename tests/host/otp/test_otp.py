@@ -9,6 +9,7 @@ from host_kit import DEVICE, PeerDevice, refused
 from otp_stage import LATE, PEPPER, RIGHT, WRONG, Gate, OtpStage, gated, other
 from warden_host import names
 from warden_host.engine import commands
+from warden_host.engine.request import Request
 from warden_host.otp import enrol, otp
 from warden_host.otp.settings import Limits
 from warden_host.protocol import policy
@@ -527,7 +528,7 @@ def test_nobody_else_gives_the_two_answers(gate, command):
     with refused("reserved-command"):
         names.check_grant(command)
     with refused("reserved-command"):
-        commands.job(gate.stage.engine, commands.Request(DEVICE, command, {}))
+        commands.job(gate.stage.engine, Request(DEVICE, command, {}))
 
 
 def test_codes_are_drawn_evenly(monkeypatch):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from values_kit import nested, values
 from warden_host import names
-from warden_host.engine.commands import Request
+from warden_host.engine.request import Request
 from warden_host.errors import HostError
 from warden_host.protocol import policy, strictcbor
 from warden_host.protocol.plain import PlainPeer

@@ -3,8 +3,8 @@
 import pytest
 from engine_stage import POLICY, K, Stage, run
 from host_kit import DEVICE, PeerDevice, refused, topic
-from warden_host.engine.commands import Request
 from warden_host.engine.presence import ANSWER_S, QUIET_S
+from warden_host.engine.request import Request
 from warden_host.protocol import policy
 
 

@@ -6,10 +6,10 @@ import pytest
 from engine_stage import PLAIN
 from host_kit import NoLink, SteppedClock, hear, new_fleet, refused, settle, topic
 from warden_host.devices import revocation
-from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Wait
+from warden_host.engine.request import Request
 from warden_host.service import authority as module
 from warden_host.service.authority import Authority
 from warden_host.service.fair_inbox import BURST, ORDERS, RATE, WAITING

@@ -9,8 +9,8 @@ from host_kit import DEVICE, new_fleet
 from live_kit import LiveDevice
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.devices import setup
-from warden_host.engine.commands import Request
 from warden_host.engine.events import FleetEvent
+from warden_host.engine.request import Request
 from warden_host.service.run import serving
 from warden_host.store.store import App, Store
 

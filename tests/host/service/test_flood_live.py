@@ -14,9 +14,9 @@ from host_kit import DEVICE, new_fleet, settle
 from live_kit import LiveDevice
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.cli import main
-from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
+from warden_host.engine.request import Request
 from warden_host.service.authority import Authority
 from warden_host.service.fair_inbox import WAITING
 from warden_host.service.run import serving

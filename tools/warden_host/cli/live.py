@@ -14,8 +14,8 @@ from rich.text import Text
 from warden_host import jsontext, names
 from warden_host.cli import pin, refusals, screen
 from warden_host.cli.common import State, interruptible, json_option, pass_state
-from warden_host.engine.commands import FORGERIES, MAX_TTL_S
 from warden_host.engine.events import KINDS, FleetEvent
+from warden_host.engine.request import FORGERIES, MAX_TTL_S
 from warden_host.errors import HostError
 from warden_host.protocol import policy
 from warden_host.service import control, display_queue

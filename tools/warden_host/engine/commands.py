@@ -7,7 +7,6 @@ forgery ever seals two plaintexts under one counter: what is bent is a copy of a
 import itertools
 import secrets
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Any
 
 from warden_host import jsontext, names
@@ -15,6 +14,7 @@ from warden_host.engine.device_state import DeviceState
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Job, Wait
+from warden_host.engine.request import FORGERIES, MAX_TTL_S, Request
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY, Address, Topic
 from warden_host.protocol import policy
@@ -23,30 +23,10 @@ from warden_host.protocol.plain import PlainPeer
 from warden_host.protocol.sealing import Channel
 from warden_host.protocol.session import CHANGE_S, Session
 
-FORGERIES = {
-    "wrong-id": "wrong-application",
-    "tamper": "tampered",
-    "replay": "replayed",
-    "old-session": "old-session",
-    "plain": "plain-refused",
-}
-MAX_TTL_S = 30 * 24 * 3600
 # A device answers a wake at most once in 10 s, and a hello that was lost is repeated after 3 and 9.
 _NEW_SESSION_S = 30.0
 _PACKET_OVERHEAD = 16  # fixed header, topic length, packet id
 _numbers = itertools.count(secrets.randbelow(1 << 31))
-
-
-@dataclass(frozen=True)
-class Request:
-    device: str
-    command: str
-    args: dict[str, Any]
-    app: str = ""  # "": the one that may give the command
-    ttl_s: int = 30
-    timeout_s: float = 10.0
-    forge: str = ""
-    quiet: bool = False  # not shown: a chunk of an update is one of thousands
 
 
 def job(engine: Engine, request: Request) -> Job:

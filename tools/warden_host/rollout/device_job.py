@@ -10,10 +10,10 @@ from typing import Any
 
 from warden_host import jsontext
 from warden_host.engine import commands
-from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Job, Wait
+from warden_host.engine.request import Request
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy

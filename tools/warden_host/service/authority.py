@@ -14,6 +14,7 @@ from warden_host.engine import commands
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Done
+from warden_host.engine.request import Request
 from warden_host.engine.throttle import Throttle
 from warden_host.errors import HostError, unexpected
 from warden_host.fleet.fleet import Fleet
@@ -92,7 +93,7 @@ class Authority:
         with self._arrived:
             return self._inbox.waiting
 
-    def submit(self, request: commands.Request, done: Done) -> None:
+    def submit(self, request: Request, done: Done) -> None:
         """Starts a command; done gets its result or its error, on the engine's thread."""
 
         def start(engine: Engine) -> None:
@@ -126,7 +127,7 @@ class Authority:
             raise error
         return answer
 
-    def command(self, request: commands.Request) -> dict[str, Any]:
+    def command(self, request: Request) -> dict[str, Any]:
         """A command or a forgery from start to end, for a caller on another thread."""
         results: queue.Queue[dict[str, Any] | HostError] = queue.Queue()
         self.submit(request, results.put)

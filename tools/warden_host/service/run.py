@@ -11,9 +11,9 @@ from typing import Any
 
 from warden_host.broker.mosquitto.broker import Broker
 from warden_host.devices import revocation
-from warden_host.engine.commands import Request
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
+from warden_host.engine.request import Request
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY
