@@ -41,5 +41,5 @@ def fails(capsys, code: str, *arguments: str) -> None:
 
 
 def help_of(*command: str) -> list[str]:
-    names = main.warden.commands[command[0]].params
+    names = main.command(command[0]).params
     return [option for param in names for option in param.opts]

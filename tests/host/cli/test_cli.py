@@ -20,18 +20,24 @@ REPO = Path(__file__).resolve().parents[3]
 
 
 def test_every_command_has_help_with_an_example(capsys):
-    def visit(group, path):
-        for name, command in group.commands.items():
+    def visit(commands, path):
+        for name, command in commands.items():
             if hasattr(command, "commands"):
-                visit(command, [*path, name])
+                visit(command.commands, [*path, name])
                 continue
             assert main.run([*path, name, "--help"]) == 0
             text = capsys.readouterr().out
             assert "Example" in text, name
             assert "warden " + " ".join([*path, name]) in text
 
-    visit(main.warden, [])
+    commands = {name: main.command(name) for name in main.COMMANDS}
+    visit(commands, [])
     assert main.run(["--help"]) == 0
+    listed = capsys.readouterr().out
+    for name, command in commands.items():
+        assert command.name == name
+        assert f"\n  {name} " in listed
+        assert command.get_short_help_str(99) in listed
     assert main.run(["--version"]) == 0
 
 

@@ -14,7 +14,7 @@ import pytest
 from cli_kit import fake
 from warden_host import jsontext
 from warden_host.broker.mosquitto import process, registry
-from warden_host.cli import live, main, screen
+from warden_host.cli import main, screen, send
 from warden_host.engine.events import FleetEvent
 
 REPO = Path(__file__).resolve().parents[3]
@@ -155,7 +155,7 @@ def test_bounds_name_their_option(folder, capsys, option, value):
 
 def answered(error: str, **more) -> str:
     result = {"ok": False, "device": "D1", "command": "x", "reply": {"error": error}}
-    return live._outcome(result | more).plain
+    return send.outcome(result | more).plain
 
 
 def test_a_refusal_says_what_it_means_and_what_to_do():

@@ -8,7 +8,7 @@ from engine_stage import PLAIN, Stage, run
 from host_kit import DEVICE, NoLink, hear, new_fleet, refused, settle, topic
 from rich.console import Console
 from warden_host import jsontext
-from warden_host.cli import live, screen
+from warden_host.cli import screen, send
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import KINDS, FleetEvent
 from warden_host.engine.request import Request
@@ -158,7 +158,7 @@ def test_no_happening_steers_a_terminal(kind, monkeypatch):
     ],
 )
 def test_no_outcome_steers_a_terminal(result):
-    text = live._outcome({"device": EVIL, "command": EVIL} | result).plain
+    text = send.outcome({"device": EVIL, "command": EVIL} | result).plain
     assert harmless(text)
     if "verdict" in result:
         assert "unreadable" in text

@@ -299,8 +299,8 @@ def test_where_a_passphrase_comes_from(folder, monkeypatch):
     assert sealed_pem.MIN_PASSPHRASE == 10
     # No option takes the passphrase itself.
     for command in (
-        main.warden.commands["release"],
-        *main.warden.commands["keys"].commands.values(),
+        main.command("release"),
+        *main.command("keys").commands.values(),
     ):
         options = [name for one in command.params for name in one.opts]
         assert "--passphrase" not in options

@@ -37,11 +37,6 @@ def _here(path: Path) -> str:
     return os.path.relpath(path)
 
 
-def add_to(group: click.Group) -> None:
-    for command in (init, app, provision_command):
-        group.add_command(command)
-
-
 @click.command()
 @click.argument("folder", metavar="FLEET", type=click.Path(path_type=Path))
 @click.option(

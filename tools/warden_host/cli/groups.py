@@ -8,10 +8,6 @@ from warden_host.cli.common import State, json_option, pass_state
 from warden_host.store.store import Store
 
 
-def add_to(parent: click.Group) -> None:
-    parent.add_command(group)
-
-
 @click.group()
 def group() -> None:
     """Name devices that belong together: a rollout can be for them.

@@ -1,5 +1,6 @@
 """`warden`: the command line. Errors say what happened, why, and what to do; never a traceback."""
 
+import importlib
 import io
 import os
 import sys
@@ -7,14 +8,58 @@ import sys
 import click
 
 from warden_host import __version__
-from warden_host.cli import devices, groups, live, orders, otp, release, rollout, screen
-from warden_host.cli import fleet as cli_fleet
+from warden_host.cli import screen
 from warden_host.cli.common import State
 from warden_host.errors import HostError, of_filesystem
 from warden_host.fleet import fleet
 
+# Command → the module of this package that holds it, and its name there.
+COMMANDS = {
+    "app": "fleet.app",
+    "devices": "devices.devices",
+    "group": "groups.group",
+    "init": "fleet.init",
+    "inspect": "release.inspect",
+    "keys": "keys.keys",
+    "otp": "otp.otp",
+    "provision": "fleet.provision_command",
+    "release": "release.release_command",
+    "releases": "release.releases",
+    "revoke": "orders.revoke",
+    "rollout": "rollout.rollout",
+    "rollouts": "rollout.rollouts_command",
+    "rotate": "orders.rotate",
+    "run": "run.run",
+    "send": "send.send",
+    "serve": "serve.serve",
+    "unlock": "otp.unlock",
+    "verify": "release.verify",
+    "watch": "watch.watch",
+    "wipe": "orders.wipe",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99})
+
+class _Commands(click.Group):
+    """Import a command's module when the command is asked for: each call needs one of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return command(cmd_name) if cmd_name in COMMANDS else None
+
+
+def command(name: str) -> click.Command:
+    """Import and return one command of COMMANDS."""
+    module, _, attribute = COMMANDS[name].partition(".")
+    found: click.Command = getattr(importlib.import_module(f"warden_host.cli.{module}"), attribute)
+    return found
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99},
+)
 @click.option(
     "--fleet",
     "folder",
@@ -53,16 +98,6 @@ def warden(context: click.Context, folder: str | None) -> None:
       warden rollout lock-1.4.0 --type lock
     """
     context.obj = State(folder)
-
-
-cli_fleet.add_to(warden)
-live.add_to(warden)
-orders.add_to(warden)
-otp.add_to(warden)
-warden.add_command(devices.devices)
-release.add_to(warden)
-rollout.add_to(warden)
-groups.add_to(warden)
 
 
 def main() -> None:

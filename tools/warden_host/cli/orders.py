@@ -15,11 +15,6 @@ from warden_host.service import control
 from warden_host.store.store import Store
 
 
-def add_to(group: click.Group) -> None:
-    for command in (rotate, wipe, revoke):
-        group.add_command(command)
-
-
 @click.command(short_help="Give a device new secrets, keys or pins.")
 @click.argument("device")
 @click.option("--password", is_flag=True, help="A new broker password.")

@@ -22,11 +22,6 @@ _MAX_SECRET = 1024
 _SECRETS = {"mail": otp_settings.MAIL_PASSWORD, "webhook": otp_settings.WEBHOOK_SECRET}
 
 
-def add_to(group: click.Group) -> None:
-    group.add_command(otp)
-    group.add_command(unlock)
-
-
 @click.group()
 def otp() -> None:
     """Codes that a person types at a device's keypad.

@@ -9,7 +9,7 @@ import click
 from warden_host import jsontext
 from warden_host.cli import screen
 from warden_host.cli.common import State, json_option, pass_state
-from warden_host.cli.keys import keys, passphrase_option, read_passphrase
+from warden_host.cli.keys import passphrase_option, read_passphrase
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.release import inspect as inspecting
@@ -17,11 +17,6 @@ from warden_host.release import release, signing_key
 from warden_host.release.manifest_plan import Plan, Target
 from warden_host.release.signing_key import ALGORITHMS
 from warden_host.store.store import Store
-
-
-def add_to(group: click.Group) -> None:
-    for command in (keys, release_command, releases, inspect, verify):
-        group.add_command(command)
 
 
 @click.command("release")

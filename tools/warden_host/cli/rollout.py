@@ -25,11 +25,6 @@ _BARS = 12  # of single devices, on a screen
 _STYLES = {ACCEPTED: "bold green"} | dict.fromkeys(FAILED, "bold red")
 
 
-def add_to(group: click.Group) -> None:
-    for command in (rollout, rollouts_command):
-        group.add_command(command)
-
-
 @click.command()
 @click.argument("release")
 @click.option("--device", "devices", multiple=True, help="To this device. May be repeated.")

@@ -6,16 +6,17 @@ into markup: it can colour nothing, move no cursor and fake no line of ours.
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from warden_host import jsontext
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -130,8 +131,11 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def table(title: str, *columns: str, folds: tuple[str, ...] = ()) -> Table:
-    """Only the columns in folds give way where the screen is narrow: whole words, then an ellipsis."""
+def table(title: str, *columns: str, folds: tuple[str, ...] = ()) -> "Table":
+    """Return an empty table; where the screen is narrow, only the columns in `folds` wrap."""
+    from rich import box  # here, because most commands show no table
+    from rich.table import Table
+
     made = Table(
         title=title,
         title_justify="left",

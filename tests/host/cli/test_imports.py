@@ -1,0 +1,74 @@
+"""Commands that scripts call often load only what they need. Counted in modules, not in seconds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[3]
+# Only other commands need these.
+HEAVY = (
+    "cryptography",
+    "mpremote",
+    "paho",
+    "prompt_toolkit",
+    "rich.progress",
+    "rich.table",
+    "sqlite3",
+    "warden_host.broker",
+    "warden_host.devices",
+    "warden_host.engine.engine",
+    "warden_host.protocol",
+    "warden_host.release",
+    "warden_host.rollout",
+    "warden_host.sim",
+    "warden_host.store",
+)
+PROGRAM = """
+import json, sys
+from warden_host.cli import main
+code = main.run(sys.argv[1:])
+print(json.dumps({"code": code, "modules": sorted(sys.modules)}))
+"""
+
+
+def loaded(*arguments: str) -> tuple[int, set[str]]:
+    """Return the exit code of one call in a new interpreter, and the modules that it loaded."""
+    environment = os.environ | {"PYTHONPATH": str(REPO / "tools")}
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    return result["code"], set(result["modules"])
+
+
+def heavy_of(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.startswith(HEAVY)}
+
+
+@pytest.mark.parametrize("command", ["send", "watch"])
+def test_the_help_of_a_command_loads_no_other(command):
+    code, modules = loaded(command, "--help")
+    assert code == 0
+    assert f"warden_host.cli.{command}" in modules
+    assert not heavy_of(modules)
+
+
+@pytest.mark.parametrize(
+    ("command", "json"),
+    [(["send", "D1", "set_relay", "{}"], []), (["watch"], []), (["watch"], ["--json"])],
+)
+def test_a_call_to_a_fleet_that_is_not_served_loads_no_more(folder, command, json):
+    code, modules = loaded("--fleet", str(folder), *command, *json)
+    assert code == 1
+    assert "warden_host.service.control" in modules
+    assert not heavy_of(modules)
+
+
+def test_a_command_that_needs_them_loads_them():
+    """Verify that the list above names modules as they are loaded."""
+    code, modules = loaded("serve", "--help")
+    assert code == 0
+    assert {"warden_host.broker", "warden_host.release", "paho", "rich.text"} <= modules

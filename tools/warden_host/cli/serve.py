@@ -1,0 +1,80 @@
+"""`warden serve`: run the broker and the authority, and show what happens."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from warden_host.cli import screen
+from warden_host.cli.common import State, json_option, pass_state
+from warden_host.engine.events import FleetEvent
+from warden_host.service import display_queue
+from warden_host.service.run import serving
+
+
+@click.command()
+@click.option(
+    "--accept-clock",
+    is_flag=True,
+    help="This machine's clock is right, although it does not follow from the time last served.",
+)
+@json_option
+@pass_state
+def serve(state: State, accept_clock: bool, as_json: bool) -> int:
+    """Start the broker and the authority, and show what happens.
+
+    \b
+    Examples:
+      warden serve
+      warden serve --json | tee fleet.jsonl
+    """
+    fleet = state.fleet()
+    with _stopped() as stop:
+        with serving(fleet, _show_json if as_json else _show, accept_clock) as service:
+            if sys.stdout.isatty() and not as_json:  # else it may be a log, where no code belongs
+                service.authority.codes.console.watch(display_queue.quietly(_show_code), stop)
+            broker = fleet.settings.broker
+            if as_json:
+                started = {"kind": "notice", "time": time.time(), "text": "serving"}
+                screen.print_json(started | {"port": broker.port})
+            else:
+                screen.good(
+                    f"serving {fleet.root.name} on {broker.listen}:{broker.port}",
+                    "Ctrl-C stops; `warden run DEVICE` and `warden send` in another window",
+                )
+            while not stop.wait(0.5):
+                service.check()
+        screen.stopped(as_json)
+    return 0
+
+
+def _show(fleet_event: FleetEvent) -> None:
+    screen.show(screen.line(fleet_event))
+
+
+def _show_code(record: dict[str, Any]) -> None:
+    screen.show(screen.code_line(record))
+
+
+def _show_json(fleet_event: FleetEvent) -> None:
+    screen.print_json(fleet_event.record())
+
+
+@contextmanager
+def _stopped() -> Iterator[threading.Event]:
+    """Set by SIGINT or SIGTERM: whoever waits on it ends in order."""
+    stop = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,42 @@
+"""`warden watch`: show what a running `warden serve` reports."""
+
+from typing import Any
+
+import click
+
+from warden_host.cli import screen
+from warden_host.cli.common import State, interruptible, json_option, pass_state
+from warden_host.engine.events import KINDS, FleetEvent
+from warden_host.errors import HostError
+from warden_host.service import control
+
+
+@click.command()
+@json_option
+@pass_state
+def watch(state: State, as_json: bool) -> int:
+    """Show what happens in the fleet, live.
+
+    \b
+    Examples:
+      warden watch
+      warden watch --json | jq 'select(.kind == "incident")'
+    """
+    fleet = state.fleet()
+    with interruptible(as_json):
+        for line in control.stream(fleet.control, {"op": "watch"}):
+            if as_json:
+                screen.print_json(line)
+            else:
+                screen.show(screen.line(_happening(line)))
+        raise HostError(
+            "not-serving", "`warden serve` has stopped", "start it again, then `warden watch`"
+        )
+    return 0
+
+
+def _happening(line: dict[str, Any]) -> FleetEvent:
+    known = {key: value for key, value in line.items() if key in FleetEvent.__dataclass_fields__}
+    if known.get("kind") not in KINDS:
+        raise HostError("control-malformed", "`warden serve` is of another version")
+    return FleetEvent(**known)
