@@ -18,7 +18,8 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 from warden_host import names
-from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.broker.base import device_account, device_password
+from warden_host.broker.mosquitto import registry
 from warden_host.broker.mosquitto.broker import find_binary
 from warden_host.devices import setup
 from warden_host.devices.provision import Order, provision
@@ -185,8 +186,8 @@ class Mallory:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._password = dynsec.device_password()
-        account = dynsec.device_account(TYPE, NEIGHBOUR, self._password)
+        self._password = device_password()
+        account = device_account(TYPE, NEIGHBOUR, self._password)
         with registry.opened(fleet) as accounts:
             accounts.put(account)
         self._user = account.username

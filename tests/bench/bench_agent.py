@@ -19,7 +19,8 @@ from demo import network as demo_network
 from paho.mqtt.enums import CallbackAPIVersion
 from warden_build.compiled import compile_device
 from warden_host import names
-from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.broker.base import device_account, device_password
+from warden_host.broker.mosquitto import registry
 from warden_host.broker.mosquitto.broker import Broker
 from warden_host.devices import setup
 from warden_host.devices.provision import Order, command, provision
@@ -183,7 +184,7 @@ class World:
         broker = BrokerSettings(port=port, device_port=port, admin_port=admin_port)
         self.fleet: Fleet = setup.new_fleet(folder / "fleet", Settings(broker, ()))
         self.news: queue.Queue[FleetEvent] = queue.Queue()
-        self.bare_password = dynsec.device_password()
+        self.bare_password = device_password()
         apps = {SEALED: _SEALED_APP, IDLE: _QUIET_APP, SMALL: _QUIET_APP}
         with Store(self.fleet.database) as store:
             setup.add_app(self.fleet, store, App(APP, (TYPE,), ("ping",)))
@@ -192,7 +193,7 @@ class World:
                 source.write_text(text)
                 provision(self.fleet, store, Order(device, TYPE, app_source=source))
         with registry.opened(self.fleet) as accounts:
-            accounts.put(dynsec.device_account(TYPE, BARE, self.bare_password))
+            accounts.put(device_account(TYPE, BARE, self.bare_password))
 
     def run(self, device: str, heapsize: str = "") -> Process:
         self.forget()

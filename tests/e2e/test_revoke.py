@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World, wait_until
+from warden_host.broker.base import wipe_only_account
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.cli import main
 from warden_host.engine.request import Request
@@ -115,10 +116,10 @@ def test_what_a_doomed_device_may_still_do(world: World, board: Board) -> None:
     """Log in, hold a session with the authority, take the order, answer: the broker carries nothing else."""
     with serving(world.fleet, world.news.add) as service:
         board.says("log session-stands")
-        doomed = dynsec.doomed_account(TYPE, DEVICE)
+        doomed = wipe_only_account(TYPE, DEVICE)
         with registry.opened(world.fleet) as accounts:
             accounts.disable(doomed.username)
-            accounts.narrow(doomed)
+            accounts.replace_rights(doomed)
             accounts.enable(doomed.username)
         board.says("log link-closed")
         board.says("log session-stands")

@@ -66,6 +66,6 @@ def free_at_the_broker(monkeypatch) -> list[str]:
 
         return ask
 
-    for name in ("put", "disable", "enable", "narrow", "remove"):
+    for name in ("put", "disable", "enable", "replace_rights", "remove"):
         monkeypatch.setattr(registry._Stopped, name, watched(name))
     return asked

@@ -121,6 +121,7 @@ _HINTS = {
     "device-unknown": _ASK_DEVICES,
     "fleet-exists": "choose another folder",
     "fleet-missing": "make a fleet with `warden init FLEET`, or name one with --fleet",
+    "flooded": "find out why the device sends so much; `warden revoke` cuts it off",
     "group-unknown": "`warden group list` shows them; `warden group add` makes one",
     "image-failed": "change the file or folder that is named; docs/update.md says what may be in it",
     "internal-error": "report this as a bug",

@@ -14,6 +14,13 @@ from broker_kit import Client
 from children import PATIENCE_S
 from host_kit import free_ports, new_fleet, refused
 from warden_host import names, secretfile
+from warden_host.broker.base import (
+    app_account,
+    device_account,
+    device_password,
+    machine_password,
+    wipe_only_account,
+)
 from warden_host.broker.mosquitto import broker, dynsec, registry
 from warden_host.broker.mosquitto import log as brokerlog
 from warden_host.devices import setup
@@ -22,7 +29,7 @@ from warden_host.protocol import policy
 from warden_host.store import store
 from warden_host.store.store import App
 
-PASSWORDS = {name: dynsec.device_password() for name in ("D1", "D2")}
+PASSWORDS = {name: device_password() for name in ("D1", "D2")}
 QUIET_S = 0.5  # what is denied leaves no trace: so long nothing may come
 
 
@@ -33,10 +40,10 @@ def running(tmp_path_factory):
         setup.add_app(made, known, App("lights", ("relay",), ("set_relay",)))
         setup.add_app(made, known, App("doors", ("door",), ("open",)))
     with registry.opened(made) as accounts:
-        accounts.put(dynsec.device_account("relay", "D1", PASSWORDS["D1"]))
+        accounts.put(device_account("relay", "D1", PASSWORDS["D1"]))
     with broker.Broker(made):
         with registry.opened(made) as accounts:  # the other way: over $CONTROL
-            accounts.put(dynsec.device_account("relay", "D2", PASSWORDS["D2"]))
+            accounts.put(device_account("relay", "D2", PASSWORDS["D2"]))
         yield made
 
 
@@ -175,7 +182,7 @@ def test_nothing_is_retained(join):
 
 def test_a_removed_device_is_cut_off_at_once(running, join):
     with registry.opened(running) as accounts:
-        accounts.put(dynsec.device_account("relay", "D3", PASSWORDS["D1"]))
+        accounts.put(device_account("relay", "D3", PASSWORDS["D1"]))
     device = join("d:relay:D3", password=PASSWORDS["D1"])
     gone: list[object] = []
     device.client.on_disconnect = lambda *_: gone.append(1)
@@ -444,7 +451,7 @@ def two_sizes(tmp_path):
 def test_no_packet_above_what_devices_take(two_sizes, most, limit):
     made = two_sizes(most)
     with registry.opened(made) as accounts:
-        accounts.put(dynsec.device_account("relay", "D1", PASSWORDS["D1"]))
+        accounts.put(device_account("relay", "D1", PASSWORDS["D1"]))
     with broker.Broker(made):
         device = Client(made, "d:relay:D1", "d:relay:D1", PASSWORDS["D1"])
         assert device.subscribe("iot-2/type/relay/id/D1/cmd/#")
@@ -498,15 +505,19 @@ def test_the_longest_orders_of_the_administrator_fit(two_sizes):
     """Accounts with the longest names, of many types: all of it reaches the plugin."""
     made = two_sizes(512)
     types = tuple(f"{number:032d}" for number in range(9))
-    longest = dynsec.device_account("t" * 32, "d" * 32, dynsec.device_password())
-    app = dynsec.app_account("a" * 32, types, dynsec.machine_password())
+    longest = device_account("t" * 32, "d" * 32, device_password())
+    app = app_account("a" * 32, types, machine_password())
     with broker.Broker(made), registry.opened(made) as accounts:
         accounts.put(longest)
-        accounts.narrow(dynsec.doomed_account("t" * 32, "d" * 32))
+        accounts.replace_rights(wipe_only_account("t" * 32, "d" * 32))
         accounts.put(app)
     roles = {
         role["rolename"]: {(acl["acltype"], acl["topic"]) for acl in role["acls"]}
         for role in json.loads((made.broker / dynsec.FILE).read_text())["roles"]
     }
-    assert roles[app.role] == set(app.acls)
-    assert roles[longest.role] == set(dynsec.doomed_account("t" * 32, "d" * 32).acls)
+    assert roles[app.role] == _acls(app)
+    assert roles[longest.role] == _acls(wipe_only_account("t" * 32, "d" * 32))
+
+
+def _acls(account):
+    return {(entry["acltype"], entry["topic"]) for entry in dynsec.acl_entries(account)}

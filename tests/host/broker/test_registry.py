@@ -7,11 +7,12 @@ import threading
 import pytest
 from children import PATIENCE_S
 from host_kit import new_fleet, refused
-from warden_host import secretfile
+from warden_host import filelock, secretfile
+from warden_host.broker.base import device_account, device_password
 from warden_host.broker.mosquitto import broker, dynsec, registry
 from warden_host.fleet import pki
 
-ACCOUNT = dynsec.device_account("relay", "D7", dynsec.device_password())
+ACCOUNT = device_account("relay", "D7", device_password())
 
 
 class Listener:
@@ -70,7 +71,7 @@ def test_a_stranger_on_the_port_is_told_no_password(made, tmp_path, tls):
     password = secretfile.read(made.keys / registry.ADMIN_PASSWORD)
     listener = Listener(made.settings.broker.admin_port, stranger(tmp_path) if tls else None)
     try:
-        with registry.take_lock(made.broker / "lock"):  # as if the broker ran
+        with filelock.try_lock(made.broker / "lock"):  # as if the broker ran
             with refused("unreachable"), registry.opened(made):
                 pass
     finally:
@@ -89,7 +90,7 @@ def test_a_stranger_on_the_port_is_told_no_password(made, tmp_path, tls):
 def turned_away(monkeypatch) -> threading.Event:
     """Set as soon as somebody finds the turn taken, and waits."""
     found = threading.Event()
-    take_lock = registry.take_lock
+    take_lock = filelock.try_lock
 
     def take(path):
         lock = take_lock(path)
@@ -97,7 +98,7 @@ def turned_away(monkeypatch) -> threading.Event:
             found.set()
         return lock
 
-    monkeypatch.setattr(registry, "take_lock", take)
+    monkeypatch.setattr(filelock, "try_lock", take)
     return found
 
 
@@ -109,7 +110,7 @@ def test_another_edit_is_waited_for_and_not_taken_for_the_broker(made, turned_aw
         with registry.opened(made) as accounts:
             opened.set()
             turned_away.wait(10)
-            accounts.put(dynsec.device_account("relay", "D8", dynsec.device_password()))
+            accounts.put(device_account("relay", "D8", device_password()))
 
     thread = threading.Thread(target=edit)
     thread.start()

@@ -12,8 +12,8 @@ from pathlib import Path
 import children
 import pytest
 from cli_kit import fake
-from warden_host import jsontext
-from warden_host.broker.mosquitto import process, registry
+from warden_host import filelock, jsontext
+from warden_host.broker.mosquitto import process
 from warden_host.cli import main, screen, send
 from warden_host.engine.events import FleetEvent
 
@@ -42,7 +42,7 @@ def gone(pid: int) -> bool:
 def test_a_device_runs_once(folder, capsys):
     assert main.run(["provision", "D1", "--sim"]) == 0
     capsys.readouterr()
-    lock = registry.take_lock(folder / "sim" / "D1.lock")
+    lock = filelock.try_lock(folder / "sim" / "D1.lock")
     with lock:
         lock.file.write("4711")
         lock.file.flush()

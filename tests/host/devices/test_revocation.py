@@ -7,6 +7,7 @@ import pytest
 from engine_stage import PLAIN, POLICY, K, Stage, reply, run
 from host_kit import DEVICE, PeerDevice, new_fleet, refused
 from warden_host import names
+from warden_host.broker.base import device_account
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.cli import main
 from warden_host.devices import revocation
@@ -405,7 +406,7 @@ def fleet(tmp_path):
             store.add_device(Device(name, "relay", "UNIX", "sealed", POLICY, pairs=(pair,)))
     with registry.opened(made) as accounts:
         for name in ("D1", "D2"):
-            accounts.put(dynsec.device_account("relay", name, "secret"))
+            accounts.put(device_account("relay", name, "secret"))
     return made
 
 
@@ -495,7 +496,7 @@ def test_provisioned_again_while_it_waited_for_its_turn(fleet, first):
     def again(accounts) -> None:
         with Store(fleet.database) as store, store.transaction():
             store.add_device(SAME)
-        accounts.put(dynsec.device_account("relay", "D1", "another secret"))
+        accounts.put(device_account("relay", "D1", "another secret"))
 
     def wiped() -> None:
         ordered(fleet, wipe=True)
@@ -589,7 +590,7 @@ def test_a_wipe_asks_the_broker_only_where_it_must(fleet, free_at_the_broker, mo
         assert main.run([*base, "wipe", "D1", "--yes"]) == 0
     assert main.run([*base, "revoke", "D1", "--yes"]) == 0
     assert main.run([*base, "wipe", "D1", "--yes"]) == 0
-    assert free_at_the_broker == ["disable", "narrow", "enable"] * 2
+    assert free_at_the_broker == ["disable", "replace_rights", "enable"] * 2
 
 
 def test_fleet_db_is_free_while_the_broker_is_asked(fleet, free_at_the_broker):
@@ -602,7 +603,7 @@ def test_fleet_db_is_free_while_the_broker_is_asked(fleet, free_at_the_broker):
         revocation.order(store, "D2", revoke=False, wipe=True)
         store.wipe_done("D2", 5.0)
     revocation.enforce(fleet)
-    assert free_at_the_broker == ["disable", "narrow", "enable"] * 2 + ["remove"] * 2
+    assert free_at_the_broker == ["disable", "replace_rights", "enable"] * 2 + ["remove"] * 2
     with Store(fleet.database) as store:
         assert store.devices() == []
 

@@ -4,6 +4,7 @@ import pytest
 from engine_stage import POLICY, K, Stage, run
 from host_kit import DEVICE, PeerDevice, new_fleet, refused
 from warden_host import names
+from warden_host.broker.base import device_account
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.devices import rotation
 from warden_host.engine.request import Request
@@ -164,7 +165,7 @@ def fleet(tmp_path):
             record = policy.record(mode=mode)
             store.add_device(Device(name, "relay", "UNIX", mode, record, pairs=(pair,)))
     with registry.opened(made) as accounts:
-        accounts.put(dynsec.device_account("relay", "D1", "old"))
+        accounts.put(device_account("relay", "D1", "old"))
     return made
 
 

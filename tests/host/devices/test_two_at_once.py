@@ -8,8 +8,7 @@ import threading
 import pytest
 from cli_kit import fails, fake, said
 from host_kit import refused
-from warden_host import errors
-from warden_host.broker.mosquitto import registry
+from warden_host import errors, filelock
 from warden_host.cli import main, refusals
 from warden_host.devices import bundle, provision, setup
 from warden_host.errors import HostError, of_filesystem
@@ -31,7 +30,7 @@ def test_of_two_provisions_of_one_name_one_makes_the_device(folder, tmp_path, mo
         f"import os, time\nopen({str(inside)!r}, 'a').write('x')\n"
         f"while not os.path.exists({str(go)!r}): time.sleep(0.01)\nprint('{{\"ok\": true}}')",
     )
-    real, ends = registry.take_lock, {}
+    real, ends = filelock.try_lock, {}
 
     def take_lock(path):
         lock = real(path)
@@ -39,7 +38,7 @@ def test_of_two_provisions_of_one_name_one_makes_the_device(folder, tmp_path, mo
             waits.set()
         return lock
 
-    monkeypatch.setattr(registry, "take_lock", take_lock)
+    monkeypatch.setattr(filelock, "try_lock", take_lock)
 
     def make(name: str) -> None:
         made = Fleet(folder)
@@ -65,7 +64,7 @@ def test_of_two_provisions_of_one_name_one_makes_the_device(folder, tmp_path, mo
 
 def test_a_provision_that_hangs_is_named(folder, monkeypatch, capsys):
     monkeypatch.setattr(provision, "_TURN_S", 0.0)
-    with registry.take_lock(folder / "sim" / "D1.new.lock"):
+    with filelock.try_lock(folder / "sim" / "D1.new.lock"):
         fails(capsys, "timed-out", "provision", "D1", "--sim")
         assert main.run(["provision", "D2", "--sim"]) == 0  # another name is nobody's concern
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from host_kit import new_fleet, refused
+from warden_host.broker.base import device_password
+from warden_host.broker.base import device_account
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.fleet import fleet
 from warden_host.devices import setup
@@ -156,8 +158,8 @@ def test_applications_are_registered_once(made):
 
 
 def test_the_registry_keeps_only_hashes(made):
-    password = dynsec.device_password()
-    account = dynsec.device_account("relay", "D1", password)
+    password = device_password()
+    account = device_account("relay", "D1", password)
     assert password not in repr(account)
     with registry.opened(made) as accounts:
         accounts.put(account)
@@ -184,7 +186,7 @@ def test_a_damaged_registry(made):
 
 
 def test_device_passwords():
-    passwords = {dynsec.device_password() for _ in range(50)}
+    passwords = {device_password() for _ in range(50)}
     assert len(passwords) == 50
     for password in passwords:
         assert len(password) == 32

@@ -6,6 +6,7 @@ import sys
 import pytest
 from cli_kit import fails
 from host_kit import new_fleet, refused
+from warden_host.broker.base import wipe_only_account
 from warden_host.cli import secrets_input
 from warden_host.broker.mosquitto import dynsec
 from warden_host import secretfile
@@ -41,7 +42,7 @@ def test_the_registry_of_a_large_fleet(tmp_path, one_hash):
     made = new_fleet(tmp_path)
     document = dynsec._load(made.broker)
     for number in range(10_000):
-        dynsec._put(document, dynsec.doomed_account("t" * 32, f"{number:032}"))
+        dynsec._put(document, wipe_only_account("t" * 32, f"{number:032}"))
     dynsec._save(made.broker, document)
     size = (made.broker / dynsec.FILE).stat().st_size
     assert 2 * size < dynsec.MAX_REGISTRY

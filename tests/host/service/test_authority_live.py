@@ -7,7 +7,8 @@ from children import PATIENCE_S
 from engine_stage import SEALED
 from host_kit import DEVICE, new_fleet
 from live_kit import LiveDevice
-from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.broker.base import device_account, device_password
+from warden_host.broker.mosquitto import registry
 from warden_host.devices import setup
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.request import Request
@@ -17,11 +18,11 @@ from warden_host.store.store import App, Store
 
 def test_a_fleet_at_work(tmp_path):
     fleet = new_fleet(tmp_path)
-    password = dynsec.device_password()
+    password = device_password()
     with Store(fleet.database) as store:
         store.add_device(SEALED)
     with registry.opened(fleet) as accounts:
-        accounts.put(dynsec.device_account("relay", DEVICE, password))
+        accounts.put(device_account("relay", DEVICE, password))
     news: queue.Queue[FleetEvent] = queue.Queue()
 
     def heard(kind: str) -> FleetEvent:

@@ -12,7 +12,8 @@ import pytest
 from engine_stage import SEALED
 from host_kit import DEVICE, new_fleet, settle
 from live_kit import LiveDevice
-from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.broker.base import device_account, device_password
+from warden_host.broker.mosquitto import registry
 from warden_host.cli import main
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
@@ -70,10 +71,10 @@ def fleet(tmp_path):
 
 @pytest.fixture
 def passwords(fleet):
-    made = {name: dynsec.device_password() for name in (DEVICE, HONEST)}
+    made = {name: device_password() for name in (DEVICE, HONEST)}
     with registry.opened(fleet) as accounts:
         for name, password in made.items():
-            accounts.put(dynsec.device_account("relay", name, password))
+            accounts.put(device_account("relay", name, password))
     return made
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from warden_host import jsontext, names
-from warden_host.broker.mosquitto import dynsec, registry
+from warden_host import filelock, jsontext, names
+from warden_host.broker.base import device_account, device_password
+from warden_host.broker.mosquitto import registry
 from warden_host.devices import bundle
 from warden_host.errors import HostError
 from warden_host.fleet import device_tree, pki
@@ -54,7 +55,7 @@ def provision(fleet: Fleet, store: Store, order: Order) -> Device:
     home = fleet.simulated(order.device)
     names.check_id(order.type, "device type")
     # No device's folder: an ID holds no dot.
-    with registry.waiting_for(
+    with filelock.wait_for_lock(
         home.with_name(f"{home.name}.new.lock"), f"provisioning {order.device}", _TURN_S
     ):
         return _provision(fleet, store, order)
@@ -72,7 +73,7 @@ def _provision(fleet: Fleet, store: Store, order: Order) -> Device:
             "name it as KEYPAD in board.py, or provision without --otp",
         )
     device = _new_device(fleet, store, order)
-    password = dynsec.device_password()
+    password = device_password()
     client_id = names.device_client(device.type, device.device)
     codes = enrol.bundle_part(store, device.device, order.otp)
     release = signing_key.record(fleet, store.vendor(), device.type)
@@ -95,12 +96,12 @@ def _provision(fleet: Fleet, store: Store, order: Order) -> Device:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     _tell(tree, fresh, data, order.pin)
-    account = dynsec.device_account(device.type, device.device, password)
+    account = device_account(device.type, device.device, password)
     with registry.opened(fleet) as accounts, _in_place(fresh, home):
         # Once more, with the turn at the broker: nobody takes the name now.
         known = _before(store, order)
         if known is not None and known.type != device.type:
-            old = dynsec.device_account(known.type, known.device, "")
+            old = device_account(known.type, known.device, "")
             accounts.remove(old.username, old.role)
         accounts.put(account)
         try:

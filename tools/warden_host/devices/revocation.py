@@ -12,7 +12,8 @@ itself and never answered stays listed: nobody can know whether it did.
 
 import time
 
-from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.broker.base import Registry, wipe_only_account
+from warden_host.broker.mosquitto import registry
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.store.endings import Ending
@@ -76,18 +77,18 @@ def enforce(fleet: Fleet) -> None:
                     _cut_off(accounts, known, ending)
 
 
-def _cut_off(accounts: registry.Registry, known: Device, ending: Ending) -> None:
-    account = dynsec.doomed_account(known.type, known.device)
+def _cut_off(accounts: Registry, known: Device, ending: Ending) -> None:
+    account = wipe_only_account(known.type, known.device)
     accounts.disable(account.username)
     if ending.wipe:
-        accounts.narrow(account)
+        accounts.replace_rights(account)
         accounts.enable(account.username)
 
 
-def _remove(accounts: registry.Registry, store: Store, known: Device) -> None:
+def _remove(accounts: Registry, store: Store, known: Device) -> None:
     """The account first: without the record nobody would know that it is to go. The turn at the broker keeps the name from
     being given anew in between, and fleet.db is not locked while the broker is asked."""
-    account = dynsec.doomed_account(known.type, known.device)
+    account = wipe_only_account(known.type, known.device)
     accounts.remove(account.username, account.role)
     with store.transaction():
         store.remove_device(known.device)

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from warden_host import jsontext, names
-from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.broker.base import device_password
+from warden_host.broker.mosquitto import registry
 from warden_host.errors import HostError
 from warden_host.fleet import pki
 from warden_host.fleet.fleet import Fleet
@@ -189,7 +190,7 @@ def _drop(store: Store, rotation: Rotation) -> bool:
 def _body(fleet: Fleet, store: Store, device: Device, parts: tuple[str, ...]) -> dict[str, Any]:
     body: dict[str, Any] = {}
     if "password" in parts:
-        body["password"] = dynsec.device_password().encode()
+        body["password"] = device_password().encode()
     if "keys" in parts:
         body["apps"] = {pair.appid: secrets.token_bytes(32) for pair in device.pairs}
     if "pins" in parts:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from warden_host import names, secretfile
-from warden_host.broker.mosquitto import dynsec, registry
+from warden_host import names
+from warden_host.broker.base import ANY_TYPE, app_account, machine_password
+from warden_host.broker.mosquitto import registry
 from warden_host.devices import bundle
 from warden_host.errors import HostError
 from warden_host.fleet import fleet, pki
@@ -17,12 +18,9 @@ def new_fleet(root: Path, settings: fleet.Settings) -> fleet.Fleet:
     made = fleet.create(root, settings)
     broker = settings.broker
     pki.create(made.keys, (*broker.names, broker.host, broker.contact))
-    admin = dynsec.machine_password()
-    secretfile.write(made.keys / registry.ADMIN_PASSWORD, admin.encode())
-    dynsec.create(made.broker, dynsec.admin_account(admin))
-    password = dynsec.machine_password()
+    password = machine_password()
     made.save_app_password(AUTHORITY, password)
-    dynsec.put(made.broker, dynsec.app_account(AUTHORITY, (dynsec.ANY_TYPE,), password))
+    registry.create(made, app_account(AUTHORITY, (ANY_TYPE,), password))
     store.Store(made.database).close()
     return made
 
@@ -45,11 +43,11 @@ def add_app(made: fleet.Fleet, known: store.Store, app: store.App) -> None:
     for command in app.commands:
         names.check_grant(command)
     bundle.check_commands(app.appid, app.commands)
-    password = dynsec.machine_password()
+    password = machine_password()
     with registry.opened(made) as accounts, known.transaction():
         known.add_app(app)
         made.save_app_password(app.appid, password)
-        accounts.put(dynsec.app_account(app.appid, app.types, password))
+        accounts.put(app_account(app.appid, app.types, password))
 
 
 def crowded(known: store.Store, types: tuple[str, ...]) -> list[str]:

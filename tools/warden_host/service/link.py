@@ -8,7 +8,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from warden_host import names
-from warden_host.broker.mosquitto import dynsec
+from warden_host.broker.base import ANY_TYPE
 from warden_host.broker.mosquitto.broker import MAX_PACKET
 from warden_host.errors import HostError
 from warden_host.fleet import tls as trust
@@ -30,7 +30,7 @@ class AppLink:
         self, fleet: Fleet, appid: str, types: tuple[str, ...], sink: Sink, change: Change
     ) -> None:
         self.appid = appid
-        self._types = (dynsec.ANY_TYPE,) if appid == AUTHORITY else types
+        self._types = (ANY_TYPE,) if appid == AUTHORITY else types
         self._sink = sink
         self._change = change
         self._lost = False

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from warden_host import jsontext
-from warden_host.broker.mosquitto import broker, registry
+from warden_host import filelock, jsontext
+from warden_host.broker.mosquitto import broker
 from warden_host.broker.mosquitto.process import end, tied
 from warden_host.devices import provision
 from warden_host.errors import HostError
@@ -32,7 +32,7 @@ class SimulatedDevice:
         self,
         home: Path,
         heapsize: str = "",
-        lock: registry.Lock | None = None,
+        lock: filelock.Lock | None = None,
         pin: bytes = b"",
         keyboard: Keyboard | None = None,
     ) -> None:
@@ -130,13 +130,13 @@ def run(
 
 
 @contextlib.contextmanager
-def _alone(home: Path) -> Iterator[registry.Lock]:
+def _alone(home: Path) -> Iterator[filelock.Lock]:
     """Two processes on one board would push each other off the broker for ever.
 
     The lock lies beside the folder, which `provision --again` makes anew, and the child holds it too.
     """
     path = home.parent / f"{home.name}.lock"  # no device's folder: an ID holds no dot
-    lock = registry.take_lock(path)
+    lock = filelock.try_lock(path)
     if lock is None:
         raise HostError(
             "device-running",

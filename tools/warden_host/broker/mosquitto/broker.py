@@ -14,7 +14,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from warden_host import jsontext, secretfile
+from warden_host import filelock, jsontext, secretfile
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.broker.mosquitto.dynsec import FILE as REGISTRY
 from warden_host.broker.mosquitto.log import BrokerLog
@@ -45,7 +45,7 @@ class Broker:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._lock: registry.Lock | None = None
+        self._lock: filelock.Lock | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._log: BrokerLog | None = None
         self._largest = 0  # bytes of the largest packet that it takes
@@ -81,7 +81,7 @@ class Broker:
         (fleet.broker / CONF).write_text(
             configuration(settings, addresses, self._largest, find_plugin())
         )
-        self._lock = registry.take_lock(fleet.broker / "lock")
+        self._lock = filelock.try_lock(fleet.broker / "lock")
         if self._lock is None:
             raise HostError(
                 "broker-running",

@@ -10,11 +10,11 @@ import base64
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from warden_host import names, secretfile
+from warden_host.broker.base import Account, Action, Right
 from warden_host.errors import HostError
 
 FILE = "dynamic-security.json"
@@ -30,75 +30,20 @@ DEFAULTS = {
     "subscribe": False,
     "unsubscribe": True,
 }
-ANY_TYPE = "+"
+_ACL_TYPES = {
+    Action.PUBLISH: "publishClientSend",
+    Action.SUBSCRIBE: "subscribePattern",
+    Action.RECEIVE: "publishClientReceive",
+}
 _ENCODED = "encoded_password"
-
-
-@dataclass(frozen=True)
-class Account:
-    """A login and the one role that goes with it."""
-
-    username: str  # also the client ID that it is bound to
-    role: str
-    acls: tuple[tuple[str, str], ...]
-    password: str = field(repr=False)
-
-
-def device_password() -> str:
-    """32 code points drawn evenly from U+0001 to U+07FF: 352 bits, valid UTF-8, no NUL.
-
-    mosquitto cuts a password at a NUL byte and hands it over as JSON, so raw bytes won't do.
-    """
-    return "".join(chr(1 + secrets.randbelow(0x7FF)) for _ in range(32))
-
-
-def machine_password() -> str:
-    """For applications and the administrator: 256 bits that survive any text file."""
-    return secrets.token_hex(32)
-
-
-def device_account(type_: str, device: str, password: str) -> Account:
-    base = f"iot-2/type/{type_}/id/{device}"
-    acls = (
-        ("publishClientSend", base + "/evt/#"),
-        ("subscribePattern", base + "/cmd/#"),
-        ("publishClientReceive", base + "/cmd/#"),
-    )
-    return Account(names.device_client(type_, device), f"device:{type_}:{device}", acls, password)
-
-
-def doomed_account(type_: str, device: str) -> Account:
-    """The account of a device that may come once more, to be wiped: what a session and that order need. Its password stays."""
-    base = f"iot-2/type/{type_}/id/{device}"
-    up = ("hello", "ready", "reply")
-    down = ("welcome", "ack", "wake", "wipe")
-    acls = (
-        *(("publishClientSend", f"{base}/evt/{event}/fmt/{names.SEALED}") for event in up),
-        ("subscribePattern", base + "/cmd/#"),  # what it subscribes to; what it gets is below
-        *(("publishClientReceive", f"{base}/cmd/{verb}/fmt/{names.SEALED}") for verb in down),
-    )
-    return Account(names.device_client(type_, device), f"device:{type_}:{device}", acls, "")
-
-
-def app_account(appid: str, types: tuple[str, ...], password: str) -> Account:
-    """types may be (ANY_TYPE,), which is for the authority alone: it serves every type."""
-    acls: list[tuple[str, str]] = []
-    for type_ in types:
-        base = f"iot-2/type/{type_}/id/+"
-        acls += [
-            ("subscribePattern", base + "/evt/#"),
-            ("publishClientReceive", base + "/evt/#"),
-            ("publishClientSend", base + "/cmd/#"),
-        ]
-    return Account(names.app_client(appid), f"app:{appid}", tuple(acls), password)
 
 
 def admin_account(password: str) -> Account:
     topic = "$CONTROL/dynamic-security/#"
-    acls = tuple(
-        (kind, topic) for kind in ("publishClientSend", "publishClientReceive", "subscribePattern")
+    rights = tuple(
+        Right(action, topic) for action in (Action.PUBLISH, Action.RECEIVE, Action.SUBSCRIBE)
     )
-    return Account(names.ADMIN, "admin", acls, password)
+    return Account(names.ADMIN, "admin", rights, password)
 
 
 def create(folder: Path, admin: Account) -> None:
@@ -138,7 +83,7 @@ def set_disabled(folder: Path, username: str, disabled: bool) -> None:
     _save(folder, document)
 
 
-def narrow(folder: Path, account: Account) -> None:
+def replace_rights(folder: Path, account: Account) -> None:
     """Gives the account's role these rights and no others; only while the broker is stopped."""
     document = _load(folder)
     for entry in document["roles"]:
@@ -183,8 +128,8 @@ def read_by_2_0(folder: Path, known: dict[str, str]) -> list[str]:
 def acl_entries(account: Account) -> list[dict[str, Any]]:
     """The role's ACLs as the plugin writes them."""
     return [
-        {"acltype": kind, "topic": topic, "priority": 0, "allow": True}
-        for kind, topic in account.acls
+        {"acltype": _ACL_TYPES[action], "topic": topic, "priority": 0, "allow": True}
+        for action, topic in account.rights
     ]
 
 

@@ -7,20 +7,18 @@ proof of who listens there: the password goes to nobody without a certificate of
 """
 
 import contextlib
-import fcntl
 import json
 import queue
 import secrets
 import ssl
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from warden_host import names, secretfile
+from warden_host import filelock, names, secretfile
+from warden_host.broker.base import Account, Registry, machine_password
 from warden_host.broker.mosquitto import dynsec
 from warden_host.errors import HostError
 from warden_host.fleet import tls
@@ -34,30 +32,20 @@ _CONNECT_S = 10.0
 _AT_ONCE = 8  # rights in one command: with the longest names it still fits broker.LEAST_PACKET
 
 
-class Registry(Protocol):
-    def put(self, account: dynsec.Account) -> None:
-        """Adds the account, or replaces it: a session under its old password is dropped."""
-
-    def set_password(self, username: str, password: str) -> None:
-        """A new password for an account: its session is dropped. Raises broker-refused."""
-
-    def disable(self, username: str) -> None:
-        """Nobody logs in under it, and its session is dropped."""
-
-    def enable(self, username: str) -> None: ...
-
-    def narrow(self, account: dynsec.Account) -> None:
-        """Its role gets these rights and no others."""
-
-    def remove(self, username: str, role: str) -> None:
-        """Takes the account away: its session is dropped."""
+def create(fleet: Fleet, *accounts: Account) -> None:
+    """Make the registry of a new fleet, with an administrator and these accounts."""
+    password = machine_password()
+    secretfile.write(fleet.keys / ADMIN_PASSWORD, password.encode())
+    dynsec.create(fleet.broker, dynsec.admin_account(password))
+    for account in accounts:
+        dynsec.put(fleet.broker, account)
 
 
 @contextlib.contextmanager
 def opened(fleet: Fleet) -> Iterator[Registry]:
     """The registry of a stopped or a running broker; raises broker-refused, unreachable."""
     with turn(fleet):  # one administrator as well: its client ID is bound
-        running_lock = take_lock(fleet.broker / "lock")
+        running_lock = filelock.try_lock(fleet.broker / "lock")
         if running_lock is not None:
             with running_lock:  # it can't be taken for the broker: who looks has the turn
                 yield _Stopped(fleet)
@@ -81,59 +69,17 @@ def own_passwords(fleet: Fleet) -> dict[str, str]:
 @contextlib.contextmanager
 def turn(fleet: Fleet) -> Iterator[None]:
     """Nobody else edits the accounts or starts the broker in the meantime; raises timed-out."""
-    with waiting_for(fleet.broker / "edit.lock", "changing the broker's accounts", _TURN_S):
+    with filelock.wait_for_lock(
+        fleet.broker / "edit.lock", "changing the broker's accounts", _TURN_S
+    ):
         yield
-
-
-@contextlib.contextmanager
-def waiting_for(path: Path, what: str, seconds: float) -> Iterator[None]:
-    """Hold the lock at path, once whoever holds it is done. Raises timed-out; what: for its text."""
-    deadline = time.monotonic() + seconds
-    while (lock := take_lock(path)) is None:
-        if time.monotonic() > deadline:
-            raise HostError(
-                "timed-out",
-                f"another `warden` has been {what} all the time",
-                "is one stuck, or waiting in another window? end it and try again",
-            )
-        time.sleep(0.05)
-    with lock:
-        yield
-
-
-class Lock:
-    """A flock held through an open file, which a child may hold on to as well."""
-
-    def __init__(self, descriptor: Any) -> None:
-        self.file = descriptor
-
-    def __enter__(self) -> "Lock":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-    def fileno(self) -> int:
-        number: int = self.file.fileno()
-        return number
-
-
-def take_lock(path: Path) -> Lock | None:
-    """None when somebody holds it."""
-    file = open(path, "a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return Lock(file)
 
 
 class _Stopped:
     def __init__(self, fleet: Fleet) -> None:
         self._folder = fleet.broker
 
-    def put(self, account: dynsec.Account) -> None:
+    def put(self, account: Account) -> None:
         dynsec.put(self._folder, account)
 
     def set_password(self, username: str, password: str) -> None:
@@ -145,8 +91,8 @@ class _Stopped:
     def enable(self, username: str) -> None:
         dynsec.set_disabled(self._folder, username, False)
 
-    def narrow(self, account: dynsec.Account) -> None:
-        dynsec.narrow(self._folder, account)
+    def replace_rights(self, account: Account) -> None:
+        dynsec.replace_rights(self._folder, account)
 
     def remove(self, username: str, role: str) -> None:
         dynsec.remove(self._folder, username, role)
@@ -187,7 +133,7 @@ class _Running:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def put(self, account: dynsec.Account) -> None:
+    def put(self, account: Account) -> None:
         self.remove(account.username, account.role)
         acls = dynsec.acl_entries(account)
         role = {"rolename": account.role}
@@ -213,7 +159,7 @@ class _Running:
     def enable(self, username: str) -> None:
         self._ask({"command": "enableClient", "username": username}, missing_ok=True)
 
-    def narrow(self, account: dynsec.Account) -> None:
+    def replace_rights(self, account: Account) -> None:
         acls = dynsec.acl_entries(account)
         self._ask(
             {"command": "modifyRole", "rolename": account.role, "acls": acls}, missing_ok=True

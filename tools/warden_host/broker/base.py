@@ -1,0 +1,116 @@
+"""Accounts of an MQTT broker: who may log in, and what each account may do with which topics.
+
+Any broker's package turns these rights into its own words, and implements Registry.
+"""
+
+import secrets
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from warden_host import names
+
+ANY_TYPE = "+"  # MQTT's wildcard for one level
+
+
+class Action(Enum):
+    PUBLISH = "publish"
+    SUBSCRIBE = "subscribe"
+    RECEIVE = "receive"  # be sent a message of a subscription
+
+
+class Right(NamedTuple):
+    """One action on one topic filter; without a right every action is refused."""
+
+    action: Action
+    topic: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """A login and the one role that goes with it."""
+
+    username: str  # also the client ID that it is bound to
+    role: str
+    rights: tuple[Right, ...]
+    password: str = field(repr=False)
+
+
+class Registry(Protocol):
+    """The accounts of a fleet's broker. Each change drops the account's session."""
+
+    def put(self, account: Account) -> None:
+        """Add or replace an account with its role."""
+
+    def set_password(self, username: str, password: str) -> None:
+        """Replace an account's password; raises broker-refused for an unknown account."""
+
+    def disable(self, username: str) -> None:
+        """Refuse every log-in of the account."""
+
+    def enable(self, username: str) -> None:
+        """Allow log-ins of the account again."""
+
+    def replace_rights(self, account: Account) -> None:
+        """Give the account's role exactly the account's rights."""
+
+    def remove(self, username: str, role: str) -> None:
+        """Remove an account and its role."""
+
+
+def device_password() -> str:
+    """Return a password of 32 code points drawn evenly from U+0001 to U+07FF: 352 bits.
+
+    It is valid UTF-8 without NUL: mosquitto cuts a password at a NUL byte and passes it on as JSON.
+    """
+    return "".join(chr(1 + secrets.randbelow(0x7FF)) for _ in range(32))
+
+
+def machine_password() -> str:
+    """Return a password of 256 bits in hex, for an application or the administrator."""
+    return secrets.token_hex(32)
+
+
+def device_account(type_: str, device: str, password: str) -> Account:
+    """Return a device's account: it publishes its events and receives its commands."""
+    base = f"iot-2/type/{type_}/id/{device}"
+    rights = (
+        Right(Action.PUBLISH, base + "/evt/#"),
+        Right(Action.SUBSCRIBE, base + "/cmd/#"),
+        Right(Action.RECEIVE, base + "/cmd/#"),
+    )
+    return Account(
+        names.device_client(type_, device), f"device:{type_}:{device}", rights, password
+    )
+
+
+def wipe_only_account(type_: str, device: str) -> Account:
+    """Return the account of a device that is to be wiped: a session and that order, no more.
+
+    The password is empty: the account keeps the one that it has.
+    """
+    base = f"iot-2/type/{type_}/id/{device}"
+    up = ("hello", "ready", "reply")
+    down = ("welcome", "ack", "wake", "wipe")
+    rights = (
+        *(Right(Action.PUBLISH, f"{base}/evt/{event}/fmt/{names.SEALED}") for event in up),
+        Right(Action.SUBSCRIBE, base + "/cmd/#"),  # the device's own filter
+        *(Right(Action.RECEIVE, f"{base}/cmd/{verb}/fmt/{names.SEALED}") for verb in down),
+    )
+    return Account(names.device_client(type_, device), f"device:{type_}:{device}", rights, "")
+
+
+def app_account(appid: str, types: tuple[str, ...], password: str) -> Account:
+    """Return an application's account: it commands and reads all devices of its types.
+
+    types: device types; (ANY_TYPE,) is for the authority alone.
+    """
+    rights: list[Right] = []
+    for type_ in types:
+        base = f"iot-2/type/{type_}/id/+"
+        rights += [
+            Right(Action.SUBSCRIBE, base + "/evt/#"),
+            Right(Action.RECEIVE, base + "/evt/#"),
+            Right(Action.PUBLISH, base + "/cmd/#"),
+        ]
+    return Account(names.app_client(appid), f"app:{appid}", tuple(rights), password)
