@@ -196,7 +196,7 @@ def hear(
 ) -> None:
     """A message from the broker, as an application's link passes it on."""
     for _ in range(count):
-        authority.hear(appid, where.encode(), memoryview(data), False)
+        authority.receive(appid, where.encode(), memoryview(data), False)
 
 
 def settle(authority: Authority, clock: SteppedClock | None = None) -> None:
@@ -212,7 +212,7 @@ def settle(authority: Authority, clock: SteppedClock | None = None) -> None:
 class NoLink:
     """Stands for the link of an application: there is no broker here."""
 
-    def __init__(self, _fleet, appid, _types, on_message, _on_change) -> None:
+    def __init__(self, _fleet, appid, _types, on_message, on_link_change) -> None:
         self.on_message = on_message
 
     def wait(self, _seconds: float) -> None:

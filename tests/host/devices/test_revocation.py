@@ -171,7 +171,7 @@ def test_on_its_next_contact(stage):
     order(stage, wipe=True)
     guard = Guard(stage)
     results: list = []
-    guard.order(DEVICE, results.append, 5.0)
+    guard.apply(DEVICE, results.append, 5.0)
     assert wipes(stage) == []
     stage.pass_time(6)
     assert results == [{"ok": True, "wiped": False, "why": "no-session"}]
@@ -190,10 +190,10 @@ def test_at_once_where_it_is_there(stage):
     stage.stand(device)
     guard = Guard(stage)
     order(stage, wipe=True)
-    guard.order(DEVICE, lambda _: None)
+    guard.apply(DEVICE, lambda _: None)
     assert len(wipes(stage)) == 1
     results: list = []
-    guard.order(DEVICE, results.append)
+    guard.apply(DEVICE, results.append)
     assert results == [{"ok": True, "wiped": False, "why": "busy"}]
     answer(stage, device)
     assert settled(guard) == [DEVICE]
@@ -206,7 +206,7 @@ def test_an_order_into_a_session_that_is_gone(stage):
     order(stage, wipe=True)
     guard = Guard(stage)
     results: list = []
-    guard.order(DEVICE, results.append)
+    guard.apply(DEVICE, results.append)
     for _ in range(2):
         stage.stand(device)
     assert len(wipes(stage)) == 1
@@ -223,7 +223,7 @@ def test_nothing_goes_into_a_session_that_was_cut_off(stage):
     stage.stand(device)
     order(stage, revoke=True, wipe=True)
     guard = Guard(stage)
-    guard.order(DEVICE, lambda _: None)
+    guard.apply(DEVICE, lambda _: None)
     assert wipes(stage) == []
     assert stage.sent[-1][1].verb == "wake"
     stage.stand(device)
@@ -243,7 +243,7 @@ def test_one_in_quarantine_is_wiped(stage):
     assert stage.store.device(DEVICE).mark.quarantine
     order(stage, wipe=True)
     guard = Guard(stage)
-    guard.order(DEVICE, lambda _: None)
+    guard.apply(DEVICE, lambda _: None)
     stage.stand(device)
     answer(stage, device)
     assert settled(guard) == [DEVICE]
@@ -255,7 +255,7 @@ def test_the_one_who_asked_hears_of_it(stage):
     guard = Guard(stage)
     order(stage, wipe=True)
     results: list = []
-    guard.order(DEVICE, results.append)
+    guard.apply(DEVICE, results.append)
     answer(stage, device)
     assert settled(guard) == [DEVICE]
     assert results == [{"ok": True, "wiped": True}]
@@ -300,7 +300,7 @@ def test_a_flash_that_was_played_back_is_wiped_all_the_same(stage):
     assert "stale-hello" in stage.codes()
     order(stage, revoke=True, wipe=True)
     guard = Guard(stage)
-    guard.order(DEVICE, lambda _: None)
+    guard.apply(DEVICE, lambda _: None)
     stage.stand(thief)
     answer(stage, thief)
     assert settled(guard) == [DEVICE]
@@ -312,7 +312,7 @@ def test_a_mute_device_is_woken_for_its_wipe(stage):
     stage.stand(device)
     stage.hear("hello", peer(stage).hello())  # stale: it holds no session with us any more
     order(stage, wipe=True)
-    Guard(stage).order(DEVICE, lambda _: None)
+    Guard(stage).apply(DEVICE, lambda _: None)
     assert stage.sent[-1][1].verb == "wake"
 
 
@@ -320,7 +320,7 @@ def test_revoked_alone_is_never_told(stage):
     order(stage, revoke=True)
     guard = Guard(stage)
     results: list = []
-    guard.order(DEVICE, results.append)
+    guard.apply(DEVICE, results.append)
     assert results == [{"ok": True, "wiped": False}]
     assert stage.sent == []
 
@@ -337,7 +337,7 @@ def test_what_follows_may_fail(stage):
     guard = PendingWipes(stage.engine, fails)
     stage.pass_time(11)
     results: list = []
-    guard.order(DEVICE, results.append)
+    guard.apply(DEVICE, results.append)
     answer(stage, device)
     settled(Guard(stage))
     assert results[0].code == "unreachable"
@@ -360,7 +360,7 @@ def test_whoever_waits_hears_that_nothing_was_kept(stage, monkeypatch, error, co
     order(stage, wipe=True)
     guard = Guard(stage)
     results: list = []
-    guard.order(DEVICE, results.append)
+    guard.apply(DEVICE, results.append)
     monkeypatch.setattr(stage.store, "wipe_done", fails)
     answer(stage, device)
     assert [result.code for result in results] == [code]
@@ -374,9 +374,9 @@ def test_a_bug_in_the_next_attempt_keeps_nobody_waiting(stage, monkeypatch):
     order(stage, wipe=True)
     guard = Guard(stage)
     results: list = []
-    guard.order(DEVICE, results.append)
+    guard.apply(DEVICE, results.append)
     stage.stand(device)
-    monkeypatch.setattr(guard, "_give", None)
+    monkeypatch.setattr(guard, "_send_wipe", None)
     with pytest.raises(TypeError):
         stage.pass_time(11)
     assert results == [{"ok": True, "wiped": False, "why": "timed-out"}]
@@ -388,7 +388,7 @@ def test_a_devices_word_is_not_shown_as_it_is(stage):
     order(stage, wipe=True)
     guard = Guard(stage)
     results: list = []
-    guard.order(DEVICE, results.append)
+    guard.apply(DEVICE, results.append)
     answer(stage, device, {"ok": False, "error": "no\x1b[2J"})
     assert results[0].text == f"{DEVICE} refused to be wiped: unreadable"
     assert not [news for news in stage.news if "\x1b" in news.text]

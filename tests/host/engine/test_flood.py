@@ -165,7 +165,7 @@ def test_callers_that_hang_hold_nobody(path):
     with server:
         for line in (b"", b'{"op": "wat', b'{"op": "watch"}\n', b'{"op": "send"}\n'):
             raw = socket.socket(socket.AF_UNIX)
-            with control._short(path) as short:
+            with control.short_path(path) as short:
                 raw.connect(short)
             raw.sendall(line)
             hanging.append(raw)

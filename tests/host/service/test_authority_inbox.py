@@ -92,19 +92,19 @@ def test_what_was_dropped_is_told_by_device_and_once(world):
     world.release()
     world.settle()
     world.clock.now += 1
-    world.authority.ask(world.authority._tell_refused)
+    world.authority.ask(world.authority.announce_refused)
     told = {each.device: each.text for each in world.news if each.code == "flooded"}
     assert told == {
         "D1": "340 messages dropped: it sends more than its quota",
         "D2": "7 messages dropped: it sends more than its quota",
     }
     world.clock.now += 1
-    world.authority.ask(world.authority._tell_refused)
+    world.authority.ask(world.authority.announce_refused)
     assert len([each for each in world.news if each.code == "flooded"]) == 2
 
 
 def test_drops_are_told_once_a_second_at_most(world):
-    tell = world.authority._tell_refused
+    tell = world.authority.announce_refused
     for _ in range(10):
         world.hold()
         world.hear("D1", count=WAITING + 1)
@@ -144,7 +144,7 @@ def test_names_outside_the_fleet_share_one_quota(world):
 
 
 def test_a_topic_that_is_no_text_costs_one_message(world):
-    world.authority.hear(
+    world.authority.receive(
         "authority", b"iot-2/type/relay/id/D1/evt/\xff/fmt/json", memoryview(b""), False
     )
     world.settle()
@@ -178,7 +178,7 @@ def test_waiting_messages_of_a_revoked_device_are_dropped(world):
     world.hear("D1", count=1000, appid="lights")
     world.hear("D2", count=2)
     results: list = []
-    world.authority.end("D1", lambda result: results.append((result, len(world.handled))))
+    world.authority.end_device("D1", lambda result: results.append((result, len(world.handled))))
     world.release()
     world.settle()
     assert results == [({"ok": True, "wiped": False}, 0)]
@@ -191,7 +191,7 @@ def test_waiting_messages_of_a_device_to_wipe_are_kept(world):
         store.order_ending("D1", False, True, 1.0)
     world.hold()
     world.hear("D1", count=3)
-    world.authority.end("D1", lambda _: None)
+    world.authority.end_device("D1", lambda _: None)
     world.release()
     world.settle()
     assert world.devices() == ["D1"] * 3
@@ -199,7 +199,7 @@ def test_waiting_messages_of_a_device_to_wipe_are_kept(world):
 
 def test_what_came_before_a_loss_is_dealt_with_before_it(world, monkeypatch):
     order: list[tuple[str, int]] = []
-    for name in ("lost", "back"):
+    for name in ("on_link_lost", "on_link_restored"):
         monkeypatch.setattr(
             Engine, name, lambda _, appid, name=name: order.append((name, len(world.handled)))
         )
@@ -207,11 +207,11 @@ def test_what_came_before_a_loss_is_dealt_with_before_it(world, monkeypatch):
     world.hear("D1", count=WAITING)
     world.hear("D2", count=2)
     world.hear("D1", count=4, appid="lights")
-    world.authority._on_change("authority", False)
-    world.authority._on_change("authority", True)
+    world.authority.on_link_change("authority", False)
+    world.authority.on_link_change("authority", True)
     world.release()
     world.settle()
-    assert order == [("lost", WAITING + 2), ("back", WAITING + 2)]
+    assert order == [("on_link_lost", WAITING + 2), ("on_link_restored", WAITING + 2)]
     assert [appid for appid, _ in world.handled[-4:]] == ["lights"] * 4
 
 
@@ -223,7 +223,7 @@ def test_so_many_orders_wait(world):
     world.authority.do(lambda _: done.set())
     with refused("not-serving"):
         world.authority.do(lambda _: None)
-    world.authority._on_change("authority", True)  # never refused
+    world.authority.on_link_change("authority", True)  # never refused
     world.release()
     assert done.wait(SOON_S)
     world.authority.do(lambda _: None)

@@ -223,7 +223,7 @@ def test_the_clock_of_a_running_authority_is_guarded(tmp_path):
             guard._clocks = lambda: now._replace(
                 mark=now.mark._replace(unix=now.mark.unix + YEARS)
             )
-            return service.authority._check_clock(guard) or engine.clock().sealable
+            return service.authority.check_clock(guard) or engine.clock().sealable
 
         assert service.authority.ask(set_ahead) is False
     assert "clock-jumped" in [each.code for each in news]

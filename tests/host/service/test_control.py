@@ -49,7 +49,7 @@ def test_a_call_and_its_answers(path):
 
 def test_a_socket_left_by_a_killed_server_is_replaced(path):
     left = socket.socket(socket.AF_UNIX)
-    with control._short(path) as short:
+    with control.short_path(path) as short:
         left.bind(short)
     left.close()
     with refused("not-serving"):
@@ -61,7 +61,7 @@ def test_a_socket_left_by_a_killed_server_is_replaced(path):
 @pytest.mark.parametrize("data", [b"\n", b"[]\n", b"{\n", b"\xff\n", b'{"a":' * 30000, b""])
 def test_garbage_is_named_and_harms_nobody(path, data):
     with ControlServer(path, echo):
-        with socket.socket(socket.AF_UNIX) as raw, control._short(path) as short:
+        with socket.socket(socket.AF_UNIX) as raw, control.short_path(path) as short:
             raw.settimeout(PATIENCE_S)
             raw.connect(short)
             raw.sendall(data)
@@ -108,7 +108,7 @@ def test_a_watcher_that_does_not_read_loses_its_connection_only(path):
 
     server = ControlServer(path, handle)
     with server:
-        with socket.socket(socket.AF_UNIX) as raw, control._short(path) as short:
+        with socket.socket(socket.AF_UNIX) as raw, control.short_path(path) as short:
             raw.connect(short)
             raw.sendall(b'{"op": "watch"}\n')
             caller = callers.get(timeout=PATIENCE_S)
@@ -120,7 +120,7 @@ def test_a_watcher_that_does_not_read_loses_its_connection_only(path):
 def test_the_last_line_gets_through_to_a_caller_that_is_behind():
     caller = Caller()
     for number in range(3000):
-        caller.say({"number": number})
+        caller.send({"number": number})
     caller.finish({"ok": True})
     lines = []
     while (line := caller.next_line(0)) is not None:

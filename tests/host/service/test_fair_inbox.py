@@ -31,7 +31,7 @@ A, B, C = account("A"), account("B"), account("C")
 def taken(inbox: FairInbox[str], now: float) -> list[str]:
     """Everything that is due now."""
     found = []
-    while (item := inbox.take(now)) is not None:
+    while (item := inbox.pop_next(now)) is not None:
         found.append(item)
     return found
 
@@ -62,15 +62,15 @@ def test_orders_precede_messages_and_keep_their_order():
     inbox.put_order("first")
     inbox.put_order("second")
     assert inbox.orders == 2
-    assert inbox.pause(0.0) == 0.0
-    assert [inbox.take(0.0) for _ in range(3)] == ["first", "second", "A0"]
+    assert inbox.seconds_to_next(0.0) == 0.0
+    assert [inbox.pop_next(0.0) for _ in range(3)] == ["first", "second", "A0"]
     assert inbox.orders == 0
 
 
 def test_an_order_does_not_wait_for_a_rate():
     inbox: FairInbox[str] = FairInbox()
     inbox.put_order("order")
-    assert inbox.take(-1.0) == "order"
+    assert inbox.pop_next(-1.0) == "order"
 
 
 def test_so_many_messages_of_an_account_wait():
@@ -78,17 +78,17 @@ def test_so_many_messages_of_an_account_wait():
     assert fill(inbox, A, WAITING + 30) == WAITING
     assert fill(inbox, B, 1) == 1
     assert inbox.waiting == WAITING + 1
-    assert inbox.take_refused() == {A: 30}
-    assert inbox.take_refused() == {}
+    assert inbox.pop_refused() == {A: 30}
+    assert inbox.pop_refused() == {}
 
 
 def test_so_many_bytes_of_an_account_wait():
     inbox: FairInbox[str] = FairInbox()
     size = ACCOUNT_BYTES // 4 - OVERHEAD
     assert fill(inbox, A, 6, size=size) == 4
-    assert inbox.take_refused() == {A: 2}
+    assert inbox.pop_refused() == {A: 2}
     assert not inbox.has_room(A, 0)
-    assert inbox.take(0.0) == "A0"
+    assert inbox.pop_next(0.0) == "A0"
     assert inbox.has_room(A, size)
     assert not inbox.has_room(A, size + 1)
 
@@ -104,7 +104,7 @@ def test_floods_together_leave_memory_free():
     inbox: FairInbox[str] = FairInbox()
     for number in range(500):
         fill(inbox, account(f"flood{number}"), WAITING, size=16_384)
-    assert 0 < inbox._free < TOTAL_BYTES // 4
+    assert 0 < inbox.free_bytes < TOTAL_BYTES // 4
     honest = [account(f"honest{number}") for number in range(500)]
     assert all(inbox.put(each, each.device, 300, 0.0) for each in honest)
 
@@ -116,7 +116,7 @@ def test_all_accounts_together_hold_the_total():
     assert fill(inbox, C, 20, size=1001) == 0
     assert fill(inbox, C, 20, size=1000) == 1
     assert fill(inbox, account("D"), 1, size=0) == 0
-    assert inbox._free == 0
+    assert inbox.free_bytes == 0
 
 
 def test_a_burst_is_served_at_once_and_then_the_rate():
@@ -126,13 +126,13 @@ def test_a_burst_is_served_at_once_and_then_the_rate():
         fill(inbox, A, WAITING)
         served += len(taken(inbox, 0.0))
     assert served == BURST
-    assert inbox.pause(0.0) == pytest.approx(1 / RATE)
-    assert inbox.take(0.9 / RATE) is None
-    assert inbox.take(1.0 / RATE) is not None
-    assert inbox.pause(1.0 / RATE) == pytest.approx(1 / RATE)
+    assert inbox.seconds_to_next(0.0) == pytest.approx(1 / RATE)
+    assert inbox.pop_next(0.9 / RATE) is None
+    assert inbox.pop_next(1.0 / RATE) is not None
+    assert inbox.seconds_to_next(1.0 / RATE) == pytest.approx(1 / RATE)
     assert len(taken(inbox, 0.25)) == 0.25 * RATE - 1
     taken(inbox, 1e6)
-    assert inbox.pause(1e6) == math.inf
+    assert inbox.seconds_to_next(1e6) == math.inf
 
 
 def test_the_rate_saves_no_more_than_a_burst():
@@ -169,7 +169,7 @@ def test_applications_have_their_own_quotas_of_a_device():
     other = account("A", "lights")
     assert fill(inbox, A, WAITING + 1) == WAITING
     assert fill(inbox, other, WAITING + 1) == WAITING
-    assert inbox.take_refused() == {A: 1, other: 1}
+    assert inbox.pop_refused() == {A: 1, other: 1}
 
 
 def test_remove_returns_what_waited_and_frees_it():
@@ -181,8 +181,8 @@ def test_remove_returns_what_waited_and_frees_it():
     assert inbox.remove(lambda each: each.device == "A") == ["A0", "A1", "A2", "A0", "A1"]
     assert inbox.waiting == 1
     assert taken(inbox, 0.0) == ["B0"]
-    assert inbox._free == TOTAL_BYTES
-    assert inbox.pause(0.0) == math.inf
+    assert inbox.free_bytes == TOTAL_BYTES
+    assert inbox.seconds_to_next(0.0) == math.inf
     fill(inbox, A, 1)
     assert taken(inbox, 0.0) == ["A0"]
 
@@ -262,8 +262,8 @@ class Model(RuleBasedStateMachine):
     @rule(count=st.integers(1, 80))
     def take(self, count: int) -> None:
         for _ in range(count):
-            pause = self.inbox.pause(self.now)
-            item = self.inbox.take(self.now)
+            pause = self.inbox.seconds_to_next(self.now)
+            item = self.inbox.pop_next(self.now)
             if self.orders:
                 assert item == self.orders.pop(0)
                 continue
@@ -283,14 +283,14 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.refused)
     @rule()
     def ask_refused(self) -> None:
-        assert self.inbox.take_refused() == dict(self.refused)
+        assert self.inbox.pop_refused() == dict(self.refused)
         self.refused.clear()
 
     @invariant()
     def counts(self) -> None:
         assert self.inbox.waiting == sum(len(each) for each in self.waiting.values())
         assert self.inbox.orders == len(self.orders)
-        assert self.inbox._free == 40 * (OVERHEAD + 500) - self.all_held
+        assert self.inbox.free_bytes == 40 * (OVERHEAD + 500) - self.all_held
 
     @invariant()
     def rates(self) -> None:
@@ -304,7 +304,7 @@ class Model(RuleBasedStateMachine):
     def due(self) -> None:
         """What waits is due, or will be within the time that its weight takes."""
         if any(self.waiting.values()):
-            assert self.inbox.pause(self.now) <= 20.0 / RATE + 1e-9
+            assert self.inbox.seconds_to_next(self.now) <= 20.0 / RATE + 1e-9
 
 
 TestModel = Model.TestCase

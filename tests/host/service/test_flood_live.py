@@ -35,7 +35,7 @@ class Counts:
         self._changed = threading.Condition()
         self.heard: Counter[str] = Counter()
         self.handled: Counter[str] = Counter()
-        hear, on_message = Authority.hear, Engine.on_message
+        hear, on_message = Authority.receive, Engine.on_message
 
         def counted_hear(made, appid, topic, payload, retain):
             hear(made, appid, topic, payload, retain)
@@ -45,7 +45,7 @@ class Counts:
             self._count(self.handled, text.split("/")[4])
             on_message(engine, appid, text, data, retain)
 
-        patch.setattr(Authority, "hear", counted_hear)
+        patch.setattr(Authority, "receive", counted_hear)
         patch.setattr(Engine, "on_message", counted_message)
 
     def _count(self, counter: Counter, device: str) -> None:

@@ -48,7 +48,7 @@ class Authority:
         self._announce = announce
         self._clock = clock
         self._inbox: FairInbox[Work] = FairInbox()
-        self._arrived = threading.Condition()  # guards the inbox
+        self._changed = threading.Condition()  # guards the inbox
         self._devices: dict[bytes, str] = {}  # by their names in a topic
         self._links: dict[str, AppLink] = {}
         self._changing = threading.Lock()
@@ -58,14 +58,14 @@ class Authority:
         self._bugs = 0
         self._throttle = Throttle()
         self._ticked = 0.0
-        self._told = 0.0
+        self._refusals_announced = 0.0
         self.codes = OtpService(fleet, self.do)
         self._thread = threading.Thread(target=self._run, name="warden-engine", daemon=True)
 
     def __enter__(self) -> "Authority":
         with Store(self._fleet.database) as store:
             apps = store.apps()
-            self._devices = _names(store)
+            self._devices = _topic_names(store)
         self.codes.__enter__()
         try:
             for app in (App(AUTHORITY, (), ()), *apps):
@@ -90,7 +90,7 @@ class Authority:
     @property
     def waiting(self) -> int:
         """Count the messages that the engine has not dealt with."""
-        with self._arrived:
+        with self._changed:
             return self._inbox.waiting
 
     def submit(self, request: Request, done: Done) -> None:
@@ -136,33 +136,33 @@ class Authority:
             raise result
         return result
 
-    def end(self, device: str, done: Done) -> None:
+    def end_device(self, device: str, done: Done) -> None:
         """fleet.db has an order that ends this device; done gets what became of it: see Farewell.order()."""
 
         def start(engine: Engine) -> None:
             try:
                 ending = engine.store.ending(device)
                 if ending is not None and ending.revoked:
-                    self._discard(device)
-                self.pending_wipes.order(device, done)
+                    self._drop_messages(device)
+                self.pending_wipes.apply(device, done)
             except HostError as error:
                 done(error)
 
         self.do(start)
 
-    def _forget(self, device: str) -> None:
-        self._discard(device)
+    def _drop_device(self, device: str) -> None:
+        self._drop_messages(device)
         self.do(lambda engine: engine.unload(device))
 
-    def _discard(self, device: str) -> None:
+    def _drop_messages(self, device: str) -> None:
         """Drop what waits of a device: nobody is to act on it any more."""
-        with self._arrived:
+        with self._changed:
             self._inbox.remove(lambda account: account.device == device)
 
     def reload(self) -> None:
         """New applications and devices were registered since we started."""
         with self._changing, Store(self._fleet.database) as store:
-            self._devices = _names(store)
+            self._devices = _topic_names(store)
             for app in store.apps():
                 if app.appid not in self._links:  # twice, they would kick each other for ever
                     self._connect(app)
@@ -170,19 +170,19 @@ class Authority:
 
     def do(self, work: Work) -> None:
         """Puts work before the engine, ahead of all messages; raises not-serving at too many."""
-        with self._arrived:
+        with self._changed:
             if self._inbox.orders >= ORDERS:
                 raise HostError("not-serving", "the authority is busy: try again")
             self._inbox.put_order(work)
-            self._arrived.notify()
+            self._changed.notify()
 
-    def hear(self, appid: str, topic: bytes, payload: memoryview, retain: bool) -> None:
+    def receive(self, appid: str, topic: bytes, payload: memoryview, retain: bool) -> None:
         """Put a message into the inbox, or refuse it before it is copied. On paho's thread."""
         parts = topic.split(b"/", 7) if len(topic) <= TOPIC_LIMIT else []
         account = Account(appid, self._devices.get(parts[4], "") if len(parts) > 4 else "")
         weight = _HELLO_WEIGHT if len(parts) > 6 and parts[6] == b"hello" else 1.0
         size = len(topic) + len(payload)
-        with self._arrived:
+        with self._changed:
             if not self._inbox.has_room(account, size):
                 return
             text, data = topic.decode(errors="replace"), bytes(payload)
@@ -193,28 +193,28 @@ class Authority:
                 self._clock(),
                 weight,
             )
-            self._arrived.notify()
+            self._changed.notify()
 
     def _connect(self, app: App) -> None:
         self._links[app.appid] = AppLink(
-            self._fleet, app.appid, app.types, self.hear, self._on_change
+            self._fleet, app.appid, app.types, self.receive, self.on_link_change
         )
 
-    def _on_change(self, appid: str, up: bool) -> None:
+    def on_link_change(self, appid: str, up: bool) -> None:
         def change(engine: Engine) -> None:
             if up:
                 engine.on_link_restored(appid)
                 return
             # First what came before the loss: it must not end the doubt.
-            with self._arrived:
+            with self._changed:
                 earlier = self._inbox.remove(lambda account: account.appid == appid)
             for work in earlier:
                 self._attempt(engine, work)
             engine.on_link_lost(appid)
 
-        with self._arrived:
+        with self._changed:
             self._inbox.put_order(change)
-            self._arrived.notify()
+            self._changed.notify()
 
     def _publish(self, appid: str, topic: Topic, data: bytes) -> None:
         link = self._links.get(appid)
@@ -232,7 +232,7 @@ class Authority:
             guard = ClockGuard(store)
             engine = Engine(store, self._publish, self._announce, guard.now)
             self.codes.attach(engine)
-            self.pending_wipes = PendingWipes(engine, finisher(self._fleet, self._forget))
+            self.pending_wipes = PendingWipes(engine, finisher(self._fleet, self._drop_device))
             self._attempt(engine, Engine.wake_all)
             self._started.set()
             while not self._stop.is_set():
@@ -241,18 +241,18 @@ class Authority:
                     self._attempt(engine, work)
                 if self._due(engine):
                     self._attempt(engine, Engine.tick)
-                    self._attempt(engine, lambda _: self._check_clock(guard))
-                    self._attempt(engine, self._tell_refused)
+                    self._attempt(engine, lambda _: self.check_clock(guard))
+                    self._attempt(engine, self.announce_refused)
             engine.abandon()
             self._attempt(engine, lambda _: guard.close())
 
     def _next(self) -> Work | None:
         """Wait for an order or a message that is due; None after a tick's time without one."""
-        with self._arrived:
-            work = self._inbox.take(self._clock())
+        with self._changed:
+            work = self._inbox.pop_next(self._clock())
             if work is None:
-                self._arrived.wait(min(_TICK_S, self._inbox.pause(self._clock())))
-                work = self._inbox.take(self._clock())
+                self._changed.wait(min(_TICK_S, self._inbox.seconds_to_next(self._clock())))
+                work = self._inbox.pop_next(self._clock())
             return work
 
     def _attempt(self, engine: Engine, work: Work) -> None:
@@ -266,7 +266,7 @@ class Authority:
             text = f"{unexpected(error).text}, {self._bugs} since the start: report this as a bug"
             self._notice("internal-error", text)
 
-    def _check_clock(self, guard: ClockGuard) -> None:
+    def check_clock(self, guard: ClockGuard) -> None:
         text = guard.tick()
         if text:
             self._announce(FleetEvent("notice", code="clock-jumped", text=text))
@@ -283,16 +283,16 @@ class Authority:
         self._ticked = now
         return True
 
-    def _tell_refused(self, engine: Engine) -> None:
+    def announce_refused(self, engine: Engine) -> None:
         """Tell what a flood cost, once a second: notices that were not shown, messages refused."""
         now = self._clock()
         for code, missed in self._throttle.due(now):
             self._announce(FleetEvent("notice", code=code, text=f"{missed} more of these"))
-        if now - self._told < _REFUSED_S:
+        if now - self._refusals_announced < _REFUSED_S:
             return
-        self._told = now
-        with self._arrived:
-            refused = self._inbox.take_refused()
+        self._refusals_announced = now
+        with self._changed:
+            refused = self._inbox.pop_refused()
         counts: dict[str, int] = {}
         for account, count in refused.items():
             counts[account.device] = counts.get(account.device, 0) + count
@@ -310,5 +310,5 @@ class Authority:
         self._links.clear()
 
 
-def _names(store: Store) -> dict[bytes, str]:
+def _topic_names(store: Store) -> dict[bytes, str]:
     return {name.encode(): name for name in store.names()}

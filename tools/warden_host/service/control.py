@@ -37,7 +37,7 @@ class Caller:
         self._missed = 0
         self.gone = threading.Event()
 
-    def say(self, line: Line) -> None:
+    def send(self, line: Line) -> None:
         """Never waits: a caller that is behind misses lines, and is told how many."""
         with self._guard:
             if self._missed and not self._lines.full():
@@ -48,7 +48,7 @@ class Caller:
             except queue.Full:
                 self._missed += 1
 
-    def take_missed(self) -> Line | None:
+    def pop_missed(self) -> Line | None:
         """What is still to be said when nothing else is."""
         with self._guard:
             missed, self._missed = self._missed, 0
@@ -87,7 +87,7 @@ class ControlServer:
     def __enter__(self) -> "ControlServer":
         # The broker's lock is ours by now: a socket that lies here belongs to nobody.
         self._path.unlink(missing_ok=True)
-        with _short(self._path) as short:
+        with short_path(self._path) as short:
             before = os.umask(0o177)
             try:
                 self._socket.bind(short)
@@ -115,7 +115,7 @@ class ControlServer:
         record = fleet_event.record()
         with self._guard:
             for caller in self._watchers:
-                caller.say(record)
+                caller.send(record)
 
     def _accept(self) -> None:
         while True:
@@ -139,7 +139,7 @@ class ControlServer:
         try:
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(_SEND_S)
-                self._begin(connection, caller)
+                self._read_request(connection, caller)
                 self._write(connection, caller)
         finally:
             caller.gone.set()
@@ -147,7 +147,7 @@ class ControlServer:
                 self._callers.discard(caller)
                 self._watchers.discard(caller)
 
-    def _begin(self, connection: socket.socket, caller: Caller) -> None:
+    def _read_request(self, connection: socket.socket, caller: Caller) -> None:
         try:
             with connection.makefile("rb") as reader:
                 line = reader.readline(MAX_LINE + 1)
@@ -162,7 +162,7 @@ class ControlServer:
             except queue.Empty:
                 if _hung_up(connection):
                     return
-                line = caller.take_missed()
+                line = caller.pop_missed()
                 if line is None:
                     continue
             if line is None:
@@ -175,7 +175,7 @@ def stream(path: Path, request: Line, timeout_s: float | None = None) -> Iterato
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
         try:
-            with _short(path) as short:
+            with short_path(path) as short:
                 connection.connect(short)
             connection.sendall(json.dumps(request).encode() + b"\n")
         except OSError:
@@ -225,7 +225,7 @@ def _hung_up(connection: socket.socket) -> bool:
 
 
 @contextlib.contextmanager
-def _short(path: Path) -> Iterator[str]:
+def short_path(path: Path) -> Iterator[str]:
     """A name within the 108 bytes that a unix socket's address holds, however deep the fleet is."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -11,25 +11,25 @@ from warden_host.engine.events import FleetEvent
 _BACKLOG = 2000
 _LAST_S = 2.0
 T = TypeVar("T")
-Tell = Callable[[FleetEvent], None]
+Show = Callable[[FleetEvent], None]
 
 
-def quietly(tell: Callable[[T], None]) -> Callable[[T], None]:
+def quietly(show: Callable[[T], None]) -> Callable[[T], None]:
     """The same, but it never raises: its reader may be gone, its encoding too small for a word."""
 
-    def told(fleet_event: T) -> None:
+    def show_quietly(fleet_event: T) -> None:
         # SystemExit is what rich makes of a broken pipe.
         with contextlib.suppress(Exception, SystemExit):
-            tell(fleet_event)
+            show(fleet_event)
 
-    return told
+    return show_quietly
 
 
 @contextlib.contextmanager
-def screen_thread(tell: Tell) -> Iterator[Tell]:
+def screen_thread(show: Show) -> Iterator[Show]:
     """A tell that never waits: a thread of its own writes, and says how much it could not keep up with."""
     lines: queue.Queue[FleetEvent | None] = queue.Queue(_BACKLOG)
-    told, missed = quietly(tell), [0]
+    show_quietly, missed = quietly(show), [0]
 
     def put(fleet_event: FleetEvent) -> None:
         try:
@@ -37,17 +37,17 @@ def screen_thread(tell: Tell) -> Iterator[Tell]:
         except queue.Full:
             missed[0] += 1
 
-    def say_missed() -> None:
+    def show_missed() -> None:
         count, missed[0] = missed[0], 0
         if count:
-            told(FleetEvent("notice", text=f"{count} missed: this screen was too slow"))
+            show_quietly(FleetEvent("notice", text=f"{count} missed: this screen was too slow"))
 
     def write() -> None:
         while (fleet_event := lines.get()) is not None:
-            told(fleet_event)
+            show_quietly(fleet_event)
             if lines.empty():
-                say_missed()
-        say_missed()
+                show_missed()
+        show_missed()
 
     thread = threading.Thread(target=write, name="warden-screen", daemon=True)
     thread.start()

@@ -59,7 +59,7 @@ class FairInbox(Generic[T]):
         self._turns: deque[_Queue[T]] = deque()
         self._resting: list[tuple[float, int, _Queue[T]]] = []
         self._numbers = itertools.count()
-        self._free = total_bytes
+        self.free_bytes = total_bytes
         self._refused: dict[Account, int] = {}
 
     @property
@@ -83,7 +83,7 @@ class FairInbox(Generic[T]):
         queue = self._queues.get(account)
         count, held = (0, 0) if queue is None else (len(queue.waiting), queue.held)
         cost = size + _OVERHEAD
-        free = self._free - (self._reserve if count else 0)
+        free = self.free_bytes - (self._reserve if count else 0)
         if count < WAITING and held + cost <= ACCOUNT_BYTES and cost <= free:
             return True
         self._refused[account] = self._refused.get(account, 0) + 1
@@ -103,12 +103,12 @@ class FairInbox(Generic[T]):
         cost = size + _OVERHEAD
         queue.waiting.append(_Waiting(item, cost, weight))
         queue.held += cost
-        self._free -= cost
+        self.free_bytes -= cost
         if len(queue.waiting) == 1:
             self._schedule(queue, now)
         return True
 
-    def take(self, now: float) -> T | None:
+    def pop_next(self, now: float) -> T | None:
         """Remove and return the next order or message; None if none is due."""
         if self._orders:
             return self._orders.popleft()
@@ -120,7 +120,7 @@ class FairInbox(Generic[T]):
                 return self._serve(queue, now)
         return None
 
-    def pause(self, now: float) -> float:
+    def seconds_to_next(self, now: float) -> float:
         """Return the seconds until take() may find something; infinity if nothing waits."""
         if self._orders or self._turns:
             return 0.0
@@ -132,11 +132,11 @@ class FairInbox(Generic[T]):
         for account in [each for each in self._queues if matches(each)]:
             queue = self._queues.pop(account)
             removed += [each.item for each in queue.waiting]
-            self._free += queue.held
+            self.free_bytes += queue.held
             queue.waiting.clear()
         return removed
 
-    def take_refused(self) -> dict[Account, int]:
+    def pop_refused(self) -> dict[Account, int]:
         """Return how many messages of each account were refused since the last call."""
         refused, self._refused = self._refused, {}
         return refused
@@ -144,7 +144,7 @@ class FairInbox(Generic[T]):
     def _serve(self, queue: _Queue[T], now: float) -> T:
         item, cost, weight = queue.waiting.popleft()
         queue.held -= cost
-        self._free += cost
+        self.free_bytes += cost
         _refill(queue, now)
         queue.tokens -= weight
         if queue.waiting:

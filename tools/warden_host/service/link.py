@@ -43,7 +43,7 @@ class AppLink:
         )
         client.username_pw_set(names.app_client(appid), fleet.app_password(appid).decode())
         tls = trust.context(fleet)
-        tls.sslsocket_class = tapped_socket(lambda: PublishTap(self._hear, MAX_PACKET))
+        tls.sslsocket_class = tapped_socket(lambda: PublishTap(self._on_publish, MAX_PACKET))
         client.tls_set_context(tls)
         client.max_queued_messages_set(1000)
         client.reconnect_delay_set(1, 30)
@@ -107,5 +107,5 @@ class AppLink:
             self._lost = True
             self._change(self.appid, False)
 
-    def _hear(self, topic: bytes, payload: memoryview, retain: bool) -> None:
+    def _on_publish(self, topic: bytes, payload: memoryview, retain: bool) -> None:
         self._sink(self.appid, topic, payload, retain)

@@ -30,12 +30,12 @@ class PendingWipes:
         self._engine = engine
         self._finish = finish
         self._under_way: set[str] = set()
-        self._came: set[str] = (
+        self._reconnected: set[str] = (
             set()
         )  # a session began while an order was under way, perhaps in an older one
-        engine.watchers.append(self._hear)
+        engine.watchers.append(self._on_event)
 
-    def order(self, device: str, done: Done, timeout_s: float = _ANSWER_S) -> None:
+    def apply(self, device: str, done: Done, timeout_s: float = _ANSWER_S) -> None:
         """fleet.db has an order for it: heed it, and wipe the device at once if it is there.
 
         done gets {"wiped": bool, …}; False: on its next contact. Raises device-unknown.
@@ -48,48 +48,48 @@ class PendingWipes:
         elif device in self._under_way:
             done({"ok": True, "wiped": False, "why": "busy"})
         else:
-            self._give(device, done, timeout_s)
+            self._send_wipe(device, done, timeout_s)
 
-    def _hear(self, news: FleetEvent) -> None:
-        if news.kind == "session" and news.app == AUTHORITY:
-            if news.device in self._under_way:
-                self._came.add(news.device)
+    def _on_event(self, fleet_event: FleetEvent) -> None:
+        if fleet_event.kind == "session" and fleet_event.app == AUTHORITY:
+            if fleet_event.device in self._under_way:
+                self._reconnected.add(fleet_event.device)
             else:
-                self._give_if_it_stands(news.device)
-        elif news.kind == "command" and news.name == "wipe":
-            self._engine.store.wipe_sent(news.device, time.time())
+                self._send_wipe_if_connected(fleet_event.device)
+        elif fleet_event.kind == "command" and fleet_event.name == "wipe":
+            self._engine.store.wipe_sent(fleet_event.device, time.time())
 
-    def _give_if_it_stands(self, device: str) -> None:
+    def _send_wipe_if_connected(self, device: str) -> None:
         state = self._engine.state(device)
         session = state.sessions.get(AUTHORITY)
         if state.ending is None or not state.ending.wipe:
             return
         if session is not None and session.stands:
-            self._give(device, lambda _: None, _ANSWER_S)
+            self._send_wipe(device, lambda _: None, _ANSWER_S)
 
-    def _give(self, device: str, done: Done, timeout_s: float) -> None:
+    def _send_wipe(self, device: str, done: Done, timeout_s: float) -> None:
         request = Request(device, "wipe", {"device": device}, app=AUTHORITY, timeout_s=timeout_s)
 
-        def answered(result: dict[str, Any] | HostError) -> None:
+        def on_result(result: dict[str, Any] | HostError) -> None:
             self._under_way.discard(device)
-            self._answered(device, result, done)
+            self._on_result(device, result, done)
 
         self._under_way.add(device)
         try:
             job = commands.job(self._engine, request)
         except HostError as error:
-            answered(error)
+            on_result(error)
             return
-        self._engine.start(job, answered)
+        self._engine.start(job, on_result)
 
-    def _answered(self, device: str, result: dict[str, Any] | HostError, done: Done) -> None:
-        came = device in self._came
-        self._came.discard(device)
+    def _on_result(self, device: str, result: dict[str, Any] | HostError, done: Done) -> None:
+        reconnected = device in self._reconnected
+        self._reconnected.discard(device)
         # Whoever waits is told first: nothing that fails after it may keep them waiting.
         if isinstance(result, HostError):
             done({"ok": True, "wiped": False, "why": result.code})
-            if came:
-                self._give_if_it_stands(device)
+            if reconnected:
+                self._send_wipe_if_connected(device)
             return
         if result.get("ok") is not True:
             code = jsontext.slug(result.get("reply", {}).get("error"))
@@ -119,12 +119,12 @@ class PendingWipes:
         threading.Thread(target=finish, name="warden-farewell", daemon=True).start()
 
 
-def finisher(fleet: Fleet, forget: Callable[[str], Any]) -> Callable[[str], None]:
+def finisher(fleet: Fleet, drop_device: Callable[[str], Any]) -> Callable[[str], None]:
     """forget(device): the engine is to let go of it."""
 
     def finish(device: str) -> None:
         with Store(fleet.database) as store:
             revocation.finish(fleet, store, device)
-        forget(device)
+        drop_device(device)
 
     return finish

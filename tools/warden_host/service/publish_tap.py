@@ -38,11 +38,11 @@ class PublishTap:
         self._buffer += data
         kept: list[bytes] = []
         with memoryview(self._buffer) as view:
-            done = self._divide(view, kept)
+            done = self._split(view, kept)
         del self._buffer[:done]
         return b"".join(kept)
 
-    def _divide(self, view: memoryview, kept: list[bytes]) -> int:
+    def _split(self, view: memoryview, kept: list[bytes]) -> int:
         """Return how many bytes were dealt with; the rest is an incomplete packet."""
         at, end = 0, len(view)
         while at < end:

@@ -20,7 +20,7 @@ from warden_host.service.control import Caller, Line
 from warden_host.store.store import Device, Store
 
 OPERATIONS = ("rollout", "rollout-watch", "rollout-stop", "rollout-resume")
-_MOST = 100_000
+_MAX_DEVICES = 100_000
 _TRIAL_S = (10, 7 * 24 * 3600)
 # Why a device is left out.
 OTHER_TYPE, PLAIN, ENDING = "of another type", "plain", "cut off or to be wiped"
@@ -38,7 +38,7 @@ class RolloutHandler:
         with Store(self._fleet.database) as store:
             for record in store.rollouts(active=True):
                 try:
-                    self._begin(record.id, shelf.open_release(self._fleet, store, record.release))
+                    self._start(record.id, shelf.open_release(self._fleet, store, record.release))
                 except HostError as error:
                     store.set_rollout(record.id, "stopped", error.code, record.forgiven)
 
@@ -49,38 +49,40 @@ class RolloutHandler:
     def handle(self, line: Line, caller: Caller) -> None:
         operation = line["op"]
         if operation == "rollout":
-            number, left_out = self._new(line)
+            number, left_out = self._create(line)
             if left_out:
-                caller.say({"rollout": number, "left_out": left_out})
+                caller.send({"rollout": number, "left_out": left_out})
         else:
-            number = _number(line, "rollout", (1, 1 << 53))
+            number = _read_number(line, "rollout", (1, 1 << 53))
             if operation == "rollout-stop":
-                self._ask(lambda rollouts: rollouts.stop(number, "its owner stopped it"))
+                self._run(lambda rollouts: rollouts.stop(number, "its owner stopped it"))
                 caller.finish({"ok": True, "rollout": number})
                 return
             if operation == "rollout-resume":
                 self._resume(number)
 
-        def watcher(told: Line, last: bool) -> None:
+        def watcher(message: Line, last: bool) -> None:
             if caller.gone.is_set():
                 raise HostError("timed-out", "nobody looks on")
-            (caller.finish if last else caller.say)(told)
+            (caller.finish if last else caller.send)(message)
 
-        self._ask(lambda rollouts: rollouts.watch(number, watcher))
+        self._run(lambda rollouts: rollouts.watch(number, watcher))
 
-    def _new(self, line: Line) -> tuple[int, dict[str, int]]:
+    def _create(self, line: Line) -> tuple[int, dict[str, int]]:
         """The number of a new rollout, or of the one that does just this already; and how many devices were left out, and why."""
         name = line.get("release")
         if not isinstance(name, str):
             raise HostError("control-malformed", "release is missing or no text")
-        plan = _plan(line)
+        plan = _read_plan(line)
         with Store(self._fleet.database) as store:
             opened = shelf.open_release(self._fleet, store, name)
             try:
                 known = store.release(name)
-                chosen, left_out = _chosen(store, line, known.type if known else None)
+                chosen, left_out = _select_devices(store, line, known.type if known else None)
                 devices = rollout_plan.order_of(name, [one.device for one in chosen])
-                devices = rollout_plan.share_of(devices, _number(line, "percent", (1, 100), 100))
+                devices = rollout_plan.share_of(
+                    devices, _read_number(line, "percent", (1, 100), 100)
+                )
                 for other in store.rollouts(active=True):
                     theirs = {one.device for one in other.targets if one.state not in FINAL}
                     if other.release == name and set(devices) <= {t.device for t in other.targets}:
@@ -97,7 +99,7 @@ class RolloutHandler:
             except BaseException:
                 opened.close()
                 raise
-        self._begin(number, opened)
+        self._start(number, opened)
         return number, left_out
 
     def _resume(self, number: int) -> None:
@@ -109,21 +111,21 @@ class RolloutHandler:
             opened = shelf.open_release(self._fleet, store, record.release)
             failed = sum(target.state in rollout_plan.FAILED for target in record.targets)
             store.set_rollout(number, "active", "", failed)
-        self._begin(number, opened)
+        self._start(number, opened)
 
-    def _begin(self, number: int, opened: OpenRelease) -> None:
-        self._ask(lambda rollouts: rollouts.begin(number, opened))
+    def _start(self, number: int, opened: OpenRelease) -> None:
+        self._run(lambda rollouts: rollouts.begin(number, opened))
 
-    def _ask(self, question: Any) -> Any:
+    def _run(self, action: Any) -> Any:
         rollouts = self._rollouts
 
         def work(_: Engine) -> Any:
-            return question(rollouts)
+            return action(rollouts)
 
         return self._authority.ask(work, 60.0)
 
 
-def _plan(line: Line) -> Plan:
+def _read_plan(line: Line) -> Plan:
     waves, failures = line.get("waves", "100%"), line.get("max_failures", "10%")
     if not isinstance(waves, str) or not isinstance(failures, str):
         raise HostError("control-malformed", "waves or max_failures is no text")
@@ -137,35 +139,39 @@ def _plan(line: Line) -> Plan:
         rollout_plan.waves_of(waves),
         number,
         in_percent,
-        _number(line, "at_once", (1, 1000), 20),
-        _number(line, "trial_s", _TRIAL_S, 1800),
+        _read_number(line, "at_once", (1, 1000), 20),
+        _read_number(line, "trial_s", _TRIAL_S, 1800),
         web,
         rollout_plan.pins_of(pins),
     )
 
 
-def _chosen(store: Store, line: Line, made_for: str | None) -> tuple[list[Device], dict[str, int]]:
+def _select_devices(
+    store: Store, line: Line, release_type: str | None
+) -> tuple[list[Device], dict[str, int]]:
     """The devices that were named, all of a type, or those of a group; and how many of a type or group can't take it: reason → number.
 
     Raises device-unknown, group-unknown, not-applicable, revoked, wrong-device."""
     named, type_, group = line.get("devices", []), line.get("type", ""), line.get("group", "")
     if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
         raise HostError("control-malformed", "devices is no list of names")
-    if not isinstance(type_, str) or not isinstance(group, str) or len(named) > _MOST:
+    if not isinstance(type_, str) or not isinstance(group, str) or len(named) > _MAX_DEVICES:
         raise HostError("control-malformed", "type or group is no text, or too many devices")
     if sum(map(bool, (named, type_, group))) != 1:
         raise HostError("control-malformed", "either devices, or a type, or a group")
     if named:
-        return _named(store, named, made_for), {}
+        return _select_named(store, named, release_type), {}
     if type_:
         who, found = f"type {type_}", [one for one in store.devices() if one.type == type_]
-        if found and made_for not in (None, type_):
-            raise HostError("wrong-device", f"the release is for type {made_for}: not for {who}")
+        if found and release_type not in (None, type_):
+            raise HostError(
+                "wrong-device", f"the release is for type {release_type}: not for {who}"
+            )
     else:
         who = f"group {names.check_id(group, 'group')}"
         found = [store.device(one) for one in store.group(group)]
-    left_out = Counter(why for why in (_unfit(one, made_for) for one in found) if why)
-    fit = [one for one in found if not _unfit(one, made_for)]
+    left_out = Counter(why for why in (_unfit_reason(one, release_type) for one in found) if why)
+    fit = [one for one in found if not _unfit_reason(one, release_type)]
     if not fit:
         why = ": " + ", ".join(f"{count} {why}" for why, count in left_out.items())
         raise HostError(
@@ -174,27 +180,27 @@ def _chosen(store: Store, line: Line, made_for: str | None) -> tuple[list[Device
     return fit, dict(left_out)
 
 
-def _named(store: Store, devices: list[str], made_for: str | None) -> list[Device]:
+def _select_named(store: Store, devices: list[str], release_type: str | None) -> list[Device]:
     """Raises as _chosen(): whoever names a device is told why it can't be."""
     found = [store.device(names.check_id(one, "device ID")) for one in dict.fromkeys(devices)]
     codes = {PLAIN: "not-applicable", ENDING: "revoked", OTHER_TYPE: "wrong-device"}
     for one in found:
-        why = _unfit(one, made_for)
+        why = _unfit_reason(one, release_type)
         if why:
             raise HostError(codes[why], f"{one.device} is {why}: it can't take this release")
     return found
 
 
-def _unfit(device: Device, made_for: str | None) -> str:
+def _unfit_reason(device: Device, release_type: str | None) -> str:
     """Why this device can't take the release; "" when it can."""
     if device.ending is not None:
         return ENDING
-    if made_for is not None and device.type != made_for:
+    if release_type is not None and device.type != release_type:
         return OTHER_TYPE
     return "" if device.mode == "sealed" else PLAIN
 
 
-def _number(line: Line, key: str, bounds: tuple[int, int], default: int = 0) -> int:
+def _read_number(line: Line, key: str, bounds: tuple[int, int], default: int = 0) -> int:
     value = line.get(key, default)
     if type(value) is not int or not bounds[0] <= value <= bounds[1]:
         raise HostError("control-malformed", f"{key} is not between {bounds[0]} and {bounds[1]}")

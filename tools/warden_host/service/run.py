@@ -1,7 +1,7 @@
-"""`warden serve` put together: broker, authority, control socket, in this order and back.
+"""Run what `warden serve` runs: the broker, the authority and the control socket.
 
-Also for tests and the demo: `with serving(fleet, announce) as service:` is a whole fleet at work, and
-`service.authority.command(Request(…))` gives a command.
+They start in this order and stop in the reverse one. Tests and the demo use the same entry:
+`with serving(fleet, announce) as service:` and then `service.authority.command(Request(…))`.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY
 from warden_host.service import clock_guard
 from warden_host.service.authority import Authority
-from warden_host.service.control import Caller, ControlServer, Line
+from warden_host.service.control import Caller, ControlServer, Handler, Line
 from warden_host.service.display_queue import screen_thread
 from warden_host.service.rollout_handler import OPERATIONS, RolloutHandler
 from warden_host.store.store import Store
@@ -27,11 +27,13 @@ from warden_host.store.store import Store
 
 @dataclass(frozen=True)
 class Service:
+    """The parts of a fleet that is served."""
+
     broker: Broker
     authority: Authority
 
     def check(self) -> None:
-        """Raises broker-failed or not-serving when a part ended behind our back."""
+        """Raise broker-failed or not-serving if the broker or the engine's thread ended."""
         if not self.broker.alive():
             raise HostError("broker-failed", "mosquitto ended", "see broker/mosquitto.log")
         if not self.authority.alive():
@@ -44,16 +46,18 @@ def serving(
     announce: Callable[[FleetEvent], None] = lambda _: None,
     accept_clock: bool = False,
 ) -> Iterator[Service]:
-    """Raises clock-jumped and what the broker and the authority raise; announce is called on another thread.
+    """Serve a fleet while the context lasts.
 
+    announce: called with each event, on another thread.
     accept_clock: the owner confirms this host's time.
+    Raises: clock-jumped, and what Broker and Authority raise.
     """
     handler = _Dispatcher()
     control = ControlServer(fleet.control, handler.handle)
 
     with contextlib.ExitStack() as stack, screen_thread(announce) as show:
 
-        def tell(fleet_event: FleetEvent) -> None:
+        def announce_to_all(fleet_event: FleetEvent) -> None:
             control.announce(fleet_event)
             show(fleet_event)
 
@@ -61,9 +65,9 @@ def serving(
             clock_guard.check_start(store, accept_clock)
         # Before the broker takes its first connection.
         revocation.enforce(fleet)
-        with Broker(fleet) as broker, Authority(fleet, tell) as authority:
+        with Broker(fleet) as broker, Authority(fleet, announce_to_all) as authority:
             handler.authority, handler.control, handler.broker = authority, control, broker
-            handler.tell = tell
+            handler.announce = announce_to_all
             handler.rollouts = RolloutHandler(fleet, authority)
             stack.callback(handler.rollouts.close)
             handler.rollouts.resume_all()
@@ -72,59 +76,88 @@ def serving(
 
 
 class _Dispatcher:
-    """Takes requests from the control socket to the authority."""
+    """Dispatch requests of the control socket; the parts are set when they exist."""
 
     authority: Authority
     control: ControlServer
     rollouts: RolloutHandler
     broker: Broker
-    tell: Callable[[FleetEvent], None]
+    announce: Callable[[FleetEvent], None]
+
+    def __init__(self) -> None:
+        self._operations: dict[str, Handler] = {
+            "send": self._send,
+            "watch": self._watch,
+            "online": self._online,
+            "clear": self._clear,
+            "rotate": self._rotate,
+            "end": self._end,
+            "unlock": self._unlock,
+            "codes": self._codes,
+            "reload": self._reload,
+            **dict.fromkeys(OPERATIONS, self._rollout),
+        }
 
     def handle(self, line: Line, caller: Caller) -> None:
+        """Start the operation that a request names. Raises control-malformed."""
         operation = line.get("op")
-        if operation == "send":
-            self.authority.submit(_request(line), caller.finish)
-        elif operation == "watch":
-            self.control.watch(caller)
-            caller.say(FleetEvent("notice", text="watching").record())
-        elif operation == "online":
-            caller.finish({"online": self.authority.ask(Engine.online)})
-        elif operation == "clear":
-            device = _text(line, "device")
-            cleared = self.authority.ask(lambda engine: engine.clear(device))
-            caller.finish({"ok": True, "cleared": cleared})
-        elif operation == "rotate":
-            device = _text(line, "device")
-            body = self.authority.ask(lambda engine: engine.start_rotation(device))
-            self.authority.submit(_order(line, "rotate", body), caller.finish)
-        elif operation == "end":
-            self.authority.end(_text(line, "device"), caller.finish)
-        elif operation == "unlock":
-            order = _order(line, "unlock", {"device": _text(line, "device")})
-            self.authority.submit(order, caller.finish)
-        elif operation == "codes":
-            self.authority.codes.console.watch(caller.say, caller.gone)
-        elif operation == "reload":
-            device = _text(line, "device", "")
-            self.authority.ask(lambda engine: engine.unload(device))
-            self.authority.reload()
-            text = self.broker.outgrown()
-            if text:
-                self.tell(FleetEvent("notice", text=text))
-            caller.finish({"ok": True})
-        elif operation in OPERATIONS:
-            self.rollouts.handle(line, caller)
-        else:
+        if not isinstance(operation, str) or operation not in self._operations:
             raise HostError("control-malformed", "no such operation")
+        self._operations[operation](line, caller)
+
+    def _send(self, line: Line, caller: Caller) -> None:
+        self.authority.submit(_read_request(line), caller.finish)
+
+    def _watch(self, _: Line, caller: Caller) -> None:
+        self.control.watch(caller)
+        caller.send(FleetEvent("notice", text="watching").record())
+
+    def _online(self, _: Line, caller: Caller) -> None:
+        caller.finish({"online": self.authority.ask(Engine.online)})
+
+    def _clear(self, line: Line, caller: Caller) -> None:
+        device = _read_text(line, "device")
+        cleared = self.authority.ask(lambda engine: engine.clear(device))
+        caller.finish({"ok": True, "cleared": cleared})
+
+    def _rotate(self, line: Line, caller: Caller) -> None:
+        device = _read_text(line, "device")
+        body = self.authority.ask(lambda engine: engine.start_rotation(device))
+        self.authority.submit(_authority_request(line, "rotate", body), caller.finish)
+
+    def _end(self, line: Line, caller: Caller) -> None:
+        self.authority.end_device(_read_text(line, "device"), caller.finish)
+
+    def _unlock(self, line: Line, caller: Caller) -> None:
+        args = {"device": _read_text(line, "device")}
+        self.authority.submit(_authority_request(line, "unlock", args), caller.finish)
+
+    def _codes(self, _: Line, caller: Caller) -> None:
+        self.authority.codes.console.watch(caller.send, caller.gone)
+
+    def _reload(self, line: Line, caller: Caller) -> None:
+        device = _read_text(line, "device", "")
+        self.authority.ask(lambda engine: engine.unload(device))
+        self.authority.reload()
+        text = self.broker.outgrown()
+        if text:
+            self.announce(FleetEvent("notice", text=text))
+        caller.finish({"ok": True})
+
+    def _rollout(self, line: Line, caller: Caller) -> None:
+        self.rollouts.handle(line, caller)
 
 
-def _order(line: Line, command: str, args: dict[str, Any]) -> Request:
-    """A command of the authority's own. Secrets in it never pass the control socket: they come out of the store."""
-    request = _request(line | {"command": command, "app": AUTHORITY, "forge": ""})
+def _authority_request(line: Line, command: str, args: dict[str, Any]) -> Request:
+    """Return a command of the authority's own.
+
+    args: from the store, so that no secret passes the control socket.
+    """
+    request = _read_request(line | {"command": command, "app": AUTHORITY, "forge": ""})
     return replace(request, args=args)
 
 
-def _request(line: Line) -> Request:
+def _read_request(line: Line) -> Request:
     args = line.get("args", {})
     if not isinstance(args, dict):
         raise HostError("control-malformed", "args is not an object")
@@ -132,17 +165,17 @@ def _request(line: Line) -> Request:
     if type(ttl) is not int or not isinstance(timeout, (int, float)) or not 0 < timeout <= 600:
         raise HostError("control-malformed", "ttl or timeout is out of range")
     return Request(
-        device=_text(line, "device"),
-        command=_text(line, "command"),
+        device=_read_text(line, "device"),
+        command=_read_text(line, "command"),
         args=args,
-        app=_text(line, "app", ""),
+        app=_read_text(line, "app", ""),
         ttl_s=ttl,
         timeout_s=float(timeout),
-        forge=_text(line, "forge", ""),
+        forge=_read_text(line, "forge", ""),
     )
 
 
-def _text(line: Line, key: str, default: Any = None) -> str:
+def _read_text(line: Line, key: str, default: Any = None) -> str:
     value = line.get(key, default)
     if not isinstance(value, str) or len(value) > 256:
         raise HostError("control-malformed", f"{key} is missing or no text")
