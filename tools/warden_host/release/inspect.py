@@ -1,4 +1,4 @@
-"""`warden inspect` and `warden verify`: what an envelope says, and whether it is true."""
+"""Read an envelope for `warden inspect`, and verify a release for `warden verify`."""
 
 import contextlib
 import hashlib
@@ -20,7 +20,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def envelope_path(path: Path) -> Path:
-    """Of a release's folder its envelope, signed or not yet; else the file itself."""
+    """Return the envelope of a release's folder, signed or not; else the path itself."""
     if path.is_dir():
         signed = path / release.SIGNED
         return path / release.UNSIGNED if not signed.exists() else signed
@@ -30,9 +30,10 @@ def envelope_path(path: Path) -> Path:
 def inspect(
     path: Path, keys: Sequence[signing_key.ReleaseKey] = ()
 ) -> tuple[Parsed, dict[str, Any]]:
-    """(what it says, the same for scripts). Nothing is trusted: `signed_by` alone was checked, against the keys that are given.
+    """Return the contents of an envelope, parsed and as a record for scripts. Nothing is trusted.
 
-    Raises release-missing, and as manifest_reading.parse().
+    keys: only `signed_by` is verified, against these.
+    Raises release-missing, and as manifest_reader.parse().
     """
     parsed = manifest_reader.parse(release.read_envelope(envelope_path(path)))
     signer = next((key for key in keys if signed_by(parsed, key.public)), None)
@@ -66,7 +67,10 @@ def inspect(
 
 
 def by_kind(parsed: Parsed) -> list[tuple[list[Target], Plan]]:
-    """Each plan with the targets that it is for: one vendor and class, and the free slots for which it is the same."""
+    """Return each plan with the targets that share it.
+
+    The targets of one plan have one vendor and class, and differ in the free slot.
+    """
     found: dict[tuple[bytes, bytes, Plan], list[Target]] = {}
     for target, plan in parsed.plans:
         found.setdefault((target.vendor, target.class_id, plan), []).append(target)
@@ -104,10 +108,11 @@ def verify(
     cek: bytes | None = None,
     progress: Progress = lambda *_: None,
 ) -> Parsed:
-    """The signature first, by one of these keys; then the images beside the envelope, block by block: those that every device fetches.
+    """Verify the signature by one of these keys, then the images beside the envelope, in blocks.
 
-    Raises tampered, release-key, image-mismatch, release-missing, and as manifest_reading.parse(); suit-unsupported where devices fetch
-    different images, of which one file for each component can't be all. cek: the content key, where it is known.
+    cek: the content key, where it is known.
+    Raises tampered, release-key, image-mismatch, release-missing, and as manifest_reader.parse();
+    suit-unsupported where devices fetch different images, which one file a component can't hold.
     """
     found = envelope_path(path)
     parsed = authentic(release.read_envelope(found), keys)
@@ -118,7 +123,10 @@ def verify(
 
 
 def authentic(envelope: bytes, keys: Sequence[PublicKey]) -> Parsed:
-    """What an envelope says that one of these keys signed. Raises tampered, release-key, and as manifest_reading.parse()."""
+    """Return the contents of an envelope that one of these keys signed.
+
+    Raises tampered, release-key, and as manifest_reader.parse().
+    """
     parsed = manifest_reader.parse(envelope)
     if not parsed.signature:
         raise HostError("tampered", "it bears no signature", "`warden release NAME --attach`")
@@ -131,7 +139,7 @@ def authentic(envelope: bytes, keys: Sequence[PublicKey]) -> Parsed:
 
 @contextlib.contextmanager
 def opened(folder: Path, one: Image) -> Iterator[int]:
-    """A descriptor of an image's file, beside the envelope. Raises release-missing."""
+    """Return a descriptor of an image's file beside the envelope. Raises release-missing."""
     path = image_path(folder, one)
     with contextlib.ExitStack() as stack:
         try:
@@ -148,7 +156,11 @@ def check_image(
     cek: bytes | None,
     progress: Progress = lambda *_: None,
 ) -> None:
-    """Size and digest of one image, in an open file. An encrypted one whose key is not here: its length alone can be checked. Raises image-mismatch."""
+    """Verify size and digest of one image in an open file.
+
+    cek: without it only the length of an encrypted image is verified.
+    Raises image-mismatch.
+    """
     try:
         with open(descriptor, "rb", closefd=False) as file:
             size = file.seek(0, 2)
@@ -170,7 +182,10 @@ def check_image(
 
 
 def image_path(folder: Path, one: Image) -> Path:
-    """Beside the envelope. A component's name comes from the manifest: it names no path."""
+    """Return the path of an image beside its envelope.
+
+    The manifest names the component, which is hostile: the name never becomes part of a path.
+    """
     if (
         not one.component.replace("-", "").replace("_", "").isalnum()
         or not one.component.isascii()
@@ -180,7 +195,7 @@ def image_path(folder: Path, one: Image) -> Path:
 
 
 def stored_size(one: Image) -> int:
-    """Bytes of the file: of the plain image, or of its ciphertext."""
+    """Return the bytes of the file: of the plain image, or of its ciphertext."""
     return payload.length(one.size) if one.encryption else one.size
 
 

@@ -1,7 +1,8 @@
-"""SUIT manifests (draft-ietf-suit-manifest-37) as Warden's devices take them, written. manifest_reading takes them apart,
-manifest_commands checks their sequences, and manifest_plan says what a device does with them.
+"""Write the SUIT manifests (draft-ietf-suit-manifest-37) that Warden's devices install.
 
-The device has a processor of its own; docs/update.md says what it takes. Nothing here is shared with it.
+manifest_reader parses them, manifest_commands checks their sequences, and manifest_plan works out
+what a device does with them. The device has its own processor, described in docs/update.md;
+nothing here is shared with it.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ IF_VENDOR, IF_CLASS, IF_IMAGE, IF_SLOT = 1, 2, 3, 5
 SET_COMPONENT, TRY_EACH, OVERRIDE, FETCH, DO_INVOKE = 12, 15, 20, 21, 23
 # Parameters; -1 is Warden's own.
 VENDOR_ID, CLASS_ID, DIGEST, SLOT, SIZE, ENCRYPTION, URI, FLOOR = 1, 2, 3, 5, 14, 19, 21, -1
-# Reporting policies: a condition's result is recorded whatever it was, a directive's when it failed.
+# Reporting policies: record each result of a condition, and the failures of a directive.
 _ALWAYS, _ON_FAILURE = 15, 2
 _COMPONENT_VERSION = 6  # suit-text-component-version
 _LANGUAGE = "en"
@@ -40,7 +41,11 @@ _LANGUAGE = "en"
 
 @dataclass(frozen=True)
 class Image:
-    """One component's image. digest and size: of the plain image. encryption: COSE_Encrypt0 with the key's name; None where it comes as it is."""
+    """An image of one component.
+
+    digest, size: of the plain image.
+    encryption: COSE_Encrypt0 that names the content key; None for a plain image.
+    """
 
     component: str
     digest: bytes
@@ -51,14 +56,14 @@ class Image:
 
 @dataclass(frozen=True)
 class Draft:
-    """A manifest before its signature. manifest, text: contents of their byte strings."""
+    """A manifest without its signature. manifest, text: contents of their byte strings."""
 
     manifest: bytes
     text: bytes = b""
 
     @property
     def signed(self) -> bytes:
-        """SUIT_Digest of the manifest: what is signed, and what names this manifest everywhere."""
+        """Return the SUIT_Digest of the manifest, which is signed and names the manifest."""
         return suit_digest(strictcbor.encode(self.manifest))
 
     @property
@@ -66,14 +71,14 @@ class Draft:
         return hashlib.sha256(strictcbor.encode(self.manifest)).digest()
 
     def to_be_signed(self, algorithm: int) -> bytes:
-        """Sig_structure (RFC 9052 §4.4), its headers naming the algorithm alone."""
+        """Return the Sig_structure (RFC 9052 §4.4); its headers name the algorithm alone."""
         return self.sig_structure(_protected(algorithm))
 
     def sig_structure(self, protected: bytes) -> bytes:
         return strictcbor.encode(["Signature1", protected, b"", self.signed])
 
     def envelope(self, algorithm: int = 0, signature: bytes = b"") -> bytes:
-        """Without a signature it is a draft that no device takes."""
+        """Return the envelope. Without a signature it is a draft that no device installs."""
         wrapper = [self.signed]
         if signature:
             block = strictcbor.encode([_protected(algorithm), {}, None, signature])
@@ -98,7 +103,7 @@ def draft(
     floor: int = 0,
     version: str = "",
 ) -> Draft:
-    """The manifest that installs these images, all of the device's components, and invokes the first one."""
+    """Return the manifest that installs these images and invokes the first one's component."""
     shared: list[Any] = []
     install: list[Any] = []
     for index, image in enumerate(images):

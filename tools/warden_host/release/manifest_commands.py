@@ -1,4 +1,4 @@
-"""The command sequences of a manifest, checked as a device checks them before it runs any."""
+"""Check the command sequences of a manifest as a device does before it runs any."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ Sequence = tuple[Command, ...]
 
 
 class Checker:
-    """Checks the sequences of one manifest, which share the count of their commands."""
+    """Check the sequences of one manifest, which share one limit of commands."""
 
     def __init__(self, components: int) -> None:
         self._components = components
@@ -102,7 +102,7 @@ class Checker:
         return (*found, None) if nil else tuple(found)
 
     def _indices(self, argument: Any) -> tuple[int, ...]:
-        """IndexArg: a number, several, or true for all."""
+        """Return component indices of an IndexArg: a number, several, or true for all."""
         if argument is True:
             return tuple(range(self._components))
         indices = argument if isinstance(argument, list) else [argument]

@@ -1,7 +1,7 @@
-"""What a device does with a manifest: its sequences run as the device's own processor runs them.
+"""Work out what a device does with a manifest, by running its sequences as a device does.
 
-The parameters that count are those in force at each directive. A branch that fails leaves no trace.
-Nothing here is shared with the device: tests put the same manifests to both.
+The parameters in force at each directive count. A branch that fails leaves no trace.
+Nothing here is shared with the device: tests run the same manifests on both.
 """
 
 from collections.abc import Mapping
@@ -56,11 +56,12 @@ class Program:
 
 
 def plans_of(program: Program) -> tuple[tuple[Target, Plan], ...]:
-    """Return the plan of each kind of device that takes the manifest, by identity and free slot.
+    """Return the plan of each kind of device that accepts the manifest, by identity and free slot.
 
-    A device takes nothing that does not name its vendor and class, so these are all kinds there are.
-    Raises what the first kind refuses the manifest with where each refuses it; suit-unsupported where
-    it names too many kinds.
+    A device refuses a manifest that does not name its vendor and class, so no other kind accepts
+    it.
+    Raises the refusal of the first kind where each kind refuses; suit-unsupported for too many
+    kinds.
     """
     parts = [program.shared, *program.sequences.values()]
     vendors = sorted(values_of(parts, suit.VENDOR_ID)) or [b""]
@@ -83,8 +84,8 @@ def plans_of(program: Program) -> tuple[tuple[Target, Plan], ...]:
 def plan_for(program: Program, target: Target) -> Plan:
     """Return what a device of this kind does.
 
-    Raises wrong-device, suit-condition, suit-unsupported, suit-limit, suit-component, suit-malformed,
-    payload-key: where such a device refuses the manifest.
+    Raises the code with which the device refuses: wrong-device, suit-condition, suit-unsupported,
+    suit-limit, suit-component, suit-malformed, payload-key.
     """
     machine = _Machine(program, target)
     machine.run()
@@ -117,7 +118,7 @@ class _State:
 
 
 class _Machine:
-    """Runs the sequences for one target. Its state is replaced as a whole, so a branch can be undone."""
+    """Run the sequences for one target. Its state is replaced whole, so a branch can be undone."""
 
     def __init__(self, program: Program, target: Target) -> None:
         self._program = program
@@ -127,7 +128,7 @@ class _Machine:
         self.state = _State(tuple({} for _ in program.components))
 
     def run(self) -> None:
-        """The shared sequence goes before each of the others."""
+        """Run each sequence after the shared one."""
         for label in _ORDER:
             if label in self._program.sequences:
                 for sequence in (self._program.shared, self._program.sequences[label]):

@@ -1,4 +1,7 @@
-"""What the members of a manifest say. The bytes are hostile until their signature was checked, and so is every number in them."""
+"""Parse the members of a manifest.
+
+Every byte and number is hostile until the signature is verified.
+"""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -33,8 +36,12 @@ _MOST_CRITICAL = 8
 
 @dataclass(frozen=True)
 class Parsed:
-    """What an envelope says; nothing of it is true before its signature was checked. components: names, or hex where they are no text.
-    plans: what each kind of device that takes it does, never empty. commands: sequence → its lines, for people."""
+    """The contents of an envelope, not trusted before its signature is verified.
+
+    components: names, or hex where a name is no text.
+    plans: what each kind of device that accepts it does, never empty.
+    commands: sequence → its lines, for people.
+    """
 
     draft: Draft
     protected: bytes
@@ -48,7 +55,7 @@ class Parsed:
 
     @property
     def plan(self) -> Plan:
-        """What every device that takes it does. Raises suit-unsupported where that depends on the device."""
+        """Return the plan that all devices share. Raises suit-unsupported where plans differ."""
         first = self.plans[0][1]
         if any(plan != first for _, plan in self.plans):
             raise HostError(
@@ -60,37 +67,37 @@ class Parsed:
 
     @property
     def images(self) -> tuple[Image, ...]:
-        """Raises as plan."""
+        """Return the images of plan; raises as it does."""
         return self.plan.images
 
     @property
     def floor(self) -> int:
-        """Raises as plan."""
+        """Return the lowest sequence number that may boot; raises as plan does."""
         return self.plan.floor
 
     @property
     def vendor(self) -> bytes:
-        """The one vendor whose devices take it; b"" where there are several."""
+        """Return the vendor whose devices accept it; b"" for several."""
         found = {target.vendor for target, _ in self.plans}
         return found.pop() if len(found) == 1 else b""
 
     @property
     def class_id(self) -> bytes:
-        """The one class whose devices take it; b"" where there are several."""
+        """Return the class whose devices accept it; b"" for several."""
         found = {target.class_id for target, _ in self.plans}
         return found.pop() if len(found) == 1 else b""
 
     @property
     def slots(self) -> tuple[int, ...]:
-        """The free slots with which devices take it."""
+        """Return the free slots with which devices accept it."""
         return tuple(sorted({target.slot for target, _ in self.plans}))
 
 
 def parse(data: bytes) -> Parsed:
-    """Read an envelope that a device would take, signature apart. One without a signature is read too.
+    """Parse an envelope, signed or not, and refuse what a device refuses apart from the signature.
 
-    Raises suit-…, wrong-device, old-manifest, payload-key, cbor-…, cose-malformed, cose-algorithm: what
-    a device that knows no manifest yet refuses it with.
+    Raises the codes of a device that has no manifest yet: suit-…, wrong-device, old-manifest,
+    payload-key, cbor-…, cose-malformed, cose-algorithm.
     """
     if len(data) > suit.MAX_ENVELOPE:
         raise HostError(
@@ -115,7 +122,7 @@ def parse(data: bytes) -> Parsed:
 
 
 def _authentication(wrapper: bytes, made: Draft) -> tuple[bytes, int, bytes]:
-    """(protected headers, algorithm, signature), all nothing where there is none."""
+    """Return (protected headers, algorithm, signature), all empty for a draft."""
     parts = decoded(wrapper, list, "an authentication of another form")
     if not parts or not all(isinstance(one, bytes) for one in parts):
         raise malformed("an authentication of another form")
@@ -142,7 +149,7 @@ def _authentication(wrapper: bytes, made: Draft) -> tuple[bytes, int, bytes]:
 
 
 def _algorithm(headers: Any) -> int:
-    """The algorithm of protected headers, as the device's strict profile takes them."""
+    """Return the algorithm of protected headers, by the device's strict profile."""
     if not (
         isinstance(headers, dict)
         and all(type(label) is int for label in headers)
@@ -171,7 +178,10 @@ def _is_critical(value: Any, headers: dict[int, Any]) -> bool:
 
 
 def _read(made: Draft, signed: tuple[bytes, int, bytes], elements: dict[int, bytes]) -> Parsed:
-    """elements: of the envelope, where severed members stand. Raises as parse()."""
+    """Read the manifest's members.
+
+    elements: of the envelope, where severed members are. Raises as parse().
+    """
     members = decoded(made.manifest, dict, "no manifest")
     if any(type(key) is not int for key in members):
         raise malformed("a member that is no number")
@@ -219,7 +229,10 @@ def _read(made: Draft, signed: tuple[bytes, int, bytes], elements: dict[int, byt
 def _severable(
     members: dict[int, Any], elements: dict[int, bytes], label: int
 ) -> dict[int, bytes]:
-    """label → the member's content: from the manifest, or from the envelope when the manifest holds its digest; empty where it is absent."""
+    """Return {label: content of the member}; empty where the member is absent.
+
+    The content is in the manifest, or in the envelope when the manifest holds its digest.
+    """
     severed = elements.get(label)
     if label not in members:
         if severed is not None:
@@ -261,9 +274,10 @@ def _name(part: bytes) -> str:
 
 
 def _version(text: bytes | None) -> str:
-    """What the release calls itself; "" when it says nothing of the kind. Text is for people: no other part of it counts."""
+    """Return the version text of the release, for people only; "" where there is none."""
     try:
-        # Its keys are lists, which strictcbor.decode has no place for; tags and sizes are what a decoder can be hurt with.
+        # Its keys are lists, which strictcbor.decode refuses; tags and sizes are what can hurt a
+        # decoder.
         strictcbor.scan(text or b"\xa0", canonical=False)
         found = cbor2.loads(text or b"\xa0", max_depth=values.MAX_DEPTH)
     except (HostError, cbor2.CBORError, ValueError, TypeError, RecursionError, MemoryError):
@@ -281,7 +295,10 @@ def _values(value: Any) -> list[Any]:
 
 
 def carried(data: bytes) -> bytes:
-    """The envelope as a device gets it: the text is for people, and a message has only so much room. Raises as parse()."""
+    """Return the envelope as devices get it: without the text, to fit in a message.
+
+    Raises as parse().
+    """
     parse(data)
     elements = strictcbor.decode(data[2:])
     elements.pop(suit.TEXT, None)

@@ -1,4 +1,4 @@
-"""A release that is being rolled out: verified once, then its images read a chunk at a time, from files that stay open."""
+"""Read the images of a release during a rollout, from files verified once and kept open."""
 
 import os
 from dataclasses import dataclass, field
@@ -16,7 +16,12 @@ MAX_CHUNK = 1024
 
 @dataclass
 class OpenRelease:
-    """name: the release's. envelope: as devices get it. sizes: component → bytes of its file. Files are open from open_shelf() to close()."""
+    """A verified release whose files are open until close().
+
+    name: of the release.
+    envelope: as devices get it.
+    sizes: component → bytes of its file.
+    """
 
     name: str
     parsed: Parsed
@@ -35,11 +40,14 @@ class OpenRelease:
 
     @property
     def by_web(self) -> bool:
-        """Whether web servers have its images."""
+        """Return whether web servers have the images."""
         return any(one.uri.startswith("https://") for one in self.parsed.images)
 
     def read(self, component: str, offset: int, length: int) -> bytes:
-        """The chunk that a device asked for: nothing is held in memory for it. Raises bad-body, image-mismatch."""
+        """Return the chunk that a device requests. Raises bad-body, image-mismatch.
+
+        The chunk is read from the file for each request: no image is held in memory.
+        """
         size = self.sizes.get(component, -1)
         if not (0 <= offset < size and 0 < length <= MAX_CHUNK and offset + length <= size):
             raise HostError("bad-body", "a chunk that no image has")
@@ -49,7 +57,10 @@ class OpenRelease:
         return data
 
     def done(self, component: str, offset: int) -> int:
-        """Bytes of the release that a device has when it asks for this chunk: images come in the manifest's order."""
+        """Return how many bytes of the release a device has when it requests this chunk.
+
+        Devices fetch the images in the order of the manifest.
+        """
         done = offset
         for one in self.parsed.images:
             if one.component == component:
@@ -58,7 +69,7 @@ class OpenRelease:
         return done
 
     def key_for(self, type_: str, device: str, k: bytes) -> bytes | None:
-        """The content key, wrapped for this device; None for a release that is not encrypted."""
+        """Return the content key wrapped for this device; None for a plain release."""
         if self.cek is None:
             return None
         return payload.wrap(
@@ -72,11 +83,11 @@ class OpenRelease:
 
 
 def open_release(fleet: Fleet, store: Store, name: str) -> OpenRelease:
-    """Checks the release as a device would: one of the fleet's keys signed it, and the images are those that every device fetches.
+    """Open a release after verifying it as a device does: signature first, then the images.
 
-    What was checked is what is served: the envelope is read once, and of each image the file that was checked stays open,
-    whatever takes its name afterwards.
-    Raises release-missing, release-key, tampered, image-mismatch, and as manifest_reading.parse().
+    What is verified is what is served: the envelope is read once, and each image's file stays open
+    after its verification, whatever gets its name later.
+    Raises release-missing, release-key, tampered, image-mismatch, and as manifest_reader.parse().
     """
     folder = release.folder_of(fleet, name)
     known = store.release(name)

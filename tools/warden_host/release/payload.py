@@ -1,4 +1,7 @@
-"""Encrypted images (docs/update.md, Encrypted payloads): one content key for each release, wrapped anew for each device that may read it."""
+"""Encrypt images (docs/update.md, Encrypted payloads).
+
+Each release has one content key, which is wrapped for each device that may read the release.
+"""
 
 import secrets
 from collections.abc import Iterator
@@ -25,12 +28,12 @@ def new_key() -> bytes:
 
 
 def encryption_info(cek: bytes) -> bytes:
-    """The COSE_Encrypt0 that names the key, for the manifest's parameter 19."""
+    """Return the COSE_Encrypt0 that names the key, for the manifest's parameter 19."""
     return _info(_derived(cek, ["payload kid"], _KID))
 
 
 def key_name(info: bytes) -> bytes | None:
-    """Return the kid that encryption_info() put there; None for any other form, which no device takes."""
+    """Return the kid of encryption_info(); None for any other form, which devices refuse."""
     kid = info[12:20]
     return kid if len(kid) == _KID and info == _info(kid) else None
 
@@ -41,14 +44,17 @@ def _info(kid: bytes) -> bytes:
 
 
 def length(size: int) -> int:
-    """Of the ciphertext of an image of so many bytes."""
+    """Return the ciphertext length in bytes of an image of this size."""
     return size + TAG * -(-size // SEGMENT)
 
 
 def encrypt(
     cek: bytes, sequence: int, component: str, size: int, digest: bytes, plain: BinaryIO
 ) -> Iterator[bytes]:
-    """The ciphertext, segment by segment. The key is this very image's, so a counting nonce never meets another text."""
+    """Yield the ciphertext, segment by segment.
+
+    The key is derived for this image alone, so the counting nonce never meets another plaintext.
+    """
     key = AESCCM(_image_key(cek, sequence, component, size, digest), TAG)
     number = 0
     while piece := plain.read(SEGMENT):
@@ -59,7 +65,7 @@ def encrypt(
 def decrypt(
     cek: bytes, sequence: int, component: str, size: int, digest: bytes, sealed: BinaryIO
 ) -> Iterator[bytes]:
-    """The plain image again; cryptography's InvalidTag for a segment that was changed."""
+    """Yield the plain image. Raises cryptography's InvalidTag for a segment that was changed."""
     key = AESCCM(_image_key(cek, sequence, component, size, digest), TAG)
     number = 0
     while piece := sealed.read(SEGMENT + TAG):
@@ -68,7 +74,11 @@ def decrypt(
 
 
 def wrap(cek: bytes, k: bytes, address: Address, digest: bytes) -> bytes:
-    """The content key for one device and one manifest (its SUIT digest), under the key that it shares with the authority."""
+    """Return the content key, wrapped for one device and one manifest.
+
+    k: the key that the device shares with the authority.
+    digest: the SUIT digest of the manifest.
+    """
     info = [1, address.type, address.device, AUTHORITY]
     kek = _derived(k, ["payload", *info], KEY)
     nonce = secrets.token_bytes(_NONCE)

@@ -1,11 +1,11 @@
-"""Making a release: images, a manifest that names them, a signature, and a folder that holds it all.
+"""Make a release: images, a manifest that names them, a signature, and the folder of them all.
 
-releases/TYPE-VERSION/manifest.suit        the signed envelope
-                      COMPONENT.img        each component's image, encrypted where the manifest says so
-                      manifest.unsigned    instead, until a signature that was made elsewhere is attached
-                      to-be-signed.bin     what is to be signed then: a COSE Sig_structure
+releases/TYPE-VERSION/manifest.suit      the signed envelope
+                      COMPONENT.img      an image, encrypted where the manifest says so
+                      manifest.unsigned  instead, until an external signature is attached
+                      to-be-signed.bin   the COSE Sig_structure to sign externally
 
-The folder comes into its place by one rename, whole.
+The complete folder appears by one rename.
 """
 
 import contextlib
@@ -37,8 +37,13 @@ MAX_SIGNATURE = 1024
 
 @dataclass(frozen=True)
 class Order:
-    """What was asked for. components: name → folder or file, `app` first. sequence: None takes the next one. base: where web servers show the
-    releases, "" for none. compiled: see image.build()."""
+    """The options of a new release.
+
+    components: name → folder or file, `app` first.
+    sequence: None for the next number.
+    base: URL where web servers show the releases, "" for none.
+    compiled: see image.build().
+    """
 
     type: str
     version: str
@@ -58,7 +63,7 @@ class Made:
 
 
 def folder_of(fleet: Fleet, name: str) -> Path:
-    """Where a release of this name is or will be. Raises bad-name: a name never leaves the folder."""
+    """Return the folder for a release of this name. Raises bad-name for one that is a path."""
     if not _NAME.match(name):
         raise HostError("bad-name", f"{name[:80]!a} is no name of a release")
     return fleet.root / "releases" / name
@@ -67,8 +72,10 @@ def folder_of(fleet: Fleet, name: str) -> Path:
 def make(
     fleet: Fleet, store: Store, order: Order, private: PrivateKey | None, algorithm: str
 ) -> Made:
-    """A refused order spends no sequence number. Of two for one name the first is made. private: None leaves it to be signed elsewhere.
+    """Make a release and return it. A refused order uses no sequence number.
 
+    private: the signing key; None leaves the release unsigned, for an external signature.
+    Of two orders for one name the first wins.
     Raises image-failed, release-exists, old-manifest, bad-argument, bad-name, suit-limit.
     """
     name = _check(order)
@@ -89,7 +96,8 @@ def make(
             raise HostError(
                 "bad-argument", f"--floor {order.floor} is above the release's own number"
             )
-        # A number is taken for what can be made: the widest one stands for it, and for its signature the longest.
+        # A number is used only for what can be made: try with the widest number and the longest
+        # signature first.
         if private is not None:
             algorithm = signing_key.algorithm_of(private.public_key())
         widest = _draft(store, order, images, MAX_SEQUENCE)
@@ -118,7 +126,10 @@ def make(
 
 
 def attach(fleet: Fleet, name: str, signature: bytes, public: signing_key.PublicKey) -> Made:
-    """Puts a signature that was made elsewhere into a release. Raises release-missing, release-key, tampered."""
+    """Attach an external signature to a release.
+
+    Raises release-missing, release-key, tampered.
+    """
     folder = folder_of(fleet, name)
     with _alone(folder.parent):
         return _attach(fleet, name, folder, signature, public)
@@ -149,7 +160,10 @@ def _attach(
 
 
 def signature_of(public: signing_key.PublicKey, signature: bytes, data: bytes) -> bytes:
-    """In COSE's form, from that or from DER; checked, before it is written anywhere. Raises tampered."""
+    """Return a verified signature in COSE's form, from that form or from DER.
+
+    Raises tampered.
+    """
     forms = [signature]
     try:
         forms.append(signing_key.raw_signature(signature))
@@ -166,13 +180,16 @@ def signature_of(public: signing_key.PublicKey, signature: bytes, data: bytes) -
 
 
 def load(folder: Path, unsigned: bool = False) -> Parsed:
-    """What the release's envelope says, not verified. Raises release-missing, and as manifest_reading.parse()."""
+    """Parse the envelope of a release without verifying it.
+
+    Raises release-missing, and as manifest_reader.parse().
+    """
     path = folder / (UNSIGNED if unsigned else SIGNED)
     return manifest_reader.parse(read_envelope(path))
 
 
 def read_envelope(path: Path) -> bytes:
-    """At most one byte more than an envelope may have. Raises release-missing."""
+    """Return at most one byte more than an envelope may have. Raises release-missing."""
     try:
         with image.opened(path, path.name) as file:
             return open(file, "rb", closefd=False).read(manifest.MAX_ENVELOPE + 1)
@@ -204,7 +221,10 @@ def _check(order: Order) -> str:
 
 @contextlib.contextmanager
 def _alone(releases: Path) -> Iterator[None]:
-    """Nobody else makes or signs a release of this fleet: whoever wants to waits. The lock is on the folder itself, and goes with its process."""
+    """Hold the lock of the releases folder, so that one process at a time makes or signs.
+
+    The lock is on the folder itself and ends with its process.
+    """
     releases.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(releases, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -220,7 +240,7 @@ def _free(folder: Path, name: str) -> None:
 
 
 def _expected(store: Store, order: Order) -> int:
-    """The least number that it can get."""
+    """Return the lowest sequence number that the release can get."""
     if order.sequence is not None:
         return order.sequence
     return 1 + max((one.sequence for one in store.releases()), default=0)
@@ -251,5 +271,5 @@ def _signed(draft: manifest.Draft, private: PrivateKey) -> bytes:
 
 
 def folder_exists(fleet: Fleet, name: str) -> bool:
-    """Not for a number that never became a release."""
+    """Return whether the folder exists; a number whose making failed has none."""
     return _NAME.match(name) is not None and folder_of(fleet, name).is_dir()

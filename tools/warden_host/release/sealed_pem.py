@@ -1,7 +1,8 @@
-"""A private key in a file that only its passphrase opens: PKCS#8 in PEM, AES-256-CBC under scrypt (RFC 5958, RFC 8018, RFC 7914).
+"""Encrypt a private key under a passphrase: PKCS#8 in PEM, AES-256-CBC with scrypt.
 
-`openssl pkey` reads it. cryptography reads it too, but would itself write 2,048 rounds of PBKDF2, which a stolen file
-gives up to a graphics card in hours: scrypt asks for 16 MB and a third of a second for each guess.
+RFC 5958, RFC 8018, RFC 7914. `openssl pkey` reads the file. cryptography reads it too, but writes
+2,048 rounds of PBKDF2, which a graphics card breaks in hours; scrypt costs each guess 16 MB and a
+third of a second.
 """
 
 import base64
@@ -28,7 +29,7 @@ _INTEGER, _OCTETS, _OID, _SEQUENCE = 0x02, 0x04, 0x06, 0x30
 
 
 def seal(key: PrivateKey, passphrase: bytes) -> bytes:
-    """The PEM; raises passphrase-wrong for a passphrase that is too short."""
+    """Return the encrypted PEM. Raises passphrase-wrong for a passphrase that is too short."""
     check_passphrase(passphrase)
     plain = key.private_bytes(
         serialization.Encoding.DER,
@@ -58,7 +59,10 @@ def seal(key: PrivateKey, passphrase: bytes) -> bytes:
 
 
 def unseal(pem: bytes, passphrase: bytes) -> PrivateKey:
-    """Raises passphrase-wrong; key-damaged when it is no encrypted key of a kind that we have."""
+    """Return the key of an encrypted PEM.
+
+    Raises passphrase-wrong; key-damaged for anything but an encrypted key of a supported kind.
+    """
     if b"-----BEGIN ENCRYPTED PRIVATE KEY-----" not in pem:
         # A bare key is none that a passphrase protects, and no passphrase would be the right one.
         raise HostError("key-damaged", "the release key is not an encrypted one")

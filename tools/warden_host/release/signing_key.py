@@ -1,10 +1,10 @@
-"""Release keys: who may sign what devices run. Public parts go to each device when it is provisioned.
+"""Manage the release keys: devices install what one of these keys signed.
 
 keys/release/NAME.pub   the public part, PEM
-keys/release/NAME.key   the private part under a passphrase; not there when it lives elsewhere (an HSM, a safe)
+keys/release/NAME.key   the private part under a passphrase; absent when it is in an HSM or a safe
 
-A device takes up to four keys: one for every day and a backup that is kept apart, so that losing one
-is not the end of updates.
+A device gets the public parts when it is provisioned, at most four: one for daily use and a backup
+that is kept apart, so that losing one key does not end updates.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ _PSS_SALT = 32
 
 @dataclass(frozen=True)
 class ReleaseKey:
-    """One public key. here: whether its private part is in this fleet's folder."""
+    """A public key. here: whether its private part is in this fleet's folder."""
 
     name: str
     public: PublicKey
@@ -57,7 +57,11 @@ class ReleaseKey:
 
 
 def make(fleet: Fleet, name: str, kind: str, passphrase: bytes) -> ReleaseKey:
-    """A new key of this fleet. kind: p256 or rsa. Raises release-key, passphrase-wrong, bad-name."""
+    """Make a release key of this fleet.
+
+    kind: p256 or rsa.
+    Raises release-key, passphrase-wrong, bad-name.
+    """
     _room(fleet, name)
     key: PrivateKey
     if kind == "rsa":
@@ -74,7 +78,7 @@ def make(fleet: Fleet, name: str, kind: str, passphrase: bytes) -> ReleaseKey:
 
 
 def add(fleet: Fleet, name: str, public: PublicKey) -> ReleaseKey:
-    """The public part of a key that signs elsewhere. Raises release-key, bad-name."""
+    """Add the public part of a key that signs elsewhere. Raises release-key, bad-name."""
     _room(fleet, name)
     for known in listed(fleet):
         if material(known.public) == material(public):
@@ -85,7 +89,10 @@ def add(fleet: Fleet, name: str, public: PublicKey) -> ReleaseKey:
 
 
 def remove(fleet: Fleet, name: str) -> ReleaseKey:
-    """Devices that are provisioned from now on don't know it; the others hold it until `warden rotate`."""
+    """Remove a release key.
+
+    Devices that know it keep it until `warden rotate`; those provisioned later never get it.
+    """
     gone = find(fleet, name)
     folder = _folder(fleet)
     (folder / f"{name}.pub").unlink()
@@ -94,7 +101,7 @@ def remove(fleet: Fleet, name: str) -> ReleaseKey:
 
 
 def listed(fleet: Fleet) -> list[ReleaseKey]:
-    """By name. Raises key-damaged, key-permissions."""
+    """Return the release keys by name. Raises key-damaged, key-permissions."""
     folder = _folder(fleet)
     return [
         ReleaseKey(path.stem, load_public(path), path.with_suffix(".key").exists())
@@ -103,7 +110,10 @@ def listed(fleet: Fleet) -> list[ReleaseKey]:
 
 
 def find(fleet: Fleet, name: str = "") -> ReleaseKey:
-    """The key of this name; without a name the only one whose private part is here. Raises release-key."""
+    """Return the key of this name; for "" the only key whose private part is here.
+
+    Raises release-key.
+    """
     known = listed(fleet)
     fitting = [key for key in known if key.name == name or (not name and key.here)]
     if len(fitting) == 1:
@@ -121,7 +131,7 @@ def find(fleet: Fleet, name: str = "") -> ReleaseKey:
 
 
 def open_private(fleet: Fleet, key: ReleaseKey, passphrase: bytes) -> PrivateKey:
-    """Raises release-key, passphrase-wrong, key-damaged."""
+    """Return the private key. Raises release-key, passphrase-wrong, key-damaged."""
     if not key.here:
         raise HostError(
             "release-key",
@@ -135,13 +145,16 @@ def open_private(fleet: Fleet, key: ReleaseKey, passphrase: bytes) -> PrivateKey
 
 
 def record(fleet: Fleet, vendor: bytes, type_: str) -> list[object] | None:
-    """What a device of this type is told: [vendor, class, [key, …]]; None in a fleet without release keys."""
+    """Return the record of a device type: [vendor, class, [key, …]].
+
+    Returns None in a fleet without release keys.
+    """
     keys = [material(key.public) for key in listed(fleet)]
     return [vendor, class_id(vendor, type_), keys] if keys else None
 
 
 def class_id(vendor: bytes, type_: str) -> bytes:
-    """One class for each device type: UUID version 5 of the type's name in the vendor's name space (RFC 9562 §5.5)."""
+    """Return the UUID version 5 of the type's name, in the vendor's name space (RFC 9562 §5.5)."""
     return uuid.uuid5(uuid.UUID(bytes=vendor), type_).bytes
 
 
@@ -149,7 +162,10 @@ def class_id(vendor: bytes, type_: str) -> bytes:
 
 
 def load_public(path: Path) -> PublicKey:
-    """A PEM file of a public key that devices can use. Raises key-damaged, key-missing."""
+    """Read the PEM file of a public key of a kind that devices support.
+
+    Raises key-damaged, key-missing.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_PEM + 1)
@@ -182,7 +198,7 @@ def algorithm_of(key: PublicKey) -> str:
 
 
 def material(key: PublicKey) -> bytes:
-    """As a device keeps it: x ‖ y of a P-256 key, or an RSA modulus."""
+    """Return the key as devices store it: x ‖ y of a P-256 key, or an RSA modulus."""
     if isinstance(key, ec.EllipticCurvePublicKey):
         numbers = key.public_numbers()
         return numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
@@ -190,7 +206,7 @@ def material(key: PublicKey) -> bytes:
 
 
 def fingerprint(key: PublicKey) -> str:
-    """SHA-256 of the SubjectPublicKeyInfo, as for pins."""
+    """Return the SHA-256 of the SubjectPublicKeyInfo, as for pins."""
     spki = key.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -198,14 +214,17 @@ def fingerprint(key: PublicKey) -> str:
 
 
 def sign(key: PrivateKey, data: bytes) -> bytes:
-    """As COSE wants it: r ‖ s, or PSS with a salt of 32 bytes (RFC 9053 §2.1, RFC 8230 §2)."""
+    """Return a COSE signature: r ‖ s, or PSS with a salt of 32 bytes.
+
+    RFC 9053 §2.1, RFC 8230 §2.
+    """
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return raw_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
     return key.sign(data, padding.PSS(padding.MGF1(hashes.SHA256()), _PSS_SALT), hashes.SHA256())
 
 
 def verifies(key: PublicKey, signature: bytes, data: bytes) -> bool:
-    """Whether it is this key's signature over the data, in COSE's form."""
+    """Return whether this key signed the data. signature: in COSE's form."""
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
             if len(signature) != 64:
@@ -221,7 +240,10 @@ def verifies(key: PublicKey, signature: bytes, data: bytes) -> bool:
 
 
 def raw_signature(der: bytes) -> bytes:
-    """r ‖ s of an ECDSA signature in DER, as OpenSSL and most HSMs give it. ValueError when it is none."""
+    """Return r ‖ s of an ECDSA signature in DER, the form of OpenSSL and most HSMs.
+
+    Raises ValueError for anything else.
+    """
     r, s = decode_dss_signature(der)
     if max(r, s) >> 256:
         raise ValueError("out of range")
