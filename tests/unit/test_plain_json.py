@@ -71,6 +71,23 @@ def test_json_that_is_nested_deeply_takes_no_memory():
     equal(plain.parse(b'{"a":[' + b"[]," * 50 + b"{}]}"), {"a": [[]] * 50 + [{}]})
 
 
+def test_an_escape_hides_no_brackets():
+    plain = made()
+    # Four characters behind \u are the parser's, whatever they are: the text would go on.
+    around = b'{"a":"\\u"xxx","b":%s,"c":"\\u"xxx"}'
+    for inside in (b"1", b"[" * 12 + b"]" * 12, b"[1}"):
+        refused("bad-body", plain.parse, around % inside)
+    for text in (b"\\u12", b"\\uzzzz", b"\\u004", b"\\u-041", b"\\u 041"):
+        refused("bad-body", plain.parse, b'{"a":"' + text + b'"}')
+    equal(plain.parse(b'{"a":"\\u0041\\u00fFu\\\\u\\""}'), {"a": "A\xffu\\u\""})
+
+
+def test_json_ends_at_its_end():
+    plain = made()
+    for data in (b'{"a":1}\0', b'{"a":1}\0garbage', b'{"a":"x\0y"}'):
+        refused("bad-body", plain.parse, data)
+
+
 def test_json_that_grows_in_memory():
     plain = made()
     data = b'{"a":[' + b"[]," * 5400 + b"[]]}"

@@ -184,16 +184,25 @@ def _write(out: bytearray, value: "Any", depth: int) -> int:
 
 
 def _is_refused(data: bytes) -> bool:
-    """Return whether lists and objects are nested deeper than _DEEPEST, or their brackets do not match.
+    """Return whether lists and objects are nested deeper than _DEEPEST, their brackets do not match, or the parser
+    would see other brackets than this scan.
 
     The parser would take memory for each level before it saw that the text is garbage. MicroPython's takes a list that ends in a
-    brace, and up to 1.25 text that is cut short.
+    brace, and up to 1.25 text that is cut short. It takes any four characters behind \\u, a quotation mark too, and ends at a NUL.
     """
     opened = 1  # and a bit for each bracket: 1 for an object, 0 for a list
     text = escaped = False
+    digits = 0  # of a \u, still to come
     for byte in data:
-        if escaped:
+        if not byte:
+            return True
+        if digits:
+            if byte not in b"0123456789ABCDEFabcdef":
+                return True
+            digits -= 1
+        elif escaped:
             escaped = False
+            digits = 4 if byte == 0x75 else 0
         elif text:
             escaped = byte == 0x5C  # a backslash
             text = byte != 0x22  # a quotation mark
