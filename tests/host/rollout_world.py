@@ -198,7 +198,7 @@ class World:
         made = rollout_plan.Plan(**plan)
         waves = rollout_plan.assign(made.waves, list(devices or self.gadgets))
         number = self.store.begin_rollout(name, opened.sequence, made.record(), waves)
-        self.rollouts.begin(number, opened)
+        self.rollouts.start(number, opened)
         self.watch(number)
         return number
 
@@ -210,7 +210,7 @@ class World:
 
     def resume(self, number: int) -> None:
         record = self.store.rollout(number)
-        self.rollouts.begin(
+        self.rollouts.start(
             number, shelf.open_release(self.maker.fleet, self.store, record.release)
         )
 

@@ -404,10 +404,10 @@ def test_the_files_stay_open_for_those_that_still_read(maker):
     while not gadget.data:
         gadget.take(world, *world.sent.pop(0)[1:])
     world.rollouts.stop(number, "its owner stopped it")
-    assert active.shelf.files
+    assert active.release.files
     world.pump()
     world.pass_time(20)
-    assert active.shelf.files == {}
+    assert active.release.files == {}
     assert world.states(number)["D00"] == ("Waiting", "")
     assert not any(news.code == "internal-error" for news in world.news)
 
@@ -422,10 +422,10 @@ def test_the_files_stay_open_for_one_that_a_newer_release_took(maker):
         gadget.take(world, *world.sent.pop(0)[1:])
     world.begin("relay-2")
     assert active.ended
-    assert active.shelf.files
+    assert active.release.files
     world.settle()
     world.pass_time(30)
-    assert active.shelf.files == {}
+    assert active.release.files == {}
     assert world.states(2)["D00"] == ("Accepted", "")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from warden_host.rollout import plan as rollout_plan
 from warden_host.rollout.plan import BUSY, FAILED, FINAL, STATES, Plan, assign
-from warden_host.rollout.tally import Tally, judge
+from warden_host.rollout.tally import Tally, next_step
 from warden_host.store.releases import Target
 
 
@@ -55,39 +55,45 @@ def targets(*waves: str) -> Tally:
     ],
 )
 def test_what_comes_next(waves, state, wave):
-    verdict = judge(Plan(), targets(*waves), 0)
-    assert (verdict.state, verdict.wave) == (state, wave)
+    step = next_step(Plan(), targets(*waves), 0)
+    assert (step.state, step.wave) == (state, wave)
 
 
 def test_limits():
-    assert judge(Plan(max_failures=0), targets("raaaaaaaaaaaaaaaaaaa", "w"), 0).state == "stopped"
-    assert judge(Plan(max_failures=1, in_percent=False), targets("ra", "w"), 0).state == "active"
-    assert judge(Plan(max_failures=1, in_percent=False), targets("rr", "w"), 0).state == "stopped"
-    assert judge(Plan(max_failures=100), targets("rrr", "w"), 0).wave == 1
+    assert (
+        next_step(Plan(max_failures=0), targets("raaaaaaaaaaaaaaaaaaa", "w"), 0).state == "stopped"
+    )
+    assert (
+        next_step(Plan(max_failures=1, in_percent=False), targets("ra", "w"), 0).state == "active"
+    )
+    assert (
+        next_step(Plan(max_failures=1, in_percent=False), targets("rr", "w"), 0).state == "stopped"
+    )
+    assert next_step(Plan(max_failures=100), targets("rrr", "w"), 0).wave == 1
     # What the owner looked at counts no more; what fails after it does.
-    assert judge(Plan(), targets("ra", "w"), 1).state == "active"
-    assert judge(Plan(), targets("rr", "w"), 1).state == "stopped"
-    why = judge(Plan(), targets("arw"), 0)
+    assert next_step(Plan(), targets("ra", "w"), 1).state == "active"
+    assert next_step(Plan(), targets("rr", "w"), 1).state == "stopped"
+    why = next_step(Plan(), targets("arw"), 0)
     assert why.reason == "1 of 3 failed, the last with Rejected"
-    why = judge(Plan(), targets("alrw"), 0)
+    why = next_step(Plan(), targets("alrw"), 0)
     assert why.reason == "2 of 4 failed, the last with Rejected"
-    why = judge(Plan(), targets("r", "al"), 0)
+    why = next_step(Plan(), targets("r", "al"), 0)
     assert why.reason == "1 of 1 failed, the last with Rejected"
-    why = judge(Plan(), targets("arlw", "r"), 0)
+    why = next_step(Plan(), targets("arlw", "r"), 0)
     assert why.reason == "2 of 4 failed, the last with Lost"
 
 
 @given(st.lists(st.text("wdtarlys", min_size=1, max_size=6), min_size=1, max_size=4))
 def test_no_wave_begins_before_the_ones_before_it_passed(waves):
-    verdict = judge(Plan(), targets(*waves), 0)
-    for wave in waves[: verdict.wave]:
+    step = next_step(Plan(), targets(*waves), 0)
+    for wave in waves[: step.wave]:
         assert not set(wave) & set("wdt")
         assert "a" in wave or not set(wave) & set("yl")
-    reached = "".join(waves[: verdict.wave + 1])
+    reached = "".join(waves[: step.wave + 1])
     failed = sum(letter in "rl" for letter in reached)
-    if verdict.state != "stopped":
+    if step.state != "stopped":
         assert failed * 100 <= len(reached) * 10
-    if verdict.state == "done":
+    if step.state == "done":
         assert not set("".join(waves)) & set("wdtyl")
 
 
@@ -105,42 +111,42 @@ def test_waves_reach_their_share(count, shares):
 
 def test_a_larger_share_holds_the_smaller_one():
     devices = [f"D{number}" for number in range(50)]
-    order = rollout_plan.order_of("lock-1", devices)
+    order = rollout_plan.shuffle("lock-1", devices)
     assert sorted(order) == sorted(devices)
-    assert order == rollout_plan.order_of("lock-1", list(reversed(devices)))
-    assert order != rollout_plan.order_of("lock-2", devices)
-    few, many = rollout_plan.share_of(order, 10), rollout_plan.share_of(order, 40)
+    assert order == rollout_plan.shuffle("lock-1", list(reversed(devices)))
+    assert order != rollout_plan.shuffle("lock-2", devices)
+    few, many = rollout_plan.first_share(order, 10), rollout_plan.first_share(order, 40)
     assert (len(few), len(many)) == (5, 20)
     assert many[:5] == few
-    assert rollout_plan.share_of(order[:1], 1) == order[:1]
-    assert rollout_plan.share_of([], 50) == []
+    assert rollout_plan.first_share(order[:1], 1) == order[:1]
+    assert rollout_plan.first_share([], 50) == []
 
 
 def test_what_people_write():
-    assert rollout_plan.waves_of("10%, 50%,100%") == (10, 50, 100)
-    assert rollout_plan.waves_of("5%") == (5, 100)
-    assert rollout_plan.failures_of("0%") == (0, True)
-    assert rollout_plan.failures_of("3") == (3, False)
+    assert rollout_plan.parse_waves("10%, 50%,100%") == (10, 50, 100)
+    assert rollout_plan.parse_waves("5%") == (5, 100)
+    assert rollout_plan.parse_failures("0%") == (0, True)
+    assert rollout_plan.parse_failures("3") == (3, False)
     for waves in ("", "10", "50%,10%", "10%,10%", "0%", "101%", "10%,,100%", "1%," * 21 + "100%"):
         with refused("bad-argument"):
-            rollout_plan.waves_of(waves)
+            rollout_plan.parse_waves(waves)
     for failures in ("", "-1", "101%", "x", "²", "1" * 7):
         with refused("bad-argument"):
-            rollout_plan.failures_of(failures)
+            rollout_plan.parse_failures(failures)
     with refused("database-damaged"):
-        rollout_plan.plan_of({"waves": [1], "more": 1})
+        rollout_plan.read_plan({"waves": [1], "more": 1})
 
 
 def test_pins_of_a_web_server():
     one, two = "ab" * 32, "cd" * 32
-    assert rollout_plan.pins_of([]) == ()
-    assert rollout_plan.pins_of([one, two]) == (one, two)
+    assert rollout_plan.parse_pins([]) == ()
+    assert rollout_plan.parse_pins([one, two]) == (one, two)
     many = [f"{number:064x}" for number in range(5)]
     for wrong in ([one], [one, one], many, [one, "x" * 64], [one, two[:-1]], [one, two + "\n"]):
         with refused("bad-argument"):
-            rollout_plan.pins_of(wrong)
+            rollout_plan.parse_pins(wrong)
     plan = rollout_plan.Plan(web_pins=(one, two), web=False)
-    assert rollout_plan.plan_of(json.loads(json.dumps(plan.record()))) == plan
+    assert rollout_plan.read_plan(json.loads(json.dumps(plan.record()))) == plan
 
 
 def test_every_state_has_its_kind():

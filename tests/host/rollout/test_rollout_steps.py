@@ -20,7 +20,7 @@ from warden_host.rollout import device_job
 from warden_host.rollout import plan as rollout_plan
 from warden_host.rollout.plan import BUSY, FAILED, STATES, TESTING
 from warden_host.rollout.rollouts import Rollouts
-from warden_host.rollout.tally import Tally, judge
+from warden_host.rollout.tally import Tally, next_step
 from warden_host.store.releases import Target
 from warden_host.store.store import Store
 
@@ -84,7 +84,7 @@ def cost(folder, count: int, script, monkeypatch) -> tuple[float, float]:
         store._db.set_trace_callback(statements.append)
 
         def work():
-            made.begin(number, shelf)
+            made.start(number, shelf)
             for at in range(200):
                 now[0] += 130 if script is away else 5
                 engine.tick()
@@ -159,13 +159,17 @@ def test_what_is_counted_is_what_is_there(waves, changes):
         targets = list(tally.targets.values())
         anew = Tally(targets)
         assert tally.counts() == anew.counts()
-        assert judge(rollout_plan.Plan(), tally, 0) == judge(rollout_plan.Plan(), anew, 0)
-        assert tally.loading == sum(tally.targets[one].state != TESTING for one in tally.running)
+        assert next_step(rollout_plan.Plan(), tally, 0) == next_step(rollout_plan.Plan(), anew, 0)
+        assert tally.downloading == sum(
+            tally.targets[one].state != TESTING for one in tally.running
+        )
         for wave in range(3):
             reached = [target for target in targets if target.wave <= wave]
             for states in (FAILED, BUSY):
-                assert tally.reached(wave, states) == sum(one.state in states for one in reached)
-            follows = tally.next(wave)
+                assert tally.count_reached(wave, states) == sum(
+                    one.state in states for one in reached
+                )
+            follows = tally.next_device(wave)
             assert follows is None or tally.targets[follows].state == "Waiting"
             assert follows is None or follows not in tally.running
             assert follows is None or tally.targets[follows].wave <= wave

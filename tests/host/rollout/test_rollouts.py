@@ -206,7 +206,7 @@ def test_one_whose_session_we_did_not_hear_of(maker):
     assert world.states(number)["D00"] == ("Away", "no-session")
     gadget.there = True
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(world.rollouts, "_hear", lambda _: None)
+        patch.setattr(world.rollouts, "_on_event", lambda _: None)
         world.engine.watchers.clear()
         gadget.connect(world)
         world.pump()
@@ -586,7 +586,7 @@ def test_begun_twice_it_goes_on_once(maker):
     world = worlds(maker, 3)
     number = world.begin(at_once=1)
     opened = shelf.open_release(maker.fleet, maker.store, "relay-1.0")
-    world.rollouts.begin(number, opened)
+    world.rollouts.start(number, opened)
     assert opened.files == {}
     world.settle()
     assert outcome(world, number) == {"Accepted": 3}

@@ -154,7 +154,7 @@ def test_one_that_stopped_goes_on_by_its_owners_word(handler, world):
 
 def test_what_was_forgiven_one_is_not_forgiven_another(handler, world):
     """One that was lost when the owner said to go on, and came well in the end: the next failure counts."""
-    order = plan.order_of("relay-1.0", list(world.gadgets))
+    order = plan.shuffle("relay-1.0", list(world.gadgets))
     lost, bad = order[0], order[-1]
     for gadget in world.gadgets.values():
         gadget.bricks = gadget.name == lost

@@ -105,9 +105,9 @@ def rollout(
     fleet = state.fleet()
     if sum(map(bool, (devices, type_, group))) != 1:
         raise click.UsageError("a rollout is for --device D, or for --type T, or for --group G")
-    plan.waves_of(waves)
-    plan.failures_of(max_failures)
-    plan.pins_of(list(web_pins))
+    plan.parse_waves(waves)
+    plan.parse_failures(max_failures)
+    plan.parse_pins(list(web_pins))
     request = {
         "op": "rollout",
         "release": release_name(fleet, release),
@@ -351,7 +351,7 @@ class _Bars:
 
 def _list(fleet: Fleet, as_json: bool) -> None:
     with Store(fleet.database) as store:
-        known = [rollouts.summary_of(record) for record in store.rollouts()]
+        known = [rollouts.summarize(record) for record in store.rollouts()]
     if as_json:
         for line in known:
             screen.print_json(line)
@@ -372,7 +372,7 @@ def _one(fleet: Fleet, number: int, as_json: bool) -> None:
             | {"history": [step._asdict() for step in steps.get(target.device, [])]}
             for target in record.targets
         ]
-        screen.print_json(rollouts.summary_of(record) | {"targets": targets})
+        screen.print_json(rollouts.summarize(record) | {"targets": targets})
         return
     why = f": {jsontext.printable(record.reason)}" if record.reason else ""
     screen.show(

@@ -48,7 +48,7 @@ class Plan:
         return asdict(self)
 
 
-def plan_of(record: dict[str, Any]) -> Plan:
+def read_plan(record: dict[str, Any]) -> Plan:
     """Out of fleet.db. Raises database-damaged."""
     try:
         pins = tuple(record.get("web_pins", ()))
@@ -57,19 +57,19 @@ def plan_of(record: dict[str, Any]) -> Plan:
         raise HostError("database-damaged", "fleet.db: a rollout of another form") from None
 
 
-def waves_of(text: str) -> tuple[int, ...]:
+def parse_waves(text: str) -> tuple[int, ...]:
     """Of "10%,50%,100%"; 100% at the end goes without saying. Raises bad-argument."""
     shares = [_SHARE.match(part.strip()) for part in text.split(",")]
     numbers = [int(share[1]) for share in shares if share is not None]
     if numbers and numbers[-1] < 100:
         numbers.append(100)
-    rotating = all(a < b for a, b in zip([0, *numbers], numbers, strict=False))
-    if None in shares or not rotating or numbers[-1] != 100 or len(numbers) > MAX_WAVES:
+    rising = all(a < b for a, b in zip([0, *numbers], numbers, strict=False))
+    if None in shares or not rising or numbers[-1] != 100 or len(numbers) > MAX_WAVES:
         raise HostError("bad-argument", f"--wave {text[:60]}: rising shares, such as 10%,50%,100%")
     return tuple(numbers)
 
 
-def failures_of(text: str) -> tuple[int, bool]:
+def parse_failures(text: str) -> tuple[int, bool]:
     """(number, whether per cent) of "10%" or "3". Raises bad-argument."""
     share = _SHARE.match(text)
     if share is not None and int(share[1]) <= 100:
@@ -79,7 +79,7 @@ def failures_of(text: str) -> tuple[int, bool]:
     raise HostError("bad-argument", f"--max-failures {text[:20]}: a share or a number: 10% or 3")
 
 
-def pins_of(texts: list[str]) -> tuple[str, ...]:
+def parse_pins(texts: list[str]) -> tuple[str, ...]:
     """Pins of a web server as a device takes them: none, or two to four, the live one's and a backup's. Raises bad-argument."""
     good = all(_PIN.match(text) for text in texts) and len(set(texts)) == len(texts)
     if not good or (texts and not 2 <= len(texts) <= 4):
@@ -89,7 +89,7 @@ def pins_of(texts: list[str]) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def order_of(release: str, devices: list[str]) -> list[str]:
+def shuffle(release: str, devices: list[str]) -> list[str]:
     """Another order for each release, so that it is not always the same devices that go first; the same one each time it is asked for."""
 
     def rank(device: str) -> bytes:
@@ -98,7 +98,7 @@ def order_of(release: str, devices: list[str]) -> list[str]:
     return sorted(devices, key=rank)
 
 
-def share_of(devices: list[str], percent: int) -> list[str]:
+def first_share(devices: list[str], percent: int) -> list[str]:
     """The first so many per cent, one at least."""
     return devices[: max(1, math.ceil(len(devices) * percent / 100))] if devices else []
 
@@ -107,6 +107,6 @@ def assign(waves: tuple[int, ...], devices: list[str]) -> dict[str, int]:
     """Device → wave, from 0. Each wave reaches so many per cent of all, rounded up."""
     found: dict[str, int] = {}
     for number, percent in enumerate(waves):
-        for device in share_of(devices, percent):
+        for device in first_share(devices, percent):
             found.setdefault(device, number)
     return found

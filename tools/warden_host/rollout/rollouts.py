@@ -47,20 +47,20 @@ _PROGRESS_S = 0.5
 _RETRY_S = 120.0  # for a device that is away and says nothing: it may hold a session that we lost
 _SNAPSHOT = 100
 _WHOLE = (VERIFYING, INSTALLING, TESTING)
-_UNSAID = (WAITING, DOWNLOADING, VERIFYING, INSTALLING)  # to those who watch the fleet
+_QUIET = (WAITING, DOWNLOADING, VERIFYING, INSTALLING)  # to those who watch the fleet
 
 
 @dataclass
 class _Active:
     number: int
     plan: Plan
-    shelf: OpenRelease
+    release: OpenRelease
     forgiven: int
     pardoned: set[str]  # the devices that are forgiven
     tally: Tally
     reading: int = 0  # jobs that may still ask for chunks
     done: dict[str, int] = field(default_factory=dict)  # bytes that a device has
-    told: dict[str, float] = field(default_factory=dict)
+    reported: dict[str, float] = field(default_factory=dict)
     tried: dict[str, float] = field(default_factory=dict)
     wave: int = 0
     ended: str = ""
@@ -73,30 +73,30 @@ class Rollouts:
         self._engine = engine
         self._active: dict[int, _Active] = {}
         self._watchers: dict[int, list[Watcher]] = {}
-        engine.watchers.append(self._hear)
+        engine.watchers.append(self._on_event)
         engine.start(self._ticker(), lambda _: None)
 
-    def begin(self, number: int, shelf: OpenRelease) -> None:
+    def start(self, number: int, release: OpenRelease) -> None:
         """A rollout that fleet.db has as active, new or from before a restart. Raises rollout-unknown."""
         if number in self._active:
-            shelf.close()  # two callers resumed it at once: superseding itself, it would end
+            release.close()  # two callers resumed it at once: superseding itself, it would end
             return
         record = self._engine.store.rollout(number)
         active = _Active(
             number,
-            rollout_plan.plan_of(record.plan),
-            shelf,
+            rollout_plan.read_plan(record.plan),
+            release,
             record.forgiven,
-            _pardoned(record),
+            _pardoned_devices(record),
             Tally(record.targets),
         )
         for target in record.targets:
             if target.state in BUSY and target.state != WAITING:
-                self._set(active, target.device, WAITING, "")  # a restart cut its job
+                self._set_state(active, target.device, WAITING, "")  # a restart cut its job
         for other in list(self._active.values()):
             self._supersede(other, active)
         self._active[number] = active
-        self._tell(number, self._summary(active))
+        self._notify_watchers(number, self._summary(active))
         self._advance(active)
 
     def stop(self, number: int, reason: str) -> None:
@@ -107,7 +107,7 @@ class Rollouts:
             if record.state == "active":
                 self._engine.store.set_rollout(number, "stopped", reason, record.forgiven)
             return
-        self._end(active, "stopped", reason)
+        self._finish(active, "stopped", reason)
 
     def watch(self, number: int, watcher: Watcher) -> None:
         """All that there is to see so far, then what comes. Raises rollout-unknown."""
@@ -119,9 +119,9 @@ class Rollouts:
         for at in range(0, len(rows), _SNAPSHOT):
             watcher({"rollout": number, "targets": rows[at : at + _SNAPSHOT]}, False)
         if active is None:
-            watcher(summary_of(record), True)
+            watcher(summarize(record), True)
             return
-        if self._rests(active):
+        if self._is_resting(active):
             watcher(self._summary(active) | {"state": "resting"}, True)
             return
         self._watchers.setdefault(number, []).append(watcher)
@@ -129,21 +129,21 @@ class Rollouts:
 
     def close(self) -> None:
         for active in self._active.values():
-            active.shelf.close()
+            active.release.close()
         self._active.clear()
 
     # What happens
 
-    def _hear(self, news: FleetEvent) -> None:
+    def _on_event(self, fleet_event: FleetEvent) -> None:
         """A device that came is asked again: one that was away begins, one that was lost says what became of it."""
-        if news.kind != "session" or news.app != AUTHORITY:
+        if fleet_event.kind != "session" or fleet_event.app != AUTHORITY:
             return
         for active in list(self._active.values()):
-            target = active.tally.targets.get(news.device)
+            target = active.tally.targets.get(fleet_event.device)
             if target is not None and target.state == AWAY:
-                self._retry(active, news.device)
+                self._queue_again(active, fleet_event.device)
             elif target is not None and target.state == LOST:
-                self._start(active, news.device)
+                self._start_device(active, fleet_event.device)
 
     def tick(self) -> None:
         """Now and then: devices that are away, whose sessions may stand without our having heard so."""
@@ -151,15 +151,15 @@ class Rollouts:
         for active in list(self._active.values()):
             for device, target in list(active.tally.targets.items()):
                 if target.state == AWAY and now - active.tried.get(device, 0.0) > _RETRY_S:
-                    self._retry(active, device)
+                    self._queue_again(active, device)
 
     def _ticker(self) -> Job:
         while True:
             yield Wait(lambda _: False, self._engine.clock().steady + _RETRY_S / 4)
             self.tick()
 
-    def _retry(self, active: _Active, device: str) -> None:
-        self._set(active, device, WAITING, "")
+    def _queue_again(self, active: _Active, device: str) -> None:
+        self._set_state(active, device, WAITING, "")
         self._advance(active)
 
     def _advance(self, active: _Active) -> None:
@@ -174,47 +174,49 @@ class Rollouts:
                 active.again = self._step(active)
         finally:
             active.advancing = False
-        if not active.ended and self._rests(active):
-            self._tell(active.number, self._summary(active) | {"state": "resting"}, True)
+        if not active.ended and self._is_resting(active):
+            self._notify_watchers(
+                active.number, self._summary(active) | {"state": "resting"}, True
+            )
 
     def _step(self, active: _Active) -> bool:
         """Whether another step may follow."""
-        verdict = rollout_tally.judge(active.plan, active.tally, active.forgiven)
-        active.wave = verdict.wave
-        if verdict.state != "active":
-            self._end(active, verdict.state, verdict.reason)
+        step = rollout_tally.next_step(active.plan, active.tally, active.forgiven)
+        active.wave = step.wave
+        if step.state != "active":
+            self._finish(active, step.state, step.reason)
             return False
-        if active.tally.loading >= active.plan.at_once:
+        if active.tally.downloading >= active.plan.at_once:
             return False
-        device = active.tally.next(verdict.wave)
+        device = active.tally.next_device(step.wave)
         if device is None:
             return False
-        self._start(active, device)
+        self._start_device(active, device)
         return True
 
-    def _start(self, active: _Active, device: str) -> None:
+    def _start_device(self, active: _Active, device: str) -> None:
         if device in active.tally.running or active.ended:
             return
         active.tally.start(device)
         active.reading += 1
         before = active.tally.targets[device].state
 
-        def tell(state: str, reason: str, done: int) -> None:
+        def report(state: str, reason: str, done: int) -> None:
             self._progress(active, device, state, reason, done)
 
         def done(result: Line | HostError) -> None:
             active.tally.finish(device)
             active.reading -= 1
             active.tried[device] = self._engine.clock().steady
-            self._came_of(active, device, before, result)
+            self._on_job_end(active, device, before, result)
             if active.ended and not active.reading:
-                active.shelf.close()
+                active.release.close()
 
         self._engine.start(
-            device_job.job(self._engine, active.shelf, device, active.plan, tell), done
+            device_job.job(self._engine, active.release, device, active.plan, report), done
         )
 
-    def _came_of(
+    def _on_job_end(
         self, active: _Active, device: str, before: str, result: Line | HostError
     ) -> None:
         if isinstance(result, HostError):
@@ -224,7 +226,7 @@ class Rollouts:
             return  # cut by us: the next start of the service, or of the rollout, asks the device
         if state == AWAY and before == LOST:
             state, reason = LOST, "timed-out"
-        self._set(active, device, state, reason)
+        self._set_state(active, device, state, reason)
         self._advance(active)
 
     def _progress(self, active: _Active, device: str, state: str, reason: str, done: int) -> None:
@@ -232,37 +234,37 @@ class Rollouts:
         # Of a rollout that stopped, what a device has whole already is heard to its end.
         whole = target.state in _WHOLE
         if active.ended and whole and state == DOWNLOADING:
-            self._let_go(device)  # it wants a chunk after all
-            self._set(active, device, WAITING, "")
+            self._abort_download(device)  # it wants a chunk after all
+            self._set_state(active, device, WAITING, "")
             whole = False
         if target.state == SUPERSEDED or (active.ended and not whole):
             raise HostError("not-serving", "the rollout was stopped")
         active.done[device] = done
         if target.state != state:
-            self._set(active, device, state, reason)
+            self._set_state(active, device, state, reason)
             if state == TESTING:
                 self._advance(active)  # its place among the downloads is free
             return
         now = self._engine.clock().steady
-        if now - active.told.get(device, 0.0) >= _PROGRESS_S:
-            active.told[device] = now
-            self._tell(active.number, self._line(active, target))
+        if now - active.reported.get(device, 0.0) >= _PROGRESS_S:
+            active.reported[device] = now
+            self._notify_watchers(active.number, self._device_line(active, target))
 
-    def _set(self, active: _Active, device: str, state: str, reason: str) -> None:
+    def _set_state(self, active: _Active, device: str, state: str, reason: str) -> None:
         before = active.tally.targets[device].state
         last = state in FINAL or state == LOST
         self._engine.store.set_target(active.number, device, state, reason, last)
         target = active.tally.change(device, state, reason, time.time())
-        active.told[device] = self._engine.clock().steady
-        self._tell(active.number, self._line(active, target))
+        active.reported[device] = self._engine.clock().steady
+        self._notify_watchers(active.number, self._device_line(active, target))
         if state in (ACCEPTED, SUPERSEDED) and device in active.pardoned and not active.ended:
             # It failed no more after all: what was forgiven it must not be forgiven the next one.
             active.pardoned.discard(device)
             active.forgiven -= 1
             self._engine.store.set_rollout(active.number, "active", "", active.forgiven)
-        if state not in _UNSAID and state != before:
+        if state not in _QUIET and state != before:
             why = f" ({reason})" if reason else ""
-            text = f"update {active.shelf.name}: {state}{why}"
+            text = f"update {active.release.name}: {state}{why}"
             self._engine.notify(FleetEvent("notice", device, text=text))
 
     def _supersede(self, other: _Active, newer: _Active) -> None:
@@ -270,38 +272,40 @@ class Rollouts:
         for device in newer.tally.targets:
             target = other.tally.targets.get(device)
             if target is not None and target.state not in FINAL:
-                self._set(other, device, SUPERSEDED, newer.shelf.name)
+                self._set_state(other, device, SUPERSEDED, newer.release.name)
                 other.tally.finish(device)
         self._advance(other)
 
-    def _end(self, active: _Active, state: str, reason: str) -> None:
+    def _finish(self, active: _Active, state: str, reason: str) -> None:
         active.ended = state
         self._active.pop(active.number, None)
         for device in active.tally.running:  # those on trial are left to it
             if active.tally.targets[device].state == DOWNLOADING:
-                self._let_go(device)
-                self._set(active, device, WAITING, "")
+                self._abort_download(device)
+                self._set_state(active, device, WAITING, "")
         self._engine.store.set_rollout(active.number, state, reason, active.forgiven)
         if not active.reading:
-            active.shelf.close()  # else after the last that still reads of it
+            active.release.close()  # else after the last that still reads of it
         line = self._summary(active) | {"state": state, "reason": reason}
-        self._tell(active.number, line, True)
-        text = f"rollout {active.number} of {active.shelf.name} is {state}"
+        self._notify_watchers(active.number, line, True)
+        text = f"rollout {active.number} of {active.release.name} is {state}"
         self._engine.notify(FleetEvent("notice", text=f"{text}: {reason}" if reason else text))
 
-    def _let_go(self, device: str) -> None:
+    def _abort_download(self, device: str) -> None:
         request = Request(device, "update", {"abort": True}, AUTHORITY, quiet=True)
         with contextlib.suppress(HostError):  # it lets go by itself, a minute later
             self._engine.start(commands.job(self._engine, request), lambda _: None)
 
     # Who looks on
 
-    def _rests(self, active: _Active) -> bool:
+    def _is_resting(self, active: _Active) -> bool:
         """Only devices that are away are left: nothing will be seen until one comes."""
-        return not active.tally.running and not active.tally.reached(active.wave, BUSY)
+        return not active.tally.running and not active.tally.count_reached(active.wave, BUSY)
 
-    def _line(self, active: _Active, target: Target) -> Line:
-        done = active.shelf.total if target.state == TESTING else active.done.get(target.device, 0)
+    def _device_line(self, active: _Active, target: Target) -> Line:
+        done = (
+            active.release.total if target.state == TESTING else active.done.get(target.device, 0)
+        )
         return {
             "rollout": active.number,
             "device": target.device,
@@ -309,23 +313,23 @@ class Rollouts:
             "state": target.state,
             "reason": target.reason,
             "done": done,
-            "total": active.shelf.total,
+            "total": active.release.total,
         }
 
     def _summary(self, active: _Active) -> Line:
         return {
             "rollout": active.number,
-            "release": active.shelf.name,
-            "sequence": active.shelf.sequence,
+            "release": active.release.name,
+            "sequence": active.release.sequence,
             "state": "active",
             "reason": "",
             "wave": active.wave,
             "waves": active.tally.waves,
-            "total": active.shelf.total,
+            "total": active.release.total,
             "counts": active.tally.counts(),
         }
 
-    def _tell(self, number: int, line: Line, last: bool = False) -> None:
+    def _notify_watchers(self, number: int, line: Line, last: bool = False) -> None:
         watchers = self._watchers.pop(number, []) if last else self._watchers.get(number, [])
         for watcher in list(watchers):
             try:
@@ -334,21 +338,21 @@ class Rollouts:
                 watchers.remove(watcher)
 
 
-def _pardoned(record: Rollout) -> set[str]:
+def _pardoned_devices(record: Rollout) -> set[str]:
     """Those that failed first: what was forgiven, was before what failed later."""
     failed = [target for target in record.targets if target.state in FAILED]
     failed.sort(key=lambda target: target.changed)
     return {target.device for target in failed[: record.forgiven]}
 
 
-def counts_of(targets: Any) -> dict[str, int]:
+def count_states(targets: Any) -> dict[str, int]:
     found: dict[str, int] = {}
     for target in targets:
         found[target.state] = found.get(target.state, 0) + 1
     return found
 
 
-def summary_of(record: Rollout) -> Line:
+def summarize(record: Rollout) -> Line:
     """Of a rollout that is not at work."""
     return {
         "rollout": record.id,
@@ -359,5 +363,5 @@ def summary_of(record: Rollout) -> Line:
         "wave": max((target.wave for target in record.targets), default=0),
         "waves": max((target.wave for target in record.targets), default=0) + 1,
         "total": 0,
-        "counts": counts_of(record.targets),
+        "counts": count_states(record.targets),
     }

@@ -15,7 +15,7 @@ class Tally:
         self.targets = {target.device: target for target in targets}
         self.waves = max((target.wave for target in self.targets.values()), default=0) + 1
         self.running: set[str] = set()
-        self.loading = 0  # of those that run: not on trial yet
+        self.downloading = 0  # of those that run: not on trial yet
         self._counts: list[Counter[str]] = [Counter() for _ in range(self.waves)]
         self._waiting: list[dict[str, None]] = [{} for _ in range(self.waves)]
         for target in self.targets.values():
@@ -31,7 +31,7 @@ class Tally:
         counts[old.state] -= 1
         counts[state] += 1
         if device in self.running:
-            self.loading += (state != TESTING) - (old.state != TESTING)
+            self.downloading += (state != TESTING) - (old.state != TESTING)
         elif state == WAITING:
             waiting[device] = None
         else:
@@ -43,29 +43,29 @@ class Tally:
         target = self.targets[device]
         self._waiting[target.wave].pop(device, None)
         self.running.add(device)
-        self.loading += target.state != TESTING
+        self.downloading += target.state != TESTING
 
     def finish(self, device: str) -> None:
         """Its job is over, or is no business of this rollout any more."""
         if device in self.running:
             self.running.remove(device)
-            self.loading -= self.targets[device].state != TESTING
+            self.downloading -= self.targets[device].state != TESTING
 
-    def next(self, wave: int) -> str | None:
+    def next_device(self, wave: int) -> str | None:
         """One that waits, of a wave up to this one: the earliest wave first, and of that who has waited longest."""
         for waiting in self._waiting[: wave + 1]:
             for device in waiting:
                 return device
         return None
 
-    def reached(self, wave: int, states: Iterable[str]) -> int:
+    def count_reached(self, wave: int, states: Iterable[str]) -> int:
         """How many devices of the waves up to this one are in one of these states."""
         return sum(counts[state] for counts in self._counts[: wave + 1] for state in states)
 
     def size(self, wave: int) -> int:
         return sum(self._counts[wave].values())
 
-    def of(self, wave: int, state: str) -> int:
+    def count(self, wave: int, state: str) -> int:
         return self._counts[wave][state]
 
     def counts(self) -> dict[str, int]:
@@ -74,7 +74,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Step:
     """What a rollout does next. state: active, done, stopped. wave: devices up to this one may begin."""
 
     state: str
@@ -82,22 +82,22 @@ class Verdict:
     reason: str = ""
 
 
-def judge(plan: Plan, tally: Tally, forgiven: int) -> Verdict:
+def next_step(plan: Plan, tally: Tally, forgiven: int) -> Step:
     """From the devices' states alone, so a restart of the service changes nothing."""
     last, reached = tally.waves - 1, 0
     for wave in range(tally.waves):
         reached += tally.size(wave)
-        failed = tally.reached(wave, FAILED) - forgiven
+        failed = tally.count_reached(wave, FAILED) - forgiven
         if failed > plan.allowed(reached):
-            why = f"{failed} of {reached} failed, the last with {_worst(tally, wave)}"
-            return Verdict("stopped", wave, why)
+            why = f"{failed} of {reached} failed, the last with {_last_failure(tally, wave)}"
+            return Step("stopped", wave, why)
         if not _passed(tally, wave):
-            return Verdict("active", wave)
-    over = tally.reached(last, FINAL)
-    return Verdict("done" if over == reached else "active", last)
+            return Step("active", wave)
+    over = tally.count_reached(last, FINAL)
+    return Step("done" if over == reached else "active", last)
 
 
-def _worst(tally: Tally, wave: int) -> str:
+def _last_failure(tally: Tally, wave: int) -> str:
     failed = [
         target
         for target in tally.targets.values()
@@ -109,7 +109,7 @@ def _worst(tally: Tally, wave: int) -> str:
 
 def _passed(tally: Tally, wave: int) -> bool:
     """Devices that are away hold nobody up, where others have shown that the release works."""
-    if any(tally.of(wave, state) for state in BUSY):
+    if any(tally.count(wave, state) for state in BUSY):
         return False
-    over = sum(tally.of(wave, state) for state in FINAL)
-    return over == tally.size(wave) or tally.of(wave, ACCEPTED) > 0
+    over = sum(tally.count(wave, state) for state in FINAL)
+    return over == tally.size(wave) or tally.count(wave, ACCEPTED) > 0

@@ -79,8 +79,8 @@ class RolloutHandler:
             try:
                 known = store.release(name)
                 chosen, left_out = _select_devices(store, line, known.type if known else None)
-                devices = rollout_plan.order_of(name, [one.device for one in chosen])
-                devices = rollout_plan.share_of(
+                devices = rollout_plan.shuffle(name, [one.device for one in chosen])
+                devices = rollout_plan.first_share(
                     devices, _read_number(line, "percent", (1, 100), 100)
                 )
                 for other in store.rollouts(active=True):
@@ -114,7 +114,7 @@ class RolloutHandler:
         self._start(number, opened)
 
     def _start(self, number: int, opened: OpenRelease) -> None:
-        self._run(lambda rollouts: rollouts.begin(number, opened))
+        self._run(lambda rollouts: rollouts.start(number, opened))
 
     def _run(self, action: Any) -> Any:
         rollouts = self._rollouts
@@ -134,15 +134,15 @@ def _read_plan(line: Line) -> Plan:
         raise HostError("control-malformed", "web or web_pins in another form")
     if not all(isinstance(pin, str) for pin in pins):
         raise HostError("control-malformed", "a pin that is no text")
-    number, in_percent = rollout_plan.failures_of(failures)
+    number, in_percent = rollout_plan.parse_failures(failures)
     return Plan(
-        rollout_plan.waves_of(waves),
+        rollout_plan.parse_waves(waves),
         number,
         in_percent,
         _read_number(line, "at_once", (1, 1000), 20),
         _read_number(line, "trial_s", _TRIAL_S, 1800),
         web,
-        rollout_plan.pins_of(pins),
+        rollout_plan.parse_pins(pins),
     )
 
 
