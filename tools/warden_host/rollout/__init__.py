@@ -1,4 +1,4 @@
-"""Updates of many devices in waves: the plan, its progress, and the job that updates one device.
+"""Update many devices in waves: the plan, its progress, and the job that updates one device.
 
 Entry point: rollouts.Rollouts.
 May import: engine, protocol, release, store.

@@ -1,7 +1,8 @@
-"""One release to one device, as a job of the engine: it asks, sends what the device wants, and waits for its word.
+"""Bring one release to one device: a job of the engine.
 
-Nothing hangs on one message: whatever got lost, the device is asked for its state, and that says what to do next. A device that is not
-there ends the job with Away; the rollout begins another one when it comes.
+The job queries the device's state, sends the manifest and the chunks that the device asks for, and
+waits for the result of its trial. A lost message costs one more query. The job of a device that
+can't be reached ends with Away; the rollout starts another one when the device connects.
 """
 
 import contextlib
@@ -34,22 +35,24 @@ from warden_host.rollout.plan import (
     Plan,
 )
 
-# (state, reason, bytes that the device has). Before anything is sent; it raises not-serving to end the job.
+# (state, reason, bytes that the device has). Called before the job sends anything; it raises
+# not-serving to end the job.
 Report = Callable[[str, str, int], None]
 Status = dict[str, Any]
+_Steps = Generator[Wait, FleetEvent | None, None]
 _COMMAND_S = 15.0
 _FIRST_POLL_S, _POLL_S = 3.0, 60.0
 _RETRY_S, _WORK_S = 5.0, 15.0
-_MAX_DOWNLOAD_S = 7 * 3600.0  # a device gives a download up after six hours
-# How long, and how often, a device may be silent in the middle of its update.
+_MAX_DOWNLOAD_S = 7 * 3600.0  # a device aborts a download after six hours
+# How long, and how often, a device may be silent during its update.
 _SILENCE_S, _SILENCES = 120.0, 5
-_START_S = 600.0  # as long as a device has to reach its authority after a start
-_TRIES = 3  # of a download that the device aborts
-_QUERIES = 10  # of a device whose answers lead nowhere
-# It can't be spoken with just now; everything else that sending raises is final.
+_START_S = 600.0  # time for a device to reach its authority after a start
+_TRIES = 3  # downloads that the device may abort
+_QUERIES = 10  # queries in a row whose answers allow no step
+# Errors of a device that can't be reached now; every other error of sending is final.
 _UNREACHABLE = ("timed-out", "no-session", "counter-exhausted", "quarantined")
 _CORRUPT = ("image-mismatch", "payload-tampered")
-# Refusals that another try may cure. Any other is the device's judgement on the release.
+# Refusals that another try may cure. Every other code rejects the release.
 _CURABLE = frozenset(
     {
         *("busy", "expired", "filesystem", "slot-full", "slot-damaged", "update-state"),
@@ -60,14 +63,20 @@ _CURABLE = frozenset(
 
 
 def job(engine: Engine, release: OpenRelease, device: str, plan: Plan, report: Report) -> Job:
-    """Result: {"state", "reason"}; Away where the device could not be reached, Lost where it took the update and was not heard of again. With
-    "cut" where `tell` ended it: a device's own word never has that."""
+    """Return the job that updates one device.
+
+    Its result: {"state", "reason"}. Away: the device could not be reached. Lost: it accepted the
+    update and sent nothing afterwards. "cut" is true if `report` ended the job.
+    """
     return _DeviceJob(engine, release, device, plan, report).run()
 
 
 class _Unreachable(Exception):
-    """again_s: it is there all the same, and may be asked again after so many seconds: at once where it began a new session, in which what we
-    asked in the one before is not answered. None: nothing was heard of it."""
+    """A command got no usable answer.
+
+    retry_s: seconds until the device may be queried again, 0 after a new session, which answers
+    no command of the one before. None: the device sent nothing.
+    """
 
     def __init__(self, code: str, retry_s: float | None = None) -> None:
         super().__init__(code)
@@ -75,7 +84,7 @@ class _Unreachable(Exception):
 
 
 class _Finished(Exception):
-    """The device, or its silence, has the last word."""
+    """The job has its result."""
 
     def __init__(self, state: str, reason: str = "") -> None:
         super().__init__(state, reason)
@@ -83,6 +92,8 @@ class _Finished(Exception):
 
 
 class _DeviceJob:
+    """The state of one device's update, and its steps."""
+
     def __init__(
         self, engine: Engine, release: OpenRelease, device: str, plan: Plan, report: Report
     ) -> None:
@@ -96,17 +107,18 @@ class _DeviceJob:
         self._deflates = False  # whether the device takes compressed chunks
         self._refused = 0
         self._started = False
-        self._deferred = False  # it judges our manifest at its next start
-        self._accepted = False  # it found our manifest good
-        self._order_boot: int | None = None  # the boot in which our order was sent to it
-        self._image_corrupt = False  # its last image was not the one that was signed
+        self._deferred = False  # it verifies our manifest at its next start
+        self._accepted = False  # it accepted our manifest
+        self._order_boot: int | None = None  # the device's boot number when we sent the manifest
+        self._image_corrupt = False  # its last image did not match the manifest
         self._silences = 0
         self._silent_since: float | None = None
         self._worked_until = self._now + _MAX_DOWNLOAD_S
-        # A device that asks for the same chunk for ever costs so many messages, no more.
+        # Bounds the messages to a device that asks for the same chunk for ever.
         self._messages_left = 4 * (release.total // 256) + 64
 
     def run(self) -> Job:
+        """Query the device and act on its answer until the update has a result."""
         try:
             while True:
                 try:
@@ -122,12 +134,12 @@ class _DeviceJob:
         except _Finished as finished:
             return finished.result
         except HostError as error:
-            # One that left the fleet says nothing about the release.
+            # A device that left the fleet is no failure of the release.
             state = SUPERSEDED if error.code in ("revoked", "device-unknown") else ABORTED
             return {"state": state, "reason": error.code, "cut": error.code == "not-serving"}
 
-    def _wait_out_silence(self, error: _Unreachable) -> Generator[Wait, FleetEvent | None, None]:
-        """Off the air to judge the manifest, to start the update, or for the moment that its network needs: not away yet."""
+    def _wait_out_silence(self, error: _Unreachable) -> _Steps:
+        """Wait for a device that verifies, restarts or reconnects; raise `error` if that takes long."""
         if self._silent_since is None:
             self._silent_since = self._now
             self._silences += 1
@@ -140,8 +152,8 @@ class _DeviceJob:
         if retry_s:
             yield from self._wait_for_event(retry_s)
 
-    def _continue(self, status: Status) -> Generator[Wait, FleetEvent | None, None]:
-        """From what the device says of itself; comes back when it is to be asked again."""
+    def _continue(self, status: Status) -> _Steps:
+        """Do the next step for a device in this state; return when it is to be queried again."""
         self._check_flash_state(status)
         self._check_report(status)
         self._deflates = status.get("deflate") is True
@@ -156,23 +168,21 @@ class _DeviceJob:
         elif state in (VERIFYING, INSTALLING) or (state == DOWNLOADING and ours):
             yield from self._wait_for_device(state)
         elif state == TESTING or (state == DOWNLOADING and status.get("sequence") == 0):
-            yield from self._pause(
-                _RETRY_S
-            )  # on trial with another release, or it judges a manifest
+            # On trial with another release, or verifying a manifest.
+            yield from self._pause(_RETRY_S)
         elif state == DOWNLOADING:
-            yield from self._send_command(
-                {"abort": True}
-            )  # another release: this one takes its place
+            # Another release: this one replaces it.
+            yield from self._send_command({"abort": True})
         elif self._deferred and not self._restarted:
-            yield from self._pause(_RETRY_S)  # what it says now is of an older order
+            yield from self._pause(_RETRY_S)  # this status belongs to an earlier manifest
         elif self._deferred and self._tries >= _TRIES:
-            raise _Finished(ABORTED, "update-state")  # our order is lost whenever it starts anew
+            raise _Finished(ABORTED, "update-state")  # it loses our manifest at every start
         else:
             self._image_corrupt = ours and status.get("reason") in _CORRUPT
             yield from self._send_manifest()
 
-    def _wait_for_device(self, state: str) -> Generator[Wait, FleetEvent | None, None]:
-        """It wants nothing of us for now: it verifies, or fetches the image from a web server."""
+    def _wait_for_device(self, state: str) -> _Steps:
+        """Wait while the device verifies, or fetches the image from a web server."""
         if self._now > self._worked_until:
             raise _Finished(ABORTED, "update-timeout")
         self._queries = 0
@@ -181,7 +191,7 @@ class _DeviceJob:
         yield from self._wait_for_event(_WORK_S)
 
     def _check_flash_state(self, status: Status) -> None:
-        """What the flash says is what counts: the report of it may have got lost."""
+        """Finish if the device's flash holds the result: the event that reported it may be lost."""
         sequence = self._release.sequence
         if status.get("failed") == sequence:
             ours = status.get("sequence") == sequence
@@ -189,17 +199,19 @@ class _DeviceJob:
             raise _Finished(REJECTED, reason or "trial-failed")
         confirmed = status.get("confirmed")
         if is_u32(confirmed) and confirmed >= sequence:
-            # A newer one is no failure of the device, but this one will never run on it.
-            raise _Finished(
-                *((ACCEPTED,) if confirmed == sequence else (REJECTED, "old-manifest"))
-            )
+            # With a newer release the device is sound, but will never run this one.
+            if confirmed == sequence:
+                raise _Finished(ACCEPTED)
+            raise _Finished(REJECTED, "old-manifest")
 
     def _check_report(self, status: Status) -> None:
-        """Its word on our order, and on no older one: of our number, once it took that. Of a device that judges manifests at its start also what
-        it says of 0, where the manifest was too bad to have a number, but only since it started anew."""
-        sequence, our_sequence = status.get("sequence"), self._release.sequence
-        if (self._accepted and sequence == our_sequence) or (
-            self._restarted and sequence in (0, our_sequence)
+        """Finish if the status reports the end of our update, and not of an earlier one.
+
+        A device that verified the manifest at its start reports sequence 0 for one that it can't read.
+        """
+        sequence, expected = status.get("sequence"), self._release.sequence
+        if (self._accepted and sequence == expected) or (
+            self._restarted and sequence in (0, expected)
         ):
             self._check_final(status)
 
@@ -208,14 +220,14 @@ class _DeviceJob:
 
     @property
     def _restarted(self) -> bool:
-        """Whether the device has proved a later start than the one in which our order was sent."""
+        """Return whether the device proved a later boot than that of our manifest."""
         return self._order_boot is not None and self._boot > self._order_boot
 
     @property
     def _boot(self) -> int:
         return self._engine.state(self._device).mark.boot
 
-    def _send_manifest(self) -> Generator[Wait, FleetEvent | None, None]:
+    def _send_manifest(self) -> _Steps:
         self._tries += 1
         self._order_boot, self._deferred, self._accepted = None, False, False
         if self._tries > 1:
@@ -230,7 +242,7 @@ class _DeviceJob:
             order["key"] = key
         if policy.gate(known.policy) is not None:
             order["grant"] = True
-        # A web server that sends something else must not use up the tries that the device gives this release.
+        # A web server with a wrong image must not use up the tries of this release.
         if self._release.by_web and (self._image_corrupt or not self._plan.web):
             order["https"] = False
         elif self._release.by_web and self._plan.web_pins:
@@ -238,7 +250,7 @@ class _DeviceJob:
         self._order_boot = self._boot
         status = yield from self._send_command(order)
         if status.get("state") == DOWNLOADING and status.get("sequence") == 0:
-            # It is short of memory: it starts anew, and judges the manifest before its agent is loaded.
+            # It is short of memory: it verifies the manifest after a restart, without its agent.
             self._deferred = True
             self._queries = 0
             yield from self._wait_for_event(_WORK_S)
@@ -248,18 +260,18 @@ class _DeviceJob:
         else:
             self._check_final(status)
 
-    def _send_chunks(self, status: Status) -> Generator[Wait, FleetEvent | None, None]:
-        """Chunk by chunk, as the device asks for them."""
+    def _send_chunks(self, status: Status) -> _Steps:
+        """Send chunks as the device asks for them."""
         self._started = True
         while status.get("want") is not None:
             number, component, offset, length = _parse_want(status["want"])
-            data = self._release.read(component, offset, length)  # of nothing else is told
+            data = self._release.read(component, offset, length)  # raises before any report
             self._report(DOWNLOADING, "", self._release.done(component, offset))
             self._messages_left -= 1
             if self._messages_left < 0:
                 raise _Finished(ABORTED, "update-chunk")
             if self._release.done(component, offset) + length == self._release.total:
-                # The device verifies and installs within its reply, and says nothing else before that.
+                # The device verifies and installs before it replies.
                 self._report(VERIFYING, "", self._release.total)
             packed = compress.pack(data) if self._deflates else None
             chunk = {"data": data} if packed is None else {"z": packed}
@@ -267,29 +279,29 @@ class _DeviceJob:
                 status = yield from self._send_command({"n": number, **chunk})
                 self._queries = 0
             except _Unreachable:
-                return  # the chunk or its reply got lost: what is it at?
+                return  # the chunk or its reply is lost: query the state
         self._check_final(status)
         if status.get("state") == TESTING:
-            self._report(INSTALLING, "", self._release.total)  # known by its end
+            self._report(INSTALLING, "", self._release.total)  # reported when it is over
             yield from self._wait_for_trial()
 
     def _check_final(self, status: Status) -> None:
-        """Of a status that wants nothing: has the device given the update up?"""
+        """Finish if the device rejected the update, or aborted it for the last time."""
         state, reason = status.get("state"), jsontext.slug(status.get("reason") or "unknown")
         if state == REJECTED:
             raise _Finished(REJECTED, reason)
         if state == ABORTED and self._tries >= _TRIES:
             raise _Finished(ABORTED, reason)
 
-    def _wait_for_trial(self) -> Generator[Wait, FleetEvent | None, None]:
-        """The device starts anew and says what came of it; where it does not say so, it is asked."""
+    def _wait_for_trial(self) -> _Steps:
+        """Wait for the result of the trial: an event, or the answer to a query."""
         self._report(TESTING, "", self._release.total)
         end, poll = self._now + self._plan.trial_s, _FIRST_POLL_S
         while self._now < end:
             fleet_event = yield Wait(
                 self._is_from_device, min(end, self._now + poll), self._device
             )
-            # Soon at first: its word may have crossed our question.
+            # Soon at first: its event may have crossed our query.
             poll = _FIRST_POLL_S if fleet_event is not None else min(_POLL_S, poll * 2)
             if fleet_event is not None and fleet_event.kind == "event":
                 body = fleet_event.body
@@ -307,13 +319,16 @@ class _DeviceJob:
             self._check_flash_state(status)
             if status.get("running") == self._release.sequence or status.get("state") == TESTING:
                 continue
-            # It runs something else and says nothing of a failure: staged, and not started yet.
+            # It runs another release and reports no failure: staged, and not started yet.
         raise _Finished(LOST, "timed-out")
 
     # Messages
 
     def _send_command(self, args: dict[str, Any]) -> Generator[Wait, FleetEvent | None, Status]:
-        """The device's status; where it refuses, one that says so. Raises _Unreached, _Over."""
+        """Return the status that the device replies, Aborted if it refuses.
+
+        Raises: _Unreachable, _Finished.
+        """
         request = Request(
             self._device, "update", args, AUTHORITY, timeout_s=_COMMAND_S, quiet=True
         )
@@ -334,14 +349,14 @@ class _DeviceJob:
         if code not in _CURABLE:
             raise _Finished(REJECTED, code)
         if not args:
-            raise _Unreachable(code, _RETRY_S)  # a question was refused, and not the release
+            raise _Unreachable(code, _RETRY_S)  # a query was refused, not the release
         self._refused += 1
         if self._tries >= _TRIES or self._refused > _QUERIES:
             raise _Finished(ABORTED, code)
         return {"state": ABORTED, "reason": code}
 
     def _wait_for_reply(self, command_job: Job) -> Job:
-        """The answer; or at once that none will come, when the device begins a session meanwhile."""
+        """Return the answer; raise _Unreachable as soon as a new session makes one impossible."""
         fleet_event = None
         with contextlib.closing(command_job):
             while True:
@@ -358,16 +373,16 @@ class _DeviceJob:
                 while fleet_event is not None and not wait.matches(fleet_event):
                     if fleet_event.kind == "session":
                         raise _Unreachable("no-session", 0.0)
-                    self._check_report(fleet_event.body)  # its report crossed our question
+                    self._check_report(fleet_event.body)  # its event crossed our command
                     fleet_event = yield Wait(either, wait.deadline, self._device)
 
-    def _wait_for_event(self, seconds: float) -> Generator[Wait, FleetEvent | None, None]:
-        """Until it speaks, or so long."""
+    def _wait_for_event(self, seconds: float) -> _Steps:
+        """Wait for an event or a session of the device, `seconds` at most."""
         fleet_event = yield Wait(self._is_from_device, self._now + seconds, self._device)
         if fleet_event is not None and fleet_event.kind == "event":
             self._check_report(fleet_event.body)
 
-    def _pause(self, seconds: float) -> Generator[Wait, FleetEvent | None, None]:
+    def _pause(self, seconds: float) -> _Steps:
         end = self._now + seconds
         while self._now < end:
             yield from self._wait_for_event(end - self._now)
@@ -386,7 +401,7 @@ class _DeviceJob:
 
 
 def _parse_want(want: Any) -> tuple[int, str, int, int]:
-    """(number, component, offset, length). Raises bad-body."""
+    """Return (number, component, offset, length) of a request. Raises bad-body."""
     if isinstance(want, list) and len(want) == 4:
         number, component, offset, length = want
         if is_u32(number) and is_u32(offset) and is_u32(length) and isinstance(component, str):

@@ -1,4 +1,4 @@
-"""Who gets a release, and in which order: no clock, no network. docs/update.md, Rollouts."""
+"""Plan a rollout: which devices get a release, in which order. docs/update.md, Rollouts."""
 
 import hashlib
 import math
@@ -8,12 +8,12 @@ from typing import Any
 
 from warden_host.errors import HostError
 
-# In the words of the device where it is the device's: docs/update.md.
+# States of a device in a rollout; those that a device reports have its words: docs/update.md.
 WAITING, AWAY = "Waiting", "Away"
 DOWNLOADING, VERIFYING, INSTALLING, TESTING = "Downloading", "Verifying", "Installing", "Testing"
 ACCEPTED, REJECTED, ABORTED = "Accepted", "Rejected", "Aborted"
 LOST, SUPERSEDED = "Lost", "Superseded"
-# Nothing follows by itself; one that was lost may come back all the same, and is asked then.
+# No step follows. LOST is not among them: a device that comes back is queried again.
 FINAL = frozenset({ACCEPTED, REJECTED, ABORTED, SUPERSEDED})
 FAILED = frozenset({REJECTED, ABORTED, LOST})
 BUSY = frozenset({WAITING, DOWNLOADING, VERIFYING, INSTALLING, TESTING})
@@ -28,9 +28,15 @@ MAX_WAVES = 20
 
 @dataclass(frozen=True)
 class Plan:
-    """waves: per cent of the devices that are reached with each, rising to 100. max_failures: per cent of those reached, or so many.
-    at_once: how many download at a time. trial_s: how long a device may take from its restart to its word. web: whether devices may
-    fetch from a web server what the release has there; web_pins: its pins in hex, none where it has the broker's."""
+    """The settings of a rollout.
+
+    waves: per cent of the devices that have their turn by the end of each wave, rising to 100.
+    max_failures: failures allowed, in per cent of the devices reached if in_percent.
+    at_once: how many devices download at a time.
+    trial_s: seconds from a device's restart until it must report.
+    web: whether devices may fetch what the release has on a web server.
+    web_pins: pins of that server, in hex; empty where the broker's pins hold.
+    """
 
     waves: tuple[int, ...] = (100,)
     max_failures: int = 10
@@ -41,15 +47,16 @@ class Plan:
     web_pins: tuple[str, ...] = ()
 
     def allowed(self, reached: int) -> int:
-        """How many of the devices that were reached so far may fail. A share below one device is none."""
+        """Return how many of the `reached` devices may fail; shares are rounded down."""
         return reached * self.max_failures // 100 if self.in_percent else self.max_failures
 
     def record(self) -> dict[str, Any]:
+        """Return the plan as fleet.db keeps it."""
         return asdict(self)
 
 
 def read_plan(record: dict[str, Any]) -> Plan:
-    """Out of fleet.db. Raises database-damaged."""
+    """Return the plan of a record from fleet.db. Raises database-damaged."""
     try:
         pins = tuple(record.get("web_pins", ()))
         return Plan(**(record | {"waves": tuple(record["waves"]), "web_pins": pins}))
@@ -58,7 +65,7 @@ def read_plan(record: dict[str, Any]) -> Plan:
 
 
 def parse_waves(text: str) -> tuple[int, ...]:
-    """Of "10%,50%,100%"; 100% at the end goes without saying. Raises bad-argument."""
+    """Return the waves of a text such as "10%,50%": a last 100% is added. Raises bad-argument."""
     shares = [_SHARE.match(part.strip()) for part in text.split(",")]
     numbers = [int(share[1]) for share in shares if share is not None]
     if numbers and numbers[-1] < 100:
@@ -70,7 +77,7 @@ def parse_waves(text: str) -> tuple[int, ...]:
 
 
 def parse_failures(text: str) -> tuple[int, bool]:
-    """(number, whether per cent) of "10%" or "3". Raises bad-argument."""
+    """Return (number, whether it is per cent) of "10%" or "3". Raises bad-argument."""
     share = _SHARE.match(text)
     if share is not None and int(share[1]) <= 100:
         return int(share[1]), True
@@ -80,7 +87,10 @@ def parse_failures(text: str) -> tuple[int, bool]:
 
 
 def parse_pins(texts: list[str]) -> tuple[str, ...]:
-    """Pins of a web server as a device takes them: none, or two to four, the live one's and a backup's. Raises bad-argument."""
+    """Return pins of a web server: none, or two to four, with a backup. Raises bad-argument.
+
+    texts: SHA-256 digests in hex.
+    """
     good = all(_PIN.match(text) for text in texts) and len(set(texts)) == len(texts)
     if not good or (texts and not 2 <= len(texts) <= 4):
         raise HostError(
@@ -90,7 +100,10 @@ def parse_pins(texts: list[str]) -> tuple[str, ...]:
 
 
 def shuffle(release: str, devices: list[str]) -> list[str]:
-    """Another order for each release, so that it is not always the same devices that go first; the same one each time it is asked for."""
+    """Return the devices in an order that depends on the release's name alone.
+
+    Each release starts with other devices, and a repeated call gives the same order.
+    """
 
     def rank(device: str) -> bytes:
         return hashlib.sha256(f"{release}:{device}".encode()).digest()
@@ -99,12 +112,15 @@ def shuffle(release: str, devices: list[str]) -> list[str]:
 
 
 def first_share(devices: list[str], percent: int) -> list[str]:
-    """The first so many per cent, one at least."""
+    """Return the first `percent` of the devices, rounded up."""
     return devices[: max(1, math.ceil(len(devices) * percent / 100))] if devices else []
 
 
 def assign(waves: tuple[int, ...], devices: list[str]) -> dict[str, int]:
-    """Device → wave, from 0. Each wave reaches so many per cent of all, rounded up."""
+    """Return the wave of each device, from 0.
+
+    waves: per cent of the devices up to the end of each wave, rounded up.
+    """
     found: dict[str, int] = {}
     for number, percent in enumerate(waves):
         for device in first_share(devices, percent):

@@ -1,4 +1,7 @@
-"""How far a rollout is, counted as its devices change, and what it does next: no step of it walks over the fleet."""
+"""Count the devices of a rollout by state, and decide its next step.
+
+Counts follow each change of a device: no step of a rollout iterates over the fleet.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,13 +12,13 @@ from warden_host.store.releases import Target
 
 
 class Tally:
-    """The devices of a rollout with their states; which of them have a job, and which wait for one, in each wave."""
+    """The devices of a rollout: their states, which have a job, and which wait for one."""
 
     def __init__(self, targets: Iterable[Target]) -> None:
         self.targets = {target.device: target for target in targets}
         self.waves = max((target.wave for target in self.targets.values()), default=0) + 1
         self.running: set[str] = set()
-        self.downloading = 0  # of those that run: not on trial yet
+        self.downloading = 0  # devices that have a job and are not on trial yet
         self._counts: list[Counter[str]] = [Counter() for _ in range(self.waves)]
         self._waiting: list[dict[str, None]] = [{} for _ in range(self.waves)]
         for target in self.targets.values():
@@ -24,7 +27,7 @@ class Tally:
                 self._waiting[target.wave][target.device] = None
 
     def change(self, device: str, state: str, reason: str, moment: float) -> Target:
-        """What it is now."""
+        """Set a device's state. moment: unix seconds. Returns the changed target."""
         old = self.targets[device]
         new = self.targets[device] = old._replace(state=state, reason=reason, changed=moment)
         counts, waiting = self._counts[old.wave], self._waiting[old.wave]
@@ -39,43 +42,48 @@ class Tally:
         return new
 
     def start(self, device: str) -> None:
-        """It has a job from now on."""
+        """Note that a device has a job from now on."""
         target = self.targets[device]
         self._waiting[target.wave].pop(device, None)
         self.running.add(device)
         self.downloading += target.state != TESTING
 
     def finish(self, device: str) -> None:
-        """Its job is over, or is no business of this rollout any more."""
+        """Note that a device's job ended, or that another rollout took the device over."""
         if device in self.running:
             self.running.remove(device)
             self.downloading -= self.targets[device].state != TESTING
 
     def next_device(self, wave: int) -> str | None:
-        """One that waits, of a wave up to this one: the earliest wave first, and of that who has waited longest."""
+        """Return a waiting device of a wave up to `wave`: earliest wave, then longest wait, first."""
         for waiting in self._waiting[: wave + 1]:
             for device in waiting:
                 return device
         return None
 
     def count_reached(self, wave: int, states: Iterable[str]) -> int:
-        """How many devices of the waves up to this one are in one of these states."""
+        """Count the devices of the waves up to `wave` that are in one of the states."""
         return sum(counts[state] for counts in self._counts[: wave + 1] for state in states)
 
     def size(self, wave: int) -> int:
+        """Count the devices of one wave."""
         return sum(self._counts[wave].values())
 
     def count(self, wave: int, state: str) -> int:
+        """Count the devices of one wave that are in this state."""
         return self._counts[wave][state]
 
     def counts(self) -> dict[str, int]:
-        """State → devices, of all waves."""
+        """Return how many devices of all waves are in each state."""
         return dict(sum(self._counts, Counter()))
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a rollout does next. state: active, done, stopped. wave: devices up to this one may begin."""
+    """The next step of a rollout.
+
+    state: active, done or stopped. wave: the last wave whose devices may start.
+    """
 
     state: str
     wave: int
@@ -83,7 +91,10 @@ class Step:
 
 
 def next_step(plan: Plan, tally: Tally, forgiven: int) -> Step:
-    """From the devices' states alone, so a restart of the service changes nothing."""
+    """Decide the next step from the devices' states alone: a restart changes nothing.
+
+    forgiven: how many failures the owner accepted.
+    """
     last, reached = tally.waves - 1, 0
     for wave in range(tally.waves):
         reached += tally.size(wave)
@@ -108,7 +119,10 @@ def _last_failure(tally: Tally, wave: int) -> str:
 
 
 def _passed(tally: Tally, wave: int) -> bool:
-    """Devices that are away hold nobody up, where others have shown that the release works."""
+    """Return whether the next wave may start.
+
+    Devices that are away don't delay it once another has accepted the release.
+    """
     if any(tally.count(wave, state) for state in BUSY):
         return False
     over = sum(tally.count(wave, state) for state in FINAL)
