@@ -1,1 +1,4 @@
-"""`make demo`: the main job of Warden on one screen. Run it with `python -m demo` and `examples` on the path."""
+"""Demonstrate the main job of Warden on one screen: `make demo`.
+
+Run it as `python -m demo` with `examples` on the path.
+"""

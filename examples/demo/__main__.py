@@ -1,4 +1,4 @@
-"""Start the demo; see story.py."""
+"""Start the demo of story.py."""
 
 import sys
 

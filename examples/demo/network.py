@@ -1,6 +1,6 @@
-"""What stands between the demo's device and its broker: a network that its owner does not control, and servers that lie.
+"""Simulate the network between the device and its broker: a forwarder, and impostor servers.
 
-For the demo and for tests. Everything listens on 127.0.0.1 only, and ends with its `with` block.
+For the demo and for tests. Everything listens on 127.0.0.1, and ends with its `with` block.
 """
 
 import contextlib
@@ -18,7 +18,10 @@ _CHUNK = 65536
 
 
 class Network:
-    """A TCP forwarder on a port of its own. switch() sends every later connection elsewhere and cuts those that stand."""
+    """Forward TCP from a port of its own.
+
+    switch() sends later connections elsewhere and cuts the open ones.
+    """
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -73,7 +76,10 @@ class Network:
 
 
 class Impostor:
-    """A TLS server with this certificate that plays the broker. `fooled`: somebody finished a hand-shake with it."""
+    """Play the broker with this certificate, over TLS.
+
+    fooled: whether a client finished the handshake.
+    """
 
     def __init__(self, leaf: Leaf) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -110,7 +116,7 @@ class Impostor:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that were free a moment ago, all different."""
+    """Return different ports of 127.0.0.1 that were free a moment ago."""
     with contextlib.ExitStack() as stack:
         return [_bound(stack) for _ in range(count)]
 
@@ -123,7 +129,7 @@ def _bound(stack: contextlib.ExitStack) -> int:
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """A folder for a fleet that is gone afterwards, with its keys."""
+    """Make a folder for a fleet, and remove it with its keys afterwards."""
     with tempfile.TemporaryDirectory(prefix="warden-demo-") as path:
         yield Path(path)
 

@@ -1,4 +1,4 @@
-"""The demo's chapter on the keypad: a wrong code, one that comes too late, and the right one."""
+"""Show the keypad: a wrong code, a late code, and the right one."""
 
 import contextlib
 import queue
@@ -30,14 +30,14 @@ class Teller(Protocol):
 
 
 class Unlike(HostError):
-    """Something else happened than should have."""
+    """The result differs from the expected one."""
 
     def __init__(self, text: str) -> None:
         super().__init__("internal-error", text)
 
 
 class Safe:
-    """The device, its keys and its display; and the terminal on which its owner reads codes."""
+    """The device, its keys and its display; and the terminal where its owner reads codes."""
 
     def __init__(self, fleet: Fleet, service: Service) -> None:
         self._fleet = fleet
@@ -48,7 +48,7 @@ class Safe:
         self._device: SimulatedDevice | None = None
 
     def start(self) -> None:
-        """Switched on, or off and on again."""
+        """Start the device, or restart it."""
         self.stop()
         home = self._fleet.simulated(DEVICE)
         device = self._device = SimulatedDevice(home, keyboard=self._keyboard)
@@ -60,16 +60,16 @@ class Safe:
             self._device.stop()
 
     def shows(self, *starts: str) -> str:
-        """The next line of its console that begins with one of these."""
+        """Return the next line of its console that begins with one of these."""
         return str(_next(self.lines, lambda line: line.startswith(starts), starts[0]))
 
     def code(self) -> str:
-        """The one that its owner is told."""
-        told = _next(self.codes, lambda one: one["device"] == DEVICE, "code")
-        return str(told["code"])
+        """Return the code that its owner gets."""
+        receive_code = _next(self.codes, lambda one: one["device"] == DEVICE, "code")
+        return str(receive_code["code"])
 
     def types(self, code: str) -> str:
-        """What the display says to it."""
+        """Type a code, and return what the display shows then."""
         for place, digit in enumerate(code, 1):
             self._keyboard.feed(digit.encode())
             _next(self.lines, lambda line, n=place: line.endswith("|" + "*" * n), "echo")  # type: ignore[misc]
@@ -106,7 +106,7 @@ def _safe(fleet: Fleet, service: Service) -> Iterator[Safe]:
 
 
 def _later(service: Service, seconds: int) -> None:
-    """Five minutes are long in a demo: the authority's clocks go on at once, as if they had passed."""
+    """Advance the authority's clocks, instead of waiting five minutes."""
 
     def work(engine: Engine) -> None:
         before = engine.clock
@@ -115,13 +115,13 @@ def _later(service: Service, seconds: int) -> None:
     service.authority.ask(work)
 
 
-def tell(story: Teller, fleet: Fleet, service: Service) -> None:
-    """The chapter's lines. The last of the story: the authority's clocks are ahead after it."""
+def run_chapter(story: Teller, fleet: Fleet, service: Service) -> None:
+    """Run the chapter. It is the last: the authority's clocks are ahead after it."""
     codes: list[str] = []
     order = Request(DEVICE, "set_relay", {"on": 1}, app=APP, timeout_s=_WAIT_S)
     with _safe(fleet, service) as safe:
 
-        def told() -> str:
+        def receive_code() -> str:
             safe.start()
             codes.append(safe.code())
             safe.shows("display Code?")
@@ -148,7 +148,7 @@ def tell(story: Teller, fleet: Fleet, service: Service) -> None:
                 raise Unlike("set_relay was not obeyed")
             return f"opened; set_relay is obeyed: {safe.shows('relay')}"
 
-        story.line("its owner is told a code", told)
+        story.line("its owner is told a code", receive_code)
         story.line("a stranger types a wrong one", wrong)
         story.line("the right one, five minutes later", late)
         story.line("the right one of a new start, in time", right)

@@ -1,6 +1,7 @@
-"""`make demo`: the main job of Warden, told on one screen. Real interpreter, real broker, real TLS; nothing is staged but the attacker.
+"""Run the demo: real interpreter, real broker, real TLS; only the attacker is staged.
 
-Each line says what was tried and what happened. The process exits with 1 if any line did not happen as it should.
+Each line shows what was tried and what happened. The process exits with 1 if a line differs from
+what it should be.
 """
 
 import contextlib
@@ -44,7 +45,7 @@ _SILENCE_S = 1.5
 
 
 class Story:
-    """Prints the lines, and remembers whether each went well."""
+    """Print the lines, and count failures."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -55,7 +56,7 @@ class Story:
         self._console.print(f"\n[bold]{title}[/bold]")
 
     def line(self, tried: str, work: Callable[[], str]) -> None:
-        """Do it. work() returns what happened, or raises Mismatch or HostError."""
+        """Run work and print its result. work() raises Mismatch or HostError on a failure."""
         try:
             happened, mark = work(), "[green]✓[/green]"
         except (Mismatch, HostError) as error:
@@ -73,11 +74,11 @@ class Story:
 
 
 class Mismatch(Exception):
-    """Something else happened than should have."""
+    """The result differs from the expected one."""
 
 
 class Scene:
-    """Everything that the lines need: the fleet at work, the device's console, the network between."""
+    """The parts that the lines need: the served fleet, the device's console, and the network."""
 
     def __init__(self, fleet: Fleet, service: Service, network: demo_network.Network) -> None:
         self.fleet = fleet
@@ -89,7 +90,7 @@ class Scene:
     def happens(
         self, kind: str, code: str = "", app: str = "", seconds: float = _WAIT_S
     ) -> FleetEvent:
-        """Wait for this kind of news of the device; what came before is passed over."""
+        """Wait for an event of this kind from the device, and skip others."""
         found = self._until(
             self.news,
             lambda news: (
@@ -105,14 +106,14 @@ class Scene:
         return found
 
     def says(self, word: str) -> str:
-        """Wait for a line of the device's own console that begins with the word."""
+        """Wait for a line of the device's console that begins with the word."""
         found = self._until(self.console, lambda line: line.split(" ")[0] == word, _WAIT_S)
         if found is None:
             raise Mismatch(f"the device did not say {word}")
         return found
 
-    def forget(self) -> None:
-        """Pass over all that is waiting, so that only what comes from now on counts."""
+    def drain(self) -> None:
+        """Drop all waiting events and lines."""
         for waiting in (self.news, self.console):
             with contextlib.suppress(queue.Empty):
                 while True:
@@ -132,7 +133,7 @@ class Scene:
 # -- the device at work -------------------------------------------------------------------------
 
 
-def stands(scene: Scene) -> str:
+def connect(scene: Scene) -> str:
     news = scene.happens("session", app=APP)
     return f"pinned; {news.text}"
 
@@ -142,7 +143,7 @@ def telemetry(scene: Scene) -> str:
     return f"{news.name} {news.body}, opened by {news.app}"
 
 
-def obeyed(scene: Scene) -> str:
+def command(scene: Scene) -> str:
     answer = scene.service.authority.command(Request(DEVICE, "set_relay", {"on": 1}, app=APP))
     if not answer["ok"] or answer["reply"].get("result") != {"on": 1}:
         raise Mismatch(f"answered {answer['reply']}")
@@ -153,8 +154,8 @@ def obeyed(scene: Scene) -> str:
 
 
 def impostor(scene: Scene, leaf: pki.Leaf, code: str) -> str:
-    """The network leads to a server with this certificate; the device must name the reason."""
-    scene.forget()
+    """Connect the device to a server with this certificate; the device must name the reason."""
+    scene.drain()
     with demo_network.Impostor(leaf) as server:
         scene.network.switch(server.port)
         said = scene.says(code)
@@ -169,8 +170,8 @@ def impostor(scene: Scene, leaf: pki.Leaf, code: str) -> str:
 # -- forged commands ----------------------------------------------------------------------------
 
 
-def forged(scene: Scene, forge: str) -> str:
-    scene.forget()
+def forge_command(scene: Scene, forge: str) -> str:
+    scene.drain()
     request = Request(DEVICE, "set_relay", {"on": 0}, app=APP, forge=forge, timeout_s=_WAIT_S)
     answer = scene.service.authority.command(request)
     if not answer["ok"] or answer["verdict"] != FORGERIES[forge]:
@@ -193,7 +194,7 @@ class Mallory:
         self._user = account.username
 
     def connect(self, client_id: str) -> tuple[mqtt.Client, str]:
-        """The client, its loop running, and what the broker answered."""
+        """Return the client, its loop running, and the answer of the broker."""
         answer: queue.Queue[str] = queue.Queue()
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id)
         client.username_pw_set(self._user, self._password)
@@ -203,9 +204,9 @@ class Mallory:
         client.connect("127.0.0.1", self._fleet.settings.broker.port)
         client.loop_start()
         client.user_data_set(answer)
-        return client, self.told(client)
+        return client, self.broker_answer(client)
 
-    def told(self, client: mqtt.Client) -> str:
+    def broker_answer(self, client: mqtt.Client) -> str:
         answer: queue.Queue[str] = client.user_data_get()
         try:
             return answer.get(timeout=10)
@@ -224,7 +225,7 @@ class Mallory:
             client.loop_stop()
 
 
-def steals_id(mallory: Mallory) -> str:
+def steal_client_id(mallory: Mallory) -> str:
     client, answer = mallory.connect(names.device_client(TYPE, DEVICE))
     client.disconnect()
     client.loop_stop()
@@ -233,17 +234,17 @@ def steals_id(mallory: Mallory) -> str:
     return f"refused by the broker: {answer}"
 
 
-def listens(mallory: Mallory) -> str:
+def subscribe(mallory: Mallory) -> str:
     with mallory.online() as client:
         client.subscribe(f"iot-2/type/{TYPE}/id/{DEVICE}/cmd/#", qos=1)
-        answer = mallory.told(client)
+        answer = mallory.broker_answer(client)
     if answer != "Unspecified error":  # what paho calls a SUBACK of 0x80
         raise Mismatch(f"the broker granted it: {answer}")
     return "refused by the broker: not granted"
 
 
-def speaks(scene: Scene, mallory: Mallory) -> str:
-    scene.forget()
+def publish(scene: Scene, mallory: Mallory) -> str:
+    scene.drain()
     with mallory.online() as client:
         base = f"iot-2/type/{TYPE}/id/{DEVICE}"
         for topic in (f"{base}/evt/temperature/fmt/json", f"{base}/cmd/set_relay/fmt/json"):
@@ -261,10 +262,10 @@ def speaks(scene: Scene, mallory: Mallory) -> str:
 # -- the story ----------------------------------------------------------------------------------
 
 
-def tell(story: Story, scene: Scene, mallory: Mallory) -> None:
-    story.line("the device connects and says hello", lambda: stands(scene))
+def run_chapter(story: Story, scene: Scene, mallory: Mallory) -> None:
+    story.line("the device connects and says hello", lambda: connect(scene))
     story.line("it reports its temperature", lambda: telemetry(scene))
-    story.line("its owner's application says set_relay", lambda: obeyed(scene))
+    story.line("its owner's application says set_relay", lambda: command(scene))
 
     story.chapter("Servers that play the broker")
     ours = pki.load_authority(scene.fleet.keys)
@@ -301,25 +302,25 @@ def tell(story: Story, scene: Scene, mallory: Mallory) -> None:
         "plain": "a plain command to a sealed device",
     }
     for forge, tried in forgeries.items():
-        story.line(tried, lambda forge=forge: forged(scene, forge))  # type: ignore[misc]
+        story.line(tried, lambda forge=forge: forge_command(scene, forge))  # type: ignore[misc]
 
     story.chapter("A client with a valid account of its own")
-    story.line("connects under the device's client ID", lambda: steals_id(mallory))
-    story.line("subscribes to the device's topics", lambda: listens(mallory))
-    story.line("publishes on the device's topics", lambda: speaks(scene, mallory))
+    story.line("connects under the device's client ID", lambda: steal_client_id(mallory))
+    story.line("subscribes to the device's topics", lambda: subscribe(mallory))
+    story.line("publishes on the device's topics", lambda: publish(scene, mallory))
 
     story.chapter("Updates that can't brick")
-    demo_update.tell(story, scene.fleet, scene.service)
+    demo_update.run_chapter(story, scene.fleet, scene.service)
 
     story.chapter("And after all that")
-    story.line("its owner's application says set_relay", lambda: obeyed(scene))
+    story.line("its owner's application says set_relay", lambda: command(scene))
 
     story.chapter("The right person at the keypad of another device")
-    demo_otp.tell(story, scene.fleet, scene.service)
+    demo_otp.run_chapter(story, scene.fleet, scene.service)
 
 
 def main() -> int:
-    """Run the story in a folder that is gone afterwards."""
+    """Run the demo in a temporary folder."""
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     story = Story(console)
     version = subprocess.run(
@@ -350,12 +351,12 @@ def main() -> int:
         scene.news = news
         device = stack.enter_context(SimulatedDevice(made.simulated(DEVICE)))
         threading.Thread(target=device.lines, args=(scene.console.put,), daemon=True).start()
-        tell(story, scene, mallory)
+        run_chapter(story, scene, mallory)
     return story.end()
 
 
 def set_up(story: Story, folder: Path, broker: BrokerSettings) -> Fleet | None:
-    """The fleet with one application and one device, or None when that failed already."""
+    """Return a fleet with one application and one device; None when that failed."""
     fleets: list[Fleet] = []
 
     def make() -> str:

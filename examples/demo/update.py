@@ -1,4 +1,4 @@
-"""The demo's chapter on updates: one that is rolled out and confirmed, one that is not well and falls back, and two that are refused."""
+"""Show updates: one is confirmed, one falls back, and two are refused."""
 
 import contextlib
 import secrets
@@ -46,14 +46,14 @@ class Teller(Protocol):
 
 
 class Unlike(HostError):
-    """Something else happened than should have."""
+    """The result differs from the expected one."""
 
     def __init__(self, text: str) -> None:
         super().__init__("internal-error", text)
 
 
 class Gate:
-    """A device that starts anew each time that its board resets, and what its console said."""
+    """A device that restarts after each reset, and its console."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -76,7 +76,7 @@ class Gate:
                 self._heard.notify_all()
 
     def starts(self, count: int) -> list[str]:
-        """The versions that it started with, once there are so many."""
+        """Return the versions that it started with, once there are so many."""
         with self._heard:
             if not self._heard.wait_for(lambda: len(self._versions) >= count, _WAIT_S):
                 raise Unlike(f"it started {', '.join(self._versions) or 'nothing'}")
@@ -95,7 +95,7 @@ class Gate:
 
 @contextlib.contextmanager
 def _device(fleet: Fleet, folder: Path) -> Iterator[Gate]:
-    """A device with slots, of a type of its own."""
+    """Start a device with slots, of its own type."""
     with Store(fleet.database) as store:
         provision(fleet, store, Order(DEVICE, TYPE, app_source=_source(folder, "1", True)))
     control.call(fleet.control, {"op": "reload", "device": DEVICE})
@@ -111,7 +111,7 @@ def _source(folder: Path, version: str, healthy: bool) -> Path:
 
 
 def _rolled_out(fleet: Fleet, name: str) -> tuple[str, str]:
-    """(the states that the device went through, the reason of the last one)."""
+    """Return the states of the device, and the last state's reason."""
     states: list[str] = []
     reason = ""
     request = {"op": "rollout", "release": name, "devices": [DEVICE]}
@@ -123,7 +123,7 @@ def _rolled_out(fleet: Fleet, name: str) -> tuple[str, str]:
 
 
 def _order(service: Service, args: dict[str, Any]) -> dict[str, Any]:
-    """Also waits until the device's session stands."""
+    """Give the device an update command, after waiting for its session."""
     request = Request(DEVICE, "update", args, app=AUTHORITY, timeout_s=_WAIT_S)
     return service.authority.command(request)
 
@@ -136,8 +136,8 @@ def _refused(service: Service, envelope: bytes, code: str) -> str:
     return f"refused before anything was written: {said}"
 
 
-def tell(story: Teller, fleet: Fleet, service: Service) -> None:
-    """The lines. The fleet serves; the device comes and goes with them."""
+def run_chapter(story: Teller, fleet: Fleet, service: Service) -> None:
+    """Run the chapter. The fleet serves; the device runs only meanwhile."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         passphrase = secrets.token_hex(16).encode()
@@ -160,9 +160,9 @@ def tell(story: Teller, fleet: Fleet, service: Service) -> None:
         def envelope(version: str) -> bytes:
             with (
                 Store(fleet.database) as store,
-                contextlib.closing(open_release(fleet, store, names[version])) as shelf,
+                contextlib.closing(open_release(fleet, store, names[version])) as opened,
             ):
-                return shelf.envelope
+                return opened.envelope
 
         def well() -> str:
             states, reason = _rolled_out(fleet, names["2"])

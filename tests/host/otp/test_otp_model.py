@@ -102,7 +102,7 @@ class World:
         self.now = 0
         self.typed = []
         self.otp = warden.gate.machine.Otp(GATE, self.vault, None, 0)
-        self.judge_device()
+        self.check_device()
 
     def cut(self, budget: int) -> None:
         """The power goes at the so-manieth write of what comes."""
@@ -112,7 +112,7 @@ class World:
         TOTALS["cuts"] += 1
         self.boot()
 
-    def judge_device(self) -> None:
+    def check_device(self) -> None:
         """What must hold whatever happened."""
         used, good = self.vault.counter("otp_used"), self.vault.counter("otp_good")
         assert used >= self.emitted, "an attempt was shown that was not counted"
@@ -135,7 +135,7 @@ class World:
                 TOTALS["attempts"] += 1
             self.numbers[0] += 1
             self.wire.append(Message(True, event, dict(fields), self.numbers[0]))
-        self.judge_device()
+        self.check_device()
 
     def go(self, ms: int) -> None:
         self.now += ms
@@ -168,12 +168,12 @@ class World:
             TOTALS["replays"] += 1
         message.seen = True
         if message.up:
-            self.hear(message)
+            self.receive_at_authority(message)
         else:
             self.last_down = message.number
-            self.tell(message)
+            self.receive_at_device(message)
 
-    def hear(self, message: Message) -> None:
+    def receive_at_authority(self, message: Message) -> None:
         now = Instant(self.unix, self.steady)
         req = message.fields["req"]
         if message.event == "server_otp_request":
@@ -185,8 +185,8 @@ class World:
                     self.codes[code] = [req, self.steady + issued.validity, False]
             self.down("server_otp_response", req=req, validity=issued.validity, time=TIME)
             return
-        judge = self.authority.judge if self.sealed else self.authority.judge_plain
-        verdict = judge(DEVICE, GATE, req, message.fields["otp"], now)
+        verify = self.authority.verify if self.sealed else self.authority.verify_plain
+        verdict = verify(DEVICE, GATE, req, message.fields["otp"], now)
         if verdict.valid:
             code = self.codes.get(message.fields["otp"])
             assert code is not None, "a code that was never made"
@@ -198,15 +198,15 @@ class World:
         self.numbers[1] += 1
         self.wire.append(Message(False, event, fields, self.numbers[1]))
 
-    def tell(self, message: Message) -> None:
-        hear = (
+    def receive_at_device(self, message: Message) -> None:
+        receive = (
             self.otp.on_response
             if message.event == "server_otp_response"
             else self.otp.on_validate
         )
         before = self.otp.by
         try:
-            hear(message.fields, self.now)
+            receive(message.fields, self.now)
         except PeerError as error:
             assert error.code == "unexpected"
             assert self.otp.by == before

@@ -1,4 +1,4 @@
-"""What the commands share: the fleet they work on, and how to tell a running `serve`."""
+"""Share between commands the fleet folder, common options and the reload of a running `serve`."""
 
 import signal
 from collections.abc import Iterator
@@ -14,6 +14,8 @@ from warden_host.service import control
 
 
 class State:
+    """The global options. fleet() opens the fleet's folder."""
+
     def __init__(self, folder: str | None) -> None:
         self._folder = Path(folder) if folder else None
 
@@ -25,8 +27,11 @@ pass_state = click.make_pass_decorator(State)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 
-def tell_running(fleet: Fleet, device: str = "") -> bool:
-    """A running `serve` learns of what was registered; False when none runs."""
+def notify_serve(fleet: Fleet, device: str = "") -> bool:
+    """Make a running `serve` reload the fleet or one device; return False when none runs.
+
+    device: "" for the whole fleet.
+    """
     try:
         control.call(fleet.control, {"op": "reload", "device": device})
     except HostError as error:
@@ -38,7 +43,10 @@ def tell_running(fleet: Fleet, device: str = "") -> bool:
 
 @contextmanager
 def interruptible(as_json: bool, text: str = "stopped") -> Iterator[None]:
-    """Ctrl-C and SIGTERM end through every `finally`, so no child is left behind; the block just ends."""
+    """End the block on Ctrl-C and SIGTERM through every `finally`, so that no child remains.
+
+    text: shown then.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""`warden devices`: the list, and the owner's word that lifts a quarantine."""
+"""`warden devices`: list the devices, and lift a quarantine."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -65,7 +65,7 @@ def devices(state: State, clear: str | None, as_json: bool) -> None:
 
 
 def _table(rows: list[_Row]) -> Table:
-    """Where the screen is narrow, what changes least goes first."""
+    """Return the table; a narrow screen drops the columns that change least."""
     cells: dict[str, Callable[[_Row], str]] = {
         "device": lambda row: row[0].device,
         "type": lambda row: row[0].type,
@@ -91,7 +91,7 @@ def _count(incidents: list[Incident]) -> str:
 
 
 def _online(fleet: Fleet) -> dict[str, list[str]] | None:
-    """Device → the applications that it speaks with; None when nobody serves."""
+    """Return {device: its applications with a session}; None when `serve` is not running."""
     try:
         answer = control.call(fleet.control, {"op": "online"})["online"]
     except HostError as error:
@@ -102,7 +102,10 @@ def _online(fleet: Fleet) -> dict[str, list[str]] | None:
 
 
 def _state(known: Device, online: dict[str, list[str]] | None) -> str:
-    """provisioned: it never came. Without `serve` there is no broker, so nothing is online."""
+    """Return the state in one word; "provisioned" until the first contact.
+
+    online: None without `serve`, whose broker is the only one: then no device is online.
+    """
     if known.ending is not None:
         return "to be wiped" if known.ending.wipe else "revoked"
     if known.mark.quarantine:
@@ -141,7 +144,7 @@ def _record(
 
 
 def _clear(fleet: Fleet, device: str) -> bool:
-    """False when there is nothing to lift: what the device has proved keeps binding it."""
+    """Lift the quarantine; return False without one. Proven counters keep binding the device."""
     with Store(fleet.database) as store:
         known = store.device(device)
         try:

@@ -1,4 +1,4 @@
-"""The commands that make the fleet what it is: init, app, provision."""
+"""`warden init`, `app` and `provision`: make the fleet, its applications and devices."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from warden_host.cli import otp_options, pin, screen
-from warden_host.cli.common import State, json_option, pass_state, tell_running
+from warden_host.cli.common import State, json_option, notify_serve, pass_state
 from warden_host.devices import provision, setup
 from warden_host.devices.bundle import MAX_APPS
 from warden_host.fleet import device_tree, pki
@@ -33,7 +33,7 @@ def _host(_: click.Context, parameter: click.Parameter, value: str | tuple[str, 
 
 
 def _here(path: Path) -> str:
-    """As seen from where one stands."""
+    """Return the path relative to the working directory."""
     return os.path.relpath(path)
 
 
@@ -101,7 +101,7 @@ def init(
 
 
 def _fleet_option(root: Path) -> str:
-    """What finds the fleet from here; ./fleet needs nothing."""
+    """Return the option that finds the fleet from here; ./fleet needs none."""
     return "" if root == Path.cwd() / "fleet" else f" --fleet {_here(root)}"
 
 
@@ -138,7 +138,7 @@ def add(
         setup.add_app(fleet, store, entry)
         crowded = setup.crowded(store, entry.types)
         waiting = [known.device for known in store.devices() if known.type in entry.types]
-    tell_running(fleet)
+    notify_serve(fleet)
     if as_json:
         added = {"appid": appid, "types": types, "commands": commands, "above_limit": crowded}
         screen.print_json({"ok": True} | added)
@@ -253,7 +253,7 @@ def provision_command(
     order = provision.Order(device, type_, board, plain, *chosen, typed)
     with Store(fleet.database) as store:
         made = provision.provision(fleet, store, order)
-    tell_running(fleet, device)
+    notify_serve(fleet, device)
     known = [pair.appid for pair in made.pairs]
     if as_json:
         screen.print_json(

@@ -1,4 +1,4 @@
-"""`warden group`: names for devices that belong together, which a rollout can be for."""
+"""`warden group`: name devices that belong together, as targets of rollouts."""
 
 import click
 
@@ -25,20 +25,20 @@ def group() -> None:
 @json_option
 @pass_state
 def add(state: State, name: str, devices: tuple[str, ...], as_json: bool) -> None:
-    """Put devices into a group; a new one begins with its first device.
+    """Put devices into a group; the first device makes the group.
 
-    A rollout that runs keeps the devices that it began with.
+    A running rollout keeps the devices that it started with.
 
     \b
     Examples:
       warden group add ground-floor front-door back-door
       warden group add testers back-door
     """
-    _checked(name, devices)
+    _check(name, devices)
     with Store(state.fleet().database) as store:
         store.add_to_group(name, devices)
         members = store.group(name)
-    _said(name, members, as_json)
+    _print_members(name, members, as_json)
 
 
 @group.command("remove")
@@ -47,18 +47,20 @@ def add(state: State, name: str, devices: tuple[str, ...], as_json: bool) -> Non
 @json_option
 @pass_state
 def remove(state: State, name: str, devices: tuple[str, ...], as_json: bool) -> None:
-    """Take devices out of a group, or end the group where none is named. The devices stay in the fleet.
+    """Remove devices from a group, or the whole group where none is named.
+
+    The devices stay in the fleet.
 
     \b
     Examples:
       warden group remove ground-floor back-door
       warden group remove ground-floor
     """
-    _checked(name, devices)
+    _check(name, devices)
     with Store(state.fleet().database) as store:
         store.remove_from_group(name, devices or store.group(name))
         members = store.groups().get(name, [])
-    _said(name, members, as_json)
+    _print_members(name, members, as_json)
 
 
 @group.command("list")
@@ -74,7 +76,7 @@ def list_(state: State, name: str | None, as_json: bool) -> None:
       warden group list ground-floor --json
     """
     with Store(state.fleet().database) as store:
-        known = store.groups() if name is None else {name: store.group(_checked(name))}
+        known = store.groups() if name is None else {name: store.group(_check(name))}
     if as_json:
         for one, members in known.items():
             screen.print_json({"group": one, "devices": members})
@@ -85,14 +87,14 @@ def list_(state: State, name: str | None, as_json: bool) -> None:
     screen.out.print(table if known else "no groups yet: `warden group add NAME DEVICE`")
 
 
-def _checked(name: str, devices: tuple[str, ...] = ()) -> str:
+def _check(name: str, devices: tuple[str, ...] = ()) -> str:
     """Raises bad-name."""
     for device in devices:
         names.check_id(device, "device ID")
     return names.check_id(name, "group")
 
 
-def _said(name: str, members: list[str], as_json: bool) -> None:
+def _print_members(name: str, members: list[str], as_json: bool) -> None:
     if as_json:
         screen.print_json({"ok": True, "group": name, "devices": members})
     elif members:

@@ -1,4 +1,4 @@
-"""`warden keys`: who may sign releases."""
+"""`warden keys`: manage the keys that sign releases."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,10 @@ passphrase_option = click.option(
 
 
 def read_passphrase(file: str | None, new: bool) -> bytes:
-    """See asking.secret(). Raises passphrase-wrong for one that is too short or too long."""
+    """Read a passphrase as secrets_input.secret() does.
+
+    Raises passphrase-wrong for one that is too short or too long.
+    """
     data = secrets_input.secret(
         file, "passphrase", "--passphrase-file", sealed_pem.MAX_PASSPHRASE, new
     )
@@ -68,7 +71,7 @@ def make(state: State, name: str, kind: str, passphrase_file: str | None, as_jso
         notes.append("make a second one and keep it elsewhere: `warden keys make backup`")
     elif name != "release":
         notes.append(f"to keep it apart: move {folder}/{name}.key there, and back for its day")
-    _told(fleet, made, "made", notes, as_json)
+    _print_key(fleet, made, "made", notes, as_json)
 
 
 @keys.command("add", short_help="Let devices know a key that is elsewhere.")
@@ -77,7 +80,7 @@ def make(state: State, name: str, kind: str, passphrase_file: str | None, as_jso
 @json_option
 @pass_state
 def add(state: State, name: str, pem: Path, as_json: bool) -> None:
-    """Let devices know a key whose private part is elsewhere, in an HSM or a safe. PEM: its public part.
+    """Add a key whose private part is elsewhere, in an HSM or a safe. PEM: its public part.
 
     \b
     Example:
@@ -86,14 +89,14 @@ def add(state: State, name: str, pem: Path, as_json: bool) -> None:
     fleet = state.fleet()
     made = signing_key.add(fleet, name, signing_key.load_public(pem))
     notes = ["sign with `warden release --unsigned`, then `warden release NAME --attach`"]
-    _told(fleet, made, "added", notes, as_json)
+    _print_key(fleet, made, "added", notes, as_json)
 
 
 @keys.command("list", short_help="List the release keys.")
 @json_option
 @pass_state
 def list_(state: State, as_json: bool) -> None:
-    """List the release keys: what devices that are provisioned from now on believe.
+    """List the release keys that newly provisioned devices get.
 
     \b
     Example:
@@ -119,7 +122,9 @@ def list_(state: State, as_json: bool) -> None:
 @json_option
 @pass_state
 def remove(state: State, name: str, yes: bool, as_json: bool) -> None:
-    """Forget a release key, its private part as well. Devices that know it go on believing it until they are rotated.
+    """Remove a release key, with its private part.
+
+    Devices that have the key trust it until they are rotated.
 
     \b
     Example:
@@ -136,7 +141,7 @@ def remove(state: State, name: str, yes: bool, as_json: bool) -> None:
         screen.good(f"release key {name} is removed")
 
 
-def _told(
+def _print_key(
     fleet: Fleet, key: signing_key.ReleaseKey, done: str, notes: list[str], as_json: bool
 ) -> None:
     with Store(fleet.database) as store:

@@ -1,4 +1,4 @@
-"""`warden`: the command line. Errors say what happened, why, and what to do; never a traceback."""
+"""Run `warden`: find the command, and turn errors into text, JSON and an exit code."""
 
 import importlib
 import io
@@ -40,7 +40,7 @@ COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Import a command's module when the command is asked for: each call needs one of them."""
+    """Import a command's module when the command is looked up: each call needs one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -101,7 +101,10 @@ def warden(context: click.Context, folder: str | None) -> None:
 
 
 def main() -> None:
-    """The console script. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 Ctrl-C."""
+    """Run as the console script.
+
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
+    """
     fleet.umask()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal gets \u25cf, not an exception
@@ -110,7 +113,7 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code of one call."""
+    """Run one call and return its exit code."""
     as_json = "--json" in arguments
     try:
         result = warden.main(args=arguments, prog_name="warden", standalone_mode=False)

@@ -1,4 +1,4 @@
-"""What the authority alone may order: `warden rotate`, `warden wipe` and `warden revoke`."""
+"""`warden rotate`, `wipe` and `revoke`: orders that only the authority gives."""
 
 from typing import Any
 
@@ -45,9 +45,9 @@ def rotate(
     timeout: float,
     as_json: bool,
 ) -> int:
-    """Give a device new secrets; the old ones are valid until the new ones proved themselves.
+    """Give a device new secrets; the old ones stay valid until the new ones are proven.
 
-    A rotation that was interrupted is taken up where it stopped; what it left out of this one's parts follows.
+    An interrupted rotation continues first; parts asked for now that it does not cover follow.
 
     \b
     Examples:
@@ -60,7 +60,7 @@ def rotate(
     names.check_id(device, "device ID")
     wanted = {"password": password, "keys": keys, "pins": pins, "release": release_keys}
 
-    def tell(text: str) -> None:
+    def show_stage(text: str) -> None:
         if as_json:
             screen.print_json({"device": device, "stage": text})
         else:
@@ -72,14 +72,14 @@ def rotate(
                 raise HostError("bad-argument", "--new-backup goes with --pins")
             pki.renew_backup(fleet.keys)
         parts = tuple(part for part in rotation.PARTS if wanted[part])
-        ask = _asking(fleet, device)
-        rotation.renew(fleet, store, device, parts, ask, tell, timeout, deadline)
+        ask = _order_by_socket(fleet, device)
+        rotation.renew(fleet, store, device, parts, ask, show_stage, timeout, deadline)
     if as_json:
         screen.print_json({"ok": True, "device": device})
     return 0
 
 
-def _asking(fleet: Fleet, device: str) -> rotation.Ask:
+def _order_by_socket(fleet: Fleet, device: str) -> rotation.Ask:
     def ask(command: str, _: dict[str, Any]) -> dict[str, Any]:
         # The body stays out of the control socket: `serve` reads it from the store.
         return control.call(fleet.control, {"op": command, "device": device, "timeout": 10}, 60)
@@ -93,9 +93,9 @@ def _asking(fleet: Fleet, device: str) -> rotation.Ask:
 @json_option
 @pass_state
 def wipe(state: State, device: str, yes: bool, as_json: bool) -> int:
-    """Destroy a device's secrets: it acknowledges, wipes its vault and is not provisioned any more.
+    """Destroy a device's secrets: the device acknowledges, wipes its vault and leaves the fleet.
 
-    One that is away is wiped on its next contact, however late that is.
+    A device that is offline is wiped on its next contact, however late.
 
     \b
     Examples:
@@ -110,7 +110,7 @@ def wipe(state: State, device: str, yes: bool, as_json: bool) -> int:
             click.confirm(f"{device} will have to be provisioned again. Wipe it?", abort=True)
         if revocation.order(store, device, revoke=False, wipe=True).revoked:
             revocation.cut_off(fleet, store, device)  # it was refused until now
-    return _told(fleet, device, as_json, "")
+    return _notify_and_print(fleet, device, as_json, "")
 
 
 @click.command(short_help="Cut a device off, at once.")
@@ -125,9 +125,9 @@ def wipe(state: State, device: str, yes: bool, as_json: bool) -> int:
 @json_option
 @pass_state
 def revoke(state: State, device: str, also_wipe: bool, yes: bool, as_json: bool) -> int:
-    """Cut a device off: the broker drops it at once, and nobody here listens to it any more.
+    """Cut a device off: the broker disconnects it at once, and the authority ignores it.
 
-    `warden provision DEVICE --again` takes it back, with all-new secrets.
+    `warden provision DEVICE --again` restores it, with all-new secrets.
 
     \b
     Examples:
@@ -147,13 +147,13 @@ def revoke(state: State, device: str, also_wipe: bool, yes: bool, as_json: bool)
                 f"{device} was provisioned again, or ended, in the meantime",
                 "look at `warden devices`, and give the same command again if you mean the new one",
             )
-    return _told(fleet, device, as_json, f"{device} is cut off")
+    return _notify_and_print(fleet, device, as_json, f"{device} is cut off")
 
 
-def _told(fleet: Fleet, device: str, as_json: bool, done: str) -> int:
-    """Let a running authority know, and print the result.
+def _notify_and_print(fleet: Fleet, device: str, as_json: bool, done: str) -> int:
+    """Notify a running authority, and print the result.
 
-    done: what holds already, whatever the authority answers: the broker has cut the device off.
+    done: what is true already, whatever the authority answers; "" for nothing.
     """
     if done and not as_json:
         screen.good(done)

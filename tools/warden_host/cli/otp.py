@@ -1,4 +1,4 @@
-"""Codes at the keypad: `warden otp …` and `warden unlock`."""
+"""`warden otp …` and `warden unlock`: one-time codes at the keypad."""
 
 import time
 from typing import Any
@@ -57,10 +57,11 @@ def enrol(
     again: bool,
     as_json: bool,
 ) -> int:
-    """Make a secret for an authenticator, and for the device that is provisioned next under this name.
+    """Make a secret for an authenticator and for the next device provisioned under this name.
 
-    Scan the QR code with any authenticator, then type the code that it shows. A device takes its secret when it is
-    provisioned and not later; the fleet keeps no copy from then on.
+    Scan the QR code with any authenticator, then type the code that it shows. A device gets its
+    secret
+    when it is provisioned and not later; the fleet keeps no copy from then on.
 
     \b
     Examples:
@@ -79,7 +80,7 @@ def enrol(
             )
         made = otp_enrol.new(device, source, digits, duress)
         for second in (False, True) if duress else (False,):
-            made = _shown(made, second, as_json)
+            made = _confirmed(made, second, as_json)
         with store.transaction():
             store.put_enrolment(made)
         known = store.find(device)
@@ -93,8 +94,8 @@ def enrol(
     return 0
 
 
-def _shown(made: Enrolment, second: bool, as_json: bool) -> Enrolment:
-    """One entry on the screen, and the code that its owner read off it."""
+def _confirmed(made: Enrolment, second: bool, as_json: bool) -> Enrolment:
+    """Show one entry, and check the code that the authenticator makes from it."""
     text = otp_enrol.uri(made, second)
     if as_json:
         screen.print_json({"device": made.device, "duress": second, "uri": text})
@@ -135,7 +136,9 @@ def owner(
     nobody: bool,
     as_json: bool,
 ) -> int:
-    """Say where a device's codes and alarms go; without options, show it. What is given replaces what was.
+    """Set where a device's codes and alarms go; without options, show it.
+
+    New contacts replace all earlier ones.
 
     \b
     Examples:
@@ -174,11 +177,11 @@ def owner(
         told = [each._asdict() for each in contacts]
         screen.print_json({"ok": True, "device": device, "contacts": told})
     else:
-        screen.good(f"codes and alarms of {device} go to", *_lines(contacts))
+        screen.good(f"codes and alarms of {device} go to", *_contact_lines(contacts))
     return 0
 
 
-def _lines(contacts: list[Contact]) -> list[str]:
+def _contact_lines(contacts: list[Contact]) -> list[str]:
     if not contacts:
         return ["`warden otp watch`, and `warden serve` on a terminal"]
     return [f"{each.purpose:<6} {each.way} {each.address}".rstrip() for each in contacts]
@@ -188,9 +191,9 @@ def _lines(contacts: list[Contact]) -> list[str]:
 @json_option
 @pass_state
 def watch(state: State, as_json: bool) -> int:
-    """Show the codes of devices whose owner is told on this machine: those that are valid, then each new one.
+    """Show the codes of devices whose owner uses this machine: valid ones, then each new one.
 
-    Don't keep what it prints: whoever has a valid code passes for the owner.
+    Don't store the output: anyone with a valid code passes for the owner.
 
     \b
     Example:
@@ -214,7 +217,7 @@ def watch(state: State, as_json: bool) -> int:
 @json_option
 @pass_state
 def status(state: State, device: str | None, as_json: bool) -> int:
-    """Show the gates: what each asks for, whom it tells, how the last code fared.
+    """Show the gates: required codes, contacts, and the state of the last code.
 
     \b
     Examples:
@@ -254,7 +257,7 @@ def status(state: State, device: str | None, as_json: bool) -> int:
 
 
 def _status(store: Store, known: Device, gate: dict[str, Any] | None) -> dict[str, Any]:
-    """Never the code: it is not known here."""
+    """Return the record of one gate. The code itself is not known here."""
     code = store.code(known.device)
     enrolled = store.enrolment(known.device)
     return {
@@ -269,14 +272,14 @@ def _status(store: Store, known: Device, gate: dict[str, Any] | None) -> dict[st
             "made": code.made,
             "validity": code.validity,
             "tries": code.tries,
-            "state": _word(
+            "state": _code_state(
                 code.digest is None, code.tries >= gate["retries"], code.made + code.validity
             ),
         },
     }
 
 
-def _word(used: bool, worn: bool, end: int) -> str:
+def _code_state(used: bool, worn: bool, end: int) -> str:
     if used:
         return "used"
     if worn:
@@ -289,7 +292,7 @@ def _word(used: bool, worn: bool, end: int) -> str:
 @json_option
 @pass_state
 def reset(state: State, device: str, as_json: bool) -> int:
-    """Count a device's requests and wrong codes anew, after its owner looked at it.
+    """Reset the counts of a device's requests and wrong codes, after its owner inspected it.
 
     \b
     Example:
@@ -298,7 +301,7 @@ def reset(state: State, device: str, as_json: bool) -> int:
     fleet = state.fleet()
     with Store(fleet.database) as store:
         store.device(device)
-        codes.forgive(store, device)
+        codes.reset_counts(store, device)
     if as_json:
         screen.print_json({"ok": True, "device": device})
     else:
@@ -316,9 +319,9 @@ def reset(state: State, device: str, as_json: bool) -> int:
 @json_option
 @pass_state
 def secret(state: State, way: str, file: str | None, as_json: bool) -> int:
-    """Keep the mail server's password, or the key that signs webhooks, in a file of its own (0600).
+    """Store the mail server's password, or the key that signs webhooks, in its own file (0600).
 
-    It is asked for, or read from a file; never given on the command line, which others can see.
+    The secret is typed or read from a file; never an argument, which other users can see.
 
     \b
     Examples:
@@ -349,7 +352,7 @@ def secret(state: State, way: str, file: str | None, as_json: bool) -> int:
 @json_option
 @pass_state
 def unlock(state: State, device: str, as_json: bool) -> int:
-    """Open a device's gate from here, sealed: for an owner who stands there without a code.
+    """Open a device's gate from here, sealed: for an owner at the device who has no code.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`warden provision --otp …`: the gate that a new device gets, from the command line and from [otp.policy] in warden.toml."""
+"""`warden provision --otp …`: build the gate of a new device from options and warden.toml."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ _HELP = {
 
 
 def gate_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options; gate() takes what they gave, all of them named otp_…"""
+    """Add the options of a gate, all named otp_…; gate() gets their values."""
     plain = policy.otp()
     options = [
         click.option(
@@ -65,7 +65,7 @@ def gate_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def notes(device: str, gate: dict[str, Any] | None) -> list[str]:
-    """What to know of a device that asks for codes."""
+    """Return notes about a device that asks for codes."""
     if gate is None:
         return []
     if gate["source"] != "authority":
@@ -78,7 +78,11 @@ def notes(device: str, gate: dict[str, Any] | None) -> list[str]:
 
 
 def gate(fleet: Fleet, board: str, given: dict[str, Any]) -> dict[str, Any] | None:
-    """The policy's `otp`: the command line before warden.toml before the defaults. Raises bad-argument, config-malformed."""
+    """Return the policy's `otp`; None without a gate.
+
+    Options take precedence over [otp.policy] in warden.toml, and that over the defaults.
+    Raises bad-argument, config-malformed.
+    """
     asked = {key.removeprefix("otp_"): value for key, value in given.items() if value is not None}
     settings = otp_settings.load(fleet).gate
     source = asked.get("source")

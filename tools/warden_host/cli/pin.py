@@ -1,4 +1,4 @@
-"""The PIN of a board's root key (docs/formats.md, Root keys): who wants one, and what it may be."""
+"""Read the PIN of a board's root key (docs/formats.md, Root keys) from a person or a file."""
 
 import ast
 from pathlib import Path
@@ -21,7 +21,10 @@ def wanted(description: Path) -> bool:
 
 
 def read(description: Path, file: str | None, new: bool) -> bytes:
-    """What the person gives; b"" for a board that wants none. Raises bad-argument, and as asking.secret()."""
+    """Return the PIN; b"" for a board that needs none.
+
+    Raises bad-argument, and as secrets_input.secret().
+    """
     if not wanted(description):
         if file is not None:
             raise HostError("bad-argument", "this board's root key wants no PIN")

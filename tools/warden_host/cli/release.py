@@ -1,4 +1,4 @@
-"""`warden release`, `releases`, `inspect` and `verify`: making releases, and looking at them."""
+"""`warden release`, `releases`, `inspect` and `verify`: make releases, and check them."""
 
 import os
 from pathlib import Path
@@ -196,7 +196,7 @@ def releases(state: State, as_json: bool) -> None:
 @json_option
 @pass_state
 def inspect(state: State, file: Path, as_json: bool) -> None:
-    """Show what a release says. Nothing of it is trusted; in a fleet, whether one of its keys signed it is said.
+    """Show the contents of a release, without trusting them; in a fleet also which key signed it.
 
     FILE: a release's name or folder, or an envelope.
 
@@ -229,7 +229,7 @@ def inspect(state: State, file: Path, as_json: bool) -> None:
 
 
 def _plan_lines(targets: list[Target], plan: Plan) -> list[str]:
-    """What devices of one kind do with a release."""
+    """Return what devices of one kind do with a release, as lines of text."""
     found = [f"vendor     {targets[0].vendor.hex()}", f"class      {targets[0].class_id.hex()}"]
     if len(targets) == 1:
         found.append(f"slot       {targets[0].slot}, where that is the free one")
@@ -294,7 +294,10 @@ def verify(state: State, file: Path, pems: tuple[Path, ...], as_json: bool) -> N
 
 
 def _found(state: State, file: Path) -> Path:
-    """A bare name that is no file here is that of a release of this fleet, as `warden rollout` takes it."""
+    """Return the folder of a release where `file` is its bare name; else `file`.
+
+    A file of that name in the working directory comes first.
+    """
     if file.exists() or len(file.parts) != 1:
         return file
     try:
@@ -307,7 +310,7 @@ def _found(state: State, file: Path) -> Path:
 
 
 def _keys_if_any(state: State) -> list[signing_key.ReleaseKey]:
-    """Looking at a file wants no fleet."""
+    """Return the release keys of the fleet; none without a fleet."""
     try:
         return signing_key.listed(state.fleet())
     except HostError as error:

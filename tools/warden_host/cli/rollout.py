@@ -1,4 +1,4 @@
-"""`warden rollout` and `warden rollouts`: bringing a release to devices, and watching it."""
+"""`warden rollout` and `rollouts`: bring a release to devices, and watch it."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -90,10 +90,12 @@ def rollout(
     web_pins: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Bring a release to devices, and show how it goes. `warden serve` does the work: Ctrl-C ends the showing alone.
+    """Bring a release to devices, and show the progress. `warden serve` does the work.
 
-    The same command again shows the same rollout. It stops by itself when too many devices fail; devices that are away get
-    the release when they come.
+    Ctrl-C ends the display alone; the same command shows the same rollout again. A rollout stops
+    by
+    itself when too many devices fail; devices that are offline get the release on their next
+    contact.
 
     \b
     Examples:
@@ -137,7 +139,7 @@ def rollout(
 def rollouts_command(
     state: State, number: int | None, follow: bool, stop: bool, resume: bool, as_json: bool
 ) -> int:
-    """List the rollouts, or look at one, stop it, go on with it.
+    """List the rollouts; or show, stop or resume one.
 
     \b
     Examples:
@@ -283,7 +285,7 @@ def _word(state: str, reason: str) -> Text:
 
 
 class _Plain:
-    """A line for each change: what a log can hold."""
+    """Print a line for each change, for logs."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
@@ -297,7 +299,7 @@ class _Plain:
 
 
 class _Bars:
-    """One bar over all, and one for each device that is at work."""
+    """Draw one bar for the whole rollout, and one for each device at work."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

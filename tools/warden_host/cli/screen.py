@@ -1,7 +1,7 @@
-"""What people see: one look for all commands. Scripts get JSON lines instead.
+"""Print results for people in one style, and JSON lines for scripts.
 
-Whatever a device or a peer said goes through jsontext or printable() first, and into Text, never
-into markup: it can colour nothing, move no cursor and fake no line of ours.
+Text of a device or a peer goes through jsontext or printable() first, and into Text, never into
+markup: it sets no colour, moves no cursor and fakes no line.
 """
 
 import sys
@@ -38,7 +38,7 @@ _LOOK = {
 
 
 def line(fleet_event: FleetEvent) -> Text:
-    """14:03:07 ▲ D1  refused a command: tampered (set_relay)"""
+    """Return an event as 14:03:07 ▲ D1  refused a command: tampered (set_relay)"""
     mark, style = _LOOK[fleet_event.kind]
     text = Text(time.strftime("%H:%M:%S ", time.localtime(fleet_event.time)), style="dim")
     text.append(f"{mark} ", style=style)
@@ -52,7 +52,7 @@ def line(fleet_event: FleetEvent) -> Text:
 
 
 def code_line(record: dict[str, Any]) -> Text:
-    """14:03:07 ⌨ front-door   code 123456, 300 s left"""
+    """Return a code as 14:03:07 ⌨ front-door   code 123456, 300 s left"""
     text = Text(time.strftime("%H:%M:%S ", time.localtime(record["time"])), style="dim")
     text.append("⌨ ", style="bold cyan")
     text.append(f"{jsontext.printable(str(record['device'])):<12} ", style="bold")
@@ -85,24 +85,24 @@ def _words(news: FleetEvent) -> str:
 
 
 def _answered(news: FleetEvent) -> str:
-    """The command that it is the reply to, where we gave it ourselves."""
+    """Name the command that a reply belongs to, where it is known."""
     return "reply" if news.name in ("", "reply") else f"reply to {news.name}"
 
 
 def show(text: str | Text) -> None:
-    """One line, however long: a log that a terminal wrapped can't be searched."""
+    """Print one line without wrapping: a wrapped log can not be searched."""
     out.print(text, soft_wrap=True)
 
 
 def good(text: str, *details: str) -> None:
-    """One thing that was done, and what follows from it."""
+    """Print what was done, and details below."""
     show(Text.assemble(("✓ ", "bold green"), text))
     for detail in details:
         show(Text("  " + detail, style="dim"))
 
 
 def stopped(as_json: bool, to: Console = out, text: str = "stopped") -> None:
-    """After Ctrl-C: on a line of its own, below the ^C that the terminal wrote."""
+    """Print the end after Ctrl-C on its own line, below the ^C of the terminal."""
     if as_json:
         return
     if to.is_terminal:
@@ -111,7 +111,7 @@ def stopped(as_json: bool, to: Console = out, text: str = "stopped") -> None:
 
 
 def fail(error: HostError, as_json: bool) -> None:
-    """What happened and why, then what to do."""
+    """Print an error on standard error: code, cause and hint; or as JSON on standard output."""
     if as_json:
         record = {"code": error.code, "text": error.text, "hint": error.hint}
         print_json({"ok": False, "error": record})
@@ -150,6 +150,7 @@ def table(title: str, *columns: str, folds: tuple[str, ...] = ()) -> "Table":
 
 
 def ago(moment: float) -> str:
+    """Return the age of a moment in words. moment: unix seconds, 0 for never."""
     if moment <= 0:
         return "never"
     seconds = max(0, int(time.time() - moment))

@@ -1,4 +1,7 @@
-"""Secrets that a person types: from a file, standard input or a hidden prompt. Never an argument: other processes see those."""
+"""Read secrets from a file, standard input or a hidden prompt.
+
+Never from an argument, which other processes can see.
+"""
 
 import sys
 from pathlib import Path
@@ -12,11 +15,15 @@ _LINE_END = 2
 
 
 def secret(file: str | None, what: str, option: str, most: int, new: bool) -> bytes:
-    """Its bytes, without the line's end. file: a path, "-" for standard input, None to ask, twice for a new one.
+    """Return the bytes of a secret without the line's end.
 
-    most: how long it may be, which is the caller's to check; here it bounds what is read. Standard input is read no
-    further than that and a line's end, and a file that goes further is refused.
-    Raises bad-argument, also where nobody is there to ask; key-missing, key-permissions.
+    file: a path, "-" for standard input, None to prompt.
+    what: the secret's name in the prompt. option: the option that names a file.
+    most: limit of bytes to read, plus a line's end; a longer file is refused, standard input is
+    cut,
+    and the caller checks the length.
+    new: prompt twice.
+    Raises bad-argument, also without a terminal to prompt on; key-missing, key-permissions.
     """
     if file is None:
         if not sys.stdin.isatty():

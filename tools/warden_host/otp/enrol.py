@@ -1,6 +1,7 @@
-"""Secrets for codes that a device judges by itself (RFC 4226, 6238): made, shown to an authenticator once, put into the bundle.
+"""Enrol secrets for codes that a device verifies by itself (RFC 4226, RFC 6238).
 
-Between the two the secret lies in fleet.db. Once the device has it, nobody but the device and the authenticator does.
+A secret is shown to an authenticator once and put into the bundle. Until the device is provisioned
+the secret is in fleet.db; then only the device and the authenticator have it.
 """
 
 import base64
@@ -52,14 +53,17 @@ def check_digits(source: str, digits: int) -> None:
 
 
 def uri(enrolled: Enrolment, duress: bool = False) -> str:
-    """otpauth://…, as authenticators scan it. The second entry's name does not say what it is for: others see the screen."""
+    """Return the otpauth:// URI that authenticators scan.
+
+    The name of the duress entry does not say what it is for, because others may see the screen.
+    """
     name = f"{enrolled.device} (2)" if duress else enrolled.device
     made: str = _generator(enrolled, duress).provisioning_uri(name=name, issuer_name=ISSUER)
     return made
 
 
 def qr(text: str) -> str:
-    """The code in half blocks, light on dark."""
+    """Return the QR code in half blocks, light on dark."""
     import segno  # a part of a second, which only this command shall take
 
     out = io.StringIO()
@@ -68,7 +72,10 @@ def qr(text: str) -> str:
 
 
 def confirmed(enrolled: Enrolment, typed: str, now: float, duress: bool = False) -> Enrolment:
-    """With `first` above what the code proved, which bystanders have seen by now; raises bad-code."""
+    """Return the enrolment with `first` above the counter that the code proved.
+
+    Bystanders may have seen the code, so it is not accepted later. Raises bad-code.
+    """
     generator = _generator(enrolled, duress)
     if enrolled.source == "totp":
         step = int(now) // enrolled.step_s
@@ -90,7 +97,10 @@ def confirmed(enrolled: Enrolment, typed: str, now: float, duress: bool = False)
 
 
 def bundle_part(store: Store, device: str, gate: dict[str, Any] | None) -> list[Any] | None:
-    """The bundle's `otp`, or None where the device judges no codes. Raises not-enrolled."""
+    """Return the bundle's `otp`; None where the device verifies no codes itself.
+
+    Raises not-enrolled.
+    """
     if gate is None or gate["source"] == "authority":
         return None
     enrolled = store.enrolment(device)
@@ -112,7 +122,7 @@ def bundle_part(store: Store, device: str, gate: dict[str, Any] | None) -> list[
 
 
 def _generator(enrolled: Enrolment, duress: bool) -> Any:
-    """pyotp's; both kinds have generate_otp(counter)."""
+    """Return the generator of pyotp; both kinds have generate_otp(counter)."""
     import pyotp
 
     secret = enrolled.duress if duress else enrolled.secret

@@ -1,6 +1,6 @@
-"""The authority's counter for codes: the device's two messages in, its two answers out, the code itself to its owner.
+"""Handle the two OTP messages of a device: send the code to its owner, and verify what is typed.
 
-The code is told to the post only: it is in no answer, no event of the store, no happening and no error.
+Only the delivery gets the code: no answer, stored event, fleet event or error holds it.
 """
 
 import json
@@ -38,7 +38,7 @@ Put = Callable[[Message], None]
 
 
 class OtpHandler:
-    """On the engine's thread. put hands a message to the post."""
+    """Handle messages on the engine's thread. put: queues a message for delivery."""
 
     def __init__(self, engine: Engine, codes: Codes, put: Put) -> None:
         self._engine = engine
@@ -47,7 +47,7 @@ class OtpHandler:
         self._alarmed: dict[str, float] = {}  # device → steady seconds of its last alarm
         engine.event_handlers[REQUEST] = self._on_request
         engine.event_handlers[RESPONSE] = self._on_response
-        engine.watchers.append(self._look)
+        engine.watchers.append(self._on_event)
 
     def _on_request(self, state: DeviceState, appid: str, received: Received) -> None:
         said = self._checked(state, appid, received, {"req"})
@@ -73,8 +73,8 @@ class OtpHandler:
             return
         gate, body = said
         name = state.device.device
-        judge = self._codes.judge if state.sealed else self._codes.judge_plain
-        verdict = judge(name, gate, body["req"], body["otp"], self._engine.clock())
+        verify = self._codes.verify if state.sealed else self._codes.verify_plain
+        verdict = verify(name, gate, body["req"], body["otp"], self._engine.clock())
         if verdict.why and not verdict.valid:
             self._engine.record_refusal(
                 state, AUTHORITY, Refused(RESPONSE, verdict.why, _WORDS[verdict.why])
@@ -88,8 +88,8 @@ class OtpHandler:
             fleet_event = FleetEvent("incident", name, AUTHORITY, RESPONSE, DURESS, body={"n": 1})
             self._engine.notify(fleet_event)  # _look() sees it, and tells the owner
 
-    def _look(self, fleet_event: FleetEvent) -> None:
-        """Whoever found it, we or the device that judges its codes itself: an alarm is the owner's to hear."""
+    def _on_event(self, fleet_event: FleetEvent) -> None:
+        """Send an alarm for a duress code, whether the host or the device found it."""
         if fleet_event.kind != "incident" or fleet_event.code != DURESS:
             return
         device, now = fleet_event.device, self._engine.clock().steady
@@ -103,7 +103,7 @@ class OtpHandler:
             self._put(self._message(device, target, _ALARM_S, text=_WORDS[DURESS]))
 
     def delivered(self, report: Delivered) -> None:
-        """What became of a message, told by the post."""
+        """Record the result of a delivery."""
         if self._engine.store.find(report.device) is None:
             return  # it was wiped meanwhile
         self._engine.store.delivered(report)
@@ -118,7 +118,7 @@ class OtpHandler:
     def _checked(
         self, state: DeviceState, appid: str, received: Received, fields: set[str]
     ) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """The gate and the message, of exactly these fields; None when it was refused."""
+        """Return the gate and the message with exactly these fields; None if refused."""
         event, body = received.event, received.body
         name = state.device.device
         try:
@@ -169,7 +169,7 @@ class OtpHandler:
             self._put(self._message(name, target, issue.validity, code=code, duress=duress))
 
     def _targets(self, device: str, purpose: str) -> list[Contact]:
-        """Alarms go where codes go, unless the owner said otherwise; both to the console where nothing was said."""
+        """Return the contacts for a code or an alarm; alarms go where codes go by default."""
         known = self._engine.store.contacts(device)
         chosen = [each for each in known if each.purpose == purpose]
         return chosen or [each for each in known if each.purpose == "code"] or [CONSOLE]
@@ -191,7 +191,7 @@ class OtpHandler:
 
 
 def _owner(contact: Contact) -> str:
-    """Who is spared a flood of codes; the fleet's own terminal is nobody's mailbox."""
+    """Return who is spared a flood of codes; the console is no one's mailbox."""
     return "" if contact.way == "console" else f"{contact.way} {contact.address}"
 
 

@@ -1,4 +1,4 @@
-"""Codes in a running authority: the handler on the engine's thread, the post on its own, the console between them."""
+"""Run codes in an authority: handler on the engine's thread, delivery on its own threads."""
 
 import contextlib
 import time
@@ -20,7 +20,7 @@ Do = Callable[[Callable[[Engine], None]], None]
 
 
 class OtpService:
-    """Works while it is entered. Raises config-malformed, key-permissions, key-damaged."""
+    """Run while it is entered. Raises config-malformed, key-permissions, key-damaged."""
 
     def __init__(self, fleet: Fleet, do: Do) -> None:
         self._settings = settings.load(fleet)
@@ -43,12 +43,12 @@ class OtpService:
         self._post.__exit__()
 
     def attach(self, engine: Engine) -> None:
-        """On the engine's thread, before the first message."""
+        """Attach the handler, on the engine's thread before the first message."""
         codes = Codes(engine.store, self._key, self._settings.limits)
         self._handler = OtpHandler(engine, codes, self._post.put)
 
     def _report(self, message: Message, error: str) -> None:
-        """On a thread of the post's, or on the engine's for what no way took."""
+        """Report a delivery, from its thread, or the engine's when no way took it."""
         handler = self._handler
         report = Delivered(message.device, message.way, message.purpose, time.time(), error)
         if handler is not None:

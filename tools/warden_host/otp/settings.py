@@ -1,6 +1,6 @@
-"""The table [otp] of warden.toml: what a gate demands unless told otherwise, how often codes are made, how they reach their owner.
+"""Read the table [otp] of warden.toml: defaults of gates, limits, and ways to reach owners.
 
-No secret stands in it: those are files in keys/, 0600, read when they are used.
+It holds no secret: secrets are files in keys/, 0600, read when they are used.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ _MOST = 10_000
 
 @dataclass(frozen=True)
 class Limits:
-    """Requests an hour of one device, and to one owner; codes tried a day at one device without a right one."""
+    """Limits of requests an hour, by device and by owner, and of failed tries a day."""
 
     requests_device: int = _LIMITS["requests_device"]
     requests_owner: int = _LIMITS["requests_owner"]
@@ -56,7 +56,10 @@ class OtpSettings:
 
 
 def load(made: Fleet) -> OtpSettings:
-    """Raises config-malformed for anything that is not as docs/otp.md says: a setting that was misspelt protects nobody."""
+    """Return the settings. Raises config-malformed for anything that docs/otp.md does not name.
+
+    A misspelt setting would protect no one.
+    """
     table = made.document.get("otp", {})
     known = {*_LIMITS, "policy", "mail", "webhook"}
     _only(table, known, "otp")
@@ -108,7 +111,7 @@ def _webhook(made: Fleet, table: Any) -> Webhook:
 
 
 def is_mail(address: str) -> bool:
-    """Good enough to be told from a name, and without anything that would add a line to a mail."""
+    """Return whether this looks like an address, and adds no line to a mail."""
     name, at, host = address.rpartition("@")
     plain = address.isascii() and address.isprintable() and len(address) <= 254
     return plain and at == "@" and bool(name) and is_host(host) and not set(name) & set(' <>,;:"@')

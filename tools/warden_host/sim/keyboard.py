@@ -10,9 +10,9 @@ _CHUNK = 256
 
 
 class Keyboard:
-    """Writes keys to the process of the device that runs now. Every method may be called from any thread.
+    """Write keys to the device's current process. Every method may be called from any thread.
 
-    Keys that come while no process runs are lost, as they are at a real keypad.
+    Keys pressed while no process runs are lost, as on a real keypad.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Keyboard:
                 self._process.stdin.close()
 
     def pump_stdin(self) -> None:
-        """Copy this process's standard input to the device until it ends, on a daemon thread."""
+        """Copy standard input to the device until it ends, on a daemon thread."""
 
         def carry() -> None:
             with contextlib.suppress(OSError):

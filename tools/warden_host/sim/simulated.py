@@ -1,4 +1,4 @@
-"""Running a simulated device: the real firmware on the unix port, restarted when it resets."""
+"""Run a simulated device: the real firmware on the unix port, restarted when it resets."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ MAX_LINE = 4096
 
 
 class SimulatedDevice:
-    """One run of the device's process, ended by its own pid."""
+    """One run of the device's process, which stop() ends by its pid."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class SimulatedDevice:
         self.process.kill()
 
     def lines(self, show: Callable[[str], None]) -> int:
-        """Hands over each line until the process ends; its exit code."""
+        """Call show with each line until the process ends; return its exit code."""
         stream = self.process.stdout
         while stream is not None:
             line = stream.readline(MAX_LINE)
@@ -107,9 +107,11 @@ def run(
     pin: bytes = b"",
     keyboard: Keyboard | None = None,
 ) -> int:
-    """Runs the device, again after every reset unless once; the last exit code. pin: typed at each start; keyboard: types at its keypad.
+    """Run the device, again after each reset unless once; return the last exit code.
 
-    Raises device-unknown, one that was wiped meanwhile included; device-running.
+    pin: typed at each start.
+    keyboard: types on the keypad.
+    Raises device-unknown, also for a device that was wiped; device-running.
     """
     check(home)
     restarts = 0
@@ -131,9 +133,11 @@ def run(
 
 @contextlib.contextmanager
 def _alone(home: Path) -> Iterator[filelock.Lock]:
-    """Two processes on one board would push each other off the broker for ever.
+    """Hold the lock of the device, so that one process runs it.
 
-    The lock lies beside the folder, which `provision --again` makes anew, and the child holds it too.
+    Two processes with one account would disconnect each other from the broker forever. The lock
+    file
+    is beside the folder, which `provision --again` makes anew; the child holds it too.
     """
     path = home.parent / f"{home.name}.lock"  # no device's folder: an ID holds no dot
     lock = filelock.try_lock(path)
@@ -151,7 +155,12 @@ def _alone(home: Path) -> Iterator[filelock.Lock]:
 
 
 def _not_wiped(home: Path) -> None:
-    """Raises device-unknown. The last that a wipe removes is the vault's key: a board whose wipe was cut ends it at its next start, so it must have one."""
+    """Raise device-unknown for a device that was wiped.
+
+    A wipe removes the vault's key last, so a board whose wipe was cut still has it and ends the
+    wipe at
+    its next start.
+    """
     vault = home / "root" / "data"
     if vault.is_dir() and not any(vault.iterdir()):
         raise HostError(
@@ -162,7 +171,7 @@ def _not_wiped(home: Path) -> None:
 
 
 def check(home: Path) -> None:
-    """Raises device-unknown."""
+    """Raise device-unknown unless the folder holds a simulated device."""
     if not (home / "root" / "main.py").is_file():
         raise HostError(
             "device-unknown",

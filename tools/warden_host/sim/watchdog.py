@@ -1,7 +1,8 @@
-"""The watchdog of a simulated device: ends its process when the device did not feed it in time, as a chip's would reset the board.
+"""Simulate the watchdog: end the device's process when it was not fed in time.
 
-boards/UNIX/watchdog.py is the device's end: it writes the time-out in milliseconds and another digit at each feed to the file `watchdog` in the
-device's fuses. The change counts, and not its date: the host's clock may jump.
+boards/UNIX/watchdog.py is the device's end: it writes the time-out in milliseconds, and another
+digit at each feed, to the file `watchdog` in the device's fuses. The change counts and not the
+file's date, because the host's clock may jump.
 """
 
 import contextlib
@@ -16,7 +17,11 @@ _MAX_FILE = 32
 
 
 class Watchdog:
-    """Decide when it bites. path: the device's file; steady: the host's steady clock in seconds."""
+    """Decide when the watchdog bites.
+
+    path: the device's file.
+    steady: a monotonic clock in seconds.
+    """
 
     def __init__(self, path: Path, steady: Callable[[], float] = time.monotonic) -> None:
         self._path = path
@@ -37,7 +42,7 @@ class Watchdog:
         return now - self._since > int(timeout_ms) / 1000
 
     def guard(self, ended: threading.Event, bite: Callable[[], None]) -> None:
-        """Call bite() once when it bites; return then, or when the event says that the device ended."""
+        """Call bite() once when the watchdog bites; return then, or when the device ended."""
         while not ended.wait(_LOOK_S):
             if self.bites():
                 bite()

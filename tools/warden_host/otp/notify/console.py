@@ -1,7 +1,7 @@
-"""Codes on the fleet owner's own terminal: `warden otp watch`, and `warden serve` where it writes to a terminal.
+"""Show codes on the fleet owner's terminal: `warden otp watch`, and `serve` on a terminal.
 
-They are held in memory while they are valid, so that a terminal that is opened after a code was made still shows it.
-Not in `warden watch`, whose lines people keep: and not where serve's output is no terminal, which may be a log.
+Codes are held in memory while they are valid, so a terminal opened later still shows them. They
+are not in `warden watch`, whose lines people keep, nor in the output of `serve` to a file.
 """
 
 import threading
@@ -24,7 +24,7 @@ class ConsoleWay:
 
     def send(self, message: Message) -> None:
         with self._guard:
-            self._forget()
+            self._drop_expired()
             self._latest[message.device, message.purpose] = message
             self._shows = [each for each in self._shows if not each[1].is_set()]
             shows = list(self._shows)
@@ -32,21 +32,21 @@ class ConsoleWay:
             show(record(message, self._clock()))
 
     def watch(self, show: Show, gone: threading.Event) -> None:
-        """show gets what is valid now, then whatever comes until it is gone; it must not wait."""
+        """Call show with each valid code, then each new one until gone; show must not wait."""
         with self._guard:
-            self._forget()
+            self._drop_expired()
             self._shows.append((show, gone))
             known = list(self._latest.values())
         for message in known:
             show(record(message, self._clock()))
 
-    def _forget(self) -> None:
+    def _drop_expired(self) -> None:
         now = self._clock()
         self._latest = {key: old for key, old in self._latest.items() if old.expires > now}
 
 
 def record(message: Message, now: float) -> Record:
-    """One JSON line of `warden otp watch --json`."""
+    """Return one JSON line of `warden otp watch --json`."""
     said: Record = {"purpose": message.purpose, "device": message.device, "time": message.time}
     if message.purpose == "alarm":
         return said | {"text": message.text}

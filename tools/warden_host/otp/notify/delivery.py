@@ -1,7 +1,7 @@
-"""Codes and alarms on their way to a device's owner: never over the broker, never on the engine's thread.
+"""Deliver codes and alarms to a device's owner: never over the broker or the engine's thread.
 
-Each way (console, mail, webhook) has a thread and a bounded queue of its own: a mail server that hangs holds up
-neither the engine nor another way. A message that is older than its code is dropped, not sent late.
+Each way (console, mail, webhook) has its own thread and bounded queue: a mail server that hangs
+delays neither the engine nor another way. A message older than its code is dropped.
 """
 
 import contextlib
@@ -25,7 +25,12 @@ _CLOSE_S = 1.0
 
 @dataclass(frozen=True)
 class Message:
-    """purpose: "code" or "alarm". expires: steady seconds, as time.monotonic() gives them. text: an alarm's words."""
+    """A code or an alarm.
+
+    purpose: "code" or "alarm".
+    expires: steady seconds, as time.monotonic() gives them.
+    text: of an alarm.
+    """
 
     device: str
     purpose: str
@@ -40,7 +45,11 @@ class Message:
 
 
 class Undelivered(Exception):
-    """why: for the owner's eyes, without an address or a code. final: trying again changes nothing."""
+    """Delivery failed.
+
+    why: shown to the fleet owner, without an address or a code.
+    final: whether trying again changes nothing.
+    """
 
     def __init__(self, why: str, final: bool = False) -> None:
         super().__init__(why)
@@ -50,7 +59,7 @@ class Undelivered(Exception):
 
 class Way(Protocol):
     def send(self, message: Message) -> None:
-        """Returns once the next one in line has taken it; raises Undelivered. May take seconds."""
+        """Return once the next server has the message. Raises Undelivered. May take seconds."""
 
 
 # (message, "" or why it was given up), on the way's own thread; where no way takes the message, on the thread of who put it.
@@ -58,7 +67,7 @@ Report = Callable[[Message, str], None]
 
 
 class Post:
-    """Open ways for messages. put() never waits and never raises."""
+    """Queue messages for the open ways. put() never waits and never raises."""
 
     def __init__(
         self,
@@ -129,8 +138,12 @@ class _Line:
 
 
 class Ear(io.RawIOBase):
-    """What a server says, as much and for as long as one attempt may take: a step's time-out alone lets it speak a byte at a time for days, or
-    line after line until the memory is gone. TimeoutError beyond either. until: steady seconds."""
+    """Read the answer of a server, limited in bytes and in time of a whole attempt.
+
+    A time-out of each step alone lets a server send a byte at a time for days, or lines until
+    memory
+    is full. Raises TimeoutError beyond either limit. until: steady seconds.
+    """
 
     def __init__(self, sock: socket.socket, step_s: float, until: float) -> None:
         self._sock = sock
@@ -152,7 +165,7 @@ class Ear(io.RawIOBase):
 
 
 def words(message: Message) -> tuple[str, str]:
-    """(subject, text) for people."""
+    """Return (subject, text) for people."""
     if message.purpose == "alarm":
         return f"{message.device}: {message.text}", f"{message.text}, at {message.device}.\n"
     subject = (

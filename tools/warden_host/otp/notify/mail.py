@@ -1,6 +1,7 @@
-"""Codes by mail: one SMTP submission a message, over verified TLS, with time-outs.
+"""Send codes by mail: one SMTP submission a message, over verified TLS, with time-outs.
 
-A mail lies readable in the mailbox and on each server on its way: the code's short validity and its one use bound that.
+Each server on the way and the mailbox can read a mail: the code's short validity and single use
+limit what that is worth.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ TIMEOUT_S = 10.0
 
 
 class _Smtp(smtplib.SMTP):
-    """Bounded as a whole: before STARTTLS anybody on the way can be the server."""
+    """Limit a whole attempt: before STARTTLS anyone on the network can be the server."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._until = time.monotonic() + delivery.WHOLE_S

@@ -1,8 +1,9 @@
-"""Codes by webhook: an HTTPS POST that says who sent it and when.
+"""Send codes by webhook: an HTTPS POST, signed and dated.
 
-Warden-Signature is `v1=` and the hex digits of HMAC-SHA-256 under the file keys/otp-webhook.secret, over the timestamp,
-a dot and the body. Whoever takes it compares in constant time and refuses a timestamp that is minutes old, so a
-recorded one can't be played back to it later. Redirects are not followed: the code would go where nobody said.
+Warden-Signature is `v1=` and the hex digits of HMAC-SHA-256 under the file
+keys/otp-webhook.secret, over the timestamp, a dot and the body. The receiver compares in constant
+time and refuses a timestamp that is minutes old, so a recorded request can't be replayed later.
+Redirects are not followed: the code would go to another server.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ TIMEOUT_S = 10.0
 
 
 class _Response(http.client.HTTPResponse):
-    """Bounded as a whole: a server may say 100 (go on) for ever."""
+    """Limit a whole answer: a server may send 100 (continue) forever."""
 
     def __init__(self, sock: Any, *arguments: Any, **named: Any) -> None:
         super().__init__(sock, *arguments, **named)
@@ -83,7 +84,7 @@ class WebhookWay:
 
 
 def body(message: Message) -> bytes:
-    """The JSON object: version, purpose, device, to, time, and what goes with the purpose."""
+    """Return the JSON object: version, purpose, device, to, time, and fields of the purpose."""
     said = {
         "v": 1,
         "purpose": message.purpose,
