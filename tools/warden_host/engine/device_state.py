@@ -1,4 +1,4 @@
-"""A device as the engine holds it in memory, and which of its sessions a message is for."""
+"""Hold what the engine knows of one device in memory."""
 
 from dataclasses import dataclass, field
 
@@ -12,24 +12,27 @@ from warden_host.store.store import Device
 
 @dataclass
 class DeviceState:
+    """One device: its record, its sessions, and whether it is there."""
+
     device: Device
     sessions: dict[str, Session] = field(default_factory=dict)
     plain: dict[str, PlainPeer] = field(default_factory=dict)
-    # Under new keys that have not proved themselves: each ends as the one above.
+    # Sessions under new keys. The first one that is up replaces the session above.
     new_sessions: dict[str, Session] = field(default_factory=dict)
-    # Under old keys, for what was on its way when the new one took over: (session, until, steady).
+    # (session, steady deadline) under old keys, for messages in flight when the new keys took over.
     old_sessions: dict[str, tuple[Session, float]] = field(default_factory=dict)
-    old_keys_expire: float | None = None  # when the old keys are gone whatever was proven
-    online: bool = False
-    gone: bool = False  # by its last will, and nothing was heard since
-    last_heard: float = 0.0  # when anything genuine was heard last, steady
-    probed: bool = False  # it was asked for a new hello since, for being quiet
-    # Applications whose hello was refused as old and that nothing genuine was heard of since: a device
-    # whose counters went back is mute, and can't say why.
+    old_keys_expire: float | None = None  # unix seconds; the deadline of a rotation
+    online: bool = False  # it sent something genuine since we serve, or since it left
+    gone: bool = False  # it sent its last will, and nothing since
+    last_heard: float = 0.0  # when it last sent something genuine, steady seconds
+    probed: bool = False  # it was asked for a new hello because it was quiet
+    # Applications whose last hello was refused as stale: a device whose counters went back can't
+    # start a session, and can't report why.
     stale_apps: set[str] = field(default_factory=set)
     command_names: dict[int, str] = field(
         default_factory=dict
-    )  # our commands' names, for their replies
+    )  # of our commands, by their numbers
+    # (code, event) → steady seconds of the last refusal that was kept.
     refusals: dict[tuple[str, str], float] = field(default_factory=dict)
 
     @property
@@ -46,7 +49,7 @@ class DeviceState:
 
 
 def is_for_other_app(state: DeviceState, session: Session, data: bytes) -> bool:
-    """Sealed under the key of another application of the device."""
+    """Return whether a message is sealed under the key of another application of the device."""
     kid = cose.claimed_kid(data) if len(state.sessions) > 1 else None
     others = (*state.sessions.values(), *state.new_sessions.values())
     return kid != session.kid and any(kid == other.kid for other in others)

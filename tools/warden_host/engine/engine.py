@@ -1,6 +1,7 @@
-"""All sessions and the store, in one thread's hands: messages and ticks in, messages and news out.
+"""Handle every message of the fleet: messages and ticks in, messages and events out.
 
-It knows no network: `publish` and `announce` are given. Only the thread that owns it may touch it.
+The engine holds all sessions and the store, knows no network (`publish` and `announce` are passed
+in), and is used by one thread alone.
 """
 
 import re
@@ -27,19 +28,20 @@ from warden_host.store.store import Device, Pair, Rotation, Store
 
 Publish = Callable[[str, Topic, bytes], None]
 _VERB = re.compile(r"[a-z0-9_]{0,32}\Z")
-# The device's last will: plain even from a sealed device, since the broker says it in its stead.
+# A device's last will is plain even in sealed mode, because the broker sends it.
 _LAST_WILL = ("offline", names.PLAIN)
 _INCIDENT_S = 1.0
 _INCIDENTS = 8
 _COMMAND_NAMES = 64
 _OLD_SESSION_S = 10.0
 
-
-# Takes an event that belongs to a feature of its own, such as the code at the keypad: nothing else sees it.
+# Handles an event of a feature of its own, such as the code at the keypad; nothing else sees it.
 EventHandler = Callable[[DeviceState, str, Received], None]
 
 
 class Engine:
+    """The authority's core: devices, messages, jobs."""
+
     def __init__(
         self,
         store: Store,
@@ -61,18 +63,18 @@ class Engine:
     # Devices
 
     def state(self, device: str) -> DeviceState:
-        """Raises device-unknown."""
+        """Return a device's state, loaded on first use. Raises device-unknown."""
         known = self._states.get(device)
         if known is None:
             known = self._states[device] = self._load_state(self.store.device(device))
         return known
 
     def unload(self, device: str) -> None:
-        """It was provisioned again: its keys here are worth nothing."""
+        """Drop a device's state: the store has other keys for it, or it is gone."""
         self._states.pop(device, None)
 
     def apply_ending(self, device: str) -> None:
-        """fleet.db holds an order that ends it: from now on it is heard for that alone, whatever it had proved."""
+        """Apply the order in fleet.db that revokes or wipes a device."""
         state, ending = self.state(device), self.store.ending(device)
         if ending is None or ending.revoked or state.mark.quarantine or state.stale_apps:
             self.unload(device)
@@ -84,7 +86,10 @@ class Engine:
             state.device = replace(state.device, ending=ending)
 
     def start_rotation(self, device: str) -> dict[str, Any]:
-        """A rotation was begun: hear the device under its new keys as well. Returns the command's body; raises not-applicable."""
+        """Accept a device under the new keys of its rotation too.
+
+        Returns: the body of the `rotate` command. Raises: not-applicable.
+        """
         state = self.state(device)
         rotation = self.store.rotation(device)
         if rotation is None or not state.sealed:
@@ -93,9 +98,9 @@ class Engine:
         return rotation.body
 
     def clear(self, device: str) -> bool:
-        """Lifts a quarantine, or takes back a mute device, and asks it for a new hello.
+        """Lift a quarantine or the refusal of stale hellos, and ask the device for a new hello.
 
-        False, and what the device proved stays, when it is neither.
+        Returns: False if the device has neither; its proofs stay then.
         """
         state = self.state(device)
         if not state.mark.quarantine and not state.stale_apps:
@@ -109,7 +114,7 @@ class Engine:
         return True
 
     def wake_all(self) -> None:
-        """After a restart no session is left at our end; the devices still hold theirs."""
+        """Ask every device for a new hello: a restart ended our side of the sessions."""
         for device in self.store.devices():
             revoked = (
                 device.ending is not None and device.ending.revoked and not device.ending.wipe
@@ -120,12 +125,12 @@ class Engine:
                     self.send(session.address, session.wake(self.clock()))
 
     def on_link_lost(self, appid: str) -> None:
-        """This application's line to the broker broke: its sessions are in doubt, and carry no command."""
+        """Suspend an application's sessions: it lost its connection to the broker."""
         for session in self._sessions_of(appid):
             session.doubt()
 
     def on_link_restored(self, appid: str) -> None:
-        """The line stands again."""
+        """Recheck an application's sessions: its connection to the broker is back."""
         for session in self._sessions_of(appid):
             session.recheck(self.clock())
 
@@ -138,7 +143,7 @@ class Engine:
         return found
 
     def online(self) -> dict[str, list[str]]:
-        """The applications that each device speaks with, for devices that speak with any."""
+        """Return the applications that each online device has a session with."""
         result = {}
         for name, state in self._states.items():
             sealed = [appid for appid, session in state.sessions.items() if session.stands]
@@ -150,7 +155,7 @@ class Engine:
     # Messages
 
     def on_message(self, appid: str, text: str, data: bytes, retain: bool) -> None:
-        """What the broker handed to this application. Nothing in it is trusted, the topic neither."""
+        """Handle a message that the broker sent to an application. Topic and data are untrusted."""
         try:
             topic = names.parse_topic(text)
             if topic.way != "evt":
@@ -164,7 +169,7 @@ class Engine:
                 state, appid, Refused(topic.verb, "bad-topic", "the type is another")
             )
         elif state.ending is not None and state.ending.revoked and appid != AUTHORITY:
-            return  # the authority's complaint is the one kept
+            return  # the authority records it
         elif state.ending is not None and state.ending.revoked and not state.ending.wipe:
             self.record_refusal(state, appid, Refused(topic.verb, "revoked", "it was cut off"))
         elif retain:
@@ -176,18 +181,18 @@ class Engine:
                 state, appid, Refused(topic.verb, "mqtt-too-large", f"{len(data)} bytes")
             )
         elif (topic.verb, topic.fmt) == _LAST_WILL:
-            if appid == AUTHORITY:  # a hint, no more: the broker's owner can forge it
+            if appid == AUTHORITY:  # only a hint: the broker can forge it
                 self._presence.record_departure(state, "it said goodbye, or the broker lost it")
         elif (topic.fmt == names.SEALED) != state.sealed:
             code = "plain-refused" if state.sealed else "sealed-refused"
             self.record_refusal(state, appid, Refused(topic.verb, code, "not this device's mode"))
         elif state.sealed:
             session = self._find_session(state, appid, topic.verb, data)
-            # Every application of a type hears all of it: what another can open is its business.
+            # Every application of a type receives it, also what is sealed for another one.
             if session is not None and not is_for_other_app(state, session, data):
                 self._apply_outcomes(state, appid, session.receive(topic.verb, data, self.clock()))
         elif appid == AUTHORITY or topic.verb == UID_REQUEST:
-            # A plain message reaches every application alike: the authority reads it for all.
+            # A plain message reaches every application; the authority handles it for all.
             peer = state.plain.get(appid)
             if peer is not None:
                 self._apply_outcomes(state, appid, peer.receive(topic.verb, data))
@@ -199,7 +204,7 @@ class Engine:
         )
 
     def register_command(self, command: FleetEvent, quiet: bool = False) -> None:
-        """A command is under way: its reply will name it. quiet: one of a thousand, that nobody is told of."""
+        """Keep a command's name for its reply. quiet: don't announce the command."""
         state = self.state(command.device)
         state.command_names[command.id] = "" if quiet else command.name
         while len(state.command_names) > _COMMAND_NAMES:
@@ -208,13 +213,13 @@ class Engine:
             self.notify(command)
 
     def publish(self, topic: Topic, appid: str, data: bytes) -> None:
-        """Any bytes on any topic: what a forger does."""
+        """Publish any bytes on any topic, as a forgery needs."""
         self._publish(appid, topic, data)
 
     # Time and jobs
 
     def tick(self) -> None:
-        """Call it a few times a second: wakes are repeated and jobs' deadlines kept."""
+        """Repeat wakes, apply deadlines; call it a few times a second."""
         now = self.clock()
         for device, missed in self._throttle.due(now.steady):
             self._announce(FleetEvent("notice", device, text=f"{missed} more, not shown: a flood"))
@@ -228,22 +233,22 @@ class Engine:
         self._jobs.tick(now.steady)
 
     def start(self, job: Job, done: Done) -> None:
-        """Runs the job up to its end; done gets its result, or what it raised."""
+        """Start a job; done gets its result, or the error that it raised."""
         self._jobs.start(job, done)
 
     def abandon(self) -> None:
-        """We stop serving: nobody waits for ever."""
+        """End every job with not-serving: the authority stops."""
         self._jobs.abandon()
 
     def notify(self, fleet_event: FleetEvent) -> None:
-        """Jobs and watchers hear all of it; of a flood the screens get the beginning and a count."""
+        """Pass an event to jobs and watchers, and to screens unless the device floods them."""
         if self._throttle.admit(fleet_event.device, self.clock().steady):
             self._announce(fleet_event)
         for watcher in self.watchers:
             watcher(fleet_event)
         self._jobs.dispatch(fleet_event)
 
-    # What came of a message
+    # Results of a message
 
     def _apply_outcomes(self, state: DeviceState, appid: str, outcomes: list[Outcome]) -> None:
         name = state.device.device
@@ -316,9 +321,9 @@ class Engine:
         self.notify(FleetEvent("incident", name, AUTHORITY, at, code, body={"n": count}))
 
     def record_refusal(self, state: DeviceState, appid: str, refused: Refused) -> None:
-        """Kept once a second for each (code, event): a flood must not push out what matters."""
+        """Record a refusal, once a second for each (code, event): a flood must not bury others."""
         if refused.code == "wrong-application" and appid != AUTHORITY:
-            return  # all of them heard it: the authority's complaint is the one kept
+            return  # every application received it: the authority records it
         if refused.code == "stale-hello":
             state.stale_apps.add(appid)
         key, now = (refused.code, refused.event), self.clock().steady
@@ -327,7 +332,7 @@ class Engine:
             return
         state.refusals = recent | {key: now}
         name = state.device.device
-        # No attack: a repeated hello that crossed our answer, and this host's own fault.
+        # Not an attack: a repeated hello that crossed our answer, or a fault of this host.
         if refused.code not in ("stale-hello", "clock-jumped"):
             self.store.add_incident(name, "host", refused.code, refused.event, 1)
         self.notify(
@@ -347,7 +352,7 @@ class Engine:
     def _find_session(
         self, state: DeviceState, appid: str, verb: str, data: bytes
     ) -> Session | None:
-        """The session of this application that the message names by its key."""
+        """Return the application's session whose key the message names."""
         kid = (
             cose.claimed_kid(data)
             if appid in state.new_sessions or appid in state.old_sessions
@@ -358,19 +363,19 @@ class Engine:
             return new_session
         old_session, until = state.old_sessions.get(appid, (None, 0.0))
         if old_session is not None and kid == old_session.kid:
-            # A reply or an event that crossed the change; nothing begins under the old key any more.
+            # Messages in flight are accepted; no session starts under the old key.
             late = verb in ("hello", "ready") or self.clock().steady > until
             return None if late else old_session
         return state.sessions.get(appid)
 
     def _promote(self, state: DeviceState, appid: str, why: str) -> None:
-        """The session under the new key is the only one."""
+        """Replace an application's session by the one under its new key."""
         state.old_sessions[appid] = (state.sessions[appid], self.clock().steady + _OLD_SESSION_S)
         state.sessions[appid] = state.new_sessions.pop(appid)
         self.notify(FleetEvent("notice", state.device.device, appid, text=f"its new key {why}"))
 
     def _expire_old_keys(self, state: DeviceState, now: int) -> None:
-        """After the deadline an old key counts no more, at this end either."""
+        """Drop the old keys of a rotation whose deadline is over. now: unix seconds."""
         if state.old_keys_expire is None or now < state.old_keys_expire:
             return
         rotation = self.store.rotation(state.device.device)
@@ -398,7 +403,7 @@ class Engine:
     ) -> Session:
         def persist(fact: Proof | Quarantined) -> None:
             if isinstance(fact, Proof):
-                # A new key proves itself by its first ready; the old one is forgotten with the same write.
+                # The first ready under a new key deletes the old key, in the same write.
                 self.store.prove(address.device, address.appid, fact, state.mark, new_key)
             else:
                 self.store.quarantine(address.device, fact.reason)

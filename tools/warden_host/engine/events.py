@@ -1,14 +1,15 @@
-"""Something that happened in the fleet, as `serve` shows it, `watch --json` prints it, jobs wait for it."""
+"""Describe what happens in the fleet: `serve` shows it, `watch` prints it, jobs wait for it."""
 
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-# came: first word of a device since we serve, or since it left. left: it said goodbye, or the broker lost it (its last
-# will, which nothing authenticates). session: commands may go. command: we gave it one. event,
-# reply: it spoke.
-# incident: it refused something. refused: we refused something of it. quarantined, diverged: see
-# docs/protocol.md. otp: a code at the keypad, never the code itself. notice: about ourselves.
+# came: the first genuine message of a device since we serve, or since it left.
+# left: it sent goodbye, or the broker sent its last will, which is not authenticated.
+# session: a session is up. command: we sent one. event, reply: the device sent one.
+# incident: the device refused something. refused: we refused a message of the device.
+# quarantined, diverged: docs/protocol.md. otp: about a code at the keypad, never the code itself.
+# notice: about the authority.
 KINDS = (
     "came",
     "left",
@@ -27,10 +28,12 @@ KINDS = (
 
 @dataclass(frozen=True)
 class FleetEvent:
+    """One event. kind: of KINDS. Fields that a kind has no use for are empty."""
+
     kind: str
     device: str = ""
     app: str = ""
-    name: str = ""  # the event's; the command that was given, answered, or refused as an incident
+    name: str = ""  # of the event, or of the command that was sent, answered or refused
     code: str = ""
     id: int = 0
     body: dict[str, Any] = field(default_factory=dict)
@@ -38,6 +41,6 @@ class FleetEvent:
     time: float = field(default_factory=time.time)
 
     def record(self) -> dict[str, Any]:
-        """Without the fields that say nothing."""
+        """Return the event for JSON, without empty fields."""
         always = ("kind", "time")
         return {key: value for key, value in vars(self).items() if value or key in always}

@@ -1,4 +1,4 @@
-"""Work of several steps for the engine: a job is a generator that yields what it waits for, and is resumed with it."""
+"""Run jobs: work of several steps, as generators that yield what they wait for."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -10,8 +10,10 @@ from warden_host.errors import HostError, unexpected
 
 @dataclass(frozen=True)
 class Wait:
-    """What a job yields: resume me with a happening that matches, or with None at the deadline. device: the one that all of those are of, where
-    the job can say so: it is not asked about any other then."""
+    """What a job yields: resume it with an event that matches, or with None at the deadline.
+
+    device: if set, only events of this device are offered.
+    """
 
     matches: Callable[[FleetEvent], bool]
     deadline: float  # steady seconds
@@ -30,28 +32,32 @@ class _Running:
 
 
 class Jobs:
+    """All jobs that wait."""
+
     def __init__(self) -> None:
-        # By the device that they wait for: a fleet on trial is as many jobs, and each message is of one device.
+        # By the device that they wait for: an event must not cost a look at every job of a fleet.
         self._running: dict[str, dict[_Running, None]] = {}
 
     def start(self, job: Job, done: Done) -> None:
-        """Runs the job up to its end; done gets its result, or what it raised."""
+        """Start a job; done gets its result, or the error that it raised."""
         running = _Running(job, Wait(lambda _: False, 0.0), done)
         self._add(running)
         self._resume(running, None)
 
     def dispatch(self, fleet_event: FleetEvent) -> None:
+        """Resume the jobs that wait for this event."""
         keys = dict.fromkeys(("", fleet_event.device))
         candidates = [running for key in keys for running in self._running.get(key, ())]
         for running in [run for run in candidates if run.wait.matches(fleet_event)]:
             self._resume(running, fleet_event)
 
     def tick(self, steady: float) -> None:
+        """Resume the jobs whose deadline is over."""
         for running in [run for run in self._all() if steady >= run.wait.deadline]:
             self._resume(running, None)
 
     def abandon(self) -> None:
-        """We stop serving: nobody waits for ever."""
+        """End every job with not-serving: the authority stops."""
         for running in self._all():
             running.job.close()
             running.done(HostError("not-serving", "`warden serve` stopped in the meantime"))
@@ -64,7 +70,7 @@ class Jobs:
         self._running.setdefault(running.wait.device, {})[running] = None
 
     def _remove(self, running: _Running) -> bool:
-        """Whether it was kept."""
+        """Remove a job; return whether it was there."""
         kept = self._running.get(running.wait.device, {})
         if running not in kept:
             return False
@@ -82,7 +88,7 @@ class Jobs:
             running.done(end.value)
         except HostError as error:
             running.done(error)
-        except Exception as error:  # noqa: BLE001  whoever waits for it must not wait for ever
+        except Exception as error:  # noqa: BLE001  the caller of the job needs an answer
             running.done(unexpected(error))
         else:
             self._add(running)

@@ -1,8 +1,8 @@
-"""Who is online, as far as the authority can know it.
+"""Track which devices are online, as far as the authority can know it.
 
-A device came with its first genuine word. It left with its last will or its goodbye, which are hints
-that nobody authenticates and that may be lost: a sealed device that was quiet for long is asked for
-a new hello. A plain device can't be asked.
+A device is online from its first genuine message until its goodbye or last will. These are not
+authenticated and may be lost: a sealed device that is quiet for QUIET_S is asked for a new hello.
+A plain device can't be asked.
 """
 
 import time
@@ -20,7 +20,7 @@ ANSWER_S = WAKE_REPEAT_S * (WAKE_REPEATS + 1)
 
 
 class Presence:
-    """send(address, message) and tell(happening) are the engine's."""
+    """send and notify: the engine's methods."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Presence:
         self._notify = notify
 
     def record_contact(self, state: DeviceState, now: Instant) -> None:
-        """Something genuine was heard of the device."""
+        """Note that the device sent something genuine."""
         state.gone = state.probed = False
         state.last_heard = now.steady
         if not state.online:
@@ -42,13 +42,14 @@ class Presence:
             self._notify(FleetEvent("came", state.device.device, text=state.device.mode))
 
     def record_departure(self, state: DeviceState, why: str) -> None:
+        """Note that the device left. why: for people."""
         state.gone = True
         if state.online:
             state.online = False
             self._notify(FleetEvent("left", state.device.device, text=why))
 
     def tick(self, state: DeviceState, now: Instant) -> None:
-        """Ask a device that was quiet for QUIET_S for a new hello; without one it has left."""
+        """Ask a device that is quiet for QUIET_S for a new hello; without one it left."""
         session = state.sessions.get(AUTHORITY)
         quiet = now.steady - state.last_heard
         if not state.online or session is None or quiet < QUIET_S:

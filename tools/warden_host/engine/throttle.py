@@ -1,4 +1,4 @@
-"""How much of one device's news reaches a screen: a token bucket for each, and a count of the rest."""
+"""Limit how many events of one device reach a screen: a token bucket each, the rest counted."""
 
 from dataclasses import dataclass
 
@@ -16,13 +16,13 @@ class _Bucket:
 
 
 class Throttle:
-    """Times are steady seconds. Keys are few: the devices of a fleet and "", or codes."""
+    """Token buckets by device or code. Times are steady seconds."""
 
     def __init__(self) -> None:
         self._buckets: dict[str, _Bucket] = {}
 
     def admit(self, device: str, now: float) -> bool:
-        """Whether this one may be told; if not, it is counted."""
+        """Return whether an event may be shown, and count it if not."""
         bucket = self._buckets.setdefault(device, _Bucket(BURST, now))
         bucket.tokens = min(BURST, bucket.tokens + (now - bucket.filled) * RATE)
         bucket.filled = now
@@ -33,7 +33,7 @@ class Throttle:
         return True
 
     def due(self, now: float) -> list[tuple[str, int]]:
-        """(device, how many were not told), for each device once a second at most."""
+        """Return (device, events not shown), for each device once a second at most."""
         result = []
         for device, bucket in self._buckets.items():
             if bucket.missed and now - bucket.last_summary >= _SUMMARY_S:

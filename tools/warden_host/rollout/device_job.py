@@ -139,7 +139,7 @@ class _DeviceJob:
             return {"state": state, "reason": error.code, "cut": error.code == "not-serving"}
 
     def _wait_out_silence(self, error: _Unreachable) -> _Steps:
-        """Wait for a device that verifies, restarts or reconnects; raise `error` if that takes long."""
+        """Wait for a device that verifies or restarts; raise `error` if that takes long."""
         if self._silent_since is None:
             self._silent_since = self._now
             self._silences += 1
@@ -191,7 +191,7 @@ class _DeviceJob:
         yield from self._wait_for_event(_WORK_S)
 
     def _check_flash_state(self, status: Status) -> None:
-        """Finish if the device's flash holds the result: the event that reported it may be lost."""
+        """Finish if the device's flash holds the result, whose event may be lost."""
         sequence = self._release.sequence
         if status.get("failed") == sequence:
             ours = status.get("sequence") == sequence
@@ -207,7 +207,7 @@ class _DeviceJob:
     def _check_report(self, status: Status) -> None:
         """Finish if the status reports the end of our update, and not of an earlier one.
 
-        A device that verified the manifest at its start reports sequence 0 for one that it can't read.
+        A device that verified the manifest at its start reports 0 for one that it can't read.
         """
         sequence, expected = status.get("sequence"), self._release.sequence
         if (self._accepted and sequence == expected) or (

@@ -1,12 +1,12 @@
-"""The rollouts of a running authority. All of it is on the engine's thread; what outlives a stop is in fleet.db.
+"""Run the rollouts of an authority, on the engine's thread.
 
-A rollout goes on as long as `warden serve` runs, whoever looks on; after a restart it is taken up where it stood, each device being asked for
-its state first.
+A rollout needs no caller that watches it. Its state is in fleet.db: after a restart of `warden
+serve` it continues, and queries each device for its state first.
 """
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,27 +41,34 @@ from warden_host.rollout.tally import Tally
 from warden_host.store.releases import Rollout, Target
 
 Line = dict[str, Any]
-# A line to whoever looks on; the second one says that it is the last.
+# (line for a caller that watches, whether it is the last).
 Watcher = Callable[[Line, bool], None]
 _PROGRESS_S = 0.5
-_RETRY_S = 120.0  # for a device that is away and says nothing: it may hold a session that we lost
+_RETRY_S = 120.0  # for a device that is away: it may hold a session that this host lost
 _SNAPSHOT = 100
 _WHOLE = (VERIFYING, INSTALLING, TESTING)
-_QUIET = (WAITING, DOWNLOADING, VERIFYING, INSTALLING)  # to those who watch the fleet
+_QUIET = (
+    WAITING,
+    DOWNLOADING,
+    VERIFYING,
+    INSTALLING,
+)  # states that are not announced to the fleet's watchers
 
 
 @dataclass
 class _Active:
+    """A rollout that is not over."""
+
     number: int
     plan: Plan
     release: OpenRelease
     forgiven: int
-    pardoned: set[str]  # the devices that are forgiven
+    pardoned: set[str]  # devices whose failure the owner accepted
     tally: Tally
     reading: int = 0  # jobs that may still ask for chunks
     done: dict[str, int] = field(default_factory=dict)  # bytes that a device has
-    reported: dict[str, float] = field(default_factory=dict)
-    tried: dict[str, float] = field(default_factory=dict)
+    reported: dict[str, float] = field(default_factory=dict)  # when its line was sent, steady
+    tried: dict[str, float] = field(default_factory=dict)  # when its last job ended, steady
     wave: int = 0
     ended: str = ""
     advancing: bool = False
@@ -69,6 +76,8 @@ class _Active:
 
 
 class Rollouts:
+    """All rollouts that are not over."""
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._active: dict[int, _Active] = {}
@@ -77,9 +86,9 @@ class Rollouts:
         engine.start(self._ticker(), lambda _: None)
 
     def start(self, number: int, release: OpenRelease) -> None:
-        """A rollout that fleet.db has as active, new or from before a restart. Raises rollout-unknown."""
+        """Start or continue a rollout that is active in fleet.db. Raises rollout-unknown."""
         if number in self._active:
-            release.close()  # two callers resumed it at once: superseding itself, it would end
+            release.close()  # two callers resumed it at once: it would supersede itself
             return
         record = self._engine.store.rollout(number)
         active = _Active(
@@ -100,7 +109,7 @@ class Rollouts:
         self._advance(active)
 
     def stop(self, number: int, reason: str) -> None:
-        """No further device begins, and those that download are told to let go. Raises rollout-unknown."""
+        """Stop a rollout: no device starts, downloads are aborted. Raises rollout-unknown."""
         active = self._active.get(number)
         if active is None:
             record = self._engine.store.rollout(number)
@@ -110,7 +119,7 @@ class Rollouts:
         self._finish(active, "stopped", reason)
 
     def watch(self, number: int, watcher: Watcher) -> None:
-        """All that there is to see so far, then what comes. Raises rollout-unknown."""
+        """Pass the state so far to `watcher`, then each change. Raises rollout-unknown."""
         active = self._active.get(number)
         record = self._engine.store.rollout(number)
         rows = [
@@ -128,14 +137,15 @@ class Rollouts:
         watcher(self._summary(active), False)
 
     def close(self) -> None:
+        """Close the releases of all rollouts."""
         for active in self._active.values():
             active.release.close()
         self._active.clear()
 
-    # What happens
+    # Events and time
 
     def _on_event(self, fleet_event: FleetEvent) -> None:
-        """A device that came is asked again: one that was away begins, one that was lost says what became of it."""
+        """Start the job of a device that was away or lost when it begins a session."""
         if fleet_event.kind != "session" or fleet_event.app != AUTHORITY:
             return
         for active in list(self._active.values()):
@@ -146,7 +156,7 @@ class Rollouts:
                 self._start_device(active, fleet_event.device)
 
     def tick(self) -> None:
-        """Now and then: devices that are away, whose sessions may stand without our having heard so."""
+        """Retry devices that are away: their sessions may be up without an event that said so."""
         now = self._engine.clock().steady
         for active in list(self._active.values()):
             for device, target in list(active.tally.targets.items()):
@@ -163,8 +173,10 @@ class Rollouts:
         self._advance(active)
 
     def _advance(self, active: _Active) -> None:
-        """Starts what may start now. From the states alone, so nothing is forgotten. A job that ends at once comes back here: once more, not
-        deeper."""
+        """Start every job that may start now, by the devices' states alone.
+
+        A job that ends at once calls this again: that repeats the loop and does not nest it.
+        """
         active.again = True
         if active.advancing:
             return
@@ -180,7 +192,7 @@ class Rollouts:
             )
 
     def _step(self, active: _Active) -> bool:
-        """Whether another step may follow."""
+        """Start one job; return whether another may follow."""
         step = rollout_tally.next_step(active.plan, active.tally, active.forgiven)
         active.wave = step.wave
         if step.state != "active":
@@ -223,7 +235,7 @@ class Rollouts:
             result = {"state": ABORTED, "reason": result.code, "cut": result.code == "not-serving"}
         state, reason = result["state"], result["reason"]
         if result.get("cut") or active.tally.targets[device].state == SUPERSEDED:
-            return  # cut by us: the next start of the service, or of the rollout, asks the device
+            return  # ended by us: the next start of the service or the rollout queries it
         if state == AWAY and before == LOST:
             state, reason = LOST, "timed-out"
         self._set_state(active, device, state, reason)
@@ -231,10 +243,10 @@ class Rollouts:
 
     def _progress(self, active: _Active, device: str, state: str, reason: str, done: int) -> None:
         target = active.tally.targets[device]
-        # Of a rollout that stopped, what a device has whole already is heard to its end.
+        # A device that has the whole image finishes, also after its rollout stopped.
         whole = target.state in _WHOLE
         if active.ended and whole and state == DOWNLOADING:
-            self._abort_download(device)  # it wants a chunk after all
+            self._abort_download(device)  # it asks for a chunk all the same
             self._set_state(active, device, WAITING, "")
             whole = False
         if target.state == SUPERSEDED or (active.ended and not whole):
@@ -243,7 +255,7 @@ class Rollouts:
         if target.state != state:
             self._set_state(active, device, state, reason)
             if state == TESTING:
-                self._advance(active)  # its place among the downloads is free
+                self._advance(active)  # another device may download
             return
         now = self._engine.clock().steady
         if now - active.reported.get(device, 0.0) >= _PROGRESS_S:
@@ -258,7 +270,7 @@ class Rollouts:
         active.reported[device] = self._engine.clock().steady
         self._notify_watchers(active.number, self._device_line(active, target))
         if state in (ACCEPTED, SUPERSEDED) and device in active.pardoned and not active.ended:
-            # It failed no more after all: what was forgiven it must not be forgiven the next one.
+            # It did not fail in the end: its pardon must not cover another device.
             active.pardoned.discard(device)
             active.forgiven -= 1
             self._engine.store.set_rollout(active.number, "active", "", active.forgiven)
@@ -268,7 +280,7 @@ class Rollouts:
             self._engine.notify(FleetEvent("notice", device, text=text))
 
     def _supersede(self, other: _Active, newer: _Active) -> None:
-        """The devices of the newer rollout are no business of the other one any more."""
+        """Remove the devices of the newer rollout from an older one."""
         for device in newer.tally.targets:
             target = other.tally.targets.get(device)
             if target is not None and target.state not in FINAL:
@@ -279,13 +291,13 @@ class Rollouts:
     def _finish(self, active: _Active, state: str, reason: str) -> None:
         active.ended = state
         self._active.pop(active.number, None)
-        for device in active.tally.running:  # those on trial are left to it
+        for device in active.tally.running:  # devices on trial finish it
             if active.tally.targets[device].state == DOWNLOADING:
                 self._abort_download(device)
                 self._set_state(active, device, WAITING, "")
         self._engine.store.set_rollout(active.number, state, reason, active.forgiven)
         if not active.reading:
-            active.release.close()  # else after the last that still reads of it
+            active.release.close()  # else the last job that reads it closes it
         line = self._summary(active) | {"state": state, "reason": reason}
         self._notify_watchers(active.number, line, True)
         text = f"rollout {active.number} of {active.release.name} is {state}"
@@ -293,13 +305,13 @@ class Rollouts:
 
     def _abort_download(self, device: str) -> None:
         request = Request(device, "update", {"abort": True}, AUTHORITY, quiet=True)
-        with contextlib.suppress(HostError):  # it lets go by itself, a minute later
+        with contextlib.suppress(HostError):  # the device aborts by itself, a minute later
             self._engine.start(commands.job(self._engine, request), lambda _: None)
 
-    # Who looks on
+    # Watchers
 
     def _is_resting(self, active: _Active) -> bool:
-        """Only devices that are away are left: nothing will be seen until one comes."""
+        """Return whether only devices that are away remain."""
         return not active.tally.running and not active.tally.count_reached(active.wave, BUSY)
 
     def _device_line(self, active: _Active, target: Target) -> Line:
@@ -334,18 +346,19 @@ class Rollouts:
         for watcher in list(watchers):
             try:
                 watcher(line, last)
-            except Exception:  # noqa: BLE001  one that is gone costs nobody else
+            except Exception:  # noqa: BLE001  a watcher that fails must not stop the others
                 watchers.remove(watcher)
 
 
 def _pardoned_devices(record: Rollout) -> set[str]:
-    """Those that failed first: what was forgiven, was before what failed later."""
+    """Return the devices that failed first, as many as the owner forgave."""
     failed = [target for target in record.targets if target.state in FAILED]
     failed.sort(key=lambda target: target.changed)
     return {target.device for target in failed[: record.forgiven]}
 
 
-def count_states(targets: Any) -> dict[str, int]:
+def count_states(targets: Iterable[Target]) -> dict[str, int]:
+    """Return how many targets are in each state."""
     found: dict[str, int] = {}
     for target in targets:
         found[target.state] = found.get(target.state, 0) + 1
@@ -353,7 +366,7 @@ def count_states(targets: Any) -> dict[str, int]:
 
 
 def summarize(record: Rollout) -> Line:
-    """Of a rollout that is not at work."""
+    """Return the summary of a rollout that is not active."""
     return {
         "rollout": record.id,
         "release": record.release,

@@ -55,7 +55,7 @@ class Tally:
             self.downloading -= self.targets[device].state != TESTING
 
     def next_device(self, wave: int) -> str | None:
-        """Return a waiting device of a wave up to `wave`: earliest wave, then longest wait, first."""
+        """Return a waiting device of a wave up to `wave`: earliest wave and longest wait first."""
         for waiting in self._waiting[: wave + 1]:
             for device in waiting:
                 return device
