@@ -173,7 +173,7 @@ class Board:
     ) -> None:
         self.home = home
         self.lines = Journal()
-        self._argv = provision.command(device_tree.tree(), home, heapsize=heap)
+        self._argv = provision.device_argv(device_tree.tree(), home, heapsize=heap)
         self._environment = environment
         self.process: subprocess.Popen[str] | None = None
 

@@ -161,7 +161,7 @@ def test_the_authority_stopped_before_the_account_went(world: World, board: Boar
     with Store(world.fleet.database) as store, store.transaction():
         store.order_ending(DEVICE, False, True, 1.0)
     with Store(world.fleet.database) as store:
-        store.wipe_done(DEVICE, 2.0)
+        store.record_wipe_done(DEVICE, 2.0)
     with serving(world.fleet, world.news.add):
         assert is_gone(world)
         board.start()

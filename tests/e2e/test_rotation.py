@@ -51,7 +51,7 @@ def order(world: World, command: str, args: dict[str, Any], app: str = AUTHORITY
 def ask(world: World) -> rotation.Ask:
     def asked(command: str, body: dict[str, Any]) -> Any:
         assert world.authority is not None
-        world.authority.ask(lambda engine: engine.rise(DEVICE))
+        world.authority.ask(lambda engine: engine.start_rotation(DEVICE))
         return order(world, command, body)
 
     return asked
@@ -59,13 +59,13 @@ def ask(world: World) -> rotation.Ask:
 
 def begun(world: World, *parts: str, deadline_s: int | None = None) -> Rotation:
     with Store(world.fleet.database) as store:
-        return rotation.begin(world.fleet, store, DEVICE, parts, deadline_s)
+        return rotation.start_rotation(world.fleet, store, DEVICE, parts, deadline_s)
 
 
 def finished(world: World, one: Rotation) -> list[str]:
     told: list[str] = []
     with Store(world.fleet.database) as store:
-        rotation.finish(world.fleet, store, one, ask(world), told.append, PATIENCE_S)
+        rotation.complete_rotation(world.fleet, store, one, ask(world), told.append, PATIENCE_S)
         assert store.rotation(DEVICE) is None
     return told
 
@@ -203,7 +203,7 @@ def test_refused_orders(world: World, board: Board) -> None:
     one.body["trust"][1][0] = os.urandom(32)
     with Store(world.fleet.database) as store:
         with pytest.raises(HostError) as refused:
-            rotation.finish(world.fleet, store, one, ask(world), lambda _: None, 5)
+            rotation.complete_rotation(world.fleet, store, one, ask(world), lambda _: None, 5)
         assert refused.value.code == "command-refused"
         assert store.rotation(DEVICE) is None
     works(world)

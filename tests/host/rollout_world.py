@@ -197,7 +197,7 @@ class World:
         opened = shelf.open_release(self.maker.fleet, self.store, name)
         made = rollout_plan.Plan(**plan)
         waves = rollout_plan.assign(made.waves, list(devices or self.gadgets))
-        number = self.store.begin_rollout(name, opened.sequence, made.record(), waves)
+        number = self.store.add_rollout(name, opened.sequence, made.record(), waves)
         self.rollouts.start(number, opened)
         self.watch(number)
         return number

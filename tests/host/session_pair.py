@@ -3,7 +3,7 @@
 from host_kit import PeerDevice
 from warden_host.names import Address
 from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
-from warden_host.protocol.results import Refused, Send, Stood
+from warden_host.protocol.results import Refused, Send, SessionUp
 from warden_host.protocol.session import Instant, Session
 
 K = bytes(range(32))
@@ -50,7 +50,7 @@ class Pair:
         self.device.take_welcome(self.welcome())
         ack, stood = self.hear("ready", self.device.ready())
         assert isinstance(ack, Send)
-        assert isinstance(stood, Stood)
+        assert isinstance(stood, SessionUp)
         assert self.device.open("ack", ack.data) == (0, [0, None, {}])
         return ack.data
 

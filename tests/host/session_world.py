@@ -233,12 +233,12 @@ class World:
         for app in self.apps.values():
             self.start_app(app)
             with self.host_side():
-                wake = app.session.wake(self.instant())
+                wake = app.session.request_hello(self.instant())
             self.send("cmd", "wake", wake.data)
 
     def command(self, appid: str, ttl_s: int) -> bool:
         known = self.apps[appid].session
-        if not known.stands:
+        if not known.is_up:
             return False
         self.number += 1
         with self.host_side():
@@ -257,7 +257,7 @@ class World:
             s = app.session
             current = s._current and s._current.channel
             found += [
-                s.stands,
+                s.is_up,
                 current and (current.sid, current.next_down, vars(current._window).copy()),
                 s.previous and s.previous.sid,
                 list(s._candidates),
@@ -356,7 +356,7 @@ class World:
             current = app.session._current
             if (
                 not stands
-                or not app.session.stands
+                or not app.session.is_up
                 or current is None
                 or current.channel.sid.hex() != sid
             ):

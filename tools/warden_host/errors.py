@@ -167,7 +167,7 @@ class HostError(Exception):
         return f"{self.code}: {self.text}" if self.text else self.code
 
 
-def unexpected(error: BaseException) -> HostError:
+def internal_error(error: BaseException) -> HostError:
     """For an exception that nobody foresaw: its name alone, since its text may hold a secret."""
     return HostError(
         "internal-error", f"{type(error).__name__} in the authority", "report this as a bug"
@@ -178,7 +178,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def of_filesystem(error: OSError) -> HostError:
+def filesystem_error(error: OSError) -> HostError:
     """Return the HostError for what the filesystem refused."""
     where = f": {error.filename}" if error.filename else ""
     hint = "look at the file or folder that is named, and give the same command again"

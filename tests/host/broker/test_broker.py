@@ -491,14 +491,14 @@ def test_no_packet_is_longer_where_it_is_delivered(running):
 def test_the_operator_is_told_of_a_device_that_takes_more(two_sizes):
     made = two_sizes(2048)
     with broker.Broker(made) as child:
-        assert child.outgrown() == ""
+        assert child.packet_limit_warning() == ""
         with store.Store(made.database) as known:
             record = policy.record(max_message=4096)
             known.add_device(store.Device("D3", "relay", "UNIX", "sealed", record))
-        assert "4096" in child.outgrown()
-        assert "again" in child.outgrown()
+        assert "4096" in child.packet_limit_warning()
+        assert "again" in child.packet_limit_warning()
     with broker.Broker(made) as child:
-        assert child.outgrown() == ""
+        assert child.packet_limit_warning() == ""
 
 
 def test_the_longest_orders_of_the_administrator_fit(two_sizes):

@@ -138,10 +138,10 @@ def test_the_registry_of_2_1_is_brought_to_2_0(made):
     save_as_2_1(made, ("d:relay:D2",), D1=encode(OLD), D2=encode(NEW))
     own = registry.own_passwords(made)
     assert sorted(own) == ["a:authority", "warden-admin"]
-    assert dynsec.read_by_2_0(made.broker, own) == []
+    assert dynsec.convert_to_2_0(made.broker, own) == []
     assert not any("encoded_password" in entry for entry in clients(made).values())
     before = (made.broker / dynsec.FILE).read_bytes()
-    assert dynsec.read_by_2_0(made.broker, own) == []
+    assert dynsec.convert_to_2_0(made.broker, own) == []
     assert (made.broker / dynsec.FILE).read_bytes() == before
     if broker.version(broker.find_binary()) < (2, 1):
         with broker.Broker(made), registry.opened(made):

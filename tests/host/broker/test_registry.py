@@ -130,7 +130,7 @@ def test_another_edit_is_waited_for_and_not_taken_for_the_broker(made, turned_aw
 
 def test_an_edit_that_does_not_end_is_named(made, monkeypatch):
     monkeypatch.setattr(registry, "_TURN_S", 0.2)
-    with registry.turn(made):
+    with registry.exclusive_access(made):
         with refused("timed-out"), registry.opened(made):
             pass
         with refused("timed-out"):
@@ -141,7 +141,7 @@ def test_the_broker_does_not_start_in_the_middle_of_an_edit(made, turned_away):
     begun, ended = threading.Event(), threading.Event()
 
     def edit() -> None:
-        with registry.turn(made):
+        with registry.exclusive_access(made):
             begun.set()
             turned_away.wait(10)
             ended.set()

@@ -93,7 +93,7 @@ def test_states_and_incidents_for_scripts(folder, capsys):
     for name in ("D1", "D2"):
         assert main.run(["provision", name, "--sim"]) == 0
     with Store(folder / "fleet.db") as store:
-        store.seen("D2", 5.0)
+        store.set_last_seen("D2", 5.0)
         for number in range(7):
             store.add_incident("D2", "device", "tampered", f"x{number}", 2)
     capsys.readouterr()

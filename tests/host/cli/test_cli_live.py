@@ -79,7 +79,7 @@ def test_ctrl_c_ends_run_in_order(folder, capsys, monkeypatch, number):
     assert gone(pid)
 
 
-needs_setpriv = pytest.mark.skipif(process.tied(["x"]) == ["x"], reason="needs setpriv")
+needs_setpriv = pytest.mark.skipif(process.tie_to_us(["x"]) == ["x"], reason="needs setpriv")
 
 
 @needs_setpriv
@@ -114,7 +114,7 @@ def test_only_the_main_thread_ties_a_child():
     import threading
 
     found: list[list[str]] = []
-    thread = threading.Thread(target=lambda: found.append(process.tied(["x"])))
+    thread = threading.Thread(target=lambda: found.append(process.tie_to_us(["x"])))
     thread.start()
     thread.join()
     assert found == [["x"]]

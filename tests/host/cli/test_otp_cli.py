@@ -132,7 +132,7 @@ def test_which_board_has_a_keypad(tmp_path):
     ):
         (tmp_path / "boards" / name).mkdir(parents=True)
         (tmp_path / "boards" / name / "board.py").write_text(f"NAME = {name!r}\n{line}\n")
-        assert tree.has(name, "KEYPAD") is has
+        assert tree.has_part(name, "KEYPAD") is has
 
 
 def test_settings_that_nobody_understands(folder, capsys):
@@ -344,7 +344,9 @@ def test_status(folder, capsys):
     assert "no device has a gate" in capsys.readouterr().out
     assert cli.run([*MAKE, "--otp", "authority"]) == 0
     with Store(folder / "fleet.db") as store:
-        store.delivered(Delivered("D1", "mail", "code", 1.0, "the mail server can't be reached"))
+        store.record_delivery(
+            Delivered("D1", "mail", "code", 1.0, "the mail server can't be reached")
+        )
     capsys.readouterr()
     assert cli.run(["otp", "status"]) == 0
     out = capsys.readouterr().out

@@ -32,7 +32,7 @@ def peer(stage: Stage) -> PeerDevice:
 
 
 def order(stage: Stage, **what) -> None:
-    revocation.order(stage.store, DEVICE, **{"revoke": False, "wipe": False} | what)
+    revocation.order_ending(stage.store, DEVICE, **{"revoke": False, "wipe": False} | what)
 
 
 class Guard(PendingWipes):
@@ -87,7 +87,7 @@ def test_only_its_owner_wipes_a_plain_device(tmp_path):
     assert stage.store.ending(DEVICE) is None
     order(stage, revoke=True)
     with refused("device-unknown"):
-        revocation.order(stage.store, "D9", revoke=True, wipe=False)
+        revocation.order_ending(stage.store, "D9", revoke=True, wipe=False)
     stage.store.close()
 
 
@@ -361,7 +361,7 @@ def test_whoever_waits_hears_that_nothing_was_kept(stage, monkeypatch, error, co
     guard = Guard(stage)
     results: list = []
     guard.apply(DEVICE, results.append)
-    monkeypatch.setattr(stage.store, "wipe_done", fails)
+    monkeypatch.setattr(stage.store, "record_wipe_done", fails)
     answer(stage, device)
     assert [result.code for result in results] == [code]
     assert code in stage.codes()
@@ -436,12 +436,12 @@ DOOMED = sorted(
 
 def ordered(fleet, **what):
     with Store(fleet.database) as store:
-        revocation.order(store, "D1", **{"revoke": False, "wipe": False} | what)
+        revocation.order_ending(store, "D1", **{"revoke": False, "wipe": False} | what)
 
 
 def cut_off(fleet) -> bool:
     with Store(fleet.database) as store:
-        return revocation.cut_off(fleet, store, "D1")
+        return revocation.revoke_access(fleet, store, "D1")
 
 
 def test_cut_off_while_the_broker_is_stopped(fleet):
@@ -468,7 +468,7 @@ def test_whom_nobody_ordered_to_be_cut_off(fleet):
     ordered(fleet, wipe=True)
     assert not cut_off(fleet)
     with Store(fleet.database) as store:
-        assert not revocation.cut_off(fleet, store, "D9")
+        assert not revocation.revoke_access(fleet, store, "D9")
     assert client(fleet) == before
 
 
@@ -501,17 +501,17 @@ def test_provisioned_again_while_it_waited_for_its_turn(fleet, first):
     def wiped() -> None:
         ordered(fleet, wipe=True)
         with Store(fleet.database) as store:
-            store.wipe_done("D1", 5.0)
+            store.record_wipe_done("D1", 5.0)
 
     def finished() -> bool:
         with Store(fleet.database) as store:
-            return revocation.finish(fleet, store, "D1")
+            return revocation.remove_wiped(fleet, store, "D1")
 
     first(again)
     for before, act in (
         (lambda: ordered(fleet, revoke=True), lambda: cut_off(fleet)),
-        (lambda: ordered(fleet, revoke=True), lambda: revocation.enforce(fleet)),
-        (wiped, lambda: revocation.enforce(fleet)),
+        (lambda: ordered(fleet, revoke=True), lambda: revocation.enforce_endings(fleet)),
+        (wiped, lambda: revocation.enforce_endings(fleet)),
         (wiped, finished),
     ):
         before()
@@ -596,13 +596,13 @@ def test_a_wipe_asks_the_broker_only_where_it_must(fleet, free_at_the_broker, mo
 def test_fleet_db_is_free_while_the_broker_is_asked(fleet, free_at_the_broker):
     ordered(fleet, revoke=True, wipe=True)
     cut_off(fleet)
-    revocation.enforce(fleet)
+    revocation.enforce_endings(fleet)
     with Store(fleet.database) as store:
-        store.wipe_done("D1", 5.0)
-        assert revocation.finish(fleet, store, "D1")
-        revocation.order(store, "D2", revoke=False, wipe=True)
-        store.wipe_done("D2", 5.0)
-    revocation.enforce(fleet)
+        store.record_wipe_done("D1", 5.0)
+        assert revocation.remove_wiped(fleet, store, "D1")
+        revocation.order_ending(store, "D2", revoke=False, wipe=True)
+        store.record_wipe_done("D2", 5.0)
+    revocation.enforce_endings(fleet)
     assert free_at_the_broker == ["disable", "replace_rights", "enable"] * 2 + ["remove"] * 2
     with Store(fleet.database) as store:
         assert store.devices() == []
@@ -611,17 +611,17 @@ def test_fleet_db_is_free_while_the_broker_is_asked(fleet, free_at_the_broker):
 def test_a_stop_between_the_account_and_the_record(fleet, monkeypatch):
     """The record is what the next start goes by."""
     with Store(fleet.database) as store, monkeypatch.context() as patch:
-        revocation.order(store, "D1", revoke=False, wipe=True)
-        store.wipe_done("D1", 5.0)
+        revocation.order_ending(store, "D1", revoke=False, wipe=True)
+        store.record_wipe_done("D1", 5.0)
 
         def cut(_) -> None:
             raise KeyboardInterrupt
 
         patch.setattr(store, "remove_device", cut)
         with pytest.raises(KeyboardInterrupt):
-            revocation.finish(fleet, store, "D1")
+            revocation.remove_wiped(fleet, store, "D1")
     assert client(fleet) == (None, [])
-    revocation.enforce(fleet)
+    revocation.enforce_endings(fleet)
     with Store(fleet.database) as store:
         assert store.find("D1") is None
 
@@ -629,18 +629,18 @@ def test_a_stop_between_the_account_and_the_record(fleet, monkeypatch):
 def test_a_start_takes_up_what_was_left(fleet):
     # Nothing is left: the file is not touched.
     stamp = (fleet.broker / dynsec.FILE).stat().st_mtime_ns
-    revocation.enforce(fleet)
+    revocation.enforce_endings(fleet)
     ordered(fleet, wipe=True)
-    revocation.enforce(fleet)
+    revocation.enforce_endings(fleet)
     assert (fleet.broker / dynsec.FILE).stat().st_mtime_ns == stamp
     # Stopped between fleet.db and the broker.
     ordered(fleet, revoke=True)
-    revocation.enforce(fleet)
+    revocation.enforce_endings(fleet)
     assert client(fleet)[1] == DOOMED
     # Stopped between the device's answer and the end of its account.
     with Store(fleet.database) as store:
-        store.wipe_done("D1", 5.0)
-    revocation.enforce(fleet)
+        store.record_wipe_done("D1", 5.0)
+    revocation.enforce_endings(fleet)
     assert client(fleet) == (None, [])
     with Store(fleet.database) as store:
         assert store.find("D1") is None
@@ -649,18 +649,18 @@ def test_a_start_takes_up_what_was_left(fleet):
 
 def test_finish_takes_nobody_elses_account(fleet):
     with Store(fleet.database) as store:
-        assert not revocation.finish(fleet, store, "D1")
-        assert not revocation.finish(fleet, store, "D9")
-        revocation.order(store, "D1", revoke=False, wipe=True)
-        assert not revocation.finish(fleet, store, "D1")
-        store.wipe_done("D1", 5.0)
+        assert not revocation.remove_wiped(fleet, store, "D1")
+        assert not revocation.remove_wiped(fleet, store, "D9")
+        revocation.order_ending(store, "D1", revoke=False, wipe=True)
+        assert not revocation.remove_wiped(fleet, store, "D1")
+        store.record_wipe_done("D1", 5.0)
         # Provisioned again in the meantime.
         store.add_device(SAME)
-        assert not revocation.finish(fleet, store, "D1")
+        assert not revocation.remove_wiped(fleet, store, "D1")
         assert client(fleet)[0] is not None
-        revocation.order(store, "D1", revoke=False, wipe=True)
-        store.wipe_done("D1", 5.0)
-        assert revocation.finish(fleet, store, "D1")
+        revocation.order_ending(store, "D1", revoke=False, wipe=True)
+        store.record_wipe_done("D1", 5.0)
+        assert revocation.remove_wiped(fleet, store, "D1")
         assert (store.find("D1"), client(fleet)) == (None, (None, []))
 
 
@@ -669,4 +669,4 @@ def test_no_new_secrets_for_it(fleet):
 
     ordered(fleet, wipe=True)
     with Store(fleet.database) as store, refused("not-applicable"):
-        rotation.begin(fleet, store, "D1", ("keys",))
+        rotation.start_rotation(fleet, store, "D1", ("keys",))

@@ -35,7 +35,7 @@ def old(stage) -> PeerDevice:
 
 def begin(stage: Stage, **body) -> None:
     with stage.store.transaction():
-        stage.store.begin_rotation(DEVICE, {"apps": {AUTHORITY: NEW}} | body)
+        stage.store.add_rotation(DEVICE, {"apps": {AUTHORITY: NEW}} | body)
     stage.engine.start_rotation(DEVICE)
 
 
@@ -110,7 +110,7 @@ def test_after_a_restart_both_are_known(stage, old, tmp_path):
 
 def test_the_deadline_at_this_end(stage, old):
     begin(stage, deadline=60)
-    stage.store.take_rotation(DEVICE, stage.now.unix)
+    stage.store.confirm_rotation(DEVICE, stage.now.unix)
     stage.engine.start_rotation(DEVICE)
     stage.pass_time(59)
     assert key(stage) == K[AUTHORITY]
@@ -127,8 +127,8 @@ def test_a_deadline_counts_once_the_device_has_it(stage, old):
     begin(stage, deadline=60)
     stage.pass_time(1000)
     assert key(stage) == K[AUTHORITY]
-    stage.store.take_rotation(DEVICE, stage.now.unix)
-    stage.store.take_rotation(DEVICE, stage.now.unix + 500)  # the first answer counts
+    stage.store.confirm_rotation(DEVICE, stage.now.unix)
+    stage.store.confirm_rotation(DEVICE, stage.now.unix + 500)  # the first answer counts
     assert stage.store.rotation(DEVICE).expires == stage.now.unix + 60
 
 
@@ -140,7 +140,7 @@ def test_rise_without_a_rotation(stage):
 def test_numbers_rise(stage):
     for number in (1, 2, 3):
         with stage.store.transaction():
-            made = stage.store.begin_rotation(DEVICE, {"password": b"x"})
+            made = stage.store.add_rotation(DEVICE, {"password": b"x"})
         assert made.body["id"] == number
         assert stage.store.rotation(DEVICE).body == made.body
         stage.store.end_rotation(DEVICE)
@@ -149,7 +149,7 @@ def test_numbers_rise(stage):
 
 def test_no_secret_in_what_is_shown(stage):
     with stage.store.transaction():
-        made = stage.store.begin_rotation(DEVICE, {"password": b"a secret"})
+        made = stage.store.add_rotation(DEVICE, {"password": b"a secret"})
     assert "secret" not in repr(made)
 
 
@@ -190,9 +190,9 @@ def answers(*pending):
 def course(fleet, ask, *parts, timeout_s=30.0, **settings):
     told = []
     with Store(fleet.database) as store:
-        begun = rotation.begin(fleet, store, "D1", parts, **settings)
+        begun = rotation.start_rotation(fleet, store, "D1", parts, **settings)
         try:
-            rotation.finish(fleet, store, begun, ask, told.append, timeout_s)
+            rotation.complete_rotation(fleet, store, begun, ask, told.append, timeout_s)
         finally:
             told.append(store.rotation("D1"))
     return begun, told
@@ -215,7 +215,7 @@ def test_begin_refuses(fleet):
             ("bad-argument", ("D1", ("keys",), 30 * 24 * 3600 + 1)),
         ):
             with refused(code):
-                rotation.begin(fleet, store, *arguments)
+                rotation.start_rotation(fleet, store, *arguments)
             assert store.rotation("D1") is None
 
 
@@ -281,15 +281,15 @@ def test_what_the_device_took_is_not_forgotten(fleet):
 def test_a_refusal_ends_no_other_rotation(fleet):
     """Somebody ended this one and began the next while the device was being asked."""
     with Store(fleet.database) as store:
-        begun = rotation.begin(fleet, store, "D1", ("keys",))
+        begun = rotation.start_rotation(fleet, store, "D1", ("keys",))
 
         def ask(*_):
             store.end_rotation("D1")
-            rotation.begin(fleet, store, "D1", ("password",))
+            rotation.start_rotation(fleet, store, "D1", ("password",))
             return {"ok": False, "reply": {"error": "unexpected"}}
 
         with refused("command-refused"):
-            rotation.finish(fleet, store, begun, ask, lambda _: None, 30.0)
+            rotation.complete_rotation(fleet, store, begun, ask, lambda _: None, 30.0)
         assert store.rotation("D1").body["id"] == begun.body["id"] + 1
 
 
@@ -358,7 +358,7 @@ def test_an_order_that_never_fits_is_dropped(fleet):
 def renewed_by(fleet, ask, *parts, deadline_s=None):
     told = []
     with Store(fleet.database) as store:
-        rotation.renew(fleet, store, "D1", parts, ask, told.append, 30.0, deadline_s)
+        rotation.rotate(fleet, store, "D1", parts, ask, told.append, 30.0, deadline_s)
         assert store.rotation("D1") is None
     return told
 

@@ -11,7 +11,7 @@ from host_kit import refused
 from warden_host import errors, filelock
 from warden_host.cli import main, refusals
 from warden_host.devices import bundle, provision, setup
-from warden_host.errors import HostError, of_filesystem
+from warden_host.errors import HostError, filesystem_error
 from warden_host.fleet import fleet
 from warden_host.fleet.fleet import Fleet
 from warden_host.store import schema
@@ -119,7 +119,7 @@ def test_a_full_disk_is_told_in_words(folder, tmp_path, monkeypatch, capsys, at)
     ],
 )
 def test_what_the_filesystem_refuses(error, text, hint):
-    told = of_filesystem(error)
+    told = filesystem_error(error)
     assert (told.code, told.text) == ("filesystem", text)
     assert hint in told.hint
 

@@ -2,8 +2,8 @@
 
 import pytest
 from session_pair import Pair
-from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof, went_back
-from warden_host.protocol.results import Quarantined, Send, Stood
+from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof, is_rollback
+from warden_host.protocol.results import Quarantined, Send, SessionUp
 
 LAST = Proof(boot=5, connect=10, vault_gen=7)
 FLOOR = DeviceMark(boot=5, connect=20, vault_gen=9)
@@ -25,14 +25,14 @@ FLOOR = DeviceMark(boot=5, connect=20, vault_gen=9)
     ],
 )
 def test_what_went_back(proof, back):
-    assert went_back(proof, LAST, FLOOR) is back
+    assert is_rollback(proof, LAST, FLOOR) is back
 
 
 def test_an_application_quarantines_a_vault_older_than_its_own_session_saw():
     """Another application proved a later hello meanwhile, so the fleet's floor says nothing here."""
     pair = Pair(Proof(1, 5, 7), DeviceMark(boot=1, connect=9, vault_gen=7))
     pair.device.connect = 6
-    for vault_gen, kinds in ((7, [Send, Stood]), (6, [Quarantined])):
+    for vault_gen, kinds in ((7, [Send, SessionUp]), (6, [Quarantined])):
         pair.device.vault_gen = vault_gen
         pair.device.take_welcome(pair.welcome())
         assert [type(each) for each in pair.hear("ready", pair.device.ready())] == kinds
@@ -40,24 +40,24 @@ def test_an_application_quarantines_a_vault_older_than_its_own_session_saw():
 
 
 def test_nothing_proven_is_below_all():
-    assert not went_back(Proof(0, 0, 0), NOTHING_PROVEN, DeviceMark())
-    assert not went_back(Proof(0, 1, 0), NOTHING_PROVEN, DeviceMark())
+    assert not is_rollback(Proof(0, 0, 0), NOTHING_PROVEN, DeviceMark())
+    assert not is_rollback(Proof(0, 1, 0), NOTHING_PROVEN, DeviceMark())
 
 
 def test_a_mark_rises_and_never_falls():
     mark = DeviceMark()
-    mark.rise(Proof(3, 8, 4))
-    mark.rise(Proof(3, 2, 6))
+    mark.raise_to(Proof(3, 8, 4))
+    mark.raise_to(Proof(3, 2, 6))
     assert (mark.boot, mark.connect, mark.vault_gen) == (3, 8, 6)
-    mark.rise(Proof(4, 0, 5))
+    mark.raise_to(Proof(4, 0, 5))
     assert (mark.boot, mark.connect, mark.vault_gen) == (4, 0, 6)
-    mark.rise(Proof(2, 99, 1))
+    mark.raise_to(Proof(2, 99, 1))
     assert (mark.boot, mark.connect, mark.vault_gen) == (4, 0, 6)
 
 
 def test_a_cleared_mark_has_nothing():
     mark = DeviceMark(3, 8, 4, "its boot went back")
-    mark.clear()
+    mark.reset()
     assert mark == DeviceMark(0, 0, 0, "")
 
 

@@ -4,19 +4,19 @@ from host_kit import refused
 from session_pair import POLICY, Pair
 from warden_host.protocol import cose
 from warden_host.protocol.freshness import DeviceMark, Proof
-from warden_host.protocol.results import Quarantined, Received, Send, Stood
+from warden_host.protocol.results import Quarantined, Received, Send, SessionUp
 from warden_host.protocol.session import Instant
 
 
 def test_a_session_stands_and_carries_both_ways(pair):
-    assert not pair.app.stands
+    assert not pair.app.is_up
     fields = pair.device.take_welcome(pair.welcome())
     assert fields[3] == pair.now.unix
     assert fields[4] == POLICY
     ack, stood = pair.hear("ready", pair.device.ready())
-    assert stood == Stood(Proof(1, 0, 1), diverged=False)
+    assert stood == SessionUp(Proof(1, 0, 1), diverged=False)
     assert pair.kept == [Proof(1, 0, 1)]
-    assert pair.app.stands
+    assert pair.app.is_up
     assert pair.device.open("ack", ack.data) == (0, [0, None, {}])
     assert pair.device.open("set_relay", pair.seal()) == (1, [7, 30, {"on": 1}])
     said = pair.device.seal("temperature", [0, None, {"c": 21.5}])
@@ -111,7 +111,7 @@ def test_a_counter_is_spent_once_and_ends_at_its_limit(pair):
     assert pair.device.open("set_relay", pair.seal())[0] == cose.MAX_COUNTER - 1
     with refused("counter-exhausted"):
         pair.seal()
-    assert not pair.app.stands
+    assert not pair.app.is_up
 
 
 def test_a_body_that_cannot_be_sealed_spends_no_counter(pair):
@@ -137,8 +137,8 @@ def test_a_lower_vault_generation_is_quarantined_on_ready_only():
     with refused("quarantined"):
         pair.seal()
     assert pair.code("hello", pair.device.hello()) == "quarantined"
-    pair.mark.clear()
-    pair.app.lift()
+    pair.mark.reset()
+    pair.app.reset_proofs()
     pair.stand()
 
 
@@ -154,13 +154,13 @@ def test_a_ready_that_was_held_back_over_a_restart_is_only_late(pair):
     """The broker's owner must not get an honest device quarantined by delaying its messages."""
     pair.device.take_welcome(pair.welcome())
     late = pair.device.ready()
-    pair.mark.rise(Proof(2, 0, 1))  # proven to another application in the meantime
+    pair.mark.raise_to(Proof(2, 0, 1))  # proven to another application in the meantime
     assert pair.code("ready", late) == "stale-hello"
     assert not pair.mark.quarantine
 
 
 def test_a_vault_that_rises_between_two_hellos_of_one_boot_is_no_playback(pair):
-    pair.mark.rise(Proof(1, 5, 2))  # hello 5 went to another application, after the vault rose
+    pair.mark.raise_to(Proof(1, 5, 2))  # hello 5 went to another application, after the vault rose
     pair.device.take_welcome(pair.welcome())  # hello 0 of the same boot was delayed
     assert len(pair.hear("ready", pair.device.ready())) == 2
 
@@ -173,7 +173,7 @@ def test_what_cannot_be_kept_is_not_answered(pair):
     pair.app._persist, keep = fail, pair.app._persist
     ready = pair.device.ready()
     assert pair.code("ready", ready) == "database-damaged"
-    assert not pair.app.stands
+    assert not pair.app.is_up
     pair.app._persist = keep
     # The counter was seen, so it takes a new hello; the session comes to stand all the same.
     pair.stand()
@@ -183,7 +183,7 @@ def test_what_cannot_be_kept_is_not_answered(pair):
 
 
 def test_wake_is_repeated_until_a_hello_comes(pair):
-    wake = pair.app.wake(pair.now)
+    wake = pair.app.request_hello(pair.now)
     nonce = pair.device.wake_nonce(wake.data)
     for repeat in range(1, 4):
         assert pair.app.tick(Instant(0, pair.now.steady + 10 * repeat - 0.1)) == []
@@ -191,7 +191,7 @@ def test_wake_is_repeated_until_a_hello_comes(pair):
     assert pair.app.tick(Instant(0, pair.now.steady + 40)) == []
     for minute in range(1, 4):
         assert pair.app.tick(Instant(0, pair.now.steady + 30 + 60 * minute)) == [wake]
-    pair.app.wake(pair.now)
+    pair.app.request_hello(pair.now)
     pair.welcome(wake=nonce)
     assert pair.app.tick(Instant(0, pair.now.steady + 10)) == []
 
@@ -200,5 +200,5 @@ def test_a_restarted_application_wakes_its_device(pair):
     pair.stand()
     pair.restart_app()
     assert pair.code("x", pair.device.seal("x", [0, None, {}])) == "no-session"
-    pair.device.wake_nonce(pair.app.wake(pair.now).data)
+    pair.device.wake_nonce(pair.app.request_hello(pair.now).data)
     pair.stand()

@@ -260,20 +260,20 @@ def test_what_is_shown_is_one_line_of_ascii():
 def test_the_window_takes_nothing_twice(counters):
     window, taken = ReplayWindow(), set()
     for counter in counters:
-        if window.fresh(counter):
+        if window.is_new(counter):
             assert counter not in taken
             taken.add(counter)
-            window.take(counter)
+            window.mark_seen(counter)
         else:
             assert counter in taken or window.highest - counter >= WIDTH
 
 
 def test_the_window_survives_a_jump_of_four_billion():
     window = ReplayWindow()
-    window.take(0)
-    window.take((1 << 32) - 1)
-    assert not window.fresh(0)
-    assert window.fresh((1 << 32) - 2)
+    window.mark_seen(0)
+    window.mark_seen((1 << 32) - 1)
+    assert not window.is_new(0)
+    assert window.is_new((1 << 32) - 2)
 
 
 # Plain mode

@@ -259,13 +259,13 @@ def test_a_flash_that_is_played_back_ends_in_quarantine() -> None:
         world.restart_device()
         world.deliver_all()
     assert world.mark.quarantine
-    assert not any(app.session.stands for app in world.apps.values())
+    assert not any(app.session.is_up for app in world.apps.values())
     for appid in world.apps:
         assert not world.command(appid, 60)
     world.restart_apps()
     world.pass_time(60_000)
     world.deliver_all()
-    assert not any(app.session.stands for app in world.apps.values())
+    assert not any(app.session.is_up for app in world.apps.values())
 
 
 def said(world: World, name: str) -> list[bytes]:
@@ -426,4 +426,4 @@ def test_a_boot_that_went_back_ends_in_quarantine() -> None:
     world.restart_device()
     world.deliver_all()
     assert world.mark.quarantine
-    assert not any(app.session.stands for app in world.apps.values())
+    assert not any(app.session.is_up for app in world.apps.values())

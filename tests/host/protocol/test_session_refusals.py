@@ -176,7 +176,7 @@ def test_it_always_comes_to_stand_again_and_no_nonce_is_used_twice(data):
             pair.restart_app()
         elif step == "boot":
             pair.device.boot, pair.device.connect = pair.device.boot + 1, -1
-        elif step == "send" and pair.app.stands:
+        elif step == "send" and pair.app.is_up:
             note("set_relay", pair.seal())
         elif flying:
             at = data.draw(st.integers(0, len(flying) - 1))

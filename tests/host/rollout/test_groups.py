@@ -225,7 +225,7 @@ def test_who_is_left_out_is_seen(folder, capsys, monkeypatch):
 
 def test_what_a_device_went_through_is_shown(folder, capsys):
     with Store(folder / "fleet.db") as store:
-        number = store.begin_rollout("relay-1", 1, {}, {"D1": 0})
+        number = store.add_rollout("relay-1", 1, {}, {"D1": 0})
         store.set_target(number, "D1", "Downloading", "", False)
         store.set_target(number, "D1", "Rejected", "tampered", True)
     assert main.run(["rollouts", "1", "--json"]) == 0

@@ -79,7 +79,7 @@ def cost(folder, count: int, script, monkeypatch) -> tuple[float, float]:
         waves = (100,) if script is away else (5, 20, 100)
         plan = rollout_plan.Plan(waves=waves)
         devices = [f"D{number}" for number in range(count)]
-        number = store.begin_rollout("r-1", 1, plan.record(), rollout_plan.assign(waves, devices))
+        number = store.add_rollout("r-1", 1, plan.record(), rollout_plan.assign(waves, devices))
         statements: list[str] = []
         store._db.set_trace_callback(statements.append)
 

@@ -172,7 +172,7 @@ def test_hellos_have_a_rate_of_their_own(world):
 
 def test_waiting_messages_of_a_revoked_device_are_dropped(world):
     with Store(world.fleet.database) as store:
-        revocation.order(store, "D1", revoke=True, wipe=False)
+        revocation.order_ending(store, "D1", revoke=True, wipe=False)
     world.hold()
     world.hear("D1", count=1000)
     world.hear("D1", count=1000, appid="lights")

@@ -168,7 +168,7 @@ def test_how_long_a_fleet_may_have_been_away(store, machine, off, good):
 def test_a_database_from_before_there_was_a_mark(tmp_path, machine, ahead, good):
     made = Stage(tmp_path)
     with made.store as store:
-        store.seen(DEVICE, NOW)
+        store.set_last_seen(DEVICE, NOW)
         machine.unix += ahead
         assert starts(store, machine) is good
 
@@ -176,7 +176,7 @@ def test_a_database_from_before_there_was_a_mark(tmp_path, machine, ahead, good)
 def test_serve_refuses_before_there_is_a_broker(tmp_path, monkeypatch):
     made = new_fleet(tmp_path)
     with Store(made.database) as store:
-        store.keep_clock_mark(Mark(NOW - YEARS, 0.0, "another"))
+        store.set_clock_mark(Mark(NOW - YEARS, 0.0, "another"))
     monkeypatch.setattr(Broker, "start", lambda _: pytest.fail("the broker was started"))
     with refused("clock-jumped"), serving(made):
         pass

@@ -227,7 +227,7 @@ def test_usage(folder, capsys):
 
 def test_a_list_and_a_look_without_a_service(folder, capsys):
     with Store(folder / "fleet.db") as store:
-        number = store.begin_rollout("relay-1", 1, {"waves": [100]}, {"D1": 0, "D2": 0})
+        number = store.add_rollout("relay-1", 1, {"waves": [100]}, {"D1": 0, "D2": 0})
         store.set_target(number, "D1", "Rejected", "trial-failed", True)
     assert main.run(["rollouts"]) == 0
     assert "1 Waiting, 1 Rejected" in capsys.readouterr().out

@@ -20,23 +20,23 @@ def known(tmp_path):
 
 def test_what_is_kept_comes_back(known, tmp_path):
     mark = DeviceMark(3, 2, 9)
-    known.prove("D1", "authority", Proof(3, 1, 8), mark)
+    known.record_proof("D1", "authority", Proof(3, 1, 8), mark)
     known.quarantine("D1", "its flash was played back")
     known.set_diverged("D1", True)
-    known.seen("D1", 5.0)
+    known.set_last_seen("D1", 5.0)
     with Store(tmp_path / "fleet.db") as again:
         device = again.device("D1")
         assert device.mark == DeviceMark(3, 2, 9, "its flash was played back")
         assert device.pairs[0].proven == Proof(3, 1, 8)
         assert (device.diverged, device.last_seen) == (True, 5.0)
-        again.clear("D1")
+        again.clear_quarantine("D1")
         cleared = again.device("D1")
         assert cleared.mark == DeviceMark()
         assert cleared.pairs[0].proven == NOTHING_PROVEN
 
 
 def test_provisioning_again_forgets_all_that_was_proven(known):
-    known.prove("D1", "authority", Proof(3, 1, 8), DeviceMark(3, 1, 8))
+    known.record_proof("D1", "authority", Proof(3, 1, 8), DeviceMark(3, 1, 8))
     known.quarantine("D1", "x")
     fresh = Pair("authority", b"n" * 32, b"u" * 32, ())
     known.add_device(Device("D1", "lamp", "UNIX", "plain", policy.record(), pairs=(fresh,)))
@@ -144,14 +144,14 @@ def test_a_database_from_before_releases_gets_their_tables(tmp_path):
         opened._db.executescript(RELEASES + "PRAGMA user_version = 3;")
     with Store(path) as opened:
         assert opened.incidents("D1")[0].code == "tampered"
-        assert opened.reserve("a-1", "a", "1", None, None).sequence == 1
+        assert opened.reserve_sequence("a-1", "a", "1", None, None).sequence == 1
         assert opened.code("D1") is None
 
 
 def test_a_database_from_before_codes_gets_their_tables(tmp_path):
     path = tmp_path / "fleet.db"
     with Store(path) as opened:
-        opened.reserve("a-1", "a", "1", None, None)
+        opened.reserve_sequence("a-1", "a", "1", None, None)
         opened._db.executescript(CODES + "PRAGMA user_version = 4;")
     with Store(path) as opened:
         assert opened.releases()[0].name == "a-1"
@@ -163,7 +163,7 @@ def test_a_full_disk_is_named_and_what_was_kept_stays(known):
     pages = known._db.execute("PRAGMA page_count").fetchone()[0]
     known._db.execute(f"PRAGMA max_page_count = {pages}")
     with refused("database-damaged"), known.transaction():
-        known.seen("D1", 9.0)
+        known.set_last_seen("D1", 9.0)
         for _ in range(100):
             known.add_event("D1", "authority", "x", "y" * 5000)
     known._db.execute("PRAGMA max_page_count = 100000")
@@ -199,7 +199,7 @@ def test_a_database_of_the_future_is_left_alone(tmp_path):
 def test_a_database_from_before_endings_gets_their_table(tmp_path):
     path = tmp_path / "fleet.db"
     with Store(path) as opened:
-        opened.reserve("a-1", "a", "1", None, None)
+        opened.reserve_sequence("a-1", "a", "1", None, None)
         opened._db.executescript(ENDINGS + "PRAGMA user_version = 5;")
     for _ in range(2):
         with Store(path) as opened:
@@ -211,7 +211,7 @@ def test_a_database_from_before_groups_gets_their_table_and_what_rollouts_came_t
     path = tmp_path / "fleet.db"
     with Store(path) as opened:
         opened.add_device(D1)
-        number = opened.begin_rollout("a-1", 1, {}, {"D1": 0, "D2": 0})
+        number = opened.add_rollout("a-1", 1, {}, {"D1": 0, "D2": 0})
         opened.set_target(number, "D1", "Rejected", "tampered", True)
         changed = opened.rollout(number).targets[0].changed
         opened._db.executescript(GROUPS + "PRAGMA user_version = 6;")

@@ -154,6 +154,6 @@ def _clear(fleet: Fleet, device: str) -> bool:
                 raise
             if not known.mark.quarantine:
                 return False
-            store.clear(device)
+            store.clear_quarantine(device)
             return True
         return answer.get("cleared") is True

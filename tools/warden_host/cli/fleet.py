@@ -136,7 +136,7 @@ def add(
     entry = App(appid, tuple(dict.fromkeys(types)), tuple(dict.fromkeys(commands)))
     with Store(fleet.database) as store:
         setup.add_app(fleet, store, entry)
-        crowded = setup.crowded(store, entry.types)
+        crowded = setup.overfull_types(store, entry.types)
         waiting = [known.device for known in store.devices() if known.type in entry.types]
     notify_serve(fleet)
     if as_json:

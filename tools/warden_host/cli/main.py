@@ -10,7 +10,7 @@ import click
 from warden_host import __version__
 from warden_host.cli import screen
 from warden_host.cli.common import State
-from warden_host.errors import HostError, of_filesystem
+from warden_host.errors import HostError, filesystem_error
 from warden_host.fleet import fleet
 
 # Command → the module of this package that holds it, and its name there.
@@ -105,7 +105,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
     """
-    fleet.umask()
+    fleet.restrict_umask()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal gets \u25cf, not an exception
             stream.reconfigure(errors="backslashreplace")
@@ -134,6 +134,6 @@ def run(arguments: list[str]) -> int:
         )  # no second complaint at exit
         return 1
     except OSError as error:
-        screen.fail(of_filesystem(error), as_json)
+        screen.fail(filesystem_error(error), as_json)
         return 1
     return result if isinstance(result, int) else 0

@@ -73,7 +73,7 @@ def rotate(
             pki.renew_backup(fleet.keys)
         parts = tuple(part for part in rotation.PARTS if wanted[part])
         ask = _order_by_socket(fleet, device)
-        rotation.renew(fleet, store, device, parts, ask, show_stage, timeout, deadline)
+        rotation.rotate(fleet, store, device, parts, ask, show_stage, timeout, deadline)
     if as_json:
         screen.print_json({"ok": True, "device": device})
     return 0
@@ -108,8 +108,8 @@ def wipe(state: State, device: str, yes: bool, as_json: bool) -> int:
         store.device(device)
         if not yes:
             click.confirm(f"{device} will have to be provisioned again. Wipe it?", abort=True)
-        if revocation.order(store, device, revoke=False, wipe=True).revoked:
-            revocation.cut_off(fleet, store, device)  # it was refused until now
+        if revocation.order_ending(store, device, revoke=False, wipe=True).revoked:
+            revocation.revoke_access(fleet, store, device)  # it was refused until now
     return _notify_and_print(fleet, device, as_json, "")
 
 
@@ -140,8 +140,8 @@ def revoke(state: State, device: str, also_wipe: bool, yes: bool, as_json: bool)
         store.device(device)
         if not yes:
             click.confirm(f"{device} will be worth nothing until then. Cut it off?", abort=True)
-        revocation.order(store, device, revoke=True, wipe=also_wipe)
-        if not revocation.cut_off(fleet, store, device):
+        revocation.order_ending(store, device, revoke=True, wipe=also_wipe)
+        if not revocation.revoke_access(fleet, store, device):
             raise HostError(
                 "not-applicable",
                 f"{device} was provisioned again, or ended, in the meantime",

@@ -90,7 +90,7 @@ def gate(fleet: Fleet, board: str, given: dict[str, Any]) -> dict[str, Any] | No
         if set(asked) - {"source"}:
             raise HostError("bad-argument", "there is no gate to set up", "add --otp authority")
         return None
-    if source is None and not device_tree.tree().has(board, "KEYPAD"):
+    if source is None and not device_tree.tree().has_part(board, "KEYPAD"):
         return None  # the fleet's rule is for boards that have one; who asks for it by name gets an error
     made = policy.otp(**(settings | asked))
     enrol.check_digits(made["source"], made["digits"])

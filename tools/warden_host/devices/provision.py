@@ -63,10 +63,10 @@ def provision(fleet: Fleet, store: Store, order: Order) -> Device:
 
 def _provision(fleet: Fleet, store: Store, order: Order) -> Device:
     """Provision the device; nobody else provisions one of its name meanwhile."""
-    _before(store, order)
+    _check_name(store, order)
     tree = device_tree.tree()
     tree.board(order.board)
-    if order.otp is not None and not tree.has(order.board, "KEYPAD"):
+    if order.otp is not None and not tree.has_part(order.board, "KEYPAD"):
         raise HostError(
             "bad-argument",
             f"board {order.board} has no keypad to type a code at",
@@ -91,15 +91,15 @@ def _provision(fleet: Fleet, store: Store, order: Order) -> Device:
     home = fleet.simulated(device.device)
     fresh = home.with_name(f".{home.name}.new")  # no device's folder: an ID holds no dot
     try:
-        lay_out(tree, fresh, order.board, order.app_source, release is not None)
+        write_files(tree, fresh, order.board, order.app_source, release is not None)
     except BaseException:  # a full disk: what lies there helps nobody
         shutil.rmtree(fresh, ignore_errors=True)
         raise
-    _tell(tree, fresh, data, order.pin)
+    _send_bundle(tree, fresh, data, order.pin)
     account = device_account(device.type, device.device, password)
-    with registry.opened(fleet) as accounts, _in_place(fresh, home):
+    with registry.opened(fleet) as accounts, _replace_folder(fresh, home):
         # Once more, with the turn at the broker: nobody takes the name now.
-        known = _before(store, order)
+        known = _check_name(store, order)
         if known is not None and known.type != device.type:
             old = device_account(known.type, known.device, "")
             accounts.remove(old.username, old.role)
@@ -117,7 +117,7 @@ def _provision(fleet: Fleet, store: Store, order: Order) -> Device:
     return device
 
 
-def _before(store: Store, order: Order) -> Device | None:
+def _check_name(store: Store, order: Order) -> Device | None:
     """The device that has the name now. Raises device-exists."""
     known = store.find(order.device)
     if known is not None and not order.again:
@@ -130,7 +130,7 @@ def _before(store: Store, order: Order) -> Device | None:
 
 
 @contextlib.contextmanager
-def _in_place(fresh: Path, home: Path) -> Iterator[None]:
+def _replace_folder(fresh: Path, home: Path) -> Iterator[None]:
     """The new folder takes the old one's place; back again if what goes with it fails."""
     old = home.with_name(f".{home.name}.old")
     if old.exists():  # a power cut between two renames
@@ -153,7 +153,7 @@ def _in_place(fresh: Path, home: Path) -> Iterator[None]:
         shutil.rmtree(old)
 
 
-def lay_out(
+def write_files(
     tree: device_tree.Tree, home: Path, board: str, app_source: Path | None, slots: bool
 ) -> None:
     """home/root, the device's "/", and home/fuses, its stand-in for eFuses, both fresh. slots: whether updates will come."""
@@ -212,7 +212,7 @@ def _copy_application(source: Path, target: Path, inside: str) -> None:
             (target / path.name).write_bytes(image.content(path, shown))
 
 
-def command(tree: device_tree.Tree, home: Path, *rest: str, heapsize: str = "") -> list[str]:
+def device_argv(tree: device_tree.Tree, home: Path, *rest: str, heapsize: str = "") -> list[str]:
     """The argv that starts a simulated device."""
     heap = ["-X", f"heapsize={heapsize}"] if heapsize else []
     binary = device_tree.micropython()
@@ -251,12 +251,12 @@ def _serving(registered: dict[str, App], appid: str, type_: str) -> App:
     return app
 
 
-def _tell(tree: device_tree.Tree, home: Path, data: bytes, pin: bytes) -> None:
+def _send_bundle(tree: device_tree.Tree, home: Path, data: bytes, pin: bytes) -> None:
     """Runs the device's own provisioning; secrets go through its standard input only."""
     told = bundle.framed(data) + (bundle.framed(pin) if pin else b"")
     try:
         result = subprocess.run(
-            command(tree, home, "provision"),
+            device_argv(tree, home, "provision"),
             input=told,
             capture_output=True,
             timeout=_TIMEOUT_S,

@@ -20,7 +20,7 @@ from warden_host.store.endings import Ending
 from warden_host.store.store import Device, Store
 
 
-def order(store: Store, device: str, *, revoke: bool, wipe: bool) -> Ending:
+def order_ending(store: Store, device: str, *, revoke: bool, wipe: bool) -> Ending:
     """On disk when this returns. Raises device-unknown, not-applicable."""
     known = store.device(device)
     if wipe and known.mode != "sealed":
@@ -33,14 +33,14 @@ def order(store: Store, device: str, *, revoke: bool, wipe: bool) -> Ending:
         store.order_ending(device, revoke, wipe, time.time())
         if wipe:
             # Whatever it proved, or its flash was played back to: it is to come and be wiped.
-            store.forget_proofs(device)
+            store.reset_proofs(device)
     made = store.ending(device)
     if made is None:
         raise HostError("device-unknown", f"{device} was removed in the meantime")
     return made
 
 
-def cut_off(fleet: Fleet, store: Store, device: str) -> bool:
+def revoke_access(fleet: Fleet, store: Store, device: str) -> bool:
     """At the broker, running or not: its connection is dropped. The same again changes nothing. False, and nothing done, for one
     that was not ordered to be cut off, or was provisioned again meanwhile."""
     with registry.opened(fleet) as accounts:
@@ -52,10 +52,10 @@ def cut_off(fleet: Fleet, store: Store, device: str) -> bool:
     return True
 
 
-def finish(fleet: Fleet, store: Store, device: str) -> bool:
+def remove_wiped(fleet: Fleet, store: Store, device: str) -> bool:
     """After the device answered its wipe: its account goes, then its record. False when there is nothing (more) to do."""
     with registry.opened(fleet) as accounts:
-        # As in cut_off().
+        # As in revoke_access().
         known, ending = store.find(device), store.ending(device)
         if known is None or ending is None or ending.wiped is None:
             return False
@@ -63,13 +63,13 @@ def finish(fleet: Fleet, store: Store, device: str) -> bool:
     return True
 
 
-def enforce(fleet: Fleet) -> None:
+def enforce_endings(fleet: Fleet) -> None:
     """Before a broker starts: what a stop left undone, so that nobody who was cut off gets in."""
     with Store(fleet.database) as store:
         if not any(ending.revoked or ending.wiped for ending in store.endings().values()):
             return
         with registry.opened(fleet) as accounts:
-            for device, ending in store.endings().items():  # as in cut_off()
+            for device, ending in store.endings().items():  # as in revoke_access()
                 known = store.device(device)
                 if ending.wiped is not None:
                     _remove(accounts, store, known)

@@ -34,30 +34,32 @@ _AWAY = ("timed-out", "no-session", "counter-exhausted")
 _LATER = ("busy", "expired", "old-session")
 
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def renew(
+def rotate(
     fleet: Fleet,
     store: Store,
     device: str,
     parts: tuple[str, ...],
     ask: Ask,
-    tell: Tell,
+    report: Report,
     timeout_s: float,
     deadline_s: int | None = None,
 ) -> None:
     """All of these parts, as they are now: first the rotation that is under way, which may be of others, or of release keys that were taken away
-    since. Raises what begin() and finish() raise."""
-    begun = begin(fleet, store, device, parts, deadline_s)
-    if deadline_s is not None and begun.body.get("deadline") != deadline_s:
-        tell("a rotation of before comes first, whose deadline is another")
-    finish(fleet, store, begun, ask, tell, timeout_s)
-    left = tuple(part for part in parts if not _has(fleet, store, begun, part))
+    since. Raises what start_rotation() and complete_rotation() raise."""
+    current = start_rotation(fleet, store, device, parts, deadline_s)
+    if deadline_s is not None and current.body.get("deadline") != deadline_s:
+        report("a rotation of before comes first, whose deadline is another")
+    complete_rotation(fleet, store, current, ask, report, timeout_s)
+    left = tuple(part for part in parts if not _has(fleet, store, current, part))
     if left:
-        tell("that was a rotation of before; now what it left out: " + ", ".join(left))
+        report("that was a rotation of before; now what it left out: " + ", ".join(left))
         late = None if left == ("release",) else deadline_s
-        finish(fleet, store, begin(fleet, store, device, left, late), ask, tell, timeout_s)
+        complete_rotation(
+            fleet, store, start_rotation(fleet, store, device, left, late), ask, report, timeout_s
+        )
 
 
 def _has(fleet: Fleet, store: Store, rotation: Rotation, part: str) -> bool:
@@ -69,7 +71,7 @@ def _has(fleet: Fleet, store: Store, rotation: Rotation, part: str) -> bool:
     return strictcbor.encode(rotation.body[key]) == strictcbor.encode(today)
 
 
-def begin(
+def start_rotation(
     fleet: Fleet, store: Store, device: str, parts: tuple[str, ...], deadline_s: int | None = None
 ) -> Rotation:
     """The rotation that is under way, or a new one of these parts. Raises device-unknown, not-applicable, bad-argument."""
@@ -102,18 +104,18 @@ def begin(
     if deadline_s is not None:
         body["deadline"] = deadline_s
     with store.transaction():
-        return store.begin_rotation(device, body)
+        return store.add_rotation(device, body)
 
 
-def finish(
-    fleet: Fleet, store: Store, rotation: Rotation, ask: Ask, tell: Tell, timeout_s: float
+def complete_rotation(
+    fleet: Fleet, store: Store, rotation: Rotation, ask: Ask, report: Report, timeout_s: float
 ) -> None:
     """From wherever it stopped to its end. ask("rotate", …) gives the device the command and returns its answer.
 
     Raises timed-out when the device does not prove it all in time, command-refused when it will not have it.
     """
     end = time.monotonic() + timeout_s
-    told = False
+    password_set = False
     away = ""
     waiting: list[str] | None = None
     while True:
@@ -123,21 +125,21 @@ def finish(
         else:
             if waiting is None:
                 if "release" in rotation.body:
-                    tell("the device takes releases of the present keys alone")
+                    report("the device takes releases of the present keys alone")
                 if rotation.body.keys() - {"id", "release"}:
-                    tell("the device holds the new secrets beside the old ones")
-                store.take_rotation(rotation.device, time.time())
+                    report("the device holds the new secrets beside the old ones")
+                store.confirm_rotation(rotation.device, time.time())
             if pending != waiting and pending:
-                tell("still to prove: " + ", ".join(pending))
+                report("still to prove: " + ", ".join(pending))
             waiting = pending
-            if "password" in pending and not told:
+            if "password" in pending and not password_set:
                 _set_password(fleet, store.device(rotation.device), rotation)
-                told = True
-                tell("the broker knows the new password")
+                password_set = True
+                report("the broker knows the new password")
             if not pending:
                 store.end_rotation(rotation.device)
                 if rotation.body.keys() - {"id", "release"}:
-                    tell("everything proved itself: the old secrets are gone")
+                    report("everything proved itself: the old secrets are gone")
                 return
         if time.monotonic() > end:
             raise HostError(
@@ -157,13 +159,13 @@ def _pending(store: Store, rotation: Rotation, ask: Ask) -> list[str] | str:
         if error.code in _AWAY:
             return error.code
         if error.code == "mqtt-too-large":
-            _drop(store, rotation)  # it never went out, and never will
+            _discard_unconfirmed(store, rotation)  # it never went out, and never will
         raise
     if answer.get("ok") is not True:
         code = jsontext.slug(answer.get("reply", {}).get("error"))
         if code in _LATER:
             return code
-        dropped = _drop(store, rotation)
+        dropped = _discard_unconfirmed(store, rotation)
         raise HostError(
             "command-refused",
             f"{rotation.device} refused its new secrets: {code}",
@@ -178,7 +180,7 @@ def _pending(store: Store, rotation: Rotation, ask: Ask) -> list[str] | str:
     return sorted(parts)
 
 
-def _drop(store: Store, rotation: Rotation) -> bool:
+def _discard_unconfirmed(store: Store, rotation: Rotation) -> bool:
     """Forgets one that the device never took: what it took it holds, whatever it answers now, and would be locked out with it."""
     left = store.rotation(rotation.device)
     if left is None or left.taken is not None or left.body["id"] != rotation.body["id"]:

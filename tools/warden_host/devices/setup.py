@@ -50,7 +50,7 @@ def add_app(made: fleet.Fleet, known: store.Store, app: store.App) -> None:
         accounts.put(app_account(app.appid, app.types, password))
 
 
-def crowded(known: store.Store, types: tuple[str, ...]) -> list[str]:
+def overfull_types(known: store.Store, types: tuple[str, ...]) -> list[str]:
     """Return those of the types that more applications serve than one device takes."""
     apps = known.apps()
     return [type_ for type_ in types if sum(type_ in app.types for app in apps) >= bundle.MAX_APPS]

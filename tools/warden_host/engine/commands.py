@@ -147,7 +147,7 @@ class _CommandJob:
         """A message that was right one session ago. Without an earlier session, one is forced."""
         session = yield from self._wait_for_sealed_session()
         if session.previous is None:
-            self._engine.send(session.address, session.wake(self._engine.clock()))
+            self._engine.send(session.address, session.request_hello(self._engine.clock()))
             session_event = yield self._until(self._is_session, _NEW_SESSION_S)
             if session_event is None or session.previous is None:
                 raise HostError(
@@ -176,12 +176,12 @@ class _CommandJob:
     # What they share
 
     def _wait_for_session(self) -> Generator[Wait, FleetEvent | None, Session]:
-        if self._state.sessions[self._app].changing(self._engine.clock()):
+        if self._state.sessions[self._app].handshake_pending(self._engine.clock()):
             yield self._until(self._is_session, min(CHANGE_S, self._request.timeout_s))
-        if not self._state.sessions[self._app].stands:
+        if not self._state.sessions[self._app].is_up:
             yield self._until(self._is_session, self._request.timeout_s)
         session = self._state.sessions[self._app]  # a rotation may have put another there
-        if not session.stands:
+        if not session.is_up:
             raise self._no_session(f"{self._request.device} has no session with {self._app}")
         return session
 
@@ -276,7 +276,9 @@ class _CommandJob:
             return session.seal(request.command, self._number, request.args, request.ttl_s, now)
         except HostError as error:
             if error.code == "counter-exhausted":
-                self._engine.send(session.address, session.wake(now))  # a new hello follows
+                self._engine.send(
+                    session.address, session.request_hello(now)
+                )  # a new hello follows
             raise
 
     def _publish(self, data: bytes, command: str = "") -> None:

@@ -21,7 +21,7 @@ from warden_host.names import AUTHORITY, Address, Topic
 from warden_host.protocol import cose, policy
 from warden_host.protocol.freshness import Proof
 from warden_host.protocol.plain import UID_REQUEST, PlainPeer
-from warden_host.protocol.results import Outcome, Quarantined, Received, Refused, Send, Stood
+from warden_host.protocol.results import Outcome, Quarantined, Received, Refused, Send, SessionUp
 from warden_host.protocol.session import Instant, Session
 from warden_host.protocol.strictcbor import MAX_BYTES, is_u32
 from warden_host.store.store import Device, Pair, Rotation, Store
@@ -81,7 +81,7 @@ class Engine:
             state = self.state(device)
             session = state.sessions.get(AUTHORITY)
             if ending is not None and ending.wipe and session is not None:
-                self.send(session.address, session.wake(self.clock()))
+                self.send(session.address, session.request_hello(self.clock()))
         else:
             state.device = replace(state.device, ending=ending)
 
@@ -106,11 +106,11 @@ class Engine:
         if not state.mark.quarantine and not state.stale_apps:
             return False
         state.stale_apps.clear()
-        self.store.clear(device)
-        state.mark.clear()
+        self.store.clear_quarantine(device)
+        state.mark.reset()
         for session in state.sessions.values():
-            session.lift()
-            self.send(session.address, session.wake(self.clock()))
+            session.reset_proofs()
+            self.send(session.address, session.request_hello(self.clock()))
         return True
 
     def wake_all(self) -> None:
@@ -122,17 +122,17 @@ class Engine:
             if device.mode == "sealed" and not device.mark.quarantine and not revoked:
                 state = self.state(device.device)
                 for session in (*state.sessions.values(), *state.new_sessions.values()):
-                    self.send(session.address, session.wake(self.clock()))
+                    self.send(session.address, session.request_hello(self.clock()))
 
     def on_link_lost(self, appid: str) -> None:
         """Suspend an application's sessions: it lost its connection to the broker."""
         for session in self._sessions_of(appid):
-            session.doubt()
+            session.mark_unconfirmed()
 
     def on_link_restored(self, appid: str) -> None:
         """Recheck an application's sessions: its connection to the broker is back."""
         for session in self._sessions_of(appid):
-            session.recheck(self.clock())
+            session.schedule_wake(self.clock())
 
     def _sessions_of(self, appid: str) -> list[Session]:
         found = []
@@ -146,7 +146,7 @@ class Engine:
         """Return the applications that each online device has a session with."""
         result = {}
         for name, state in self._states.items():
-            sealed = [appid for appid, session in state.sessions.items() if session.stands]
+            sealed = [appid for appid, session in state.sessions.items() if session.is_up]
             apps = sealed if state.sealed else list(state.plain)
             if apps and state.online:
                 result[name] = apps
@@ -256,7 +256,7 @@ class Engine:
             if isinstance(outcome, Send):
                 self._presence.record_contact(state, self.clock())
                 self.send(Address(state.device.type, name, appid), outcome)
-            elif isinstance(outcome, Stood):
+            elif isinstance(outcome, SessionUp):
                 self._on_session(state, appid, outcome)
             elif isinstance(outcome, Received):
                 self._presence.record_contact(state, self.clock())
@@ -266,13 +266,13 @@ class Engine:
             else:
                 self.record_refusal(state, appid, outcome)
 
-    def _on_session(self, state: DeviceState, appid: str, stood: Stood) -> None:
+    def _on_session(self, state: DeviceState, appid: str, stood: SessionUp) -> None:
         name = state.device.device
         new_session = state.new_sessions.get(appid)
-        if new_session is not None and new_session.stands:
+        if new_session is not None and new_session.is_up:
             self._promote(state, appid, "proved itself")
         state.stale_apps.discard(appid)
-        self.store.seen(name, time.time())
+        self.store.set_last_seen(name, time.time())
         proof = stood.proof
         text = f"boot {proof.boot}, hello {proof.connect}, vault {proof.vault_gen}"
         self.notify(FleetEvent("session", name, appid, text=text))
@@ -296,7 +296,7 @@ class Engine:
             body = jsontext.dump(received.body)
             with self.store.transaction(durable=False):
                 self.store.add_event(name, appid, event, body)
-                self.store.seen(name, time.time())
+                self.store.set_last_seen(name, time.time())
         if kind == "reply":
             event = state.command_names.pop(received.id, event)
         fleet_event = FleetEvent(kind, name, appid, event, id=received.id, body=received.body)
@@ -381,7 +381,7 @@ class Engine:
         rotation = self.store.rotation(state.device.device)
         for appid in list(state.new_sessions):
             if rotation is not None and appid in rotation.apps:
-                self.store.promote(state.device.device, appid, rotation.apps[appid])
+                self.store.promote_key(state.device.device, appid, rotation.apps[appid])
             self._promote(state, appid, "replaces the old one: the deadline is over")
         state.old_keys_expire = None
 
@@ -404,7 +404,7 @@ class Engine:
         def persist(fact: Proof | Quarantined) -> None:
             if isinstance(fact, Proof):
                 # The first ready under a new key deletes the old key, in the same write.
-                self.store.prove(address.device, address.appid, fact, state.mark, new_key)
+                self.store.record_proof(address.device, address.appid, fact, state.mark, new_key)
             else:
                 self.store.quarantine(address.device, fact.reason)
 

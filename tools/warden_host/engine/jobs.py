@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from warden_host.engine.events import FleetEvent
-from warden_host.errors import HostError, unexpected
+from warden_host.errors import HostError, internal_error
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,6 @@ class Jobs:
         except HostError as error:
             running.done(error)
         except Exception as error:  # noqa: BLE001  the caller of the job needs an answer
-            running.done(unexpected(error))
+            running.done(internal_error(error))
         else:
             self._add(running)

@@ -38,7 +38,7 @@ class Presence:
         state.last_heard = now.steady
         if not state.online:
             state.online = True
-            self._store.seen(state.device.device, time.time())
+            self._store.set_last_seen(state.device.device, time.time())
             self._notify(FleetEvent("came", state.device.device, text=state.device.mode))
 
     def record_departure(self, state: DeviceState, why: str) -> None:
@@ -56,6 +56,6 @@ class Presence:
             return
         if not state.probed:
             state.probed = True
-            self._send(session.address, session.wake(now))
+            self._send(session.address, session.request_hello(now))
         elif quiet >= QUIET_S + ANSWER_S:
             self.record_departure(state, "it gives no answer")

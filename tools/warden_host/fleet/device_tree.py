@@ -32,7 +32,7 @@ class Tree:
             )
         return boards / name
 
-    def has(self, name: str, part: str) -> bool:
+    def has_part(self, name: str, part: str) -> bool:
         """Whether this board's data names the part, such as KEYPAD, as anything but None."""
         tree = ast.parse((self.board(name) / "board.py").read_bytes())
         for node in tree.body:

@@ -222,6 +222,6 @@ def malformed(why: str) -> HostError:
     return HostError("config-malformed", f"{CONFIG}: {why}", "put the file right, or restore it")
 
 
-def umask() -> None:
+def restrict_umask() -> None:
     """For every process of ours: what is made from here on is for its owner alone."""
     os.umask(0o077)

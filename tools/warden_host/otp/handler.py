@@ -106,7 +106,7 @@ class OtpHandler:
         """Record the result of a delivery."""
         if self._engine.store.find(report.device) is None:
             return  # it was wiped meanwhile
-        self._engine.store.delivered(report)
+        self._engine.store.record_delivery(report)
         if report.error:
             self._engine.store.add_incident(report.device, "host", "otp-delivery", "", 1)
         text = f"its {report.purpose} did not go out by {report.way}: {report.error}"

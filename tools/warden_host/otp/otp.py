@@ -166,7 +166,7 @@ class Codes:
                 False, True, "otp-limit"
             )  # nothing is looked at, and a flood costs no disk
         with self._store.transaction():
-            known = self._store.begin_try(device, req)
+            known = self._store.count_try(device, req)
             self._store.add_count(_attempts_key(device), now.unix, DAY_S)
         if known is None or known.digest is None:
             return Verdict(False, True, "otp-replayed")

@@ -29,16 +29,16 @@ class DeviceMark:
     vault_gen: int = 0
     quarantine: str = ""
 
-    def rise(self, proof: Proof) -> None:
+    def raise_to(self, proof: Proof) -> None:
         self.boot, self.connect = max((self.boot, self.connect), (proof.boot, proof.connect))
         self.vault_gen = max(self.vault_gen, proof.vault_gen)
 
-    def clear(self) -> None:
+    def reset(self) -> None:
         """The owner vouches for the device as it is now."""
         self.boot, self.connect, self.vault_gen, self.quarantine = 0, 0, 0, ""
 
 
-def went_back(proof: Proof, last: Proof, floor: DeviceMark) -> bool:
+def is_rollback(proof: Proof, last: Proof, floor: DeviceMark) -> bool:
     """Whether a live device shows less than it had shown before: its flash was played back.
 
     Judged against the floor of the moment when the welcome was made: a ready that the broker held

@@ -22,11 +22,11 @@ class Hello:
     wake_nonce: bytes | None
 
 
-def up(address: Address, event: str) -> Topic:
+def event_topic(address: Address, event: str) -> Topic:
     return Topic(address.type, address.device, "evt", event, SEALED)
 
 
-def down(address: Address, command: str) -> Topic:
+def command_topic(address: Address, command: str) -> Topic:
     return Topic(address.type, address.device, "cmd", command, SEALED)
 
 
@@ -37,7 +37,9 @@ def open_hello(address: Address, keys: PairKeys, data: bytes) -> Hello:
     message = cose.parse_mac0(data)
     if message.kid != keys.kid:
         raise HostError("wrong-application", "the hello is for another application")
-    payload = cose.verify_mac0(keys.hello, message, external_aad("hello", up(address, "hello")))
+    payload = cose.verify_mac0(
+        keys.hello, message, external_aad("hello", event_topic(address, "hello"))
+    )
     fields = strictcbor.decode(payload)
     if not isinstance(fields, list) or len(fields) != 7 or fields[0] != VERSION:
         raise HostError("bad-body", "not a hello of version 1")
@@ -63,7 +65,7 @@ def seal_wake(address: Address, keys: PairKeys, nonce: bytes) -> bytes:
 
 
 def _seal(address: Address, keys: PairKeys, kind: str, payload: list[Any]) -> bytes:
-    aad = external_aad(kind, down(address, kind))
+    aad = external_aad(kind, command_topic(address, kind))
     return cose.seal_mac0(keys.welcome, keys.kid, aad, strictcbor.encode(payload))
 
 

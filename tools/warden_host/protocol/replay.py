@@ -10,11 +10,11 @@ class ReplayWindow:
         self.highest = -1
         self._seen = 0  # bit n: highest - n
 
-    def fresh(self, counter: int) -> bool:
+    def is_new(self, counter: int) -> bool:
         behind = self.highest - counter
         return behind < 0 or (behind < WIDTH and not self._seen >> behind & 1)
 
-    def take(self, counter: int) -> None:
+    def mark_seen(self, counter: int) -> None:
         ahead = counter - self.highest
         if ahead > 0:
             # A jump past the whole window leaves nothing of it, and no number of 2^32 bits either.

@@ -15,7 +15,7 @@ class Send:
 
 
 @dataclass(frozen=True)
-class Stood:
+class SessionUp:
     """The session stands at our end: commands may go."""
 
     proof: Proof
@@ -41,4 +41,4 @@ class Refused:
     text: str
 
 
-Outcome = Send | Stood | Received | Quarantined | Refused
+Outcome = Send | SessionUp | Received | Quarantined | Refused

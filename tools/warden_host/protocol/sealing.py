@@ -47,12 +47,12 @@ class Channel:
 
     def open(self, topic: Topic, message: cose.Encrypt0) -> tuple[int, int | None, dict[str, Any]]:
         """(id, expiry, body); raises replayed, tampered, cbor-…, bad-body."""
-        if not self._window.fresh(message.counter):
+        if not self._window.is_new(message.counter):
             raise HostError("replayed", "its counter was seen before, or is far behind")
         payload = cose.open_encrypt0(
             self._keys.up_key, self._keys.up_iv, message, external_aad(_MESSAGE, topic)
         )
-        self._window.take(message.counter)
+        self._window.mark_seen(message.counter)
         return _fields(strictcbor.decode(payload))
 
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from warden_host.errors import HostError
 from warden_host.names import Address
 from warden_host.protocol import cose, handshake
-from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof, went_back
+from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof, is_rollback
 from warden_host.protocol.keyschedule import pair_keys, session_keys
-from warden_host.protocol.results import Outcome, Quarantined, Received, Refused, Send, Stood
+from warden_host.protocol.results import Outcome, Quarantined, Received, Refused, Send, SessionUp
 from warden_host.protocol.sealing import Channel
 
 MAX_CANDIDATES = 4
@@ -83,7 +83,7 @@ class Session:
         self._ack = b""
         self._ack_is_last = False
         self._wake: _Wake | None = None
-        self._doubted = False
+        self._unconfirmed = False
         self.previous: Channel | None = None
 
     @property
@@ -91,22 +91,22 @@ class Session:
         return self._keys.kid
 
     @property
-    def stands(self) -> bool:
-        return self._current is not None and not self._doubted and not self.mark.quarantine
+    def is_up(self) -> bool:
+        return self._current is not None and not self._unconfirmed and not self.mark.quarantine
 
-    def changing(self, now: Instant) -> bool:
+    def handshake_pending(self, now: Instant) -> bool:
         """A welcome is under way. The device drops its session as soon as that arrives: what we seal in the
         old one meanwhile, it can't open."""
         return any(now.steady - one.since.steady < CHANGE_S for one in self._candidates.values())
 
-    def doubt(self) -> None:
+    def mark_unconfirmed(self) -> None:
         """Our line to the broker broke, and perhaps the broker itself: whether the device still holds the
         session is not known until it speaks in it, or begins a new one."""
-        self._doubted = self._current is not None
+        self._unconfirmed = self._current is not None
 
-    def recheck(self, now: Instant) -> None:
+    def schedule_wake(self, now: Instant) -> None:
         """The line is back: a device that goes on silent is asked for a new hello."""
-        if self._doubted:
+        if self._unconfirmed:
             self._prepare_wake(now.steady + RECHECK_S)
 
     def receive(self, event: str, data: bytes, now: Instant) -> list[Outcome]:
@@ -122,13 +122,13 @@ class Session:
         self, command: str, number: int, body: dict[str, Any], ttl_s: int | None, now: Instant
     ) -> bytes:
         """A command's bytes; raises no-session, quarantined, counter-exhausted, bad-argument."""
-        current = self._standing()
+        current = self._require_session()
         expiry = None
         if ttl_s is not None:
             expiry = max(0, int(now.steady - current.since.steady)) + ttl_s
         try:
             sealed = current.channel.seal(
-                handshake.down(self.address, command), number, expiry, body
+                handshake.command_topic(self.address, command), number, expiry, body
             )
         except HostError as error:
             if error.code == "counter-exhausted":
@@ -139,13 +139,13 @@ class Session:
 
     def seal_ack(self) -> bytes:
         """One more sealed ack under the next counter."""
-        current = self._standing()
-        topic = handshake.down(self.address, "ack")
+        current = self._require_session()
+        topic = handshake.command_topic(self.address, "ack")
         self._ack = current.channel.seal(topic, 0, None, {})
         self._ack_is_last = True
         return self._ack
 
-    def wake(self, now: Instant) -> Send:
+    def request_hello(self, now: Instant) -> Send:
         """Asks the device for a new hello; tick() repeats it."""
         return Send("wake", self._prepare_wake(now.steady + WAKE_REPEAT_S))
 
@@ -165,12 +165,12 @@ class Session:
         self._wake = _Wake(data, due, WAKE_REPEATS)
         return data
 
-    def lift(self) -> None:
+    def reset_proofs(self) -> None:
         """The owner cleared the device: the shared mark is his to reset, the pair is ours."""
         self._proven = NOTHING_PROVEN
         self._candidates.clear()
 
-    def _standing(self) -> _Candidate:
+    def _require_session(self) -> _Candidate:
         if self.mark.quarantine:
             raise HostError(
                 "quarantined",
@@ -213,12 +213,12 @@ class Session:
         current = self._current
         if current is not None and hmac.compare_digest(message.sid, current.channel.sid):
             if event == "ready" and hmac.compare_digest(data, self._ready):
-                return self._answer_again()
+                return self._repeat_ack()
             number, _expiry, body = current.channel.open(
-                handshake.up(self.address, event), message
+                handshake.event_topic(self.address, event), message
             )
-            if self._doubted:
-                self._doubted = False
+            if self._unconfirmed:
+                self._unconfirmed = False
                 self._wake = None
             if event == "ready":
                 raise HostError("bad-body", "a second ready in one session")
@@ -237,7 +237,7 @@ class Session:
     ) -> list[Outcome]:
         if message.counter != 0:
             raise HostError("bad-body", "a ready whose counter is not 0")
-        topic = handshake.up(self.address, "ready")
+        topic = handshake.event_topic(self.address, "ready")
         if candidate.channel.open(topic, message) != (0, None, {}):
             raise HostError("bad-body", "a ready that says something")
         if self.mark.quarantine:
@@ -245,28 +245,28 @@ class Session:
         proof = candidate.proof
         if proof.hello <= self._proven.hello:
             raise HostError("stale-hello", "a newer hello was proven in the meantime")
-        if went_back(proof, self._proven, candidate.floor):
+        if is_rollback(proof, self._proven, candidate.floor):
             return self._to_quarantine(proof)
         if proof.boot < self.mark.boot:
             raise HostError("stale-hello", "the device has started again in the meantime")
-        self.mark.rise(proof)
+        self.mark.raise_to(proof)
         self._persist(proof)
         self._proven = proof
         if self._current is not None:
             self.previous = self._current.channel
         self._current = candidate
-        self._doubted = False
+        self._unconfirmed = False
         self._ready = data
         for key, other in list(self._candidates.items()):
             if other.proof.hello <= proof.hello:
                 del self._candidates[key]  # a newer hello may have its welcome under way: it stays
         diverged = not hmac.compare_digest(candidate.hello.policy_hash, self._policy_hash)
-        return [Send("ack", self.seal_ack()), Stood(proof, diverged)]
+        return [Send("ack", self.seal_ack()), SessionUp(proof, diverged)]
 
-    def _answer_again(self) -> list[Outcome]:
+    def _repeat_ack(self) -> list[Outcome]:
         """The device has not seen the ack. The same bytes again, unless a command went out since:
         its counter is higher, and the device would refuse the old ack as replayed for ever."""
-        self._standing()
+        self._require_session()
         return [Send("ack", self._ack if self._ack_is_last else self.seal_ack())]
 
     def _to_quarantine(self, proof: Proof) -> list[Outcome]:

@@ -103,7 +103,9 @@ def make(
         widest = _draft(store, order, images, MAX_SEQUENCE)
         signature = bytes(signing_key.SIGNATURE_BYTES[algorithm])
         manifest_reader.parse(widest.envelope(ALGORITHMS[algorithm], signature))
-        sequence = store.reserve(name, order.type, order.version, order.sequence, cek).sequence
+        sequence = store.reserve_sequence(
+            name, order.type, order.version, order.sequence, cek
+        ).sequence
         draft = _draft(store, order, images, sequence)
         fresh = folder.with_name(f".{name}.new")
         if fresh.exists():

@@ -16,7 +16,7 @@ from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Done
 from warden_host.engine.request import Request
 from warden_host.engine.throttle import Throttle
-from warden_host.errors import HostError, unexpected
+from warden_host.errors import HostError, internal_error
 from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY, TOPIC_LIMIT, Topic
 from warden_host.otp.service import OtpService
@@ -102,7 +102,7 @@ class Authority:
             except HostError as error:
                 done(error)
             except Exception as error:  # noqa: BLE001  as in _attempt
-                done(unexpected(error))
+                done(internal_error(error))
 
         self.do(start)
 
@@ -116,7 +116,7 @@ class Authority:
             except HostError as error:
                 answers.put((None, error))
             except Exception as error:  # noqa: BLE001  as in _attempt
-                answers.put((None, unexpected(error)))
+                answers.put((None, internal_error(error)))
 
         self.do(work)
         try:
@@ -225,7 +225,7 @@ class Authority:
         try:
             store = Store(self._fleet.database)
         except Exception as error:  # noqa: BLE001  whoever started us waits for an answer
-            self._failure = error if isinstance(error, HostError) else unexpected(error)
+            self._failure = error if isinstance(error, HostError) else internal_error(error)
             self._started.set()
             return
         with store:
@@ -263,7 +263,9 @@ class Authority:
             self._notice(error.code, error.text)
         except Exception as error:  # noqa: BLE001  a bug must cost one message, not the fleet
             self._bugs += 1
-            text = f"{unexpected(error).text}, {self._bugs} since the start: report this as a bug"
+            text = (
+                f"{internal_error(error).text}, {self._bugs} since the start: report this as a bug"
+            )
             self._notice("internal-error", text)
 
     def check_clock(self, guard: ClockGuard) -> None:

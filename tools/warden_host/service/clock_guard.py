@@ -77,7 +77,7 @@ def check_start(store: Store, accept: bool = False, clocks: Callable[[], Reading
     why = "" if mark is None or accept else doubt(mark, now)
     if why:
         raise HostError("clock-jumped", why, _HINT)
-    store.keep_clock_mark(now)
+    store.set_clock_mark(now)
 
 
 class ClockGuard:
@@ -115,7 +115,7 @@ class ClockGuard:
 
     def _keep(self, now: Mark) -> None:
         self._mark = now
-        self._store.keep_clock_mark(now)
+        self._store.set_clock_mark(now)
 
 
 def _span(seconds: float) -> str:

@@ -15,7 +15,7 @@ from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Done
 from warden_host.engine.request import Request
-from warden_host.errors import HostError, unexpected
+from warden_host.errors import HostError, internal_error
 from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY
 from warden_host.store.store import Store
@@ -57,14 +57,14 @@ class PendingWipes:
             else:
                 self._send_wipe_if_connected(fleet_event.device)
         elif fleet_event.kind == "command" and fleet_event.name == "wipe":
-            self._engine.store.wipe_sent(fleet_event.device, time.time())
+            self._engine.store.record_wipe_sent(fleet_event.device, time.time())
 
     def _send_wipe_if_connected(self, device: str) -> None:
         state = self._engine.state(device)
         session = state.sessions.get(AUTHORITY)
         if state.ending is None or not state.ending.wipe:
             return
-        if session is not None and session.stands:
+        if session is not None and session.is_up:
             self._send_wipe(device, lambda _: None, _ANSWER_S)
 
     def _send_wipe(self, device: str, done: Done, timeout_s: float) -> None:
@@ -98,9 +98,9 @@ class PendingWipes:
             self._engine.notify(FleetEvent("notice", device, code="command-refused", text=text))
             return
         try:
-            self._engine.store.wipe_done(device, time.time())
+            self._engine.store.record_wipe_done(device, time.time())
         except Exception as error:  # noqa: BLE001  as above
-            failure = error if isinstance(error, HostError) else unexpected(error)
+            failure = error if isinstance(error, HostError) else internal_error(error)
             done(failure)
             text = f"it wipes itself, but that can't be kept, and it stays listed: {failure.text}"
             self._engine.notify(FleetEvent("notice", device, code=failure.code, text=text))
@@ -114,7 +114,7 @@ class PendingWipes:
             except HostError as error:
                 done(error)
             except Exception as error:  # noqa: BLE001  whoever waits for it must not wait for ever
-                done(unexpected(error))
+                done(internal_error(error))
 
         threading.Thread(target=finish, name="warden-farewell", daemon=True).start()
 
@@ -124,7 +124,7 @@ def finisher(fleet: Fleet, drop_device: Callable[[str], Any]) -> Callable[[str],
 
     def finish(device: str) -> None:
         with Store(fleet.database) as store:
-            revocation.finish(fleet, store, device)
+            revocation.remove_wiped(fleet, store, device)
         drop_device(device)
 
     return finish

@@ -95,7 +95,7 @@ class RolloutHandler:
                             f"stop it first: `warden rollouts --stop {other.id}`",
                         )
                 waves = rollout_plan.assign(plan.waves, devices)
-                number = store.begin_rollout(name, opened.sequence, plan.record(), waves)
+                number = store.add_rollout(name, opened.sequence, plan.record(), waves)
             except BaseException:
                 opened.close()
                 raise

@@ -64,7 +64,7 @@ def serving(
         with Store(fleet.database) as store:
             clock_guard.check_start(store, accept_clock)
         # Before the broker takes its first connection.
-        revocation.enforce(fleet)
+        revocation.enforce_endings(fleet)
         with Broker(fleet) as broker, Authority(fleet, announce_to_all) as authority:
             handler.authority, handler.control, handler.broker = authority, control, broker
             handler.announce = announce_to_all
@@ -139,7 +139,7 @@ class _Dispatcher:
         device = _read_text(line, "device", "")
         self.authority.ask(lambda engine: engine.unload(device))
         self.authority.reload()
-        text = self.broker.outgrown()
+        text = self.broker.packet_limit_warning()
         if text:
             self.announce(FleetEvent("notice", text=text))
         caller.finish({"ok": True})

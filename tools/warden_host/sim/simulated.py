@@ -10,7 +10,7 @@ from pathlib import Path
 
 from warden_host import filelock, jsontext
 from warden_host.broker.mosquitto import broker
-from warden_host.broker.mosquitto.process import end, tied
+from warden_host.broker.mosquitto.process import terminate, tie_to_us
 from warden_host.devices import provision
 from warden_host.errors import HostError
 from warden_host.fleet import device_tree
@@ -37,11 +37,11 @@ class SimulatedDevice:
         keyboard: Keyboard | None = None,
     ) -> None:
         check(home)
-        argv = provision.command(device_tree.tree(), home, heapsize=heapsize)
+        argv = provision.device_argv(device_tree.tree(), home, heapsize=heapsize)
         dog = Watchdog(home / "fuses" / FILE)
         try:
             self.process = subprocess.Popen(
-                tied(argv) if lock else argv,
+                tie_to_us(argv) if lock else argv,
                 stdin=subprocess.PIPE if pin or keyboard else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -85,7 +85,7 @@ class SimulatedDevice:
         self._ended.set()
         if self._keyboard is not None:
             self._keyboard.attach(None)
-        end(self.process)
+        terminate(self.process)
         if self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
@@ -144,7 +144,7 @@ def _alone(home: Path) -> Iterator[filelock.Lock]:
     if lock is None:
         raise HostError(
             "device-running",
-            f"{home.name} runs already{broker.holder(path)}: two would share one board",
+            f"{home.name} runs already{broker.holder_hint(path)}: two would share one board",
             f"stop the other `warden run {home.name}` first",
         )
     with lock:

@@ -25,6 +25,6 @@ class Clocks(Database):
             unix, steady, boot = json.loads(row[0])
             return Mark(float(unix), float(steady), str(boot))
 
-    def keep_clock_mark(self, mark: Mark) -> None:
+    def set_clock_mark(self, mark: Mark) -> None:
         value = json.dumps(mark).encode()
         self._do("INSERT OR REPLACE INTO settings VALUES ('clock', ?)", value)

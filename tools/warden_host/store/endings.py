@@ -41,10 +41,10 @@ class Endings(Database):
             moment,
         )
 
-    def wipe_sent(self, device: str, moment: float) -> None:
+    def record_wipe_sent(self, device: str, moment: float) -> None:
         self._do("UPDATE endings SET sent = ? WHERE device = ?", moment, device)
 
-    def wipe_done(self, device: str, moment: float) -> None:
+    def record_wipe_done(self, device: str, moment: float) -> None:
         """It answered: from now on its account may go. On disk when this returns."""
         with self.transaction():
             self._do("UPDATE endings SET wiped = ? WHERE device = ?", moment, device)

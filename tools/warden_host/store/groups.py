@@ -51,6 +51,6 @@ class Groups(Database):
                     )
                 self._do("DELETE FROM group_devices WHERE name = ? AND device = ?", name, device)
 
-    def leave_groups(self, device: str) -> None:
+    def remove_from_all_groups(self, device: str) -> None:
         """It is gone from the fleet."""
         self._do("DELETE FROM group_devices WHERE device = ?", device)

@@ -82,7 +82,7 @@ class Codes(Database):
             json.dumps(made.past[-PAST:]),
         )
 
-    def begin_try(self, device: str, req: str) -> Code | None:
+    def count_try(self, device: str, req: str) -> Code | None:
         """One attempt more; the code as it stands now, or None when another request is the current one."""
         self._do(
             "UPDATE otp_codes SET tries = tries + 1 WHERE device = ? AND req = ?", device, req
@@ -129,7 +129,7 @@ class Codes(Database):
         for contact in contacts:
             self._do("INSERT INTO otp_contacts VALUES (?, ?, ?, ?)", device, *contact)
 
-    def delivered(self, report: Delivered) -> None:
+    def record_delivery(self, report: Delivered) -> None:
         self._do("INSERT OR REPLACE INTO otp_deliveries VALUES (?, ?, ?, ?, ?)", *report)
 
     def deliveries(self, device: str) -> list[Delivered]:

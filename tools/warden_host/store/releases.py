@@ -55,7 +55,7 @@ class Rollout:
     plan: dict[str, Any]
     state: str
     reason: str
-    began: float
+    started: float
     forgiven: int
     targets: tuple[Target, ...] = ()
 
@@ -69,7 +69,7 @@ class Releases(Database):
 
     # Releases
 
-    def reserve(
+    def reserve_sequence(
         self, name: str, type_: str, version: str, wanted: int | None, cek: bytes | None
     ) -> Release:
         """Takes a sequence number, on disk before anything is made with it. Raises old-manifest, bad-argument."""
@@ -107,7 +107,7 @@ class Releases(Database):
 
     # Rollouts
 
-    def begin_rollout(
+    def add_rollout(
         self, release: str, sequence: int, plan: dict[str, Any], waves: dict[str, int]
     ) -> int:
         """Its number. waves: device → wave, from 0."""
@@ -177,9 +177,9 @@ class Releases(Database):
                 device,
             )
             if state != "Waiting":  # for a turn again: that is nothing that it went through
-                self._remember(number, device, now, state, reason)
+                self._add_step(number, device, now, state, reason)
 
-    def _remember(self, number: int, device: str, moment: float, state: str, reason: str) -> None:
+    def _add_step(self, number: int, device: str, moment: float, state: str, reason: str) -> None:
         """What is said again counts once: one that is away for a week is asked some thousand times."""
         mine = "FROM rollout_history WHERE rollout = ?1 AND device = ?2 ORDER BY id DESC"
         last = self._do(f"SELECT state, reason {mine} LIMIT 1", number, device).fetchone()
@@ -225,7 +225,7 @@ class Releases(Database):
                     plan=json.loads(plan),
                     state=state,
                     reason=reason,
-                    began=began,
+                    started=began,
                     forgiven=forgiven,
                     targets=self._targets(number),
                 )

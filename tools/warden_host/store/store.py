@@ -161,7 +161,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         """Return the different policy records of all devices."""
         return [row[0] for row in self._do("SELECT DISTINCT policy FROM devices")]
 
-    def prove(
+    def record_proof(
         self,
         device: str,
         appid: str,
@@ -172,7 +172,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         """Keeps what a ready proved, on disk before the answer leaves; a new key as well."""
         with self.transaction():
             if new_key is not None:
-                self.promote(device, appid, new_key)
+                self.promote_key(device, appid, new_key)
             self._do(
                 "UPDATE pairs SET boot = ?, connect = ?, vault_gen = ? WHERE device = ? AND appid = ?",
                 *proof,
@@ -191,12 +191,12 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         with self.transaction():
             self._do("UPDATE devices SET quarantine = ? WHERE device = ?", reason, device)
 
-    def clear(self, device: str) -> None:
+    def clear_quarantine(self, device: str) -> None:
         """The owner vouches for the device as it is now: what it had proved no longer binds it."""
         with self.transaction():
-            self.forget_proofs(device)
+            self.reset_proofs(device)
 
-    def forget_proofs(self, device: str) -> None:
+    def reset_proofs(self, device: str) -> None:
         """Inside a transaction."""
         self._do(
             "UPDATE devices SET quarantine = '', boot = 0, connect = 0, vault_gen = 0 "
@@ -212,7 +212,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
     def set_diverged(self, device: str, diverged: bool) -> None:
         self._do("UPDATE devices SET diverged = ? WHERE device = ?", int(diverged), device)
 
-    def seen(self, device: str, moment: float) -> None:
+    def set_last_seen(self, device: str, moment: float) -> None:
         self._do("UPDATE devices SET last_seen = ? WHERE device = ?", moment, device)
 
     def remove_device(self, device: str) -> None:
@@ -220,7 +220,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         self._do("DELETE FROM devices WHERE device = ?", device)
         self.set_contacts(device, [])
         self.end_enrolment(device)
-        self.leave_groups(device)
+        self.remove_from_all_groups(device)
 
     # Rotations
 
@@ -234,7 +234,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
             raise HostError("database-damaged", "fleet.db: a rotation that is none")
         return Rotation(device, body, row[1])
 
-    def begin_rotation(self, device: str, body: dict[str, Any]) -> Rotation:
+    def add_rotation(self, device: str, body: dict[str, Any]) -> Rotation:
         """Numbers it above all before. Inside a transaction."""
         row = self._do("SELECT number FROM rotations WHERE device = ?", device).fetchone()
         number = 1 if row is None else row[0] + 1
@@ -247,7 +247,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         )
         return made
 
-    def take_rotation(self, device: str, moment: float) -> None:
+    def confirm_rotation(self, device: str, moment: float) -> None:
         self._do(
             "UPDATE rotations SET taken = ? WHERE device = ? AND taken IS NULL", moment, device
         )
@@ -256,7 +256,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         with self.transaction():
             self._do("UPDATE rotations SET body = NULL, taken = NULL WHERE device = ?", device)
 
-    def promote(self, device: str, appid: str, k: bytes) -> None:
+    def promote_key(self, device: str, appid: str, k: bytes) -> None:
         """The new sealing key is the only one from now on."""
         self._do("UPDATE pairs SET k = ? WHERE device = ? AND appid = ?", k, device, appid)
 

@@ -18,7 +18,7 @@ from warden_host import filelock, jsontext, secretfile
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.broker.mosquitto.dynsec import FILE as REGISTRY
 from warden_host.broker.mosquitto.log import BrokerLog
-from warden_host.broker.mosquitto.process import end, tied
+from warden_host.broker.mosquitto.process import terminate, tie_to_us
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import BrokerSettings, Fleet
 from warden_host.protocol import policy
@@ -58,14 +58,16 @@ class Broker:
         fleet, settings = self._fleet, self._fleet.settings.broker
         binary = find_binary()
         secretfile.read(fleet.keys / "server.key")  # refuses a key that others can read
-        with registry.turn(fleet):  # whoever edits the accounts has finished before they are read
+        with registry.exclusive_access(
+            fleet
+        ):  # whoever edits the accounts has finished before they are read
             self._start(binary, settings)
 
     def _check_registry(self, binary: str) -> None:
         """Raises registry-damaged where this mosquitto can't check some of the passwords."""
         if version(binary) >= (2, 1):
             return
-        lost = dynsec.read_by_2_0(self._fleet.broker, registry.own_passwords(self._fleet))
+        lost = dynsec.convert_to_2_0(self._fleet.broker, registry.own_passwords(self._fleet))
         if lost:
             more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
             raise HostError(
@@ -85,7 +87,7 @@ class Broker:
         if self._lock is None:
             raise HostError(
                 "broker-running",
-                "this fleet's broker runs already" + holder(fleet.broker / "lock"),
+                "this fleet's broker runs already" + holder_hint(fleet.broker / "lock"),
                 "stop the other `warden serve`; if there is none, end the mosquitto that it left",
             )
         try:
@@ -103,7 +105,7 @@ class Broker:
         """Ends our own child, by its pid."""
         child, self._child = self._child, None
         if child is not None:
-            end(child)
+            terminate(child)
         log, self._log = self._log, None
         if log is not None:
             log.close()
@@ -111,7 +113,7 @@ class Broker:
             self._lock.file.close()
             self._lock = None
 
-    def outgrown(self) -> str:
+    def packet_limit_warning(self) -> str:
         """Return what to tell the operator where a device takes larger packets by now, else "".
 
         mosquitto reads its limit at the start alone.
@@ -138,7 +140,7 @@ class Broker:
             raise HostError("broker-failed", "no lock")
         self._log = BrokerLog(folder / LOG, MAX_LOG)
         self._child = subprocess.Popen(
-            tied([binary, "-c", CONF]),
+            tie_to_us([binary, "-c", CONF]),
             cwd=folder,  # the paths inside the configuration are relative: a fleet can move
             stdin=subprocess.DEVNULL,
             stdout=self._log.writer,
@@ -330,7 +332,7 @@ def _check_port(host: str, port: int, key: str) -> None:
             ) from None
 
 
-def holder(lock: Path) -> str:
+def holder_hint(lock: Path) -> str:
     """For a message: whose lock it is, if that is written in it."""
     with contextlib.suppress(OSError):
         pid = lock.read_text()[:10]

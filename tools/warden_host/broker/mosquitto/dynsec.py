@@ -66,7 +66,7 @@ def set_password(folder: Path, username: str, password: str) -> None:
     document = _load(folder)
     for entry in document["clients"]:
         if entry.get("username") == username:
-            _give(entry, password)
+            _set_entry_password(entry, password)
             _save(folder, document)
             return
     raise HostError("broker-refused", "setClientPassword: no such account")
@@ -99,7 +99,7 @@ def remove(folder: Path, username: str, role: str) -> None:
     _save(folder, document)
 
 
-def read_by_2_0(folder: Path, known: dict[str, str]) -> list[str]:
+def convert_to_2_0(folder: Path, known: dict[str, str]) -> list[str]:
     """Rewrite what the plugin of mosquitto 2.1 saved, for that of 2.0; only while it is stopped.
 
     2.1 saves each password as one field, which 2.0 does not know: it would refuse every log-in.
@@ -115,7 +115,7 @@ def read_by_2_0(folder: Path, known: dict[str, str]) -> list[str]:
             continue
         fields = _decoded(str(entry[_ENCODED]))
         if entry.get("username") in known:
-            _give(entry, known[entry["username"]])
+            _set_entry_password(entry, known[entry["username"]])
         elif fields is not None:
             del entry[_ENCODED]
             entry.update(fields)
@@ -145,7 +145,7 @@ def _put(document: dict[str, Any], account: Account) -> None:
     )
 
 
-def _give(entry: dict[str, Any], password: str) -> None:
+def _set_entry_password(entry: dict[str, Any], password: str) -> None:
     """Replace the password of an account. Where it stands, 2.1 reads the one field alone."""
     entry.pop(_ENCODED, None)
     entry.update(_hashed(password))

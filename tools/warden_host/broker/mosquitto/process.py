@@ -7,10 +7,10 @@ import sys
 import threading
 from pathlib import Path
 
-_PATIENCE_S = 5.0
+_TERMINATE_S = 5.0
 
 
-def tied(argv: list[str]) -> list[str]:
+def tie_to_us(argv: list[str]) -> list[str]:
     """The same command, which the kernel ends with us: even a kill -9 leaves no orphan behind.
 
     Only where Linux and util-linux' setpriv are (busybox' can't do it), and from the main thread:
@@ -24,12 +24,12 @@ def tied(argv: list[str]) -> list[str]:
     return [setpriv, "--pdeathsig", "TERM", *argv]
 
 
-def end(process: "subprocess.Popen[bytes]") -> None:
+def terminate(process: "subprocess.Popen[bytes]") -> None:
     """SIGTERM, then SIGKILL for one that does not listen; returns when it is gone."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(_PATIENCE_S)
+            process.wait(_TERMINATE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -44,7 +44,7 @@ def create(fleet: Fleet, *accounts: Account) -> None:
 @contextlib.contextmanager
 def opened(fleet: Fleet) -> Iterator[Registry]:
     """The registry of a stopped or a running broker; raises broker-refused, unreachable."""
-    with turn(fleet):  # one administrator as well: its client ID is bound
+    with exclusive_access(fleet):  # one administrator as well: its client ID is bound
         running_lock = filelock.try_lock(fleet.broker / "lock")
         if running_lock is not None:
             with running_lock:  # it can't be taken for the broker: who looks has the turn
@@ -67,7 +67,7 @@ def own_passwords(fleet: Fleet) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def turn(fleet: Fleet) -> Iterator[None]:
+def exclusive_access(fleet: Fleet) -> Iterator[None]:
     """Nobody else edits the accounts or starts the broker in the meantime; raises timed-out."""
     with filelock.wait_for_lock(
         fleet.broker / "edit.lock", "changing the broker's accounts", _TURN_S
@@ -127,7 +127,7 @@ class _Running:
                 "is another `warden` starting or stopping? try again",
             ) from None
         client.loop_start()
-        self._take(self._ready)
+        self._next(self._ready)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -174,7 +174,7 @@ class _Running:
         body = json.dumps({"commands": [command | {"correlationData": correlation}]})
         self._client.publish(_REQUEST, body.encode(), qos=1)
         while True:
-            answer = self._take(self._answers)
+            answer = self._next(self._answers)
             if answer.get("correlationData") == correlation:
                 break
         error = answer.get("error")
@@ -197,7 +197,7 @@ class _Running:
         except (ValueError, KeyError, TypeError):
             return  # not an answer to us; the wait for one has its limit
 
-    def _take(self, source: "queue.Queue[Any]") -> Any:
+    def _next(self, source: "queue.Queue[Any]") -> Any:
         try:
             item = source.get(timeout=_ANSWER_S)
         except queue.Empty:

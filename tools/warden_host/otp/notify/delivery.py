@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from warden_host.errors import unexpected
+from warden_host.errors import internal_error
 
 BACKLOG = 100
 PAUSES_S = (1.0, 4.0)  # between the attempts for one message
@@ -123,7 +123,7 @@ class Post:
             except Undelivered as error:
                 why, final = error.why, error.final
             except Exception as error:  # noqa: BLE001  a bug in one way must not end it for all later messages
-                return unexpected(error).text
+                return internal_error(error).text
             if final or pause is None or self._stop.wait(pause):
                 return why
         return why
