@@ -171,7 +171,7 @@ class Driver:
                 "%s:%d:%s:%s:%s"
                 % (
                     session.appid,
-                    session.is_up,
+                    session.stands,
                     session.sid.hex(),
                     "" if due is None else due,
                     short(bytes(session._out) + repr(rest).encode()),
