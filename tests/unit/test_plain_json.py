@@ -111,6 +111,14 @@ def test_memory_that_runs_out_is_the_messages_fault():
         module.json = saved
 
 
+def test_memory_that_runs_out_for_the_copy():
+    class Large:
+        def __iter__(self):
+            raise MemoryError()
+
+    refused("bad-body", made().parse, Large())
+
+
 def test_the_last_of_two_equal_keys_is_the_one_that_is_judged():
     plain = knowing()
     text = '{"cmd":"blink","id":1,"args":{},"appid":"home","uid":"%s","uid":"%s"}'

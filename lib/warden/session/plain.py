@@ -94,18 +94,18 @@ class Plain:
 
     def parse(self, payload: "memoryview | bytes") -> "dict[str, Any]":
         """The JSON object of a message. PeerError bad-body for anything else."""
-        data = bytes(payload)
-        if _is_refused(data):
-            raise PeerError("bad-body")
+        fields = None
         try:
-            fields = json.loads(data)
+            data = bytes(payload)
+            if not _is_refused(data):
+                fields = json.loads(data)
         except (
             ValueError,
             UnicodeError,
             OverflowError,
             MemoryError,
         ):  # "[]," takes ten times its size
-            fields = None
+            pass
         if not isinstance(fields, dict):
             raise PeerError("bad-body")
         return fields
