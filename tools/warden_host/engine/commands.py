@@ -1,7 +1,6 @@
-"""Giving a command, and the forgeries that show what a device refuses: jobs for the engine.
+"""Send a command, or a forgery that shows what a device refuses: jobs of the engine.
 
-A job is a generator that yields what it waits for, so each of them reads from top to bottom. No
-forgery ever seals two plaintexts under one counter: what is bent is a copy of a sealed message.
+No forgery seals two plaintexts under one counter: it changes a copy of a sealed message.
 """
 
 import itertools
@@ -23,14 +22,17 @@ from warden_host.protocol.plain import PlainPeer
 from warden_host.protocol.sealing import Channel
 from warden_host.protocol.session import CHANGE_S, Session
 
-# A device answers a wake at most once in 10 s, and a hello that was lost is repeated after 3 and 9.
+# A device answers a wake at most once in 10 s, and repeats a lost hello after 3 and 9 s.
 _NEW_SESSION_S = 30.0
 _PACKET_OVERHEAD = 16  # fixed header, topic length, packet id
 _numbers = itertools.count(secrets.randbelow(1 << 31))
 
 
 def job(engine: Engine, request: Request) -> Job:
-    """The command's or the forgery's whole course. Result: see _answer and _verdict."""
+    """Return the job that sends a command or a forgery and waits for the result.
+
+    Its result: see _wait_for_reply and _wait_for_refusal.
+    """
     names.check_verb(request.command, "command")
     if request.command in names.PROTOCOL_COMMANDS:
         raise HostError("reserved-command", f"'{request.command}' belongs to the protocol")
@@ -53,6 +55,8 @@ def job(engine: Engine, request: Request) -> Job:
 
 
 class _CommandJob:
+    """One request, and a job for each forgery."""
+
     def __init__(self, engine: Engine, request: Request) -> None:
         self._engine = engine
         self._request = request
@@ -96,6 +100,7 @@ class _CommandJob:
     # The scripts
 
     def genuine(self) -> Job:
+        """Send the command and wait for its reply."""
         if self._state.sealed:
             session = yield from self._wait_for_session()
             data = self._seal(session)
@@ -107,7 +112,7 @@ class _CommandJob:
         return (yield from self._wait_for_reply())
 
     def wrong_id(self) -> Job:
-        """A message in every way like a genuine one, from an application the device doesn't know."""
+        """Send a well-formed message of an application that the device doesn't know."""
         request = self._request
         if self._state.sealed:
             yield from self._wait_for_session()
@@ -122,8 +127,10 @@ class _CommandJob:
         return (yield from self._wait_for_refusal())
 
     def tamper(self) -> Job:
-        """A genuine message with one bit of its ciphertext flipped; then the message itself, so
-        that its counter is not missing and only the bit made the difference."""
+        """Send a message with one bit of its ciphertext flipped, then the message itself.
+
+        The reply to the second shows that only the bit made the difference.
+        """
         session = yield from self._wait_for_sealed_session()
         data = self._seal(session)
         self._publish(data[:-1] + bytes([data[-1] ^ 1]))
@@ -133,7 +140,7 @@ class _CommandJob:
         return verdict | {"original": answer["reply"]}
 
     def replay(self) -> Job:
-        """The command for real; an ack, so that the copy is no mere QoS 1 duplicate; the copy."""
+        """Send the command, an ack, so that a copy is no QoS 1 duplicate, and the copy."""
         session = yield from self._wait_for_sealed_session()
         data = self._seal(session)
         self._publish(data)
@@ -144,7 +151,7 @@ class _CommandJob:
         return verdict | {"original": answer["reply"]}
 
     def old_session(self) -> Job:
-        """A message that was right one session ago. Without an earlier session, one is forced."""
+        """Send a message sealed for the previous session; start a new session if there is none."""
         session = yield from self._wait_for_sealed_session()
         if session.previous is None:
             self._engine.send(session.address, session.request_hello(self._engine.clock()))
@@ -162,7 +169,7 @@ class _CommandJob:
         return (yield from self._wait_for_refusal())
 
     def plain(self) -> Job:
-        """The command as plain JSON, to a device whose policy says sealed."""
+        """Send the command as plain JSON to a device whose policy says sealed."""
         request = self._request
         if not self._state.sealed:
             raise HostError("not-applicable", f"{request.device} takes plain commands")
@@ -173,14 +180,14 @@ class _CommandJob:
         self._engine.publish(self._topic(names.PLAIN), self._app, data)
         return (yield from self._wait_for_refusal())
 
-    # What they share
+    # Shared steps
 
     def _wait_for_session(self) -> Generator[Wait, FleetEvent | None, Session]:
         if self._state.sessions[self._app].handshake_pending(self._engine.clock()):
             yield self._until(self._is_session, min(CHANGE_S, self._request.timeout_s))
         if not self._state.sessions[self._app].is_up:
             yield self._until(self._is_session, self._request.timeout_s)
-        session = self._state.sessions[self._app]  # a rotation may have put another there
+        session = self._state.sessions[self._app]  # a rotation may have replaced it
         if not session.is_up:
             raise self._no_session(f"{self._request.device} has no session with {self._app}")
         return session
@@ -193,7 +200,7 @@ class _CommandJob:
         return f"is it running? `warden run {self._request.device}`"
 
     def _hint(self, otherwise: str) -> str:
-        """What to do about a device that does not speak with us; otherwise: if we don't know why."""
+        """Return what to do about a device without a session. otherwise: if the cause is unknown."""
         if not self._state.stale_apps:
             return otherwise
         return (
@@ -212,6 +219,7 @@ class _CommandJob:
         return (yield from self._wait_for_session())
 
     def _wait_for_reply(self) -> Job:
+        """Return {"device", "app", "command", "id", "ok", "reply"}, or raise timed-out."""
         reply = yield self._until(self._is_reply, self._request.timeout_s)
         if reply is None:
             unknown = (
@@ -230,7 +238,7 @@ class _CommandJob:
         return answer
 
     def _wait_for_refusal(self) -> Job:
-        """ok: the device refused the forgery, and by the name that it should have."""
+        """Return {…, "ok", "forge", "verdict"}: ok if the device refused it with the expected code."""
         expected = FORGERIES[self._request.forge]
 
         def answers(fleet_event: FleetEvent) -> bool:
@@ -249,11 +257,8 @@ class _CommandJob:
         if fleet_event.kind == "incident":
             code = fleet_event.code
         else:
-            code = (
-                jsontext.slug(fleet_event.body["error"])
-                if "error" in fleet_event.body
-                else "obeyed"
-            )
+            error = fleet_event.body.get("error")
+            code = "obeyed" if "error" not in fleet_event.body else jsontext.slug(error)
         return self._result() | {
             "ok": fleet_event.kind == "incident",
             "forge": self._request.forge,
@@ -282,7 +287,7 @@ class _CommandJob:
             raise
 
     def _publish(self, data: bytes, command: str = "") -> None:
-        """Sends the bytes; people hear of every copy but of our acks."""
+        """Publish a message to the device, and announce it unless it is an ack."""
         topic = self._topic(command=command)
         limit = policy.parse(self._state.device.policy)["max_message"]
         if len(data) + len(str(topic)) + _PACKET_OVERHEAD > limit:
@@ -293,7 +298,7 @@ class _CommandJob:
 
     def _register(self) -> None:
         request = self._request
-        # The authority's own orders bring new secrets.
+        # The authority's own commands carry secrets.
         body = {} if request.command in names.AUTHORITY_COMMANDS else request.args
         text = f"forgery: {request.forge}" if request.forge else ""
         device, command = request.device, request.command
@@ -314,11 +319,8 @@ class _CommandJob:
 
     def _is_session(self, fleet_event: FleetEvent) -> bool:
         request = self._request
-        return (fleet_event.kind, fleet_event.device, fleet_event.app) == (
-            "session",
-            request.device,
-            self._app,
-        )
+        session = ("session", request.device, self._app)
+        return (fleet_event.kind, fleet_event.device, fleet_event.app) == session
 
     def _is_reply(self, fleet_event: FleetEvent) -> bool:
         mine = (fleet_event.kind, fleet_event.device) == ("reply", self._request.device)
@@ -326,9 +328,9 @@ class _CommandJob:
 
 
 def _choose_app(state: DeviceState, command: str) -> str:
-    """The application whose record allows the command: the authority where there is a choice.
+    """Return the application that may send the command: the authority if there is a choice.
 
-    A plain device that has an application of its own does not speak with the authority.
+    A plain device with an application of its own does not obey the authority.
     """
     pairs = sorted(state.device.pairs, key=lambda pair: (pair.appid != AUTHORITY, pair.appid))
     if not state.sealed and len(pairs) > 1:

@@ -19,7 +19,7 @@ class DeviceState:
     plain: dict[str, PlainPeer] = field(default_factory=dict)
     # Sessions under new keys. The first one that is up replaces the session above.
     new_sessions: dict[str, Session] = field(default_factory=dict)
-    # (session, steady deadline) under old keys, for messages in flight when the new keys took over.
+    # (session, steady deadline) under old keys, for messages in flight at the change.
     old_sessions: dict[str, tuple[Session, float]] = field(default_factory=dict)
     old_keys_expire: float | None = None  # unix seconds; the deadline of a rotation
     online: bool = False  # it sent something genuine since we serve, or since it left

@@ -155,7 +155,7 @@ class Engine:
     # Messages
 
     def on_message(self, appid: str, text: str, data: bytes, retain: bool) -> None:
-        """Handle a message that the broker sent to an application. Topic and data are untrusted."""
+        """Handle a message from the broker to an application; topic and data are untrusted."""
         try:
             topic = names.parse_topic(text)
             if topic.way != "evt":

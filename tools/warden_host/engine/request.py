@@ -1,6 +1,6 @@
-"""The request to give a device a command, and the bounds that `warden send` shows.
+"""Define the request to send a command, and its bounds.
 
-Apart from the job that carries it out, so that a caller of the control socket loads no engine.
+Separate from commands.py, so that a caller of the control socket loads no engine.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,13 @@ MAX_TTL_S = 30 * 24 * 3600
 
 @dataclass(frozen=True)
 class Request:
+    """A command for a device. ttl_s: seconds until it expires. forge: of FORGERIES, or ""."""
+
     device: str
     command: str
     args: dict[str, Any]
-    app: str = ""  # "": the one that may give the command
+    app: str = ""  # "": an application that may send the command
     ttl_s: int = 30
     timeout_s: float = 10.0
     forge: str = ""
-    quiet: bool = False  # not shown: a chunk of an update is one of thousands
+    quiet: bool = False  # not announced: one chunk of thousands

@@ -1,7 +1,7 @@
-"""The authority at work: a link for each application, one thread that owns the engine and the store.
+"""Run the authority: a link for each application, one thread that owns the engine and the store.
 
-paho's threads and the control socket only put work into the inbox: orders before messages, and each
-device within its quota (fair_inbox.py). A flood costs its own messages, never those of other devices.
+paho's threads and the control socket only put work into the inbox: orders before messages, each
+device within its quota (fair_inbox.py). A flood costs the messages of its sender alone.
 """
 
 import queue
@@ -35,7 +35,7 @@ Work = Callable[[Engine], None]
 
 
 class Authority:
-    """Serves while it is entered. announce is called on the engine's thread."""
+    """Serve a fleet while the context lasts. announce: called on the engine's thread."""
 
     def __init__(
         self,
@@ -43,13 +43,13 @@ class Authority:
         announce: Callable[[FleetEvent], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """clock: steady seconds, for quotas and for what is told of a flood."""
+        """clock: steady seconds, for quotas and for reports of a flood."""
         self._fleet = fleet
         self._announce = announce
         self._clock = clock
         self._inbox: FairInbox[Work] = FairInbox()
         self._changed = threading.Condition()  # guards the inbox
-        self._devices: dict[bytes, str] = {}  # by their names in a topic
+        self._devices: dict[bytes, str] = {}  # name in a topic → device ID
         self._links: dict[str, AppLink] = {}
         self._changing = threading.Lock()
         self._stop = threading.Event()
@@ -85,16 +85,17 @@ class Authority:
         self._close()
 
     def alive(self) -> bool:
+        """Return whether the engine's thread runs."""
         return self._thread.is_alive()
 
     @property
     def waiting(self) -> int:
-        """Count the messages that the engine has not dealt with."""
+        """Count the messages that wait for the engine."""
         with self._changed:
             return self._inbox.waiting
 
     def submit(self, request: Request, done: Done) -> None:
-        """Starts a command; done gets its result or its error, on the engine's thread."""
+        """Start a command; done gets its result or its error, on the engine's thread."""
 
         def start(engine: Engine) -> None:
             try:
@@ -107,7 +108,10 @@ class Authority:
         self.do(start)
 
     def ask(self, question: Callable[[Engine], Any], timeout_s: float = 10.0) -> Any:
-        """The engine's answer; raises what the question raised, timed-out when it hangs."""
+        """Call `question` on the engine's thread and return its result.
+
+        Raises: what `question` raised; timed-out.
+        """
         answers: queue.Queue[tuple[Any, HostError | None]] = queue.Queue()
 
         def work(engine: Engine) -> None:
@@ -128,7 +132,7 @@ class Authority:
         return answer
 
     def command(self, request: Request) -> dict[str, Any]:
-        """A command or a forgery from start to end, for a caller on another thread."""
+        """Send a command or a forgery and wait for its result. Not for the engine's thread."""
         results: queue.Queue[dict[str, Any] | HostError] = queue.Queue()
         self.submit(request, results.put)
         result = results.get()
@@ -137,7 +141,7 @@ class Authority:
         return result
 
     def end_device(self, device: str, done: Done) -> None:
-        """fleet.db has an order that ends this device; done gets what became of it: see Farewell.order()."""
+        """Apply the order in fleet.db that ends a device; done: as for PendingWipes.apply()."""
 
         def start(engine: Engine) -> None:
             try:
@@ -155,12 +159,12 @@ class Authority:
         self.do(lambda engine: engine.unload(device))
 
     def _drop_messages(self, device: str) -> None:
-        """Drop what waits of a device: nobody is to act on it any more."""
+        """Drop the messages of a device that wait."""
         with self._changed:
             self._inbox.remove(lambda account: account.device == device)
 
     def reload(self) -> None:
-        """New applications and devices were registered since we started."""
+        """Connect applications and accept devices that were registered since the start."""
         with self._changing, Store(self._fleet.database) as store:
             self._devices = _topic_names(store)
             for app in store.apps():
@@ -169,7 +173,7 @@ class Authority:
                     self._links[app.appid].wait(_UP_S)
 
     def do(self, work: Work) -> None:
-        """Puts work before the engine, ahead of all messages; raises not-serving at too many."""
+        """Queue work for the engine, ahead of all messages. Raises not-serving if too much waits."""
         with self._changed:
             if self._inbox.orders >= ORDERS:
                 raise HostError("not-serving", "the authority is busy: try again")
@@ -177,7 +181,7 @@ class Authority:
             self._changed.notify()
 
     def receive(self, appid: str, topic: bytes, payload: memoryview, retain: bool) -> None:
-        """Put a message into the inbox, or refuse it before it is copied. On paho's thread."""
+        """Queue a message, or refuse it before it is copied. Called on paho's thread."""
         parts = topic.split(b"/", 7) if len(topic) <= TOPIC_LIMIT else []
         account = Account(appid, self._devices.get(parts[4], "") if len(parts) > 4 else "")
         weight = _HELLO_WEIGHT if len(parts) > 6 and parts[6] == b"hello" else 1.0
@@ -201,11 +205,13 @@ class Authority:
         )
 
     def on_link_change(self, appid: str, up: bool) -> None:
+        """Queue the loss or the return of a link, ahead of all messages."""
+
         def change(engine: Engine) -> None:
             if up:
                 engine.on_link_restored(appid)
                 return
-            # First what came before the loss: it must not end the doubt.
+            # Messages from before the loss come first: they must not lift the suspension.
             with self._changed:
                 earlier = self._inbox.remove(lambda account: account.appid == appid)
             for work in earlier:
@@ -224,7 +230,7 @@ class Authority:
     def _run(self) -> None:
         try:
             store = Store(self._fleet.database)
-        except Exception as error:  # noqa: BLE001  whoever started us waits for an answer
+        except Exception as error:  # noqa: BLE001  __enter__ waits for the result
             self._failure = error if isinstance(error, HostError) else internal_error(error)
             self._started.set()
             return
@@ -256,7 +262,7 @@ class Authority:
             return work
 
     def _attempt(self, engine: Engine, work: Work) -> None:
-        """One message that fails must not end the service for all others."""
+        """Run work; announce its error, so that one message can't end the service."""
         try:
             work(engine)
         except HostError as error:
@@ -269,12 +275,13 @@ class Authority:
             self._notice("internal-error", text)
 
     def check_clock(self, guard: ClockGuard) -> None:
+        """Announce a change of the clock's state."""
         text = guard.tick()
         if text:
             self._announce(FleetEvent("notice", code="clock-jumped", text=text))
 
     def _notice(self, code: str, text: str) -> None:
-        """A full disk fails with each message of a flood: said some times, then counted."""
+        """Announce an error, at a limited rate: on a full disk every message fails."""
         if self._throttle.admit(code, self._clock()):
             self._announce(FleetEvent("notice", code=code, text=text))
 
@@ -286,7 +293,7 @@ class Authority:
         return True
 
     def announce_refused(self, engine: Engine) -> None:
-        """Tell what a flood cost, once a second: notices that were not shown, messages refused."""
+        """Announce once a second how many notices were not shown and how many messages refused."""
         now = self._clock()
         for code, missed in self._throttle.due(now):
             self._announce(FleetEvent("notice", code=code, text=f"{missed} more of these"))

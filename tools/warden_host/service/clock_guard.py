@@ -71,7 +71,7 @@ def doubt(mark: Mark, now: Mark) -> str:
 
 
 def check_start(store: Store, accept: bool = False, clocks: Callable[[], Reading] = read) -> None:
-    """Keep the present time as the mark. Raises clock-jumped, unless the owner accepts the time."""
+    """Keep the present time as the mark. Raises clock-jumped, unless `accept` is set."""
     now = clocks().mark
     mark = store.clock_mark()
     why = "" if mark is None or accept else doubt(mark, now)
@@ -81,7 +81,7 @@ def check_start(store: Store, accept: bool = False, clocks: Callable[[], Reading
 
 
 class ClockGuard:
-    """The clock of a running authority; now() says of each time whether it may be sealed."""
+    """The clock of a running authority; now() returns whether the time may be sealed."""
 
     def __init__(self, store: Store, clocks: Callable[[], Reading] = read) -> None:
         self._store = store
@@ -95,7 +95,7 @@ class ClockGuard:
         return Instant(int(reading.mark.unix), reading.monotonic, good)
 
     def tick(self) -> str:
-        """Renew the mark once an hour. Returns what the operator must be told now, or ""."""
+        """Renew the mark once an hour. Returns a notice for the operator, or ""."""
         now = self._clocks().mark
         why = doubt(self._mark, now)
         if not why and now.steady - self._mark.steady >= _RENEW_S:
@@ -108,7 +108,7 @@ class ClockGuard:
         return f"{why}: no welcome is sealed, so no session begins; {_HINT}"
 
     def close(self) -> None:
-        """Keep the last time that was good."""
+        """Keep the present time as the mark if it is good."""
         now = self._clocks().mark
         if not doubt(self._mark, now):
             self._keep(now)

@@ -1,7 +1,7 @@
-"""The control socket: how `warden send` and `warden watch` speak with a running `warden serve`.
+"""Serve and call the control socket of a running `warden serve`.
 
-A unix socket, 0600 in a 0700 folder: who can open it may already read the fleet's keys, so it asks
-for no password. One JSON object a line; a line and the number of callers are limited all the same.
+A unix socket, 0600 in a 0700 folder: who can open it may read the fleet's keys, so it needs no
+password. One JSON object a line; a line and the number of callers are limited all the same.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ MAX_LINE = 65536
 _MAX_CALLERS = 32
 _BACKLOG = 1000  # lines that a slow watcher may be behind
 _SEND_S = 5.0
-_DEPTH = values.MAX_DEPTH * 2  # a line holds what a device said, some levels further down
+_DEPTH = values.MAX_DEPTH * 2  # a line wraps a device's message
 
 Line = dict[str, Any]
 
@@ -38,7 +38,7 @@ class Caller:
         self.gone = threading.Event()
 
     def send(self, line: Line) -> None:
-        """Never waits: a caller that is behind misses lines, and is told how many."""
+        """Queue a line without waiting; a caller that is behind misses lines, which are counted."""
         with self._guard:
             if self._missed and not self._lines.full():
                 self._lines.put_nowait(_missed_line(self._missed))
@@ -49,13 +49,13 @@ class Caller:
                 self._missed += 1
 
     def pop_missed(self) -> Line | None:
-        """What is still to be said when nothing else is."""
+        """Return a line that reports missed lines, if any."""
         with self._guard:
             missed, self._missed = self._missed, 0
         return _missed_line(missed) if missed else None
 
     def finish(self, result: Line | HostError) -> None:
-        """The last line of this call. It gets through: a caller that is behind misses older ones for it."""
+        """Queue the last line of this call, in place of older ones if the queue is full."""
         line = {"error": _error_line(result)} if isinstance(result, HostError) else result
         with self._guard:
             while self._lines.maxsize - self._lines.qsize() < 2:
@@ -65,7 +65,7 @@ class Caller:
             self._lines.put_nowait(None)
 
     def next_line(self, seconds: float) -> Line | None:
-        """Raises queue.Empty after so long; None is the end."""
+        """Return the next line, None at the end. Raises queue.Empty after `seconds`."""
         return self._lines.get(timeout=seconds)
 
 
@@ -73,7 +73,10 @@ Handler = Callable[[Line, Caller], None]
 
 
 class ControlServer:
-    """handle(request, caller) starts the work and returns; it may raise HostError."""
+    """Serve the socket while the context lasts.
+
+    handle: starts the work of a request and returns; it may raise HostError.
+    """
 
     def __init__(self, path: Path, handle: Handler) -> None:
         self._path = path
@@ -85,7 +88,7 @@ class ControlServer:
         self._thread = threading.Thread(target=self._accept, name="warden-control", daemon=True)
 
     def __enter__(self) -> "ControlServer":
-        # The broker's lock is ours by now: a socket that lies here belongs to nobody.
+        # We hold the broker's lock: no other process uses this socket.
         self._path.unlink(missing_ok=True)
         with short_path(self._path) as short:
             before = os.umask(0o177)
@@ -108,10 +111,12 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
 
     def watch(self, caller: Caller) -> None:
+        """Send every event to this caller from now on."""
         with self._guard:
             self._watchers.add(caller)
 
     def announce(self, fleet_event: FleetEvent) -> None:
+        """Send an event to all callers that watch."""
         record = fleet_event.record()
         with self._guard:
             for caller in self._watchers:
@@ -171,7 +176,7 @@ class ControlServer:
 
 
 def stream(path: Path, request: Line, timeout_s: float | None = None) -> Iterator[Line]:
-    """The lines of one call; raises not-serving, timed-out and what the other side answered."""
+    """Yield the lines of one call. Raises not-serving, timed-out and the error it answers."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
         try:
@@ -199,7 +204,7 @@ def stream(path: Path, request: Line, timeout_s: float | None = None) -> Iterato
 
 
 def call(path: Path, request: Line, timeout_s: float = 15.0) -> Line:
-    """The one answer to one request."""
+    """Return the answer to a request. Raises as stream()."""
     for line in stream(path, request, timeout_s):
         return line
     raise HostError("not-serving", "`warden serve` ended in the meantime")
@@ -226,7 +231,7 @@ def _hung_up(connection: socket.socket) -> bool:
 
 @contextlib.contextmanager
 def short_path(path: Path) -> Iterator[str]:
-    """A name within the 108 bytes that a unix socket's address holds, however deep the fleet is."""
+    """Give the socket a name of at most 108 bytes, the limit of a unix socket's address."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"

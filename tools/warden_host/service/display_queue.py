@@ -1,4 +1,4 @@
-"""Between the engine and a screen: a screen that is slow or gone costs its own lines, nothing else."""
+"""Show events on a screen without waiting: a slow or closed screen only loses lines."""
 
 import contextlib
 import queue
@@ -15,10 +15,10 @@ Show = Callable[[FleetEvent], None]
 
 
 def quietly(show: Callable[[T], None]) -> Callable[[T], None]:
-    """The same, but it never raises: its reader may be gone, its encoding too small for a word."""
+    """Wrap `show` so that it never raises: a pipe may be closed, an encoding too small."""
 
     def show_quietly(fleet_event: T) -> None:
-        # SystemExit is what rich makes of a broken pipe.
+        # rich turns a broken pipe into SystemExit.
         with contextlib.suppress(Exception, SystemExit):
             show(fleet_event)
 
@@ -27,7 +27,7 @@ def quietly(show: Callable[[T], None]) -> Callable[[T], None]:
 
 @contextlib.contextmanager
 def screen_thread(show: Show) -> Iterator[Show]:
-    """A tell that never waits: a thread of its own writes, and says how much it could not keep up with."""
+    """Give a `show` that never waits: a thread writes, and reports how many events it missed."""
     lines: queue.Queue[FleetEvent | None] = queue.Queue(_BACKLOG)
     show_quietly, missed = quietly(show), [0]
 
@@ -54,6 +54,6 @@ def screen_thread(show: Show) -> Iterator[Show]:
     try:
         yield put
     finally:
-        with contextlib.suppress(queue.Full):  # a screen that hangs is left to itself
+        with contextlib.suppress(queue.Full):  # don't wait for a screen that hangs
             lines.put(None, timeout=_LAST_S)
             thread.join(_LAST_S)

@@ -1,7 +1,7 @@
-"""What waits for the engine: orders first, then one message of each account in turn, within quotas.
+"""Queue work for the engine: orders first, then one message of each account in turn.
 
-A flood from one account costs that account its own messages. Three bounds hold for each account: how
-many messages wait, how many bytes they hold, and how many are served in a second. A message above
+A flood from one account costs its own messages alone. Three quotas bound each account: how many
+messages wait, how many bytes they hold, and how many are served in a second. A message above
 the first two is refused and counted; one above the third waits for its time, so that a short burst
 is only slowed down. Nothing here does I/O or knows a clock: times are steady seconds, passed in.
 

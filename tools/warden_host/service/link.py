@@ -1,4 +1,4 @@
-"""One application's connection to the broker, under its own account, over verified TLS."""
+"""Connect one application to the broker, under its own account, over verified TLS."""
 
 import threading
 from collections.abc import Callable
@@ -18,13 +18,13 @@ from warden_host.service.publish_tap import PublishTap, tapped_socket
 
 # (appid, topic, payload, retain flag), on paho's own thread; the payload is valid during the call.
 Sink = Callable[[str, bytes, memoryview, bool], None]
-# (appid, whether the line stands), on paho's thread: told of a loss, and of the end of one.
+# (appid, whether the link is up), on paho's thread: at a loss, and at its end.
 Change = Callable[[str, bool], None]
 _KEEPALIVE_S = 30
 
 
 class AppLink:
-    """Connects in the background, again after every loss. Raises key-…, unreachable."""
+    """A connection that is restored in the background. Raises key-…, unreachable."""
 
     def __init__(
         self, fleet: Fleet, appid: str, types: tuple[str, ...], sink: Sink, change: Change
@@ -62,14 +62,14 @@ class AppLink:
         client.loop_start()
 
     def wait(self, seconds: float) -> None:
-        """Until every subscription stands; raises broker-refused or timed-out."""
+        """Wait until every subscription is granted. Raises broker-refused or timed-out."""
         if not self._up.wait(seconds):
             code = "broker-refused" if self._refusal else "timed-out"
             why = self._refusal or "the broker does not answer"
             raise HostError(code, f"application {self.appid}: {why}")
 
     def publish(self, topic: Topic, data: bytes) -> None:
-        """QoS 1, as every command: a broker may reorder between two levels."""
+        """Publish with QoS 1, as every command: a broker may reorder between two levels."""
         self._client.publish(str(topic), data, qos=1)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
-"""Orders to wipe, kept until their device comes: given as soon as its session with the authority stands.
+"""Send each pending wipe as soon as its device has a session with the authority.
 
-Lives on the engine's thread. What follows a wipe at the broker may take seconds, so it has a thread of its own.
+Runs on the engine's thread. Removing a wiped device's account may take seconds, so a thread of its
+own does that.
 """
 
 import threading
@@ -24,21 +25,20 @@ _ANSWER_S = 10.0
 
 
 class PendingWipes:
-    """finish(device) does what follows a wipe, on a thread of its own."""
+    """The wipes that are pending. finish(device): removes a wiped device, on another thread."""
 
     def __init__(self, engine: Engine, finish: Callable[[str], Any]) -> None:
         self._engine = engine
         self._finish = finish
         self._under_way: set[str] = set()
-        self._reconnected: set[str] = (
-            set()
-        )  # a session began while an order was under way, perhaps in an older one
+        # Devices with a new session since the wipe was sent, perhaps in an older one.
+        self._reconnected: set[str] = set()
         engine.watchers.append(self._on_event)
 
     def apply(self, device: str, done: Done, timeout_s: float = _ANSWER_S) -> None:
-        """fleet.db has an order for it: heed it, and wipe the device at once if it is there.
+        """Apply the order in fleet.db that ends a device; send the wipe if it is connected.
 
-        done gets {"wiped": bool, …}; False: on its next contact. Raises device-unknown.
+        done gets {"wiped": bool, …}; False: at its next contact. Raises device-unknown.
         """
         engine = self._engine
         engine.apply_ending(device)
@@ -85,7 +85,7 @@ class PendingWipes:
     def _on_result(self, device: str, result: dict[str, Any] | HostError, done: Done) -> None:
         reconnected = device in self._reconnected
         self._reconnected.discard(device)
-        # Whoever waits is told first: nothing that fails after it may keep them waiting.
+        # Answer the caller first, so that no later failure leaves it waiting.
         if isinstance(result, HostError):
             done({"ok": True, "wiped": False, "why": result.code})
             if reconnected:
@@ -113,14 +113,14 @@ class PendingWipes:
                 done({"ok": True, "wiped": True})
             except HostError as error:
                 done(error)
-            except Exception as error:  # noqa: BLE001  whoever waits for it must not wait for ever
+            except Exception as error:  # noqa: BLE001  the caller needs an answer
                 done(internal_error(error))
 
         threading.Thread(target=finish, name="warden-farewell", daemon=True).start()
 
 
 def finisher(fleet: Fleet, drop_device: Callable[[str], Any]) -> Callable[[str], None]:
-    """forget(device): the engine is to let go of it."""
+    """Return `finish` for PendingWipes. drop_device(device): removes it from the engine."""
 
     def finish(device: str) -> None:
         with Store(fleet.database) as store:

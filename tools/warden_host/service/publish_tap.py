@@ -1,9 +1,9 @@
-"""PUBLISH packets taken out of what a broker sends, before the MQTT client sees them.
+"""Extract PUBLISH packets from a broker's bytes before the MQTT client sees them.
 
-The client (paho) reads a packet in five calls and makes objects of it, about 50 us each, and gives the
-interpreter away at each call: a flood on its thread starves the engine's. Here a message costs a few
-us, and a payload is copied only when somebody wants it. Only QoS 0 is taken, which needs no answer;
-all other packets reach the client as they are. Formats: MQTT 3.1.1, sections 2.2 and 3.3.
+The client (paho) reads a packet in five calls and makes objects of it, about 50 us each, and yields
+the interpreter at each call: a flood on its thread starves the engine's. Here a message costs a few
+us, and a payload is copied only if the sink does so. Only QoS 0 is extracted, which needs no
+answer; all other packets reach the client as they are. Formats: MQTT 3.1.1, sections 2.2 and 3.3.
 """
 
 import contextlib
@@ -20,19 +20,19 @@ _READS = 64  # TLS records in one call of recv(): the client also has to write a
 
 
 class PublishTap:
-    """Divides one connection's bytes. A new connection takes a new one."""
+    """Split the bytes of one connection."""
 
     def __init__(self, sink: Sink, most: int) -> None:
-        """most: bytes of a packet's body; a longer PUBLISH is told as one without a topic."""
+        """most: bytes of a packet's body; a longer PUBLISH reaches the sink without a topic."""
         self._sink = sink
         self._most = most
         self._buffer = bytearray()
-        self._pass = 0  # bytes of a packet that are still to reach the client
-        self._skip = 0  # bytes of a PUBLISH that nobody takes
+        self._pass = 0  # bytes of a packet that the client still needs
+        self._skip = 0  # bytes of a PUBLISH that is too long
         self._broken = False
 
     def feed(self, data: bytes) -> bytes:
-        """Take the messages out of the next bytes; return what is for the client."""
+        """Extract the messages from the next bytes; return those for the client."""
         if self._broken:
             return data
         self._buffer += data
@@ -43,7 +43,7 @@ class PublishTap:
         return b"".join(kept)
 
     def _split(self, view: memoryview, kept: list[bytes]) -> int:
-        """Return how many bytes were dealt with; the rest is an incomplete packet."""
+        """Return how many bytes were handled; the rest is an incomplete packet."""
         at, end = 0, len(view)
         while at < end:
             if self._pass or self._skip:

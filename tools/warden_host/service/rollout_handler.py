@@ -1,6 +1,6 @@
-"""Requests about rollouts, from the control socket to the engine: `warden rollout` and `warden rollouts`.
+"""Handle requests of the control socket about rollouts.
 
-A release is verified here, on the caller's thread, before the engine hears of it.
+A release is verified here, on the caller's thread, before the engine gets it.
 """
 
 from collections import Counter
@@ -22,12 +22,12 @@ from warden_host.store.store import Device, Store
 OPERATIONS = ("rollout", "rollout-watch", "rollout-stop", "rollout-resume")
 _MAX_DEVICES = 100_000
 _TRIAL_S = (10, 7 * 24 * 3600)
-# Why a device is left out.
+# Reasons to leave a device out.
 OTHER_TYPE, PLAIN, ENDING = "of another type", "plain", "cut off or to be wiped"
 
 
 class RolloutHandler:
-    """Works on an authority that serves. attach() takes up what an earlier service left."""
+    """Start, stop and watch rollouts of a running authority."""
 
     def __init__(self, fleet: Fleet, authority: Authority) -> None:
         self._fleet = fleet
@@ -35,6 +35,7 @@ class RolloutHandler:
         self._rollouts: Rollouts = authority.ask(Rollouts)
 
     def resume_all(self) -> None:
+        """Continue the rollouts that are active in fleet.db."""
         with Store(self._fleet.database) as store:
             for record in store.rollouts(active=True):
                 try:
@@ -43,10 +44,11 @@ class RolloutHandler:
                     store.set_rollout(record.id, "stopped", error.code, record.forgiven)
 
     def close(self) -> None:
-        """After the engine's thread ended."""
+        """Close all rollouts, after the engine's thread ended."""
         self._rollouts.close()
 
     def handle(self, line: Line, caller: Caller) -> None:
+        """Handle one of OPERATIONS. Raises as the functions below."""
         operation = line["op"]
         if operation == "rollout":
             number, left_out = self._create(line)
@@ -69,7 +71,10 @@ class RolloutHandler:
         self._run(lambda rollouts: rollouts.watch(number, watcher))
 
     def _create(self, line: Line) -> tuple[int, dict[str, int]]:
-        """The number of a new rollout, or of the one that does just this already; and how many devices were left out, and why."""
+        """Create a rollout, unless an active one has the same effect.
+
+        Returns: its number, and reason → devices left out.
+        """
         name = line.get("release")
         if not isinstance(name, str):
             raise HostError("control-malformed", "release is missing or no text")
@@ -103,7 +108,7 @@ class RolloutHandler:
         return number, left_out
 
     def _resume(self, number: int) -> None:
-        """The owner looked at what failed: it is forgiven, and what was stopped goes on."""
+        """Continue a stopped rollout; the failures so far are forgiven."""
         with Store(self._fleet.database) as store:
             record = store.rollout(number)
             if record.state != "stopped":
@@ -149,9 +154,10 @@ def _read_plan(line: Line) -> Plan:
 def _select_devices(
     store: Store, line: Line, release_type: str | None
 ) -> tuple[list[Device], dict[str, int]]:
-    """The devices that were named, all of a type, or those of a group; and how many of a type or group can't take it: reason → number.
+    """Return the devices that a request names, by ID, type or group, and reason → devices left out.
 
-    Raises device-unknown, group-unknown, not-applicable, revoked, wrong-device."""
+    Raises: device-unknown, group-unknown, not-applicable, revoked, wrong-device.
+    """
     named, type_, group = line.get("devices", []), line.get("type", ""), line.get("group", "")
     if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
         raise HostError("control-malformed", "devices is no list of names")
@@ -181,7 +187,7 @@ def _select_devices(
 
 
 def _select_named(store: Store, devices: list[str], release_type: str | None) -> list[Device]:
-    """Raises as _chosen(): whoever names a device is told why it can't be."""
+    """Return the named devices. Raises as _select_devices(): none of them may be left out."""
     found = [store.device(names.check_id(one, "device ID")) for one in dict.fromkeys(devices)]
     codes = {PLAIN: "not-applicable", ENDING: "revoked", OTHER_TYPE: "wrong-device"}
     for one in found:
@@ -192,7 +198,7 @@ def _select_named(store: Store, devices: list[str], release_type: str | None) ->
 
 
 def _unfit_reason(device: Device, release_type: str | None) -> str:
-    """Why this device can't take the release; "" when it can."""
+    """Return why this device can't take the release; "" if it can."""
     if device.ending is not None:
         return ENDING
     if release_type is not None and device.type != release_type:
