@@ -200,12 +200,12 @@ class _CommandJob:
         return f"is it running? `warden run {self._request.device}`"
 
     def _hint(self, otherwise: str) -> str:
-        """Return what to do about a device without a session. otherwise: if the cause is unknown."""
+        """Return a hint for a device without a session. otherwise: if the cause is unknown."""
         if not self._state.stale_apps:
             return otherwise
         return (
-            "its hellos are refused as stale-hello, not newer than one that it proved: restart the "
-            "device; if its flash was put back: "
+            "its hellos are refused as stale-hello, not newer than one that it proved: restart "
+            "the device; if its flash was put back: "
             f"`warden devices --clear {self._request.device}`"
         )
 
@@ -238,18 +238,19 @@ class _CommandJob:
         return answer
 
     def _wait_for_refusal(self) -> Job:
-        """Return {…, "ok", "forge", "verdict"}: ok if the device refused it with the expected code."""
-        expected = FORGERIES[self._request.forge]
+        """Return {…, "ok", "forge", "verdict"}: ok if the device refused with the expected code."""
+        request = self._request
+        expected = FORGERIES[request.forge]
 
         def answers(fleet_event: FleetEvent) -> bool:
-            mine = fleet_event.kind == "incident" and fleet_event.device == self._request.device
+            mine = fleet_event.kind == "incident" and fleet_event.device == request.device
             return self._is_reply(fleet_event) or (mine and fleet_event.code == expected)
 
-        fleet_event = yield self._until(answers, self._request.timeout_s)
+        fleet_event = yield self._until(answers, request.timeout_s)
         if fleet_event is None:
             raise HostError(
                 "timed-out",
-                f"{self._request.device} reported no '{expected}' in {self._request.timeout_s:g} s",
+                f"{request.device} reported no '{expected}' in {request.timeout_s:g} s",
                 self._hint(
                     "does its session with the authority stand? `warden watch` shows its incidents"
                 ),
@@ -261,7 +262,7 @@ class _CommandJob:
             code = "obeyed" if "error" not in fleet_event.body else jsontext.slug(error)
         return self._result() | {
             "ok": fleet_event.kind == "incident",
-            "forge": self._request.forge,
+            "forge": request.forge,
             "verdict": code,
         }
 

@@ -173,7 +173,7 @@ class Authority:
                     self._links[app.appid].wait(_UP_S)
 
     def do(self, work: Work) -> None:
-        """Queue work for the engine, ahead of all messages. Raises not-serving if too much waits."""
+        """Queue work for the engine, ahead of all messages. Raises not-serving if it is full."""
         with self._changed:
             if self._inbox.orders >= ORDERS:
                 raise HostError("not-serving", "the authority is busy: try again")

@@ -38,7 +38,7 @@ class Caller:
         self.gone = threading.Event()
 
     def send(self, line: Line) -> None:
-        """Queue a line without waiting; a caller that is behind misses lines, which are counted."""
+        """Queue a line without waiting; a caller that is behind misses and counts lines."""
         with self._guard:
             if self._missed and not self._lines.full():
                 self._lines.put_nowait(_missed_line(self._missed))

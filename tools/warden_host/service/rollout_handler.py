@@ -154,7 +154,7 @@ def _read_plan(line: Line) -> Plan:
 def _select_devices(
     store: Store, line: Line, release_type: str | None
 ) -> tuple[list[Device], dict[str, int]]:
-    """Return the devices that a request names, by ID, type or group, and reason → devices left out.
+    """Return the devices that a request selects, and reason → devices left out.
 
     Raises: device-unknown, group-unknown, not-applicable, revoked, wrong-device.
     """
