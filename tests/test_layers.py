@@ -21,6 +21,7 @@ SEALING = "crypto.ccm crypto.ct crypto.kdf crypto.rand"
 VAULT = SEALING + " vault wire.cbor"
 ALONE: dict[str, str] = {
     "agent.agent": "net.clock net.link wire.names wire.x509",
+    "agent.link_failure": "",
     "agent.build": VAULT
     + (
         " net.backoff net.clock net.link net.mqtt net.umqtt_adapter policy.policy"
@@ -35,6 +36,7 @@ ALONE: dict[str, str] = {
     "gate.machine": "crypto.ct crypto.rand",
     "net.backoff": "crypto.rand",
     "net.clock": "",
+    "net.failures": "",
     "net.link": "wire.x509",
     "net.mqtt": "net.umqtt_adapter wire.mqtt",
     "net.umqtt_adapter": "",

@@ -4,6 +4,7 @@ import hashlib
 
 from harness import check, equal, raises
 from test_x509 import SPKI, certificate, dated
+from warden.net.failures import explain
 from warden.net.link import Trust, Verifier
 
 CA = certificate(serial=b"\x02\x01\x01")
@@ -77,20 +78,20 @@ def test_dates_of_the_whole_chain():
 def test_explanations():
     failed = OSError(-9984, "The certificate validity starts in the future")
     verifier, _ = shown(CA, LEAF)
-    equal(verifier.explain(failed, verifier.not_before - 1), "certificate-not-yet-valid")
-    equal(verifier.explain(failed, verifier.not_after + 1), "certificate-expired")
+    equal(explain(verifier, failed, verifier.not_before - 1), "certificate-not-yet-valid")
+    equal(explain(verifier, failed, verifier.not_after + 1), "certificate-expired")
     name = ValueError("The certificate Common Name (CN) does not match with the expected CN")
-    equal(verifier.explain(name, verifier.not_before), "certificate-name")
+    equal(explain(verifier, name, verifier.not_before), "certificate-name")
     # Dates of a certificate that our CA did not sign are not worth trying.
     unsigned = ValueError("The certificate is not correctly signed by the trusted CA")
-    equal(verifier.explain(unsigned, verifier.not_before - 1), "certificate-untrusted")
-    equal(Verifier(TRUST).explain(ValueError("x"), 0), "tls-failed")
+    equal(explain(verifier, unsigned, verifier.not_before - 1), "certificate-untrusted")
+    equal(explain(Verifier(TRUST), ValueError("x"), 0), "tls-failed")
     # Signatures that the TLS stack does not know: of a CA of ours, and of what the server shows.
-    equal(Verifier(TRUST).explain(ValueError("invalid cert"), 0), "certificate-unsupported")
+    equal(explain(Verifier(TRUST), ValueError("invalid cert"), 0), "certificate-unsupported")
     for number in (-8320, -8960, -9774, -12288, -12393):
-        equal(Verifier(TRUST).explain(OSError(number), 0), "certificate-unsupported")
+        equal(explain(Verifier(TRUST), OSError(number), 0), "certificate-unsupported")
     for number in (-8319, -12416, -30592):
-        equal(Verifier(TRUST).explain(OSError(number), 0), "tls-failed")
+        equal(explain(Verifier(TRUST), OSError(number), 0), "tls-failed")
 
 
 def test_trust():

@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 
 _MAX_JOBS = const(2)
 _DAY_MS = const(86400000)
-# Link attempts in a row that reach nobody before the network is joined anew; connections in a row that the broker ends early.
-_MANY = const(3)
-_EARLY_MS = const(60000)
-_LONGEST_MS = const(60000)  # wait behind a log-in that the broker accepted
 _OFTEN = const(4096)  # bytes allocated between two collections, as in firmware/boot.py
 
 
@@ -95,7 +91,7 @@ class Agent:
         self._updating: "Any" = None  # updating.Updating, on a board with slots
         # Asked during the trial of an update: the application says True when it is well. May be async.
         self.health: "Callable[[], Any] | None" = None
-        self._unreached = self._ended_early = 0  # of _MANY
+        self._unreached = self._ended_early = 0  # link_failure.py counts them
         self._stopping = False
         self._then: "Any" = None  # what an order leads to once it was answered
         from . import build
@@ -150,7 +146,7 @@ class Agent:
         while True:
             gc.threshold(_OFTEN)
             gc.collect()  # a hand-shake wants its buffers in one piece
-            began = self._uptime.now_ms()
+            began, failed = self._uptime.now_ms(), ""
             try:
                 if self._network is not None:
                     await self._network.up(self.policy.handshake_ms)
@@ -174,44 +170,27 @@ class Agent:
             except PeerError as error:
                 self._log(error.code, error.text)
                 self._incidents.add(error.code, "link", self._uptime.now_ms())
-                self._note_failure(error.code, began)
+                failed = error.code
             except MemoryError:
                 self._log("tls-failed", "not enough memory for the connection")
             self._clock.undo()  # a tentative time ends with the connection that it was for
             for session in self._sessions:
                 session.drop()
             self._standing.clear()
+            if failed:
+                self._note_failure(failed, began)
             wait = self._backoff.next_ms()
             self._log("link-wait", "the next attempt begins in %d ms" % wait)
             await asyncio.sleep_ms(wait)
 
     def _note_failure(self, code: str, began_ms: int) -> None:
-        """Choose the back-off after a link that ended with this code, and tell what a row of them means."""
-        accepted = self._client.accepted
-        # A subscription that was refused says nothing against the password.
-        rotation = None if accepted and code == "mqtt-refused" else self._rotation
-        if rotation is not None and rotation.failed(code):
-            self._backoff.reset()  # the other secret may be the right one
-        elif accepted:
-            self._backoff.limit(_LONGEST_MS)
-        elif code == "mqtt-refused":
-            self._backoff.slow_down()  # a wrong password does not get better by trying
-        if accepted or code not in ("unreachable", "link-timeout"):
-            self._unreached = 0
-        else:
-            self._unreached += 1
-            if self._unreached >= _MANY and hasattr(self._network, "failed"):
-                self._unreached = 0
-                self._network.failed()
-        now = self._uptime.now_ms()
-        if not accepted or code != "link-closed" or now - began_ms > _EARLY_MS:
-            self._ended_early = 0
-            return
-        self._ended_early += 1
-        if self._ended_early >= _MANY:
-            self._ended_early = 0
-            self._log("link-taken", "another client may use this device's name and password")
-            self._incidents.add("link-taken", "link", now)
+        try:
+            from . import link_failure
+
+            link_failure.record(self, code, began_ms)
+        except MemoryError:
+            pass  # the back-off goes on as it did
+        unload("warden.agent.link_failure")
 
     async def _keep_time(self) -> None:
         """Everything that is due at some time: hellos, ID requests, reports of incidents."""

@@ -15,6 +15,7 @@ import time
 
 from micropython import const
 
+from .. import unload
 from ..errors import PeerError, ensure
 from ..wire import x509
 
@@ -39,16 +40,6 @@ _RETRY_MS = const(250)
 # Bytes that the TLS stack may read in one call: a hand-shake's flight in one or two turns, a few milliseconds of a board's time.
 _ALLOWANCE = const(4096)
 _MAX_PLACES = const(4)  # addresses tried of each family
-# ECONNRESET on unix, lwIP and ESP-IDF; EPIPE; MBEDTLS_ERR_SSL_CONN_EOF; and 0 or -1 where a port says no more.
-_CLOSED = const((104, 54, 32, 103, 113, 128, -29312, 0, -1))
-# Refused, no route, no network: a connect that does not wait tells it at the first write only.
-_UNREACHABLE = const((111, 101, 114, 118))
-_VERIFY_FAILED = const(-9984)  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, without the stack's words
-# MBEDTLS_ERR_X509_FEATURE_UNAVAILABLE down to MBEDTLS_ERR_X509_FATAL_ERROR with a low-level code added.
-_X509_ERRORS = const((-12416, -8320))
-_ALERTED = const(-30592)  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
-# handshake_failure, protocol_version, insufficient_security (RFC 5246 §7.2): what is missing is a cipher or a version.
-_NOTHING_COMMON = const((40, 70, 71))
 
 
 class Trust:
@@ -109,30 +100,6 @@ class Verifier:
             return "tls-failed"
         self.pinned += 1
         return "" if self.pinned == 1 else "pin-mismatch"
-
-    def explain(self, error: Exception, now: int) -> str:
-        """Why the hand-shake failed with this error of the TLS stack or the socket, at the clock's time `now`."""
-        if self.refusal:
-            return self.refusal
-        if isinstance(error, OSError) and error.errno != _VERIFY_FAILED:
-            # Whatever certificate was shown: a line that fell, or a peer that has not its key, says nothing against the certificate.
-            if error.errno in _UNREACHABLE:
-                return "unreachable"
-            if _X509_ERRORS[0] < error.errno <= _X509_ERRORS[1]:
-                return "certificate-unsupported"
-            return "link-closed" if error.errno in _CLOSED else "tls-failed"
-        if not self.seen:
-            # The words are those for a CA of ours that the stack can't read.
-            return "certificate-unsupported" if str(error) == "invalid cert" else "tls-failed"
-        # The stack says all that is wrong: dates of a certificate that nobody signed say nothing.
-        if not self.pinned or "signed" in str(error):
-            return "certificate-untrusted"
-        if now < self.not_before:
-            return "certificate-not-yet-valid"
-        if now > self.not_after:
-            return "certificate-expired"
-        # The callback is shown our CA above a leaf that it did not sign, too: the stack's words tell that from a wrong name (CN).
-        return "certificate-name" if "CN" in str(error) else "certificate-untrusted"
 
 
 def _ready(raw: "Any", writable: bool) -> "Generator[None, None, None]":
@@ -303,14 +270,14 @@ class Link:
                 raise PeerError("pin-mismatch", "this firmware checks no pins")
             await self._write(first[1:], start, deadline_ms)
         except (OSError, ValueError) as error:
-            code = verifier.explain(error, self._clock.now())
-            if code == "unreachable":
-                raise _unreachable(error)
-            if code == "tls-failed" and error.args[0] == _ALERTED:
-                if _is_address(host) and meter.last not in _NOTHING_COMMON and not verifier.seen:
-                    code = "tls-address"
-                raise PeerError(code, "the server refused to shake hands (alert %d)" % meter.last)
-            raise PeerError(code, "the hand-shake failed")
+            self.close()  # its buffers' room is wanted for the code that explains it
+            from . import failures
+
+            failure = failures.of_handshake(
+                verifier, error, self._clock.now(), _is_address(host), meter.last
+            )
+            unload("warden.net.failures")
+            raise failure
 
     async def _write(
         self, data: "bytes | bytearray | memoryview", start: int, deadline_ms: int

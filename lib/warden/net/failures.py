@@ -1,0 +1,63 @@
+"""Explain why a hand-shake failed. Loaded when one did, and unloaded after: a connection that stands does not hold this code."""
+
+from micropython import const
+
+from ..errors import PeerError
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from .link import Verifier
+
+# ECONNRESET on unix, lwIP and ESP-IDF; EPIPE; MBEDTLS_ERR_SSL_CONN_EOF; and 0 or -1 where a port says no more.
+_CLOSED = const((104, 54, 32, 103, 113, 128, -29312, 0, -1))
+# Refused, no route, no network: a connect that does not wait tells it at the first write only.
+_UNREACHABLE = const((111, 101, 114, 118))
+_VERIFY_FAILED = const(-9984)  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, without the stack's words
+# MBEDTLS_ERR_X509_FEATURE_UNAVAILABLE down to MBEDTLS_ERR_X509_FATAL_ERROR with a low-level code added.
+_X509_ERRORS = const((-12416, -8320))
+_ALERTED = const(-30592)  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
+# handshake_failure, protocol_version, insufficient_security (RFC 5246 §7.2): what is missing is a cipher or a version.
+_NOTHING_COMMON = const((40, 70, 71))
+
+
+def of_handshake(
+    verifier: "Verifier", error: Exception, now: int, address: bool, alert: int
+) -> PeerError:
+    """Return the error that a failed hand-shake is.
+
+    error: what the TLS stack or the socket raised. now: the clock's time, unix seconds. address:
+    whether the server was given an IP address as its name. alert: the description of a fatal alert (RFC 5246 §7.2), where one came.
+    """
+    code = explain(verifier, error, now)
+    if code == "unreachable":
+        return PeerError(code, "no connection to the server (errno %s)" % error.args[0])
+    if code == "tls-failed" and error.args[0] == _ALERTED:
+        if address and alert not in _NOTHING_COMMON and not verifier.seen:
+            code = "tls-address"
+        return PeerError(code, "the server refused to shake hands (alert %d)" % alert)
+    return PeerError(code, "the hand-shake failed")
+
+
+def explain(verifier: "Verifier", error: Exception, now: int) -> str:
+    """Return the code of a failed hand-shake; the parameters are those of of_handshake()."""
+    if verifier.refusal:
+        return verifier.refusal
+    if isinstance(error, OSError) and error.errno != _VERIFY_FAILED:
+        # Whatever certificate was shown: a line that fell, or a peer that has not its key, says nothing against the certificate.
+        if error.errno in _UNREACHABLE:
+            return "unreachable"
+        if _X509_ERRORS[0] < error.errno <= _X509_ERRORS[1]:
+            return "certificate-unsupported"
+        return "link-closed" if error.errno in _CLOSED else "tls-failed"
+    if not verifier.seen:
+        # The words are those for a CA of ours that the stack can't read.
+        return "certificate-unsupported" if str(error) == "invalid cert" else "tls-failed"
+    # The stack says all that is wrong: dates of a certificate without our CA's signature say nothing.
+    if not verifier.pinned or "signed" in str(error):
+        return "certificate-untrusted"
+    if now < verifier.not_before:
+        return "certificate-not-yet-valid"
+    if now > verifier.not_after:
+        return "certificate-expired"
+    # The callback is shown our CA above a leaf that it did not sign, too: the stack's words tell that from a wrong name (CN).
+    return "certificate-name" if "CN" in str(error) else "certificate-untrusted"
