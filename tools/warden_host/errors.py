@@ -1,8 +1,7 @@
-"""Every error that the host raises on purpose.
+"""Errors that the host raises on purpose.
 
-The code (a slug) says what was refused. Where the meaning is the same as on the device the slug is
-the same too, so one page explains both. No text of an error ever holds a secret: texts end up in
-logs and on screens.
+The code (a slug) says what was refused; a code that the device has too means the same there, so one
+page explains both. No error's text holds a secret: texts end up in logs and on screens.
 """
 
 import errno
@@ -98,7 +97,7 @@ CODES = SHARED | OWN
 _RESTORE = "restore it from a backup of the fleet"
 _ASK_DEVICES = "`warden devices` lists them; `warden provision` makes one"
 _AGAIN = "`warden provision DEVICE --again` gives it all-new secrets"
-# What to do where the one who raises knows nothing more exact.
+# Hints for errors that are raised without one of their own.
 _HINTS = {
     "app-exists": "choose another ID; `warden app list` shows those that are taken",
     "app-unknown": "`warden app list` shows them; `warden app add` registers one",
@@ -123,7 +122,7 @@ _HINTS = {
     "fleet-missing": "make a fleet with `warden init FLEET`, or name one with --fleet",
     "flooded": "find out why the device sends so much; `warden revoke` cuts it off",
     "group-unknown": "`warden group list` shows them; `warden group add` makes one",
-    "image-failed": "change the file or folder that is named; docs/update.md says what may be in it",
+    "image-failed": "change the file or folder that is named (docs/update.md says what it may hold)",
     "internal-error": "report this as a bug",
     "key-damaged": _RESTORE,
     "key-missing": _RESTORE,
@@ -168,7 +167,7 @@ class HostError(Exception):
 
 
 def internal_error(error: BaseException) -> HostError:
-    """For an exception that nobody foresaw: its name alone, since its text may hold a secret."""
+    """Return the HostError for an unforeseen exception: its name, as its text may hold a secret."""
     return HostError(
         "internal-error", f"{type(error).__name__} in the authority", "report this as a bug"
     )

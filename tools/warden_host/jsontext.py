@@ -14,9 +14,12 @@ _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
 _NO_BRACKETS = re.compile(r"[^][{}]+")
 
-# Only for what a person typed; a peer's mistakes are named, not explained.
+# For text that a person typed; a peer's mistakes are named, not explained.
 HINTS = {
-    "bad-json": """give an object, its keys in double quotes, all of it in single ones: '{"on": 1}'""",
+    "bad-json": (
+        "give an object, its keys in double quotes, all of it in single ones: "
+        """'{"on": 1}'"""
+    ),
 }
 
 
@@ -117,7 +120,7 @@ def _check_form(value: Any, depth: int) -> None:
 
 
 def dump(value: Any) -> str:
-    """One line of ASCII: what a device sent can't steer a terminal or break a line."""
+    """Return a value as one line of ASCII, so that a device's text can't steer a terminal."""
     try:
         return _line(value)
     except (TypeError, ValueError):  # keys that are no text, NaN
@@ -131,7 +134,7 @@ def _line(value: Any) -> str:
 
 
 def brief(value: Any) -> str:
-    """As dump(), for people: 22.24 and not 22.240000000000002, which is what a sum of floats gives."""
+    """Return a value as dump() does, with numbers rounded for people, such as 22.24."""
     return dump(_rounded(value))
 
 
@@ -177,10 +180,10 @@ def _finite(text: str) -> float:
 
 
 def slug(value: Any) -> str:
-    """A peer's word for what happened; "unreadable" for what is no word of that kind."""
+    """Return a peer's code; "unreadable" for a value that is no slug."""
     return value if isinstance(value, str) and SLUG.match(value) else "unreadable"
 
 
 def printable(text: str) -> str:
-    """What a device or a peer wrote can't steer our terminal."""
+    """Return a peer's text with characters replaced that could steer a terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

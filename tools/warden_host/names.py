@@ -1,6 +1,6 @@
 """Names, topics and the accounts that go with them (docs/protocol.md, Names).
 
-A name that reaches a topic, a path or an ACL was checked here first: a `+`, `#` or `/` in a device
+A name is checked here before it reaches a topic, a path or an ACL: a `+`, `#` or `/` in a device
 ID would widen what an ACL allows, and a `..` would leave the fleet folder.
 """
 
@@ -47,17 +47,17 @@ class Topic(NamedTuple):
 
 
 def check_id(value: str, what: str) -> str:
-    """A device type, device ID or application ID; raises bad-name."""
+    """Return a device type, device ID or application ID; raises bad-name."""
     return _check(_ID, value, what, "A-Z a-z 0-9 _ -")
 
 
 def check_verb(value: str, what: str) -> str:
-    """An event or command name; raises bad-name."""
+    """Return an event or command name; raises bad-name."""
     return _check(_VERB, value, what, "a-z 0-9 _")
 
 
 def check_grant(command: str) -> str:
-    """A command that an application may be granted; raises bad-name or reserved-command."""
+    """Return a command that an application may be granted; raises bad-name or reserved-command."""
     check_verb(command, "command")
     if command in AUTHORITY_COMMANDS or command in PROTOCOL_COMMANDS:
         raise HostError(
@@ -69,7 +69,7 @@ def check_grant(command: str) -> str:
 
 
 def parse_topic(text: str) -> Topic:
-    """The fields of a topic of ours; raises bad-topic."""
+    """Return the fields of a protocol topic; raises bad-topic."""
     parts = text.split("/") if len(text) <= TOPIC_LIMIT else []
     if len(parts) != 9 or (parts[0], parts[1], parts[3], parts[7]) != (
         "iot-2",
@@ -91,12 +91,12 @@ def parse_topic(text: str) -> Topic:
 
 
 def device_client(type_: str, device: str) -> str:
-    """MQTT client ID and user name of a device."""
+    """Return the MQTT client ID and user name of a device."""
     return f"d:{type_}:{device}"
 
 
 def app_client(appid: str) -> str:
-    """MQTT client ID and user name of an application."""
+    """Return the MQTT client ID and user name of an application."""
     return f"a:{appid}"
 
 

@@ -1,7 +1,6 @@
-"""Files that hold secrets: 0600, ours, written whole or not at all.
+"""Files that hold secrets: mode 0600, owned by this user, replaced in one step.
 
-A private key that somebody else can read is not a key any more, so reading one refuses to go on
-rather than warn.
+Reading a private key that other users can read is an error, not a warning: it is no secret.
 """
 
 import contextlib
@@ -16,7 +15,7 @@ MAX_BYTES = 1 << 20
 
 
 def write(path: Path, data: bytes) -> None:
-    """Replaces the file in one step; nobody else can read it at any moment."""
+    """Replace the file in one step; other users can't read it at any moment."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
@@ -32,7 +31,10 @@ def write(path: Path, data: bytes) -> None:
 
 
 def read(path: Path, limit: int = MAX_BYTES, damaged: str = "key-damaged") -> bytes:
-    """The bytes; raises key-missing, key-permissions, and the code given for a file of more than limit bytes."""
+    """Return the file's bytes.
+
+    limit: bytes. damaged: the code for a larger file. Raises: key-missing, key-permissions.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -52,7 +54,7 @@ def read(path: Path, limit: int = MAX_BYTES, damaged: str = "key-damaged") -> by
 
 
 def check_mode(status: os.stat_result, path: Path) -> None:
-    """Refuses what is not a file of our own that only we can open."""
+    """Raise key-permissions unless it is a regular file that this user alone owns and can open."""
     if not stat.S_ISREG(status.st_mode):
         raise HostError("key-permissions", f"{path.name} is not a regular file")
     if status.st_uid != os.geteuid():

@@ -37,16 +37,16 @@ class Account:
 
 
 class Registry(Protocol):
-    """The accounts of a fleet's broker. Each change drops the account's session."""
+    """The accounts of a fleet's broker, running or not."""
 
     def put(self, account: Account) -> None:
-        """Add or replace an account with its role."""
+        """Add or replace an account with its role; the session of a replaced one is dropped."""
 
     def set_password(self, username: str, password: str) -> None:
-        """Replace an account's password; raises broker-refused for an unknown account."""
+        """Replace a password and drop the session; raises broker-refused for no such account."""
 
     def disable(self, username: str) -> None:
-        """Refuse every log-in of the account."""
+        """Refuse every log-in of the account and drop its session."""
 
     def enable(self, username: str) -> None:
         """Allow log-ins of the account again."""
@@ -55,13 +55,13 @@ class Registry(Protocol):
         """Give the account's role exactly the account's rights."""
 
     def remove(self, username: str, role: str) -> None:
-        """Remove an account and its role."""
+        """Remove an account and its role, and drop its session."""
 
 
 def device_password() -> str:
     """Return a password of 32 code points drawn evenly from U+0001 to U+07FF: 352 bits.
 
-    It is valid UTF-8 without NUL: mosquitto cuts a password at a NUL byte and passes it on as JSON.
+    It is valid UTF-8 without NUL: mosquitto cuts a password at a NUL and passes it on as JSON.
     """
     return "".join(chr(1 + secrets.randbelow(0x7FF)) for _ in range(32))
 

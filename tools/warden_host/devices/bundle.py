@@ -1,4 +1,4 @@
-"""The provisioning bundle: all that a new device is told, once, over its standard input."""
+"""The provisioning bundle: secrets and settings for a new device, sent once to its stdin."""
 
 import struct
 
@@ -24,7 +24,11 @@ def build(
     release: list[object] | None = None,
     otp: list[object] | None = None,
 ) -> bytes:
-    """The bundle's bytes; raises bad-argument where it would pass the device's limits. release: whose updates it takes; otp: what it judges codes by."""
+    """Return the bundle's bytes; raises bad-argument beyond the device's limits.
+
+    authorities: CA certificates, DER. pins: SHA-256 each. release: whose updates the device
+    takes, or None. otp: the secret that it checks codes with, or None.
+    """
     pairs = device.pairs
     if not 1 <= len(pairs) <= MAX_APPS or sum(pair.appid == AUTHORITY for pair in pairs) != 1:
         raise HostError(
@@ -57,7 +61,7 @@ def build(
 
 
 def check_commands(appid: str, commands: tuple[str, ...]) -> None:
-    """Raises bad-argument for more than a device keeps."""
+    """Raise bad-argument for more commands than a device keeps."""
     if len(commands) > MAX_COMMANDS:
         raise HostError(
             "bad-argument",
@@ -67,5 +71,5 @@ def check_commands(appid: str, commands: tuple[str, ...]) -> None:
 
 
 def framed(data: bytes) -> bytes:
-    """As it travels: 4-byte big-endian length, then the bytes."""
+    """Return the bytes after their length, 4 bytes big-endian."""
     return struct.pack(">I", len(data)) + data

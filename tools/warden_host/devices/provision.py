@@ -1,8 +1,8 @@
-"""Making a device: its secrets, its files, its own provisioning, its place in the fleet.
+"""Provision a device: its secrets, its files, its account at the broker, its record in fleet.db.
 
-In this order: the device takes its bundle first, then the broker learns its account, then the store
-its keys in one transaction, which is not open while the broker is asked: everybody else would wait for it.
-Whatever fails, no account is left that no device has the secret of.
+In this order: the device gets its bundle, then the broker its account, then fleet.db its keys, in
+one transaction that is not open while the broker is asked, since all others would wait for it.
+After any failure no account is left whose secret no device has.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _MAX_ANSWER = 4096
 
 @dataclass(frozen=True)
 class Order:
-    """What was asked for. apps None: every application that serves this type. otp: the policy's gate."""
+    """A request to provision. apps None: all applications of the type. otp: the policy's gate."""
 
     device: str
     type: str
@@ -51,7 +51,10 @@ class Order:
 
 
 def provision(fleet: Fleet, store: Store, order: Order) -> Device:
-    """Raises device-exists, app-unknown, provision-failed, timed-out and what the parts raise."""
+    """Provision a device and return its record.
+
+    Raises: device-exists, app-unknown, provision-failed, timed-out, and what the parts raise.
+    """
     home = fleet.simulated(order.device)
     names.check_id(order.type, "device type")
     # No device's folder: an ID holds no dot.
@@ -62,7 +65,7 @@ def provision(fleet: Fleet, store: Store, order: Order) -> Device:
 
 
 def _provision(fleet: Fleet, store: Store, order: Order) -> Device:
-    """Provision the device; nobody else provisions one of its name meanwhile."""
+    """Provision the device while the lock on its name is held."""
     _check_name(store, order)
     tree = device_tree.tree()
     tree.board(order.board)
@@ -118,7 +121,7 @@ def _provision(fleet: Fleet, store: Store, order: Order) -> Device:
 
 
 def _check_name(store: Store, order: Order) -> Device | None:
-    """The device that has the name now. Raises device-exists."""
+    """Return the device that has the name now, or None; raises device-exists."""
     known = store.find(order.device)
     if known is not None and not order.again:
         raise HostError(
@@ -131,7 +134,7 @@ def _check_name(store: Store, order: Order) -> Device | None:
 
 @contextlib.contextmanager
 def _replace_folder(fresh: Path, home: Path) -> Iterator[None]:
-    """The new folder takes the old one's place; back again if what goes with it fails."""
+    """Put the new folder in the old one's place; put it back where the block fails."""
     old = home.with_name(f".{home.name}.old")
     if old.exists():  # a power cut between two renames
         if home.exists():
@@ -156,7 +159,10 @@ def _replace_folder(fresh: Path, home: Path) -> Iterator[None]:
 def write_files(
     tree: device_tree.Tree, home: Path, board: str, app_source: Path | None, slots: bool
 ) -> None:
-    """home/root, the device's "/", and home/fuses, its stand-in for eFuses, both fresh. slots: whether updates will come."""
+    """Write home/root, the device's "/", and home/fuses, its stand-in for eFuses, both new.
+
+    app_source: app.py or a folder; None for the example. slots: whether it gets updates.
+    """
     if home.exists():
         shutil.rmtree(home)
     root = home / "root"
@@ -213,7 +219,7 @@ def _copy_application(source: Path, target: Path, inside: str) -> None:
 
 
 def device_argv(tree: device_tree.Tree, home: Path, *rest: str, heapsize: str = "") -> list[str]:
-    """The argv that starts a simulated device."""
+    """Return the argv that starts a simulated device."""
     heap = ["-X", f"heapsize={heapsize}"] if heapsize else []
     binary = device_tree.micropython()
     return [binary, *heap, str(tree.start), str(home / "root"), str(home / "fuses"), *rest]
@@ -252,7 +258,7 @@ def _serving(registered: dict[str, App], appid: str, type_: str) -> App:
 
 
 def _send_bundle(tree: device_tree.Tree, home: Path, data: bytes, pin: bytes) -> None:
-    """Runs the device's own provisioning; secrets go through its standard input only."""
+    """Run the device's own provisioning; secrets are sent to its standard input only."""
     told = bundle.framed(data) + (bundle.framed(pin) if pin else b"")
     try:
         result = subprocess.run(

@@ -1,13 +1,15 @@
-"""The end of a device: cut off at the broker, wiped on its next contact. The order in which its keepers learn of it.
+"""Revoke a device at the broker, and wipe it on its next contact.
 
-1. fleet.db holds the order, on disk: from then on a running authority that was told, and any that starts later,
-speaks with the device no more, but to wipe it.  2. The broker drops its connection and refuses it; where it is to
-be wiped it may log in again, with a role that carries a session and a wipe and nothing else.  3. The device answers
-the order to wipe, and that is on disk.  4. Its account goes, then all that fleet.db knows of it.
+1. fleet.db holds the order, durably: from then on the authority talks to the device only to wipe
+   it.
+2. The broker drops its connection and refuses it; a device to be wiped may log in again, with a
+   role that allows a session and a wipe and nothing else.
+3. The device confirms the wipe, and fleet.db records that, durably.
+4. Its account is removed, then its record in fleet.db.
 
-A stop between any two of them is taken up by the same command again, and by the next `warden serve`: before its
-broker takes the first connection, it does 2 and 4 for whoever still waits for them. A device that was told to wipe
-itself and never answered stays listed: nobody can know whether it did.
+After a stop between two steps the same command goes on, and so does the next `warden serve`:
+before its broker accepts connections, it does steps 2 and 4 for all devices that wait for them. A
+device that never confirmed its wipe stays listed: whether it is wiped can't be known.
 """
 
 import time
@@ -21,7 +23,10 @@ from warden_host.store.store import Device, Store
 
 
 def order_ending(store: Store, device: str, *, revoke: bool, wipe: bool) -> Ending:
-    """On disk when this returns. Raises device-unknown, not-applicable."""
+    """Store the order to revoke or wipe a device, durably.
+
+    Raises: device-unknown, not-applicable.
+    """
     known = store.device(device)
     if wipe and known.mode != "sealed":
         raise HostError(
@@ -41,8 +46,11 @@ def order_ending(store: Store, device: str, *, revoke: bool, wipe: bool) -> Endi
 
 
 def revoke_access(fleet: Fleet, store: Store, device: str) -> bool:
-    """At the broker, running or not: its connection is dropped. The same again changes nothing. False, and nothing done, for one
-    that was not ordered to be cut off, or was provisioned again meanwhile."""
+    """Drop and refuse a device at the broker, which may run or not; repeating it changes nothing.
+
+    Returns: False without a change where the device is not ordered to be revoked, or was
+    provisioned again meanwhile.
+    """
     with registry.opened(fleet) as accounts:
         # Asked here, with the turn at the broker: the name may belong to a new device by now.
         known, ending = store.find(device), store.ending(device)
@@ -53,7 +61,7 @@ def revoke_access(fleet: Fleet, store: Store, device: str) -> bool:
 
 
 def remove_wiped(fleet: Fleet, store: Store, device: str) -> bool:
-    """After the device answered its wipe: its account goes, then its record. False when there is nothing (more) to do."""
+    """Remove account and record of a device that confirmed its wipe; False where there is none."""
     with registry.opened(fleet) as accounts:
         # As in revoke_access().
         known, ending = store.find(device), store.ending(device)
@@ -64,7 +72,7 @@ def remove_wiped(fleet: Fleet, store: Store, device: str) -> bool:
 
 
 def enforce_endings(fleet: Fleet) -> None:
-    """Before a broker starts: what a stop left undone, so that nobody who was cut off gets in."""
+    """Complete all orders that a stop interrupted, before the broker starts."""
     with Store(fleet.database) as store:
         if not any(ending.revoked or ending.wiped for ending in store.endings().values()):
             return
@@ -86,8 +94,11 @@ def _cut_off(accounts: Registry, known: Device, ending: Ending) -> None:
 
 
 def _remove(accounts: Registry, store: Store, known: Device) -> None:
-    """The account first: without the record nobody would know that it is to go. The turn at the broker keeps the name from
-    being given anew in between, and fleet.db is not locked while the broker is asked."""
+    """Remove the account, then the record, which names the account.
+
+    The lock on the registry keeps the name from being given anew in between, and fleet.db is not
+    locked while the broker is asked.
+    """
     account = wipe_only_account(known.type, known.device)
     accounts.remove(account.username, account.role)
     with store.transaction():

@@ -1,12 +1,14 @@
-"""New secrets for one device: password, sealing keys, pins, release keys. The order in which its three keepers learn of them.
+"""Rotate one device's secrets: password, sealing keys, pins, release keys.
 
-1. fleet.db holds the new ones beside the old ones, on disk.  2. The device does: its answer says so.
-3. The broker learns the new password, and drops the device's connection.  4. The device proves each
-part: it logs in, it finishes a hand-shake, its session stands; the old ones are forgotten.
+1. fleet.db holds the new secrets beside the old ones, durably.
+2. The device does too, and confirms it.
+3. The broker gets the new password, and drops the device's connection.
+4. The device proves each part: it logs in, completes a handshake, and its session is up; then the
+   old secrets are deleted.
 
-A stop between any two of them leaves a device that can log in and be spoken with: it tries the new
-secrets, then the old ones. The same call takes the rotation up where it stopped. Release keys have
-nothing to prove: the device goes by them as soon as it took the order.
+A stop between two steps leaves a device that can log in and that has a session: it tries the new
+secrets, then the old ones. The same call resumes the rotation. Release keys need no proof: they
+are in force as soon as the device accepted the command.
 """
 
 import secrets
@@ -47,8 +49,11 @@ def rotate(
     timeout_s: float,
     deadline_s: int | None = None,
 ) -> None:
-    """All of these parts, as they are now: first the rotation that is under way, which may be of others, or of release keys that were taken away
-    since. Raises what start_rotation() and complete_rotation() raise."""
+    """Rotate all of these parts, after the device's unfinished rotation, if any.
+
+    ask: sends a command and returns the answer. report: shows progress. deadline_s: when the
+    device drops its old secrets. Raises as start_rotation() and complete_rotation().
+    """
     current = start_rotation(fleet, store, device, parts, deadline_s)
     if deadline_s is not None and current.body.get("deadline") != deadline_s:
         report("a rotation of before comes first, whose deadline is another")
@@ -63,7 +68,7 @@ def rotate(
 
 
 def _has(fleet: Fleet, store: Store, rotation: Rotation, part: str) -> bool:
-    """Whether it was of this part; of pins and release keys, of those that the fleet has today."""
+    """Return whether the rotation has this part; of pins and release keys, the present ones."""
     key = _KEYS[part]
     if key not in rotation.body or part in ("password", "keys"):
         return key in rotation.body
@@ -74,7 +79,10 @@ def _has(fleet: Fleet, store: Store, rotation: Rotation, part: str) -> bool:
 def start_rotation(
     fleet: Fleet, store: Store, device: str, parts: tuple[str, ...], deadline_s: int | None = None
 ) -> Rotation:
-    """The rotation that is under way, or a new one of these parts. Raises device-unknown, not-applicable, bad-argument."""
+    """Return the device's unfinished rotation, or a new one of these parts.
+
+    Raises: device-unknown, not-applicable, bad-argument.
+    """
     known = store.device(device)
     if known.mode != "sealed":
         raise HostError(
@@ -110,9 +118,10 @@ def start_rotation(
 def complete_rotation(
     fleet: Fleet, store: Store, rotation: Rotation, ask: Ask, report: Report, timeout_s: float
 ) -> None:
-    """From wherever it stopped to its end. ask("rotate", …) gives the device the command and returns its answer.
+    """Complete a rotation from where it stopped.
 
-    Raises timed-out when the device does not prove it all in time, command-refused when it will not have it.
+    ask: ask("rotate", body) sends the command and returns the device's answer.
+    Raises: timed-out where the device does not prove all in time; command-refused.
     """
     end = time.monotonic() + timeout_s
     password_set = False
@@ -152,7 +161,7 @@ def complete_rotation(
 
 
 def _pending(store: Store, rotation: Rotation, ask: Ask) -> list[str] | str:
-    """What the device has not proved; a text, why it can't be asked just now."""
+    """Return the parts that the device has not proved; a code where it can't be asked now."""
     try:
         answer = ask("rotate", rotation.body)
     except HostError as error:
@@ -181,7 +190,11 @@ def _pending(store: Store, rotation: Rotation, ask: Ask) -> list[str] | str:
 
 
 def _discard_unconfirmed(store: Store, rotation: Rotation) -> bool:
-    """Forgets one that the device never took: what it took it holds, whatever it answers now, and would be locked out with it."""
+    """Delete a rotation that the device never confirmed, and return whether it was deleted.
+
+    A device that confirmed it holds the new secrets, whatever it answers later, and would be
+    locked out without them.
+    """
     left = store.rotation(rotation.device)
     if left is None or left.taken is not None or left.body["id"] != rotation.body["id"]:
         return False

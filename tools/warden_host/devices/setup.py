@@ -1,4 +1,4 @@
-"""What the fleet's owner sets up: a new fleet, a new application."""
+"""Set up a new fleet, or a new application."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from warden_host.store import store
 
 
 def new_fleet(root: Path, settings: fleet.Settings) -> fleet.Fleet:
-    """Folder, keys, certificates, the broker's registry and the authority's account."""
+    """Make a fleet's folder, keys, certificates, registry, authority's account and database."""
     bundle.check_commands(AUTHORITY, settings.commands)
     made = fleet.create(root, settings)
     broker = settings.broker
@@ -51,6 +51,6 @@ def add_app(made: fleet.Fleet, known: store.Store, app: store.App) -> None:
 
 
 def overfull_types(known: store.Store, types: tuple[str, ...]) -> list[str]:
-    """Return those of the types that more applications serve than one device takes."""
+    """Return those types that more applications serve than one device accepts."""
     apps = known.apps()
     return [type_ for type_ in types if sum(type_ in app.types for app in apps) >= bundle.MAX_APPS]

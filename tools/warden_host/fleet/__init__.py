@@ -1,4 +1,4 @@
-"""The fleet folder on disk: settings, keys, certificates, and where the files of devices lie.
+"""The fleet folder on disk: settings, keys, certificates, and where devices' files are.
 
 Entry point: fleet.Fleet.
 May import: the base modules alone.

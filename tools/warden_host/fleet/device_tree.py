@@ -1,4 +1,4 @@
-"""Where the device's own files are: beside us in a checkout, inside us in an installed wheel."""
+"""Paths of the device's own files: beside this package in a checkout, inside it in a wheel."""
 
 import ast
 import os
@@ -12,6 +12,8 @@ from warden_host.errors import HostError
 
 @dataclass(frozen=True)
 class Tree:
+    """The folder that holds lib, firmware and boards."""
+
     root: Path
 
     @property
@@ -23,7 +25,7 @@ class Tree:
         return self.root / "firmware"
 
     def board(self, name: str) -> Path:
-        """Raises bad-argument for a board that we don't have."""
+        """Return a board's folder; raises bad-argument for an unknown board."""
         boards = self.root / "boards"
         known = sorted(path.parent.name for path in boards.glob("*/board.py"))
         if name not in known:
@@ -33,7 +35,7 @@ class Tree:
         return boards / name
 
     def has_part(self, name: str, part: str) -> bool:
-        """Whether this board's data names the part, such as KEYPAD, as anything but None."""
+        """Return whether the board's data sets the part, such as KEYPAD, to anything but None."""
         tree = ast.parse((self.board(name) / "board.py").read_bytes())
         for node in tree.body:
             if isinstance(node, ast.Assign) and part in ast.unparse(node.targets[0]).split(", "):
@@ -42,12 +44,12 @@ class Tree:
 
     @property
     def start(self) -> Path:
-        """The simulated device's own start: what a chip's ROM and first boot stage would do."""
+        """Return the simulated device's start program, for a chip's ROM and first boot stage."""
         return self.root / "boards" / "UNIX" / "_boot.py"
 
 
 def tree() -> Tree:
-    """Raises tree-missing."""
+    """Return the device's files; raises tree-missing."""
     here = Path(__file__).resolve().parents[1]
     for root in (here / "_device", here.parents[1]):
         if (root / "lib" / "warden" / "errors.py").is_file() and (root / "firmware").is_dir():
@@ -58,7 +60,7 @@ def tree() -> Tree:
 
 
 def umqtt() -> Path:
-    """The folder that holds simple.py; raises tree-missing."""
+    """Return the folder that holds simple.py; raises tree-missing."""
     given = os.environ.get("WARDEN_UMQTT")
     candidates = [Path(given)] if given else [tree().root / "build" / "umqtt"]
     for folder in candidates:
@@ -73,7 +75,7 @@ def umqtt() -> Path:
 
 
 def micropython() -> str:
-    """The unix port's path; raises micropython-missing."""
+    """Return the path of MicroPython's unix port; raises micropython-missing."""
     given = os.environ.get("MICROPYTHON")
     if given:
         found = shutil.which(given)

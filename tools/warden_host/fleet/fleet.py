@@ -27,9 +27,9 @@ T = TypeVar("T", str, int)
 
 @dataclass(frozen=True)
 class BrokerSettings:
-    """host and device_port are what devices are told; listen and port are where the broker is.
+    """Addresses of the broker: host and device_port for devices, listen and port to bind to.
 
-    They differ when a forwarder or a NAT stands in between.
+    They differ when a forwarder or a NAT is in between.
     """
 
     host: str = "127.0.0.1"
@@ -41,12 +41,14 @@ class BrokerSettings:
 
     @property
     def contact(self) -> str:
-        """Where this machine's own clients reach the broker."""
+        """Return the address at which this machine's own clients reach the broker."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.listen, self.listen)  # noqa: S104
 
 
 @dataclass(frozen=True)
 class Settings:
+    """The content of warden.toml. commands: what the authority may send besides the protocol's."""
+
     broker: BrokerSettings
     commands: tuple[str, ...]  # what the authority may command, besides the protocol's own
 
@@ -99,7 +101,7 @@ class Fleet:
 
 
 def create(root: Path, settings: Settings) -> Fleet:
-    """The empty folder with its settings; raises fleet-exists or config-malformed."""
+    """Make an empty fleet folder with its settings; raises fleet-exists, config-malformed."""
     _check(settings)
     if (root / CONFIG).exists():
         raise HostError("fleet-exists", f"{root} is a fleet already", "choose another folder")
@@ -132,7 +134,7 @@ def create(root: Path, settings: Settings) -> Fleet:
 
 
 def find(given: Path | None) -> Fleet:
-    """The fleet named by --fleet or WARDEN_FLEET, else the nearest upward, else ./fleet."""
+    """Return the fleet named by --fleet or WARDEN_FLEET, else the nearest upward, else ./fleet."""
     if given is not None:
         return Fleet(given)
     here = Path.cwd()
@@ -193,7 +195,7 @@ def _check(settings: Settings) -> None:
 
 
 def is_host(value: str) -> bool:
-    """A host name or an address, without anything that would add a line to a configuration."""
+    """Return whether it is a host name or an address, and so adds no line to a configuration."""
     return _HOST.match(value) is not None
 
 
@@ -219,9 +221,10 @@ def _strings(table: dict[str, Any], key: str) -> tuple[str, ...]:
 
 
 def malformed(why: str) -> HostError:
+    """Return the error for a warden.toml that can't be used."""
     return HostError("config-malformed", f"{CONFIG}: {why}", "put the file right, or restore it")
 
 
 def restrict_umask() -> None:
-    """For every process of ours: what is made from here on is for its owner alone."""
+    """Make all files of this process readable by its owner alone."""
     os.umask(0o077)

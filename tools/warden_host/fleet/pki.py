@@ -1,4 +1,4 @@
-"""The fleet's own certificates: a CA, the broker's leaf, and a backup key that waits for its day.
+"""The fleet's own certificates: a CA, the broker's leaf, and a backup key for a later leaf.
 
 Leaves carry the CA's notBefore, older than any device's clock floor: a device that boots in 2021
 still reaches a server whose certificate was issued today (docs/protocol.md, Clock).
@@ -27,6 +27,8 @@ Key = ec.EllipticCurvePrivateKey
 
 @dataclass(frozen=True)
 class Leaf:
+    """A server certificate and its private key."""
+
     certificate: x509.Certificate
     key: Key
 
@@ -58,7 +60,7 @@ class Authority:
         not_before: datetime = NOT_BEFORE,
         not_after: datetime | None = None,
     ) -> Leaf:
-        """A server leaf for DNS names and IP addresses; another key, name or date on request."""
+        """Return a server leaf for DNS names and IP addresses, by default with a new key."""
         key = key or new_key()
         alternatives = [_general_name(host) for host in dict.fromkeys(hosts)]
         certificate = (
@@ -85,10 +87,12 @@ class Authority:
 
 
 def new_key() -> Key:
+    """Return a new P-256 key."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def new_authority(name: str = "Warden fleet CA") -> Authority:
+    """Return a new CA."""
     key = new_key()
     certificate = (
         x509.CertificateBuilder()
@@ -107,7 +111,7 @@ def new_authority(name: str = "Warden fleet CA") -> Authority:
 
 
 def pin(key: Key | x509.Certificate) -> bytes:
-    """SHA-256 over the SubjectPublicKeyInfo (RFC 7469 §2.4)."""
+    """Return the SHA-256 of the SubjectPublicKeyInfo (RFC 7469 §2.4)."""
     spki = key.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -115,6 +119,7 @@ def pin(key: Key | x509.Certificate) -> bytes:
 
 
 def private_pem(key: Key) -> bytes:
+    """Return a private key as unencrypted PKCS #8 in PEM."""
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -123,7 +128,7 @@ def private_pem(key: Key) -> bytes:
 
 
 def create(keys: Path, hosts: tuple[str, ...]) -> None:
-    """The CA, the broker's leaf and the backup key, all in the fleet's keys folder."""
+    """Write the CA, the broker's leaf and the backup key to the fleet's keys folder."""
     authority = new_authority()
     leaf = authority.issue(hosts)
     secretfile.write(keys / "ca.key", private_pem(authority.key))
@@ -135,21 +140,22 @@ def create(keys: Path, hosts: tuple[str, ...]) -> None:
 
 
 def renew_backup(keys: Path) -> None:
-    """A new backup key; devices learn of it by `warden rotate --pins`, and until then hold the old one."""
+    """Replace the backup key; devices pin the old one until `warden rotate --pins`."""
     secretfile.write(keys / "backup.key", private_pem(new_key()))
 
 
 def load_authority(keys: Path) -> Authority:
-    """Raises key-missing, key-permissions, key-damaged."""
+    """Return the fleet's CA; raises key-missing, key-permissions, key-damaged."""
     return Authority(load_certificate(keys / "ca.crt"), load_key(keys / "ca.key"))
 
 
 def load_pins(keys: Path) -> tuple[bytes, bytes]:
-    """The live leaf's pin and the backup's."""
+    """Return the pins of the broker's leaf and of the backup key."""
     return pin(load_certificate(keys / "server.crt")), pin(load_key(keys / "backup.key"))
 
 
 def load_key(path: Path) -> Key:
+    """Return a P-256 private key; raises as load_authority()."""
     try:
         key = serialization.load_pem_private_key(secretfile.read(path), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -160,6 +166,7 @@ def load_key(path: Path) -> Key:
 
 
 def load_certificate(path: Path) -> x509.Certificate:
+    """Return a certificate; raises as load_authority()."""
     try:
         return x509.load_pem_x509_certificate(secretfile.read(path))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What our own clients believe a broker: the fleet's CA, and nobody beside it."""
+"""TLS settings of the host's own MQTT clients: they trust the fleet's CA alone."""
 
 import ssl
 
@@ -7,7 +7,7 @@ from warden_host.fleet.fleet import Fleet
 
 
 def context(fleet: Fleet) -> ssl.SSLContext:
-    """Our CA alone; certificate, name and dates are checked. Raises key-damaged."""
+    """Return a client context that checks certificate, name and dates; raises key-damaged."""
     try:
         made = ssl.create_default_context(cafile=str(fleet.keys / "ca.crt"))
     except (OSError, ssl.SSLError):

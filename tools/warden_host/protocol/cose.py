@@ -1,7 +1,7 @@
 """COSE_Mac0 and COSE_Encrypt0 as the protocol uses them (RFC 9052): untagged, exact headers.
 
 Opening is strict: a protected header holds exactly the labels that the message kind has, the
-unprotected header is empty, and the bytes must be the deterministic encoding of what they decode to.
+unprotected header is empty, and the bytes are the deterministic encoding of their value.
 Before the tag is verified only the structure's own heads and the protected header are read, so a
 message costs the same whatever it holds and however long it is.
 """
@@ -46,13 +46,17 @@ class Encrypt0(NamedTuple):
 
 
 def seal_mac0(key: bytes, kid: bytes, aad: bytes, payload: bytes) -> bytes:
+    """Return the COSE_Mac0 of a payload (RFC 9052 §6.2)."""
     protected = strictcbor.encode({ALG: HMAC_256, KID: kid})
     tag = _mac(key, protected, aad, payload)
     return strictcbor.encode([protected, {}, payload, tag])
 
 
 def parse_mac0(data: bytes) -> Mac0:
-    """Raises cbor-…, cose-malformed or cose-algorithm; the tag is for verify_mac0."""
+    """Return the parts of a COSE_Mac0; its tag is not verified yet.
+
+    Raises: cbor-…, cose-malformed, cose-algorithm.
+    """
     protected, headers, (payload, tag) = _parts(data, HMAC_256, 2)
     kid = headers.get(KID)
     if set(headers) != {ALG, KID} or not isinstance(kid, bytes) or len(kid) != 8:
@@ -63,7 +67,7 @@ def parse_mac0(data: bytes) -> Mac0:
 
 
 def verify_mac0(key: bytes, message: Mac0, aad: bytes) -> bytes:
-    """The payload; raises tampered."""
+    """Return the payload of a message whose tag verifies; raises tampered."""
     if not hmac.compare_digest(_mac(key, message.protected, aad, message.payload), message.tag):
         raise HostError("tampered", "the tag does not verify")
     return message.payload
@@ -72,7 +76,10 @@ def verify_mac0(key: bytes, message: Mac0, aad: bytes) -> bytes:
 def seal_encrypt0(
     key: bytes, iv: bytes, kid: bytes, sid: bytes, counter: int, aad: bytes, payload: bytes
 ) -> bytes:
-    """The caller has spent the counter already: a key and nonce pair is never used twice."""
+    """Return the COSE_Encrypt0 of a payload (RFC 9052 §5.2).
+
+    counter: spent by the caller before, since a key and nonce pair must never be used twice.
+    """
     partial = _partial_iv(counter)
     headers = {ALG: AES_CCM_16_128_256, KID: kid, PARTIAL_IV: partial, KID_CONTEXT: sid}
     protected = strictcbor.encode(headers)
@@ -83,7 +90,10 @@ def seal_encrypt0(
 
 
 def parse_encrypt0(data: bytes) -> Encrypt0:
-    """Raises cbor-…, cose-malformed or cose-algorithm; the ciphertext is for open_encrypt0."""
+    """Return the parts of a COSE_Encrypt0; its ciphertext is not opened yet.
+
+    Raises: cbor-…, cose-malformed, cose-algorithm.
+    """
     protected, headers, (ciphertext,) = _parts(data, AES_CCM_16_128_256, 1)
     kid, partial, sid = headers.get(KID), headers.get(PARTIAL_IV), headers.get(KID_CONTEXT)
     if (
@@ -105,7 +115,7 @@ def parse_encrypt0(data: bytes) -> Encrypt0:
 
 
 def open_encrypt0(key: bytes, iv: bytes, message: Encrypt0, aad: bytes) -> bytes:
-    """The plaintext; raises tampered."""
+    """Return the plaintext of a message that authenticates; raises tampered."""
     nonce = _nonce(iv, message.partial_iv)
     associated = _enc_structure(message.protected, aad)
     try:
@@ -115,7 +125,7 @@ def open_encrypt0(key: bytes, iv: bytes, message: Encrypt0, aad: bytes) -> bytes
 
 
 def claimed_kid(data: bytes) -> bytes | None:
-    """Whose message it says it is; None where it says nothing that makes sense. Proves nothing."""
+    """Return the key ID that a message claims; None where it is unreadable. It proves nothing."""
     try:
         kid = _protected(data)[1].get(KID)
     except HostError:
@@ -182,13 +192,13 @@ def _check_algorithm(headers: dict[Any, Any], wanted: int) -> None:
 
 
 def _mac(key: bytes, protected: bytes, aad: bytes, payload: bytes) -> bytes:
-    """RFC 9052 §6.3."""
+    """Return the tag of a MAC_structure (RFC 9052 §6.3)."""
     structure = strictcbor.encode(["MAC0", protected, aad, payload])
     return hmac.new(key, structure, hashlib.sha256).digest()
 
 
 def _enc_structure(protected: bytes, aad: bytes) -> bytes:
-    """RFC 9052 §5.3."""
+    """Return the Enc_structure, the AEAD's associated data (RFC 9052 §5.3)."""
     return strictcbor.encode(["Encrypt0", protected, aad])
 
 
@@ -199,6 +209,6 @@ def _partial_iv(counter: int) -> bytes:
 
 
 def _nonce(iv: bytes, partial: bytes) -> bytes:
-    """RFC 9052 §3.1: the common IV XOR the partial IV padded on the left."""
+    """Return the nonce: the common IV XOR the partial IV padded on the left (RFC 9052 §3.1)."""
     padded = partial.rjust(len(iv), b"\0")
     return bytes(a ^ b for a, b in zip(iv, padded, strict=True))

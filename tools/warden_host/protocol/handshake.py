@@ -23,15 +23,21 @@ class Hello:
 
 
 def event_topic(address: Address, event: str) -> Topic:
+    """Return the topic of a sealed event of this device."""
     return Topic(address.type, address.device, "evt", event, SEALED)
 
 
 def command_topic(address: Address, command: str) -> Topic:
+    """Return the topic of a sealed command to this device."""
     return Topic(address.type, address.device, "cmd", command, SEALED)
 
 
 def open_hello(address: Address, keys: PairKeys, data: bytes) -> Hello:
-    """Raises cbor-…, cose-…, wrong-application, tampered, bad-body, in this order of gates."""
+    """Return the fields of an authentic hello.
+
+    Raises, in this order of gates: mqtt-too-large, cbor-…, cose-…, wrong-application, tampered,
+    bad-body.
+    """
     if len(data) > MAX_HELLO:
         raise HostError("mqtt-too-large", f"a hello of {len(data)} bytes")
     message = cose.parse_mac0(data)
@@ -56,11 +62,13 @@ def open_hello(address: Address, keys: PairKeys, data: bytes) -> Hello:
 def seal_welcome(
     address: Address, keys: PairKeys, hello: bytes, nonce: bytes, unix_time: int, policy: bytes
 ) -> bytes:
+    """Return the welcome to a hello. unix_time: seconds. policy: the policy record's hash."""
     payload = [VERSION, hashlib.sha256(hello).digest(), nonce, unix_time, policy]
     return _seal(address, keys, "welcome", payload)
 
 
 def seal_wake(address: Address, keys: PairKeys, nonce: bytes) -> bytes:
+    """Return a wake with this nonce, which the device's next hello repeats."""
     return _seal(address, keys, "wake", [VERSION, nonce])
 
 

@@ -15,7 +15,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class PairKeys:
-    """What follows from K alone, for hello, welcome and wake."""
+    """Keys for hello, welcome and wake, derived from K alone."""
 
     hello: bytes = field(repr=False)
     welcome: bytes = field(repr=False)
@@ -24,6 +24,8 @@ class PairKeys:
 
 @dataclass(frozen=True)
 class SessionKeys:
+    """Keys, IVs and the ID of one session, derived from K, its hello and its welcome."""
+
     up_key: bytes = field(repr=False)
     up_iv: bytes = field(repr=False)
     down_key: bytes = field(repr=False)
@@ -32,6 +34,8 @@ class SessionKeys:
 
 
 def pair_keys(address: Address, k: bytes) -> PairKeys:
+    """Return the keys of one device and one application. k: their sealing key, 32 bytes."""
+
     def derive(purpose: str, length: int) -> bytes:
         return HKDF(SHA256(), length, salt=None, info=_info(address, purpose)).derive(k)
 
@@ -39,7 +43,10 @@ def pair_keys(address: Address, k: bytes) -> PairKeys:
 
 
 def session_keys(address: Address, k: bytes, hello: bytes, welcome: bytes) -> SessionKeys:
-    """Both whole messages are in the salt: no hello can be spliced to another's welcome."""
+    """Return the keys of one session.
+
+    Both whole messages are in the salt, so a hello can't be spliced to another hello's welcome.
+    """
     salt = hashlib.sha256(hello).digest() + hashlib.sha256(welcome).digest()
     prk = hmac.digest(salt, k, "sha256")  # HKDF-Extract, RFC 5869 §2.2
 
@@ -56,7 +63,7 @@ def session_keys(address: Address, k: bytes, hello: bytes, welcome: bytes) -> Se
 
 
 def external_aad(kind: str, topic: Topic) -> bytes:
-    """Binds a message to what it is and where it was sent."""
+    """Return the associated data that binds a message to its kind and its topic."""
     return strictcbor.encode([kind, str(topic)])
 
 

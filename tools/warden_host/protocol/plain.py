@@ -1,6 +1,6 @@
 """Plain mode at the application's end: JSON under TLS, the application proves itself by its uid.
 
-It keeps strangers with a broker account out, and nothing else: the broker's owner reads every uid.
+It keeps out strangers with a broker account, and no one else: the broker's owner reads every uid.
 """
 
 import re
@@ -20,12 +20,14 @@ _CODE = "bad-body"
 
 
 class PlainPeer:
+    """One plain device as one application sees it."""
+
     def __init__(self, address: Address, uid: bytes) -> None:
         self.address = address
         self._uid = uid
 
     def receive(self, event: str, data: bytes) -> list[Outcome]:
-        """An event of this device under fmt/json. Never raises for what a peer sent."""
+        """Return the outcomes of a device's event under fmt/json; its mistakes raise nothing."""
         try:
             limit = MAX_UID_REQUEST if event == UID_REQUEST else MAX_BYTES
             message = jsontext.parse_object(data, limit, _CODE, marks=_MAX_MARKS)
@@ -47,7 +49,10 @@ class PlainPeer:
     def command(
         self, command: str, number: int, args: dict[str, Any], *, uid: bytes | None = None
     ) -> bytes:
-        """Return a command's bytes; raises bad-argument, cbor-limit. Another uid is a forgery's."""
+        """Return a command's bytes; raises bad-argument, cbor-limit.
+
+        uid: another application's, for a test of forgeries.
+        """
         return jsontext.encode(
             {
                 "cmd": command,

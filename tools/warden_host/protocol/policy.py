@@ -1,4 +1,4 @@
-"""The policy record: what a device demands. Its bytes are hashed, so both sides must agree on them."""
+"""The policy record: what a device demands. Both sides hash its bytes, so these must agree."""
 
 import hashlib
 from typing import Any
@@ -14,7 +14,7 @@ _BOUNDS = {
     "backoff_min_ms": (100, 60000),
     "backoff_max_ms": (1000, 3600000),
 }
-# What `warden provision` sets, and how it tells of it.
+# The limits that `warden provision` sets, and their help texts.
 LIMITS = {
     "max_message": "Largest MQTT packet that the device takes, bytes",
     "stall_ms": "How long a peer that owes bytes may keep the device waiting, milliseconds",
@@ -33,7 +33,7 @@ _DEFAULTS: dict[str, Any] = {
     "backoff_min_ms": 1000,
     "backoff_max_ms": 60000,
 }
-# Version 2 has all of the above and these; a device that asks for neither keeps version 1, which older firmware reads.
+# Version 2 adds these; a device that needs neither keeps version 1, which older firmware reads.
 _DEFAULTS_2: dict[str, Any] = {"strict": False, "otp": None}
 
 OTP_SOURCES = ("authority", "hotp", "totp")
@@ -59,19 +59,19 @@ _OTP_DEFAULTS: dict[str, Any] = {
 
 
 def limit(key: str) -> tuple[int, int, int]:
-    """Least, most and default of one of LIMITS."""
+    """Return the least, the most and the default value of one of LIMITS."""
     return (*_BOUNDS[key], _DEFAULTS[key])
 
 
 def otp(**changes: Any) -> dict[str, Any]:
-    """The gate's part of the record: the defaults with these changes; raises bad-policy."""
+    """Return the record's gate: the defaults with these changes; raises bad-policy."""
     gate = _OTP_DEFAULTS | changes
     _check_otp(gate)
     return gate
 
 
 def record(**changes: Any) -> bytes:
-    """The record's bytes: the defaults with these changes; raises bad-policy."""
+    """Return the record's bytes: the defaults with these changes; raises bad-policy."""
     policy = _DEFAULTS | changes
     if any(policy.get(key, plain) is not plain for key, plain in _DEFAULTS_2.items()):
         policy = _DEFAULTS_2 | policy | {"v": 2}
@@ -82,7 +82,7 @@ def record(**changes: Any) -> bytes:
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """The record as a map; raises bad-policy, cbor-…"""
+    """Return the record as a map; raises bad-policy, cbor-…"""
     policy = strictcbor.decode(data)
     if not isinstance(policy, dict):
         raise HostError("bad-policy", "the record is not a map")
@@ -91,16 +91,18 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 def policy_hash(data: bytes) -> bytes:
+    """Return the record's hash as hello and welcome carry it."""
     return hashlib.sha256(data).digest()
 
 
 def gate(data: bytes) -> dict[str, Any] | None:
-    """The record's gate, or None where the device asks for no code; raises what parse() raises."""
+    """Return the record's gate; None where the device asks for no code. Raises as parse() does."""
     found: dict[str, Any] | None = parse(data).get("otp")
     return found
 
 
 def check(policy: dict[str, Any]) -> None:
+    """Raise bad-policy unless keys, types and bounds of the record are as its version says."""
     version = policy.get("v")
     if type(version) is not int or version not in (1, 2):
         raise HostError("bad-policy", "v is neither 1 nor 2")

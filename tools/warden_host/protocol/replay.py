@@ -1,20 +1,22 @@
-"""Which counters were seen: a window of 64, as in RFC 4303 §3.4.3, since a broker may reorder."""
+"""The replay window over message counters (RFC 4303 §3.4.3), since a broker may reorder."""
 
 WIDTH = 64
 
 
 class ReplayWindow:
-    """Ask first (`fresh`), commit only after the AEAD opened (`take`): a forgery moves nothing."""
+    """Check is_new() first, call mark_seen() after the AEAD opened: a forgery moves nothing."""
 
     def __init__(self) -> None:
         self.highest = -1
         self._seen = 0  # bit n: highest - n
 
     def is_new(self, counter: int) -> bool:
+        """Return whether the counter was not seen and lies inside or ahead of the window."""
         behind = self.highest - counter
         return behind < 0 or (behind < WIDTH and not self._seen >> behind & 1)
 
     def mark_seen(self, counter: int) -> None:
+        """Record the counter of an authentic message."""
         ahead = counter - self.highest
         if ahead > 0:
             # A jump past the whole window leaves nothing of it, and no number of 2^32 bits either.

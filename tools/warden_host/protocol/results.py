@@ -1,4 +1,4 @@
-"""What comes of a message: what to send, and what to tell. Shared by sealed and plain mode."""
+"""Results of a received message: what to publish and what to report, in both modes."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,10 @@ class Send:
 
 @dataclass(frozen=True)
 class SessionUp:
-    """The session stands at our end: commands may go."""
+    """A session is up at the application's end: commands may be sent.
+
+    diverged: the device's policy is not the fleet's.
+    """
 
     proof: Proof
     diverged: bool
@@ -24,6 +27,8 @@ class SessionUp:
 
 @dataclass(frozen=True)
 class Received:
+    """An authentic event. id: the command's that it replies to, else 0."""
+
     event: str
     id: int
     body: dict[str, Any]
@@ -31,11 +36,15 @@ class Received:
 
 @dataclass(frozen=True)
 class Quarantined:
+    """The device goes into quarantine."""
+
     reason: str
 
 
 @dataclass(frozen=True)
 class Refused:
+    """A message that was refused, and the error's code and text."""
+
     event: str
     code: str
     text: str

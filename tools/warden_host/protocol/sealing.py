@@ -1,7 +1,7 @@
-"""One session's keys and counters, at the application's end: seals down, opens up.
+"""Keys and counters of one session at the application's end: seals commands, opens events.
 
-The only place where a session's keys meet data. A counter is spent before its message is sealed, so
-no path, a raised exception among them, leads to one key and nonce for two plaintexts.
+No other module uses a session's keys on data. A counter is spent before its message is sealed, so
+no path, a raised exception included, uses one key and nonce for two plaintexts.
 """
 
 from typing import Any
@@ -28,7 +28,10 @@ class Channel:
         return self._next_down
 
     def seal(self, topic: Topic, number: int, expiry: int | None, body: dict[str, Any]) -> bytes:
-        """Raises counter-exhausted: the session is over then; bad-argument, cbor-limit: the body."""
+        """Return a sealed command. number: its ID. expiry: seconds of the session, or None.
+
+        Raises: counter-exhausted: the session is over; bad-argument, cbor-limit: the body.
+        """
         # May raise: before a counter is spent.
         payload = strictcbor.encode_for_device([number, expiry, body])
         counter = self._next_down
@@ -46,7 +49,7 @@ class Channel:
         )
 
     def open(self, topic: Topic, message: cose.Encrypt0) -> tuple[int, int | None, dict[str, Any]]:
-        """(id, expiry, body); raises replayed, tampered, cbor-…, bad-body."""
+        """Return (id, expiry, body) of an event; raises replayed, tampered, cbor-…, bad-body."""
         if not self._window.is_new(message.counter):
             raise HostError("replayed", "its counter was seen before, or is far behind")
         payload = cose.open_encrypt0(

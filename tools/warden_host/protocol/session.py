@@ -1,7 +1,7 @@
-"""The application's side of one device's sealed session: bytes and a time in, bytes and events out.
+"""The application's end of one device's sealed session: bytes and time in, bytes and results out.
 
 Nothing here does I/O. What must outlive a restart (the proven boot and connect, a quarantine) goes
-through `persist` before the answer that depends on it is handed out.
+through `persist` before the answer that depends on it is returned.
 """
 
 import hmac
@@ -22,8 +22,8 @@ from warden_host.protocol.sealing import Channel
 MAX_CANDIDATES = 4
 WAKE_REPEAT_S = 10.0
 WAKE_REPEATS = 3
-WAKE_SLOW_S = 60.0  # from then on, as long as no hello comes
-RECHECK_S = 2.0  # a device that lost the broker as well says hello by itself: no wake, then
+WAKE_SLOW_S = 60.0  # after the repeats, until a hello arrives
+RECHECK_S = 2.0  # a device that lost the broker too sends a hello by itself
 CHANGE_S = 5.0
 
 
@@ -40,6 +40,8 @@ class Instant(NamedTuple):
 
 @dataclass
 class _Candidate:
+    """A session whose welcome was sent and whose ready has not arrived."""
+
     hello: handshake.Hello
     welcome: bytes
     channel: Channel
@@ -59,7 +61,11 @@ class _Wake:
 
 
 class Session:
-    """persist is called with the Proof, or a Quarantined, before anything is answered to it."""
+    """One device's sealed session with one application.
+
+    mark: shared by the device's sessions. persist: stores a Proof or a Quarantined; it is called
+    before any answer to it. proven: the last proof of this pair.
+    """
 
     def __init__(
         self,
@@ -92,25 +98,31 @@ class Session:
 
     @property
     def is_up(self) -> bool:
+        """Return whether commands may be sent in the session."""
         return self._current is not None and not self._unconfirmed and not self.mark.quarantine
 
     def handshake_pending(self, now: Instant) -> bool:
-        """A welcome is under way. The device drops its session as soon as that arrives: what we seal in the
-        old one meanwhile, it can't open."""
+        """Return whether a welcome was sent in the last seconds.
+
+        The device drops its session as soon as the welcome arrives, and then can't open commands
+        that were sealed in the old one.
+        """
         return any(now.steady - one.since.steady < CHANGE_S for one in self._candidates.values())
 
     def mark_unconfirmed(self) -> None:
-        """Our line to the broker broke, and perhaps the broker itself: whether the device still holds the
-        session is not known until it speaks in it, or begins a new one."""
+        """Count the session as down until the device sends in it, or starts a new one.
+
+        Called when the connection to the broker broke: the device may have lost its session too.
+        """
         self._unconfirmed = self._current is not None
 
     def schedule_wake(self, now: Instant) -> None:
-        """The line is back: a device that goes on silent is asked for a new hello."""
+        """Send a wake soon to a device whose session is unconfirmed: the broker is back."""
         if self._unconfirmed:
             self._prepare_wake(now.steady + RECHECK_S)
 
     def receive(self, event: str, data: bytes, now: Instant) -> list[Outcome]:
-        """An event of this device under fmt/cose. Never raises for what a peer sent."""
+        """Return the outcomes of a device's event under fmt/cose; its mistakes raise nothing."""
         try:
             if event == "hello":
                 return self._on_hello(data, now)
@@ -121,7 +133,10 @@ class Session:
     def seal(
         self, command: str, number: int, body: dict[str, Any], ttl_s: int | None, now: Instant
     ) -> bytes:
-        """A command's bytes; raises no-session, quarantined, counter-exhausted, bad-argument."""
+        """Return a command's bytes. ttl_s: seconds that the command is valid, or None.
+
+        Raises: no-session, quarantined, counter-exhausted, bad-argument, cbor-limit.
+        """
         current = self._require_session()
         expiry = None
         if ttl_s is not None:
@@ -138,7 +153,7 @@ class Session:
         return sealed
 
     def seal_ack(self) -> bytes:
-        """One more sealed ack under the next counter."""
+        """Return a sealed ack under the next counter."""
         current = self._require_session()
         topic = handshake.command_topic(self.address, "ack")
         self._ack = current.channel.seal(topic, 0, None, {})
@@ -146,15 +161,16 @@ class Session:
         return self._ack
 
     def request_hello(self, now: Instant) -> Send:
-        """Asks the device for a new hello; tick() repeats it."""
+        """Return a wake, which asks the device for a new hello; tick() repeats it."""
         return Send("wake", self._prepare_wake(now.steady + WAKE_REPEAT_S))
 
     def tick(self, now: Instant) -> list[Send]:
+        """Return the wake that is due now, if any."""
         wake = self._wake
         if wake is None or now.steady < wake.due:
             return []
-        # A device whose wakes all got lost believes in its old session and has no reason to speak: we
-        # go on asking, or neither would ever begin.
+        # A device that received no wake keeps its old session and has no reason to send: wakes go on,
+        # or no session would ever start.
         wake.left = max(0, wake.left - 1)
         wake.due = now.steady + (WAKE_REPEAT_S if wake.left else WAKE_SLOW_S)
         return [Send("wake", wake.data)]
@@ -166,7 +182,7 @@ class Session:
         return data
 
     def reset_proofs(self) -> None:
-        """The owner cleared the device: the shared mark is his to reset, the pair is ours."""
+        """Forget this pair's proof and candidates: the owner cleared the device."""
         self._proven = NOTHING_PROVEN
         self._candidates.clear()
 
@@ -264,8 +280,11 @@ class Session:
         return [Send("ack", self.seal_ack()), SessionUp(proof, diverged)]
 
     def _repeat_ack(self) -> list[Outcome]:
-        """The device has not seen the ack. The same bytes again, unless a command went out since:
-        its counter is higher, and the device would refuse the old ack as replayed for ever."""
+        """Answer a repeated ready: the device has not seen the ack.
+
+        The same bytes again, unless a command was sent since: its counter is higher, and the
+        device would refuse the old ack as replayed for ever.
+        """
         self._require_session()
         return [Send("ack", self._ack if self._ack_is_last else self.seal_ack())]
 

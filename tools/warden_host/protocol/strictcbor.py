@@ -79,7 +79,7 @@ def _encode(value: Any, depth: int) -> bytes:
 
 
 def is_u32(value: Any) -> TypeGuard[int]:
-    """An unsigned integer up to 2^32 - 1, as every number of the protocol is; True is not 1 here."""
+    """Return whether it is an integer from 0 to 2^32 - 1, as all numbers of the protocol are."""
     return type(value) is int and 0 <= value < 1 << 32
 
 

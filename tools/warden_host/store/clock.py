@@ -1,4 +1,4 @@
-"""The mark that this host's clock is compared with (clock_guard.py)."""
+"""The mark in fleet.db that this host's clock is compared with (service/clock_guard.py)."""
 
 import json
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from warden_host.store.database import Database, guard
 
 
 class Mark(NamedTuple):
-    """unix: the wall clock, seconds. steady: seconds since the machine's start named by boot."""
+    """A moment. unix: wall clock, seconds. steady: seconds since the start named by boot."""
 
     unix: float
     steady: float
@@ -15,8 +15,10 @@ class Mark(NamedTuple):
 
 
 class Clocks(Database):
+    """The clock mark's rows."""
+
     def clock_mark(self) -> Mark | None:
-        """Return the mark; in a database that has none yet, when a device was seen last."""
+        """Return the mark; in a database without one, the time when a device was last seen."""
         row = self._do("SELECT value FROM settings WHERE name = 'clock'").fetchone()
         if row is None:
             seen = self._do("SELECT max(last_seen) FROM devices").fetchone()[0]
@@ -26,5 +28,6 @@ class Clocks(Database):
             return Mark(float(unix), float(steady), str(boot))
 
     def set_clock_mark(self, mark: Mark) -> None:
+        """Replace the mark."""
         value = json.dumps(mark).encode()
         self._do("INSERT OR REPLACE INTO settings VALUES ('clock', ?)", value)

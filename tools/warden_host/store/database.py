@@ -1,4 +1,4 @@
-"""fleet.db as a file: opened, brought to today's format, changed in transactions."""
+"""fleet.db as a file: opened, migrated to the present format, changed in transactions."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from warden_host.store import schema
 
 
 class Database:
-    """Open for one thread. Raises database-damaged, key-permissions."""
+    """An open fleet.db, for one thread. Raises database-damaged, key-permissions."""
 
     def __init__(self, path: Path) -> None:
         if path.exists():
@@ -49,10 +49,11 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self, durable: bool = True) -> Iterator[None]:
-        """All of it or none of it; durable: on the disk when this returns.
+        """Commit all changes of the block, or none.
 
-        A proven (boot, connect) or a new key must not be forgotten in a power cut, an old hello would
-        count again. What devices tell may be: it is not worth a wait for the disk each time.
+        durable: on the disk when the block ends. A proven (boot, connect) or a new key must
+        survive a power cut, since an old hello would count again. Reports of devices need not:
+        they are not worth a wait for the disk each time.
         """
         with guard():
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -75,6 +76,7 @@ class Database:
 
 @contextlib.contextmanager
 def guard() -> Iterator[None]:
+    """Turn SQLite's errors into database-damaged with a hint."""
     try:
         yield
     except (sqlite3.Error, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What fleet.db knows of devices that are to end: cut off at the broker, to be wiped, or both."""
+"""Devices in fleet.db that are to end: revoked at the broker, to be wiped, or both."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,12 @@ from warden_host.store.database import Database
 
 @dataclass(frozen=True)
 class Ending:
-    """revoked: it is cut off, where wipe is set but for the little that a wipe needs. wipe: its secrets go on its next
-    contact. Unix seconds: ordered; sent, when it was last told; wiped, when it answered that it obeys."""
+    """An order to end a device. Times are unix seconds.
+
+    revoked: the broker refuses it, except for what a wipe needs where wipe is set. wipe: its
+    secrets are erased on its next contact. sent: when the wipe was last sent. wiped: when the
+    device confirmed it.
+    """
 
     revoked: bool
     wipe: bool
@@ -18,19 +22,23 @@ class Ending:
 
 
 class Endings(Database):
+    """The orders' rows."""
+
     def ending(self, device: str) -> Ending | None:
+        """Return the device's order, or None."""
         row = self._do(
             "SELECT revoked, wipe, ordered, sent, wiped FROM endings WHERE device = ?", device
         ).fetchone()
         return None if row is None else Ending(bool(row[0]), bool(row[1]), *row[2:])
 
     def endings(self) -> dict[str, Ending]:
+        """Return device → order, in the order of names."""
         rows = self._do("SELECT device FROM endings ORDER BY device").fetchall()
         found = {row[0]: self.ending(row[0]) for row in rows}
         return {device: ending for device, ending in found.items() if ending is not None}
 
     def order_ending(self, device: str, revoked: bool, wipe: bool, moment: float) -> None:
-        """What was ordered before stays ordered. Inside a transaction."""
+        """Add to the device's order; an earlier order stays. Call it inside a transaction."""
         self._do(
             "INSERT INTO endings (device, revoked, wipe, ordered) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (device) DO UPDATE SET revoked = max(revoked, excluded.revoked), "
@@ -42,9 +50,10 @@ class Endings(Database):
         )
 
     def record_wipe_sent(self, device: str, moment: float) -> None:
+        """Record when the wipe was sent."""
         self._do("UPDATE endings SET sent = ? WHERE device = ?", moment, device)
 
     def record_wipe_done(self, device: str, moment: float) -> None:
-        """It answered: from now on its account may go. On disk when this returns."""
+        """Record that the device confirmed its wipe, so that its account may go. Durable."""
         with self.transaction():
             self._do("UPDATE endings SET wiped = ? WHERE device = ?", moment, device)

@@ -1,4 +1,4 @@
-"""What fleet.db knows of groups: names for devices that belong together. A group is the devices in it; one without any is none."""
+"""Groups of devices in fleet.db. A group is its devices; the last one takes it away."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,17 @@ from warden_host.store.database import Database
 
 
 class Groups(Database):
+    """The groups' rows."""
+
     def groups(self) -> dict[str, list[str]]:
-        """Name → devices, both in order."""
+        """Return name → devices, both in order."""
         found: dict[str, list[str]] = {}
         for name, device in self._do("SELECT name, device FROM group_devices ORDER BY 1, 2"):
             found.setdefault(name, []).append(device)
         return found
 
     def group(self, name: str) -> list[str]:
-        """Its devices, in order. Raises group-unknown."""
+        """Return the group's devices, in order; raises group-unknown."""
         rows = self._do("SELECT device FROM group_devices WHERE name = ? ORDER BY device", name)
         found = [row[0] for row in rows]
         if not found:
@@ -27,7 +29,7 @@ class Groups(Database):
         return found
 
     def add_to_group(self, name: str, devices: Sequence[str]) -> None:
-        """All of them or none. Raises device-unknown."""
+        """Add all of the devices or none; raises device-unknown."""
         with self.transaction():
             for device in devices:
                 if self._do("SELECT 1 FROM devices WHERE device = ?", device).fetchone() is None:
@@ -39,7 +41,7 @@ class Groups(Database):
                 self._do("INSERT OR IGNORE INTO group_devices VALUES (?, ?)", name, device)
 
     def remove_from_group(self, name: str, devices: Sequence[str]) -> None:
-        """All of them or none; with the last one goes the group. Raises group-unknown, device-unknown."""
+        """Remove all of the devices or none; raises group-unknown, device-unknown."""
         with self.transaction():
             known = self.group(name)
             for device in devices:
@@ -52,5 +54,5 @@ class Groups(Database):
                 self._do("DELETE FROM group_devices WHERE name = ? AND device = ?", name, device)
 
     def remove_from_all_groups(self, device: str) -> None:
-        """It is gone from the fleet."""
+        """Remove a device that leaves the fleet from all groups."""
         self._do("DELETE FROM group_devices WHERE device = ?", device)

@@ -1,6 +1,6 @@
-"""What fleet.db knows of codes at the keypad: the one that is out, how often was asked and tried, whom to tell, secrets on their way.
+"""Codes at the keypad in fleet.db: codes, rate limits, contacts, and secrets being enrolled.
 
-No code lies here, only a keyed hash of it; the key is a file of its own (otp.py).
+It holds no code, only a keyed hash of it; the key is a file of its own (otp/otp.py).
 """
 
 import json
@@ -15,7 +15,10 @@ PAST = 16
 
 @dataclass(frozen=True)
 class Code:
-    """The code that is out for a device. digest None: it was used. made: unix seconds. tries: attempts begun."""
+    """The latest code of a device. made: unix seconds. validity: seconds. tries: attempts so far.
+
+    digest: None once the code was used. past: earlier requests.
+    """
 
     device: str
     req: str
@@ -28,7 +31,7 @@ class Code:
 
 
 class Contact(NamedTuple):
-    """Where to reach a device's owner. purpose: "code" or "alarm"; way: a delivery's name; address: its own."""
+    """An address of a device's owner. purpose: "code" or "alarm"; way: a delivery's name."""
 
     purpose: str
     way: str
@@ -37,7 +40,10 @@ class Contact(NamedTuple):
 
 @dataclass(frozen=True)
 class Enrolment:
-    """A secret that an authenticator has and the device not yet. first: the lowest counter or step that may still open."""
+    """A secret that an authenticator has and the device not yet.
+
+    first: the lowest counter or time step that may still open.
+    """
 
     device: str
     source: str
@@ -49,7 +55,7 @@ class Enrolment:
 
 
 class Delivered(NamedTuple):
-    """How the last message by this way fared. error: "" for well."""
+    """The result of the last message by this way. error: "" for success."""
 
     device: str
     way: str
@@ -59,8 +65,10 @@ class Delivered(NamedTuple):
 
 
 class Codes(Database):
+    """The rows of codes, limits, contacts and enrolments."""
+
     def code(self, device: str) -> Code | None:
-        """The newest one, used or not."""
+        """Return the device's latest code, used or not."""
         columns = "device, req, digest, duress, made, validity, tries, past"
         row = self._do(f"SELECT {columns} FROM otp_codes WHERE device = ?", device).fetchone()  # noqa: S608
         if row is None:
@@ -69,7 +77,7 @@ class Codes(Database):
             return Code(*(*row[:-1], tuple(json.loads(row[-1]))))
 
     def put_code(self, made: Code) -> None:
-        """Takes the place of the one before, which counts no more."""
+        """Replace the device's code; the one before is void."""
         self._do(
             "INSERT OR REPLACE INTO otp_codes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             made.device,
@@ -83,7 +91,7 @@ class Codes(Database):
         )
 
     def count_try(self, device: str, req: str) -> Code | None:
-        """One attempt more; the code as it stands now, or None when another request is the current one."""
+        """Count one attempt and return the code; None where another request is the current one."""
         self._do(
             "UPDATE otp_codes SET tries = tries + 1 WHERE device = ? AND req = ?", device, req
         )
@@ -91,7 +99,7 @@ class Codes(Database):
         return found if found is not None and found.req == req else None
 
     def spend_code(self, device: str, req: str) -> None:
-        """It was used: its hash goes, the row says that it was."""
+        """Mark the code as used and delete its hash."""
         self._do(
             "UPDATE otp_codes SET digest = NULL, duress = NULL WHERE device = ? AND req = ?",
             device,
@@ -101,22 +109,28 @@ class Codes(Database):
     # How often: rows of (key, unix seconds)
 
     def count_otp(self, key: str, now: int, window_s: int) -> int:
-        """How many within the window. What lies in the future counts as well: a clock set back forgives nothing."""
+        """Return how many rows of this key lie within the window.
+
+        Times in the future count as well, so that a clock set back lifts no limit.
+        """
         row = self._do(
             "SELECT count(*) FROM otp_counts WHERE key = ? AND time > ?", key, now - window_s
         )
         return int(row.fetchone()[0])
 
     def add_count(self, key: str, now: int, window_s: int) -> None:
+        """Add a row to this key and drop those before the window."""
         self._do("DELETE FROM otp_counts WHERE key = ? AND time <= ?", key, now - window_s)
         self._do("INSERT INTO otp_counts VALUES (?, ?)", key, now)
 
     def clear_counts(self, key: str) -> None:
+        """Delete all rows of this key."""
         self._do("DELETE FROM otp_counts WHERE key = ?", key)
 
     # Whom to tell
 
     def contacts(self, device: str) -> list[Contact]:
+        """Return where the device's codes and alarms go."""
         rows = self._do(
             "SELECT purpose, way, address FROM otp_contacts WHERE device = ? ORDER BY purpose DESC, way, address",
             device,
@@ -124,26 +138,30 @@ class Codes(Database):
         return [Contact(*row) for row in rows]
 
     def set_contacts(self, device: str, contacts: list[Contact]) -> None:
-        """These and no others. Inside a transaction."""
+        """Replace the device's contacts. Call it inside a transaction."""
         self._do("DELETE FROM otp_contacts WHERE device = ?", device)
         for contact in contacts:
             self._do("INSERT INTO otp_contacts VALUES (?, ?, ?, ?)", device, *contact)
 
     def record_delivery(self, report: Delivered) -> None:
+        """Record the result of a message."""
         self._do("INSERT OR REPLACE INTO otp_deliveries VALUES (?, ?, ?, ?, ?)", *report)
 
     def deliveries(self, device: str) -> list[Delivered]:
+        """Return the last result by each way."""
         rows = self._do("SELECT * FROM otp_deliveries WHERE device = ? ORDER BY way", device)
         return [Delivered(*row) for row in rows]
 
     # Secrets between an authenticator and a device
 
     def enrolment(self, device: str) -> Enrolment | None:
+        """Return the secret that waits for the device, or None."""
         columns = "device, source, digits, step_s, first, secret, duress"
         row = self._do(f"SELECT {columns} FROM otp_enrolments WHERE device = ?", device).fetchone()  # noqa: S608
         return None if row is None else Enrolment(*row)
 
     def put_enrolment(self, made: Enrolment) -> None:
+        """Replace the secret that waits for the device."""
         self._do(
             "INSERT OR REPLACE INTO otp_enrolments VALUES (?, ?, ?, ?, ?, ?, ?)",
             made.device,
@@ -156,5 +174,5 @@ class Codes(Database):
         )
 
     def end_enrolment(self, device: str) -> None:
-        """The device has it, or nobody shall: we keep no copy."""
+        """Delete the secret: the device has it, or the enrolment is cancelled."""
         self._do("DELETE FROM otp_enrolments WHERE device = ?", device)

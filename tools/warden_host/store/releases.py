@@ -1,4 +1,4 @@
-"""What fleet.db knows of releases and rollouts: numbers given, content keys, how far each device is."""
+"""Releases and rollouts in fleet.db: sequence numbers, content keys, progress of each device."""
 
 import json
 import secrets
@@ -17,7 +17,7 @@ MAX_HISTORY = (
 
 @dataclass(frozen=True)
 class Release:
-    """One release as the fleet remembers it; its files are in releases/NAME."""
+    """A release's record; its files are in releases/NAME."""
 
     sequence: int
     name: str
@@ -28,7 +28,7 @@ class Release:
 
 
 class Target(NamedTuple):
-    """One device of a rollout. state: a word of docs/update.md, as the device or the rollout gave it."""
+    """One device of a rollout. state: a word of docs/update.md."""
 
     device: str
     wave: int
@@ -38,7 +38,7 @@ class Target(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One state of one device, from this moment on. Unix seconds."""
+    """A state that a device had from this time on, unix seconds."""
 
     time: float
     state: str
@@ -47,7 +47,10 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Rollout:
-    """plan: what was asked for, as JSON. state: active, done or stopped. forgiven: failures that the owner looked at."""
+    """A rollout. plan: the request, as JSON. state: active, done or stopped.
+
+    forgiven: failures that the owner has acknowledged.
+    """
 
     id: int
     release: str
@@ -61,8 +64,10 @@ class Rollout:
 
 
 class Releases(Database):
+    """The rows of releases and rollouts."""
+
     def vendor(self) -> bytes:
-        """This fleet's vendor ID in manifests: 16 random bytes, drawn when first asked for."""
+        """Return this fleet's vendor ID in manifests: 16 random bytes, drawn at the first call."""
         self._do("INSERT OR IGNORE INTO settings VALUES ('vendor', ?)", secrets.token_bytes(16))
         row = self._do("SELECT value FROM settings WHERE name = 'vendor'").fetchone()
         return bytes(row[0])
@@ -72,7 +77,10 @@ class Releases(Database):
     def reserve_sequence(
         self, name: str, type_: str, version: str, wanted: int | None, cek: bytes | None
     ) -> Release:
-        """Takes a sequence number, on disk before anything is made with it. Raises old-manifest, bad-argument."""
+        """Reserve a sequence number, durably, before anything is made with it.
+
+        wanted: the number, or None for the next. Raises old-manifest, bad-argument.
+        """
         with self.transaction():
             # One that never came to be, or whose folder is gone: its number stays taken.
             self._do("UPDATE releases SET name = name || '#' || sequence WHERE name = ?", name)
@@ -99,10 +107,12 @@ class Releases(Database):
         return made
 
     def release(self, name: str) -> Release | None:
+        """Return the release of this name, or None."""
         row = self._do("SELECT * FROM releases WHERE name = ?", name).fetchone()
         return None if row is None else Release(*row)
 
     def releases(self) -> list[Release]:
+        """Return all releases by sequence number."""
         return [Release(*row) for row in self._do("SELECT * FROM releases ORDER BY sequence")]
 
     # Rollouts
@@ -110,7 +120,7 @@ class Releases(Database):
     def add_rollout(
         self, release: str, sequence: int, plan: dict[str, Any], waves: dict[str, int]
     ) -> int:
-        """Its number. waves: device → wave, from 0."""
+        """Add an active rollout and return its number. waves: device → wave, from 0."""
         now = time.time()
         with self.transaction():
             cursor = self._do(
@@ -140,7 +150,7 @@ class Releases(Database):
         return number
 
     def rollout(self, number: int) -> Rollout:
-        """Raises rollout-unknown."""
+        """Return a rollout; raises rollout-unknown."""
         found = self._rollouts("WHERE id = ?", number)
         if not found:
             raise HostError(
@@ -149,10 +159,11 @@ class Releases(Database):
         return found[0]
 
     def rollouts(self, active: bool = False) -> list[Rollout]:
-        """Oldest first."""
+        """Return all rollouts, or the active ones, oldest first."""
         return self._rollouts("WHERE state = 'active' ORDER BY id" if active else "ORDER BY id")
 
     def set_rollout(self, number: int, state: str, reason: str = "", forgiven: int = 0) -> None:
+        """Set a rollout's state."""
         with self.transaction():
             self._do(
                 "UPDATE rollouts SET state = ?, reason = ?, forgiven = ? WHERE id = ?",
@@ -163,8 +174,11 @@ class Releases(Database):
             )
 
     def set_target(self, number: int, device: str, state: str, reason: str, last: bool) -> None:
-        """last: nothing follows it, so it is on disk when this returns; a state in between may be forgotten in a power cut,
-        the device is asked for its state then."""
+        """Set the state of one device.
+
+        last: no state follows, so it is durable. A power cut may lose a state in between: the
+        device is asked for its state then.
+        """
         now = time.time()
         with self.transaction(durable=last):
             self._do(
@@ -180,7 +194,7 @@ class Releases(Database):
                 self._add_step(number, device, now, state, reason)
 
     def _add_step(self, number: int, device: str, moment: float, state: str, reason: str) -> None:
-        """What is said again counts once: one that is away for a week is asked some thousand times."""
+        """Add a step to the history unless it repeats the last one: retries are many."""
         mine = "FROM rollout_history WHERE rollout = ?1 AND device = ?2 ORDER BY id DESC"
         last = self._do(f"SELECT state, reason {mine} LIMIT 1", number, device).fetchone()
         if last == (state, reason):
@@ -202,7 +216,7 @@ class Releases(Database):
         )
 
     def history(self, number: int) -> dict[str, list[Step]]:
-        """Device → what it went through in this rollout, oldest first."""
+        """Return device → its steps in this rollout, oldest first."""
         found: dict[str, list[Step]] = {}
         rows = self._do(
             "SELECT device, time, state, reason FROM rollout_history WHERE rollout = ? "

@@ -1,4 +1,4 @@
-"""The tables of fleet.db, and how an older database becomes one of today."""
+"""The tables of fleet.db, and the scripts that migrate an older database."""
 
 FORMAT = 7
 # Since format 2. body: the command's CBOR while it is under way, with new secrets in it; NULL once it is done, then the number alone is kept.

@@ -1,7 +1,7 @@
-"""The fleet's memory: one SQLite file, 0600.
+"""The fleet's database: one SQLite file, 0600.
 
-The sealing keys K and the IDs uid live here and not as files in keys/, because they must come and
-go with their device in one transaction: after a power cut a device never has half of its new keys.
+Sealing keys K and uids are rows here and not files in keys/, because they must come and go with
+their device in one transaction: after a power cut a device never has half of its new keys.
 """
 
 import json
@@ -27,6 +27,8 @@ _MOST = 1 << 53  # what JSON carries without loss
 
 @dataclass(frozen=True)
 class App:
+    """A registered application: the types that it serves, the commands that it may give."""
+
     appid: str
     types: tuple[str, ...]
     commands: tuple[str, ...]
@@ -45,7 +47,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Rotation:
-    """New secrets on their way to a device: the command's body. taken: when the device first said that it holds them, or None."""
+    """New secrets on their way to a device: the command's body.
+
+    taken: when the device first confirmed that it holds them, unix seconds, or None.
+    """
 
     device: str
     body: dict[str, Any] = field(repr=False)
@@ -53,19 +58,21 @@ class Rotation:
 
     @property
     def apps(self) -> dict[str, bytes]:
-        """Application → new sealing key."""
+        """Return application → new sealing key."""
         apps: dict[str, bytes] = self.body.get("apps", {})
         return apps
 
     @property
     def expires(self) -> float | None:
-        """When the old secrets are gone whatever was proven, by the device's deadline."""
+        """Return when the device drops its old secrets, proven or not; None without a deadline."""
         deadline = self.body.get("deadline")
         return None if deadline is None or self.taken is None else self.taken + deadline
 
 
 @dataclass(frozen=True)
 class Device:
+    """A device, its policy record, its mark and its pairs."""
+
     device: str
     type: str
     board: str
@@ -79,7 +86,7 @@ class Device:
 
 
 class Incident(NamedTuple):
-    """All of one kind from one device: n of them, between first and time."""
+    """Incidents of one kind from one device: n of them, between first and time."""
 
     time: float
     source: str
@@ -90,12 +97,12 @@ class Incident(NamedTuple):
 
 
 class Store(Releases, Codes, Endings, Groups, Clocks):
-    """All tables. Open for one thread. Raises database-damaged, key-permissions."""
+    """All tables of an open fleet.db, for one thread. Raises database-damaged, key-permissions."""
 
     # Applications
 
     def add_app(self, app: App) -> None:
-        """Raises app-exists."""
+        """Add an application; raises app-exists."""
         if app.appid in {known.appid for known in self.apps()}:
             raise HostError(
                 "app-exists",
@@ -110,6 +117,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         )
 
     def apps(self) -> list[App]:
+        """Return all applications."""
         rows = self._do("SELECT appid, types, commands FROM apps ORDER BY appid")
         with guard():
             return [App(row[0], _texts(row[1]), _texts(row[2])) for row in rows]
@@ -117,7 +125,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
     # Devices
 
     def add_device(self, device: Device) -> None:
-        """Replaces a device of that ID, its keys and all that it ever proved."""
+        """Add a device, or replace it with its keys and proofs. Call it inside a transaction."""
         self._do("DELETE FROM devices WHERE device = ?", device.device)
         self._do(
             "INSERT INTO devices (device, type, board, mode, policy) VALUES (?, ?, ?, ?, ?)",
@@ -138,10 +146,11 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
             )
 
     def find(self, device: str) -> Device | None:
+        """Return a device, or None."""
         return next(iter(self._devices("WHERE device = ?", device)), None)
 
     def device(self, device: str) -> Device:
-        """Raises device-unknown."""
+        """Return a device; raises device-unknown."""
         found = self.find(device)
         if found is None:
             raise HostError(
@@ -152,9 +161,11 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         return found
 
     def names(self) -> list[str]:
+        """Return the IDs of all devices."""
         return [row[0] for row in self._do("SELECT device FROM devices").fetchall()]
 
     def devices(self) -> list[Device]:
+        """Return all devices by ID."""
         return self._devices("ORDER BY device")
 
     def policies(self) -> list[bytes]:
@@ -169,7 +180,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         mark: DeviceMark,
         new_key: bytes | None = None,
     ) -> None:
-        """Keeps what a ready proved, on disk before the answer leaves; a new key as well."""
+        """Store what a ready proved, and a new key, durably, before the answer is sent."""
         with self.transaction():
             if new_key is not None:
                 self.promote_key(device, appid, new_key)
@@ -188,16 +199,17 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
             )
 
     def quarantine(self, device: str, reason: str) -> None:
+        """Set the reason of a device's quarantine."""
         with self.transaction():
             self._do("UPDATE devices SET quarantine = ? WHERE device = ?", reason, device)
 
     def clear_quarantine(self, device: str) -> None:
-        """The owner vouches for the device as it is now: what it had proved no longer binds it."""
+        """Lift a quarantine and reset the proofs: the owner vouches for the device as it is."""
         with self.transaction():
             self.reset_proofs(device)
 
     def reset_proofs(self, device: str) -> None:
-        """Inside a transaction."""
+        """Reset the counters that a device proved. Call it inside a transaction."""
         self._do(
             "UPDATE devices SET quarantine = '', boot = 0, connect = 0, vault_gen = 0 "
             "WHERE device = ?",
@@ -210,13 +222,15 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         )
 
     def set_diverged(self, device: str, diverged: bool) -> None:
+        """Set whether the device's policy differs from the fleet's."""
         self._do("UPDATE devices SET diverged = ? WHERE device = ?", int(diverged), device)
 
     def set_last_seen(self, device: str, moment: float) -> None:
+        """Set when the device was last seen, unix seconds."""
         self._do("UPDATE devices SET last_seen = ? WHERE device = ?", moment, device)
 
     def remove_device(self, device: str) -> None:
-        """With its keys and all that it ever proved, where its codes went, and its place in groups; its events and incidents stay."""
+        """Remove a device, its keys, proofs, contacts and groups; its events and incidents stay."""
         self._do("DELETE FROM devices WHERE device = ?", device)
         self.set_contacts(device, [])
         self.end_enrolment(device)
@@ -225,7 +239,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
     # Rotations
 
     def rotation(self, device: str) -> Rotation | None:
-        """The one that is under way."""
+        """Return the device's unfinished rotation, or None."""
         row = self._do("SELECT body, taken FROM rotations WHERE device = ?", device).fetchone()
         if row is None or row[0] is None:
             return None
@@ -235,7 +249,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         return Rotation(device, body, row[1])
 
     def add_rotation(self, device: str, body: dict[str, Any]) -> Rotation:
-        """Numbers it above all before. Inside a transaction."""
+        """Add a rotation under the device's next number. Call it inside a transaction."""
         row = self._do("SELECT number FROM rotations WHERE device = ?", device).fetchone()
         number = 1 if row is None else row[0] + 1
         made = Rotation(device, body | {"id": number})
@@ -248,21 +262,24 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         return made
 
     def confirm_rotation(self, device: str, moment: float) -> None:
+        """Record when the device first confirmed that it holds the new secrets."""
         self._do(
             "UPDATE rotations SET taken = ? WHERE device = ? AND taken IS NULL", moment, device
         )
 
     def end_rotation(self, device: str) -> None:
+        """Delete the rotation's secrets; its number stays."""
         with self.transaction():
             self._do("UPDATE rotations SET body = NULL, taken = NULL WHERE device = ?", device)
 
     def promote_key(self, device: str, appid: str, k: bytes) -> None:
-        """The new sealing key is the only one from now on."""
+        """Replace the pair's sealing key by the new one."""
         self._do("UPDATE pairs SET k = ? WHERE device = ? AND appid = ?", k, device, appid)
 
     # What devices said
 
     def add_event(self, device: str, appid: str, name: str, body: str) -> None:
+        """Store an event of a device. body: JSON."""
         self._do(
             "INSERT INTO events (time, device, appid, name, body) VALUES (?, ?, ?, ?, ?)",
             time.time(),
@@ -274,9 +291,9 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         self._bound("events", "id", device, MAX_EVENTS)
 
     def add_incident(self, device: str, source: str, code: str, at: str, n: int) -> None:
-        """source: "device" for what it reported, "host" for what we refused from it.
+        """Count an incident. source: "device" for its report, "host" for a refused message.
 
-        Repeats count in one row, so that a flood of one kind pushes out no other.
+        Repeats count in one row, so that a flood of one kind displaces no other.
         """
         with self.transaction(durable=False):
             self._do(
@@ -302,7 +319,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         )
 
     def incidents(self, device: str) -> list[Incident]:
-        """The one that came last at the end."""
+        """Return the device's incidents, the latest at the end."""
         rows = self._do(
             "SELECT time, source, code, at, n, first FROM incidents WHERE device = ? "
             "ORDER BY time, id",
@@ -311,7 +328,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         return [Incident(*row) for row in rows]
 
     def events(self, device: str) -> list[tuple[float, str, str, str]]:
-        """(time, appid, name, body as JSON), oldest first."""
+        """Return (time, appid, name, body as JSON) of each event, oldest first."""
         rows = self._do(
             "SELECT time, appid, name, body FROM events WHERE device = ? ORDER BY id", device
         )

@@ -1,7 +1,7 @@
 """mosquitto as a child process: its configuration, its start and its stop.
 
-The child inherits broker/lock, so even a broker that outlived a killed `warden serve`
-is noticed, and nobody edits the registry behind its back.
+The child inherits broker/lock: a broker that outlived a killed `warden serve` is noticed, and the
+registry is not edited while it runs.
 """
 
 import contextlib
@@ -55,6 +55,7 @@ class Broker:
         return self._child.pid if self._child else 0
 
     def start(self) -> None:
+        """Start the broker and wait until it listens."""
         fleet, settings = self._fleet, self._fleet.settings.broker
         binary = find_binary()
         secretfile.read(fleet.keys / "server.key")  # refuses a key that others can read
@@ -64,7 +65,7 @@ class Broker:
             self._start(binary, settings)
 
     def _check_registry(self, binary: str) -> None:
-        """Raises registry-damaged where this mosquitto can't check some of the passwords."""
+        """Raise registry-damaged where this mosquitto can't check some of the passwords."""
         if version(binary) >= (2, 1):
             return
         lost = dynsec.convert_to_2_0(self._fleet.broker, registry.own_passwords(self._fleet))
@@ -102,7 +103,7 @@ class Broker:
             raise
 
     def stop(self) -> None:
-        """Ends our own child, by its pid."""
+        """Terminate the broker, by its pid, and release the lock."""
         child, self._child = self._child, None
         if child is not None:
             terminate(child)
@@ -114,9 +115,9 @@ class Broker:
             self._lock = None
 
     def packet_limit_warning(self) -> str:
-        """Return what to tell the operator where a device takes larger packets by now, else "".
+        """Return a warning where a device takes larger packets than the broker, else "".
 
-        mosquitto reads its limit at the start alone.
+        mosquitto reads its limit only at the start.
         """
         wanted = largest_packet(self._fleet)
         if wanted <= self._largest:
@@ -125,6 +126,7 @@ class Broker:
         return f"{text}: start `warden serve` again"
 
     def alive(self) -> bool:
+        """Return whether the broker runs."""
         return self._child is not None and self._child.poll() is None
 
     def __enter__(self) -> "Broker":
@@ -272,7 +274,7 @@ ciphers {_CIPHERS}
 
 
 def find_binary() -> str:
-    """mosquitto's path; raises broker-missing. Debian keeps it outside a user's PATH."""
+    """Return mosquitto's path, also outside PATH as on Debian; raises broker-missing."""
     found = shutil.which("mosquitto") or shutil.which(
         "mosquitto", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
     )
@@ -294,7 +296,7 @@ def version(binary: str) -> tuple[int, ...]:
 
 
 def find_plugin() -> Path:
-    """The dynamic-security plugin's path; raises broker-missing."""
+    """Return the dynamic-security plugin's path; raises broker-missing."""
     given = os.environ.get("WARDEN_DYNSEC")
     if given:
         return Path(given)
@@ -310,7 +312,7 @@ def find_plugin() -> Path:
 
 
 def _is_ours(address: str) -> bool:
-    """Whether this machine has the address: IPv6 may be switched off."""
+    """Return whether this machine has the address: IPv6 may be switched off."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.bind((address, 0))
@@ -333,7 +335,7 @@ def _check_port(host: str, port: int, key: str) -> None:
 
 
 def holder_hint(lock: Path) -> str:
-    """For a message: whose lock it is, if that is written in it."""
+    """Return the pid that a lock file names, for an error's text, or ""."""
     with contextlib.suppress(OSError):
         pid = lock.read_text()[:10]
         if pid.isdigit():

@@ -1,9 +1,9 @@
-"""The broker's registry: who may log in, and which topics each may touch.
+"""The file of mosquitto's dynamic-security plugin: accounts, roles and their ACLs, as JSON.
 
-mosquitto's dynamic-security plugin keeps it as JSON. While the broker is stopped we edit that file;
-while it runs, only the plugin may (registry.py asks it over $CONTROL). With the plugin's loose
-defaults a device could log in under another's client ID, kick it and inherit its queue, so here
-nothing is allowed that a role does not name, and every account has its client ID bound.
+While the broker is stopped, this module edits that file; while it runs, only the plugin may
+(registry.py asks it over $CONTROL). The plugin's defaults would let a device log in under another
+one's client ID, disconnect it and inherit its queue, so here everything is denied that a role does
+not name, and every account is bound to its client ID.
 """
 
 import base64
@@ -39,6 +39,7 @@ _ENCODED = "encoded_password"
 
 
 def admin_account(password: str) -> Account:
+    """Return the administrator's account, for the plugin's own topics."""
     topic = "$CONTROL/dynamic-security/#"
     rights = tuple(
         Right(action, topic) for action in (Action.PUBLISH, Action.RECEIVE, Action.SUBSCRIBE)
@@ -47,14 +48,14 @@ def admin_account(password: str) -> Account:
 
 
 def create(folder: Path, admin: Account) -> None:
-    """A registry that knows the administrator alone."""
+    """Write a registry that has the administrator alone."""
     document = {"defaultACLAccess": DEFAULTS, "clients": [], "groups": [], "roles": []}
     _put(document, admin)
     _save(folder, document)
 
 
 def put(folder: Path, account: Account) -> None:
-    """Adds or replaces an account; only while the broker is stopped."""
+    """Add or replace an account; only while the broker is stopped."""
     document = _load(folder)
     _remove(document, account.username, account.role)
     _put(document, account)
@@ -62,7 +63,7 @@ def put(folder: Path, account: Account) -> None:
 
 
 def set_password(folder: Path, username: str, password: str) -> None:
-    """Only while the broker is stopped. Raises broker-refused for an account that is not there."""
+    """Replace a password while the broker is stopped; raises broker-refused where there is none."""
     document = _load(folder)
     for entry in document["clients"]:
         if entry.get("username") == username:
@@ -73,7 +74,7 @@ def set_password(folder: Path, username: str, password: str) -> None:
 
 
 def set_disabled(folder: Path, username: str, disabled: bool) -> None:
-    """Only while the broker is stopped. An account that is not there can't log in either."""
+    """Refuse or allow log-ins, while the broker is stopped; ignore an unknown account."""
     document = _load(folder)
     for entry in document["clients"]:
         if entry.get("username") == username:
@@ -84,7 +85,7 @@ def set_disabled(folder: Path, username: str, disabled: bool) -> None:
 
 
 def replace_rights(folder: Path, account: Account) -> None:
-    """Gives the account's role these rights and no others; only while the broker is stopped."""
+    """Replace the rights of the account's role; only while the broker is stopped."""
     document = _load(folder)
     for entry in document["roles"]:
         if entry.get("rolename") == account.role:
@@ -93,7 +94,7 @@ def replace_rights(folder: Path, account: Account) -> None:
 
 
 def remove(folder: Path, username: str, role: str) -> None:
-    """Only while the broker is stopped."""
+    """Remove an account and its role; only while the broker is stopped."""
     document = _load(folder)
     _remove(document, username, role)
     _save(folder, document)
@@ -126,7 +127,7 @@ def convert_to_2_0(folder: Path, known: dict[str, str]) -> list[str]:
 
 
 def acl_entries(account: Account) -> list[dict[str, Any]]:
-    """The role's ACLs as the plugin writes them."""
+    """Return the role's ACLs in the plugin's form."""
     return [
         {"acltype": _ACL_TYPES[action], "topic": topic, "priority": 0, "allow": True}
         for action, topic in account.rights
@@ -146,7 +147,7 @@ def _put(document: dict[str, Any], account: Account) -> None:
 
 
 def _set_entry_password(entry: dict[str, Any], password: str) -> None:
-    """Replace the password of an account. Where it stands, 2.1 reads the one field alone."""
+    """Replace the password of an entry, without the field that 2.1 would read before it."""
     entry.pop(_ENCODED, None)
     entry.update(_hashed(password))
 
@@ -166,7 +167,7 @@ def _decoded(encoded: str) -> dict[str, Any] | None:
 
 
 def _hashed(password: str) -> dict[str, Any]:
-    """A password as the plugin of 2.0 keeps it; that of 2.1 reads it as well."""
+    """Return a password's fields in the form of 2.0, which 2.1 reads as well."""
     salt = secrets.token_bytes(SALT)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
     return {

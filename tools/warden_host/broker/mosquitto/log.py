@@ -16,7 +16,7 @@ _TAIL = 4096
 
 
 class BoundedLog:
-    """Append to a file; where it would pass limit bytes, it becomes NAME.1 and a new one begins."""
+    """Append to a file; at limit bytes rename it to NAME.1 and start a new one."""
 
     def __init__(self, path: Path, limit: int) -> None:
         self._path = path

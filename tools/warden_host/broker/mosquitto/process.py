@@ -1,4 +1,4 @@
-"""A child process of ours: it ends with us, by its own pid, politely first, and never anybody else's."""
+"""Child processes: they end with their parent, by their own pid, SIGTERM first."""
 
 import shutil
 import signal
@@ -11,10 +11,10 @@ _TERMINATE_S = 5.0
 
 
 def tie_to_us(argv: list[str]) -> list[str]:
-    """The same command, which the kernel ends with us: even a kill -9 leaves no orphan behind.
+    """Return the command wrapped so that the kernel ends it with us, even after a kill -9.
 
-    Only where Linux and util-linux' setpriv are (busybox' can't do it), and from the main thread:
-    the kernel counts the end of the thread that started the child, not of the process.
+    Only on Linux with util-linux' setpriv (busybox' can't do it), and from the main thread: the
+    kernel counts the end of the thread that started the child, not of the process.
     """
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     if setpriv is None or Path(setpriv).resolve().name != "setpriv":
@@ -25,7 +25,7 @@ def tie_to_us(argv: list[str]) -> list[str]:
 
 
 def terminate(process: "subprocess.Popen[bytes]") -> None:
-    """SIGTERM, then SIGKILL for one that does not listen; returns when it is gone."""
+    """Send SIGTERM, after a time SIGKILL, and wait until the process has ended."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:

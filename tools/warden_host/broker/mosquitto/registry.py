@@ -1,9 +1,9 @@
-"""Changing the broker's accounts, whether it runs or not.
+"""Change the broker's accounts, whether the broker runs or not.
 
-Two locks: broker/lock says that the broker runs, and the broker alone holds it for longer than a
-look; broker/edit.lock is the turn of the one who edits or starts the broker. If the broker runs, the
-plugin is asked over $CONTROL on the loopback listener, and does the change at once. Loopback is no
-proof of who listens there: the password goes to nobody without a certificate of the fleet's CA.
+Two locks: the running broker holds broker/lock; a process that edits the accounts or starts the
+broker holds broker/edit.lock. While the broker runs, the plugin makes each change at once, over
+$CONTROL on the loopback listener. Another program may listen there: the password is sent only to
+a server with a certificate of the fleet's CA.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def create(fleet: Fleet, *accounts: Account) -> None:
 
 @contextlib.contextmanager
 def opened(fleet: Fleet) -> Iterator[Registry]:
-    """The registry of a stopped or a running broker; raises broker-refused, unreachable."""
+    """Yield the registry of a stopped or a running broker; raises broker-refused, unreachable."""
     with exclusive_access(fleet):  # one administrator as well: its client ID is bound
         running_lock = filelock.try_lock(fleet.broker / "lock")
         if running_lock is not None:
@@ -68,7 +68,7 @@ def own_passwords(fleet: Fleet) -> dict[str, str]:
 
 @contextlib.contextmanager
 def exclusive_access(fleet: Fleet) -> Iterator[None]:
-    """Nobody else edits the accounts or starts the broker in the meantime; raises timed-out."""
+    """Keep others from editing the accounts or starting the broker; raises timed-out."""
     with filelock.wait_for_lock(
         fleet.broker / "edit.lock", "changing the broker's accounts", _TURN_S
     ):
