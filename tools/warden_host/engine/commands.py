@@ -37,7 +37,7 @@ def job(engine: Engine, request: Request) -> Job:
     if request.command in names.PROTOCOL_COMMANDS:
         raise HostError("reserved-command", f"'{request.command}' belongs to the protocol")
     if not 0 < request.ttl_s <= MAX_TTL_S:
-        raise HostError("bad-argument", f"--ttl is not between 1 and {MAX_TTL_S} seconds")
+        raise HostError("bad-argument", f"the time to live is not between 1 and {MAX_TTL_S} s")
     if request.forge and request.forge not in FORGERIES:
         raise HostError(
             "bad-argument", "no such forgery", "known: " + ", ".join(sorted(FORGERIES))
@@ -93,7 +93,7 @@ class _CommandJob:
                 f"look at the device, then `warden devices --clear {request.device}`",
             )
         if self._state.gone and not self._state.stale_apps:
-            raise self._no_session(f"{request.device} left, and nothing was heard of it since")
+            raise self._no_session(f"{request.device} left, and sent nothing since")
         self._number = next(_numbers) % (1 << 32)
         self._address = Address(self._state.device.type, request.device, self._app)
 
@@ -238,7 +238,7 @@ class _CommandJob:
         return answer
 
     def _wait_for_refusal(self) -> Job:
-        """Return {…, "ok", "forge", "verdict"}: ok if the device refused with the expected code."""
+        """Return {…, "ok", "forge", "verdict"}: ok if refused with the expected code."""
         request = self._request
         expected = FORGERIES[request.forge]
 

@@ -72,7 +72,7 @@ def parse_waves(text: str) -> tuple[int, ...]:
         numbers.append(100)
     rising = all(a < b for a, b in zip([0, *numbers], numbers, strict=False))
     if None in shares or not rising or numbers[-1] != 100 or len(numbers) > MAX_WAVES:
-        raise HostError("bad-argument", f"--wave {text[:60]}: rising shares, such as 10%,50%,100%")
+        raise HostError("bad-argument", f"waves {text[:60]}: give rising shares: 10%,50%,100%")
     return tuple(numbers)
 
 
@@ -83,7 +83,7 @@ def parse_failures(text: str) -> tuple[int, bool]:
         return int(share[1]), True
     if text.isascii() and text.isdigit() and len(text) < 7:
         return int(text), False
-    raise HostError("bad-argument", f"--max-failures {text[:20]}: a share or a number: 10% or 3")
+    raise HostError("bad-argument", f"failures {text[:20]}: give a share or a number: 10% or 3")
 
 
 def parse_pins(texts: list[str]) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ def parse_pins(texts: list[str]) -> tuple[str, ...]:
     good = all(_PIN.match(text) for text in texts) and len(set(texts)) == len(texts)
     if not good or (texts and not 2 <= len(texts) <= 4):
         raise HostError(
-            "bad-argument", "--web-pin: two to four different ones, 64 hex digits each"
+            "bad-argument", "web pins: give two to four different ones, 64 hex digits each"
         )
     return tuple(texts)
 

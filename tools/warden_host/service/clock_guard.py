@@ -1,7 +1,7 @@
-"""Decide whether this host's clock may be told to devices.
+"""Decide whether this host's clock may be sent to devices.
 
-A device keeps the latest time that the authority told it, for ever: one moment of a wrong clock at
-the host would move every device's mark. So a time is sealed only while it follows from an earlier
+A device keeps the latest time from its authority for ever: one moment of a wrong clock at the host
+would move every device's mark. So a time is sealed only while it follows from an earlier
 one, the mark, which fleet.db keeps:
 
 - Within one start of the machine the wall clock must have moved as far as the steady one did, also
@@ -24,7 +24,7 @@ from warden_host.store.store import Store
 STEP_S = 60  # what NTP may correct at once
 DRIFT = 0.001  # how far the wall clock may run from the steady one: the kernel slews by half of it
 AWAY_S = 90 * 86400
-BACK_S = 3600  # a battery clock that nobody set; devices don't believe a time that goes back
+BACK_S = 3600  # a battery clock that is not set; devices don't believe a time that goes back
 _RENEW_S = 3600
 _HINT = "set the clock right; if it is right now, confirm it with `warden serve --accept-clock`"
 

@@ -185,7 +185,9 @@ def stream(path: Path, request: Line, timeout_s: float | None = None) -> Iterato
             connection.sendall(json.dumps(request).encode() + b"\n")
         except OSError:
             raise HostError(
-                "not-serving", "nobody serves this fleet", "start `warden serve` in another window"
+                "not-serving",
+                "no `warden serve` runs for this fleet",
+                "start `warden serve` in another window",
             ) from None
         with connection.makefile("rb") as reader:
             while True:

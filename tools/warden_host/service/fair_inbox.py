@@ -55,7 +55,7 @@ class FairInbox(Generic[T]):
         self._reserve = total_bytes // 4
         self._orders: deque[T] = deque()
         self._queues: dict[Account, _Queue[T]] = {}
-        # Each queue that holds messages stands once in _turns, or with its time in _resting.
+        # Each queue that holds messages is once in _turns, or with its time in _resting.
         self._turns: deque[_Queue[T]] = deque()
         self._resting: list[tuple[float, int, _Queue[T]]] = []
         self._numbers = itertools.count()

@@ -94,7 +94,7 @@ class PendingWipes:
         if result.get("ok") is not True:
             code = jsontext.slug(result.get("reply", {}).get("error"))
             done(HostError("command-refused", f"{device} refused to be wiped: {code}"))
-            text = f"refused to be wiped: {code}; it is told again at its next session"
+            text = f"refused to be wiped: {code}; the command is sent again at its next session"
             self._engine.notify(FleetEvent("notice", device, code="command-refused", text=text))
             return
         try:

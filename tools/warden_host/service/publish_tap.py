@@ -3,7 +3,9 @@
 The client (paho) reads a packet in five calls and makes objects of it, about 50 us each, and
 yields the interpreter at each call: a flood on its thread starves the engine's. Here a message
 costs a few us, and a payload is copied only if the sink does so. Only QoS 0 is extracted, which
-needs no answer; all other packets reach the client as they are. Formats: MQTT 3.1.1, sections 2.2 and 3.3.
+needs no answer; all other packets reach the client as they are.
+
+Formats: MQTT 3.1.1, sections 2.2 and 3.3.
 """
 
 import contextlib

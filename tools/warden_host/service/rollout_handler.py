@@ -65,7 +65,7 @@ class RolloutHandler:
 
         def watcher(message: Line, last: bool) -> None:
             if caller.gone.is_set():
-                raise HostError("timed-out", "nobody looks on")
+                raise HostError("timed-out", "the caller is gone")
             (caller.finish if last else caller.send)(message)
 
         self._run(lambda rollouts: rollouts.watch(number, watcher))
