@@ -22,7 +22,7 @@ import cbor2
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "host"), str(TESTS.parent / "tools")]
 
-from engine_stage import PLAIN, POLICY, SEALED, K, Stage  # noqa: E402  (the path must be set first)
+from engine_kit import PLAIN, POLICY, SEALED, K, Stage  # noqa: E402  (the path must be set first)
 from host_kit import PeerDevice, canonical  # noqa: E402
 from warden_host.protocol import policy  # noqa: E402
 
@@ -106,7 +106,7 @@ class World:
 
         def hear() -> None:
             for appid in self.links:
-                stage.hear(event, data[:MOST], appid, fmt)
+                stage.receive(event, data[:MOST], appid, fmt)
 
         return hear
 

@@ -1,7 +1,7 @@
 """An authority without a thread or a broker, for tests of what asks it."""
 
 from release_kit import TYPE
-from rollout_world import World
+from rollout_model import World
 from warden_host.service.control import Caller
 
 

@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 from cli_kit import fake
-from engine_stage import POLICY, K, Stage
+from engine_kit import POLICY, K, Stage
 from host_kit import PeerDevice, free_ports
 from hypothesis import settings
 from session_pair import Pair

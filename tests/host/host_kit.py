@@ -191,7 +191,7 @@ class SteppedClock:
         return self.now
 
 
-def hear(
+def receive(
     authority: Authority, where: str, data: bytes, appid: str = APPID, count: int = 1
 ) -> None:
     """A message from the broker, as an application's link passes it on."""

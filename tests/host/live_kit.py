@@ -3,7 +3,7 @@
 import ssl
 
 import paho.mqtt.client as mqtt
-from engine_stage import POLICY, K
+from engine_kit import POLICY, K
 from host_kit import DEVICE, PeerDevice
 from warden_host.protocol import policy
 

@@ -3,7 +3,7 @@
 import json
 import os
 
-from engine_stage import K, Stage, pairs
+from engine_kit import K, Stage, pairs
 from host_kit import DEVICE, PeerDevice
 from warden_host.otp.handler import OtpHandler
 from warden_host.otp.notify.delivery import Message
@@ -68,11 +68,11 @@ class Gate:
         """What came back."""
         before = len(self.stage.sent)
         if self.sealed:
-            self.stage.hear(event, self.peer.seal(event, [0, None, body]))
+            self.stage.receive(event, self.peer.seal(event, [0, None, body]))
         else:
             data = json.dumps(body).encode()
             for appid in ("authority", "lights"):
-                self.stage.hear(event, data, appid, fmt="json")
+                self.stage.receive(event, data, appid, fmt="json")
         return [self.opened(*sent) for sent in self.stage.sent[before:]]
 
     def opened(self, appid, where, data) -> dict:

@@ -229,7 +229,7 @@ class World:
         if statements is not None:
             self._crash_after(statements)
         try:
-            stage.hear(name, json.dumps(body).encode(), fmt="json")
+            stage.receive(name, json.dumps(body).encode(), fmt="json")
         except Crash:
             # What was answered before it fell stays answered; a code counts only once its row is on the disk.
             self.restart()

@@ -4,7 +4,7 @@ import contextlib
 import json
 
 import pytest
-from engine_stage import PLAIN, POLICY, K, Stage, reply, run
+from engine_kit import PLAIN, POLICY, K, Stage, reply, run
 from host_kit import DEVICE, PeerDevice, new_fleet, refused
 from warden_host import names
 from warden_host.broker.base import device_account
@@ -115,9 +115,9 @@ def test_nobody_listens_to_a_revoked_device(stage):
     order(stage, revoke=True)
     stage.engine.apply_ending(DEVICE)
     sent = len(stage.sent)
-    stage.hear("temperature", device.seal("temperature", [0, None, {"c": 1}]))
+    stage.receive("temperature", device.seal("temperature", [0, None, {"c": 1}]))
     device.boot += 1
-    stage.hear("hello", device.hello())
+    stage.receive("hello", device.hello())
     assert len(stage.sent) == sent
     assert not [news for news in stage.news if news.kind == "event"]
     assert set(stage.codes()) == {"revoked"}
@@ -132,7 +132,7 @@ def test_after_a_restart_neither(stage, tmp_path):
     order(stage, revoke=True)
     again = Stage(tmp_path)
     again.engine.wake_all()
-    again.hear("hello", peer(stage).hello())
+    again.receive("hello", peer(stage).hello())
     assert again.sent == []
     again.store.close()
 
@@ -142,7 +142,7 @@ def test_a_plain_device_that_was_revoked(tmp_path):
     order(stage, revoke=True)
     stage.engine.apply_ending(DEVICE)
     body = {"event": "temperature", "deviceId": DEVICE, "body": {"c": 1}}
-    stage.hear("temperature", json.dumps(body).encode(), fmt="json")
+    stage.receive("temperature", json.dumps(body).encode(), fmt="json")
     assert not [news for news in stage.news if news.kind == "event"]
     assert stage.codes() == ["revoked"]
     stage.store.close()
@@ -154,7 +154,7 @@ def test_one_that_is_to_be_wiped_is_heard_for_that_alone(stage):
     guard = Guard(stage)
     stage.engine.apply_ending(DEVICE)
     sent = len(stage.sent)
-    stage.hear("hello", lights.hello(), "lights")
+    stage.receive("hello", lights.hello(), "lights")
     assert len(stage.sent) == sent
     with refused("revoked"):
         run(stage, Request(DEVICE, "set_relay", {"on": 1}))
@@ -237,9 +237,9 @@ def test_one_in_quarantine_is_wiped(stage):
     device.boot, device.vault_gen = 5, 50
     stage.stand(device)
     device.boot, device.vault_gen = 6, 20
-    stage.hear("hello", device.hello())
+    stage.receive("hello", device.hello())
     device.take_welcome(stage.last("welcome"))
-    stage.hear("ready", device.ready())
+    stage.receive("ready", device.ready())
     assert stage.store.device(DEVICE).mark.quarantine
     order(stage, wipe=True)
     guard = Guard(stage)
@@ -296,7 +296,7 @@ def test_a_flash_that_was_played_back_is_wiped_all_the_same(stage):
     stage.stand(device)
     thief = peer(stage)
     thief.boot, thief.vault_gen = 3, 30
-    stage.hear("hello", thief.hello())
+    stage.receive("hello", thief.hello())
     assert "stale-hello" in stage.codes()
     order(stage, revoke=True, wipe=True)
     guard = Guard(stage)
@@ -310,7 +310,7 @@ def test_a_mute_device_is_woken_for_its_wipe(stage):
     device = peer(stage)
     device.boot = 9
     stage.stand(device)
-    stage.hear("hello", peer(stage).hello())  # stale: it holds no session with us any more
+    stage.receive("hello", peer(stage).hello())  # stale: it holds no session with us any more
     order(stage, wipe=True)
     Guard(stage).apply(DEVICE, lambda _: None)
     assert stage.sent[-1][1].verb == "wake"

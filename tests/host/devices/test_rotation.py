@@ -1,7 +1,7 @@
 """A rotation at the host's end: two keys for one device, the one that proves itself, and what is kept of it."""
 
 import pytest
-from engine_stage import POLICY, K, Stage, run
+from engine_kit import POLICY, K, Stage, run
 from host_kit import DEVICE, PeerDevice, new_fleet, refused
 from warden_host import names
 from warden_host.broker.base import device_account
@@ -73,7 +73,7 @@ def test_nothing_begins_under_the_old_key_any_more(stage, old):
     stage.stand(new)
     sent = len(stage.sent)
     old.connect = new.connect
-    stage.hear("hello", old.hello())
+    stage.receive("hello", old.hello())
     assert len(stage.sent) == sent
     assert "wrong-application" not in stage.codes()
 
@@ -81,17 +81,17 @@ def test_nothing_begins_under_the_old_key_any_more(stage, old):
 def test_what_was_on_its_way_under_the_old_key(stage, old):
     begin(stage)
     stage.stand(renewed(old))
-    stage.hear("temperature", old.seal("temperature", [0, None, {"c": 1}]))
+    stage.receive("temperature", old.seal("temperature", [0, None, {"c": 1}]))
     assert [news.name for news in stage.news if news.kind == "event"] == ["temperature"]
     stage.pass_time(11)
-    stage.hear("temperature", old.seal("temperature", [0, None, {"c": 2}]))
+    stage.receive("temperature", old.seal("temperature", [0, None, {"c": 2}]))
     assert len([news for news in stage.news if news.kind == "event"]) == 1
 
 
 def test_a_new_key_that_was_not_announced(stage, old):
     new = renewed(old)
     sent = len(stage.sent)
-    stage.hear("hello", new.hello())
+    stage.receive("hello", new.hello())
     assert len(stage.sent) == sent
 
 
@@ -118,7 +118,7 @@ def test_the_deadline_at_this_end(stage, old):
     assert key(stage) == NEW
     # The old key opens nothing here any more.
     sent = len(stage.sent)
-    stage.hear("hello", old.hello())
+    stage.receive("hello", old.hello())
     assert len(stage.sent) == sent
     stage.stand(renewed(old))
 

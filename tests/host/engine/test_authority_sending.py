@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from engine_stage import PLAIN, UID, Stage, reply, report, run
+from engine_kit import PLAIN, UID, Stage, reply, report, run
 from host_kit import DEVICE, refused
 from warden_host.engine.request import Request
 from warden_host.errors import HostError
@@ -96,9 +96,9 @@ def test_old_session_forces_a_new_one(stage, peer):
     old_keys = dict(peer.keys)
     results = run(stage, Request(DEVICE, "set_relay", {}, forge="old-session"))
     assert stage.last("wake")
-    stage.hear("hello", peer.hello())
+    stage.receive("hello", peer.hello())
     peer.take_welcome(stage.last("welcome"))
-    stage.hear("ready", peer.ready())
+    stage.receive("ready", peer.ready())
     forged = stage.last("set_relay")
     new_keys, peer.keys = peer.keys, old_keys
     assert peer.open("set_relay", forged)[0] == 1
@@ -130,14 +130,14 @@ def test_plain_mode(tmp_path):
         "appid": "authority",
         "req": "ab" * 16,
     }
-    stage.hear("server_uid_request", json.dumps(ask).encode(), fmt="json")
+    stage.receive("server_uid_request", json.dumps(ask).encode(), fmt="json")
     assert json.loads(stage.last("server_uid_response"))["uid"] == UID["authority"].hex()
-    stage.hear("x", b"sealed", fmt="cose")
+    stage.receive("x", b"sealed", fmt="cose")
     assert stage.codes() == ["sealed-refused"]
     results = run(stage, Request(DEVICE, "set_relay", {"on": 1}))
     command = json.loads(stage.last("set_relay"))
     answer = {"event": "reply", "deviceId": DEVICE, "id": command["id"], "ok": True, "result": 2}
-    stage.hear("reply", json.dumps(answer).encode(), fmt="json")
+    stage.receive("reply", json.dumps(answer).encode(), fmt="json")
     assert results[0]["reply"] == {"ok": True, "result": 2}
     run(stage, Request(DEVICE, "set_relay", {}, forge="wrong-id"))
     assert json.loads(stage.last("set_relay"))["uid"] != UID["authority"].hex()
@@ -149,21 +149,21 @@ def test_plain_mode(tmp_path):
 
 def test_a_device_that_left_is_not_waited_for(stage, peer):
     stage.stand(peer)
-    stage.hear("offline", b"{}", fmt="json")
+    stage.receive("offline", b"{}", fmt="json")
     sent = len(stage.sent)
     with pytest.raises(HostError) as caught:
         run(stage, Request(DEVICE, "set_relay", {}))
     assert caught.value.code == "no-session"
     assert "is it running?" in caught.value.hint
     assert len(stage.sent) == sent
-    stage.hear("x", peer.seal("x", [0, None, {}]))  # it was there all the time
+    stage.receive("x", peer.seal("x", [0, None, {}]))  # it was there all the time
     assert run(stage, Request(DEVICE, "set_relay", {})) == []
 
 
 def test_one_that_leaves_in_the_meantime_is_named(stage, peer):
     stage.stand(peer)
     results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5))
-    stage.hear("offline", b"{}", fmt="json")
+    stage.receive("offline", b"{}", fmt="json")
     stage.pass_time(6)
     assert (results[0].code, "is it running?" in results[0].hint) == ("timed-out", True)
 
@@ -171,9 +171,9 @@ def test_one_that_leaves_in_the_meantime_is_named(stage, peer):
 def test_a_device_whose_boot_counter_went_back_is_named_and_taken_back(stage, peer):
     peer.boot = 9
     stage.stand(peer)
-    stage.hear("offline", b"{}", fmt="json")
+    stage.receive("offline", b"{}", fmt="json")
     peer.boot, peer.connect = 1, -1
-    stage.hear("hello", peer.hello())
+    stage.receive("hello", peer.hello())
     assert stage.codes() == ["stale-hello"]
     results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5))
     stage.pass_time(6)
@@ -188,9 +188,9 @@ def test_a_device_whose_boot_counter_went_back_is_named_and_taken_back(stage, pe
 
 def test_a_replayed_hello_makes_nobody_mute(stage, peer):
     stage.stand(peer)
-    stage.hear("hello", peer.hello_bytes)
+    stage.receive("hello", peer.hello_bytes)
     assert stage.codes() == ["stale-hello"]
-    stage.hear("x", peer.seal("x", [0, None, {}]))
+    stage.receive("x", peer.seal("x", [0, None, {}]))
     before = stage.store.device(DEVICE)
     assert not stage.engine.clear(DEVICE)
     assert stage.store.device(DEVICE) == before
@@ -239,7 +239,7 @@ def test_what_the_device_says_in_its_session_ends_the_doubt(stage, peer):
     stage.stand(peer)
     stage.engine.on_link_lost("authority")
     run(stage, Request(DEVICE, "set_relay", {}))
-    stage.hear("temperature", peer.seal("temperature", [0, None, {}]))
+    stage.receive("temperature", peer.seal("temperature", [0, None, {}]))
     stage.engine.on_link_restored("authority")
     sent = len(stage.sent)
     run(stage, Request(DEVICE, "set_relay", {}))
@@ -267,11 +267,11 @@ def test_a_silent_device_is_woken_when_the_line_is_back(stage, peer):
 def test_a_command_waits_while_a_welcome_is_under_way(stage, peer):
     """The device drops its session when the welcome arrives: before its ready, neither is sure."""
     stage.stand(peer)
-    stage.hear("hello", peer.hello())
+    stage.receive("hello", peer.hello())
     results = run(stage, Request(DEVICE, "set_relay", {}))
     assert stage.sent[-1][1].verb == "welcome"
     peer.take_welcome(stage.last("welcome"))
-    stage.hear("ready", peer.ready())
+    stage.receive("ready", peer.ready())
     peer.open("ack", stage.last("ack"))
     reply(stage, peer, peer.open("set_relay", stage.last("set_relay"))[1][0])
     assert results[0]["ok"] is True
@@ -280,7 +280,7 @@ def test_a_command_waits_while_a_welcome_is_under_way(stage, peer):
 def test_a_hello_that_leads_nowhere_holds_no_command_for_long(stage, peer):
     stage.stand(peer)
     keys = dict(peer.keys)
-    stage.hear("hello", peer.hello())
+    stage.receive("hello", peer.hello())
     run(stage, Request(DEVICE, "set_relay", {}))
     assert stage.sent[-1][1].verb == "welcome"
     stage.pass_time(6)

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from children import PATIENCE_S
-from engine_stage import PLAIN, Stage, run
+from engine_kit import PLAIN, Stage, run
 from host_kit import DEVICE
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.request import Request
@@ -38,7 +38,7 @@ def test_a_bucket_fills_again_and_counts_what_it_refused():
 
 def test_a_flood_is_summarised_once_a_second(plain_stage):
     for _ in range(1000):
-        plain_stage.hear("x", EVENT, fmt="json")
+        plain_stage.receive("x", EVENT, fmt="json")
         plain_stage.engine.on_message("authority", "elsewhere", b"", False)
     events = [news for news in plain_stage.news if news.kind == "event"]
     refused = [news for news in plain_stage.news if news.kind == "refused"]
@@ -57,10 +57,10 @@ def test_a_flood_is_summarised_once_a_second(plain_stage):
 def test_a_reply_in_the_middle_of_a_flood_is_heard(plain_stage):
     results = run(plain_stage, Request(DEVICE, "set_relay", {}))
     for _ in range(1000):
-        plain_stage.hear("x", EVENT, fmt="json")
+        plain_stage.receive("x", EVENT, fmt="json")
     number = plain_stage.news[0].id
     reply = b'{"event":"reply","deviceId":"D1","id":%d,"ok":true,"result":1}' % number
-    plain_stage.hear("reply", reply, fmt="json")
+    plain_stage.receive("reply", reply, fmt="json")
     assert results[0]["ok"] is True
 
 

@@ -4,8 +4,8 @@ import io
 import json
 
 import pytest
-from engine_stage import PLAIN, Stage, run
-from host_kit import DEVICE, NoLink, hear, new_fleet, refused, settle, topic
+from engine_kit import PLAIN, Stage, run
+from host_kit import DEVICE, NoLink, new_fleet, receive, refused, settle, topic
 from rich.console import Console
 from warden_host import jsontext
 from warden_host.cli import screen, send
@@ -47,7 +47,7 @@ def plain_stage(tmp_path):
 
 
 def test_a_deep_message_is_refused_by_name(plain_stage):
-    plain_stage.hear("x", DEEP, fmt="json")
+    plain_stage.receive("x", DEEP, fmt="json")
     assert plain_stage.codes() == ["bad-body"]
 
 
@@ -71,7 +71,7 @@ def test_no_message_ends_the_engine(authority, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(Engine, "on_message", bug)
-        hear(made, topic("evt", "x", "json"), b"{}", count=3)
+        receive(made, topic("evt", "x", "json"), b"{}", count=3)
         settle(made)
         assert made.ask(Engine.online) == {}
     assert made.alive()
@@ -177,5 +177,5 @@ def test_a_verdict_that_is_no_slug_is_unreadable(plain_stage):
     results = run(plain_stage, Request(DEVICE, "set_relay", {}, forge="wrong-id"))
     number = json.loads(plain_stage.last("set_relay"))["id"]
     reply = {"event": "reply", "deviceId": DEVICE, "id": number, "ok": False, "error": EVIL}
-    plain_stage.hear("reply", json.dumps(reply).encode(), fmt="json")
+    plain_stage.receive("reply", json.dumps(reply).encode(), fmt="json")
     assert results[0]["verdict"] == "unreadable"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import cbor2
 import pytest
-from engine_stage import SEALED, UID, K
+from engine_kit import SEALED, UID, K
 from host_kit import DEVICE, PeerDevice, refused
 from otp_stage import LATE, PEPPER, RIGHT, WRONG, Gate, OtpStage, gated, other
 from warden_host import names
@@ -361,7 +361,7 @@ def test_under_duress(stages):
 def test_under_duress_where_the_device_judges_codes(stages):
     gate = Gate(stages(gated(source="totp", duress=True)))
     body = {"code": "duress", "n": 1, "at": ""}
-    gate.stage.hear("incident", gate.peer.seal("incident", [0, None, body]))
+    gate.stage.receive("incident", gate.peer.seal("incident", [0, None, body]))
     [alarm] = gate.stage.posted
     assert (alarm.purpose, alarm.way) == ("alarm", "console")
 
@@ -372,18 +372,18 @@ def test_a_device_that_cries_for_help_all_day(stages):
     stage = gate.stage
     body = {"code": "duress", "n": 1, "at": ""}
     for _ in range(50):
-        gate.stage.hear("incident", gate.peer.seal("incident", [0, None, body]))
+        gate.stage.receive("incident", gate.peer.seal("incident", [0, None, body]))
     assert len(stage.posted) == 1
     assert [row.n for row in stage.store.incidents(DEVICE)] == [50]
     stage.pass_time(61)
-    gate.stage.hear("incident", gate.peer.seal("incident", [0, None, body]))
+    gate.stage.receive("incident", gate.peer.seal("incident", [0, None, body]))
     assert len(stage.posted) == 2
 
 
 def test_a_cry_for_help_of_a_device_that_has_no_code_for_it(stages):
     gate = Gate(stages(gated(source="totp", duress=False)))
     body = {"code": "duress", "n": 1, "at": ""}
-    gate.stage.hear("incident", gate.peer.seal("incident", [0, None, body]))
+    gate.stage.receive("incident", gate.peer.seal("incident", [0, None, body]))
     assert gate.stage.posted == []
     assert [row.code for row in gate.stage.store.incidents(DEVICE)] == ["duress"]
 
@@ -450,7 +450,7 @@ def test_only_the_authority_gives_codes(stages):
     stage.stand(peer, "lights")
     body = {"event": "server_otp_request", "deviceId": DEVICE, "req": "0" * 32}
     data = peer.seal("server_otp_request", [0, None, body])
-    stage.hear("server_otp_request", data, "lights")
+    stage.receive("server_otp_request", data, "lights")
     assert stage.posted == []
     assert stage.store.code(DEVICE) is None
     assert stage.store.events(DEVICE) == []

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from engine_stage import PLAIN, POLICY, SEALED, K, Stage, run
+from engine_kit import PLAIN, POLICY, SEALED, K, Stage, run
 from host_kit import DEVICE, PeerDevice, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st

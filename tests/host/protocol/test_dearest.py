@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine_stage import PLAIN, POLICY, K, Stage, pairs
+from engine_kit import PLAIN, POLICY, K, Stage, pairs
 from host_kit import PeerDevice
 from warden_host import jsontext
 from warden_host.protocol import policy, strictcbor
@@ -80,7 +80,7 @@ def test_a_sealed_message_is_decoded_by_the_application_that_it_names(stage, sca
         scanned.clear()
         data = peer.seal("x", [0, None, {"a": [{}] * 1000}])
         for appid in K:
-            stage.hear("x", data, appid)
+            stage.receive("x", data, appid)
         assert [news.app for news in stage.news if news.kind == "event"] == [peer.names[-1]]
         assert sum(len(data) > 64 for data in scanned) == 1
 
@@ -92,14 +92,14 @@ def test_nothing_of_a_stranger_s_message_is_decoded_but_its_header(stage, scanne
     unknown = peer.seal("x", MAPS[:16000], headers={4: bytes(8)})
     for data in (MAPS, forged[:-1] + b"\0", unknown):
         for appid in K:
-            stage.hear("x", data, appid)
+            stage.receive("x", data, appid)
     assert stage.codes()[-3:] == ["cose-malformed", "tampered", "wrong-application"]
     assert max(map(len, scanned)) <= 64
 
 
 def test_a_device_with_its_key_sends_no_more_items_than_are_read(stage):
     peer = peer_of(stage, "authority")
-    stage.hear("x", peer.seal("x", [0, None, {"a": [{}] * 16100}]))
+    stage.receive("x", peer.seal("x", [0, None, {"a": [{}] * 16100}]))
     assert stage.codes()[-1:] == ["cbor-limit"]
 
 
@@ -126,7 +126,7 @@ def test_a_plain_message_is_parsed_once(tmp_path, monkeypatch):
     }
     for event, data in events.items():
         for appid in K:
-            stage.hear(event, data, appid, "json")
+            stage.receive(event, data, appid, "json")
     assert [news.name for news in stage.news if news.kind == "event"] == ["x"]
     answers = [(appid, where.verb) for appid, where, _ in stage.sent]
     assert answers == [("lights", "server_uid_response")]

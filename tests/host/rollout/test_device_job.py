@@ -2,7 +2,7 @@
 
 import pytest
 from release_kit import Maker, cheap
-from rollout_world import Gadget, World, idle
+from rollout_model import Gadget, World, idle
 from warden_host.rollout import rollouts
 from warden_host.store import releases
 
@@ -40,21 +40,21 @@ class Parking(Gadget):
         vars(self).update(knobs)
         world.gadgets["D00"] = self
 
-    def obey(self, args):
+    def execute(self, args):
         if "envelope" in args:
             self.parked, self.restarting, self.status = args, True, dict(GOOD)
             return {"ok": True, "result": dict(GOOD)}
         if self.parked is not None:
             return {"ok": True, "result": dict(self.early)}
         if self.told is not None and self.crosses:
-            self.tell()
-        return super().obey(args)
+            self.report()
+        return super().execute(args)
 
-    def tell(self):
+    def report(self):
         body, self.told = self.told, None
         if self.forgets:
             self.status = idle()
-        self.world.hear(self, "update", self.peer.seal("update", [0, None, body]))
+        self.world.receive(self, "update", self.peer.seal("update", [0, None, body]))
 
     def restart(self, world):
         if self.parked is None:
@@ -63,7 +63,7 @@ class Parking(Gadget):
         word = self.words.pop(0) if self.words else GOOD
         self.status = dict(word)
         if word == GOOD:
-            super().obey(args)
+            super().execute(args)
         elif word != LOST and self.reports:
             self.told = dict(word)
         self.anew(world)
@@ -71,15 +71,15 @@ class Parking(Gadget):
 
     def anew(self, world):
         """A start: a boot of its own, and a session; what it has to tell goes out when that stands, or crosses a question."""
-        world.hear(self, "offline", b"{}", fmt="json")
+        world.receive(self, "offline", b"{}", fmt="json")
         self.peer.boot += 1
         self.peer.connect = -1
         self.connect(world)
         while self.told is not None and not self.crosses and world.sent:
             stood = world.sent[0][1] == "ack"
-            self.take(world, *world.sent.pop(0)[1:])
+            self.handle(world, *world.sent.pop(0)[1:])
             if stood:
-                self.tell()
+                self.report()
 
     @property
     def ordered(self) -> int:
@@ -94,7 +94,7 @@ def parking(maker, *words: dict, **knobs) -> tuple[World, Parking]:
 
 
 def course(world: World, seconds: float = 120) -> tuple[str, str]:
-    number = world.begin()
+    number = world.start()
     world.settle()
     world.pass_time(seconds)
     return world.states(number)["D00"]
@@ -140,10 +140,10 @@ def test_what_it_said_of_an_older_order_is_no_word_on_ours(maker, old):
     stale = said("Rejected", "tampered", old)
     world, gadget = parking(maker, GOOD, early=stale)
     gadget.status = dict(stale)
-    number = world.begin()
+    number = world.start()
     while gadget.parked is None:
-        gadget.take(world, *world.sent.pop(0)[1:])
-    world.hear(gadget, "update", gadget.peer.seal("update", [0, None, stale]))
+        gadget.handle(world, *world.sent.pop(0)[1:])
+    world.receive(gadget, "update", gadget.peer.seal("update", [0, None, stale]))
     for _ in range(2):
         world.pump()
         world.now = world.now._replace(steady=world.now.steady + 20)
@@ -163,9 +163,9 @@ def test_another_number_is_not_ours(maker):
 
 def test_a_new_session_of_the_same_start_is_no_verdict(maker):
     world, gadget = parking(maker, GOOD, early=said("Rejected", "tampered"))
-    number = world.begin()
+    number = world.start()
     while gadget.parked is None:
-        gadget.take(world, *world.sent.pop(0)[1:])
+        gadget.handle(world, *world.sent.pop(0)[1:])
     gadget.connect(world)
     world.pump()
     assert world.states(number)["D00"][0] == "Downloading"
@@ -175,7 +175,7 @@ def test_a_new_session_of_the_same_start_is_no_verdict(maker):
 
 def test_one_that_never_starts_anew(maker):
     world, gadget = parking(maker, GOOD)
-    number = world.begin()
+    number = world.start()
     world.pump()
     for _ in range(40):
         world.now = world.now._replace(steady=world.now.steady + 15)
@@ -194,9 +194,9 @@ def test_its_answer_to_the_order_gets_lost(maker):
 def test_an_order_after_a_verdict_is_judged_by_itself(maker):
     """The service was killed while the device judged: what it says of that order is an older order's."""
     world, gadget = parking(maker, said("Rejected", "tampered"), GOOD)
-    number = world.begin()
+    number = world.start()
     while gadget.parked is None:
-        gadget.take(world, *world.sent.pop(0)[1:])
+        gadget.handle(world, *world.sent.pop(0)[1:])
     world.boot()
     world.settle()
     world.resume(number)
@@ -210,12 +210,12 @@ def test_a_late_word_on_the_try_before(maker):
     """It comes while the last try is being readied: that one has not been judged."""
     word = said("Aborted", "command-failed")
     world, gadget = parking(maker, word, word, GOOD, reports=False)
-    number = world.begin()
+    number = world.start()
     while gadget.ordered < 2 or gadget.status != word:
         world.settle()
         if gadget.ordered < 2:
             world.pass_time(5)
-    world.hear(gadget, "update", gadget.peer.seal("update", [0, None, word]))
+    world.receive(gadget, "update", gadget.peer.seal("update", [0, None, word]))
     world.pass_time(60)
     assert gadget.ordered == 3
     assert world.states(number)["D00"] == ("Accepted", "")
@@ -224,7 +224,7 @@ def test_a_late_word_on_the_try_before(maker):
 def test_one_that_takes_its_time_before_each_start(maker):
     word = said("Aborted", "command-failed")
     world, gadget = parking(maker, word, word, GOOD, reports=False)
-    number = world.begin()
+    number = world.start()
     for _ in range(3):
         world.pump()
         for _ in range(5):  # it goes on as it was, and is asked
@@ -242,7 +242,7 @@ class Slow(Parking):
     """Off the air for some minutes at each start."""
 
     def anew(self, world):
-        world.hear(self, "offline", b"{}", fmt="json")
+        world.receive(self, "offline", b"{}", fmt="json")
         self.there = False
         self.peer.boot += 1
         self.peer.connect = -1
@@ -254,7 +254,7 @@ def test_a_start_may_take_its_time(maker, minutes, state):
     word = said("Aborted", "command-failed")
     gadget = Slow(world, [word, word, said("Rejected", "tampered")], reports=False)
     world.connect_all()
-    number = world.begin()
+    number = world.start()
     for _ in range(3):
         world.settle()
         world.pass_time(60 * minutes)
@@ -279,8 +279,8 @@ class Cut(Gadget):
         self.world, self.after, self.then = world, after, state
         world.gadgets["D00"] = self
 
-    def take(self, world, verb, data):
-        super().take(world, verb, data)
+    def handle(self, world, verb, data):
+        super().handle(world, verb, data)
         if verb == "update" and sum("n" in order for order in self.orders) in self.after:
             self.after.remove(min(self.after))
             self.status, self.number = dict(self.then), 0
@@ -312,9 +312,9 @@ def test_power_cuts_where_manifests_are_judged_at_a_start(maker, state):
 def test_the_verdict_on_the_image_is_asked_for_where_its_reply_got_lost(maker):
     world = World(maker, 1)
     gadget = world.gadgets["D00"]
-    real = gadget.obey
+    real = gadget.execute
 
-    def obey(args):
+    def execute(args):
         answer = real(args)
         if gadget.restarting:  # it would begin its trial
             gadget.restarting = False
@@ -322,7 +322,7 @@ def test_the_verdict_on_the_image_is_asked_for_where_its_reply_got_lost(maker):
             gadget.loses = {len(gadget.orders) - 1}
         return answer
 
-    gadget.obey = obey
+    gadget.execute = execute
     world.connect_all()
     assert course(world) == ("Rejected", "firmware-invalid")
     assert sum("envelope" in order for order in gadget.orders) == 1
@@ -334,12 +334,12 @@ def test_the_verdict_on_an_image_from_a_web_server_is_heard(maker, monkeypatch):
     gadget = world.gadgets["D00"]
     monkeypatch.setattr(type(gadget), "want", lambda _: None)
     world.connect_all()
-    number = world.begin()
+    number = world.start()
     world.pump()
     assert world.states(number)["D00"][0] == "Downloading"
     gadget.status = idle()
     body = said("Rejected", "image-mismatch", 1)
-    world.hear(gadget, "update", gadget.peer.seal("update", [0, None, body]))
+    world.receive(gadget, "update", gadget.peer.seal("update", [0, None, body]))
     world.pass_time(30)
     assert world.states(number)["D00"] == ("Rejected", "image-mismatch")
     assert sum("envelope" in order for order in gadget.orders) == 1
@@ -399,10 +399,10 @@ def test_the_files_stay_open_for_those_that_still_read(maker):
     world = World(maker, 1)
     gadget = world.gadgets["D00"]
     world.connect_all()
-    number = world.begin()
+    number = world.start()
     active = world.rollouts._active[number]
     while not gadget.data:
-        gadget.take(world, *world.sent.pop(0)[1:])
+        gadget.handle(world, *world.sent.pop(0)[1:])
     world.rollouts.stop(number, "its owner stopped it")
     assert active.release.files
     world.pump()
@@ -417,10 +417,10 @@ def test_the_files_stay_open_for_one_that_a_newer_release_took(maker):
     world = World(maker, 1)
     gadget = world.gadgets["D00"]
     world.connect_all()
-    active = world.rollouts._active[world.begin()]
+    active = world.rollouts._active[world.start()]
     while not gadget.data:
-        gadget.take(world, *world.sent.pop(0)[1:])
-    world.begin("relay-2")
+        gadget.handle(world, *world.sent.pop(0)[1:])
+    world.start("relay-2")
     assert active.ended
     assert active.release.files
     world.settle()
@@ -441,9 +441,9 @@ def to_the_last_chunk(maker) -> tuple[World, Gadget, int]:
     world = World(maker, 1)
     gadget = world.gadgets["D00"]
     world.connect_all()
-    number = world.begin()
+    number = world.start()
     while world.states(number)["D00"][0] != "Verifying":
-        gadget.take(world, *world.sent.pop(0)[1:])
+        gadget.handle(world, *world.sent.pop(0)[1:])
     return world, gadget, number
 
 
@@ -492,7 +492,7 @@ def test_a_service_that_ends_leaves_trials_of_a_stopped_rollout_alone(maker):
     world = World(maker, 1)
     world.gadgets["D00"].bricks = True
     world.connect_all()
-    number = world.begin()
+    number = world.start()
     world.settle()
     world.rollouts.stop(number, "its owner stopped it")
     world.engine.abandon()
@@ -501,7 +501,7 @@ def test_a_service_that_ends_leaves_trials_of_a_stopped_rollout_alone(maker):
 
 def test_one_that_is_away_for_long_does_not_push_out_what_was(maker, monkeypatch):
     world = World(maker, 1)
-    number = world.begin()
+    number = world.start()
     world.pass_time(3600, step=20)
     assert through(world, number) == ["Waiting", "Away no-session"]
     monkeypatch.setattr(releases, "MAX_HISTORY", 5)

@@ -8,7 +8,7 @@ from authority_kit import Authority, asked, lines_of
 from cli_kit import fails, said
 from host_kit import refused
 from release_kit import TYPE, Maker, cheap
-from rollout_world import POLICY, World
+from rollout_model import POLICY, World
 from warden_host.cli import main
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy

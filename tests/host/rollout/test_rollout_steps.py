@@ -27,22 +27,22 @@ from warden_host.store.store import Store
 FEW, MANY = 60, 480
 
 
-def well(engine, device, tell):
-    tell("Downloading", "", 0)
+def well(engine, device, report):
+    report("Downloading", "", 0)
     yield Wait(lambda _: False, 0.0, device)
-    tell("Testing", "", 0)
+    report("Testing", "", 0)
     yield Wait(lambda _: False, engine.clock().steady + 10, device)
     return {"state": "Accepted", "reason": ""}
 
 
-def away(engine, device, tell):
+def away(engine, device, report):
     yield from ()
     return {"state": "Away", "reason": "no-session"}
 
 
-def long_trial(engine, device, tell):
+def long_trial(engine, device, report):
     """All of the fleet is on trial at once, then each of them says a word."""
-    tell("Testing", "", 0)
+    report("Testing", "", 0)
     yield Wait(lambda news: news.device == device, engine.clock().steady + 10_000, device)
     return {"state": "Accepted", "reason": ""}
 
@@ -67,8 +67,8 @@ def counted(work) -> int:
 def cost(folder, count: int, script, monkeypatch) -> tuple[float, float]:
     """(calls, statements) of a rollout, for each of so many devices."""
 
-    def job(engine, shelf, device, plan, tell):
-        return script(engine, device, tell)
+    def job(engine, shelf, device, plan, report):
+        return script(engine, device, report)
 
     monkeypatch.setattr(device_job, "job", job)
     now = [50.0]

@@ -3,7 +3,7 @@
 import pytest
 from host_kit import refused
 from release_kit import Maker, cheap
-from rollout_world import World, idle
+from rollout_model import World, idle
 from warden_host.errors import HostError
 from warden_host.release import opened as shelf
 from warden_host.rollout import device_job
@@ -35,7 +35,7 @@ def outcome(world: World, number: int) -> dict[str, int]:
 
 def test_one_device(maker):
     world = worlds(maker, 1)
-    number = world.begin()
+    number = world.start()
     world.settle()
     assert world.states(number) == {"D00": ("Accepted", "")}
     assert world.store.rollout(number).state == "done"
@@ -63,7 +63,7 @@ def test_one_device(maker):
 def test_a_device_that_takes_compressed_chunks(maker):
     world = worlds(maker, 2)
     world.gadgets["D00"].packs = True
-    number = world.begin()
+    number = world.start()
     world.settle()
     assert set(world.states(number).values()) == {("Accepted", "")}
     sent = {
@@ -76,7 +76,7 @@ def test_a_device_that_takes_compressed_chunks(maker):
 
 def test_waves_one_after_the_other(maker):
     world = worlds(maker, 20)
-    number = world.begin(waves=(10, 50, 100), at_once=3)
+    number = world.start(waves=(10, 50, 100), at_once=3)
     assert {device for device, verb, _ in world.sent if verb == "update"} == {"D00", "D01"}
     world.settle()
     assert outcome(world, number) == {"Accepted": 20}
@@ -100,7 +100,7 @@ def test_waves_one_after_the_other(maker):
 
 def test_so_many_at_once(maker):
     world = worlds(maker, 12)
-    world.begin(at_once=4)
+    world.start(at_once=4)
     world.sent.clear()  # nothing arrives: they stay at their first question
     assert len(world.rollouts._active[1].tally.running) == 4
 
@@ -109,7 +109,7 @@ def test_it_stops_by_itself(maker):
     world = worlds(maker, 20)
     for gadget in world.gadgets.values():
         gadget.healthy = False
-    number = world.begin(waves=(10, 100))
+    number = world.start(waves=(10, 100))
     world.settle()
     record = world.store.rollout(number)
     assert record.state == "stopped"
@@ -126,7 +126,7 @@ def test_a_number_of_failures(maker):
     world = worlds(maker, 6)
     for name in ("D00", "D01"):
         world.gadgets[name].healthy = False
-    number = world.begin(max_failures=2, in_percent=False)
+    number = world.start(max_failures=2, in_percent=False)
     world.settle()
     assert world.store.rollout(number).state == "done"
     assert outcome(world, number) == {"Accepted": 4, "Rejected": 2}
@@ -139,7 +139,7 @@ def test_a_number_of_failures(maker):
 def test_whatever_reply_gets_lost(maker, lost):
     world = worlds(maker, 1)
     world.gadgets["D00"].loses = {lost}
-    number = world.begin()
+    number = world.start()
     world.settle()
     world.pass_time(300)
     assert world.states(number) == {"D00": ("Accepted", "")}
@@ -150,7 +150,7 @@ def test_the_last_report_gets_lost(maker):
     for gadget in world.gadgets.values():
         gadget.reports = False
     world.gadgets["D03"].healthy = False
-    number = world.begin(max_failures=1, in_percent=False)
+    number = world.start(max_failures=1, in_percent=False)
     world.settle()
     world.pass_time(130)
     assert outcome(world, number) == {"Accepted": 3, "Rejected": 1}
@@ -161,7 +161,7 @@ def test_a_report_is_the_devices_own_and_of_this_release(maker):
     world = worlds(maker, 1)
     gadget = world.gadgets["D00"]
     gadget.bricks = True
-    number = world.begin()
+    number = world.start()
     world.settle()
     gadget.there = True
     gadget.connect(world)
@@ -169,10 +169,10 @@ def test_a_report_is_the_devices_own_and_of_this_release(maker):
     gadget.bricks = False
     for sequence in (0, 2, "1", None):
         body = {"state": "Accepted", "reason": "", "sequence": sequence, "want": None}
-        world.hear(gadget, "update", gadget.peer.seal("update", [0, None, body]))
+        world.receive(gadget, "update", gadget.peer.seal("update", [0, None, body]))
     assert world.states(number)["D00"][0] == "Testing"
     body = {"state": "Accepted", "reason": "", "sequence": 1, "want": None}
-    world.hear(gadget, "update", gadget.peer.seal("update", [0, None, body]))
+    world.receive(gadget, "update", gadget.peer.seal("update", [0, None, body]))
     assert world.states(number)["D00"][0] == "Accepted"
 
 
@@ -183,7 +183,7 @@ def test_one_that_is_away_gets_it_when_it_comes(maker):
     world = World(maker, 3)
     world.gadgets["D02"].there = False
     world.connect_all()
-    number = world.begin(waves=(34, 100))
+    number = world.start(waves=(34, 100))
     world.settle()
     world.pass_time(30)
     assert outcome(world, number) == {"Accepted": 2, "Away": 1}
@@ -200,7 +200,7 @@ def test_one_whose_session_we_did_not_hear_of(maker):
     gadget = world.gadgets["D00"]
     gadget.there = False
     gadget.connect(world)  # its hello comes, and our answers do not reach it
-    number = world.begin()
+    number = world.start()
     world.settle()
     world.pass_time(30)
     assert world.states(number)["D00"] == ("Away", "no-session")
@@ -217,7 +217,7 @@ def test_one_whose_session_we_did_not_hear_of(maker):
 
 def test_all_away_is_no_success(maker):
     world = World(maker, 4)
-    number = world.begin(waves=(50, 100))
+    number = world.start(waves=(50, 100))
     world.pass_time(60)
     assert outcome(world, number) == {"Away": 2, "Waiting": 2}
     assert world.ended[-1]["state"] == "resting"
@@ -226,10 +226,10 @@ def test_all_away_is_no_success(maker):
 def test_one_that_leaves_in_the_middle(maker):
     world = worlds(maker, 1)
     gadget = world.gadgets["D00"]
-    number = world.begin()
+    number = world.start()
     for _ in range(5):
         device, verb, data = world.sent.pop(0)
-        world.gadgets[device].take(world, verb, data)
+        world.gadgets[device].handle(world, verb, data)
     assert 0 < len(gadget.data) < 5000
     gadget.there = False
     world.settle()
@@ -248,11 +248,11 @@ def test_one_that_leaves_in_the_middle(maker):
 def test_one_that_comes_and_goes(maker):
     world = worlds(maker, 1)
     gadget = world.gadgets["D00"]
-    number = world.begin()
+    number = world.start()
     for _ in range(12):
         if world.sent:
             device, verb, data = world.sent.pop(0)
-            gadget.take(world, verb, data)
+            gadget.handle(world, verb, data)
         gadget.there = False
         world.settle()
         world.pass_time(40)
@@ -260,7 +260,7 @@ def test_one_that_comes_and_goes(maker):
         gadget.connect(world)
         for _ in range(3):
             if world.sent:
-                gadget.take(world, *world.sent.pop(0)[1:])
+                gadget.handle(world, *world.sent.pop(0)[1:])
     assert world.states(number)["D00"][0] in ("Downloading", "Testing", "Away")
     world.settle()
     world.pass_time(200)
@@ -271,14 +271,14 @@ def test_one_that_starts_anew_while_it_is_asked(maker, monkeypatch):
     """It fetched the image from a web server, and its word on it came and went while we waited for a reply that never comes."""
     world = worlds(maker, 1)
     gadget = world.gadgets["D00"]
-    real = type(gadget).obey
+    real = type(gadget).execute
     monkeypatch.setattr(type(gadget), "want", lambda _: None)
     gadget.loses = {2}
-    number = world.begin()
+    number = world.start()
     while len(gadget.orders) < 3:
         device, verb, data = world.sent.pop(0)
-        gadget.take(world, verb, data)
-    monkeypatch.setattr(type(gadget), "obey", real)
+        gadget.handle(world, verb, data)
+    monkeypatch.setattr(type(gadget), "execute", real)
     gadget.reports = False
     gadget.restart(world)
     world.settle()
@@ -288,7 +288,7 @@ def test_one_that_starts_anew_while_it_is_asked(maker, monkeypatch):
 def test_one_that_never_comes_back_is_a_failure(maker):
     world = worlds(maker, 10)
     world.gadgets["D00"].bricks = True
-    number = world.begin(waves=(10, 100), trial_s=600)
+    number = world.start(waves=(10, 100), trial_s=600)
     world.settle()
     assert outcome(world, number) == {"Testing": 1, "Waiting": 9}
     world.pass_time(700)
@@ -302,7 +302,7 @@ def test_one_that_was_given_up_and_comes_back_is_asked(maker):
     gadget = world.gadgets["D00"]
     gadget.bricks = True
     world.gadgets["D01"].there = False
-    number = world.begin(trial_s=60, max_failures=100)
+    number = world.start(trial_s=60, max_failures=100)
     world.settle()
     world.pass_time(120)
     assert world.states(number)["D00"] == ("Lost", "timed-out")
@@ -344,7 +344,7 @@ def test_a_device_that_refuses(maker, order, code, state):
     world = worlds(maker, 1)
     gadget = world.gadgets["D00"]
     gadget.refuses = {order: code}
-    number = world.begin()
+    number = world.start()
     world.settle()
     world.pass_time(120)
     said = "unreadable" if "\x1b" in code else code
@@ -356,7 +356,7 @@ def test_a_download_that_breaks_is_tried_again_but_not_for_ever(maker):
     world = worlds(maker, 2)
     world.gadgets["D00"].breaks = [1000, 3000]
     world.gadgets["D01"].breaks = [1000, 2000, 3000]
-    number = world.begin(max_failures=100)
+    number = world.start(max_failures=100)
     world.settle()
     world.pass_time(60)
     assert world.states(number) == {"D00": ("Accepted", ""), "D01": ("Aborted", "filesystem")}
@@ -369,10 +369,10 @@ def test_a_device_that_never_has_enough(maker, monkeypatch):
     gadget.status = {"state": "Downloading", "reason": "", "sequence": 1}
     monkeypatch.setattr(
         type(gadget),
-        "obey",
+        "execute",
         lambda self, _: {"ok": True, "result": self.status | {"want": self.want()}},
     )
-    number = world.begin()
+    number = world.start()
     world.settle()
     assert world.states(number) == {"D00": ("Aborted", "update-chunk")}
     assert len(gadget.orders) < 200
@@ -399,8 +399,8 @@ def test_a_device_that_never_has_enough(maker, monkeypatch):
 def test_answers_that_make_no_sense(maker, monkeypatch, result):
     world = worlds(maker, 1)
     gadget = world.gadgets["D00"]
-    monkeypatch.setattr(type(gadget), "obey", lambda *_: {"ok": True, "result": result})
-    number = world.begin()
+    monkeypatch.setattr(type(gadget), "execute", lambda *_: {"ok": True, "result": result})
+    number = world.start()
     world.settle()
     world.pass_time(200)
     assert world.states(number)["D00"][0] == "Aborted"
@@ -413,8 +413,8 @@ def test_one_that_is_at_work_by_itself_has_time_but_not_for_ever(maker, monkeypa
     world = worlds(maker, 1)
     gadget = world.gadgets["D00"]
     result = {"state": state, "sequence": 1, "want": None}
-    monkeypatch.setattr(type(gadget), "obey", lambda *_: {"ok": True, "result": result})
-    number = world.begin()
+    monkeypatch.setattr(type(gadget), "execute", lambda *_: {"ok": True, "result": result})
+    number = world.start()
     world.settle()
     world.pass_time(3600, step=20)
     assert world.states(number)["D00"] == (state, "")
@@ -423,7 +423,7 @@ def test_one_that_is_at_work_by_itself_has_time_but_not_for_ever(maker, monkeypa
     assert world.states(number)["D00"] == ("Accepted", "")
     maker.make("2")
     result = {"state": state, "sequence": 2, "want": None}
-    number = world.begin("relay-2")
+    number = world.start("relay-2")
     world.settle()
     world.pass_time(7.1 * 3600, step=60)
     assert world.states(number)["D00"] == ("Aborted", "update-timeout")
@@ -433,17 +433,17 @@ def test_a_manifest_that_is_judged_while_the_link_is_down(maker, monkeypatch):
     """Where memory is short the device lets go of its connection first, and says what came of it once it is back."""
     world = worlds(maker, 1)
     gadget = world.gadgets["D00"]
-    real = type(gadget).obey
+    real = type(gadget).execute
 
-    def obey(self, args):
+    def execute(self, args):
         if "envelope" not in args:
             return real(self, args)
         real(self, args)
         self.there, self.later = False, True
         return {"ok": True, "result": idle() | {"state": "Downloading"}}
 
-    monkeypatch.setattr(type(gadget), "obey", obey)
-    number = world.begin()
+    monkeypatch.setattr(type(gadget), "execute", execute)
+    number = world.start()
     world.settle()
     world.pass_time(60)
     assert world.states(number)["D00"][0] == "Downloading"
@@ -460,7 +460,7 @@ def test_one_that_runs_it_already(maker):
     world.gadgets["D00"].confirmed = 1
     world.gadgets["D01"].confirmed = 5
     world.gadgets["D02"].failed = 1
-    number = world.begin(max_failures=100)
+    number = world.start(max_failures=100)
     world.settle()
     assert world.states(number) == {
         "D00": ("Accepted", ""),
@@ -477,7 +477,7 @@ def test_another_download_gives_way(maker):
     gadget = world.gadgets["D00"]
     gadget.status = {"state": "Downloading", "reason": "", "sequence": 7}
     gadget.plan = maker.make("7", sequence=7).parsed
-    number = world.begin()
+    number = world.start()
     world.settle()
     world.pass_time(30)
     assert {"abort": True} in gadget.orders
@@ -491,13 +491,13 @@ def test_what_goes_along_with_the_envelope(maker):
     maker.make("2", encrypted=True)
     world = worlds(maker, 1, gate=True)
     gadget = world.gadgets["D00"]
-    world.begin("relay-2")
+    world.start("relay-2")
     world.pump()
     [order] = [one for one in gadget.orders if "envelope" in one]
     assert order["grant"] is True
     assert len(order["key"]) == 61
     world = worlds(maker, 1)
-    world.begin("relay-1.0")
+    world.start("relay-1.0")
     world.settle()
     [order] = [one for one in world.gadgets["D00"].orders if "envelope" in one]
     assert sorted(order) == ["envelope"]
@@ -513,7 +513,7 @@ def test_where_a_device_is_to_look_for_the_image(maker):
     ):
         for name, more in (("relay-2", wanted), ("relay-1.0", {})):
             world = worlds(maker, 1)
-            world.begin(name, **plan)
+            world.start(name, **plan)
             world.settle()
             [order] = [one for one in world.gadgets["D00"].orders if "envelope" in one]
             assert {key: order[key] for key in order if key != "envelope"} == more
@@ -526,7 +526,7 @@ def test_a_web_server_that_sent_something_else_is_not_asked_again(maker, reason)
     world = worlds(maker, 1)
     gadget = world.gadgets["D00"]
     gadget.status = {"state": "Aborted", "reason": reason, "sequence": 2}
-    number = world.begin("relay-2", web_pins=("ab" * 32, "cd" * 32))
+    number = world.start("relay-2", web_pins=("ab" * 32, "cd" * 32))
     world.settle()
     [order] = [one for one in gadget.orders if "envelope" in one]
     spoiled = reason != "filesystem"
@@ -540,11 +540,11 @@ def test_a_web_server_that_sent_something_else_is_not_asked_again(maker, reason)
 @pytest.mark.parametrize("at", range(0, 60, 6))
 def test_a_killed_service_goes_on_where_it_was(maker, at):
     world = worlds(maker, 4)
-    number = world.begin(waves=(25, 100), at_once=2)
+    number = world.start(waves=(25, 100), at_once=2)
     for _ in range(at):
         if world.sent:
             device, verb, data = world.sent.pop(0)
-            world.gadgets[device].take(world, verb, data)
+            world.gadgets[device].handle(world, verb, data)
     world.boot()  # killed: nothing was said, nothing written
     for gadget in world.gadgets.values():
         if gadget.restarting:
@@ -562,10 +562,10 @@ def test_a_killed_service_goes_on_where_it_was(maker, at):
 
 def test_stopped_by_its_owner_and_gone_on_with(maker):
     world = worlds(maker, 3)
-    number = world.begin(at_once=1)
+    number = world.start(at_once=1)
     for _ in range(5):
         device, verb, data = world.sent.pop(0)
-        world.gadgets[device].take(world, verb, data)
+        world.gadgets[device].handle(world, verb, data)
     world.rollouts.stop(number, "its owner stopped it")
     world.settle()
     assert world.store.rollout(number).state == "stopped"
@@ -584,7 +584,7 @@ def test_stopped_by_its_owner_and_gone_on_with(maker):
 
 def test_begun_twice_it_goes_on_once(maker):
     world = worlds(maker, 3)
-    number = world.begin(at_once=1)
+    number = world.start(at_once=1)
     opened = shelf.open_release(maker.fleet, maker.store, "relay-1.0")
     world.rollouts.start(number, opened)
     assert opened.files == {}
@@ -595,10 +595,10 @@ def test_begun_twice_it_goes_on_once(maker):
 def test_trials_that_run_when_it_stops_are_heard_to_their_end(maker):
     world = worlds(maker, 2)
     world.gadgets["D01"].bricks = True
-    number = world.begin(max_failures=0, at_once=2)
+    number = world.start(max_failures=0, at_once=2)
     while not world.gadgets["D00"].restarting:
         device, verb, data = world.sent.pop(0)
-        world.gadgets[device].take(world, verb, data)
+        world.gadgets[device].handle(world, verb, data)
     world.pump()
     world.rollouts.stop(number, "its owner stopped it")
     world.settle()
@@ -611,10 +611,10 @@ def test_a_newer_release_takes_over(maker):
     world = World(maker, 3)
     world.gadgets["D00"].there = False
     world.connect_all()
-    first = world.begin("relay-1.0")
+    first = world.start("relay-1.0")
     world.settle()
     world.pass_time(20)
-    second = world.begin("relay-2")
+    second = world.start("relay-2")
     world.settle()
     assert world.states(first)["D00"] == ("Superseded", "relay-2")
     assert world.store.rollout(first).state == "done"
@@ -630,8 +630,8 @@ def test_many_that_are_gone_at_once(maker):
     world = worlds(maker, 100)
     for gadget in world.gadgets.values():
         gadget.there = False
-        world.hear(gadget, "offline", b"{}", fmt="json")
-    number = world.begin()
+        world.receive(gadget, "offline", b"{}", fmt="json")
+    number = world.start()
     world.settle()
     assert outcome(world, number) == {"Away": 100}
     assert world.ended[-1]["counts"] == {"Away": 100}
@@ -639,7 +639,7 @@ def test_many_that_are_gone_at_once(maker):
 
 def test_a_watcher_that_fails_costs_nobody_else(maker):
     world = worlds(maker, 1)
-    number = world.begin()
+    number = world.start()
 
     def gone(_line, _last):
         if world.rollouts._active[number].tally.running:

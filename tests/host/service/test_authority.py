@@ -1,7 +1,7 @@
 """The engine of the authority: what it keeps, what it refuses, what it remembers."""
 
 import pytest
-from engine_stage import POLICY, K, Stage, run
+from engine_kit import POLICY, K, Stage, run
 from host_kit import DEVICE, PeerDevice, refused, topic
 from warden_host.engine.presence import ANSWER_S, QUIET_S
 from warden_host.engine.request import Request
@@ -10,9 +10,9 @@ from warden_host.protocol import policy
 
 def test_events_and_incidents_are_kept(stage, peer):
     stage.stand(peer)
-    stage.hear("temperature", peer.seal("temperature", [0, None, {"c": 1.5}]))
+    stage.receive("temperature", peer.seal("temperature", [0, None, {"c": 1.5}]))
     incident = {"code": "tampered", "n": 2, "at": "set_relay"}
-    stage.hear("incident", peer.seal("incident", [0, None, incident]))
+    stage.receive("incident", peer.seal("incident", [0, None, incident]))
     assert [entry[2:] for entry in stage.store.events(DEVICE)] == [("temperature", '{"c": 1.5}')]
     [kept] = stage.store.incidents(DEVICE)
     assert list(kept[1:5]) == ["device", "tampered", "set_relay", 2]
@@ -32,7 +32,7 @@ def test_events_and_incidents_are_kept(stage, peer):
 )
 def test_a_malformed_incident_is_one(stage, peer, body):
     stage.stand(peer)
-    stage.hear("incident", peer.seal("incident", [0, None, body]))
+    stage.receive("incident", peer.seal("incident", [0, None, body]))
     assert stage.codes() == ["bad-body"]
 
 
@@ -42,10 +42,10 @@ def test_what_the_engine_refuses_by_name(stage):
     engine.on_message("authority", topic("cmd", "x"), b"", False)
     engine.on_message("authority", topic("evt", "x").replace(DEVICE, "D9"), b"", False)
     engine.on_message("authority", topic("evt", "x").replace("relay", "door"), b"", False)
-    stage.hear("a", b"", retain=True)
-    stage.hear("b", bytes(20000))
-    stage.hear("c", b"{}", fmt="json")
-    stage.hear("d", b"garbage")
+    stage.receive("a", b"", retain=True)
+    stage.receive("b", bytes(20000))
+    stage.receive("c", b"{}", fmt="json")
+    stage.receive("d", b"garbage")
     assert stage.codes() == [
         "bad-topic",
         "bad-topic",
@@ -60,11 +60,11 @@ def test_what_the_engine_refuses_by_name(stage):
 
 def test_a_flood_of_refusals_is_kept_once_a_second(stage):
     for number in range(100):
-        stage.hear(f"x{number}", b"garbage")
-        stage.hear("x0", b"garbage")
+        stage.receive(f"x{number}", b"garbage")
+        stage.receive("x0", b"garbage")
     assert len(stage.store.incidents(DEVICE)) == 8
     stage.pass_time(1.5)
-    stage.hear("x0", b"garbage")
+    stage.receive("x0", b"garbage")
     kept = stage.store.incidents(DEVICE)
     assert [each.n for each in kept] == [1] * 7 + [2]
     assert kept[-1].at == "x0"
@@ -75,12 +75,12 @@ def test_applications_do_not_complain_of_each_others_messages(stage, peer):
     stage.stand(peer)
     stage.stand(lights, "lights")
     event = lights.seal("x", [0, None, {}])
-    stage.hear("x", event, "authority")
-    stage.hear("x", event, "lights")
+    stage.receive("x", event, "authority")
+    stage.receive("x", event, "lights")
     assert stage.codes() == []
     stranger = PeerDevice(b"s" * 32, bytes(32))
-    stage.hear("hello", stranger.hello(), "lights")
-    stage.hear("hello", stranger.hello(), "authority")
+    stage.receive("hello", stranger.hello(), "lights")
+    stage.receive("hello", stranger.hello(), "authority")
     assert stage.codes() == ["wrong-application"]
 
 
@@ -93,7 +93,7 @@ def test_a_restart_remembers_what_was_proven(stage, peer, tmp_path):
         ("authority", "wake"),
         ("lights", "wake"),
     }
-    again.hear("hello", old)
+    again.receive("hello", old)
     assert again.codes() == ["stale-hello"]
     again.stand(peer)
     again.store.close()
@@ -103,10 +103,10 @@ def test_a_played_back_flash_is_quarantined_until_the_owner_clears_it(stage, pee
     peer.vault_gen = 7
     stage.stand(peer)
     peer.boot, peer.connect, peer.vault_gen = 2, -1, 6
-    stage.hear("hello", peer.hello())
+    stage.receive("hello", peer.hello())
     peer.take_welcome(stage.last("welcome"))
     sent = len(stage.sent)
-    stage.hear("ready", peer.ready())
+    stage.receive("ready", peer.ready())
     assert len(stage.sent) == sent  # no ack
     assert stage.news[-1].kind == "quarantined"
     with refused("quarantined"):
@@ -114,7 +114,7 @@ def test_a_played_back_flash_is_quarantined_until_the_owner_clears_it(stage, pee
     again = Stage(tmp_path)  # a restart changes nothing
     again.engine.wake_all()
     assert again.sent == []
-    again.hear("hello", peer.hello())
+    again.receive("hello", peer.hello())
     assert again.codes() == ["quarantined"]
     again.engine.clear(DEVICE)
     assert again.last("wake")
@@ -134,11 +134,11 @@ def test_a_device_with_another_policy_is_diverged(stage, peer):
 
 def test_a_last_will_is_a_hint_only(stage, peer):
     stage.stand(peer)
-    stage.hear("offline", b"{}", fmt="json")
-    stage.hear("offline", b"{}", fmt="json")
+    stage.receive("offline", b"{}", fmt="json")
+    stage.receive("offline", b"{}", fmt="json")
     assert [news.kind for news in stage.news].count("left") == 1
     assert stage.engine.online() == {}
-    stage.hear("x", peer.seal("x", [0, None, {}]))
+    stage.receive("x", peer.seal("x", [0, None, {}]))
     assert stage.engine.online() == {DEVICE: ["authority"]}
 
 
@@ -171,5 +171,5 @@ def test_a_device_that_speaks_is_not_asked(stage, peer):
     stage.stand(peer)
     for _ in range(4):
         stage.pass_time(QUIET_S / 2)
-        stage.hear("x", peer.seal("x", [0, None, {}]))
+        stage.receive("x", peer.seal("x", [0, None, {}]))
     assert wakes(stage) == 0

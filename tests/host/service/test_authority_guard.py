@@ -3,8 +3,8 @@
 import sqlite3
 
 import pytest
-from engine_stage import PLAIN
-from host_kit import NoLink, SteppedClock, hear, new_fleet, refused, settle, topic
+from engine_kit import PLAIN
+from host_kit import NoLink, SteppedClock, new_fleet, receive, refused, settle, topic
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.throttle import BURST
@@ -37,7 +37,7 @@ def test_a_full_disk_refuses_messages_and_is_said_in_bounds(fleet, monkeypatch):
     with Authority(fleet, news.append, clock) as made:
         made.ask(full)
         for _ in range(10):
-            hear(made, where, big, count=40)
+            receive(made, where, big, count=40)
             settle(made)
         assert made.ask(Engine.online, 60) == {"D1": ["authority"]}
         notices = [each for each in news if each.code == "database-damaged"]
@@ -49,7 +49,7 @@ def test_a_full_disk_refuses_messages_and_is_said_in_bounds(fleet, monkeypatch):
         made.ask(lambda engine: engine.store._db.execute("PRAGMA max_page_count = 100000"))
         before = made.ask(lambda engine: len(engine.store.events("D1")))
         clock.now += 1
-        hear(made, where, EVENT)
+        receive(made, where, EVENT)
         settle(made)
         assert made.ask(lambda engine: len(engine.store.events("D1"))) == before + 1
 

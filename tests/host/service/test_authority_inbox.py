@@ -3,8 +3,8 @@
 import threading
 
 import pytest
-from engine_stage import PLAIN
-from host_kit import NoLink, SteppedClock, hear, new_fleet, refused, settle, topic
+from engine_kit import PLAIN
+from host_kit import NoLink, SteppedClock, new_fleet, receive, refused, settle, topic
 from warden_host.devices import revocation
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
@@ -48,10 +48,10 @@ class World:
     def release(self) -> None:
         self._go.set()
 
-    def hear(
+    def receive(
         self, device: str, event: str = "x", count: int = 1, appid: str = "authority"
     ) -> None:
-        hear(self.authority, topic("evt", event, "json", device), b"{}", appid, count)
+        receive(self.authority, topic("evt", event, "json", device), b"{}", appid, count)
 
     def settle(self) -> None:
         settle(self.authority, self.clock)
@@ -75,9 +75,9 @@ def world(tmp_path, monkeypatch):
 
 def test_a_flood_is_served_in_turn_with_the_others(world):
     world.hold()
-    world.hear("D1", count=5000)
-    world.hear("D2", count=3)
-    world.hear("D3", count=1)
+    world.receive("D1", count=5000)
+    world.receive("D2", count=3)
+    world.receive("D3", count=1)
     world.release()
     world.settle()
     assert world.devices()[:7] == ["D1", "D2", "D3", "D1", "D2", "D1", "D2"]
@@ -86,9 +86,9 @@ def test_a_flood_is_served_in_turn_with_the_others(world):
 
 def test_what_was_dropped_is_told_by_device_and_once(world):
     world.hold()
-    world.hear("D1", count=WAITING + 300)
-    world.hear("D1", count=WAITING + 40, appid="lights")
-    world.hear("D2", count=WAITING + 7)
+    world.receive("D1", count=WAITING + 300)
+    world.receive("D1", count=WAITING + 40, appid="lights")
+    world.receive("D2", count=WAITING + 7)
     world.release()
     world.settle()
     world.clock.now += 1
@@ -107,7 +107,7 @@ def test_drops_are_told_once_a_second_at_most(world):
     tell = world.authority.announce_refused
     for _ in range(10):
         world.hold()
-        world.hear("D1", count=WAITING + 1)
+        world.receive("D1", count=WAITING + 1)
         world.release()
         world.authority.ask(tell)
         world.settle()
@@ -118,7 +118,7 @@ def test_drops_are_told_once_a_second_at_most(world):
 
 def test_orders_precede_a_flood(world):
     world.hold()
-    world.hear("D1", count=1000)
+    world.receive("D1", count=1000)
     seen: list[int] = []
     world.authority.do(lambda _: seen.append(len(world.handled)))
     world.authority.submit(
@@ -132,11 +132,11 @@ def test_orders_precede_a_flood(world):
 def test_names_outside_the_fleet_share_one_quota(world):
     world.hold()
     for number in range(1000):
-        world.hear(f"stranger{number}")
-        hear(world.authority, f"elsewhere/{number}", b"")
-        hear(world.authority, "/" * number, b"")
-        hear(world.authority, "iot-2/type/relay/id/D2/" + "x" * 300, b"")
-    world.hear("D2")
+        world.receive(f"stranger{number}")
+        receive(world.authority, f"elsewhere/{number}", b"")
+        receive(world.authority, "/" * number, b"")
+        receive(world.authority, "iot-2/type/relay/id/D2/" + "x" * 300, b"")
+    world.receive("D2")
     world.release()
     world.settle()
     assert len(world.handled) == WAITING + 1
@@ -153,8 +153,8 @@ def test_a_topic_that_is_no_text_costs_one_message(world):
 
 def test_hellos_have_a_rate_of_their_own(world):
     world.hold()
-    world.hear("D1", "hello", count=100)
-    world.hear("D1", "x", count=1)
+    world.receive("D1", "hello", count=100)
+    world.receive("D1", "x", count=1)
     world.release()
     ask = world.authority.ask
     while ask(lambda _: len(world.handled)) < BURST / 20:
@@ -174,9 +174,9 @@ def test_waiting_messages_of_a_revoked_device_are_dropped(world):
     with Store(world.fleet.database) as store:
         revocation.order_ending(store, "D1", revoke=True, wipe=False)
     world.hold()
-    world.hear("D1", count=1000)
-    world.hear("D1", count=1000, appid="lights")
-    world.hear("D2", count=2)
+    world.receive("D1", count=1000)
+    world.receive("D1", count=1000, appid="lights")
+    world.receive("D2", count=2)
     results: list = []
     world.authority.end_device("D1", lambda result: results.append((result, len(world.handled))))
     world.release()
@@ -190,7 +190,7 @@ def test_waiting_messages_of_a_device_to_wipe_are_kept(world):
     with Store(world.fleet.database) as store:
         store.order_ending("D1", False, True, 1.0)
     world.hold()
-    world.hear("D1", count=3)
+    world.receive("D1", count=3)
     world.authority.end_device("D1", lambda _: None)
     world.release()
     world.settle()
@@ -204,9 +204,9 @@ def test_what_came_before_a_loss_is_dealt_with_before_it(world, monkeypatch):
             Engine, name, lambda _, appid, name=name: order.append((name, len(world.handled)))
         )
     world.hold()
-    world.hear("D1", count=WAITING)
-    world.hear("D2", count=2)
-    world.hear("D1", count=4, appid="lights")
+    world.receive("D1", count=WAITING)
+    world.receive("D2", count=2)
+    world.receive("D1", count=4, appid="lights")
     world.authority.on_link_change("authority", False)
     world.authority.on_link_change("authority", True)
     world.release()
@@ -234,8 +234,8 @@ def test_a_device_that_is_provisioned_while_we_serve_gets_its_own_quota(world):
         store.add_device(Device("D4", "relay", "UNIX", "plain", PLAIN.policy))
     world.authority.reload()
     world.hold()
-    world.hear("stranger", count=500)
-    world.hear("D4", count=2)
+    world.receive("stranger", count=500)
+    world.receive("D4", count=2)
     world.release()
     world.settle()
     assert world.devices().count("D4") == 2
@@ -245,7 +245,7 @@ def test_a_device_that_is_provisioned_while_we_serve_gets_its_own_quota(world):
 def test_an_overlong_topic_counts_by_its_length(world):
     """The inbox holds bytes of topics as well."""
     world.hold()
-    hear(world.authority, "x" * 60_000, b"", count=100)
+    receive(world.authority, "x" * 60_000, b"", count=100)
     world.release()
     world.settle()
     assert 1 <= len(world.handled) <= 8

@@ -4,7 +4,7 @@ import queue
 import threading
 
 from children import PATIENCE_S
-from engine_stage import SEALED
+from engine_kit import SEALED
 from host_kit import DEVICE, new_fleet
 from live_kit import LiveDevice
 from warden_host.broker.base import device_account, device_password

@@ -1,7 +1,7 @@
 """A moment of a wrong clock at the host must not become every device's time for ever."""
 
 import pytest
-from engine_stage import Stage
+from engine_kit import Stage
 from host_kit import DEVICE, new_fleet, refused
 from warden_host.broker.mosquitto.broker import Broker
 from warden_host.cli.main import warden
@@ -201,7 +201,7 @@ def test_no_welcome_tells_a_time_that_jumped(stage, peer):
     stage.stand(peer)
     stage.now = Instant(NOW + YEARS, stage.now.steady + 1, False)
     stage.sent.clear()
-    stage.hear("hello", peer.hello())
+    stage.receive("hello", peer.hello())
     assert stage.sent == []
     assert stage.codes() == ["clock-jumped"]
     assert stage.store.incidents(DEVICE) == []  # the host's fault and not the device's

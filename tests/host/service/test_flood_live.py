@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 
 import pytest
-from engine_stage import SEALED
+from engine_kit import SEALED
 from host_kit import DEVICE, new_fleet, settle
 from live_kit import LiveDevice
 from warden_host.broker.base import device_account, device_password

@@ -8,7 +8,7 @@ from cli_kit import fails
 from host_kit import refused
 from release_kit import TYPE, Maker, cheap
 from rich.console import Console
-from rollout_world import POLICY, World
+from rollout_model import POLICY, World
 from warden_host.cli import main, rollout, screen
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy

@@ -182,7 +182,7 @@ class Engine:
             )
         elif (topic.verb, topic.fmt) == _LAST_WILL:
             if appid == AUTHORITY:  # only a hint: the broker can forge it
-                self._presence.record_departure(state, "it said goodbye, or the broker lost it")
+                self._presence.record_departure(state, "it said goodbye, or its connection broke")
         elif (topic.fmt == names.SEALED) != state.sealed:
             code = "plain-refused" if state.sealed else "sealed-refused"
             self.record_refusal(state, appid, Refused(topic.verb, code, "not this device's mode"))
@@ -279,7 +279,7 @@ class Engine:
         if appid == AUTHORITY:
             self.store.set_diverged(name, stood.diverged)
             if stood.diverged:
-                self.notify(FleetEvent("diverged", name, appid, text="its policy is another"))
+                self.notify(FleetEvent("diverged", name, appid, text="its policy differs"))
 
     def _on_received(self, state: DeviceState, appid: str, received: Received) -> None:
         name, event = state.device.device, received.event

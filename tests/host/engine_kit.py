@@ -42,7 +42,9 @@ class Stage:
             lambda: self.now,
         )
 
-    def hear(self, event: str, data: bytes, appid="authority", fmt="cose", retain=False) -> None:
+    def receive(
+        self, event: str, data: bytes, appid="authority", fmt="cose", retain=False
+    ) -> None:
         self.engine.on_message(appid, topic("evt", event, fmt), data, retain)
 
     def last(self, command: str) -> bytes:
@@ -50,9 +52,9 @@ class Stage:
         return next(data for _, where, data in reversed(self.sent) if where.verb == command)
 
     def stand(self, peer: PeerDevice, appid: str = "authority") -> None:
-        self.hear("hello", peer.hello(), appid)
+        self.receive("hello", peer.hello(), appid)
         peer.take_welcome(self.last("welcome"))
-        self.hear("ready", peer.ready(), appid)
+        self.receive("ready", peer.ready(), appid)
         assert peer.open("ack", self.last("ack"))[0] == 0
 
     def codes(self) -> list[str]:
@@ -73,9 +75,9 @@ def run(stage: Stage, request: Request):
 
 
 def reply(stage: Stage, peer: PeerDevice, number: int, body=None) -> None:
-    stage.hear("reply", peer.seal("reply", [number, None, body or {"ok": True, "result": 1}]))
+    stage.receive("reply", peer.seal("reply", [number, None, body or {"ok": True, "result": 1}]))
 
 
 def report(stage: Stage, peer: PeerDevice, code: str) -> None:
     body = {"code": code, "n": 1, "at": "set_relay"}
-    stage.hear("incident", peer.seal("incident", [0, None, body]))
+    stage.receive("incident", peer.seal("incident", [0, None, body]))

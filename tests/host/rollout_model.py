@@ -41,22 +41,22 @@ class Gadget:
         self.restarting = False
 
     def connect(self, world: "World") -> None:
-        world.hear(self, "hello", self.peer.hello())
+        world.receive(self, "hello", self.peer.hello())
 
-    def take(self, world: "World", verb: str, data: bytes) -> None:
+    def handle(self, world: "World", verb: str, data: bytes) -> None:
         if not self.there:
             return
         if verb == "welcome":
             self.peer.take_welcome(data)
-            world.hear(self, "ready", self.peer.ready())
+            world.receive(self, "ready", self.peer.ready())
         elif verb == "update":
             _, (number, _, args) = self.peer.open("update", data)
             self.orders.append(args)
-            body = self.obey(args)
+            body = self.execute(args)
             if len(self.orders) - 1 not in self.loses:
-                world.hear(self, "reply", self.peer.seal("reply", [number, None, body]))
+                world.receive(self, "reply", self.peer.seal("reply", [number, None, body]))
 
-    def obey(self, args: dict) -> dict:
+    def execute(self, args: dict) -> dict:
         kind = "envelope" if "envelope" in args else "chunk" if "n" in args else "ask"
         if kind in self.refuses:
             return {"ok": False, "error": self.refuses[kind]}
@@ -100,7 +100,7 @@ class Gadget:
     def restart(self, world: "World") -> None:
         """After the last chunk: a trial, and what comes of it."""
         self.restarting = False
-        world.hear(self, "offline", b"{}", fmt="json")
+        world.receive(self, "offline", b"{}", fmt="json")
         sequence = self.plan.sequence
         if self.bricks:
             self.there = False
@@ -117,7 +117,7 @@ class Gadget:
         world.pump()
         if self.reports:
             body = {"state": state, "reason": reason, "sequence": sequence, "want": None}
-            world.hear(self, "update", self.peer.seal("update", [0, None, body]))
+            world.receive(self, "update", self.peer.seal("update", [0, None, body]))
 
 
 def idle() -> dict:
@@ -167,13 +167,13 @@ class World:
                 gadget.connect(self)
         self.pump()
 
-    def hear(self, gadget: Gadget, event: str, data: bytes, fmt: str = "cose") -> None:
+    def receive(self, gadget: Gadget, event: str, data: bytes, fmt: str = "cose") -> None:
         self.engine.on_message(AUTHORITY, topic("evt", event, fmt, gadget.name), data, False)
 
     def pump(self) -> None:
         while self.sent:
             device, verb, data = self.sent.pop(0)
-            self.gadgets[device].take(self, verb, data)
+            self.gadgets[device].handle(self, verb, data)
 
     def settle(self) -> None:
         """Until nothing moves without time passing."""
@@ -192,7 +192,7 @@ class World:
             self.engine.tick()
             self.settle()
 
-    def begin(self, name: str = "relay-1.0", devices=None, **plan) -> int:
+    def start(self, name: str = "relay-1.0", devices=None, **plan) -> int:
         """A rollout of the release; its number."""
         opened = shelf.open_release(self.maker.fleet, self.store, name)
         made = rollout_plan.Plan(**plan)
