@@ -58,7 +58,7 @@ class Network:
                 far = socket.create_connection((_LOCAL, self._target), 5)
                 far.settimeout(None)
             except OSError:
-                near.close()  # nobody there: the device sees a connection that ends
+                near.close()  # no server there: the device sees a connection that ends
                 continue
             with self._lock:
                 self._open |= {near, far}
@@ -83,7 +83,7 @@ class Impostor:
 
     def __init__(self, leaf: Leaf) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # The context reads keys from files only; the folder is this user's alone, and gone at once.
+        # The context reads keys from files only; the folder is private, and removed at once.
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "leaf.pem"
             path.write_bytes(leaf.certificate_pem() + leaf.key_pem())
@@ -110,7 +110,8 @@ class Impostor:
             connection.settimeout(5)
             with contextlib.suppress(OSError), connection:
                 with self._context.wrap_socket(connection, server_side=True) as tls:
-                    # In TLS 1.2 the server is done only after the client's last message: a device that refuses never gets here.
+                    # In TLS 1.2 the server finishes after the client's last message: a device that
+                    # refuses never gets here.
                     self.fooled = True
                     tls.recv(_CHUNK)
 

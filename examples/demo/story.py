@@ -251,7 +251,7 @@ def publish(scene: Scene, mallory: Mallory) -> str:
             client.publish(topic, b'{"event": "temperature", "body": {}}', qos=1).wait_for_publish(
                 5
             )
-        # Whatever arrived would be news: an event refused by the authority, an incident of the device.
+        # Anything that arrives is a fleet event: a refusal of the authority, or an incident.
         for kind in ("refused", "incident"):
             with contextlib.suppress(Mismatch):
                 news = scene.happens(kind, seconds=_SILENCE_S)

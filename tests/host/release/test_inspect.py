@@ -254,7 +254,7 @@ def test_inspect_and_verify_on_the_command_line(folder, capsys, tmp_path, monkey
     pem.write_bytes(signing_key.public_pem(KEY.public_key()))
     assert main.run(["inspect", str(path)]) == 0
     out = capsys.readouterr().out
-    assert "NOT VERIFIED: ES256, by no key that is known here" in out
+    assert "NOT VERIFIED: ES256, by a key that is not known here" in out
     assert "app: 5,120 bytes, from mqtt:app" in out
     signing_key.add(Fleet(folder), "theirs", KEY.public_key())
     assert main.run(["inspect", str(path)]) == 0

@@ -444,7 +444,7 @@ def test_a_release_for_one_slot_says_so(folder, capsys, tmp_path) -> None:
     pem = tmp_path / "key.pem"
     pem.write_bytes(signing_key.public_pem(grammar.KEY.public_key()))
     assert main.run(["verify", str(path), "--key", str(pem)]) == 0
-    assert "taken where slot 1 is the free one" in capsys.readouterr().out
+    assert "for devices whose free slot is 1" in capsys.readouterr().out
     assert main.run(["inspect", str(path)]) == 0
     assert "slot       1, where that is the free one" in capsys.readouterr().out
 

@@ -255,7 +255,7 @@ def test_new_devices_know_the_keys_and_get_their_slots(folder, capsys, tmp_path)
     secret.chmod(0o600)
     capsys.readouterr()
     assert main.run(["keys", "make", "--passphrase-file", str(secret)]) == 0
-    assert "don't know it yet: D1" in capsys.readouterr().out
+    assert "provisioned before, so without it: D1" in capsys.readouterr().out
     assert main.run(["provision", "D2", "--sim"]) == 0
     root = folder / "sim" / "D2" / "root"
     vendor, class_id, keys = cbor2.loads((root / "bundle").read_bytes()[4:])["release"]

@@ -189,7 +189,7 @@ def test_the_commands(folder, capsys):
     assert main.run(["group", "remove", "hall", "D1"]) == 0
     assert "group hall: D2" in capsys.readouterr().out
     assert main.run(["group", "remove", "hall"]) == 0
-    assert "nobody is in it" in capsys.readouterr().out
+    assert "it has no devices left" in capsys.readouterr().out
     for code, *arguments in (
         ("bad-name", "add", "a/b", "D1"),
         ("bad-name", "add", "hall", "a/b"),

@@ -276,13 +276,21 @@ SHOWN = [
         (summary("done", Accepted=2), 0, "rollout 1 of relay-1 is done: 2 Accepted"),
         (summary("done", Accepted=1, Rejected=1), 1, "1 Accepted, 1 Rejected"),
         (summary("stopped", Rejected=1), 1, "stopped: x"),
-        (summary("resting", Accepted=1, Away=1), 0, "those that are away get it when they come"),
-        (summary("resting", Away=1, Waiting=1), 0, "the next wave waits for one of this wave"),
+        (
+            summary("resting", Accepted=1, Away=1),
+            0,
+            "offline devices get it on their next contact",
+        ),
+        (
+            summary("resting", Away=1, Waiting=1),
+            0,
+            "the next wave waits until a device of this wave",
+        ),
         (
             summary("stopped", Rejected=1)
             | {"reason": "1 of 1 failed, the last with unknown-command"},
             1,
-            "the fleet had no release key when it was provisioned",
+            "provisioned before the fleet had a release key",
         ),
         (
             summary("stopped", Rejected=1) | {"reason": "1 of 1 failed, the last with tampered"},
@@ -312,7 +320,7 @@ def test_a_service_that_ends_in_the_meantime(folder, capsys, monkeypatch):
     assert main.run(["rollout", "relay-1", "--type", "relay"]) == 1
     err = capsys.readouterr().err
     assert "not-serving" in err
-    assert "give the same command" in err
+    assert "repeat the command" in err
 
 
 def test_a_folder_names_its_release(folder, tmp_path):

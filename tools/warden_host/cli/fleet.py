@@ -50,7 +50,9 @@ def _here(path: Path) -> str:
 )
 @click.option("--port", type=_PORT, default=DEFAULT_PORT, show_default=True)
 @click.option("--admin-port", type=_PORT, default=DEFAULT_ADMIN_PORT, show_default=True)
-@click.option("--device-port", type=_PORT, help="The port devices are told. Default: --port.")
+@click.option(
+    "--device-port", type=_PORT, help="The port that devices connect to. Default: --port."
+)
 @click.option(
     "--name", "more", multiple=True, callback=_host, help="A further name for the certificate."
 )
@@ -95,7 +97,7 @@ def init(
         f"fleet made in {folder}",
         f"live pin    {live.hex()}",
         f"backup pin  {backup.hex()}",
-        f"back the folder up, and {_here(made.keys / 'backup.key')} somewhere apart",
+        f"back up the folder, and keep {_here(made.keys / 'backup.key')} elsewhere",
         f"next: warden{_fleet_option(made.root)} app add home --type lock --command set_relay",
     )
 
@@ -145,7 +147,7 @@ def add(
         return
     notes = [f"its broker password is in {_here(fleet.keys / f'app-{appid}.password')}"]
     if waiting:
-        notes.append("provisioned before, so they don't know it yet: " + ", ".join(waiting))
+        notes.append("provisioned before, so without it: " + ", ".join(waiting))
     if crowded:
         notes.append(
             f"more applications serve {', '.join(crowded)} than the {MAX_APPS - 1} that a device "
@@ -210,7 +212,8 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--pin-file",
     metavar="FILE",
-    help="For a board whose root key wants a PIN: read it from a file (mode 600), or from standard input: -. Default: ask.",
+    help="For a board whose root key needs a PIN: read it from a file (mode 600), or from "
+    "standard input: -. Default: ask.",
 )
 @click.option("--strict", is_flag=True, help="Check an update's signature at each boot.")
 @limit_options
@@ -263,7 +266,7 @@ def provision_command(
     screen.good(
         f"device {device} provisioned",
         f"type {type_}, board {board}, mode {made.mode}; obeys {', '.join(known)}",
-        "its broker password is in its vault alone: the broker keeps a hash, we keep nothing",
+        "its broker password is in its vault alone; the broker has a hash, the fleet nothing",
         *otp_options.notes(device, gate),
         f"next: warden run {device}",
     )

@@ -47,9 +47,9 @@ def add(state: State, name: str, devices: tuple[str, ...], as_json: bool) -> Non
 @json_option
 @pass_state
 def remove(state: State, name: str, devices: tuple[str, ...], as_json: bool) -> None:
-    """Remove devices from a group, or the whole group where none is named.
+    """Remove devices from a group, or the whole group.
 
-    The devices stay in the fleet.
+    Without a device it removes the group. The devices stay in the fleet.
 
     \b
     Examples:
@@ -100,4 +100,4 @@ def _print_members(name: str, members: list[str], as_json: bool) -> None:
     elif members:
         screen.good(f"group {name}: {', '.join(members)}")
     else:
-        screen.good(f"group {name} is no more: nobody is in it")
+        screen.good(f"group {name} is removed: it has no devices left")

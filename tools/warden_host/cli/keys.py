@@ -49,7 +49,7 @@ def keys() -> None:
     type=click.Choice(sorted(signing_key.KINDS)),
     default="p256",
     show_default=True,
-    help="P-256 signs ES256; RSA-3072 signs PS256, which boards verify faster but which is larger.",
+    help="p256 signs ES256; rsa (3072 bits) signs PS256, larger but faster to verify on boards.",
 )
 @passphrase_option
 @json_option
@@ -68,13 +68,15 @@ def make(state: State, name: str, kind: str, passphrase_file: str | None, as_jso
     folder = os.path.relpath(fleet.keys / "release")
     notes = [f"public part {folder}/{name}.pub, private part {folder}/{name}.key"]
     if len(signing_key.listed(fleet)) == 1:
-        notes.append("make a second one and keep it elsewhere: `warden keys make backup`")
+        notes.append("make a backup key and keep it elsewhere: `warden keys make backup`")
     elif name != "release":
-        notes.append(f"to keep it apart: move {folder}/{name}.key there, and back for its day")
+        notes.append(
+            f"to keep it apart: move {folder}/{name}.key away, and back when you sign with it"
+        )
     _print_key(fleet, made, "made", notes, as_json)
 
 
-@keys.command("add", short_help="Let devices know a key that is elsewhere.")
+@keys.command("add", short_help="Add a key whose private part is elsewhere.")
 @click.argument("name")
 @click.argument("pem", type=click.Path(path_type=Path))
 @json_option
@@ -133,7 +135,7 @@ def remove(state: State, name: str, yes: bool, as_json: bool) -> None:
     fleet = state.fleet()
     key = signing_key.find(fleet, name)
     if key.here and not yes:
-        click.confirm(f"The private part of {name} is gone then. Remove it?", abort=True)
+        click.confirm(f"This deletes the private part of {name}. Remove the key?", abort=True)
     signing_key.remove(fleet, name)
     if as_json:
         screen.print_json({"ok": True} | _record(key))
@@ -150,9 +152,10 @@ def _print_key(
         screen.print_json({"ok": True} | _record(key) | {"provisioned_before": before})
         return
     if before:
-        notes.append("provisioned before, so they don't know it yet: " + ", ".join(before))
+        notes.append("provisioned before, so without it: " + ", ".join(before))
         notes.append(
-            "`warden rotate DEVICE --release-keys` tells them; one whose board has no slots yet: `warden provision`"
+            "`warden rotate DEVICE --release-keys` gives it to them; boards without slots need "
+            "`warden provision`"
         )
     screen.good(
         f"release key {key.name} {done}",

@@ -70,7 +70,7 @@ def command(name: str) -> click.Command:
 @click.version_option(__version__, prog_name="warden")
 @click.pass_context
 def warden(context: click.Context, folder: str | None) -> None:
-    """Makes, provisions, commands and watches a fleet of MicroPython devices.
+    """Make, provision, command and watch a fleet of MicroPython devices.
 
     \b
     A first fleet, in one folder. In a first window:

@@ -19,8 +19,12 @@ from warden_host.store.store import Store
 @click.argument("device")
 @click.option("--password", is_flag=True, help="A new broker password.")
 @click.option("--keys", is_flag=True, help="New sealing keys of all its applications.")
-@click.option("--pins", is_flag=True, help="The fleet's present CA and pins.")
-@click.option("--release-keys", is_flag=True, help="The fleet's present release keys: at once.")
+@click.option("--pins", is_flag=True, help="The current CA and pins of the fleet.")
+@click.option(
+    "--release-keys",
+    is_flag=True,
+    help="The current release keys of the fleet; they apply at once.",
+)
 @click.option(
     "--new-backup", is_flag=True, help="Draw a new backup key for the server first (with --pins)."
 )
@@ -28,7 +32,7 @@ from warden_host.store.store import Store
     "--deadline",
     type=int,
     metavar="S",
-    help="After a compromise: the old ones are dropped after so many seconds, proven or not.",
+    help="After a compromise: drop the old ones after this many seconds, proven or not.",
 )
 @click.option("--timeout", default=120.0, show_default=True, help="How long to wait, seconds.")
 @json_option
@@ -72,14 +76,14 @@ def rotate(
                 raise HostError("bad-argument", "--new-backup goes with --pins")
             pki.renew_backup(fleet.keys)
         parts = tuple(part for part in rotation.PARTS if wanted[part])
-        ask = _order_by_socket(fleet, device)
+        ask = _ask_by_socket(fleet, device)
         rotation.rotate(fleet, store, device, parts, ask, show_stage, timeout, deadline)
     if as_json:
         screen.print_json({"ok": True, "device": device})
     return 0
 
 
-def _order_by_socket(fleet: Fleet, device: str) -> rotation.Ask:
+def _ask_by_socket(fleet: Fleet, device: str) -> rotation.Ask:
     def ask(command: str, _: dict[str, Any]) -> dict[str, Any]:
         # The body stays out of the control socket: `serve` reads it from the store.
         return control.call(fleet.control, {"op": command, "device": device, "timeout": 10}, 60)
@@ -107,7 +111,9 @@ def wipe(state: State, device: str, yes: bool, as_json: bool) -> int:
     with Store(fleet.database) as store:
         store.device(device)
         if not yes:
-            click.confirm(f"{device} will have to be provisioned again. Wipe it?", abort=True)
+            click.confirm(
+                f"{device} loses its secrets and must be provisioned again. Wipe it?", abort=True
+            )
         if revocation.order_ending(store, device, revoke=False, wipe=True).revoked:
             revocation.revoke_access(fleet, store, device)  # it was refused until now
     return _notify_and_print(fleet, device, as_json, "")
@@ -119,7 +125,7 @@ def wipe(state: State, device: str, yes: bool, as_json: bool) -> int:
     "--wipe",
     "also_wipe",
     is_flag=True,
-    help="It may come once more, to be wiped and nothing else.",
+    help="Let it connect once more, only to be wiped.",
 )
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @json_option
@@ -139,13 +145,16 @@ def revoke(state: State, device: str, also_wipe: bool, yes: bool, as_json: bool)
     with Store(fleet.database) as store:
         store.device(device)
         if not yes:
-            click.confirm(f"{device} will be worth nothing until then. Cut it off?", abort=True)
+            click.confirm(
+                f"{device} loses its access now and must be provisioned again. Revoke it?",
+                abort=True,
+            )
         revocation.order_ending(store, device, revoke=True, wipe=also_wipe)
         if not revocation.revoke_access(fleet, store, device):
             raise HostError(
                 "not-applicable",
-                f"{device} was provisioned again, or ended, in the meantime",
-                "look at `warden devices`, and give the same command again if you mean the new one",
+                f"{device} was provisioned again or removed in the meantime",
+                "look at `warden devices`; repeat the command if you mean the new device",
             )
     return _notify_and_print(fleet, device, as_json, f"{device} is cut off")
 
@@ -163,7 +172,7 @@ def _notify_and_print(fleet: Fleet, device: str, as_json: bool, done: str) -> in
         answer = control.call(fleet.control, {"op": "end", "device": device}, 60)
     except HostError as error:
         if error.code != "not-serving":
-            # A wipe that was refused is an error; a device that was cut off is, whoever confirms it.
+            # A refused wipe is an error; a device that is cut off needs no confirmation.
             if not done or error.code == "command-refused":
                 raise
             unconfirmed = error.code
@@ -184,5 +193,5 @@ def _notify_and_print(fleet: Fleet, device: str, as_json: bool, done: str) -> in
     if wiped:
         screen.good(f"{device} is wiped, and gone from the fleet")
     elif waits:
-        screen.good(f"{device} is away: it is wiped on its next contact")
+        screen.good(f"{device} is offline: it is wiped on its next contact")
     return 0

@@ -24,7 +24,7 @@ _SECRETS = {"mail": otp_settings.MAIL_PASSWORD, "webhook": otp_settings.WEBHOOK_
 
 @click.group()
 def otp() -> None:
-    """Codes that a person types at a device's keypad.
+    """Manage the codes that people type at a device's keypad.
 
     \b
     Examples:
@@ -75,8 +75,8 @@ def enrol(
         if store.enrolment(device) is not None and not again:
             raise HostError(
                 "bad-argument",
-                f"a secret for {device} waits for its provisioning already",
-                "--again makes a new one; delete the old entry in the authenticator then",
+                f"there is a secret for {device} already, not provisioned yet",
+                "--again makes a new one; then delete the old entry in the authenticator",
             )
         made = otp_enrol.new(device, source, digits, duress)
         for second in (False, True) if duress else (False,):
@@ -107,7 +107,7 @@ def _confirmed(made: Enrolment, second: bool, as_json: bool) -> Enrolment:
     return otp_enrol.confirmed(made, typed, time.time(), second)
 
 
-@otp.command("owner", short_help="Say where a device's codes and alarms go.")
+@otp.command("owner", short_help="Set where a device's codes and alarms go.")
 @click.argument("device")
 @click.option("--mail", "mails", multiple=True, metavar="ADDRESS", help="Codes by mail.")
 @click.option("--webhook", "hooks", multiple=True, metavar="TO", help="Codes by the webhook.")
@@ -154,7 +154,7 @@ def owner(
             raise HostError("bad-argument", "this is no mail address", "such as a@example.org")
     for to in (*hooks, *alarm_hooks):
         if not 1 <= len(to) <= 64 or not to.isprintable():
-            raise HostError("bad-argument", "who the webhook tells has 1 to 64 letters")
+            raise HostError("bad-argument", "a webhook recipient has 1 to 64 printable characters")
     wanted = [
         *(Contact("code", "mail", each) for each in mails),
         *(Contact("code", "webhook", each) for each in hooks),
@@ -165,7 +165,7 @@ def owner(
     for way, here in (("mail", settings.mail), ("webhook", settings.webhook)):
         if here is None and any(each.way == way for each in wanted):
             raise HostError(
-                "bad-argument", f"there is no way by {way}", f"set up [otp.{way}] in warden.toml"
+                "bad-argument", f"{way} is not set up", f"add [otp.{way}] to warden.toml"
             )
     with Store(fleet.database) as store:
         store.device(device)
@@ -252,7 +252,7 @@ def status(state: State, device: str | None, as_json: bool) -> int:
             row["code"]["state"] if row["code"] else "none",
             "; ".join(failed) or ("good" if row["deliveries"] else "none yet"),
         )
-    screen.out.print(table if rows else "no device has a gate: `warden provision --otp` makes one")
+    screen.out.print(table if rows else "no device has a gate: `warden provision --otp` adds one")
     return 0
 
 
@@ -287,7 +287,7 @@ def _code_state(used: bool, worn: bool, end: int) -> str:
     return "waiting" if time.time() < end else "expired"
 
 
-@otp.command("reset", short_help="Count a device's requests and codes anew.")
+@otp.command("reset", short_help="Reset a device's counts of requests and codes.")
 @click.argument("device")
 @json_option
 @pass_state
@@ -309,7 +309,7 @@ def reset(state: State, device: str, as_json: bool) -> int:
     return 0
 
 
-@otp.command("secret", short_help="Keep the mail password or the webhook's key.")
+@otp.command("secret", short_help="Store the mail password or the webhook's key.")
 @click.argument("way", type=click.Choice(sorted(_SECRETS)))
 @click.option(
     "--file",
@@ -335,8 +335,8 @@ def secret(state: State, way: str, file: str | None, as_json: bool) -> int:
     if way == "webhook" and len(typed) < otp_settings.MIN_SECRET:
         raise HostError(
             "bad-argument",
-            f"a key of less than {otp_settings.MIN_SECRET} characters signs nothing",
-            "openssl rand -hex 32 draws a good one",
+            f"a webhook key has at least {otp_settings.MIN_SECRET} characters",
+            "`openssl rand -hex 32` makes a good one",
         )
     path = fleet.keys / _SECRETS[way]
     secretfile.write(path, typed)
@@ -364,11 +364,11 @@ def unlock(state: State, device: str, as_json: bool) -> int:
         known = store.device(device)
     gate = policy.gate(known.policy)
     if gate is None or not gate["unlock"] or known.mode != "sealed":
-        why = "is in plain mode" if known.mode != "sealed" else "lets nobody unlock it from afar"
+        why = "is in plain mode" if known.mode != "sealed" else "does not allow remote unlocking"
         if gate is None:
-            why, hint = "has no gate", "nothing to open; `warden provision --otp` puts one in"
+            why, hint = "has no gate", "nothing to open; `warden provision --otp` adds one"
         else:
-            hint = "type a code there"
+            hint = "type a code at its keypad"
         raise HostError("not-applicable", f"{device} {why}", hint)
     answer = control.call(fleet.control, {"op": "unlock", "device": device, "timeout": 10}, 60)
     if answer.get("ok") is not True:

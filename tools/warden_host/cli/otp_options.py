@@ -29,8 +29,8 @@ def gate_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--otp",
             "otp_source",
             type=click.Choice(["none", *policy.OTP_SOURCES]),
-            help="Ask for a code at the keypad, told to its owner by the authority, or made by an authenticator. "
-            "Default for this and the rest: [otp.policy] in warden.toml, where it has them.",
+            help="Ask for a code at the keypad: from the authority, or from an authenticator. "
+            "Defaults for all gate options: [otp.policy] in warden.toml.",
         ),
         *(
             click.option(
@@ -50,7 +50,7 @@ def gate_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--otp-unlock/--no-otp-unlock",
             "otp_unlock",
             default=None,
-            help="Whether `warden unlock` opens it.",
+            help="Let `warden unlock` open the gate.",
         ),
         click.option(
             "--otp-duress/--no-otp-duress",
@@ -70,10 +70,12 @@ def notes(device: str, gate: dict[str, Any] | None) -> list[str]:
         return []
     if gate["source"] != "authority":
         return [
-            f"asks for a code of the authenticator, {gate['digits']} digits; the fleet forgot its secret"
+            f"asks for a code of the authenticator, {gate['digits']} digits; "
+            "the fleet has deleted the secret"
         ]
     return [
-        f"asks for a code; `warden otp owner {device}` says who is told, `warden otp watch` shows it"
+        f"asks for a code; `warden otp owner {device}` sets who gets it, "
+        "`warden otp watch` shows it"
     ]
 
 
@@ -88,10 +90,10 @@ def gate(fleet: Fleet, board: str, given: dict[str, Any]) -> dict[str, Any] | No
     source = asked.get("source")
     if source == "none" or (source is None and "source" not in settings):
         if set(asked) - {"source"}:
-            raise HostError("bad-argument", "there is no gate to set up", "add --otp authority")
+            raise HostError("bad-argument", "these options need a gate", "add --otp authority")
         return None
     if source is None and not device_tree.tree().has_part(board, "KEYPAD"):
-        return None  # the fleet's rule is for boards that have one; who asks for it by name gets an error
+        return None  # the default applies to boards with a keypad; --otp on others is an error
     made = policy.otp(**(settings | asked))
     enrol.check_digits(made["source"], made["digits"])
     return made

@@ -10,7 +10,7 @@ MAX_PIN = 128
 
 
 def wanted(description: Path) -> bool:
-    """Whether this board.py names a root key that wants one. It is data, and read as such."""
+    """Return whether this board.py names a root key that needs a PIN; it is parsed, not run."""
     for node in ast.parse(description.read_bytes()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ROOT_KEY":
             try:
@@ -27,7 +27,7 @@ def read(description: Path, file: str | None, new: bool) -> bytes:
     """
     if not wanted(description):
         if file is not None:
-            raise HostError("bad-argument", "this board's root key wants no PIN")
+            raise HostError("bad-argument", "this board's root key has no PIN")
         return b""
     given = secrets_input.secret(file, "PIN", "--pin-file", MAX_PIN, new)
     if not 0 < len(given) <= MAX_PIN or b"\n" in given or b"\r" in given:

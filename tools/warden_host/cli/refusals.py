@@ -1,4 +1,4 @@
-"""What a device's refusal of a command means, and what to do: docs/errors.md in short."""
+"""Explain why a device refused a command, and what to do: docs/errors.md in short."""
 
 _REFUSALS = {
     "bad-body": (
@@ -6,7 +6,7 @@ _REFUSALS = {
         "use the same version of Warden on both sides",
     ),
     "busy": (
-        "commands came faster than the device obeys them; this one did nothing",
+        "commands arrived faster than the device runs them; this one did nothing",
         "send it again later, and fewer at a time",
     ),
     "command-failed": (
@@ -49,6 +49,6 @@ _REFUSALS = {
 
 
 def explain(code: str) -> tuple[str, str]:
-    """(means, what to do)."""
+    """Return (meaning, what to do) of a refusal's code."""
     unknown = ("the device's application gave this answer", "docs/errors.md lists Warden's own")
     return _REFUSALS.get(code, unknown)

@@ -46,28 +46,30 @@ from warden_host.store.store import Store
     help="For native code in .mpy: armv6m, armv7emsp, xtensawin, rv32imc and others.",
 )
 @click.option(
-    "--encrypt", is_flag=True, help="Encrypt the images; only who is given the key reads them."
+    "--encrypt", is_flag=True, help="Encrypt the images: only devices of the rollout get the key."
 )
 @click.option(
-    "--url", default="", help="Where a web server shows the releases: https://HOST/PATH."
+    "--url", default="", help="Where a web server serves the releases: https://HOST/PATH."
 )
-@click.option("--unsigned", is_flag=True, help="Leave the signature to an HSM: see --attach.")
+@click.option("--unsigned", is_flag=True, help="Leave the signature to an HSM; then use --attach.")
 @click.option(
     "--algorithm",
     type=click.Choice(sorted(ALGORITHMS)),
     default="ES256",
     show_default=True,
-    help="What will sign, with --unsigned.",
+    help="The algorithm of the external signature, with --unsigned.",
 )
-@click.option("--attach", type=click.Path(path_type=Path), help="A signature made elsewhere.")
+@click.option("--attach", type=click.Path(path_type=Path), help="Attach this external signature.")
 @click.option(
-    "--public-key", type=click.Path(path_type=Path), help="Whose signature --attach is, PEM."
+    "--public-key",
+    type=click.Path(path_type=Path),
+    help="The public key of the --attach signature, PEM.",
 )
 @passphrase_option
 @json_option
 @pass_state
 def release_command(state: State, /, source: Path, attach: Path | None, **options: Any) -> None:
-    """Make a signed release out of an application's folder.
+    """Make a signed release from an application's folder.
 
     \b
     Examples:
@@ -93,9 +95,10 @@ def release_command(state: State, /, source: Path, attach: Path | None, **option
     folder = os.path.relpath(made.folder)
     sizes = ", ".join(f"{one.component} {one.size:,} bytes" for one in made.parsed.images)
     if made.parsed.signature:
+        type_ = made.name.rpartition("-")[0]
         signed = [
             f"signed by {record['signed_by']['name']}, {record['algorithm']}",
-            f"next: warden rollout {made.name} --type {made.name.rpartition('-')[0]} --wave 10%,100%",
+            f"next: warden rollout {made.name} --type {type_} --wave 10%,100%",
         ]
     else:
         signed = [
@@ -109,13 +112,13 @@ def release_command(state: State, /, source: Path, attach: Path | None, **option
 
 def _make(fleet: Fleet, source: Path, options: dict[str, Any]) -> release.Made:
     if not options["version"] or not options["type_"]:
-        raise click.UsageError("a release wants --version and --type")
+        raise click.UsageError("a release needs --version and --type")
     if options["arch"] and not options["mpy"]:
         raise click.UsageError("--arch goes with --mpy")
     if options["public_key"] is not None:
         raise click.UsageError("--public-key goes with --attach")
     if options["url"] and not options["url"].startswith("https://"):
-        raise click.UsageError("--url: devices fetch over https:// and nothing else")
+        raise click.UsageError("--url must begin with https://")
     components = {"app": source} | _components(options["more"])
     order = release.Order(
         type=options["type_"],
@@ -148,7 +151,7 @@ def _components(more: tuple[str, ...]) -> dict[str, Path]:
 
 def _attach(fleet: Fleet, name: str, signature: Path, public_key: Path | None) -> release.Made:
     if public_key is None:
-        raise click.UsageError("--attach wants --public-key PEM: whose signature it is")
+        raise click.UsageError("--attach needs --public-key PEM, the key of the signature")
     if Path(name).resolve().parent == (fleet.root / "releases").resolve():
         name = Path(name).name
     with signature.open("rb") as file:
@@ -183,7 +186,7 @@ def releases(state: State, as_json: bool) -> None:
             )
             continue
         signer = (
-            record["signed_by"]["name"] if record["signed_by"] else record.get("error", "nobody")
+            record["signed_by"]["name"] if record["signed_by"] else record.get("error", "no key")
         )
         size = sum(each["size"] for each in record["images"])
         table.add_row(one.name, str(one.sequence), signer, f"{size:,} bytes", screen.ago(one.made))
@@ -191,7 +194,7 @@ def releases(state: State, as_json: bool) -> None:
         screen.out.print(table if made else "no releases yet: `warden release app/` makes one")
 
 
-@click.command()
+@click.command(short_help="Show the contents of a release.")
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 @pass_state
@@ -214,7 +217,7 @@ def inspect(state: State, file: Path, as_json: bool) -> None:
     if signer:
         said = f"signed by {signer['name']} of this fleet ({record['algorithm']})"
     elif parsed.signature:
-        said = f"NOT VERIFIED: {record['algorithm']}, by no key that is known here"
+        said = f"NOT VERIFIED: {record['algorithm']}, by a key that is not known here"
     else:
         said = "NOT SIGNED"
     screen.show(f"{parsed.version or 'no version'}, number {parsed.sequence}: {said}")
@@ -285,10 +288,10 @@ def verify(state: State, file: Path, pems: tuple[Path, ...], as_json: bool) -> N
         return
     notes = [f"{one.component}: {one.size:,} bytes, as signed" for one in parsed.images]
     if len(parsed.slots) == 1:
-        notes.append(f"taken where slot {parsed.slots[0]} is the free one, and refused elsewhere")
+        notes.append(f"for devices whose free slot is {parsed.slots[0]}; others refuse it")
     if unread:
         notes.append(
-            f"encrypted, and the key is not here: only the length of {', '.join(unread)} was checked"
+            f"encrypted without a key here: only the length of {', '.join(unread)} was checked"
         )
     screen.good(f"{parsed.version or file.name}, number {parsed.sequence}: signature good", *notes)
 

@@ -34,14 +34,14 @@ _STYLES = {ACCEPTED: "bold green"} | dict.fromkeys(FAILED, "bold red")
     "--percent",
     type=click.IntRange(1, 100),
     default=100,
-    help="To so many per cent of them; a higher share later holds these as well.",
+    help="To this share of them; a higher share later includes these devices.",
 )
 @click.option(
     "--wave",
     "waves",
     default="100%",
     metavar="10%,50%,100%",
-    help="In waves: the next one begins when the one before worked.",
+    help="In waves: the next one starts when the one before succeeded.",
 )
 @click.option(
     "--max-failures",
@@ -54,7 +54,7 @@ _STYLES = {ACCEPTED: "bold green"} | dict.fromkeys(FAILED, "bold red")
     type=click.IntRange(1, 1000),
     default=20,
     show_default=True,
-    help="Downloads at a time.",
+    help="Concurrent downloads.",
 )
 @click.option(
     "--trial",
@@ -63,9 +63,11 @@ _STYLES = {ACCEPTED: "bold green"} | dict.fromkeys(FAILED, "bold red")
     default=1800,
     show_default=True,
     metavar="S",
-    help="How long a device may take from its restart to its word, seconds.",
+    help="Time from a device's restart to its confirmation, seconds.",
 )
-@click.option("--no-web", is_flag=True, help="Chunks from `serve` alone, whatever address it has.")
+@click.option(
+    "--no-web", is_flag=True, help="Send chunks from `serve` alone, even if the release has a URL."
+)
 @click.option(
     "--web-pin",
     "web_pins",
@@ -129,10 +131,10 @@ def rollout(
 
 @click.command("rollouts")
 @click.argument("number", type=int, required=False)
-@click.option("--follow", is_flag=True, help="Show how it goes, as `warden rollout` does.")
-@click.option("--stop", is_flag=True, help="Stop it: devices that download let go of it.")
+@click.option("--follow", is_flag=True, help="Show the progress, as `warden rollout` does.")
+@click.option("--stop", is_flag=True, help="Stop it: devices cancel their downloads.")
 @click.option(
-    "--resume", is_flag=True, help="Go on with one that stopped: you looked at what failed."
+    "--resume", is_flag=True, help="Resume one that stopped, after you looked at the failures."
 )
 @json_option
 @pass_state
@@ -206,20 +208,20 @@ def _follow(fleet: Fleet, request: Line, as_json: bool) -> int:
             raise HostError(
                 "not-serving",
                 "`warden serve` ended in the meantime",
-                "the rollout goes on when it runs again; give the same command",
+                "start it again: the rollout continues; then repeat the command",
             )
         if not as_json:
             _ended(last)
         return 1 if last["state"] == "stopped" or _failed(last) else 0
     if not as_json and last:
-        screen.show(f"rollout {last.get('rollout')} goes on: `warden rollouts`")
+        screen.show(f"rollout {last.get('rollout')} continues: `warden rollouts`")
     return 130
 
 
-# Reasons of devices that mean something of their own here.
+# Codes of devices that mean something special in a rollout.
 _MEANS = {
-    "tampered": "it may not know the key that signed this: `warden rotate DEVICE --release-keys`",
-    "unknown-command": "it takes no updates: the fleet had no release key when it was provisioned; "
+    "tampered": "it may not have the key that signed this: `warden rotate DEVICE --release-keys`",
+    "unknown-command": "it can't update, provisioned before the fleet had a release key: "
     "`warden provision --again`",
 }
 
@@ -239,14 +241,14 @@ def _ended(last: Line) -> None:
             screen.show(Text(f"  {meaning}", style="dim"))
         screen.show(
             Text(
-                f"  → look at those that failed, then `warden rollouts {number} --resume`",
+                f"  → look at the failed devices, then `warden rollouts {number} --resume`",
                 style="dim",
             )
         )
     elif last["state"] == "resting":
-        notes = ["those that are away get it when they come, while `warden serve` runs"]
+        notes = ["offline devices get it on their next contact, while `warden serve` runs"]
         if "Waiting" in counts:
-            notes.append("the next wave waits for one of this wave that accepts it")
+            notes.append("the next wave waits until a device of this wave accepts it")
         screen.good(f"rollout {number} of {release}: {said}", *notes)
     else:
         screen.good(f"rollout {number} of {release} is done: {said}")

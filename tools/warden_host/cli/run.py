@@ -18,7 +18,8 @@ from warden_host.store.store import Store
 @click.option(
     "--pin-file",
     metavar="FILE",
-    help="Where its root key wants a PIN: read it from a file (mode 600), or from standard input: -. Default: ask.",
+    help="Where its root key needs a PIN: read it from a file (mode 600), or from "
+    "standard input: -. Default: ask.",
 )
 @json_option
 @pass_state

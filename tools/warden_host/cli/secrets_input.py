@@ -28,7 +28,7 @@ def secret(file: str | None, what: str, option: str, most: int, new: bool) -> by
     if file is None:
         if not sys.stdin.isatty():
             raise HostError(
-                "bad-argument", f"nobody is there to ask for a {what}", f"{option} FILE"
+                "bad-argument", f"there is no terminal to ask for a {what}", f"{option} FILE"
             )
         prompt = what[0].upper() + what[1:]
         asked = click.prompt(prompt, hide_input=True, confirmation_prompt=new, err=True)

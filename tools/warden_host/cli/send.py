@@ -19,7 +19,7 @@ MAX_TIMEOUT_S = 600
 
 
 class _Send(click.Command):
-    """JSON that was not quoted falls apart into arguments: say so, click can't know."""
+    """Explain the error of JSON that was not quoted, which the shell splits into arguments."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -28,7 +28,7 @@ class _Send(click.Command):
             if "unexpected extra argument" not in error.message:
                 raise
             hint = (
-                """put JSON in single quotes, such as '{"on": 1}'; the shell takes it apart else"""
+                """put JSON in single quotes, such as '{"on": 1}': the shell splits it otherwise"""
             )
             raise click.UsageError(f"{error.message}: {hint}", ctx) from None
 
@@ -37,13 +37,15 @@ class _Send(click.Command):
 @click.argument("device")
 @click.argument("command")
 @click.argument("args", metavar="[JSON]", default="{}")
-@click.option("--app", default="", help="The application that gives it. Default: one that may.")
+@click.option(
+    "--app", default="", help="The application that sends it. Default: one that is allowed to."
+)
 @click.option(
     "--ttl",
     type=click.IntRange(1, MAX_TTL_S),
     default=30,
     show_default=True,
-    help="The command's life, seconds.",
+    help="Seconds until the command expires.",
 )
 @click.option(
     "--timeout",
@@ -95,7 +97,7 @@ def send(
     try:
         result = control.call(fleet.control, request, timeout * 4 + 40)
     except KeyboardInterrupt:
-        screen.stopped(as_json, screen.err, "stopped waiting; the device may still obey")
+        screen.stopped(as_json, screen.err, "stopped waiting; the device may still run it")
         return 130
     if as_json:
         screen.print_json(result)
@@ -131,7 +133,7 @@ def outcome(result: dict[str, Any]) -> Text:
 
 
 def _refused(result: dict[str, Any], device: str, command: str, error: Any) -> Text:
-    """The device's own word for it, what that means, and what to do."""
+    """Show the code of the refusal, its meaning, and what to do."""
     code = jsontext.slug(error)
     means, do = refusals.explain(code)
     if code == "not-allowed":

@@ -21,7 +21,7 @@ from warden_host.service.run import serving
 @click.option(
     "--accept-clock",
     is_flag=True,
-    help="This machine's clock is right, although it does not follow from the time last served.",
+    help="Trust this machine's clock, although it differs from the time last served.",
 )
 @json_option
 @pass_state
@@ -67,7 +67,7 @@ def _show_json(fleet_event: FleetEvent) -> None:
 
 @contextmanager
 def _stopped() -> Iterator[threading.Event]:
-    """Set by SIGINT or SIGTERM: whoever waits on it ends in order."""
+    """Yield an event that SIGINT or SIGTERM sets, so that `serve` ends in order."""
     stop = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: stop.set())

@@ -26,7 +26,7 @@ CONSOLE = Contact("code", "console", "")
 DURESS = "duress"
 _VALIDATE_TTL_S = 60
 _ALARM_S = 3600  # how long an alarm is worth being sent
-_AGAIN_S = 60.0  # between two alarms of a device: it must not fill its owner's mailbox, and the queue before it
+_AGAIN_S = 60.0  # between two alarms of a device: it must not fill the queue and the mailbox
 _WORDS = {
     "otp-wrong": "a wrong code was typed",
     "otp-late": "a code was typed after its time",
@@ -148,7 +148,7 @@ class OtpHandler:
         name, type_ = state.device.device, state.device.type
         said = {"cmd": command, "req": req, "time": _date(now.unix)} | fields
         if state.sealed:
-            # The seal says who speaks; uid would say it to nobody new, and stays out.
+            # The seal names the sender, so uid stays out.
             body = said | {"appid": AUTHORITY, "uid": ""}
             data = state.sessions[AUTHORITY].seal(command, 0, body, ttl_s, now)
             self._engine.send(Address(type_, name, AUTHORITY), Send(command, data))

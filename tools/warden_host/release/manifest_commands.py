@@ -34,8 +34,8 @@ _WORDS = {
 class Command:
     """A command of a checked sequence.
 
-    argument: component indices (12), parameters by label (20), branches, None for nil (15), else the
-    reporting policy. Digests are bare, URIs are text.
+    argument: component indices (12), parameters by label (20), branches, None for nil (15), else
+    the reporting policy. Digests are bare, URIs are text.
     """
 
     label: int
@@ -53,7 +53,9 @@ class Checker:
         self._count = 0
 
     def sequence(self, content: Any, label: int = 0) -> Sequence:
-        """Return the commands of a sequence. label: its member of the manifest, 0 for the shared one.
+        """Return the commands of a sequence.
+
+        label: its member of the manifest, 0 for the shared one.
 
         Raises suit-malformed, suit-unsupported, suit-limit, cbor-….
         """

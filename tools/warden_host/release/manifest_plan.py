@@ -29,7 +29,7 @@ _CONDITION_FAILED = ("suit-condition", "wrong-device")
 
 @dataclass(frozen=True)
 class Target:
-    """A device as a manifest sees it. vendor, class_id: 16 bytes each. slot: the one that is free."""
+    """A device as a manifest sees it. vendor, class_id: 16 bytes each. slot: the free one."""
 
     vendor: bytes
     class_id: bytes
@@ -38,7 +38,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one device does. images: in the order of fetching. floor: 0 for none. invoke: a component."""
+    """What one device does.
+
+    images: in the order of fetching. floor: 0 for none. invoke: a component.
+    """
 
     images: tuple[Image, ...]
     floor: int
@@ -108,7 +111,10 @@ def plan_for(program: Program, target: Target) -> Plan:
 
 @dataclass(frozen=True)
 class _State:
-    """parameters: of each component. held: identifier conditions that held. images: by component."""
+    """The state of a run.
+
+    parameters: of each component. held: identifier conditions that held. images: by component.
+    """
 
     parameters: tuple[Mapping[int, Any], ...]
     held: frozenset[int] = frozenset()

@@ -60,7 +60,7 @@ class Parsed:
         if any(plan != first for _, plan in self.plans):
             raise HostError(
                 "suit-unsupported",
-                "what it installs depends on the device or its free slot, and none of it was checked",
+                "what it installs depends on the device or its free slot; nothing was checked",
                 "`warden inspect` shows each; make a release with one image for each component",
             )
         return first

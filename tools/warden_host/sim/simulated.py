@@ -17,7 +17,8 @@ from warden_host.fleet import device_tree
 from warden_host.sim.keyboard import Keyboard
 from warden_host.sim.watchdog import FILE, Watchdog
 
-# How the unix port ends: 0 from a soft reset, 3 from machine.reset() of boards/UNIX, and what stands for an end by the watchdog.
+# Exit codes of the unix port: 0 from a soft reset, 3 from machine.reset() of boards/UNIX.
+# An end by the watchdog counts as 3.
 _RESETS = (0, 3)
 _BITTEN = 3
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
@@ -51,7 +52,7 @@ class SimulatedDevice:
         except OSError as error:
             raise HostError("micropython-missing", f"it can't be run: {error.strerror}") from None
         if pin and self.process.stdin is not None:
-            # Somebody types it. A device that ended before it asked says why in its lines.
+            # A device that ended before it asked for the PIN says why in its lines.
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.write(pin + b"\n")
                 self.process.stdin.flush()

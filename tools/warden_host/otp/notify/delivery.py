@@ -62,7 +62,8 @@ class Way(Protocol):
         """Return once the next server has the message. Raises Undelivered. May take seconds."""
 
 
-# (message, "" or why it was given up), on the way's own thread; where no way takes the message, on the thread of who put it.
+# (message, "" or why it failed): called on the way's thread, or on the caller's of put() where no
+# way takes the message.
 Report = Callable[[Message, str], None]
 
 
@@ -122,7 +123,8 @@ class Post:
                 return ""
             except Undelivered as error:
                 why, final = error.why, error.final
-            except Exception as error:  # noqa: BLE001  a bug in one way must not end it for all later messages
+            # A bug in one way must not end it for all later messages.
+            except Exception as error:  # noqa: BLE001
                 return internal_error(error).text
             if final or pause is None or self._stop.wait(pause):
                 return why
@@ -177,6 +179,7 @@ def words(message: Message) -> tuple[str, str]:
         f"Code: {message.code}",
         *([f"Under duress: {message.duress}"] if message.duress else []),
         "",
-        f"It is valid for {message.validity} seconds and for one use. If you are not there, somebody else is.",
+        f"It is valid for {message.validity} seconds and for one use. "
+        "If you are not there, someone else is.",
     ]
     return subject, "\n".join(lines) + "\n"

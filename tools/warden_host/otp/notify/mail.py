@@ -51,7 +51,8 @@ class MailWay:
             try:
                 server.send_message(self._written(message))
             finally:
-                # It has the mail, or has not: how it says goodbye changes nothing. Told again, a code would come twice.
+                # The server has accepted the mail or not: an error of QUIT changes nothing, and
+                # trying again would send a code twice.
                 with contextlib.suppress(smtplib.SMTPException, OSError):
                     server.quit()
                 server.close()
