@@ -261,6 +261,25 @@ def test_documents_that_name_what_does_not_exist(text: str, missing: list[str]) 
     assert missing_names(tree, "docs/a.md") == missing
 
 
+def test_documents_wrap_at_120_columns(files: dict[str, bytes]) -> None:
+    """A row of a table and code can't be wrapped; every other line is."""
+    long = []
+    for name in sorted(name for name in files if name.endswith(".md")):
+        code = False
+        for number, line in enumerate(files[name].decode().splitlines(), 1):
+            code ^= line.lstrip().startswith("```")
+            one_piece = line.startswith("|") or re.fullmatch(r"\s*`[^`]+`", line)
+            if len(line) > 120 and not code and not one_piece:
+                long.append(f"{name}:{number}")
+    assert long == []
+
+
+def test_readme_links_every_page(files: dict[str, bytes]) -> None:
+    pages = {name for name in files if name.startswith("docs/") and name.endswith(".md")}
+    readme = files["README.md"].decode()
+    assert {name for name in pages if f"]({name})" not in readme} == set()
+
+
 # --- package.json, for mip --------------------------------------------------------------------------------------------------------
 
 
