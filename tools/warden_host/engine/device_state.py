@@ -47,9 +47,21 @@ class DeviceState:
     def sealed(self) -> bool:
         return self.device.mode == "sealed"
 
+    def find_session(self, appid: str, verb: str, data: bytes, steady: float) -> Session | None:
+        """Return the application's session whose key the message names."""
+        changing = appid in self.new_sessions or appid in self.old_sessions
+        kid = cose.claimed_kid(data) if changing else None
+        new_session = self.new_sessions.get(appid)
+        if new_session is not None and kid == new_session.kid:
+            return new_session
+        old_session, until = self.old_sessions.get(appid, (None, 0.0))
+        if old_session is not None and kid == old_session.kid:
+            # Messages in flight are accepted; no session starts under the old key.
+            return None if verb in ("hello", "ready") or steady > until else old_session
+        return self.sessions.get(appid)
 
-def is_for_other_app(state: DeviceState, session: Session, data: bytes) -> bool:
-    """Return whether a message is sealed under the key of another application of the device."""
-    kid = cose.claimed_kid(data) if len(state.sessions) > 1 else None
-    others = (*state.sessions.values(), *state.new_sessions.values())
-    return kid != session.kid and any(kid == other.kid for other in others)
+    def is_for_other_app(self, session: Session, data: bytes) -> bool:
+        """Return whether a message is sealed under the key of another application."""
+        kid = cose.claimed_kid(data) if len(self.sessions) > 1 else None
+        others = (*self.sessions.values(), *self.new_sessions.values())
+        return kid != session.kid and any(kid == other.kid for other in others)

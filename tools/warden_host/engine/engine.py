@@ -11,14 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from warden_host import jsontext, names
-from warden_host.engine.device_state import DeviceState, is_for_other_app
+from warden_host.engine.device_state import DeviceState
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Done, Job, Jobs
 from warden_host.engine.presence import Presence
 from warden_host.engine.throttle import Throttle
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY, Address, Topic
-from warden_host.protocol import cose, policy
+from warden_host.protocol import policy
 from warden_host.protocol.freshness import Proof
 from warden_host.protocol.plain import UID_REQUEST, PlainPeer
 from warden_host.protocol.results import Outcome, Quarantined, Received, Refused, Send, SessionUp
@@ -187,9 +187,9 @@ class Engine:
             code = "plain-refused" if state.sealed else "sealed-refused"
             self.record_refusal(state, appid, Refused(topic.verb, code, "not this device's mode"))
         elif state.sealed:
-            session = self._find_session(state, appid, topic.verb, data)
+            session = state.find_session(appid, topic.verb, data, self.clock().steady)
             # Every application of a type receives it, also what is sealed for another one.
-            if session is not None and not is_for_other_app(state, session, data):
+            if session is not None and not state.is_for_other_app(session, data):
                 self._apply_outcomes(state, appid, session.receive(topic.verb, data, self.clock()))
         elif appid == AUTHORITY or topic.verb == UID_REQUEST:
             # A plain message reaches every application; the authority handles it for all.
@@ -348,25 +348,6 @@ class Engine:
                 new_pair = replace(pair, k=k)
                 state.new_sessions[pair.appid] = self._session(state, address, new_pair, k)
         state.old_keys_expire = rotation.expires if state.new_sessions else None
-
-    def _find_session(
-        self, state: DeviceState, appid: str, verb: str, data: bytes
-    ) -> Session | None:
-        """Return the application's session whose key the message names."""
-        kid = (
-            cose.claimed_kid(data)
-            if appid in state.new_sessions or appid in state.old_sessions
-            else None
-        )
-        new_session = state.new_sessions.get(appid)
-        if new_session is not None and kid == new_session.kid:
-            return new_session
-        old_session, until = state.old_sessions.get(appid, (None, 0.0))
-        if old_session is not None and kid == old_session.kid:
-            # Messages in flight are accepted; no session starts under the old key.
-            late = verb in ("hello", "ready") or self.clock().steady > until
-            return None if late else old_session
-        return state.sessions.get(appid)
 
     def _promote(self, state: DeviceState, appid: str, why: str) -> None:
         """Replace an application's session by the one under its new key."""

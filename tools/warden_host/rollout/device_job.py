@@ -40,7 +40,7 @@ from warden_host.rollout.plan import (
 Report = Callable[[str, str, int], None]
 Status = dict[str, Any]
 _Steps = Generator[Wait, FleetEvent | None, None]
-_COMMAND_S = 15.0
+_REPLY_S = 15.0
 _FIRST_POLL_S, _POLL_S = 3.0, 60.0
 _RETRY_S, _WORK_S = 5.0, 15.0
 _MAX_DOWNLOAD_S = 7 * 3600.0  # a device aborts a download after six hours
@@ -72,11 +72,7 @@ def job(engine: Engine, release: OpenRelease, device: str, plan: Plan, report: R
 
 
 class _Unreachable(Exception):
-    """A command got no usable answer.
-
-    retry_s: seconds until the device may be queried again, 0 after a new session, which answers
-    no command of the one before. None: the device sent nothing.
-    """
+    """A command got no usable answer. retry_s: when to query again; None: it sent nothing."""
 
     def __init__(self, code: str, retry_s: float | None = None) -> None:
         super().__init__(code)
@@ -160,7 +156,7 @@ class _DeviceJob:
         ours = status.get("sequence") == self._release.sequence
         state = status.get("state")
         if ours and state in (DOWNLOADING, VERIFYING, INSTALLING):
-            self._mark_accepted()
+            self._accepted, self._deferred = True, False
         if status.get("running") == self._release.sequence or (state == TESTING and ours):
             yield from self._wait_for_trial()
         elif state == DOWNLOADING and ours and status.get("want") is not None:
@@ -215,9 +211,6 @@ class _DeviceJob:
         ):
             self._check_final(status)
 
-    def _mark_accepted(self) -> None:
-        self._accepted, self._deferred = True, False
-
     @property
     def _restarted(self) -> bool:
         """Return whether the device proved a later boot than that of our manifest."""
@@ -255,7 +248,7 @@ class _DeviceJob:
             self._queries = 0
             yield from self._wait_for_event(_WORK_S)
         elif status.get("state") == DOWNLOADING:
-            self._mark_accepted()
+            self._accepted, self._deferred = True, False
             yield from self._send_chunks(status)
         else:
             self._check_final(status)
@@ -298,13 +291,11 @@ class _DeviceJob:
         self._report(TESTING, "", self._release.total)
         end, poll = self._now + self._plan.trial_s, _FIRST_POLL_S
         while self._now < end:
-            fleet_event = yield Wait(
-                self._is_from_device, min(end, self._now + poll), self._device
-            )
+            event = yield Wait(self._is_from_device, min(end, self._now + poll), self._device)
             # Soon at first: its event may have crossed our query.
-            poll = _FIRST_POLL_S if fleet_event is not None else min(_POLL_S, poll * 2)
-            if fleet_event is not None and fleet_event.kind == "event":
-                body = fleet_event.body
+            poll = _FIRST_POLL_S if event is not None else min(_POLL_S, poll * 2)
+            if event is not None and event.kind == "event":
+                body = event.body
                 if body.get("sequence") != self._release.sequence:
                     continue
                 if body.get("state") == ACCEPTED:
@@ -329,9 +320,7 @@ class _DeviceJob:
 
         Raises: _Unreachable, _Finished.
         """
-        request = Request(
-            self._device, "update", args, AUTHORITY, timeout_s=_COMMAND_S, quiet=True
-        )
+        request = Request(self._device, "update", args, AUTHORITY, timeout_s=_REPLY_S, quiet=True)
         try:
             answer = yield from self._wait_for_reply(commands.job(self._engine, request))
         except HostError as error:
@@ -357,11 +346,11 @@ class _DeviceJob:
 
     def _wait_for_reply(self, command_job: Job) -> Job:
         """Return the answer; raise _Unreachable as soon as a new session makes one impossible."""
-        fleet_event = None
+        event = None
         with contextlib.closing(command_job):
             while True:
                 try:
-                    wait = command_job.send(fleet_event)
+                    wait = command_job.send(event)
                 except StopIteration as end:
                     result: dict[str, Any] = end.value
                     return result
@@ -369,28 +358,28 @@ class _DeviceJob:
                 def either(event: FleetEvent, wait: Wait = wait) -> bool:
                     return wait.matches(event) or self._is_from_device(event)
 
-                fleet_event = yield Wait(either, wait.deadline, self._device)
-                while fleet_event is not None and not wait.matches(fleet_event):
-                    if fleet_event.kind == "session":
+                event = yield Wait(either, wait.deadline, self._device)
+                while event is not None and not wait.matches(event):
+                    if event.kind == "session":
                         raise _Unreachable("no-session", 0.0)
-                    self._check_report(fleet_event.body)  # its event crossed our command
-                    fleet_event = yield Wait(either, wait.deadline, self._device)
+                    self._check_report(event.body)  # its event crossed our command
+                    event = yield Wait(either, wait.deadline, self._device)
 
     def _wait_for_event(self, seconds: float) -> _Steps:
         """Wait for an event or a session of the device, `seconds` at most."""
-        fleet_event = yield Wait(self._is_from_device, self._now + seconds, self._device)
-        if fleet_event is not None and fleet_event.kind == "event":
-            self._check_report(fleet_event.body)
+        event = yield Wait(self._is_from_device, self._now + seconds, self._device)
+        if event is not None and event.kind == "event":
+            self._check_report(event.body)
 
     def _pause(self, seconds: float) -> _Steps:
         end = self._now + seconds
         while self._now < end:
             yield from self._wait_for_event(end - self._now)
 
-    def _is_from_device(self, fleet_event: FleetEvent) -> bool:
-        if (fleet_event.device, fleet_event.app) != (self._device, AUTHORITY):
+    def _is_from_device(self, event: FleetEvent) -> bool:
+        if (event.device, event.app) != (self._device, AUTHORITY):
             return False
-        return fleet_event.kind == "session" or (fleet_event.kind, fleet_event.name) == (
+        return event.kind == "session" or (event.kind, event.name) == (
             "event",
             "update",
         )
