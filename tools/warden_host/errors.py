@@ -1,7 +1,7 @@
 """Errors that the host raises on purpose.
 
-The code (a slug) says what was refused; a code that the device has too means the same there, so one
-page explains both. No error's text holds a secret: texts end up in logs and on screens.
+The code (a slug) says what was refused; a code that the device has too means the same there, so
+one page explains both. No error's text holds a secret: texts end up in logs and on screens.
 """
 
 import errno
@@ -122,7 +122,7 @@ _HINTS = {
     "fleet-missing": "make a fleet with `warden init FLEET`, or name one with --fleet",
     "flooded": "find out why the device sends so much; `warden revoke` cuts it off",
     "group-unknown": "`warden group list` shows them; `warden group add` makes one",
-    "image-failed": "change the file or folder that is named (docs/update.md says what it may hold)",
+    "image-failed": "change the file or folder that is named; see docs/update.md",
     "internal-error": "report this as a bug",
     "key-damaged": _RESTORE,
     "key-missing": _RESTORE,
@@ -167,7 +167,7 @@ class HostError(Exception):
 
 
 def internal_error(error: BaseException) -> HostError:
-    """Return the HostError for an unforeseen exception: its name, as its text may hold a secret."""
+    """Return the HostError for an unforeseen exception: its name; its text may hold a secret."""
     return HostError(
         "internal-error", f"{type(error).__name__} in the authority", "report this as a bug"
     )

@@ -1,4 +1,4 @@
-"""What a message can carry, whatever its encoding: scalars, and how deep lists and maps nest."""
+"""Values that a message can carry in any encoding: scalars, and the depth of lists and maps."""
 
 import math
 from typing import Any

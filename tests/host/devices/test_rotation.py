@@ -253,7 +253,7 @@ def test_a_bad_moment_is_no_refusal(fleet, code):
     later = {"ok": False, "reply": {"error": code}}
     begun, told = course(fleet, answers(later, ["app_authority"], later, []), "keys")
     assert told[-1] is None
-    assert told[-2].startswith("everything proved itself")
+    assert told[-2].startswith("all parts are proven")
     # One that has no better moment is named, and the order is kept.
     with pytest.raises(HostError) as caught:
         course(fleet, answers(later), "keys", timeout_s=-1.0)
@@ -344,7 +344,7 @@ def test_release_keys(fleet):
     begun, told = course(fleet, answers(["app_authority"], []), "keys", "release", deadline_s=60)
     assert begun.body.keys() == {"id", "apps", "release", "deadline"}
     assert told[0] == "the device takes releases of the present keys alone"
-    assert told[-2].startswith("everything proved itself")
+    assert told[-2].startswith("all parts are proven")
 
 
 def test_an_order_that_never_fits_is_dropped(fleet):
@@ -379,8 +379,8 @@ def test_what_a_rotation_of_before_left_out_follows(fleet):
     assert bodies[0].keys() == {"id", "apps", "release"}
     assert bodies[-1].keys() == {"id", "release", "password", "deadline"}
     assert bodies[-1]["release"][2] == [signing_key.material(made.public)]
-    assert told[0] == "a rotation of before comes first, whose deadline is another"
-    assert "now what it left out: release, password" in " ".join(told)
+    assert told[0] == "an unfinished rotation with another deadline comes first"
+    assert "now the parts that it left out: release, password" in " ".join(told)
 
 
 def test_the_same_order_again_is_one_rotation(fleet):

@@ -33,7 +33,7 @@ def build(
     if not 1 <= len(pairs) <= MAX_APPS or sum(pair.appid == AUTHORITY for pair in pairs) != 1:
         raise HostError(
             "bad-argument",
-            f"a device takes the authority and at most {MAX_APPS - 1} applications",
+            f"a device accepts the authority and at most {MAX_APPS - 1} applications",
             "name the applications that it should obey with --app",
         )
     for pair in pairs:

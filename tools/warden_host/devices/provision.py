@@ -95,13 +95,13 @@ def _provision(fleet: Fleet, store: Store, order: Order) -> Device:
     fresh = home.with_name(f".{home.name}.new")  # no device's folder: an ID holds no dot
     try:
         write_files(tree, fresh, order.board, order.app_source, release is not None)
-    except BaseException:  # a full disk: what lies there helps nobody
+    except BaseException:  # such as a full disk
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     _send_bundle(tree, fresh, data, order.pin)
     account = device_account(device.type, device.device, password)
     with registry.opened(fleet) as accounts, _replace_folder(fresh, home):
-        # Once more, with the turn at the broker: nobody takes the name now.
+        # Again, under the registry's lock: from here on the name can't be given to another.
         known = _check_name(store, order)
         if known is not None and known.type != device.type:
             old = device_account(known.type, known.device, "")
@@ -127,7 +127,7 @@ def _check_name(store: Store, order: Order) -> Device | None:
         raise HostError(
             "device-exists",
             f"device {order.device} was provisioned already",
-            "--again gives it all-new secrets; the old ones are worth nothing then",
+            "--again gives it all-new secrets; the old ones become invalid",
         )
     return known
 
@@ -259,11 +259,11 @@ def _serving(registered: dict[str, App], appid: str, type_: str) -> App:
 
 def _send_bundle(tree: device_tree.Tree, home: Path, data: bytes, pin: bytes) -> None:
     """Run the device's own provisioning; secrets are sent to its standard input only."""
-    told = bundle.framed(data) + (bundle.framed(pin) if pin else b"")
+    frames = bundle.framed(data) + (bundle.framed(pin) if pin else b"")
     try:
         result = subprocess.run(
             device_argv(tree, home, "provision"),
-            input=told,
+            input=frames,
             capture_output=True,
             timeout=_TIMEOUT_S,
             check=False,
@@ -279,9 +279,9 @@ def _send_bundle(tree: device_tree.Tree, home: Path, data: bytes, pin: bytes) ->
     except (HostError, IndexError, KeyError):
         good, reason = False, ""
     if not good or result.returncode != 0:
-        said = reason or result.stderr.decode(errors="replace").strip().split("\n")[-1][:200]
+        text = reason or result.stderr.decode(errors="replace").strip().split("\n")[-1][:200]
         raise HostError(
             "provision-failed",
-            f"the device refused its bundle: {jsontext.printable(said) or 'it said nothing'}",
+            f"the device refused its bundle: {jsontext.printable(text) or 'it wrote nothing'}",
             f"its files are in {home}; give the same command again once the cause is gone",
         )

@@ -31,13 +31,13 @@ def order_ending(store: Store, device: str, *, revoke: bool, wipe: bool) -> Endi
     if wipe and known.mode != "sealed":
         raise HostError(
             "not-applicable",
-            f"{device} is plain: nobody but its owner at the bench may wipe it",
+            f"{device} is plain: only its owner at the bench may wipe it",
             f"`warden revoke {device}` cuts it off",
         )
     with store.transaction():
         store.order_ending(device, revoke, wipe, time.time())
         if wipe:
-            # Whatever it proved, or its flash was played back to: it is to come and be wiped.
+            # Even a device with an older flash is to connect and be wiped.
             store.reset_proofs(device)
     made = store.ending(device)
     if made is None:
@@ -52,7 +52,7 @@ def revoke_access(fleet: Fleet, store: Store, device: str) -> bool:
     provisioned again meanwhile.
     """
     with registry.opened(fleet) as accounts:
-        # Asked here, with the turn at the broker: the name may belong to a new device by now.
+        # Read under the registry's lock: the name may belong to a new device by now.
         known, ending = store.find(device), store.ending(device)
         if known is None or ending is None or not ending.revoked:
             return False

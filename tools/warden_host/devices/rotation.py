@@ -30,9 +30,10 @@ MIN_DEADLINE_S, MAX_DEADLINE_S = 60, 30 * 24 * 3600
 _KEYS = {"password": "password", "keys": "apps", "pins": "trust", "release": "release"}
 PARTS = tuple(_KEYS)
 _PAUSE_S = 1.0
-# What says that the device could not be asked, not that it refused.
+# Codes of a device that could not be asked, not that it refused.
 _AWAY = ("timed-out", "no-session", "counter-exhausted")
-# Nothing is wrong with the order itself: it came at a bad moment. One that was given before may wait in the device still, and be obeyed.
+# Refusals that only mean a bad moment. An earlier command may still wait in the device and be
+# executed.
 _LATER = ("busy", "expired", "old-session")
 
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -56,11 +57,11 @@ def rotate(
     """
     current = start_rotation(fleet, store, device, parts, deadline_s)
     if deadline_s is not None and current.body.get("deadline") != deadline_s:
-        report("a rotation of before comes first, whose deadline is another")
+        report("an unfinished rotation with another deadline comes first")
     complete_rotation(fleet, store, current, ask, report, timeout_s)
     left = tuple(part for part in parts if not _has(fleet, store, current, part))
     if left:
-        report("that was a rotation of before; now what it left out: " + ", ".join(left))
+        report("that rotation was unfinished; now the parts that it left out: " + ", ".join(left))
         late = None if left == ("release",) else deadline_s
         complete_rotation(
             fleet, store, start_rotation(fleet, store, device, left, late), ask, report, timeout_s
@@ -87,7 +88,7 @@ def start_rotation(
     if known.mode != "sealed":
         raise HostError(
             "not-applicable",
-            f"{device} is plain: nobody but its owner at the bench may give it new secrets",
+            f"{device} is plain: only its owner at the bench may give it new secrets",
             f"`warden provision {device} --again`",
         )
     if known.ending is not None:
@@ -148,7 +149,7 @@ def complete_rotation(
             if not pending:
                 store.end_rotation(rotation.device)
                 if rotation.body.keys() - {"id", "release"}:
-                    report("everything proved itself: the old secrets are gone")
+                    report("all parts are proven: the old secrets are deleted")
                 return
         if time.monotonic() > end:
             raise HostError(
@@ -168,7 +169,7 @@ def _pending(store: Store, rotation: Rotation, ask: Ask) -> list[str] | str:
         if error.code in _AWAY:
             return error.code
         if error.code == "mqtt-too-large":
-            _discard_unconfirmed(store, rotation)  # it never went out, and never will
+            _discard_unconfirmed(store, rotation)  # too large to be sent at all
         raise
     if answer.get("ok") is not True:
         code = jsontext.slug(answer.get("reply", {}).get("error"))
@@ -180,7 +181,8 @@ def _pending(store: Store, rotation: Rotation, ask: Ask) -> list[str] | str:
             f"{rotation.device} refused its new secrets: {code}",
             "its old ones are valid; docs/protocol.md says what it takes"
             if dropped
-            else f"it took them before, and both are kept; `warden provision {rotation.device} --again` ends it",
+            else "it took them before, and both are kept; "
+            f"`warden provision {rotation.device} --again` ends it",
         )
     result = answer["reply"].get("result")
     parts = result.get("pending") if isinstance(result, dict) else None

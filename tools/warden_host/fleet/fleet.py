@@ -50,7 +50,7 @@ class Settings:
     """The content of warden.toml. commands: what the authority may send besides the protocol's."""
 
     broker: BrokerSettings
-    commands: tuple[str, ...]  # what the authority may command, besides the protocol's own
+    commands: tuple[str, ...]  # that the authority may give, besides the protocol's
 
 
 class Fleet:
@@ -70,7 +70,7 @@ class Fleet:
                 "others can enter the fleet folder",
                 f"chmod 700 {root}",
             )
-        self.document = _read(self.root / CONFIG)  # for the tables that a feature reads itself
+        self.document = _read(self.root / CONFIG)  # for tables that features read themselves
         self.settings = _load(self.document)
 
     @property

@@ -135,7 +135,7 @@ def create(keys: Path, hosts: tuple[str, ...]) -> None:
     secretfile.write(keys / "ca.crt", authority.pem())
     secretfile.write(keys / "server.key", leaf.key_pem())
     secretfile.write(keys / "server.crt", leaf.certificate_pem())
-    # Devices pin this key from their first day; it serves nothing until server.key is replaced.
+    # Devices pin this key from the start; it is used when server.key is replaced.
     secretfile.write(keys / "backup.key", private_pem(new_key()))
 
 

@@ -136,7 +136,7 @@ def claimed_kid(data: bytes) -> bytes | None:
 def _parts(data: bytes, algorithm: int, count: int) -> tuple[bytes, dict[Any, Any], list[bytes]]:
     """Return (protected header, its labels, the byte strings after the empty unprotected header).
 
-    algorithm: the one that the protected header must name. It is judged before every other label,
+    algorithm: the one that the protected header must name. It is checked before every other label,
     whose form depends on it. count: how many byte strings follow. Reads the heads alone.
     """
     protected, headers, at = _protected(data)

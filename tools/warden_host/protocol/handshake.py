@@ -35,8 +35,8 @@ def command_topic(address: Address, command: str) -> Topic:
 def open_hello(address: Address, keys: PairKeys, data: bytes) -> Hello:
     """Return the fields of an authentic hello.
 
-    Raises, in this order of gates: mqtt-too-large, cbor-…, cose-…, wrong-application, tampered,
-    bad-body.
+    Raises, in this order of gates: mqtt-too-large, cbor-…, cose-…, wrong-application,
+    tampered, bad-body.
     """
     if len(data) > MAX_HELLO:
         raise HostError("mqtt-too-large", f"a hello of {len(data)} bytes")

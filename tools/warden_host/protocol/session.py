@@ -28,7 +28,7 @@ CHANGE_S = 5.0
 
 
 class Instant(NamedTuple):
-    """unix: what devices are told, seconds. steady: for ages; a step of the clock can't bend it.
+    """A time. unix: sealed into welcomes, seconds. steady: for ages; clock steps don't change it.
 
     sealable: unix may be sealed into a welcome (clock_guard.py).
     """
@@ -169,8 +169,8 @@ class Session:
         wake = self._wake
         if wake is None or now.steady < wake.due:
             return []
-        # A device that received no wake keeps its old session and has no reason to send: wakes go on,
-        # or no session would ever start.
+        # A device that received no wake keeps its old session and has no reason to send:
+        # without further wakes no session would start.
         wake.left = max(0, wake.left - 1)
         wake.due = now.steady + (WAKE_REPEAT_S if wake.left else WAKE_SLOW_S)
         return [Send("wake", wake.data)]
@@ -194,7 +194,7 @@ class Session:
                 "look at the device, then `warden devices --clear DEVICE`",
             )
         if self._current is None:
-            raise HostError("no-session", f"no session with {self.address.device} stands")
+            raise HostError("no-session", f"no session with {self.address.device}")
         return self._current
 
     def _on_hello(self, data: bytes, now: Instant) -> list[Outcome]:
@@ -213,7 +213,7 @@ class Session:
             self.address, self._keys, data, nonce, now.unix, self._policy_hash
         )
         keys = session_keys(self.address, self._k, data, welcome)
-        # vault_gen is not judged here: a hello can be played back, only a ready is live.
+        # vault_gen is not checked here: a hello can be replayed, only a ready is live.
         self._candidates[data] = _Candidate(
             hello, welcome, Channel(self.kid, keys), now, replace(self.mark)
         )
@@ -275,7 +275,7 @@ class Session:
         self._ready = data
         for key, other in list(self._candidates.items()):
             if other.proof.hello <= proof.hello:
-                del self._candidates[key]  # a newer hello may have its welcome under way: it stays
+                del self._candidates[key]  # that of a newer hello stays
         diverged = not hmac.compare_digest(candidate.hello.policy_hash, self._policy_hash)
         return [Send("ack", self.seal_ack()), SessionUp(proof, diverged)]
 

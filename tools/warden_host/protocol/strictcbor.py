@@ -25,9 +25,9 @@ class Limits(NamedTuple):
     containers: int  # lists and maps altogether
 
 
-# What this side reads. A device sends nothing beyond it (lib/warden/wire/cbor.py).
+# Of values that this side reads. A device sends none beyond (lib/warden/wire/cbor.py).
 LIMITS = Limits(depth=MAX_DEPTH, items=2048, containers=2048)
-# What a device reads.
+# Of values that a device reads.
 DEVICE_LIMITS = Limits(depth=8, items=2048, containers=128)
 
 UINT, NINT, BYTES, TEXT, ARRAY, MAP, TAG, OTHER = range(8)

@@ -24,13 +24,14 @@ class Database:
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA foreign_keys = ON")
-            # Keys and passwords that were replaced must not lie on in the file.
+            # Keys and passwords that were replaced must not remain in the file.
             self._db.execute("PRAGMA secure_delete = ON")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > schema.FORMAT:
                 raise HostError(
                     "database-damaged",
-                    f"fleet.db is of a newer Warden: format {version}, this one knows {schema.FORMAT}",
+                    f"fleet.db is of a newer Warden: format {version}, "
+                    f"this one knows {schema.FORMAT}",
                     "use the newer `warden`, or restore a backup of the fleet from before it",
                 )
             if version not in (*schema.SCRIPTS, schema.FORMAT):
@@ -63,7 +64,7 @@ class Database:
             with guard():
                 self._db.execute("COMMIT")
         except BaseException:
-            # A full disk: SQLite may have rolled back itself, and a COMMIT that failed may not have.
+            # On a full disk SQLite may have rolled back; after a failed COMMIT it may not have.
             if self._db.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")

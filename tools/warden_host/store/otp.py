@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from warden_host.store.database import Database, guard
 
-# Requests of a device that are remembered after a newer one, so that none of them comes back to life.
+# Earlier requests of a device that stay known, so that none can be replayed.
 PAST = 16
 
 
@@ -70,7 +70,8 @@ class Codes(Database):
     def code(self, device: str) -> Code | None:
         """Return the device's latest code, used or not."""
         columns = "device, req, digest, duress, made, validity, tries, past"
-        row = self._do(f"SELECT {columns} FROM otp_codes WHERE device = ?", device).fetchone()  # noqa: S608
+        query = f"SELECT {columns} FROM otp_codes WHERE device = ?"  # noqa: S608
+        row = self._do(query, device).fetchone()
         if row is None:
             return None
         with guard():
@@ -106,7 +107,7 @@ class Codes(Database):
             req,
         )
 
-    # How often: rows of (key, unix seconds)
+    # Rate limits: rows of (key, unix seconds)
 
     def count_otp(self, key: str, now: int, window_s: int) -> int:
         """Return how many rows of this key lie within the window.
@@ -127,12 +128,13 @@ class Codes(Database):
         """Delete all rows of this key."""
         self._do("DELETE FROM otp_counts WHERE key = ?", key)
 
-    # Whom to tell
+    # Contacts
 
     def contacts(self, device: str) -> list[Contact]:
         """Return where the device's codes and alarms go."""
         rows = self._do(
-            "SELECT purpose, way, address FROM otp_contacts WHERE device = ? ORDER BY purpose DESC, way, address",
+            "SELECT purpose, way, address FROM otp_contacts WHERE device = ? "
+            "ORDER BY purpose DESC, way, address",
             device,
         )
         return [Contact(*row) for row in rows]
@@ -157,7 +159,8 @@ class Codes(Database):
     def enrolment(self, device: str) -> Enrolment | None:
         """Return the secret that waits for the device, or None."""
         columns = "device, source, digits, step_s, first, secret, duress"
-        row = self._do(f"SELECT {columns} FROM otp_enrolments WHERE device = ?", device).fetchone()  # noqa: S608
+        query = f"SELECT {columns} FROM otp_enrolments WHERE device = ?"  # noqa: S608
+        row = self._do(query, device).fetchone()
         return None if row is None else Enrolment(*row)
 
     def put_enrolment(self, made: Enrolment) -> None:

@@ -10,9 +10,7 @@ from warden_host.errors import HostError
 from warden_host.store.database import Database, guard
 
 MAX_SEQUENCE = (1 << 32) - 1
-MAX_HISTORY = (
-    60  # of one device in one rollout: one that comes and goes pushes out its own beginning
-)
+MAX_HISTORY = 60  # steps of one device in one rollout; the oldest are dropped
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class Releases(Database):
         wanted: the number, or None for the next. Raises old-manifest, bad-argument.
         """
         with self.transaction():
-            # One that never came to be, or whose folder is gone: its number stays taken.
+            # A release that failed, or whose folder is gone, keeps its number.
             self._do("UPDATE releases SET name = name || '#' || sequence WHERE name = ?", name)
             last = self._do("SELECT coalesce(max(sequence), 0) FROM releases").fetchone()[0]
             if wanted is not None and wanted <= last:
@@ -190,7 +188,7 @@ class Releases(Database):
                 number,
                 device,
             )
-            if state != "Waiting":  # for a turn again: that is nothing that it went through
+            if state != "Waiting":  # for its next turn: no step of its own
                 self._add_step(number, device, now, state, reason)
 
     def _add_step(self, number: int, device: str, moment: float, state: str, reason: str) -> None:
@@ -208,8 +206,9 @@ class Releases(Database):
             state,
             reason,
         )
+        beyond = "LIMIT -1 OFFSET ?3"
         self._do(
-            f"DELETE FROM rollout_history WHERE id IN (SELECT id {mine} LIMIT -1 OFFSET ?3)",  # noqa: S608
+            f"DELETE FROM rollout_history WHERE id IN (SELECT id {mine} {beyond})",  # noqa: S608
             number,
             device,
             MAX_HISTORY,
@@ -229,7 +228,8 @@ class Releases(Database):
 
     def _rollouts(self, where: str, *values: Any) -> list[Rollout]:
         columns = "id, release, sequence, plan, state, reason, began, forgiven"
-        rows = self._do(f"SELECT {columns} FROM rollouts {where}", *values).fetchall()  # noqa: S608
+        query = f"SELECT {columns} FROM rollouts {where}"  # noqa: S608
+        rows = self._do(query, *values).fetchall()
         with guard():
             return [
                 Rollout(

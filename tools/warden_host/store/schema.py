@@ -1,7 +1,8 @@
 """The tables of fleet.db, and the scripts that migrate an older database."""
 
 FORMAT = 7
-# Since format 2. body: the command's CBOR while it is under way, with new secrets in it; NULL once it is done, then the number alone is kept.
+# Since format 2. body: the command's CBOR with the new secrets while the rotation runs, then NULL:
+# the number alone is kept.
 _ROTATIONS = """
 CREATE TABLE rotations (
     device TEXT PRIMARY KEY REFERENCES devices ON DELETE CASCADE, number INTEGER NOT NULL,
@@ -15,8 +16,8 @@ CREATE TABLE incidents (
     UNIQUE (device, source, code, at)) STRICT;
 CREATE INDEX events_device ON events (device);
 """
-# Since format 4. releases.cek: the key of its images' encryption, NULL where they are plain. A sequence number that was
-# given once is never given again, so rows stay when their folder goes.
+# Since format 4. releases.cek: the key that encrypts its images, NULL where they are plain. Rows
+# stay when their folder is deleted, so that no sequence number is used twice.
 _RELEASES = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE releases (
@@ -32,7 +33,8 @@ CREATE TABLE rollout_devices (
     changed REAL NOT NULL, PRIMARY KEY (rollout, device)) STRICT;
 CREATE INDEX rollout_devices_device ON rollout_devices (device);
 """
-# Since format 5. Codes at the keypad (store_otp.py). What lies between an enrolment and its provisioning belongs to no device yet.
+# Since format 5. Codes at the keypad (store/otp.py). An enrolment has no device before its
+# provisioning.
 _CODES = """
 CREATE TABLE otp_codes (
     device TEXT PRIMARY KEY REFERENCES devices ON DELETE CASCADE, req TEXT NOT NULL,
@@ -47,16 +49,17 @@ CREATE TABLE otp_deliveries (
     device TEXT NOT NULL, way TEXT NOT NULL, purpose TEXT NOT NULL, time REAL NOT NULL,
     error TEXT NOT NULL, PRIMARY KEY (device, way)) STRICT;
 CREATE TABLE otp_enrolments (
-    device TEXT PRIMARY KEY, source TEXT NOT NULL, digits INTEGER NOT NULL, step_s INTEGER NOT NULL,
+    device TEXT PRIMARY KEY, source TEXT NOT NULL, digits INTEGER NOT NULL,
+    step_s INTEGER NOT NULL,
     first INTEGER NOT NULL, secret BLOB NOT NULL, duress BLOB) STRICT;
 """
-# Since format 6. Devices that are to end (store_endings.py).
+# Since format 6. Devices to revoke or wipe (store/endings.py).
 _ENDINGS = """
 CREATE TABLE endings (
     device TEXT PRIMARY KEY REFERENCES devices ON DELETE CASCADE, revoked INTEGER NOT NULL,
     wipe INTEGER NOT NULL, ordered REAL NOT NULL, sent REAL, wiped REAL) STRICT;
 """
-# Since format 7. Groups of devices (store_groups.py): a group is the devices that are in it. And what each device of a rollout went through.
+# Since format 7. Groups of devices (store/groups.py), and the history of each device of a rollout.
 _GROUPS = """
 CREATE TABLE group_devices (
     name TEXT NOT NULL, device TEXT NOT NULL, PRIMARY KEY (name, device)) STRICT;
@@ -102,7 +105,7 @@ INSERT INTO incidents (first, time, device, source, code, at, n)
     GROUP BY device, source, code, at ORDER BY max(id);
 DROP TABLE incidents_2;
 """  # noqa: S608  nothing but our own constants
-# Of rollouts from before, where each device is now is all that is known.
+# Of older rollouts only the present state of each device is known.
 _TO_7 = f"""
 {_GROUPS}
 {_HISTORY}
@@ -112,7 +115,7 @@ PRAGMA user_version = {FORMAT};
 """  # noqa: S608
 _TO_6 = f"{_ENDINGS} {_TO_7}"
 _TO_5 = f"{_CODES} {_TO_6}"
-# Format of the database → what makes it one of today, in one transaction.
+# Format of a database → the script that migrates it to FORMAT, in one transaction.
 SCRIPTS = {
     0: _SCHEMA,
     1: f"BEGIN; {_ROTATIONS} {_TO_3} {_RELEASES} {_TO_5} COMMIT;",

@@ -19,7 +19,7 @@ from warden_host.store.groups import Groups
 from warden_host.store.otp import Codes
 from warden_host.store.releases import Releases
 
-# Of each device: one that floods pushes out what it said itself, never what others did.
+# Rows of each device: one that floods displaces its own, never those of others.
 MAX_EVENTS = 1000
 MAX_INCIDENTS = 200
 _MOST = 1 << 53  # what JSON carries without loss
@@ -185,7 +185,8 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
             if new_key is not None:
                 self.promote_key(device, appid, new_key)
             self._do(
-                "UPDATE pairs SET boot = ?, connect = ?, vault_gen = ? WHERE device = ? AND appid = ?",
+                "UPDATE pairs SET boot = ?, connect = ?, vault_gen = ? "
+                "WHERE device = ? AND appid = ?",
                 *proof,
                 device,
                 appid,
@@ -230,7 +231,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         self._do("UPDATE devices SET last_seen = ? WHERE device = ?", moment, device)
 
     def remove_device(self, device: str) -> None:
-        """Remove a device, its keys, proofs, contacts and groups; its events and incidents stay."""
+        """Remove a device with its keys, proofs and contacts; its events and incidents stay."""
         self._do("DELETE FROM devices WHERE device = ?", device)
         self.set_contacts(device, [])
         self.end_enrolment(device)
@@ -276,7 +277,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         """Replace the pair's sealing key by the new one."""
         self._do("UPDATE pairs SET k = ? WHERE device = ? AND appid = ?", k, device, appid)
 
-    # What devices said
+    # Events and incidents
 
     def add_event(self, device: str, appid: str, name: str, body: str) -> None:
         """Store an event of a device. body: JSON."""
@@ -311,7 +312,8 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
             self._bound("incidents", "time", device, MAX_INCIDENTS)
 
     def _bound(self, table: str, order: str, device: str, most: int) -> None:
-        newest = f"SELECT id FROM {table} WHERE device = ?1 ORDER BY {order} DESC, id DESC"  # noqa: S608
+        newest = f"SELECT id FROM {table} WHERE device = ?1 "  # noqa: S608
+        newest += f"ORDER BY {order} DESC, id DESC"
         self._do(
             f"DELETE FROM {table} WHERE id IN ({newest} LIMIT -1 OFFSET ?2)",  # noqa: S608
             device,
@@ -337,7 +339,8 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
     def _devices(self, where: str, *values: Any) -> list[Device]:
         columns = "device, type, board, mode, policy, diverged, last_seen"
         mark = "boot, connect, vault_gen, quarantine"
-        rows = self._do(f"SELECT {columns}, {mark} FROM devices {where}", *values).fetchall()  # noqa: S608
+        query = f"SELECT {columns}, {mark} FROM devices {where}"  # noqa: S608
+        rows = self._do(query, *values).fetchall()
         with guard():
             return [
                 Device(

@@ -59,9 +59,7 @@ class Broker:
         fleet, settings = self._fleet, self._fleet.settings.broker
         binary = find_binary()
         secretfile.read(fleet.keys / "server.key")  # refuses a key that others can read
-        with registry.exclusive_access(
-            fleet
-        ):  # whoever edits the accounts has finished before they are read
+        with registry.exclusive_access(fleet):  # no account changes while they are read
             self._start(binary, settings)
 
     def _check_registry(self, binary: str) -> None:
@@ -73,7 +71,8 @@ class Broker:
             more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
             raise HostError(
                 "registry-damaged",
-                f"mosquitto 2.1 set passwords that this older one refuses: {', '.join(lost[:3])}{more}",
+                "mosquitto 2.1 set passwords that this older one refuses: "
+                f"{', '.join(lost[:3])}{more}",
                 "install mosquitto 2.1 again, or give these devices new ones: "
                 "`warden provision DEVICE --again`",
             )
@@ -178,18 +177,18 @@ class Broker:
 
     def _last_words(self) -> str:
         if self._log is None:
-            return "it said nothing"
+            return "it wrote nothing"
         self._log.close()
         words = [
             line for line in self._log.tail.decode(errors="replace").split("\n") if "rror" in line
         ]
-        return jsontext.printable(words[-1][:200]) if words else "it said nothing"
+        return jsontext.printable(words[-1][:200]) if words else "it wrote nothing"
 
 
 def listening(settings: BrokerSettings) -> list[str]:
     """Return the addresses to listen on: both loopback ones, where devices are told "localhost".
 
-    That name often stands for both, and a client may try one alone.
+    That name often means both, and a client may try only one.
     """
     pair = {"127.0.0.1": "::1", "::1": "127.0.0.1"}
     other = pair.get(settings.listen)
@@ -204,7 +203,7 @@ def listening(settings: BrokerSettings) -> list[str]:
 def largest_packet(fleet: Fleet) -> int:
     """Return the bytes of the largest packet that any device of the fleet takes.
 
-    A larger one would make a device drop its connection, whoever sent it.
+    A device drops its connection at a larger one, whichever client sent it.
     """
     with Store(fleet.database) as store:
         sizes = [int(policy.parse(record)["max_message"]) for record in store.policies()]
@@ -235,7 +234,7 @@ retain_available false
 queue_qos0_messages false
 persistent_client_expiration 1h
 
-# What one client may cost us.
+# Limits of one client.
 max_packet_size {largest - 2}
 max_inflight_messages 20
 max_queued_messages 100
@@ -243,7 +242,7 @@ max_queued_bytes 1048576
 max_keepalive 3600
 sys_interval 0
 
-# Into the pipe that brokerlog.py reads.
+# Into the pipe that warden reads.
 log_dest stderr
 log_type error
 log_type warning
@@ -254,8 +253,8 @@ log_timestamp_format %Y-%m-%dT%H:%M:%S
 
 # For devices and applications.
 {"".join(listeners)}
-# For the administrator, on this machine only, who asks for the certificate all the same: the
-# port may be somebody else's while the broker is not there.
+# For the administrator, on this machine only; the client checks the certificate all the same:
+# another program may listen on the port while the broker does not run.
 {_listener(settings.admin_port, "127.0.0.1", 16)}"""
 
 
@@ -288,10 +287,12 @@ def find_binary() -> str:
 def version(binary: str) -> tuple[int, ...]:
     """Return mosquitto's version, such as (2, 0, 11); (0,) where it does not say."""
     try:
-        told = subprocess.run([binary, "-h"], capture_output=True, timeout=_START_S, check=False)
+        help_text = subprocess.run(
+            [binary, "-h"], capture_output=True, timeout=_START_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return (0,)
-    found = re.search(rb"mosquitto version (\d+(?:\.\d+)*)", told.stdout)
+    found = re.search(rb"mosquitto version (\d+(?:\.\d+)*)", help_text.stdout)
     return tuple(int(part) for part in found[1].split(b".")) if found else (0,)
 
 

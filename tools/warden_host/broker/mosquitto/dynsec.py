@@ -18,11 +18,12 @@ from warden_host.broker.base import Account, Action, Right
 from warden_host.errors import HostError
 
 FILE = "dynamic-security.json"
-# Every password here is machine-made with at least 256 bits, so the count does not have to slow a
-# guesser; far more of it would let a flood of logins hold the broker's only thread.
+# Every password has at least 256 random bits, so the count need not slow down guessing; a far
+# larger one would let a flood of log-ins block the broker's only thread.
 ITERATIONS = 10_000
 SALT = 12  # what the plugin of mosquitto 2.0 accepts
-# A device with the longest names takes 1.2 KB, one that is to be wiped 2.2 KB: more than 50,000 of the former, nearly 30,000 of the latter.
+# Room for 50,000 devices with the longest names (1.2 KB each), or nearly 30,000 that are to be
+# wiped (2.2 KB each).
 MAX_REGISTRY = 64 << 20
 DEFAULTS = {
     "publishClientSend": False,
@@ -63,7 +64,7 @@ def put(folder: Path, account: Account) -> None:
 
 
 def set_password(folder: Path, username: str, password: str) -> None:
-    """Replace a password while the broker is stopped; raises broker-refused where there is none."""
+    """Replace a password while the broker is stopped; raises broker-refused for none."""
     document = _load(folder)
     for entry in document["clients"]:
         if entry.get("username") == username:
@@ -198,7 +199,7 @@ def _load(folder: Path) -> dict[str, Any]:
         raise HostError(
             "registry-damaged",
             f"broker/{FILE} allows by default what no role names",
-            "somebody changed defaultACLAccess: put it back and look for the reason",
+            "defaultACLAccess was changed: put it back and look for the reason",
         )
     result: dict[str, Any] = document
     return result

@@ -44,10 +44,10 @@ def create(fleet: Fleet, *accounts: Account) -> None:
 @contextlib.contextmanager
 def opened(fleet: Fleet) -> Iterator[Registry]:
     """Yield the registry of a stopped or a running broker; raises broker-refused, unreachable."""
-    with exclusive_access(fleet):  # one administrator as well: its client ID is bound
+    with exclusive_access(fleet):  # the administrator's client ID allows one connection
         running_lock = filelock.try_lock(fleet.broker / "lock")
         if running_lock is not None:
-            with running_lock:  # it can't be taken for the broker: who looks has the turn
+            with running_lock:  # edit.lock is held, so this one is not taken for a broker's
                 yield _Stopped(fleet)
             return
         running = _Running(fleet)
@@ -123,7 +123,8 @@ class _Running:
         except OSError as error:
             raise HostError(
                 "unreachable",
-                f"the broker's admin listener does not answer ({error.strerror or type(error).__name__})",
+                "the broker's admin listener does not answer "
+                f"({error.strerror or type(error).__name__})",
                 "is another `warden` starting or stopping? try again",
             ) from None
         client.loop_start()
