@@ -5,7 +5,7 @@ import asyncio
 from harness import check, equal
 from mqtt_broker import message, obliging
 from test_mqtt import Peer, bad, both, nothing, refused
-from warden.errors import UsageError
+from warden.errors import PeerError, UsageError
 
 # As test_mqtt's.
 HEAP = "8m"
@@ -41,6 +41,49 @@ async def test_a_message_above_the_limit_that_stalls(client):
     peer = await Peer(client).connect()
     peer.link.push(message(b"t", bytes(5000))[:-1])
     equal(await peer.pump(), "link-timeout")
+
+
+@both
+async def test_a_skipped_message_in_small_pieces_holds_nobody(client):
+    skipped = []
+    peer = await Peer(client, on_skipped=skipped.append, stall_ms=5000).connect()
+    peer.link.push(message(b"t", bytes(3000)))
+    whole = peer.link.receive_into
+    peer.link.receive_into = lambda view: whole(view[:1])
+    task = asyncio.create_task(peer.client._turn(1))
+    for _ in range(900):  # others have their turns meanwhile
+        await asyncio.sleep_ms(0)
+        check(not skipped)
+    await task
+    equal(skipped, [b"t"])
+    peer.client.close()
+
+
+@both
+async def test_each_packet_has_its_own_time(client):
+    """A connection that is never idle between two packets."""
+    peer = await Peer(client, stall_ms=5000).connect()
+    one, data = peer.client, message(b"t", bytes(100))
+    ticks = Ticks(client)
+    try:
+        one._sent_at = one._heard_at = 0
+        peer.link.push(data[:50])
+        await one._turn(1)
+        for _ in range(10):
+            ticks.now += 1000
+            peer.link.push(data[50:] + data[:50])
+            await one._turn(1)
+            await one._turn(1)
+        equal(len(peer.got), 10)
+        ticks.now += 5000
+        try:
+            await one._turn(1)
+            check(False)
+        except PeerError as error:
+            equal(error.code, "link-timeout")
+    finally:
+        ticks.restore()
+        one.close()
 
 
 @both

@@ -120,7 +120,7 @@ class Client:
         try:
             await link.connect(host, port, tape.take(), deadline_ms)
             self._sent_at = self._heard_at = time.ticks_ms()
-            while not self._receive():
+            while not await self._receive():
                 left = deadline_ms - time.ticks_diff(time.ticks_ms(), start)
                 if left <= 0 or not await link.wait_readable(left):
                     raise PeerError("link-timeout")
@@ -184,8 +184,9 @@ class Client:
 
     async def _turn(self, most_ms: int) -> None:
         """Handle one packet, or wait for bytes until the keepalive wants something, but no longer than most_ms."""
-        if self._receive():
+        if await self._receive():
             self._heard_at = time.ticks_ms()
+            self._began_at = None  # the next packet has its own time, also where it began already
             await self._handle()
             await asyncio.sleep_ms(0)  # a flood of messages must not starve the application
             return
@@ -218,7 +219,7 @@ class Client:
             left = max(0, self._keepalive_ms // 2 - silent)
         return min(left, self._stall_ms) if self._framer.started else left
 
-    def _receive(self) -> bool:
+    async def _receive(self) -> bool:
         """Read what is there. True when a whole packet stands in the framer."""
         link = self._open_link()
         while True:
@@ -227,6 +228,8 @@ class Client:
                 return False
             if self._framer.fed(count):
                 return True
+            if self._framer.skipped:  # a long one, which may come in the smallest of pieces
+                await asyncio.sleep_ms(0)
 
     async def _handle(self) -> None:
         framer = self._framer
