@@ -382,7 +382,7 @@ def localhost(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("host", "listen", "stands_for", "wanted"),
+    ("host", "listen", "means", "wanted"),
     [
         ("localhost", "127.0.0.1", ["127.0.0.1"], ["127.0.0.1"]),
         ("localhost", "127.0.0.1", ["::1", "127.0.0.1"], ["127.0.0.1", "::1"]),
@@ -392,8 +392,8 @@ def localhost(monkeypatch):
         ("127.0.0.1", "127.0.0.1", ["::1", "127.0.0.1"], ["127.0.0.1"]),
     ],
 )
-def test_where_it_listens(localhost, monkeypatch, host, listen, stands_for, wanted):
-    localhost += stands_for
+def test_where_it_listens(localhost, monkeypatch, host, listen, means, wanted):
+    localhost += means
     settings = fleet.BrokerSettings(host=host, listen=listen)
     monkeypatch.setattr(broker, "_is_ours", lambda _: True)
     assert broker.listening(settings) == wanted
@@ -488,7 +488,7 @@ def test_no_packet_is_longer_where_it_is_delivered(running):
     assert getattr(heard[0], "TopicAliasMaximum", 0) == 0
 
 
-def test_the_operator_is_told_of_a_device_that_takes_more(two_sizes):
+def test_a_device_with_larger_packets_gives_a_warning(two_sizes):
     made = two_sizes(2048)
     with broker.Broker(made) as child:
         assert child.packet_limit_warning() == ""

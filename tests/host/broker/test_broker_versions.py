@@ -102,7 +102,7 @@ def test_a_password_set_while_2_1_is_stopped_replaces_the_old_one(other, made):
 
 
 @pytest.mark.parametrize("other", ["forky"], indirect=True)
-def test_what_2_1_saved_is_told_to_2_0(other, made, monkeypatch):
+def test_accounts_saved_by_2_1_are_converted_for_2_0(other, made, monkeypatch):
     with registry.opened(made) as accounts:
         accounts.put(device_account("relay", "D1", OLD))
     with broker.Broker(made), registry.opened(made) as accounts:

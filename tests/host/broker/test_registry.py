@@ -67,7 +67,7 @@ def stranger(folder) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_stranger_on_the_port_is_told_no_password(made, tmp_path, tls):
+def test_another_program_on_the_port_gets_no_password(made, tmp_path, tls):
     password = secretfile.read(made.keys / registry.ADMIN_PASSWORD)
     listener = Listener(made.settings.broker.admin_port, stranger(tmp_path) if tls else None)
     try:

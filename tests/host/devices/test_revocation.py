@@ -109,7 +109,7 @@ def test_provisioned_again_it_is_another_device(stage):
 # -- what the engine takes -----------------------------------------------------------------------
 
 
-def test_nobody_listens_to_a_revoked_device(stage):
+def test_messages_of_a_revoked_device_are_refused(stage):
     device = peer(stage)
     stage.stand(device)
     order(stage, revoke=True)
@@ -261,7 +261,7 @@ def test_the_one_who_asked_hears_of_it(stage):
     assert results == [{"ok": True, "wiped": True}]
 
 
-def test_told_again_at_every_session_until_it_answers(stage):
+def test_a_wipe_is_sent_in_every_session_until_it_is_confirmed(stage):
     order(stage, wipe=True)
     guard = Guard(stage)
     device = peer(stage)
@@ -278,7 +278,7 @@ def test_told_again_at_every_session_until_it_answers(stage):
     assert settled(guard) == [DEVICE]
 
 
-def test_after_a_restart_it_is_still_to_be_told(stage, tmp_path):
+def test_after_a_restart_the_wipe_is_still_sent(stage, tmp_path):
     order(stage, wipe=True)
     Guard(stage)
     again = Stage(tmp_path)
@@ -316,7 +316,7 @@ def test_a_mute_device_is_woken_for_its_wipe(stage):
     assert stage.sent[-1][1].verb == "wake"
 
 
-def test_revoked_alone_is_never_told(stage):
+def test_a_revoked_device_without_a_wipe_is_sent_none(stage):
     order(stage, revoke=True)
     guard = Guard(stage)
     results: list = []
@@ -351,7 +351,7 @@ def test_what_follows_may_fail(stage):
         (RuntimeError("a bug"), "internal-error"),
     ],
 )
-def test_whoever_waits_hears_that_nothing_was_kept(stage, monkeypatch, error, code):
+def test_a_confirmation_that_was_not_stored_is_an_error(stage, monkeypatch, error, code):
     def fails(*_) -> None:
         raise error
 
@@ -368,7 +368,7 @@ def test_whoever_waits_hears_that_nothing_was_kept(stage, monkeypatch, error, co
     assert settled(guard) == []  # its account stays: the order is not done by what is on disk
 
 
-def test_a_bug_in_the_next_attempt_keeps_nobody_waiting(stage, monkeypatch):
+def test_a_bug_in_the_next_attempt_ends_every_wait(stage, monkeypatch):
     device = peer(stage)
     stage.stand(device)
     order(stage, wipe=True)
@@ -462,7 +462,7 @@ def test_cut_off_while_the_broker_is_stopped(fleet):
     assert len(client(fleet, "D2")[1]) == 3
 
 
-def test_whom_nobody_ordered_to_be_cut_off(fleet):
+def test_revoke_access_without_an_order_changes_nothing(fleet):
     before = client(fleet)
     assert not cut_off(fleet)
     ordered(fleet, wipe=True)
@@ -539,9 +539,7 @@ def answers(monkeypatch, code: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["timed-out", "internal-error", "database-damaged"])
-def test_a_revoke_that_nobody_confirms_has_cut_it_off_all_the_same(
-    fleet, monkeypatch, capsys, code
-):
+def test_an_unconfirmed_revoke_still_drops_the_access(fleet, monkeypatch, capsys, code):
     answers(monkeypatch, code)
     base = ["--fleet", str(fleet.root), "revoke", "D1", "--yes"]
     assert main.run(base) == 0
@@ -560,13 +558,13 @@ def test_a_revoke_that_nobody_confirms_has_cut_it_off_all_the_same(
     }
 
 
-def test_a_revoke_without_a_service_needs_nobody_to_confirm_it(fleet, monkeypatch, capsys):
+def test_a_revoke_without_a_service_needs_no_confirmation(fleet, monkeypatch, capsys):
     answers(monkeypatch, "not-serving")
     assert main.run(["--fleet", str(fleet.root), "revoke", "D1", "--yes"]) == 0
     assert "confirm" not in capsys.readouterr().out
 
 
-def test_a_wipe_that_was_refused_is_no_success_but_the_cut_is_told(fleet, monkeypatch, capsys):
+def test_a_refused_wipe_fails_and_reports_the_revocation(fleet, monkeypatch, capsys):
     answers(monkeypatch, "command-refused")
     base = ["--fleet", str(fleet.root), "revoke", "D1", "--wipe", "--yes"]
     assert main.run(base) == 1
@@ -575,7 +573,7 @@ def test_a_wipe_that_was_refused_is_no_success_but_the_cut_is_told(fleet, monkey
     assert "command-refused" in said.err
 
 
-def test_a_wipe_alone_that_nobody_confirms_is_no_success(fleet, monkeypatch, capsys):
+def test_an_unconfirmed_wipe_fails(fleet, monkeypatch, capsys):
     answers(monkeypatch, "timed-out")
     assert main.run(["--fleet", str(fleet.root), "wipe", "D1", "--yes"]) == 1
     said = capsys.readouterr()
@@ -647,7 +645,7 @@ def test_a_start_takes_up_what_was_left(fleet):
         assert store.find("D2") is not None
 
 
-def test_finish_takes_nobody_elses_account(fleet):
+def test_remove_wiped_leaves_other_accounts(fleet):
     with Store(fleet.database) as store:
         assert not revocation.remove_wiped(fleet, store, "D1")
         assert not revocation.remove_wiped(fleet, store, "D9")

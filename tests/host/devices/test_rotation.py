@@ -326,7 +326,7 @@ def test_new_backup(fleet):
     assert begun.body["trust"][1] == list(pki.load_pins(fleet.keys))
 
 
-def test_a_password_for_nobody(fleet):
+def test_a_password_for_an_unknown_account(fleet):
     with refused("broker-refused"), registry.opened(fleet) as accounts:
         accounts.set_password("d:relay:nobody", PASSWORD)
 
@@ -363,7 +363,7 @@ def renewed_by(fleet, ask, *parts, deadline_s=None):
     return told
 
 
-def test_what_a_rotation_of_before_left_out_follows(fleet):
+def test_parts_that_an_unfinished_rotation_lacks_follow(fleet):
     """Else the release key that got out would be good for one more release, and nobody would know."""
     from warden_host.release import signing_key
 

@@ -88,7 +88,7 @@ def test_of_two_inits_of_one_folder_one_makes_the_fleet(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("at", ["library", "application"])
-def test_a_full_disk_is_told_in_words(folder, tmp_path, monkeypatch, capsys, at):
+def test_a_full_disk_is_reported_in_words(folder, tmp_path, monkeypatch, capsys, at):
     source = tmp_path / "app"
     source.mkdir()
     (source / "app.py").touch()
@@ -170,7 +170,7 @@ def add(number: int, *options: str) -> list[str]:
     return ["app", "add", f"a{number}", "--type", "lock", "--command", "x", *options]
 
 
-def test_the_eighth_application_of_a_type_is_told_at_once(folder, capsys):
+def test_the_eighth_application_of_a_type_is_reported_at_once(folder, capsys):
     assert bundle.MAX_APPS == 8  # the authority is one of them
     for number in range(7):
         assert main.run(add(number)) == 0
@@ -211,7 +211,7 @@ def test_every_refusal_of_a_device_has_an_advice():
         assert "nothing" not in do.split()[0]
 
 
-def test_a_newer_database_is_told_as_one(folder, capsys):
+def test_a_newer_database_is_reported_as_one(folder, capsys):
     for version, words in ((schema.FORMAT + 1, "newer Warden"), (-1, "restore")):
         with sqlite3.connect(folder / "fleet.db") as database:
             database.execute(f"PRAGMA user_version = {version}")

@@ -21,7 +21,7 @@ def made(tmp_path: Path) -> fleet.Fleet:
     return new_fleet(tmp_path)
 
 
-def test_nobody_else_can_read_it(made):
+def test_other_users_cannot_read_the_fleet(made):
     assert stat.S_IMODE(made.root.stat().st_mode) == 0o700
     for path in made.root.rglob("*"):
         mode = stat.S_IMODE(path.stat().st_mode)

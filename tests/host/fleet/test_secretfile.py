@@ -33,20 +33,20 @@ def test_a_file_is_read_whole_or_not_at_all(tmp_path):
 @pytest.fixture
 def one_hash(monkeypatch):
     """The passwords are not what these are about: 10,000 times PBKDF2 take minutes."""
-    made = dynsec._hashed("x")
-    monkeypatch.setattr(dynsec, "_hashed", lambda _: made)
+    made = dynsec.password_fields("x")
+    monkeypatch.setattr(dynsec, "password_fields", lambda _: made)
 
 
 def test_the_registry_of_a_large_fleet(tmp_path, one_hash):
     """Of the longest names, each about to be wiped: the largest account there is."""
     made = new_fleet(tmp_path)
-    document = dynsec._load(made.broker)
+    document = dynsec.load(made.broker)
     for number in range(10_000):
-        dynsec._put(document, wipe_only_account("t" * 32, f"{number:032}"))
-    dynsec._save(made.broker, document)
+        dynsec.add(document, wipe_only_account("t" * 32, f"{number:032}"))
+    dynsec.save(made.broker, document)
     size = (made.broker / dynsec.FILE).stat().st_size
     assert 2 * size < dynsec.MAX_REGISTRY
-    assert len(dynsec._load(made.broker)["clients"]) == 10_002  # the administrator, the authority
+    assert len(dynsec.load(made.broker)["clients"]) == 10_002  # the administrator, the authority
 
 
 def test_a_registry_beyond_its_limit_says_so(folder, capsys, monkeypatch):
@@ -56,7 +56,7 @@ def test_a_registry_beyond_its_limit_says_so(folder, capsys, monkeypatch):
     fails(capsys, "registry-damaged", "provision", "D1", "--sim")
     assert path.read_bytes() == before
     monkeypatch.setattr(dynsec, "MAX_REGISTRY", len(before))
-    dynsec._load(path.parent)
+    dynsec.load(path.parent)
 
 
 class Stdin:

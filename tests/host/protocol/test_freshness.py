@@ -24,7 +24,7 @@ FLOOR = DeviceMark(boot=5, connect=20, vault_gen=9)
         (Proof(5, 11, 99), False),
     ],
 )
-def test_what_went_back(proof, back):
+def test_a_lower_counter_is_a_rollback(proof, back):
     assert is_rollback(proof, LAST, FLOOR) is back
 
 

@@ -8,7 +8,7 @@ from warden_host.protocol.results import Quarantined, Received, Send, SessionUp
 from warden_host.protocol.session import Instant
 
 
-def test_a_session_stands_and_carries_both_ways(pair):
+def test_a_session_comes_up_and_carries_both_ways(pair):
     assert not pair.app.is_up
     fields = pair.device.take_welcome(pair.welcome())
     assert fields[3] == pair.now.unix

@@ -147,7 +147,7 @@ def test_verbs_outside_the_alphabet(name):
 
 
 @pytest.mark.parametrize("name", ["update", "policy", "rotate", "wipe", "unlock", "ack", "wake"])
-def test_reserved_commands_are_granted_to_nobody(name):
+def test_reserved_commands_are_never_granted(name):
     with refused("reserved-command"):
         names.check_grant(name)
 

@@ -390,7 +390,7 @@ def test_an_ack_after_a_command_is_taken() -> None:
     assert not [answer for _, answer in world.trace[start:] if answer.startswith("r:")]
 
 
-def test_a_ready_held_over_a_restart_puts_nobody_in_quarantine() -> None:
+def test_a_ready_held_over_a_restart_causes_no_quarantine() -> None:
     """Another application has proven the next boot in between: this ready is late, and no flash was played back."""
     world = World()
     held: list[Message] = []
@@ -410,7 +410,7 @@ def test_a_ready_held_over_a_restart_puts_nobody_in_quarantine() -> None:
     world.recover()
 
 
-def test_a_boot_that_went_back_ends_in_quarantine() -> None:
+def test_a_lower_boot_counter_ends_in_quarantine() -> None:
     """One application missed the last boots, so the played-back device's hello is new to it: the shared mark tells."""
     world = World()
     world.recover()

@@ -51,54 +51,54 @@ def admin_account(password: str) -> Account:
 def create(folder: Path, admin: Account) -> None:
     """Write a registry that has the administrator alone."""
     document = {"defaultACLAccess": DEFAULTS, "clients": [], "groups": [], "roles": []}
-    _put(document, admin)
-    _save(folder, document)
+    add(document, admin)
+    save(folder, document)
 
 
 def put(folder: Path, account: Account) -> None:
     """Add or replace an account; only while the broker is stopped."""
-    document = _load(folder)
+    document = load(folder)
     _remove(document, account.username, account.role)
-    _put(document, account)
-    _save(folder, document)
+    add(document, account)
+    save(folder, document)
 
 
 def set_password(folder: Path, username: str, password: str) -> None:
     """Replace a password while the broker is stopped; raises broker-refused for none."""
-    document = _load(folder)
+    document = load(folder)
     for entry in document["clients"]:
         if entry.get("username") == username:
             _set_entry_password(entry, password)
-            _save(folder, document)
+            save(folder, document)
             return
     raise HostError("broker-refused", "setClientPassword: no such account")
 
 
 def set_disabled(folder: Path, username: str, disabled: bool) -> None:
     """Refuse or allow log-ins, while the broker is stopped; ignore an unknown account."""
-    document = _load(folder)
+    document = load(folder)
     for entry in document["clients"]:
         if entry.get("username") == username:
             entry.pop("disabled", None)
             if disabled:
                 entry["disabled"] = True
-    _save(folder, document)
+    save(folder, document)
 
 
 def replace_rights(folder: Path, account: Account) -> None:
     """Replace the rights of the account's role; only while the broker is stopped."""
-    document = _load(folder)
+    document = load(folder)
     for entry in document["roles"]:
         if entry.get("rolename") == account.role:
             entry["acls"] = acl_entries(account)
-    _save(folder, document)
+    save(folder, document)
 
 
 def remove(folder: Path, username: str, role: str) -> None:
     """Remove an account and its role; only while the broker is stopped."""
-    document = _load(folder)
+    document = load(folder)
     _remove(document, username, role)
-    _save(folder, document)
+    save(folder, document)
 
 
 def convert_to_2_0(folder: Path, known: dict[str, str]) -> list[str]:
@@ -110,7 +110,7 @@ def convert_to_2_0(folder: Path, known: dict[str, str]) -> list[str]:
     """
     if _ENCODED.encode() not in secretfile.read(folder / FILE, MAX_REGISTRY, "registry-damaged"):
         return []
-    document = _load(folder)
+    document = load(folder)
     lost = []
     for entry in document["clients"]:
         if _ENCODED not in entry:
@@ -123,7 +123,7 @@ def convert_to_2_0(folder: Path, known: dict[str, str]) -> list[str]:
             entry.update(fields)
         else:
             lost.append(str(entry.get("username")))
-    _save(folder, document)
+    save(folder, document)
     return lost
 
 
@@ -135,7 +135,8 @@ def acl_entries(account: Account) -> list[dict[str, Any]]:
     ]
 
 
-def _put(document: dict[str, Any], account: Account) -> None:
+def add(document: dict[str, Any], account: Account) -> None:
+    """Add an account and its role to the document."""
     document["roles"].append({"rolename": account.role, "acls": acl_entries(account)})
     document["clients"].append(
         {
@@ -143,14 +144,14 @@ def _put(document: dict[str, Any], account: Account) -> None:
             "clientid": account.username,
             "roles": [{"rolename": account.role, "priority": -1}],
         }
-        | _hashed(account.password)
+        | password_fields(account.password)
     )
 
 
 def _set_entry_password(entry: dict[str, Any], password: str) -> None:
     """Replace the password of an entry, without the field that 2.1 would read before it."""
     entry.pop(_ENCODED, None)
-    entry.update(_hashed(password))
+    entry.update(password_fields(password))
 
 
 def _decoded(encoded: str) -> dict[str, Any] | None:
@@ -167,7 +168,7 @@ def _decoded(encoded: str) -> dict[str, Any] | None:
     return {"password": parts[4], "salt": parts[3], "iterations": iterations}
 
 
-def _hashed(password: str) -> dict[str, Any]:
+def password_fields(password: str) -> dict[str, Any]:
     """Return a password's fields in the form of 2.0, which 2.1 reads as well."""
     salt = secrets.token_bytes(SALT)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
@@ -184,7 +185,8 @@ def _remove(document: dict[str, Any], username: str, role: str) -> None:
     document["roles"] = [entry for entry in roles if entry.get("rolename") != role]
 
 
-def _load(folder: Path) -> dict[str, Any]:
+def load(folder: Path) -> dict[str, Any]:
+    """Return the registry's document; raises registry-damaged."""
     try:
         document = json.loads(secretfile.read(folder / FILE, MAX_REGISTRY, "registry-damaged"))
         lists = (document["clients"], document["roles"])
@@ -205,5 +207,6 @@ def _load(folder: Path) -> dict[str, Any]:
     return result
 
 
-def _save(folder: Path, document: dict[str, Any]) -> None:
+def save(folder: Path, document: dict[str, Any]) -> None:
+    """Replace the registry's file by this document."""
     secretfile.write(folder / FILE, json.dumps(document, indent=1).encode())
