@@ -1,4 +1,4 @@
-"""An authority without a thread or a broker, for tests of what asks it."""
+"""Build an authority without a thread or a broker, for tests of its callers."""
 
 from release_kit import TYPE
 from rollout_model import World
@@ -6,7 +6,7 @@ from warden_host.service.control import Caller
 
 
 class Authority:
-    """Asks the world's engine, as the real one does on its own thread."""
+    """Call the world's engine, as the real authority does on its own thread."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -23,7 +23,7 @@ def asked(handler, **line) -> Caller:
 
 
 def lines_of(caller: Caller) -> list[dict]:
-    """Every line that waits for the caller."""
+    """Return every line that waits for the caller."""
     found = []
     while caller._lines.qsize():
         line = caller.next_line(0)

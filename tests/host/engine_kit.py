@@ -1,4 +1,4 @@
-"""An engine without a network: its store, what it published, what it announced."""
+"""Build an engine without a network, with its store, its messages and its events."""
 
 from host_kit import DEVICE, PeerDevice, topic
 from warden_host.engine import commands
@@ -26,7 +26,7 @@ PLAIN = Device(
 
 
 class Stage:
-    """An engine with its store, what it published and what it announced."""
+    """An engine with its store, the messages it published and the events it announced."""
 
     def __init__(self, folder, device: Device = SEALED) -> None:
         self.store = Store(folder / "fleet.db")
@@ -48,7 +48,7 @@ class Stage:
         self.engine.on_message(appid, topic("evt", event, fmt), data, retain)
 
     def last(self, command: str) -> bytes:
-        """The newest message under this command."""
+        """Return the newest message of this command."""
         return next(data for _, where, data in reversed(self.sent) if where.verb == command)
 
     def stand(self, peer: PeerDevice, appid: str = "authority") -> None:
@@ -66,7 +66,7 @@ class Stage:
 
 
 def run(stage: Stage, request: Request):
-    """Starts a command; its result as soon as there is one."""
+    """Start a command; return the list that gets its result."""
     results: list = []
     stage.engine.start(commands.job(stage.engine, request), results.append)
     if results and isinstance(results[0], Exception):

@@ -1,4 +1,4 @@
-"""A device for tests of a live authority: the device side of the protocol over a real broker."""
+"""Build a device for tests of a live authority: the device's protocol over a real broker."""
 
 import ssl
 
@@ -19,25 +19,25 @@ class LiveDevice(PeerDevice):
         self.client.on_connect = lambda c, *_: c.subscribe(
             self.topic("cmd", "+").replace("+/fmt/cose", "#"), 1
         )
-        self.client.on_subscribe = lambda *_: self.say("hello", self.hello())
+        self.client.on_subscribe = lambda *_: self.send_event("hello", self.hello())
         self.client.on_message = self.on_message
         self.client.connect("127.0.0.1", fleet.settings.broker.port)
         self.client.loop_start()
 
-    def say(self, event: str, data: bytes) -> None:
+    def send_event(self, event: str, data: bytes) -> None:
         self.client.publish(self.topic("evt", event), data, qos=0)
 
     def on_message(self, _client, _data, message) -> None:
         verb = message.topic.split("/")[6]
         if verb == "welcome":
             self.take_welcome(message.payload)
-            self.say("ready", self.ready())
+            self.send_event("ready", self.ready())
         elif verb == "wake":
-            self.say("hello", self.hello(wake=self.wake_nonce(message.payload)))
+            self.send_event("hello", self.hello(wake=self.wake_nonce(message.payload)))
         elif verb != "ack":
             _, (number, _, body) = self.open(verb, message.payload)
             answer = {"ok": True, "result": body}
-            self.say("reply", self.seal("reply", [number, None, answer]))
+            self.send_event("reply", self.seal("reply", [number, None, answer]))
 
     def close(self) -> None:
         self.client.disconnect()

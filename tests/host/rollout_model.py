@@ -1,4 +1,4 @@
-"""Many devices that take updates, without a network: each a session of its own and a small model of the device's updater."""
+"""Model a fleet that is updated without a network: sessions, and a small model of the updater."""
 
 import hashlib
 import zlib
@@ -20,8 +20,12 @@ CHUNK = 1024
 
 
 class Gadget:
-    """One device. Knobs: there (switched on and in reach), healthy, reports (its events arrive), loses (numbers of orders whose replies get lost),
-    refuses (order → code), breaks (bytes after which its download ends), bricks (never comes back from a trial)."""
+    """One device.
+
+    Knobs: there (on and in reach), healthy, reports (its events arrive), loses (numbers of commands
+    whose replies are lost), refuses (kind of command → code), breaks (bytes after which its
+    download ends), bricks (never returns from a trial).
+    """
 
     def __init__(self, name: str, k: bytes, gate: bool = False) -> None:
         self.name = name
@@ -98,7 +102,7 @@ class Gadget:
         return [self.number, "app", at, min(CHUNK, self.plan.images[0].size - at)]
 
     def restart(self, world: "World") -> None:
-        """After the last chunk: a trial, and what comes of it."""
+        """Start the trial after the last chunk, and report its result."""
         self.restarting = False
         world.receive(self, "offline", b"{}", fmt="json")
         sequence = self.plan.sequence
@@ -150,7 +154,7 @@ class World:
         self.boot()
 
     def boot(self) -> None:
-        """The authority, anew: what it held in memory is gone, fleet.db is not."""
+        """Restart the authority: it keeps fleet.db, and nothing in memory."""
         self.sent: list = []
         self.news: list = []
         self.engine = Engine(
@@ -176,7 +180,7 @@ class World:
             self.gadgets[device].handle(self, verb, data)
 
     def settle(self) -> None:
-        """Until nothing moves without time passing."""
+        """Run until nothing changes without time passing."""
         while True:
             self.pump()
             waiting = [gadget for gadget in self.gadgets.values() if gadget.restarting]
@@ -193,7 +197,7 @@ class World:
             self.settle()
 
     def start(self, name: str = "relay-1.0", devices=None, **plan) -> int:
-        """A rollout of the release; its number."""
+        """Start a rollout of a release; return its number."""
         opened = shelf.open_release(self.maker.fleet, self.store, name)
         made = rollout_plan.Plan(**plan)
         waves = rollout_plan.assign(made.waves, list(devices or self.gadgets))

@@ -1,4 +1,4 @@
-"""Commands and forgeries, step by step, against a device written apart."""
+"""Send commands and forgeries, step by step, to an independent model of a device."""
 
 import json
 
@@ -223,7 +223,7 @@ def test_a_command_that_is_not_allowed_names_those_that_are(stage, peer):
 
 
 def test_no_command_goes_into_a_session_that_the_device_may_have_lost(stage, peer):
-    """The broker died, so the device's session did too: a command sealed in it would be lost without a word."""
+    """A broker that died took the device's session along: a command sealed in it would be lost."""
     stage.stand(peer)
     stage.engine.on_link_lost("authority")
     results = run(stage, Request(DEVICE, "set_relay", {}))
@@ -265,7 +265,7 @@ def test_a_silent_device_is_woken_when_the_line_is_back(stage, peer):
 
 
 def test_a_command_waits_while_a_welcome_is_under_way(stage, peer):
-    """The device drops its session when the welcome arrives: before its ready, neither is sure."""
+    """The device drops its session at the welcome: until its ready, neither session is certain."""
     stage.stand(peer)
     stage.receive("hello", peer.hello())
     results = run(stage, Request(DEVICE, "set_relay", {}))

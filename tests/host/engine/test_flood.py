@@ -152,7 +152,7 @@ def test_a_slow_watcher_is_told_what_it_missed(path):
 
 
 def test_callers_that_hang_hold_nobody(path):
-    """They open a call and neither ask nor read: others are served, news is told at once."""
+    """They open a call and neither send nor read: other callers and events are not delayed."""
 
     def handle(request, caller):
         if request["op"] == "watch":

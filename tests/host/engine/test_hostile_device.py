@@ -1,4 +1,4 @@
-"""What one hostile device may send, and what it costs: its own messages, never the fleet's service."""
+"""Messages of a hostile device cost that device its own messages, never the fleet's service."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Compressed chunks, host and device: what one makes, the other takes, and a window that a device holds."""
+"""Chunks that the host compresses inflate on the device, within its window."""
 
 import os
 import zlib

@@ -1,4 +1,4 @@
-"""One release to one device: what it answers, when its word is about our order, and what is no word on the release at all."""
+"""One release to one device: which of its answers and events decide the result."""
 
 import pytest
 from release_kit import Maker, cheap
@@ -25,9 +25,12 @@ LOST = said("Idle")
 
 
 class Parking(Gadget):
-    """Short of memory: it keeps the manifest, starts anew, and judges it at that start. words: what comes of each order, GOOD for a manifest that
-    it takes, LOST where the power was cut before it was kept. Knobs: forgets (once told, its status is Idle), early (its answer to questions
-    before it starts anew)."""
+    """A device short of memory: it stores the manifest, and verifies it after a restart.
+
+    words: the result of each manifest; GOOD: accepted; LOST: a power cut before it was stored.
+    Knobs: forgets (its status is Idle after a report), early (its status before the restart),
+    crosses (its report crosses a query).
+    """
 
     def __init__(self, world: World, words: list[dict], **knobs) -> None:
         old = world.gadgets["D00"]
@@ -70,7 +73,7 @@ class Parking(Gadget):
         return None
 
     def anew(self, world):
-        """A start: a boot of its own, and a session; what it has to tell goes out when that stands, or crosses a question."""
+        """Restart: a new boot and session; its report follows, or crosses a query."""
         world.receive(self, "offline", b"{}", fmt="json")
         self.peer.boot += 1
         self.peer.connect = -1
@@ -136,7 +139,7 @@ def test_one_that_failed_to_judge_may_try_again_but_not_for_ever(maker, word, kn
 
 @pytest.mark.parametrize("old", [0, 1])
 def test_what_it_said_of_an_older_order_is_no_word_on_ours(maker, old):
-    """Its state before our order, its answers and its reports until it starts anew, and what it fell back from at that start."""
+    """Neither its state before our manifest nor its answers and events before the restart count."""
     stale = said("Rejected", "tampered", old)
     world, gadget = parking(maker, GOOD, early=stale)
     gadget.status = dict(stale)
@@ -192,7 +195,7 @@ def test_its_answer_to_the_order_gets_lost(maker):
 
 
 def test_an_order_after_a_verdict_is_judged_by_itself(maker):
-    """The service was killed while the device judged: what it says of that order is an older order's."""
+    """A service killed meanwhile sends the manifest again: a report on the first does not count."""
     world, gadget = parking(maker, said("Rejected", "tampered"), GOOD)
     number = world.start()
     while gadget.parked is None:
@@ -207,7 +210,7 @@ def test_an_order_after_a_verdict_is_judged_by_itself(maker):
 
 
 def test_a_late_word_on_the_try_before(maker):
-    """It comes while the last try is being readied: that one has not been judged."""
+    """A report that arrives before the last try does not decide that try."""
     word = said("Aborted", "command-failed")
     world, gadget = parking(maker, word, word, GOOD, reports=False)
     number = world.start()
@@ -271,7 +274,7 @@ def test_a_start_may_take_its_time(maker, minutes, state):
 
 
 class Cut(Gadget):
-    """Its power is cut after so many chunks, as often as it says; then its state is the given one."""
+    """A device whose power is cut after given numbers of chunks; it restarts with `state`."""
 
     def __init__(self, world: World, after: set[int], state: dict) -> None:
         old = world.gadgets["D00"]
@@ -329,7 +332,7 @@ def test_the_verdict_on_the_image_is_asked_for_where_its_reply_got_lost(maker):
 
 
 def test_the_verdict_on_an_image_from_a_web_server_is_heard(maker, monkeypatch):
-    """It is told once, while nobody asks; asked, it knows of nothing any more."""
+    """The device reports once, between queries; its status shows nothing afterwards."""
     world = World(maker, 1)
     gadget = world.gadgets["D00"]
     monkeypatch.setattr(type(gadget), "want", lambda _: None)
@@ -350,7 +353,7 @@ def test_the_verdict_on_an_image_from_a_web_server_is_heard(maker, monkeypatch):
 
 @pytest.mark.parametrize("code", ["busy", "vault-unwritten"])
 def test_a_question_that_is_refused_is_no_word_on_the_release(maker, code):
-    """On trial, after two downloads that broke: no further try is left, and none is needed."""
+    """On trial after two failed downloads: no try is left, and none is needed."""
     world = World(maker, 1)
     gadget = world.gadgets["D00"]
     gadget.breaks, gadget.reports = [1000, 3000], False
@@ -395,12 +398,12 @@ def test_no_progress_is_told_of_a_chunk_that_no_image_has(maker, monkeypatch, wa
 
 
 def test_the_files_stay_open_for_those_that_still_read(maker):
-    """Stopped while a device's reply is on its way, which asks for one chunk more."""
+    """The rollout stops while a reply that asks for one more chunk is in flight."""
     world = World(maker, 1)
     gadget = world.gadgets["D00"]
     world.connect_all()
     number = world.start()
-    active = world.rollouts._active[number]
+    active = world.rollouts.active[number]
     while not gadget.data:
         gadget.handle(world, *world.sent.pop(0)[1:])
     world.rollouts.stop(number, "its owner stopped it")
@@ -417,7 +420,7 @@ def test_the_files_stay_open_for_one_that_a_newer_release_took(maker):
     world = World(maker, 1)
     gadget = world.gadgets["D00"]
     world.connect_all()
-    active = world.rollouts._active[world.start()]
+    active = world.rollouts.active[world.start()]
     while not gadget.data:
         gadget.handle(world, *world.sent.pop(0)[1:])
     world.start("relay-2")
@@ -437,7 +440,7 @@ def through(world: World, number: int) -> list[str]:
 
 
 def to_the_last_chunk(maker) -> tuple[World, Gadget, int]:
-    """All chunks went out, and the reply to the last one is still to come."""
+    """All chunks are sent, and the reply to the last one is outstanding."""
     world = World(maker, 1)
     gadget = world.gadgets["D00"]
     world.connect_all()
@@ -461,7 +464,7 @@ def test_it_verifies_until_its_reply_to_the_last_chunk(maker):
 
 
 def test_the_devices_own_word_wins(maker):
-    """The last chunk got lost: it still wants it."""
+    """The last chunk is lost: the device still asks for it."""
     world, gadget, number = to_the_last_chunk(maker)
     world.sent.clear()
     world.pass_time(40)

@@ -1,4 +1,4 @@
-"""Groups of devices: who is in one, and what a rollout for one takes and leaves out."""
+"""Groups of devices: their members, and which of them a rollout leaves out."""
 
 import json
 import time

@@ -1,6 +1,6 @@
-"""What a rollout costs grows with the fleet and no faster: counted in calls and in statements, since a clock says nothing on a busy machine.
+"""The cost of a rollout grows with the fleet and no faster, counted in calls and SQL statements.
 
-The devices are records, and what comes of each is a script. `-s` prints the figures.
+The devices are records, and a script decides the result of each. `-s` prints the figures.
 """
 
 import sys
@@ -41,14 +41,14 @@ def away(engine, device, report):
 
 
 def long_trial(engine, device, report):
-    """All of the fleet is on trial at once, then each of them says a word."""
+    """Put the whole fleet on trial at once, then let each device send an event."""
     report("Testing", "", 0)
     yield Wait(lambda news: news.device == device, engine.clock().steady + 10_000, device)
     return {"state": "Accepted", "reason": ""}
 
 
 def counted(work) -> int:
-    """How many calls the work takes."""
+    """Count the calls that the work takes."""
     calls = 0
 
     def note(_frame, event, _argument):
@@ -65,9 +65,9 @@ def counted(work) -> int:
 
 
 def cost(folder, count: int, script, monkeypatch) -> tuple[float, float]:
-    """(calls, statements) of a rollout, for each of so many devices."""
+    """Return (calls, statements) of a rollout for each of `count` devices."""
 
-    def job(engine, shelf, device, plan, report):
+    def job(engine, release, device, plan, report):
         return script(engine, device, report)
 
     monkeypatch.setattr(device_job, "job", job)
@@ -75,7 +75,7 @@ def cost(folder, count: int, script, monkeypatch) -> tuple[float, float]:
     with Store(folder / f"{count}.db") as store:
         engine = Engine(store, lambda *_: None, lambda _: None, lambda: Instant(0, now[0]))
         made = Rollouts(engine)
-        shelf = SimpleNamespace(name="r-1", sequence=1, total=1000, close=lambda: None)
+        release = SimpleNamespace(name="r-1", sequence=1, total=1000, close=lambda: None)
         waves = (100,) if script is away else (5, 20, 100)
         plan = rollout_plan.Plan(waves=waves)
         devices = [f"D{number}" for number in range(count)]
@@ -84,11 +84,11 @@ def cost(folder, count: int, script, monkeypatch) -> tuple[float, float]:
         store._db.set_trace_callback(statements.append)
 
         def work():
-            made.start(number, shelf)
+            made.start(number, release)
             for at in range(200):
                 now[0] += 130 if script is away else 5
                 engine.tick()
-                done = not made._active or (script is away and at == 3)
+                done = not made.active or (script is away and at == 3)
                 if done:
                     return
                 if script is long_trial:
@@ -143,7 +143,7 @@ def test_looking_on_costs_each_line_no_more():
     ),
 )
 def test_what_is_counted_is_what_is_there(waves, changes):
-    """After whatever changes: as if it were counted anew."""
+    """After any changes the counts equal a fresh count."""
     tally = Tally(
         Target(f"D{number}", wave, "Waiting", "", 0) for number, wave in enumerate(waves)
     )

@@ -1,4 +1,4 @@
-"""Rollouts over many devices: messages and reports that get lost, devices that are away, fail or never come back, restarts of the service."""
+"""Rollouts over many devices: lost messages, absent and failing devices, restarts."""
 
 import pytest
 from host_kit import refused
@@ -26,7 +26,7 @@ def worlds(maker, count: int, **more) -> World:
 
 
 def outcome(world: World, number: int) -> dict[str, int]:
-    """How many devices are in which state."""
+    """Count the devices in each state."""
     found: dict[str, int] = {}
     for state, _ in world.states(number).values():
         found[state] = found.get(state, 0) + 1
@@ -102,7 +102,7 @@ def test_so_many_at_once(maker):
     world = worlds(maker, 12)
     world.start(at_once=4)
     world.sent.clear()  # nothing arrives: they stay at their first question
-    assert len(world.rollouts._active[1].tally.running) == 4
+    assert len(world.rollouts.active[1].tally.running) == 4
 
 
 def test_it_stops_by_itself(maker):
@@ -268,7 +268,7 @@ def test_one_that_comes_and_goes(maker):
 
 
 def test_one_that_starts_anew_while_it_is_asked(maker, monkeypatch):
-    """It fetched the image from a web server, and its word on it came and went while we waited for a reply that never comes."""
+    """Its report on an image from a web server arrives while we wait for a reply that is lost."""
     world = worlds(maker, 1)
     gadget = world.gadgets["D00"]
     real = type(gadget).execute
@@ -430,7 +430,7 @@ def test_one_that_is_at_work_by_itself_has_time_but_not_for_ever(maker, monkeypa
 
 
 def test_a_manifest_that_is_judged_while_the_link_is_down(maker, monkeypatch):
-    """Where memory is short the device lets go of its connection first, and says what came of it once it is back."""
+    """A device short of memory disconnects first, and reports after it has reconnected."""
     world = worlds(maker, 1)
     gadget = world.gadgets["D00"]
     real = type(gadget).execute
@@ -521,7 +521,7 @@ def test_where_a_device_is_to_look_for_the_image(maker):
 
 @pytest.mark.parametrize("reason", ["image-mismatch", "payload-tampered", "filesystem"])
 def test_a_web_server_that_sent_something_else_is_not_asked_again(maker, reason):
-    """A device gives a release three tries: those that are left are ours."""
+    """A device allows a release three tries: the host uses those that are left."""
     maker.make("2", base="https://example.net/updates")
     world = worlds(maker, 1)
     gadget = world.gadgets["D00"]
@@ -626,7 +626,7 @@ def test_a_newer_release_takes_over(maker):
 
 
 def test_many_that_are_gone_at_once(maker):
-    """Each of them answers in the same breath that it is not there: no depth of calls comes of that."""
+    """Jobs that end at once because a device is away don't nest calls."""
     world = worlds(maker, 100)
     for gadget in world.gadgets.values():
         gadget.there = False
@@ -642,7 +642,7 @@ def test_a_watcher_that_fails_costs_nobody_else(maker):
     number = world.start()
 
     def gone(_line, _last):
-        if world.rollouts._active[number].tally.running:
+        if world.rollouts.active[number].tally.running:
             raise HostError("timed-out", "gone")
 
     world.rollouts._watchers[number].insert(0, gone)

@@ -1,4 +1,4 @@
-"""The engine of the authority: what it keeps, what it refuses, what it remembers."""
+"""The authority's engine: records, refusals, and its state after a restart."""
 
 import pytest
 from engine_kit import POLICY, K, Stage, run
@@ -147,7 +147,7 @@ def wakes(stage: Stage) -> int:
 
 
 def test_a_device_that_is_quiet_for_long_is_asked_whether_it_is_there(stage, peer):
-    """Its last will can be lost, and one that says DISCONNECT has none: it isn't online for ever."""
+    """A last will can be lost, and a DISCONNECT cancels it: the device does not stay online."""
     stage.stand(peer)
     stage.pass_time(QUIET_S - 1)
     assert wakes(stage) == 0

@@ -1,4 +1,4 @@
-"""The authority under a flood: what is served first, what is dropped, what is told. By a virtual clock."""
+"""Order, drops and reports of the authority under a flood, by a virtual clock."""
 
 import threading
 
@@ -186,7 +186,7 @@ def test_waiting_messages_of_a_revoked_device_are_dropped(world):
 
 
 def test_waiting_messages_of_a_device_to_wipe_are_kept(world):
-    """It is still a member: what it said before counts."""
+    """It is still a member: its earlier messages are handled."""
     with Store(world.fleet.database) as store:
         store.order_ending("D1", False, True, 1.0)
     world.hold()

@@ -211,7 +211,7 @@ def test_no_welcome_tells_a_time_that_jumped(stage, peer):
 
 
 def test_the_clock_of_a_running_authority_is_guarded(tmp_path):
-    """Authority hands the guard's clock to the engine, and tells the operator of a jump."""
+    """Authority gives the guard's clock to the engine, and announces a jump."""
     made = new_fleet(tmp_path)
     news = []
     with serving(made, news.append) as service:

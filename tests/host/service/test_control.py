@@ -1,4 +1,4 @@
-"""The control socket: who may open it, how deep its folder may lie, and what garbage is called."""
+"""The control socket: permissions, deep folders, garbage, slow callers."""
 
 import json
 import queue

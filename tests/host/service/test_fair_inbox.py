@@ -29,7 +29,7 @@ A, B, C = account("A"), account("B"), account("C")
 
 
 def taken(inbox: FairInbox[str], now: float) -> list[str]:
-    """Everything that is due now."""
+    """Pop everything that is due now."""
     found = []
     while (item := inbox.pop_next(now)) is not None:
         found.append(item)
@@ -206,7 +206,7 @@ def test_a_clock_that_stands_or_goes_back_gives_nothing():
 
 
 class Model(RuleBasedStateMachine):
-    """Against lists: what is in, in which order, and that nobody is served twice before another."""
+    """Compare with lists: contents, order, and one message of each account in turn."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -294,7 +294,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def rates(self) -> None:
-        """In no span of time more than a burst and the rate; the last one may have the most weight."""
+        """No span of time has more than a burst and the rate, plus one message's weight."""
         for served in self.served.values():
             for at, (begin, _) in enumerate(served):
                 weight = sum(each for _, each in served[at:])
@@ -302,7 +302,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def due(self) -> None:
-        """What waits is due, or will be within the time that its weight takes."""
+        """Every message is due within the time that its weight takes."""
         if any(self.waiting.values()):
             assert self.inbox.seconds_to_next(self.now) <= 20.0 / RATE + 1e-9
 

@@ -1,7 +1,7 @@
-"""A device account that floods a real broker: the other device's events and commands, and `warden revoke`.
+"""A device floods a real broker: another device's events, commands and `warden revoke` still work.
 
-The flood comes in rounds, and each round waits until the links have read it: so the broker drops
-nothing for lack of a fast machine, and whatever is lost is lost by the authority.
+Each round of the flood waits until the links have read it, so that a slow machine does not make the
+broker drop messages: only the authority can lose any.
 """
 
 import queue
@@ -29,23 +29,23 @@ PATIENCE_S = 120
 
 
 class Counts:
-    """How many messages of each device the links heard, and how many the engine dealt with."""
+    """Count each device's messages that the links received and that the engine handled."""
 
     def __init__(self, patch) -> None:
         self._changed = threading.Condition()
-        self.heard: Counter[str] = Counter()
+        self.received: Counter[str] = Counter()
         self.handled: Counter[str] = Counter()
-        hear, on_message = Authority.receive, Engine.on_message
+        receive, on_message = Authority.receive, Engine.on_message
 
-        def counted_hear(made, appid, topic, payload, retain):
-            hear(made, appid, topic, payload, retain)
-            self._count(self.heard, topic.split(b"/")[4].decode())
+        def counted_receive(made, appid, topic, payload, retain):
+            receive(made, appid, topic, payload, retain)
+            self._count(self.received, topic.split(b"/")[4].decode())
 
         def counted_message(engine, appid, text, data, retain):
             self._count(self.handled, text.split("/")[4])
             on_message(engine, appid, text, data, retain)
 
-        patch.setattr(Authority, "receive", counted_hear)
+        patch.setattr(Authority, "receive", counted_receive)
         patch.setattr(Engine, "on_message", counted_message)
 
     def _count(self, counter: Counter, device: str) -> None:
@@ -53,9 +53,9 @@ class Counts:
             counter[device] += 1
             self._changed.notify_all()
 
-    def wait_heard(self, device: str, count: int) -> None:
+    def wait_received(self, device: str, count: int) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: self.heard[device] >= count, PATIENCE_S)
+            assert self._changed.wait_for(lambda: self.received[device] >= count, PATIENCE_S)
 
 
 @pytest.fixture
@@ -110,18 +110,18 @@ def test_a_flood_costs_its_sender_alone(fleet, passwords, kind, monkeypatch, cap
         flooder.client.on_message = None  # its answers don't matter any more
 
         def flood() -> None:
-            start = counts.heard[DEVICE]
+            start = counts.received[DEVICE]
             for number in range(ROUND):
                 event, data = KINDS[kind](flooder, number)
                 fmt = "json" if kind == "plain" else "cose"
                 where = flooder.topic("evt", event).replace("cose", fmt)
                 flooder.client.publish(where, data, qos=0)
-            counts.wait_heard(DEVICE, start + ROUND)
+            counts.wait_received(DEVICE, start + ROUND)
 
         for number in range(ROUNDS):
             flooding = threading.Thread(target=flood)
             flooding.start()
-            honest.say("temperature", honest.seal("temperature", [0, None, {"n": number}]))
+            honest.send_event("temperature", honest.seal("temperature", [0, None, {"n": number}]))
             request = Request(HONEST, "set_relay", {"on": number}, timeout_s=PATIENCE_S)
             assert authority.command(request)["reply"] == {"ok": True, "result": {"on": number}}
             flooding.join(PATIENCE_S)
@@ -138,7 +138,7 @@ def test_a_flood_costs_its_sender_alone(fleet, passwords, kind, monkeypatch, cap
         assert reached.wait(PATIENCE_S)
         flood()
         assert authority.waiting == WAITING
-        before, heard = counts.handled[DEVICE], counts.heard[DEVICE]
+        before, received = counts.handled[DEVICE], counts.received[DEVICE]
         orders = authority._inbox.orders
         revoked: list[int] = []
         arguments = ["--fleet", str(fleet.root), "revoke", DEVICE, "--yes"]
@@ -152,7 +152,7 @@ def test_a_flood_costs_its_sender_alone(fleet, passwords, kind, monkeypatch, cap
         assert f"{DEVICE} is cut off" in capsys.readouterr().out
         # Of what waited nothing was dealt with; its last will may have come since.
         settle(authority)
-        assert counts.handled[DEVICE] - before <= counts.heard[DEVICE] - heard
+        assert counts.handled[DEVICE] - before <= counts.received[DEVICE] - received
         assert authority.command(Request(HONEST, "set_relay", {"on": 1}, timeout_s=PATIENCE_S))[
             "ok"
         ]

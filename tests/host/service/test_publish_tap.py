@@ -1,4 +1,4 @@
-"""What is taken out of a broker's bytes, and what reaches the client: for every way to cut them."""
+"""Messages extracted from a broker's bytes, and bytes left for the client, for every split."""
 
 import socket
 import ssl

@@ -1,4 +1,4 @@
-"""Rollouts as the control socket and the command line ask for them."""
+"""Rollouts through the control socket and the command line."""
 
 import json
 
@@ -153,7 +153,7 @@ def test_one_that_stopped_goes_on_by_its_owners_word(handler, world):
 
 
 def test_what_was_forgiven_one_is_not_forgiven_another(handler, world):
-    """One that was lost when the owner said to go on, and came well in the end: the next failure counts."""
+    """A lost device that was pardoned and then accepted frees no pardon for the next failure."""
     order = plan.shuffle("relay-1.0", list(world.gadgets))
     lost, bad = order[0], order[-1]
     for gadget in world.gadgets.values():

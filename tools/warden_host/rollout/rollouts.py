@@ -80,14 +80,14 @@ class Rollouts:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._active: dict[int, _Active] = {}
+        self.active: dict[int, _Active] = {}
         self._watchers: dict[int, list[Watcher]] = {}
         engine.watchers.append(self._on_event)
         engine.start(self._ticker(), lambda _: None)
 
     def start(self, number: int, release: OpenRelease) -> None:
         """Start or continue a rollout that is active in fleet.db. Raises rollout-unknown."""
-        if number in self._active:
+        if number in self.active:
             release.close()  # two callers resumed it at once: it would supersede itself
             return
         record = self._engine.store.rollout(number)
@@ -102,15 +102,15 @@ class Rollouts:
         for target in record.targets:
             if target.state in BUSY and target.state != WAITING:
                 self._set_state(active, target.device, WAITING, "")  # a restart cut its job
-        for other in list(self._active.values()):
+        for other in list(self.active.values()):
             self._supersede(other, active)
-        self._active[number] = active
+        self.active[number] = active
         self._notify_watchers(number, self._summary(active))
         self._advance(active)
 
     def stop(self, number: int, reason: str) -> None:
         """Stop a rollout: no device starts, downloads are aborted. Raises rollout-unknown."""
-        active = self._active.get(number)
+        active = self.active.get(number)
         if active is None:
             record = self._engine.store.rollout(number)
             if record.state == "active":
@@ -120,7 +120,7 @@ class Rollouts:
 
     def watch(self, number: int, watcher: Watcher) -> None:
         """Pass the state so far to `watcher`, then each change. Raises rollout-unknown."""
-        active = self._active.get(number)
+        active = self.active.get(number)
         record = self._engine.store.rollout(number)
         rows = [
             [target.device, target.wave, target.state, target.reason] for target in record.targets
@@ -138,9 +138,9 @@ class Rollouts:
 
     def close(self) -> None:
         """Close the releases of all rollouts."""
-        for active in self._active.values():
+        for active in self.active.values():
             active.release.close()
-        self._active.clear()
+        self.active.clear()
 
     # Events and time
 
@@ -148,7 +148,7 @@ class Rollouts:
         """Start the job of a device that was away or lost when it begins a session."""
         if fleet_event.kind != "session" or fleet_event.app != AUTHORITY:
             return
-        for active in list(self._active.values()):
+        for active in list(self.active.values()):
             target = active.tally.targets.get(fleet_event.device)
             if target is not None and target.state == AWAY:
                 self._queue_again(active, fleet_event.device)
@@ -158,7 +158,7 @@ class Rollouts:
     def tick(self) -> None:
         """Retry devices that are away: their sessions may be up without an event that said so."""
         now = self._engine.clock().steady
-        for active in list(self._active.values()):
+        for active in list(self.active.values()):
             for device, target in list(active.tally.targets.items()):
                 if target.state == AWAY and now - active.tried.get(device, 0.0) > _RETRY_S:
                     self._queue_again(active, device)
@@ -290,7 +290,7 @@ class Rollouts:
 
     def _finish(self, active: _Active, state: str, reason: str) -> None:
         active.ended = state
-        self._active.pop(active.number, None)
+        self.active.pop(active.number, None)
         for device in active.tally.running:  # devices on trial finish it
             if active.tally.targets[device].state == DOWNLOADING:
                 self._abort_download(device)
