@@ -39,10 +39,12 @@ class Network:
         self.cut()
 
     def switch(self, target: int) -> None:
+        """Send later connections to this port, and cut the open ones."""
         self._target = target
         self.cut()
 
     def cut(self) -> None:
+        """Cut the open connections."""
         with self._lock:
             for connection in self._open:
                 _shut(connection)

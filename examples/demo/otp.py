@@ -56,6 +56,7 @@ class Safe:
         threading.Thread(target=device.lines, args=(self.lines.put,), daemon=True).start()
 
     def stop(self) -> None:
+        """Stop the device."""
         if self._device is not None:
             self._device.stop()
 
@@ -141,9 +142,9 @@ def run_chapter(story: Teller, fleet: Fleet, service: Service) -> None:
             safe.start()
             codes.append(safe.code())
             safe.shows("display Code?")
-            said = safe.types(codes[1])
-            if said != "Open":
-                raise Unlike(f"the display said {said}")
+            shown = safe.types(codes[1])
+            if shown != "Open":
+                raise Unlike(f"the display shows {shown}")
             if service.authority.command(order)["reply"].get("result") != {"on": 1}:
                 raise Unlike("set_relay was not obeyed")
             return f"opened; set_relay is obeyed: {safe.shows('relay')}"
@@ -154,10 +155,10 @@ def run_chapter(story: Teller, fleet: Fleet, service: Service) -> None:
         story.line("the right one of a new start, in time", right)
 
 
-def _refused(said: str, wanted: str) -> str:
-    if said != wanted:
-        raise Unlike(f"the display said {said}")
-    return f"refused: {said}"
+def _refused(shown: str, wanted: str) -> str:
+    if shown != wanted:
+        raise Unlike(f"the display shows {shown}")
+    return f"refused: {shown}"
 
 
 def _other(code: str) -> str:

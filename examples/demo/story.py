@@ -53,6 +53,7 @@ class Story:
         self._began = time.monotonic()
 
     def chapter(self, title: str) -> None:
+        """Print the title of a chapter."""
         self._console.print(f"\n[bold]{title}[/bold]")
 
     def line(self, tried: str, work: Callable[[], str]) -> None:
@@ -65,6 +66,7 @@ class Story:
         self._console.print(f" {mark} {tried:<46} {happened}")
 
     def end(self) -> int:
+        """Print the result, and return the exit code."""
         took = time.monotonic() - self._began
         if self.failures:
             self._console.print(f"\n[red]{self.failures} lines went wrong.[/red]")
@@ -134,16 +136,19 @@ class Scene:
 
 
 def connect(scene: Scene) -> str:
+    """Wait for the device's session with its application."""
     news = scene.happens("session", app=APP)
     return f"pinned; {news.text}"
 
 
 def telemetry(scene: Scene) -> str:
+    """Wait for an event of the device."""
     news = scene.happens("event")
     return f"{news.name} {news.body}, opened by {news.app}"
 
 
 def command(scene: Scene) -> str:
+    """Give a command, and verify that the device runs it."""
     answer = scene.service.authority.command(Request(DEVICE, "set_relay", {"on": 1}, app=APP))
     if not answer["ok"] or answer["reply"].get("result") != {"on": 1}:
         raise Mismatch(f"answered {answer['reply']}")
@@ -171,6 +176,7 @@ def impostor(scene: Scene, leaf: pki.Leaf, code: str) -> str:
 
 
 def forge_command(scene: Scene, forge: str) -> str:
+    """Send a forgery, and verify that the device refuses and reports it."""
     scene.drain()
     request = Request(DEVICE, "set_relay", {"on": 0}, app=APP, forge=forge, timeout_s=_WAIT_S)
     answer = scene.service.authority.command(request)
@@ -207,6 +213,7 @@ class Mallory:
         return client, self.broker_answer(client)
 
     def broker_answer(self, client: mqtt.Client) -> str:
+        """Return the broker's next answer."""
         answer: queue.Queue[str] = client.user_data_get()
         try:
             return answer.get(timeout=10)
@@ -215,6 +222,7 @@ class Mallory:
 
     @contextlib.contextmanager
     def online(self) -> Iterator[mqtt.Client]:
+        """Connect under the account's own client ID."""
         client, answer = self.connect(self._user)
         try:
             if answer != "Success":
@@ -226,6 +234,7 @@ class Mallory:
 
 
 def steal_client_id(mallory: Mallory) -> str:
+    """Connect under the device's client ID; the broker must refuse."""
     client, answer = mallory.connect(names.device_client(TYPE, DEVICE))
     client.disconnect()
     client.loop_stop()
@@ -235,6 +244,7 @@ def steal_client_id(mallory: Mallory) -> str:
 
 
 def subscribe(mallory: Mallory) -> str:
+    """Subscribe to the device's commands; the broker must refuse."""
     with mallory.online() as client:
         client.subscribe(f"iot-2/type/{TYPE}/id/{DEVICE}/cmd/#", qos=1)
         answer = mallory.broker_answer(client)
@@ -244,6 +254,7 @@ def subscribe(mallory: Mallory) -> str:
 
 
 def publish(scene: Scene, mallory: Mallory) -> str:
+    """Publish on the device's topics; neither authority nor device may see it."""
     scene.drain()
     with mallory.online() as client:
         base = f"iot-2/type/{TYPE}/id/{DEVICE}"
@@ -263,6 +274,7 @@ def publish(scene: Scene, mallory: Mallory) -> str:
 
 
 def run_chapter(story: Story, scene: Scene, mallory: Mallory) -> None:
+    """Run all chapters after the set-up."""
     story.line("the device connects and says hello", lambda: connect(scene))
     story.line("it reports its temperature", lambda: telemetry(scene))
     story.line("its owner's application says set_relay", lambda: command(scene))

@@ -130,10 +130,10 @@ def _order(service: Service, args: dict[str, Any]) -> dict[str, Any]:
 
 def _refused(service: Service, envelope: bytes, code: str) -> str:
     answer = _order(service, {"envelope": envelope})
-    said = answer["reply"].get("error")
-    if answer["ok"] or said != code:
+    error = answer["reply"].get("error")
+    if answer["ok"] or error != code:
         raise Unlike(f"the device answered {answer['reply']}")
-    return f"refused before anything was written: {said}"
+    return f"refused before anything was written: {error}"
 
 
 def run_chapter(story: Teller, fleet: Fleet, service: Service) -> None:

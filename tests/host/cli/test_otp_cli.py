@@ -112,13 +112,13 @@ def test_the_fleets_own_rule(folder, capsys, monkeypatch):
     assert gate(folder) == policy.otp(digits=9)
     assert cli.run([*MAKE, "--again", "--otp", "none"]) == 0
     assert gate(folder) is None
-    monkeypatch.setattr("warden_host.fleet.device_tree.Tree.has", lambda *_: False)
+    monkeypatch.setattr("warden_host.fleet.device_tree.Tree.has_part", lambda *_: False)
     assert cli.run([*MAKE, "--again"]) == 0
     assert gate(folder) is None, "the rule is for boards with a keypad"
 
 
 def test_a_board_without_a_keypad_takes_no_gate(folder, capsys, monkeypatch):
-    monkeypatch.setattr("warden_host.fleet.device_tree.Tree.has", lambda *_: False)
+    monkeypatch.setattr("warden_host.fleet.device_tree.Tree.has_part", lambda *_: False)
     fails(capsys, "bad-argument", *MAKE, "--otp", "authority")
     assert not (folder / "sim" / "D1").exists()
 

@@ -20,6 +20,7 @@ class State:
         self._folder = Path(folder) if folder else None
 
     def fleet(self) -> Fleet:
+        """Open the fleet folder. Raises fleet-missing and as Fleet()."""
         return find(self._folder)
 
 

@@ -122,7 +122,7 @@ def _confirmed(made: Enrolment, second: bool, as_json: bool) -> Enrolment:
 @click.option(
     "--alarm-webhook", "alarm_hooks", multiple=True, metavar="TO", help="Alarms by the webhook."
 )
-@click.option("--none", "nobody", is_flag=True, help="Back to `warden otp watch` alone.")
+@click.option("--none", "console_only", is_flag=True, help="Back to `warden otp watch` alone.")
 @json_option
 @pass_state
 def owner(
@@ -133,7 +133,7 @@ def owner(
     console: bool,
     alarm_mails: tuple[str, ...],
     alarm_hooks: tuple[str, ...],
-    nobody: bool,
+    console_only: bool,
     as_json: bool,
 ) -> int:
     """Set where a device's codes and alarms go; without options, show it.
@@ -169,13 +169,13 @@ def owner(
             )
     with Store(fleet.database) as store:
         store.device(device)
-        if wanted or nobody:
+        if wanted or console_only:
             with store.transaction():
                 store.set_contacts(device, list(dict.fromkeys(wanted)))
         contacts = store.contacts(device)
     if as_json:
-        told = [each._asdict() for each in contacts]
-        screen.print_json({"ok": True, "device": device, "contacts": told})
+        records = [each._asdict() for each in contacts]
+        screen.print_json({"ok": True, "device": device, "contacts": records})
     else:
         screen.good(f"codes and alarms of {device} go to", *_contact_lines(contacts))
     return 0

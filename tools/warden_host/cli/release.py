@@ -215,12 +215,12 @@ def inspect(state: State, file: Path, as_json: bool) -> None:
         return
     signer = record["signed_by"]
     if signer:
-        said = f"signed by {signer['name']} of this fleet ({record['algorithm']})"
+        verdict = f"signed by {signer['name']} of this fleet ({record['algorithm']})"
     elif parsed.signature:
-        said = f"NOT VERIFIED: {record['algorithm']}, by a key that is not known here"
+        verdict = f"NOT VERIFIED: {record['algorithm']}, by a key that is not known here"
     else:
-        said = "NOT SIGNED"
-    screen.show(f"{parsed.version or 'no version'}, number {parsed.sequence}: {said}")
+        verdict = "NOT SIGNED"
+    screen.show(f"{parsed.version or 'no version'}, number {parsed.sequence}: {verdict}")
     lines = [f"digest     {parsed.draft.digest.hex()}"]
     for targets, plan in inspecting.by_kind(parsed):
         lines += _plan_lines(targets, plan)

@@ -171,7 +171,7 @@ def rollouts_command(
 
 
 def release_name(fleet: Fleet, given: str) -> str:
-    """A release's name, or its folder in this fleet."""
+    """Return a release's name, given its name or its folder in this fleet."""
     path = Path(given)
     if path.is_dir() and path.resolve().parent == (fleet.root / "releases").resolve():
         return path.resolve().name
@@ -196,8 +196,10 @@ def _follow(fleet: Fleet, request: Line, as_json: bool) -> int:
         with _shown(as_json) as show:
             for line in control.stream(fleet.control, request):
                 if "left_out" in line and not as_json:
-                    said = ", ".join(f"{count} {why}" for why, count in line["left_out"].items())
-                    screen.show(Text(f"left out: {jsontext.printable(said)}", style="yellow"))
+                    summary = ", ".join(
+                        f"{count} {why}" for why, count in line["left_out"].items()
+                    )
+                    screen.show(Text(f"left out: {jsontext.printable(summary)}", style="yellow"))
                     continue
                 show(line)
                 if "counts" in line:
@@ -228,14 +230,14 @@ _MEANS = {
 
 def _ended(last: Line) -> None:
     counts = _counts(last)
-    said = ", ".join(f"{count} {state}" for state, count in counts.items())
+    summary = ", ".join(f"{count} {state}" for state, count in counts.items())
     number, release = last.get("rollout"), jsontext.printable(str(last.get("release", "")))
     if last["state"] == "stopped":
         why = jsontext.printable(str(last.get("reason", "")))
         screen.show(
             Text.assemble(("✗ ", "bold red"), f"rollout {number} of {release} stopped: {why}")
         )
-        screen.show(Text(f"  {said}", style="dim"))
+        screen.show(Text(f"  {summary}", style="dim"))
         meaning = _MEANS.get(why.rpartition(" ")[2])
         if meaning:
             screen.show(Text(f"  {meaning}", style="dim"))
@@ -249,9 +251,9 @@ def _ended(last: Line) -> None:
         notes = ["offline devices get it on their next contact, while `warden serve` runs"]
         if "Waiting" in counts:
             notes.append("the next wave waits until a device of this wave accepts it")
-        screen.good(f"rollout {number} of {release}: {said}", *notes)
+        screen.good(f"rollout {number} of {release}: {summary}", *notes)
     else:
-        screen.good(f"rollout {number} of {release} is done: {said}")
+        screen.good(f"rollout {number} of {release} is done: {summary}")
 
 
 def _counts(line: Line) -> dict[str, int]:
@@ -362,8 +364,8 @@ def _list(fleet: Fleet, as_json: bool) -> None:
         return
     table = screen.table("Rollouts", "no.", "release", "state", "devices", folds=("devices",))
     for line in known:
-        said = ", ".join(f"{count} {state}" for state, count in _counts(line).items())
-        table.add_row(str(line["rollout"]), line["release"], line["state"], said)
+        summary = ", ".join(f"{count} {state}" for state, count in _counts(line).items())
+        table.add_row(str(line["rollout"]), line["release"], line["state"], summary)
     screen.out.print(table if known else "no rollouts yet: `warden rollout RELEASE --type T`")
 
 

@@ -127,6 +127,7 @@ def fail(error: HostError, as_json: bool) -> None:
 
 
 def print_json(value: Any) -> None:
+    """Print a value as one JSON line on standard output."""
     sys.stdout.write(jsontext.dump(value) + "\n")
     sys.stdout.flush()
 

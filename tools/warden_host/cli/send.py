@@ -107,6 +107,7 @@ def send(
 
 
 def outcome(result: dict[str, Any]) -> Text:
+    """Return the result of a command or forgery as lines for people."""
     device, command = (
         jsontext.printable(str(result.get(key, ""))) for key in ("device", "command")
     )
@@ -127,8 +128,8 @@ def outcome(result: dict[str, Any]) -> Text:
     if not isinstance(reply, dict):
         reply = {}
     if good:
-        said = jsontext.brief(reply.get("result"))
-        return Text.assemble(mark, f"{device} obeyed {command}: ", (said, "bold"))
+        result_text = jsontext.brief(reply.get("result"))
+        return Text.assemble(mark, f"{device} obeyed {command}: ", (result_text, "bold"))
     return _refused(result, device, command, reply.get("error"))
 
 

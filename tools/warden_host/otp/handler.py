@@ -50,10 +50,10 @@ class OtpHandler:
         engine.watchers.append(self._on_event)
 
     def _on_request(self, state: DeviceState, appid: str, received: Received) -> None:
-        said = self._checked(state, appid, received, {"req"})
-        if said is None:
+        content = self._checked(state, appid, received, {"req"})
+        if content is None:
             return
-        gate, body = said
+        gate, body = content
         name = state.device.device
         targets = self._targets(name, "code")
         owners = tuple(dict.fromkeys(_owner(each) for each in targets))
@@ -68,10 +68,10 @@ class OtpHandler:
         self._answer(state, ANSWER, body["req"], {"validity": answer.validity}, answer.validity)
 
     def _on_response(self, state: DeviceState, appid: str, received: Received) -> None:
-        said = self._checked(state, appid, received, {"req", "otp"})
-        if said is None:
+        content = self._checked(state, appid, received, {"req", "otp"})
+        if content is None:
             return
-        gate, body = said
+        gate, body = content
         name = state.device.device
         verify = self._codes.verify if state.sealed else self._codes.verify_plain
         verdict = verify(name, gate, body["req"], body["otp"], self._engine.clock())
@@ -146,15 +146,15 @@ class OtpHandler:
     ) -> None:
         now = self._engine.clock()
         name, type_ = state.device.device, state.device.type
-        said = {"cmd": command, "req": req, "time": _date(now.unix)} | fields
+        content = {"cmd": command, "req": req, "time": _date(now.unix)} | fields
         if state.sealed:
             # The seal names the sender, so uid stays out.
-            body = said | {"appid": AUTHORITY, "uid": ""}
+            body = content | {"appid": AUTHORITY, "uid": ""}
             data = state.sessions[AUTHORITY].seal(command, 0, body, ttl_s, now)
             self._engine.send(Address(type_, name, AUTHORITY), Send(command, data))
             return
         pair = min(state.device.pairs, key=lambda pair: (pair.appid == AUTHORITY, pair.appid))
-        body = said | {"appid": pair.appid, "uid": pair.uid.hex()}
+        body = content | {"appid": pair.appid, "uid": pair.uid.hex()}
         data = json.dumps(body, separators=(",", ":")).encode()
         self._engine.send(Address(type_, name, pair.appid), Send(command, data))
 

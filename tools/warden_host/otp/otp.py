@@ -223,8 +223,8 @@ class Codes:
 
     def _digest(self, device: str, req: str, code: str) -> bytes:
         """Return the hash, bound to the device and the request: other codes open nothing."""
-        said = strictcbor.encode(["warden otp 1", device, req, code])
-        return hmac.new(self._key, said, hashlib.sha256).digest()
+        data = strictcbor.encode(["warden otp 1", device, req, code])
+        return hmac.new(self._key, data, hashlib.sha256).digest()
 
 
 def reset_counts(store: Store, device: str) -> None:

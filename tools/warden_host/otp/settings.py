@@ -33,6 +33,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Mail:
+    """The settings of [otp.mail]."""
+
     host: str
     port: int
     security: str
@@ -43,12 +45,16 @@ class Mail:
 
 @dataclass(frozen=True)
 class Webhook:
+    """The settings of [otp.webhook]."""
+
     url: str
     ca: Path | None = None
 
 
 @dataclass(frozen=True)
 class OtpSettings:
+    """The settings of [otp]."""
+
     limits: Limits = field(default_factory=Limits)
     gate: dict[str, Any] = field(default_factory=dict)  # changes to the policy's defaults
     mail: Mail | None = None

@@ -104,13 +104,13 @@ class _Builder:
             stderr=subprocess.STDOUT,
         )
         try:
-            said, _ = process.communicate(timeout=_COMPILE_S)
+            output, _ = process.communicate(timeout=_COMPILE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            said = b"it does not end"
+            output = b"it does not end"
         if process.returncode != 0:
-            why = said.decode(errors="replace").strip().split("\n")[-1][:200]
+            why = output.decode(errors="replace").strip().split("\n")[-1][:200]
             raise HostError("image-failed", f"mpy-cross refuses {shown}: {why}")
         return self._scratch.read_bytes()
 
@@ -137,6 +137,7 @@ def entries(folder: Path, inside: str) -> Iterator[tuple[Path, str, bool]]:
 
 
 def content(path: Path, shown: str) -> bytes:
+    """Return the bytes of a file. shown: its name in errors. Raises image-failed."""
     with opened(path, shown) as file:
         if os.fstat(file).st_size > MAX_IMAGE:
             raise HostError("image-failed", f"{shown} has more than {MAX_IMAGE} bytes")
@@ -146,7 +147,7 @@ def content(path: Path, shown: str) -> bytes:
 
 @contextlib.contextmanager
 def opened(path: Path, shown: str) -> Iterator[int]:
-    """Return a descriptor of a regular file that is not reached by a link. Raises image-failed."""
+    """Open a regular file that is not reached by a link. Raises image-failed."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:

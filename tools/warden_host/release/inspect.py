@@ -88,12 +88,14 @@ def _image(one: Image) -> dict[str, Any]:
 
 
 def algorithm_name(parsed: Parsed) -> str:
+    """Return the name of the signature algorithm."""
     if not parsed.signature:
         return ""
     return ALGORITHM_NAMES[parsed.algorithm]
 
 
 def signed_by(parsed: Parsed, key: PublicKey) -> bool:
+    """Return whether this key signed the envelope."""
     name = signing_key.algorithm_of(key)
     algorithms = {ALGORITHMS[name], -9} if name == "ES256" else {ALGORITHMS[name]}
     if not parsed.signature or parsed.algorithm not in algorithms:

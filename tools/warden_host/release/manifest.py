@@ -68,6 +68,7 @@ class Draft:
 
     @property
     def digest(self) -> bytes:
+        """Return the SHA-256 of the manifest."""
         return hashlib.sha256(strictcbor.encode(self.manifest)).digest()
 
     def to_be_signed(self, algorithm: int) -> bytes:
@@ -75,6 +76,7 @@ class Draft:
         return self.sig_structure(_protected(algorithm))
 
     def sig_structure(self, protected: bytes) -> bytes:
+        """Return the Sig_structure under these protected headers."""
         return strictcbor.encode(["Signature1", protected, b"", self.signed])
 
     def envelope(self, algorithm: int = 0, signature: bytes = b"") -> bytes:
@@ -141,6 +143,7 @@ def draft(
 
 
 def suit_digest(data: bytes) -> bytes:
+    """Return the SUIT_Digest of the data, with SHA-256."""
     return strictcbor.encode([SHA_256, hashlib.sha256(data).digest()])
 
 

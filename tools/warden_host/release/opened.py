@@ -36,6 +36,7 @@ class OpenRelease:
 
     @property
     def total(self) -> int:
+        """Return the bytes of all files."""
         return sum(self.sizes.values())
 
     @property
@@ -77,6 +78,7 @@ class OpenRelease:
         )
 
     def close(self) -> None:
+        """Close the files."""
         for file in self.files.values():
             os.close(file)
         self.files.clear()

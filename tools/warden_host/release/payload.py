@@ -24,6 +24,7 @@ _KID = 8
 
 
 def new_key() -> bytes:
+    """Draw a content key."""
     return secrets.token_bytes(KEY)
 
 

@@ -57,6 +57,8 @@ class Order:
 
 @dataclass(frozen=True)
 class Made:
+    """A release in its folder."""
+
     name: str
     folder: Path
     parsed: Parsed

@@ -80,6 +80,7 @@ def unseal(pem: bytes, passphrase: bytes) -> PrivateKey:
 
 
 def check_passphrase(passphrase: bytes) -> None:
+    """Raise passphrase-wrong for a passphrase that is too short or too long."""
     if not MIN_PASSPHRASE <= len(passphrase) <= MAX_PASSPHRASE:
         raise HostError(
             "passphrase-wrong",

@@ -188,12 +188,14 @@ def load_public(path: Path) -> PublicKey:
 
 
 def public_pem(key: PublicKey) -> bytes:
+    """Return the public key as PEM."""
     return key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
 
 
 def algorithm_of(key: PublicKey) -> str:
+    """Return the COSE algorithm of a key: ES256 or PS256."""
     return "ES256" if isinstance(key, ec.EllipticCurvePublicKey) else "PS256"
 
 

@@ -83,6 +83,7 @@ class SimulatedDevice:
         return _BITTEN
 
     def stop(self) -> None:
+        """End the process, and close its pipes."""
         self._ended.set()
         if self._keyboard is not None:
             self._keyboard.attach(None)

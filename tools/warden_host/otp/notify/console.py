@@ -16,6 +16,8 @@ Show = Callable[[Record], None]
 
 
 class ConsoleWay:
+    """Hold valid codes, and show them to the terminals that watch."""
+
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._guard = threading.Lock()
@@ -47,8 +49,8 @@ class ConsoleWay:
 
 def record(message: Message, now: float) -> Record:
     """Return one JSON line of `warden otp watch --json`."""
-    said: Record = {"purpose": message.purpose, "device": message.device, "time": message.time}
+    line: Record = {"purpose": message.purpose, "device": message.device, "time": message.time}
     if message.purpose == "alarm":
-        return said | {"text": message.text}
-    said |= {"code": message.code, "left": max(0, int(message.expires - now))}
-    return said | ({"duress": message.duress} if message.duress else {})
+        return line | {"text": message.text}
+    line |= {"code": message.code, "left": max(0, int(message.expires - now))}
+    return line | ({"duress": message.duress} if message.duress else {})

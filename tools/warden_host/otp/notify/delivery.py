@@ -58,6 +58,8 @@ class Undelivered(Exception):
 
 
 class Way(Protocol):
+    """A way to deliver messages: console, mail or webhook."""
+
     def send(self, message: Message) -> None:
         """Return once the next server has the message. Raises Undelivered. May take seconds."""
 
@@ -101,6 +103,7 @@ class Post:
         return set(self._lines)
 
     def put(self, message: Message) -> None:
+        """Queue a message for its way."""
         line = self._lines.get(message.way)
         if line is None:
             self._report(message, "this way was not set up when `warden serve` started")

@@ -41,6 +41,8 @@ class _SmtpTls(_Smtp, smtplib.SMTP_SSL):
 
 
 class MailWay:
+    """Send messages by mail."""
+
     def __init__(self, settings: Mail, keys: Path) -> None:
         self._settings = settings
         self._keys = keys

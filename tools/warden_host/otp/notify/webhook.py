@@ -37,6 +37,8 @@ class _Response(http.client.HTTPResponse):
 
 
 class WebhookWay:
+    """Send messages to the webhook."""
+
     def __init__(self, settings: Webhook, keys: Path) -> None:
         self._settings = settings
         self._keys = keys
@@ -85,7 +87,7 @@ class WebhookWay:
 
 def body(message: Message) -> bytes:
     """Return the JSON object: version, purpose, device, to, time, and fields of the purpose."""
-    said = {
+    content = {
         "v": 1,
         "purpose": message.purpose,
         "device": message.device,
@@ -93,13 +95,14 @@ def body(message: Message) -> bytes:
         "time": int(message.time),
     }
     if message.purpose == "alarm":
-        said["text"] = message.text
+        content["text"] = message.text
     else:
-        said |= {"code": message.code, "validity": message.validity}
+        content |= {"code": message.code, "validity": message.validity}
         if message.duress:
-            said["duress"] = message.duress
-    return json.dumps(said, separators=(",", ":")).encode()
+            content["duress"] = message.duress
+    return json.dumps(content, separators=(",", ":")).encode()
 
 
 def signature(secret: bytes, stamp: str, data: bytes) -> str:
+    """Return the value of Warden-Signature. stamp: unix seconds."""
     return "v1=" + hmac.new(secret, stamp.encode() + b"." + data, hashlib.sha256).hexdigest()
