@@ -16,7 +16,7 @@ ACCOUNT = device_account("relay", "D7", device_password())
 
 
 class Listener:
-    """Somebody on the administrator's port who is not the broker; keeps what it is told, counts who came, and why they left."""
+    """Another program on the administrator's port; keeps what it receives, and counts clients."""
 
     def __init__(self, port: int, context: ssl.SSLContext | None = None) -> None:
         self.heard = b""

@@ -86,7 +86,7 @@ def accounts(folder) -> list[str]:
 
 
 def test_no_account_without_a_record(folder, home, monkeypatch, capsys):
-    """The store fails last: whoever has the new secret can't log in, and the name is free for another attempt."""
+    """The store fails last: the new secret can't log in, and the name is free to try again."""
 
     def full(*_: object) -> None:
         raise HostError("database-damaged", "fleet.db: database or disk is full")

@@ -1,4 +1,4 @@
-"""The end of a device at the host: what is on disk when, what the engine still takes, what the broker's file says."""
+"""Revocation and wipe at the host: the database, the engine and the broker's file."""
 
 import contextlib
 import json
@@ -200,7 +200,7 @@ def test_at_once_where_it_is_there(stage):
 
 
 def test_an_order_into_a_session_that_is_gone(stage):
-    """The device starts anew just now: what went into the session before it is lost, and is said again in the next."""
+    """The device restarts: the wipe in its last session is lost, and is sent in the next."""
     device = peer(stage)
     stage.stand(device)
     order(stage, wipe=True)
@@ -474,7 +474,7 @@ def test_revoke_access_without_an_order_changes_nothing(fleet):
 
 @pytest.fixture
 def first(fleet, monkeypatch):
-    """Does this before whoever waits for the turn at the broker gets it: the other one had it until now."""
+    """Do this just before the registry's lock is granted, as its last holder would."""
 
     def arrange(act) -> None:
         opened = registry.opened

@@ -1,4 +1,4 @@
-"""A rotation at the host's end: two keys for one device, the one that proves itself, and what is kept of it."""
+"""Rotations at the host: two keys for one device, until one of them is proven."""
 
 import pytest
 from engine_kit import POLICY, K, Stage, run
@@ -264,7 +264,7 @@ def test_a_bad_moment_is_no_refusal(fleet, code):
 
 
 def test_what_the_device_took_is_not_forgotten(fleet):
-    """It may be about to prove the new key: without it here nobody could speak with the device any more."""
+    """It may be about to prove the new key: without it no session would be possible."""
     no = {"ok": False, "reply": {"error": "unexpected"}}
     for last, code in (
         (no, "command-refused"),
@@ -348,7 +348,7 @@ def test_release_keys(fleet):
 
 
 def test_an_order_that_never_fits_is_dropped(fleet):
-    """Four large keys, and a device of small messages: kept, it would stand in the way of every other."""
+    """Four large keys, a device of small messages: kept, it would block every later rotation."""
     with refused("mqtt-too-large"):
         course(fleet, answers(HostError("mqtt-too-large", "2048 bytes at most")), "keys")
     with Store(fleet.database) as store:
@@ -364,7 +364,7 @@ def renewed_by(fleet, ask, *parts, deadline_s=None):
 
 
 def test_parts_that_an_unfinished_rotation_lacks_follow(fleet):
-    """Else the release key that got out would be good for one more release, and nobody would know."""
+    """Otherwise a leaked release key would stay valid for one more release."""
     from warden_host.release import signing_key
 
     signing_key.make(fleet, "lost", "p256", b"a passphrase")

@@ -77,7 +77,7 @@ def test_damaged_keys(keys):
         if isinstance(key, rsa.RSAPrivateKey):
             with refused("key-damaged"):
                 pki.load_authority(keys)
-    # On a curve that nobody knows: cryptography has an exception of its own for it, which is no ValueError.
+    # On an unknown curve: cryptography raises UnsupportedAlgorithm, which is no ValueError.
     known, unknown = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d03017f")
     der = base64.b64decode(b"".join(path.read_bytes().splitlines()[1:-1]))
     assert der.count(known) == 1

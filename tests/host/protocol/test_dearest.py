@@ -1,4 +1,4 @@
-"""What the dearest message costs the authority, in counted work: tests/fuzz/dearest.py, a short run of it."""
+"""Count the authority's work for the most expensive message: a short tests/fuzz/dearest.py."""
 
 import json
 import random

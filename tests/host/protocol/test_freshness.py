@@ -29,7 +29,7 @@ def test_a_lower_counter_is_a_rollback(proof, back):
 
 
 def test_an_application_quarantines_a_vault_older_than_its_own_session_saw():
-    """Another application proved a later hello meanwhile, so the fleet's floor says nothing here."""
+    """Another application proved a later hello meanwhile, so the floor does not apply."""
     pair = Pair(Proof(1, 5, 7), DeviceMark(boot=1, connect=9, vault_gen=7))
     pair.device.connect = 6
     for vault_gen, kinds in ((7, [Send, SessionUp]), (6, [Quarantined])):

@@ -1,4 +1,4 @@
-"""The application's side of a session, against a device written apart: every refusal by its code."""
+"""Sessions of the application against an independent device; each refusal has its code."""
 
 from host_kit import refused
 from session_pair import POLICY, Pair

@@ -1,4 +1,4 @@
-"""CBOR, JSON, names and the policy as the host holds them: one encoding, everything else by name."""
+"""CBOR, JSON, names and the policy at the host: one encoding, any other refused by code."""
 
 import json
 import math

@@ -51,7 +51,7 @@ OTHERS = other_tape()
 
 
 def splice(one: bytes, two: bytes, part: int) -> bytes:
-    """The first message with one part of the second: protected header, body, tag, or a header of its protected ones."""
+    """Return the first message with one part of the second: a header, the body or the tag."""
     first, second = cbor2.loads(one), cbor2.loads(two)
     if part < 4:
         at = min(part, len(first) - 1)
@@ -173,7 +173,7 @@ class Sessions(RuleBasedStateMachine):
 
 
 def test_the_model() -> None:
-    """Nothing forged moves anything, nothing is obeyed or heard twice, no key and nonce come twice, and it always stands again."""
+    """Forgeries change nothing, no message counts twice, no nonce repeats, sessions come back."""
     run_state_machine_as_test(Sessions, settings=PROFILE)
     print(f"{len(TRACES)} runs, {STEPS[0]} operations of the device")
 
@@ -217,7 +217,7 @@ def test_a_quiet_life(weak: bool) -> None:
 
 
 def test_lost_wakes_end_nothing_for_good() -> None:
-    """The device believes in a session that the restarted application has forgotten, and nobody told it in time."""
+    """The device keeps a session that the restarted application lacks, and gets no wake in time."""
     world = World()
     world.recover()
     world.restart_apps()
@@ -229,7 +229,7 @@ def test_lost_wakes_end_nothing_for_good() -> None:
 
 
 def test_a_hello_from_before_the_vault_rose_is_only_old() -> None:
-    """A hello says an older generation than another application has proven since: it may have been held back, or played back."""
+    """A hello with an older generation than another application proved: late, or replayed."""
     world = World()
     held = take_off(world, "hello")
     world.raise_generation()
@@ -237,7 +237,7 @@ def test_a_hello_from_before_the_vault_rose_is_only_old() -> None:
     world.pass_time(2_000)
     new = take_off(world, "hello")
     assert len(held) == len(new) == 2
-    # The authority, which the device greets first, hears of the new generation; the other one of the old only.
+    # The authority gets the first hello, with the new generation; the other application the old.
     world.deliver(new[0])
     world.deliver_all()
     assert world.mark.vault_gen == world.generation
@@ -280,7 +280,7 @@ def take_off(world: World, *names: str) -> list[Message]:
 
 
 def test_a_welcome_held_back_lengthens_no_command() -> None:
-    """The device counts from its hello: what the adversary adds before the session begins is taken off each command's life."""
+    """The device counts from its hello: a delay before the session shortens each command's life."""
     world = World()
     held: list[Message] = []
     while world.wire:
@@ -374,7 +374,7 @@ def test_a_lost_ack_costs_three_seconds() -> None:
 
 
 def test_an_ack_after_a_command_is_taken() -> None:
-    """The device repeats its ready while a command overtakes the ack: the answer to that must not look replayed to it."""
+    """A command overtakes the ack: the answer to a repeated ready must not look replayed."""
     world = World()
     while len(said(world, "ack")) < 2:
         world.deliver(world.wire.pop(0))
@@ -391,7 +391,7 @@ def test_an_ack_after_a_command_is_taken() -> None:
 
 
 def test_a_ready_held_over_a_restart_causes_no_quarantine() -> None:
-    """Another application has proven the next boot in between: this ready is late, and no flash was played back."""
+    """Another application proved the next boot: this ready is late, and no rollback."""
     world = World()
     held: list[Message] = []
     while len(held) < 2:
@@ -411,7 +411,7 @@ def test_a_ready_held_over_a_restart_causes_no_quarantine() -> None:
 
 
 def test_a_lower_boot_counter_ends_in_quarantine() -> None:
-    """One application missed the last boots, so the played-back device's hello is new to it: the shared mark tells."""
+    """One application missed the last boots: the shared mark still shows the rollback."""
     world = World()
     world.recover()
     for _ in range(2):

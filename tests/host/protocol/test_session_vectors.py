@@ -1,4 +1,4 @@
-"""tests/vectors/session.json: the file is what its generator writes, and the application's side says and refuses exactly that."""
+"""Check tests/vectors/session.json against its generator and against the application's side."""
 
 import json
 import sys
