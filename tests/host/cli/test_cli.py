@@ -1,4 +1,4 @@
-"""The command line as its users meet it: exit codes, errors without tracebacks, JSON for scripts."""
+"""Test the command line: exit codes, errors without tracebacks, JSON for scripts."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`init`, `app` and `devices` as their users meet them: where they look, what they name, what they leave."""
+"""Test `init`, `app` and `devices`: the folder they find, their output, the files they leave."""
 
 import json
 

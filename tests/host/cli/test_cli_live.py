@@ -1,4 +1,4 @@
-"""`serve`, `run`, `send` and `watch` as their users meet them."""
+"""Test `serve`, `run`, `send` and `watch` as processes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Commands that scripts call often load only what they need. Counted in modules, not in seconds."""
+"""Verify, by modules and not by seconds, that frequent commands load only what they need."""
 
 import json
 import os

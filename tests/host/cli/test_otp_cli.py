@@ -1,4 +1,4 @@
-"""`warden provision --otp`, `warden otp …`, `warden unlock`: what they write, what they refuse, and what they never say."""
+"""Test `provision --otp`, `otp …` and `unlock`: effects, refusals, and what they never print."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The PIN of a board's root key at the command line: asked for, read, handed over, and never shown."""
+"""Test that the PIN of a board's root key is read, passed on, and never shown."""
 
 import io
 import os

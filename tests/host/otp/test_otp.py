@@ -1,4 +1,7 @@
-"""Codes at the authority: made, told to their owner alone, judged once; late, used, guessed and foreign ones refused."""
+"""Test codes at the authority: issue, delivery to the owner alone, one verification.
+
+Late, used, guessed and foreign codes are refused.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Codes on their way: a mail server and a webhook that are real, slow, dead or lying, and a post that waits for none of them."""
+"""Test delivery by mail and webhook, with servers that are slow, dead or hostile."""
 
 import contextlib
 import hashlib

@@ -1,7 +1,7 @@
-"""The authority's desk and the device's gate around a plain network that plays back and forges, with crashes of the authority's process; told what to do
-by hypothesis. The judge is otp_world.py, which looks at what the authority says; test_otp_model.py looks at the device.
+"""Test the authority's handler and the device's gate over a plain network, by hypothesis.
 
-OTP_EXAMPLES in the environment asks for more than the few runs of `make test`.
+The network replays and forges, and the authority's process crashes. otp_world.py checks the
+authority's answers; test_otp_model.py checks the device.
 """
 
 import os

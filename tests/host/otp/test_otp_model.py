@@ -1,7 +1,7 @@
-"""Both real ends of the gate, the device's rules and the authority's, around a network that loses, doubles, reorders and replays, with clocks that jump and plugs that are pulled; told
-what to do by hypothesis.
+"""Test the gate's device and authority together, driven by hypothesis.
 
-OTP_EXAMPLES in the environment asks for more than the few runs of `make test`.
+The network loses, duplicates, reorders and replays; clocks jump and power is cut.
+OTP_EXAMPLES in the environment sets the number of examples; `make test` runs few.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The host judges a manifest as a device does: the same verdict and the same plan, for manifests by hand and generated ones."""
+"""Verify that host and device give the same verdict and plan for the same manifests."""
 
 import json
 import sys

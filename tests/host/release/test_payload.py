@@ -1,4 +1,4 @@
-"""Encrypted images from the host's tools, opened by the device's code; on CPython and on the unix port."""
+"""Decrypt images of the host's tools with the device's code, on CPython and the unix port."""
 
 import hashlib
 import io

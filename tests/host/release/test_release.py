@@ -1,4 +1,4 @@
-"""Releases: images by mpremote's builder, manifests judged by the device's own processor, signatures made here or elsewhere."""
+"""Test releases: images by mpremote's builder, manifests, and own or external signatures."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""ESP32 Secure Boot V2: images that stock `espsecure` signed, judged by the device's code; on CPython and on the unix port."""
+"""Verify ESP32 Secure Boot V2 images of stock `espsecure` with the device's code."""
 
 import subprocess
 import sys

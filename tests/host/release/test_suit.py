@@ -1,4 +1,4 @@
-"""SUIT manifests from an encoder that is not the device's, good and bad; on CPython and on the unix port."""
+"""Test the device on SUIT manifests of an independent encoder, on CPython and the unix port."""
 
 import random
 import sys
