@@ -10,7 +10,7 @@ from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
 from warden_host.protocol.session import Instant
 from warden_host.release import manifest_reader
-from warden_host.release import opened as shelf
+from warden_host.release.opened import open_release
 from warden_host.rollout import plan as rollout_plan
 from warden_host.rollout.rollouts import Rollouts
 from warden_host.store.store import Device, Pair
@@ -198,7 +198,7 @@ class World:
 
     def start(self, name: str = "relay-1.0", devices=None, **plan) -> int:
         """Start a rollout of a release; return its number."""
-        opened = shelf.open_release(self.maker.fleet, self.store, name)
+        opened = open_release(self.maker.fleet, self.store, name)
         made = rollout_plan.Plan(**plan)
         waves = rollout_plan.assign(made.waves, list(devices or self.gadgets))
         number = self.store.add_rollout(name, opened.sequence, made.record(), waves)
@@ -214,9 +214,7 @@ class World:
 
     def resume(self, number: int) -> None:
         record = self.store.rollout(number)
-        self.rollouts.start(
-            number, shelf.open_release(self.maker.fleet, self.store, record.release)
-        )
+        self.rollouts.start(number, open_release(self.maker.fleet, self.store, record.release))
 
     def states(self, number: int) -> dict[str, tuple[str, str]]:
         found = self.store.rollout(number).targets

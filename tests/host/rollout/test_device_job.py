@@ -106,7 +106,7 @@ def course(world: World, seconds: float = 120) -> tuple[str, str]:
 # A manifest that is judged at the next start
 
 
-def test_a_manifest_that_was_found_good_at_a_start(maker):
+def test_manifest_accepted_after_a_restart(maker):
     world, gadget = parking(maker, GOOD)
     assert course(world) == ("Accepted", "")
     assert gadget.ordered == 1
@@ -118,7 +118,7 @@ def test_a_manifest_that_was_found_good_at_a_start(maker):
     [{"reports": False}, {"forgets": True}, {"forgets": True, "crosses": True}],
     ids=["asked", "told", "told while it is asked"],
 )
-def test_a_manifest_that_was_refused_at_a_start(maker, knobs, sequence):
+def test_manifest_rejected_after_a_restart(maker, knobs, sequence):
     world, gadget = parking(maker, said("Rejected", "tampered", sequence), **knobs)
     assert course(world) == ("Rejected", "tampered")
     assert gadget.ordered == 1
@@ -128,7 +128,7 @@ def test_a_manifest_that_was_refused_at_a_start(maker, knobs, sequence):
     "word", [said("Aborted", "command-failed"), said("Aborted", "x", 1), LOST]
 )
 @pytest.mark.parametrize("knobs", [{"reports": False}, {"forgets": True}])
-def test_one_that_failed_to_judge_may_try_again_but_not_for_ever(maker, word, knobs):
+def test_failed_verification_is_retried_within_a_limit(maker, word, knobs):
     world, gadget = parking(maker, word, word, GOOD, **knobs)
     assert course(world) == ("Accepted", "")
     assert gadget.ordered == 3
@@ -138,7 +138,7 @@ def test_one_that_failed_to_judge_may_try_again_but_not_for_ever(maker, word, kn
 
 
 @pytest.mark.parametrize("old", [0, 1])
-def test_what_it_said_of_an_older_order_is_no_word_on_ours(maker, old):
+def test_status_of_an_earlier_manifest_does_not_count(maker, old):
     """Neither its state before our manifest nor its answers and events before the restart count."""
     stale = said("Rejected", "tampered", old)
     world, gadget = parking(maker, GOOD, early=stale)
@@ -158,13 +158,13 @@ def test_what_it_said_of_an_older_order_is_no_word_on_ours(maker, old):
     assert gadget.ordered == 1
 
 
-def test_another_number_is_not_ours(maker):
+def test_status_of_another_sequence_does_not_count(maker):
     world, gadget = parking(maker, said("Rejected", "slot-damaged", 7), GOOD)
     assert course(world) == ("Accepted", "")
     assert gadget.ordered == 2
 
 
-def test_a_new_session_of_the_same_start_is_no_verdict(maker):
+def test_new_session_of_the_same_boot_is_no_result(maker):
     world, gadget = parking(maker, GOOD, early=said("Rejected", "tampered"))
     number = world.start()
     while gadget.parked is None:
@@ -176,7 +176,7 @@ def test_a_new_session_of_the_same_start_is_no_verdict(maker):
     assert world.states(number)["D00"] == ("Accepted", "")
 
 
-def test_one_that_never_starts_anew(maker):
+def test_device_that_never_restarts(maker):
     world, gadget = parking(maker, GOOD)
     number = world.start()
     world.pump()
@@ -188,13 +188,13 @@ def test_one_that_never_starts_anew(maker):
     assert gadget.ordered == 1
 
 
-def test_its_answer_to_the_order_gets_lost(maker):
+def test_reply_to_the_manifest_is_lost(maker):
     world, gadget = parking(maker, said("Rejected", "wrong-device"), loses={1})
     assert course(world) == ("Rejected", "wrong-device")
     assert gadget.ordered == 1
 
 
-def test_an_order_after_a_verdict_is_judged_by_itself(maker):
+def test_manifest_sent_again_has_its_own_result(maker):
     """A service killed meanwhile sends the manifest again: a report on the first does not count."""
     world, gadget = parking(maker, said("Rejected", "tampered"), GOOD)
     number = world.start()
@@ -209,7 +209,7 @@ def test_an_order_after_a_verdict_is_judged_by_itself(maker):
     assert gadget.ordered == 2
 
 
-def test_a_late_word_on_the_try_before(maker):
+def test_late_report_on_the_try_before(maker):
     """A report that arrives before the last try does not decide that try."""
     word = said("Aborted", "command-failed")
     world, gadget = parking(maker, word, word, GOOD, reports=False)
@@ -224,7 +224,7 @@ def test_a_late_word_on_the_try_before(maker):
     assert world.states(number)["D00"] == ("Accepted", "")
 
 
-def test_one_that_takes_its_time_before_each_start(maker):
+def test_device_that_is_slow_to_restart(maker):
     word = said("Aborted", "command-failed")
     world, gadget = parking(maker, word, word, GOOD, reports=False)
     number = world.start()
@@ -252,7 +252,7 @@ class Slow(Parking):
 
 
 @pytest.mark.parametrize(("minutes", "state"), [(9, "Rejected"), (11, "Away")])
-def test_a_start_may_take_its_time(maker, minutes, state):
+def test_restart_has_a_time_limit(maker, minutes, state):
     world = World(maker, 1)
     word = said("Aborted", "command-failed")
     gadget = Slow(world, [word, word, said("Rejected", "tampered")], reports=False)
@@ -294,7 +294,7 @@ class Cut(Gadget):
 
 
 @pytest.mark.parametrize("state", [LOST, said("Rejected", "slot-damaged", 7)])
-def test_power_cuts_in_the_middle_are_no_failures_of_the_release(maker, state):
+def test_power_cuts_do_not_fail_the_release(maker, state):
     world = World(maker, 1)
     gadget = Cut(world, {1, 2, 3, 4}, state)
     world.connect_all()

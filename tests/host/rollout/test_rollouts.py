@@ -5,7 +5,7 @@ from host_kit import refused
 from release_kit import Maker, cheap
 from rollout_model import World, idle
 from warden_host.errors import HostError
-from warden_host.release import opened as shelf
+from warden_host.release.opened import open_release
 from warden_host.rollout import device_job
 from warden_host.rollout import plan as rollout_plan
 
@@ -195,7 +195,7 @@ def test_one_that_is_away_gets_it_when_it_comes(maker):
     assert world.store.rollout(number).state == "done"
 
 
-def test_one_whose_session_we_did_not_hear_of(maker):
+def test_device_whose_session_event_is_missed(maker):
     world = World(maker, 1)
     gadget = world.gadgets["D00"]
     gadget.there = False
@@ -585,7 +585,7 @@ def test_stopped_by_its_owner_and_gone_on_with(maker):
 def test_begun_twice_it_goes_on_once(maker):
     world = worlds(maker, 3)
     number = world.start(at_once=1)
-    opened = shelf.open_release(maker.fleet, maker.store, "relay-1.0")
+    opened = open_release(maker.fleet, maker.store, "relay-1.0")
     world.rollouts.start(number, opened)
     assert opened.files == {}
     world.settle()
@@ -661,7 +661,7 @@ def test_a_release_is_verified_before_a_device_hears_of_it(maker):
     data = path.read_bytes()
 
     def opened():
-        return shelf.open_release(maker.fleet, maker.store, made.name)
+        return open_release(maker.fleet, maker.store, made.name)
 
     opened().close()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
@@ -679,11 +679,11 @@ def test_a_release_is_verified_before_a_device_hears_of_it(maker):
         opened()
     for name in ("../relay-2", "relay-9", "relay-1.0/.."):
         with refused("release-missing" if name == "relay-9" else "bad-name"):
-            shelf.open_release(maker.fleet, maker.store, name)
+            open_release(maker.fleet, maker.store, name)
 
 
 def test_chunks_come_from_the_file_and_from_nowhere_else(maker):
-    opened = shelf.open_release(maker.fleet, maker.store, "relay-1.0")
+    opened = open_release(maker.fleet, maker.store, "relay-1.0")
     path = maker.fleet.root / "releases/relay-1.0/app.img"
     data = path.read_bytes()
     assert opened.read("app", 0, 1024) == data[:1024]
@@ -712,7 +712,7 @@ def test_a_large_image_is_not_held_in_memory(maker):
     big.write_bytes(bytes(range(256)) * (16 << 10))
     maker.make("2", components={"firmware": big})
     tracemalloc.start()
-    opened = shelf.open_release(maker.fleet, maker.store, "relay-2")
+    opened = open_release(maker.fleet, maker.store, "relay-2")
     for offset in range(0, 4 << 20, 64 << 10):
         opened.read("firmware", offset, 1024)
     peak = tracemalloc.get_traced_memory()[1]

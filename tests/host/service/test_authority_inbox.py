@@ -197,7 +197,7 @@ def test_waiting_messages_of_a_device_to_wipe_are_kept(world):
     assert world.devices() == ["D1"] * 3
 
 
-def test_what_came_before_a_loss_is_dealt_with_before_it(world, monkeypatch):
+def test_messages_before_a_loss_are_handled_before_it(world, monkeypatch):
     order: list[tuple[str, int]] = []
     for name in ("on_link_lost", "on_link_restored"):
         monkeypatch.setattr(
@@ -215,7 +215,7 @@ def test_what_came_before_a_loss_is_dealt_with_before_it(world, monkeypatch):
     assert [appid for appid, _ in world.handled[-4:]] == ["lights"] * 4
 
 
-def test_so_many_orders_wait(world):
+def test_orders_are_limited(world):
     world.hold()
     done = threading.Event()
     for _ in range(ORDERS - 1):

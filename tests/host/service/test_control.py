@@ -71,7 +71,7 @@ def test_garbage_is_named_and_harms_nobody(path, data):
         assert control.call(path, {"op": "x"})
 
 
-def test_watchers_hear_what_happens(path):
+def test_watchers_receive_events(path):
     heard: queue.Queue = queue.Queue()
     ready = threading.Event()
 

@@ -10,8 +10,7 @@ from warden_host import names
 from warden_host.engine.engine import Engine
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
-from warden_host.release import opened as shelf
-from warden_host.release.opened import OpenRelease
+from warden_host.release.opened import OpenRelease, open_release
 from warden_host.rollout import plan as rollout_plan
 from warden_host.rollout.plan import FINAL, Plan
 from warden_host.rollout.rollouts import Rollouts
@@ -39,7 +38,7 @@ class RolloutHandler:
         with Store(self._fleet.database) as store:
             for record in store.rollouts(active=True):
                 try:
-                    self._start(record.id, shelf.open_release(self._fleet, store, record.release))
+                    self._start(record.id, open_release(self._fleet, store, record.release))
                 except HostError as error:
                     store.set_rollout(record.id, "stopped", error.code, record.forgiven)
 
@@ -80,7 +79,7 @@ class RolloutHandler:
             raise HostError("control-malformed", "release is missing or no text")
         plan = _read_plan(line)
         with Store(self._fleet.database) as store:
-            opened = shelf.open_release(self._fleet, store, name)
+            opened = open_release(self._fleet, store, name)
             try:
                 known = store.release(name)
                 chosen, left_out = _select_devices(store, line, known.type if known else None)
@@ -113,7 +112,7 @@ class RolloutHandler:
             record = store.rollout(number)
             if record.state != "stopped":
                 return
-            opened = shelf.open_release(self._fleet, store, record.release)
+            opened = open_release(self._fleet, store, record.release)
             failed = sum(target.state in rollout_plan.FAILED for target in record.targets)
             store.set_rollout(number, "active", "", failed)
         self._start(number, opened)
