@@ -107,7 +107,7 @@ def test_old_session_forces_a_new_one(stage, peer):
     assert results[0]["verdict"] == "old-session"
 
 
-def test_a_forgery_that_is_obeyed_is_said_to_be(stage, peer):
+def test_obeyed_forgery_is_reported(stage, peer):
     stage.stand(peer)
     results = run(stage, Request(DEVICE, "set_relay", {}, forge="plain"))
     _, where, data = stage.sent[-1]
@@ -116,7 +116,7 @@ def test_a_forgery_that_is_obeyed_is_said_to_be(stage, peer):
     assert (results[0]["ok"], results[0]["verdict"]) == (False, "obeyed")
 
 
-def test_nobody_waits_for_a_service_that_stops(stage, peer):
+def test_commands_end_when_the_service_stops(stage, peer):
     results = run(stage, Request(DEVICE, "set_relay", {}))
     stage.engine.abandon()
     assert [error.code for error in results] == ["not-serving"]
@@ -168,7 +168,7 @@ def test_one_that_leaves_in_the_meantime_is_named(stage, peer):
     assert (results[0].code, "is it running?" in results[0].hint) == ("timed-out", True)
 
 
-def test_a_device_whose_boot_counter_went_back_is_named_and_taken_back(stage, peer):
+def test_device_with_an_older_boot_counter_is_reported_and_cleared(stage, peer):
     peer.boot = 9
     stage.stand(peer)
     stage.receive("offline", b"{}", fmt="json")
@@ -186,7 +186,7 @@ def test_a_device_whose_boot_counter_went_back_is_named_and_taken_back(stage, pe
     assert run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5)) == []
 
 
-def test_a_replayed_hello_makes_nobody_mute(stage, peer):
+def test_replayed_hello_does_not_block_the_device(stage, peer):
     stage.stand(peer)
     stage.receive("hello", peer.hello_bytes)
     assert stage.codes() == ["stale-hello"]
@@ -196,7 +196,7 @@ def test_a_replayed_hello_makes_nobody_mute(stage, peer):
     assert stage.store.device(DEVICE) == before
 
 
-def test_commands_and_their_replies_are_told(stage, peer):
+def test_commands_and_replies_are_announced(stage, peer):
     stage.stand(peer)
     run(stage, Request(DEVICE, "set_relay", {"on": 1}))
     given = stage.news[-1]
@@ -235,7 +235,7 @@ def test_no_command_goes_into_a_session_that_the_device_may_have_lost(stage, pee
     assert results[0]["ok"] is True
 
 
-def test_what_the_device_says_in_its_session_ends_the_doubt(stage, peer):
+def test_message_in_the_session_restores_it(stage, peer):
     stage.stand(peer)
     stage.engine.on_link_lost("authority")
     run(stage, Request(DEVICE, "set_relay", {}))

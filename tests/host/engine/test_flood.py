@@ -54,7 +54,7 @@ def test_a_flood_is_summarised_once_a_second(plain_stage):
     assert len(plain_stage.news) == 2
 
 
-def test_a_reply_in_the_middle_of_a_flood_is_heard(plain_stage):
+def test_reply_during_a_flood_is_handled(plain_stage):
     results = run(plain_stage, Request(DEVICE, "set_relay", {}))
     for _ in range(1000):
         plain_stage.receive("x", EVENT, fmt="json")
@@ -74,7 +74,7 @@ def test_a_reply_in_the_middle_of_a_flood_is_heard(plain_stage):
         KeyError("x"),
     ],
 )
-def test_a_screen_that_is_gone_ends_nothing(error):
+def test_closed_screen_stops_nothing(error):
     told: list[FleetEvent] = []
 
     def broken(fleet_event: FleetEvent) -> None:
@@ -110,7 +110,7 @@ def path(tmp_path):
     return tmp_path / "control.sock"
 
 
-def test_a_slow_watcher_is_told_what_it_missed(path):
+def test_slow_watcher_gets_a_count_of_missed_lines(path):
     watching = threading.Event()
 
     def handle(_request, caller):
@@ -151,7 +151,7 @@ def test_a_slow_watcher_is_told_what_it_missed(path):
     thread.join(PATIENCE_S)
 
 
-def test_callers_that_hang_hold_nobody(path):
+def test_hanging_callers_delay_no_other(path):
     """They open a call and neither send nor read: other callers and events are not delayed."""
 
     def handle(request, caller):

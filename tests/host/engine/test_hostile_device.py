@@ -26,7 +26,7 @@ def test_nesting_has_a_limit_before_anything_recurses(opening):
             jsontext.parse_object('{"a":' + opening * count, 1 << 20, "bad-body")
 
 
-def test_nesting_within_the_limit_is_taken():
+def test_nesting_within_the_limit_is_accepted():
     text = '{"a":' + "[" * 15 + "]" * 15 + "}"
     assert jsontext.parse_object(text, 1000)["a"]
     with refused("bad-json"):

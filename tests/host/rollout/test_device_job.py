@@ -331,7 +331,7 @@ def test_the_verdict_on_the_image_is_asked_for_where_its_reply_got_lost(maker):
     assert sum("envelope" in order for order in gadget.orders) == 1
 
 
-def test_the_verdict_on_an_image_from_a_web_server_is_heard(maker, monkeypatch):
+def test_report_on_an_image_from_a_web_server_counts(maker, monkeypatch):
     """The device reports once, between queries; its status shows nothing afterwards."""
     world = World(maker, 1)
     gadget = world.gadgets["D00"]
@@ -352,7 +352,7 @@ def test_the_verdict_on_an_image_from_a_web_server_is_heard(maker, monkeypatch):
 
 
 @pytest.mark.parametrize("code", ["busy", "vault-unwritten"])
-def test_a_question_that_is_refused_is_no_word_on_the_release(maker, code):
+def test_refused_query_does_not_fail_the_release(maker, code):
     """On trial after two failed downloads: no try is left, and none is needed."""
     world = World(maker, 1)
     gadget = world.gadgets["D00"]
@@ -387,7 +387,7 @@ def test_a_device_that_refuses_to_say_how_it_goes_gets_it_when_it_does(maker):
 
 
 @pytest.mark.parametrize("want", [[0, "other", 5, 10], [0, "app", 1 << 31, 10]])
-def test_no_progress_is_told_of_a_chunk_that_no_image_has(maker, monkeypatch, want):
+def test_no_progress_for_a_chunk_outside_the_image(maker, monkeypatch, want):
     world = World(maker, 1)
     world.connect_all()
     monkeypatch.setattr(type(world.gadgets["D00"]), "want", lambda _: want)
@@ -463,7 +463,7 @@ def test_it_verifies_until_its_reply_to_the_last_chunk(maker):
     assert steps[-1].time == world.store.rollout(number).targets[0].changed
 
 
-def test_the_devices_own_word_wins(maker):
+def test_status_of_the_flash_wins(maker):
     """The last chunk is lost: the device still asks for it."""
     world, gadget, number = to_the_last_chunk(maker)
     world.sent.clear()
@@ -472,7 +472,7 @@ def test_the_devices_own_word_wins(maker):
     assert through(world, number)[1:5] == ["Downloading", "Verifying"] * 2
 
 
-def test_one_that_verifies_when_its_rollout_stops_is_heard_to_its_end(maker):
+def test_verifying_device_finishes_after_a_stop(maker):
     world, gadget, number = to_the_last_chunk(maker)
     world.rollouts.stop(number, "its owner stopped it")
     world.settle()

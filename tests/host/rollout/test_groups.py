@@ -32,7 +32,7 @@ def store(tmp_path):
         yield opened
 
 
-def test_who_is_in_a_group(store):
+def test_group_members(store):
     store.add_to_group("hall", ["D2", "D1"])
     store.add_to_group("hall", ["D2"])
     store.add_to_group("all", ["D1", "D2", "D3"])
@@ -117,7 +117,7 @@ def test_a_share_of_a_group_in_waves(handler, world):
     assert {target.wave for target in world.store.rollout(1).targets} == {0, 1}
 
 
-def test_who_is_left_out_is_said(handler, world):
+def test_reply_lists_devices_left_out(handler, world):
     end(world, "D00", revoked=True)
     end(world, "D01", revoked=False)
     world.store.add_to_group("all", ["D00", "D01", "D02", "LAMP", "PLAIN"])

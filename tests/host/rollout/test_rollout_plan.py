@@ -84,7 +84,7 @@ def test_limits():
 
 
 @given(st.lists(st.text("wdtarlys", min_size=1, max_size=6), min_size=1, max_size=4))
-def test_no_wave_begins_before_the_ones_before_it_passed(waves):
+def test_wave_starts_after_the_earlier_ones_passed(waves):
     step = next_step(Plan(), targets(*waves), 0)
     for wave in waves[: step.wave]:
         assert not set(wave) & set("wdt")

@@ -142,7 +142,7 @@ def test_looking_on_costs_each_line_no_more():
         st.tuples(st.integers(0, 5), st.sampled_from([*STATES, "start", "finish"])), max_size=40
     ),
 )
-def test_what_is_counted_is_what_is_there(waves, changes):
+def test_counts_match_a_fresh_count(waves, changes):
     """After any changes the counts equal a fresh count."""
     tally = Tally(
         Target(f"D{number}", wave, "Waiting", "", 0) for number, wave in enumerate(waves)

@@ -582,7 +582,7 @@ def test_stopped_by_its_owner_and_gone_on_with(maker):
         world.rollouts.stop(99, "")
 
 
-def test_begun_twice_it_goes_on_once(maker):
+def test_rollout_started_twice_runs_once(maker):
     world = worlds(maker, 3)
     number = world.start(at_once=1)
     opened = open_release(maker.fleet, maker.store, "relay-1.0")
@@ -592,7 +592,7 @@ def test_begun_twice_it_goes_on_once(maker):
     assert outcome(world, number) == {"Accepted": 3}
 
 
-def test_trials_that_run_when_it_stops_are_heard_to_their_end(maker):
+def test_trials_finish_after_a_stop(maker):
     world = worlds(maker, 2)
     world.gadgets["D01"].bricks = True
     number = world.start(max_failures=0, at_once=2)
@@ -637,7 +637,7 @@ def test_many_that_are_gone_at_once(maker):
     assert world.ended[-1]["counts"] == {"Away": 100}
 
 
-def test_a_watcher_that_fails_costs_nobody_else(maker):
+def test_failing_watcher_does_not_stop_the_others(maker):
     world = worlds(maker, 1)
     number = world.start()
 
@@ -655,7 +655,7 @@ def test_a_watcher_that_fails_costs_nobody_else(maker):
 # The shelf
 
 
-def test_a_release_is_verified_before_a_device_hears_of_it(maker):
+def test_release_is_verified_before_a_device_gets_it(maker):
     made = maker.make("2", encrypted=True)
     path = made.folder / "app.img"
     data = path.read_bytes()

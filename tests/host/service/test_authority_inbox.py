@@ -84,7 +84,7 @@ def test_a_flood_is_served_in_turn_with_the_others(world):
     assert world.devices().count("D1") == WAITING
 
 
-def test_what_was_dropped_is_told_by_device_and_once(world):
+def test_drops_are_announced_once_per_device(world):
     world.hold()
     world.receive("D1", count=WAITING + 300)
     world.receive("D1", count=WAITING + 40, appid="lights")
@@ -103,7 +103,7 @@ def test_what_was_dropped_is_told_by_device_and_once(world):
     assert len([each for each in world.news if each.code == "flooded"]) == 2
 
 
-def test_drops_are_told_once_a_second_at_most(world):
+def test_drops_are_announced_once_a_second(world):
     tell = world.authority.announce_refused
     for _ in range(10):
         world.hold()

@@ -182,7 +182,7 @@ def test_serve_refuses_before_there_is_a_broker(tmp_path, monkeypatch):
         pass
 
 
-def test_serve_takes_the_owners_word(folder, monkeypatch):
+def test_serve_accepts_the_clock_by_option(folder, monkeypatch):
     """--accept-clock reaches the check."""
     told = []
     monkeypatch.setattr(

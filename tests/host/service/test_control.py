@@ -59,7 +59,7 @@ def test_a_socket_left_by_a_killed_server_is_replaced(path):
 
 
 @pytest.mark.parametrize("data", [b"\n", b"[]\n", b"{\n", b"\xff\n", b'{"a":' * 30000, b""])
-def test_garbage_is_named_and_harms_nobody(path, data):
+def test_garbage_is_refused_with_a_code(path, data):
     with ControlServer(path, echo):
         with socket.socket(socket.AF_UNIX) as raw, control.short_path(path) as short:
             raw.settimeout(PATIENCE_S)

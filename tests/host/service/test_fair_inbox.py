@@ -146,7 +146,7 @@ def test_the_rate_saves_no_more_than_a_burst():
     assert served == BURST
 
 
-def test_an_account_that_rests_holds_nobody_up():
+def test_resting_account_delays_no_other():
     inbox: FairInbox[str] = FairInbox()
     for _ in range(10):
         fill(inbox, A, WAITING)

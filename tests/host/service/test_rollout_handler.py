@@ -138,7 +138,7 @@ def test_what_is_asked_for_wrongly(handler, world, maker):
         asked(handler, release="relay-2.0")
 
 
-def test_one_that_stopped_goes_on_by_its_owners_word(handler, world):
+def test_stopped_rollout_is_resumed(handler, world):
     world.gadgets["D02"].healthy = False
     asked(handler, at_once=1)
     world.settle()
@@ -152,7 +152,7 @@ def test_one_that_stopped_goes_on_by_its_owners_word(handler, world):
     assert world.store.rollout(1).state == "done"
 
 
-def test_what_was_forgiven_one_is_not_forgiven_another(handler, world):
+def test_pardon_covers_one_device(handler, world):
     """A lost device that was pardoned and then accepted frees no pardon for the next failure."""
     order = plan.shuffle("relay-1.0", list(world.gadgets))
     lost, bad = order[0], order[-1]
