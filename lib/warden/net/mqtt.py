@@ -47,11 +47,8 @@ class Client:
         both = (user is None) == (password is None)
         ensure(both, "bad-credential", "a user name goes with a password")
         for field in (user, password):
-            ensure(
-                field is None or len(field) <= _MAX_FIELD,
-                "bad-credential",
-                "MQTT carries at most 65,535 bytes of a user name or a password",
-            )
+            fits = field is None or len(field) <= _MAX_FIELD
+            ensure(fits, "bad-credential", "a user name or password has at most 65,535 bytes")
         ensure(0 < keepalive_s <= _MAX_FIELD, "bad-argument", "keepalive is 1 to 65,535 seconds")
         self._codec = Codec(
             name,
@@ -78,8 +75,7 @@ class Client:
         self._topics: "list[tuple[str, int]]" = []
         self._answers: "dict[int, int | None]" = {}  # packet id -> result, None while it is outstanding
         self._answered = asyncio.Event()
-        self._sent_at = 0
-        self._heard_at = 0
+        self._sent_at = self._heard_at = 0
         self._ping_at: "int | None" = None
         self._began_at: "int | None" = None
         self._reading = False  # one task waits for the socket: asyncio would forget the other
@@ -264,8 +260,8 @@ class Client:
     def _may_skip(self, size: int) -> bool:
         now = time.ticks_ms()
         passed = max(0, time.ticks_diff(now, self._spare_at))
-        self._spare = min(_MOST_SKIPPED, self._spare + passed * _SKIPPED_EACH_MS)
         self._spare_at = now
+        self._spare = min(_MOST_SKIPPED, self._spare + passed * _SKIPPED_EACH_MS)
         if size > self._spare:
             return False
         self._spare -= size
