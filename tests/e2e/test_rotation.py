@@ -21,6 +21,8 @@ from warden_host.service.run import serving
 from warden_host.store.store import App, Rotation, Store
 
 HOME = "home"
+# One command may be lost with the connection that the broker drops: complete_rotation() gives it again, many times in PATIENCE_S.
+COMMAND_S = 20.0
 ALL = ("password", "keys", "pins")
 
 
@@ -45,7 +47,7 @@ def board(world: World) -> Iterator[Board]:
 def order(world: World, command: str, args: dict[str, Any], app: str = AUTHORITY) -> Any:
     authority = world.authority
     assert authority is not None
-    return authority.command(Request(DEVICE, command, args, app=app, timeout_s=PATIENCE_S))
+    return authority.command(Request(DEVICE, command, args, app=app, timeout_s=COMMAND_S))
 
 
 def ask(world: World) -> rotation.Ask:

@@ -15,7 +15,7 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "host")]
 
 import suit_grammar as grammar  # noqa: E402  (the path must be set first)
-from conftest import micropython_path  # noqa: E402
+from warden_host.fleet import device_tree  # noqa: E402
 
 ROUND = 50
 
@@ -31,9 +31,7 @@ def check(micropython: str, seed: int) -> str:
 
 
 def main(seconds: float, seed: int) -> int:
-    micropython = micropython_path()
-    if micropython is None:
-        sys.exit("there is no MicroPython: run `make setup`")
+    micropython = device_tree.micropython()
     end = time.monotonic() + seconds
     rounds = 0
     while rounds == 0 or time.monotonic() < end:
