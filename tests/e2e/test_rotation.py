@@ -311,7 +311,7 @@ def test_release_keys(world: World, board: Board, tmp_path: Path) -> None:
     new_key("daily")
     world.provision(commands=("set_relay",), again=True)
     assert world.authority is not None
-    world.authority.ask(lambda engine: engine.forget(DEVICE))
+    world.authority.ask(lambda engine: engine.unload(DEVICE))
     board.start()
     board.says("log session-stands")
     said, folder = update("1", "daily")
@@ -332,4 +332,4 @@ def test_release_keys(world: World, board: Board, tmp_path: Path) -> None:
     assert again(folder)[0] == "tampered"
     works(world)
     # Beside a secret that has to prove itself.
-    assert finished(world, begun(world, "keys", "release"))[-1].startswith("everything proved")
+    assert finished(world, begun(world, "keys", "release"))[-1].startswith("all parts are proven")

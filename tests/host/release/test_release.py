@@ -312,7 +312,7 @@ def both_at_once(monkeypatch, where, name: str, act) -> list:
 
 
 @pytest.mark.parametrize(
-    ("where", "name"), [(image, "build"), (Store, "reserve"), (release, "_signed")]
+    ("where", "name"), [(image, "build"), (Store, "reserve_sequence"), (release, "_signed")]
 )
 def test_of_two_of_one_name_one_is_made(maker, monkeypatch, where, name):
     """The folder is one release's, and the number and the content key that fleet.db has are that one's."""
