@@ -10,7 +10,7 @@ NETWORK = "wired"
 KEYPAD = ("matrix", (2, 3, 4, 5), (6, 7, 8), b"123456789*0#")
 DISPLAY = ("console",)
 FLOOR = 1793491200  # 2026-11-01, seconds since 1970
-# Nobody gave the processor back for so long, in ms: `warden run` starts the board anew (watchdog.py).
+# `warden run` restarts the board when its event loop has not run for so long, in ms (watchdog.py).
 WATCHDOG = 20000
 # Two slots as files below the folder, /app in each, two starts of a trial. `warden provision` leaves this line away in a fleet without
 # release keys: no update could come then, and a board without slots loads nothing for them.

@@ -36,7 +36,7 @@ _OFTEN = const(4096)  # bytes allocated between two collections, as in firmware/
 
 
 def silent(code: str, text: str) -> None:
-    """For who wants no log."""
+    """Discard log messages."""
 
 
 class Settings:

@@ -45,7 +45,7 @@ class WiFi:
             raise PeerError("unreachable", "the Wi-Fi network %s gave no connection" % self._ssid)
 
     def failed(self) -> None:
-        """Let the next up() join anew: link attempts in a row reached nobody.
+        """Let the next up() join anew: link attempts in a row reached no server.
 
         A driver may call itself connected while the access point has forgotten the station.
         """

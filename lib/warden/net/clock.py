@@ -2,7 +2,7 @@
 
 Two marks hold it up: the build floor, and the highest time that a welcome of the authority ever proved, sealed in the vault. Certificate
 dates are checked by the TLS stack against the chip's clock, so the clock must stand right before the hand-shake; a server certificate
-that is younger than both marks is met with a tentative time (see net/link.py), which nobody takes for proven.
+that is younger than both marks is met with a tentative time (see net/link.py), which does not count as proven.
 """
 
 import time

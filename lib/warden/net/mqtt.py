@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .link import Link
 
 _MAX_FIELD = const(65535)
-_UNAWAITED = const(-1)  # an answer is outstanding, and whoever asked was cancelled
+_UNAWAITED = const(-1)  # an answer is outstanding, and the task that waited was cancelled
 _MOST_UNAWAITED = const(16)
 # Bytes of messages above the limit that are received to be dropped: at once, and for each millisecond. Beyond that the link falls.
 _MOST_SKIPPED = const(65536)

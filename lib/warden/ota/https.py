@@ -99,7 +99,7 @@ async def fetch(
             updater.tick(now_ms())
             if updater.state == "Downloading":
                 updater.chunk(number, buffer[:length], now_ms())
-                # A server that is always ahead takes the loop from nobody.
+                # Other tasks get their turn even where the server is always ahead.
                 await asyncio.sleep_ms(0)
     finally:
         if stream is not None:

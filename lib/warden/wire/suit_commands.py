@@ -300,7 +300,7 @@ def _parameters(reader: Reader) -> "dict":
         elif label == suit_labels.URI:
             values[label] = uri(reader)
         elif label == suit_labels.ENCRYPTION_INFO:
-            # Opened by ota/payload.py, which nobody needs for a plain image.
+            # Opened by ota/payload.py, which a plain image does not need.
             view = reader.byte_string()
             if len(view) > _MOST_INFO:
                 raise PeerError("suit-limit", "too much about the encryption")
