@@ -140,7 +140,7 @@ def kind(name: str) -> str:
 
 # The device's packages, and which of them each may import besides `warden` itself, which unloads modules, and `warden.errors`.
 DEVICE_MAY_IMPORT = {
-    "package": "agent",
+    "package": "agent session",
     "base": "",
     "crypto": "",
     "wire": "",

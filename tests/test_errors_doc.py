@@ -150,3 +150,17 @@ def test_host_codes_are_used(repo: Path) -> None:
     used = literals(repo, "tools", but=frozenset({"tools/warden_host/errors.py"}))
     unused = sorted(code for code in set.union(*host_codes()) if code not in used)
     assert not unused, " ".join(unused)
+
+
+def test_codes_of_replies_are_the_same_on_both_sides(repo: Path) -> None:
+    """The device keeps handlers from answering with them; the host explains no other as Warden's."""
+    from warden_host.cli import refusals
+
+    source = (repo / "lib/warden/session/command.py").read_text()
+    found = re.search(r'_OWN_CODES = const\("([^"]+)"\)', source)
+    assert found is not None
+    assert set(found[1].split()) == refusals.OWN_REPLIES
+    assert {code for codes in registry(repo).values() for code in codes} >= refusals.OWN_REPLIES
+    protocol = (repo / "docs/protocol.md").read_text()
+    replies = protocol[protocol.index("- Codes in a reply") :].split("\n- ")[0]
+    assert set(re.findall(r"`([a-z-]+)`", replies)) == refusals.OWN_REPLIES

@@ -25,6 +25,10 @@ def __getattr__(name: str) -> object:
         from .agent.device import Device
 
         return Device
+    if name == "Refused":
+        from .session.command import Refused
+
+        return Refused
     # A module that has __getattr__ loses MicroPython's own look-up of submodules in `from warden import vault`.
     try:
         return __import__(__name__ + "." + name, None, None, (name,))

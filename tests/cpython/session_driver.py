@@ -124,7 +124,7 @@ class Driver:
         """A message on a topic of this device; work 0 leaves the answer for later."""
         topic = self.names.command(command, COSE).encode()
         payload = memoryview(bytearray(bytes.fromhex("" if data == "-" else data)))
-        job = self.inbox.take(topic, payload, False, int(now))
+        job = self.inbox.receive(topic, payload, False, int(now))
         if job is not None:
             job.handler(job.args)
             self.words.append("j:" + cbor.encode(job.args).hex())

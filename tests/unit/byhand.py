@@ -176,7 +176,7 @@ class Bench:
         """What became of a message: (incident codes, [(event, bytes) to send])."""
         self.refused.codes = []
         topic = self.app.names.command(command, COSE).encode()
-        job = self.inbox.take(topic, memoryview(bytearray(data)), False, now_ms)
+        job = self.inbox.receive(topic, memoryview(bytearray(data)), False, now_ms)
         if job is not None:
             if work:
                 job.answer({"ok": True, "result": job.handler(job.args)})

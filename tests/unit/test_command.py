@@ -1,8 +1,8 @@
 """Dispatch denies what nobody allowed."""
 
 from harness import check, equal, raises
-from warden.errors import PeerError, UsageError
-from warden.session.command import AUTHORITY_ONLY, PROTOCOL, Commands
+from warden.errors import PeerError, UsageError, WardenError
+from warden.session.command import AUTHORITY_ONLY, PROTOCOL, Commands, Refused
 
 PURE = True
 
@@ -25,7 +25,7 @@ def made():
 
 
 def test_allowed_and_registered():
-    check(made().find("home", "blink") is handler)
+    equal(made().find("home", "blink"), (handler, False))
 
 
 def test_denied_without_a_grant():
@@ -56,11 +56,37 @@ def test_the_authoritys_own_can_not_be_granted():
         raises("not-allowed", commands.find, "home", command)
 
 
+def test_a_handler_that_takes_the_call():
+    commands = Commands()
+    commands.register("blink", handler, call=True)
+    commands.grant("home", ("blink",))
+    equal(commands.find("home", "blink"), (handler, True))
+
+
+def test_codes_of_refusals():
+    for code in ("door-open", "a", "2", "x" * 32, "already-on-2"):
+        error = Refused(code)
+        equal((error.code, isinstance(error, WardenError)), (code, False))
+    own = ["busy", "command-failed", "expired", "gate-shut", "not-allowed", "old-session"]
+    for code in own + [
+        "unknown-command",
+        "",
+        "Door",
+        "door_open",
+        "door open",
+        "x" * 33,
+        "\u00e9",
+    ]:
+        check(isinstance(raises("bad-name", Refused, code), UsageError))
+    for other_type in (None, 1, b"door-open", ["busy"]):
+        raises("bad-name", Refused, other_type)
+
+
 def test_a_grant_replaces_the_one_before():
     commands = made()
     commands.grant("home", ("reboot",))
     raises("not-allowed", commands.find, "home", "blink")
-    check(commands.find("home", "reboot") is other)
+    equal(commands.find("home", "reboot"), (other, False))
 
 
 def test_names_that_can_not_be_registered():
@@ -71,6 +97,6 @@ def test_names_that_can_not_be_registered():
         + ("blink", "", "Blink", "bl-ink", "a/b", "w" * 33, None, b"blink", 1)
     ):
         check(isinstance(raises("bad-name", commands.register, name, other), UsageError))
-    check(commands.find("home", "blink") is handler)
+    equal(commands.find("home", "blink"), (handler, False))
     otp = ["server_otp_response", "server_otp_validate"]
     equal(sorted(PROTOCOL), ["ack"] + otp + ["server_uid_response", "wake", "welcome"])

@@ -14,7 +14,8 @@ from warden.agent import agent  # noqa: E402
 from warden.agent.device import Device  # noqa: E402
 from warden.errors import PeerError, UsageError  # noqa: E402
 from warden.provisioning.bundle import install  # noqa: E402
-from warden.session.inbox import Job  # noqa: E402
+from warden.session.command import Refused  # noqa: E402
+from warden.session.inbox import Call  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 
@@ -48,8 +49,8 @@ def obey(handler):
         answers.append(body)
 
     async def run():
-        job = Job(handler, {"on": 1}, "set_relay", answer)
-        job.finish(await job.obey(device._log), device._log)
+        call = Call((handler, False), {"on": 1}, "set_relay", answer)
+        call.finish(await call.run(device._log), device._log)
 
     asyncio.run(run())
     return answers, [code for code, _ in said]
@@ -91,7 +92,7 @@ def test_a_reply_that_nobody_waits_for():
     def answer(body):
         raise PeerError("no-session")
 
-    Job(None, {}, "set_relay", answer).finish({"ok": True, "result": None}, device._log)
+    Call((None, False), {}, "set_relay", answer).finish({"ok": True, "result": None}, device._log)
     equal([code for code, _ in said], ["no-session"])
 
 
@@ -149,24 +150,90 @@ def test_commands_are_registered():
     def set_relay(args):
         return None
 
-    check(device._commands.find("home", "set_relay") is set_relay)
+    equal(device._commands.find("home", "set_relay"), (set_relay, False))
+
+    @device.command("get_relay", call=True)
+    def get_relay(args, call):
+        return None
+
+    device._commands.grant("home", ("get_relay",))
+    equal(device._commands.find("home", "get_relay"), (get_relay, True))
     raises("bad-name", device.command("set_relay"), set_relay)
     raises("bad-name", device.command("wipe"), set_relay)
 
 
-def queued(appid, late="", handler=None):
+class Session:
+    """A session that ends when its ID changes."""
+
+    sid = b"12345678"
+
+
+def queued(appid, handler=None, wants_call=False, session=None, deadline_ms=None):
     ran = []
-    job = Job(handler or ran.append, {}, "blink", ran.append, appid, lambda now_ms: late)
-    return job, ran
+    handler = handler or ran.append
+    call = Call((handler, wants_call), {}, "blink", ran.append, appid, session, deadline_ms)
+    return call, ran
 
 
 def test_a_command_that_waited_too_long():
-    for late in ("expired", "old-session"):
+    for code in ("expired", "old-session"):
         device, _ = made()
-        job, ran = queued("home", late)
-        equal(asyncio.run(device._obey(job)), {"ok": False, "error": late})
+        session = Session()
+        job, ran = queued("home", session=session, deadline_ms=-1 if code == "expired" else 60000)
+        if code == "old-session":
+            session.sid = b"87654321"
+        equal(asyncio.run(device._obey(job)), {"ok": False, "error": code})
         equal(ran, [])
-        equal([row["code"] for row in device._incidents.take()], [late])
+        equal([row["code"] for row in device._incidents.take()], [code])
+
+
+def test_a_handler_learns_who_asks_and_how_long_the_command_is_valid():
+    device, _ = made()
+    seen = []
+
+    def handler(args, call):
+        seen.append((args, call.appid, call.command, call.left_ms))
+        return 5
+
+    for deadline_ms, left in ((60000, True), (None, False)):
+        job, _ = queued("home", handler, True, Session(), deadline_ms)
+        equal(asyncio.run(device._obey(job)), {"ok": True, "result": 5})
+        args, appid, command, left_ms = seen.pop()
+        equal((args, appid, command), ({}, "home", "blink"))
+        if left:
+            check(50000 < left_ms <= 60000, str(left_ms))
+        else:
+            equal(left_ms, None)
+
+
+def test_a_handler_refuses_with_a_reason():
+    def refuse(args):
+        raise Refused("door-open")
+
+    async def refuse_later(args):
+        raise Refused("door-open")
+
+    for handler in (refuse, refuse_later):
+        answer = {"ok": False, "error": "door-open"}
+        equal(obey(handler), ([answer], ["command-refused"]))
+
+    def refuse_as_warden(args):
+        raise Refused("not-allowed")
+
+    equal(obey(refuse_as_warden), (FAILED, ["command-failed"]))
+
+
+def test_the_log_has_the_traceback_of_a_handler_and_the_reply_has_not():
+    def broken(args):
+        return args["a secret of the caller"]
+
+    device, said = made()
+    job, _ = queued("home", broken)
+    equal(asyncio.run(device._obey(job)), FAILED[0])
+    ((code, text),) = said
+    equal(code, "command-failed")
+    check(text.startswith("blink: Traceback"), text)
+    check("in broken" in text and "KeyError" in text, text)
 
 
 def test_a_handler_that_was_cancelled():
@@ -174,7 +241,7 @@ def test_a_handler_that_was_cancelled():
         raise asyncio.CancelledError
 
     device, said = made()
-    job, _ = queued("home", "", cancelled)
+    job, _ = queued("home", cancelled)
     equal(asyncio.run(device._obey(job)), FAILED[0])
     check("command-failed" in [code for code, _ in said])
 
@@ -183,13 +250,13 @@ def test_the_authority_goes_first_and_none_fills_the_queue():
     device, _ = made()
 
     class Waiting:
-        def take(self, topic, payload, retained, now_ms):
+        def receive(self, topic, payload, retained, now_ms):
             return self.job
 
     device._inbox = Waiting()
     answered = []
     for appid in ("home", "home", "home", "authority"):
-        device._inbox.job = Job(None, {}, "blink", answered.append, appid)
+        device._inbox.job = Call((None, False), {}, "blink", answered.append, appid)
         device._on_message(b"", b"", False)
     equal(answered, [{"ok": False, "error": "busy"}])
     equal([job.appid for job in device._jobs], ["home", "home", "authority"])

@@ -24,7 +24,7 @@ class Sealed:
     def take(self, topic, data, retained=False):
         """(codes, answers opened, job)."""
         self.bench.refused.codes = []
-        job = self.inbox.take(topic, memoryview(bytearray(data)), retained, self.now)
+        job = self.inbox.receive(topic, memoryview(bytearray(data)), retained, self.now)
         out = self.inbox.out[:]
         del self.inbox.out[:]
         return self.bench.refused.codes, out, job
@@ -253,7 +253,7 @@ def test_dates_that_contradict_end_the_link():
     topic = NAMES.command("welcome", COSE).encode()
     raises(
         "certificate-dates",
-        device.inbox.take,
+        device.inbox.receive,
         topic,
         memoryview(bytearray(device.app.welcome(hello))),
         False,
@@ -315,9 +315,9 @@ def test_what_waits_to_be_sent_is_bounded():
     job.answer({"ok": True, "result": None})
     topic = COSE_TOPIC
     for _ in range(100):
-        check(device.inbox.take(topic, memoryview(bytearray(first)), False, 0) is None)
+        check(device.inbox.receive(topic, memoryview(bytearray(first)), False, 0) is None)
     for counter in range(2, 100):
-        device.inbox.take(
+        device.inbox.receive(
             topic, memoryview(bytearray(device.app.seal("set_relay", counter, 8, 0))), False, 5000
         )
     check(len(device.inbox.out) <= 16, "%d wait" % len(device.inbox.out))

@@ -36,7 +36,7 @@ class PlainDevice:
             data = json.dumps(data).encode()
         self.refused.codes = []
         topic = NAMES.command(command, fmt).encode()
-        job = self.inbox.take(topic, memoryview(bytearray(data)), retained, 0)
+        job = self.inbox.receive(topic, memoryview(bytearray(data)), retained, 0)
         out = [(event, fmt, json.loads(text)) for event, fmt, text in self.inbox.out]
         del self.inbox.out[:]
         return self.refused.codes, out, job

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..net.mqtt import Client
     from ..policy.policy import Policy
     from ..session.command import Commands
-    from ..session.inbox import Inbox, Job
+    from ..session.inbox import Call, Inbox
     from ..session.incident import Incidents
     from ..session.plain import Plain
     from ..session.session import Session
@@ -80,7 +80,7 @@ class Agent:
         self._authority = ""
         self._inbox: "Inbox | None" = None
         self._link: "Link | None" = None
-        self._jobs: "list[Job]" = []
+        self._jobs: "list[Call]" = []
         self._working = asyncio.Event()
         self._kick = asyncio.Event()
         self._standing = asyncio.Event()
@@ -272,21 +272,21 @@ class Agent:
                     await then(self)
             await self._flush()
 
-    def _next_job(self) -> "Job":
+    def _next_job(self) -> "Call":
         """The authority's first: an application that is slow, or means harm, must not keep it out."""
         for i, job in enumerate(self._jobs):
             if job.appid == self._authority:
                 return self._jobs.pop(i)
         return self._jobs.pop(0)
 
-    async def _obey(self, job: "Job") -> "dict[str, Any]":
+    async def _obey(self, job: "Call") -> "dict[str, Any]":
         now = self._uptime.now_ms()
         late = job.late(now)
         if late:
             self._incidents.add(late, job.command, now)
             return {"ok": False, "error": late}
         try:
-            return await job.obey(self._log)
+            return await job.run(self._log)
         except asyncio.CancelledError:
             if self._stopping:
                 raise
@@ -332,7 +332,7 @@ class Agent:
         if inbox is None:
             return
         now = self._uptime.now_ms()
-        job = inbox.take(topic, memoryview(payload), retained, now)
+        job = inbox.receive(topic, memoryview(payload), retained, now)
         if job is not None:
             # A share for each application, so that none can fill the queue for all.
             if sum([waiting.appid == job.appid for waiting in self._jobs]) >= _MAX_JOBS:

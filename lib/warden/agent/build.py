@@ -78,7 +78,7 @@ def begin(agent: "Any", generation: "Callable[[], int]") -> None:
             agent._sessions.append(session)
             sessions[session.kid] = session
             if app.authority:
-                agent._commands.obey(app.appid, agent._order)
+                agent._commands.set_authority(app.appid, agent._order)
     else:
         from ..session.plain import Plain
 

@@ -69,11 +69,16 @@ class Device(Agent):
 
     # -- the application's side ---------------------------------------------------------------
 
-    def command(self, name: str) -> "Callable[[Any], Any]":
-        """Decorator: this function, sync or async, obeys the command. It gets the arguments (a dict) and may return a value for the reply."""
+    def command(self, name: str, call: bool = False) -> "Callable[[Any], Any]":
+        """Decorator: let this function, sync or async, run the command.
+
+        name: 1 to 32 of a-z 0-9 _. call: it takes the call (session/inbox.py) as a second
+        argument. It gets the arguments, a dict, returns the reply's value, and may raise Refused.
+        UsageError bad-name.
+        """
 
         def register(handler: "Any") -> "Any":
-            self._commands.register(name, handler)
+            self._commands.register(name, handler, call)
             return handler
 
         return register

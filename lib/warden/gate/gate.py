@@ -21,7 +21,7 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from ..session.inbox import Job
+    from ..session.inbox import Call
     from ..session.plain import Plain
     from ..session.session import Session
 
@@ -249,11 +249,11 @@ class Gated(Inbox):
 
     gate: Gate
 
-    def _take_plain(
+    def _receive_plain(
         self, plain: "Plain", command: str, payload: memoryview, now_ms: int
-    ) -> "Job | None":
+    ) -> "Call | None":
         if command not in _ANSWERS:
-            return super()._take_plain(plain, command, payload, now_ms)
+            return super()._receive_plain(plain, command, payload, now_ms)
         fields = plain.parse(payload)
         self.gate.hear(plain.prove(fields), command, fields, now_ms)
         return None
@@ -265,19 +265,20 @@ class Gated(Inbox):
         args: "dict[str, Any]",
         answer: "Callable[[dict[str, Any]], None]",
         now_ms: int,
-        late: "Callable[[int], str] | None" = None,
-    ) -> "Job | None":
+        session: "Session | None" = None,
+        deadline_ms: "int | None" = None,
+    ) -> "Call | None":
         if command in _ANSWERS:
             # What answers us is answered to no one.
-            session = self.gate.authority()
-            if session is None or session.appid != appid:
+            authority = self.gate.authority()
+            if authority is None or authority.appid != appid:
                 raise PeerError("not-allowed")
             self.gate.hear(appid, command, args, now_ms)
             return None
         if command not in AUTHORITY_ONLY:
             self._refuse(PeerError("gate-shut"), command, answer, now_ms)
             return None
-        return super()._dispatch(appid, command, args, answer, now_ms, late)
+        return super()._dispatch(appid, command, args, answer, now_ms, session, deadline_ms)
 
 
 def begin(device: "Any", guard: "Any") -> "Any":

@@ -1,17 +1,20 @@
-"""Every message that reaches the device, through the gates in their order (docs/protocol.md, What the device refuses). Sans-IO.
+"""The gates that every message to the device passes, in their order. Sans-IO.
 
-take() gives the job that a command asks for, or None. What is to be sent goes to `out` as (event, format, bytes), what was refused to the
-incidents; nothing a peer sends makes take() raise, except when the whole link must fall.
+receive() returns the call that a command asks for, or None. Answers go to `out` as
+(event, format, bytes), refusals to the incidents. Nothing that a peer sends makes receive() raise,
+except where the link must end. The order: docs/protocol.md, What the device refuses.
 """
 
 import hashlib
+import io
+import sys
 
 from micropython import const
 
 from ..errors import PeerError, UsageError, ensure
 from ..wire import envelope
 from ..wire.names import COSE, JSON
-from .command import AUTHORITY_ONLY
+from .command import AUTHORITY_ONLY, Refused
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -24,47 +27,75 @@ if TYPE_CHECKING:
     from .session import Session
 
 
-# What may wait to be sent. A handler that takes its time holds it up, while duplicates of the last command go on asking for their reply.
+# Messages that may wait in `out`: while a slow handler runs, duplicates of the last command go on
+# asking for their reply.
 _MOST_OUT = const(16)
 
 
-class Job:
-    """A command to obey. answer(body) seals or packs the reply and puts it into the outbox. late(now_ms): why it must not be obeyed any
-    more, "" while it may: others' handlers can hold it up for longer than it was meant to live."""
+class Call:
+    """One command to run, and what its handler may know of it.
+
+    answer(body): puts the reply into the outbox. appid: the application that gave the command.
+    session: the session that it came in; None in plain mode. deadline_ms: of the agent's uptime,
+    None without a limit. left_ms: milliseconds of validity when the handler was called, or None.
+    """
 
     def __init__(
         self,
-        handler: "Handler",
+        handler: "tuple[Handler, bool]",
         args: "dict[str, Any]",
         command: str,
         answer: "Callable[[dict[str, Any]], None]",
         appid: str = "",
-        late: "Callable[[int], str] | None" = None,
+        session: "Session | None" = None,
+        deadline_ms: "int | None" = None,
     ) -> None:
-        self.handler = handler
+        self.handler, self._wants_call = handler
         self.args = args
         self.command = command
         self.answer = answer
         self.appid = appid
-        self._late = late
+        self.left_ms: "int | None" = None
+        self._session = session
+        self._sid = b"" if session is None else session.sid
+        self._deadline_ms = deadline_ms
 
     def late(self, now_ms: int) -> str:
-        return self._late(now_ms) if self._late is not None else ""
+        """Return why the command must not run any more, "" while it may; set left_ms.
 
-    async def obey(self, log: "Callable[[str, str], None]") -> "dict[str, Any]":
-        """Call the handler; the reply's body."""
+        The handlers of other commands can hold it up for longer than it is valid.
+        """
+        if self._session is not None and self._session.sid != self._sid:
+            return "old-session"
+        if self._deadline_ms is None:
+            return ""
+        self.left_ms = self._deadline_ms - now_ms
+        return "expired" if self.left_ms < 0 else ""
+
+    async def run(self, log: "Callable[[str, str], None]") -> "dict[str, Any]":
+        """Call the handler and return the reply's body."""
         try:
-            result = self.handler(self.args)
+            result = self.handler(self.args, self) if self._wants_call else self.handler(self.args)
             # Of an async function; nothing that a reply can hold has it.
             if hasattr(result, "send"):
                 result = await result
-        except Exception as error:  # the application's own bug must not take the agent down
+        except Refused as error:
+            code = error.code
+            log("command-refused", self.command + ": " + code)
+        except Exception as error:  # the application's own bug must not end the agent
             code = "command-failed"
+            text = repr(error)
             if self.command in AUTHORITY_ONLY and isinstance(error, PeerError):
                 code = error.code
-            log(code, "%s: %s" % (self.command, repr(error)))
-            return {"ok": False, "error": code}
-        return {"ok": True, "result": result}
+            else:
+                # For the log alone: it may hold what the command carried.
+                lines = io.StringIO()
+                sys.print_exception(error, lines)
+                text = lines.getvalue()
+            log(code, "%s: %s" % (self.command, text))
+        else:
+            return {"ok": True, "result": result}
+        return {"ok": False, "error": code}
 
     def finish(self, body: "dict[str, Any]", log: "Callable[[str, str], None]") -> None:
         """Put the reply into the outbox, or one that says why it can't be."""
@@ -75,12 +106,16 @@ class Job:
             log("command-failed", "%s: %s" % (self.command, error.text))
             self.finish({"ok": False, "error": "command-failed"}, log)
         except PeerError as error:
-            log(error.code, error.text)  # the session ended meanwhile: nobody waits for this reply
+            log(error.code, error.text)  # the session ended: no one waits for this reply
 
 
 class Inbox:
-    """sessions: those of sealed mode, by kid; or plain: the plain mode. on_time(unix_time) is told what the authority's welcome says. limit: bytes of the
-    largest reply."""
+    """Check messages and find the handlers of commands.
+
+    sessions: those of sealed mode, by kid; empty in plain mode. plain: the plain mode, or None.
+    on_time(unix_time): called with the time of the authority's welcome. limit: largest MQTT packet
+    of a reply, in bytes.
+    """
 
     def __init__(
         self,
@@ -98,14 +133,18 @@ class Inbox:
         self._sessions = sessions
         self._plain = plain
         self._on_time = on_time
-        # Of a reply's payload: a packet has its head and its topic besides.
+        # A reply's payload; the packet has a head of 5 bytes and the topic besides.
         self._limit = limit - len(names.event("reply", COSE)) - 5
         self.out: "list[tuple[str, str, bytes]]" = []
 
-    def take(
+    def receive(
         self, topic: "memoryview | bytes", payload: memoryview, retained: bool, now_ms: int
-    ) -> "Job | None":
-        """`payload` is decrypted in place. PeerError certificate-dates only: then the link must fall."""
+    ) -> "Call | None":
+        """Check a message and return the call that it asks for, or None.
+
+        payload: decrypted in place. now_ms: of the agent's uptime. PeerError certificate-dates
+        alone: the link must end.
+        """
         command = ""
         try:
             command, fmt = self._names.parse(topic)
@@ -116,10 +155,10 @@ class Inbox:
             if self._plain is not None:
                 if fmt != JSON:
                     raise PeerError("sealed-refused")
-                return self._take_plain(self._plain, command, payload, now_ms)
+                return self._receive_plain(self._plain, command, payload, now_ms)
             if fmt != COSE:
                 raise PeerError("plain-refused")
-            return self._take_sealed(command, payload, now_ms)
+            return self._receive_sealed(command, payload, now_ms)
         except PeerError as error:
             self._incidents.add(error.code, command, now_ms)
             if error.code == "certificate-dates":
@@ -134,7 +173,7 @@ class Inbox:
             raise PeerError("wrong-application")
         return session
 
-    def _take_sealed(self, command: str, payload: memoryview, now_ms: int) -> "Job | None":
+    def _receive_sealed(self, command: str, payload: memoryview, now_ms: int) -> "Call | None":
         if command in ("welcome", "wake"):
             parsed = envelope.parse_mac0(payload)
             session = self._find(parsed)
@@ -163,28 +202,24 @@ class Inbox:
         sid = session.sid
 
         def answer(body: "dict[str, Any]") -> None:
-            # A reply belongs to the session that asked; after a new one began, nobody waits for it.
+            # A reply belongs to the session of its command; in a newer one no one waits for it.
             if session.sid == sid:
                 reply = session.seal("reply", message.id, body)
                 self._post(COSE, reply)
                 session.remember(digest, reply)
 
-        def late(now_ms: int) -> str:
-            if session.sid != sid:
-                return "old-session"
-            deadline = message.deadline_ms
-            return "expired" if deadline is not None and deadline < now_ms else ""
-
         if message.expired:
             self._refuse(PeerError("expired"), command, answer, now_ms)
             return None
-        return self._dispatch(session.appid, command, message.body, answer, now_ms, late)
+        return self._dispatch(
+            session.appid, command, message.body, answer, now_ms, session, message.deadline_ms
+        )
 
     # -- plain --------------------------------------------------------------------------------
 
-    def _take_plain(
+    def _receive_plain(
         self, plain: "Plain", command: str, payload: memoryview, now_ms: int
-    ) -> "Job | None":
+    ) -> "Call | None":
         fields = plain.parse(payload)
         if command == "server_uid_response":
             plain.on_response(fields, now_ms)
@@ -211,10 +246,12 @@ class Inbox:
         args: "dict[str, Any]",
         answer: "Callable[[dict[str, Any]], None]",
         now_ms: int,
-        late: "Callable[[int], str] | None" = None,
-    ) -> "Job | None":
+        session: "Session | None" = None,
+        deadline_ms: "int | None" = None,
+    ) -> "Call | None":
         try:
-            return Job(self._commands.find(appid, command), args, command, answer, appid, late)
+            handler = self._commands.find(appid, command)
+            return Call(handler, args, command, answer, appid, session, deadline_ms)
         except PeerError as error:
             self._refuse(error, command, answer, now_ms)
             return None
@@ -226,6 +263,6 @@ class Inbox:
         answer: "Callable[[dict[str, Any]], None]",
         now_ms: int,
     ) -> None:
-        """Refused, but by somebody who proved who they are: they get the reason as well."""
+        """Record a refusal and answer with its code: the sender proved who it is."""
         self._incidents.add(error.code, command, now_ms)
         answer({"ok": False, "error": error.code})

@@ -165,7 +165,18 @@ def test_a_refusal_says_what_it_means_and_what_to_do():
     may = answered("not-allowed", app="home", allowed=["set_relay", "get_relay"])
     assert "home may: set_relay, get_relay" in may
     assert "`warden unlock DEVICE`" in answered("gate-shut")
+    assert "not of the form" in answered("bad-body", command="wipe")
     assert "\x1b" not in answered("\x1b[31m")
+
+
+@pytest.mark.parametrize("code", ["door-open", "bad-body", "wrong-application", "vault-damaged"])
+def test_a_reason_of_the_application_is_not_taken_for_wardens(code):
+    """Warden answers an application's command with seven codes; no other is explained as its own."""
+    first, second = answered(code).split("\n")
+    assert first == (
+        f"✗ D1 refused x: {code}  a reason of the device's application, from the command's handler"
+    )
+    assert "the application's own documentation" in second
 
 
 def test_people_see_no_float_noise():

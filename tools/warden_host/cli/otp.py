@@ -373,7 +373,7 @@ def unlock(state: State, device: str, as_json: bool) -> int:
     answer = control.call(fleet.control, {"op": "unlock", "device": device, "timeout": 10}, 60)
     if answer.get("ok") is not True:
         error = jsontext.slug(answer.get("reply", {}).get("error"))
-        means, do = refusals.explain(error)
+        means, do = refusals.explain(error, "unlock")
         raise HostError("command-refused", f"{device} did not open: {error}, {means}", do)
     if as_json:
         screen.print_json({"ok": True, "device": device})

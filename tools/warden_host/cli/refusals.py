@@ -1,5 +1,16 @@
 """Explain why a device refused a command, and what to do: docs/errors.md in short."""
 
+from warden_host.names import AUTHORITY_COMMANDS
+
+# Codes with which Warden itself answers an application's command (docs/protocol.md, Events,
+# replies and incidents); a device keeps its handlers from refusing with one of them.
+OWN_REPLIES = frozenset(
+    "busy command-failed expired gate-shut not-allowed old-session unknown-command".split()
+)
+_APPLICATION = (
+    "a reason of the device's application, from the command's handler",
+    "the application's own documentation says what it means",
+)
 _REFUSALS = {
     "bad-body": (
         "the content is authentic but not of the form that the protocol gives",
@@ -48,7 +59,9 @@ _REFUSALS = {
 }
 
 
-def explain(code: str) -> tuple[str, str]:
-    """Return (meaning, what to do) of a refusal's code."""
-    unknown = ("the device's application gave this answer", "docs/errors.md lists Warden's own")
+def explain(code: str, command: str) -> tuple[str, str]:
+    """Return (meaning, what to do) of the code with which a device refused a command."""
+    if command not in AUTHORITY_COMMANDS and code not in OWN_REPLIES:
+        return _APPLICATION
+    unknown = ("a refusal of the device", "docs/errors.md lists the codes")
     return _REFUSALS.get(code, unknown)

@@ -136,7 +136,7 @@ def outcome(result: dict[str, Any]) -> Text:
 def _refused(result: dict[str, Any], device: str, command: str, error: Any) -> Text:
     """Show the code of the refusal, its meaning, and what to do."""
     code = jsontext.slug(error)
-    means, do = refusals.explain(code)
+    means, do = refusals.explain(code, command)
     if code == "not-allowed":
         allowed = [str(verb) for verb in result.get("allowed", ())]
         may = f"; {result.get('app', '')} may: {', '.join(allowed) or 'nothing'}"
