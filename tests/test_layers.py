@@ -73,6 +73,7 @@ ALONE: dict[str, str] = {
     "vault": SEALING + " wire.cbor",
     "vault.records": VAULT,
     "vault.rekey": VAULT,
+    "vault.secrets": VAULT + " wire.names",
     "vault.wipe": VAULT,
 }
 

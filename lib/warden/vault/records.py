@@ -14,6 +14,7 @@
 | `app_APPID`  | CBOR [K, is_authority, [command, …]]            | an application, its key and its rights |
 | `rotation`   | CBOR [1, id, SHA-256 of the order, password or null, trust or null, {appid: K}, deadline or null] | new secrets that have not proved themselves |
 | `otp`        | CBOR [secret or null, digits, step in seconds or 0, duress secret or null, hash]   | one-time passwords that the device checks itself (provisioning/bundle.py); hash: sha1 where it is missing |
+| `own_NAME`   | up to 1,024 bytes                               | a secret of the device's program (secrets.py) |
 | `uid_APPID`  | 32 bytes                                        | plain mode: the ID that the application gave |
 
 Counters: `boot` (hellos), `time` (the highest time that the authority proved), `rotation` (the highest id of a rotation); of the gate
