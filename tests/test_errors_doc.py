@@ -6,7 +6,31 @@ from pathlib import Path
 
 import pytest
 
-CLASSES = {"UsageError": "USAGE", "PeerError": "PEER", "StoreError": "STORE"}
+CLASSES = {
+    "UsageError": "USAGE",
+    "LinkError": "LINK",
+    "PeerError": "PEER",
+    "StoreError": "STORE",
+    "OutOfMemory": "MEMORY",
+}
+HOST = "Host: "  # of a section of the page for codes that only the host raises
+# Choices among codes that no class could make, each with its reason.
+NAMED = {
+    # What SUIT calls a condition that does not hold: another branch is tried.
+    "lib/warden/wire/suit_commands.py: error.code not in ('suit-condition', 'wrong-device')",
+    "tools/warden_host/release/manifest_plan.py: error.code not in _CONDITION_FAILED",
+    # What a device that left the fleet in the middle of a rollout ends with.
+    "tools/warden_host/rollout/device_job.py: error.code in ('revoked', 'device-unknown')",
+    # No attacks, so not recorded as incidents.
+    "tools/warden_host/engine/engine.py: refused.code not in ('stale-hello', 'clock-jumped')",
+    # The offer to make what is missing.
+    "tools/warden_host/cli/release.py: error.code not in ('fleet-missing', 'bad-name')",
+    # Registries, not choices.
+    "tools/warden_host/errors.py: code not in CODES",
+    "tools/warden_host/service/control.py: code in CODES",
+    # Exit codes of a process.
+    "tools/warden_host/sim/simulated.py: code not in _RESETS",
+}
 SLUG = re.compile(r"[a-z]+(-[a-z]+)*$")
 
 
@@ -34,11 +58,16 @@ def registry(repo: Path) -> dict[str, set[str]]:
     return found
 
 
-def host_codes() -> tuple[set[str], set[str]]:
-    """The codes that the host shares with the device, and its own."""
+def host_registry() -> dict[str, str]:
+    """Return the class of every code that the host raises."""
     from warden_host import errors
 
-    return set(errors.SHARED), set(errors.OWN)
+    return {code: errors.class_of(code).__name__ for code in errors.CODES}
+
+
+def device_registry(repo: Path) -> dict[str, str]:
+    """Return the class of every code that a device raises."""
+    return {code: cls for cls, codes in registry(repo).items() for code in codes}
 
 
 def documented(repo: Path) -> dict[str, list[str]]:
@@ -46,8 +75,8 @@ def documented(repo: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     section = ""
     for line in (repo / "docs/errors.md").read_text().splitlines():
-        if line.startswith("## "):
-            section = line.removeprefix("## ").strip()
+        if line.startswith(("## ", "### " + HOST)):
+            section = line.lstrip("# ")
         row = re.match(r"\| `([^`]+)` \| [^|]{10,} \| [^|]{5,} \|$", line)
         if row:
             found.setdefault(section, []).append(row[1])
@@ -119,7 +148,10 @@ def test_registered_codes_are_used(repo: Path) -> None:
 def test_page(repo: Path) -> None:
     page = documented(repo)
     codes = registry(repo)
-    codes["HostError"] = host_codes()[1]
+    for code, cls in host_registry().items():
+        if code not in device_registry(repo):
+            title = HOST + ("no other class" if cls == "HostError" else cls)
+            codes.setdefault(title, set()).add(code)
     assert set(page) == set(codes)
     for cls, listed in page.items():
         assert len(listed) == len(set(listed)), cls
@@ -134,21 +166,28 @@ def test_every_code_is_provoked(repo: Path) -> None:
     for path in (repo / "tests").rglob("*.json"):
         named |= set(re.findall(r'"([a-z-]+)"', path.read_text()))
     every = [code for one in registry(repo).values() for code in one]
-    every += sorted(host_codes()[1])
+    every += sorted(set(host_registry()) - set(every))
     missing = [code for code in every if code not in named]
     assert not missing, " ".join(missing)
 
 
-def test_host_shares_the_meaning(repo: Path) -> None:
-    device = {code for one in registry(repo).values() for code in one}
-    shared, own = host_codes()
-    assert sorted(shared - device) == []
-    assert sorted(own & device) == []
+def test_host_shares_the_class(repo: Path) -> None:
+    """A code of the device has the device's class in the host too, also where only a reply has it."""
+    from warden_host import errors
+
+    device, host = device_registry(repo), host_registry()
+    assert {code: cls for code, cls in host.items() if device.get(code, cls) != cls} == {}
+    for cls in ("LinkError", "StoreError", "OutOfMemory"):
+        own = {code for code, of in host.items() if of == cls and code not in device}
+        listed = {code for code, of in errors._CLASSES_OF_ALL.items() if of.__name__ == cls}
+        assert listed - own == registry(repo)[cls]
 
 
 def test_host_codes_are_used(repo: Path) -> None:
-    used = literals(repo, "tools", but=frozenset({"tools/warden_host/errors.py"}))
-    unused = sorted(code for code in set.union(*host_codes()) if code not in used)
+    own = "tools/warden_host/errors.py"
+    used = literals(repo, "tools", but=frozenset({own}))
+    used |= {code for _, code, _ in raised((repo / own).read_text())}
+    unused = sorted(code for code in host_registry() if code not in used)
     assert not unused, " ".join(unused)
 
 
@@ -164,3 +203,28 @@ def test_codes_of_replies_are_the_same_on_both_sides(repo: Path) -> None:
     protocol = (repo / "docs/protocol.md").read_text()
     replies = protocol[protocol.index("- Codes in a reply") :].split("\n- ")[0]
     assert set(re.findall(r"`([a-z-]+)`", replies)) == refusals.OWN_REPLIES
+
+
+def test_host_error_takes_its_class_from_the_code() -> None:
+    from warden_host import errors
+
+    for code, cls in host_registry().items():
+        error = errors.HostError(code, "text")
+        assert (type(error).__name__, str(error)) == (cls, code + ": text")
+    with pytest.raises(ValueError, match="unregistered"):
+        errors.HostError("busy")  # a device's: the host never raises it
+    assert issubclass(errors.LinkError, errors.PeerError)
+    assert errors.class_of("door-open") is errors.PeerError
+
+
+def test_no_list_of_codes_decides(repo: Path) -> None:
+    """A choice by class is written as a class: no error's code is looked up among several."""
+    found = []
+    for folder in ("lib", "firmware", "tools"):
+        for path in sorted((repo / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn):
+                    left = ast.unparse(node.left)
+                    if left == "code" or left.endswith((".code", "_code")):
+                        found.append(f"{path.relative_to(repo)}: {ast.unparse(node)}")
+    assert set(found) == set(NAMED), found

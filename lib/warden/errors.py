@@ -1,19 +1,23 @@
 """Every error that Warden raises, and its code.
 
-The type says whose fault it is; the code (a slug) says what was refused and never changes its meaning.
+The class says what the caller can do; the code (a slug) says what was refused and never changes
+its meaning. Each code belongs to one class.
 
-UsageError   our caller's bug: a wrong argument, a missing registration. Never reaches the incident log.
-PeerError    hostile or broken input: the network, a server, an application.
-StoreError   the flash, the root key, the chip's randomness.
+UsageError    wrong use: fix the caller. Never reaches the incident log.
+LinkError     something did not arrive, or not whole, in order and in time: try again.
+PeerError     refused by a peer, or bad input: the same again is refused again.
+StoreError    this board's storage, root key or randomness: look after the board.
+OutOfMemory   no memory left for it: leave more, and try again.
 
-No text of an error ever holds a secret: texts end up in logs and on screens.
-`docs/errors.md` tells what each code means and what to do; a test holds that page and this registry together.
+A LinkError is a PeerError too, so that `except PeerError` around a call that uses the network
+catches both. No text of an error holds a secret: texts end up in logs and on screens.
+`docs/errors.md` explains each code; a test holds that page and this registry together.
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    # The registry: for readers and for the tests, which read the source; it takes no memory on the device. A retired slug is never
-    # used again for something else.
+    # The registry: for readers and for the tests, which read the source; it takes no memory on the
+    # device. A retired slug is never used again for something else.
     USAGE = (
         "bad-argument",
         "bad-name",
@@ -22,6 +26,26 @@ if TYPE_CHECKING:
         "bad-bundle",
         "no-board",
         "closed",
+    )
+    LINK = (
+        # connection
+        "unreachable",
+        "link-timeout",
+        "link-closed",
+        "link-taken",
+        # messages
+        "no-session",
+        "old-session",
+        "counter-exhausted",
+        "gap",
+        "busy",
+        "expired",
+        # updates
+        "update-state",
+        "update-chunk",
+        "update-timeout",
+        "image-mismatch",
+        "payload-tampered",
     )
     PEER = (
         # formats
@@ -43,12 +67,7 @@ if TYPE_CHECKING:
         "suit-component",
         "wrong-device",
         "old-manifest",
-        "update-state",
-        "update-chunk",
-        "update-timeout",
-        "image-mismatch",
         "payload-key",
-        "payload-tampered",
         "https-address",
         "https-status",
         "https-range",
@@ -57,10 +76,6 @@ if TYPE_CHECKING:
         "firmware-key",
         "firmware-invalid",
         # link
-        "unreachable",
-        "link-timeout",
-        "link-closed",
-        "link-taken",
         "tls-failed",
         "tls-address",
         "certificate-untrusted",
@@ -76,20 +91,14 @@ if TYPE_CHECKING:
         "plain-refused",
         "sealed-refused",
         "wrong-application",
-        "no-session",
-        "old-session",
         "replayed",
-        "gap",
         "tampered",
         "bad-body",
-        "expired",
         "not-allowed",
         "unknown-command",
         "command-failed",
         "unexpected",
         "policy-mismatch",
-        "counter-exhausted",
-        "busy",
         "incident-overflow",
         "gate-shut",
         "gate-open",
@@ -117,10 +126,11 @@ if TYPE_CHECKING:
         "slot-unsigned",
         "no-ota",
     )
+    MEMORY = ("out-of-memory",)
 
 
 class WardenError(Exception):
-    """code: the slug. text: what happened and what to do, without secrets."""
+    """code: the slug. text: what happened, why, and what to do; without secrets."""
 
     def __init__(self, code: str, text: str = "") -> None:
         super().__init__(code, text)
@@ -132,18 +142,26 @@ class WardenError(Exception):
 
 
 class UsageError(WardenError):
-    """The caller's bug."""
+    """Wrong use: the caller has a bug."""
 
 
 class PeerError(WardenError):
-    """Hostile or broken input."""
+    """A peer refused, or its input is bad."""
+
+
+class LinkError(PeerError):
+    """Something did not arrive, or not whole, in order and in time: try again."""
 
 
 class StoreError(WardenError):
     """The flash, the root key or the chip failed."""
 
 
+class OutOfMemory(WardenError):
+    """No memory is left for it."""
+
+
 def ensure(ok: object, code: str, text: str = "") -> None:
-    """A caller's contract, kept even under -O, where `assert` is deleted."""
+    """Raise UsageError unless `ok`: a caller's contract, kept under -O, where `assert` is not."""
     if not ok:
         raise UsageError(code, text)

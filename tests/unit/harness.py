@@ -61,6 +61,14 @@ def raises(code, function, *args, **keywords):
     raise Failed("returned %r, wanted the error %s" % (result, code))
 
 
+def link_failure(code):
+    """Return the error that a connection which failed with this code raises."""
+    from warden.errors import LinkError, PeerError
+
+    lost = code in ("unreachable", "link-timeout", "link-closed", "busy")
+    return (LinkError if lost else PeerError)(code)
+
+
 def has_text(error, text):
     """Fail unless the error's text contains `text`; errors of the build for boards have no texts."""
     _count[0] += 1

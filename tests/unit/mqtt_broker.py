@@ -3,7 +3,7 @@
 import asyncio
 
 from harness import check, equal
-from warden.errors import PeerError
+from warden.errors import LinkError, PeerError
 
 
 def two(data, at):
@@ -164,7 +164,7 @@ class Link:
 
     def write(self, data):
         if self.closed:
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
         check(self.asked is None, "a write while another one is not through")
         count = 0 if self.stuck else len(data) if self.room is None else min(self.room, len(data))
         if count == len(data):
@@ -175,7 +175,7 @@ class Link:
 
     async def send(self, data):
         if self.closed:
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
         if self.asked is not None:
             equal(bytes(data), self.asked, "TLS wants the same bytes again")
         elif self.busy:
@@ -183,7 +183,7 @@ class Link:
         self.busy = True
         if self.stuck:
             await asyncio.sleep_ms(20)
-            raise PeerError("link-timeout")
+            raise LinkError("link-timeout")
         await asyncio.sleep_ms(0)
         half, self.half, self.asked, self.busy = self.half, b"", None, False
         self.heard(half + bytes(data))
@@ -199,7 +199,7 @@ class Link:
 
     def receive_into(self, view):
         if self.closed or (self.ended and not self.coming):
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
         count = min(len(view), len(self.coming))
         if not count:
             return None

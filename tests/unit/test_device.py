@@ -7,12 +7,12 @@ sys.path.append(
     __file__.rsplit("/", 1)[0] + "/../../build/umqtt"
 )  # where `make setup` puts umqtt.simple
 
-from harness import check, equal, raises  # noqa: E402
+from harness import check, equal, link_failure, raises  # noqa: E402
 from models import DictStore, RootKey  # noqa: E402
 from test_bundle import good  # noqa: E402
 from warden.agent import agent  # noqa: E402
 from warden.agent.device import Device  # noqa: E402
-from warden.errors import PeerError, UsageError  # noqa: E402
+from warden.errors import LinkError, UsageError  # noqa: E402
 from warden.provisioning.bundle import install  # noqa: E402
 from warden.session.command import Refused  # noqa: E402
 from warden.session.inbox import Call  # noqa: E402
@@ -90,7 +90,7 @@ def test_a_reply_that_nobody_waits_for():
     device, said = made()
 
     def answer(body):
-        raise PeerError("no-session")
+        raise LinkError("no-session")
 
     Call((None, False), {}, "set_relay", answer).finish({"ok": True, "result": None}, device._log)
     equal([code for code, _ in said], ["no-session"])
@@ -341,7 +341,7 @@ class Net:
     def end(self):
         code, _, took_ms = self.ends.pop(0)
         self.uptime.now += took_ms
-        raise PeerError(code)
+        raise link_failure(code)
 
     # -- the test's side
 
@@ -426,8 +426,8 @@ def test_a_refused_subscription_is_no_refused_password():
         def stood(self):
             pass
 
-        def failed(self, code):
-            asked.append(code)
+        def failed(self, error):
+            asked.append(error.code)
             return False
 
     net = Net([("mqtt-refused", True, 1), ("mqtt-refused", False, 1), ("link-closed", True, 1)])

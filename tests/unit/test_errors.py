@@ -16,3 +16,10 @@ def test_text_and_code():
 def test_ensure_survives_optimisation():
     raises("bad-argument", errors.ensure, False, "bad-argument", "x")
     check(errors.ensure(True, "bad-argument") is None)
+
+
+def test_a_lost_link_is_caught_as_a_peers_error_too():
+    """An application of an earlier version has `except PeerError` around what uses the network."""
+    check(issubclass(errors.LinkError, errors.PeerError))
+    for kind in (errors.UsageError, errors.StoreError, errors.OutOfMemory):
+        check(issubclass(kind, errors.WardenError) and not issubclass(kind, errors.PeerError))

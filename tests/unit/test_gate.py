@@ -15,7 +15,7 @@ from models import DictStore, RootKey  # noqa: E402
 from test_bundle import KEY, OTHER_KEY, OTHER_SEED, SEED, gated  # noqa: E402
 from test_device import Clock  # noqa: E402
 from warden.agent.device import Device  # noqa: E402
-from warden.errors import PeerError, StoreError  # noqa: E402
+from warden.errors import LinkError, PeerError, StoreError  # noqa: E402
 from warden.gate.codes import code  # noqa: E402
 from warden.hal.keypad import Keypad  # noqa: E402
 from warden.provisioning.bundle import install  # noqa: E402
@@ -707,7 +707,7 @@ def test_a_link_that_breaks_while_it_is_said():
         stage.answer("server_otp_response", req)
 
         def broken(topic, data):
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
 
         post, stage.client.post = stage.client.post, broken
         stage.keys.inject(b"123456#")

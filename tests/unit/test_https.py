@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from harness import check, equal, has_text, raises
-from warden.errors import PeerError
+from warden.errors import LinkError
 from warden.ota import https
 
 TOTAL = 40000
@@ -44,7 +44,7 @@ class Web:
 
     def receive_into(self, view):
         if not self.open:
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
         if not self.out:
             return None
         count = min(len(view), len(self.out), self.dribble)
@@ -54,7 +54,7 @@ class Web:
 
     async def wait_readable(self, wait_ms):
         if not self.out:
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
         return True
 
     def close(self):

@@ -7,7 +7,7 @@ sys.path.append(
     __file__.rsplit("/", 1)[0] + "/../../build/umqtt"
 )  # where `make setup` puts umqtt.simple
 
-from harness import check, equal, raises  # noqa: E402
+from harness import check, equal, link_failure, raises  # noqa: E402
 from models import DictStore, RootKey  # noqa: E402
 from test_bundle import good  # noqa: E402
 from warden.agent.device import Device  # noqa: E402
@@ -194,14 +194,14 @@ def test_new_then_old():
     waiting = board.device._rotation
     waiting.equip()
     equal((board.password(), board.device._trust.pins), (PASSWORD, PINS))
-    check(waiting.failed("mqtt-refused"))
+    check(waiting.failed(link_failure("mqtt-refused")))
     waiting.equip()
     check(board.password() != PASSWORD)
     equal(board.device._trust.pins, PINS)
-    check(waiting.failed("pin-mismatch"))
+    check(waiting.failed(link_failure("pin-mismatch")))
     waiting.equip()
     check(board.device._trust.pins != PINS)
-    check(not waiting.failed("unreachable"))
+    check(not waiting.failed(link_failure("unreachable")))
 
 
 def test_a_session_under_the_new_key():
@@ -286,7 +286,7 @@ def test_a_deadline_while_there_is_no_connection():
     board.order("rotate", id=1, password=PASSWORD, deadline=60)
     waiting = board.device._rotation
     waiting.equip()
-    waiting.failed("mqtt-refused")
+    waiting.failed(link_failure("mqtt-refused"))
     board.clock.time += 60
     # It was the old one's turn.
     waiting.equip()
@@ -306,7 +306,7 @@ def test_too_often():
     waiting = board.device._rotation
     for _ in range(8):
         waiting.equip()
-        waiting.failed("mqtt-refused")
+        waiting.failed(link_failure("mqtt-refused"))
     equal(board.incidents(), [("rotation-failed", "password")])
 
 

@@ -100,8 +100,8 @@ def test_a_refusal():
     # The same of one that may be sent again.
     parks(board)
     device, one = start(board, starved)
-    equal(device.incidents, [("command-failed", "update")])
-    equal((order(one)["state"], order(one)["reason"]), ("Aborted", "command-failed"))
+    equal(device.incidents, [("out-of-memory", "update")])
+    equal((order(one)["state"], order(one)["reason"]), ("Aborted", "out-of-memory"))
     board.off()
 
 
@@ -342,8 +342,9 @@ def test_no_failure_keeps_the_application_from_starting():
             device, one = start(board)
         finally:
             order_module.Order._judge = real
-        equal((one._parked, device.incidents), (None, [("command-failed", "update")]))
-        equal((order(one)["state"], order(one)["reason"]), ("Aborted", "command-failed"))
+        code = "out-of-memory" if isinstance(error, MemoryError) else "command-failed"
+        equal((one._parked, device.incidents), (None, [(code, "update")]))
+        equal((order(one)["state"], order(one)["reason"]), ("Aborted", code))
         equal(plan.pop(), bytearray(3))
         parks(board)
     # An order that can't be read, and a vault that fails as nobody foresaw.
@@ -432,14 +433,14 @@ def test_no_memory_for_the_download():
         real, download.Updater = download.Updater, starved
         try:
             if asks:
-                equal(order(one), "command-failed")
+                equal(order(one), "out-of-memory")
             else:
                 run(one)
-                equal(device.sent, [("update", "cose", "Aborted", "command-failed")])
-            equal(device.incidents, [("command-failed", "update")])
+                equal(device.sent, [("update", "cose", "Aborted", "out-of-memory")])
+            equal(device.incidents, [("out-of-memory", "update")])
         finally:
             download.Updater = real
-        equal((order(one)["state"], order(one)["reason"]), ("Aborted", "command-failed"))
+        equal((order(one)["state"], order(one)["reason"]), ("Aborted", "out-of-memory"))
         equal((key, device.resets), (bytearray(32), 0))
     board.off()
 
@@ -468,7 +469,7 @@ def test_no_key_outlives_memory_that_runs_out():
     keys.append(one._parked.key)
     SlotRecord.begin = starved
     try:
-        equal(order(one), "command-failed")
+        equal(order(one), "out-of-memory")
     finally:
         SlotRecord.begin = begin
     equal(keys, [bytearray(32)] * 2)
@@ -554,11 +555,11 @@ def test_no_memory_for_the_reading_back():
     try:
         for number, at in enumerate(range(0, len(NEW), 1024)):
             status = order(one, n=number, data=NEW[at : at + 1024])
-        equal(status, "command-failed")
+        equal(status, "out-of-memory")
     finally:
         verify.ReadBack = real
     said = order(one)
-    equal((said["state"], said["reason"], said["sequence"]), ("Aborted", "command-failed", 2))
+    equal((said["state"], said["reason"], said["sequence"]), ("Aborted", "out-of-memory", 2))
     equal(order(one, envelope=envelope(2, [NEW]))["state"], "Testing")
     board.off()
 

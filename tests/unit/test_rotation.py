@@ -1,6 +1,6 @@
 """New secrets for old ones: what is refused, what is tried in which order, and every cut between the command and the last old secret."""
 
-from harness import check, equal, raises
+from harness import check, equal, link_failure, raises
 from models import DictStore, PowerCut, RootKey
 from test_bundle import good
 from warden.errors import PeerError, StoreError
@@ -219,7 +219,7 @@ def test_pins_are_not_doubted_for_what_no_hand_shake_refused():
     what = Rotation(vault)
     for code in ("unreachable", "link-closed", "link-timeout", "busy"):
         check(what.tries("trust"))
-        equal(what.failed(code), (False, ""))
+        equal(what.failed(link_failure(code)), (False, ""))
 
 
 def keys_only(**changes):
@@ -266,7 +266,7 @@ def tries(what, accepts, turns):
         if seen[-1] == accepts:
             what.stood(True, [])
         else:
-            again, often = what.failed("mqtt-refused")
+            again, often = what.failed(link_failure("mqtt-refused"))
             soon.append(again)
             if often:
                 said.append(often)
@@ -311,7 +311,7 @@ def test_only_a_refusal_changes_the_turn():
     _, what = with_password()
     for code in ("unreachable", "link-closed", "link-timeout", "pin-mismatch", "tls-failed"):
         check(what.tries("password"))
-        equal(what.failed(code), (False, ""))
+        equal(what.failed(link_failure(code)), (False, ""))
     check(what.tries("password"))
 
 
@@ -322,7 +322,7 @@ def test_pins_by_every_refusal_of_a_hand_shake():
         what = Rotation(vault)
         check(what.tries("trust"))
         check(not what.tries("password"))
-        equal(what.failed(code), (True, ""))
+        equal(what.failed(link_failure(code)), (True, ""))
         check(not what.tries("trust"))
         what.stood(True, [])
         check(vault.get("rotation") is not None)

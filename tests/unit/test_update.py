@@ -97,10 +97,10 @@ def test_memory_that_runs_out():
         setattr(module, name, starved)
         try:
             update.start(envelope(2, [NEW]), 0)
-            raises("command-failed", feed, update, {"app": NEW})
+            raises("out-of-memory", feed, update, {"app": NEW})
         finally:
             setattr(module, name, real)
-        equal((update.state, update.reason, update.want()), ("Aborted", "command-failed", None))
+        equal((update.state, update.reason, update.want()), ("Aborted", "out-of-memory", None))
         equal((update.step(), states(board)), (False, [CONFIRMED, EMPTY]))
         update.start(envelope(2, [NEW]), 0)
         equal(feed(update, {"app": NEW})[-1], "Testing")
@@ -112,8 +112,8 @@ def test_memory_that_runs_out():
     settle(update)
     update._next = starved
     update._edge = 1 << 30
-    raises("command-failed", update.chunk, 0, NEW[:1024], 0)
-    equal((update.state, update.reason), ("Aborted", "command-failed"))
+    raises("out-of-memory", update.chunk, 0, NEW[:1024], 0)
+    equal((update.state, update.reason), ("Aborted", "out-of-memory"))
     update = updater(board)
     update.start(envelope(2, [NEW]), 0)
     equal(feed(update, {"app": NEW})[-1], "Testing")

@@ -7,7 +7,7 @@ from harness import check, equal
 from model_time import ModelTime
 from test_update import NEW, installed
 from update_kit import CLASS, VENDOR, Key, envelope, loaded, unload
-from warden.errors import PeerError
+from warden.errors import LinkError, PeerError
 from warden.ota import order as order_module
 from warden.ota import service, verify
 from warden.ota.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, SlotRecord
@@ -60,7 +60,7 @@ class Device:
 
     async def _send(self, event, fmt, body):
         if self.broken:
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
         self.sent.append((event, fmt, body["state"], body["reason"]))
 
 
@@ -424,7 +424,7 @@ class Link:
         return count or None
 
     async def wait_readable(self, wait_ms):
-        raise PeerError("link-closed")
+        raise LinkError("link-closed")
 
     def close(self):
         pass

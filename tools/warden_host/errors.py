@@ -1,98 +1,13 @@
 """Errors that the host raises on purpose.
 
-The code (a slug) says what was refused; a code that the device has too means the same there, so
-one page explains both. No error's text holds a secret: texts end up in logs and on screens.
+The class says what the caller can do; the code (a slug) says what was refused, and belongs to one
+class. `HostError(code)` makes an error of the code's class, as Python's OSError does for an errno.
+A code or a class that the device has too means the same there (lib/warden/errors.py), so one page
+explains both. No error's text holds a secret: texts end up in logs and on screens.
 """
 
 import errno
-
-# Codes shared with the device's registry (lib/warden/errors.py): same word, same meaning.
-SHARED = frozenset(
-    {
-        "bad-argument",
-        "bad-body",
-        "bad-name",
-        "bad-policy",
-        "bad-topic",
-        "cbor-limit",
-        "cbor-malformed",
-        "cbor-not-canonical",
-        "cose-algorithm",
-        "cose-malformed",
-        "counter-exhausted",
-        "filesystem",
-        "image-mismatch",
-        "mqtt-too-large",
-        "no-session",
-        "old-manifest",
-        "old-session",
-        "payload-key",
-        "plain-refused",
-        "replayed",
-        "retained",
-        "sealed-refused",
-        "suit-component",
-        "suit-condition",
-        "suit-digest",
-        "suit-limit",
-        "suit-malformed",
-        "suit-unsupported",
-        "tampered",
-        "unreachable",
-        "wrong-application",
-        "wrong-device",
-    }
-)
-# The host's own codes.
-OWN = frozenset(
-    {
-        "app-exists",
-        "app-unknown",
-        "bad-code",
-        "bad-json",
-        "broker-failed",
-        "broker-missing",
-        "broker-port",
-        "broker-refused",
-        "broker-running",
-        "clock-jumped",
-        "command-refused",
-        "config-malformed",
-        "control-malformed",
-        "database-damaged",
-        "device-exists",
-        "device-running",
-        "device-unknown",
-        "fleet-exists",
-        "fleet-missing",
-        "flooded",
-        "group-unknown",
-        "image-failed",
-        "internal-error",
-        "key-damaged",
-        "key-missing",
-        "key-permissions",
-        "micropython-missing",
-        "not-applicable",
-        "not-enrolled",
-        "not-serving",
-        "passphrase-wrong",
-        "provision-failed",
-        "quarantined",
-        "registry-damaged",
-        "release-exists",
-        "release-key",
-        "release-missing",
-        "reserved-command",
-        "revoked",
-        "rollout-running",
-        "rollout-unknown",
-        "stale-hello",
-        "timed-out",
-        "tree-missing",
-    }
-)
-CODES = SHARED | OWN
+from typing import Any, Self
 
 _RESTORE = "restore it from a backup of the fleet"
 _ASK_DEVICES = "`warden devices` lists them; `warden provision` makes one"
@@ -154,6 +69,11 @@ _HINTS = {
 class HostError(Exception):
     """code: the slug. text: what happened and why. hint: what to do. None holds a secret."""
 
+    def __new__(cls, code: str, *_: Any) -> Self:
+        """Make an error of the class to which the code belongs."""
+        made = _CLASSES.get(code, cls) if cls is HostError else cls
+        return super().__new__(made)  # type: ignore[return-value]  # a subclass of cls
+
     def __init__(self, code: str, text: str = "", hint: str = "") -> None:
         if code not in CODES:
             raise ValueError("unregistered error code " + code)
@@ -164,6 +84,77 @@ class HostError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.text}" if self.text else self.code
+
+
+class UsageError(HostError):
+    """Wrong use: the caller asks for something else, or prepares the fleet first."""
+
+
+class PeerError(HostError):
+    """A device, the broker or another program refused, or its input is bad."""
+
+
+class LinkError(PeerError):
+    """Something did not arrive, or not whole, in order and in time: try again."""
+
+
+class StoreError(HostError):
+    """This machine, its clock or the fleet's files: look after them."""
+
+
+class OutOfMemory(HostError):
+    """A device had no memory left for it: it may be tried again."""
+
+
+# The registry. A retired code is never used again for something else.
+_OWN: dict[type[HostError], str] = {
+    HostError: "internal-error",
+    UsageError: """
+        app-exists app-unknown bad-argument bad-code bad-json bad-name bad-policy
+        broker-missing broker-port broker-running config-malformed control-malformed
+        device-exists device-running device-unknown fleet-exists fleet-missing group-unknown
+        image-failed micropython-missing not-applicable not-enrolled not-serving
+        passphrase-wrong release-exists release-key release-missing reserved-command revoked
+        rollout-running rollout-unknown tree-missing
+    """,
+    LinkError: """
+        counter-exhausted image-mismatch no-session old-session provision-failed timed-out
+        unreachable
+    """,
+    PeerError: """
+        bad-body bad-topic broker-refused cbor-limit cbor-malformed cbor-not-canonical
+        command-refused cose-algorithm cose-malformed flooded mqtt-too-large old-manifest
+        payload-key plain-refused quarantined replayed retained sealed-refused stale-hello
+        suit-component suit-condition suit-digest suit-limit suit-malformed suit-unsupported
+        tampered wrong-application wrong-device
+    """,
+    StoreError: """
+        broker-failed clock-jumped database-damaged filesystem key-damaged key-missing
+        key-permissions registry-damaged
+    """,
+}
+# Codes that the host does not raise, and whose class it needs when a device answers with them.
+_DEVICES: dict[type[HostError], str] = {
+    LinkError: """
+        busy expired gap link-closed link-taken link-timeout payload-tampered update-chunk
+        update-state update-timeout
+    """,
+    StoreError: """
+        already-provisioned counter-limit no-ota not-provisioned randomness root-key slot-damaged
+        slot-full slot-unsigned vault-damaged vault-limit vault-unwritten wiped
+    """,
+    OutOfMemory: "out-of-memory",
+}
+_CLASSES = {code: cls for cls, codes in _OWN.items() for code in codes.split()}
+CODES = frozenset(_CLASSES)
+_CLASSES_OF_ALL = _CLASSES | {
+    code: cls for cls, codes in _DEVICES.items() for code in codes.split()
+}
+
+
+def class_of(code: str) -> type[HostError]:
+    """Return the class of a code, also of one that a device answered: PeerError if unknown."""
+    return _CLASSES_OF_ALL.get(code, PeerError)
 
 
 def internal_error(error: BaseException) -> HostError:

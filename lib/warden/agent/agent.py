@@ -146,7 +146,7 @@ class Agent:
         while True:
             gc.threshold(_OFTEN)
             gc.collect()  # a hand-shake wants its buffers in one piece
-            began, failed = self._uptime.now_ms(), ""
+            began, failed = self._uptime.now_ms(), None
             try:
                 if self._network is not None:
                     await self._network.up(self.policy.handshake_ms)
@@ -170,24 +170,24 @@ class Agent:
             except PeerError as error:
                 self._log(error.code, error.text)
                 self._incidents.add(error.code, "link", self._uptime.now_ms())
-                failed = error.code
+                failed = error
             except MemoryError:
-                self._log("tls-failed", "not enough memory for the connection")
+                self._log("out-of-memory", "not enough memory for the connection")
             self._clock.undo()  # a tentative time ends with the connection that it was for
             for session in self._sessions:
                 session.drop()
             self._standing.clear()
-            if failed:
+            if failed is not None:
                 self._note_failure(failed, began)
             wait = self._backoff.next_ms()
             self._log("link-wait", "the next attempt begins in %d ms" % wait)
             await asyncio.sleep_ms(wait)
 
-    def _note_failure(self, code: str, began_ms: int) -> None:
+    def _note_failure(self, error: PeerError, began_ms: int) -> None:
         try:
             from . import link_failure
 
-            link_failure.record(self, code, began_ms)
+            link_failure.record(self, error, began_ms)
         except MemoryError:
             pass  # the back-off goes on as it did
         unload("warden.agent.link_failure")

@@ -2,6 +2,8 @@
 
 from micropython import const
 
+from ..errors import LinkError, PeerError
+
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from .agent import Agent
@@ -11,21 +13,21 @@ _EARLY_MS = const(60000)
 _LONGEST_MS = const(60000)  # wait behind a log-in that the broker accepted
 
 
-def record(agent: "Agent", code: str, began_ms: int) -> None:
-    """Choose the back-off after a link that ended with this code, and tell what a row of them means.
+def record(agent: "Agent", error: PeerError, began_ms: int) -> None:
+    """Choose the back-off after a link that ended with `error`; report several ends in a row.
 
     began_ms: when the attempt began, by the agent's uptime.
     """
-    accepted = agent._client.accepted
+    accepted, code = agent._client.accepted, error.code
     # A subscription that was refused says nothing against the password.
     rotation = None if accepted and code == "mqtt-refused" else agent._rotation
-    if rotation is not None and rotation.failed(code):
+    if rotation is not None and rotation.failed(error):
         agent._backoff.reset()  # the other secret may be the right one
     elif accepted:
         agent._backoff.limit(_LONGEST_MS)
     elif code == "mqtt-refused":
         agent._backoff.slow_down()  # a wrong password does not get better by trying
-    if accepted or code not in ("unreachable", "link-timeout"):
+    if accepted or not isinstance(error, LinkError):
         agent._unreached = 0
     else:
         agent._unreached += 1

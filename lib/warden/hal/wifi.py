@@ -5,7 +5,7 @@ import time
 
 from micropython import const
 
-from ..errors import PeerError
+from ..errors import LinkError
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class WiFi:
                 await asyncio.sleep_ms(50)
         except OSError:  # also from a driver that is still busy with an attempt of its own
             self._stop()
-            raise PeerError("unreachable", "the Wi-Fi network %s gave no connection" % self._ssid)
+            raise LinkError("unreachable", "the Wi-Fi network %s gave no connection" % self._ssid)
 
     def failed(self) -> None:
         """Let the next up() join anew: link attempts in a row reached no server.

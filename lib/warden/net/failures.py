@@ -2,7 +2,7 @@
 
 from micropython import const
 
-from ..errors import PeerError
+from ..errors import LinkError, PeerError
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ def of_handshake(
     whether the server was given an IP address as its name. alert: the description of a fatal alert (RFC 5246 §7.2), where one came.
     """
     code = explain(verifier, error, now)
+    if code == "link-closed":
+        return LinkError(code, "the server closed the connection during the hand-shake")
     if code == "unreachable":
-        return PeerError(code, "no connection to the server (errno %s)" % error.args[0])
+        return LinkError(code, "no connection to the server (errno %s)" % error.args[0])
     if code == "tls-failed" and error.args[0] == _ALERTED:
         if address and alert not in _NOTHING_COMMON and not verifier.seen:
             code = "tls-address"

@@ -16,7 +16,7 @@ import time
 from micropython import const
 
 from .. import unload
-from ..errors import PeerError, ensure
+from ..errors import LinkError, PeerError, ensure
 from ..wire import x509
 
 TYPE_CHECKING = const(False)
@@ -196,7 +196,7 @@ class Link:
         import socket
 
         self.close()
-        failure = None
+        failure: "PeerError | None" = None
         # lwIP gives one address of the family that is asked for.
         families = [socket.AF_INET, socket.AF_INET6]
         if _is_address(host):
@@ -222,9 +222,9 @@ class Link:
                 except PeerError as error:
                     failure = error
                 self.close()
-                if failure.code not in ("unreachable", "link-timeout"):
+                if not isinstance(failure, LinkError):
                     raise failure
-        raise failure or PeerError("unreachable", "the server's name has no address")
+        raise failure or LinkError("unreachable", "the server's name has no address")
 
     async def _open(self, place: "Any", wait_ms: int) -> None:
         """Begin a TCP connection. PeerError unreachable, link-timeout."""
@@ -239,7 +239,7 @@ class Link:
                 if error.errno != errno.EINPROGRESS:
                     raise
             if not await self._wait(True, wait_ms):
-                raise PeerError("link-timeout")
+                raise LinkError("link-timeout")
         except OSError as error:
             raise _unreachable(error)
 
@@ -296,7 +296,7 @@ class Link:
             if shaking:
                 wait = min(wait, _RETRY_MS)
             if not await self._wait(not shaking, wait) and not shaking:
-                raise PeerError("link-timeout")
+                raise LinkError("link-timeout")
 
     async def _wait(self, writable: bool, wait_ms: int) -> bool:
         try:
@@ -312,32 +312,32 @@ class Link:
             self._meter.left = _ALLOWANCE
             return self._tls.write(data) or 0
         except (OSError, AttributeError):
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
 
     async def send(self, data: "bytes | bytearray | memoryview") -> None:
         """Write all bytes; PeerError link-timeout when the peer takes none for stall_ms, link-closed when the connection is gone."""
         try:
             await self._write(data, time.ticks_ms(), self._stall_ms)
         except (OSError, AttributeError):
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
 
     async def wait_readable(self, wait_ms: int) -> bool:
         """Whether the raw socket has bytes, or its end, within wait_ms. Read until None before calling."""
         if self._raw is None:
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
         return await self._wait(False, wait_ms)
 
     def receive_into(self, view: memoryview) -> "int | None":
         """Bytes read (at least one), or None when there are none right now: wait_readable() then. PeerError link-closed at the end of the stream."""
         if self._tls is None:
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
         self._meter.left = _ALLOWANCE
         try:
             count = self._tls.readinto(view)
         except OSError:
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
         if count == 0:
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
         return count
 
     def close(self) -> None:
@@ -355,12 +355,12 @@ def _is_address(host: str) -> bool:
     return ":" in host or host.replace(".", "").isdigit()
 
 
-def _unreachable(error: Exception) -> PeerError:
-    return PeerError("unreachable", "no connection to the server (errno %s)" % error.args[0])
+def _unreachable(error: Exception) -> LinkError:
+    return LinkError("unreachable", "no connection to the server (errno %s)" % error.args[0])
 
 
 def _left(start: int, deadline_ms: int) -> int:
     left = deadline_ms - time.ticks_diff(time.ticks_ms(), start)
     if left <= 0:
-        raise PeerError("link-timeout")
+        raise LinkError("link-timeout")
     return left

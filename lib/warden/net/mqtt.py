@@ -5,7 +5,7 @@ import time
 
 from micropython import const
 
-from ..errors import PeerError, ensure
+from ..errors import LinkError, PeerError, ensure
 from ..wire import mqtt as wire
 from .umqtt_adapter import Codec, Field, Tape
 
@@ -119,7 +119,7 @@ class Client:
             while not await self._receive():
                 left = deadline_ms - time.ticks_diff(time.ticks_ms(), start)
                 if left <= 0 or not await link.wait_readable(left):
-                    raise PeerError("link-timeout")
+                    raise LinkError("link-timeout")
             if self._framer.kind != wire.CONNACK:
                 raise PeerError("mqtt-malformed")
             code = self._framer.body()[1]
@@ -202,13 +202,13 @@ class Client:
             if self._began_at is None:
                 self._began_at = now
             if time.ticks_diff(now, self._began_at) >= self._stall_ms:
-                raise PeerError("link-timeout")
+                raise LinkError("link-timeout")
         else:
             self._began_at = None
         if self._ping_at is not None:
             left = self._stall_ms - time.ticks_diff(now, self._ping_at)
             if left <= 0:
-                raise PeerError("link-timeout")
+                raise LinkError("link-timeout")
         else:
             # Both directions count: a device that only sends would never notice that nobody hears it.
             silent = max(time.ticks_diff(now, self._sent_at), time.ticks_diff(now, self._heard_at))
@@ -285,7 +285,7 @@ class Client:
                 await self.flush()
             return
         if not self.connected:  # as in post()
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
         pid = self._claim()
         # umqtt waits for its PUBACK on the tape; the broker's own is awaited below.
         self._codec.tape.load(bytes((wire.PUBACK, 2, pid >> 8, pid & 255)))
@@ -296,7 +296,7 @@ class Client:
         """Send one message with QoS 0 at once, without a coroutine: each one costs as much as an AES block. When the connection did not take
         all of it, the client `owes`, and flush() must be awaited. PeerError link-closed."""
         if not self.connected:  # the log-in may not be through: nothing may overtake that
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
         codec = self._codec
         if self.owes or codec.tape.out:
             codec.publish(topic, payload, False, 0)
@@ -354,11 +354,11 @@ class Client:
             start = time.ticks_ms()
             while answers.get(pid) is None:
                 if answers is not self._answers or self._link is None:
-                    raise PeerError("link-closed")
+                    raise LinkError("link-closed")
                 left = self._stall_ms - time.ticks_diff(time.ticks_ms(), start)
                 if left <= 0:
                     self.close()
-                    raise PeerError("link-timeout")
+                    raise LinkError("link-timeout")
                 await self._read_or_wait(left)
             return answers[pid] or 0
         finally:
@@ -395,5 +395,5 @@ class Client:
 
     def _open_link(self) -> "Link":
         if self._link is None:
-            raise PeerError("link-closed")
+            raise LinkError("link-closed")
         return self._link

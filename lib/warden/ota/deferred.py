@@ -62,11 +62,10 @@ def unpark(vault: "Vault", slots: "Slots", running: "int | None") -> "Order | No
         fields: "Any" = cbor.decode(data)
         order = Order(*fields)
         order.judge(vault, slots, running)
-    except (
-        Exception
-    ):  # of Warden itself, of the memory or the flash: no verdict, it may come again
+    except Exception as error:  # of Warden, memory or flash: no verdict, the order may come again
         if not order.state:
-            order.drop("Aborted", "command-failed")
+            memory = isinstance(error, MemoryError)
+            order.drop("Aborted", "out-of-memory" if memory else "command-failed")
     order.boot = boot
     return order
 

@@ -16,7 +16,7 @@ A download that was cut goes on at the length that the filesystem kept, hashed a
 from micropython import const
 
 from .. import unload
-from ..errors import PeerError, WardenError
+from ..errors import LinkError, PeerError, WardenError
 from .slots import SlotRecord, named
 
 TYPE_CHECKING = const(False)
@@ -127,7 +127,7 @@ class Updater:
     def source(self) -> "tuple[bytes, int]":
         """(the address that the manifest gives for the image that is coming, how many bytes lie there). While want() wants something."""
         if self._plan is None:
-            raise PeerError("update-state", "no update is under way")
+            raise LinkError("update-state", "no update is under way")
         image = self._plan.images[self._image]
         return image.uri, image.size if self._segments is None else self._segments.total()
 
@@ -136,9 +136,9 @@ class Updater:
         # Nine tenths of the time that a chunk takes are to be its hash and its way to the flash: nothing is called or made here that can wait.
         wanted = self._wanted
         if not wanted:
-            raise PeerError("update-state", "no chunk is wanted now")
+            raise LinkError("update-state", "no chunk is wanted now")
         if len(data) != wanted or number != self._number:
-            raise PeerError("update-chunk", "not the chunk that was asked for")
+            raise LinkError("update-chunk", "not the chunk that was asked for")
         try:
             if self._segments is not None:
                 data = self._open_segment(data)
@@ -205,7 +205,7 @@ class Updater:
     def abort(self) -> None:
         """What is there stays, for the same manifest to go on."""
         if self._plan is None:
-            raise PeerError("update-state", "no update is under way")
+            raise LinkError("update-state", "no update is under way")
         if self._work is not None:
             self._work.close()  # and its files with it: littlefs must not hear of them later
         self._end("Aborted", "aborted")

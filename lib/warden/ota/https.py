@@ -21,7 +21,7 @@ import time
 
 from micropython import const
 
-from ..errors import PeerError
+from ..errors import LinkError, PeerError
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ _MOST_LINES = const(48)
 _MOST_BYTES = const(8192)  # of an answer in front of its body, interim answers among them
 _TRIES = const(3)  # without a whole range in between
 _PAUSE_MS = const(1000)
-# What another connection may cure.
-_AGAIN = const(("link-closed", "link-timeout", "unreachable"))
 # What decides whether the body is the range that was asked for, and of what form: a line of these is read whole.
 _JUDGED = const(
     (
@@ -135,7 +133,7 @@ class Stream:
             except PeerError as error:
                 self._drop()
                 self._tries += 1
-                if error.code not in _AGAIN or self._tries >= _TRIES:
+                if not isinstance(error, LinkError) or self._tries >= _TRIES:
                     raise
                 await asyncio.sleep_ms(_PAUSE_MS)
                 continue
@@ -265,7 +263,7 @@ class Stream:
             left = _RANGE_MS - time.ticks_diff(time.ticks_ms(), self._began)
             if left <= 0:
                 # However often a byte drips in.
-                raise PeerError("link-timeout")
+                raise LinkError("link-timeout")
             count = self._link.receive_into(view)
             if count is not None:
                 return count

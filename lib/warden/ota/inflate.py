@@ -9,7 +9,7 @@ import io
 import deflate
 from micropython import const
 
-from ..errors import PeerError
+from ..errors import LinkError
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -36,5 +36,5 @@ def inflate(packed: "Buffer", size: int) -> bytearray:
     except (OSError, EOFError):
         whole = False  # no deflate, or with a larger window
     if not whole:
-        raise PeerError("update-chunk", "a compressed chunk of another length than was asked for")
+        raise LinkError("update-chunk", "a compressed chunk of another length than was asked for")
     return out

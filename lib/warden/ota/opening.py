@@ -7,7 +7,7 @@ import hashlib
 
 from micropython import const
 
-from ..errors import PeerError, StoreError
+from ..errors import LinkError, StoreError
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _LONGEST_MS = const(6 * 3600 * 1000)
 def take(updater: "Updater", order: "Order", now_ms: int) -> None:
     plan = order.plan
     if updater._plan is not None or plan is None:
-        raise PeerError("update-state", "an update is under way: abort it first")
+        raise LinkError("update-state", "an update is under way: abort it first")
     updater.sequence, updater.reason = plan.sequence, ""
     updater._key, order.key = order.key, None
     record, slots = updater._record, updater._slots
@@ -40,7 +40,7 @@ def take(updater: "Updater", order: "Order", now_ms: int) -> None:
         updater._end("Aborted", error.code)
         raise
     except MemoryError:
-        updater._end("Aborted", "command-failed")  # and the key is wiped
+        updater._end("Aborted", "out-of-memory")  # and the key is wiped
         raise
     updater._plan, updater._envelope, updater._grant = plan, order.envelope, order.granted
     updater.state = "Downloading"
@@ -53,7 +53,7 @@ def take(updater: "Updater", order: "Order", now_ms: int) -> None:
 def hand_over(updater: "Updater") -> "tuple[SlotRecord, Slots, Plan, Any, bool]":
     plan = updater._plan
     if plan is None or updater.state != "Verifying":
-        raise PeerError("update-state", "there is nothing to verify yet")
+        raise LinkError("update-state", "there is nothing to verify yet")
     parts = updater._record, updater._slots, plan, updater._envelope, updater._grant
     updater._end("Verifying", "")
     return parts

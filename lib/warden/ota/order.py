@@ -5,7 +5,7 @@ judges it is large and needed for a moment; forgotten afterwards, it gives 40 KB
 import sys
 
 from .. import unload
-from ..errors import PeerError, WardenError
+from ..errors import LinkError, PeerError, WardenError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Order:
         try:
             run_transient(self._judge, vault, slots, running)
         except WardenError as error:
-            # The flash's fault, or the wrong moment: it may come again.
-            again = not isinstance(error, PeerError) or error.code == "update-state"
+            # After a fault of the flash, or at the wrong moment, the same order may come again.
+            again = isinstance(error, LinkError) or not isinstance(error, PeerError)
             self.state, self.reason = "Aborted" if again else "Rejected", error.code
             raise
 

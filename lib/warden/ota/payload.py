@@ -20,7 +20,7 @@ from micropython import const
 from ..crypto import ct
 from ..crypto.ccm import CCM
 from ..crypto.kdf import hkdf
-from ..errors import PeerError
+from ..errors import LinkError, PeerError
 from ..vault import records
 from ..wire import cbor
 
@@ -137,7 +137,7 @@ class Segments:
                 self._index.to_bytes(_NONCE, "big"), self._buffer, length - _TAG, b""
             )
         except PeerError:
-            raise PeerError("payload-tampered", "a segment of the image does not authenticate")
+            raise LinkError("payload-tampered", "a segment of the image does not authenticate")
         skip, self._skip = self._skip, 0
         self._index += 1
         return self._buffer[skip : length - _TAG]

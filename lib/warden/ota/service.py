@@ -20,7 +20,7 @@ import gc
 from micropython import const
 
 from .. import unload
-from ..errors import PeerError, WardenError
+from ..errors import LinkError, PeerError, WardenError
 from .order import Order
 from .slots import SlotRecord, named
 
@@ -125,7 +125,7 @@ class Updating:
         if not isinstance(data, bytes):
             raise PeerError("bad-body")
         if self._web is not None:
-            raise PeerError("update-state", "the image comes from a web server")
+            raise LinkError("update-state", "the image comes from a web server")
         updater = self._current()
         if "z" in args:
             wanted = updater.want()
@@ -137,7 +137,7 @@ class Updating:
 
     def _current(self) -> "Updater":
         if self._updater is None:
-            raise PeerError("update-state", "no update is under way")
+            raise LinkError("update-state", "no update is under way")
         return self._updater
 
     def _start(self, args: "dict[str, Any]", now_ms: int) -> None:
@@ -151,7 +151,7 @@ class Updating:
             raise PeerError("bad-body")
         pins = _pins(args)
         if self._web is not None or self._busy():
-            raise PeerError("update-state", "an update is under way: abort it first")
+            raise LinkError("update-state", "an update is under way: abort it first")
         order = Order(envelope, args.get("key"), "grant" in args)
         self._updater = self._word = None
         try:
@@ -331,7 +331,7 @@ class Updating:
             while self._step():
                 await asyncio.sleep_ms(0)
         except MemoryError:
-            code = "tls-failed"
+            code = "out-of-memory"
         except WardenError as error:
             code = error.code
         self._web = None

@@ -13,7 +13,7 @@ counters         `sequence`: the highest that was ever confirmed; `floor`: nothi
 
 from micropython import const
 
-from ..errors import PeerError, StoreError, UsageError, WardenError
+from ..errors import LinkError, OutOfMemory, PeerError, StoreError, UsageError, WardenError
 from ..wire import cbor
 
 TYPE_CHECKING = const(False)
@@ -120,7 +120,7 @@ class SlotRecord:
         engaged: the slot whose firmware runs, which can't be overwritten although no application of it does."""
         if running is not None:
             if self.slots[running].state != CONFIRMED:
-                raise PeerError("update-state", "a slot on trial has no spare beside it")
+                raise LinkError("update-state", "a slot on trial has no spare beside it")
             return 1 - running
         if engaged is not None:
             return 1 - engaged
@@ -237,6 +237,6 @@ def scratch() -> memoryview:
 def named(error: "OSError | MemoryError") -> WardenError:
     """What ended an update, by a name."""
     if isinstance(error, MemoryError):
-        return PeerError("command-failed", "not enough memory for the update")
+        return OutOfMemory("out-of-memory", "not enough memory for the update")
     full = error.errno == _ENOSPC
     return StoreError("slot-full" if full else "filesystem", "can't write the slot")

@@ -12,7 +12,7 @@ import hashlib
 
 from micropython import const
 
-from ..errors import PeerError, StoreError, WardenError
+from ..errors import LinkError, PeerError, StoreError, WardenError
 from .romfs import BLOCK
 from .slots import named, scratch
 
@@ -89,7 +89,7 @@ class ReadBack:
         """No chunk."""
 
     def chunk(self, number: int, data: "Buffer", now_ms: int) -> None:
-        raise PeerError("update-state", "no chunk is wanted now")
+        raise LinkError("update-state", "no chunk is wanted now")
 
     def tick(self, now_ms: int) -> bool:
         """No chunk is to be asked for again."""
@@ -98,7 +98,7 @@ class ReadBack:
     def abort(self) -> None:
         """What is there stays, for the same manifest to go on."""
         if self._work is None:
-            raise PeerError("update-state", "no update is under way")
+            raise LinkError("update-state", "no update is under way")
         self._work.close()  # and its files with it: littlefs must not hear of them later
         self._end("Aborted", "aborted")
 
@@ -176,7 +176,7 @@ def check(
             hashes.close()
     digest = whole.digest()
     if digest != image.digest:
-        raise PeerError("image-mismatch", "the flash kept something else")
+        raise LinkError("image-mismatch", "the flash kept something else")
     if judge is not None:
         judge.finish()
     return image.size, digest, root.digest()

@@ -133,9 +133,9 @@ class Waiting:
         )
         device._trust = Trust(*(what.trust if trust else records.load(vault, "trust")))
 
-    def failed(self, code: str) -> bool:
+    def failed(self, error: "PeerError") -> bool:
         """Whether the next attempt is to come soon: with the other of the two."""
-        soon, often = self.what.failed(code)
+        soon, often = self.what.failed(error)
         if often:
             self._say("rotation-failed", often)
         return soon

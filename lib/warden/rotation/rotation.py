@@ -11,7 +11,7 @@ import hashlib
 
 from micropython import const
 
-from ..errors import PeerError, UsageError
+from ..errors import LinkError, PeerError, UsageError
 from ..vault import records
 from ..wire import cbor
 
@@ -51,7 +51,7 @@ def prepare(vault: "Vault", args: "dict[str, Any]", live_pin: bytes, now: int) -
             _want(fields[2] == digest)
         return False
     if pending is not None:
-        raise PeerError("busy")
+        raise LinkError("busy")
 
     password, trust, apps, deadline, release = [args.get(name) for name in _FIELDS[1:]]
     waits = password is not None or trust is not None or apps is not None
@@ -132,12 +132,10 @@ class Rotation:
         """Whether the connection that begins now is to use the new one of this part."""
         return part in self.pending() and self._choices[part].begin()
 
-    def failed(self, code: str) -> "tuple[bool, str]":
-        """The connection was refused with this code: (whether the other one is worth trying at once, the part that was refused too often just now)."""
-        part = "password" if code == "mqtt-refused" else "trust"
-        if code.split("-")[0] not in ("mqtt", "pin", "certificate", "tls") or part not in (
-            self.pending()
-        ):
+    def failed(self, error: PeerError) -> "tuple[bool, str]":
+        """The connection ended with this error: (whether the other one is worth trying at once, the part that was refused too often just now)."""
+        part = "password" if error.code == "mqtt-refused" else "trust"
+        if isinstance(error, LinkError) or part not in self.pending():
             return False, ""
         choice = self._choices[part]
         choice.failed()

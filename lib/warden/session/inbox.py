@@ -11,7 +11,7 @@ import sys
 
 from micropython import const
 
-from ..errors import PeerError, UsageError, ensure
+from ..errors import LinkError, PeerError, UsageError, ensure
 from ..wire import envelope
 from ..wire.names import COSE, JSON
 from .command import AUTHORITY_ONLY, Refused
@@ -151,7 +151,7 @@ class Inbox:
             if retained:
                 raise PeerError("retained")
             if len(self.out) >= _MOST_OUT:
-                raise PeerError("busy")
+                raise LinkError("busy")
             if self._plain is not None:
                 if fmt != JSON:
                     raise PeerError("sealed-refused")
@@ -209,7 +209,7 @@ class Inbox:
                 session.remember(digest, reply)
 
         if message.expired:
-            self._refuse(PeerError("expired"), command, answer, now_ms)
+            self._refuse(LinkError("expired"), command, answer, now_ms)
             return None
         return self._dispatch(
             session.appid, command, message.body, answer, now_ms, session, message.deadline_ms

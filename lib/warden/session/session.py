@@ -14,7 +14,7 @@ from ..crypto import ct
 from ..crypto.ccm import CCM
 from ..crypto.kdf import hkdf, hkdf_expand, hkdf_extract, hmac_sha256
 from ..crypto.rand import random_bytes
-from ..errors import PeerError
+from ..errors import LinkError, PeerError
 from ..net.backoff import Backoff
 from ..wire import cbor, envelope
 from ..wire.names import COSE
@@ -271,12 +271,12 @@ class Session:
         """One event, sealed. PeerError no-session, counter-exhausted (then a new hello is due)."""
         keys = self._keys
         if keys is None:
-            raise PeerError("no-session")
+            raise LinkError("no-session")
         counter = keys.next_up
         if counter >= COUNTER_MAX:
             self.drop()
             self._due_ms = 0
-            raise PeerError("counter-exhausted")
+            raise LinkError("counter-exhausted")
         keys.next_up = (
             counter + 1
         )  # spent before anything is sealed: no key and nonce pair comes twice
@@ -301,9 +301,9 @@ class Session:
         """
         keys = self._keys
         if keys is None:
-            raise PeerError("no-session")
+            raise LinkError("no-session")
         if parsed.sid != keys.sid:
-            raise PeerError("old-session")
+            raise LinkError("old-session")
         counter = parsed.counter
         if counter <= keys.last_down:
             if counter == keys.last_down and digest == keys.last_digest:

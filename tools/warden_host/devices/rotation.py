@@ -19,7 +19,7 @@ from typing import Any
 from warden_host import jsontext, names
 from warden_host.broker.base import device_password
 from warden_host.broker.mosquitto import registry
-from warden_host.errors import HostError
+from warden_host.errors import HostError, LinkError, class_of
 from warden_host.fleet import pki
 from warden_host.fleet.fleet import Fleet
 from warden_host.protocol import strictcbor
@@ -30,11 +30,6 @@ MIN_DEADLINE_S, MAX_DEADLINE_S = 60, 30 * 24 * 3600
 _KEYS = {"password": "password", "keys": "apps", "pins": "trust", "release": "release"}
 PARTS = tuple(_KEYS)
 _PAUSE_S = 1.0
-# Codes of a device that could not be asked, not that it refused.
-_AWAY = ("timed-out", "no-session", "counter-exhausted")
-# Refusals that only mean a bad moment. An earlier command may still wait in the device and be
-# executed.
-_LATER = ("busy", "expired", "old-session")
 
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
 Report = Callable[[str], None]
@@ -165,16 +160,16 @@ def _pending(store: Store, rotation: Rotation, ask: Ask) -> list[str] | str:
     """Return the parts that the device has not proved; a code where it can't be asked now."""
     try:
         answer = ask("rotate", rotation.body)
+    except LinkError as error:
+        return error.code
     except HostError as error:
-        if error.code in _AWAY:
-            return error.code
         if error.code == "mqtt-too-large":
             _discard_unconfirmed(store, rotation)  # too large to be sent at all
         raise
     if answer.get("ok") is not True:
         code = jsontext.slug(answer.get("reply", {}).get("error"))
-        if code in _LATER:
-            return code
+        if class_of(code) is LinkError:
+            return code  # a bad moment; an earlier command may still wait and be executed
         dropped = _discard_unconfirmed(store, rotation)
         raise HostError(
             "command-refused",

@@ -15,7 +15,14 @@ from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Job, Wait
 from warden_host.engine.request import Request
-from warden_host.errors import HostError
+from warden_host.errors import (
+    HostError,
+    LinkError,
+    OutOfMemory,
+    PeerError,
+    StoreError,
+    class_of,
+)
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
 from warden_host.protocol.strictcbor import is_u32
@@ -49,17 +56,10 @@ _SILENCE_S, _SILENCES = 120.0, 5
 _START_S = 600.0  # time for a device to reach its authority after a start
 _TRIES = 3  # downloads that the device may abort
 _QUERIES = 10  # queries in a row whose answers allow no step
-# Errors of a device that can't be reached now; every other error of sending is final.
-_UNREACHABLE = ("timed-out", "no-session", "counter-exhausted", "quarantined")
+# Classes of refusals that another try may cure. Every other one rejects the release.
+_CURABLE = (LinkError, StoreError, OutOfMemory)
+# An image of these is asked for in chunks, if a web server gave it.
 _CORRUPT = ("image-mismatch", "payload-tampered")
-# Refusals that another try may cure. Every other code rejects the release.
-_CURABLE = frozenset(
-    {
-        *("busy", "expired", "filesystem", "slot-full", "slot-damaged", "update-state"),
-        *("update-chunk", "vault-limit", "vault-unwritten", "randomness", "command-failed"),
-        *_CORRUPT,
-    }
-)
 
 
 def job(engine: Engine, release: OpenRelease, device: str, plan: Plan, report: Report) -> Job:
@@ -323,8 +323,9 @@ class _DeviceJob:
         request = Request(self._device, "update", args, AUTHORITY, timeout_s=_REPLY_S, quiet=True)
         try:
             answer = yield from self._wait_for_reply(commands.job(self._engine, request))
-        except HostError as error:
-            if error.code not in _UNREACHABLE:
+        except PeerError as error:
+            # A device in quarantine gets no command until it is cleared: away, like one off line.
+            if not isinstance(error, LinkError) and error.code != "quarantined":
                 raise
             raise _Unreachable(error.code) from None
         self._silent_since = None
@@ -335,7 +336,8 @@ class _DeviceJob:
                 raise _Finished(ABORTED, "bad-body")
             return result
         code = jsontext.slug(reply.get("error"))
-        if code not in _CURABLE:
+        # command-failed: an unforeseen exception on the device says nothing about the release.
+        if not issubclass(class_of(code), _CURABLE) and code != "command-failed":
             raise _Finished(REJECTED, code)
         if not args:
             raise _Unreachable(code, _RETRY_S)  # a query was refused, not the release
