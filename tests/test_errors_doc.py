@@ -25,6 +25,9 @@ NAMED = {
     "tools/warden_host/engine/engine.py: refused.code not in ('stale-hello', 'clock-jumped')",
     # The offer to make what is missing.
     "tools/warden_host/cli/release.py: error.code not in ('fleet-missing', 'bad-name')",
+    # The codes with which Warden answers an application's command: no handler may take them.
+    "lib/warden/session/command.py: code not in _OWN_CODES.split()",
+    "tools/warden_host/cli/refusals.py: code not in OWN_REPLIES",
     # Registries, not choices.
     "tools/warden_host/errors.py: code not in CODES",
     "tools/warden_host/service/control.py: code in CODES",
