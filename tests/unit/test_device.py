@@ -162,6 +162,14 @@ def test_commands_are_registered():
     raises("bad-name", device.command("wipe"), set_relay)
 
 
+def test_secrets():
+    device, _ = made()
+    device.secrets.set("web", b"key")
+    equal((device.secrets.get("web"), device.secrets.names()), (b"key", ["web"]))
+    asyncio.run(device.stop())
+    raises("closed", device.secrets.get, "web")
+
+
 class Session:
     """A session that ends when its ID changes."""
 

@@ -25,6 +25,8 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from ..vault.secrets import Secrets
+
 _OWN_EVENTS = const(
     (
         "hello",
@@ -82,6 +84,13 @@ class Device(Agent):
             return handler
 
         return register
+
+    @property
+    def secrets(self) -> "Secrets":
+        """The application's own secrets, kept in the vault (vault/secrets.py)."""
+        from ..vault.secrets import Secrets
+
+        return Secrets(self._vault)
 
     async def start(self) -> None:
         """Go online. Returns when the first session stands (plain mode: when every application's ID is known), and the gate is open where the policy has
