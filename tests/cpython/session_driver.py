@@ -22,7 +22,7 @@ from warden.session.command import Commands  # noqa: E402
 from warden.session.inbox import Inbox  # noqa: E402
 from warden.session.session import Origin, Session  # noqa: E402
 from warden.wire import cbor  # noqa: E402
-from warden.wire.names import COSE, Names  # noqa: E402
+from warden.wire.names import COSE, Topics  # noqa: E402
 
 _PlainCCM = warden.session.session.CCM
 # What every sealing used, for whoever runs the operation.
@@ -86,7 +86,7 @@ class Driver:
         self.seed = seed.encode()
         self.draws = 0
         self.generation = int(generation)
-        names = self.names = Names(type, device)
+        names = self.names = Topics(type, device)
         origin = Origin(int(boot), bytes.fromhex(nonce_key), lambda: self.generation)
         self.sessions = []
         self.jobs = []

@@ -11,9 +11,9 @@ from warden.session.command import Commands
 from warden.session.inbox import Inbox
 from warden.session.session import Origin, Session
 from warden.wire import cbor
-from warden.wire.names import COSE, Names
+from warden.wire.names import COSE, Topics
 
-NAMES = Names("door", "front-1")
+NAMES = Topics("door", "front-1")
 POLICY = hashlib.sha256(b"the policy").digest()
 KEY = bytes(range(32))
 

@@ -21,10 +21,10 @@ from warden.hal.keypad import Keypad  # noqa: E402
 from warden.provisioning.bundle import install  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 from warden.wire import cbor  # noqa: E402
-from warden.wire.names import Names  # noqa: E402
+from warden.wire.names import Topics  # noqa: E402
 
 BUILT = True
-NAMES = Names("lamp", "lamp-1")
+NAMES = Topics("lamp", "lamp-1")
 TIME = "2026-11-22 03:00:00"
 UID = "5a" * 32
 

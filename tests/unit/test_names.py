@@ -3,7 +3,7 @@
 from harness import check, equal, raises
 from warden.errors import PeerError, UsageError
 from warden.wire import cbor
-from warden.wire.names import COSE, JSON, Names, is_id, is_word
+from warden.wire.names import COSE, JSON, Topics, is_id, is_word
 
 PURE = True
 
@@ -51,12 +51,12 @@ def test_words():
 
 def test_a_device_needs_good_names():
     for bad in ("", "a/b", "n" * 33, None):
-        check(isinstance(raises("bad-name", Names, bad, "d"), UsageError))
-        raises("bad-name", Names, "t", bad)
+        check(isinstance(raises("bad-name", Topics, bad, "d"), UsageError))
+        raises("bad-name", Topics, "t", bad)
 
 
 def test_topics():
-    names = Names("lamp", "lamp-1")
+    names = Topics("lamp", "lamp-1")
     equal(names.event("reply", COSE), "iot-2/type/lamp/id/lamp-1/evt/reply/fmt/cose")
     equal(names.command("blink", JSON), "iot-2/type/lamp/id/lamp-1/cmd/blink/fmt/json")
     equal(names.subscription, "iot-2/type/lamp/id/lamp-1/cmd/+/fmt/+")
@@ -68,7 +68,7 @@ def test_topics():
 
 
 def test_topics_of_others():
-    names = Names("lamp", "lamp-1")
+    names = Topics("lamp", "lamp-1")
     for topic in (
         b"",
         b"/",
@@ -102,7 +102,7 @@ def test_topics_of_others():
 
 
 def test_sealed_events():
-    names = Names("lamp", "lamp-1")
+    names = Topics("lamp", "lamp-1")
     for _ in range(3):
         for number in range(20):
             event = "e%d" % number

@@ -8,7 +8,7 @@ from models import DictStore, RootKey
 from warden.errors import PeerError
 from warden.session.plain import Plain
 from warden.vault import Vault
-from warden.wire.names import Names
+from warden.wire.names import Topics
 
 PURE = True
 
@@ -25,7 +25,7 @@ def vault_with(store=None):
 
 
 def made(appids=("home",), validate=True, store=True, vault=None):
-    return Plain(Names("lamp", "lamp-1"), list(appids), vault or vault_with(), validate, store)
+    return Plain(Topics("lamp", "lamp-1"), list(appids), vault or vault_with(), validate, store)
 
 
 def asked(plain, now=0):

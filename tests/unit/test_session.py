@@ -9,7 +9,7 @@ from harness import check, equal, raises
 from warden.errors import PeerError
 from warden.wire import cbor
 from warden.wire.cbor_reader import ITEMS, check_items
-from warden.wire.names import Names
+from warden.wire.names import Topics
 
 PURE = BUILT = True
 FOLDER = __file__.rsplit("/", 1)[0].rsplit("unit", 1)[0]
@@ -173,7 +173,7 @@ def test_reflected_and_foreign_welcomes():
     body = [1, sha256(hello), bytes(16), 1, POLICY]
     other = App(key=bytes(32))
     other.kid = app.kid
-    elsewhere = Names("door", "back-2").command("welcome", "cose")
+    elsewhere = Topics("door", "back-2").command("welcome", "cose")
     for text, data, code in (
         ("reflected", hello, "tampered"),
         ("under Kh", app.mac0("welcome", body, purpose="hello"), "tampered"),
@@ -525,7 +525,7 @@ def test_vectors():
     for name in v:
         if isinstance(v[name], str) and name not in ("type", "device", "appid"):
             octets[name] = bytes.fromhex(v[name])
-    app = App(v["appid"], octets["k"], Names(v["type"], v["device"]))
+    app = App(v["appid"], octets["k"], Topics(v["type"], v["device"]))
     bench = Bench(app, v["boot"], v["vault_gen"], False, octets["nonce_key"])
     bench.session._policy_digest = octets["policy_hash"]
     equal(bench.session.kid, octets["kid"])
@@ -552,7 +552,7 @@ def test_vectors():
 
 def test_vectors_of_our_own_arithmetic():
     v = vectors()
-    app = App(v["appid"], bytes.fromhex(v["k"]), Names(v["type"], v["device"]))
+    app = App(v["appid"], bytes.fromhex(v["k"]), Topics(v["type"], v["device"]))
     hello, welcome = bytes.fromhex(v["hello"]), bytes.fromhex(v["welcome"])
     names = ("up_key", "up_iv", "down_key", "down_iv", "sid")
     equal(app.session_keys(hello, welcome), [bytes.fromhex(v[name]) for name in names])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..session.session import Session
     from ..vault import Vault
     from ..vault.records import App
-    from ..wire.names import Names
+    from ..wire.names import Topics
 
 _MAX_JOBS = const(2)
 _DAY_MS = const(86400000)
@@ -48,7 +48,7 @@ class Agent:
     agent itself fails, and should start the board anew."""
 
     if TYPE_CHECKING:  # what agent/build.py puts in
-        names: Names
+        names: Topics
         _trust: Trust
         _host: str
         _port: int

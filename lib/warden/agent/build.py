@@ -13,7 +13,7 @@ from ..session.command import Commands
 from ..session.inbox import Inbox
 from ..session.incident import Incidents
 from ..vault import records
-from ..wire.names import JSON, Names
+from ..wire.names import JSON, Topics
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def build(agent: "Any", rtc: "Rtc", floor: int) -> None:
     """All that needs no connection and commits nothing."""
     vault = agent._vault
-    agent.names = names = Names(*records.load(vault, "identity"))
+    agent.names = names = Topics(*records.load(vault, "identity"))
     policy = Policy(records.load_raw(vault, "policy"))
     for key, value in policy.__dict__.items():
         setattr(agent.policy, key, value)

@@ -20,7 +20,7 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from ..wire.names import Names
+    from ..wire.names import Topics
     from .command import Commands, Handler
     from .incident import Incidents
     from .plain import Plain
@@ -119,7 +119,7 @@ class Inbox:
 
     def __init__(
         self,
-        names: "Names",
+        names: "Topics",
         commands: "Commands",
         incidents: "Incidents",
         sessions: "dict[bytes, Session]",

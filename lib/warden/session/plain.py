@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..vault import Vault
-    from ..wire.names import Names
+    from ..wire.names import Topics
 
 _UID = const(32)
 _REQUEST_MS = const(30000)
@@ -32,7 +32,7 @@ class Plain:
     """appids: the applications of the vault. validate, store: the policy's two switches."""
 
     def __init__(
-        self, names: "Names", appids: "list[str]", vault: "Vault", validate: bool, store: bool
+        self, names: "Topics", appids: "list[str]", vault: "Vault", validate: bool, store: bool
     ) -> None:
         self._names = names
         self._vault = vault

@@ -23,7 +23,7 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from ..wire.names import Names
+    from ..wire.names import Topics
 
 COUNTER_MAX = (1 << 32) - 1
 _VERSION = const(1)
@@ -99,7 +99,7 @@ class Session:
 
     def __init__(
         self,
-        names: "Names",
+        names: "Topics",
         appid: str,
         key: bytes,
         origin: Origin,

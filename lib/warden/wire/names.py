@@ -31,7 +31,7 @@ def _made_of(allowed: bytes, text: object) -> bool:
     return not text.encode().strip(allowed)
 
 
-class Names:
+class Topics:
     """The topics of one device."""
 
     def __init__(self, type: str, device: str) -> None:

@@ -26,7 +26,7 @@ from warden.errors import PeerError, UsageError  # noqa: E402  (the path must be
 from warden.session.plain import Plain  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 from warden.wire.cbor_reader import ITEMS  # noqa: E402
-from warden.wire.names import Names  # noqa: E402
+from warden.wire.names import Topics  # noqa: E402
 
 EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "600"))
 UID = bytes(32)
@@ -74,7 +74,7 @@ def peer() -> PlainPeer:
 
 @pytest.fixture
 def plain() -> Plain:
-    return Plain(Names("relay", "D1"), ["lights"], NoVault(), False, False)
+    return Plain(Topics("relay", "D1"), ["lights"], NoVault(), False, False)
 
 
 def test_a_device_reads_what_the_host_sends():
@@ -152,7 +152,7 @@ def test_both_take_the_same_values(data):
 @given(st.dictionaries(st.text(max_size=5), values, max_size=4))
 @settings(max_examples=EXAMPLES // 4, deadline=None)
 def test_plain_text_is_json_or_refused(body):
-    plain = Plain(Names("relay", "D1"), ["lights"], NoVault(), False, False)
+    plain = Plain(Topics("relay", "D1"), ["lights"], NoVault(), False, False)
     try:
         text = plain.event("x", {"body": body})
     except UsageError as error:
