@@ -2,7 +2,7 @@
 
 import struct
 
-from harness import check, equal, raises
+from harness import check, equal, need, raises
 from warden.wire import cbor, cbor_reader
 from warden.wire.cbor_reader import Reader
 
@@ -338,18 +338,51 @@ def test_depth():
 
 
 def test_exhaustion_becomes_a_refusal():
-    saved = cbor._item, cbor_reader._skip
     for error in (MemoryError(), RuntimeError("maximum recursion depth exceeded")):
 
-        def fails(reader, depth, error=error):
-            raise error
+        class Exhausted(Reader):
+            def take(self, n, error=error):
+                raise error
 
-        cbor._item = cbor_reader._skip = fails
+        raises("cbor-limit", Exhausted(b"\0").item)
+        raises("cbor-limit", Exhausted(b"\0").skip)
+
+
+def test_no_depth_costs_stack():
+    """A board has 8 KB of it: 16 levels take no more than one."""
+    need("micropython.stack_use")
+    from micropython import stack_use
+
+    most = [0]
+
+    class Measured(Reader):
+        def take(self, n):
+            most[0] = max(most[0], stack_use())
+            return super().take(n)
+
+    def measured(work, *args):
+        most[0] = 0
+        work(*args)
+        return most[0]
+
+    head = cbor.head
+
+    def measured_head(major, value):
+        most[0] = max(most[0], stack_use())
+        return head(major, value)
+
+    for level in (b"\x81", b"\xa1\0"):
+        one, deep = level + b"\0", level * 16 + b"\0"
+        for method in (Measured.item, Measured.skip):
+            used = measured(method, Measured(one), 16)
+            equal(measured(method, Measured(deep), 16), used)
+        one, deep = (cbor.decode(data[:-1] + b"\x18\x18", 16) for data in (one, deep))
+        cbor.head = measured_head
         try:
-            raises("cbor-limit", cbor.decode, b"\0")
-            raises("cbor-limit", Reader(b"\0").skip)
+            equal(measured(cbor.encode, deep), measured(cbor.encode, one))
         finally:
-            cbor._item, cbor_reader._skip = saved
+            cbor.head = head
+    check(used > 0)
 
 
 def test_encode_refuses():

@@ -202,6 +202,27 @@ def test_payload_before_expiry():
         counter += 1
 
 
+def test_a_body_above_the_limits_is_answered():
+    """Nested as deep as is read, a level deeper, and of too many lists: an answer each time."""
+    device = Sealed()
+
+    def send(counter, body):
+        return device.command(
+            "set_relay", device.raw("set_relay", counter, b"\x83\x07\xf6" + body)
+        )
+
+    codes, out, job = send(1, b"\xa1\x61a" + b"\x81" * 6 + b"\0")
+    equal((codes, out, job.args), ([], [], {"a": [[[[[[0]]]]]]}))
+    bodies = (b"\x81" * 6 + b"\x80", b"\x81" * 40 + b"\0", b"\x98\x7e" + b"\x80" * 126)
+    for counter, body in enumerate(bodies):
+        answered(device, send(counter + 2, b"\xa1\x61a" + body), "cbor-limit", 7, counter + 1)
+    # Without a number there is nothing to answer.
+    deep = b"\x83\x81\x80\xf6\xa1\x61a" + bodies[0]
+    silently(device.command("set_relay", device.raw("set_relay", 5, deep)), "cbor-limit")
+    ack = device.raw("ack", 6, b"\x83\0\xf6\xa1\x61a" + bodies[0])
+    equal(device.command("ack", ack)[1:], ([], None))
+
+
 def test_expiry_before_rights():
     device = Sealed()
     device.now = 10_001

@@ -227,7 +227,8 @@ def test_a_lost_key_is_noticed_before_anything_is_sealed_under_it():
 
 def test_a_vault_that_does_not_open_is_closed():
     def garbled(name):
-        store.files[name] = store.files[name][:-1] + b"?"
+        data = store.files[name]
+        store.files[name] = data[:-1] + bytes((data[-1] ^ 1,))
 
     def gone(name):
         del store.files[name]

@@ -208,8 +208,9 @@ class Inbox:
                 self._post(COSE, reply)
                 session.remember(digest, reply)
 
-        if message.expired:
-            self._refuse(LinkError("expired"), command, answer, now_ms)
+        if message.expired or message.refused:
+            error = LinkError("expired") if message.expired else PeerError(message.refused)
+            self._refuse(error, command, answer, now_ms)
             return None
         return self._dispatch(
             session.appid, command, message.body, answer, now_ms, session, message.deadline_ms

@@ -58,8 +58,8 @@ class Origin:
 
 
 class Message:
-    """A sealed message that opened. gap: messages missing before it. expired: it came too late and must not be obeyed. repeat: it is
-    a duplicate of the last one, and `reply` holds the bytes that answered that."""
+    """A sealed message that opened. gap: messages missing before it. expired: it came too late and must not be obeyed. refused: the code
+    of a body that this device can't hold, or "". repeat: it is a duplicate of the last one, and `reply` holds the bytes that answered that."""
 
     def __init__(
         self, id: int, body: "dict[str, Any]", repeat: bool = False, reply: "bytes | None" = None
@@ -68,6 +68,7 @@ class Message:
         self.body = body
         self.gap = 0
         self.expired = False
+        self.refused = ""
         self.deadline_ms: "int | None" = None
         self.repeat = repeat
         self.reply = reply
@@ -329,7 +330,18 @@ class Session:
         return message
 
     def _parse(self, payload: memoryview, now_ms: int) -> Message:
-        fields = cbor.decode(payload)
+        try:
+            fields = cbor.decode(payload)
+        except PeerError as error:
+            if error.code != "cbor-limit" or payload[0] != 0x83:
+                raise
+            # The sender is authenticated, and gets an answer if the message has a number.
+            id: "Any" = cbor.Cursor(payload[1:]).item(0)
+            if not _is_number(id):
+                raise
+            message = Message(id, {})
+            message.refused = error.code
+            return message
         if not isinstance(fields, list) or len(fields) != 3:
             raise PeerError("bad-body")
         id, expiry, body = fields

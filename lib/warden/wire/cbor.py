@@ -4,13 +4,13 @@ One value has one encoding, so what was signed, hashed or compared is what was r
 can be shown two meanings of the same bytes. Hence no indefinite lengths, no tags, no simple values
 but false, true and null, no NaN and no infinities.
 
-cbor-malformed       not CBOR, cut short, bytes left over, bad UTF-8, or a type that we do not have
-cbor-not-canonical   well-formed, but not the one encoding: a longer head, a longer float, keys out
-                     of order or twice
+cbor-malformed       not CBOR, cut short, bytes left over, bad UTF-8, or a type that is not read
+cbor-not-canonical   a longer head or float than is needed, keys out of order or twice
 cbor-limit           nested too deeply, or too large for the memory that is left
 
 Types: int from -2^64 to 2^64 - 1, bytes, str, list, dict with int, str or bytes keys, False, True,
-None, float. On boards whose floats have 32 bits a 64-bit float is rounded when it is read. cbor_reader.py reads item by item, without copies.
+None, float. Boards with 32-bit floats round one of 64 bits when they read it. cbor_reader.py reads
+item by item, without copies.
 """
 
 import struct
@@ -21,11 +21,11 @@ from ..errors import PeerError, UsageError, ensure
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Callable, Union
+    from typing import Any, Union
 
     Buffer = Union[bytes, bytearray, memoryview]
 
-# Major types, and what stands for them in the initial byte.
+# Major types.
 _UINT = const(0)
 _NINT = const(1)
 _BYTES = const(2)
@@ -39,16 +39,13 @@ _FALSE = const(20)
 _TRUE = const(21)
 _NULL = const(22)
 
-# A board's C stack holds this many levels of our recursion with room to spare.
-DEEPEST = 16
-
-
+DEEPEST = 16  # levels of lists and maps that can be read or written
 _CONTAINERS = const(128)
 
 
 class Cursor:
-    """A place in a buffer. `at` is the position of the next item; `bits` those of the last float; `left` how many lists and maps
-    item() may still make."""
+    """A place in a buffer. `at`: the offset of the next item; `bits`: those of the last float;
+    `left`: how many lists and maps item() may still make."""
 
     def __init__(self, buf: "Buffer") -> None:
         self.view = memoryview(buf)
@@ -108,14 +105,18 @@ class Cursor:
             raise PeerError("cbor-not-canonical")
         self.bits = bits
 
-    def item(self, max_depth: int) -> object:
-        """The next item as a Python object; strings are copies."""
+    def item(self, max_depth: int = 8, keep: bool = True) -> object:
+        """Return the next item as a Python object, its strings as copies.
+
+        max_depth: how many lists and maps may be nested, at most 16.
+        keep: False checks the item as strictly, makes nothing and returns None.
+
+        Raises PeerError: cbor-malformed, cbor-not-canonical, cbor-limit.
+        """
         ensure(0 <= max_depth <= DEEPEST, "bad-argument", "max_depth is at most 16")
         try:
-            return _item(self, max_depth)
-        except (MemoryError, RuntimeError):
-            # RuntimeError is the end of the stack on MicroPython. Both say that the sender asked
-            # for more than we have.
+            return _walk(self, max_depth, keep)
+        except (MemoryError, RuntimeError):  # RuntimeError: the end of the C stack
             raise PeerError("cbor-limit")
 
     def end(self) -> None:
@@ -125,8 +126,7 @@ class Cursor:
 
 
 def decode(buf: "Buffer", max_depth: int = 8) -> object:
-    """The value of exactly one data item. max_depth: how many containers may be nested, at most
-    16."""
+    """Return the value of exactly one data item; see Cursor.item()."""
     cursor = Cursor(buf)
     value = cursor.item(max_depth)
     cursor.end()
@@ -134,10 +134,31 @@ def decode(buf: "Buffer", max_depth: int = 8) -> object:
 
 
 def encode(value: object, depth: int = DEEPEST) -> bytes:
-    """The one encoding of value, nested `depth` levels at most. Raises UsageError("bad-argument") for what has none."""
+    """Return the one encoding of value.
+
+    depth: how many lists and maps may be nested. Raises UsageError: bad-argument.
+    """
     out = bytearray()
-    _write(out, value, depth)
-    return bytes(out)
+    # In one loop, as _walk(): the iterators of the containers around the item that is written.
+    outer: "list[tuple[Any, bool]]" = []
+    items: "Any" = iter((value,))
+    pairs = False
+    while True:
+        for item in items:
+            if pairs:
+                out.extend(item[0])
+                item = item[1]
+            if not _write(out, item):
+                if len(outer) >= depth:
+                    raise UsageError("bad-argument", "nested too deeply")
+                outer.append((items, pairs))
+                pairs = isinstance(item, dict)
+                items = iter(_pairs(item) if pairs else item)
+                break
+        else:
+            if not outer:
+                return bytes(out)
+            items, pairs = outer.pop()
 
 
 def head(major: int, value: int) -> bytes:
@@ -151,51 +172,68 @@ def head(major: int, value: int) -> bytes:
 
 
 def key_order(previous: "bytes | None", key: "Buffer") -> bytes:
-    """Refuse an encoded key that does not stand above the one before it; returns a copy of the key
-    for the next call."""
+    """Return a copy of an encoded key, for the next call; refuse one not above the one before."""
     copy = bytes(key)
     if previous is not None and not previous < copy:
         raise PeerError("cbor-not-canonical")
     return copy
 
 
-def _item(cursor: Cursor, depth: int) -> object:
-    major, value = cursor.head()
+def _walk(cursor: Cursor, max_depth: int, keep: bool) -> "Any":
+    """In one loop: recursion would overflow a board's C stack after a few levels, into the heap."""
+    # The container of the next item, how many items it lacks, the encoded key before in a map
+    # (None in a list); and the same of each container around it.
+    into: "Any" = []
+    left = 1
+    previous: "bytes | None" = None
+    outer: "list[tuple[Any, int, bytes | None]]" = []
+    key: "Any" = None
+    while True:
+        if previous is not None:
+            at = cursor.at
+            # Other keys could not be a dict's, or would fall together there, as 1 and 1.0 do.
+            if at < len(cursor.view) and cursor.view[at] >> 5 > _TEXT:
+                raise PeerError("cbor-malformed")
+            major, value = cursor.head()
+            key = _scalar(cursor, major, value, keep)
+            previous = key_order(previous, cursor.view[at : cursor.at])
+        major, value = cursor.head()
+        left -= 1
+        container = major == _ARRAY or major == _MAP
+        if container:
+            # An empty list is one byte on the wire and 64 in memory: their number is bounded as
+            # well as their depth.
+            cursor.left -= keep
+            if len(outer) >= max_depth or cursor.left < 0:
+                raise PeerError("cbor-limit")
+            found: "Any" = [] if major == _ARRAY else {}
+        else:
+            found = _scalar(cursor, major, value, keep)
+        if keep:
+            if previous is None:
+                into.append(found)
+            else:
+                into[key] = found
+        if container and value:
+            outer.append((into, left, previous))
+            into, left, previous = found, value, None if major == _ARRAY else b""
+        while not left:
+            if not outer:
+                return into[0] if keep else None
+            into, left, previous = outer.pop()
+
+
+def _scalar(cursor: Cursor, major: int, value: int, keep: bool) -> object:
+    """Return the item of this head, which is no list and no map; no copy of bytes unless `keep`."""
     if major == _UINT:
         return value
     if major == _NINT:
         return -1 - value
     if major == _BYTES:
-        return bytes(cursor.take(value))
+        view = cursor.take(value)
+        return bytes(view) if keep else None
     if major == _TEXT:
         return text(cursor.take(value))
-    if major == _OTHER:
-        return other(cursor, value)
-    # An empty list is one byte on the wire and 64 in memory: their number is bounded as well as their depth.
-    cursor.left -= 1
-    if not depth or cursor.left < 0:
-        raise PeerError("cbor-limit")
-    if major == _ARRAY:
-        return [_item(cursor, depth - 1) for _ in range(value)]
-    result = {}
-    previous = None
-    for _ in range(value):
-        start = cursor.at
-        key = key_of(cursor, _item)
-        previous = key_order(previous, cursor.view[start : cursor.at])
-        result[key] = _item(cursor, depth - 1)
-    return result
-
-
-def key_of(cursor: Cursor, read: "Callable[[Cursor, int], object]") -> object:
-    """A map's key, by read(). Keys of other types could not be keys of a dict, or would fall together there, as 1 and 1.0 do."""
-    if cursor.at < len(cursor.view) and cursor.view[cursor.at] >> 5 > _TEXT:
-        raise PeerError("cbor-malformed")
-    return read(cursor, 0)
-
-
-def other(cursor: Cursor, value: int) -> object:
-    """The object of major type 7 whose head was just read."""
     if value <= _NULL:
         return (False, True, None)[value - _FALSE]
     bits = cursor.bits
@@ -222,9 +260,10 @@ def text(view: memoryview) -> str:
     return string
 
 
-def _write(out: bytearray, value: "Any", depth: int) -> None:
-    # By `type`, the frequent ones first, without a call or an object that can be spared: this is done for every event, and an
-    # allocation of more than one block searches the heap from its beginning.
+def _write(out: bytearray, value: "Any") -> bool:
+    """Append a value that is no list and no map, or the head of one: then return False."""
+    # By `type`, the frequent ones first: this is done for every event, and an allocation of more
+    # than one block searches the heap from its beginning.
     kind = type(value)
     if kind is str:
         try:
@@ -243,25 +282,19 @@ def _write(out: bytearray, value: "Any", depth: int) -> None:
     elif kind is int:
         if 0 <= value < 24:
             out.append(value)
-            return
-        ensure(-(1 << 64) <= value < 1 << 64, "bad-argument", "an integer of more than 64 bits")
-        out.extend(head(_UINT, value) if value >= 0 else head(_NINT, -1 - value))
+        else:
+            ensure(-(1 << 64) <= value < 1 << 64, "bad-argument", "an integer above 64 bits")
+            out.extend(head(_UINT, value) if value >= 0 else head(_NINT, -1 - value))
     elif value is None:
         out.append(0xF6)
-    elif kind is dict or kind is tuple or kind is list:
-        if not depth:
-            raise UsageError("bad-argument", "nested too deeply")
+    elif kind is list or isinstance(value, (dict, tuple)):
         n = len(value)
-        major = _MAP if kind is dict else _ARRAY
+        major = _MAP if isinstance(value, dict) else _ARRAY
         if n < 24:
             out.append(major << 5 | n)
         else:
             out.extend(head(major, n))
-        if kind is dict:
-            _write_pairs(out, value, depth - 1)
-        else:
-            for element in value:
-                _write(out, element, depth - 1)
+        return False
     elif kind is bytes or kind is bytearray or kind is memoryview:
         out.extend(head(_BYTES, len(value)))
         out.extend(value)
@@ -269,31 +302,24 @@ def _write(out: bytearray, value: "Any", depth: int) -> None:
         out.extend(_encoded_float(value))
     elif kind is bool:
         out.append(0xF5 if value else 0xF4)
-    elif isinstance(value, dict):  # an ordered one
-        _write(out, dict(value), depth)
-    elif isinstance(value, tuple):  # a named one
-        _write(out, list(value), depth)
     else:
         ensure(False, "bad-argument", "CBOR has no form for this type here")
+    return True
 
 
-def _write_pairs(out: bytearray, value: "dict", depth: int) -> None:
+def _pairs(value: "dict") -> "list[tuple[bytes, Any]]":
+    """Return (encoded key, value) of each item, in the order of the encoded keys."""
     pairs = []
     for key in value:
         kind = type(key)
         if kind is not str and kind is not int and kind is not bytes:
             raise UsageError("bad-argument", "a key is an integer or a string")
-        if len(value) == 1:  # nothing to sort: most events have one value
-            _write(out, key, 0)
-            _write(out, value[key], depth)
-            return
         name = bytearray()
-        _write(name, key, 0)
-        pairs.append((bytes(name), key))
-    pairs.sort()  # by the encoded keys, of which no two are equal
-    for encoded, key in pairs:
-        out.extend(encoded)
-        _write(out, value[key], depth)
+        _write(name, key)
+        pairs.append((bytes(name), value[key]))
+    if len(pairs) > 1:
+        pairs.sort()  # no two names are equal, so values are never compared
+    return pairs
 
 
 def _encoded_float(value: float) -> bytes:
@@ -312,9 +338,8 @@ def _encoded_float(value: float) -> bytes:
 
 
 def is_utf8(data: "Buffer") -> bool:
-    """RFC 3629 §4 to the letter. MicroPython's own check lets overlong forms, surrogates and code
-    points above U+10FFFF through, and each of these is a second spelling, or one that the host
-    can't read."""
+    """Return whether this is UTF-8 to the letter (RFC 3629 §4). MicroPython itself takes overlong
+    forms, surrogates and code points above U+10FFFF: second spellings, or none for the host."""
     i = 0
     n = len(data)
     while i < n:

@@ -82,39 +82,11 @@ class Reader(cbor.Cursor):
         """Whether the next item is null, without reading it."""
         return self.at < len(self.view) and self.view[self.at] == 0xF6
 
-    def item(self, max_depth: int = 8) -> object:
-        """The next item as a Python object; strings are copies."""
-        return super().item(max_depth)
-
     def skip(self, max_depth: int = 8) -> memoryview:
-        """Check the next item as strictly as item() does, and return a view of its bytes."""
-        ensure(0 <= max_depth <= cbor.DEEPEST, "bad-argument", "max_depth is at most 16")
+        """Check the next item as strictly as item() does; return a view of its bytes."""
         start = self.at
-        try:
-            _skip(self, max_depth)
-        except (MemoryError, RuntimeError):
-            raise PeerError("cbor-limit", "too large or too deep for this device")
+        self.item(max_depth, False)
         return self.view[start : self.at]
-
-
-def _skip(reader: cbor.Cursor, depth: int) -> None:
-    major, value = reader.head()
-    if major == BYTES:
-        reader.take(value)
-    elif major == TEXT:
-        cbor.text(reader.take(value))
-    elif major == OTHER:
-        cbor.other(reader, value)
-    elif major >= ARRAY:
-        if not depth:
-            raise PeerError("cbor-limit", "nested too deeply")
-        previous = None
-        for _ in range(value):
-            if major == MAP:
-                start = reader.at
-                cbor.key_of(reader, _skip)
-                previous = cbor.key_order(previous, reader.view[start : reader.at])
-            _skip(reader, depth - 1)
 
 
 def check_items(body: "Buffer") -> None:
