@@ -419,9 +419,30 @@ def test_how_long_a_device_stays_away():
         net = Net([(code, True, 1)] * 3)
         equal(net.run()[0], [1000, 2000, 4000])
         check([text for said, text in net.said if said == "link-wait"])
-        net = Net([("link-timeout", False, 1)] + [(code, True, 1)] * 3)
+        net = Net([("tls-failed", False, 1)] + [(code, True, 1)] * 3)
         net.device._backoff.most_ms = net.device._backoff._ceiling_ms = 3600000
         equal(net.run()[0], [3600000, 60000, 60000, 60000])
+
+
+def test_a_lost_or_refused_route_is_tried_again_soon():
+    """The wait's ceiling grows with the time for which the broker is away, and not by doubling."""
+    for code in ("unreachable", "link-timeout", "link-closed"):
+        waits, _ = Net([(code, True, 60000)] + [(code, False, 8000)] * 6).run()
+        equal(waits, [1000, 2000, 4000, 7000, 8000, 9000, 10000])
+        waits, _ = Net([(code, False, 80000)] * 8).run()
+        equal(waits[-1], 60000)
+    # After a refused log-in too, whose wait is the longest.
+    waits, _ = Net([("mqtt-refused", False, 1), ("unreachable", False, 7999)]).run()
+    equal(waits, [60000, 5000])
+
+
+def test_a_network_that_reaches_nobody_is_joined_more_and_more_rarely():
+    joins = []
+    for count in range(1, 50):
+        net = Net([("unreachable", False, 1)] * count)
+        net.run()
+        joins.append(net.joins)
+    equal([at + 1 for at in range(1, 49) if joins[at] > joins[at - 1]], [3, 6, 12, 24, 48])
 
 
 def test_a_refused_subscription_is_no_refused_password():

@@ -3,7 +3,8 @@
 import asyncio
 
 from harness import check, equal
-from test_mqtt import Peer, both
+from mqtt_broker import message, obliging
+from test_mqtt import STALL, Peer, both
 from warden.errors import PeerError
 
 
@@ -107,3 +108,62 @@ async def test_a_sender_that_is_cancelled(client):
     check(not peer.client.owes)
     await peer.client.publish("t", b"whole")
     equal([one.payload for one in peer.link.of(0x30)], [b"whole"])
+
+
+@both
+async def test_an_acknowledgement_goes_in_one_record_with_the_reply(client):
+    """A record of its own would hold the reply back where a port has no TCP_NODELAY."""
+    peer = await Peer(client).connect()
+    asked = asyncio.Event()
+    peer.on_message = lambda *_: asked.set()
+
+    async def work():
+        await asked.wait()
+        peer.client.post(b"reply", b"done")
+
+    task = asyncio.create_task(work())
+    peer.pump()
+    before = len(peer.link.written)
+    peer.link.push(message(b"ask", b"x", 1, 7))
+    await task
+    await peer.until(lambda: len(peer.link.written) > before)
+    equal(peer.link.written[before:], [b"\x40\x02\x00\x07" + message(b"reply", b"done")])
+    # Without an answer it goes alone.
+    peer.on_message = lambda *_: None
+    peer.link.push(message(b"ask", b"x", 1, 8))
+    await peer.until(lambda: len(peer.link.written) > before + 1)
+    equal(peer.link.written[before + 1 :], [b"\x40\x02\x00\x08"])
+
+
+@both
+async def test_a_half_open_line_is_noticed_soon_after_something_was_sent(client):
+    """A ping follows what was sent within half of stall_ms, and its answer is due within stall_ms."""
+
+    def silent(packet):
+        return b"" if packet.kind == 0xC0 else obliging(packet)
+
+    peer = await Peer(client, silent, keepalive_s=300).connect()
+    pumping = peer.pump()
+    await asyncio.sleep_ms(3 * STALL)
+    equal(peer.link.of(0xC0), [], "nothing was sent, and the keepalive is far off")
+    peer.client.post(b"t", b"x")
+    # With every message that follows: sending is no sign of the peer's life.
+    while not peer.link.closed:
+        await asyncio.sleep_ms(STALL // 8)
+        if peer.client.connected:
+            peer.client.post(b"t", b"x")
+        check(len(peer.link.of(0x30)) < 200, "not noticed")
+    equal(await pumping, "link-timeout")
+    equal(len(peer.link.of(0xC0)), 1)
+
+
+@both
+async def test_an_answer_after_what_was_sent_makes_a_ping_needless(client):
+    peer = await Peer(client, keepalive_s=300).connect()
+    peer.pump()
+    for _ in range(8):
+        peer.client.post(b"t", b"x")
+        peer.link.push(message(b"m", b"y"))
+        await asyncio.sleep_ms(STALL // 4)
+    equal(peer.link.of(0xC0), [])
+    check(peer.client.connected)

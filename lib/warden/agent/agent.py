@@ -91,7 +91,8 @@ class Agent:
         self._updating: "Any" = None  # updating.Updating, on a board with slots
         # Asked during the trial of an update: the application says True when it is well. May be async.
         self.health: "Callable[[], Any] | None" = None
-        self._unreached = self._ended_early = 0  # link_failure.py counts them
+        # Kept for link_failure.py: counts, and when the broker was last reached.
+        self._unreached = self._ended_early = self._reached_ms = 0
         self._stopping = False
         self._then: "Any" = None  # what an order leads to once it was answered
         from . import build

@@ -183,8 +183,13 @@ class Client:
         if await self._receive():
             self._heard_at = time.ticks_ms()
             self._began_at = None  # the next packet has its own time, also where it began already
-            await self._handle()
-            await asyncio.sleep_ms(0)  # a flood of messages must not starve the application
+            self._handle()
+            # A flood of messages must not starve the application. What the agent answers meanwhile
+            # goes out in one record with the PUBACK: behind it, it could wait for a delayed ACK.
+            await asyncio.sleep_ms(0)
+            await asyncio.sleep_ms(0)
+            if self._codec.tape.out:
+                await self.flush()
             return
         wait = min(most_ms, self._patience())
         if wait > 0:
@@ -210,9 +215,16 @@ class Client:
             if left <= 0:
                 raise LinkError("link-timeout")
         else:
-            # Both directions count: a device that only sends would never notice that nobody hears it.
-            silent = max(time.ticks_diff(now, self._sent_at), time.ticks_diff(now, self._heard_at))
+            # Both directions count: a device that only sends would not notice that its peer is gone.
+            unheard = time.ticks_diff(now, self._heard_at)
+            silent = max(time.ticks_diff(now, self._sent_at), unheard)
             left = max(0, self._keepalive_ms // 2 - silent)
+            # What is sent while nothing is heard is followed by a ping, so that a half-open line is
+            # noticed within one and a half of stall_ms. No one wakes this task when they send.
+            soon = self._stall_ms // 2
+            if unheard > soon and time.ticks_diff(self._sent_at, self._heard_at) > 0:
+                left = 0
+            left = min(left, soon)
         return min(left, self._stall_ms) if self._framer.started else left
 
     async def _receive(self) -> bool:
@@ -227,7 +239,7 @@ class Client:
             if self._framer.skipped:  # a long one, which may come in the smallest of pieces
                 await asyncio.sleep_ms(0)
 
-    async def _handle(self) -> None:
+    def _handle(self) -> None:
         framer = self._framer
         kind = framer.kind
         if framer.skipped:
@@ -254,8 +266,6 @@ class Client:
         else:
             raise PeerError("mqtt-malformed")
         framer.clear()
-        if self._codec.tape.out:
-            await self.flush()
 
     def _may_skip(self, size: int) -> bool:
         now = time.ticks_ms()

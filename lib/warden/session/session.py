@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 COUNTER_MAX = (1 << 32) - 1
 _VERSION = const(1)
 # Milliseconds after the first sending at which the same bytes are sent again; then the attempt ends.
-_REPEATS_MS = const((3000, 9000))
+_REPEATS_MS = const((1000, 3000, 9000))
 _ATTEMPT_MS = const(30000)
 _WAKE_GAP_MS = const(10000)
 # Bytes of a payload that may have more items than the host reads.

@@ -22,7 +22,7 @@ from warden_host.protocol.plain import PlainPeer
 from warden_host.protocol.sealing import Channel
 from warden_host.protocol.session import CHANGE_S, Session
 
-# A device answers a wake at most once in 10 s, and repeats a lost hello after 3 and 9 s.
+# A device answers a wake at most once in 10 s, and repeats a lost hello after 1, 3 and 9 s.
 _NEW_SESSION_S = 30.0
 _PACKET_OVERHEAD = 16  # fixed header, topic length, packet id
 _numbers = itertools.count(secrets.randbelow(1 << 31))

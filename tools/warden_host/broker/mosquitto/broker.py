@@ -234,6 +234,9 @@ retain_available false
 queue_qos0_messages false
 persistent_client_expiration 1h
 
+# Nagle's algorithm would hold a reply back for the delayed ACK of the packet before it: 40 ms.
+set_tcp_nodelay true
+
 # Limits of one client.
 max_packet_size {largest - 2}
 max_inflight_messages 20
