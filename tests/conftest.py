@@ -1,7 +1,7 @@
 """Runs the device's own tests under pytest, and gives host tests what they need.
 
-`tests/unit/test_*.py` are not pytest modules: they speak through `harness.py` and run on the device. Here each becomes one process for each
-target, and each of its functions an item, such as `tests/unit/test_cbor.py::unix -O::test_limits`:
+`tests/unit/*/test_*.py` are not pytest modules: they speak through `harness.py` and run on the device. Here each becomes one process for each
+target, and each of its functions an item, such as `tests/unit/wire/test_cbor.py::unix -O::test_limits`:
 
 unix, unix -O   the unix port; with -O `assert` is gone, so nothing may lean on it
 cpython         modules that say `PURE = True`, with tests/cpython standing in for MicroPython's modules
@@ -78,7 +78,7 @@ def pytest_pycollect_makemodule(
     module_path: Path, parent: pytest.Collector
 ) -> pytest.Collector | None:
     """Keep pytest from importing a device test; None leaves every other module to it."""
-    if module_path.parent == UNIT:
+    if module_path.parent.parent == UNIT:
         return DeviceModule.from_parent(parent, path=module_path)
     return None
 
@@ -144,7 +144,7 @@ class DeviceRun(pytest.Collector):
     def command(self) -> list[str]:
         module = self.path.stem
         if self.name == "built":
-            code = "import sys; sys.path[:] = ['tests/unit', 'lib', 'build/umqtt', '.frozen']; import harness; "
+            code = "import sys; sys.path[:] = ['tests/unit/kit', 'lib', 'build/umqtt', '.frozen']; import harness; "
             code += f"harness.texts = False; sys.exit(1 if harness.run({module!r}) else 0)"
             return [self.program(), "-X", "heapsize=" + self.heap, "-c", code]
         if self.name == "cpython":
@@ -155,7 +155,9 @@ class DeviceRun(pytest.Collector):
             heap = ["-X", "heapsize=" + self.heap]
             return [program, *options, *heap, "tests/unit/run.py", module]
         # A board sees the repository as /remote; each mpremote starts it anew, so modules don't meet.
-        paths = "['/remote/tests/unit', '/remote/lib', '/remote/build/umqtt', '.frozen', '/lib']"
+        paths = (
+            "['/remote/tests/unit/kit', '/remote/lib', '/remote/build/umqtt', '.frozen', '/lib']"
+        )
         code = f"import sys; sys.path[:] = {paths}; import harness; harness.run({module!r})"
         mpremote = [sys.executable, "-m", "mpremote"]
         # A simulated board, the unix port behind a pseudo-terminal, would end on the soft reset that a board gets first.

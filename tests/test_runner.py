@@ -3,6 +3,7 @@
 import ast
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -32,13 +33,14 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
 def copy(repo: Path, tmp_path: Path, micropython: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository of its own with the runner in it and no tests yet."""
     for name in (
-        "tests/unit/harness.py",
+        "tests/unit/kit/harness.py",
         "tests/unit/run.py",
         "tests/conftest.py",
         "pyproject.toml",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(repo / name, tmp_path / name)
+    (tmp_path / "tests/unit/base").mkdir()
     shutil.copytree(repo / "tests/cpython", tmp_path / "tests/cpython")
     shutil.copytree(repo / "lib", tmp_path / "lib")
     monkeypatch.setenv("MICROPYTHON", micropython)
@@ -58,14 +60,29 @@ def imported(path: Path) -> set[str]:
 
 def test_what_tests_import_has_one_name(repo: Path) -> None:
     """A bare name is whatever was found first under it: who is collected before must not change that. Device tests have a process each."""
-    folders = ("", "cpython", "e2e", "faults", "fuzz", "host", "unit")
-    files = [path for folder in folders for path in (repo / "tests" / folder).glob("*.py")]
+    patterns = ("", "cpython/", "e2e/", "faults/", "fuzz/", "host/", "unit/*/")
+    files = [path for pattern in patterns for path in (repo / "tests").glob(pattern + "*.py")]
     names = [path.stem for path in files]
     twice = {name for name in names if names.count(name) > 1}
-    assert "test_update" in twice
+    assert "test_rotation" in twice
     for path in files:
-        if path.parent.name != "unit":
+        if path.parent.parent.name != "unit":
             assert not imported(path) & twice, path
+
+
+def test_modules_of_device_tests_have_one_name(repo: Path) -> None:
+    """They import each other by bare names, from every folder that the harness puts on the path."""
+    unit = repo / "tests" / "unit"
+    names = [path.stem for path in unit.rglob("*.py")]
+    assert len(names) == len(set(names)) > 80
+    folders = {path.parent.name for path in unit.glob("*/test_*.py")}
+    source = ast.parse((unit / "kit" / "harness.py").read_text())
+    (listed,) = [
+        ast.unparse(node.value)
+        for node in source.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FOLDERS"
+    ]
+    assert folders == set(re.findall(r"\w+", listed)) - {"split"}
 
 
 BROKEN = {
@@ -88,7 +105,7 @@ BROKEN = {
 def test_what_is_broken_fails(copy: Path) -> None:
     for number, (source, _) in enumerate(BROKEN.values()):
         text = "PURE = True\nfrom harness import check\n\n" + source
-        (copy / f"tests/unit/test_{number}.py").write_text(text)
+        (copy / f"tests/unit/base/test_{number}.py").write_text(text)
     done = run_pytest(copy, "tests/unit")
     assert done.returncode == 1, done.stdout
     # On every target: plain, without assert, and under CPython.
@@ -104,7 +121,7 @@ def test_a_module_that_never_ends_is_ended_by_its_cpu_time(copy: Path) -> None:
     assert "CPU_S = 600\n" in text
     runner.write_text(text.replace("CPU_S = 600\n", "CPU_S = 1\n"))
     source = "def test_a():\n    while True:\n        pass\n"
-    (copy / "tests/unit/test_endless.py").write_text("PURE = True\n" + source)
+    (copy / "tests/unit/base/test_endless.py").write_text("PURE = True\n" + source)
     done = run_pytest(copy, "tests/unit")
     assert "3 failed" in done.stdout, done.stdout
     assert done.stdout.count("it may take 1 s of CPU time") >= 3
@@ -112,11 +129,11 @@ def test_a_module_that_never_ends_is_ended_by_its_cpu_time(copy: Path) -> None:
 
 def test_each_target_is_an_item(copy: Path) -> None:
     source = "from harness import check\n\n\ndef test_a():\n    check(True)\n\n\ndef test_b():\n    check(True)\n"
-    (copy / "tests/unit/test_two.py").write_text(source)
-    (copy / "tests/unit/test_pure.py").write_text("PURE = True\n" + source)
+    (copy / "tests/unit/base/test_two.py").write_text(source)
+    (copy / "tests/unit/base/test_pure.py").write_text("PURE = True\n" + source)
     done = run_pytest(copy, "tests/unit", "--collect-only")
-    assert "tests/unit/test_two.py::unix -O::test_b" in done.stdout
-    assert "tests/unit/test_pure.py::cpython::test_a" in done.stdout
+    assert "tests/unit/base/test_two.py::unix -O::test_b" in done.stdout
+    assert "tests/unit/base/test_pure.py::cpython::test_a" in done.stdout
     assert "test_two.py::cpython" not in done.stdout
     assert "10 passed" in run_pytest(copy, "tests/unit").stdout
     assert "2 passed" in run_pytest(copy, "tests/unit", "--target=cpython").stdout
@@ -127,9 +144,9 @@ def test_heap(copy: Path) -> None:
     source = (
         "from harness import check\n\n\ndef test_a():\n    check(len(bytearray(200000)) > 0)\n"
     )
-    (copy / "tests/unit/test_large.py").write_text(source)
+    (copy / "tests/unit/base/test_large.py").write_text(source)
     assert "2 passed" in run_pytest(copy, "tests/unit").stdout
-    (copy / "tests/unit/test_large.py").write_text('HEAP = "128k"\n' + source)
+    (copy / "tests/unit/base/test_large.py").write_text('HEAP = "128k"\n' + source)
     done = run_pytest(copy, "tests/unit")
     assert "MemoryError" in done.stdout
     assert "2 failed" in done.stdout
@@ -140,7 +157,7 @@ def test_a_skip_on_a_foreign_interpreter_only(
 ) -> None:
     """The interpreter that `make setup` installs has everything: what skips a test there fails it."""
     source = "from harness import check, need\n\n\ndef test_a():\n    need('sys', 'sys.path', 'sys.tea')\n    check(True)\n"
-    (copy / "tests/unit/test_tea.py").write_text(source)
+    (copy / "tests/unit/base/test_tea.py").write_text(source)
     done = run_pytest(copy, "-rs", "tests/unit")
     assert "2 skipped" in done.stdout
     assert "this interpreter has no sys.tea" in done.stdout
@@ -168,6 +185,6 @@ def board(micropython: str) -> str:
 
 
 def test_board(board: str, repo: Path) -> None:
-    done = run_pytest(repo, f"--target={board}", "-v", "tests/unit/test_errors.py")
+    done = run_pytest(repo, f"--target={board}", "-v", "tests/unit/base/test_errors.py")
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout, done.stdout

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS / "cpython"), str(TESTS / "unit"), str(TESTS.parent / "lib")]
+sys.path[:0] = [str(TESTS / "cpython"), str(TESTS / "unit" / "kit"), str(TESTS.parent / "lib")]
 
-from models import RootKey  # noqa: E402  (the path must be set first)
-from nor import Nor  # noqa: E402
+from board_model import RootKey  # noqa: E402  (the path must be set first)
+from nor_model import Nor  # noqa: E402
 from warden.hal.store_flash import FlashStore  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 

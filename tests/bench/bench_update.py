@@ -180,7 +180,7 @@ class Heap:
                 "heapsize=4m",
                 f"{tree}/tests/bench/update_heap.py",
             ]
-            argv += [f"{tree}/lib", f"{tree}/tests/unit", folder]
+            argv += [f"{tree}/lib", f"{tree}/tests/unit/kit", folder]
             given = self.release().hex() + " " + self.envelope(2, bytes(size)).hex()
             done = subprocess.run(
                 argv, input=given, capture_output=True, text=True, timeout=300, check=True

@@ -7,7 +7,13 @@ import gc
 import sys
 
 LIB, REPO = sys.argv[1], sys.argv[2]
-sys.path[:] = [LIB, REPO + "/build/umqtt", REPO + "/tests/unit", REPO + "/boards/UNIX", ".frozen"]
+sys.path[:] = [
+    LIB,
+    REPO + "/build/umqtt",
+    REPO + "/tests/unit/kit",
+    REPO + "/boards/UNIX",
+    ".frozen",
+]
 
 import asyncio  # noqa: E402  (the path must be set first)
 import json  # noqa: E402
@@ -16,8 +22,8 @@ import time  # noqa: E402
 import pins  # noqa: E402
 import warden.agent.device  # noqa: E402, F401  (what an agent has loaded anyway)
 import warden.session.session  # noqa: E402, F401
-from models import DictStore, RootKey  # noqa: E402
-from test_policy import TERMS  # noqa: E402
+from board_model import DictStore, RootKey  # noqa: E402
+from gate_kit import TERMS  # noqa: E402
 from warden.net.clock import Uptime  # noqa: E402
 from warden.session.command import Commands  # noqa: E402
 from warden.session.incident import Incidents  # noqa: E402

@@ -15,7 +15,7 @@ FLASH = memoryview(bytearray(BLOCKS * BLOCK))
 del room
 
 HERE = __file__.rsplit("/", 1)[0]
-sys.path[:] = [HERE + "/../unit", sys.argv[1], ".frozen"]
+sys.path[:] = [HERE + "/../unit/kit", sys.argv[1], ".frozen"]
 
 import gc  # noqa: E402  (the path must be set first)
 import hashlib  # noqa: E402
@@ -23,7 +23,7 @@ import json  # noqa: E402
 import time  # noqa: E402
 
 import vfs  # noqa: E402
-from models import DictStore, RootKey  # noqa: E402
+from board_model import DictStore, RootKey  # noqa: E402
 from update_kit import CLASS, VENDOR, Judging, Key, envelope  # noqa: E402
 from warden.hal.slots_file import FileSlots  # noqa: E402
 from warden.vault import Vault  # noqa: E402

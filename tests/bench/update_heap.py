@@ -1,6 +1,6 @@
 """Runs on MicroPython: what of the heap an update holds, after a collection, in each of its phases.
 
-    micropython tests/bench/update_heap.py LIB UNIT FOLDER
+    micropython tests/bench/update_heap.py LIB KIT FOLDER
 
 LIB: the package as boards run it. On the standard input, in hex: the vault's record of release keys, and a signed manifest of an image of zeros. Prints a JSON object: bytes
 more than the vault and the slots take while nothing is under way.
@@ -19,7 +19,7 @@ import warden.agent.device  # noqa: E402, F401
 import warden.ota.boot  # noqa: E402, F401
 import warden.ota.service  # noqa: E402, F401
 import warden.session.session  # noqa: E402, F401
-from models import DictStore, RootKey  # noqa: E402
+from board_model import DictStore, RootKey  # noqa: E402
 from warden import unload  # noqa: E402
 from warden.hal.slots_file import FileSlots  # noqa: E402
 from warden.ota.order import Order  # noqa: E402

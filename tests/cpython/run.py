@@ -6,7 +6,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-sys.path[:0] = [os.path.join(ROOT, "tests", "unit"), os.path.join(ROOT, "lib"), HERE]
+sys.path[:0] = [os.path.join(ROOT, "tests", "unit", "kit"), os.path.join(ROOT, "lib"), HERE]
 
 import harness  # noqa: E402  (the path must be set first)
 

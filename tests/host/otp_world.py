@@ -18,9 +18,11 @@ from warden_host.protocol import policy
 from warden_host.protocol.session import Instant
 
 REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO / "tests" / path) for path in ("cpython", "unit")] + [str(REPO / "lib")]
+sys.path[:0] = [str(REPO / "tests" / path) for path in ("cpython", "unit/kit")] + [
+    str(REPO / "lib")
+]
 
-from models import DictStore, PowerCut, RootKey  # noqa: E402  (the path must be set first)
+from board_model import DictStore, PowerCut, RootKey  # noqa: E402  (the path must be set first)
 from warden.errors import PeerError  # noqa: E402
 from warden.gate.machine import Otp  # noqa: E402
 from warden.vault import Vault  # noqa: E402

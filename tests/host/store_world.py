@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO / "tests" / part) for part in ("cpython", "unit")] + [str(REPO / "lib")]
+sys.path[:0] = [str(REPO / "tests" / part) for part in ("cpython", "unit/kit")] + [
+    str(REPO / "lib")
+]
 
-from models import PowerCut, RootKey  # noqa: E402  (the path must be set first)
-from nor import Dice, Nor  # noqa: E402
-from nvs import Nvs  # noqa: E402
+from board_model import PowerCut, RootKey  # noqa: E402  (the path must be set first)
+from nor_model import Dice, Nor  # noqa: E402
+from nvs_model import Nvs  # noqa: E402
 from warden.hal import store_file  # noqa: E402
 from warden.hal.store_flash import FlashStore  # noqa: E402
 from warden.hal.store_nvs import NvsStore  # noqa: E402

@@ -4,7 +4,7 @@ import sys
 
 HERE = __file__.rsplit("/", 1)[0]
 # umqtt.simple is no part of the repository: see tools/setup/umqtt.py.
-sys.path[:] = [HERE, HERE + "/../../lib", HERE + "/../../build/umqtt", ".frozen"]
+sys.path[:] = [HERE + "/kit", HERE + "/../../lib", HERE + "/../../build/umqtt", ".frozen"]
 
 import harness  # noqa: E402  (the path must be set first)
 

@@ -9,7 +9,7 @@ import { pathToFileURL } from "node:url";
 
 const START = `
 import sys
-sys.path[:] = ["/tests/wasm", "/tests/unit", "/lib", ".frozen"]
+sys.path[:] = ["/tests/wasm", "/tests/unit/kit", "/lib", ".frozen"]
 import os
 import host
 os.urandom = lambda n: bytes.fromhex(host.random(n))

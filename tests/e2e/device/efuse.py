@@ -4,10 +4,10 @@ import json
 import sys
 
 HERE = __file__.rsplit("/", 1)[0]
-sys.path[:] = [HERE + "/../../unit", HERE + "/../../../lib", ".frozen"]
+sys.path[:] = [HERE + "/../../unit/kit", HERE + "/../../../lib", ".frozen"]
 
-from model_hmac import Peripheral  # noqa: E402  (the path must be set first)
-from models import DictStore  # noqa: E402
+from board_model import DictStore  # noqa: E402
+from hmac_model import Peripheral  # noqa: E402  (the path must be set first)
 from warden.crypto.kdf import hmac_sha256  # noqa: E402
 from warden.errors import StoreError  # noqa: E402
 from warden.hal.rootkey_efuse import EfuseRootKey  # noqa: E402

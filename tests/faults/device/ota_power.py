@@ -11,11 +11,11 @@ FAULT makes the device break a rule, to show that this program would notice: see
 import sys
 
 HERE = __file__.rsplit("/", 1)[0]
-sys.path[:] = [HERE + "/../../unit", HERE + "/../../../lib", ".frozen"]
+sys.path[:] = [HERE + "/../../unit/kit", HERE + "/../../../lib", ".frozen"]
 
-from model_ota import Chip, app_image  # noqa: E402  (the path must be set first)
-from models import PowerCut  # noqa: E402
+from board_model import PowerCut  # noqa: E402
 from ota_kit import OtaBoard, feed, release  # noqa: E402
+from partition_model import Chip, app_image  # noqa: E402  (the path must be set first)
 from warden.errors import WardenError  # noqa: E402
 from warden.ota import boot as boot_module  # noqa: E402
 from warden.ota.slots import SlotRecord  # noqa: E402

@@ -10,15 +10,14 @@ the reason when an attempt or a code could be used twice.
 import sys
 
 HERE = __file__.rsplit("/", 1)[0]
-sys.path[:] = [HERE, HERE + "/../../unit", HERE + "/../../../lib", ".frozen"]
+sys.path[:] = [HERE, HERE + "/../../unit/kit", HERE + "/../../../lib", ".frozen"]
 
 import os  # noqa: E402  (the path must be set first)
 
-from models import RootKey  # noqa: E402
+from board_model import RootKey  # noqa: E402
+from gate_kit import OTHER, SECRET, TERMS  # noqa: E402
 from power import MOUNT, TORN, Flash  # noqa: E402
-from scenarios import Wrong  # noqa: E402
-from test_hotp import OTHER, SECRET  # noqa: E402
-from test_policy import TERMS  # noqa: E402
+from vault_kit import Wrong  # noqa: E402
 from warden.errors import StoreError  # noqa: E402
 from warden.gate import codes as codes_module  # noqa: E402
 from warden.gate import machine as machine_module  # noqa: E402

@@ -9,14 +9,14 @@ with status 1 and the reason when the vault breaks a promise.
 import sys
 
 HERE = __file__.rsplit("/", 1)[0]
-sys.path[:] = [HERE + "/../../unit", HERE + "/../../../lib", ".frozen"]
+sys.path[:] = [HERE + "/../../unit/kit", HERE + "/../../../lib", ".frozen"]
 
 import os  # noqa: E402  (the path must be set first)
 
 import vfs  # noqa: E402
-from ramdisk import RamDisk  # noqa: E402
-from scenarios import SCENARIOS, Wrong, begin, heals_at, judge  # noqa: E402
-from scenarios import change as make  # noqa: E402
+from ramdisk_model import RamDisk  # noqa: E402
+from vault_kit import SCENARIOS, Wrong, begin, heals_at, judge  # noqa: E402
+from vault_kit import change as make  # noqa: E402
 from warden.errors import StoreError  # noqa: E402
 from warden.hal.store_file import FileStore  # noqa: E402
 

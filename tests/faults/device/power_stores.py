@@ -10,19 +10,19 @@ promise is broken.
 import sys
 
 HERE = __file__.rsplit("/", 1)[0]
-sys.path[:] = [HERE + "/../../unit", HERE + "/../../../lib", ".frozen"]
+sys.path[:] = [HERE + "/../../unit/kit", HERE + "/../../../lib", ".frozen"]
 
-from models import PowerCut  # noqa: E402  (the path must be set first)
-from nor import Nor  # noqa: E402
-from nvs import Nvs  # noqa: E402
-from scenarios import SCENARIOS, Wrong, begin, heals_at, judge  # noqa: E402
-from scenarios import change as make  # noqa: E402
+from board_model import PowerCut  # noqa: E402  (the path must be set first)
+from nor_model import Nor  # noqa: E402
+from nvs_model import Nvs  # noqa: E402
+from vault_kit import SCENARIOS, Wrong, begin, heals_at, judge  # noqa: E402
+from vault_kit import change as make  # noqa: E402
 from warden.errors import StoreError  # noqa: E402
 from warden.hal import flash_scan  # noqa: E402
 from warden.hal.store_flash import FlashStore  # noqa: E402
 from warden.hal.store_nvs import NvsStore  # noqa: E402
 
-# How the operation ends that the cut falls on: see nor.py.
+# How the operation ends that the cut falls on: see nor_model.py.
 TORN = (0, 3, 8, -2, -6)
 # After which of them the start is cut as well; all when "all" is asked for.
 HEALED = [-6]

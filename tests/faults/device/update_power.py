@@ -15,10 +15,10 @@ FAULT makes the device break a rule, to show that this program would notice: see
 import sys
 
 HERE = __file__.rsplit("/", 1)[0]
-sys.path[:] = [HERE + "/../../unit", HERE + "/../../../lib", ".frozen"]
+sys.path[:] = [HERE + "/../../unit/kit", HERE + "/../../../lib", ".frozen"]
 
-from models import PowerCut  # noqa: E402  (the path must be set first)
-from nor import Nor, Part  # noqa: E402
+from board_model import PowerCut  # noqa: E402  (the path must be set first)
+from nor_model import Nor, Part  # noqa: E402
 from update_kit import (  # noqa: E402
     ATTEMPTS,
     CLASS,

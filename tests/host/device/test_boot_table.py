@@ -9,7 +9,7 @@ from mpremote.romfs import VfsRomWriter
 
 
 def run(repo: Path, micropython: str, code: str) -> list[str]:
-    start = "import sys; sys.path[:] = ['tests/unit', 'lib', '.frozen']\n"
+    start = "import sys; sys.path[:] = ['tests/unit/kit', 'tests/unit/ota', 'lib', '.frozen']\n"
     done = subprocess.run(
         [micropython, "-X", "heapsize=8m", "-c", start + code],
         cwd=repo,

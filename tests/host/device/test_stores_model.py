@@ -28,7 +28,7 @@ PROFILE = settings(
     suppress_health_check=list(HealthCheck),
 )
 NAMES = ("a", "b", "c", "D-4", "n" * 40)
-# None: the power stays. Otherwise after how many operations it goes, how the last one ends (see unit/nor.py), and a seed.
+# None: the power stays. Otherwise after how many operations it goes, how the last one ends (see tests/unit/kit/nor_model.py), and a seed.
 cuts = st.none() | st.tuples(
     st.integers(0, 3) | st.integers(0, 20),
     st.sampled_from((0, 1, 4, 7, 8, -1, -4, -7)),

@@ -28,10 +28,12 @@ from warden_host.protocol.session import Instant
 from warden_host.store.store import Store
 
 REPO = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(REPO / "tests" / name) for name in ("cpython", "unit")] + [str(REPO / "lib")]
+sys.path[:0] = [str(REPO / "tests" / name) for name in ("cpython", "unit/kit")] + [
+    str(REPO / "lib")
+]
 
 import warden.gate.machine  # noqa: E402  (the path must be set first)
-from models import DictStore, PowerCut, RootKey, counted_random  # noqa: E402
+from board_model import DictStore, PowerCut, RootKey, counted_random  # noqa: E402
 from warden.errors import PeerError  # noqa: E402
 from warden.gate.codes import Codes  # noqa: E402
 from warden.gate.codes import code as hotp_code  # noqa: E402

@@ -1,0 +1,505 @@
+"""The façade: what becomes of a command whose handler fails, and of an event that can't be sent."""
+
+import asyncio
+import sys
+
+sys.path.append(
+    __file__.rsplit("/", 1)[0] + "/../../../build/umqtt"
+)  # where `make setup` puts umqtt.simple
+
+from board_model import DictStore, RootKey  # noqa: E402
+from harness import check, equal, link_failure, raises  # noqa: E402
+from test_bundle import good  # noqa: E402
+from warden.agent import agent  # noqa: E402
+from warden.agent.device import Device  # noqa: E402
+from warden.errors import LinkError, UsageError  # noqa: E402
+from warden.provisioning.bundle import install  # noqa: E402
+from warden.session.command import Refused  # noqa: E402
+from warden.session.inbox import Call  # noqa: E402
+from warden.vault import Vault  # noqa: E402
+from warden.wire import cbor  # noqa: E402
+
+
+class Clock:
+    def now(self):
+        return 1800000000
+
+    def set(self, unix_time):
+        return True
+
+
+def made():
+    store = DictStore()
+    vault = Vault(store, RootKey())
+    install(vault, cbor.encode(good()))
+    said = []
+    device = Device(vault, Clock(), None, 1700000000, lambda code, text: said.append((code, text)))
+    return device, said
+
+
+def obey(handler):
+    """The bodies that were answered, and what was logged."""
+    device, said = made()
+    answers = []
+
+    def answer(body):
+        cbor.encode(body)
+        if len(cbor.encode(body)) > 1000:
+            raise UsageError("bad-argument", "too large")
+        answers.append(body)
+
+    async def run():
+        call = Call((handler, False), {"on": 1}, "set_relay", answer)
+        call.finish(await call.run(device._log), device._log)
+
+    asyncio.run(run())
+    return answers, [code for code, _ in said]
+
+
+FAILED = [{"ok": False, "error": "command-failed"}]
+
+
+def test_results():
+    equal(obey(lambda args: {"on": args["on"]}), ([{"ok": True, "result": {"on": 1}}], []))
+    equal(obey(lambda args: None), ([{"ok": True, "result": None}], []))
+
+    async def slowly(args):
+        await asyncio.sleep_ms(1)
+        return args["on"] + 1
+
+    equal(obey(slowly), ([{"ok": True, "result": 2}], []))
+
+
+def test_a_handler_that_raises():
+    def broken(args):
+        return args["off"]
+
+    async def broken_later(args):
+        raise ValueError("of no concern to a peer")
+
+    for handler in (broken, broken_later, lambda args: 1 // 0):
+        equal(obey(handler), (FAILED, ["command-failed"]))
+
+
+def test_a_result_that_no_reply_can_hold():
+    for result in (object(), 1 << 65, {1.5: 1}, b"x" * 2000):
+        equal(obey(lambda args, result=result: result), (FAILED, ["command-failed"]))
+
+
+def test_a_reply_that_nobody_waits_for():
+    device, said = made()
+
+    def answer(body):
+        raise LinkError("no-session")
+
+    Call((None, False), {}, "set_relay", answer).finish({"ok": True, "result": None}, device._log)
+    equal([code for code, _ in said], ["no-session"])
+
+
+def test_events_of_our_own():
+    device, _ = made()
+
+    async def publish(event, body):
+        await device.publish(event, body)
+
+    for event in (
+        "hello",
+        "ready",
+        "reply",
+        "incident",
+        "offline",
+        "server_uid_request",
+        "update",
+        "gate",
+        "server_otp_request",
+        "device_otp_response",
+        "",
+        "Up",
+        "a/b",
+        "#",
+    ):
+        raises("bad-name", asyncio.run, publish(event, {}))
+
+
+def test_an_event_that_the_host_would_refuse():
+    device, _ = made()
+
+    async def publish(body):
+        await device.publish("temperature", body)
+
+    for body in (None, [], "x", 1, {1: 2}, {"a": 1, b"b": 2}, {None: 0}):
+        raises("bad-argument", asyncio.run, publish(body))
+
+
+def test_an_agent_that_fails_starts_over():
+    device, said = made()
+    resets = []
+    device._on_fatal = lambda: resets.append(1)
+
+    async def broken():
+        raise OSError(5)
+
+    asyncio.run(device._guard(broken()))
+    equal((resets, said[0][0]), ([1], "agent-failed"))
+
+
+def test_commands_are_registered():
+    device, _ = made()
+
+    @device.command("set_relay")
+    def set_relay(args):
+        return None
+
+    equal(device._commands.find("home", "set_relay"), (set_relay, False))
+
+    @device.command("get_relay", call=True)
+    def get_relay(args, call):
+        return None
+
+    device._commands.grant("home", ("get_relay",))
+    equal(device._commands.find("home", "get_relay"), (get_relay, True))
+    raises("bad-name", device.command("set_relay"), set_relay)
+    raises("bad-name", device.command("wipe"), set_relay)
+
+
+def test_secrets():
+    device, _ = made()
+    device.secrets.set("web", b"key")
+    equal((device.secrets.get("web"), device.secrets.names()), (b"key", ["web"]))
+    asyncio.run(device.stop())
+    raises("closed", device.secrets.get, "web")
+
+
+class Session:
+    """A session that ends when its ID changes."""
+
+    sid = b"12345678"
+
+
+def queued(appid, handler=None, wants_call=False, session=None, deadline_ms=None):
+    ran = []
+    handler = handler or ran.append
+    call = Call((handler, wants_call), {}, "blink", ran.append, appid, session, deadline_ms)
+    return call, ran
+
+
+def test_a_command_that_waited_too_long():
+    for code in ("expired", "old-session"):
+        device, _ = made()
+        session = Session()
+        job, ran = queued("home", session=session, deadline_ms=-1 if code == "expired" else 60000)
+        if code == "old-session":
+            session.sid = b"87654321"
+        equal(asyncio.run(device._obey(job)), {"ok": False, "error": code})
+        equal(ran, [])
+        equal([row["code"] for row in device._incidents.take()], [code])
+
+
+def test_a_handler_learns_who_asks_and_how_long_the_command_is_valid():
+    device, _ = made()
+    seen = []
+
+    def handler(args, call):
+        seen.append((args, call.appid, call.command, call.left_ms))
+        return 5
+
+    for deadline_ms, left in ((60000, True), (None, False)):
+        job, _ = queued("home", handler, True, Session(), deadline_ms)
+        equal(asyncio.run(device._obey(job)), {"ok": True, "result": 5})
+        args, appid, command, left_ms = seen.pop()
+        equal((args, appid, command), ({}, "home", "blink"))
+        if left:
+            check(50000 < left_ms <= 60000, str(left_ms))
+        else:
+            equal(left_ms, None)
+
+
+def test_a_handler_refuses_with_a_reason():
+    def refuse(args):
+        raise Refused("door-open")
+
+    async def refuse_later(args):
+        raise Refused("door-open")
+
+    for handler in (refuse, refuse_later):
+        answer = {"ok": False, "error": "door-open"}
+        equal(obey(handler), ([answer], ["command-refused"]))
+
+    def refuse_as_warden(args):
+        raise Refused("not-allowed")
+
+    equal(obey(refuse_as_warden), (FAILED, ["command-failed"]))
+
+
+def test_the_log_has_the_traceback_of_a_handler_and_the_reply_has_not():
+    def broken(args):
+        return args["a secret of the caller"]
+
+    device, said = made()
+    job, _ = queued("home", broken)
+    equal(asyncio.run(device._obey(job)), FAILED[0])
+    ((code, text),) = said
+    equal(code, "command-failed")
+    check(text.startswith("blink: Traceback"), text)
+    check("in broken" in text and "KeyError" in text, text)
+
+
+def test_a_handler_that_was_cancelled():
+    async def cancelled(args):
+        raise asyncio.CancelledError
+
+    device, said = made()
+    job, _ = queued("home", cancelled)
+    equal(asyncio.run(device._obey(job)), FAILED[0])
+    check("command-failed" in [code for code, _ in said])
+
+
+def test_the_authority_goes_first_and_none_fills_the_queue():
+    device, _ = made()
+
+    class Waiting:
+        def receive(self, topic, payload, retained, now_ms):
+            return self.job
+
+    device._inbox = Waiting()
+    answered = []
+    for appid in ("home", "home", "home", "authority"):
+        device._inbox.job = Call((None, False), {}, "blink", answered.append, appid)
+        device._on_message(b"", b"", False)
+    equal(answered, [{"ok": False, "error": "busy"}])
+    equal([job.appid for job in device._jobs], ["home", "home", "authority"])
+    equal([device._next_job().appid for _ in range(3)], ["authority", "home", "home"])
+
+
+# -- what can't be imported ------------------------------------------------------------------------
+
+
+def test_a_library_that_is_missing():
+    """Without umqtt, `from warden import Device` says so, and does not speak of an attribute."""
+    import warden
+
+    gone = (
+        "warden.net.umqtt_adapter",
+        "warden.net.mqtt",
+        "warden.agent.build",
+        "umqtt.simple",
+        "umqtt",
+    )
+    kept = {name: sys.modules.pop(name) for name in gone if name in sys.modules}
+    path = sys.path[:]
+    sys.path[:] = [each for each in path if each.endswith("lib")]
+    try:
+        for name in ("warden.net.umqtt_adapter", "warden.agent.build"):
+            try:
+                __import__(name)
+                check(False, "umqtt was found")
+            except ImportError as error:
+                check("umqtt" in str(error), str(error))
+        for name in ("nothing", "umqtt"):
+            try:
+                getattr(warden, name)
+                check(False, "it was found")
+            except AttributeError as error:
+                equal(error.args, (name,))
+    finally:
+        sys.path[:] = path
+        sys.modules.update(kept)
+
+
+# -- links that fail --------------------------------------------------------------------------------
+
+
+class Net:
+    """A network and a client whose links end as `ends` says: (code, whether the log-in was accepted, milliseconds that it took)."""
+
+    def __init__(self, ends, joins=True):
+        self.ends = list(ends)
+        self.accepted = False
+        self.connected = False
+        self.joins = 0
+        self.waits = []
+        self.device, self.said = made()
+        self.device._client = self
+        self.device._network = self if joins else Wired()
+        self.uptime = self.device._uptime = Uptime()
+
+    # -- the network
+
+    async def up(self, timeout_ms):
+        pass
+
+    def failed(self):
+        self.joins += 1
+
+    # -- the client
+
+    async def subscribe(self, topic, qos):
+        pass
+
+    async def connect(self, link, host, port, deadline_ms):
+        if not self.ends:
+            raise asyncio.CancelledError
+        self.accepted = self.ends[0][1]
+        if not self.accepted:
+            self.end()
+
+    async def pump(self):
+        self.end()
+
+    def end(self):
+        code, _, took_ms = self.ends.pop(0)
+        self.uptime.now += took_ms
+        raise link_failure(code)
+
+    # -- the test's side
+
+    def run(self):
+        """(the ceiling of each wait, the incidents' codes)."""
+
+        async def pause(ms):
+            check(ms <= self.device._backoff._ceiling_ms)
+
+        backoff = self.device._backoff
+        draw = backoff.next_ms
+
+        def next_ms():
+            self.waits.append(backoff._ceiling_ms)
+            return draw()
+
+        backoff.next_ms = next_ms
+        saved = agent.asyncio.sleep_ms
+        agent.asyncio.sleep_ms = pause
+        try:
+            asyncio.run(self.device._keep_connected())
+        except asyncio.CancelledError:
+            pass
+        finally:
+            agent.asyncio.sleep_ms = saved
+        return self.waits, [body["code"] for body in self.device._incidents.take()]
+
+
+class Wired:
+    """A network without a way to join anew."""
+
+    async def up(self, timeout_ms):
+        pass
+
+
+class Uptime:
+    now = 0
+
+    def now_ms(self):
+        return self.now
+
+
+def test_a_network_that_reaches_nobody_is_joined_anew():
+    for codes, joins in (
+        (["unreachable"] * 2, 0),
+        (["unreachable"] * 3, 1),
+        (["link-timeout", "unreachable", "link-timeout"], 1),
+        (["unreachable"] * 7, 2),
+        # Whoever answers, the network is there.
+        (["unreachable", "unreachable", "tls-failed"] * 3, 0),
+    ):
+        net = Net([(code, False, 1) for code in codes])
+        net.run()
+        equal(net.joins, joins, str(codes))
+    net = Net([("unreachable", False, 1), ("link-timeout", True, 1)] * 4)
+    net.run()
+    equal(net.joins, 0)
+    net = Net([("unreachable", False, 1)] * 4, joins=False)
+    equal(net.run()[1], ["unreachable"])
+
+
+def test_how_long_a_device_stays_away():
+    """Only a refused log-in leads to the longest wait at once, and nothing above a minute follows a log-in that was accepted."""
+    waits, _ = Net([("mqtt-refused", False, 1)] * 2).run()
+    equal(waits, [60000, 60000])
+    for code in ("mqtt-refused", "mqtt-malformed", "link-closed", "link-timeout"):
+        net = Net([(code, True, 1)] * 3)
+        equal(net.run()[0], [1000, 2000, 4000])
+        check([text for said, text in net.said if said == "link-wait"])
+        net = Net([("tls-failed", False, 1)] + [(code, True, 1)] * 3)
+        net.device._backoff.most_ms = net.device._backoff._ceiling_ms = 3600000
+        equal(net.run()[0], [3600000, 60000, 60000, 60000])
+
+
+def test_a_lost_or_refused_route_is_tried_again_soon():
+    """The wait's ceiling grows with the time for which the broker is away, and not by doubling."""
+    for code in ("unreachable", "link-timeout", "link-closed"):
+        waits, _ = Net([(code, True, 60000)] + [(code, False, 8000)] * 6).run()
+        equal(waits, [1000, 2000, 4000, 7000, 8000, 9000, 10000])
+        waits, _ = Net([(code, False, 80000)] * 8).run()
+        equal(waits[-1], 60000)
+    # After a refused log-in too, whose wait is the longest.
+    waits, _ = Net([("mqtt-refused", False, 1), ("unreachable", False, 7999)]).run()
+    equal(waits, [60000, 5000])
+
+
+def test_a_network_that_reaches_nobody_is_joined_more_and_more_rarely():
+    joins = []
+    for count in range(1, 50):
+        net = Net([("unreachable", False, 1)] * count)
+        net.run()
+        joins.append(net.joins)
+    equal([at + 1 for at in range(1, 49) if joins[at] > joins[at - 1]], [3, 6, 12, 24, 48])
+
+
+def test_a_refused_subscription_is_no_refused_password():
+    asked = []
+
+    class Rotation:
+        def equip(self):
+            pass
+
+        def stood(self):
+            pass
+
+        def failed(self, error):
+            asked.append(error.code)
+            return False
+
+    net = Net([("mqtt-refused", True, 1), ("mqtt-refused", False, 1), ("link-closed", True, 1)])
+    net.device._rotation = Rotation()
+    net.run()
+    equal(asked, ["mqtt-refused", "link-closed"])
+
+
+def test_another_client_in_our_place():
+    closed = ("link-closed", True, 500)
+    for ends, times in (
+        ([closed] * 2, 0),
+        ([closed] * 3, 1),
+        ([closed] * 6, 2),
+        ([("link-closed", False, 500)] * 3, 0),
+        ([("link-closed", True, 60001)] * 3, 0),
+        ([closed, closed, ("link-timeout", True, 500), closed], 0),
+    ):
+        net = Net(ends)
+        codes = net.run()[1]
+        equal([code for code, _ in net.said].count("link-taken"), times)
+        equal("link-taken" in codes, times > 0)
+
+
+def test_a_message_above_the_limit_is_counted():
+    device, _ = made()
+    names = device.names
+    for topic in (names.command("set_relay", "cose").encode(), b"", b"any/other", b"\xff"):
+        device._on_skipped(topic)
+    seen = [(body["code"], body["at"], body["n"]) for body in device._incidents.take()]
+    equal(sorted(seen), [("mqtt-too-large", "", 3), ("mqtt-too-large", "set_relay", 1)])
+    check(device._client._on_skipped == device._on_skipped)
+
+
+def test_max_message_counts_the_whole_packet():
+    """The broker takes no packet above it, and drops the connection that brings one."""
+    device, _ = made()
+    most, sent = device.policy.max_message, []
+    device._client.post = lambda topic, data: sent.append(
+        len(device._client._codec.packet(topic, data))
+    )
+    topic = device.names.event("x", "cose").encode()
+    device._post(topic, bytes(most - len(topic) - 5))
+    equal(sent, [most])
+    raises("bad-argument", device._post, topic, bytes(most - len(topic) - 4))
+    equal(len(sent), 1)

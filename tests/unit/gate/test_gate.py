@@ -1,0 +1,790 @@
+"""The gate in a connected device: what it holds up, what passes, and what opens it. Sealed and plain, with the other side put together by hand."""
+
+import asyncio
+import json
+import sys
+
+sys.path.append(
+    __file__.rsplit("/", 1)[0] + "/../../../build/umqtt"
+)  # where `make setup` puts umqtt.simple
+
+from application_model import App  # noqa: E402
+from board_model import DictStore, RootKey  # noqa: E402
+from harness import check, equal  # noqa: E402
+from test_bundle import KEY, OTHER_KEY, OTHER_SEED, SEED, gated  # noqa: E402
+from test_device import Clock  # noqa: E402
+from time_model import ModelTime  # noqa: E402
+from warden.agent.device import Device  # noqa: E402
+from warden.errors import LinkError, PeerError, StoreError  # noqa: E402
+from warden.gate.codes import code  # noqa: E402
+from warden.hal.keypad import Keypad  # noqa: E402
+from warden.provisioning.bundle import install  # noqa: E402
+from warden.vault import Vault  # noqa: E402
+from warden.wire import cbor  # noqa: E402
+from warden.wire.names import Topics  # noqa: E402
+
+BUILT = True
+NAMES = Topics("lamp", "lamp-1")
+TIME = "2026-11-22 03:00:00"
+UID = "5a" * 32
+
+
+class Lines:
+    rows = columns = 1
+
+    def drive(self, mask):
+        pass
+
+    def read(self):
+        return 0
+
+    def watch(self, call):
+        return False
+
+
+class Keys(Keypad):
+    """Only inject() presses keys; quick, for the test's sake. broken: how often it does not answer."""
+
+    broken = 0
+
+    def poll(self):
+        if self.broken:
+            self.broken -= 1
+            raise OSError(5)
+        return min(super().poll(), 1)
+
+
+class Screen:
+    def __init__(self):
+        self.shown = []
+
+    def lines(self, first, second):
+        self.shown.append((first, second))
+
+
+class Client:
+    connected = True
+    owes = False
+
+    def __init__(self):
+        self.posted = []
+
+    def post(self, topic, data):
+        self.posted.append((str(topic, "utf-8").split("/")[6], bytes(data)))
+
+    def close(self):
+        pass
+
+    async def disconnect(self):
+        self.connected = False
+
+
+class Time:
+    now = 0
+
+    def now_ms(self):
+        return self.now
+
+
+async def forever():
+    await asyncio.Event().wait()
+
+
+class Stage:
+    """A provisioned device that connects to nobody; its authority and an application, by hand."""
+
+    def __init__(self, otp=None, mode="sealed", panel=True, kept=False, **terms):
+        bundle = gated(otp, **terms)
+        if mode == "plain":
+            policy = cbor.decode(bundle["policy"])
+            policy["mode"] = "plain"
+            bundle["policy"] = cbor.encode(policy)
+        vault = Vault(DictStore(), RootKey())
+        install(vault, cbor.encode(bundle))
+        self.vault = vault
+        self.said, self.fatal, self.ran = [], [], []
+        self.device = device = Device(
+            vault,
+            Clock(),
+            None,
+            1700000000,
+            lambda code, text: self.said.append(code),
+            lambda: self.fatal.append(1),
+        )
+        device._client = self.client = Client()
+        device._keep_connected = device._keep_time = forever
+        device._uptime = self.time = Time()
+        device.command("set_relay")(self.ran.append)
+        self.keys, self.screen = Keys(Lines(), b"5"), Screen()
+        if panel:
+            device.gate = (lambda args: self.keys, ()), (lambda args: self.screen, ()), kept
+        self.apps = {
+            "authority": App("authority", OTHER_KEY, NAMES),
+            "home": App("home", KEY, NAMES),
+        }
+        self.up, self.down = {}, {}
+
+    def run(self, work):
+        async def whole():
+            self.device._begin()
+            try:
+                await work()
+            finally:
+                self.device._stopping = True
+                for task in self.device._tasks:
+                    task.cancel()
+                await asyncio.sleep_ms(0)
+
+        with ModelTime():
+            asyncio.run(whole())
+
+    async def settle(self):
+        for _ in range(20):
+            await asyncio.sleep_ms(1)
+
+    async def later(self, seconds):
+        for _ in range(4):
+            self.time.now += seconds * 250
+            self.device.gate and setattr(self.device.gate, "_news", True)
+            await self.settle()
+
+    def stand(self, appid):
+        """The whole hand-shake of one application."""
+        app = self.apps[appid]
+        for session in self.device._sessions:
+            if session.appid == appid:
+                session.begin(self.time.now)
+                hello = bytes(session.tick(self.time.now)[1])
+                policy = self.device.policy.digest
+                self.message("welcome", app.welcome(hello, policy=policy))
+                self.up[appid], self.down[appid] = 1, 0
+                self.send(appid, "ack")
+                check(session.stands)
+        if self.device.gate is not None:
+            self.device.gate._news = True  # or half a second later
+
+    def message(self, command, data, fmt="cose"):
+        topic = NAMES.command(command, fmt).encode()
+        self.device._on_message(topic, memoryview(bytearray(data)), False)
+
+    def send(self, appid, command, body=None, id=0):
+        data = self.apps[appid].seal(command, self.down[appid], id, None, body)
+        self.down[appid] += 1
+        self.message(command, data)
+
+    def answer(self, command, req, appid="authority", by="authority", **changes):
+        body = {"cmd": command, "appid": appid, "uid": "", "req": req, "time": TIME}
+        if command == "server_otp_response":
+            body["validity"] = 300
+        else:
+            body.update({"isOTPValid": "true", "isTimeOut": "false"})
+        body.update(changes)
+        self.send(by, command, body)
+
+    def heard(self, appid="authority"):
+        """[(event, id, body)] that this application got since; other applications' messages stay unread."""
+        found, rest = [], []
+        for event, data in self.client.posted:
+            try:
+                id, _, body = self.apps[appid].open(event, self.up[appid], data)
+            except ValueError:
+                rest.append((event, data))
+                continue
+            self.up[appid] += 1
+            if event != "ready":
+                found.append((event, id, body))
+        self.client.posted = rest
+        return found
+
+    def incidents(self):
+        return sorted((row["code"], row["n"]) for row in self.device._incidents.take())
+
+    async def request(self):
+        """The number of the request that the authority got."""
+        await self.settle()
+        [(event, id, body)] = self.heard()
+        equal((event, id, body["event"], body["deviceId"]), (event, 0, event, "lamp-1"))
+        equal((event, len(body)), ("server_otp_request", 3))
+        return body["req"]
+
+    async def open(self):
+        self.stand("authority")
+        req = await self.request()
+        self.answer("server_otp_response", req)
+        self.keys.inject(b"123456#")
+        await self.settle()
+        [(event, id, body)] = self.heard()
+        equal((event, id), ("device_otp_response", 0))
+        equal(body, {"event": event, "deviceId": "lamp-1", "req": req, "otp": "123456"})
+        self.answer("server_otp_validate", req)
+        await self.settle()
+
+
+def staged(stage, work):
+    stage.run(lambda: work(stage))
+    return stage
+
+
+def test_the_application_starts_behind_the_gate():
+    async def work(stage):
+        started = []
+
+        async def application():
+            await stage.device.start()
+            started.append(1)
+
+        task = asyncio.create_task(application())
+        stage.stand("home")
+        await stage.settle()
+        equal((started, stage.device.gate is None), ([], False))
+        await stage.open()
+        equal((started, stage.device.gate), ([1], None))
+        equal(stage.heard(), [("gate", 0, {"open": True, "by": "otp"})])
+        equal(
+            stage.screen.shown,
+            [("Wait", "No connection"), ("Code is made", "wait"), ("Checking", ""), ("Open", "")],
+        )
+        check("123456" not in repr(stage.screen.shown) + repr(stage.said))
+        await task
+        # Nothing of it stays in memory.
+        for name in ("warden.gate.gate", "warden.gate.machine", "warden.policy.otp"):
+            check(name not in sys.modules)
+        equal((stage.incidents(), stage.fatal), ([], []))
+        equal(stage.vault.counter("otp_used"), stage.vault.counter("otp_good"))
+
+    staged(Stage(), work)
+
+
+def test_commands_before_and_after():
+    async def work(stage):
+        stage.stand("home")
+        stage.send("home", "set_relay", {"on": 1}, 7)
+        stage.send("home", "open_door", {}, 8)  # nobody learns what there is, either
+        await stage.settle()
+        refused = {"ok": False, "error": "gate-shut"}
+        equal(stage.heard("home"), [("reply", 7, refused), ("reply", 8, refused)])
+        equal((stage.ran, stage.incidents()), ([], [("gate-shut", 1), ("gate-shut", 1)]))
+        await stage.open()
+        stage.send("home", "set_relay", {"on": 1}, 9)
+        await stage.settle()
+        equal(stage.heard("home"), [("reply", 9, {"ok": True, "result": None})])
+        equal(stage.ran, [{"on": 1}])
+
+    staged(Stage(), work)
+
+
+def test_events_before():
+    for before, passes in (("nothing", 0), ("telemetry", 1)):
+
+        async def work(stage, passes=passes):
+            stage.stand("home")
+            task = asyncio.create_task(stage.device.publish("temperature", {"c": 20}))
+            await stage.settle()
+            equal(len(stage.heard("home")), passes)
+            await stage.open()
+            equal(len(stage.heard("home")), 1 - passes)
+            await task
+
+        staged(Stage(before=before), work)
+
+
+def test_an_event_from_before_the_start():
+    """A task of the application that was quicker than start(): it waits, with a gate as without one."""
+    for before in ("nothing", "telemetry"):
+        stage = Stage(before=before)
+
+        async def work(stage=stage, before=before, begin=stage.device._begin):
+            task = asyncio.create_task(stage.device.publish("temperature", {"c": 20}))
+            await stage.settle()
+            begin()
+            stage.stand("home")
+            await stage.settle()
+            early = len(stage.heard("home"))
+            await stage.open()
+            equal((early, early + len(stage.heard("home"))), (int(before == "telemetry"), 1))
+            await task
+
+        stage.device._begin = lambda: None
+        stage.run(work)
+
+
+def test_only_the_authority_answers():
+    async def work(stage):
+        stage.stand("home")
+        stage.stand("authority")
+        req = await stage.request()
+        stage.answer("server_otp_response", req, appid="home", by="home")
+        stage.answer("server_otp_response", req, by="home")
+        equal(stage.incidents(), [("not-allowed", 2)])
+        stage.answer("server_otp_response", req)
+        stage.keys.inject(b"123456#")
+        await stage.settle()
+        equal(len(stage.heard()), 1)
+        stage.answer("server_otp_validate", req, appid="home", by="home")
+        await stage.settle()
+        equal((stage.incidents(), stage.heard("home")), ([("not-allowed", 1)], []))
+        check(stage.device.gate is not None)
+
+    staged(Stage(), work)
+
+
+def test_answers_with_other_fields():
+    async def work(stage):
+        stage.stand("authority")
+        req = await stage.request()
+        for changes in (
+            {"appid": "home"},
+            {"cmd": "server_otp_validate"},
+            {"uid": None},
+            {"more": 1},
+            {"req": req[:-1] + "x"},
+        ):
+            fields = {"req": req}
+            fields.update(changes)
+            stage.answer("server_otp_response", **fields)
+        stage.send("authority", "server_otp_response", {"req": req})
+        stage.answer("server_otp_validate", req)
+        codes = stage.incidents()
+        equal(codes, [("bad-body", 5), ("unexpected", 1), ("unexpected", 1)])
+        equal(stage.heard(), [])  # none of them is answered
+        check(stage.device.gate is not None)
+        await stage.settle()
+        equal(stage.screen.shown[-1][0], "Code is made")
+
+    staged(Stage(), work)
+
+
+def test_wrong_codes_and_the_lock_out():
+    async def work(stage):
+        stage.stand("authority")
+        req = await stage.request()
+        stage.answer("server_otp_response", req)
+        for _ in range(2):
+            stage.keys.inject(b"000000#")
+            await stage.settle()
+            stage.answer("server_otp_validate", req, isOTPValid="false")
+            await stage.settle()
+        equal(stage.incidents(), [("otp-locked", 2), ("otp-wrong", 2)])
+        stage.heard()
+        stage.keys.inject(b"123456#")
+        await stage.later(55)
+        equal((stage.heard(), stage.screen.shown[-1]), ([], ("Locked", "1 min")))
+        await stage.later(6)
+        equal(stage.screen.shown[-1], ("Press a key", ""))
+
+    staged(Stage(retries=2, lock_s=60), work)
+
+
+def test_the_operator_opens_it():
+    async def work(stage):
+        stage.stand("home")
+        stage.stand("authority")
+        await stage.request()
+        stage.send("home", "unlock", {"device": "lamp-1"}, 1)
+        for id, args in enumerate(({}, {"device": "lamp-2"}, {"device": "lamp-1", "more": 1})):
+            stage.send("authority", "unlock", args, id)
+            await stage.settle()
+        answers = [body["error"] for _, _, body in stage.heard()]
+        equal(answers, ["bad-body"] * 3)
+        check(stage.device.gate is not None)
+        stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
+        await stage.settle()
+        heard = stage.heard()
+        check(("reply", 9, {"ok": True, "result": {"unlocked": True}}) in heard)
+        check(("gate", 0, {"open": True, "by": "unlock"}) in heard)
+        stage.send("authority", "unlock", {"device": "lamp-1"}, 10)
+        await stage.settle()
+        equal(stage.heard(), [("reply", 10, {"ok": False, "error": "gate-open"})])
+        equal(
+            [body for _, _, body in stage.heard("home")], [{"ok": False, "error": "not-allowed"}]
+        )
+
+    staged(Stage(), work)
+
+
+def test_a_policy_without_unlock():
+    async def work(stage):
+        stage.stand("authority")
+        await stage.request()
+        stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
+        await stage.settle()
+        equal(stage.heard(), [("reply", 9, {"ok": False, "error": "not-allowed"})])
+        check(stage.device.gate is not None)
+
+    staged(Stage(unlock=False), work)
+
+
+def test_orders_pass():
+    async def work(stage):
+        stage.stand("authority")
+        await stage.request()
+        stage.send("authority", "wipe", {"device": "another"}, 3)
+        stage.send("authority", "update", {}, 4)
+        await stage.settle()
+        errors = [body["error"] for _, _, body in stage.heard()]
+        equal(errors, ["bad-body", "unknown-command"])  # their own answers, not the gate's
+
+    staged(Stage(), work)
+
+
+def test_offline_without_any_session():
+    async def work(stage):
+        task = asyncio.create_task(stage.device.start())
+        await stage.settle()
+        stage.keys.inject(code(SEED, 0, 6) + b"#")
+        await asyncio.wait_for(task, 5)
+        equal((stage.device.gate, stage.incidents()), (None, []))
+        # Told once there is somebody to tell.
+        stage.stand("authority")
+        await asyncio.sleep_ms(1100)
+        equal(stage.heard(), [("gate", 0, {"open": True, "by": "offline"})])
+
+    staged(Stage([SEED, 6, 0, None], source="hotp"), work)
+
+
+def test_duress_is_told_and_not_shown():
+    seen = []
+    for secret in (SEED, OTHER_SEED):
+
+        async def work(stage, secret=secret):
+            await stage.settle()
+            stage.keys.inject(code(secret, 0, 6) + b"#")
+            await stage.settle()
+            equal(stage.incidents(), [("duress", 1)] if secret is OTHER_SEED else [])
+
+        stage = staged(Stage([SEED, 6, 0, OTHER_SEED], source="hotp", duress=True), work)
+        seen.append((stage.screen.shown, stage.said, stage.device.gate))
+    equal(seen[0], seen[1])
+    check("gate-open" in seen[0][1])
+
+
+def test_totp_by_the_authoritys_time():
+    async def work(stage):
+        unix = Clock().now()
+        stage.keys.inject(code(SEED, unix // 30, 6) + b"#")
+        await stage.settle()
+        equal(stage.screen.shown[-1], ("Code?", "No time yet"))
+        stage.device._link = Linked
+        stage.time.now += 90000
+        stage.stand("authority")
+        # The clock of the chip jumps, both ways: the time of the session counts.
+        await stage.later(60)
+        stage.device._clock.rtc.now = lambda: 1
+        stage.device._clock.rtc.set = lambda unix: False
+        stage.keys.inject(code(SEED, unix // 30 + 2, 6) + b"#")
+        await stage.settle()
+        equal(stage.heard(), [("gate", 0, {"open": True, "by": "offline"})])
+
+    staged(Stage([SEED, 6, 30, None], source="totp"), work)
+
+
+class Linked:
+    class verifier:
+        not_before, not_after = 0, 1 << 40
+
+
+class Outside:
+    class verifier:
+        not_before, not_after = 0, 1
+
+
+def test_totp_by_a_time_that_is_not_believed():
+    """Below the mark, or outside the certificate's dates."""
+    for link, mark, said in ((Linked, 1900000000, []), (Outside, 1, ["certificate-dates"])):
+        refused = []
+
+        async def work(stage, link=link, refused=refused):
+            stage.device._link = link
+            app = stage.apps["authority"]
+            session = stage.device._sessions[0]
+            session.begin(0)
+            hello = bytes(session.tick(0)[1])
+            try:
+                stage.message("welcome", app.welcome(hello, policy=stage.device.policy.digest))
+            except PeerError as error:
+                refused.append(error.code)
+            stage.keys.inject(code(SEED, 60000000, 6) + b"#")
+            await stage.settle()
+            equal(stage.screen.shown[-1], ("Code?", "No time yet"))
+            equal(stage.vault.counter("otp_used"), 0)
+
+        stage = Stage([SEED, 6, 30, None], source="totp")
+        stage.vault.advance("time", mark)
+        staged(stage, work)
+        equal(refused, said)
+
+
+def test_totp_by_a_clock_that_a_battery_keeps():
+    async def work(stage):
+        stage.keys.inject(code(SEED, Clock().now() // 30, 6) + b"#")
+        await stage.settle()
+        check(stage.device.gate is None)
+
+    staged(Stage([SEED, 6, 30, None], source="totp", kept=True), work)
+
+
+def test_totp_by_a_clock_whose_battery_was_out():
+    """It stood below the mark at the start, or stands at the date of a certificate: a code that somebody saw in the past must not become good again."""
+
+    def lost(clock, vault):
+        vault.advance("time", Clock().now() + 1)
+        clock.start()
+
+    def tentative(clock, vault):
+        check(clock.try_at(Clock().now() + 1000))
+
+    for happens in (lost, tentative):
+
+        async def work(stage, happens=happens):
+            happens(stage.device._clock, stage.vault)
+            stage.keys.inject(code(SEED, Clock().now() // 30, 6) + b"#")
+            await stage.settle()
+            equal(stage.screen.shown[-1], ("Code?", "No time yet"))
+            equal(stage.vault.counter("otp_used"), 0)
+
+        staged(Stage([SEED, 6, 30, None], source="totp", kept=True), work)
+
+
+def test_no_keypad_no_gate():
+    async def work(stage):
+        equal((stage.incidents(), stage.said), ([("otp-no-keypad", 1)], ["otp-no-keypad"]))
+        check(stage.device.gate is None)
+        stage.stand("home")
+        await stage.device.start()
+
+    staged(Stage(panel=False), work)
+
+
+def test_a_keypad_that_does_not_answer():
+    async def work(stage):
+        stage.keys.broken = 1
+        await stage.settle()
+        equal(stage.incidents(), [("keypad-failed", 1)])
+        stage.keys.inject(b"1")
+        check(stage.device.gate is not None)
+        await asyncio.sleep_ms(1100)
+        equal(stage.said.count("keypad-failed"), 1)
+        check(not stage.keys.keys)  # it is read again
+        stage.keys.broken = 1 << 20
+        stage.stand("authority")
+        stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
+        await asyncio.sleep_ms(1100)
+        check(stage.device.gate is None)
+
+    staged(Stage(), work)
+
+
+def test_a_keypad_that_interrupts():
+    """Nobody looks while nothing is pressed, and a key is there at once."""
+
+    class Quiet(Lines):
+        def watch(self, call):
+            self.call = call
+            return True
+
+    class Counted(Keypad):
+        looks = 0
+
+        def poll(self):
+            self.looks += 1
+            return super().poll()
+
+    async def work(stage):
+        stage.keys = keys = Counted(Quiet(), b"5")
+        stage.stand("authority")
+        await asyncio.sleep_ms(300)
+        check(1 <= keys.looks <= 3, keys.looks)
+        await asyncio.sleep_ms(400)
+        stage.answer("server_otp_response", (await stage.request()))
+        await asyncio.sleep_ms(20)
+        equal(stage.screen.shown[-1], ("Code? 5 min", ""))
+        for key in (b"1", b"2"):
+            before = keys.looks
+            keys.inject(key)
+            keys._lines.call(None)
+            await asyncio.sleep_ms(20)
+            check(before < keys.looks <= before + 3)
+        equal(stage.screen.shown[-1], ("Code? 5 min", "**"))
+        before = keys.looks
+        await asyncio.sleep_ms(4000)
+        check(keys.looks <= before + 3)  # the last key was let go of meanwhile
+        stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
+        await asyncio.sleep_ms(20)
+        equal(stage.device.gate, None)
+        equal(keys._lines.call, None)  # an interrupt that stays would hold all of the gate's code
+
+    staged(Stage(), work)
+
+
+def test_time_alone_is_shown_and_nothing_twice():
+    """Nobody presses a key and no message comes."""
+
+    async def work(stage):
+        stage.stand("authority")
+        stage.answer("server_otp_response", (await stage.request()))
+        await asyncio.sleep_ms(600)
+        count = len(stage.screen.shown)
+        equal(stage.screen.shown[-1], ("Code? 5 min", ""))
+        await asyncio.sleep_ms(5000)
+        equal(len(stage.screen.shown), count)
+        stage.time.now += 300000
+        await asyncio.sleep_ms(600)
+        equal(stage.screen.shown[count:], [("Press a key", "Code expired")])
+
+    staged(Stage(), work)
+
+
+def test_a_display_that_does_not_answer():
+    async def work(stage):
+        def broken(first, second):
+            raise OSError(5)
+
+        stage.screen.lines = broken
+        await stage.settle()
+        equal((stage.incidents(), stage.fatal), ([("keypad-failed", 1)], []))
+        stage.screen.lines = lambda first, second: stage.screen.shown.append((first, second))
+        await stage.open()
+        check(stage.device.gate is None)
+
+    staged(Stage(), work)
+
+
+def test_the_trial_grant():
+    class Outcome:
+        granted = True
+        slots = None
+
+    class Boot:
+        present = Outcome
+        advance = staticmethod(lambda vault: vault.advance("boot"))
+
+    for granted in (True, False, None):
+        Outcome.granted = granted
+
+        async def work(stage, granted=granted):
+            stage.stand("authority")
+            await stage.settle()
+            heard = stage.heard()
+            if granted:
+                equal(heard, [("gate", 0, {"open": True, "by": "grant"})])
+            equal(stage.device.gate is None, granted is True)
+            equal(stage.vault.counter("otp_used"), 2)
+            equal(stage.vault.counter("otp_good"), 0)  # it forgives nothing
+
+        stage = Stage()
+        stage.vault.advance("otp_used", 2)
+        __import__("warden.ota")
+        sys.modules["warden.ota.boot"] = sys.modules["warden.ota"].boot = Boot
+        try:
+            staged(stage, work)
+        finally:
+            del sys.modules["warden.ota.boot"], sys.modules["warden.ota"].boot
+
+
+def test_a_flash_that_fails_starts_the_board_anew():
+    async def work(stage):
+        stage.stand("authority")
+        req = await stage.request()
+        stage.answer("server_otp_response", req)
+
+        def broken(name, to=None):
+            raise StoreError("vault-unwritten")
+
+        stage.vault.advance = broken
+        stage.keys.inject(b"123456#")
+        await stage.settle()
+        equal((stage.fatal, stage.heard()), ([1], []))
+        check("agent-failed" in stage.said)
+        check(stage.device.gate is not None)
+
+    staged(Stage(), work)
+
+
+def test_a_link_that_breaks_while_it_is_said():
+    async def work(stage):
+        stage.stand("authority")
+        req = await stage.request()
+        stage.answer("server_otp_response", req)
+
+        def broken(topic, data):
+            raise LinkError("link-closed")
+
+        post, stage.client.post = stage.client.post, broken
+        stage.keys.inject(b"123456#")
+        await stage.settle()
+        stage.client.post = post
+        equal((stage.fatal, stage.said.count("link-closed")), ([], 1))
+        equal(stage.vault.counter("otp_used"), 1)
+        await stage.later(31)
+        equal(stage.screen.shown[-1], ("Code? 5 min", "No answer"))
+
+    staged(Stage(), work)
+
+
+# -- plain mode -------------------------------------------------------------------------------
+
+
+def plainly(stage):
+    out = []
+    for event, data in stage.client.posted:
+        out.append((event, json.loads(data)))
+    stage.client.posted = []
+    return out
+
+
+def say(stage, command, **fields):
+    fields["cmd"] = fields.get("cmd", command)
+    stage.message(command, json.dumps(fields).encode(), "json")
+
+
+def test_plain():
+    async def work(stage):
+        device = stage.device
+        device._plain._uids["home"] = bytes([0x5A]) * 32
+        stage.said.clear()
+        await stage.later(1)
+        [(event, body)] = plainly(stage)
+        req = body.pop("req")
+        equal((event, body), ("server_otp_request", {"event": event, "deviceId": "lamp-1"}))
+        good = {"appid": "home", "uid": UID, "req": req, "time": TIME}
+        say(stage, "set_relay", appid="home", uid=UID, id=1, args={})
+        for wrong in ({"uid": "00" * 32}, {"appid": "other"}, {"uid": None}):
+            fields = dict(good)
+            fields.update(wrong)
+            say(stage, "server_otp_response", validity=300, **fields)
+        say(stage, "server_otp_response", validity=300, cmd="set_relay", **good)
+        say(stage, "server_otp_response", validity=300, id=1, **good)
+        equal(
+            stage.incidents(),
+            [("bad-body", 2), ("gate-shut", 1), ("wrong-application", 3)],
+        )
+        await stage.settle()
+        equal([body["error"] for _, body in plainly(stage)], ["gate-shut"])
+        say(stage, "server_otp_response", validity=300, **good)
+        stage.keys.inject(b"123456#")
+        await stage.settle()
+        [(event, body)] = plainly(stage)
+        equal(
+            body,
+            {"event": event, "deviceId": "lamp-1", "req": req, "otp": "123456"},
+        )
+        equal(event, "device_otp_response")
+        say(stage, "server_otp_validate", isOTPValid="true", isTimeOut="false", **good)
+        await stage.settle()
+        [(event, body)] = plainly(stage)
+        equal((event, body["body"]), ("gate", {"open": True, "by": "otp"}))
+        equal((stage.device.gate, stage.incidents()), (None, []))
+        # Afterwards it is no message that this device knows.
+        say(stage, "server_otp_validate", isOTPValid="true", isTimeOut="false", **good)
+        equal(stage.incidents(), [("bad-body", 1)])
+
+    staged(Stage(mode="plain"), work)
+
+
+def test_plain_before_the_id_is_known():
+    async def work(stage):
+        await stage.later(5)
+        equal([event for event, _ in plainly(stage)], [])
+        equal(stage.screen.shown[-1], ("Wait", "No connection"))
+
+    staged(Stage(mode="plain"), work)

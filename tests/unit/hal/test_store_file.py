@@ -1,0 +1,339 @@
+"""Records as files, on littlefs in memory; FAT is refused."""
+
+import errno
+import os
+
+import vfs
+from board_model import RootKey
+from harness import check, equal, raises
+from ramdisk_model import BLOCK, RamDisk
+from warden.errors import StoreError
+from warden.hal import store_file
+from warden.hal.store_file import FileStore
+from warden.vault import Vault
+
+MOUNT = "/ram"
+
+
+def on_littlefs(function):
+    disk = RamDisk(48)
+    vfs.VfsLfs2.mkfs(disk)
+    vfs.mount(vfs.VfsLfs2(disk), MOUNT)
+    try:
+        function(MOUNT + "/vault")
+    finally:
+        vfs.umount(MOUNT)
+    equal(disk.violations, 0)
+
+
+def put(path, data=b""):
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def test_the_flash_model_is_nor():
+    disk = RamDisk(2)
+    block = bytearray(BLOCK)
+    disk.writeblocks(0, b"\x0f" * 32, 32)
+    disk.writeblocks(0, b"\x07" * 32, 32)
+    equal((disk.violations, disk.operations), (0, 2))
+    disk.writeblocks(0, b"\x0f" * 32, 32)
+    equal(disk.violations, 1)
+    disk.readblocks(0, block)
+    equal(bytes(block), b"\xff" * 32 + b"\x07" * 32 + b"\xff" * (BLOCK - 64))
+    disk.ioctl(6, 0)
+    disk.budget, disk.torn = 0, 4
+    equal(disk.writeblocks(0, bytes(BLOCK)), -errno.EIO)
+    equal(disk.readblocks(0, block), -errno.EIO)
+    disk.power_up()
+    equal(disk.readblocks(0, block), 0)
+    equal(bytes(block), bytes(BLOCK // 2) + b"\xff" * (BLOCK // 2))
+
+
+def test_write_read_remove():
+    def run(path):
+        store = FileStore(path)
+        equal((store.names(), store.read("a", 10)), ([], None))
+        store.write("a", b"one")
+        store.write("b", b"")
+        store.write("a", b"three")
+        equal(
+            (store.read("a", 10), store.read("b", 10), sorted(store.names())),
+            (b"three", b"", ["a", "b"]),
+        )
+        store.remove("a")
+        store.remove("a")  # it need not exist
+        equal((store.names(), store.read("a", 10)), (["b"], None))
+        equal(FileStore(path + "/").names(), ["b"])
+
+    on_littlefs(run)
+
+
+def test_what_a_cut_write_left_is_no_record():
+    def run(path):
+        store = FileStore(path)
+        put(path + "/~staged", b"half")
+        equal(store.names(), [])
+        FileStore(path)
+        raised = False
+        try:
+            os.stat(path + "/~staged")
+        except OSError:
+            raised = True
+        check(raised)
+
+    on_littlefs(run)
+
+
+def test_an_oversized_file_is_refused_before_it_is_read():
+    def run(path):
+        store = FileStore(path)
+        store.write("a", bytes(4097))
+        equal(len(store.read("a", 4097)), 4097)
+        opened = []
+
+        def watched(name, mode="r"):
+            opened.append(name)
+            return open(name, mode)
+
+        store_file.open = watched
+        try:
+            check(isinstance(raises("vault-damaged", store.read, "a", 4096), StoreError))
+            equal(opened, [])
+            store.read("a", 4097)
+            equal(opened, [path + "/a"])
+        finally:
+            del store_file.open
+
+    on_littlefs(run)
+
+
+def test_a_file_of_the_vault_that_grew():
+    def run(path):
+        vault = Vault(FileStore(path), RootKey())
+        vault.create()
+        vault.put("a", b"x")
+        for name in ("key", "commit", "a.00000001"):
+            with open(path + "/" + name, "rb") as file:
+                good = file.read()
+            put(path + "/" + name, good + bytes(5000))
+            raises("vault-damaged", Vault(FileStore(path), RootKey()).open)
+            put(path + "/" + name, good)
+        vault.open()
+        equal(vault.get("a"), b"x")
+
+    on_littlefs(run)
+
+
+def test_folders_where_files_should_be():
+    def run(path):
+        store = FileStore(path)
+        os.mkdir(path + "/a")
+        try:
+            store.read("a", 10000)
+            check(False, "a folder was read")
+        except StoreError:
+            check(True)  # its size is whatever the filesystem says, so either code may come
+        raises("filesystem", store.write, "a", b"x")
+        put(path + "/a/inside")
+        raises("filesystem", store.remove, "a")
+
+    on_littlefs(run)
+
+
+def test_names_that_are_no_text():
+    def run(path):
+        store = FileStore(path)
+
+        def listdir(path):
+            raise UnicodeError()
+
+        saved = store_file.os
+        store_file.os = FakeOs(listdir)
+        try:
+            check(isinstance(raises("vault-damaged", store.names), StoreError))
+        finally:
+            store_file.os = saved
+
+    on_littlefs(run)
+
+
+class FakeOs:
+    def __init__(self, listdir):
+        self.listdir = listdir
+
+
+def test_a_folder_that_is_gone():
+    def run(path):
+        store = FileStore(path)
+        os.rmdir(path)
+        raises("filesystem", store.names)
+        raises("filesystem", store.write, "a", b"x")
+        equal(store.read("a", 10), None)
+        os.mkdir(path)
+
+    on_littlefs(run)
+
+
+def test_a_parent_that_is_missing():
+    def run(path):
+        check(isinstance(raises("filesystem", FileStore, path + "/no/such"), StoreError))
+
+    on_littlefs(run)
+
+
+def test_a_full_flash():
+    def run(path):
+        vault = Vault(FileStore(path), RootKey())
+        vault.create()
+        vault.put("a", b"x")
+        try:
+            for i in range(100):
+                put(path + "/../fill%d" % i, bytes(BLOCK))
+        except OSError:
+            pass
+        raises("vault-limit", vault.put, "b", bytes(4000))
+        raises("closed", vault.get, "a")
+        vault = Vault(FileStore(path), RootKey())
+        vault.open()
+        equal((vault.get("a"), vault.get("b")), (b"x", None))
+
+    on_littlefs(run)
+
+
+def fill(path):
+    """What an application's log does to a filesystem: not a byte is left."""
+    try:
+        with open(path + "/../log", "ab") as file:
+            while True:
+                file.write(bytes(64))
+    except OSError:
+        pass
+    for i in range(100):
+        try:
+            put(path + "/../small%d" % i, bytes(BLOCK))
+        except OSError:
+            break
+
+
+def booted(path):
+    """A start: the vault opens, and its counter rises."""
+    vault = Vault(store_file.make((path,)), RootKey())
+    vault.open()
+    return vault, vault.advance("boot")
+
+
+def on_a_full_one(path):
+    vault = Vault(store_file.make((path,)), RootKey())
+    vault.create()
+    vault.commit({"a": b"x" * 100})
+    equal(vault.advance("boot"), 1)
+    fill(path)
+
+
+def test_a_full_flash_keeps_no_board_from_starting():
+    def run(path):
+        on_a_full_one(path)
+        for number in range(2, 12):
+            equal(booted(path)[1], number)
+            fill(path)
+        # Without the reserve the flash is full indeed.
+        vault = Vault(FileStore(path), RootKey())
+        vault.open()
+        raises("vault-limit", vault.advance, "boot")
+        # What is not in use is no part of the vault.
+        equal(
+            sorted(name.split(".")[0] for name in FileStore(path).names()), ["a", "commit", "key"]
+        )
+
+    on_littlefs(run)
+
+
+def test_a_full_flash_and_the_power_cut_at_every_operation():
+    """The counter is the one of before or the next one, and each start after the cut counts, though the application has filled what it found."""
+    cuts = budget = 0
+    done = False
+    while not done:
+        disk = RamDisk(48)
+        vfs.VfsLfs2.mkfs(disk)
+        vfs.mount(vfs.VfsLfs2(disk), MOUNT)
+        path = MOUNT + "/vault"
+        on_a_full_one(path)
+        vault = Vault(store_file.make((path,)), RootKey())
+        vault.open()
+        disk.operations, disk.budget, disk.torn = 0, budget, 4
+        try:
+            vault.advance("boot")
+            done = True
+        except (StoreError, OSError):
+            check(disk.dead)
+            cuts += 1
+        vfs.umount(MOUNT)
+        disk = disk.renewed()
+        vfs.mount(vfs.VfsLfs2(disk), MOUNT)
+        try:
+            vault, number = booted(path)
+            check(number == 3 if done else number in (2, 3), number)
+            equal(vault.get("a"), b"x" * 100)
+            fill(path)
+            for more in (1, 2):
+                equal(booted(path)[1], number + more)
+                fill(path)
+        finally:
+            vfs.umount(MOUNT)
+        budget += 1
+    check(cuts > 20, "%d cuts" % cuts)
+
+
+def with_fat(function):
+    if not hasattr(vfs, "VfsFat"):
+        check(True)  # firmware that has no FAT can't have mounted one
+        return
+    disk = RamDisk(128, nor=False)
+    vfs.VfsFat.mkfs(disk)
+    vfs.mount(vfs.VfsFat(disk), MOUNT)
+    try:
+        function()
+    finally:
+        vfs.umount(MOUNT)
+
+
+def test_fat_is_refused():
+    def run():
+        check(isinstance(raises("filesystem", FileStore, MOUNT + "/vault"), StoreError))
+        os.mkdir(MOUNT + "/deep")
+        raises("filesystem", FileStore, MOUNT + "/deep/vault")
+
+    with_fat(run)
+
+
+class FakeVfs:
+    """A firmware that can't list its mounts."""
+
+    def mount(self):
+        raise TypeError("function missing 2 required positional arguments")
+
+
+def without_the_list(function):
+    import sys
+
+    sys.modules["vfs"] = FakeVfs()
+    try:
+        function()
+    finally:
+        del sys.modules["vfs"]
+
+
+def test_fat_is_refused_where_mounts_can_not_be_listed():
+    with_fat(lambda: without_the_list(lambda: raises("filesystem", FileStore, MOUNT + "/vault")))
+
+
+def test_littlefs_is_taken_where_mounts_can_not_be_listed():
+    def run(path):
+        def inner():
+            store = FileStore(path)
+            equal(store.names(), [])
+
+        without_the_list(inner)
+
+    on_littlefs(run)

@@ -1,0 +1,189 @@
+"""The watchdog against a model of machine.WDT: it can't be stopped, and bites when it was not fed in time."""
+
+import asyncio
+import sys
+import time
+
+from harness import check, equal, raises
+from warden.board import load
+from warden.errors import UsageError
+
+
+class WDT:
+    """As the manual says: a time-out in milliseconds, feed(), and no way to stop it."""
+
+    made = []
+
+    def __init__(self, id=0, timeout=5000):
+        check(not WDT.made, "a second one")
+        self.timeout = timeout
+        self.fed = []
+        WDT.made.append(self)
+
+    def feed(self):
+        self.fed.append(time.ticks_ms())
+
+
+class Machine:
+    WDT = WDT
+
+
+class Short(WDT):
+    """An RP2040's: machine.WDT refuses what is beyond its reach."""
+
+    def __init__(self, id=0, timeout=5000):
+        if timeout > 8388:
+            raise ValueError("timeout exceeds 8388")
+        super().__init__(id, timeout)
+
+
+class Timer:
+    """machine.Timer of rp2: -1 is one of its own software's."""
+
+    made = []
+
+    def __init__(self, id, period, callback):
+        equal(id, -1)
+        self.period, self.callback = period, callback
+        Timer.made.append(self)
+
+
+class Pico:
+    WDT = Short
+    Timer = Timer
+
+
+def fresh(machine=Machine):
+    WDT.made.clear()
+    for name in ("warden.hal.watchdog",):
+        sys.modules.pop(name, None)
+    real = sys.modules.get("machine")
+    sys.modules["machine"] = machine
+    try:
+        module = __import__("warden.hal.watchdog", None, None, ("start",))
+    finally:
+        if real is None:
+            del sys.modules["machine"]
+        else:
+            sys.modules["machine"] = real
+    sys.modules["warden.hal"].watchdog = module
+    return module
+
+
+def test_one_dog_for_all():
+    watchdog = fresh()
+    check(watchdog.start(8000) == watchdog.start(8000))
+    equal([dog.timeout for dog in WDT.made], [8000])
+
+
+def test_refused():
+    for machine, wanted in ((Machine, 4999), (Machine, 0), (object(), 8000)):
+        watchdog = fresh(machine)
+        check(isinstance(raises("no-board", watchdog.start, wanted), UsageError))
+        equal(WDT.made, [])
+    fresh().start(5000)
+
+
+def test_longer_than_the_chip_reaches():
+    """A timer feeds it, for as long as the loop may be held up: a look-up of a host name takes longer than 8 s."""
+    watchdog = fresh(Pico)
+    Timer.made.clear()
+    feed = watchdog.start(30000)
+    [dog], [timer] = WDT.made, Timer.made
+    check(dog.timeout <= 8388)
+    check(timer.period * 3 < dog.timeout)
+    for _ in range(2):
+        feed()
+        del dog.fed[:]
+        for _ in range(100):
+            timer.callback(timer)
+        # So often, and then no more: the chip bites.
+        equal(len(dog.fed), 30)
+    check(watchdog.start(30000) == feed)
+    # One within the chip's reach needs no timer.
+    fresh(Pico).start(8000)
+    equal((WDT.made[0].timeout, len(Timer.made)), (8000, 1))
+
+
+def test_every_board_has_one():
+    """Without it an application or an update that hangs is for ever."""
+    here = __file__.rsplit("/", 1)[0] + "/../../../boards/"
+    for name in ("ESP32_GENERIC", "RPI_PICO_W", "UNIX", "UNIX_PIN"):
+        names = {}
+        with open(here + name + "/board.py") as file:
+            exec(file.read(), names)
+        check(names["WATCHDOG"] >= 20000, name)  # a look-up that two servers don't answer
+
+
+def test_the_loop_feeds_it():
+    watchdog = fresh()
+
+    async def live():
+        watchdog.keep(5000)
+        fed = WDT.made[0].fed
+        while len(fed) < 2:
+            await asyncio.sleep_ms(50)
+        before = list(fed)
+        time.sleep_ms(1200)  # whoever blocks the loop is not covered up for
+        equal(fed, before)
+
+    asyncio.run(live())
+
+
+class Vault:
+    def names(self):
+        return []
+
+    def close(self):
+        pass
+
+
+class Board:
+    WATCHDOG = 8000
+
+
+class Plain:
+    pass
+
+
+def test_a_start_hands_it_to_the_boot():
+    """After the vault is open, for that may take its time; and only where the board names one."""
+    given = []
+    for board, expected in ((Board, [8000]), (Plain, [])):
+        fresh()
+        order = []
+        given.clear()
+
+        class Boot:
+            @staticmethod
+            def begin(vault, slots, attempts, on_damage, feed):
+                given.append(feed)
+                return Outcome()
+
+        class Outcome:
+            mode = "recovery"
+
+        def open_board(ask=None, board=board, order=order):
+            order.append(len(WDT.made))
+            return board, Vault()
+
+        kept = load.open_board, load.find, sys.path[:]
+        import warden
+
+        real = sys.modules.pop("warden.ota.boot", None)
+        sys.modules["warden.ota.boot"] = warden.ota.boot = Boot
+        load.open_board, load.find = open_board, lambda *_: lambda args: None
+        sys.path.append("/app")
+        try:
+            load.boot_slots(("file", "/x", ("app",), 3))
+        finally:
+            load.open_board, load.find, sys.path[:] = kept
+            del sys.modules["warden.ota.boot"], warden.ota.boot
+            if real is not None:
+                sys.modules["warden.ota.boot"] = warden.ota.boot = real
+        equal(order, [0])
+        equal([dog.timeout for dog in WDT.made], expected)
+        if expected:
+            equal(given, [WDT.made[0].feed])
+        else:
+            equal(given, [None])

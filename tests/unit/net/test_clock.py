@@ -1,0 +1,248 @@
+"""Time that only moves forward."""
+
+from board_model import DictStore, RootKey, Rtc
+from harness import check, equal, raises
+from warden.errors import PeerError
+from warden.net import clock as module
+from warden.net.clock import Clock, Uptime
+from warden.vault import Vault
+
+PURE = BUILT = True
+
+FLOOR = 1_800_000_000
+STEP = 6 * 3600
+BOOT = 1_609_459_200  # 2021-01-01
+ALWAYS = (0, 4_000_000_000)
+
+
+def vault_with(mark=None, store=None):
+    vault = Vault(store or DictStore(), RootKey())
+    vault.create()
+    vault.commit({}, {} if mark is None else {"time": mark})
+    return vault
+
+
+def clock_at(now, mark=None, settable=True):
+    rtc = Rtc(now, settable)
+    vault = vault_with(mark)
+    return Clock(rtc, vault, FLOOR), rtc, vault
+
+
+def test_the_clock_is_lifted_to_the_higher_mark():
+    for mark, least in ((None, FLOOR), (FLOOR - 5, FLOOR), (FLOOR + 5, FLOOR + 5)):
+        clock, rtc, _ = clock_at(BOOT, mark)
+        equal(clock.least(), least)
+        clock.start()
+        equal((rtc.time, clock.now(), clock.gap), (least, least, True))
+
+
+def test_a_clock_above_the_marks_is_left_alone():
+    clock, rtc, _ = clock_at(FLOOR + 100, FLOOR + 100)
+    clock.start()
+    equal((rtc.sets, clock.gap), ([], False))
+
+
+def test_a_clock_that_can_not_be_set_does_not_stop_the_start():
+    clock, rtc, _ = clock_at(BOOT, settable=False)
+    clock.start()
+    equal(clock.now(), BOOT)
+
+
+# -- tentative time ---------------------------------------------------------------------------
+
+
+def test_tentative_ends_with_its_connection_or_with_the_welcome():
+    clock, rtc, vault = clock_at(FLOOR)
+    check(clock.try_at(FLOOR + 1000))
+    equal(rtc.time, FLOOR + 1000)
+    clock.undo()  # no welcome came: a hand-shake that held proves nothing about the time
+    equal(rtc.time, FLOOR)
+    check(clock.try_at(FLOOR + 1000))
+    clock.prove(FLOOR + 500, FLOOR, FLOOR + 2000)
+    clock.undo()
+    equal(rtc.time, FLOOR + 500)
+
+
+def test_no_tentative_time_beside_a_proven_one():
+    clock, rtc, vault = clock_at(FLOOR)
+    clock.prove(FLOOR + 500, FLOOR, FLOOR + 2000)
+    check(not clock.try_at(FLOOR + 1000))
+    equal(rtc.time, FLOOR + 500)
+
+
+def test_a_clock_ahead_may_try_the_marks():
+    clock, rtc, vault = clock_at(FLOOR + 10_000_000)
+    check(clock.try_at(clock.least()))
+    equal(rtc.time, FLOOR)
+    rtc.time += 5
+    clock.undo()
+    equal(rtc.time, FLOOR + 10_000_005)
+    check(not clock.try_at(FLOOR - 1))  # never below them
+
+
+def test_tentative_undone():
+    clock, rtc, vault = clock_at(FLOOR)
+    check(clock.try_at(FLOOR + 1000))
+    clock.undo()
+    equal(rtc.time, FLOOR)
+    rtc.time = FLOOR + 7
+    clock.undo()  # once only
+    equal((rtc.time, vault.generation), (FLOOR + 7, 1))
+
+
+def test_tentative_never_below_the_marks():
+    clock, rtc, _ = clock_at(FLOOR + 50)
+    for at in (FLOOR + 50, FLOOR - 1, 0):
+        check(not clock.try_at(at))
+    clock.undo()
+    equal((rtc.time, rtc.sets), (FLOOR + 50, []))
+
+
+def test_tentative_on_a_clock_that_can_not_be_set():
+    clock, rtc, _ = clock_at(FLOOR, settable=False)
+    check(not clock.try_at(FLOOR + 1000))
+    clock.undo()
+    equal((rtc.time, rtc.sets), (FLOOR, []))
+
+
+def test_time_goes_on_while_a_tentative_one_is_tried():
+    # Else whoever makes hand-shakes fail slowly would hold the clock back, and an expired certificate alive.
+    clock, rtc, _ = clock_at(FLOOR)
+    check(clock.try_at(FLOOR + 1000))
+    rtc.time += 20
+    clock.undo()
+    equal(rtc.time, FLOOR + 20)
+
+
+def test_tentative_never_beyond_what_a_mark_can_hold():
+    # The notBefore of a certificate that nobody proved: its year may be 9999.
+    clock, rtc, _ = clock_at(FLOOR)
+    for at in (1 << 32, 253402300800, 1 << 70):
+        check(not clock.try_at(at))
+    equal(rtc.sets, [])
+    check(clock.try_at((1 << 32) - 1))
+
+
+# -- proven time ------------------------------------------------------------------------------
+
+
+def test_proven_time_sets_clock_and_mark():
+    clock, rtc, vault = clock_at(FLOOR)
+    clock.prove(FLOOR + 5000, *ALWAYS)
+    equal(
+        (rtc.time, vault.counter("time"), clock.least()),
+        (FLOOR + 5000, FLOOR + 5000, FLOOR + 5000),
+    )
+
+
+def test_proven_time_may_set_a_fast_clock_back_but_never_below_the_marks():
+    clock, rtc, vault = clock_at(FLOOR + 900_000, FLOOR + 100)
+    clock.prove(FLOOR + 200, *ALWAYS)
+    equal((rtc.time, vault.counter("time")), (FLOOR + 200, FLOOR + 100))
+
+
+def test_a_time_below_the_marks_is_not_believed():
+    for mark, told in ((None, FLOOR - 1), (FLOOR + 100, FLOOR + 99), (FLOOR + 100, 0)):
+        clock, rtc, vault = clock_at(FLOOR + 500, mark)
+        clock.prove(told, *ALWAYS)
+        equal((rtc.sets, vault.counter("time"), vault.generation), ([], mark or 0, 1))
+
+
+def test_a_small_difference_is_left_alone():
+    for off in (-2, -1, 0, 1, 2):
+        clock, rtc, _ = clock_at(FLOOR + 100 + off)
+        clock.prove(FLOOR + 100, *ALWAYS)
+        equal(rtc.sets, [])
+    for off in (-3, 3):
+        clock, rtc, _ = clock_at(FLOOR + 100 + off)
+        clock.prove(FLOOR + 100, *ALWAYS)
+        equal(rtc.sets, [FLOOR + 100])
+
+
+def test_the_mark_moves_in_steps_and_upward_only():
+    clock, rtc, vault = clock_at(FLOOR)
+    clock.prove(FLOOR, *ALWAYS)
+    equal(vault.generation, 2)
+    for later in (1, STEP - 1, 5, STEP // 2):
+        clock.prove(FLOOR + later, *ALWAYS)
+        equal((vault.counter("time"), vault.generation), (FLOOR, 2))
+    clock.prove(FLOOR + STEP, *ALWAYS)
+    equal((vault.counter("time"), vault.generation), (FLOOR + STEP, 3))
+    clock.prove(FLOOR + STEP - 1, *ALWAYS)
+    equal((vault.counter("time"), vault.generation), (FLOOR + STEP, 3))
+
+
+def test_the_mark_is_there_after_a_restart():
+    store = DictStore()
+    vault = vault_with(None, store)
+    Clock(Rtc(FLOOR), vault, FLOOR).prove(FLOOR + 90_000, *ALWAYS)
+    vault = Vault(store, RootKey())
+    vault.open()
+    rtc = Rtc(BOOT)
+    Clock(rtc, vault, FLOOR).start()
+    equal(rtc.time, FLOOR + 90_000)
+
+
+def test_dates_that_contradict_the_authority():
+    for told, before, after in (
+        (FLOOR + 100, FLOOR + 101, FLOOR + 200),
+        (FLOOR + 201, FLOOR + 101, FLOOR + 200),
+        (FLOOR - 1, FLOOR, FLOOR + 200),
+    ):
+        clock, rtc, vault = clock_at(FLOOR)
+        check(clock.try_at(FLOOR + 150))
+        check(isinstance(raises("certificate-dates", clock.prove, told, before, after), PeerError))
+        # The tentative time came from that certificate: undone; and a contradicted welcome proves nothing.
+        equal((rtc.time, vault.counter("time"), vault.generation), (FLOOR, 0, 1))
+
+
+def test_dates_are_inclusive():
+    clock, rtc, _ = clock_at(FLOOR)
+    clock.prove(FLOOR + 100, FLOOR + 100, FLOOR + 100)
+    equal(rtc.time, FLOOR + 100)
+
+
+# -- uptime -----------------------------------------------------------------------------------
+
+
+class Ticks:
+    """time.ticks_ms of a board: 30 bits."""
+
+    PERIOD = 1 << 30
+
+    def __init__(self, start):
+        self.value = start
+
+    def ticks_ms(self):
+        return self.value % self.PERIOD
+
+    def ticks_diff(self, a, b):
+        half = self.PERIOD // 2
+        return (a - b + half) % self.PERIOD - half
+
+
+def test_uptime_across_the_wrap_of_ticks():
+    saved = module.time
+    module.time = ticks = Ticks((1 << 30) - 1000)
+    try:
+        uptime = Uptime()
+        equal(uptime.now_ms(), 0)
+        total = 0
+        for step in (
+            1,
+            998,
+            1,
+            1,
+            5000,
+            0,
+            (1 << 29) - 1,
+            (1 << 29) - 1,
+            (1 << 29) - 1,
+            (1 << 29) - 1,
+        ):
+            ticks.value += step
+            total += step
+            equal(uptime.now_ms(), total)
+        check(total > 1 << 30)
+    finally:
+        module.time = saved

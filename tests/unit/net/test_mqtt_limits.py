@@ -1,0 +1,208 @@
+"""The MQTT client: messages above the limit, publishes that were cancelled, names of other letters than ASCII."""
+
+import asyncio
+
+from broker_model import message, obliging
+from harness import check, equal
+from test_mqtt import Peer, bad, both, nothing, refused
+from warden.errors import PeerError, UsageError
+
+# As test_mqtt's.
+HEAP = "8m"
+
+
+@both
+async def test_messages_above_the_limit(client):
+    """They are dropped and told, the connection stays, and the broker gets its acknowledgement."""
+    skipped = []
+    peer = await Peer(client, on_skipped=skipped.append).connect()
+    task = peer.pump()
+    for qos in (0, 1):
+        peer.link.push(message(b"t", b"before"))
+        peer.link.push(message(b"big/%d" % qos, bytes(2100), qos, 0x1234))
+        peer.link.push(message(b"l" * 3000, bytes(20), qos, 0x0506))
+        peer.link.push(message(b"t", b"after", qos, 7))
+    await peer.until(lambda: len(peer.got) == 4 and len(peer.link.of(0x40)) == 3)
+    equal([payload for _, payload, _ in peer.got], [b"before", b"after"] * 2)
+    equal(skipped, [b"big/0", b"", b"big/1", b""])
+    equal([one.pid for one in peer.link.of(0x40)], [0x1234, 0x0506, 7])
+    check(peer.client.connected)
+    # Where nobody wants to know of it, it is the same.
+    peer.client._on_skipped = None
+    peer.link.push(message(b"t", bytes(2100)) + message(b"t", b"last"))
+    await peer.until(lambda: len(peer.got) == 5)
+    peer.client.close()
+    equal(await task, "link-closed")
+
+
+@both
+async def test_a_message_above_the_limit_that_stalls(client):
+    """The time for a packet is the same, whatever its size."""
+    peer = await Peer(client).connect()
+    peer.link.push(message(b"t", bytes(5000))[:-1])
+    equal(await peer.pump(), "link-timeout")
+
+
+@both
+async def test_a_skipped_message_in_small_pieces_holds_nobody(client):
+    skipped = []
+    peer = await Peer(client, on_skipped=skipped.append, stall_ms=5000).connect()
+    peer.link.push(message(b"t", bytes(3000)))
+    whole = peer.link.receive_into
+    peer.link.receive_into = lambda view: whole(view[:1])
+    task = asyncio.create_task(peer.client._turn(1))
+    for _ in range(900):  # others have their turns meanwhile
+        await asyncio.sleep_ms(0)
+        check(not skipped)
+    await task
+    equal(skipped, [b"t"])
+    peer.client.close()
+
+
+@both
+async def test_each_packet_has_its_own_time(client):
+    """A connection that is never idle between two packets."""
+    peer = await Peer(client, stall_ms=5000).connect()
+    one, data = peer.client, message(b"t", bytes(100))
+    ticks = Ticks(client)
+    try:
+        one._sent_at = one._heard_at = 0
+        peer.link.push(data[:50])
+        await one._turn(1)
+        for _ in range(10):
+            ticks.now += 1000
+            peer.link.push(data[50:] + data[:50])
+            await one._turn(1)
+            await one._turn(1)
+        equal(len(peer.got), 10)
+        ticks.now += 5000
+        try:
+            await one._turn(1)
+            check(False)
+        except PeerError as error:
+            equal(error.code, "link-timeout")
+    finally:
+        ticks.restore()
+        one.close()
+
+
+@both
+def test_what_is_skipped_has_a_budget(client):
+    one = client("cid", None, None, nothing)
+    ticks = Ticks(client)
+    try:
+        one._spare_at = 0
+        check(one._may_skip(60000) and not one._may_skip(5537) and one._may_skip(5536))
+        for passed, most in ((0, 0), (100, 1600), (1000000, 65536), (-5, 0)):
+            ticks.now += passed
+            check(not one._may_skip(most + 1))
+            check(one._may_skip(most))
+    finally:
+        ticks.restore()
+
+
+class Ticks:
+    """Stands for `time` in the module of this client."""
+
+    def __init__(self, client):
+        self.scope = client._may_skip.__globals__
+        self.saved = self.scope["time"]
+        self.scope["time"] = self
+        self.now = 0
+
+    def ticks_ms(self):
+        return self.now
+
+    def ticks_diff(self, one, other):
+        return one - other
+
+    def restore(self):
+        self.scope["time"] = self.saved
+
+
+@both
+async def test_a_cancelled_publish(client):
+    """The acknowledgement of what nobody waits for any more is no error."""
+    held = []
+
+    def late(packet):
+        if packet.kind == 0x30 and packet.payload == b"late":
+            held.append(obliging(packet))
+            return b""
+        return obliging(packet)
+
+    peer = await Peer(client, late, stall_ms=5000).connect()
+    peer.pump()
+    for turn in range(1, 20):
+        task = asyncio.create_task(peer.client.publish("t", b"late", 1))
+        await peer.until(lambda turn=turn: len(held) == turn)
+        task.cancel()
+        await asyncio.sleep_ms(0)
+        # Its ID is nobody else's until then.
+        await peer.client.publish("t", b"x", 1)
+        check(len({one.pid for one in peer.link.of(0x30)[-2:]}) == 2)
+        peer.link.push(held[-1])
+        await peer.client.publish("t", b"y", 1)
+    check(peer.client.connected)
+    equal(peer.client._answers, {})
+    # One acknowledgement, not two.
+    peer.link.push(held[-1])
+    equal(await peer.pumping, "mqtt-malformed")
+
+
+@both
+async def test_cancelled_while_another_one_sends(client):
+    """A publish whose packet waits behind another one's."""
+    peer = await Peer(client, stall_ms=5000).connect()
+    peer.client._sending = peer.client.owes = True
+    task = asyncio.create_task(peer.client.publish("t", b"behind", 1))
+    await asyncio.sleep_ms(0)
+    await asyncio.sleep_ms(0)
+    task.cancel()
+    await asyncio.sleep_ms(0)
+    peer.client._sending = peer.client.owes = False
+    peer.pump()
+    await peer.client.publish("t", b"x", 1)
+    equal([one.payload for one in peer.link.of(0x30)], [b"behind", b"x"])
+    await peer.until(lambda: not peer.client._answers)
+    check(peer.client.connected)
+
+
+@both
+async def test_a_broker_that_acknowledges_nothing(client):
+    """Cancelled publishes cost no memory without end."""
+
+    def deaf(packet):
+        return b"" if packet.kind == 0x30 else obliging(packet)
+
+    peer = await Peer(client, deaf, stall_ms=5000).connect()
+    task = peer.pump()
+    for turn in range(17):
+        check(peer.client.connected, turn)
+        one = asyncio.create_task(peer.client.publish("t", b"", 1))
+        await peer.until(lambda turn=turn: len(peer.link.of(0x30)) == turn + 1)
+        one.cancel()
+        await asyncio.sleep_ms(0)
+    check(not peer.client.connected)
+    equal(await task, "link-closed")
+
+
+@both
+async def test_names_of_other_letters(client):
+    """umqtt counts characters, MQTT bytes: of client ID, last will and topics."""
+    peer = Peer(client)
+    peer.client = client("t\u00fcr-\u6f22", b"u", b"p", nothing)
+    peer.client.set_last_will("w/\u00fc", b"x")
+    await peer.connect()
+    (packet,) = peer.link.sent
+    equal(packet.client_id, "t\u00fcr-\u6f22".encode())
+    equal(packet.will[0], "w/\u00fc".encode())
+    await peer.client.subscribe("\u00fc" * 60)
+    equal(peer.link.of(0x80)[0].topics, [(("\u00fc" * 60).encode(), 1)])
+    await refused("bad-argument", peer.client.subscribe("\u00fc" * 61), UsageError)
+    bad("bad-argument", client, "\u00fc" * 32768, None, None, nothing)
+    bad("bad-argument", peer.client.set_last_will, "\u00fc" * 32768, b"")
+    for topic in ("", "\u00fc" * 32768):
+        for qos in (0, 1):
+            await refused("bad-argument", peer.client.publish(topic, b"", qos), UsageError)
+    check(peer.client.connected)

@@ -1,0 +1,591 @@
+"""An update whose judgement does not fit beside the agent: kept in the vault, and judged by the next start before there is an agent."""
+
+import asyncio
+import sys
+
+import vfs
+from harness import check, equal, raises
+from test_download import NEW, OLD, installed
+from test_service import Device, order, run, take, verifiers
+from update_kit import envelope
+from warden.errors import PeerError, StoreError
+from warden.ota import deferred, service
+from warden.ota import order as order_module
+from warden.ota.slots import CONFIRMED, EMPTY, STAGED, TRIAL, SlotRecord
+from warden.vault import Vault
+
+HEAP = "8m"
+
+
+def starved(*args):
+    raise MemoryError()
+
+
+def start(board, judge=None):
+    """What hardware.boot_slots() and the agent do; (device, Updating)."""
+    board.power_on()
+    outcome = board.start()
+    outcome.slots = board.running
+    vault = board.vault()
+    if "parked0" in vault.names():
+        real, order_module.verifiers = order_module.verifiers, judge or verifiers
+        try:
+            outcome.order = deferred.unpark(vault, board.running, outcome.slot)
+        finally:
+            order_module.verifiers = real
+    device = Device(board)
+    board.outcome = outcome
+    return device, service.Updating(device, outcome, outcome.slots)
+
+
+def short_of_memory(one, **args):
+    """An order that this start can't judge."""
+    return order(one, starved, **args)
+
+
+def parks(board, **more):
+    """The order lies in the vault, and the board is about to start anew."""
+    device, one = start(board)
+    status = short_of_memory(one, envelope=envelope(2, [NEW]), **more)
+    equal(status, {"state": "Downloading", "reason": "", "sequence": 0, "want": None})
+    equal(order(one)["state"], "Downloading")
+    asyncio.run(device._then(device))
+    equal((device.resets, device.incidents), (1, []))
+    return device
+
+
+def test_it_is_judged_by_the_next_start():
+    board = installed()
+    boot = parks(board)._vault.counter("boot")
+    device, one = start(board)
+    equal((one.status()["sequence"], one.status()["want"]), (2, None))
+    # From the vault it is gone, and that cost no commit of its own: the counter of the starts has risen with it.
+    equal([name for name in device._vault.names() if "parked" in name], [])
+    equal(device._vault.counter("boot"), boot + 1)
+    run(one)
+    equal(device.sent, [("update", "cose", "Downloading", "")])
+    status = one.status()
+    equal(status["want"], [0, "app", 0, 1024])
+    equal(take(one, status)["state"], "Testing")
+    equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, STAGED])
+    board.off()
+
+
+def test_whoever_asks_first_begins_it():
+    board = installed()
+    parks(board)
+    device, one = start(board)
+    device._sessions[0].stands = False
+    run(one)
+    # Without the authority nothing is written.
+    equal((device.sent, SlotRecord(board.vault()).pending), ([], None))
+    equal(one.status(), {"state": "Downloading", "reason": "", "sequence": 2, "want": None})
+    equal(order(one)["want"], [0, "app", 0, 1024])
+    equal(order(one, envelope=envelope(2, [NEW])), "update-state")
+    board.off()
+
+
+def test_a_refusal():
+    from test_boot_verify import Refusing
+
+    board = installed()
+    parks(board)
+    device, one = start(board, lambda keys: [Refusing()])
+    equal(device.incidents, [("tampered", "update")])
+    status = order(one)
+    equal((status["state"], status["reason"], status["sequence"]), ("Rejected", "tampered", 0))
+    run(one)
+    equal(device.sent, [("update", "cose", "Rejected", "tampered")])
+    equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, EMPTY])
+    # The same of one that may be sent again.
+    parks(board)
+    device, one = start(board, starved)
+    equal(device.incidents, [("out-of-memory", "update")])
+    equal((order(one)["state"], order(one)["reason"]), ("Aborted", "out-of-memory"))
+    board.off()
+
+
+def test_a_grant_and_a_key_go_with_it():
+    from test_payload import board_of, encrypted, release, wrapped
+
+    board = board_of()
+    device, one = start(board)
+    made = release()
+    short_of_memory(one, envelope=made, key=wrapped(made), grant=True)
+    device, one = start(board)
+    equal(len(one._parked.key), 32)
+    status = order(one)
+    while status["want"] is not None:
+        number, _, at, length = status["want"]
+        status = order(one, n=number, data=encrypted(NEW, 2)[at : at + length])
+    equal(status["state"], "Testing")
+    check(SlotRecord(board.vault()).slots[1].granted)
+    board.off()
+
+
+def test_a_start_that_fails_at_it_is_the_last():
+    """Whatever the judgement does to a start, the one after it knows nothing of the order."""
+    board = installed()
+    parks(board)
+
+    def broken(keys):
+        raise SystemExit  # as a cut, or the watchdog: it passes every `except Exception`
+
+    try:
+        start(board, broken)
+        check(False)
+    except SystemExit:
+        pass
+    device, one = start(board)
+    equal((one._parked, order(one)["state"]), (None, "Idle"))
+    board.off()
+
+
+def test_a_vault_that_takes_nothing():
+    """Neither the application nor the agent waits for an order that can't be taken away."""
+    board = installed()
+    parks(board)
+    board.power_on()
+    outcome = board.start()
+    vault = board.vault()
+    real = Vault.commit
+
+    def full(self, changes, counters=None):
+        self.close()
+        raise StoreError("vault-limit")
+
+    Vault.commit = full
+    try:
+        equal(deferred.unpark(vault, board.running, outcome.slot), None)
+    finally:
+        Vault.commit = real
+    # And whoever orders is told.
+    device, one = start(board)
+    order(one, abort=True)
+    Vault.commit = full
+    try:
+        equal(short_of_memory(one, envelope=envelope(2, [NEW])), "vault-limit")
+    finally:
+        Vault.commit = real
+    equal((device.resets, device._then), (0, None))
+    board.off()
+
+
+def test_a_reader_without_memory():
+    """cbor-limit is what it says then: no verdict on the manifest, but at a start that has all of the heap."""
+    board = installed()
+    device, one = start(board)
+    real = order_module.Order._judge
+
+    def limit(self, *args):
+        raise PeerError("cbor-limit")
+
+    order_module.Order._judge = limit
+    try:
+        equal(order(one, envelope=envelope(2, [NEW]))["state"], "Downloading")
+        check(device._then is not None)
+        device, one = start(board)
+    finally:
+        order_module.Order._judge = real
+    equal((order(one)["state"], order(one)["reason"]), ("Rejected", "cbor-limit"))
+    board.off()
+
+
+def test_large_ones_lie_in_pieces():
+    board = installed()
+    vault = board.vault()
+    text = bytes(range(256)) * 32
+    deferred.park(vault, order_module.Order(text, bytes(61), True))
+    equal(
+        sorted(name for name in vault.names() if "parked" in name),
+        ["parked%d" % n for n in range(3)],
+    )
+    found = []
+
+    class Order(order_module.Order):
+        def judge(self, *args):
+            found.append((self.envelope, self.wrapped, self.granted))
+
+    real, deferred.Order = deferred.Order, Order
+    try:
+        deferred.unpark(vault, board.running, 0)
+    finally:
+        deferred.Order = real
+    equal(found, [(text, bytes(61), True)])
+    equal([name for name in vault.names() if "parked" in name], [])
+    board.off()
+
+
+def test_no_larger_than_any_order():
+    """Where memory ends before the size was looked at, nothing of that size goes to the vault either."""
+    board = installed()
+    device, one = start(board)
+    for args in ({"envelope": bytes(8193)}, {"envelope": b"", "key": bytes(62)}):
+        equal(short_of_memory(one, **args), "suit-limit")
+        equal((device._then, deferred._names(device._vault)), (None, []))
+    board.off()
+
+
+def test_release_keys_that_go_meanwhile():
+    """What was judged under the keys of before is let go of, its content key wiped."""
+    from test_payload import board_of, release, wrapped
+
+    board = board_of()
+    device, one = start(board)
+    made = release()
+    short_of_memory(one, envelope=made, key=wrapped(made))
+    device, one = start(board)
+    key = one._parked.key
+    check(key != bytearray(32))
+    one.let_go()
+    equal((one._parked, key), (None, bytearray(32)))
+    equal(order(one)["state"], "Idle")
+    board.off()
+
+
+def test_the_counter_rises_once():
+    """The agent of that start takes the number that is committed already, another one of the same start a higher one."""
+    board = installed()
+    boot = sys.modules["warden.ota.boot"]
+    parks(board)
+    start(board)
+    saved = boot.present
+    boot.present = board.outcome
+    board.outcome.order = order_module.Order(b"", None, False)
+    vault = board.vault()
+    board.outcome.order.boot = number = vault.counter("boot")
+    try:
+        equal((boot.advance(vault), boot.advance(vault)), (number, number + 1))
+        # A vault that was made anew, or that counted on meanwhile.
+        for other in (number, number + 5):
+            board.outcome.order.boot = other
+            here = vault.counter("boot")
+            equal((boot.advance(vault), board.outcome.order.boot), (here + 1, 0))
+        here = vault.counter("boot")
+        board.outcome.order = None
+        equal(boot.advance(vault), here + 1)
+        boot.present = None
+        equal((boot.advance(vault), vault.counter("boot")), (here + 2, here + 2))
+    finally:
+        boot.present = saved
+    board.off()
+
+
+def test_chunks_of_a_heap_that_is_nearly_full():
+    """A 32nd of what is free, of 128 bytes at least."""
+    board = installed()
+
+    class Heap:
+        free = 0
+
+        def collect():
+            pass
+
+        def mem_free():
+            return Heap.free
+
+    real, service.gc = service.gc, Heap
+    try:
+        for free, wanted in (
+            (1 << 20, 1024),
+            (32768, 1024),
+            (32767, 512),
+            (8192, 256),
+            (100, 128),
+        ):
+            Heap.free = free
+            device, one = start(board)
+            equal(order(one, envelope=envelope(2, [NEW]))["want"][3], wanted)
+    finally:
+        service.gc = real
+    raises("update-state", one._updater.hand_over)
+    board.off()
+
+
+def unparked(board):
+    board.power_on()
+    outcome = board.start()
+    return deferred.unpark(board.vault(), board.running, outcome.slot)
+
+
+def test_nothing_of_an_order_that_could_not_be_taken_away_is_left():
+    """Pieces of a longer one behind those of a shorter one would be an order that nobody gave."""
+    board = installed()
+    deferred.park(board.vault(), order_module.Order(bytes(8192), None, True))
+    deferred.park(board.vault(), order_module.Order(envelope(2, [NEW]), None, False))
+    vault = board.vault()
+    equal([name for name in vault.names() if "parked" in name], ["parked0"])
+    vault.put("release", b"")
+    order = unparked(board)
+    equal((order.plan, order.granted), (None, False))
+    board.off()
+
+
+def test_no_failure_keeps_the_application_from_starting():
+    board = installed()
+    parks(board)
+    real = order_module.Order._judge
+    plan = []
+
+    def fails(error):
+        def judge(self, *args):
+            self.key, self.plan = bytearray(b"key"), plan
+            plan.append(self.key)
+            raise error
+
+        return judge
+
+    # Of the flash, of the memory after all was judged, of Warden itself.
+    for error in (OSError(5), MemoryError(), TypeError(), KeyError(1)):
+        order_module.Order._judge = fails(error)
+        try:
+            device, one = start(board)
+        finally:
+            order_module.Order._judge = real
+        code = "out-of-memory" if isinstance(error, MemoryError) else "command-failed"
+        equal((one._parked, device.incidents), (None, [(code, "update")]))
+        equal((order(one)["state"], order(one)["reason"]), ("Aborted", code))
+        equal(plan.pop(), bytearray(3))
+        parks(board)
+    # An order that can't be read, and a vault that fails as nobody foresaw.
+    vault = board.vault()
+    vault.put("parked0", b"\xff")
+    device, one = start(board)
+    equal((order(one)["state"], order(one)["reason"]), ("Aborted", "command-failed"))
+    for error in (OSError(5), MemoryError(), StoreError("vault-limit")):
+        parks(board)
+        commit = Vault.commit
+
+        def broken(self, changes, counters=None, error=error):
+            raise error
+
+        Vault.commit = broken
+        vault = board.vault()
+        try:
+            equal(deferred.unpark(vault, board.running, 0), None)
+        finally:
+            Vault.commit = commit
+        raises("closed", vault.names)
+        equal(start(board)[1].status()["sequence"], 2)
+    board.off()
+
+
+def test_an_order_that_is_too_large_to_read_is_taken_away_all_the_same():
+    """It would be there at each start else."""
+    board = installed()
+    parks(board)
+    real = Vault.get
+
+    def get(self, name):
+        if name.startswith("parked"):
+            raise MemoryError()
+        return real(self, name)
+
+    Vault.get = get
+    try:
+        device, one = start(board)
+    finally:
+        Vault.get = real
+    equal((order(one)["state"], order(one)["reason"]), ("Aborted", "command-failed"))
+    check("parked0" not in board.vault().names())
+    board.off()
+
+
+def test_what_is_there_already_starts_by_itself():
+    """All of it comes out of the slot that runs: no chunk follows, after whose answer the board would start anew."""
+    board = installed()
+    device, one = start(board)
+    short_of_memory(one, envelope=envelope(2, [OLD]))
+    device, one = start(board)
+    run(one, 40)
+    equal([sent[2] for sent in device.sent], ["Testing"])
+    equal(device.resets, 1)
+    equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, STAGED])
+    board.off()
+
+
+def test_a_trial_does_not_lose_a_start_to_an_order():
+    """Nothing can be judged good while it lasts: to start anew for that would cost it an attempt."""
+    board = installed()
+    device, one = start(board)
+    take(one, order(one, envelope=envelope(2, [NEW])))
+    device, one = start(board)
+    equal(SlotRecord(board.vault()).slots[1].state, TRIAL)
+    equal(short_of_memory(one, envelope=envelope(3, [NEW])), "update-state")
+    equal(device._then, None)
+    check("parked0" not in device._vault.names())
+    board.off()
+
+
+def test_no_memory_for_the_download():
+    """It is said, the content key is wiped, and the agent goes on: whoever asks first finds the same."""
+    from test_payload import board_of, release, wrapped
+
+    board = board_of()
+    made = release()
+    for asks in (False, True):
+        device, one = start(board)
+        short_of_memory(one, envelope=made, key=wrapped(made))
+        device, one = start(board)
+        key = one._parked.key
+        from warden.ota import download
+
+        real, download.Updater = download.Updater, starved
+        try:
+            if asks:
+                equal(order(one), "out-of-memory")
+            else:
+                run(one)
+                equal(device.sent, [("update", "cose", "Aborted", "out-of-memory")])
+            equal(device.incidents, [("out-of-memory", "update")])
+        finally:
+            download.Updater = real
+        equal((order(one)["state"], order(one)["reason"]), ("Aborted", "out-of-memory"))
+        equal((key, device.resets), (bytearray(32), 0))
+    board.off()
+
+
+def test_no_key_outlives_memory_that_runs_out():
+    """Behind the judgement, before the order lies in the vault; and while the slot is made ready."""
+    from test_payload import board_of, release, wrapped
+
+    board = board_of()
+    made = release()
+    judge, begin = order_module.Order._judge, SlotRecord.begin
+    keys = []
+
+    def late(self, *args):
+        judge(self, *args)
+        keys.append(self.key)
+        raise MemoryError()
+
+    device, one = start(board)
+    order_module.Order._judge = late
+    try:
+        equal(order(one, envelope=made, key=wrapped(made))["state"], "Downloading")
+    finally:
+        order_module.Order._judge = judge
+    device, one = start(board)
+    keys.append(one._parked.key)
+    SlotRecord.begin = starved
+    try:
+        equal(order(one), "out-of-memory")
+    finally:
+        SlotRecord.begin = begin
+    equal(keys, [bytearray(32)] * 2)
+    board.off()
+
+
+def test_a_start_of_the_board():
+    """What board.py names, joined: the order is judged, its watchdog fed before, what judged it is gone, and the application is there either way."""
+    from warden.board import load
+    from warden.hal import watchdog
+
+    boot = sys.modules["warden.ota.boot"]
+    board = installed()
+
+    class Named:
+        WATCHDOG = 5000
+
+    kept = load.open_board, load.find, watchdog.start, boot.present, order_module.verifiers
+    path, commit = sys.path[:], Vault.commit
+    fed = []
+
+    def full(self, changes, counters=None):
+        if "parked0" in changes:
+            self.close()
+            raise StoreError("vault-limit")
+        commit(self, changes, counters)
+
+    load.open_board = lambda: (Named, board.vault())
+    watchdog.start = lambda timeout_ms: lambda: fed.append(timeout_ms)
+    order_module.verifiers = verifiers
+    try:
+        parks(board)
+        order_module.verifiers = verifiers
+        load.find = lambda prefix, kind: lambda args: board.slots()
+        for broken, sequence in ((True, None), (False, 2), (False, None)):
+            Vault.commit = full if broken else commit
+            del fed[:]
+            board.power_on()
+            sys.path.append("/app")
+            load.boot_slots(("file", "/ram/slots", ("app",), 2))
+            outcome = boot.present
+            equal((outcome.mode, sys.path[1]), ("application", "/app"))
+            equal(outcome.order and outcome.order.plan.sequence, sequence)
+            if sequence:
+                # That number is committed: the agent of this start works with it.
+                number = board.vault().counter("boot")
+                equal(
+                    (boot.advance(board.vault()), board.vault().counter("boot")), (number, number)
+                )
+            equal("parked0" in board.vault().names(), broken)
+            equal(fed, [5000] if broken or sequence else [])
+            sys.path[:] = path
+            vfs.umount("/app")
+    finally:
+        sys.path[:], Vault.commit = path, commit
+        load.open_board, load.find, watchdog.start, boot.present, order_module.verifiers = kept
+        check("warden.ota.deferred" not in sys.modules)
+        sys.modules["warden.ota.deferred"] = sys.modules["warden.ota"].deferred = deferred
+    board.off()
+
+
+def test_an_order_that_a_trial_meets():
+    """Not the manifest's fault: it may come again when the trial is over."""
+    board = installed()
+    device, one = start(board)
+    take(one, order(one, envelope=envelope(2, [NEW])))
+    deferred.park(board.vault(), order_module.Order(envelope(3, [NEW]), None, True))
+    device, one = start(board)
+    status = one._word
+    equal((status["state"], status["reason"]), ("Aborted", "update-state"))
+    equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, TRIAL])
+    board.off()
+
+
+def test_no_memory_for_the_reading_back():
+    """It is said, and the same manifest goes on with what came."""
+    from warden.ota import verify
+
+    board = installed()
+    device, one = start(board)
+    status = order(one, envelope=envelope(2, [NEW]))
+    real, verify.ReadBack = verify.ReadBack, starved
+    try:
+        for number, at in enumerate(range(0, len(NEW), 1024)):
+            status = order(one, n=number, data=NEW[at : at + 1024])
+        equal(status, "out-of-memory")
+    finally:
+        verify.ReadBack = real
+    said = order(one)
+    equal((said["state"], said["reason"], said["sequence"]), ("Aborted", "out-of-memory", 2))
+    equal(order(one, envelope=envelope(2, [NEW]))["state"], "Testing")
+    board.off()
+
+
+def test_a_start_of_another_firmware_leaves_the_order_for_it():
+    """The board starts anew at once: what was judged now would be lost."""
+    from warden.board import load
+    from warden.hal import system
+
+    boot = sys.modules["warden.ota.boot"]
+    board = installed()
+    parks(board)
+    board.power_on()
+    resets = []
+    kept = load.open_board, load.find, system.reset, boot.present, boot.boot
+    path = sys.path[:]
+    load.open_board = lambda: (None, board.vault())
+    load.find = lambda prefix, kind: lambda args: board.slots()
+    system.reset = lambda: resets.append(1)
+    boot.boot = lambda *args, **more: boot.Outcome("switch", 1, False, 0)
+    sys.path.append("/app")
+    try:
+        load.boot_slots(("file", "/ram/slots", ("app",), 2))
+        equal((resets, boot.present.order), ([1], None))
+    finally:
+        load.open_board, load.find, system.reset, boot.present, boot.boot = kept
+        sys.path[:] = path
+    check("parked0" in board.vault().names())
+    board.off()

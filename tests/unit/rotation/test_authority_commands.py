@@ -1,0 +1,364 @@
+"""The authority's orders on a device: what they do to its sessions, its link and its vault; deadlines, now and at the next start."""
+
+import asyncio
+import sys
+
+sys.path.append(
+    __file__.rsplit("/", 1)[0] + "/../../../build/umqtt"
+)  # where `make setup` puts umqtt.simple
+
+from board_model import DictStore, RootKey  # noqa: E402
+from harness import check, equal, link_failure, raises  # noqa: E402
+from test_bundle import good  # noqa: E402
+from warden.agent.device import Device  # noqa: E402
+from warden.errors import PeerError, StoreError  # noqa: E402
+from warden.provisioning.bundle import install  # noqa: E402
+from warden.vault import (
+    Vault,  # noqa: E402
+    records,  # noqa: E402
+)
+from warden.wire import cbor  # noqa: E402
+
+NOW = 1800000000
+KEY, PASSWORD = b"K" * 32, b"a new password"
+PINS = [bytes(32), b"N" * 32]
+TRUST = [[b"certificate"], PINS]
+
+
+class Clock:
+    time = NOW
+
+    def now(self):
+        return self.time
+
+    def set(self, unix_time):
+        return True
+
+
+class Verifier:
+    leaf = bytes(32)
+    not_before, not_after = 0, 1 << 40
+
+
+class Link:
+    verifier = Verifier()
+
+
+def provisioned(store=None):
+    vault = Vault(DictStore() if store is None else store, RootKey())
+    install(vault, cbor.encode(good()))
+    return vault
+
+
+class Board:
+    """A device that never runs its tasks: its parts are called by hand."""
+
+    def __init__(self, vault):
+        self.said = []
+        self.clock = Clock()
+        self.device = Device(
+            vault, self.clock, None, 1700000000, lambda code, text: self.said.append((code, text))
+        )
+        self.device._link = Link()
+        self.closed = 0
+        self.device._client.close = self._close
+
+    def _close(self):
+        self.closed += 1
+
+    def start(self):
+        """Up to where the tasks would begin."""
+
+        async def run():
+            self.device._begin()
+            for task in self.device._tasks:
+                task.cancel()
+
+        asyncio.run(run())
+        return self
+
+    def order(self, command, **args):
+        return self.device._order(command, args)
+
+    def password(self):
+        return self.device._client._codec.pswd.raw
+
+    def sessions(self):
+        return [session.appid for session in self.device._sessions]
+
+    def incidents(self):
+        return sorted((body["code"], body["at"]) for body in self.device._incidents.take())
+
+
+def reopened(vault):
+    again = Vault(vault._store, RootKey())
+    again.open()
+    return again
+
+
+def test_every_part():
+    vault = provisioned()
+    board = Board(vault).start()
+    equal(board.sessions(), ["authority", "home"])
+    result = board.order("rotate", id=1, password=PASSWORD, trust=TRUST, apps={"home": KEY})
+    equal(sorted(result["pending"]), ["app_home", "password", "trust"])
+    equal(board.sessions(), ["authority", "home", "home"])
+    kids = [session.kid for session in board.device._sessions]
+    equal(len(set(kids)), 3)
+    for kid in kids:
+        check(board.device._inbox._sessions[kid].kid == kid)
+    # New pins prove themselves on a connection of their own, once the reply is out.
+    equal(board.closed, 0)
+    asyncio.run(board.device._then(board.device))
+    equal(board.closed, 1)
+
+
+def test_no_pins_without_the_server_that_they_are_for():
+    """Who is at the other end is known of a verified link alone."""
+    board = Board(provisioned()).start()
+
+    class Plain:
+        verifier = None
+
+    for link in (None, Plain()):
+        board.device._link = link
+        raises("bad-body", board.order, "rotate", id=1, trust=TRUST)
+    board.device._link = Link()
+    board.order("rotate", id=1, trust=TRUST)
+
+
+def test_one_is_proven_and_others_wait():
+    vault = provisioned()
+    board = Board(vault).start()
+    board.order("rotate", id=1, password=PASSWORD, apps={"home": KEY})
+    waiting = board.device._rotation
+    board.device._sessions[2].stands = True
+    board.device._note_standing()
+    equal(records.load(reopened(vault), "app_home")[0], KEY)
+    check(board.device._rotation is waiting)
+    equal(waiting.what.pending(), ["password"])
+
+
+def test_a_deadline_ends_a_connection_only_where_it_stood_on_the_old():
+    for part, closed in (
+        ({"password": PASSWORD}, 1),
+        ({"trust": TRUST}, 1),
+        ({"apps": {"home": KEY}}, 0),
+    ):
+        board = Board(provisioned()).start()
+        board.order("rotate", id=1, deadline=60, **part)
+        board.clock.time += 61
+        board.device._rotation.expire()
+        equal(board.closed, closed)
+
+
+def test_a_password_alone_waits():
+    board = Board(provisioned()).start()
+    board.order("rotate", id=1, password=PASSWORD)
+    equal(board.device._then, None)
+
+
+RELEASE = [b"v" * 16, b"c" * 16, [b"P" * 64]]
+
+
+def test_release_keys_alone():
+    vault = provisioned()
+    board = Board(vault).start()
+    equal(board.order("rotate", id=1, release=RELEASE), {"pending": []})
+    equal(records.load(reopened(vault), "release"), RELEASE)
+    equal((board.device._rotation, board.device._then), (None, None))
+    equal(board.sessions(), ["authority", "home"])
+
+
+def test_a_download_ends_with_the_keys_that_judged_it():
+    """Its manifest was signed under a key that may have been taken away just now."""
+
+    class Updating:
+        gone = 0
+
+        def let_go(self):
+            self.gone += 1
+
+    board = Board(provisioned()).start()
+    board.device._updating = updating = Updating()
+    board.order("rotate", id=1, password=PASSWORD)
+    equal(updating.gone, 0)
+    board.device._rotation.what._replace(["password"])
+    board.order("rotate", id=2, release=RELEASE)
+    equal(updating.gone, 1)
+
+
+def test_new_then_old():
+    board = Board(provisioned()).start()
+    board.order("rotate", id=1, password=PASSWORD, trust=TRUST)
+    waiting = board.device._rotation
+    waiting.equip()
+    equal((board.password(), board.device._trust.pins), (PASSWORD, PINS))
+    check(waiting.failed(link_failure("mqtt-refused")))
+    waiting.equip()
+    check(board.password() != PASSWORD)
+    equal(board.device._trust.pins, PINS)
+    check(waiting.failed(link_failure("pin-mismatch")))
+    waiting.equip()
+    check(board.device._trust.pins != PINS)
+    check(not waiting.failed(link_failure("unreachable")))
+
+
+def test_a_session_under_the_new_key():
+    vault = provisioned()
+    board = Board(vault).start()
+    board.order("rotate", id=1, apps={"home": KEY})
+    old, new = board.device._sessions[1:]
+    waiting = board.device._rotation
+    old.stands = new.stands = True
+    board.device._note_standing()
+    # Its keys are wiped, and nothing looks at it again.
+    check(not old.stands)
+    equal(waiting._new, [])
+    equal(board.device._sessions[1:], [new])
+    check(old.kid not in board.device._inbox._sessions)
+    equal(records.load(reopened(vault), "app_home")[0], KEY)
+    equal((board.device._rotation, vault.get("rotation")), (None, None))
+    check(("rotated", "app_home") in board.said)
+
+
+def test_the_authoritys_session_proves_the_rest():
+    vault = provisioned()
+    board = Board(vault).start()
+    board.order("rotate", id=1, password=PASSWORD, trust=TRUST)
+    board.device._rotation.equip()
+    board.device._sessions[1].stands = True
+    board.device._note_standing()
+    check(vault.get("rotation") is not None)
+    board.device._sessions[0].stands = True
+    board.device._note_standing()
+    equal(records.load(reopened(vault), "broker")[3], PASSWORD)
+    equal(records.load(vault, "trust"), TRUST)
+    equal(board.device._rotation, None)
+
+
+def test_after_a_start():
+    vault = provisioned()
+    Board(vault).start().order("rotate", id=1, password=PASSWORD, apps={"home": KEY})
+    board = Board(reopened(vault)).start()
+    equal(board.sessions(), ["authority", "home", "home"])
+    board.device._rotation.equip()
+    equal(board.password(), PASSWORD)
+
+
+def test_a_deadline_while_it_runs():
+    vault = provisioned()
+    board = Board(vault).start()
+    board.order("rotate", id=1, password=PASSWORD, trust=TRUST, apps={"home": KEY}, deadline=60)
+    waiting = board.device._rotation
+    check(waiting.due_ms(1000) is not None)
+    equal((board.closed, board.device._rotation), (0, waiting))
+    board.clock.time += 60
+    waiting.due_ms(2000)
+    # The old ones are gone, and what stands on them as well.
+    equal(board.closed, 1)
+    equal(board.device._rotation, None)
+    equal((board.password(), board.device._trust.pins), (PASSWORD, PINS))
+    equal(board.sessions(), ["authority", "home"])
+    equal(records.load(reopened(vault), "app_home")[0], KEY)
+    expired = [("rotation-expired", at) for at in ("keys", "password", "trust")]
+    equal(board.incidents(), expired)
+
+
+def test_a_deadline_that_passed_before_the_start():
+    vault = provisioned()
+    Board(vault).start().order("rotate", id=1, password=PASSWORD, apps={"home": KEY}, deadline=60)
+    again = reopened(vault)
+    board = Board(again)
+    board.clock.time = NOW + 61
+    board.start()
+    equal(board.device._rotation, None)
+    equal(board.password(), PASSWORD)
+    equal(board.sessions(), ["authority", "home"])
+    equal(records.load(again, "app_home")[0], KEY)
+    # The session is the one under the new key.
+    fresh = Board(reopened(vault)).start()
+    equal([s.kid for s in board.device._sessions], [s.kid for s in fresh.device._sessions])
+
+
+def test_a_deadline_while_there_is_no_connection():
+    board = Board(provisioned()).start()
+    board.order("rotate", id=1, password=PASSWORD, deadline=60)
+    waiting = board.device._rotation
+    waiting.equip()
+    waiting.failed(link_failure("mqtt-refused"))
+    board.clock.time += 60
+    # It was the old one's turn.
+    waiting.equip()
+    equal((board.password(), board.device._rotation), (PASSWORD, None))
+
+
+def test_no_deadline_is_never_due():
+    board = Board(provisioned()).start()
+    board.order("rotate", id=1, password=PASSWORD)
+    board.clock.time += 10**8
+    equal(board.device._rotation.due_ms(1000), None)
+
+
+def test_too_often():
+    board = Board(provisioned()).start()
+    board.order("rotate", id=1, password=PASSWORD)
+    waiting = board.device._rotation
+    for _ in range(8):
+        waiting.equip()
+        waiting.failed(link_failure("mqtt-refused"))
+    equal(board.incidents(), [("rotation-failed", "password")])
+
+
+def test_refused():
+    board = Board(provisioned()).start()
+    vault = board.device._vault
+    for command, args in (
+        ("wipe", {}),
+        ("wipe", {"device": "another"}),
+        ("wipe", {"device": "lamp-1", "more": 1}),
+        ("rotate", {}),
+        ("rotate", {"id": 1}),
+        ("rotate", {"id": 1, "trust": [[b"ca"], [b"x" * 32, b"y" * 32]]}),
+    ):
+        check(isinstance(raises("bad-body", board.device._order, command, args), PeerError))
+        equal(board.incidents(), [("bad-body", command)])
+    equal((board.device._then, board.device._rotation, vault.get("rotation")), (None, None, None))
+
+
+def test_who_may():
+    board = Board(provisioned()).start()
+    find = board.device._commands.find
+    for command in ("rotate", "wipe", "update", "policy", "unlock"):
+        raises("not-allowed", find, "home", command)
+        raises("not-allowed", find, "", command)
+    raises("not-allowed", find, "authority", "policy")
+    check(callable(find("authority", "rotate")))
+    check(callable(find("authority", "wipe")))
+
+
+def test_nobody_in_plain_mode():
+    from warden.session.command import Commands
+
+    commands = Commands()
+    commands.grant("authority", ("rotate", "wipe"))
+    for command in ("rotate", "wipe"):
+        raises("not-allowed", commands.find, "authority", command)
+        raises("not-allowed", commands.find, "", command)
+
+
+def test_wipe():
+    vault = provisioned()
+    board = Board(vault).start()
+    equal(board.order("wipe", device="lamp-1"), {})
+    # Not before it was answered.
+    check(vault._store.files != {})
+    board.device._sessions[0].stands = True
+    try:
+        asyncio.run(board.device._then(board.device))
+        check(False, "it went on")
+    except StoreError as error:
+        equal(error.code, "wiped")
+    equal(vault._store.files, {})
+    check(not board.device._sessions[0].stands)
+    raises("closed", vault.names)

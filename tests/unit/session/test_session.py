@@ -1,0 +1,569 @@
+"""The session's rules one by one, against an application put together by hand (application_model.py), and the messages of
+tests/vectors/session.json, which neither side wrote."""
+
+import json
+
+import warden.session.session
+from application_model import KEY, POLICY, App, Bench, ccm, flip, sha256
+from harness import check, equal, raises
+from warden.errors import PeerError
+from warden.wire import cbor
+from warden.wire.cbor_reader import ITEMS, check_items
+from warden.wire.names import Topics
+
+PURE = BUILT = True
+FOLDER = __file__.rsplit("/", 1)[0].rsplit("unit", 1)[0]
+RELAY = {"on": 1}
+
+
+def stood(**options):
+    bench = Bench(App(), **options)
+    check(bench.stand(), "the session does not stand")
+    return bench, bench.app
+
+
+def fixed_random(value):
+    """Every draw from now on is the same; returns what puts the generator back."""
+    before = warden.session.session.random_bytes
+    warden.session.session.random_bytes = lambda n: value[:n]
+
+    def restore():
+        warden.session.session.random_bytes = before
+
+    return restore
+
+
+# -- the hand-shake -----------------------------------------------------------------------------
+
+
+def test_hello_says_what_the_page_says():
+    bench = Bench(App(), boot=5, generation=9)
+    fields = bench.app.read_hello(bench.hello())
+    equal([fields[0]] + fields[2:], [1, 5, 9, POLICY, 0, None])
+    equal(len(fields[1]), 16)
+
+
+def test_hello_is_repeated_then_made_anew():
+    bench = Bench(App())
+    bench.session.begin(1000)
+    equal(bench.session.due_ms(), 1000)
+    equal(bench.tick(999), None)
+    first = bench.tick(1000)
+    equal(first[0], "hello")
+    for at in (2000, 4000, 10000):
+        equal(bench.session.due_ms(), at)
+        equal(bench.tick(at - 1), None)
+        equal(bench.tick(at), first, "the identical hello")
+    equal(bench.session.due_ms(), 31000)
+    equal(bench.tick(31000), None)
+    again = bench.session.due_ms()
+    check(31000 < again <= 32000, "full jitter from one second on")
+    second = bench.tick(again)[1]
+    equal(bench.app.read_hello(second)[5], 1)
+    check(second != first[1])
+
+
+def test_late_ticks_say_a_hello_once():
+    bench = Bench(App())
+    bench.hello(0)
+    equal(bench.tick(20000)[0], "hello")
+    equal(bench.session.due_ms(), 30000)
+
+
+def test_backoff_grows_to_a_minute_and_never_beyond():
+    import warden.net.backoff
+
+    bench = Bench(App())
+    before = warden.net.backoff.random_bytes
+    warden.net.backoff.random_bytes = lambda n: b"\xff" * n
+    try:
+        bench.session.begin(0)
+        waits = []
+        now = 0
+        for _ in range(9):
+            bench.tick(now)
+            now += 30000
+            bench.tick(now)
+            waits.append(bench.session.due_ms() - now)
+            now = bench.session.due_ms()
+        equal(waits, [1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000, 60000])
+    finally:
+        warden.net.backoff.random_bytes = before
+
+
+def test_welcome_ready_ack():
+    bench = Bench(App())
+    app = bench.app
+    hello = bench.hello()
+    codes, out = bench.take("welcome", app.welcome(hello), 100)
+    equal((codes, len(out), out[0][0]), ([], 1, "ready"))
+    equal(app.open("ready", 0, out[0][1]), [0, None, {}])
+    equal(bench.session.sid, app.keys[4])
+    check(not bench.session.stands, "nobody has heard our ready yet")
+    equal(bench.take("ack", app.seal("ack", 0), 200), ([], []))
+    check(bench.session.stands)
+    equal(bench.session.due_ms(), None)
+    equal(bench.times, [])
+
+
+def test_ready_is_repeated_then_given_up():
+    bench = Bench(App())
+    hello = bench.hello()
+    ready = bench.take("welcome", bench.app.welcome(hello), 1000)[1][0]
+    for at in (2000, 4000, 10000):
+        equal(bench.tick(at - 1), None)
+        equal(bench.tick(at), ready, "the identical ready")
+    equal(bench.tick(31000), None)
+    equal(bench.session.sid, b"")
+    equal(bench.take("ack", bench.app.seal("ack", 0), 31001), (["no-session"], []))
+    again = bench.tick(bench.session.due_ms())
+    equal((again[0], bench.app.read_hello(again[1])[5]), ("hello", 1))
+
+
+def test_welcome_counts_once():
+    bench = Bench(App(), authority=True)
+    welcome = bench.app.welcome(bench.hello())
+    equal(len(bench.take("welcome", welcome, 0)[1]), 1)
+    sid = bench.session.sid
+    equal(bench.take("welcome", welcome, 1), ([], []), "the repeat")
+    equal(bench.session.sid, sid)
+    equal(bench.times, [1800000000])
+
+
+def test_welcome_to_another_hello():
+    bench = Bench(App())
+    app = bench.app
+    first = app.welcome(bench.hello())
+    hello = bench.hello(50)
+    equal(bench.take("welcome", first, 60), (["unexpected"], []), "of the connection before")
+    equal(bench.take("welcome", app.mac0("welcome", [1, sha256(hello + b"\0"), bytes(16), 1, POLICY]), 60)[0], ["unexpected"])  # fmt: skip
+    equal(len(bench.take("welcome", app.welcome(hello), 61)[1]), 1)
+    other = app.mac0("welcome", [1, sha256(hello), b"\1" * 16, 1, POLICY])
+    equal(bench.take("welcome", other, 62), (["unexpected"], []), "a second one, not the same")
+
+
+def test_welcome_without_an_outstanding_hello():
+    bench, app = stood()
+    sid = bench.session.sid
+    for answered in (bytes(32), sha256(b"")):
+        welcome = app.mac0("welcome", [1, answered, bytes(16), 1, POLICY])
+        equal(bench.take("welcome", welcome, 5), (["unexpected"], []))
+    fresh = Bench(App())
+    welcome = app.mac0("welcome", [1, sha256(b""), bytes(16), 1, POLICY])
+    equal(fresh.take("welcome", welcome, 5), (["unexpected"], []), "no hello was ever said")
+    equal((bench.session.sid, bench.session.stands), (sid, True))
+
+
+def test_late_welcome():
+    bench = Bench(App())
+    hello = bench.hello(0)
+    late = Bench(App())
+    late_hello = late.hello(0)
+    equal(len(bench.take("welcome", bench.app.welcome(hello), 29999)[1]), 1)
+    # Even where nothing ticked in between: a board that was busy for a minute has not heard it in time.
+    equal(late.take("welcome", late.app.welcome(late_hello), 30000), (["unexpected"], []))
+    equal(late.tick(30000), None)
+    equal(late.take("welcome", late.app.welcome(late_hello), 30001), (["unexpected"], []))
+
+
+def test_reflected_and_foreign_welcomes():
+    bench = Bench(App())
+    app = bench.app
+    hello = bench.hello()
+    body = [1, sha256(hello), bytes(16), 1, POLICY]
+    other = App(key=bytes(32))
+    other.kid = app.kid
+    elsewhere = Topics("door", "back-2").command("welcome", "cose")
+    for text, data, code in (
+        ("reflected", hello, "tampered"),
+        ("under Kh", app.mac0("welcome", body, purpose="hello"), "tampered"),
+        ("under another K", other.mac0("welcome", body), "tampered"),
+        ("of another topic", app.mac0("welcome", body, topic=elsewhere), "tampered"),
+        ("a wake on this topic", app.wake(), "tampered"),
+        ("one bit", flip(app.mac0("welcome", body)), "tampered"),
+        ("another appid", App("other").mac0("welcome", body), "wrong-application"),
+        ("garbage", b"\x84", "cose-malformed"),
+    ):
+        equal(bench.take("welcome", data, 1), ([code], []), text)
+    equal(len(bench.take("welcome", app.welcome(hello), 2)[1]), 1, "the true one still counts")
+
+
+def test_policy_mismatch():
+    bench = Bench(App())
+    hello = bench.hello()
+    other = bench.app.welcome(hello, policy=bytes(32))
+    equal(bench.take("welcome", other, 1), (["policy-mismatch"], []))
+    equal((bench.session.sid, bench.session.stands), (b"", False))
+    equal(len(bench.take("welcome", bench.app.welcome(hello), 2)[1]), 1)
+    check(not bench.session.diverged)
+
+    bench = Bench(App(), authority=True)
+    other = bench.app.welcome(bench.hello(), policy=bytes(32))
+    equal(len(bench.take("welcome", other, 1)[1]), 1, "the authority may put the policy right")
+    check(bench.session.diverged)
+    equal(bench.times, [1800000000])
+
+
+def test_a_refused_policy_leaves_what_stands():
+    bench, app = stood()
+    sid = bench.session.sid
+    equal(bench.take("wake", app.wake(), 100), ([], []))
+    hello = bench.tick(100)[1]
+    equal(bench.take("welcome", app.welcome(hello, policy=bytes(32)), 101)[0], ["policy-mismatch"])
+    equal((bench.session.sid, bench.session.stands), (sid, True))
+
+
+# -- wake ---------------------------------------------------------------------------------------
+
+
+def test_wake_is_answered_once_in_ten_seconds():
+    bench, app = stood()
+    keys, sid = app.keys, bench.session.sid
+    nonce = bytes(range(16))
+    equal(bench.take("wake", app.wake(nonce), 1000), ([], []))
+    hello = bench.tick(1000)
+    fields = app.read_hello(hello[1])
+    equal((hello[0], fields[5], fields[6]), ("hello", 1, nonce))
+    for at in (1001, 10999):
+        equal(bench.take("wake", app.wake(nonce), at), ([], []))
+        equal(
+            bench.session.due_ms() > at or bench.tick(at) == hello, True, "no hello but the repeat"
+        )
+    equal(bench.take("wake", app.wake(), 11000), ([], []))
+    equal(app.read_hello(bench.tick(11000)[1])[5], 2)
+    equal((bench.session.sid, bench.session.stands), (sid, True), "the old session stands")
+    equal(bench.take("set_relay", app.seal("set_relay", 1, keys=keys), 11001)[0], [])
+    equal(bench.ran, [{}])
+
+
+def test_a_wake_forgets_the_hello_before_it():
+    bench = Bench(App())
+    welcome = bench.app.welcome(bench.hello())
+    equal(bench.take("wake", bench.app.wake(), 10), ([], []))
+    equal(bench.take("welcome", welcome, 10), (["unexpected"], []))
+    fields = bench.app.read_hello(bench.tick(10)[1])
+    equal(fields[5:], [1, bytes(16)])
+
+
+def test_a_wake_nobody_follows_up_leaves_the_session():
+    bench, app = stood()
+    sid = bench.session.sid
+    bench.take("wake", app.wake(), 100)
+    for at in (100, 3100, 9100, 30100):
+        bench.tick(at)
+    equal((bench.session.sid, bench.session.stands), (sid, True))
+    fields = app.read_hello(bench.tick(bench.session.due_ms())[1])
+    equal(fields[5:], [2, None], "the nonce is answered once")
+
+
+def test_the_new_session_replaces_the_old_one():
+    bench, app = stood()
+    old = app.keys
+    bench.take("wake", app.wake(), 100)
+    hello = bench.tick(100)[1]
+    equal(len(bench.take("welcome", app.welcome(hello), 101)[1]), 1)
+    check(not bench.session.stands)
+    equal(bench.take("set_relay", app.seal("set_relay", 1, keys=old), 102), (["old-session"], []))
+    bench.take("ack", app.seal("ack", 0), 103)
+    check(bench.session.stands)
+    equal(bench.ran, [])
+
+
+def test_bad_wakes():
+    bench, app = stood()
+    for data, code in (
+        (flip(app.wake()), "tampered"),
+        (app.mac0("wake", [1, bytes(15)]), "bad-body"),
+        (app.mac0("wake", [2, bytes(16)]), "bad-body"),
+        (app.mac0("wake", [1]), "bad-body"),
+        (app.mac0("wake", [1, bytes(16)], purpose="hello"), "tampered"),
+        (app.welcome(b""), "tampered"),
+    ):
+        equal(bench.take("wake", data, 100000), ([code], []))
+        equal(bench.session.due_ms(), None)
+
+
+# -- messages -----------------------------------------------------------------------------------
+
+
+def test_commands_and_duplicates():
+    bench, app = stood()
+    data = app.seal("set_relay", 1, 7, None, RELAY)
+    codes, out = bench.take("set_relay", data, 10)
+    equal((codes, bench.ran), ([], [RELAY]))
+    equal(app.open("reply", 1, out[0][1]), [7, None, {"ok": True, "result": None}])
+    equal(bench.take("set_relay", data, 20), ([], out), "the stored reply again")
+    equal(bench.take("set_relay", app.seal("set_relay", 1, 8), 30), (["replayed"], []))
+    equal(bench.take("ack", app.seal("ack", 0), 30), ([], []), "the ack crossed our ready")
+    equal(bench.take("ack", app.seal("ack", 0, 1), 30), (["replayed"], []))
+    equal(bench.ran, [RELAY])
+
+
+def test_a_duplicate_never_gets_another_commands_reply():
+    bench, app = stood()
+    bench.take("set_relay", app.seal("set_relay", 1, 7), 10, work=False)
+    second = app.seal("set_relay", 2, 8)
+    bench.take("set_relay", second, 10, work=False)
+    bench.jobs[0].answer({"ok": True, "result": None})
+    del bench.inbox.out[:]
+    equal(bench.take("set_relay", second, 20), ([], []), "its own is not there yet")
+    bench.jobs[1].answer({"ok": True, "result": None})
+    (reply,) = bench.inbox.out
+    equal(bench.take("set_relay", second, 20)[1][-1], ("reply", bytes(reply[2])))
+
+
+def test_gap_and_replay():
+    bench, app = stood()
+    early = app.seal("set_relay", 1)
+    equal(bench.take("set_relay", app.seal("set_relay", 3), 10)[0], ["gap"])
+    equal(bench.take("set_relay", early, 10), (["replayed"], []))
+    equal(bench.take("set_relay", app.seal("set_relay", 4), 10)[0], [])
+    equal(len(bench.ran), 2)
+
+
+def test_a_forgery_moves_no_counter():
+    bench, app = stood()
+    good = app.seal("set_relay", 1)
+    equal(bench.take("set_relay", flip(good), 10), (["tampered"], []))
+    equal(bench.take("set_relay", flip(app.seal("set_relay", 1 << 31)), 10), (["tampered"], []))
+    equal(bench.take("reboot", good, 10), (["tampered"], []), "another topic")
+    equal(bench.take("set_relay", good, 10)[0], [])
+    equal(len(bench.ran), 1)
+
+
+def test_a_command_before_the_ack_shows_that_ready_arrived():
+    bench = Bench(App())
+    bench.take("welcome", bench.app.welcome(bench.hello()), 0)
+    equal(bench.take("set_relay", bench.app.seal("set_relay", 1), 1)[0], ["gap"])
+    check(bench.session.stands)
+    equal((bench.session.due_ms(), len(bench.ran)), (None, 1))
+
+
+def test_expiry_counts_from_the_hello():
+    bench = Bench(App())
+    app = bench.app
+    hello = bench.hello(0)
+    bench.take("welcome", app.welcome(hello), 25000)
+    bench.take("ack", app.seal("ack", 0), 25001)
+    equal(bench.take("set_relay", app.seal("set_relay", 1, 1, 30), 30000)[0], [])
+    codes, out = bench.take("set_relay", app.seal("set_relay", 2, 2, 30), 30001)
+    equal(codes, ["expired"])
+    equal(app.open("reply", 2, out[0][1])[2], {"ok": False, "error": "expired"})
+    equal(bench.take("set_relay", app.seal("set_relay", 3, 3, None), 1 << 40)[0], [])
+    equal(len(bench.ran), 2)
+
+
+def test_expiry_counts_from_the_first_sending_of_the_hello():
+    bench = Bench(App())
+    hello = bench.hello(0)
+    equal(bench.tick(9000)[1], hello)
+    bench.take("welcome", bench.app.welcome(hello), 9001)
+    equal(bench.take("set_relay", bench.app.seal("set_relay", 0, 1, 9), 9002)[0], ["expired"])
+
+
+def test_no_session():
+    bench = Bench(App())
+    raises("no-session", bench.session.seal, "x", 0, {})
+    bench, app = stood()
+    bench.session.drop()
+    raises("no-session", bench.session.seal, "x", 0, {})
+    equal(bench.take("set_relay", app.seal("set_relay", 1), 10), (["no-session"], []))
+    check(not bench.session.stands)
+    check(bench.stand(100), "and it comes to stand again")
+
+
+def test_counter_exhausted():
+    bench, app = stood()
+    bench.session._keys.next_up = (1 << 32) - 2
+    data = bench.session.seal("x", 0, {})
+    equal(app.open("x", (1 << 32) - 2, data), [0, None, {}])
+    raises("counter-exhausted", bench.session.seal, "x", 0, {})
+    equal((bench.session.stands, bench.session.sid), (False, b""))
+    said = bench.tick(5000)
+    equal((said[0], app.read_hello(said[1])[5]), ("hello", 1))
+    bench.take("welcome", app.welcome(said[1]), 5001)
+    bench.take("ack", app.seal("ack", 0), 5002)
+    check(bench.session.stands)
+
+
+def test_last_counter_down():
+    bench, app = stood()
+    equal(bench.take("set_relay", app.seal("set_relay", (1 << 32) - 1), 10)[0], ["gap"])
+    said = bench.tick(10)
+    equal((said[0], len(bench.ran)), ("hello", 1))
+
+
+def test_a_counter_is_spent_before_sealing():
+    bench, app = stood()
+    used = []
+
+    def broken(nonce, buf, n, aad):
+        used.append(bytes(nonce))
+        raise MemoryError
+
+    ccm_up = bench.session._keys.up
+    before = ccm_up.seal
+    ccm_up.seal = broken
+    try:
+        bench.session.seal("x", 0, {})
+    except MemoryError:
+        pass
+    ccm_up.seal = before
+    equal(used, [app.nonce(app.keys[1], 1)])
+    equal(
+        app.open("x", 2, bench.session.seal("x", 0, {})), [0, None, {}], "the next one, not that"
+    )
+
+
+def test_what_an_event_and_a_reply_carry():
+    """Ids of every length, and a body as deep as can be: the list around it is a level as well."""
+    bench, app = stood()
+    counter = 0
+    for id in (0, 1, 23, 24, 255, 65536, 0xFFFFFFFF):
+        counter += 1
+        equal(
+            app.open("x", counter, bench.session.seal("x", id, {"n": id})), [id, None, {"n": id}]
+        )
+    body = {}
+    for _ in range(5):
+        body = {"a": body}
+    counter += 1
+    equal(app.open("x", counter, bench.session.seal("x", 7, body)), [7, None, body])
+    for _ in range(9):
+        body = {"a": body}
+    bench.session.seal("x", 7, body)
+    raises("bad-argument", bench.session.seal, "x", 7, {"a": body})
+
+
+def test_an_event_of_more_items_than_the_host_reads():
+    bench, app = stood()
+    most = ITEMS
+    for body in (
+        {"a": [0] * (most - 3)},
+        {"a": [300, "text", b"bytes", 1.5, None] * 399},
+        {"a": [{}] * (most - 3)},
+    ):
+        check_items(cbor.encode(body))
+        bench.session.seal("x", 0, body)
+        body["b"] = [1] * 4
+        raises("bad-argument", bench.session.seal, "x", 0, body)
+    check_items(cbor.encode([0] * (most - 1)))
+    raises("bad-argument", check_items, cbor.encode([0] * most))
+
+
+def test_keys_and_nonces_are_never_the_same_twice():
+    restore = fixed_random(b"\x55" * 16)  # the worst chip: one value for ever
+    try:
+        hellos, sids = set(), set()
+        for boot in range(3):
+            bench = Bench(App(), boot=boot)
+            for now in range(3):
+                hello = bench.hello(now)
+                hellos.add(hello)
+                sids.add(bytes(bench.app.read_hello(hello)[1]))
+                bench.take(
+                    "welcome", bench.app.welcome(hello), now
+                )  # and the application's is one
+                sids.add(bench.session.sid)
+        equal((len(hellos), len(sids)), (9, 18))
+    finally:
+        restore()
+
+
+def test_randomness_that_fails_says_no_hello():
+    from warden.errors import StoreError
+
+    def broken(n):
+        raise StoreError("randomness")
+
+    before = warden.session.session.random_bytes
+    warden.session.session.random_bytes = broken
+    bench = Bench(App())
+    bench.session.begin(0)
+    try:
+        raises("randomness", bench.session.tick, 0)
+    finally:
+        warden.session.session.random_bytes = before
+    equal(bench.app.read_hello(bench.tick(1)[1])[5], 1, "its number is spent")
+
+
+def test_an_answer_after_its_session():
+    bench, app = stood()
+    bench.take("set_relay", app.seal("set_relay", 1), 10, work=False)
+    check(bench.stand(20))
+    bench.jobs[0].answer({"ok": True, "result": None})
+    equal(bench.inbox.out, [], "nobody waits for it")
+
+
+def test_begin_drops_what_stood():
+    bench, app = stood()
+    bench.session.begin(10)
+    equal((bench.session.stands, bench.session.sid), (False, b""))
+    equal(bench.take("set_relay", app.seal("set_relay", 1), 10), (["no-session"], []))
+
+
+# -- what others computed -----------------------------------------------------------------------
+
+
+def vectors():
+    with open(FOLDER + "vectors/session.json") as file:
+        return json.load(file)
+
+
+def outcome(bench, command, message):
+    codes, out = bench.take(command, message, 5000)
+    done = len(bench.ran)
+    del bench.ran[:]
+    if done:
+        return codes[0] if codes else "obeyed"
+    return codes[0] if codes else "repeat"
+
+
+def test_vectors():
+    v = vectors()
+    octets = {}
+    for name in v:
+        if isinstance(v[name], str) and name not in ("type", "device", "appid"):
+            octets[name] = bytes.fromhex(v[name])
+    app = App(v["appid"], octets["k"], Topics(v["type"], v["device"]))
+    bench = Bench(app, v["boot"], v["vault_gen"], False, octets["nonce_key"])
+    bench.session._policy_digest = octets["policy_hash"]
+    equal(bench.session.kid, octets["kid"])
+    restore = fixed_random(octets["urandom"])
+    try:
+        bench.session.begin(1000)
+        equal(bench.tick(1000), ("hello", octets["hello"]))
+    finally:
+        restore()
+    equal(bytes(app.read_hello(octets["hello"])[1]), octets["nd"])
+    for case in v["device_before"]:
+        got = outcome(bench, case["command"], bytes.fromhex(case["message"]))
+        check(got in case["outcome"].split(" or "), "%s: %s" % (case["name"], got))
+    equal(bench.take("welcome", octets["welcome"], 1500), ([], [("ready", octets["ready"])]))
+    equal(bench.session.sid, octets["sid"])
+    equal(bench.take("ack", octets["ack"], 1600), ([], []))
+    check(bench.session.stands)
+    equal(bench.take("wake", octets["wake"], 1600), ([], []))
+    app.keys = [octets[name] for name in ("up_key", "up_iv", "down_key", "down_iv", "sid")]
+    for case in v["device_after"]:
+        got = outcome(bench, case["command"], bytes.fromhex(case["message"]))
+        check(got in case["outcome"].split(" or "), "%s: %s" % (case["name"], got))
+
+
+def test_vectors_of_our_own_arithmetic():
+    v = vectors()
+    app = App(v["appid"], bytes.fromhex(v["k"]), Topics(v["type"], v["device"]))
+    hello, welcome = bytes.fromhex(v["hello"]), bytes.fromhex(v["welcome"])
+    names = ("up_key", "up_iv", "down_key", "down_iv", "sid")
+    equal(app.session_keys(hello, welcome), [bytes.fromhex(v[name]) for name in names])
+    app.keys = app.session_keys(hello, welcome)
+    equal(app.seal("ack", 0), bytes.fromhex(v["ack"]))
+    text, tag = ccm(KEY, bytes(13), b"x" * 33, b"aad", True)
+    equal(ccm(KEY, bytes(13), text, b"aad", False), (b"x" * 33, tag))
+    raised = False
+    try:
+        app.open("ready", 1, bytes.fromhex(v["ready"]))
+    except ValueError:
+        raised = True
+    check(raised, "the wrong counter")
+    check(isinstance(raises("no-session", Bench(app).session.seal, "x", 0, {}), PeerError))
