@@ -2,8 +2,8 @@
 
 import asyncio
 
+from broker_model import message, obliging
 from harness import check, equal
-from mqtt_broker import message, obliging
 from test_mqtt import STALL, Peer, both
 from warden.errors import PeerError
 
