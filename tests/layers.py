@@ -342,6 +342,79 @@ def not_too_long(tree: Tree) -> Iterator[str]:
             yield f"{path} has {len(lines)} lines, at most {limit}"
 
 
+# Underscored names that are a class's interface all the same.
+_NAMED_TUPLE = frozenset({"_asdict", "_fields", "_make", "_replace"})
+_BY_NAME = frozenset({"delattr", "getattr", "hasattr", "setattr"})
+# How many accesses a package of the device may still have; a number here only shrinks, and a package without one has none.
+PRIVATE_ACCESSES = {
+    "agent": 51,
+    "board": 2,
+    "gate": 36,
+    "net": 1,  # asyncio.core._io_queue: MicroPython has no other way to it
+    "ota": 94,
+    "provisioning": 1,
+    "rotation": 37,
+    "vault": 27,
+}
+
+
+def is_private(name: object) -> bool:
+    """`_x`, and neither `__x__` nor an interface of named tuples."""
+    return (
+        isinstance(name, str)
+        and name.startswith("_")
+        and name[-2:] != "__"
+        and name not in _NAMED_TUPLE
+    )
+
+
+def private_accesses(source: str) -> Iterator[tuple[int, str]]:
+    """Find what reaches into another object: `x._y` where x is not self, cls, super(), or the class around it.
+
+    An attribute by name (`getattr(x, "_y")`) and a private name imported from a module count too; a private module does not.
+
+    Returns: line number and the expression, for each access
+    """
+
+    def is_own(node: ast.expr, classes: frozenset[str]) -> bool:
+        if isinstance(node, ast.Call):
+            return isinstance(node.func, ast.Name) and node.func.id in ("super", "type")
+        return isinstance(node, ast.Name) and node.id in classes
+
+    def visit(node: ast.AST, classes: frozenset[str]) -> Iterator[tuple[int, str]]:
+        if isinstance(node, ast.ClassDef):
+            classes |= {node.name}
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, classes)
+        if isinstance(node, ast.Attribute):
+            if is_private(node.attr) and not is_own(node.value, classes):
+                yield node.lineno, ast.unparse(node)
+        elif isinstance(node, ast.Call) and len(node.args) > 1:
+            name = getattr(node.args[1], "value", None)
+            if getattr(node.func, "id", "") in _BY_NAME and is_private(name):
+                if not is_own(node.args[0], classes):
+                    yield node.lineno, ast.unparse(node)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                if is_private(alias.name):
+                    yield node.lineno, f"import {alias.name}"
+
+    yield from visit(ast.parse(source), frozenset({"self", "cls"}))
+
+
+def no_private_access(tree: Tree) -> Iterator[str]:
+    """An object's private attributes are its own; PRIVATE_ACCESSES says what is left of another way."""
+    found: dict[str, list[str]] = {}
+    for path, source in tree.items():
+        if path.startswith(("lib/", "firmware/", "boards/", "tools/", "examples/")):
+            package = kind(module_name(path)) if path.startswith("lib/") else ""
+            lines = found.setdefault(package, [])
+            lines += [f"{path}:{line} {text}" for line, text in private_accesses(source)]
+    for package, lines in found.items():
+        if len(lines) > PRIVATE_ACCESSES.get(package, 0):
+            yield f"{len(lines)} in {package or 'all'}: " + "\n    ".join(lines)
+
+
 def device_files(tree: Tree) -> list[str]:
     return [path for path in tree if path.startswith(("lib/", "firmware/", "boards/"))]
 
@@ -358,5 +431,6 @@ RULES = (
     no_assert,
     no_broad_except,
     no_typing,
+    no_private_access,
     not_too_long,
 )

@@ -9,7 +9,7 @@ import pytest
 from layers import Tree
 
 # A part of the tree whose rules are checked; tests are held to their length only.
-PARTS = ("lib", "firmware", "boards", "tools", "tests")
+PARTS = ("lib", "firmware", "boards", "tools", "examples", "tests")
 
 # The packages whose __init__ is prose alone: the vault's holds the class Vault.
 PACKAGES = {"warden." + name for name in layers.DEVICE_MAY_IMPORT} - {"warden.vault"}
@@ -175,6 +175,9 @@ BAD = [
         },
     ),
     ("no_typing", {"lib/warden/a.py": "from typing import Any\n"}),
+    ("no_private_access", {"tools/warden_host/store/a.py": "def f(x):\n    return x._y\n"}),
+    ("no_private_access", {"lib/warden/wire/a.py": "from .b import _c\n"}),
+    ("no_private_access", {"lib/warden/policy/a.py": "x = 1\n\n\nx._y = 2\n"}),
     ("not_too_long", {"lib/warden/a.py": OK * 401}),
     ("not_too_long", {"firmware/boot.py": OK * 41}),
 ]
@@ -213,6 +216,36 @@ def test_every_rule_is_shown_to_fire() -> None:
 @pytest.mark.parametrize("rule", layers.RULES, ids=lambda rule: rule.__name__)
 def test_a_good_tree_passes(rule) -> None:
     assert list(rule(GOOD)) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("x._y", ["x._y"]),
+        ("x._y._z()", ["x._y", "x._y._z"]),
+        ("x._y = x._y + 1", ["x._y", "x._y"]),
+        ("del x._y", ["x._y"]),
+        ("getattr(x, '_y', None)", ["getattr(x, '_y', None)"]),
+        ("setattr(x, '_y', 1)", ["setattr(x, '_y', 1)"]),
+        ("from a import _b, c", ["import _b"]),
+        ("class A:\n    def f(self, x):\n        return self._x._y", ["self._x._y"]),
+        ("class A:\n    def f(self, other):\n        return other._x", ["other._x"]),
+        ("class A:\n    pass\nA._x", ["A._x"]),
+        # What is no access to another object.
+        ("x.y, x.__class__, x.__dict__", []),
+        ("x._replace(a=1), x._asdict()", []),
+        ("from . import _b", []),
+        ("getattr(x, 'y'), getattr(x, name), f(x, '_y')", []),
+        (
+            "class A:\n    _x = 1\n    def f(self):\n"
+            "        return self._x, A._x, type(self)._x, super()._x\n"
+            "    @classmethod\n    def g(cls):\n        return cls._x, getattr(cls, '_x')",
+            [],
+        ),
+    ],
+)
+def test_private_accesses_are_counted(source: str, found: list[str]) -> None:
+    assert sorted(text for _line, text in layers.private_accesses(source)) == sorted(found)
 
 
 def test_the_packages_form_no_cycle() -> None:
