@@ -347,13 +347,10 @@ _NAMED_TUPLE = frozenset({"_asdict", "_fields", "_make", "_replace"})
 _BY_NAME = frozenset({"delattr", "getattr", "hasattr", "setattr"})
 # How many accesses a package of the device may still have; a number here only shrinks, and a package without one has none.
 PRIVATE_ACCESSES = {
-    "agent": 51,
     "board": 2,
-    "gate": 36,
     "net": 1,  # asyncio.core._io_queue: MicroPython has no other way to it
-    "ota": 94,
+    "ota": 61,
     "provisioning": 1,
-    "rotation": 37,
     "vault": 27,
 }
 

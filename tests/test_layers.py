@@ -20,11 +20,14 @@ SEALING = "crypto.ccm crypto.ct crypto.kdf crypto.rand"
 # The class Vault lives in its package's __init__: a module of that package brings it, and every device has one open.
 VAULT = SEALING + " vault wire.cbor"
 ALONE: dict[str, str] = {
-    "agent.agent": "net.clock net.link wire.names wire.x509",
+    "agent.agent": (
+        "crypto.rand net.backoff net.clock net.link session.command session.incident wire.names"
+        " wire.x509"
+    ),
     "agent.link_failure": "",
     "agent.build": VAULT
     + (
-        " net.backoff net.clock net.link net.mqtt net.umqtt_adapter policy.policy"
+        " agent.agent net.backoff net.clock net.link net.mqtt net.umqtt_adapter policy.policy"
         " session.command session.inbox session.incident vault.records wire.envelope"
         " wire.mqtt wire.names wire.x509"
     ),

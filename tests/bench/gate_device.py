@@ -25,8 +25,6 @@ import warden.session.session  # noqa: E402, F401
 from board_model import DictStore, RootKey  # noqa: E402
 from gate_kit import TERMS  # noqa: E402
 from warden.net.clock import Uptime  # noqa: E402
-from warden.session.command import Commands  # noqa: E402
-from warden.session.incident import Incidents  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 
@@ -42,24 +40,32 @@ class Policy:
 
 
 class Agent:
-    """What the gate asks of the device that it belongs to."""
+    """What the gate asks of the agent that it belongs to."""
 
     def __init__(self, source):
         self.policy = Policy()
         self.policy.otp = dict(TERMS)
         self.policy.otp["source"] = source
-        self.names = None
-        self._vault = Vault(DictStore(), RootKey())
-        self._vault.create()
-        self._vault.commit({"otp": cbor.encode([bytes(20), 6, 0, None])})
-        self._uptime, self._commands, self._incidents = Uptime(), Commands(), Incidents()
-        self._sessions, self._plain, self._inbox = [], None, None
-        self._kick = asyncio.Event()
+        self.names = self.plain = self.inbox = None
+        self.vault = Vault(DictStore(), RootKey())
+        self.vault.create()
+        self.vault.commit({"otp": cbor.encode([bytes(20), 6, 0, None])})
+        self.now_ms = Uptime().now_ms
 
-    def _on_time(self, unix_time):
+    def receive(self, make):
+        self.inbox = make(None, None, None, [], None, None)
+        return self.inbox
+
+    def authority(self):
+        return None
+
+    async def send(self, event, body, wrap=True):
+        return False
+
+    def log(self, code, text):
         pass
 
-    def _log(self, code, text):
+    def report(self, code, at, count=1):
         pass
 
 

@@ -99,10 +99,7 @@ class Driver:
                 names, appid, bytes.fromhex(key), origin, bytes.fromhex(policy), authority == "1"
             )
             self.sessions.append(session)
-        by_kid = {}
-        for session in self.sessions:
-            by_kid[session.kid] = session
-        self.inbox = Inbox(names, commands, self, by_kid, None, self.told)
+        self.inbox = Inbox(names, commands, self, self.sessions, None, self.told)
 
     def told(self, unix_time):
         self.words.append("t:%d" % unix_time)

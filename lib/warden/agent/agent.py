@@ -1,135 +1,127 @@
-"""What runs behind the façade of agent/device.py: the link, the sessions, what is due, and the commands, each in a task of its own on asyncio."""
+"""The tasks of a device: its connection, its timers and its commands, on asyncio.
+
+agent/build.py makes an `Agent` and starts it; an application sees agent/device.py, features see agent/interface.pyi.
+"""
 
 import asyncio
 import gc
-import sys
 
 from micropython import const
 
 from .. import unload
 from ..errors import PeerError, UsageError, WardenError
+from ..net.backoff import Backoff
 from ..net.clock import Uptime
 from ..net.link import Link
+from ..session.command import Commands
+from ..session.incident import Incidents
 from ..wire.names import COSE, JSON
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, Coroutine, TypeVar
 
-    from ..net.backoff import Backoff
-    from ..net.clock import Clock, Rtc
+    from ..gate.gate import Gate
+    from ..net.clock import Clock
     from ..net.link import Trust
     from ..net.mqtt import Client
+    from ..ota.service import Updating
     from ..policy.policy import Policy
-    from ..session.command import Commands
+    from ..rotation.commands import Waiting
     from ..session.inbox import Call, Inbox
-    from ..session.incident import Incidents
     from ..session.plain import Plain
     from ..session.session import Session
     from ..vault import Vault
-    from ..vault.records import App
     from ..wire.names import Topics
+    from . import interface
+
+    AnyInbox = TypeVar("AnyInbox", bound=Inbox)
 
 _MAX_JOBS = const(2)
 _DAY_MS = const(86400000)
 _OFTEN = const(4096)  # bytes allocated between two collections, as in firmware/boot.py
 
 
-def silent(code: str, text: str) -> None:
-    """Discard log messages."""
-
-
-class Settings:
-    """The policy's values, without the code that checked them."""
-
-
 class Agent:
-    """vault: open. rtc: the clock chip. network: what brings the board online by up(timeout_ms), and joins anew after failed(), where it has that; None where the board is online. floor: unix seconds. log(code, text) hears what happens; on_fatal() is called when the
-    agent itself fails, and should start the board anew."""
+    """Keep one device connected and obey its commands.
 
-    if TYPE_CHECKING:  # what agent/build.py puts in
-        names: Topics
-        _trust: Trust
-        _host: str
-        _port: int
-        _clock: Clock
-        _backoff: Backoff
-        _commands: Commands
-        _incidents: Incidents
-        _apps: list[App]
-        _alone: bool
-        _client: Client
+    vault: open. server: (host, port) of the broker.
+    network: has up(timeout_ms) and perhaps failed(), which joins again; None where the board is online.
+    log(code, text) hears what happens. on_fatal() restarts the board; without it a failure raises RuntimeError.
+    """
+
+    client: "Client"  # calls on_message() and on_skipped()
 
     def __init__(
         self,
         vault: "Vault",
-        rtc: "Rtc",
+        names: "Topics",
+        policy: "Policy",
+        clock: "Clock",
+        trust: "Trust",
+        server: "tuple[str, int]",
         network: "Any",
-        floor: int,
-        log: "Callable[[str, str], None]" = silent,
-        on_fatal: "Callable[[], None] | None" = None,
+        log: "Callable[[str, str], None]",
+        on_fatal: "Callable[[], None] | None",
     ) -> None:
-        self._log = log
+        self.vault = vault
+        self.names = names
+        self.policy = policy
+        self.clock = clock
+        self.trust = trust
+        self._server = server
+        self.network = network
+        self.log = log
         self._on_fatal = on_fatal
-        self._network = network
-        self._vault = vault
-        self.policy: "Policy" = Settings()  # type: ignore[assignment]
-        self._uptime = Uptime()
-        self._sessions: "list[Session]" = []
-        self._plain: "Plain | None" = None
-        self._authority = ""
-        self._inbox: "Inbox | None" = None
-        self._link: "Link | None" = None
-        self._jobs: "list[Call]" = []
-        self._working = asyncio.Event()
-        self._kick = asyncio.Event()
-        self._standing = asyncio.Event()
-        self._tasks: "list[Any]" = []
-        # Where the policy has a gate: its board's keypad and display (board/panel.py) until it begins, then gate.Gate, and None once it is open.
-        self.gate: "Any" = None
-        self._rotation: "Any" = None  # orders.Waiting, while one waits
-        self._updating: "Any" = None  # updating.Updating, on a board with slots
-        # Asked during the trial of an update: the application says True when it is well. May be async.
+        self.now_ms = Uptime().now_ms
+        self.commands = Commands()
+        self.incidents = Incidents()
+        self.backoff = Backoff(policy.backoff_min_ms, policy.backoff_max_ms)
+        self.sessions: "list[Session]" = []
+        self.plain: "Plain | None" = None
+        self.inbox: "Inbox | None" = None  # from the start on
+        self.link: "Link | None" = None
+        self.gate: "Gate | None" = None  # while it is shut
+        self.rotation: "Waiting | None" = None  # while one is pending
+        self.ota: "Updating | None" = None  # on a board with slots
         self.health: "Callable[[], Any] | None" = None
-        # Kept for link_failure.py: counts, and when the broker was last reached.
-        self._unreached = self._ended_early = self._reached_ms = 0
+        self.after_reply: "Callable[[interface.Agent], Coroutine[Any, Any, None]] | None" = None
+        self.session_up = asyncio.Event()
+        self._jobs: "list[Call]" = []
+        self._queued = asyncio.Event()
+        self._wakeup = asyncio.Event()
+        self._tasks: "list[Any]" = []
+        self._ends = (0, 0, 0)  # what link_failure.record() returned
         self._stopping = False
-        self._then: "Any" = None  # what an order leads to once it was answered
-        from . import build
-
-        build.build(self, rtc, floor)
 
     # -- tasks --------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
-        from . import build
-
-        build.begin(self, lambda: self._vault.generation)
-        if "rotation" in self._vault.names():
-            from ..rotation.commands import begin
-
-            begin(self)
-        works = [self._keep_connected(), self._keep_time(), self._work()]
-        if "warden.ota.boot" in sys.modules:
-            from ..ota import service
-
-            self._updating = service.begin(self)
-            if self._updating is not None:
-                works.append(self._updating.run())
-        for work in works:
+    def run(self, works: "list[Coroutine[Any, Any, Any]]") -> None:
+        """Start the agent's tasks, and those of its features."""
+        for work in [self._keep_connected(), self._keep_time(), self._work()] + works:
             self._tasks.append(asyncio.create_task(self._guard(work)))
-        if self.policy.otp is not None:
-            from ..gate import gate
 
-            self._tasks.append(asyncio.create_task(gate.begin(self, self._guard)))
-        # All of it was used: kilobytes that a connection needs more.
-        for name in ("warden.agent.build", "warden.policy.policy", "warden.vault.records"):
-            unload(name)
+    async def stop(self) -> None:
+        """Disconnect from the broker, end all tasks, and erase the keys."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await self.client.disconnect()
+        for session in self.sessions:
+            session.drop()
+        self.vault.close()
+
+    def restart(self, reason: str = "the board must be restarted") -> None:
+        """Start the board anew. RuntimeError where nothing does that."""
+        if self._on_fatal is None:
+            raise RuntimeError(reason)
+        self._on_fatal()
 
     async def _guard(self, coro: "Any") -> None:
         # A bug, broken flash, or a task that somebody else's code cancelled: nothing may go on half alive behind the owner's back.
         try:
-            await coro
+            if await coro:
+                return  # a feature whose work is done
             text = "a task of the agent ended"
         except asyncio.CancelledError:
             if self._stopping:
@@ -137,58 +129,55 @@ class Agent:
             text = "a task of the agent was cancelled"
         except Exception as error:  # whatever it is: see above
             text = str(error) if isinstance(error, WardenError) else repr(error)
-        self._log("agent-failed", text)
-        if self._on_fatal is None:
-            raise RuntimeError(text)
-        self._on_fatal()
+        self.log("agent-failed", text)
+        self.restart(text)
 
     async def _keep_connected(self) -> None:
-        await self._client.subscribe(self.names.subscription, 1)
+        await self.client.subscribe(self.names.subscription, 1)
         while True:
             gc.threshold(_OFTEN)
             gc.collect()  # a hand-shake wants its buffers in one piece
-            began, failed = self._uptime.now_ms(), None
+            began, failed = self.now_ms(), None
             try:
-                if self._network is not None:
-                    await self._network.up(self.policy.handshake_ms)
-                if self._rotation is not None:
-                    self._rotation.equip()
-                self._link = Link(self._trust, self._clock, self.policy.stall_ms)
-                await self._client.connect(
-                    self._link, self._host, self._port, self.policy.handshake_ms
-                )
+                if self.network is not None:
+                    await self.network.up(self.policy.handshake_ms)
+                if self.rotation is not None:
+                    self.rotation.equip()
+                self.link = Link(self.trust, self.clock, self.policy.stall_ms)
+                host, port = self._server
+                await self.client.connect(self.link, host, port, self.policy.handshake_ms)
                 # The large buffers have their places. To go on collecting as often would take nine tenths of the time that an event takes;
                 # half of what is free keeps the rest in one piece for the next hand-shake.
                 gc.collect()
                 gc.threshold(max(_OFTEN, gc.mem_free() // 2))
-                self._log("link-up", "%s:%d" % (self._host, self._port))
-                now = self._uptime.now_ms()
-                for session in self._sessions:
+                self.log("link-up", "%s:%d" % self._server)
+                now = self.now_ms()
+                for session in self.sessions:
                     session.begin(now)
-                self._note_standing()
-                self._kick.set()
-                await self._client.pump()
+                self._check_sessions()
+                self._wakeup.set()
+                await self.client.pump()
             except PeerError as error:
-                self._log(error.code, error.text)
-                self._incidents.add(error.code, "link", self._uptime.now_ms())
+                self.log(error.code, error.text)
+                self.report(error.code, "link")
                 failed = error
             except MemoryError:
-                self._log("out-of-memory", "not enough memory for the connection")
-            self._clock.undo()  # a tentative time ends with the connection that it was for
-            for session in self._sessions:
+                self.log("out-of-memory", "not enough memory for the connection")
+            self.clock.undo()  # a tentative time ends with the connection that it was for
+            for session in self.sessions:
                 session.drop()
-            self._standing.clear()
+            self.session_up.clear()
             if failed is not None:
-                self._note_failure(failed, began)
-            wait = self._backoff.next_ms()
-            self._log("link-wait", "the next attempt begins in %d ms" % wait)
+                self._record_failure(failed, began)
+            wait = self.backoff.next_ms()
+            self.log("link-wait", "the next attempt begins in %d ms" % wait)
             await asyncio.sleep_ms(wait)
 
-    def _note_failure(self, error: PeerError, began_ms: int) -> None:
+    def _record_failure(self, error: PeerError, began_ms: int) -> None:
         try:
             from . import link_failure
 
-            link_failure.record(self, error, began_ms)
+            self._ends = link_failure.record(self, self._ends, error, began_ms)
         except MemoryError:
             pass  # the back-off goes on as it did
         unload("warden.agent.link_failure")
@@ -196,178 +185,216 @@ class Agent:
     async def _keep_time(self) -> None:
         """Everything that is due at some time: hellos, ID requests, reports of incidents."""
         while True:
-            self._kick.clear()
-            now = self._uptime.now_ms()
+            self._wakeup.clear()
+            now = self.now_ms()
             due = None
-            if self._client.connected:
+            if self.client.connected:
                 try:
                     # Here too, for a handler that takes its time must not hold back what a hand-shake answers.
                     await self._flush()
                     due = await self._do_due(now)
                 except PeerError as error:
                     # The connection broke meanwhile: _keep_connected() makes a new one.
-                    self._log(error.code, error.text)
+                    self.log(error.code, error.text)
             try:
                 await asyncio.wait_for_ms(
-                    self._kick.wait(), _DAY_MS if due is None else max(1, due - now)
+                    self._wakeup.wait(), _DAY_MS if due is None else max(1, due - now)
                 )
             except asyncio.TimeoutError:
                 pass  # that's what was waited for
 
     async def _do_due(self, now_ms: int) -> "int | None":
         dues = []
-        for session in self._sessions:
+        for session in self.sessions:
             message = session.tick(now_ms)
             if message is not None:
-                await self._send(message[0], COSE, message[1])
+                await self._send_bytes(message[0], COSE, message[1])
             dues.append(session.due_ms())
-        if self._plain is not None:
-            for request in self._plain.requests(now_ms):
-                await self._send("server_uid_request", JSON, request)
-            dues.append(self._plain.due_ms())
-        if self._rotation is not None:
-            dues.append(self._rotation.due_ms(now_ms))
-        dues.append(await self._report(now_ms))
+        if self.plain is not None:
+            for request in self.plain.requests(now_ms):
+                await self._send_bytes("server_uid_request", JSON, request)
+            dues.append(self.plain.due_ms())
+        if self.rotation is not None:
+            dues.append(self.rotation.due_ms(now_ms))
+        dues.append(await self._send_report(now_ms))
         times = [due for due in dues if due is not None]
         return min(times) if times else None
 
-    async def _report(self, now_ms: int) -> "int | None":
+    async def _send_report(self, now_ms: int) -> "int | None":
         """Tell the authority what happened; in plain mode whoever listens. Returns when the next report is due."""
-        due = self._incidents.due_ms()
-        authority = None
-        for session in self._sessions:
-            if session.authority and session.stands:
-                authority = session
-        if due is None or (authority is None and self._plain is None):
+        due = self.incidents.due_ms()
+        if due is None or (self.authority() is None and self.plain is None):
             return None
         if now_ms < due:
             return due
-        batch = self._incidents.take()
+        batch = self.incidents.take()
         try:
             while batch:
-                body = batch[-1]
-                if authority is not None:
-                    await self._send("incident", COSE, authority.seal("incident", 0, body))
-                elif self._plain is not None:
-                    await self._send(
-                        "incident", JSON, self._plain.event("incident", {"body": body})
-                    )
+                await self.send("incident", batch[-1])
                 batch.pop()
         finally:
             # Whoever cuts the line just now must not make us forget.
-            self._incidents.put_back(batch, now_ms)
+            self.incidents.put_back(batch, now_ms)
         return None
 
     async def _work(self) -> None:
         """Obey commands one at a time, and send what the inbox has to say."""
         while True:
-            await self._working.wait()
-            self._working.clear()
+            await self._queued.wait()
+            self._queued.clear()
             while self._jobs:
                 job = self._next_job()
-                job.finish(await self._obey(job), self._log)
+                job.finish(await self._obey(job), self.log)
                 del job  # or its arguments would live until the next one
                 await self._flush()
-                if self._then is not None:
-                    then, self._then = self._then, None
-                    await then(self)
+                if self.after_reply is not None:
+                    after, self.after_reply = self.after_reply, None
+                    await after(self)
             await self._flush()
 
     def _next_job(self) -> "Call":
         """The authority's first: an application that is slow, or means harm, must not keep it out."""
+        authority = self.authority()
         for i, job in enumerate(self._jobs):
-            if job.appid == self._authority:
+            if authority is not None and job.appid == authority.appid:
                 return self._jobs.pop(i)
         return self._jobs.pop(0)
 
     async def _obey(self, job: "Call") -> "dict[str, Any]":
-        now = self._uptime.now_ms()
-        late = job.late(now)
+        late = job.late(self.now_ms())
         if late:
-            self._incidents.add(late, job.command, now)
+            self.report(late, job.command)
             return {"ok": False, "error": late}
         try:
-            return await job.run(self._log)
+            return await job.run(self.log)
         except asyncio.CancelledError:
             if self._stopping:
                 raise
             # It came out of something that the handler awaited: its own failure, not an order to this task.
-            self._log("command-failed", job.command + ": cancelled")
+            self.log("command-failed", job.command + ": cancelled")
             return {"ok": False, "error": "command-failed"}
 
     async def _flush(self) -> None:
-        inbox = self._inbox
+        inbox = self.inbox
         while inbox is not None and inbox.out:
             event, fmt, data = inbox.out.pop(0)
             try:
-                await self._send(event, fmt, data)
+                await self._send_bytes(event, fmt, data)
             except PeerError as error:
-                self._log(error.code, error.text)  # as above
+                self.log(error.code, error.text)  # as above
                 inbox.out.clear()
 
-    async def _send(self, event: str, fmt: str, data: bytes) -> None:
-        self._post(self.names.event(event, fmt).encode(), data)
-        if self._client.owes:
-            await self._client.flush()
+    def authority(self) -> "Session | None":
+        """Return the authority's session once it is up."""
+        for session in self.sessions:
+            if session.authority and session.stands:
+                return session
+        return None
 
-    def _post(self, topic: bytes, data: "bytes | bytearray") -> None:
+    async def send(self, event: str, body: "dict[str, Any]", wrap: bool = True) -> bool:
+        """Send an event to the authority, in plain mode to all who subscribed.
+
+        wrap: in plain mode the body is one field of the message; otherwise its fields are the message's.
+        Return False where no session with the authority is up. PeerError when the connection breaks.
+        """
+        session = self.authority()
+        if session is not None:
+            await self._send_bytes(event, COSE, session.seal(event, 0, body))
+        elif self.plain is not None:
+            fields = {"body": body} if wrap else body
+            await self._send_bytes(event, JSON, self.plain.event(event, fields))
+        else:
+            return False
+        return True
+
+    def generation(self) -> int:
+        """Return the vault's generation, for a hello."""
+        return self.vault.generation
+
+    def report(self, code: str, at: str, count: int = 1) -> None:
+        """Count an incident, which the authority hears of within a second or after the reconnect."""
+        self.incidents.add(code, at, self.now_ms(), count)
+        self._wakeup.set()
+
+    def receive(self, make: "type[AnyInbox]") -> "AnyInbox":
+        """Receive through a new inbox of class make, which goes on with what the last one has to send."""
+        inbox = make(
+            self.names,
+            self.commands,
+            self.incidents,
+            self.sessions,
+            self.plain,
+            self.on_time,
+            self.policy.max_message,
+        )
+        if self.inbox is not None:
+            inbox.out = self.inbox.out
+        self.inbox = inbox
+        return inbox
+
+    async def _send_bytes(self, event: str, fmt: str, data: bytes) -> None:
+        self.post(self.names.event(event, fmt).encode(), data)
+        if self.client.owes:
+            await self.client.flush()
+
+    def post(self, topic: bytes, data: "bytes | bytearray") -> None:
         if len(topic) + len(data) + 5 > self.policy.max_message:  # 5: the packet's head
             raise UsageError(
                 "bad-argument", "an event of %d bytes is above the policy's limit" % len(data)
             )
-        self._client.post(topic, data)
+        self.client.post(topic, data)
 
-    def _order(self, command: str, args: "dict[str, Any]") -> "Any":
+    def obey_authority(self, command: str, args: "dict[str, Any]") -> "Any":
         if command == "update":
-            if self._updating is None:
+            if self.ota is None:
                 raise PeerError("unknown-command")  # this board has no slots
-            return self._updating.obey(args)
+            return self.ota.obey(args)
         from ..rotation.commands import obey
 
         return obey(self, command, args)
 
     # -- what the broker sends ----------------------------------------------------------------
 
-    def _on_message(self, topic: memoryview, payload: memoryview, retained: bool) -> None:
-        inbox = self._inbox
+    def on_message(self, topic: memoryview, payload: memoryview, retained: bool) -> None:
+        inbox = self.inbox
         if inbox is None:
             return
-        now = self._uptime.now_ms()
-        job = inbox.receive(topic, memoryview(payload), retained, now)
+        job = inbox.receive(topic, memoryview(payload), retained, self.now_ms())
         if job is not None:
             # A share for each application, so that none can fill the queue for all.
             if sum([waiting.appid == job.appid for waiting in self._jobs]) >= _MAX_JOBS:
-                self._incidents.add("busy", job.command, now)
+                self.report("busy", job.command)
                 job.answer({"ok": False, "error": "busy"})
             else:
                 self._jobs.append(job)
-        self._note_standing()
-        self._working.set()
-        self._kick.set()
+        self._check_sessions()
+        self._queued.set()
+        self._wakeup.set()
 
-    def _on_skipped(self, topic: bytes) -> None:
+    def on_skipped(self, topic: bytes) -> None:
         """Count a message that was above the policy's limit; topic: empty where it is not known."""
         try:
             command = self.names.parse(topic)[0]
         except PeerError:
             command = ""
-        self._incidents.add("mqtt-too-large", command, self._uptime.now_ms())
-        self._kick.set()
+        self.report("mqtt-too-large", command)
 
-    def _note_standing(self) -> None:
-        if self._rotation is not None:
-            self._rotation.stood()
+    def _check_sessions(self) -> None:
+        if self.rotation is not None:
+            self.rotation.stood()
         stands = (
-            self._plain.ready if self._plain is not None else any(s.stands for s in self._sessions)
+            self.plain.ready if self.plain is not None else any(s.stands for s in self.sessions)
         )
-        if stands and not self._standing.is_set():
-            self._log("session-stands", "commands are obeyed from now on")
-            self._backoff.reset()
-            self._standing.set()
+        if stands and not self.session_up.is_set():
+            self.log("session-stands", "commands are obeyed from now on")
+            self.backoff.reset()
+            self.session_up.set()
         elif not stands:
-            self._standing.clear()
+            self.session_up.clear()
 
-    def _on_time(self, unix_time: int) -> None:
-        verifier = self._link.verifier if self._link is not None else None
+    def on_time(self, unix_time: int) -> None:
+        verifier = self.link.verifier if self.link is not None else None
         if verifier is not None:
-            self._clock.prove(unix_time, verifier.not_before, verifier.not_after)
+            self.clock.prove(unix_time, verifier.not_before, verifier.not_after)
+        if self.gate is not None:
+            self.gate.on_time(unix_time)

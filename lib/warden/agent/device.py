@@ -19,12 +19,13 @@ from micropython import const
 from .. import unload
 from ..errors import PeerError, ensure
 from ..wire.names import JSON
-from .agent import Agent, silent
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from ..net.clock import Rtc
+    from ..vault import Vault
     from ..vault.secrets import Secrets
 
 _OWN_EVENTS = const(
@@ -43,9 +44,31 @@ _OWN_EVENTS = const(
 )
 
 
-class Device(Agent):
+def silent(code: str, text: str) -> None:
+    """Discard log messages."""
+
+
+class Device:
     """vault: open. rtc: the clock chip. network: what brings the board online, None where it simply is. floor: unix seconds. log(code, text) hears what
-    happens; on_fatal() is called when the agent itself fails, and should start the board anew."""
+    happens; on_fatal() is called when the agent itself fails, and should start the board anew. panel(): gives what the board has for a gate (board/panel.py)."""
+
+    def __init__(
+        self,
+        vault: "Vault",
+        rtc: "Rtc",
+        network: "Any",
+        floor: int,
+        log: "Callable[[str, str], None]" = silent,
+        on_fatal: "Callable[[], None] | None" = None,
+        panel: "Callable[[], Any] | None" = None,
+    ) -> None:
+        from .build import build
+
+        self._agent, apps = build(vault, rtc, network, floor, log, on_fatal)
+        otp = self._agent.policy.otp
+        self._alone = len(apps) == 1
+        # Needed by start() alone.
+        self._parts: "Any" = apps, None if otp is None or panel is None else panel()
 
     @staticmethod
     def from_board(
@@ -58,16 +81,17 @@ class Device(Agent):
         from ..hal import system
 
         # All of it was used: two kilobytes that a connection needs more.
-        for name in ("board", "warden.board.load"):
-            unload(name)
-        device = Device(vault, rtc, network, floor, log, system.reset)
-        if device.policy.otp is not None:
-            from ..board.panel import panel
+        _unload("board", "warden.board.load")
+        return Device(vault, rtc, network, floor, log, system.reset, _panel)
 
-            device.gate = panel()
-            for name in ("board", "warden.board.load"):
-                unload(name)
-        return device
+    @property
+    def health(self) -> "Callable[[], Any] | None":
+        """Health check of the application, or None: called during the trial of an update, returns True when all is well. May be async."""
+        return self._agent.health
+
+    @health.setter
+    def health(self, check: "Callable[[], Any] | None") -> None:
+        self._agent.health = check
 
     # -- the application's side ---------------------------------------------------------------
 
@@ -80,7 +104,7 @@ class Device(Agent):
         """
 
         def register(handler: "Any") -> "Any":
-            self._commands.register(name, handler, call)
+            self._agent.commands.register(name, handler, call)
             return handler
 
         return register
@@ -90,28 +114,29 @@ class Device(Agent):
         """The application's own secrets, kept in the vault (vault/secrets.py)."""
         from ..vault.secrets import Secrets
 
-        return Secrets(self._vault)
+        return Secrets(self._agent.vault)
 
     async def start(self) -> None:
         """Go online. Returns when the first session stands (plain mode: when every application's ID is known), and the gate is open where the policy has
         one. For a gate whose codes the device judges itself no session is waited for."""
-        if not self._tasks:
-            self._begin()
-        gate = self.gate
+        agent = self._agent
+        if self._parts is not None:
+            from .build import start
+
+            start(agent, *self._parts)
+            self._parts = None
+            del start
+            # All of it was used: kilobytes that a connection needs more.
+            _unload("warden.agent.build", "warden.policy.policy", "warden.vault.records")
+        gate = agent.gate
         if gate is None or not gate.offline:
-            await self._standing.wait()
+            await agent.session_up.wait()
         if gate is not None:
             await gate.wait()
 
     async def stop(self) -> None:
         """Say goodbye to the broker, end all tasks, wipe the keys. The object can't be started again."""
-        self._stopping = True
-        for task in self._tasks:
-            task.cancel()
-        await self._client.disconnect()
-        for session in self._sessions:
-            session.drop()
-        self._vault.close()
+        await self._agent.stop()
 
     async def publish(self, event: str, body: "dict[str, Any]", to: "str | None" = None) -> None:
         """Send an event, sealed for each application whose session stands (or for `to` alone); waits while there is none.
@@ -120,8 +145,9 @@ class Device(Agent):
         again after the reconnect. QoS 0: one that the broker never got is lost without a word. Before the gate opens it waits, unless the
         policy lets telemetry out.
         """
+        agent = self._agent
         ensure(
-            self.names.is_event(event) and event not in _OWN_EVENTS,
+            agent.names.is_event(event) and event not in _OWN_EVENTS,
             "bad-name",
             "an event's name is 1 to 32 of a-z 0-9 _ and none of Warden's own",
         )
@@ -129,35 +155,53 @@ class Device(Agent):
         for key in body:
             ensure(isinstance(key, str), "bad-argument", "a key of the body is no text")
         while True:
-            if not self._standing.is_set():
-                await self._standing.wait()
-            if self.gate is not None:  # after that: before start() there is nothing to wait at
-                await self.gate.wait(True)
+            if not agent.session_up.is_set():
+                await agent.session_up.wait()
+            if agent.gate is not None:  # after that: before start() there is nothing to wait at
+                await agent.gate.wait(True)
             try:
-                if self._post_event(event, body, to):
+                if self._post(event, body, to):
                     # As a rule the connection took it all, and no coroutine was made on the way.
-                    if self._client.owes:
-                        await self._client.flush()
+                    if agent.client.owes:
+                        await agent.client.flush()
                     return
             except PeerError as error:
-                self._log(
+                agent.log(
                     error.code, error.text
-                )  # the connection broke: _keep_connected() sees to it
+                )  # the connection broke, and the agent makes another
             await asyncio.sleep_ms(
                 100
             )  # only another application's session stands, or the loss has not been seen to yet
 
-    def _post_event(self, event: str, body: "dict[str, Any]", to: "str | None") -> bool:
-        """Whether it was for anybody. Nothing waits between sealing and posting: counters reach the broker in their order."""
-        if self._plain is not None:
-            message = self._plain.event(event, {"body": body})
-            self._post(self.names.event(event, JSON).encode(), message)
+    def _post(self, event: str, body: "dict[str, Any]", to: "str | None") -> bool:
+        """Queue an event for the application `to`, or for all but the authority unless it is alone.
+
+        Return whether a session was up for it. Nothing waits between sealing and posting: counters
+        reach the broker in their order.
+        """
+        agent = self._agent
+        if agent.plain is not None:
+            message = agent.plain.event(event, {"body": body})
+            agent.post(agent.names.event(event, JSON).encode(), message)
             return True
         sent = False
-        for session in self._sessions:
+        for session in agent.sessions:
             if session.stands and (
                 session.appid == to if to is not None else (not session.authority or self._alone)
             ):
-                self._post(self.names.sealed(event)[0], session.seal(event, 0, body))
+                agent.post(agent.names.sealed(event)[0], session.seal(event, 0, body))
                 sent = True
         return sent
+
+
+def _panel() -> "Any":
+    from ..board.panel import panel
+
+    found = panel()
+    _unload("board", "warden.board.load")
+    return found
+
+
+def _unload(*names: str) -> None:
+    for name in names:
+        unload(name)

@@ -19,39 +19,45 @@ _SOON_MS = const(4000)
 _SHARE = const(8)
 
 
-def record(agent: "Agent", error: PeerError, began_ms: int) -> None:
+def record(
+    agent: "Agent", ends: "tuple[int, int, int]", error: PeerError, began_ms: int
+) -> "tuple[int, int, int]":
     """Choose the back-off after a link that ended with `error`; report several ends in a row.
 
-    began_ms: when the attempt began, by the agent's uptime.
+    ends: what the last call returned: attempts in a row that reached no broker, accepted
+    connections in a row that were closed early, and when the broker was last reached.
+    began_ms: when the attempt began. Times are milliseconds of agent.now_ms().
     """
-    accepted, code = agent._client.accepted, error.code
-    now = agent._uptime.now_ms()
+    unreached, early, reached_ms = ends
+    accepted, code = agent.client.accepted, error.code
+    now = agent.now_ms()
     if accepted:
-        agent._reached_ms = now
+        reached_ms = now
     # A subscription that was refused says nothing against the password.
-    rotation = None if accepted and code == "mqtt-refused" else agent._rotation
+    rotation = None if accepted and code == "mqtt-refused" else agent.rotation
     if rotation is not None and rotation.failed(error):
-        agent._backoff.reset()  # the other secret may be the right one
+        agent.backoff.reset()  # the other secret may be the right one
     elif accepted:
-        agent._backoff.limit(_LONGEST_MS)
+        agent.backoff.limit(_LONGEST_MS)
     elif code == "mqtt-refused":
-        agent._backoff.slow_down()  # a wrong password does not get better by trying
+        agent.backoff.slow_down()  # a wrong password does not get better by trying
     elif isinstance(error, LinkError):
         # Back soon after the broker is, and more rarely the longer it is away.
-        agent._backoff.limit(_SOON_MS + (now - agent._reached_ms) // _SHARE)
+        agent.backoff.limit(_SOON_MS + (now - reached_ms) // _SHARE)
     if accepted or not isinstance(error, LinkError):
-        agent._unreached = 0
+        unreached = 0
     else:
-        agent._unreached += 1
-        rows, more = divmod(agent._unreached, _MANY)
+        unreached += 1
+        rows, more = divmod(unreached, _MANY)
         # After one, two, four, eight rows: joining takes seconds in which the broker may come back.
-        if not more and not rows & (rows - 1) and hasattr(agent._network, "failed"):
-            agent._network.failed()
-    if not accepted or code != "link-closed" or now - began_ms > _EARLY_MS:
-        agent._ended_early = 0
-        return
-    agent._ended_early += 1
-    if agent._ended_early >= _MANY:
-        agent._ended_early = 0
-        agent._log("link-taken", "another client may use this device's name and password")
-        agent._incidents.add("link-taken", "link", now)
+        if not more and not rows & (rows - 1) and hasattr(agent.network, "failed"):
+            agent.network.failed()
+    if accepted and code == "link-closed" and now - began_ms <= _EARLY_MS:
+        early += 1
+        if early >= _MANY:
+            early = 0
+            agent.log("link-taken", "another client may use this device's name and password")
+            agent.report("link-taken", "link")
+    else:
+        early = 0
+    return unreached, early, reached_ms

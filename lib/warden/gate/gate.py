@@ -14,13 +14,13 @@ from .. import unload
 from ..errors import PeerError
 from ..session.command import AUTHORITY_ONLY
 from ..session.inbox import Inbox
-from ..wire.names import COSE, JSON
 from .machine import Otp
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, Coroutine
 
+    from ..agent.interface import Agent
     from ..session.inbox import Call
     from ..session.plain import Plain
     from ..session.session import Session
@@ -33,18 +33,19 @@ _ANSWERS = const(("server_otp_response", "server_otp_validate"))
 
 
 class Gate:
-    """device: the one that is connected; panel: what its board has (board/panel.py)."""
+    """agent: the one that runs it; panel: what its board has (board/panel.py)."""
 
-    def __init__(self, device: "Any", panel: "Any") -> None:
-        terms = device.policy.otp
+    def __init__(self, agent: "Agent", panel: "Any") -> None:
+        terms: "Any" = agent.policy.otp
         codes = None
         if terms["source"] != "authority":
             from .codes import Codes
 
-            codes = Codes(device._vault, terms["duress"])
-        self.otp = Otp(terms, device._vault, codes, device._uptime.now_ms())
+            codes = Codes(agent.vault, terms["duress"])
+        self.otp = Otp(terms, agent.vault, codes, agent.now_ms())
         self.offline = codes is not None
-        self._device = device
+        self._early = terms["before"] != "nothing"  # telemetry passes before it opens
+        self.agent = agent
         self._panel, self._screen, self._kept = panel
         self._keypad: "Any" = None
         self._display: "Any" = None
@@ -55,25 +56,11 @@ class Gate:
         self._news = False
         self._opened = asyncio.Event()
         self._zero: "int | None" = None  # the proven time less the uptime, seconds
-        device._inbox = self._inbox(Gated)
-        device._inbox.gate = self
-
-    def _inbox(self, make: "Any") -> "Any":
-        device = self._device
-        sessions = {session.kid: session for session in device._sessions}
-        return make(
-            device.names,
-            device._commands,
-            device._incidents,
-            sessions,
-            device._plain,
-            self._on_time if make is Gated else device._on_time,
-            device.policy.max_message,
-        )
+        agent.receive(Gated).gate = self
 
     async def wait(self, telemetry: bool = False) -> None:
         """Until the gate is open; at once for telemetry where the policy lets it out before."""
-        if not telemetry or self._device.policy.otp["before"] == "nothing":
+        if not (telemetry and self._early):
             await self._opened.wait()
 
     def unlock(self) -> None:
@@ -105,7 +92,7 @@ class Gate:
     # -- the task -----------------------------------------------------------------------------
 
     async def run(self) -> None:
-        otp, device = self.otp, self._device
+        otp, agent = self.otp, self.agent
         rest = 0
         while not otp.by:
             touched = self._touched
@@ -134,12 +121,11 @@ class Gate:
                 self._keypad.watch(None)
             except OSError:
                 pass  # an expander that went away
-        device._log("gate-open", otp.by)
-        inbox, device._inbox = device._inbox, self._inbox(Inbox)
-        device._inbox.out = inbox.out
-        device.gate = None
+        agent.log("gate-open", otp.by)
+        agent.receive(Inbox)
+        agent.gate = None
         self._opened.set()
-        while not await self._say("gate", {"open": True, "by": otp.by}):
+        while not await self._send("gate", {"open": True, "by": otp.by}):
             await asyncio.sleep_ms(_AGAIN_MS)
 
     def _poll(self) -> int:
@@ -160,25 +146,24 @@ class Gate:
     def _lost(self, what: str) -> None:
         if not self._failed:
             self._failed = True
-            self._device._log("keypad-failed", what)
-            self._device._incidents.add("keypad-failed", what, self._device._uptime.now_ms())
+            self.agent.log("keypad-failed", what)
+            self.agent.report("keypad-failed", what)
 
     async def _work(self) -> None:
-        otp, device = self.otp, self._device
+        otp, agent = self.otp, self.agent
         self._news = False
-        now = device._uptime.now_ms()
+        now = agent.now_ms()
         linked = self._linked()
         self._calm = linked or self.offline
         otp.tick(now, linked)
         while self._keypad is not None and self._keypad.keys:
             otp.key(self._keypad.take(), now, self._time(now))
         for code, count in otp.told:
-            device._incidents.add(code, "gate", now, count)
-            device._kick.set()
+            agent.report(code, "gate", count)
         otp.told = []
         self._show(otp.lines(now))
         while otp.out:
-            await self._say(*otp.out.pop(0))
+            await self._send(*otp.out.pop(0))
 
     def _show(self, lines: "tuple[str, str]") -> None:
         if lines == self._shown or self._screen is None:
@@ -195,52 +180,36 @@ class Gate:
 
     # -- the link -----------------------------------------------------------------------------
 
-    def authority(self) -> "Session | None":
-        for session in self._device._sessions:
-            if session.authority and session.stands:
-                found: "Session" = session
-                return found
-        return None
-
     def _linked(self) -> bool:
         """Whether the authority can be spoken to."""
-        device = self._device
-        if device._plain is not None:
-            return bool(device._client.connected and device._plain.ready)
-        return self.authority() is not None
+        agent = self.agent
+        if agent.plain is not None:
+            return agent.client.connected and agent.plain.ready
+        return agent.authority() is not None
 
-    def _on_time(self, unix_time: int) -> None:
+    def on_time(self, unix_time: int) -> None:
         """What the authority's welcome says. Counted on from there by the ticks: whatever the clock does after that moves no code."""
-        device = self._device
-        device._on_time(unix_time)
-        if unix_time >= device._clock.least():
-            self._zero = unix_time - device._uptime.now_ms() // 1000
+        agent = self.agent
+        if unix_time >= agent.clock.least():
+            self._zero = unix_time - agent.now_ms() // 1000
 
     def _time(self, now_ms: int) -> "int | None":
         """Unix seconds for codes that depend on them: what the authority proved in this boot, or a clock that a battery keeps and
         that did not stop meanwhile: lifted to its mark it would say a time in the past, whose codes somebody may have seen."""
         if self._zero is not None:
             return self._zero + now_ms // 1000
-        clock = self._device._clock
+        clock = self.agent.clock
         return clock.now() if self._kept and not clock.gap else None
 
-    async def _say(self, event: str, fields: "dict[str, Any]") -> bool:
+    async def _send(self, event: str, fields: "dict[str, Any]") -> bool:
         """Send it to the authority, in plain mode to whoever listens; False when that can't be done now."""
-        device = self._device
+        agent, wrap = self.agent, event == "gate"
+        if not wrap:
+            fields["event"], fields["deviceId"] = event, agent.names.device
         try:
-            if device._plain is not None:
-                body = {"body": fields} if event == "gate" else fields
-                await device._send(event, JSON, device._plain.event(event, body))
-                return True
-            session = self.authority()
-            if session is None:
-                return False
-            body = {} if event == "gate" else {"event": event, "deviceId": device.names.device}
-            body.update(fields)
-            await device._send(event, COSE, session.seal(event, 0, body))
-            return True
+            return await agent.send(event, fields, wrap)
         except PeerError as error:
-            device._log(error.code, error.text)  # the connection broke
+            agent.log(error.code, error.text)  # the connection broke
             return False
 
 
@@ -270,7 +239,7 @@ class Gated(Inbox):
     ) -> "Call | None":
         if command in _ANSWERS:
             # What answers us is answered to no one.
-            authority = self.gate.authority()
+            authority = self.gate.agent.authority()
             if authority is None or authority.appid != appid:
                 raise PeerError("not-allowed")
             self.gate.hear(appid, command, args, now_ms)
@@ -281,24 +250,27 @@ class Gated(Inbox):
         return super()._dispatch(appid, command, args, answer, now_ms, session, deadline_ms)
 
 
-def begin(device: "Any", guard: "Any") -> "Any":
-    """For a device that connects and whose policy has a gate: the coroutine of its task. guard(coroutine) judges what ends it."""
+def begin(agent: "Agent", panel: "Any") -> "Coroutine[Any, Any, bool]":
+    """Shut the gate of an agent whose policy has one; return the coroutine of its task, which ends with True.
+
+    panel: what the board has for it (board/panel.py); None on a board without a keypad.
+    """
     # The rest of it ends with agent/build.py; these are of no more use either.
     unload("warden.policy.otp")
     unload("warden.board.panel")
-    if device.gate is None:
+    if panel is None:
         # No keypad, no gate; the host provisions no such device, so somebody should know.
-        device._log("otp-no-keypad", "the policy asks for a code, and the board has no keypad")
-        device._incidents.add("otp-no-keypad", "gate", device._uptime.now_ms())
+        agent.log("otp-no-keypad", "the policy asks for a code, and the board has no keypad")
+        agent.report("otp-no-keypad", "gate")
         return _nothing()
-    device.gate = gate = Gate(device, device.gate)
+    agent.gate = gate = Gate(agent, panel)
     if _granted():
         gate.otp.by = "grant"
-    return _guarded(gate, guard)
+    return _run(gate)
 
 
-async def _nothing() -> None:
-    pass
+async def _nothing() -> bool:
+    return True
 
 
 def _granted() -> bool:
@@ -310,16 +282,8 @@ def _granted() -> bool:
     return present is not None and present.granted is True
 
 
-async def _guarded(gate: Gate, guard: "Any") -> None:
-    """The agent's guard takes an end for a failure; here it is what was waited for."""
-    try:
-        await gate.run()
-    except (Exception, asyncio.CancelledError) as error:  # whatever it is: the guard judges it
-        await guard(_again(error))
-        return
+async def _run(gate: Gate) -> bool:
+    await gate.run()
     for name in ("warden.gate.gate", "warden.gate.machine", "warden.gate.codes"):
         unload(name)
-
-
-async def _again(error: "BaseException") -> None:
-    raise error
+    return True

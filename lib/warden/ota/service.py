@@ -28,6 +28,7 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..agent.interface import Agent
     from .boot import Outcome
     from .download import Updater
 
@@ -45,7 +46,7 @@ class Updating:
     """device: the one that is connected. outcome: what boot() made of the slots; slots: the board's. health: what the application says
     about itself during a trial, None for nothing."""
 
-    def __init__(self, device: "Any", outcome: "Outcome", slots: "Any") -> None:
+    def __init__(self, device: "Agent", outcome: "Outcome", slots: "Any") -> None:
         self.poll_ms = 1000
         self._device = device
         self._outcome = outcome
@@ -60,7 +61,7 @@ class Updating:
         self._parked: "Order | None" = order if order is not None and order.plan else None
         if order is not None and order.plan is None:
             self._word = _status(order.state, order.reason, order.sequence)
-            device._incidents.add(order.reason, "update", device._uptime.now_ms())
+            device.report(order.reason, "update")
             self._say(order.state, order.reason, order.sequence)
         if outcome.failed:
             self._say("Rejected", outcome.reason, outcome.failed)
@@ -68,14 +69,14 @@ class Updating:
             self._say("Recovery", outcome.reason or "slot-damaged", outcome.failed)
         if outcome.trial:
             self._say("Testing", "", 0)
-        self._deadline = device._uptime.now_ms() + _TRIAL_MS
+        self._deadline = device.now_ms() + _TRIAL_MS
 
     # -- orders -------------------------------------------------------------------------------
 
     async def obey(self, args: "dict[str, Any]") -> "dict[str, Any]":
         """The status. PeerError or StoreError: refused, and why."""
         device = self._device
-        now = device._uptime.now_ms()
+        now = device.now_ms()
         keys = sorted(args)
         try:
             self._resume(now)
@@ -91,12 +92,12 @@ class Updating:
             while self._step():
                 await asyncio.sleep_ms(0)  # the link goes on meanwhile, and a watchdog is fed
         except WardenError as error:
-            device._incidents.add(error.code, "update", now)
+            device.report(error.code, "update")
             # To whoever asked it is a refusal, our own flash's as well.
             raise PeerError(error.code, error.text)
         self._news.set()
         if self._is("Testing"):
-            device._then = _restart
+            device.after_reply = _restart
         return self.status() if keys else self._standing()
 
     def _step(self) -> bool:
@@ -155,7 +156,7 @@ class Updating:
         order = Order(envelope, args.get("key"), "grant" in args)
         self._updater = self._word = None
         try:
-            order.judge(self._device._vault, self._slots, self._outcome.slot)
+            order.judge(self._device.vault, self._slots, self._outcome.slot)
         except (WardenError, MemoryError) as error:
             # A reader that has no memory left says that the manifest is beyond its limits.
             if isinstance(error, WardenError) and error.code != "cbor-limit":
@@ -181,7 +182,7 @@ class Updating:
         chunk = min(CHUNK_MAX, device.policy.max_message // 2)
         while chunk > _LEAST_CHUNK and gc.mem_free() < _CHUNKS_FREE * chunk:
             chunk //= 2
-        self._updater = Updater(device._vault, self._slots, self._outcome.slot, chunk)
+        self._updater = Updater(device.vault, self._slots, self._outcome.slot, chunk)
         self._updater.take(order, now_ms)
 
     def _begun(self, order: Order, now_ms: int) -> None:
@@ -198,11 +199,11 @@ class Updating:
         order.drop()
         gc.collect()
         # None is taken during a trial, and a start less is what it would cost that.
-        SlotRecord(self._device._vault).spare(self._outcome.slot, self._slots.engaged)
+        SlotRecord(self._device.vault).spare(self._outcome.slot, self._slots.engaged)
         from .deferred import park
 
-        park(self._device._vault, order)
-        self._device._then = _restart
+        park(self._device.vault, order)
+        self._device.after_reply = _restart
 
     def _resume(self, now_ms: int) -> None:
         """With the order that this start has judged."""
@@ -230,7 +231,7 @@ class Updating:
 
     def _standing(self) -> "dict[str, Any]":
         """The status, and what the flash says: whoever missed the last report learns what became of an update."""
-        record = SlotRecord(self._device._vault)
+        record = SlotRecord(self._device.vault)
         slot = self._outcome.slot
         status = dict(self.status())
         status["running"] = 0 if slot is None else record.slots[slot].sequence
@@ -253,10 +254,10 @@ class Updating:
             if not (self._outcome.trial or self._report or self._parked or self._busy()):
                 self._news.clear()
                 await self._news.wait()
-            now = device._uptime.now_ms()
+            now = device.now_ms()
             if self._outcome.trial:
                 await self._try(now)
-            begins = self._parked is not None and self._authority() is not None
+            begins = self._parked is not None and self._device.authority() is not None
             if begins or self._web is not None:
                 await (self._begin(now) if begins else self._fetch())
                 if self._is("Testing"):
@@ -286,27 +287,20 @@ class Updating:
             while self._step():
                 await asyncio.sleep_ms(0)
         except WardenError as error:
-            self._device._incidents.add(error.code, "update", now_ms)
+            self._device.report(error.code, "update")
         self._report = self.status()
-
-    def _authority(self) -> "Any":
-        """Its session, once it stands."""
-        for session in self._device._sessions:
-            if session.authority and session.stands:
-                return session
-        return None
 
     async def _tell(self) -> None:
         """The authority, once it is there, what it has not heard yet."""
-        body, authority = self._report, self._authority()
-        if body is None or authority is None:
+        body = self._report
+        if body is None:
             return
         try:
-            await self._device._send("update", "cose", authority.seal("update", 0, body))
-            self._report = None
+            if await self._device.send("update", body):
+                self._report = None
         except PeerError as error:
             # The connection broke: told after the next.
-            self._device._log(error.code, error.text)
+            self._device.log(error.code, error.text)
 
     async def _fetch(self) -> None:
         """From the web server. Where that fails, the authority is asked for the rest: what came stays."""
@@ -314,16 +308,16 @@ class Updating:
         from .https import fetch
 
         device, pins, updater = self._device, self._web, self._current()
-        trust = Trust(device._trust.cas, pins or device._trust.pins)
+        trust = Trust(device.trust.cas, pins or device.trust.pins)
 
         def connection() -> Link:
             gc.collect()  # a hand-shake wants its buffers in one piece
-            return Link(trust, device._clock, device.policy.stall_ms)
+            return Link(trust, device.clock, device.policy.stall_ms)
 
         code = ""
         try:
             try:
-                await fetch(updater, connection, device._uptime.now_ms)
+                await fetch(updater, connection, device.now_ms)
             finally:
                 # Before the image is read back: that needs the memory.
                 del fetch, updater
@@ -336,8 +330,8 @@ class Updating:
             code = error.code
         self._web = None
         if code:
-            device._log(code, "the image from the web server")
-            device._incidents.add(code, "update", device._uptime.now_ms())
+            device.log(code, "the image from the web server")
+            device.report(code, "update")
         self._report = self.status()
 
     def _busy(self) -> bool:
@@ -352,7 +346,7 @@ class Updating:
 
         device, outcome = self._device, self._outcome
         # Behind a shut gate the application has not begun: whether it is well, nobody knows.
-        stands = self._authority() is not None and device.gate is None
+        stands = self._device.authority() is not None and device.gate is None
         accepted = await attempt(device, outcome, self._slots, stands, self._deadline - now_ms)
         if accepted is not None:
             self._say("Accepted", "", accepted)
@@ -360,7 +354,7 @@ class Updating:
             unload("warden.ota.trial")
 
     def _say(self, state: str, reason: str, sequence: int) -> None:
-        self._device._log("update", state + " " + reason)
+        self._device.log("update", state + " " + reason)
         self._report = _status(state, reason, sequence)
         self._news.set()
 
@@ -383,13 +377,13 @@ def _pins(args: "dict[str, Any]") -> "list[bytes] | None":
     return pins if args.get("https", True) else None
 
 
-async def _restart(device: "Any") -> None:
+async def _restart(device: "Agent") -> None:
     """The slot is staged: off the air, and start it."""
-    await device._client.disconnect()
-    device._on_fatal()
+    await device.client.disconnect()
+    device.restart()
 
 
-def begin(device: "Any") -> "Updating | None":
+def begin(device: "Agent") -> "Updating | None":
     """For a device that connects; None where the board has no slots."""
     from . import boot
 

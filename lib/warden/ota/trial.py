@@ -10,19 +10,20 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..agent.interface import Agent
     from .boot import Outcome
 
 
 async def attempt(
-    device: "Any", outcome: "Outcome", slots: "Any", stands: bool, left_ms: int
+    device: "Agent", outcome: "Outcome", slots: "Any", stands: bool, left_ms: int
 ) -> "int | None":
     """stands: the authority's session does, and the gate is open. left_ms: for the whole trial. The sequence number that was confirmed. A trial that is over starts
     the board anew."""
-    record = SlotRecord(device._vault)
+    record = SlotRecord(device.vault)
     if not stands or outcome.slot is None:
         if left_ms <= 0:
-            device._log("trial-failed", "it did not reach its authority, or its gate stayed shut")
-            device._on_fatal()
+            device.log("trial-failed", "it did not reach its authority, or its gate stayed shut")
+            device.restart()
         return None
     well = await _healthy(device, left_ms)
     outcome.trial = False
@@ -31,12 +32,12 @@ async def attempt(
         slots.settle()
         return record.slots[outcome.slot].sequence
     record.give_up(outcome.slot)
-    device._log("trial-failed", "the application says that it is not well")
-    device._on_fatal()
+    device.log("trial-failed", "the application says that it is not well")
+    device.restart()
     return None
 
 
-async def _healthy(device: "Any", left_ms: int) -> bool:
+async def _healthy(device: "Agent", left_ms: int) -> bool:
     check = device.health
     if check is None:
         return True
@@ -46,6 +47,6 @@ async def _healthy(device: "Any", left_ms: int) -> bool:
             # One that never answers must not keep a trial open for ever, with no way forward and none back.
             result = await asyncio.wait_for_ms(result, max(1, left_ms))
     except Exception as error:  # of the application on trial: whatever it raises, it is not well
-        device._log("trial-failed", repr(error))
+        device.log("trial-failed", repr(error))
         return False
     return result is True

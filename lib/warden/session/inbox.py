@@ -112,7 +112,7 @@ class Call:
 class Inbox:
     """Check messages and find the handlers of commands.
 
-    sessions: those of sealed mode, by kid; empty in plain mode. plain: the plain mode, or None.
+    sessions: of sealed mode, a list that rotations change. plain: the plain mode, or None.
     on_time(unix_time): called with the time of the authority's welcome. limit: largest MQTT packet
     of a reply, in bytes.
     """
@@ -122,7 +122,7 @@ class Inbox:
         names: "Topics",
         commands: "Commands",
         incidents: "Incidents",
-        sessions: "dict[bytes, Session]",
+        sessions: "list[Session]",
         plain: "Plain | None",
         on_time: "Callable[[int], None]",
         limit: int = 16384,
@@ -168,10 +168,10 @@ class Inbox:
     # -- sealed -------------------------------------------------------------------------------
 
     def _find(self, parsed: "envelope.Envelope") -> "Session":
-        session = self._sessions.get(parsed.kid)
-        if session is None:
-            raise PeerError("wrong-application")
-        return session
+        for session in self._sessions:
+            if session.kid == parsed.kid:
+                return session
+        raise PeerError("wrong-application")
 
     def _receive_sealed(self, command: str, payload: memoryview, now_ms: int) -> "Call | None":
         if command in ("welcome", "wake"):

@@ -11,7 +11,7 @@ device = Device.from_board(log=lambda code, text: print("log", code, text))
 
 
 def facts():
-    vault = device._vault
+    vault = device._agent.vault
     return {
         "now": int(time.time()),
         "mark": vault.counter("time"),

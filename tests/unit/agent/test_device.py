@@ -3,43 +3,18 @@
 import asyncio
 import sys
 
-sys.path.append(
-    __file__.rsplit("/", 1)[0] + "/../../../build/umqtt"
-)  # where `make setup` puts umqtt.simple
-
-from board_model import DictStore, RootKey  # noqa: E402
-from harness import check, equal, link_failure, raises  # noqa: E402
-from test_bundle import good  # noqa: E402
-from warden.agent import agent  # noqa: E402
-from warden.agent.device import Device  # noqa: E402
-from warden.errors import LinkError, UsageError  # noqa: E402
-from warden.provisioning.bundle import install  # noqa: E402
-from warden.session.command import Refused  # noqa: E402
-from warden.session.inbox import Call  # noqa: E402
-from warden.vault import Vault  # noqa: E402
-from warden.wire import cbor  # noqa: E402
-
-
-class Clock:
-    def now(self):
-        return 1800000000
-
-    def set(self, unix_time):
-        return True
-
-
-def made():
-    store = DictStore()
-    vault = Vault(store, RootKey())
-    install(vault, cbor.encode(good()))
-    said = []
-    device = Device(vault, Clock(), None, 1700000000, lambda code, text: said.append((code, text)))
-    return device, said
+from agent_kit import Rig
+from harness import check, equal, link_failure, raises
+from warden.agent import agent as agent_module
+from warden.errors import LinkError, UsageError
+from warden.session.command import Refused
+from warden.session.inbox import Call
+from warden.wire import cbor
 
 
 def obey(handler):
     """The bodies that were answered, and what was logged."""
-    device, said = made()
+    rig = Rig()
     answers = []
 
     def answer(body):
@@ -50,10 +25,10 @@ def obey(handler):
 
     async def run():
         call = Call((handler, False), {"on": 1}, "set_relay", answer)
-        call.finish(await call.run(device._log), device._log)
+        call.finish(await call.run(rig.agent.log), rig.agent.log)
 
     asyncio.run(run())
-    return answers, [code for code, _ in said]
+    return answers, rig.codes()
 
 
 FAILED = [{"ok": False, "error": "command-failed"}]
@@ -87,17 +62,19 @@ def test_a_result_that_no_reply_can_hold():
 
 
 def test_a_reply_that_nobody_waits_for():
-    device, said = made()
+    rig = Rig()
 
     def answer(body):
         raise LinkError("no-session")
 
-    Call((None, False), {}, "set_relay", answer).finish({"ok": True, "result": None}, device._log)
-    equal([code for code, _ in said], ["no-session"])
+    Call((None, False), {}, "set_relay", answer).finish(
+        {"ok": True, "result": None}, rig.agent.log
+    )
+    equal(rig.codes(), ["no-session"])
 
 
 def test_events_of_our_own():
-    device, _ = made()
+    device = Rig().device
 
     async def publish(event, body):
         await device.publish(event, body)
@@ -122,7 +99,7 @@ def test_events_of_our_own():
 
 
 def test_an_event_that_the_host_would_refuse():
-    device, _ = made()
+    device = Rig().device
 
     async def publish(body):
         await device.publish("temperature", body)
@@ -132,38 +109,60 @@ def test_an_event_that_the_host_would_refuse():
 
 
 def test_an_agent_that_fails_starts_over():
-    device, said = made()
-    resets = []
-    device._on_fatal = lambda: resets.append(1)
+    rig = Rig()
 
     async def broken():
         raise OSError(5)
 
-    asyncio.run(device._guard(broken()))
-    equal((resets, said[0][0]), ([1], "agent-failed"))
+    asyncio.run(rig.agent._guard(broken()))
+    equal((rig.restarts, rig.codes()), (1, ["agent-failed"]))
+
+
+def test_a_failure_that_nothing_restarts():
+    agent = Rig(restarts=False).agent
+
+    async def broken():
+        raise OSError(5)
+
+    try:
+        asyncio.run(agent._guard(broken()))
+        check(False, "it went on")
+    except RuntimeError as error:
+        check("OSError" in str(error), str(error))
+
+
+def test_a_feature_that_is_done_is_no_failure():
+    rig = Rig()
+
+    async def done():
+        return True
+
+    asyncio.run(rig.agent._guard(done()))
+    equal((rig.restarts, rig.codes()), (0, []))
 
 
 def test_commands_are_registered():
-    device, _ = made()
+    rig = Rig()
+    device = rig.device
 
     @device.command("set_relay")
     def set_relay(args):
         return None
 
-    equal(device._commands.find("home", "set_relay"), (set_relay, False))
+    equal(rig.agent.commands.find("home", "set_relay"), (set_relay, False))
 
     @device.command("get_relay", call=True)
     def get_relay(args, call):
         return None
 
-    device._commands.grant("home", ("get_relay",))
-    equal(device._commands.find("home", "get_relay"), (get_relay, True))
+    rig.agent.commands.grant("home", ("get_relay",))
+    equal(rig.agent.commands.find("home", "get_relay"), (get_relay, True))
     raises("bad-name", device.command("set_relay"), set_relay)
     raises("bad-name", device.command("wipe"), set_relay)
 
 
 def test_secrets():
-    device, _ = made()
+    device = Rig().device
     device.secrets.set("web", b"key")
     equal((device.secrets.get("web"), device.secrets.names()), (b"key", ["web"]))
     asyncio.run(device.stop())
@@ -185,18 +184,18 @@ def queued(appid, handler=None, wants_call=False, session=None, deadline_ms=None
 
 def test_a_command_that_waited_too_long():
     for code in ("expired", "old-session"):
-        device, _ = made()
+        rig = Rig()
         session = Session()
         job, ran = queued("home", session=session, deadline_ms=-1 if code == "expired" else 60000)
         if code == "old-session":
             session.sid = b"87654321"
-        equal(asyncio.run(device._obey(job)), {"ok": False, "error": code})
+        equal(asyncio.run(rig.agent._obey(job)), {"ok": False, "error": code})
         equal(ran, [])
-        equal([row["code"] for row in device._incidents.take()], [code])
+        equal([row["code"] for row in rig.incidents()], [code])
 
 
 def test_a_handler_learns_who_asks_and_how_long_the_command_is_valid():
-    device, _ = made()
+    rig = Rig()
     seen = []
 
     def handler(args, call):
@@ -205,7 +204,7 @@ def test_a_handler_learns_who_asks_and_how_long_the_command_is_valid():
 
     for deadline_ms, left in ((60000, True), (None, False)):
         job, _ = queued("home", handler, True, Session(), deadline_ms)
-        equal(asyncio.run(device._obey(job)), {"ok": True, "result": 5})
+        equal(asyncio.run(rig.agent._obey(job)), {"ok": True, "result": 5})
         args, appid, command, left_ms = seen.pop()
         equal((args, appid, command), ({}, "home", "blink"))
         if left:
@@ -235,10 +234,10 @@ def test_the_log_has_the_traceback_of_a_handler_and_the_reply_has_not():
     def broken(args):
         return args["a secret of the caller"]
 
-    device, said = made()
+    rig = Rig()
     job, _ = queued("home", broken)
-    equal(asyncio.run(device._obey(job)), FAILED[0])
-    ((code, text),) = said
+    equal(asyncio.run(rig.agent._obey(job)), FAILED[0])
+    ((code, text),) = rig.logged
     equal(code, "command-failed")
     check(text.startswith("blink: Traceback"), text)
     check("in broken" in text and "KeyError" in text, text)
@@ -248,27 +247,28 @@ def test_a_handler_that_was_cancelled():
     async def cancelled(args):
         raise asyncio.CancelledError
 
-    device, said = made()
+    rig = Rig()
     job, _ = queued("home", cancelled)
-    equal(asyncio.run(device._obey(job)), FAILED[0])
-    check("command-failed" in [code for code, _ in said])
+    equal(asyncio.run(rig.agent._obey(job)), FAILED[0])
+    check("command-failed" in rig.codes())
 
 
 def test_the_authority_goes_first_and_none_fills_the_queue():
-    device, _ = made()
+    rig = Rig().start_without_tasks()
+    rig.agent.sessions[0].stands = True
 
     class Waiting:
         def receive(self, topic, payload, retained, now_ms):
             return self.job
 
-    device._inbox = Waiting()
+    rig.agent.inbox = Waiting()
     answered = []
     for appid in ("home", "home", "home", "authority"):
-        device._inbox.job = Call((None, False), {}, "blink", answered.append, appid)
-        device._on_message(b"", b"", False)
+        rig.agent.inbox.job = Call((None, False), {}, "blink", answered.append, appid)
+        rig.agent.on_message(b"", b"", False)
     equal(answered, [{"ok": False, "error": "busy"}])
-    equal([job.appid for job in device._jobs], ["home", "home", "authority"])
-    equal([device._next_job().appid for _ in range(3)], ["authority", "home", "home"])
+    equal([job.appid for job in rig.agent._jobs], ["home", "home", "authority"])
+    equal([rig.agent._next_job().appid for _ in range(3)], ["authority", "home", "home"])
 
 
 # -- what can't be imported ------------------------------------------------------------------------
@@ -318,10 +318,12 @@ class Net:
         self.connected = False
         self.joins = 0
         self.waits = []
-        self.device, self.said = made()
-        self.device._client = self
-        self.device._network = self if joins else Wired()
-        self.uptime = self.device._uptime = Uptime()
+        self.rig = Rig()
+        self.agent = self.rig.agent
+        self.agent.client = self
+        self.agent.network = self if joins else Wired()
+        self.now = 0
+        self.agent.now_ms = lambda: self.now
 
     # -- the network
 
@@ -348,7 +350,7 @@ class Net:
 
     def end(self):
         code, _, took_ms = self.ends.pop(0)
-        self.uptime.now += took_ms
+        self.now += took_ms
         raise link_failure(code)
 
     # -- the test's side
@@ -357,9 +359,9 @@ class Net:
         """(the ceiling of each wait, the incidents' codes)."""
 
         async def pause(ms):
-            check(ms <= self.device._backoff._ceiling_ms)
+            check(ms <= self.agent.backoff._ceiling_ms)
 
-        backoff = self.device._backoff
+        backoff = self.agent.backoff
         draw = backoff.next_ms
 
         def next_ms():
@@ -367,15 +369,15 @@ class Net:
             return draw()
 
         backoff.next_ms = next_ms
-        saved = agent.asyncio.sleep_ms
-        agent.asyncio.sleep_ms = pause
+        saved = agent_module.asyncio.sleep_ms
+        agent_module.asyncio.sleep_ms = pause
         try:
-            asyncio.run(self.device._keep_connected())
+            asyncio.run(self.agent._keep_connected())
         except asyncio.CancelledError:
             pass
         finally:
-            agent.asyncio.sleep_ms = saved
-        return self.waits, [body["code"] for body in self.device._incidents.take()]
+            agent_module.asyncio.sleep_ms = saved
+        return self.waits, [body["code"] for body in self.rig.incidents()]
 
 
 class Wired:
@@ -383,13 +385,6 @@ class Wired:
 
     async def up(self, timeout_ms):
         pass
-
-
-class Uptime:
-    now = 0
-
-    def now_ms(self):
-        return self.now
 
 
 def test_a_network_that_reaches_nobody_is_joined_anew():
@@ -418,9 +413,9 @@ def test_how_long_a_device_stays_away():
     for code in ("mqtt-refused", "mqtt-malformed", "link-closed", "link-timeout"):
         net = Net([(code, True, 1)] * 3)
         equal(net.run()[0], [1000, 2000, 4000])
-        check([text for said, text in net.said if said == "link-wait"])
+        check([text for said, text in net.rig.logged if said == "link-wait"])
         net = Net([("tls-failed", False, 1)] + [(code, True, 1)] * 3)
-        net.device._backoff.most_ms = net.device._backoff._ceiling_ms = 3600000
+        net.agent.backoff.most_ms = net.agent.backoff._ceiling_ms = 3600000
         equal(net.run()[0], [3600000, 60000, 60000, 60000])
 
 
@@ -460,7 +455,7 @@ def test_a_refused_subscription_is_no_refused_password():
             return False
 
     net = Net([("mqtt-refused", True, 1), ("mqtt-refused", False, 1), ("link-closed", True, 1)])
-    net.device._rotation = Rotation()
+    net.agent.rotation = Rotation()
     net.run()
     equal(asked, ["mqtt-refused", "link-closed"])
 
@@ -477,29 +472,31 @@ def test_another_client_in_our_place():
     ):
         net = Net(ends)
         codes = net.run()[1]
-        equal([code for code, _ in net.said].count("link-taken"), times)
+        equal([code for code, _ in net.rig.logged].count("link-taken"), times)
         equal("link-taken" in codes, times > 0)
 
 
 def test_a_message_above_the_limit_is_counted():
-    device, _ = made()
-    names = device.names
+    rig = Rig()
+    agent = rig.agent
+    names = agent.names
     for topic in (names.command("set_relay", "cose").encode(), b"", b"any/other", b"\xff"):
-        device._on_skipped(topic)
-    seen = [(body["code"], body["at"], body["n"]) for body in device._incidents.take()]
+        agent.on_skipped(topic)
+    seen = [(body["code"], body["at"], body["n"]) for body in rig.incidents()]
     equal(sorted(seen), [("mqtt-too-large", "", 3), ("mqtt-too-large", "set_relay", 1)])
-    check(device._client._on_skipped == device._on_skipped)
+    check(agent.client._on_skipped == agent.on_skipped)
 
 
 def test_max_message_counts_the_whole_packet():
     """The broker takes no packet above it, and drops the connection that brings one."""
-    device, _ = made()
-    most, sent = device.policy.max_message, []
-    device._client.post = lambda topic, data: sent.append(
-        len(device._client._codec.packet(topic, data))
+    rig = Rig()
+    agent = rig.agent
+    most, sent = agent.policy.max_message, []
+    agent.client.post = lambda topic, data: sent.append(
+        len(agent.client._codec.packet(topic, data))
     )
-    topic = device.names.event("x", "cose").encode()
-    device._post(topic, bytes(most - len(topic) - 5))
+    topic = agent.names.event("x", "cose").encode()
+    agent.post(topic, bytes(most - len(topic) - 5))
     equal(sent, [most])
-    raises("bad-argument", device._post, topic, bytes(most - len(topic) - 4))
+    raises("bad-argument", agent.post, topic, bytes(most - len(topic) - 4))
     equal(len(sent), 1)

@@ -4,24 +4,16 @@ import asyncio
 import json
 import sys
 
-sys.path.append(
-    __file__.rsplit("/", 1)[0] + "/../../../build/umqtt"
-)  # where `make setup` puts umqtt.simple
-
-from application_model import App  # noqa: E402
-from board_model import DictStore, RootKey  # noqa: E402
-from harness import check, equal  # noqa: E402
-from test_bundle import KEY, OTHER_KEY, OTHER_SEED, SEED, gated  # noqa: E402
-from test_device import Clock  # noqa: E402
-from time_model import ModelTime  # noqa: E402
-from warden.agent.device import Device  # noqa: E402
-from warden.errors import LinkError, PeerError, StoreError  # noqa: E402
-from warden.gate.codes import code  # noqa: E402
-from warden.hal.keypad import Keypad  # noqa: E402
-from warden.provisioning.bundle import install  # noqa: E402
-from warden.vault import Vault  # noqa: E402
-from warden.wire import cbor  # noqa: E402
-from warden.wire.names import Topics  # noqa: E402
+from agent_kit import NOW, Rig, provisioned
+from application_model import App
+from harness import check, equal
+from test_bundle import KEY, OTHER_KEY, OTHER_SEED, SEED, gated
+from time_model import ModelTime
+from warden.errors import LinkError, PeerError, StoreError
+from warden.gate.codes import code
+from warden.hal.keypad import Keypad
+from warden.wire import cbor
+from warden.wire.names import Topics
 
 BUILT = True
 NAMES = Topics("lamp", "lamp-1")
@@ -79,18 +71,11 @@ class Client:
         self.connected = False
 
 
-class Time:
-    now = 0
-
-    def now_ms(self):
-        return self.now
-
-
 async def forever():
     await asyncio.Event().wait()
 
 
-class Stage:
+class Stage(Rig):
     """A provisioned device that connects to nobody; its authority and an application, by hand."""
 
     def __init__(self, otp=None, mode="sealed", panel=True, kept=False, **terms):
@@ -99,25 +84,17 @@ class Stage:
             policy = cbor.decode(bundle["policy"])
             policy["mode"] = "plain"
             bundle["policy"] = cbor.encode(policy)
-        vault = Vault(DictStore(), RootKey())
-        install(vault, cbor.encode(bundle))
-        self.vault = vault
-        self.said, self.fatal, self.ran = [], [], []
-        self.device = device = Device(
-            vault,
-            Clock(),
-            None,
-            1700000000,
-            lambda code, text: self.said.append(code),
-            lambda: self.fatal.append(1),
-        )
-        device._client = self.client = Client()
-        device._keep_connected = device._keep_time = forever
-        device._uptime = self.time = Time()
-        device.command("set_relay")(self.ran.append)
+        self.vault = provisioned(bundle)
         self.keys, self.screen = Keys(Lines(), b"5"), Screen()
-        if panel:
-            device.gate = (lambda args: self.keys, ()), (lambda args: self.screen, ()), kept
+        parts = (lambda args: self.keys, ()), (lambda args: self.screen, ()), kept
+        super().__init__(self.vault, (lambda: parts) if panel else None)
+        agent = self.agent
+        agent.client = self.client = Client()
+        agent._keep_connected = agent._keep_time = forever
+        self.now = 0
+        agent.now_ms = lambda: self.now
+        self.ran = []
+        self.device.command("set_relay")(self.ran.append)
         self.apps = {
             "authority": App("authority", OTHER_KEY, NAMES),
             "home": App("home", KEY, NAMES),
@@ -126,13 +103,11 @@ class Stage:
 
     def run(self, work):
         async def whole():
-            self.device._begin()
+            self.start()
             try:
                 await work()
             finally:
-                self.device._stopping = True
-                for task in self.device._tasks:
-                    task.cancel()
+                self.end_tasks()
                 await asyncio.sleep_ms(0)
 
         with ModelTime():
@@ -144,28 +119,28 @@ class Stage:
 
     async def later(self, seconds):
         for _ in range(4):
-            self.time.now += seconds * 250
-            self.device.gate and setattr(self.device.gate, "_news", True)
+            self.now += seconds * 250
+            self.agent.gate and setattr(self.agent.gate, "_news", True)
             await self.settle()
 
     def stand(self, appid):
         """The whole hand-shake of one application."""
         app = self.apps[appid]
-        for session in self.device._sessions:
+        for session in self.agent.sessions:
             if session.appid == appid:
-                session.begin(self.time.now)
-                hello = bytes(session.tick(self.time.now)[1])
-                policy = self.device.policy.digest
+                session.begin(self.now)
+                hello = bytes(session.tick(self.now)[1])
+                policy = self.agent.policy.digest
                 self.message("welcome", app.welcome(hello, policy=policy))
                 self.up[appid], self.down[appid] = 1, 0
                 self.send(appid, "ack")
                 check(session.stands)
-        if self.device.gate is not None:
-            self.device.gate._news = True  # or half a second later
+        if self.agent.gate is not None:
+            self.agent.gate._news = True  # or half a second later
 
     def message(self, command, data, fmt="cose"):
         topic = NAMES.command(command, fmt).encode()
-        self.device._on_message(topic, memoryview(bytearray(data)), False)
+        self.agent.on_message(topic, memoryview(bytearray(data)), False)
 
     def send(self, appid, command, body=None, id=0):
         data = self.apps[appid].seal(command, self.down[appid], id, None, body)
@@ -197,7 +172,7 @@ class Stage:
         return found
 
     def incidents(self):
-        return sorted((row["code"], row["n"]) for row in self.device._incidents.take())
+        return sorted((row["code"], row["n"]) for row in super().incidents())
 
     async def request(self):
         """The number of the request that the authority got."""
@@ -236,20 +211,20 @@ def test_the_application_starts_behind_the_gate():
         task = asyncio.create_task(application())
         stage.stand("home")
         await stage.settle()
-        equal((started, stage.device.gate is None), ([], False))
+        equal((started, stage.agent.gate is None), ([], False))
         await stage.open()
-        equal((started, stage.device.gate), ([1], None))
+        equal((started, stage.agent.gate), ([1], None))
         equal(stage.heard(), [("gate", 0, {"open": True, "by": "otp"})])
         equal(
             stage.screen.shown,
             [("Wait", "No connection"), ("Code is made", "wait"), ("Checking", ""), ("Open", "")],
         )
-        check("123456" not in repr(stage.screen.shown) + repr(stage.said))
+        check("123456" not in repr(stage.screen.shown) + repr(stage.codes()))
         await task
         # Nothing of it stays in memory.
         for name in ("warden.gate.gate", "warden.gate.machine", "warden.policy.otp"):
             check(name not in sys.modules)
-        equal((stage.incidents(), stage.fatal), ([], []))
+        equal((stage.incidents(), stage.restarts), ([], 0))
         equal(stage.vault.counter("otp_used"), stage.vault.counter("otp_good"))
 
     staged(Stage(), work)
@@ -293,10 +268,10 @@ def test_an_event_from_before_the_start():
     for before in ("nothing", "telemetry"):
         stage = Stage(before=before)
 
-        async def work(stage=stage, before=before, begin=stage.device._begin):
+        async def work(stage=stage, before=before, start=stage.start):
             task = asyncio.create_task(stage.device.publish("temperature", {"c": 20}))
             await stage.settle()
-            begin()
+            start()
             stage.stand("home")
             await stage.settle()
             early = len(stage.heard("home"))
@@ -304,7 +279,7 @@ def test_an_event_from_before_the_start():
             equal((early, early + len(stage.heard("home"))), (int(before == "telemetry"), 1))
             await task
 
-        stage.device._begin = lambda: None
+        stage.start = lambda: None
         stage.run(work)
 
 
@@ -323,7 +298,7 @@ def test_only_the_authority_answers():
         stage.answer("server_otp_validate", req, appid="home", by="home")
         await stage.settle()
         equal((stage.incidents(), stage.heard("home")), ([("not-allowed", 1)], []))
-        check(stage.device.gate is not None)
+        check(stage.agent.gate is not None)
 
     staged(Stage(), work)
 
@@ -347,7 +322,7 @@ def test_answers_with_other_fields():
         codes = stage.incidents()
         equal(codes, [("bad-body", 5), ("unexpected", 1), ("unexpected", 1)])
         equal(stage.heard(), [])  # none of them is answered
-        check(stage.device.gate is not None)
+        check(stage.agent.gate is not None)
         await stage.settle()
         equal(stage.screen.shown[-1][0], "Code is made")
 
@@ -386,7 +361,7 @@ def test_the_operator_opens_it():
             await stage.settle()
         answers = [body["error"] for _, _, body in stage.heard()]
         equal(answers, ["bad-body"] * 3)
-        check(stage.device.gate is not None)
+        check(stage.agent.gate is not None)
         stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
         await stage.settle()
         heard = stage.heard()
@@ -409,7 +384,7 @@ def test_a_policy_without_unlock():
         stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
         await stage.settle()
         equal(stage.heard(), [("reply", 9, {"ok": False, "error": "not-allowed"})])
-        check(stage.device.gate is not None)
+        check(stage.agent.gate is not None)
 
     staged(Stage(unlock=False), work)
 
@@ -433,7 +408,7 @@ def test_offline_without_any_session():
         await stage.settle()
         stage.keys.inject(code(SEED, 0, 6) + b"#")
         await asyncio.wait_for(task, 5)
-        equal((stage.device.gate, stage.incidents()), (None, []))
+        equal((stage.agent.gate, stage.incidents()), (None, []))
         # Told once there is somebody to tell.
         stage.stand("authority")
         await asyncio.sleep_ms(1100)
@@ -453,24 +428,24 @@ def test_duress_is_told_and_not_shown():
             equal(stage.incidents(), [("duress", 1)] if secret is OTHER_SEED else [])
 
         stage = staged(Stage([SEED, 6, 0, OTHER_SEED], source="hotp", duress=True), work)
-        seen.append((stage.screen.shown, stage.said, stage.device.gate))
+        seen.append((stage.screen.shown, stage.codes(), stage.agent.gate))
     equal(seen[0], seen[1])
     check("gate-open" in seen[0][1])
 
 
 def test_totp_by_the_authoritys_time():
     async def work(stage):
-        unix = Clock().now()
+        unix = NOW
         stage.keys.inject(code(SEED, unix // 30, 6) + b"#")
         await stage.settle()
         equal(stage.screen.shown[-1], ("Code?", "No time yet"))
-        stage.device._link = Linked
-        stage.time.now += 90000
+        stage.agent.link = Linked
+        stage.now += 90000
         stage.stand("authority")
         # The clock of the chip jumps, both ways: the time of the session counts.
         await stage.later(60)
-        stage.device._clock.rtc.now = lambda: 1
-        stage.device._clock.rtc.set = lambda unix: False
+        stage.agent.clock.rtc.now = lambda: 1
+        stage.agent.clock.rtc.set = lambda unix: False
         stage.keys.inject(code(SEED, unix // 30 + 2, 6) + b"#")
         await stage.settle()
         equal(stage.heard(), [("gate", 0, {"open": True, "by": "offline"})])
@@ -494,13 +469,13 @@ def test_totp_by_a_time_that_is_not_believed():
         refused = []
 
         async def work(stage, link=link, refused=refused):
-            stage.device._link = link
+            stage.agent.link = link
             app = stage.apps["authority"]
-            session = stage.device._sessions[0]
+            session = stage.agent.sessions[0]
             session.begin(0)
             hello = bytes(session.tick(0)[1])
             try:
-                stage.message("welcome", app.welcome(hello, policy=stage.device.policy.digest))
+                stage.message("welcome", app.welcome(hello, policy=stage.agent.policy.digest))
             except PeerError as error:
                 refused.append(error.code)
             stage.keys.inject(code(SEED, 60000000, 6) + b"#")
@@ -516,9 +491,9 @@ def test_totp_by_a_time_that_is_not_believed():
 
 def test_totp_by_a_clock_that_a_battery_keeps():
     async def work(stage):
-        stage.keys.inject(code(SEED, Clock().now() // 30, 6) + b"#")
+        stage.keys.inject(code(SEED, NOW // 30, 6) + b"#")
         await stage.settle()
-        check(stage.device.gate is None)
+        check(stage.agent.gate is None)
 
     staged(Stage([SEED, 6, 30, None], source="totp", kept=True), work)
 
@@ -527,17 +502,17 @@ def test_totp_by_a_clock_whose_battery_was_out():
     """It stood below the mark at the start, or stands at the date of a certificate: a code that somebody saw in the past must not become good again."""
 
     def lost(clock, vault):
-        vault.advance("time", Clock().now() + 1)
+        vault.advance("time", NOW + 1)
         clock.start()
 
     def tentative(clock, vault):
-        check(clock.try_at(Clock().now() + 1000))
+        check(clock.try_at(NOW + 1000))
 
     for happens in (lost, tentative):
 
         async def work(stage, happens=happens):
-            happens(stage.device._clock, stage.vault)
-            stage.keys.inject(code(SEED, Clock().now() // 30, 6) + b"#")
+            happens(stage.agent.clock, stage.vault)
+            stage.keys.inject(code(SEED, NOW // 30, 6) + b"#")
             await stage.settle()
             equal(stage.screen.shown[-1], ("Code?", "No time yet"))
             equal(stage.vault.counter("otp_used"), 0)
@@ -547,8 +522,8 @@ def test_totp_by_a_clock_whose_battery_was_out():
 
 def test_no_keypad_no_gate():
     async def work(stage):
-        equal((stage.incidents(), stage.said), ([("otp-no-keypad", 1)], ["otp-no-keypad"]))
-        check(stage.device.gate is None)
+        equal((stage.incidents(), stage.codes()), ([("otp-no-keypad", 1)], ["otp-no-keypad"]))
+        check(stage.agent.gate is None)
         stage.stand("home")
         await stage.device.start()
 
@@ -561,15 +536,15 @@ def test_a_keypad_that_does_not_answer():
         await stage.settle()
         equal(stage.incidents(), [("keypad-failed", 1)])
         stage.keys.inject(b"1")
-        check(stage.device.gate is not None)
+        check(stage.agent.gate is not None)
         await asyncio.sleep_ms(1100)
-        equal(stage.said.count("keypad-failed"), 1)
+        equal(stage.codes().count("keypad-failed"), 1)
         check(not stage.keys.keys)  # it is read again
         stage.keys.broken = 1 << 20
         stage.stand("authority")
         stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
         await asyncio.sleep_ms(1100)
-        check(stage.device.gate is None)
+        check(stage.agent.gate is None)
 
     staged(Stage(), work)
 
@@ -610,7 +585,7 @@ def test_a_keypad_that_interrupts():
         check(keys.looks <= before + 3)  # the last key was let go of meanwhile
         stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
         await asyncio.sleep_ms(20)
-        equal(stage.device.gate, None)
+        equal(stage.agent.gate, None)
         equal(keys._lines.call, None)  # an interrupt that stays would hold all of the gate's code
 
     staged(Stage(), work)
@@ -627,7 +602,7 @@ def test_time_alone_is_shown_and_nothing_twice():
         equal(stage.screen.shown[-1], ("Code? 5 min", ""))
         await asyncio.sleep_ms(5000)
         equal(len(stage.screen.shown), count)
-        stage.time.now += 300000
+        stage.now += 300000
         await asyncio.sleep_ms(600)
         equal(stage.screen.shown[count:], [("Press a key", "Code expired")])
 
@@ -641,10 +616,10 @@ def test_a_display_that_does_not_answer():
 
         stage.screen.lines = broken
         await stage.settle()
-        equal((stage.incidents(), stage.fatal), ([("keypad-failed", 1)], []))
+        equal((stage.incidents(), stage.restarts), ([("keypad-failed", 1)], 0))
         stage.screen.lines = lambda first, second: stage.screen.shown.append((first, second))
         await stage.open()
-        check(stage.device.gate is None)
+        check(stage.agent.gate is None)
 
     staged(Stage(), work)
 
@@ -667,7 +642,7 @@ def test_the_trial_grant():
             heard = stage.heard()
             if granted:
                 equal(heard, [("gate", 0, {"open": True, "by": "grant"})])
-            equal(stage.device.gate is None, granted is True)
+            equal(stage.agent.gate is None, granted is True)
             equal(stage.vault.counter("otp_used"), 2)
             equal(stage.vault.counter("otp_good"), 0)  # it forgives nothing
 
@@ -693,9 +668,9 @@ def test_a_flash_that_fails_starts_the_board_anew():
         stage.vault.advance = broken
         stage.keys.inject(b"123456#")
         await stage.settle()
-        equal((stage.fatal, stage.heard()), ([1], []))
-        check("agent-failed" in stage.said)
-        check(stage.device.gate is not None)
+        equal((stage.restarts, stage.heard()), (1, []))
+        check("agent-failed" in stage.codes())
+        check(stage.agent.gate is not None)
 
     staged(Stage(), work)
 
@@ -713,7 +688,7 @@ def test_a_link_that_breaks_while_it_is_said():
         stage.keys.inject(b"123456#")
         await stage.settle()
         stage.client.post = post
-        equal((stage.fatal, stage.said.count("link-closed")), ([], 1))
+        equal((stage.restarts, stage.codes().count("link-closed")), (0, 1))
         equal(stage.vault.counter("otp_used"), 1)
         await stage.later(31)
         equal(stage.screen.shown[-1], ("Code? 5 min", "No answer"))
@@ -739,9 +714,8 @@ def say(stage, command, **fields):
 
 def test_plain():
     async def work(stage):
-        device = stage.device
-        device._plain._uids["home"] = bytes([0x5A]) * 32
-        stage.said.clear()
+        stage.agent.plain._uids["home"] = bytes([0x5A]) * 32
+        stage.logged.clear()
         await stage.later(1)
         [(event, body)] = plainly(stage)
         req = body.pop("req")
@@ -773,7 +747,7 @@ def test_plain():
         await stage.settle()
         [(event, body)] = plainly(stage)
         equal((event, body["body"]), ("gate", {"open": True, "by": "otp"}))
-        equal((stage.device.gate, stage.incidents()), (None, []))
+        equal((stage.agent.gate, stage.incidents()), (None, []))
         # Afterwards it is no message that this device knows.
         say(stage, "server_otp_validate", isOTPValid="true", isTimeOut="false", **good)
         equal(stage.incidents(), [("bad-body", 1)])

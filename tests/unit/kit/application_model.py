@@ -168,8 +168,7 @@ class Bench:
         commands.register("set_relay", self.ran.append)
         commands.register("open_door", self.ran.append)
         self.refused = Refusals()
-        sessions = {self.session.kid: self.session}
-        names = app.names
+        names, sessions = app.names, [self.session]
         self.inbox = Inbox(names, commands, self.refused, sessions, None, self.times.append)
 
     def take(self, command, data, now_ms, work=True):

@@ -49,19 +49,19 @@ def parks(board, **more):
     status = short_of_memory(one, envelope=envelope(2, [NEW]), **more)
     equal(status, {"state": "Downloading", "reason": "", "sequence": 0, "want": None})
     equal(order(one)["state"], "Downloading")
-    asyncio.run(device._then(device))
+    asyncio.run(device.after_reply(device))
     equal((device.resets, device.incidents), (1, []))
     return device
 
 
 def test_it_is_judged_by_the_next_start():
     board = installed()
-    boot = parks(board)._vault.counter("boot")
+    boot = parks(board).vault.counter("boot")
     device, one = start(board)
     equal((one.status()["sequence"], one.status()["want"]), (2, None))
     # From the vault it is gone, and that cost no commit of its own: the counter of the starts has risen with it.
-    equal([name for name in device._vault.names() if "parked" in name], [])
-    equal(device._vault.counter("boot"), boot + 1)
+    equal([name for name in device.vault.names() if "parked" in name], [])
+    equal(device.vault.counter("boot"), boot + 1)
     run(one)
     equal(device.sent, [("update", "cose", "Downloading", "")])
     status = one.status()
@@ -75,7 +75,7 @@ def test_whoever_asks_first_begins_it():
     board = installed()
     parks(board)
     device, one = start(board)
-    device._sessions[0].stands = False
+    device.sessions[0].stands = False
     run(one)
     # Without the authority nothing is written.
     equal((device.sent, SlotRecord(board.vault()).pending), ([], None))
@@ -167,7 +167,7 @@ def test_a_vault_that_takes_nothing():
         equal(short_of_memory(one, envelope=envelope(2, [NEW])), "vault-limit")
     finally:
         Vault.commit = real
-    equal((device.resets, device._then), (0, None))
+    equal((device.resets, device.after_reply), (0, None))
     board.off()
 
 
@@ -183,7 +183,7 @@ def test_a_reader_without_memory():
     order_module.Order._judge = limit
     try:
         equal(order(one, envelope=envelope(2, [NEW]))["state"], "Downloading")
-        check(device._then is not None)
+        check(device.after_reply is not None)
         device, one = start(board)
     finally:
         order_module.Order._judge = real
@@ -222,7 +222,7 @@ def test_no_larger_than_any_order():
     device, one = start(board)
     for args in ({"envelope": bytes(8193)}, {"envelope": b"", "key": bytes(62)}):
         equal(short_of_memory(one, **args), "suit-limit")
-        equal((device._then, deferred._names(device._vault)), (None, []))
+        equal((device.after_reply, deferred._names(device.vault)), (None, []))
     board.off()
 
 
@@ -412,8 +412,8 @@ def test_a_trial_does_not_lose_a_start_to_an_order():
     device, one = start(board)
     equal(SlotRecord(board.vault()).slots[1].state, TRIAL)
     equal(short_of_memory(one, envelope=envelope(3, [NEW])), "update-state")
-    equal(device._then, None)
-    check("parked0" not in device._vault.names())
+    equal(device.after_reply, None)
+    check("parked0" not in device.vault.names())
     board.off()
 
 

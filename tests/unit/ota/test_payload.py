@@ -345,9 +345,9 @@ def test_orders():
     status = order(one, envelope=made, key=key, grant=True)
     equal(status["want"], [0, "app", 0, 1024])
     # The board starts anew once all of it is staged, and for no other order.
-    equal((device._then, device.resets), (None, 0))
+    equal((device.after_reply, device.resets), (None, 0))
     equal(take(one, status, encrypted(NEW, 2))["state"], "Testing")
-    check(device._then is not None)
+    check(device.after_reply is not None)
     slot = SlotRecord(board.vault()).slots[1]
     equal((slot.state, slot.granted, slot.manifest), (STAGED, True, digest_in(made)))
     board.off()

@@ -20,24 +20,21 @@ class Session:
     authority = True
     stands = True
 
-    def seal(self, event, id, body):
-        return body
-
 
 class Device:
-    """As much of one as an update sees; itself in most of the roles."""
+    """As much of an agent as an update sees; itself in most of the roles."""
 
     def __init__(self, board):
         self.board = board
-        self._vault = board.vault()
-        if self._vault.get("release") is None:
-            self._vault.put("release", cbor.encode([VENDOR, CLASS, [bytes(64)]]))
-        self._uptime = self._incidents = self._client = self.policy = self
+        self.vault = board.vault()
+        if self.vault.get("release") is None:
+            self.vault.put("release", cbor.encode([VENDOR, CLASS, [bytes(64)]]))
+        self.client = self.policy = self
         self.max_message = 2048
         self.now = 0
         self.health = self.gate = None
-        self._then = None
-        self._sessions = [Session()]
+        self.after_reply = None
+        self.sessions = [Session()]
         self.sent = []
         self.incidents = []
         self.resets = 0
@@ -46,22 +43,30 @@ class Device:
     def now_ms(self):
         return self.now
 
-    def add(self, code, at, now):
+    def report(self, code, at):
         self.incidents.append((code, at))
+
+    def authority(self):
+        for session in self.sessions:
+            if session.authority and session.stands:
+                return session
 
     async def disconnect(self):
         pass
 
-    def _log(self, code, text):
+    def log(self, code, text):
         pass
 
-    def _on_fatal(self):
+    def restart(self):
         self.resets += 1
 
-    async def _send(self, event, fmt, body):
+    async def send(self, event, body):
+        if self.authority() is None:
+            return False
         if self.broken:
             raise LinkError("link-closed")
-        self.sent.append((event, fmt, body["state"], body["reason"]))
+        self.sent.append((event, "cose", body["state"], body["reason"]))
+        return True
 
 
 def start(board):
@@ -127,7 +132,7 @@ def test_an_update_over_orders():
     equal((status["state"], device.incidents), ("Testing", []))
     equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, STAGED])
     # Once the answer is on its way, the board starts anew.
-    asyncio.run(device._then(device))
+    asyncio.run(device.after_reply(device))
     equal(device.resets, 1)
     device, one = start(board)
     equal(one.status()["state"], "Testing")
@@ -259,7 +264,7 @@ def trial(health=None, stands=True):
     take(one, order(one, envelope=envelope(2, [NEW])))
     device, one = start(board)
     device.health = health
-    device._sessions[0].stands = stands
+    device.sessions[0].stands = stands
     return board, device, one
 
 
@@ -313,12 +318,12 @@ def test_an_application_that_is_well():
 def test_only_the_authoritys_session_counts():
     """Another application that the device reaches confirms nothing, and hears nothing of updates."""
     board, device, one = trial()
-    device._sessions[0].authority = False
+    device.sessions[0].authority = False
     run(one)
     equal((SlotRecord(board.vault()).slots[1].state, device.sent), (TRIAL, []))
     other = Session()
     other.stands = False
-    device._sessions.append(other)
+    device.sessions.append(other)
     run(one)
     equal((SlotRecord(board.vault()).slots[1].state, device.sent), (TRIAL, []))
     other.stands = True
@@ -445,8 +450,8 @@ def equipped(board):
     from warden.net.link import Trust
 
     device, one = start(board)
-    device._trust = Trust([b"ca"], [bytes(32), bytes(31) + b"1"])
-    device._clock = None
+    device.trust = Trust([b"ca"], [bytes(32), bytes(31) + b"1"])
+    device.clock = None
     device.stall_ms = 1000
     return device, one
 
@@ -473,7 +478,7 @@ def test_from_a_web_server():
         verify.ReadBack.step = real
     # What fetched the image gave its memory back before the image was read back.
     equal((loaded_then != [], True in loaded_then), (True, False))
-    equal(Link.found.pins, device._trust.pins)
+    equal(Link.found.pins, device.trust.pins)
     equal(device.sent[-1], ("update", "cose", "Testing", ""))
     check(device.resets > 0)
     equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, STAGED])
@@ -550,7 +555,7 @@ def test_release_keys_that_go_while_it_is_verified():
     for state in ("Downloading", "Verifying", "Installing"):
         board = installed()
         device, one = equipped(board)
-        device._updating = one
+        device.ota = one
         order(one, envelope=envelope(2, [NEW], uri=WEB))
         one._web = None  # as if the fetch had just ended
         while one._updater.state != state:

@@ -350,7 +350,7 @@ def test_what_waits_to_be_sent_is_bounded():
 
 def test_a_reply_fits_into_a_packet_with_its_topic():
     """One that does not is refused here, where its command can still be answered."""
-    inbox = Inbox(NAMES, None, None, {}, None, None, 512)
+    inbox = Inbox(NAMES, None, None, [], None, None, 512)
     room = 512 - len(NAMES.event("reply", COSE)) - 5
     inbox._post(COSE, bytes(room))
     equal(len(inbox.out), 1)

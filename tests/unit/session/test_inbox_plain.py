@@ -29,7 +29,7 @@ class PlainDevice:
         commands.register("set_relay", id)
         commands.register("open_door", id)
         self.plain = Plain(NAMES, ["acme"], vault, True, True)
-        self.inbox = Inbox(NAMES, commands, self.refused, {}, self.plain, None)
+        self.inbox = Inbox(NAMES, commands, self.refused, [], self.plain, None)
 
     def take(self, command, data, fmt=JSON, retained=False):
         if isinstance(data, dict):
