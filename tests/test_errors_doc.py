@@ -199,7 +199,7 @@ def test_codes_of_replies_are_the_same_on_both_sides(repo: Path) -> None:
     from warden_host.cli import refusals
 
     source = (repo / "lib/warden/session/command.py").read_text()
-    found = re.search(r'_OWN_CODES = const\("([^"]+)"\)', source)
+    found = re.search(r'_OWN_CODES = const\(\s*"([^"]+)"', source)
     assert found is not None
     assert set(found[1].split()) == refusals.OWN_REPLIES
     assert {code for codes in registry(repo).values() for code in codes} >= refusals.OWN_REPLIES

@@ -1,4 +1,5 @@
-"""The owner's bundle, checked and sealed into a new vault: `provision.main` reads it from the console, `bundle.install` writes it.
+"""The owner's bundle: read from the console, checked, and sealed into a new vault.
 
-May import `board`, `policy` and `vault`.
+Entry points: `provision.main`, which reads the bundle, and `bundle.install`, which writes it. May
+import `board`, `policy` and `vault`.
 """

@@ -1,4 +1,7 @@
-"""The provisioning bundle: checked whole, then sealed into a new vault by one last write (docs/protocol.md, Provisioning bundle)."""
+"""The provisioning bundle: checked whole, then committed to a new vault by one last write.
+
+Its form: docs/protocol.md, Provisioning bundle.
+"""
 
 from micropython import const
 
@@ -20,7 +23,8 @@ MAX_BUNDLE = 16384
 def install(vault: "Vault", bundle: bytes) -> None:
     """Check the whole bundle, then commit it to a new vault by one last write.
 
-    UsageError bad-bundle, bad-policy; StoreError already-provisioned. Nothing is written before all of it was found good.
+    Nothing is written before all checks passed. UsageError bad-bundle, bad-policy; StoreError
+    already-provisioned.
     """
     counters: "dict[str, int]" = {}
     changes = _records(bundle, counters)
@@ -84,7 +88,7 @@ def _records(bundle: bytes, counters: "dict[str, int]") -> "dict[str, bytes | No
 
 
 def check_trust(trust: "Any") -> None:
-    """UsageError bad-bundle unless these are CAs and pins as a vault keeps them."""
+    """Check [[CA DER, …], [pin, …]]. UsageError bad-bundle."""
     cas, pins = _list(trust, 2, "trust")
     _want(
         isinstance(cas, list) and 1 <= len(cas) <= 4 and all(_bytes(ca, 1, 2048) for ca in cas),
@@ -96,11 +100,11 @@ def check_trust(trust: "Any") -> None:
         and all(_bytes(pin, 32, 32) for pin in pins),
         "trust",
     )
-    _want(len(set(pins)) == len(pins), "trust")  # a backup that is the live pin is none
+    _want(len(set(pins)) == len(pins), "trust")  # the backup must differ from the live pin
 
 
 def check_release(release: "Any") -> "Any":
-    """Whose releases the device takes: [vendor, class, [key, …]]. UsageError bad-bundle."""
+    """Check and return [vendor, class, [release key, …]]. UsageError bad-bundle."""
     vendor, class_id, keys = _list(release, 3, "release")
     _want(_bytes(vendor, 16, 16) and _bytes(class_id, 16, 16), "release")
     _want(isinstance(keys, list) and 1 <= len(keys) <= 4, "release")
@@ -110,8 +114,11 @@ def check_release(release: "Any") -> "Any":
 
 
 def _otp(otp: "Any") -> "Any":
-    """What one-time passwords are made of on the device itself: [secret, digits, step in seconds or 0, duress secret, hash, the first counter
-    or step that may be used: those before it were shown to somebody]."""
+    """Check and return what the device verifies one-time passwords with.
+
+    otp: [secret, digits, step in seconds or 0, duress secret, hash, first counter or step that may
+    be used]; the last two may be missing.
+    """
     _want(isinstance(otp, list) and 4 <= len(otp) <= 6, "otp")
     secret, digits, step_s, duress = otp[:4]
     _want(secret is None or _bytes(secret, 20, 64), "otp")
@@ -123,7 +130,7 @@ def _otp(otp: "Any") -> "Any":
 
 
 def _fits(terms: "dict[str, Any]", otp: "Any") -> bool:
-    """Whether a device with this policy can judge codes: a gate that nothing opens would shut its owner out."""
+    """Return whether a device with this policy could open its gate with these secrets."""
     if terms["source"] == "authority":
         return True
     return (

@@ -1,8 +1,9 @@
-"""Provisioning, on the device: takes the bundle from the console and seals it.
+"""Provisioning, on the device: read the bundle from the console and seal it.
 
-The bundle comes over standard input (4-byte big-endian length, then the bytes): never on a command line, where other processes can read
-it, and never as a file that would have to be erased again. Where the root key wants a PIN, that follows in the same form. The answer is one
-line of JSON, without secrets.
+The bundle comes over standard input (4-byte big-endian length, then the bytes): never on a command
+line, where other processes can read it, and never as a file that would have to be erased again.
+Where the root key needs a PIN, that follows in the same form. The answer is one line of JSON,
+without secrets.
 """
 
 import json
@@ -40,7 +41,10 @@ def _read_framed(stream: "Any", most: int) -> bytes:
 
 
 def provision(stream: "Any") -> None:
-    """Read one bundle from a binary stream and install it. UsageError bad-bundle, bad-policy; StoreError already-provisioned and others."""
+    """Read one bundle from a binary stream and install it.
+
+    UsageError bad-bundle, bad-policy, no-board; StoreError already-provisioned and others.
+    """
     bundle = _read_framed(stream, MAX_BUNDLE)
     _, vault = board_vault(lambda: _read_framed(stream, _MAX_PIN))
     try:
@@ -50,13 +54,13 @@ def provision(stream: "Any") -> None:
             raise
         from ..vault.wipe import finish
 
-        finish(vault._store)  # the power failed while a vault was being wiped
+        finish(vault._store)  # the power failed during a wipe
         install(vault, bundle)
     vault.close()
 
 
 def main() -> int:
-    """0 when the device is provisioned. Prints {"ok": true}, or {"ok": false, "error": slug, "text": …}."""
+    """Provision and return 0, or 1; print {"ok": true} or {"ok": false, "error": …, "text": …}."""
     try:
         provision(sys.stdin.buffer)
     except WardenError as error:

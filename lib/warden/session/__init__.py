@@ -1,4 +1,4 @@
-"""Who may say what: sessions with each application, their commands, and the reports of what was refused.
+"""Sessions with each application, the commands that they may give, and reports of what was refused.
 
-Entry points: `session.Session` (sealed mode), `plain.Plain`, `inbox.Inbox`. Sans-IO; may import `net`.
+Entry points: `session.Session` (sealed mode), `plain.Plain`, `inbox.Inbox`. Sans-IO; imports `net`.
 """

@@ -29,7 +29,9 @@ PROTOCOL = (
 # Commands of the authority that this device implements.
 _ORDERS = const(("rotate", "wipe", "update", "unlock"))
 # Codes with which Warden itself answers an application's command.
-_OWN_CODES = const("busy command-failed expired gate-shut not-allowed old-session unknown-command")
+_OWN_CODES = const(
+    "busy cbor-limit command-failed expired gate-shut not-allowed old-session unknown-command"
+)
 
 
 class Refused(Exception):

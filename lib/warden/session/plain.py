@@ -1,7 +1,8 @@
-"""Plain mode: JSON commands that carry the application's ID, asked of the server at the start and compared with each command.
+"""Plain mode: JSON commands that carry the application's ID, which the device asks the server for.
 
-It stops a holder of some broker account who does not know the ID. It does not stop the broker's owner, and replay only as far as TLS
-does: the policy's sealed mode is for that. Sans-IO like session/session.py; rules in docs/protocol.md, Plain mode.
+It stops a holder of a broker account who does not know the ID. It does not stop the broker's
+owner, and stops replay only as far as TLS does: sealed mode is for that. Sans-IO; rules:
+docs/protocol.md, Plain mode.
 """
 
 import binascii
@@ -29,7 +30,11 @@ _ID_MAX = const((1 << 32) - 1)
 
 
 class Plain:
-    """appids: the applications of the vault. validate, store: the policy's two switches."""
+    """The IDs of all applications, and the checks of their commands.
+
+    names: the device's topics. appids: the applications of the vault. validate: commands must
+    carry the ID. store: IDs are kept in the vault.
+    """
 
     def __init__(
         self, names: "Topics", appids: "list[str]", vault: "Vault", validate: bool, store: bool
@@ -45,11 +50,11 @@ class Plain:
 
     @property
     def ready(self) -> bool:
-        """Commands can be judged: every application's ID is known, or none is asked for."""
+        """Whether commands can be verified: every application's ID is known, or none is needed."""
         return not self._validate or all(uid is not None for uid in self._uids.values())
 
     def requests(self, now_ms: int) -> "list[bytes]":
-        """The ID requests to send now, one for each application whose ID is unknown and not being asked for."""
+        """Return the ID requests to send now, one for each application without a known ID."""
         out = []
         for appid, uid in self._uids.items():
             if uid is not None or not self._validate:
@@ -66,7 +71,7 @@ class Plain:
         return out
 
     def due_ms(self) -> "int | None":
-        """When requests() has something to say again, or None."""
+        """Return when requests() has something to send, or None."""
         if self.ready:
             return None
         ends = [
@@ -77,7 +82,10 @@ class Plain:
         return min(ends)
 
     def on_response(self, fields: "dict[str, Any]", now_ms: int) -> None:
-        """Take an application's ID, if it was asked for. PeerError unexpected, bad-body, wrong-application."""
+        """Accept the ID of an application that was asked for.
+
+        PeerError unexpected, bad-body, wrong-application.
+        """
         appid = fields.get("appid")
         if not isinstance(appid, str) or appid not in self._uids:
             raise PeerError("wrong-application")
@@ -93,7 +101,7 @@ class Plain:
         self._uids[appid] = uid
 
     def parse(self, payload: "memoryview | bytes") -> "dict[str, Any]":
-        """The JSON object of a message. PeerError bad-body for anything else."""
+        """Return the JSON object of a message. PeerError bad-body for anything else."""
         fields = None
         try:
             data = bytes(payload)
@@ -111,7 +119,10 @@ class Plain:
         return fields
 
     def open(self, command: str, fields: "dict[str, Any]") -> "tuple[str, int, dict[str, Any]]":
-        """(appid, id, args) of a command that carries the right ID. PeerError wrong-application, bad-body."""
+        """Return (appid, id, args) of a command that carries the right ID.
+
+        PeerError wrong-application, bad-body.
+        """
         appid = self.prove(fields)
         if fields.get("cmd") != command:
             raise PeerError("bad-body")
@@ -131,7 +142,10 @@ class Plain:
         return appid, id, args
 
     def prove(self, fields: "dict[str, Any]") -> str:
-        """Whose message it is, by the ID that it carries. PeerError wrong-application."""
+        """Return the application of a message, by the ID that it carries.
+
+        PeerError wrong-application.
+        """
         appid = fields.get("appid")
         if not isinstance(appid, str) or appid not in self._uids:
             raise PeerError("wrong-application")
@@ -142,8 +156,10 @@ class Plain:
         return appid
 
     def event(self, event: str, fields: "dict[str, Any]") -> bytes:
-        """An event's JSON bytes, with the device's own fields. UsageError bad-argument for a value
-        that JSON has no form for."""
+        """Return an event as JSON bytes, with the device's own fields.
+
+        UsageError bad-argument for a value that JSON has no form for.
+        """
         whole = {"event": event, "deviceId": self._names.device}
         whole.update(fields)
         out = bytearray()
@@ -184,11 +200,11 @@ def _write(out: bytearray, value: "Any", depth: int) -> int:
 
 
 def _is_refused(data: bytes) -> bool:
-    """Return whether lists and objects are nested deeper than _DEEPEST, their brackets do not match, or the parser
-    would see other brackets than this scan.
+    """Return whether JSON is nested too deeply, or has brackets that MicroPython's parser misreads.
 
-    The parser would take memory for each level before it saw that the text is garbage. MicroPython's takes a list that ends in a
-    brace, and up to 1.25 text that is cut short. It takes any four characters behind \\u, a quotation mark too, and ends at a NUL.
+    The parser would allocate memory for each level before it saw that the text is garbage. It
+    accepts a list that ends in a brace, and up to 1.25 text that is cut short. It accepts any four
+    characters behind \\u, a quotation mark too, and ends at a NUL.
     """
     opened = 1  # and a bit for each bracket: 1 for an object, 0 for a list
     text = escaped = False
@@ -220,7 +236,7 @@ def _is_refused(data: bytes) -> bool:
 
 
 def _unhex(text: object, size: int) -> "bytes | None":
-    """The bytes of 2 × size lower-case hex digits, or None."""
+    """Return the bytes of 2 × size lower-case hex digits, or None."""
     if not isinstance(text, str) or len(text) != 2 * size:
         return None
     try:

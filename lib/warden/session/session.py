@@ -1,9 +1,10 @@
-"""The application-ID hand-shake and the sealed messages after it, for one application. Sans-IO: bytes and a time in, bytes out.
+"""The application-ID hand-shake and the sealed messages after it, with one application. Sans-IO.
 
-Both ends prove over two fresh nonces that they hold the same key, and derive keys for this session and direction only. What the broker's
-owner can do is drop and delay. The rules, with their reasons, are in docs/protocol.md; the order of the checks is part of them.
+Both ends prove over two fresh nonces that they hold the same key, and derive keys for this session
+and direction alone. The broker's owner can drop and delay messages, no more. The rules, with their
+reasons, are in docs/protocol.md; the order of the checks is part of them.
 
-`now_ms` is a count of milliseconds that never goes back and never wraps (clock.Uptime).
+now_ms: milliseconds that never go back and never wrap (net/clock.py, Uptime).
 """
 
 import hashlib
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
 COUNTER_MAX = (1 << 32) - 1
 _VERSION = const(1)
-# Milliseconds after the first sending at which the same bytes are sent again; then the attempt ends.
+# Milliseconds after the first sending at which the same bytes are sent again, and the attempt ends.
 _REPEATS_MS = const((1000, 3000, 9000))
 _ATTEMPT_MS = const(30000)
 _WAKE_GAP_MS = const(10000)
-# Bytes of a payload that may have more items than the host reads.
+# A payload of more bytes may hold more items than the host reads.
 _COUNTED = const(2000)
 
 _IDLE = const(0)
@@ -40,8 +41,11 @@ _READY = const(2)
 
 
 class Origin:
-    """What makes each hello of this device unlike any before. boot: a counter that the vault committed in this boot. generation(): the
-    vault's."""
+    """Counters that make each hello of this device unlike any before.
+
+    boot: the vault's counter, committed in this boot. key: 32 bytes, the vault's record `nonce`.
+    generation(): the vault's generation.
+    """
 
     def __init__(self, boot: int, key: bytes, generation: "Callable[[], int]") -> None:
         self.boot = boot
@@ -50,7 +54,10 @@ class Origin:
         self._connect = 0
 
     def fresh(self) -> "tuple[int, bytes]":
-        """(connect, Nd). The counters make the nonce unique even where the chip's randomness repeats."""
+        """Return (connect, Nd) of the next hello.
+
+        The counters make the nonce unique even where the chip's randomness repeats.
+        """
         connect = self._connect
         self._connect += 1
         text = cbor.encode([self.boot, connect, random_bytes(16)])
@@ -58,8 +65,13 @@ class Origin:
 
 
 class Message:
-    """A sealed message that opened. gap: messages missing before it. expired: it came too late and must not be obeyed. refused: the code
-    of a body that this device can't hold, or "". repeat: it is a duplicate of the last one, and `reply` holds the bytes that answered that."""
+    """A sealed message that opened.
+
+    gap: number of messages missing before it. expired: it came too late to run. refused: the code
+    of a body that this device can't hold, or "". deadline_ms: end of its validity, or None.
+    repeat: it is a duplicate of the last message, and `reply` the bytes that answered that, or
+    None.
+    """
 
     def __init__(
         self, id: int, body: "dict[str, Any]", repeat: bool = False, reply: "bytes | None" = None
@@ -75,7 +87,7 @@ class Message:
 
 
 class _Keys:
-    """One session's keys and counters."""
+    """Keys and counters of one session."""
 
     def __init__(self, key: bytes, info: "Any", hello: bytes, welcome: bytes) -> None:
         prk = hkdf_extract(hello + welcome, key)
@@ -96,7 +108,11 @@ class _Keys:
 
 
 class Session:
-    """With one application. key: K, 32 bytes. digest: 32 bytes, of the policy record. authority: this application is the authority."""
+    """The session with one application.
+
+    names: the device's topics. appid: the application's ID. key: K, 32 bytes. digest: SHA-256 of
+    the policy record. authority: whether the application is the authority.
+    """
 
     def __init__(
         self,
@@ -119,7 +135,7 @@ class Session:
         self._hello_ms = 0  # when the hello of the current keys was sent
         self._phase = _IDLE
         self._due_ms: "int | None" = None
-        self._out = b""  # what is repeated until it is answered
+        self._out = b""  # repeated until it is answered
         self._out_ms = 0
         self._repeats = 0
         self._digest = b""  # of the outstanding hello
@@ -136,19 +152,19 @@ class Session:
 
     @property
     def sid(self) -> bytes:
-        """The ID of the session whose keys are in use; empty without one."""
+        """The ID of the session whose keys are in use, 8 bytes; empty without one."""
         return b"" if self._keys is None else self._keys.sid
 
     # -- hand-shake ---------------------------------------------------------------------------
 
     def begin(self, now_ms: int) -> None:
-        """A new connection: drop what stood, say hello at the next tick()."""
+        """Drop the session of the last connection, and send a hello at the next tick()."""
         self.drop()
         self._backoff.reset()
         self._due_ms = now_ms
 
     def drop(self) -> None:
-        """Forget the session's keys and whatever is outstanding."""
+        """Drop the session's keys and the outstanding hello or ready."""
         if self._keys is not None:
             self._keys.close()
         self._keys = None
@@ -156,17 +172,18 @@ class Session:
         self._phase, self._due_ms, self._out, self._digest = _IDLE, None, b"", b""
 
     def due_ms(self) -> "int | None":
-        """When tick() has something to do, or None."""
+        """Return when tick() has something to send, or None."""
         return self._due_ms
 
     def tick(self, now_ms: int) -> "tuple[str, bytes] | None":
-        """(event, bytes) to send now, or None. To be called whenever due_ms() has come."""
+        """Return (event, bytes) to send now, or None. Called whenever due_ms() has come."""
         if self._due_ms is None or now_ms < self._due_ms:
             return None
         if self._phase == _IDLE:
             return "hello", self._say_hello(now_ms)
         if now_ms - self._out_ms >= _ATTEMPT_MS:
-            # Nobody answered: wait, then start over with a new hello. A session that stands meanwhile (a wake nobody followed up) stays.
+            # No answer: wait, then start over with a new hello. A session that is up meanwhile
+            # (a wake was answered, and no welcome followed) stays.
             waiting = self._phase == _READY
             if waiting:
                 self.drop()
@@ -214,9 +231,10 @@ class Session:
     def on_welcome(
         self, parsed: "envelope.Envelope", digest: bytes, now_ms: int
     ) -> "tuple[bytes, int] | None":
-        """(ready, unix_time) for a valid welcome to the outstanding hello; None when it only repeats the last one.
+        """Return (ready, unix_time) for a welcome to the outstanding hello; None for the last again.
 
-        PeerError: tampered, unexpected, policy-mismatch, bad-body. `digest`: SHA-256 of the whole welcome.
+        digest: SHA-256 of the whole welcome. PeerError tampered, unexpected, policy-mismatch,
+        bad-body.
         """
         fields = self._open_mac0("welcome", parsed, 5)
         _, answered, nonce, unix_time, expected = fields
@@ -229,7 +247,7 @@ class Session:
             raise PeerError("bad-body")
         if digest == self._welcome_digest:
             return None
-        # The time is looked at here as well: a board that was busy may not have ticked since the hello ran out.
+        # A board that was busy may not have called tick() since the hello's attempt ended.
         late = now_ms - self._out_ms >= _ATTEMPT_MS
         if self._phase != _HELLO or late or not ct.equal(answered, self._digest):
             raise PeerError("unexpected")
@@ -243,7 +261,7 @@ class Session:
         return self._send(_READY, self.seal("ready", 0, {}), now_ms), unix_time
 
     def on_wake(self, parsed: "envelope.Envelope", now_ms: int) -> None:
-        """The application restarted: say hello again at the next tick, but not more than once in ten seconds."""
+        """Send a new hello at the next tick(): the application restarted. At most once in 10 s."""
         _, nonce = self._open_mac0("wake", parsed, 2)
         if not _is_bytes(nonce, 16):
             raise PeerError("bad-body")
@@ -269,7 +287,10 @@ class Session:
     # -- sealed messages ----------------------------------------------------------------------
 
     def seal(self, event: str, id: int, body: "dict[str, Any]") -> "bytes | bytearray":
-        """One event, sealed. PeerError no-session, counter-exhausted (then a new hello is due)."""
+        """Return a sealed event. id: of the command that it answers, or 0.
+
+        LinkError no-session, counter-exhausted (a new hello is due then).
+        """
         keys = self._keys
         if keys is None:
             raise LinkError("no-session")
@@ -278,11 +299,10 @@ class Session:
             self.drop()
             self._due_ms = 0
             raise LinkError("counter-exhausted")
-        keys.next_up = (
-            counter + 1
-        )  # spent before anything is sealed: no key and nonce pair comes twice
+        # Spent before anything is sealed: no key and nonce pair comes twice.
+        keys.next_up = counter + 1
         aad = self._names.sealed(event)[1]
-        # The list of [id, null, body] by hand: made and gone through, it would cost a third of what the body does.
+        # The list [id, null, body] by hand: encoding it would cost a third of what the body does.
         lead = b"\x83" + cbor.encode(id) + b"\xf6" if id else b"\x83\x00\xf6"
         payload = lead + cbor.encode(body, cbor.DEEPEST - 1)
         if len(payload) > _COUNTED:
@@ -296,9 +316,9 @@ class Session:
     def open(
         self, command: str, parsed: "envelope.Envelope", digest: bytes, now_ms: int
     ) -> Message:
-        """One command, opened in place. `digest`: SHA-256 of the whole message, taken before.
+        """Return a command, opened in place. digest: SHA-256 of the sealed message.
 
-        PeerError: no-session, old-session, replayed, tampered, bad-body.
+        LinkError no-session, old-session. PeerError replayed, tampered, bad-body.
         """
         keys = self._keys
         if keys is None:
@@ -318,7 +338,7 @@ class Session:
         keys.last_down, keys.last_digest, keys.reply = counter, digest, None
         if not counter:
             keys.first_digest = digest
-        # It opened under this session's key: the application is there, and heard our ready.
+        # It opened under this session's key: the application is there, and has our ready.
         self.stands = True
         if self._phase == _READY:
             self._phase, self._due_ms, self._out = _IDLE, None, b""
@@ -354,13 +374,13 @@ class Session:
         if expiry is not None:
             if not _is_number(expiry):
                 raise PeerError("bad-body")
-            # Counted from when the hello left, so that holding back the welcome lengthens nothing.
+            # Counted from when the hello was sent: a welcome that is held back lengthens nothing.
             message.deadline_ms = self._hello_ms + expiry * 1000
             message.expired = now_ms > message.deadline_ms
         return message
 
     def remember(self, digest: bytes, reply: "bytes | bytearray") -> None:
-        """Keep the reply to the command of this digest for its QoS 1 duplicate, if no other came after it."""
+        """Keep the reply to a command for its QoS 1 duplicate, if it is still the last command."""
         keys = self._keys
         if keys is not None and keys.last_digest == digest:
             keys.reply = reply

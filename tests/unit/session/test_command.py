@@ -67,7 +67,15 @@ def test_codes_of_refusals():
     for code in ("door-open", "a", "2", "x" * 32, "already-on-2"):
         error = Refused(code)
         equal((error.code, isinstance(error, WardenError)), (code, False))
-    own = ["busy", "command-failed", "expired", "gate-shut", "not-allowed", "old-session"]
+    own = [
+        "busy",
+        "command-failed",
+        "expired",
+        "gate-shut",
+        "not-allowed",
+        "old-session",
+        "cbor-limit",
+    ]
     for code in own + [
         "unknown-command",
         "",

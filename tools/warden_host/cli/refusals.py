@@ -5,7 +5,7 @@ from warden_host.names import AUTHORITY_COMMANDS
 # Codes with which Warden itself answers an application's command (docs/protocol.md, Events,
 # replies and incidents); a device keeps its handlers from refusing with one of them.
 OWN_REPLIES = frozenset(
-    "busy command-failed expired gate-shut not-allowed old-session unknown-command".split()
+    "busy cbor-limit command-failed expired gate-shut not-allowed old-session unknown-command".split()
 )
 _APPLICATION = (
     "a reason of the device's application, from the command's handler",
@@ -19,6 +19,10 @@ _REFUSALS = {
     "busy": (
         "commands arrived faster than the device runs them; this one did nothing",
         "send it again later, and fewer at a time",
+    ),
+    "cbor-limit": (
+        "the command is larger, nested deeper or of more items than the device reads",
+        "send less, or in several commands: docs/protocol.md, Limits of a value",
     ),
     "command-failed": (
         "the command's handler raised an exception, or returned what no reply can carry",
