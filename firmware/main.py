@@ -28,9 +28,10 @@ try:
         from warden.agent import recovery
 
         recovery.main()
-except Exception as error:  # whatever it is: say it, and don't wear the flash out with starts
+except Exception as error:  # whatever it is: show it, and don't wear the flash out with starts
     sys.print_exception(error)
     time.sleep(system.PAUSE_S)
 finally:
     # SystemExit and KeyboardInterrupt end here, too.
+    print("warden: the application ended, the board starts anew")
     system.reset()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
 from fleet_kit import PATIENCE_S, wait_until
 from terminal_kit import Terminal
 
@@ -37,13 +38,18 @@ def test_interrupts_are_off_before_anything_else(repo: Path) -> None:
         assert set(imported) <= {"gc", "micropython", "sys"}, imported
 
 
-def test_a_failing_application_starts_over(repo: Path, micropython: str, tmp_path: Path) -> None:
-    """main.py, run with an application that fails: it says why, waits, and ends in a reset."""
-    app = "import warden.hal.system\nwarden.hal.system.PAUSE_S = 0.1\n1 // 0\n"
+@pytest.mark.parametrize("end", ["1 // 0", "pass", "import sys\nsys.exit()"])
+def test_an_application_that_ends_starts_over(
+    end: str, repo: Path, micropython: str, tmp_path: Path
+) -> None:
+    """main.py, run with an application that fails or ends: it says so, waits after a failure, and ends in a reset."""
+    app = f"import warden.hal.system\nwarden.hal.system.PAUSE_S = 0.1\n{end}\n"
     start = [micropython, *board(repo, tmp_path, app)]
     done = subprocess.run(start, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 3
-    assert "ZeroDivisionError" in done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert ("ZeroDivisionError" in said) == (end == "1 // 0")
+    assert "warden: the application ended, the board starts anew" in said
 
 
 def test_ctrl_c_reaches_nobody(repo: Path, micropython: str, tmp_path: Path) -> None:
