@@ -160,6 +160,13 @@ BAD = [
         },
     ),
     (
+        "host_packages",
+        {
+            "tools/warden_host/devices/a.py": "from warden_host.broker.mosquitto.b import x\n",
+            "tools/warden_host/broker/mosquitto/b.py": OK,
+        },
+    ),
+    (
         "acyclic",
         {
             "tools/warden_host/sim/a.py": "from warden_host.sim import b\n",
@@ -200,7 +207,8 @@ GOOD = {
     "firmware/boot.py": "from warden import vault\n",
     "tools/warden_host/a.py": "import cbor2\n",
     "tools/warden_host/cli/main.py": "from warden_host import a\nfrom warden_host.sim import b\n",
-    "tools/warden_host/sim/b.py": "from warden_host.broker.mosquitto import c\n",
+    "tools/warden_host/sim/b.py": "from warden_host.broker import backend\n",
+    "tools/warden_host/broker/backend.py": "from warden_host.broker.mosquitto import c\n",
     "tools/warden_host/broker/mosquitto/c.py": "x = 'publishClientSend'\n",
     "tools/table.py": layers.GENERATED + "a program\n" + OK * 500,
 }

@@ -19,9 +19,8 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 from warden_host import names
+from warden_host.broker.backend import find_program, open_registry
 from warden_host.broker.base import device_account, device_password
-from warden_host.broker.mosquitto import registry
-from warden_host.broker.mosquitto.broker import find_binary
 from warden_host.devices import setup
 from warden_host.devices.provision import Order, provision
 from warden_host.engine.events import FleetEvent
@@ -195,7 +194,7 @@ class Mallory:
         self._fleet = fleet
         self._password = device_password()
         account = device_account(TYPE, NEIGHBOUR, self._password)
-        with registry.opened(fleet) as accounts:
+        with open_registry(fleet) as accounts:
             accounts.put(account)
         self._user = account.username
 
@@ -342,7 +341,7 @@ def main() -> int:
         check=False,
     ).stdout.strip()
     console.print(
-        f"[bold]Warden[/bold] on {version}, with {Path(find_binary()).name} as its broker."
+        f"[bold]Warden[/bold] on {version}, with {Path(find_program()).name} as its broker."
     )
     port, admin_port = demo_network.free_ports(2)
     with contextlib.ExitStack() as stack:

@@ -12,8 +12,7 @@ from pathlib import Path
 import children
 import pytest
 from cli_kit import fake
-from warden_host import filelock, jsontext
-from warden_host.broker.mosquitto import process
+from warden_host import childprocess, filelock, jsontext
 from warden_host.cli import main, screen, send
 from warden_host.engine.events import FleetEvent
 
@@ -79,7 +78,7 @@ def test_ctrl_c_ends_run_in_order(folder, capsys, monkeypatch, number):
     assert gone(pid)
 
 
-needs_setpriv = pytest.mark.skipif(process.tie_to_us(["x"]) == ["x"], reason="needs setpriv")
+needs_setpriv = pytest.mark.skipif(childprocess.tie_to_us(["x"]) == ["x"], reason="needs setpriv")
 
 
 @needs_setpriv
@@ -114,7 +113,7 @@ def test_only_the_main_thread_ties_a_child():
     import threading
 
     found: list[list[str]] = []
-    thread = threading.Thread(target=lambda: found.append(process.tie_to_us(["x"])))
+    thread = threading.Thread(target=lambda: found.append(childprocess.tie_to_us(["x"])))
     thread.start()
     thread.join()
     assert found == [["x"]]

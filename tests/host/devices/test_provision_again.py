@@ -7,6 +7,7 @@ import pytest
 from cli_kit import fails, fake
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.cli import main
+from warden_host.devices import provision
 from warden_host.errors import HostError
 from warden_host.store.store import Device, Store
 
@@ -115,7 +116,7 @@ def test_a_name_that_was_given_while_the_turn_was_waited_for(folder, monkeypatch
                 store.add_device(Device("D2", "relay", "UNIX", "sealed", b"theirs"))
             yield turn
 
-    monkeypatch.setattr(registry, "opened", late)
+    monkeypatch.setattr(provision, "open_registry", late)
     fails(capsys, "device-exists", "provision", "D2", "--sim")
     with Store(folder / "fleet.db") as store:
         assert store.device("D2").policy == b"theirs"

@@ -485,7 +485,7 @@ def first(fleet, monkeypatch):
                 act(accounts)
                 yield accounts
 
-        monkeypatch.setattr(registry, "opened", late)
+        monkeypatch.setattr(revocation, "open_registry", late)
 
     return arrange
 
@@ -584,7 +584,7 @@ def test_an_unconfirmed_wipe_fails(fleet, monkeypatch, capsys):
 def test_a_wipe_asks_the_broker_only_where_it_must(fleet, free_at_the_broker, monkeypatch):
     base = ["--fleet", str(fleet.root)]
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "opened", None)
+        patch.setattr(revocation, "open_registry", None)
         assert main.run([*base, "wipe", "D1", "--yes"]) == 0
     assert main.run([*base, "revoke", "D1", "--yes"]) == 0
     assert main.run([*base, "wipe", "D1", "--yes"]) == 0

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from warden_host import filelock, jsontext, names
+from warden_host.broker.backend import open_registry
 from warden_host.broker.base import device_account, device_password
-from warden_host.broker.mosquitto import registry
 from warden_host.devices import bundle
 from warden_host.errors import HostError
 from warden_host.fleet import device_tree, pki
@@ -100,7 +100,7 @@ def _provision(fleet: Fleet, store: Store, order: Order) -> Device:
         raise
     _send_bundle(tree, fresh, data, order.pin)
     account = device_account(device.type, device.device, password)
-    with registry.opened(fleet) as accounts, _replace_folder(fresh, home):
+    with open_registry(fleet) as accounts, _replace_folder(fresh, home):
         # Again, under the registry's lock: from here on the name can't be given to another.
         known = _check_name(store, order)
         if known is not None and known.type != device.type:

@@ -14,8 +14,8 @@ device that never confirmed its wipe stays listed: whether it is wiped can't be 
 
 import time
 
+from warden_host.broker.backend import open_registry
 from warden_host.broker.base import Registry, wipe_only_account
-from warden_host.broker.mosquitto import registry
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.store.endings import Ending
@@ -51,7 +51,7 @@ def revoke_access(fleet: Fleet, store: Store, device: str) -> bool:
     Returns: False without a change where the device is not ordered to be revoked, or was
     provisioned again meanwhile.
     """
-    with registry.opened(fleet) as accounts:
+    with open_registry(fleet) as accounts:
         # Read under the registry's lock: the name may belong to a new device by now.
         known, ending = store.find(device), store.ending(device)
         if known is None or ending is None or not ending.revoked:
@@ -62,7 +62,7 @@ def revoke_access(fleet: Fleet, store: Store, device: str) -> bool:
 
 def remove_wiped(fleet: Fleet, store: Store, device: str) -> bool:
     """Remove account and record of a device that confirmed its wipe; False where there is none."""
-    with registry.opened(fleet) as accounts:
+    with open_registry(fleet) as accounts:
         # As in revoke_access().
         known, ending = store.find(device), store.ending(device)
         if known is None or ending is None or ending.wiped is None:
@@ -76,7 +76,7 @@ def enforce_endings(fleet: Fleet) -> None:
     with Store(fleet.database) as store:
         if not any(ending.revoked or ending.wiped for ending in store.endings().values()):
             return
-        with registry.opened(fleet) as accounts:
+        with open_registry(fleet) as accounts:
             for device, ending in store.endings().items():  # as in revoke_access()
                 known = store.device(device)
                 if ending.wiped is not None:

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 from warden_host import jsontext, names
+from warden_host.broker.backend import open_registry
 from warden_host.broker.base import device_password
-from warden_host.broker.mosquitto import registry
 from warden_host.errors import HostError, LinkError, class_of
 from warden_host.fleet import pki
 from warden_host.fleet.fleet import Fleet
@@ -221,5 +221,5 @@ def _body(fleet: Fleet, store: Store, device: Device, parts: tuple[str, ...]) ->
 
 def _set_password(fleet: Fleet, device: Device, rotation: Rotation) -> None:
     username = names.device_client(device.type, device.device)
-    with registry.opened(fleet) as accounts:
+    with open_registry(fleet) as accounts:
         accounts.set_password(username, rotation.body["password"].decode())

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from warden_host import names
+from warden_host.broker.backend import create_registry, open_registry
 from warden_host.broker.base import ANY_TYPE, app_account, machine_password
-from warden_host.broker.mosquitto import registry
 from warden_host.devices import bundle
 from warden_host.errors import HostError
 from warden_host.fleet import fleet, pki
@@ -20,7 +20,7 @@ def new_fleet(root: Path, settings: fleet.Settings) -> fleet.Fleet:
     pki.create(made.keys, (*broker.names, broker.host, broker.contact))
     password = machine_password()
     made.save_app_password(AUTHORITY, password)
-    registry.create(made, app_account(AUTHORITY, (ANY_TYPE,), password))
+    create_registry(made, app_account(AUTHORITY, (ANY_TYPE,), password))
     store.Store(made.database).close()
     return made
 
@@ -44,7 +44,7 @@ def add_app(made: fleet.Fleet, known: store.Store, app: store.App) -> None:
         names.check_grant(command)
     bundle.check_commands(app.appid, app.commands)
     password = machine_password()
-    with registry.opened(made) as accounts, known.transaction():
+    with open_registry(made) as accounts, known.transaction():
         known.add_app(app)
         made.save_app_password(app.appid, password)
         accounts.put(app_account(app.appid, app.types, password))

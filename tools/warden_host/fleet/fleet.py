@@ -1,7 +1,7 @@
 """The fleet folder: everything that makes a fleet, in one place that can be backed up.
 
 warden.toml   settings, no secret           keys/     private keys and passwords, 0600
-fleet.db      devices, their keys, 0600     broker/   mosquitto's files
+fleet.db      devices, their keys, 0600     broker/   the broker's files
 sim/          simulated devices             control.sock   while `warden serve` runs
 """
 
@@ -187,7 +187,7 @@ def _check(settings: Settings) -> None:
     if broker.port == broker.admin_port:
         raise malformed("broker.port and broker.admin_port are the same")
     for value in (broker.host, broker.listen, *broker.names):
-        # These end up in mosquitto.conf and in a certificate: a line break would add a setting.
+        # These end up in the broker's configuration and in a certificate: a line break would add a setting.
         if not is_host(value):
             raise malformed(f"{value!r} is no host name or address")
     for command in settings.commands:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from warden_host.broker.mosquitto.broker import Broker
+from warden_host.broker.backend import Broker
 from warden_host.devices import revocation
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
@@ -34,8 +34,7 @@ class Service:
 
     def check(self) -> None:
         """Raise broker-failed or not-serving if the broker or the engine's thread ended."""
-        if not self.broker.alive():
-            raise HostError("broker-failed", "mosquitto ended", "see broker/mosquitto.log")
+        self.broker.check_alive()
         if not self.authority.alive():
             raise HostError("not-serving", "the authority's thread ended", "report this as a bug")
 

@@ -108,7 +108,7 @@ def drawn(keyboard: Keyboard) -> Iterator[Panel]:
     """Draw the panel on a thread of its own while the context is open.
 
     The main thread must stay free: the device's process is tied to the thread that started it
-    (process.tie_to_us).
+    (childprocess.tie_to_us).
     """
     panel = Panel(keyboard, lambda: os.kill(os.getpid(), signal.SIGINT))
 

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from warden_host import filelock, jsontext
-from warden_host.broker.mosquitto import broker
-from warden_host.broker.mosquitto.process import terminate, tie_to_us
+from warden_host.childprocess import terminate, tie_to_us
 from warden_host.devices import provision
 from warden_host.errors import HostError
 from warden_host.fleet import device_tree
@@ -138,15 +137,14 @@ def _alone(home: Path) -> Iterator[filelock.Lock]:
     """Hold the lock of the device, so that one process runs it.
 
     Two processes with one account would disconnect each other from the broker forever. The lock
-    file
-    is beside the folder, which `provision --again` makes anew; the child holds it too.
+    file is beside the folder, which `provision --again` makes anew; the child holds it too.
     """
     path = home.parent / f"{home.name}.lock"  # no device's folder: an ID holds no dot
     lock = filelock.try_lock(path)
     if lock is None:
         raise HostError(
             "device-running",
-            f"{home.name} runs already{broker.holder_hint(path)}: two would share one board",
+            f"{home.name} runs already{filelock.holder_hint(path)}: two would share one board",
             f"stop the other `warden run {home.name}` first",
         )
     with lock:

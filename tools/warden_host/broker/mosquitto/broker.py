@@ -18,7 +18,7 @@ from warden_host import filelock, jsontext, secretfile
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.broker.mosquitto.dynsec import FILE as REGISTRY
 from warden_host.broker.mosquitto.log import BrokerLog
-from warden_host.broker.mosquitto.process import terminate, tie_to_us
+from warden_host.childprocess import terminate, tie_to_us
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import BrokerSettings, Fleet
 from warden_host.protocol import policy
@@ -87,7 +87,7 @@ class Broker:
         if self._lock is None:
             raise HostError(
                 "broker-running",
-                "this fleet's broker runs already" + holder_hint(fleet.broker / "lock"),
+                "this fleet's broker runs already" + filelock.holder_hint(fleet.broker / "lock"),
                 "stop the other `warden serve`; if there is none, end the mosquitto that it left",
             )
         try:
@@ -127,6 +127,11 @@ class Broker:
     def alive(self) -> bool:
         """Return whether the broker runs."""
         return self._child is not None and self._child.poll() is None
+
+    def check_alive(self) -> None:
+        """Raise broker-failed where the broker has ended."""
+        if not self.alive():
+            raise HostError("broker-failed", "mosquitto ended", f"see broker/{LOG} in the fleet")
 
     def __enter__(self) -> "Broker":
         self.start()
@@ -336,12 +341,3 @@ def _check_port(host: str, port: int, key: str) -> None:
                 f"{host}:{port} can't be used ({error.strerror})",
                 f"stop what listens there, or change broker.{key} in warden.toml",
             ) from None
-
-
-def holder_hint(lock: Path) -> str:
-    """Return the pid that a lock file names, for an error's text, or ""."""
-    with contextlib.suppress(OSError):
-        pid = lock.read_text()[:10]
-        if pid.isdigit():
-            return f" (pid {pid})"
-    return ""
