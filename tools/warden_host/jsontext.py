@@ -127,10 +127,7 @@ def dump(value: Any) -> str:
         return _line(_plain(value))
 
 
-def _line(value: Any) -> str:
-    return json.dumps(
-        value, ensure_ascii=True, separators=(", ", ": "), allow_nan=False, default=bytes.hex
-    )
+_line = json.JSONEncoder(allow_nan=False, default=bytes.hex).encode
 
 
 def brief(value: Any) -> str:

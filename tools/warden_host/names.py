@@ -4,6 +4,7 @@ A name is checked here before it reaches a topic, a path or an ACL: a `+`, `#` o
 ID would widen what an ACL allows, and a `..` would leave the fleet folder.
 """
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -68,6 +69,7 @@ def check_grant(command: str) -> str:
     return command
 
 
+@functools.lru_cache(1024)  # a device sends few kinds of events again and again
 def parse_topic(text: str) -> Topic:
     """Return the fields of a protocol topic; raises bad-topic."""
     parts = text.split("/") if len(text) <= TOPIC_LIMIT else []

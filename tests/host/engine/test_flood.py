@@ -102,6 +102,19 @@ def test_a_screen_that_hangs_does_not_hold_the_engine():
     assert any("missed" in each.text for each in shown)
 
 
+def test_a_screen_shows_what_a_person_can_follow_and_counts_the_rest():
+    now = 5.0
+    shown: list[FleetEvent] = []
+    with display_queue.screen_thread(shown.append, lambda: now) as show:
+        for number in range(3000):
+            show(FleetEvent("event", f"D{number}"))
+        show(FleetEvent("incident", DEVICE))
+    assert sum(each.kind == "event" for each in shown) == display_queue.BURST
+    assert sum(each.kind == "incident" for each in shown) == 1
+    counts = [int(each.text.split()[0]) for each in shown if "not shown" in each.text]
+    assert sum(counts) == 3000 - display_queue.BURST
+
+
 # Watchers
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 from host_kit import refused
+from warden_host.errors import HostError
 from warden_host.protocol import policy
 from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
-from warden_host.store import store
+from warden_host.store import events, store
 from warden_host.store.store import Device, Pair, Store
 
 PAIR = Pair("authority", bytes(32), bytes(range(32)), ("set_relay",))
@@ -58,7 +59,7 @@ def test_a_failed_transaction_leaves_nothing(known):
 
 
 def test_events_and_incidents_are_bounded(known, monkeypatch):
-    monkeypatch.setattr(store, "MAX_EVENTS", 5)
+    monkeypatch.setattr(events, "MAX_EVENTS", 5)
     monkeypatch.setattr(store, "MAX_INCIDENTS", 5)
     for number in range(12):
         known.add_event("D1", "authority", "x", str(number))
@@ -69,7 +70,7 @@ def test_events_and_incidents_are_bounded(known, monkeypatch):
 
 
 def test_one_device_pushes_out_nothing_of_another(known, monkeypatch):
-    monkeypatch.setattr(store, "MAX_EVENTS", 5)
+    monkeypatch.setattr(events, "MAX_EVENTS", 5)
     monkeypatch.setattr(store, "MAX_INCIDENTS", 5)
     known.add_event("D2", "authority", "x", "{}")
     known.add_incident("D2", "device", "tampered", "x", 1)
@@ -162,15 +163,45 @@ def test_a_database_from_before_codes_gets_their_tables(tmp_path):
 def test_a_full_disk_is_named_and_what_was_kept_stays(known):
     pages = known._db.execute("PRAGMA page_count").fetchone()[0]
     known._db.execute(f"PRAGMA max_page_count = {pages}")
-    with refused("database-damaged"), known.transaction():
-        known.set_last_seen("D1", 9.0)
-        for _ in range(100):
+    with pytest.raises(HostError) as caught:
+        for _ in range(events.BATCH):
             known.add_event("D1", "authority", "x", "y" * 5000)
-    known._db.execute("PRAGMA max_page_count = 100000")
-    with known.transaction():
-        known.add_event("D1", "authority", "x", "{}")
-    assert len(known.events("D1")) == 1
+    assert caught.value.code == "database-damaged"
+    assert caught.value.text.endswith(f"{events.BATCH} events are lost")
     assert known.device("D1").last_seen == 0.0
+    known._db.execute("PRAGMA max_page_count = 100000")
+    known.add_event("D1", "authority", "x", "{}")
+    assert len(known.events("D1")) == 1
+
+
+def test_events_are_committed_in_batches_and_at_the_end(known, tmp_path):
+    def stored() -> int:
+        with Store(tmp_path / "fleet.db") as other:
+            return len(other.events("D1"))
+
+    for number in range(events.BATCH + 1):
+        assert stored() == (events.BATCH if number == events.BATCH else 0)
+        known.add_event("D1", "authority", "x", str(number))
+    assert stored() == events.BATCH
+    assert known.device("D1").last_seen > 0.0
+    known.close()
+    assert stored() == events.BATCH + 1  # (closing twice does no harm)
+
+
+def test_rows_of_a_device_are_bounded_in_the_file(known, tmp_path, monkeypatch):
+    monkeypatch.setattr(events, "MAX_EVENTS", 5)
+
+    def rows() -> int:
+        return known._db.execute("SELECT count(*) FROM events").fetchone()[0]
+
+    for number in range(3 * events.BATCH):
+        known.add_event("D1", "authority", "x", str(number))
+        known.write_events()
+        assert rows() <= 5 + 65
+    with Store(tmp_path / "fleet.db") as again:  # the slack of an earlier process goes, too
+        again.add_event("D1", "authority", "x", "new")
+        again.write_events()
+        assert rows() == 5
 
 
 def test_secrets_are_not_in_any_text():

@@ -220,6 +220,7 @@ class Engine:
 
     def tick(self) -> None:
         """Repeat wakes, apply deadlines; call it a few times a second."""
+        self.write_events()
         now = self.clock()
         for device, missed in self._throttle.due(now.steady):
             self._announce(FleetEvent("notice", device, text=f"{missed} more, not shown: a flood"))
@@ -231,6 +232,10 @@ class Engine:
                 for wake in session.tick(now):
                     self.send(session.address, wake)
         self._jobs.tick(now.steady)
+
+    def write_events(self) -> None:
+        """Commit the events that wait in the store; tick() does it too."""
+        self.store.write_events()
 
     def start(self, job: Job, done: Done) -> None:
         """Start a job; done gets its result, or the error that it raised."""
@@ -293,10 +298,7 @@ class Engine:
             return
         kind = "reply" if event == "reply" else "event"
         if kind == "event":
-            body = jsontext.dump(received.body)
-            with self.store.transaction(durable=False):
-                self.store.add_event(name, appid, event, body)
-                self.store.set_last_seen(name, time.time())
+            self.store.add_event(name, appid, event, jsontext.dump(received.body))
         if kind == "reply":
             event = state.command_names.pop(received.id, event)
         fleet_event = FleetEvent(kind, name, appid, event, id=received.id, body=received.body)

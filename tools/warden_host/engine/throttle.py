@@ -18,13 +18,16 @@ class _Bucket:
 class Throttle:
     """Token buckets by device or code. Times are steady seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: float = RATE, burst: float = BURST) -> None:
+        """rate: events a second. burst: events without a pause."""
+        self._rate = rate
+        self._burst = burst
         self._buckets: dict[str, _Bucket] = {}
 
     def admit(self, device: str, now: float) -> bool:
         """Return whether an event may be shown, and count it if not."""
-        bucket = self._buckets.setdefault(device, _Bucket(BURST, now))
-        bucket.tokens = min(BURST, bucket.tokens + (now - bucket.filled) * RATE)
+        bucket = self._buckets.setdefault(device, _Bucket(self._burst, now))
+        bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.filled) * self._rate)
         bucket.filled = now
         if bucket.tokens < 1:
             bucket.missed += 1

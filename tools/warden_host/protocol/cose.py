@@ -6,8 +6,12 @@ Before the tag is verified only the structure's own heads and the protected head
 message costs the same whatever it holds and however long it is.
 """
 
+import functools
 import hashlib
 import hmac
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -23,6 +27,14 @@ TAG = 16
 MAX_COUNTER = (1 << 32) - 1
 _MAX_PROTECTED = 64  # ours take 31 bytes at most
 _EMPTY_MAP = b"\xa0"
+_MAC0 = strictcbor.head(strictcbor.ARRAY, 4) + strictcbor.encode("MAC0")
+_ENCRYPT0 = strictcbor.head(strictcbor.ARRAY, 3) + strictcbor.encode("Encrypt0")
+# The protected header of a sealed message, in the one form that decode() and the checks allow.
+_SEALED = re.compile(
+    rb"\xa4\x01\x18\x1f\x04\x48(.{8})"
+    rb"\x06(?:\x41(.)|\x42([^\0].)|\x43([^\0].{2})|\x44([^\0].{3}))\x0a\x48(.{8})",
+    re.DOTALL,
+)
 
 
 class Mac0(NamedTuple):
@@ -133,7 +145,9 @@ def claimed_kid(data: bytes) -> bytes | None:
     return kid if isinstance(kid, bytes) else None
 
 
-def _parts(data: bytes, algorithm: int, count: int) -> tuple[bytes, dict[Any, Any], list[bytes]]:
+def _parts(
+    data: bytes, algorithm: int, count: int
+) -> tuple[bytes, Mapping[Any, Any], list[bytes]]:
     """Return (protected header, its labels, the byte strings after the empty unprotected header).
 
     algorithm: the one that the protected header must name. It is checked before every other label,
@@ -155,7 +169,7 @@ def _parts(data: bytes, algorithm: int, count: int) -> tuple[bytes, dict[Any, An
     return protected, headers, rest
 
 
-def _protected(data: bytes) -> tuple[bytes, dict[Any, Any], int]:
+def _protected(data: bytes) -> tuple[bytes, Mapping[Any, Any], int]:
     """Return (protected header, its labels, where it ends) of a structure of 3 or 4 parts."""
     if len(data) > strictcbor.MAX_BYTES:
         raise HostError(
@@ -169,10 +183,23 @@ def _protected(data: bytes) -> tuple[bytes, dict[Any, Any], int]:
         raise HostError("cose-malformed", "the protected header is empty: it names no algorithm")
     if len(protected) > _MAX_PROTECTED:
         raise HostError("cose-malformed", f"a protected header of {len(protected)} bytes")
+    return protected, _labels(protected), at
+
+
+@functools.lru_cache(64)  # one message is looked at several times on its way to its session
+def _labels(protected: bytes) -> Mapping[Any, Any]:
+    """Return the labels of a protected header."""
+    match = _SEALED.fullmatch(protected)
+    if match is not None:  # three times as fast as decode()
+        kid, *partial, sid = match.groups()
+        counter = next(part for part in partial if part is not None)
+        return MappingProxyType(
+            {ALG: AES_CCM_16_128_256, KID: kid, PARTIAL_IV: counter, KID_CONTEXT: sid}
+        )
     headers = strictcbor.decode(protected)
     if not isinstance(headers, dict):
         raise HostError("cose-malformed", "the protected header is not a map")
-    return protected, headers, at
+    return MappingProxyType(headers)
 
 
 def _bytes(data: bytes, at: int) -> tuple[bytes, int]:
@@ -183,7 +210,7 @@ def _bytes(data: bytes, at: int) -> tuple[bytes, int]:
     return data[at : at + length], at + length
 
 
-def _check_algorithm(headers: dict[Any, Any], wanted: int) -> None:
+def _check_algorithm(headers: Mapping[Any, Any], wanted: int) -> None:
     alg = headers.get(ALG)
     if type(alg) is not int:  # True == 1 in Python, so isinstance would let a bool pass for one
         raise HostError("cose-malformed", "the protected header names no algorithm")
@@ -193,13 +220,13 @@ def _check_algorithm(headers: dict[Any, Any], wanted: int) -> None:
 
 def _mac(key: bytes, protected: bytes, aad: bytes, payload: bytes) -> bytes:
     """Return the tag of a MAC_structure (RFC 9052 §6.3)."""
-    structure = strictcbor.encode(["MAC0", protected, aad, payload])
+    structure = _MAC0 + b"".join(map(strictcbor.byte_string, (protected, aad, payload)))
     return hmac.new(key, structure, hashlib.sha256).digest()
 
 
 def _enc_structure(protected: bytes, aad: bytes) -> bytes:
     """Return the Enc_structure, the AEAD's associated data (RFC 9052 §5.3)."""
-    return strictcbor.encode(["Encrypt0", protected, aad])
+    return _ENCRYPT0 + strictcbor.byte_string(protected) + strictcbor.byte_string(aad)
 
 
 def _partial_iv(counter: int) -> bytes:
@@ -210,5 +237,4 @@ def _partial_iv(counter: int) -> bytes:
 
 def _nonce(iv: bytes, partial: bytes) -> bytes:
     """Return the nonce: the common IV XOR the partial IV padded on the left (RFC 9052 §3.1)."""
-    padded = partial.rjust(len(iv), b"\0")
-    return bytes(a ^ b for a, b in zip(iv, padded, strict=True))
+    return (int.from_bytes(iv, "big") ^ int.from_bytes(partial, "big")).to_bytes(len(iv), "big")

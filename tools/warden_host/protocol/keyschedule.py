@@ -1,5 +1,6 @@
 """The keys of one device and one application, and of one session (docs/protocol.md, Keys)."""
 
+import functools
 import hashlib
 import hmac
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ def session_keys(address: Address, k: bytes, hello: bytes, welcome: bytes) -> Se
     )
 
 
+@functools.lru_cache(1024)  # a device sends few kinds of events again and again
 def external_aad(kind: str, topic: Topic) -> bytes:
     """Return the associated data that binds a message to its kind and its topic."""
     return strictcbor.encode([kind, str(topic)])

@@ -74,7 +74,7 @@ def _encode(value: Any, depth: int) -> bytes:
         return head(ARRAY, len(value)) + b"".join(_encode(item, depth - 1) for item in value)
     check_scalar(value)
     if isinstance(value, bytes):
-        return head(BYTES, len(value)) + value
+        return byte_string(value)
     return cbor2.dumps(value, canonical=True)
 
 
@@ -89,6 +89,11 @@ def head(major: int, argument: int) -> bytes:
         return bytes((major << 5 | argument,))
     width = 0 if argument < 1 << 8 else 1 if argument < 1 << 16 else 2 if argument < 1 << 32 else 3
     return bytes((major << 5 | 24 + width,)) + argument.to_bytes(1 << width, "big")
+
+
+def byte_string(value: bytes) -> bytes:
+    """Return the encoding of a byte string."""
+    return head(BYTES, len(value)) + value
 
 
 def read_head(data: bytes, at: int, canonical: bool = True) -> tuple[int, int, int]:

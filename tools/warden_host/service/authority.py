@@ -243,6 +243,9 @@ class Authority:
             self._started.set()
             while not self._stop.is_set():
                 work = self._next()
+                if work is None:  # under load, events are written in batches
+                    self._attempt(engine, Engine.write_events)
+                    work = self._wait()
                 if work is not None:
                     self._attempt(engine, work)
                 if self._due(engine):
@@ -250,16 +253,19 @@ class Authority:
                     self._attempt(engine, lambda _: self.check_clock(guard))
                     self._attempt(engine, self.announce_refused)
             engine.abandon()
+            self._attempt(engine, Engine.write_events)
             self._attempt(engine, lambda _: guard.close())
 
     def _next(self) -> Work | None:
+        """Return an order or a message that is due; None if there is none."""
+        with self._changed:
+            return self._inbox.pop_next(self._clock())
+
+    def _wait(self) -> Work | None:
         """Wait for an order or a message that is due; None after a tick's time without one."""
         with self._changed:
-            work = self._inbox.pop_next(self._clock())
-            if work is None:
-                self._changed.wait(min(_TICK_S, self._inbox.seconds_to_next(self._clock())))
-                work = self._inbox.pop_next(self._clock())
-            return work
+            self._changed.wait(min(_TICK_S, self._inbox.seconds_to_next(self._clock())))
+            return self._inbox.pop_next(self._clock())
 
     def _attempt(self, engine: Engine, work: Work) -> None:
         """Run work; announce its error, so that one message can't end the service."""

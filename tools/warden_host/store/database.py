@@ -26,6 +26,7 @@ class Database:
             self._db.execute("PRAGMA foreign_keys = ON")
             # Keys and passwords that were replaced must not remain in the file.
             self._db.execute("PRAGMA secure_delete = ON")
+            self._synchronous = ""
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > schema.FORMAT:
                 raise HostError(
@@ -56,8 +57,11 @@ class Database:
         survive a power cut, since an old hello would count again. Reports of devices need not:
         they are not worth a wait for the disk each time.
         """
+        synchronous = "FULL" if durable else "NORMAL"
         with guard():
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            if synchronous != self._synchronous:
+                self._db.execute("PRAGMA synchronous = " + synchronous)
+                self._synchronous = synchronous
             self._db.execute("BEGIN IMMEDIATE")
         try:
             yield

@@ -15,13 +15,12 @@ from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
 from warden_host.store.clock import Clocks
 from warden_host.store.database import guard
 from warden_host.store.endings import Ending, Endings
+from warden_host.store.events import Events
 from warden_host.store.groups import Groups
 from warden_host.store.otp import Codes
 from warden_host.store.releases import Releases
 
-# Rows of each device: one that floods displaces its own, never those of others.
-MAX_EVENTS = 1000
-MAX_INCIDENTS = 200
+MAX_INCIDENTS = 200  # rows of each device, as MAX_EVENTS in events.py
 _MOST = 1 << 53  # what JSON carries without loss
 
 
@@ -96,7 +95,7 @@ class Incident(NamedTuple):
     first: float
 
 
-class Store(Releases, Codes, Endings, Groups, Clocks):
+class Store(Releases, Codes, Endings, Groups, Clocks, Events):
     """All tables of an open fleet.db, for one thread. Raises database-damaged, key-permissions."""
 
     # Applications
@@ -277,19 +276,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
         """Replace the pair's sealing key by the new one."""
         self._do("UPDATE pairs SET k = ? WHERE device = ? AND appid = ?", k, device, appid)
 
-    # Events and incidents
-
-    def add_event(self, device: str, appid: str, name: str, body: str) -> None:
-        """Store an event of a device. body: JSON."""
-        self._do(
-            "INSERT INTO events (time, device, appid, name, body) VALUES (?, ?, ?, ?, ?)",
-            time.time(),
-            device,
-            appid,
-            name,
-            body,
-        )
-        self._bound("events", "id", device, MAX_EVENTS)
+    # Incidents
 
     def add_incident(self, device: str, source: str, code: str, at: str, n: int) -> None:
         """Count an incident. source: "device" for its report, "host" for a refused message.
@@ -309,16 +296,12 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
                 n,
                 _MOST,
             )
-            self._bound("incidents", "time", device, MAX_INCIDENTS)
-
-    def _bound(self, table: str, order: str, device: str, most: int) -> None:
-        newest = f"SELECT id FROM {table} WHERE device = ?1 "  # noqa: S608
-        newest += f"ORDER BY {order} DESC, id DESC"
-        self._do(
-            f"DELETE FROM {table} WHERE id IN ({newest} LIMIT -1 OFFSET ?2)",  # noqa: S608
-            device,
-            most,
-        )
+            self._do(
+                "DELETE FROM incidents WHERE id IN (SELECT id FROM incidents WHERE device = ?1 "
+                "ORDER BY time DESC, id DESC LIMIT -1 OFFSET ?2)",
+                device,
+                MAX_INCIDENTS,
+            )
 
     def incidents(self, device: str) -> list[Incident]:
         """Return the device's incidents, the latest at the end."""
@@ -328,13 +311,6 @@ class Store(Releases, Codes, Endings, Groups, Clocks):
             device,
         )
         return [Incident(*row) for row in rows]
-
-    def events(self, device: str) -> list[tuple[float, str, str, str]]:
-        """Return (time, appid, name, body as JSON) of each event, oldest first."""
-        rows = self._do(
-            "SELECT time, appid, name, body FROM events WHERE device = ? ORDER BY id", device
-        )
-        return [tuple(row) for row in rows]
 
     def _devices(self, where: str, *values: Any) -> list[Device]:
         columns = "device, type, board, mode, policy, diverged, last_seen"

@@ -1,0 +1,87 @@
+"""Events of devices in fleet.db, committed in batches: a commit costs as much as ten inserts."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from warden_host.errors import HostError
+from warden_host.store.database import Database, guard
+
+# Rows of each device: one that floods displaces its own, never those of others.
+MAX_EVENTS = 1000
+_SLACK = 64  # rows above the bound before they are deleted, since that reads all of the device
+BATCH = 100
+
+
+class Events(Database):
+    """The events' rows. Those that a crash finds unwritten, BATCH at most, are lost."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._unwritten: list[tuple[float, str, str, str, str]] = []
+        self._added: dict[str, int] = {}  # rows of each device since the bound was last applied
+
+    def close(self) -> None:
+        """Write the events that wait, and close the database."""
+        try:
+            self.write_events()
+        finally:
+            super().close()
+
+    def add_event(self, device: str, appid: str, name: str, body: str) -> None:
+        """Keep an event of a device, and when it was seen, for the next write_events().
+
+        body: JSON. Call it outside a transaction. Raises: as write_events().
+        """
+        self._unwritten.append((time.time(), device, appid, name, body))
+        if len(self._unwritten) >= BATCH:
+            self.write_events()
+
+    def write_events(self) -> None:
+        """Commit the events that wait. Raises database-damaged: they are lost."""
+        events, self._unwritten = self._unwritten, []
+        if not events:
+            return
+        seen = {device: moment for moment, device, *_ in events}
+        try:
+            with self.transaction(durable=False):
+                self._do_many(
+                    "INSERT INTO events (time, device, appid, name, body) VALUES (?, ?, ?, ?, ?)",
+                    events,
+                )
+                self._do_many(
+                    "UPDATE devices SET last_seen = ? WHERE device = ?",
+                    [(moment, device) for device, moment in seen.items()],
+                )
+                self._bound_events(device for _, device, *_ in events)
+        except HostError as error:
+            lost = f"{error.text}; {len(events)} events are lost"
+            raise HostError(error.code, lost, error.hint) from None
+
+    def _bound_events(self, devices: Iterable[str]) -> None:
+        for device in devices:
+            # A device that is new to this process may have brought its slack with it.
+            self._added[device] = self._added.get(device, _SLACK) + 1
+            if self._added[device] > _SLACK:
+                self._added[device] = 0
+                self._do(
+                    "DELETE FROM events WHERE device = ?1 AND id <= (SELECT id FROM events "
+                    "WHERE device = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                    device,
+                    MAX_EVENTS,
+                )
+
+    def events(self, device: str) -> list[tuple[float, str, str, str]]:
+        """Return (time, appid, name, body as JSON) of the newest MAX_EVENTS, oldest first."""
+        self.write_events()
+        rows = self._do(
+            "SELECT time, appid, name, body FROM events WHERE device = ? ORDER BY id DESC LIMIT ?",
+            device,
+            MAX_EVENTS,
+        ).fetchall()
+        return [tuple(row) for row in reversed(rows)]
+
+    def _do_many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        with guard():
+            self._db.executemany(statement, rows)
