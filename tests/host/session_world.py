@@ -258,7 +258,13 @@ class World:
             current = s._current and s._current.channel
             found += [
                 s.is_up,
-                current and (current.sid, current.next_down, vars(current._window).copy()),
+                current
+                and (
+                    current.sid,
+                    current.next_down,
+                    current._window.highest,
+                    current._window._seen,
+                ),
                 s.previous and s.previous.sid,
                 list(s._candidates),
                 s._proven,

@@ -169,6 +169,7 @@ def test_a_database_from_before_there_was_a_mark(tmp_path, machine, ahead, good)
     made = Stage(tmp_path)
     with made.store as store:
         store.set_last_seen(DEVICE, NOW)
+        store.write_events()
         machine.unix += ahead
         assert starts(store, machine) is good
 

@@ -25,6 +25,7 @@ def test_what_is_kept_comes_back(known, tmp_path):
     known.quarantine("D1", "its flash was played back")
     known.set_diverged("D1", True)
     known.set_last_seen("D1", 5.0)
+    known.write_events()
     with Store(tmp_path / "fleet.db") as again:
         device = again.device("D1")
         assert device.mark == DeviceMark(3, 2, 9, "its flash was played back")

@@ -10,7 +10,7 @@ from warden_host.store.endings import Ending
 from warden_host.store.store import Device
 
 
-@dataclass
+@dataclass(slots=True)
 class DeviceState:
     """One device: its record, its sessions, and whether it is there."""
 

@@ -282,7 +282,9 @@ class Engine:
         text = f"boot {proof.boot}, hello {proof.connect}, vault {proof.vault_gen}"
         self.notify(FleetEvent("session", name, appid, text=text))
         if appid == AUTHORITY:
-            self.store.set_diverged(name, stood.diverged)
+            if stood.diverged != state.device.diverged:
+                self.store.set_diverged(name, stood.diverged)
+                state.device = replace(state.device, diverged=stood.diverged)
             if stood.diverged:
                 self.notify(FleetEvent("diverged", name, appid, text="its policy differs"))
 

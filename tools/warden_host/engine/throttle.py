@@ -7,7 +7,7 @@ BURST = 100.0
 _SUMMARY_S = 1.0
 
 
-@dataclass
+@dataclass(slots=True)
 class _Bucket:
     tokens: float
     filled: float

@@ -28,11 +28,16 @@ MAX_COUNTER = (1 << 32) - 1
 _MAX_PROTECTED = 64  # ours take 31 bytes at most
 _EMPTY_MAP = b"\xa0"
 _MAC0 = strictcbor.head(strictcbor.ARRAY, 4) + strictcbor.encode("MAC0")
-_ENCRYPT0 = strictcbor.head(strictcbor.ARRAY, 3) + strictcbor.encode("Encrypt0")
-# The protected header of a sealed message, in the one form that decode() and the checks allow.
+_OF_3 = strictcbor.head(strictcbor.ARRAY, 3)
+_ENCRYPT0 = _OF_3 + strictcbor.encode("Encrypt0")
+# The protected header of a sealed message, in the one form that decode() and the checks allow:
+# {1: 31, 4: key ID, 6: partial IV, 10: session ID}.
+_TO_KID, _TO_IV, _TO_SID = b"\xa4\x01\x18\x1f\x04\x48", b"\x06", b"\x0a\x48"
 _SEALED = re.compile(
-    rb"\xa4\x01\x18\x1f\x04\x48(.{8})"
-    rb"\x06(?:\x41(.)|\x42([^\0].)|\x43([^\0].{2})|\x44([^\0].{3}))\x0a\x48(.{8})",
+    re.escape(_TO_KID)
+    + rb"(.{8})\x06(?:\x41(.)|\x42([^\0].)|\x43([^\0].{2})|\x44([^\0].{3}))"
+    + re.escape(_TO_SID)
+    + rb"(.{8})",
     re.DOTALL,
 )
 
@@ -93,12 +98,12 @@ def seal_encrypt0(
     counter: spent by the caller before, since a key and nonce pair must never be used twice.
     """
     partial = _partial_iv(counter)
-    headers = {ALG: AES_CCM_16_128_256, KID: kid, PARTIAL_IV: partial, KID_CONTEXT: sid}
-    protected = strictcbor.encode(headers)
+    byte_string = strictcbor.byte_string
+    protected = _TO_KID + kid + _TO_IV + byte_string(partial) + _TO_SID + sid
     ciphertext = AESCCM(key, tag_length=TAG).encrypt(
         _nonce(iv, partial), payload, _enc_structure(protected, aad)
     )
-    return strictcbor.encode([protected, {}, ciphertext])
+    return _OF_3 + byte_string(protected) + _EMPTY_MAP + byte_string(ciphertext)
 
 
 def parse_encrypt0(data: bytes) -> Encrypt0:

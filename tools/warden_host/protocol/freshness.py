@@ -19,7 +19,7 @@ class Proof(NamedTuple):
 NOTHING_PROVEN = Proof(-1, -1, 0)
 
 
-@dataclass
+@dataclass(slots=True)
 class DeviceMark:
     """The highest counters that a device proved to any application; shared by its sessions.
 

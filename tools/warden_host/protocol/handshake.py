@@ -13,7 +13,7 @@ NONCE = 16
 MAX_HELLO = 512  # a hello takes about 150 bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Hello:
     boot: int
     connect: int

@@ -14,7 +14,7 @@ from warden_host.protocol import strictcbor
 VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PairKeys:
     """Keys for hello, welcome and wake, derived from K alone."""
 
@@ -23,7 +23,7 @@ class PairKeys:
     kid: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SessionKeys:
     """Keys, IVs and the ID of one session, derived from K, its hello and its welcome."""
 

@@ -1,5 +1,6 @@
 """The policy record: what a device demands. Both sides hash its bytes, so these must agree."""
 
+import functools
 import hashlib
 from typing import Any
 
@@ -90,6 +91,7 @@ def parse(data: bytes) -> dict[str, Any]:
     return policy
 
 
+@functools.lru_cache(64)  # most devices of a fleet have the same policy
 def policy_hash(data: bytes) -> bytes:
     """Return the record's hash as hello and welcome carry it."""
     return hashlib.sha256(data).digest()

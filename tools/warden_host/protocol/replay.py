@@ -6,6 +6,8 @@ WIDTH = 64
 class ReplayWindow:
     """Check is_new() first, call mark_seen() after the AEAD opened: a forgery moves nothing."""
 
+    __slots__ = ("_seen", "highest")
+
     def __init__(self) -> None:
         self.highest = -1
         self._seen = 0  # bit n: highest - n

@@ -6,7 +6,7 @@ from typing import Any
 from warden_host.protocol.freshness import Proof
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Send:
     """Publish data as this command, QoS 1."""
 
@@ -14,7 +14,7 @@ class Send:
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SessionUp:
     """A session is up at the application's end: commands may be sent.
 
@@ -25,7 +25,7 @@ class SessionUp:
     diverged: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Received:
     """An authentic event. id: the command's that it replies to, else 0."""
 
@@ -34,14 +34,14 @@ class Received:
     body: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Quarantined:
     """The device goes into quarantine."""
 
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A message that was refused, and the error's code and text."""
 

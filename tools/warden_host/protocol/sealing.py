@@ -16,6 +16,10 @@ _MESSAGE = "msg"
 
 
 class Channel:
+    """The keys, counters and replay window of one session."""
+
+    __slots__ = ("_keys", "_kid", "_next_down", "_window", "sid")
+
     def __init__(self, kid: bytes, keys: SessionKeys) -> None:
         self.sid = keys.sid
         self._kid = kid

@@ -6,7 +6,6 @@ through `persist` before the answer that depends on it is returned.
 
 import hmac
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -38,7 +37,7 @@ class Instant(NamedTuple):
     sealable: bool = True
 
 
-@dataclass
+@dataclass(slots=True)
 class _Candidate:
     """A session whose welcome was sent and whose ready has not arrived."""
 
@@ -53,7 +52,7 @@ class _Candidate:
         return Proof(self.hello.boot, self.hello.connect, self.hello.vault_gen)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Wake:
     data: bytes
     due: float
@@ -66,6 +65,24 @@ class Session:
     mark: shared by the device's sessions. persist: stores a Proof or a Quarantined; it is called
     before any answer to it. proven: the last proof of this pair.
     """
+
+    __slots__ = (  # a fleet has thousands of them
+        "_ack",
+        "_ack_is_last",
+        "_candidates",
+        "_current",
+        "_k",
+        "_keys",
+        "_persist",
+        "_policy_hash",
+        "_proven",
+        "_ready",
+        "_unconfirmed",
+        "_wake",
+        "address",
+        "mark",
+        "previous",
+    )
 
     def __init__(
         self,
@@ -83,7 +100,7 @@ class Session:
         self._policy_hash = policy_hash
         self._persist = persist
         self._proven = proven
-        self._candidates: OrderedDict[bytes, _Candidate] = OrderedDict()  # by the hello's bytes
+        self._candidates: dict[bytes, _Candidate] = {}  # by the hello's bytes, oldest first
         self._current: _Candidate | None = None
         self._ready = b""
         self._ack = b""
@@ -218,7 +235,7 @@ class Session:
             hello, welcome, Channel(self.kid, keys), now, replace(self.mark)
         )
         if len(self._candidates) > MAX_CANDIDATES:
-            self._candidates.popitem(last=False)
+            del self._candidates[next(iter(self._candidates))]
         self._wake = None
         return [Send("welcome", welcome)]
 

@@ -75,6 +75,9 @@ def _encode(value: Any, depth: int) -> bytes:
     check_scalar(value)
     if isinstance(value, bytes):
         return byte_string(value)
+    if isinstance(value, str):
+        text = value.encode()
+        return head(TEXT, len(text)) + text
     return cbor2.dumps(value, canonical=True)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from warden_host.store.database import Database
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ending:
     """An order to end a device. Times are unix seconds.
 

@@ -20,6 +20,7 @@ class Events(Database):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._unwritten: list[tuple[float, str, str, str, str]] = []
+        self._seen: dict[str, float] = {}
         self._added: dict[str, int] = {}  # rows of each device since the bound was last applied
 
     def close(self) -> None:
@@ -29,21 +30,27 @@ class Events(Database):
         finally:
             super().close()
 
+    def set_last_seen(self, device: str, moment: float) -> None:
+        """Keep when a device was last seen, unix seconds, for the next write_events()."""
+        self._seen[device] = moment
+
     def add_event(self, device: str, appid: str, name: str, body: str) -> None:
         """Keep an event of a device, and when it was seen, for the next write_events().
 
         body: JSON. Call it outside a transaction. Raises: as write_events().
         """
-        self._unwritten.append((time.time(), device, appid, name, body))
+        now = time.time()
+        self._seen[device] = now
+        self._unwritten.append((now, device, appid, name, body))
         if len(self._unwritten) >= BATCH:
             self.write_events()
 
     def write_events(self) -> None:
-        """Commit the events that wait. Raises database-damaged: they are lost."""
+        """Commit the events and times that wait. Raises database-damaged: they are lost."""
         events, self._unwritten = self._unwritten, []
-        if not events:
+        seen, self._seen = self._seen, {}
+        if not seen:
             return
-        seen = {device: moment for moment, device, *_ in events}
         try:
             with self.transaction(durable=False):
                 self._do_many(

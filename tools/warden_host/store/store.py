@@ -4,7 +4,9 @@ Sealing keys K and uids are rows here and not files in keys/, because they must 
 their device in one transaction: after a power cut a device never has half of its new keys.
 """
 
+import functools
 import json
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -33,7 +35,7 @@ class App:
     commands: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One device and one application: their secrets, and the last hello that a ready proved."""
 
@@ -68,7 +70,7 @@ class Rotation:
         return None if deadline is None or self.taken is None else self.taken + deadline
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Device:
     """A device, its policy record, its mark and its pairs."""
 
@@ -225,10 +227,6 @@ class Store(Releases, Codes, Endings, Groups, Clocks, Events):
         """Set whether the device's policy differs from the fleet's."""
         self._do("UPDATE devices SET diverged = ? WHERE device = ?", int(diverged), device)
 
-    def set_last_seen(self, device: str, moment: float) -> None:
-        """Set when the device was last seen, unix seconds."""
-        self._do("UPDATE devices SET last_seen = ? WHERE device = ?", moment, device)
-
     def remove_device(self, device: str) -> None:
         """Remove a device with its keys, proofs and contacts; its events and incidents stay."""
         self._do("DELETE FROM devices WHERE device = ?", device)
@@ -321,10 +319,10 @@ class Store(Releases, Codes, Endings, Groups, Clocks, Events):
             return [
                 Device(
                     device=name,
-                    type=type_,
-                    board=board,
-                    mode=mode,
-                    policy=record,
+                    type=sys.intern(type_),
+                    board=sys.intern(board),
+                    mode=sys.intern(mode),
+                    policy=_shared(record),
                     mark=DeviceMark(*mark),
                     diverged=bool(diverged),
                     last_seen=last_seen,
@@ -340,8 +338,18 @@ class Store(Releases, Codes, Endings, Groups, Clocks, Events):
             f"SELECT {columns} FROM pairs WHERE device = ? ORDER BY appid",  # noqa: S608
             device,
         )
-        return tuple(Pair(row[0], row[1], row[2], _texts(row[3]), Proof(*row[4:])) for row in rows)
+        return tuple(
+            Pair(sys.intern(appid), k, uid, _texts(commands), Proof(*proof))
+            for appid, k, uid, commands, *proof in rows
+        )
 
 
+@functools.lru_cache(64)
+def _shared(record: bytes) -> bytes:
+    """Return one object for equal records: most devices of a fleet have the same policy."""
+    return record
+
+
+@functools.lru_cache(64)
 def _texts(text: str) -> tuple[str, ...]:
     return tuple(str(item) for item in json.loads(text))

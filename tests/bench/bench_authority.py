@@ -1,0 +1,264 @@
+"""What the authority costs: devices and a bare paho client at the same real broker.
+
+Devices, authority and paho client are processes of their own. The authority and the paho client
+receive the same events; each sends commands to a device of its own and waits for the replies. CPU
+is what the system charged each process, all of its threads together.
+
+    python tests/bench/bench_authority.py ROLE FLEET PASSWORD…     one of the processes
+"""
+
+import json
+import queue
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "host"), str(TESTS)]
+
+import paho.mqtt.client as mqtt  # noqa: E402  (the path must be set first)
+from engine_kit import POLICY, SEALED, K, Stage, pairs  # noqa: E402
+from host_kit import PeerDevice, new_fleet, topic  # noqa: E402
+from live_kit import LiveDevice  # noqa: E402
+from warden_host import names  # noqa: E402
+from warden_host.broker.base import app_account, device_account, device_password  # noqa: E402
+from warden_host.broker.mosquitto import registry  # noqa: E402
+from warden_host.engine.engine import Engine  # noqa: E402
+from warden_host.engine.request import Request  # noqa: E402
+from warden_host.fleet import tls  # noqa: E402
+from warden_host.fleet.fleet import Fleet  # noqa: E402
+from warden_host.protocol import policy  # noqa: E402
+from warden_host.service.run import serving  # noqa: E402
+from warden_host.store.store import Store  # noqa: E402
+
+_DEVICES = [f"D{number}" for number in range(40)]
+_EVENTS = 90  # of each device: within the burst that the authority serves without a pause
+_ROUND = 10  # events of each device until the listeners have caught up
+_COMMANDS = 300
+_SESSIONS = 500
+_METER, _ECHO = "meter", "echo"  # the paho client, and the device that echoes what it sends
+
+
+def rows() -> Iterator[dict[str, object]]:
+    """See run.py."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield from _live_rows(Path(folder))
+    yield from _session_rows()
+
+
+def _live_rows(folder: Path) -> Iterator[dict[str, object]]:
+    fleet = new_fleet(folder)
+    passwords = {name: device_password() for name in (*_DEVICES, _ECHO, _METER)}
+    with Store(fleet.database) as store, registry.opened(fleet) as accounts:
+        for name in _DEVICES:
+            store.add_device(replace(SEALED, device=name, pairs=pairs("authority")))
+        for name in (*_DEVICES, _ECHO):
+            accounts.put(device_account("relay", name, passwords[name]))
+        accounts.put(app_account(_METER, ("relay",), passwords[_METER]))
+    with (
+        _Role("authority", fleet) as authority,
+        _Role("meter", fleet, passwords[_METER]) as meter,
+        _Role("devices", fleet, *(passwords[name] for name in (*_DEVICES, _ECHO))) as devices,
+    ):
+        total = len(_DEVICES) * _EVENTS
+        before = authority.do(0)["cpu"], meter.do(0)["cpu"]
+        devices.do(_EVENTS)
+        stored = authority.do(0)["cpu"] - before[0]
+        heard = meter.do(0)
+        with Store(fleet.database) as store:
+            kept = sum(len(store.events(name)) for name in _DEVICES)
+        if (kept, heard["received"]) != (total, total):
+            raise RuntimeError(f"{kept} events stored, {heard['received']} heard, of {total}")
+        bare = (heard["cpu"] - before[1]) / total
+        # 220 µs where paho takes 74.
+        yield _row("CPU a stored sealed event", stored / total / bare, "× a paho subscriber", 3.0)
+        yield _row("", stored / total * 1e6, "µs")
+        yield _row("a paho subscriber", bare * 1e6, "µs an event")
+        before = authority.do(0)["cpu"], meter.do(0)["cpu"]
+        sent = (authority.do(_COMMANDS)["cpu"] - before[0]) / _COMMANDS
+        echoed = (meter.do(_COMMANDS)["cpu"] - before[1]) / _COMMANDS
+        yield _row("CPU a command and its reply", sent / echoed, "× paho, request and echo", 1.0)
+        yield _row("", sent * 1e3, "ms")
+        yield _row("paho, request and echo", echoed * 1e3, "ms")
+
+
+def _session_rows() -> Iterator[dict[str, object]]:
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Stage(Path(folder))
+        digest = policy.policy_hash(POLICY)
+        names_ = [f"S{number}" for number in range(2 * _SESSIONS)]
+        for name in names_:
+            stage.store.add_device(replace(SEALED, device=name, pairs=pairs("authority")))
+        spent = 0.0
+
+        def receive(peer: PeerDevice, event: str, data: bytes) -> None:
+            nonlocal spent
+            start = time.process_time()
+            where = topic("evt", event, device=peer.device)
+            stage.engine.on_message("authority", where, data, False)
+            spent += time.process_time() - start
+
+        def stand(name: str) -> None:
+            peer = PeerDevice(K["authority"], digest, "authority", name)
+            receive(peer, "hello", peer.hello())
+            peer.take_welcome(stage.last("welcome"))
+            receive(peer, "ready", peer.ready())
+            stage.sent.clear()
+            stage.news.clear()
+
+        for name in names_[:_SESSIONS]:
+            stand(name)
+        cpu = spent / _SESSIONS
+        tracemalloc.start()
+        for name in names_[_SESSIONS:]:
+            stand(name)
+        held = tracemalloc.get_traced_memory()[0] / _SESSIONS
+        tracemalloc.stop()
+        stage.store.close()
+    yield _row("CPU from hello to session, engine and store", cpu * 1e3, "ms", 2.0)
+    yield _row("memory of a device with a session", held / 1024, "KB", 6.0)
+
+
+class _Role:
+    """One of the processes: do(number) has it work and returns its figures."""
+
+    def __init__(self, role: str, fleet: Fleet, *passwords: str) -> None:
+        command = [sys.executable, __file__, role, str(fleet.root), *passwords]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._read()
+
+    def do(self, count: int) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        print(count, file=self._process.stdin, flush=True)
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a process of the bench ended with {self._process.wait()}")
+        figures: dict[str, Any] = json.loads(line)
+        return figures
+
+    def __enter__(self) -> "_Role":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def _serve_role(work: Callable[[int], dict[str, object]]) -> None:
+    """Answer each number on standard input with the figures that its work gave."""
+    print("{}", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(work(int(line))), flush=True)
+
+
+def _be_authority(fleet: Fleet) -> None:
+    with serving(fleet) as service:
+
+        def work(commands: int) -> dict[str, object]:
+            while service.authority.waiting:
+                time.sleep(0.01)
+            service.authority.ask(Engine.write_events)
+            for _ in range(commands):
+                service.authority.command(Request("D0", "set_relay", {"on": 1}))
+            return {"cpu": time.process_time()}
+
+        _serve_role(work)
+
+
+def _client(fleet: Fleet, user: str, password: str, subscription: str) -> mqtt.Client:
+    """Return a paho client whose subscription stands."""
+    up: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=user)
+    client.username_pw_set(user, password)
+    client.tls_set_context(tls.context(fleet))
+    client.on_connect = lambda *_: client.subscribe(subscription, qos=0)
+    client.on_subscribe = lambda *_: up.put(True)
+    client.connect(fleet.settings.broker.contact, fleet.settings.broker.port)
+    client.loop_start()
+    up.get()
+    return client
+
+
+def _be_meter(fleet: Fleet, password: str) -> None:
+    echoes: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    received = 0
+
+    def on_message(_client: object, _data: object, message: mqtt.MQTTMessage) -> None:
+        nonlocal received
+        if f"/{_ECHO}/" in message.topic:
+            echoes.put(message.payload)
+        elif "/temperature/" in message.topic:
+            received += 1
+
+    evt = "iot-2/type/relay/id/+/evt/#"
+    client = _client(fleet, names.app_client(_METER), password, evt)
+    client.on_message = on_message
+
+    def work(requests: int) -> dict[str, object]:
+        for _ in range(requests):
+            client.publish(topic("cmd", "set_relay", device=_ECHO), bytes(100), qos=1)
+            echoes.get()
+        return {"cpu": time.process_time(), "received": received}
+
+    _serve_role(work)
+    client.loop_stop()
+
+
+class _BenchDevice(LiveDevice):
+    """A device that ignores wakes: its first hello is on its way."""
+
+    def on_message(self, client: object, data: object, message: mqtt.MQTTMessage) -> None:
+        if "/wake/" not in message.topic:
+            super().on_message(client, data, message)
+
+
+def _be_devices(fleet: Fleet, *passwords: str) -> None:
+    named = dict(zip((*_DEVICES, _ECHO), passwords, strict=True))
+    cmd = topic("cmd", "#", device=_ECHO).split("#")[0] + "#"
+    echo = _client(fleet, names.device_client("relay", _ECHO), named[_ECHO], cmd)
+    evt = topic("evt", "reply", device=_ECHO)
+    echo.on_message = lambda *args: echo.publish(evt, args[2].payload, qos=0)
+    devices = [_BenchDevice(fleet, named[name], name) for name in _DEVICES]
+    for device in devices:
+        while not device.keys:
+            time.sleep(0.01)
+
+    def work(events: int) -> dict[str, object]:
+        for number in range(events):
+            for device in devices:
+                data = device.seal("temperature", [0, None, {"c": 21.5, "n": number}])
+                device.send_event("temperature", data)
+            if number % _ROUND == _ROUND - 1:
+                time.sleep(0.3)  # a broker drops what a listener is too slow for
+        time.sleep(1)
+        return {}
+
+    _serve_role(work)
+    for each in devices:
+        each.close()
+    echo.loop_stop()
+
+
+def _row(name: str, value: float, unit: str, most: float | None = None) -> dict[str, object]:
+    target = "" if most is None else f"≤ {most:g}"
+    ok = None if most is None else value <= most
+    return {"name": name, "value": value, "unit": unit, "target": target, "ok": ok}
+
+
+if __name__ == "__main__":
+    role, root, *given = sys.argv[1:]
+    roles = {"authority": _be_authority, "meter": _be_meter, "devices": _be_devices}
+    roles[role](Fleet(Path(root)), *given)
