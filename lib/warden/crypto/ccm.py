@@ -55,8 +55,9 @@ class CCM:
         self.tag_len = tag_len
         self._ecb: Any = cryptolib.aes(key, 1).encrypt
         self._cbc: Any = cryptolib.aes(key, 2, _ZERO).encrypt
-        # What the last CBC block was; None while a message is under way.
-        self._chain: bytes | None = _ZERO
+        # The last CBC block; None while a message is under way. Made here: xor() reads it by words,
+        # and a constant of frozen code lies on any address, a hard fault on a Cortex-M0+.
+        self._chain: bytes | None = bytes(16)
 
     def seal(self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer") -> None:
         """Encrypt buf[:n] in place and write the tag behind it. A nonce must never come twice
