@@ -157,7 +157,7 @@ DEVICE_MAY_IMPORT = {
     "agent": "board crypto gate hal net ota policy rotation session vault wire",
 }
 # Formats that hold MACs and signatures.
-_WITH_CRYPTO = frozenset({"warden.wire.cose", "warden.wire.envelope"})
+_WITH_CRYPTO = frozenset({"warden.wire.envelope"})
 
 
 def device_packages(tree: Tree) -> Iterator[str]:

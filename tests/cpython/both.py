@@ -8,7 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parent.parent
-sys.path[:0] = [str(REPO / "lib")]
+sys.path[:0] = [str(REPO / "lib"), str(REPO / "tests" / "unit" / "kit")]
 
 import answers  # noqa: E402  (the path must be set first)
 

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS.parent / "lib"), str(TESTS / "cpython")]
+sys.path[:0] = [str(TESTS.parent / "lib"), str(TESTS / "cpython"), str(TESTS / "unit" / "kit")]
 
-from warden.errors import PeerError  # noqa: E402  (the path must be set first)
+import cose_kit  # noqa: E402  (the path must be set first)
+from warden.errors import PeerError  # noqa: E402
 from warden.wire import cbor, cose, envelope, x509  # noqa: E402
 from warden.wire.cbor_reader import Reader  # noqa: E402
 
@@ -42,9 +43,9 @@ def check_cose(data: bytes) -> None:
     """A strict message is one that the template of envelope.py takes too, and its parts make it up
     again."""
     for parse, template, front in (
-        (cose.parse_mac0, envelope.parse_mac0, b"\x84"),
-        (cose.parse_encrypt0, envelope.parse_encrypt0, b"\x83"),
-        (cose.parse_sign1, None, b"\x84"),
+        (cose_kit.parse_mac0, envelope.parse_mac0, b"\x84"),
+        (cose_kit.parse_encrypt0, envelope.parse_encrypt0, b"\x83"),
+        (cose_kit.parse_sign1, None, b"\x84"),
     ):
         accepted = []
         for strict in (True, False):
@@ -69,6 +70,14 @@ def check_cose(data: bytes) -> None:
                 assert not accepted[0] or len(data) > 65535
             else:
                 assert accepted[0]
+    codes = []
+    for read in (lambda: cose.parse_sign1(data), lambda: cose_kit.parse_sign1(data, True, True)):
+        try:
+            read()
+            codes.append("")
+        except PeerError as error:
+            codes.append(error.code)
+    assert codes[0] == codes[1], codes
 
 
 def check_x509(data: bytes) -> None:

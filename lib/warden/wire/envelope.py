@@ -1,8 +1,7 @@
 """The two envelopes that the protocol puts on the wire, as COSE (RFC 9052) has exactly one encoding for each.
 
 Every header of ours has a fixed place and length, and deterministic CBOR leaves no choice, so parsing is a comparison with a template: there
-is no parser that a peer could lead astray, and no second spelling of a message. cose.py reads COSE in general, and its tests hold
-both files together.
+is no parser that a peer could lead astray, and no second spelling of a message. Tests hold it against COSE in general.
 
 mac0       84  58 0E [A2  01 05  04 48 KID]                                       A0  payload  58 20 TAG
 encrypt0   83  58 .. [A4  01 18 1F  04 48 KID  06 4x PARTIAL-IV  0A 48 SID]        A0  ciphertext and tag

@@ -1,8 +1,11 @@
-"""COSE: both directions, and a refusal for every rule."""
+"""COSE: the general kit in both directions, a refusal for every rule, and Sign1 as the device reads it."""
 
+import cose_kit as cose
 from harness import check, equal, raises
 from warden.crypto.ccm import CCM
-from warden.wire import cbor, cose
+from warden.errors import PeerError
+from warden.wire import cbor
+from warden.wire import cose as device_cose
 
 PURE = BUILT = True
 unhex = bytes.fromhex
@@ -366,6 +369,69 @@ def sign1(protected, unprotected=b"\xa0", payload=b"\x43abc", tag=b"\x42ok", fro
     return front + cbor.encode(protected) + unprotected + payload + tag
 
 
+def refusal_of_sign1(data):
+    """Return the code with which both readers refuse the message, or "" when both take it."""
+    codes = []
+    for parse in (
+        lambda: cose.parse_sign1(data, True, True),
+        lambda: device_cose.parse_sign1(data),
+    ):
+        try:
+            parse()
+            codes.append("")
+        except PeerError as error:
+            codes.append(error.code)
+    equal(codes[0], codes[1], repr(data))
+    return codes[0]
+
+
+def test_the_device_reads_sign1_as_the_kit_does():
+    """Strict and detached: both give the same verdict and the same parts, and ask a key the same."""
+    key, other = Key(), Key()
+    for protected in (
+        {1: -9},
+        {1: -9, 4: KID},
+        {1: -9, 2: [1]},
+        {1: -9, 2: [1, 4] * 4, 4: KID},
+    ):
+        data = sign1(protected, payload=b"\xf6")
+        equal(refusal_of_sign1(data), "")
+        parsed, ours = cose.parse_sign1(data, True, True), device_cose.parse_sign1(data)
+        equal((ours.protected, ours.alg), (parsed.protected, parsed.alg))
+        equal(bytes(ours.signature), bytes(parsed.tag))
+        for payload in (b"", b"abc", bytes(24), bytes(300)):
+            cose.verify_sign1(parsed, key, b"", payload)
+            device_cose.verify_sign1(ours, other, payload)
+            equal(other.asked, key.asked)
+        other.answer = False
+        raises("tampered", device_cose.verify_sign1, ours, other, b"abc")
+        other.answer = True
+    for alg in (-7, -37):
+        parsed = device_cose.parse_sign1(sign1({1: alg}, payload=b"\xf6"))
+        raises("cose-algorithm", device_cose.verify_sign1, parsed, key, b"")
+
+
+def test_the_device_refuses_what_the_kit_refuses():
+    good = sign1({1: -9, 2: [1], 4: KID}, payload=b"\xf6")
+    for i in range(len(good)):
+        for bit in range(8):
+            bent = bytearray(good)
+            bent[i] ^= 1 << bit
+            refusal_of_sign1(bytes(bent))
+        refusal_of_sign1(good[:i])
+        refusal_of_sign1(good[:i] + good[i + 1 :])
+        refusal_of_sign1(good[:i] + b"\0" + good[i:])
+    for data in (
+        SIGNED,
+        good + b"\0",
+        sign1({1: -9}),  # not detached
+        sign1({1: -9, 4: b"any"}, payload=b"\xf6"),
+        sign1({1: -9}, unprotected=b"\xa1\x04\x48" + KID, payload=b"\xf6"),
+        sign1({1: -9, 5: bytes(13)}, payload=b"\xf6"),
+    ):
+        equal(refusal_of_sign1(data), "cose-malformed")
+
+
 def test_sign1_asks_the_key():
     import hashlib
 
@@ -418,8 +484,10 @@ def test_sign1_refusals():
         sign1(b"\xbf\x01\x26\xff"),
     ):
         raises("cose-malformed", cose.parse_sign1, data)
+        equal(refusal_of_sign1(data.replace(b"\x43abc", b"\xf6")), "cose-malformed")
     for alg in (-8, -35, -36, -257, -65535, 5, 31, 0):
         raises("cose-algorithm", cose.parse_sign1, sign1({1: alg}))
+        equal(refusal_of_sign1(sign1({1: alg}, payload=b"\xf6")), "cose-algorithm")
 
 
 def test_critical_headers():
@@ -438,6 +506,7 @@ def test_critical_headers():
         {1: -7, 2: [4] * 9, 4: b"k"},
     ):
         raises("cose-malformed", cose.parse_sign1, sign1(protected))
+        equal(refusal_of_sign1(sign1(protected, payload=b"\xf6")), "cose-malformed")
     raises(
         "cose-malformed", cose.parse_sign1, sign1({1: -7, 2: [4]}, unprotected=b"\xa1\x04\x41k")
     )

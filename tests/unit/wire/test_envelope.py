@@ -1,9 +1,10 @@
 """The protocol's two envelopes: one spelling each, the same one that general COSE has."""
 
+import cose_kit as cose
 from harness import check, equal, raises
 from warden.crypto.ccm import CCM
 from warden.errors import PeerError
-from warden.wire import cose, envelope
+from warden.wire import envelope
 
 PURE = True
 
