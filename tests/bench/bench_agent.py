@@ -23,7 +23,7 @@ from warden_host.broker.base import device_account, device_password
 from warden_host.broker.mosquitto import registry
 from warden_host.broker.mosquitto.broker import Broker
 from warden_host.devices import setup
-from warden_host.devices.provision import Order, command, provision
+from warden_host.devices.provision import Order, device_argv, provision
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.request import Request
 from warden_host.errors import HostError
@@ -198,7 +198,7 @@ class World:
     def run(self, device: str, heapsize: str = "") -> Process:
         self.forget()
         home = self.fleet.simulated(device)
-        return Process(command(device_tree.tree(), home, heapsize=heapsize))
+        return Process(device_argv(device_tree.tree(), home, heapsize=heapsize))
 
     def forget(self) -> None:
         with contextlib.suppress(queue.Empty):

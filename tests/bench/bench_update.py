@@ -28,7 +28,7 @@ from mpremote.romfs import VfsRomWriter  # noqa: E402
 from warden_build.compiled import build_repository, compile_device, lay_out  # noqa: E402
 from warden_host.broker.mosquitto.broker import Broker  # noqa: E402
 from warden_host.devices import setup  # noqa: E402
-from warden_host.devices.provision import Order, command, provision  # noqa: E402
+from warden_host.devices.provision import Order, device_argv, provision  # noqa: E402
 from warden_host.engine.events import FleetEvent  # noqa: E402
 from warden_host.engine.request import Request  # noqa: E402
 from warden_host.errors import HostError  # noqa: E402
@@ -180,7 +180,8 @@ class Heap:
                 "heapsize=4m",
                 f"{tree}/tests/bench/update_heap.py",
             ]
-            argv += [f"{tree}/lib", f"{tree}/tests/unit/kit", folder]
+            umqtt = str(device_tree.umqtt().parent)
+            argv += [f"{tree}/lib", f"{tree}/tests/unit/kit", umqtt, folder]
             given = self.release().hex() + " " + self.envelope(2, bytes(size)).hex()
             done = subprocess.run(
                 argv, input=given, capture_output=True, text=True, timeout=300, check=True
@@ -204,7 +205,7 @@ class Heap:
         """Whether the device comes to its session in this heap, and installs an image of this size."""
         # Without its files no slot boots: what was installed before is given up, and the provisioned application runs.
         shutil.rmtree(self.home / "root" / "slots", ignore_errors=True)
-        argv = command(device_tree.tree(), self.home, heapsize=f"{kilobytes}k")
+        argv = device_argv(device_tree.tree(), self.home, heapsize=f"{kilobytes}k")
         self.news.queue.clear()
         try:
             with Process(argv) as process:

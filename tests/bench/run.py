@@ -52,7 +52,7 @@ def main(names: list[str]) -> int:
     paths = sorted(HERE.glob("bench_*.py"))
     if names:
         paths = [path for path in paths if path.stem.removeprefix("bench_") in names]
-    sys.path.insert(0, str(HERE))
+    sys.path[:0] = [str(HERE), str(HERE.parent.parent / "examples")]
     console = Console(width=None if sys.stdout.isatty() else 110)
     rows: list[dict[str, object]] = []
     broken = 0

@@ -1,6 +1,6 @@
 """Runs on MicroPython: what of the heap an update holds, after a collection, in each of its phases.
 
-    micropython tests/bench/update_heap.py LIB KIT FOLDER
+    micropython tests/bench/update_heap.py LIB KIT UMQTT FOLDER
 
 LIB: the package as boards run it. On the standard input, in hex: the vault's record of release keys, and a signed manifest of an image of zeros. Prints a JSON object: bytes
 more than the vault and the slots take while nothing is under way.
@@ -8,7 +8,7 @@ more than the vault and the slots take while nothing is under way.
 
 import sys
 
-sys.path[:] = [sys.argv[1], sys.argv[2], ".frozen"]
+sys.path[:] = [*sys.argv[1:4], ".frozen"]
 
 import gc  # noqa: E402  (the path must be set first)
 import json  # noqa: E402
@@ -43,7 +43,7 @@ class Watched(FileSlots):
         return super().room(part)
 
 
-folder = sys.argv[3]
+folder = sys.argv[4]
 release, envelope = sys.stdin.readline().split()
 vault = Vault(DictStore(), RootKey())
 vault.create()
