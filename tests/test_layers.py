@@ -45,19 +45,18 @@ ALONE: dict[str, str] = {
     "net.umqtt_adapter": "",
     "ota.boot": "ota.romfs ota.slots wire.cbor",
     "ota.boot_verify": "ota.romfs wire.cbor",
-    "ota.deferred": "ota.order wire.cbor wire.suit_plan",
-    "ota.download": "ota.slots wire.cbor",
+    "ota.deferred": "ota.slots ota.update wire.cbor wire.suit_plan",
+    "ota.download": "",
     "ota.firmware_verify": "",
     "ota.https": "",
     "ota.inflate": "",
-    "ota.opening": "",
-    "ota.order": "",
     "ota.payload": VAULT + " vault.records",
     "ota.reuse": "ota.slots wire.cbor",
     "ota.romfs": "",
-    "ota.service": "ota.order ota.slots wire.cbor",
+    "ota.service": "ota.slots ota.update wire.cbor",
     "ota.slots": "wire.cbor",
     "ota.trial": "ota.slots wire.cbor",
+    "ota.update": "ota.slots wire.cbor",
     "ota.validate": (
         "crypto.ct crypto.kdf ota.romfs ota.slots wire.cbor wire.cbor_reader wire.cose"
         " wire.suit wire.suit_commands wire.suit_labels wire.suit_plan"

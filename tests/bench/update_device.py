@@ -24,7 +24,7 @@ import time  # noqa: E402
 
 import vfs  # noqa: E402
 from board_model import DictStore, RootKey  # noqa: E402
-from update_kit import CLASS, VENDOR, Judging, Key, envelope  # noqa: E402
+from update_kit import CLASS, VENDOR, Installer, Key, envelope  # noqa: E402
 from warden.hal.slots_file import FileSlots  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 
@@ -81,7 +81,7 @@ def updated(source, path, size, digest):
     vault.create()
     vault.commit({"identity": b"x"})
     slots = FileSlots(path, ("app",))
-    update = Judging(vault, slots, None, (Key(),), VENDOR, CLASS, PIECE)
+    update = Installer(vault, slots, None, (Key(),), VENDOR, CLASS, PIECE)
     update.start(envelope(2, [(size, digest)]), 0)
     update.step()
     buffer = bytearray(PIECE)

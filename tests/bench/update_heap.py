@@ -8,7 +8,7 @@ more than the vault and the slots take while nothing is under way.
 
 import sys
 
-sys.path[:] = [*sys.argv[1:4], ".frozen"]
+sys.path[:] = sys.argv[1:4] + [".frozen"]
 
 import gc  # noqa: E402  (the path must be set first)
 import json  # noqa: E402
@@ -20,10 +20,9 @@ import warden.ota.boot  # noqa: E402, F401
 import warden.ota.service  # noqa: E402, F401
 import warden.session.session  # noqa: E402, F401
 from board_model import DictStore, RootKey  # noqa: E402
-from warden import unload  # noqa: E402
 from warden.hal.slots_file import FileSlots  # noqa: E402
-from warden.ota.order import Order  # noqa: E402
 from warden.ota.slots import SlotRecord  # noqa: E402
+from warden.ota.update import Update  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 
 PIECE = 1024
@@ -51,43 +50,26 @@ vault.commit({"identity": b"x", "release": bytes.fromhex(release)})
 slots = Watched(folder + "/slots", ("app",))
 SlotRecord(vault)
 piece = bytearray(PIECE)
-order = Order(bytes.fromhex(envelope), None, False)
+update = Update(bytes.fromhex(envelope), None, False)
 idle = live()
 
-order.judge(vault, slots, None)
+update.verify(vault, slots, None)
 found["once it was judged"] = live() - idle
 
-from warden.ota.download import Updater  # noqa: E402
-
-update = Updater(vault, slots, None)
-update.take(order, 0)
-del order
-most = 0
-while update.state == "Downloading":
-    while update.step():
-        pass
-    wanted = update.want()
-    if wanted is not None:
-        update.chunk(wanted[0], piece, 0)
-        if wanted[0] % 64 == 0:
-            most = max(most, live() - idle)
-found["while the image comes"] = most
-
-parts = update.hand_over()
-del update, Updater
-for name in ("warden.ota.download", "warden.ota.opening", "warden.ota.reuse"):
-    unload(name)
-
-from warden.ota.verify import ReadBack  # noqa: E402
-
-after = ReadBack(*parts)
-del parts
-most = steps = 0
-while after.step():
-    steps += 1
-    if steps % 16 == 1:
-        most = max(most, live() - idle)
-found["while it is read back"] = most
-if after.state != "Testing":
-    raise RuntimeError(after.reason)
+update.start(vault, slots, None, PIECE, 0)
+most = {"Downloading": 0, "Verifying": 0}
+turns = 0
+while update.state in most:
+    if not update.step():
+        wanted = update.download.want()
+        update.download.chunk(wanted[0], piece, 0)
+    turns += 1
+    if turns % 16 == 1 and update.state in most:
+        most[update.state] = max(most[update.state], live() - idle)
+while update.step():
+    pass
+if update.state != "Testing":
+    raise RuntimeError(update.reason)
+found["while the image comes"] = most["Downloading"]
+found["while it is read back"] = most["Verifying"]
 print(json.dumps(found))

@@ -228,7 +228,7 @@ class Room:
 def ask_order(key, vendor, class_id, slot, components, shared_key, wrapped, envelope):
     """What a device makes of an order: the plan of its manifest and the content key. wrapped counts where an image is encrypted."""
     from warden.crypto import p256
-    from warden.ota.validate import admit
+    from warden.ota.validate import content_key
     from warden.wire import cbor, suit
     from warden.wire.suit_commands import Target
 
@@ -240,7 +240,7 @@ def ask_order(key, vendor, class_id, slot, components, shared_key, wrapped, enve
     records = {"identity": identity, "app_authority": cbor.encode([shared_key, True, []])}
     plain = all([image.encryption is None for image in plan.images])
     vault = Plain(records, plan.digest, None)
-    cek = admit(vault, Room(names), plan, len(envelope), None if plain else wrapped)
+    cek = content_key(vault, Room(names), plan, len(envelope), None if plain else wrapped)
     said = "%s %d %d %s %s" % (
         plan.digest.hex(),
         plan.sequence,

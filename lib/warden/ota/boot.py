@@ -19,22 +19,10 @@ from .slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, SlotRecord
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Callable, Protocol
+    from typing import Any, Callable
 
     from ..vault import Vault
-    from .slots import Slot
-
-    class Slots(Protocol):
-        names: "tuple[str, ...]"
-        firmware: "str | None"
-        engaged: "int | None"
-
-        def lock(self, slot: int) -> None: ...
-        def size(self, slot: int, part: str) -> int: ...
-        def read(self, slot: int, part: str) -> "Any": ...
-        def remove(self, slot: int, part: str) -> None: ...
-        def activate(self, slot: int) -> None: ...
-        def settle(self) -> None: ...
+    from .slots import Slot, Slots
 
 
 class Outcome:
@@ -51,7 +39,9 @@ class Outcome:
         self.reason = ""
         self.granted = False
         self.slots: "Any" = None  # the board's, for the next update
-        self.order: "Any" = None  # judges.Order, which this start has judged (ota/deferred.py)
+        self.order: "Any" = (
+            None  # update.Update, whose manifest this start verified (ota/deferred.py)
+        )
 
 
 # What this start made of the board's slots; None where it has none.

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from ..vault import Vault
-    from .boot import Slots
     from .romfs import Image
-    from .slots import Slot
+    from .slots import Slot, Slots
 
 _HASH = const(32)
 _CHUNK = const(1024)
@@ -35,7 +34,7 @@ def check(
     feed: "Callable[[], None] | None",
 ) -> None:
     """images: the mounted components, open. StoreError slot-unsigned, or slot-damaged when a block was changed."""
-    from .order import run_transient
+    from .update import run_transient
 
     plan = run_transient(_judged, vault, slots, number, slot)
     buffer = memoryview(bytearray(_CHUNK))
@@ -67,7 +66,7 @@ def _judged(vault: "Vault", slots: "Slots", number: int, slot: "Slot") -> "Any":
     from ..wire import suit
     from ..wire.suit_commands import Target
     from ..wire.suit_plan import MAX_ENVELOPE
-    from .order import verifiers
+    from .update import verifiers
 
     release = vault.get("release")
     if release is None:

@@ -1,10 +1,10 @@
-"""An update whose judgement does not fit into the heap beside a connected agent: its order is kept across a restart, and judged at that start, before there
-is an agent.
+"""Keep an update across a restart where its manifest can't be verified beside a connected agent, for lack of heap: the next start verifies it
+before there is an agent.
 
-    park(vault, order)                               by the agent, which then starts the board anew
+    park(vault, update)                              by the agent, which then starts the board anew
     outcome.order = unpark(vault, slots, running)    by that start; ota/service.py goes on with it
 
-The order lies in the vault, so nobody who writes the flash can place one, nor a grant, nor bring an old one back. It is taken away before it is looked at:
+It lies in the vault, so that an attacker who writes the flash can't place one, nor a grant, nor bring an old one back. It is removed before it is read:
 a start that fails at it is followed by one that knows nothing of it, and the authority sends it again. The same commit raises the counter of the agent's
 starts, which each of them raises anyway, so that this costs no write of its own.
 
@@ -16,36 +16,42 @@ from micropython import const
 from ..errors import PeerError
 from ..wire import cbor
 from ..wire.suit_plan import MAX_ENVELOPE
-from .order import Order
+from .update import Update
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 
     from ..vault import Vault
-    from .download import Slots
+    from .slots import Slots
 
 _PIECE = const(4096)
 _MOST_KEY = const(61)  # ota/payload.py: nonce, content key, tag
 
 
-def park(vault: "Vault", order: Order) -> None:
-    """PeerError suit-limit when it is larger than any order; StoreError when the store has no room for it."""
-    # Nobody has judged its size yet: memory may have ended before.
-    if len(order.envelope) > MAX_ENVELOPE or len(order.wrapped or b"") > _MOST_KEY:
+def park(vault: "Vault", update: Update) -> None:
+    """Keep an update for the next start.
+
+    Raises: PeerError suit-limit: it is larger than any; StoreError: the store has no room for it.
+    """
+    # Its size was not verified yet: memory may have ended before.
+    if len(update.envelope) > MAX_ENVELOPE or len(update.wrapped or b"") > _MOST_KEY:
         raise PeerError("suit-limit", "the envelope is too large, or its key")
-    data = cbor.encode([order.envelope, order.wrapped, order.granted])
-    # What lies there could not be taken away at its start: no piece of it may stand behind this one's.
+    data = cbor.encode([update.envelope, update.wrapped, update.granted])
+    # An earlier one may be left that could not be removed: none of its pieces may follow this one's.
     pieces: "dict[str, bytes | None]" = {name: None for name in _names(vault)}
     for at in range(0, len(data), _PIECE):
         pieces["parked%d" % (at // _PIECE)] = data[at : at + _PIECE]
     vault.commit(pieces)
 
 
-def unpark(vault: "Vault", slots: "Slots", running: "int | None") -> "Order | None":
-    """The order, judged; with its state and reason where it was refused. None where it can't be taken away: then this start has nothing to do with it, and the
-    vault is closed. Raises nothing: an order must not keep the application from starting, whatever is the matter with it."""
-    order = Order(b"", None, False)
+def unpark(vault: "Vault", slots: "Slots", running: "int | None") -> "Update | None":
+    """Remove the parked update, verify its manifest, and return it.
+
+    Returns: the update, whose state says how it was refused; None where it can't be removed: this start ignores it then, and the vault is closed.
+    Raises nothing: an update must not keep the application from starting.
+    """
+    update = Update(b"", None, False)
     data = b""
     try:
         names = _names(vault)
@@ -60,14 +66,14 @@ def unpark(vault: "Vault", slots: "Slots", running: "int | None") -> "Order | No
         return None
     try:
         fields: "Any" = cbor.decode(data)
-        order = Order(*fields)
-        order.judge(vault, slots, running)
-    except Exception as error:  # of Warden, memory or flash: no verdict, the order may come again
-        if not order.state:
+        update = Update(*fields)
+        update.verify(vault, slots, running)
+    except Exception as error:  # of Warden, memory or flash: no verdict, it may be sent again
+        if not update.state:
             memory = isinstance(error, MemoryError)
-            order.drop("Aborted", "out-of-memory" if memory else "command-failed")
-    order.boot = boot
-    return order
+            update.end("Aborted", "out-of-memory" if memory else "command-failed")
+    update.boot = boot
+    return update
 
 
 def _names(vault: "Vault") -> "list[str]":

@@ -10,8 +10,7 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Callable
 
-    from .boot import Slots
-    from .slots import Slot
+    from .slots import Slot, Slots
 
 _CHUNK = const(4096)
 

@@ -1,6 +1,6 @@
 """Fetches an image from a web server, range by range over one pinned connection that is kept: HTTP/1.1 (RFC 9110, 9112) as narrow as it can be.
 
-    await fetch(updater, lambda: Link(trust, clock, stall_ms), now_ms)       whatever the updater wants, or:
+    await fetch(update, lambda: Link(trust, clock, stall_ms), now_ms)       all chunks that the update wants, or:
 
     stream = Stream(link, b"https://host:port/path", at, total)
     await stream.fill(view)          the next bytes of the image
@@ -25,12 +25,12 @@ from ..errors import LinkError, PeerError
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Any, Callable
 
     from ..net.link import Link
-    from .download import Updater
+    from .update import Update
 
-_CHUNK = const(1024)  # what the updater asks for at most
+_CHUNK = const(1024)  # what an update asks for at most
 _RANGE = const(16384)
 _RANGE_MS = const(20000)  # for one of them, the hand-shake included where one is needed
 _LINE = const(512)  # of a longer line the beginning is kept
@@ -72,31 +72,36 @@ def address(uri: bytes) -> "tuple[str, int, bytes]":
 
 
 async def fetch(
-    updater: "Updater", connection: "Callable[[], Link]", now_ms: "Callable[[], int]"
+    update: "Update", connection: "Callable[[], Link]", now_ms: "Callable[[], int]"
 ) -> None:
-    """Bring what the updater wants, image by image, until it is no longer downloading. connection() gives a link that is not connected yet.
-    PeerError: where this leaves the updater downloading, another way may still lead there. StoreError: the update ended."""
+    """Fetch the images of an update, until it is no longer downloading.
+
+    connection: returns a link that is not connected yet
+    now_ms: returns the uptime
+    Raises: PeerError: where the update is still downloading, another way may lead to the rest; StoreError: the update is over.
+    """
     buffer = memoryview(bytearray(_CHUNK))
     stream = None
     part = ""
     try:
-        while updater.state == "Downloading":
-            wanted = updater.want()
+        while update.state == "Downloading":
+            download: "Any" = update.download
+            wanted = download.want()
             if wanted is None:
-                updater.step()
+                update.step()
                 await asyncio.sleep_ms(0)
                 continue
             number, name, at, length = wanted
             if stream is None or name != part:
                 if stream is not None:
                     stream.close()
-                uri, total = updater.source()
+                uri, total = download.source()
                 stream, part = Stream(connection(), uri, at, total), name
             await stream.fill(buffer[:length])
             # Six hours are the end of this way as well.
-            updater.tick(now_ms())
-            if updater.state == "Downloading":
-                updater.chunk(number, buffer[:length], now_ms())
+            download.tick(now_ms())
+            if update.state == "Downloading":
+                download.chunk(number, buffer[:length], now_ms())
                 # Other tasks get their turn even where the server is always ahead.
                 await asyncio.sleep_ms(0)
     finally:

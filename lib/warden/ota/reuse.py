@@ -1,5 +1,5 @@
-"""What did not change since the release that runs is copied from its slot rather than fetched: a firmware of megabytes beside a new application, for one.
-The manifest's digest judges the copy as it judges a download.
+"""Hash and copy what a flash has of an image already: what a cut download left, and what did not change since the release that runs, such as a firmware
+of megabytes beside a new application. Loaded for that. The manifest's digest decides on a copy as on a download.
 """
 
 from micropython import const
@@ -15,9 +15,14 @@ _ENOSPC = const(28)
 
 def copy(
     source: "Any", at: int, size: int, file: "Any", sha: "Any"
-) -> "Generator[None, None, bool]":
-    """Bytes `at` to `size` of a component into the hash, and into the open file where there is one. Closes the source. Yields after each piece. False when
-    it is shorter, or can't be read. OSError: can't be written."""
+) -> "Generator[bool, None, bool]":
+    """Hash bytes `at` to `size` of an open file, and write them to `file` unless that is None. Closes the source.
+
+    Yields: True after each piece.
+    Returns: False where the source is shorter, or can't be read: then the image is fetched, or no update without a change to this part would ever
+    be installed again.
+    Raises: OSError: can't be written.
+    """
     buffer = scratch()
     try:
         while at < size:
@@ -27,13 +32,12 @@ def copy(
                 if source.readinto(view) != len(view):
                     return False
             except OSError:
-                # As if it ended there: it is fetched instead, or no update without a change to this part would ever be taken again.
                 return False
             if file is not None and file.write(view) != len(view):
                 raise OSError(_ENOSPC)
             sha.update(view)
             at += len(view)
-            yield
+            yield True
         return True
     finally:
         source.close()

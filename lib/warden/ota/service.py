@@ -21,8 +21,8 @@ from micropython import const
 
 from .. import unload
 from ..errors import LinkError, PeerError, WardenError
-from .order import Order
-from .slots import SlotRecord, named
+from .slots import SlotRecord
+from .update import Update
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
     from ..agent.interface import Agent
     from .boot import Outcome
-    from .download import Updater
 
 # Free bytes with which a second TLS connection is opened.
 WEB_BYTES = 49152
 # A chunk is asked for that fits as often into what is free: a heap that is nearly full has no large pieces.
 _CHUNKS_FREE = const(32)
+_CHUNK_MAX = const(1024)
 _LEAST_CHUNK = const(128)
 _TRIAL_MS = const(
     600000
@@ -51,18 +51,15 @@ class Updating:
         self._device = device
         self._outcome = outcome
         self._slots = slots
-        self._updater: "Updater | None" = None
+        # The one that came last. Until the authority is there, one whose manifest this start verified before there was an agent: not started yet.
+        self._update, outcome.order = outcome.order, None
         self._news = asyncio.Event()
         self._report: "dict[str, Any] | None" = None
-        self._word: "dict[str, Any] | None" = None  # on an order that came to no updater
         self._web: "list[bytes] | None" = None  # the image is fetched by HTTPS: pins of the server
-        # An order that this start has judged before there was an agent, until the authority is there.
-        order, outcome.order = outcome.order, None
-        self._parked: "Order | None" = order if order is not None and order.plan else None
-        if order is not None and order.plan is None:
-            self._word = _status(order.state, order.reason, order.sequence)
-            device.report(order.reason, "update")
-            self._say(order.state, order.reason, order.sequence)
+        update = self._update
+        if update is not None and update.plan is None:
+            device.report(update.reason, "update")
+            self._say(update.state, update.reason, update.sequence)
         if outcome.failed:
             self._say("Rejected", outcome.reason, outcome.failed)
         if outcome.mode == "recovery":
@@ -101,25 +98,7 @@ class Updating:
         return self.status() if keys else self._standing()
 
     def _step(self) -> bool:
-        """A little of what needs no message. What fetched the update makes place for what reads it back."""
-        updater = self._updater
-        if updater is None or updater.step():
-            return updater is not None
-        if updater.state != "Verifying":
-            return False
-        parts = updater.hand_over()
-        self._updater = updater = None
-        for name in ("warden.ota.download", "warden.ota.reuse", "warden.ota.payload"):
-            unload(name)
-        try:
-            from .verify import ReadBack
-
-            self._updater = ReadBack(*parts)  # type: ignore[assignment]
-        except MemoryError as error:
-            found = named(error)
-            self._word = _status("Aborted", found.code, parts[2].sequence)
-            raise found
-        return True
+        return self._update is not None and self._update.step()
 
     def _chunk(self, args: "dict[str, Any]", now_ms: int) -> None:
         data = args.get("data", args.get("z"))
@@ -127,19 +106,21 @@ class Updating:
             raise PeerError("bad-body")
         if self._web is not None:
             raise LinkError("update-state", "the image comes from a web server")
-        updater = self._current()
+        download = self._current().download
+        if download is None:
+            raise LinkError("update-state", "no chunk is wanted now")
         if "z" in args:
-            wanted = updater.want()
+            wanted = download.want()
             if wanted is not None:
                 from .inflate import inflate
 
                 data = inflate(data, wanted[3])
-        updater.chunk(args["n"], data, now_ms)
+        download.chunk(args["n"], data, now_ms)
 
-    def _current(self) -> "Updater":
-        if self._updater is None:
+    def _current(self) -> Update:
+        if self._update is None:
             raise LinkError("update-state", "no update is under way")
-        return self._updater
+        return self._update
 
     def _start(self, args: "dict[str, Any]", now_ms: int) -> None:
         envelope, key = args["envelope"], args.get("key", b"")
@@ -153,81 +134,75 @@ class Updating:
         pins = _pins(args)
         if self._web is not None or self._busy():
             raise LinkError("update-state", "an update is under way: abort it first")
-        order = Order(envelope, args.get("key"), "grant" in args)
-        self._updater = self._word = None
+        update = Update(envelope, args.get("key"), "grant" in args)
+        self._update = None
         try:
-            order.judge(self._device.vault, self._slots, self._outcome.slot)
+            update.verify(self._device.vault, self._slots, self._outcome.slot)
         except (WardenError, MemoryError) as error:
             # A reader that has no memory left says that the manifest is beyond its limits.
             if isinstance(error, WardenError) and error.code != "cbor-limit":
-                self._word = _status(order.state, order.reason, order.sequence)
+                self._update = update
                 raise
-            self._park(order)
-            self._word = _status("Downloading", "", 0)
+            self._park(update)
+            self._update = update
             return
-        by_web = pins is not None and order.by_web()
-        self._begun(order, now_ms)
+        by_web = pins is not None and update.by_web()
+        self._update = update
+        self._begun(now_ms)
         if by_web:
             gc.collect()
             # Less would do for the hand-shake alone, and leave nothing to the application meanwhile.
             if gc.mem_free() >= WEB_BYTES:
                 self._web = pins
 
-    def _take(self, order: Order, now_ms: int) -> None:
-        from .download import CHUNK_MAX, Updater
-
+    def _begun(self, now_ms: int) -> None:
         device = self._device
         gc.collect()
         # A chunk's message, with its topic, is under the limit of what the device takes; and on its way it lies in memory a few times.
-        chunk = min(CHUNK_MAX, device.policy.max_message // 2)
+        chunk = min(_CHUNK_MAX, device.policy.max_message // 2)
         while chunk > _LEAST_CHUNK and gc.mem_free() < _CHUNKS_FREE * chunk:
             chunk //= 2
-        self._updater = Updater(device.vault, self._slots, self._outcome.slot, chunk)
-        self._updater.take(order, now_ms)
+        self._current().start(device.vault, self._slots, self._outcome.slot, chunk, now_ms)
 
-    def _begun(self, order: Order, now_ms: int) -> None:
-        try:
-            self._take(order, now_ms)
-        except MemoryError as error:
-            order.drop()
-            found = named(error)
-            self._updater, self._word = None, _status("Aborted", found.code, order.sequence)
-            raise found
-
-    def _park(self, order: Order) -> None:
+    def _park(self, update: Update) -> None:
         """The judgement does not fit into the heap beside this agent: it is made at a start of its own. A web server is not asked then."""
-        order.drop()
         gc.collect()
         # None is taken during a trial, and a start less is what it would cost that.
         SlotRecord(self._device.vault).spare(self._outcome.slot, self._slots.engaged)
         from .deferred import park
 
-        park(self._device.vault, order)
+        park(self._device.vault, update)
+        update.end("Downloading")
+        update.sequence = 0  # of which release is not known yet
         self._device.after_reply = _restart
 
     def _resume(self, now_ms: int) -> None:
         """With the order that this start has judged."""
-        order, self._parked = self._parked, None
-        if order is not None:
-            self._begun(order, now_ms)
+        if self._waits():
+            self._begun(now_ms)
+
+    def _waits(self) -> bool:
+        """Whether an update is verified and not started."""
+        update = self._update
+        return self._busy() and update.state == "Downloading" and update.download is None
 
     def let_go(self) -> None:
         """Of what was judged, and is not staged yet."""
-        order, self._parked = self._parked, None
-        if order is not None:
-            order.drop()
-        if self._busy():
+        if self._waits():
+            self._current().end("")  # nothing of it was reported
+            self._update = None
+        elif self._busy():
             self._current().abort()
 
     def status(self) -> "dict[str, Any]":
-        updater = self._updater
-        if self._parked is not None:
-            return _status("Downloading", "", self._parked.sequence)
-        if updater is None:
-            return self._word or self._report or _status("Idle", "", 0)
-        wanted = updater.want() if self._web is None else None
+        """Return the state of the update that came last, and the chunk that is to come."""
+        update = self._update
+        if update is None:
+            return self._report or _status("Idle", "", 0)
+        download = update.download if self._web is None else None
+        wanted = None if download is None else download.want()
         want = None if wanted is None else list(wanted)
-        return _status(updater.state, updater.reason, updater.sequence, want)
+        return _status(update.state, update.reason, update.sequence, want)
 
     def _standing(self) -> "dict[str, Any]":
         """The status, and what the flash says: whoever missed the last report learns what became of an update."""
@@ -251,34 +226,34 @@ class Updating:
         """See to deadlines and to the trial; tell the authority what happened. Sleeps while there is nothing of the kind."""
         device = self._device
         while True:
-            if not (self._outcome.trial or self._report or self._parked or self._busy()):
+            if not (self._outcome.trial or self._report or self._busy()):
                 self._news.clear()
                 await self._news.wait()
             now = device.now_ms()
             if self._outcome.trial:
                 await self._try(now)
-            begins = self._parked is not None and self._device.authority() is not None
+            begins = self._waits() and self._device.authority() is not None
             if begins or self._web is not None:
                 await (self._begin(now) if begins else self._fetch())
                 if self._is("Testing"):
                     await self._tell()
                     await _restart(device)
                 continue
-            # Nothing here keeps an updater over a wait: its code is to go when another one follows.
+            # Nothing here keeps a download over a wait: its code is to go when another one follows.
             self._look(now)
             await self._tell()
             await asyncio.sleep_ms(self.poll_ms)
 
     def _look(self, now_ms: int) -> None:
         """Whether a chunk has to be asked for again, or is given up."""
-        updater = self._updater
-        if updater is None:
+        update = self._update
+        if update is None:
             return
-        if self._busy() and updater.tick(now_ms):
+        if update.download is not None and update.download.tick(now_ms):
             self._report = self.status()
-        elif updater.reason == "update-timeout" and self._report is None:
+        elif update.reason == "update-timeout" and self._report is None:
             self._report = self.status()
-            self._updater = None
+            self._update = None
 
     async def _begin(self, now_ms: int) -> None:
         """The download of what this start has judged."""
@@ -307,7 +282,7 @@ class Updating:
         from ..net.link import Link, Trust
         from .https import fetch
 
-        device, pins, updater = self._device, self._web, self._current()
+        device, pins = self._device, self._web
         trust = Trust(device.trust.cas, pins or device.trust.pins)
 
         def connection() -> Link:
@@ -317,10 +292,10 @@ class Updating:
         code = ""
         try:
             try:
-                await fetch(updater, connection, device.now_ms)
+                await fetch(self._current(), connection, device.now_ms)
             finally:
                 # Before the image is read back: that needs the memory.
-                del fetch, updater
+                del fetch
                 unload("warden.ota.https")
             while self._step():
                 await asyncio.sleep_ms(0)
@@ -336,10 +311,10 @@ class Updating:
 
     def _busy(self) -> bool:
         """Whether one is under way that is not staged yet. A fetched image is verified in between other tasks, so a rotation of the release keys may find it there."""
-        return self._is("Downloading") or self._is("Verifying") or self._is("Installing")
+        return self._update is not None and self._update.plan is not None
 
     def _is(self, state: str) -> bool:
-        return self._updater is not None and self._updater.state == state
+        return self._update is not None and self._update.state == state
 
     async def _try(self, now_ms: int) -> None:
         from .trial import attempt

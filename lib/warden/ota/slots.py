@@ -18,10 +18,28 @@ from ..wire import cbor
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Sequence
+    from typing import Any, Protocol, Sequence
 
     from ..vault import Vault
     from ..wire.suit_plan import Image
+
+    class Slots(Protocol):
+        """What hal/slots_*.py provide: two slots, each with a part for each component, its map, and its firmware's verifier."""
+
+        names: "tuple[str, ...]"
+        firmware: "str | None"
+        engaged: "int | None"
+
+        def lock(self, slot: int) -> None: ...
+        def size(self, slot: int, part: str) -> int: ...
+        def read(self, slot: int, part: str) -> "Any": ...
+        def write(self, slot: int, part: str, resume: bool = False) -> "Any": ...
+        def remove(self, slot: int, part: str) -> None: ...
+        def room(self, part: str) -> int: ...
+        def judge(self, size: int) -> "Any": ...
+        def activate(self, slot: int) -> None: ...
+        def settle(self) -> None: ...
+
 
 # States. The numbers are on flash: a retired one is never used again.
 EMPTY = 0
@@ -234,8 +252,10 @@ def scratch() -> memoryview:
             size >>= 1
 
 
-def named(error: "OSError | MemoryError") -> WardenError:
-    """What ended an update, by a name."""
+def named(error: "OSError | MemoryError | WardenError") -> WardenError:
+    """Return the error that ended an update, by its name."""
+    if isinstance(error, WardenError):
+        return error
     if isinstance(error, MemoryError):
         return OutOfMemory("out-of-memory", "not enough memory for the update")
     full = error.errno == _ENOSPC

@@ -1,7 +1,7 @@
-"""What judges an update. Loaded for that, and forgotten again (ota/order.py).
+"""Verify the manifest of an update. Loaded for that alone (ota/update.py).
 
-plan = judge(vault, slots, running, release, envelope)      whose it is and what it asks for
-key = admit(vault, slots, plan, len(envelope), wrapped)     whether it fits, and opens
+plan = verify(vault, slots, running, release, envelope)           who signed it, and what it asks for
+key = content_key(vault, slots, plan, len(envelope), wrapped)     whether it fits, and opens
 """
 
 from micropython import const
@@ -19,21 +19,26 @@ if TYPE_CHECKING:
     from ..vault import Vault
     from ..wire.cose import Verifier
     from ..wire.suit_plan import Plan
-    from .download import Slots
+    from .slots import Slots
 
     Buffer = Union[bytes, bytearray, memoryview]
 
 _HASH = const(32)
 
 
-def judge(
+def verify(
     vault: "Vault",
     slots: "Slots",
     running: "int | None",
     release: "tuple[bytes, bytes, Sequence[Verifier]]",
     envelope: "Buffer",
 ) -> "Plan":
-    """release: (vendor, class, keys) of this device. PeerError as of wire/suit.py, and update-state where no slot may be written."""
+    """Verify an envelope, and return its plan for the slot that it may overwrite.
+
+    running: the slot that runs, None for neither
+    release: (vendor, class, keys) of this device
+    Raises: PeerError as of wire/suit.py; update-state where no slot may be written.
+    """
     vendor, class_id, keys = release
     record = SlotRecord(vault)
     slot = record.spare(running, slots.engaged)
@@ -41,21 +46,29 @@ def judge(
     return suit.process(envelope, keys, Target(vendor, class_id, slot, components, record.least))
 
 
-def admit(
+def content_key(
     vault: "Vault", slots: "Slots", plan: "Plan", size: int, wrapped: "bytes | None"
 ) -> "bytearray | None":
-    """size: of the envelope. wrapped: the key that came with it. The key of an encrypted update, which the caller wipes. PeerError as of
-    payload.content_key(); StoreError slot-full."""
+    """Check that an update fits, and return its key, which the caller wipes; None for one that is not encrypted.
+
+    size: bytes of the envelope
+    wrapped: the key that came with it
+    Raises: PeerError as of payload.content_key(); StoreError slot-full.
+    """
     _check_room(slots, plan, size)
     if wrapped is None and all([image.encryption is None for image in plan.images]):
         return None
-    from .payload import content_key
+    from . import payload
 
-    return content_key(vault, wrapped, plan)
+    return payload.content_key(vault, wrapped, plan)
 
 
 def _check_room(slots: "Slots", plan: "Plan", wanted: int) -> None:
-    """Does it fit? Before anything is written. wanted: bytes of the envelope, which is kept as well. StoreError slot-full; PeerError suit-condition for an image of nothing."""
+    """Check that the images, their maps and the envelope fit.
+
+    wanted: bytes of the envelope
+    Raises: StoreError slot-full; PeerError suit-condition for an image of no bytes.
+    """
     files = ""
     for image in plan.images:
         if image.size == 0:

@@ -25,7 +25,7 @@ from update_kit import (  # noqa: E402
     MOUNT,
     VENDOR,
     Board,
-    Judging,
+    Installer,
     Key,
     Slot,
     envelope,
@@ -35,15 +35,14 @@ from warden.errors import WardenError  # noqa: E402
 from warden.hal.slots_file import FileSlots  # noqa: E402
 from warden.hal.store_file import FileStore  # noqa: E402
 from warden.hal.store_flash import FlashStore  # noqa: E402
-from warden.ota import deferred  # noqa: E402
-from warden.ota import order as order_module  # noqa: E402
+from warden.ota import deferred, verify  # noqa: E402
 from warden.ota import slots as slots_module  # noqa: E402
-from warden.ota.order import Order  # noqa: E402
+from warden.ota import update as update_module  # noqa: E402
 from warden.ota.slots import ATTEMPTS_MAX, CONFIRMED, SlotRecord  # noqa: E402
-from warden.ota.verify import ReadBack  # noqa: E402
+from warden.ota.update import Update  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 
-order_module.verifiers = lambda keys: [Key()]
+update_module.verifiers = lambda keys: [Key()]
 
 OLD = image("old", 2000)
 NEW = image("new", 5200)
@@ -120,7 +119,7 @@ def release(board, sequences, counters, states=(CONFIRMED, CONFIRMED)):
 def install(board, stop_at=None):
     """Start the board, send the update; True when it was staged."""
     outcome = board.start()
-    update = Judging(board.vault(), board.running, outcome.slot, (Key(),), VENDOR, CLASS, 512)
+    update = Installer(board.vault(), board.running, outcome.slot, (Key(),), VENDOR, CLASS, 512)
     update.start(envelope(3, [NEW]), 0)
     return fetch(update, stop_at)
 
@@ -128,12 +127,12 @@ def install(board, stop_at=None):
 def park_and_install(board):
     """The same on a board that is short of memory: the order lies in the vault over a start, which judges it."""
     board.start()
-    deferred.park(board.vault(), Order(envelope(3, [NEW]), None, False))
+    deferred.park(board.vault(), Update(envelope(3, [NEW]), None, False))
     outcome = board.start()
     vault = board.vault()
-    order = deferred.unpark(vault, board.running, outcome.slot)
-    update = Judging(vault, board.running, outcome.slot, chunk=512)
-    update.take(order, 0)
+    update = Installer(vault, board.running, outcome.slot, chunk=512)
+    update.update = deferred.unpark(vault, board.running, outcome.slot)
+    update.update.start(vault, board.running, outcome.slot, 512, 0)
     return fetch(update)
 
 
@@ -318,13 +317,14 @@ def no_attempt():
 def no_check():
     """A slot is staged before it was read back."""
 
-    def stage(self, plan, envelope, grant):
+    def stage(update, record, slots):
+        plan = update.plan
         images = [(image.size, image.digest, bytes(32)) for image in plan.images]
-        self._record.stage(plan.slot, plan.sequence, plan.floor, images)
-        self._end("Testing", "")
-        yield
+        record.stage(plan.slot, plan.sequence, plan.floor, images)
+        update.end("Testing")
+        yield True
 
-    ReadBack._stage = stage
+    verify.stage = stage
 
 
 def wrong_slot():

@@ -4,7 +4,7 @@ import sys
 
 from harness import check, equal
 from warden import unload
-from warden.ota.order import run_transient
+from warden.ota.update import run_transient
 
 BUILT = True
 KEPT = "warden.wire.suit_plan"

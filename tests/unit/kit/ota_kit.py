@@ -5,7 +5,7 @@ import sys
 from board_model import DictStore, PowerCut
 from partition_model import Chip, app_image
 from ramdisk_model import RamDisk
-from update_kit import CLASS, MOUNT, VENDOR, Board, Judging, Key, envelope, image
+from update_kit import CLASS, MOUNT, VENDOR, Board, Installer, Key, envelope, image
 from warden.ota.slots import SlotRecord
 
 NAMES = ("app", "firmware")
@@ -117,7 +117,7 @@ class OtaBoard(Board):
 
     def updater(self, chunk=1024):
         keys = (Key(),)
-        return Judging(self.vault(), self.running, self.outcome.slot, keys, VENDOR, CLASS, chunk)
+        return Installer(self.vault(), self.running, self.outcome.slot, keys, VENDOR, CLASS, chunk)
 
     def record(self):
         return SlotRecord(self.vault())

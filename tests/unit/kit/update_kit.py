@@ -9,15 +9,14 @@ import sys
 import vfs
 from board_model import DictStore, RootKey
 from ramdisk_model import RamDisk
-from warden.errors import WardenError
+from warden.errors import LinkError, WardenError
 from warden.hal import slots_file, store_file
 from warden.hal.slots_file import FileSlots
-from warden.ota.download import CHUNK_MAX, Updater
-from warden.ota.order import Order
 from warden.ota.romfs import BLOCK
 from warden.ota.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, Slot, SlotRecord
-from warden.ota.validate import admit, judge
-from warden.ota.verify import ReadBack, Root
+from warden.ota.update import Update
+from warden.ota.validate import content_key, verify
+from warden.ota.verify import Root
 from warden.vault import Vault
 from warden.wire import cbor
 
@@ -169,54 +168,67 @@ def unload():
             pass
 
 
-# -- the updater ------------------------------------------------------------------------------
+# -- an installation --------------------------------------------------------------------------
 
 
-class Judging(Updater):
-    """One that judges its orders itself, by keys that the test gives: judges.Order takes those of the vault."""
+class Installer:
+    """Installs one update after the other, verified by keys that the test gives: update.Update takes those of the vault."""
 
     def __init__(
-        self, vault, slots, running, keys=None, vendor=VENDOR, class_id=CLASS, chunk=CHUNK_MAX
+        self, vault, slots, running, keys=None, vendor=VENDOR, class_id=CLASS, chunk=1024
     ):
-        super().__init__(vault, slots, running, chunk)
+        self._board = (vault, slots, running)
+        self._chunk = chunk
         self.release = (vendor, class_id, keys or (Key(),))
-        self._started = running
-        self._after = None
+        self.update = Update(b"", None, False)
 
     def start(self, envelope, now_ms, key=None, grant=False):
-        order = Order(envelope, key, grant)
-        self.sequence = 0
+        if self.update.plan is not None:
+            raise LinkError("update-state")
+        vault, slots, running = self._board
+        self.update = update = Update(envelope, key, grant)
         try:
-            order.plan = judge(self._vault, self._slots, self._started, self.release, envelope)
-            self.sequence = order.plan.sequence
-            order.key = admit(self._vault, self._slots, order.plan, len(envelope), key)
+            plan = verify(vault, slots, running, self.release, envelope)
+            update.sequence = plan.sequence
+            update.key = content_key(vault, slots, plan, len(envelope), key)
         except WardenError as error:
-            if self._plan is None:
-                self._end("Rejected", error.code)
+            update.end("Rejected", error.code)
             raise
-        self._after = None
-        self.take(order, now_ms)
-
-    def abort(self):
-        if self._after is None:
-            super().abort()
-        else:
-            self._after.abort()
-            self.state, self.reason = self._after.state, self._after.reason
+        update.plan, update.state = plan, "Downloading"
+        update.start(vault, slots, running, self._chunk, now_ms)
 
     def step(self):
-        """As ota/service.py does it: from what fetches to what reads back."""
-        if self._after is None:
-            if super().step():
-                return True
-            if self.state != "Verifying":
-                return False
-            self._after = ReadBack(*self.hand_over())
-            return True
-        try:
-            return self._after.step()
-        finally:
-            self.state, self.reason = self._after.state, self._after.reason
+        return self.update.step()
+
+    def abort(self):
+        self.update.abort()
+
+    @property
+    def download(self):
+        return self.update.download
+
+    @property
+    def state(self):
+        return self.update.state or "Idle"
+
+    @property
+    def reason(self):
+        return self.update.reason
+
+    @property
+    def sequence(self):
+        return self.update.sequence
+
+    def want(self):
+        return None if self.download is None else self.download.want()
+
+    def chunk(self, number, data, now_ms):
+        if self.download is None:
+            raise LinkError("update-state")
+        self.download.chunk(number, data, now_ms)
+
+    def tick(self, now_ms):
+        return self.download is not None and self.download.tick(now_ms)
 
 
 # -- a board ----------------------------------------------------------------------------------

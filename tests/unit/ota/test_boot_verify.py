@@ -4,8 +4,19 @@ from harness import check, equal, raises
 from ota_kit import OtaBoard, update_to
 from partition_model import app_image
 from test_download import NEW, OLD, feed, settle
-from update_kit import CLASS, VENDOR, Board, Judging, Key, envelope, image, loaded, sha256, unload
-from warden.ota import boot_verify, order
+from update_kit import (
+    CLASS,
+    VENDOR,
+    Board,
+    Installer,
+    Key,
+    envelope,
+    image,
+    loaded,
+    sha256,
+    unload,
+)
+from warden.ota import boot_verify, update
 from warden.ota.slots import CONFIRMED, FAILED, STAGED, TRIAL, SlotRecord
 from warden.wire import cbor
 
@@ -24,7 +35,7 @@ def verifiers(keys):
     return [Key() if key[0] else Refusing() for key in keys]
 
 
-order.verifiers = verifiers
+update.verifiers = verifiers
 
 
 def release_keys(board, *keys):
@@ -38,7 +49,7 @@ def policy(board, record=STRICT):
 
 
 def send(board, sequence, data, names=("app",), **more):
-    update = Judging(board.vault(), board.running, board.outcome.slot, (Key(),), VENDOR, CLASS)
+    update = Installer(board.vault(), board.running, board.outcome.slot, (Key(),), VENDOR, CLASS)
     update.start(envelope(sequence, [data] * len(names), names=names, **more), 0)
     feed(update, {name: data for name in names})
     equal(update.state, "Testing")
@@ -105,7 +116,7 @@ def test_an_envelope_that_the_flash_did_not_keep():
     """Read back with the hashes before anything is staged."""
     for bad in (b"", envelope(4, [OLD])[:-1], envelope(4, [OLD])[:-1] + b"?"):
         board = updated()
-        update = Judging(board.vault(), board.running, 1, (Key(),), VENDOR, CLASS)
+        update = Installer(board.vault(), board.running, 1, (Key(),), VENDOR, CLASS)
         update.start(envelope(4, [OLD]), 0)
         while update.state != "Installing":
             update.step()
@@ -303,7 +314,7 @@ def test_with_firmware():
 def test_a_grant():
     """Said at the starts of the trial, and never after it."""
     board = updated()
-    update = Judging(board.vault(), board.running, 1, (Key(),), VENDOR, CLASS)
+    update = Installer(board.vault(), board.running, 1, (Key(),), VENDOR, CLASS)
     update.start(envelope(4, [OLD]), 0, None, True)
     feed(update, {"app": OLD})
     equal(states(board), [STAGED, CONFIRMED])
@@ -317,7 +328,7 @@ def test_a_grant():
     equal((restart(board).trial, board.outcome.granted), (False, False))
     # Given up, or out of attempts: gone as well.
     for how in ("give up", "attempts"):
-        update = Judging(board.vault(), board.running, 0, (Key(),), VENDOR, CLASS)
+        update = Installer(board.vault(), board.running, 0, (Key(),), VENDOR, CLASS)
         update.start(envelope(5 + len(how), [NEW]), 0, None, True)
         feed(update, {"app": NEW})
         check(restart(board).granted)
@@ -329,7 +340,7 @@ def test_a_grant():
         equal((restart(board).granted, SlotRecord(board.vault()).slots[1].granted), (False, False))
         equal(states(board), [CONFIRMED, FAILED])
     # Without a grant, and one that a later order takes back.
-    update = Judging(board.vault(), board.running, 0, (Key(),), VENDOR, CLASS)
+    update = Installer(board.vault(), board.running, 0, (Key(),), VENDOR, CLASS)
     update.start(envelope(30, [NEW]), 0, None, True)
     settle(update)
     update.abort()

@@ -10,7 +10,7 @@ from test_service import Device, order, run, take, verifiers
 from update_kit import envelope
 from warden.errors import PeerError, StoreError
 from warden.ota import deferred, service
-from warden.ota import order as order_module
+from warden.ota import update as update_module
 from warden.ota.slots import CONFIRMED, EMPTY, STAGED, TRIAL, SlotRecord
 from warden.vault import Vault
 
@@ -28,11 +28,11 @@ def start(board, judge=None):
     outcome.slots = board.running
     vault = board.vault()
     if "parked0" in vault.names():
-        real, order_module.verifiers = order_module.verifiers, judge or verifiers
+        real, update_module.verifiers = update_module.verifiers, judge or verifiers
         try:
             outcome.order = deferred.unpark(vault, board.running, outcome.slot)
         finally:
-            order_module.verifiers = real
+            update_module.verifiers = real
     device = Device(board)
     board.outcome = outcome
     return device, service.Updating(device, outcome, outcome.slots)
@@ -113,7 +113,7 @@ def test_a_grant_and_a_key_go_with_it():
     made = release()
     short_of_memory(one, envelope=made, key=wrapped(made), grant=True)
     device, one = start(board)
-    equal(len(one._parked.key), 32)
+    equal(len(one._update.key), 32)
     status = order(one)
     while status["want"] is not None:
         number, _, at, length = status["want"]
@@ -137,7 +137,7 @@ def test_a_start_that_fails_at_it_is_the_last():
     except SystemExit:
         pass
     device, one = start(board)
-    equal((one._parked, order(one)["state"]), (None, "Idle"))
+    equal((one._update, order(one)["state"]), (None, "Idle"))
     board.off()
 
 
@@ -175,18 +175,18 @@ def test_a_reader_without_memory():
     """cbor-limit is what it says then: no verdict on the manifest, but at a start that has all of the heap."""
     board = installed()
     device, one = start(board)
-    real = order_module.Order._judge
+    real = update_module.Update._verify
 
     def limit(self, *args):
         raise PeerError("cbor-limit")
 
-    order_module.Order._judge = limit
+    update_module.Update._verify = limit
     try:
         equal(order(one, envelope=envelope(2, [NEW]))["state"], "Downloading")
         check(device.after_reply is not None)
         device, one = start(board)
     finally:
-        order_module.Order._judge = real
+        update_module.Update._verify = real
     equal((order(one)["state"], order(one)["reason"]), ("Rejected", "cbor-limit"))
     board.off()
 
@@ -195,22 +195,22 @@ def test_large_ones_lie_in_pieces():
     board = installed()
     vault = board.vault()
     text = bytes(range(256)) * 32
-    deferred.park(vault, order_module.Order(text, bytes(61), True))
+    deferred.park(vault, update_module.Update(text, bytes(61), True))
     equal(
         sorted(name for name in vault.names() if "parked" in name),
         ["parked%d" % n for n in range(3)],
     )
     found = []
 
-    class Order(order_module.Order):
-        def judge(self, *args):
+    class Seen(update_module.Update):
+        def verify(self, *args):
             found.append((self.envelope, self.wrapped, self.granted))
 
-    real, deferred.Order = deferred.Order, Order
+    real, deferred.Update = deferred.Update, Seen
     try:
         deferred.unpark(vault, board.running, 0)
     finally:
-        deferred.Order = real
+        deferred.Update = real
     equal(found, [(text, bytes(61), True)])
     equal([name for name in vault.names() if "parked" in name], [])
     board.off()
@@ -235,10 +235,10 @@ def test_release_keys_that_go_meanwhile():
     made = release()
     short_of_memory(one, envelope=made, key=wrapped(made))
     device, one = start(board)
-    key = one._parked.key
+    key = one._update.key
     check(key != bytearray(32))
     one.let_go()
-    equal((one._parked, key), (None, bytearray(32)))
+    equal((one._update, key), (None, bytearray(32)))
     equal(order(one)["state"], "Idle")
     board.off()
 
@@ -251,7 +251,7 @@ def test_the_counter_rises_once():
     start(board)
     saved = boot.present
     boot.present = board.outcome
-    board.outcome.order = order_module.Order(b"", None, False)
+    board.outcome.order = update_module.Update(b"", None, False)
     vault = board.vault()
     board.outcome.order.boot = number = vault.counter("boot")
     try:
@@ -298,7 +298,6 @@ def test_chunks_of_a_heap_that_is_nearly_full():
             equal(order(one, envelope=envelope(2, [NEW]))["want"][3], wanted)
     finally:
         service.gc = real
-    raises("update-state", one._updater.hand_over)
     board.off()
 
 
@@ -311,8 +310,8 @@ def unparked(board):
 def test_nothing_of_an_order_that_could_not_be_taken_away_is_left():
     """Pieces of a longer one behind those of a shorter one would be an order that nobody gave."""
     board = installed()
-    deferred.park(board.vault(), order_module.Order(bytes(8192), None, True))
-    deferred.park(board.vault(), order_module.Order(envelope(2, [NEW]), None, False))
+    deferred.park(board.vault(), update_module.Update(bytes(8192), None, True))
+    deferred.park(board.vault(), update_module.Update(envelope(2, [NEW]), None, False))
     vault = board.vault()
     equal([name for name in vault.names() if "parked" in name], ["parked0"])
     vault.put("release", b"")
@@ -324,7 +323,7 @@ def test_nothing_of_an_order_that_could_not_be_taken_away_is_left():
 def test_no_failure_keeps_the_application_from_starting():
     board = installed()
     parks(board)
-    real = order_module.Order._judge
+    real = update_module.Update._verify
     plan = []
 
     def fails(error):
@@ -337,13 +336,13 @@ def test_no_failure_keeps_the_application_from_starting():
 
     # Of the flash, of the memory after all was judged, of Warden itself.
     for error in (OSError(5), MemoryError(), TypeError(), KeyError(1)):
-        order_module.Order._judge = fails(error)
+        update_module.Update._verify = fails(error)
         try:
             device, one = start(board)
         finally:
-            order_module.Order._judge = real
+            update_module.Update._verify = real
         code = "out-of-memory" if isinstance(error, MemoryError) else "command-failed"
-        equal((one._parked, device.incidents), (None, [(code, "update")]))
+        equal((one._update.plan, device.incidents), (None, [(code, "update")]))
         equal((order(one)["state"], order(one)["reason"]), ("Aborted", code))
         equal(plan.pop(), bytearray(3))
         parks(board)
@@ -427,10 +426,10 @@ def test_no_memory_for_the_download():
         device, one = start(board)
         short_of_memory(one, envelope=made, key=wrapped(made))
         device, one = start(board)
-        key = one._parked.key
+        key = one._update.key
         from warden.ota import download
 
-        real, download.Updater = download.Updater, starved
+        real, download.Download = download.Download, starved
         try:
             if asks:
                 equal(order(one), "out-of-memory")
@@ -439,7 +438,7 @@ def test_no_memory_for_the_download():
                 equal(device.sent, [("update", "cose", "Aborted", "out-of-memory")])
             equal(device.incidents, [("out-of-memory", "update")])
         finally:
-            download.Updater = real
+            download.Download = real
         equal((order(one)["state"], order(one)["reason"]), ("Aborted", "out-of-memory"))
         equal((key, device.resets), (bytearray(32), 0))
     board.off()
@@ -451,7 +450,7 @@ def test_no_key_outlives_memory_that_runs_out():
 
     board = board_of()
     made = release()
-    judge, begin = order_module.Order._judge, SlotRecord.begin
+    judge, begin = update_module.Update._verify, SlotRecord.begin
     keys = []
 
     def late(self, *args):
@@ -460,13 +459,13 @@ def test_no_key_outlives_memory_that_runs_out():
         raise MemoryError()
 
     device, one = start(board)
-    order_module.Order._judge = late
+    update_module.Update._verify = late
     try:
         equal(order(one, envelope=made, key=wrapped(made))["state"], "Downloading")
     finally:
-        order_module.Order._judge = judge
+        update_module.Update._verify = judge
     device, one = start(board)
-    keys.append(one._parked.key)
+    keys.append(one._update.key)
     SlotRecord.begin = starved
     try:
         equal(order(one), "out-of-memory")
@@ -487,7 +486,7 @@ def test_a_start_of_the_board():
     class Named:
         WATCHDOG = 5000
 
-    kept = load.open_board, load.find, watchdog.start, boot.present, order_module.verifiers
+    kept = load.open_board, load.find, watchdog.start, boot.present, update_module.verifiers
     path, commit = sys.path[:], Vault.commit
     fed = []
 
@@ -499,10 +498,10 @@ def test_a_start_of_the_board():
 
     load.open_board = lambda: (Named, board.vault())
     watchdog.start = lambda timeout_ms: lambda: fed.append(timeout_ms)
-    order_module.verifiers = verifiers
+    update_module.verifiers = verifiers
     try:
         parks(board)
-        order_module.verifiers = verifiers
+        update_module.verifiers = verifiers
         load.find = lambda prefix, kind: lambda args: board.slots()
         for broken, sequence in ((True, None), (False, 2), (False, None)):
             Vault.commit = full if broken else commit
@@ -525,7 +524,7 @@ def test_a_start_of_the_board():
             vfs.umount("/app")
     finally:
         sys.path[:], Vault.commit = path, commit
-        load.open_board, load.find, watchdog.start, boot.present, order_module.verifiers = kept
+        load.open_board, load.find, watchdog.start, boot.present, update_module.verifiers = kept
         check("warden.ota.deferred" not in sys.modules)
         sys.modules["warden.ota.deferred"] = sys.modules["warden.ota"].deferred = deferred
     board.off()
@@ -536,9 +535,9 @@ def test_an_order_that_a_trial_meets():
     board = installed()
     device, one = start(board)
     take(one, order(one, envelope=envelope(2, [NEW])))
-    deferred.park(board.vault(), order_module.Order(envelope(3, [NEW]), None, True))
+    deferred.park(board.vault(), update_module.Update(envelope(3, [NEW]), None, True))
     device, one = start(board)
-    status = one._word
+    status = one.status()
     equal((status["state"], status["reason"]), ("Aborted", "update-state"))
     equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, TRIAL])
     board.off()
@@ -551,13 +550,13 @@ def test_no_memory_for_the_reading_back():
     board = installed()
     device, one = start(board)
     status = order(one, envelope=envelope(2, [NEW]))
-    real, verify.ReadBack = verify.ReadBack, starved
+    real, verify.stage = verify.stage, starved
     try:
         for number, at in enumerate(range(0, len(NEW), 1024)):
             status = order(one, n=number, data=NEW[at : at + 1024])
         equal(status, "out-of-memory")
     finally:
-        verify.ReadBack = real
+        verify.stage = real
     said = order(one)
     equal((said["state"], said["reason"], said["sequence"]), ("Aborted", "out-of-memory", 2))
     equal(order(one, envelope=envelope(2, [NEW]))["state"], "Testing")

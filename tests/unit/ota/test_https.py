@@ -445,7 +445,7 @@ def test_a_slow_drip():
     equal((web.now, min(web.waits)), (3 * 20000, 4000))
 
 
-class Updater:
+class Update:
     """Two images of the same bytes, one behind the other; None between them: there is something to do first."""
 
     def __init__(self, ends_at=None):
@@ -456,6 +456,7 @@ class Updater:
         self.now = []
         self.ends_at = ends_at
         self.chunks = 0
+        self.download = self
 
     def want(self):
         if self.busy:
@@ -486,12 +487,12 @@ class Updater:
                 self.state = "Verifying"
 
 
-def brought(updater, answer=good):
-    """The links that were made: one at a time is open, and none in the end. updater.pauses: how long other tasks were let in."""
-    links, updater.pauses = [], []
+def brought(update, answer=good):
+    """The links that were made: one at a time is open, and none in the end. update.pauses: how long other tasks were let in."""
+    links, update.pauses = [], []
 
     async def pause(ms):
-        updater.pauses.append(ms)
+        update.pauses.append(ms)
 
     def connection():
         check(not any([link.open for link in links]))
@@ -500,42 +501,42 @@ def brought(updater, answer=good):
 
     sleep, asyncio.sleep_ms = asyncio.sleep_ms, pause
     try:
-        asyncio.run(https.fetch(updater, connection, lambda: 77))
+        asyncio.run(https.fetch(update, connection, lambda: 77))
     finally:
         asyncio.sleep_ms = sleep
         check(not any([link.open for link in links]))
     return links
 
 
-def test_whatever_the_updater_wants():
-    updater = Updater()
-    links = brought(updater)
-    equal((updater.got, updater.state, updater.busy), (["app", "web"], "Verifying", 1))
+def test_whatever_the_update_wants():
+    update = Update()
+    links = brought(update)
+    equal((update.got, update.state, update.busy), (["app", "web"], "Verifying", 1))
     # One connection for each image, kept for all of it.
     equal([len(link.requests) for link in links], [3, 3])
     equal([link.requests[0].split(b" ")[1] for link in links], [b"/app", b"/web"])
-    equal(set(updater.now), {77})
+    equal(set(update.now), {77})
     # Others run behind each step, which may hash for long, and each chunk: a server may always be ahead.
     chunks = -(-TOTAL // 1024)
-    equal(updater.pauses, [0] * (3 + 2 * chunks))
+    equal(update.pauses, [0] * (3 + 2 * chunks))
     # From where it stands.
-    updater = Updater()
-    updater.at = 5000
-    check(b"bytes=5000-21383\r\n" in brought(updater)[0].requests[0])
+    update = Update()
+    update.at = 5000
+    check(b"bytes=5000-21383\r\n" in brought(update)[0].requests[0])
 
 
 def test_a_download_that_ends_meanwhile():
     """Its time is over, or it was aborted while the server sent: what came is not handed over."""
-    updater = Updater(ends_at=3072)
-    links = brought(updater)
-    equal((updater.state, updater.chunks, len(links), links[0].open), ("Aborted", 3, 1, False))
+    update = Update(ends_at=3072)
+    links = brought(update)
+    equal((update.state, update.chunks, len(links), links[0].open), ("Aborted", 3, 1, False))
     # Or before it began.
-    updater = Updater()
-    updater.state = "Aborted"
-    equal(brought(updater), [])
+    update = Update()
+    update.state = "Aborted"
+    equal(brought(update), [])
 
 
 def test_a_fetch_that_fails_leaves_no_connection():
-    updater = Updater()
-    raises("https-status", brought, updater, changed(b"206", b"404"))
-    equal((updater.state, updater.chunks), ("Downloading", 0))
+    update = Update()
+    raises("https-status", brought, update, changed(b"206", b"404"))
+    equal((update.state, update.chunks), ("Downloading", 0))

@@ -2,7 +2,7 @@
 
 from harness import check, equal, raises
 from test_download import NEW, OLD, feed, installed, restart, settle, states
-from update_kit import CLASS, VENDOR, Judging, Key, envelope, sha256
+from update_kit import CLASS, VENDOR, Installer, Key, envelope, sha256
 from warden.crypto.ccm import CCM
 from warden.crypto.kdf import hkdf
 from warden.ota.slots import CONFIRMED, EMPTY, STAGED, SlotRecord
@@ -63,7 +63,7 @@ def board_of(**more):
 
 
 def updater(board, chunk=1024):
-    return Judging(
+    return Installer(
         board.vault(), board.running, board.outcome.slot, (Key(),), VENDOR, CLASS, chunk
     )
 
@@ -82,7 +82,7 @@ def test_an_encrypted_update():
         equal(len(coming), len(NEW) + 16 * 12)
         seen = feed(update, {"app": coming})
         equal(seen, ["Downloading", "Verifying", "Installing", "Testing"])
-        equal((update._key, update._segments), (None, None))
+        equal((update.update.key, update.download), (None, None))
         restart_on_trial(board)
     # What lies in the slot is the plain image.
     with open("/ram/slots/app.1", "rb") as file:
@@ -132,7 +132,7 @@ def test_the_key():
     ]:
         update = updater(board)
         raises("payload-key", update.start, made, 0, key)
-        equal((update.state, update.reason, update._key), ("Rejected", "payload-key", None))
+        equal((update.state, update.reason, update.update.key), ("Rejected", "payload-key", None))
     # A key for what is not encrypted.
     update = updater(board)
     plain = envelope(2, [NEW])
@@ -195,7 +195,7 @@ def refused(board, coming, written, code="payload-tampered"):
     update.start(made, 0, wrapped(made))
     raises(code, feed, update, {"app": coming})
     state = update.state
-    equal((update.reason, update._key, update._segments), (code, None, None))
+    equal((update.reason, update.update.key, update.download), (code, None, None))
     equal(board.running.size(1, "app"), written)
     return state
 
@@ -311,7 +311,7 @@ def test_during_a_rotation():
         update.start(made, 0, wrapped(made, key=key))
         equal(update.state, "Downloading")
         update.abort()
-        equal(update._key, None)
+        equal(update.update.key, None)
     board.off()
 
 

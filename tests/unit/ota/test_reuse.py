@@ -5,7 +5,7 @@ from ota_kit import NAMES, OtaBoard, update_to
 from partition_model import app_image
 from test_download import NEW, OLD, installed, restart, settle, states, updater
 from update_kit import envelope, image
-from warden.ota.slots import CONFIRMED, EMPTY, STAGED
+from warden.ota.slots import CONFIRMED, EMPTY, STAGED, SlotRecord
 
 HEAP = "8m"  # boards of 64 to 128 KB, one after the other
 
@@ -157,7 +157,7 @@ def test_a_full_store():
 def test_an_image_of_the_same_digest_only():
     """Size and digest, of the same component."""
     board = installed(BOTH)
-    from warden.ota.slots import Slot, SlotRecord
+    from warden.ota.slots import Slot
 
     slot = SlotRecord(board.vault()).slots[0]
     size, digest, _ = slot.images[0]
@@ -240,11 +240,17 @@ def test_a_vault_that_fails_at_the_beginning():
     board = board_of()
     update = encrypted(board)
 
-    def fail(slot, manifest):
+    def fail(self, slot, manifest):
         raise StoreError("vault-unwritten")
 
-    update._record.begin = fail
+    real, SlotRecord.begin = SlotRecord.begin, fail
     made = release()
-    raises("vault-unwritten", update.start, made, 0, wrapped(made))
-    equal((update.state, update.reason, update._key), ("Aborted", "vault-unwritten", None))
+    try:
+        update.start(made, 0, wrapped(made))
+        key = update.update.key
+        raises("vault-unwritten", update.step)
+    finally:
+        SlotRecord.begin = real
+    equal((update.state, update.reason), ("Aborted", "vault-unwritten"))
+    equal((key, update.update.key), (bytearray(32), None))
     board.off()

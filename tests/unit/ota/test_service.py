@@ -8,8 +8,8 @@ from test_download import NEW, installed
 from time_model import ModelTime
 from update_kit import CLASS, VENDOR, Key, envelope, loaded, unload
 from warden.errors import LinkError, PeerError
-from warden.ota import order as order_module
 from warden.ota import service, verify
+from warden.ota import update as update_module
 from warden.ota.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, SlotRecord
 from warden.wire import cbor
 
@@ -85,13 +85,13 @@ def verifiers(keys):
 
 def order(one, judged_by=verifiers, **args):
     """The status, or the code of the refusal."""
-    real, order_module.verifiers = order_module.verifiers, judged_by
+    real, update_module.verifiers = update_module.verifiers, judged_by
     try:
         return asyncio.run(one.obey(args))
     except PeerError as error:
         return error.code
     finally:
-        order_module.verifiers = real
+        update_module.verifiers = real
 
 
 async def _turns(one, count):
@@ -465,17 +465,17 @@ def test_from_a_web_server():
     equal(order(one, n=0, data=NEW[:1024]), "update-state")
     equal(order(one, envelope=envelope(2, [NEW], uri=WEB)), "update-state")
     loaded_then = []
-    real = verify.ReadBack.step
+    real = verify.check
 
-    def step(self):
+    def check_image(*args):
         loaded_then.append("https" in sys.modules["warden.ota"].__dict__)
-        return real(self)
+        return real(*args)
 
-    verify.ReadBack.step = step
+    verify.check = check_image
     try:
         by_web(one)
     finally:
-        verify.ReadBack.step = real
+        verify.check = real
     # What fetched the image gave its memory back before the image was read back.
     equal((loaded_then != [], True in loaded_then), (True, False))
     equal(Link.found.pins, device.trust.pins)
@@ -558,12 +558,12 @@ def test_release_keys_that_go_while_it_is_verified():
         device.ota = one
         order(one, envelope=envelope(2, [NEW], uri=WEB))
         one._web = None  # as if the fetch had just ended
-        while one._updater.state != state:
+        while one._update.state != state:
             if not one._step():
-                number, _, at, length = one._updater.want()
-                one._updater.chunk(number, NEW[at : at + length], 0)
+                number, _, at, length = one._update.download.want()
+                one._update.download.chunk(number, NEW[at : at + length], 0)
         _let_go(device)
-        equal((one._step(), one._updater.state), (False, "Aborted"))
+        equal((one._step(), one._update.state), (False, "Aborted"))
         equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, EMPTY])
         _let_go(device)  # there is nothing left to let go of
         board.off()
