@@ -350,7 +350,6 @@ _BY_NAME = frozenset({"delattr", "getattr", "hasattr", "setattr"})
 PRIVATE_ACCESSES = {
     "board": 2,
     "net": 1,  # asyncio.core._io_queue: MicroPython has no other way to it
-    "ota": 61,
     "provisioning": 1,
     "vault": 27,
 }
