@@ -20,7 +20,7 @@ import warden.session.session  # noqa: E402
 from warden.errors import WardenError  # noqa: E402
 from warden.session.command import Commands  # noqa: E402
 from warden.session.inbox import Inbox  # noqa: E402
-from warden.session.session import Origin, Session  # noqa: E402
+from warden.session.session import HelloCounter, Session  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 from warden.wire.names import COSE, Topics  # noqa: E402
 
@@ -87,7 +87,7 @@ class Driver:
         self.draws = 0
         self.generation = int(generation)
         names = self.names = Topics(type, device)
-        origin = Origin(int(boot), bytes.fromhex(nonce_key), lambda: self.generation)
+        counter = HelloCounter(int(boot), bytes.fromhex(nonce_key), lambda: self.generation)
         self.sessions = []
         self.jobs = []
         commands = Commands()
@@ -96,7 +96,7 @@ class Driver:
             appid, key, authority = app.split(":")
             commands.grant(appid, ("set",))
             session = Session(
-                names, appid, bytes.fromhex(key), origin, bytes.fromhex(policy), authority == "1"
+                names, appid, bytes.fromhex(key), counter, bytes.fromhex(policy), authority == "1"
             )
             self.sessions.append(session)
         self.inbox = Inbox(names, commands, self, self.sessions, None, self.told)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..gate.gate import Gate
     from ..net.clock import Clock
-    from ..net.link import Trust
+    from ..net.link import TrustAnchors
     from ..net.mqtt import Client
     from ..ota.service import Updating
     from ..policy.policy import Policy
@@ -58,7 +58,7 @@ class Agent:
         names: "Topics",
         policy: "Policy",
         clock: "Clock",
-        trust: "Trust",
+        trust: "TrustAnchors",
         server: "tuple[str, int]",
         network: "Any",
         log: "Callable[[str, str], None]",

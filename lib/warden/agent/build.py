@@ -5,7 +5,7 @@ import sys
 from micropython import const
 
 from ..net.clock import Clock
-from ..net.link import Trust
+from ..net.link import TrustAnchors
 from ..net.mqtt import Client
 from ..policy.policy import Policy
 from ..session.inbox import Inbox
@@ -46,7 +46,7 @@ def build(
     clock = Clock(rtc, vault, floor)
     clock.start()
     host, port, user, password, client_id = records.load(vault, "broker")
-    trust = Trust(*records.load(vault, "trust"))
+    trust = TrustAnchors(*records.load(vault, "trust"))
     agent = Agent(vault, names, policy, clock, trust, (host, port), network, log, on_fatal)
     apps = records.load_apps(vault)
     for app in apps:
@@ -76,15 +76,15 @@ def start(agent: Agent, apps: "list[App]", panel: "Any") -> None:
     policy, vault = agent.policy, agent.vault
     # Only the mode that the policy asks for is loaded: the other one's code would take 10 KB of a board's heap.
     if policy.mode == "sealed":
-        from ..session.session import Origin, Session
+        from ..session.session import HelloCounter, Session
 
         # Committed and read back before the first hello of this boot: no nonce of it can have been used in another.
         boot: "Any" = sys.modules.get("warden.ota.boot")
         number = vault.advance("boot") if boot is None else boot.advance(vault)
-        origin = Origin(number, records.load_raw(vault, "nonce"), agent.generation)
+        counter = HelloCounter(number, records.load_raw(vault, "nonce"), agent.generation)
         for app in apps:
             agent.sessions.append(
-                Session(agent.names, app.appid, app.key, origin, policy.digest, app.authority)
+                Session(agent.names, app.appid, app.key, counter, policy.digest, app.authority)
             )
             if app.authority:
                 agent.commands.set_authority(app.appid, agent.obey_authority)

@@ -7,7 +7,7 @@ from typing import Any, Callable, Coroutine, Protocol, TypeVar
 
 from ..gate.gate import Gate
 from ..net.clock import Clock
-from ..net.link import Link, Trust
+from ..net.link import Link, TrustAnchors
 from ..net.mqtt import Client
 from ..ota.service import Updating
 from ..policy.policy import Policy
@@ -27,7 +27,7 @@ class Agent(Protocol):
     clock: Clock
     client: Client  # the MQTT connection
     link: Link | None  # the TLS connection below it, from the first attempt on
-    trust: Trust  # what the next connection is checked against
+    trust: TrustAnchors  # what the next connection is checked against
     sessions: list[Session]  # one for each application, and for each new key of a rotation
     plain: Plain | None  # instead of sessions in plain mode
     gate: Gate | None  # while it is shut

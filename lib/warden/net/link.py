@@ -46,7 +46,7 @@ _ALLOWANCE = const(4096)
 _MAX_PLACES = const(4)  # addresses tried of each family
 
 
-class Trust:
+class TrustAnchors:
     """Whom this device believes. cas: list of CA certificates, DER bytes. pins: SHA-256 of SubjectPublicKeyInfo, 32 bytes each, two at least."""
 
     def __init__(self, cas: "list[bytes]", pins: "list[bytes]") -> None:
@@ -62,7 +62,7 @@ class Trust:
 class Verifier:
     """The hand-shake's certificate callback. It never raises (that leaks 2 KB a failure inside the firmware); `refusal` keeps the reason."""
 
-    def __init__(self, trust: Trust) -> None:
+    def __init__(self, trust: TrustAnchors) -> None:
         self._trust = trust
         self._anchored = False
         self.seen = 0
@@ -154,7 +154,7 @@ class Meter(io.IOBase):
 class Link:
     """One connection: connect() once, then send() and receive_into(), then close()."""
 
-    def __init__(self, trust: Trust, clock: "Clock", stall_ms: int) -> None:
+    def __init__(self, trust: TrustAnchors, clock: "Clock", stall_ms: int) -> None:
         self._trust = trust
         self._clock = clock
         self._stall_ms = stall_ms

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .slots import Slot, Slots
 
 
-class Outcome:
+class BootResult:
     """mode: "application", a slot is mounted; "factory", no update was ever confirmed, the application that was provisioned runs; "recovery",
     neither slot can run: the agent starts without an application, and takes an update; "switch": the board has to start anew, with another
     firmware. slot: the one that is mounted. trial: whether it still has to be confirmed. failed: the sequence number that was given up at this
@@ -45,7 +45,7 @@ class Outcome:
 
 
 # What this start made of the board's slots; None where it has none.
-present: "Outcome | None" = None
+present: "BootResult | None" = None
 
 
 def begin(
@@ -54,7 +54,7 @@ def begin(
     attempts: int,
     on_damage: "Callable[[int], None]",
     feed: "Callable[[], None] | None",
-) -> Outcome:
+) -> BootResult:
     """A board's start: boot(), kept as `present`, then the judgement of an update that waits for it (ota/deferred.py)."""
     global present
     outcome = present = boot(vault, slots, attempts, on_damage, feed=feed)
@@ -89,12 +89,12 @@ def boot(
     on_damage: "Callable[[int], None] | None" = None,
     mount: "Callable[[Any, str], Any]" = vfs.mount,
     feed: "Callable[[], None] | None" = None,
-) -> Outcome:
+) -> BootResult:
     """Mount the components of the slot that the record says, each as /NAME. on_damage(slot) is called when a block is found changed while the
     application runs; the error goes to whoever read it. feed() is called a few times a second while much is read, for a watchdog."""
     record = SlotRecord(vault)
     if record.unused:
-        return Outcome("factory", None, False, 0)
+        return BootResult("factory", None, False, 0)
     # Where slots have a firmware, one try may take two counts: the order to start it, and its start.
     most = attempts * 2 if slots.firmware else attempts
     failed, reason = 0, ""
@@ -113,7 +113,7 @@ def boot(
             mode = "recovery" if record.mark else "factory"
             if _is_left_over(record, slots):
                 mode = "switch"
-            outcome = Outcome(mode, None, False, failed)
+            outcome = BootResult(mode, None, False, failed)
             outcome.reason = reason
             return outcome
         slot = record.slots[chosen]
@@ -137,7 +137,7 @@ def boot(
 
                 check(slots, chosen, slot, feed)
                 _start_firmware(slots, chosen)
-                return Outcome("switch", chosen, trial, failed)
+                return BootResult("switch", chosen, trial, failed)
             mounts = _open(vault, slots, chosen, slot, on_damage, feed)
         except (StoreError, OSError) as error:
             reason = error.code if isinstance(error, StoreError) else "filesystem"
@@ -154,7 +154,7 @@ def boot(
                 slots.settle()
             for name, filesystem in mounts:
                 mount(filesystem, "/" + name)
-            outcome = Outcome("application", chosen, trial, failed)
+            outcome = BootResult("application", chosen, trial, failed)
             outcome.reason, outcome.granted = reason, trial and slot.granted
             return outcome
         failed = slot.sequence

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..agent.interface import Agent
-    from .boot import Outcome
+    from .boot import BootResult
 
 # Free bytes with which a second TLS connection is opened.
 WEB_BYTES = 49152
@@ -46,7 +46,7 @@ class Updating:
     """device: the one that is connected. outcome: what boot() made of the slots; slots: the board's. health: what the application says
     about itself during a trial, None for nothing."""
 
-    def __init__(self, device: "Agent", outcome: "Outcome", slots: "Any") -> None:
+    def __init__(self, device: "Agent", outcome: "BootResult", slots: "Any") -> None:
         self.poll_ms = 1000
         self._device = device
         self._outcome = outcome
@@ -279,11 +279,11 @@ class Updating:
 
     async def _fetch(self) -> None:
         """From the web server. Where that fails, the authority is asked for the rest: what came stays."""
-        from ..net.link import Link, Trust
+        from ..net.link import Link, TrustAnchors
         from .https import fetch
 
         device, pins = self._device, self._web
-        trust = Trust(device.trust.cas, pins or device.trust.pins)
+        trust = TrustAnchors(device.trust.cas, pins or device.trust.pins)
 
         def connection() -> Link:
             gc.collect()  # a hand-shake wants its buffers in one piece

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..agent.interface import Agent
-    from .boot import Outcome
+    from .boot import BootResult
 
 
 async def attempt(
-    device: "Agent", outcome: "Outcome", slots: "Any", stands: bool, left_ms: int
+    device: "Agent", outcome: "BootResult", slots: "Any", stands: bool, left_ms: int
 ) -> "int | None":
     """stands: the authority's session does, and the gate is open. left_ms: for the whole trial. The sequence number that was confirmed. A trial that is over starts
     the board anew."""

@@ -8,7 +8,7 @@ import asyncio
 from micropython import const
 
 from ..errors import PeerError, StoreError
-from ..net.link import Trust
+from ..net.link import TrustAnchors
 from ..vault import records
 from .rotation import Rotation, prepare
 
@@ -111,7 +111,7 @@ class Waiting:
                     agent.names,
                     session.appid,
                     key,
-                    session.origin,
+                    session.counter,
                     agent.policy.digest,
                     session.authority,
                 )
@@ -130,7 +130,7 @@ class Waiting:
         agent, what, vault = self._agent, self.what, self._agent.vault
         secret = what.password if password else None
         agent.client.set_password(secret or records.load(vault, "broker")[3])
-        agent.trust = Trust(*(what.trust if trust else records.load(vault, "trust")))
+        agent.trust = TrustAnchors(*(what.trust if trust else records.load(vault, "trust")))
 
     def failed(self, error: "PeerError") -> bool:
         """Whether the next attempt is to come soon: with the other of the two."""

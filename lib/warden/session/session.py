@@ -40,7 +40,7 @@ _HELLO = const(1)
 _READY = const(2)
 
 
-class Origin:
+class HelloCounter:
     """Counters that make each hello of this device unlike any before.
 
     boot: the vault's counter, committed in this boot. key: 32 bytes, the vault's record `nonce`.
@@ -119,7 +119,7 @@ class Session:
         names: "Topics",
         appid: str,
         key: bytes,
-        origin: Origin,
+        counter: HelloCounter,
         digest: bytes,
         authority: bool,
     ) -> None:
@@ -127,7 +127,7 @@ class Session:
         self.appid = appid
         self.authority = authority
         self._key = key
-        self.origin = origin
+        self.counter = counter
         self._policy_digest = digest
         self.kid = hkdf(key, self._info("kid"), 8)
         self._backoff = Backoff(1000, 60000)
@@ -208,13 +208,13 @@ class Session:
         self._due_ms = self._out_ms + later
 
     def _say_hello(self, now_ms: int) -> bytes:
-        connect, nonce = self.origin.fresh()
+        connect, nonce = self.counter.fresh()
         payload = cbor.encode(
             [
                 _VERSION,
                 nonce,
-                self.origin.boot,
-                self.origin.generation(),
+                self.counter.boot,
+                self.counter.generation(),
                 self._policy_digest,
                 connect,
                 self._wake_nonce,

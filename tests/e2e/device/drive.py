@@ -19,7 +19,7 @@ import os  # noqa: E402
 from warden.errors import WardenError  # noqa: E402
 from warden.hal.clock_rtc import SystemClock  # noqa: E402
 from warden.net.clock import Clock  # noqa: E402
-from warden.net.link import Link, Trust  # noqa: E402
+from warden.net.link import Link, TrustAnchors  # noqa: E402
 from warden.net.mqtt import Client  # noqa: E402
 
 
@@ -65,7 +65,7 @@ async def work(out):
     vault = Vault()
     clock = Clock(rtc, vault, config["floor"])
     clock.start()
-    trust = Trust(
+    trust = TrustAnchors(
         [bytes.fromhex(ca) for ca in config["cas"]], [bytes.fromhex(pin) for pin in config["pins"]]
     )
     client = Client(

@@ -9,7 +9,7 @@ import hashlib
 import cryptolib
 from warden.session.command import Commands
 from warden.session.inbox import Inbox
-from warden.session.session import Origin, Session
+from warden.session.session import HelloCounter, Session
 from warden.wire import cbor
 from warden.wire.names import COSE, Topics
 
@@ -158,8 +158,8 @@ class Bench:
     def __init__(self, app, boot=5, generation=9, authority=False, nonce_key=bytes(32)):
         self.app = app
         self.generation = generation
-        self.origin = Origin(boot, nonce_key, lambda: self.generation)
-        self.session = Session(app.names, app.appid, app.key, self.origin, POLICY, authority)
+        self.counter = HelloCounter(boot, nonce_key, lambda: self.generation)
+        self.session = Session(app.names, app.appid, app.key, self.counter, POLICY, authority)
         self.ran = []
         self.jobs = []
         self.times = []

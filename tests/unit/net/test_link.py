@@ -10,7 +10,7 @@ from harness import check, equal, raises
 from test_verifier import BACKUP, CA, LEAF, PIN
 from warden.errors import PeerError
 from warden.net import link as module
-from warden.net.link import Link, Trust
+from warden.net.link import Link, TrustAnchors
 
 # What the TLS stack may take at most of one call, and where a stand-in gives up that nobody stops.
 ALLOWED = 4096
@@ -165,7 +165,7 @@ class Net:
         async def both():
             task = asyncio.create_task(self.count())
             try:
-                return await work(Watched(Trust([CA], [PIN, BACKUP]), Clock(), 1000))
+                return await work(Watched(TrustAnchors([CA], [PIN, BACKUP]), Clock(), 1000))
             finally:
                 task.cancel()
 

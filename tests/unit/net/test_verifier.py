@@ -5,13 +5,13 @@ import hashlib
 from harness import check, equal, raises
 from test_x509 import SPKI, certificate, dated
 from warden.net.failures import explain
-from warden.net.link import Trust, Verifier
+from warden.net.link import TrustAnchors, Verifier
 
 CA = certificate(serial=b"\x02\x01\x01")
 LEAF = certificate()
 PIN = hashlib.sha256(SPKI).digest()
 BACKUP = bytes(32)
-TRUST = Trust([CA], [PIN, BACKUP])
+TRUST = TrustAnchors([CA], [PIN, BACKUP])
 
 
 def shown(*chain, trust=TRUST):
@@ -40,7 +40,7 @@ def test_an_anchor_is_needed():
     verifier, answers = shown(certificate(serial=b"\x02\x01\x09"), LEAF)
     equal((answers, verifier.refusal), ([0, 1], "certificate-untrusted"))
     # A server that is its own CA, and pinned: loaded as a CA, it is one.
-    verifier, answers = shown(LEAF, trust=Trust([LEAF], [PIN, BACKUP]))
+    verifier, answers = shown(LEAF, trust=TrustAnchors([LEAF], [PIN, BACKUP]))
     equal((answers, verifier.pinned), ([0], 1))
 
 
@@ -95,6 +95,6 @@ def test_explanations():
 
 
 def test_trust():
-    raises("bad-argument", Trust, [], [PIN, BACKUP])
-    raises("bad-argument", Trust, [CA], [PIN])
-    raises("bad-argument", Trust, [CA], [PIN, b"short"])
+    raises("bad-argument", TrustAnchors, [], [PIN, BACKUP])
+    raises("bad-argument", TrustAnchors, [CA], [PIN])
+    raises("bad-argument", TrustAnchors, [CA], [PIN, b"short"])

@@ -578,7 +578,7 @@ def test_a_start_of_another_firmware_leaves_the_order_for_it():
     load.open_board = lambda: (None, board.vault())
     load.find = lambda prefix, kind: lambda args: board.slots()
     system.reset = lambda: resets.append(1)
-    boot.boot = lambda *args, **more: boot.Outcome("switch", 1, False, 0)
+    boot.boot = lambda *args, **more: boot.BootResult("switch", 1, False, 0)
     sys.path.append("/app")
     try:
         load.boot_slots(("file", "/ram/slots", ("app",), 2))

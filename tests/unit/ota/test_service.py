@@ -447,10 +447,10 @@ def by_web(one, broken=None):
 
 
 def equipped(board):
-    from warden.net.link import Trust
+    from warden.net.link import TrustAnchors
 
     device, one = start(board)
-    device.trust = Trust([b"ca"], [bytes(32), bytes(31) + b"1"])
+    device.trust = TrustAnchors([b"ca"], [bytes(32), bytes(31) + b"1"])
     device.clock = None
     device.stall_ms = 1000
     return device, one
