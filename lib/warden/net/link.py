@@ -268,15 +268,27 @@ class Link:
             self._tls = context.wrap_socket(
                 meter, server_hostname=host, do_handshake_on_connect=False
             )
-            # The stack has no call for the hand-shake alone, so one byte goes ahead. The others may hold a password: a firmware
-            # that does not ask the callback must not get them out.
-            await self._write(first[:1], start, deadline_ms)
-            if verifier.refusal:
-                # The stack passes the callback's 1 on, which stands for a byte that was written.
-                raise PeerError(verifier.refusal, "the hand-shake failed")
-            if verifier.pinned != 1:
-                raise PeerError("pin-mismatch", "this firmware checks no pins")
-            await self._write(first[1:], start, deadline_ms)
+            # The stack has no call for the hand-shake alone: it runs in a read until the callback was
+            # asked, and ends in the write of `first`, which may hold a password.
+            byte = bytearray(1)
+            waited = True
+            while verifier.pinned != 1:
+                meter.left = _ALLOWANCE
+                if waited or verifier.seen:
+                    count = self._tls.readinto(byte)
+                else:  # a firmware that asks no callback shows it by a byte that was written
+                    count = self._tls.write(first[:1])
+                if verifier.refusal:
+                    # The stack passes the callback's 1 on, which stands for one byte.
+                    raise PeerError(verifier.refusal, "the hand-shake failed")
+                if count == 0:
+                    raise LinkError("link-closed")
+                if count and verifier.pinned != 1:
+                    raise PeerError("pin-mismatch", "this firmware checks no pins")
+                # The stack waits for bytes, rarely for room: hence the short turns.
+                left = min(_left(start, deadline_ms), _RETRY_MS)
+                waited = verifier.pinned == 1 or await self._wait(False, left)
+            await self._write(first, start, deadline_ms, True)
         except (OSError, ValueError) as error:
             self.close()  # its buffers' room is wanted for the code that explains it
             from . import failures
@@ -288,10 +300,13 @@ class Link:
             raise failure
 
     async def _write(
-        self, data: "bytes | bytearray | memoryview", start: int, deadline_ms: int
+        self,
+        data: "bytes | bytearray | memoryview",
+        start: int,
+        deadline_ms: int,
+        shaking: bool = False,
     ) -> None:
         view = memoryview(data)
-        shaking = self.verifier is not None and not self.verifier.pinned
         while len(view):
             self._meter.left = _ALLOWANCE
             count = self._tls.write(view)
@@ -299,7 +314,7 @@ class Link:
                 view = view[count:]
                 shaking = False
                 continue
-            # In the hand-shake the stack waits for bytes (rarely for room: hence the short turns), after it for room.
+            # In the hand-shake the stack waits for bytes, after it for room.
             wait = _left(start, deadline_ms)
             if shaking:
                 wait = min(wait, _RETRY_MS)
