@@ -222,8 +222,8 @@ class Client:
             # What is sent while nothing is heard is followed by a ping, so that a half-open line is
             # noticed within one and a half of stall_ms. No one wakes this task when they send.
             soon = self._stall_ms // 2
-            if unheard > soon and time.ticks_diff(self._sent_at, self._heard_at) > 0:
-                left = 0
+            if time.ticks_diff(self._sent_at, self._heard_at) > 0:
+                left = min(left, max(0, soon - unheard))
             left = min(left, soon)
         return min(left, self._stall_ms) if self._framer.started else left
 
