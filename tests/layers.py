@@ -348,10 +348,7 @@ _NAMED_TUPLE = frozenset({"_asdict", "_fields", "_make", "_replace"})
 _BY_NAME = frozenset({"delattr", "getattr", "hasattr", "setattr"})
 # How many accesses a package of the device may still have; a number here only shrinks, and a package without one has none.
 PRIVATE_ACCESSES = {
-    "board": 2,
     "net": 1,  # asyncio.core._io_queue: MicroPython has no other way to it
-    "provisioning": 1,
-    "vault": 27,
 }
 
 

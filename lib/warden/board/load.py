@@ -46,16 +46,16 @@ def open_board(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]":
         if error.code == "wiped":
             from ..vault.wipe import finish
 
-            finish(vault._store)
+            finish(vault.store)
             raise StoreError("not-provisioned", "this device was wiped")
         before = getattr(board, "ROOT_KEY_BEFORE", None)
         if error.code != "root-key" or before is None:
             raise
-        vault = Vault(vault._store, root_key(before, ask))
+        vault = Vault(vault.store, root_key(before, ask))
         vault.open()
         from ..vault.rekey import reseal
 
-        reseal(vault, root_key(board.ROOT_KEY, ask))
+        vault = reseal(vault, root_key(board.ROOT_KEY, ask))
     return board, vault
 
 

@@ -54,7 +54,7 @@ def provision(stream: "Any") -> None:
             raise
         from ..vault.wipe import finish
 
-        finish(vault._store)  # the power failed during a wipe
+        finish(vault.store)  # the power failed during a wipe
         install(vault, bundle)
     vault.close()
 

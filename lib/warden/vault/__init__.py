@@ -66,14 +66,14 @@ class Vault:
     """Records {name: bytes} and counters {name: int} of one device."""
 
     def __init__(self, store: "Store", root_key: "RootKey") -> None:
-        self._store = store
+        self.store = store
         self._root = root_key
         self._key = bytearray(_KEY_SIZE)
         self._seal: "CCM | None" = None
         self._nonce_key = self._set_key = b""
         self._current: "dict[str, int]" = {}  # name -> generation of the file that holds it
         self._set = 0
-        self._counters: "dict[str, int]" = {}
+        self.counters: "dict[str, int]" = {}
         self.generation = 0
 
     # -- life ---------------------------------------------------------------------------------
@@ -81,15 +81,15 @@ class Vault:
     def create(self) -> None:
         """Make an empty vault, not committed yet: until the first commit the store counts as not provisioned."""
         self._not_wiped()
-        if self._store.read("commit", _COMMIT_LIMIT) is not None:
+        if self.store.read("commit", _COMMIT_LIMIT) is not None:
             raise StoreError(
                 "already-provisioned", "this device has a vault: erase it before provisioning anew"
             )
         self._root.create()
-        for name in self._store.names():  # what an interrupted provisioning left
-            self._store.remove(name)
+        for name in self.store.names():  # what an interrupted provisioning left
+            self.store.remove(name)
         self._write("key", self._new_key())
-        self._current, self._counters, self.generation, self._set = {}, {}, 0, 0
+        self._current, self.counters, self.generation, self._set = {}, {}, 0, 0
 
     def open(self) -> None:
         """Verify the whole set. StoreError: not-provisioned, root-key, vault-damaged. What an interrupted change left is removed."""
@@ -103,7 +103,7 @@ class Vault:
 
     def _load(self) -> None:
         wrapped = self._not_wiped()
-        commit = self._store.read("commit", _COMMIT_LIMIT)
+        commit = self.store.read("commit", _COMMIT_LIMIT)
         if commit is None:
             raise StoreError("not-provisioned", "this device has no vault: run `warden provision`")
         if wrapped is None:
@@ -112,7 +112,7 @@ class Vault:
         if body is None:
             # A new root key was being given (vault/rekey.py): the commit under it stands, its key is not in its place yet.
             known, self._seal = self._seal is not None, None
-            wrapped = self._store.read("rekey", _OVERHEAD + _KEY_SIZE) or b""
+            wrapped = self.store.read("rekey", _OVERHEAD + _KEY_SIZE) or b""
             body = self._open_commit(wrapped, commit)
             if body is None:
                 if known and (self._seal is not None or not wrapped):
@@ -129,7 +129,7 @@ class Vault:
         # It authenticated, so another form means another version of Warden, not an attack.
         if not isinstance(fields, list) or len(fields) != 5 or fields[0] != _FORMAT:
             raise StoreError("vault-damaged", "the vault was written by another version of Warden")
-        self.generation, self._counters = fields[1], fields[3]
+        self.generation, self.counters = fields[1], fields[3]
         self._sweep(fields[4])
         found = 0
         for name, generation in self._current.items():
@@ -146,7 +146,7 @@ class Vault:
         self._seal = None
         self._nonce_key = self._set_key = b""
         self._root.close()
-        self._current, self._counters = {}, {}
+        self._current, self.counters = {}, {}
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Vault:
 
     def counter(self, name: str) -> int:
         self._cipher()
-        return self._counters.get(name, 0)
+        return self.counters.get(name, 0)
 
     # -- changing -----------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class Vault:
     ) -> None:
         """Apply all changes ({name: value, or None to delete}) and all counters, or none of them: the last write decides."""
         cipher = self._cipher()
-        risen = dict(self._counters)
+        risen = dict(self.counters)
         for name, number in (counters or {}).items():
             _check_name(name)
             if number <= risen.get(name, 0):
@@ -233,13 +233,13 @@ class Vault:
                 raise StoreError("vault-limit", "too many changes at once")
             # The store reads each record back while the old ones still stand: one that the flash lost would cost the whole vault.
             puts.append(("commit", record))
-            self._store.change(puts, obsolete)
+            self.store.change(puts, obsolete)
             # Once more before it counts, whatever the store says: a counter that the flash lost would be given out twice.
             self._check("commit", record)
         except Exception:  # any at all: the state on flash is unknown until open() looks again
             self.close()
             raise
-        self._current, self._counters, self.generation, self._set = current, risen, generation, tag
+        self._current, self.counters, self.generation, self._set = current, risen, generation, tag
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -250,7 +250,7 @@ class Vault:
 
     def _not_wiped(self) -> "bytes | None":
         """The wrapped key. StoreError wiped when it was destroyed on purpose."""
-        wrapped = self._store.read("key", _OVERHEAD + _KEY_SIZE)
+        wrapped = self.store.read("key", _OVERHEAD + _KEY_SIZE)
         if wrapped == WIPED:
             raise StoreError("wiped", "this vault was wiped, and the rest of it has still to go")
         return wrapped
@@ -278,11 +278,11 @@ class Vault:
             return None
 
     def _write(self, file: str, data: bytes) -> None:
-        self._store.write(file, data)
+        self.store.write(file, data)
         self._check(file, data)
 
     def _check(self, file: str, data: bytes) -> None:
-        if self._store.read(file, len(data)) != data:
+        if self.store.read(file, len(data)) != data:
             raise StoreError("vault-unwritten", "the flash did not keep the last change")
 
     def _unlock(self) -> None:
@@ -296,7 +296,7 @@ class Vault:
         return int.from_bytes(mac, "big")
 
     def _blob(self, name: str, generation: int) -> bytes:
-        blob = self._store.read(file_name(name, generation), _OVERHEAD + MAX_VALUE)
+        blob = self.store.read(file_name(name, generation), _OVERHEAD + MAX_VALUE)
         if blob is None:
             raise StoreError("vault-damaged", "the record %s is gone" % name)
         return blob
@@ -308,15 +308,15 @@ class Vault:
         oldest = 0
         if isinstance(obsolete, int):
             oldest, obsolete = obsolete, ()
-        for file in self._store.names():
+        for file in self.store.names():
             if file in ("key", "commit"):
                 continue
             if file == "rekey":
-                self._store.remove(file)
+                self.store.remove(file)
                 continue
             name, generation = _split(file)
             if file in obsolete or not oldest <= generation <= self.generation:
-                self._store.remove(file)
+                self.store.remove(file)
             elif name in current:
                 raise StoreError("vault-damaged", "a record is there twice")
             elif len(current) >= MAX_RECORDS:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def wipe(vault: "Vault") -> None:
     """Destroy the vault, open or not. StoreError: what the store refuses; a wipe that began goes on at the next start."""
-    store = vault._store
+    store = vault.store
     vault.close()
     # A key that waits to take the other's place (vault/rekey.py) goes with it.
     _unless_damaged(store.change, (("key", WIPED),), ("rekey",))

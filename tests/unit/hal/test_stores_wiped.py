@@ -22,7 +22,7 @@ def used(place):
     """A vault with a past on the medium; (what must not be found in clear, what a wipe must leave nothing of)."""
     vault = Vault(place.store(), RootKey())
     vault.create()
-    store, sealed = vault._store, []
+    store, sealed = vault.store, []
     for turn in range(6):
         vault.commit({"a": SECRETS[0], "b": SECRETS[1] + b"%d" % turn}, {"boot": turn + 1})
         sealed += [store.read(name, 5000) for name in store.names()]

@@ -48,7 +48,7 @@ class Board(Rig):
 
 
 def reopened(vault):
-    again = Vault(vault._store, RootKey())
+    again = Vault(vault.store, RootKey())
     again.open()
     return again
 
@@ -310,13 +310,13 @@ def test_wipe():
     board = Board(vault).start_without_tasks()
     equal(board.order("wipe", device="lamp-1"), {})
     # Not before it was answered.
-    check(vault._store.files != {})
+    check(vault.store.files != {})
     board.agent.sessions[0].stands = True
     try:
         asyncio.run(board.agent.after_reply(board.agent))
         check(False, "it went on")
     except StoreError as error:
         equal(error.code, "wiped")
-    equal(vault._store.files, {})
+    equal(vault.store.files, {})
     check(not board.agent.sessions[0].stands)
     raises("closed", vault.names)

@@ -44,7 +44,7 @@ def refused(code, vault, **changes):
 
 
 def reopened(vault):
-    again = Vault(vault._store, RootKey())
+    again = Vault(vault.store, RootKey())
     again.open()
     return again
 
@@ -400,7 +400,7 @@ def test_cut_while_it_is_prepared():
     vault = made()
     old = secrets(vault)
     found = []
-    for again in everywhere(vault._store.files, take):
+    for again in everywhere(vault.store.files, take):
         equal(secrets(again), old)
         found.append(again.get("rotation") is not None)
         equal(again.counter("rotation"), 1 if found[-1] else 0)
@@ -415,7 +415,7 @@ def test_cut_while_release_keys_change():
     vault = made()
     vault.put("release", cbor.encode(RELEASE[:2] + [[b"Q" * 64]]))
     found = []
-    for again in everywhere(vault._store.files, lambda vault: take(vault, release=RELEASE)):
+    for again in everywhere(vault.store.files, lambda vault: take(vault, release=RELEASE)):
         found.append(records.load(again, "release") == RELEASE)
         equal(
             (again.get("rotation") is not None, again.counter("rotation")), (found[-1], found[-1])
@@ -431,7 +431,7 @@ def cut_in_the_middle(name, work):
     old = secrets(vault)
     take(vault, deadline=100)
     found = []
-    for again in everywhere(vault._store.files, work):
+    for again in everywhere(vault.store.files, work):
         new = secrets(again)
         waits = again.get("rotation")
         pending = [] if waits is None else Rotation(again).pending()
