@@ -24,6 +24,7 @@ ALONE: dict[str, str] = {
         "crypto.rand net.backoff net.clock net.link session.command session.incident wire.names"
         " wire.x509"
     ),
+    "agent.interface": "",
     "agent.link_failure": "",
     "agent.build": VAULT
     + (

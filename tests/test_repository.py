@@ -289,8 +289,11 @@ def package(repo: Path) -> dict[str, object]:
 
 
 def is_prose(path: Path) -> bool:
-    """Whether compiling the file leaves nothing but its docstring."""
-    code = compile(path.read_text(), str(path), "exec", optimize=2)
+    """Return whether the file does nothing on a device: only a docstring and `if TYPE_CHECKING:`."""
+    checking = re.compile(
+        r"^TYPE_CHECKING = False\nif TYPE_CHECKING:\n(\n|    .*\n)*", re.MULTILINE
+    )
+    code = compile(checking.sub("", path.read_text()), str(path), "exec", optimize=2)
     return not code.co_names or set(code.co_names) == {"__doc__"}
 
 

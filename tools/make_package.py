@@ -1,6 +1,7 @@
 """Write package.json, the list that mip installs from: every file of the device package, by an address relative to the list itself.
 
-An `__init__` that holds prose alone is left out: a folder is a package without it, and each costs a board 4 KB of its flash.
+A module that does nothing on a device is left out: an `__init__` of prose alone (a folder is a package without it), and what is
+there for type checkers. Each would cost a board 4 KB of its flash.
 
 Relative, because the same file then serves a clone, a fork and a tag: mip puts the folder that package.json came from before each.
 """
@@ -14,9 +15,10 @@ REPO = Path(__file__).resolve().parent.parent
 
 
 def is_prose(source: str) -> bool:
-    """Return whether a module holds nothing but a docstring."""
+    """Return whether a module holds nothing but a docstring and code for type checkers."""
     return all(
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or ast.unparse(node).startswith(("TYPE_CHECKING = ", "if TYPE_CHECKING:"))
         for node in ast.parse(source).body
     )
 

@@ -75,12 +75,6 @@ class _Flattener(ast.NodeTransformer):
         self._package = package
         self._flat_package = flat_package
 
-    def visit_If(self, node: ast.If) -> ast.AST:
-        """What is there for type checkers names stub files, too, and goes in the next step."""
-        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not node.orelse:
-            return node
-        return self.generic_visit(node)
-
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | list[ast.stmt]:
         base = self._base(node)
         if base != _ROOT and not base.startswith(_ROOT + "."):

@@ -1,6 +1,6 @@
 """The tasks of a device: its connection, its timers and its commands, on asyncio.
 
-agent/build.py makes an `Agent` and starts it; an application sees agent/device.py, features see agent/interface.pyi.
+agent/build.py makes an `Agent` and starts it; an application sees agent/device.py, features see agent/interface.py.
 """
 
 import asyncio

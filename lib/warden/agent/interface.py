@@ -1,0 +1,48 @@
+"""What a feature (the gate, rotations, updates) may use of the agent that it runs in.
+
+For type checkers alone: a board's build leaves this module out.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Coroutine, Protocol, TypeVar
+
+    from ..gate.gate import Gate
+    from ..net.clock import Clock
+    from ..net.link import Link, TrustAnchors
+    from ..net.mqtt import Client
+    from ..ota.service import Updating
+    from ..policy.policy import Policy
+    from ..rotation.commands import Waiting
+    from ..session.inbox import Inbox
+    from ..session.plain import Plain
+    from ..session.session import Session
+    from ..vault import Vault
+    from ..wire.names import Topics
+
+    AnyInbox = TypeVar("AnyInbox", bound=Inbox)
+
+    class Agent(Protocol):
+        vault: Vault  # open
+        names: Topics
+        policy: Policy
+        clock: Clock
+        client: Client  # the MQTT connection
+        link: Link | None  # the TLS connection below it, from the first attempt on
+        trust: TrustAnchors  # what the next connection is checked against
+        sessions: list[Session]  # one for each application, and for each new key of a rotation
+        plain: Plain | None  # instead of sessions in plain mode
+        gate: Gate | None  # while it is shut
+        rotation: Waiting | None  # while one is pending
+        ota: Updating | None  # on a board with slots
+        health: Callable[[], Any] | None  # the application's health check; may be async
+        # Called once after the next reply was sent.
+        after_reply: Callable[["Agent"], Coroutine[Any, Any, None]] | None
+        log: Callable[[str, str], None]  # takes a code and a text
+        now_ms: Callable[[], int]  # milliseconds since the start, which never go back
+
+        def authority(self) -> Session | None: ...
+        async def send(self, event: str, body: dict[str, Any], wrap: bool = True) -> bool: ...
+        def report(self, code: str, at: str, count: int = 1) -> None: ...
+        def receive(self, make: type[AnyInbox]) -> AnyInbox: ...
+        def restart(self) -> None: ...
