@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..net.clock import Clock
     from ..net.link import TrustAnchors
     from ..net.mqtt import Client
-    from ..ota.service import Updating
+    from ..ota.service import UpdateService
     from ..policy.policy import Policy
     from ..rotation.commands import Waiting
     from ..session.inbox import Call, Inbox
@@ -83,7 +83,7 @@ class Agent:
         self.link: "Link | None" = None
         self.gate: "Gate | None" = None  # while it is shut
         self.rotation: "Waiting | None" = None  # while one is pending
-        self.ota: "Updating | None" = None  # on a board with slots
+        self.ota: "UpdateService | None" = None  # on a board with slots
         self.health: "Callable[[], Any] | None" = None
         self.after_reply: "Callable[[interface.Agent], Coroutine[Any, Any, None]] | None" = None
         self.session_up = asyncio.Event()
@@ -348,7 +348,7 @@ class Agent:
         if command == "update":
             if self.ota is None:
                 raise PeerError("unknown-command")  # this board has no slots
-            return self.ota.obey(args)
+            return self.ota.command(args)
         from ..rotation.commands import obey
 
         return obey(self, command, args)

@@ -102,7 +102,7 @@ def start(agent: Agent, apps: "list[App]", panel: "Any") -> None:
     if "warden.ota.boot" in sys.modules:
         from ..ota import service
 
-        agent.ota = service.begin(agent)
+        agent.ota = service.make(agent)
         if agent.ota is not None:
             works.append(agent.ota.run())
     if policy.otp is not None:

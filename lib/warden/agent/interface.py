@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..net.clock import Clock
     from ..net.link import Link, TrustAnchors
     from ..net.mqtt import Client
-    from ..ota.service import Updating
+    from ..ota.service import UpdateService
     from ..policy.policy import Policy
     from ..rotation.commands import Waiting
     from ..session.inbox import Inbox
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         plain: Plain | None  # instead of sessions in plain mode
         gate: Gate | None  # while it is shut
         rotation: Waiting | None  # while one is pending
-        ota: Updating | None  # on a board with slots
+        ota: UpdateService | None  # on a board with slots
         health: Callable[[], Any] | None  # the application's health check; may be async
         # Called once after the next reply was sent.
         after_reply: Callable[["Agent"], Coroutine[Any, Any, None]] | None

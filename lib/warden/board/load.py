@@ -84,7 +84,7 @@ def boot_slots(args: "tuple[Any, ...]") -> None:
     slots = find("slots_", args[0])(args[1:])
     if len(args) > 4:
         slots.judges = _judges(args[4])
-    outcome = boot.begin(vault, slots, args[3], _damaged, feed)
+    outcome = boot.start(vault, slots, args[3], _damaged, feed)
     vault.close()
     if outcome.mode == "switch":
         from ..hal import system

@@ -1,11 +1,13 @@
-"""Chooses the slot that runs, and mounts it: before any network, and with as little code as that takes.
+"""Choose the slot that runs, and mount it: before any network, and with as little code as that takes.
 
-    outcome = boot(vault, slots, attempts)
+    result = boot(vault, slots, attempts)
 
-Order: the record, authenticated by the vault → the attempt of a trial, committed and read back → the firmware, where the slot has one and another
-one runs → the maps of all components → the signature and the whole image once more, where the policy is strict → the mount. So a
-trial that crashes, hangs or cuts the power has counted, and after `attempts` of them the slot before boots again. A slot whose map or header is
-not what was verified is marked as failed, and the other one is tried. One that can't be read is passed over at this start, and stays what it is.
+Order: the slot record, authenticated by the vault → the attempt of a trial, committed and read back
+→ the firmware, where the slot has one and another one runs → the maps of all components → the
+signature and the whole image once more, where the policy is strict → the mount. So a trial that
+crashes, hangs or cuts the power has counted, and after `attempts` of them the slot before boots
+again. A slot whose map or header is not what was verified is marked as failed, and the other slot
+is tried. A slot that can't be read is passed over at this start, and keeps its state.
 """
 
 import vfs
@@ -26,57 +28,67 @@ if TYPE_CHECKING:
 
 
 class BootResult:
-    """mode: "application", a slot is mounted; "factory", no update was ever confirmed, the application that was provisioned runs; "recovery",
-    neither slot can run: the agent starts without an application, and takes an update; "switch": the board has to start anew, with another
-    firmware. slot: the one that is mounted. trial: whether it still has to be confirmed. failed: the sequence number that was given up at this
-    start, or 0, and reason why: trial-failed or an error's code. granted: this trial passes the gate without a code."""
+    """The result of a board's start.
+
+    mode:
+      application   a slot is mounted
+      factory       no update was ever confirmed: the application that was provisioned runs
+      recovery      neither slot can run: the agent starts without an application, for an update
+      switch        the board has to start anew, with another firmware
+    slot: the one that is mounted, None for none
+    trial: whether the slot still has to be confirmed
+    failed: the sequence number that was given up at this start, or 0
+    """
 
     def __init__(self, mode: str, slot: "int | None", trial: bool, failed: int) -> None:
         self.mode = mode
         self.slot = slot
         self.trial = trial
         self.failed = failed
-        self.reason = ""
-        self.granted = False
+        self.reason = ""  # of `failed`: trial-failed or an error's code
+        self.granted = False  # this trial passes the gate without a code
         self.slots: "Any" = None  # the board's, for the next update
-        self.order: "Any" = (
-            None  # update.Update, whose manifest this start verified (ota/deferred.py)
-        )
+        # update.Update, whose manifest this start verified (ota/deferred.py).
+        self.update: "Any" = None
 
 
-# What this start made of the board's slots; None where it has none.
+# The result of this start; None where the board has no slots.
 present: "BootResult | None" = None
 
 
-def begin(
+def start(
     vault: "Vault",
-    slots: "Any",
+    slots: "Slots",
     attempts: int,
     on_damage: "Callable[[int], None]",
     feed: "Callable[[], None] | None",
 ) -> BootResult:
-    """A board's start: boot(), kept as `present`, then the judgement of an update that waits for it (ota/deferred.py)."""
+    """Run boot(), keep its result as `present`, and verify an update that waits for this start."""
     global present
-    outcome = present = boot(vault, slots, attempts, on_damage, feed=feed)
-    outcome.slots = slots
-    if outcome.mode != "switch" and "parked0" in vault.names():
+    result = present = boot(vault, slots, attempts, on_damage, feed=feed)
+    result.slots = slots
+    if result.mode != "switch" and "parked0" in vault.names():
         try:
             from . import deferred
         except (ImportError, MemoryError):
-            return outcome  # the application has nothing to do with it, and starts
+            return result  # the application does not depend on it, and starts
         if feed is not None:
-            feed()  # a signature may take most of the time that there is
-        outcome.order = deferred.unpark(vault, slots, outcome.slot)
+            feed()  # a signature may take most of the watchdog's time
+        result.update = deferred.unpark(vault, slots, result.slot)
         unload("warden.ota.deferred")
-    return outcome
+    return result
 
 
 def advance(vault: "Vault") -> int:
-    """The number of this start, committed. ota/deferred.py may have raised it already: that counts once, for a second agent of the same start raises it again. And for this
-    vault: one that was provisioned meanwhile counts from the beginning, and would come to the same number later."""
-    order = None if present is None else present.order
-    if order is not None:
-        number, order.boot = order.boot, 0
+    """Return the number of this start, committed.
+
+    ota/deferred.py may have raised the counter already. That counts once, since a second agent of
+    the same start raises it again; and for this vault alone, since one that was provisioned
+    meanwhile counts from the beginning, and would come to the same number later.
+    """
+    update = None if present is None else present.update
+    if update is not None:
+        number, update.boot = update.boot, 0
         if number and number == vault.counter("boot"):
             return number
     return vault.advance("boot")
@@ -90,8 +102,14 @@ def boot(
     mount: "Callable[[Any, str], Any]" = vfs.mount,
     feed: "Callable[[], None] | None" = None,
 ) -> BootResult:
-    """Mount the components of the slot that the record says, each as /NAME. on_damage(slot) is called when a block is found changed while the
-    application runs; the error goes to whoever read it. feed() is called a few times a second while much is read, for a watchdog."""
+    """Mount the components of the slot that the record names, each as /NAME.
+
+    attempts: how often a trial may start
+    on_damage: called with the slot when a block is found changed while the application runs; the
+      error is raised to the reader
+    mount: vfs.mount or a test's
+    feed: called a few times a second while much is read, for a watchdog
+    """
     record = SlotRecord(vault)
     if record.unused:
         return BootResult("factory", None, False, 0)
@@ -99,7 +117,7 @@ def boot(
     most = attempts * 2 if slots.firmware else attempts
     failed, reason = 0, ""
     unread: "list[int]" = []
-    # What was started as often as it may be, and that nobody confirmed; or whose firmware does not start.
+    # Started as often as it may be and never confirmed; or its firmware does not start.
     for number, slot in enumerate(record.slots):
         if slot.attempts >= most and (
             slot.state == TRIAL or (slots.firmware and slot.state == CONFIRMED)
@@ -109,13 +127,14 @@ def boot(
     while True:
         chosen = record.choose(most, unread)
         if chosen is None:
-            # Until an update was confirmed, what was provisioned is the application to fall back to; after that it is an old one.
+            # Until an update was confirmed, the application that was provisioned is the one to
+            # fall back to; afterwards it is an old one.
             mode = "recovery" if record.mark else "factory"
             if _is_left_over(record, slots):
                 mode = "switch"
-            outcome = BootResult(mode, None, False, failed)
-            outcome.reason = reason
-            return outcome
+            result = BootResult(mode, None, False, failed)
+            result.reason = reason
+            return result
         slot = record.slots[chosen]
         trial = slot.state in (STAGED, TRIAL)
         switch = slots.engaged is not None and slots.engaged != chosen
@@ -125,7 +144,8 @@ def boot(
             except StoreError as error:
                 if error.code != "vault-limit":
                     raise
-                # Uncounted it may not start, and nobody else would make room: a trial that filled the flash has failed.
+                # A trial may not start uncounted, and nothing else would make room: one that
+                # filled the flash has failed.
                 failed, reason = slot.sequence, error.code
                 _fail_and_clear(vault, record, slots, chosen)
                 continue
@@ -142,8 +162,9 @@ def boot(
         except (StoreError, OSError) as error:
             reason = error.code if isinstance(error, StoreError) else "filesystem"
             if reason == "filesystem" and not slots.firmware:
-                # The flash's fault, and perhaps for once: but what can't be read must not keep the other slot from starting, nor an update from coming.
-                # With firmware it is given up, or each start would order the other one's.
+                # The flash failed, perhaps once: what can't be read must keep neither the other
+                # slot from starting nor an update from coming. With firmware the slot is given up,
+                # or each start would switch to the other slot's.
                 unread.append(chosen)
                 continue
             if reason not in ("slot-damaged", "slot-unsigned", "filesystem"):
@@ -154,9 +175,9 @@ def boot(
                 slots.settle()
             for name, filesystem in mounts:
                 mount(filesystem, "/" + name)
-            outcome = BootResult("application", chosen, trial, failed)
-            outcome.reason, outcome.granted = reason, trial and slot.granted
-            return outcome
+            result = BootResult("application", chosen, trial, failed)
+            result.reason, result.granted = reason, trial and slot.granted
+            return result
         failed = slot.sequence
         _fail(vault, record, slots, chosen)
 
@@ -171,7 +192,7 @@ def _fail(vault: "Vault", record: SlotRecord, slots: "Slots", number: int) -> No
 
 
 def _fail_and_clear(vault: "Vault", record: SlotRecord, slots: "Slots", number: int) -> None:
-    """On a flash that is full: what the slot held is worth nothing any more, and makes room for saying so."""
+    """Remove the images of a failed slot from a full flash, to make room for its record."""
     for name in slots.names:
         if name != slots.firmware:
             slots.remove(number, name)
@@ -180,7 +201,7 @@ def _fail_and_clear(vault: "Vault", record: SlotRecord, slots: "Slots", number: 
 
 
 def _is_left_over(record: SlotRecord, slots: "Slots") -> bool:
-    """Whether the firmware that runs is one that failed, and the one that was provisioned is still beside it: then that is to start."""
+    """Return whether the firmware that runs failed and the provisioned one was told to start."""
     engaged = slots.engaged
     if engaged is None or record.slots[engaged].state != FAILED:
         return False
@@ -189,7 +210,7 @@ def _is_left_over(record: SlotRecord, slots: "Slots") -> bool:
     try:
         _start_firmware(slots, 1 - engaged)
     except StoreError:
-        return False  # nothing is there that starts
+        return False  # the other partition holds no firmware that starts
     return True
 
 
@@ -213,9 +234,9 @@ def _open(
     images = []
     for name, (size, _, root) in zip(slots.names, slot.images):  # noqa: B905  (not in MicroPython)
         if name != slots.firmware:  # the chip has started that one
-            tell = None if on_damage is None else _teller(on_damage, number)
+            damage = None if on_damage is None else _for_slot(on_damage, number)
             map_file = slots.read(number, name + ".map")
-            images.append((name, Image(slots.read(number, name), map_file, size, root, tell)))
+            images.append((name, Image(slots.read(number, name), map_file, size, root, damage)))
     if _is_strict(vault):
         from .boot_verify import check
 
@@ -224,7 +245,7 @@ def _open(
 
 
 def _is_strict(vault: "Vault") -> bool:
-    """Policies of version 1 are not. Anything but a plain no is a yes."""
+    """Return whether the policy is strict: not in version 1, and on any value but a plain no."""
     data = vault.get("policy")
     if data is None:
         return False
@@ -232,5 +253,5 @@ def _is_strict(vault: "Vault") -> bool:
     return fields.get("strict", False) is not False
 
 
-def _teller(on_damage: "Callable[[int], None]", number: int) -> "Callable[[], None]":
+def _for_slot(on_damage: "Callable[[int], None]", number: int) -> "Callable[[], None]":
     return lambda: on_damage(number)

@@ -2,7 +2,7 @@
 before there is an agent.
 
     park(vault, update)                              by the agent, which then starts the board anew
-    outcome.order = unpark(vault, slots, running)    by that start; ota/service.py goes on with it
+    result.update = unpark(vault, slots, running)    by that start; ota/service.py goes on with it
 
 It lies in the vault, so that an attacker who writes the flash can't place one, nor a grant, nor bring an old one back. It is removed before it is read:
 a start that fails at it is followed by one that knows nothing of it, and the authority sends it again. The same commit raises the counter of the agent's

@@ -1,17 +1,20 @@
-"""Updates on a connected device: the authority's `update` orders, and what a trial wants. Loaded where the board has slots.
+"""The authority's `update` commands on a connected device, and the trial of a new slot. Loaded where
+the board has slots.
 
-    {"envelope": bytes}        take this update; judged before anything is written. With "key": the wrapped key of an encrypted one
-                               (ota/payload.py); with "grant": true its trial passes the gate without a code
-                               With "pins": of the web server that has the image, where they are not the broker's; "https": false asks no
-                               web server
-    {"n": n, "data": bytes}    the chunk that was asked for; as "z" instead of "data" it is compressed (ota/inflate.py)
-    {"abort": true}            let go of it for now
-    {}                         how is it going; with what runs, what was confirmed and what failed last
+    {"envelope": bytes}        install this update; its manifest is verified before anything is
+                               written. With "key": the wrapped key of an encrypted update
+                               (ota/payload.py). With "grant": true its trial passes the gate without
+                               a code. With "pins": of the web server that has the image, where they
+                               are not the broker's. With "https": false no web server is asked
+    {"n": n, "data": bytes}    the chunk that was asked for; as "z" instead of "data" it is
+                               compressed (ota/inflate.py)
+    {"abort": true}            end the update for now
+    {}                         report the state, and what the flash says: the release that runs, the
+                               one that was confirmed, the one that failed
 
-Each answer, and the event `update` to the authority whenever something changed, is a status: {"state", "reason", "sequence", "want"}, want being
-null or [number, component, offset, length] of the one chunk to send next.
-
-The device hands itself over: this is its own code, kept out of a heap that hardly ever needs it.
+Each reply, and the event `update` to the authority when the state changes, is a status: {"state",
+"reason", "sequence", "want"}. want: null, or [number, component, offset, length] of the chunk to
+send next.
 """
 
 import asyncio
@@ -30,72 +33,83 @@ if TYPE_CHECKING:
 
     from ..agent.interface import Agent
     from .boot import BootResult
+    from .slots import Slots
 
 # Free bytes with which a second TLS connection is opened.
 WEB_BYTES = 49152
-# A chunk is asked for that fits as often into what is free: a heap that is nearly full has no large pieces.
-_CHUNKS_FREE = const(32)
 _CHUNK_MAX = const(1024)
-_LEAST_CHUNK = const(128)
-_TRIAL_MS = const(
-    600000
-)  # for a trial to reach its authority; then the board starts anew, and the attempt has counted
+_CHUNK_MIN = const(128)
+# Chunks are so large that as many fit into the free heap: a heap that is nearly full has no large
+# pieces.
+_CHUNKS_FREE = const(32)
+# For a trial to reach its authority; then the board starts anew, and the attempt has counted.
+_TRIAL_MS = const(600000)
 
 
-class Updating:
-    """device: the one that is connected. outcome: what boot() made of the slots; slots: the board's. health: what the application says
-    about itself during a trial, None for nothing."""
+class UpdateService:
+    """Updates and trials on a connected device.
 
-    def __init__(self, device: "Agent", outcome: "BootResult", slots: "Any") -> None:
+    agent: the device's
+    result: of the board's start
+    slots: the board's
+    """
+
+    def __init__(self, agent: "Agent", result: "BootResult", slots: "Slots") -> None:
         self.poll_ms = 1000
-        self._device = device
-        self._outcome = outcome
+        self._agent = agent
+        self._result = result
         self._slots = slots
-        # The one that came last. Until the authority is there, one whose manifest this start verified before there was an agent: not started yet.
-        self._update, outcome.order = outcome.order, None
-        self._news = asyncio.Event()
-        self._report: "dict[str, Any] | None" = None
-        self._web: "list[bytes] | None" = None  # the image is fetched by HTTPS: pins of the server
+        # The update that came last. One whose manifest this start verified, before there was an
+        # agent, waits for the authority's session.
+        self._update, result.update = result.update, None
+        self._wakeup = asyncio.Event()
+        self._report: "dict[str, Any] | None" = None  # a status that is to be sent
+        # Pins of the web server that the image is fetched from, until that ends.
+        self._web: "list[bytes] | None" = None
         update = self._update
         if update is not None and update.plan is None:
-            device.report(update.reason, "update")
-            self._say(update.state, update.reason, update.sequence)
-        if outcome.failed:
-            self._say("Rejected", outcome.reason, outcome.failed)
-        if outcome.mode == "recovery":
-            self._say("Recovery", outcome.reason or "slot-damaged", outcome.failed)
-        if outcome.trial:
-            self._say("Testing", "", 0)
-        self._deadline = device.now_ms() + _TRIAL_MS
+            agent.report(update.reason, "update")
+            self._note(update.state, update.reason, update.sequence)
+        if result.failed:
+            self._note("Rejected", result.reason, result.failed)
+        if result.mode == "recovery":
+            self._note("Recovery", result.reason or "slot-damaged", result.failed)
+        if result.trial:
+            self._note("Testing", "", 0)
+        self._deadline = agent.now_ms() + _TRIAL_MS
 
-    # -- orders -------------------------------------------------------------------------------
+    # -- commands -----------------------------------------------------------------------------
 
-    async def obey(self, args: "dict[str, Any]") -> "dict[str, Any]":
-        """The status. PeerError or StoreError: refused, and why."""
-        device = self._device
-        now = device.now_ms()
+    async def command(self, args: "dict[str, Any]") -> "dict[str, Any]":
+        """Run an `update` command, and return the status.
+
+        args: those of the command; emptied where they hold a chunk
+        Raises: PeerError: refused; its code is reported as an incident.
+        """
+        agent = self._agent
+        now = agent.now_ms()
         keys = sorted(args)
         try:
             self._resume(now)
             if "envelope" in args:
-                self._start(args, now)
+                self._install(args, now)
             elif keys in (["data", "n"], ["n", "z"]):
                 self._chunk(args, now)
             elif keys == ["abort"]:
                 self._current().abort()
             elif keys:
                 raise PeerError("bad-body")
-            args.clear()  # a chunk was written: what follows needs its memory
+            args.clear()  # the next steps need the chunk's memory
             while self._step():
                 await asyncio.sleep_ms(0)  # the link goes on meanwhile, and a watchdog is fed
         except WardenError as error:
-            device.report(error.code, "update")
-            # To whoever asked it is a refusal, our own flash's as well.
+            agent.report(error.code, "update")
+            # A sender's command is refused, whatever the cause.
             raise PeerError(error.code, error.text)
-        self._news.set()
+        self._wakeup.set()
         if self._is("Testing"):
-            device.after_reply = _restart
-        return self.status() if keys else self._standing()
+            agent.after_reply = _restart
+        return self.status() if keys else self._full_status()
 
     def _step(self) -> bool:
         return self._update is not None and self._update.step()
@@ -122,7 +136,7 @@ class Updating:
             raise LinkError("update-state", "no update is under way")
         return self._update
 
-    def _start(self, args: "dict[str, Any]", now_ms: int) -> None:
+    def _install(self, args: "dict[str, Any]", now_ms: int) -> None:
         envelope, key = args["envelope"], args.get("key", b"")
         for name in args:
             if name not in ("envelope", "key", "grant", "pins", "https"):
@@ -134,60 +148,63 @@ class Updating:
         pins = _pins(args)
         if self._web is not None or self._busy():
             raise LinkError("update-state", "an update is under way: abort it first")
-        update = Update(envelope, args.get("key"), "grant" in args)
-        self._update = None
+        self._update = update = Update(envelope, args.get("key"), "grant" in args)
         try:
-            update.verify(self._device.vault, self._slots, self._outcome.slot)
+            update.verify(self._agent.vault, self._slots, self._result.slot)
         except (WardenError, MemoryError) as error:
-            # A reader that has no memory left says that the manifest is beyond its limits.
+            # A decoder without memory reports that the manifest is beyond its limits.
             if isinstance(error, WardenError) and error.code != "cbor-limit":
-                self._update = update
                 raise
             self._park(update)
-            self._update = update
             return
         by_web = pins is not None and update.by_web()
-        self._update = update
-        self._begun(now_ms)
+        self._start(now_ms)
         if by_web:
             gc.collect()
-            # Less would do for the hand-shake alone, and leave nothing to the application meanwhile.
+            # The hand-shake alone takes less, and would leave the application nothing meanwhile.
             if gc.mem_free() >= WEB_BYTES:
                 self._web = pins
 
-    def _begun(self, now_ms: int) -> None:
-        device = self._device
+    def _start(self, now_ms: int) -> None:
+        """Begin the download of the update, whose manifest was verified."""
+        agent = self._agent
         gc.collect()
-        # A chunk's message, with its topic, is under the limit of what the device takes; and on its way it lies in memory a few times.
-        chunk = min(_CHUNK_MAX, device.policy.max_message // 2)
-        while chunk > _LEAST_CHUNK and gc.mem_free() < _CHUNKS_FREE * chunk:
+        # A chunk's message, with its topic, is below the policy's limit, and lies in memory a few
+        # times on its way.
+        chunk = min(_CHUNK_MAX, agent.policy.max_message // 2)
+        while chunk > _CHUNK_MIN and gc.mem_free() < _CHUNKS_FREE * chunk:
             chunk //= 2
-        self._current().start(device.vault, self._slots, self._outcome.slot, chunk, now_ms)
+        self._current().start(agent.vault, self._slots, self._result.slot, chunk, now_ms)
 
     def _park(self, update: Update) -> None:
-        """The judgement does not fit into the heap beside this agent: it is made at a start of its own. A web server is not asked then."""
+        """Let the next start verify the manifest, which this heap has no room for.
+
+        The image then comes from the authority.
+        """
         gc.collect()
-        # None is taken during a trial, and a start less is what it would cost that.
-        SlotRecord(self._device.vault).spare(self._outcome.slot, self._slots.engaged)
+        self._update = None
+        # During a trial no update can be installed, and a start would cost it an attempt.
+        SlotRecord(self._agent.vault).spare(self._result.slot, self._slots.engaged)
         from .deferred import park
 
-        park(self._device.vault, update)
+        park(self._agent.vault, update)
         update.end("Downloading")
-        update.sequence = 0  # of which release is not known yet
-        self._device.after_reply = _restart
+        update.sequence = 0  # not known yet
+        self._update = update
+        self._agent.after_reply = _restart
 
     def _resume(self, now_ms: int) -> None:
-        """With the order that this start has judged."""
+        """Begin the download of an update that waits."""
         if self._waits():
-            self._begun(now_ms)
+            self._start(now_ms)
 
     def _waits(self) -> bool:
-        """Whether an update is verified and not started."""
+        """Return whether an update is verified and not begun."""
         update = self._update
-        return self._busy() and update.state == "Downloading" and update.download is None
+        return update is not None and update.waits()
 
-    def let_go(self) -> None:
-        """Of what was judged, and is not staged yet."""
+    def drop(self) -> None:
+        """End an update that is not staged yet: the release keys changed."""
         if self._waits():
             self._current().end("")  # nothing of it was reported
             self._update = None
@@ -195,7 +212,7 @@ class Updating:
             self._current().abort()
 
     def status(self) -> "dict[str, Any]":
-        """Return the state of the update that came last, and the chunk that is to come."""
+        """Return the state of the update that came last, and the chunk to send next."""
         update = self._update
         if update is None:
             return self._report or _status("Idle", "", 0)
@@ -204,10 +221,10 @@ class Updating:
         want = None if wanted is None else list(wanted)
         return _status(update.state, update.reason, update.sequence, want)
 
-    def _standing(self) -> "dict[str, Any]":
-        """The status, and what the flash says: whoever missed the last report learns what became of an update."""
-        record = SlotRecord(self._device.vault)
-        slot = self._outcome.slot
+    def _full_status(self) -> "dict[str, Any]":
+        """Return the status and what the flash says, for an authority that missed a report."""
+        record = SlotRecord(self._agent.vault)
+        slot = self._result.slot
         status = dict(self.status())
         status["running"] = 0 if slot is None else record.slots[slot].sequence
         status["confirmed"] = record.mark
@@ -223,29 +240,29 @@ class Updating:
     # -- the task -----------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """See to deadlines and to the trial; tell the authority what happened. Sleeps while there is nothing of the kind."""
-        device = self._device
+        """Watch deadlines and the trial, fetch from web servers, and send reports."""
+        agent = self._agent
         while True:
-            if not (self._outcome.trial or self._report or self._busy()):
-                self._news.clear()
-                await self._news.wait()
-            now = device.now_ms()
-            if self._outcome.trial:
-                await self._try(now)
-            begins = self._waits() and self._device.authority() is not None
+            if not (self._result.trial or self._report or self._busy()):
+                self._wakeup.clear()
+                await self._wakeup.wait()
+            now = agent.now_ms()
+            if self._result.trial:
+                await self._run_trial(now)
+            begins = self._waits() and agent.authority() is not None
             if begins or self._web is not None:
                 await (self._begin(now) if begins else self._fetch())
                 if self._is("Testing"):
-                    await self._tell()
-                    await _restart(device)
+                    await self._send_report()
+                    await _restart(agent)
                 continue
-            # Nothing here keeps a download over a wait: its code is to go when another one follows.
-            self._look(now)
-            await self._tell()
+            # No local here holds a download over a wait: it would keep the module's code.
+            self._check_deadline(now)
+            await self._send_report()
             await asyncio.sleep_ms(self.poll_ms)
 
-    def _look(self, now_ms: int) -> None:
-        """Whether a chunk has to be asked for again, or is given up."""
+    def _check_deadline(self, now_ms: int) -> None:
+        """Report a chunk that has to be asked for again, or an update that ran out of time."""
         update = self._update
         if update is None:
             return
@@ -256,45 +273,44 @@ class Updating:
             self._update = None
 
     async def _begin(self, now_ms: int) -> None:
-        """The download of what this start has judged."""
+        """Begin the download of an update that this start verified, and report it."""
         try:
             self._resume(now_ms)
             while self._step():
                 await asyncio.sleep_ms(0)
         except WardenError as error:
-            self._device.report(error.code, "update")
+            self._agent.report(error.code, "update")
         self._report = self.status()
 
-    async def _tell(self) -> None:
-        """The authority, once it is there, what it has not heard yet."""
+    async def _send_report(self) -> None:
         body = self._report
         if body is None:
             return
         try:
-            if await self._device.send("update", body):
+            if await self._agent.send("update", body):
                 self._report = None
         except PeerError as error:
-            # The connection broke: told after the next.
-            self._device.log(error.code, error.text)
+            # The connection broke: the report is sent after the next.
+            self._agent.log(error.code, error.text)
 
     async def _fetch(self) -> None:
-        """From the web server. Where that fails, the authority is asked for the rest: what came stays."""
+        """Fetch the images from the web server. If that fails, the authority sends the rest."""
         from ..net.link import Link, TrustAnchors
         from .https import fetch
 
-        device, pins = self._device, self._web
-        trust = TrustAnchors(device.trust.cas, pins or device.trust.pins)
+        agent, pins = self._agent, self._web
+        trust = TrustAnchors(agent.trust.cas, pins or agent.trust.pins)
 
         def connection() -> Link:
-            gc.collect()  # a hand-shake wants its buffers in one piece
-            return Link(trust, device.clock, device.policy.stall_ms)
+            gc.collect()  # a hand-shake needs its buffers in one piece
+            return Link(trust, agent.clock, agent.policy.stall_ms)
 
         code = ""
         try:
             try:
-                await fetch(self._current(), connection, device.now_ms)
+                await fetch(self._current(), connection, agent.now_ms)
             finally:
-                # Before the image is read back: that needs the memory.
+                # The image is read back in the memory of what fetched it.
                 del fetch
                 unload("warden.ota.https")
             while self._step():
@@ -305,33 +321,37 @@ class Updating:
             code = error.code
         self._web = None
         if code:
-            device.log(code, "the image from the web server")
-            device.report(code, "update")
+            agent.log(code, "the image from the web server")
+            agent.report(code, "update")
         self._report = self.status()
 
     def _busy(self) -> bool:
-        """Whether one is under way that is not staged yet. A fetched image is verified in between other tasks, so a rotation of the release keys may find it there."""
+        """Return whether an update is under way that is not staged yet.
+
+        A fetched image is verified between other tasks: the release keys may change meanwhile.
+        """
         return self._update is not None and self._update.plan is not None
 
     def _is(self, state: str) -> bool:
         return self._update is not None and self._update.state == state
 
-    async def _try(self, now_ms: int) -> None:
-        from .trial import attempt
+    async def _run_trial(self, now_ms: int) -> None:
+        from .trial import run
 
-        device, outcome = self._device, self._outcome
-        # Behind a shut gate the application has not begun: whether it is well, nobody knows.
-        stands = self._device.authority() is not None and device.gate is None
-        accepted = await attempt(device, outcome, self._slots, stands, self._deadline - now_ms)
-        if accepted is not None:
-            self._say("Accepted", "", accepted)
-        if not outcome.trial:
+        agent, result = self._agent, self._result
+        # Behind a shut gate the application has not begun, and can't be healthy.
+        ready = agent.authority() is not None and agent.gate is None
+        sequence = await run(agent, result, self._slots, ready, self._deadline - now_ms)
+        if sequence is not None:
+            self._note("Accepted", "", sequence)
+        if not result.trial:
             unload("warden.ota.trial")
 
-    def _say(self, state: str, reason: str, sequence: int) -> None:
-        self._device.log("update", state + " " + reason)
+    def _note(self, state: str, reason: str, sequence: int) -> None:
+        """Log a state, and send it when the authority's session is up."""
+        self._agent.log("update", state + " " + reason)
         self._report = _status(state, reason, sequence)
-        self._news.set()
+        self._wakeup.set()
 
 
 def _status(
@@ -341,7 +361,10 @@ def _status(
 
 
 def _pins(args: "dict[str, Any]") -> "list[bytes] | None":
-    """Of the web server: empty where they are the broker's; None when no web server is to be asked. PeerError bad-body."""
+    """Return the pins of the web server, [] for the broker's, None where none is to be asked.
+
+    Raises: PeerError bad-body.
+    """
     pins = args.get("pins", [])
     good = isinstance(pins, list) and (not pins or 2 <= len(pins) <= 4)
     if not good or not isinstance(args.get("https", True), bool):
@@ -352,17 +375,17 @@ def _pins(args: "dict[str, Any]") -> "list[bytes] | None":
     return pins if args.get("https", True) else None
 
 
-async def _restart(device: "Agent") -> None:
-    """The slot is staged: off the air, and start it."""
-    await device.client.disconnect()
-    device.restart()
+async def _restart(agent: "Agent") -> None:
+    """Disconnect, and start the board anew with the slot that is staged."""
+    await agent.client.disconnect()
+    agent.restart()
 
 
-def begin(device: "Agent") -> "Updating | None":
-    """For a device that connects; None where the board has no slots."""
+def make(agent: "Agent") -> "UpdateService | None":
+    """Return the service of a device that connects; None where the board has no slots."""
     from . import boot
 
-    outcome = boot.present
-    if outcome is None or outcome.slots is None:
+    result = boot.present
+    if result is None or result.slots is None:
         return None
-    return Updating(device, outcome, outcome.slots)
+    return UpdateService(agent, result, result.slots)

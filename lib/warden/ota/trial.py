@@ -1,4 +1,6 @@
-"""What becomes of a trial: confirmed once the authority's session stands and the application says that it is well; else back. Loaded while one lasts."""
+"""Decide a trial: the slot is confirmed once the authority's session is up and the application is
+healthy, and given up otherwise. Loaded during a trial.
+"""
 
 import asyncio
 
@@ -8,45 +10,50 @@ from .slots import SlotRecord
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any
-
     from ..agent.interface import Agent
     from .boot import BootResult
+    from .slots import Slots
 
 
-async def attempt(
-    device: "Agent", outcome: "BootResult", slots: "Any", stands: bool, left_ms: int
+async def run(
+    agent: "Agent", result: "BootResult", slots: "Slots", ready: bool, left_ms: int
 ) -> "int | None":
-    """stands: the authority's session does, and the gate is open. left_ms: for the whole trial. The sequence number that was confirmed. A trial that is over starts
-    the board anew."""
-    record = SlotRecord(device.vault)
-    if not stands or outcome.slot is None:
+    """Ask the application for its health where the device is ready, and decide.
+
+    result: of the board's start; `trial` is False after the decision
+    ready: the authority's session is up, and the gate is open
+    left_ms: for the whole trial
+    Returns: the sequence number that was confirmed, None for none. A trial that failed starts the
+      board anew.
+    """
+    record = SlotRecord(agent.vault)
+    if not ready or result.slot is None:
         if left_ms <= 0:
-            device.log("trial-failed", "it did not reach its authority, or its gate stayed shut")
-            device.restart()
+            agent.log("trial-failed", "it did not reach its authority, or its gate stayed shut")
+            agent.restart()
         return None
-    well = await _healthy(device, left_ms)
-    outcome.trial = False
-    if well:
-        record.confirm(outcome.slot)
+    healthy = await _is_healthy(agent, left_ms)
+    result.trial = False
+    if healthy:
+        record.confirm(result.slot)
         slots.settle()
-        return record.slots[outcome.slot].sequence
-    record.give_up(outcome.slot)
-    device.log("trial-failed", "the application says that it is not well")
-    device.restart()
+        return record.slots[result.slot].sequence
+    record.give_up(result.slot)
+    agent.log("trial-failed", "the application reports that it is not healthy")
+    agent.restart()
     return None
 
 
-async def _healthy(device: "Agent", left_ms: int) -> bool:
-    check = device.health
+async def _is_healthy(agent: "Agent", left_ms: int) -> bool:
+    check = agent.health
     if check is None:
         return True
     try:
         result = check()
         if hasattr(result, "send"):
-            # One that never answers must not keep a trial open for ever, with no way forward and none back.
+            # A check that never ends must not keep a trial open for ever.
             result = await asyncio.wait_for_ms(result, max(1, left_ms))
-    except Exception as error:  # of the application on trial: whatever it raises, it is not well
-        device.log("trial-failed", repr(error))
+    except Exception as error:  # the application's own: whatever it raises, it is not healthy
+        agent.log("trial-failed", repr(error))
         return False
     return result is True

@@ -74,6 +74,10 @@ class Update:
             again = isinstance(error, LinkError) or not isinstance(error, PeerError)
             self.end("Aborted" if again else "Rejected", error.code)
             raise
+        except MemoryError:
+            self._wipe()
+            self.plan = None
+            raise
         self.state = "Downloading"
 
     def _verify(self, vault: "Vault", slots: "Slots", running: "int | None") -> None:
@@ -86,6 +90,10 @@ class Update:
         self.sequence = plan.sequence
         self.key = content_key(vault, slots, plan, len(self.envelope), self.wrapped)
         self.plan = plan
+
+    def waits(self) -> bool:
+        """Return whether the manifest is verified and the download not begun."""
+        return self.plan is not None and self._work is None and self.state == "Downloading"
 
     def by_web(self) -> bool:
         """Return whether web servers have all of the images."""

@@ -62,7 +62,7 @@ def _let_go(agent: "Agent") -> None:
     """What downloads was signed under the keys of before. Its manifest, sent again, is judged under the new ones, and goes on where it stopped."""
     updating = agent.ota
     if updating is not None:
-        updating.let_go()
+        updating.drop()
 
 
 def begin(agent: "Agent") -> None:

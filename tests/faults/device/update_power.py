@@ -125,14 +125,17 @@ def install(board, stop_at=None):
 
 
 def park_and_install(board):
-    """The same on a board that is short of memory: the order lies in the vault over a start, which judges it."""
+    """The same on a board that is short of memory: the next start verifies the update that waits in the vault."""
     board.start()
     deferred.park(board.vault(), Update(envelope(3, [NEW]), None, False))
     outcome = board.start()
     vault = board.vault()
+    parked = deferred.unpark(vault, board.running, outcome.slot)
+    if parked is None:
+        return False  # the power is gone
     update = Installer(vault, board.running, outcome.slot, chunk=512)
-    update.update = deferred.unpark(vault, board.running, outcome.slot)
-    update.update.start(vault, board.running, outcome.slot, 512, 0)
+    update.update = parked
+    parked.start(vault, board.running, outcome.slot, 512, 0)
     return fetch(update)
 
 

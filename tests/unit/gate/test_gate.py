@@ -625,16 +625,16 @@ def test_a_display_that_does_not_answer():
 
 
 def test_the_trial_grant():
-    class Outcome:
+    class BootResult:
         granted = True
         slots = None
 
     class Boot:
-        present = Outcome
+        present = BootResult
         advance = staticmethod(lambda vault: vault.advance("boot"))
 
     for granted in (True, False, None):
-        Outcome.granted = granted
+        BootResult.granted = granted
 
         async def work(stage, granted=granted):
             stage.stand("authority")

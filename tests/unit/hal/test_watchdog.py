@@ -156,11 +156,11 @@ def test_a_start_hands_it_to_the_boot():
 
         class Boot:
             @staticmethod
-            def begin(vault, slots, attempts, on_damage, feed):
+            def start(vault, slots, attempts, on_damage, feed):
                 given.append(feed)
-                return Outcome()
+                return BootResult()
 
-        class Outcome:
+        class BootResult:
             mode = "recovery"
 
         def open_board(ask=None, board=board, order=order):

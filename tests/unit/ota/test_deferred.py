@@ -22,7 +22,7 @@ def starved(*args):
 
 
 def start(board, judge=None):
-    """What hardware.boot_slots() and the agent do; (device, Updating)."""
+    """What hardware.boot_slots() and the agent do; (device, UpdateService)."""
     board.power_on()
     outcome = board.start()
     outcome.slots = board.running
@@ -30,12 +30,12 @@ def start(board, judge=None):
     if "parked0" in vault.names():
         real, update_module.verifiers = update_module.verifiers, judge or verifiers
         try:
-            outcome.order = deferred.unpark(vault, board.running, outcome.slot)
+            outcome.update = deferred.unpark(vault, board.running, outcome.slot)
         finally:
             update_module.verifiers = real
     device = Device(board)
     board.outcome = outcome
-    return device, service.Updating(device, outcome, outcome.slots)
+    return device, service.UpdateService(device, outcome, outcome.slots)
 
 
 def short_of_memory(one, **args):
@@ -237,7 +237,7 @@ def test_release_keys_that_go_meanwhile():
     device, one = start(board)
     key = one._update.key
     check(key != bytearray(32))
-    one.let_go()
+    one.drop()
     equal((one._update, key), (None, bytearray(32)))
     equal(order(one)["state"], "Idle")
     board.off()
@@ -251,18 +251,18 @@ def test_the_counter_rises_once():
     start(board)
     saved = boot.present
     boot.present = board.outcome
-    board.outcome.order = update_module.Update(b"", None, False)
+    board.outcome.update = update_module.Update(b"", None, False)
     vault = board.vault()
-    board.outcome.order.boot = number = vault.counter("boot")
+    board.outcome.update.boot = number = vault.counter("boot")
     try:
         equal((boot.advance(vault), boot.advance(vault)), (number, number + 1))
         # A vault that was made anew, or that counted on meanwhile.
         for other in (number, number + 5):
-            board.outcome.order.boot = other
+            board.outcome.update.boot = other
             here = vault.counter("boot")
-            equal((boot.advance(vault), board.outcome.order.boot), (here + 1, 0))
+            equal((boot.advance(vault), board.outcome.update.boot), (here + 1, 0))
         here = vault.counter("boot")
-        board.outcome.order = None
+        board.outcome.update = None
         equal(boot.advance(vault), here + 1)
         boot.present = None
         equal((boot.advance(vault), vault.counter("boot")), (here + 2, here + 2))
@@ -511,7 +511,7 @@ def test_a_start_of_the_board():
             load.boot_slots(("file", "/ram/slots", ("app",), 2))
             outcome = boot.present
             equal((outcome.mode, sys.path[1]), ("application", "/app"))
-            equal(outcome.order and outcome.order.plan.sequence, sequence)
+            equal(outcome.update and outcome.update.plan.sequence, sequence)
             if sequence:
                 # That number is committed: the agent of this start works with it.
                 number = board.vault().counter("boot")
@@ -582,7 +582,7 @@ def test_a_start_of_another_firmware_leaves_the_order_for_it():
     sys.path.append("/app")
     try:
         load.boot_slots(("file", "/ram/slots", ("app",), 2))
-        equal((resets, boot.present.order), ([1], None))
+        equal((resets, boot.present.update), ([1], None))
     finally:
         load.open_board, load.find, system.reset, boot.present, boot.boot = kept
         sys.path[:] = path

@@ -70,12 +70,12 @@ class Device:
 
 
 def start(board):
-    """Power on; (device, Updating)."""
+    """Power on; (device, UpdateService)."""
     board.power_on()
     outcome = board.start()
     outcome.slots = board.running
     device = Device(board)
-    return device, service.Updating(device, outcome, outcome.slots)
+    return device, service.UpdateService(device, outcome, outcome.slots)
 
 
 def verifiers(keys):
@@ -87,7 +87,7 @@ def order(one, judged_by=verifiers, **args):
     """The status, or the code of the refusal."""
     real, update_module.verifiers = update_module.verifiers, judged_by
     try:
-        return asyncio.run(one.obey(args))
+        return asyncio.run(one.command(args))
     except PeerError as error:
         return error.code
     finally:
@@ -575,12 +575,12 @@ def test_only_where_the_board_has_slots():
     board = installed()
     device, one = start(board)
     equal(boot.present, None)
-    equal(service.begin(device), None)
+    equal(service.make(device), None)
     boot.present = board.outcome
     try:
-        equal(service.begin(device), None)
+        equal(service.make(device), None)
         board.outcome.slots = board.running
-        check(service.begin(device) is not None)
+        check(service.make(device) is not None)
     finally:
         boot.present = None
     board.off()

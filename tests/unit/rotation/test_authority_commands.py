@@ -131,7 +131,7 @@ def test_a_download_ends_with_the_keys_that_judged_it():
     class Updating:
         gone = 0
 
-        def let_go(self):
+        def drop(self):
             self.gone += 1
 
     board = Board(provisioned()).start_without_tasks()
