@@ -231,6 +231,21 @@ def broker_words(tree: Tree) -> Iterator[str]:
                     yield f"{path}:{number} {line.strip()}"
 
 
+# An option within a sentence; a word of a command line is an option alone.
+_OPTION = re.compile(r"(?s)(?=.*\s)(?:.*[^\w-])?--[a-z]")
+
+
+def option_names(tree: Tree) -> Iterator[str]:
+    """Texts below `cli` say what to do without the command line's options; errors.py keeps one table of hints with them."""
+    for path, source in tree.items():
+        if not path.startswith("tools/warden_host/") or path.endswith("warden_host/errors.py"):
+            continue
+        for node in ast.walk(ast.parse(source)) if host_package(path) != "cli" else ():
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                if _OPTION.match(node.value):
+                    yield f"{path}:{node.lineno} {node.value[:60]!r}"
+
+
 def errors_imports_nothing(tree: Tree) -> Iterator[str]:
     path = "lib/warden/errors.py"
     for target, line in imports(tree, path).items() if path in tree else ():
@@ -417,6 +432,7 @@ RULES = (
     device_packages,
     host_packages,
     broker_words,
+    option_names,
     errors_imports_nothing,
     acyclic,
     hardware_in_hal,

@@ -18,7 +18,7 @@ class Authority:
 def asked(handler, **line) -> Caller:
     """The caller of one request for a rollout; its lines hold the answers."""
     caller = Caller()
-    handler.handle({"op": "rollout", "release": "relay-1.0", "type": TYPE} | line, caller)
+    handler.operations["rollout"]({"release": "relay-1.0", "type": TYPE} | line, caller)
     return caller
 
 

@@ -25,12 +25,15 @@ _HINTS = {
     "broker-port": "change the port in warden.toml",
     "broker-refused": "look for an account or a role that was changed by hand",
     "broker-running": "stop the other `warden serve` first",
-    "clock-jumped": "set this machine's clock right",
+    "clock-jumped": (
+        "set this machine's clock right; if it is right now, confirm it with "
+        "`warden serve --accept-clock`"
+    ),
     "command-refused": "docs/errors.md explains the device's code; this order changed nothing",
     "config-malformed": "put warden.toml right, or restore it",
     "control-malformed": "use the same version of `warden` in both windows",
     "database-damaged": _RESTORE,
-    "device-exists": "choose another ID, or replace it with --again",
+    "device-exists": f"choose another ID; {_AGAIN}, and the old ones become invalid",
     "device-running": "stop the other `warden run` first",
     "device-unknown": _ASK_DEVICES,
     "fleet-exists": "choose another folder",
@@ -58,7 +61,7 @@ _HINTS = {
     "revoked": _AGAIN,
     "rollout-running": "stop the other one first: `warden rollouts --stop N`",
     "rollout-unknown": "`warden rollouts` lists them",
-    "stale-hello": "a device that stays mute needs `warden devices --clear DEVICE`",
+    "stale-hello": "`warden devices --clear DEVICE` lets the authority accept it again",
     "timed-out": "look whether the device is online, `warden devices`, and try again",
     "tree-missing": "install the tool from the repository or from its wheel",
     "unreachable": "look whether the host and the port answer",

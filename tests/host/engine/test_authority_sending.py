@@ -179,7 +179,7 @@ def test_device_with_an_older_boot_counter_is_reported_and_cleared(stage, peer):
     stage.pass_time(6)
     assert results[0].code == "timed-out"
     assert "stale-hello" in results[0].hint
-    assert f"devices --clear {DEVICE}" in results[0].hint
+    assert "devices --clear DEVICE" in results[0].hint
     assert stage.engine.clear(DEVICE)
     stage.stand(peer)
     assert stage.store.device(DEVICE).mark.boot == 1

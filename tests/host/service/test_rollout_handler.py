@@ -82,7 +82,7 @@ def test_an_older_release_does_not_get_in_the_way_of_a_newer(handler, world):
         asked(handler)
     with refused("rollout-running"):
         asked(handler, type="", devices=["D02"])
-    handler.handle({"op": "rollout-stop", "rollout": 1}, Caller())
+    handler.operations["rollout-stop"]({"rollout": 1}, Caller())
     asked(handler)
     assert world.store.rollout(2).state == "active"
 
@@ -144,11 +144,11 @@ def test_stopped_rollout_is_resumed(handler, world):
     world.settle()
     assert world.store.rollout(1).state == "stopped"
     caller = Caller()
-    handler.handle({"op": "rollout-resume", "rollout": 1}, caller)
+    handler.operations["rollout-resume"]({"rollout": 1}, caller)
     world.settle()
     assert lines_of(caller)[-1]["counts"] == {"Accepted": 3, "Rejected": 1}
     assert world.store.rollout(1).state == "done"
-    handler.handle({"op": "rollout-resume", "rollout": 1}, caller)
+    handler.operations["rollout-resume"]({"rollout": 1}, caller)
     assert world.store.rollout(1).state == "done"
 
 
@@ -166,7 +166,7 @@ def test_pardon_covers_one_device(handler, world):
     assert world.store.rollout(1).state == "stopped"
     gadget = world.gadgets[order[1]]
     gadget.there = False  # it holds the second wave up, until the first device is back
-    handler.handle({"op": "rollout-resume", "rollout": 1}, Caller())
+    handler.operations["rollout-resume"]({"rollout": 1}, Caller())
     assert world.store.rollout(1).forgiven == 1
     back = world.gadgets[lost]
     back.there, back.running, back.confirmed = True, 1, 1

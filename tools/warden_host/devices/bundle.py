@@ -34,7 +34,7 @@ def build(
         raise HostError(
             "bad-argument",
             f"a device accepts the authority and at most {MAX_APPS - 1} applications",
-            "name the applications that it should obey with --app",
+            "name the applications that it should obey",
         )
     for pair in pairs:
         check_commands(pair.appid, pair.commands)

@@ -73,7 +73,7 @@ def _provision(fleet: Fleet, store: Store, order: Order) -> Device:
         raise HostError(
             "bad-argument",
             f"board {order.board} has no keypad to type a code at",
-            "name it as KEYPAD in board.py, or provision without --otp",
+            "name it as KEYPAD in board.py, or provision it without a gate",
         )
     device = _new_device(fleet, store, order)
     password = device_password()
@@ -127,7 +127,6 @@ def _check_name(store: Store, order: Order) -> Device | None:
         raise HostError(
             "device-exists",
             f"device {order.device} was provisioned already",
-            "--again gives it all-new secrets; the old ones become invalid",
         )
     return known
 

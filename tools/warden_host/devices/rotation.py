@@ -84,7 +84,7 @@ def start_rotation(
         raise HostError(
             "not-applicable",
             f"{device} is plain: only its owner at the bench may give it new secrets",
-            f"`warden provision {device} --again`",
+            "provision it again",
         )
     if known.ending is not None:
         raise HostError("not-applicable", f"{device} was cut off, or is to be wiped")
@@ -95,14 +95,14 @@ def start_rotation(
         raise HostError(
             "bad-argument",
             "nothing to rotate is named",
-            "add --password, --keys, --pins or --release-keys",
+            "name its password, keys, pins or release keys",
         )
     if deadline_s is not None and parts == ("release",):
-        raise HostError("bad-argument", "release keys are in force at once: leave --deadline out")
+        raise HostError("bad-argument", "release keys are in force at once, without a deadline")
     if deadline_s is not None and not MIN_DEADLINE_S <= deadline_s <= MAX_DEADLINE_S:
         raise HostError(
             "bad-argument",
-            f"--deadline is not between {MIN_DEADLINE_S} and {MAX_DEADLINE_S} seconds",
+            f"the deadline is not between {MIN_DEADLINE_S} and {MAX_DEADLINE_S} seconds",
         )
     body = _body(fleet, store, known, parts)
     if deadline_s is not None:
@@ -176,8 +176,7 @@ def _pending(store: Store, rotation: Rotation, ask: Ask) -> list[str] | str:
             f"{rotation.device} refused its new secrets: {code}",
             "its old ones are valid; docs/protocol.md says what it takes"
             if dropped
-            else "it took them before, and both are kept; "
-            f"`warden provision {rotation.device} --again` ends it",
+            else "it took them before, and both are kept: provision it again",
         )
     result = answer["reply"].get("result")
     parts = result.get("pending") if isinstance(result, dict) else None

@@ -36,7 +36,7 @@ def add_app(made: fleet.Fleet, known: store.Store, app: store.App) -> None:
         raise HostError(
             "bad-argument",
             "an application serves at least one device type and gives at least one command",
-            "add --type and --command",
+            "name its device types and commands",
         )
     for type_ in app.types:
         names.check_id(type_, "device type")

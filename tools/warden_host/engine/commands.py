@@ -81,16 +81,11 @@ class _CommandJob:
             and ending.revoked
             and not (ending.wipe and request.command == "wipe")
         ):
-            raise HostError(
-                "revoked",
-                f"{request.device} was cut off",
-                f"`warden provision {request.device} --again` gives it all-new secrets",
-            )
+            raise HostError("revoked", f"{request.device} was cut off")
         if self._state.mark.quarantine:
             raise HostError(
                 "quarantined",
                 f"{request.device} is in quarantine: {self._state.mark.quarantine}",
-                f"look at the device, then `warden devices --clear {request.device}`",
             )
         if self._state.gone and not self._state.stale_apps:
             raise self._no_session(f"{request.device} left, and sent nothing since")
@@ -205,8 +200,7 @@ class _CommandJob:
             return otherwise
         return (
             "its hellos are refused as stale-hello, not newer than one that it proved: restart "
-            "the device; if its flash was put back: "
-            f"`warden devices --clear {self._request.device}`"
+            "the device; if its flash was put back, " + HostError("stale-hello").hint
         )
 
     def _wait_for_sealed_session(self) -> Generator[Wait, FleetEvent | None, Session]:

@@ -62,7 +62,6 @@ class Fleet:
             raise HostError(
                 "fleet-missing",
                 f"there is no {CONFIG} in {root}{searched}",
-                "make a fleet with `warden init FLEET`, or name one with --fleet",
             )
         if self.root.stat().st_mode & 0o077:
             raise HostError(
@@ -134,7 +133,7 @@ def create(root: Path, settings: Settings) -> Fleet:
 
 
 def find(given: Path | None) -> Fleet:
-    """Return the fleet named by --fleet or WARDEN_FLEET, else the nearest upward, else ./fleet."""
+    """Return the given fleet, else the nearest one upward, else the one in ./fleet."""
     if given is not None:
         return Fleet(given)
     here = Path.cwd()

@@ -140,7 +140,7 @@ def create(keys: Path, hosts: tuple[str, ...]) -> None:
 
 
 def renew_backup(keys: Path) -> None:
-    """Replace the backup key; devices pin the old one until `warden rotate --pins`."""
+    """Replace the backup key; devices pin the old one until their pins are rotated."""
     secretfile.write(keys / "backup.key", private_pem(new_key()))
 
 

@@ -104,18 +104,15 @@ def bundle_part(store: Store, device: str, gate: dict[str, Any] | None) -> list[
     if gate is None or gate["source"] == "authority":
         return None
     enrolled = store.enrolment(device)
-    flag = " --duress" if gate["duress"] else ""
-    command = (
-        f"warden otp enrol {device} --source {gate['source']} --digits {gate['digits']}{flag}"
-    )
+    wanted = f"enrol it for {gate['source']} with {gate['digits']} digits"
+    if gate["duress"]:
+        wanted += " and a duress code"
     if enrolled is None:
-        raise HostError(
-            "not-enrolled", f"there is no secret for codes of {device}", f"`{command}` makes one"
-        )
+        raise HostError("not-enrolled", f"there is no secret for codes of {device}", wanted)
     fits = (enrolled.source, enrolled.digits) == (gate["source"], gate["digits"])
     if not fits or (gate["duress"] and enrolled.duress is None):
         raise HostError(
-            "not-enrolled", f"the secret for codes of {device} is of another kind", f"`{command}`"
+            "not-enrolled", f"the secret for codes of {device} is of another kind", wanted
         )
     duress = enrolled.duress if gate["duress"] else None
     return [enrolled.secret, enrolled.digits, enrolled.step_s, duress, HASH, enrolled.first]

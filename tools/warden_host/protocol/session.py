@@ -208,7 +208,6 @@ class Session:
             raise HostError(
                 "quarantined",
                 f"{self.address.device} is in quarantine: {self.mark.quarantine}",
-                "look at the device, then `warden devices --clear DEVICE`",
             )
         if self._current is None:
             raise HostError("no-session", f"no session with {self.address.device}")

@@ -37,7 +37,7 @@ def build(source: Path, application: bool, compiled: str | None = None) -> bytes
     if compiled and compiled not in ARCHITECTURES:
         raise HostError(
             "image-failed",
-            f"there is no architecture {compiled!a} for --arch",
+            f"there is no architecture {compiled!a}",
             f"one of {', '.join(ARCHITECTURES)}",
         )
     if source.is_file():

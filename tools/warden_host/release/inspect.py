@@ -131,9 +131,11 @@ def authentic(envelope: bytes, keys: Sequence[PublicKey]) -> Parsed:
     """
     parsed = manifest_reader.parse(envelope)
     if not parsed.signature:
-        raise HostError("tampered", "it bears no signature", "`warden release NAME --attach`")
+        raise HostError("tampered", "it bears no signature", "attach its signature")
     if not keys:
-        raise HostError("release-key", "there is no key to verify with", "give --key PEM")
+        raise HostError(
+            "release-key", "there is no key to verify with", "name the file of the key"
+        )
     if not any(signed_by(parsed, key) for key in keys):
         raise HostError("tampered", "none of these keys made its signature")
     return parsed

@@ -96,7 +96,7 @@ def make(
         images = [_image(order, name, component, data, cek) for component, data in plain.items()]
         if order.floor > _expected(store, order):
             raise HostError(
-                "bad-argument", f"--floor {order.floor} is above the release's own number"
+                "bad-argument", f"the floor {order.floor} is above the release's own number"
             )
         # A number is used only for what can be made: try with the widest number and the longest
         # signature first.
@@ -202,7 +202,7 @@ def read_envelope(path: Path) -> bytes:
         if path.name in (SIGNED, UNSIGNED) and not path.exists():
             text = f"there is no release in {path.parent}"
         if path.name == SIGNED and path.with_name(UNSIGNED).exists():
-            hint = "it waits for its signature: `warden release NAME --attach SIGNATURE`"
+            hint = "it waits for its signature: attach that first"
         raise HostError("release-missing", text, hint) from None
 
 

@@ -122,11 +122,11 @@ def find(fleet: Fleet, name: str = "") -> ReleaseKey:
     if name:
         raise HostError("release-key", f"no release key {name} in this fleet", f"it has: {have}")
     if fitting:
-        raise HostError("release-key", "several keys could sign", f"name one with --key: {have}")
+        raise HostError("release-key", "several keys could sign", f"name one of them: {have}")
     raise HostError(
         "release-key",
         "no release key can sign here",
-        "`warden keys make release` makes one; for one that lives elsewhere: --unsigned",
+        "`warden keys make release` makes one; a key elsewhere signs an unsigned release",
     )
 
 
@@ -136,7 +136,7 @@ def open_private(fleet: Fleet, key: ReleaseKey, passphrase: bytes) -> PrivateKey
         raise HostError(
             "release-key",
             f"the private part of {key.name} is not here",
-            "`warden release --unsigned` writes what is to be signed where it is",
+            "make an unsigned release, and sign it where the key is",
         )
     private = sealed_pem.unseal(secretfile.read(_folder(fleet) / f"{key.name}.key"), passphrase)
     if material(private.public_key()) != material(key.public):

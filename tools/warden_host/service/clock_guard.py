@@ -26,7 +26,6 @@ DRIFT = 0.001  # how far the wall clock may run from the steady one: the kernel 
 AWAY_S = 90 * 86400
 BACK_S = 3600  # a battery clock that is not set; devices don't believe a time that goes back
 _RENEW_S = 3600
-_HINT = "set the clock right; if it is right now, confirm it with `warden serve --accept-clock`"
 
 
 class Reading(NamedTuple):
@@ -64,9 +63,9 @@ def doubt(mark: Mark, now: Mark) -> str:
         return f"this host's clock jumped {_span(abs(off))} {way}"
     ahead = now.unix - mark.unix
     if ahead < -BACK_S:
-        return f"this host's clock stands {_span(-ahead)} before the time last served"
+        return f"this host's clock is {_span(-ahead)} before the time last served"
     if ahead > AWAY_S:
-        return f"this host's clock stands {_span(ahead)} after the time last served"
+        return f"this host's clock is {_span(ahead)} after the time last served"
     return ""
 
 
@@ -76,7 +75,7 @@ def check_start(store: Store, accept: bool = False, clocks: Callable[[], Reading
     mark = store.clock_mark()
     why = "" if mark is None or accept else doubt(mark, now)
     if why:
-        raise HostError("clock-jumped", why, _HINT)
+        raise HostError("clock-jumped", why)
     store.set_clock_mark(now)
 
 
@@ -105,7 +104,8 @@ class ClockGuard:
         self._doubted = bool(why)
         if not why:
             return "this host's clock agrees again: welcomes are sealed"
-        return f"{why}: no welcome is sealed, so no session begins; {_HINT}"
+        hint = HostError("clock-jumped").hint
+        return f"{why}: no welcome is sealed, so no session begins; {hint}"
 
     def close(self) -> None:
         """Keep the present time as the mark if it is good."""

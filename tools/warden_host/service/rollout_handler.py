@@ -15,10 +15,9 @@ from warden_host.rollout import plan as rollout_plan
 from warden_host.rollout.plan import FINAL, Plan
 from warden_host.rollout.rollouts import Rollouts
 from warden_host.service.authority import Authority
-from warden_host.service.control import Caller, Line
+from warden_host.service.control import Caller, Handler, Line
 from warden_host.store.store import Device, Store
 
-OPERATIONS = ("rollout", "rollout-watch", "rollout-stop", "rollout-resume")
 _MAX_DEVICES = 100_000
 _TRIAL_S = (10, 7 * 24 * 3600)
 # Reasons to leave a device out.
@@ -32,6 +31,12 @@ class RolloutHandler:
         self._fleet = fleet
         self._authority = authority
         self._rollouts: Rollouts = authority.ask(Rollouts)
+        self.operations: dict[str, Handler] = {
+            "rollout": self._rollout,
+            "rollout-watch": self._watch,
+            "rollout-stop": self._stop,
+            "rollout-resume": self._resume,
+        }
 
     def resume_all(self) -> None:
         """Continue the rollouts that are active in fleet.db."""
@@ -46,21 +51,27 @@ class RolloutHandler:
         """Close all rollouts, after the engine's thread ended."""
         self._rollouts.close()
 
-    def handle(self, line: Line, caller: Caller) -> None:
-        """Handle one of OPERATIONS. Raises as the functions below."""
-        operation = line["op"]
-        if operation == "rollout":
-            number, left_out = self._create(line)
-            if left_out:
-                caller.send({"rollout": number, "left_out": left_out})
-        else:
-            number = _read_number(line, "rollout", (1, 1 << 53))
-            if operation == "rollout-stop":
-                self._run(lambda rollouts: rollouts.stop(number, "its owner stopped it"))
-                caller.finish({"ok": True, "rollout": number})
-                return
-            if operation == "rollout-resume":
-                self._resume(number)
+    def _rollout(self, line: Line, caller: Caller) -> None:
+        number, left_out = self._create(line)
+        if left_out:
+            caller.send({"rollout": number, "left_out": left_out})
+        self._show(number, caller)
+
+    def _watch(self, line: Line, caller: Caller) -> None:
+        self._show(_read_rollout(line), caller)
+
+    def _stop(self, line: Line, caller: Caller) -> None:
+        number = _read_rollout(line)
+        self._run(lambda rollouts: rollouts.stop(number, "its owner stopped it"))
+        caller.finish({"ok": True, "rollout": number})
+
+    def _resume(self, line: Line, caller: Caller) -> None:
+        number = _read_rollout(line)
+        self._continue(number)
+        self._show(number, caller)
+
+    def _show(self, number: int, caller: Caller) -> None:
+        """Send the caller each change of the rollout until it ends."""
 
         def watcher(message: Line, last: bool) -> None:
             if caller.gone.is_set():
@@ -96,7 +107,6 @@ class RolloutHandler:
                         raise HostError(
                             "rollout-running",
                             f"rollout {other.id} brings some of them {other.release}, a newer one",
-                            f"stop it first: `warden rollouts --stop {other.id}`",
                         )
                 waves = rollout_plan.assign(plan.waves, devices)
                 number = store.add_rollout(name, opened.sequence, plan.record(), waves)
@@ -106,7 +116,7 @@ class RolloutHandler:
         self._start(number, opened)
         return number, left_out
 
-    def _resume(self, number: int) -> None:
+    def _continue(self, number: int) -> None:
         """Continue a stopped rollout; the failures so far are forgiven."""
         with Store(self._fleet.database) as store:
             record = store.rollout(number)
@@ -180,7 +190,7 @@ def _select_devices(
     if not fit:
         why = ": " + ", ".join(f"{count} {why}" for why, count in left_out.items())
         raise HostError(
-            "device-unknown", f"no device of {who} can take it{why if left_out else ''}"
+            "device-unknown", f"no device of {who} is fit for it{why if left_out else ''}"
         )
     return fit, dict(left_out)
 
@@ -192,17 +202,21 @@ def _select_named(store: Store, devices: list[str], release_type: str | None) ->
     for one in found:
         why = _unfit_reason(one, release_type)
         if why:
-            raise HostError(codes[why], f"{one.device} is {why}: it can't take this release")
+            raise HostError(codes[why], f"{one.device} is {why}: this release does not fit it")
     return found
 
 
 def _unfit_reason(device: Device, release_type: str | None) -> str:
-    """Return why this device can't take the release; "" if it can."""
+    """Return why the release does not fit this device; "" if it can."""
     if device.ending is not None:
         return ENDING
     if release_type is not None and device.type != release_type:
         return OTHER_TYPE
     return "" if device.mode == "sealed" else PLAIN
+
+
+def _read_rollout(line: Line) -> int:
+    return _read_number(line, "rollout", (1, 1 << 53))
 
 
 def _read_number(line: Line, key: str, bounds: tuple[int, int], default: int = 0) -> int:

@@ -21,7 +21,7 @@ from warden_host.service import clock_guard
 from warden_host.service.authority import Authority
 from warden_host.service.control import Caller, ControlServer, Handler, Line
 from warden_host.service.display_queue import screen_thread
-from warden_host.service.rollout_handler import OPERATIONS, RolloutHandler
+from warden_host.service.rollout_handler import RolloutHandler
 from warden_host.store.store import Store
 
 
@@ -67,9 +67,10 @@ def serving(
         with Broker(fleet) as broker, Authority(fleet, announce_to_all) as authority:
             handler.authority, handler.control, handler.broker = authority, control, broker
             handler.announce = announce_to_all
-            handler.rollouts = RolloutHandler(fleet, authority)
-            stack.callback(handler.rollouts.close)
-            handler.rollouts.resume_all()
+            rollouts = RolloutHandler(fleet, authority)
+            stack.callback(rollouts.close)
+            rollouts.resume_all()
+            handler.operations.update(rollouts.operations)
             with control:
                 yield Service(broker, authority)
 
@@ -79,12 +80,11 @@ class _Dispatcher:
 
     authority: Authority
     control: ControlServer
-    rollouts: RolloutHandler
     broker: Broker
     announce: Callable[[FleetEvent], None]
 
     def __init__(self) -> None:
-        self._operations: dict[str, Handler] = {
+        self.operations: dict[str, Handler] = {
             "send": self._send,
             "watch": self._watch,
             "online": self._online,
@@ -94,15 +94,14 @@ class _Dispatcher:
             "unlock": self._unlock,
             "codes": self._codes,
             "reload": self._reload,
-            **dict.fromkeys(OPERATIONS, self._rollout),
         }
 
     def handle(self, line: Line, caller: Caller) -> None:
         """Start the operation that a request names. Raises control-malformed."""
         operation = line.get("op")
-        if not isinstance(operation, str) or operation not in self._operations:
+        if not isinstance(operation, str) or operation not in self.operations:
             raise HostError("control-malformed", "no such operation")
-        self._operations[operation](line, caller)
+        self.operations[operation](line, caller)
 
     def _send(self, line: Line, caller: Caller) -> None:
         self.authority.submit(_read_request(line), caller.finish)
@@ -142,9 +141,6 @@ class _Dispatcher:
         if text:
             self.announce(FleetEvent("notice", text=text))
         caller.finish({"ok": True})
-
-    def _rollout(self, line: Line, caller: Caller) -> None:
-        self.rollouts.handle(line, caller)
 
 
 def _authority_request(line: Line, command: str, args: dict[str, Any]) -> Request:

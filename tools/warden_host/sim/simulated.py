@@ -137,7 +137,7 @@ def _alone(home: Path) -> Iterator[filelock.Lock]:
     """Hold the lock of the device, so that one process runs it.
 
     Two processes with one account would disconnect each other from the broker forever. The lock
-    file is beside the folder, which `provision --again` makes anew; the child holds it too.
+    file is beside the folder, which provisioning makes anew; the child holds it too.
     """
     path = home.parent / f"{home.name}.lock"  # no device's folder: an ID holds no dot
     lock = filelock.try_lock(path)
@@ -158,15 +158,14 @@ def _not_wiped(home: Path) -> None:
     """Raise device-unknown for a device that was wiped.
 
     A wipe removes the vault's key last, so a board whose wipe was cut still has it and ends the
-    wipe at
-    its next start.
+    wipe at its next start.
     """
     vault = home / "root" / "data"
     if vault.is_dir() and not any(vault.iterdir()):
         raise HostError(
             "device-unknown",
             f"{home.name} was wiped: it has no secrets to run with",
-            f"`warden provision {home.name} --type TYPE --sim` makes it anew",
+            "provision it again as a simulated device",
         )
 
 
@@ -176,5 +175,5 @@ def check(home: Path) -> None:
         raise HostError(
             "device-unknown",
             f"there is no simulated device {home.name}",
-            f"make it with `warden provision {home.name} --sim`; `warden devices` lists them",
+            "provision it as a simulated device; `warden devices` lists them",
         )

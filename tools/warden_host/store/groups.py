@@ -24,7 +24,7 @@ class Groups(Database):
             raise HostError(
                 "group-unknown",
                 f"no group {name} in this fleet",
-                "`warden group list` lists them; all devices of a type are no group: --type",
+                "`warden group list` lists them; the devices of a type are no group",
             )
         return found
 

@@ -87,7 +87,7 @@ class Releases(Database):
                 raise HostError(
                     "old-manifest",
                     f"sequence number {wanted} where {last} was given already",
-                    "leave --sequence away: numbers only rise",
+                    "leave the number out: it only rises",
                 )
             sequence = last + 1 if wanted is None else wanted
             if sequence > MAX_SEQUENCE:

@@ -73,8 +73,7 @@ class Broker:
                 "registry-damaged",
                 "mosquitto 2.1 set passwords that this older one refuses: "
                 f"{', '.join(lost[:3])}{more}",
-                "install mosquitto 2.1 again, or give these devices new ones: "
-                "`warden provision DEVICE --again`",
+                "install mosquitto 2.1 again, or provision these devices again",
             )
 
     def _start(self, binary: str, settings: BrokerSettings) -> None:

@@ -48,7 +48,7 @@ class ConsoleWay:
 
 
 def record(message: Message, now: float) -> Record:
-    """Return one JSON line of `warden otp watch --json`."""
+    """Return the message as the JSON object that `warden otp watch` prints."""
     line: Record = {"purpose": message.purpose, "device": message.device, "time": message.time}
     if message.purpose == "alarm":
         return line | {"text": message.text}
