@@ -3,14 +3,12 @@
 import contextlib
 import queue
 import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
 from warden_host.devices.provision import Order, provision
 from warden_host.engine.engine import Engine
 from warden_host.engine.request import Request
-from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.protocol import policy
 from warden_host.protocol.session import Instant
@@ -20,20 +18,11 @@ from warden_host.sim.keyboard import Keyboard
 from warden_host.sim.simulated import SimulatedDevice
 from warden_host.store.store import Store
 
+from demo.script import Mismatch, Story, wait_for
+
 TYPE, DEVICE, APP = "lock", "safe", "home"
 _WAIT_S = 40.0
 _VALIDITY_S = 300
-
-
-class Teller(Protocol):
-    def line(self, tried: str, work: Any) -> None: ...
-
-
-class Unlike(HostError):
-    """The result differs from the expected one."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__("internal-error", text)
 
 
 class Safe:
@@ -62,33 +51,26 @@ class Safe:
 
     def shows(self, *starts: str) -> str:
         """Return the next line of its console that begins with one of these."""
-        return str(_next(self.lines, lambda line: line.startswith(starts), starts[0]))
+        return wait_for(self.lines, lambda line: line.startswith(starts), starts[0], _WAIT_S)
 
     def code(self) -> str:
         """Return the code that its owner gets."""
-        receive_code = _next(self.codes, lambda one: one["device"] == DEVICE, "code")
+        receive_code = wait_for(self.codes, lambda one: one["device"] == DEVICE, "code", _WAIT_S)
         return str(receive_code["code"])
+
+    def _wait_for_echo(self, digits: int) -> None:
+        wait_for(self.lines, lambda line: line.endswith("|" + "*" * digits), "echo", _WAIT_S)
 
     def types(self, code: str) -> str:
         """Type a code, and return what the display shows then."""
         for place, digit in enumerate(code, 1):
             self._keyboard.feed(digit.encode())
-            _next(self.lines, lambda line, n=place: line.endswith("|" + "*" * n), "echo")  # type: ignore[misc]
+            self._wait_for_echo(place)
         self._keyboard.feed(b"#")
         self.shows("display Checking")
         line = self.shows("display Code? ", "display Press", "display Open")
         first, _, second = line.removeprefix("display ").partition("|")
         return second or first
-
-
-def _next(waiting: "queue.Queue[Any]", fits: Callable[[Any], bool], what: str) -> Any:
-    end = time.monotonic() + _WAIT_S
-    while (left := end - time.monotonic()) > 0:
-        with contextlib.suppress(queue.Empty):
-            item = waiting.get(timeout=left)
-            if fits(item):
-                return item
-    raise Unlike(f"no {what} in {_WAIT_S:g} s")
 
 
 @contextlib.contextmanager
@@ -116,7 +98,7 @@ def _later(service: Service, seconds: int) -> None:
     service.authority.ask(work)
 
 
-def run_chapter(story: Teller, fleet: Fleet, service: Service) -> None:
+def run_chapter(story: Story, fleet: Fleet, service: Service) -> None:
     """Run the chapter. It is the last: the authority's clocks are ahead after it."""
     codes: list[str] = []
     order = Request(DEVICE, "set_relay", {"on": 1}, app=APP, timeout_s=_WAIT_S)
@@ -128,11 +110,11 @@ def run_chapter(story: Teller, fleet: Fleet, service: Service) -> None:
             safe.shows("display Code?")
             error = service.authority.command(order)["reply"].get("error")
             if error != "gate-shut":
-                raise Unlike(f"set_relay was answered {error}")
-            return f"{len(codes[0])} digits, to him alone; set_relay meanwhile: {error}"
+                raise Mismatch(f"set_relay was answered {error}")
+            return f"{len(codes[0])} digits, to the owner alone; set_relay meanwhile: {error}"
 
         def wrong() -> str:
-            return _refused(safe.types(_other(codes[0])), "Wrong code")
+            return _refused(safe.types(_wrong(codes[0])), "Wrong code")
 
         def late() -> str:
             _later(service, _VALIDITY_S + 1)
@@ -144,12 +126,12 @@ def run_chapter(story: Teller, fleet: Fleet, service: Service) -> None:
             safe.shows("display Code?")
             shown = safe.types(codes[1])
             if shown != "Open":
-                raise Unlike(f"the display shows {shown}")
+                raise Mismatch(f"the display shows {shown}")
             if service.authority.command(order)["reply"].get("result") != {"on": 1}:
-                raise Unlike("set_relay was not obeyed")
-            return f"opened; set_relay is obeyed: {safe.shows('relay')}"
+                raise Mismatch("set_relay was not executed")
+            return f"opened; set_relay is executed: {safe.shows('relay')}"
 
-        story.line("its owner is told a code", receive_code)
+        story.line("its owner gets a code", receive_code)
         story.line("a stranger types a wrong one", wrong)
         story.line("the right one, five minutes later", late)
         story.line("the right one of a new start, in time", right)
@@ -157,9 +139,9 @@ def run_chapter(story: Teller, fleet: Fleet, service: Service) -> None:
 
 def _refused(shown: str, wanted: str) -> str:
     if shown != wanted:
-        raise Unlike(f"the display shows {shown}")
+        raise Mismatch(f"the display shows {shown}")
     return f"refused: {shown}"
 
 
-def _other(code: str) -> str:
+def _wrong(code: str) -> str:
     return f"{(int(code) + 1) % 10 ** len(code):0{len(code)}}"

@@ -6,11 +6,10 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from warden_host.devices.provision import Order, provision
 from warden_host.engine.request import Request
-from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY
 from warden_host.release import release, signing_key
@@ -20,9 +19,11 @@ from warden_host.service.run import Service
 from warden_host.sim.simulated import SimulatedDevice
 from warden_host.store.store import Store
 
+from demo.script import Mismatch, Story
+
 TYPE, DEVICE = "gate", "garden-gate"
 _WAIT_S = 60.0
-# `health` is the application's own word on itself, asked once it is connected.
+# `health` is the application's own check, called once the device is connected.
 _APP = """import asyncio
 from warden import Device
 
@@ -41,24 +42,13 @@ asyncio.run(main())
 """
 
 
-class Teller(Protocol):
-    def line(self, tried: str, work: Any) -> None: ...
-
-
-class Unlike(HostError):
-    """The result differs from the expected one."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__("internal-error", text)
-
-
 class Gate:
     """A device that restarts after each reset, and its console."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
         self._off = threading.Event()
-        self._heard = threading.Condition()
+        self._changed = threading.Condition()
         self._versions: list[str] = []
         self._device: SimulatedDevice | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -71,15 +61,15 @@ class Gate:
 
     def _line(self, line: str) -> None:
         if line.startswith("version "):
-            with self._heard:
+            with self._changed:
                 self._versions.append(line[8:])
-                self._heard.notify_all()
+                self._changed.notify_all()
 
     def starts(self, count: int) -> list[str]:
         """Return the versions that it started with, once there are so many."""
-        with self._heard:
-            if not self._heard.wait_for(lambda: len(self._versions) >= count, _WAIT_S):
-                raise Unlike(f"it started {', '.join(self._versions) or 'nothing'}")
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._versions) >= count, _WAIT_S):
+                raise Mismatch(f"it started {', '.join(self._versions) or 'nothing'}")
             return list(self._versions)
 
     def __enter__(self) -> "Gate":
@@ -132,11 +122,11 @@ def _refused(service: Service, envelope: bytes, code: str) -> str:
     answer = _order(service, {"envelope": envelope})
     error = answer["reply"].get("error")
     if answer["ok"] or error != code:
-        raise Unlike(f"the device answered {answer['reply']}")
+        raise Mismatch(f"the device answered {answer['reply']}")
     return f"refused before anything was written: {error}"
 
 
-def run_chapter(story: Teller, fleet: Fleet, service: Service) -> None:
+def run_chapter(story: Story, fleet: Fleet, service: Service) -> None:
     """Run the chapter. The fleet serves; the device runs only meanwhile."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -168,7 +158,7 @@ def run_chapter(story: Teller, fleet: Fleet, service: Service) -> None:
             states, reason = _rolled_out(fleet, names["2"])
             runs = gates[0].starts(2)[-1]
             if not states.endswith("Accepted") or runs != "2":
-                raise Unlike(f"{states} {reason}, version {runs}")
+                raise Mismatch(f"{states} {reason}, version {runs}")
             return states
 
         def changed() -> str:
@@ -184,7 +174,7 @@ def run_chapter(story: Teller, fleet: Fleet, service: Service) -> None:
             runs = gates[0].starts(4)
             last = " → ".join(states.split(" → ")[-2:])
             if not states.endswith("Rejected") or runs[-2:] != ["3", "2"]:
-                raise Unlike(f"{states} {reason}, versions {', '.join(runs)}")
+                raise Mismatch(f"{states} {reason}, versions {', '.join(runs)}")
             return f"{last} ({reason}): version 2 runs again"
 
         story.line("its maker signs two releases", prepare)

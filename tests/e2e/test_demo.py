@@ -1,19 +1,19 @@
-"""`make demo` is the first thing that people see of the project: it must tell its whole story, and it must be able to fail."""
+"""Test `make demo`: every line of it passes, and a line that goes wrong fails it."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 from children import PATIENCE_S
-from demo.story import Mismatch, Story
+from demo.script import Mismatch, Story
 from rich.console import Console
 from warden_host.errors import HostError
 
-# What each line must name; the demo itself checks that it was the device or the broker who said so.
-TOLD = (
+# What each line must name; the demo itself checks that it was the device or the broker that answered.
+RESULTS = (
     "pinned",
     "opened by home",
-    "obeyed: relay 1",
+    "executed: relay 1",
     "certificate-untrusted",
     "pin-mismatch",
     "certificate-name",
@@ -29,7 +29,7 @@ TOLD = (
     "set_relay meanwhile: gate-shut",
     "refused: Wrong code",
     "refused: Code expired",
-    "opened; set_relay is obeyed",
+    "opened; set_relay is executed",
     "Downloading → Verifying → Installing → Testing → Accepted",
     "refused before anything was written: tampered",
     "refused before anything was written: old-manifest",
@@ -37,7 +37,7 @@ TOLD = (
 )
 
 
-def test_the_story(repo: Path) -> None:
+def test_every_line_passes(repo: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "demo"],
         cwd=repo / "examples",
@@ -47,17 +47,17 @@ def test_the_story(repo: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in TOLD:
+    for words in RESULTS:
         assert words in done.stdout, words
     assert "✗" not in done.stdout
 
 
-def test_a_line_that_goes_wrong_fails_the_story(tmp_path: Path) -> None:
+def test_a_line_that_goes_wrong_fails_the_demo(tmp_path: Path) -> None:
     with open(tmp_path / "out", "w") as out:
         story = Story(Console(file=out))
 
         def wrong() -> str:
-            raise Mismatch("obeyed")
+            raise Mismatch("executed")
 
         def broken() -> str:
             raise HostError("unreachable", "no broker")
@@ -66,5 +66,5 @@ def test_a_line_that_goes_wrong_fails_the_story(tmp_path: Path) -> None:
         story.line("a server", broken)
         assert story.failures == 2
         assert story.end() == 1
-    told = (tmp_path / "out").read_text()
-    assert "obeyed" in told and "unreachable" in told
+    printed = (tmp_path / "out").read_text()
+    assert "executed" in printed and "unreachable" in printed
