@@ -361,10 +361,8 @@ def not_too_long(tree: Tree) -> Iterator[str]:
 # Underscored names that are a class's interface all the same.
 _NAMED_TUPLE = frozenset({"_asdict", "_fields", "_make", "_replace"})
 _BY_NAME = frozenset({"delattr", "getattr", "hasattr", "setattr"})
-# How many accesses a package of the device may still have; a number here only shrinks, and a package without one has none.
-PRIVATE_ACCESSES = {
-    "net": 1,  # asyncio.core._io_queue: MicroPython has no other way to it
-}
+# MicroPython has no other way to its poll object than asyncio.core._io_queue.
+PRIVATE_ACCESSES = {"net": 1}
 
 
 def is_private(name: object) -> bool:
@@ -412,7 +410,7 @@ def private_accesses(source: str) -> Iterator[tuple[int, str]]:
 
 
 def no_private_access(tree: Tree) -> Iterator[str]:
-    """An object's private attributes are its own; PRIVATE_ACCESSES says what is left of another way."""
+    """An object's private attributes are its own; PRIVATE_ACCESSES counts a package's accesses to MicroPython's."""
     found: dict[str, list[str]] = {}
     for path, source in tree.items():
         if path.startswith(("lib/", "firmware/", "boards/", "tools/", "examples/")):

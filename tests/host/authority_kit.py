@@ -15,10 +15,10 @@ class Authority:
         return question(self._world.engine)
 
 
-def asked(handler, **line) -> Caller:
-    """The caller of one request for a rollout; its lines hold the answers."""
+def asked(handler, op="rollout", **line) -> Caller:
+    """Return the caller of one request about rollouts; its lines hold the answers."""
     caller = Caller()
-    handler.operations["rollout"]({"release": "relay-1.0", "type": TYPE} | line, caller)
+    handler.operations[op]({"release": "relay-1.0", "type": TYPE} | line, caller)
     return caller
 
 
