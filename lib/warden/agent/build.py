@@ -80,8 +80,9 @@ def start(agent: Agent, apps: "list[App]", panel: "Any") -> None:
 
         # Committed and read back before the first hello of this boot: no nonce of it can have been used in another.
         boot: "Any" = sys.modules.get("warden.ota.boot")
+        nonce = records.load_raw(vault, "nonce")
         number = vault.advance("boot") if boot is None else boot.advance(vault)
-        counter = HelloCounter(number, records.load_raw(vault, "nonce"), agent.generation)
+        counter = HelloCounter(number, nonce, agent.generation)
         for app in apps:
             agent.sessions.append(
                 Session(agent.names, app.appid, app.key, counter, policy.digest, app.authority)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # What was typed for boot.py, until main.py has its vault open: nobody is asked twice in one start.
 _typed: "list[bytes]" = []
+# The vault that boot.py opened, until main.py takes it or another one of this board is made.
+_opened: "list[Vault]" = []
 
 
 def board_vault(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]":
@@ -33,6 +35,8 @@ def board_vault(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]"
         raise UsageError(
             "no-board", "there is no board.py: take the one of your board from boards/"
         )
+    while _opened:  # what another vault writes, this one would not know
+        _opened.pop().close()
     return board, Vault(store(board.STORE), root_key(board.ROOT_KEY, ask))
 
 
@@ -41,7 +45,7 @@ def open_board(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]":
     only that opens the vault, everything is sealed anew under ROOT_KEY."""
     board, vault = board_vault(ask)
     try:
-        vault.open()
+        vault.open(True)
     except StoreError as error:
         if error.code == "wiped":
             from ..vault.wipe import finish
@@ -85,12 +89,14 @@ def boot_slots(args: "tuple[Any, ...]") -> None:
     if len(args) > 4:
         slots.judges = _judges(args[4])
     outcome = boot.start(vault, slots, args[3], _damaged, feed)
-    vault.close()
     if outcome.mode == "switch":
         from ..hal import system
 
+        vault.close()
         system.reset()
-    elif outcome.mode != "recovery":
+        return
+    _opened.append(vault)
+    if outcome.mode != "recovery":
         sys.path.insert(1, "/app")
 
 
@@ -119,7 +125,9 @@ def _damaged(slot: int) -> None:
 
 def parts(ask: "Callable[[], bytes] | None" = None) -> "tuple[Vault, Any, Any, int]":
     """(the vault, open; the clock; what brings the board online, or None; the clock's floor)."""
-    board, vault = open_board(ask)
+    vault = _opened.pop() if _opened else open_board(ask)[1]
+    import board
+
     del _typed[:]
     if hasattr(board, "WATCHDOG"):
         from ..hal import watchdog

@@ -40,14 +40,16 @@ class FileStore(StepStore):
                 raise StoreError("filesystem", "can't create the vault's directory")
         # FAT, whose rename is not atomic, does not tell upper from lower case. Asked while the store is empty: each time costs a write.
         fat = False
-        if not self.names():
+        names = self._list()
+        if not names:
             try:
                 open(self._file(_STAGED), "wb").close()
                 os.stat(self._file(_STAGED.upper()))
                 fat = True
             except OSError:
                 pass
-        self.remove(_STAGED)
+        if not names or _STAGED in names:
+            self.remove(_STAGED)
         if fat:
             raise StoreError(
                 "filesystem", "FAT loses files at a power cut: format the flash with littlefs"
@@ -58,8 +60,11 @@ class FileStore(StepStore):
 
     def names(self) -> "list[str]":
         """The names of all records, in no order."""
+        return [name for name in self._list() if name != _STAGED]
+
+    def _list(self) -> "list[str]":
         try:
-            return [name for name in os.listdir(self._path) if name != _STAGED]
+            return os.listdir(self._path)
         except OSError as error:
             raise StoreError("filesystem", "can't list the vault (errno %d)" % (error.errno or 0))
         except UnicodeError:
@@ -68,10 +73,14 @@ class FileStore(StepStore):
     def read(self, name: str, limit: int) -> "bytes | None":
         """The record's bytes, or None when there is none. One above `limit` bytes is damage, and is never read into memory."""
         try:
-            size = os.stat(self._file(name))[6]
-            if size > limit:
-                raise StoreError("vault-damaged", "a file of the vault is larger than any record")
             with open(self._file(name), "rb") as file:
+                # Not by stat(): on littlefs each walk to a file costs as much as reading it.
+                size = file.seek(0, 2)
+                if size > limit:
+                    raise StoreError(
+                        "vault-damaged", "a file of the vault is larger than any record"
+                    )
+                file.seek(0)
                 return file.read(size)
         except OSError as error:
             if error.errno == errno.ENOENT:

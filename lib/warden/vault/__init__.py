@@ -57,6 +57,7 @@ _TAG = const(16)
 _OVERHEAD = const(1 + _NONCE + _TAG)
 _KEY_SIZE = const(32)
 _COMMIT_LIMIT = const(4096)
+_CACHE = const(4096)  # bytes of sealed records that open() keeps
 # What stands in the key's place once it was destroyed: the wipe may still be under way.
 WIPED = b"warden: wiped"
 _NAME_CHARACTERS = const(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
@@ -72,6 +73,7 @@ class Vault:
         self._seal: "CCM | None" = None
         self._nonce_key = self._set_key = b""
         self._current: "dict[str, int]" = {}  # name -> generation of the file that holds it
+        self._cache: "dict[str, bytes]" = {}  # records that open() read, until get() or a commit
         self._set = 0
         self.counters: "dict[str, int]" = {}
         self.generation = 0
@@ -91,17 +93,23 @@ class Vault:
         self._write("key", self._new_key())
         self._current, self.counters, self.generation, self._set = {}, {}, 0, 0
 
-    def open(self) -> None:
-        """Verify the whole set. StoreError: not-provisioned, root-key, vault-damaged. What an interrupted change left is removed."""
+    def open(self, keep: bool = False) -> None:
+        """Verify the whole set, and remove what an interrupted change left.
+
+        keep: get() hands out once what was read here, until the first commit: a start reads each
+        record once.
+
+        Raises StoreError: not-provisioned, root-key, vault-damaged.
+        """
         try:
-            self._load()
+            self._load(_CACHE if keep else 0)
         except (
             Exception
         ):  # any at all: a vault that opened by half would give zeros for its counters
             self.close()
             raise
 
-    def _load(self) -> None:
+    def _load(self, room: int) -> None:
         wrapped = self._not_wiped()
         commit = self.store.read("commit", _COMMIT_LIMIT)
         if commit is None:
@@ -131,9 +139,13 @@ class Vault:
             raise StoreError("vault-damaged", "the vault was written by another version of Warden")
         self.generation, self.counters = fields[1], fields[3]
         self._sweep(fields[4])
-        found = 0
+        found, self._cache = 0, {}
         for name, generation in self._current.items():
-            found ^= self._contribution(name, generation, self._blob(name, generation))
+            blob = self._blob(name, generation)
+            found ^= self._contribution(name, generation, blob)
+            room -= len(blob)
+            if room >= 0:
+                self._cache[name] = blob
         if not ct.equal(found.to_bytes(32, "big"), fields[2]):
             raise StoreError(
                 "vault-damaged", "a record was removed, added or put back to an older version"
@@ -146,7 +158,7 @@ class Vault:
         self._seal = None
         self._nonce_key = self._set_key = b""
         self._root.close()
-        self._current, self.counters = {}, {}
+        self._current, self.counters, self._cache = {}, {}, {}
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -160,7 +172,8 @@ class Vault:
         generation = self._current.get(name)
         if generation is None:
             return None
-        return bytes(_opened(cipher, self._blob(name, generation), record_aad(name, generation)))
+        blob = self._cache.pop(name, None) or self._blob(name, generation)
+        return bytes(_opened(cipher, blob, record_aad(name, generation)))
 
     def counter(self, name: str) -> int:
         self._cipher()
@@ -188,6 +201,7 @@ class Vault:
     ) -> None:
         """Apply all changes ({name: value, or None to delete}) and all counters, or none of them: the last write decides."""
         cipher = self._cipher()
+        self._cache = {}
         risen = dict(self.counters)
         for name, number in (counters or {}).items():
             _check_name(name)

@@ -104,6 +104,33 @@ def test_the_board_asks_once_a_start():
         os.remove(SALT)
 
 
+def test_the_vault_of_the_boot_goes_on():
+    """main.py takes the vault that boot.py opened, once; another one of this board closes it first."""
+
+    class Opened:
+        closed = False
+
+        def close(self):
+            self.closed = True
+
+    class Started(Board):
+        CLOCK = ("system",)
+        NETWORK = FLOOR = None
+
+    vault = Opened()
+    sys.modules["board"] = Started
+    try:
+        load._opened.append(vault)
+        check(load.parts()[0] is vault)
+        equal((load._opened, vault.closed), ([], False))
+        load._opened.append(vault)
+        load.board_vault()
+        equal((load._opened, vault.closed), ([], True))
+    finally:
+        del sys.modules["board"]
+        del load._opened[:]
+
+
 def test_the_console_asks():
     ask = ask_console._ask
     equal(ask(io.BytesIO(b"1234\nrest")), b"1234")

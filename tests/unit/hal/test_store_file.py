@@ -90,18 +90,29 @@ def test_an_oversized_file_is_refused_before_it_is_read():
         store = FileStore(path)
         store.write("a", bytes(4097))
         equal(len(store.read("a", 4097)), 4097)
-        opened = []
+        sizes = []
 
-        def watched(name, mode="r"):
-            opened.append(name)
-            return open(name, mode)
+        class Watched:
+            def __init__(self, name, mode):
+                self.file = open(name, mode)
+                self.seek = self.file.seek
 
-        store_file.open = watched
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *error):
+                self.file.close()
+
+            def read(self, size):
+                sizes.append(size)
+                return self.file.read(size)
+
+        store_file.open = Watched
         try:
             check(isinstance(raises("vault-damaged", store.read, "a", 4096), StoreError))
-            equal(opened, [])
+            equal(sizes, [])
             store.read("a", 4097)
-            equal(opened, [path + "/a"])
+            equal(sizes, [4097])
         finally:
             del store_file.open
 
@@ -335,5 +346,61 @@ def test_littlefs_is_taken_where_mounts_can_not_be_listed():
             equal(store.names(), [])
 
         without_the_list(inner)
+
+    on_littlefs(run)
+
+
+def test_what_a_start_does_with_the_files():
+    """Each record is opened once, and walked to no more often: on littlefs the walk is most of the time."""
+    done = []
+
+    class Os:
+        """The module, with each call noted."""
+
+        def __getattr__(self, name):
+            def noted(*args):
+                done.append(name)
+                return getattr(os, name)(*args)
+
+            return noted
+
+    def noted_open(name, mode):
+        done.append("open " + name.rsplit("/", 1)[-1])
+        return open(name, mode)
+
+    def run(path):
+        vault = Vault(FileStore(path), RootKey())
+        vault.create()
+        names = [
+            "identity",
+            "broker",
+            "trust",
+            "policy",
+            "network",
+            "nonce",
+            "app_home",
+            "app_one",
+        ]
+        vault.commit({name: name.encode() * 8 for name in names})
+        store_file.os, store_file.open = Os(), noted_open
+        try:
+            vault = Vault(FileStore(path), RootKey())
+            vault.open(True)
+            equal(sorted(done[:3]), ["listdir", "mkdir", "open key"])
+            opened = ["open %s.00000001" % name for name in names]
+            equal(sorted(done[3:]), sorted(["listdir", "open commit"] + opened))
+            del done[:]
+            for name in names:
+                equal(vault.get(name), name.encode() * 8)
+            equal(done, [])
+            vault.advance("boot")
+            equal(done, ["open ~staged", "rename", "open commit", "open commit"])
+            # Each record was handed out once, and after a commit none is: they cost memory.
+            del done[:]
+            equal(vault.get("trust"), b"trust" * 8)
+            equal(done, ["open trust.00000001"])
+        finally:
+            store_file.os = os
+            del store_file.open
 
     on_littlefs(run)

@@ -357,3 +357,30 @@ def test_a_store_that_says_it_kept_the_commit():
     again = Vault(store, RootKey())
     again.open()
     equal(again.counter("boot"), 1)
+
+
+def test_what_open_keeps_is_bounded_and_handed_out_once():
+    vault, store = made()
+    sizes = {"small": 100, "large": 4000, "other": 50}
+    vault.commit({name: bytes(size) for name, size in sizes.items()})
+    reads = []
+    read = store.read
+    store.read = lambda name, limit: reads.append(name.split(".")[0]) or read(name, limit)
+    vault.open(True)
+    del reads[:]
+    for name, size in sizes.items():
+        equal(vault.get(name), bytes(size))
+    check(
+        1 <= len(reads) < 3, repr(reads)
+    )  # both small ones and the large one are above 4,096 bytes
+    for name in sizes:
+        del reads[:]
+        vault.get(name)
+        equal(reads, [name])
+    for end in (vault.close, lambda: vault.advance("more")):
+        vault.open(True)
+        end()
+        vault.open()
+        del reads[:]
+        vault.get("small")
+        equal(reads, ["small"])
