@@ -168,7 +168,7 @@ class Driver:
                 "%s:%d:%s:%s:%s"
                 % (
                     session.appid,
-                    session.stands,
+                    session.up,
                     session.sid.hex(),
                     "" if due is None else due,
                     short(bytes(session._out) + repr(rest).encode()),

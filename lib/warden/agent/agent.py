@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..net.mqtt import Client
     from ..ota.service import UpdateService
     from ..policy.policy import Policy
-    from ..rotation.commands import Waiting
+    from ..rotation.commands import PendingRotation
     from ..session.inbox import Call, Inbox
     from ..session.plain import Plain
     from ..session.session import Session
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     AnyInbox = TypeVar("AnyInbox", bound=Inbox)
 
-_MAX_JOBS = const(2)
+_MOST_CALLS = const(2)
 _DAY_MS = const(86400000)
 _OFTEN = const(4096)  # bytes allocated between two collections, as in firmware/boot.py
 
@@ -82,12 +82,12 @@ class Agent:
         self.inbox: "Inbox | None" = None  # from the start on
         self.link: "Link | None" = None
         self.gate: "Gate | None" = None  # while it is shut
-        self.rotation: "Waiting | None" = None  # while one is pending
+        self.rotation: "PendingRotation | None" = None  # while one is pending
         self.ota: "UpdateService | None" = None  # on a board with slots
         self.health: "Callable[[], Any] | None" = None
         self.after_reply: "Callable[[interface.Agent], Coroutine[Any, Any, None]] | None" = None
         self.session_up = asyncio.Event()
-        self._jobs: "list[Call]" = []
+        self._calls: "list[Call]" = []
         self._queued = asyncio.Event()
         self._wakeup = asyncio.Event()
         self._tasks: "list[Any]" = []
@@ -98,7 +98,7 @@ class Agent:
 
     def run(self, works: "list[Coroutine[Any, Any, Any]]") -> None:
         """Start the agent's tasks, and those of its features."""
-        for work in [self._keep_connected(), self._keep_time(), self._work()] + works:
+        for work in [self._keep_connected(), self._run_timers(), self._run_calls()] + works:
             self._tasks.append(asyncio.create_task(self._guard(work)))
 
     async def stop(self) -> None:
@@ -142,7 +142,7 @@ class Agent:
                 if self.network is not None:
                     await self.network.up(self.policy.handshake_ms)
                 if self.rotation is not None:
-                    self.rotation.equip()
+                    self.rotation.choose_secrets()
                 self.link = Link(self.trust, self.clock, self.policy.stall_ms)
                 host, port = self._server
                 await self.client.connect(self.link, host, port, self.policy.handshake_ms)
@@ -182,7 +182,7 @@ class Agent:
             pass  # the back-off goes on as it did
         unload("warden.agent.link_failure")
 
-    async def _keep_time(self) -> None:
+    async def _run_timers(self) -> None:
         """Everything that is due at some time: hellos, ID requests, reports of incidents."""
         while True:
             self._wakeup.clear()
@@ -192,7 +192,7 @@ class Agent:
                 try:
                     # Here too, for a handler that takes its time must not hold back what a hand-shake answers.
                     await self._flush()
-                    due = await self._do_due(now)
+                    due = await self._run_due(now)
                 except PeerError as error:
                     # The connection broke meanwhile: _keep_connected() makes a new one.
                     self.log(error.code, error.text)
@@ -203,7 +203,7 @@ class Agent:
             except asyncio.TimeoutError:
                 pass  # that's what was waited for
 
-    async def _do_due(self, now_ms: int) -> "int | None":
+    async def _run_due(self, now_ms: int) -> "int | None":
         dues = []
         for session in self.sessions:
             message = session.tick(now_ms)
@@ -237,41 +237,41 @@ class Agent:
             self.incidents.put_back(batch, now_ms)
         return None
 
-    async def _work(self) -> None:
+    async def _run_calls(self) -> None:
         """Obey commands one at a time, and send what the inbox has to say."""
         while True:
             await self._queued.wait()
             self._queued.clear()
-            while self._jobs:
-                job = self._next_job()
-                job.finish(await self._obey(job), self.log)
-                del job  # or its arguments would live until the next one
+            while self._calls:
+                call = self._next_call()
+                call.finish(await self._run_call(call), self.log)
+                del call  # or its arguments would live until the next one
                 await self._flush()
                 if self.after_reply is not None:
                     after, self.after_reply = self.after_reply, None
                     await after(self)
             await self._flush()
 
-    def _next_job(self) -> "Call":
+    def _next_call(self) -> "Call":
         """The authority's first: an application that is slow, or means harm, must not keep it out."""
         authority = self.authority()
-        for i, job in enumerate(self._jobs):
-            if authority is not None and job.appid == authority.appid:
-                return self._jobs.pop(i)
-        return self._jobs.pop(0)
+        for i, call in enumerate(self._calls):
+            if authority is not None and call.appid == authority.appid:
+                return self._calls.pop(i)
+        return self._calls.pop(0)
 
-    async def _obey(self, job: "Call") -> "dict[str, Any]":
-        late = job.late(self.now_ms())
+    async def _run_call(self, call: "Call") -> "dict[str, Any]":
+        late = call.late(self.now_ms())
         if late:
-            self.report(late, job.command)
+            self.report(late, call.command)
             return {"ok": False, "error": late}
         try:
-            return await job.run(self.log)
+            return await call.run(self.log)
         except asyncio.CancelledError:
             if self._stopping:
                 raise
             # It came out of something that the handler awaited: its own failure, not an order to this task.
-            self.log("command-failed", job.command + ": cancelled")
+            self.log("command-failed", call.command + ": cancelled")
             return {"ok": False, "error": "command-failed"}
 
     async def _flush(self) -> None:
@@ -287,7 +287,7 @@ class Agent:
     def authority(self) -> "Session | None":
         """Return the authority's session once it is up."""
         for session in self.sessions:
-            if session.authority and session.stands:
+            if session.authority and session.up:
                 return session
         return None
 
@@ -344,7 +344,7 @@ class Agent:
             )
         self.client.post(topic, data)
 
-    def obey_authority(self, command: str, args: "dict[str, Any]") -> "Any":
+    def run_order(self, command: str, args: "dict[str, Any]") -> "Any":
         if command == "update":
             if self.ota is None:
                 raise PeerError("unknown-command")  # this board has no slots
@@ -359,14 +359,14 @@ class Agent:
         inbox = self.inbox
         if inbox is None:
             return
-        job = inbox.receive(topic, memoryview(payload), retained, self.now_ms())
-        if job is not None:
+        call = inbox.receive(topic, memoryview(payload), retained, self.now_ms())
+        if call is not None:
             # A share for each application, so that none can fill the queue for all.
-            if sum([waiting.appid == job.appid for waiting in self._jobs]) >= _MAX_JOBS:
-                self.report("busy", job.command)
-                job.answer({"ok": False, "error": "busy"})
+            if sum([waiting.appid == call.appid for waiting in self._calls]) >= _MOST_CALLS:
+                self.report("busy", call.command)
+                call.answer({"ok": False, "error": "busy"})
             else:
-                self._jobs.append(job)
+                self._calls.append(call)
         self._check_sessions()
         self._queued.set()
         self._wakeup.set()
@@ -381,10 +381,8 @@ class Agent:
 
     def _check_sessions(self) -> None:
         if self.rotation is not None:
-            self.rotation.stood()
-        stands = (
-            self.plain.ready if self.plain is not None else any(s.stands for s in self.sessions)
-        )
+            self.rotation.check()
+        stands = self.plain.ready if self.plain is not None else any(s.up for s in self.sessions)
         if stands and not self.session_up.is_set():
             self.log("session-stands", "commands are obeyed from now on")
             self.backoff.reset()

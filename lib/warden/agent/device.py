@@ -186,7 +186,7 @@ class Device:
             return True
         sent = False
         for session in agent.sessions:
-            if session.stands and (
+            if session.up and (
                 session.appid == to if to is not None else (not session.authority or self._alone)
             ):
                 agent.post(agent.names.sealed(event)[0], session.seal(event, 0, body))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..net.mqtt import Client
     from ..ota.service import UpdateService
     from ..policy.policy import Policy
-    from ..rotation.commands import Waiting
+    from ..rotation.commands import PendingRotation
     from ..session.inbox import Inbox
     from ..session.plain import Plain
     from ..session.session import Session
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         sessions: list[Session]  # one for each application, and for each new key of a rotation
         plain: Plain | None  # instead of sessions in plain mode
         gate: Gate | None  # while it is shut
-        rotation: Waiting | None  # while one is pending
+        rotation: PendingRotation | None  # while one is pending
         ota: UpdateService | None  # on a board with slots
         health: Callable[[], Any] | None  # the application's health check; may be async
         # Called once after the next reply was sent.

@@ -67,7 +67,7 @@ def _let_go(agent: "Agent") -> None:
 
 def begin(agent: "Agent") -> None:
     """A rotation waits in the vault: from now on the device goes by it."""
-    agent.rotation = waiting = Waiting(agent)
+    agent.rotation = waiting = PendingRotation(agent)
     waiting.add_sessions()
     waiting.expire()
 
@@ -90,7 +90,7 @@ async def _wipe(agent: "Agent") -> None:
     raise StoreError("wiped", "the authority ordered it")  # the board starts anew
 
 
-class Waiting:
+class PendingRotation:
     """A rotation on this device's link."""
 
     def __init__(self, agent: "Agent") -> None:
@@ -120,7 +120,7 @@ class Waiting:
                 if agent.client.connected:
                     new.begin(now)
 
-    def equip(self) -> None:
+    def choose_secrets(self) -> None:
         """Before a connection: old or new password and pins."""
         self.expire()
         self._use(self.what.tries("password"), self.what.tries("trust"))
@@ -139,13 +139,13 @@ class Waiting:
             self._say("rotation-failed", often)
         return soon
 
-    def stood(self) -> None:
+    def check(self) -> None:
         """Something may stand now."""
         agent = self._agent
         authority = False
         for session in agent.sessions:
-            authority = authority or (session.authority and session.stands)
-        self._done(self.what.stood(authority, [new.appid for new in self._new if new.stands]))
+            authority = authority or (session.authority and session.up)
+        self._done(self.what.stood(authority, [new.appid for new in self._new if new.up]))
 
     def due_ms(self, now: int) -> "int | None":
         """When the deadline is to be looked at, or None without one."""

@@ -142,7 +142,7 @@ class Session:
         self._welcome_digest = b""
         self._wake_nonce: "bytes | None" = None
         self._wake_ms: "int | None" = None
-        self.stands = False
+        self.up = False
         self.diverged = False
 
     def _info(self, name: str) -> bytes:
@@ -168,7 +168,7 @@ class Session:
         if self._keys is not None:
             self._keys.close()
         self._keys = None
-        self.stands = False
+        self.up = False
         self._phase, self._due_ms, self._out, self._digest = _IDLE, None, b"", b""
 
     def due_ms(self) -> "int | None":
@@ -339,7 +339,7 @@ class Session:
         if not counter:
             keys.first_digest = digest
         # It opened under this session's key: the application is there, and has our ready.
-        self.stands = True
+        self.up = True
         if self._phase == _READY:
             self._phase, self._due_ms, self._out = _IDLE, None, b""
             self._backoff.reset()

@@ -189,7 +189,7 @@ def test_a_command_that_waited_too_long():
         job, ran = queued("home", session=session, deadline_ms=-1 if code == "expired" else 60000)
         if code == "old-session":
             session.sid = b"87654321"
-        equal(asyncio.run(rig.agent._obey(job)), {"ok": False, "error": code})
+        equal(asyncio.run(rig.agent._run_call(job)), {"ok": False, "error": code})
         equal(ran, [])
         equal([row["code"] for row in rig.incidents()], [code])
 
@@ -204,7 +204,7 @@ def test_a_handler_learns_who_asks_and_how_long_the_command_is_valid():
 
     for deadline_ms, left in ((60000, True), (None, False)):
         job, _ = queued("home", handler, True, Session(), deadline_ms)
-        equal(asyncio.run(rig.agent._obey(job)), {"ok": True, "result": 5})
+        equal(asyncio.run(rig.agent._run_call(job)), {"ok": True, "result": 5})
         args, appid, command, left_ms = seen.pop()
         equal((args, appid, command), ({}, "home", "blink"))
         if left:
@@ -236,7 +236,7 @@ def test_the_log_has_the_traceback_of_a_handler_and_the_reply_has_not():
 
     rig = Rig()
     job, _ = queued("home", broken)
-    equal(asyncio.run(rig.agent._obey(job)), FAILED[0])
+    equal(asyncio.run(rig.agent._run_call(job)), FAILED[0])
     ((code, text),) = rig.logged
     equal(code, "command-failed")
     check(text.startswith("blink: Traceback"), text)
@@ -249,13 +249,13 @@ def test_a_handler_that_was_cancelled():
 
     rig = Rig()
     job, _ = queued("home", cancelled)
-    equal(asyncio.run(rig.agent._obey(job)), FAILED[0])
+    equal(asyncio.run(rig.agent._run_call(job)), FAILED[0])
     check("command-failed" in rig.codes())
 
 
 def test_the_authority_goes_first_and_none_fills_the_queue():
     rig = Rig().start_without_tasks()
-    rig.agent.sessions[0].stands = True
+    rig.agent.sessions[0].up = True
 
     class Waiting:
         def receive(self, topic, payload, retained, now_ms):
@@ -267,8 +267,8 @@ def test_the_authority_goes_first_and_none_fills_the_queue():
         rig.agent.inbox.job = Call((None, False), {}, "blink", answered.append, appid)
         rig.agent.on_message(b"", b"", False)
     equal(answered, [{"ok": False, "error": "busy"}])
-    equal([job.appid for job in rig.agent._jobs], ["home", "home", "authority"])
-    equal([rig.agent._next_job().appid for _ in range(3)], ["authority", "home", "home"])
+    equal([job.appid for job in rig.agent._calls], ["home", "home", "authority"])
+    equal([rig.agent._next_call().appid for _ in range(3)], ["authority", "home", "home"])
 
 
 # -- what can't be imported ------------------------------------------------------------------------
@@ -444,10 +444,10 @@ def test_a_refused_subscription_is_no_refused_password():
     asked = []
 
     class Rotation:
-        def equip(self):
+        def choose_secrets(self):
             pass
 
-        def stood(self):
+        def check(self):
             pass
 
         def failed(self, error):

@@ -90,7 +90,7 @@ class Stage(Rig):
         super().__init__(self.vault, (lambda: parts) if panel else None)
         agent = self.agent
         agent.client = self.client = Client()
-        agent._keep_connected = agent._keep_time = forever
+        agent._keep_connected = agent._run_timers = forever
         self.now = 0
         agent.now_ms = lambda: self.now
         self.ran = []
@@ -134,7 +134,7 @@ class Stage(Rig):
                 self.message("welcome", app.welcome(hello, policy=policy))
                 self.up[appid], self.down[appid] = 1, 0
                 self.send(appid, "ack")
-                check(session.stands)
+                check(session.up)
         if self.agent.gate is not None:
             self.agent.gate._news = True  # or half a second later
 

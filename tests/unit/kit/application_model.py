@@ -199,4 +199,4 @@ class Bench:
         hello = self.hello(now_ms)
         codes, out = self.take("welcome", self.app.welcome(hello), now_ms)
         self.take("ack", self.app.seal("ack", 0), now_ms)
-        return codes == [] and len(out) == 1 and out[0][0] == "ready" and self.session.stands
+        return codes == [] and len(out) == 1 and out[0][0] == "ready" and self.session.up

@@ -75,7 +75,7 @@ def test_whoever_asks_first_begins_it():
     board = installed()
     parks(board)
     device, one = start(board)
-    device.sessions[0].stands = False
+    device.sessions[0].up = False
     run(one)
     # Without the authority nothing is written.
     equal((device.sent, SlotRecord(board.vault()).pending), ([], None))

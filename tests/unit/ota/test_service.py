@@ -18,7 +18,7 @@ BUILT = True
 
 class Session:
     authority = True
-    stands = True
+    up = True
 
 
 class Device:
@@ -48,7 +48,7 @@ class Device:
 
     def authority(self):
         for session in self.sessions:
-            if session.authority and session.stands:
+            if session.authority and session.up:
                 return session
 
     async def disconnect(self):
@@ -264,7 +264,7 @@ def trial(health=None, stands=True):
     take(one, order(one, envelope=envelope(2, [NEW])))
     device, one = start(board)
     device.health = health
-    device.sessions[0].stands = stands
+    device.sessions[0].up = stands
     return board, device, one
 
 
@@ -322,11 +322,11 @@ def test_only_the_authoritys_session_counts():
     run(one)
     equal((SlotRecord(board.vault()).slots[1].state, device.sent), (TRIAL, []))
     other = Session()
-    other.stands = False
+    other.up = False
     device.sessions.append(other)
     run(one)
     equal((SlotRecord(board.vault()).slots[1].state, device.sent), (TRIAL, []))
-    other.stands = True
+    other.up = True
     run(one)
     equal(SlotRecord(board.vault()).slots[1].state, CONFIRMED)
     check(device.sent)
@@ -348,7 +348,7 @@ def test_a_trial_behind_a_shut_gate():
 def test_a_trial_without_its_authority():
     """Nothing is confirmed before the session stands; in the end the board starts anew, and the attempts run out."""
     board, device, one = trial(stands=False)
-    Session.stands = True
+    Session.up = True
     run(one)
     equal((device.resets, device.sent), (0, []))
     device.now = 600001

@@ -35,7 +35,7 @@ class Board(Rig):
         self.closed += 1
 
     def order(self, command, **args):
-        return self.agent.obey_authority(command, args)
+        return self.agent.run_order(command, args)
 
     def password(self):
         return self.agent.client._codec.pswd.raw
@@ -87,7 +87,7 @@ def test_one_is_proven_and_others_wait():
     board = Board(vault).start_without_tasks()
     board.order("rotate", id=1, password=PASSWORD, apps={"home": KEY})
     waiting = board.agent.rotation
-    board.agent.sessions[2].stands = True
+    board.agent.sessions[2].up = True
     board.agent._check_sessions()
     equal(records.load(reopened(vault), "app_home")[0], KEY)
     check(board.agent.rotation is waiting)
@@ -147,14 +147,14 @@ def test_new_then_old():
     board = Board(provisioned()).start_without_tasks()
     board.order("rotate", id=1, password=PASSWORD, trust=TRUST)
     waiting = board.agent.rotation
-    waiting.equip()
+    waiting.choose_secrets()
     equal((board.password(), board.agent.trust.pins), (PASSWORD, PINS))
     check(waiting.failed(link_failure("mqtt-refused")))
-    waiting.equip()
+    waiting.choose_secrets()
     check(board.password() != PASSWORD)
     equal(board.agent.trust.pins, PINS)
     check(waiting.failed(link_failure("pin-mismatch")))
-    waiting.equip()
+    waiting.choose_secrets()
     check(board.agent.trust.pins != PINS)
     check(not waiting.failed(link_failure("unreachable")))
 
@@ -165,10 +165,10 @@ def test_a_session_under_the_new_key():
     board.order("rotate", id=1, apps={"home": KEY})
     old, new = board.agent.sessions[1:]
     waiting = board.agent.rotation
-    old.stands = new.stands = True
+    old.up = new.up = True
     board.agent._check_sessions()
     # Its keys are wiped, and nothing looks at it again.
-    check(not old.stands)
+    check(not old.up)
     equal(waiting._new, [])
     equal(board.agent.sessions[1:], [new])
     equal(records.load(reopened(vault), "app_home")[0], KEY)
@@ -180,11 +180,11 @@ def test_the_authoritys_session_proves_the_rest():
     vault = provisioned()
     board = Board(vault).start_without_tasks()
     board.order("rotate", id=1, password=PASSWORD, trust=TRUST)
-    board.agent.rotation.equip()
-    board.agent.sessions[1].stands = True
+    board.agent.rotation.choose_secrets()
+    board.agent.sessions[1].up = True
     board.agent._check_sessions()
     check(vault.get("rotation") is not None)
-    board.agent.sessions[0].stands = True
+    board.agent.sessions[0].up = True
     board.agent._check_sessions()
     equal(records.load(reopened(vault), "broker")[3], PASSWORD)
     equal(records.load(vault, "trust"), TRUST)
@@ -196,7 +196,7 @@ def test_after_a_start():
     Board(vault).start_without_tasks().order("rotate", id=1, password=PASSWORD, apps={"home": KEY})
     board = Board(reopened(vault)).start_without_tasks()
     equal(board.sessions(), ["authority", "home", "home"])
-    board.agent.rotation.equip()
+    board.agent.rotation.choose_secrets()
     equal(board.password(), PASSWORD)
 
 
@@ -241,11 +241,11 @@ def test_a_deadline_while_there_is_no_connection():
     board = Board(provisioned()).start_without_tasks()
     board.order("rotate", id=1, password=PASSWORD, deadline=60)
     waiting = board.agent.rotation
-    waiting.equip()
+    waiting.choose_secrets()
     waiting.failed(link_failure("mqtt-refused"))
     board.clock.time += 60
     # It was the old one's turn.
-    waiting.equip()
+    waiting.choose_secrets()
     equal((board.password(), board.agent.rotation), (PASSWORD, None))
 
 
@@ -261,7 +261,7 @@ def test_too_often():
     board.order("rotate", id=1, password=PASSWORD)
     waiting = board.agent.rotation
     for _ in range(8):
-        waiting.equip()
+        waiting.choose_secrets()
         waiting.failed(link_failure("mqtt-refused"))
     equal(board.incidents(), [("rotation-failed", "password")])
 
@@ -277,7 +277,7 @@ def test_refused():
         ("rotate", {"id": 1}),
         ("rotate", {"id": 1, "trust": [[b"ca"], [b"x" * 32, b"y" * 32]]}),
     ):
-        check(isinstance(raises("bad-body", board.agent.obey_authority, command, args), PeerError))
+        check(isinstance(raises("bad-body", board.agent.run_order, command, args), PeerError))
         equal(board.incidents(), [("bad-body", command)])
     equal(
         (board.agent.after_reply, board.agent.rotation, vault.get("rotation")), (None, None, None)
@@ -311,12 +311,12 @@ def test_wipe():
     equal(board.order("wipe", device="lamp-1"), {})
     # Not before it was answered.
     check(vault.store.files != {})
-    board.agent.sessions[0].stands = True
+    board.agent.sessions[0].up = True
     try:
         asyncio.run(board.agent.after_reply(board.agent))
         check(False, "it went on")
     except StoreError as error:
         equal(error.code, "wiped")
     equal(vault.store.files, {})
-    check(not board.agent.sessions[0].stands)
+    check(not board.agent.sessions[0].up)
     raises("closed", vault.names)

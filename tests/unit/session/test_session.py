@@ -99,9 +99,9 @@ def test_welcome_ready_ack():
     equal((codes, len(out), out[0][0]), ([], 1, "ready"))
     equal(app.open("ready", 0, out[0][1]), [0, None, {}])
     equal(bench.session.sid, app.keys[4])
-    check(not bench.session.stands, "nobody has heard our ready yet")
+    check(not bench.session.up, "nobody has heard our ready yet")
     equal(bench.take("ack", app.seal("ack", 0), 200), ([], []))
-    check(bench.session.stands)
+    check(bench.session.up)
     equal(bench.session.due_ms(), None)
     equal(bench.times, [])
 
@@ -151,7 +151,7 @@ def test_welcome_without_an_outstanding_hello():
     fresh = Bench(App())
     welcome = app.mac0("welcome", [1, sha256(b""), bytes(16), 1, POLICY])
     equal(fresh.take("welcome", welcome, 5), (["unexpected"], []), "no hello was ever said")
-    equal((bench.session.sid, bench.session.stands), (sid, True))
+    equal((bench.session.sid, bench.session.up), (sid, True))
 
 
 def test_late_welcome():
@@ -193,7 +193,7 @@ def test_policy_mismatch():
     hello = bench.hello()
     other = bench.app.welcome(hello, policy=bytes(32))
     equal(bench.take("welcome", other, 1), (["policy-mismatch"], []))
-    equal((bench.session.sid, bench.session.stands), (b"", False))
+    equal((bench.session.sid, bench.session.up), (b"", False))
     equal(len(bench.take("welcome", bench.app.welcome(hello), 2)[1]), 1)
     check(not bench.session.diverged)
 
@@ -210,7 +210,7 @@ def test_a_refused_policy_leaves_what_stands():
     equal(bench.take("wake", app.wake(), 100), ([], []))
     hello = bench.tick(100)[1]
     equal(bench.take("welcome", app.welcome(hello, policy=bytes(32)), 101)[0], ["policy-mismatch"])
-    equal((bench.session.sid, bench.session.stands), (sid, True))
+    equal((bench.session.sid, bench.session.up), (sid, True))
 
 
 # -- wake ---------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def test_wake_is_answered_once_in_ten_seconds():
         )
     equal(bench.take("wake", app.wake(), 11000), ([], []))
     equal(app.read_hello(bench.tick(11000)[1])[5], 2)
-    equal((bench.session.sid, bench.session.stands), (sid, True), "the old session stands")
+    equal((bench.session.sid, bench.session.up), (sid, True), "the old session stands")
     equal(bench.take("set_relay", app.seal("set_relay", 1, keys=keys), 11001)[0], [])
     equal(bench.ran, [{}])
 
@@ -251,7 +251,7 @@ def test_a_wake_nobody_follows_up_leaves_the_session():
     bench.take("wake", app.wake(), 100)
     for at in (100, 3100, 9100, 30100):
         bench.tick(at)
-    equal((bench.session.sid, bench.session.stands), (sid, True))
+    equal((bench.session.sid, bench.session.up), (sid, True))
     fields = app.read_hello(bench.tick(bench.session.due_ms())[1])
     equal(fields[5:], [2, None], "the nonce is answered once")
 
@@ -262,10 +262,10 @@ def test_the_new_session_replaces_the_old_one():
     bench.take("wake", app.wake(), 100)
     hello = bench.tick(100)[1]
     equal(len(bench.take("welcome", app.welcome(hello), 101)[1]), 1)
-    check(not bench.session.stands)
+    check(not bench.session.up)
     equal(bench.take("set_relay", app.seal("set_relay", 1, keys=old), 102), (["old-session"], []))
     bench.take("ack", app.seal("ack", 0), 103)
-    check(bench.session.stands)
+    check(bench.session.up)
     equal(bench.ran, [])
 
 
@@ -335,7 +335,7 @@ def test_a_command_before_the_ack_shows_that_ready_arrived():
     bench = Bench(App())
     bench.take("welcome", bench.app.welcome(bench.hello()), 0)
     equal(bench.take("set_relay", bench.app.seal("set_relay", 1), 1)[0], ["gap"])
-    check(bench.session.stands)
+    check(bench.session.up)
     equal((bench.session.due_ms(), len(bench.ran)), (None, 1))
 
 
@@ -368,7 +368,7 @@ def test_no_session():
     bench.session.drop()
     raises("no-session", bench.session.seal, "x", 0, {})
     equal(bench.take("set_relay", app.seal("set_relay", 1), 10), (["no-session"], []))
-    check(not bench.session.stands)
+    check(not bench.session.up)
     check(bench.stand(100), "and it comes to stand again")
 
 
@@ -378,12 +378,12 @@ def test_counter_exhausted():
     data = bench.session.seal("x", 0, {})
     equal(app.open("x", (1 << 32) - 2, data), [0, None, {}])
     raises("counter-exhausted", bench.session.seal, "x", 0, {})
-    equal((bench.session.stands, bench.session.sid), (False, b""))
+    equal((bench.session.up, bench.session.sid), (False, b""))
     said = bench.tick(5000)
     equal((said[0], app.read_hello(said[1])[5]), ("hello", 1))
     bench.take("welcome", app.welcome(said[1]), 5001)
     bench.take("ack", app.seal("ack", 0), 5002)
-    check(bench.session.stands)
+    check(bench.session.up)
 
 
 def test_last_counter_down():
@@ -498,7 +498,7 @@ def test_an_answer_after_its_session():
 def test_begin_drops_what_stood():
     bench, app = stood()
     bench.session.begin(10)
-    equal((bench.session.stands, bench.session.sid), (False, b""))
+    equal((bench.session.up, bench.session.sid), (False, b""))
     equal(bench.take("set_relay", app.seal("set_relay", 1), 10), (["no-session"], []))
 
 
@@ -542,7 +542,7 @@ def test_vectors():
     equal(bench.take("welcome", octets["welcome"], 1500), ([], [("ready", octets["ready"])]))
     equal(bench.session.sid, octets["sid"])
     equal(bench.take("ack", octets["ack"], 1600), ([], []))
-    check(bench.session.stands)
+    check(bench.session.up)
     equal(bench.take("wake", octets["wake"], 1600), ([], []))
     app.keys = [octets[name] for name in ("up_key", "up_iv", "down_key", "down_iv", "sid")]
     for case in v["device_after"]:
