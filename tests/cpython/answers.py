@@ -275,7 +275,7 @@ def ask_payload(identity, key, manifest, info, wrapped, sequence, component, siz
         at, length = segments.want(300)
         if at >= len(sealed):
             return out.digest().hex()
-        out.update(segments.take(sealed[at : at + length]))
+        out.update(segments.open(sealed[at : at + length]))
 
 
 def sbv2(image, digests, step):

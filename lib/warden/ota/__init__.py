@@ -1,4 +1,5 @@
-"""Updates and starts: download, validate, verify, boot, confirm.
+"""Install updates, and start the board with the slot that is to run.
 
-Entry points: `service.Updating` in a connected agent, `boot.begin` at a board's start. May import `net` and `vault`.
+Entry points: `service.make` in a connected agent, `boot.start` at a board's start. May import
+`net` and `vault`.
 """

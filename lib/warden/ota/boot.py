@@ -1,8 +1,10 @@
-"""Choose the slot that runs, and mount it: before any network, and with as little code as that takes.
+"""Choose the slot that runs, and mount it: before any network, and with as little code as that
+takes.
 
     result = boot(vault, slots, attempts)
 
-Order: the slot record, authenticated by the vault → the attempt of a trial, committed and read back
+Order: the slot record, authenticated by the vault → the attempt of a trial, committed and read
+  back
 → the firmware, where the slot has one and another one runs → the maps of all components → the
 signature and the whole image once more, where the policy is strict → the mount. So a trial that
 crashes, hangs or cuts the power has counted, and after `attempts` of them the slot before boots
@@ -113,7 +115,8 @@ def boot(
     record = SlotRecord(vault)
     if record.unused:
         return BootResult("factory", None, False, 0)
-    # Where slots have a firmware, one try may take two counts: the order to start it, and its start.
+    # Where slots have a firmware, one try may take two counts: the order to start it, and its
+    # start.
     most = attempts * 2 if slots.firmware else attempts
     failed, reason = 0, ""
     unread: "list[int]" = []

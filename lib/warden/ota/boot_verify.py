@@ -1,8 +1,9 @@
-"""A start under a strict policy: the signature over the manifest that lies beside the slot is verified again, by the release keys that the vault holds now, and
-all of the image is hashed. Loaded where the policy asks for it.
+"""Verify a slot at a start under a strict policy: the signature over the manifest beside it, by
+the release keys that the vault holds now, and the hash of the whole image.
 
-What it adds to the slot record, which the root key authenticates: a release key that was taken from this device takes its releases with it, and what runs
-is what was signed, whatever wrote the record.
+The slot record is authenticated by the root key already. This adds that the releases of a key that
+was taken from the device do not start, and that what runs is what was signed, whatever wrote the
+record.
 """
 
 import hashlib
@@ -33,7 +34,12 @@ def check(
     images: "list[tuple[str, Image]]",
     feed: "Callable[[], None] | None",
 ) -> None:
-    """images: the mounted components, open. StoreError slot-unsigned, or slot-damaged when a block was changed."""
+    """Verify the signature of a slot and hash its images.
+
+    images: (name, Image) of the components that are to be mounted
+    feed: called after each 4,096 bytes, for a watchdog
+    Raises: StoreError slot-unsigned; slot-damaged: a block was changed.
+    """
     from .update import run_transient
 
     plan = run_transient(_judged, vault, slots, number, slot)
@@ -62,7 +68,9 @@ def check(
 
 
 def _judged(vault: "Vault", slots: "Slots", number: int, slot: "Slot") -> "Any":
-    """The plan of the manifest beside the slot, which must be the one that the record names."""
+    """Return the plan of the manifest beside the slot, which must be the one that the record
+    names.
+    """
     from ..wire import suit
     from ..wire.suit_commands import Target
     from ..wire.suit_plan import MAX_ENVELOPE

@@ -1,14 +1,16 @@
-"""Keep an update across a restart where its manifest can't be verified beside a connected agent, for lack of heap: the next start verifies it
-before there is an agent.
+"""Keep an update across a restart where its manifest can't be verified beside a connected agent,
+for lack of heap: the next start verifies it before there is an agent.
 
-    park(vault, update)                              by the agent, which then starts the board anew
+    park(vault, update)                              by the agent, which starts the board anew
     result.update = unpark(vault, slots, running)    by that start; ota/service.py goes on with it
 
-It lies in the vault, so that an attacker who writes the flash can't place one, nor a grant, nor bring an old one back. It is removed before it is read:
-a start that fails at it is followed by one that knows nothing of it, and the authority sends it again. The same commit raises the counter of the agent's
-starts, which each of them raises anyway, so that this costs no write of its own.
+It is kept in the vault, so that an attacker who writes the flash can place neither an update nor a
+grant, nor bring an old one back. It is removed before it is read: a start that fails at it is
+followed by one without it, and the authority sends it again. The same commit raises the counter of
+the agent's starts, which each of them raises anyway, so that this costs no write of its own.
 
-records `parked0`, `parked1`, …    CBOR [envelope, wrapped key or null, granted], in pieces of 4,096 bytes
+records `parked0`, `parked1`, …    CBOR [envelope, wrapped key or null, granted], in pieces of
+                                   4,096 bytes
 """
 
 from micropython import const
@@ -38,7 +40,8 @@ def park(vault: "Vault", update: Update) -> None:
     if len(update.envelope) > MAX_ENVELOPE or len(update.wrapped or b"") > _MOST_KEY:
         raise PeerError("suit-limit", "the envelope is too large, or its key")
     data = cbor.encode([update.envelope, update.wrapped, update.granted])
-    # An earlier one may be left that could not be removed: none of its pieces may follow this one's.
+    # An earlier one may be left that could not be removed: none of its pieces may follow this
+    # one's.
     pieces: "dict[str, bytes | None]" = {name: None for name in _names(vault)}
     for at in range(0, len(data), _PIECE):
         pieces["parked%d" % (at // _PIECE)] = data[at : at + _PIECE]
@@ -46,10 +49,11 @@ def park(vault: "Vault", update: Update) -> None:
 
 
 def unpark(vault: "Vault", slots: "Slots", running: "int | None") -> "Update | None":
-    """Remove the parked update, verify its manifest, and return it.
+    """Remove the parked update, verify its manifest, and return it. Raises nothing: an update must
+    not keep the application from starting.
 
-    Returns: the update, whose state says how it was refused; None where it can't be removed: this start ignores it then, and the vault is closed.
-    Raises nothing: an update must not keep the application from starting.
+    Returns: the update, whose state says how it was refused; None where it can't be removed. This
+      start ignores it then, and the vault is closed
     """
     update = Update(b"", None, False)
     data = b""

@@ -1,11 +1,13 @@
-"""Fetch the images of an update into the slot that does not run. Loaded while they come (ota/update.py). Sans-IO: bytes and times go in, requests come out.
+"""Fetch the images of an update into the slot that does not run. Sans-IO: bytes and times go in,
+requests come out. Loaded while images come (ota/update.py).
 
     download = Download(update, record, slots, chunk, now_ms)
     work = download.run(running)            a generator: the whole download, image by image
-    download.want()                         the one chunk that is asked for: (number, component, offset, length)
+    download.want()                         the next chunk: (number, component, offset, length)
     download.chunk(number, data, now_ms)
 
-A download that was cut goes on at the length that the filesystem kept, hashed again from zero. One buffer, while the flash is read; chunks are views of their message.
+A download that was cut goes on at the length that the filesystem kept, hashed again from zero. The
+only buffer is one to read the flash with; chunks are views of their message.
 """
 
 import hashlib
@@ -67,13 +69,14 @@ class Download:
         """Fetch all images; then the update is Verifying.
 
         running: the slot from which images are copied that it holds, None for none
-        Yields: True after a piece of work, False where a chunk has to come first.
+        Yields: True after a piece of work, False where a chunk has to come first
         """
         update, slots = self._update, self._slots
         plan: "Plan" = update.plan  # type: ignore[assignment]
         slot = plan.slot
         if not self._record.resumes(slot, plan.digest):
-            # Before the record names the manifest: after a cut, old bytes would look like the beginning of its images.
+            # Before the record names the manifest: after a cut, old bytes would look like the
+            # beginning of its images.
             for name in slots.names:
                 slots.remove(slot, name)
                 slots.remove(slot, name + ".map")
@@ -87,7 +90,8 @@ class Download:
                 yield from self._fetch(plan, image, name, source)
                 if self._sha.digest() == image.digest:
                     break
-                # All of it is fetched anew: now where a copy failed, which is not the peer's fault, else when the manifest comes again.
+                # All of it is fetched anew: now where a copy failed, which is not the peer's
+                # fault, else when the manifest comes again.
                 slots.remove(slot, name)
                 if source is None:
                     update.mismatch("image-mismatch")
@@ -134,7 +138,10 @@ class Download:
         yield True
 
     def _copy(self, slot: int, name: str, at: int, size: int) -> "Generator[bool, None, bool]":
-        """Hash what a slot holds, and write it where the file is open. No local of a generator may keep the module."""
+        """Hash a part of a slot, and write it to the open file if there is one.
+
+        In a function of its own: a generator's local would keep the module.
+        """
         from .reuse import copy
 
         return copy(self._slots.read(slot, name), at, size, self._file, self._sha)
@@ -149,12 +156,12 @@ class Download:
             try:
                 file.close()
             except OSError:
-                pass  # what was written is gone with it; the next start hashes what is really there
+                pass  # the next download hashes what the flash kept
 
     # -- chunks -------------------------------------------------------------------------------
 
     def want(self) -> "tuple[int, str, int, int] | None":
-        """Return (number, component, offset, length) of the chunk that is outstanding, None for none."""
+        """Return (number, component, offset, length) of the chunk to come, None for none."""
         if not self._wanted:
             return None
         image = self._image
@@ -164,16 +171,17 @@ class Download:
         return self._number, name, image.size - self._left, self._wanted
 
     def source(self) -> "tuple[bytes, int]":
-        """Return (the manifest's address of the image that is coming, how many bytes lie there)."""
+        """Return (address, bytes) of the image that is coming, as a web server has it."""
         image = self._image
         return image.uri, image.size if self._segments is None else self._segments.total()
 
     def chunk(self, number: int, data: "bytes | memoryview", now_ms: int) -> None:
         """Write and hash a chunk.
 
-        Raises: PeerError update-chunk: it is not the one that was asked for, and nothing changed. Every other error ends the update.
+        Raises: LinkError update-chunk: not the one that was asked for, and nothing changed. Every
+          other error ends the update.
         """
-        # Nine tenths of the time that a chunk takes are to be its hash and its way to the flash: nothing is called or made here that can wait.
+        # Hash and flash are to take nine tenths of a chunk's time: what can wait is not done here.
         wanted = self._wanted
         if not wanted:
             raise LinkError("update-state", "no chunk is wanted now")
@@ -196,17 +204,23 @@ class Download:
             self._sha.update(data)
 
     def _open(self, data: "bytes | memoryview") -> "bytes | memoryview":
-        """Return what a segment's part completes. PeerError payload-tampered: what is on the flash authenticated, and stays."""
+        """Return the plain bytes that a part of a segment completes.
+
+        Raises: LinkError payload-tampered; what the flash holds authenticated, and stays.
+        """
         try:
-            return self._segments.take(data)  # type: ignore[union-attr]
+            return self._segments.open(data)  # type: ignore[union-attr]
         except PeerError as error:
             self._update.mismatch(error.code)
             raise
 
     def _advance(self) -> None:
-        """Go on where more than the next chunk depends on how much came: its length, a flush, the end."""
+        """Set the next chunk where more depends on the bytes that are left: a flush, a length, the
+        end.
+        """
         if self._left <= self._half:
-            # Half a download at most is fetched twice after a cut, for one more commit of the filesystem.
+            # Half a download at most is fetched twice after a cut, for one more commit of the
+            # filesystem.
             self._half = -1
             self._file.flush()
         self._wanted = min(self._chunk, self._left)
@@ -216,7 +230,9 @@ class Download:
             self._edge = self._left + 1
 
     def tick(self, now_ms: int) -> bool:
-        """Return whether the chunk has to be asked for again. After the last request the update is over."""
+        """Return whether the chunk has to be asked for again. After the last request the update is
+        over.
+        """
         if not self._wanted or now_ms < min(self._came + _CHUNK_MS, self._last):
             return False
         if self._asked != self._number:

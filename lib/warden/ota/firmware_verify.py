@@ -1,4 +1,6 @@
-"""The firmware of a slot, hashed as a whole: before the chip is told to start it, and at each start under a strict policy. Loaded on boards whose slots have one."""
+"""Hash the firmware of a slot as a whole: before the chip is told to start it, and at each start
+under a strict policy. Loaded on boards whose slots have one.
+"""
 
 import hashlib
 
@@ -16,7 +18,11 @@ _CHUNK = const(4096)
 
 
 def check(slots: "Slots", number: int, slot: "Slot", feed: "Callable[[], None] | None") -> None:
-    """StoreError slot-damaged when it is not what was verified, or the slot has none."""
+    """Compare a slot's firmware with its entry in the record.
+
+    feed: called after each 4,096 bytes, for a watchdog
+    Raises: StoreError slot-damaged: it is another one, or none.
+    """
     if slots.firmware is None or len(slot.images) != len(slots.names):
         raise StoreError("slot-damaged", "the slot has other components than this device")
     left, digest, _ = slot.images[slots.names.index(slots.firmware)]

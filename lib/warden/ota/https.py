@@ -1,19 +1,22 @@
-"""Fetches an image from a web server, range by range over one pinned connection that is kept: HTTP/1.1 (RFC 9110, 9112) as narrow as it can be.
+"""Fetch an image from a web server, range by range over one pinned connection: a narrow part of
+HTTP/1.1 (RFC 9110, 9112).
 
-    await fetch(update, lambda: Link(trust, clock, stall_ms), now_ms)       all chunks that the update wants, or:
+    await fetch(update, lambda: Link(trust, clock, stall_ms), now_ms)
 
     stream = Stream(link, b"https://host:port/path", at, total)
     await stream.fill(view)          the next bytes of the image
     stream.close()
 
-The server is not believed: what it sends is judged by the manifest's digest. So all that it could do is to waste time and memory. Both are bounded: one
-buffer, ranges of 16 KB with a deadline each, and an answer that is anything but the range that was asked for ends the fetch. No redirects, no chunks,
-no compression, no cookies, no cache.
+The server is not trusted: the manifest's digest decides on what it sends. What it can waste is
+bounded: one buffer, ranges of 16 KB with a deadline each, and an answer that is anything but the
+range that was asked for ends the fetch. No redirects, no chunks, no compression, no cookies, no
+cache.
 
 https-address      the manifest's address is none that is fetched from
 https-status       another status than 206: all of the image at once, somewhere else, not there
 https-range        206, but another range, another length or another total than was asked for
-https-malformed    no HTTP/1.1 answer, headers above the limits (8,192 bytes, 48 lines), or a body in a form that was not asked for
+https-malformed    no HTTP/1.1 answer, headers above the limits (8,192 bytes, 48 lines), or a body
+                   in a form that was not asked for
 """
 
 import asyncio
@@ -38,7 +41,7 @@ _MOST_LINES = const(48)
 _MOST_BYTES = const(8192)  # of an answer in front of its body, interim answers among them
 _TRIES = const(3)  # without a whole range in between
 _PAUSE_MS = const(1000)
-# What decides whether the body is the range that was asked for, and of what form: a line of these is read whole.
+# Headers that describe the body: a line of these is read whole.
 _JUDGED = const(
     (
         b"content-range",
@@ -52,7 +55,10 @@ _HOST = const(b"abcdefghijklmnopqrstuvwxyz0123456789.-")
 
 
 def address(uri: bytes) -> "tuple[str, int, bytes]":
-    """(host, port, path) of https://host[:port]/path. PeerError https-address: anything else, a user or a fragment in it too."""
+    """Return (host, port, path) of https://host[:port]/path.
+
+    Raises: PeerError https-address: anything else, such as a user or a fragment.
+    """
     rest = uri[8:]
     place, slash, path = rest.partition(b"/")
     host, colon, digits = place.partition(b":")
@@ -63,7 +69,7 @@ def address(uri: bytes) -> "tuple[str, int, bytes]":
     if good:
         for byte in host.lower():
             good = good and byte in _HOST
-        # A space or a line's end would make two requests of one.
+        # A space or the end of a line would make two requests of one.
         for byte in path:
             good = good and 33 <= byte <= 126 and byte != 35
     if not good:
@@ -78,7 +84,8 @@ async def fetch(
 
     connection: returns a link that is not connected yet
     now_ms: returns the uptime
-    Raises: PeerError: where the update is still downloading, another way may lead to the rest; StoreError: the update is over.
+    Raises: PeerError: where the update is still downloading, another way may lead to the rest;
+      StoreError: the update is over.
     """
     buffer = memoryview(bytearray(_CHUNK))
     stream = None
@@ -98,11 +105,11 @@ async def fetch(
                 uri, total = download.source()
                 stream, part = Stream(connection(), uri, at, total), name
             await stream.fill(buffer[:length])
-            # Six hours are the end of this way as well.
+            # The limit of six hours holds here, too.
             download.tick(now_ms())
             if update.state == "Downloading":
                 download.chunk(number, buffer[:length], now_ms())
-                # Other tasks get their turn even where the server is always ahead.
+                # Other tasks run even where the server is always ahead.
                 await asyncio.sleep_ms(0)
     finally:
         if stream is not None:
@@ -110,7 +117,12 @@ async def fetch(
 
 
 class Stream:
-    """link: not connected yet. at: where in the image to begin; total: its length, as the manifest says."""
+    """The bytes of one image, in their order.
+
+    link: not connected yet
+    at: the offset to begin with
+    total: bytes of the image, as the manifest says
+    """
 
     def __init__(self, link: "Link", uri: bytes, at: int, total: int) -> None:
         self._link = link
@@ -129,7 +141,10 @@ class Stream:
         self.ranges = 0
 
     async def fill(self, view: memoryview) -> None:
-        """All of the view. PeerError: one of the above, or the link's, when three connections got no further."""
+        """Fill a view with the next bytes.
+
+        Raises: PeerError: one of the above; LinkError: three connections got no further.
+        """
         while len(view):
             try:
                 if not self._left:
@@ -160,7 +175,7 @@ class Stream:
     # -- one range ----------------------------------------------------------------------------
 
     async def _ask(self) -> None:
-        """Ask for the next range, and read its answer up to the body."""
+        """Request the next range, and read its answer up to the body."""
         last = min(self._at + _RANGE, self._total) - 1
         wanted = ("%d-%d" % (self._at, last)).encode()
         request = b"GET " + self._path + b" HTTP/1.1\r\nHost: " + self._place
@@ -179,7 +194,7 @@ class Stream:
         self._left = last + 1 - self._at
 
     async def _head(self, span: bytes, length: int) -> None:
-        """The status line and the headers, behind any interim answers (RFC 9110 §15.2)."""
+        """Read the status line and the headers, behind any interim answers (RFC 9110 §15.2)."""
         self._size = 0
         status = await self._status()
         while status[:1] == b"1" and status != b"101":
@@ -196,7 +211,7 @@ class Stream:
                     raise PeerError("https-range", "a range that does not say which one")
                 return
             name, colon, value = line.partition(b":")
-            # A name ends at its colon, and a line that begins with a space goes on with the one before: two readers could differ.
+            # A space before the colon, or at a line's start, is read in two ways by two readers.
             if not colon or not name or b" " in name or b"\t" in name:
                 break
             name, value = name.lower(), value.strip(b" \t")
@@ -219,14 +234,16 @@ class Stream:
         raise PeerError("https-malformed", "headers that are malformed, or too many")
 
     async def _status(self) -> bytes:
-        """Read a status line; the three digits of the status."""
+        """Read a status line, and return the three digits of the status."""
         line = await self._line()
         if line[:9] != b"HTTP/1.1 " or not line[9:12].isdigit() or line[12:13] not in (b"", b" "):
             raise PeerError("https-malformed", "no HTTP/1.1")
         return line[9:12]
 
     async def _line(self) -> bytes:
-        """The next line without its end, CR LF; of one that is longer than the buffer its beginning, as long as the buffer."""
+        """Return the next line without its end, CR LF; of one that is longer than the buffer, its
+        beginning.
+        """
         beginning = b""
         while True:
             for at in range(self._start, self._end):
@@ -255,7 +272,7 @@ class Stream:
             raise PeerError("https-malformed", "headers that are too long")
 
     async def _take(self, view: memoryview) -> int:
-        """Bytes of the body: first those that came with the headers."""
+        """Receive bytes of the body, first those behind the headers; return their number."""
         count = min(len(view), self._end - self._start)
         if count:
             view[:count] = self._buffer[self._start : self._start + count]
@@ -267,7 +284,6 @@ class Stream:
         while True:
             left = _RANGE_MS - time.ticks_diff(time.ticks_ms(), self._began)
             if left <= 0:
-                # However often a byte drips in.
                 raise LinkError("link-timeout")
             count = self._link.receive_into(view)
             if count is not None:

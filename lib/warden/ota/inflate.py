@@ -1,7 +1,8 @@
-"""A chunk of an update that came compressed: raw deflate (RFC 1951) with a window of 1 KB, each chunk by itself. Loaded for the first such chunk.
+"""Inflate a compressed chunk of an update: raw deflate (RFC 1951) with a window of 1 KB, each
+chunk by itself. Loaded for the first such chunk.
 
-The manifest's digest is that of what comes out, so this decides nothing. What it must not do is to take memory: a chunk is as long as the one that was
-asked for, 1,024 bytes at most, and where more would come out, or less, or bytes are left over, it is refused.
+The manifest's digest decides on the result. Memory is bounded: a chunk is as long as the one that
+was asked for, 1,024 bytes at most; a longer or shorter one, and bytes behind it, are refused.
 """
 
 import io
@@ -21,7 +22,10 @@ _WINDOW_BITS = const(10)
 
 
 def inflate(packed: "Buffer", size: int) -> bytearray:
-    """Exactly `size` bytes. PeerError update-chunk."""
+    """Return the `size` bytes that a chunk holds.
+
+    Raises: LinkError update-chunk: it holds more, less, or is no deflate.
+    """
     out = bytearray(size)
     view = memoryview(out)
     source = io.BytesIO(packed)

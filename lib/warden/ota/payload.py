@@ -1,18 +1,22 @@
-"""Encrypted images: each release has a content key of its own, wrapped for this device, and comes in segments that are authenticated before
-anything of them is written. Sans-IO, and loaded for an update that is encrypted only. The manifest still decides what the plain image is.
+"""Decrypt images. Each release has a content key of its own, wrapped for this device; segments are
+authenticated before a byte of them is written. Sans-IO. Loaded for an encrypted update.
 
-    key = content_key(vault, wrapped, plan)          the manifest was judged; PeerError payload-key
+    key = content_key(vault, wrapped, plan)       the manifest is verified
     segments = Segments(key, plan.sequence, "app", image)
-    segments.start(have)                             goes on behind the plain bytes that are there
-    at, length = segments.want(most)                 the next bytes of the ciphertext
-    piece = segments.take(data)                      a view of plain bytes to write, b"" while a segment is not whole; PeerError payload-tampered
+    segments.start(have)                          goes on behind the plain bytes that are there
+    at, length = segments.want(most)              the next bytes of the ciphertext
+    piece = segments.open(data)                   plain bytes, b"" while a segment is not whole
 
-The image is cut into pieces of 1,008 bytes. Segment i is AES-256-CCM of piece i with its tag of 16 bytes behind it, under a key that is derived for
-this image alone (its digest is among what it is derived from), so that the nonce is just i: no two messages share a key and a nonce, and a segment
-in another place, of another release or of another component does not open.
+The image is cut into pieces of 1,008 bytes. Segment i is AES-256-CCM of piece i with its tag of 16
+bytes behind it, under a key that is derived for this image alone (from its digest, too), so that
+the nonce is just i: no two messages share a key and a nonce, and a segment in another place, of
+another release or of another component does not open. The manifest's digest still decides on the
+plain image.
 
-The manifest's parameter 19 (draft-ietf-suit-firmware-encryption) is a COSE_Encrypt0 without a ciphertext: algorithm -70001, which is this scheme and
-private to Warden, and the name of the content key. docs/protocol.md has the derivations.
+The manifest's parameter 19 (draft-ietf-suit-firmware-encryption) is a COSE_Encrypt0 without a
+ciphertext: algorithm -70001, which is this scheme and private to Warden, and the name of the
+  content
+key. docs/protocol.md has the derivations.
 """
 
 from micropython import const
@@ -39,8 +43,8 @@ SEGMENT = _PIECE + _TAG
 _NONCE = const(13)
 _KEY = const(32)
 
-# COSE_Encrypt0_Tagged, its protected header {1: -70001, 4: kid} around the kid's eight bytes, no ciphertext. Deterministic CBOR leaves
-# one encoding.
+# COSE_Encrypt0_Tagged, its protected header {1: -70001, 4: kid} around the kid's eight bytes, no
+# ciphertext. Deterministic CBOR leaves one encoding.
 _FRONT = const(b"\xd0\x83\x51\xa2\x01\x3a\x00\x01\x11\x70\x04\x48")
 _BACK = const(b"\xa0\xf6")
 _INFO_SIZE = const(22)
@@ -48,8 +52,11 @@ _KID = const(8)
 
 
 def content_key(vault: "Vault", wrapped: "bytes | None", plan: "Plan") -> bytearray:
-    """The key that opens the plan's encrypted images. The caller wipes it. PeerError payload-key: missing, superfluous, wrapped for another device or
-    manifest, or not the one that the manifest names; suit-unsupported: encrypted in another way."""
+    """Return the key that opens the plan's encrypted images; the caller wipes it.
+
+    Raises: PeerError payload-key: missing, superfluous, wrapped for another device or manifest, or
+      not the one that the manifest names; suit-unsupported: encrypted in another way.
+    """
     kids = [_kid(image.encryption) for image in plan.images if image.encryption is not None]
     if not kids or wrapped is None:
         raise PeerError("payload-key", "a key without an encrypted image, or none with one")
@@ -83,7 +90,7 @@ def _kid(info: bytes) -> bytes:
 
 
 def _keys(vault: "Vault") -> "Iterator[bytes]":
-    """What the authority may have wrapped the key under: its key's, and that of the key which is to follow it."""
+    """Yield the keys that may wrap the content key: the authority's, and its successor's."""
     type, device = records.load(vault, "identity")
     authority = records.load_apps(vault)[0]
     found = [authority.key]
@@ -97,7 +104,11 @@ def _keys(vault: "Vault") -> "Iterator[bytes]":
 
 
 class Segments:
-    """One image's way from ciphertext to plain bytes, through one buffer of a segment. key: the release's; component: its name."""
+    """Decrypt one image through one buffer of a segment.
+
+    key: the release's
+    component: its name
+    """
 
     def __init__(self, key: bytearray, sequence: int, component: str, image: "Image") -> None:
         text = cbor.encode(["warden1", "payload", sequence, component, image.size, image.digest])
@@ -107,24 +118,36 @@ class Segments:
         self.start(0)
 
     def start(self, have: int) -> None:
-        """The first `have` bytes of the plain image are there: what the first segment holds of them is authenticated again, and not handed out."""
+        """Begin behind plain bytes that are there.
+
+        have: their number; what the first segment holds of them is authenticated again, and not
+          returned
+        """
         self._index, self._skip = divmod(have, _PIECE)
         self._fill = 0
 
     def _length(self) -> int:
-        """Of the present segment, with its tag."""
+        """Return the length of the present segment, with its tag."""
         return min(_PIECE, self._size - self._index * _PIECE) + _TAG
 
     def total(self) -> int:
-        """Bytes of the whole ciphertext."""
+        """Return the bytes of the whole ciphertext."""
         return self._size + (self._size + _PIECE - 1) // _PIECE * _TAG
 
     def want(self, most: int) -> "tuple[int, int]":
-        """(where in the ciphertext, how many bytes): never across a segment's end."""
+        """Return (offset in the ciphertext, bytes) of the next part, which ends within its
+        segment.
+
+        most: bytes to return at most
+        """
         return self._index * SEGMENT + self._fill, min(most, self._length() - self._fill)
 
-    def take(self, data: "Buffer") -> "Buffer":
-        """The bytes that want() asked for. The view is good until the next call."""
+    def open(self, data: "Buffer") -> "Buffer":
+        """Return the plain bytes that the part completes: a view, valid until the next call.
+
+        data: the bytes that want() named
+        Raises: LinkError payload-tampered.
+        """
         length = self._length()
         end = self._fill + len(data)
         self._buffer[self._fill : end] = data

@@ -1,5 +1,7 @@
-"""Hash and copy what a flash has of an image already: what a cut download left, and what did not change since the release that runs, such as a firmware
-of megabytes beside a new application. Loaded for that. The manifest's digest decides on a copy as on a download.
+"""Hash and copy what the flash holds of an image: what a cut download left, and what did not
+change since the release that runs, such as a firmware of megabytes beside a new application.
+
+The manifest's digest decides on a copy as on a download.
 """
 
 from micropython import const
@@ -16,11 +18,12 @@ _ENOSPC = const(28)
 def copy(
     source: "Any", at: int, size: int, file: "Any", sha: "Any"
 ) -> "Generator[bool, None, bool]":
-    """Hash bytes `at` to `size` of an open file, and write them to `file` unless that is None. Closes the source.
+    """Hash bytes `at` to `size` of an open file, and write them to `file` unless that is None.
 
-    Yields: True after each piece.
-    Returns: False where the source is shorter, or can't be read: then the image is fetched, or no update without a change to this part would ever
-    be installed again.
+    source: is closed at the end
+    Yields: True after each piece
+    Returns: False where the source is shorter, or can't be read; the image is then fetched, or no
+      update without a change to this part could ever be installed again
     Raises: OSError: can't be written.
     """
     buffer = scratch()

@@ -1,14 +1,20 @@
-"""An application image, mounted read-only: ROMFS (the format of `mpremote romfs build`) whose every block is checked as it is read.
+"""Mount an application image read-only: ROMFS (the format of `mpremote romfs build`), every block
+of which is checked as it is read.
 
-The image is cut into blocks of 4,096 bytes. A map beside it holds the SHA-256 of each; the pages of the map, of 128 hashes each, are hashed again, and
-the root over those is in the slot record, which the root key authenticates. So what was verified when it was installed is what runs, and a start
-need not read it all. What is served comes out of the buffer that was hashed, never out of a second read.
+The image is cut into blocks of 4,096 bytes. A map beside it holds the SHA-256 of each; the pages
+of the map, of 128 hashes each, are hashed again, and the root over those is in the slot record,
+which the root key authenticates. So what was verified when it was installed is what runs, and a
+start need not read it all. Readers get bytes of the buffer that was hashed, never of a second
+read.
 
-ROMFS, from MicroPython's documentation of the format: records of (kind, length, payload), both numbers in base 128, the most significant
-digit first with bit 7 set on all but the last. The image is one record of the kind 0x14a6b1; 2: data; 3: (length, offset) of data, which counts from
-the payload of that one record; 4: directory and 5: file, each a name and then records; 0: the end, whatever follows; everything else is skipped.
+ROMFS, from MicroPython's documentation of the format: records of (kind, length, payload), both
+numbers in base 128, the most significant digit first with bit 7 set on all but the last. The image
+is one record of the kind 0x14a6b1; 2: data; 3: (length, offset) of data, which counts from the
+payload of that one record; 4: directory and 5: file, each a name and then records; 0: the end,
+whatever follows; everything else is skipped.
 
-It is read as `vfs.VfsRom` reads it; where that would read beyond a record, StoreError slot-damaged. Paths and files behave as on littlefs.
+It is read as `vfs.VfsRom` reads it; where that would read beyond a record, StoreError
+slot-damaged. Paths and files behave as on littlefs.
 """
 
 import hashlib
@@ -46,7 +52,12 @@ _EROFS = const(30)
 
 
 class Image:
-    """The bytes of an image, verified. file, map_file: open for reading, and kept so. on_damage() is told before the error is raised."""
+    """The verified bytes of an image.
+
+    file, map_file: open for reading; closed with the image
+    size: bytes of the image; root: over its map, from the slot record
+    on_damage: called before the error of a damaged block is raised
+    """
 
     def __init__(
         self,
@@ -56,7 +67,7 @@ class Image:
         root: bytes,
         on_damage: "Callable[[], None] | None" = None,
     ) -> None:
-        """StoreError slot-damaged when the map is not the one that was verified."""
+        """Raises: StoreError slot-damaged: the map is not the one that was verified."""
         self._file = file
         self._map = map_file
         self.size = size
@@ -78,7 +89,7 @@ class Image:
         self._at_page = len(self._pages) - 1
 
     def _read(self, file: "Any", at: int, buffer: bytearray, size: int) -> bytes:
-        """Fill the buffer from the flash; the hash of what is in it now."""
+        """Fill the buffer from the flash, and return the hash of its content."""
         view = memoryview(buffer)[:size]
         file.seek(at)
         if file.readinto(view) != size:
@@ -104,7 +115,8 @@ class Image:
                     "slot-damaged", "a block of the slot was changed after it was verified"
                 )
         except (StoreError, OSError):
-            # A block that can't be read is worth as much as one that was changed: the application would fail at it at each start.
+            # A block that can't be read is as bad as one that was changed: the application would
+            # fail at it at each start.
             if self._on_damage is not None:
                 self._on_damage()
             raise
@@ -118,7 +130,7 @@ class Image:
         return self._buffer[at % BLOCK]
 
     def readinto(self, at: int, view: memoryview) -> int:
-        """Copy what stands there, up to the end of its block: how many bytes that is."""
+        """Copy bytes from an offset up to the end of its block; return their number."""
         if at >= self.size or not len(view):
             return 0
         if at // BLOCK != self._loaded:
@@ -134,7 +146,7 @@ class Image:
 
 
 class RomFS:
-    """For vfs.mount(). StoreError slot-damaged when the image is no ROMFS."""
+    """A filesystem for vfs.mount(). Raises: StoreError slot-damaged: the image is no ROMFS."""
 
     def __init__(self, image: Image) -> None:
         self._image = image
@@ -148,7 +160,7 @@ class RomFS:
     # -- records ------------------------------------------------------------------------------
 
     def _number(self, at: int) -> "tuple[int, int]":
-        """(the number, where it ends)."""
+        """Return (the number, the offset behind it)."""
         value = 0
         for place in range(at, at + 5):
             digit = self._image.byte(place)
@@ -158,7 +170,7 @@ class RomFS:
         raise StoreError("slot-damaged", "a number that does not end")
 
     def _records(self, at: int, end: int) -> "Iterator[tuple[int, int, int]]":
-        """(kind, start, end) of each record between the two places."""
+        """Yield (kind, start, end) of each record between two offsets."""
         while at < end:
             kind, at = self._number(at)
             if kind == _END:
@@ -176,7 +188,9 @@ class RomFS:
         return bytes([self._image.byte(place) for place in range(at, at + length)]), at + length
 
     def _parts(self, path: "str | bytes") -> "list[bytes]":
-        """Return the names on the way from the root, without "." and "..". OSError EINVAL: above the root."""
+        """Return the names on the way from the root, without "." and "..". OSError EINVAL: above
+        the root.
+        """
         raw = _raw(path)
         parts: "list[bytes]" = []
         for part in (raw if raw[:1] == b"/" else self._folder + b"/" + raw).split(b"/"):
@@ -189,7 +203,10 @@ class RomFS:
         return parts
 
     def _find(self, path: "str | bytes") -> "tuple[bool, int, int]":
-        """(is it a directory, start, end), both of the records or of the data. OSError ENOENT, ENOTDIR."""
+        """Return (whether it is a directory, start, end), of its records or its data.
+
+        Raises: OSError ENOENT, ENOTDIR.
+        """
         start, end = self._root
         is_directory = True
         for part in self._parts(path):
@@ -213,7 +230,10 @@ class RomFS:
         return False, start, end
 
     def _data(self, start: int, end: int) -> "tuple[int, int]":
-        """Return (start, end) of a file's data; (-1, -1) of a file without any: VfsRom takes it for damage, and ends the directory there."""
+        """Return (start, end) of a file's data; (-1, -1) where it has none.
+
+        VfsRom takes such a file for damage, and ends the directory there.
+        """
         for kind, at, stop in self._records(start, end):
             if kind == _DATA:
                 return at, stop
@@ -226,7 +246,8 @@ class RomFS:
                 return offset, offset + length
         return -1, -1
 
-    # -- what MicroPython asks of a filesystem ------------------------------------------------
+    # -- the interface of MicroPython's filesystems
+    # ------------------------------------------------
 
     def mount(self, readonly: bool, mkfs: bool) -> None:
         if mkfs:
@@ -289,7 +310,10 @@ def _raw(path: "str | bytes") -> bytes:
 
 
 class File(io.IOBase):
-    """A file of the image. As IOBase, the firmware can import from it; the methods are for the application, and do what those of littlefs do."""
+    """A file of the image, with the methods that files on littlefs have.
+
+    The firmware imports from it as an IOBase.
+    """
 
     def __init__(self, image: Image, start: int, end: int, binary: bool) -> None:
         self._image: "Image | None" = image
@@ -334,11 +358,14 @@ class File(io.IOBase):
         return 0 if request == 4 else -_EINVAL
 
     def read(self, size: int = -1) -> "Any":
-        """Return what is left, or its first `size` bytes; characters, of a file that was opened as text."""
+        """Return what is left, or its first `size` bytes; characters, of a file that was opened as
+        text.
+        """
         data = self._bytes(size)
         if self._binary or size < 0:
             return self._text(data)
-        # Characters of several bytes: as many more bytes as characters are missing, then the rest of the last character.
+        # Characters of several bytes: as many more bytes as characters are missing, then the rest
+        # of the last character.
         missing = size - _characters(data)
         while missing and self._at < self._end:
             more = self._bytes(missing)
@@ -349,7 +376,9 @@ class File(io.IOBase):
         return data.decode()
 
     def readline(self, size: int = -1) -> "Any":
-        """Return the next line with its end, or its first `size` bytes; nothing at the end of the file."""
+        """Return the next line with its end, or its first `size` bytes; nothing at the end of the
+        file.
+        """
         image = self._open()
         line = bytearray()
         while self._at < self._end and len(line) != size and not line.endswith(b"\n"):
@@ -370,7 +399,10 @@ class File(io.IOBase):
         return line
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to an offset from the start (whence 0), the position (1) or the end (2). OSError EINVAL: before the start."""
+        """Go to an offset from the start (whence 0), the position (1) or the end (2).
+
+        Raises: OSError EINVAL: before the start.
+        """
         self._open()
         at = (self._start, self._at, self._end)[whence] + offset
         if at < self._start:

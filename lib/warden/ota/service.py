@@ -1,15 +1,17 @@
-"""The authority's `update` commands on a connected device, and the trial of a new slot. Loaded where
-the board has slots.
+"""The authority's `update` commands on a connected device, and the trial of a new slot. Loaded
+where the board has slots.
 
     {"envelope": bytes}        install this update; its manifest is verified before anything is
                                written. With "key": the wrapped key of an encrypted update
-                               (ota/payload.py). With "grant": true its trial passes the gate without
-                               a code. With "pins": of the web server that has the image, where they
-                               are not the broker's. With "https": false no web server is asked
+                               (ota/payload.py). With "grant": true its trial passes the gate
+                               without a code. With "pins": of the web server that has the image,
+                               where they are not the broker's. With "https": false no web server
+                               is asked
     {"n": n, "data": bytes}    the chunk that was asked for; as "z" instead of "data" it is
                                compressed (ota/inflate.py)
     {"abort": true}            end the update for now
-    {}                         report the state, and what the flash says: the release that runs, the
+    {}                         report the state, and what the flash says: the release that runs,
+                               the
                                one that was confirmed, the one that failed
 
 Each reply, and the event `update` to the authority when the state changes, is a status: {"state",

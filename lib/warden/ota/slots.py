@@ -1,13 +1,18 @@
-"""The slot record: what both slots hold and in which state they are, as one authenticated record of the vault. Sans-IO.
+"""Keep the slot record: the content and the state of both slots, as one authenticated record of
+the vault. Sans-IO.
 
-A change of state is one commit of the vault, so a cut leaves the old or the new one. Which slot boots follows from the record alone
-(choose(), and the table in docs/update.md).
+A change of state is one commit of the vault, so a cut leaves the old or the new one. Which slot
+boots follows from the record alone (choose(), and the table in docs/update.md).
 
 record `slots`   CBOR [2, failed, pending, [slot, slot]]
-failed           the highest sequence number that was tried and failed, or brought an image that did not match
-pending          null, or [digest of the manifest that is being installed, how often its image did not match]
-slot             [state, attempts, sequence, floor, [[size, digest, root], …], manifest, granted]: an image for each component, the digest of the
-                 manifest that brought them, and whether its trial passes the gate that asks for a code. Version 1 lacks the last two
+failed           the highest sequence number that was tried and failed, or brought an image that
+                 did not match
+pending          null, or [digest of the manifest that is being installed, how often its image did
+                 not match]
+slot             [state, attempts, sequence, floor, [[size, digest, root], …], manifest, granted]:
+                 an image for each component, the digest of the manifest that brought them, and
+                 whether its trial passes the gate that asks for a code. Version 1 lacks the last
+                 two
 counters         `sequence`: the highest that was ever confirmed; `floor`: nothing below boots
 """
 
@@ -24,7 +29,11 @@ if TYPE_CHECKING:
     from ..wire.suit_plan import Image
 
     class Slots(Protocol):
-        """What hal/slots_*.py provide: two slots, each with a part for each component, its map, and its firmware's verifier."""
+        """Two slots, each with a part for each component, NAME, and its map, NAME.map.
+
+        names: the components; firmware: the one that is the firmware itself, None for none
+        engaged: the slot whose firmware runs, None for neither
+        """
 
         names: "tuple[str, ...]"
         firmware: "str | None"
@@ -57,8 +66,12 @@ _ENOSPC = const(28)  # not in the errno module of stock firmware
 
 
 class Slot:
-    """What one slot holds. images: (size, digest, root of the block hashes) for each component. manifest: digest of the one that brought them,
-    granted: whether it came with a grant; without these two as in version 1."""
+    """One slot's entry.
+
+    images: (size, digest, root of the block hashes) for each component
+    manifest: digest of the manifest that brought them; granted: whether it came with a grant.
+      Version 1 of the record lacks both
+    """
 
     def __init__(self, fields: "Sequence[Any]" = (EMPTY, 0, 0, 0, ())) -> None:
         self.state, self.attempts, self.sequence, self.floor, self.images = fields[:5]
@@ -70,13 +83,16 @@ class Slot:
         return held + [self.manifest, self.granted]
 
     def holds(self, image: "Image") -> bool:
-        """Whether it holds this very image, by the record."""
+        """Return whether the slot holds this very image, by the record."""
         held = self.images[image.component : image.component + 1]
         return [list(one[:2]) for one in held] == [[image.size, image.digest]]
 
 
 class SlotRecord:
-    """The record of an open vault. Every method that changes it returns after the flash gave the change back."""
+    """The record of an open vault.
+
+    A method that changes it returns after the change was read back from the flash.
+    """
 
     def __init__(self, vault: "Vault") -> None:
         self._vault = vault
@@ -92,7 +108,7 @@ class SlotRecord:
         except PeerError as error:
             if error.code == "cbor-limit":
                 raise MemoryError()  # it authenticated, and this device wrote it
-            raise StoreError("vault-damaged", "the slot record makes no sense")
+            raise StoreError("vault-damaged", "the slot record is malformed")
         # It authenticated, so another form means another version of Warden, not an attack.
         if not isinstance(fields, list) or len(fields) != 4 or fields[0] not in (1, _FORMAT):
             raise StoreError(
@@ -104,24 +120,34 @@ class SlotRecord:
 
     @property
     def mark(self) -> int:
-        """The highest sequence number that was ever confirmed: it rises at a confirmation only, so that an update which never
-        worked does not bar the way for the next one."""
+        """Return the highest sequence number that was ever confirmed.
+
+        It rises at a confirmation only, so that an update which never worked does not bar the next
+        one.
+        """
         return self._vault.counter("sequence")
 
     @property
     def least(self) -> int:
-        """An update's sequence number must be above this."""
+        """Return the number that the sequence number of an update must exceed."""
         return max(self.mark, self.failed)
 
     @property
     def floor(self) -> int:
-        """A slot below this never boots. Not the mark: falling back to the release before must work."""
+        """Return the sequence number below which no slot boots.
+
+        It is not the mark: falling back to the release before must work.
+        """
         return self._vault.counter("floor")
 
     # -- which slot ---------------------------------------------------------------------------
 
     def choose(self, attempts: int, unread: "Sequence[int]" = ()) -> "int | None":
-        """The slot that is to boot, None for neither. attempts: how often a trial may start. unread: slots that could not be read at this start."""
+        """Return the slot that is to boot, None for neither.
+
+        attempts: how often a trial may start
+        unread: slots that could not be read at this start
+        """
         best = None
         for number, slot in enumerate(self.slots):
             if slot.sequence < self.floor or number in unread:
@@ -134,15 +160,20 @@ class SlotRecord:
         return best
 
     def spare(self, running: "int | None", engaged: "int | None" = None) -> int:
-        """The slot that an update may overwrite. PeerError update-state while the running one is on trial: the other is then the way back.
-        engaged: the slot whose firmware runs, which can't be overwritten although no application of it does."""
+        """Return the slot that an update may overwrite.
+
+        running: the slot whose application runs; engaged: the one whose firmware runs; None for
+          neither
+        Raises: LinkError update-state: the running slot is on trial, and the other one the way
+          back.
+        """
         if running is not None:
             if self.slots[running].state != CONFIRMED:
                 raise LinkError("update-state", "a slot on trial has no spare beside it")
             return 1 - running
         if engaged is not None:
             return 1 - engaged
-        # Nothing runs: first what no boot would choose, then the older one.
+        # Nothing runs: a slot that no start would choose, then the older one.
         first, second = self.slots
         if (first.state == CONFIRMED) != (second.state == CONFIRMED):
             return 1 if first.state == CONFIRMED else 0
@@ -151,19 +182,24 @@ class SlotRecord:
     # -- changes ------------------------------------------------------------------------------
 
     def resumes(self, number: int, manifest: bytes) -> bool:
-        """Whether the slot holds the beginning of this manifest's images, and nothing else."""
+        """Return whether the slot holds the beginning of this manifest's images."""
         pending = self.pending
         return pending is not None and pending[0] == manifest and self.slots[number].state == EMPTY
 
     def begin(self, number: int, manifest: bytes) -> None:
-        """From now on no start chooses the slot, and what will be there is of this manifest. Its files are gone already: after a cut between this and their
-        removal, old bytes would look like the beginning of the new ones."""
+        """Empty the slot's entry: no start chooses it, and what it will hold is of this manifest.
+
+        Its files are removed before: after a cut, old bytes would look like the beginning of the
+        new ones.
+        """
         self._set(number, Slot())
         self.pending = [manifest, 0]
         self._commit()
 
     def mismatched(self, sequence: int) -> bool:
-        """The image that came was not the manifest's. True when that was once too often: the manifest is then refused for good."""
+        """Count an image that is not the manifest's; return whether the manifest is refused for
+        good.
+        """
         if self.pending is not None:
             self.pending[1] += 1
             if self.pending[1] >= MAX_TRIES:
@@ -180,8 +216,11 @@ class SlotRecord:
         images: "list[tuple[int, bytes, bytes]]",
         granted: bool = False,
     ) -> None:
-        """All of it was read back and hashed: the next boot may try it. granted: its trial passes the gate without a code; by this very commit,
-        so no grant lies anywhere without the manifest that it is for."""
+        """Let the next start try the slot, whose images were read back.
+
+        granted: its trial passes the gate without a code; in the same commit, so that no grant is
+          kept without the manifest that it is for
+        """
         manifest = self.pending[0] if self.pending is not None else b""
         entries = [list(one) for one in images]
         self._set(number, Slot((STAGED, 0, sequence, floor, entries, manifest, granted)))
@@ -189,20 +228,29 @@ class SlotRecord:
         self._commit()
 
     def attempt(self, number: int) -> None:
-        """Count one start of a trial, before anything of the slot is touched: a trial that hangs or cuts the power has counted too."""
+        """Count one start of a trial.
+
+        The count is written before the slot is touched, so that a trial that hangs has counted,
+        too.
+        """
         slot = self.slots[number]
         slot.state = TRIAL
         slot.attempts += 1
         self._commit()
 
     def tally(self, number: int, again: bool) -> None:
-        """Count that a confirmed slot's firmware was told to start, before it is: one that never does must not be told for ever. Not again: it did."""
+        """Count an order to start a confirmed slot's firmware, or clear the count once it started.
+
+        It is written before the order: a firmware that never starts must not be started for ever.
+        """
         slot = self.slots[number]
         slot.attempts = slot.attempts + 1 if again else 0
         self._commit()
 
     def confirm(self, number: int) -> None:
-        """The trial passed: by the same commit the marks rise, and nothing older can be installed from now on."""
+        """Confirm the slot on trial; the counters rise in the same commit, and nothing older is
+        installed.
+        """
         slot = self.slots[number]
         if slot.state != TRIAL:
             raise UsageError("bad-argument", "there is no trial to confirm")
@@ -215,12 +263,14 @@ class SlotRecord:
         self._commit(rises)
 
     def give_up(self, number: int) -> None:
-        """No more starts of this trial: the next start of the board marks it as failed, and says so once the link is there."""
+        """End a trial; the next start marks the slot as failed, and reports it once the link is
+        up.
+        """
         self.slots[number].attempts, self.slots[number].granted = ATTEMPTS_MAX, False
         self._commit()
 
     def fail(self, number: int) -> None:
-        """Never boot this slot again, nor install what it held."""
+        """Mark a slot as failed: it never boots again, and what it held is not installed again."""
         slot = self.slots[number]
         self.failed = max(self.failed, slot.sequence)
         slot.state, slot.granted = FAILED, False
@@ -241,7 +291,10 @@ class SlotRecord:
 
 
 def scratch() -> memoryview:
-    """A buffer to read the flash with: as large as one piece of a heap that is nearly full. MemoryError when there is none at all."""
+    """Return a buffer to read the flash with, as large as a heap that is nearly full has a piece.
+
+    Raises: MemoryError: there is no piece of 128 bytes.
+    """
     size = 1024
     while True:
         try:

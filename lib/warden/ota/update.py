@@ -1,23 +1,23 @@
-"""One update, from the authority's order to the slot that the next start tries: the state machine of an installation.
+"""Install one update, from the authority's command to the slot that the next start tries: its
+states, and the work of each.
 
     update = Update(envelope, wrapped, granted)
     update.verify(vault, slots, running)       the manifest; nothing is written
     update.start(vault, slots, running, chunk, now_ms)
-    while update.step(): …                     the work between two messages, a few KB a call, so that a watchdog can be fed
+    while update.step(): …                     the work between two messages, a few KB a call
     update.download                            takes chunks while there is one (ota/download.py)
     update.state, update.reason
 
-| state       | what is done                                                       | by                |
-|---|---|---|
-| ""          | nothing yet                                                        |                   |
-| Downloading | the manifest is verified; its images are fetched, hashed, compared | validate, download |
-| Verifying   | the images are read back from the flash                            | verify            |
-| Installing  | the map of each image is read back, and the slot is staged         | verify            |
-| Testing     | over: the next start of the board tries the slot                   |                   |
-| Rejected    | over: the update is bad                                            |                   |
-| Aborted     | over: the same manifest may be sent again, and goes on where this one stopped | |
+state         work                                                      module
+""            none yet
+Downloading   the manifest is verified; fetch, hash and compare images  validate, download
+Verifying     read the images back from the flash                       verify
+Installing    read their maps back, and stage the slot                  verify
+Testing       over: the next start of the board tries the slot
+Rejected      over: the update is bad
+Aborted       over: the same manifest may be sent again, and goes on where this one stopped
 
-Each part is a module of its own that is loaded for its state: what verifies a manifest gives 40 KB back on the unix port.
+Each module is loaded for its state: what verifies a manifest takes 40 KB on the unix port.
 """
 
 import sys
@@ -62,7 +62,7 @@ class Update:
         self._slots: "Any" = None
 
     def verify(self, vault: "Vault", slots: "Slots", running: "int | None") -> None:
-        """Verify the manifest, and whether the update fits. Nothing is written.
+        """Verify the manifest, and check that the update fits. Nothing is written.
 
         running: the slot that runs, None for neither
         Raises: PeerError or StoreError, and the update is over; MemoryError, and it is as it was.
@@ -121,7 +121,7 @@ class Update:
     def step(self) -> bool:
         """Do a piece of the work that needs no message.
 
-        Returns: whether there is more of it.
+        Returns: whether there is more of it
         Raises: PeerError or StoreError, and the update is over.
         """
         work, self._work = self._work, None
@@ -146,24 +146,27 @@ class Update:
             raise self.fail(error)
 
     def abort(self) -> None:
-        """End the update; the same manifest goes on with what is there. PeerError update-state: it is over."""
+        """End the update; the same manifest goes on with what was written.
+
+        Raises: LinkError update-state: it is over.
+        """
         if self.plan is None:
             raise LinkError("update-state", "no update is under way")
         self.end("Aborted", "aborted")
 
     def mismatch(self, code: str) -> None:
-        """End an update whose image is not what the manifest says; the third time it is refused for good."""
+        """End an update whose image is not the manifest's; refuse it for good the third time."""
         refused = self._record.mismatched(self.sequence)
         self.end("Rejected" if refused else "Aborted", code)
 
     def fail(self, error: "OSError | MemoryError | WardenError") -> WardenError:
-        """End an update that an error stopped: what came stays. Returns the error by its name."""
+        """End an update that an error stopped, and return the error by its name."""
         found = named(error)
         self.end("Aborted", found.code)
         return found
 
     def end(self, state: str, reason: str = "") -> None:
-        """Close the files, wipe the key, and let go of all but the state."""
+        """Close the files, wipe the key, and keep nothing but the state."""
         work, self._work = self._work, None
         self.download = self.plan = None
         self.envelope = b""
@@ -181,7 +184,10 @@ class Update:
 
 
 def verifiers(keys: "list[bytes]") -> "list[Any]":
-    """Return the verifiers of release keys as the record `release` has them: 64 bytes of a P-256 key, or an RSA modulus."""
+    """Return the verifiers of the release keys of the record `release`.
+
+    keys: 64 bytes of a P-256 key, or an RSA modulus
+    """
     made: "list[Any]" = []
     for key in keys:
         if len(key) == 64:

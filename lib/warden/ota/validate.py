@@ -1,6 +1,7 @@
 """Verify the manifest of an update. Loaded for that alone (ota/update.py).
 
-plan = verify(vault, slots, running, release, envelope)           who signed it, and what it asks for
+plan = verify(vault, slots, running, release, envelope)           who signed it, and what it asks
+                                                                  for
 key = content_key(vault, slots, plan, len(envelope), wrapped)     whether it fits, and opens
 """
 
@@ -49,7 +50,8 @@ def verify(
 def content_key(
     vault: "Vault", slots: "Slots", plan: "Plan", size: int, wrapped: "bytes | None"
 ) -> "bytearray | None":
-    """Check that an update fits, and return its key, which the caller wipes; None for one that is not encrypted.
+    """Check that an update fits, and return its key, which the caller wipes; None without
+    encryption.
 
     size: bytes of the envelope
     wrapped: the key that came with it

@@ -1,9 +1,10 @@
-"""Verify a downloaded update by reading it back from flash, then stage its slot. Loaded when all of it came, in the place of what fetched it.
+"""Verify a downloaded update by reading it back from flash, then stage its slot. Loaded in the
+place of what fetched it (ota/update.py).
 
-    work = stage(update, record, slots)        a generator: a block a turn, so that a watchdog can be fed
+    work = stage(update, record, slots)        a generator: a block a turn
 
-Behind the hashes of the first component follows the envelope, for starts that verify it again (ota/boot_verify.py). Accepted is reported after the
-trial (ota/trial.py).
+The envelope follows the hashes of the first component, for starts that verify it again
+(ota/boot_verify.py). Accepted is reported after the trial (ota/trial.py).
 """
 
 import hashlib
@@ -58,7 +59,8 @@ class Root:
 
 
 def stage(update: "Update", record: "SlotRecord", slots: "Slots") -> "Generator[bool, None, None]":
-    """Read all images back, write their maps, read those back, and stage the slot: the update is Testing.
+    """Read all images back, write their maps, read those back, and stage the slot: the update is
+    Testing.
 
     Yields: True after each block.
     """
@@ -96,8 +98,9 @@ def check(
 
     buffer: to read the flash with
     envelope: follows the hashes of the first component
-    Returns: the image's entry in the slot record, (size, digest, root).
-    Raises: PeerError image-mismatch, or what the verifier of a firmware raises; StoreError slot-damaged.
+    Returns: the image's entry in the slot record, (size, digest, root)
+    Raises: LinkError image-mismatch, or an error of the firmware's verifier; StoreError
+      slot-damaged.
     """
     name = slots.names[image.component]
     whole = hashlib.sha256()
@@ -150,7 +153,10 @@ def check_map(
     envelope: "Buffer",
     root: bytes,
 ) -> None:
-    """Read a map back; a firmware has none. StoreError slot-damaged: the flash gives other hashes, or another envelope."""
+    """Read a map back; a firmware has none.
+
+    Raises: StoreError slot-damaged: the flash gives other hashes, or another envelope.
+    """
     name = slots.names[image.component]
     if name == slots.firmware:
         return

@@ -94,11 +94,11 @@ def test_a_way_through_one_buffer():
         # From the beginning, and never more than was asked for, nor beyond the segment.
         equal(segments.want(10), (0, 10))
         equal(segments.want(4096), (0, buffer))
-        segments.take(b"x" * 5)
+        segments.open(b"x" * 5)
         equal(segments.want(4096), (5, buffer - 5))
     with Watched() as watched:
         segments = payload.Segments(bytearray(CONTENT), 2, "app", image)
-        segments.take(b"x" * 5)
+        segments.open(b"x" * 5)
         left = segments._buffer
         check(any(left))
         segments.close()
