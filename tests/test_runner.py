@@ -11,7 +11,7 @@ import tty
 from pathlib import Path
 
 import pytest
-from children import PATIENCE_S
+from process_kit import PATIENCE_S
 
 
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-import children
-import servers
+import process_kit
+import server_kit
 from warden_host.broker.mosquitto.broker import Broker
 from warden_host.devices import provision, setup
 from warden_host.engine.events import FleetEvent
@@ -26,7 +26,7 @@ from warden_host.store.store import Store
 
 TYPE, DEVICE = "relay", "D1"
 # A test that passes waits for the thing itself, however slow the machine is.
-PATIENCE_S = children.PATIENCE_S
+PATIENCE_S = process_kit.PATIENCE_S
 PROBE = Path(__file__).parent / "device" / "probe.py"
 
 
@@ -34,7 +34,7 @@ def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
-            each.bind((servers.HOST, 0))
+            each.bind((server_kit.HOST, 0))
         return [each.getsockname()[1] for each in sockets]
 
 
@@ -241,23 +241,23 @@ def forwarding(world: World, context: ssl.SSLContext, port: int) -> Iterator[Non
 
     def handle(near: socket.socket) -> None:
         with (
-            socket.create_connection((servers.HOST, world.port), servers.PATIENCE_S) as raw,
-            upstream.wrap_socket(raw, server_hostname=servers.HOST) as far,
+            socket.create_connection((server_kit.HOST, world.port), server_kit.PATIENCE_S) as raw,
+            upstream.wrap_socket(raw, server_hostname=server_kit.HOST) as far,
         ):
             while True:
-                for ready in select.select([near, far], [], [], servers.PATIENCE_S)[0]:
+                for ready in select.select([near, far], [], [], server_kit.PATIENCE_S)[0]:
                     data = ready.recv(65536)
                     if not data:
                         return
                     (far if ready is near else near).sendall(data)
 
-    with servers.listening(servers.over_tls(context, handle), port=port):
+    with server_kit.listening(server_kit.over_tls(context, handle), port=port):
         yield
 
 
 def leaf(world: World, folder: Path, **dates: Any) -> ssl.SSLContext:
     """The fleet's own CA and the key that devices pin, with other dates."""
     made = pki.load_authority(world.fleet.keys).issue(
-        (servers.HOST,), key=pki.load_key(world.fleet.keys / "server.key"), **dates
+        (server_kit.HOST,), key=pki.load_key(world.fleet.keys / "server.key"), **dates
     )
-    return servers.context(folder, [made.certificate], made.key)
+    return server_kit.context(folder, [made.certificate], made.key)

@@ -8,11 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import servers
-from children import child
+import server_kit
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from fleet_kit import wait_until
+from process_kit import child
 
 _CONF = """\
 {user}
@@ -54,11 +54,11 @@ class Nginx:
         self,
         folder: Path,
         certificate: x509.Certificate,
-        key: servers.Key,
+        key: server_kit.Key,
         requests: int = 1000,
     ) -> None:
         with socket.socket() as free:
-            free.bind((servers.HOST, 0))
+            free.bind((server_kit.HOST, 0))
             self.port: int = free.getsockname()[1]
         self.folder = folder
         self.www = folder / "www"
@@ -76,7 +76,7 @@ class Nginx:
 
     def url(self, name: str, port: int | None = None) -> str:
         """port: of what stands in front of it."""
-        return f"https://{servers.HOST}:{port or self.port}/{name}"
+        return f"https://{server_kit.HOST}:{port or self.port}/{name}"
 
     def requests(self) -> list[str]:
         """Lines of its log, one for each answer."""
@@ -99,7 +99,7 @@ class Nginx:
             def listens() -> bool:
                 assert process.poll() is None, (self.folder / "error.log").read_text()
                 with socket.socket() as probe:
-                    return probe.connect_ex((servers.HOST, self.port)) == 0
+                    return probe.connect_ex((server_kit.HOST, self.port)) == 0
 
             wait_until(listens, "nginx")
             yield self

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
-import children
+import process_kit
 import pyte
 from fleet_kit import PATIENCE_S, Journal
 
@@ -55,7 +55,7 @@ class Terminal:
 
     def __exit__(self, *_: object) -> None:
         # Whatever is left of it: the program's own end is the test's to see.
-        children.kill(self._process)
+        process_kit.kill(self._process)
         self._reader.join(PATIENCE_S)
         os.close(self._file)
         assert not self._reader.is_alive()

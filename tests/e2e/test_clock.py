@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import servers
+import server_kit
 from cryptography.hazmat.primitives import serialization
-from driver import Driver
 from fleet_kit import DEVICE, Board, World, forwarding, free_ports, leaf
+from link_kit import Driver
 from warden_host.fleet import pki
 
 WOKE = "@2021-01-01 00:00:00\n"
@@ -149,7 +149,7 @@ def test_a_line_cut_before_the_welcome(
 ) -> None:
     """A hand-shake that held proves no time: whoever cuts the line behind it must not leave the device in 2035, where every
     certificate of its real server has expired."""
-    with servers.listening(servers.over_tls(lying, servers.packet), port=port(world)):
+    with server_kit.listening(server_kit.over_tls(lying, server_kit.packet), port=port(world)):
         board.start()
         # The tentative hand-shake held: the device was waiting for the answer to its log-in.
         board.says("log link-closed")
@@ -175,9 +175,9 @@ def test_a_forged_date_is_not_even_tried(
 ) -> None:
     """Our pinned key and our CA's name in a certificate that our CA did not sign: its dates say nothing."""
     authority, stranger = pki.new_authority(), pki.new_authority()
-    real = authority.issue((servers.HOST,))
+    real = authority.issue((server_kit.HOST,))
     forged = stranger.issue(
-        (servers.HOST,), key=real.key, not_before=datetime(2035, 1, 1, tzinfo=UTC)
+        (server_kit.HOST,), key=real.key, not_before=datetime(2035, 1, 1, tzinfo=UTC)
     )
     clock = tmp_path / "clock"
     clock.write_text(WOKE)
@@ -195,11 +195,11 @@ def test_a_forged_date_is_not_even_tried(
             for found in (forged.certificate, authority.certificate)
         ]
         blob = b"".join(len(der).to_bytes(3, "big") + der for der in ders)
-        shown = servers.handshake(11, len(blob).to_bytes(3, "big") + blob)
-        connection.sendall(servers.server_hello() + shown)
-        servers.hold(connection)
+        shown = server_kit.handshake(11, len(blob).to_bytes(3, "big") + blob)
+        connection.sendall(server_kit.server_hello() + shown)
+        server_kit.hold(connection)
 
-    with servers.listening(handle) as port:
+    with server_kit.listening(handle) as port:
         out = drive(port, clock=str(clock), floor=FLOOR)
     assert out["codes"] == ["certificate-untrusted"]
     assert len(met) == 1
@@ -210,7 +210,7 @@ def test_a_date_shown_without_the_key(
 ) -> None:
     """A copy of a certificate is enough to make a device try its date, not to make it keep that."""
     authority = pki.new_authority()
-    shown = authority.issue((servers.HOST,), **AHEAD)
+    shown = authority.issue((server_kit.HOST,), **AHEAD)
     clock = tmp_path / "clock"
     clock.write_text(WOKE)
     environment |= {"FAKETIME_TIMESTAMP_FILE": str(clock)}
@@ -218,13 +218,13 @@ def test_a_date_shown_without_the_key(
     drive = Driver(micropython, repo / "lib", umqtt_path, tmp_path, [authority.der()], pins)
     drive.environment = environment
     met = []
-    copy = servers.impostor(shown.certificate)
+    copy = server_kit.impostor(shown.certificate)
 
     def handle(connection: socket.socket) -> None:
         met.append(1)
         copy(connection)
 
-    with servers.listening(handle) as port:
+    with server_kit.listening(handle) as port:
         out = drive(port, clock=str(clock), floor=FLOOR, times=2)
     assert out["codes"] == ["tls-failed"] * 2
     assert len(met) == 4  # as it stands, and at the tentative time

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from children import PATIENCE_S
 from demo.script import Mismatch, Story
+from process_kit import PATIENCE_S
 from rich.console import Console
 from warden_host.errors import HostError
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from children import PATIENCE_S
+from process_kit import PATIENCE_S
 
 HMAC_UP = 8
 

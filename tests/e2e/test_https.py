@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from fleet_kit import DEVICE, Board, World, wait_until
 from nginx_kit import Nginx
 from ota_e2e_kit import envelope, image, order, restarted, send_rest, until, updatable
-from servers import HOST, Valve, listening
+from server_kit import HOST, Valve, listening
 from warden_host.fleet import pki
 
 

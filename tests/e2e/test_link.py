@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import servers
+import server_kit
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from driver import Driver
-from servers import (
+from link_kit import Driver
+from server_kit import (
     HOST,
     Handler,
     certificate,
@@ -81,7 +81,7 @@ def good(world: World, tmp_path: Path) -> Serve:
 
 def broker(connection: socket.socket) -> None:
     while True:
-        servers.answer(connection, *servers.packet(connection))
+        server_kit.answer(connection, *server_kit.packet(connection))
 
 
 # -- the good case, so that no refusal below is one of everything ---------------------------------------
@@ -115,10 +115,10 @@ def test_subscriptions_after_each_connect(drive: Driver, good: Serve) -> None:
         mine: list[bytes] = []
         topics.append(mine)
         while True:
-            first, body = servers.packet(connection)
+            first, body = server_kit.packet(connection)
             if first == 0x82:
                 mine.append(body[4:-1])
-            servers.answer(connection, first, body)
+            server_kit.answer(connection, first, body)
             if len(mine) == 3:
                 return  # and the connection falls
 
@@ -166,7 +166,7 @@ def test_credentials_arrive_exactly(
     assert body[:7] == b"\0\4MQTT\4"
     assert body[7] == (0x02 if user is None else 0xC2)
     wanted = [b"drive"] if user is None or password is None else [b"drive", user, password]
-    assert servers.fields(body) == wanted
+    assert server_kit.fields(body) == wanted
 
 
 # -- servers that are not ours ------------------------------------------------------------------------
@@ -364,7 +364,7 @@ def test_no_forward_secrecy(drive: Driver, world: World, tmp_path: Path) -> None
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_old_tls(drive: Driver, world: World, tmp_path: Path) -> None:
     made = context(tmp_path, [world.leaf.certificate], world.leaf.key, "ALL:@SECLEVEL=0")
-    made.minimum_version = made.maximum_version = servers.ssl.TLSVersion.TLSv1_1
+    made.minimum_version = made.maximum_version = server_kit.ssl.TLSVersion.TLSv1_1
     with listening(over_tls(made, broker)) as port:
         assert drive.code(port) == "tls-failed"
 
@@ -533,7 +533,7 @@ def test_stalls_after_connect(drive: Driver, good: Serve) -> None:
 )
 def test_bad_log_in_answer(drive: Driver, good: Serve, code: str, data: bytes) -> None:
     def answer(connection: socket.socket) -> None:
-        servers.packet(connection)
+        server_kit.packet(connection)
         connection.sendall(data)
         hold(connection)
 
@@ -588,7 +588,7 @@ def test_answers_no_ping(drive: Driver, good: Serve) -> None:
 
     def silent(connection: socket.socket) -> None:
         log_in(connection)
-        heard.append(servers.packet(connection)[0])
+        heard.append(server_kit.packet(connection)[0])
         hold(connection)
 
     with listening(good(silent)) as port:

@@ -20,9 +20,9 @@ from typing import Any
 import pyotp
 import pytest
 from aiosmtpd.controller import Controller
-from children import child
 from fleet_kit import PATIENCE_S, Journal, World, free_ports
 from otp_kit import DEVICE, Keypad, Owner, other, pass_time
+from process_kit import child
 from terminal_kit import Terminal
 from warden_host.engine.request import Request
 from warden_host.otp import enrol

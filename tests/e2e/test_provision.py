@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cbor2
 import pytest
-from children import PATIENCE_S
+from process_kit import PATIENCE_S
 
 SECRET = b"the broker's password"
 POLICY = {

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import servers
-from children import child
+import server_kit
 from fleet_kit import PATIENCE_S, Journal, free_ports
 from nginx_kit import Nginx
+from process_kit import child
 from warden_host.fleet import pki
 from warden_host.fleet.fleet import Fleet
 from warden_host.store.store import Store
@@ -179,7 +179,7 @@ def test_rollouts(hands: Hands) -> None:
 def test_an_encrypted_release_from_a_web_server(hands: Hands, tmp_path: Path) -> None:
     fleet = Fleet(hands.folder / "fleet")
     leaf = pki.load_authority(fleet.keys).issue(
-        (servers.HOST,), key=pki.load_key(fleet.keys / "server.key")
+        (server_kit.HOST,), key=pki.load_key(fleet.keys / "server.key")
     )
     nginx = Nginx(tmp_path / "web", leaf.certificate, leaf.key)
     name = hands.release("2", True, 40_000, "--encrypt", "--url", nginx.url("updates"))

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from children import PATIENCE_S
+from process_kit import PATIENCE_S
 
 
 def run(

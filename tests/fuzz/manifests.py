@@ -14,7 +14,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "host")]
 
-import suit_grammar as grammar  # noqa: E402  (the path must be set first)
+import manifest_kit as grammar  # noqa: E402  (the path must be set first)
 from warden_host.fleet import device_tree  # noqa: E402
 
 ROUND = 50

@@ -4,7 +4,7 @@ import ssl
 import time
 
 import paho.mqtt.client as mqtt
-from children import PATIENCE_S
+from process_kit import PATIENCE_S
 from warden_host.fleet import fleet
 
 

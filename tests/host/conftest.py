@@ -7,7 +7,7 @@ from cli_kit import fake
 from engine_kit import POLICY, K, Stage
 from host_kit import PeerDevice, free_ports
 from hypothesis import settings
-from session_pair import Pair
+from session_kit import Pair
 from warden_host.broker.mosquitto import registry
 from warden_host.cli import main
 from warden_host.protocol import policy

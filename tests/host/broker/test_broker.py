@@ -11,8 +11,8 @@ import time
 import paho.mqtt.client as mqtt
 import pytest
 from broker_kit import Client
-from children import PATIENCE_S
 from host_kit import free_ports, new_fleet, refused
+from process_kit import PATIENCE_S
 from warden_host import names, secretfile
 from warden_host.broker.base import (
     app_account,

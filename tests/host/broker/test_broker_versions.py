@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-import mosquittos
+import mosquitto_kit
 import pytest
 from broker_kit import Client
 from host_kit import new_fleet, refused
@@ -19,11 +19,11 @@ OLD, NEW = "device's old one", "device's new one"
 
 
 @pytest.fixture
-def other(request, monkeypatch) -> mosquittos.Mosquitto:
+def other(request, monkeypatch) -> mosquitto_kit.Mosquitto:
     """The mosquitto of the suite that the test names, in place of the installed one."""
     try:
-        found = mosquittos.fetch(request.param)
-    except mosquittos.Missing as why:
+        found = mosquitto_kit.fetch(request.param)
+    except mosquitto_kit.Missing as why:
         pytest.skip(str(why))
     for name, value in found.environment.items():
         monkeypatch.setenv(name, value)

@@ -5,8 +5,8 @@ import ssl
 import threading
 
 import pytest
-from children import PATIENCE_S
 from host_kit import new_fleet, refused
+from process_kit import PATIENCE_S
 from warden_host import filelock, secretfile
 from warden_host.broker.base import device_account, device_password
 from warden_host.broker.mosquitto import broker, dynsec, registry

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from children import PATIENCE_S
 from cli_kit import fails, fake, said
+from process_kit import PATIENCE_S
 from warden_host.cli import main
 from warden_host.errors import HostError
 from warden_host.fleet import device_tree

@@ -9,7 +9,7 @@ import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import children
+import process_kit
 import pytest
 from cli_kit import fake
 from warden_host import childprocess, filelock, jsontext
@@ -22,11 +22,11 @@ COMMAND = [sys.executable, "-m", "warden_host.cli"]
 
 def start(*arguments: str) -> AbstractContextManager["subprocess.Popen[str]"]:
     environment = os.environ | {"PYTHONPATH": str(REPO / "tools")}
-    return children.child([*COMMAND, *arguments], env=environment, stdout=subprocess.PIPE)
+    return process_kit.child([*COMMAND, *arguments], env=environment, stdout=subprocess.PIPE)
 
 
 def gone(pid: int) -> bool:
-    end = time.monotonic() + children.PATIENCE_S
+    end = time.monotonic() + process_kit.PATIENCE_S
     while time.monotonic() < end:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
@@ -74,7 +74,7 @@ def test_ctrl_c_ends_run_in_order(folder, capsys, monkeypatch, number):
         pid = int(running.stdout.readline().split()[1])
         running.send_signal(number)
         assert running.stdout.read().endswith("✓ stopped\n")
-        assert running.wait(children.PATIENCE_S) == 0
+        assert running.wait(process_kit.PATIENCE_S) == 0
     assert gone(pid)
 
 
@@ -102,7 +102,7 @@ def test_a_killed_serve_leaves_no_broker(folder):
         with start("watch", "--json") as watcher:
             assert json.loads(watcher.stdout.readline())["time"] > 0
             watcher.send_signal(signal.SIGINT)
-            assert watcher.wait(children.PATIENCE_S) == 0
+            assert watcher.wait(process_kit.PATIENCE_S) == 0
         server.kill()
         assert gone(pid)
     with start("serve", "--json") as server:

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from children import PATIENCE_S
 from cli_kit import fails, fake
 from host_kit import refused
+from process_kit import PATIENCE_S
 from warden_host.cli import main, pin, secrets_input
 from warden_host.sim import simulated
 

@@ -4,8 +4,8 @@ import random
 import subprocess
 from pathlib import Path
 
-from children import PATIENCE_S
 from mpremote.romfs import VfsRomWriter
+from process_kit import PATIENCE_S
 
 
 def run(repo: Path, micropython: str, code: str) -> list[str]:

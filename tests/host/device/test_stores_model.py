@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from store_world import MEDIA, Medium, PowerCut, RootKey, Vault
+from stores_model import MEDIA, Medium, PowerCut, RootKey, Vault
 
 EXAMPLES = int(os.environ.get("STORE_EXAMPLES", "25"))
 PROFILE = settings(

@@ -6,9 +6,9 @@ import socket
 import threading
 
 import pytest
-from children import PATIENCE_S
 from engine_kit import PLAIN, Stage, run
 from host_kit import DEVICE
+from process_kit import PATIENCE_S
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.request import Request
 from warden_host.engine.throttle import BURST, Throttle

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import cbor2
 import pytest
+from codes_kit import LATE, PEPPER, RIGHT, WRONG, Gate, OtpStage, gated, other
 from engine_kit import SEALED, UID, K
 from host_kit import DEVICE, PeerDevice, refused
-from otp_stage import LATE, PEPPER, RIGHT, WRONG, Gate, OtpStage, gated, other
 from warden_host import names
 from warden_host.engine import commands
 from warden_host.engine.request import Request

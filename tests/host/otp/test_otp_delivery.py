@@ -15,8 +15,8 @@ from email import message_from_bytes, policy
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
-from children import PATIENCE_S
 from host_kit import new_fleet, refused
+from process_kit import PATIENCE_S
 from warden_host.fleet import pki
 from warden_host.fleet.fleet import Fleet
 from warden_host.otp import settings as otp_settings

@@ -1,6 +1,6 @@
 """Test the authority's handler and the device's gate over a plain network, by hypothesis.
 
-The network replays and forges, and the authority's process crashes. otp_world.py checks the
+The network replays and forges, and the authority's process crashes. otp_model.py checks the
 authority's answers; test_otp_model.py checks the device.
 """
 
@@ -9,6 +9,7 @@ import random
 import tempfile
 from pathlib import Path
 
+from codes_kit import other
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -18,8 +19,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from otp_stage import other
-from otp_world import World
+from otp_model import World
 
 EXAMPLES = int(os.environ.get("OTP_EXAMPLES", "30"))
 # A database there waits for no disk.

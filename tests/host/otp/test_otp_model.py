@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codes_kit import gated
 from host_kit import DEVICE
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -20,7 +21,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from otp_stage import gated
 from warden_host.otp import otp as host_otp
 from warden_host.otp.settings import Limits
 from warden_host.protocol import policy

@@ -1,7 +1,7 @@
 """What gives a played-back flash away: each of the three rules alone, and what is only late."""
 
 import pytest
-from session_pair import Pair
+from session_kit import Pair
 from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof, is_rollback
 from warden_host.protocol.results import Quarantined, Send, SessionUp
 

@@ -1,7 +1,7 @@
 """Sessions of the application against an independent device; each refusal has its code."""
 
 from host_kit import refused
-from session_pair import POLICY, Pair
+from session_kit import POLICY, Pair
 from warden_host.protocol import cose
 from warden_host.protocol.freshness import DeviceMark, Proof
 from warden_host.protocol.results import Quarantined, Received, Send, SessionUp

@@ -1,4 +1,4 @@
-"""Both real ends of the session around an adversary's network, told what to do by hypothesis (the judge is session_world.py), and the
+"""Both real ends of the session around an adversary's network, told what to do by hypothesis (the judge is session_model.py), and the
 same traces once more on the unix port.
 
 SESSION_EXAMPLES in the environment asks for more than the few runs of `make test`.
@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from session_world import REPO, Message, World
+from session_model import REPO, Message, World
 
 EXAMPLES = int(os.environ.get("SESSION_EXAMPLES", "150"))
 PROFILE = settings(

@@ -5,7 +5,7 @@ import pytest
 from host_kit import PeerDevice, canonical, topic
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from session_pair import POLICY, K, Pair
+from session_kit import POLICY, K, Pair
 from warden_host.protocol.results import Received, Refused, Send
 
 

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import manifest_kit as grammar
 import pytest
-import suit_grammar as grammar
 import suit_kit as kit
 from cli_kit import fails
 from host_kit import refused
+from manifest_kit import Case
 from release_kit import Maker, cheap
-from suit_grammar import Case
 from warden_host.cli import main
 from warden_host.errors import HostError
 from warden_host.release import inspect, manifest_reader, release, signing_key

@@ -7,8 +7,8 @@ import stat
 import threading
 
 import pytest
-from children import PATIENCE_S
 from host_kit import refused
+from process_kit import PATIENCE_S
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.service import control

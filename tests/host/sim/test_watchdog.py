@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from children import PATIENCE_S
+from process_kit import PATIENCE_S
 from warden_host.sim.watchdog import Watchdog
 
 

@@ -5,7 +5,7 @@ import select
 import subprocess
 import sys
 
-import children
+import process_kit
 import pytest
 
 # Deaf to SIGTERM, and so is what it started.
@@ -24,7 +24,7 @@ class Failed(Exception):
 
 def test_a_child_ends_with_a_test_that_failed() -> None:
     argv = [sys.executable, "-c", "import signal; signal.pause()"]
-    with pytest.raises(Failed), children.child(argv) as process:
+    with pytest.raises(Failed), process_kit.child(argv) as process:
         raise Failed
     assert process.returncode == -15
 
@@ -34,19 +34,19 @@ def test_a_deaf_child_is_killed_and_what_it_started(monkeypatch: pytest.MonkeyPa
     with open(near) as said:
         with (
             pytest.raises(subprocess.TimeoutExpired),
-            children.child([sys.executable, "-c", DEAF], stdout=far) as process,
+            process_kit.child([sys.executable, "-c", DEAF], stdout=far) as process,
         ):
             os.close(far)
             assert said.readline() == "ready\n"
-            monkeypatch.setattr(children, "TERM_S", 0.1)
+            monkeypatch.setattr(process_kit, "TERM_S", 0.1)
         assert process.returncode == -9
         # The pipe ends when nobody has its other end: the program's own child neither.
-        assert select.select([said], [], [], children.PATIENCE_S)[0]
+        assert select.select([said], [], [], process_kit.PATIENCE_S)[0]
         assert said.read() == ""
 
 
 def test_one_that_ended_is_left_alone() -> None:
-    with children.child([sys.executable, "-c", "raise SystemExit(3)"]) as process:
-        assert process.wait(children.PATIENCE_S) == 3
-    children.kill(process)
+    with process_kit.child([sys.executable, "-c", "raise SystemExit(3)"]) as process:
+        assert process.wait(process_kit.PATIENCE_S) == 3
+    process_kit.kill(process)
     assert process.returncode == 3

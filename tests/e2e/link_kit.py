@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from children import PATIENCE_S
+from process_kit import PATIENCE_S
 
 # What the device waits on a peer that owes something. Refusals come long before, on a slow machine as well.
 HANDSHAKE_MS = 300000

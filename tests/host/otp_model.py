@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codes_kit import OtpStage, gated
 from host_kit import DEVICE
-from otp_stage import OtpStage, gated
 from warden_host.otp import otp as host_otp
 from warden_host.otp.settings import Limits
 from warden_host.protocol import policy
