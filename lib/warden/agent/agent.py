@@ -349,9 +349,9 @@ class Agent:
             if self.ota is None:
                 raise PeerError("unknown-command")  # this board has no slots
             return self.ota.command(args)
-        from ..rotation.commands import obey
+        from ..rotation.commands import run
 
-        return obey(self, command, args)
+        return run(self, command, args)
 
     # -- what the broker sends ----------------------------------------------------------------
 

@@ -96,9 +96,9 @@ def start(agent: Agent, apps: "list[App]", panel: "Any") -> None:
         agent.plain = Plain(agent.names, appids, vault, policy.validate, policy.store)
     agent.receive(Inbox)
     if "rotation" in vault.names():
-        from ..rotation.commands import begin
+        from ..rotation import commands
 
-        begin(agent)
+        commands.start(agent)
     works: "list[Any]" = []
     if "warden.ota.boot" in sys.modules:
         from ..ota import service

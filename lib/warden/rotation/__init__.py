@@ -1,4 +1,5 @@
-"""The authority's commands that change secrets: policy, rotate, wipe (`commands.obey`), and a rotation in two phases (`rotation.Rotation`).
+"""Rotation of secrets, and the authority's other commands.
 
-May import `net`, `provisioning`, `session` and `vault`.
+`commands` runs them on the agent, `rotation` holds what is pending. May import `net`,
+`provisioning`, `session` and `vault`.
 """

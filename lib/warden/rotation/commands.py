@@ -1,6 +1,6 @@
-"""What the authority alone may order: `rotate`, `wipe` and `unlock`. Loaded when the first of them comes, or when a rotation waits in the vault.
+"""Authority commands `rotate`, `wipe` and `unlock`, and a pending rotation on the link.
 
-The device hands itself over: this is its own code, kept out of a heap that hardly ever needs it.
+Loaded for the first of these commands, or at a start with a rotation pending: few devices need it.
 """
 
 import asyncio
@@ -19,93 +19,97 @@ if TYPE_CHECKING:
     from ..agent.interface import Agent
     from ..session.session import Session
 
-_POLL_MS = const(60000)  # the clock may be set meanwhile, so a deadline is looked at again
+_POLL_MS = const(60000)  # between two looks at a deadline: the clock may be set meanwhile
+_REPLY_MS = const(500)  # for a reply to arrive before the connection is closed
 
 
-def obey(agent: "Agent", command: str, args: "dict[str, Any]") -> "dict[str, Any]":
-    """The result for the reply. PeerError: bad-body and what rotation.prepare() raises; an incident as well."""
+def run(agent: "Agent", command: str, args: "dict[str, Any]") -> "dict[str, Any]":
+    """Run one of the authority's commands and return the result for its reply.
+
+    PeerError: bad-body, gate-open, not-allowed, and what prepare() raises; incidents too.
+    """
     try:
-        return _obey(agent, command, args)
+        return _run(agent, command, args)
     except PeerError as error:
         agent.report(error.code, command)
         raise
 
 
-def _obey(agent: "Agent", command: str, args: "dict[str, Any]") -> "dict[str, Any]":
+def _run(agent: "Agent", command: str, args: "dict[str, Any]") -> "dict[str, Any]":
+    if command == "rotate":
+        return _rotate(agent, args)
+    # A command that names its device cannot be meant for another one.
+    if args != {"device": agent.names.device}:
+        raise PeerError("bad-body")
     if command == "wipe":
-        # A command that names its device can't have been meant for another one.
-        if args != {"device": agent.names.device}:
-            raise PeerError("bad-body")
         agent.after_reply = _wipe
         return {}
-    if command == "unlock":
-        if args != {"device": agent.names.device}:
-            raise PeerError("bad-body")
-        if agent.gate is None:
-            raise PeerError("gate-open")
-        agent.gate.unlock()
-        return {"unlocked": True}
+    if agent.gate is None:
+        raise PeerError("gate-open")
+    agent.gate.unlock()
+    return {"unlocked": True}
+
+
+def _rotate(agent: "Agent", args: "dict[str, Any]") -> "dict[str, Any]":
     link = agent.link
     pin = link.verifier.leaf if link is not None and link.verifier is not None else b""
     if prepare(agent.vault, args, pin, agent.clock.now()):
-        if "release" in args:
-            _let_go(agent)
+        # A download was verified with the old keys: the authority sends its manifest again.
+        if "release" in args and agent.ota is not None:
+            agent.ota.drop()
         if "rotation" in agent.vault.names():
-            begin(agent)
+            start(agent)
         if "trust" in args:
             agent.after_reply = _reconnect
-    waiting = agent.rotation
-    return {"pending": [] if waiting is None else waiting.what.pending()}
+    pending = agent.rotation
+    return {"pending": [] if pending is None else pending.secrets.pending()}
 
 
-def _let_go(agent: "Agent") -> None:
-    """What downloads was signed under the keys of before. Its manifest, sent again, is judged under the new ones, and goes on where it stopped."""
-    updating = agent.ota
-    if updating is not None:
-        updating.drop()
-
-
-def begin(agent: "Agent") -> None:
-    """A rotation waits in the vault: from now on the device goes by it."""
-    agent.rotation = waiting = PendingRotation(agent)
-    waiting.add_sessions()
-    waiting.expire()
+def start(agent: "Agent") -> None:
+    """Let the agent use the rotation that is pending in its vault."""
+    agent.rotation = pending = PendingRotation(agent)
+    pending.add_sessions()
+    pending.expire()
 
 
 async def _reconnect(agent: "Agent") -> None:
-    """New pins prove themselves on a connection of their own."""
+    """Close the connection: new pins prove themselves on the next one."""
     agent.client.close()
 
 
 async def _wipe(agent: "Agent") -> None:
+    """Erase the vault and end the agent. StoreError wiped: then the board restarts."""
     from ..vault.wipe import wipe
 
-    # A connection that is closed with bytes unread takes down what was sent last: the reply. It gets the time to arrive.
-    await asyncio.sleep_ms(500)
-    # Off the air, then: nothing may come in while the keys go.
+    # A connection that is closed with bytes unread takes down what was sent last: the reply.
+    await asyncio.sleep_ms(_REPLY_MS)
+    # No message may arrive while the keys go.
     await agent.client.disconnect()
     for session in agent.sessions:
         session.drop()
     wipe(agent.vault)
-    raise StoreError("wiped", "the authority ordered it")  # the board starts anew
+    raise StoreError("wiped", "the authority ordered it")
 
 
 class PendingRotation:
-    """A rotation on this device's link."""
+    """A rotation that is pending, on this agent's link and sessions."""
 
     def __init__(self, agent: "Agent") -> None:
         self._agent = agent
-        self.what = Rotation(agent.vault)
-        self._new: "list[Session]" = []
+        self.secrets = Rotation(agent.vault)
+        self._new: "list[Session]" = []  # sessions under new keys that are not proven yet
 
     def add_sessions(self) -> None:
-        """For each application with a new key a second session, beside the one under the old key: the one that the application answers will stand."""
+        """Open a second session for each application with a new key, beside the one of the old.
+
+        The application answers one of them, by the key that it has.
+        """
         from ..session.session import Session
 
         agent = self._agent
         now = agent.now_ms()
         for session in list(agent.sessions):
-            key = self.what.apps.get(session.appid)
+            key = self.secrets.apps.get(session.appid)
             if key is not None:
                 new = Session(
                     agent.names,
@@ -121,69 +125,65 @@ class PendingRotation:
                     new.begin(now)
 
     def choose_secrets(self) -> None:
-        """Before a connection: old or new password and pins."""
+        """Set the password and the trust anchors for the next connection: the old or the new."""
         self.expire()
-        self._use(self.what.tries("password"), self.what.tries("trust"))
+        self._use(self.secrets.choose("password"), self.secrets.choose("trust"))
 
     def _use(self, password: bool, trust: bool) -> None:
-        """The new password, the new pins; or those that are in their places."""
-        agent, what, vault = self._agent, self.what, self._agent.vault
-        secret = what.password if password else None
+        """Set the client's password and the trust anchors; True: the new, False: the old."""
+        agent, secrets, vault = self._agent, self.secrets, self._agent.vault
+        secret = secrets.password if password else None
         agent.client.set_password(secret or records.load(vault, "broker")[3])
-        agent.trust = TrustAnchors(*(what.trust if trust else records.load(vault, "trust")))
+        anchors = secrets.trust if trust else records.load(vault, "trust")
+        agent.trust = TrustAnchors(*anchors)
 
-    def failed(self, error: "PeerError") -> bool:
-        """Whether the next attempt is to come soon: with the other of the two."""
-        soon, often = self.what.failed(error)
-        if often:
-            self._say("rotation-failed", often)
-        return soon
+    def failed(self, error: PeerError) -> bool:
+        """Count a connection that ended with `error`; return whether to try another secret."""
+        retry, refused = self.secrets.failed(error)
+        if refused:
+            self._report("rotation-failed", refused)
+        return retry
 
     def check(self) -> None:
-        """Something may stand now."""
-        agent = self._agent
-        authority = False
-        for session in agent.sessions:
-            authority = authority or (session.authority and session.up)
-        self._done(self.what.stood(authority, [new.appid for new in self._new if new.up]))
+        """Replace the old secrets by the new ones that the link's sessions prove now."""
+        authority = self._agent.authority() is not None
+        self._finish(self.secrets.prove(authority, [new.appid for new in self._new if new.up]))
 
     def due_ms(self, now: int) -> "int | None":
-        """When the deadline is to be looked at, or None without one."""
+        """Return when to call this again for the deadline, or None without one."""
         self.expire()
-        return None if self.what.deadline is None else now + _POLL_MS
+        return None if self.secrets.deadline is None else now + _POLL_MS
 
     def expire(self) -> None:
-        """After the deadline the old ones are gone."""
-        parts = self.what.expire(self._agent.clock.now())
+        """Replace the old secrets after the deadline, proven or not."""
+        parts = self.secrets.expire(self._agent.clock.now())
         if parts:
             for part in parts:
-                self._say("rotation-expired", part)
-            self._done(parts)
+                self._report("rotation-expired", part)
+            self._finish(parts)
             self._use(False, False)
             if "password" in parts or "trust" in parts:
-                self._agent.client.close()  # it may stand on what is gone
+                self._agent.client.close()  # it may have been made with the old ones
 
-    def _say(self, code: str, part: str) -> None:
-        agent = self._agent
-        agent.log(code, part)
-        at = "keys" if part.startswith("app_") else part  # an incident's place is a word
-        agent.report(code, at)
+    def _report(self, code: str, part: str) -> None:
+        self._agent.log(code, part)
+        # An incident's place is a word, and an application ID may be none.
+        self._agent.report(code, "keys" if part.startswith("app_") else part)
 
-    def _done(self, parts: "list[str]") -> None:
-        """These are in their places now: the sessions under the old keys end."""
+    def _finish(self, parts: "list[str]") -> None:
+        """End the sessions under the old keys of these parts; after the last, the rotation."""
         agent = self._agent
         for part in parts:
             agent.log("rotated", part)
             for new in list(self._new):
                 if "app_" + new.appid == part:
                     self._new.remove(new)
-                    self._retire(new)
-        if parts and not self.what.pending():
+                    self._end_old(new)
+        if parts and not self.secrets.pending():
             agent.rotation = None
 
-    def _retire(self, new: "Session") -> None:
-        agent = self._agent
-        for old in list(agent.sessions):
+    def _end_old(self, new: "Session") -> None:
+        for old in list(self._agent.sessions):
             if old.appid == new.appid and old is not new:
                 old.drop()
-                agent.sessions.remove(old)
+                self._agent.sessions.remove(old)

@@ -1,10 +1,12 @@
-"""New secrets for old ones: both are valid until the new one proved itself on the link, then the old one goes. Rules: docs/protocol.md, Rotation.
+"""Rotation of secrets: the old one stays valid until the new one proves itself, then it goes.
 
-What waits to replace what is one record of the vault, `rotation`, so at every cut the device has the old secrets and knows the new ones, or
-has the new ones alone. A rotation after a compromise has a deadline: from then on the old ones are gone, proven or not.
+Rules: docs/protocol.md, Rotation. The vault's record `rotation` holds what is pending. At every
+power cut the device has the old secrets and the pending new ones, or the new ones alone. A
+rotation after a compromise has a deadline: then the new secrets replace the old, proven or not.
 
-Release keys have nothing to prove on a link, and a wrong one cuts nobody off: the authority can give others. So they are in force at once,
-by the same commit; for a time of both the order names both.
+New release keys replace the old ones at once, by the commit that accepts the command: they prove
+nothing on a link, and the authority can correct wrong ones over it. To keep an old key for a time,
+the command lists it beside the new one.
 """
 
 import hashlib
@@ -26,63 +28,64 @@ _FIELDS = const(("id", "password", "trust", "apps", "deadline", "release"))
 _MAX_ID = const((1 << 32) - 1)
 _DEADLINE_S = const((60, 30 * 86400))
 _MAX_RECORD = const(4096)
-# So often a new password or new pins may be refused before the old ones are tried first: nobody hammers the broker with a wrong one.
-_PATIENCE = const(3)
+# A new password or new pins that were refused so often are not tried first again.
+_MOST_REFUSALS = const(3)
 
 
 def prepare(vault: "Vault", args: "dict[str, Any]", live_pin: bytes, now: int) -> bool:
-    """Keep the new secrets of the authority's command beside the old ones, and new release keys in their place, by one commit; False when this
-    very command was taken before.
+    """Store a `rotate` command's release keys in place, its other secrets as pending: one commit.
 
-    live_pin: of the server at the other end of this connection. now: unix seconds. PeerError bad-body, busy, unexpected.
+    args: of the command. live_pin: of the server at the other end of this connection, 32 bytes.
+    now: unix seconds. Return False for the command that was accepted last, sent again.
+    PeerError bad-body, unexpected; LinkError busy.
     """
     for name in args:
-        _want(name in _FIELDS)
+        _require(name in _FIELDS)
     id: "Any" = args.get("id")
-    _want(_is_number(id, 1, _MAX_ID))
+    _require(_is_number(id, 1, _MAX_ID))
     taken, pending = vault.counter("rotation"), vault.get("rotation")
     digest = hashlib.sha256(cbor.encode(args)).digest()
     if id < taken:
         raise PeerError("unexpected")
     if id == taken:
-        # The answer got lost, or the authority asks how it stands.
+        # Its reply was lost, or the authority asks what is pending.
         if pending is not None:
             fields: "Any" = cbor.decode(pending)
-            _want(fields[2] == digest)
+            _require(fields[2] == digest)
         return False
     if pending is not None:
         raise LinkError("busy")
 
     password, trust, apps, deadline, release = [args.get(name) for name in _FIELDS[1:]]
     waits = password is not None or trust is not None or apps is not None
-    _want(waits or release is not None)
+    _require(waits or release is not None)
     if password is not None:
-        _want(isinstance(password, bytes) and 0 < len(password) <= 4000)
-        _want(password != records.load(vault, "broker")[3])
+        _require(isinstance(password, bytes) and 0 < len(password) <= 4000)
+        _require(password != records.load(vault, "broker")[3])
     if trust is not None:
-        _check(trust, "trust")
-        # A set without the key of the server that we speak with would cut us off from the only one who could mend it.
-        _want(live_pin in trust[1])
+        _check_record(trust, "trust")
+        # Without the key of the server at the other end, no command could correct these pins.
+        _require(live_pin in trust[1])
     if apps is not None:
         _check_apps(vault, apps)
     if deadline is not None:
-        _want(_is_number(deadline, *_DEADLINE_S))
+        _require(_is_number(deadline, *_DEADLINE_S))
         deadline += now
     changes: "dict[str, bytes | None]" = {}
     if waits:
         record = cbor.encode([_FORMAT, id, digest, password, trust, apps or {}, deadline])
-        _want(len(record) <= _MAX_RECORD)
+        _require(len(record) <= _MAX_RECORD)
         changes["rotation"] = record
     if release is not None:
-        _check(release, "release")
+        _check_record(release, "release")
         changes["release"] = cbor.encode(release)
     counters: "dict[str, int]" = {"rotation": id}
     vault.commit(changes, counters)
     return True
 
 
-def _check(value: "Any", what: str) -> None:
-    """As the bundle has it."""
+def _check_record(value: "Any", what: str) -> None:
+    """Check trust anchors or release keys by the rules of a provisioning bundle."""
     from ..provisioning import bundle
 
     try:
@@ -95,19 +98,19 @@ def _check(value: "Any", what: str) -> None:
 
 
 def _check_apps(vault: "Vault", apps: "Any") -> None:
-    _want(isinstance(apps, dict) and 0 < len(apps) <= 8)
+    _require(isinstance(apps, dict) and 0 < len(apps) <= 8)
     seen = []
     for appid, key in apps.items():
-        _want(isinstance(appid, str) and isinstance(key, bytes) and len(key) == 32)
-        # Neither one that is in use nor one given twice: kid would say which application it is no more.
-        _want("app_" + appid in vault.names() and key not in seen)
+        _require(isinstance(appid, str) and isinstance(key, bytes) and len(key) == 32)
+        # A key ID names one application: no key may be in use already, or given twice.
+        _require("app_" + appid in vault.names() and key not in seen)
         seen.append(key)
     for app in records.load_apps(vault):
-        _want(app.key not in seen)
+        _require(app.key not in seen)
 
 
 class Rotation:
-    """What waits in the vault's record `rotation`, and what was tried of it since the start."""
+    """The pending secrets of the vault's record `rotation`, and which of them were tried."""
 
     def __init__(self, vault: "Vault") -> None:
         self._vault = vault
@@ -115,12 +118,12 @@ class Rotation:
         self._head = fields[:3]
         self.password: "bytes | None" = fields[3]
         self.trust: "Any" = fields[4]
-        self.apps: "dict[str, bytes]" = fields[5]
-        self.deadline: "int | None" = fields[6]
+        self.apps: "dict[str, bytes]" = fields[5]  # application ID → new key
+        self.deadline: "int | None" = fields[6]  # unix seconds
         self._choices = {"password": _Choice(), "trust": _Choice()}
 
     def pending(self) -> "list[str]":
-        """What has not proved itself: "password", "trust", "app_…"."""
+        """Return the parts that are not proven yet: "app_…", "password", "trust"."""
         parts = ["app_" + appid for appid in self.apps]
         if self.password is not None:
             parts.append("password")
@@ -128,22 +131,30 @@ class Rotation:
             parts.append("trust")
         return parts
 
-    def tries(self, part: str) -> bool:
-        """Whether the connection that begins now is to use the new one of this part."""
-        return part in self.pending() and self._choices[part].begin()
+    def choose(self, part: str) -> bool:
+        """Return whether the next connection is to use the new secret of this part."""
+        return part in self.pending() and self._choices[part].choose()
 
     def failed(self, error: PeerError) -> "tuple[bool, str]":
-        """The connection ended with this error: (whether the other one is worth trying at once, the part that was refused too often just now)."""
+        """Count a connection that ended with `error`.
+
+        Return whether to try the other secret at once, and the part whose new secret has just been
+        refused too often, or "".
+        """
         part = "password" if error.code == "mqtt-refused" else "trust"
         if isinstance(error, LinkError) or part not in self.pending():
             return False, ""
         choice = self._choices[part]
         choice.failed()
-        often = choice.used and choice.failures == _PATIENCE
+        often = choice.used and choice.failures == _MOST_REFUSALS
         return choice.turns % 2 == 1, part if often else ""
 
-    def stood(self, authority: bool, appids: "list[str]") -> "list[str]":
-        """What proved itself: on this connection a session stands, with the authority; and under these applications' new keys. Commits and returns the parts."""
+    def prove(self, authority: bool, appids: "list[str]") -> "list[str]":
+        """Replace the old secrets whose new ones are proven; return these parts.
+
+        authority: the authority's session is up on this connection. appids: applications whose
+        session is up under their new key.
+        """
         parts = ["app_" + appid for appid in appids if appid in self.apps]
         for part, choice in self._choices.items():
             if authority and choice.used and part in self.pending():
@@ -153,7 +164,7 @@ class Rotation:
         return parts
 
     def expire(self, now: int) -> "list[str]":
-        """After the deadline the old ones go, whatever the new ones have shown: the parts that this is said of."""
+        """Replace all old secrets after the deadline; return the parts. now: unix seconds."""
         parts = self.pending()
         if self.deadline is None or now < self.deadline:
             return []
@@ -161,7 +172,7 @@ class Rotation:
         return parts
 
     def _replace(self, parts: "list[str]") -> None:
-        """New for old, and nothing waits any more: one commit."""
+        """Put the new secrets of these parts in place of the old ones, by one commit."""
         vault = self._vault
         changes: "dict[str, bytes | None]" = {}
         apps, password, trust = dict(self.apps), self.password, self.trust
@@ -185,17 +196,20 @@ class Rotation:
 
 
 class _Choice:
-    """New or old: each once in turn, the new one first, until it was refused too often."""
+    """Which of two secrets a connection uses: each in turn, the new one first.
+
+    The old one is first once the new one was refused _MOST_REFUSALS times.
+    """
 
     def __init__(self) -> None:
         self.used = False  # the new one, on this connection
-        self.failures = 0
-        self.turns = 0
+        self.failures = 0  # of the new one
+        self.turns = 0  # refused connections in a row
         self._refused = False
 
-    def begin(self) -> bool:
+    def choose(self) -> bool:
         if not self._refused:
-            self.used = self.failures < _PATIENCE
+            self.used = self.failures < _MOST_REFUSALS
             self.turns = 0
         else:
             self.used = not self.used
@@ -209,7 +223,7 @@ class _Choice:
             self.failures += 1
 
 
-def _want(condition: object) -> None:
+def _require(condition: object) -> None:
     if not condition:
         raise PeerError("bad-body")
 

@@ -550,8 +550,6 @@ def test_an_abort_while_a_web_server_sends():
 
 def test_release_keys_that_go_while_it_is_verified():
     """Between two steps of a fetched image another task may obey the authority: no slot is staged for keys that were taken away."""
-    from warden.rotation.commands import _let_go
-
     for state in ("Downloading", "Verifying", "Installing"):
         board = installed()
         device, one = equipped(board)
@@ -562,10 +560,10 @@ def test_release_keys_that_go_while_it_is_verified():
             if not one._step():
                 number, _, at, length = one._update.download.want()
                 one._update.download.chunk(number, NEW[at : at + length], 0)
-        _let_go(device)
+        one.drop()
         equal((one._step(), one._update.state), (False, "Aborted"))
         equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, EMPTY])
-        _let_go(device)  # there is nothing left to let go of
+        one.drop()  # nothing is left to drop
         board.off()
 
 

@@ -91,7 +91,7 @@ def test_one_is_proven_and_others_wait():
     board.agent._check_sessions()
     equal(records.load(reopened(vault), "app_home")[0], KEY)
     check(board.agent.rotation is waiting)
-    equal(waiting.what.pending(), ["password"])
+    equal(waiting.secrets.pending(), ["password"])
 
 
 def test_a_deadline_ends_a_connection_only_where_it_stood_on_the_old():
@@ -138,7 +138,7 @@ def test_a_download_ends_with_the_keys_that_judged_it():
     board.agent.ota = updating = Updating()
     board.order("rotate", id=1, password=PASSWORD)
     equal(updating.gone, 0)
-    board.agent.rotation.what._replace(["password"])
+    board.agent.rotation.secrets._replace(["password"])
     board.order("rotate", id=2, release=RELEASE)
     equal(updating.gone, 1)
 

@@ -155,7 +155,7 @@ def test_the_same_command_again():
     equal((vault.generation, Rotation(vault).deadline), (generation, NOW + 60))
     refused("bad-body", vault, deadline=61)
     refused("bad-body", vault, password=b"another", deadline=60)
-    Rotation(vault).stood(False, appids(vault))
+    Rotation(vault).prove(False, appids(vault))
     check(not take(vault, deadline=60))
     Rotation(vault).expire(NOW + 60)
     check(not take(vault, deadline=60))
@@ -207,9 +207,9 @@ def test_what_proved_itself_is_not_replaced_again():
     vault = made()
     take(vault)
     what = Rotation(vault)
-    what.tries("password")
-    equal(what.stood(True, []), ["password"])
-    equal(what.stood(True, []), [])
+    what.choose("password")
+    equal(what.prove(True, []), ["password"])
+    equal(what.prove(True, []), [])
     equal(secrets(reopened(vault))[0], PASSWORD)
 
 
@@ -218,7 +218,7 @@ def test_pins_are_not_doubted_for_what_no_hand_shake_refused():
     take(vault, password=None, apps=None)
     what = Rotation(vault)
     for code in ("unreachable", "link-closed", "link-timeout", "busy"):
-        check(what.tries("trust"))
+        check(what.choose("trust"))
         equal(what.failed(link_failure(code)), (False, ""))
 
 
@@ -261,10 +261,10 @@ def tries(what, accepts, turns):
     """The password of each attempt, at a broker that takes `accepts` ("new", "old" or neither); what is reported; whether the next attempt comes soon."""
     seen, said, soon = [], [], []
     for _ in range(turns):
-        new = what.tries("password")
+        new = what.choose("password")
         seen.append("new" if new else "old")
         if seen[-1] == accepts:
-            what.stood(True, [])
+            what.prove(True, [])
         else:
             again, often = what.failed(link_failure("mqtt-refused"))
             soon.append(again)
@@ -310,9 +310,9 @@ def test_neither_is_hammered():
 def test_only_a_refusal_changes_the_turn():
     _, what = with_password()
     for code in ("unreachable", "link-closed", "link-timeout", "pin-mismatch", "tls-failed"):
-        check(what.tries("password"))
+        check(what.choose("password"))
         equal(what.failed(link_failure(code)), (False, ""))
-    check(what.tries("password"))
+    check(what.choose("password"))
 
 
 def test_pins_by_every_refusal_of_a_hand_shake():
@@ -320,21 +320,21 @@ def test_pins_by_every_refusal_of_a_hand_shake():
         vault = made()
         take(vault, password=None, apps=None)
         what = Rotation(vault)
-        check(what.tries("trust"))
-        check(not what.tries("password"))
+        check(what.choose("trust"))
+        check(not what.choose("password"))
         equal(what.failed(link_failure(code)), (True, ""))
-        check(not what.tries("trust"))
-        what.stood(True, [])
+        check(not what.choose("trust"))
+        what.prove(True, [])
         check(vault.get("rotation") is not None)
-        check(what.tries("trust"))
-        equal(what.stood(True, []), ["trust"])
+        check(what.choose("trust"))
+        equal(what.prove(True, []), ["trust"])
         equal(secrets(vault)[1], TRUST)
 
 
 def test_a_session_with_somebody_else_proves_nothing():
     vault, what = with_password()
-    what.tries("password")
-    equal(what.stood(False, appids(vault)), [])
+    what.choose("password")
+    equal(what.prove(False, appids(vault)), [])
     check(vault.get("rotation") is not None)
 
 
@@ -344,12 +344,12 @@ def test_a_key_proves_itself_alone():
     take(vault)
     what = Rotation(vault)
     first = appids(vault)[0]
-    equal(what.stood(False, [first]), ["app_" + first])
+    equal(what.prove(False, [first]), ["app_" + first])
     equal(secrets(vault), (old[0], old[1], KEY))
     app = records.load(vault, "app_" + first)
     equal(app[1:], records.load(reopened(vault), "app_" + first)[1:])
     equal(sorted(Rotation(reopened(vault)).pending()), ["password", "trust"])
-    equal(what.stood(False, [first]), [])
+    equal(what.prove(False, [first]), [])
 
 
 def test_the_deadline():
@@ -452,15 +452,15 @@ def cut_in_the_middle(name, work):
 def test_cut_while_it_proves_itself():
     def prove(vault):
         what = Rotation(vault)
-        what.tries("password")
-        what.tries("trust")
-        what.stood(True, appids(vault))
+        what.choose("password")
+        what.choose("trust")
+        what.prove(True, appids(vault))
 
     cut_in_the_middle("prove", prove)
 
 
 def test_cut_while_one_key_proves_itself():
-    cut_in_the_middle("key", lambda vault: Rotation(vault).stood(False, appids(vault)))
+    cut_in_the_middle("key", lambda vault: Rotation(vault).prove(False, appids(vault)))
 
 
 def test_cut_at_the_deadline():
