@@ -109,5 +109,5 @@ def start(agent: Agent, apps: "list[App]", panel: "Any") -> None:
     if policy.otp is not None:
         from ..gate import gate
 
-        works.append(gate.begin(agent, panel))
+        works.append(gate.start(agent, panel))
     agent.run(works)

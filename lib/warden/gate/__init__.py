@@ -1,4 +1,5 @@
-"""The one-time password that a start waits for: keypad and display (`gate.Gate`), states (`machine.Otp`), codes (`codes.Codes`).
+"""The gate: a start waits for a one-time password, typed on the board's keypad.
 
-May import `ota`, `session` and `vault`.
+Entry point: `gate.start`, keypad and display of an agent. `machine` holds the states, sans-IO, and
+`codes` verifies HOTP and TOTP on the device. May import `ota`, `session` and `vault`.
 """

@@ -1,8 +1,9 @@
-"""One-time passwords that the device checks itself: HOTP (RFC 4226) and TOTP (RFC 6238), by what any authenticator app shows.
+"""One-time passwords that the device verifies itself: HOTP (RFC 4226) and TOTP (RFC 6238).
 
-HMAC-SHA-1 is what the apps speak. Its known weakness is in collisions, which an HMAC does not depend on (RFC 6194 §3.3); SHA-256 is there
-for apps that know it. A code is judged against every counter of its window, the larger one of resynchronisation included, and against both secrets,
-match or not, so that the time tells neither which one it was nor how far the window was gone through.
+Authenticator apps use HMAC-SHA-1; its known weakness is in collisions, on which an HMAC does not
+depend (RFC 6194 §3.3). SHA-256 is for apps that have it. A code is compared with every counter of
+its window, the larger one of resynchronisation included, under both secrets, match or not: so the
+time it takes shows neither which secret it was nor which counter.
 """
 
 import hashlib
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
     from ..vault import Vault
 
 _BLOCK = const(64)
-# How far an app's counter may have gone on without us: codes that were shown and never typed (RFC 4226 §7.4).
+# How far an app's counter may be ahead: codes that were shown and not typed (RFC 4226 §7.4).
 _AHEAD = const(10)
-# How far two codes in a row may lie ahead: resynchronisation (RFC 4226 §7.4).
+# How far two codes in a row may be ahead: resynchronisation (RFC 4226 §7.4).
 _RESYNC = const(100)
-# Steps that an app's clock, or the way from the eye to the key, may be off each way (RFC 6238 §5.2).
+# Steps that a code may be early or late: the app's clock, and the time to type (RFC 6238 §5.2).
 _DRIFT = const(1)
 
 
 def code(secret: bytes, counter: int, digits: int, algorithm: str = "sha1") -> bytes:
-    """The code of a counter (RFC 4226 §5.3): ASCII digits. algorithm: sha1 or sha256."""
+    """Return a counter's code, ASCII digits (RFC 4226 §5.3). algorithm: "sha1" or "sha256"."""
     text = counter.to_bytes(8, "big")
     mac = hmac_sha256(secret, text) if algorithm == "sha256" else _hmac_sha1(secret, text)
     at = mac[-1] & 15
@@ -52,8 +53,11 @@ def _hmac_sha1(key: bytes, text: bytes) -> bytes:
 
 
 class Codes:
-    """The secrets of the vault's record `otp`. Each has a counter of the vault: the first HOTP counter, or TOTP step, that may still be used.
-    duress: whether the policy takes the second one."""
+    """The secrets of the vault's record `otp`.
+
+    Each has a counter of the vault: the first HOTP counter, or TOTP step, that is still valid.
+    duress: the policy accepts the second secret.
+    """
 
     def __init__(self, vault: "Vault", duress: bool = True) -> None:
         fields = records.load(vault, "otp")
@@ -64,21 +68,25 @@ class Codes:
             self._duress = None
         # Codes past the window that the next attempt may hold: (the counter's name, counter).
         self._expected: "list[tuple[str, int]]" = []
-        code(self._secret, 0, self._digits, self._algorithm)  # better now than at the door
+        # A firmware without SHA-1 must fail at the start, not at the first code.
+        code(self._secret, 0, self._digits, self._algorithm)
 
-    def blind(self, unix_time: "int | None") -> bool:
-        """Whether no code can be judged: TOTP, and nobody knows what time it is."""
+    def needs_time(self, unix_time: "int | None") -> bool:
+        """Return whether no code can be verified: TOTP without a proven time."""
         return self._step_s > 0 and unix_time is None
 
-    def judge(
+    def verify(
         self, typed: "bytes | bytearray", unix_time: "int | None"
     ) -> "tuple[str, int] | None":
         """Return (counter's name, its new value) for a right code, None for a wrong one.
 
-        typed: as many digits as the record says. The name `otp_duress` says that the code is of the second
-        secret. A HOTP code past the window is wrong, and right is then the code after it, if that is the next
-        attempt: the display must not tell the two kinds of wrong apart, since a code that is known to lie ahead
-        opens once the window reaches it. The caller counts every attempt before the call and writes the value.
+        typed: as many digits as the record says. unix_time: proven seconds, for TOTP. The name is
+        `otp_duress` for a code of the second secret. The caller counts the attempt before the
+        call, and commits the value after it.
+
+        A HOTP code past the window is wrong, and the code after it right, if that is the next
+        attempt. The display shows both kinds of wrong alike: a code that is known to be ahead
+        opens the gate once the window reaches it.
         """
         found = None
         expected, self._expected = self._expected, []

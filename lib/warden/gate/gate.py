@@ -1,8 +1,8 @@
-"""The gate in a connected device: the keypad, the display and the messages around gate/machine.py. Loaded where the policy has a gate, and let go of once it is
-open.
+"""The gate of a connected device: keypad, display and messages around gate/machine.py.
 
-Until then commands of applications are refused (`gate-shut`), those of the authority and the session itself work; Device.start() has not
-returned, so the application is not started. docs/otp.md tells the order.
+Loaded where the policy has a gate, and unloaded once it is open. Until then the device refuses
+commands of applications (`gate-shut`), runs those of the authority, and Device.start() waits, so
+the application does not run. docs/otp.md describes the order.
 """
 
 import asyncio
@@ -25,51 +25,54 @@ if TYPE_CHECKING:
     from ..session.plain import Plain
     from ..session.session import Session
 
-_TICK_MS = const(500)
-_AGAIN_MS = const(1000)
-_QUIET_MS = const(5000)
-_IDLE_MS = const(32)  # what a keypad's poll() says while nothing is pressed (hal/keypad.py)
+_TICK_MS = const(500)  # between two looks at the clock and the link
+_QUIET_MS = const(5000)  # the same, where nothing but keys is expected
+_RETRY_MS = const(1000)
+_IDLE_MS = const(32)  # what a keypad's poll() returns while no key is down (hal/keypad.py)
 _ANSWERS = const(("server_otp_response", "server_otp_validate"))
 
 
 class Gate:
-    """agent: the one that runs it; panel: what its board has (board/panel.py)."""
+    """The shut gate of one agent.
+
+    agent: whose policy has a gate. panel: what its board has for it (board/panel.py).
+    """
 
     def __init__(self, agent: "Agent", panel: "Any") -> None:
-        terms: "Any" = agent.policy.otp
+        gate_policy: "Any" = agent.policy.otp
         codes = None
-        if terms["source"] != "authority":
+        if gate_policy["source"] != "authority":
             from .codes import Codes
 
-            codes = Codes(agent.vault, terms["duress"])
-        self.otp = Otp(terms, agent.vault, codes, agent.now_ms())
-        self.offline = codes is not None
-        self._early = terms["before"] != "nothing"  # telemetry passes before it opens
+            codes = Codes(agent.vault, gate_policy["duress"])
+        self.otp = Otp(gate_policy, agent.vault, codes, agent.now_ms())
+        self.offline = codes is not None  # the device verifies the codes itself
+        self._early = gate_policy["before"] != "nothing"  # telemetry passes a shut gate
         self.agent = agent
         self._panel, self._screen, self._kept = panel
         self._keypad: "Any" = None
         self._display: "Any" = None
         self._shown = ("", "")
-        self._failed = False
-        self._calm = False  # nothing is waited for but keys
+        self._failed = False  # keypad or display, and that was reported
+        self._calm = False  # nothing but keys is expected
         self._touched: "Any" = None  # set by an interrupt, where the keypad has one
-        self._news = False
+        self._news = False  # a message came
         self._opened = asyncio.Event()
-        self._zero: "int | None" = None  # the proven time less the uptime, seconds
+        self._zero: "int | None" = None  # seconds: the proven time less the uptime
         agent.receive(Gated).gate = self
 
     async def wait(self, telemetry: bool = False) -> None:
-        """Until the gate is open; at once for telemetry where the policy lets it out before."""
+        """Wait until the gate is open. telemetry: return at once where the policy lets it pass."""
         if not (telemetry and self._early):
             await self._opened.wait()
 
     def unlock(self) -> None:
-        """The operator's order. PeerError not-allowed."""
+        """Open the gate by the operator's command. PeerError not-allowed."""
         self.otp.unlock()
         self._wake()
 
-    def hear(self, appid: str, command: str, fields: "dict[str, Any]", now_ms: int) -> None:
-        """An answer of the authority. PeerError bad-body, unexpected."""
+    def on_answer(self, appid: str, command: str, fields: "dict[str, Any]", now_ms: int) -> None:
+        """Take the authority's answer to a request. PeerError bad-body, unexpected."""
         response = command == _ANSWERS[0]
         if (
             len(fields) != (6 if response else 7)
@@ -92,16 +95,17 @@ class Gate:
     # -- the task -----------------------------------------------------------------------------
 
     async def run(self) -> None:
+        """Serve keypad, display and messages until the gate is open, and tell the authority so."""
         otp, agent = self.otp, self.agent
-        rest = 0
+        rest = 0  # milliseconds until the next _work()
         while not otp.by:
             touched = self._touched
             if touched is not None:
-                touched.clear()  # before the look, so that no key falls between
+                touched.clear()  # before the poll: a key after it sets it again
             pause = self._poll()
             quiet = touched is not None and pause == _IDLE_MS
             if quiet:
-                # Keys, messages and orders wake this task; the time alone is looked at, and that there is a link.
+                # Keys, messages and commands wake this task; time and link need a look.
                 pause = _QUIET_MS if self._calm else _TICK_MS
             rest -= pause
             if rest <= 0 or self._news or (self._keypad is not None and self._keypad.keys):
@@ -113,23 +117,26 @@ class Gate:
             try:
                 await asyncio.wait_for_ms(touched.wait(), pause)
             except asyncio.TimeoutError:
-                pass  # time for a look at the clock
+                pass
         await self._work()
         if self._touched is not None:
-            # A handler that stays would be called for ever, and hold all of this code.
+            # An interrupt handler that stays set would hold all of this code.
             try:
                 self._keypad.watch(None)
             except OSError:
-                pass  # an expander that went away
+                pass  # the expander went away
         agent.log("gate-open", otp.by)
         agent.receive(Inbox)
         agent.gate = None
         self._opened.set()
         while not await self._send("gate", {"open": True, "by": otp.by}):
-            await asyncio.sleep_ms(_AGAIN_MS)
+            await asyncio.sleep_ms(_RETRY_MS)
 
     def _poll(self) -> int:
-        """Look at the keys; in how many milliseconds to do so again. A keypad that can't be read leaves the gate shut, and the operator a way in."""
+        """Look at the keys; return the milliseconds until the next look.
+
+        A keypad that cannot be read leaves the gate shut; `unlock` still opens it.
+        """
         try:
             if self._keypad is None:
                 make, args = self._panel
@@ -140,14 +147,14 @@ class Gate:
             return pause
         except OSError:
             self._keypad = self._touched = None
-            self._lost("keypad")
-            return _AGAIN_MS
+            self._report_failure("keypad")
+            return _RETRY_MS
 
-    def _lost(self, what: str) -> None:
+    def _report_failure(self, part: str) -> None:
         if not self._failed:
             self._failed = True
-            self.agent.log("keypad-failed", what)
-            self.agent.report("keypad-failed", what)
+            self.agent.log("keypad-failed", part)
+            self.agent.report("keypad-failed", part)
 
     async def _work(self) -> None:
         otp, agent = self.otp, self.agent
@@ -157,10 +164,10 @@ class Gate:
         self._calm = linked or self.offline
         otp.tick(now, linked)
         while self._keypad is not None and self._keypad.keys:
-            otp.key(self._keypad.take(), now, self._time(now))
-        for code, count in otp.told:
+            otp.on_key(self._keypad.take(), now, self._time(now))
+        for code, count in otp.incidents:
             agent.report(code, "gate", count)
-        otp.told = []
+        otp.incidents = []
         self._show(otp.lines(now))
         while otp.out:
             await self._send(*otp.out.pop(0))
@@ -176,33 +183,39 @@ class Gate:
             self._display.lines(*lines)
         except OSError:
             self._display = None
-            self._lost("display")
+            self._report_failure("display")
 
     # -- the link -----------------------------------------------------------------------------
 
     def _linked(self) -> bool:
-        """Whether the authority can be spoken to."""
+        """Return whether the authority can be reached now."""
         agent = self.agent
         if agent.plain is not None:
             return agent.client.connected and agent.plain.ready
         return agent.authority() is not None
 
     def on_time(self, unix_time: int) -> None:
-        """What the authority's welcome says. Counted on from there by the ticks: whatever the clock does after that moves no code."""
+        """Keep the time of the authority's welcome, unix seconds.
+
+        It goes on with the uptime: no later change of the clock makes a code valid.
+        """
         agent = self.agent
         if unix_time >= agent.clock.least():
             self._zero = unix_time - agent.now_ms() // 1000
 
     def _time(self, now_ms: int) -> "int | None":
-        """Unix seconds for codes that depend on them: what the authority proved in this boot, or a clock that a battery keeps and
-        that did not stop meanwhile: lifted to its mark it would say a time in the past, whose codes somebody may have seen."""
+        """Return the unix seconds for codes, or None where no time is proven.
+
+        Proven is the time of the authority's welcome in this boot, or a clock that a battery
+        keeps. One that stopped meanwhile was set to a past time, whose codes may be known.
+        """
         if self._zero is not None:
             return self._zero + now_ms // 1000
         clock = self.agent.clock
         return clock.now() if self._kept and not clock.gap else None
 
     async def _send(self, event: str, fields: "dict[str, Any]") -> bool:
-        """Send it to the authority, in plain mode to whoever listens; False when that can't be done now."""
+        """Send an event to the authority; return False where that is not possible now."""
         agent, wrap = self.agent, event == "gate"
         if not wrap:
             fields["event"], fields["deviceId"] = event, agent.names.device
@@ -214,7 +227,7 @@ class Gate:
 
 
 class Gated(Inbox):
-    """The inbox of a device whose gate is shut."""
+    """The inbox of a device whose gate is shut: commands of applications are refused."""
 
     gate: Gate
 
@@ -224,7 +237,7 @@ class Gated(Inbox):
         if command not in _ANSWERS:
             return super()._receive_plain(plain, command, payload, now_ms)
         fields = plain.parse(payload)
-        self.gate.hear(plain.prove(fields), command, fields, now_ms)
+        self.gate.on_answer(plain.prove(fields), command, fields, now_ms)
         return None
 
     def _dispatch(
@@ -238,11 +251,11 @@ class Gated(Inbox):
         deadline_ms: "int | None" = None,
     ) -> "Call | None":
         if command in _ANSWERS:
-            # What answers us is answered to no one.
+            # An answer gets no reply.
             authority = self.gate.agent.authority()
             if authority is None or authority.appid != appid:
                 raise PeerError("not-allowed")
-            self.gate.hear(appid, command, args, now_ms)
+            self.gate.on_answer(appid, command, args, now_ms)
             return None
         if command not in AUTHORITY_ONLY:
             self._refuse(PeerError("gate-shut"), command, answer, now_ms)
@@ -250,16 +263,17 @@ class Gated(Inbox):
         return super()._dispatch(appid, command, args, answer, now_ms, session, deadline_ms)
 
 
-def begin(agent: "Agent", panel: "Any") -> "Coroutine[Any, Any, bool]":
-    """Shut the gate of an agent whose policy has one; return the coroutine of its task, which ends with True.
+def start(agent: "Agent", panel: "Any") -> "Coroutine[Any, Any, bool]":
+    """Shut the gate of an agent whose policy has one; return its task, which ends with True.
 
-    panel: what the board has for it (board/panel.py); None on a board without a keypad.
+    panel: what the board has for it (board/panel.py); None without a keypad: then there is no
+    gate.
     """
-    # The rest of it ends with agent/build.py; these are of no more use either.
+    # Of no more use either, like agent/build.py.
     unload("warden.policy.otp")
     unload("warden.board.panel")
     if panel is None:
-        # No keypad, no gate; the host provisions no such device, so somebody should know.
+        # Provisioning refuses this, so the owner must hear of it.
         agent.log("otp-no-keypad", "the policy asks for a code, and the board has no keypad")
         agent.report("otp-no-keypad", "gate")
         return _nothing()
@@ -274,7 +288,10 @@ async def _nothing() -> bool:
 
 
 def _granted() -> bool:
-    """Whether this start is the trial of an update that came with a grant: it proves nothing about who stands here, and forgives no attempt."""
+    """Return whether this start is the trial of an update that was sent with a grant.
+
+    It proves nothing about the person at the device, so the attempts stay counted.
+    """
     if "warden.ota.boot" not in sys.modules:
         return False
     from ..ota.boot import present

@@ -1,11 +1,13 @@
-"""The gate's rules: who stands at the device proves it by a one-time password, typed on its keypad. Sans-IO; docs/otp.md has the whole story.
+"""The gate's states: a one-time password, typed on the keypad, opens it. Sans-IO; see docs/otp.md.
 
-Keys, messages and the time come in; `out` holds what is to be sent, `told` what became an incident, lines() what the display shows. Times are
-milliseconds of a clock that only accumulates (clock.Uptime), so the calendar's jumps move nothing here.
+Keys, messages and the time come in. `out` holds what is to be sent, `incidents` what is to be
+reported, lines() what the display shows. Times are milliseconds of an uptime: no change of the
+clock moves them.
 
-The counters `otp_used` and `otp_good` of the vault say how many attempts were begun and how many of them had been when the last one succeeded. An
-attempt is committed and read back before its code is sent or compared: cutting the power at any moment gives none back. Nothing counts
-how much of a lock-out was served, for a board without a clock chip can't tell; so each start serves the whole of it.
+The vault's counters `otp_used` and `otp_good` hold the attempts so far, and how many they were at
+the last success. An attempt is committed and read back before its code is sent or compared, so a
+power cut gives none back. The time of a lock-out is not stored, as a board without a clock chip
+cannot measure it across a restart: each start waits the whole of it.
 """
 
 import binascii
@@ -23,15 +25,15 @@ if TYPE_CHECKING:
     from ..vault import Vault
     from .codes import Codes
 
-_IDLE = const(0)  # no code is under way; the authority is asked when somebody presses a key
-_ASKED = const(1)  # the authority was asked for a code
-_ENTER = const(2)  # keys are taken
-_CHECK = const(3)  # the authority was told what was typed
-_LOCKED = const(4)
+_IDLE = const(0)  # no code is asked for; a key press asks the authority for one
+_ASKED = const(1)  # the authority makes a code
+_ENTER = const(2)  # keys are accepted
+_CHECK = const(3)  # the authority verifies what was typed
+_LOCKED = const(4)  # after too many wrong attempts
 
 _ANSWER_MS = const(30000)
 _ASKS = const(4)  # how often the same request is sent
-_ASK_MS = const(60000)  # between two requests of their own
+_ASK_MS = const(60000)  # between two different requests
 _LONGEST_S = const(86400)
 _STAR = const(0x2A)
 _HASH = const(0x23)
@@ -39,33 +41,34 @@ _TRUTH = const(("false", "true"))
 
 
 class Otp:
-    """terms: the policy's map (policy/otp.py). codes: judges on the device; None where the authority does.
+    """The state machine of one start's gate.
 
-    by: what opened the gate, "" while it is shut.
+    gate_policy: the policy's map (policy/otp.py). codes: verifies on the device; None where the
+    authority does. by: what opened the gate, "" while it is shut.
     """
 
     def __init__(
-        self, terms: "dict[str, Any]", vault: "Vault", codes: "Codes | None", now_ms: int
+        self, gate_policy: "dict[str, Any]", vault: "Vault", codes: "Codes | None", now_ms: int
     ) -> None:
-        self._terms = terms
+        self._policy = gate_policy
         self._vault = vault
         self._codes = codes
         self._entry = bytearray()
         self._req = b""
-        self._note = ""  # what the display says until the next key
-        self._until = 0  # when the state ends
-        self._ends = 0  # when the code does
-        self._idle = 0  # when an entry that nobody goes on with is forgotten
-        self._asks = 0
-        self._next = 0  # the earliest next request
+        self._note = ""  # shown until the next key
+        self._until = 0  # end of the state
+        self._ends = 0  # end of the code's validity
+        self._idle = 0  # end of an entry without further keys
+        self._asks = 0  # times the request was sent
+        self._next = 0  # earliest time of the next request
         self._linked = False
-        self._wants = True
+        self._wants = True  # a person is there: ask the authority for a code
         self.by = ""
         self.out: "list[tuple[str, dict[str, str]]]" = []
-        self.told: "list[tuple[str, int]]" = []
+        self.incidents: "list[tuple[str, int]]" = []
         self._state = _IDLE
-        self._rest()
-        if self._failures() >= terms["retries"]:
+        self._reset()
+        if self._failures() >= gate_policy["retries"]:
             self._lock(now_ms)
 
     def _failures(self) -> int:
@@ -74,7 +77,7 @@ class Otp:
     # -- time ---------------------------------------------------------------------------------
 
     def tick(self, now_ms: int, linked: bool) -> None:
-        """To be called now and then. linked: whether the authority can be spoken to."""
+        """Handle what is due. linked: the authority can be reached."""
         self._linked = linked
         if self.by:
             return
@@ -88,23 +91,23 @@ class Otp:
                 self._ask(now_ms)
         elif state == _ENTER:
             if self._req and now_ms >= self._ends:
-                self._rest("Code expired")
+                self._reset("Code expired")
         elif now_ms >= self._until:
             if state == _ASKED and self._asks < _ASKS:
                 if linked:
-                    self._ask(now_ms)  # the same one: it is a second code only to the owner's eyes
+                    self._ask(now_ms)  # the same request: the authority makes no second code
             elif state == _CHECK:
-                self._spent(now_ms, "No answer")  # the attempt is; the code perhaps not
+                self._spent(now_ms, "No answer")  # the attempt counts; the code may be valid
             else:
-                self._rest()
+                self._reset()
 
     def _ask(self, now_ms: int) -> None:
         self._asks += 1
         self._state, self._until = _ASKED, now_ms + _ANSWER_MS
         self.out.append(("server_otp_request", {"req": self._req.decode()}))
 
-    def _rest(self, note: str = "") -> None:
-        """From the beginning. The device's own codes can be typed at any time; the authority is asked again once somebody is there."""
+    def _reset(self, note: str = "") -> None:
+        """Wait for a code of the device's own, or for a key that asks the authority for one."""
         self._clear()
         self._req = b""
         self._note = note
@@ -115,54 +118,54 @@ class Otp:
         self._entry = bytearray()
 
     def _lock(self, now_ms: int) -> None:
-        """Each level is as many wrong attempts as the policy allows, and doubles the delay."""
-        failures, terms = self._failures(), self._terms
-        level = min(failures // terms["retries"], 16)
-        self._rest()
+        """Lock the gate for a time that doubles with every `retries` wrong attempts."""
+        failures, policy = self._failures(), self._policy
+        level = min(failures // policy["retries"], 16)
+        self._reset()
         self._wants = False
         self._state = _LOCKED
-        self._until = now_ms + 1000 * min(terms["lock_s"] << (level - 1), _LONGEST_S)
-        self.told.append(("otp-locked", failures))
+        self._until = now_ms + 1000 * min(policy["lock_s"] << (level - 1), _LONGEST_S)
+        self.incidents.append(("otp-locked", failures))
 
     # -- keys ---------------------------------------------------------------------------------
 
-    def key(self, key: int, now_ms: int, unix_time: "int | None" = None) -> None:
-        """key: its ASCII code; others than 0 to 9, * and # do nothing. unix_time: None where no proven one is known."""
+    def on_key(self, key: int, now_ms: int, unix_time: "int | None" = None) -> None:
+        """Handle a key. key: ASCII code, of 0 to 9, * or #. unix_time: None if none is proven."""
         if self._state == _IDLE:
-            self._wants = True  # somebody is there
+            self._wants = True
         if self._state != _ENTER or self.by:
             return
         self._note = ""
-        self._idle = now_ms + 1000 * self._terms["idle_s"]
+        self._idle = now_ms + 1000 * self._policy["idle_s"]
         if key == _STAR:
             self._clear()
         elif key == _HASH:
             self._submit(now_ms, unix_time)
-        elif 0x30 <= key <= 0x39 and len(self._entry) <= self._terms["digits"]:
-            self._entry.append(key)  # one too many is kept, so that # finds it
+        elif 0x30 <= key <= 0x39 and len(self._entry) <= self._policy["digits"]:
+            self._entry.append(key)  # one too many is kept, for # to refuse
 
     def _submit(self, now_ms: int, unix_time: "int | None") -> None:
         codes = self._codes
-        # What can't be right, or can't be judged, costs no attempt: it says nothing about any code.
-        if len(self._entry) != self._terms["digits"]:
-            self._note = "%d digits, then #" % self._terms["digits"]
+        # What cannot be right or cannot be verified costs no attempt: it tells nothing of a code.
+        if len(self._entry) != self._policy["digits"]:
+            self._note = "%d digits, then #" % self._policy["digits"]
         elif codes is None and not self._linked:
             self._note = "No connection"
-        elif codes is not None and codes.blind(unix_time):
+        elif codes is not None and codes.needs_time(unix_time):
             self._note = "No time yet"
         elif codes is None and now_ms >= self._ends:
-            self._rest("Code expired")
+            self._reset("Code expired")
         else:
-            # First the attempt, on the flash and read back; then the code.
+            # First the attempt, in flash and read back; then the code.
             self._vault.advance("otp_used")
             if codes is not None:
-                found = codes.judge(self._entry, unix_time)
+                found = codes.verify(self._entry, unix_time)
                 if found is None:
                     self._wrong(now_ms)
                 else:
-                    self._pass("offline", {found[0]: found[1]})
+                    self._open("offline", {found[0]: found[1]})
                     if found[0] == "otp_duress":
-                        self.told.append(("duress", 1))
+                        self.incidents.append(("duress", 1))
             else:
                 self._state, self._until = _CHECK, now_ms + _ANSWER_MS
                 typed = {"req": self._req.decode(), "otp": str(self._entry, "utf-8")}
@@ -170,43 +173,43 @@ class Otp:
         self._clear()
 
     def _wrong(self, now_ms: int, late: bool = False) -> None:
-        self.told.append(("otp-wrong", 1))
+        self.incidents.append(("otp-wrong", 1))
         self._spent(now_ms, "" if late else "Wrong code")
 
     def _spent(self, now_ms: int, note: str) -> None:
-        """An attempt that opened nothing. note: "" where its code is none any more."""
-        if self._failures() % self._terms["retries"] == 0:
+        """Go on after a failed attempt. note: "" where its code is no longer valid."""
+        if self._failures() % self._policy["retries"] == 0:
             self._lock(now_ms)
         elif note:
             self._state, self._note = _ENTER, note
         else:
-            self._rest("Code expired")
+            self._reset("Code expired")
 
     # -- messages -----------------------------------------------------------------------------
 
     def on_response(self, fields: "dict[str, Any]", now_ms: int) -> None:
-        """The authority made a code and gave it to the owner. PeerError bad-body, unexpected."""
+        """Accept keys: the authority made a code. PeerError bad-body, unexpected."""
         self._expect(fields, _ASKED)
         validity = fields.get("validity")
         if type(validity) is not int or not 0 < validity <= 3600:
             raise PeerError("bad-body")
         self._state, self._note = _ENTER, ""
-        self._ends = now_ms + 1000 * min(validity, self._terms["validity_s"])
+        self._ends = now_ms + 1000 * min(validity, self._policy["validity_s"])
         self._wants = False
 
     def on_validate(self, fields: "dict[str, Any]", now_ms: int) -> None:
-        """The authority judged what was typed. PeerError bad-body, unexpected."""
+        """Open the gate, or count a wrong code. PeerError bad-body, unexpected."""
         self._expect(fields, _CHECK)
         valid, late = fields.get("isOTPValid"), fields.get("isTimeOut")
         if valid not in _TRUTH or late not in _TRUTH or (valid == late == "true"):
             raise PeerError("bad-body")
         if valid == "true":
-            self._pass("otp")
+            self._open("otp")
         else:
             self._wrong(now_ms, late == "true")
 
     def _expect(self, fields: "dict[str, Any]", state: int) -> None:
-        """It answers the one request that is outstanding, and that was not answered yet."""
+        """Check that an answer is for the outstanding request, in the state that waits for it."""
         req, time = fields.get("req"), fields.get("time")
         if not isinstance(req, str) or not isinstance(time, str):
             raise PeerError("bad-body")
@@ -218,25 +221,25 @@ class Otp:
     # -- open ---------------------------------------------------------------------------------
 
     def unlock(self) -> None:
-        """The operator's order. PeerError not-allowed where the policy has none of it."""
-        if not self._terms["unlock"]:
+        """Open the gate by the operator's command. PeerError not-allowed by the policy."""
+        if not self._policy["unlock"]:
             raise PeerError("not-allowed")
-        self._pass("unlock")
+        self._open("unlock")
 
-    def _pass(self, by: str, rises: "dict[str, int] | None" = None) -> None:
-        """Open, by one commit together with what the code used up."""
+    def _open(self, by: str, rises: "dict[str, int] | None" = None) -> None:
+        """Open the gate. rises: new values of the vault's counters, by the same commit."""
         rises = rises or {}
         if self._failures():
             rises["otp_good"] = self._vault.counter("otp_used")
         if rises:
             self._vault.commit({}, rises)
-        self._rest()
+        self._reset()
         self.by = by
 
     # -- the display --------------------------------------------------------------------------
 
     def lines(self, now_ms: int) -> "tuple[str, str]":
-        """Two lines of at most 16 characters; what was typed is masked."""
+        """Return the display's two lines, 16 characters at most; what was typed is masked."""
         state, note = self._state, self._note
         if self.by:
             return "Open", ""
@@ -257,5 +260,5 @@ class Otp:
 
 
 def _wait(ms: int) -> str:
-    """In minutes, so that a display need not be written each second."""
+    """Return a time in minutes: a display is not written each second."""
     return "%d min" % ((max(0, ms) + 59999) // 60000)

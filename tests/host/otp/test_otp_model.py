@@ -125,7 +125,7 @@ class World:
                 TOTALS["lock-outs"] += 1
             self.free = 0
         assert self.free <= RETRIES, "more attempts than the policy allows without a lock-out"
-        for code in self.otp.told:
+        for code in self.otp.incidents:
             assert code[0] in ("otp-wrong", "otp-locked")
 
     def collect(self) -> None:
@@ -153,7 +153,7 @@ class World:
         try:
             for key in keys:
                 before = self.otp.by
-                self.otp.key(key, self.now)
+                self.otp.on_key(key, self.now)
                 assert self.otp.by == before, "a key alone opened it"
             self.collect()
         except PowerCut:
@@ -415,7 +415,7 @@ class Door(RuleBasedStateMachine):
         self.flash.budget = budget
         try:
             for key in typed + b"#":
-                self.otp.key(key, self.now)
+                self.otp.on_key(key, self.now)
         except PowerCut:
             PAST["cuts"] += 1
             self.boot()

@@ -72,30 +72,30 @@ def test_the_window_of_hotp():
         codes = Codes(made(counters={"otp_step": first} if first else None))
         for ahead in range(10):
             equal(
-                codes.judge(code(SECRET, first + ahead, 6), None), ("otp_step", first + ahead + 1)
+                codes.verify(code(SECRET, first + ahead, 6), None), ("otp_step", first + ahead + 1)
             )
         for counter in (first - 1, first + 11, first + 10):
             if counter >= 0:
-                equal(codes.judge(code(SECRET, counter, 6), None), None)
-        equal(codes.judge(b"000000", 1 << 30), None)
-        check(not codes.blind(None))
+                equal(codes.verify(code(SECRET, counter, 6), None), None)
+        equal(codes.verify(b"000000", 1 << 30), None)
+        check(not codes.needs_time(None))
 
 
 def test_no_counter_twice():
     vault = made()
     codes = Codes(vault)
-    name, to = codes.judge(code(SECRET, 3, 6), None)
+    name, to = codes.verify(code(SECRET, 3, 6), None)
     vault.advance(name, to)
     for counter in range(4):
-        equal(codes.judge(code(SECRET, counter, 6), None), None)
-    equal(codes.judge(code(SECRET, 4, 6), None), ("otp_step", 5))
+        equal(codes.verify(code(SECRET, counter, 6), None), None)
+    equal(codes.verify(code(SECRET, 4, 6), None), ("otp_step", 5))
 
 
 def in_turn(codes, *typed):
     """What the last of these attempts opens; none before it opens anything."""
     for each in typed[:-1]:
-        equal(codes.judge(each, None), None)
-    return codes.judge(typed[-1], None)
+        equal(codes.verify(each, None), None)
+    return codes.verify(typed[-1], None)
 
 
 def test_resynchronisation():
@@ -136,7 +136,7 @@ def test_totp_has_no_resynchronisation():
     step = now // 30
     codes = Codes(made(30))
     for ahead in (2, 3, 4, 5):
-        equal(codes.judge(code(SECRET, step + ahead, 6), now), None)
+        equal(codes.verify(code(SECRET, step + ahead, 6), now), None)
 
 
 def test_the_drift_of_totp():
@@ -144,9 +144,9 @@ def test_the_drift_of_totp():
     step = now // 30
     codes = Codes(made(30))
     for off in (-1, 0, 1):
-        equal(codes.judge(code(SECRET, step + off, 6), now), ("otp_step", step + off + 1))
+        equal(codes.verify(code(SECRET, step + off, 6), now), ("otp_step", step + off + 1))
     for off in (-3, -2, 2, 3):
-        equal(codes.judge(code(SECRET, step + off, 6), now), None)
+        equal(codes.verify(code(SECRET, step + off, 6), now), None)
 
 
 def test_no_step_twice():
@@ -154,33 +154,33 @@ def test_no_step_twice():
     step = now // 30
     vault = made(30)
     codes = Codes(vault)
-    vault.advance("otp_step", codes.judge(code(SECRET, step, 6), now)[1])
+    vault.advance("otp_step", codes.verify(code(SECRET, step, 6), now)[1])
     # The same one, the one before it, and both of them once the clock went back.
     for time in (now, now - 30, now - 86400):
         for off in (-1, 0):
-            equal(codes.judge(code(SECRET, step + off, 6), time), None)
-    equal(codes.judge(code(SECRET, step + 1, 6), now), ("otp_step", step + 2))
+            equal(codes.verify(code(SECRET, step + off, 6), time), None)
+    equal(codes.verify(code(SECRET, step + 1, 6), now), ("otp_step", step + 2))
     vault.advance("otp_step", step + 2)
     for off in (-1, 0, 1):
-        equal(codes.judge(code(SECRET, step + off, 6), now), None)
+        equal(codes.verify(code(SECRET, step + off, 6), now), None)
 
 
 def test_totp_without_a_time():
     codes = Codes(made(30))
-    check(codes.blind(None) and not codes.blind(59))
+    check(codes.needs_time(None) and not codes.needs_time(59))
     for step in range(3):
-        equal(codes.judge(code(SECRET, step, 6), None), None)
+        equal(codes.verify(code(SECRET, step, 6), None), None)
 
 
 def test_steps_of_another_length():
     codes = Codes(made(60, digits=8))
-    equal(codes.judge(code(SECRET, 100, 8), 6030), ("otp_step", 101))
+    equal(codes.verify(code(SECRET, 100, 8), 6030), ("otp_step", 101))
 
 
 def test_sha256():
     codes = Codes(made(tail=("sha256",)))
-    equal(codes.judge(code(SECRET, 0, 6, "sha256"), None), ("otp_step", 1))
-    equal(codes.judge(code(SECRET, 0, 6), None), None)
+    equal(codes.verify(code(SECRET, 0, 6, "sha256"), None), ("otp_step", 1))
+    equal(codes.verify(code(SECRET, 0, 6), None), None)
 
 
 def test_firmware_without_sha1():
@@ -193,7 +193,7 @@ def test_firmware_without_sha1():
     real, codes_module.hashlib = codes_module.hashlib, Hashes
     try:
         raises("no-board", Codes, vault)
-        equal(Codes(other).judge(code(SECRET, 0, 6, "sha256"), None), ("otp_step", 1))
+        equal(Codes(other).verify(code(SECRET, 0, 6, "sha256"), None), ("otp_step", 1))
     finally:
         codes_module.hashlib = real
 
@@ -201,12 +201,12 @@ def test_firmware_without_sha1():
 def test_duress_has_a_counter_of_its_own():
     vault = made(duress=OTHER, counters={"otp_step": 500})
     codes = Codes(vault)
-    equal(codes.judge(code(OTHER, 0, 6), None), ("otp_duress", 1))
+    equal(codes.verify(code(OTHER, 0, 6), None), ("otp_duress", 1))
     vault.advance("otp_duress", 1)
-    equal(codes.judge(code(OTHER, 0, 6), None), None)
-    equal(codes.judge(code(SECRET, 500, 6), None), ("otp_step", 501))
+    equal(codes.verify(code(OTHER, 0, 6), None), None)
+    equal(codes.verify(code(SECRET, 500, 6), None), ("otp_step", 501))
     # Without the second secret nothing of it opens.
-    equal(Codes(made()).judge(code(OTHER, 0, 6), None), None)
+    equal(Codes(made()).verify(code(OTHER, 0, 6), None), None)
 
 
 def test_every_candidate_is_judged():
@@ -228,7 +228,7 @@ def test_every_candidate_is_judged():
             b"000000",
         ):
             calls.clear()
-            codes.judge(typed, None)
+            codes.verify(typed, None)
             equal(len(calls), 200)
     finally:
         codes_module.equal = real

@@ -53,7 +53,7 @@ class Desk:
 
     def type(self, keys):
         for key in keys:
-            self.otp.key(key, self.now, self.unix)
+            self.otp.on_key(key, self.now, self.unix)
 
     def sent(self):
         """What went out since: (event, fields)."""
@@ -61,7 +61,7 @@ class Desk:
         return out
 
     def told(self):
-        told, self.otp.told = self.otp.told, []
+        told, self.otp.incidents = self.otp.incidents, []
         return told
 
     def lines(self):
@@ -143,8 +143,8 @@ def test_entry():
     equal(desk.lines()[1], "**")
     # Letters and other keys do nothing, whatever code they come with.
     desk.type(b"ABCD abc\x00\xff+-/:")
-    desk.otp.key(0x661, desk.now)
-    desk.otp.key(-1, desk.now)
+    desk.otp.on_key(0x661, desk.now)
+    desk.otp.on_key(-1, desk.now)
     equal(desk.lines()[1], "**")
     desk.type(b"*")
     equal(desk.lines()[1], "")
