@@ -1,15 +1,18 @@
 """Runs the device's own tests under pytest, and gives host tests what they need.
 
-`tests/unit/*/test_*.py` are not pytest modules: they speak through `harness.py` and run on the device. Here each becomes one process for each
-target, and each of its functions an item, such as `tests/unit/wire/test_cbor.py::unix -O::test_limits`:
+`tests/unit/*/test_*.py` are not pytest modules: they speak through `harness.py` and run on the
+device. Here each becomes one process for each target, and each of its functions an item, such as
+`tests/unit/wire/test_cbor.py::unix -O::test_limits`:
 
 unix, unix -O   the unix port; with -O `assert` is gone, so nothing may lean on it
-cpython         modules that say `PURE = True`, with tests/cpython standing in for MicroPython's modules
-built           the unix port, on the compiled build for boards (tools/warden_build): modules that say `BUILT = True`, and with
-                `--target=built` every one. Its errors have codes and no texts: harness.texts is False
+cpython         modules that say `PURE = True`, with tests/cpython for MicroPython's modules
+built           the unix port, on the compiled build for boards (tools/warden_build): modules that
+                say `BUILT = True`, and with `--target=built` every one. Its errors have
+                codes and no texts: harness.texts is False
 PORT            a board on a serial port, by mpremote: `pytest --target=/dev/ttyACM0 tests/unit`
 
-A module may say `HEAP = "128k"` to run in a heap of that size (the unix port only). Without --target everything but a board is run.
+A module may say `HEAP = "128k"` to run in a heap of that size (the unix port only). Without
+--target everything but a board is run.
 """
 
 import ast
@@ -30,8 +33,8 @@ import pytest
 REPO = Path(__file__).resolve().parent.parent
 UNIT = REPO / "tests" / "unit"
 HEAP = "2m"
-# A module that hangs is ended by the CPU time that it takes, and one that waits for what never comes by the clock: how fast the machine is
-# and what else it does decides nothing.
+# A module that hangs is ended by the CPU time that it takes, and one that waits for what never
+# comes by the clock: how fast the machine is and what else it does decides nothing.
 CPU_S = 600
 PATIENCE_S = 3600
 # What a module may use that is not in the device package: see tools/setup/umqtt.py.
@@ -67,7 +70,8 @@ def micropython() -> str:
 
 @pytest.fixture(scope="session")
 def umqtt_path() -> Path:
-    """The folder to put on MicroPython's sys.path so that `umqtt.simple` (1.3.4) can be imported."""
+    """The folder to put on MicroPython's sys.path so that `umqtt.simple` (1.3.4) can be
+    imported."""
     if not (UMQTT / "umqtt" / "simple.py").is_file():
         pytest.fail("umqtt.simple is missing: run `make setup`")
     return UMQTT
@@ -85,7 +89,8 @@ def pytest_pycollect_makemodule(
 
 @functools.cache
 def built_tree() -> Path:
-    """A folder like the repository with the build for boards in lib, and tests that import its modules; made once a process."""
+    """A folder like the repository with the build for boards in lib, and tests that import its
+    modules; made once a process."""
     # Here: most runs need neither.
     sys.path.append(str(REPO / "tools"))
     from warden_build.compiled import build_repository, lay_out
@@ -154,13 +159,15 @@ class DeviceRun(pytest.Collector):
             options = ["-O"] if self.name.endswith("-O") else []
             heap = ["-X", "heapsize=" + self.heap]
             return [program, *options, *heap, "tests/unit/run.py", module]
-        # A board sees the repository as /remote; each mpremote starts it anew, so modules don't meet.
+        # A board sees the repository as /remote; each mpremote starts it anew, so modules don't
+        # meet.
         paths = (
             "['/remote/tests/unit/kit', '/remote/lib', '/remote/build/umqtt', '.frozen', '/lib']"
         )
         code = f"import sys; sys.path[:] = {paths}; import harness; harness.run({module!r})"
         mpremote = [sys.executable, "-m", "mpremote"]
-        # A simulated board, the unix port behind a pseudo-terminal, would end on the soft reset that a board gets first.
+        # A simulated board, the unix port behind a pseudo-terminal, would end on the soft reset
+        # that a board gets first.
         resume = ["resume"] if os.path.realpath(self.name).startswith("/dev/pts/") else []
         return [*mpremote, "connect", self.name, *resume, "mount", str(REPO), "exec", code]
 
@@ -251,7 +258,8 @@ def limit_cpu() -> None:
 
 
 def read_results(output: str) -> dict[str, tuple[bool | None, str]]:
-    """Take `ok NAME COUNT`, `skip NAME REASON` and `FAIL NAME` lines apart; what stands around a FAIL goes with it.
+    """Take `ok NAME COUNT`, `skip NAME REASON` and `FAIL NAME` lines apart; what stands around a
+    FAIL goes with it.
 
     Returns: name -> (True, False, or None where the test was skipped, its text)
     """

@@ -1,5 +1,6 @@
-"""The rules of the house as functions: each takes sources and returns what breaks it, one line each. `test_layers.py` applies them to the tree, and
-to small bad examples that show that each rule fires.
+"""The rules of the house as functions: each takes sources and returns what breaks it, one line
+each. `test_layers.py` applies them to the tree, and to small bad examples that show that each rule
+fires.
 
 A tree is a dict of path (relative to the repository, with /) → source text.
 """
@@ -38,7 +39,8 @@ def is_type_checking(test: ast.expr) -> bool:
 
 
 def at_run_time(node: ast.AST, functions: bool = True) -> Iterator[ast.AST]:
-    """Every node that runs on the device; without `functions` only what importing the module runs."""
+    """Every node that runs on the device; without `functions` only what importing the module
+    runs."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and is_type_checking(child.test):
             for other in child.orelse:
@@ -52,7 +54,8 @@ def at_run_time(node: ast.AST, functions: bool = True) -> Iterator[ast.AST]:
 
 
 def module_name(path: str) -> str:
-    """`lib/warden/wire/cbor.py` → `warden.wire.cbor`; a file outside both packages keeps its path."""
+    """`lib/warden/wire/cbor.py` → `warden.wire.cbor`; a file outside both packages keeps its
+    path."""
     _top, _, rest = path.partition("/")
     if not rest.startswith(("warden/", "warden_host/")):
         return path
@@ -65,7 +68,10 @@ def modules_of(tree: Tree) -> dict[str, str]:
 
 
 def imports(tree: Tree, path: str, functions: bool = True) -> dict[str, int]:
-    """What a file imports when it runs → line number. A name that is no module of ours stays as it is written."""
+    """What a file imports when it runs → line number.
+
+    A name that is no module of ours stays as it is written.
+    """
     known = modules_of(tree)
     # The package that a relative import counts from.
     package = module_name(path).split(".")
@@ -95,7 +101,8 @@ def imports(tree: Tree, path: str, functions: bool = True) -> dict[str, int]:
             if isinstance(first, ast.Constant):
                 found.setdefault(str(first.value), node.lineno)
                 continue
-            # "warden.hal." + kind may be any module there; a name without such a beginning, anything at all.
+            # "warden.hal." + kind may be any module there; a name without such a beginning,
+            # anything at all.
             while isinstance(first, ast.BinOp):
                 first = first.left
             begin = str(first.value) if isinstance(first, ast.Constant) else ""
@@ -108,7 +115,8 @@ def imports(tree: Tree, path: str, functions: bool = True) -> dict[str, int]:
 
 
 def closure(tree: Tree, path: str, functions: bool = True) -> set[str]:
-    """The modules of lib that a file pulls in, itself included, with the packages that they lie in."""
+    """The modules of lib that a file pulls in, itself included, with the packages that they lie
+    in."""
     known = modules_of(tree)
     seen: set[str] = set()
     waiting = [path]
@@ -138,7 +146,8 @@ def kind(name: str) -> str:
     return "base" if parts[1] == "errors" else parts[1]
 
 
-# The device's packages, and which of them each may import besides `warden` itself, which unloads modules, and `warden.errors`.
+# The device's packages, and which of them each may import besides `warden` itself, which unloads
+# modules, and `warden.errors`.
 DEVICE_MAY_IMPORT = {
     "package": "agent session",
     "base": "",
@@ -161,7 +170,10 @@ _WITH_CRYPTO = frozenset({"warden.wire.envelope"})
 
 
 def device_packages(tree: Tree) -> Iterator[str]:
-    """The table above, over lib. A package that is not in it may import nothing; only JOINERS may import hal."""
+    """The table above, over lib.
+
+    A package that is not in it may import nothing; only JOINERS may import hal.
+    """
     known = modules_of(tree)
     for name, path in known.items():
         ours = kind(name)
@@ -177,8 +189,8 @@ def device_packages(tree: Tree) -> Iterator[str]:
                 yield f"{path}:{line} {ours} imports {target}"
 
 
-# The host's packages, and which of them each may import besides the base: the modules at the top of warden_host, which import
-# nothing but each other.
+# The host's packages, and which of them each may import besides the base: the modules at the top
+# of warden_host, which import nothing but each other.
 HOST_MAY_IMPORT = {
     "base": "",
     "protocol": "",
@@ -203,7 +215,10 @@ def host_package(path: str) -> str:
 
 
 def host_packages(tree: Tree) -> Iterator[str]:
-    """The table above. A package that is not in it may import nothing; a broker's own package is for `broker` alone."""
+    """The table above.
+
+    A package that is not in it may import nothing; a broker's own package is for `broker` alone.
+    """
     known = modules_of(tree)
     for name, path in known.items():
         if kind(name) != "host":
@@ -236,7 +251,8 @@ _OPTION = re.compile(r"(?s)(?=.*\s)(?:.*[^\w-])?--[a-z]")
 
 
 def option_names(tree: Tree) -> Iterator[str]:
-    """Texts below `cli` say what to do without the command line's options; errors.py keeps one table of hints with them."""
+    """Texts below `cli` say what to do without the command line's options; errors.py keeps one
+    table of hints with them."""
     for path, source in tree.items():
         if not path.startswith("tools/warden_host/") or path.endswith("warden_host/errors.py"):
             continue
@@ -253,7 +269,8 @@ def errors_imports_nothing(tree: Tree) -> Iterator[str]:
 
 
 def acyclic(tree: Tree) -> Iterator[str]:
-    """Imports go downwards: no module of either package reaches itself, not even through an import inside a function."""
+    """Imports go downwards: no module of either package reaches itself, not even through an import
+    inside a function."""
     known = modules_of(tree)
     edges = {
         name: [target for target in imports(tree, path) if target in known and target != name]
@@ -349,7 +366,7 @@ def no_typing(tree: Tree) -> Iterator[str]:
 def not_too_long(tree: Tree) -> Iterator[str]:
     for path, source in tree.items():
         lines = source.splitlines()
-        if any(line.startswith(GENERATED) for line in lines[:5]):
+        if is_generated(source):
             continue
         limit = TEST_LIMIT if path.startswith("tests/") else LIMIT
         if path in ("firmware/boot.py", "firmware/main.py"):
@@ -376,9 +393,11 @@ def is_private(name: object) -> bool:
 
 
 def private_accesses(source: str) -> Iterator[tuple[int, str]]:
-    """Find what reaches into another object: `x._y` where x is not self, cls, super(), or the class around it.
+    """Find what reaches into another object: `x._y` where x is not self, cls, super(), or the
+    class around it.
 
-    An attribute by name (`getattr(x, "_y")`) and a private name imported from a module count too; a private module does not.
+    An attribute by name (`getattr(x, "_y")`) and a private name imported from a module count too;
+    a private module does not.
 
     Returns: line number and the expression, for each access
     """
@@ -410,7 +429,8 @@ def private_accesses(source: str) -> Iterator[tuple[int, str]]:
 
 
 def no_private_access(tree: Tree) -> Iterator[str]:
-    """An object's private attributes are its own; PRIVATE_ACCESSES counts a package's accesses to MicroPython's."""
+    """An object's private attributes are its own; PRIVATE_ACCESSES counts a package's accesses to
+    MicroPython's."""
     found: dict[str, list[str]] = {}
     for path, source in tree.items():
         if path.startswith(("lib/", "firmware/", "boards/", "tools/", "examples/")):
@@ -420,6 +440,52 @@ def no_private_access(tree: Tree) -> Iterator[str]:
     for package, lines in found.items():
         if len(lines) > PRIVATE_ACCESSES.get(package, 0):
             yield f"{len(lines)} in {package or 'all'}: " + "\n    ".join(lines)
+
+
+COLUMNS = 99
+# Whose prose is not wrapped yet: a path here only goes away.
+UNWRAPPED = (
+    "boards/",
+    "firmware/",
+    "lib/",
+    "tests/unit/",
+    "tests/vectors/make_session.py",
+    "tools/setup/",
+    "tools/warden_build/",
+)
+
+
+def in_strings(source: str) -> set[int]:
+    """Return the lines with a part of a string that is no docstring: data is not wrapped."""
+    tree = ast.parse(source)
+    prose = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and isinstance(node.body[:1] and node.body[0], ast.Expr)
+    }
+    strings = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr | ast.Constant) and node not in prose
+        if isinstance(node, ast.JoinedStr) or isinstance(node.value, str | bytes)
+    ]
+    return {line for node in strings for line in range(node.lineno, node.end_lineno + 1)}
+
+
+def within_99_columns(tree: Tree) -> Iterator[str]:
+    """Code, comments and docstrings wrap at 99 columns."""
+    for path, source in tree.items():
+        if path.startswith(UNWRAPPED) or is_generated(source):
+            continue
+        lines = enumerate(source.splitlines(), 1)
+        long = {number for number, line in lines if len(line) > COLUMNS}
+        for number in sorted(long - in_strings(source)) if long else ():
+            yield f"{path}:{number}"
+
+
+def is_generated(source: str) -> bool:
+    return any(line.startswith(GENERATED) for line in source.splitlines()[:5])
 
 
 def device_files(tree: Tree) -> list[str]:
@@ -441,4 +507,5 @@ RULES = (
     no_typing,
     no_private_access,
     not_too_long,
+    within_99_columns,
 )

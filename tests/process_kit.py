@@ -16,7 +16,8 @@ TERM_S = 300.0
 def child(
     argv: Sequence[str], number: int = signal.SIGTERM, **more: Any
 ) -> Iterator["subprocess.Popen[str]"]:
-    """Started in a group of its own, its output as text; told to end by the signal `number` at the end of the block. more: as Popen takes it."""
+    """Started in a group of its own, its output as text; told to end by the signal `number` at the
+    end of the block. more: as Popen takes it."""
     with subprocess.Popen(argv, text=True, process_group=0, **more) as process:
         try:
             yield process

@@ -1,4 +1,5 @@
-"""What boards run is made of the sources by tools/warden_build: it must be the same program, with fewer words."""
+"""What boards run is made of the sources by tools/warden_build: it must be the same program, with
+fewer words."""
 
 import ast
 import subprocess
@@ -66,7 +67,8 @@ def test_names_and_texts() -> None:
     assert set(slim) == {"warden/a.py", "warden/errors.py"}
     text = slim["warden/a.py"]
     assert "a text" not in text and "'cbor-limit'" in text
-    # Renamed: what only this module and `self` speak of. Kept: const(), what is in a string, what a user names, a foreign class's own.
+    # Renamed: what only this module and `self` speak of. Kept: const(), what is in a string, what
+    # a user names, a foreign class's own.
     for name in ("_helper", "_table", "_cache", "_step", "_count", "_Private"):
         assert name not in text, name
     for name in ("_LIMIT", "_kept", "_seen", "_mine", "public", "more"):
@@ -150,7 +152,8 @@ def test_numbers_go_in_where_they_are_used(tmp_path: Path, micropython: str) -> 
     labels, reader = slim["warden/wire/labels.py"], slim["warden/wire/reader.py"]
     for name in ("URI", "ADDRESS", "FLOOR", "TAG"):
         assert name not in labels + reader, name
-    # Kept: too long, assigned twice, a user's, shadowed where it is used, reached for in a way that is not followed; and what is no protocol's.
+    # Kept: too long, assigned twice, a user's, shadowed where it is used, reached for in a way
+    # that is not followed; and what is no protocol's.
     for name in ("LONG", "TWICE", "KEPT", "SHADOWED", "SPOKEN"):
         assert name in labels, name
     assert "LIMIT = 5" in slim["warden/vault.py"]

@@ -1,4 +1,5 @@
-"""The registries of errors, the sources that raise them, the tests that provoke them and docs/errors.md say the same."""
+"""The registries of errors, the sources that raise them, the tests that provoke them and
+docs/errors.md say the same."""
 
 import ast
 import re
@@ -175,7 +176,8 @@ def test_every_code_is_provoked(repo: Path) -> None:
 
 
 def test_host_shares_the_class(repo: Path) -> None:
-    """A code of the device has the device's class in the host too, also where only a reply has it."""
+    """A code of the device has the device's class in the host too, also where only a reply has
+    it."""
     from warden_host import errors
 
     device, host = device_registry(repo), host_registry()
@@ -195,7 +197,8 @@ def test_host_codes_are_used(repo: Path) -> None:
 
 
 def test_codes_of_replies_are_the_same_on_both_sides(repo: Path) -> None:
-    """The device keeps handlers from answering with them; the host explains no other as Warden's."""
+    """The device keeps handlers from answering with them; the host explains no other as
+    Warden's."""
     from warden_host.cli import refusals
 
     source = (repo / "lib/warden/session/command.py").read_text()

@@ -14,10 +14,11 @@ PARTS = ("lib", "firmware", "boards", "tools", "examples", "tests")
 # The packages whose __init__ is prose alone: the vault's holds the class Vault.
 PACKAGES = {"warden." + name for name in layers.DEVICE_MAY_IMPORT} - {"warden.vault"}
 
-# What each feature may load, besides the base and the packages themselves: nobody's use of the vault may cost the
-# memory of a TLS link. A new feature needs its line here.
+# What each feature may load, besides the base and the packages themselves: nobody's use of the
+# vault may cost the memory of a TLS link. A new feature needs its line here.
 SEALING = "crypto.ccm crypto.ct crypto.kdf crypto.rand"
-# The class Vault lives in its package's __init__: a module of that package brings it, and every device has one open.
+# The class Vault lives in its package's __init__: a module of that package brings it, and every
+# device has one open.
 VAULT = SEALING + " vault wire.cbor"
 ALONE: dict[str, str] = {
     "agent.agent": (
@@ -191,6 +192,8 @@ BAD = [
     ("no_private_access", {"lib/warden/policy/a.py": "x = 1\n\n\nx._y = 2\n"}),
     ("not_too_long", {"lib/warden/a.py": OK * 401}),
     ("not_too_long", {"firmware/boot.py": OK * 41}),
+    ("within_99_columns", {"tools/warden_host/a.py": f"# {'word ' * 20}\n"}),
+    ("within_99_columns", {"tests/a.py": f'def f():\n    """{"word " * 20}"""\n'}),
 ]
 GOOD = {
     "lib/warden/__init__.py": "def __getattr__(name):\n    from .agent.device import Device\n    return __import__(name)\n",
@@ -206,6 +209,7 @@ GOOD = {
     ),
     "lib/warden/agent/device.py": "from ..vault import V\nfrom ..hal.flash import F\n",
     "firmware/boot.py": "from warden import vault\n",
+    "tools/warden_host/jsontext.py": f"x = '{'word ' * 20}'\n",
     "tools/warden_host/a.py": "import cbor2\nx = ['setpriv', '--pdeathsig', 'a -- b']\n",
     "tools/warden_host/cli/keys.py": "x = 'give --key PEM'\n",
     "tools/warden_host/cli/main.py": "from warden_host import a\nfrom warden_host.sim import b\n",
@@ -268,7 +272,8 @@ def test_the_packages_form_no_cycle() -> None:
 
 
 def features(tree: Tree) -> set[str]:
-    """The device's modules that hold a feature: no primitive, no format, no hardware and none that joins it."""
+    """The device's modules that hold a feature: no primitive, no format, no hardware and none that
+    joins it."""
     others = {"host", "package", "base", "crypto", "wire", "hal"}
     return {
         name.removeprefix("warden.")

@@ -1,4 +1,5 @@
-"""What the repository itself promises: nothing in it that ties it to one machine, and lists that equal the tree."""
+"""What the repository itself promises: nothing in it that ties it to one machine, and lists that
+equal the tree."""
 
 import ast
 import fnmatch
@@ -14,7 +15,8 @@ import pytest
 MACHINE = re.compile(
     "(?<![\\w.~-])/(" + "|".join(["ro" + "ot", "ho" + "me", "wo" + "rk"]) + ")/[\\w.]"
 )
-# A temporary file belongs in tmp_path or TMPDIR; a fixed name in a shared folder is also an attack.
+# A temporary file belongs in tmp_path or TMPDIR; a fixed name in a shared folder is also an
+# attack.
 TEMPORARY = re.compile("[\"'= ]/tm" + "p/[\\w.]")
 HOSTS = re.compile(
     "(pypi\\.|pytho" + "nhosted|deb\\.deb" + "ian|npm" + "js|regis" + "try\\.[a-z]+\\.)"
@@ -101,7 +103,7 @@ def test_pinned_by_hash(repo: Path) -> None:
             assert "--hash=sha256:" in line, line
 
 
-# --- what the documentation names ---------------------------------------------------------------------------------------------
+# --- what the documentation names ----------------------------------------------------------------
 
 # Words that stand for a name of the reader's own, and a folder that the reader makes.
 PLACEHOLDER = re.compile("(?<![A-Za-z])(BOARD|KIND|NAME|TYPE-VERSION)(?![A-Za-z])")
@@ -165,7 +167,8 @@ def missing_path(word: str, tree: dict[str, str], folder: str) -> bool:
 def missing_name(word: str, tree: dict[str, str]) -> bool:
     """Report whether the word is a dotted name below one of our modules that does not exist.
 
-    word: a full name (`warden.ota.boot.present`) or a module's last name and a member (`ct.equal`).
+    word: a full name (`warden.ota.boot.present`) or a module's last name and a member
+    (`ct.equal`).
     """
     if (
         not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", word)
@@ -280,7 +283,7 @@ def test_readme_links_every_page(files: dict[str, bytes]) -> None:
     assert {name for name in pages if f"]({name})" not in readme} == set()
 
 
-# --- package.json, for mip --------------------------------------------------------------------------------------------------------
+# --- package.json, for mip -----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +292,8 @@ def package(repo: Path) -> dict[str, object]:
 
 
 def is_prose(path: Path) -> bool:
-    """Return whether the file does nothing on a device: only a docstring and `if TYPE_CHECKING:`."""
+    """Return whether the file does nothing on a device: only a docstring and `if
+    TYPE_CHECKING:`."""
     checking = re.compile(
         r"^TYPE_CHECKING = False\nif TYPE_CHECKING:\n(\n|    .*\n)*", re.MULTILINE
     )
@@ -298,7 +302,8 @@ def is_prose(path: Path) -> bool:
 
 
 def installed_files(repo: Path) -> list[str]:
-    """Below lib: all but an `__init__` of prose, for a folder is a package without it, and each takes a block of the flash."""
+    """Below lib: all but an `__init__` of prose, for a folder is a package without it, and each
+    takes a block of the flash."""
     files = [path for path in (repo / "lib").rglob("*.py") if not is_prose(path)]
     return sorted(path.relative_to(repo / "lib").as_posix() for path in files)
 
@@ -338,7 +343,10 @@ def test_mpremote_installs_from_a_clone(
     micropython: str,
     umqtt_path: Path,
 ) -> None:
-    """`mpremote mip install package.json`: relative addresses count from the file. What is installed can be imported."""
+    """`mpremote mip install package.json`: relative addresses count from the file.
+
+    What is installed can be imported.
+    """
     from mpremote import mip
 
     board = Board()
@@ -369,7 +377,8 @@ def test_mpremote_installs_from_a_clone(
 
 
 def test_mip_resolves_addresses_of_a_repository(package: dict[str, object]) -> None:
-    """On a device `mip.install("github:owner/name")` puts the folder of package.json before each relative address."""
+    """On a device `mip.install("github:owner/name")` puts the folder of package.json before each
+    relative address."""
     from mpremote import mip
 
     urls = package["urls"]
@@ -380,7 +389,7 @@ def test_mip_resolves_addresses_of_a_repository(package: dict[str, object]) -> N
         assert full.endswith("/owner/name/HEAD/lib/" + target)
 
 
-# --- the wheel --------------------------------------------------------------------------------------------------------------------
+# --- the wheel -----------------------------------------------------------------------------------
 
 
 def test_wheel_carries_the_device_tree(repo: Path, tmp_path: Path) -> None:

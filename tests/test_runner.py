@@ -1,4 +1,5 @@
-"""The runner of device tests itself: a failure must never look like a pass, and the way to a board works."""
+"""The runner of device tests itself: a failure must never look like a pass, and the way to a board
+works."""
 
 import ast
 import os
@@ -59,7 +60,8 @@ def imported(path: Path) -> set[str]:
 
 
 def test_what_tests_import_has_one_name(repo: Path) -> None:
-    """A bare name is whatever was found first under it: who is collected before must not change that. Device tests have a process each."""
+    """A bare name is whatever was found first under it: who is collected before must not change
+    that. Device tests have a process each."""
     patterns = ("", "cpython/", "e2e/", "faults/", "fuzz/", "host/", "unit/*/")
     files = [path for pattern in patterns for path in (repo / "tests").glob(pattern + "*.py")]
     names = [path.stem for path in files]
@@ -71,7 +73,8 @@ def test_what_tests_import_has_one_name(repo: Path) -> None:
 
 
 def test_modules_of_device_tests_have_one_name(repo: Path) -> None:
-    """They import each other by bare names, from every folder that the harness puts on the path."""
+    """They import each other by bare names, from every folder that the harness puts on the
+    path."""
     unit = repo / "tests" / "unit"
     names = [path.stem for path in unit.rglob("*.py")]
     assert len(names) == len(set(names)) > 80
@@ -155,7 +158,8 @@ def test_heap(copy: Path) -> None:
 def test_a_skip_on_a_foreign_interpreter_only(
     copy: Path, micropython: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The interpreter that `make setup` installs has everything: what skips a test there fails it."""
+    """The interpreter that `make setup` installs has everything: what skips a test there fails
+    it."""
     source = "from harness import check, need\n\n\ndef test_a():\n    need('sys', 'sys.path', 'sys.tea')\n    check(True)\n"
     (copy / "tests/unit/base/test_tea.py").write_text(source)
     done = run_pytest(copy, "-rs", "tests/unit")
@@ -171,7 +175,8 @@ def test_a_skip_on_a_foreign_interpreter_only(
 
 @pytest.fixture
 def board(micropython: str) -> str:
-    """The unix port behind a pseudo-terminal: mpremote talks to it as to a board on a serial port."""
+    """The unix port behind a pseudo-terminal: mpremote talks to it as to a board on a serial
+    port."""
     near, far = pty.openpty()
     tty.setraw(far)
     child = subprocess.Popen([micropython, "-i"], stdin=near, stdout=near, stderr=near)

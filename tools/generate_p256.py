@@ -1,5 +1,5 @@
-"""Writes the two generated files of the device's P-256: `python tools/generate_p256.py` (a test holds
-them to this program).
+"""Writes the two generated files of the device's P-256: `python tools/generate_p256.py` (a test
+holds them to this program).
 
     lib/warden/crypto/_p256_native.py   the field machine for the native emitter, and its programs
     lib/warden/crypto/_p256_table.py    the table of the base point

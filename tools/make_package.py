@@ -1,9 +1,12 @@
-"""Write package.json, the list that mip installs from: every file of the device package, by an address relative to the list itself.
+"""Write package.json, the list that mip installs from: every file of the device package, by an
+address relative to the list itself.
 
-A module that does nothing on a device is left out: an `__init__` of prose alone (a folder is a package without it), and what is
-there for type checkers. Each would cost a board 4 KB of its flash.
+A module that does nothing on a device is left out: an `__init__` of prose alone (a folder is a
+package without it), and what is there for type checkers. Each would cost a board 4 KB of its
+flash.
 
-Relative, because the same file then serves a clone, a fork and a tag: mip puts the folder that package.json came from before each.
+Relative, because the same file then serves a clone, a fork and a tag: mip puts the folder that
+package.json came from before each.
 """
 
 import ast

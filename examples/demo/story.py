@@ -5,6 +5,7 @@ what it should be.
 """
 
 import contextlib
+import functools
 import queue
 import subprocess
 import sys
@@ -251,7 +252,7 @@ def run_chapter(story: Story, scene: Scene, mallory: Mallory) -> None:
         ),
     )
     for tried, leaf, code in servers:
-        story.line(tried, lambda leaf=leaf, code=code: impostor(scene, leaf, code))  # type: ignore[misc]
+        story.line(tried, functools.partial(impostor, scene, leaf, code))
 
     story.chapter("Commands that are not the owner's")
     forgeries = {
@@ -262,7 +263,7 @@ def run_chapter(story: Story, scene: Scene, mallory: Mallory) -> None:
         "plain": "a plain command to a sealed device",
     }
     for forge, tried in forgeries.items():
-        story.line(tried, lambda forge=forge: forge_command(scene, forge))  # type: ignore[misc]
+        story.line(tried, functools.partial(forge_command, scene, forge))
 
     story.chapter("A client with a valid account of its own")
     story.line("connects under the device's client ID", lambda: steal_client_id(mallory))

@@ -1,4 +1,4 @@
-"""A relay that its owner's application switches, and a temperature that it reports. Runs as /app/app.py."""
+"""Switch a relay as an application orders, and report a temperature. Runs as /app/app.py."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ async def get_relay(args):
 
 
 def read_sensor():
-    """Stands for a real sensor: 20.00 to 22.55 degrees."""
+    """Return a temperature between 20.00 and 22.55 °C, in place of a sensor."""
     return 20 + os.urandom(1)[0] / 100
 
 

@@ -1,7 +1,8 @@
-"""The whole agent at work: real firmware, real broker with the fleet's own configuration, real TLS.
+"""The whole agent at work: real firmware, real broker with the fleet's own configuration, real
+TLS.
 
-What a sealed event costs next to bare umqtt.simple over the same TLS, what a device costs that has nothing to do, and the smallest heap
-in which the agent connects and obeys.
+What a sealed event costs next to bare umqtt.simple over the same TLS, what a device costs that has
+nothing to do, and the smallest heap in which the agent connects and obeys.
 """
 
 import contextlib
@@ -39,7 +40,8 @@ TYPE, SEALED, BARE, IDLE, SMALL = "bench", "sealed", "plain0", "idle00", "small0
 APP, EVENT = "home", "temperature"
 _WAIT_S = 30.0
 
-# How many messages a burst has. Each takes half a second or more, so that the broker's pace counts and not the room in the sockets' buffers.
+# How many messages a burst has. Each takes half a second or more, so that the broker's pace counts
+# and not the room in the sockets' buffers.
 _BURST = {SEALED: 1500, BARE: 12000}
 _ROUNDS = 7
 # The policy's keepalive is 60 s, and a ping is due after half of it: each window holds one.
@@ -48,7 +50,8 @@ _WINDOWS = 2
 _STEP_KB = 4
 _LEAST_KB, _MOST_KB = 64, 192
 
-# Sends as many events as each line of the standard input says. The body takes 64 bytes on the wire before it is sealed.
+# Sends as many events as each line of the standard input says. The body takes 64 bytes on the wire
+# before it is sealed.
 _SEALED_APP = """\
 import asyncio, sys, time
 from warden import Device
@@ -70,7 +73,8 @@ async def main():
 asyncio.run(main())
 """
 
-# The same on umqtt.simple 1.3.4 as it is. Its `ussl` is gone from MicroPython: the one given here hands it a socket of the same TLS.
+# The same on umqtt.simple 1.3.4 as it is. Its `ussl` is gone from MicroPython: the one given here
+# hands it a socket of the same TLS.
 _BARE = """\
 import json, sys, time, tls
 setting = json.loads(sys.stdin.readline())
@@ -80,7 +84,8 @@ class Tls:
     def wrap_socket(self, raw):
         context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
         context.verify_mode = tls.CERT_REQUIRED
-        context.set_ciphers(("TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256",))  # what the sealed one gets as well
+        # What the sealed one gets as well.
+        context.set_ciphers(("TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256",))
         context.load_verify_locations(bytes.fromhex(setting["ca"]))
         return context.wrap_socket(raw, server_hostname="127.0.0.1")
 
@@ -140,7 +145,10 @@ class Process:
             self.child.stdin.flush()
 
     def says(self, word: str) -> str:
-        """What follows the word, once the process said it. RuntimeError with its last lines when it does not."""
+        """What follows the word, once the process said it.
+
+        RuntimeError with its last lines when it does not.
+        """
         end = time.monotonic() + _WAIT_S
         while (left := end - time.monotonic()) > 0:
             try:
@@ -156,7 +164,8 @@ class Process:
         raise RuntimeError(f"no {word!r} from the device, only: " + " | ".join(self._tail))
 
     def cpu_ns(self) -> int:
-        """What all its threads ran so far, from the scheduler's own books: /proc/PID/stat counts in hundredths of a second."""
+        """What all its threads ran so far, from the scheduler's own books: /proc/PID/stat counts
+        in hundredths of a second."""
         tasks = Path(f"/proc/{self.child.pid}/task").glob("*/schedstat")
         return sum(int(task.read_text().split()[0]) for task in tasks)
 
@@ -206,7 +215,8 @@ class World:
                 self.news.get_nowait()
 
     def stands(self, device: str, process: Process, seconds: float) -> bool:
-        """Whether both sessions of the device come to stand before the time is over, or the process."""
+        """Whether both sessions of the device come to stand before the time is over, or the
+        process."""
         missing = {AUTHORITY, APP}
         end = time.monotonic() + seconds
         while missing and time.monotonic() < end and process.child.poll() is None:
@@ -230,8 +240,9 @@ def rows() -> Iterator[dict[str, object]]:
             sealed.says("ready")
             if not world.stands(SEALED, sealed, _WAIT_S):
                 raise RuntimeError("the sealed device has no session with its application")
-        # The authority's work for each event is not what is measured, and it would take the device's second core: from here on
-        # another client of the application counts what the broker delivers. The device's sessions outlive that.
+        # The authority's work for each event is not what is measured, and it would take the
+        # device's second core: from here on another client of the application counts what the
+        # broker delivers. The device's sessions outlive that.
         ratio, cost = publish_ratio(world, stack, sealed)
     yield {
         "name": "sealed publish, 64 B, QoS 0",
@@ -293,7 +304,8 @@ class Counter:
         return count
 
     def settled(self, device: str, wanted: int) -> int:
-        """How many arrived: all that are wanted, or as many as came until nothing more did for a second."""
+        """How many arrived: all that are wanted, or as many as came until nothing more did for a
+        second."""
         before, since = -1, time.monotonic()
         while (count := self.arrived[device]) < wanted and time.monotonic() - since < 1:
             if count != before:
@@ -319,7 +331,8 @@ def topic(device: str) -> str:
 def publish_ratio(
     world: World, stack: contextlib.ExitStack, sealed: Process
 ) -> tuple[float, float]:
-    """The sealed device's rate in percent of the bare client's, and its processor time for a message as a multiple."""
+    """The sealed device's rate in percent of the bare client's, and its processor time for a
+    message as a multiple."""
     bare = stack.enter_context(bare_client(world))
     counter = stack.enter_context(Counter(world.fleet))
     rates: list[float] = []

@@ -1,6 +1,8 @@
-"""What compressing images would save on the wire, and what it would cost a device: the figures behind the decision in docs/update.md.
+"""What compressing images would save on the wire, and what it would cost a device: the figures
+behind the decision in docs/update.md.
 
-Deflate with windows that a device can hold, over a whole image and over pieces of it that stand alone, which is what going on after a cut wants.
+Deflate with windows that a device can hold, over a whole image and over pieces of it that stand
+alone, which is what going on after a cut wants.
 """
 
 import shutil
@@ -51,7 +53,8 @@ def packed(data: bytes, bits: int, piece: int) -> int:
 
 
 def images(folder: Path) -> dict[str, bytes]:
-    """Name → image: the example, and a large application that brings its own copy of the library."""
+    """Name → image: the example, and a large application that brings its own copy of the
+    library."""
     relay = REPO / "examples" / "relay"
     large = folder / "large"
     shutil.copytree(relay, large)

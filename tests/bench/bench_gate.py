@@ -1,7 +1,10 @@
-"""What a shut gate takes: live heap beside the agent's, and the work of an idle keypad. On the compiled lean package, as boards run it.
+"""What a shut gate takes: live heap beside the agent's, and the work of an idle keypad.
 
-Work is counted in empty calls of the interpreter, in the same run: 1,000 of them take an RP2040 15.9 ms (measured on an emulated chip at 125 MHz).
-The unix port's words are 64 bits wide: about twice what a board needs.
+On the compiled lean package, as boards run it.
+
+Work is counted in empty calls of the interpreter, in the same run: 1,000 of them take an RP2040
+15.9 ms (measured on an emulated chip at 125 MHz). The unix port's words are 64 bits wide: about
+twice what a board needs.
 """
 
 import json
@@ -16,7 +19,7 @@ from warden_host.fleet import device_tree
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path.append(str(REPO / "tools"))
-from warden_build.compiled import build_repository, lay_out  # noqa: E402  (the path must be set first)
+from warden_build.compiled import build_repository, lay_out  # noqa: E402
 
 _CALL_S = 15.9e-6
 _QUIET_S = 5.0  # gate.py's

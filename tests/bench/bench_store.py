@@ -1,4 +1,5 @@
-"""What the vault costs its flash: counts on a model of raw NOR flash that refuses what a chip can't do, the device's own code running.
+"""What the vault costs its flash: counts on a model of raw NOR flash that refuses what a chip
+can't do, the device's own code running.
 
 64 KB in 4 KB sectors, two banks, 50 records of 32 bytes; one of them is replaced again and again.
 """

@@ -1,7 +1,9 @@
-"""What an update costs a device: its pace next to a bare read-hash-write loop, and the heap that it takes beside an idle agent's.
+"""What an update costs a device: its pace next to a bare read-hash-write loop, and the heap that
+it takes beside an idle agent's.
 
-The heap is that of the whole agent, compiled as boards run it, on a real broker with the fleet's own configuration: the smallest one in which an
-image is installed, less the smallest in which the same agent only connects and answers.
+The heap is that of the whole agent, compiled as boards run it, on a real broker with the fleet's
+own configuration: the smallest one in which an image is installed, less the smallest in which the
+same agent only connects and answers.
 """
 
 import contextlib
@@ -106,7 +108,8 @@ def rows() -> Iterator[dict[str, object]]:
 
 
 def pace() -> dict[str, float]:
-    """Name → percent: the median of several processes, since where things lie in memory is another matter in each."""
+    """Name → percent: the median of several processes, since where things lie in memory is another
+    matter in each."""
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as tree:
         lay_out(build_repository(programs=("tests/bench", "tests/unit")), Path(tree))
@@ -171,7 +174,8 @@ class Heap:
         return idle, small, large
 
     def phases(self, size: int) -> dict[str, int]:
-        """Phase → bytes that live after a collection, more than the vault's and the slots' before: without the agent."""
+        """Phase → bytes that live after a collection, more than the vault's and the slots' before:
+        without the agent."""
         with tempfile.TemporaryDirectory() as tree, tempfile.TemporaryDirectory() as folder:
             lay_out(build_repository(programs=("tests/bench", "tests/unit")), Path(tree))
             argv = [
@@ -202,8 +206,10 @@ class Heap:
         return high
 
     def works(self, kilobytes: int, size: int) -> bool:
-        """Whether the device comes to its session in this heap, and installs an image of this size."""
-        # Without its files no slot boots: what was installed before is given up, and the provisioned application runs.
+        """Whether the device comes to its session in this heap, and installs an image of this
+        size."""
+        # Without its files no slot boots: what was installed before is given up, and the
+        # provisioned application runs.
         shutil.rmtree(self.home / "root" / "slots", ignore_errors=True)
         argv = device_argv(device_tree.tree(), self.home, heapsize=f"{kilobytes}k")
         self.news.queue.clear()

@@ -1,4 +1,5 @@
-"""Measure what the network costs: round trips, connecting, bytes, and how soon a lost link is back.
+"""Measure what the network costs: round trips, connecting, bytes, and how soon a lost link is
+back.
 
 Real firmware, the fleet's own broker and TLS. umqtt.simple does the same work beside, in the same
 run: a command is a message that it answers, a first message is one that it publishes.
@@ -94,7 +95,8 @@ while True:
 
 
 class Meter:
-    """A forwarder that counts: `up` and `down`, bytes since the last connection; `began`: its time."""
+    """A forwarder that counts: `up` and `down`, bytes since the last connection; `began`: its
+    time."""
 
     def __init__(self, target: int) -> None:
         self._target = target

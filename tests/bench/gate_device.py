@@ -1,6 +1,8 @@
-"""The device's side of bench_gate.py, on the compiled build: `micropython gate_device.py LIB REPO`, in a tree of warden_build.compiled.lay_out().
+"""The device's side of bench_gate.py, on the compiled build: `micropython gate_device.py LIB
+REPO`, in a tree of warden_build.compiled.lay_out().
 
-Prints a JSON line {name: number}: live heap that a shut gate takes beside the agent, and what its idle keypad costs, counted in empty calls.
+Prints a JSON line {name: number}: live heap that a shut gate takes beside the agent, and what its
+idle keypad costs, counted in empty calls.
 """
 
 import gc
@@ -87,7 +89,8 @@ def live():
 
 async def heap(agent, found):
     """With everything loaded and somebody in the middle of typing."""
-    # Once for the names: they stay for ever, here as on a board, and are counted by tests/e2e/test_heap.py.
+    # Once for the names: they stay for ever, here as on a board, and are counted by
+    # tests/e2e/test_heap.py.
     for name in MODULES:
         __import__("warden." + name)
     for name in MODULES:
@@ -108,7 +111,8 @@ async def heap(agent, found):
 
 
 async def beat(found):
-    """What a look at an idle keypad costs, with the wake-up of its task, and a wake-up where an interrupt tells of keys."""
+    """What a look at an idle keypad costs, with the wake-up of its task, and a wake-up where an
+    interrupt tells of keys."""
     from warden.hal import keypad_matrix
 
     keypad = keypad_matrix.make((range(4), range(4, 7), b"123456789*0#"))
@@ -135,7 +139,8 @@ async def beat(found):
             except asyncio.TimeoutError:
                 pass
 
-    # Waiting is the system's work, and costs a chip nothing: range(0) is an answer as empty as poll()'s.
+    # Waiting is the system's work, and costs a chip nothing: range(0) is an answer as empty as
+    # poll()'s.
     queue = asyncio.core._io_queue
     real, queue.poller = queue.poller, Poller(queue.poller)
     gc.disable()

@@ -6,7 +6,8 @@ Each `bench_*.py` beside this file has a function `rows()` that yields dicts:
     unit    such as "× OpenSSL", "%", "bytes"
     target  what it should be, in words ("≤ 22"), or "" where there is only the number to know
     ok      whether it is met; None where there is no target
-Figures are ratios of two things measured in the same run, so that the machine's speed and load cancel out. A missed target is no failure here: a
+Figures are ratios of two things measured in the same run, so that the machine's speed and load
+cancel out. A missed target is no failure here: a
 loaded machine would fail a good change. A benchmark that can't run is one.
 
     python tests/bench/run.py [NAME…]          all, or bench_NAME.py

@@ -1,14 +1,18 @@
 """Runs on MicroPython: the updater beside a loop that only reads, hashes and writes.
 
-    micropython tests/bench/update_device.py LIB FOLDER ROUNDS        LIB: the package as boards run it
+    micropython tests/bench/update_device.py LIB FOLDER ROUNDS        LIB: the package as boards
+    run it
 
-Prints a JSON object: for each measure, percent of the bare loop's pace, from the quickest of the rounds. Both read the same file in pieces of 1 KB
-and write another one of the same filesystem: littlefs in memory, as a board's flash has it, and this machine's own, whose writes cost next to nothing.
+Prints a JSON object: for each measure, percent of the bare loop's pace, from the quickest of the
+rounds. Both read the same file in pieces of 1 KB and write another one of the same filesystem:
+littlefs in memory, as a board's flash has it, and this machine's own, whose writes cost next to
+nothing.
 """
 
 import sys
 
-# Behind all that is free: a board's flash lies in no heap, and whoever looks for a free place would walk over this one each time.
+# Behind all that is free: a board's flash lies in no heap, and whoever looks for a free place
+# would walk over this one each time.
 BLOCKS, BLOCK = 400, 4096
 room = bytearray(2 << 20)
 FLASH = memoryview(bytearray(BLOCKS * BLOCK))
@@ -28,7 +32,8 @@ from update_kit import CLASS, VENDOR, Installer, Key, envelope  # noqa: E402
 from warden.hal.slots_file import FileSlots  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 
-# Large enough that what is loaded once for an image counts as little as it does on a board, whose flash takes its time.
+# Large enough that what is loaded once for an image counts as little as it does on a board, whose
+# flash takes its time.
 SIZES = {"littlefs": 1024 * 1024, "files": 1024 * 1024}
 PIECE = 1024
 

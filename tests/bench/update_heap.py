@@ -1,9 +1,11 @@
-"""Runs on MicroPython: what of the heap an update holds, after a collection, in each of its phases.
+"""Runs on MicroPython: what of the heap an update holds, after a collection, in each of its
+phases.
 
     micropython tests/bench/update_heap.py LIB KIT UMQTT FOLDER
 
-LIB: the package as boards run it. On the standard input, in hex: the vault's record of release keys, and a signed manifest of an image of zeros. Prints a JSON object: bytes
-more than the vault and the slots take while nothing is under way.
+LIB: the package as boards run it. On the standard input, in hex: the vault's record of release
+keys, and a signed manifest of an image of zeros. Prints a JSON object: bytes more than the vault
+and the slots take while nothing is under way.
 """
 
 import sys
@@ -35,7 +37,8 @@ def live():
 
 
 class Watched(FileSlots):
-    """The last question of a judgement is whether there is room: all of its code is loaded then."""
+    """The last question of a judgement is whether there is room: all of its code is loaded
+    then."""
 
     def room(self, part):
         found["while the manifest is judged"] = live() - idle

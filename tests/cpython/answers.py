@@ -184,7 +184,8 @@ def ask_sign1(key, aad, data, payload=None):
 
 
 def ask_suit(key, vendor, class_id, slot, components, least, held, envelope):
-    """components: CBOR, identifiers of the device; held: the digest of what the slot holds already."""
+    """components: CBOR, identifiers of the device; held: the digest of what the slot holds
+    already."""
     from warden.crypto import p256, rsa
     from warden.wire import cbor, suit
     from warden.wire.suit_commands import Target
@@ -226,7 +227,8 @@ class Room:
 
 
 def ask_order(key, vendor, class_id, slot, components, shared_key, wrapped, envelope):
-    """What a device makes of an order: the plan of its manifest and the content key. wrapped counts where an image is encrypted."""
+    """What a device makes of an order: the plan of its manifest and the content key. wrapped
+    counts where an image is encrypted."""
     from warden.crypto import p256
     from warden.ota.validate import content_key
     from warden.wire import cbor, suit

@@ -1,6 +1,6 @@
-"""The other side of tests/host/protocol/test_cose.py: the package `cwt`, in a virtual environment of its
-own because it wants an older cbor2. Reads one JSON list of requests from standard input, writes
-one JSON list of answers; bytes are hex.
+"""The other side of tests/host/protocol/test_cose.py: the package `cwt`, in a virtual environment
+of its own because it wants an older cbor2. Reads one JSON list of requests from standard input,
+writes one JSON list of answers; bytes are hex.
 
 ["mac", key, kid, payload, aad]                      [message] ["encrypt", alg, key, protected,
 nonce, payload, aad] [message], protected as a list of pairs ["sign", alg, key in PEM, payload,

@@ -1,4 +1,5 @@
-"""A whole fleet for a test: mosquitto, the authority, and devices that are processes of the real firmware."""
+"""A whole fleet for a test: mosquitto, the authority, and devices that are processes of the real
+firmware."""
 
 import ast
 import contextlib
@@ -47,8 +48,8 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 
 class Journal:
-    """Things that happen, in order, from other threads. take() waits for the next one that fits and leaves what came before behind; after close() it waits
-    no more."""
+    """Things that happen, in order, from other threads. take() waits for the next one that fits
+    and leaves what came before behind; after close() it waits no more."""
 
     def __init__(self) -> None:
         self._items: list[Any] = []
@@ -86,7 +87,10 @@ class Journal:
 
 
 class World:
-    """A fleet in a folder. The broker and the authority can be stopped and started each for itself."""
+    """A fleet in a folder.
+
+    The broker and the authority can be stopped and started each for itself.
+    """
 
     def __init__(self, folder: Path, *, device_port: int | None = None) -> None:
         port, admin = free_ports(2)
@@ -236,7 +240,8 @@ class Board:
 def forwarding(world: World, context: ssl.SSLContext, port: int) -> Iterator[None]:
     """A TLS end of its own in front of the broker, on the port that devices are told."""
     upstream = ssl.create_default_context(cafile=str(world.fleet.keys / "ca.crt"))
-    # In TLS 1.3 a ticket comes behind the hand-shake: select() would tell of it, and recv() then wait for data that the device has yet to ask for.
+    # In TLS 1.3 a ticket comes behind the hand-shake: select() would tell of it, and recv() then
+    # wait for data that the device has yet to ask for.
     upstream.maximum_version = ssl.TLSVersion.TLSv1_2
 
     def handle(near: socket.socket) -> None:

@@ -9,15 +9,17 @@ from typing import Any
 
 from process_kit import PATIENCE_S
 
-# What the device waits on a peer that owes something. Refusals come long before, on a slow machine as well.
+# What the device waits on a peer that owes something. Refusals come long before, on a slow machine
+# as well.
 HANDSHAKE_MS = 300000
 STALL_MS = 120000
 
 
 @dataclass
 class Driver:
-    """call() gives what the device says: connected, messages, longest (the most without a tick between), now, mark, and for each
-    connection codes, ticks, free (bytes of heap after it), files (that are open then)."""
+    """call() gives what the device says: connected, messages, longest (the most without a tick
+    between), now, mark, and for each connection codes, ticks, free (bytes of heap after it), files
+    (that are open then)."""
 
     micropython: str
     lib: Path

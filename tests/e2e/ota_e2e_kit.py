@@ -1,4 +1,5 @@
-"""What the tests of updates over a real link share: a fleet whose boards have slots, images, manifests, and the authority's orders."""
+"""What the tests of updates over a real link share: a fleet whose boards have slots, images,
+manifests, and the authority's orders."""
 
 import time
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ KEY = ec.derive_private_key(0x7654321, ec.SECP256R1())
 
 @contextmanager
 def updatable(folder: Path, **settings: Any) -> Iterator[World]:
-    """A running fleet with one device that has two slots and trusts KEY; settings are the policy's."""
+    """A running fleet with one device that has two slots and trusts KEY; settings are the
+    policy's."""
     made = World(folder)
     home = made.provision(source=APP, **settings)
     with (home / "root" / "lib" / "board.py").open("a") as file:
@@ -69,7 +71,8 @@ def send(world: World, number: int, data: bytes) -> Any:
 
 
 def send_rest(world: World, status: Any, data: bytes) -> Any:
-    """Hand over what the device still wants of an image; its last status, or the code of a refusal."""
+    """Hand over what the device still wants of an image; its last status, or the code of a
+    refusal."""
     while isinstance(status, dict) and status["want"] is not None:
         n, _, at, length = status["want"]
         status = order(world, n=n, data=data[at : at + length])

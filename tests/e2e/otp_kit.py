@@ -30,7 +30,10 @@ class Keypad(Board):
         return len(second) if set(second) <= {"*"} else 0
 
     def enter(self, code: str) -> None:
-        """The code and #. As a person does it: look whether each key was taken, press it again if not."""
+        """The code and #.
+
+        As a person does it: look whether each key was taken, press it again if not.
+        """
         for place, digit in enumerate(code, 1):
             self._key(digit, place)
         self.press("#")

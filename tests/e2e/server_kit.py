@@ -1,4 +1,5 @@
-"""Servers that a device may meet: on 127.0.0.1, a port of the system's choice, one thread, stopped by handle."""
+"""Servers that a device may meet: on 127.0.0.1, a port of the system's choice, one thread, stopped
+by handle."""
 
 import contextlib
 import os
@@ -73,8 +74,9 @@ def over_tls(context: ssl.SSLContext, handler: Handler) -> Handler:
 
 
 class Valve:
-    """The handler in front of another server: it passes so many bytes of that one on as were allowed, and keeps the rest back. So a transfer stands
-    still in the middle for as long as a test wants."""
+    """The handler in front of another server: it passes so many bytes of that one on as were
+    allowed, and keeps the rest back. So a transfer stands still in the middle for as long as a
+    test wants."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -137,7 +139,8 @@ def certificate(
     not_before: datetime | None = None,
     pss: bool = False,
 ) -> x509.Certificate:
-    """A certificate of any kind; self-signed without an issuer. filler: bytes of an extension nobody knows. pss: signed with RSA-PSS."""
+    """A certificate of any kind; self-signed without an issuer. filler: bytes of an extension
+    nobody knows. pss: signed with RSA-PSS."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
         x509.CertificateBuilder()
@@ -171,7 +174,7 @@ def _address(host: str) -> "x509.general_name.ipaddress.IPv4Address":
     return ipaddress.IPv4Address(host)
 
 
-# -- TLS by hand --------------------------------------------------------------------------------------
+# -- TLS by hand ----------------------------------------------------------------------------------
 
 
 def record(kind: int, body: bytes) -> bytes:
@@ -198,7 +201,8 @@ def shown(certificate_: x509.Certificate) -> bytes:
 
 
 def impostor(certificate_: x509.Certificate) -> Handler:
-    """A server that shows a certificate, which is public, and has not its key: only its signature is wrong."""
+    """A server that shows a certificate, which is public, and has not its key: only its signature
+    is wrong."""
     curve = ec.SECP256R1()
     share = ec.generate_private_key(curve).public_key()
     point = share.public_bytes(
@@ -216,7 +220,7 @@ def impostor(certificate_: x509.Certificate) -> Handler:
     return handle
 
 
-# -- MQTT, as much as a test's server needs -----------------------------------------------------------
+# -- MQTT, as much as a test's server needs -------------------------------------------------------
 
 
 def exactly(connection: socket.socket, count: int) -> bytes:

@@ -1,4 +1,5 @@
-"""A program in a terminal of its own, as a person has it: what it writes becomes a screen, what is typed goes through the line's own rules."""
+"""A program in a terminal of its own, as a person has it: what it writes becomes a screen, what is
+typed goes through the line's own rules."""
 
 import contextlib
 import fcntl
@@ -19,7 +20,10 @@ ROWS, COLUMNS = 30, 100
 
 
 class Terminal:
-    """environment: what the program has besides ours. It and what it started end with the block."""
+    """environment: what the program has besides ours.
+
+    It and what it started end with the block.
+    """
 
     def __init__(self, argv: Sequence[str], environment: dict[str, str] | None = None) -> None:
         self._argv = argv
@@ -68,7 +72,10 @@ class Terminal:
                 self._changes.add("\n".join(self._screen.display))
 
     def sees(self, words: str) -> str:
-        """The screen on which the words stand, at some time from the last such moment on. One screen may show two things at once."""
+        """The screen on which the words stand, at some time from the last such moment on.
+
+        One screen may show two things at once.
+        """
         if words not in self._seen:
             self._seen = self._changes.take(lambda screen: words in screen, words)
         return self._seen

@@ -1,4 +1,5 @@
-"""A board that wakes up in 2021, with a clock that can be set: libfaketime stands for the chip's clock."""
+"""A board that wakes up in 2021, with a clock that can be set: libfaketime stands for the chip's
+clock."""
 
 import os
 import socket
@@ -62,7 +63,8 @@ def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def lying(world: World, tmp_path: Path) -> ssl.SSLContext:
-    """The right CA, the pinned key, the right name, and a date that would put the device into 2035."""
+    """The right CA, the pinned key, the right name, and a date that would put the device into
+    2035."""
     return leaf(world, tmp_path, **AHEAD)
 
 
@@ -89,7 +91,8 @@ def port(world: World) -> int:
 
 
 def test_a_certificate_of_today(world: World, board: Board, tmp_path: Path) -> None:
-    """Younger than every time that the device has a proof of, and taken all the same; then the authority says what time it is."""
+    """Younger than every time that the device has a proof of, and taken all the same; then the
+    authority says what time it is."""
     fresh = leaf(world, tmp_path, not_before=datetime.now(UTC) - timedelta(hours=5))
     with forwarding(world, fresh, port(world)):
         board.start()
@@ -133,7 +136,8 @@ def test_a_certificate_that_lies(
 
 
 def test_a_clock_that_was_set_ahead(world: World, board: Board, tmp_path: Path) -> None:
-    """What NTP or a person sets is no proof: the mark stays, and the authority puts the clock right."""
+    """What NTP or a person sets is no proof: the mark stays, and the authority puts the clock
+    right."""
     (board.home / "fuses" / "clock").write_text("@2035-01-01 00:00:00\n")
     with forwarding(world, leaf(world, tmp_path), port(world)):
         board.start()
@@ -147,8 +151,8 @@ def test_a_clock_that_was_set_ahead(world: World, board: Board, tmp_path: Path) 
 def test_a_line_cut_before_the_welcome(
     world: World, board: Board, lying: ssl.SSLContext, tmp_path: Path
 ) -> None:
-    """A hand-shake that held proves no time: whoever cuts the line behind it must not leave the device in 2035, where every
-    certificate of its real server has expired."""
+    """A hand-shake that held proves no time: whoever cuts the line behind it must not leave the
+    device in 2035, where every certificate of its real server has expired."""
     with server_kit.listening(server_kit.over_tls(lying, server_kit.packet), port=port(world)):
         board.start()
         # The tentative hand-shake held: the device was waiting for the answer to its log-in.
@@ -173,7 +177,8 @@ def test_a_clock_beyond_the_certificates_end(world: World, board: Board, tmp_pat
 def test_a_forged_date_is_not_even_tried(
     environment: dict[str, str], micropython: str, repo: Path, umqtt_path: Path, tmp_path: Path
 ) -> None:
-    """Our pinned key and our CA's name in a certificate that our CA did not sign: its dates say nothing."""
+    """Our pinned key and our CA's name in a certificate that our CA did not sign: its dates say
+    nothing."""
     authority, stranger = pki.new_authority(), pki.new_authority()
     real = authority.issue((server_kit.HOST,))
     forged = stranger.issue(
@@ -208,7 +213,8 @@ def test_a_forged_date_is_not_even_tried(
 def test_a_date_shown_without_the_key(
     environment: dict[str, str], micropython: str, repo: Path, umqtt_path: Path, tmp_path: Path
 ) -> None:
-    """A copy of a certificate is enough to make a device try its date, not to make it keep that."""
+    """A copy of a certificate is enough to make a device try its date, not to make it keep
+    that."""
     authority = pki.new_authority()
     shown = authority.issue((server_kit.HOST,), **AHEAD)
     clock = tmp_path / "clock"

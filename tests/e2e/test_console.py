@@ -23,7 +23,8 @@ def board(repo: Path, folder: Path, app: str) -> list[str]:
 
 
 def test_interrupts_are_off_before_anything_else(repo: Path) -> None:
-    """The firmware turns Ctrl-C on for each file that it runs, so each begins by turning it off."""
+    """The firmware turns Ctrl-C on for each file that it runs, so each begins by turning it
+    off."""
     for name in ("boot.py", "main.py"):
         body = ast.parse((repo / "firmware" / name).read_bytes()).body
         first = [ast.unparse(node) for node in body if not isinstance(node, ast.Import)][1]
@@ -42,7 +43,8 @@ def test_interrupts_are_off_before_anything_else(repo: Path) -> None:
 def test_an_application_that_ends_starts_over(
     end: str, repo: Path, micropython: str, tmp_path: Path
 ) -> None:
-    """main.py, run with an application that fails or ends: it says so, waits after a failure, and ends in a reset."""
+    """main.py, run with an application that fails or ends: it says so, waits after a failure, and
+    ends in a reset."""
     app = f"import warden.hal.system\nwarden.hal.system.PAUSE_S = 0.1\n{end}\n"
     start = [micropython, *board(repo, tmp_path, app)]
     done = subprocess.run(start, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
@@ -53,10 +55,12 @@ def test_an_application_that_ends_starts_over(
 
 
 def test_ctrl_c_reaches_nobody(repo: Path, micropython: str, tmp_path: Path) -> None:
-    """Ctrl-C on the terminal of a running board, again and again: no exception in the application, and no prompt.
+    """Ctrl-C on the terminal of a running board, again and again: no exception in the application,
+    and no prompt.
 
-    On the unix port kbd_intr(-1) gives Ctrl-C back to the system, whose answer is to end the process by its signal. -i is what makes a prompt come
-    where the firmware ends by an exception, as on a board.
+    On the unix port kbd_intr(-1) gives Ctrl-C back to the system, whose answer is to end the
+    process by its signal. -i is what makes a prompt come where the firmware ends by an exception,
+    as on a board.
     """
     app = "import time\nprint('running')\ntime.sleep(20)\nprint('went on')\n"
     with Terminal([micropython, "-i", *board(repo, tmp_path, app)]) as console:

@@ -9,7 +9,8 @@ from process_kit import PATIENCE_S
 from rich.console import Console
 from warden_host.errors import HostError
 
-# What each line must name; the demo itself checks that it was the device or the broker that answered.
+# What each line must name; the demo itself checks that it was the device or the broker that
+# answered.
 RESULTS = (
     "pinned",
     "opened by home",

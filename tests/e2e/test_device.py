@@ -1,4 +1,5 @@
-"""The real firmware, a process of its own, against mosquitto and the authority: through every restart it comes to stand again."""
+"""The real firmware, a process of its own, against mosquitto and the authority: through every
+restart it comes to stand again."""
 
 import time
 from collections.abc import Iterator
@@ -82,7 +83,8 @@ def test_idle(world: World, board: Board) -> None:
         lines = status.read_text().splitlines()
         return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
 
-    # Time enough for a poll of the TLS socket, which would wake at once each time, to show as thousands.
+    # Time enough for a poll of the TLS socket, which would wake at once each time, to show as
+    # thousands.
     def window() -> int:
         before = switches()
         time.sleep(2)

@@ -1,4 +1,5 @@
-"""The whole way of a one-time password: real firmware, a simulated keypad whose contacts its driver scans, a real broker, the authority, the owner's console."""
+"""The whole way of a one-time password: real firmware, a simulated keypad whose contacts its
+driver scans, a real broker, the authority, the owner's console."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -12,10 +12,12 @@ from fleet_kit import DEVICE, Board, World
 AGENT_HEAP = "140k"
 # Enough for anything: what is counted in it is not its size.
 ROOMY_HEAP = "200k"
-# MicroPython keeps each name for ever, in pools that double: the 621st opens one of 640 places, 7 KB at once.
+# MicroPython keeps each name for ever, in pools that double: the 621st opens one of 640 places, 7
+# KB at once.
 MOST_NAMES = 610
 
-# What `make mpy` compiles, and boards run: the sources without the texts of their errors, with short private names.
+# What `make mpy` compiles, and boards run: the sources without the texts of their errors, with
+# short private names.
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
 from warden_build.compiled import compile_device  # noqa: E402  (the path must be set first)
 
@@ -24,7 +26,8 @@ from warden_build.compiled import compile_device  # noqa: E402  (the path must b
 def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     home = made.provision()
-    # The chip's watchdog is a program here, and feeding it a task: 3 KB of this heap that are no part of the agent.
+    # The chip's watchdog is a program here, and feeding it a task: 3 KB of this heap that are no
+    # part of the agent.
     board_file = home / "root" / "lib" / "board.py"
     lines = board_file.read_text().splitlines()
     board_file.write_text("\n".join(line for line in lines if not line.startswith("WATCHDOG")))

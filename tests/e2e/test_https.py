@@ -1,4 +1,5 @@
-"""Images from a real nginx to the real firmware: ranges over a pinned connection, and the authority's chunks where the web server is not to be had."""
+"""Images from a real nginx to the real firmware: ranges over a pinned connection, and the
+authority's chunks where the web server is not to be had."""
 
 import contextlib
 import hashlib
@@ -53,7 +54,8 @@ def test_images_from_a_web_server(world: World, tmp_path: Path) -> None:
         board.says("log session-stands")
         world.fleet_event("session", app="authority")
 
-        # With the broker's key: its pins are the broker's. Ranges over one connection, nothing over MQTT.
+        # With the broker's key: its pins are the broker's. Ranges over one connection, nothing
+        # over MQTT.
         nginx, _ = web(world, tmp_path / "one")
         two = padded("two")
         (nginx.www / "two.img").write_bytes(two)
@@ -105,7 +107,8 @@ def test_images_from_a_web_server(world: World, tmp_path: Path) -> None:
 
 
 def test_a_fetch_that_is_cut(world: World, tmp_path: Path) -> None:
-    """The device loses its power, then the server goes: it goes on where the flash stands, at last with the authority's chunks."""
+    """The device loses its power, then the server goes: it goes on where the flash stands, at last
+    with the authority's chunks."""
     home = world.fleet.simulated(DEVICE)
     slot = home / "root" / "slots"
     nginx, _ = web(world, tmp_path / "web")

@@ -1,6 +1,8 @@
-"""The device's Client and Link, a process of their own, against servers that lie, stall, dribble and flood.
+"""The device's Client and Link, a process of their own, against servers that lie, stall, dribble
+and flood.
 
-Each refusal is told by its code. Where a peer stalls, the ticks of the device's event loop are counted: a loop that was held has none.
+Each refusal is told by its code. Where a peer stalls, the ticks of the device's event loop are
+counted: a loop that was held has none.
 """
 
 import os
@@ -34,8 +36,8 @@ from server_kit import (
 )
 from warden_host.fleet import pki
 
-# Deadlines of the tests in which a peer stalls, and the ticks that a free loop makes at least meanwhile: of 100 and more on a machine that does nothing else. One that
-# was held makes two.
+# Deadlines of the tests in which a peer stalls, and the ticks that a free loop makes at least
+# meanwhile: of 100 and more on a machine that does nothing else. One that was held makes two.
 SHORT = {"handshake_ms": 1500, "stall_ms": 1000}
 TICKS = 4
 
@@ -84,7 +86,7 @@ def broker(connection: socket.socket) -> None:
         server_kit.answer(connection, *server_kit.packet(connection))
 
 
-# -- the good case, so that no refusal below is one of everything ---------------------------------------
+# -- the good case, so that no refusal below is one of everything ---------------------------------
 
 
 def test_the_right_server(drive: Driver, good: Serve) -> None:
@@ -128,7 +130,7 @@ def test_subscriptions_after_each_connect(drive: Driver, good: Serve) -> None:
     assert topics == [[b"c/1", b"a/2", b"b/3"]] * 3
 
 
-# -- credentials --------------------------------------------------------------------------------------
+# -- credentials ----------------------------------------------------------------------------------
 
 EVERY = bytes(range(256))
 LONG = EVERY * 256
@@ -169,7 +171,7 @@ def test_credentials_arrive_exactly(
     assert server_kit.fields(body) == wanted
 
 
-# -- servers that are not ours ------------------------------------------------------------------------
+# -- servers that are not ours --------------------------------------------------------------------
 
 
 def test_self_signed(drive: Driver, tmp_path: Path) -> None:
@@ -195,7 +197,8 @@ def test_a_ca_of_the_same_name(drive: Driver, world: World, tmp_path: Path) -> N
 
 
 def test_forged_leaf_below_the_real_ca(drive: Driver, world: World, tmp_path: Path) -> None:
-    """The chain shows the real CA's certificate, which anybody can copy; the leaf it did not sign."""
+    """The chain shows the real CA's certificate, which anybody can copy; the leaf it did not
+    sign."""
     key = pki.new_key()
     forged = certificate(key, world.authority.certificate, key)
     chain = [forged, world.authority.certificate]
@@ -345,7 +348,7 @@ def test_long_chain(drive: Driver, tmp_path: Path, length: int) -> None:
     assert code == ("" if length <= 6 else "certificate-malformed")
 
 
-# -- TLS that protects too little ---------------------------------------------------------------------
+# -- TLS that protects too little -----------------------------------------------------------------
 
 
 def test_no_forward_secrecy(drive: Driver, world: World, tmp_path: Path) -> None:
@@ -369,7 +372,7 @@ def test_old_tls(drive: Driver, world: World, tmp_path: Path) -> None:
         assert drive.code(port) == "tls-failed"
 
 
-# -- not TLS, or TLS by hand --------------------------------------------------------------------------
+# -- not TLS, or TLS by hand ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -447,7 +450,8 @@ def test_never_accepted(drive: Driver) -> None:
 
 
 def test_dribbled_handshake(drive: Driver) -> None:
-    """One byte now and then, each of them well-formed so far: one deadline holds for the whole hand-shake."""
+    """One byte now and then, each of them well-formed so far: one deadline holds for the whole
+    hand-shake."""
     hello = server_hello()
 
     def dribble(connection: socket.socket) -> None:
@@ -463,7 +467,8 @@ def test_dribbled_handshake(drive: Driver) -> None:
 
 
 def test_our_certificate_without_its_key(drive: Driver, world: World) -> None:
-    """Certificates are public: who copies the right one has every check but the signature on its side."""
+    """Certificates are public: who copies the right one has every check but the signature on its
+    side."""
     with listening(impostor(world.leaf.certificate)) as port:
         assert drive.code(port) == "tls-failed"
 
@@ -505,11 +510,12 @@ def test_no_connection_leaves_anything_behind(
         out = drive(port, pump=False, times=40)
     assert len(set(out["codes"])) == 1
     assert len(set(out["files"])) == 1
-    # The lists that the driver keeps of it all grow by a few words; a callback that raised would cost 2 KB each time.
+    # The lists that the driver keeps of it all grow by a few words; a callback that raised would
+    # cost 2 KB each time.
     assert out["free"][5] - out["free"][-1] < 35 * 200, out["free"]
 
 
-# -- the right server, broken behind the hand-shake -----------------------------------------------------
+# -- the right server, broken behind the hand-shake -----------------------------------------------
 
 
 def test_stalls_after_connect(drive: Driver, good: Serve) -> None:

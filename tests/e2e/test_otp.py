@@ -1,6 +1,8 @@
-"""Codes from end to end: the real firmware, its keys through a simulated matrix, mosquitto, the authority, a mail server.
+"""Codes from end to end: the real firmware, its keys through a simulated matrix, mosquitto, the
+authority, a mail server.
 
-test_gate.py shows the device's rules; here is what the authority and the owner see: late, used, cancelled and foreign codes, duress, mail, the command line.
+test_gate.py shows the device's rules; here is what the authority and the owner see: late, used,
+cancelled and foreign codes, duress, mail, the command line.
 """
 
 import contextlib
@@ -69,7 +71,8 @@ def test_late_cancelled_used_and_foreign_codes(world: World) -> None:
         board.enter(late)
         board.says("display Press a key|Code expired")
         world.fleet_event("refused", code="otp-late")
-        # A new request, at once since it is a new start: the code before it counts no more, the newest does.
+        # A new request, at once since it is a new start: the code before it counts no more, the
+        # newest does.
         board.kill()
         board.start()
         board.asks()
@@ -257,7 +260,8 @@ class Command:
 
 
 def test_the_owners_own_commands(world: World) -> None:
-    """serve, watch, otp watch, run with piped keys, unlock: as somebody with three windows has it."""
+    """serve, watch, otp watch, run with piped keys, unlock: as somebody with three windows has
+    it."""
     world.provision(otp=policy.otp())
     with Command(world, "serve") as serve:
         serve.says("serving")
@@ -331,7 +335,8 @@ asyncio.run(main())
 
 
 def test_an_update_needs_no_code_for_its_trial(world: World, tmp_path: Path) -> None:
-    """Nobody stands at the device when an update comes: its grant opens the gate for the trial, and for nothing after it."""
+    """Nobody stands at the device when an update comes: its grant opens the gate for the trial,
+    and for nothing after it."""
     passphrase = tmp_path / "passphrase"
     passphrase.write_text("correct horse battery")
     passphrase.chmod(0o600)

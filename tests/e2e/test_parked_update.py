@@ -1,4 +1,5 @@
-"""A device whose heap can't hold the judgement of an update beside its agent: it judges at a start of its own, on the real firmware."""
+"""A device whose heap can't hold the judgement of an update beside its agent: it judges at a start
+of its own, on the real firmware."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""A device whose root key wants a PIN: provisioned with it, started with it, and worth nothing without."""
+"""A device whose root key wants a PIN: provisioned with it, started with it, and worth nothing
+without."""
 
 from collections.abc import Iterator
 from pathlib import Path

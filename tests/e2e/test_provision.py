@@ -1,4 +1,5 @@
-"""The device's own provisioning, run as the host runs it: a bundle over standard input, one line of JSON back."""
+"""The device's own provisioning, run as the host runs it: a bundle over standard input, one line
+of JSON back."""
 
 import json
 import shutil
@@ -72,7 +73,8 @@ class Board:
         )
 
     def files(self) -> dict[str, bytes]:
-        """What provisioning left: the vault's files and the fuses', without the watchdog's, which changes as it is fed."""
+        """What provisioning left: the vault's files and the fuses', without the watchdog's, which
+        changes as it is fed."""
         found = [*(self.home / "root" / "data").rglob("*"), *(self.home / "fuses").rglob("*")]
         files = {path.name: path.read_bytes() for path in found if path.is_file()}
         files.pop("watchdog", None)
@@ -109,7 +111,8 @@ def test_what_follows_the_bundle_is_not_read(board: Board) -> None:
 
 
 def test_a_wipe_that_was_cut_is_finished_first(board: Board) -> None:
-    """The mark in the key's place says that a vault was being destroyed: its owner need not wait for another start."""
+    """The mark in the key's place says that a vault was being destroyed: its owner need not wait
+    for another start."""
     assert board.provision(framed(bundle())).returncode == 0
     before = board.files()
     (board.home / "root" / "data" / "key").write_bytes(b"warden: wiped")

@@ -1,4 +1,5 @@
-"""A device that is cut off, and one that is away when it is to be wiped: real mosquitto, real firmware, restarts in between."""
+"""A device that is cut off, and one that is away when it is to be wiped: real mosquitto, real
+firmware, restarts in between."""
 
 import json
 import time
@@ -113,7 +114,8 @@ def test_cut_off_but_for_its_wipe(
 
 
 def test_what_a_doomed_device_may_still_do(world: World, board: Board) -> None:
-    """Log in, hold a session with the authority, take the order, answer: the broker carries nothing else."""
+    """Log in, hold a session with the authority, take the order, answer: the broker carries
+    nothing else."""
     with serving(world.fleet, world.news.add) as service:
         board.says("log session-stands")
         doomed = wipe_only_account(TYPE, DEVICE)

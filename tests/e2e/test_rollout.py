@@ -1,4 +1,5 @@
-"""`warden rollout` against real devices over a real broker: a service that is killed in the middle, a device that is away, one that is not well."""
+"""`warden rollout` against real devices over a real broker: a service that is killed in the
+middle, a device that is away, one that is not well."""
 
 import contextlib
 import json

@@ -21,7 +21,8 @@ from warden_host.service.run import serving
 from warden_host.store.store import App, Rotation, Store
 
 HOME = "home"
-# One command may be lost with the connection that the broker drops: complete_rotation() gives it again, many times in PATIENCE_S.
+# One command may be lost with the connection that the broker drops: complete_rotation() gives it
+# again, many times in PATIENCE_S.
 COMMAND_S = 20.0
 ALL = ("password", "keys", "pins")
 
@@ -128,7 +129,8 @@ def test_killed_between_the_stages(world: World, board: Board) -> None:
     board.start()
     board.says("log session-stands")
     works(world)
-    # 2. The device knows, the broker does not: the new password is refused once, then the old one is taken.
+    # 2. The device knows, the broker does not: the new password is refused once, then the old one
+    # is taken.
     assert ask(world)("rotate", one.body)["ok"] is True
     board.kill()
     board.start()
@@ -168,7 +170,8 @@ def test_the_same_order_again_is_harmless(world: World, board: Board) -> None:
 
 
 def test_a_password_that_the_broker_never_learns(world: World, board: Board) -> None:
-    """Each connection tries it once; after three refusals the old one comes first, and the authority hears of it."""
+    """Each connection tries it once; after three refusals the old one comes first, and the
+    authority hears of it."""
     one = begun(world, "password")
     assert ask(world)("rotate", one.body)["reply"]["result"] == {"pending": ["password"]}
     for turn in range(4):
@@ -282,7 +285,8 @@ def test_the_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_release_keys(world: World, board: Board, tmp_path: Path) -> None:
-    """From the order on, the device takes releases of the new keys and of no other; what was under way is let go of."""
+    """From the order on, the device takes releases of the new keys and of no other; what was under
+    way is let go of."""
     fleet = world.fleet
     board.kill()
     source = tmp_path / "app"

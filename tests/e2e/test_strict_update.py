@@ -1,4 +1,5 @@
-"""An encrypted update under a strict policy on the real firmware: a real signature at each start, until its key is taken away."""
+"""An encrypted update under a strict policy on the real firmware: a real signature at each start,
+until its key is taken away."""
 
 import io
 from collections.abc import Iterator

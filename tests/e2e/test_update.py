@@ -1,4 +1,5 @@
-"""Updates over the sealed link to the real firmware: manifests by cbor2 and cryptography, images by mpremote, starts by the real boot.py."""
+"""Updates over the sealed link to the real firmware: manifests by cbor2 and cryptography, images
+by mpremote, starts by the real boot.py."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,7 +82,8 @@ def test_updates_over_the_air(world: World) -> None:
 
 
 def test_a_trial_that_hangs(world: World) -> None:
-    """It never gives the processor back, and nobody pulls the plug: the board's watchdog ends each of its starts."""
+    """It never gives the processor back, and nobody pulls the plug: the board's watchdog ends each
+    of its starts."""
     home = world.fleet.simulated(DEVICE)
     board_file = home / "root" / "lib" / "board.py"
     text = board_file.read_text()

@@ -1,4 +1,5 @@
-"""Runs a program of tests/faults/device on MicroPython, which cuts the power everywhere and prints what it counted."""
+"""Runs a program of tests/faults/device on MicroPython, which cuts the power everywhere and prints
+what it counted."""
 
 import re
 import subprocess
@@ -28,7 +29,10 @@ def run(
 
 
 def counted(pattern: "re.Pattern[str]", lines: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """What each line counts, by its name: the pattern's first group. Each line has to fit, and a name comes once."""
+    """What each line counts, by its name: the pattern's first group.
+
+    Each line has to fit, and a name comes once.
+    """
     found: dict[str, tuple[int, ...]] = {}
     for line in lines:
         match = pattern.fullmatch(line)

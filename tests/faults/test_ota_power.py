@@ -1,4 +1,5 @@
-"""Application and firmware on an ESP32 with the power cut at every operation; `tests/faults/device/ota_power.py` does the work, on MicroPython."""
+"""Application and firmware on an ESP32 with the power cut at every operation;
+`tests/faults/device/ota_power.py` does the work, on MicroPython."""
 
 import re
 from functools import partial

@@ -1,4 +1,5 @@
-"""The gate with the power cut everywhere; `tests/faults/device/otp_power.py` does the work, on MicroPython."""
+"""The gate with the power cut everywhere; `tests/faults/device/otp_power.py` does the work, on
+MicroPython."""
 
 import re
 from functools import partial

@@ -1,4 +1,5 @@
-"""The vault on raw flash and in NVS with the power cut at every operation; `tests/faults/device/power_stores.py` does the work, on MicroPython.
+"""The vault on raw flash and in NVS with the power cut at every operation;
+`tests/faults/device/power_stores.py` does the work, on MicroPython.
 
 STORE_CUTS=all in the environment cuts the start after every cut, not after some of them.
 """
@@ -30,7 +31,8 @@ def test_old_or_new_at_every_cut(repo: Path, micropython: str) -> None:
         f"{s} {call}" for s in {*flash, "nvs"} for call in CALLS | ROTATIONS
     }
     for name, (operations, cuts, old, new, heals) in found.items():
-        # Three programs make a change; where the bank is full, the next one is filled and this one erased.
+        # Three programs make a change; where the bank is full, the next one is filled and this one
+        # erased.
         assert operations >= (10 if name in collecting else 3), name
         assert cuts == old + new == TORN * operations, name
         assert old > 0, name

@@ -1,7 +1,8 @@
-"""Updates with the power cut at every flash operation, on littlefs and on a model of a NOR chip; `tests/faults/device/update_power.py` does the
-work, on MicroPython.
+"""Updates with the power cut at every flash operation, on littlefs and on a model of a NOR chip;
+`tests/faults/device/update_power.py` does the work, on MicroPython.
 
-UPDATE_CUTS=all in the environment cuts in every way that the medium knows, and follows each cut further.
+UPDATE_CUTS=all in the environment cuts in every way that the medium knows, and follows each cut
+further.
 """
 
 import os
@@ -17,8 +18,8 @@ LINE = re.compile(
     r"(\d+) cut starts, (\d+) sent again, (\d+) violations"
 )
 MEDIA = ("littlefs", "nor")
-# A clean run makes at least so many programs and erases, on littlefs and on NOR, where a commit of the vault is three programs; fewer means that
-# something was not counted or not written.
+# A clean run makes at least so many programs and erases, on littlefs and on NOR, where a commit of
+# the vault is three programs; fewer means that something was not counted or not written.
 LEAST = {
     "install": (90, 60),
     "parked": (115, 66),
@@ -31,7 +32,8 @@ LEAST = {
     "dead": (24, 6),
     "recovery": (90, 60),
 }
-# What may run after a cut: old, new, the one before the old, recovery. Both where both are possible.
+# What may run after a cut: old, new, the one before the old, recovery. Both where both are
+# possible.
 RUNS = {
     "install": (True, True, False, False),
     "parked": (True, True, False, False),

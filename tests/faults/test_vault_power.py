@@ -1,4 +1,5 @@
-"""The vault on littlefs with the power cut at every flash operation; `tests/faults/device/power.py` does the work, on MicroPython."""
+"""The vault on littlefs with the power cut at every flash operation;
+`tests/faults/device/power.py` does the work, on MicroPython."""
 
 import re
 from functools import partial
@@ -8,7 +9,8 @@ import faults_kit
 import pytest
 
 LINE = re.compile(r"(.+): (\d+) operations, (\d+) cuts, (\d+) old, (\d+) new, (\d+) heals")
-# A clean run of each makes at least so many programs and erases; fewer means that the flash did not see them.
+# A clean run of each makes at least so many programs and erases; fewer means that the flash did
+# not see them.
 LEAST = {
     "provision": 20,
     "put new": 8,

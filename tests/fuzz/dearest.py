@@ -28,8 +28,8 @@ from warden_host.protocol import policy  # noqa: E402
 
 MOST = 16384
 BYTES_A_LINE = 16
-# Lines that a message may cost. A thousand take 0.03 to 0.05 ms, the database aside: a message stays
-# below 1 ms before its tag is verified, below 5 ms after.
+# Lines that a message may cost. A thousand take 0.03 to 0.05 ms, the database aside: a message
+# stays below 1 ms before its tag is verified, below 5 ms after.
 BOUNDS = {"stranger": 3_000, "hello": 3_000, "opened": 80_000, "plain": 30_000}
 
 
@@ -69,8 +69,8 @@ def counted(work: Callable[[], Any]) -> int:
 class World:
     """An engine with one device and its session, and how one kind of message reaches it.
 
-    stranger: sealed, by who has no key. hello: the same on the hello's topic. opened: the payload of
-    a device that holds its key. plain: JSON.
+    stranger: sealed, by who has no key. hello: the same on the hello's topic. opened: the payload
+    of a device that holds its key. plain: JSON.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:

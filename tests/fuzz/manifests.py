@@ -1,9 +1,11 @@
-"""Put generated manifests to the host's tool and to the device's code on the unix port until the time is over.
+"""Put generated manifests to the host's tool and to the device's code on the unix port until the
+time is over.
 
     python tests/fuzz/manifests.py SECONDS [SEED]
 
-A round of manifests for each seed; a seed that is given is the first one, so that a finding can be seen
-again. Ends with 1 at the first disagreement, and leaves it in build/fuzz/finding-manifests-SEED.txt.
+A round of manifests for each seed; a seed that is given is the first one, so that a finding can be
+seen again. Ends with 1 at the first disagreement, and leaves it in
+build/fuzz/finding-manifests-SEED.txt.
 """
 
 import random

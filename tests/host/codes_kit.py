@@ -1,4 +1,5 @@
-"""A stage whose device asks for codes: the handler, what went to the post, and the device's end written from the protocol."""
+"""A stage whose device asks for codes: the handler, what went to the post, and the device's end
+written from the protocol."""
 
 import json
 import os

@@ -51,7 +51,10 @@ def folder(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def free_at_the_broker(monkeypatch) -> list[str]:
-    """What was asked of the stopped broker. Each time somebody else must be able to write fleet.db, without a wait."""
+    """What was asked of the stopped broker.
+
+    Each time somebody else must be able to write fleet.db, without a wait.
+    """
     asked = []
 
     def watched(name: str):

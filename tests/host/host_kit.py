@@ -1,7 +1,8 @@
-"""What the host's tests share: a fleet in a folder, free ports, and a device that speaks the protocol.
+"""What the host's tests share: a fleet in a folder, free ports, and a device that speaks the
+protocol.
 
-The device here is written from docs/protocol.md a third time, with cbor2 and cryptography alone: it
-shares no line with tools/warden_host, so that each checks the other.
+The device here is written from docs/protocol.md a third time, with cbor2 and cryptography alone:
+it shares no line with tools/warden_host, so that each checks the other.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
-"""Generates signed SUIT manifests, good ones and mutations of them, and asks both sides for verdict and plan.
+"""Generates signed SUIT manifests, good ones and mutations of them, and asks both sides for
+verdict and plan.
 
-A manifest is a tree of Python values in which Wrapped(x) is a byte string that holds the CBOR of x, so
-that a mutation reaches every item, however deep it is wrapped.
+A manifest is a tree of Python values in which Wrapped(x) is a byte string that holds the CBOR of
+x, so that a mutation reaches every item, however deep it is wrapped.
 """
 
 import random

@@ -1,7 +1,7 @@
 """Other versions of mosquitto, out of Debian's packages: unpacked under build/, never installed.
 
-They run by the C library that they were built for, through its own loader. Where apt, the mirror or
-a package is not to be had, Missing says so in one sentence.
+They run by the C library that they were built for, through its own loader. Where apt, the mirror
+or a package is not to be had, Missing says so in one sentence.
 """
 
 import fcntl
@@ -80,7 +80,8 @@ def _unpack(suite: str, root: Path) -> None:
 
 
 def _index() -> list[str]:
-    """Options of apt for a state of our own that knows these suites alone, from this machine's mirror."""
+    """Options of apt for a state of our own that knows these suites alone, from this machine's
+    mirror."""
     state = BUILD / "apt"
     for part in ("lists/partial", "cache/archives/partial"):
         (state / part).mkdir(parents=True, exist_ok=True)

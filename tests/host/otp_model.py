@@ -1,7 +1,10 @@
-"""The device's real gate and the authority's real desk around a network that loses, doubles and reorders, in simulated time.
+"""The device's real gate and the authority's real desk around a network that loses, doubles and
+reorders, in simulated time.
 
-`World` does what it is told and holds every message and every verdict against what may be; test_otp_model.py lets hypothesis tell it. Plain
-mode: there nothing but these rules stands between the network and the gate, since in sealed mode the session drops what came twice.
+`World` does what it is told and holds every message and every verdict against what may be;
+test_otp_model.py lets hypothesis tell it. Plain
+mode: there nothing but these rules stands between the network and the gate, since in sealed mode
+the session drops what came twice.
 """
 
 import json
@@ -163,7 +166,10 @@ class World:
         self.stage.restart()
 
     def set_clock(self, by: int) -> None:
-        """The date; the steady clock goes on. A date ahead lets old requests and attempts be forgotten: that is whose machine it is."""
+        """The date; the steady clock goes on.
+
+        A date ahead lets old requests and attempts be forgotten: that is whose machine it is.
+        """
         now = self.stage.now
         self.stage.now = Instant(now.unix + by, now.steady)
         self.issue_times.clear()
@@ -186,7 +192,8 @@ class World:
         self.tape.append(message)
 
     def forge(self, req: str, code: str) -> None:
-        """Whoever owns a plain broker can speak for the device: he guesses, or knows what the owner was told."""
+        """Whoever owns a plain broker can speak for the device: he guesses, or knows what the
+        owner was told."""
         self._carry(("up", "device_otp_response", {"req": req, "otp": code}))
 
     def deliver(
@@ -233,7 +240,8 @@ class World:
         try:
             stage.receive(name, json.dumps(body).encode(), fmt="json")
         except Crash:
-            # What was answered before it fell stays answered; a code counts only once its row is on the disk.
+            # What was answered before it fell stays answered; a code counts only once its row is
+            # on the disk.
             self.restart()
         self.stage.store._do = self._do  # type: ignore[method-assign]
         for message in stage.posted[posted:]:
@@ -284,7 +292,8 @@ class World:
     ) -> None:
         now = self.stage.now
         if not valid:
-            # A right code is refused for a reason only: cancelled, used, late, or after too many attempts.
+            # A right code is refused for a reason only: cancelled, used, late, or after too many
+            # attempts.
             if issue is not None and req == self.newest and issue.right is None:
                 if typed in (issue.code, issue.duress or issue.code):
                     assert tries >= self.retries or self.worn or not self._in_time(issue)

@@ -1,4 +1,5 @@
-"""A fleet that can sign releases, and releases to sign. scrypt is made cheap, where its cost is not what a test is about."""
+"""A fleet that can sign releases, and releases to sign. scrypt is made cheap, where its cost is
+not what a test is about."""
 
 from pathlib import Path
 

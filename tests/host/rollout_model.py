@@ -22,9 +22,9 @@ CHUNK = 1024
 class Gadget:
     """One device.
 
-    Knobs: there (on and in reach), healthy, reports (its events arrive), loses (numbers of commands
-    whose replies are lost), refuses (kind of command → code), breaks (bytes after which its
-    download ends), bricks (never returns from a trial).
+    Knobs: there (on and in reach), healthy, reports (its events arrive), loses (numbers of
+    commands whose replies are lost), refuses (kind of command → code), breaks (bytes after which
+    its download ends), bricks (never returns from a trial).
     """
 
     def __init__(self, name: str, k: bytes, gate: bool = False) -> None:

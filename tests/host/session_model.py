@@ -1,7 +1,9 @@
-"""The real device sessions and the real application sessions around a network that belongs to an adversary, in simulated time.
+"""The real device sessions and the real application sessions around a network that belongs to an
+adversary, in simulated time.
 
-`World` does what it is told and holds every message, every sealing and every command against what may be; test_session_model.py lets
-hypothesis tell it. The device runs behind tests/cpython/session_driver.py, so what was done to it can be done again on the unix port.
+`World` does what it is told and holds every message, every sealing and every command against what
+may be; test_session_model.py lets hypothesis tell it. The device runs behind
+tests/cpython/session_driver.py, so what was done to it can be done again on the unix port.
 """
 
 import copy
@@ -34,7 +36,8 @@ from session_driver import Driver  # noqa: E402  (the path must be set first)
 TYPE = "door"
 POLICY = hashlib.sha256(b"policy").digest()
 UNIX = 1_800_000_000
-# An attempt of 30 s may be under way on either side of the longest back-off, and a wake comes once a minute.
+# An attempt of 30 s may be under way on either side of the longest back-off, and a wake comes once
+# a minute.
 RECOVERY_MS = 200_000
 
 
@@ -228,7 +231,8 @@ class World:
         app.session = Session(app.address, app.key, POLICY, self.mark, persist, **given)
 
     def restart_apps(self) -> None:
-        """The process of all applications, as `warden serve` is one: what the disk kept is all that is left."""
+        """The process of all applications, as `warden serve` is one: what the disk kept is all
+        that is left."""
         self.mark = copy.copy(self.kept_mark)
         for app in self.apps.values():
             self.start_app(app)
@@ -305,7 +309,10 @@ class World:
         self.genuine.add(message)
 
     def deliver(self, message: Message, work: bool = True) -> None:
-        """To whoever is subscribed to that topic. What nobody of ours sent there must change nothing at all."""
+        """To whoever is subscribed to that topic.
+
+        What nobody of ours sent there must change nothing at all.
+        """
         forged = message not in self.genuine or message.device != self.device
         before = (self.state(), self.host_state())
         stale = not forged and message.way == "cmd" and self.is_stale(message)
@@ -332,7 +339,8 @@ class World:
             assert self.state() == before[0], "what was said in another session moved something"
 
     def is_stale(self, message: Message) -> bool:
-        """A welcome to another hello than each application's last one of this boot, or a message of a session that the device doesn't hold."""
+        """A welcome to another hello than each application's last one of this boot, or a message
+        of a session that the device doesn't hold."""
         if message.name == "wake":
             return False
         parts = cbor2.loads(message.data)
@@ -342,7 +350,8 @@ class World:
         return sid not in [self.device_session(appid)[1] for appid in self.apps]
 
     def is_duplicate(self, message: Message) -> bool:
-        """The very bytes of a command to this device, on whatever topic: a duplicate is known by them alone, and obeys nothing."""
+        """The very bytes of a command to this device, on whatever topic: a duplicate is known by
+        them alone, and obeys nothing."""
         return message.device == self.device and any(
             (known.way, known.data) == ("cmd", message.data) for known in self.tape
         )

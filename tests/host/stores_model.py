@@ -1,7 +1,9 @@
-"""Media for the three stores under CPython, each with a power that can be cut: test_stores_model.py lets hypothesis do it.
+"""Media for the three stores under CPython, each with a power that can be cut:
+test_stores_model.py lets hypothesis do it.
 
-What a cut leaves: on flash any part of the bits of one program or erase, in any order; in NVS any of the keys that were not committed
-yet; of a file any part of what was written to it. FileStore on littlefs is cut at each flash operation in tests/faults/.
+What a cut leaves: on flash any part of the bits of one program or erase, in any order; in NVS any
+of the keys that were not committed yet; of a file any part of what was written to it. FileStore on
+littlefs is cut at each flash operation in tests/faults/.
 """
 
 import builtins
@@ -30,7 +32,8 @@ __all__ = ["MEDIA", "Medium", "PowerCut", "RootKey", "Vault"]
 
 
 class Medium:
-    """atomic: whether a change of several records is one. part: what counts operations and cuts the power."""
+    """atomic: whether a change of several records is one. part: what counts operations and cuts
+    the power."""
 
     atomic = False
     part: Any

@@ -1,4 +1,5 @@
-"""Makes SUIT envelopes with cbor2 and cryptography: nothing of the device's code, so that each checks the other."""
+"""Makes SUIT envelopes with cbor2 and cryptography: nothing of the device's code, so that each
+checks the other."""
 
 import hashlib
 from collections.abc import Callable, Sequence

@@ -1,4 +1,5 @@
-"""Runs one test module on MicroPython: `micropython tests/unit/run.py test_cbor`, from the top of the repository."""
+"""Runs one test module on MicroPython: `micropython tests/unit/run.py test_cbor`, from the top of
+the repository."""
 
 import sys
 

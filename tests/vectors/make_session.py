@@ -1,7 +1,9 @@
-"""Writes session.json: a session of docs/protocol.md, message by message, from nothing but cbor2 and cryptography.
+"""Writes session.json: a session of docs/protocol.md, message by message, from nothing but cbor2
+and cryptography.
 
-It imports neither the device's code nor the host's, so it is a third reading of the page; both others must reproduce its bytes.
-Each message names the outcome that the page asks for. Run it from anywhere: it writes beside itself.
+It imports neither the device's code nor the host's, so it is a third reading of the page; both
+others must reproduce its bytes. Each message names the outcome that the page asks for. Run it from
+anywhere: it writes beside itself.
 """
 
 import hashlib
@@ -109,7 +111,8 @@ def make() -> dict[str, Any]:
     def welcomes(name: str, outcome: str, message: bytes) -> dict[str, str]:
         return to_device(name, outcome, message, "welcome")
 
-    # While the hello is outstanding; none of them may keep the device from taking the true one after.
+    # While the hello is outstanding; none of them may keep the device from taking the true one
+    # after.
     before = [
         welcomes("a bit of the tag", "tampered", flip(welcome)),
         welcomes("a bit of the payload", "tampered", flip(welcome, 20)),

@@ -1,8 +1,9 @@
-"""Writes vault-v1-file.json, vault-v1-flash.json and vault-v1-nvs.json: vaults as docs/formats.md describes them, byte by byte, from nothing
-but cbor2 and cryptography.
+"""Writes vault-v1-file.json, vault-v1-flash.json and vault-v1-nvs.json: vaults as docs/formats.md
+describes them, byte by byte, from nothing but cbor2 and cryptography.
 
-It imports no code of the device, so it is a second reading of the page. Each file names the root key that opens it and what is inside; every
-later version of Warden must read it. What was released once is never made anew: a later format gets files of its own.
+It imports no code of the device, so it is a second reading of the page. Each file names the root
+key that opens it and what is inside; every later version of Warden must read it. What was released
+once is never made anew: a later format gets files of its own.
 
 Run it from anywhere: it writes beside itself.
 """
@@ -144,7 +145,8 @@ def slot(number: int, sequence: int, name: str, record: bytes) -> dict[str, str]
 
 
 def nvs(older: bool) -> dict[str, str]:
-    """older: what a cut between the new commit and the old one's removal leaves as well, and a chunk without its first."""
+    """older: what a cut between the new commit and the old one's removal leaves as well, and a
+    chunk without its first."""
     blobs = {}
     for number, (name, record) in enumerate(NOW.items()):
         blobs |= slot(3 * number, 20 + number, name, record)

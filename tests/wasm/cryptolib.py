@@ -1,4 +1,5 @@
-"""Stands in for MicroPython's `cryptolib`, which the WebAssembly port lacks, on top of Node's: ECB (1) and CBC (2), one direction an object."""
+"""Stands in for MicroPython's `cryptolib`, which the WebAssembly port lacks, on top of Node's: ECB
+(1) and CBC (2), one direction an object."""
 
 import host
 

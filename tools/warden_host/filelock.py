@@ -58,7 +58,8 @@ def wait_for_lock(path: Path, what: str, seconds: float) -> Iterator[None]:
 
 
 def holder_hint(path: Path) -> str:
-    """Return the pid that its holder wrote into the lock file, as " (pid 12)" for an error, or ""."""
+    """Return the pid that its holder wrote into the lock file, as " (pid 12)" for an error, or
+    ""."""
     with contextlib.suppress(OSError):
         pid = path.read_text()[:10]
         if pid.isdigit():

@@ -1,8 +1,10 @@
-"""Connects with the device's own Client and Link as it is told, and says what came of it as one line of JSON.
+"""Connects with the device's own Client and Link as it is told, and says what came of it as one
+line of JSON.
 
     micropython drive.py CONFIG.json          the keys: see tests/e2e/link_kit.py
 
-A ticker counts every tick_ms meanwhile: what held the event loop would show as ticks that are missing.
+A ticker counts every tick_ms meanwhile: what held the event loop would show as ticks that are
+missing.
 """
 
 import json

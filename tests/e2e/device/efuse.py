@@ -1,4 +1,7 @@
-"""A vault under a key that espefuse burnt: given on standard input as JSON, answered as JSON. See tests/e2e/test_efuse.py."""
+"""A vault under a key that espefuse burnt: given on standard input as JSON, answered as JSON.
+
+See tests/e2e/test_efuse.py.
+"""
 
 import json
 import sys

@@ -1,4 +1,7 @@
-"""An application with a version, and an opinion on its own health. Runs as /app/app.py, or from a slot."""
+"""An application with a version, and an opinion on its own health.
+
+Runs as /app/app.py, or from a slot.
+"""
 
 import asyncio
 

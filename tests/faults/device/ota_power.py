@@ -1,10 +1,12 @@
-"""An update of application and firmware on an ESP32 with the power cut at every operation of flash, otadata, filesystem and vault; after each cut the
-board starts a firmware and an application of one release, whole, and the update still comes to its end.
+"""An update of application and firmware on an ESP32 with the power cut at every operation of
+flash, otadata, filesystem and vault; after each cut the board starts a firmware and an application
+of one release, whole, and the update still comes to its end.
 
     micropython tests/faults/device/ota_power.py ROLLBACK WELL [FAULT | all]
 
-ROLLBACK: 1 for a bootloader as stock firmware has it, 0 for one that never goes back. WELL: 1 when the application on trial is well, 0 when it says that it is not.
-Prints a line of counts; status 1 and the reason when a promise breaks. `all` ends the operation that the cut falls on in every way.
+ROLLBACK: 1 for a bootloader as stock firmware has it, 0 for one that never goes back. WELL: 1 when
+the application on trial is well, 0 when it says that it is not. Prints a line of counts; status 1
+and the reason when a promise breaks. `all` ends the operation that the cut falls on in every way.
 FAULT makes the device break a rule, to show that this program would notice: see FAULTS.
 """
 
@@ -46,7 +48,10 @@ def load(board, state):
 
 
 def drive(board, well, pairs):
-    """From a start to the end of the story: sent, tried, and confirmed or given up. `pairs`: every start must be one of these."""
+    """From a start to the end of the story: sent, tried, and confirmed or given up.
+
+    `pairs`: every start must be one of these.
+    """
     made, images = release(3, "second", 3000)
     for _ in range(6):
         board.restart()
@@ -108,7 +113,8 @@ def story(rollback, well, every):
             pairs = {}
             check(attempt(board, well, pairs, budget, torn), where + "no cut")
             cuts += 1
-            # A second cut in what follows, for some: two starts of a trial may then be lost, and that is all it has.
+            # A second cut in what follows, for some: two starts of a trial may then be lost, and
+            # that is all it has.
             twice = (every or (budget + torn) % 7 == 0) and attempt(
                 board, well, pairs, (budget * 5) % 23, torn
             )

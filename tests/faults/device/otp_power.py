@@ -1,10 +1,12 @@
-"""The gate over a vault on littlefs, with the power cut at every program and erase of a flash in memory, and between any two steps besides: no attempt
-is ever gained.
+"""The gate over a vault on littlefs, with the power cut at every program and erase of a flash in
+memory, and between any two steps besides: no attempt is ever gained.
 
-    micropython tests/faults/device/otp_power.py [GATE]        GATE: a class of this file, Otp without
+    micropython tests/faults/device/otp_power.py [GATE]        GATE: a class of this file, Otp
+    without
 
-Prints for each scenario `NAME: STEPS steps, OPERATIONS operations, CUTS cuts, SECOND second cuts, SHOWN attempts shown, USED attempts used`; ends with status 1 and
-the reason when an attempt or a code could be used twice.
+Prints for each scenario `NAME: STEPS steps, OPERATIONS operations, CUTS cuts, SECOND second cuts,
+SHOWN attempts shown, USED attempts used`; ends with status 1 and the reason when an attempt or a
+code could be used twice.
 """
 
 import sys
@@ -96,8 +98,12 @@ class FreeSecond(machine_module.Otp):
 
 
 class Thief:
-    """Who stands at the device and holds its plug. `shown`: codes that the authority, or the device's own comparison, has seen; `opened`: code -> how often it opened;
-    both over all starts. `free`: how many were shown since the last right one without a lock-out in between."""
+    """Who stands at the device and holds its plug.
+
+    `shown`: codes that the authority, or the device's own comparison, has seen; `opened`: code ->
+    how often it opened; both over all starts. `free`: how many were shown since the last right one
+    without a lock-out in between.
+    """
 
     def __init__(self, flash, kind, offline):
         self.flash, self.kind, self.offline = flash, kind, offline
@@ -186,7 +192,8 @@ class Thief:
 
 
 class Judge(codes_module.Codes):
-    """The device's own comparison, seen from outside: as soon as it runs, its time and its outcome are known."""
+    """The device's own comparison, seen from outside: as soon as it runs, its time and its outcome
+    are known."""
 
     def __init__(self, vault, thief):
         super().__init__(vault)
@@ -223,7 +230,8 @@ def the_same_code(thief):
 
 
 def two_in_a_row(thief):
-    """The codes of an authenticator that is far ahead: the second one opens, the first alone never."""
+    """The codes of an authenticator that is far ahead: the second one opens, the first alone
+    never."""
     if thief.attempt(codes_module.code(SECRET, 40, 6), False):
         thief.attempt(codes_module.code(SECRET, 41, 6), True)
 
@@ -240,7 +248,8 @@ SCENARIOS = {
 
 
 def cut(thief, work, budget, torn, stop=None):
-    """Start the board and do the work, with the power cut at operation `budget` or after step `stop`; operations that were made."""
+    """Start the board and do the work, with the power cut at operation `budget` or after step
+    `stop`; operations that were made."""
     disk = thief.flash.disk
     thief.steps, thief.stop = 0, stop
     try:
@@ -256,7 +265,8 @@ def cut(thief, work, budget, torn, stop=None):
 
 
 def judge(thief, offline):
-    """After the cut: what was shown was counted, what opened is used up, and the thief goes on as far as it gets."""
+    """After the cut: what was shown was counted, what opened is used up, and the thief goes on as
+    far as it gets."""
     thief.stop = None
     thief.start()
     used = thief.vault.counter("otp_used")

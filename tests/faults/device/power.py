@@ -1,9 +1,12 @@
-"""The vault over FileStore on littlefs, with the power cut at every program and erase of a flash in memory.
+"""The vault over FileStore on littlefs, with the power cut at every program and erase of a flash
+in memory.
 
-    micropython tests/faults/device/power.py [STORE]        STORE: a class of this file, FileStore without
+    micropython tests/faults/device/power.py [STORE]        STORE: a class of this file, FileStore
+    without
 
-Prints for each scenario `NAME: OPERATIONS operations, CUTS cuts, OLD old, NEW new, HEALS heals`, then the count of NOR violations; ends
-with status 1 and the reason when the vault breaks a promise.
+Prints for each scenario `NAME: OPERATIONS operations, CUTS cuts, OLD old, NEW new, HEALS heals`,
+then the count of NOR violations; ends with status 1 and the reason when the vault breaks a
+promise.
 """
 
 import sys
@@ -120,7 +123,8 @@ def change(flash, name, image, budget, torn=0):
 
 
 def heal(flash, image, budget, torn=0):
-    """Start a board over this flash as its firmware does, with the power cut at operation `budget`."""
+    """Start a board over this flash as its firmware does, with the power cut at operation
+    `budget`."""
     flash.load(image)
     flash.mount()
 

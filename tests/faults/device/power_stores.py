@@ -1,10 +1,11 @@
-"""The vault over the stores on raw flash and in NVS, with the power cut at every program, erase and commit of every call, and again at every
-one of the start that follows.
+"""The vault over the stores on raw flash and in NVS, with the power cut at every program, erase
+and commit of every call, and again at every one of the start that follows.
 
-    micropython tests/faults/device/power_stores.py [all | STORE]        STORE: a class of this file; the right ones without
+    micropython tests/faults/device/power_stores.py [all | STORE]        STORE: a class of this
+    file; the right ones without
 
-Prints for each call `STORE CALL: OPERATIONS operations, CUTS cuts, OLD old, NEW new, HEALS heals`; ends with status 1 and the reason when a
-promise is broken.
+Prints for each call `STORE CALL: OPERATIONS operations, CUTS cuts, OLD old, NEW new, HEALS heals`;
+ends with status 1 and the reason when a promise is broken.
 """
 
 import sys

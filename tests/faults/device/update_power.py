@@ -2,12 +2,15 @@
 
     micropython tests/faults/device/update_power.py MEDIUM SCENARIO [FAULT | all]
 
-MEDIUM: `littlefs`, one littlefs in RAM with the vault's records as files; `nor`, a model of a NOR chip that refuses what a chip can't do and
-tears programs and erases bit by bit, with the vault in its raw flash store and the slots on a littlefs behind it.
+MEDIUM: `littlefs`, one littlefs in RAM with the vault's records as files; `nor`, a model of a NOR
+chip that refuses what a chip can't do and tears programs and erases bit by bit, with the vault in
+its raw flash store and the slots on a littlefs behind it.
 
-After each cut the board starts twice more (the second start cut at every operation of its own, for some), and must then run the old or
-the new application, whole: every byte of every file is compared. Where an update was under way it is sent again and must come through.
-Prints a line of counts; status 1 and the reason when a promise breaks. `all` cuts in every way that the medium knows, and more starts.
+After each cut the board starts twice more (the second start cut at every operation of its own, for
+some), and must then run the old or the new application, whole: every byte of every file is
+compared. Where an update was under way it is sent again and must come through. Prints a line of
+counts; status 1 and the reason when a promise breaks. `all` cuts in every way that the medium
+knows, and more starts.
 
 FAULT makes the device break a rule, to show that this program would notice: see FAULTS.
 """
@@ -80,8 +83,8 @@ class FilesBoard(Board):
 
 
 class NorBoard(Board):
-    """A chip of 1 KB sectors that programs 16 bytes: eight sectors for the vault's raw store, littlefs on the others. What the chip can't do
-    raises Misused, which nothing catches."""
+    """A chip of 1 KB sectors that programs 16 bytes: eight sectors for the vault's raw store,
+    littlefs on the others. What the chip can't do raises Misused, which nothing catches."""
 
     torn = [0, -4, 8]
     every = (0, 3, -2, -4, -6, 8)
@@ -125,7 +128,8 @@ def install(board, stop_at=None):
 
 
 def park_and_install(board):
-    """The same on a board that is short of memory: the next start verifies the update that waits in the vault."""
+    """The same on a board that is short of memory: the next start verifies the update that waits
+    in the vault."""
     board.start()
     deferred.park(board.vault(), Update(envelope(3, [NEW]), None, False))
     outcome = board.start()
@@ -195,7 +199,8 @@ SCENARIOS = {
     "resume": (install, ("old", "new")),
     "trial": (start, ("new",)),
     "confirm": (confirm, ("new",)),
-    # The application on trial says that it is not well: until that is on the flash, it is tried again.
+    # The application on trial says that it is not well: until that is on the flash, it is tried
+    # again.
     "unwell": (give_up, ("new", "old")),
     # All attempts are used.
     "revert": (start, ("old",)),
@@ -340,7 +345,8 @@ FAULTS = {"no_attempt": no_attempt, "no_check": no_check, "wrong_slot": wrong_sl
 
 
 MEDIA = {"littlefs": lambda: FilesBoard(blocks=160), "nor": lambda: NorBoard(blocks=64)}
-# Of how many cuts one is followed by starts that are cut, of a long scenario and of a short one; and by sending the update again.
+# Of how many cuts one is followed by starts that are cut, of a long scenario and of a short one;
+# and by sending the update again.
 EACH = [16, 3, 2]
 
 if __name__ == "__main__":

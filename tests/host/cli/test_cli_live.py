@@ -170,7 +170,8 @@ def test_a_refusal_says_what_it_means_and_what_to_do():
 
 @pytest.mark.parametrize("code", ["door-open", "bad-body", "wrong-application", "vault-damaged"])
 def test_a_reason_of_the_application_is_not_taken_for_wardens(code):
-    """Warden answers an application's command with eight codes; no other is explained as its own."""
+    """Warden answers an application's command with eight codes; no other is explained as its
+    own."""
     first, second = answered(code).split("\n")
     assert first == (
         f"✗ D1 refused x: {code}  a reason of the device's application, from the command's handler"

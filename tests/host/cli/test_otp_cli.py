@@ -78,7 +78,8 @@ def test_strict(folder, capsys):
 
 
 def test_limits(folder, capsys):
-    """Each limit that errors.md tells to raise can be set when the device is made, and has room above its default."""
+    """Each limit that errors.md tells to raise can be set when the device is made, and has room
+    above its default."""
     wanted = {
         "max_message": 16384,
         "stall_ms": 30000,

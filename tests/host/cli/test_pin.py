@@ -83,7 +83,8 @@ def test_a_board_that_wants_none(tmp_path):
 
 
 def test_provisioning_hands_it_over(folder, tmp_path, monkeypatch, capsys):
-    """Behind the bundle, over standard input; not in an argument, a file of the device, or a word on the screen."""
+    """Behind the bundle, over standard input; not in an argument, a file of the device, or a word
+    on the screen."""
     record = "(root / 'argv').write_text(repr(sys.argv))\n"
     fake(tmp_path, monkeypatch, record + GOOD)
     file = tmp_path / "pin"

@@ -1,4 +1,7 @@
-"""docs/update.md says which slot boots in each state; the device is held to it. And images of mpremote's own builder are mounted."""
+"""docs/update.md says which slot boots in each state; the device is held to it.
+
+And images of mpremote's own builder are mounted.
+"""
 
 import random
 import subprocess
@@ -50,7 +53,8 @@ def test_the_table(repo: Path, micropython: str) -> None:
 
 
 def test_mpremotes_images(repo: Path, micropython: str, tmp_path: Path) -> None:
-    """Every file of an image that mpremote built, read through the checking file system and through the firmware's own."""
+    """Every file of an image that mpremote built, read through the checking file system and
+    through the firmware's own."""
     rng = random.Random(5)
     writer = VfsRomWriter()
     files = {}

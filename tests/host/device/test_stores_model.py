@@ -1,4 +1,5 @@
-"""Every store, and the vault on it, against a dict: hypothesis chooses what is done, and when and how the power goes.
+"""Every store, and the vault on it, against a dict: hypothesis chooses what is done, and when and
+how the power goes.
 
 STORE_EXAMPLES in the environment asks for more than the few runs of `make test`.
 """
@@ -28,7 +29,8 @@ PROFILE = settings(
     suppress_health_check=list(HealthCheck),
 )
 NAMES = ("a", "b", "c", "D-4", "n" * 40)
-# None: the power stays. Otherwise after how many operations it goes, how the last one ends (see tests/unit/kit/nor_model.py), and a seed.
+# None: the power stays. Otherwise after how many operations it goes, how the last one ends (see
+# tests/unit/kit/nor_model.py), and a seed.
 cuts = st.none() | st.tuples(
     st.integers(0, 3) | st.integers(0, 20),
     st.sampled_from((0, 1, 4, 7, 8, -1, -4, -7)),
@@ -70,7 +72,8 @@ class Machine(RuleBasedStateMachine):
 
 
 class Stores(Machine):
-    """The store alone: a change is all of it, or, where records are replaced one at a time, as many steps as were done."""
+    """The store alone: a change is all of it, or, where records are replaced one at a time, as
+    many steps as were done."""
 
     @initialize()
     def start(self) -> None:

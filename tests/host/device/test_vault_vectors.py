@@ -1,4 +1,5 @@
-"""The fixtures of the vault's formats are what their program writes: nobody mended one by hand. tests/unit/vault/test_vault_vectors.py reads them."""
+"""The fixtures of the vault's formats are what their program writes: nobody mended one by hand.
+tests/unit/vault/test_vault_vectors.py reads them."""
 
 import importlib.util
 from pathlib import Path

@@ -120,7 +120,8 @@ def test_a_code_after_its_time(stages):
     (-7200, False, RIGHT), (7200, False, RIGHT), (-7200, True, LATE), (7200, True, LATE),
 ])  # fmt: skip
 def test_the_clock_of_this_machine_is_set(gate, step, restart, verdict):
-    """The steady clock counts where it can; after a restart a date that makes no sense ends the code."""
+    """The steady clock counts where it can; after a restart a date that makes no sense ends the
+    code."""
     stage = gate.stage
     gate.ask()
     stage.now = Instant(stage.now.unix + step, stage.now.steady + 10)
@@ -370,7 +371,8 @@ def test_under_duress_where_the_device_judges_codes(stages):
 
 
 def test_a_device_that_cries_for_help_all_day(stages):
-    """It may be a bug, or a thief who fills the owner's mailbox and the queue that other devices' codes go through."""
+    """It may be a bug, or a thief who fills the owner's mailbox and the queue that other devices'
+    codes go through."""
     gate = Gate(stages(gated(source="totp", duress=True)))
     stage = gate.stage
     body = {"code": "duress", "n": 1, "at": ""}
@@ -459,7 +461,10 @@ def test_only_the_authority_gives_codes(stages):
     assert stage.store.events(DEVICE) == []
 
 
-@pytest.mark.parametrize(("apps", "by"), [(("authority",), "authority"), (("authority", "lights"), "lights")])  # fmt: skip
+# fmt: skip
+@pytest.mark.parametrize(
+    ("apps", "by"), [(("authority",), "authority"), (("authority", "lights"), "lights")]
+)
 def test_plain_mode_answers_as_an_application_that_the_device_obeys(stages, apps, by):
     gate = Gate(stages(gated("plain", apps)), sealed=False)
     [answer] = gate.ask()

@@ -78,7 +78,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def go_on(self) -> None:
-        """A while of a good network, with somebody at the keys: to where the next code can be typed."""
+        """A while of a good network, with somebody at the keys: to where the next code can be
+        typed."""
         self.world.linked = True
         if self.world.device.by:
             self.world.boot()
@@ -144,7 +145,8 @@ class Machine(RuleBasedStateMachine):
 
 
 def walk(world: World, chance: random.Random, steps: int) -> None:
-    """As the machine above, but to the end: hypothesis prefers short stories, and what wears out takes long ones."""
+    """As the machine above, but to the end: hypothesis prefers short stories, and what wears out
+    takes long ones."""
     for _ in range(steps):
         way = chance.random()
         if world.device.by:

@@ -163,7 +163,8 @@ class World:
 
     def deliver(self, message: Message) -> None:
         if self.sealed:
-            # What the session under it does: each message once, and down none that is older than the last.
+            # What the session under it does: each message once, and down none that is older than
+            # the last.
             if message.seen or (not message.up and message.number <= self.last_down):
                 return
         elif message.seen:
@@ -219,8 +220,9 @@ class World:
         self.collect()
 
     def opened(self, message: Message) -> None:
-        """It opened: by a code that the authority made for this very request, that somebody typed for it, and never before. A verdict names its request and not
-        its attempt: that on a right code which was given up waiting for may open while the next one is on its way."""
+        """It opened: by a code that the authority made for this very request, that somebody typed
+        for it, and never before. A verdict names its request and not its attempt: that on a right
+        code which was given up waiting for may open while the next one is on its way."""
         TOTALS["opened"] += 1
         assert message.event == "server_otp_validate"
         assert message.fields["isOTPValid"] == "true"

@@ -1,5 +1,5 @@
-"""Both real ends of the session around an adversary's network, told what to do by hypothesis (the judge is session_model.py), and the
-same traces once more on the unix port.
+"""Both real ends of the session around an adversary's network, told what to do by hypothesis (the
+judge is session_model.py), and the same traces once more on the unix port.
 
 SESSION_EXAMPLES in the environment asks for more than the few runs of `make test`.
 """
@@ -217,7 +217,8 @@ def test_a_quiet_life(weak: bool) -> None:
 
 
 def test_lost_wakes_end_nothing_for_good() -> None:
-    """The device keeps a session that the restarted application lacks, and gets no wake in time."""
+    """The device keeps a session that the restarted application lacks, and gets no wake in
+    time."""
     world = World()
     world.recover()
     world.restart_apps()
@@ -280,7 +281,8 @@ def take_off(world: World, *names: str) -> list[Message]:
 
 
 def test_a_welcome_held_back_lengthens_no_command() -> None:
-    """The device counts from its hello: a delay before the session shortens each command's life."""
+    """The device counts from its hello: a delay before the session shortens each command's
+    life."""
     world = World()
     held: list[Message] = []
     while world.wire:

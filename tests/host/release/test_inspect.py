@@ -182,7 +182,8 @@ def test_hostile_bytes_are_named_and_none_of_them_verifies(maker):
 
 
 def test_a_text_can_hurt_nobody(maker):
-    """Tags build numbers of any size out of a few bytes; whoever signs is trusted for images, not for this."""
+    """Tags build numbers of any size out of a few bytes; whoever signs is trusted for images, not
+    for this."""
     bombs = [
         cbor2.dumps(cbor2.CBORTag(5, [1 << 60, 3])),
         bytes.fromhex("c4821b7fffffffffffffff01"),
@@ -234,7 +235,8 @@ def test_verify_names_what_is_wrong(maker, tmp_path):
 
 
 def test_a_component_names_no_path(tmp_path):
-    """Its name comes out of the manifest: whoever signed it, it opens nothing but a file beside the envelope."""
+    """Its name comes out of the manifest: whoever signed it, it opens nothing but a file beside
+    the envelope."""
     for name in (b"../../etc/passwd", b"a/b", b".."):
         common = kit.pack({2: [[name]], 4: kit.shared()})
         path = tmp_path / "manifest.suit"

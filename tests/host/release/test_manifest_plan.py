@@ -96,7 +96,8 @@ def test_an_image_that_is_fetched_and_no_other(micropython: str, changes: dict[s
         (5, {"install": kit.install(15, [kit.sequence(20, {-1: 5}), None])}),
         (0, {"install": kit.install(15, [kit.sequence(20, {-1: 5}, 5, 15), None])}),
         (2, {"install": kit.install(20, {-1: 2}, 15, [kit.sequence(20, {-1: 5}, 5, 15), None])}),
-        # The shared sequence runs before each of the others, and the invoke sequence is the last one.
+        # The shared sequence runs before each of the others, and the invoke sequence is the last
+        # one.
         (3, {"shared": kit.shared(20, {-1: 3}), "install": kit.install(20, {-1: 5})}),
     ],
 )
@@ -150,10 +151,12 @@ def many(count: int, *more: Any) -> bytes:
 
 
 def test_as_many_commands_as_run(micropython: str) -> None:
-    """128, counted as often as they run: the shared sequence before each of the others, branches for each component."""
+    """128, counted as often as they run: the shared sequence before each of the others, branches
+    for each component."""
     identity = (20, kit.device_parameters() | kit.image_parameters() | {5: 0}, 1, 15, 2, 15)
     for count, taken in ((38, True), (39, False)):
-        # 3 + count, before install, validate and invoke; 4, 1 and 1 of their own: 129 with one more.
+        # 3 + count, before install, validate and invoke; 4, 1 and 1 of their own: 129 with one
+        # more.
         said = answers(micropython, made(shared=kit.sequence(*identity, *[5, 15] * count)))
         assert (said[0] != "refused") is taken, count
     for count, taken in ((59, True), (60, False)):
@@ -395,7 +398,10 @@ def test_what_devices_take(micropython: str) -> None:
 
 
 def test_components_that_would_have_one_file() -> None:
-    """Identifiers that differ and are shown alike: a file could be either's. One without a name has none."""
+    """Identifiers that differ and are shown alike: a file could be either's.
+
+    One without a name has none.
+    """
     for pair in ([[]], [[b""]], [[b"a/b"], [b"a", b"b"]], [[b"00"], [b"\0"]], [kit.APP, kit.APP]):
         with refused("suit-component"):
             manifest_reader.parse(made(m3=kit.pack({2: pair, 4: kit.shared()})))
@@ -491,7 +497,8 @@ def maker(tmp_path, monkeypatch):
 
 
 def test_a_rollout_serves_what_devices_fetch(maker) -> None:
-    """A holder of the key signs one image and shows another: the file must be the one that is fetched."""
+    """A holder of the key signs one image and shows another: the file must be the one that is
+    fetched."""
     one = maker.make()
     sign = kit.ecdsa(maker.private)
     honest, shown = (one.folder / "app.img").read_bytes(), b"shown to the owner"
@@ -518,7 +525,8 @@ def test_a_rollout_serves_what_devices_fetch(maker) -> None:
 
 
 def test_the_key_that_the_manifest_names(maker) -> None:
-    """A device opens a wrapped key that is another one than the manifest names, and refuses it: so does the host, before."""
+    """A device opens a wrapped key that is another one than the manifest names, and refuses it: so
+    does the host, before."""
     one = maker.make(encrypted=True)
     with maker.store.transaction():
         maker.store._do("UPDATE releases SET cek = ?", bytes(32))

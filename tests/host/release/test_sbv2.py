@@ -21,7 +21,8 @@ P256 = "p256"
 
 
 class Signer:
-    """Stock espsecure, and keys made for this run. digest[name]: what the chip's fuses would hold."""
+    """Stock espsecure, and keys made for this run. digest[name]: what the chip's fuses would
+    hold."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,7 +56,8 @@ class Signer:
         return out.read_bytes()
 
     def sign(self, *names: str, image: bytes = IMAGE, padded: bool = True) -> bytes:
-        """Signed with each of the keys, one block after the other; by the program's own function, which saves its start."""
+        """Signed with each of the keys, one block after the other; by the program's own function,
+        which saves its start."""
         for number, name in enumerate(names):
             out = self.folder / "signed.bin"
             with (self.folder / f"{name}.pem").open("rb") as key:
@@ -118,7 +120,8 @@ def test_up_to_three_blocks(micropython: str, signer: Signer) -> None:
     assert ask(micropython, image, bytes(32)) == "error firmware-key"
     assert ask(micropython, image) == "error firmware-key"
     sector = image[-4096:]
-    # A block that is not there, one too many, a gap, and a signature of each key in the other's block.
+    # A block that is not there, one too many, a gap, and a signature of each key in the other's
+    # block.
     for made, said in (
         (sector[: 2 * BLOCK].ljust(4096, b"\xff"), "valid"),
         (sector[:BLOCK].ljust(4096, b"\0"), "firmware-unsigned"),
@@ -134,7 +137,8 @@ def test_up_to_three_blocks(micropython: str, signer: Signer) -> None:
 
 
 def test_the_blocks_before_and_behind_do_not_matter(micropython: str, signer: Signer) -> None:
-    """One good block of a trusted key is enough, wherever it stands; a bad signature of another trusted key beside it is what the chip allows."""
+    """One good block of a trusted key is enough, wherever it stands; a bad signature of another
+    trusted key beside it is what the chip allows."""
     image = signer.sign("rsa", "rsa2")
     bad = bytearray(image)
     at = len(image) - 4096
@@ -215,7 +219,8 @@ def test_sizes_and_curves(micropython: str, signer: Signer) -> None:
     # P-192 is a curve of Secure Boot V2, and too weak: refused, trusted or not.
     other = signer.sign("p192")
     assert ask(micropython, other, signer.digest["p192"]) == "error firmware-unsigned"
-    # P-384 signs a SHA-384, in a block of another layout, which the device can't check to the byte: one such block refuses the image, whatever stands beside it.
+    # P-384 signs a SHA-384, in a block of another layout, which the device can't check to the
+    # byte: one such block refuses the image, whatever stands beside it.
     for names in (("p384",), (P256, "p384"), ("p384", P256), ("rsa", "p384")):
         keys = [signer.digest[one] for one in names]
         assert ask(micropython, signer.sign(*names), *keys) == "error firmware-unsigned", names

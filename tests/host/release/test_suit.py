@@ -99,7 +99,8 @@ def test_another_key(micropython: str) -> None:
 
 
 def test_the_drafts_own_examples(micropython: str) -> None:
-    """Draft -37, appendix B: examples 1, 3 and 5, with the key given there. 5 checks vendor and class for the first of two components alone."""
+    """Draft -37, appendix B: examples 1, 3 and 5, with the key given there. 5 checks vendor and
+    class for the first of two components alone."""
     pem = (TESTS / "vectors" / "suit_key.pem").read_bytes()
     public = load_pem_public_key(pem)
     assert isinstance(public, ec.EllipticCurvePublicKey)
@@ -142,7 +143,8 @@ def test_the_drafts_own_examples(micropython: str) -> None:
 
 
 def test_every_bit_of_the_envelope(micropython: str) -> None:
-    """Flipped one at a time: none is accepted, on the port all of them, under CPython one in a byte."""
+    """Flipped one at a time: none is accepted, on the port all of them, under CPython one in a
+    byte."""
     for envelope in (
         made(),
         made(m20=kit.digest(kit.pack(kit.install())), beside={20: kit.install()}),
@@ -202,7 +204,10 @@ def test_vendor_and_class(micropython: str) -> None:
 
 
 def test_vendor_and_class_of_several_components(micropython: str) -> None:
-    """They are the device's: a condition that held for one component holds for each. A component that names other ones is not for this device."""
+    """They are the device's: a condition that held for one component holds for each.
+
+    A component that names other ones is not for this device.
+    """
     names = [kit.APP, [b"data"]]
     image, other = kit.image_parameters(), kit.device_parameters(class_id=bytes(16))
     install = kit.sequence(12, True, 20, {21: "x"}, 21, 2, 3, 15)
@@ -292,7 +297,8 @@ def test_as_much_as_is_obeyed(micropython: str) -> None:
         assert answer.startswith("1 0 " if good else "error suit-limit")
 
 
-# 585 commands of which five would run, in 2 KB: it is the count of all that refuses it, and not the envelope's size.
+# 585 commands of which five would run, in 2 KB: it is the count of all that refuses it, and not
+# the envelope's size.
 BOMB = kit.sequence(15, [kit.sequence(15, [kit.sequence(15, [kit.sequence(1, 15)] * 8)] * 8)] * 8)
 assert len(BOMB) < 4096
 
@@ -304,7 +310,8 @@ assert len(BOMB) < 4096
         ("suit-malformed", {"m1": None}),
         ("suit-malformed", {"m2": None}),
         ("suit-malformed", {"m3": None}),
-        # A value of another type is the manifest's fault, wherever it stands; bytes that are no CBOR are not.
+        # A value of another type is the manifest's fault, wherever it stands; bytes that are no
+        # CBOR are not.
         ("suit-malformed", {"m1": True}),
         ("suit-malformed", {"m1": 1.0}),
         ("suit-malformed", {"m2": "1"}),
@@ -615,7 +622,8 @@ def test_the_floor(micropython: str) -> None:
 
 
 def test_garbage_inside_a_good_signature(micropython: str) -> None:
-    """Whoever has the key can still make mistakes: any bytes for a manifest end in a named error."""
+    """Whoever has the key can still make mistakes: any bytes for a manifest end in a named
+    error."""
     rng = random.Random(7)
     good = kit.pack(kit.manifest())
     asked = []

@@ -139,7 +139,8 @@ def test_failed_verification_is_retried_within_a_limit(maker, word, knobs):
 
 @pytest.mark.parametrize("old", [0, 1])
 def test_status_of_an_earlier_manifest_does_not_count(maker, old):
-    """Neither its state before our manifest nor its answers and events before the restart count."""
+    """Neither its state before our manifest nor its answers and events before the restart
+    count."""
     stale = said("Rejected", "tampered", old)
     world, gadget = parking(maker, GOOD, early=stale)
     gadget.status = dict(stale)
@@ -195,7 +196,8 @@ def test_reply_to_the_manifest_is_lost(maker):
 
 
 def test_manifest_sent_again_has_its_own_result(maker):
-    """A service killed meanwhile sends the manifest again: a report on the first does not count."""
+    """A service killed meanwhile sends the manifest again: a report on the first does not
+    count."""
     world, gadget = parking(maker, said("Rejected", "tampered"), GOOD)
     number = world.start()
     while gadget.parked is None:

@@ -13,7 +13,8 @@ from warden_host.store.releases import Target
 
 
 def targets(*waves: str) -> Tally:
-    """One letter a device: w(aiting), d(ownloading), t(esting), a(ccepted), r(ejected), l(ost), y: away."""
+    """One letter a device: w(aiting), d(ownloading), t(esting), a(ccepted), r(ejected), l(ost), y:
+    away."""
     names = {
         "w": "Waiting",
         "d": "Downloading",

@@ -1,7 +1,7 @@
 """A device floods a real broker: another device's events, commands and `warden revoke` still work.
 
-Each round of the flood waits until the links have read it, so that a slow machine does not make the
-broker drop messages: only the authority can lose any.
+Each round of the flood waits until the links have read it, so that a slow machine does not make
+the broker drop messages: only the authority can lose any.
 """
 
 import queue

@@ -39,7 +39,8 @@ def provisioned(bundle=None, store=None):
 
 
 class Rig:
-    """A device and its agent, what they logged as (code, text), and how often they restarted the board."""
+    """A device and its agent, what they logged as (code, text), and how often they restarted the
+    board."""
 
     def __init__(self, vault=None, panel=None, restarts=True):
         self.logged = []

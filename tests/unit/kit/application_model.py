@@ -1,7 +1,7 @@
 """An application put together by hand, and a device without a link, for tests of the session.
 
-Keys, MACs and AES-CCM are computed here a second time, from SHA-256 and single AES blocks; only CBOR is the device's own, which
-tests/host/protocol/test_cbor.py holds against cbor2.
+Keys, MACs and AES-CCM are computed here a second time, from SHA-256 and single AES blocks; only
+CBOR is the device's own, which tests/host/protocol/test_cbor.py holds against cbor2.
 """
 
 import hashlib
@@ -42,7 +42,8 @@ def blocks(data):
 
 
 def ccm(key, nonce, text, aad, sealing):
-    """AES-CCM with a 16-byte tag, block by block (RFC 3610 §2). text is without its tag; returns (text, tag)."""
+    """AES-CCM with a 16-byte tag, block by block (RFC 3610 §2). text is without its tag; returns
+    (text, tag)."""
     aes = cryptolib.aes(key, 1).encrypt
     stream = b""
     for i in range(len(text) // 16 + 2):

@@ -1,7 +1,9 @@
-"""An ATECC608 on I2C as a driver sees it, in the place of machine.I2C: wake, packets, status codes, the SHA command in HMAC mode, sleep.
+"""An ATECC608 on I2C as a driver sees it, in the place of machine.I2C: wake, packets, status
+codes, the SHA command in HMAC mode, sleep.
 
-After Microchip's data sheets of the ATECC508A and ATECC608 families. Commands take time: until `busy` reads have been refused the
-element does not acknowledge its address. faults: {operation number: what goes wrong there}, counted over writes and reads.
+After Microchip's data sheets of the ATECC508A and ATECC608 families. Commands take time: until
+`busy` reads have been refused the element does not acknowledge its address. faults: {operation
+number: what goes wrong there}, counted over writes and reads.
 """
 
 import errno
@@ -61,7 +63,8 @@ class Element:
         if not self.present or fault == "nack":
             raise OSError(errno.EIO)
         if address == 0:
-            # Nobody acknowledges the address 0; at 100 kHz it holds SDA low for 80 us, and the element needs 60.
+            # Nobody acknowledges the address 0; at 100 kHz it holds SDA low for 80 us, and the
+            # element needs 60.
             if not self.awake:
                 self.awake = True
                 self._say(b"\x11", 0)

@@ -6,11 +6,13 @@ from warden.hal.store_steps import StepStore
 
 
 class PowerCut(Exception):
-    """Not a WardenError: nothing in the library may catch it and go on as if the operation had been refused."""
+    """Not a WardenError: nothing in the library may catch it and go on as if the operation had
+    been refused."""
 
 
 class DictStore(StepStore):
-    """A store that keeps its promises: write() and remove() are old-or-new. `budget`: how many changes it makes before the power goes.
+    """A store that keeps its promises: write() and remove() are old-or-new. `budget`: how many
+    changes it makes before the power goes.
     `log`: the changes, in order."""
 
     def __init__(self, files=None):
@@ -86,7 +88,8 @@ class Rtc:
 
 
 def counted_random(start=0):
-    """A generator that never repeats within a run and begins anew in the next: the worst that random_bytes() can't notice."""
+    """A generator that never repeats within a run and begins anew in the next: the worst that
+    random_bytes() can't notice."""
     state = [start]
 
     def draw(n):

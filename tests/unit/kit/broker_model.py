@@ -1,4 +1,5 @@
-"""A link in memory with a broker behind it, and a parser of what a client sends that takes nothing on trust."""
+"""A link in memory with a broker behind it, and a parser of what a client sends that takes nothing
+on trust."""
 
 import asyncio
 
@@ -123,7 +124,10 @@ def message(topic, payload, qos=0, pid=1, retain=False):
 
 
 class Link:
-    """Stands for warden.net.link.Link. `answer(packet)` gives the broker's bytes; `sent` keeps every packet."""
+    """Stands for warden.net.link.Link.
+
+    `answer(packet)` gives the broker's bytes; `sent` keeps every packet.
+    """
 
     def __init__(self, answer=None):
         self.answer = answer or obliging

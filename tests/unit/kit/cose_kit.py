@@ -1,5 +1,5 @@
-"""Untagged COSE_Mac0, COSE_Encrypt0 and COSE_Sign1 (RFC 9052) in general, over canonical CBOR: what wire/envelope.py
-and wire/cose.py, which know one form each, are held against.
+"""Untagged COSE_Mac0, COSE_Encrypt0 and COSE_Sign1 (RFC 9052) in general, over canonical CBOR:
+what wire/envelope.py and wire/cose.py, which know one form each, are held against.
 
 Two profiles. `strict`, the default, is the protocol's own: exactly the labels of its table, all of
 them protected, fixed lengths. Without it, what RFC 9052 allows of the labels that we know, which

@@ -1,14 +1,19 @@
-"""Port expanders on I2C as a driver sees them, with a keypad's contacts between their pins; in the place of machine.I2C.
+"""Port expanders on I2C as a driver sees them, with a keypad's contacts between their pins; in the
+place of machine.I2C.
 
-Pcf8574: NXP's data sheet PCF8574 (§8.1, quasi-bidirectional I/Os): a written 0 pulls low, a written 1 leaves a weak pull-up; all are 1 after
-power-on. Mcp23017: Microchip's DS20001952: registers of BANK = 0, IODIR all inputs after power-on, pull-ups by GPPU, outputs drive the latch.
+Pcf8574: NXP's data sheet PCF8574 (§8.1, quasi-bidirectional I/Os): a written 0 pulls low, a
+written 1 leaves a weak pull-up; all are 1 after power-on. Mcp23017: Microchip's DS20001952:
+registers of BANK = 0, IODIR all inputs after power-on, pull-ups by GPPU, outputs drive the latch.
 """
 
 import errno
 
 
 class Bus:
-    """closed: [(pin, pin)], the contacts. present: whether the chip answers. It counts what it is asked."""
+    """closed: [(pin, pin)], the contacts. present: whether the chip answers.
+
+    It counts what it is asked.
+    """
 
     def __init__(self, address):
         self.address = address
@@ -70,6 +75,7 @@ class Mcp23017(Bus):
         outputs = 0xFFFF & ~(self.registers[0] | self.registers[1] << 8)
         latch = self.registers[0x14] | self.registers[0x15] << 8
         low = self._levels(outputs & ~latch, outputs & latch)
-        # An input that nothing pulls down needs its pull-up, or it floats: read as low here, the worse case.
+        # An input that nothing pulls down needs its pull-up, or it floats: read as low here, the
+        # worse case.
         floating = ~(self.registers[0x0C] | self.registers[0x0D] << 8) & ~outputs
         return bytes([0xFF & ~((low | floating) >> 8)])

@@ -1,20 +1,22 @@
-"""The smallest test harness that runs alike on a board, on the unix port (with and without -O) and under CPython.
+"""The smallest test harness that runs alike on a board, on the unix port and under CPython.
 
-A test is a function `test_…` in `tests/unit/PACKAGE/test_….py`; it speaks through check(), equal() and raises(), never through `assert`, which
--O deletes. `PURE = True` in a module says that it also runs under CPython, with `tests/cpython` standing in for MicroPython's modules.
+A test is a function `test_…` in `tests/unit/PACKAGE/test_….py`. It uses check(), equal() and
+raises(), never `assert`, which -O deletes. `PURE = True` in a module says that it also runs under
+CPython, with `tests/cpython` in the place of MicroPython's modules.
 
-    micropython tests/unit/run.py test_cbor          runs one module, prints a line a test, exits 1 if one failed
+    micropython tests/unit/run.py test_cbor     prints a line a test, exits with 1 if one failed
 """
 
 import sys
 
-# Folders of tests/unit, one for each package of the device and `base` for what lies above them. Test modules import each
-# other by their bare names, which are therefore unique.
+# Folders of tests/unit, one for each package of the device and `base` for what lies above them.
+# Test modules import each other by their bare names, which are therefore unique.
 FOLDERS = (
     "agent base board crypto gate hal net ota policy provisioning rotation session vault wire"
 ).split()
 _count = [0]
-# Whether errors have texts. The build for boards keeps their codes alone: the target `built` sets this to False.
+# Whether errors have texts. The build for boards keeps their codes alone: the target `built` sets
+# this to False.
 texts = True
 
 
@@ -27,7 +29,8 @@ class Skipped(Exception):
 
 
 def need(*names):
-    """Skip the running test where this interpreter lacks one of the names: "vfs" for a module, "vfs.VfsRom" for what is in it."""
+    """Skip the running test where this interpreter lacks one of the names: "vfs" for a module,
+    "vfs.VfsRom" for what is in it."""
     for name in names:
         module, _, attribute = name.partition(".")
         try:
@@ -53,7 +56,10 @@ def equal(got, wanted, text=""):
 
 
 def raises(code, function, *args, **keywords):
-    """Call the function and fail unless it raises a WardenError with exactly this code. Returns the error."""
+    """Call the function and fail unless it raises a WardenError with exactly this code.
+
+    Returns the error.
+    """
     from warden.errors import WardenError
 
     _count[0] += 1
@@ -75,14 +81,18 @@ def link_failure(code):
 
 
 def has_text(error, text):
-    """Fail unless the error's text contains `text`; errors of the build for boards have no texts."""
+    """Fail unless the error's text contains `text`; errors of the build for boards have no
+    texts."""
     _count[0] += 1
     if texts and text not in str(error):
         raise Failed("%s does not say %s" % (error, text))
 
 
 def run(name):
-    """Run every test of the module; a test that checked nothing fails. Returns the number of failures."""
+    """Run every test of the module; a test that checked nothing fails.
+
+    Returns the number of failures.
+    """
     unit = __file__.rsplit("/", 2)[0] + "/"
     sys.path[:0] = [unit + folder for folder in FOLDERS]
     module = __import__(name)

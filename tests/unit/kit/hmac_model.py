@@ -1,7 +1,9 @@
-"""The HMAC peripheral of the ESP32-S2, S3, C3 and C6 as a driver sees it: 32-bit words by address, in the place of machine.mem32.
+"""The HMAC peripheral of the ESP32-S2, S3, C3 and C6 as a driver sees it: 32-bit words by address,
+in the place of machine.mem32.
 
-After the chapter "HMAC Accelerator" of Espressif's technical reference manuals. It is stricter than silicon: what the manual does not
-allow raises Violation here, where a chip would give a wrong result or none.
+After the chapter "HMAC Accelerator" of Espressif's technical reference manuals. It is stricter
+than silicon: what the manual does not allow raises Violation here, where a chip would give a wrong
+result or none.
 """
 
 from warden.crypto.kdf import hmac_sha256
@@ -21,8 +23,9 @@ class Violation(Exception):
 
 
 class Peripheral:
-    """keys: {block: (purpose, key in the fuses)}. busy: how often BUSY reads 1 after each step; None: for ever. system: what the system
-    registers hold at first, for those that hold anything."""
+    """keys: {block: (purpose, key in the fuses)}. busy: how often BUSY reads 1 after each step;
+    None: for ever. system: what the system registers hold at first, for those that hold anything.
+    """
 
     def __init__(self, chip, keys, busy=2, system=None):
         self._base, self._parts = SYSTEM[chip]
@@ -83,7 +86,8 @@ class Peripheral:
         elif offset == 0x4C:
             self._expect("started", offset, value, 1)
             purpose, self._key = self._keys.get(self._block, (0, bytes(32)))
-            # The error register says that purpose and key do not go together; a block that is none counts as that.
+            # The error register says that purpose and key do not go together; a block that is none
+            # counts as that.
             self._error = 0 if purpose == self._purpose == HMAC_UP else 1
             self._go("refused" if self._error else "configured")
         elif offset == 0x50:

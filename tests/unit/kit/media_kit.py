@@ -1,7 +1,9 @@
-"""Media for each kind of store, and how a board comes back on them: in raw flash, in NVS, in files on littlefs (MicroPython), in memory.
+"""Media for each kind of store, and how a board comes back on them: in raw flash, in NVS, in files
+on littlefs (MicroPython), in memory.
 
-A place has `store()`, the store of a board that was just switched on; `image()` and `load()`, what the medium keeps; `raw()`, all of it as
-bytes, for who searches it; `part`, what counts operations and cuts the power.
+A place has `store()`, the store of a board that was just switched on; `image()` and `load()`, what
+the medium keeps; `raw()`, all of it as bytes, for who searches it; `part`, what counts operations
+and cuts the power.
 """
 
 from board_model import DictStore
@@ -117,7 +119,8 @@ def contents(store):
 
 
 def holds(image, secrets):
-    """Whether ten bytes in a row of one of these are in the image; a shorter secret is searched whole."""
+    """Whether ten bytes in a row of one of these are in the image; a shorter secret is searched
+    whole."""
     for secret in secrets:
         for at in range(0, max(1, len(secret) - 7), 3):
             if secret[at : at + 8] in image:

@@ -1,11 +1,14 @@
-"""Raw NOR flash in memory, as a block device with erase and program, strict where real chips are silent.
+"""Raw NOR flash in memory, as a block device with erase and program, strict where real chips are
+silent.
 
-A program only clears bits: one that would set a bit, is not whole units, or leaves its sector is a bug of the store, and raises. An erase
-takes a whole sector. Counted: programs, erases and reads of each sector.
+A program only clears bits: one that would set a bit, is not whole units, or leaves its sector is a
+bug of the store, and raises. An erase takes a whole sector. Counted: programs, erases and reads of
+each sector.
 
-`budget`: programs and erases until the power goes. The one that it falls on happens as `torn` says: 0 not at all, 1 to 7 so many eighths
-from its beginning, 8 whole but unreported, -1 to -8 so many eighths of its bits at random places, as a chip that stops in the middle
-leaves them. From then on everything raises PowerCut until power_up().
+`budget`: programs and erases until the power goes. The one that it falls on happens as `torn`
+says: 0 not at all, 1 to 7 so many eighths from its beginning, 8 whole but unreported, -1 to -8 so
+many eighths of its bits at random places, as a chip that stops in the middle leaves them. From
+then on everything raises PowerCut until power_up().
 """
 
 import errno
@@ -24,7 +27,8 @@ class Dice:
         self.state = seed * 2654435761 % 4294967296 or 1
 
     def draw(self, below):
-        # The generator "mulberry32" without its multiplications would do; this one is Marsaglia's xorshift of 32 bits.
+        # The generator "mulberry32" without its multiplications would do; this one is Marsaglia's
+        # xorshift of 32 bits.
         x = self.state
         x ^= x << 13 & 0xFFFFFFFF
         x ^= x >> 17
@@ -123,14 +127,20 @@ class Nor:
 
 
 class Part:
-    """Some sectors of a chip, for a filesystem. Power that is gone is an error to it, not an exception in the middle of C code."""
+    """Some sectors of a chip, for a filesystem.
+
+    Power that is gone is an error to it, not an exception in the middle of C code.
+    """
 
     def __init__(self, chip, first, count):
         self.chip, self.first, self.count = chip, first, count
         self.dead = False
 
     def renewed(self):
-        """The same sectors once the power is back. This object stays dead, for files that were open then."""
+        """The same sectors once the power is back.
+
+        This object stays dead, for files that were open then.
+        """
         self.dead = True
         self.chip.power_up()
         return Part(self.chip, self.first, self.count)

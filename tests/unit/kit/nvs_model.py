@@ -1,5 +1,6 @@
-"""The blobs of one NVS namespace, as Espressif's manual and MicroPython's describe them: keys of 1 to 15 characters, values within a limit,
-a buffer that must be large enough, changes that count once they are committed. Without a commit, each key may be old or new after a cut.
+"""The blobs of one NVS namespace, as Espressif's manual and MicroPython's describe them: keys of 1
+to 15 characters, values within a limit, a buffer that must be large enough, changes that count
+once they are committed. Without a commit, each key may be old or new after a cut.
 
 `budget`: changes and commits until the power goes.
 """
@@ -14,7 +15,9 @@ class Nvs:
         self.pending = {}  # key -> blob, None when it is to go
         self.limit = limit
         self.space = space
-        self.room = 5  # so many small entries more than there are now, and the partition is full: set_i32() alone looks at it
+        # so many small entries more than there are now, and the partition is full: set_i32() alone
+        # looks at it
+        self.room = 5
         self.operations = 0
         self.budget = None
         self.dice = Dice()

@@ -1,9 +1,12 @@
-"""An NVS partition down to its bytes, as ESP-IDF's manual and PageManager lay it out: pages of 126 entries of 32 bytes, of which each is empty,
-written or erased, and an erased one keeps its bytes until its page is wanted.
+"""An NVS partition down to its bytes, as ESP-IDF's manual and PageManager lay it out: pages of 126
+entries of 32 bytes, of which each is empty, written or erased, and an erased one keeps its bytes
+until its page is wanted.
 
-An item takes a head and its data, whole entries, within one page; a blob is cut into as many items as the pages want. What is full is left,
-and the next page taken; when one free page is left, the page with the fewest written entries is copied to it and erased, and if all pages
-have nothing but written entries there is no space. What is written stands at once: a cut falls between two operations.
+An item takes a head and its data, whole entries, within one page; a blob is cut into as many items
+as the pages want. What is full is left, and the next page taken; when one free page is left, the
+page with the fewest written entries is copied to it and erased, and if all pages have nothing but
+written entries there is no space. What is written stands at once: a cut falls between two
+operations.
 """
 
 from nvs_model import Nvs

@@ -1,4 +1,5 @@
-"""A board with an ESP32's OTA partitions: application in files, firmware in partitions; and a power supply that all its media hang on."""
+"""A board with an ESP32's OTA partitions: application in files, firmware in partitions; and a
+power supply that all its media hang on."""
 
 import sys
 
@@ -112,7 +113,8 @@ class OtaBoard(Board):
         raise RuntimeError("it switches for ever")
 
     def pair(self):
-        """(what the firmware says, what the application says): "factory" where the one that was provisioned runs."""
+        """(what the firmware says, what the application says): "factory" where the one that was
+        provisioned runs."""
         return self.chip.says(), self.says() if self.mounts else self.outcome.mode
 
     def updater(self, chunk=1024):
@@ -139,7 +141,8 @@ def release(sequence, mark, payload=5000):
 
 
 def feed(update, images, stop_at=None):
-    """Answer every request; True when it ends in Testing. stop_at: bytes after which the connection goes."""
+    """Answer every request; True when it ends in Testing. stop_at: bytes after which the
+    connection goes."""
     total = 0
     while True:
         more = update.step()

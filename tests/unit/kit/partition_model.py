@@ -1,12 +1,16 @@
-"""An ESP32's flash with OTA partitions, its bootloader, and `esp32.Partition` over them, as MicroPython's ports/esp32/esp32_partition.c and ESP-IDF's
-esp_ota_ops.c say; the bootloader by ESP-IDF's description of its rollback, not by its source.
+"""An ESP32's flash with OTA partitions, its bootloader, and `esp32.Partition` over them, as
+MicroPython's ports/esp32/esp32_partition.c and ESP-IDF's esp_ota_ops.c say; the bootloader by
+ESP-IDF's description of its rollback, not by its source.
 
-A program only clears bits (Misused otherwise), an erase takes whole sectors of 4,096 bytes. otadata: two sectors, each with an entry of 32 bytes:
-sequence (4), label (20), state (4), CRC-32 of the sequence alone (4). The higher sequence counts, of the entries whose CRC is right and whose state is
-neither invalid nor aborted; partition = (sequence - 1) modulo how many there are. The bootloader turns new into pending-verify when it starts it, and
-what it finds pending at the next start into aborted.
+A program only clears bits (Misused otherwise), an erase takes whole sectors of 4,096 bytes.
+otadata: two sectors, each with an entry of 32 bytes: sequence (4), label (20), state (4), CRC-32
+of the sequence alone (4). The higher sequence counts, of the entries whose CRC is right and whose
+state is neither invalid nor aborted; partition = (sequence - 1) modulo how many there are. The
+bootloader turns new into pending-verify when it starts it, and what it finds pending at the next
+start into aborted.
 
-`power`: an object with spend(), which says how many eighths of the operation happen, and raises PowerCut where that is not all of it.
+`power`: an object with spend(), which says how many eighths of the operation happen, and raises
+PowerCut where that is not all of it.
 """
 
 import binascii
@@ -33,7 +37,8 @@ class NoCut:
 
 
 def app_image(mark, payload=5000):
-    """A firmware that says `mark`: an image as the chip's loader takes it, one segment, with checksum and SHA-256."""
+    """A firmware that says `mark`: an image as the chip's loader takes it, one segment, with
+    checksum and SHA-256."""
     noise = b"".join(
         [hashlib.sha256(mark.encode() + bytes((n & 255,))).digest() for n in range(payload // 32)]
     )
@@ -71,7 +76,8 @@ def image_length(data):
 
 
 class Chip:
-    """table: (label, subtype, blocks) of each app partition. rollback: as stock firmware is built."""
+    """table: (label, subtype, blocks) of each app partition. rollback: as stock firmware is
+    built."""
 
     def __init__(
         self, table=(("ota_0", OTA_0, 8), ("ota_1", OTA_0 + 1, 8)), rollback=True, encrypted=False

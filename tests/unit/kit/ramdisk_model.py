@@ -1,8 +1,9 @@
 """A flash in memory, for littlefs and FAT, that behaves as NOR does and loses its power when told.
 
-A program only clears bits, so one over what was not erased is a failure of the filesystem or of this model, and counted in `violations`.
-`budget`: operations (programs and erases) until the cut; the one that it falls on is done not at all, by half (`torn`), or whole but
-unreported, and from then on every access fails.
+A program only clears bits, so one over what was not erased is a failure of the filesystem or of
+this model, and counted in `violations`.
+`budget`: operations (programs and erases) until the cut; the one that it falls on is done not at
+all, by half (`torn`), or whole but unreported, and from then on every access fails.
 """
 
 import errno
@@ -26,7 +27,10 @@ class RamDisk:
         self.budget, self.dead = None, False
 
     def renewed(self):
-        """The same flash once the power is back. This object stays dead, for files that were open then."""
+        """The same flash once the power is back.
+
+        This object stays dead, for files that were open then.
+        """
         other = RamDisk(0, self.nor)
         self.dead = True
         other.data, other._view = self.data, self._view

@@ -1,4 +1,5 @@
-"""asyncio on a clock that only sleeping moves: a test of timers takes no time, and a slow machine does not change what it sees.
+"""asyncio on a clock that only sleeping moves: a test of timers takes no time, and a slow machine
+does not change what it sees.
 
 with ModelTime():
     asyncio.run(work())
@@ -9,7 +10,8 @@ ModelTime(module, …): the module's own `time` is this clock as well.
 import asyncio
 import time
 
-# Ahead of the real ticks, by which what is ready at once is queued: that always comes first. Less than half of their period.
+# Ahead of the real ticks, by which what is ready at once is queued: that always comes first. Less
+# than half of their period.
 _AHEAD_MS = 1 << 28
 
 

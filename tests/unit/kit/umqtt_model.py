@@ -1,8 +1,10 @@
-"""Behaves as the umqtt.simple that current firmware freezes (1.5 and later), which PyPI does not have.
+"""Behaves as the umqtt.simple that current firmware freezes (1.5 and later), which PyPI does not
+have.
 
-Not its text: what of it a subclass can notice. Against 1.3.4: connect() takes a time-out, closes the socket of an earlier connection and sets
-the time-out on the new one; a false user name means anonymous; a SUBSCRIBE has a length of any size; unsubscribe() exists; wait_msg()
-gives the operation back after a message too.
+Not its text: what of it a subclass can notice. Against 1.3.4: connect() takes a time-out, closes
+the socket of an earlier connection and sets the time-out on the new one; a false user name means
+anonymous; a SUBSCRIBE has a length of any size; unsubscribe() exists; wait_msg() gives the
+operation back after a message too.
 """
 
 import socket

@@ -1,6 +1,8 @@
-"""What the tests of slots, updates and starts share: images, envelopes that a test key signs, slots on littlefs in memory.
+"""What the tests of slots, updates and starts share: images, envelopes that a test key signs,
+slots on littlefs in memory.
 
-The envelopes are made with the device's own CBOR, for brevity; tests/host/release/test_suit.py judges manifests from another encoder.
+The envelopes are made with the device's own CBOR, for brevity; tests/host/release/test_suit.py
+judges manifests from another encoder.
 """
 
 import hashlib
@@ -114,7 +116,8 @@ def envelope(
     encryption=(),
     uri="mqtt:",
 ):
-    """images: the bytes of each component, or (size, digest) for one that nobody has to make. encryption: {component: parameter 19}."""
+    """images: the bytes of each component, or (size, digest) for one that nobody has to make.
+    encryption: {component: parameter 19}."""
     at = uri if isinstance(uri, tuple) else [uri] * len(names)
     common = [12, True, 20, {1: vendor, 2: class_id}, 1, 15, 2, 15]
     install = []
@@ -172,7 +175,8 @@ def unload():
 
 
 class Installer:
-    """Installs one update after the other, verified by keys that the test gives: update.Update takes those of the vault."""
+    """Installs one update after the other, verified by keys that the test gives: update.Update
+    takes those of the vault."""
 
     def __init__(
         self, vault, slots, running, keys=None, vendor=VENDOR, class_id=CLASS, chunk=1024
@@ -247,8 +251,11 @@ slots_file.open = store_file.open = _open
 
 
 def close_all():
-    """Close what code that lost its power left open. The collector would do it at a time of its own, with the heap locked: a block device in
-    Python can't run then, and littlefs is left with a list of files that are no more."""
+    """Close what code that lost its power left open.
+
+    The collector would do it at a time of its own, with the heap locked: a block device in Python
+    can't run then, and littlefs is left with a list of files that are no more.
+    """
     while _opened:
         try:
             _opened.pop().close()
@@ -257,8 +264,8 @@ def close_all():
 
 
 class Board:
-    """A flash with littlefs, slots on it, and a vault. store: the vault's own flash, one that keeps its promises; a test of power cuts
-    puts both on one."""
+    """A flash with littlefs, slots on it, and a vault. store: the vault's own flash, one that
+    keeps its promises; a test of power cuts puts both on one."""
 
     present = None  # a test that failed leaves its board mounted
 
@@ -310,7 +317,8 @@ class Board:
         return FileSlots(MOUNT + "/slots", self.names)
 
     def put(self, slot, data, name="app"):
-        """Write an image and its map into a slot, whatever the record says; its entry for the record."""
+        """Write an image and its map into a slot, whatever the record says; its entry for the
+        record."""
         hashes, root = map_of(data)
         slots = self.slots()
         for part, content in ((name, data), (name + ".map", hashes)):

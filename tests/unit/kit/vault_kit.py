@@ -1,4 +1,5 @@
-"""Changes of a vault that the power may interrupt, and what must hold afterwards; for stores in memory and on a real filesystem."""
+"""Changes of a vault that the power may interrupt, and what must hold afterwards; for stores in
+memory and on a real filesystem."""
 
 import os
 
@@ -26,7 +27,8 @@ def thorough():
 
 
 def spread(total, dense, step):
-    """Which operations to cut: the first ones, where it matters most, then each `step`th; all of them when thorough."""
+    """Which operations to cut: the first ones, where it matters most, then each `step`th; all of
+    them when thorough."""
     if thorough():
         return list(range(total))
     return list(range(min(total, dense))) + list(range(dense, total, step))
@@ -100,7 +102,10 @@ _states = {}
 
 
 def states(name):
-    """(before, after) as state() gives them; before is None where there is no vault yet. Found on a store that keeps its promises."""
+    """(before, after) as state() gives them; before is None where there is no vault yet.
+
+    Found on a store that keeps its promises.
+    """
     if name not in _states:
         store = DictStore()
         if name != "provision":
@@ -117,7 +122,8 @@ def fresh(store, key=OLD_KEY):
 
 
 def opened(store):
-    """By whichever of the two root keys opens it: a board that has both tries one after the other."""
+    """By whichever of the two root keys opens it: a board that has both tries one after the
+    other."""
     vault = fresh(store)
     try:
         vault.open()
@@ -145,7 +151,8 @@ def change(name, vault):
 
 
 def state(store):
-    """(records, boot, whether the new root key opens it) of the vault in the store, None when it counts as not provisioned."""
+    """(records, boot, whether the new root key opens it) of the vault in the store, None when it
+    counts as not provisioned."""
     try:
         vault = opened(store)
     except StoreError as error:
@@ -157,7 +164,10 @@ def state(store):
 
 
 def judge(name, make_store, finished):
-    """After the cut: exactly old or new, nothing left over, and the device goes on. Returns "old" or "new"."""
+    """After the cut: exactly old or new, nothing left over, and the device goes on.
+
+    Returns "old" or "new".
+    """
     old, new = states(name)
     found = state(make_store())
     if found != new and (finished or found != old):

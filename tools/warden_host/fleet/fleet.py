@@ -186,7 +186,8 @@ def _check(settings: Settings) -> None:
     if broker.port == broker.admin_port:
         raise malformed("broker.port and broker.admin_port are the same")
     for value in (broker.host, broker.listen, *broker.names):
-        # These end up in the broker's configuration and in a certificate: a line break would add a setting.
+        # These end up in the broker's configuration and in a certificate: a line break would add a
+        # setting.
         if not is_host(value):
             raise malformed(f"{value!r} is no host name or address")
     for command in settings.commands:

@@ -22,7 +22,8 @@ Sink = Callable[[str, bytes, memoryview, bool], None]
 # (appid, whether the link is up), on paho's thread: at a loss, and at its end.
 Change = Callable[[str, bool], None]
 _KEEPALIVE_S = 30
-# Reconnects come sooner than the devices': the first message of a device is a hello to be answered.
+# Reconnects come sooner than the devices': the first message of a device is a hello to be
+# answered.
 _LEAST_DELAY_S, _MOST_DELAY_S = 0.1, 1.0
 
 
