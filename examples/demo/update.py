@@ -28,7 +28,7 @@ _APP = """import asyncio
 from warden import Device
 
 device = Device.from_board(lambda code, text: None)
-device.health = lambda: {healthy}
+device.health(lambda: {healthy})
 
 
 async def main():

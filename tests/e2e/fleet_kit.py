@@ -98,7 +98,8 @@ class World:
             port=port, device_port=device_port or port, admin_port=admin
         )
         self.fleet = setup.new_fleet(
-            folder / "fleet", fleet.Settings(settings, ("set_relay", "probe"))
+            folder / "fleet",
+            fleet.Settings(settings, ("set_relay", "get_relay", "lock_relay", "probe")),
         )
         self.port = port
         self.news = Journal()

@@ -324,7 +324,7 @@ VERSION = """
 import asyncio
 from warden import Device
 device = Device.from_board(log=lambda code, text: print("log", code, text))
-device.health = lambda: True
+device.health(lambda: True)
 async def main():
     print("version {0}")
     await device.start()

@@ -27,7 +27,7 @@ APP = """import asyncio
 from warden import Device
 
 device = Device.from_board()
-device.health = lambda: {healthy}
+device.health(lambda: {healthy})
 
 
 async def main():

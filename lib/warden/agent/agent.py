@@ -89,7 +89,7 @@ class Agent:
         self.session_up = asyncio.Event()
         self._calls: "list[Call]" = []
         self._queued = asyncio.Event()
-        self._wakeup = asyncio.Event()
+        self.wakeup = asyncio.Event()  # set when something may be due, or has changed
         self._tasks: "list[Any]" = []
         self._ends = (0, 0, 0)  # what link_failure.record() returned
         self._stopping = False
@@ -110,6 +110,7 @@ class Agent:
         for session in self.sessions:
             session.drop()
         self.vault.close()
+        self.wakeup.set()
 
     def restart(self, reason: str = "the board must be restarted") -> None:
         """Start the board anew. RuntimeError where nothing does that."""
@@ -120,8 +121,8 @@ class Agent:
     async def _guard(self, coro: "Any") -> None:
         # A bug, broken flash, or a task that somebody else's code cancelled: nothing may go on half alive behind the owner's back.
         try:
-            if await coro:
-                return  # a feature whose work is done
+            if await coro:  # a feature whose work is done
+                return
             text = "a task of the agent ended"
         except asyncio.CancelledError:
             if self._stopping:
@@ -155,7 +156,7 @@ class Agent:
                 for session in self.sessions:
                     session.begin(now)
                 self._check_sessions()
-                self._wakeup.set()
+                self.wakeup.set()
                 await self.client.pump()
             except PeerError as error:
                 self.log(error.code, error.text)
@@ -167,6 +168,7 @@ class Agent:
             for session in self.sessions:
                 session.drop()
             self.session_up.clear()
+            self.wakeup.set()
             if failed is not None:
                 self._record_failure(failed, began)
             wait = self.backoff.next_ms()
@@ -185,7 +187,7 @@ class Agent:
     async def _run_timers(self) -> None:
         """Everything that is due at some time: hellos, ID requests, reports of incidents."""
         while True:
-            self._wakeup.clear()
+            self.wakeup.clear()
             now = self.now_ms()
             due = None
             if self.client.connected:
@@ -198,7 +200,7 @@ class Agent:
                     self.log(error.code, error.text)
             try:
                 await asyncio.wait_for_ms(
-                    self._wakeup.wait(), _DAY_MS if due is None else max(1, due - now)
+                    self.wakeup.wait(), _DAY_MS if due is None else max(1, due - now)
                 )
             except asyncio.TimeoutError:
                 pass  # that's what was waited for
@@ -217,8 +219,7 @@ class Agent:
         if self.rotation is not None:
             dues.append(self.rotation.due_ms(now_ms))
         dues.append(await self._send_report(now_ms))
-        times = [due for due in dues if due is not None]
-        return min(times) if times else None
+        return min([due for due in dues if due is not None], default=None)
 
     async def _send_report(self, now_ms: int) -> "int | None":
         """Tell the authority what happened; in plain mode whoever listens. Returns when the next report is due."""
@@ -314,7 +315,7 @@ class Agent:
     def report(self, code: str, at: str, count: int = 1) -> None:
         """Count an incident, which the authority hears of within a second or after the reconnect."""
         self.incidents.add(code, at, self.now_ms(), count)
-        self._wakeup.set()
+        self.wakeup.set()
 
     def receive(self, make: "type[AnyInbox]") -> "AnyInbox":
         """Receive through a new inbox of class make, which goes on with what the last one has to send."""
@@ -337,11 +338,13 @@ class Agent:
         if self.client.owes:
             await self.client.flush()
 
-    def post(self, topic: bytes, data: "bytes | bytearray") -> None:
-        if len(topic) + len(data) + 5 > self.policy.max_message:  # 5: the packet's head
-            raise UsageError(
-                "bad-argument", "an event of %d bytes is above the policy's limit" % len(data)
-            )
+    def post(self, topic: bytes, data: "bytes | bytearray", qos: int = 0) -> "Any":
+        """Send a message at once with QoS 0, or return the coroutine that sends it with QoS 1."""
+        # 5: the packet's head; 2: its ID.
+        if len(topic) + len(data) + 5 + 2 * qos > self.policy.max_message:
+            raise UsageError("bad-argument", "%d bytes are above the policy's limit" % len(data))
+        if qos:
+            return self.client.publish(topic, data, 1)
         self.client.post(topic, data)
 
     def run_order(self, command: str, args: "dict[str, Any]") -> "Any":
@@ -352,8 +355,6 @@ class Agent:
         from ..rotation.commands import run
 
         return run(self, command, args)
-
-    # -- what the broker sends ----------------------------------------------------------------
 
     def on_message(self, topic: memoryview, payload: memoryview, retained: bool) -> None:
         inbox = self.inbox
@@ -369,7 +370,7 @@ class Agent:
                 self._calls.append(call)
         self._check_sessions()
         self._queued.set()
-        self._wakeup.set()
+        self.wakeup.set()
 
     def on_skipped(self, topic: bytes) -> None:
         """Count a message that was above the policy's limit; topic: empty where it is not known."""
@@ -382,7 +383,7 @@ class Agent:
     def _check_sessions(self) -> None:
         if self.rotation is not None:
             self.rotation.check()
-        stands = self.plain.ready if self.plain is not None else any(s.up for s in self.sessions)
+        stands = self.plain.ready if self.plain else any(s.up for s in self.sessions)
         if stands and not self.session_up.is_set():
             self.log("session-stands", "commands are obeyed from now on")
             self.backoff.reset()

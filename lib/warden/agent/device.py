@@ -1,4 +1,4 @@
-"""The façade: one object that keeps the link, the sessions and the commands going on asyncio.
+"""The device as its application sees it: link, sessions and commands, kept going on asyncio.
 
     device = Device.from_board()
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from ..net.clock import Rtc
+    from ..session.session import Session
     from ..vault import Vault
     from ..vault.secrets import Secrets
 
@@ -44,13 +45,28 @@ _OWN_EVENTS = const(
 )
 
 
+# Codes of the log that tell of progress; every other one is an error's.
+_PROGRESS = const("link-up link-wait session-stands rotated update gate-open command-refused")
+
+
+def print_errors(code: str, text: str) -> None:
+    """Print an error to the console, and nothing of progress."""
+    if code not in _PROGRESS.split():
+        print("warden:", code, text)
+
+
 def silent(code: str, text: str) -> None:
-    """Discard log messages."""
+    """Discard a log message."""
 
 
 class Device:
-    """vault: open. rtc: the clock chip. network: what brings the board online, None where it simply is. floor: unix seconds. log(code, text) hears what
-    happens; on_fatal() is called when the agent itself fails, and should start the board anew. panel(): gives what the board has for a gate (board/panel.py)."""
+    """A connected device: the interface for its application, described in docs/device.md.
+
+    vault: open. rtc: the clock chip. network: brings the board online (agent/agent.py); None where
+    it is online. floor: unix seconds that the clock is at least set to. log(code, text): called
+    with all that happens. on_fatal(): restarts the board when the agent itself fails. panel():
+    returns what the board has for a gate (board/panel.py).
+    """
 
     def __init__(
         self,
@@ -72,9 +88,14 @@ class Device:
 
     @staticmethod
     def from_board(
-        log: "Callable[[str, str], None]" = silent, ask: "Callable[[], bytes] | None" = None
+        log: "Callable[[str, str], None] | None" = print_errors,
+        ask: "Callable[[], bytes] | None" = None,
     ) -> "Device":
-        """Build the device that board.py describes: open its vault, find its hardware. ask: gives the PIN where the root key wants one."""
+        """Return the device that board.py describes: open its vault, find its hardware.
+
+        log(code, text): None for silence. ask(): returns the PIN where the root key needs one and
+        board.py names no ASK. UsageError no-board; StoreError.
+        """
         from ..board.load import parts
 
         vault, rtc, network, floor = parts(ask)
@@ -82,18 +103,7 @@ class Device:
 
         # All of it was used: two kilobytes that a connection needs more.
         _unload("board", "warden.board.load")
-        return Device(vault, rtc, network, floor, log, system.reset, _panel)
-
-    @property
-    def health(self) -> "Callable[[], Any] | None":
-        """Health check of the application, or None: called during the trial of an update, returns True when all is well. May be async."""
-        return self._agent.health
-
-    @health.setter
-    def health(self, check: "Callable[[], Any] | None") -> None:
-        self._agent.health = check
-
-    # -- the application's side ---------------------------------------------------------------
+        return Device(vault, rtc, network, floor, log or silent, system.reset, _panel)
 
     def command(self, name: str, call: bool = False) -> "Callable[[Any], Any]":
         """Decorator: let this function, sync or async, run the command.
@@ -110,15 +120,29 @@ class Device:
         return register
 
     @property
-    def secrets(self) -> "Secrets":
-        """The application's own secrets, kept in the vault (vault/secrets.py)."""
-        from ..vault.secrets import Secrets
+    def health(self) -> "Callable[[Any], Any]":
+        """Decorator: ask this function, sync or async, during the trial of an update.
 
-        return Secrets(self._agent.vault)
+        It returns True when the application is well. Without one a session is enough.
+        """
 
-    async def start(self) -> None:
-        """Go online. Returns when the first session stands (plain mode: when every application's ID is known), and the gate is open where the policy has
-        one. For a gate whose codes the device judges itself no session is waited for."""
+        def register(function: "Any") -> "Any":
+            self._agent.health = function
+            return function
+
+        return register
+
+    async def start(self, timeout: "float | None" = None) -> None:
+        """Go online, and wait for the first session and for the gate where the policy has one.
+
+        In plain mode: until every application's ID is known. For codes that the device verifies
+        itself no session is waited for. timeout: seconds; the device connects on after it, and
+        start() may be called again. LinkError link-timeout.
+        """
+        if timeout is not None:
+            from .waits import within
+
+            return await within(self.start(), timeout)
         agent = self._agent
         if self._parts is not None:
             from .build import start
@@ -135,16 +159,68 @@ class Device:
             await gate.wait()
 
     async def stop(self) -> None:
-        """Say goodbye to the broker, end all tasks, wipe the keys. The object can't be started again."""
+        """Disconnect from the broker, end all tasks, erase the keys in RAM. There is no restart."""
         await self._agent.stop()
 
-    async def publish(self, event: str, body: "dict[str, Any]", to: "str | None" = None) -> None:
-        """Send an event, sealed for each application whose session stands (or for `to` alone); waits while there is none.
+    async def __aenter__(self) -> "Device":
+        try:
+            await self.start()
+        except BaseException:  # whatever ended it, __aexit__() is not called
+            await self.stop()
+            raise
+        return self
 
-        The authority gets events only where it is the only application. When the connection breaks meanwhile, the event is sealed and sent
-        again after the reconnect. QoS 0: one that the broker never got is lost without a word. Before the gate opens it waits, unless the
-        policy lets telemetry out.
+    async def __aexit__(self, *error: "Any") -> None:
+        await self.stop()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker accepted the log-in of the present connection."""
+        return self._agent.client.connected
+
+    @property
+    def session(self) -> "tuple[str, ...]":
+        """The IDs of the applications whose session is up; in plain mode, whose ID is known."""
+        agent = self._agent
+        if agent.plain is not None:
+            return tuple(agent.plain.appids) if agent.session_up.is_set() else ()
+        return tuple({session.appid: 0 for session in agent.sessions if session.up})
+
+    async def changed(self, timeout: "float | None" = None) -> None:
+        """Wait until `connected` or `session` changes. timeout: seconds. LinkError link-timeout."""
+        from . import waits
+
+        work = waits.changed(self._agent, self)
+        await (work if timeout is None else waits.within(work, timeout))
+
+    @property
+    def secrets(self) -> "Secrets":
+        """The application's own secrets, kept in the vault (vault/secrets.py)."""
+        from ..vault.secrets import Secrets
+
+        return Secrets(self._agent.vault)
+
+    async def publish(
+        self,
+        event: str,
+        body: "dict[str, Any]",
+        to: "str | None" = None,
+        qos: int = 0,
+        timeout: "float | None" = None,
+    ) -> None:
+        """Send an event to each application whose session is up; wait while there is none.
+
+        event: 1 to 32 of a-z 0-9 _. body: its keys are text. to: one application's ID; without it
+        the authority gets the event only where it is the only application. qos: with 0 the event
+        may be lost when the connection breaks; 1 returns when the broker acknowledged it, and sends
+        it again after a reconnect until then: an application may get it twice. timeout: seconds,
+        for all of it. Waits for the gate, unless the policy lets telemetry out.
+        UsageError bad-name, bad-argument; LinkError link-timeout.
         """
+        if timeout is not None:
+            from .waits import within
+
+            return await within(self.publish(event, body, to, qos), timeout)
         agent = self._agent
         ensure(
             agent.names.is_event(event) and event not in _OWN_EVENTS,
@@ -154,44 +230,52 @@ class Device:
         ensure(isinstance(body, dict), "bad-argument", "an event's body is a dict")
         for key in body:
             ensure(isinstance(key, str), "bad-argument", "a key of the body is no text")
+        ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
+        pending: "list[str]" = []
         while True:
             if not agent.session_up.is_set():
                 await agent.session_up.wait()
-            if agent.gate is not None:  # after that: before start() there is nothing to wait at
+            if agent.gate is not None:  # after that: before start() there is none to wait at
                 await agent.gate.wait(True)
             try:
-                if self._post(event, body, to):
+                if qos:
+                    from .waits import publish
+
+                    if await publish(agent, event, body, self._receivers(to), pending):
+                        return
+                elif self._post(event, body, to):
                     # As a rule the connection took it all, and no coroutine was made on the way.
                     if agent.client.owes:
                         await agent.client.flush()
                     return
-            except PeerError as error:
-                agent.log(
-                    error.code, error.text
-                )  # the connection broke, and the agent makes another
-            await asyncio.sleep_ms(
-                100
-            )  # only another application's session stands, or the loss has not been seen to yet
+            except PeerError as error:  # the connection broke, and the agent makes another
+                agent.log(error.code, error.text)
+            # Another application's session alone is up, or the agent has not noticed the loss yet.
+            await asyncio.sleep_ms(100)
+
+    def _receivers(self, to: "str | None") -> "list[Session]":
+        """Return the sessions that are up and get an event; to: as in publish()."""
+        return [
+            session
+            for session in self._agent.sessions
+            if session.up
+            and (session.appid == to if to is not None else (not session.authority or self._alone))
+        ]
 
     def _post(self, event: str, body: "dict[str, Any]", to: "str | None") -> bool:
-        """Queue an event for the application `to`, or for all but the authority unless it is alone.
+        """Queue an event with QoS 0. Return whether a session was up for it.
 
-        Return whether a session was up for it. Nothing waits between sealing and posting: counters
-        reach the broker in their order.
+        Nothing waits between sealing and posting: counters reach the broker in their order.
         """
         agent = self._agent
         if agent.plain is not None:
             message = agent.plain.event(event, {"body": body})
             agent.post(agent.names.event(event, JSON).encode(), message)
             return True
-        sent = False
-        for session in agent.sessions:
-            if session.up and (
-                session.appid == to if to is not None else (not session.authority or self._alone)
-            ):
-                agent.post(agent.names.sealed(event)[0], session.seal(event, 0, body))
-                sent = True
-        return sent
+        sessions = self._receivers(to)
+        for session in sessions:
+            agent.post(agent.names.sealed(event)[0], session.seal(event, 0, body))
+        return bool(sessions)
 
 
 def _panel() -> "Any":

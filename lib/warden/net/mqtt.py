@@ -283,11 +283,11 @@ class Client:
     # -- sending ------------------------------------------------------------------------------
 
     async def publish(
-        self, topic: str, payload: "bytes | bytearray | memoryview", qos: int = 0
+        self, topic: "str | bytes", payload: "bytes | bytearray | memoryview", qos: int = 0
     ) -> None:
         """Send one message, never retained. QoS 1 returns when the broker took it. PeerError link-closed, link-timeout."""
         ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
-        name = topic.encode()
+        name = topic.encode() if isinstance(topic, str) else topic
         ensure(0 < len(name) <= _MAX_FIELD, "bad-argument", "a topic has 1 to 65,535 bytes")
         if not qos:
             self.post(name, payload)

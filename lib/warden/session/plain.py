@@ -43,6 +43,7 @@ class Plain:
         self._vault = vault
         self._validate = validate
         self._store = store
+        self.appids = appids
         self._uids: "dict[str, bytes | None]" = {}
         for appid in appids:
             self._uids[appid] = vault.get("uid_" + appid) if store else None

@@ -25,7 +25,7 @@ def learn_keys():
 if VERSION == "factory":
     learn_keys()
 device = Device.from_board(log=lambda code, text: print("log", code, text))
-device.health = lambda: HEALTHY
+device.health(lambda: HEALTHY)
 
 
 async def main():
