@@ -27,6 +27,7 @@ NAMED = {
     # The offer to make what is missing.
     "tools/warden_host/cli/release.py: error.code not in ('fleet-missing', 'bad-name')",
     # The codes with which Warden answers an application's command: no handler may take them.
+    "lib/warden/agent/device.py: code not in _PROGRESS.split()",
     "lib/warden/session/command.py: code not in _OWN_CODES.split()",
     "tools/warden_host/cli/refusals.py: code not in OWN_REPLIES",
     # Registries, not choices.

@@ -27,6 +27,7 @@ ALONE: dict[str, str] = {
     ),
     "agent.interface": "",
     "agent.link_failure": "",
+    "agent.waits": "wire.names",
     "agent.build": VAULT
     + (
         " agent.agent net.backoff net.clock net.link net.mqtt net.umqtt_adapter policy.policy"
