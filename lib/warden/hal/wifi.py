@@ -34,7 +34,10 @@ class WiFi:
             return
         start = time.ticks_ms()
         try:
-            self._wlan.active(True)
+            try:
+                self._wlan.active(True)
+            except OSError:  # RP2's first one after a reset, which leaves the radio on
+                self._wlan.active(True)
             self._wlan.connect(self._ssid, self._password or None)
             while not self._wlan.isconnected():
                 if time.ticks_diff(time.ticks_ms(), start) > timeout_ms:

@@ -22,16 +22,17 @@ class Time:
 
 
 class Wlan:
-    """Connected so many milliseconds after connect(); `trouble`: the call that the driver refuses."""
+    """Connected so many milliseconds after connect(); `trouble`: the call that the driver refuses, `times` or for ever."""
 
-    def __init__(self, time, takes_ms=None, trouble=""):
-        self.time, self.takes_ms, self.trouble = time, takes_ms, trouble
+    def __init__(self, time, takes_ms=None, trouble="", times=-1):
+        self.time, self.takes_ms, self.trouble, self.times = time, takes_ms, trouble, times
         self.calls = []
         self.since = None
 
     def _call(self, *call):
         self.calls.append(call)
-        if call[0] == self.trouble:
+        if call[0] == self.trouble and self.times:
+            self.times -= 1
             raise OSError("Wifi Internal State Error")
 
     def active(self, on):
@@ -140,6 +141,13 @@ def test_a_driver_that_refuses_is_no_reason_to_start_over():
         wlan.trouble = ""
         run(wlan, time)
         check(wlan.isconnected())
+
+
+def test_a_radio_that_a_reset_left_on_refuses_once():
+    time = Time()
+    wlan = Wlan(time, 0, "active", 1)
+    run(wlan, time)
+    equal(wlan.calls, [("active", True)] * 2 + [("connect", "garden", b"secret")])
 
 
 def test_a_driver_that_refuses_to_disconnect():
