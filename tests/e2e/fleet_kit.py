@@ -51,7 +51,8 @@ class Journal:
     """Things that happen, in order, from other threads. take() waits for the next one that fits
     and leaves what came before behind; after close() it waits no more."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+        self._patience_s = patience_s
         self._items: list[Any] = []
         self._at = 0
         self._changed = threading.Condition()
@@ -69,7 +70,7 @@ class Journal:
             self._changed.notify_all()
 
     def take(self, fits: Callable[[Any], bool], what: str) -> Any:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + self._patience_s
         with self._changed:
             while True:
                 while self._at < len(self._items):
@@ -92,10 +93,12 @@ class World:
     The broker and the authority can be stopped and started each for itself.
     """
 
-    def __init__(self, folder: Path, *, device_port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, device_port: int | None = None, host: str = server_kit.HOST
+    ) -> None:
         port, admin = free_ports(2)
         settings = fleet.BrokerSettings(
-            port=port, device_port=device_port or port, admin_port=admin
+            host=host, port=port, device_port=device_port or port, admin_port=admin
         )
         self.fleet = setup.new_fleet(
             folder / "fleet",
@@ -264,6 +267,8 @@ def forwarding(world: World, context: ssl.SSLContext, port: int) -> Iterator[Non
 def leaf(world: World, folder: Path, **dates: Any) -> ssl.SSLContext:
     """The fleet's own CA and the key that devices pin, with other dates."""
     made = pki.load_authority(world.fleet.keys).issue(
-        (server_kit.HOST,), key=pki.load_key(world.fleet.keys / "server.key"), **dates
+        (world.fleet.settings.broker.host,),
+        key=pki.load_key(world.fleet.keys / "server.key"),
+        **dates,
     )
     return server_kit.context(folder, [made.certificate], made.key)

@@ -27,11 +27,13 @@ def compile_one(source: str, target: Path, architecture: str = HOST_ARCHITECTURE
     return (done.stderr or done.stdout).strip() if done.returncode else ""
 
 
-def compile_tree(sources: dict[str, str], folder: Path) -> None:
-    """Compile every module for this machine's unix port; folder/PATH becomes a .mpy. Raises ValueError."""
+def compile_tree(
+    sources: dict[str, str], folder: Path, architecture: str = HOST_ARCHITECTURE
+) -> None:
+    """Compile every module; folder/PATH becomes a .mpy. Raises ValueError."""
 
     def one(path: str) -> str:
-        return compile_one(sources[path], folder / Path(path).with_suffix(".mpy"))
+        return compile_one(sources[path], folder / Path(path).with_suffix(".mpy"), architecture)
 
     with ThreadPoolExecutor(2) as pool:
         failed = [said for said in pool.map(one, sources) if said]
@@ -64,7 +66,7 @@ def lay_out(built: Built, folder: Path) -> None:
         (folder / path).symlink_to(REPO / path)
 
 
-def compile_device(root: Path) -> None:
+def compile_device(root: Path, architecture: str = HOST_ARCHITECTURE) -> None:
     """Put the compiled build in the place of the sources of a device whose "/" is the folder root.
 
     The firmware stays text, for it is run from that, and imports the modules by their new names.
@@ -86,5 +88,5 @@ def compile_device(root: Path) -> None:
             folder.rmdir()
     for name in firmware:
         (root / name).write_text(built.users[name])
-    compile_tree(built.sources | others, library)
-    compile_tree({path: built.users[path] for path in application}, root)
+    compile_tree(built.sources | others, library, architecture)
+    compile_tree({path: built.users[path] for path in application}, root, architecture)

@@ -9,7 +9,7 @@ import contextlib
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ _TIMEOUT_S = 60
 _TURN_S = 2.0 * _TIMEOUT_S  # longer than one device takes
 _MAX_ANSWER = 4096
 
+Deliver = Callable[[device_tree.Tree, Path, bytes, bytes], None]
+
 
 @dataclass(frozen=True)
 class Order:
@@ -50,9 +52,11 @@ class Order:
     pin: bytes = field(default=b"", repr=False)  # of a board whose root key wants one
 
 
-def provision(fleet: Fleet, store: Store, order: Order) -> Device:
+def provision(fleet: Fleet, store: Store, order: Order, deliver: Deliver | None = None) -> Device:
     """Provision a device and return its record.
 
+    deliver(tree, home, bundle, pin): hands the bundle to the device whose files are in home; by
+    default to a simulated one. Raises HostError where the device does not install it.
     Raises: device-exists, app-unknown, provision-failed, timed-out, and what the parts raise.
     """
     home = fleet.simulated(order.device)
@@ -61,10 +65,10 @@ def provision(fleet: Fleet, store: Store, order: Order) -> Device:
     with filelock.wait_for_lock(
         home.with_name(f"{home.name}.new.lock"), f"provisioning {order.device}", _TURN_S
     ):
-        return _provision(fleet, store, order)
+        return _provision(fleet, store, order, deliver or _send_bundle)
 
 
-def _provision(fleet: Fleet, store: Store, order: Order) -> Device:
+def _provision(fleet: Fleet, store: Store, order: Order, deliver: Deliver) -> Device:
     """Provision the device while the lock on its name is held."""
     _check_name(store, order)
     tree = device_tree.tree()
@@ -98,7 +102,7 @@ def _provision(fleet: Fleet, store: Store, order: Order) -> Device:
     except BaseException:  # such as a full disk
         shutil.rmtree(fresh, ignore_errors=True)
         raise
-    _send_bundle(tree, fresh, data, order.pin)
+    deliver(tree, fresh, data, order.pin)
     account = device_account(device.type, device.device, password)
     with open_registry(fleet) as accounts, _replace_folder(fresh, home):
         # Again, under the registry's lock: from here on the name can't be given to another.
