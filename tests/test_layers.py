@@ -53,6 +53,7 @@ ALONE: dict[str, str] = {
     "ota.firmware_verify": "",
     "ota.https": "",
     "ota.inflate": "",
+    "ota.key_table": "crypto.ct",
     "ota.payload": VAULT + " vault.records",
     "ota.reuse": "ota.slots wire.cbor",
     "ota.romfs": "",
@@ -61,7 +62,7 @@ ALONE: dict[str, str] = {
     "ota.trial": "ota.slots wire.cbor",
     "ota.update": "ota.slots wire.cbor",
     "ota.validate": (
-        "crypto.ct crypto.kdf ota.romfs ota.slots wire.cbor wire.cbor_reader wire.cose"
+        "ota.romfs ota.slots wire.cbor wire.cbor_reader wire.cose"
         " wire.suit wire.suit_commands wire.suit_labels wire.suit_plan"
     ),
     "ota.verify": "ota.romfs ota.slots wire.cbor",

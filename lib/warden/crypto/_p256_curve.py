@@ -42,12 +42,3 @@ def entry(table: "Table", index: int) -> "tuple[int, int]":
             value = value << 13 | table[i] | table[i + 1] << 8
         numbers.append(value)
     return numbers[0], numbers[1]
-
-
-def is_reduced(table: "Table") -> bool:
-    """Whether each limb has 13 bits at most and each number 256: the field machine counts on
-    it."""
-    for i in range(1, len(table), 2):
-        if table[i] > (1 if i % 40 == 39 else 31):
-            return False
-    return True

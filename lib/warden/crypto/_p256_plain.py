@@ -6,7 +6,7 @@ Points are Jacobian, (X, Y, Z) with Z = 0 for infinity; every case is handled.
 
 from micropython import const
 
-from ._p256_curve import ONE_INVERSE, N, P, entry, inverse
+from ._p256_curve import ONE_INVERSE, N, P, R, entry, inverse
 from ._p256_table import G
 
 TYPE_CHECKING = const(False)
@@ -164,6 +164,34 @@ def matches(
         if not (candidate * zz - sum_x) % P:
             return True
     return False
+
+
+def make_table(x: int, y: int) -> bytearray:
+    """Return the comb table of a point: see table() in tools/generate_p256.py."""
+    teeth = []
+    point = x, y, 1
+    for _ in range(6):
+        teeth.append(_affine(point))
+        for _ in range(_COLUMNS):
+            point = double(point)
+    table = bytearray()
+    for index in range(32):
+        point = teeth[5][0], teeth[5][1], 1
+        for j in range(5):
+            point = add(point, teeth[j], not index >> j & 1)
+        x, y = _affine(point)
+        for value in (x * R % P, 2 * y * R % P):
+            for _ in range(20):
+                table.append(value & 255)
+                table.append(value >> 8 & 31)
+                value >>= 13
+    return table
+
+
+def _affine(point: "Jacobian") -> "Affine":
+    x, y, z = point
+    t = inverse(z, P)
+    return x * t * t % P, y * t * t % P * t % P
 
 
 def is_table_of(x: int, y: int, table: "Table") -> bool:

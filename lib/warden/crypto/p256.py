@@ -9,16 +9,15 @@ Nothing raises on hostile bytes: whatever is not a valid signature of this diges
 False.
 """
 
-import hashlib
-
 from micropython import const
 
-from ._p256_curve import B, N, P, inverse, is_reduced
+from ..errors import StoreError
+from ._p256_curve import B, N, P, inverse
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from types import ModuleType
-    from typing import Union
+    from typing import Callable, Union
 
     Buffer = Union[bytes, bytearray, memoryview]
 
@@ -30,41 +29,39 @@ except (AttributeError, ImportError, SyntaxError, ValueError):
     # .mpy of another architecture).
     from . import _p256_plain as _fast
 
-_TABLE_LEN = const(2560)
 _ES256 = const(-7)
 _ESP256 = const(-9)
 
 
 class PublicKey:
-    """A verification key for wire.cose. key: x ‖ y, 64 bytes, or with the 0x04 of an uncompressed
-    point before them.
+    """A verification key for wire.cose.
 
-    table: the comb table that the host made for a pinned key (2560 bytes), which halves the time
-    of each verification. It is checked against the key here, which costs about one verification; a
-    table that is wrong is not used, so it can slow us down but never change a verdict. vouched:
-    what `voucher` gave after an earlier check, kept where nobody can write it, such as the vault;
-    with it the check is one SHA-256.
+    key: x ‖ y, 64 bytes, or with the 0x04 of an uncompressed point before them.
+
+    load_table: None, or returns this key's comb table for one verification, which halves its time,
+    or None. The caller answers for the table: another key's would accept that key's signatures.
+    slow: whether a signature was found valid without a table.
     """
 
     algorithms = (_ES256, _ESP256)
 
-    def __init__(
-        self, key: "Buffer", table: "Buffer | None" = None, vouched: "Buffer | None" = None
-    ) -> None:
+    def __init__(self, key: "Buffer") -> None:
         point = _point(key)
         self.valid = point is not None
-        self.voucher: "bytes | None" = None
+        self.encoded = bytes(key)[-64:]
+        self.load_table: "Callable[[], Buffer | None] | None" = None
+        self.slow = False
         self._x, self._y = point or (0, 0)
-        self._table: "bytes | None" = None
-        if point is None or table is None or len(table) != _TABLE_LEN:
-            return
-        table = bytes(table)
-        voucher = hashlib.sha256(bytes(key)[-64:] + table).digest()
-        if voucher == vouched or (
-            is_reduced(table) and _fast.is_table_of(self._x, self._y, table)
-        ):
-            self._table = table
-            self.voucher = voucher
+
+    def make_table(self) -> bytearray:
+        """Return the comb table, 2,560 bytes, checked against the key. StoreError vault-unwritten
+        when the chip computed it wrongly."""
+        from . import _p256_plain
+
+        table = _p256_plain.make_table(self._x, self._y)
+        if not _fast.is_table_of(self._x, self._y, table):
+            raise StoreError("vault-unwritten", "the chip computed a table wrongly")
+        return table
 
     def verify(self, digest: "Buffer", signature: "Buffer") -> bool:
         """Whether signature, r ‖ s in 64 bytes, is one of this 32-byte digest. False for every
@@ -80,11 +77,13 @@ class PublicKey:
         u2 = r * w % N
         # r is the x coordinate modulo N; the coordinate itself may have been N larger.
         candidates = (r, r + N) if r + N < P else (r,)
-        verdict = _fast.matches(u1, u2, self._x, self._y, self._table, candidates)
+        table = self.load_table() if self.load_table is not None else None
+        verdict = _fast.matches(u1, u2, self._x, self._y, table, candidates)
         if verdict is None:
             from . import _p256_plain
 
             verdict = _p256_plain.matches(u1, u2, self._x, self._y, None, candidates)
+        self.slow = bool(verdict) and table is None
         return bool(verdict)
 
 

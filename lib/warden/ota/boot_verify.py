@@ -74,6 +74,7 @@ def _judged(vault: "Vault", slots: "Slots", number: int, slot: "Slot") -> "Any":
     from ..wire import suit
     from ..wire.suit_commands import Target
     from ..wire.suit_plan import MAX_ENVELOPE
+    from . import key_table
     from .update import verifiers
 
     release = vault.get("release")
@@ -83,11 +84,13 @@ def _judged(vault: "Vault", slots: "Slots", number: int, slot: "Slot") -> "Any":
     vendor, class_id, keys = fields
     components = [(name.encode(),) for name in slots.names]
     target = Target(vendor, class_id, number, components, slot.sequence - 1)
+    made = verifiers(keys)
+    key_table.attach(vault, slots, made)
     file = slots.read(number, slots.names[0] + ".map")
     try:
         file.seek((slot.images[0][0] + BLOCK - 1) // BLOCK * _HASH)
         envelope = file.read(MAX_ENVELOPE + 1)
-        plan = suit.process(envelope, verifiers(keys), target)
+        plan = suit.process(envelope, made, target)
     except PeerError:
         raise StoreError("slot-unsigned", "no release key signed what the slot holds")
     finally:

@@ -82,13 +82,17 @@ class Update:
 
     def _verify(self, vault: "Vault", slots: "Slots", running: "int | None") -> None:
         from ..vault import records
+        from . import key_table
         from .validate import content_key, verify
 
         vendor, class_id, keys = records.load(vault, "release")
-        release = vendor, class_id, verifiers(keys)
+        made = verifiers(keys)
+        key_table.attach(vault, slots, made)
+        release = vendor, class_id, made
         plan = verify(vault, slots, running, release, self.envelope)
         self.sequence = plan.sequence
         self.key = content_key(vault, slots, plan, len(self.envelope), self.wrapped)
+        key_table.keep(vault, slots, made)
         self.plan = plan
 
     def waits(self) -> bool:

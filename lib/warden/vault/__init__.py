@@ -179,6 +179,12 @@ class Vault:
         self._cipher()
         return self.counters.get(name, 0)
 
+    def mac(self, *parts: bytes) -> bytes:
+        """Return HMAC-SHA-256 of the joined parts under a key of this vault, for what is kept outside
+        of it: 32 bytes."""
+        self._cipher()
+        return hmac_sha256(hkdf(self._key, b"warden vault mac", 32), *parts)
+
     # -- changing -----------------------------------------------------------------------------
 
     def put(self, name: str, value: bytes) -> None:
