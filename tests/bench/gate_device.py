@@ -48,15 +48,12 @@ class Agent:
         self.policy = Policy()
         self.policy.otp = dict(TERMS)
         self.policy.otp["source"] = source
-        self.names = self.plain = self.inbox = None
+        self.names = self.plain = self.gate = None
+        self.inbox = self  # of which the gate sets an attribute
         self.vault = Vault(DictStore(), RootKey())
         self.vault.create()
         self.vault.commit({"otp": cbor.encode([bytes(20), 6, 0, None])})
         self.now_ms = Uptime().now_ms
-
-    def receive(self, make):
-        self.inbox = make(None, None, None, [], None, None)
-        return self.inbox
 
     def authority(self):
         return None

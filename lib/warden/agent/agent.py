@@ -1,6 +1,6 @@
-"""The tasks of a device: its connection, its timers and its commands, on asyncio.
+"""Agent: the tasks of a device on asyncio: its connection, its timers and its commands.
 
-agent/build.py makes an `Agent` and starts it; an application sees agent/device.py, features see agent/interface.py.
+agent/build.py makes it. An application sees agent/device.py, features see agent/interface.py.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from ..wire.names import COSE, JSON
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Callable, Coroutine, TypeVar
+    from typing import Any, Callable, Coroutine
 
     from ..gate.gate import Gate
     from ..net.clock import Clock
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
     from ..wire.names import Topics
     from . import interface
 
-    AnyInbox = TypeVar("AnyInbox", bound=Inbox)
-
-_MOST_CALLS = const(2)
+_MOST_CALLS = const(2)  # of one application, waiting to run
 _DAY_MS = const(86400000)
 _OFTEN = const(4096)  # bytes allocated between two collections, as in firmware/boot.py
 
 
 class Agent:
-    """Keep one device connected and obey its commands.
+    """Keep one device connected and run its commands.
 
-    vault: open. server: (host, port) of the broker.
-    network: has up(timeout_ms) and perhaps failed(), which joins again; None where the board is online.
-    log(code, text) hears what happens. on_fatal() restarts the board; without it a failure raises RuntimeError.
+    vault: open. server: (host, port) of the broker. network: None where the board is online, else
+    has up(timeout_ms), and perhaps failed(), which joins the network again. log(code, text) is
+    called with what happens. on_fatal() restarts the board; None: a failure raises RuntimeError.
     """
 
+    # agent/build.py adds them.
     client: "Client"  # calls on_message() and on_skipped()
+    inbox: "Inbox"
 
     def __init__(
         self,
@@ -79,22 +79,19 @@ class Agent:
         self.backoff = Backoff(policy.backoff_min_ms, policy.backoff_max_ms)
         self.sessions: "list[Session]" = []
         self.plain: "Plain | None" = None
-        self.inbox: "Inbox | None" = None  # from the start on
         self.link: "Link | None" = None
         self.gate: "Gate | None" = None  # while it is shut
-        self.rotation: "PendingRotation | None" = None  # while one is pending
+        self.rotation: "PendingRotation | None" = None
         self.ota: "UpdateService | None" = None  # on a board with slots
         self.health: "Callable[[], Any] | None" = None
         self.after_reply: "Callable[[interface.Agent], Coroutine[Any, Any, None]] | None" = None
         self.session_up = asyncio.Event()
         self._calls: "list[Call]" = []
-        self._queued = asyncio.Event()
-        self.wakeup = asyncio.Event()  # set when something may be due, or has changed
+        self._queued = asyncio.Event()  # a call or a message waits
+        self.wakeup = asyncio.Event()  # something may be due, or has changed
         self._tasks: "list[Any]" = []
         self._ends = (0, 0, 0)  # what link_failure.record() returned
         self._stopping = False
-
-    # -- tasks --------------------------------------------------------------------------------
 
     def run(self, works: "list[Coroutine[Any, Any, Any]]") -> None:
         """Start the agent's tasks, and those of its features."""
@@ -102,7 +99,7 @@ class Agent:
             self._tasks.append(asyncio.create_task(self._guard(work)))
 
     async def stop(self) -> None:
-        """Disconnect from the broker, end all tasks, and erase the keys."""
+        """Disconnect from the broker, end all tasks, and erase the keys in memory."""
         self._stopping = True
         for task in self._tasks:
             task.cancel()
@@ -113,31 +110,37 @@ class Agent:
         self.wakeup.set()
 
     def restart(self, reason: str = "the board must be restarted") -> None:
-        """Start the board anew. RuntimeError where nothing does that."""
+        """Restart the board. RuntimeError where nothing does that."""
         if self._on_fatal is None:
             raise RuntimeError(reason)
         self._on_fatal()
 
-    async def _guard(self, coro: "Any") -> None:
-        # A bug, broken flash, or a task that somebody else's code cancelled: nothing may go on half alive behind the owner's back.
+    async def _guard(self, work: "Coroutine[Any, Any, Any]") -> None:
+        """Run a task. Restart the board when it ends, unless it returns True: its work is done.
+
+        With a task missing (a bug, broken flash, a cancellation by other code) the agent must not
+        go on unnoticed.
+        """
         try:
-            if await coro:  # a feature whose work is done
+            if await work:
                 return
             text = "a task of the agent ended"
         except asyncio.CancelledError:
             if self._stopping:
                 raise
             text = "a task of the agent was cancelled"
-        except Exception as error:  # whatever it is: see above
+        except Exception as error:  # of any kind: see above
             text = str(error) if isinstance(error, WardenError) else repr(error)
         self.log("agent-failed", text)
         self.restart(text)
+
+    # -- the connection -----------------------------------------------------------------------
 
     async def _keep_connected(self) -> None:
         await self.client.subscribe(self.names.subscription, 1)
         while True:
             gc.threshold(_OFTEN)
-            gc.collect()  # a hand-shake wants its buffers in one piece
+            gc.collect()  # a hand-shake needs its buffers in one piece
             began, failed = self.now_ms(), None
             try:
                 if self.network is not None:
@@ -147,8 +150,9 @@ class Agent:
                 self.link = Link(self.trust, self.clock, self.policy.stall_ms)
                 host, port = self._server
                 await self.client.connect(self.link, host, port, self.policy.handshake_ms)
-                # The large buffers have their places. To go on collecting as often would take nine tenths of the time that an event takes;
-                # half of what is free keeps the rest in one piece for the next hand-shake.
+                # The large buffers are allocated. To collect as often as before would take nine
+                # tenths of the time of an event; at half of what is free, the rest stays in one
+                # piece for the next hand-shake.
                 gc.collect()
                 gc.threshold(max(_OFTEN, gc.mem_free() // 2))
                 self.log("link-up", "%s:%d" % self._server)
@@ -164,7 +168,7 @@ class Agent:
                 failed = error
             except MemoryError:
                 self.log("out-of-memory", "not enough memory for the connection")
-            self.clock.undo()  # a tentative time ends with the connection that it was for
+            self.clock.undo()  # a tentative time ends with its connection
             for session in self.sessions:
                 session.drop()
             self.session_up.clear()
@@ -181,31 +185,44 @@ class Agent:
 
             self._ends = link_failure.record(self, self._ends, error, began_ms)
         except MemoryError:
-            pass  # the back-off goes on as it did
+            pass  # the back-off goes on as before
         unload("warden.agent.link_failure")
 
+    def _check_sessions(self) -> None:
+        if self.rotation is not None:
+            self.rotation.check()
+        up = self.plain.ready if self.plain else any([one.up for one in self.sessions])
+        if not up:
+            self.session_up.clear()
+        elif not self.session_up.is_set():
+            self.log("session-stands", "commands are obeyed from now on")
+            self.backoff.reset()
+            self.session_up.set()
+
+    # -- timers -------------------------------------------------------------------------------
+
     async def _run_timers(self) -> None:
-        """Everything that is due at some time: hellos, ID requests, reports of incidents."""
+        """Send what is due at some time: hellos, ID requests, reports of incidents."""
         while True:
             self.wakeup.clear()
             now = self.now_ms()
             due = None
             if self.client.connected:
                 try:
-                    # Here too, for a handler that takes its time must not hold back what a hand-shake answers.
+                    # Here too: a slow handler must not delay the messages of a hand-shake.
                     await self._flush()
                     due = await self._run_due(now)
                 except PeerError as error:
-                    # The connection broke meanwhile: _keep_connected() makes a new one.
+                    # The connection broke: _keep_connected() makes another one.
                     self.log(error.code, error.text)
+            wait = _DAY_MS if due is None else max(1, due - now)
             try:
-                await asyncio.wait_for_ms(
-                    self.wakeup.wait(), _DAY_MS if due is None else max(1, due - now)
-                )
+                await asyncio.wait_for_ms(self.wakeup.wait(), wait)
             except asyncio.TimeoutError:
-                pass  # that's what was waited for
+                pass
 
     async def _run_due(self, now_ms: int) -> "int | None":
+        """Send what is due by now; return when the next is, or None."""
         dues = []
         for session in self.sessions:
             message = session.tick(now_ms)
@@ -222,7 +239,7 @@ class Agent:
         return min([due for due in dues if due is not None], default=None)
 
     async def _send_report(self, now_ms: int) -> "int | None":
-        """Tell the authority what happened; in plain mode whoever listens. Returns when the next report is due."""
+        """Send the incidents to the authority; return when the next report is due, or None."""
         due = self.incidents.due_ms()
         if due is None or (self.authority() is None and self.plain is None):
             return None
@@ -234,19 +251,21 @@ class Agent:
                 await self.send("incident", batch[-1])
                 batch.pop()
         finally:
-            # Whoever cuts the line just now must not make us forget.
+            # A peer that cuts the connection now must not suppress the rest.
             self.incidents.put_back(batch, now_ms)
         return None
 
+    # -- commands -----------------------------------------------------------------------------
+
     async def _run_calls(self) -> None:
-        """Obey commands one at a time, and send what the inbox has to say."""
+        """Run commands one at a time, and send what the inbox has for its peers."""
         while True:
             await self._queued.wait()
             self._queued.clear()
             while self._calls:
                 call = self._next_call()
                 call.finish(await self._run_call(call), self.log)
-                del call  # or its arguments would live until the next one
+                del call  # its arguments need not live until the next one
                 await self._flush()
                 if self.after_reply is not None:
                     after, self.after_reply = self.after_reply, None
@@ -254,7 +273,7 @@ class Agent:
             await self._flush()
 
     def _next_call(self) -> "Call":
-        """The authority's first: an application that is slow, or means harm, must not keep it out."""
+        """Take the authority's first: a slow or hostile application must not delay it."""
         authority = self.authority()
         for i, call in enumerate(self._calls):
             if authority is not None and call.appid == authority.appid:
@@ -262,6 +281,7 @@ class Agent:
         return self._calls.pop(0)
 
     async def _run_call(self, call: "Call") -> "dict[str, Any]":
+        """Run a command, and return its reply's body."""
         late = call.late(self.now_ms())
         if late:
             self.report(late, call.command)
@@ -271,19 +291,21 @@ class Agent:
         except asyncio.CancelledError:
             if self._stopping:
                 raise
-            # It came out of something that the handler awaited: its own failure, not an order to this task.
+            # Raised by something that the handler awaited: the handler failed, this task goes on.
             self.log("command-failed", call.command + ": cancelled")
             return {"ok": False, "error": "command-failed"}
 
-    async def _flush(self) -> None:
-        inbox = self.inbox
-        while inbox is not None and inbox.out:
-            event, fmt, data = inbox.out.pop(0)
-            try:
-                await self._send_bytes(event, fmt, data)
-            except PeerError as error:
-                self.log(error.code, error.text)  # as above
-                inbox.out.clear()
+    def run_order(self, command: str, args: "dict[str, Any]") -> "Any":
+        """Run a command of the authority; return its result, or a coroutine of it."""
+        if command == "update":
+            if self.ota is None:
+                raise PeerError("unknown-command")  # this board has no slots
+            return self.ota.command(args)
+        from ..rotation.commands import run
+
+        return run(self, command, args)
+
+    # -- messages to the broker ---------------------------------------------------------------
 
     def authority(self) -> "Session | None":
         """Return the authority's session once it is up."""
@@ -295,8 +317,8 @@ class Agent:
     async def send(self, event: str, body: "dict[str, Any]", wrap: bool = True) -> bool:
         """Send an event to the authority, in plain mode to all who subscribed.
 
-        wrap: in plain mode the body is one field of the message; otherwise its fields are the message's.
-        Return False where no session with the authority is up. PeerError when the connection breaks.
+        wrap: the message of plain mode has the body as one field; else it has the body's fields.
+        Return False where no session with the authority is up. PeerError when the link breaks.
         """
         session = self.authority()
         if session is not None:
@@ -308,30 +330,21 @@ class Agent:
             return False
         return True
 
-    def generation(self) -> int:
-        """Return the vault's generation, for a hello."""
-        return self.vault.generation
-
     def report(self, code: str, at: str, count: int = 1) -> None:
-        """Count an incident, which the authority hears of within a second or after the reconnect."""
+        """Count an incident for the next report. at: the command or the part of the device."""
         self.incidents.add(code, at, self.now_ms(), count)
         self.wakeup.set()
 
-    def receive(self, make: "type[AnyInbox]") -> "AnyInbox":
-        """Receive through a new inbox of class make, which goes on with what the last one has to send."""
-        inbox = make(
-            self.names,
-            self.commands,
-            self.incidents,
-            self.sessions,
-            self.plain,
-            self.on_time,
-            self.policy.max_message,
-        )
-        if self.inbox is not None:
-            inbox.out = self.inbox.out
-        self.inbox = inbox
-        return inbox
+    async def _flush(self) -> None:
+        """Send what the inbox has for its peers."""
+        out = self.inbox.out
+        while out:
+            event, fmt, data = out.pop(0)
+            try:
+                await self._send_bytes(event, fmt, data)
+            except PeerError as error:
+                self.log(error.code, error.text)  # the connection broke
+                out.clear()
 
     async def _send_bytes(self, event: str, fmt: str, data: bytes) -> None:
         self.post(self.names.event(event, fmt).encode(), data)
@@ -347,22 +360,13 @@ class Agent:
             return self.client.publish(topic, data, 1)
         self.client.post(topic, data)
 
-    def run_order(self, command: str, args: "dict[str, Any]") -> "Any":
-        if command == "update":
-            if self.ota is None:
-                raise PeerError("unknown-command")  # this board has no slots
-            return self.ota.command(args)
-        from ..rotation.commands import run
-
-        return run(self, command, args)
+    # -- messages from the broker -------------------------------------------------------------
 
     def on_message(self, topic: memoryview, payload: memoryview, retained: bool) -> None:
-        inbox = self.inbox
-        if inbox is None:
-            return
-        call = inbox.receive(topic, memoryview(payload), retained, self.now_ms())
+        """Check a message, and queue its command. Both views are invalid after the return."""
+        call = self.inbox.receive(topic, memoryview(payload), retained, self.now_ms())
         if call is not None:
-            # A share for each application, so that none can fill the queue for all.
+            # A share for each application: none can fill the queue for all.
             if sum([waiting.appid == call.appid for waiting in self._calls]) >= _MOST_CALLS:
                 self.report("busy", call.command)
                 call.answer({"ok": False, "error": "busy"})
@@ -373,27 +377,21 @@ class Agent:
         self.wakeup.set()
 
     def on_skipped(self, topic: bytes) -> None:
-        """Count a message that was above the policy's limit; topic: empty where it is not known."""
+        """Count a message above the policy's limit. topic: empty where it is not known."""
         try:
             command = self.names.parse(topic)[0]
         except PeerError:
             command = ""
         self.report("mqtt-too-large", command)
 
-    def _check_sessions(self) -> None:
-        if self.rotation is not None:
-            self.rotation.check()
-        stands = self.plain.ready if self.plain else any(s.up for s in self.sessions)
-        if stands and not self.session_up.is_set():
-            self.log("session-stands", "commands are obeyed from now on")
-            self.backoff.reset()
-            self.session_up.set()
-        elif not stands:
-            self.session_up.clear()
-
     def on_time(self, unix_time: int) -> None:
+        """Set the clock by the authority's welcome. PeerError certificate-dates."""
         verifier = self.link.verifier if self.link is not None else None
         if verifier is not None:
             self.clock.prove(unix_time, verifier.not_before, verifier.not_after)
         if self.gate is not None:
             self.gate.on_time(unix_time)
+
+    def generation(self) -> int:
+        """Return the vault's generation, for a hello."""
+        return self.vault.generation

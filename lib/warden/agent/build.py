@@ -94,7 +94,15 @@ def start(agent: Agent, apps: "list[App]", panel: "Any") -> None:
 
         appids = [app.appid for app in apps if not app.authority or len(apps) == 1]
         agent.plain = Plain(agent.names, appids, vault, policy.validate, policy.store)
-    agent.receive(Inbox)
+    agent.inbox = Inbox(
+        agent.names,
+        agent.commands,
+        agent.incidents,
+        agent.sessions,
+        agent.plain,
+        agent.on_time,
+        policy.max_message,
+    )
     if "rotation" in vault.names():
         from ..rotation import commands
 

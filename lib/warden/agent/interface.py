@@ -5,7 +5,7 @@ For type checkers alone: a board's build leaves this module out.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Coroutine, Protocol, TypeVar
+    from typing import Any, Callable, Coroutine, Protocol
 
     from ..gate.gate import Gate
     from ..net.clock import Clock
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ..vault import Vault
     from ..wire.names import Topics
 
-    AnyInbox = TypeVar("AnyInbox", bound=Inbox)
-
     class Agent(Protocol):
         vault: Vault  # open
         names: Topics
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
         client: Client  # the MQTT connection
         link: Link | None  # the TLS connection below it, from the first attempt on
         trust: TrustAnchors  # what the next connection is checked against
+        inbox: Inbox
         sessions: list[Session]  # one for each application, and for each new key of a rotation
         plain: Plain | None  # instead of sessions in plain mode
         gate: Gate | None  # while it is shut
@@ -44,5 +43,4 @@ if TYPE_CHECKING:
         def authority(self) -> Session | None: ...
         async def send(self, event: str, body: dict[str, Any], wrap: bool = True) -> bool: ...
         def report(self, code: str, at: str, count: int = 1) -> None: ...
-        def receive(self, make: type[AnyInbox]) -> AnyInbox: ...
         def restart(self) -> None: ...

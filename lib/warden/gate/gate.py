@@ -12,18 +12,13 @@ from micropython import const
 
 from .. import unload
 from ..errors import PeerError
-from ..session.command import AUTHORITY_ONLY
-from ..session.inbox import Inbox
 from .machine import Otp
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Callable, Coroutine
+    from typing import Any, Coroutine
 
     from ..agent.interface import Agent
-    from ..session.inbox import Call
-    from ..session.plain import Plain
-    from ..session.session import Session
 
 _TICK_MS = const(500)  # between two looks at the clock and the link
 _QUIET_MS = const(5000)  # the same, where nothing but keys is expected
@@ -48,7 +43,7 @@ class Gate:
         self.otp = Otp(gate_policy, agent.vault, codes, agent.now_ms())
         self.offline = codes is not None  # the device verifies the codes itself
         self._early = gate_policy["before"] != "nothing"  # telemetry passes a shut gate
-        self.agent = agent
+        self._agent = agent
         self._panel, self._screen, self._kept = panel
         self._keypad: "Any" = None
         self._display: "Any" = None
@@ -59,7 +54,7 @@ class Gate:
         self._news = False  # a message came
         self._opened = asyncio.Event()
         self._zero: "int | None" = None  # seconds: the proven time less the uptime
-        agent.receive(Gated).gate = self
+        agent.gate = agent.inbox.gate = self
 
     async def wait(self, telemetry: bool = False) -> None:
         """Wait until the gate is open. telemetry: return at once where the policy lets it pass."""
@@ -71,8 +66,21 @@ class Gate:
         self.otp.unlock()
         self._wake()
 
-    def on_answer(self, appid: str, command: str, fields: "dict[str, Any]", now_ms: int) -> None:
-        """Take the authority's answer to a request. PeerError bad-body, unexpected."""
+    def receive(
+        self, command: str, fields: "dict[str, Any]", now_ms: int, appid: "str | None" = None
+    ) -> bool:
+        """Take an answer of the authority to a request; return False for any other message.
+
+        appid: of the sealed session; None in plain mode, where the fields hold it and its proof.
+        PeerError bad-body, not-allowed, unexpected, wrong-application.
+        """
+        if command not in _ANSWERS:
+            return False
+        authority = self._agent.authority()
+        if self._agent.plain is not None:
+            appid = self._agent.plain.prove(fields)
+        elif authority is None or authority.appid != appid:
+            raise PeerError("not-allowed")
         response = command == _ANSWERS[0]
         if (
             len(fields) != (6 if response else 7)
@@ -86,6 +94,7 @@ class Gate:
         else:
             self.otp.on_validate(fields, now_ms)
         self._wake()
+        return True
 
     def _wake(self) -> None:
         self._news = True
@@ -96,7 +105,7 @@ class Gate:
 
     async def run(self) -> None:
         """Serve keypad, display and messages until the gate is open, and tell the authority so."""
-        otp, agent = self.otp, self.agent
+        otp, agent = self.otp, self._agent
         rest = 0  # milliseconds until the next _work()
         while not otp.by:
             touched = self._touched
@@ -126,8 +135,7 @@ class Gate:
             except OSError:
                 pass  # the expander went away
         agent.log("gate-open", otp.by)
-        agent.receive(Inbox)
-        agent.gate = None
+        agent.gate = agent.inbox.gate = None
         self._opened.set()
         while not await self._send("gate", {"open": True, "by": otp.by}):
             await asyncio.sleep_ms(_RETRY_MS)
@@ -153,11 +161,11 @@ class Gate:
     def _report_failure(self, part: str) -> None:
         if not self._failed:
             self._failed = True
-            self.agent.log("keypad-failed", part)
-            self.agent.report("keypad-failed", part)
+            self._agent.log("keypad-failed", part)
+            self._agent.report("keypad-failed", part)
 
     async def _work(self) -> None:
-        otp, agent = self.otp, self.agent
+        otp, agent = self.otp, self._agent
         self._news = False
         now = agent.now_ms()
         linked = self._linked()
@@ -189,7 +197,7 @@ class Gate:
 
     def _linked(self) -> bool:
         """Return whether the authority can be reached now."""
-        agent = self.agent
+        agent = self._agent
         if agent.plain is not None:
             return agent.client.connected and agent.plain.ready
         return agent.authority() is not None
@@ -199,7 +207,7 @@ class Gate:
 
         It goes on with the uptime: no later change of the clock makes a code valid.
         """
-        agent = self.agent
+        agent = self._agent
         if unix_time >= agent.clock.least():
             self._zero = unix_time - agent.now_ms() // 1000
 
@@ -211,12 +219,12 @@ class Gate:
         """
         if self._zero is not None:
             return self._zero + now_ms // 1000
-        clock = self.agent.clock
+        clock = self._agent.clock
         return clock.now() if self._kept and not clock.gap else None
 
     async def _send(self, event: str, fields: "dict[str, Any]") -> bool:
         """Send an event to the authority; return False where that is not possible now."""
-        agent, wrap = self.agent, event == "gate"
+        agent, wrap = self._agent, event == "gate"
         if not wrap:
             fields["event"], fields["deviceId"] = event, agent.names.device
         try:
@@ -224,43 +232,6 @@ class Gate:
         except PeerError as error:
             agent.log(error.code, error.text)  # the connection broke
             return False
-
-
-class Gated(Inbox):
-    """The inbox of a device whose gate is shut: commands of applications are refused."""
-
-    gate: Gate
-
-    def _receive_plain(
-        self, plain: "Plain", command: str, payload: memoryview, now_ms: int
-    ) -> "Call | None":
-        if command not in _ANSWERS:
-            return super()._receive_plain(plain, command, payload, now_ms)
-        fields = plain.parse(payload)
-        self.gate.on_answer(plain.prove(fields), command, fields, now_ms)
-        return None
-
-    def _dispatch(
-        self,
-        appid: str,
-        command: str,
-        args: "dict[str, Any]",
-        answer: "Callable[[dict[str, Any]], None]",
-        now_ms: int,
-        session: "Session | None" = None,
-        deadline_ms: "int | None" = None,
-    ) -> "Call | None":
-        if command in _ANSWERS:
-            # An answer gets no reply.
-            authority = self.gate.agent.authority()
-            if authority is None or authority.appid != appid:
-                raise PeerError("not-allowed")
-            self.gate.on_answer(appid, command, args, now_ms)
-            return None
-        if command not in AUTHORITY_ONLY:
-            self._refuse(PeerError("gate-shut"), command, answer, now_ms)
-            return None
-        return super()._dispatch(appid, command, args, answer, now_ms, session, deadline_ms)
 
 
 def start(agent: "Agent", panel: "Any") -> "Coroutine[Any, Any, bool]":
@@ -277,7 +248,7 @@ def start(agent: "Agent", panel: "Any") -> "Coroutine[Any, Any, bool]":
         agent.log("otp-no-keypad", "the policy asks for a code, and the board has no keypad")
         agent.report("otp-no-keypad", "gate")
         return _nothing()
-    agent.gate = gate = Gate(agent, panel)
+    gate = Gate(agent, panel)
     if _granted():
         gate.otp.by = "grant"
     return _run(gate)

@@ -114,7 +114,7 @@ class Inbox:
 
     sessions: of sealed mode, a list that rotations change. plain: the plain mode, or None.
     on_time(unix_time): called with the time of the authority's welcome. limit: largest MQTT packet
-    of a reply, in bytes.
+    of a reply, in bytes. gate: None, or the gate while it is shut (gate/gate.py).
     """
 
     def __init__(
@@ -136,6 +136,7 @@ class Inbox:
         # A reply's payload; the packet has a head of 5 bytes and the topic besides.
         self._limit = limit - len(names.event("reply", COSE)) - 5
         self.out: "list[tuple[str, str, bytes]]" = []
+        self.gate: "Any" = None
 
     def receive(
         self, topic: "memoryview | bytes", payload: memoryview, retained: bool, now_ms: int
@@ -225,6 +226,8 @@ class Inbox:
         if command == "server_uid_response":
             plain.on_response(fields, now_ms)
             return None
+        if self.gate is not None and self.gate.receive(command, fields, now_ms):
+            return None
         appid, id, args = plain.open(command, fields)
 
         def answer(body: "dict[str, Any]") -> None:
@@ -250,7 +253,12 @@ class Inbox:
         session: "Session | None" = None,
         deadline_ms: "int | None" = None,
     ) -> "Call | None":
+        gate = self.gate
+        if gate is not None and gate.receive(command, args, now_ms, appid):
+            return None
         try:
+            if gate is not None and command not in AUTHORITY_ONLY:
+                raise PeerError("gate-shut")
             handler = self._commands.find(appid, command)
             return Call(handler, args, command, answer, appid, session, deadline_ms)
         except PeerError as error:
