@@ -407,8 +407,8 @@ def test_closed_at_once(drive: Driver) -> None:
     def reset(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    with listening(reset) as port:
-        assert drive.code(port) == "link-closed"
+    with listening(reset) as port:  # before or after the first byte of the device
+        assert drive.code(port) in ("link-closed", "unreachable")
 
     def later(connection: socket.socket) -> None:
         connection.recv(4096)

@@ -248,6 +248,7 @@ class Link:
                     raise
             if not await self._wait(True, wait_ms):
                 raise LinkError("link-timeout")
+            self._raw.send(b"")  # lwIP says "reset" of a refused connection, here as later
         except OSError as error:
             raise _unreachable(error)
 

@@ -18,6 +18,7 @@ FAR_TOO_MUCH = 1 << 20
 ENDLESS = 1 << 30
 REFUSED = 111
 SILENT = errno.EINPROGRESS  # and then nothing
+RESET = errno.ECONNRESET  # what lwIP says of a refused connection, when it is used
 CONNECT = b"\x10 CONNECT with the password"
 
 
@@ -48,8 +49,14 @@ class Raw(io.IOBase):
         self.net.tried.append(place)
         answer = self.net.places[place]
         self.silent = answer == SILENT
+        self.reset = answer == RESET
         if answer:
-            raise OSError(answer)
+            raise OSError(errno.EINPROGRESS if self.reset else answer)
+
+    def send(self, data):
+        if self.reset:
+            raise OSError(errno.ECONNRESET)
+        return len(data)
 
     def readinto(self, buffer, most=None):
         count = min(len(buffer), self.net.ready, len(buffer) if most is None else most)
@@ -300,6 +307,7 @@ def test_every_address_is_tried():
     for names, places, tried in (
         ({2: ["a", "b"]}, {"a": REFUSED, "b": 0}, ["a", "b"]),
         ({2: ["a"], 10: ["b"]}, {"a": REFUSED, "b": 0}, ["a", "b"]),
+        ({2: ["a"], 10: ["b"]}, {"a": RESET, "b": 0}, ["a", "b"]),
         ({10: ["b"]}, {"b": 0}, ["b"]),
         ({2: ["a"], 10: ["b"]}, {"a": 0, "b": 0}, ["a"]),
         # ESP-IDF's port lists an address of IPv6 as None.
