@@ -22,16 +22,16 @@ SEALING = "crypto.ccm crypto.ct crypto.kdf crypto.rand"
 VAULT = SEALING + " vault wire.cbor"
 ALONE: dict[str, str] = {
     "agent.agent": (
-        "crypto.rand net.backoff net.clock net.link session.command session.incident wire.names"
-        " wire.x509"
+        "crypto.rand net.backoff net.clock net.link net.verifier session.command"
+        " session.incident wire.names wire.x509"
     ),
     "agent.interface": "",
     "agent.link_failure": "",
     "agent.waits": "wire.names",
     "agent.build": VAULT
     + (
-        " agent.agent net.backoff net.clock net.link net.mqtt net.umqtt_adapter policy.policy"
-        " session.command session.inbox session.incident vault.records wire.envelope"
+        " agent.agent net.backoff net.clock net.keepalive net.link net.mqtt net.umqtt_adapter"
+        " net.verifier policy.policy session.command session.inbox session.incident vault.records wire.envelope"
         " wire.mqtt wire.names wire.x509"
     ),
     "gate.codes": VAULT + " vault.records",
@@ -43,9 +43,11 @@ ALONE: dict[str, str] = {
     "net.backoff": "crypto.rand",
     "net.clock": "",
     "net.failures": "",
-    "net.link": "wire.x509",
-    "net.mqtt": "net.umqtt_adapter wire.mqtt",
+    "net.keepalive": "",
+    "net.link": "net.verifier wire.x509",
+    "net.mqtt": "net.keepalive net.umqtt_adapter wire.mqtt",
     "net.umqtt_adapter": "",
+    "net.verifier": "wire.x509",
     "ota.boot": "ota.romfs ota.slots wire.cbor",
     "ota.boot_verify": "ota.romfs wire.cbor",
     "ota.deferred": "ota.slots ota.update wire.cbor wire.suit_plan",
@@ -69,7 +71,7 @@ ALONE: dict[str, str] = {
     "policy.otp": "",
     "policy.policy": "wire.cbor",
     "provisioning.bundle": "crypto.rand policy.policy wire.cbor wire.names",
-    "rotation.commands": VAULT + " net.link rotation.rotation vault.records wire.x509",
+    "rotation.commands": VAULT + " net.verifier rotation.rotation vault.records wire.x509",
     "rotation.rotation": VAULT + " vault.records",
     "session.command": "wire.names",
     "session.inbox": "crypto.ct crypto.kdf session.command wire.cbor wire.envelope wire.names",

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from ..gate.gate import Gate
     from ..net.clock import Clock
-    from ..net.link import TrustAnchors
     from ..net.mqtt import Client
+    from ..net.verifier import TrustAnchors
     from ..ota.service import UpdateService
     from ..policy.policy import Policy
     from ..rotation.commands import PendingRotation

@@ -5,8 +5,8 @@ import sys
 from micropython import const
 
 from ..net.clock import Clock
-from ..net.link import TrustAnchors
 from ..net.mqtt import Client
+from ..net.verifier import TrustAnchors
 from ..policy.policy import Policy
 from ..session.inbox import Inbox
 from ..vault import records

@@ -1,4 +1,5 @@
-"""The link to the broker: TLS, MQTT, the clock that certificates are checked by, the pauses between attempts.
+"""The link to the broker: TLS, MQTT, the clock for certificates, the pauses between attempts.
 
-Entry points: `link.Link`, `mqtt.Client`. Imports errors, crypto and wire alone; who may import it: tests/layers.py.
+Entry points: `link.Link`, `mqtt.Client`. Imports errors, crypto and wire alone; tests/layers.py
+says who may import it.
 """

@@ -1,10 +1,13 @@
-"""Full-jitter exponential back-off: a fleet that lost its broker must not come back as one wave."""
+"""Full-jitter exponential back-off, so that a fleet does not return to its broker as one wave."""
 
 from ..crypto.rand import random_bytes
 
 
 class Backoff:
-    """next_ms() draws evenly from 1 to a ceiling that starts at least_ms and doubles up to most_ms; reset() after a success."""
+    """Waits drawn evenly below a ceiling that doubles with each of them.
+
+    least_ms: the first ceiling. most_ms: the highest one. Call reset() after a success.
+    """
 
     def __init__(self, least_ms: int, most_ms: int) -> None:
         self.least_ms = least_ms
@@ -12,18 +15,20 @@ class Backoff:
         self._ceiling_ms = least_ms
 
     def next_ms(self) -> int:
+        """Return the next wait, from 1 to the ceiling, and double the ceiling."""
         drawn = int.from_bytes(random_bytes(4), "big")
         wait = 1 + drawn * self._ceiling_ms // (1 << 32)
         self._ceiling_ms = min(2 * self._ceiling_ms, self.most_ms)
         return wait
 
     def slow_down(self) -> None:
-        """Go to the longest waits at once: nothing that time alone will mend (a refused log-in) is hammered at."""
+        """Use the highest ceiling, for what time alone does not mend: a refused log-in."""
         self._ceiling_ms = self.most_ms
 
     def limit(self, most_ms: int) -> None:
-        """Draw the next wait from 1 to most_ms at most."""
+        """Lower the ceiling to most_ms."""
         self._ceiling_ms = min(self._ceiling_ms, most_ms)
 
     def reset(self) -> None:
+        """Use the first ceiling again."""
         self._ceiling_ms = self.least_ms

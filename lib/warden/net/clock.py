@@ -1,8 +1,9 @@
-"""Time that only moves forward, on boards that wake up in 2021 (rp2) or 2000 (ESP32).
+"""Keep a time that only moves forward, on boards that start in 2021 (rp2) or 2000 (ESP32).
 
-Two marks hold it up: the build floor, and the highest time that a welcome of the authority ever proved, sealed in the vault. Certificate
-dates are checked by the TLS stack against the chip's clock, so the clock must stand right before the hand-shake; a server certificate
-that is younger than both marks is met with a tentative time (see net/link.py), which does not count as proven.
+The clock never stands below two marks: the build's date, and the highest time that a welcome of
+the authority proved, sealed in the vault. The TLS stack checks certificate dates against the
+chip's clock, so it must be right before the hand-shake. For a server certificate that begins after
+both marks, net/link.py sets a tentative time, which does not count as proven.
 """
 
 import time
@@ -22,21 +23,24 @@ if TYPE_CHECKING:
         def set(self, unix_time: int) -> bool: ...
 
 
-# The mark moves in steps of at least this, so that a link which flaps does not wear the flash.
+# Least step of the mark: a link that comes and goes must not wear the flash.
 _MARK_STEP_S = const(6 * 3600)
-# A clock that is off by no more is left alone.
+# A smaller difference is not corrected.
 _SLACK_S = const(2)
 
 
 class Uptime:
-    """Milliseconds since this object was made, without end: `ticks_ms` alone wraps after 12 days on boards. To be asked at least every
-    six days."""
+    """Milliseconds since this object was made.
+
+    `ticks_ms` alone wraps after 12 days on boards: call now_ms() at least every six days.
+    """
 
     def __init__(self) -> None:
         self._last = time.ticks_ms()
         self._total = 0
 
     def now_ms(self) -> int:
+        """Return the milliseconds since this object was made."""
         now = time.ticks_ms()
         self._total += time.ticks_diff(now, self._last)
         self._last = now
@@ -44,37 +48,43 @@ class Uptime:
 
 
 class Clock:
-    """rtc: now() and set() in unix seconds. floor: unix seconds, the build date. The vault keeps the counter `time`."""
+    """The chip's clock between its two marks.
+
+    rtc: the clock chip, now() and set() in unix seconds. vault: open; its counter `time` is the
+    proven mark. floor: the build's date, unix seconds.
+    """
 
     def __init__(self, rtc: "Rtc", vault: "Vault", floor: int) -> None:
         self.rtc = rtc
         self._vault = vault
         self.floor = floor
-        self._ahead = 0  # by so much a tentative time is ahead, or behind
-        self._proven = False  # a welcome of the authority set the clock in this boot
-        self.gap = False  # it stood below the marks, or a certificate contradicted it: it did not count all the time, whatever keeps it
+        self._ahead = 0  # seconds by which the tentative time is ahead of the clock's own
+        self._proven = False  # a welcome of the authority proved a time in this boot
+        # The clock did not run all the time: it was below the marks, or a certificate shows it.
+        self.gap = False
 
     def least(self) -> int:
-        """The time that it certainly is by now, unix seconds."""
+        """Return the higher mark, unix seconds: it is at least this late."""
         return max(self.floor, self._vault.counter("time"))
 
     def now(self) -> int:
+        """Return the chip's time, unix seconds."""
         return self.rtc.now()
 
     def start(self) -> None:
-        """Lift the clock to the marks if it stands below them."""
+        """Set a clock that is below the marks to the higher one."""
         if self.rtc.now() < self.least():
             self.gap = True
             self.rtc.set(self.least())
 
-    # -- tentative time: for one connection, until the authority's welcome says better ---------
+    # -- tentative time: for one connection, until the authority's welcome proves one ----------
 
     def try_at(self, unix_time: int) -> bool:
-        """Set the clock to a time that nobody proved, for one connection; False when this clock can't be set, or time was proven in
-        this boot. Never below the marks.
+        """Set the clock to an unproven time for one connection, and return whether it is set.
 
-        It must not outlive the connection: whoever can show a certificate chose this time, and a hand-shake that the real server
-        finished, with somebody in between who cuts the line after it, proves nothing about it. So undo() follows every connection.
+        unix_time: not below the marks. It is not set where the clock can't be, or where a time was
+        proven in this boot. Call undo() after the connection: who shows a certificate chooses this
+        time, and a finished hand-shake proves nothing about it.
         """
         before = self.rtc.now()
         # A forged certificate may say the year 9999.
@@ -87,7 +97,7 @@ class Clock:
         return True
 
     def undo(self) -> None:
-        """Go back to what the clock would say without try_at()."""
+        """Set the clock back to the time without try_at()."""
         if self._ahead:
             self.rtc.set(self.rtc.now() - self._ahead)
             self._ahead = 0
@@ -95,10 +105,11 @@ class Clock:
     # -- proven time --------------------------------------------------------------------------
 
     def prove(self, unix_time: int, not_before: int, not_after: int) -> None:
-        """A welcome of the authority says what time it is, behind a certificate with these dates.
+        """Set the clock to the time of the authority's welcome, and move the mark.
 
-        PeerError certificate-dates when the two contradict each other: then the certificate was let in by a wrong clock, and a tentative
-        time that came from it is undone. A time below the marks is not believed and moves nothing.
+        unix_time: seconds; one below the marks changes nothing. not_before, not_after: the dates
+        of the server's certificate. Raises PeerError certificate-dates where the time is outside
+        of them: a wrong clock accepted the certificate, and is set to the marks.
         """
         if not not_before <= unix_time <= not_after:
             self.rtc.set(self.least())

@@ -1,4 +1,4 @@
-"""Explain why a hand-shake failed. Loaded when one did, and unloaded after: a connection that stands does not hold this code."""
+"""Explain why a hand-shake failed. Loaded after a failure, and unloaded again."""
 
 from micropython import const
 
@@ -6,27 +6,31 @@ from ..errors import LinkError, PeerError
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from .link import Verifier
+    from .verifier import Verifier
 
-# ECONNRESET on unix, lwIP and ESP-IDF; EPIPE; MBEDTLS_ERR_SSL_CONN_EOF; and 0 or -1 where a port says no more.
+# ECONNRESET on unix, lwIP and ESP-IDF; EPIPE; MBEDTLS_ERR_SSL_CONN_EOF; 0 or -1 on ports without
+# a cause.
 _CLOSED = const((104, 54, 32, 103, 113, 128, -29312, 0, -1))
-# Refused, no route, no network: a connect that does not wait tells it at the first write only.
+# Refused, no route, no network: a connect that does not wait fails at the first write.
 _UNREACHABLE = const((111, 101, 114, 118))
 _VERIFY_FAILED = const(-9984)  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED, without the stack's words
-# MBEDTLS_ERR_X509_FEATURE_UNAVAILABLE down to MBEDTLS_ERR_X509_FATAL_ERROR with a low-level code added.
+# From MBEDTLS_ERR_X509_FATAL_ERROR with a low-level code added to
+# MBEDTLS_ERR_X509_FEATURE_UNAVAILABLE.
 _X509_ERRORS = const((-12416, -8320))
 _ALERTED = const(-30592)  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
-# handshake_failure, protocol_version, insufficient_security (RFC 5246 §7.2): what is missing is a cipher or a version.
+# handshake_failure, protocol_version, insufficient_security (RFC 5246 §7.2): no common cipher or
+# version.
 _NOTHING_COMMON = const((40, 70, 71))
 
 
 def of_handshake(
     verifier: "Verifier", error: Exception, now: int, address: bool, alert: int
 ) -> PeerError:
-    """Return the error that a failed hand-shake is.
+    """Return the error for a failed hand-shake.
 
-    error: what the TLS stack or the socket raised. now: the clock's time, unix seconds. address:
-    whether the server was given an IP address as its name. alert: the description of a fatal alert (RFC 5246 §7.2), where one came.
+    verifier: of this hand-shake. error: what the TLS stack or the socket raised.
+    now: the clock's time, unix seconds. address: whether the server's name is an IP address.
+    alert: the description of the server's fatal alert (RFC 5246 §7.2), if it sent one.
     """
     code = explain(verifier, error, now)
     if code == "link-closed":
@@ -45,21 +49,23 @@ def explain(verifier: "Verifier", error: Exception, now: int) -> str:
     if verifier.refusal:
         return verifier.refusal
     if isinstance(error, OSError) and error.errno != _VERIFY_FAILED:
-        # Whatever certificate was shown: a line that fell, or a peer that has not its key, says nothing against the certificate.
+        # A lost line, or a peer without the certificate's key, is no reason to refuse the
+        # certificate.
         if error.errno in _UNREACHABLE:
             return "unreachable"
         if _X509_ERRORS[0] < error.errno <= _X509_ERRORS[1]:
             return "certificate-unsupported"
         return "link-closed" if error.errno in _CLOSED else "tls-failed"
     if not verifier.seen:
-        # The words are those for a CA of ours that the stack can't read.
+        # The stack's words for one of our CAs that it can't read.
         return "certificate-unsupported" if str(error) == "invalid cert" else "tls-failed"
-    # The stack says all that is wrong: dates of a certificate without our CA's signature say nothing.
+    # The stack lists all that is wrong: without our CA's signature the dates mean nothing.
     if not verifier.pinned or "signed" in str(error):
         return "certificate-untrusted"
     if now < verifier.not_before:
         return "certificate-not-yet-valid"
     if now > verifier.not_after:
         return "certificate-expired"
-    # The callback is shown our CA above a leaf that it did not sign, too: the stack's words tell that from a wrong name (CN).
+    # The callback sees our CA above a leaf that it did not sign, too: the stack's words differ
+    # from those of a wrong name (CN).
     return "certificate-name" if "CN" in str(error) else "certificate-untrusted"

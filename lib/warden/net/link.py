@@ -1,11 +1,13 @@
-"""One pinned TLS connection that never holds the event loop.
+"""One pinned TLS connection that never blocks the event loop.
 
-The socket is non-blocking from the start, the hand-shake runs inside the first write, and every wait sits on the raw socket under one
-deadline: a peer that dribbles bytes stretches nothing, and nothing polls the TLS socket (its poll is busy: docs/threat-model.md).
-The TLS stack reads through a meter, which ends each of its calls: a peer that keeps sending holds nothing.
+The socket is non-blocking from the start, and every wait is for the raw socket, under one
+deadline: a peer that sends byte by byte gains no time, and nothing polls the TLS socket (its poll
+is busy: docs/threat-model.md). The TLS stack reads through a meter, which ends each of its calls:
+a peer that keeps sending does not keep the stack.
 
-What is checked: the chain up to our own CAs, the name and the dates (by the TLS stack, CERT_REQUIRED), forward secrecy (cipher suites),
-and that the leaf's public key is one of our pins (by the callback, at depth 0 only: a forged chain may carry the real CA at depth 1).
+Checks: the chain up to our own CAs, the name and the dates (by the TLS stack, CERT_REQUIRED),
+forward secrecy (cipher suites), and that the leaf's public key is one of our pins (by the
+callback, at depth 0 only: a forged chain may carry the real CA at depth 1).
 """
 
 import asyncio
@@ -17,7 +19,7 @@ from micropython import const
 
 from .. import unload
 from ..errors import LinkError, PeerError, ensure
-from ..wire import x509
+from .verifier import TrustAnchors, Verifier
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 
     from .clock import Clock
 
-# ECDHE only, so that a key stolen later opens no recording; AEAD only. Without a list, a server with an RSA certificate gets
-# key exchange without forward secrecy.
+# ECDHE only, so that a key stolen later opens no recording; AEAD only. Without a list, a server
+# with an RSA certificate gets key exchange without forward secrecy.
 _CIPHERS = const(
     (
         "TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256",
@@ -35,79 +37,19 @@ _CIPHERS = const(
         "TLS-ECDHE-RSA-WITH-AES-256-GCM-SHA384",
     )
 )
-_MAX_CHAIN = const(6)
 # IPPROTO_TCP and TCP_NODELAY, which few ports name. Without it, Nagle's algorithm holds a record
 # back until the one before is acknowledged: 40 ms with a peer that delays its ACKs.
 _TCP = const(6)
 _NODELAY = const(1)
 _RETRY_MS = const(250)
-# Bytes that the TLS stack may read in one call: a hand-shake's flight in one or two turns, a few milliseconds of a board's time.
+# Bytes that the TLS stack may read in one call: a flight of the hand-shake takes one or two calls,
+# a few milliseconds of a board's time.
 _ALLOWANCE = const(4096)
 _MAX_PLACES = const(4)  # addresses tried of each family
 
 
-class TrustAnchors:
-    """Whom this device believes. cas: list of CA certificates, DER bytes. pins: SHA-256 of SubjectPublicKeyInfo, 32 bytes each, two at least."""
-
-    def __init__(self, cas: "list[bytes]", pins: "list[bytes]") -> None:
-        ensure(len(cas) > 0, "bad-argument", "no CA: a server can't be checked without one")
-        # A single pin is a device that is lost when the server's key is.
-        ensure(len(pins) >= 2, "bad-argument", "a live pin and a backup pin are needed")
-        for pin in pins:
-            ensure(len(pin) == 32, "bad-argument", "a pin is a SHA-256 digest, 32 bytes")
-        self.cas = cas
-        self.pins = pins
-
-
-class Verifier:
-    """The hand-shake's certificate callback. It never raises (that leaks 2 KB a failure inside the firmware); `refusal` keeps the reason."""
-
-    def __init__(self, trust: TrustAnchors) -> None:
-        self._trust = trust
-        self._anchored = False
-        self.seen = 0
-        self.pinned = 0
-        self.not_before = 0
-        self.not_after = (1 << 62) - 1
-        self.refusal = ""
-        self.leaf = b""  # the pin that matched
-
-    def __call__(self, data: memoryview, depth: int) -> int:
-        """0 to go on, 1 to refuse. Called from the chain's root down to the leaf at depth 0."""
-        if not self.refusal:
-            self.refusal = self._check(data, depth)
-        return 1 if self.refusal else 0
-
-    def _check(self, data: memoryview, depth: int) -> str:
-        self.seen += 1
-        if self.seen > _MAX_CHAIN:
-            return "certificate-malformed"
-        if not len(data):
-            return "certificate-unsupported"  # the TLS stack left out what it can't read
-        try:
-            # Compared and hashed where the TLS stack holds it: a copy would take kilobytes in the middle of the hand-shake.
-            _, not_before, not_after = x509.fields(data)
-            self.not_before = max(self.not_before, not_before)
-            self.not_after = min(self.not_after, not_after)
-            if data in self._trust.cas:
-                self._anchored = True
-            if depth:
-                return ""
-            if not self._anchored:
-                return "certificate-untrusted"
-            self.leaf = x509.spki_pin(data)
-            if self.leaf not in self._trust.pins:
-                return "pin-mismatch"
-        except PeerError as error:
-            return error.code
-        except MemoryError:
-            return "tls-failed"
-        self.pinned += 1
-        return "" if self.pinned == 1 else "pin-mismatch"
-
-
 def _ready(raw: "Any", writable: bool) -> "Generator[None, None, None]":
-    # What asyncio's own streams wait by; they would take 2 KB more, and hold a second buffer.
+    # As asyncio's own streams wait: they would take 2 KB more, and a second buffer.
     queue = asyncio.core._io_queue  # type: ignore[attr-defined]  # the stubs leave it out
     yield queue.queue_write(raw) if writable else queue.queue_read(raw)
 
@@ -147,12 +89,16 @@ class Meter(io.IOBase):
         return count
 
     def ioctl(self, request: int, argument: int) -> int:
-        """Take a close (request 4), which `Link` passes to the raw socket itself, and nothing else."""
+        """Accept a close (request 4) alone, which `Link` passes to the raw socket itself."""
         return 0 if request == 4 else -errno.EINVAL
 
 
 class Link:
-    """One connection: connect() once, then send() and receive_into(), then close()."""
+    """One connection: connect() once, then send() and receive_into(), then close().
+
+    trust: CAs and pins. clock: for a tentative time. stall_ms: how long a write may wait.
+    verifier: the callback of the last hand-shake.
+    """
 
     def __init__(self, trust: TrustAnchors, clock: "Clock", stall_ms: int) -> None:
         self._trust = trust
@@ -164,11 +110,16 @@ class Link:
         self.verifier: "Verifier | None" = None
 
     async def connect(self, host: str, port: int, first: bytes, deadline_ms: int) -> None:
-        """Connect, shake hands, and have `first` (at least one byte) on its way, all within deadline_ms.
+        """Connect, shake hands and write `first`.
 
-        PeerError: unreachable, link-timeout, link-closed, tls-failed, certificate-…, pin-mismatch. Where the pin matches and only the
-        dates are wrong, by a clock that nobody proved in this boot, the hand-shake is tried once more: at the certificate's beginning
-        where that lies ahead, at the clock's marks where the certificate has expired (an unproven clock may stand years ahead).
+        host: name or IP address. first: bytes, at least one. deadline_ms: for all of it.
+
+        Where the pin matches and only the dates are wrong, by a clock whose time is unproven in
+        this boot, the hand-shake is tried once more with a tentative time: the certificate's
+        beginning where that is in the future, the clock's marks where the certificate has expired.
+
+        Raises LinkError unreachable, link-timeout, link-closed; PeerError tls-…, certificate-…,
+        pin-mismatch.
         """
         ensure(len(first) > 0, "bad-argument", "the hand-shake needs a first byte to write")
         start = time.ticks_ms()
@@ -213,7 +164,7 @@ class Link:
                 if failure is None:
                     failure = _unreachable(error)
             await asyncio.sleep_ms(0)  # a look-up holds the loop
-            # ESP-IDF's port lists addresses of IPv6 without saying which.
+            # ESP-IDF's port lists addresses of IPv6 as None.
             places = [place for place in places if place[-1]][:_MAX_PLACES]
             while places:
                 place = places.pop(0)
@@ -231,7 +182,7 @@ class Link:
         raise failure or LinkError("unreachable", "the server's name has no address")
 
     async def _open(self, place: "Any", wait_ms: int) -> None:
-        """Begin a TCP connection. PeerError unreachable, link-timeout."""
+        """Open a TCP connection within wait_ms. Raises LinkError unreachable, link-timeout."""
         import socket
 
         try:
@@ -259,7 +210,7 @@ class Link:
         verifier = self.verifier = Verifier(self._trust)
         self._meter = meter = Meter(self._raw)
         try:
-            # A fresh context each time: nothing of an earlier connection (sessions, callbacks) can leak into this one.
+            # A fresh context: no session and no callback of an earlier connection is used again.
             context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
             context.verify_mode = tls.CERT_REQUIRED
             context.set_ciphers(_CIPHERS)
@@ -269,8 +220,8 @@ class Link:
             self._tls = context.wrap_socket(
                 meter, server_hostname=host, do_handshake_on_connect=False
             )
-            # The stack has no call for the hand-shake alone: it runs in a read until the callback was
-            # asked, and ends in the write of `first`, which may hold a password.
+            # The stack has no call for the hand-shake alone. It runs in reads until the callback
+            # was asked, and ends in the write of `first`, which may hold a password.
             byte = bytearray(1)
             waited = True
             while verifier.pinned != 1:
@@ -291,7 +242,7 @@ class Link:
                 waited = verifier.pinned == 1 or await self._wait(False, left)
             await self._write(first, start, deadline_ms, True)
         except (OSError, ValueError) as error:
-            self.close()  # its buffers' room is wanted for the code that explains it
+            self.close()  # the code that explains the failure needs the buffers' memory
             from . import failures
 
             failure = failures.of_handshake(
@@ -330,8 +281,11 @@ class Link:
         return True
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:
-        """How many bytes the connection takes at once. The others go to send(), before any more and as they are: the TLS stack may hold
-        a record of them that it could not finish, and asks for the same bytes again. PeerError link-closed."""
+        """Write without waiting, and return how many bytes were taken.
+
+        The others must go to send(), unchanged and before any more: the TLS stack may hold an
+        unfinished record of them. Raises LinkError link-closed.
+        """
         try:
             self._meter.left = _ALLOWANCE
             return self._tls.write(data) or 0
@@ -339,20 +293,26 @@ class Link:
             raise LinkError("link-closed")
 
     async def send(self, data: "bytes | bytearray | memoryview") -> None:
-        """Write all bytes; PeerError link-timeout when the peer takes none for stall_ms, link-closed when the connection is gone."""
+        """Write all bytes within stall_ms. Raises LinkError link-timeout, link-closed."""
         try:
             await self._write(data, time.ticks_ms(), self._stall_ms)
         except (OSError, AttributeError):
             raise LinkError("link-closed")
 
     async def wait_readable(self, wait_ms: int) -> bool:
-        """Whether the raw socket has bytes, or its end, within wait_ms. Read until None before calling."""
+        """Wait for bytes on the raw socket, or its end: return whether one came within wait_ms.
+
+        Call receive_into() until it returns None before. Raises LinkError link-closed.
+        """
         if self._raw is None:
             raise LinkError("link-closed")
         return await self._wait(False, wait_ms)
 
     def receive_into(self, view: memoryview) -> "int | None":
-        """Bytes read (at least one), or None when there are none right now: wait_readable() then. PeerError link-closed at the end of the stream."""
+        """Read into the view: return the number of bytes, or None where none are there now.
+
+        Raises LinkError link-closed, at the end of the stream too.
+        """
         if self._tls is None:
             raise LinkError("link-closed")
         self._meter.left = _ALLOWANCE
@@ -365,7 +325,7 @@ class Link:
         return count
 
     def close(self) -> None:
-        """Close both sockets. A second call does nothing."""
+        """Close both sockets. A closed link may be closed again."""
         for socket in (self._tls, self._raw):
             if socket is not None:
                 try:

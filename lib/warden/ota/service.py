@@ -297,7 +297,8 @@ class UpdateService:
 
     async def _fetch(self) -> None:
         """Fetch the images from the web server. If that fails, the authority sends the rest."""
-        from ..net.link import Link, TrustAnchors
+        from ..net.link import Link
+        from ..net.verifier import TrustAnchors
         from .https import fetch
 
         agent, pins = self._agent, self._web

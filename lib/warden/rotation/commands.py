@@ -8,7 +8,7 @@ import asyncio
 from micropython import const
 
 from ..errors import PeerError, StoreError
-from ..net.link import TrustAnchors
+from ..net.verifier import TrustAnchors
 from ..vault import records
 from .rotation import Rotation, prepare
 

@@ -21,8 +21,9 @@ import os  # noqa: E402
 from warden.errors import WardenError  # noqa: E402
 from warden.hal.clock_rtc import SystemClock  # noqa: E402
 from warden.net.clock import Clock  # noqa: E402
-from warden.net.link import Link, TrustAnchors  # noqa: E402
+from warden.net.link import Link  # noqa: E402
 from warden.net.mqtt import Client  # noqa: E402
+from warden.net.verifier import TrustAnchors  # noqa: E402
 
 
 class Vault:

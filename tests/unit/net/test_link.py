@@ -10,7 +10,8 @@ from harness import check, equal, raises
 from test_verifier import BACKUP, CA, LEAF, PIN
 from warden.errors import PeerError
 from warden.net import link as module
-from warden.net.link import Link, TrustAnchors
+from warden.net.link import Link
+from warden.net.verifier import TrustAnchors
 
 # What the TLS stack may take at most of one call, and where a stand-in gives up that nobody stops.
 ALLOWED = 4096

@@ -66,7 +66,7 @@ async def test_each_packet_has_its_own_time(client):
     one, data = peer.client, message(b"t", bytes(100))
     ticks = Ticks(client)
     try:
-        one._sent_at = one._heard_at = 0
+        one._keepalive.start(0)
         peer.link.push(data[:50])
         await one._turn(1)
         for _ in range(10):

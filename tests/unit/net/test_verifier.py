@@ -5,7 +5,7 @@ import hashlib
 from harness import check, equal, raises
 from test_x509 import SPKI, certificate, dated
 from warden.net.failures import explain
-from warden.net.link import TrustAnchors, Verifier
+from warden.net.verifier import TrustAnchors, Verifier
 
 CA = certificate(serial=b"\x02\x01\x01")
 LEAF = certificate()

@@ -447,7 +447,7 @@ def by_web(one, broken=None):
 
 
 def equipped(board):
-    from warden.net.link import TrustAnchors
+    from warden.net.verifier import TrustAnchors
 
     device, one = start(board)
     device.trust = TrustAnchors([b"ca"], [bytes(32), bytes(31) + b"1"])
