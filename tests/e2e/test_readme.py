@@ -1,4 +1,4 @@
-"""The first program of README.md, as it stands there, on the real firmware against a real broker."""
+"""The first program of README.md, as it is there, on the real firmware and a real broker."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an application waits for: time-outs, events that the broker acknowledged, changes of the connection and of sessions."""
+"""Waiting calls of an application: time-outs, acknowledged events, changes of its state."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ class Session:
 
 
 class Broker:
-    """A client whose broker answers as `answers` says, one word a message of QoS 1; without a word it stays silent."""
+    """A client and its broker. answers: a word for each message of QoS 1; then it stays silent."""
 
     connected = True
     owes = False
@@ -285,7 +285,7 @@ def test_async_with_starts_and_stops():
 
 
 def test_async_with_stops_a_device_that_fails():
-    """Also one that was cancelled before its session was up: nothing may go on behind the program."""
+    """Also one that is cancelled before its session is up: nothing goes on behind the program."""
     rig, broker = online(Session(HOME))
 
     async def work():

@@ -286,7 +286,7 @@ def test_wrong_values():
         ["network", 1],
     ):
         for value in wrong_everywhere:
-            # What is good by chance: no user name, no password, an application that may do nothing.
+            # Good by chance: no user name, no password, an application without commands.
             empty = isinstance(value, (bytes, list)) and not value
             if empty and path in (["broker", 2], ["broker", 3], ["network", 1], ["apps", 0, 3]):
                 if isinstance(value, list) == (path[0] == "apps"):

@@ -1,4 +1,4 @@
-"""What reaches the device passes its gates in the order of docs/protocol.md: where two would refuse, the first one speaks."""
+"""Messages to the device pass its gates in the order of docs/protocol.md: the first refuses."""
 
 from application_model import NAMES, App, Bench, ccm, flip
 from harness import check, equal, raises
@@ -154,7 +154,7 @@ def test_counter_before_tag():
 def test_tag_before_payload():
     device = Sealed()
     silently(device.command("set_relay", flip(device.raw("set_relay", 1, b"\xff"))), "tampered")
-    # Under another command's topic, in the other direction, or after a flip of any part that parses.
+    # Under another command's topic, in the other direction, or with a bit of any part flipped.
     silently(device.command("reboot", device.app.seal("set_relay", 1)), "tampered")
     up = device.app.keys
     silently(
@@ -329,7 +329,8 @@ def test_a_command_that_outlived_its_session():
 
 
 def test_what_waits_to_be_sent_is_bounded():
-    # While a handler takes its time nothing is sent: the broker's owner repeats the last command, or its sender floods.
+    # While a slow handler runs nothing is sent: the broker's owner repeats the last command, or
+    # its sender floods.
     device = Sealed()
     first = device.app.seal("set_relay", 1, 7)
     job = device.command("set_relay", first)[2]

@@ -56,7 +56,7 @@ def test_no_noise_hides_a_code():
 
 
 def test_no_noise_of_many_kinds_hides_a_code():
-    """All that somebody on the wire can provoke, at more places than there are rows: a cry for help is still told."""
+    """All that a peer can provoke, at more places than rows: a duress code still has a row."""
     incidents = Incidents()
     for i in range(77):
         for kind in range(16):

@@ -203,7 +203,7 @@ def test_a_malformed_uid():
         fields = answer(plain, uid=bad)
         refused("bad-body", plain.on_response, fields, 1)
         nothing_learned(plain)
-        # Garbage does not use the request up: only the owner of the account that knows `req` could have sent it.
+        # Garbage does not use the request up: only a sender that knows `req` could do that.
         plain.on_response(dict(fields, uid=HEX), 2)
         check(plain.ready)
 

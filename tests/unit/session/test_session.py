@@ -160,7 +160,7 @@ def test_late_welcome():
     late = Bench(App())
     late_hello = late.hello(0)
     equal(len(bench.take("welcome", bench.app.welcome(hello), 29999)[1]), 1)
-    # Even where nothing ticked in between: a board that was busy for a minute has not heard it in time.
+    # Also without a tick() in between: a board that was busy for a minute is late all the same.
     equal(late.take("welcome", late.app.welcome(late_hello), 30000), (["unexpected"], []))
     equal(late.tick(30000), None)
     equal(late.take("welcome", late.app.welcome(late_hello), 30001), (["unexpected"], []))

@@ -1,4 +1,4 @@
-"""The application's own secrets: bounded, apart from Warden's records, old or new after a power cut, gone after a wipe."""
+"""The application's own secrets: bounded, apart from Warden's records, safe at a power cut."""
 
 from board_model import DictStore, PowerCut, RootKey
 from harness import check, equal, raises
@@ -76,7 +76,7 @@ def test_bounds():
 
 
 def test_warden_has_room_beside_all_secrets():
-    """Every record that a device can have: eight applications with their IDs, a rotation, parked orders."""
+    """Every record of a device: eight applications with their IDs, a rotation, parked orders."""
     bundle = good()
     more = [["app%d" % number, bytes([number]) * 32, False, []] for number in range(6)]
     bundle["apps"] = bundle["apps"] + more
