@@ -109,7 +109,7 @@ class Driver:
 
     def do_begin(self, now):
         for session in self.sessions:
-            session.begin(int(now))
+            session.start(int(now))
 
     def do_tick(self, now):
         for session in self.sessions:

@@ -158,7 +158,7 @@ class Agent:
                 self.log("link-up", "%s:%d" % self._server)
                 now = self.now_ms()
                 for session in self.sessions:
-                    session.begin(now)
+                    session.start(now)
                 self._check_sessions()
                 self.wakeup.set()
                 await self.client.pump()
@@ -245,7 +245,7 @@ class Agent:
             return None
         if now_ms < due:
             return due
-        batch = self.incidents.take()
+        batch = self.incidents.collect()
         try:
             while batch:
                 await self.send("incident", batch[-1])

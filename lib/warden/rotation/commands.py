@@ -122,7 +122,7 @@ class PendingRotation:
                 self._new.append(new)
                 agent.sessions.append(new)
                 if agent.client.connected:
-                    new.begin(now)
+                    new.start(now)
 
     def choose_secrets(self) -> None:
         """Set the password and the trust anchors for the next connection: the old or the new."""

@@ -1,4 +1,4 @@
-"""Sessions with each application, the commands that they may give, and reports of what was refused.
+"""Sessions with each application, the commands that they may give, and reports of refusals.
 
-Entry points: `session.Session` (sealed mode), `plain.Plain`, `inbox.Inbox`. Sans-IO; imports `net`.
+Entry points: `session.Session` (sealed mode), `plain.Plain`, `inbox.Inbox`. Sans-IO; imports net.
 """

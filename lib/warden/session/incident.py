@@ -47,7 +47,7 @@ class Incidents:
         """
         return None if self._since_ms is None else self._since_ms + _WINDOW_MS
 
-    def take(self) -> "list[dict[str, Any]]":
+    def collect(self) -> "list[dict[str, Any]]":
         """Remove and return the batch, as report bodies {"code", "n", "at"}."""
         batch = [
             {"code": code, "n": count, "at": at} for (code, at), count in self._counts.items()

@@ -201,7 +201,7 @@ def _write(out: bytearray, value: "Any", depth: int) -> int:
 
 
 def _is_refused(data: bytes) -> bool:
-    """Return whether JSON is nested too deeply, or has brackets that MicroPython's parser misreads.
+    """Return whether JSON is nested too deeply, or has brackets that MicroPython misreads.
 
     The parser would allocate memory for each level before it saw that the text is garbage. It
     accepts a list that ends in a brace, and up to 1.25 text that is cut short. It accepts any four

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 COUNTER_MAX = (1 << 32) - 1
 _VERSION = const(1)
-# Milliseconds after the first sending at which the same bytes are sent again, and the attempt ends.
+# Milliseconds after the first sending: the same bytes are sent again, and the attempt ends.
 _REPEATS_MS = const((1000, 3000, 9000))
 _ATTEMPT_MS = const(30000)
 _WAKE_GAP_MS = const(10000)
@@ -157,7 +157,7 @@ class Session:
 
     # -- hand-shake ---------------------------------------------------------------------------
 
-    def begin(self, now_ms: int) -> None:
+    def start(self, now_ms: int) -> None:
         """Drop the session of the last connection, and send a hello at the next tick()."""
         self.drop()
         self._backoff.reset()
@@ -231,7 +231,7 @@ class Session:
     def on_welcome(
         self, parsed: "envelope.Envelope", digest: bytes, now_ms: int
     ) -> "tuple[bytes, int] | None":
-        """Return (ready, unix_time) for a welcome to the outstanding hello; None for the last again.
+        """Return (ready, unix_time) for a welcome to the outstanding hello; None for a repeat.
 
         digest: SHA-256 of the whole welcome. PeerError tampered, unexpected, policy-mismatch,
         bad-body.

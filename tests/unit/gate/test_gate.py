@@ -128,7 +128,7 @@ class Stage(Rig):
         app = self.apps[appid]
         for session in self.agent.sessions:
             if session.appid == appid:
-                session.begin(self.now)
+                session.start(self.now)
                 hello = bytes(session.tick(self.now)[1])
                 policy = self.agent.policy.digest
                 self.message("welcome", app.welcome(hello, policy=policy))
@@ -472,7 +472,7 @@ def test_totp_by_a_time_that_is_not_believed():
             stage.agent.link = link
             app = stage.apps["authority"]
             session = stage.agent.sessions[0]
-            session.begin(0)
+            session.start(0)
             hello = bytes(session.tick(0)[1])
             try:
                 stage.message("welcome", app.welcome(hello, policy=stage.agent.policy.digest))

@@ -86,4 +86,4 @@ class Rig:
 
     def incidents(self):
         """Return the incidents since the last call: bodies of their reports."""
-        return self.agent.incidents.take()
+        return self.agent.incidents.collect()

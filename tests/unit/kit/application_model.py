@@ -192,7 +192,7 @@ class Bench:
 
     def hello(self, now_ms=0):
         """A connection begins; the hello's bytes."""
-        self.session.begin(now_ms)
+        self.session.start(now_ms)
         return self.tick(now_ms)[1]
 
     def stand(self, now_ms=0):

@@ -136,7 +136,7 @@ def test_numbers_without_end():
 
 
 def test_a_parser_that_takes_what_is_cut_short():
-    """MicroPython's parser accepts {"a":[1}}, and up to 1.25 {"a":1: brackets are checked first."""
+    """MicroPython's parser accepts {"a":[1}}, and up to 1.25 {"a":1: brackets are checked."""
 
     class Lenient:
         def loads(self, data):

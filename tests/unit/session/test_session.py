@@ -1,5 +1,7 @@
-"""The session's rules one by one, against an application put together by hand (application_model.py), and the messages of
-tests/vectors/session.json, which neither side wrote."""
+"""The session's rules one by one, against an application made by hand (application_model.py).
+
+And against the messages of tests/vectors/session.json, which neither side wrote.
+"""
 
 import json
 
@@ -45,7 +47,7 @@ def test_hello_says_what_the_page_says():
 
 def test_hello_is_repeated_then_made_anew():
     bench = Bench(App())
-    bench.session.begin(1000)
+    bench.session.start(1000)
     equal(bench.session.due_ms(), 1000)
     equal(bench.tick(999), None)
     first = bench.tick(1000)
@@ -77,7 +79,7 @@ def test_backoff_grows_to_a_minute_and_never_beyond():
     before = warden.net.backoff.random_bytes
     warden.net.backoff.random_bytes = lambda n: b"\xff" * n
     try:
-        bench.session.begin(0)
+        bench.session.start(0)
         waits = []
         now = 0
         for _ in range(9):
@@ -136,7 +138,8 @@ def test_welcome_to_another_hello():
     first = app.welcome(bench.hello())
     hello = bench.hello(50)
     equal(bench.take("welcome", first, 60), (["unexpected"], []), "of the connection before")
-    equal(bench.take("welcome", app.mac0("welcome", [1, sha256(hello + b"\0"), bytes(16), 1, POLICY]), 60)[0], ["unexpected"])  # fmt: skip
+    other_hello = [1, sha256(hello + b"\0"), bytes(16), 1, POLICY]
+    equal(bench.take("welcome", app.mac0("welcome", other_hello), 60)[0], ["unexpected"])
     equal(len(bench.take("welcome", app.welcome(hello), 61)[1]), 1)
     other = app.mac0("welcome", [1, sha256(hello), b"\1" * 16, 1, POLICY])
     equal(bench.take("welcome", other, 62), (["unexpected"], []), "a second one, not the same")
@@ -479,7 +482,7 @@ def test_randomness_that_fails_says_no_hello():
     before = warden.session.session.random_bytes
     warden.session.session.random_bytes = broken
     bench = Bench(App())
-    bench.session.begin(0)
+    bench.session.start(0)
     try:
         raises("randomness", bench.session.tick, 0)
     finally:
@@ -497,7 +500,7 @@ def test_an_answer_after_its_session():
 
 def test_begin_drops_what_stood():
     bench, app = stood()
-    bench.session.begin(10)
+    bench.session.start(10)
     equal((bench.session.up, bench.session.sid), (False, b""))
     equal(bench.take("set_relay", app.seal("set_relay", 1), 10), (["no-session"], []))
 
@@ -531,7 +534,7 @@ def test_vectors():
     equal(bench.session.kid, octets["kid"])
     restore = fixed_random(octets["urandom"])
     try:
-        bench.session.begin(1000)
+        bench.session.start(1000)
         equal(bench.tick(1000), ("hello", octets["hello"]))
     finally:
         restore()
