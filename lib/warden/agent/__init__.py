@@ -1,4 +1,5 @@
-"""The agent of a connected device, and `device.Device`, what an application sees of it.
+"""The agent of a connected device, and `device.Device`, its interface for an application.
 
-May import every package; only firmware, applications and tests import it.
+`interface.Agent` is what features may use of it. May import every package; only firmware,
+applications and tests import it.
 """

@@ -1,4 +1,4 @@
-"""Build an agent from its vault and start it. Needed at the start alone: agent/device.py unloads it afterwards."""
+"""Build an agent from its vault and start it. agent/device.py unloads this module afterwards."""
 
 import sys
 
@@ -74,11 +74,11 @@ def start(agent: Agent, apps: "list[App]", panel: "Any") -> None:
     panel: what the board has for the gate (board/panel.py), or None.
     """
     policy, vault = agent.policy, agent.vault
-    # Only the mode that the policy asks for is loaded: the other one's code would take 10 KB of a board's heap.
+    # Only the policy's mode is loaded: the code of the other takes 10 KB of a board's heap.
     if policy.mode == "sealed":
         from ..session.session import HelloCounter, Session
 
-        # Committed and read back before the first hello of this boot: no nonce of it can have been used in another.
+        # Committed and read back before the first hello: no other boot has used its nonces.
         boot: "Any" = sys.modules.get("warden.ota.boot")
         nonce = records.load_raw(vault, "nonce")
         number = vault.advance("boot") if boot is None else boot.advance(vault)

@@ -49,7 +49,7 @@ def record(
     else:
         unreached += 1
         rows, more = divmod(unreached, _MANY)
-        # After one, two, four, eight rows: joining takes seconds in which the broker may come back.
+        # After 1, 2, 4, 8 rows: joining takes seconds in which the broker may come back.
         if not more and not rows & (rows - 1) and hasattr(agent.network, "failed"):
             agent.network.failed()
     if accepted and code == "link-closed" and now - began_ms <= _EARLY_MS:

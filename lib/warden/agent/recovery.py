@@ -1,4 +1,4 @@
-"""The agent without an application, when neither slot can run: it obeys the authority, takes an update, and says so."""
+"""Run the agent without an application when neither slot can run: it accepts an update."""
 
 import asyncio
 
@@ -18,5 +18,5 @@ async def _recover() -> None:
 
 
 def main() -> None:
-    """Does not return."""
+    """Run the agent until the board restarts."""
     asyncio.run(_recover())

@@ -1,7 +1,7 @@
-"""The parts that board.py names, found and put together. ROOT_KEY = ("efuse", …) is hal/rootkey_efuse.py, STORE = ("file", …)
-is hal/store_file.py: each has a make().
+"""Find and join the parts that board.py names.
 
-Each part's module is loaded when a board names it, and no other.
+ROOT_KEY = ("efuse", …) is made by make() of hal/rootkey_efuse.py, STORE = ("file", …) by that of
+hal/store_file.py. Only the modules that a board names are loaded.
 """
 
 from micropython import const
@@ -16,33 +16,37 @@ if TYPE_CHECKING:
     from ..vault import RootKey, Store
 
 
-# What was typed for boot.py, until main.py has its vault open: nobody is asked twice in one start.
+# The PIN that was typed for boot.py, until main.py has its vault: one start asks once.
 _typed: "list[bytes]" = []
-# The vault that boot.py opened, until main.py takes it or another one of this board is made.
+# The vault that boot.py opened, until main.py uses it or another one of this board is made.
 _opened: "list[Vault]" = []
 
 
 def board_vault(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]":
-    """(board.py, the vault that it describes, not opened yet). ask: gives the passphrase or PIN where the root key wants one; without it, board.ASK does.
+    """Return (the module board.py, the vault that it describes, not opened yet).
 
-    UsageError no-board when board.py is missing from the module path, or asks for what Warden does not know.
+    ask(): returns the PIN where the root key needs one; without it board.ASK does. UsageError
+    no-board where board.py is missing, or names a part that Warden does not know.
     """
     try:
         import board
     except ImportError as error:
         if not str(error).endswith("'board'"):
-            raise  # board.py is there, and imports what is not
+            raise  # a module that board.py imports is missing
         raise UsageError(
             "no-board", "there is no board.py: take the one of your board from boards/"
         )
-    while _opened:  # what another vault writes, this one would not know
+    while _opened:  # two open vaults would not know of each other's commits
         _opened.pop().close()
     return board, Vault(store(board.STORE), root_key(board.ROOT_KEY, ask))
 
 
 def open_board(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]":
-    """The same with the vault open. A wipe that the power interrupted is finished first (StoreError not-provisioned). Where board.py names ROOT_KEY_BEFORE and
-    only that opens the vault, everything is sealed anew under ROOT_KEY."""
+    """Return what board_vault() does, with the vault open.
+
+    A vault that only ROOT_KEY_BEFORE of board.py opens is sealed anew under ROOT_KEY. A wipe that
+    a power cut interrupted is finished. StoreError: not-provisioned, and what Vault.open() raises.
+    """
     board, vault = board_vault(ask)
     try:
         vault.open(True)
@@ -64,11 +68,14 @@ def open_board(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]":
 
 
 def boot_slots(args: "tuple[Any, ...]") -> None:
-    """Mount the slot that is to run, by board.SLOTS = (kind, path, names, attempts, key digests of firmware or nothing). When neither can run, /app is
-    gone from the module path: main.py then starts the agent alone. Nothing happens on a board that is not provisioned."""
+    """Mount the slot that is to run. A board that is not provisioned stays as it is.
+
+    args: board.SLOTS: kind, path, names, attempts, and the digests of firmware keys if there are
+    any. When neither slot can run, /app leaves the module path: main.py starts the agent alone.
+    """
     import sys
 
-    # Whatever fails below, nothing that was not verified runs.
+    # If anything fails below, no unverified application runs.
     sys.path.remove("/app")
     try:
         board, vault = open_board()
@@ -78,7 +85,7 @@ def boot_slots(args: "tuple[Any, ...]") -> None:
         raise
     from ..ota import boot
 
-    # Not before the vault is open: a wipe that is finished there, or a PIN that is typed, may take its time.
+    # Only now: a wipe that is finished, or a PIN that is typed, may take minutes.
     feed = None
     if hasattr(board, "WATCHDOG"):
         from ..hal import watchdog
@@ -87,34 +94,37 @@ def boot_slots(args: "tuple[Any, ...]") -> None:
 
     slots = find("slots_", args[0])(args[1:])
     if len(args) > 4:
-        slots.judges = _judges(args[4])
-    outcome = boot.start(vault, slots, args[3], _damaged, feed)
-    if outcome.mode == "switch":
+        slots.make_check = _firmware_check(args[4])
+    result = boot.start(vault, slots, args[3], _on_damage, feed)
+    if result.mode == "switch":
         from ..hal import system
 
         vault.close()
         system.reset()
         return
     _opened.append(vault)
-    if outcome.mode != "recovery":
+    if result.mode != "recovery":
         sys.path.insert(1, "/app")
 
 
-def _judges(digests: "tuple[str, ...]") -> "Callable[[int], Any]":
-    """A firmware is taken only where one of these keys signed it, as `espsecure` does; digests: in hex, as the fuses have them."""
+def _firmware_check(digests: "tuple[str, ...]") -> "Callable[[int], Any]":
+    """Return what makes the check of a firmware image of `size` bytes: signed as `espsecure` does.
 
-    def judge(size: int) -> "Any":
+    digests: of the trusted keys, in hex, as the fuses have them.
+    """
+
+    def make(size: int) -> "Any":
         from ..crypto import p256, rsa
         from ..wire import sbv2
 
         trusted = [bytes.fromhex(digest) for digest in digests]
         return sbv2.Check(size, trusted, rsa.PublicKey, p256.PublicKey)
 
-    return judge
+    return make
 
 
-def _damaged(slot: int) -> None:
-    """A block of the slot that runs was changed: it is given up, and the board starts anew with the other one."""
+def _on_damage(slot: int) -> None:
+    """Give up the slot that runs, of which a block was changed, and restart with the other one."""
     from ..hal import system
     from ..ota.slots import SlotRecord
 
@@ -124,7 +134,7 @@ def _damaged(slot: int) -> None:
 
 
 def parts(ask: "Callable[[], bytes] | None" = None) -> "tuple[Vault, Any, Any, int]":
-    """(the vault, open; the clock; what brings the board online, or None; the clock's floor)."""
+    """Return (open vault, clock chip, network or None, the clock's floor in unix seconds)."""
     vault = _opened.pop() if _opened else open_board(ask)[1]
     import board
 
@@ -150,13 +160,13 @@ def parts(ask: "Callable[[], bytes] | None" = None) -> "tuple[Vault, Any, Any, i
 
 
 def store(args: "tuple[Any, ...]") -> "Store":
-    """The store of board.STORE."""
+    """Make the store of board.STORE."""
     made: "Store" = find("store_", args[0])(args[1:])
     return made
 
 
 def root_key(args: "tuple[Any, ...]", ask: "Callable[[], bytes] | None" = None) -> "RootKey":
-    """The root key of board.ROOT_KEY: its kind, then what that kind wants (docs/formats.md, Root keys)."""
+    """Make the root key of board.ROOT_KEY: kind and arguments (docs/formats.md, Root keys)."""
     from ..crypto import kdf, rand
 
     rest = args[1:]
@@ -175,14 +185,14 @@ def root_key(args: "tuple[Any, ...]", ask: "Callable[[], bytes] | None" = None) 
 
 
 def _board_ask() -> "Callable[[], bytes]":
-    """By board.ASK, once a start."""
+    """Return a function that asks for the PIN by board.ASK, once a start."""
     import sys
 
     asks = getattr(sys.modules.get("board"), "ASK", None)
     if asks is None:
         raise UsageError(
             "no-board",
-            "this board's root key wants a PIN: name an ASK in board.py, or give from_board() an `ask`",
+            "this board's root key needs a PIN: name an ASK in board.py, or pass an `ask`",
         )
     ask = find("ask_", asks[0])(asks[1:])
 
@@ -195,8 +205,10 @@ def _board_ask() -> "Callable[[], bytes]":
 
 
 def find(prefix: str, kind: str) -> "Callable[..., Any]":
-    """make() of hal/PREFIXKIND.py. By its name alone: each class and kind that stood here would keep its name in a board's memory for ever, and
-    there is one board."""
+    """Return make() of hal/PREFIXKIND.py.
+
+    There is no table of kinds: each name in it would stay in a board's memory.
+    """
     try:
         module = __import__("warden.hal." + prefix + kind, None, None, ("make",))
     except ImportError as error:

@@ -1,5 +1,7 @@
-"""What board.py names for the gate: KEYPAD = ("matrix", …) is hal/keypad_matrix.py, DISPLAY = ("console",) is hal/display_console.py. Loaded where the
-policy has a gate.
+"""What a board has for the gate: KEYPAD and DISPLAY of board.py. Loaded where the policy has one.
+
+KEYPAD = ("matrix", …) is made by make() of hal/keypad_matrix.py, DISPLAY = ("console",) by that of
+hal/display_console.py.
 """
 
 from micropython import const
@@ -12,14 +14,17 @@ if TYPE_CHECKING:
 
 
 def panel() -> "Any":
-    """((make, its arguments) of the keypad, the same of the display or None, whether a battery keeps the clock); None for a board without a keypad. The parts are
-    made later, and again when one did not answer. UsageError no-board."""
+    """Return (keypad, display or None, whether a battery keeps the clock); None without a keypad.
+
+    Keypad and display: (make, its arguments). They are made later, and again when one failed.
+    UsageError no-board.
+    """
     import board
 
     if not hasattr(board, "KEYPAD"):
         return None
     keypad, shown = board.KEYPAD, getattr(board, "DISPLAY", None)
     display = None if shown is None else (find("display_", shown[0]), shown[1:])
-    # CLOCK = ("chip", True): it goes on without power, so its time is good from the start.
+    # CLOCK = ("chip", True): a battery keeps it, so its time is valid from the start.
     kept = board.CLOCK[0] == "chip" and len(board.CLOCK) > 1 and board.CLOCK[1] is True
     return (find("keypad_", keypad[0]), keypad[1:]), display, kept

@@ -39,7 +39,7 @@ class PartitionSlots(FileSlots):
         )
         super().__init__(path, names)
         # judge(size): what looks at a firmware beside its digest, while it is read back.
-        self.judges: "Callable[[int], Any] | None" = None
+        self.make_check: "Callable[[int], Any] | None" = None
         try:
             number: "Any" = esp32.Partition.RUNNING  # the stubs know labels only
             running = esp32.Partition(number)
@@ -104,7 +104,7 @@ class PartitionSlots(FileSlots):
         return size
 
     def judge(self, size: int) -> "Any":
-        return None if self.judges is None else self.judges(size)
+        return None if self.make_check is None else self.make_check(size)
 
     def activate(self, slot: int) -> None:
         """The next start is of this slot's firmware. PeerError firmware-invalid when the chip's check of the image refuses it."""

@@ -492,7 +492,7 @@ class Judge:
 def test_a_judge_of_firmware():
     """What looks at the firmware beside its digest has the last word, and three refusals bar the manifest."""
     board = OtaBoard()
-    board.judges = lambda size: Judge(size, "firmware-key")
+    board.make_check = lambda size: Judge(size, "firmware-key")
     board.restart()
     made, images = release(2, "new")
     for state in ("Aborted", "Aborted", "Rejected"):
@@ -501,7 +501,7 @@ def test_a_judge_of_firmware():
         check(not feed(update, images))
         equal((update.state, update.reason), (state, "firmware-key"))
         equal(states(board), [EMPTY, EMPTY])
-    board.judges = lambda size: Judge(size, "")
+    board.make_check = lambda size: Judge(size, "")
     board.restart()
     made, images = release(3, "new")
     update = board.updater()

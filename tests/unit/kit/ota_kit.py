@@ -77,7 +77,7 @@ class OtaBoard(Board):
         if chip is None:
             self.chip.flash("ota_0", app_image("old"))
         self.chip.power = self.power
-        self.judges = None
+        self.make_check = None
         super().__init__(NAMES, blocks)
         self.store.power = self.power
         self.restart()
@@ -98,7 +98,7 @@ class OtaBoard(Board):
 
         slots_partition.esp32 = module
         slots = slots_partition.PartitionSlots(MOUNT + "/slots", self.names)
-        slots.judges = self.judges
+        slots.make_check = self.make_check
         return slots
 
     def restart(self, attempts=ATTEMPTS):
