@@ -1,1 +1,1 @@
-"""The owner's demands on a device, parsed: `policy.Policy`, and `otp` for those on the gate. Imports no other package."""
+"""The owner's demands on a device: `policy.Policy`, and `otp` for the gate's."""

@@ -1,4 +1,4 @@
-"""The policy's terms for the gate: the map under `otp`, checked key by key. Loaded only where a policy has one."""
+"""The gate's part of a policy: the map under `otp`. Loaded only where a policy has one."""
 
 from micropython import const
 
@@ -22,7 +22,7 @@ _SWITCHES = const(("unlock", "duress"))
 
 
 def parse(terms: "Any") -> None:
-    """UsageError bad-policy unless this is a map of exactly the documented keys, each within its bounds."""
+    """Check that this map has exactly the documented keys, in bounds. UsageError bad-policy."""
     if not isinstance(terms, dict) or len(terms) != len(_NUMBERS) + len(_SWITCHES) + 2:
         raise UsageError("bad-policy", "otp must be null or hold exactly the documented keys")
     if terms.get("source") not in ("authority", "hotp", "totp"):

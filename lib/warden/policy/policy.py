@@ -1,7 +1,8 @@
-"""What this device demands: one record, checked key by key against bounds, with a digest that both ends compare.
+"""The policy record, checked key by key against bounds, with a digest that both ends compare.
 
-A policy has no optional parts, so a key that is missing or unknown is an error and never a default: a default could be weaker than what
-the owner meant. Version 1 has neither `strict` nor `otp`, and means by that: not strict, no gate. Who wants one says so in version 2.
+A policy has no optional parts: a key that is missing or unknown is an error and never a default,
+which could be weaker than what the owner meant. Version 1 has neither `strict` nor `otp`, and
+means not strict and no gate.
 """
 
 import hashlib
@@ -31,7 +32,10 @@ _MAX_RECORD = const(512)
 
 
 class Policy:
-    """The parsed record. Attributes carry the record's names; `digest` is its SHA-256. otp: None, or the gate's terms (policy/otp.py)."""
+    """A parsed policy, with an attribute for each key of the record.
+
+    digest: SHA-256 of the record. otp: None, or the gate's terms (policy/otp.py).
+    """
 
     mode: str
     validate: bool
@@ -46,7 +50,7 @@ class Policy:
     backoff_max_ms: int
 
     def __init__(self, data: bytes) -> None:
-        """data: CBOR as in docs/protocol.md. UsageError bad-policy on anything else."""
+        """Parse CBOR as in docs/protocol.md. UsageError bad-policy for anything else."""
         if len(data) > _MAX_RECORD:
             raise UsageError("bad-policy", "the policy record is too large")
         try:

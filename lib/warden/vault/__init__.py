@@ -4,17 +4,17 @@
     vault.open()
     vault.get("broker")
 
-Three kinds of record lie in the store (formats: docs/formats.md):
+The store holds three kinds of record (formats: docs/formats.md):
 
-key              the vault's own key, wrapped under a key that the root key gives: destroying it destroys all
+key              the vault's own key, wrapped under a key of the root key: without it all is noise
 NAME.GENERATION  a value, sealed under the vault's key, bound to its name and generation
-commit           the generation, a tag over the whole set, the counters; the only record that is ever replaced
+commit           the generation, a tag over the whole set, the counters; the only one replaced
 
-A change puts new records beside the old ones, then replaces `commit`: that last write is the change. Stores that do all of it at once
-leave nothing else behind; from those that go step by step, records of a later generation than the commit's never happened and are swept
-at open, those that the commit names obsolete likewise. The tag over the set means that no
-record can be dropped, added or swapped for its older version alone. Playing back the whole store is possible (nothing in it can tell);
-the authority sees it by `generation`, which each hello carries.
+A change puts new records beside the old ones, then replaces `commit`: that last write is the
+change. After a cut, records of a later generation than the commit's are swept at open, and so are
+those that the commit names obsolete. The tag over the set means that no record can be dropped,
+added or swapped for an older version of it. Nothing in the store can tell that the whole store was
+played back; the authority sees it by `generation`, which each hello carries.
 """
 
 from micropython import const
@@ -81,7 +81,7 @@ class Vault:
     # -- life ---------------------------------------------------------------------------------
 
     def create(self) -> None:
-        """Make an empty vault, not committed yet: until the first commit the store counts as not provisioned."""
+        """Make an empty vault. Until the first commit the store counts as not provisioned."""
         self._not_wiped()
         if self.store.read("commit", _COMMIT_LIMIT) is not None:
             raise StoreError(
@@ -118,7 +118,8 @@ class Vault:
             raise StoreError("vault-damaged", "the vault's key is gone")
         body = self._open_commit(wrapped, commit)
         if body is None:
-            # A new root key was being given (vault/rekey.py): the commit under it stands, its key is not in its place yet.
+            # A new root key was being given (vault/rekey.py): the commit under it stands, its key
+            # is not in its place yet.
             known, self._seal = self._seal is not None, None
             wrapped = self.store.read("rekey", _OVERHEAD + _KEY_SIZE) or b""
             body = self._open_commit(wrapped, commit)
@@ -153,7 +154,7 @@ class Vault:
         self._set = found
 
     def close(self) -> None:
-        """Wipe what can be wiped in RAM; every later call is a UsageError."""
+        """Wipe what can be wiped in RAM. Every later call is a UsageError."""
         ct.wipe(self._key)
         self._seal = None
         self._nonce_key = self._set_key = b""
@@ -167,7 +168,7 @@ class Vault:
         return list(self._current)
 
     def get(self, name: str) -> "bytes | None":
-        """The record's value, or None. StoreError vault-damaged when it doesn't authenticate; never an older value."""
+        """Return a record's value, or None. StoreError vault-damaged when it was changed."""
         cipher = self._cipher()
         generation = self._current.get(name)
         if generation is None:
@@ -180,8 +181,11 @@ class Vault:
         return self.counters.get(name, 0)
 
     def mac(self, *parts: bytes) -> bytes:
-        """Return HMAC-SHA-256 of the joined parts under a key of this vault, for what is kept outside
-        of it: 32 bytes."""
+        """Return HMAC-SHA-256 of the joined parts, 32 bytes, for what is kept outside of the
+        vault.
+
+        The key is the vault's own, and changes with it.
+        """
         self._cipher()
         return hmac_sha256(hkdf(self._key, b"warden vault mac", 32), *parts)
 
@@ -197,7 +201,10 @@ class Vault:
             self.commit({name: None})
 
     def advance(self, name: str, to: "int | None" = None) -> int:
-        """Raise a counter by one, or to a higher value; returned only after the flash gave it back."""
+        """Raise a counter, and return its value once the flash gave it back.
+
+        to: the new value, above the old one; None for one more.
+        """
         value = self.counter(name) + 1 if to is None else to
         self.commit({}, {name: value})
         return value
@@ -205,7 +212,16 @@ class Vault:
     def commit(
         self, changes: "dict[str, bytes | None]", counters: "dict[str, int] | None" = None
     ) -> None:
-        """Apply all changes ({name: value, or None to delete}) and all counters, or none of them: the last write decides."""
+        """Apply all changes and all counters, or none of them: the last write decides.
+
+        changes: {name: value, or None to delete}; at most 4,096 bytes a value.
+        counters: {name: new value}, each above its old one.
+
+        Raises UsageError bad-argument, bad-name, closed; StoreError counter-limit, vault-limit,
+        and what
+        the store refuses: then the vault is closed, and the next open() finds the old or the new
+        state.
+        """
         cipher = self._cipher()
         self._cache = {}
         risen = dict(self.counters)
@@ -231,7 +247,8 @@ class Vault:
         if len(current) > MAX_RECORDS or self.generation >= COUNTER_MAX:
             raise StoreError("vault-limit", "the vault is full")
 
-        # From the first write on, an exception leaves flash and RAM apart: the vault closes, and the next open() heals.
+        # From the first write on, an exception leaves flash and RAM apart: the vault closes, and
+        # the next open() heals.
         generation = self.generation + 1
         try:
             tag, obsolete, puts = self._set, [], []
@@ -251,10 +268,12 @@ class Vault:
             record = sealed(cipher, nonce, body, b"warden commit 1")
             if len(record) > _COMMIT_LIMIT:
                 raise StoreError("vault-limit", "too many changes at once")
-            # The store reads each record back while the old ones still stand: one that the flash lost would cost the whole vault.
+            # The store reads each record back while the old ones still stand: one that the flash
+            # lost would cost the whole vault.
             puts.append(("commit", record))
             self.store.change(puts, obsolete)
-            # Once more before it counts, whatever the store says: a counter that the flash lost would be given out twice.
+            # Once more before it counts, whatever the store says: a counter that the flash lost
+            # would be given out twice.
             self._check("commit", record)
         except Exception:  # any at all: the state on flash is unknown until open() looks again
             self.close()
@@ -269,14 +288,14 @@ class Vault:
         return self._seal
 
     def _not_wiped(self) -> "bytes | None":
-        """The wrapped key. StoreError wiped when it was destroyed on purpose."""
+        """Return the wrapped key. StoreError wiped when it was destroyed on purpose."""
         wrapped = self.store.read("key", _OVERHEAD + _KEY_SIZE)
         if wrapped == WIPED:
             raise StoreError("wiped", "this vault was wiped, and the rest of it has still to go")
         return wrapped
 
     def _new_key(self) -> bytes:
-        """Draw the vault's key and work with it from now on; the record that keeps it, sealed under the root key."""
+        """Draw a new key for this vault, and return it wrapped under the root key."""
         self._key[:] = random_bytes(_KEY_SIZE)
         self._unlock()
         wrapping = self._root.mac(b"warden vault 1")
@@ -284,7 +303,10 @@ class Vault:
         return sealed(CCM(wrapping), nonce, self._key, b"warden key 1")
 
     def _open_commit(self, wrapped: bytes, commit: bytes) -> "bytearray | None":
-        """What the commit says, if it was made under this key; None otherwise, and `_seal` tells whether the root key opened the key."""
+        """Return the commit's content, or None when it was not made under this key.
+
+        `_seal` is set when the root key opened the wrapped key.
+        """
         try:
             key = _opened(CCM(self._root.mac(b"warden vault 1")), wrapped, b"warden key 1")
         except StoreError:
@@ -311,7 +333,7 @@ class Vault:
         self._set_key = hkdf(self._key, b"warden vault set", 32)
 
     def _contribution(self, name: str, generation: int, blob: bytes) -> int:
-        """What this record adds to the tag over the set."""
+        """Return a record's share of the tag over the set."""
         mac = hmac_sha256(self._set_key, cbor.encode([name, generation]), blob)
         return int.from_bytes(mac, "big")
 
@@ -322,7 +344,7 @@ class Vault:
         return blob
 
     def _sweep(self, obsolete: "Any") -> None:
-        """Learn which files are current; remove those that a cut left before or behind the last commit."""
+        """Find the current files, and remove those that a cut left of another generation."""
         current: "dict[str, int]" = {}
         # After a new root key, everything older than the commit is obsolete.
         oldest = 0
@@ -369,8 +391,8 @@ def _split(file: str) -> "tuple[str, int]":
 
 
 def nonce_for(key: bytes, name: bytes, generation: int, value: "bytes | bytearray") -> bytes:
-    # Bound to the value and the generation as well as to chance: a flash that was played back, on a chip whose randomness
-    # repeats, still never seals two values under one nonce.
+    # Bound to the value and the generation as well as to chance: a flash that was played back, on
+    # a chip whose randomness repeats, still never seals two values under one nonce.
     return hmac_sha256(key, cbor.encode([random_bytes(16), generation, name]), value)[:_NONCE]
 
 
@@ -379,7 +401,7 @@ def record_aad(name: str, generation: int) -> bytes:
 
 
 def sealed(cipher: "CCM", nonce: bytes, value: "bytes | bytearray", aad: bytes) -> bytes:
-    """format ‖ nonce ‖ ciphertext ‖ tag."""
+    """Return format ‖ nonce ‖ ciphertext ‖ tag."""
     record = bytearray(_OVERHEAD + len(value))
     record[0] = _FORMAT
     record[1 : 1 + _NONCE] = nonce
@@ -390,7 +412,7 @@ def sealed(cipher: "CCM", nonce: bytes, value: "bytes | bytearray", aad: bytes) 
 
 
 def _opened(cipher: "CCM", record: bytes, aad: bytes) -> bytearray:
-    """The value out of a sealed record; StoreError vault-damaged when it isn't what was sealed."""
+    """Return the value of a sealed record. StoreError vault-damaged when it was changed."""
     if len(record) < _OVERHEAD or record[0] != _FORMAT:
         raise StoreError("vault-damaged", "a record is cut short or of another version")
     body = bytearray(record[1 + _NONCE :])

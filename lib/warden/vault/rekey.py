@@ -2,13 +2,13 @@
 
     vault = reseal(vault, new_root_key)
 
-The vault's own key changes too: wrapped anew, it would stay readable for an attacker with the old root
-key and an old copy of the flash, and so would everything that is sealed later.
+The vault's own key changes too: wrapped anew, it would stay readable for an attacker with the old
+root key and an old copy of the flash, and so would everything that is sealed later.
 
-The order: `rekey`, the new vault key under the new root key; each record under it, beside the old one;
-`commit`, the write that is the change; then `rekey` becomes `key`, and the old records go. A cut before
-the commit leaves the old vault, which only the old root key opens. A cut after it leaves the new vault,
-which only the new root key opens; Vault.open() finishes it.
+The order: `rekey`, the new vault key under the new root key; each record under it, beside the old
+one; `commit`, the write that is the change; then `rekey` becomes `key`, and the old records go. A
+cut before the commit leaves the old vault, which only the old root key opens. A cut after it
+leaves the new vault, which only the new root key opens; Vault.open() finishes it.
 """
 
 from micropython import const

@@ -1,12 +1,12 @@
-"""Destroying a vault: on an order of the authority, or of whoever holds the device.
+"""Destroy a vault.
 
     wipe(vault)        then start the board anew: it is not provisioned
 
-The vault's own key goes first, by one write that puts a mark into its place: from then on what is left is noise, with the root key or
-without. The mark also says that the rest has still to go, should the power fail in between: Vault.open() raises `wiped`, and finish()
-goes on. What overwriting and removing leave behind on flash is the store's to erase (erase_all()).
-
-On the unix port this is best effort: the host's filesystem and its disk keep what they like.
+The vault's own key goes first, by one write that puts a mark in its place: what is left is noise,
+with the root key or without. The mark also says that the rest has still to go: after a cut
+Vault.open() raises `wiped`, and finish() goes on. The store erases what overwriting and removing
+leave on flash (erase_all()). On the unix port this is best effort: the host's filesystem and its
+disk keep what they like.
 """
 
 from micropython import const
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def wipe(vault: "Vault") -> None:
-    """Destroy the vault, open or not. StoreError: what the store refuses; a wipe that began goes on at the next start."""
+    """Destroy the vault, open or not. StoreError of the store: the next start goes on."""
     store = vault.store
     vault.close()
     # A key that waits to take the other's place (vault/rekey.py) goes with it.
@@ -31,7 +31,7 @@ def wipe(vault: "Vault") -> None:
 
 
 def finish(store: "Store") -> None:
-    """Erase what a wiped vault left. StoreError vault-unwritten when the store still holds something afterwards."""
+    """Erase what a wiped vault left. StoreError vault-unwritten when something is still there."""
     names = [name for name in _unless_damaged(store.names) or () if name != "key"]
     if names:
         _unless_damaged(store.change, (), names)
@@ -41,7 +41,7 @@ def finish(store: "Store") -> None:
 
 
 def _unless_damaged(step: "Callable[..., Any]", *arguments: "Any") -> "Any":
-    """What nobody can read any more needs no mark, and can't be taken apart: it is erased as a whole."""
+    """Return step(*arguments), or None when the store is damaged: all of it is erased later."""
     try:
         return step(*arguments)
     except StoreError as error:

@@ -1,1 +1,4 @@
-"""Formats, pure: bytes in, values out. They import only `warden.errors` and each other; `wire.envelope` may use `warden.crypto`."""
+"""Formats, pure: bytes in, values out.
+
+They import only `warden.errors` and each other; `wire.envelope` may use `warden.crypto`.
+"""

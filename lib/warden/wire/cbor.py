@@ -1,16 +1,14 @@
 """CBOR in its core deterministic encoding (RFC 8949 §4.2.1), and nothing else.
 
-One value has one encoding, so what was signed, hashed or compared is what was read: no two parsers
-can be shown two meanings of the same bytes. Hence no indefinite lengths, no tags, no simple values
-but false, true and null, no NaN and no infinities.
+One value has one encoding, so what was signed, hashed or compared is what was read. Hence no
+indefinite lengths, no tags, no simple values but false, true and null, no NaN and no infinities.
 
 cbor-malformed       not CBOR, cut short, bytes left over, bad UTF-8, or a type that is not read
 cbor-not-canonical   a longer head or float than is needed, keys out of order or twice
 cbor-limit           nested too deeply, or too large for the memory that is left
 
 Types: int from -2^64 to 2^64 - 1, bytes, str, list, dict with int, str or bytes keys, False, True,
-None, float. Boards with 32-bit floats round one of 64 bits when they read it. cbor_reader.py reads
-item by item, without copies.
+None, float. Boards with 32-bit floats round one of 64 bits. cbor_reader.py reads without copies.
 """
 
 import struct
@@ -54,7 +52,7 @@ class Cursor:
         self.left = _CONTAINERS
 
     def take(self, n: int) -> memoryview:
-        """A view of the next n bytes as they are."""
+        """Return a view of the next n bytes."""
         at = self.at
         # Compared with what is left before anything is made: a length of 2^64 costs nothing.
         if n > len(self.view) - at:
@@ -63,9 +61,12 @@ class Cursor:
         return self.view[at : at + n]
 
     def head(self) -> "tuple[int, int]":
-        """The next head: (major type, argument). For strings and containers the argument is
-        checked against the bytes that are left, so a caller may allocate by it. For major type 7
-        it is 20 (false), 21 (true), 22 (null), or 25 to 27 for a float whose bits are in `bits`."""
+        """Return the next head: (major type, argument).
+
+        The argument of a string or a container is checked against the bytes that are left: a
+        caller may allocate by it. For major type 7: 20 (false), 21 (true), 22 (null); 25 to 27, a
+        float's in `bits`.
+        """
         initial = self.take(1)[0]
         major = initial >> 5
         info = initial & 31
@@ -79,7 +80,8 @@ class Cursor:
             if major == _OTHER:
                 self._check_float(info, value)
                 return major, info
-            # The least value that may stand in an argument of this size: one that the next smaller can't hold.
+            # The least value that may stand in an argument of this size: one that the next smaller
+            # can't hold.
             if value < (24 if info == 24 else 1 << (4 << (info - 24))):
                 raise PeerError("cbor-not-canonical")
         if major == _OTHER:
@@ -94,14 +96,11 @@ class Cursor:
     def _check_float(self, info: int, bits: int) -> None:
         if info == 24:
             raise PeerError("cbor-malformed")  # a simple value
-        e = (5, 8, 11)[info - 25]
-        m = (10, 23, 52)[info - 25]
+        e, m = ((5, 10), (8, 23), (11, 52))[info - 25]
         if (bits >> m) & ((1 << e) - 1) == (1 << e) - 1:
             raise PeerError("cbor-malformed")  # NaN or infinity
-        if (
-            info > 25
-            and narrow(bits, e, m, 5 if info == 26 else 8, 10 if info == 26 else 23) is not None
-        ):
+        to = (5, 10) if info == 26 else (8, 23)
+        if info > 25 and narrow(bits, e, m, *to) is not None:
             raise PeerError("cbor-not-canonical")
         self.bits = bits
 
@@ -134,9 +133,9 @@ def decode(buf: "Buffer", max_depth: int = 8) -> object:
 
 
 def encode(value: object, depth: int = DEEPEST) -> bytes:
-    """Return the one encoding of value.
+    """Return the one encoding of value. Raises UsageError bad-argument.
 
-    depth: how many lists and maps may be nested. Raises UsageError: bad-argument.
+    depth: how many lists and maps may be nested.
     """
     out = bytearray()
     # In one loop, as _walk(): the iterators of the containers around the item that is written.
@@ -162,7 +161,7 @@ def encode(value: object, depth: int = DEEPEST) -> bytes:
 
 
 def head(major: int, value: int) -> bytes:
-    """The shortest head: major type and argument."""
+    """Return the shortest head of this major type and argument."""
     if value < 24:
         return bytes((major << 5 | value,))
     if value < 256:
@@ -180,7 +179,7 @@ def key_order(previous: "bytes | None", key: "Buffer") -> bytes:
 
 
 def _walk(cursor: Cursor, max_depth: int, keep: bool) -> "Any":
-    """In one loop: recursion would overflow a board's C stack after a few levels, into the heap."""
+    """Do the work of Cursor.item(), in one loop: recursion would overflow a C stack of 8 KB."""
     # The container of the next item, how many items it lacks, the encoded key before in a map
     # (None in a list); and the same of each container around it.
     into: "Any" = []
@@ -224,7 +223,7 @@ def _walk(cursor: Cursor, max_depth: int, keep: bool) -> "Any":
 
 
 def _scalar(cursor: Cursor, major: int, value: int, keep: bool) -> object:
-    """Return the item of this head, which is no list and no map; no copy of bytes unless `keep`."""
+    """Return the item of a head that is no list and no map; no copy of bytes without `keep`."""
     if major == _UINT:
         return value
     if major == _NINT:
@@ -249,7 +248,7 @@ def _scalar(cursor: Cursor, major: int, value: int, keep: bool) -> object:
 
 
 def text(view: memoryview) -> str:
-    """The text of these bytes, UTF-8 to the letter."""
+    """Return the text of these bytes. PeerError cbor-malformed unless they are UTF-8."""
     try:
         string = str(view, "utf-8")
     except UnicodeError:
@@ -334,7 +333,7 @@ def _encoded_float(value: float) -> bytes:
     return b"\xf9" + half.to_bytes(2, "big")
 
 
-# -- what MicroPython can't tell exactly: whether bytes are UTF-8, and in how few bits a float fits ----
+# -- what MicroPython can not tell exactly: UTF-8, and in how few bits a float fits --------------
 
 
 def is_utf8(data: "Buffer") -> bool:
@@ -362,8 +361,10 @@ def is_utf8(data: "Buffer") -> bool:
 
 
 def narrow(bits: int, e: int, m: int, to_e: int, to_m: int) -> "int | None":
-    """The bits of the same finite number with to_e exponent and to_m mantissa bits instead of e
-    and m, or None when it has no such form. Integers only: a board's own floats could not tell."""
+    """Return the bits of a float of e exponent and m mantissa bits in to_e and to_m, or None.
+
+    By integers: a board's own floats could not tell whether it fits.
+    """
     sign = bits >> (e + m)
     exponent = (bits >> m) & ((1 << e) - 1)
     mantissa = bits & ((1 << m) - 1)
@@ -385,7 +386,7 @@ def narrow(bits: int, e: int, m: int, to_e: int, to_m: int) -> "int | None":
 
 
 def widen(bits: int) -> int:
-    """The bits of a 16-bit float as those of a 32-bit one; every finite value has one."""
+    """Return the bits of a 16-bit float as those of a 32-bit one; every finite value has one."""
     sign = bits >> 15 << 31
     exponent = (bits >> 10) & 31
     mantissa = bits & 1023

@@ -1,4 +1,4 @@
-"""Reads CBOR item by item from a buffer, as strictly as cbor.py: for formats whose parts are too large to copy."""
+"""A reader of CBOR, item by item and as strict as cbor.py, for parts too large to copy."""
 
 from micropython import const
 
@@ -29,8 +29,11 @@ ITEMS = const(2000)
 
 
 class Reader(cbor.Cursor):
-    """Byte strings come as views into the buffer, nothing is copied. Each typed method raises
-    PeerError(code) when another type comes; a format's own reader sets another code."""
+    """Reads typed items; byte strings are views into the buffer.
+
+    Each typed method raises PeerError(code) for an item of another type; a format's own reader
+    sets another code.
+    """
 
     code = "cbor-malformed"
 
@@ -56,12 +59,11 @@ class Reader(cbor.Cursor):
         return cbor.text(self.take(self._want(TEXT)))
 
     def array(self) -> int:
-        """The number of elements that follow."""
+        """Return the number of elements that follow."""
         return self._want(ARRAY)
 
     def mapping(self) -> int:
-        """The number of pairs that follow. The caller reads them, and checks with cbor.key_order()
-        that they ascend."""
+        """Return the number of pairs that follow; the caller checks key_order() of each."""
         return self._want(MAP)
 
     def boolean(self) -> bool:
@@ -75,11 +77,11 @@ class Reader(cbor.Cursor):
             raise PeerError(self.code, "null was wanted here")
 
     def peek(self) -> int:
-        """The major type of the next item, without reading it; -1 at the end."""
+        """Return the major type of the next item, without reading it; -1 at the end."""
         return self.view[self.at] >> 5 if self.at < len(self.view) else -1
 
     def is_null(self) -> bool:
-        """Whether the next item is null, without reading it."""
+        """Return whether the next item is null, without reading it."""
         return self.at < len(self.view) and self.view[self.at] == 0xF6
 
     def skip(self, max_depth: int = 8) -> memoryview:
@@ -90,7 +92,7 @@ class Reader(cbor.Cursor):
 
 
 def check_items(body: "Buffer") -> None:
-    """UsageError bad-argument for an encoded body of more items than the host reads: each list, map, key and value is one."""
+    """Raise UsageError bad-argument if an encoded body has more items than the host reads."""
     cursor = cbor.Cursor(body)
     left = ITEMS
     while cursor.at < len(body):

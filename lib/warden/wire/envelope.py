@@ -1,10 +1,11 @@
-"""The two envelopes that the protocol puts on the wire, as COSE (RFC 9052) has exactly one encoding for each.
+"""The two COSE envelopes (RFC 9052) of the protocol, each in its one encoding.
 
-Every header of ours has a fixed place and length, and deterministic CBOR leaves no choice, so parsing is a comparison with a template: there
-is no parser that a peer could lead astray, and no second spelling of a message. Tests hold it against COSE in general.
+Every header has a fixed place and length, and deterministic CBOR leaves no choice, so parsing is a
+comparison with a template: there is no second spelling of a message. Tests hold it against COSE in
+general.
 
-mac0       84  58 0E [A2  01 05  04 48 KID]                                       A0  payload  58 20 TAG
-encrypt0   83  58 .. [A4  01 18 1F  04 48 KID  06 4x PARTIAL-IV  0A 48 SID]        A0  ciphertext and tag
+mac0       84  58 0E [A2  01 05  04 48 KID]                                  A0  payload  58 20 TAG
+encrypt0   83  58 .. [A4  01 18 1F  04 48 KID  06 4x PARTIAL-IV  0A 48 SID]  A0  ciphertext and tag
 """
 
 from micropython import const
@@ -22,7 +23,8 @@ _BYTES = const(2)  # CBOR's major type of byte strings
 _TAG = const(16)
 _MAC = const(32)
 _PIV_MOST = const(4)
-# encrypt0's header around the kid, by the counter's size: up to the kid, and from there up to the counter.
+# encrypt0's header around the kid, by the counter's size: up to the kid, and from there up to the
+# counter.
 _HEADS = const(
     (
         (b"\x58\x1b\xa4\x01\x18\x1f\x04\x48", b"\x06\x41"),
@@ -34,14 +36,14 @@ _HEADS = const(
 
 
 class Envelope:
-    """A message that has the right form, and nothing more: nothing of it may be acted on before it is verified or opened.
+    """A message of the right form, neither verified nor opened.
 
-    protected: the raw protected header. kid: 8 bytes. body: payload (mac0), or ciphertext with its tag (encrypt0): a view into the caller's
-    buffer. tag: the MAC. counter and sid: of encrypt0.
+    protected: the encoded protected header. kid: 8 bytes. body: a view of the payload (mac0), or
+    of the ciphertext with its tag (encrypt0). tag: the MAC. counter, sid: of encrypt0.
     """
 
     def __init__(self, message: memoryview, first: int, protected: bytes) -> None:
-        """protected: the header's first bytes, up to the kid."""
+        """Match the header. protected: the protected header's first bytes, up to the kid."""
         # The shortest header and the longest one have one byte of length, below 24 or not.
         at = 2 if len(message) > 2 and message[1] >> 5 == _BYTES and message[1] & 31 < 24 else 3
         size = (message[1] & 31 if at == 2 else message[2]) if len(message) > 3 else 0
@@ -66,7 +68,10 @@ class Envelope:
 
 
 def _string(message: memoryview, at: int) -> "tuple[memoryview, memoryview]":
-    """(content, what follows) of the byte string at `at`, its length in the shortest form, at most 65535."""
+    """Return (content, what follows) of the byte string at `at`.
+
+    Its length is in the shortest form and at most 65,535.
+    """
     if at < len(message) and message[at] >> 5 == _BYTES:
         info = message[at] & 31
         size = 0 if info < 24 else info - 23
@@ -79,7 +84,7 @@ def _string(message: memoryview, at: int) -> "tuple[memoryview, memoryview]":
 
 
 def parse_mac0(message: memoryview) -> Envelope:
-    """PeerError cose-malformed for anything but a mac0 of the protocol."""
+    """Parse a mac0 of the protocol. PeerError cose-malformed for anything else."""
     parsed = Envelope(message, 0x84, b"\xa2\x01\x05\x04\x48")
     tag = parsed.after
     if parsed.rest or len(tag) != 2 + _MAC or bytes(tag[:2]) != b"\x58\x20":
@@ -89,7 +94,7 @@ def parse_mac0(message: memoryview) -> Envelope:
 
 
 def verify_mac0(parsed: Envelope, key: bytes, aad: bytes) -> None:
-    """PeerError tampered unless the tag is HMAC-SHA-256 of the MAC_structure (RFC 9052 §6.3)."""
+    """Verify the tag of the MAC_structure (RFC 9052 §6.3). PeerError tampered."""
     if not ct.equal(_mac(key, parsed.protected, parsed.body, aad), parsed.tag):
         raise PeerError("tampered")
 
@@ -101,12 +106,13 @@ def build_mac0(key: bytes, kid: bytes, payload: bytes, aad: bytes) -> bytes:
 
 
 def parse_encrypt0(message: memoryview) -> Envelope:
-    """PeerError cose-malformed for anything but an encrypt0 of the protocol."""
+    """Parse an encrypt0 of the protocol. PeerError cose-malformed for anything else."""
     parsed = Envelope(message, 0x83, b"\xa4\x01\x18\x1f\x04\x48")
     rest = parsed.rest
     size = len(rest) - 12
     counter = rest[2 : 2 + size]
-    # The counter in its shortest form only, else the same nonce would come in two messages that differ.
+    # The counter in its shortest form only, else the same nonce would come in two messages that
+    # differ.
     if not 1 <= size <= _PIV_MOST or rest != b"\x06" + _bytes(counter) + b"\x0a\x48" + rest[-8:]:
         raise PeerError("cose-malformed")
     if (size > 1 and not counter[0]) or len(parsed.body) < _TAG or len(parsed.after):
@@ -117,7 +123,10 @@ def parse_encrypt0(message: memoryview) -> Envelope:
 
 
 def open_encrypt0(parsed: Envelope, ccm: "CCM", nonce: bytes, aad: bytes) -> memoryview:
-    """Decrypt in place, in the buffer that was parsed; a view of the plaintext. PeerError tampered, and zeros in its place."""
+    """Decrypt in place, in the buffer that was parsed, and return a view of the plaintext.
+
+    Raises PeerError tampered, with zeros in its place.
+    """
     size = len(parsed.body) - _TAG
     structure = encode(["Encrypt0", parsed.protected, aad])  # RFC 9052 §5.3
     ccm.open(_nonce(nonce, parsed.counter), parsed.body, size, structure)
@@ -127,10 +136,14 @@ def open_encrypt0(parsed: Envelope, ccm: "CCM", nonce: bytes, aad: bytes) -> mem
 def seal_encrypt0(
     ccm: "CCM", kid: bytes, counter: int, sid: bytes, nonce: bytes, payload: bytes, aad: bytes
 ) -> bytearray:
-    """The caller has spent the counter before: a key and a counter must never come together twice."""
+    """Return a sealed message.
+
+    counter: spent by the caller before: a key and a counter must never come together twice.
+    """
     size = 1 if counter < 1 << 8 else 2 if counter < 1 << 16 else 3 if counter < 1 << 24 else 4
-    # The protected header as a byte string, put together by hand, as is the Enc_structure (RFC 9052 §5.3) that begins with it. This
-    # is done for every event: small pieces are cheap, but each object of more than one block searches the heap.
+    # The protected header as a byte string, put together by hand, as is the Enc_structure (RFC
+    # 9052 §5.3) that begins with it. This is done for every event: small pieces are cheap, but
+    # each object of more than one block searches the heap.
     first, second = _HEADS[size - 1]
     protected = first + kid + second + counter.to_bytes(size, "big") + b"\x0a\x48" + sid
     length = b"\xa0" + head(_BYTES, len(payload) + _TAG)
@@ -159,7 +172,7 @@ def _bytes(value: "bytes | memoryview") -> bytes:
 
 
 def _nonce(nonce: bytes, counter: int) -> bytearray:
-    """RFC 9052 §3.1: the base IV XOR the partial IV, padded from the left."""
+    """Return the base IV XOR the partial IV, padded from the left (RFC 9052 §3.1)."""
     out = bytearray(nonce)
     i = len(out) - 1
     while counter:

@@ -1,8 +1,8 @@
-"""MQTT 3.1.1 packets, checked whole before anybody parses them.
+"""MQTT 3.1.1 packets, checked whole before anything parses them.
 
-umqtt.simple trusts its peer: it reads as many bytes as were announced, meets surprises with `assert`, and knows no limit. So no byte reaches
-it before the packet that it belongs to has arrived in one fixed buffer and has been found well-formed here (OASIS MQTT 3.1.1, sections
-2.2, 3.2, 3.3, 3.4, 3.9, 3.13).
+umqtt.simple trusts its peer: it reads as many bytes as were announced, meets surprises with
+`assert`, and knows no limit. So no byte reaches it before its packet has arrived in one fixed
+buffer and is well-formed (OASIS MQTT 3.1.1, sections 2.2, 3.2, 3.3, 3.4, 3.9, 3.13).
 """
 
 from micropython import const
@@ -21,16 +21,18 @@ PINGRESP = 0xD0
 
 _MAX_LENGTH_BYTES = const(4)
 _MAX_TOPIC = const(128)  # bytes kept of a skipped message's topic: none of a longer one
-# What a client that subscribes with QoS 0 or 1 can be sent, with the one length that each may have.
+# What a client that subscribes with QoS 0 or 1 can be sent, with the one length that each may
+# have.
 _FIXED = {CONNACK: 2, PUBACK: 2, SUBACK: 3, PINGRESP: 0}
 
 
 class Framer:
-    """Collects one packet at a time in a fixed buffer: read into space(), tell fed(), look at `kind`.
+    """Collects one packet at a time in a fixed buffer: space(), then fed(), then `kind`.
 
-    limit: bytes of the largest packet taken, header included. may_skip(size): whether the bytes of a message above that may be
-    received and dropped; without it none is. A dropped one has `skipped` true, its `topic` where that is short enough, its `pid`
-    (0 with QoS 0), and no packet().
+    limit: bytes of the largest packet, header included.
+    may_skip(size): whether a message above the limit may be received and dropped; without it none
+    is. A dropped one has its size in `skipped`, its `topic` if that is short enough, its `pid` (0
+    with QoS 0), and no packet().
     """
 
     def __init__(self, limit: int, may_skip: "Callable[[int], bool] | None" = None) -> None:
@@ -39,7 +41,7 @@ class Framer:
         self.clear()
 
     def clear(self) -> None:
-        """Forget the packet and be ready for the next one."""
+        """Drop the packet and be ready for the next one."""
         self._have = 0
         self._need = 2
         self._start = 0
@@ -49,15 +51,18 @@ class Framer:
 
     @property
     def started(self) -> bool:
-        """A packet has begun and is not complete: the peer owes bytes."""
+        """Whether a packet has begun and is not complete: the peer owes bytes."""
         return self.skipped > 0 or 0 < self._have < self._need
 
     def space(self) -> memoryview:
-        """Where the next bytes go; never longer than what belongs to this packet."""
+        """Return the place for the next bytes, never longer than the rest of this packet."""
         return self._view[self._have : self._need]
 
     def fed(self, count: int) -> bool:
-        """`count` bytes were put into space(). True when the packet is whole and well-formed. PeerError mqtt-malformed, mqtt-too-large."""
+        """Account for `count` bytes in space(); return whether the packet is whole.
+
+        Raises PeerError mqtt-malformed, mqtt-too-large.
+        """
         self._have += count
         if self._have < self._need:
             return False
@@ -101,7 +106,7 @@ class Framer:
         return False
 
     def _drop(self) -> bool:
-        """Drop a full buffer of a message that is above the limit; True behind its last byte."""
+        """Drop a full buffer of a message above the limit; return whether it was the last."""
         view = self._view
         if not self._passed:
             topic = self._start + 2
@@ -123,11 +128,11 @@ class Framer:
         return True
 
     def packet(self) -> memoryview:
-        """The whole packet, header included."""
+        """Return the whole packet, header included."""
         return self._view[: self._need]
 
     def body(self) -> memoryview:
-        """What follows the fixed header."""
+        """Return what follows the fixed header."""
         return self._view[self._start : self._need]
 
     @property
@@ -166,7 +171,8 @@ class Framer:
             if kind & 6 and not body[end] << 8 | body[end + 1]:
                 raise PeerError("mqtt-malformed")
         elif kind == CONNACK:
-            # No session is ever kept (clean session), so a broker that says "session present" answers somebody else (MQTT-3.2.2-1).
+            # No session is ever kept (clean session), so a broker that says "session present"
+            # answers somebody else (MQTT-3.2.2-1).
             if body[0]:
                 raise PeerError("mqtt-malformed", "the broker kept a session that nobody wanted")
             if body[1] > 5:

@@ -14,20 +14,21 @@ _KEPT = const(4)
 
 
 def is_id(text: object) -> bool:
-    """Whether this is a device type, device ID or application ID: [A-Za-z0-9_-]{1,32}."""
+    """Return whether this is a device type, device ID or application ID: [A-Za-z0-9_-]{1,32}."""
     return _made_of(_ID, text)
 
 
 def is_word(text: object) -> bool:
-    """Whether this is an event's or a command's name: [a-z0-9_]{1,32}."""
+    """Return whether this is an event's or a command's name: [a-z0-9_]{1,32}."""
     return _made_of(_WORD, text)
 
 
 def _made_of(allowed: bytes, text: object) -> bool:
     if not isinstance(text, str) or not 0 < len(text) <= _MAX:
         return False
-    # What is made of these bytes alone is stripped to nothing; any other byte stops strip(). Iterating over the text would intern each
-    # of its characters, for ever, and peers choose the texts.
+    # What is made of these bytes alone is stripped to nothing; any other byte stops strip().
+    # Iterating over the text would intern each of its characters, for ever, and peers choose the
+    # texts.
     return not text.encode().strip(allowed)
 
 
@@ -53,7 +54,10 @@ class Topics:
         return "%scmd/%s/fmt/%s" % (self._base, command, fmt)
 
     def sealed(self, event: str) -> "tuple[bytes, bytes]":
-        """(topic, external AAD) of a sealed event. The last few are kept: a device says the same things all its life."""
+        """Return (topic, external AAD) of a sealed event.
+
+        The last few are kept: a device sends the same events all its life.
+        """
         found = self._sealed.get(event)
         if found is None:
             from . import cbor  # nobody else who wants a name wants CBOR
@@ -66,11 +70,11 @@ class Topics:
         return found
 
     def is_event(self, event: object) -> bool:
-        """is_word() of an event's name; of those that are kept it is known."""
+        """Return is_word() of an event's name, without a check for one that is kept."""
         return (isinstance(event, str) and event in self._sealed) or is_word(event)
 
     def parse(self, topic: "memoryview | bytes") -> "tuple[str, str]":
-        """(command, format) of a topic that was sent to this device. PeerError bad-topic for any other."""
+        """Return (command, format) of a topic of this device. PeerError bad-topic for another."""
         try:
             parts = str(bytes(topic), "utf-8").split("/")
         except UnicodeError:

@@ -1,11 +1,12 @@
-"""ESP32 Secure Boot V2: is a firmware image signed by a key that this board trusts? Streamed, in one pass over the image.
+"""ESP32 Secure Boot V2: verify that a trusted key signed a firmware image, in one pass over it.
 
-    check = Check(size, digests, make_rsa, make_p256)     PeerError firmware-unsigned when it can't be a signed image
+    check = Check(size, digests, make_rsa, make_p256)
     check.update(view); …                                 all of the image, in order
-    check.finish()                                        PeerError firmware-unsigned, firmware-key, tampered
+    check.finish()
 
-The image is padded to a multiple of 4,096 bytes, and the signature sector of 4,096 bytes stands behind it: up to three blocks of 1,216 bytes, then FF.
-A block, from ESP-IDF's documentation of the format (all integers little-endian):
+The image is padded to a multiple of 4,096 bytes, and a signature sector of 4,096 bytes follows: up
+to three blocks of 1,216 bytes, then FF. A block, from ESP-IDF's documentation of the format (all
+integers little-endian):
 
     0     E7, version (2: RSA-3072 with PSS, 3: ECDSA), two zeros
     4     SHA-256 of the image with its padding
@@ -13,9 +14,10 @@ A block, from ESP-IDF's documentation of the format (all integers little-endian)
           ECDSA: curve (1; 2 is P-256), X, Y (32 each); signature r, s at 101 (32 each); zeros
     1196  CRC-32 of bytes 0 to 1195, then 16 zeros
 
-A key is known by its digest, as the chip's fuses have it: SHA-256 over bytes 36 to 811, or 36 to 100. It is enough that one block is good and of a
-key that is trusted: that is what the chip asks. But no byte of the sector may be anything else than the format says, so that nothing rides along:
-a block of another curve, whose layout and digest may be other ones (P-384: SHA-384), refuses the image.
+A key is known by its digest, as in the chip's fuses: SHA-256 of bytes 36 to 811, or 36 to 100. One
+good block of a trusted key is enough, as for the chip. But no byte of the sector may differ from
+the format: a block of another curve, whose layout and digest may be other ones (P-384: SHA-384),
+refuses the image.
 """
 
 import binascii
@@ -43,8 +45,12 @@ _CRC_AT = const(1196)
 
 
 class Check:
-    """size: of the whole image, signature sector and all. digests: 32 bytes each, of the keys that are trusted. make_rsa(modulus, exponent) and
-    make_p256(x ‖ y), big-endian: keys with verify(digest, signature)."""
+    """Verifies one image. PeerError firmware-unsigned when it can't be a signed one.
+
+    size: bytes of the whole image, signature sector included.
+    digests: 32 bytes each, of the trusted keys.
+    make_rsa(modulus, exponent), make_p256(x ‖ y): big-endian; keys with verify(digest, signature).
+    """
 
     def __init__(
         self,
@@ -64,6 +70,7 @@ class Check:
         self._fill = 0
 
     def update(self, data: "Buffer") -> None:
+        """Add the next bytes of the image."""
         view = memoryview(data)
         if self._left:
             self._sha.update(view[: self._left])
@@ -77,6 +84,7 @@ class Check:
         self._fill = end
 
     def finish(self) -> None:
+        """Verify the signature. PeerError firmware-unsigned, firmware-key, tampered."""
         if self._fill != SECTOR:
             raise PeerError("firmware-unsigned", "less than was announced")
         digest = self._sha.digest()
@@ -109,7 +117,7 @@ class Check:
 
 
 def _look(block: memoryview, digest: bytes) -> None:
-    """Whether all of a block is what the format says; not yet whose it is."""
+    """Check that all of a block is as the format says; its key is not looked at."""
     if block[1] == _ECDSA:
         if block[36] != _P256 or _is_other(block[165:_CRC_AT], 0):
             raise PeerError("firmware-unsigned", "another curve than P-256")
@@ -125,7 +133,7 @@ def _look(block: memoryview, digest: bytes) -> None:
 
 
 def _is_other(view: memoryview, value: int) -> bool:
-    """Whether any byte is another."""
+    """Return whether any byte has another value."""
     for byte in view:
         if byte != value:
             return True

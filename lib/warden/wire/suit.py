@@ -1,21 +1,23 @@
-"""A SUIT manifest processor (draft-ietf-suit-manifest-37) for a device with two slots. Sans-IO: bytes in, a plan out.
+"""A SUIT manifest processor (draft-ietf-suit-manifest-37) for two slots, sans-IO.
 
     plan = process(envelope, keys, target)
 
-Gates, in this order: size, form of the envelope, authenticity, version and form of the manifest, sequence number, severed elements, then
-the commands. Nothing of the manifest is parsed before a release key's signature was found good.
+Gates, in this order: size, form of the envelope, authenticity, version and form of the manifest,
+sequence number, severed elements, then the commands. Nothing of the manifest is parsed before a
+release key's signature is verified.
 
-Every command sequence is checked whole before one command runs, those in branches that are not taken too: a command that we don't know
-is refused wherever it stands, never skipped. Commands are counted and nesting is bounded, so a manifest can keep nobody busy.
+All command sequences are checked before one command runs, those in branches that are not taken
+too: an unknown command is refused wherever it is, never skipped. Commands are counted and nesting
+is bounded.
 
 suit-malformed     not an envelope or a manifest, or a value of the wrong type or range
 suit-unsupported   well-formed, but with something that this processor does not do
 suit-limit         too large, too many, too deep
 suit-digest        a digest that is not that of the manifest or of a severed element
-suit-condition     a condition failed, or an image is to be fetched that nobody said how to check
-wrong-device       the vendor's or the class's condition failed or was never asked, or a component names another vendor or class
+suit-condition     a condition failed, or an image to fetch has no digest, size or address
+wrong-device       the vendor's or the class's condition failed or is missing, or another is named
 old-manifest       its sequence number is not above the least one wanted
-tampered           the signature is none of this key's; cose-malformed, cose-algorithm: nor could be
+tampered           no release key made the signature; cose-malformed, cose-algorithm: nor could one
 """
 
 import hashlib
@@ -40,7 +42,13 @@ _MOST_PARTS = const(4)  # of a component's identifier
 
 
 def process(envelope: "Buffer", keys: "Sequence[Verifier]", target: Target) -> Plan:
-    """PeerError with one of the codes above, or cbor-malformed, cbor-not-canonical, cbor-limit."""
+    """Verify and run a manifest; return the plan.
+
+    envelope: bytes as received. keys: the release keys. target: this device and the slot to write.
+
+    Raises PeerError with one of the codes above, or cbor-malformed, cbor-not-canonical,
+    cbor-limit.
+    """
     if len(envelope) > MAX_ENVELOPE:
         raise PeerError("suit-limit", "the envelope is too large")
     elements = _elements(envelope)
@@ -66,7 +74,10 @@ def process(envelope: "Buffer", keys: "Sequence[Verifier]", target: Target) -> P
 
 
 def _elements(envelope: "Buffer") -> "dict[int, tuple[memoryview, memoryview]]":
-    """Label → (the element with its head, its content). Only labels that we know: one that we would not look at is not authenticated."""
+    """Return label → (the element with its head, its content) of the envelope.
+
+    An unknown label is refused: nothing authenticates it.
+    """
     view = memoryview(envelope)
     if bytes(view[:2]) != suit_labels.ENVELOPE_TAG:
         raise PeerError("suit-malformed", "not a SUIT envelope")
@@ -98,9 +109,10 @@ def _elements(envelope: "Buffer") -> "dict[int, tuple[memoryview, memoryview]]":
 def _authenticate(
     elements: "dict[int, tuple[memoryview, memoryview]]", keys: "Sequence[Verifier]"
 ) -> bytes:
-    """The manifest's digest, once a key vouched for it."""
+    """Return the manifest's digest, once a release key has signed it."""
     reader = Reader(elements[suit_labels.AUTHENTICATION][1])
-    # Exactly one signature: a second one that we can't check would be bytes that nobody vouches for.
+    # Exactly one signature: a second one that we can't check would be bytes that nobody vouches
+    # for.
     if reader.array() != 2:
         raise PeerError("suit-unsupported", "not exactly one signature")
     signed = reader.byte_string()
@@ -127,7 +139,7 @@ def _authenticate(
 
 
 def _map(content: memoryview) -> "dict[int, memoryview]":
-    """Label → the item's bytes, of a map with integer keys."""
+    """Return label → the item's bytes, of a map with integer keys."""
     reader = Reader(content)
     found = {}
     previous = None
@@ -152,7 +164,7 @@ def _uint(item: "memoryview | None", most: int) -> int:
 def _severable(
     item: "memoryview | None", severed: "tuple[memoryview, memoryview] | None"
 ) -> "memoryview | None":
-    """The member's content: from the manifest, or from the envelope when the manifest holds its digest."""
+    """Return a member's content, from the manifest or, by its digest, from the envelope."""
     if item is None:
         if severed is not None:
             raise PeerError("suit-digest", "an element that the manifest does not know")
@@ -171,7 +183,7 @@ def _severable(
 
 
 def _common(item: "memoryview | None", target: Target) -> "tuple[list[int], memoryview | None]":
-    """The components, as indices of the device's own; the shared sequence, if there is one."""
+    """Return the components, as indices of the device's own, and the shared sequence or None."""
     if item is None:
         raise PeerError("suit-malformed", "no common part")
     common = _map(Reader(item).byte_string())
@@ -199,7 +211,7 @@ def _common(item: "memoryview | None", target: Target) -> "tuple[list[int], memo
 def _sequences(
     manifest: "dict[int, memoryview]", elements: "dict[int, tuple[memoryview, memoryview]]"
 ) -> "dict[int, memoryview]":
-    """Label → command sequence, of what is left of the manifest; every member is taken or refused."""
+    """Return label → command sequence of the remaining members; refuse every other member."""
     if suit_labels.REFERENCE_URI in manifest:
         uri(Reader(manifest.pop(suit_labels.REFERENCE_URI)))
     found = {}

@@ -1,4 +1,7 @@
-"""The command sequences of a SUIT manifest: what may stand in them, and running them to a plan. suit.py reads what surrounds them."""
+"""The command sequences of a SUIT manifest: check them, and run them to a plan.
+
+suit.py reads what surrounds them.
+"""
 
 from micropython import const
 
@@ -39,9 +42,12 @@ class Reader(cbor_reader.Reader):
 
 
 class Target:
-    """What the manifest is judged against. vendor, class_id: 16 bytes each. slot: the one that is to be written. components: the
-    identifiers that this device has, in its order. least: the sequence number must be above. holds(component, digest): whether the slot
-    to be written holds this image already."""
+    """The device and the slot that a manifest is checked against.
+
+    vendor, class_id: 16 bytes each. slot: the one to write. components: the device's identifiers,
+    in its order. least: the sequence number must be above. holds(component, digest): whether the
+    slot to write holds this image already.
+    """
 
     def __init__(
         self,
@@ -61,8 +67,11 @@ class Target:
 
 
 class Machine:
-    """Runs the sequences of one manifest into `plan`. components: of the manifest → of the device. The parameters of each component live in
-    `_parameters`."""
+    """Runs the sequences of one manifest into `plan`.
+
+    components: index in the manifest → index in the device. `_parameters` has those of each
+    component.
+    """
 
     def __init__(self, plan: "Plan", target: Target, components: "list[int]") -> None:
         self._plan = plan
@@ -74,7 +83,7 @@ class Machine:
         self._parameters: "list[dict[int, object]]" = [{} for _ in components]
 
     def run(self, shared: "memoryview | None", sequences: "dict[int, memoryview]") -> None:
-        """The shared sequence goes before each of the others."""
+        """Run the shared sequence before each of the others."""
         own = {
             suit_labels.INSTALL: suit_labels.DO_FETCH,
             suit_labels.INVOKE: suit_labels.DO_INVOKE,
@@ -97,7 +106,7 @@ class Machine:
     # -- what may stand in a sequence ---------------------------------------------------------
 
     def _check(self, sequence: memoryview, own: int, depth: int) -> None:
-        """own: the directive that this sequence alone may hold."""
+        """Check a sequence. own: the directive that this sequence alone may hold."""
         if depth > _DEEPEST:
             raise PeerError("suit-limit", "sequences nested too deeply")
         reader = Reader(sequence)
@@ -143,7 +152,7 @@ class Machine:
             raise PeerError("suit-limit", "too many commands")
 
     def _indices(self, reader: Reader) -> "tuple[int, ...]":
-        """IndexArg: a number, several, or true for all."""
+        """Return the component indices of an IndexArg: a number, several, or true for all."""
         major = reader.peek()
         if major == ARRAY:
             count = reader.array()
@@ -164,7 +173,7 @@ class Machine:
     # -- running ------------------------------------------------------------------------------
 
     def _run(self, sequence: memoryview) -> None:
-        """A sequence that _check() passed."""
+        """Run a sequence that _check() passed."""
         reader = Reader(sequence)
         for _ in range(reader.array() >> 1):
             self._tally()
@@ -194,7 +203,7 @@ class Machine:
                     self._do(command, index)
 
     def _try(self, branches: "list[memoryview | None]") -> None:
-        """The first branch whose conditions hold. One that fails leaves no trace."""
+        """Run the first branch whose conditions hold. A failed branch leaves no trace."""
         current = self._current
         for branch in branches:
             if branch is None:
@@ -235,7 +244,7 @@ class Machine:
             self._plan.invoke = self._components[index]
 
     def _match(self, digest: object, component: int) -> None:
-        """What is to be fetched is checked by the updater against this digest, before anything boots it."""
+        """Compare an image to fetch with this digest: the updater verifies it before a boot."""
         for image in self._plan.images:
             if image.component == component:
                 if image.digest != digest:
@@ -246,8 +255,8 @@ class Machine:
             raise PeerError("suit-condition", "the image is not there")
 
     def _fetch(self, values: "dict[int, object]", component: int) -> None:
-        # All components are this device's, so a condition that held for one holds for each. One that
-        # names another vendor or class is refused although no condition compares it.
+        # All components are this device's, so a condition that held for one holds for each. One
+        # that names another vendor or class is refused although no condition compares it.
         target = self._target
         if (
             self._held != _ALL_HELD
@@ -274,7 +283,7 @@ class Machine:
 
 
 def _parameters(reader: Reader) -> "dict":
-    """The map of an override-parameters."""
+    """Return the map of an override-parameters."""
     values: "dict" = {}
     previous = None
     count = reader.mapping()

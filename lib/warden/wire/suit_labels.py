@@ -1,5 +1,7 @@
-"""The numbers of draft-ietf-suit-manifest-37 (June 2026) that Warden knows, in one place: the draft is approved but not published yet,
-and earlier texts had other numbers."""
+"""The numbers of draft-ietf-suit-manifest-37 (June 2026) that Warden knows.
+
+The draft is approved but not published yet, and earlier texts had other numbers.
+"""
 
 from micropython import const
 
@@ -51,5 +53,6 @@ IMAGE_SIZE = const(14)
 # draft-ietf-suit-firmware-encryption
 ENCRYPTION_INFO = const(19)
 URI = const(21)
-# Custom ones are negative. Warden's own: from the confirmation of this manifest on, no image of a lower sequence number boots.
+# Custom ones are negative. Warden's own: from the confirmation of this manifest on, no image of a
+# lower sequence number boots.
 WARDEN_FLOOR = const(-1)

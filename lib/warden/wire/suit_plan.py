@@ -1,5 +1,7 @@
-"""What a manifest that was judged asks for. A module of its own, and as small as can be: a plan lives through the whole download, and would else keep all of the
-code that judged it in memory."""
+"""The result of a manifest, in a module of its own.
+
+A plan lives through the whole download; with more in this module, that code would stay in memory.
+"""
 
 from micropython import const
 
@@ -9,8 +11,11 @@ MAX_ENVELOPE = 8192
 
 
 class Image:
-    """One image to fetch. component: index in the target's components. digest: SHA-256. uri: UTF-8. encryption: what parameter 19 says about how it comes, None
-    where it comes as it is. Digest and size are the plain image's."""
+    """One image to fetch.
+
+    component: index in the target's components. digest, size: of the plain image. uri: UTF-8.
+    encryption: parameter 19, or None for an image that is not encrypted.
+    """
 
     if TYPE_CHECKING:
         component: int
@@ -21,7 +26,11 @@ class Image:
 
 
 class Plan:
-    """digest: the manifest's own. slot: the one that is to be written. images: in the order of fetching. floor: 0 if it sets none. invoke: the component that starts."""
+    """What to fetch and where to.
+
+    digest: the manifest's own. slot: the one to write. images: in the order of fetching. floor: 0
+    if the manifest sets none. invoke: the component that starts.
+    """
 
     if TYPE_CHECKING:
         digest: bytes

@@ -34,9 +34,13 @@ _MONTHS = const((31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31))
 
 
 def fields(data: "Buffer") -> "tuple[memoryview, int, int]":
-    """(SubjectPublicKeyInfo TLV as a view, notBefore, notAfter) of one certificate of at most 16384
-    bytes. Raises PeerError("certificate-malformed") for anything that is not one, whole and
-    without a byte left over."""
+    """Return (SubjectPublicKeyInfo as a view, notBefore, notAfter) of one certificate.
+
+    data: DER, at most 16,384 bytes. The times are Unix seconds.
+
+    Raises PeerError certificate-malformed for anything but one certificate without a byte left
+    over.
+    """
     if len(data) > _MOST:
         raise PeerError("certificate-malformed")
     view = memoryview(data)
@@ -78,14 +82,18 @@ def fields(data: "Buffer") -> "tuple[memoryview, int, int]":
 
 
 def spki_pin(data: "Buffer") -> bytes:
-    """SHA-256 of the certificate's SubjectPublicKeyInfo, 32 bytes (RFC 7469 §2.4). Raises
-    PeerError("certificate-malformed")."""
+    """Return SHA-256 of the certificate's SubjectPublicKeyInfo, 32 bytes (RFC 7469 §2.4).
+
+    Raises PeerError certificate-malformed.
+    """
     return hashlib.sha256(fields(data)[0]).digest()
 
 
 def _tlv(view: memoryview, at: int, end: int, tag: int) -> "tuple[int, int]":
-    """The element of this tag at `at`: (start of its content, its end). Lengths in DER's shortest
-    form only, at most 65535."""
+    """Return (start of the content, end) of the element of this tag at `at`.
+
+    Lengths are in DER's shortest form, at most 65,535.
+    """
     if end - at < 2 or view[at] != tag:
         raise PeerError("certificate-malformed")
     n = view[at + 1]
@@ -106,8 +114,10 @@ def _tlv(view: memoryview, at: int, end: int, tag: int) -> "tuple[int, int]":
 
 
 def _time(view: memoryview, at: int, end: int) -> "tuple[int, int]":
-    """UTCTime as YYMMDDHHMMSSZ or GeneralizedTime as YYYYMMDDHHMMSSZ (RFC 5280 §4.1.2.5): (Unix
-    seconds, where it ends)."""
+    """Return (Unix seconds, end) of a UTCTime or a GeneralizedTime (RFC 5280 §4.1.2.5).
+
+    The forms are YYMMDDHHMMSSZ and YYYYMMDDHHMMSSZ.
+    """
     if at >= end or view[at] not in (_UTC_TIME, _GENERALIZED_TIME):
         raise PeerError("certificate-malformed")
     general = view[at] == _GENERALIZED_TIME
