@@ -1,4 +1,4 @@
-"""The façade: what becomes of a command whose handler fails, and of an event that can't be sent."""
+"""Device and agent: handlers that fail, events that cannot be sent, links that end."""
 
 import asyncio
 import sys
@@ -12,7 +12,7 @@ from warden.session.inbox import Call
 from warden.wire import cbor
 
 
-def obey(handler):
+def run_handler(handler):
     """The bodies that were answered, and what was logged."""
     rig = Rig()
     answers = []
@@ -34,15 +34,15 @@ def obey(handler):
 FAILED = [{"ok": False, "error": "command-failed"}]
 
 
-def test_results():
-    equal(obey(lambda args: {"on": args["on"]}), ([{"ok": True, "result": {"on": 1}}], []))
-    equal(obey(lambda args: None), ([{"ok": True, "result": None}], []))
+def test_a_handler_s_result_is_the_reply():
+    equal(run_handler(lambda args: {"on": args["on"]}), ([{"ok": True, "result": {"on": 1}}], []))
+    equal(run_handler(lambda args: None), ([{"ok": True, "result": None}], []))
 
     async def slowly(args):
         await asyncio.sleep_ms(1)
         return args["on"] + 1
 
-    equal(obey(slowly), ([{"ok": True, "result": 2}], []))
+    equal(run_handler(slowly), ([{"ok": True, "result": 2}], []))
 
 
 def test_a_handler_that_raises():
@@ -53,15 +53,15 @@ def test_a_handler_that_raises():
         raise ValueError("of no concern to a peer")
 
     for handler in (broken, broken_later, lambda args: 1 // 0):
-        equal(obey(handler), (FAILED, ["command-failed"]))
+        equal(run_handler(handler), (FAILED, ["command-failed"]))
 
 
 def test_a_result_that_no_reply_can_hold():
     for result in (object(), 1 << 65, {1.5: 1}, b"x" * 2000):
-        equal(obey(lambda args, result=result: result), (FAILED, ["command-failed"]))
+        equal(run_handler(lambda args, result=result: result), (FAILED, ["command-failed"]))
 
 
-def test_a_reply_that_nobody_waits_for():
+def test_a_reply_after_its_session_ended():
     rig = Rig()
 
     def answer(body):
@@ -73,7 +73,7 @@ def test_a_reply_that_nobody_waits_for():
     equal(rig.codes(), ["no-session"])
 
 
-def test_events_of_our_own():
+def test_names_of_warden_s_own_events_are_refused():
     device = Rig().device
 
     async def publish(event, body):
@@ -222,12 +222,12 @@ def test_a_handler_refuses_with_a_reason():
 
     for handler in (refuse, refuse_later):
         answer = {"ok": False, "error": "door-open"}
-        equal(obey(handler), ([answer], ["command-refused"]))
+        equal(run_handler(handler), ([answer], ["command-refused"]))
 
     def refuse_as_warden(args):
         raise Refused("not-allowed")
 
-    equal(obey(refuse_as_warden), (FAILED, ["command-failed"]))
+    equal(run_handler(refuse_as_warden), (FAILED, ["command-failed"]))
 
 
 def test_the_log_has_the_traceback_of_a_handler_and_the_reply_has_not():
@@ -271,7 +271,7 @@ def test_the_authority_goes_first_and_none_fills_the_queue():
     equal([rig.agent._next_call().appid for _ in range(3)], ["authority", "home", "home"])
 
 
-# -- what can't be imported ------------------------------------------------------------------------
+# -- missing modules ---------------------------------------------------------------------------
 
 
 def test_a_library_that_is_missing():
@@ -306,11 +306,14 @@ def test_a_library_that_is_missing():
         sys.modules.update(kept)
 
 
-# -- links that fail --------------------------------------------------------------------------------
+# -- links that end -----------------------------------------------------------------------------
 
 
 class Net:
-    """A network and a client whose links end as `ends` says: (code, whether the log-in was accepted, milliseconds that it took)."""
+    """A network and a client whose links end as `ends` says.
+
+    ends: (code, whether the log-in was accepted, milliseconds until the end) of each.
+    """
 
     def __init__(self, ends, joins=True):
         self.ends = list(ends)
@@ -387,13 +390,13 @@ class Wired:
         pass
 
 
-def test_a_network_that_reaches_nobody_is_joined_anew():
+def test_a_network_that_reaches_no_broker_is_joined_again():
     for codes, joins in (
         (["unreachable"] * 2, 0),
         (["unreachable"] * 3, 1),
         (["link-timeout", "unreachable", "link-timeout"], 1),
         (["unreachable"] * 7, 2),
-        # Whoever answers, the network is there.
+        # A peer that answers shows that the network works.
         (["unreachable", "unreachable", "tls-failed"] * 3, 0),
     ):
         net = Net([(code, False, 1) for code in codes])
@@ -406,8 +409,8 @@ def test_a_network_that_reaches_nobody_is_joined_anew():
     equal(net.run()[1], ["unreachable"])
 
 
-def test_how_long_a_device_stays_away():
-    """Only a refused log-in leads to the longest wait at once, and nothing above a minute follows a log-in that was accepted."""
+def test_the_wait_before_the_next_connection():
+    """A refused log-in is followed by the longest wait, an accepted one by a minute at most."""
     waits, _ = Net([("mqtt-refused", False, 1)] * 2).run()
     equal(waits, [60000, 60000])
     for code in ("mqtt-refused", "mqtt-malformed", "link-closed", "link-timeout"):
@@ -431,7 +434,7 @@ def test_a_lost_or_refused_route_is_tried_again_soon():
     equal(waits, [60000, 5000])
 
 
-def test_a_network_that_reaches_nobody_is_joined_more_and_more_rarely():
+def test_a_network_that_reaches_no_broker_is_joined_more_and_more_rarely():
     joins = []
     for count in range(1, 50):
         net = Net([("unreachable", False, 1)] * count)
@@ -460,7 +463,7 @@ def test_a_refused_subscription_is_no_refused_password():
     equal(asked, ["mqtt-refused", "link-closed"])
 
 
-def test_another_client_in_our_place():
+def test_another_client_with_the_same_name_is_reported():
     closed = ("link-closed", True, 500)
     for ends, times in (
         ([closed] * 2, 0),

@@ -28,7 +28,7 @@ def test_no_board():
     unknown(load.board_vault)
 
 
-def test_what_board_py_imports():
+def test_a_module_that_board_py_imports_is_missing():
     """It is there, and what it imports is not: that is what must be told."""
     folder = ("/tmp/" if hasattr(os, "getenv") else "/") + os.urandom(6).hex()
     path = folder + "/board.py"
@@ -59,14 +59,14 @@ def test_software():
     check(not key.exists())
 
 
-def test_a_pin_wants_somebody_to_ask():
+def test_a_pin_needs_a_way_to_ask():
     unknown(load.root_key, ("pin", "/no/such/pin", 1000, None))
     asked = load.root_key(("pin", "/no/such/pin", 1000, None), lambda: b"1")
     check(not asked.exists())
 
 
 def test_the_board_asks_once_a_start():
-    """boot.py opens the vault for the slots, main.py opens it again: whoever stands there types the PIN once."""
+    """boot.py and main.py both need the vault: the PIN is typed once."""
     asked = []
 
     class Ask:
@@ -105,7 +105,7 @@ def test_the_board_asks_once_a_start():
 
 
 def test_the_vault_of_the_boot_goes_on():
-    """main.py takes the vault that boot.py opened, once; another one of this board closes it first."""
+    """main.py uses the vault that boot.py opened, once; another vault of this board closes it."""
 
     class Opened:
         closed = False
@@ -155,7 +155,7 @@ def test_a_pin_with_another_key():
 
 
 def test_the_panel():
-    """Keypad and display are made later, by who waits for a code; a board without a keypad has none."""
+    """Keypad and display are made later, by the gate; a board without a keypad has no panel."""
 
     class Panel(Board):
         CLOCK = ("chip",)

@@ -81,7 +81,7 @@ def test_the_window_of_hotp():
         check(not codes.needs_time(None))
 
 
-def test_no_counter_twice():
+def test_no_counter_is_valid_twice():
     vault = made()
     codes = Codes(vault)
     name, to = codes.verify(code(SECRET, 3, 6), None)
@@ -149,7 +149,7 @@ def test_the_drift_of_totp():
         equal(codes.verify(code(SECRET, step + off, 6), now), None)
 
 
-def test_no_step_twice():
+def test_no_step_is_valid_twice():
     now = 1111111111
     step = now // 30
     vault = made(30)
@@ -209,7 +209,7 @@ def test_duress_has_a_counter_of_its_own():
     equal(Codes(made()).verify(code(OTHER, 0, 6), None), None)
 
 
-def test_every_candidate_is_judged():
+def test_every_counter_is_compared():
     """The work does not tell which secret it was, nor which counter, nor whether any."""
     codes = Codes(made(duress=OTHER))
     real, calls = codes_module.equal, []

@@ -1,4 +1,4 @@
-"""The gate in a connected device: what it holds up, what passes, and what opens it. Sealed and plain, with the other side put together by hand."""
+"""The gate of a connected device: what it refuses, what passes, what opens it, in both modes."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ class Lines:
 
 
 class Keys(Keypad):
-    """Only inject() presses keys; quick, for the test's sake. broken: how often it does not answer."""
+    """Only inject() presses keys, and they are polled often. broken: how often it fails."""
 
     broken = 0
 
@@ -76,7 +76,7 @@ async def forever():
 
 
 class Stage(Rig):
-    """A provisioned device that connects to nobody; its authority and an application, by hand."""
+    """A provisioned device without a broker; its authority and an application are modelled."""
 
     def __init__(self, otp=None, mode="sealed", panel=True, kept=False, **terms):
         bundle = gated(otp, **terms)
@@ -123,7 +123,7 @@ class Stage(Rig):
             self.agent.gate and setattr(self.agent.gate, "_news", True)
             await self.settle()
 
-    def stand(self, appid):
+    def open_session(self, appid):
         """The whole hand-shake of one application."""
         app = self.apps[appid]
         for session in self.agent.sessions:
@@ -156,8 +156,8 @@ class Stage(Rig):
         body.update(changes)
         self.send(by, command, body)
 
-    def heard(self, appid="authority"):
-        """[(event, id, body)] that this application got since; other applications' messages stay unread."""
+    def received(self, appid="authority"):
+        """Return the new messages for an application as (event, id, body); others' stay unread."""
         found, rest = [], []
         for event, data in self.client.posted:
             try:
@@ -177,25 +177,25 @@ class Stage(Rig):
     async def request(self):
         """The number of the request that the authority got."""
         await self.settle()
-        [(event, id, body)] = self.heard()
+        [(event, id, body)] = self.received()
         equal((event, id, body["event"], body["deviceId"]), (event, 0, event, "lamp-1"))
         equal((event, len(body)), ("server_otp_request", 3))
         return body["req"]
 
     async def open(self):
-        self.stand("authority")
+        self.open_session("authority")
         req = await self.request()
         self.answer("server_otp_response", req)
         self.keys.inject(b"123456#")
         await self.settle()
-        [(event, id, body)] = self.heard()
+        [(event, id, body)] = self.received()
         equal((event, id), ("device_otp_response", 0))
         equal(body, {"event": event, "deviceId": "lamp-1", "req": req, "otp": "123456"})
         self.answer("server_otp_validate", req)
         await self.settle()
 
 
-def staged(stage, work):
+def run_stage(stage, work):
     stage.run(lambda: work(stage))
     return stage
 
@@ -209,12 +209,12 @@ def test_the_application_starts_behind_the_gate():
             started.append(1)
 
         task = asyncio.create_task(application())
-        stage.stand("home")
+        stage.open_session("home")
         await stage.settle()
         equal((started, stage.agent.gate is None), ([], False))
         await stage.open()
         equal((started, stage.agent.gate), ([1], None))
-        equal(stage.heard(), [("gate", 0, {"open": True, "by": "otp"})])
+        equal(stage.received(), [("gate", 0, {"open": True, "by": "otp"})])
         equal(
             stage.screen.shown,
             [("Wait", "No connection"), ("Code is made", "wait"), ("Checking", ""), ("Open", "")],
@@ -227,44 +227,44 @@ def test_the_application_starts_behind_the_gate():
         equal((stage.incidents(), stage.restarts), ([], 0))
         equal(stage.vault.counter("otp_used"), stage.vault.counter("otp_good"))
 
-    staged(Stage(), work)
+    run_stage(Stage(), work)
 
 
-def test_commands_before_and_after():
+def test_commands_before_and_after_the_gate_opens():
     async def work(stage):
-        stage.stand("home")
+        stage.open_session("home")
         stage.send("home", "set_relay", {"on": 1}, 7)
         stage.send("home", "open_door", {}, 8)  # nobody learns what there is, either
         await stage.settle()
         refused = {"ok": False, "error": "gate-shut"}
-        equal(stage.heard("home"), [("reply", 7, refused), ("reply", 8, refused)])
+        equal(stage.received("home"), [("reply", 7, refused), ("reply", 8, refused)])
         equal((stage.ran, stage.incidents()), ([], [("gate-shut", 1), ("gate-shut", 1)]))
         await stage.open()
         stage.send("home", "set_relay", {"on": 1}, 9)
         await stage.settle()
-        equal(stage.heard("home"), [("reply", 9, {"ok": True, "result": None})])
+        equal(stage.received("home"), [("reply", 9, {"ok": True, "result": None})])
         equal(stage.ran, [{"on": 1}])
 
-    staged(Stage(), work)
+    run_stage(Stage(), work)
 
 
-def test_events_before():
+def test_events_before_the_gate_opens():
     for before, passes in (("nothing", 0), ("telemetry", 1)):
 
         async def work(stage, passes=passes):
-            stage.stand("home")
+            stage.open_session("home")
             task = asyncio.create_task(stage.device.publish("temperature", {"c": 20}))
             await stage.settle()
-            equal(len(stage.heard("home")), passes)
+            equal(len(stage.received("home")), passes)
             await stage.open()
-            equal(len(stage.heard("home")), 1 - passes)
+            equal(len(stage.received("home")), 1 - passes)
             await task
 
-        staged(Stage(before=before), work)
+        run_stage(Stage(before=before), work)
 
 
 def test_an_event_from_before_the_start():
-    """A task of the application that was quicker than start(): it waits, with a gate as without one."""
+    """An application may publish before start(): the event waits, with or without a gate."""
     for before in ("nothing", "telemetry"):
         stage = Stage(before=before)
 
@@ -272,11 +272,11 @@ def test_an_event_from_before_the_start():
             task = asyncio.create_task(stage.device.publish("temperature", {"c": 20}))
             await stage.settle()
             start()
-            stage.stand("home")
+            stage.open_session("home")
             await stage.settle()
-            early = len(stage.heard("home"))
+            early = len(stage.received("home"))
             await stage.open()
-            equal((early, early + len(stage.heard("home"))), (int(before == "telemetry"), 1))
+            equal((early, early + len(stage.received("home"))), (int(before == "telemetry"), 1))
             await task
 
         stage.start = lambda: None
@@ -285,8 +285,8 @@ def test_an_event_from_before_the_start():
 
 def test_only_the_authority_answers():
     async def work(stage):
-        stage.stand("home")
-        stage.stand("authority")
+        stage.open_session("home")
+        stage.open_session("authority")
         req = await stage.request()
         stage.answer("server_otp_response", req, appid="home", by="home")
         stage.answer("server_otp_response", req, by="home")
@@ -294,18 +294,18 @@ def test_only_the_authority_answers():
         stage.answer("server_otp_response", req)
         stage.keys.inject(b"123456#")
         await stage.settle()
-        equal(len(stage.heard()), 1)
+        equal(len(stage.received()), 1)
         stage.answer("server_otp_validate", req, appid="home", by="home")
         await stage.settle()
-        equal((stage.incidents(), stage.heard("home")), ([("not-allowed", 1)], []))
+        equal((stage.incidents(), stage.received("home")), ([("not-allowed", 1)], []))
         check(stage.agent.gate is not None)
 
-    staged(Stage(), work)
+    run_stage(Stage(), work)
 
 
 def test_answers_with_other_fields():
     async def work(stage):
-        stage.stand("authority")
+        stage.open_session("authority")
         req = await stage.request()
         for changes in (
             {"appid": "home"},
@@ -321,17 +321,17 @@ def test_answers_with_other_fields():
         stage.answer("server_otp_validate", req)
         codes = stage.incidents()
         equal(codes, [("bad-body", 5), ("unexpected", 1), ("unexpected", 1)])
-        equal(stage.heard(), [])  # none of them is answered
+        equal(stage.received(), [])  # none of them is answered
         check(stage.agent.gate is not None)
         await stage.settle()
         equal(stage.screen.shown[-1][0], "Code is made")
 
-    staged(Stage(), work)
+    run_stage(Stage(), work)
 
 
 def test_wrong_codes_and_the_lock_out():
     async def work(stage):
-        stage.stand("authority")
+        stage.open_session("authority")
         req = await stage.request()
         stage.answer("server_otp_response", req)
         for _ in range(2):
@@ -340,66 +340,67 @@ def test_wrong_codes_and_the_lock_out():
             stage.answer("server_otp_validate", req, isOTPValid="false")
             await stage.settle()
         equal(stage.incidents(), [("otp-locked", 2), ("otp-wrong", 2)])
-        stage.heard()
+        stage.received()
         stage.keys.inject(b"123456#")
         await stage.later(55)
-        equal((stage.heard(), stage.screen.shown[-1]), ([], ("Locked", "1 min")))
+        equal((stage.received(), stage.screen.shown[-1]), ([], ("Locked", "1 min")))
         await stage.later(6)
         equal(stage.screen.shown[-1], ("Press a key", ""))
 
-    staged(Stage(retries=2, lock_s=60), work)
+    run_stage(Stage(retries=2, lock_s=60), work)
 
 
-def test_the_operator_opens_it():
+def test_the_operator_opens_the_gate():
     async def work(stage):
-        stage.stand("home")
-        stage.stand("authority")
+        stage.open_session("home")
+        stage.open_session("authority")
         await stage.request()
         stage.send("home", "unlock", {"device": "lamp-1"}, 1)
         for id, args in enumerate(({}, {"device": "lamp-2"}, {"device": "lamp-1", "more": 1})):
             stage.send("authority", "unlock", args, id)
             await stage.settle()
-        answers = [body["error"] for _, _, body in stage.heard()]
+        answers = [body["error"] for _, _, body in stage.received()]
         equal(answers, ["bad-body"] * 3)
         check(stage.agent.gate is not None)
         stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
         await stage.settle()
-        heard = stage.heard()
+        heard = stage.received()
         check(("reply", 9, {"ok": True, "result": {"unlocked": True}}) in heard)
         check(("gate", 0, {"open": True, "by": "unlock"}) in heard)
         stage.send("authority", "unlock", {"device": "lamp-1"}, 10)
         await stage.settle()
-        equal(stage.heard(), [("reply", 10, {"ok": False, "error": "gate-open"})])
+        equal(stage.received(), [("reply", 10, {"ok": False, "error": "gate-open"})])
         equal(
-            [body for _, _, body in stage.heard("home")], [{"ok": False, "error": "not-allowed"}]
+            [body for _, _, body in stage.received("home")],
+            [{"ok": False, "error": "not-allowed"}],
         )
 
-    staged(Stage(), work)
+    run_stage(Stage(), work)
 
 
 def test_a_policy_without_unlock():
     async def work(stage):
-        stage.stand("authority")
+        stage.open_session("authority")
         await stage.request()
         stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
         await stage.settle()
-        equal(stage.heard(), [("reply", 9, {"ok": False, "error": "not-allowed"})])
+        equal(stage.received(), [("reply", 9, {"ok": False, "error": "not-allowed"})])
         check(stage.agent.gate is not None)
 
-    staged(Stage(unlock=False), work)
+    run_stage(Stage(unlock=False), work)
 
 
-def test_orders_pass():
+def test_authority_commands_pass_a_shut_gate():
     async def work(stage):
-        stage.stand("authority")
+        stage.open_session("authority")
         await stage.request()
         stage.send("authority", "wipe", {"device": "another"}, 3)
         stage.send("authority", "update", {}, 4)
         await stage.settle()
-        errors = [body["error"] for _, _, body in stage.heard()]
+        errors = [body["error"] for _, _, body in stage.received()]
         equal(errors, ["bad-body", "unknown-command"])  # their own answers, not the gate's
 
-    staged(Stage(), work)
+    run_stage(Stage(), work)
 
 
 def test_offline_without_any_session():
@@ -410,14 +411,14 @@ def test_offline_without_any_session():
         await asyncio.wait_for(task, 5)
         equal((stage.agent.gate, stage.incidents()), (None, []))
         # Told once there is somebody to tell.
-        stage.stand("authority")
+        stage.open_session("authority")
         await asyncio.sleep_ms(1100)
-        equal(stage.heard(), [("gate", 0, {"open": True, "by": "offline"})])
+        equal(stage.received(), [("gate", 0, {"open": True, "by": "offline"})])
 
-    staged(Stage([SEED, 6, 0, None], source="hotp"), work)
+    run_stage(Stage([SEED, 6, 0, None], source="hotp"), work)
 
 
-def test_duress_is_told_and_not_shown():
+def test_duress_is_reported_and_not_shown():
     seen = []
     for secret in (SEED, OTHER_SEED):
 
@@ -427,7 +428,7 @@ def test_duress_is_told_and_not_shown():
             await stage.settle()
             equal(stage.incidents(), [("duress", 1)] if secret is OTHER_SEED else [])
 
-        stage = staged(Stage([SEED, 6, 0, OTHER_SEED], source="hotp", duress=True), work)
+        stage = run_stage(Stage([SEED, 6, 0, OTHER_SEED], source="hotp", duress=True), work)
         seen.append((stage.screen.shown, stage.codes(), stage.agent.gate))
     equal(seen[0], seen[1])
     check("gate-open" in seen[0][1])
@@ -441,16 +442,16 @@ def test_totp_by_the_authoritys_time():
         equal(stage.screen.shown[-1], ("Code?", "No time yet"))
         stage.agent.link = Linked
         stage.now += 90000
-        stage.stand("authority")
+        stage.open_session("authority")
         # The clock of the chip jumps, both ways: the time of the session counts.
         await stage.later(60)
         stage.agent.clock.rtc.now = lambda: 1
         stage.agent.clock.rtc.set = lambda unix: False
         stage.keys.inject(code(SEED, unix // 30 + 2, 6) + b"#")
         await stage.settle()
-        equal(stage.heard(), [("gate", 0, {"open": True, "by": "offline"})])
+        equal(stage.received(), [("gate", 0, {"open": True, "by": "offline"})])
 
-    staged(Stage([SEED, 6, 30, None], source="totp"), work)
+    run_stage(Stage([SEED, 6, 30, None], source="totp"), work)
 
 
 class Linked:
@@ -463,7 +464,7 @@ class Outside:
         not_before, not_after = 0, 1
 
 
-def test_totp_by_a_time_that_is_not_believed():
+def test_totp_by_a_time_that_is_not_proven():
     """Below the mark, or outside the certificate's dates."""
     for link, mark, said in ((Linked, 1900000000, []), (Outside, 1, ["certificate-dates"])):
         refused = []
@@ -485,7 +486,7 @@ def test_totp_by_a_time_that_is_not_believed():
 
         stage = Stage([SEED, 6, 30, None], source="totp")
         stage.vault.advance("time", mark)
-        staged(stage, work)
+        run_stage(stage, work)
         equal(refused, said)
 
 
@@ -495,11 +496,11 @@ def test_totp_by_a_clock_that_a_battery_keeps():
         await stage.settle()
         check(stage.agent.gate is None)
 
-    staged(Stage([SEED, 6, 30, None], source="totp", kept=True), work)
+    run_stage(Stage([SEED, 6, 30, None], source="totp", kept=True), work)
 
 
 def test_totp_by_a_clock_whose_battery_was_out():
-    """It stood below the mark at the start, or stands at the date of a certificate: a code that somebody saw in the past must not become good again."""
+    """A clock that stopped, or that a certificate set: past codes must not open the gate."""
 
     def lost(clock, vault):
         vault.advance("time", NOW + 1)
@@ -517,17 +518,17 @@ def test_totp_by_a_clock_whose_battery_was_out():
             equal(stage.screen.shown[-1], ("Code?", "No time yet"))
             equal(stage.vault.counter("otp_used"), 0)
 
-        staged(Stage([SEED, 6, 30, None], source="totp", kept=True), work)
+        run_stage(Stage([SEED, 6, 30, None], source="totp", kept=True), work)
 
 
 def test_no_keypad_no_gate():
     async def work(stage):
         equal((stage.incidents(), stage.codes()), ([("otp-no-keypad", 1)], ["otp-no-keypad"]))
         check(stage.agent.gate is None)
-        stage.stand("home")
+        stage.open_session("home")
         await stage.device.start()
 
-    staged(Stage(panel=False), work)
+    run_stage(Stage(panel=False), work)
 
 
 def test_a_keypad_that_does_not_answer():
@@ -541,12 +542,12 @@ def test_a_keypad_that_does_not_answer():
         equal(stage.codes().count("keypad-failed"), 1)
         check(not stage.keys.keys)  # it is read again
         stage.keys.broken = 1 << 20
-        stage.stand("authority")
+        stage.open_session("authority")
         stage.send("authority", "unlock", {"device": "lamp-1"}, 9)
         await asyncio.sleep_ms(1100)
         check(stage.agent.gate is None)
 
-    staged(Stage(), work)
+    run_stage(Stage(), work)
 
 
 def test_a_keypad_that_interrupts():
@@ -566,7 +567,7 @@ def test_a_keypad_that_interrupts():
 
     async def work(stage):
         stage.keys = keys = Counted(Quiet(), b"5")
-        stage.stand("authority")
+        stage.open_session("authority")
         await asyncio.sleep_ms(300)
         check(1 <= keys.looks <= 3, keys.looks)
         await asyncio.sleep_ms(400)
@@ -588,14 +589,14 @@ def test_a_keypad_that_interrupts():
         equal(stage.agent.gate, None)
         equal(keys._lines.call, None)  # an interrupt that stays would hold all of the gate's code
 
-    staged(Stage(), work)
+    run_stage(Stage(), work)
 
 
 def test_time_alone_is_shown_and_nothing_twice():
     """Nobody presses a key and no message comes."""
 
     async def work(stage):
-        stage.stand("authority")
+        stage.open_session("authority")
         stage.answer("server_otp_response", (await stage.request()))
         await asyncio.sleep_ms(600)
         count = len(stage.screen.shown)
@@ -606,7 +607,7 @@ def test_time_alone_is_shown_and_nothing_twice():
         await asyncio.sleep_ms(600)
         equal(stage.screen.shown[count:], [("Press a key", "Code expired")])
 
-    staged(Stage(), work)
+    run_stage(Stage(), work)
 
 
 def test_a_display_that_does_not_answer():
@@ -621,7 +622,7 @@ def test_a_display_that_does_not_answer():
         await stage.open()
         check(stage.agent.gate is None)
 
-    staged(Stage(), work)
+    run_stage(Stage(), work)
 
 
 def test_the_trial_grant():
@@ -637,9 +638,9 @@ def test_the_trial_grant():
         BootResult.granted = granted
 
         async def work(stage, granted=granted):
-            stage.stand("authority")
+            stage.open_session("authority")
             await stage.settle()
-            heard = stage.heard()
+            heard = stage.received()
             if granted:
                 equal(heard, [("gate", 0, {"open": True, "by": "grant"})])
             equal(stage.agent.gate is None, granted is True)
@@ -651,14 +652,14 @@ def test_the_trial_grant():
         __import__("warden.ota")
         sys.modules["warden.ota.boot"] = sys.modules["warden.ota"].boot = Boot
         try:
-            staged(stage, work)
+            run_stage(stage, work)
         finally:
             del sys.modules["warden.ota.boot"], sys.modules["warden.ota"].boot
 
 
-def test_a_flash_that_fails_starts_the_board_anew():
+def test_a_flash_that_fails_restarts_the_board():
     async def work(stage):
-        stage.stand("authority")
+        stage.open_session("authority")
         req = await stage.request()
         stage.answer("server_otp_response", req)
 
@@ -668,16 +669,16 @@ def test_a_flash_that_fails_starts_the_board_anew():
         stage.vault.advance = broken
         stage.keys.inject(b"123456#")
         await stage.settle()
-        equal((stage.restarts, stage.heard()), (1, []))
+        equal((stage.restarts, stage.received()), (1, []))
         check("agent-failed" in stage.codes())
         check(stage.agent.gate is not None)
 
-    staged(Stage(), work)
+    run_stage(Stage(), work)
 
 
-def test_a_link_that_breaks_while_it_is_said():
+def test_a_link_that_breaks_while_an_event_is_sent():
     async def work(stage):
-        stage.stand("authority")
+        stage.open_session("authority")
         req = await stage.request()
         stage.answer("server_otp_response", req)
 
@@ -693,13 +694,13 @@ def test_a_link_that_breaks_while_it_is_said():
         await stage.later(31)
         equal(stage.screen.shown[-1], ("Code? 5 min", "No answer"))
 
-    staged(Stage(), work)
+    run_stage(Stage(), work)
 
 
 # -- plain mode -------------------------------------------------------------------------------
 
 
-def plainly(stage):
+def plain_events(stage):
     out = []
     for event, data in stage.client.posted:
         out.append((event, json.loads(data)))
@@ -707,7 +708,7 @@ def plainly(stage):
     return out
 
 
-def say(stage, command, **fields):
+def send_plain(stage, command, **fields):
     fields["cmd"] = fields.get("cmd", command)
     stage.message(command, json.dumps(fields).encode(), "json")
 
@@ -717,48 +718,48 @@ def test_plain():
         stage.agent.plain._uids["home"] = bytes([0x5A]) * 32
         stage.logged.clear()
         await stage.later(1)
-        [(event, body)] = plainly(stage)
+        [(event, body)] = plain_events(stage)
         req = body.pop("req")
         equal((event, body), ("server_otp_request", {"event": event, "deviceId": "lamp-1"}))
         good = {"appid": "home", "uid": UID, "req": req, "time": TIME}
-        say(stage, "set_relay", appid="home", uid=UID, id=1, args={})
+        send_plain(stage, "set_relay", appid="home", uid=UID, id=1, args={})
         for wrong in ({"uid": "00" * 32}, {"appid": "other"}, {"uid": None}):
             fields = dict(good)
             fields.update(wrong)
-            say(stage, "server_otp_response", validity=300, **fields)
-        say(stage, "server_otp_response", validity=300, cmd="set_relay", **good)
-        say(stage, "server_otp_response", validity=300, id=1, **good)
+            send_plain(stage, "server_otp_response", validity=300, **fields)
+        send_plain(stage, "server_otp_response", validity=300, cmd="set_relay", **good)
+        send_plain(stage, "server_otp_response", validity=300, id=1, **good)
         equal(
             stage.incidents(),
             [("bad-body", 2), ("gate-shut", 1), ("wrong-application", 3)],
         )
         await stage.settle()
-        equal([body["error"] for _, body in plainly(stage)], ["gate-shut"])
-        say(stage, "server_otp_response", validity=300, **good)
+        equal([body["error"] for _, body in plain_events(stage)], ["gate-shut"])
+        send_plain(stage, "server_otp_response", validity=300, **good)
         stage.keys.inject(b"123456#")
         await stage.settle()
-        [(event, body)] = plainly(stage)
+        [(event, body)] = plain_events(stage)
         equal(
             body,
             {"event": event, "deviceId": "lamp-1", "req": req, "otp": "123456"},
         )
         equal(event, "device_otp_response")
-        say(stage, "server_otp_validate", isOTPValid="true", isTimeOut="false", **good)
+        send_plain(stage, "server_otp_validate", isOTPValid="true", isTimeOut="false", **good)
         await stage.settle()
-        [(event, body)] = plainly(stage)
+        [(event, body)] = plain_events(stage)
         equal((event, body["body"]), ("gate", {"open": True, "by": "otp"}))
         equal((stage.agent.gate, stage.incidents()), (None, []))
         # Afterwards it is no message that this device knows.
-        say(stage, "server_otp_validate", isOTPValid="true", isTimeOut="false", **good)
+        send_plain(stage, "server_otp_validate", isOTPValid="true", isTimeOut="false", **good)
         equal(stage.incidents(), [("bad-body", 1)])
 
-    staged(Stage(mode="plain"), work)
+    run_stage(Stage(mode="plain"), work)
 
 
 def test_plain_before_the_id_is_known():
     async def work(stage):
         await stage.later(5)
-        equal([event for event, _ in plainly(stage)], [])
+        equal([event for event, _ in plain_events(stage)], [])
         equal(stage.screen.shown[-1], ("Wait", "No connection"))
 
-    staged(Stage(mode="plain"), work)
+    run_stage(Stage(mode="plain"), work)

@@ -16,7 +16,7 @@ RIGHT, WRONG = b"123456", b"654321"
 
 
 class Desk:
-    """A device with somebody at its keypad; an authority that knows RIGHT. Milliseconds pass by go()."""
+    """A device with a person at its keypad and an authority that knows RIGHT. go() is the time."""
 
     def __init__(self, store=None, source="authority", step_s=0, linked=True, **terms):
         self.store = DictStore() if store is None else store
@@ -60,7 +60,7 @@ class Desk:
         out, self.otp.out = self.otp.out, []
         return out
 
-    def told(self):
+    def incidents(self):
         told, self.otp.incidents = self.otp.incidents, []
         return told
 
@@ -83,7 +83,7 @@ class Desk:
         fields.update(changes)
         self.otp.on_response(fields, self.now)
 
-    def judge(self, req, valid="true", late="false", **changes):
+    def validate(self, req, valid="true", late="false", **changes):
         fields = {"req": req, "isOTPValid": valid, "isTimeOut": late, "time": TIME}
         fields.update(changes)
         self.otp.on_validate(fields, self.now)
@@ -104,7 +104,7 @@ class Desk:
         return self.vault.counter("otp_used"), self.vault.counter("otp_good")
 
 
-def test_the_whole_way():
+def test_request_entry_and_success():
     desk = Desk()
     req = desk.asked()
     equal(desk.lines(), ("Code is made", "wait"))
@@ -113,16 +113,16 @@ def test_the_whole_way():
     desk.attempt(req)
     equal(desk.lines(), ("Checking", ""))
     equal((desk.otp.by, desk.counters()), ("", (1, 0)))
-    desk.judge(req)
-    equal((desk.otp.by, desk.counters(), desk.told()), ("otp", (1, 1), []))
+    desk.validate(req)
+    equal((desk.otp.by, desk.counters(), desk.incidents()), ("otp", (1, 1), []))
     equal(desk.lines(), ("Open", ""))
     # Over: nothing comes after it.
     desk.type(RIGHT + b"#")
     desk.go(3600)
-    equal((desk.sent(), desk.told(), desk.counters()), ([], [], (1, 1)))
+    equal((desk.sent(), desk.incidents(), desk.counters()), ([], [], (1, 1)))
 
 
-def test_it_asks_once_there_is_a_link():
+def test_the_request_waits_for_a_link():
     desk = Desk(linked=False)
     desk.go(100)
     equal((desk.sent(), desk.lines()), ([], ("Wait", "No connection")))
@@ -168,7 +168,7 @@ def test_what_was_typed_is_never_shown():
         check("7" not in "".join(desk.lines()))
 
 
-def test_an_entry_that_is_left():
+def test_an_unfinished_entry_is_cleared():
     desk = Desk(idle_s=60)
     desk.ready()
     desk.type(b"123")
@@ -200,7 +200,7 @@ def test_an_expired_code():
     equal(desk.lines()[1], "")
 
 
-def test_what_was_typed_for_an_expired_code_is_gone():
+def test_an_entry_ends_with_its_code():
     desk = Desk(validity_s=30, idle_s=600)
     desk.ready()
     desk.type(b"12")
@@ -211,7 +211,7 @@ def test_what_was_typed_for_an_expired_code_is_gone():
     equal(desk.lines()[1], "")
 
 
-def test_it_can_not_be_sent_late():
+def test_an_expired_code_is_not_sent():
     """Whatever happens between two looks at the clock."""
     desk = Desk()
     desk.ready()
@@ -237,15 +237,15 @@ def test_wrong_codes():
     req = desk.ready()
     for count in (1, 2):
         desk.attempt(req, WRONG)
-        desk.judge(req, "false")
-        equal((desk.told(), desk.counters()), ([("otp-wrong", 1)], (count, 0)))
+        desk.validate(req, "false")
+        equal((desk.incidents(), desk.counters()), ([("otp-wrong", 1)], (count, 0)))
         equal(desk.lines()[1], "Wrong code")
         desk.type(b"1")
         equal(desk.lines()[1], "*")
         desk.type(b"*")
     # The same code may be tried again; the right one still opens.
     desk.attempt(req)
-    desk.judge(req)
+    desk.validate(req)
     equal((desk.otp.by, desk.counters()), ("otp", (3, 3)))
 
 
@@ -254,12 +254,12 @@ def test_lock_out():
     req = desk.ready()
     for _ in range(3):
         desk.attempt(req, WRONG)
-        desk.judge(req, "false")
-    equal(desk.told()[-2:], [("otp-wrong", 1), ("otp-locked", 3)])
+        desk.validate(req, "false")
+    equal(desk.incidents()[-2:], [("otp-wrong", 1), ("otp-locked", 3)])
     equal(desk.lines(), ("Locked", "1 min"))
     # Nothing is asked, taken or sent.
     desk.type(RIGHT + b"#*#")
-    raises("unexpected", desk.judge, req)
+    raises("unexpected", desk.validate, req)
     raises("unexpected", desk.answer, req)
     equal((desk.sent(), desk.counters(), desk.otp.by), ([], (3, 0), ""))
     desk.go(59)
@@ -271,8 +271,8 @@ def test_lock_out():
     req = desk.ready()
     for _ in range(3):
         desk.attempt(req, WRONG)
-        desk.judge(req, "false")
-    equal(desk.told()[-1], ("otp-locked", 6))
+        desk.validate(req, "false")
+    equal(desk.incidents()[-1], ("otp-locked", 6))
     # Twice as long.
     equal(desk.lines(), ("Locked", "2 min"))
     desk.go(119)
@@ -302,12 +302,12 @@ def test_the_delay_grows_to_a_day():
     equal(locked_for(desk.boot()), 86400)
 
 
-def test_each_start_serves_the_whole_delay():
+def test_each_start_waits_the_whole_delay():
     desk = Desk(retries=3, lock_s=60)
     desk.vault.advance("otp_used", 3)
     for served in (0, 30, 58):
         desk.boot()
-        equal(desk.told(), [("otp-locked", 3)])
+        equal(desk.incidents(), [("otp-locked", 3)])
         desk.go(served)
         equal((desk.lines()[0], desk.sent()), ("Locked", []))
     # Served, then one attempt of the next three: the next start serves it again, and two are left.
@@ -320,24 +320,24 @@ def test_each_start_serves_the_whole_delay():
     equal((locked_for(desk), desk.counters()), (60, (4, 0)))
 
 
-def test_a_success_forgives():
+def test_a_success_resets_the_failures():
     desk = Desk(retries=3)
     req = desk.ready()
     for _ in range(2):
         desk.attempt(req, WRONG)
-        desk.judge(req, "false")
+        desk.validate(req, "false")
     desk.attempt(req)
-    desk.judge(req)
+    desk.validate(req)
     desk.boot()
     equal(desk.lines()[0], "Code is made")
     req = desk.ready()
     for _ in range(2):
         desk.attempt(req, WRONG)
-        desk.judge(req, "false")
+        desk.validate(req, "false")
     equal(desk.lines()[1], "Wrong code")
 
 
-def test_an_attempt_that_nobody_answers_is_spent():
+def test_an_attempt_without_an_answer_counts():
     desk = Desk()
     req = desk.ready()
     desk.attempt(req, WRONG)
@@ -348,11 +348,11 @@ def test_an_attempt_that_nobody_answers_is_spent():
     desk.go(1)
     equal((desk.lines()[1], desk.counters()), ("No answer", (1, 0)))
     # Its answer, when it comes now, answers nothing.
-    raises("unexpected", desk.judge, req)
+    raises("unexpected", desk.validate, req)
     equal(desk.otp.by, "")
     desk.attempt(req)
     equal(desk.counters(), (2, 0))
-    desk.judge(req)
+    desk.validate(req)
     equal((desk.otp.by, desk.counters()), ("otp", (2, 2)))
 
 
@@ -364,7 +364,7 @@ def test_unanswered_attempts_lock_out_as_well():
         equal(desk.lines()[0], "Code? 5 min")
         desk.attempt(req, WRONG)
         desk.go(31)
-    equal((desk.lines()[0], desk.told()), ("Locked", [("otp-locked", 2)]))
+    equal((desk.lines()[0], desk.incidents()), ("Locked", [("otp-locked", 2)]))
     desk.boot()
     equal(desk.lines()[0], "Locked")
 
@@ -406,7 +406,7 @@ def test_no_flood_of_requests():
     check(5 <= count <= 11, count)
 
 
-def test_answers_that_are_not_the_one():
+def test_answers_to_another_request():
     desk = Desk()
     req = desk.asked()
     other = Desk().asked()
@@ -419,21 +419,21 @@ def test_answers_that_are_not_the_one():
         "\xe4" * 16,
     ):
         raises("unexpected", desk.answer, wrong)
-    raises("unexpected", desk.judge, req)  # nothing was typed yet
+    raises("unexpected", desk.validate, req)  # nothing was typed yet
     for wrong in (None, 1, b"", [req]):
         raises("bad-body", desk.answer, wrong)
     desk.answer(req)
     raises("unexpected", desk.answer, req)  # replayed: it would make the code live for ever
-    raises("unexpected", desk.judge, req)
+    raises("unexpected", desk.validate, req)
     desk.attempt(req)
     raises("unexpected", desk.answer, req)
-    raises("unexpected", desk.judge, other)
-    desk.judge(req, "false")
-    raises("unexpected", desk.judge, req)  # the second answer to one attempt
+    raises("unexpected", desk.validate, other)
+    desk.validate(req, "false")
+    raises("unexpected", desk.validate, req)  # the second answer to one attempt
     equal((desk.otp.by, desk.counters()), ("", (1, 0)))
     desk.attempt(req)
-    desk.judge(req)
-    raises("unexpected", desk.judge, req)
+    desk.validate(req)
+    raises("unexpected", desk.validate, req)
     raises("unexpected", desk.answer, req)
 
 
@@ -472,18 +472,18 @@ def test_answers_of_another_form():
         (b"true", b"false"),
         (["true"], "false"),
     ):
-        raises("bad-body", desk.judge, req, valid, late)
-    raises("bad-body", lambda: desk.judge(req, time="now"))
+        raises("bad-body", desk.validate, req, valid, late)
+    raises("bad-body", lambda: desk.validate(req, time="now"))
     equal((desk.otp.by, desk.counters()), ("", (1, 0)))
-    desk.judge(req)
+    desk.validate(req)
     equal(desk.otp.by, "otp")
 
 
-def test_a_late_one_wants_a_new_code():
+def test_an_expired_answer_asks_for_a_new_code():
     desk = Desk()
     req = desk.ready()
     desk.attempt(req)
-    desk.judge(req, "false", "true")
+    desk.validate(req, "false", "true")
     equal((desk.lines(), desk.counters()), (("Press a key", "Code expired"), (1, 0)))
     raises("unexpected", desk.answer, req)
 
@@ -514,11 +514,13 @@ def test_offline():
     desk = Desk(source="hotp", linked=False)
     equal(desk.lines(), ("Code?", ""))
     desk.type(code(SECRET, 0, 6) + b"#")
-    equal((desk.otp.by, desk.counters(), desk.told(), desk.sent()), ("offline", (1, 1), [], []))
+    equal(
+        (desk.otp.by, desk.counters(), desk.incidents(), desk.sent()), ("offline", (1, 1), [], [])
+    )
     # The same code once more; the one after it.
     desk.boot()
     desk.type(code(SECRET, 0, 6) + b"#")
-    equal((desk.otp.by, desk.told(), desk.lines()[1]), ("", [("otp-wrong", 1)], "Wrong code"))
+    equal((desk.otp.by, desk.incidents(), desk.lines()[1]), ("", [("otp-wrong", 1)], "Wrong code"))
     desk.type(code(SECRET, 1, 6) + b"#")
     equal((desk.otp.by, desk.vault.counter("otp_step")), ("offline", 2))
 
@@ -540,16 +542,16 @@ def far_ahead(desk, counter, secret=SECRET):
     """One attempt; what is known of it from outside."""
     for key in code(secret, counter, 6) + b"#":
         desk.type(bytes((key,)))
-    return desk.otp.by, desk.lines(), desk.told(), desk.counters()
+    return desk.otp.by, desk.lines(), desk.incidents(), desk.counters()
 
 
 def test_resynchronisation():
     """An authenticator that is 40 codes ahead: two in a row open, each of them an attempt."""
     desk = Desk(source="hotp")
     desk.type(b"000000#")
-    wrong = desk.otp.by, desk.lines(), desk.told()
+    wrong = desk.otp.by, desk.lines(), desk.incidents()
     desk = Desk(source="hotp")
-    # The first looks like any wrong one: a code that is known to be good later must not be found out.
+    # The first looks like any wrong one: it must not show which codes are valid later.
     first = far_ahead(desk, 40)
     equal((first[:3], first[3]), (wrong, (1, 0)))
     equal(far_ahead(desk, 41), ("offline", ("Open", ""), [], (2, 2)))
@@ -580,15 +582,15 @@ def test_resynchronisation_gains_no_attempt():
     equal(far_ahead(desk, 42), ("offline", ("Open", ""), [], (3, 3)))
 
 
-def test_messages_open_nothing_where_the_device_judges():
+def test_messages_open_nothing_where_the_device_verifies():
     desk = Desk(source="hotp")
     for req in ("", "0" * 32):
         raises("unexpected", desk.answer, req)
-        raises("unexpected", desk.judge, req)
+        raises("unexpected", desk.validate, req)
     equal(desk.otp.by, "")
 
 
-def test_totp_wants_a_time():
+def test_totp_needs_a_time():
     desk = Desk(source="totp", step_s=30)
     desk.type(code(SECRET, 0, 6) + b"#")
     equal((desk.otp.by, desk.counters(), desk.lines()[1]), ("", (0, 0), "No time yet"))
@@ -616,11 +618,11 @@ def test_duress():
             lines.append(desk.lines())
         what = [(action, name.split(".")[0]) for action, name in desk.store.log]
         seen.append((lines, desk.otp.by, desk.counters(), desk.sent(), what))
-        equal(desk.told(), [("duress", 1)] if secret is OTHER else [])
+        equal(desk.incidents(), [("duress", 1)] if secret is OTHER else [])
     equal(seen[0], seen[1])
     desk = Desk(source="hotp", duress=False)
     desk.type(code(OTHER, 0, 6) + b"#")
-    equal((desk.otp.by, desk.told()), ("", [("otp-wrong", 1)]))
+    equal((desk.otp.by, desk.incidents()), ("", [("otp-wrong", 1)]))
 
 
 def test_a_vault_without_secrets():
@@ -637,7 +639,7 @@ def test_memory_of_what_was_typed_is_wiped():
         entry = desk.otp._entry
         desk.type(end)
         equal(entry, bytes(6))
-    desk.judge(req)
+    desk.validate(req)
     desk = Desk(idle_s=5)
     desk.ready()
     desk.type(b"123")

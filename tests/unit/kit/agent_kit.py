@@ -39,8 +39,7 @@ def provisioned(bundle=None, store=None):
 
 
 class Rig:
-    """A device and its agent, what they logged as (code, text), and how often they restarted the
-    board."""
+    """A device and its agent; what they logged, as (code, text); how often they restarted."""
 
     def __init__(self, vault=None, panel=None, restarts=True):
         self.logged = []

@@ -1,4 +1,4 @@
-"""The authority's orders on a device: what they do to its sessions, its link and its vault; deadlines, now and at the next start."""
+"""Authority commands on a device: their effects on sessions, link and vault; deadlines."""
 
 import asyncio
 
@@ -34,7 +34,7 @@ class Board(Rig):
     def _close(self):
         self.closed += 1
 
-    def order(self, command, **args):
+    def run(self, command, **args):
         return self.agent.run_order(command, args)
 
     def password(self):
@@ -53,11 +53,11 @@ def reopened(vault):
     return again
 
 
-def test_every_part():
+def test_all_parts_at_once():
     vault = provisioned()
     board = Board(vault).start_without_tasks()
     equal(board.sessions(), ["authority", "home"])
-    result = board.order("rotate", id=1, password=PASSWORD, trust=TRUST, apps={"home": KEY})
+    result = board.run("rotate", id=1, password=PASSWORD, trust=TRUST, apps={"home": KEY})
     equal(sorted(result["pending"]), ["app_home", "password", "trust"])
     equal(board.sessions(), ["authority", "home", "home"])
     kids = [session.kid for session in board.agent.sessions]
@@ -68,7 +68,7 @@ def test_every_part():
     equal(board.closed, 1)
 
 
-def test_no_pins_without_the_server_that_they_are_for():
+def test_new_pins_must_hold_the_server_of_the_link():
     """Who is at the other end is known of a verified link alone."""
     board = Board(provisioned()).start_without_tasks()
 
@@ -77,15 +77,15 @@ def test_no_pins_without_the_server_that_they_are_for():
 
     for link in (None, Plain()):
         board.agent.link = link
-        raises("bad-body", board.order, "rotate", id=1, trust=TRUST)
+        raises("bad-body", board.run, "rotate", id=1, trust=TRUST)
     board.agent.link = Link()
-    board.order("rotate", id=1, trust=TRUST)
+    board.run("rotate", id=1, trust=TRUST)
 
 
-def test_one_is_proven_and_others_wait():
+def test_one_part_is_proven_and_another_stays_pending():
     vault = provisioned()
     board = Board(vault).start_without_tasks()
-    board.order("rotate", id=1, password=PASSWORD, apps={"home": KEY})
+    board.run("rotate", id=1, password=PASSWORD, apps={"home": KEY})
     waiting = board.agent.rotation
     board.agent.sessions[2].up = True
     board.agent._check_sessions()
@@ -94,14 +94,14 @@ def test_one_is_proven_and_others_wait():
     equal(waiting.secrets.pending(), ["password"])
 
 
-def test_a_deadline_ends_a_connection_only_where_it_stood_on_the_old():
+def test_a_deadline_ends_a_connection_that_was_made_with_the_old_secrets():
     for part, closed in (
         ({"password": PASSWORD}, 1),
         ({"trust": TRUST}, 1),
         ({"apps": {"home": KEY}}, 0),
     ):
         board = Board(provisioned()).start_without_tasks()
-        board.order("rotate", id=1, deadline=60, **part)
+        board.run("rotate", id=1, deadline=60, **part)
         board.clock.time += 61
         board.agent.rotation.expire()
         equal(board.closed, closed)
@@ -109,7 +109,7 @@ def test_a_deadline_ends_a_connection_only_where_it_stood_on_the_old():
 
 def test_a_password_alone_waits():
     board = Board(provisioned()).start_without_tasks()
-    board.order("rotate", id=1, password=PASSWORD)
+    board.run("rotate", id=1, password=PASSWORD)
     equal(board.agent.after_reply, None)
 
 
@@ -119,13 +119,13 @@ RELEASE = [b"v" * 16, b"c" * 16, [b"P" * 64]]
 def test_release_keys_alone():
     vault = provisioned()
     board = Board(vault).start_without_tasks()
-    equal(board.order("rotate", id=1, release=RELEASE), {"pending": []})
+    equal(board.run("rotate", id=1, release=RELEASE), {"pending": []})
     equal(records.load(reopened(vault), "release"), RELEASE)
     equal((board.agent.rotation, board.agent.after_reply), (None, None))
     equal(board.sessions(), ["authority", "home"])
 
 
-def test_a_download_ends_with_the_keys_that_judged_it():
+def test_new_release_keys_end_a_download():
     """Its manifest was signed under a key that may have been taken away just now."""
 
     class Updating:
@@ -136,16 +136,16 @@ def test_a_download_ends_with_the_keys_that_judged_it():
 
     board = Board(provisioned()).start_without_tasks()
     board.agent.ota = updating = Updating()
-    board.order("rotate", id=1, password=PASSWORD)
+    board.run("rotate", id=1, password=PASSWORD)
     equal(updating.gone, 0)
     board.agent.rotation.secrets._replace(["password"])
-    board.order("rotate", id=2, release=RELEASE)
+    board.run("rotate", id=2, release=RELEASE)
     equal(updating.gone, 1)
 
 
-def test_new_then_old():
+def test_new_and_old_secrets_in_turn():
     board = Board(provisioned()).start_without_tasks()
-    board.order("rotate", id=1, password=PASSWORD, trust=TRUST)
+    board.run("rotate", id=1, password=PASSWORD, trust=TRUST)
     waiting = board.agent.rotation
     waiting.choose_secrets()
     equal((board.password(), board.agent.trust.pins), (PASSWORD, PINS))
@@ -162,7 +162,7 @@ def test_new_then_old():
 def test_a_session_under_the_new_key():
     vault = provisioned()
     board = Board(vault).start_without_tasks()
-    board.order("rotate", id=1, apps={"home": KEY})
+    board.run("rotate", id=1, apps={"home": KEY})
     old, new = board.agent.sessions[1:]
     waiting = board.agent.rotation
     old.up = new.up = True
@@ -179,7 +179,7 @@ def test_a_session_under_the_new_key():
 def test_the_authoritys_session_proves_the_rest():
     vault = provisioned()
     board = Board(vault).start_without_tasks()
-    board.order("rotate", id=1, password=PASSWORD, trust=TRUST)
+    board.run("rotate", id=1, password=PASSWORD, trust=TRUST)
     board.agent.rotation.choose_secrets()
     board.agent.sessions[1].up = True
     board.agent._check_sessions()
@@ -191,9 +191,9 @@ def test_the_authoritys_session_proves_the_rest():
     equal(board.agent.rotation, None)
 
 
-def test_after_a_start():
+def test_a_pending_rotation_at_a_start():
     vault = provisioned()
-    Board(vault).start_without_tasks().order("rotate", id=1, password=PASSWORD, apps={"home": KEY})
+    Board(vault).start_without_tasks().run("rotate", id=1, password=PASSWORD, apps={"home": KEY})
     board = Board(reopened(vault)).start_without_tasks()
     equal(board.sessions(), ["authority", "home", "home"])
     board.agent.rotation.choose_secrets()
@@ -203,7 +203,7 @@ def test_after_a_start():
 def test_a_deadline_while_it_runs():
     vault = provisioned()
     board = Board(vault).start_without_tasks()
-    board.order("rotate", id=1, password=PASSWORD, trust=TRUST, apps={"home": KEY}, deadline=60)
+    board.run("rotate", id=1, password=PASSWORD, trust=TRUST, apps={"home": KEY}, deadline=60)
     waiting = board.agent.rotation
     check(waiting.due_ms(1000) is not None)
     equal((board.closed, board.agent.rotation), (0, waiting))
@@ -221,7 +221,7 @@ def test_a_deadline_while_it_runs():
 
 def test_a_deadline_that_passed_before_the_start():
     vault = provisioned()
-    Board(vault).start_without_tasks().order(
+    Board(vault).start_without_tasks().run(
         "rotate", id=1, password=PASSWORD, apps={"home": KEY}, deadline=60
     )
     again = reopened(vault)
@@ -239,7 +239,7 @@ def test_a_deadline_that_passed_before_the_start():
 
 def test_a_deadline_while_there_is_no_connection():
     board = Board(provisioned()).start_without_tasks()
-    board.order("rotate", id=1, password=PASSWORD, deadline=60)
+    board.run("rotate", id=1, password=PASSWORD, deadline=60)
     waiting = board.agent.rotation
     waiting.choose_secrets()
     waiting.failed(link_failure("mqtt-refused"))
@@ -251,14 +251,14 @@ def test_a_deadline_while_there_is_no_connection():
 
 def test_no_deadline_is_never_due():
     board = Board(provisioned()).start_without_tasks()
-    board.order("rotate", id=1, password=PASSWORD)
+    board.run("rotate", id=1, password=PASSWORD)
     board.clock.time += 10**8
     equal(board.agent.rotation.due_ms(1000), None)
 
 
-def test_too_often():
+def test_a_new_secret_that_is_refused_too_often_is_reported():
     board = Board(provisioned()).start_without_tasks()
-    board.order("rotate", id=1, password=PASSWORD)
+    board.run("rotate", id=1, password=PASSWORD)
     waiting = board.agent.rotation
     for _ in range(8):
         waiting.choose_secrets()
@@ -266,7 +266,7 @@ def test_too_often():
     equal(board.incidents(), [("rotation-failed", "password")])
 
 
-def test_refused():
+def test_refused_commands():
     board = Board(provisioned()).start_without_tasks()
     vault = board.agent.vault
     for command, args in (
@@ -284,7 +284,7 @@ def test_refused():
     )
 
 
-def test_who_may():
+def test_only_the_authority_may():
     board = Board(provisioned()).start_without_tasks()
     find = board.agent.commands.find
     for command in ("rotate", "wipe", "update", "policy", "unlock"):
@@ -295,7 +295,7 @@ def test_who_may():
     check(callable(find("authority", "wipe")[0]))
 
 
-def test_nobody_in_plain_mode():
+def test_no_application_may_in_plain_mode():
     from warden.session.command import Commands
 
     commands = Commands()
@@ -308,7 +308,7 @@ def test_nobody_in_plain_mode():
 def test_wipe():
     vault = provisioned()
     board = Board(vault).start_without_tasks()
-    equal(board.order("wipe", device="lamp-1"), {})
+    equal(board.run("wipe", device="lamp-1"), {})
     # Not before it was answered.
     check(vault.store.files != {})
     board.agent.sessions[0].up = True

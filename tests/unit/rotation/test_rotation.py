@@ -1,4 +1,4 @@
-"""New secrets for old ones: what is refused, what is tried in which order, and every cut between the command and the last old secret."""
+"""Rotation of secrets: refused commands, the order of attempts, and a power cut at each step."""
 
 from board_model import DictStore, PowerCut, RootKey
 from harness import check, equal, link_failure, raises
@@ -33,13 +33,13 @@ def command(vault, **changes):
     return {name: value for name, value in args.items() if value is not None}
 
 
-def take(vault, **changes):
+def accept(vault, **changes):
     return prepare(vault, command(vault, **changes), LIVE, NOW)
 
 
 def refused(code, vault, **changes):
     before = (vault.generation, vault.get("rotation"), vault.counter("rotation"))
-    check(isinstance(raises(code, take, vault, **changes), PeerError))
+    check(isinstance(raises(code, accept, vault, **changes), PeerError))
     equal((vault.generation, vault.get("rotation"), vault.counter("rotation")), before)
 
 
@@ -62,7 +62,7 @@ def secrets(vault):
 def test_kept_by_one_commit():
     vault = made()
     old, generation = secrets(vault), vault.generation
-    check(take(vault))
+    check(accept(vault))
     equal((vault.generation, vault.counter("rotation")), (generation + 1, 1))
     equal(secrets(vault), old)
     what = Rotation(reopened(vault))
@@ -74,11 +74,11 @@ def test_each_part_alone():
     for part in ("password", "trust", "apps"):
         vault = made()
         others = {name: None for name in ("password", "trust", "apps") if name != part}
-        check(take(vault, **others))
+        check(accept(vault, **others))
         equal(len(Rotation(vault).pending()), 1)
 
 
-def test_forms():
+def test_malformed_commands():
     vault = made()
     first = appids(vault)[0]
     taken = records.load_apps(vault)[0].key
@@ -127,7 +127,7 @@ def test_forms():
     ):
         refused("bad-body", vault, **changes)
         equal(vault.get("release"), None)
-    check(take(vault, deadline=60))
+    check(accept(vault, deadline=60))
 
 
 def test_one_key_for_two_applications():
@@ -138,10 +138,10 @@ def test_one_key_for_two_applications():
     apps = {appid: KEY for appid in appids(vault)}
     refused("bad-body", vault, apps=apps)
     refused("bad-body", vault, apps={appids(vault)[0]: b"2" * 32})
-    check(take(vault, apps={appids(vault)[0]: KEY, "second": NEXT}))
+    check(accept(vault, apps={appids(vault)[0]: KEY, "second": NEXT}))
 
 
-def test_no_connection_no_pins():
+def test_new_pins_need_a_connection():
     vault = made()
     raises("bad-body", prepare, vault, command(vault), b"", NOW)
 
@@ -149,53 +149,53 @@ def test_no_connection_no_pins():
 def test_the_same_command_again():
     """The reply was lost, or the authority asks how it stands."""
     vault = made()
-    check(take(vault, deadline=60))
+    check(accept(vault, deadline=60))
     generation = vault.generation
     check(not prepare(vault, command(vault, deadline=60), LIVE, NOW + 30))
     equal((vault.generation, Rotation(vault).deadline), (generation, NOW + 60))
     refused("bad-body", vault, deadline=61)
     refused("bad-body", vault, password=b"another", deadline=60)
     Rotation(vault).prove(False, appids(vault))
-    check(not take(vault, deadline=60))
+    check(not accept(vault, deadline=60))
     Rotation(vault).expire(NOW + 60)
-    check(not take(vault, deadline=60))
+    check(not accept(vault, deadline=60))
     equal(vault.get("rotation"), None)
 
 
-def test_one_at_a_time():
+def test_one_rotation_at_a_time():
     vault = made()
-    check(take(vault))
+    check(accept(vault))
     refused("busy", vault, id=2)
     what = Rotation(vault)
     for part in what.pending():
         what._replace([part])
-    check(take(vault, id=2, password=b"the next one", trust=None, apps=None))
+    check(accept(vault, id=2, password=b"the next one", trust=None, apps=None))
 
 
-def test_an_older_one():
+def test_an_older_command():
     vault = made()
-    check(take(vault, id=7, trust=None, apps=None))
+    check(accept(vault, id=7, trust=None, apps=None))
     refused("unexpected", vault, id=6)
     Rotation(vault)._replace(["password"])
     refused("unexpected", vault, id=6)
 
 
-def test_the_largest_that_is_kept():
+def test_the_largest_command():
     vault = made()
     for size in range(3900, 4001):
         record = len(cbor.encode([1, 1, bytes(32), bytes(size), TRUST, {}, None]))
         if record == 4096:
             refused("bad-body", vault, apps=None, password=bytes(size + 1))
-            check(take(vault, apps=None, password=bytes(size)))
+            check(accept(vault, apps=None, password=bytes(size)))
             return
     check(False, "no such size")
 
 
-def test_what_is_left_waits():
+def test_parts_that_are_not_proven_stay_pending():
     """Two of three proved themselves: the third is known, and only that."""
     for left in ("password", "trust", "app"):
         vault = made()
-        take(vault)
+        accept(vault)
         what = Rotation(vault)
         what._replace([part for part in what.pending() if not part.startswith(left)])
         again = Rotation(reopened(vault))
@@ -203,9 +203,9 @@ def test_what_is_left_waits():
         check(again.pending()[0].startswith(left))
 
 
-def test_what_proved_itself_is_not_replaced_again():
+def test_a_proven_part_is_not_replaced_again():
     vault = made()
-    take(vault)
+    accept(vault)
     what = Rotation(vault)
     what.choose("password")
     equal(what.prove(True, []), ["password"])
@@ -213,9 +213,9 @@ def test_what_proved_itself_is_not_replaced_again():
     equal(secrets(reopened(vault))[0], PASSWORD)
 
 
-def test_pins_are_not_doubted_for_what_no_hand_shake_refused():
+def test_failures_that_say_nothing_of_the_pins():
     vault = made()
-    take(vault, password=None, apps=None)
+    accept(vault, password=None, apps=None)
     what = Rotation(vault)
     for code in ("unreachable", "link-closed", "link-timeout", "busy"):
         check(what.choose("trust"))
@@ -230,13 +230,13 @@ def keys_only(**changes):
 def test_release_keys_at_once():
     """They have nothing to prove: what the authority orders is in force, and nothing waits."""
     vault = made()
-    check(take(vault, **keys_only(release=RELEASE)))
+    check(accept(vault, **keys_only(release=RELEASE)))
     again = reopened(vault)
     equal(records.load(again, "release"), RELEASE)
     equal((again.get("rotation"), again.counter("rotation")), (None, 1))
-    check(not take(again, **keys_only(release=RELEASE)))
+    check(not accept(again, **keys_only(release=RELEASE)))
     other = RELEASE[:2] + [[b"Q" * 64]]
-    check(take(again, **keys_only(id=2, release=other)))
+    check(accept(again, **keys_only(id=2, release=other)))
     equal(records.load(again, "release"), other)
     # An old order played back puts no old key in force again.
     refused("unexpected", again, **keys_only(id=1, release=RELEASE))
@@ -246,7 +246,7 @@ def test_release_keys_at_once():
 def test_release_keys_beside_others():
     vault = made()
     old, generation = secrets(vault), vault.generation
-    check(take(vault, release=RELEASE))
+    check(accept(vault, release=RELEASE))
     equal((vault.generation, secrets(vault)), (generation + 1, old))
     equal(records.load(vault, "release"), RELEASE)
     equal(len(Rotation(vault).pending()), 3)
@@ -257,8 +257,11 @@ def test_release_keys_beside_others():
 # -- what is tried -------------------------------------------------------------------------------
 
 
-def tries(what, accepts, turns):
-    """The password of each attempt, at a broker that takes `accepts` ("new", "old" or neither); what is reported; whether the next attempt comes soon."""
+def attempts(what, accepts, turns):
+    """Return the password of each attempt, what is reported, and whether the next comes soon.
+
+    accepts: the password that the broker accepts: "new", "old" or "neither".
+    """
     seen, said, soon = [], [], []
     for _ in range(turns):
         new = what.choose("password")
@@ -275,32 +278,32 @@ def tries(what, accepts, turns):
 
 def with_password():
     vault = made()
-    take(vault, trust=None, apps=None)
+    accept(vault, trust=None, apps=None)
     return vault, Rotation(vault)
 
 
-def test_new_first():
+def test_the_new_secret_is_tried_first():
     vault, what = with_password()
-    equal(tries(what, "new", 1)[0], ["new"])
+    equal(attempts(what, "new", 1)[0], ["new"])
     equal((secrets(vault)[0], what.pending(), vault.get("rotation")), (PASSWORD, [], None))
 
 
-def test_then_old_each_once():
-    """The authority has not told the broker yet: after three tries the new one comes second."""
+def test_old_and_new_take_turns_after_a_refusal():
+    """The broker does not know the new one yet: after three refusals it comes second."""
     vault, what = with_password()
-    seen, said, soon = tries(what, "old", 9)
+    seen, said, soon = attempts(what, "old", 9)
     equal(seen, ["new", "old", "new", "old", "new", "old", "old", "old", "old"])
     equal(said, ["password"])
     equal(soon, [True, True, True])
     check(vault.get("rotation") is not None)
     # The broker knows the new one at last.
-    equal(tries(what, "new", 2)[0], ["old", "new"])
+    equal(attempts(what, "new", 2)[0], ["old", "new"])
     equal(secrets(vault)[0], PASSWORD)
 
 
-def test_neither_is_hammered():
+def test_no_secret_is_tried_without_a_pause():
     _, what = with_password()
-    seen, said, soon = tries(what, "neither", 8)
+    seen, said, soon = attempts(what, "neither", 8)
     equal(seen, ["new", "old"] * 4)
     # Every second refusal is followed by a long wait.
     equal(soon, [True, False] * 4)
@@ -318,7 +321,7 @@ def test_only_a_refusal_changes_the_turn():
 def test_pins_by_every_refusal_of_a_hand_shake():
     for code in ("pin-mismatch", "certificate-untrusted", "certificate-expired", "tls-failed"):
         vault = made()
-        take(vault, password=None, apps=None)
+        accept(vault, password=None, apps=None)
         what = Rotation(vault)
         check(what.choose("trust"))
         check(not what.choose("password"))
@@ -331,7 +334,7 @@ def test_pins_by_every_refusal_of_a_hand_shake():
         equal(secrets(vault)[1], TRUST)
 
 
-def test_a_session_with_somebody_else_proves_nothing():
+def test_another_application_s_session_proves_nothing():
     vault, what = with_password()
     what.choose("password")
     equal(what.prove(False, appids(vault)), [])
@@ -341,7 +344,7 @@ def test_a_session_with_somebody_else_proves_nothing():
 def test_a_key_proves_itself_alone():
     vault = made()
     old = secrets(vault)
-    take(vault)
+    accept(vault)
     what = Rotation(vault)
     first = appids(vault)[0]
     equal(what.prove(False, [first]), ["app_" + first])
@@ -354,7 +357,7 @@ def test_a_key_proves_itself_alone():
 
 def test_the_deadline():
     vault = made()
-    take(vault, deadline=100)
+    accept(vault, deadline=100)
     what = Rotation(vault)
     equal(what.expire(NOW + 99), [])
     equal(len(what.expire(NOW + 100)), 3)
@@ -364,7 +367,7 @@ def test_the_deadline():
 
 def test_no_deadline_never_expires():
     vault = made()
-    take(vault)
+    accept(vault)
     equal(Rotation(vault).expire(NOW + 10**9), [])
 
 
@@ -372,7 +375,7 @@ def test_no_deadline_never_expires():
 
 
 def everywhere(before, work):
-    """Cut before each change of the store that the work makes; the vaults that are found. The last one was not cut."""
+    """Cut before each change of the store by work(); yield the vaults, the last one uncut."""
     clean = DictStore(before)
     vault = Vault(clean, RootKey())
     vault.open()
@@ -400,12 +403,12 @@ def test_cut_while_it_is_prepared():
     vault = made()
     old = secrets(vault)
     found = []
-    for again in everywhere(vault.store.files, take):
+    for again in everywhere(vault.store.files, accept):
         equal(secrets(again), old)
         found.append(again.get("rotation") is not None)
         equal(again.counter("rotation"), 1 if found[-1] else 0)
         # The authority sends it again: it is taken, or known.
-        check(take(again) != found[-1])
+        check(accept(again) != found[-1])
     equal(found, sorted(found))
     check(found[-1] and not found[0])
     print("rotate, prepare: %d cuts" % (len(found) - 1))
@@ -415,7 +418,7 @@ def test_cut_while_release_keys_change():
     vault = made()
     vault.put("release", cbor.encode(RELEASE[:2] + [[b"Q" * 64]]))
     found = []
-    for again in everywhere(vault.store.files, lambda vault: take(vault, release=RELEASE)):
+    for again in everywhere(vault.store.files, lambda vault: accept(vault, release=RELEASE)):
         found.append(records.load(again, "release") == RELEASE)
         equal(
             (again.get("rotation") is not None, again.counter("rotation")), (found[-1], found[-1])
@@ -429,7 +432,7 @@ def test_cut_while_release_keys_change():
 def cut_in_the_middle(name, work):
     vault = made()
     old = secrets(vault)
-    take(vault, deadline=100)
+    accept(vault, deadline=100)
     found = []
     for again in everywhere(vault.store.files, work):
         new = secrets(again)
@@ -474,5 +477,5 @@ def test_a_full_vault_refuses():
     while len(vault.names()) < 64:
         vault.put("x%d" % number, b"")
         number += 1
-    check(isinstance(raises("vault-limit", take, vault), StoreError))
+    check(isinstance(raises("vault-limit", accept, vault), StoreError))
     equal((secrets(vault), vault.counter("rotation")), (old, 0))
