@@ -44,7 +44,12 @@ class Topic(NamedTuple):
     fmt: str
 
     def __str__(self) -> str:
-        return f"iot-2/type/{self.type}/id/{self.device}/{self.way}/{self.verb}/fmt/{self.fmt}"
+        return f"{topic_base(self.type, self.device)}/{self.way}/{self.verb}/fmt/{self.fmt}"
+
+
+def topic_base(type_: str, device: str) -> str:
+    """Return the beginning of all topics of a device; "+" for any device of the type, or type."""
+    return f"iot-2/type/{type_}/id/{device}"
 
 
 def check_id(value: str, what: str) -> str:

@@ -73,7 +73,7 @@ def machine_password() -> str:
 
 def device_account(type_: str, device: str, password: str) -> Account:
     """Return a device's account: it publishes its events and receives its commands."""
-    base = f"iot-2/type/{type_}/id/{device}"
+    base = names.topic_base(type_, device)
     rights = (
         Right(Action.PUBLISH, base + "/evt/#"),
         Right(Action.SUBSCRIBE, base + "/cmd/#"),
@@ -89,7 +89,7 @@ def wipe_only_account(type_: str, device: str) -> Account:
 
     The password is empty: the account keeps the one that it has.
     """
-    base = f"iot-2/type/{type_}/id/{device}"
+    base = names.topic_base(type_, device)
     up = ("hello", "ready", "reply")
     down = ("welcome", "ack", "wake", "wipe")
     rights = (
@@ -107,7 +107,7 @@ def app_account(appid: str, types: tuple[str, ...], password: str) -> Account:
     """
     rights: list[Right] = []
     for type_ in types:
-        base = f"iot-2/type/{type_}/id/+"
+        base = names.topic_base(type_, ANY_TYPE)
         rights += [
             Right(Action.SUBSCRIBE, base + "/evt/#"),
             Right(Action.RECEIVE, base + "/evt/#"),

@@ -12,7 +12,7 @@ from warden_host import names
 from warden_host.broker.backend import MAX_PACKET
 from warden_host.broker.base import ANY_TYPE
 from warden_host.errors import HostError
-from warden_host.fleet import tls as trust
+from warden_host.fleet import tls
 from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY, Topic
 from warden_host.service.publish_tap import PublishTap, tapped_socket
@@ -46,9 +46,9 @@ class AppLink:
             CallbackAPIVersion.VERSION2, client_id=names.app_client(appid), clean_session=True
         )
         client.username_pw_set(names.app_client(appid), fleet.app_password(appid).decode())
-        tls = trust.context(fleet)
-        tls.sslsocket_class = tapped_socket(lambda: PublishTap(self._on_publish, MAX_PACKET))
-        client.tls_set_context(tls)
+        context = tls.context(fleet)
+        context.sslsocket_class = tapped_socket(lambda: PublishTap(self._on_publish, MAX_PACKET))
+        client.tls_set_context(context)
         client.max_queued_messages_set(1000)
         # paho takes fractions of a second too.
         client.reconnect_delay_set(_LEAST_DELAY_S, _MOST_DELAY_S)  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ class AppLink:
             self._refusal = str(reason)
             return
         for type_ in self._types:
-            _result, number = client.subscribe(f"iot-2/type/{type_}/id/+/evt/#", qos=0)
+            _result, number = client.subscribe(names.topic_base(type_, ANY_TYPE) + "/evt/#", qos=0)
             if number is not None:
                 self._awaited.add(number)
 
