@@ -28,7 +28,7 @@ def clock_at(now, mark=None, settable=True):
     return Clock(rtc, vault, FLOOR), rtc, vault
 
 
-def test_the_clock_is_lifted_to_the_higher_mark():
+def test_the_clock_is_set_to_the_higher_mark():
     for mark, least in ((None, FLOOR), (FLOOR - 5, FLOOR), (FLOOR + 5, FLOOR + 5)):
         clock, rtc, _ = clock_at(BOOT, mark)
         equal(clock.least(), least)
@@ -106,7 +106,7 @@ def test_tentative_on_a_clock_that_can_not_be_set():
 
 
 def test_time_goes_on_while_a_tentative_one_is_tried():
-    # Else whoever makes hand-shakes fail slowly would hold the clock back, and an expired certificate alive.
+    # Otherwise slow hand-shakes would hold the clock back, and an expired certificate valid.
     clock, rtc, _ = clock_at(FLOOR)
     check(clock.try_at(FLOOR + 1000))
     rtc.time += 20
@@ -141,7 +141,7 @@ def test_proven_time_may_set_a_fast_clock_back_but_never_below_the_marks():
     equal((rtc.time, vault.counter("time")), (FLOOR + 200, FLOOR + 100))
 
 
-def test_a_time_below_the_marks_is_not_believed():
+def test_a_time_below_the_marks_changes_nothing():
     for mark, told in ((None, FLOOR - 1), (FLOOR + 100, FLOOR + 99), (FLOOR + 100, 0)):
         clock, rtc, vault = clock_at(FLOOR + 500, mark)
         clock.prove(told, *ALWAYS)
@@ -192,7 +192,7 @@ def test_dates_that_contradict_the_authority():
         clock, rtc, vault = clock_at(FLOOR)
         check(clock.try_at(FLOOR + 150))
         check(isinstance(raises("certificate-dates", clock.prove, told, before, after), PeerError))
-        # The tentative time came from that certificate: undone; and a contradicted welcome proves nothing.
+        # The tentative time from that certificate is undone, and the welcome proves no time.
         equal((rtc.time, vault.counter("time"), vault.generation), (FLOOR, 0, 1))
 
 

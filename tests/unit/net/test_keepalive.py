@@ -30,7 +30,7 @@ def test_an_idle_line_has_a_ping_after_half_the_keepalive():
 
 
 def test_what_is_sent_without_an_answer_is_followed_by_a_ping():
-    """At any moment, also right after the reader went to sleep: so a dead peer is noticed in time."""
+    """Also where it is sent right after the reader began to wait."""
     for sent in range(1001, 1000 + KEEPALIVE // 2, 700):
         times = made()
         now = 1000

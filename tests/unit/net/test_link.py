@@ -1,4 +1,4 @@
-"""Link with stand-ins for the socket and the TLS stack: one that always has more, one that never finishes, addresses of which some are dead."""
+"""The link over stand-ins: a peer that floods, a stack that never finishes, dead addresses."""
 
 import asyncio
 import errno
@@ -81,7 +81,10 @@ class Raw(io.IOBase):
 
 
 class Net:
-    """Stands for the modules `socket` and `tls`. places: address -> 0, or the errno of connecting to it; names: family -> its addresses."""
+    """A stand-in for the modules `socket` and `tls`.
+
+    places: address -> 0, or the errno of connecting to it. names: family -> its addresses.
+    """
 
     AF_INET, AF_INET6, SOCK_STREAM = 2, 10, 1
     PROTOCOL_TLS_CLIENT = CERT_REQUIRED = 0
@@ -203,7 +206,7 @@ class Net:
 
 
 class Watched(Link):
-    """A link for which waiting on a silent address takes the time that it gives it, by the clock of the test."""
+    """A link that waits for a silent address by the clock of the test."""
 
     async def _wait(self, writable, wait_ms):
         if self._raw.silent:
@@ -219,7 +222,7 @@ class Clock:
         return 1800000000
 
 
-# -- a stack that does not come back while bytes are there ------------------------------------------
+# -- a stack that does not come back while bytes are there ----------------------------------------
 
 
 def test_a_flood_in_the_hand_shake():
@@ -231,7 +234,7 @@ def test_a_flood_in_the_hand_shake():
 
 
 def flooded(work):
-    """What work(link) meets on a connection that stands, when the flood begins; its error's code."""
+    """Run work(link) on a connection that is flooded; return the net and the error's code."""
     net = Net()
 
     async def connected(link):
@@ -277,17 +280,17 @@ def test_the_allowance_is_for_each_call():
     equal(net.read, net.calls * ALLOWED)
 
 
-# -- pins before passwords ---------------------------------------------------------------------------
+# -- pins before passwords ------------------------------------------------------------------------
 
 
-def test_a_good_server_gets_all_of_it():
+def test_the_first_packet_goes_in_one_record():
     net = Net()
     net.connect()
     equal(net.records, [CONNECT], "in one record")
 
 
 def test_a_firmware_that_does_not_ask():
-    """A port whose TLS ignores verify_callback leaves us without pins: nothing but the packet's first byte may be sent."""
+    """A port whose TLS ignores verify_callback checks no pins: one byte of the packet is sent."""
     net = Net(shows=())
     raises("pin-mismatch", net.connect)
     equal(net.written, CONNECT[:1])
@@ -301,7 +304,7 @@ def test_a_refusal_that_looks_like_a_byte():
         equal(net.written, b"")
 
 
-# -- addresses -----------------------------------------------------------------------------------------
+# -- addresses ------------------------------------------------------------------------------------
 
 
 def test_every_address_is_tried():
@@ -357,7 +360,7 @@ def test_a_refusal_is_no_reason_to_try_the_next():
     equal(net.tried, ["a"])
 
 
-# -- errors of the socket below the stack ---------------------------------------------------------------
+# -- errors of the socket below the stack ---------------------------------------------------------
 
 
 def test_the_meter_raises_nothing():

@@ -1,4 +1,4 @@
-"""The MQTT client over both umqtt.simple: 1.3.4 from PyPI, and one that behaves as the newer ones in firmware."""
+"""The MQTT client over umqtt.simple 1.3.4 from PyPI, and over a model of the newer ones."""
 
 import asyncio
 import gc
@@ -31,7 +31,10 @@ VERSIONS = (("1.3.4", _load(umqtt.simple)), ("newer", _load(umqtt_model)))
 
 
 def both(test):
-    """Run the test on each version: it is given a client's class; async ones get a loop of their own, on a clock that only waiting moves."""
+    """Run the test with the client class over each version of umqtt.
+
+    An async test gets a loop of its own, on a clock that only waiting moves.
+    """
 
     def run():
         for version, module in VERSIONS:
@@ -107,7 +110,7 @@ def nothing(*_):
     pass
 
 
-# -- logging in ------------------------------------------------------------------------------------
+# -- logging in -----------------------------------------------------------------------------------
 
 
 @both
@@ -232,7 +235,7 @@ async def test_refused_link(client):
     equal([one.payload for one in peer.link.of(0x30)], [b"x"])
 
 
-# -- sending ---------------------------------------------------------------------------------------
+# -- sending --------------------------------------------------------------------------------------
 
 
 @both
@@ -366,7 +369,7 @@ async def test_qos1_when_the_link_falls(client):
 
 @both
 async def test_nothing_outlives_its_connection(client):
-    """A publish of the connection before must not wait on the next one, nor take an answer of it."""
+    """A publish neither waits on the next connection nor gets an answer of it."""
 
     def silent(packet):
         return b"" if packet.kind == 0x30 else obliging(packet)
@@ -389,7 +392,7 @@ async def test_nothing_outlives_its_connection(client):
 
 @both
 async def test_publish_while_connecting(client):
-    """Nothing may be written before the log-in, whoever asks: it would go out ahead of the CONNECT."""
+    """Nothing is written before the log-in: it would go out ahead of the CONNECT."""
     for qos in (0, 1):
         peer = Peer(client, lambda packet: b"")
         connecting = asyncio.create_task(peer.client.connect(peer.link, "host", 1, 2000))
@@ -439,7 +442,7 @@ async def test_concurrent_publishers(client):
 
 
 @both
-async def test_pump_begins_while_somebody_waits(client):
+async def test_pump_begins_while_a_publish_waits(client):
     """Two tasks must never wait for the same socket: asyncio would forget one of them."""
     peer = await Peer(
         client, lambda p: b"" if p.kind == 0x30 else obliging(p), stall_ms=2000
@@ -473,7 +476,7 @@ async def test_pump_begins_while_somebody_waits(client):
     check(peer.client.connected)
 
 
-# -- receiving -------------------------------------------------------------------------------------
+# -- receiving ------------------------------------------------------------------------------------
 
 
 @both
@@ -584,7 +587,7 @@ async def test_an_answer_of_the_other_kind(client):
 
 
 @both
-async def test_a_flood_starves_nobody(client):
+async def test_a_flood_leaves_other_tasks_their_turns(client):
     peer = await Peer(client).connect()
     ticks = []
 
@@ -602,7 +605,7 @@ async def test_a_flood_starves_nobody(client):
     check(len(ticks) >= 299, "%d turns" % len(ticks))
 
 
-# -- staying alive ---------------------------------------------------------------------------------
+# -- staying alive --------------------------------------------------------------------------------
 
 
 @both
@@ -711,7 +714,7 @@ async def test_disconnect_publishes_the_last_will(client):
     check(peer.link.closed)
 
 
-# -- subscriptions ---------------------------------------------------------------------------------
+# -- subscriptions --------------------------------------------------------------------------------
 
 
 @both

@@ -1,4 +1,4 @@
-"""The MQTT client: messages above the limit, publishes that were cancelled, names of other letters than ASCII."""
+"""The MQTT client: messages above the limit, cancelled publishes, names beyond ASCII."""
 
 import asyncio
 
@@ -44,7 +44,7 @@ async def test_a_message_above_the_limit_that_stalls(client):
 
 
 @both
-async def test_a_skipped_message_in_small_pieces_holds_nobody(client):
+async def test_a_skipped_message_in_small_pieces_leaves_other_tasks_their_turns(client):
     skipped = []
     peer = await Peer(client, on_skipped=skipped.append, stall_ms=5000).connect()
     peer.link.push(message(b"t", bytes(3000)))
@@ -188,7 +188,7 @@ async def test_a_broker_that_acknowledges_nothing(client):
 
 
 @both
-async def test_names_of_other_letters(client):
+async def test_names_beyond_ascii(client):
     """umqtt counts characters, MQTT bytes: of client ID, last will and topics."""
     peer = Peer(client)
     peer.client = client("t\u00fcr-\u6f22", b"u", b"p", nothing)

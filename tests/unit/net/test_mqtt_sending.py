@@ -10,7 +10,7 @@ from warden.errors import PeerError
 
 @both
 async def test_a_message_goes_at_once(client):
-    """Without a turn of the loop, where nobody is in the middle of a packet and the connection has room."""
+    """Without a turn of the loop, where no packet is under way and the connection has room."""
     peer = await Peer(client).connect()
     peer.client.post(b"t/1", b"one")
     peer.client.post(b"t/2", b"two")
@@ -27,7 +27,7 @@ async def test_a_message_goes_at_once(client):
 
 @both
 async def test_the_kept_head_of_a_packet(client):
-    """Same topic and length, another topic, another length, lengths of one and two bytes: each packet is umqtt's own, byte for byte."""
+    """Each packet is umqtt's own, byte for byte, whichever topic and length was kept before."""
     peer = await Peer(client).connect()
     codec = peer.client._codec
     for topic in (b"t/1", b"t/2", b"t/33"):
@@ -71,7 +71,10 @@ async def test_a_connection_without_room(client):
 
 @both
 async def test_concurrent_publishers_without_room(client):
-    """Whoever posts or waits, and however little fits: whole packets, in the order of asking. The link refuses a byte between two halves."""
+    """Packets are whole and in the order of the calls, however little fits at once.
+
+    The link refuses a byte between two halves.
+    """
     peer = await Peer(client, stall_ms=2000).connect()
     peer.pump()
 
@@ -92,7 +95,7 @@ async def test_concurrent_publishers_without_room(client):
 
 @both
 async def test_a_sender_that_is_cancelled(client):
-    """In the middle of a packet nothing else may follow: the connection falls, and the next one is whole."""
+    """A packet that was cut ends the connection; the next connection begins with a whole one."""
     peer = await Peer(client).connect()
     peer.link.room, peer.link.stuck = 4, False
     task = asyncio.create_task(peer.client.publish("t", b"half"))
@@ -137,7 +140,7 @@ async def test_an_acknowledgement_goes_in_one_record_with_the_reply(client):
 
 @both
 async def test_a_half_open_line_is_noticed_soon_after_something_was_sent(client):
-    """A ping follows what was sent within half of stall_ms, and its answer is due within stall_ms."""
+    """A ping follows within half of stall_ms, and its answer is due within stall_ms."""
 
     def silent(packet):
         return b"" if packet.kind == 0xC0 else obliging(packet)

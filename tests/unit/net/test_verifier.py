@@ -1,4 +1,4 @@
-"""The certificate callback by itself: what it refuses, that it never raises, and how a refusal is told."""
+"""The certificate callback: what it refuses, that it never raises, and the codes of refusals."""
 
 import hashlib
 
