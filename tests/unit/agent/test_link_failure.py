@@ -1,0 +1,69 @@
+"""How a fleet comes back to a broker that was away: soon, and not as one wave."""
+
+from harness import check, equal
+from warden.agent.link_failure import record
+from warden.errors import LinkError, PeerError
+from warden.net.backoff import Backoff
+
+DEVICES = 200
+
+
+class Client:
+    accepted = False
+
+
+class Agent:
+    """The agent as far as record() is concerned."""
+
+    rotation = network = None
+
+    def __init__(self):
+        self.backoff = Backoff(1000, 60000)
+        self.client = Client()
+        self.now = 0
+
+    def now_ms(self):
+        return self.now
+
+
+def returns(away_ms, error):
+    """Return the times after a broker's return at which each device of a fleet tries it."""
+    found = []
+    for _ in range(DEVICES):
+        agent = Agent()
+        agent.client.accepted = True
+        ends = record(agent, (0, 0, 0), LinkError("link-timeout"), 0)
+        agent.client.accepted = False
+        agent.now += agent.backoff.next_ms()
+        while agent.now < away_ms:
+            ends = record(agent, ends, error, agent.now)
+            agent.now += agent.backoff.next_ms()
+        found.append(agent.now - away_ms)
+    return sorted(found)
+
+
+def test_devices_are_back_soon_after_a_short_outage_and_not_all_at_once():
+    for code in ("unreachable", "link-closed"):
+        times = returns(10000, LinkError(code))
+        check(times[DEVICES // 2] <= 2500, times[DEVICES // 2])
+        check(times[-1] <= 4000 + 10000 // 8, times[-1])
+        # Spread over the whole span: no fifth of a second holds more than a fifth of the fleet.
+        for at in range(0, 5400, 200):
+            held = len([time for time in times if at <= time < at + 200])
+            check(held <= DEVICES // 5, "%d at %d" % (held, at))
+
+
+def test_the_longer_a_broker_is_away_the_rarer_are_the_attempts():
+    times = returns(400000, LinkError("unreachable"))
+    check(4000 + 10000 // 8 < times[-1] <= 4000 + 400000 // 8, times[-1])
+    check(returns(3600000, LinkError("unreachable"))[-1] <= 60000)
+
+
+def test_a_refused_log_in_waits_long():
+    agent = Agent()
+    record(agent, (0, 0, 0), PeerError("mqtt-refused"), 0)
+    waits = [agent.backoff.next_ms() for _ in range(40)]
+    check(max(waits) > 20000, max(waits))
+    # A lost route behind it does not.
+    equal(record(agent, (0, 0, 0), LinkError("unreachable"), 0), (1, 0, 0))
+    check(agent.backoff.next_ms() <= 4000)
