@@ -319,7 +319,7 @@ def test_packages_are_laid_flat(tmp_path: Path, micropython: str) -> None:
         ("warden/ota_otp.py", "x = 1\n", "one name"),
     ],
 )
-def test_what_cannot_be_laid_flat_is_refused(path: str, text: str, why: str) -> None:
+def test_a_tree_that_cannot_be_flattened_is_refused(path: str, text: str, why: str) -> None:
     with pytest.raises(BuildError, match=why):
         build(PACKAGES | {path: text}, {})
 

@@ -113,7 +113,7 @@ def raised(source: str) -> list[tuple[str, str, int]]:
     return found
 
 
-def test_what_is_read_from_a_source() -> None:
+def test_codes_found_in_a_source() -> None:
     source = (
         'ensure(x, "a-b")\nraise PeerError("c" if x else "d", "text")\nraise StoreError(code)\n'
     )
@@ -212,7 +212,7 @@ def test_codes_of_replies_are_the_same_on_both_sides(repo: Path) -> None:
     assert set(re.findall(r"`([a-z-]+)`", replies)) == refusals.OWN_REPLIES
 
 
-def test_host_error_takes_its_class_from_the_code() -> None:
+def test_a_host_errors_class_follows_its_code() -> None:
     from warden_host import errors
 
     for code, cls in host_registry().items():

@@ -59,7 +59,7 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def test_what_tests_import_has_one_name(repo: Path) -> None:
+def test_modules_that_tests_import_have_one_name(repo: Path) -> None:
     """A bare name is whatever was found first under it: who is collected before must not change
     that. Device tests have a process each."""
     patterns = ("", "cpython/", "e2e/", "faults/", "fuzz/", "host/", "unit/*/")
@@ -105,7 +105,7 @@ BROKEN = {
 }
 
 
-def test_what_is_broken_fails(copy: Path) -> None:
+def test_broken_modules_fail(copy: Path) -> None:
     for number, (source, _) in enumerate(BROKEN.values()):
         text = "PURE = True\nfrom harness import check\n\n" + source
         (copy / f"tests/unit/base/test_{number}.py").write_text(text)

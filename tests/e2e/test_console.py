@@ -54,7 +54,9 @@ def test_an_application_that_ends_starts_over(
     assert "warden: the application ended, the board starts anew" in said
 
 
-def test_ctrl_c_reaches_nobody(repo: Path, micropython: str, tmp_path: Path) -> None:
+def test_ctrl_c_neither_interrupts_nor_prompts(
+    repo: Path, micropython: str, tmp_path: Path
+) -> None:
     """Ctrl-C on the terminal of a running board, again and again: no exception in the application,
     and no prompt.
 

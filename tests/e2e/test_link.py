@@ -312,7 +312,7 @@ def test_signatures_that_the_stack_does_not_know(drive: Driver, tmp_path: Path) 
             assert drive.code(port, **settings) == "certificate-unsupported"
 
 
-def test_a_server_that_takes_no_address_as_a_name(
+def test_a_server_that_refuses_an_address_as_a_name(
     drive: Driver, world: World, tmp_path: Path
 ) -> None:
     """RFC 6066 §3. Where another alert says what is missing, the address is not to blame."""
@@ -417,13 +417,13 @@ def test_closed_at_once(drive: Driver) -> None:
         assert drive.code(port) == "link-closed"
 
 
-def test_nobody_there(drive: Driver) -> None:
+def test_no_server(drive: Driver) -> None:
     with listening(hold) as port:
         pass
     assert drive.code(port) == "unreachable"
 
 
-def test_says_nothing(drive: Driver) -> None:
+def test_a_silent_server(drive: Driver) -> None:
     """Twice: a connection that stalled leaves nothing behind that would hold the next one."""
     with listening(hold) as port:
         out = drive(port, times=2, **SHORT)

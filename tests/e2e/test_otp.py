@@ -105,7 +105,7 @@ def test_late_cancelled_used_and_foreign_codes(world: World) -> None:
         assert code not in "\n".join(board.lines.all() + neighbour.lines.all())
 
 
-def test_what_may_be_said_before_the_code(world: World, tmp_path: Path) -> None:
+def test_only_documented_messages_before_the_code(world: World, tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     app.write_text(EAGER)
     for before in ("nothing", "telemetry"):

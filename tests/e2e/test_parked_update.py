@@ -19,7 +19,7 @@ def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
         yield made
 
 
-def test_it_is_judged_at_a_start_of_its_own(world: World) -> None:
+def test_it_is_validated_at_a_start_of_its_own(world: World) -> None:
     with Board(world.fleet.simulated(DEVICE), heap=SHORT) as board:
         board.says("log session-stands")
         world.fleet_event("session", app=AUTHORITY)

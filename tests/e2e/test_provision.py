@@ -106,7 +106,7 @@ def test_a_good_bundle_once(board: Board) -> None:
     assert board.files() == files
 
 
-def test_what_follows_the_bundle_is_not_read(board: Board) -> None:
+def test_input_after_the_bundle_is_not_read(board: Board) -> None:
     assert board.provision(framed(bundle()) + b"more").returncode == 0
 
 

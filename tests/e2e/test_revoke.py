@@ -113,7 +113,7 @@ def test_cut_off_but_for_its_wipe(
         assert warden(world, "send", DEVICE, "set_relay", "{}", "--timeout", "0.1") == 1
 
 
-def test_what_a_doomed_device_may_still_do(world: World, board: Board) -> None:
+def test_rights_of_a_device_that_is_to_be_wiped(world: World, board: Board) -> None:
     """Log in, hold a session with the authority, take the order, answer: the broker carries
     nothing else."""
     with serving(world.fleet, world.news.add) as service:

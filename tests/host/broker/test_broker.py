@@ -94,7 +94,7 @@ def test_a_stranger_under_anothers_id_does_not_kick_him(join):
     assert device.until(lambda: device.heard)
 
 
-def test_a_device_hears_its_own_commands_only(join):
+def test_a_device_receives_its_own_commands_only(join):
     device = join("d:relay:D1")
     assert device.subscribe("iot-2/type/relay/id/D1/cmd/#")
     for pattern in (
@@ -146,7 +146,7 @@ def test_an_application_reaches_its_own_types_only(join):
     assert [topic for topic, _ in device.heard] == [cmd("D1", "lights")]
 
 
-def test_the_authority_hears_every_type_and_no_commands(join):
+def test_the_authority_receives_every_type_and_no_commands(join):
     authority = join("a:authority")
     assert authority.subscribe("iot-2/type/+/id/+/evt/#")
     assert not authority.subscribe("iot-2/type/+/id/+/cmd/#")
@@ -319,7 +319,7 @@ def test_strangers_grow_no_file_without_end(tmp_path, monkeypatch):
     }
 
 
-def test_the_log_keeps_what_came_last(tmp_path):
+def test_the_log_keeps_its_latest_lines(tmp_path):
     log = brokerlog.BoundedLog(tmp_path / "log", 100)
     for number in range(50):
         log.write(b"line %03d\n" % number)

@@ -55,7 +55,7 @@ def test_init_twice_and_no_fleet(folder, capsys, monkeypatch):
     fails(capsys, "fleet-missing", "devices")
 
 
-def test_provision_tells_the_device_and_keeps_no_password(folder, capsys):
+def test_provision_writes_the_device_and_stores_no_password(folder, capsys):
     assert main.run(["app", "add", "lights", "--type", "relay", "--command", "set_relay"]) == 0
     assert main.run(["provision", "D1", "--sim", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -51,7 +51,7 @@ def test_init_names_the_option(folder, capsys, options, words):
     assert not (folder.parent / "other").exists()
 
 
-def test_no_fleet_says_where_it_looked(tmp_path, capsys, monkeypatch):
+def test_no_fleet_names_the_folders_searched(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("WARDEN_FLEET", raising=False)
     monkeypatch.chdir(tmp_path)
     assert main.run(["devices"]) == 1

@@ -128,7 +128,7 @@ def test_only_the_main_thread_ties_a_child():
         ("{on: 1}", "not valid JSON"),
     ],
 )
-def test_bad_json_says_how_it_is_written(folder, capsys, text, words):
+def test_bad_json_shows_how_to_write_it(folder, capsys, text, words):
     assert main.run(["send", "D1", "x", text]) == 1
     err = capsys.readouterr().err
     assert words in err
@@ -157,7 +157,7 @@ def answered(error: str, **more) -> str:
     return send.outcome(result | more).plain
 
 
-def test_a_refusal_says_what_it_means_and_what_to_do():
+def test_a_refusal_explains_itself_and_hints():
     first, second = answered("command-failed").split("\n")
     assert first.startswith("✗ D1 refused x: command-failed  the command's handler raised")
     assert "  → look at the device's application" in second

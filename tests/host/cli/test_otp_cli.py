@@ -118,7 +118,7 @@ def test_the_fleets_own_rule(folder, capsys, monkeypatch):
     assert gate(folder) is None, "the rule is for boards with a keypad"
 
 
-def test_a_board_without_a_keypad_takes_no_gate(folder, capsys, monkeypatch):
+def test_a_board_without_a_keypad_refuses_a_gate(folder, capsys, monkeypatch):
     monkeypatch.setattr("warden_host.fleet.device_tree.Tree.has_part", lambda *_: False)
     fails(capsys, "bad-argument", *MAKE, "--otp", "authority")
     assert not (folder / "sim" / "D1").exists()
@@ -136,7 +136,7 @@ def test_which_board_has_a_keypad(tmp_path):
         assert tree.has_part(name, "KEYPAD") is has
 
 
-def test_settings_that_nobody_understands(folder, capsys):
+def test_unknown_settings(folder, capsys):
     settings(folder, "[otp]\nrequest_device = 3\n")
     fails(capsys, "config-malformed", *MAKE)
 
@@ -268,7 +268,7 @@ def test_a_wrong_code_enrols_nothing(folder, capsys, monkeypatch):
     assert "bad-argument" in capsys.readouterr().err
 
 
-def test_the_drift_that_totp_takes():
+def test_the_drift_that_totp_allows():
     made = otp_enrol.new("D1", "totp", 6, False)
     generator = pyotp.TOTP(base64.b32encode(made.secret).decode())
     for step, good in ((98, False), (99, True), (100, True), (101, True), (102, False)):
@@ -401,7 +401,7 @@ def test_reset(folder, capsys):
     fails(capsys, "device-unknown", "otp", "reset", "D9")
 
 
-def test_unlock_says_what_the_device_answered(folder, capsys, monkeypatch):
+def test_unlock_shows_the_devices_answer(folder, capsys, monkeypatch):
     assert cli.run([*MAKE, "--otp", "authority"]) == 0
     answer = {"ok": False, "reply": {"ok": False, "error": "gate-open"}}
     monkeypatch.setattr(control, "call", lambda *_: answer)

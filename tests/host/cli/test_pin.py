@@ -22,7 +22,7 @@ def board(tmp_path, text):
     return path
 
 
-def test_who_wants_one(tmp_path):
+def test_root_keys_that_need_a_pin(tmp_path):
     for text, wants in (
         ('ROOT_KEY = ("pin", "/pin", 1000, None)', True),
         ('NAME = "X"\nROOT_KEY = ("software", "/fuses/rootkey")', False),
@@ -34,7 +34,7 @@ def test_who_wants_one(tmp_path):
         assert pin.wanted(board(tmp_path, text)) is wants, text
 
 
-def test_what_it_may_be(tmp_path, monkeypatch):
+def test_valid_pins(tmp_path, monkeypatch):
     description = board(tmp_path, 'ROOT_KEY = ("pin", "/pin", 1000, None)')
     file = tmp_path / "pin"
 
@@ -126,11 +126,11 @@ def test_running_types_it(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", [["run", "D9"], ["run", "D9", "--pin-file", "-"]])
-def test_nobody_types_a_pin_for_a_device_that_is_not_there(folder, capsys, arguments):
+def test_no_pin_is_asked_for_a_missing_device(folder, capsys, arguments):
     fails(capsys, "device-unknown", *arguments)
 
 
-def test_no_option_takes_the_pin_itself():
+def test_no_option_holds_the_pin_itself():
     environment = {**os.environ, "COLUMNS": "200"}
     for command in ("provision", "run"):
         call = [sys.executable, "-m", "warden_host.cli", command, "--help"]

@@ -148,7 +148,7 @@ def test_a_plain_device_that_was_revoked(tmp_path):
     stage.store.close()
 
 
-def test_one_that_is_to_be_wiped_is_heard_for_that_alone(stage):
+def test_a_device_to_be_wiped_gets_a_session_for_that_alone(stage):
     lights = PeerDevice(K["lights"], policy.policy_hash(POLICY), "lights")
     order(stage, revoke=True, wipe=True)
     guard = Guard(stage)
@@ -249,7 +249,7 @@ def test_one_in_quarantine_is_wiped(stage):
     assert settled(guard) == [DEVICE]
 
 
-def test_the_one_who_asked_hears_of_it(stage):
+def test_the_caller_gets_the_result(stage):
     device = peer(stage)
     stage.stand(device)
     guard = Guard(stage)
@@ -325,7 +325,7 @@ def test_a_revoked_device_without_a_wipe_is_sent_none(stage):
     assert stage.sent == []
 
 
-def test_what_follows_may_fail(stage):
+def test_a_failure_after_the_wipe_is_tolerated(stage):
     """The order stays, and the next start of the authority takes it up."""
 
     def fails(device: str) -> None:
@@ -523,7 +523,7 @@ def test_provisioned_again_while_it_waited_for_its_turn(fleet, first):
             assert store.find("D1") is not None
 
 
-def test_a_revoke_that_came_too_late_says_so(fleet, first, capsys):
+def test_a_late_revoke_is_reported(fleet, first, capsys):
     first(lambda _: Store(fleet.database).add_device(SAME))
     assert main.run(["--fleet", str(fleet.root), "revoke", "D1", "--yes"]) == 1
     said = capsys.readouterr()
@@ -624,7 +624,7 @@ def test_a_stop_between_the_account_and_the_record(fleet, monkeypatch):
         assert store.find("D1") is None
 
 
-def test_a_start_takes_up_what_was_left(fleet):
+def test_a_start_continues_unfinished_endings(fleet):
     # Nothing is left: the file is not touched.
     stamp = (fleet.broker / dynsec.FILE).stat().st_mtime_ns
     revocation.enforce_endings(fleet)

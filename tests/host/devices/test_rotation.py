@@ -78,7 +78,7 @@ def test_nothing_begins_under_the_old_key_any_more(stage, old):
     assert "wrong-application" not in stage.codes()
 
 
-def test_what_was_on_its_way_under_the_old_key(stage, old):
+def test_messages_in_flight_under_the_old_key(stage, old):
     begin(stage)
     stage.stand(renewed(old))
     stage.receive("temperature", old.seal("temperature", [0, None, {"c": 1}]))
@@ -132,12 +132,12 @@ def test_a_deadline_counts_once_the_device_has_it(stage, old):
     assert stage.store.rotation(DEVICE).expires == stage.now.unix + 60
 
 
-def test_rise_without_a_rotation(stage):
+def test_a_higher_generation_without_a_rotation(stage):
     with refused("not-applicable"):
         stage.engine.start_rotation(DEVICE)
 
 
-def test_numbers_rise(stage):
+def test_message_numbers_increase(stage):
     for number in (1, 2, 3):
         with stage.store.transaction():
             made = stage.store.add_rotation(DEVICE, {"password": b"x"})
@@ -263,7 +263,7 @@ def test_a_bad_moment_is_no_refusal(fleet, code):
         assert store.rotation("D1").body["id"] == begun.body["id"] + 1
 
 
-def test_what_the_device_took_is_not_forgotten(fleet):
+def test_parts_that_the_device_accepted_are_kept(fleet):
     """It may be about to prove the new key: without it no session would be possible."""
     no = {"ok": False, "reply": {"error": "unexpected"}}
     for last, code in (

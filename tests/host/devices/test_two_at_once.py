@@ -118,7 +118,7 @@ def test_a_full_disk_is_reported_in_words(folder, tmp_path, monkeypatch, capsys,
         (shutil.Error([("a", "b", "why")]), "Error", "look at the file"),
     ],
 )
-def test_what_the_filesystem_refuses(error, text, hint):
+def test_errors_of_the_filesystem(error, text, hint):
     told = filesystem_error(error)
     assert (told.code, told.text) == ("filesystem", text)
     assert hint in told.hint
@@ -137,7 +137,7 @@ def test_what_the_filesystem_refuses(error, text, hint):
     ],
     ids=["a link", "a linked folder", "a link further down", "not ascii"],
 )
-def test_a_source_that_no_release_takes(folder, tmp_path, capsys, spoil):
+def test_a_source_that_no_release_accepts(folder, tmp_path, capsys, spoil):
     source = tmp_path / "app"
     source.mkdir()
     (source / "app.py").touch()
@@ -187,7 +187,7 @@ def test_the_eighth_application_of_a_type_is_reported_at_once(folder, capsys):
     assert main.run(["provision", "D2", "--type", "lock", "--sim", "--app", "a8"]) == 0
 
 
-def test_more_commands_than_a_device_takes_are_refused_at_once(folder, tmp_path, capsys):
+def test_too_many_commands_are_refused_at_once(folder, tmp_path, capsys):
     commands = [word for number in range(33) for word in ("--command", f"c{number}")]
     fails(capsys, "bad-argument", "app", "add", "home", "--type", "lock", *commands)
     fails(capsys, "bad-argument", "init", str(tmp_path / "other"), *commands)
@@ -199,7 +199,7 @@ def test_more_commands_than_a_device_takes_are_refused_at_once(folder, tmp_path,
 # Advice
 
 
-def test_every_error_of_the_tools_says_what_to_do(repo):
+def test_every_error_of_the_tools_has_a_hint(repo):
     device = (repo / "lib/warden/errors.py").read_text()
     own = [code for code in sorted(errors.CODES) if f'"{code}"' not in device]
     assert len(own) > 40
@@ -236,7 +236,7 @@ def test_a_newer_database_is_reported_as_one(folder, capsys):
         (sqlite3.SQLITE_NOTADB, "backup"),
     ],
 )
-def test_what_the_database_says(folder, monkeypatch, code, words):
+def test_errors_of_the_database(folder, monkeypatch, code, words):
     error = sqlite3.OperationalError("words of SQLite")
     error.sqlite_errorcode = code
     with Store(folder / "fleet.db") as store:

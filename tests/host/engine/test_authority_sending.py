@@ -107,7 +107,7 @@ def test_old_session_forces_a_new_one(stage, peer):
     assert results[0]["verdict"] == "old-session"
 
 
-def test_obeyed_forgery_is_reported(stage, peer):
+def test_executed_forgery_is_reported(stage, peer):
     stage.stand(peer)
     results = run(stage, Request(DEVICE, "set_relay", {}, forge="plain"))
     _, where, data = stage.sent[-1]

@@ -49,7 +49,7 @@ def test_the_registry_of_a_large_fleet(tmp_path, one_hash):
     assert len(dynsec.load(made.broker)["clients"]) == 10_002  # the administrator, the authority
 
 
-def test_a_registry_beyond_its_limit_says_so(folder, capsys, monkeypatch):
+def test_a_registry_beyond_its_limit_is_reported(folder, capsys, monkeypatch):
     path = folder / "broker" / dynsec.FILE
     before = path.read_bytes()
     monkeypatch.setattr(dynsec, "MAX_REGISTRY", len(before) - 1)

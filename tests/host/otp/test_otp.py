@@ -147,7 +147,7 @@ def test_no_more_attempts_than_the_policy_gives(stages):
     assert "otp-limit" in gate.stage.codes()
 
 
-def test_attempts_outlive_a_restart_and_are_kept_before_they_are_judged(stages, monkeypatch):
+def test_attempts_are_stored_before_they_are_compared(stages, monkeypatch):
     gate = Gate(stages(gated(retries=2)))
     stage = gate.stage
     gate.ask()
@@ -246,7 +246,7 @@ def test_nothing_before_any_request(gate):
     assert gate.stage.posted == []
 
 
-def test_who_types_codes_for_requests_that_are_none_is_counted(stages):
+def test_codes_for_unknown_requests_are_counted(stages):
     gate = Gate(stages(limits=Limits(attempts_device=5)))
     for _ in range(5):
         assert gate.verdict("000000", "0" * 32) == LATE
@@ -362,7 +362,7 @@ def test_under_duress(stages):
     assert stage.store.incidents(DEVICE)[0].code == "duress"
 
 
-def test_under_duress_where_the_device_judges_codes(stages):
+def test_duress_where_the_device_verifies_codes(stages):
     gate = Gate(stages(gated(source="totp", duress=True)))
     body = {"code": "duress", "n": 1, "at": ""}
     gate.stage.receive("incident", gate.peer.seal("incident", [0, None, body]))
@@ -465,7 +465,7 @@ def test_only_the_authority_gives_codes(stages):
 @pytest.mark.parametrize(
     ("apps", "by"), [(("authority",), "authority"), (("authority", "lights"), "lights")]
 )
-def test_plain_mode_answers_as_an_application_that_the_device_obeys(stages, apps, by):
+def test_plain_mode_answers_as_an_application_of_the_device(stages, apps, by):
     gate = Gate(stages(gated("plain", apps)), sealed=False)
     [answer] = gate.ask()
     assert (answer["by"], answer["appid"], answer["uid"]) == (by, by, UID[by].hex())
@@ -531,7 +531,7 @@ def test_codes_are_compared_in_constant_time(gate, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["server_otp_response", "server_otp_validate"])
-def test_nobody_else_gives_the_two_answers(gate, command):
+def test_only_the_handler_sends_the_two_answers(gate, command):
     """An application that could would open the gate of each of its devices."""
     with refused("reserved-command"):
         names.check_grant(command)

@@ -169,7 +169,7 @@ def failure(way, told: Message | None = None) -> Undelivered:
     return caught.value
 
 
-def test_a_mail_server_of_somebody_else(mail_server, folder):
+def test_a_mail_server_with_a_foreign_certificate(mail_server, folder):
     for security in ("tls", "starttls"):
         box, settings = mail_server(security, "stranger.pem")
         assert "TLS" in failure(MailWay(settings, folder)).why
@@ -217,7 +217,7 @@ def test_a_mail_password_that_others_can_read(mail_server, folder, tmp_path):
     assert box.mails == []
 
 
-def test_a_mail_server_that_is_gone_or_says_nothing(folder, monkeypatch):
+def test_a_mail_server_that_is_gone_or_silent(folder, monkeypatch):
     monkeypatch.setattr(delivery_mail, "TIMEOUT_S", 0.2)
     with socket.create_server((HERE, 0)) as silent:
         port = silent.getsockname()[1]
@@ -317,7 +317,7 @@ def hook_message(**changes) -> Message:
     return message(way="webhook", address="alice", **changes)
 
 
-def test_a_webhook_is_told_and_can_tell_who_speaks(folder):
+def test_a_webhook_gets_authenticated_messages(folder):
     with Hook(folder) as hook:
         way = WebhookWay(Webhook(hook.url, folder / "ca.pem"), folder)
         way.send(hook_message(duress="551122"))
@@ -354,7 +354,7 @@ def test_a_webhook_that_refuses(folder, status, final):
     assert len(hook.taken) == 1, "no redirect is followed"
 
 
-def test_a_webhook_of_somebody_else(folder):
+def test_a_webhook_with_a_foreign_certificate(folder):
     with Hook(folder, "stranger.pem") as hook:
         assert "TLS" in failure(WebhookWay(Webhook(hook.url, folder / "ca.pem"), folder)).why
         assert "TLS" in failure(WebhookWay(Webhook(hook.url), folder)).why
@@ -374,7 +374,7 @@ def test_a_webhook_whose_key_is_short_or_readable(folder, tmp_path):
     assert hook.taken == []
 
 
-def test_a_webhook_that_is_gone_or_says_nothing(folder, monkeypatch):
+def test_a_webhook_that_is_gone_or_silent(folder, monkeypatch):
     monkeypatch.setattr(webhook, "TIMEOUT_S", 0.2)
     with socket.create_server((HERE, 0)) as silent:
         url = f"https://{HERE}:{silent.getsockname()[1]}/"
@@ -458,7 +458,7 @@ def test_a_code_that_ran_out_is_not_sent():
     assert way.taken == []
 
 
-def test_a_way_that_hangs_holds_up_nobody():
+def test_a_hanging_delivery_delays_no_other():
     stuck = threading.Event()
     reports: queue.Queue = queue.Queue()
     hanging, quick = Scripted(stuck), Scripted()

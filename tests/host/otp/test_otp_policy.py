@@ -10,7 +10,7 @@ V2 = cbor2.loads(policy.record(strict=True))
 GATE = policy.otp()
 
 
-def test_who_asks_for_nothing_new_keeps_version_1():
+def test_a_policy_without_new_keys_keeps_version_1():
     plain = policy.record(strict=False, otp=None)
     assert plain == policy.record()
     assert cbor2.loads(plain)["v"] == 1

@@ -141,7 +141,7 @@ def bent(draw: st.DrawFn) -> bytes:
 
 @given(st.binary(max_size=32) | bent())
 @settings(max_examples=EXAMPLES, deadline=None)
-def test_both_take_the_same_values(data):
+def test_both_accept_the_same_values(data):
     verdicts = {
         verdict(strictcbor.decode, data),
         verdict(lambda given: cbor.decode(given, 16), data),

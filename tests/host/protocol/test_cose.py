@@ -212,7 +212,7 @@ def test_damaged_messages(micropython: str) -> None:
 
 @pytest.mark.parametrize("parse", ["parse_mac0", "parse_encrypt0", "parse_sign1"])
 @pytest.mark.parametrize("strict", [True, False])
-def test_a_malformed_message_says_what_is_wrong(parse: str, strict: bool) -> None:
+def test_a_malformed_message_names_its_fault(parse: str, strict: bool) -> None:
     parts = 3 if parse == "parse_encrypt0" else 4
     empty = cbor2.dumps([b"", {}, bytes(20), bytes(32)][:parts])
     for message in (empty, b"", empty[:-1]):

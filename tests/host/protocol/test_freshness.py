@@ -44,7 +44,7 @@ def test_nothing_proven_is_below_all():
     assert not is_rollback(Proof(0, 1, 0), NOTHING_PROVEN, DeviceMark())
 
 
-def test_a_mark_rises_and_never_falls():
+def test_a_mark_only_increases():
     mark = DeviceMark()
     mark.raise_to(Proof(3, 8, 4))
     mark.raise_to(Proof(3, 2, 6))
@@ -61,6 +61,6 @@ def test_a_cleared_mark_has_nothing():
     assert mark == DeviceMark(0, 0, 0, "")
 
 
-def test_what_a_device_begins_with():
+def test_the_first_mark_of_a_device():
     assert NOTHING_PROVEN == (-1, -1, 0)
     assert DeviceMark() == DeviceMark(boot=0, connect=0, vault_gen=0, quarantine="")

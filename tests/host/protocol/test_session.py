@@ -159,13 +159,13 @@ def test_a_ready_that_was_held_back_over_a_restart_is_only_late(pair):
     assert not pair.mark.quarantine
 
 
-def test_a_vault_that_rises_between_two_hellos_of_one_boot_is_no_playback(pair):
+def test_a_higher_generation_between_two_hellos_of_one_boot_is_no_replay(pair):
     pair.mark.raise_to(Proof(1, 5, 2))  # hello 5 went to another application, after the vault rose
     pair.device.take_welcome(pair.welcome())  # hello 0 of the same boot was delayed
     assert len(pair.hear("ready", pair.device.ready())) == 2
 
 
-def test_what_cannot_be_kept_is_not_answered(pair):
+def test_a_hello_that_cannot_be_stored_is_not_answered(pair):
     def fail(_):
         raise cose.HostError("database-damaged", "the disk is full")
 

@@ -20,7 +20,7 @@ from warden_host.protocol.results import Received, Refused, Send
 
 @given(values)
 @settings(max_examples=300, deadline=None)
-def test_what_is_encoded_decodes_to_itself(value):
+def test_encoded_values_decode_to_themselves(value):
     data = strictcbor.encode(value)
     assert cbor2.loads(data) == value
     assert strictcbor.encode(strictcbor.decode(data)) == data
@@ -108,7 +108,7 @@ NO_FORM = [
 
 
 @pytest.mark.parametrize("value", NO_FORM)
-def test_what_has_no_encoding(value):
+def test_values_without_an_encoding(value):
     for around in (value, [value], {"a": (value, 1)}):
         with refused("bad-argument"):
             strictcbor.encode(around)
@@ -222,7 +222,7 @@ def test_json_that_is_no_object(text):
         ("[" * 30 + "]" * 30, "deeper"),
     ],
 )
-def test_json_that_is_refused_says_why(text, word):
+def test_refused_json_names_its_fault(text, word):
     with pytest.raises(HostError) as caught:
         jsontext.parse_object(text, 1 << 14)
     assert word in caught.value.text
@@ -230,7 +230,7 @@ def test_json_that_is_refused_says_why(text, word):
     assert caught.value.code == "bad-json"
 
 
-def test_json_has_as_many_items_as_its_reader_takes():
+def test_json_is_limited_to_the_readers_items():
     for text in (
         '{"a": [%s1]}' % ("1," * 97),
         '{"a": [%s1]}' % ("{}," * 48),
@@ -247,7 +247,7 @@ def test_json_has_as_many_items_as_its_reader_takes():
             jsontext.parse_object(text, 1 << 14, marks=100)
 
 
-def test_what_is_shown_is_one_line_of_ascii():
+def test_shown_text_is_one_line_of_ascii():
     shown = jsontext.dump({"a": "\x1b[2J\n\u202e", "b": b"\x01", "c": math.nan, 1: [2.5]})
     assert shown.isascii()
     assert shown.isprintable()
@@ -257,7 +257,7 @@ def test_what_is_shown_is_one_line_of_ascii():
 
 @given(st.lists(st.integers(0, 300), max_size=200))
 @settings(max_examples=200, deadline=None)
-def test_the_window_takes_nothing_twice(counters):
+def test_the_window_accepts_nothing_twice(counters):
     window, taken = ReplayWindow(), set()
     for counter in counters:
         if window.is_new(counter):

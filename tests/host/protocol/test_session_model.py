@@ -311,7 +311,7 @@ def test_commands_live_as_long_late_in_a_session() -> None:
     world.recover()
 
 
-def test_what_was_proven_outlives_the_application() -> None:
+def test_proofs_outlive_the_application() -> None:
     world = World()
     world.recover()
     world.restart_apps()

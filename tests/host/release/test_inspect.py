@@ -137,7 +137,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("code", WRONG)
-def test_what_is_wrong_has_its_name(code):
+def test_each_fault_has_its_code(code):
     for number, envelope in enumerate(WRONG[code]):
         try:
             manifest_reader.parse(envelope)
@@ -181,7 +181,7 @@ def test_hostile_bytes_are_named_and_none_of_them_verifies(maker):
     assert read > 0  # flips of the signature itself are read, and do not verify
 
 
-def test_a_text_can_hurt_nobody(maker):
+def test_texts_are_made_printable(maker):
     """Tags build numbers of any size out of a few bytes; whoever signs is trusted for images, not
     for this."""
     bombs = [

@@ -254,7 +254,7 @@ def test_only_a_failed_condition_leads_to_the_next_branch(micropython: str) -> N
         assert said.endswith(planned(kit.IMAGE, "mqtt:app"))  # an image without an address
 
 
-def test_the_first_refusal_is_told() -> None:
+def test_the_first_refusal_is_reported() -> None:
     """Of slot 0: it says most to who made the manifest."""
     branches = [kit.sequence(20, {5: 0}, 5, 15, 21, 2, 21, 2), kit.sequence(5, 15)]
     with refused("suit-unsupported"):
@@ -358,14 +358,14 @@ NOTHING_FOR_A_DEVICE = {
 
 
 @pytest.mark.parametrize("kind", NOTHING_FOR_A_DEVICE)
-def test_what_every_device_refuses(micropython: str, kind: str) -> None:
+def test_manifests_that_every_device_refuses(micropython: str, kind: str) -> None:
     for number, envelope in enumerate(NOTHING_FOR_A_DEVICE[kind]):
         assert answers(micropython, envelope) == ["refused"] * 2, number
         with pytest.raises(HostError):
             manifest_reader.parse(envelope)
 
 
-def test_what_devices_take(micropython: str) -> None:
+def test_manifests_that_devices_accept(micropython: str) -> None:
     """Rare forms, which the host must not refuse."""
     own = kit.sequence(20, kit.device_parameters() | kit.image_parameters(), 1, 15, 2, 15)
     for envelope in (
@@ -443,7 +443,7 @@ def test_an_image_for_each_slot_is_shown_and_not_verified(
     assert [one["size"] for one in record["images"]] == [len(kit.IMAGE), len(OTHER)]
 
 
-def test_a_release_for_one_slot_says_so(folder, capsys, tmp_path) -> None:
+def test_a_release_for_one_slot_is_shown_as_such(folder, capsys, tmp_path) -> None:
     path = tmp_path / "manifest.suit"
     path.write_bytes(made(install=kit.sequence(20, {5: 1}, *FETCH)))
     (tmp_path / "app.img").write_bytes(kit.IMAGE)
@@ -539,7 +539,7 @@ def test_the_key_that_the_manifest_names(maker) -> None:
 # Generated manifests
 
 
-def test_generated_manifests_are_judged_alike(micropython: str) -> None:
+def test_both_sides_agree_on_generated_manifests(micropython: str) -> None:
     """The same ones each time; `make fuzz` makes new ones for as long as it is told."""
     cases = list(grammar.Generator(11).cases(MANIFESTS))
     questions = [case.question() for case in cases]

@@ -81,7 +81,7 @@ def test_two_components_are_checked_each_in_its_file(maker, tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before  # app's was open already
 
 
-def test_what_goes_on_no_shelf(maker):
+def test_releases_that_are_not_opened(maker):
     made = maker.make(encrypted=True)
     path = made.folder / "app.img"
     image = path.read_bytes()

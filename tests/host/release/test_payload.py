@@ -57,7 +57,7 @@ def ask(micropython: str, *lines: str) -> list[str]:
     return answers
 
 
-def test_what_the_host_makes_the_device_opens(micropython: str) -> None:
+def test_the_device_opens_payloads_of_the_host(micropython: str) -> None:
     cases = [Case(size) for size in (1, 15, 16, 1007, 1008, 1009, 2016, 2017, 50000)]
     assert [len(case.sealed) for case in cases] == [
         payload.length(len(case.plain)) for case in cases
@@ -80,7 +80,9 @@ def test_what_the_host_makes_the_device_opens(micropython: str) -> None:
         ("payload-tampered", {"size": (3001).to_bytes(4, "big")}),
     ],
 )
-def test_what_it_is_bound_to(micropython: str, code: str, changes: dict[str, bytes]) -> None:
+def test_the_key_is_bound_to_its_image(
+    micropython: str, code: str, changes: dict[str, bytes]
+) -> None:
     assert ask(micropython, Case(3000).line(**changes)) == ["error " + code]
 
 

@@ -70,7 +70,7 @@ def judged(
     return answer
 
 
-def test_the_device_takes_what_is_made(micropython, maker):
+def test_the_device_accepts_releases(micropython, maker):
     made = maker.make("1.4.0", floor=1)
     data = (made.folder / "app.img").read_bytes()
     envelope = (made.folder / release.SIGNED).read_bytes()
@@ -144,7 +144,7 @@ def test_architectures(maker):
         assert "xtensawin, rv32imc" in caught.value.hint
 
 
-def test_compiled_images_do_not_tell_where_they_were_built(maker, tmp_path):
+def test_compiled_images_hold_no_path_of_the_build(maker, tmp_path):
     app = maker.app()
     made = image.build(app, True, "")
     assert b"app.mpy" in made
@@ -186,7 +186,7 @@ def made(folder: Path) -> Path:
         "too deep",
     ],
 )
-def test_what_no_image_can_hold(maker, spoil):
+def test_files_that_no_image_can_hold(maker, spoil):
     app = maker.app()
     spoil(app)
     with refused("image-failed"):
@@ -223,7 +223,7 @@ def test_images_have_a_size(maker, monkeypatch):
 # Numbers
 
 
-def test_sequence_numbers_only_rise(maker):
+def test_sequence_numbers_only_increase(maker):
     assert maker.make("1").parsed.sequence == 1
     assert maker.make("2").parsed.sequence == 2
     assert maker.make("3", sequence=10).parsed.sequence == 10

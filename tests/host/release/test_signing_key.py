@@ -179,7 +179,7 @@ def on_an_unknown_curve(der: bytes) -> bytes:
     return der.replace(P256, UNKNOWN)
 
 
-def test_a_key_on_a_curve_that_nobody_knows(fleet, tmp_path):
+def test_a_key_on_an_unknown_curve(fleet, tmp_path):
     """cryptography has an exception of its own for it, which is no ValueError."""
     real = ec.generate_private_key(ec.SECP256R1())
     public = real.public_key().public_bytes(
@@ -199,7 +199,7 @@ def test_a_key_on_a_curve_that_nobody_knows(fleet, tmp_path):
         sealed_pem.unseal(sealed_pem.seal(Odd(), PASSPHRASE), PASSPHRASE)
 
 
-def test_what_a_device_is_told(fleet):
+def test_release_keys_of_the_bundle(fleet):
     with Store(fleet.database) as store:
         vendor = store.vendor()
         assert store.vendor() == vendor

@@ -251,7 +251,7 @@ def many(count: int) -> bytes:
     return kit.shared(*([5, 15] if not count else [1, 15] * count))
 
 
-def test_as_much_as_is_obeyed(micropython: str) -> None:
+def test_the_largest_manifest_that_is_executed(micropython: str) -> None:
     """Depth, branches, commands, lengths: at their limits, and one more of each."""
 
     def installing(*before: Any, **more: Any) -> str:
@@ -595,7 +595,7 @@ def test_an_image_that_is_not_described(micropython: str) -> None:
         assert ask(micropython, [asked(rest)]) == ["error suit-condition"]
 
 
-def test_what_the_slot_holds_already(micropython: str) -> None:
+def test_an_image_that_the_slot_holds_already(micropython: str) -> None:
     """A branch may ask whether the image is there; what is not fetched is no update."""
     install = kit.sequence(
         15, [kit.sequence(3, 15), kit.sequence(20, {21: "mqtt:app"}, 21, 2, 3, 15)]

@@ -23,7 +23,7 @@ def test_source_text_gets_smaller() -> None:
     assert unpack(packed) == text
 
 
-def test_what_does_not_get_smaller_stays() -> None:
+def test_incompressible_chunks_stay_as_they_are() -> None:
     assert compress.pack(os.urandom(1024)) is None
     assert compress.pack(b"") is None
     assert compress.pack(b"ab") is None

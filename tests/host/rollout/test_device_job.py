@@ -305,7 +305,7 @@ def test_power_cuts_do_not_fail_the_release(maker, state):
 
 
 @pytest.mark.parametrize("state", [LOST, said("Rejected", "slot-damaged", 7)])
-def test_power_cuts_where_manifests_are_judged_at_a_start(maker, state):
+def test_power_cuts_where_manifests_are_validated_at_a_start(maker, state):
     world = World(maker, 1)
     gadget = type("CutAndParking", (Cut, Parking), {"__init__": Parking.__init__})(world, [])
     gadget.after, gadget.then = {1, 2, 3, 4}, state

@@ -135,7 +135,7 @@ def test_reply_lists_devices_left_out(handler, world):
     assert chosen(world, 2) == {"D02", "D03"}
 
 
-def test_what_is_asked_for_wrongly(handler, world):
+def test_malformed_requests(handler, world):
     end(world, "D00", revoked=True)
     world.store.add_to_group("none", ["D00", "LAMP"])
     for code, changes in (
@@ -206,7 +206,7 @@ def test_the_commands(folder, capsys):
     capsys.readouterr()
 
 
-def test_who_is_left_out_is_seen(folder, capsys, monkeypatch):
+def test_devices_left_out_are_shown(folder, capsys, monkeypatch):
     requests: list[dict] = []
     last = {"rollout": 1, "release": "relay-1", "state": "done", "counts": {"Accepted": 1}}
 
@@ -223,7 +223,7 @@ def test_who_is_left_out_is_seen(folder, capsys, monkeypatch):
     assert first["left_out"] == {"plain": 2, "of another type": 1}
 
 
-def test_what_a_device_went_through_is_shown(folder, capsys):
+def test_the_states_of_a_device_are_shown(folder, capsys):
     with Store(folder / "fleet.db") as store:
         number = store.add_rollout("relay-1", 1, {}, {"D1": 0})
         store.set_target(number, "D1", "Downloading", "", False)

@@ -55,7 +55,7 @@ def targets(*waves: str) -> Tally:
         (["raaaaaaaa", "w" * 100], "stopped", 0),
     ],
 )
-def test_what_comes_next(waves, state, wave):
+def test_the_next_wave(waves, state, wave):
     step = next_step(Plan(), targets(*waves), 0)
     assert (step.state, step.wave) == (state, wave)
 
@@ -123,7 +123,7 @@ def test_a_larger_share_holds_the_smaller_one():
     assert rollout_plan.first_share([], 50) == []
 
 
-def test_what_people_write():
+def test_waves_and_limits_as_typed():
     assert rollout_plan.parse_waves("10%, 50%,100%") == (10, 50, 100)
     assert rollout_plan.parse_waves("5%") == (5, 100)
     assert rollout_plan.parse_failures("0%") == (0, True)

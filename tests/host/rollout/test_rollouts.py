@@ -60,7 +60,7 @@ def test_one_device(maker):
     assert kinds.count("notice") == 2
 
 
-def test_a_device_that_takes_compressed_chunks(maker):
+def test_a_device_that_accepts_compressed_chunks(maker):
     world = worlds(maker, 2)
     world.gadgets["D00"].packs = True
     number = world.start()
@@ -429,7 +429,7 @@ def test_one_that_is_at_work_by_itself_has_time_but_not_for_ever(maker, monkeypa
     assert world.states(number)["D00"] == ("Aborted", "update-timeout")
 
 
-def test_a_manifest_that_is_judged_while_the_link_is_down(maker, monkeypatch):
+def test_a_manifest_that_is_validated_while_the_link_is_down(maker, monkeypatch):
     """A device short of memory disconnects first, and reports after it has reconnected."""
     world = worlds(maker, 1)
     gadget = world.gadgets["D00"]
@@ -487,7 +487,7 @@ def test_another_download_gives_way(maker):
 # Keys and grants
 
 
-def test_what_goes_along_with_the_envelope(maker):
+def test_fields_sent_with_the_envelope(maker):
     maker.make("2", encrypted=True)
     world = worlds(maker, 1, gate=True)
     gadget = world.gadgets["D00"]
@@ -606,7 +606,7 @@ def test_trials_finish_after_a_stop(maker):
     assert world.states(number)["D00"] == ("Accepted", "")
 
 
-def test_a_newer_release_takes_over(maker):
+def test_a_newer_release_replaces_a_rollout(maker):
     maker.make("2")
     world = World(maker, 3)
     world.gadgets["D00"].there = False

@@ -36,7 +36,7 @@ def test_a_malformed_incident_is_one(stage, peer, body):
     assert stage.codes() == ["bad-body"]
 
 
-def test_what_the_engine_refuses_by_name(stage):
+def test_errors_of_the_engine_keep_their_codes(stage):
     engine = stage.engine
     engine.on_message("authority", "elsewhere", b"", False)
     engine.on_message("authority", topic("cmd", "x"), b"", False)

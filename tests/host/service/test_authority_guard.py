@@ -25,7 +25,7 @@ def fleet(tmp_path, monkeypatch):
     return made
 
 
-def test_a_full_disk_refuses_messages_and_is_said_in_bounds(fleet, monkeypatch):
+def test_a_full_disk_refuses_messages_with_bounded_notices(fleet, monkeypatch):
     news: list[FleetEvent] = []
 
     def full(self) -> None:

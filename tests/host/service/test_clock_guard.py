@@ -87,7 +87,7 @@ def test_a_jump_is_not_sealed_until_the_clock_is_right_again(store, machine, jum
     assert guard.tick() == ""
 
 
-def test_what_a_right_clock_does(store, machine):
+def test_a_right_clock_raises_no_doubt(store, machine):
     """NTP steps and slews, the machine sleeps: BOOTTIME and the wall clock go on together."""
     assert starts(store, machine)
     guard = ClockGuard(store, machine)
@@ -198,7 +198,7 @@ def test_serve_accepts_the_clock_by_option(folder, monkeypatch):
 # What the engine makes of it
 
 
-def test_no_welcome_tells_a_time_that_jumped(stage, peer):
+def test_no_welcome_holds_a_time_that_jumped(stage, peer):
     stage.stand(peer)
     stage.now = Instant(NOW + YEARS, stage.now.steady + 1, False)
     stage.sent.clear()

@@ -40,7 +40,7 @@ def fill(inbox: FairInbox, who: Account, count: int, now: float = 0.0, size: int
     return sum(inbox.put(who, f"{who.device}{n}", size, now) for n in range(count))
 
 
-def test_accounts_take_turns():
+def test_accounts_alternate():
     inbox: FairInbox[str] = FairInbox()
     fill(inbox, A, 4)
     fill(inbox, B, 2)
@@ -196,7 +196,7 @@ def test_a_removed_account_that_rested_is_not_served():
     assert taken(inbox, 100.0) == []
 
 
-def test_a_clock_that_stands_or_goes_back_gives_nothing():
+def test_a_clock_that_stops_or_goes_back_adds_no_budget():
     inbox: FairInbox[str] = FairInbox()
     for _ in range(10):
         fill(inbox, A, WAITING, now=50.0)

@@ -41,7 +41,7 @@ def handler(maker, world):
     return RolloutHandler(maker.fleet, Authority(world))
 
 
-def test_a_rollout_over_the_desk(handler, world):
+def test_a_rollout_over_the_control_socket(handler, world):
     caller = asked(handler, waves="25%,100%", max_failures="0", at_once=2)
     world.settle()
     lines = lines_of(caller)
@@ -87,7 +87,7 @@ def test_an_older_release_does_not_get_in_the_way_of_a_newer(handler, world):
     assert world.store.rollout(2).state == "active"
 
 
-def test_what_is_asked_for_wrongly(handler, world, maker):
+def test_malformed_requests(handler, world, maker):
     other = Device(
         "X1", "lamp", "UNIX", "sealed", POLICY, pairs=(Pair(AUTHORITY, b"k" * 32, b"", ()),)
     )
@@ -183,7 +183,7 @@ def test_pardon_covers_one_device(handler, world):
     assert world.store.rollout(1).state == "stopped"
 
 
-def test_what_an_earlier_service_left(handler, world, maker):
+def test_rollouts_of_an_earlier_service_continue(handler, world, maker):
     asked(handler)
     asked(handler, release="relay-2.0")
     (maker.fleet.root / "releases" / "relay-2.0" / "app.img").unlink()
@@ -300,7 +300,7 @@ SHOWN = [
     ],
 )
 @pytest.mark.parametrize("terminal", [True, False])
-def test_what_people_see(folder, capsys, monkeypatch, last, code, words, terminal):
+def test_lines_shown_for_people(folder, capsys, monkeypatch, last, code, words, terminal):
     monkeypatch.setattr(control, "stream", lambda *_: iter([*SHOWN, last]))
     monkeypatch.setattr(
         screen,

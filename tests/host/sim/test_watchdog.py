@@ -40,7 +40,7 @@ def test_the_start_before_counts_no_more(tmp_path: Path) -> None:
     assert not dog.bites()
 
 
-def test_a_file_that_says_no_time(tmp_path: Path) -> None:
+def test_a_file_without_a_time(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "watchdog"
     dog = Watchdog(path, clock)
     for text in ("", " 1", "x 1", "-1 1", "9" * 1000):

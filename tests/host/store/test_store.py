@@ -19,7 +19,7 @@ def known(tmp_path):
         yield opened
 
 
-def test_what_is_kept_comes_back(known, tmp_path):
+def test_stored_values_are_read_back(known, tmp_path):
     mark = DeviceMark(3, 2, 9)
     known.record_proof("D1", "authority", Proof(3, 1, 8), mark)
     known.quarantine("D1", "its flash was played back")
@@ -37,7 +37,7 @@ def test_what_is_kept_comes_back(known, tmp_path):
         assert cleared.pairs[0].proven == NOTHING_PROVEN
 
 
-def test_provisioning_again_forgets_all_that_was_proven(known):
+def test_provisioning_again_resets_all_proofs(known):
     known.record_proof("D1", "authority", Proof(3, 1, 8), DeviceMark(3, 1, 8))
     known.quarantine("D1", "x")
     fresh = Pair("authority", b"n" * 32, b"u" * 32, ())
@@ -239,7 +239,7 @@ def test_a_database_from_before_endings_gets_their_table(tmp_path):
             assert opened.endings() == {}
 
 
-def test_a_database_from_before_groups_gets_their_table_and_what_rollouts_came_to(tmp_path):
+def test_a_database_from_before_groups_is_migrated(tmp_path):
     path = tmp_path / "fleet.db"
     with Store(path) as opened:
         opened.add_device(D1)
