@@ -126,7 +126,7 @@ def closure(tree: Tree, path: str, functions: bool = True) -> set[str]:
             continue
         seen.add(here)
         if here == "lib/warden/__init__.py":
-            continue  # it loads nothing until somebody asks for Device
+            continue  # it loads nothing until Device is imported
         for name in imports(tree, here, functions):
             parts = name.split(".")
             for length in range(1, len(parts) + 1):

@@ -14,8 +14,8 @@ PARTS = ("lib", "firmware", "boards", "tools", "examples", "tests")
 # The packages whose __init__ is prose alone: the vault's holds the class Vault.
 PACKAGES = {"warden." + name for name in layers.DEVICE_MAY_IMPORT} - {"warden.vault"}
 
-# What each feature may load, besides the base and the packages themselves: nobody's use of the
-# vault may cost the memory of a TLS link. A new feature needs its line here.
+# What each feature may load, besides the base and the packages themselves: the use of the
+# vault must not cost the memory of a TLS link. A new feature needs its line here.
 SEALING = "crypto.ccm crypto.ct crypto.kdf crypto.rand"
 # The class Vault lives in its package's __init__: a module of that package brings it, and every
 # device has one open.

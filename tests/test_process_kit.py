@@ -40,7 +40,7 @@ def test_a_deaf_child_is_killed_and_what_it_started(monkeypatch: pytest.MonkeyPa
             assert said.readline() == "ready\n"
             monkeypatch.setattr(process_kit, "TERM_S", 0.1)
         assert process.returncode == -9
-        # The pipe ends when nobody has its other end: the program's own child neither.
+        # The pipe ends when all its other ends are closed, that of the program's child too.
         assert select.select([said], [], [], process_kit.PATIENCE_S)[0]
         assert said.read() == ""
 

@@ -85,7 +85,7 @@ def live():
 
 
 async def heap(agent, found):
-    """With everything loaded and somebody in the middle of typing."""
+    """With everything loaded, in the middle of a code that is typed."""
     # Once for the names: they stay for ever, here as on a board, and are counted by
     # tests/e2e/test_heap.py.
     for name in MODULES:

@@ -11,8 +11,8 @@ nothing.
 
 import sys
 
-# Behind all that is free: a board's flash lies in no heap, and whoever looks for a free place
-# would walk over this one each time.
+# Behind all that is free: a board's flash lies in no heap, and each search for a free place
+# would walk over this one.
 BLOCKS, BLOCK = 400, 4096
 room = bytearray(2 << 20)
 FLASH = memoryview(bytearray(BLOCKS * BLOCK))

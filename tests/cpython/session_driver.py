@@ -25,7 +25,7 @@ from warden.wire import cbor  # noqa: E402
 from warden.wire.names import COSE, Topics  # noqa: E402
 
 _PlainCCM = warden.session.session.CCM
-# What every sealing used, for whoever runs the operation.
+# What every sealing used, for the caller of the operation.
 _sealings = []
 
 

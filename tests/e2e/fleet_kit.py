@@ -40,7 +40,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
-    """For what nobody tells of: looks again and again."""
+    """Wait for a condition without an event: look again and again."""
     deadline = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < deadline, f"no {what}"

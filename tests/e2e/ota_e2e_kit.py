@@ -71,7 +71,7 @@ def send(world: World, number: int, data: bytes) -> Any:
 
 
 def send_rest(world: World, status: Any, data: bytes) -> Any:
-    """Hand over what the device still wants of an image; its last status, or the code of a
+    """Send the chunks that the device still wants of an image; its last status, or the code of a
     refusal."""
     while isinstance(status, dict) and status["want"] is not None:
         n, _, at, length = status["want"]

@@ -1,4 +1,4 @@
-"""Somebody at a simulated keypad, and the owner who is told the codes."""
+"""A person at a simulated keypad, and the owner who gets the codes."""
 
 import subprocess
 import threading

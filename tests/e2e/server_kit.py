@@ -140,7 +140,7 @@ def certificate(
     pss: bool = False,
 ) -> x509.Certificate:
     """A certificate of any kind; self-signed without an issuer. filler: bytes of an extension
-    nobody knows. pss: signed with RSA-PSS."""
+    no client knows. pss: signed with RSA-PSS."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
         x509.CertificateBuilder()

@@ -65,7 +65,7 @@ class Terminal:
         assert not self._reader.is_alive()
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
             while data := os.read(self._file, 4096):
                 self._said += data
                 self._stream.feed(data)

@@ -151,7 +151,7 @@ def test_a_clock_that_was_set_ahead(world: World, board: Board, tmp_path: Path) 
 def test_a_line_cut_before_the_welcome(
     world: World, board: Board, lying: ssl.SSLContext, tmp_path: Path
 ) -> None:
-    """A hand-shake that held proves no time: whoever cuts the line behind it must not leave the
+    """A hand-shake that held proves no time: a line cut behind it must not leave the
     device in 2035, where every certificate of its real server has expired."""
     with server_kit.listening(server_kit.over_tls(lying, server_kit.packet), port=port(world)):
         board.start()

@@ -45,7 +45,7 @@ def test_the_main_job_and_every_restart(world: World, board: Board) -> None:
     obeys(world, board, 2)
     world.fleet_event("session", device=DEVICE)
 
-    # The power is cut: no word to anybody. No nonce may come twice, so the boot counter rose.
+    # The power is cut, without a message. No nonce may come twice, so the boot counter rose.
     board.kill()
     board.start()
     assert board.facts()["boot"] == 1

@@ -66,7 +66,7 @@ def test_images_from_a_web_server(world: World, tmp_path: Path) -> None:
         assert len(nginx.requests()) == -(-len(two) // 16384)
         assert all('" 206 ' in line for line in nginx.requests())
 
-        # With a key of its own that nobody pinned: the authority is asked for the image instead.
+        # With a key of its own that is not pinned: the authority is asked for the image instead.
         nginx, key = web(world, tmp_path / "two", own_key=True, requests=2)
         three = padded("three")
         (nginx.www / "three.img").write_bytes(three)

@@ -197,7 +197,7 @@ def test_a_ca_of_the_same_name(drive: Driver, world: World, tmp_path: Path) -> N
 
 
 def test_forged_leaf_below_the_real_ca(drive: Driver, world: World, tmp_path: Path) -> None:
-    """The chain shows the real CA's certificate, which anybody can copy; the leaf it did not
+    """The chain shows the real CA's certificate, which any server can copy; the leaf it did not
     sign."""
     key = pki.new_key()
     forged = certificate(key, world.authority.certificate, key)
@@ -621,7 +621,7 @@ def test_never_reads(drive: Driver, good: Serve) -> None:
 
 
 def test_endless_messages(drive: Driver, good: Serve) -> None:
-    """A flood takes the loop from nobody: between any two messages all others have their turn."""
+    """A flood starves no other task: between any two messages all of them run."""
     count = 3000
 
     def flood(connection: socket.socket) -> None:

@@ -180,7 +180,7 @@ def test_by_mail_and_under_duress(world: World) -> None:
             assert to == "guards@example.org"
             assert "duress" in subject
             assert world.fleet_event("incident", code="duress").app == "authority"
-            # Whoever stands there sees the same as with the right code.
+            # The display is the same as with the right code.
             board.kill()
             board.start()
             board.asks()
@@ -260,7 +260,7 @@ class Command:
 
 
 def test_the_owners_own_commands(world: World) -> None:
-    """serve, watch, otp watch, run with piped keys, unlock: as somebody with three windows has
+    """serve, watch, otp watch, run with piped keys, unlock: as a person with three windows has
     it."""
     world.provision(otp=policy.otp())
     with Command(world, "serve") as serve:
@@ -305,7 +305,7 @@ def test_the_keypad_on_a_terminal(world: World) -> None:
         serve.sees("serving fleet")
         with warden(world, "run", DEVICE, "--once") as terminal:
             assert "7 8 9" in terminal.sees("Code? 5 min")
-            # On a terminal, which nobody keeps, `serve` shows the code itself.
+            # On a terminal, which is not logged, `serve` shows the code itself.
             code = re.search(r"code (\d{6})", serve.sees("s left"))
             assert code is not None
             for place, digit in enumerate(code[1], 1):
@@ -335,7 +335,7 @@ asyncio.run(main())
 
 
 def test_an_update_needs_no_code_for_its_trial(world: World, tmp_path: Path) -> None:
-    """Nobody stands at the device when an update comes: its grant opens the gate for the trial,
+    """No person is at the device when an update comes: its grant opens the gate for the trial,
     and for nothing after it."""
     passphrase = tmp_path / "passphrase"
     passphrase.write_text("correct horse battery")

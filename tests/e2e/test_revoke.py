@@ -141,7 +141,7 @@ def test_wiped_on_its_next_contact(
     world: World, board: Board, capsys: pytest.CaptureFixture
 ) -> None:
     board.kill()
-    # Nobody serves: the order is kept.
+    # Without `warden serve` the order is kept.
     assert warden(world, "wipe", DEVICE, "--yes", "--json") == 0
     waits = {"ok": True, "device": DEVICE, "revoked": False, "wiped": False, "waits": True}
     assert told(capsys) == waits

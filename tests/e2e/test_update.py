@@ -82,7 +82,7 @@ def test_updates_over_the_air(world: World) -> None:
 
 
 def test_a_trial_that_hangs(world: World) -> None:
-    """It never gives the processor back, and nobody pulls the plug: the board's watchdog ends each
+    """It never gives the processor back, and keeps its power: the board's watchdog ends each
     of its starts."""
     home = world.fleet.simulated(DEVICE)
     board_file = home / "root" / "lib" / "board.py"
@@ -99,7 +99,7 @@ def test_a_trial_that_hangs(world: World) -> None:
         said: list[str] = []
         with SimulatedDevice(home) as device:
             assert device.lines(said.append) == 3  # it counts as a reset
-        assert said == ["-- nobody fed the watchdog: it resets the board --"]
+        assert said == ["-- the watchdog was not fed: it resets the board --"]
     with Board(home) as board:
         board.says("version factory")
         board.says("log update Rejected trial-failed")

@@ -53,7 +53,7 @@ def folder(tmp_path, monkeypatch, capsys):
 def free_at_the_broker(monkeypatch) -> list[str]:
     """What was asked of the stopped broker.
 
-    Each time somebody else must be able to write fleet.db, without a wait.
+    Each time another process must be able to write fleet.db, without a wait.
     """
     asked = []
 

@@ -192,7 +192,7 @@ class World:
         self.tape.append(message)
 
     def forge(self, req: str, code: str) -> None:
-        """Whoever owns a plain broker can speak for the device: he guesses, or knows what the
+        """The owner of a plain broker can speak for the device: it guesses, or knows what the
         owner was told."""
         self._carry(("up", "device_otp_response", {"req": req, "otp": code}))
 

@@ -190,7 +190,7 @@ class World:
     def judge_command(self, body: dict[str, Any]) -> None:
         number = body["n"]
         sent = self.commands.get(number)
-        assert sent is not None, "obeyed what nobody sent"
+        assert sent is not None, "executed a command that was not sent"
         assert body == {"n": number, "a": sent.app}, "another body"
         assert number not in self.obeyed, "obeyed twice"
         assert self.now <= sent.deadline_ms, "obeyed after it had expired"
@@ -282,7 +282,7 @@ class World:
                 self.send("cmd", outcome.command, outcome.data)
             elif isinstance(outcome, Received) and outcome.event == "temperature":
                 number = outcome.body["n"]
-                assert self.events.get(number) == app.address.appid, "an event nobody sent"
+                assert self.events.get(number) == app.address.appid, "an event that was not sent"
                 self.hear(outcome.event, number)
             elif isinstance(outcome, Received):
                 assert outcome.event == "reply", outcome
@@ -309,9 +309,9 @@ class World:
         self.genuine.add(message)
 
     def deliver(self, message: Message, work: bool = True) -> None:
-        """To whoever is subscribed to that topic.
+        """Deliver to all subscribers of that topic.
 
-        What nobody of ours sent there must change nothing at all.
+        A message that neither side sent must change nothing at all.
         """
         forged = message not in self.genuine or message.device != self.device
         before = (self.state(), self.host_state())

@@ -88,7 +88,7 @@ def test_another_program_on_the_port_gets_no_password(made, tmp_path, tls):
 
 @pytest.fixture
 def turned_away(monkeypatch) -> threading.Event:
-    """Set as soon as somebody finds the turn taken, and waits."""
+    """Set as soon as a caller finds the lock held, and waits."""
     found = threading.Event()
     take_lock = filelock.try_lock
 

@@ -157,7 +157,7 @@ def code_of(text: str, counter: int | None = None) -> str:
 
 
 class Authenticator(io.TextIOBase):
-    """Scans what the command prints and types the code: nobody else knows it."""
+    """Scans what the command prints and types the code: no other place has it."""
 
     def __init__(self, capsys, counters=(None, None)) -> None:
         self.capsys = capsys
@@ -197,7 +197,7 @@ def test_enrolled_provisioned_and_forgotten(folder, capsys, monkeypatch):
     *part, first = bundle(folder)["otp"]
     assert part == [secrets[0], 8, 30, secrets[1], "sha1"]
     assert before < first <= int(time.time()) // 30 + 2, "the code that was shown is used up"
-    # The device and the authenticator have it: nobody else.
+    # The device and the authenticator have it, and nothing else.
     dump = (folder / "fleet.db").read_bytes() + (folder / "fleet.db-wal").read_bytes() if (
         folder / "fleet.db-wal"
     ).exists() else (folder / "fleet.db").read_bytes()  # fmt: skip

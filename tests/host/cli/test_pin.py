@@ -55,7 +55,7 @@ def test_valid_pins(tmp_path, monkeypatch):
         pin.read(description, str(tmp_path / "none"), new=True)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(PIN + b"\n")))
     assert pin.read(description, "-", new=False) == PIN
-    # Nobody is there to ask, and no file is named.
+    # There is no terminal to ask at, and no file is named.
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with refused("bad-argument"):
         pin.read(description, None, new=True)

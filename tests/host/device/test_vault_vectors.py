@@ -1,4 +1,4 @@
-"""The fixtures of the vault's formats are what their program writes: nobody mended one by hand.
+"""The fixtures of the vault's formats are what their program writes, unedited.
 tests/unit/vault/test_vault_vectors.py reads them."""
 
 import importlib.util

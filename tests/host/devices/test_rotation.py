@@ -279,7 +279,7 @@ def test_parts_that_the_device_accepted_are_kept(fleet):
 
 
 def test_a_refusal_ends_no_other_rotation(fleet):
-    """Somebody ended this one and began the next while the device was being asked."""
+    """This one was ended and the next begun while the device was being asked."""
     with Store(fleet.database) as store:
         begun = rotation.start_rotation(fleet, store, "D1", ("keys",))
 

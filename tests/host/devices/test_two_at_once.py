@@ -66,7 +66,7 @@ def test_a_provision_that_hangs_is_named(folder, monkeypatch, capsys):
     monkeypatch.setattr(provision, "_TURN_S", 0.0)
     with filelock.try_lock(folder / "sim" / "D1.new.lock"):
         fails(capsys, "timed-out", "provision", "D1", "--sim")
-        assert main.run(["provision", "D2", "--sim"]) == 0  # another name is nobody's concern
+        assert main.run(["provision", "D2", "--sim"]) == 0  # another name is free
 
 
 def test_of_two_inits_of_one_folder_one_makes_the_fleet(tmp_path, monkeypatch):
@@ -183,7 +183,7 @@ def test_the_eighth_application_of_a_type_is_reported_at_once(folder, capsys):
     assert said(capsys)["above_limit"] == ["lock"]
     fails(capsys, "bad-argument", "provision", "D2", "--type", "lock", "--sim")
     assert main.run(["provision", "D2", "--type", "lock", "--sim"]) == 1
-    assert "--app" in capsys.readouterr().err
+    assert "name the applications" in capsys.readouterr().err
     assert main.run(["provision", "D2", "--type", "lock", "--sim", "--app", "a8"]) == 0
 
 

@@ -96,7 +96,7 @@ def test_a_screen_that_hangs_does_not_hold_the_engine():
     with display_queue.screen_thread(slow) as show:
         for _ in range(5000):
             show(FleetEvent("notice", text="x"))
-        assert not shown  # nobody waited for the screen
+        assert not shown  # no thread waited for the screen
         release.set()
     assert shown
     assert any("missed" in each.text for each in shown)

@@ -185,10 +185,10 @@ def test_a_mail_server_that_offers_no_starttls(mail_server, folder):
 
 def test_a_mail_server_that_refuses(mail_server, folder):
     box, settings = mail_server("tls")
-    nobody = message(address="nobody@example.org")
-    assert failure(MailWay(settings, folder), nobody).final
+    unknown = message(address="nobody@example.org")
+    assert failure(MailWay(settings, folder), unknown).final
     box.refusal = "450 greylisted 824613"  # RFC 6647: it is taken when it comes again
-    assert not failure(MailWay(settings, folder), nobody).final
+    assert not failure(MailWay(settings, folder), unknown).final
     box.answer = "451 later 824613"
     assert not failure(MailWay(settings, folder)).final
     box.answer = "554 never 824613"
@@ -257,7 +257,7 @@ class Talker:
     def __exit__(self, *_):
         self._over.set()
         with contextlib.suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)  # wakes accept(), where nobody came
+            self._server.shutdown(socket.SHUT_RDWR)  # wakes accept(), where no client connects
         self._server.close()
         self._thread.join()
 

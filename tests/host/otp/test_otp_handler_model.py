@@ -78,7 +78,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def go_on(self) -> None:
-        """A while of a good network, with somebody at the keys: to where the next code can be
+        """A while of a good network, with a person at the keys: to where the next code can be
         typed."""
         self.world.linked = True
         if self.world.device.by:

@@ -220,7 +220,7 @@ class World:
         self.collect()
 
     def opened(self, message: Message) -> None:
-        """It opened: by a code that the authority made for this very request, that somebody typed
+        """It opened: by a code that the authority made for this very request, that a person typed
         for it, and never before. A verdict names its request and not its attempt: that on a right
         code which was given up waiting for may open while the next one is on its way."""
         TOTALS["opened"] += 1
@@ -228,11 +228,11 @@ class World:
         assert message.fields["isOTPValid"] == "true"
         right = [self.codes[code] for code in self.typed if code in self.codes]
         right = [code for code in right if code[0] == message.fields["req"]]
-        assert right, "it opened by what nobody was given, or typed"
+        assert right, "it opened by a code that was not given, or not typed"
         assert not right[-1][2], "one code opened twice"
         right[-1][2] = True
 
-    # Somebody at the keypad
+    # A person at the keypad
 
     def enter(self, which: str, keys: bytes = b"") -> None:
         """The code that the owner got last, the one for duress, one of before, or a wrong one."""
@@ -249,7 +249,7 @@ class World:
         self.type(keys + b"*" + code.encode() + b"#")
 
     def recover(self) -> None:
-        """With a network that works, whoever has the right code gets in."""
+        """With a network that works, the right code opens the gate."""
         self.flash.budget, self.linked = None, True
         self.wire.clear()
         self.tick()

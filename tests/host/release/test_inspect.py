@@ -182,7 +182,7 @@ def test_hostile_bytes_are_named_and_none_of_them_verifies(maker):
 
 
 def test_texts_are_made_printable(maker):
-    """Tags build numbers of any size out of a few bytes; whoever signs is trusted for images, not
+    """Tags build numbers of any size out of a few bytes; a signer is trusted for images, not
     for this."""
     bombs = [
         cbor2.dumps(cbor2.CBORTag(5, [1 << 60, 3])),
@@ -235,7 +235,7 @@ def test_verify_names_what_is_wrong(maker, tmp_path):
 
 
 def test_a_component_names_no_path(tmp_path):
-    """Its name comes out of the manifest: whoever signed it, it opens nothing but a file beside
+    """Its name comes out of the manifest: whatever its signer, it opens nothing but a file beside
     the envelope."""
     for name in (b"../../etc/passwd", b"a/b", b".."):
         common = kit.pack({2: [[name]], 4: kit.shared()})

@@ -305,7 +305,7 @@ NOTHING_FOR_A_DEVICE = {
         made(install=kit.install(21, 2)),
         made(install=kit.sequence(12, [0, 0], *FETCH)),
     ],
-    "an image that nobody describes": [
+    "an image that is not described": [
         made(install=kit.sequence(21, 2)),
         made(shared=kit.sequence(20, kit.device_parameters(), 1, 15, 2, 15)),
     ],

@@ -288,7 +288,7 @@ def test_where_a_passphrase_comes_from(folder, monkeypatch):
     monkeypatch.setattr(cli_keys.click, "prompt", prompt)
     for new in (True, False):
         assert cli_keys.read_passphrase(None, new) == PASSPHRASE
-    # Hidden, and asked twice where nobody could find out later that it was mistyped.
+    # Hidden, and asked twice where a typing error would not show later.
     assert [(how["hide_input"], how["confirmation_prompt"]) for how in asked] == [
         (True, True),
         (True, False),

@@ -53,8 +53,8 @@ def test_without_a_shared_sequence(micropython: str) -> None:
     parameters = kit.device_parameters() | kit.image_parameters() | {21: "mqtt:app"}
     alone = kit.sequence(20, parameters, 1, 15, 2, 15, 21, 2, 3, 15)
     assert ask_one(micropython, made(m3=kit.pack({2: [kit.APP]}), install=alone)) == GOOD
-    nobody = kit.sequence(20, parameters, 21, 2)
-    said = ask_one(micropython, made(m3=kit.pack({2: [kit.APP]}), install=nobody))
+    unchecked = kit.sequence(20, parameters, 21, 2)
+    said = ask_one(micropython, made(m3=kit.pack({2: [kit.APP]}), install=unchecked))
     assert said == "error wrong-device"
 
 
@@ -412,7 +412,7 @@ assert len(BOMB) < 4096
         ("suit-condition", {"install": kit.sequence(20, {21: "x"}, 3, 15, 21, 2)}),
         ("suit-condition", {"install": kit.install(20, kit.image_parameters(b"x"), 3, 15)}),
         ("suit-condition", {"install": kit.install(15, [kit.sequence(20, {5: 1}, 5, 15)] * 2)}),
-        # Nobody says how to check it, how large it is, or where it is.
+        # No parameter says how to check it, how large it is, or where it is.
         ("suit-condition", {"install": kit.sequence(21, 2)}),
         ("suit-condition", {"shared": kit.sequence(20, kit.device_parameters(), 1, 15, 2, 15)}),
         (
@@ -486,7 +486,7 @@ def test_severed_elements(micropython: str) -> None:
     asked = [
         question(made(m20=m20, beside={20: install})),
         question(made(m20=m20, m23=m23, beside={20: install, 23: text})),
-        question(made(m23=m23)),  # a text that was left out is missed by nobody
+        question(made(m23=m23)),  # a text that was left out is not missed
         question(made(m23=text)),
         question(made(m4="https://example.com/manifest")),
     ]
@@ -507,7 +507,7 @@ def test_the_largest_envelope(micropython: str) -> None:
 
 
 def test_bytes_left_over(micropython: str) -> None:
-    """Behind the manifest and behind the signature: signed by the right key, or by nobody."""
+    """Behind the manifest and behind the signature: signed by the right key, or not at all."""
     envelope = cbor2.loads(made())
     wrapper = envelope.value[2]
     more = kit.pack(cbor2.CBORTag(107, {2: wrapper + b"\0", 3: envelope.value[3]}))
@@ -622,7 +622,7 @@ def test_the_floor(micropython: str) -> None:
 
 
 def test_garbage_inside_a_good_signature(micropython: str) -> None:
-    """Whoever has the key can still make mistakes: any bytes for a manifest end in a named
+    """The holder of the key can still make mistakes: any bytes for a manifest end in a named
     error."""
     rng = random.Random(7)
     good = kit.pack(kit.manifest())

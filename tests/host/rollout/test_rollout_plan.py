@@ -42,7 +42,7 @@ def targets(*waves: str) -> Tally:
         (["aa", "aa"], "done", 1),
         (["ar", "ww"], "stopped", 0),
         (["al", "ww"], "stopped", 0),
-        # One that is away holds nobody up, once another has shown that it works.
+        # One that is away holds no other up, once another has shown that it works.
         (["ay", "ww"], "active", 1),
         (["yy", "ww"], "active", 0),
         (["ay"], "active", 0),

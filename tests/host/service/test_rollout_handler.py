@@ -53,7 +53,7 @@ def test_a_rollout_over_the_control_socket(handler, world):
         0,
         False,
     )
-    # Whoever asks for it again while it is at work looks on; afterwards it is a new one.
+    # The same request shows the running rollout; afterwards it makes a new one.
     assert lines_of(asked(handler))[0]["rollout"] == 2
 
 

@@ -18,7 +18,7 @@ def test_it_bites_when_it_was_not_fed_in_time(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "watchdog"
     dog = Watchdog(path, clock)
     clock.now += 3600
-    assert not dog.bites()  # nobody started it
+    assert not dog.bites()  # it was not started
     path.write_text("5000 1\n")
     assert not dog.bites()
     clock.now += 5

@@ -24,7 +24,7 @@ from warden_host.store.store import Store
 
 HOUR_S = 3600
 DAY_S = 86400
-MIN_LEFT_S = 30  # less, and nobody types it in time; the device takes no shorter validity
+MIN_LEFT_S = 30  # less is too short to type it; the device takes no shorter validity
 _DOUBLED_S = 5.0
 REQ = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 TYPED = re.compile(r"[0-9]{1,16}\Z", re.ASCII)

@@ -68,7 +68,7 @@ def unseal(pem: bytes, passphrase: bytes) -> PrivateKey:
         raise HostError("key-damaged", "the release key is not an encrypted one")
     try:
         key = serialization.load_pem_private_key(pem, passphrase)
-    except UnsupportedAlgorithm:  # the passphrase opened it: a curve that nobody here knows
+    except UnsupportedAlgorithm:  # the passphrase opened it: an unknown curve
         raise HostError("key-damaged", "the release key is of another kind") from None
     except (ValueError, TypeError):
         raise HostError(

@@ -78,7 +78,7 @@ class SimulatedDevice:
         self._ended.set()
         if not self._bitten:
             return code
-        show("-- nobody fed the watchdog: it resets the board --")
+        show("-- the watchdog was not fed: it resets the board --")
         return _BITTEN
 
     def stop(self) -> None:
