@@ -205,6 +205,16 @@ def test_a_clock_that_stops_or_goes_back_adds_no_budget():
     assert taken(inbox, 40.0) == []
 
 
+def test_a_removed_account_wakes_no_one() -> None:
+    """Another account waits for its time: what remove() emptied must not look like a message."""
+    inbox: FairInbox[str] = FairInbox()
+    assert inbox.put(A, "a", 0, 0.0, 2 * BURST)
+    assert inbox.put(B, "b", 0, 0.0) and inbox.seconds_to_next(0.0) == 0.0
+    assert inbox.remove(lambda each: each == B) == ["b"]
+    assert inbox.seconds_to_next(0.0) == BURST / RATE
+    assert inbox.pop_next(0.0) is None
+
+
 class Model(RuleBasedStateMachine):
     """Compare with lists: contents, order, and one message of each account in turn."""
 

@@ -114,14 +114,10 @@ class FairInbox(Generic[T]):
             return self._orders.popleft()
         while self._resting and self._resting[0][0] <= now:
             self._turns.append(heapq.heappop(self._resting)[2])
-        while self._turns:
-            queue = self._turns.popleft()
-            if queue.waiting:  # else remove() emptied it
-                return self._serve(queue, now)
-        return None
+        return self._serve(self._turns.popleft(), now) if self._turns else None
 
     def seconds_to_next(self, now: float) -> float:
-        """Return the seconds until take() may find something; infinity if nothing waits."""
+        """Return the seconds until pop_next() finds something; infinity if nothing waits."""
         if self._orders or self._turns:
             return 0.0
         return max(0.0, self._resting[0][0] - now) if self._resting else math.inf
@@ -134,6 +130,9 @@ class FairInbox(Generic[T]):
             removed += [each.item for each in queue.waiting]
             self.free_bytes += queue.held
             queue.waiting.clear()
+        self._turns = deque(queue for queue in self._turns if queue.waiting)
+        self._resting = [entry for entry in self._resting if entry[2].waiting]
+        heapq.heapify(self._resting)
         return removed
 
     def pop_refused(self) -> dict[Account, int]:
