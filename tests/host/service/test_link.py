@@ -3,6 +3,7 @@
 import socket
 import threading
 
+import paho.mqtt.client as mqtt
 from host_kit import new_fleet
 from process_kit import PATIENCE_S
 from warden_host.broker.mosquitto.broker import Broker
@@ -39,8 +40,6 @@ def test_a_restarted_broker_is_reached_again(tmp_path):
 
 def test_reconnects_come_before_those_of_the_devices():
     """A device waits up to a second for its first attempt, and then says hello to its authority."""
-    import paho.mqtt.client as mqtt
-
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
     client.reconnect_delay_set(module._LEAST_DELAY_S, module._MOST_DELAY_S)
     waits = []

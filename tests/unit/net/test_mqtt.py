@@ -6,7 +6,7 @@ import sys
 
 import umqtt.simple
 import umqtt_model
-from broker_model import Link, message, obliging, packets
+from broker_model import Link, message, obliging
 from harness import check, equal
 from time_model import ModelTime
 from warden.errors import PeerError, UsageError
@@ -780,24 +780,3 @@ async def test_silent_while_subscribing(client):
     await peer.client.subscribe("t")
     await refused("link-timeout", peer.connect())
     check(peer.link.closed)
-
-
-def test_the_parser_is_strict():
-    """What these tests lean on refuses what a broker would."""
-    for data in (
-        b"\x10\x80\0",
-        b"\x30\x05\0\1t",
-        b"\x30\x03\0\2t",
-        b"\x32\x05\0\1t\0\0",
-        b"\xc0\x01\0",
-        b"\xd0\0",
-        b"\x80\x06\0\1\0\1t\0",
-        b"\x10\x0f\0\4MQTT\4\x82\0\1\0\3cid",
-        b"\x10\x0f\0\4MQTT\4\0\0\1\0\3cid",
-    ):
-        try:
-            packets(data)
-        except Exception as error:
-            check(type(error).__name__ == "Failed", repr(error))
-        else:
-            check(False, repr(data))

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from broker_model import message, obliging
+from broker_model import message, obliging, packets
 from harness import check, equal
 from test_mqtt import Peer, bad, both, nothing, refused
 from warden.errors import PeerError, UsageError
@@ -206,3 +206,24 @@ async def test_names_beyond_ascii(client):
         for qos in (0, 1):
             await refused("bad-argument", peer.client.publish(topic, b"", qos), UsageError)
     check(peer.client.connected)
+
+
+def test_the_parser_is_strict():
+    """What these tests lean on refuses what a broker would."""
+    for data in (
+        b"\x10\x80\0",
+        b"\x30\x05\0\1t",
+        b"\x30\x03\0\2t",
+        b"\x32\x05\0\1t\0\0",
+        b"\xc0\x01\0",
+        b"\xd0\0",
+        b"\x80\x06\0\1\0\1t\0",
+        b"\x10\x0f\0\4MQTT\4\x82\0\1\0\3cid",
+        b"\x10\x0f\0\4MQTT\4\0\0\1\0\3cid",
+    ):
+        try:
+            packets(data)
+        except Exception as error:
+            check(type(error).__name__ == "Failed", repr(error))
+        else:
+            check(False, repr(data))
