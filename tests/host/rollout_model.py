@@ -24,7 +24,7 @@ class Gadget:
 
     Knobs: there (on and in reach), healthy, reports (its events arrive), loses (numbers of
     commands whose replies are lost), refuses (kind of command → code), breaks (bytes after which
-    its download ends), bricks (never returns from a trial).
+    its download ends), bricks (never returns from a trial), ahead (takes a chunk before it asks).
     """
 
     def __init__(self, name: str, k: bytes, gate: bool = False) -> None:
@@ -32,7 +32,7 @@ class Gadget:
         self.gate = gate
         self.peer = PeerDevice(k, policy.policy_hash(record_of(gate)), device=name)
         self.there = self.healthy = self.reports = True
-        self.bricks = self.packs = False
+        self.bricks = self.packs = self.ahead = False
         self.loses: set[int] = set()
         self.refuses: dict[str, str] = {}
         self.breaks: list[int] = []
@@ -93,6 +93,8 @@ class Gadget:
         )
         if self.packs and not args:
             more["deflate"] = True
+        if self.ahead and self.want() is not None:
+            more["ahead"] = 1
         return {"ok": True, "result": self.status | {"want": self.want()} | more}
 
     def want(self):

@@ -16,7 +16,7 @@ where the board has slots.
 
 Each reply, and the event `update` to the authority when the state changes, is a status: {"state",
 "reason", "sequence", "want"}. want: null, or [number, component, offset, length] of the chunk to
-send next.
+send next; with it "ahead": how many of the chunks behind it may be sent at once.
 """
 
 import asyncio
@@ -66,6 +66,7 @@ class UpdateService:
         self._update, result.update = result.update, None
         self._wakeup = asyncio.Event()
         self._report: "dict[str, Any] | None" = None  # a status that is to be sent
+        self._ahead = 0  # chunks that may be sent before they are asked for
         # Pins of the web server that the image is fetched from, until that ends.
         self._web: "list[bytes] | None" = None
         update = self._update
@@ -176,6 +177,7 @@ class UpdateService:
         chunk = min(_CHUNK_MAX, agent.policy.max_message // 2)
         while chunk > _CHUNK_MIN and gc.mem_free() < _CHUNKS_FREE * chunk:
             chunk //= 2
+        self._ahead = int(gc.mem_free() >= 2 * _CHUNKS_FREE * chunk)
         self._current().start(agent.vault, self._slots, self._result.slot, chunk, now_ms)
 
     def _park(self, update: Update) -> None:
@@ -220,8 +222,11 @@ class UpdateService:
             return self._report or _status("Idle", "", 0)
         download = update.download if self._web is None else None
         wanted = None if download is None else download.want()
-        want = None if wanted is None else list(wanted)
-        return _status(update.state, update.reason, update.sequence, want)
+        if wanted is None:
+            return _status(update.state, update.reason, update.sequence)
+        status = _status(update.state, update.reason, update.sequence, list(wanted))
+        status["ahead"] = self._ahead
+        return status
 
     def _full_status(self) -> "dict[str, Any]":
         """Return the status and what the flash says, for an authority that missed a report."""

@@ -452,6 +452,42 @@ def to_the_last_chunk(maker) -> tuple[World, Gadget, int]:
     return world, gadget, number
 
 
+@pytest.mark.parametrize("ahead", [False, True])
+def test_one_chunk_is_sent_ahead_where_the_device_has_room_for_it(maker, ahead):
+    world = World(maker, 1)
+    gadget = world.gadgets["D00"]
+    gadget.ahead = ahead
+    unanswered = []
+    real = gadget.execute
+
+    def execute(args):
+        if "n" in args:
+            unanswered.append(1 + len(world.sent))
+        return real(args)
+
+    gadget.execute = execute
+    world.connect_all()
+    assert course(world) == ("Accepted", "")
+    numbers = [order["n"] for order in gadget.orders if "n" in order]
+    assert numbers == list(range(len(numbers)))  # each once, in its order
+    assert max(unanswered) == 1 + ahead
+
+
+def test_a_chunk_lost_behind_one_that_was_sent_ahead(maker):
+    """The device refuses the later one, is asked, and goes on with the one that was lost."""
+    world = World(maker, 1)
+    gadget = world.gadgets["D00"]
+    gadget.ahead = True
+    world.connect_all()
+    number = world.start()
+    while not any(order.get("n") == 0 for order in gadget.orders):
+        gadget.handle(world, *world.sent.pop(0)[1:])
+    world.sent.pop(0)
+    world.settle()
+    world.pass_time(120)
+    assert world.states(number)["D00"] == ("Accepted", "")
+
+
 def test_it_verifies_until_its_reply_to_the_last_chunk(maker):
     world, gadget, number = to_the_last_chunk(maker)
     size = gadget.plan.images[0].size

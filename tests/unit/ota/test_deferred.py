@@ -286,16 +286,19 @@ def test_chunks_of_a_heap_that_is_nearly_full():
 
     real, service.gc = service.gc, Heap
     try:
-        for free, wanted in (
-            (1 << 20, 1024),
-            (32768, 1024),
-            (32767, 512),
-            (8192, 256),
-            (100, 128),
+        for free, wanted, ahead in (
+            (1 << 20, 1024, 1),
+            (65536, 1024, 1),
+            (65535, 1024, 0),
+            (32768, 1024, 0),
+            (32767, 512, 0),
+            (8192, 256, 0),
+            (100, 128, 0),
         ):
             Heap.free = free
             device, one = start(board)
-            equal(order(one, envelope=envelope(2, [NEW]))["want"][3], wanted)
+            status = order(one, envelope=envelope(2, [NEW]))
+            equal((status["want"][3], status["ahead"]), (wanted, ahead))
     finally:
         service.gc = real
     board.off()

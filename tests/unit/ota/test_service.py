@@ -1,6 +1,7 @@
 """The authority's update orders on a device that is connected, and what becomes of a trial."""
 
 import asyncio
+import gc
 import sys
 
 from harness import check, equal
@@ -126,7 +127,14 @@ def test_an_update_over_orders():
     equal(order(one)["state"], "Idle")
     status = order(one, envelope=envelope(2, [NEW]))
     equal(
-        status, {"state": "Downloading", "reason": "", "sequence": 2, "want": [0, "app", 0, 1024]}
+        status,
+        {
+            "state": "Downloading",
+            "reason": "",
+            "sequence": 2,
+            "want": [0, "app", 0, 1024],
+            "ahead": 1,
+        },
     )
     status = take(one, status)
     equal((status["state"], device.incidents), ("Testing", []))
@@ -398,6 +406,7 @@ def test_recovery_says_so_and_takes_an_update():
 
 
 WEB = "https://web.example/"
+BALLAST = 65536  # bytes that a module holds, to see whether its memory is free
 
 
 class Link:
@@ -464,20 +473,30 @@ def test_from_a_web_server():
     # Nobody else sends or starts anything meanwhile.
     equal(order(one, n=0, data=NEW[:1024]), "update-state")
     equal(order(one, envelope=envelope(2, [NEW], uri=WEB)), "update-state")
-    loaded_then = []
-    real = verify.check
+    from warden.ota import https
 
-    def check_image(*args):
+    gc.collect()
+    before = gc.mem_alloc()
+    https.ballast = bytearray(BALLAST)
+    del https
+    loaded_then, memory = [], []
+    real = verify.check, verify.check_map
+
+    def seen(work, *args):
+        gc.collect()
         loaded_then.append("https" in sys.modules["warden.ota"].__dict__)
-        return real(*args)
+        memory.append(gc.mem_alloc() - before)
+        return work(*args)
 
-    verify.check = check_image
+    verify.check = lambda *args: seen(real[0], *args)
+    verify.check_map = lambda *args: seen(real[1], *args)
     try:
         by_web(one)
     finally:
-        verify.check = real
-    # What fetched the image gave its memory back before the image was read back.
-    equal((loaded_then != [], True in loaded_then), (True, False))
+        verify.check, verify.check_map = real
+    # What fetched the image is unloaded before the image is read back, and its memory is free.
+    equal(loaded_then, [False, False])
+    check(min(memory) < BALLAST, str(memory))
     equal(Link.found.pins, device.trust.pins)
     equal(device.sent[-1], ("update", "cose", "Testing", ""))
     check(device.resets > 0)

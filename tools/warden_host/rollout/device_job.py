@@ -24,10 +24,10 @@ from warden_host.errors import (
     class_of,
 )
 from warden_host.names import AUTHORITY
-from warden_host.protocol import policy
 from warden_host.protocol.strictcbor import is_u32
 from warden_host.release.opened import OpenRelease
-from warden_host.rollout import compress
+from warden_host.rollout import messages
+from warden_host.rollout.messages import Chunk, Unreachable
 from warden_host.rollout.plan import (
     ABORTED,
     ACCEPTED,
@@ -47,6 +47,7 @@ from warden_host.rollout.plan import (
 Report = Callable[[str, str, int], None]
 Status = dict[str, Any]
 _Steps = Generator[Wait, FleetEvent | None, None]
+_Command = tuple[Job, Wait]  # that was sent, and what its job waits for
 _REPLY_S = 15.0
 _FIRST_POLL_S, _POLL_S = 3.0, 60.0
 _RETRY_S, _WORK_S = 5.0, 15.0
@@ -69,14 +70,6 @@ def job(engine: Engine, release: OpenRelease, device: str, plan: Plan, report: R
     update and sent nothing afterwards. "cut" is true if `report` ended the job.
     """
     return _DeviceJob(engine, release, device, plan, report).run()
-
-
-class _Unreachable(Exception):
-    """A command got no usable answer. retry_s: when to query again; None: it sent nothing."""
-
-    def __init__(self, code: str, retry_s: float | None = None) -> None:
-        super().__init__(code)
-        self.retry_s = retry_s
 
 
 class _Finished(Exception):
@@ -123,9 +116,9 @@ class _DeviceJob:
                     if self._queries > _QUERIES:
                         raise _Finished(ABORTED, "update-state")
                     yield from self._continue(status)
-                except _Unreachable as error:
+                except Unreachable as error:
                     yield from self._wait_out_silence(error)
-        except _Unreachable as error:
+        except Unreachable as error:
             return {"state": AWAY, "reason": str(error)}
         except _Finished as finished:
             return finished.result
@@ -134,7 +127,7 @@ class _DeviceJob:
             state = SUPERSEDED if error.code in ("revoked", "device-unknown") else ABORTED
             return {"state": state, "reason": error.code, "cut": error.code == "not-serving"}
 
-    def _wait_out_silence(self, error: _Unreachable) -> _Steps:
+    def _wait_out_silence(self, error: Unreachable) -> _Steps:
         """Wait for a device that verifies or restarts; raise `error` if that takes long."""
         if self._silent_since is None:
             self._silent_since = self._now
@@ -228,18 +221,9 @@ class _DeviceJob:
         self._report(DOWNLOADING, "", 0)
         self._started = True
         known = self._engine.store.device(self._device)
-        pair = next(pair for pair in known.pairs if pair.appid == AUTHORITY)
-        order: dict[str, Any] = {"envelope": self._release.envelope}
-        key = self._release.key_for(known.type, known.device, pair.k)
-        if key is not None:
-            order["key"] = key
-        if policy.gate(known.policy) is not None:
-            order["grant"] = True
         # A web server with a wrong image must not use up the tries of this release.
-        if self._release.by_web and (self._image_corrupt or not self._plan.web):
-            order["https"] = False
-        elif self._release.by_web and self._plan.web_pins:
-            order["pins"] = [bytes.fromhex(pin) for pin in self._plan.web_pins]
+        by_web = self._plan.web and not self._image_corrupt
+        order = messages.manifest(self._release, known, self._plan, by_web)
         self._order_boot = self._boot
         status = yield from self._send_command(order)
         if status.get("state") == DOWNLOADING and status.get("sequence") == 0:
@@ -254,25 +238,26 @@ class _DeviceJob:
             self._check_final(status)
 
     def _send_chunks(self, status: Status) -> _Steps:
-        """Send chunks as the device asks for them."""
+        """Send chunks as the device asks for them, and one ahead where it has room for it."""
         self._started = True
-        while status.get("want") is not None:
-            number, component, offset, length = _parse_want(status["want"])
-            data = self._release.read(component, offset, length)  # raises before any report
-            self._report(DOWNLOADING, "", self._release.done(component, offset))
-            self._messages_left -= 1
-            if self._messages_left < 0:
-                raise _Finished(ABORTED, "update-chunk")
-            if self._release.done(component, offset) + length == self._release.total:
-                # The device verifies and installs before it replies.
-                self._report(VERIFYING, "", self._release.total)
-            packed = compress.pack(data) if self._deflates else None
-            chunk = {"data": data} if packed is None else {"z": packed}
-            try:
-                status = yield from self._send_command({"n": number, **chunk})
+        ahead: tuple[Chunk, _Command] | None = None
+        try:
+            while status.get("want") is not None:
+                chunk = messages.parse(status["want"])
+                if ahead is not None and ahead[0] == chunk:
+                    command, ahead = ahead[1], None
+                else:
+                    command = self._send_chunk(chunk)
+                after = messages.following(self._release, chunk) if status.get("ahead") else None
+                if ahead is None and after is not None:
+                    ahead = after, self._send_chunk(after)
+                status = yield from self._wait_for_status(command, True)
                 self._queries = 0
-            except _Unreachable:
-                return  # the chunk or its reply is lost: query the state
+        except Unreachable:
+            return  # a chunk or its reply is lost: query the state
+        finally:
+            if ahead is not None:
+                ahead[1][0].close()
         self._check_final(status)
         if status.get("state") == TESTING:
             self._report(INSTALLING, "", self._release.total)  # reported when it is over
@@ -305,7 +290,7 @@ class _DeviceJob:
                 continue
             try:
                 status = yield from self._send_command({})
-            except _Unreachable:
+            except Unreachable:
                 continue
             self._check_flash_state(status)
             if status.get("running") == self._release.sequence or status.get("state") == TESTING:
@@ -315,19 +300,43 @@ class _DeviceJob:
 
     # Messages
 
-    def _send_command(self, args: dict[str, Any]) -> Generator[Wait, FleetEvent | None, Status]:
-        """Return the status that the device replies, Aborted if it refuses.
+    def _send_chunk(self, chunk: Chunk) -> _Command:
+        data = self._release.read(chunk.component, chunk.offset, chunk.length)  # may raise
+        done = self._release.done(chunk.component, chunk.offset)
+        self._report(DOWNLOADING, "", done)
+        self._messages_left -= 1
+        if self._messages_left < 0:
+            raise _Finished(ABORTED, "update-chunk")
+        if done + chunk.length == self._release.total:
+            # The device verifies and installs before it replies.
+            self._report(VERIFYING, "", self._release.total)
+        return self._send(messages.chunk_data(chunk, data, self._deflates))
 
-        Raises: _Unreachable, _Finished.
-        """
+    def _send_command(self, args: dict[str, Any]) -> Generator[Wait, FleetEvent | None, Status]:
+        """Send a command and return the status that the device replies, Aborted if it refuses."""
+        return (yield from self._wait_for_status(self._send(args), bool(args)))
+
+    def _send(self, args: dict[str, Any]) -> _Command:
+        """Send a command; return its job, and what that waits for. Raises Unreachable."""
         request = Request(self._device, "update", args, AUTHORITY, timeout_s=_REPLY_S, quiet=True)
         try:
-            answer = yield from self._wait_for_reply(commands.job(self._engine, request))
+            command_job = commands.job(self._engine, request)
+            return command_job, next(command_job)
         except PeerError as error:
-            # A device in quarantine gets no command until it is cleared: away, like one off line.
-            if not isinstance(error, LinkError) and error.code != "quarantined":
-                raise
-            raise _Unreachable(error.code) from None
+            raise messages.unreachable(error) from None
+
+    def _wait_for_status(
+        self, command: _Command, ordered: bool
+    ) -> Generator[Wait, FleetEvent | None, Status]:
+        """Return the status that the device replies, Aborted if it refuses.
+
+        ordered: the command is no query
+        Raises: Unreachable, _Finished.
+        """
+        try:
+            answer = yield from self._wait_for_reply(*command)
+        except PeerError as error:
+            raise messages.unreachable(error) from None
         self._silent_since = None
         reply = answer["reply"]
         if answer["ok"]:
@@ -339,33 +348,32 @@ class _DeviceJob:
         # command-failed: an unforeseen exception on the device says nothing about the release.
         if not issubclass(class_of(code), _CURABLE) and code != "command-failed":
             raise _Finished(REJECTED, code)
-        if not args:
-            raise _Unreachable(code, _RETRY_S)  # a query was refused, not the release
+        if not ordered:
+            raise Unreachable(code, _RETRY_S)  # a query was refused, not the release
         self._refused += 1
         if self._tries >= _TRIES or self._refused > _QUERIES:
             raise _Finished(ABORTED, code)
         return {"state": ABORTED, "reason": code}
 
-    def _wait_for_reply(self, command_job: Job) -> Job:
-        """Return the answer; raise _Unreachable as soon as a new session makes one impossible."""
-        event = None
+    def _wait_for_reply(self, command_job: Job, wait: Wait) -> Job:
+        """Return the answer; raise Unreachable as soon as a new session makes one impossible."""
         with contextlib.closing(command_job):
             while True:
-                try:
-                    wait = command_job.send(event)
-                except StopIteration as end:
-                    result: dict[str, Any] = end.value
-                    return result
 
                 def either(event: FleetEvent, wait: Wait = wait) -> bool:
                     return wait.matches(event) or self._is_from_device(event)
 
                 event = yield Wait(either, wait.deadline, self._device)
-                while event is not None and not wait.matches(event):
+                if event is not None and not wait.matches(event):
                     if event.kind == "session":
-                        raise _Unreachable("no-session", 0.0)
+                        raise Unreachable("no-session", 0.0)
                     self._check_report(event.body)  # its event crossed our command
-                    event = yield Wait(either, wait.deadline, self._device)
+                    continue
+                try:
+                    wait = command_job.send(event)
+                except StopIteration as end:
+                    result: dict[str, Any] = end.value
+                    return result
 
     def _wait_for_event(self, seconds: float) -> _Steps:
         """Wait for an event or a session of the device, `seconds` at most."""
@@ -389,12 +397,3 @@ class _DeviceJob:
     @property
     def _now(self) -> float:
         return self._engine.clock().steady
-
-
-def _parse_want(want: Any) -> tuple[int, str, int, int]:
-    """Return (number, component, offset, length) of a request. Raises bad-body."""
-    if isinstance(want, list) and len(want) == 4:
-        number, component, offset, length = want
-        if is_u32(number) and is_u32(offset) and is_u32(length) and isinstance(component, str):
-            return number, component, offset, length
-    raise HostError("bad-body", "a device asked for a chunk in another form")
