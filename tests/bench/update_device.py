@@ -89,13 +89,14 @@ def updated(source, path, size, digest):
     update = Installer(vault, slots, None, (Key(),), VENDOR, CLASS, PIECE)
     update.start(envelope(2, [(size, digest)]), 0)
     update.step()
+    chunk = update.download.chunk
     buffer = bytearray(PIECE)
     number = 0
     gc.collect()
     began = time.ticks_us()
     with open(source, "rb") as file:
         while file.readinto(buffer):
-            update.chunk(number, buffer, 0)
+            chunk(number, buffer, 0)
             number += 1
     while update.state == "Downloading":
         update.step()

@@ -68,9 +68,7 @@ def check(
 
 
 def _judged(vault: "Vault", slots: "Slots", number: int, slot: "Slot") -> "Any":
-    """Return the plan of the manifest beside the slot, which must be the one that the record
-    names.
-    """
+    """Return the plan of the manifest beside the slot; the record must name it."""
     from ..wire import suit
     from ..wire.suit_commands import Target
     from ..wire.suit_plan import MAX_ENVELOPE

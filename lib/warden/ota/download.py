@@ -215,9 +215,7 @@ class Download:
             raise
 
     def _advance(self) -> None:
-        """Set the next chunk where more depends on the bytes that are left: a flush, a length, the
-        end.
-        """
+        """Set what follows from the bytes that are left: the next chunk, a flush, the end."""
         if self._left <= self._half:
             # Half a download at most is fetched twice after a cut, for one more commit of the
             # filesystem.
@@ -230,9 +228,7 @@ class Download:
             self._edge = self._left + 1
 
     def tick(self, now_ms: int) -> bool:
-        """Return whether the chunk has to be asked for again. After the last request the update is
-        over.
-        """
+        """Return whether to ask for the chunk again. After the last request the update is over."""
         if not self._wanted or now_ms < min(self._came + _CHUNK_MS, self._last):
             return False
         if self._asked != self._number:

@@ -241,9 +241,7 @@ class Stream:
         return line[9:12]
 
     async def _line(self) -> bytes:
-        """Return the next line without its end, CR LF; of one that is longer than the buffer, its
-        beginning.
-        """
+        """Return the next line without CR LF; the beginning of one that is longer than the buffer."""
         beginning = b""
         while True:
             for at in range(self._start, self._end):

@@ -15,8 +15,7 @@ plain image.
 
 The manifest's parameter 19 (draft-ietf-suit-firmware-encryption) is a COSE_Encrypt0 without a
 ciphertext: algorithm -70001, which is this scheme and private to Warden, and the name of the
-  content
-key. docs/protocol.md has the derivations.
+content key. docs/protocol.md has the derivations.
 """
 
 from micropython import const
@@ -135,8 +134,7 @@ class Segments:
         return self._size + (self._size + _PIECE - 1) // _PIECE * _TAG
 
     def want(self, most: int) -> "tuple[int, int]":
-        """Return (offset in the ciphertext, bytes) of the next part, which ends within its
-        segment.
+        """Return (offset in the ciphertext, bytes) of the next part, within its segment.
 
         most: bytes to return at most
         """

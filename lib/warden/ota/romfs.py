@@ -1,20 +1,14 @@
-"""Mount an application image read-only: ROMFS (the format of `mpremote romfs build`), every block
-of which is checked as it is read.
+"""Mount an application image read-only: ROMFS (the format of `mpremote romfs build`), each block of
+which is verified when it is read. So what was verified at its installation is what runs.
 
-The image is cut into blocks of 4,096 bytes. A map beside it holds the SHA-256 of each; the pages
-of the map, of 128 hashes each, are hashed again, and the root over those is in the slot record,
-which the root key authenticates. So what was verified when it was installed is what runs, and a
-start need not read it all. Readers get bytes of the buffer that was hashed, never of a second
-read.
+A map beside the image holds the SHA-256 of each block of 4,096 bytes. The pages of the map, of 128
+hashes each, are hashed again; the slot record, which the root key authenticates, has the root over
+those. Readers get bytes of the buffer that was hashed, never of a second read.
 
-ROMFS, from MicroPython's documentation of the format: records of (kind, length, payload), both
-numbers in base 128, the most significant digit first with bit 7 set on all but the last. The image
-is one record of the kind 0x14a6b1; 2: data; 3: (length, offset) of data, which counts from the
-payload of that one record; 4: directory and 5: file, each a name and then records; 0: the end,
-whatever follows; everything else is skipped.
-
-It is read as `vfs.VfsRom` reads it; where that would read beyond a record, StoreError
-slot-damaged. Paths and files behave as on littlefs.
+ROMFS, from MicroPython's documentation of the format: records of (kind, length, payload), numbers
+in base 128, the most significant digit first with bit 7 set on all but the last. The image is one
+record of the kind 0x14a6b1; 2: data; 3: (length, offset) of data, counted from the payload of that
+record; 4: directory and 5: file, each a name and then records; 0: the end; others are skipped.
 """
 
 import hashlib
@@ -52,12 +46,7 @@ _EROFS = const(30)
 
 
 class Image:
-    """The verified bytes of an image.
-
-    file, map_file: open for reading; closed with the image
-    size: bytes of the image; root: over its map, from the slot record
-    on_damage: called before the error of a damaged block is raised
-    """
+    """The verified bytes of an image. on_damage: called before the error of a damaged block."""
 
     def __init__(
         self,
@@ -115,8 +104,7 @@ class Image:
                     "slot-damaged", "a block of the slot was changed after it was verified"
                 )
         except (StoreError, OSError):
-            # A block that can't be read is as bad as one that was changed: the application would
-            # fail at it at each start.
+            # A block that can't be read is as bad: the application fails at it at each start.
             if self._on_damage is not None:
                 self._on_damage()
             raise
@@ -188,9 +176,7 @@ class RomFS:
         return bytes([self._image.byte(place) for place in range(at, at + length)]), at + length
 
     def _parts(self, path: "str | bytes") -> "list[bytes]":
-        """Return the names on the way from the root, without "." and "..". OSError EINVAL: above
-        the root.
-        """
+        """Return the names from the root to a path. Raises OSError EINVAL: it is above the root."""
         raw = _raw(path)
         parts: "list[bytes]" = []
         for part in (raw if raw[:1] == b"/" else self._folder + b"/" + raw).split(b"/"):
@@ -203,10 +189,7 @@ class RomFS:
         return parts
 
     def _find(self, path: "str | bytes") -> "tuple[bool, int, int]":
-        """Return (whether it is a directory, start, end), of its records or its data.
-
-        Raises: OSError ENOENT, ENOTDIR.
-        """
+        """Return (is it a directory, start, end) of its records or data. Raises OSError ENOENT, ENOTDIR."""
         start, end = self._root
         is_directory = True
         for part in self._parts(path):
@@ -230,10 +213,7 @@ class RomFS:
         return False, start, end
 
     def _data(self, start: int, end: int) -> "tuple[int, int]":
-        """Return (start, end) of a file's data; (-1, -1) where it has none.
-
-        VfsRom takes such a file for damage, and ends the directory there.
-        """
+        """Return (start, end) of a file's data, (-1, -1) for none: VfsRom takes that for damage."""
         for kind, at, stop in self._records(start, end):
             if kind == _DATA:
                 return at, stop
@@ -246,8 +226,7 @@ class RomFS:
                 return offset, offset + length
         return -1, -1
 
-    # -- the interface of MicroPython's filesystems
-    # ------------------------------------------------
+    # -- the interface of MicroPython's filesystems -------------------------------------------
 
     def mount(self, readonly: bool, mkfs: bool) -> None:
         if mkfs:
@@ -310,10 +289,7 @@ def _raw(path: "str | bytes") -> bytes:
 
 
 class File(io.IOBase):
-    """A file of the image, with the methods that files on littlefs have.
-
-    The firmware imports from it as an IOBase.
-    """
+    """A file with the methods of one on littlefs; the firmware imports from it as an IOBase."""
 
     def __init__(self, image: Image, start: int, end: int, binary: bool) -> None:
         self._image: "Image | None" = image
@@ -333,8 +309,7 @@ class File(io.IOBase):
         return data
 
     def _within(self, size: int) -> int:
-        left = max(0, self._end - self._at)
-        return left if size < 0 else min(size, left)
+        return min(max(0, self._end - self._at), size if size >= 0 else self._end)
 
     def _text(self, data: bytearray) -> "Any":
         return bytes(data) if self._binary else data.decode()
@@ -358,14 +333,11 @@ class File(io.IOBase):
         return 0 if request == 4 else -_EINVAL
 
     def read(self, size: int = -1) -> "Any":
-        """Return what is left, or its first `size` bytes; characters, of a file that was opened as
-        text.
-        """
+        """Return the rest, or its first `size` bytes; in a text file, characters."""
         data = self._bytes(size)
         if self._binary or size < 0:
             return self._text(data)
-        # Characters of several bytes: as many more bytes as characters are missing, then the rest
-        # of the last character.
+        # Characters of several bytes: read as many bytes more, then the rest of the last one.
         missing = size - _characters(data)
         while missing and self._at < self._end:
             more = self._bytes(missing)
@@ -376,9 +348,7 @@ class File(io.IOBase):
         return data.decode()
 
     def readline(self, size: int = -1) -> "Any":
-        """Return the next line with its end, or its first `size` bytes; nothing at the end of the
-        file.
-        """
+        """Return the next line with its end, or its first `size` bytes; nothing at the end."""
         image = self._open()
         line = bytearray()
         while self._at < self._end and len(line) != size and not line.endswith(b"\n"):
@@ -399,10 +369,7 @@ class File(io.IOBase):
         return line
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to an offset from the start (whence 0), the position (1) or the end (2).
-
-        Raises: OSError EINVAL: before the start.
-        """
+        """Go to an offset from the start (whence 0), the position (1) or the end (2)."""
         self._open()
         at = (self._start, self._at, self._end)[whence] + offset
         if at < self._start:

@@ -11,8 +11,7 @@ where the board has slots.
                                compressed (ota/inflate.py)
     {"abort": true}            end the update for now
     {}                         report the state, and what the flash says: the release that runs,
-                               the
-                               one that was confirmed, the one that failed
+                               the one that was confirmed, the one that failed
 
 Each reply, and the event `update` to the authority when the state changes, is a status: {"state",
 "reason", "sequence", "want"}. want: null, or [number, component, offset, length] of the chunk to

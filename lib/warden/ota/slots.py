@@ -197,9 +197,7 @@ class SlotRecord:
         self._commit()
 
     def mismatched(self, sequence: int) -> bool:
-        """Count an image that is not the manifest's; return whether the manifest is refused for
-        good.
-        """
+        """Count an image that is not the manifest's; return whether that refuses it for good."""
         if self.pending is not None:
             self.pending[1] += 1
             if self.pending[1] >= MAX_TRIES:
@@ -248,9 +246,7 @@ class SlotRecord:
         self._commit()
 
     def confirm(self, number: int) -> None:
-        """Confirm the slot on trial; the counters rise in the same commit, and nothing older is
-        installed.
-        """
+        """Confirm the slot on trial; the counters rise in the same commit."""
         slot = self.slots[number]
         if slot.state != TRIAL:
             raise UsageError("bad-argument", "there is no trial to confirm")
