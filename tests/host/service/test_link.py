@@ -39,7 +39,7 @@ def test_a_restarted_broker_is_reached_again(tmp_path):
 
 
 def test_reconnects_come_before_those_of_the_devices():
-    """A device waits up to a second for its first attempt, and then says hello to its authority."""
+    """A device waits up to a second for its first attempt, and then sends its hello."""
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
     client.reconnect_delay_set(module._LEAST_DELAY_S, module._MOST_DELAY_S)
     waits = []
