@@ -447,10 +447,14 @@ COLUMNS = 99
 UNWRAPPED = (
     "boards/",
     "firmware/",
-    "lib/",
-    "tests/unit/",
-    "tests/vectors/make_session.py",
-    "tools/setup/",
+    "lib/warden/__init__.py",
+    "lib/warden/agent/",
+    "lib/warden/crypto/",
+    "lib/warden/hal/",
+    "tests/unit/hal/",
+    "tests/unit/ota/",
+    "tests/unit/vault/",
+    "tests/unit/wire/",
     "tools/warden_build/",
 )
 

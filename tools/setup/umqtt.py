@@ -1,4 +1,5 @@
-"""Fetches micropython-umqtt.simple: its sdist has no setup.py, so pip refuses it, and unearth only downloads.
+"""Fetches micropython-umqtt.simple: its sdist has no setup.py, so pip refuses it, and unearth only
+downloads.
 
 python tools/setup/umqtt.py DIRECTORY          leaves DIRECTORY/umqtt/simple.py
 """

@@ -282,7 +282,8 @@ def test_tables():
                 check(not fast.is_table_of(x, y, bad), "byte %d" % at)
             for bad in (G, bytes(2560), good[80:] + good[:80]):
                 check(not fast.is_table_of(x, y, bad))
-            # What can't be loaded costs time, never the verdict; what is loaded need not end there.
+            # What can't be loaded costs time, never the verdict; what is loaded need not end
+            # there.
             for loaded, slow in ((None, True), (good, False), (good + bytes(32), False)):
                 key.load_table = lambda loaded=loaded: loaded
                 check(key.verify(digest, r + s) and key.slow is slow)

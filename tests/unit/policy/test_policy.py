@@ -200,6 +200,7 @@ def test_not_a_record():
         cbor.encode("x" * 600),
     ):
         refused(data)
-    # The size is looked at before anything is decoded, even where the rest would be refused by another rule.
+    # The size is looked at before anything is decoded, even where the rest would be refused by
+    # another rule.
     has_text(raises("bad-policy", Policy, b"\xff" * 513), "large")
     check("large" not in raises("bad-policy", Policy, b"\xff" * 512).text)
