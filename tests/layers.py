@@ -451,6 +451,7 @@ UNWRAPPED = (
     "lib/warden/agent/",
     "lib/warden/crypto/",
     "lib/warden/hal/",
+    "lib/warden/ota/",
     "tests/unit/hal/",
     "tests/unit/ota/",
     "tests/unit/vault/",
