@@ -1,9 +1,10 @@
-"""What a board's firmware does before boot.py: mounts the filesystem. For the unix port.
+"""What a board's firmware does before boot.py: mount the filesystem. For the unix port.
 
-    micropython boards/UNIX/_boot.py ROOT FUSES              boots the board whose "/" is the folder ROOT
-    micropython boards/UNIX/_boot.py ROOT FUSES provision    provisions it: the bundle comes over standard input
+    micropython boards/UNIX/_boot.py ROOT FUSES              boots the board whose "/" is ROOT
+    micropython boards/UNIX/_boot.py ROOT FUSES provision    provisions it from standard input
 
-FUSES stands for the chip's fuses: it lies apart from "/", so that a copy of the flash is a copy of ROOT alone.
+FUSES is the folder of the chip's fuses, apart from "/": a copy of the flash is a copy of ROOT
+alone.
 """
 
 import os
@@ -13,7 +14,11 @@ import vfs
 
 
 class Folder:
-    """A folder of the host, mounted. VfsPosix would do, but its rename() mixes up both paths when it has a root (MicroPython 1.28)."""
+    """A folder of the host, mounted.
+
+    VfsPosix alone would do, but its rename() mixes up both paths when it has a root (MicroPython
+    1.28).
+    """
 
     def __init__(self, path):
         if not path.startswith("/"):
@@ -30,8 +35,11 @@ class Folder:
 
 
 class Chip:
-    """`machine` of this board: pins, on which a keypad's contacts hang (pins.py), and a watchdog (watchdog.py). Read when a driver asks for them, and not
-    before."""
+    """`machine` of this board: pins with a keypad's contacts (pins.py), and a watchdog
+    (watchdog.py).
+
+    Loaded when a driver asks for them.
+    """
 
     def __init__(self, path):
         self._path = path

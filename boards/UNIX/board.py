@@ -1,9 +1,10 @@
-"""The unix port: a simulated board whose "/" is a folder, and whose fuses are another one (see _boot.py)."""
+"""The unix port: a simulated board whose "/" is a folder, and its fuses another one (_boot.py)."""
 
 NAME = "UNIX"
 STORE = ("file", "/data")
 ROOT_KEY = ("software", "/fuses/rootkey")
-# The host keeps the time. Where the file exists, libfaketime reads it: a clock that boots in the past and can be set.
+# The host keeps the time. Where the file exists, libfaketime reads it: a clock that boots in the
+# past and can be set.
 CLOCK = ("system", "/fuses/clock")
 NETWORK = "wired"
 # A telephone's keypad on pins that boards/UNIX/pins.py stands for, and a display that prints.
@@ -12,6 +13,7 @@ DISPLAY = ("console",)
 FLOOR = 1793491200  # 2026-11-01, seconds since 1970
 # `warden run` restarts the board when its event loop has not run for so long, in ms (watchdog.py).
 WATCHDOG = 20000
-# Two slots as files below the folder, /app in each, two starts of a trial. `warden provision` leaves this line away in a fleet without
-# release keys: no update could come then, and a board without slots loads nothing for them.
+# Two slots as files below the folder, /app in each, two starts of a trial. `warden provision`
+# leaves this line away in a fleet without release keys: no update could come then, and a board
+# without slots loads nothing for them.
 SLOTS = ("file", "/slots", ("app",), 2)

@@ -1,7 +1,11 @@
-"""The simulated board's pins: a matrix of contacts between them, and somebody who presses keys. _boot.py makes it `machine.Pin`, loaded when first asked for.
+"""The simulated board's pins, a matrix of contacts between them, and the typing of keys.
 
-Rows and columns are those of board.KEYPAD. What comes over the process's standard input is typed: each character that is a key closes its contact
-for 60 ms and leaves it open for 60 ms; longer where the driver, held up by a hand-shake, has not looked often enough to know. The driver really scans: a column is low when closed contacts, one or several, join it to a row that is driven low.
+_boot.py makes it `machine.Pin`, loaded when first asked for. Rows and columns are those of
+board.KEYPAD. Each character of standard input that is a key closes its contact for 60 ms and
+leaves it open for 60 ms; longer where the driver, held up by a hand-shake, has not looked often
+enough. The
+driver really scans: a column is low when closed contacts, one or several, join it to a row that is
+driven low.
 """
 
 import select
@@ -13,8 +17,11 @@ OPEN_MS = 60
 
 
 class Contacts:
-    """Which crossings are closed, and which pins pull low. A column's level follows by going from contact to contact, as current does: so three closed ones at
-    corners of a rectangle close the fourth."""
+    """The closed crossings, and the pins that pull low.
+
+    A column's level follows from contact to contact, as current does: three closed ones at corners
+    of a rectangle close the fourth.
+    """
 
     def __init__(self):
         self.closed = []  # (row pin, column pin)

@@ -2,7 +2,8 @@
 
 NAME = "UNIX_PIN"
 STORE = ("file", "/data")
-# A guess has to be made with the board's own fuses at hand, and costs a thousandth of a second here: few iterations, for this is a simulation.
+# A guess has to be made with the board's own fuses at hand, and costs a thousandth of a second
+# here: few iterations, for this is a simulation.
 ROOT_KEY = ("pin", "/pin", 1000, ("software", "/fuses/rootkey"))
 ASK = ("console",)
 CLOCK = ("system", "/fuses/clock")

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 
 def inverse(a: int, n: int) -> int:
-    """1/a modulo the prime n, for a that is no multiple of it. MicroPython's pow(a, -1, n) answers
-    0."""
+    """Return 1/a modulo the prime n, for a no multiple of it. MicroPython's pow(a, -1, n) is 0."""
     u = a
     v = n
     x = 1
@@ -34,7 +33,7 @@ def inverse(a: int, n: int) -> int:
 
 
 def entry(table: "Table", index: int) -> "tuple[int, int]":
-    """Entry `index` of a table as it stands there: (x·2^260, 2y·2^260) modulo P."""
+    """Return entry `index` of a table: (x·2^260, 2y·2^260) modulo P."""
     numbers = []
     for at in (index * 80, index * 80 + 40):
         value = 0

@@ -1,5 +1,4 @@
-"""P-256 on big integers: where there is no native emitter, and for the few inputs that the field
-machine cannot decide.
+"""P-256 on big integers: without a native emitter, and where the field machine can't decide.
 
 Points are Jacobian, (X, Y, Z) with Z = 0 for infinity; every case is handled.
 """
@@ -25,6 +24,7 @@ _base: "list[Affine]" = []
 
 
 def double(a: "Jacobian") -> "Jacobian":
+    """Return 2a."""
     x, y, z = a
     delta = z * z % P
     gamma = y * y % P
@@ -35,7 +35,7 @@ def double(a: "Jacobian") -> "Jacobian":
 
 
 def add(a: "Jacobian", b: "Affine", negative: int = 0) -> "Jacobian":
-    """a + b, or a - b, for an affine b."""
+    """Return a + b, or a - b, for an affine b."""
     x, y, z = a
     bx, by = b
     if negative:
@@ -55,7 +55,7 @@ def add(a: "Jacobian", b: "Affine", negative: int = 0) -> "Jacobian":
 
 
 def decode(table: "Table") -> "list[Affine]":
-    """The affine points of a comb table."""
+    """Return the affine points of a comb table."""
     points = []
     half = ONE_INVERSE * ((P + 1) >> 1) % P
     for i in range(len(table) // 80):
@@ -65,8 +65,11 @@ def decode(table: "Table") -> "list[Affine]":
 
 
 def comb_digits(k: int, negate: bool) -> bytearray:
-    """The digits of k, or -k, for a comb table, 0 <= k < N: 43 of 5 bits, and 128 where one is
-    negative. An even k is replaced by N - k with the other sign."""
+    """Return the digits of k, or -k, for a comb table: 43 of 5 bits, and 128 where one is
+    negative.
+
+    0 <= k < N. An even k is replaced by N - k with the other sign.
+    """
     if not k & 1:
         k = N - k
         negate = not negate
@@ -82,7 +85,7 @@ def comb_digits(k: int, negate: bool) -> bytearray:
 
 
 def naf(k: int) -> bytearray:
-    """Width-5 NAF of k below 2^256: 258 digits, odd from -15 to 15 or 0, as bytes modulo 256."""
+    """Return the width-5 NAF of k below 2^256: 258 digits, odd from -15 to 15 or 0, modulo 256."""
     data = k.to_bytes(34, "little")
     digits = bytearray(258)
     carry = 0
@@ -102,7 +105,7 @@ def naf(k: int) -> bytearray:
 
 
 def _odd_multiples(q: "Affine") -> "list[Affine]":
-    """Q, 3Q, … 15Q: a chain of additions of 2Q, and one inversion for all of them."""
+    """Return Q, 3Q, … 15Q: a chain of additions of 2Q, and one inversion for all."""
     x, y, z = double((q[0], q[1], 1))
     t = inverse(z, P)
     tt = t * t % P
@@ -154,8 +157,10 @@ def _sum(u1: int, u2: int, x: int, y: int, points: "list[Affine] | None") -> "Ja
 def matches(
     u1: int, u2: int, x: int, y: int, table: "Table | None", candidates: "tuple[int, ...]"
 ) -> bool:
-    """Whether the x coordinate of u1·G + u2·(x, y) is one of the candidates. 0 <= u1 < N, 0 < u2 <
-    N."""
+    """Return whether the x coordinate of u1·G + u2·(x, y) is one of the candidates.
+
+    0 <= u1 < N, 0 < u2 < N. table: the comb table of (x, y), or None.
+    """
     sum_x, _, z = _sum(u1, u2, x, y, None if table is None else decode(table))
     zz = z * z % P
     if not zz:
@@ -189,14 +194,18 @@ def make_table(x: int, y: int) -> bytearray:
 
 
 def _affine(point: "Jacobian") -> "Affine":
+    """Return the affine form of a point that is not infinity."""
     x, y, z = point
     t = inverse(z, P)
     return x * t * t % P, y * t * t % P * t % P
 
 
 def is_table_of(x: int, y: int, table: "Table") -> bool:
-    """Whether all 32 entries are what they should be: entries whose numbers differ in bit j differ
-    by twice tooth j; the first and the last add up to twice the last tooth."""
+    """Return whether all 32 entries are right.
+
+    Entries whose numbers differ in bit j differ by twice tooth j; the first and the last add up to
+    twice the last tooth.
+    """
     points = decode(table)
     tooth = double((x, y, 1))
     for j in range(6):

@@ -34,8 +34,11 @@ _view[: len(native.REGISTERS)] = native.REGISTERS
 
 @micropython.viper
 def _load(w: ptr8, table: ptr8, at: int):  # noqa: F821
-    """Copy 80 bytes of the table to registers PX and PY. A table in flash may stand on any
-    address, and a word from an odd one is a hard fault on a Cortex-M0+."""
+    """Copy 80 bytes of a table to registers PX and PY.
+
+    A table in flash may lie on any address: a word from an odd one is a hard fault on a
+    Cortex-M0+.
+    """
     to = ptr32(int(w) + 360)  # noqa: F821
     source = int(table) + at
     if source & 3:
@@ -55,7 +58,7 @@ def _load(w: ptr8, table: ptr8, at: int):  # noqa: F821
 
 @micropython.viper
 def _unpack(w: ptr8, at: int, number: ptr8):  # noqa: F821
-    """32 little-endian bytes to the limbs of the register at `at`."""
+    """Write 32 little-endian bytes to the limbs of the register at `at`."""
     d = ptr16(int(w) + at)  # noqa: F821
     bits = 0
     n = 0
@@ -75,7 +78,7 @@ def _unpack(w: ptr8, at: int, number: ptr8):  # noqa: F821
 
 @micropython.viper
 def _pack(w: ptr8, at: int, number: ptr8):  # noqa: F821
-    """The limbs of the register at `at` to 33 little-endian bytes."""
+    """Write the limbs of the register at `at` to 33 little-endian bytes."""
     s = ptr16(int(w) + at)  # noqa: F821
     bits = 0
     n = 0
@@ -94,8 +97,7 @@ def _pack(w: ptr8, at: int, number: ptr8):  # noqa: F821
 
 @micropython.viper
 def _naf(k: ptr8, out: ptr8):  # noqa: F821
-    """Width-5 NAF of 34 little-endian bytes: 258 digits, odd from -15 to 15 or 0, as bytes modulo
-    256."""
+    """Write the width-5 NAF of 34 little-endian bytes: 258 digits, odd or 0, modulo 256."""
     carry = 0
     i = 0
     while i < 258:
@@ -121,7 +123,7 @@ def _naf(k: ptr8, out: ptr8):  # noqa: F821
 
 @micropython.viper
 def _comb(e: ptr8, out: ptr8):  # noqa: F821
-    """Signed comb digits: 43 of 5 bits, and 128 where the digit is negative."""
+    """Write signed comb digits: 43 of 5 bits, and 128 where the digit is negative."""
     c = 0
     while c < 43:
         v = 0
@@ -134,8 +136,7 @@ def _comb(e: ptr8, out: ptr8):  # noqa: F821
 
 
 def comb_digits(k: int, negate: bool) -> bytearray:
-    """The digits of k, or -k, for a comb table; 0 < k < N or k = 0. An even k is replaced by N - k
-    with the other sign."""
+    """Return the digits of k, or -k, for a comb table: see _p256_plain.comb_digits()."""
     if not k & 1:
         k = N - k
         negate = not negate
@@ -167,8 +168,11 @@ def _add(table: "bytes | bytearray", index: int, negative: int, started: bool) -
 
 
 def _odd_multiples(x: int, y: int) -> bytearray:
-    """Q, 3Q, … 15Q in affine form. On the isomorphic curve where 2Q is affine each is one
-    addition; the ratios of their Z lead back with a single inversion."""
+    """Return Q, 3Q, … 15Q in affine form.
+
+    On the isomorphic curve where 2Q is affine each is one addition; the ratios of their Z lead
+    back with a single inversion.
+    """
     count = 1 << (_WINDOW - 2)
     _put(native.X, x * R % P)
     _put(native.Y, 2 * y * R % P)
@@ -242,8 +246,10 @@ def _with_table(u1: int, u2: int, table: "bytes | bytearray") -> None:
 def matches(
     u1: int, u2: int, x: int, y: int, table: "Table | None", candidates: "tuple[int, ...]"
 ) -> "bool | None":
-    """Whether the x coordinate of u1·G + u2·(x, y) is one of the candidates; None when the machine
-    cannot tell."""
+    """Return whether the x coordinate of u1·G + u2·(x, y) is one of the candidates, or None.
+
+    None: the machine cannot tell. table: the comb table of (x, y), or None.
+    """
     if table is None:
         _with_any_key(u1, u2, x, y)
     else:
@@ -260,8 +266,7 @@ def matches(
 
 
 def is_table_of(x: int, y: int, table: "Table") -> bool:
-    """Whether all 32 entries are what they should be. The caller has checked that each is reduced.
-    Takes about as long as a verification."""
+    """Return whether all 32 entries, each reduced, are right; takes as long as a verification."""
     _put(native.X, x * R % P)
     _put(native.Y, 2 * y * R % P)
     _view[native.Z : native.Z + 40] = native.ONE

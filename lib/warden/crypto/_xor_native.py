@@ -1,9 +1,8 @@
-"""The inner loops of AES-CCM for the native emitter. Where the firmware has none, importing this
-fails and `ccm` takes `_xor_plain`.
+"""The inner loops of AES-CCM for the native emitter; without one `ccm` takes `_xor_plain`.
 
 ptr32 on an address that is not a multiple of 4 is a hard fault on a Cortex-M0+, and message bodies
-begin anywhere: so bytes go one at a time until the target stands on a word, and key-stream words
-that straddle are put together from two aligned loads.
+begin anywhere: so bytes go one at a time until the target is on a word, and key-stream words that
+straddle are put together from two aligned loads.
 """
 
 # mypy: ignore-errors
@@ -13,9 +12,12 @@ import micropython
 
 @micropython.viper
 def xor(t: ptr32, k: ptr32, start: int, n: int):  # noqa: F821  (viper's own type names)
-    """t[:n] ^= k[start:start + n] in bytes, start + n at most 512. When that reached the end of the
-    key stream, the counter blocks in k[512:1024] go on by 32 each. k stands on a word, as the start
-    of a bytearray does. The first two locals live in registers: these serve the inner loop."""
+    """t[:n] ^= k[start:start + n] in bytes; at the end of the key stream, count on.
+
+    start + n: at most 512; when it is 512, the counter blocks in k[512:1024] go on by 32 each. k:
+    on a word, as an object of the heap is. The first two locals live in registers, for the inner
+    loop.
+    """
     target = ptr8(t)  # noqa: F821
     work = ptr8(k)  # noqa: F821
     head = (0 - int(target)) & 3
@@ -84,7 +86,7 @@ def xor(t: ptr32, k: ptr32, start: int, n: int):  # noqa: F821  (viper's own typ
 
 @micropython.viper
 def count(work: ptr8, nonce: ptr8, n: int):  # noqa: F821
-    """Write RFC 3610's counter blocks A0, A1, … for this nonce of 13 bytes to work[512:512 + n]."""
+    """Write the counter blocks A0, A1, … (RFC 3610) of this nonce to work[512:512 + n]."""
     c = 0
     i = 512
     while c << 4 < n:
@@ -101,7 +103,7 @@ def count(work: ptr8, nonce: ptr8, n: int):  # noqa: F821
 
 @micropython.viper
 def unequal(a: ptr8, b: ptr8, n: int) -> int:  # noqa: F821
-    """0 when a[:n] and b[:n] are the same. No early exit: see ct.equal."""
+    """Return 0 when a[:n] and b[:n] are the same. No early exit: see ct.equal."""
     difference = 0
     i = 0
     while i < n:

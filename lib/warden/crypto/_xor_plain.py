@@ -1,12 +1,13 @@
-"""The inner loops of AES-CCM where there is no native emitter: the same results by big integers,
-which run in C."""
+"""The inner loops of AES-CCM without a native emitter: by big integers, which run in C."""
 
 from .ct import equal
 
 
 def xor(target: "bytearray | memoryview", work: bytearray, start: int, n: int) -> None:
-    """target[:n] ^= work[start:start + n], start + n at most 512. When that reached the end of the
-    key stream, the counter blocks in work[512:1024] go on by 32 each."""
+    """target[:n] ^= work[start:start + n]; at the end of the key stream, count on.
+
+    start + n: at most 512; when it is 512, the counter blocks in work[512:1024] go on by 32 each.
+    """
     if n:
         stream = int.from_bytes(memoryview(work)[start : start + n], "big")
         target[:n] = (int.from_bytes(target[:n], "big") ^ stream).to_bytes(n, "big")
@@ -18,12 +19,12 @@ def xor(target: "bytearray | memoryview", work: bytearray, start: int, n: int) -
 
 
 def count(work: bytearray, nonce: bytes, n: int) -> None:
-    """Write RFC 3610's counter blocks A0, A1, … for this nonce of 13 bytes to work[512:512 + n]."""
+    """Write the counter blocks A0, A1, … (RFC 3610) of this nonce to work[512:512 + n]."""
     work[512 : 512 + n] = (b"\x01" + nonce + b"\0\0") * (n >> 4)
     for i in range(0, n, 16):
         work[527 + i] = i >> 4
 
 
 def unequal(a: bytearray, b: memoryview, n: int) -> bool:
-    """Whether a[:n] and b[:n] differ."""
+    """Return whether a[:n] and b[:n] differ."""
     return not equal(a[:n], b[:n])

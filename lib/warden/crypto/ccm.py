@@ -45,8 +45,10 @@ _blocks = memoryview(_work)[_CHUNK:]
 
 
 class CCM:
-    """One key. key: 16 or 32 bytes; tag_len: 8 to 16, even. The key itself is not kept, only the
-    two AES objects."""
+    """AES-CCM under one key, of which only the two AES objects are kept.
+
+    key: 16 or 32 bytes. tag_len: 8 to 16 bytes, even.
+    """
 
     def __init__(self, key: "Buffer", tag_len: int = 16) -> None:
         ensure(len(key) in (16, 32), "bad-argument", "an AES key has 16 or 32 bytes")
@@ -55,21 +57,26 @@ class CCM:
         self.tag_len = tag_len
         self._ecb: Any = cryptolib.aes(key, 1).encrypt
         self._cbc: Any = cryptolib.aes(key, 2, _ZERO).encrypt
-        # The last CBC block; None while a message is under way. Made here: xor() reads it by words,
-        # and a constant of frozen code lies on any address, a hard fault on a Cortex-M0+.
+        # The last CBC block; None while a message is under way. Made here: xor() reads it by
+        # words, and a constant of frozen code lies on any address, a hard fault on a Cortex-M0+.
         self._chain: bytes | None = bytes(16)
 
     def seal(self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer") -> None:
-        """Encrypt buf[:n] in place and write the tag behind it. A nonce must never come twice
-        under one key: that gives the plaintexts and the authentication key stream away."""
+        """Encrypt buf[:n] in place and write the tag behind it.
+
+        nonce: 13 bytes, never twice under one key: that gives the plaintexts and the
+        authentication key stream away. buf: writable, with room for the tag. n: at most 65,535.
+        aad: at most 65,279 bytes.
+        """
         view = memoryview(buf)
         tag = self._crypt(nonce, view, n, aad, False)
         view[n : n + self.tag_len] = tag[: self.tag_len]
 
     def open(self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer") -> None:
-        """Decrypt buf[:n] in place; the tag stands behind it. Raises PeerError("tampered"), and
-        leaves zeros, when the tag does not match: plaintext that nobody vouches for must not be
-        used by mistake."""
+        """Decrypt buf[:n] in place; the tag is behind it.
+
+        Raises PeerError tampered, and leaves zeros, when the tag does not match.
+        """
         view = memoryview(buf)
         tag = self._crypt(nonce, view, n, aad, True)
         if unequal(tag, view[n:], self.tag_len):
@@ -77,8 +84,11 @@ class CCM:
             raise PeerError("tampered", "the tag does not match")
 
     def close(self) -> None:
-        """Drop the key. The interpreter gives no way to overwrite an AES object's memory: what is
-        left of it is garbage on the heap."""
+        """Drop the key.
+
+        The interpreter can't overwrite an AES object's memory: what is left of it is garbage on
+        the heap.
+        """
         self._ecb = self._cbc = None
         wipe()
 
@@ -87,8 +97,7 @@ class CCM:
     def _crypt(
         self, nonce: "Buffer", view: memoryview, n: int, aad: "Buffer", decrypt: bool
     ) -> bytearray:
-        """Both directions over view[:n]; returns the tag of 16 bytes that belongs to the
-        message."""
+        """Work over view[:n] in either direction; return the message's tag of 16 bytes."""
         cbc = self._cbc
         ecb = self._ecb
         extra = len(aad)
@@ -119,7 +128,8 @@ class CCM:
         self._chain = None
         size = (extra + 33) & -16 if extra else 16
         if size <= _CHUNK:
-            # In the workspace, which is free yet: to search the heap for a place costs as much as an AES block.
+            # In the workspace, which is free yet: to search the heap for a place costs as much as
+            # an AES block.
             head = _stream[:size]
             head[size - 16 :] = _ZERO
         else:
@@ -188,5 +198,5 @@ class CCM:
 
 
 def wipe() -> None:
-    """Overwrite the shared workspaces: they hold key stream of the last message."""
+    """Overwrite the shared workspaces, which hold key stream of the last message."""
     ct.wipe(_work)

@@ -4,9 +4,11 @@
 def equal(
     value: "bytes | bytearray | memoryview", other: "bytes | bytearray | memoryview"
 ) -> bool:
-    """True when both hold the same bytes. The time depends on the lengths only, which are public
-    here: tags, pins and codes have fixed ones. An early exit would let an attacker who can time us
-    find a tag byte by byte."""
+    """Return whether both hold the same bytes.
+
+    The time depends on the lengths only, which are public here: tags, pins and codes have fixed
+    ones. An early exit would let an attacker who measures it find a tag byte by byte.
+    """
     n = len(value)
     if n != len(other):
         return False
@@ -17,8 +19,10 @@ def equal(
 
 
 def wipe(buf: "bytearray | memoryview") -> None:
-    """Overwrite the whole buffer with zeros. Copies that the interpreter made elsewhere are out of
-    reach: keep secrets in one object each."""
+    """Overwrite the whole buffer with zeros.
+
+    Copies that the interpreter made elsewhere are out of reach: keep a secret in one object.
+    """
     view = memoryview(buf)
     zeros = bytes(64)
     n = len(view)

@@ -17,8 +17,10 @@ _DIGEST = const(32)
 def hmac_sha256(
     key: "bytes | bytearray | memoryview", *parts: "bytes | bytearray | memoryview"
 ) -> bytes:
-    """HMAC-SHA-256 over the parts as if they were joined (RFC 2104): 32 bytes. Compare with
-    `ct.equal`, never with `==`."""
+    """Return HMAC-SHA-256 of the joined parts, 32 bytes (RFC 2104).
+
+    Compare it with `ct.equal`, never with `==`.
+    """
     # RFC 2104 §2: a long key is hashed, a short one is filled with zeros on the right.
     if len(key) > _BLOCK:
         key = hashlib.sha256(key).digest()
@@ -34,13 +36,15 @@ def hmac_sha256(
 def hkdf_extract(
     salt: "bytes | bytearray | memoryview", key: "bytes | bytearray | memoryview"
 ) -> bytes:
-    """The pseudorandom key, 32 bytes, from input keying material (RFC 5869 §2.2). An empty salt
-    means 32 zero bytes."""
+    """Return the pseudorandom key, 32 bytes, of input keying material (RFC 5869 §2.2).
+
+    salt: empty means 32 zero bytes.
+    """
     return hmac_sha256(salt if len(salt) else bytes(_DIGEST), key)
 
 
 def hkdf_expand(key: bytes, info: bytes, n: int) -> bytes:
-    """n bytes of key for the purpose `info`, at most 8160 (RFC 5869 §2.3)."""
+    """Return n bytes of key for the purpose `info`, at most 8,160 (RFC 5869 §2.3)."""
     ensure(0 < n <= 255 * _DIGEST, "bad-argument", "HKDF gives 1 to 8160 bytes")
     out = b""
     block = b""
@@ -53,5 +57,5 @@ def hkdf_expand(key: bytes, info: bytes, n: int) -> bytes:
 
 
 def hkdf(key: "bytes | bytearray", info: bytes, n: int, salt: bytes = b"") -> bytes:
-    """Extract, then expand: n bytes of key (RFC 5869)."""
+    """Return n bytes of key: extract, then expand (RFC 5869)."""
     return hkdf_expand(hkdf_extract(salt, key), info, n)

@@ -38,9 +38,10 @@ class PublicKey:
 
     key: x ‖ y, 64 bytes, or with the 0x04 of an uncompressed point before them.
 
-    load_table: None, or returns this key's comb table for one verification, which halves its time,
-    or None. The caller answers for the table: another key's would accept that key's signatures.
-    slow: whether a signature was found valid without a table.
+    load_table: None, or a function that returns this key's comb table, or None, for one
+    verification.
+    The caller answers for the table: another key's would accept that key's signatures.
+    slow: whether the last signature was found valid without a table.
     """
 
     algorithms = (_ES256, _ESP256)
@@ -54,8 +55,10 @@ class PublicKey:
         self._x, self._y = point or (0, 0)
 
     def make_table(self) -> bytearray:
-        """Return the comb table, 2,560 bytes, checked against the key. StoreError vault-unwritten
-        when the chip computed it wrongly."""
+        """Return the comb table, 2,560 bytes, checked against the key.
+
+        Raises StoreError vault-unwritten when the chip computed it wrongly.
+        """
         from . import _p256_plain
 
         table = _p256_plain.make_table(self._x, self._y)
@@ -64,8 +67,10 @@ class PublicKey:
         return table
 
     def verify(self, digest: "Buffer", signature: "Buffer") -> bool:
-        """Whether signature, r ‖ s in 64 bytes, is one of this 32-byte digest. False for every
-        invalid input."""
+        """Return whether the signature is one of this digest. False for every invalid input.
+
+        digest: 32 bytes. signature: r ‖ s, 64 bytes.
+        """
         if not self.valid or len(digest) != 32 or len(signature) != 64:
             return False
         r = int.from_bytes(signature[:32], "big")
@@ -88,13 +93,15 @@ class PublicKey:
 
 
 def verify(key: "Buffer", digest: "Buffer", signature: "Buffer") -> bool:
-    """PublicKey(key).verify(digest, signature)."""
+    """Return PublicKey(key).verify(digest, signature)."""
     return PublicKey(key).verify(digest, signature)
 
 
 def _point(key: "Buffer") -> "tuple[int, int] | None":
-    """The coordinates, or None for what is no point of the curve. The curve's order is prime: each
-    of its points but infinity, which has no such form, is a usable key."""
+    """Return the coordinates, or None for what is no point of the curve.
+
+    The curve's order is prime: each point but infinity, which has no such form, is a usable key.
+    """
     if len(key) == 65 and key[0] == 4:
         key = key[1:]
     if len(key) != 64:

@@ -17,9 +17,11 @@ def pbkdf2_sha256(
     iterations: int,
     n: int,
 ) -> bytes:
-    """n bytes of key from a password (RFC 8018 §5.2), PRF HMAC-SHA-256. It takes time in
-    proportion to iterations times 32-byte blocks, and that is its purpose; the length of the
-    password shows in it only beyond 64 bytes."""
+    """Return n bytes of key from a password (RFC 8018 §5.2), with HMAC-SHA-256.
+
+    It takes time in proportion to iterations times 32-byte blocks; the length of the password
+    shows in it only beyond 64 bytes.
+    """
     ensure(iterations > 0, "bad-argument", "at least one iteration")
     ensure(0 < n <= 32 * 255, "bad-argument", "1 to 8160 bytes")
     sha256 = hashlib.sha256

@@ -21,8 +21,10 @@ _last = b""
 
 
 def random_bytes(n: int) -> bytes:
-    """n bytes from the system's generator, 0 to 4096. Raises StoreError("randomness") when there
-    is none, or it is visibly stuck."""
+    """Return n bytes from the system's generator, 0 to 4,096.
+
+    Raises StoreError randomness when there is none, or it is visibly stuck.
+    """
     global _last
     ensure(0 <= n <= 4096, "bad-argument", "0 to 4096 random bytes at a time")
     if _source is None:

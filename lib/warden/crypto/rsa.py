@@ -21,9 +21,12 @@ _HASH = const(32)
 
 
 class PublicKey:
-    """A verification key for wire.cose. modulus: 256, 384 or 512 big-endian bytes whose first bit
-    is set. exponent: odd, above 2^16 and below 2^256 (FIPS 186-5 §5.1), so that a careless key
-    with exponent 3 is no key here."""
+    """A verification key for wire.cose.
+
+    modulus: 256, 384 or 512 big-endian bytes whose first bit is set.
+    exponent: odd, above 2^16 and below 2^256 (FIPS 186-5 §5.1): a key with exponent 3 is no key
+    here.
+    """
 
     algorithms = (_PS256,)
 
@@ -38,7 +41,7 @@ class PublicKey:
         self._size = size
 
     def verify(self, digest: "Buffer", signature: "Buffer") -> bool:
-        """Whether the signature, as long as the modulus, is one of this 32-byte digest."""
+        """Return whether the signature, as long as the modulus, is one of this 32-byte digest."""
         size = self._size
         if not self.valid or len(digest) != _HASH or len(signature) != size:
             return False
@@ -50,8 +53,11 @@ class PublicKey:
 
 
 def _is_encoding(em: int, digest: "Buffer", size: int, salt_len: int) -> bool:
-    """EMSA-PSS-VERIFY (RFC 8017 §9.1.2): EM = maskedDB ‖ H ‖ 0xBC with the first bit clear. COSE's
-    salt has 32 bytes; NIST's vectors have others."""
+    """Return whether em is an encoding of the digest (EMSA-PSS-VERIFY, RFC 8017 §9.1.2).
+
+    EM = maskedDB ‖ H ‖ 0xBC with the first bit clear. COSE's salt has 32 bytes; NIST's vectors
+    have others.
+    """
     if em & 0xFF != 0xBC or em >> (8 * size - 1):
         return False
     length = size - _HASH - 1
@@ -68,7 +74,7 @@ def _is_encoding(em: int, digest: "Buffer", size: int, salt_len: int) -> bool:
 
 
 def _mgf1(seed: bytes, n: int) -> bytes:
-    """RFC 8017 §B.2.1."""
+    """Return n bytes of MGF1 (RFC 8017 §B.2.1)."""
     out = bytearray((n + 31) & -32)
     for i in range(0, n, _HASH):
         out[i : i + _HASH] = hashlib.sha256(seed + (i >> 5).to_bytes(4, "big")).digest()
@@ -78,5 +84,5 @@ def _mgf1(seed: bytes, n: int) -> bytes:
 def verify(
     modulus: "Buffer", digest: "Buffer", signature: "Buffer", exponent: int = 65537
 ) -> bool:
-    """PublicKey(modulus, exponent).verify(digest, signature)."""
+    """Return PublicKey(modulus, exponent).verify(digest, signature)."""
     return PublicKey(modulus, exponent).verify(digest, signature)

@@ -1,1 +1,1 @@
-"""The only files that touch hardware: stores, root keys, clocks, networks. They import only `warden.errors`."""
+"""The only files that touch hardware. They import only `warden.errors`."""

@@ -1,6 +1,7 @@
-"""The PIN of the root key, typed at the console: one line.
+"""Ask for the PIN of the root key at the console: one line.
 
-A board's console shows what the program prints, not what is typed; on the unix port whoever starts the device keeps the terminal from showing it.
+A board's console shows what the program prints, not what is typed; on the unix port the program
+that starts the device keeps the terminal from showing it.
 """
 
 import sys
@@ -17,7 +18,9 @@ _MAX_PIN = const(128)
 
 
 def _ask(stream: "Any") -> bytes:
-    """Byte by byte: what follows the line is somebody else's. Bytes, for characters of a text would stay interned."""
+    """Read one line byte by byte: what follows is not ours. Characters of a text would stay
+    interned.
+    """
     print("PIN of the root key:")
     line = bytearray()
     while True:
@@ -34,5 +37,5 @@ def _ask(stream: "Any") -> bytes:
 
 
 def make(args: "tuple[()]") -> "Callable[[], bytes]":
-    """("console",)"""
+    """Return the function of ASK = ("console",)."""
     return lambda: _ask(sys.stdin.buffer)

@@ -10,8 +10,11 @@ if TYPE_CHECKING:
 
 
 def block_device(kind: str, *where: "Any") -> "Any":
-    """("partition", label) of an ESP32, ("rp2", start, length) behind the firmware's filesystem. UsageError no-board; StoreError filesystem when
-    this board has none such."""
+    """Return the flash of ("partition", label) on an ESP32, or of ("rp2", start, length).
+
+    The latter lies behind the firmware's filesystem; bytes. Raises UsageError no-board; StoreError
+    filesystem when this board has none such.
+    """
     if kind == "partition":
         import esp32
 

@@ -1,6 +1,6 @@
-"""The chip's own clock, in unix seconds.
+"""The chip's own clock, in Unix seconds.
 
-Boards count from 2000 or from 1970, by port: the offset is asked of the firmware, never assumed.
+Boards count from 2000 or from 1970, by port: the firmware says which.
 """
 
 import os
@@ -28,8 +28,8 @@ class ChipClock:
 class SystemClock:
     """The unix port's clock: its host keeps it, and a process can't set it.
 
-    control: a file that an interposed clock library (libfaketime, FAKETIME_TIMESTAMP_FILE) reads: where it exists, a simulated board
-    has a clock that boots in 2021 and can be set, as on the real chip.
+    control: a file of an interposed clock library (libfaketime, FAKETIME_TIMESTAMP_FILE): with it,
+    a simulated board has a clock that starts in 2021 and can be set, as the real chip has.
     """
 
     def __init__(self, control: "str | None" = None) -> None:

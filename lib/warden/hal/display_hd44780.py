@@ -1,7 +1,7 @@
-"""Two lines on a HD44780 behind a PCF8574: DISPLAY = ("hd44780", bus, scl, sda, address), with the driver `machine_i2c_lcd` (python_lcd) beside the
-application.
+"""Two lines on a HD44780 behind a PCF8574: DISPLAY = ("hd44780", bus, scl, sda, address).
 
-It fits every driver with move_to() and putstr().
+The driver is `machine_i2c_lcd` (python_lcd) beside the application, or any with move_to() and
+putstr().
 """
 
 TYPE_CHECKING = False
@@ -18,7 +18,10 @@ def make(args: "Any") -> "Display":
 
 
 class Display:
-    """driver: character cells, 16 a line. Each line is written whole: clearing the display takes 2 ms and flickers."""
+    """driver: character cells, 16 a line.
+
+    Each line is written whole: clearing the display takes 2 ms and flickers.
+    """
 
     def __init__(self, driver: "Any") -> None:
         self._driver = driver

@@ -1,6 +1,7 @@
-"""Two lines on a SSD1306 OLED: DISPLAY = ("ssd1306", bus, scl, sda, width, height), with micropython-lib's driver `ssd1306` beside the application.
+"""Two lines on a SSD1306 OLED: DISPLAY = ("ssd1306", bus, scl, sda, width, height).
 
-It fits every driver that is a framebuf: fill(), text() and show().
+The driver is micropython-lib's `ssd1306` beside the application, or any with fill(), text() and
+show(), as a framebuf has.
 """
 
 TYPE_CHECKING = False

@@ -1,9 +1,10 @@
-"""Getting rid of what a file store left on its medium: removing files alone leaves every byte in the flash (measured on littlefs).
+"""Erase what a file store left on its medium: removed files stay in the flash (measured on
+littlefs).
 
-On littlefs, whatever lies in free blocks goes by filling them once, and what lies in the folder's own pair of blocks by writing to the
-folder until both were erased. A partition of the vault's own is erased block by block instead; the mark stands in both of the folder's
-blocks by then, so whichever of them a cut leaves says that the wipe is under way. On a host's filesystem nothing of this is done: it keeps
-copies where it likes, and filling it would only harm.
+On littlefs, free blocks are erased by filling them once, and the folder's own pair of blocks by
+writing to the folder until both were erased. A partition of the vault's own is erased block by
+block; the mark of the wipe is in both of the folder's blocks by then, so that either of them tells
+of it after a cut. On a host's filesystem nothing of this is done: it keeps copies where it likes.
 """
 
 import os
@@ -22,7 +23,11 @@ _FILL = "/~fill"
 
 
 def erase(path: str, own: "Any" = None) -> None:
-    """path: the store's folder. own: the littlefs.Littlefs that is mounted there and holds nothing else; it is erased raw, and made anew."""
+    """Erase a store.
+
+    path: its folder. own: the littlefs.Littlefs that is mounted there and holds nothing else,
+    which is erased raw and made anew; or None.
+    """
     try:
         names = os.listdir(path)
         for name in names:
@@ -42,7 +47,7 @@ def erase(path: str, own: "Any" = None) -> None:
 
 
 def _overwrite(file: str) -> None:
-    """What little a host's filesystem gives."""
+    """Overwrite the files: all that a host's filesystem allows."""
     size = os.stat(file)[6]
     with open(file, "r+b") as stream:
         for _ in range(0, size, _CHUNK):
@@ -68,7 +73,7 @@ def _is_littlefs(path: str) -> bool:
 
 
 def _fill(path: str) -> None:
-    """Every free block is written once: littlefs erases each before."""
+    """Write every free block once: littlefs erases each before."""
     chunk = bytes(_CHUNK)
     try:
         with open(path + _FILL, "wb") as stream:
@@ -80,7 +85,10 @@ def _fill(path: str) -> None:
 
 
 def _churn(path: str, block: int) -> None:
-    """Write to the folder until its log was compacted into either of its two blocks. The mark is what is written: it stands all the while."""
+    """Write the mark of the wipe until the folder's log was compacted into both of its blocks.
+
+    The mark is there all the while.
+    """
     with open(path + "/" + _MARK, "rb") as stream:
         mark = stream.read()
     # A commit takes 32 bytes at least, so these fill both blocks and one more.

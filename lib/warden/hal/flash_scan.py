@@ -1,4 +1,7 @@
-"""The format of a log on raw flash, and what a start finds in it. What makes it: store_flash.py; each byte: docs/formats.md."""
+"""The format of a log on raw flash, and the search for what it holds.
+
+store_flash.py writes it; docs/formats.md has each byte.
+"""
 
 from binascii import crc32
 
@@ -28,7 +31,7 @@ _BLANK = b"\xff" * 256
 
 
 class Scan:
-    """What a bank holds, read from front to back, each sector once."""
+    """The content of a bank, read from front to back, each sector once."""
 
     def __init__(self, store: "FlashStore", bank: int, buffer: bytearray) -> None:
         self.bank = bank
@@ -36,7 +39,8 @@ class Scan:
         self.sequence = 0
         self.at = store.unit  # where the next change belongs
         self.index: "dict[str, tuple[int, int]]" = {}
-        # Small records are handed out once without being read again: the vault asks for all of them when it opens.
+        # Small records are handed out once without being read again: the vault asks for all of
+        # them when it opens.
         self.cache: "dict[str, bytes]" = {}
         self._room = _CACHE
         self._store = store
@@ -45,7 +49,8 @@ class Scan:
         self._loaded = -1
         header = self._take(0, _HEADER)
         if header[:4] != BANK or not _is_sealed(header):
-            # What a cut leaves of a bank's beginning is small (FlashStore.change()): only then may there be no vault at all.
+            # What a cut leaves of a bank's beginning is small (FlashStore.change()): only then may
+            # there be no vault at all.
             self.used = self._dirt(0, 3 * store.unit) > 0
             rest = self._dirt(3 * store.unit, store.size)
             self.foreign = rest > _STRAY
@@ -61,7 +66,7 @@ class Scan:
         self.ready = not self.used
 
     def _next(self) -> bool:
-        """Take the next change; False when there is none."""
+        """Read the next change; return False when there is none."""
         store, unit, at, stray = self._store, self._store.unit, self.at, 0
         head = self._take(at, _HEADER) if at + 2 * unit <= store.size else b""
         border = at + -at % store.sector
@@ -113,7 +118,7 @@ class Scan:
     def _entries(
         self, at: int, end: int, check: int
     ) -> "list[tuple[str, tuple[int, int] | None, bytes | None]] | None":
-        """What a change puts and removes; None when that is not what its head says."""
+        """Return what a change puts and removes, or None when it does not fit its head."""
         found: "list[tuple[str, tuple[int, int] | None, bytes | None]]" = []
         room, computed = self._room, 0
         while at + ENTRY <= end:
@@ -142,7 +147,7 @@ class Scan:
         return found if computed == check else None
 
     def _check_rest(self, at: int, dirt: int) -> None:
-        """Behind the last change all is erased, save a bit or two that the flash lost by itself."""
+        """Check that all is erased behind the last change, save a lost bit or two."""
         rest = self._dirt(at, self._store.size)
         if rest:
             self.torn = True
@@ -183,7 +188,7 @@ def _damage() -> StoreError:
 
 
 def dirt(part: "bytearray | memoryview") -> int:
-    """How many bytes are not erased."""
+    """Return how many bytes are not erased."""
     if part == _BLANK[: len(part)]:
         return 0
     found = 0
@@ -193,7 +198,7 @@ def dirt(part: "bytearray | memoryview") -> int:
 
 
 def zeros(mark: bytes) -> int:
-    """Its programmed bits."""
+    """Return the number of programmed bits."""
     found = 0
     for byte in mark:
         for bit in range(8):
@@ -207,7 +212,7 @@ def lead(name: str, kind: int, size: int) -> bytes:
 
 
 def sealed(unit: int, fields: bytes) -> bytearray:
-    """A unit that begins with these twelve bytes and their CRC."""
+    """Return a unit that begins with these twelve bytes and their CRC."""
     record = bytearray(b"\xff" * unit)
     record[:12] = fields
     record[12:_HEADER] = crc32(fields).to_bytes(4, "big")

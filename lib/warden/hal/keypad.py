@@ -1,4 +1,4 @@
-"""A keypad: which key was pressed, out of contacts that bounce, stick, and short each other.
+"""A keypad: pressed keys out of contacts that bounce, stick, and short each other.
 
     keypad = Keypad(lines, b"123456789*0#")
     while True:
@@ -9,11 +9,12 @@ lines: a port of rows and columns (keypad_matrix.py, keypad_pcf8574.py, keypad_m
     rows, columns    how many there are
     drive(mask)      pull these rows low, let the others float
     read()           mask of the columns that are low
-    watch(call)      have call(…) called when a column falls; False where nothing can tell that
+    watch(call)      have call(…) called when a column falls; False where that is not possible
 
-While nothing is pressed all rows are low and one read tells it. A contact counts when it was the same for SETTLE_MS. Without a diode at each
-key three keys at corners of a rectangle close the fourth, so a key counts only while at most two are down, and only if it came alone; more of them
-at once say nothing until they are released. A key that is held, or stuck, comes once.
+While nothing is pressed all rows are low and one read shows it. A contact counts when it was the
+same for SETTLE_MS. Without a diode at each key three keys at corners of a rectangle close the
+fourth, so a key counts only while at most two are down, and only if it came alone; more at once
+count for nothing until they are released. A key that is held, or stuck, comes once.
 """
 
 import time
@@ -59,7 +60,7 @@ class Keypad:
         lines.drive((1 << lines.rows) - 1)
 
     def poll(self) -> int:
-        """Look at the contacts; in how many milliseconds to do so again. OSError when an expander does not answer."""
+        """Look at the contacts; return milliseconds to the next look. OSError of an expander."""
         lines = self._lines
         if not self._seen and not self._down and not lines.read():
             return IDLE_MS
@@ -72,11 +73,15 @@ class Keypad:
         return SCAN_MS
 
     def watch(self, call: "Callable[[Any], None] | None") -> bool:
-        """Whether call(…) tells of a key pressed while poll() says IDLE_MS: then nobody need look as often as that. None: no more."""
+        """Return whether call(…) is called for a key while poll() says IDLE_MS: then no look is
+        needed.
+
+        call: None to stop.
+        """
         return self._lines.watch(call)
 
     def _scan(self) -> int:
-        """A bit for each key, row by row."""
+        """Return a bit for each key, row by row."""
         lines = self._lines
         seen = 0
         for row in range(lines.rows):
@@ -88,7 +93,8 @@ class Keypad:
     def _settled(self, seen: int) -> None:
         new = seen & ~self._down
         self._down = seen
-        # One bit alone is a power of two. Two keys short nothing; with a third there may be a fourth that nobody pressed.
+        # One bit alone is a power of two. Two keys short nothing; with a third there may be a
+        # fourth that nobody pressed.
         if not new or new & (new - 1):
             return
         rest = seen ^ new
@@ -100,11 +106,11 @@ class Keypad:
         self.inject(self._names[key : key + 1])
 
     def inject(self, keys: bytes) -> None:
-        """As if these had been pressed."""
+        """Add keys as if they had been pressed."""
         self.keys += keys[: _MOST - len(self.keys)]
 
     def take(self) -> int:
-        """The next key."""
+        """Return the next key."""
         key = self.keys[0]
         self.keys = self.keys[1:]
         return key

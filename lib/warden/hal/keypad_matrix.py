@@ -1,6 +1,7 @@
 """A keypad whose rows and columns are pins: KEYPAD = ("matrix", rows, columns, keys).
 
-Rows are open drain, so two keys of a column never join an output that is high with one that is low. Columns have the chip's pull-ups.
+Rows are open drain, so two keys of a column never join a high output with a low one. Columns have
+the chip's pull-ups.
 """
 
 from .keypad import Keypad

@@ -1,8 +1,10 @@
-"""A keypad on a MCP23017: KEYPAD = ("mcp23017", bus, scl, sda, address, rows, columns, keys, interrupt). GPA0 and up are rows, GPB0 and up columns;
-interrupt: the pin that its INTB is wired to, or None.
+"""A keypad on a MCP23017.
 
-A row that is not driven is an input, a driven one an output whose latch is 0 (Microchip's data sheet, registers with IOCON.BANK = 0): nothing is ever
-driven high.
+KEYPAD = ("mcp23017", bus, scl, sda, address, rows, columns, keys, interrupt). GPA0 and up are
+rows, GPB0 and up columns. interrupt: the pin that its INTB is wired to, or None.
+
+A row that is not driven is an input, a driven one an output whose latch is 0 (Microchip's data
+sheet, registers with IOCON.BANK = 0): nothing is ever driven high.
 """
 
 from micropython import const

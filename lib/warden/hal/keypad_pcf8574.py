@@ -1,8 +1,11 @@
-"""A keypad on a PCF8574: KEYPAD = ("pcf8574", bus, scl, sda, address, rows, columns, keys, interrupt). P0 and up are rows, the pins after them columns;
-interrupt: the pin that its INT is wired to, or None.
+"""A keypad on a PCF8574.
 
-Its eight pins are quasi-bidirectional (NXP's data sheet, §8): a pin written 1 is an input with a weak pull-up, one written 0 pulls low. So a row is
-driven low against columns that are weakly high, and nothing is ever driven high. INT falls when an input changes, until the next read (§8.3.2).
+KEYPAD = ("pcf8574", bus, scl, sda, address, rows, columns, keys, interrupt). P0 and up are rows,
+the pins after them columns. interrupt: the pin that its INT is wired to, or None.
+
+Its eight pins are quasi-bidirectional (NXP's data sheet, §8): a pin written 1 is an input with a
+weak pull-up, one written 0 pulls low. So nothing is ever driven high. INT falls when an input
+changes, until the next read (§8.3.2).
 """
 
 from ..errors import ensure

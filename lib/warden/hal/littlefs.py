@@ -1,8 +1,9 @@
-"""A littlefs of the vault's own, on a partition that holds nothing else: a wipe can erase every block of it raw.
+"""A littlefs of the vault's own, on a partition that holds nothing else: a wipe erases it raw.
 
-Nothing is formatted that may hold something. A flash that can't be mounted is taken for an empty one where everything behind its first two
-blocks is erased (a new chip, or a format that was cut), or where one of these two is erased and the other is no littlefs' (an erasure that
-was cut: it begins there). Anything else is an error, and the owner's to erase.
+Nothing is formatted that may hold something. A flash that can't be mounted counts as empty where
+everything behind its first two blocks is erased (a new chip, or a format that was cut), or where
+one of these two is erased and the other is not a littlefs' (an erasure that was cut: it begins
+there). Anything else is an error, and the owner's to erase.
 """
 
 import errno
@@ -21,8 +22,10 @@ _PIECE = const(256)
 
 
 class Littlefs:
-    """device: readblocks and writeblocks with an offset, ioctl 4 (count), 5 (size) and 6 (erase) of blocks. path: where it is mounted, once a start.
-    unit: bytes that one program takes at least."""
+    """device: readblocks and writeblocks with an offset, ioctl 4 (count), 5 (size) and 6 (erase).
+    path: where it is mounted, once a start.
+    unit: least bytes of one program.
+    """
 
     def __init__(self, device: "Any", path: str, unit: int = 32) -> None:
         self._device = device
@@ -32,7 +35,7 @@ class Littlefs:
         self._blocks: int = device.ioctl(4, 0)
 
     def mount(self) -> None:
-        """StoreError filesystem when the flash holds something else."""
+        """Mount it, or format an empty flash. StoreError filesystem for any other."""
         try:
             self._mount()
         except StoreError:
@@ -42,7 +45,7 @@ class Littlefs:
             self._format()
 
     def erase(self) -> None:
-        """Every block, raw; then an empty filesystem. A cut leaves what was there, or what the next mount() erases."""
+        """Erase every block raw, then format. After a cut the next mount() goes on."""
         try:
             vfs.umount(self._path)
         except OSError:
@@ -76,8 +79,9 @@ class Littlefs:
     def _erase(self) -> None:
         for block in range(self._blocks):
             if block < 2:
-                # First it stops being a filesystem's: a block that was erased by half is then not taken for one that was damaged. The name alone
-                # goes, so that a cut in the middle of this program has touched the name, or nothing.
+                # First it stops being a filesystem's: a block that was erased by half is then not
+                # taken for one that was damaged. The name alone goes, so that a cut in the middle
+                # of this program has touched the name, or nothing.
                 first = bytearray(self._unit)
                 self._device.readblocks(block, first, 0)  # where that fails, all of it goes
                 first[8:16] = bytes(8)

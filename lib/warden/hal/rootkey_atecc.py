@@ -1,11 +1,13 @@
-"""A root key in a slot of a secure element, ATECC608 on I2C: HMAC under a key that never leaves it.
+"""A root key in a slot of a secure element, ATECC608 on I2C: HMAC under a key that never leaves
+it.
 
-A copy of the flash is worth nothing without the element. The answer travels the bus in the clear, so whoever has a probe on it, or moves
-the element to a board of their own, gets what the device gets (docs/threat-model.md). The slot is written and locked on a bench; this
-file never configures anything.
+A copy of the flash is worth nothing without the element. The answer travels the bus in the clear:
+an attacker with a probe on it, or with the element on another board, gets what the device gets
+(docs/threat-model.md). The slot is written and locked on a bench; this file configures nothing.
 
-Facts: Microchip's data sheets of the ATECC508A and ATECC608 families (I/O groups, packets, status codes, the SHA command) and the
-constants of its cryptoauthlib. Not run on hardware: the tests hold it against a model of the commands.
+Facts: Microchip's data sheets of the ATECC508A and ATECC608 families (I/O groups, packets, status
+codes, the SHA command) and the constants of its cryptoauthlib. Not run on hardware: the tests hold
+it against a model of the commands.
 """
 
 import time
@@ -39,7 +41,10 @@ _TRIES = const(3)
 
 
 def make(args: "tuple[int, int, int, int]", *_: "Any") -> "AteccRootKey":
-    """With the board's own I2C at 100 kHz: at that speed the wake-up address alone holds SDA low for as long as the element wants."""
+    """Return the root key on the board's own I2C at 100 kHz.
+
+    At that speed the wake-up address alone holds SDA low for as long as the element wants.
+    """
     import machine
 
     bus, scl, sda, slot = args
@@ -48,7 +53,10 @@ def make(args: "tuple[int, int, int, int]", *_: "Any") -> "AteccRootKey":
 
 
 class AteccRootKey:
-    """i2c: writeto(address, data) and readfrom(address, n), which raise OSError when nobody answers, as machine.I2C. slot: 0 to 15."""
+    """i2c: writeto(address, data) and readfrom(address, n), as machine.I2C; OSError without an
+    answer.
+    slot: 0 to 15.
+    """
 
     def __init__(
         self,
@@ -64,7 +72,7 @@ class AteccRootKey:
         self._sleep_ms = sleep_ms or time.sleep_ms
 
     def exists(self) -> bool:
-        """Whether the element answers and its slot can be used."""
+        """Return whether the element answers and its slot can be used."""
         try:
             self.create()
         except StoreError:
@@ -72,12 +80,13 @@ class AteccRootKey:
         return True
 
     def create(self) -> None:
-        """Check that the element and its key are there: writing and locking a slot is left to the bench."""
+        """Check that the element has its key; a bench writes and locks the slot."""
         self.mac(b"warden root key")
 
     def mac(self, message: bytes) -> bytes:
-        """HMAC-SHA-256 of the message under the slot's key, 32 bytes."""
-        # The whole of it again after noise: the element's watchdog may have put it to sleep, and its context is gone then.
+        """Return HMAC-SHA-256 of the message under the slot's key, 32 bytes."""
+        # The whole of it again after noise: the element's watchdog may have put it to sleep, and
+        # its context is gone then.
         said = ""
         for _ in range(_TRIES):
             try:
@@ -90,7 +99,7 @@ class AteccRootKey:
         raise StoreError("root-key", said)
 
     def close(self) -> None:
-        """Nothing: no secret is kept here, and the element sleeps after each use."""
+        """Do nothing: no secret is kept here, and the element sleeps after each use."""
 
     # -- the element --------------------------------------------------------------------------
 
@@ -118,7 +127,7 @@ class AteccRootKey:
             pass  # it sleeps, or is not there; its watchdog ends what was begun
 
     def _execute(self, mode: int, parameter: int, data: bytes, size: int) -> bytes:
-        """One SHA command; its answer of `size` bytes. A lone byte is a status."""
+        """Run one SHA command; return `size` bytes of answer. A lone byte is a status."""
         packet = bytes((7 + len(data), _SHA, mode, parameter & 255, parameter >> 8)) + data
         try:
             self._i2c.writeto(self._address, bytes((_COMMAND,)) + packet + crc16(packet))
@@ -130,7 +139,7 @@ class AteccRootKey:
         return answer
 
     def _receive(self, size: int) -> bytes:
-        """The answer's bytes, once the element stops refusing its address: it does that while it works."""
+        """Return the answer, once the element stops refusing its address while it works."""
         for _ in range(_POLLS):
             try:
                 answer = self._i2c.readfrom(self._address, size + 3)
@@ -150,18 +159,19 @@ class AteccRootKey:
         raise _Noise("the secure element does not answer")
 
     def _refused(self, status: int) -> None:
-        # CRC or communication error, the watchdog about to fire, awake again: what was lost on the way can be said again.
+        # CRC or communication error, the watchdog about to fire, awake again: what was lost on the
+        # way can be said again.
         if status in (0xFF, 0xEE, _AWAKE):
             raise _Noise("the secure element lost the command")
         raise StoreError("root-key", "the secure element refused: status 0x%02x" % status)
 
 
 class _Noise(Exception):
-    """Worth another try."""
+    """A failure that is worth another try."""
 
 
 def crc16(data: bytes) -> bytes:
-    """The packets' check: polynomial 0x8005, each byte's lowest bit first, the register's low byte sent first."""
+    """Return the packets' check: polynomial 0x8005, lowest bit first, low byte first."""
     register = 0
     for byte in data:
         for bit in range(8):

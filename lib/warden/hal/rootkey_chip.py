@@ -1,7 +1,7 @@
 """A root key out of the chip's unique ID and a stored salt.
 
-This binds the vault to one chip: flash contents copied to another board don't open. It keeps nothing secret from whoever can run code
-on this chip or knows its ID, and the threat model says so.
+This binds the vault to one chip: flash copied to another board doesn't open. It keeps nothing
+secret from code on this chip, or from an attacker who knows its ID (docs/threat-model.md).
 """
 
 import machine
@@ -35,7 +35,7 @@ class ChipRootKey(SoftwareRootKey):
         return self._hmac(super()._read(), chip)
 
     def mac(self, message: bytes) -> bytes:
-        """HMAC under HMAC(salt, chip's ID), 32 bytes."""
+        """Return HMAC under HMAC(salt, chip's ID), 32 bytes."""
         if not self.exists():
             raise StoreError(
                 "root-key",
@@ -49,5 +49,5 @@ class ChipRootKey(SoftwareRootKey):
 def make(
     args: "tuple[str]", hmac: "Callable[[bytes, bytes], bytes]", random: "Callable[[int], bytes]"
 ) -> ChipRootKey:
-    """("chip", path)"""
+    """Return the root key of ("chip", path)."""
     return ChipRootKey(args[0], hmac, random)

@@ -1,11 +1,15 @@
-"""A root key in the chip's fuses, used by its HMAC peripheral: software never sees the key (ESP32-S2, S3, C3, C6).
+"""A root key in the fuses of an ESP32-S2, S3, C3 or C6, used by its HMAC peripheral.
 
-Whoever has the flash but not this chip learns nothing. The key is bound to the chip, not to our code: other code that runs on this
-chip can ask the peripheral as well (docs/threat-model.md). It is burnt once, on a bench, with `espefuse burn-key BLOCK_KEY… HMAC_UP`,
-which also takes its readability away; this file never burns anything.
+Software never sees the key: an attacker with the flash but not this chip learns nothing. The key
+is
+bound to the chip, not to our code: other code on this chip can ask the peripheral as well
+(docs/threat-model.md). It is burnt once, on a bench, with `espefuse burn-key BLOCK_KEY… HMAC_UP`,
+which also takes its readability away; this file burns nothing.
 
-Facts: the chapters "HMAC Accelerator" and "System Registers" (C6: "Reset and Clock") of Espressif's technical reference manuals, and the
-register headers in components/soc of ESP-IDF. Not run on hardware: the tests hold it against a model of the registers.
+Facts: the chapters "HMAC Accelerator" and "System Registers" (C6: "Reset and Clock") of
+Espressif's technical reference manuals, and the register headers in components/soc of ESP-IDF. Not
+run on
+hardware: the tests hold it against a model of the registers.
 """
 
 from micropython import const
@@ -34,8 +38,8 @@ _BLOCK = const(64)
 _MOST = const(55)  # bytes of a message that fits one block with its padding
 _TURNS = const(100000)  # reads of BUSY; a hash takes a few microseconds
 
-# chip -> (peripheral, [(register, bits)] that enable clocks, the same that hold in reset). HMAC works through SHA, and SHA is held in
-# reset for as long as DS is.
+# chip -> (peripheral, [(register, bits)] that enable clocks, the same that hold in reset). HMAC
+# works through SHA, and SHA is held in reset for as long as DS is.
 _BITS = const(0x34)  # SHA, DS and HMAC in the system registers' …EN1
 _CHIPS = {
     "esp32s2": (0x6003E000, ((0x3F4C0044, _BITS),), ((0x3F4C004C, _BITS),)),
@@ -51,8 +55,9 @@ _CHIPS = {
 
 
 class EfuseRootKey:
-    """chip: "esp32s2", "esp32s3", "esp32c3" or "esp32c6". key: which of the key blocks 0 to 5. memory: 32-bit words by address, as
-    machine.mem32, which it is unless a test hands one in. hmac(key, message) is handed in, for `hal` imports no crypto."""
+    """chip: "esp32s2", "esp32s3", "esp32c3" or "esp32c6". key: the key block, 0 to 5.
+    memory: 32-bit words by address, as machine.mem32. hmac(key, message): `hal` imports no crypto.
+    """
 
     def __init__(
         self,
@@ -73,7 +78,7 @@ class EfuseRootKey:
         self._memory = memory
 
     def exists(self) -> bool:
-        """Whether the fuses hold a key for this purpose."""
+        """Return whether the fuses hold a key for this purpose."""
         try:
             self.create()
         except StoreError:
@@ -88,7 +93,7 @@ class EfuseRootKey:
             raise StoreError("root-key", "the key in the fuses is all zeros")
 
     def mac(self, message: bytes) -> bytes:
-        """HMAC-SHA-256 of the message, at most 55 bytes, under the key in the fuses."""
+        """Return HMAC-SHA-256 of at most 55 bytes under the key in the fuses."""
         ensure(
             len(message) <= _MOST,
             "bad-argument",
@@ -101,12 +106,15 @@ class EfuseRootKey:
             self._restore(before)
 
     def close(self) -> None:
-        """Nothing: no secret is kept here."""
+        """Do nothing: no secret is kept here."""
 
     # -- inside -------------------------------------------------------------------------------
 
     def _power_up(self) -> "list[tuple[int, int, int]]":
-        """Clocks on, resets off; (register, bits, what they were) to put back. Others use SHA as well: only our bits are touched."""
+        """Switch clocks on and resets off; return (register, bits, value before) to put back.
+
+        Others use SHA as well: only our bits are touched.
+        """
         memory = self._memory
         before = []
         for register, bits in self._clocks:
@@ -144,7 +152,8 @@ class EfuseRootKey:
             raise StoreError(
                 "root-key", "the fuses hold no HMAC_UP key in this block: burn it with espefuse"
             )
-        # The peripheral has hashed the key's own block already: 512 bits that the length counts (FIPS 180-4 §5.1.1).
+        # The peripheral has hashed the key's own block already: 512 bits that the length counts
+        # (FIPS 180-4 §5.1.1).
         block = message + b"\x80" + bytes(_MOST - len(message))
         block += (8 * (_BLOCK + len(message))).to_bytes(8, "big")
         for at in range(0, _BLOCK, 4):
@@ -164,5 +173,5 @@ class EfuseRootKey:
 def make(
     args: "tuple[str, int]", hmac: "Callable[[bytes, bytes], bytes]", *_: "Any"
 ) -> EfuseRootKey:
-    """("efuse", chip, key block)"""
+    """Return the root key of ("efuse", chip, key block)."""
     return EfuseRootKey(args[0], args[1], hmac)

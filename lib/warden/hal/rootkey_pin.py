@@ -1,8 +1,9 @@
 """A root key out of a passphrase or PIN, alone or together with another root key.
 
-Stretched by PBKDF2, so each guess costs what an opening costs. A PIN of six digits is a million guesses: alone, a copy of the flash
-gives it away in minutes on one desktop machine, whatever the count. Together with a key in fuses a guess has to be made on this very
-chip. Nothing here counts wrong attempts: whoever asks for the PIN must do that.
+Stretched by PBKDF2, so each guess costs as much as an opening. A PIN of six digits is a million
+guesses: alone, a copy of the flash gives it away in minutes on a desktop machine, whatever the
+count. Together with a key in fuses each guess needs this very chip. Nothing here counts wrong
+attempts: the caller that asks for the PIN must.
 """
 
 from micropython import const
@@ -23,9 +24,11 @@ _MAX_PIN = const(128)
 
 
 class PinRootKey(SoftwareRootKey):
-    """path: the file of the salt. iterations: for a new one; a salt that is there keeps its own. ask(): gives the PIN, 1 to 128 bytes,
-    once until close(). inner: another root key, or None. pbkdf2(password, salt, iterations, n), hkdf(key, info, n, salt), hmac(key, message) and
-    random(n) are handed in."""
+    """path: the salt's file. iterations: for a new salt; an old one keeps its own. ask(): returns
+    the PIN, 1 to 128 bytes, once until close(). inner: another root key, or None.
+    pbkdf2(password, salt, iterations, n), hkdf(key, info, n, salt), hmac(key, message),
+    random(n): `hal` imports no crypto.
+    """
 
     _size = _SIZE
 
@@ -63,7 +66,8 @@ class PinRootKey(SoftwareRootKey):
                 "the salt of the root key is missing or damaged: provision the device again",
             )
         iterations = int.from_bytes(data[1:5], "big")
-        # Not authenticated: a count that somebody lowered gives another key, one that he raised must not hold the board for hours.
+        # Not authenticated: a count that somebody lowered gives another key, one that he raised
+        # must not hold the board for hours.
         if not LEAST <= iterations <= MOST:
             raise StoreError("root-key", "the root key's iterations are out of bounds")
         return iterations, data[5:]
@@ -78,7 +82,7 @@ class PinRootKey(SoftwareRootKey):
         super().create()
 
     def mac(self, message: bytes) -> bytes:
-        """HMAC-SHA-256 of the message under HKDF(PBKDF2(PIN), salt = the other root key's part)."""
+        """Return HMAC-SHA-256 under HKDF(PBKDF2(PIN), salt = the other root key's part)."""
         iterations, salt = self._parameters()
         if not self._key:
             pin = self._ask()
@@ -104,5 +108,5 @@ def make(
     kdf: "Any",
     random: "Callable[[int], bytes]",
 ) -> PinRootKey:
-    """("pin", path, iterations, another root key or None)"""
+    """Return the root key of ("pin", path, iterations, another root key or None)."""
     return PinRootKey(args[0], args[1], ask, inner, pbkdf2, kdf.hkdf, kdf.hmac_sha256, random)

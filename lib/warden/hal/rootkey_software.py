@@ -1,8 +1,9 @@
 """A root key in a file, kept apart from the vault's store.
 
-For the unix port, and for boards that have nothing better than a second filesystem: whoever can read the file can open the vault.
-Every root key has the same small interface: exists(), create() and mac(message), HMAC-SHA-256 under a key that never leaves the object,
-because the chips that hold a key in fuses offer exactly that.
+For the unix port, and for boards with nothing better than a second filesystem: code that reads the
+file can open the vault. Every root key has exists(), create() and mac(message), HMAC-SHA-256 under
+a
+key that never leaves the object: chips with a key in fuses offer exactly that.
 """
 
 import errno
@@ -20,7 +21,7 @@ _SIZE = const(32)
 
 
 class SoftwareRootKey:
-    """path: the key's file. hmac(key, message) and random(n) are handed in, for `hal` imports no crypto."""
+    """path: the key's file. hmac(key, message), random(n): `hal` imports no crypto."""
 
     _size = _SIZE  # of the file
 
@@ -33,9 +34,10 @@ class SoftwareRootKey:
         self._key = b""
 
     def _read(self) -> bytes:
-        """Return the file's bytes, none where it is not there for certain. StoreError filesystem where that can't be told."""
-        # A power cut inside a rename between folders hides another file until littlefs 2.11 is asked to write. Asking is enough: it
-        # first finishes what was cut, also for a file that is not there. What an interrupted create() left goes as well.
+        """Return the file's bytes, empty when it is surely not there. StoreError filesystem."""
+        # A power cut inside a rename between folders hides another file until littlefs 2.11 is
+        # asked to write. Asking is enough: it first finishes what was cut, also for a file that is
+        # not there. What an interrupted create() left goes as well.
         asked: "int | None" = errno.ENOENT
         try:
             os.remove(self._path + "~")
@@ -73,7 +75,7 @@ class SoftwareRootKey:
             raise StoreError("root-key", "the root key's file did not keep what was written")
 
     def mac(self, message: bytes) -> bytes:
-        """HMAC-SHA-256 (RFC 2104) of the message, 32 bytes."""
+        """Return HMAC-SHA-256 (RFC 2104) of the message, 32 bytes."""
         if not self._key:
             self._key = self._read()
         if len(self._key) != _SIZE:
@@ -90,5 +92,5 @@ class SoftwareRootKey:
 def make(
     args: "tuple[str]", hmac: "Callable[[bytes, bytes], bytes]", random: "Callable[[int], bytes]"
 ) -> SoftwareRootKey:
-    """("software", path)"""
+    """Return the root key of ("software", path)."""
     return SoftwareRootKey(args[0], hmac, random)

@@ -1,7 +1,7 @@
-"""Two slots as files of one directory, on littlefs (boards) or POSIX (the unix port): PATH/NAME.SLOT for each part of a slot.
+"""Two slots as files of one directory, on littlefs (boards) or POSIX: PATH/PART.SLOT.
 
-The slot that runs is locked: nothing here opens it for writing, renames or removes it. On littlefs a file that is open for reading and was replaced
-gives another file's bytes, without a word.
+The slot that runs is locked: nothing here opens it for writing, renames or removes it. On littlefs
+a file that is open for reading and was replaced gives another file's bytes.
 """
 
 import errno
@@ -19,8 +19,10 @@ _ENOSPC = const(28)  # not in the errno module of stock firmware
 
 
 class FileSlots:
-    """names: the components of a slot, in the order of the slot record. What holds the hashes of a component's blocks is the part NAME.map.
-    firmware: the component that is the firmware itself, engaged: the slot whose firmware runs; these slots have none (slots_partition.py has)."""
+    """names: the components of a slot, in the order of the slot record. The part NAME.map holds
+    the hashes of a component's blocks. firmware: the component that is the firmware itself;
+    engaged: the slot whose firmware runs; both None here (slots_partition.py has them).
+    """
 
     firmware: "str | None" = None
     engaged: "int | None" = None
@@ -39,14 +41,14 @@ class FileSlots:
         return "%s/%s.%d" % (self._path, part, slot)
 
     def lock(self, slot: int) -> None:
-        """This slot runs from now on, until the board starts anew."""
+        """Lock the slot that runs, until the board starts anew."""
         self._locked = slot
 
     def _writable(self, slot: int) -> None:
         ensure(slot != self._locked, "bad-argument", "the slot that runs is never written")
 
     def size(self, slot: int, part: str) -> int:
-        """How many bytes of the part are on the flash for good; 0 when there are none."""
+        """Return the bytes of the part that are on the flash for good; 0 for none."""
         try:
             return os.stat(self._file(slot, part))[6]
         except OSError as error:
@@ -55,7 +57,7 @@ class FileSlots:
             raise StoreError("filesystem", "can't look at a slot (errno %d)" % (error.errno or 0))
 
     def read(self, slot: int, part: str) -> "Any":
-        """A file to read, with seek() and readinto(). StoreError slot-damaged when the part is not there."""
+        """Open a part, with seek() and readinto(). StoreError slot-damaged when it is missing."""
         try:
             return open(self._file(slot, part), "rb")
         except OSError as error:
@@ -64,7 +66,10 @@ class FileSlots:
             raise StoreError("filesystem", "can't open a slot (errno %d)" % (error.errno or 0))
 
     def write(self, slot: int, part: str, resume: bool = False) -> "Any":
-        """A file to write: from the start, or behind what is there. What was written stays after flush() and close() only."""
+        """Open a part to write, from the start or, with `resume`, behind what is there.
+
+        What was written is on the flash after flush() and close() only.
+        """
         self._writable(slot)
         try:
             return open(self._file(slot, part), "ab" if resume else "wb")
@@ -72,7 +77,7 @@ class FileSlots:
             raise full_or_broken(error)
 
     def remove(self, slot: int, part: str) -> None:
-        """The part need not exist."""
+        """Remove a part, which need not exist."""
         self._writable(slot)
         try:
             os.remove(self._file(slot, part))
@@ -83,23 +88,24 @@ class FileSlots:
                 )
 
     def room(self, part: str) -> int:
-        """Free bytes on the filesystem."""
+        """Return the free bytes of the filesystem."""
         try:
             info = os.statvfs(self._path)
         except OSError as error:
             raise StoreError("filesystem", "can't look at a slot (errno %d)" % (error.errno or 0))
-        # littlefs counts some blocks twice, and where it is nearly full its free ones are below zero: without a sign, more than it has.
+        # littlefs counts some blocks twice, and where it is nearly full its free ones are below
+        # zero: without a sign, more than it has.
         return info[0] * info[3] if info[3] <= info[2] else 0
 
     def judge(self, size: int) -> "Any":
-        """What looks at a firmware beside its digest, while it is read back: update(), finish()."""
+        """Return a check of a firmware beside its digest, with update() and finish(), or None."""
         return None
 
     def activate(self, slot: int) -> None:
-        """The slot is staged, and the next start is its first."""
+        """Take note that the slot is staged: the next start is its first."""
 
     def settle(self) -> None:
-        """The slot that runs is confirmed."""
+        """Take note that the slot that runs is confirmed."""
 
 
 def full_or_broken(error: OSError) -> StoreError:
@@ -109,5 +115,5 @@ def full_or_broken(error: OSError) -> StoreError:
 
 
 def make(args: "tuple[Any, ...]") -> FileSlots:
-    """Of board.SLOTS: ("file", path, names, attempts), the path and the names."""
+    """Return the slots of board.SLOTS = ("file", path, names, attempts)."""
     return FileSlots(args[0], args[1])

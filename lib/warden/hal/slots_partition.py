@@ -1,11 +1,17 @@
-"""Two slots on an ESP32 whose partition table has two OTA partitions (stock: ESP32_GENERIC-OTA and a few boards): the firmware of slot n lies in ota_n,
-everything else in files. Semantics: MicroPython's ports/esp32/esp32_partition.c and ESP-IDF's app_update component.
+"""Two slots on an ESP32 with two OTA partitions: the firmware of slot n is in ota_n, the rest in
+files.
 
-The chip's bootloader keeps its own word on which firmware starts, and tries a new one once: unless that is confirmed, the next start is the old one's.
-The slot record stays the authority: what starts is compared with it (boot.py).
+Stock firmware has such a partition table in ESP32_GENERIC-OTA and a few boards. Semantics:
+MicroPython's ports/esp32/esp32_partition.c and ESP-IDF's app_update component.
 
-A partition has no length of its own. Blocks are written in order, and the block behind the last one written is always erased: so a download goes on at
-the first block that looks erased, less one that may be torn. What that guess is worth, the digest of the whole decides.
+The chip's bootloader keeps its own record of the firmware to start, and tries a new one once:
+unless that is confirmed, the next start is the old one's. The slot record stays the authority:
+what starts is compared with it (boot.py).
+
+A partition has no length of its own. Blocks are written in order, and the block behind the last
+one
+is always erased: a download goes on at the first block that looks erased, less one that may be
+torn. The digest of the whole decides whether that was right.
 """
 
 import esp32
@@ -28,8 +34,11 @@ _ENOSPC = const(28)
 
 
 class PartitionSlots(FileSlots):
-    """names: the components; `firmware` is the partition, and the first one is another, with which the manifest is kept. StoreError no-ota when the
-    firmware that runs does not lie in one of exactly two OTA partitions."""
+    """names: the components; `firmware` is the partition, and not the first one, which has the
+    manifest.
+
+    Raises StoreError no-ota unless the firmware that runs is in one of exactly two OTA partitions.
+    """
 
     firmware: "str | None" = FIRMWARE
 
@@ -55,13 +64,13 @@ class PartitionSlots(FileSlots):
         self._parts = (running, other) if numbers[0] == 0 else (other, running)
 
     def _open(self, slot: int) -> "Any":
-        """The partition that an update may write."""
+        """Return the partition that an update may write."""
         ensure(slot != self.engaged, "bad-argument", "the firmware that runs is never written")
         self._writable(slot)
         return self._parts[slot]
 
     def size(self, slot: int, part: str) -> int:
-        """Of a firmware: how much of an interrupted download is there."""
+        """Return the bytes of a part; a firmware's are those of an interrupted download."""
         if part != FIRMWARE:
             return super().size(slot, part)
         partition = self._parts[slot]
@@ -107,14 +116,14 @@ class PartitionSlots(FileSlots):
         return None if self.make_check is None else self.make_check(size)
 
     def activate(self, slot: int) -> None:
-        """The next start is of this slot's firmware. PeerError firmware-invalid when the chip's check of the image refuses it."""
+        """Start this slot's firmware next. PeerError firmware-invalid: the chip refuses it."""
         try:
             self._parts[slot].set_boot()
         except OSError:
             raise PeerError("firmware-invalid", "the chip's own check refuses the firmware")
 
     def settle(self) -> None:
-        """The bootloader need not go back any more. Where it could not, there is nothing to say."""
+        """Cancel the rollback of the bootloader, where it has one."""
         try:
             esp32.Partition.mark_app_valid_cancel_rollback()
         except OSError:
@@ -122,7 +131,7 @@ class PartitionSlots(FileSlots):
 
 
 class _Reader:
-    """The bytes of a partition, to its end."""
+    """Reads a partition to its end."""
 
     def __init__(self, partition: "Any") -> None:
         self._partition = partition
@@ -144,7 +153,7 @@ class _Reader:
 
 
 class _Writer:
-    """Whole blocks, each erased before the one in front of it is programmed; what is left at the end is filled with FF."""
+    """Writes whole blocks, each erased before the one in front of it; FF fills the last."""
 
     def __init__(self, partition: "Any", block: int) -> None:
         self._partition = partition
@@ -176,7 +185,7 @@ class _Writer:
         self._fill = 0
 
     def flush(self) -> None:
-        """A partition keeps whole blocks, and those are there already."""
+        """Do nothing: whole blocks are there already."""
 
     def close(self) -> None:
         if self._fill:
@@ -186,5 +195,5 @@ class _Writer:
 
 
 def make(args: "tuple[Any, ...]") -> PartitionSlots:
-    """Of board.SLOTS: ("partition", path, names, attempts, …), the path and the names."""
+    """Return the slots of board.SLOTS = ("partition", path, names, attempts, …)."""
     return PartitionSlots(args[0], args[1])

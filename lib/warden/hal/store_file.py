@@ -1,10 +1,11 @@
 """Named records as files of one directory, on littlefs (boards) or POSIX (the unix port).
 
-A write is staged beside its target, then renamed over it: littlefs keeps the old or the new content at every point where the power can
-go. On the unix port that holds for a killed process only, since MicroPython gives no fsync there.
+A write is staged beside its target, then renamed over it: littlefs keeps the old or the new
+content at every cut. On the unix port that holds for a killed process only: MicroPython has no
+fsync there.
 
-A store promises: write() is old-or-new, read() gives what the last write() put, names() lists what is there. Nothing is secret or
-authentic down here: that is the vault's work.
+A store promises: write() is old-or-new, read() returns what the last write() put, names() lists
+what is there. Secrecy and authenticity are the vault's work.
 """
 
 import errno
@@ -26,8 +27,12 @@ _PIECE = const(512)
 
 
 class FileStore(StepStore):
-    """Records in the directory `path` (absolute), which is created when it is missing. own: the littlefs.Littlefs that is mounted there, where the
-    vault has a partition to itself: erase_all() erases it raw."""
+    """Records in a directory.
+
+    path: absolute; created when it is missing. own: the littlefs.Littlefs that is mounted there,
+    where
+    the vault has a partition to itself: erase_all() erases it raw.
+    """
 
     def __init__(self, path: str, own: "Any" = None) -> None:
         self._path = path.rstrip("/")
@@ -38,7 +43,8 @@ class FileStore(StepStore):
         except OSError as error:
             if error.errno != errno.EEXIST:
                 raise StoreError("filesystem", "can't create the vault's directory")
-        # FAT, whose rename is not atomic, does not tell upper from lower case. Asked while the store is empty: each time costs a write.
+        # FAT, whose rename is not atomic, does not tell upper from lower case. Asked while the
+        # store is empty: each time costs a write.
         fat = False
         names = self._list()
         if not names:
@@ -59,7 +65,7 @@ class FileStore(StepStore):
         return self._path + "/" + name
 
     def names(self) -> "list[str]":
-        """The names of all records, in no order."""
+        """Return the names of all records, in no order."""
         return [name for name in self._list() if name != _STAGED]
 
     def _list(self) -> "list[str]":
@@ -71,7 +77,9 @@ class FileStore(StepStore):
             raise StoreError("vault-damaged", "a file that is no record lies in the vault")
 
     def read(self, name: str, limit: int) -> "bytes | None":
-        """The record's bytes, or None when there is none. One above `limit` bytes is damage, and is never read into memory."""
+        """Return a record's bytes, or None. StoreError vault-damaged above `limit`, before
+        reading.
+        """
         try:
             with open(self._file(name), "rb") as file:
                 # Not by stat(): on littlefs each walk to a file costs as much as reading it.
@@ -88,7 +96,7 @@ class FileStore(StepStore):
             raise StoreError("filesystem", "can't read the vault (errno %d)" % (error.errno or 0))
 
     def write(self, name: str, data: bytes) -> None:
-        """Put the record: afterwards, and at every moment in between, the old or the new bytes stand whole."""
+        """Put the record: at every moment the old or the new bytes are there, whole."""
         try:
             with open(self._file(_STAGED), "wb") as file:
                 file.write(data)
@@ -99,7 +107,11 @@ class FileStore(StepStore):
             raise StoreError("filesystem", "can't write the vault (errno %d)" % (error.errno or 0))
 
     def change(self, puts: "Sequence[tuple[str, bytes]]", removes: "Sequence[str]") -> None:
-        """As StepStore.change(); on a full filesystem in the room of the reserve, which is taken back at once. Each step may be done twice."""
+        """Do StepStore.change(); on a full filesystem in the room of the reserve, then take that
+        back.
+
+        Each step may be done twice.
+        """
         try:
             super().change(puts, removes)
         except StoreError as error:
@@ -113,8 +125,11 @@ class FileStore(StepStore):
             self.keep_reserve()
 
     def keep_reserve(self) -> None:
-        """Keep room for the next change in a file beside the vault: an application that fills the filesystem must not keep the board from starting, which raises a
-        counter each time. Where there is no room for it, there is none."""
+        """Keep room for the next change in a file beside the vault, where there is any.
+
+        An application that fills the filesystem must not keep the board from starting, which
+        raises a counter each time.
+        """
         self._reserve = path = self._path + ".reserve"
         try:
             if os.stat(path)[6] == _RESERVE:
@@ -142,14 +157,14 @@ class FileStore(StepStore):
                 )
 
     def erase_all(self) -> None:
-        """Remove everything, and what it left in the flash as well. On the unix port: best effort."""
+        """Remove everything, and what it left in the flash. On the unix port: best effort."""
         from .erase_files import erase
 
         erase(self._path, self._own)
 
 
 def make(args: "tuple[Any, ...]") -> FileStore:
-    """("file", path), in the filesystem that is mounted there; ("file", path, what block_device() wants), on a partition of its own."""
+    """Return the store of ("file", path), or of ("file", path, *arguments of block_device())."""
     if len(args) == 1:
         store = FileStore(args[0])
         store.keep_reserve()

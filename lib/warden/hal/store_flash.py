@@ -1,17 +1,20 @@
-"""Named records in a log on raw flash: an ESP32 data partition, an external chip, rp2's flash behind a smaller filesystem.
+"""Named records in a log on raw flash: a partition of an ESP32, an external chip, rp2's own flash.
 
-The flash is divided into banks, and one of them holds everything. Changes are appended to it; when it is full, what still stands is copied
-to the next bank, in a circle, so that all sectors wear alike, and the full one is erased. Formats: docs/formats.md.
+The flash is divided into banks, and one of them holds everything. Changes are appended to it; when
+it is full, the current records are copied to the next bank, in a circle, so that all sectors wear
+alike, and the full one is erased. Formats: docs/formats.md.
 
-A change is three programs: its head (what follows, and how long), its records, and its mark, four bytes of which the majority counts.
-The power may go at any moment, a program may happen in part and in any order, and yet four states are told apart:
+A change is three programs: its head (what follows, and how long), its records, and its mark, four
+bytes of which the majority counts. A cut may leave a program in part and in any order, and yet
+four states are told apart:
 
-- the mark stands and all fits       the change counts
-- the mark stands, something doesn't fit    damage: an error, never the state before it
+- the mark is there and all fits            the change counts
+- the mark is there, something doesn't fit  damage: an error, never the state before it
 - no mark, nothing behind the change        it never happened
 - anything else that is not erased          damage
 
-Whatever a cut left half done is copied away at the next start: no bit that might read differently tomorrow stays in use.
+What a cut left by half is copied away at the next start: no bit that might read differently
+tomorrow stays in use.
 """
 
 from binascii import crc32
@@ -29,8 +32,10 @@ _BUFFER = const(1024)
 
 
 class FlashStore:
-    """device: readblocks and writeblocks with an offset, ioctl 4 (count), 5 (size) and 6 (erase) of sectors. unit: bytes that one program
-    takes at least, a power of two from 16 to 256 (rp2: 256). banks: 2 or more; one of them must hold everything twice over."""
+    """device: readblocks and writeblocks with an offset, ioctl 4 (count), 5 (size) and 6 (erase).
+    unit: least bytes of one program, a power of two from 16 to 256 (rp2: 256).
+    banks: 2 or more; one of them must hold everything twice over.
+    """
 
     def __init__(self, device: "Any", unit: int = 256, banks: int = 2) -> None:
         ensure(
@@ -58,12 +63,14 @@ class FlashStore:
     # -- the interface of every store -----------------------------------------------------------
 
     def names(self) -> "list[str]":
-        """The names of all records, in no order."""
+        """Return the names of all records, in no order."""
         self._mount()
         return list(self._index)
 
     def read(self, name: str, limit: int) -> "bytes | None":
-        """The record's bytes, or None when there is none. One above `limit` bytes is damage, and is never read into memory."""
+        """Return a record's bytes, or None. StoreError vault-damaged above `limit`, before
+        reading.
+        """
         self._mount()
         place = self._index.get(name)
         if place is None:
@@ -77,7 +84,7 @@ class FlashStore:
         return bytes(data)
 
     def write(self, name: str, data: bytes) -> None:
-        """Put the record: afterwards, and at every moment in between, the old or the new bytes stand whole."""
+        """Put the record: at every moment the old or the new bytes are there, whole."""
         self.change([(name, data)], ())
 
     def remove(self, name: str) -> None:
@@ -87,7 +94,7 @@ class FlashStore:
             self.change([], (name,))
 
     def change(self, puts: "Sequence[tuple[str, bytes]]", removes: "Sequence[str]") -> None:
-        """Put and remove all of these or none: the mark behind them decides, once everything else was read back."""
+        """Put and remove all of these or none: the mark decides, after the rest was read back."""
         self._mount()
         self._cache.clear()
         for name, data in puts:
@@ -107,12 +114,14 @@ class FlashStore:
         self._mounted = False
         entries += [(name, None, REMOVED) for name in removes if name in self._index]
         if self._bank < 0:
-            # An empty change begins a flash: what a cut leaves of it is three units at most, and not taken for a vault that was lost.
+            # An empty change begins a flash: what a cut leaves of it is three units at most, and
+            # not taken for a vault that was lost.
             self._move([])
             self._mounted = False
         extent = self._extent(entries)
         if self._bank >= 0:
-            # A change that would cross into the next sector begins there: each program stays in one.
+            # A change that would cross into the next sector begins there: each program stays in
+            # one.
             if extent <= self.sector and self._end % self.sector + extent > self.sector:
                 self._end += -self._end % self.sector
             if self._end + extent <= self.size and self._attempt(self._bank, self._end, entries):
@@ -121,8 +130,11 @@ class FlashStore:
         self._move(moved)
 
     def erase_all(self) -> None:
-        """Erase every sector, whatever it holds. A vault goes in one step: nothing takes its place in another bank, and makes
-        its bank one to erase; so a cut leaves all of it, or an erasure that the next start finishes."""
+        """Erase every sector, whatever it holds.
+
+        A vault goes in one step: an empty bank takes its place, and makes its own one to erase. So
+        a cut leaves all of it, or an erasure that the next start finishes.
+        """
         try:
             self._mount()
             self._cache.clear()
@@ -141,7 +153,7 @@ class FlashStore:
     # -- changing -------------------------------------------------------------------------------
 
     def _extent(self, entries: "list[tuple[str, bytes | None, int]]") -> int:
-        """Bytes of a change with these entries, its head and its mark included."""
+        """Return the bytes of a change with these entries, its head and mark included."""
         size = 0
         for entry in entries:
             size += ENTRY + len(entry[0].encode()) + self._length(entry)
@@ -153,7 +165,7 @@ class FlashStore:
         return self._index[entry[0]][1] if entry[2] else 0
 
     def _move(self, moved: "list[tuple[str, bytes | None, int]]") -> None:
-        """Write everything that stands into the next bank that takes it, then erase the one that held it."""
+        """Write everything into the next bank that takes it, then erase the old one."""
         old = self._bank
         for step in range(1, self.banks + (old < 0)):
             bank = (old + step) % self.banks
@@ -169,21 +181,23 @@ class FlashStore:
         raise StoreError("vault-unwritten", "the flash did not keep the last change")
 
     def _prepare(self, bank: int) -> bool:
-        """Erase a bank and say so in its header; False when it doesn't take that."""
+        """Erase a bank and write its header; return False when the flash doesn't keep it."""
         base = bank * self.size
         self._ready[bank] = False
-        # Its header goes first, so that a bank erased by half is never taken for one that lost something.
+        # Its header goes first, so that a bank erased by half is never taken for one that lost
+        # something.
         self.program(base, bytes(self.unit))
         for sector in range(base // self.sector, (base + self.size) // self.sector):
             self._erase(sector)
         if not self._erased(base, self.size):
-            # An encrypted partition looks like this too: there nothing tells what is erased from what was lost.
+            # An encrypted partition looks like this too: there nothing tells what is erased from
+            # what was lost.
             return False
         self._ready[bank] = self.program(base, self.header(bank))
         return self._ready[bank]
 
     def header(self, bank: int) -> bytearray:
-        """The first unit of a bank that was erased whole."""
+        """Return the first unit of a bank that was erased whole."""
         sizes = self.unit.to_bytes(2, "big") + (self.size // self.unit).to_bytes(2, "big")
         return sealed(self.unit, BANK + bytes((VERSION, bank, self.banks, 0)) + sizes)
 
@@ -196,7 +210,8 @@ class FlashStore:
             check = crc32(start, check)
             size += len(start) + self._length(entry)
         size += -size % unit
-        # One number for each attempt: a place that was given up must not look like a copy of the one that took its change.
+        # One number for each attempt: a place that was given up must not look like a copy of the
+        # one that took its change.
         self._sequence += 1
         head = HEAD + (size // unit).to_bytes(2, "big")
         head += self._sequence.to_bytes(4, "big") + check.to_bytes(4, "big")
@@ -250,7 +265,8 @@ class FlashStore:
         self._ready = [scan.ready for scan in scans]
         self._bank, self._sequence, self._index, self._cache = -1, 0, {}, {}
         if best is not None:
-            # One number is left out: a torn mark that reads as a whole one some day is not of the same age as what is written now.
+            # One number is left out: a torn mark that reads as a whole one some day is not of the
+            # same age as what is written now.
             self._bank, self._end, self._sequence = best.bank, best.at, best.sequence + best.torn
             self._index, self._cache = best.index, best.cache
             if best.torn:
@@ -278,7 +294,7 @@ class FlashStore:
             at += size
 
     def program(self, at: int, data: "bytes | bytearray | memoryview") -> bool:
-        """Program whole units and read them back; False when the flash didn't keep them."""
+        """Program whole units and read them back; return False when they weren't kept."""
         view = memoryview(data)
         found = bytearray(min(len(view), 256))
         while len(view):
@@ -298,7 +314,7 @@ class FlashStore:
         self._done(self._device.ioctl, 6, sector)
 
     def _done(self, operation: "Any", *arguments: "Any") -> None:
-        """Do it; drivers tell of a failure by raising, or by a result that is an error number or false."""
+        """Call a driver; a failure is an OSError, False or an error number."""
         try:
             result = operation(*arguments)
         except OSError as error:
@@ -348,7 +364,7 @@ class _Pen:
             size -= len(part)
 
     def end(self) -> bool:
-        """Whether the flash kept all of it."""
+        """Return whether the flash kept all of it."""
         self.add(b"\xff" * (-self._used % self._store.unit))
         self._flush()
         return self._good
@@ -361,7 +377,7 @@ class _Pen:
 
 
 def make(args: "tuple[Any, ...]") -> FlashStore:
-    """("flash", unit, banks, what block_device() wants)"""
+    """Return the store of ("flash", unit, banks, *arguments of block_device())."""
     from .block_device import block_device
 
     return FlashStore(block_device(*args[2:]), args[0], args[1])

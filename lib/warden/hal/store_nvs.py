@@ -1,10 +1,13 @@
-"""Named records as blobs of one namespace of an ESP32's NVS, for boards that have no partition to spare.
+"""Named records as blobs of one namespace of an ESP32's NVS, for boards without a partition to
+spare.
 
-NVS names its keys with at most 15 characters and keeps each of them old-or-new, so a record gets a numbered slot: `wSSC` is chunk C of slot
-SS. Chunk 0 says whose slot it is and comes last; it makes the others count. A record is replaced by one in another slot with a higher
-sequence, then the old slot is emptied, its chunk 0 first. Formats: docs/formats.md.
+NVS names its keys with at most 15 characters and keeps each of them old-or-new, so a record gets a
+numbered slot: `wSSC` is chunk C of slot SS. Chunk 0 names the record and comes last; it makes the
+others count. A record is replaced by one in another slot with a higher sequence, then the old slot
+is emptied, its chunk 0 first. Formats: docs/formats.md.
 
-NVS itself finds flipped bits and torn writes, and drops what they hit: a record can vanish (the vault notices), never become an older one.
+NVS finds flipped bits and torn writes, and drops what they hit: a record can vanish (the vault
+notices), never become an older one.
 """
 
 from binascii import crc32
@@ -48,12 +51,14 @@ class NvsStore(StepStore):
         self._mounted = False
 
     def names(self) -> "list[str]":
-        """The names of all records, in no order."""
+        """Return the names of all records, in no order."""
         self._mount()
         return list(self._index)
 
     def read(self, name: str, limit: int) -> "bytes | None":
-        """The record's bytes, or None when there is none. One above `limit` bytes is damage, and is never read into memory."""
+        """Return a record's bytes, or None. StoreError vault-damaged above `limit`, before
+        reading.
+        """
         self._mount()
         place = self._index.get(name)
         if place is None:
@@ -80,7 +85,7 @@ class NvsStore(StepStore):
         return data
 
     def write(self, name: str, data: bytes) -> None:
-        """Put the record: afterwards, and at every moment in between, the old or the new bytes stand whole."""
+        """Put the record: at every moment the old or the new bytes are there, whole."""
         self._mount()
         raw, size = name.encode(), len(data)
         ensure(0 < len(raw) <= _NAME, "bad-name", "a record's name has 1 to 64 bytes")
@@ -142,9 +147,13 @@ class NvsStore(StepStore):
             self._done(self._nvs.commit)
 
     def _fill(self) -> None:
-        """NVS only marks an entry as erased; its bytes stay until their page is wanted for something new. Entries of one unit, until there is no
-        room for another, make it want every page that holds anything but live entries: it copies those away and erases the page
-        (ESP-IDF, PageManager::requestNewPage)."""
+        """Make NVS erase the pages of what was removed.
+
+        It only marks an entry as erased; its bytes stay until their page is needed. Entries of one
+        unit,
+        until there is no room for another, make it need every page that holds anything but live
+        entries: it copies those away and erases the page (ESP-IDF, PageManager::requestNewPage).
+        """
         for number in range(_FILLERS):
             try:
                 self._done(self._nvs.set_i32, _FILLER % number, 0)
@@ -162,7 +171,7 @@ class NvsStore(StepStore):
     # -- inside -------------------------------------------------------------------------------
 
     def _mount(self) -> None:
-        """Look at the first chunk of each slot; of two that hold one name the later counts, and the other goes."""
+        """Read the first chunk of each slot; of two with one name the later counts."""
         if self._mounted:
             return
         self._index, self._free, self._sequence = {}, [], 0
@@ -203,14 +212,14 @@ class NvsStore(StepStore):
             self._erase(slot, chunk)
 
     def _get(self, slot: int, chunk: int, buffer: bytearray) -> int:
-        """Bytes of a chunk, -1 when there is none."""
+        """Return the bytes of a chunk, -1 when there is none."""
         return self._done(self._nvs.get_blob, _key(slot, chunk), buffer)
 
     def _erase(self, slot: int, chunk: int) -> None:
         self._done(self._nvs.erase_key, _key(slot, chunk))
 
     def _done(self, operation: "Any", *arguments: "Any") -> int:
-        """Its result; -1 when there is no such key."""
+        """Return the result of a call, -1 when there is no such key."""
         try:
             return operation(*arguments)
         except OSError as error:
@@ -227,7 +236,7 @@ def _key(slot: int, chunk: int) -> str:
 
 
 def _head(buffer: bytearray, length: int) -> "tuple[str, int, int] | None":
-    """(name, sequence, bytes of the record) of a first chunk; None when it is none."""
+    """Return (name, sequence, bytes of the record) of a first chunk, or None when it is none."""
     if buffer[0] != _VERSION:
         return None
     size = int.from_bytes(buffer[2:4], "big")
@@ -244,5 +253,5 @@ def _head(buffer: bytearray, length: int) -> "tuple[str, int, int] | None":
 
 
 def make(args: "tuple[str]") -> NvsStore:
-    """("nvs", namespace)"""
+    """Return the store of ("nvs", namespace)."""
     return NvsStore(args[0])

@@ -22,8 +22,10 @@ class StepStore:
         raise NotImplementedError
 
     def change(self, puts: "Sequence[tuple[str, bytes]]", removes: "Sequence[str]") -> None:
-        """Put these in their order, each read back before the next, then remove those. A cut leaves any number of these steps done:
-        the last put is the one that makes the others count."""
+        """Put these in their order, each read back before the next, then remove those.
+
+        A cut leaves any number of these steps done: the last put makes the others count.
+        """
         for name, data in puts:
             self.write(name, data)
             if self.read(name, len(data)) != data:

@@ -1,8 +1,11 @@
-"""The chip's watchdog, for boards that name one: WATCHDOG = milliseconds. Nobody fed it for so long, and the board starts anew: an application or an update
-on trial that hangs is over, and a trial that hangs has counted.
+"""The chip's watchdog: WATCHDOG = milliseconds. The board starts anew when it was not fed for so
+long.
 
-The agent's event loop feeds it, so what blocks the loop for longer than that ends in a new start: an application's own code too. Once started
-it can't be stopped (machine.WDT). Where the chip's own does not reach that far, watchdog_timer.py feeds it meanwhile.
+An application or an update on trial that hangs is ended, and a trial that hangs has counted.
+
+The agent's event loop feeds it, so anything that blocks the loop for longer ends in a new start,
+the application's own code too. Once started it can't be stopped (machine.WDT). Where the chip's
+own does not reach that far, watchdog_timer.py feeds it meanwhile.
 """
 
 import asyncio
@@ -16,7 +19,8 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-# A hand-shake's arithmetic and a signature take up to three seconds in one piece on the slowest chip.
+# A hand-shake's arithmetic and a signature take up to three seconds in one piece on the slowest
+# chip.
 _LEAST_MS = const(5000)
 _FEED_MS = const(1000)
 
@@ -24,7 +28,10 @@ _dogs: "list[Callable[[], None]]" = []
 
 
 def start(timeout_ms: int) -> "Callable[[], None]":
-    """What feeds it. Started once; whoever comes later gets the same. UsageError no-board: too short, or this firmware has none."""
+    """Start the watchdog, once, and return what feeds it.
+
+    Raises UsageError no-board: too short a time, or this firmware has none.
+    """
     if not _dogs:
         if timeout_ms < _LEAST_MS:
             raise UsageError("no-board", "board.py's WATCHDOG is below 5,000 ms")
@@ -41,7 +48,7 @@ def start(timeout_ms: int) -> "Callable[[], None]":
 
 
 def keep(timeout_ms: int) -> None:
-    """From now on the event loop feeds it."""
+    """Let the event loop feed it from now on."""
     asyncio.create_task(_keep(start(timeout_ms)))
 
 

@@ -1,5 +1,8 @@
-"""A watchdog of a longer time-out than the chip's. An RP2040's reaches 8,388 ms (its data sheet, §4.7.2: a counter of 24 bits that goes down twice a
-microsecond); a look-up of a host name that nobody answers takes longer, and lets timers in meanwhile.
+"""A watchdog of a longer time-out than the chip's.
+
+An RP2040's reaches 8,388 ms (its data sheet, §4.7.2: a counter of 24 bits that goes down twice a
+microsecond); a look-up of a host name without an answer takes longer, and lets timers in
+meanwhile.
 """
 
 from micropython import const
@@ -13,8 +16,11 @@ _REACH_MS = const(8300)
 
 
 class Extended:
-    """Feed a chip's watchdog from a timer until timeout_ms after the last feed(): it bites between then and the chip's own reach later. Code that lets no
-    timer in is ended by the chip alone. machine: the firmware's module of that name."""
+    """Feeds a chip's watchdog from a timer until timeout_ms after the last feed().
+
+    It ends the program between then and the chip's own reach later; code that lets no timer in is
+    ended by the chip alone. machine: the firmware's module.
+    """
 
     def __init__(self, machine: "Any", timeout_ms: int) -> None:
         self._turns = self._left = timeout_ms // _PERIOD_MS

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 class WiFi:
-    """ssid: text. password: bytes, empty for an open network. interface: a network.WLAN, made here unless a test hands one in."""
+    """ssid: text. password: bytes, empty for an open network.
+    interface: a network.WLAN, made here when absent.
+    """
 
     def __init__(self, ssid: str, password: bytes, interface: "Any" = None) -> None:
         if interface is None:
@@ -26,7 +28,7 @@ class WiFi:
         self._stale = False
 
     async def up(self, timeout_ms: int) -> None:
-        """Return when the interface has an address; PeerError unreachable when it has none in time."""
+        """Return when the interface has an address. PeerError unreachable: none in time."""
         if self._stale:
             self._stale = False
             self._stop()

@@ -30,14 +30,14 @@ TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Protocol, Sequence
 
+    Puts = Sequence[tuple[str, bytes]]
+
     class Store(Protocol):
         def names(self) -> "list[str]": ...
         def read(self, name: str, limit: int) -> "bytes | None": ...
         def write(self, name: str, data: bytes) -> None: ...
         def remove(self, name: str) -> None: ...
-        def change(
-            self, puts: "Sequence[tuple[str, bytes]]", removes: "Sequence[str]"
-        ) -> None: ...
+        def change(self, puts: "Puts", removes: "Sequence[str]") -> None: ...
         def erase_all(self) -> None: ...
 
     class RootKey(Protocol):
@@ -50,7 +50,6 @@ MAX_VALUE = 4096  # bytes of one value
 MAX_RECORDS = 64
 MAX_NAME = 40
 COUNTER_MAX = (1 << 32) - 1
-
 _FORMAT = const(1)
 _NONCE = const(13)
 _TAG = const(16)
@@ -78,15 +77,11 @@ class Vault:
         self.counters: "dict[str, int]" = {}
         self.generation = 0
 
-    # -- life ---------------------------------------------------------------------------------
-
     def create(self) -> None:
         """Make an empty vault. Until the first commit the store counts as not provisioned."""
         self._not_wiped()
         if self.store.read("commit", _COMMIT_LIMIT) is not None:
-            raise StoreError(
-                "already-provisioned", "this device has a vault: erase it before provisioning anew"
-            )
+            raise StoreError("already-provisioned", "this device has a vault: erase it first")
         self._root.create()
         for name in self.store.names():  # what an interrupted provisioning left
             self.store.remove(name)
@@ -96,16 +91,12 @@ class Vault:
     def open(self, keep: bool = False) -> None:
         """Verify the whole set, and remove what an interrupted change left.
 
-        keep: get() hands out once what was read here, until the first commit: a start reads each
-        record once.
-
+        keep: get() hands out once what was read here, until the first commit.
         Raises StoreError: not-provisioned, root-key, vault-damaged.
         """
         try:
             self._load(_CACHE if keep else 0)
-        except (
-            Exception
-        ):  # any at all: a vault that opened by half would give zeros for its counters
+        except Exception:  # any at all: a half-open vault would give zeros for its counters
             self.close()
             raise
 
@@ -126,10 +117,7 @@ class Vault:
             if body is None:
                 if known and (self._seal is not None or not wrapped):
                     raise StoreError("vault-damaged", "the commit record was changed")
-                raise StoreError(
-                    "root-key",
-                    "the root key does not open this vault: another board, or a damaged key",
-                )
+                raise StoreError("root-key", "another board's vault, or a damaged root key")
             self._write("key", wrapped)
         try:
             fields: "Any" = cbor.decode(body)
@@ -148,9 +136,7 @@ class Vault:
             if room >= 0:
                 self._cache[name] = blob
         if not ct.equal(found.to_bytes(32, "big"), fields[2]):
-            raise StoreError(
-                "vault-damaged", "a record was removed, added or put back to an older version"
-            )
+            raise StoreError("vault-damaged", "a record was removed, added or exchanged")
         self._set = found
 
     def close(self) -> None:
@@ -160,8 +146,6 @@ class Vault:
         self._nonce_key = self._set_key = b""
         self._root.close()
         self._current, self.counters, self._cache = {}, {}, {}
-
-    # -- reading ------------------------------------------------------------------------------
 
     def names(self) -> "list[str]":
         self._cipher()
@@ -188,8 +172,6 @@ class Vault:
         """
         self._cipher()
         return hmac_sha256(hkdf(self._key, b"warden vault mac", 32), *parts)
-
-    # -- changing -----------------------------------------------------------------------------
 
     def put(self, name: str, value: bytes) -> None:
         self.commit({name: value})
@@ -238,11 +220,7 @@ class Vault:
             if value is None:
                 current.pop(name, None)
                 continue
-            ensure(
-                len(value) <= MAX_VALUE,
-                "bad-argument",
-                "a value of the vault has at most 4096 bytes",
-            )
+            ensure(len(value) <= MAX_VALUE, "bad-argument", "a value has at most 4096 bytes")
             current[name] = 0
         if len(current) > MAX_RECORDS or self.generation >= COUNTER_MAX:
             raise StoreError("vault-limit", "the vault is full")
@@ -279,8 +257,6 @@ class Vault:
             self.close()
             raise
         self._current, self.counters, self.generation, self._set = current, risen, generation, tag
-
-    # -- inside -------------------------------------------------------------------------------
 
     def _cipher(self) -> "CCM":
         if self._seal is None:
@@ -384,7 +360,7 @@ def _split(file: str) -> "tuple[str, int]":
         number = int(generation, 16)
         _check_name(name)
     except (ValueError, UsageError):
-        raise StoreError("vault-damaged", "a file that is no record lies in the vault")
+        number = -1
     if number < 0 or file != file_name(name, number):
         raise StoreError("vault-damaged", "a file that is no record lies in the vault")
     return name, number
