@@ -130,7 +130,7 @@ class World:
     def press(self, keys: str, budget: int | None = None) -> None:
         def work() -> None:
             for key in keys:
-                self.device.key(ord(key), self.now_ms)
+                self.device.on_key(ord(key), self.now_ms)
             self.device.tick(self.now_ms, self.linked)
 
         self.at_the_device(work, budget)

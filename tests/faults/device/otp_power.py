@@ -171,7 +171,7 @@ class Thief:
         if self.locked():
             return False
         for key in code + b"#":
-            gate.key(key, self.now)
+            gate.on_key(key, self.now)
             if key == 0x23:
                 self.look(code)
             self.step()
