@@ -1,7 +1,7 @@
 # Every target sets up what it needs first. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-32 test-wasm test-lowest lint format mpy bench fuzz demo clean
+.PHONY: help setup test test-32 test-pico test-wasm test-lowest lint format mpy bench fuzz demo clean
 
 # Passed on to the set-up and to the tests; see tools/setup/setup.sh.
 export PYTHON MICROPYTHON
@@ -25,6 +25,9 @@ test-32: setup  ## the device's tests on a MicroPython 1.25 with 32-bit words, f
 	0) MICROPYTHON=$(CURDIR)/build/mp32/micropython $(BIN)/python -m pytest -n 2 --dist loadscope --target='unix -O' tests/unit $(ARGS) ;; \
 	3) ;; \
 	*) exit 1 ;; esac
+
+test-pico: setup  ## the whole agent on an emulated Pico W; FIRMWARE=file.uf2 names MicroPython's RPI_PICO_W build
+	@FIRMWARE=$(FIRMWARE) PICO_PYTHON=$(PICO_PYTHON) tools/setup/pico.sh $(ARGS)
 
 test-wasm: setup  ## the pure modules' tests on MicroPython 1.23 and 1.29 for WebAssembly, from npm; WASM="1.24.1 1.27.0" names others
 	@tools/setup/wasm.sh
