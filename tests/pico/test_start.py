@@ -56,9 +56,6 @@ def test_start_and_obey(world: World, pico: Pico, form: str, repo: Path) -> None
         request = Request(DEVICE, "set_relay", {"on": 0}, timeout_s=PATIENCE_S, forge=forgery)
         answer = world.authority.command(request)
         assert answer["ok"] and answer["verdict"] == code, answer
-    assert [
-        report["line"] for report in pico.lines.all() if "relay" in report.get("line", "")
-    ] == ["relay 1"]
 
 
 def write_figures(path: Path, marks: list[Mark]) -> None:
