@@ -149,6 +149,9 @@ class Agent:
                     self.rotation.choose_secrets()
                 self.link = Link(self.trust, self.clock, self.policy.stall_ms)
                 host, port = self._server
+                # The stack's numbers come and go on this heap: collections would take half of the
+                # hand-shake's time.
+                gc.threshold(-1)
                 await self.client.connect(self.link, host, port, self.policy.handshake_ms)
                 # The large buffers are allocated. To collect as often as before would take nine
                 # tenths of the time of an event; at half of what is free, the rest stays in one

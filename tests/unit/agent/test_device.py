@@ -1,6 +1,7 @@
 """Device and agent: handlers that fail, events that cannot be sent, links that end."""
 
 import asyncio
+import gc
 import sys
 
 from agent_kit import Rig
@@ -342,6 +343,7 @@ class Net:
         pass
 
     async def connect(self, link, host, port, deadline_ms):
+        equal(gc.threshold(), -1)  # no collection in the hand-shake
         if not self.ends:
             raise asyncio.CancelledError
         self.accepted = self.ends[0][1]
@@ -349,6 +351,7 @@ class Net:
             self.end()
 
     async def pump(self):
+        check(gc.threshold() > 0)
         self.end()
 
     def end(self):
