@@ -7,8 +7,8 @@ device. Here each becomes one process for each target, and each of its functions
 unix, unix -O   the unix port; with -O `assert` is gone, so nothing may lean on it
 cpython         modules that say `PURE = True`, with tests/cpython for MicroPython's modules
 built           the unix port, on the compiled build for boards (tools/warden_build): modules that
-                say `BUILT = True`, and with `--target=built` every one. Its errors have
-                codes and no texts: harness.texts is False
+                say `BUILT = True`, and with `--target=built` every one. There
+                harness.built is True
 PORT            a board on a serial port, by mpremote: `pytest --target=/dev/ttyACM0 tests/unit`
 
 A module may say `HEAP = "128k"` to run in a heap of that size (the unix port only). Without
@@ -97,7 +97,7 @@ def built_tree() -> Path:
 
     folder = tempfile.TemporaryDirectory(prefix="warden-built-")
     atexit.register(folder.cleanup)
-    lay_out(build_repository("tests/unit"), Path(folder.name))
+    lay_out(build_repository(), Path(folder.name))
     return Path(folder.name)
 
 
@@ -150,7 +150,7 @@ class DeviceRun(pytest.Collector):
         module = self.path.stem
         if self.name == "built":
             code = "import sys; sys.path[:] = ['tests/unit/kit', 'lib', 'build/umqtt', '.frozen']; import harness; "
-            code += f"harness.texts = False; sys.exit(1 if harness.run({module!r}) else 0)"
+            code += f"harness.built = True; sys.exit(1 if harness.run({module!r}) else 0)"
             return [self.program(), "-X", "heapsize=" + self.heap, "-c", code]
         if self.name == "cpython":
             return [sys.executable, "-B", "tests/cpython/run.py", module]

@@ -19,12 +19,14 @@ architecture and prints the sizes.
 """
 
 import ast
+import copy
 from typing import NamedTuple
 
-from warden_build.flatten import BuildError, flatten
-from warden_build.inline import inline
 from warden_build.lean import lean
+from warden_build.merge import merge
+from warden_build.scopes import BuildError
 from warden_build.shorten import shorten
+from warden_build.stamp import stamp
 
 __all__ = ["BuildError", "Built", "build"]
 
@@ -33,25 +35,30 @@ class Built(NamedTuple):
     """What build() makes."""
 
     sources: dict[str, str]  # of the package, by their paths below lib
-    users: dict[str, str]  # users and programs, by the paths that were given
-    names: dict[str, dict[str, str]]  # class or module → {short name: name in the sources}
+    users: dict[str, str]  # users, by the paths that were given
+    names: dict[str, str]  # name in the sources → name on a board, of those that differ
+    number: int  # of the build
 
 
 def build(
-    sources: dict[str, str], users: dict[str, str], programs: dict[str, str] | None = None
+    sources: dict[str, str], users: dict[str, str], outside: dict[str, str] | None = None
 ) -> Built:
     """Return the sources of the package as boards run them.
 
     sources: path below lib, such as warden/ota/boot.py → text
-    users: path → text of code outside the package that imports it, and whose names the package keeps
-    programs: the same, of code that uses public names alone: only its imports count
+    users: path → text of code that imports the package, and follows its new names
+    outside: the same, of code whose names the package keeps
     Raises BuildError where the sources break a rule of a step.
     """
-    speaking, silent = _trees(users), _trees(programs or {})
-    tree = lean(flatten(_trees(sources), speaking | silent))
-    inline(tree, list(speaking.values()))
-    names = shorten(tree, list(speaking.values()))
-    return Built(_texts(tree), _texts(speaking | silent), names)
+    following, kept = _trees(users), _trees(outside or {})
+    leaned = lean(_trees(sources))
+    before = copy.deepcopy(leaned)
+    everyone = following | kept
+    tree, _ = merge(leaned, everyone)
+    following = {path: everyone[path] for path in following}
+    names = shorten(before, tree, {path: everyone[path] for path in kept}, following)
+    number = stamp(tree)
+    return Built(_texts(tree), _texts(following | {path: everyone[path] for path in kept}), names, number)
 
 
 def _trees(texts: dict[str, str]) -> dict[str, ast.Module]:

@@ -47,22 +47,24 @@ def read(folder: Path, *roots: str) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): file.read_text() for file in sorted(files)}
 
 
-def build_repository(*folders: str, programs: tuple[str, ...] = ()) -> Built:
-    """Build the device package of this checkout; folders, programs: its users (see build()), by folders of the checkout.
+def build_repository(outside: dict[str, str] | None = None) -> Built:
+    """Build the device package of this checkout, with the device's tests as its users.
 
-    Without folders the users are those of every board: the firmware and the examples.
+    outside: code that speaks of the package as applications do, beside the firmware, the examples and board.py.
     """
-    users = read(REPO, *(folders or ("examples", "firmware")))
-    return build(read(REPO / "lib", "warden"), users, read(REPO, *programs))
+    every = read(REPO, "boards", "examples", "firmware", "build/umqtt") | (outside or {})
+    return build(read(REPO / "lib", "warden"), read(REPO, "tests/unit", "tests/bench"), every)
 
 
 def lay_out(built: Built, folder: Path) -> None:
     """Make a folder that is like this checkout, with the compiled build in lib and the users that were rewritten for it."""
     compile_tree(built.sources, folder / "lib")
     for path, text in built.users.items():
+        if path.startswith("build/"):
+            continue  # by the link below
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    for path in ("boards", "build", "tests/vectors"):
+    for path in ("build", "tests/vectors"):
         (folder / path).symlink_to(REPO / path)
 
 
@@ -75,10 +77,10 @@ def compile_device(root: Path, architecture: str = HOST_ARCHITECTURE) -> None:
     package = read(library, "warden")
     firmware = {file.name: file.read_text() for file in root.glob("*.py")}
     application = read(root, "app")
-    built = build(package, firmware | application)
     others = read(library, "umqtt") | {
         file.name: file.read_text() for file in library.glob("*.py")
     }
+    built = build_repository(firmware | application)
     for path in [*package, *others]:
         (library / path).unlink()
     for path in application:

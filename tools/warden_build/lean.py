@@ -6,7 +6,7 @@ them. A board that runs the compiled modules raises the same errors with the sam
 
 import ast
 
-from warden_build.flatten import Tree, is_prose
+from warden_build.scopes import Tree
 
 _ERRORS = {"PeerError": 1, "UsageError": 1, "StoreError": 1, "ensure": 2}
 
@@ -18,6 +18,26 @@ class _Lean(ast.NodeTransformer):
         if keep is not None:
             node.args = node.args[:keep]
         return node
+
+    def visit_FunctionDef(
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef
+    ) -> ast.AST:
+        if any(ast.unparse(one).endswith(".viper") for one in node.decorator_list):
+            return node  # there they are types
+        node.returns = None
+        return self.generic_visit(node)
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        self.generic_visit(node)
+        if node.value is None:
+            return None
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
         return None if _is_checking(node.targets[0]) else self.generic_visit(node)
@@ -31,6 +51,5 @@ def _is_checking(node: ast.AST) -> bool:
 
 
 def lean(tree: Tree) -> Tree:
-    """Return the tree without the texts of its errors, without TYPE_CHECKING, and without modules of prose alone."""
-    stripped = {path: _Lean().visit(module) for path, module in tree.items()}
-    return {path: module for path, module in stripped.items() if not is_prose(module)}
+    """Return the tree without the texts of its errors, without annotations, and without TYPE_CHECKING."""
+    return {path: _Lean().visit(module) for path, module in tree.items()}

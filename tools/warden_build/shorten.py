@@ -1,224 +1,354 @@
-"""Gives private names short ones, over the whole package at once, for the compiled modules that boards run.
+"""Give the package's own names others that every firmware holds in its read-only name pool.
 
-MicroPython keeps every name of a module for ever, in pools that double: the 621st name of a 64-bit port takes 7 KB of the heap at once. A private
-name (one leading underscore) is not known outside its class or module, so unrelated classes can share a few names: first those that the
-firmware has in any case, then `_a`, `_b`, ….
+MicroPython keeps each name of a module for ever, in pools on the heap that double: the 621st of a board takes 3.9 KB at once. A
+name that the firmware has itself costs nothing. So a name of ours that no firmware has becomes one that all have, the same one
+everywhere in the package. Firmware has fewer names than the package, so names that never meet share one: names of classes
+that have nothing to do with each other, or of different files. `names.json` maps them back for those who read a board's traceback.
 
-A name is renamed only where that can be seen to be safe from the sources alone:
+A name is changed only where that can be seen to be safe from the sources alone. It stays
 
-- an attribute or method, if every place in the package that speaks of it says `self._name` or `super()._name`, in a class whose bases are all the package's own;
-- a function, class or variable of a module, if no other module imports it or reaches for it.
+- where a string of the package is that name, for it may be looked up by it, or be a field of a record or a message;
+- where a call passes an argument by it;
+- in the public interface: names in the modules of `groups.API` without an underscore, with the arguments of their functions;
+- where code outside the package speaks of it (firmware, boards, examples), and where it is an attribute of something that
+  the package does not define, such as a method of a library that firmware does not hold;
+- if the firmware holds it, or one letter is all that it has.
 
-Whatever appears in a string is left alone, and so is all that the examples or the firmware name. `make mpy` writes the map to names.json, for
-those who read a board's traceback.
+A name is never given that the package has for an attribute, an argument or a string, nor one that the interpreter looks up by
+itself (`_LOOKED_UP`); to a name of a file, none that the file has for anything. Names of local variables are none at run time, and stay.
 """
 
 import ast
 from collections.abc import Iterator
+from pathlib import Path
 
-Tree = dict[str, ast.Module]
+from warden_build.groups import API, EVERY_START
+from warden_build.scopes import Tree, bound_names, dotted, global_names
 
-
-def _own(node: ast.Attribute) -> bool:
-    """`self._name`, or `super()._name` of the same family."""
-    value = node.value
-    if isinstance(value, ast.Call) and getattr(value.func, "id", "") == "super":
-        return True
-    return isinstance(value, ast.Name) and value.id == "self"
-
-
-def _private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__")
-
-
-# Names of built-in methods and functions, which every firmware since 1.23 holds in its read-only name pool: as a name of ours each
-# costs no place in the pool of the heap. None is a built-in of the language, and the interpreter looks none of them up on our objects.
-_IN_FIRMWARE = (
-    "acos acosh asin asinh atan atan2 atanh calcsize ceil center copysign cosh degrees difference difference_update "
-    "fabs floor fmod frexp intersection intersection_update isalpha isdigit isdisjoint isfinite isinf islower isnan "
-    "isspace issubset issuperset isupper ldexp lstrip modf pack_into partition popitem popleft radians rindex rpartition "
-    "rsplit rstrip setdefault sinh splitlines sqrt symmetric_difference symmetric_difference_update tanh trunc union "
-    "unpack_from"
-).split()
+FIRMWARE_NAMES = Path(__file__).with_name("firmware_names.txt")
+# What the interpreter asks of an object of ours: streams, block devices, filesystems, iterators, exceptions, mappings.
+_LOOKED_UP = frozenset(
+    "read readinto readline write ioctl close seek tell flush open mount umount chdir getcwd ilistdir mkdir remove rename rmdir stat"
+    " statvfs readblocks writeblocks send throw value args errno keys items update".split()
+)
+# Types of viper code, which are names there.
+_VIPER = frozenset("ptr ptr8 ptr16 ptr32 uint int bool object".split())
 
 
-def _short() -> Iterator[str]:
-    yield from _IN_FIRMWARE
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    yield from (f"_{one}" for one in letters)
-    yield from (f"_{one}{two}" for one in letters for two in letters)
+def firmware_names() -> list[str]:
+    """Return the names that every supported firmware holds, the shortest first."""
+    lines = FIRMWARE_NAMES.read_text().splitlines()
+    return [name for line in lines if not line.startswith("#") for name in line.split()]
 
 
-def _spoken(tree: Tree) -> set[str]:
-    """Names that some code knows as text, imports, or reaches for on anything but `self`."""
+class _Words(ast.NodeVisitor):
+    """What a tree of files speaks of: identifiers in any place, those that it defines, strings, and arguments by name."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.all: set[str] = set()
+        self.defined: set[str] = set()
+        self.strings: set[str] = set()
+        self.keywords: set[str] = set()
+        self.imported: set[str] = set()
+        for module in tree.values():
+            self.visit(module)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
+        self.defined.add(node.name)
+        self.generic_visit(node)
+
+    visit_AsyncFunctionDef = visit_ClassDef = visit_FunctionDef
+
+    def visit_arg(self, node: ast.arg) -> None:
+        self.defined.add(node.arg)
+        self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        self.all.add(node.id)
+        if not isinstance(node.ctx, ast.Load):
+            self.defined.add(node.id)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self.all.add(node.attr)
+        if not isinstance(node.ctx, ast.Load):
+            self.defined.add(node.attr)
+        self.generic_visit(node)
+
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg:
+            self.keywords.add(node.arg)
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, str):
+            self.strings.add(node.value)
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        self.all.add(node.name or "")
+        self.generic_visit(node)
+
+    def visit_Global(self, node: ast.Global) -> None:
+        self.all |= set(node.names)
+
+    visit_Nonlocal = visit_Global
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self.imported |= {*alias.name.split("."), alias.asname or ""}
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        ours = node.level > 0 or (node.module or "").partition(".")[0] == "warden"
+        self.imported |= set((node.module or "").split("."))
+        for alias in node.names:
+            (self.all if ours else self.imported).add(alias.name)
+            self.all.add(alias.asname or alias.name)
+
+
+def _public(sources: Tree) -> set[str]:
+    """Names of the public interface, by the modules that hold it; a class's attributes are those that it sets on itself."""
     found: set[str] = set()
-    for module in tree.values():
-        for node in ast.walk(module):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.add(node.value)
-            elif isinstance(node, ast.ImportFrom | ast.Import):
-                for alias in node.names:
-                    found |= {alias.name, alias.asname or alias.name}
-            elif isinstance(node, ast.Attribute):
-                if not _own(node):
-                    found.add(node.attr)
-            elif isinstance(node, ast.keyword) and node.arg:
-                found.add(node.arg)
+    for path, module in sources.items():
+        if dotted(path) not in API:
+            continue
+        words = _Words({path: module})
+        found |= {name for name in words.defined if not name.startswith("_")}
     return found
 
 
-def _families(tree: Tree) -> dict[str, str]:
-    """Class → the first of its family: classes that inherit from each other share their attributes. One with a foreign base has none."""
-    bases: dict[str, list[str]] = {}
+def _foreign(tree: Tree) -> set[str]:
+    """What classes with a base from outside of the package say of themselves: it may be their base's."""
+    ours = {
+        node.name
+        for module in tree.values()
+        for node in ast.walk(module)
+        if isinstance(node, ast.ClassDef)
+    }
+    found: set[str] = set()
     for module in tree.values():
         for node in ast.walk(module):
             if isinstance(node, ast.ClassDef):
-                named = [
-                    base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "?")
-                    for base in node.bases
-                ]
-                # Two classes of one name can't be told apart here.
-                bases[node.name] = ["?"] if node.name in bases else named
-    parent = {name: name for name in bases}
+                bases = {getattr(base, "id", getattr(base, "attr", "?")) for base in node.bases}
+                if bases - ours - {"Exception", "object"}:
+                    found |= _Words({"": ast.Module([node], [])}).all
+    return found
 
-    def root(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
 
-    foreign = {"?"} | {base for named in bases.values() for base in named if base not in bases}
-    for name, named in bases.items():
-        for base in named:
-            if base in bases:
-                parent[root(name)] = root(base)
-    barred = {root(name) for name, named in bases.items() if foreign & set(named)}
-    return {name: root(name) for name in bases if root(name) not in barred}
+def _constants(tree: Tree) -> set[str]:
+    """Private names that const() keeps at compile time: they are none at run time, and mpy-cross wants the underscore."""
+    return {
+        target.id
+        for module in tree.values()
+        for node in module.body
+        if isinstance(node, ast.Assign) and getattr(getattr(node.value, "func", None), "id", "") == "const"
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id.startswith("_")
+    }
 
 
 class _Renamer(ast.NodeTransformer):
-    def __init__(
-        self,
-        families: dict[str, str],
-        attributes: dict[str, dict[str, str]],
-        names: dict[str, str],
-    ) -> None:
-        self._families = families
-        self._attributes = attributes
+    """Renames in the package: a name is the same one in every place."""
+
+    def __init__(self, names: dict[str, str]) -> None:
         self._names = names
-        self._class: list[str] = []
 
-    def _mine(self) -> dict[str, str]:
-        family = self._families.get(self._class[-1]) if self._class else None
-        return self._attributes.get(family, {}) if family else {}
+    def _define(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.AST:
+        node.name = self._names.get(node.name, node.name)
+        return self.generic_visit(node)
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        node.name = self._names.get(node.name, node.name) if not self._class else node.name
-        node.bases = [self.visit(base) for base in node.bases]
-        self._class.append(
-            node.name if node.name not in self._names.values() else self._original(node.name)
-        )
-        node.body = [self.visit(one) for one in node.body]
-        self._class.pop()
-        return node
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _define
 
-    def _original(self, short: str) -> str:
-        return next(name for name, other in self._names.items() if other == short)
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.arg = self._names.get(node.arg, node.arg)
+        return self.generic_visit(node)
 
-    def _visit_function(
-        self, node: ast.FunctionDef | ast.AsyncFunctionDef, inside: bool
-    ) -> ast.AST:
-        node.name = (self._mine() if inside else self._names).get(node.name, node.name)
-        self.generic_visit(node)
-        return node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        return self._visit_function(node, bool(self._class))
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        return self._visit_function(node, bool(self._class))
+    def visit_keyword(self, node: ast.keyword) -> ast.AST:
+        node.arg = self._names.get(node.arg, node.arg) if node.arg else None
+        return self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        self.generic_visit(node)
-        if _own(node):
-            node.attr = self._mine().get(node.attr, node.attr)
-        return node
+        node.attr = self._names.get(node.attr, node.attr)
+        return self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         node.id = self._names.get(node.id, node.id)
         return node
 
-    def visit_Global(self, node: ast.Global) -> ast.AST:
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
+        node.name = self._names.get(node.name, node.name) if node.name else None
+        return self.generic_visit(node)
+
+    def visit_Global(self, node: ast.Global | ast.Nonlocal) -> ast.AST:
         node.names = [self._names.get(name, name) for name in node.names]
         return node
 
+    visit_Nonlocal = visit_Global
 
-def _of_module(module: ast.Module) -> set[str]:
-    """Private functions, classes and variables of a module that nothing inside it shadows."""
-    found: set[str] = set()
-    for node in module.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.Assign):
-            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-            # const() keeps the value of a private name at compile time: it has no name at run time.
-            if isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "const":
-                found -= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    shadows = {node.arg for node in ast.walk(module) if isinstance(node, ast.arg)}
-    return {name for name in found if _private(name)} - shadows
+    def visit_alias(self, node: ast.alias) -> ast.AST:
+        node.name = self._names.get(node.name, node.name)
+        node.asname = self._names.get(node.asname, node.asname) if node.asname else None
+        return node
 
 
-def shorten(tree: Tree, users: list[ast.Module]) -> dict[str, dict[str, str]]:
-    """Renames in place; returns {class or module: {short name: name}}. users: code outside the package whose names are to stay."""
-    spoken, families = _spoken(tree), _families(tree)
-    spoken |= _spoken({str(number): user for number, user in enumerate(users)})
-    members: dict[str, set[str]] = {}
-    loose: set[str] = set()
-    for module in tree.values():
-        inside: set[int] = set()
+class _UserRenamer(ast.NodeTransformer):
+    """Renames in code that uses the package: attributes, and what its own classes have for them. Its other names are its own."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names = names
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if not hasattr(node, "outside"):  # merge() marks those of modules outside the package
+            node.attr = self._names.get(node.attr, node.attr)
+        return self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        here = {name for name, _ in _attributes(node, own=True)}
+        for one in node.body:
+            if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
+                one.name = self._names.get(one.name, one.name)
+            elif not isinstance(one, ast.ClassDef):
+                for part in ast.walk(one):
+                    if isinstance(part, ast.Name) and part.id in here:
+                        part.id = self._names.get(part.id, part.id)
+        return self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if isinstance(node.value, str) and node.value.startswith("_"):
+            node.value = self._names.get(node.value, node.value)
+        return node
+
+    def visit_alias(self, node: ast.alias) -> ast.AST:
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        if (node.module or "").partition(".")[0] == "warden":
+            for alias in node.names:
+                new = self._names.get(alias.name, alias.name)
+                if new != alias.name:
+                    alias.asname = alias.asname or alias.name
+                    alias.name = new
+        return node
+
+
+def _parts(tree: Tree, users: Tree) -> dict[str, set[str]]:
+    """Name → the classes and files that have it: two names that share none of these may have one name on a board.
+
+    A class stands for all that inherit from each other. An attribute that is set from outside of the class may be of any: "*".
+    """
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            name = parent[name]
+        return name
+
+    found: dict[str, set[str]] = {}
+    for module in [*tree.values(), *users.values()]:
         for node in ast.walk(module):
-            if not isinstance(node, ast.ClassDef):
-                continue
-            names = {
-                one.name
-                for one in node.body
-                if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
-            }
-            for part in ast.walk(node):
-                if isinstance(part, ast.Attribute) and _own(part):
-                    names.add(part.attr)
-                    inside.add(id(part))
-            # What a class body says by a bare name (a decorator, another attribute) is not followed.
-            bare = {
-                part.id
-                for one in node.body
-                for part in ast.walk(one)
-                if isinstance(part, ast.Name)
-            }
-            if node.name in families:
-                members.setdefault(families[node.name], set()).update(names - bare)
-            else:
-                loose |= names
+            if isinstance(node, ast.ClassDef):
+                for base in node.bases:
+                    parent[root(node.name)] = root(getattr(base, "id", getattr(base, "attr", "?")))
+    own: set[int] = set()
+    for module in [*tree.values(), *users.values()]:
         for node in ast.walk(module):
-            if isinstance(node, ast.Attribute) and id(node) not in inside:
-                loose.add(node.attr)
-    attributes: dict[str, dict[str, str]] = {}
-    report: dict[str, dict[str, str]] = {}
-    known = {
-        getattr(node, "attr", getattr(node, "name", ""))
-        for module in tree.values()
-        for node in ast.walk(module)
-    }
-    for family, names in members.items():
-        short = (one for one in _short() if one not in known | spoken)
-        old = sorted(name for name in names if _private(name) and name not in spoken | loose)
-        attributes[family] = dict(zip(old, short, strict=False))
-        report[family] = {new: name for name, new in attributes[family].items()}
+            if isinstance(node, ast.ClassDef):
+                for name, one in _attributes(node):
+                    found.setdefault(name, set()).add("class " + root(node.name))
+                    own.add(id(one))
     for path, module in tree.items():
-        taken = {node.id for node in ast.walk(module) if isinstance(node, ast.Name)}
-        short = (one for one in _short() if one not in taken | known | spoken)
-        old = sorted(_of_module(module) - spoken)
-        renamed = dict(zip(old, short, strict=False))
-        report[path] = {new: name for name, new in renamed.items()}
-        _Renamer(families, attributes, renamed).visit(module)
-        ast.fix_missing_locations(module)
-    return {where: names for where, names in report.items() if names}
+        for node in ast.walk(module):
+            if isinstance(node, ast.Attribute):
+                if not isinstance(node.ctx, ast.Load) and id(node) not in own:
+                    found.setdefault(node.attr, set()).add("*")
+            elif id(node) not in own:
+                for name in _plain(node):
+                    found.setdefault(name, set()).add(path)
+    return found
+
+
+def _attributes(node: ast.ClassDef, own: bool = False) -> Iterator[tuple[str, ast.AST]]:
+    """What a class has: its methods and names, and what its methods set on `self`. own: without the latter."""
+    for one in node.body:
+        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield one.name, one
+        for part in ast.walk(one) if isinstance(one, ast.Assign) else ():
+            if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
+                yield part.id, part
+    for part in () if own else ast.walk(node):
+        if isinstance(part, ast.Attribute) and not isinstance(part.ctx, ast.Load):
+            if isinstance(part.value, ast.Name) and part.value.id == "self":
+                yield part.attr, part
+
+
+def _plain(node: ast.AST) -> list[str]:
+    """Names that a node has by themselves, not as an attribute of something."""
+    if isinstance(node, ast.Name):
+        return [node.id]
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.arg):
+        return [node.arg]
+    if isinstance(node, ast.alias):
+        return [node.asname or node.name, node.name]
+    if isinstance(node, ast.ExceptHandler):
+        return [node.name or ""]
+    return list(node.names) if isinstance(node, ast.Global | ast.Nonlocal) else []
+
+
+def _kept_at_run_time(tree: Tree) -> set[str]:
+    """Names that a compiled module holds: of attributes, arguments, functions, classes, and globals."""
+    found: set[str] = set()
+    for module in tree.values():
+        found |= {name for name, _ in bound_names(module)} | global_names(module)
+        for node in ast.walk(module):
+            if isinstance(node, ast.Attribute):
+                found.add(node.attr)
+            elif isinstance(node, ast.arg):
+                found.add(node.arg)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.add(node.name)
+                if isinstance(node, ast.ClassDef):
+                    found |= {name for name, _ in _attributes(node)}
+    return found
+
+
+def shorten(sources: Tree, tree: Tree, outside: Tree, users: Tree) -> dict[str, str]:
+    """Rename in place, in the tree and its users; return {name in the sources: name on a board}.
+
+    sources: the modules before they were merged. outside: code whose names the package keeps. users: code that follows the new names; what it passes by
+    name or says in a string keeps it, and its classes stand in for those of the package.
+    """
+    words, spoken = _Words(tree), _Words(outside)
+    using = _Words(users)
+    kept = {part for path in tree for part in dotted(path).split(".")}
+    kept |= words.strings | words.keywords | using.keywords | words.imported | _foreign(tree) | _constants(tree)
+    # What code outside the package calls by a private name is its own.
+    about = spoken.all | spoken.defined | spoken.imported | spoken.strings | using.strings
+    kept |= {name for name in about if not name.startswith("_")} | _public(sources) | _VIPER
+    firmware = firmware_names()
+    parts = _parts(tree, users)
+    first = _kept_at_run_time({path: tree[path] for path in EVERY_START if path in tree})
+    changing = sorted(
+        (
+            name
+            for name in (words.defined & _kept_at_run_time(tree)) - kept - set(firmware)
+            if len(name) > 1 and not name.startswith("__")
+        ),
+        key=lambda name: (name not in first, "*" not in parts.get(name, ()), name),
+    )
+    locals_of = {path: {one for node in ast.walk(module) for one in _plain(node)} for path, module in tree.items()}
+    unusable = (_kept_at_run_time(tree) - set(changing)) | kept | _LOOKED_UP
+    given: dict[str, set[str]] = {name: set() for name in firmware if name not in unusable}
+    names: dict[str, str] = {}
+    for name in changing:
+        here = parts.get(name, {"*"})
+        for new, there in given.items():
+            apart = not (here & there or (there and "*" in here) or "*" in there)
+            if apart and not any(new in locals_of[path] for path in here if path in locals_of):
+                names[name] = new
+                there |= here
+                break
+    for module in tree.values():
+        _Renamer(names).visit(module)
+    for module in users.values():
+        _UserRenamer(names).visit(module)
+    return names

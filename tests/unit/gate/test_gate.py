@@ -9,6 +9,8 @@ from application_model import App
 from harness import check, equal
 from test_bundle import KEY, OTHER_KEY, OTHER_SEED, SEED, gated
 from time_model import ModelTime
+import warden.ota
+from warden import unload
 from warden.errors import LinkError, PeerError, StoreError
 from warden.gate.codes import code
 from warden.hal.keypad import Keypad
@@ -628,11 +630,11 @@ def test_a_display_that_does_not_answer():
 def test_the_trial_grant():
     class BootResult:
         granted = True
-        slots = None
+        slots = update = None
 
-    class Boot:
-        present = BootResult
-        advance = staticmethod(lambda vault: vault.advance("boot"))
+    from warden.ota import boot
+
+    unload("warden.ota.boot")
 
     for granted in (True, False, None):
         BootResult.granted = granted
@@ -649,12 +651,13 @@ def test_the_trial_grant():
 
         stage = Stage()
         stage.vault.advance("otp_used", 2)
-        __import__("warden.ota")
-        sys.modules["warden.ota.boot"] = sys.modules["warden.ota"].boot = Boot
+        sys.modules["warden.ota.boot"] = warden.ota.boot = boot
+        boot.present = BootResult
         try:
             run_stage(stage, work)
         finally:
-            del sys.modules["warden.ota.boot"], sys.modules["warden.ota"].boot
+            boot.present = None
+            unload("warden.ota.boot")
 
 
 def test_a_flash_that_fails_restarts_the_board():

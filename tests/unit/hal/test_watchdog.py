@@ -154,11 +154,9 @@ def test_a_start_hands_it_to_the_boot():
         order = []
         given.clear()
 
-        class Boot:
-            @staticmethod
-            def start(vault, slots, attempts, on_damage, feed):
-                given.append(feed)
-                return BootResult()
+        def start(vault, slots, attempts, on_damage, feed):
+            given.append(feed)
+            return BootResult()
 
         class BootResult:
             mode = "recovery"
@@ -168,19 +166,16 @@ def test_a_start_hands_it_to_the_boot():
             return board, Vault()
 
         kept = load.open_board, load.find, sys.path[:]
-        import warden
+        from warden.ota import boot
 
-        real = sys.modules.pop("warden.ota.boot", None)
-        sys.modules["warden.ota.boot"] = warden.ota.boot = Boot
+        real, boot.start = boot.start, start
         load.open_board, load.find = open_board, lambda *_: lambda args: None
         sys.path.append("/app")
         try:
             load.boot_slots(("file", "/x", ("app",), 3))
         finally:
             load.open_board, load.find, sys.path[:] = kept
-            del sys.modules["warden.ota.boot"], warden.ota.boot
-            if real is not None:
-                sys.modules["warden.ota.boot"] = warden.ota.boot = real
+            boot.start = real
         equal(order, [0])
         equal([dog.timeout for dog in WDT.made], expected)
         if expected:

@@ -217,7 +217,7 @@ def test_imported_from_a_slot():
     finally:
         sys.path[:] = path
         vfs.umount("/app")
-    equal(module.MARK, "imported")
+    equal(module.__dict__["MARK"], "imported")
     del sys.modules["app"]
     board.off()
 
