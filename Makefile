@@ -22,7 +22,7 @@ test: setup  ## every test; ARGS="-k cbor" picks, TARGET=/dev/ttyACM0 runs the d
 
 test-32: setup  ## the device's tests on a MicroPython 1.25 with 32-bit words, from Debian's i386 packages
 	@tools/setup/micropython32.sh; case $$? in \
-	0) MICROPYTHON=$(CURDIR)/build/mp32/micropython $(BIN)/python -m pytest -n 2 --dist loadscope --target='unix -O' tests/unit $(ARGS) ;; \
+	0) MICROPYTHON=$(CURDIR)/build/mp32/micropython $(BIN)/python -m pytest -n 2 --dist loadscope --target=built tests/unit $(ARGS) ;; \
 	3) ;; \
 	*) exit 1 ;; esac
 

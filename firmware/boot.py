@@ -5,21 +5,26 @@ import sys
 
 import micropython
 
-# No Ctrl-C into a REPL that has the vault open.
-micropython.kbd_intr(-1)
+micropython.kbd_intr(-1)  # no Ctrl-C into a REPL that has the vault open
 
-# Frozen modules first, then the application, then the libraries. The writable working directory, which stock firmware puts first,
-# is gone: a file dropped there must not shadow a module.
+# The firmware's modules, bound while the path holds no files: an import takes a file of that name first, and searches flash for it.
+sys.path[:] = [".frozen"]
+_NAMES = "asyncio binascii cryptolib deflate errno esp32 gc hashlib io json machine network os rp2 socket struct time tls vfs"
+for name in _NAMES.split():
+    try:
+        sys.modules[name] = __import__(name)
+    except ImportError:
+        pass  # not on this port
+
+# The application, then the libraries. Not the writable working directory, which stock firmware puts first.
 sys.path[:] = [".frozen", "/app", "/lib"]
 
-import os  # noqa: E402  (the path first: a file of this name would shadow the firmware's)
-
-# After a power cut inside a rename between folders, littlefs (2.11, MicroPython 1.26 to 1.29) hides another entry of the folder until it
-# is asked to write: board.py, /lib or main.py may be missing. Asking for a removal makes it finish the rename first.
+# After a power cut inside a rename between folders, littlefs (2.11, MicroPython 1.26 to 1.29) hides another entry of the folder until
+# it is asked to write: board.py, /lib or main.py may be missing. A removal makes it finish the rename.
 try:
-    os.remove("/~")
-except OSError:  # there is no such file
-    pass
+    sys.modules["os"].remove("/~")
+except OSError:
+    pass  # there is no such file
 
 # What imports leave behind lies between what stays, and a heap in small pieces has no room for a TLS connection: collect often.
 gc.threshold(4096)

@@ -97,7 +97,12 @@ def built_tree() -> Path:
 
     folder = tempfile.TemporaryDirectory(prefix="warden-built-")
     atexit.register(folder.cleanup)
-    lay_out(build_repository(), Path(folder.name))
+    # Machine code of the interpreter's own kind; another kind of it is refused, and plain modules take over.
+    asked = [micropython_path() or "", "-c", "import sys; print(sys.maxsize)"]
+    narrow = (
+        subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "2147483647\n"
+    )
+    lay_out(build_repository(), Path(folder.name), "x86" if narrow else "x64")
     return Path(folder.name)
 
 

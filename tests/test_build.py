@@ -1,5 +1,4 @@
-"""What boards run is made of the sources by tools/warden_build: it must be the same program, with
-fewer words."""
+"""What boards run is made of the sources by tools/warden_build: the same program in fewer words."""
 
 import ast
 import subprocess
@@ -9,304 +8,185 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
-from warden_build import BuildError, build  # noqa: E402  (the path must be set first)
-from warden_build.compiled import read  # noqa: E402
-from warden_build.flatten import flat_names  # noqa: E402
-from warden_build.inline import inline  # noqa: E402
+from warden_build import BuildError, Built, build  # noqa: E402  (the path must be set first)
+from warden_build import groups as table  # noqa: E402
+from warden_build.compiled import build_repository, needed, read  # noqa: E402
+from warden_build.plan import is_prose  # noqa: E402
+from warden_build.scopes import dotted  # noqa: E402
+from warden_build.shorten import firmware_names  # noqa: E402
 
-SOURCE = """
-from micropython import const
-from .errors import PeerError
-_LIMIT = const(3)
-_table = {"_kept": 1}
-_cache = []
-
-def _helper(value):
-    _cache.append(value)
-    return _table
-
-class _Private:
-    def __init__(self):
-        self._count = 0
-        self._seen = 0
-        self.public = _helper(1)
-
-    def _step(self):
-        self._count += 1
-        if self._count > _LIMIT:
-            raise PeerError("cbor-limit", "a text")
-
-    def go(self):
-        call = lambda: self._step()
-        call()
-        return self._count
-
-class Other(_Private):
-    def more(self):
-        self._step()
-        return self._count + self._seen
-
-class Third(_Private):
-    def _step(self):
-        super()._step()
-        self._count += 10
-
-class Foreign(list):
-    def add(self):
-        self._mine = 1
-        return self._mine
-"""
-
-
-ERRORS = "class PeerError(Exception):\n    pass\n"
-
-
-def test_names_and_texts() -> None:
-    sources = {"warden/a.py": SOURCE, "warden/b.py": '"""Prose."""', "warden/errors.py": ERRORS}
-    slim, _, names = build(sources, {"user.py": "x._seen"})
-    assert set(slim) == {"warden/a.py", "warden/errors.py"}
-    text = slim["warden/a.py"]
-    assert "a text" not in text and "'cbor-limit'" in text
-    # Renamed: what only this module and `self` speak of. Kept: const(), what is in a string, what
-    # a user names, a foreign class's own.
-    for name in ("_helper", "_table", "_cache", "_step", "_count", "_Private"):
-        assert name not in text, name
-    for name in ("_LIMIT", "_kept", "_seen", "_mine", "public", "more"):
-        assert name in text, name
-    found = {old for shortened in names.values() for old in shortened.values()}
-    assert found == {"_helper", "_table", "_cache", "_step", "_count", "_Private"}
-
-
-def test_it_is_the_same_program() -> None:
-    slim, _, _ = build({"warden/a.py": SOURCE, "warden/errors.py": ERRORS}, {})
-    results = []
-    for text in (SOURCE, slim["warden/a.py"]):
-        body = text.replace("from micropython import const", "const = int").replace(
-            "from .errors import PeerError", "PeerError = ValueError"
-        )
-        space: dict[str, object] = {}
-        exec(compile(body, "a", "exec"), space)  # noqa: S102  (our own text)
-        other = space["Other"]()  # type: ignore[operator]
-        third = space["Third"]()  # type: ignore[operator]
-        results.append(
-            (other.go(), other.more(), other.public, third.go(), space["Foreign"]().add())  # type: ignore[operator]
-        )
-    assert results[0] == results[1]
-    assert results[0][3] == 11
-
-
-def test_once_more_changes_nothing_that_matters(repo: Path) -> None:
-    """Short names that are there already are not given out a second time."""
-    once = build(read(repo / "lib", "warden"), {}).sources
-    twice = build(once, {}).sources
-    for path, text in twice.items():
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ClassDef):
-                methods = [
-                    one.name
-                    for one in node.body
-                    if isinstance(one, ast.FunctionDef) and not one.decorator_list
-                ]
-                assert len(methods) == len(set(methods)), (path, node.name)
-
-
-LABELS = """
-from micropython import const
-URI = const(21)
-FLOOR = const(-1)
-TAG = b"\\xd2"
-LONG = b"longer"
-TWICE = 1
-TWICE = 2
-KEPT = const(7)
-SHADOWED = 3
-SPOKEN = 4
-"""
-READER = """
-from . import labels
-from .labels import FLOOR, SHADOWED, TWICE, URI as ADDRESS
-
-def read(item):
-    return [labels.URI, ADDRESS, FLOOR, labels.TAG, labels.LONG, TWICE, labels.KEPT, SHADOWED, item]
-
-def other(SHADOWED):
-    return SHADOWED
-"""
-CHOOSER = """
-def choose(module):
-    return module.SPOKEN
-"""
-
-
-def test_numbers_go_in_where_they_are_used(tmp_path: Path, micropython: str) -> None:
-    sources = {
-        "warden/__init__.py": "",
-        "warden/wire/__init__.py": "",
-        "warden/wire/labels.py": LABELS,
-        "warden/wire/reader.py": READER,
-        "warden/vault.py": "LIMIT = 5\ndef limit():\n    return LIMIT\n",
-        "warden/chooser.py": CHOOSER,
-    }
-    user = "from warden.wire import labels\nprint(labels.KEPT)"
-    slim = build(sources, {"user.py": user}).sources
-    labels, reader = slim["warden/wire/labels.py"], slim["warden/wire/reader.py"]
-    for name in ("URI", "ADDRESS", "FLOOR", "TAG"):
-        assert name not in labels + reader, name
-    # Kept: too long, assigned twice, a user's, shadowed where it is used, reached for in a way
-    # that is not followed; and what is no protocol's.
-    for name in ("LONG", "TWICE", "KEPT", "SHADOWED", "SPOKEN"):
-        assert name in labels, name
-    assert "LIMIT = 5" in slim["warden/vault.py"]
-    said = []
-    for number, tree in enumerate((sources, slim)):
-        root = tmp_path / str(number)
-        # A package of prose alone needs no __init__ on a board.
-        for path, text in {**sources, **tree}.items():
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_text(text)
-        code = (
-            "import sys; sys.path[:] = ['.', '.frozen']\n"
-            "from warden.wire import reader, labels\nfrom warden.chooser import choose\n"
-            "print(reader.read(0), reader.other(9), choose(labels))"
-        )
-        done = subprocess.run(
-            [micropython, "-c", code], cwd=root, capture_output=True, text=True, check=True
-        )
-        said.append(done.stdout)
-    assert said[0] == said[1]
-    assert said[0].strip() == "[21, 21, -1, b'\\xd2', b'longer', 2, 7, 3, 0] 9 4"
-
-
-MEANINGS = """
-def first():
-    from .wire.a import X
-    return X
-
-def second():
-    from .wire.b import X
-    return X
-
-def third():
-    from .wire import a as numbers
-    return numbers.X
-
-def fourth():
-    from .wire import b as numbers
-    return numbers.X
-
-def signed():
-    from .wire import a as those
-    return those.LESS ** 2, those.LESS.bit_length()
-
-def twice():
-    from .wire.a import SECOND
-    return SECOND
-
-def caught():
-    from .wire.a import Y
-    try:
-        raise ValueError
-    except ValueError as Y:
-        return type(Y)
-
-def defined():
-    from .wire.a import Z
-    class Z:
-        pass
-    return Z.__name__
-
-def foreign():
-    from .other import W
-    return W
-
-def own():
-    from .wire.a import W
-    return W
-"""
-A = "X = 1\nY = 2\nZ = 3\nW = 4\nLESS = -2\nFIRST = SECOND = 5\n"
-
-
-def test_a_name_of_two_meanings_keeps_both(tmp_path: Path) -> None:
-    sources = {"p/__init__.py": "", "p/other.py": "W = 8\n", "p/user.py": MEANINGS}
-    sources |= {"p/wire/__init__.py": "", "p/wire/a.py": A, "p/wire/b.py": "X = 9\n"}
-    names = ("first", "second", "third", "fourth", "signed", "twice", "caught", "defined")
-    calls = ", ".join(f"user.{name}()" for name in (*names, "foreign", "own"))
-    tree = {path: ast.parse(text) for path, text in sources.items()}
-    inline(tree, [])
-    inlined = {path: ast.unparse(module) for path, module in tree.items()}
-    assert "LESS" not in inlined["p/user.py"]
-    said = []
-    for number, files in enumerate((sources, inlined)):
-        for path, text in files.items():
-            file = tmp_path / str(number) / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-        program = [sys.executable, "-c", f"from p import user; print({calls})"]
-        ran = subprocess.run(program, cwd=tmp_path / str(number), capture_output=True, text=True)
-        said.append((ran.stdout, ran.stderr))
-    assert said[0] == said[1] and said[0][0]
-
-
-PACKAGES = {
+PACKAGE = {
     "warden/__init__.py": (
+        "import sys\n"
+        "def unload(name):\n    sys.modules.pop(name, None)\n"
         "def __getattr__(name):\n"
         "    if name == 'Device':\n"
         "        from .agent.device import Device\n"
         "        return Device\n"
         "    return __import__(__name__ + '.' + name, None, None, (name,))\n"
     ),
-    "warden/errors.py": "class PeerError(Exception):\n    pass\n",
-    "warden/vault/__init__.py": "from ..wire import cbor\nclass Vault:\n    kind = cbor.NAME\n",
-    "warden/vault/records.py": (
-        "from . import Vault\ndef load():\n    from ..ota import order as later\n    return Vault, later\n"
+    "warden/errors.py": (
+        "class PeerError(Exception):\n    def __init__(self, code, text=''):\n"
+        "        super().__init__(code, text)\n        self.code = code\n"
     ),
-    "warden/ota/__init__.py": '"""Prose."""',
-    "warden/ota/order.py": "import sys\nfrom ..vault import records\nhere = sys.modules['warden.ota.order']\n",
-    "warden/ota/otp.py": "value = 'ota'\n",
-    "warden/gate/__init__.py": '"""Prose."""',
-    "warden/gate/otp.py": "from ..ota import otp\nfrom ..ota.otp import value\nboth = otp.value + value\n",
-    "warden/agent/__init__.py": '"""Prose."""',
-    "warden/agent/device.py": (
-        "from ..gate import otp as gate_otp, otp\nfrom .. import errors\n"
-        "class Device:\n    same = gate_otp is otp and errors\n    both = otp.both\n"
+    "warden/vault/__init__.py": (
+        "from micropython import const\nfrom ..wire import cbor\n_LIMIT = const(3)\n"
+        "class Vault:\n    kind = cbor.NAME\n    most = _LIMIT\n"
     ),
     "warden/wire/__init__.py": '"""Prose."""',
-    "warden/wire/cbor.py": "NAME = 'cbor'\n",
+    "warden/wire/cbor.py": (
+        "from micropython import const\nfrom ..errors import PeerError\nNAME = 'cbor'\n_LIMIT = const(9)\nURI = const(21)\nFLOOR = const(-1)\n"
+        "def encode(value):\n    if value > _LIMIT:\n        raise PeerError('cbor-limit', 'a text')\n    return [value]\n"
+    ),
+    "warden/agent/__init__.py": '"""Prose."""',
+    "warden/agent/device.py": (
+        "from ..wire import cbor\nfrom ..errors import PeerError\n"
+        "class Device:\n"
+        "    def __init__(self):\n        self._counted_calls = 0\n        self.shown = 0\n"
+        "    def _count_one(self):\n        self._counted_calls += 1\n"
+        "    def go(self, amount):\n"
+        "        encode = cbor.encode(amount)\n"  # a local of the name that the other module's function has
+        "        call = lambda: self._count_one()\n        call()\n"
+        "        return encode, self._counted_calls, cbor.URI, cbor.FLOOR\n"
+        "    def slots(self):\n"
+        "        from ..ota import boot, service\n"
+        "        return boot.begin(2), service.begin(2), boot.present\n"
+        "    def build(self):\n"
+        "        from . import build\n"
+        "        from ..policy.policy import Policy\n"
+        "        return build.made(self), Policy().name\n"
+    ),
+    "warden/agent/build.py": "from ..policy.policy import Policy\ndef made(device):\n    return Policy().name, device.shown\n",
+    "warden/policy/__init__.py": '"""Prose."""',
+    "warden/policy/policy.py": "class Policy:\n    name = 'policy'\n",
+    "warden/ota/__init__.py": '"""Prose."""',
+    "warden/ota/boot.py": (
+        "present = None\ndef begin(number):\n    global present\n    present = number\n    return ('boot', number)\n"
+    ),
+    "warden/ota/service.py": (
+        "import sys\nfrom . import boot\ndef begin(number):\n"
+        "    return ('service', number, boot.begin(1), 'warden.ota.boot' in sys.modules)\n"
+    ),
 }
 APP = """
-import warden.ota.otp
+import sys
+import warden.ota.service
 from warden import Device
 from warden.errors import PeerError
-from warden.gate.otp import both
-from warden.vault import Vault, records
+from warden.vault import Vault
 from warden.wire import cbor
 
-assert Device.same.PeerError is PeerError
-code = "from warden.ota.otp import value; print(value)"
-exec(code)
-print(Device.both, both, Vault.kind, records.load()[0] is Vault, cbor.NAME, warden.ota.otp.value)
-print(records.load()[1].here is __import__("sys").modules["warden.ota.order"])
+device = Device()
+print(Vault.kind, Vault.most, device.go(4), device.slots(), device.build(), cbor.encode(2))
+try:
+    cbor.encode(10)
+except PeerError as error:
+    print(error.code)
+print(sys.modules["warden.ota.boot"] is warden.ota.boot, device._counted_calls)
 """
 
 
-def test_packages_are_laid_flat(tmp_path: Path, micropython: str) -> None:
-    built = build(PACKAGES, {"app.py": APP})
-    assert set(built.sources) == {
-        *("warden/__init__.py", "warden/errors.py", "warden/vault.py", "warden/records.py"),
-        *("warden/order.py", "warden/ota_otp.py", "warden/gate_otp.py", "warden/device.py"),
-        "warden/wire/cbor.py",
+def run(root: Path, files: dict[str, str], micropython: str, code: str) -> tuple[str, str]:
+    """Lay files below a folder and run a program there; (what it prints, what it says went wrong)."""
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    program = [micropython, "-c", "import sys; sys.path[:] = ['.', '.frozen']\n" + code]
+    done = subprocess.run(program, cwd=root, capture_output=True, text=True, check=False)
+    return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="session")
+def repository() -> Built:
+    return build_repository()
+
+
+def test_it_is_the_same_program(tmp_path: Path, micropython: str) -> None:
+    """Imports of every kind, names that two modules of a file have, locals, a global that changes, and a string."""
+    built = build(PACKAGE, {"app.py": APP})
+    assert set(built.sources) == {"warden/__init__.py", "warden/start.py", "warden/ota.py"}
+    before = run(tmp_path / "before", PACKAGE | {"app.py": APP}, micropython, "import app")
+    after = run(tmp_path / "after", built.sources | built.users, micropython, "import app")
+    assert before == after
+    assert before == (
+        "cbor 3 ([4], 1, 21, -1) (('boot', 2), ('service', 2, ('boot', 1), True), 1)"
+        " (('policy', 0), 'policy') [2]\ncbor-limit\nTrue 1\n",
+        "",
+    )
+
+
+def test_what_goes_and_what_stays() -> None:
+    built = build(PACKAGE, {"app.py": APP})
+    core = built.sources["warden/__init__.py"]
+    for gone in ("a text", "_counted_calls", "_count_one", "URI", "FLOOR"):
+        assert gone not in core, gone
+    for stays in (
+        "'cbor-limit'",
+        "class Device",
+        "class Vault",
+        "def go(self, amount)",
+        "shown",
+        "unload",
+    ):
+        assert stays in core, stays
+    assert built.names["_counted_calls"] in firmware_names()
+
+
+def test_the_same_sources_give_the_same_build(repository: Built) -> None:
+    again = build_repository()
+    assert again.sources == repository.sources and again.number == repository.number
+
+
+def test_every_module_is_in_exactly_one_file(repo: Path) -> None:
+    """A pattern of the table that matches no module any more is a mistake, too."""
+    modules = {
+        dotted(path): text
+        for path, text in read(repo / "lib", "warden").items()
+        if path == "warden/__init__.py" or not is_prose(ast.parse(text))
     }
-    said = []
-    for number, files in enumerate((PACKAGES | {"app.py": APP}, built.sources | built.users)):
-        root = tmp_path / str(number)
-        for path, text in files.items():
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_text(text)
-        code = "import sys; sys.path[:] = ['.', '.frozen']; import app"
-        done = subprocess.run([micropython, "-c", code], cwd=root, capture_output=True, text=True)
-        said.append((done.stdout, done.stderr))
-    assert said[0] == said[1]
-    assert said[0] == ("ota\notaota otaota cbor True cbor ota\nTrue\n", "")
+    for name in modules:
+        assert table.group_of(name), name
+    files = {table.file_path(table.group_of(name)) for name in modules}
+    assert len(files) <= 60
+    for group in table.GROUPS:
+        for pattern in group.patterns.split():
+            one = table.Group(group.name, pattern)
+            found = [name for name in modules if table.matches(one, name)]
+            assert found, f"{group.name}: {pattern} matches no module"
+
+
+def test_nothing_that_outlives_a_start_is_defined_in_it(repository: Built) -> None:
+    """Of the start's file: an object of its classes, or one of its functions, would keep all of it in memory."""
+    start = ast.parse(repository.sources["warden/start.py"])
+    classes = [node.name for node in start.body if isinstance(node, ast.ClassDef)]
+    assert len(classes) <= 1  # Policy: its values are copied into Settings, which is the core's
+    for node in ast.walk(start):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            inner = [
+                one
+                for one in ast.walk(node)
+                if one is not node
+                and isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            ]
+            for one in inner:
+                assert one.name in ALLOWED_INSIDE, one.name
+
+
+# They end with the start: what asks for the PIN, and the firmware's own check of an image.
+ALLOWED_INSIDE: set[str] = set()
+
+
+def test_every_file_refuses_another_build(tmp_path: Path, micropython: str) -> None:
+    built = build(PACKAGE, {})
+    other = build(PACKAGE | {"warden/vault/__init__.py": "class Vault:\n    kind = 'other'\n"}, {})
+    assert built.number != other.number
+    mixed = built.sources | {"warden/start.py": other.sources["warden/start.py"]}
+    said = run(
+        tmp_path, mixed, micropython, "import warden\nimport warden.ota\nimport warden.start"
+    )
+    assert "ImportError: warden: files of two builds" in said[1]
+    whole = run(tmp_path / "whole", built.sources, micropython, "import warden.ota, warden.start")
+    assert whole == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -314,34 +194,52 @@ def test_packages_are_laid_flat(tmp_path: Path, micropython: str) -> None:
     [
         ("warden/ota/a.py", "__import__('warden.ota.' + x)\n", "no module's full name"),
         ("warden/ota/a.py", "y = 'warden.ota.gone'\n", "no module's full name"),
+        ("warden/ota/a.py", "y = 'warden.wire.cbor'\n", "in the core, which stays"),
         ("warden/ota/a.py", "from ..gone import x\n", "there is no module warden.gone"),
-        ("warden/ota/more/a.py", "x = 1\n", "a package in a package"),
-        ("warden/ota_otp.py", "x = 1\n", "one name"),
+        ("warden/ota/a.py", "from ..wire import cbor\ny = cbor.gone\n", "has no gone"),
+        (
+            "warden/agent/b.py",
+            "try:\n    from ..wire import cbor\nexcept ImportError:\n    cbor = None\n",
+            "two meanings",
+        ),
+        ("warden/wire/start.py", "x = 1\n", "two groups would have the file"),
     ],
 )
-def test_a_tree_that_cannot_be_flattened_is_refused(path: str, text: str, why: str) -> None:
+def test_what_cannot_be_built_is_refused(path: str, text: str, why: str) -> None:
+    if why == "has no gone":
+        path = "warden/session/a.py"
     with pytest.raises(BuildError, match=why):
-        build(PACKAGES | {path: text}, {})
+        build(PACKAGE | {path: text}, {})
 
 
-def test_names_by_parts_are_fine_for_drivers() -> None:
-    """board.py names drivers, which stay in their folder."""
-    text = "def find(kind):\n    return __import__('warden.hal.' + kind)\n"
-    built = build(PACKAGES | {"warden/ota/a.py": text, "warden/hal/b.py": "x = 1\n"}, {})
-    assert "'warden.hal.'" in built.sources["warden/a.py"]
-
-
-def test_public_paths_stay(repo: Path) -> None:
-    """What applications and the firmware's own drivers import has one name in both forms."""
-    sources = read(repo / "lib", "warden")
-    names = flat_names({path: ast.parse(text) for path, text in sources.items()})
-    for name, flat in names.items():
-        if name.split(".")[1:2] in (["crypto"], ["wire"], ["hal"], ["errors"], ["vault"]) and (
-            name.count(".") == 2 or name == "warden.errors"
-        ):
-            assert name == flat or name.startswith("warden.vault."), name
-    assert names["warden.vault"] == "warden.vault"
-    # One folder less a package: only these are left.
-    assert {flat.rpartition(".")[0] for flat in names.values()} == {
-        *("", "warden", "warden.crypto", "warden.wire", "warden.hal")
+def test_a_board_gets_its_own_drivers(repo: Path, repository: Built) -> None:
+    board = (repo / "boards/RPI_PICO_W/board.py").read_text()
+    files = needed(repository.sources, [board])
+    drivers = {Path(path).stem for path in files if "/hal/" in path}
+    assert {
+        "store_file",
+        "store_steps",
+        "rootkey_chip",
+        "rootkey_software",
+        "wifi",
+        "watchdog",
+    } <= drivers
+    assert not drivers & {
+        "store_nvs",
+        "rootkey_efuse",
+        "keypad_matrix",
+        "display_hd44780",
+        "slots_partition",
     }
+    assert all(path in files for path in repository.sources if "/hal/" not in path)
+
+
+def test_names_that_firmware_has_cost_nothing(micropython: str) -> None:
+    """Each name of the list is interned in the firmware: the pool of the heap does not grow by it."""
+    names = firmware_names()
+    assert len(names) == len(set(names))
+    code = "import micropython\n" + "".join(f"def f(x): return x.{name}\n" for name in names)
+    program = [micropython, "-X", "heapsize=8m", "-c", code + "micropython.qstr_info(1)"]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    grown = {line[2:-1] for line in done.stdout.splitlines() if line.startswith("Q(")}
+    assert not grown & set(names)

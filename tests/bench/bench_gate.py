@@ -43,7 +43,7 @@ def rows() -> Iterator[dict[str, object]]:
     """See run.py."""
     folder = Path(tempfile.mkdtemp())
     try:
-        lay_out(build_repository(programs=("tests/bench", "tests/unit")), folder)
+        lay_out(build_repository(), folder)
         online, offline = measured(folder, "authority"), measured(folder, "hotp")
     finally:
         shutil.rmtree(folder)

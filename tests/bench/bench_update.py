@@ -112,7 +112,7 @@ def pace() -> dict[str, float]:
     matter in each."""
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as tree:
-        lay_out(build_repository(programs=("tests/bench", "tests/unit")), Path(tree))
+        lay_out(build_repository(), Path(tree))
         script = f"{tree}/tests/bench/update_device.py"
         argv = [device_tree.micropython(), "-X", "heapsize=8m", script, f"{tree}/lib"]
         for _ in range(_PROCESSES):
@@ -177,7 +177,7 @@ class Heap:
         """Phase → bytes that live after a collection, more than the vault's and the slots' before:
         without the agent."""
         with tempfile.TemporaryDirectory() as tree, tempfile.TemporaryDirectory() as folder:
-            lay_out(build_repository(programs=("tests/bench", "tests/unit")), Path(tree))
+            lay_out(build_repository(), Path(tree))
             argv = [
                 device_tree.micropython(),
                 "-X",

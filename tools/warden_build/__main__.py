@@ -1,4 +1,7 @@
-"""Compile the device package as boards run it for every architecture, and print what each module takes in flash: `make mpy`.
+"""Compile the device package as boards run it for every architecture, and print what each file takes in flash: `make mpy`.
+
+    python -m warden_build                 every driver
+    python -m warden_build RPI_PICO_W      the drivers that boards/RPI_PICO_W/board.py names, and no other
 
 An architecture matters where a module has native or viper code, which mpy-cross turns into machine code; one that does not
 compile for a chip would otherwise show only on that chip.
@@ -13,10 +16,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from warden_build.compiled import REPO, build_repository, compile_one
+from warden_build.compiled import REPO, build_repository, compile_one, needed
 
 OUT = REPO / "build" / "mpy"
 # Raspberry Pi Pico and Pico 2, ESP32 (S2, S3), ESP32-C3 and C6, the unix port.
+BLOCK = 4096  # of the filesystem on a board: a file takes whole ones
 ARCHITECTURES = ("armv6m", "armv7emsp", "xtensawin", "rv32imc", "x64")
 
 
@@ -25,10 +29,15 @@ def target(path: str, architecture: str) -> Path:
     return OUT / architecture / Path(path).with_suffix(".mpy")
 
 
-def main() -> int:
-    """0 when everything compiled."""
+def main(boards: list[str]) -> int:
+    """Build for the boards of these names, with their drivers alone; for all boards without. 0 when everything compiled."""
     shutil.rmtree(OUT, ignore_errors=True)
-    sources, users, names = build_repository()
+    built = build_repository()
+    sources, users = built.sources, built.users
+    if boards:
+        sources = needed(
+            sources, [(REPO / "boards" / name / "board.py").read_text() for name in boards]
+        )
     jobs = [(path, architecture) for path in sources for architecture in ARCHITECTURES]
 
     def compile_job(job: tuple[str, str]) -> str:
@@ -56,11 +65,16 @@ def main() -> int:
     table.add_section()
     table.add_row("total", *(f"{total[architecture]:,}" for architecture in ARCHITECTURES))
     # A log has no width of its own, and a table cut to 80 columns would hide the sizes.
+    blocks = {a: sum(-(-row[a] // BLOCK) for row in sizes.values()) for a in ARCHITECTURES}
+    table.add_row(
+        f"{len(sizes)} files, blocks",
+        *(f"{blocks[architecture]:,}" for architecture in ARCHITECTURES),
+    )
     Console(width=None if sys.stdout.isatty() else 110).print(table)
     for path in ("firmware/boot.py", "firmware/main.py"):
         (OUT / path).parent.mkdir(parents=True, exist_ok=True)
         (OUT / path).write_text(users[path])
-    (OUT / "names.json").write_text(json.dumps(names, indent=1))
+    (OUT / "names.json").write_text(json.dumps(built.names, indent=1))
     (OUT / "sizes.json").write_text(json.dumps({"modules": sizes, "total": total}, indent=1))
     if not sources or failures:
         print(f"{failures} of {len(jobs)} did not compile", file=sys.stderr)
@@ -69,4 +83,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

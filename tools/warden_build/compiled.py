@@ -1,5 +1,6 @@
 """Compile a built tree with mpy-cross, without line numbers: what boards load."""
 
+import ast
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -56,9 +57,39 @@ def build_repository(outside: dict[str, str] | None = None) -> Built:
     return build(read(REPO / "lib", "warden"), read(REPO, "tests/unit", "tests/bench"), every)
 
 
-def lay_out(built: Built, folder: Path) -> None:
+def needed(sources: dict[str, str], boards: list[str]) -> dict[str, str]:
+    """Return the files of a build that boards with these board.py need: all but the drivers that none of them names.
+
+    A driver is needed that a word of board.py may stand for, `("file", …)` for `store_file`, or that a file imports that is needed.
+    """
+    words = {
+        node.value
+        for text in boards
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    drivers = {Path(path).stem: path for path in sources if "/hal/" in path}
+    named = {stem for stem in drivers if stem.partition("_")[2] in words}
+    named |= {"wifi"} & words
+    found = {path: text for path, text in sources.items() if "/hal/" not in path}
+    waiting = [drivers[stem] for stem in named]
+    texts = "".join(found.values())
+    waiting += [
+        path
+        for stem, path in drivers.items()
+        if f"import {stem}" in texts or f"hal.{stem} import" in texts
+    ]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found[path] = sources[path]
+            waiting += [drivers[stem] for stem in drivers if f".{stem} import" in sources[path]]
+    return dict(sorted(found.items()))
+
+
+def lay_out(built: Built, folder: Path, architecture: str = HOST_ARCHITECTURE) -> None:
     """Make a folder that is like this checkout, with the compiled build in lib and the users that were rewritten for it."""
-    compile_tree(built.sources, folder / "lib")
+    compile_tree(built.sources, folder / "lib", architecture)
     for path, text in built.users.items():
         if path.startswith("build/"):
             continue  # by the link below

@@ -29,7 +29,9 @@ class Group(NamedTuple):
     """A file of the package on a board."""
 
     name: str
-    patterns: str  # of the names of modules below warden, separated by blanks; "." is the package itself
+    patterns: (
+        str  # of the names of modules below warden, separated by blanks; "." is the package itself
+    )
     ends_with: str = ""  # the member whose unloading unloads the file; the unloading of others does nothing. Empty: any member's
 
 
@@ -39,6 +41,7 @@ GROUPS = (
     Group("gate", "gate.* policy.otp board.panel", "gate.gate"),
     Group("plain", "session.plain"),
     Group("recovery", "agent.recovery"),
+    Group("erase", "vault.wipe"),
     Group("rotation", "rotation.*"),
     Group("provisioning", "provisioning.*"),
     Group("judge", "ota.validate wire.suit wire.suit_commands wire.suit_labels wire.cose"),
@@ -47,7 +50,7 @@ GROUPS = (
     Group("p256", "crypto.p256 crypto._p256_curve crypto._p256_table"),
     Group(
         CORE,
-        ". errors agent.* net.* session.* vault vault.records vault.secrets"
+        ". errors agent.* net.* session.* vault vault.records"
         " wire.names wire.cbor wire.cbor_reader wire.envelope wire.mqtt wire.x509"
         " crypto.ccm crypto.ct crypto.kdf crypto.rand hal.system hal.clock_rtc",
         "-",
@@ -57,16 +60,33 @@ GROUPS = (
 # Modules that applications and those who provision a board import: their names are there in the built form, too.
 PUBLIC = ("warden.errors", "warden.vault", "warden.provisioning.provision")
 # Modules whose public names and arguments applications use: they keep them.
-API = ("warden", "warden.errors", "warden.vault", "warden.agent.device", "warden.agent.agent", "warden.session.command")
+API = (
+    "warden",
+    "warden.errors",
+    "warden.vault",
+    "warden.agent.device",
+    "warden.agent.agent",
+    "warden.session.command",
+    "warden.ota.boot",
+)
 # Files that every start loads: their names come first where there are not enough for all.
 EVERY_START = (CORE_PATH, f"{ROOT}/start.py")
 
 
+def _below(module: str) -> str:
+    return module.removeprefix(ROOT).removeprefix(".") or "."
+
+
+def matches(group: Group, module: str) -> bool:
+    """Return whether a pattern of the group matches a module, such as warden.ota.boot."""
+    return any(fnmatchcase(_below(module), pattern) for pattern in group.patterns.split())
+
+
 def group_of(module: str) -> Group:
-    """Return the group of a module, such as warden.ota.boot."""
-    name = module.removeprefix(ROOT).removeprefix(".") or "."
+    """Return the group of a module: the first one of the table that matches."""
+    name = _below(module)
     for group in GROUPS:
-        if any(fnmatchcase(name, pattern) for pattern in group.patterns.split()):
+        if matches(group, module):
             return group
     # A folder takes two blocks and a look-up more: only drivers keep theirs.
     return Group(name if name.startswith("hal.") else name.split(".")[-1], name)

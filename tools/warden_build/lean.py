@@ -19,9 +19,7 @@ class _Lean(ast.NodeTransformer):
             node.args = node.args[:keep]
         return node
 
-    def visit_FunctionDef(
-        self, node: ast.FunctionDef | ast.AsyncFunctionDef
-    ) -> ast.AST:
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         if any(ast.unparse(one).endswith(".viper") for one in node.decorator_list):
             return node  # there they are types
         node.returns = None

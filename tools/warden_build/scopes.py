@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 ROOT = "warden"
+# What an attribute of a module outside the package is marked with.
+OUTSIDE = "_warden_outside"
 Tree = dict[str, ast.Module]
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -79,6 +81,7 @@ class Names:
 
     def __init__(self, tree: Tree) -> None:
         self.modules = {dotted(path): module for path, module in tree.items()}
+        self._known: dict[str, list[str]] = {}
         self.packages = {dotted(path) for path in tree if path.endswith("/__init__.py")}
         self._imports = {name: self.imports_of(name, tree) for name, tree in self.modules.items()}
         self.symbols = {name: self._symbols(name) for name in self.modules}
@@ -92,7 +95,7 @@ class Names:
         for node in ast.walk(tree):
             if isinstance(node, ast.Global):
                 bound += node.names
-        found = {}
+        found: dict[str, Origin] = {}
         for node in tree.body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 for known, origin in self.origins(name, node):
@@ -116,7 +119,9 @@ class Names:
         parts = parts[: len(parts) - node.level + (name in self.packages)]
         return ".".join(parts + (node.module.split(".") if node.module else []))
 
-    def origins(self, name: str, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, Origin]]:
+    def origins(
+        self, name: str, node: ast.Import | ast.ImportFrom
+    ) -> Iterator[tuple[str, Origin]]:
         """Yield what an import in the module `name` binds: (the name there, what it stands for)."""
         for alias in node.names:
             known = alias.asname or alias.name.partition(".")[0]
@@ -137,23 +142,26 @@ class Names:
         """Return where a symbol that a module has is really defined."""
         if module not in self.modules:
             raise BuildError(f"{where}: there is no module {module}")
-        bound = {known for known, _ in bound_names(self.modules[module])}
+        bound = self._bound(module)
         if module == ROOT and name not in bound:
             for node in ast.walk(self.modules[ROOT]):  # what the package resolves when it is asked
                 if isinstance(node, ast.ImportFrom):
                     for alias in node.names:
                         if alias.name == name:
                             return self.find(self.base(ROOT, node), name, where)
-        tree = self.modules[module]
-        for node in tree.body:
-            if isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    if (alias.asname or alias.name) == name and self._is_only(tree, name):
-                        return dict(self.origins(module, node))[name]
+        if bound.count(name) == 1:
+            for node in self.modules[module].body:
+                if isinstance(node, ast.ImportFrom):
+                    for alias in node.names:
+                        if (alias.asname or alias.name) == name:
+                            return dict(self.origins(module, node))[name]
         return Origin(module, name)
 
-    def _is_only(self, tree: ast.Module, name: str) -> bool:
-        return [known for known, _ in bound_names(tree)].count(name) == 1
+    def _bound(self, module: str) -> list[str]:
+        """What the top of a module binds, as often as it does."""
+        if module not in self._known:
+            self._known[module] = [known for known, _ in bound_names(self.modules[module])]
+        return self._known[module]
 
     def top(self, module: str, name: str) -> Origin | None:
         """Return what a name means at the top of a module; None for one of the language."""
@@ -184,11 +192,15 @@ class Annotator(ast.NodeVisitor):
         self._names = names
         self._module = module
         self._scopes: list[_Scope] = []
+        self._every_scope: list[_Scope] = []  # so that no two have one id
+        self._around: dict[tuple[int, ...], frozenset[tuple[str, Origin | None]]] = {}
         self._resolved: dict[int, Origin] = {}
         self.references: list[Reference] = []
         self.builtins: set[str] = set()
         self.opaque: set[str] = set()  # modules whose names can't change: a value holds them
-        self.loose: set[tuple[int, str]] = set()  # (id of an import, a name that it binds as an ordinary one)
+        self.loose: set[tuple[int, str]] = (
+            set()
+        )  # (id of an import, a name that it binds as an ordinary one)
         tree = names.modules[module]
         self._note_loose(tree, {known: names.top(module, known) for known, _ in bound_names(tree)})
         self.visit(tree)
@@ -197,7 +209,9 @@ class Annotator(ast.NodeVisitor):
     def _note_loose(self, node: ast.AST, meaning: dict[str, Origin | None]) -> None:
         for known, binder in bound_names(node):
             if isinstance(binder, ast.Import | ast.ImportFrom):
-                (origin,) = [one for name, one in self._names.origins(self._module, binder) if name == known][:1]
+                (origin,) = [
+                    one for name, one in self._names.origins(self._module, binder) if name == known
+                ][:1]
                 if meaning.get(known) != origin:
                     self.loose.add((id(binder), known))
                     if not origin.name and not origin.outside:
@@ -205,7 +219,9 @@ class Annotator(ast.NodeVisitor):
 
     # -- scopes -----------------------------------------------------------------------------------
 
-    def _open(self, node: ast.AST, arguments: ast.arguments | None, is_class: bool = False) -> None:
+    def _open(
+        self, node: ast.AST, arguments: ast.arguments | None, is_class: bool = False
+    ) -> None:
         scope = _Scope(is_class)
         bound: dict[str, list[Origin | None]] = {}
         for known, binder in bound_names(node):
@@ -220,7 +236,9 @@ class Annotator(ast.NodeVisitor):
             every += [one for one in (arguments.vararg, arguments.kwarg) if one]
             for argument in every:
                 bound.setdefault(argument.arg, []).append(None)
-        scope.names = {known: ones[0] if len(set(ones)) == 1 else None for known, ones in bound.items()}
+        scope.names = {
+            known: ones[0] if len(set(ones)) == 1 else None for known, ones in bound.items()
+        }
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             own = [one for one in node.body]
             scope.globals = {
@@ -234,6 +252,7 @@ class Annotator(ast.NodeVisitor):
                 scope.names.pop(name, None)
         self._note_loose(node, scope.names)
         self._scopes.append(scope)
+        self._every_scope.append(scope)
 
     def _meaning(self, name: str) -> tuple[Origin | None, bool]:
         """Return what a name means here, and whether a scope of a function or class says so."""
@@ -251,13 +270,16 @@ class Annotator(ast.NodeVisitor):
 
     def _refer(self, node: ast.AST, origin: Origin, local: bool = False) -> None:
         self._resolved[id(node)] = origin
-        around = {
-            pair
-            for depth, scope in enumerate(reversed(self._scopes))
-            if not (scope.is_class and depth)
-            for pair in scope.names.items()
-        }
-        self.references.append(Reference(node, origin, local, True, frozenset(around)))
+        key = tuple(id(scope) for scope in self._scopes)
+        around = self._around.get(key)
+        if around is None:
+            around = self._around[key] = frozenset(
+                pair
+                for depth, scope in enumerate(reversed(self._scopes))
+                if not (scope.is_class and depth)
+                for pair in scope.names.items()
+            )
+        self.references.append(Reference(node, origin, local, True, around))
 
     # -- nodes ------------------------------------------------------------------------------------
 
@@ -303,6 +325,7 @@ class Annotator(ast.NodeVisitor):
             for name, _ in bound_names(ast.Module([ast.Expr(generator.target)], [])):
                 scope.names[name] = None
         self._scopes.append(scope)
+        self._every_scope.append(scope)
         for number, generator in enumerate(generators):
             if number:
                 self.visit(generator.iter)

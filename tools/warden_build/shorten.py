@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from warden_build.groups import API, EVERY_START
-from warden_build.scopes import Tree, bound_names, dotted, global_names
+from warden_build.scopes import OUTSIDE, Tree, bound_names, dotted, global_names
 
 FIRMWARE_NAMES = Path(__file__).with_name("firmware_names.txt")
 # What the interpreter asks of an object of ours: streams, block devices, filesystems, iterators, exceptions, mappings.
@@ -53,7 +53,9 @@ class _Words(ast.NodeVisitor):
         for module in tree.values():
             self.visit(module)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
+    def visit_FunctionDef(
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    ) -> None:
         self.defined.add(node.name)
         self.generic_visit(node)
 
@@ -87,7 +89,7 @@ class _Words(ast.NodeVisitor):
         self.all.add(node.name or "")
         self.generic_visit(node)
 
-    def visit_Global(self, node: ast.Global) -> None:
+    def visit_Global(self, node: ast.Global | ast.Nonlocal) -> None:
         self.all |= set(node.names)
 
     visit_Nonlocal = visit_Global
@@ -139,7 +141,8 @@ def _constants(tree: Tree) -> set[str]:
         target.id
         for module in tree.values()
         for node in module.body
-        if isinstance(node, ast.Assign) and getattr(getattr(node.value, "func", None), "id", "") == "const"
+        if isinstance(node, ast.Assign)
+        and getattr(getattr(node.value, "func", None), "id", "") == "const"
         for target in node.targets
         if isinstance(target, ast.Name) and target.id.startswith("_")
     }
@@ -196,7 +199,7 @@ class _UserRenamer(ast.NodeTransformer):
         self._names = names
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        if not hasattr(node, "outside"):  # merge() marks those of modules outside the package
+        if not hasattr(node, OUTSIDE):  # merge() marks those of modules outside the package
             node.attr = self._names.get(node.attr, node.attr)
         return self.generic_visit(node)
 
@@ -320,7 +323,14 @@ def shorten(sources: Tree, tree: Tree, outside: Tree, users: Tree) -> dict[str, 
     words, spoken = _Words(tree), _Words(outside)
     using = _Words(users)
     kept = {part for path in tree for part in dotted(path).split(".")}
-    kept |= words.strings | words.keywords | using.keywords | words.imported | _foreign(tree) | _constants(tree)
+    kept |= (
+        words.strings
+        | words.keywords
+        | using.keywords
+        | words.imported
+        | _foreign(tree)
+        | _constants(tree)
+    )
     # What code outside the package calls by a private name is its own.
     about = spoken.all | spoken.defined | spoken.imported | spoken.strings | using.strings
     kept |= {name for name in about if not name.startswith("_")} | _public(sources) | _VIPER
@@ -335,7 +345,10 @@ def shorten(sources: Tree, tree: Tree, outside: Tree, users: Tree) -> dict[str, 
         ),
         key=lambda name: (name not in first, "*" not in parts.get(name, ()), name),
     )
-    locals_of = {path: {one for node in ast.walk(module) for one in _plain(node)} for path, module in tree.items()}
+    locals_of = {
+        path: {one for node in ast.walk(module) for one in _plain(node)}
+        for path, module in tree.items()
+    }
     unusable = (_kept_at_run_time(tree) - set(changing)) | kept | _LOOKED_UP
     given: dict[str, set[str]] = {name: set() for name in firmware if name not in unusable}
     names: dict[str, str] = {}

@@ -39,33 +39,33 @@ def test_a_module_whose_package_is_gone():
 
 
 def test_what_a_call_loads_is_unloaded_after_it():
-    unload("warden.ota.romfs")
+    unload("warden.ota.https")
     before = sorted(sys.modules)
 
     def work(value):
-        from warden.ota import romfs
+        from warden.ota import https
         from warden.wire import suit_plan
 
-        check(loaded("warden.ota.romfs"))
-        return value + (romfs is not None) + (suit_plan is not None)
+        check(loaded("warden.ota.https"))
+        return value + (https is not None) + (suit_plan is not None)
 
     equal(run_transient(work, 1), 3)
-    check(not loaded("warden.ota.romfs"))
+    check(not loaded("warden.ota.https"))
     equal([name for name in sorted(sys.modules) if name not in before and name != KEPT], [])
     check(loaded(KEPT))
 
 
 def test_a_call_that_fails_leaves_nothing_either():
-    unload("warden.ota.romfs")
+    unload("warden.ota.https")
 
     def work():
-        from warden.ota import romfs
+        from warden.ota import https
 
-        raise ValueError(romfs)
+        raise ValueError(https)
 
     try:
         run_transient(work)
         check(False)
     except ValueError:
         pass
-    check(not loaded("warden.ota.romfs"))
+    check(not loaded("warden.ota.https"))

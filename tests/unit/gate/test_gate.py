@@ -4,12 +4,12 @@ import asyncio
 import json
 import sys
 
+import warden.ota
 from agent_kit import NOW, Rig, provisioned
 from application_model import App
 from harness import check, equal
 from test_bundle import KEY, OTHER_KEY, OTHER_SEED, SEED, gated
 from time_model import ModelTime
-import warden.ota
 from warden import unload
 from warden.errors import LinkError, PeerError, StoreError
 from warden.gate.codes import code
