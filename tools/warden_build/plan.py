@@ -38,9 +38,9 @@ class Plan:
             if name == ROOT or not is_prose(module):
                 self.groups[name] = group_of(name)
                 self.members.setdefault(self.groups[name].name, []).append(name)
-        files: dict[str, str] = {}
+        files: dict[str, Group] = {}
         for name, group in self.groups.items():
-            if files.setdefault(file_path(group), group.name) != group.name:
+            if files.setdefault(file_path(group), group) != group:
                 raise BuildError(f"{name}: two groups would have the file {file_path(group)}")
         self.files = {file_name(group) for group in self.groups.values()}
         self.notes = {name: Annotator(self.names, name) for name in self.groups}
