@@ -7,26 +7,31 @@ import micropython
 
 micropython.kbd_intr(-1)  # no Ctrl-C into a REPL that has the vault open
 
-# The firmware's modules, bound while the path holds no files: an import takes a file of that name first, and searches flash for it.
+# The firmware's modules, bound while the path holds no files: an import takes a file of that name
+# first, and searches flash for it.
 sys.path[:] = [".frozen"]
-_NAMES = "asyncio binascii cryptolib deflate errno esp32 gc hashlib io json machine network os rp2 socket struct time tls vfs"
+_NAMES = "asyncio binascii cryptolib deflate errno esp32 gc hashlib io json machine network os"
+_NAMES += " rp2 socket struct time tls vfs"
 for name in _NAMES.split():
     try:
         sys.modules[name] = __import__(name)
     except ImportError:
         pass  # not on this port
 
-# The application, then the libraries. Not the writable working directory, which stock firmware puts first.
+# The application, then the libraries. Not the writable working directory, which stock firmware
+# puts first.
 sys.path[:] = [".frozen", "/app", "/lib"]
 
-# After a power cut inside a rename between folders, littlefs (2.11, MicroPython 1.26 to 1.29) hides another entry of the folder until
-# it is asked to write: board.py, /lib or main.py may be missing. A removal makes it finish the rename.
+# After a power cut inside a rename between folders, littlefs (2.11, MicroPython 1.26 to 1.29)
+# hides another entry of the folder until it is asked to write: board.py, /lib or main.py may be
+# missing. A removal makes it finish the rename.
 try:
     sys.modules["os"].remove("/~")
 except OSError:
     pass  # there is no such file
 
-# What imports leave behind lies between what stays, and a heap in small pieces has no room for a TLS connection: collect often.
+# What imports leave behind lies between what stays, and a heap in small pieces has no room for a
+# TLS connection: collect often.
 gc.threshold(4096)
 
 try:

@@ -97,7 +97,8 @@ def built_tree() -> Path:
 
     folder = tempfile.TemporaryDirectory(prefix="warden-built-")
     atexit.register(folder.cleanup)
-    # Machine code of the interpreter's own kind; another kind of it is refused, and plain modules take over.
+    # Machine code of the interpreter's own kind; another kind of it is refused, and plain modules
+    # take over.
     asked = [micropython_path() or "", "-c", "import sys; print(sys.maxsize)"]
     narrow = (
         subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "2147483647\n"
@@ -154,7 +155,8 @@ class DeviceRun(pytest.Collector):
     def command(self) -> list[str]:
         module = self.path.stem
         if self.name == "built":
-            code = "import sys; sys.path[:] = ['tests/unit/kit', 'lib', 'build/umqtt', '.frozen']; import harness; "
+            path = "['tests/unit/kit', 'lib', 'build/umqtt', '.frozen']"
+            code = f"import sys; sys.path[:] = {path}; import harness; "
             code += f"harness.built = True; sys.exit(1 if harness.run({module!r}) else 0)"
             return [self.program(), "-X", "heapsize=" + self.heap, "-c", code]
         if self.name == "cpython":

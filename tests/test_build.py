@@ -1,4 +1,4 @@
-"""What boards run is made of the sources by tools/warden_build: the same program in fewer words."""
+"""What boards run is built by tools/warden_build: the same program, in fewer files and words."""
 
 import ast
 import subprocess
@@ -35,8 +35,12 @@ PACKAGE = {
     ),
     "warden/wire/__init__.py": '"""Prose."""',
     "warden/wire/cbor.py": (
-        "from micropython import const\nfrom ..errors import PeerError\nNAME = 'cbor'\n_LIMIT = const(9)\nURI = const(21)\nFLOOR = const(-1)\n"
-        "def encode(value):\n    if value > _LIMIT:\n        raise PeerError('cbor-limit', 'a text')\n    return [value]\n"
+        "from micropython import const\nfrom ..errors import PeerError\nNAME = 'cbor'\n"
+        "_LIMIT = const(9)\n"
+        "URI = const(21)\nFLOOR = const(-1)\n"
+        "def encode(value):\n    if value > _LIMIT:\n"
+        "        raise PeerError('cbor-limit', 'a text')\n"
+        "    return [value]\n"
     ),
     "warden/agent/__init__.py": '"""Prose."""',
     "warden/agent/device.py": (
@@ -45,7 +49,7 @@ PACKAGE = {
         "    def __init__(self):\n        self._counted_calls = 0\n        self.shown = 0\n"
         "    def _count_one(self):\n        self._counted_calls += 1\n"
         "    def go(self, amount):\n"
-        "        encode = cbor.encode(amount)\n"  # a local of the name that the other module's function has
+        "        encode = cbor.encode(amount)\n"  # hides a function's name
         "        call = lambda: self._count_one()\n        call()\n"
         "        return encode, self._counted_calls, cbor.URI, cbor.FLOOR\n"
         "    def slots(self):\n"
@@ -56,12 +60,14 @@ PACKAGE = {
         "        from ..policy.policy import Policy\n"
         "        return build.made(self), Policy().name\n"
     ),
-    "warden/agent/build.py": "from ..policy.policy import Policy\ndef made(device):\n    return Policy().name, device.shown\n",
+    "warden/agent/build.py": "from ..policy.policy import Policy\n"
+    "def made(device):\n    return Policy().name, device.shown\n",
     "warden/policy/__init__.py": '"""Prose."""',
     "warden/policy/policy.py": "class Policy:\n    name = 'policy'\n",
     "warden/ota/__init__.py": '"""Prose."""',
     "warden/ota/boot.py": (
-        "present = None\ndef begin(number):\n    global present\n    present = number\n    return ('boot', number)\n"
+        "present = None\ndef begin(number):\n    global present\n    present = number\n"
+        "    return ('boot', number)\n"
     ),
     "warden/ota/service.py": (
         "import sys\nfrom . import boot\ndef begin(number):\n"
@@ -87,7 +93,7 @@ print(sys.modules["warden.ota.boot"] is warden.ota.boot, device._counted_calls)
 
 
 def run(root: Path, files: dict[str, str], micropython: str, code: str) -> tuple[str, str]:
-    """Lay files below a folder and run a program there; (what it prints, what it says went wrong)."""
+    """Lay files below a folder and run a program there; (its output, its errors)."""
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
@@ -102,7 +108,7 @@ def repository() -> Built:
 
 
 def test_it_is_the_same_program(tmp_path: Path, micropython: str) -> None:
-    """Imports of every kind, names that two modules of a file have, locals, a global that changes, and a string."""
+    """Imports of every kind, a name of two modules, locals, a global that changes, a string."""
     built = build(PACKAGE, {"app.py": APP})
     assert set(built.sources) == {"warden/__init__.py", "warden/start.py", "warden/ota.py"}
     before = run(tmp_path / "before", PACKAGE | {"app.py": APP}, micropython, "import app")
@@ -155,13 +161,14 @@ def test_every_module_is_in_exactly_one_file(repo: Path) -> None:
             assert found, f"{group.name}: {pattern} matches no module"
 
 
-# Policy's values are copied; _Settings has no code. Of the functions made there, `once` asks for a PIN while the vault opens; `make` stays on
-# boards whose slots have a firmware that keys must have signed, and the file with it.
+# Policy's values are copied; _Settings has no code. Of the functions made there, `once` asks for a
+# PIN while the vault opens; `make` stays on boards whose slots have a firmware that keys must have
+# signed, and the file with it.
 OF_THE_START = {"Policy", "_Settings", "once", "make"}
 
 
 def test_nothing_that_outlives_a_start_is_defined_in_it(repository: Built) -> None:
-    """Of the start's file: an object of its classes, or one of its functions, would keep all of it in memory."""
+    """An object of its classes with code, or one of its functions, would keep all of it."""
     start = ast.parse(repository.sources["warden/start.py"])
     made = {node.name for node in start.body if isinstance(node, ast.ClassDef)}
     for node in ast.walk(start):
@@ -229,7 +236,7 @@ def test_a_board_gets_its_own_drivers(repo: Path, repository: Built) -> None:
 
 
 def test_names_that_firmware_has_cost_nothing(micropython: str) -> None:
-    """Each name of the list is interned in the firmware: the pool of the heap does not grow by it."""
+    """Each name of the list is interned in firmware: the heap's pool does not grow by it."""
     names = firmware_names()
     assert len(names) == len(set(names))
     code = "import micropython\n" + "".join(f"def f(x): return x.{name}\n" for name in names)

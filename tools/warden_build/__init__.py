@@ -1,21 +1,27 @@
-"""The build for boards: what boards run is made of the sources of the device package by four steps, each a module.
+"""The build for boards: what boards run is made of the sources of the device package by four
+steps, each a module.
 
-1. `lean`: the texts of errors go, their codes stay; annotations, and what is there for type checkers, go.
-2. `merge`: modules that are loaded together become one file, by the table in `groups`; numbers go in where they are used.
+1. `lean`: the texts of errors go, their codes stay; annotations, and what is there for type
+   checkers, go.
+2. `merge`: modules that are loaded together become one file, by the table in `groups`; numbers go
+   in where they are used.
 3. `shorten`: the package's own names become names that every firmware has in its read-only memory.
 4. `stamp`: each file names its build, and refuses those of another.
 
 The rules of all steps:
 
-- The result is the same program: `--target=built` runs the device's own tests on it, on 32-bit words with `make test-32`.
-- A step does what can be seen to be safe from the sources alone; what can't is left, or refused with a BuildError. It needs
-  no marks in the sources, and no name or structure there is made for it.
-- Strings, public names, and names that code outside the package uses (firmware, boards, examples) stay. The device's tests
-  follow the names that changed, so that they run on the very files that a board gets.
+- The result is the same program: `--target=built` runs the device's own tests on it, on 32-bit
+  words with `make test-32`.
+- A step does what can be seen to be safe from the sources alone; what can't is left, or refused
+  with a BuildError. It needs no marks in the sources, and no name or structure there is made for
+  it.
+- Strings, public names, and names that code outside the package uses (firmware, boards, examples)
+  stay. The device's tests follow the names that changed, so that they run on the very files that a
+  board gets.
 - Same sources, same result.
 
-`build()` makes the sources, `compiled.compile_tree()` compiles them; `python -m warden_build` (`make mpy`) does both for every
-architecture and prints the sizes.
+`build()` makes the sources, `compiled.compile_tree()` compiles them; `python -m warden_build`
+(`make mpy`) does both for every architecture and prints the sizes.
 """
 
 import ast

@@ -1,10 +1,12 @@
-"""Compile the device package as boards run it for every architecture, and print what each file takes in flash: `make mpy`.
+"""Compile the device package as boards run it for every architecture, and print what each file
+takes in flash: `make mpy`.
 
     python -m warden_build                 every driver
-    python -m warden_build RPI_PICO_W      the drivers that boards/RPI_PICO_W/board.py names, and no other
+    python -m warden_build RPI_PICO_W      the drivers that boards/RPI_PICO_W/board.py names, and
+    no other
 
-An architecture matters where a module has native or viper code, which mpy-cross turns into machine code; one that does not
-compile for a chip would otherwise show only on that chip.
+An architecture matters where a module has native or viper code, which mpy-cross turns into machine
+code; one that does not compile for a chip would otherwise show only on that chip.
 """
 
 import json
@@ -30,7 +32,8 @@ def target(path: str, architecture: str) -> Path:
 
 
 def main(boards: list[str]) -> int:
-    """Build for the boards of these names, with their drivers alone; for all boards without. 0 when everything compiled."""
+    """Build for the boards of these names, with their drivers alone; for all boards without. 0
+    when everything compiled."""
     shutil.rmtree(OUT, ignore_errors=True)
     built = build_repository()
     sources, users = built.sources, built.users

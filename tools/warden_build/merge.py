@@ -1,8 +1,9 @@
 """Merge the modules of each group into one file, and rewrite what imports them.
 
-A file has one namespace, so a name that two of its modules have is changed in one of them: `begin` of `warden.ota.service`
-becomes `service_begin`. Between modules of one file imports go: `cbor.encode(x)` is `encode(x)`. Between files they are rewritten, and stay
-where they are: an import inside a function loads the other file when the function runs, and no sooner.
+A file has one namespace, so a name that two of its modules have is changed in one of them: `begin`
+of `warden.ota.service` becomes `service_begin`. Between modules of one file imports go:
+`cbor.encode(x)` is `encode(x)`. Between files they are rewritten, and stay where they are: an
+import inside a function loads the other file when the function runs, and no sooner.
 
 What can't be seen to be right from the sources is refused with a BuildError, never guessed:
 
@@ -54,7 +55,8 @@ def _joined(imports: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def merge(tree: Tree, users: Tree) -> Merged:
-    """Return the files of a board; users, code outside the package that imports it, are changed in place."""
+    """Return the files of a board; users, code outside the package that imports it, are changed in
+    place."""
     plan = Plan(tree, users)
     files = {}
     for group in plan.members:

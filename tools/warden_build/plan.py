@@ -73,7 +73,8 @@ class Plan:
         return found.name if found else CORE
 
     def file_of(self, module: str) -> str:
-        """The module on a board for one in the sources; of a package of prose, its folder if there is one, else the root."""
+        """The module on a board for one in the sources; of a package of prose, its folder if there
+        is one, else the root."""
         if module in self.groups:
             return file_name(self.groups[module])
         folder = any(file_name(group).startswith(module + ".") for group in self.groups.values())
@@ -82,7 +83,8 @@ class Plan:
     # -- names ------------------------------------------------------------------------------------
 
     def _numbers(self) -> dict[Origin, int | bytes]:
-        """Public constants whose value goes in where they are used: they need no name at run time."""
+        """Public constants whose value goes in where they are used: they need no name at run
+        time."""
         found = {}
         for name, module in self.names.modules.items():
             if name not in self.groups or name in self.opaque:
@@ -97,7 +99,8 @@ class Plan:
         return found
 
     def key(self, group: str, one: Reference) -> Origin | None:
-        """What the file of a group has a name for because of a reference; None where a local name serves."""
+        """What the file of a group has a name for because of a reference; None where a local name
+        serves."""
         origin = one.origin
         if origin in self.numbers:
             return None
@@ -186,7 +189,8 @@ class Plan:
         return self.imported_module(group, self.file_of(key.module), known)
 
     def imported(self, group: str | None, owner: Group, name: str, known: str) -> ast.stmt:
-        """`from OWNER import NAME as KNOWN`; group: of the file that says so, None for a file outside the package."""
+        """`from OWNER import NAME as KNOWN`; group: of the file that says so, None for a file
+        outside the package."""
         below = "" if owner.name == CORE else owner.name
         if group is None:
             return ast.ImportFrom(file_name(owner), [alias_of(name, known)], 0)
@@ -205,7 +209,8 @@ class Plan:
 
 
 def _number(node: ast.expr, module: str) -> int | bytes | None:
-    """The value of `const(…)`, or of a plain number of a protocol: a whole number, or a tag of at most four bytes."""
+    """The value of `const(…)`, or of a plain number of a protocol: a whole number, or a tag of at
+    most four bytes."""
     if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "const" and node.args:
         node = node.args[0]
     elif module.split(".")[1:2] not in (["wire"], ["crypto"]):

@@ -1,4 +1,5 @@
-"""Rewrite one module of the package for the file that it goes into, or code outside the package for the files' names."""
+"""Rewrite one module of the package for the file that it goes into, or code outside the package
+for the files' names."""
 
 import ast
 import re
@@ -164,15 +165,14 @@ class Rewriter(ast.NodeTransformer):
                 continue
             if self._group is not None and plan.group(origin) == self._group:
                 if loose:
-                    raise BuildError(
-                        f"{self._module}:{node.lineno}: {known} lies in the same file, and has two meanings"
-                    )
+                    raise BuildError(f"{self._module}:{node.lineno}: {known} has two meanings")
                 continue
             made.append(self._rewritten(node, alias, known, origin))
         return [ast.copy_location(one, node) for one in made] or ast.Pass()
 
     def _known(self, node: ast.stmt, known: str) -> str:
-        """The name that an import binds which is no fixed binding: a symbol's at the top, else a local one."""
+        """The name that an import binds which is no fixed binding: a symbol's at the top, else a
+        local one."""
         if self._group is None:
             return known
         if (id(node), known) in self._loose and not self._depth:
@@ -248,9 +248,9 @@ class Rewriter(ast.NodeTransformer):
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         if self._group is not None and self._is_unload(node):
             call = node.value
-            names = [one.value for one in call.args if isinstance(one, ast.Constant)]  # type: ignore[attr-defined]
-            if names:
-                call.args = self._ending(call.args)  # type: ignore[attr-defined]
+            arguments = call.args  # type: ignore[attr-defined]
+            if any(isinstance(one, ast.Constant) for one in arguments):
+                call.args = self._ending(arguments)  # type: ignore[attr-defined]
                 if not call.args:  # type: ignore[attr-defined]
                     return ast.Pass()
         return self.generic_visit(node)

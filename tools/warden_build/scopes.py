@@ -1,7 +1,9 @@
-"""What each name in a module stands for: a symbol of some module of the package, a module, an import from outside, or a local.
+"""What each name in a module stands for: a symbol of some module of the package, a module, an
+import from outside, or a local.
 
-`annotate()` reads a module and lists its references: nodes with what they stand for. Scopes are those of the language:
-functions, lambdas and comprehensions have names of their own, a class body has names that its methods don't see.
+`annotate()` reads a module and lists its references: nodes with what they stand for. Scopes are
+those of the language: functions, lambdas and comprehensions have names of their own, a class body
+has names that its methods don't see.
 """
 
 import ast
@@ -21,7 +23,8 @@ class BuildError(Exception):
 
 
 class Origin(NamedTuple):
-    """What a name stands for. module: of the package, dotted, or outside of it. name: a symbol there; empty for the module."""
+    """What a name stands for. module: of the package, dotted, or outside of it. name: a symbol
+    there; empty for the module."""
 
     module: str
     name: str = ""
@@ -31,8 +34,8 @@ class Origin(NamedTuple):
 class Reference(NamedTuple):
     """A place that speaks of an origin.
 
-    local: whether a function's own import gave it the name. held: whether the value itself is used, not only a name in it.
-    around: what the scopes around it bind.
+    local: whether a function's own import gave it the name. held: whether the value itself is
+    used, not only a name in it. around: what the scopes around it bind.
     """
 
     node: ast.AST
@@ -43,12 +46,14 @@ class Reference(NamedTuple):
 
 
 def dotted(path: str) -> str:
-    """Return the name of a module: `warden/ota/boot.py` → `warden.ota.boot`, `warden/ota/__init__.py` → `warden.ota`."""
+    """Return the name of a module: `warden/ota/boot.py` → `warden.ota.boot`,
+    `warden/ota/__init__.py` → `warden.ota`."""
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def bound_names(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-    """Yield the names that a scope's own statements bind, as often as they do, each with the node that does it."""
+    """Yield the names that a scope's own statements bind, as often as they do, each with the node
+    that does it."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield child.name, child
@@ -89,7 +94,8 @@ class Names:
     def imports_of(self, name: str, tree: ast.Module) -> dict[str, Origin]:
         """Return what the imports at the top of a module bind once, and nothing else binds.
 
-        Of one inside a `try` or an `if` only the module may say which: its names are symbols of the module.
+        Of one inside a `try` or an `if` only the module may say which: its names are symbols of
+        the module.
         """
         bound = [known for known, _ in bound_names(tree)]
         for node in ast.walk(tree):
@@ -122,7 +128,8 @@ class Names:
     def origins(
         self, name: str, node: ast.Import | ast.ImportFrom
     ) -> Iterator[tuple[str, Origin]]:
-        """Yield what an import in the module `name` binds: (the name there, what it stands for)."""
+        """Yield what an import in the module `name` binds: (the name there, what it stands
+        for)."""
         for alias in node.names:
             known = alias.asname or alias.name.partition(".")[0]
             if isinstance(node, ast.Import):
@@ -177,7 +184,8 @@ class Names:
 
 
 class _Scope:
-    """A function's. names: what is its own, with the origin of those that one import alone binds."""
+    """A function's. names: what is its own, with the origin of those that one import alone
+    binds."""
 
     def __init__(self, is_class: bool = False) -> None:
         self.is_class = is_class
@@ -186,7 +194,8 @@ class _Scope:
 
 
 class Annotator(ast.NodeVisitor):
-    """Reads one module: references, names of the language that it uses, and imports that are no fixed bindings."""
+    """Reads one module: references, names of the language that it uses, and imports that are no
+    fixed bindings."""
 
     def __init__(self, names: Names, module: str) -> None:
         self._names = names

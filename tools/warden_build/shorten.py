@@ -1,21 +1,27 @@
 """Give the package's own names others that every firmware holds in its read-only name pool.
 
-MicroPython keeps each name of a module for ever, in pools on the heap that double: the 621st of a board takes 3.9 KB at once. A
-name that the firmware has itself costs nothing. So a name of ours that no firmware has becomes one that all have, the same one
-everywhere in the package. Firmware has fewer names than the package, so names that never meet share one: names of classes
-that have nothing to do with each other, or of different files. `names.json` maps them back for those who read a board's traceback.
+MicroPython keeps each name of a module for ever, in pools on the heap that double: the 621st of a
+board takes 3.9 KB at once. A name that the firmware has itself costs nothing. So a name of ours
+that no firmware has becomes one that all have, the same one everywhere in the package. Firmware
+has fewer names than the package, so names that never meet share one: names of classes that have
+nothing to do with each other, or of different files. `names.json` maps them back for those who
+read a board's traceback.
 
 A name is changed only where that can be seen to be safe from the sources alone. It stays
 
-- where a string of the package is that name, for it may be looked up by it, or be a field of a record or a message;
+- where a string of the package is that name, for it may be looked up by it, or be a field of a
+  record or a message;
 - where a call passes an argument by it;
-- in the public interface: names in the modules of `groups.API` without an underscore, with the arguments of their functions;
-- where code outside the package speaks of it (firmware, boards, examples), and where it is an attribute of something that
-  the package does not define, such as a method of a library that firmware does not hold;
+- in the public interface: names in the modules of `groups.API` without an underscore, with the
+  arguments of their functions;
+- where code outside the package speaks of it (firmware, boards, examples), and where it is an
+  attribute of something that the package does not define, such as a method of a library that
+  firmware does not hold;
 - if the firmware holds it, or one letter is all that it has.
 
-A name is never given that the package has for an attribute, an argument or a string, nor one that the interpreter looks up by
-itself (`_LOOKED_UP`); to a name of a file, none that the file has for anything. Names of local variables are none at run time, and stay.
+A name is never given that the package has for an attribute, an argument or a string, nor one that
+the interpreter looks up by itself (`_LOOKED_UP`); to a name of a file, none that the file has for
+anything. Names of local variables are none at run time, and stay.
 """
 
 import ast
@@ -26,10 +32,11 @@ from warden_build.groups import API, EVERY_START
 from warden_build.scopes import OUTSIDE, Tree, bound_names, dotted, global_names
 
 FIRMWARE_NAMES = Path(__file__).with_name("firmware_names.txt")
-# What the interpreter asks of an object of ours: streams, block devices, filesystems, iterators, exceptions, mappings.
+# What the interpreter asks of an object of ours: streams, block devices, filesystems, iterators,
+# exceptions, mappings.
 _LOOKED_UP = frozenset(
-    "read readinto readline write ioctl close seek tell flush open mount umount chdir getcwd ilistdir mkdir remove rename rmdir stat"
-    " statvfs readblocks writeblocks send throw value args errno keys items update".split()
+    "read readinto readline write ioctl close seek tell flush open mount umount chdir getcwd ilistdir mkdir remove rename rmdir"
+    " stat statvfs readblocks writeblocks send throw value args errno keys items update".split()
 )
 # Types of viper code, which are names there.
 _VIPER = frozenset("ptr ptr8 ptr16 ptr32 uint int bool object".split())
@@ -42,7 +49,8 @@ def firmware_names() -> list[str]:
 
 
 class _Words(ast.NodeVisitor):
-    """What a tree of files speaks of: identifiers in any place, those that it defines, strings, and arguments by name."""
+    """What a tree of files speaks of: identifiers in any place, those that it defines, strings,
+    and arguments by name."""
 
     def __init__(self, tree: Tree) -> None:
         self.all: set[str] = set()
@@ -107,7 +115,8 @@ class _Words(ast.NodeVisitor):
 
 
 def _public(sources: Tree) -> set[str]:
-    """Names of the public interface, by the modules that hold it; a class's attributes are those that it sets on itself."""
+    """Names of the public interface, by the modules that hold it; a class's attributes are those
+    that it sets on itself."""
     found: set[str] = set()
     for path, module in sources.items():
         if dotted(path) not in API:
@@ -118,7 +127,8 @@ def _public(sources: Tree) -> set[str]:
 
 
 def _foreign(tree: Tree) -> set[str]:
-    """What classes with a base from outside of the package say of themselves: it may be their base's."""
+    """What classes with a base from outside of the package say of themselves: it may be their
+    base's."""
     ours = {
         node.name
         for module in tree.values()
@@ -136,7 +146,8 @@ def _foreign(tree: Tree) -> set[str]:
 
 
 def _constants(tree: Tree) -> set[str]:
-    """Private names that const() keeps at compile time: they are none at run time, and mpy-cross wants the underscore."""
+    """Private names that const() keeps at compile time: they are none at run time, and mpy-cross
+    wants the underscore."""
     return {
         target.id
         for module in tree.values()
@@ -193,7 +204,8 @@ class _Renamer(ast.NodeTransformer):
 
 
 class _UserRenamer(ast.NodeTransformer):
-    """Renames in code that uses the package: attributes, and what its own classes have for them. Its other names are its own."""
+    """Renames in code that uses the package: attributes, and what its own classes have for them.
+    Its other names are its own."""
 
     def __init__(self, names: dict[str, str]) -> None:
         self._names = names
@@ -233,9 +245,11 @@ class _UserRenamer(ast.NodeTransformer):
 
 
 def _parts(tree: Tree, users: Tree) -> dict[str, set[str]]:
-    """Name → the classes and files that have it: two names that share none of these may have one name on a board.
+    """Name → the classes and files that have it: two names that share none of these may have one
+    name on a board.
 
-    A class stands for all that inherit from each other. An attribute that is set from outside of the class may be of any: "*".
+    A class stands for all that inherit from each other. An attribute that is set from outside of
+    the class may be of any: "*".
     """
     parent: dict[str, str] = {}
 
@@ -269,7 +283,8 @@ def _parts(tree: Tree, users: Tree) -> dict[str, set[str]]:
 
 
 def _attributes(node: ast.ClassDef, own: bool = False) -> Iterator[tuple[str, ast.AST]]:
-    """What a class has: its methods and names, and what its methods set on `self`. own: without the latter."""
+    """What a class has: its methods and names, and what its methods set on `self`. own: without
+    the latter."""
     for one in node.body:
         if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
             yield one.name, one
@@ -298,7 +313,8 @@ def _plain(node: ast.AST) -> list[str]:
 
 
 def _kept_at_run_time(tree: Tree) -> set[str]:
-    """Names that a compiled module holds: of attributes, arguments, functions, classes, and globals."""
+    """Names that a compiled module holds: of attributes, arguments, functions, classes, and
+    globals."""
     found: set[str] = set()
     for module in tree.values():
         found |= {name for name, _ in bound_names(module)} | global_names(module)
@@ -317,8 +333,9 @@ def _kept_at_run_time(tree: Tree) -> set[str]:
 def shorten(sources: Tree, tree: Tree, outside: Tree, users: Tree) -> dict[str, str]:
     """Rename in place, in the tree and its users; return {name in the sources: name on a board}.
 
-    sources: the modules before they were merged. outside: code whose names the package keeps. users: code that follows the new names; what it passes by
-    name or says in a string keeps it, and its classes stand in for those of the package.
+    sources: the modules before they were merged. outside: code whose names the package keeps.
+    users: code that follows the new names; what it passes by name or says in a string keeps it,
+    and its classes stand in for those of the package.
     """
     words, spoken = _Words(tree), _Words(outside)
     using = _Words(users)

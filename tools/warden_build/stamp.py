@@ -1,8 +1,10 @@
-"""Mark every file with the build that it belongs to, so that files of two builds refuse each other.
+"""Mark every file with the build that it belongs to, so that files of two builds refuse each
+other.
 
-The core holds the build's number, and every other file gives its own to the core before it does anything: an install that the power
-cut, or one file that was copied alone, ends in an ImportError that says so and not in code that half fits. The number is the first 30 bits of SHA-256
-over all files.
+The core holds the build's number, and every other file gives its own to the core before it does
+anything: an install that the power cut, or one file that was copied alone, ends in an ImportError
+that says so and not in code that half fits. The number is the first 30 bits of SHA-256 over all
+files.
 """
 
 import ast
