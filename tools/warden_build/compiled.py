@@ -50,14 +50,14 @@ def read(folder: Path, *roots: str) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): file.read_text() for file in sorted(files)}
 
 
-def build_repository(outside: dict[str, str] | None = None) -> Built:
-    """Build the device package of this checkout, with the device's tests as its users.
+def build_repository(users: dict[str, str] | None = None) -> Built:
+    """Build the device package of this checkout, with the tests that run on devices as its users.
 
-    outside: code that speaks of the package as applications do, beside the firmware, the examples
-    and board.py.
+    users: more of them, such as a test's application, which may use private names.
     """
-    every = read(REPO, "boards", "examples", "firmware", "build/umqtt") | (outside or {})
-    return build(read(REPO / "lib", "warden"), read(REPO, "tests/unit", "tests/bench"), every)
+    outside = read(REPO, "boards", "examples", "firmware", "build/umqtt")
+    following = read(REPO, "tests/unit", "tests/bench", "tests/e2e/device") | (users or {})
+    return build(read(REPO / "lib", "warden"), following, outside)
 
 
 def needed(sources: dict[str, str], boards: list[str]) -> dict[str, str]:

@@ -45,7 +45,13 @@ _VIPER = frozenset("ptr ptr8 ptr16 ptr32 uint int bool object".split())
 def firmware_names() -> list[str]:
     """Return the names that every supported firmware holds, the shortest first."""
     lines = FIRMWARE_NAMES.read_text().splitlines()
-    return [name for line in lines if not line.startswith("#") for name in line.split()]
+    return [name for line in lines if line[0] not in "#+" for name in line.split()]
+
+
+def held_names() -> set[str]:
+    """Return these and other names that firmware holds, for what is its own."""
+    lines = FIRMWARE_NAMES.read_text().splitlines()
+    return {name for line in lines if line[0] != "#" for name in line.split()}
 
 
 class _Words(ast.NodeVisitor):
@@ -353,11 +359,13 @@ def shorten(sources: Tree, tree: Tree, outside: Tree, users: Tree) -> dict[str, 
     kept |= {name for name in about if not name.startswith("_")} | _public(sources) | _VIPER
     firmware = firmware_names()
     parts = _parts(tree, users)
+    # What only others set on an object is the firmware's: `context.verify_mode = …`.
+    kept |= {name for name, here in parts.items() if here == {"*"} and not name.startswith("_")}
     first = _kept_at_run_time({path: tree[path] for path in EVERY_START if path in tree})
     changing = sorted(
         (
             name
-            for name in (words.defined & _kept_at_run_time(tree)) - kept - set(firmware)
+            for name in (words.defined & _kept_at_run_time(tree)) - kept - held_names()
             if len(name) > 1 and not name.startswith("__")
         ),
         key=lambda name: (name not in first, "*" not in parts.get(name, ()), name),
