@@ -1,11 +1,11 @@
-"""Runs the application in /app/app.py, and starts the board anew when it ends, for whatever reason.
+"""Run the application in /app/app.py, and reset the board when it ends for any reason.
 
-There is no way from here to a REPL: it would have the vault open.
+No path leads from here to a REPL, which would have the vault open.
 """
 
 import micropython
 
-# Again: the firmware turns Ctrl-C on anew for each file that it runs (shared/runtime/pyexec.c).
+# Again: MicroPython enables Ctrl-C for each file that it runs (shared/runtime/pyexec.c).
 micropython.kbd_intr(-1)
 
 import os  # noqa: E402  (Ctrl-C first)
@@ -15,7 +15,7 @@ import time  # noqa: E402
 from warden.hal import system  # noqa: E402
 
 try:
-    # A cut rename may hide boot.py (see there), until littlefs is asked to write: then the start begins anew.
+    # A cut rename may hide boot.py (see there) until littlefs writes: then reset.
     if "boot.py" not in os.listdir("/"):
         try:
             os.remove("/~")
@@ -28,7 +28,7 @@ try:
         from warden.agent import recovery
 
         recovery.main()
-except Exception as error:  # whatever it is: show it, and don't wear the flash out with starts
+except Exception as error:  # of any kind: print it; the pause limits the flash wear of starts
     sys.print_exception(error)
     time.sleep(system.PAUSE_S)
 finally:

@@ -1,4 +1,7 @@
-"""Warden: the security layer of a MicroPython device. `from warden import Device`, or any feature alone: `from warden.vault import Vault`."""
+"""Warden: the security layer of a MicroPython device.
+
+`from warden import Device`, or one feature alone: `from warden.vault import Vault`.
+"""
 
 import sys
 
@@ -6,9 +9,9 @@ __version__ = "0.1.0"
 
 
 def unload(name: str) -> None:
-    """Remove a module from sys.modules and from the package that holds it; do nothing where it is not loaded.
+    """Remove a module from sys.modules and from its package; do nothing if it is not loaded.
 
-    name: its full dotted name, written as one constant: the build for boards renames modules.
+    name: full dotted name, written as one constant: the build for boards renames modules
     """
     sys.modules.pop(name, None)
     package, _, module = name.rpartition(".")
@@ -29,7 +32,8 @@ def __getattr__(name: str) -> object:
         from .session.command import Refused
 
         return Refused
-    # A module that has __getattr__ loses MicroPython's own look-up of submodules in `from warden import vault`.
+    # A module that has __getattr__ loses MicroPython's own look-up of submodules in
+    # `from warden import vault`.
     try:
         return __import__(__name__ + "." + name, None, None, (name,))
     except ImportError as error:

@@ -220,7 +220,7 @@ class Plain:
 class Room:
     """Slots with room for anything."""
 
-    firmware = None
+    firmware = make_check = None
 
     def __init__(self, names):
         self.names = names

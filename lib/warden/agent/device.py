@@ -159,7 +159,7 @@ class Device:
             await gate.wait()
 
     async def stop(self) -> None:
-        """Disconnect from the broker, end all tasks, erase the keys in RAM. There is no restart."""
+        """Disconnect from the broker, end all tasks and erase the keys in RAM, for good."""
         await self._agent.stop()
 
     async def __aenter__(self) -> "Device":
@@ -187,7 +187,11 @@ class Device:
         return tuple({session.appid: 0 for session in agent.sessions if session.up})
 
     async def changed(self, timeout: "float | None" = None) -> None:
-        """Wait until `connected` or `session` changes. timeout: seconds. LinkError link-timeout."""
+        """Wait until `connected` or `session` changes.
+
+        timeout: seconds
+        Raises: LinkError link-timeout.
+        """
         from . import waits
 
         work = waits.changed(self._agent, self)
@@ -210,12 +214,17 @@ class Device:
     ) -> None:
         """Send an event to each application whose session is up; wait while there is none.
 
-        event: 1 to 32 of a-z 0-9 _. body: its keys are text. to: one application's ID; without it
-        the authority gets the event only where it is the only application. qos: with 0 the event
-        may be lost when the connection breaks; 1 returns when the broker acknowledged it, and sends
-        it again after a reconnect until then: an application may get it twice. timeout: seconds,
-        for all of it. Waits for the gate, unless the policy lets telemetry out.
-        UsageError bad-name, bad-argument; LinkError link-timeout.
+        Wait for the gate too, unless the policy lets telemetry out.
+
+        event: 1 to 32 of a-z 0-9 _
+        body: its keys are text
+        to: one application's ID; without it the authority gets the event only where it is the
+          only application
+        qos: 0: the event may be lost when the connection breaks; 1: return when the broker has
+          acknowledged it, and send it again after each reconnect until then, so that an
+          application may get it twice
+        timeout: seconds, for all of it
+        Raises: UsageError bad-name, bad-argument; LinkError link-timeout.
         """
         if timeout is not None:
             from .waits import within

@@ -172,7 +172,7 @@ class Gate:
         self._calm = linked or self.offline
         otp.tick(now, linked)
         while self._keypad is not None and self._keypad.keys:
-            otp.on_key(self._keypad.take(), now, self._time(now))
+            otp.on_key(self._keypad.get(), now, self._time(now))
         for code, count in otp.incidents:
             agent.report(code, "gate", count)
         otp.incidents = []

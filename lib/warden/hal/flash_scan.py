@@ -47,7 +47,7 @@ class Scan:
         self._base = bank * store.size
         self._buffer = buffer
         self._loaded = -1
-        header = self._take(0, _HEADER)
+        header = self._read(0, _HEADER)
         if header[:4] != BANK or not _is_sealed(header):
             # What a cut leaves of a bank's beginning is small (FlashStore.change()): only then may
             # there be no vault at all.
@@ -68,14 +68,14 @@ class Scan:
     def _next(self) -> bool:
         """Read the next change; return False when there is none."""
         store, unit, at, stray = self._store, self._store.unit, self.at, 0
-        head = self._take(at, _HEADER) if at + 2 * unit <= store.size else b""
+        head = self._read(at, _HEADER) if at + 2 * unit <= store.size else b""
         border = at + -at % store.sector
         if not _is_head(head) and at < border <= store.size - 2 * unit:
             # A change that would have crossed the border begins behind it.
             stray = self._dirt(at, border)
             if stray <= _STRAY:
                 at = border
-                head = self._take(at, _HEADER)
+                head = self._read(at, _HEADER)
         if not _is_head(head):
             # A head that was cut is all that may lie here: behind it nothing was programmed yet.
             first = self._dirt(at, min(at + unit, store.size))
@@ -90,7 +90,7 @@ class Scan:
             raise _damage()
         check = int.from_bytes(head[8:12], "big")
         found = self._entries(body, mark, check)
-        programmed = self._take(mark, len(MARK))
+        programmed = self._read(mark, len(MARK))
         if self._dirt(mark + len(MARK), mark + unit) > _STRAY:
             raise _damage()
         if zeros(programmed) <= 16:
@@ -122,14 +122,14 @@ class Scan:
         found: "list[tuple[str, tuple[int, int] | None, bytes | None]]" = []
         room, computed = self._room, 0
         while at + ENTRY <= end:
-            start = self._take(at, ENTRY)
+            start = self._read(at, ENTRY)
             if start[0] > PUT:
                 break  # what fills the last unit
             size = int.from_bytes(start[2:], "big")
             at += ENTRY + start[1]
             if at + size > end:
                 return None
-            raw = self._take(at - start[1], start[1])
+            raw = self._read(at - start[1], start[1])
             computed = crc32(raw, crc32(start, computed))
             try:
                 name = str(raw, "utf-8")
@@ -140,7 +140,7 @@ class Scan:
                 continue
             data = None
             if size <= room:
-                data = self._take(at, size)
+                data = self._read(at, size)
                 room -= size
             found.append((name, (self._base + at, size), data))
             at += size
@@ -163,7 +163,7 @@ class Scan:
             self._loaded = sector
         return offset
 
-    def _take(self, at: int, size: int) -> bytes:
+    def _read(self, at: int, size: int) -> bytes:
         taken = bytearray(size)
         done = 0
         while done < size:

@@ -3,7 +3,7 @@
     keypad = Keypad(lines, b"123456789*0#")
     while True:
         await asyncio.sleep_ms(keypad.poll())
-        while keypad.keys: key = keypad.take()
+        while keypad.keys: key = keypad.get()
 
 lines: a port of rows and columns (keypad_matrix.py, keypad_pcf8574.py, keypad_mcp23017.py):
     rows, columns    how many there are
@@ -109,7 +109,7 @@ class Keypad:
         """Add keys as if they had been pressed."""
         self.keys += keys[: _MOST - len(self.keys)]
 
-    def take(self) -> int:
+    def get(self) -> int:
         """Return the next key."""
         key = self.keys[0]
         self.keys = self.keys[1:]

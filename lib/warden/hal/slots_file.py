@@ -13,19 +13,22 @@ from ..errors import StoreError, ensure
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
 _ENOSPC = const(28)  # not in the errno module of stock firmware
 
 
 class FileSlots:
-    """names: the components of a slot, in the order of the slot record. The part NAME.map holds
-    the hashes of a component's blocks. firmware: the component that is the firmware itself;
-    engaged: the slot whose firmware runs; both None here (slots_partition.py has them).
+    """Two slots of components, each a file NAME beside NAME.map, the hashes of its blocks.
+
+    names: the components, in the order of the slot record
+    firmware: the component that is the firmware itself; engaged: the slot whose firmware runs;
+      make_check: (size) → a check of the firmware. None here: slots_partition.py has them
     """
 
     firmware: "str | None" = None
     engaged: "int | None" = None
+    make_check: "Callable[[int], Any] | None" = None
 
     def __init__(self, path: str, names: "tuple[str, ...]") -> None:
         self._path = path.rstrip("/")
@@ -96,10 +99,6 @@ class FileSlots:
         # littlefs counts some blocks twice, and where it is nearly full its free ones are below
         # zero: without a sign, more than it has.
         return info[0] * info[3] if info[3] <= info[2] else 0
-
-    def judge(self, size: int) -> "Any":
-        """Return a check of a firmware beside its digest, with update() and finish(), or None."""
-        return None
 
     def activate(self, slot: int) -> None:
         """Take note that the slot is staged: the next start is its first."""

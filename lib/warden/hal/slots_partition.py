@@ -22,7 +22,7 @@ from .slots_file import FileSlots
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any
 
 FIRMWARE = "firmware"
 
@@ -47,8 +47,6 @@ class PartitionSlots(FileSlots):
             FIRMWARE in names[1:], "bad-argument", "the first component is no firmware, another is"
         )
         super().__init__(path, names)
-        # judge(size): what looks at a firmware beside its digest, while it is read back.
-        self.make_check: "Callable[[int], Any] | None" = None
         try:
             number: "Any" = esp32.Partition.RUNNING  # the stubs know labels only
             running = esp32.Partition(number)
@@ -111,9 +109,6 @@ class PartitionSlots(FileSlots):
             return super().room(part)
         size: int = self._parts[1 - (self.engaged or 0)].info()[3]
         return size
-
-    def judge(self, size: int) -> "Any":
-        return None if self.make_check is None else self.make_check(size)
 
     def activate(self, slot: int) -> None:
         """Start this slot's firmware next. PeerError firmware-invalid: the chip refuses it."""

@@ -76,7 +76,7 @@ def start(
             return result  # the application does not depend on it, and starts
         if feed is not None:
             feed()  # a signature may take most of the watchdog's time
-        result.update = deferred.unpark(vault, slots, result.slot)
+        result.update = deferred.load(vault, slots, result.slot)
         unload("warden.ota.deferred")
     return result
 

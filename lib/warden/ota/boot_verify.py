@@ -42,7 +42,7 @@ def check(
     """
     from .update import run_transient
 
-    plan = run_transient(_judged, vault, slots, number, slot)
+    plan = run_transient(_signed_plan, vault, slots, number, slot)
     buffer = memoryview(bytearray(_CHUNK))
     files = dict(images)
     for image in plan.images:
@@ -67,7 +67,7 @@ def check(
             raise StoreError("slot-unsigned", "the slot holds another image than was signed")
 
 
-def _judged(vault: "Vault", slots: "Slots", number: int, slot: "Slot") -> "Any":
+def _signed_plan(vault: "Vault", slots: "Slots", number: int, slot: "Slot") -> "Any":
     """Return the plan of the manifest beside the slot; the record must name it."""
     from ..wire import suit
     from ..wire.suit_commands import Target

@@ -1,8 +1,8 @@
 """Keep an update across a restart where its manifest can't be verified beside a connected agent,
 for lack of heap: the next start verifies it before there is an agent.
 
-    park(vault, update)                              by the agent, which starts the board anew
-    result.update = unpark(vault, slots, running)    by that start; ota/service.py goes on with it
+    save(vault, update)                              by the agent, which starts the board anew
+    result.update = load(vault, slots, running)      by that start; ota/service.py goes on with it
 
 It is kept in the vault, so that an attacker who writes the flash can place neither an update nor a
 grant, nor bring an old one back. It is removed before it is read: a start that fails at it is
@@ -31,7 +31,7 @@ _PIECE = const(4096)
 _MOST_KEY = const(61)  # ota/payload.py: nonce, content key, tag
 
 
-def park(vault: "Vault", update: Update) -> None:
+def save(vault: "Vault", update: Update) -> None:
     """Keep an update for the next start.
 
     Raises: PeerError suit-limit: it is larger than any; StoreError: the store has no room for it.
@@ -48,7 +48,7 @@ def park(vault: "Vault", update: Update) -> None:
     vault.commit(pieces)
 
 
-def unpark(vault: "Vault", slots: "Slots", running: "int | None") -> "Update | None":
+def load(vault: "Vault", slots: "Slots", running: "int | None") -> "Update | None":
     """Remove the parked update, verify its manifest, and return it. Raises nothing: an update must
     not keep the application from starting.
 

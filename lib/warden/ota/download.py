@@ -80,7 +80,7 @@ class Download:
             for name in slots.names:
                 slots.remove(slot, name)
                 slots.remove(slot, name + ".map")
-            self._record.begin(slot, plan.digest)
+            self._record.clear(slot, plan.digest)
         for image in plan.images:
             name = slots.names[image.component]
             source = running

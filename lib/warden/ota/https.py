@@ -149,7 +149,7 @@ class Stream:
             try:
                 if not self._left:
                     await self._ask()
-                count = await self._take(view[: self._left])
+                count = await self._body(view[: self._left])
             except PeerError as error:
                 self._drop()
                 self._tries += 1
@@ -241,7 +241,7 @@ class Stream:
         return line[9:12]
 
     async def _line(self) -> bytes:
-        """Return the next line without CR LF; the beginning of one that is longer than the buffer."""
+        """Return the next line without CR LF; of a line longer than the buffer, its beginning."""
         beginning = b""
         while True:
             for at in range(self._start, self._end):
@@ -269,7 +269,7 @@ class Stream:
         if self._size > _MOST_BYTES:
             raise PeerError("https-malformed", "headers that are too long")
 
-    async def _take(self, view: memoryview) -> int:
+    async def _body(self, view: memoryview) -> int:
         """Receive bytes of the body, first those behind the headers; return their number."""
         count = min(len(view), self._end - self._start)
         if count:

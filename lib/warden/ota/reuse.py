@@ -6,7 +6,7 @@ The manifest's digest decides on a copy as on a download.
 
 from micropython import const
 
-from .slots import scratch
+from .slots import make_buffer
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def copy(
       update without a change to this part could ever be installed again
     Raises: OSError: can't be written.
     """
-    buffer = scratch()
+    buffer = make_buffer()
     try:
         while at < size:
             view = buffer[: min(size - at, len(buffer))]

@@ -1,5 +1,6 @@
-"""Mount an application image read-only: ROMFS (the format of `mpremote romfs build`), each block of
-which is verified when it is read. So what was verified at its installation is what runs.
+"""Mount an application image read-only, as ROMFS (the format of `mpremote romfs build`).
+
+Each block is verified when it is read: the code that runs is what the installation verified.
 
 A map beside the image holds the SHA-256 of each block of 4,096 bytes. The pages of the map, of 128
 hashes each, are hashed again; the slot record, which the root key authenticates, has the root over
@@ -176,7 +177,7 @@ class RomFS:
         return bytes([self._image.byte(place) for place in range(at, at + length)]), at + length
 
     def _parts(self, path: "str | bytes") -> "list[bytes]":
-        """Return the names from the root to a path. Raises OSError EINVAL: it is above the root."""
+        """Return the names from the root to a path; OSError EINVAL for one above the root."""
         raw = _raw(path)
         parts: "list[bytes]" = []
         for part in (raw if raw[:1] == b"/" else self._folder + b"/" + raw).split(b"/"):
@@ -189,7 +190,7 @@ class RomFS:
         return parts
 
     def _find(self, path: "str | bytes") -> "tuple[bool, int, int]":
-        """Return (is it a directory, start, end) of its records or data. Raises OSError ENOENT, ENOTDIR."""
+        """Return (is it a directory, start, end of its records or data); OSError for no entry."""
         start, end = self._root
         is_directory = True
         for part in self._parts(path):
@@ -213,7 +214,7 @@ class RomFS:
         return False, start, end
 
     def _data(self, start: int, end: int) -> "tuple[int, int]":
-        """Return (start, end) of a file's data, (-1, -1) for none: VfsRom takes that for damage."""
+        """Return (start, end) of a file's data; (-1, -1) for none, which is damage to VfsRom."""
         for kind, at, stop in self._records(start, end):
             if kind == _DATA:
                 return at, stop

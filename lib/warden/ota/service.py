@@ -157,7 +157,7 @@ class UpdateService:
             # A decoder without memory reports that the manifest is beyond its limits.
             if isinstance(error, WardenError) and error.code != "cbor-limit":
                 raise
-            self._park(update)
+            self._defer(update)
             return
         by_web = pins is not None and update.by_web()
         self._start(now_ms)
@@ -179,7 +179,7 @@ class UpdateService:
         self._ahead = int(gc.mem_free() >= 2 * _CHUNKS_FREE * chunk)
         self._current().start(agent.vault, self._slots, self._result.slot, chunk, now_ms)
 
-    def _park(self, update: Update) -> None:
+    def _defer(self, update: Update) -> None:
         """Let the next start verify the manifest, which this heap has no room for.
 
         The image then comes from the authority.
@@ -188,9 +188,9 @@ class UpdateService:
         self._update = None
         # During a trial no update can be installed, and a start would cost it an attempt.
         SlotRecord(self._agent.vault).spare(self._result.slot, self._slots.engaged)
-        from .deferred import park
+        from .deferred import save
 
-        park(self._agent.vault, update)
+        save(self._agent.vault, update)
         update.end("Downloading")
         update.sequence = 0  # not known yet
         self._update = update
@@ -257,7 +257,7 @@ class UpdateService:
                 await self._run_trial(now)
             begins = self._waits() and agent.authority() is not None
             if begins or self._web is not None:
-                await (self._begin(now) if begins else self._fetch())
+                await (self._start_deferred(now) if begins else self._fetch())
                 if self._is("Testing"):
                     await self._send_report()
                     await _restart(agent)
@@ -278,7 +278,7 @@ class UpdateService:
             self._report = self.status()
             self._update = None
 
-    async def _begin(self, now_ms: int) -> None:
+    async def _start_deferred(self, now_ms: int) -> None:
         """Begin the download of an update that this start verified, and report it."""
         try:
             self._resume(now_ms)

@@ -23,7 +23,7 @@ from ..wire import cbor
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Protocol, Sequence
+    from typing import Any, Callable, Protocol, Sequence
 
     from ..vault import Vault
     from ..wire.suit_plan import Image
@@ -33,11 +33,13 @@ if TYPE_CHECKING:
 
         names: the components; firmware: the one that is the firmware itself, None for none
         engaged: the slot whose firmware runs, None for neither
+        make_check: (size) → a check of the firmware beside its digest, with update() and finish()
         """
 
         names: "tuple[str, ...]"
         firmware: "str | None"
         engaged: "int | None"
+        make_check: "Callable[[int], Any] | None"
 
         def lock(self, slot: int) -> None: ...
         def size(self, slot: int, part: str) -> int: ...
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
         def write(self, slot: int, part: str, resume: bool = False) -> "Any": ...
         def remove(self, slot: int, part: str) -> None: ...
         def room(self, part: str) -> int: ...
-        def judge(self, size: int) -> "Any": ...
         def activate(self, slot: int) -> None: ...
         def settle(self) -> None: ...
 
@@ -186,7 +187,7 @@ class SlotRecord:
         pending = self.pending
         return pending is not None and pending[0] == manifest and self.slots[number].state == EMPTY
 
-    def begin(self, number: int, manifest: bytes) -> None:
+    def clear(self, number: int, manifest: bytes) -> None:
         """Empty the slot's entry: no start chooses it, and what it will hold is of this manifest.
 
         Its files are removed before: after a cut, old bytes would look like the beginning of the
@@ -286,8 +287,8 @@ class SlotRecord:
         self.unused = False
 
 
-def scratch() -> memoryview:
-    """Return a buffer to read the flash with, as large as a heap that is nearly full has a piece.
+def make_buffer() -> memoryview:
+    """Return a buffer of 128 to 1,024 bytes to read the flash, as large as the heap allows.
 
     Raises: MemoryError: there is no piece of 128 bytes.
     """
@@ -301,8 +302,8 @@ def scratch() -> memoryview:
             size >>= 1
 
 
-def named(error: "OSError | MemoryError | WardenError") -> WardenError:
-    """Return the error that ended an update, by its name."""
+def update_error(error: "OSError | MemoryError | WardenError") -> WardenError:
+    """Return the error that ends an update, as one of Warden."""
     if isinstance(error, WardenError):
         return error
     if isinstance(error, MemoryError):

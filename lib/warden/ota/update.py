@@ -24,7 +24,7 @@ import sys
 
 from .. import unload
 from ..errors import LinkError, PeerError, WardenError
-from .slots import SlotRecord, named
+from .slots import SlotRecord, update_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Update:
 
     def fail(self, error: "OSError | MemoryError | WardenError") -> WardenError:
         """End an update that an error stopped, and return the error by its name."""
-        found = named(error)
+        found = update_error(error)
         self.end("Aborted", found.code)
         return found
 

@@ -13,7 +13,7 @@ from micropython import const
 
 from ..errors import LinkError, PeerError, StoreError
 from .romfs import BLOCK
-from .slots import scratch
+from .slots import make_buffer
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def stage(update: "Update", record: "SlotRecord", slots: "Slots") -> "Generator[
     """
     plan: "Plan" = update.plan  # type: ignore[assignment]
     slot = plan.slot
-    buffer = scratch()
+    buffer = make_buffer()
     done: "list[tuple[int, bytes, bytes]]" = [(0, b"", b"")] * len(slots.names)
     for image in plan.images:
         try:
@@ -109,7 +109,8 @@ def check(
     file = slots.read(slot, name)
     try:
         if name == slots.firmware:
-            firmware = slots.judge(image.size)
+            if slots.make_check is not None:
+                firmware = slots.make_check(image.size)
         else:
             hashes = slots.write(slot, name + ".map")
         left = image.size

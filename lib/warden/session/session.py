@@ -180,7 +180,7 @@ class Session:
         if self._due_ms is None or now_ms < self._due_ms:
             return None
         if self._phase == _IDLE:
-            return "hello", self._say_hello(now_ms)
+            return "hello", self._build_hello(now_ms)
         if now_ms - self._out_ms >= _ATTEMPT_MS:
             # No answer: wait, then start over with a new hello. A session that is up meanwhile
             # (a wake was answered, and no welcome followed) stays.
@@ -207,7 +207,7 @@ class Session:
         later = _REPEATS_MS[self._repeats] if self._repeats < len(_REPEATS_MS) else _ATTEMPT_MS
         self._due_ms = self._out_ms + later
 
-    def _say_hello(self, now_ms: int) -> bytes:
+    def _build_hello(self, now_ms: int) -> bytes:
         connect, nonce = self.counter.fresh()
         payload = cbor.encode(
             [

@@ -51,7 +51,7 @@ class Cursor:
         self.bits = 0
         self.left = _CONTAINERS
 
-    def take(self, n: int) -> memoryview:
+    def read(self, n: int) -> memoryview:
         """Return a view of the next n bytes."""
         at = self.at
         # Compared with what is left before anything is made: a length of 2^64 costs nothing.
@@ -67,7 +67,7 @@ class Cursor:
         caller may allocate by it. For major type 7: 20 (false), 21 (true), 22 (null); 25 to 27, a
         float's in `bits`.
         """
-        initial = self.take(1)[0]
+        initial = self.read(1)[0]
         major = initial >> 5
         info = initial & 31
         if info == 31 and _BYTES <= major <= _MAP:
@@ -76,7 +76,7 @@ class Cursor:
             raise PeerError("cbor-malformed")
         value = info
         if info > 23:
-            value = int.from_bytes(self.take(1 << (info - 24)), "big")
+            value = int.from_bytes(self.read(1 << (info - 24)), "big")
             if major == _OTHER:
                 self._check_float(info, value)
                 return major, info
@@ -229,10 +229,10 @@ def _scalar(cursor: Cursor, major: int, value: int, keep: bool) -> object:
     if major == _NINT:
         return -1 - value
     if major == _BYTES:
-        view = cursor.take(value)
+        view = cursor.read(value)
         return bytes(view) if keep else None
     if major == _TEXT:
-        return text(cursor.take(value))
+        return text(cursor.read(value))
     if value <= _NULL:
         return (False, True, None)[value - _FALSE]
     bits = cursor.bits

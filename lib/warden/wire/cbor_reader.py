@@ -53,10 +53,10 @@ class Reader(cbor.Cursor):
         return -1 - value if major else value
 
     def byte_string(self) -> memoryview:
-        return self.take(self._want(BYTES))
+        return self.read(self._want(BYTES))
 
     def text(self) -> str:
-        return cbor.text(self.take(self._want(TEXT)))
+        return cbor.text(self.read(self._want(TEXT)))
 
     def array(self) -> int:
         """Return the number of elements that follow."""
@@ -98,6 +98,6 @@ def check_items(body: "Buffer") -> None:
     while cursor.at < len(body):
         major, value = cursor.head()
         if major == BYTES or major == TEXT:
-            cursor.take(value)
+            cursor.read(value)
         left -= 1
         ensure(left >= 0, "bad-argument", "more than 2,000 items")

@@ -85,7 +85,7 @@ class Framer:
             self._start = self._have
             self._need += length
             if self._need > len(self._view):
-                return self._begin_skip()
+                return self._start_skip()
             if length:
                 self._check_length(length)
                 return False
@@ -94,7 +94,7 @@ class Framer:
         self._check_body()
         return True
 
-    def _begin_skip(self) -> bool:
+    def _start_skip(self) -> bool:
         first = self._view[0]
         if first & 0xF0 != PUBLISH or not self._may_skip or not self._may_skip(self._need):
             raise PeerError(

@@ -328,7 +328,7 @@ def uri(reader: Reader) -> bytes:
         raise PeerError("suit-malformed", "an address that is no text")
     if size > _MOST_URI:
         raise PeerError("suit-limit", "an address is too long")
-    return bytes(view.take(size))
+    return bytes(view.read(size))
 
 
 def digest(reader: Reader) -> bytes:

@@ -131,10 +131,10 @@ def park_and_install(board):
     """The same on a board that is short of memory: the next start verifies the update that waits
     in the vault."""
     board.start()
-    deferred.park(board.vault(), Update(envelope(3, [NEW]), None, False))
+    deferred.save(board.vault(), Update(envelope(3, [NEW]), None, False))
     outcome = board.start()
     vault = board.vault()
-    parked = deferred.unpark(vault, board.running, outcome.slot)
+    parked = deferred.load(vault, board.running, outcome.slot)
     if parked is None:
         return False  # the power is gone
     update = Installer(vault, board.running, outcome.slot, chunk=512)

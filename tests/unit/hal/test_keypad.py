@@ -79,7 +79,7 @@ class Person:
     def got(self):
         keys = b""
         while self.keypad.keys:
-            keys += bytes((self.keypad.take(),))
+            keys += bytes((self.keypad.get(),))
         return keys
 
     def tap(self, keys):

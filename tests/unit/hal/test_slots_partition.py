@@ -283,6 +283,7 @@ def test_resume():
     update.abort()
     update = board.updater()
     update.start(release(3, "other")[0], 0)
+    update.step()
     equal(board.running.size(1, "firmware"), 0)
     board.off()
 
@@ -530,11 +531,11 @@ def test_what_board_py_names():
         load.boot_slots(args)
         slots = boot.present.slots
         equal((boot.present.mode, slots.engaged, sys.path[1]), ("factory", 0, "/app"))
-        judge = slots.judge(8192)
-        judge.update(bytes(8192))
-        raises("firmware-unsigned", judge.finish)
-        raises("firmware-unsigned", slots.judge, 5000)
-        raises("firmware-unsigned", judge.update, b"x")
+        firmware = slots.make_check(8192)
+        firmware.update(bytes(8192))
+        raises("firmware-unsigned", firmware.finish)
+        raises("firmware-unsigned", slots.make_check, 5000)
+        raises("firmware-unsigned", firmware.update, b"x")
         sys.path.remove("/app")
         # Staged, and the chip was not told yet.
         board.running.activate = lambda slot: None
@@ -543,7 +544,7 @@ def test_what_board_py_names():
         board.chip.start()
         load.boot_slots(args[:4])
         equal((boot.present.mode, resets, "/app" in sys.path), ("switch", [1], False))
-        equal(boot.present.slots.judge(8192), None)
+        equal(boot.present.slots.make_check, None)
     finally:
         sys.path[:] = kept[0]
         load.open_board, system.reset, boot.present = kept[1:]

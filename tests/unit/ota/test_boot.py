@@ -399,13 +399,13 @@ def test_the_slot_that_may_be_overwritten():
 
 def test_beginning_forgets_what_was_there():
     record = record_of((CONFIRMED, 0, 5), (0, 0, 0))
-    record.begin(1, b"m" * 32)
+    record.clear(1, b"m" * 32)
     check(record.resumes(1, b"m" * 32) and not record.resumes(1, b"n" * 32))
     check(not record.resumes(0, b"m" * 32))
-    record.begin(1, b"n" * 32)
+    record.clear(1, b"n" * 32)
     equal((record.pending, record.resumes(1, b"m" * 32)), ([b"n" * 32, 0], False))
     # And what the slot held: from then on no start chooses it.
     record = record_of((CONFIRMED, 0, 5), (CONFIRMED, 0, 6))
-    record.begin(1, b"m" * 32)
+    record.clear(1, b"m" * 32)
     again = SlotRecord(record._vault)
     equal((again.slots[1].state, again.choose(2)), (0, 0))

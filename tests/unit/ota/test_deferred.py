@@ -30,7 +30,7 @@ def start(board, judge=None):
     if "parked0" in vault.names():
         real, update_module.verifiers = update_module.verifiers, judge or verifiers
         try:
-            outcome.update = deferred.unpark(vault, board.running, outcome.slot)
+            outcome.update = deferred.load(vault, board.running, outcome.slot)
         finally:
             update_module.verifiers = real
     device = Device(board)
@@ -156,7 +156,7 @@ def test_a_vault_that_takes_nothing():
 
     Vault.commit = full
     try:
-        equal(deferred.unpark(vault, board.running, outcome.slot), None)
+        equal(deferred.load(vault, board.running, outcome.slot), None)
     finally:
         Vault.commit = real
     # And whoever orders is told.
@@ -195,7 +195,7 @@ def test_large_ones_lie_in_pieces():
     board = installed()
     vault = board.vault()
     text = bytes(range(256)) * 32
-    deferred.park(vault, update_module.Update(text, bytes(61), True))
+    deferred.save(vault, update_module.Update(text, bytes(61), True))
     equal(
         sorted(name for name in vault.names() if "parked" in name),
         ["parked%d" % n for n in range(3)],
@@ -208,7 +208,7 @@ def test_large_ones_lie_in_pieces():
 
     real, deferred.Update = deferred.Update, Seen
     try:
-        deferred.unpark(vault, board.running, 0)
+        deferred.load(vault, board.running, 0)
     finally:
         deferred.Update = real
     equal(found, [(text, bytes(61), True)])
@@ -307,14 +307,14 @@ def test_chunks_of_a_heap_that_is_nearly_full():
 def unparked(board):
     board.power_on()
     outcome = board.start()
-    return deferred.unpark(board.vault(), board.running, outcome.slot)
+    return deferred.load(board.vault(), board.running, outcome.slot)
 
 
 def test_nothing_of_an_order_that_could_not_be_taken_away_is_left():
     """Pieces of a longer one behind those of a shorter one would be an order that nobody gave."""
     board = installed()
-    deferred.park(board.vault(), update_module.Update(bytes(8192), None, True))
-    deferred.park(board.vault(), update_module.Update(envelope(2, [NEW]), None, False))
+    deferred.save(board.vault(), update_module.Update(bytes(8192), None, True))
+    deferred.save(board.vault(), update_module.Update(envelope(2, [NEW]), None, False))
     vault = board.vault()
     equal([name for name in vault.names() if "parked" in name], ["parked0"])
     vault.put("release", b"")
@@ -364,7 +364,7 @@ def test_no_failure_keeps_the_application_from_starting():
         Vault.commit = broken
         vault = board.vault()
         try:
-            equal(deferred.unpark(vault, board.running, 0), None)
+            equal(deferred.load(vault, board.running, 0), None)
         finally:
             Vault.commit = commit
         raises("closed", vault.names)
@@ -453,7 +453,7 @@ def test_no_key_outlives_memory_that_runs_out():
 
     board = board_of()
     made = release()
-    judge, begin = update_module.Update._verify, SlotRecord.begin
+    judge, begin = update_module.Update._verify, SlotRecord.clear
     keys = []
 
     def late(self, *args):
@@ -469,11 +469,11 @@ def test_no_key_outlives_memory_that_runs_out():
         update_module.Update._verify = judge
     device, one = start(board)
     keys.append(one._update.key)
-    SlotRecord.begin = starved
+    SlotRecord.clear = starved
     try:
         equal(order(one), "out-of-memory")
     finally:
-        SlotRecord.begin = begin
+        SlotRecord.clear = begin
     equal(keys, [bytearray(32)] * 2)
     board.off()
 
@@ -538,7 +538,7 @@ def test_an_order_that_a_trial_meets():
     board = installed()
     device, one = start(board)
     take(one, order(one, envelope=envelope(2, [NEW])))
-    deferred.park(board.vault(), update_module.Update(envelope(3, [NEW]), None, True))
+    deferred.save(board.vault(), update_module.Update(envelope(3, [NEW]), None, True))
     device, one = start(board)
     status = one.status()
     equal((status["state"], status["reason"]), ("Aborted", "update-state"))

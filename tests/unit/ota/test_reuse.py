@@ -243,14 +243,14 @@ def test_a_vault_that_fails_at_the_beginning():
     def fail(self, slot, manifest):
         raise StoreError("vault-unwritten")
 
-    real, SlotRecord.begin = SlotRecord.begin, fail
+    real, SlotRecord.clear = SlotRecord.clear, fail
     made = release()
     try:
         update.start(made, 0, wrapped(made))
         key = update.update.key
         raises("vault-unwritten", update.step)
     finally:
-        SlotRecord.begin = real
+        SlotRecord.clear = real
     equal((update.state, update.reason), ("Aborted", "vault-unwritten"))
     equal((key, update.update.key), (bytearray(32), None))
     board.off()

@@ -341,7 +341,7 @@ def test_exhaustion_becomes_a_refusal():
     for error in (MemoryError(), RuntimeError("maximum recursion depth exceeded")):
 
         class Exhausted(Reader):
-            def take(self, n, error=error):
+            def read(self, n, error=error):
                 raise error
 
         raises("cbor-limit", Exhausted(b"\0").item)
@@ -356,9 +356,9 @@ def test_no_depth_costs_stack():
     most = [0]
 
     class Measured(Reader):
-        def take(self, n):
+        def read(self, n):
             most[0] = max(most[0], stack_use())
-            return super().take(n)
+            return super().read(n)
 
     def measured(work, *args):
         most[0] = 0
