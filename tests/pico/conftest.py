@@ -1,4 +1,4 @@
-"""Tests on an emulated Pico W: `make test-pico FIRMWARE=file.uf2`. Without a firmware they are left out."""
+"""Test on an emulated Pico W: `make test-pico FIRMWARE=file.uf2`; without a firmware, skip."""
 
 import os
 from pathlib import Path

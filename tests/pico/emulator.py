@@ -1,11 +1,11 @@
-"""Emulate a Pico W in a process of its own, in the interpreter that has rp2040py and littlefs-python.
+"""Emulate a Pico W, in the interpreter that has rp2040py and littlefs-python.
 
     python emulator.py build ROOT IMAGE      write the folder ROOT as a littlefs image
     python emulator.py run FIRMWARE IMAGE    start the board; IMAGE is read, and written at the end
 
-While it runs it takes orders on standard input and reports on standard output, a line of JSON
-each. Orders: {"exec": source}, {"reset": 1}, {"stop": 1}. Reports: {"ms", "line"} (console),
-{"ms", "reset"}, {"done": output, "error": output} (of exec). ms is the chip's time since its reset.
+While it runs it reads orders from standard input and writes reports to standard output, a line of
+JSON each. Orders: {"exec": source}, {"reset": 1}, {"stop": 1}. Reports: {"ms", "line"} (console),
+{"ms", "reset"}, {"done": output, "error": output} (of exec). ms: the chip's time since reset
 
 Beyond what rp2040py does: a flash with a unique ID, a USB host that sends no empty packets, a
 network address of the machine that runs the test, and a chip that does not outrun its peers.

@@ -1,4 +1,4 @@
-"""A start of the emulated Pico W, measured by the chip's own clock; then a command and each forgery.
+"""Start the emulated Pico W, by the chip's own clock; then send a command and each forgery.
 
 The figures go to build/pico/FORM.json, for `make bench` and for people.
 """
@@ -28,7 +28,7 @@ def form(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """A fleet whose TLS ends before the broker, which drops a client that shakes hands for 90 s."""
+    """Yield a fleet with TLS before the broker, which drops clients that need 90 s."""
     monkeypatch.setattr(server_kit, "PATIENCE_S", PATIENCE_S)
     (port,) = free_ports(1)
     with World(tmp_path, device_port=port, host=HOST) as made:

@@ -35,7 +35,7 @@ class Group(NamedTuple):
     patterns: (
         str  # of the names of modules below warden, separated by blanks; "." is the package itself
     )
-    # The member whose unloading unloads the file; that of others does nothing. Empty: any member's.
+    # The member whose unloading unloads the file; that of others does nothing. Empty: any.
     ends_with: str = ""
 
 

@@ -126,7 +126,7 @@ class Thief:
             self.good, self.right, self.free = good, False, 0
         terms = dict(TERMS)
         terms.update({"retries": RETRIES, "source": "hotp" if self.offline else "authority"})
-        self.codes = Judge(self.vault, self) if self.offline else None
+        self.codes = WatchedCodes(self.vault, self) if self.offline else None
         self.now = 0
         self.otp = self.kind(terms, self.vault, self.codes, 0)
         self.locked()
@@ -191,7 +191,7 @@ class Thief:
         return out
 
 
-class Judge(codes_module.Codes):
+class WatchedCodes(codes_module.Codes):
     """The device's own comparison, seen from outside: as soon as it runs, its time and its outcome
     are known."""
 
@@ -199,8 +199,8 @@ class Judge(codes_module.Codes):
         super().__init__(vault)
         self.thief = thief
 
-    def judge(self, typed, unix_time):
-        found = super().judge(typed, unix_time)
+    def verify(self, typed, unix_time):
+        found = super().verify(typed, unix_time)
         self.thief.show(found is not None)
         self.thief.step()
         return found

@@ -1,4 +1,7 @@
-"""Provisions the board over the REPL; a user of the package, so that the build follows its names."""
+"""Provision the board over the REPL.
+
+It uses the package, so that the build renames its calls too.
+"""
 
 import io
 

@@ -1,4 +1,7 @@
-"""What a start finds in a log on raw flash, made by hand: each form that it refuses, and each that it takes for what a cut left."""
+"""Scan logs on raw flash, made by hand, at a start.
+
+Each form is either refused as damage or accepted as the trace of a power cut.
+"""
 
 from binascii import crc32
 
@@ -75,7 +78,7 @@ A, B = entry(b"a", b"one"), entry(b"b", b"two")
 FIRST = change(1, A)
 
 
-def test_what_stands():
+def test_whole_changes():
     holds(flash(HEADER, FIRST), {"a": b"one"})
     holds(flash(HEADER, FIRST, change(2, B)), {"a": b"one", "b": b"two"})
     gone = change(3, entry(b"a", kind=REMOVED))
@@ -287,7 +290,10 @@ def test_two_banks():
 
 
 def test_what_an_erasure_left_is_erased():
-    """One byte in the first units of the other bank is enough: before anything is answered it is erased whole, and says so."""
+    """One programmed byte in the first units of the other bank has it erased whole.
+
+    That happens before the store answers.
+    """
     for at in (0, UNIT - 1, 3 * UNIT - 1, 3 * UNIT, SIZE - 1):
         left = bytearray(b"\xff" * SIZE)
         left[at] = 0x7F
@@ -321,7 +327,8 @@ def test_a_change_that_just_fits():
         part = flash(HEADER, FIRST, second=SECOND)
         store = store_on(part)
         store.names()
-        # In its own sector, behind what stands: head and mark are a unit each, a record's lead four bytes and its name.
+        # In its own sector, behind the last change: head and mark take a unit each, a record's
+        # lead four bytes and its name.
         left = SIZE - store._end
         room = left - 2 * UNIT - 5
         check(left > SECTOR)
@@ -339,7 +346,10 @@ def test_the_longest_record():
 
 
 def test_a_long_beginning_that_was_cut_twice():
-    """What the first cut left is erased at the second start, and that is cut as well: still nothing was there, and nothing was lost."""
+    """The second start erases what the first cut left, and is cut too.
+
+    The vault is still absent, and nothing is lost.
+    """
     for first in range(12):
         for second in range(12):
             part = Nor(SECTORS, SECTOR, UNIT)
@@ -353,8 +363,11 @@ def test_a_long_beginning_that_was_cut_twice():
             check(store_on(part).read("a", 300) in (None, bytes(300)))
 
 
-def test_a_beginning_that_failed_is_looked_at_again():
-    """The same object, asked again, tells what a new one would: what it had in memory counts for nothing."""
+def test_a_failed_first_scan_is_repeated():
+    """After an error the same object answers as a new one would.
+
+    It trusts nothing that it had in memory.
+    """
     looks = 0
     for budget in range(16):
         part = Nor(SECTORS, SECTOR, UNIT)
@@ -396,7 +409,10 @@ def test_a_removal_of_nothing():
 
 
 def test_an_erasure_of_nothing():
-    """Banks that are known to be erased are left alone; a vault's records go from memory as well."""
+    """Banks that are erased already are left alone.
+
+    A vault's records go from memory as well.
+    """
     part = flash(HEADER, second=SECOND)
     store_on(part).erase_all()
     equal((sum(part.erases), part.programs), (0, 0))
@@ -414,7 +430,10 @@ def test_an_erasure_of_nothing():
 
 
 def test_a_move_leaves_nothing_behind():
-    """The bank that was full is erased at once, and not before the next start: what stood in it is gone. The next one was ready, and is not erased again."""
+    """The full bank is erased right after the move, not at the next start.
+
+    The next bank was ready, and is not erased again.
+    """
     for begin, second, old in ((HEADER + FIRST, SECOND, 0), (HEADER, SECOND + FIRST, 1)):
         part = flash(begin, second=second)
         store = store_on(part)
@@ -459,7 +478,10 @@ class Backwards(Nor):
 
 
 def test_an_erasure_that_begins_at_a_sectors_end():
-    """An older bank whose header still stands, and whose changes are gone by half: taken for damage, the vault would never open again."""
+    """An older bank with a header and half of its changes is no damage.
+
+    Otherwise the vault would never open again.
+    """
     parts, _, sequence = padded(SIZE)
     newer = change(sequence + 5, entry(b"a", b"new"))
     cuts = 0
@@ -479,7 +501,7 @@ def test_an_erasure_that_begins_at_a_sectors_end():
     check(cuts >= 18)
 
 
-def test_what_no_bank_takes():
+def test_a_change_larger_than_any_bank():
     """An error, and not a change that never was; in programs of a kilobyte at most."""
 
     class Measured(Nor):
@@ -508,7 +530,7 @@ def test_what_no_bank_takes():
 
 
 def test_every_byte_is_read_back():
-    """One byte that does not take its program, wherever in a change: the change is made in the other bank."""
+    """Any byte of a change that fails to program moves the change to the other bank."""
 
     class Weak(Nor):
         weak = -1
@@ -553,8 +575,11 @@ def moved(part):
     return bytes(part.data[SIZE : SIZE + 4]) == BANK
 
 
-def test_what_might_read_otherwise_tomorrow_is_copied_away():
-    """A stray bit behind the last change, or a mark that is not whole, with whole changes behind it."""
+def test_a_log_that_may_read_differently_later_is_copied():
+    """A stray bit or a partial mark makes the start copy the log.
+
+    The bit is behind the last change; the mark is followed by whole changes.
+    """
     rest = b"\xff" * (SECTOR - UNIT - len(FIRST))
     check(not moved(flash(HEADER, FIRST)))
     check(moved(flash(HEADER, FIRST, rest, b"\xff" * UNIT, b"\x7f")))
@@ -588,7 +613,10 @@ def test_large_numbers():
 
 
 def kept(*changes):
-    """Sizes of the records that a start keeps in memory, and how often it read each sector of the first bank."""
+    """Return the sizes of the records that a start keeps in memory.
+
+    Beside them: how often it read each sector of the first bank.
+    """
     part = Nor(4, 32768, UNIT)
     store = FlashStore(part, UNIT)
     for puts in changes:
@@ -615,7 +643,7 @@ def test_a_start_keeps_eight_kilobytes():
 
 
 def test_names_and_the_memory_of_a_start():
-    """Small records are handed out once without being read again; large ones are left where they are."""
+    """Small records are served once from the start's memory; large ones are not kept."""
     large = entry(b"l", bytes(300))
     part = flash(HEADER, FIRST, change(2, B), change(3, large))
     store = store_on(part)

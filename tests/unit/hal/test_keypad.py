@@ -1,4 +1,7 @@
-"""Keypads: contacts that a model closes between pins which the drivers really scan. Bouncing, stuck, several at once, too fast."""
+"""Scan keypads: a model closes contacts between the pins that the drivers read.
+
+Contacts bounce, stick, close together, or too fast.
+"""
 
 import sys
 
@@ -319,7 +322,10 @@ def test_names_for_each_crossing():
 
 
 def test_what_comes_over_stdin():
-    """The simulated board's typist: each key closed and open for its time; anything else is no key; the end is the end."""
+    """The simulated board's keyboard closes and opens each key for its time.
+
+    Other bytes are no keys; the input may end.
+    """
 
     class Stream:
         def __init__(self):

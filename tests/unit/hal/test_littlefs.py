@@ -145,7 +145,10 @@ def test_a_wipe_erases_every_block():
 
 
 def test_a_wipe_cut_at_every_operation():
-    """Whole until the mark stands; from then on nothing of it opens again, and a start finishes the wipe or finds it done."""
+    """The vault is whole until the mark is written, and never opens after it.
+
+    Each start then finishes the wipe, or finds it done.
+    """
     with Place() as place:
         vault, seen = filled(place.start())
         image = bytes(place.disk.data)
@@ -231,7 +234,10 @@ class Backwards(RamDisk):
 
 
 def test_an_erasure_that_begins_at_a_blocks_end():
-    """The name of a filesystem still stands in a block that lost everything else: taken for damage, nobody would ever finish the erasure."""
+    """A block may keep only the filesystem's name after a cut.
+
+    If that counted as damage, the erasure would never be finished.
+    """
     with Place() as place:
         place.disk = Backwards(BLOCKS)
         filled(place.start())
@@ -258,7 +264,10 @@ def test_an_erasure_that_begins_at_a_blocks_end():
 
 
 class Quiet(RamDisk):
-    """A driver that says nothing where all went well, as esp32.Partition, and false where it did not; its programs are whole units."""
+    """A driver like esp32.Partition: returns None for success, False for failure.
+
+    It programs whole units only.
+    """
 
     fails = -1
     largest = 0
@@ -287,7 +296,7 @@ def test_a_driver_that_says_nothing():
         place.disk.mounted = False
         own = Littlefs(place.disk, MOUNT)
         check(own._is_empty())
-        # A block is looked at in pieces: those of a chip may be larger than the memory that is left.
+        # A block is read in pieces: a chip's block may be larger than the free memory.
         equal(place.disk.largest, 256)
         place.disk.mounted = True
         store = place.start()

@@ -184,7 +184,7 @@ def test_close_forgets():
 
 
 class Os:
-    """What asks for the removal of the staged file gets another error than that it is not there."""
+    """An `os` whose remove() of the staged file fails with another error than ENOENT."""
 
     def remove(self, path):
         raise OSError(5)

@@ -131,7 +131,7 @@ def test_damaged():
 
 
 def test_a_count_out_of_bounds():
-    """One that somebody wrote into the file must neither hold the board for hours nor make guessing cheap."""
+    """A forged count in the file neither blocks the board for hours nor makes guessing cheap."""
 
     def run():
         for iterations in (0, 1, 999, 1000001, 0xFFFFFFFF):

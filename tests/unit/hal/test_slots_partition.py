@@ -1,4 +1,7 @@
-"""Firmware in an ESP32's OTA partitions: written to the one that does not run, started, confirmed, and left again when it is no good."""
+"""Update an ESP32's firmware in its OTA partitions.
+
+It is written to the partition that does not run, started, confirmed, and abandoned when it fails.
+"""
 
 from harness import check, equal, has_text, raises
 from ota_kit import ATTEMPTS, NAMES, OtaBoard, feed, install, release, update_to
@@ -15,7 +18,10 @@ def states(board):
 
 
 def test_the_model_is_the_chip():
-    """otadata as the bootloader of a board that was flashed with esptool leaves it; 4743989A is the CRC that every such board has."""
+    """The model writes otadata as the bootloader does on a board that esptool flashed.
+
+    4743989A is the CRC that every such board has.
+    """
     chip = Chip()
     chip.flash("ota_0", app_image("x"))
     equal(chip.start(), "ota_0")
@@ -57,7 +63,10 @@ def test_an_update_of_both():
 
 
 def test_firmware_that_does_not_start():
-    """It crashes before Warden runs: the bootloader goes back, and is told again as often as the policy says; then the old release."""
+    """Firmware that crashes before Warden runs is tried as often as the policy says.
+
+    The bootloader goes back each time; then the old release stays.
+    """
     for rollback in (True, False):
         board = OtaBoard()
         update_to(board, 2, "first")
@@ -74,14 +83,15 @@ def test_firmware_that_does_not_start():
             if board.mounts and board.says() == "first":
                 break
         equal(starts[-1], "first")
-        # At least as often as the policy says; twice and once more where the bootloader brings it back before it could be counted.
+        # At least as often as the policy says; twice that and once more where the bootloader goes
+        # back before the start is counted.
         check(ATTEMPTS <= starts.count("new") <= 2 * ATTEMPTS + 1, str(starts))
         outcome = board.restart()
         equal((board.pair(), outcome.trial, states(board)[0]), (("first", "first"), False, FAILED))
         board.off()
 
 
-def test_an_application_that_is_not_well():
+def test_an_application_whose_health_check_fails():
     board = OtaBoard()
     update_to(board, 2, "first")
     install(board, 3, "new")
@@ -123,7 +133,10 @@ def test_the_first_update_fails():
 
 
 def test_changed_on_the_flash():
-    """A firmware that is not what was verified is not started; where none of both can run, an update is still taken."""
+    """Firmware that differs from what was verified is not started.
+
+    Where neither slot can run, an update is still accepted.
+    """
     board = OtaBoard()
     update_to(board, 2, "first")
     update_to(board, 3, "second")
@@ -195,7 +208,10 @@ def test_a_slot_without_firmware():
 
 
 def test_an_application_that_can_not_be_read():
-    """The slot is given up with its firmware: passed over at each start anew, the two would order each other's firmware for ever."""
+    """A slot with an unreadable application fails together with its firmware.
+
+    If each start only skipped it, the two firmwares would start each other for ever.
+    """
     board = OtaBoard()
     update_to(board, 2, "first")
     update_to(board, 3, "second")
@@ -245,7 +261,10 @@ def test_what_the_chip_refuses():
 
 
 def test_resume():
-    """At the first block that looks erased, less one that may be torn; whole blocks of FF in the image cost a part of it only."""
+    """A download resumes at the first block that looks erased, less one that may be torn.
+
+    Whole blocks of FF in the image cost only part of it.
+    """
     images = release(2, "new", 20000)[1]
     with_gap = bytearray(images["firmware"])
     with_gap[8192:12288] = b"\xff" * 4096
@@ -333,7 +352,10 @@ def test_the_firmware_that_runs_is_never_written():
 
 
 def test_a_confirmation_that_the_bootloader_missed():
-    """The record says confirmed, and the power went before the chip heard of it: it hears of it at the next start, and the old one does not come back."""
+    """A cut between the record's confirmation and the chip's is mended by the next start.
+
+    The old firmware does not come back.
+    """
     board = OtaBoard()
     update_to(board, 2, "first")
     install(board, 3, "new")
@@ -348,7 +370,10 @@ def test_a_confirmation_that_the_bootloader_missed():
 
 
 def test_nothing_is_left_over():
-    """A firmware is ordered to start for a slot, or because the one that runs has failed; not because it lies there."""
+    """Firmware starts only for a slot, or because the running one failed.
+
+    Its presence in a partition is no reason.
+    """
     board = OtaBoard()
     board.chip.flash("ota_1", app_image("leftover"))
     record = board.record()
@@ -373,7 +398,7 @@ def test_nothing_is_left_over():
 
 
 def test_the_writer_alone():
-    """Where it begins, what it erases, and that it never writes a block more than there is to write."""
+    """It starts at the right block, erases one block ahead, and never past the end."""
     board = OtaBoard()
     slots = board.running
     board.chip.flash("ota_1", bytes(8 * 4096))
@@ -408,7 +433,10 @@ def test_the_writer_alone():
 
 
 def test_the_number_of_tries():
-    """An order and a start are two counts, so twice as many are there: the policy's starts are left after a cut before the first order."""
+    """An order and a start are counted apart, so the policy's number is doubled.
+
+    After a cut before the first order, all of the policy's starts are left.
+    """
     board = OtaBoard()
     update_to(board, 2, "first")
     board.running.activate = lambda slot: None
@@ -475,7 +503,7 @@ def test_reads():
     board.off()
 
 
-class Judge:
+class FirmwareCheck:
     def __init__(self, size, code):
         self.left = size
         self.code = code
@@ -490,10 +518,10 @@ class Judge:
             raise PeerError(self.code)
 
 
-def test_a_judge_of_firmware():
-    """What looks at the firmware beside its digest has the last word, and three refusals bar the manifest."""
+def test_a_check_of_firmware():
+    """The firmware's own check decides after the digest; three refusals bar the manifest."""
     board = OtaBoard()
-    board.make_check = lambda size: Judge(size, "firmware-key")
+    board.make_check = lambda size: FirmwareCheck(size, "firmware-key")
     board.restart()
     made, images = release(2, "new")
     for state in ("Aborted", "Aborted", "Rejected"):
@@ -502,7 +530,7 @@ def test_a_judge_of_firmware():
         check(not feed(update, images))
         equal((update.state, update.reason), (state, "firmware-key"))
         equal(states(board), [EMPTY, EMPTY])
-    board.make_check = lambda size: Judge(size, "")
+    board.make_check = lambda size: FirmwareCheck(size, "")
     board.restart()
     made, images = release(3, "new")
     update = board.updater()
@@ -511,9 +539,12 @@ def test_a_judge_of_firmware():
     board.off()
 
 
-def test_what_board_py_names():
-    """SLOTS = ("partition", path, names, attempts, key digests): the parts are joined, an order to start another firmware starts the board anew, and nothing
-    of an application is on the path then."""
+def test_the_slots_of_board_py():
+    """Join the parts of SLOTS = ("partition", path, names, attempts, key digests).
+
+    An order to start another firmware resets the board, with nothing of an application on the
+    path.
+    """
     import sys
 
     from warden.board import load
@@ -554,7 +585,7 @@ def test_what_board_py_names():
 
 
 def test_partitions_of_two_sizes():
-    """Room is that of the partition which an update writes, and an application's that of the files."""
+    """room() is the partition's for firmware, and the filesystem's for an application."""
     table = (("ota_0", OTA_0, 8), ("ota_1", OTA_0 + 1, 10))
     chip = Chip(table)
     chip.flash("ota_0", app_image("old"))
@@ -570,7 +601,10 @@ def test_partitions_of_two_sizes():
 
 
 def test_what_counts_as_written():
-    """The first 32 bytes of a block tell: one of them that is not FF is enough, and what stands behind them is not looked at."""
+    """A block counts as written if one of its first 32 bytes is not FF.
+
+    The rest of the block is not read.
+    """
     board = OtaBoard()
     for at, written in ((0, 4096), (31, 4096), (32, 0), (4095, 0)):
         data = bytearray(b"\xff" * 8192)
@@ -582,7 +616,7 @@ def test_what_counts_as_written():
 
 
 def test_what_is_removed_is_gone():
-    """The first block of a firmware that was refused is erased, so that it is no firmware any more."""
+    """The first block of refused firmware is erased, so that it can't start."""
     board = OtaBoard()
     board.chip.flash("ota_1", app_image("bad"))
     board.running.remove(1, "firmware")

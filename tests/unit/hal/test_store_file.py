@@ -261,7 +261,10 @@ def test_a_full_flash_keeps_no_board_from_starting():
 
 
 def test_a_full_flash_and_the_power_cut_at_every_operation():
-    """The counter is the one of before or the next one, and each start after the cut counts, though the application has filled what it found."""
+    """The counter is the old or the next one, and each later start counts.
+
+    The application fills the flash with each cut.
+    """
     cuts = budget = 0
     done = False
     while not done:
@@ -351,7 +354,7 @@ def test_littlefs_is_taken_where_mounts_can_not_be_listed():
 
 
 def test_what_a_start_does_with_the_files():
-    """Each record is opened once, and walked to no more often: on littlefs the walk is most of the time."""
+    """Each record is opened once, by one walk: on littlefs the walk takes most of the time."""
     done = []
 
     class Os:

@@ -1,4 +1,7 @@
-"""The same suite over every store: in a log on raw flash, in NVS, in files (on MicroPython, which has littlefs), and the tests' own in memory."""
+"""One suite for every store: raw flash, NVS, files on littlefs, and the tests' own in memory.
+
+Files need MicroPython, which has littlefs.
+"""
 
 from board_model import PowerCut, RootKey
 from harness import check, equal, raises
@@ -272,8 +275,8 @@ def test_the_power_cut_at_every_operation():
             check(cuts == 4 * operations == old + new and old > 0 and new > 0, name)
 
 
-def test_a_store_that_failed_looks_again():
-    """An exception may leave anything behind: the same object, asked again, tells what a new one would."""
+def test_a_store_reads_again_after_an_error():
+    """After an error the same object answers as a new one would."""
     for kind in (Flash, NvsPlace):
         for budget in range(4):
             for torn in (0, 5, 8, -4):

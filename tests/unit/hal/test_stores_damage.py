@@ -1,4 +1,7 @@
-"""Stores whose medium was damaged or exchanged: the vault is as it was last, or a named error says that it isn't, and no older value comes back."""
+"""Damage or replace the medium of a store.
+
+The vault is as it was last, or an error with a code says otherwise; no older value returns.
+"""
 
 import errno
 
@@ -78,7 +81,7 @@ def test_a_flipped_bit_in_any_byte_of_the_flash():
 
 
 def test_a_flipped_bit_where_sectors_are_long():
-    """All of the vault lies in the first sector of its bank: behind a head that is damaged, the next sector is blank."""
+    """All of the vault is in one sector: behind a damaged head the next sector is blank."""
     part = flash(None, 4, 2048)
     history(on_flash(part))
     image = bytes(part.data)
@@ -126,7 +129,10 @@ def test_a_sector_of_random_data():
 
 
 def any_data(image, sector):
-    """Whether the sector is one of the bank that holds the vault, and not the other, which is erased."""
+    """Return whether the sector belongs to the bank that holds the vault.
+
+    The other bank is erased.
+    """
     bank = sector // 2
     part = image[bank * 1024 + UNIT : bank * 1024 + 1024]
     return part != b"\xff" * len(part)
@@ -140,8 +146,11 @@ def test_a_sector_zeroed():
         equal(found(on_flash(part)), "vault-damaged" if any_data(image, sector) else (NOW, 2))
 
 
-def test_older_changes_can_not_be_brought_back_by_damage_to_the_last():
-    """Every byte of the last change, each replaced by what it was while erased, by zeros and by noise, alone and with all that follow."""
+def test_damage_to_the_last_change_brings_no_older_one_back():
+    """Damage every byte of the last change.
+
+    Each byte is replaced by its erased state, zeros and noise, alone and with all that follow.
+    """
     part = flash()
     store = on_flash(part)
     vault = Vault(store, RootKey())
@@ -160,8 +169,9 @@ def test_older_changes_can_not_be_brought_back_by_damage_to_the_last():
                 bad.data[at:until] = filler[at:until]
                 result = found(on_flash(bad))
                 if result == ({"a": b"first a", "b": b"only b"}, 1):
-                    # What erases half of the mark or more says what a cut says: no fault of one bit does, and a hand that can do it
-                    # can play back the whole flash. The vault's generation tells the authority.
+                    # Damage that erases half of the mark or more looks like a cut: no fault of one
+                    # bit does that, and a writer who can may replay the whole flash. The vault's
+                    # generation shows that to the authority.
                     erased = bad.data[end - UNIT : end - UNIT + 4].count(b"\xff")
                     check(filler[0] == 255 and erased >= 2, "%d %d %d" % (at, until, filler[0]))
                     older += 1
@@ -180,7 +190,7 @@ def test_a_change_that_is_missing_between_two():
 
 
 def test_a_stray_bit_in_what_a_change_left_out():
-    """Before the border of a sector: it is no reason to refuse what stands on both sides, but one to copy it away."""
+    """A stray bit before a sector's border refuses nothing, and has the log copied."""
     part = flash()
     store = on_flash(part)
     store.write("a", b"first")
@@ -196,7 +206,7 @@ def test_a_stray_bit_in_what_a_change_left_out():
 
 
 def with_history():
-    """(store, its flash) with three changes behind each other, the last of them at store._end - 5 units."""
+    """Return (store, its flash) with three changes; the last is 5 units before store._end."""
     part = flash()
     store = on_flash(part)
     history(store)
@@ -227,7 +237,8 @@ def test_heads_that_lie():
     store, part = with_history()
     end, sequence = store._end, store._sequence
     equal(after(part, end, b""), b"z" * 20)
-    # One that promises more than its bank has room for, and one that is none, as if it had been cut.
+    # A head that promises more than its bank has room for, and an invalid one that looks like a
+    # cut.
     equal(after(part, end, head(65535, sequence + 1)), "vault-damaged")
     equal(after(part, end, head(1, sequence + 1)), b"z" * 20)
     equal(after(part, end, head(65535, sequence + 1, b"Wx")), b"z" * 20)
@@ -312,7 +323,10 @@ def test_an_older_commit_or_record_written_again():
 
 
 def test_two_banks_that_hold_a_vault():
-    """As a cut leaves them right behind the mark of the copy: the newer counts, and the older one goes before it is asked for anything."""
+    """After a cut right behind the copy's mark the newer bank counts.
+
+    The older one is erased before the store answers.
+    """
     for moves in (1, 2):
         part = flash()
         store = on_flash(part)
@@ -361,7 +375,7 @@ def test_arguments():
     raises("no-board", block_device, "tea")
 
 
-def test_worn_sectors_are_left_out():
+def test_worn_sectors_are_skipped():
     part = Nor(8, 512, UNIT)
     store = FlashStore(part, UNIT, 4)
     history(store)
@@ -377,7 +391,7 @@ def test_worn_sectors_are_left_out():
 
 
 class Lossy(Nor):
-    """Loses program number `lost` without a word, and sectors of `unerased` keep what they hold."""
+    """Drop program number `lost` silently; sectors in `unerased` keep their content."""
 
     lost = -1
     unerased = ()
@@ -442,7 +456,7 @@ def test_a_program_of_a_long_record_that_is_lost():
     check(programs > 5)
 
 
-def test_a_driver_that_says_no():
+def test_a_driver_that_returns_false():
     """False is as good as an error number: what was asked for was not done."""
 
     class Refuses(Nor):

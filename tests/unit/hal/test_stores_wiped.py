@@ -1,4 +1,7 @@
-"""What the media of the new stores hold: nothing in clear at any time, and after a wipe nothing of the vault at all, wherever the power went."""
+"""The media of the new stores hold nothing in clear, and after a wipe nothing of the vault.
+
+The power may go at any operation.
+"""
 
 from board_model import PowerCut, RootKey
 from harness import check, equal, raises
@@ -19,7 +22,10 @@ def places():
 
 
 def used(place):
-    """A vault with a past on the medium; (what must not be found in clear, what a wipe must leave nothing of)."""
+    """Write a vault with a history on the medium.
+
+    Returns: what must never be there in clear, what a wipe must remove
+    """
     vault = Vault(place.store(), RootKey())
     vault.create()
     store, sealed = vault.store, []
@@ -121,7 +127,7 @@ def test_an_nvs_down_to_its_pages():
 
 
 def test_an_nvs_wiped_and_cut():
-    """At each operation while the vault is taken apart; then at some of the many that fill the pages."""
+    """Cut at each operation of the vault's removal, then at some that fill the pages."""
     place = PagesPlace()
     _, sealed = used(place)
     before = place.image()

@@ -1,4 +1,4 @@
-"""The watchdog against a model of machine.WDT: it can't be stopped, and bites when it was not fed in time."""
+"""The watchdog against a model of machine.WDT: it can't be stopped, and resets a late board."""
 
 import asyncio
 import sys
@@ -85,7 +85,7 @@ def test_refused():
 
 
 def test_longer_than_the_chip_reaches():
-    """A timer feeds it, for as long as the loop may be held up: a look-up of a host name takes longer than 8 s."""
+    """A timer feeds it while the loop may block: a DNS query takes longer than 8 s."""
     watchdog = fresh(Pico)
     Timer.made.clear()
     feed = watchdog.start(30000)

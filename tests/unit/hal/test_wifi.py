@@ -1,4 +1,4 @@
-"""Joining a network, against a small model of network.WLAN and a clock that only sleeping moves."""
+"""Join a network, against a small model of network.WLAN and a clock that only sleep moves."""
 
 import asyncio
 
@@ -22,7 +22,10 @@ class Time:
 
 
 class Wlan:
-    """Connected so many milliseconds after connect(); `trouble`: the call that the driver refuses, `times` or for ever."""
+    """A WLAN that connects `ms` milliseconds after connect().
+
+    trouble: the call that the driver refuses, `times` times or always
+    """
 
     def __init__(self, time, takes_ms=None, trouble="", times=-1):
         self.time, self.takes_ms, self.trouble, self.times = time, takes_ms, trouble, times
@@ -131,8 +134,9 @@ def test_no_connection_in_time():
         check(wlan.isconnected())
 
 
-def test_a_driver_that_refuses_is_no_reason_to_start_over():
-    # An ESP32 that is reconnecting by itself refuses connect(): whoever jams the radio must not make the device reboot.
+def test_a_driver_error_resets_nothing():
+    # An ESP32 that is reconnecting by itself refuses connect(): jamming the radio must not make
+    # the device reboot.
     for trouble in ("active", "connect"):
         time = Time()
         wlan = Wlan(time, 0, trouble)

@@ -235,7 +235,7 @@ def test_a_record_of_another_version():
 
 
 def test_a_record_of_version_one():
-    """Without the manifest's digest and the grant; it is written as version 2 with the next change."""
+    """It lacks the manifest's digest and the grant; the next change writes version 2."""
     from warden.wire import cbor
 
     board = Board()
@@ -252,7 +252,7 @@ def test_a_record_of_version_one():
 
 
 def test_the_attempts_of_a_confirmed_slot():
-    """They bound orders to start a firmware; where slots have none, what version 1 left there means nothing."""
+    """They bound the orders to start a firmware, and mean nothing in slots that have none."""
     board = prepared((CONFIRMED, 3, image("old")))
     record = SlotRecord(board.vault())
     record.slots[0].attempts = 9
@@ -265,7 +265,10 @@ def test_the_attempts_of_a_confirmed_slot():
 
 
 def test_a_slot_that_can_not_be_read():
-    """Not the slot's fault: it stays what it is. But the other one starts, and where both are so, an update can still come."""
+    """A read error changes no slot's state.
+
+    The other slot starts; where neither can be read, an update can still arrive.
+    """
     from warden.errors import StoreError
 
     class Torn:

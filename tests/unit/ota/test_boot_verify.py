@@ -1,4 +1,7 @@
-"""Starts under a strict policy: what runs is what a present release key signed, whatever the slot record says."""
+"""Strict policy at boot: only images that a present release key signed run.
+
+The slot record alone is not believed.
+"""
 
 from harness import check, equal, raises
 from ota_kit import OtaBoard, update_to
@@ -65,7 +68,10 @@ def restart(board, confirm=False):
 
 
 def updated(names=("app",), record=STRICT):
-    """A board that runs OLD as release 2 from slot 0 and was updated to NEW, release 3, in slot 1; both confirmed."""
+    """Return a board that runs OLD, release 2, in slot 0; NEW, release 3, is in slot 1.
+
+    Both slots are confirmed.
+    """
     board = Board(names, 256)
     release_keys(board, 1)
     policy(board, record)
@@ -196,7 +202,7 @@ def test_the_record_against_the_manifest():
         elif field == "manifest":
             slot.manifest = bytes(32)
         else:
-            # The blocks are those of another image, and the record says the digest that was signed.
+            # The blocks are another image's; the record has the digest that was signed.
             entry = board.put(1, evil)
             rewrite(board, 1, envelope(3, [NEW]), evil)
             slot.images = [[entry[0], sha256(NEW), entry[2]]]
@@ -260,8 +266,11 @@ def test_a_watchdog_is_fed():
     board.off()
 
 
-def test_a_policy_that_makes_no_sense():
-    """It authenticated, so it is the owner's: anything but a plain no is a yes, and what is no policy stops the start."""
+def test_a_malformed_policy():
+    """An authentic policy counts as strict unless it says false.
+
+    One that is no policy at all stops the start.
+    """
     board = updated(record=cbor.encode({"strict": 1}))
     release_keys(board, 0)
     equal(restart(board).mode, "recovery")
@@ -274,7 +283,7 @@ def test_a_policy_that_makes_no_sense():
     board.off()
 
 
-def test_what_judged_is_forgotten():
+def test_the_verifier_is_unloaded():
     import sys
 
     board = updated()

@@ -1,4 +1,7 @@
-"""An update whose judgement does not fit beside the agent: kept in the vault, and judged by the next start before there is an agent."""
+"""An update whose manifest can't be verified beside the agent, for lack of heap.
+
+It is kept in the vault, and the next start verifies it before there is an agent.
+"""
 
 import asyncio
 import sys
@@ -6,7 +9,7 @@ import sys
 import vfs
 from harness import check, equal, raises
 from test_download import NEW, OLD, installed
-from test_service import Device, order, run, take, verifiers
+from test_service import Device, install, order, run, verifiers
 from update_kit import envelope
 from warden.errors import PeerError, StoreError
 from warden.ota import deferred, service
@@ -43,7 +46,7 @@ def short_of_memory(one, **args):
     return order(one, starved, **args)
 
 
-def parks(board, **more):
+def defers(board, **more):
     """The order lies in the vault, and the board is about to start anew."""
     device, one = start(board)
     status = short_of_memory(one, envelope=envelope(2, [NEW]), **more)
@@ -54,26 +57,26 @@ def parks(board, **more):
     return device
 
 
-def test_it_is_judged_by_the_next_start():
+def test_the_next_start_verifies_it():
     board = installed()
-    boot = parks(board).vault.counter("boot")
+    boot = defers(board).vault.counter("boot")
     device, one = start(board)
     equal((one.status()["sequence"], one.status()["want"]), (2, None))
-    # From the vault it is gone, and that cost no commit of its own: the counter of the starts has risen with it.
+    # It is removed from the vault in the commit that raises the counter of the starts.
     equal([name for name in device.vault.names() if "parked" in name], [])
     equal(device.vault.counter("boot"), boot + 1)
     run(one)
     equal(device.sent, [("update", "cose", "Downloading", "")])
     status = one.status()
     equal(status["want"], [0, "app", 0, 1024])
-    equal(take(one, status)["state"], "Testing")
+    equal(install(one, status)["state"], "Testing")
     equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, STAGED])
     board.off()
 
 
 def test_whoever_asks_first_begins_it():
     board = installed()
-    parks(board)
+    defers(board)
     device, one = start(board)
     device.sessions[0].up = False
     run(one)
@@ -89,7 +92,7 @@ def test_a_refusal():
     from test_boot_verify import Refusing
 
     board = installed()
-    parks(board)
+    defers(board)
     device, one = start(board, lambda keys: [Refusing()])
     equal(device.incidents, [("tampered", "update")])
     status = order(one)
@@ -98,7 +101,7 @@ def test_a_refusal():
     equal(device.sent, [("update", "cose", "Rejected", "tampered")])
     equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, EMPTY])
     # The same of one that may be sent again.
-    parks(board)
+    defers(board)
     device, one = start(board, starved)
     equal(device.incidents, [("out-of-memory", "update")])
     equal((order(one)["state"], order(one)["reason"]), ("Aborted", "out-of-memory"))
@@ -126,7 +129,7 @@ def test_a_grant_and_a_key_go_with_it():
 def test_a_start_that_fails_at_it_is_the_last():
     """Whatever the judgement does to a start, the one after it knows nothing of the order."""
     board = installed()
-    parks(board)
+    defers(board)
 
     def broken(keys):
         raise SystemExit  # as a cut, or the watchdog: it passes every `except Exception`
@@ -144,7 +147,7 @@ def test_a_start_that_fails_at_it_is_the_last():
 def test_a_vault_that_takes_nothing():
     """Neither the application nor the agent waits for an order that can't be taken away."""
     board = installed()
-    parks(board)
+    defers(board)
     board.power_on()
     outcome = board.start()
     vault = board.vault()
@@ -172,7 +175,10 @@ def test_a_vault_that_takes_nothing():
 
 
 def test_a_reader_without_memory():
-    """cbor-limit is what it says then: no verdict on the manifest, but at a start that has all of the heap."""
+    """A lack of memory shows as cbor-limit.
+
+    That refuses no manifest, except at a start that has the whole heap.
+    """
     board = installed()
     device, one = start(board)
     real = update_module.Update._verify
@@ -217,7 +223,10 @@ def test_large_ones_lie_in_pieces():
 
 
 def test_no_larger_than_any_order():
-    """Where memory ends before the size was looked at, nothing of that size goes to the vault either."""
+    """An oversized envelope is not saved.
+
+    Memory may end before its size is checked.
+    """
     board = installed()
     device, one = start(board)
     for args in ({"envelope": bytes(8193)}, {"envelope": b"", "key": bytes(62)}):
@@ -244,10 +253,13 @@ def test_release_keys_that_go_meanwhile():
 
 
 def test_the_counter_rises_once():
-    """The agent of that start takes the number that is committed already, another one of the same start a higher one."""
+    """The first agent of a start uses the committed number.
+
+    A second agent of the same start uses the next one.
+    """
     board = installed()
     boot = sys.modules["warden.ota.boot"]
-    parks(board)
+    defers(board)
     start(board)
     saved = boot.present
     boot.present = board.outcome
@@ -304,7 +316,7 @@ def test_chunks_of_a_heap_that_is_nearly_full():
     board.off()
 
 
-def unparked(board):
+def loaded(board):
     board.power_on()
     outcome = board.start()
     return deferred.load(board.vault(), board.running, outcome.slot)
@@ -318,14 +330,14 @@ def test_nothing_of_an_order_that_could_not_be_taken_away_is_left():
     vault = board.vault()
     equal([name for name in vault.names() if "parked" in name], ["parked0"])
     vault.put("release", b"")
-    order = unparked(board)
+    order = loaded(board)
     equal((order.plan, order.granted), (None, False))
     board.off()
 
 
 def test_no_failure_keeps_the_application_from_starting():
     board = installed()
-    parks(board)
+    defers(board)
     real = update_module.Update._verify
     plan = []
 
@@ -348,14 +360,14 @@ def test_no_failure_keeps_the_application_from_starting():
         equal((one._update.plan, device.incidents), (None, [(code, "update")]))
         equal((order(one)["state"], order(one)["reason"]), ("Aborted", code))
         equal(plan.pop(), bytearray(3))
-        parks(board)
+        defers(board)
     # An order that can't be read, and a vault that fails as nobody foresaw.
     vault = board.vault()
     vault.put("parked0", b"\xff")
     device, one = start(board)
     equal((order(one)["state"], order(one)["reason"]), ("Aborted", "command-failed"))
     for error in (OSError(5), MemoryError(), StoreError("vault-limit")):
-        parks(board)
+        defers(board)
         commit = Vault.commit
 
         def broken(self, changes, counters=None, error=error):
@@ -375,7 +387,7 @@ def test_no_failure_keeps_the_application_from_starting():
 def test_an_order_that_is_too_large_to_read_is_taken_away_all_the_same():
     """It would be there at each start else."""
     board = installed()
-    parks(board)
+    defers(board)
     real = Vault.get
 
     def get(self, name):
@@ -394,7 +406,10 @@ def test_an_order_that_is_too_large_to_read_is_taken_away_all_the_same():
 
 
 def test_what_is_there_already_starts_by_itself():
-    """All of it comes out of the slot that runs: no chunk follows, after whose answer the board would start anew."""
+    """An update whose image is all in the running slot needs no chunk.
+
+    The board then restarts by itself.
+    """
     board = installed()
     device, one = start(board)
     short_of_memory(one, envelope=envelope(2, [OLD]))
@@ -407,10 +422,10 @@ def test_what_is_there_already_starts_by_itself():
 
 
 def test_a_trial_does_not_lose_a_start_to_an_order():
-    """Nothing can be judged good while it lasts: to start anew for that would cost it an attempt."""
+    """No update is deferred during a trial: a restart would cost the trial an attempt."""
     board = installed()
     device, one = start(board)
-    take(one, order(one, envelope=envelope(2, [NEW])))
+    install(one, order(one, envelope=envelope(2, [NEW])))
     device, one = start(board)
     equal(SlotRecord(board.vault()).slots[1].state, TRIAL)
     equal(short_of_memory(one, envelope=envelope(3, [NEW])), "update-state")
@@ -420,7 +435,10 @@ def test_a_trial_does_not_lose_a_start_to_an_order():
 
 
 def test_no_memory_for_the_download():
-    """It is said, the content key is wiped, and the agent goes on: whoever asks first finds the same."""
+    """The error is reported, the content key wiped, and the agent goes on.
+
+    Each status query gives the same answer.
+    """
     from test_payload import board_of, release, wrapped
 
     board = board_of()
@@ -448,7 +466,10 @@ def test_no_memory_for_the_download():
 
 
 def test_no_key_outlives_memory_that_runs_out():
-    """Behind the judgement, before the order lies in the vault; and while the slot is made ready."""
+    """The content key is wiped when memory ends.
+
+    That is before the update is saved, and while its slot is prepared.
+    """
     from test_payload import board_of, release, wrapped
 
     board = board_of()
@@ -479,7 +500,11 @@ def test_no_key_outlives_memory_that_runs_out():
 
 
 def test_a_start_of_the_board():
-    """What board.py names, joined: the order is judged, its watchdog fed before, what judged it is gone, and the application is there either way."""
+    """The start of board.py's parts verifies the deferred update.
+
+    The watchdog is fed before, the verifier is unloaded after, and the application is mounted
+    either way.
+    """
     from warden.board import load
     from warden.hal import watchdog
 
@@ -503,7 +528,7 @@ def test_a_start_of_the_board():
     watchdog.start = lambda timeout_ms: lambda: fed.append(timeout_ms)
     update_module.verifiers = verifiers
     try:
-        parks(board)
+        defers(board)
         update_module.verifiers = verifiers
         load.find = lambda prefix, kind: lambda args: board.slots()
         for broken, sequence in ((True, None), (False, 2), (False, None)):
@@ -537,7 +562,7 @@ def test_an_order_that_a_trial_meets():
     """Not the manifest's fault: it may come again when the trial is over."""
     board = installed()
     device, one = start(board)
-    take(one, order(one, envelope=envelope(2, [NEW])))
+    install(one, order(one, envelope=envelope(2, [NEW])))
     deferred.save(board.vault(), update_module.Update(envelope(3, [NEW]), None, True))
     device, one = start(board)
     status = one.status()
@@ -573,7 +598,7 @@ def test_a_start_of_another_firmware_leaves_the_order_for_it():
 
     boot = sys.modules["warden.ota.boot"]
     board = installed()
-    parks(board)
+    defers(board)
     board.power_on()
     resets = []
     kept = load.open_board, load.find, system.reset, boot.present, boot.boot

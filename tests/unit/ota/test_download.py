@@ -1,4 +1,7 @@
-"""An update from its manifest to its trial; whatever else comes is refused by name, and the slot that runs stays as it is."""
+"""An update from its manifest to its trial.
+
+Anything unexpected is refused with a code, and the running slot stays unchanged.
+"""
 
 import os
 
@@ -56,7 +59,11 @@ def settle(update):
 
 
 def feed(update, images, stop_at=None, now=0):
-    """Answer every request; stop_at: bytes after which the connection goes. Returns the states that were seen."""
+    """Answer every request.
+
+    stop_at: bytes after which the connection ends
+    Returns: the states that were seen
+    """
     seen = [update.state]
     total = 0
     while True:
@@ -83,7 +90,7 @@ def starved(*args):
 
 
 def test_memory_that_runs_out():
-    """The update ends by name and goes on when it is sent again: it does not wait for ever for work that is gone."""
+    """The update ends with out-of-memory and resumes when the order is sent again."""
     for where, name in (("verify", "check"), ("verify", "check_map"), ("reuse", "copy")):
         board = installed()
         update = updater(board)
@@ -269,7 +276,10 @@ def test_what_the_flash_did_not_keep():
 
 
 def test_resumed_after_a_restart():
-    """From what the filesystem kept, which is the half that was flushed at least; another manifest starts from nothing."""
+    """It resumes from what the filesystem kept, at least the half that was flushed.
+
+    Another manifest starts from nothing.
+    """
     board = installed()
     update = updater(board)
     update.start(envelope(2, [NEW]), 0)
@@ -422,7 +432,10 @@ def test_no_room_is_not_all_the_room():
 
 
 def test_a_trial_that_fills_the_flash():
-    """Its attempts can't be counted any more: it is given up, and the room that it took is enough to say so."""
+    """Its attempts can't be counted any more, so it fails.
+
+    Its slot has the room to record that.
+    """
     for spoil in (False, True):
         for starts in range(3):
             board = on_one_flash()
@@ -493,7 +506,8 @@ def test_the_floor_rises_with_the_confirmation():
     SlotRecord(board.vault()).confirm(1)
     record = SlotRecord(board.vault())
     equal((record.floor, record.mark), (2, 2))
-    # The old slot is below it now: when the new one is damaged, neither boots, and recovery takes a newer one.
+    # The old slot is below the floor now: when the new one is damaged, neither boots, and recovery
+    # accepts a newer release.
     board.damage(1, 0, "app.map")
     board.power_on()
     outcome = board.start()
@@ -509,7 +523,7 @@ def test_the_floor_rises_with_the_confirmation():
 
 
 def test_at_most_eight_metadata_writes():
-    """Commits of the record, and commits of the filesystem for the slot's files, from the manifest to the confirmation."""
+    """Count commits of the record and of the slot's files, from manifest to confirmation."""
     board = installed()
     # The usual case: the spare slot holds the release before.
     vault = board.vault()
@@ -547,8 +561,8 @@ def test_at_most_eight_metadata_writes():
     board.off()
 
 
-def test_errors_end_it_by_name():
-    """Whatever fails while a step is done: a named error, the update ended, and the file closed."""
+def test_an_error_ends_it_with_its_code():
+    """An error in any step ends the update with its code and closes the file."""
     board = installed()
     update = updater(board)
     update.start(envelope(2, [NEW]), 0)
@@ -609,7 +623,10 @@ def test_a_record_that_does_not_read_back():
 
 
 def test_each_chunk_has_its_own_requests():
-    """Slow is not dead: a chunk that came makes the count of the next one begin anew; and where none is wanted nothing is asked for."""
+    """Each chunk that arrives resets the count of requests.
+
+    Nothing is requested when no chunk is wanted.
+    """
     board = installed()
     update = updater(board)
     equal((update.tick(0), update.tick(1 << 40)), (False, False))

@@ -1,4 +1,7 @@
-"""The firmware of a slot, hashed as a whole: what is not all of it, or not it, is refused, and the file is closed either way."""
+"""Verify a slot's firmware as a whole: short or different firmware is refused.
+
+The file is closed either way.
+"""
 
 import hashlib
 
@@ -66,7 +69,7 @@ def test_all_of_it():
 
 
 def test_shorter_than_it_was():
-    """Of equal blocks: what the buffer holds from the one before is not taken for what is missing."""
+    """With equal blocks, the bytes in the buffer don't stand in for missing ones."""
     size = 3 * 4096
     data = b"\x5a" * size
     digest = hashlib.sha256(data).digest()

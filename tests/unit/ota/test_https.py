@@ -1,4 +1,4 @@
-"""The web client against servers that send anything: only the range that was asked for, answered as it should be, is taken."""
+"""The web client against hostile servers: it accepts only the range that it requested."""
 
 import asyncio
 import time
@@ -14,7 +14,10 @@ RANGE = 16384
 
 
 class Web:
-    """A Link to a server: what it receives is what answer(first, last, request) gave for the last request. dribble: bytes that a read gives at most."""
+    """A Link to a server that answers each request with answer(first, last, request).
+
+    dribble: most bytes of one read
+    """
 
     def __init__(self, answer, dribble=100000):
         self.answer = answer
@@ -202,7 +205,10 @@ def test_limits_of_the_headers():
     refused("https-malformed", lines_of(*[b"X: 1"] * 45))
 
     def answer(size, count):
-        """`count` lines so long that all of the first answer up to its body is of this size; each other answer has none of them."""
+        """Return an answer with `count` long lines.
+
+        They make the first answer, up to its body, exactly this size; later answers have none.
+        """
         left = size - len(head(0, 16383))
         lines = [b"X: " + b"f" * 395] * (count - 1)
         lines.append(b"X: " + b"f" * (left - 400 * (count - 1) - 5))
@@ -381,7 +387,7 @@ def test_a_server_that_closes():
 
 
 def test_what_closes_a_connection():
-    """RFC 9110 §7.6.1: a list of options, of which `close` alone ends it. A stock Apache names Upgrade."""
+    """RFC 9110 section 7.6.1: of a list of options only `close` ends it (Apache sends Upgrade)."""
     for more, connections in (
         (b"Upgrade: h2\r\nConnection: Upgrade\r\n", 1),
         (b"Connection: Upgrade, Keep-Alive\r\n", 1),
@@ -446,7 +452,7 @@ def test_a_slow_drip():
 
 
 class Update:
-    """Two images of the same bytes, one behind the other; None between them: there is something to do first."""
+    """Two images of the same bytes in a row; a None between them stands for work to do first."""
 
     def __init__(self, ends_at=None):
         self.state = "Downloading"
@@ -488,7 +494,10 @@ class Update:
 
 
 def brought(update, answer=good):
-    """The links that were made: one at a time is open, and none in the end. update.pauses: how long other tasks were let in."""
+    """Return the links of a download: one at a time is open, and none at the end.
+
+    update.pauses: how long other tasks ran
+    """
     links, update.pauses = [], []
 
     async def pause(ms):
@@ -516,7 +525,8 @@ def test_whatever_the_update_wants():
     equal([len(link.requests) for link in links], [3, 3])
     equal([link.requests[0].split(b" ")[1] for link in links], [b"/app", b"/web"])
     equal(set(update.now), {77})
-    # Others run behind each step, which may hash for long, and each chunk: a server may always be ahead.
+    # Other tasks run after each step, which may hash for long, and after each chunk: a server may
+    # always be ahead.
     chunks = -(-TOTAL // 1024)
     equal(update.pauses, [0] * (3 + 2 * chunks))
     # From where it stands.

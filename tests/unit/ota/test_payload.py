@@ -1,4 +1,4 @@
-"""Encrypted images: what opens, and what else comes is refused by name before a byte of it is written."""
+"""Encrypted images: anything that does not authenticate is refused before a byte is written."""
 
 from harness import check, equal, raises
 from test_download import NEW, OLD, feed, installed, restart, settle, states
@@ -37,7 +37,10 @@ def encrypted(data, sequence, name="app", content=CONTENT):
 
 
 def digest_in(made):
-    """The manifest's digest: what stands behind the tag, the map's head, two heads of byte strings, array, -16 and its head."""
+    """Return the manifest's digest within an envelope.
+
+    It follows the tag, the map's head, two heads of byte strings, the array, -16 and its head.
+    """
     at = made.find(b"\x82\x2f\x58\x20") + 4
     return made[at : at + 32]
 
@@ -189,7 +192,10 @@ def test_other_ways_of_encryption():
 
 
 def refused(board, coming, written, code="payload-tampered"):
-    """The ciphertext is refused at a segment; `written` bytes of the plain image are on the flash by then."""
+    """Feed a ciphertext that is refused at a segment.
+
+    written: bytes of the plain image that are on the flash by then
+    """
     made = release()
     update = updater(board)
     update.start(made, 0, wrapped(made))
@@ -231,7 +237,7 @@ def test_segments():
 
 
 def test_what_authenticated_stays():
-    """A segment that does not authenticate costs itself: the same manifest goes on behind the good ones."""
+    """After a bad segment the same manifest resumes behind the good ones."""
     board = board_of()
     good = encrypted(NEW, 2)
     bad = bytearray(good)
@@ -249,7 +255,10 @@ def test_what_authenticated_stays():
 
 
 def test_resume_in_the_midst_of_a_segment():
-    """The filesystem keeps any number of bytes: what the segment holds of them is authenticated again, and not written twice."""
+    """The filesystem may keep any number of bytes.
+
+    The segment's kept bytes are authenticated again, and not written twice.
+    """
     good = encrypted(NEW, 2)
     made = release()
     for have in (1, 1007, 1008, 1009, 5000, len(NEW) - 1, len(NEW)):
@@ -276,7 +285,10 @@ def test_resume_in_the_midst_of_a_segment():
 
 
 def test_the_signed_digest_decides():
-    """Segments that authenticate, of an image that is not the manifest's: whoever has the content key could make them."""
+    """Authentic segments of another image are refused.
+
+    The content key alone does not authorize an image.
+    """
     board = board_of()
     made = release()
     other = NEW[:-1] + b"?"
@@ -330,8 +342,8 @@ def test_a_plain_update_loads_nothing_of_it():
 
 
 def test_orders():
-    """The authority's order brings envelope, key and grant; anything else beside them is no order."""
-    from test_service import order, start, take
+    """An order holds envelope, key and grant; anything else in it is refused."""
+    from test_service import install, order, start
 
     board = board_of()
     device, one = start(board)
@@ -346,7 +358,7 @@ def test_orders():
     equal(status["want"], [0, "app", 0, 1024])
     # The board starts anew once all of it is staged, and for no other order.
     equal((device.after_reply, device.resets), (None, 0))
-    equal(take(one, status, encrypted(NEW, 2))["state"], "Testing")
+    equal(install(one, status, encrypted(NEW, 2))["state"], "Testing")
     check(device.after_reply is not None)
     slot = SlotRecord(board.vault()).slots[1]
     equal((slot.state, slot.granted, slot.manifest), (STAGED, True, digest_in(made)))

@@ -1,6 +1,7 @@
-"""Encrypted images: which copies of a key are wiped, and the one buffer that a download goes through."""
+"""Encrypted images: which copies of a key are wiped, and the one buffer of a download."""
 
-# First by itself: below the tests that this one imports it would be compiled too deep for a stack of 40 KB.
+# Imported first: below the tests that this module imports, its compilation would be too deep for a
+# stack of 40 KB.
 import warden.wire.suit  # noqa: F401
 from harness import check, equal, raises
 from test_payload import CONTENT, DEVICE, TYPE, K, board_of, info, seal
@@ -14,7 +15,10 @@ HEAP = "8m"  # boards of 64 to 128 KB, one after the other
 
 
 class Watched:
-    """Takes note of what is wiped and which keys are dropped, in the place of ota/payload.py's own names."""
+    """Record which buffers are wiped and which keys are dropped.
+
+    It stands in for the names of ota/payload.py.
+    """
 
     def __init__(self):
         self.buffers = []
@@ -61,7 +65,7 @@ def test_the_keys_copies_are_wiped():
     with Watched() as watched:
         key = payload.content_key(vault, good, Image(10, info()))
         equal((bytes(key), watched.closed), (CONTENT, 1))
-        # The key that is handed out is the only one left: the buffer that it was opened in is gone.
+        # The returned key is the only copy: the buffer that it was decrypted in is wiped.
         equal([bytes(one[:32]) for one in watched.buffers], [bytes(32)])
         equal(len(watched.buffers[0]), 48)
     with Watched() as watched:

@@ -1,4 +1,7 @@
-"""What did not change since the release that runs is copied from its slot; whatever goes wrong with that is not the peer's fault."""
+"""Copy what did not change since the running release from its slot.
+
+A failed copy counts against no peer.
+"""
 
 from harness import check, equal, raises
 from ota_kit import NAMES, OtaBoard, update_to
@@ -74,8 +77,8 @@ def test_a_cut_copy_goes_on():
     board.off()
 
 
-def test_a_copy_that_is_no_good():
-    """The running slot was changed on the flash, or is shorter: then all of it is fetched, and nothing counts against the manifest."""
+def test_a_damaged_source():
+    """A running slot that was changed or shortened: all is downloaded, and no try is counted."""
     for damage in ("changed", "shorter"):
         board = installed()
         if damage == "changed":
@@ -180,7 +183,10 @@ def test_an_image_of_the_same_digest_only():
 
 
 def test_a_firmware_that_stays():
-    """A new application over the same firmware: a megabyte less to send, and still one release in each slot."""
+    """A new application over the same firmware downloads the application only.
+
+    Still each slot holds one whole release.
+    """
     board = OtaBoard()
     update_to(board, 2, "first")
     apps = {"app": image("second", 3000), "firmware": app_image("first")}

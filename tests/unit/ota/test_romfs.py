@@ -141,7 +141,7 @@ def test_the_kind_that_ends_a_directory():
 
 
 def test_every_byte_of_image_and_map():
-    """Changed one at a time: either the mount fails or the read, or what is read is what was there."""
+    """With any one byte changed, the mount or the read fails, or the data read is still right."""
     data = romfs({"a.bin": bytes(range(250)) * 18})
     wanted = data[-4500:]
     served = 0
@@ -362,8 +362,11 @@ def test_paths():
     equal(errno_of(filesystem.stat, "/b"), 2)
 
 
-def test_what_a_failed_read_leaves_behind():
-    """An application may catch the error: neither the block nor the page of hashes that was refused is served or believed afterwards."""
+def test_a_failed_read_leaves_nothing_in_the_buffer():
+    """After a refused block or page of hashes, neither is served or trusted from the buffer.
+
+    An application may catch the error and read again.
+    """
     data = bytearray(bytes(range(256)) * 32)
     hashes, root = map_of(data)
     file = Bytes(data)
@@ -374,7 +377,7 @@ def test_what_a_failed_read_leaves_behind():
     raises("slot-damaged", image.byte, 4096 + 5)
     equal(image.byte(5), 5)
     raises("slot-damaged", image.byte, 4096 + 5)
-    # Two pages of hashes: the second one is exchanged, with hashes of an image that would say something else.
+    # Two pages of hashes: the second one is replaced by the hashes of another image.
     data = bytearray(129 * 4096)
     evil = bytearray(b"\xee" * len(data))
     hashes, root = map_of(data)
@@ -388,7 +391,7 @@ def test_what_a_failed_read_leaves_behind():
 
 
 def test_cut_short():
-    """Of equal blocks: what the buffer holds from the one before is not taken for what is missing."""
+    """With equal blocks, the bytes in the buffer don't stand in for missing ones."""
     data = bytes(2 * 4096)
     hashes, root = map_of(data)
     for left in (4096, 4097, 8191):

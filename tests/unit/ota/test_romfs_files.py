@@ -1,6 +1,7 @@
-"""The files of a mounted slot against those of a folder: the same operations on littlefs, on the host's folder and on our ROMFS.
+"""A mounted slot behaves like a folder: the same operations on littlefs, POSIX and our ROMFS.
 
-An application that was written in a folder must find the same when it is released. littlefs is what a board's folder lies on.
+An application that was written in a folder must behave the same as a release. A board's folder is
+on littlefs.
 """
 
 import os
@@ -257,8 +258,8 @@ def refused(theirs, ours):
         equal(outcome(function, *[ours + path for path in args]), (OSError, 30), str(function))
 
 
-def test_what_would_write():
-    """An OSError, which an application may expect of a read-only filesystem, and no AttributeError."""
+def test_writing_raises_oserror():
+    """Writing raises OSError, as on any read-only filesystem, and not AttributeError."""
     mounted(refused)
 
 

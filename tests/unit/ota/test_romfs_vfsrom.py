@@ -1,6 +1,7 @@
-"""ROMFS images read by warden.ota.romfs and by MicroPython's own VfsRom: generated ones, with every kind of record.
+"""Read generated ROMFS images with warden.ota.romfs and with MicroPython's VfsRom.
 
-The images keep within VfsRom's bounds, which it does not check: what reaches beyond a record is judged in test_romfs.py.
+The images keep within VfsRom's bounds, which it does not check; test_romfs.py has records that
+reach beyond.
 """
 
 import random
@@ -85,7 +86,8 @@ class Generator:
         return made
 
     def image(self):
-        # The pool comes first, so that a pointer's offset can be told beforehand. It counts from here, not from the image's start.
+        # The pool comes first, so that a pointer's offset is known beforehand. It counts from
+        # here, not from the image's start.
         pool = bytes([self.chance(256) for _ in range(POOL)])
         body = record(1, pool) + self.directory(3)
         return b"\xd2\xcd\x31" + number(len(body)) + body
@@ -159,7 +161,7 @@ def test_a_tree():
 
 
 def test_bytes_behind_the_filesystem():
-    """An image may be longer than its filesystem: nothing there is listed, but a pointer may name it."""
+    """Bytes behind an image's filesystem are not listed, but a pointer may refer to them."""
     need("vfs.VfsRom")
     body = record(5, text("n0") + record(3, number(4) + number(13)))
     equal(len(body), 9)

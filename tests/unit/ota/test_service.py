@@ -107,12 +107,15 @@ async def _turns(one, count):
 
 
 def run(one, count=8):
-    """Its task, for a few turns: on a clock that only waiting moves, so that a slow machine makes as many."""
+    """Run the service's task for a few turns.
+
+    The clock moves only while waiting, so that a slow machine makes as many turns.
+    """
     with ModelTime():
         asyncio.run(_turns(one, count))
 
 
-def take(one, status, image=NEW):
+def install(one, status, image=NEW):
     while status["want"] is not None:
         number, name, at, length = status["want"]
         equal(name, "app")
@@ -136,7 +139,7 @@ def test_an_update_over_orders():
             "ahead": 1,
         },
     )
-    status = take(one, status)
+    status = install(one, status)
     equal((status["state"], device.incidents), ("Testing", []))
     equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, STAGED])
     # Once the answer is on its way, the board starts anew.
@@ -160,7 +163,7 @@ def test_whoever_missed_the_last_report_asks():
     board = installed()
     _, one = start(board)
     equal(facts(one), ("Idle", 1, 1, 0))
-    take(one, order(one, envelope=envelope(2, [NEW])))
+    install(one, order(one, envelope=envelope(2, [NEW])))
     equal(facts(one), ("Testing", 1, 1, 0))
     _, one = start(board)
     equal(facts(one), ("Testing", 2, 1, 0))
@@ -176,7 +179,7 @@ def test_whoever_missed_the_last_report_asks():
     board.off()
 
 
-def test_what_judged_the_manifest_is_forgotten():
+def test_the_verifier_of_the_manifest_is_unloaded():
     board = installed()
     _, one = start(board)
     unload()
@@ -230,7 +233,7 @@ def test_refusals_have_their_names():
     equal(order(one, n=5, data=NEW[:1024]), "update-chunk")
     equal(order(one, n="0", data=NEW[:1024]), "update-chunk")
     equal(order(one, envelope=envelope(2, [NEW])), "update-state")
-    equal(take(one, order(one))["state"], "Testing")
+    equal(install(one, order(one))["state"], "Testing")
     board.off()
 
 
@@ -269,7 +272,7 @@ def test_chunks_fit_into_a_message():
 def trial(health=None, stands=True):
     board = installed()
     device, one = start(board)
-    take(one, order(one, envelope=envelope(2, [NEW])))
+    install(one, order(one, envelope=envelope(2, [NEW])))
     device, one = start(board)
     device.health = health
     device.sessions[0].up = stands
@@ -298,7 +301,7 @@ def test_a_trial_that_is_not_well_falls_back():
 
 
 def test_a_health_check_that_never_answers():
-    """Until the trial's ten minutes are over, and not longer: the device must not stay between two releases."""
+    """It is waited for until the trial's ten minutes are over, and then the trial fails."""
 
     async def never():
         await asyncio.Event().wait()
@@ -324,7 +327,7 @@ def test_an_application_that_is_well():
 
 
 def test_only_the_authoritys_session_counts():
-    """Another application that the device reaches confirms nothing, and hears nothing of updates."""
+    """A session with another application confirms nothing, and gets no update reports."""
     board, device, one = trial()
     device.sessions[0].authority = False
     run(one)
@@ -342,7 +345,7 @@ def test_only_the_authoritys_session_counts():
 
 
 def test_a_trial_behind_a_shut_gate():
-    """The application has not begun, and can't have passed anything: confirmed once the gate is open, or never."""
+    """The application has not started, so the trial is confirmed only once the gate opens."""
     board, device, one = trial()
     device.gate = device
     run(one)
@@ -354,7 +357,7 @@ def test_a_trial_behind_a_shut_gate():
 
 
 def test_a_trial_without_its_authority():
-    """Nothing is confirmed before the session stands; in the end the board starts anew, and the attempts run out."""
+    """Without a session nothing is confirmed: the board restarts until the attempts run out."""
     board, device, one = trial(stands=False)
     Session.up = True
     run(one)
@@ -399,7 +402,7 @@ def test_recovery_says_so_and_takes_an_update():
     device, one = start(board)
     run(one)
     equal(device.sent, [("update", "cose", "Recovery", "slot-damaged")])
-    equal(take(one, order(one, envelope=envelope(2, [NEW])))["state"], "Testing")
+    equal(install(one, order(one, envelope=envelope(2, [NEW])))["state"], "Testing")
     device, one = start(board)
     equal(board.says(), "new")
     board.off()
@@ -524,9 +527,9 @@ def test_a_web_server_that_is_not_to_be_had():
     by_web(one, "pin-mismatch")
     equal(device.incidents.pop(), ("pin-mismatch", "update"))
     equal(device.sent[-1], ("update", "cose", "Downloading", ""))
-    equal(take(one, order(one))["state"], "Testing")
+    equal(install(one, order(one))["state"], "Testing")
     board.off()
-    # Not asked for, no web address, an address of another kind for one of the images, no memory for it.
+    # Not requested, no web address, another kind of address for one image, no memory for it.
     for args, uri, most in (
         ({"https": False}, WEB, service.WEB_BYTES),
         ({}, "mqtt:", service.WEB_BYTES),
@@ -568,7 +571,10 @@ def test_an_abort_while_a_web_server_sends():
 
 
 def test_release_keys_that_go_while_it_is_verified():
-    """Between two steps of a fetched image another task may obey the authority: no slot is staged for keys that were taken away."""
+    """No slot is staged for release keys that were removed between two steps.
+
+    Another task may execute the authority's command in between.
+    """
     for state in ("Downloading", "Verifying", "Installing"):
         board = installed()
         device, one = equipped(board)

@@ -1,13 +1,15 @@
-"""What Uptane says an attacker on the way of an update can try, one refusal each, against the code that a board runs. The names are those of its
-deployment considerations and of its standard, 2.1.0, section 3.2.
+"""Attacks on updates that Uptane lists, one refusal each, against the code of a board.
 
-The attacker owns the broker and every line: it may drop, delay, replay and reorder, and it has all that was ever released, signed as it is. It can't
-sign. What it can't do even with keys of the link is judged here too: the orders are handed to the updater as if the session had let them pass.
+The names are those of Uptane's deployment considerations and of its standard 2.1.0, section 3.2.
+
+The attacker owns the broker and the network: it can drop, delay, replay and reorder, and has every
+signed release. It can't sign. Orders go straight to the updater, as if the attacker had the keys
+of the link too.
 """
 
 from harness import check, equal, raises
 from test_download import NEW, OLD, feed, installed, restart, settle, states, updater
-from test_service import facts, order, run, start, take, trial
+from test_service import facts, install, order, run, start, trial
 from update_kit import envelope, image
 from warden.ota.slots import CONFIRMED, EMPTY, FAILED, SlotRecord
 
@@ -15,8 +17,8 @@ CHUNK_MS = 20000
 HOUR_MS = 3600000
 
 
-def unharmed(board, sequence=1):
-    """The release that ran before still runs, and nothing else would boot."""
+def check_unharmed(board, sequence=1):
+    """Check that the old release still runs, and that nothing else would boot."""
     restart(board)
     equal(board.says(), "old")
     equal(states(board), [CONFIRMED, EMPTY])
@@ -24,7 +26,10 @@ def unharmed(board, sequence=1):
 
 
 def test_drop():
-    """Whatever is asked for never arrives. It is asked for four times, then let go of; what came stays, and another day goes on with it."""
+    """A chunk that never arrives is requested four times, then the update ends.
+
+    What has arrived stays, and a later update resumes there.
+    """
     board = installed()
     update = updater(board)
     update.start(envelope(2, [NEW]), 0)
@@ -36,7 +41,7 @@ def test_drop():
     equal((asked, now), (3, 4 * CHUNK_MS))
     equal((update.state, update.reason), ("Aborted", "update-timeout"))
     raises("update-state", update.chunk, 8, NEW[8192:9216], now)
-    unharmed(board)
+    check_unharmed(board)
     update = updater(board)
     update.start(envelope(2, [NEW]), 0)
     settle(update)
@@ -47,7 +52,7 @@ def test_drop():
 
 
 def test_drop_of_reports():
-    """No report of the trial gets through: it is confirmed by what the device knows itself, and the authority learns it by asking."""
+    """With every report dropped, the trial confirms itself; a later status query reports that."""
     board, device, one = trial()
     device.broken = True
     run(one)
@@ -58,7 +63,7 @@ def test_drop_of_reports():
 
 
 def test_slow_retrieval():
-    """Each chunk comes in the last moment before it is asked for again: six hours end that."""
+    """Chunks that each arrive just before a repeat is requested: six hours end the update."""
     board = installed()
     data = bytes(90000)
     update = updater(board, chunk=64)
@@ -73,26 +78,28 @@ def test_slow_retrieval():
             update.chunk(wanted[0], data[: wanted[3]], now)
     check(6 * HOUR_MS <= now < 6 * HOUR_MS + CHUNK_MS, str(now))
     equal((update.state, update.reason), ("Aborted", "update-timeout"))
-    unharmed(board)
+    check_unharmed(board)
     board.off()
 
 
 def test_freeze():
-    """The newest release is withheld, and the one that runs, or one before it, is shown as the newest: never taken, whoever signed it. The device
-    tells what it runs, so an authority that hears it at all sees that it stood still."""
+    """The running or an older release offered as the newest is refused, whoever signed it.
+
+    The device reports what it runs, so its authority sees that it did not move.
+    """
     board = installed()
     device, one = start(board)
     for number in (1, 0):
         equal(order(one, envelope=envelope(number, [OLD])), "old-manifest")
     equal(order(one)["state"], "Rejected")
-    unharmed(board)
+    check_unharmed(board)
     device, one = start(board)
     equal(facts(one), ("Idle", 1, 1, 0))
     board.off()
 
 
 def test_freeze_of_a_trial():
-    """Nothing gets through any more once the new release runs: it is not believed without its authority, and the one before comes back."""
+    """A new release that reaches no authority is not confirmed, and the old one returns."""
     board, device, one = trial(stands=False)
     device.now = 600001
     run(one)
@@ -105,26 +112,26 @@ def test_freeze_of_a_trial():
 
 
 def test_partial_bundle():
-    """Of two components only one is brought, or only one arrives: neither boots without the other."""
+    """A release with one of two components missing does not boot."""
     board = installed(("app", "web"))
     update = updater(board)
     raises("suit-component", update.start, envelope(2, [NEW]), 0)
     update.start(envelope(2, [NEW, NEW], names=("app", "web")), 0)
     feed(update, {"app": NEW, "web": NEW}, stop_at=len(NEW))
     equal(update.want()[1:3], ("web", 0))
-    unharmed(board)
+    check_unharmed(board)
     equal(board.says("/web"), "old")
     # The half that is there is no release, whatever else is sent as the other.
     update = updater(board)
     update.start(envelope(2, [NEW, NEW], names=("app", "web")), 0)
     feed(update, {"app": NEW, "web": bytes(len(NEW))})
     equal((update.state, update.reason), ("Aborted", "image-mismatch"))
-    unharmed(board)
+    check_unharmed(board)
     board.off()
 
 
 def test_rollback():
-    """A release that was good once, with its own signature: not below what was confirmed, not what failed, and nothing below the floor boots."""
+    """Old signed releases are refused: below the confirmed one, the failed one, or the floor."""
     board = installed()
     update = updater(board)
     update.start(envelope(5, [NEW], floor=5), 0)
@@ -148,7 +155,7 @@ def test_rollback():
 
 
 def updater_in_recovery(board, number):
-    """How it ends to offer this release to a board that nothing runs on."""
+    """Return the code that refuses this release on a board that runs no application."""
     board.outcome = Slotless
     update = updater(board)
     return raises("old-manifest", update.start, envelope(number, [NEW]), 0).code
@@ -164,12 +171,15 @@ def test_rollback_to_what_failed():
     device, one = start(board)
     equal(board.says(), "old")
     equal(order(one, envelope=envelope(2, [NEW])), "old-manifest")
-    equal(take(one, order(one, envelope=envelope(3, [NEW])))["state"], "Testing")
+    equal(install(one, order(one, envelope=envelope(3, [NEW])))["state"], "Testing")
     board.off()
 
 
 def test_endless_data():
-    """More than the manifest says: a chunk of any other length, chunks behind the last one, an image that no flash could hold."""
+    """Surplus data is refused.
+
+    Chunks of another length, chunks behind the last one, images that fit no flash.
+    """
     board = installed()
     free = board.slots().room("app")
     update = updater(board)
@@ -196,7 +206,7 @@ def test_endless_data():
 
 
 def test_mix_and_match():
-    """Images of two releases, each signed, each in its own manifest: a slot holds what one manifest names, or nothing."""
+    """A slot never mixes the images of two signed manifests."""
     board = installed(("app", "web"))
     two, three = image("two", 6000), image("three", 6000)
     equal(len(two), len(three) - 2)
@@ -208,8 +218,8 @@ def test_mix_and_match():
     # Before the flash is read back.
     equal(feed(update, {"app": two, "web": three}), ["Downloading", "Aborted"])
     equal((update.state, update.reason), ("Aborted", "image-mismatch"))
-    unharmed(board)
-    # A download of one release is cut; the other one goes on where that stood: nothing of the first is taken over.
+    check_unharmed(board)
+    # A download of one release is cut, then the other one starts: it reuses nothing of the first.
     update = updater(board)
     update.start(first, 0)
     feed(update, {"app": two, "web": two}, stop_at=4096)
@@ -232,7 +242,7 @@ def test_mix_and_match():
 
 
 def test_mix_of_slots_on_flash():
-    """The same by whoever writes the flash: one component's files of another release are not what the record says."""
+    """A component of another release, written to flash directly, does not match the record."""
     board = installed(("app", "web"))
     update = updater(board)
     update.start(envelope(2, [NEW, NEW], names=("app", "web")), 0)

@@ -1,6 +1,7 @@
-"""Entries that littlefs hides: a power cut inside a rename between folders, and what stands beside the moved file is gone until the next write.
+"""Entries that littlefs 2.11 hides after a power cut inside a rename between folders.
 
-littlefs 2.11, in MicroPython 1.26 to 1.29. Each test cuts an application's rename at every operation, starts again, and wants everything there.
+The entry beside the moved file is missing until the next write (MicroPython 1.26 to 1.29). Each
+test cuts an application's rename at every operation, starts again, and expects every entry.
 """
 
 import os
@@ -62,7 +63,10 @@ def prepared(fill):
 
 
 def each_cut(image):
-    """The flash after a cut at each operation of the rename, untouched, half done, and done but unreported."""
+    """Yield the flash after a cut at each operation of the rename.
+
+    The operation cut is not done, half done, or done but not reported.
+    """
     for torn in (0, 2, 4, 6, 8):
         budget, cut = 0, True
         while cut:
@@ -81,14 +85,17 @@ def each_cut(image):
             budget += 1
 
 
-def everywhere(fill, name, judge):
-    """Call judge() on the flash after each cut. The cuts prove something only where `name` was hidden by some of them."""
+def everywhere(fill, name, verify):
+    """Call verify() on the flash after each cut.
+
+    The cuts prove something only if some of them hid `name`.
+    """
     hidden = cuts = 0
     for disk in each_cut(prepared(fill)):
         vfs.mount(vfs.VfsLfs2(disk), MOUNT)
         cuts += 1
         hidden += not is_there(MOUNT + "/" + name)
-        judge()
+        verify()
         vfs.umount(MOUNT)
     print("beside a cut rename: %s hidden after %d of %d cuts" % (name, hidden, cuts))
     check(cuts >= 10)
@@ -115,20 +122,20 @@ def test_a_root_key():
         def looked_for(make=make):
             check(make().exists())
 
-        for judge in (used, created, looked_for):
+        for verify in (used, created, looked_for):
             del kept[:]
-            everywhere(fill, "salt", judge)
+            everywhere(fill, "salt", verify)
 
 
 def test_the_vaults_folder():
     def fill():
         FileStore(MOUNT + "/vault").write("commit", b"what stands")
 
-    def judge():
+    def verify():
         store = FileStore(MOUNT + "/vault")
         equal((store.names(), store.read("commit", 99)), (["commit"], b"what stands"))
 
-    everywhere(fill, "vault", judge)
+    everywhere(fill, "vault", verify)
 
 
 def test_the_slots_folder():
@@ -136,14 +143,17 @@ def test_the_slots_folder():
         with FileSlots(MOUNT + "/slots", ("app",)).write(0, "app") as file:
             file.write(b"image")
 
-    def judge():
+    def verify():
         equal(FileSlots(MOUNT + "/slots", ("app",)).size(0, "app"), 5)
 
-    everywhere(fill, "slots", judge)
+    everywhere(fill, "slots", verify)
 
 
 def run_on_a_board(program):
-    """Run the program's text where the littlefs is the root, as on a board. Returns what was there afterwards: /lib/board.py, /main.py, board."""
+    """Run a program's source with the littlefs as the root, as on a board.
+
+    Returns: what was there afterwards: /lib/board.py, /main.py, board
+    """
     paths, here = sys.path[:], os.getcwd()
     mounted = vfs.mount()
     vfs.umount(MOUNT)
@@ -187,7 +197,10 @@ class Reset(BaseException):
 
 
 def test_boot_py_itself():
-    """main.py then runs alone: it starts the board anew, and the second start is whole. A board that has no boot.py is not started over and over."""
+    """Without boot.py, main.py runs alone and resets the board; the second start is whole.
+
+    A board that has no boot.py at all is not reset over and over.
+    """
     from warden.hal import system
 
     with open("firmware/main.py") as file:
@@ -211,7 +224,7 @@ def test_boot_py_itself():
             pass
         return events[0]
 
-    def judge():
+    def verify():
         hidden = not is_there(MOUNT + "/boot.py")
         equal(start(), "reset" if hidden else "agent")
         equal(start(), "agent")
@@ -226,7 +239,7 @@ def test_boot_py_itself():
     system.reset = reset
     sys.modules["warden.agent.recovery"] = warden.agent.recovery = Recovery()
     try:
-        everywhere(lambda: write(MOUNT + "/boot.py", b""), "boot.py", judge)
+        everywhere(lambda: write(MOUNT + "/boot.py", b""), "boot.py", verify)
         vfs.mount(vfs.VfsLfs2(bare()), MOUNT)
         equal(start(), "agent")
         vfs.umount(MOUNT)

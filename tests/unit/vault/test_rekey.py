@@ -1,4 +1,7 @@
-"""A new root key for a vault, cut before every change of the store: either root key opens it whole, and never half of it."""
+"""Give a vault a new root key, with a cut before every change of the store.
+
+Either root key opens all of the vault, and never half of it.
+"""
 
 import sys
 
@@ -154,7 +157,7 @@ def test_a_store_that_lies():
 
 
 def test_a_full_vault():
-    """As many records as there can be, with names as long as they can be: the commit still fits."""
+    """With the most records, and the longest names, the commit still fits."""
     records = {"%040d" % number: b"v" for number in range(MAX_RECORDS - 1)}
     vault = made(records=records)
     before = content(vault)
@@ -221,7 +224,7 @@ def test_cut_before_every_change():
 
 
 def test_cut_under_the_same_root_key():
-    """Where both keys are wrapped under one root key, the commit alone tells which of them counts."""
+    """With both keys wrapped under one root key, the commit alone tells which counts."""
     vault = made()
     before, files = content(vault), dict(vault.store.files)
     clean = DictStore(files)
@@ -252,7 +255,7 @@ def test_a_bent_key_that_waits():
 
 
 def test_a_key_from_elsewhere():
-    """Somebody puts the wrapped key of an older copy where the next one would wait: it counts for nothing."""
+    """The wrapped key of an older copy in the next one's place is ignored."""
     vault = made()
     store = vault.store
     older = DictStore()

@@ -1,4 +1,7 @@
-"""Whoever can write the flash may break the vault, but never make it tell an older or another value; and no nonce comes twice."""
+"""An attacker who writes the flash may break the vault, and never change or age a value.
+
+No nonce is used twice.
+"""
 
 from board_model import DictStore, RootKey, counted_random
 from harness import check, equal, raises
@@ -134,8 +137,9 @@ def test_an_older_commit_over_newer_records():
     # The obsolete file is gone, so the old commit misses it ...
     refused("vault-damaged", dict(states[-1], commit=states[1]["commit"]))
     refused("vault-damaged", dict(states[-1], commit=states[0]["commit"]))
-    # ... and where nothing became obsolete, the record behind it is swept and the counter falls back: that is the whole store of
-    # then, which nothing in the store can tell. The generation does, and each hello carries it to the authority.
+    # ... and where nothing became obsolete, the record behind it is swept and the counter falls
+    # back: that is the whole older store, which the store alone can't tell. The generation can,
+    # and each hello carries it to the authority.
     store = DictStore(dict(states[1], commit=states[0]["commit"]))
     vault = Vault(store, RootKey())
     vault.open()
@@ -335,7 +339,8 @@ def test_nonces_survive_a_played_back_store_and_a_generator_that_repeats():
         vault.commit({"a": b"0"})
         saved = dict(store.files)
         for round in range(20):
-            # The same flash and the same randomness again, another value: only the value tells the nonces apart.
+            # The same flash and the same randomness again with another value: only the value
+            # separates the nonces.
             rand._source = counted_random()
             vault = Vault(DictStore(saved), RootKey())
             vault.open()
@@ -398,7 +403,10 @@ def test_files_that_are_no_records():
 
 
 def test_more_records_than_a_vault_can_hold():
-    """Authentic, and still not taken into memory without a bound: no version of ours wrote that many."""
+    """An authentic commit with too many records is refused before it takes memory.
+
+    No version of ours wrote that many.
+    """
     limit = module.MAX_RECORDS
     store = DictStore()
     vault = Vault(store, RootKey())

@@ -1,11 +1,11 @@
-"""A process that is killed before any change of the store leaves the vault as it was or as it was to become."""
+"""A process killed before any change of the store leaves the old vault or the new one."""
 
 from board_model import DictStore, PowerCut
 from harness import check, equal
 from vault_kit import Wrong, begin, change, judge
 
 PURE = True
-# Changes of the store that a clean run makes. More of them is more wear: whoever adds one says why.
+# Changes of the store that a clean run makes. More is more wear: say why beside a higher number.
 OPERATIONS = {"provision": 5, "put new": 2, "replace": 3, "delete": 2, "advance": 1, "batch": 7}
 
 

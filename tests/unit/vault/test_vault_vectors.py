@@ -1,4 +1,4 @@
-"""Vaults that were written by format version 1, by a program that is none of ours: every version reads them, in every store."""
+"""Read vaults of format version 1 in every store; an independent program wrote them."""
 
 import json
 

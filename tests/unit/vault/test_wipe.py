@@ -1,4 +1,7 @@
-"""Wiping a vault: cut at every change of the store, on littlefs' raw image, and with the root key in the attacker's hands."""
+"""Wipe a vault: cut at every change of the store, on littlefs' raw image.
+
+The attacker may have the root key.
+"""
 
 import os
 
@@ -95,7 +98,7 @@ def test_cut_before_every_change():
 
 
 def test_with_a_new_root_key_under_way():
-    """Between the commit of a new vault key and its taking the old one's place there are two wrapped keys."""
+    """Two wrapped keys exist while a new vault key replaces the old one."""
     store = DictStore()
     filled(store)
     store.files["rekey"] = store.files["key"]
@@ -128,7 +131,7 @@ def test_a_store_that_keeps_something():
 
 
 def test_a_mark_that_could_not_be_written():
-    """Then nothing is taken apart: whoever ordered it hears that it failed, and the vault is whole."""
+    """Nothing is removed: the sender gets an error, and the vault is whole."""
 
     class Fails(DictStore):
         def write(self, name, data):
@@ -197,7 +200,7 @@ def test_no_secret_in_the_raw_image():
 
 
 def test_no_record_in_the_wiped_image():
-    """After the wipe not even the sealed ones: the wiped image is useless with the root key as well."""
+    """Sealed records are gone too: the root key makes nothing of the wiped image."""
     flash, vault, seen = used()
     with flash:
         wrapped = flash.store.read("key", 100)
@@ -230,7 +233,10 @@ def test_removing_alone_would_not_do():
 
 
 def test_cut_at_every_operation_of_the_flash():
-    """Before the mark the vault is whole; from then on it never opens again, and the next start erases what is left."""
+    """The vault is whole before the mark, and never opens after it.
+
+    The next start erases what is left.
+    """
     flash, vault, seen = used()
     with flash:
         image = bytes(flash.disk.data)

@@ -1,4 +1,4 @@
-"""COSE: the general kit in both directions, a refusal for every rule, and Sign1 as the device reads it."""
+"""COSE: the general kit in both directions, a refusal for every rule, Sign1 on the device."""
 
 import cose_kit as cose
 from harness import check, equal, raises
@@ -386,7 +386,7 @@ def refusal_of_sign1(data):
 
 
 def test_the_device_reads_sign1_as_the_kit_does():
-    """Strict and detached: both give the same verdict and the same parts, and ask a key the same."""
+    """Strict and detached reading agree in verdict, parts, and requests to the key."""
     key, other = Key(), Key()
     for protected in (
         {1: -9},

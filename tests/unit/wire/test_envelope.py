@@ -72,7 +72,8 @@ def flips(message, parse, finish):
             except PeerError as error:
                 check(error.code in ("cose-malformed", "tampered"), error.code)
             else:
-                # Kid and sid choose a key; they are authentic as well, so a change of them must not open.
+                # Kid and sid choose a key, and are authentic as well: a change of them must not
+                # open.
                 check(False, "bit %d of byte %d went through" % (bit, i))
 
 

@@ -1,4 +1,4 @@
-"""The framer: every length, type, flag and early end of a packet that a hostile broker can send."""
+"""The framer: every length, type, flag and early end of a hostile broker's packets."""
 
 from harness import check, equal, raises
 from warden.wire import mqtt
@@ -29,7 +29,10 @@ def publish(topic=b"t", payload=b"", first=0x30, pid=1):
 
 
 def feed(data, limit=LIMIT, step=1 << 20):
-    """What a framer makes of these bytes: a list of (kind, packet, body). Watches its memory at each step."""
+    """Return the framer's packets for these bytes, as (kind, packet, body).
+
+    Its memory is checked at each step.
+    """
     framer = mqtt.Framer(limit)
     whole = len(framer._view)
     equal(whole, limit)
@@ -215,7 +218,10 @@ def test_packet_ids():
 
 
 def dropped(data, limit=LIMIT, step=1 << 20):
-    """What a framer that may skip makes of these bytes: a list of (kind, size skipped, topic, packet ID) or (kind, packet); and what it was asked."""
+    """Return the packets of a framer that may skip, and what it was asked.
+
+    Each is (kind, size skipped, topic, packet ID) or (kind, packet).
+    """
     asked = []
 
     def may_skip(size):
@@ -244,7 +250,7 @@ def dropped(data, limit=LIMIT, step=1 << 20):
 
 
 def test_messages_that_are_skipped():
-    """Every size around the buffer's multiples, every place of the packet ID, in pieces of any size."""
+    """Every size near the buffer's multiples, every packet ID, pieces of any size."""
     small = publish(b"t", b"x")
     for limit, step in ((64, 1 << 20), (64, 1), (64, 7)):
         for size in (65, 66, 127, 128, 129, 130, 191, 192, 193, 300):

@@ -1,4 +1,7 @@
-"""Several release keys: which of them are asked, and what the answer of one means for the others; a device that holds no image."""
+"""Several release keys: which are asked, and what one answer means for the others.
+
+And a device that holds no image.
+"""
 
 from harness import equal, raises
 from update_kit import CLASS, VENDOR, Key, envelope
@@ -32,7 +35,7 @@ class Broken(Key):
         raise PeerError("cose-malformed", "what it says")
 
 
-def judged(*keys):
+def verified(*keys):
     return suit.process(MADE, keys, Target(VENDOR, CLASS, 1, [(b"app",)], 1))
 
 
@@ -45,20 +48,20 @@ def test_any_of_them():
         ((Key(), Other()), [1, 0]),
         ((Other(), Never(), Other(), Key()), [0, 1, 0, 1]),
     ):
-        equal(judged(*keys).sequence, 2)
+        equal(verified(*keys).sequence, 2)
         equal([key.asked for key in keys], asked)
 
 
 def test_none_of_them():
-    raises("tampered", judged, Never())
-    raises("tampered", judged, Never(), Other(), Never())
-    raises("cose-algorithm", judged, Other(), Other())
-    raises("cose-algorithm", judged)
+    raises("tampered", verified, Never())
+    raises("tampered", verified, Never(), Other(), Never())
+    raises("cose-algorithm", verified, Other(), Other())
+    raises("cose-algorithm", verified)
 
 
 def test_an_error_is_no_answer():
     key = Key()
-    raises("cose-malformed", judged, Broken(), key)
+    raises("cose-malformed", verified, Broken(), key)
     equal(key.asked, 0)
 
 
