@@ -79,23 +79,26 @@ class Call:
             # Of an async function; nothing that a reply can hold has it.
             if hasattr(result, "send"):
                 result = await result
-        except Refused as error:
-            code = error.code
-            log("command-refused", self.command + ": " + code)
         except Exception as error:  # the application's own bug must not end the agent
-            code = "command-failed"
-            text = repr(error)
-            if self.command in AUTHORITY_ONLY and isinstance(error, PeerError):
-                code = error.code
-            else:
-                # For the log alone: it may hold what the command carried.
-                lines = io.StringIO()
-                sys.print_exception(error, lines)
-                text = lines.getvalue()
+            code = reason = "command-failed"
+            try:
+                if isinstance(error, Refused):
+                    # Checked again: a subclass or the handler may have set any value.
+                    text = Refused(error.code).code
+                    code, reason = "command-refused", text
+                elif self.command in AUTHORITY_ONLY and isinstance(error, PeerError):
+                    text = repr(error)
+                    code = reason = error.code
+                else:
+                    # For the log alone: it may hold what the command carried.
+                    lines = io.StringIO()
+                    sys.print_exception(error, lines)
+                    text = lines.getvalue()
+            except Exception:  # the error's own code or text fails, or the heap is full
+                text = "?"
             log(code, "%s: %s" % (self.command, text))
-        else:
-            return {"ok": True, "result": result}
-        return {"ok": False, "error": code}
+            return {"ok": False, "error": reason}
+        return {"ok": True, "result": result}
 
     def finish(self, body: "dict[str, Any]", log: "Callable[[str, str], None]") -> None:
         """Put the reply into the outbox, or one that says why it can't be."""

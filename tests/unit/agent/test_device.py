@@ -231,6 +231,38 @@ def test_a_handler_refuses_with_a_reason():
     equal(run_handler(refuse_as_warden), (FAILED, ["command-failed"]))
 
 
+def test_no_error_of_a_handler_ends_the_agent_or_speaks_for_warden():
+    """Also one that is broken itself: a Refused without its code or with another one, a text that
+    can't be made."""
+
+    class Bare(Refused):
+        def __init__(self):
+            pass
+
+    class Mute(Exception):
+        def __str__(self):
+            raise MemoryError()
+
+        __repr__ = __str__
+
+    def raising(error, code=None):
+        def handler(args):
+            if code is not None:
+                error.code = code
+            raise error
+
+        return handler
+
+    for handler in (
+        raising(Bare()),
+        raising(Mute()),
+        raising(Refused("door-open"), "expired"),
+        raising(Refused("door-open"), "x" * 33),
+        raising(Refused("door-open"), {1}),
+    ):
+        equal(run_handler(handler), (FAILED, ["command-failed"]))
+
+
 def test_the_log_has_the_traceback_of_a_handler_and_the_reply_has_not():
     def broken(args):
         return args["a secret of the caller"]
