@@ -82,8 +82,8 @@ class ForgivesAtStart(machine_module.Otp):
 class KeepsTheCode(machine_module.Otp):
     """Wrong: the code is not used up by the commit that opens."""
 
-    def _pass(self, by, rises=None):
-        super()._pass(by)
+    def _open(self, by, rises=None):
+        super()._open(by)
 
 
 class FreeSecond(machine_module.Otp):
