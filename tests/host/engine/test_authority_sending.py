@@ -55,6 +55,19 @@ def test_requests_that_are_refused(stage, peer, changes, code):
         run(stage, Request(**request))
 
 
+def test_deadlines_go_on_while_no_event_can_be_written(stage, peer):
+    stage.stand(peer)
+    results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=10))
+    pages = stage.store._db.execute("PRAGMA page_count").fetchone()[0]
+    stage.store._db.execute(f"PRAGMA max_page_count = {pages}")
+    body = {"text": "y" * 8000}
+    for _ in range(11):
+        stage.receive("note", peer.seal("note", [0, None, body]))
+        with refused("database-damaged"):
+            stage.pass_time(1)
+    assert [error.code for error in results] == ["timed-out"]
+
+
 def test_wrong_id(stage, peer):
     stage.stand(peer)
     results = run(stage, Request(DEVICE, "set_relay", {}, forge="wrong-id"))

@@ -220,7 +220,6 @@ class Engine:
 
     def tick(self) -> None:
         """Repeat wakes, apply deadlines; call it a few times a second."""
-        self.write_events()
         now = self.clock()
         for device, missed in self._throttle.due(now.steady):
             self._announce(FleetEvent("notice", device, text=f"{missed} more, not shown: a flood"))
@@ -232,6 +231,7 @@ class Engine:
                 for wake in session.tick(now):
                     self.send(session.address, wake)
         self._jobs.tick(now.steady)
+        self.write_events()  # at the end: a full disk must not stop the deadlines
 
     def write_events(self) -> None:
         """Commit the events that wait in the store; tick() does it too."""
