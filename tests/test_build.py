@@ -235,6 +235,19 @@ def test_a_board_gets_its_own_drivers(repo: Path, repository: Built) -> None:
     assert all(path in files for path in repository.sources if "/hal/" not in path)
 
 
+def test_what_firmware_is_asked_for_keeps_its_name() -> None:
+    """An argument may have the name of a function of a module, and of a method of its objects."""
+    chip = (
+        "import machine\nclass Chip:\n"
+        "    def __init__(self, unheard_of, info):\n"
+        "        self._id, self.info = unheard_of or machine.unheard_of, info.info()\n"
+    )
+    built = build(PACKAGE | {"warden/hal/chip.py": chip}, {})
+    (text,) = [text for path, text in built.sources.items() if "chip" in path]
+    assert "machine.unheard_of" in text and ".info()" in text
+    assert built.names["unheard_of"] in firmware_names()
+
+
 def test_names_that_firmware_has_cost_nothing(micropython: str) -> None:
     """Each name of the list is interned in firmware: the heap's pool does not grow by it."""
     names = firmware_names()

@@ -186,7 +186,8 @@ class _Renamer(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        node.attr = self._names.get(node.attr, node.attr)
+        if not hasattr(node, OUTSIDE):  # merge() marks those of modules outside the package
+            node.attr = self._names.get(node.attr, node.attr)
         return self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
@@ -217,7 +218,7 @@ class _UserRenamer(ast.NodeTransformer):
         self._names = names
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        if not hasattr(node, OUTSIDE):  # merge() marks those of modules outside the package
+        if not hasattr(node, OUTSIDE):
             node.attr = self._names.get(node.attr, node.attr)
         return self.generic_visit(node)
 
