@@ -230,6 +230,8 @@ class Link:
                     count = self._tls.readinto(byte)
                 else:  # a firmware that asks no callback shows it by a byte that was written
                     count = self._tls.write(first[:1])
+                    # Or by a server that answered late: the whole hand-shake ran in this call.
+                    first = first[count or 0 :]
                 if verifier.refusal:
                     # The stack passes the callback's 1 on, which stands for one byte.
                     raise PeerError(verifier.refusal, "the hand-shake failed")

@@ -297,6 +297,31 @@ def test_a_firmware_that_does_not_ask():
     check(net.raws[0].closed)
 
 
+def test_a_server_that_answers_while_the_firmware_is_asked():
+    """The whole hand-shake runs in the write of the first byte, which must not be sent twice."""
+
+    class Slow(Net):
+        def readinto(self, view):
+            if not self.shaken:
+                module.time.now += 250
+                return None
+            return super().readinto(view)
+
+        async def silence(self, link):
+            wait = link._wait
+
+            async def hears_nothing(writable, wait_ms):
+                return await wait(True, wait_ms) if writable else False
+
+            link._wait = hears_nothing
+            await link.connect("broker.example", 1, CONNECT, 5000)
+
+    net = Slow()
+    net.run(net.silence)
+    equal(net.written, CONNECT)
+    equal(net.records[0], CONNECT[:1])
+
+
 def test_a_refusal_that_looks_like_a_byte():
     for passes_on in (False, True):
         net = Net(shows=(LEAF,), passes_on=passes_on)
