@@ -655,7 +655,7 @@ async def test_silent_peer(client):
 @both
 async def test_answered_pings(client):
     peer = await Peer(client, keepalive_s=1).connect()
-    peer.client._keepalive_ms = 20
+    peer.client._keepalive.keepalive_ms = 20
     peer.pump()
     await peer.until(lambda: len(peer.link.of(0xC0)) == 4)
     check(peer.client.connected)
@@ -674,7 +674,7 @@ async def test_other_packets_answer_no_ping(client):
         return b"" if packet.kind == 0xC0 else obliging(packet)
 
     peer = await Peer(client, silent, keepalive_s=1).connect()
-    peer.client._keepalive_ms = 20
+    peer.client._keepalive.keepalive_ms = 20
 
     async def chatter():
         while not peer.link.closed:
