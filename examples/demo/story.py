@@ -67,7 +67,7 @@ class Scene:
             seconds,
         )
 
-    def says(self, word: str) -> str:
+    def wait_line(self, word: str) -> str:
         """Wait for a line of the device's console that begins with the word."""
         return wait_for(self.console, lambda line: line.split(" ")[0] == word, word, _WAIT_S)
 
@@ -99,7 +99,7 @@ def command(scene: Scene) -> str:
     answer = scene.service.authority.command(Request(DEVICE, "set_relay", {"on": 1}, app=APP))
     if not answer["ok"] or answer["reply"].get("result") != {"on": 1}:
         raise Mismatch(f"answered {answer['reply']}")
-    return f"executed: {scene.says('relay')}, reply {answer['reply']['result']}"
+    return f"executed: {scene.wait_line('relay')}, reply {answer['reply']['result']}"
 
 
 # -- servers that lie ---------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def impostor(scene: Scene, leaf: pki.Leaf, code: str) -> str:
     scene.drain()
     with demo_network.Impostor(leaf) as server:
         scene.network.switch(server.port)
-        said = scene.says(code)
+        said = scene.wait_line(code)
         fooled = server.fooled
     scene.network.switch(scene.fleet.settings.broker.port)
     if fooled:

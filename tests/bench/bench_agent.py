@@ -139,12 +139,12 @@ class Process:
             self.said.put(line.decode(errors="replace").strip())
         self.said.put("")  # it ended
 
-    def tell(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         if self.child.stdin is not None:
             self.child.stdin.write(line.encode() + b"\n")
             self.child.stdin.flush()
 
-    def says(self, word: str) -> str:
+    def wait_line(self, word: str) -> str:
         """What follows the word, once the process said it.
 
         RuntimeError with its last lines when it does not.
@@ -205,16 +205,16 @@ class World:
             accounts.put(device_account(TYPE, BARE, self.bare_password))
 
     def run(self, device: str, heapsize: str = "") -> Process:
-        self.forget()
+        self.drain()
         home = self.fleet.simulated(device)
         return Process(device_argv(device_tree.tree(), home, heapsize=heapsize))
 
-    def forget(self) -> None:
+    def drain(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
                 self.news.get_nowait()
 
-    def stands(self, device: str, process: Process, seconds: float) -> bool:
+    def wait_sessions(self, device: str, process: Process, seconds: float) -> bool:
         """Whether both sessions of the device come to stand before the time is over, or the
         process."""
         missing = {AUTHORITY, APP}
@@ -237,8 +237,8 @@ def rows() -> Iterator[dict[str, object]]:
             idle = idle_share(world, authority)
             heap = smallest_heap(world, authority, folder)
             sealed = stack.enter_context(world.run(SEALED))
-            sealed.says("ready")
-            if not world.stands(SEALED, sealed, _WAIT_S):
+            sealed.wait_line("ready")
+            if not world.wait_sessions(SEALED, sealed, _WAIT_S):
                 raise RuntimeError("the sealed device has no session with its application")
         # The authority's work for each event is not what is measured, and it would take the
         # device's second core: from here on another client of the application counts what the
@@ -354,8 +354,8 @@ def burst(counter: Counter, device: str, process: Process) -> tuple[float, float
     """(messages a second, processor time a message in ns). Only what arrived counts."""
     before, cpu = counter.arrived[device], process.cpu_ns()
     wanted = _BURST[device]
-    process.tell(str(wanted))
-    took_us = int(process.says("sent"))
+    process.write_line(str(wanted))
+    took_us = int(process.wait_line("sent"))
     cpu = process.cpu_ns() - cpu
     arrived = counter.settled(device, before + wanted) - before
     if not arrived:
@@ -374,8 +374,8 @@ def bare_client(world: World) -> Iterator[Process]:
         "topic": topic(BARE),
     }
     with Process([device_tree.micropython(), "-c", _BARE]) as process:
-        process.tell(json.dumps(settings))
-        process.says("ready")
+        process.write_line(json.dumps(settings))
+        process.wait_line("ready")
         yield process
 
 
@@ -385,7 +385,7 @@ def bare_client(world: World) -> Iterator[Process]:
 def idle_share(world: World, authority: Authority) -> float:
     """Percent of one core: the median of the windows."""
     with world.run(IDLE) as process:
-        if not obeys(world, authority, IDLE, process, _WAIT_S):
+        if not answers_command(world, authority, IDLE, process, _WAIT_S):
             raise RuntimeError("the idle device does not obey")
         time.sleep(2)  # what a start leaves behind is over
         shares = []
@@ -398,11 +398,11 @@ def idle_share(world: World, authority: Authority) -> float:
     return statistics.median(shares)
 
 
-def obeys(
+def answers_command(
     world: World, authority: Authority, device: str, process: Process, seconds: float
 ) -> bool:
     """Whether both sessions come to stand, and a command is obeyed then."""
-    if not world.stands(device, process, seconds):
+    if not world.wait_sessions(device, process, seconds):
         return False
     try:
         answer = authority.command(Request(device, "ping", {}, app=APP, timeout_s=5))
@@ -420,7 +420,7 @@ def smallest_heap(world: World, authority: Authority, folder: Path) -> int:
 
     def works(kilobytes: int) -> bool:
         with world.run(SMALL, f"{kilobytes}k") as process:
-            return obeys(world, authority, SMALL, process, 8)
+            return answers_command(world, authority, SMALL, process, 8)
 
     low, high = _LEAST_KB // _STEP_KB, _MOST_KB // _STEP_KB
     if not works(high * _STEP_KB):

@@ -104,7 +104,7 @@ def _session_rows() -> Iterator[dict[str, object]]:
             stage.engine.on_message("authority", where, data, False)
             spent += time.process_time() - start
 
-        def stand(name: str) -> None:
+        def handshake(name: str) -> None:
             peer = PeerDevice(K["authority"], digest, "authority", name)
             receive(peer, "hello", peer.hello())
             peer.take_welcome(stage.last("welcome"))
@@ -113,11 +113,11 @@ def _session_rows() -> Iterator[dict[str, object]]:
             stage.news.clear()
 
         for name in names_[:_SESSIONS]:
-            stand(name)
+            handshake(name)
         cpu = spent / _SESSIONS
         tracemalloc.start()
         for name in names_[_SESSIONS:]:
-            stand(name)
+            handshake(name)
         held = tracemalloc.get_traced_memory()[0] / _SESSIONS
         tracemalloc.stop()
         stage.store.close()

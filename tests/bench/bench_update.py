@@ -215,7 +215,7 @@ class Heap:
         self.news.queue.clear()
         try:
             with Process(argv) as process:
-                if not self.stands(process):
+                if not self.wait_sessions(process):
                     return False
                 # One that was cut, in the heap that was tried before.
                 if self.order()["state"] == "Downloading":
@@ -223,7 +223,7 @@ class Heap:
                 if not size:
                     return True
                 data = self.images[size]
-                status = self.begin(data)
+                status = self.order_update(data)
                 if status["want"] is not None:
                     return self.feed(status, data)
                 if status["state"] != "Downloading":
@@ -231,11 +231,11 @@ class Heap:
                 # Short of memory, it judges the manifest at a start of its own.
                 process.child.wait(_PATIENCE_S)
             with Process(argv) as process:
-                return self.stands(process) and self.feed(self.order(), data)
+                return self.wait_sessions(process) and self.feed(self.order(), data)
         except (HostError, Refused, subprocess.TimeoutExpired):
             return False
 
-    def stands(self, process: Process) -> bool:
+    def wait_sessions(self, process: Process) -> bool:
         end = time.monotonic() + _PATIENCE_S
         while time.monotonic() < end and process.child.poll() is None:
             with contextlib.suppress(queue.Empty):
@@ -261,7 +261,7 @@ class Heap:
         key = numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
         return cbor2.dumps([self.vendor, self.class_id, [key]])
 
-    def begin(self, data: bytes) -> dict[str, object]:
+    def order_update(self, data: bytes) -> dict[str, object]:
         self.sequence += 1
         return self.order(envelope=self.envelope(self.sequence, data))
 

@@ -164,7 +164,7 @@ class World:
     def run(self, device: str) -> Process:
         return Process(device_argv(device_tree.tree(), self.fleet.simulated(device)))
 
-    def forget(self) -> None:
+    def drain(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
                 self.news.get_nowait()
@@ -191,7 +191,7 @@ class World:
             "commands": f"iot-2/type/{TYPE}/id/{BARE}/cmd/#",
         }
         with Process([device_tree.micropython(), "-c", _BARE]) as process:
-            process.tell(json.dumps(settings))
+            process.write_line(json.dumps(settings))
             yield process
 
 
@@ -273,7 +273,7 @@ def rows() -> Iterator[dict[str, object]]:
 
 def round_trips_bare(world: World, listener: Listener) -> list[float]:
     with world.bare(world.fleet.settings.broker.port) as process:
-        process.says("ready")
+        process.wait_line("ready")
         listener.arrived.get(timeout=_WAIT_S)
         return [listener.ask() for _ in range(_COMMANDS)]
 
@@ -306,7 +306,7 @@ def first_messages(world: World) -> tuple[float, int, int]:
     """The same of a device, up to the session with its authority."""
     times = []
     for _ in range(_CONNECTS):
-        world.forget()
+        world.drain()
         with world.run(FAR):
             (arrived,) = world.sessions([FAR], AUTHORITY)
             up, down = world.meter.up, world.meter.down
@@ -316,14 +316,14 @@ def first_messages(world: World) -> tuple[float, int, int]:
 
 def half_open(world: World) -> float:
     """Seconds from the moment at which nothing is forwarded until the device gives the link up."""
-    world.forget()
+    world.drain()
     with world.run(FAR) as process:
         world.sessions([FAR])
         time.sleep(2)
         world.meter.flows.clear()
         began = time.monotonic()
         try:
-            process.says("link-timeout")
+            process.wait_line("link-timeout")
             return time.monotonic() - began
         finally:
             world.meter.flows.set()
@@ -336,7 +336,7 @@ def kills(world: World, broker: Broker) -> list[float]:
         world.sessions([NEAR])
         for _ in range(_KILLS):
             time.sleep(11)  # a device answers a wake once in ten seconds
-            world.forget()
+            world.drain()
             began = time.monotonic()
             broker.stop()
             broker.start()
@@ -353,7 +353,7 @@ def outage(world: World, broker: Broker) -> list[float]:
         world.sessions(_FLEET)
         for _ in range(2):
             time.sleep(11)
-            world.forget()
+            world.drain()
             broker.stop()
             time.sleep(_AWAY_S)
             broker.start()

@@ -3,7 +3,7 @@ hypothesis did to the one is done to the other again, and both must answer the s
 tests/cpython/session_driver.py < trace`.
 
 A line is an operation and its arguments, an answer the words of what came of it: s:EVENT:HEX was
-sent, r:CODE:COMMAND refused, j:HEX a command obeyed (its body), t:TIME told by the authority,
+sent, r:CODE:COMMAND refused, j:HEX a command obeyed (its body), t:TIME from the authority,
 e:CODE raised to the caller, a:KEY:NONCE an AEAD sealing (hashes). Chance is drawn from a seed, or
 is one constant for ever (a weak chip), so that answers repeat.
 """
@@ -99,9 +99,9 @@ class Driver:
                 names, appid, bytes.fromhex(key), counter, bytes.fromhex(policy), authority == "1"
             )
             self.sessions.append(session)
-        self.inbox = Inbox(names, commands, self, self.sessions, None, self.told)
+        self.inbox = Inbox(names, commands, self, self.sessions, None, self.note_time)
 
-    def told(self, unix_time):
+    def note_time(self, unix_time):
         self.words.append("t:%d" % unix_time)
 
     def do_gen(self, generation):

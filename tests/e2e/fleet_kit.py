@@ -69,7 +69,7 @@ class Journal:
             self._items.append(item)
             self._changed.notify_all()
 
-    def take(self, fits: Callable[[Any], bool], what: str) -> Any:
+    def wait_item(self, fits: Callable[[Any], bool], what: str) -> Any:
         deadline = time.monotonic() + self._patience_s
         with self._changed:
             while True:
@@ -159,7 +159,7 @@ class World:
                 getattr(news, name) == wanted for name, wanted in fields.items()
             )
 
-        news: FleetEvent = self.news.take(fits, f"{kind} {fields}")
+        news: FleetEvent = self.news.wait_item(fits, f"{kind} {fields}")
         return news
 
     def command(self, verb: str, device: str = DEVICE, **args: Any) -> Any:
@@ -229,14 +229,14 @@ class Board:
     def __exit__(self, *_: object) -> None:
         self.kill()
 
-    def says(self, text: str) -> str:
+    def wait_line(self, text: str) -> str:
         """The next line that begins so."""
-        line: str = self.lines.take(lambda line: line.startswith(text), f"line {text!r}")
+        line: str = self.lines.wait_item(lambda line: line.startswith(text), f"line {text!r}")
         return line
 
     def facts(self) -> dict[str, int]:
         """What the probe printed at its start, before the network."""
-        found: dict[str, int] = ast.literal_eval(self.says("start ")[6:])
+        found: dict[str, int] = ast.literal_eval(self.wait_line("start ")[6:])
         return found
 
 

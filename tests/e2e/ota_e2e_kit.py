@@ -91,5 +91,5 @@ def restarted(board: Board, version: str) -> None:
     """The board ended by itself, as one that starts anew does; power on again."""
     assert board.ends() == 3
     board.start()
-    board.says("version " + version)
-    board.says("log session-stands")
+    board.wait_line("version " + version)
+    board.wait_line("log session-stands")

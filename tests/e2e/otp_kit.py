@@ -52,10 +52,10 @@ class Keypad(Board):
         wait_until(taken, f"{place} digits on the display")
 
     def asks(self) -> None:
-        self.says("display Code?")
+        self.wait_line("display Code?")
 
     def opens(self, by: str = "otp") -> None:
-        self.says(f"log gate-open {by}")
+        self.wait_line(f"log gate-open {by}")
 
 
 class Owner:
@@ -66,14 +66,14 @@ class Owner:
         assert world.authority is not None
         world.authority.codes.console.watch(self.news.add, threading.Event())
 
-    def told(self, device: str = DEVICE) -> dict[str, Any]:
-        found: dict[str, Any] = self.news.take(
+    def wait_code(self, device: str = DEVICE) -> dict[str, Any]:
+        found: dict[str, Any] = self.news.wait_item(
             lambda one: (one["purpose"], one["device"]) == ("code", device), "code"
         )
         return found
 
     def code(self, device: str = DEVICE) -> str:
-        return str(self.told(device)["code"])
+        return str(self.wait_code(device)["code"])
 
 
 def other(code: str) -> str:

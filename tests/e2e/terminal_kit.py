@@ -77,7 +77,7 @@ class Terminal:
         One screen may show two things at once.
         """
         if words not in self._seen:
-            self._seen = self._changes.take(lambda screen: words in screen, words)
+            self._seen = self._changes.wait_item(lambda screen: words in screen, words)
         return self._seen
 
     def type(self, keys: str) -> None:

@@ -100,7 +100,7 @@ def test_a_certificate_of_today(world: World, board: Board, tmp_path: Path) -> N
         # It woke in 2021, and its first act was to believe its own build date.
         assert 0 <= facts["now"] - FLOOR < 60
         assert facts["mark"] == 0
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         found = world.command("probe")
         assert is_today(found["now"])
         assert is_today(found["mark"])
@@ -111,7 +111,7 @@ def test_a_certificate_of_today(world: World, board: Board, tmp_path: Path) -> N
         facts = board.facts()
         assert is_today(facts["now"])
         assert is_today(facts["mark"])
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
 
 
 def test_a_certificate_that_lies(
@@ -119,10 +119,10 @@ def test_a_certificate_that_lies(
 ) -> None:
     with forwarding(world, lying, port(world)):
         board.start()
-        board.says("log link-up")
-        board.says("log certificate-dates")
+        board.wait_line("log link-up")
+        board.wait_line("log certificate-dates")
         # As often as it tries: the lie is not believed by repetition.
-        board.says("log certificate-dates")
+        board.wait_line("log certificate-dates")
         assert clock_file(board).startswith("@2024-01-01 ")
         assert not [line for line in board.lines.all() if "session-stands" in line]
         board.kill()
@@ -131,7 +131,7 @@ def test_a_certificate_that_lies(
         facts = board.facts()
         assert facts["mark"] == 0
         assert 0 <= facts["now"] - FLOOR < YEAR
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         assert is_today(world.command("probe")["now"])
 
 
@@ -142,7 +142,7 @@ def test_a_clock_that_was_set_ahead(world: World, board: Board, tmp_path: Path) 
     with forwarding(world, leaf(world, tmp_path), port(world)):
         board.start()
         assert board.facts()["now"] > FLOOR + 10 * YEAR
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         found = world.command("probe")
         assert is_today(found["now"])
         assert is_today(found["mark"])
@@ -156,12 +156,12 @@ def test_a_line_cut_before_the_welcome(
     with server_kit.listening(server_kit.over_tls(lying, server_kit.packet), port=port(world)):
         board.start()
         # The tentative hand-shake held: the device was waiting for the answer to its log-in.
-        board.says("log link-closed")
-        board.says("log link-closed")
-    board.says("log unreachable")
+        board.wait_line("log link-closed")
+        board.wait_line("log link-closed")
+    board.wait_line("log unreachable")
     assert clock_file(board).startswith("@2024-01-01 ")
     with forwarding(world, leaf(world, tmp_path), port(world)):
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         assert is_today(world.command("probe")["now"])
 
 
@@ -170,7 +170,7 @@ def test_a_clock_beyond_the_certificates_end(world: World, board: Board, tmp_pat
     (board.home / "fuses" / "clock").write_text("@2061-01-01 00:00:00\n")
     with forwarding(world, leaf(world, tmp_path), port(world)):
         board.start()
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         assert is_today(world.command("probe")["now"])
 
 

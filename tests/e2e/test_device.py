@@ -23,26 +23,26 @@ def board(world: World) -> Iterator[Board]:
         yield started
 
 
-def obeys(world: World, board: Board, value: int) -> None:
+def check_command(world: World, board: Board, value: int) -> None:
     assert world.command("set_relay", on=value) == {"on": value}
-    board.says(f"relay {value}")
+    board.wait_line(f"relay {value}")
 
 
 def test_the_main_job_and_every_restart(world: World, board: Board) -> None:
     facts = board.facts()
     assert facts["boot"] == 0
-    board.says("log link-up")
+    board.wait_line("log link-up")
     world.fleet_event("session", device=DEVICE)
     assert world.fleet_event("event", name="temperature").body == {"c": 20}
-    obeys(world, board, 1)
+    check_command(world, board, 1)
     assert world.command("probe")["boot"] == 1
 
     # The broker dies without a word, and comes back.
     world.kill_broker()
-    board.says("log link-closed")
+    board.wait_line("log link-closed")
     world.start_broker()
     # At once: the authority must not seal it into the session that died with the broker.
-    obeys(world, board, 2)
+    check_command(world, board, 2)
     world.fleet_event("session", device=DEVICE)
 
     # The power is cut, without a message. No nonce may come twice, so the boot counter rose.
@@ -50,32 +50,32 @@ def test_the_main_job_and_every_restart(world: World, board: Board) -> None:
     board.start()
     assert board.facts()["boot"] == 1
     world.fleet_event("session", device=DEVICE)
-    obeys(world, board, 3)
+    check_command(world, board, 3)
     assert world.command("probe")["boot"] == 2
 
     # The authority forgets every session, and asks for new ones; the device's connection stays.
     world.stop_authority()
     world.start_authority()
     world.fleet_event("session", device=DEVICE)
-    obeys(world, board, 4)
+    check_command(world, board, 4)
     assert world.command("probe")["boot"] == 2
 
     # And all at once.
     world.stop_authority()
     world.kill_broker()
-    board.says("log link-closed")
+    board.wait_line("log link-closed")
     board.kill()
     board.start()
     world.start_broker()
     world.start_authority()
-    board.says("log session-stands")
-    obeys(world, board, 5)
+    board.wait_line("log session-stands")
+    check_command(world, board, 5)
 
 
 def test_idle(world: World, board: Board) -> None:
     """A connected device that has nothing to do sleeps: each wake-up is counted by the kernel."""
     world.fleet_event("event", name="temperature")
-    obeys(world, board, 1)
+    check_command(world, board, 1)
     assert board.process is not None
     status = Path(f"/proc/{board.process.pid}/status")
 

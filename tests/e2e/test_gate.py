@@ -23,7 +23,7 @@ def test_wrong_then_right(world: World) -> None:
     home = world.provision(otp=policy.otp(validity_s=300))
     with world, Keypad(home) as board:
         owner = Owner(world)
-        board.says("display Code? 5 min|")
+        board.wait_line("display Code? 5 min|")
         code = owner.code()
         # Nothing of the application runs yet, and no command reaches it.
         assert world.authority is not None
@@ -32,14 +32,14 @@ def test_wrong_then_right(world: World) -> None:
         )
         assert answer["reply"]["error"] == "gate-shut"
         board.press(other(code) + "#")
-        board.says("display Code? 5 min|*")
-        board.says("display Checking|")
-        board.says("display Code? 5 min|Wrong code")
+        board.wait_line("display Code? 5 min|*")
+        board.wait_line("display Checking|")
+        board.wait_line("display Code? 5 min|Wrong code")
         # One digit too few, then again from the start.
         board.press(code[:5] + "#")
-        board.says("display Code? 5 min|6 digits, then #")
+        board.wait_line("display Code? 5 min|6 digits, then #")
         board.press("9*" + code + "#")
-        board.says("log gate-open otp")
+        board.wait_line("log gate-open otp")
         assert world.fleet_event("event", name="temperature").body == {"c": 20}
         assert world.command("set_relay", on=1) == {"on": 1}
         said = "\n".join(board.lines.all())
@@ -53,43 +53,43 @@ def test_a_power_cycle_gives_nothing_back(world: World) -> None:
         owner = Owner(world)
         for _ in range(2):
             with Keypad(home) as board:
-                board.says("display Code? 5 min|")
+                board.wait_line("display Code? 5 min|")
                 board.press(other(owner.code()) + "#")
                 # The power goes while the attempt is under way.
-                board.says("display Checking|")
+                board.wait_line("display Checking|")
         with Keypad(home) as board:
-            board.says("display Locked|1 min")
-            board.says("log session-stands")
+            board.wait_line("display Locked|1 min")
+            board.wait_line("log session-stands")
             assert world.authority is not None
             order = Request(DEVICE, "unlock", {"device": DEVICE}, timeout_s=PATIENCE_S)
             assert world.authority.command(order)["ok"] is True
-            board.says("log gate-open unlock")
+            board.wait_line("log gate-open unlock")
         # Which forgave them.
         with Keypad(home) as board:
-            board.says("display Code? 5 min|")
+            board.wait_line("display Code? 5 min|")
 
 
 def test_plain(world: World) -> None:
     home = world.provision(otp=policy.otp(), plain=True)
     with world, Keypad(home) as board:
         owner = Owner(world)
-        board.says("display Code? 5 min|")
+        board.wait_line("display Code? 5 min|")
         code = owner.code()
         board.press(other(code) + "#")
-        board.says("display Code? 5 min|Wrong code")
+        board.wait_line("display Code? 5 min|Wrong code")
         board.press(code + "#")
-        board.says("log gate-open otp")
+        board.wait_line("log gate-open otp")
         assert world.command("set_relay", on=1) == {"on": 1}
 
 
 def test_the_operator_opens_it(world: World) -> None:
     home = world.provision(otp=policy.otp())
     with world, Keypad(home) as board:
-        board.says("display Code? 5 min|")
+        board.wait_line("display Code? 5 min|")
         assert world.authority is not None
         order = Request(DEVICE, "unlock", {"device": DEVICE}, timeout_s=PATIENCE_S)
         assert world.authority.command(order)["reply"]["result"] == {"unlocked": True}
-        board.says("log gate-open unlock")
+        board.wait_line("log gate-open unlock")
         assert world.fleet_event("event", name="temperature").body == {"c": 20}
 
 
@@ -102,17 +102,17 @@ def test_codes_of_an_authenticator_without_any_network(world: World) -> None:
     home = world.provision(otp=policy.otp(source="hotp", duress=True))
     # Neither broker nor authority are there.
     with Keypad(home) as board:
-        board.says("display Code?|")
+        board.wait_line("display Code?|")
         board.press(app.at(3) + "#")
-        board.says("log gate-open offline")
+        board.wait_line("log gate-open offline")
     with Keypad(home) as board:
-        board.says("display Code?|")
+        board.wait_line("display Code?|")
         board.press(app.at(3) + "#")  # used
-        board.says("display Code?|Wrong code")
+        board.wait_line("display Code?|Wrong code")
         board.press(app.at(2) + "#")  # older than the last one
-        board.says("display Code?|Wrong code")
+        board.wait_line("display Code?|Wrong code")
         board.press(second.at(0) + "#")
-        board.says("log gate-open offline")
+        board.wait_line("log gate-open offline")
         with world:
             world.fleet_event("incident", code="duress")
 
@@ -121,6 +121,6 @@ def test_a_device_without_a_gate_never_looks_at_its_keys(world: World) -> None:
     home = world.provision()
     with world, Keypad(home) as board:
         board.press("123456#" * 10)
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         assert world.command("set_relay", on=1) == {"on": 1}
         assert not [line for line in board.lines.all() if line.startswith("display")]

@@ -38,24 +38,24 @@ def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
 
 def test_the_agent_in_its_heap(world: World) -> None:
     with Board(world.fleet.simulated(DEVICE), heap=AGENT_HEAP) as board:
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         assert world.fleet_event("event", name="temperature").body == {"c": 20}
         for value in range(3):
             assert world.command("set_relay", on=value) == {"on": value}
         # A second hand-shake wants its large buffers in a heap that was worked in.
         world.kill_broker()
-        board.says("log link-closed")
+        board.wait_line("log link-closed")
         world.start_broker()
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         assert world.command("set_relay", on=1) == {"on": 1}
         assert not [line for line in board.lines.all() if "memory" in line.lower()]
 
 
 def test_the_names_it_keeps(world: World) -> None:
     with Board(world.fleet.simulated(DEVICE), heap=ROOMY_HEAP) as board:
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         world.command("probe")
-        found = re.search(r"n_qstr=(\d+)", board.says("qstr pool: "))
+        found = re.search(r"n_qstr=(\d+)", board.wait_line("qstr pool: "))
         assert found is not None
         assert int(found.group(1)) <= MOST_NAMES, (
             f"{found.group(1)} interned names: above 620 the next pool takes 7 KB of the heap, "

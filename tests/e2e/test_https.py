@@ -50,8 +50,8 @@ def confirmed(world: World, board: Board, version: str) -> None:
 def test_images_from_a_web_server(world: World, tmp_path: Path) -> None:
     home = world.fleet.simulated(DEVICE)
     with Board(home) as board:
-        board.says("version factory")
-        board.says("log session-stands")
+        board.wait_line("version factory")
+        board.wait_line("log session-stands")
         world.fleet_event("session", app="authority")
 
         # With the broker's key: its pins are the broker's. Ranges over one connection, nothing
@@ -72,7 +72,7 @@ def test_images_from_a_web_server(world: World, tmp_path: Path) -> None:
         (nginx.www / "three.img").write_bytes(three)
         with nginx.running():
             order(world, envelope=envelope(3, three, nginx.url("three.img")))
-            board.says("log pin-mismatch")
+            board.wait_line("log pin-mismatch")
             status = order(world)
             assert status["want"] == [0, "app", 0, 1024]
             assert nginx.requests() == []
@@ -90,10 +90,10 @@ def test_images_from_a_web_server(world: World, tmp_path: Path) -> None:
         (nginx.www / "four.img").write_bytes(four[:-1])
         with nginx.running():
             order(world, envelope=envelope(4, four, nginx.url("nothing.img")))
-            board.says("log https-status")
+            board.wait_line("log https-status")
             assert order(world, abort=True)["state"] == "Aborted"
             order(world, envelope=envelope(4, four, nginx.url("four.img")))
-            board.says("log https-range")
+            board.wait_line("log https-range")
             assert order(world, abort=True)["state"] == "Aborted"
             (nginx.www / "four.img").write_bytes(bytes(len(four)))
             order(world, envelope=envelope(4, four, nginx.url("four.img")))
@@ -119,7 +119,7 @@ def test_a_fetch_that_is_cut(world: World, tmp_path: Path) -> None:
         return max((path.stat().st_size for path in slot.glob("app.?")), default=0)
 
     with Board(home) as board:
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         world.fleet_event("session", app="authority")
         with (
             nginx.running(),
@@ -132,14 +132,14 @@ def test_a_fetch_that_is_cut(world: World, tmp_path: Path) -> None:
             wait_until(lambda: written() > len(two) // 2, "half of the image")
             board.kill()
             board.start()
-            board.says("log session-stands")
+            board.wait_line("log session-stands")
             world.fleet_event("session", app="authority")
             order(world, envelope=made)
             # It goes on from there: what is allowed now would not reach so far from the beginning.
             valve.allow(len(two) // 4)
             wait_until(lambda: written() > len(two) * 3 // 5, "more of the image")
         # The server is gone: three connections later the authority is asked.
-        board.says("log unreachable")
+        board.wait_line("log unreachable")
         status = order(world)
         assert status["want"][2] > len(two) // 2
         assert send_rest(world, status, two)["state"] == "Testing"

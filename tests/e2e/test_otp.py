@@ -37,10 +37,10 @@ EAGER = """
 import asyncio
 from warden import Device
 device = Device.from_board(log=lambda code, text: print("log", code, text))
-async def tell():
+async def report():
     await device.publish("temperature", {"c": 20})
 async def main():
-    told = asyncio.create_task(tell())
+    told = asyncio.create_task(report())
     await device.start()
     print("started")
     await asyncio.sleep(3600)
@@ -63,13 +63,13 @@ def test_late_cancelled_used_and_foreign_codes(world: World) -> None:
         late, foreign = owner.code(), second.code("D2")
         # For another device: right there, wrong here.
         board.enter(foreign if foreign != late else other(late))
-        board.says("display Code? 5 min|Wrong code")
+        board.wait_line("display Code? 5 min|Wrong code")
         neighbour.enter(foreign)
         neighbour.opens()
         # Late by the authority's clock: it is the one that counts.
         pass_time(world, 301)
         board.enter(late)
-        board.says("display Press a key|Code expired")
+        board.wait_line("display Press a key|Code expired")
         world.fleet_event("refused", code="otp-late")
         # A new request, at once since it is a new start: the code before it counts no more, the
         # newest does.
@@ -78,7 +78,7 @@ def test_late_cancelled_used_and_foreign_codes(world: World) -> None:
         board.asks()
         right = owner.code()
         board.enter(late if late != right else other(right))
-        board.says("display Code? 5 min|Wrong code")
+        board.wait_line("display Code? 5 min|Wrong code")
         board.enter(right)
         board.opens()
         # Used: after a power cycle the device asks for another one.
@@ -87,7 +87,7 @@ def test_late_cancelled_used_and_foreign_codes(world: World) -> None:
         board.asks()
         newest = owner.code()
         board.enter(right if right != newest else other(newest))
-        board.says("display Code? 5 min|Wrong code")
+        board.wait_line("display Code? 5 min|Wrong code")
         board.enter(newest)
         board.opens()
         assert world.command("set_relay", on=1) == {"on": 1}
@@ -125,7 +125,7 @@ def test_only_documented_messages_before_the_code(world: World, tmp_path: Path) 
             assert ("temperature" in seen) == (before == "telemetry")
             assert "started" not in board.lines.all()
             board.enter(code)
-            board.says("started")
+            board.wait_line("started")
             world.fleet_event("event", device=before, name="gate")
 
 
@@ -170,13 +170,13 @@ def test_by_mail_and_under_duress(world: World) -> None:
         }
         with world, Keypad(home) as board:
             board.asks()
-            to, subject, text = box.mails.take(lambda _: True, "mail")
+            to, subject, text = box.mails.wait_item(lambda _: True, "mail")
             assert (to, subject) == ("alice@example.org", f"Code for {DEVICE}")
             lines = dict(line.split(": ") for line in text.splitlines() if ": " in line)
             board.enter(lines["Under duress"])
             board.opens()
             calm = board.lines.all()
-            to, subject, text = box.mails.take(lambda _: True, "mail")
+            to, subject, text = box.mails.wait_item(lambda _: True, "mail")
             assert to == "guards@example.org"
             assert "duress" in subject
             assert world.fleet_event("incident", code="duress").app == "authority"
@@ -184,7 +184,7 @@ def test_by_mail_and_under_duress(world: World) -> None:
             board.kill()
             board.start()
             board.asks()
-            _, _, text = box.mails.take(lambda mail: mail[0] == "alice@example.org", "mail")
+            _, _, text = box.mails.wait_item(lambda mail: mail[0] == "alice@example.org", "mail")
             lines = dict(line.split(": ") for line in text.splitlines() if ": " in line)
             board.enter(lines["Code"])
             board.opens()
@@ -206,16 +206,16 @@ def test_an_authenticators_codes_by_time(world: World) -> None:
     home = world.provision(otp=policy.otp(source="totp", digits=8))
     with world, Keypad(home) as board:
         board.asks()
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         used = app.now()
         board.enter(used)
         board.opens("offline")
         world.fleet_event("event", name="gate")
         board.kill()
         board.start()
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         board.enter(used)
-        board.says("display Code?|Wrong code")
+        board.wait_line("display Code?|Wrong code")
 
 
 class Command:
@@ -246,8 +246,8 @@ class Command:
         for line in self.process.stdout:
             self.lines.add(line.rstrip("\n"))
 
-    def says(self, words: str) -> str:
-        found: str = self.lines.take(lambda line: words in line, words)
+    def wait_line(self, words: str) -> str:
+        found: str = self.lines.wait_item(lambda line: words in line, words)
         return found
 
     def type(self, keys: str) -> None:
@@ -264,29 +264,29 @@ def test_the_owners_own_commands(world: World) -> None:
     it."""
     world.provision(otp=policy.otp())
     with Command(world, "serve") as serve:
-        serve.says("serving")
+        serve.wait_line("serving")
         with (
             Command(world, "watch", "--json") as watch,
             Command(world, "otp", "watch", "--json") as codes,
             Command(world, "run", DEVICE, "--once") as device,
         ):
-            device.says("display Code? 5 min|")
-            code = json.loads(codes.says('"code"'))["code"]
+            device.wait_line("display Code? 5 min|")
+            code = json.loads(codes.wait_line('"code"'))["code"]
             for place, digit in enumerate(code, 1):
                 device.type(digit)
-                device.says("|" + "*" * place)
+                device.wait_line("|" + "*" * place)
             device.type("#")
-            device.says("log gate-open otp")
-            watch.says('"gate"')
+            device.wait_line("log gate-open otp")
+            watch.wait_line('"gate"')
             told = watch.lines.all() + serve.lines.all() + device.lines.all()
             assert not any(code in line for line in told)
         with Command(world, "run", DEVICE, "--once") as device:
-            device.says("display Code? 5 min|")
+            device.wait_line("display Code? 5 min|")
             with Command(world, "unlock", DEVICE, "--json") as unlock:
-                unlock.says('"ok": true')
-            device.says("log gate-open unlock")
+                unlock.wait_line('"ok": true')
+            device.wait_line("log gate-open unlock")
         with Command(world, "otp", "status", DEVICE, "--json") as status:
-            record = json.loads(status.says("{"))
+            record = json.loads(status.wait_line("{"))
             assert record["code"]["state"] == "waiting"
             assert [each["way"] for each in record["deliveries"]] == ["console"]
 
@@ -351,17 +351,17 @@ def test_an_update_needs_no_code_for_its_trial(world: World, tmp_path: Path) -> 
     with Command(world, "release", new, "--version", "2", "--type", "relay", *key) as release:
         release.ends()
     with Command(world, "serve") as serve:
-        serve.says("serving")
+        serve.wait_line("serving")
         with Command(world, "run", DEVICE) as device:
-            device.says("version 1")
-            device.says("display Code? 5 min|")
+            device.wait_line("version 1")
+            device.wait_line("display Code? 5 min|")
             with Command(world, "rollout", "relay-2", "--device", DEVICE) as rollout:
-                rollout.says("Accepted")
-            device.says("version 2")
-            device.says("log gate-open grant")
-            device.says("started 2")
+                rollout.wait_line("Accepted")
+            device.wait_line("version 2")
+            device.wait_line("log gate-open grant")
+            device.wait_line("started 2")
             assert "started 1" not in "\n".join(device.lines.all())
         with Keypad(home) as board:
-            board.says("version 2")
+            board.wait_line("version 2")
             board.asks()
             assert "started 2" not in board.lines.all()

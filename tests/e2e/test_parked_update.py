@@ -21,7 +21,7 @@ def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
 
 def test_it_is_validated_at_a_start_of_its_own(world: World) -> None:
     with Board(world.fleet.simulated(DEVICE), heap=SHORT) as board:
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         world.fleet_event("session", app=AUTHORITY)
         parked = {"state": "Downloading", "reason": "", "sequence": 0, "want": None}
 
@@ -35,7 +35,7 @@ def test_it_is_validated_at_a_start_of_its_own(world: World) -> None:
         assert (report["state"], report["reason"]) == ("Rejected", "suit-digest")
         board.kill()
         board.start()
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         world.fleet_event("session", app=AUTHORITY)
         assert order(world)["state"] == "Idle"
 

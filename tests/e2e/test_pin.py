@@ -47,12 +47,12 @@ def test_with_another(world: World) -> None:
     lines: list[str] = []
     with SimulatedDevice(home, pin=b"another") as device:
 
-        def heard(line: str) -> None:
+        def on_line(line: str) -> None:
             lines.append(line)
             if "root-key" in line and sum("root-key" in each for each in lines) == 2:
                 device.process.kill()  # it waits before it starts anew
 
-        device.lines(heard)
+        device.lines(on_line)
     # boot.py said so, and main.py; and it was not asked for a second one.
     assert sum("root-key" in line for line in lines) == 2, lines
     assert lines.count("PIN of the root key:") == 1

@@ -48,11 +48,11 @@ def test_errors_are_printed_by_default(repo: Path, tmp_path: Path, umqtt_path: P
     with world, Board(world.fleet.simulated(DEVICE)) as board:
         answer = given(world, "set_relay", off=1)
         assert answer["reply"] == {"ok": False, "error": "command-failed"}
-        board.says("warden: command-failed set_relay: Traceback")
-        board.says("  File ")
-        board.says("KeyError: on")
+        board.wait_line("warden: command-failed set_relay: Traceback")
+        board.wait_line("  File ")
+        board.wait_line("KeyError: on")
         world.kill_broker()
-        board.says("warden: link-closed")
+        board.wait_line("warden: link-closed")
 
 
 def test_example_relay(repo: Path, tmp_path: Path, umqtt_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_example_relay(repo: Path, tmp_path: Path, umqtt_path: Path) -> None:
         assert world.fleet_event("event", name="started").body == {"on": 0}
         world.fleet_event("event", name="temperature")
         assert world.command("set_relay", on=1) == {"on": 1}
-        board.says("relay 1")
+        board.wait_line("relay 1")
         assert world.command("get_relay") == {"on": 1}
         assert world.command("lock_relay", locked=True) is None
         board.kill()

@@ -36,7 +36,7 @@ def warden(world: World, *arguments: str) -> int:
     return main.run(["--fleet", str(world.fleet.root), *arguments])
 
 
-def told(capsys: pytest.CaptureFixture) -> dict[str, Any]:
+def last_line(capsys: pytest.CaptureFixture) -> dict[str, Any]:
     line: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
     return line
 
@@ -58,12 +58,12 @@ def account(world: World) -> dict[str, Any]:
 
 def test_cut_off_at_once(world: World, board: Board, capsys: pytest.CaptureFixture) -> None:
     with serving(world.fleet, world.news.add):
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         began = time.monotonic()
         assert warden(world, "revoke", DEVICE, "--yes", "--json") == 0
-        board.says("log link-closed")
+        board.wait_line("log link-closed")
         took = time.monotonic() - began
-        assert told(capsys) == {
+        assert last_line(capsys) == {
             "ok": True,
             "device": DEVICE,
             "revoked": True,
@@ -73,26 +73,26 @@ def test_cut_off_at_once(world: World, board: Board, capsys: pytest.CaptureFixtu
         with capsys.disabled():
             print(f"cut off {took:.2f} s after the command began")
         # It tries again, and is refused; a command for it is, too.
-        board.says("log mqtt-refused")
+        board.wait_line("log mqtt-refused")
         assert warden(world, "send", DEVICE, "set_relay", '{"on": 1}', "--app", "authority") == 1
         assert "revoked" in capsys.readouterr().err
         assert warden(world, "rotate", DEVICE, "--keys") == 1
         capsys.readouterr()
         assert warden(world, "devices", "--json") == 0
-        listed = told(capsys)
+        listed = last_line(capsys)
         assert (listed["state"], listed["ending"]["wipe"]) == ("revoked", False)
     assert account(world)["disabled"] is True
     # A broker that starts anew refuses it as well.
     with serving(world.fleet, world.news.add):
         board.kill()
         board.start()
-        board.says("log mqtt-refused")
+        board.wait_line("log mqtt-refused")
     # All-new secrets take it back.
     board.kill()
     world.provision(again=True)
     with serving(world.fleet, world.news.add):
         board.start()
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         assert warden(world, "send", DEVICE, "set_relay", '{"on": 1}') == 0
 
 
@@ -100,9 +100,9 @@ def test_cut_off_but_for_its_wipe(
     world: World, board: Board, capsys: pytest.CaptureFixture
 ) -> None:
     with serving(world.fleet, world.news.add):
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         assert warden(world, "revoke", DEVICE, "--wipe", "--yes", "--json") == 0
-        board.says("log link-closed")
+        board.wait_line("log link-closed")
         assert board.ends() == 3
         world.fleet_event("notice", text="it wipes itself: its account goes")
         wait_until(lambda: is_gone(world), "end of its account")
@@ -117,14 +117,14 @@ def test_rights_of_a_device_that_is_to_be_wiped(world: World, board: Board) -> N
     """Log in, hold a session with the authority, take the order, answer: the broker carries
     nothing else."""
     with serving(world.fleet, world.news.add) as service:
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         doomed = wipe_only_account(TYPE, DEVICE)
         with registry.opened(world.fleet) as accounts:
             accounts.disable(doomed.username)
             accounts.replace_rights(doomed)
             accounts.enable(doomed.username)
-        board.says("log link-closed")
-        board.says("log session-stands")
+        board.wait_line("log link-closed")
+        board.wait_line("log session-stands")
         world.fleet_event("session")
         # A command reaches it no more: the broker keeps it.
         with pytest.raises(HostError) as refused:
@@ -144,12 +144,12 @@ def test_wiped_on_its_next_contact(
     # Without `warden serve` the order is kept.
     assert warden(world, "wipe", DEVICE, "--yes", "--json") == 0
     waits = {"ok": True, "device": DEVICE, "revoked": False, "wiped": False, "waits": True}
-    assert told(capsys) == waits
+    assert last_line(capsys) == waits
     # Served, and the device is away; and once more.
     for _ in range(2):
         with serving(world.fleet, world.news.add):
             assert warden(world, "devices", "--json") == 0
-            assert told(capsys)["state"] == "to be wiped"
+            assert last_line(capsys)["state"] == "to be wiped"
     with serving(world.fleet, world.news.add):
         board.start()
         assert board.ends() == 3
@@ -167,4 +167,4 @@ def test_the_authority_stopped_before_the_account_went(world: World, board: Boar
     with serving(world.fleet, world.news.add):
         assert is_gone(world)
         board.start()
-        board.says("log mqtt-refused")
+        board.wait_line("log mqtt-refused")

@@ -77,7 +77,7 @@ class Hands:
     @contextlib.contextmanager
     def serving(self) -> Iterator["subprocess.Popen[str]"]:
         with self.service("serve") as (process, lines):
-            lines.take(lambda line: line.get("text") == "serving", "serving")
+            lines.wait_item(lambda line: line.get("text") == "serving", "serving")
             yield process
 
     def until(self, *arguments: str, holds: Callable[[list[dict]], bool]) -> list[dict]:
@@ -133,7 +133,7 @@ def hands(tmp_path: Path, umqtt_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def starts(lines: Journal, device: str, version: str) -> None:
-    lines.take(lambda line: line.get("line") == f"version {version}", f"{device} {version}")
+    lines.wait_item(lambda line: line.get("line") == f"version {version}", f"{device} {version}")
 
 
 def test_rollouts(hands: Hands) -> None:
@@ -144,7 +144,7 @@ def test_rollouts(hands: Hands) -> None:
             hands.online("D1", "D2")
             with hands.service("rollout", two, "--type", "relay") as (follower, lines):
                 far = 20_000
-                lines.take(lambda line: line.get("done", 0) > far, "a download half-way")
+                lines.wait_item(lambda line: line.get("done", 0) > far, "a download half-way")
                 server.kill()  # nothing is said, nothing is written
                 assert follower.wait(PATIENCE_S) == 1
                 assert lines.all()[-1]["error"]["code"] == "not-serving"

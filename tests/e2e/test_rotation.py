@@ -40,7 +40,7 @@ def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
 @pytest.fixture
 def board(world: World) -> Iterator[Board]:
     with Board(world.fleet.simulated(DEVICE)) as made:
-        made.says("log session-stands")
+        made.wait_line("log session-stands")
         world.fleet_event("session", app=AUTHORITY)
         yield made
 
@@ -103,7 +103,7 @@ def test_everything_at_once(world: World, board: Board) -> None:
     # The device goes by the new ones alone, from its vault.
     board.kill()
     board.start()
-    board.says("log session-stands")
+    board.wait_line("log session-stands")
     works(world)
     # A second one, now that the first is done.
     finished(world, begun(world, "password"))
@@ -127,15 +127,15 @@ def test_killed_between_the_stages(world: World, board: Board) -> None:
     world.stop_authority()
     world.start_authority()
     board.start()
-    board.says("log session-stands")
+    board.wait_line("log session-stands")
     works(world)
     # 2. The device knows, the broker does not: the new password is refused once, then the old one
     # is taken.
     assert ask(world)("rotate", one.body)["ok"] is True
     board.kill()
     board.start()
-    board.says("log mqtt-refused")
-    board.says("log session-stands")
+    board.wait_line("log mqtt-refused")
+    board.wait_line("log session-stands")
     works(world)
     # 3. The broker knows, the device has not proved it: killed at once.
     username = names.device_client(TYPE, DEVICE)
@@ -145,14 +145,14 @@ def test_killed_between_the_stages(world: World, board: Board) -> None:
     world.stop_authority()
     world.start_authority()
     board.start()
-    board.says("log rotated password")
+    board.wait_line("log rotated password")
     finished(world, one)
     works(world)
     assert keys(world) == one.apps
     # 4. Done: a start needs nothing but the new ones.
     board.kill()
     board.start()
-    board.says("log session-stands")
+    board.wait_line("log session-stands")
     assert not [line for line in board.lines.all() if "refused" in line]
     works(world)
 
@@ -176,11 +176,11 @@ def test_a_password_that_the_broker_never_learns(world: World, board: Board) -> 
     assert ask(world)("rotate", one.body)["reply"]["result"] == {"pending": ["password"]}
     for turn in range(4):
         world.kill_broker()
-        board.says("log link-closed")
+        board.wait_line("log link-closed")
         world.start_broker()
         if turn < 3:
-            board.says("log mqtt-refused")
-        board.says("log session-stands")
+            board.wait_line("log mqtt-refused")
+        board.wait_line("log session-stands")
         if turn == 2:
             world.fleet_event("incident", code="rotation-failed", name="password")
     refusals = [line for line in board.lines.all() if line.startswith("log mqtt-refused")]
@@ -256,7 +256,7 @@ def test_the_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFi
         return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
     with serving(world.fleet, world.news.add), Board(world.fleet.simulated(DEVICE)) as board:
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         base = ["--fleet", fleet_folder]
         assert main.run([*base, "rotate", DEVICE]) == 1
         assert main.run([*base, "rotate", DEVICE, "--keys", "--deadline", "5"]) == 1
@@ -281,7 +281,7 @@ def test_the_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFi
         # Gone from the broker as well: the name can be given anew.
         world.provision()
         board.start()
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
 
 
 def test_release_keys(world: World, board: Board, tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_release_keys(world: World, board: Board, tmp_path: Path) -> None:
     assert world.authority is not None
     world.authority.ask(lambda engine: engine.unload(DEVICE))
     board.start()
-    board.says("log session-stands")
+    board.wait_line("log session-stands")
     said, folder = update("1", "daily")
     assert said == "Downloading"
     # The key got out: another takes its place, by one order.
@@ -332,7 +332,7 @@ def test_release_keys(world: World, board: Board, tmp_path: Path) -> None:
     # After a start, too.
     board.kill()
     board.start()
-    board.says("log session-stands")
+    board.wait_line("log session-stands")
     assert again(folder)[0] == "tampered"
     works(world)
     # Beside a secret that has to prove itself.

@@ -41,8 +41,8 @@ def test_encrypted_and_strict(world: World) -> None:
     made = payload.encrypt(content, 2, "app", len(two), kit.sha256(two), io.BytesIO(two))
     sealed = b"".join(made)
     with Board(home) as board:
-        board.says("version factory")
-        board.says("log session-stands")
+        board.wait_line("version factory")
+        board.wait_line("log session-stands")
         world.fleet_event("session", app=AUTHORITY)
         args = encrypted(world, 2, two, content)
         assert order(world, envelope=args["envelope"]) == "payload-key"
@@ -59,8 +59,8 @@ def test_encrypted_and_strict(world: World) -> None:
         assert (home / "root" / "slots" / "app.0").read_bytes() == two
         board.kill()
         board.start()
-        board.says("version two")
-        board.says("log session-stands")
+        board.wait_line("version two")
+        board.wait_line("log session-stands")
         # The key is taken away: what it signed does not start any more, and the agent says so.
         (home / "root" / "release.cbor").unlink()
         body = {"id": 1, "release": [kit.VENDOR, kit.CLASS, [kit.public_of(OTHER)]]}
@@ -69,8 +69,8 @@ def test_encrypted_and_strict(world: World) -> None:
         assert world.authority.command(request)["ok"]
         board.kill()
         board.start()
-        board.says("recovery")
-        board.says("session-stands")
+        board.wait_line("recovery")
+        board.wait_line("session-stands")
         while (report := world.fleet_event("event", name="update").body)["state"] != "Recovery":
             pass
         assert (report["reason"], report["sequence"]) == ("slot-unsigned", 2)

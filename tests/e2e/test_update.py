@@ -21,8 +21,8 @@ def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
 def test_updates_over_the_air(world: World) -> None:
     home = world.fleet.simulated(DEVICE)
     with Board(home) as board:
-        board.says("version factory")
-        board.says("log session-stands")
+        board.wait_line("version factory")
+        board.wait_line("log session-stands")
         world.fleet_event("session", app=AUTHORITY)
         two, sick, four = image("two"), image("sick", healthy=False), image("four")
         assert order(world)["state"] == "Idle"
@@ -44,8 +44,8 @@ def test_updates_over_the_air(world: World) -> None:
         assert send(world, 3, sick)["state"] == "Testing"
         assert board.ends() == 3
         board.start()
-        board.says("version sick")
-        board.says("log trial-failed")
+        board.wait_line("version sick")
+        board.wait_line("log trial-failed")
         restarted(board, "two")
         reports = world.fleet_event("event", name="update").body
         while reports["state"] != "Rejected":
@@ -59,8 +59,8 @@ def test_updates_over_the_air(world: World) -> None:
             status = order(world, n=n, data=four[at : at + length])
         board.kill()
         board.start()
-        board.says("version two")
-        board.says("log session-stands")
+        board.wait_line("version two")
+        board.wait_line("log session-stands")
         status = order(world, envelope=envelope(4, four))
         assert status["want"][2] > len(four) // 3
         assert send_rest(world, status, four)["state"] == "Testing"
@@ -74,7 +74,7 @@ def test_updates_over_the_air(world: World) -> None:
             if path.exists():
                 path.write_bytes(b"x" + path.read_bytes()[1:])
         board.start()
-        board.says("recovery")
+        board.wait_line("recovery")
         while world.fleet_event("event", name="update").body["state"] != "Recovery":
             pass
         assert send(world, 5, image("five"))["state"] == "Testing"
@@ -92,7 +92,7 @@ def test_a_trial_that_hangs(world: World) -> None:
     writer = VfsRomWriter()
     writer.mkfile("app.py", b"while True:\n    pass\n")
     with Board(home) as board:
-        board.says("log session-stands")
+        board.wait_line("log session-stands")
         assert send(world, 2, writer.finalise())["state"] == "Testing"
         assert board.ends() == 3
     for _ in range(2):
@@ -101,6 +101,6 @@ def test_a_trial_that_hangs(world: World) -> None:
             assert device.lines(said.append) == 3  # it counts as a reset
         assert said == ["-- the watchdog was not fed: it resets the board --"]
     with Board(home) as board:
-        board.says("version factory")
-        board.says("log update Rejected trial-failed")
-        board.says("log session-stands")
+        board.wait_line("version factory")
+        board.wait_line("log update Rejected trial-failed")
+        board.wait_line("log session-stands")

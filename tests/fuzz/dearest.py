@@ -79,7 +79,7 @@ class World:
         self.links = [pair.appid for pair in (PLAIN if kind == "plain" else SEALED).pairs]
         self.peer = PeerDevice(K["authority"], policy.policy_hash(POLICY))
         if kind != "plain":
-            self.stage.stand(self.peer)
+            self.stage.handshake(self.peer)
 
     def cost(self, data: bytes) -> int:
         return counted(self.work(data))
@@ -104,11 +104,11 @@ class World:
         stage.engine.state(self.peer.device).refusals = {}
         stage.news.clear()
 
-        def hear() -> None:
+        def receive() -> None:
             for appid in self.links:
                 stage.receive(event, data[:MOST], appid, fmt)
 
-        return hear
+        return receive
 
     def seeds(self) -> list[bytes]:
         if self.kind == "plain":

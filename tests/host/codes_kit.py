@@ -63,9 +63,9 @@ class Gate:
         self.peer = PeerDevice(K["authority"], policy.policy_hash(record))
         self.req = ""
         if sealed:
-            stage.stand(self.peer)
+            stage.handshake(self.peer)
 
-    def tell(self, event: str, body: dict) -> list[dict]:
+    def send_event(self, event: str, body: dict) -> list[dict]:
         """What came back."""
         before = len(self.stage.sent)
         if self.sealed:
@@ -89,11 +89,11 @@ class Gate:
     def ask(self, req: str | None = None) -> list[dict]:
         self.req = os.urandom(16).hex() if req is None else req
         body = {"event": "server_otp_request", "deviceId": DEVICE, "req": self.req}
-        return self.tell("server_otp_request", body)
+        return self.send_event("server_otp_request", body)
 
     def type(self, otp: str, req: str | None = None) -> list[dict]:
         body = {"event": "device_otp_response", "deviceId": DEVICE}
-        return self.tell(
+        return self.send_event(
             "device_otp_response", body | {"req": self.req if req is None else req, "otp": otp}
         )
 

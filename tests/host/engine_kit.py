@@ -51,7 +51,7 @@ class Stage:
         """Return the newest message of this command."""
         return next(data for _, where, data in reversed(self.sent) if where.verb == command)
 
-    def stand(self, peer: PeerDevice, appid: str = "authority") -> None:
+    def handshake(self, peer: PeerDevice, appid: str = "authority") -> None:
         self.receive("hello", peer.hello(), appid)
         peer.take_welcome(self.last("welcome"))
         self.receive("ready", peer.ready(), appid)

@@ -280,14 +280,14 @@ class World:
         last, when = self.judged
         doubled = last == (req, typed) and now.steady - when <= DOUBLED_S
         try:
-            self._judge(issue, req, typed, valid, late, tries)
+            self._check_result(issue, req, typed, valid, late, tries)
         finally:
             if not doubled:
                 self.judged = ((req, typed), now.steady)
                 if issue is not None:
                     issue.tried += 1
 
-    def _judge(
+    def _check_result(
         self, issue: Issue | None, req: str, typed: str, valid: bool, late: bool, tries: int
     ) -> None:
         now = self.stage.now

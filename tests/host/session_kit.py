@@ -29,26 +29,26 @@ class Pair:
         proven = proofs[-1] if proofs else NOTHING_PROVEN
         self.app = Session(ADDRESS, K, POLICY, mark, self.kept.append, proven)
 
-    def hear(self, event: str, data: bytes) -> list:
+    def receive(self, event: str, data: bytes) -> list:
         return self.app.receive(event, data, self.now)
 
     def code(self, event: str, data: bytes) -> str:
         """The one refusal that this message meets."""
-        outcomes = self.hear(event, data)
+        outcomes = self.receive(event, data)
         assert len(outcomes) == 1, outcomes
         assert isinstance(outcomes[0], Refused), outcomes
         return outcomes[0].code
 
     def welcome(self, **changes) -> bytes:
-        [send] = self.hear("hello", self.device.hello(**changes))
+        [send] = self.receive("hello", self.device.hello(**changes))
         assert isinstance(send, Send)
         assert send.command == "welcome"
         return send.data
 
-    def stand(self) -> bytes:
+    def handshake(self) -> bytes:
         """A whole handshake; the ack's bytes."""
         self.device.take_welcome(self.welcome())
-        ack, stood = self.hear("ready", self.device.ready())
+        ack, stood = self.receive("ready", self.device.ready())
         assert isinstance(ack, Send)
         assert isinstance(stood, SessionUp)
         assert self.device.open("ack", ack.data) == (0, [0, None, {}])

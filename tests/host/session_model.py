@@ -129,7 +129,7 @@ class World:
 
     def pass_time(self, ms: int) -> None:
         self.now += ms
-        self.tell(f"tick {self.uptime()}")
+        self.drive(f"tick {self.uptime()}")
         for app in self.apps.values():
             with self.host_side():
                 for wake in app.session.tick(self.instant()):
@@ -145,21 +145,21 @@ class World:
             f"{a}:{app.key.hex()}:{int(a == 'authority')}" for a, app in self.apps.items()
         )
         nonce_key = hashlib.sha256(self.device.encode()).hexdigest()
-        self.tell(
+        self.drive(
             f"boot {TYPE} {self.device} {self.boot} {self.generation} {POLICY.hex()} {nonce_key} "
             f"{self.boot} {int(self.weak)} {apps}"
         )
         self.reconnect()
 
     def reconnect(self) -> None:
-        self.tell(f"begin {self.uptime()}")
-        self.tell(f"tick {self.uptime()}")
+        self.drive(f"begin {self.uptime()}")
+        self.drive(f"tick {self.uptime()}")
 
     def raise_generation(self) -> None:
         self.generation += 1
-        self.tell(f"gen {self.generation}")
+        self.drive(f"gen {self.generation}")
 
-    def tell(self, line: str) -> list[str]:
+    def drive(self, line: str) -> list[str]:
         """One operation of the device; what it sends is on the wire, what it obeys is judged."""
         answer = self.driver.do(line)
         self.trace.append((line, answer))
@@ -204,10 +204,10 @@ class World:
         if self.device_session(appid)[0]:
             self.events[self.number] = appid
             body = cbor2.dumps({"n": self.number}, canonical=True).hex()
-            self.tell(f"seal {appid} temperature {body}")
+            self.drive(f"seal {appid} temperature {body}")
 
     def work(self) -> None:
-        self.tell("work")
+        self.drive("work")
 
     # -- the applications
 
@@ -283,16 +283,16 @@ class World:
             elif isinstance(outcome, Received) and outcome.event == "temperature":
                 number = outcome.body["n"]
                 assert self.events.get(number) == app.address.appid, "an event that was not sent"
-                self.hear(outcome.event, number)
+                self.note_accepted(outcome.event, number)
             elif isinstance(outcome, Received):
                 assert outcome.event == "reply", outcome
                 if outcome.body["ok"]:
                     assert outcome.id in self.obeyed, "a reply to what was not obeyed"
-                self.hear(outcome.event, outcome.id)
+                self.note_accepted(outcome.event, outcome.id)
             if isinstance(outcome, Quarantined):
                 assert self.allow_quarantine, "an honest device in quarantine"
 
-    def hear(self, event: str, number: int) -> None:
+    def note_accepted(self, event: str, number: int) -> None:
         assert (event, number) not in self.heard, "accepted twice"
         self.heard.append((event, number))
 
@@ -318,7 +318,7 @@ class World:
         stale = not forged and message.way == "cmd" and self.is_stale(message)
         if message.way == "cmd":
             line = f"take {message.name} {message.data.hex() or '-'} {self.uptime()} {int(work)}"
-            words = self.tell(line)
+            words = self.drive(line)
             if forged and not self.is_duplicate(message):
                 assert [word[:2] for word in words] == ["r:"], words
         else:
@@ -365,7 +365,7 @@ class World:
 
     # -- a network that is fair from now on
 
-    def stands(self) -> bool:
+    def is_session_up(self) -> bool:
         for appid, app in self.apps.items():
             stands, sid = self.device_session(appid)
             current = app.session._current
@@ -383,7 +383,7 @@ class World:
         self.crash = ""
         end = self.now + RECOVERY_MS
         self.deliver_all()
-        while not self.stands():
+        while not self.is_session_up():
             assert self.now < end, f"no session after {RECOVERY_MS} ms"
             self.pass_time(500)
             self.deliver_all()

@@ -81,7 +81,7 @@ class FilePart:
         self.dice = Dice()
         self.dead = False
 
-    def begin(self) -> None:
+    def count_operation(self) -> None:
         if self.dead:
             raise PowerCut
         if self.budget is not None and self.operations >= self.budget:
@@ -90,7 +90,7 @@ class FilePart:
 
     def step(self, work: Any, *arguments: Any) -> Any:
         """One that happens or doesn't."""
-        self.begin()
+        self.count_operation()
         if self.dead and self.torn < 8:
             raise PowerCut
         result = work(*arguments)
@@ -127,7 +127,7 @@ class FileHandle:
         self.file.close()
 
     def write(self, data: bytes) -> None:
-        self.part.begin()
+        self.part.count_operation()
         if self.part.dead:
             self.file.write(data[: len(data) * abs(self.part.torn) // 8])
             raise PowerCut

@@ -94,22 +94,22 @@ class Pico:
     def execute(self, source: str) -> str:
         """Run a program over the REPL; the test fails on a traceback."""
         self.order(exec=source)
-        report = self.lines.take(lambda report: "done" in report, "answer over the REPL")
+        report = self.lines.wait_item(lambda report: "done" in report, "answer over the REPL")
         assert not report["error"], report["error"]
         return str(report["done"])
 
     def wait_report(self, fits: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
-        report: dict[str, Any] = self.lines.take(fits, what)
+        report: dict[str, Any] = self.lines.wait_item(fits, what)
         return report
 
-    def says(self, text: str) -> dict[str, Any]:
+    def wait_line(self, text: str) -> dict[str, Any]:
         """Wait for a line of the console that begins so."""
         return self.wait_report(lambda report: report.get("line", "").startswith(text), text)
 
     def marks(self, last: str) -> list[Mark]:
         """Wait for the mark `last`; all marks so far, without the time that taking them took."""
-        self.says(f"mark {last} ")
-        self.says("marked")
+        self.wait_line(f"mark {last} ")
+        self.wait_line("marked")
         found: list[Mark] = []
         spent = 0.0
         for report in self.lines.all():

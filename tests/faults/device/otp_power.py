@@ -264,7 +264,7 @@ def cut(thief, work, budget, torn, stop=None):
     return disk.operations
 
 
-def judge(thief, offline):
+def check_after_cut(thief, offline):
     """After the cut: what was shown was counted, what opened is used up, and the thief goes on as
     far as it gets."""
     thief.stop = None
@@ -295,7 +295,7 @@ def scenario(flash, kind, name, image):
     for stop in range(1, steps + 1):
         thief = fresh(image)
         cut(thief, work, None, 0, stop)
-        total = judge(thief, offline)
+        total = check_after_cut(thief, offline)
         shown, used, cuts = shown + total[0], used + total[1], cuts + 1
     for budget in range(operations):
         for torn in TORN:
@@ -303,7 +303,7 @@ def scenario(flash, kind, name, image):
             cut(thief, work, budget, torn)
             left = flash.image()
             before = thief.shown, dict(thief.opened), thief.free, thief.good, thief.right
-            total = judge(thief, offline)
+            total = check_after_cut(thief, offline)
             shown, used, cuts = shown + total[0], used + total[1], cuts + 1
             if torn != TORN[1]:
                 continue
@@ -313,7 +313,7 @@ def scenario(flash, kind, name, image):
                 thief.shown, opened, thief.free, thief.good, thief.right = before
                 thief.opened = dict(opened)
                 cut(thief, work, again, torn)
-                total = judge(thief, offline)
+                total = check_after_cut(thief, offline)
                 shown, used, second = shown + total[0], used + total[1], second + 1
     print(
         "%s: %d steps, %d operations, %d cuts, %d second cuts, %d attempts shown, %d attempts used"

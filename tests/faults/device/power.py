@@ -18,7 +18,7 @@ import os  # noqa: E402  (the path must be set first)
 
 import vfs  # noqa: E402
 from ramdisk_model import RamDisk  # noqa: E402
-from vault_kit import SCENARIOS, Wrong, begin, heals_at, judge  # noqa: E402
+from vault_kit import SCENARIOS, Wrong, begin, check_after_cut, heals_at  # noqa: E402
 from vault_kit import change as make  # noqa: E402
 from warden.errors import StoreError  # noqa: E402
 from warden.hal.store_file import FileStore  # noqa: E402
@@ -144,7 +144,7 @@ def scenario(flash, name, title, image):
         for torn in TORN:
             change(flash, name, image, budget, torn)
             cut = flash.image()
-            result = judge(name, flash.restart, False)
+            result = check_after_cut(name, flash.restart, False)
             found[result] += 1
             cuts += 1
             if torn != TORN[1] or not heals_at(name, budget):
@@ -152,11 +152,11 @@ def scenario(flash, name, title, image):
             _, healing = heal(flash, cut, None)
             for second in range(healing):
                 heal(flash, cut, second, torn)
-                if judge(name, flash.restart, False) != result:
+                if check_after_cut(name, flash.restart, False) != result:
                     raise Wrong("healing changed what was found")
                 heals += 1
     finished, _ = change(flash, name, image, None)
-    if judge(name, flash.restart, finished) != "new":
+    if check_after_cut(name, flash.restart, finished) != "new":
         raise Wrong("an uncut change was lost")
     print(
         "%s: %d operations, %d cuts, %d old, %d new, %d heals"

@@ -16,7 +16,7 @@ sys.path[:] = [HERE + "/../../unit/kit", HERE + "/../../../lib", ".frozen"]
 from board_model import PowerCut  # noqa: E402  (the path must be set first)
 from nor_model import Nor  # noqa: E402
 from nvs_model import Nvs  # noqa: E402
-from vault_kit import SCENARIOS, Wrong, begin, heals_at, judge  # noqa: E402
+from vault_kit import SCENARIOS, Wrong, begin, check_after_cut, heals_at  # noqa: E402
 from vault_kit import change as make  # noqa: E402
 from warden.errors import StoreError  # noqa: E402
 from warden.hal import flash_scan  # noqa: E402
@@ -131,7 +131,7 @@ def scenario(place, name, title, image):
         for torn in TORN:
             change(place, name, image, budget, torn)
             cut = place.image()
-            result = judge(name, place.store, False)
+            result = check_after_cut(name, place.store, False)
             found[result] += 1
             cuts += 1
             if torn not in HEALED or not heals_at(name, budget):
@@ -139,11 +139,11 @@ def scenario(place, name, title, image):
             heal(place, cut, None)
             for second in range(place.part.operations):
                 heal(place, cut, second, torn)
-                if judge(name, place.store, False) != result:
+                if check_after_cut(name, place.store, False) != result:
                     raise Wrong("healing changed what was found")
                 heals += 1
     finished = change(place, name, image, None)
-    if judge(name, place.store, finished) != "new":
+    if check_after_cut(name, place.store, finished) != "new":
         raise Wrong("an uncut change was lost")
     print(
         "%s: %d operations, %d cuts, %d old, %d new, %d heals"

@@ -216,7 +216,7 @@ def whole(board):
     outcome = board.start()
     if outcome.slot is None:
         return outcome.mode, outcome
-    said = board.says()
+    said = board.mark()
     wanted = {"old": OLD, "new": NEW, "older": OLDER}[said]
     with board.mounts["/app"].open("/filler.bin", "rb") as file:
         filler = file.read()
@@ -239,7 +239,7 @@ def cut(board, work, budget, torn):
     return finished, chip.operations
 
 
-def judge(board, allowed, attempts):
+def check_after_cut(board, allowed, attempts):
     """Start from the flash as it is; what runs."""
     board.power_on()
     said, _ = whole(board)
@@ -286,7 +286,7 @@ def scenario(medium, name):
             board.load(flash)
             cut(board, work, budget, torn)
             left = board.flash()
-            said = judge(board, allowed, ATTEMPTS)
+            said = check_after_cut(board, allowed, ATTEMPTS)
             counted[said] += 1
             cuts += 1
             # The start that follows is cut as well.
@@ -301,7 +301,7 @@ def scenario(medium, name):
                 for second in range(more):
                     board.load(left)
                     cut(board, start, second, torn_in[second % len(torn_in)])
-                    judge(board, later, ATTEMPTS)
+                    check_after_cut(board, later, ATTEMPTS)
                     heals += 1
             if long and torn == board.torn[1] and budget % EACH[2] == 0:
                 board.load(left)

@@ -92,13 +92,13 @@ def turned_away(monkeypatch) -> threading.Event:
     found = threading.Event()
     take_lock = filelock.try_lock
 
-    def take(path):
+    def try_lock(path):
         lock = take_lock(path)
         if lock is None and path.name == "edit.lock":
             found.set()
         return lock
 
-    monkeypatch.setattr(filelock, "try_lock", take)
+    monkeypatch.setattr(filelock, "try_lock", try_lock)
     return found
 
 

@@ -50,7 +50,7 @@ class Machine(RuleBasedStateMachine):
     tally: Counter[str]
     medium: Medium
 
-    def begin(self) -> None:
+    def choose_medium(self) -> None:
         self.medium = MEDIA[self.medium_name]()
 
     def teardown(self) -> None:
@@ -77,7 +77,7 @@ class Stores(Machine):
 
     @initialize()
     def start(self) -> None:
-        self.begin()
+        self.choose_medium()
         self.store = self.medium.store()
         self.records: Records = {}
 
@@ -142,7 +142,7 @@ class Vaults(Machine):
 
     @initialize()
     def start(self) -> None:
-        self.begin()
+        self.choose_medium()
         self.vault = Vault(self.medium.store(), RootKey())
         self.vault.create()
         self.vault.commit({}, {"boot": 1})

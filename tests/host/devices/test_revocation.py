@@ -111,7 +111,7 @@ def test_provisioned_again_it_is_another_device(stage):
 
 def test_messages_of_a_revoked_device_are_refused(stage):
     device = peer(stage)
-    stage.stand(device)
+    stage.handshake(device)
     order(stage, revoke=True)
     stage.engine.apply_ending(DEVICE)
     sent = len(stage.sent)
@@ -159,7 +159,7 @@ def test_a_device_to_be_wiped_gets_a_session_for_that_alone(stage):
     with refused("revoked"):
         run(stage, Request(DEVICE, "set_relay", {"on": 1}))
     device = peer(stage)
-    stage.stand(device)
+    stage.handshake(device)
     answer(stage, device)
     assert settled(guard) == [DEVICE]
 
@@ -177,7 +177,7 @@ def test_on_its_next_contact(stage):
     assert results == [{"ok": True, "wiped": False, "why": "no-session"}]
     assert stage.store.ending(DEVICE).sent is None
     device = peer(stage)
-    stage.stand(device)
+    stage.handshake(device)
     assert stage.store.ending(DEVICE).sent is not None
     assert stage.store.ending(DEVICE).wiped is None
     answer(stage, device)
@@ -187,7 +187,7 @@ def test_on_its_next_contact(stage):
 
 def test_at_once_where_it_is_there(stage):
     device = peer(stage)
-    stage.stand(device)
+    stage.handshake(device)
     guard = Guard(stage)
     order(stage, wipe=True)
     guard.apply(DEVICE, lambda _: None)
@@ -202,13 +202,13 @@ def test_at_once_where_it_is_there(stage):
 def test_an_order_into_a_session_that_is_gone(stage):
     """The device restarts: the wipe in its last session is lost, and is sent in the next."""
     device = peer(stage)
-    stage.stand(device)
+    stage.handshake(device)
     order(stage, wipe=True)
     guard = Guard(stage)
     results: list = []
     guard.apply(DEVICE, results.append)
     for _ in range(2):
-        stage.stand(device)
+        stage.handshake(device)
     assert len(wipes(stage)) == 1
     stage.pass_time(11)
     assert results[0]["why"] == "timed-out"
@@ -220,13 +220,13 @@ def test_an_order_into_a_session_that_is_gone(stage):
 def test_nothing_goes_into_a_session_that_was_cut_off(stage):
     """The broker dropped it a moment ago: the order waits for the next one."""
     device = peer(stage)
-    stage.stand(device)
+    stage.handshake(device)
     order(stage, revoke=True, wipe=True)
     guard = Guard(stage)
     guard.apply(DEVICE, lambda _: None)
     assert wipes(stage) == []
     assert stage.sent[-1][1].verb == "wake"
-    stage.stand(device)
+    stage.handshake(device)
     assert len(wipes(stage)) == 1
     answer(stage, device)
     assert settled(guard) == [DEVICE]
@@ -235,7 +235,7 @@ def test_nothing_goes_into_a_session_that_was_cut_off(stage):
 def test_one_in_quarantine_is_wiped(stage):
     device = peer(stage)
     device.boot, device.vault_gen = 5, 50
-    stage.stand(device)
+    stage.handshake(device)
     device.boot, device.vault_gen = 6, 20
     stage.receive("hello", device.hello())
     device.take_welcome(stage.last("welcome"))
@@ -244,14 +244,14 @@ def test_one_in_quarantine_is_wiped(stage):
     order(stage, wipe=True)
     guard = Guard(stage)
     guard.apply(DEVICE, lambda _: None)
-    stage.stand(device)
+    stage.handshake(device)
     answer(stage, device)
     assert settled(guard) == [DEVICE]
 
 
 def test_the_caller_gets_the_result(stage):
     device = peer(stage)
-    stage.stand(device)
+    stage.handshake(device)
     guard = Guard(stage)
     order(stage, wipe=True)
     results: list = []
@@ -265,14 +265,14 @@ def test_a_wipe_is_sent_in_every_session_until_it_is_confirmed(stage):
     order(stage, wipe=True)
     guard = Guard(stage)
     device = peer(stage)
-    stage.stand(device)
+    stage.handshake(device)
     stage.pass_time(11)  # no answer
     assert len(wipes(stage)) == 1
-    stage.stand(device)
+    stage.handshake(device)
     assert len(wipes(stage)) == 2
     answer(stage, device, {"ok": False, "error": "bad-body"})
     assert "command-refused" in stage.codes()
-    stage.stand(device)
+    stage.handshake(device)
     assert len(wipes(stage)) == 3
     answer(stage, device)
     assert settled(guard) == [DEVICE]
@@ -284,7 +284,7 @@ def test_after_a_restart_the_wipe_is_still_sent(stage, tmp_path):
     again = Stage(tmp_path)
     guard = Guard(again)
     device = peer(again)
-    again.stand(device)
+    again.handshake(device)
     answer(again, device)
     assert settled(guard) == [DEVICE]
     again.store.close()
@@ -293,7 +293,7 @@ def test_after_a_restart_the_wipe_is_still_sent(stage, tmp_path):
 def test_a_flash_that_was_played_back_is_wiped_all_the_same(stage):
     device = peer(stage)
     device.boot, device.vault_gen = 9, 90
-    stage.stand(device)
+    stage.handshake(device)
     thief = peer(stage)
     thief.boot, thief.vault_gen = 3, 30
     stage.receive("hello", thief.hello())
@@ -301,7 +301,7 @@ def test_a_flash_that_was_played_back_is_wiped_all_the_same(stage):
     order(stage, revoke=True, wipe=True)
     guard = Guard(stage)
     guard.apply(DEVICE, lambda _: None)
-    stage.stand(thief)
+    stage.handshake(thief)
     answer(stage, thief)
     assert settled(guard) == [DEVICE]
 
@@ -309,7 +309,7 @@ def test_a_flash_that_was_played_back_is_wiped_all_the_same(stage):
 def test_a_mute_device_is_woken_for_its_wipe(stage):
     device = peer(stage)
     device.boot = 9
-    stage.stand(device)
+    stage.handshake(device)
     stage.receive("hello", peer(stage).hello())  # stale: it holds no session with us any more
     order(stage, wipe=True)
     Guard(stage).apply(DEVICE, lambda _: None)
@@ -332,7 +332,7 @@ def test_a_failure_after_the_wipe_is_tolerated(stage):
         raise HostError("unreachable", "the broker's admin listener does not answer")
 
     device = peer(stage)
-    stage.stand(device)
+    stage.handshake(device)
     order(stage, wipe=True)
     guard = PendingWipes(stage.engine, fails)
     stage.pass_time(11)
@@ -356,7 +356,7 @@ def test_a_confirmation_that_was_not_stored_is_an_error(stage, monkeypatch, erro
         raise error
 
     device = peer(stage)
-    stage.stand(device)
+    stage.handshake(device)
     order(stage, wipe=True)
     guard = Guard(stage)
     results: list = []
@@ -370,12 +370,12 @@ def test_a_confirmation_that_was_not_stored_is_an_error(stage, monkeypatch, erro
 
 def test_a_bug_in_the_next_attempt_ends_every_wait(stage, monkeypatch):
     device = peer(stage)
-    stage.stand(device)
+    stage.handshake(device)
     order(stage, wipe=True)
     guard = Guard(stage)
     results: list = []
     guard.apply(DEVICE, results.append)
-    stage.stand(device)
+    stage.handshake(device)
     monkeypatch.setattr(guard, "_send_wipe", None)
     with pytest.raises(TypeError):
         stage.pass_time(11)
@@ -384,7 +384,7 @@ def test_a_bug_in_the_next_attempt_ends_every_wait(stage, monkeypatch):
 
 def test_a_devices_word_is_not_shown_as_it_is(stage):
     device = peer(stage)
-    stage.stand(device)
+    stage.handshake(device)
     order(stage, wipe=True)
     guard = Guard(stage)
     results: list = []

@@ -29,11 +29,11 @@ def stage(tmp_path):
 @pytest.fixture
 def old(stage) -> PeerDevice:
     made = PeerDevice(K[AUTHORITY], policy.policy_hash(POLICY))
-    stage.stand(made)
+    stage.handshake(made)
     return made
 
 
-def begin(stage: Stage, **body) -> None:
+def start_rotation(stage: Stage, **body) -> None:
     with stage.store.transaction():
         stage.store.add_rotation(DEVICE, {"apps": {AUTHORITY: NEW}} | body)
     stage.engine.start_rotation(DEVICE)
@@ -51,13 +51,13 @@ def key(stage: Stage) -> bytes:
 
 
 def test_both_keys_until_the_new_one_is_proven(stage, old):
-    begin(stage)
+    start_rotation(stage)
     assert key(stage) == K[AUTHORITY]
     new = renewed(old)
     old.connect += 5
-    stage.stand(old)  # a reconnect, and the old one is answered as well
+    stage.handshake(old)  # a reconnect, and the old one is answered as well
     new.connect = old.connect
-    stage.stand(new)
+    stage.handshake(new)
     assert key(stage) == NEW
     # Commands go under the new key.
     run(stage, Request(DEVICE, "set_relay", {"on": 1}))
@@ -68,9 +68,9 @@ def test_both_keys_until_the_new_one_is_proven(stage, old):
 
 
 def test_nothing_begins_under_the_old_key_any_more(stage, old):
-    begin(stage)
+    start_rotation(stage)
     new = renewed(old)
-    stage.stand(new)
+    stage.handshake(new)
     sent = len(stage.sent)
     old.connect = new.connect
     stage.receive("hello", old.hello())
@@ -79,8 +79,8 @@ def test_nothing_begins_under_the_old_key_any_more(stage, old):
 
 
 def test_messages_in_flight_under_the_old_key(stage, old):
-    begin(stage)
-    stage.stand(renewed(old))
+    start_rotation(stage)
+    stage.handshake(renewed(old))
     stage.receive("temperature", old.seal("temperature", [0, None, {"c": 1}]))
     assert [news.name for news in stage.news if news.kind == "event"] == ["temperature"]
     stage.pass_time(11)
@@ -96,20 +96,20 @@ def test_a_new_key_that_was_not_announced(stage, old):
 
 
 def test_after_a_restart_both_are_known(stage, old, tmp_path):
-    begin(stage)
+    start_rotation(stage)
     again = Stage(tmp_path)
     new = renewed(old)
-    again.stand(new)
+    again.handshake(new)
     assert key(again) == NEW
     again.store.close()
     third = Stage(tmp_path)
     new.boot, new.connect = 2, -1
-    third.stand(new)
+    third.handshake(new)
     third.store.close()
 
 
 def test_the_deadline_at_this_end(stage, old):
-    begin(stage, deadline=60)
+    start_rotation(stage, deadline=60)
     stage.store.confirm_rotation(DEVICE, stage.now.unix)
     stage.engine.start_rotation(DEVICE)
     stage.pass_time(59)
@@ -120,11 +120,11 @@ def test_the_deadline_at_this_end(stage, old):
     sent = len(stage.sent)
     stage.receive("hello", old.hello())
     assert len(stage.sent) == sent
-    stage.stand(renewed(old))
+    stage.handshake(renewed(old))
 
 
 def test_a_deadline_counts_once_the_device_has_it(stage, old):
-    begin(stage, deadline=60)
+    start_rotation(stage, deadline=60)
     stage.pass_time(1000)
     assert key(stage) == K[AUTHORITY]
     stage.store.confirm_rotation(DEVICE, stage.now.unix)

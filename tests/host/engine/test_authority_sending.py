@@ -10,7 +10,7 @@ from warden_host.errors import HostError
 
 
 def test_a_command_and_its_reply(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     results = run(stage, Request(DEVICE, "set_relay", {"on": 1}))
     counter, (number, expiry, body) = peer.open("set_relay", stage.last("set_relay"))
     assert (counter, expiry, body) == (1, 30, {"on": 1})
@@ -25,7 +25,7 @@ def test_a_command_and_its_reply(stage, peer):
 def test_a_command_waits_for_a_session_but_not_for_ever(stage, peer):
     results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5))
     assert stage.sent == []
-    stage.stand(peer)
+    stage.handshake(peer)
     assert stage.sent[-1][1].verb == "set_relay"
     stage.pass_time(6)
     assert [error.code for error in results] == ["timed-out"]
@@ -49,7 +49,7 @@ def test_a_command_waits_for_a_session_but_not_for_ever(stage, peer):
     ],
 )
 def test_requests_that_are_refused(stage, peer, changes, code):
-    stage.stand(peer)
+    stage.handshake(peer)
     request = {"device": DEVICE, "command": "set_relay", "args": {}} | changes
     with refused(code):
         run(stage, Request(**request))
@@ -69,7 +69,7 @@ def test_deadlines_go_on_while_no_event_can_be_written(stage, peer):
 
 
 def test_wrong_id(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     results = run(stage, Request(DEVICE, "set_relay", {}, forge="wrong-id"))
     with pytest.raises(AssertionError):
         peer.open("set_relay", stage.last("set_relay"))
@@ -80,7 +80,7 @@ def test_wrong_id(stage, peer):
 
 
 def test_tamper_bends_a_copy_and_sends_the_genuine_one_after(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     results = run(stage, Request(DEVICE, "set_relay", {}, forge="tamper"))
     bent = stage.last("set_relay")
     report(stage, peer, "tampered")
@@ -93,7 +93,7 @@ def test_tamper_bends_a_copy_and_sends_the_genuine_one_after(stage, peer):
 
 
 def test_replay_is_the_first_message_behind_an_ack(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     results = run(stage, Request(DEVICE, "set_relay", {}, forge="replay"))
     first = stage.last("set_relay")
     reply(stage, peer, peer.open("set_relay", first)[1][0])
@@ -105,7 +105,7 @@ def test_replay_is_the_first_message_behind_an_ack(stage, peer):
 
 
 def test_old_session_forces_a_new_one(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     old_keys = dict(peer.keys)
     results = run(stage, Request(DEVICE, "set_relay", {}, forge="old-session"))
     assert stage.last("wake")
@@ -121,7 +121,7 @@ def test_old_session_forces_a_new_one(stage, peer):
 
 
 def test_executed_forgery_is_reported(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     results = run(stage, Request(DEVICE, "set_relay", {}, forge="plain"))
     _, where, data = stage.sent[-1]
     assert where.fmt == "json"
@@ -161,7 +161,7 @@ def test_plain_mode(tmp_path):
 
 
 def test_a_device_that_left_is_not_waited_for(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     stage.receive("offline", b"{}", fmt="json")
     sent = len(stage.sent)
     with pytest.raises(HostError) as caught:
@@ -174,7 +174,7 @@ def test_a_device_that_left_is_not_waited_for(stage, peer):
 
 
 def test_one_that_leaves_in_the_meantime_is_named(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5))
     stage.receive("offline", b"{}", fmt="json")
     stage.pass_time(6)
@@ -183,7 +183,7 @@ def test_one_that_leaves_in_the_meantime_is_named(stage, peer):
 
 def test_device_with_an_older_boot_counter_is_reported_and_cleared(stage, peer):
     peer.boot = 9
-    stage.stand(peer)
+    stage.handshake(peer)
     stage.receive("offline", b"{}", fmt="json")
     peer.boot, peer.connect = 1, -1
     stage.receive("hello", peer.hello())
@@ -194,13 +194,13 @@ def test_device_with_an_older_boot_counter_is_reported_and_cleared(stage, peer):
     assert "stale-hello" in results[0].hint
     assert "devices --clear DEVICE" in results[0].hint
     assert stage.engine.clear(DEVICE)
-    stage.stand(peer)
+    stage.handshake(peer)
     assert stage.store.device(DEVICE).mark.boot == 1
     assert run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5)) == []
 
 
 def test_replayed_hello_does_not_block_the_device(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     stage.receive("hello", peer.hello_bytes)
     assert stage.codes() == ["stale-hello"]
     stage.receive("x", peer.seal("x", [0, None, {}]))
@@ -210,7 +210,7 @@ def test_replayed_hello_does_not_block_the_device(stage, peer):
 
 
 def test_commands_and_replies_are_announced(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     run(stage, Request(DEVICE, "set_relay", {"on": 1}))
     given = stage.news[-1]
     assert (given.kind, given.name, given.body) == ("command", "set_relay", {"on": 1})
@@ -229,7 +229,7 @@ def test_commands_and_replies_are_announced(stage, peer):
 
 
 def test_a_command_that_is_not_allowed_names_those_that_are(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     results = run(stage, Request(DEVICE, "open", {}))
     reply(stage, peer, stage.news[-1].id, {"ok": False, "error": "not-allowed"})
     assert (results[0]["ok"], results[0]["allowed"]) == (False, ["set_relay"])
@@ -237,19 +237,19 @@ def test_a_command_that_is_not_allowed_names_those_that_are(stage, peer):
 
 def test_no_command_goes_into_a_session_that_the_device_may_have_lost(stage, peer):
     """A broker that died took the device's session along: a command sealed in it would be lost."""
-    stage.stand(peer)
+    stage.handshake(peer)
     stage.engine.on_link_lost("authority")
     results = run(stage, Request(DEVICE, "set_relay", {}))
     assert stage.engine.online() == {}
     stage.engine.on_link_restored("authority")
     assert "set_relay" not in [where.verb for _, where, _ in stage.sent]
-    stage.stand(peer)
+    stage.handshake(peer)
     reply(stage, peer, peer.open("set_relay", stage.last("set_relay"))[1][0])
     assert results[0]["ok"] is True
 
 
 def test_message_in_the_session_restores_it(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     stage.engine.on_link_lost("authority")
     run(stage, Request(DEVICE, "set_relay", {}))
     stage.receive("temperature", peer.seal("temperature", [0, None, {}]))
@@ -262,7 +262,7 @@ def test_message_in_the_session_restores_it(stage, peer):
 
 
 def test_a_silent_device_is_woken_when_the_line_is_back(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     stage.engine.on_link_lost("lights")
     stage.engine.on_link_restored("lights")
     stage.pass_time(5)
@@ -279,7 +279,7 @@ def test_a_silent_device_is_woken_when_the_line_is_back(stage, peer):
 
 def test_a_command_waits_while_a_welcome_is_under_way(stage, peer):
     """The device drops its session at the welcome: until its ready, neither session is certain."""
-    stage.stand(peer)
+    stage.handshake(peer)
     stage.receive("hello", peer.hello())
     results = run(stage, Request(DEVICE, "set_relay", {}))
     assert stage.sent[-1][1].verb == "welcome"
@@ -291,7 +291,7 @@ def test_a_command_waits_while_a_welcome_is_under_way(stage, peer):
 
 
 def test_a_hello_that_leads_nowhere_holds_no_command_for_long(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     keys = dict(peer.keys)
     stage.receive("hello", peer.hello())
     run(stage, Request(DEVICE, "set_relay", {}))

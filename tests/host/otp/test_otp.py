@@ -440,19 +440,19 @@ def test_no_code_for_a_device_that_is_to_be_wiped(stages, mode, revoked):
 def test_messages_of_another_form(gate, change):
     gate.ask()
     body = {"event": "device_otp_response", "deviceId": DEVICE, "req": gate.req}
-    assert gate.tell("device_otp_response", body | {"otp": gate.stage.code} | change) == []
+    assert gate.send_event("device_otp_response", body | {"otp": gate.stage.code} | change) == []
     assert gate.stage.codes() == ["bad-body"]
     assert gate.stage.store.code(DEVICE).tries == 0
     for key in ("req", "otp", "event", "deviceId"):
         lacking = {name: value for name, value in body.items() if name != key}
-        assert gate.tell("device_otp_response", lacking) == []
+        assert gate.send_event("device_otp_response", lacking) == []
     assert gate.verdict(gate.stage.code) == RIGHT
 
 
 def test_only_the_authority_gives_codes(stages):
     stage = stages()
     peer = PeerDevice(K["lights"], policy.policy_hash(gated().policy), "lights")
-    stage.stand(peer, "lights")
+    stage.handshake(peer, "lights")
     body = {"event": "server_otp_request", "deviceId": DEVICE, "req": "0" * 32}
     data = peer.seal("server_otp_request", [0, None, body])
     stage.receive("server_otp_request", data, "lights")

@@ -49,7 +49,7 @@ def test_a_command_that_no_device_reads_is_not_sent(tmp_path, device, args, code
     stage = Stage(tmp_path, device)
     peer = PeerDevice(K["authority"], policy.policy_hash(POLICY))
     if device is SEALED:
-        stage.stand(peer)
+        stage.handshake(peer)
     stage.sent.clear()
     with refused(code):
         run(stage, Request(DEVICE, "set_relay", args))

@@ -123,7 +123,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-def judge(data: bytes) -> None:
+def check_decoders(data: bytes) -> None:
     got = both.here([both.line("cbor", data)])[0]
     if got == data.hex():
         assert oracle(data)
@@ -136,13 +136,13 @@ def judge(data: bytes) -> None:
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
 @given(st.binary(max_size=40))
 def check_garbage(data: bytes) -> None:
-    judge(data)
+    check_decoders(data)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
 @given(damaged())
 def check_damaged(data: bytes) -> None:
-    judge(data)
+    check_decoders(data)
 
 
 def on_the_port(micropython: str, check) -> None:

@@ -70,7 +70,7 @@ def scanned(monkeypatch) -> list[bytes]:
 
 def peer_of(stage: Stage, appid: str) -> PeerDevice:
     peer = PeerDevice(K[appid], policy.policy_hash(POLICY), appid)
-    stage.stand(peer, appid)
+    stage.handshake(peer, appid)
     return peer
 
 

@@ -35,7 +35,7 @@ def test_an_application_quarantines_a_vault_older_than_its_own_session_saw():
     for vault_gen, kinds in ((7, [Send, SessionUp]), (6, [Quarantined])):
         pair.device.vault_gen = vault_gen
         pair.device.take_welcome(pair.welcome())
-        assert [type(each) for each in pair.hear("ready", pair.device.ready())] == kinds
+        assert [type(each) for each in pair.receive("ready", pair.device.ready())] == kinds
     assert "vault generation" in pair.mark.quarantine
 
 

@@ -13,18 +13,18 @@ def test_a_session_comes_up_and_carries_both_ways(pair):
     fields = pair.device.take_welcome(pair.welcome())
     assert fields[3] == pair.now.unix
     assert fields[4] == POLICY
-    ack, stood = pair.hear("ready", pair.device.ready())
+    ack, stood = pair.receive("ready", pair.device.ready())
     assert stood == SessionUp(Proof(1, 0, 1), diverged=False)
     assert pair.kept == [Proof(1, 0, 1)]
     assert pair.app.is_up
     assert pair.device.open("ack", ack.data) == (0, [0, None, {}])
     assert pair.device.open("set_relay", pair.seal()) == (1, [7, 30, {"on": 1}])
     said = pair.device.seal("temperature", [0, None, {"c": 21.5}])
-    assert pair.hear("temperature", said) == [Received("temperature", 0, {"c": 21.5})]
+    assert pair.receive("temperature", said) == [Received("temperature", 0, {"c": 21.5})]
 
 
 def test_expiry_counts_from_the_welcome(pair):
-    pair.stand()
+    pair.handshake()
     pair.now = Instant(5, pair.now.steady + 100.7)  # the wall clock stepped back: nothing changes
     _, (_, expiry, _) = pair.device.open("set_relay", pair.seal(30))
     assert expiry == 130
@@ -35,7 +35,7 @@ def test_expiry_counts_from_the_welcome(pair):
 def test_a_repeated_hello_gets_the_identical_welcome(pair):
     welcome = pair.welcome()
     pair.now = Instant(pair.now.unix + 9, pair.now.steady + 9)
-    assert pair.hear("hello", pair.device.hello_bytes) == [Send("welcome", welcome)]
+    assert pair.receive("hello", pair.device.hello_bytes) == [Send("welcome", welcome)]
 
 
 def test_at_most_four_candidates_and_the_oldest_goes(pair):
@@ -44,8 +44,8 @@ def test_at_most_four_candidates_and_the_oldest_goes(pair):
         welcome = pair.welcome()
         hellos.append((pair.device.hello_bytes, welcome))
     for hello, welcome in hellos[1:]:
-        assert pair.hear("hello", hello) == [Send("welcome", welcome)]
-    [again] = pair.hear("hello", hellos[0][0])
+        assert pair.receive("hello", hello) == [Send("welcome", welcome)]
+    [again] = pair.receive("hello", hellos[0][0])
     assert again.data != hellos[0][1]
 
 
@@ -55,7 +55,7 @@ def test_a_ready_proves_its_own_candidate(pair):
     pair.welcome()
     pair.device.hello_bytes = first_hello
     pair.device.take_welcome(first)
-    _, stood = pair.hear("ready", pair.device.ready())
+    _, stood = pair.receive("ready", pair.device.ready())
     assert stood.proof == Proof(1, 0, 1)
 
 
@@ -64,34 +64,34 @@ def test_a_newer_candidate_survives_an_older_ready(pair):
     second, second_hello = pair.welcome(), pair.device.hello_bytes
     pair.device.hello_bytes = first_hello
     pair.device.take_welcome(first)
-    pair.hear("ready", pair.device.ready())
+    pair.receive("ready", pair.device.ready())
     pair.device.hello_bytes = second_hello
     pair.device.take_welcome(second)
-    _, stood = pair.hear("ready", pair.device.ready())
+    _, stood = pair.receive("ready", pair.device.ready())
     assert stood.proof.connect == 1
     assert pair.app.previous is not None
 
 
 def test_a_proven_hello_is_not_answered_again(pair):
-    pair.stand()
+    pair.handshake()
     assert pair.code("hello", pair.device.hello_bytes) == "stale-hello"
     pair.restart_app()
     assert pair.code("hello", pair.device.hello_bytes) == "stale-hello"
     pair.device.boot, pair.device.connect = 2, -1
-    pair.stand()
+    pair.handshake()
     assert pair.kept[-1] == Proof(2, 0, 1)
 
 
 def test_a_doubled_ready_gets_an_ack_that_the_device_can_still_take(pair):
     pair.device.take_welcome(pair.welcome())
     ready = pair.device.ready()
-    ack, _ = pair.hear("ready", ready)
-    assert pair.hear("ready", ready) == [ack]
+    ack, _ = pair.receive("ready", ready)
+    assert pair.receive("ready", ready) == [ack]
     counter, _ = pair.device.open("set_relay", pair.seal())
     assert counter == 1
-    [later] = pair.hear("ready", ready)  # the old ack's counter is below the command's by now
+    [later] = pair.receive("ready", ready)  # the old ack's counter is below the command's by now
     assert pair.device.open("ack", later.data) == (2, [0, None, {}])
-    assert pair.hear("ready", ready) == [later]
+    assert pair.receive("ready", ready) == [later]
 
 
 def test_nothing_is_sealed_without_a_session(pair):
@@ -103,7 +103,7 @@ def test_nothing_is_sealed_without_a_session(pair):
 
 
 def test_a_counter_is_spent_once_and_ends_at_its_limit(pair):
-    pair.stand()
+    pair.handshake()
     counters = [pair.device.open("set_relay", pair.seal())[0] for _ in range(50)]
     assert counters == list(range(1, 51))
     channel = pair.app._current.channel
@@ -115,7 +115,7 @@ def test_a_counter_is_spent_once_and_ends_at_its_limit(pair):
 
 
 def test_a_body_that_cannot_be_sealed_spends_no_counter(pair):
-    pair.stand()
+    pair.handshake()
     before = pair.app._current.channel.next_down
     with refused("bad-argument"):
         pair.app.seal("set_relay", 1, {"on": 1 << 70}, 30, pair.now)
@@ -131,7 +131,7 @@ def test_a_lower_vault_generation_is_quarantined_on_ready_only():
     pair.device.take_welcome(
         pair.welcome()
     )  # the hello alone is not judged: it could be played back
-    [verdict] = pair.hear("ready", pair.device.ready())
+    [verdict] = pair.receive("ready", pair.device.ready())
     assert isinstance(verdict, Quarantined)
     assert pair.kept == [verdict]
     with refused("quarantined"):
@@ -139,14 +139,14 @@ def test_a_lower_vault_generation_is_quarantined_on_ready_only():
     assert pair.code("hello", pair.device.hello()) == "quarantined"
     pair.mark.reset()
     pair.app.reset_proofs()
-    pair.stand()
+    pair.handshake()
 
 
 def test_a_boot_below_what_another_application_saw_is_quarantined():
     pair = Pair(Proof(2, 0, 1), DeviceMark(5, 1, 1))
     pair.device.boot = 3
     pair.device.take_welcome(pair.welcome())
-    [verdict] = pair.hear("ready", pair.device.ready())
+    [verdict] = pair.receive("ready", pair.device.ready())
     assert isinstance(verdict, Quarantined)
 
 
@@ -162,7 +162,7 @@ def test_a_ready_that_was_held_back_over_a_restart_is_only_late(pair):
 def test_a_higher_generation_between_two_hellos_of_one_boot_is_no_replay(pair):
     pair.mark.raise_to(Proof(1, 5, 2))  # hello 5 went to another application, after the vault rose
     pair.device.take_welcome(pair.welcome())  # hello 0 of the same boot was delayed
-    assert len(pair.hear("ready", pair.device.ready())) == 2
+    assert len(pair.receive("ready", pair.device.ready())) == 2
 
 
 def test_a_hello_that_cannot_be_stored_is_not_answered(pair):
@@ -176,7 +176,7 @@ def test_a_hello_that_cannot_be_stored_is_not_answered(pair):
     assert not pair.app.is_up
     pair.app._persist = keep
     # The counter was seen, so it takes a new hello; the session comes to stand all the same.
-    pair.stand()
+    pair.handshake()
 
 
 # Wake
@@ -197,8 +197,8 @@ def test_wake_is_repeated_until_a_hello_comes(pair):
 
 
 def test_a_restarted_application_wakes_its_device(pair):
-    pair.stand()
+    pair.handshake()
     pair.restart_app()
     assert pair.code("x", pair.device.seal("x", [0, None, {}])) == "no-session"
     pair.device.wake_nonce(pair.app.request_hello(pair.now).data)
-    pair.stand()
+    pair.handshake()

@@ -206,7 +206,7 @@ def test_a_quiet_life(weak: bool) -> None:
     """Without an adversary everything arrives, in one session."""
     world = World(weak)
     world.deliver_all()
-    assert world.stands()
+    assert world.is_session_up()
     for _ in range(5):
         for appid in world.apps:
             assert world.command(appid, 10)
@@ -293,7 +293,7 @@ def test_a_welcome_held_back_lengthens_no_command() -> None:
     for message in held:
         world.deliver(message)
     world.deliver_all()
-    assert world.stands()
+    assert world.is_session_up()
     for appid in world.apps:
         assert world.command(appid, 10)
     late = take_off(world, "set")
@@ -307,7 +307,7 @@ def test_commands_live_as_long_late_in_a_session() -> None:
     world = World()
     world.recover()
     world.pass_time(500_000)
-    assert world.stands()
+    assert world.is_session_up()
     world.recover()
 
 
@@ -361,7 +361,7 @@ def test_a_ready_from_before_a_reconnect_does_not_cost_the_new_handshake() -> No
     for message in old + welcomes:
         world.deliver(message)
     world.deliver_all()
-    assert world.stands(), "at once, without another attempt"
+    assert world.is_session_up(), "at once, without another attempt"
 
 
 def test_a_lost_ack_costs_one_second() -> None:
@@ -369,10 +369,10 @@ def test_a_lost_ack_costs_one_second() -> None:
     while len(said(world, "ack")) < 2:
         world.deliver(world.wire.pop(0))
     world.wire.clear()
-    assert not world.stands()
+    assert not world.is_session_up()
     world.pass_time(1000)
     world.deliver_all()
-    assert world.stands()
+    assert world.is_session_up()
 
 
 def test_an_ack_after_a_command_is_taken() -> None:
@@ -388,7 +388,7 @@ def test_an_ack_after_a_command_is_taken() -> None:
         world.deliver(message)
     start = len(world.trace)
     world.deliver_all()
-    assert world.stands()
+    assert world.is_session_up()
     assert not [answer for _, answer in world.trace[start:] if answer.startswith("r:")]
 
 

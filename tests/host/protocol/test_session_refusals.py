@@ -50,12 +50,12 @@ def test_hello_fields(pair, changes):
 
 
 def test_a_message_bound_to_another_topic_is_refused(pair):
-    pair.stand()
+    pair.handshake()
     assert pair.code("humidity", pair.device.seal("temperature", [0, None, {}])) == "tampered"
 
 
 def test_message_gates(pair):
-    pair.stand()
+    pair.handshake()
     device = pair.device
     assert pair.code("x", b"") == "cbor-malformed"
     assert pair.code("x", canonical({})) == "cose-malformed"
@@ -71,7 +71,7 @@ def test_message_gates(pair):
     assert pair.code("x", device.seal("x", [0, None, {}], headers=unknown)) == "no-session"
     message = device.seal("x", [0, None, {}])
     assert pair.code("x", message[:-1] + bytes([message[-1] ^ 0x80])) == "tampered"
-    assert isinstance(pair.hear("x", message)[0], Received)  # the forgery moved nothing
+    assert isinstance(pair.receive("x", message)[0], Received)  # the forgery moved nothing
     assert pair.code("x", message) == "replayed"
 
 
@@ -90,20 +90,20 @@ def test_message_gates(pair):
     ],
 )
 def test_payloads(pair, payload):
-    pair.stand()
+    pair.handshake()
     assert pair.code("x", pair.device.seal("x", payload)) == "bad-body"
 
 
 def test_a_payload_that_is_no_cbor(pair):
-    pair.stand()
+    pair.handshake()
     assert pair.code("x", pair.device.seal("x", b"\x9f\xff")) == "cbor-malformed"
 
 
 def test_the_window_accepts_reordered_events_once(pair):
-    pair.stand()
+    pair.handshake()
     sealed = [pair.device.seal("x", [0, None, {"n": n}]) for n in range(100)]
-    assert isinstance(pair.hear("x", sealed[99])[0], Received)
-    assert isinstance(pair.hear("x", sealed[40])[0], Received)
+    assert isinstance(pair.receive("x", sealed[99])[0], Received)
+    assert isinstance(pair.receive("x", sealed[40])[0], Received)
     assert pair.code("x", sealed[40]) == "replayed"
     assert pair.code("x", sealed[35]) == "replayed"  # more than 64 behind
 
@@ -111,9 +111,9 @@ def test_the_window_accepts_reordered_events_once(pair):
 def test_an_event_before_ready_and_one_from_an_earlier_session(pair):
     pair.device.take_welcome(pair.welcome())
     assert pair.code("x", pair.device.seal("x", [0, None, {}], counter=1)) == "no-session"
-    pair.hear("ready", pair.device.ready())
+    pair.receive("ready", pair.device.ready())
     old = pair.device.seal("x", [0, None, {}])
-    pair.stand()
+    pair.handshake()
     assert pair.code("x", old) == "old-session"
 
 
@@ -134,21 +134,21 @@ def test_ready_must_be_the_first_message_and_say_nothing(pair):
 def test_garbage_is_refused_by_name_and_changes_nothing(messages, event):
     pair = Pair()
     for data in messages:
-        assert [type(outcome) for outcome in pair.hear(event, data)] == [Refused]
-    pair.stand()
+        assert [type(outcome) for outcome in pair.receive(event, data)] == [Refused]
+    pair.handshake()
 
 
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 def test_one_bit_flipped_anywhere_is_refused(data):
     pair = Pair()
-    pair.stand()
+    pair.handshake()
     message = pair.device.seal("x", [0, None, {"c": 1}])
     bit = data.draw(st.integers(0, len(message) * 8 - 1))
     bent = bytearray(message)
     bent[bit // 8] ^= 1 << bit % 8
-    assert isinstance(pair.hear("x", bytes(bent))[0], Refused)
-    assert isinstance(pair.hear("x", message)[0], Received)
+    assert isinstance(pair.receive("x", bytes(bent))[0], Refused)
+    assert isinstance(pair.receive("x", message)[0], Received)
 
 
 @given(st.data())
@@ -183,7 +183,7 @@ def test_it_always_comes_to_stand_again_and_no_nonce_is_used_twice(data):
             event, message = flying[at] if step == "double" else flying.pop(at)
             if step == "drop":
                 continue
-            for outcome in pair.hear(event, message):
+            for outcome in pair.receive(event, message):
                 if isinstance(outcome, Send) and outcome.command == "welcome":
                     if event == "hello" and message == pair.device.hello_bytes:
                         pair.device.take_welcome(outcome.data)
@@ -191,5 +191,5 @@ def test_it_always_comes_to_stand_again_and_no_nonce_is_used_twice(data):
                 elif isinstance(outcome, Send):
                     note(outcome.command, outcome.data)
     assert not pair.mark.quarantine
-    pair.stand()
+    pair.handshake()
     note("set_relay", pair.seal())

@@ -9,7 +9,7 @@ from warden_host.protocol import policy
 
 
 def test_events_and_incidents_are_kept(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     stage.receive("temperature", peer.seal("temperature", [0, None, {"c": 1.5}]))
     incident = {"code": "tampered", "n": 2, "at": "set_relay"}
     stage.receive("incident", peer.seal("incident", [0, None, incident]))
@@ -31,7 +31,7 @@ def test_events_and_incidents_are_kept(stage, peer):
     ],
 )
 def test_a_malformed_incident_is_one(stage, peer, body):
-    stage.stand(peer)
+    stage.handshake(peer)
     stage.receive("incident", peer.seal("incident", [0, None, body]))
     assert stage.codes() == ["bad-body"]
 
@@ -72,8 +72,8 @@ def test_a_flood_of_refusals_is_kept_once_a_second(stage):
 
 def test_applications_do_not_complain_of_each_others_messages(stage, peer):
     lights = PeerDevice(K["lights"], policy.policy_hash(POLICY), "lights")
-    stage.stand(peer)
-    stage.stand(lights, "lights")
+    stage.handshake(peer)
+    stage.handshake(lights, "lights")
     event = lights.seal("x", [0, None, {}])
     stage.receive("x", event, "authority")
     stage.receive("x", event, "lights")
@@ -85,7 +85,7 @@ def test_applications_do_not_complain_of_each_others_messages(stage, peer):
 
 
 def test_a_restart_remembers_what_was_proven(stage, peer, tmp_path):
-    stage.stand(peer)
+    stage.handshake(peer)
     old = peer.hello_bytes
     again = Stage(tmp_path)
     again.engine.wake_all()
@@ -95,13 +95,13 @@ def test_a_restart_remembers_what_was_proven(stage, peer, tmp_path):
     }
     again.receive("hello", old)
     assert again.codes() == ["stale-hello"]
-    again.stand(peer)
+    again.handshake(peer)
     again.store.close()
 
 
 def test_a_played_back_flash_is_quarantined_until_the_owner_clears_it(stage, peer, tmp_path):
     peer.vault_gen = 7
-    stage.stand(peer)
+    stage.handshake(peer)
     peer.boot, peer.connect, peer.vault_gen = 2, -1, 6
     stage.receive("hello", peer.hello())
     peer.take_welcome(stage.last("welcome"))
@@ -118,22 +118,22 @@ def test_a_played_back_flash_is_quarantined_until_the_owner_clears_it(stage, pee
     assert again.codes() == ["quarantined"]
     again.engine.clear(DEVICE)
     assert again.last("wake")
-    again.stand(peer)
+    again.handshake(peer)
     assert again.store.device(DEVICE).mark.vault_gen == 6
     again.store.close()
 
 
 def test_a_device_with_another_policy_is_diverged(stage, peer):
     peer.policy_hash = bytes(32)
-    stage.stand(peer)
+    stage.handshake(peer)
     assert stage.store.device(DEVICE).diverged
     peer.policy_hash = policy.policy_hash(POLICY)
-    stage.stand(peer)
+    stage.handshake(peer)
     assert not stage.store.device(DEVICE).diverged
 
 
 def test_a_last_will_is_a_hint_only(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     stage.receive("offline", b"{}", fmt="json")
     stage.receive("offline", b"{}", fmt="json")
     assert [news.kind for news in stage.news].count("left") == 1
@@ -148,12 +148,12 @@ def wakes(stage: Stage) -> int:
 
 def test_a_device_that_is_quiet_for_long_is_asked_whether_it_is_there(stage, peer):
     """A last will can be lost, and a DISCONNECT cancels it: the device does not stay online."""
-    stage.stand(peer)
+    stage.handshake(peer)
     stage.pass_time(QUIET_S - 1)
     assert wakes(stage) == 0
     stage.pass_time(1)
     assert wakes(stage) == 1
-    stage.stand(peer)  # it answers
+    stage.handshake(peer)  # it answers
     stage.pass_time(ANSWER_S)
     assert stage.engine.online() == {DEVICE: ["authority"]}
     stage.pass_time(QUIET_S - ANSWER_S)
@@ -163,12 +163,12 @@ def test_a_device_that_is_quiet_for_long_is_asked_whether_it_is_there(stage, pee
     assert stage.engine.online() == {}
     left = [news for news in stage.news if news.kind == "left"]
     assert [news.text for news in left] == ["it gives no answer"]
-    stage.stand(peer)
+    stage.handshake(peer)
     assert stage.engine.online() == {DEVICE: ["authority"]}
 
 
 def test_a_device_that_speaks_is_not_asked(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     for _ in range(4):
         stage.pass_time(QUIET_S / 2)
         stage.receive("x", peer.seal("x", [0, None, {}]))

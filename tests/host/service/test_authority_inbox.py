@@ -38,11 +38,11 @@ class World:
         reached, go = threading.Event(), threading.Event()
         self._go = go
 
-        def stand(_engine) -> None:
+        def block(_engine) -> None:
             reached.set()
             go.wait(SOON_S)
 
-        self.authority.do(stand)
+        self.authority.do(block)
         assert reached.wait(SOON_S)
 
     def release(self) -> None:

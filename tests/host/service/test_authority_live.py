@@ -25,7 +25,7 @@ def test_a_fleet_at_work(tmp_path):
         accounts.put(device_account("relay", DEVICE, password))
     news: queue.Queue[FleetEvent] = queue.Queue()
 
-    def heard(kind: str) -> FleetEvent:
+    def wait_event(kind: str) -> FleetEvent:
         while True:
             fleet_event = news.get(timeout=PATIENCE_S)
             if fleet_event.kind == kind:
@@ -33,7 +33,7 @@ def test_a_fleet_at_work(tmp_path):
 
     with serving(fleet, news.put) as service:
         device = LiveDevice(fleet, password)
-        assert heard("session").app == "authority"
+        assert wait_event("session").app == "authority"
         result = service.authority.command(Request(DEVICE, "set_relay", {"on": 1}))
         assert result["reply"] == {"ok": True, "result": {"on": 1}}
         with Store(fleet.database) as store:  # an application that comes while we serve
@@ -45,7 +45,7 @@ def test_a_fleet_at_work(tmp_path):
             thread.join(PATIENCE_S)
         service.check()
     with serving(fleet, news.put) as service:  # the restarted authority wakes its device
-        assert heard("session").device == DEVICE
+        assert wait_event("session").device == DEVICE
         result = service.authority.command(Request(DEVICE, "set_relay", {"on": 0}))
         assert result["ok"] is True
     device.close()

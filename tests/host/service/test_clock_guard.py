@@ -199,7 +199,7 @@ def test_serve_accepts_the_clock_by_option(folder, monkeypatch):
 
 
 def test_no_welcome_holds_a_time_that_jumped(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     stage.now = Instant(NOW + YEARS, stage.now.steady + 1, False)
     stage.sent.clear()
     stage.receive("hello", peer.hello())
@@ -208,7 +208,7 @@ def test_no_welcome_holds_a_time_that_jumped(stage, peer):
     assert stage.store.incidents(DEVICE) == []  # the host's fault and not the device's
     assert stage.engine.online() == {DEVICE: ["authority"]}  # sessions that stand go on
     stage.now = Instant(NOW + 2, stage.now.steady + 1)
-    stage.stand(peer)
+    stage.handshake(peer)
 
 
 def test_the_clock_of_a_running_authority_is_guarded(tmp_path):

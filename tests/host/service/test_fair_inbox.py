@@ -270,7 +270,7 @@ class Model(RuleBasedStateMachine):
         self.now += seconds
 
     @rule(count=st.integers(1, 80))
-    def take(self, count: int) -> None:
+    def pop(self, count: int) -> None:
         for _ in range(count):
             pause = self.inbox.seconds_to_next(self.now)
             item = self.inbox.pop_next(self.now)

@@ -95,7 +95,7 @@ def test_a_flood_costs_its_sender_alone(fleet, passwords, kind, monkeypatch, cap
     counts = Counts(monkeypatch)
     news: queue.Queue[FleetEvent] = queue.Queue()
 
-    def stands(device: str) -> None:
+    def wait_session(device: str) -> None:
         while True:
             fleet_event = news.get(timeout=PATIENCE_S)
             if (fleet_event.kind, fleet_event.device) == ("session", device):
@@ -103,9 +103,9 @@ def test_a_flood_costs_its_sender_alone(fleet, passwords, kind, monkeypatch, cap
 
     with serving(fleet, news.put) as service:
         honest = LiveDevice(fleet, passwords[HONEST], HONEST)
-        stands(HONEST)
+        wait_session(HONEST)
         flooder = LiveDevice(fleet, passwords[DEVICE])
-        stands(DEVICE)
+        wait_session(DEVICE)
         authority = service.authority
         flooder.client.on_message = None  # its answers don't matter any more
 

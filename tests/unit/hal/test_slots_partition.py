@@ -26,7 +26,7 @@ def test_the_model_is_the_chip():
     chip.flash("ota_0", app_image("x"))
     equal(chip.start(), "ota_0")
     equal(bytes(chip.data[:4]) + bytes(chip.data[28:32]), b"\1\0\0\0\x9a\x98\x43\x47")
-    equal((chip.entry(0), chip.active(), chip.says()), ([1, VALID, True], 0, "x"))
+    equal((chip.entry(0), chip.active(), chip.mark()), ([1, VALID, True], 0, "x"))
 
 
 def test_an_update_of_both():
@@ -76,11 +76,11 @@ def test_firmware_that_does_not_start():
         for _ in range(20):
             board.power_on()
             board.chip.start()
-            starts.append(board.chip.says())
+            starts.append(board.chip.mark())
             if starts[-1] == "new" and rollback:
                 continue  # it resets before boot.py
             board.start()
-            if board.mounts and board.says() == "first":
+            if board.mounts and board.mark() == "first":
                 break
         equal(starts[-1], "first")
         # At least as often as the policy says; twice that and once more where the bootloader goes
@@ -145,7 +145,7 @@ def test_changed_on_the_flash():
     board.chip.data[at + 100] ^= 1
     board.restart()
     equal((board.outcome.mode, states(board)), ("recovery", [FAILED, FAILED]))
-    equal(board.chip.says(), "second")
+    equal(board.chip.mark(), "second")
     done, _ = install(board, 4, "third")
     check(done)
     board.restart()
@@ -159,7 +159,7 @@ def test_changed_on_the_flash():
     board.chip.flash("ota_1", other)
     board.damage(0, 0, "app.map")
     board.restart()
-    equal((board.outcome.mode, board.chip.says()), ("recovery", "second"))
+    equal((board.outcome.mode, board.chip.mark()), ("recovery", "second"))
     board.off()
 
 
@@ -393,7 +393,7 @@ def test_nothing_is_left_over():
         record._commit()
         board.chip.rollback = False
         board.restart()
-        equal(board.chip.says(), "new" if pending else "unread")
+        equal(board.chip.mark(), "new" if pending else "unread")
         board.off()
 
 

@@ -8,7 +8,7 @@ from harness import check, equal, raises
 from media_kit import Flash, NvsPlace, contents, everywhere, holds, many_banks
 from nor_model import Dice
 from nvs_model import Nvs
-from vault_kit import LONG, SCENARIOS, begin, change, judge
+from vault_kit import LONG, SCENARIOS, begin, change, check_after_cut
 from warden.errors import StoreError
 from warden.hal.store_nvs import NvsStore
 from warden.vault import MAX_VALUE, Vault
@@ -256,7 +256,7 @@ def cut_everywhere(place, empty, full, name):
         for torn in (0, 5, 8, -4):
             finished = attempt(place, image, name, budget, torn)
             check(not finished)
-            found[judge(name, place.store, False)] += 1
+            found[check_after_cut(name, place.store, False)] += 1
             cuts += 1
     return operations, cuts, found["old"], found["new"]
 

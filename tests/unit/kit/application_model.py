@@ -172,7 +172,7 @@ class Bench:
         names, sessions = app.names, [self.session]
         self.inbox = Inbox(names, commands, self.refused, sessions, None, self.times.append)
 
-    def take(self, command, data, now_ms, work=True):
+    def receive(self, command, data, now_ms, work=True):
         """What became of a message: (incident codes, [(event, bytes) to send])."""
         self.refused.codes = []
         topic = self.app.names.command(command, COSE).encode()
@@ -195,9 +195,9 @@ class Bench:
         self.session.start(now_ms)
         return self.tick(now_ms)[1]
 
-    def stand(self, now_ms=0):
+    def handshake(self, now_ms=0):
         """The whole hand-shake, in no time."""
         hello = self.hello(now_ms)
-        codes, out = self.take("welcome", self.app.welcome(hello), now_ms)
-        self.take("ack", self.app.seal("ack", 0), now_ms)
+        codes, out = self.receive("welcome", self.app.welcome(hello), now_ms)
+        self.receive("ack", self.app.seal("ack", 0), now_ms)
         return codes == [] and len(out) == 1 and out[0][0] == "ready" and self.session.up

@@ -67,7 +67,7 @@ class Element:
             # element needs 60.
             if not self.awake:
                 self.awake = True
-                self._say(b"\x11", 0)
+                self._answer_with(b"\x11", 0)
                 self.slept_ms = 0
                 self._fresh = True
             raise OSError(errno.EIO)
@@ -86,10 +86,10 @@ class Element:
         if fault == "lost bit":
             packet = bytes((packet[0], packet[1] ^ 4)) + packet[2:]
         if len(packet) != packet[0] or crc(packet[:-2]) != packet[-2:]:
-            self._say(b"\xff")
+            self._answer_with(b"\xff")
             return len(data)
         status = {"watchdog soon": b"\xee", "parse": b"\x03", "health": b"\x08"}.get(fault)
-        self._say(status or self._execute(packet))
+        self._answer_with(status or self._execute(packet))
         return len(data)
 
     def readfrom(self, address, count):
@@ -119,7 +119,7 @@ class Element:
             answer = packet + crc(packet)
         return (answer + b"\xff" * count)[:count]
 
-    def _say(self, data, busy=None):
+    def _answer_with(self, data, busy=None):
         packet = bytes((len(data) + 3,)) + data
         self._answer = packet + crc(packet)
         self._wait = self._busy if busy is None else busy

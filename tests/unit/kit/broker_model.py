@@ -31,21 +31,21 @@ class Packet:
         parse[self.kind]()
         equal(self.at, len(body), "bytes left over in type %02x" % first)
 
-    def take(self, count):
+    def read(self, count):
         check(self.at + count <= len(self.body), "a packet that ends early")
         self.at += count
         return self.body[self.at - count : self.at]
 
     def number(self):
-        return two(self.take(2), 0)
+        return two(self.read(2), 0)
 
     def field(self):
-        return self.take(self.number())
+        return self.read(self.number())
 
     def connect(self):
         equal(self.first, 0x10)
-        equal(self.take(7), b"\0\4MQTT\4")
-        flags = self.take(1)[0]
+        equal(self.read(7), b"\0\4MQTT\4")
+        flags = self.read(1)[0]
         self.keepalive = self.number()
         self.client_id = self.field()
         check(not flags & 1, "the reserved flag")
@@ -67,7 +67,7 @@ class Packet:
         self.topic = self.field()
         self.pid = self.number() if self.qos else None
         check(self.pid != 0)
-        self.payload = self.take(len(self.body) - self.at)
+        self.payload = self.read(len(self.body) - self.at)
 
     def puback(self):
         equal(self.first, 0x40)
@@ -79,7 +79,7 @@ class Packet:
         check(self.pid != 0)
         self.topics = []
         while self.at < len(self.body):
-            self.topics.append((self.field(), self.take(1)[0]))
+            self.topics.append((self.field(), self.read(1)[0]))
         check(self.topics)
 
     def nothing(self):
@@ -148,9 +148,9 @@ class Link:
         check(len(first) > 0)
         if self.refuse is not None:
             raise PeerError(self.refuse)
-        self.heard(first)
+        self.receive(first)
 
-    def heard(self, data):
+    def receive(self, data):
         check(not self.closed, "a write after close")
         self.written.append(bytes(data))
         for packet in packets(data):
@@ -172,7 +172,7 @@ class Link:
         check(self.asked is None, "a write while another one is not through")
         count = 0 if self.stuck else len(data) if self.room is None else min(self.room, len(data))
         if count == len(data):
-            self.heard(data)
+            self.receive(data)
         else:
             self.half, self.asked = bytes(data[:count]), bytes(data[count:])
         return count
@@ -190,7 +190,7 @@ class Link:
             raise LinkError("link-timeout")
         await asyncio.sleep_ms(0)
         half, self.half, self.asked, self.busy = self.half, b"", None, False
-        self.heard(half + bytes(data))
+        self.receive(half + bytes(data))
 
     async def wait_readable(self, wait_ms):
         if not (self.coming or self.ended or self.closed):

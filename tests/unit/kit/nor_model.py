@@ -63,7 +63,7 @@ class Nor:
         other.data[:] = self.data
         return other
 
-    def _begin(self):
+    def _count_operation(self):
         if self.dead:
             raise PowerCut()
         if self.budget is not None and self.operations >= self.budget:
@@ -107,7 +107,7 @@ class Nor:
         wanted = int.from_bytes(new, "big")
         if wanted & int.from_bytes(self.data[at : at + len(new)], "big") != wanted:
             raise Misused("programmed what was not erased")
-        self._begin()
+        self._count_operation()
         self.programs += not self.dead
         if block in self.stuck:
             new = bytes(self.data[at : at + len(new)])
@@ -120,7 +120,7 @@ class Nor:
         if operation == 5:
             return self.sector
         if operation == 6:
-            self._begin()
+            self._count_operation()
             self.erases[argument] += 1
             self._write(argument * self.sector, b"\xff" * self.sector)
         return 0

@@ -26,7 +26,7 @@ class Nvs:
     def power_up(self):
         self.budget, self.dead = None, False
 
-    def _begin(self):
+    def _count_operation(self):
         if self.dead:
             raise PowerCut()
         if self.budget is not None and self.operations >= self.budget:
@@ -56,14 +56,14 @@ class Nvs:
         used = sum([len(blob) + 32 for blob in self.blobs.values()])
         if used - len(old) + len(value) + 32 > self.space:
             raise OSError(-4357, "ESP_ERR_NVS_NOT_ENOUGH_SPACE")
-        self._begin()
+        self._count_operation()
         self.pending[key] = bytes(value)
 
     def set_i32(self, key, value):
         new = self._seen(key) is None
         if new and len([one for one in self._keys() if one.startswith("wf")]) >= self.room:
             raise OSError(-4357, "ESP_ERR_NVS_NOT_ENOUGH_SPACE")
-        self._begin()
+        self._count_operation()
         self.pending[key] = value.to_bytes(4, "little")
 
     def _keys(self):
@@ -86,11 +86,11 @@ class Nvs:
     def erase_key(self, key):
         if self._seen(key) is None:
             raise OSError(-4354, "ESP_ERR_NVS_NOT_FOUND")
-        self._begin()
+        self._count_operation()
         self.pending[key] = None
 
     def commit(self):
-        self._begin()
+        self._count_operation()
         for key in self.pending:
             self._apply(key)
         self.pending = {}

@@ -101,7 +101,7 @@ class NvsPages(Nvs):
         return [item for page in self.used for item in page.items if item[0] == key]
 
     def _write(self, key, data, kept):
-        self._begin()
+        self._count_operation()
         old = self._held(key)
         self._append(key, data)
         self._drop(key, old)
@@ -119,6 +119,6 @@ class NvsPages(Nvs):
     def erase_key(self, key):
         if self._seen(key) is None:
             raise OSError(-4354, "ESP_ERR_NVS_NOT_FOUND")
-        self._begin()
+        self._count_operation()
         self._drop(key, self._held(key))
         del self.blobs[key]

@@ -115,7 +115,7 @@ class OtaBoard(Board):
     def pair(self):
         """(what the firmware says, what the application says): "factory" where the one that was
         provisioned runs."""
-        return self.chip.says(), self.says() if self.mounts else self.outcome.mode
+        return self.chip.mark(), self.mark() if self.mounts else self.outcome.mode
 
     def updater(self, chunk=1024):
         keys = (Key(),)

@@ -192,7 +192,7 @@ class Chip:
         data = bytes(self.data[at : at + size])
         return data[: image_length(data)]
 
-    def says(self):
+    def mark(self):
         """The mark of the firmware that runs."""
         data = self.image(self.running)
         return data[data.find(b"mark=") + 5 : data.find(b";")].decode()

@@ -348,7 +348,7 @@ class Board:
             lambda filesystem, path: self.mounts.__setitem__(path, filesystem),
         )
 
-    def says(self, path="/app"):
+    def mark(self, path="/app"):
         """The mark of the application that is mounted."""
         with self.mounts[path].open("/app.py", "r") as file:
             line = file.read()
@@ -397,7 +397,7 @@ def outcome_of(first, second):
     result = outcome.mode
     if outcome.slot is not None:
         result = str(outcome.slot)
-        if board.says() != "slot " + result:
+        if board.mark() != "slot " + result:
             result = "the application of another slot"
     board.off()
     return result

@@ -163,7 +163,7 @@ def state(store):
     return records, vault.counter("boot"), vault._root.mac(b"") == RootKey(NEW_KEY).mac(b"")
 
 
-def judge(name, make_store, finished):
+def check_after_cut(name, make_store, finished):
     """After the cut: exactly old or new, nothing left over, and the device goes on.
 
     Returns "old" or "new".

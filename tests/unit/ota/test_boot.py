@@ -52,11 +52,11 @@ def test_a_trial_falls_back():
     for _ in range(ATTEMPTS):
         board.power_on()
         outcome = board.start()
-        equal((outcome.slot, outcome.trial, board.says()), (1, True, "new"))
+        equal((outcome.slot, outcome.trial, board.mark()), (1, True, "new"))
     board.power_on()
     outcome = board.start()
     equal((outcome.slot, outcome.trial, outcome.failed), (0, False, 2))
-    equal((board.says(), outcome.reason), ("old", "trial-failed"))
+    equal((board.mark(), outcome.reason), ("old", "trial-failed"))
     equal(states(board), [CONFIRMED, FAILED])
     record = SlotRecord(board.vault())
     equal((record.failed, record.mark, record.least), (2, 1, 2))
@@ -80,7 +80,7 @@ def test_a_confirmed_trial_stays():
     for _ in range(ATTEMPTS + 1):
         board.power_on()
         outcome = board.start()
-        equal((outcome.slot, outcome.trial, board.says()), (1, False, "new"))
+        equal((outcome.slot, outcome.trial, board.mark()), (1, False, "new"))
     board.off()
 
 
@@ -117,7 +117,7 @@ def test_a_damaged_map_gives_the_slot_up():
     board = prepared((CONFIRMED, 1, image("old")), (CONFIRMED, 2, image("new")))
     board.damage(1, 0, "app.map")
     outcome = board.start()
-    equal((outcome.slot, outcome.failed, board.says()), (0, 2, "old"))
+    equal((outcome.slot, outcome.failed, board.mark()), (0, 2, "old"))
     equal(states(board), [CONFIRMED, FAILED])
     board.damage(0, 0, "app.map")
     board.power_on()
@@ -141,7 +141,7 @@ def test_what_was_verified_is_what_runs():
             # In the block that the header is in: seen at once.
             equal(outcome.mode, "recovery")
         else:
-            equal(board.says(), "new")
+            equal(board.mark(), "new")
             file = board.mounts["/app"].open("/filler.bin", "rb")
             raises("slot-damaged", file.read)
             equal(told, [0])
@@ -179,7 +179,7 @@ def test_the_slot_that_runs_is_never_written():
     raises("bad-argument", slots.remove, 0, "app")
     slots.write(1, "app").close()
     slots.remove(1, "app")
-    equal(board.says(), "old")
+    equal(board.mark(), "old")
     board.off()
 
 
@@ -246,7 +246,7 @@ def test_a_record_of_version_one():
     record = SlotRecord(vault)
     equal([slot.fields()[5:] for slot in record.slots], [[b"", False], [b"", False]])
     outcome = board.start()
-    equal((outcome.slot, outcome.trial, board.says()), (1, True, "new"))
+    equal((outcome.slot, outcome.trial, board.mark()), (1, True, "new"))
     equal(cbor.decode(board.vault().get("slots"))[0], 2)
     board.off()
 
@@ -259,7 +259,7 @@ def test_the_attempts_of_a_confirmed_slot():
     record._commit()
     commits = len(board.store.log)
     outcome = board.start()
-    equal((outcome.slot, outcome.failed, board.says()), (0, 0, "old"))
+    equal((outcome.slot, outcome.failed, board.mark()), (0, 0, "old"))
     equal(len(board.store.log), commits)
     board.off()
 

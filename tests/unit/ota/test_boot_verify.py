@@ -81,7 +81,7 @@ def updated(names=("app",), record=STRICT):
     send(board, 3, NEW, names)
     restart(board, True)
     outcome = restart(board)
-    equal((outcome.mode, outcome.slot, board.says()), ("application", 1, "new"))
+    equal((outcome.mode, outcome.slot, board.mark()), ("application", 1, "new"))
     return board
 
 
@@ -158,7 +158,7 @@ def test_a_key_that_was_taken_away():
 def other_wins(board):
     """The newer slot is given up, and the older one runs."""
     outcome = restart(board)
-    equal((outcome.slot, outcome.failed, board.says()), (0, 3, "old"))
+    equal((outcome.slot, outcome.failed, board.mark()), (0, 3, "old"))
     equal((outcome.reason, states(board)), ("slot-unsigned", [CONFIRMED, FAILED]))
     board.off()
 
@@ -209,7 +209,7 @@ def test_the_record_against_the_manifest():
         record._commit()
         failed = slot.sequence
         outcome = restart(board)
-        equal((outcome.slot, outcome.failed, board.says()), (0, failed, "old"), field)
+        equal((outcome.slot, outcome.failed, board.mark()), (0, failed, "old"), field)
         board.off()
 
 

@@ -24,14 +24,14 @@ def starved(*args):
     raise MemoryError()
 
 
-def start(board, judge=None):
-    """What hardware.boot_slots() and the agent do; (device, UpdateService)."""
+def start(board, make=None):
+    """Return (device, UpdateService), as boot_slots() and the agent make them."""
     board.power_on()
     outcome = board.start()
     outcome.slots = board.running
     vault = board.vault()
     if "parked0" in vault.names():
-        real, update_module.verifiers = update_module.verifiers, judge or verifiers
+        real, update_module.verifiers = update_module.verifiers, make or verifiers
         try:
             outcome.update = deferred.load(vault, board.running, outcome.slot)
         finally:
@@ -42,7 +42,7 @@ def start(board, judge=None):
 
 
 def short_of_memory(one, **args):
-    """An order that this start can't judge."""
+    """An order that this start can't verify."""
     return order(one, starved, **args)
 
 
@@ -127,7 +127,7 @@ def test_a_grant_and_a_key_go_with_it():
 
 
 def test_a_start_that_fails_at_it_is_the_last():
-    """Whatever the judgement does to a start, the one after it knows nothing of the order."""
+    """Whatever verification does to a start, the start after it has no trace of the order."""
     board = installed()
     defers(board)
 
@@ -236,7 +236,7 @@ def test_no_larger_than_any_order():
 
 
 def test_release_keys_that_go_meanwhile():
-    """What was judged under the keys of before is let go of, its content key wiped."""
+    """An update verified under removed keys is dropped, and its content key wiped."""
     from test_payload import board_of, release, wrapped
 
     board = board_of()
@@ -342,14 +342,14 @@ def test_no_failure_keeps_the_application_from_starting():
     plan = []
 
     def fails(error):
-        def judge(self, *args):
+        def fail(self, *args):
             self.key, self.plan = bytearray(b"key"), plan
             plan.append(self.key)
             raise error
 
-        return judge
+        return fail
 
-    # Of the flash, of the memory after all was judged, of Warden itself.
+    # Of the flash, of the memory after verification, of Warden itself.
     for error in (OSError(5), MemoryError(), TypeError(), KeyError(1)):
         update_module.Update._verify = fails(error)
         try:
@@ -474,11 +474,11 @@ def test_no_key_outlives_memory_that_runs_out():
 
     board = board_of()
     made = release()
-    judge, begin = update_module.Update._verify, SlotRecord.clear
+    verify, clear = update_module.Update._verify, SlotRecord.clear
     keys = []
 
     def late(self, *args):
-        judge(self, *args)
+        verify(self, *args)
         keys.append(self.key)
         raise MemoryError()
 
@@ -487,14 +487,14 @@ def test_no_key_outlives_memory_that_runs_out():
     try:
         equal(order(one, envelope=made, key=wrapped(made))["state"], "Downloading")
     finally:
-        update_module.Update._verify = judge
+        update_module.Update._verify = verify
     device, one = start(board)
     keys.append(one._update.key)
     SlotRecord.clear = starved
     try:
         equal(order(one), "out-of-memory")
     finally:
-        SlotRecord.clear = begin
+        SlotRecord.clear = clear
     equal(keys, [bytearray(32)] * 2)
     board.off()
 
@@ -592,7 +592,7 @@ def test_no_memory_for_the_reading_back():
 
 
 def test_a_start_of_another_firmware_leaves_the_order_for_it():
-    """The board starts anew at once: what was judged now would be lost."""
+    """The board restarts at once: an update verified now would be lost."""
     from warden.board import load
     from warden.hal import system
 

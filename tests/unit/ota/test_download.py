@@ -143,11 +143,11 @@ def test_an_update():
     equal((record.mark, record.slots[1].images[0][:2]), (1, [len(NEW), sha256(NEW)]))
     board.power_on()
     outcome = board.start()
-    equal((outcome.slot, outcome.trial, board.says()), (1, True, "new"))
+    equal((outcome.slot, outcome.trial, board.mark()), (1, True, "new"))
     SlotRecord(board.vault()).confirm(1)
     board.power_on()
     outcome = board.start()
-    equal((outcome.slot, outcome.trial, board.says()), (1, False, "new"))
+    equal((outcome.slot, outcome.trial, board.mark()), (1, False, "new"))
     # The next one goes into the slot that was left; the one that was confirmed can't come again.
     board.outcome = outcome
     update = updater(board)
@@ -234,7 +234,7 @@ def test_an_image_that_does_not_match():
         equal(states(board), [CONFIRMED, EMPTY])
         equal(board.slots().size(1, "app"), 0)
         restart(board)
-        equal(board.says(), "old")
+        equal(board.mark(), "old")
     raises("old-manifest", updater(board).start, envelope(2, [NEW]), 0)
     update = updater(board)
     update.start(envelope(3, [NEW]), 0)
@@ -388,7 +388,7 @@ def test_a_full_flash():
     raises("slot-full", feed, update, {"app": bytes(size)})
     equal((update.state, update.reason), ("Aborted", "slot-full"))
     restart(board)
-    equal(board.says(), "old")
+    equal(board.mark(), "old")
     board.off()
 
 
@@ -452,7 +452,7 @@ def test_a_trial_that_fills_the_flash():
             outcome = board.start()
             reason = "vault-limit" if starts < 2 else "trial-failed"
             equal((outcome.slot, outcome.trial, outcome.failed), (0, False, 2))
-            equal((outcome.reason, board.says(), states(board)[1]), (reason, "old", FAILED))
+            equal((outcome.reason, board.mark(), states(board)[1]), (reason, "old", FAILED))
             board.power_on()
             equal((board.start().slot, board.outcome.failed), (0, 0))
             board.off()
@@ -476,7 +476,7 @@ def test_several_components_or_none():
     equal(update.state, "Testing")
     board.power_on()
     equal(board.start().slot, 1)
-    equal(board.says(), "new")
+    equal(board.mark(), "new")
     with board.mounts["/web"].open("/index.html", "rb") as file:
         equal(file.read(), b"<p>" * 2000)
     board.off()
@@ -518,7 +518,7 @@ def test_the_floor_rises_with_the_confirmation():
     update.start(envelope(3, [NEW]), 0)
     feed(update, {"app": NEW})
     board.power_on()
-    equal((board.start().mode, board.says()), ("application", "new"))
+    equal((board.start().mode, board.mark()), ("application", "new"))
     board.off()
 
 

@@ -96,7 +96,7 @@ def test_an_encrypted_update():
 def restart_on_trial(board):
     board.power_on()
     outcome = board.start()
-    equal((outcome.slot, outcome.trial, board.says()), (1, True, "new"))
+    equal((outcome.slot, outcome.trial, board.mark()), (1, True, "new"))
 
 
 def test_any_size():

@@ -45,7 +45,7 @@ def test_only_what_changed_is_fetched():
     check(holds(1, "web", OLD) and holds(1, "app", NEW))
     board.power_on()
     outcome = board.start()
-    equal((outcome.slot, board.says("/app"), board.says("/web")), (1, "new", "old"))
+    equal((outcome.slot, board.mark("/app"), board.mark("/web")), (1, "new", "old"))
     board.off()
 
 

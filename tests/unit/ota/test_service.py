@@ -293,7 +293,7 @@ def test_a_trial_that_is_not_well_falls_back():
         equal(SlotRecord(board.vault()).mark, 1)
         # One more start, and the attempts that were left are not used.
         device, one = start(board)
-        equal(board.says(), "old")
+        equal(board.mark(), "old")
         equal([slot.state for slot in SlotRecord(board.vault()).slots], [CONFIRMED, FAILED])
         equal(one.status()["reason"], "trial-failed")
         equal(order(one, envelope=envelope(2, [NEW])), "old-manifest")
@@ -311,7 +311,7 @@ def test_a_health_check_that_never_answers():
     run(one)
     equal((device.resets, SlotRecord(board.vault()).mark), (1, 1))
     start(board)
-    equal(board.says(), "old")
+    equal(board.mark(), "old")
     board.off()
 
 
@@ -368,7 +368,7 @@ def test_a_trial_without_its_authority():
     equal(SlotRecord(board.vault()).slots[1].attempts, 1)
     start(board)
     device, one = start(board)
-    equal(board.says(), "old")
+    equal(board.mark(), "old")
     device.broken = True
     run(one)
     equal(device.sent, [])
@@ -404,7 +404,7 @@ def test_recovery_says_so_and_takes_an_update():
     equal(device.sent, [("update", "cose", "Recovery", "slot-damaged")])
     equal(install(one, order(one, envelope=envelope(2, [NEW])))["state"], "Testing")
     device, one = start(board)
-    equal(board.says(), "new")
+    equal(board.mark(), "new")
     board.off()
 
 

@@ -20,7 +20,7 @@ HOUR_MS = 3600000
 def check_unharmed(board, sequence=1):
     """Check that the old release still runs, and that nothing else would boot."""
     restart(board)
-    equal(board.says(), "old")
+    equal(board.mark(), "old")
     equal(states(board), [CONFIRMED, EMPTY])
     equal(SlotRecord(board.vault()).mark, sequence)
 
@@ -106,7 +106,7 @@ def test_freeze_of_a_trial():
     check(device.resets > 0)
     start(board)
     start(board)
-    equal(board.says(), "old")
+    equal(board.mark(), "old")
     equal(states(board), [CONFIRMED, FAILED])
     board.off()
 
@@ -120,7 +120,7 @@ def test_partial_bundle():
     feed(update, {"app": NEW, "web": NEW}, stop_at=len(NEW))
     equal(update.want()[1:3], ("web", 0))
     check_unharmed(board)
-    equal(board.says("/web"), "old")
+    equal(board.mark("/web"), "old")
     # The half that is there is no release, whatever else is sent as the other.
     update = updater(board)
     update.start(envelope(2, [NEW, NEW], names=("app", "web")), 0)
@@ -169,7 +169,7 @@ def test_rollback_to_what_failed():
     board, device, one = trial(lambda: False)
     run(one)
     device, one = start(board)
-    equal(board.says(), "old")
+    equal(board.mark(), "old")
     equal(order(one, envelope=envelope(2, [NEW])), "old-manifest")
     equal(install(one, order(one, envelope=envelope(3, [NEW])))["state"], "Testing")
     board.off()
@@ -237,7 +237,7 @@ def test_mix_and_match():
     equal(update.state, "Testing")
     board.power_on()
     board.start()
-    equal((board.says("/app"), board.says("/web")), ("three", "three"))
+    equal((board.mark("/app"), board.mark("/web")), ("three", "three"))
     board.off()
 
 
@@ -250,5 +250,5 @@ def test_mix_of_slots_on_flash():
     board.put(1, OLD, "web")
     board.power_on()
     equal(board.start().slot, 0)
-    equal((board.says("/app"), board.says("/web")), ("old", "old"))
+    equal((board.mark("/app"), board.mark("/web")), ("old", "old"))
     board.off()

@@ -18,10 +18,10 @@ class Sealed:
         self.app = self.bench.app
         self.inbox = self.bench.inbox
         if stand:
-            check(self.bench.stand())
+            check(self.bench.handshake())
         self.now = 0
 
-    def take(self, topic, data, retained=False):
+    def receive(self, topic, data, retained=False):
         """(codes, answers opened, job)."""
         self.bench.refused.codes = []
         job = self.inbox.receive(topic, memoryview(bytearray(data)), retained, self.now)
@@ -30,7 +30,7 @@ class Sealed:
         return self.bench.refused.codes, out, job
 
     def command(self, command, data, **options):
-        return self.take(NAMES.command(command, COSE).encode(), data, **options)
+        return self.receive(NAMES.command(command, COSE).encode(), data, **options)
 
     def raw(self, command, counter, payload, keys=None):
         """Sealed well, whatever the payload."""
@@ -80,12 +80,13 @@ def test_a_good_command():
 
 def test_topic_before_retained():
     silently(
-        Sealed().take(b"iot-2/type/door/id/other/cmd/x/fmt/json", b"", retained=True), "bad-topic"
+        Sealed().receive(b"iot-2/type/door/id/other/cmd/x/fmt/json", b"", retained=True),
+        "bad-topic",
     )
 
 
 def test_retained_before_format():
-    silently(Sealed().take(JSON_TOPIC, b"", retained=True), "retained")
+    silently(Sealed().receive(JSON_TOPIC, b"", retained=True), "retained")
     device = Sealed()
     good = device.app.seal("set_relay", 1)
     silently(device.command("set_relay", good, retained=True), "retained")
@@ -95,10 +96,10 @@ def test_retained_before_format():
 
 def test_format_before_structure():
     device = Sealed()
-    silently(device.take(JSON_TOPIC, b"garbage"), "plain-refused")
-    silently(device.take(JSON_TOPIC, device.app.seal("set_relay", 1)), "plain-refused")
+    silently(device.receive(JSON_TOPIC, b"garbage"), "plain-refused")
+    silently(device.receive(JSON_TOPIC, device.app.seal("set_relay", 1)), "plain-refused")
     silently(
-        device.take(NAMES.command("server_uid_response", JSON).encode(), b"{}"), "plain-refused"
+        device.receive(NAMES.command("server_uid_response", JSON).encode(), b"{}"), "plain-refused"
     )
 
 
@@ -287,7 +288,7 @@ def test_dates_that_contradict_end_the_link():
 def test_a_reply_does_not_outlive_its_session():
     device = Sealed()
     job = device.command("set_relay", device.app.seal("set_relay", 1, 7))[2]
-    check(device.bench.stand(60_000))
+    check(device.bench.handshake(60_000))
     job.answer({"ok": True, "result": None})
     equal(device.inbox.out, [])
 
@@ -305,7 +306,7 @@ def test_a_command_that_waited_past_its_expiry():
     job = device.command("set_relay", device.app.seal("set_relay", 2, 8, None))[2]
     equal(job.late(1 << 40), "")
     # The hello of this session went out later.
-    check(device.bench.stand(60_000))
+    check(device.bench.handshake(60_000))
     device.now = 60_000
     job = device.command("set_relay", device.app.seal("set_relay", 1, 9, 10))[2]
     equal([job.late(now) for now in (70_000, 70_001)], ["", "expired"])
@@ -317,7 +318,7 @@ def test_a_command_that_outlived_its_session():
     lasting = device.command("set_relay", device.app.seal("set_relay", 2, 8, None))[2]
     device.bench.hello(60_000)  # the session ends before the next one stands
     equal([job.late(0) for job in (expiring, lasting)], ["old-session"] * 2)
-    check(device.bench.stand(60_000))
+    check(device.bench.handshake(60_000))
     # Of two reasons the session's is told; it is not asked what the time was in it.
     equal([job.late(60_000) for job in (expiring, lasting)], ["old-session"] * 2)
     device.now = 60_000

@@ -31,7 +31,7 @@ class PlainDevice:
         self.plain = Plain(NAMES, ["acme"], vault, True, True)
         self.inbox = Inbox(NAMES, commands, self.refused, [], self.plain, None)
 
-    def take(self, command, data, fmt=JSON, retained=False):
+    def receive(self, command, data, fmt=JSON, retained=False):
         if isinstance(data, dict):
             data = json.dumps(data).encode()
         self.refused.codes = []
@@ -50,7 +50,7 @@ def plain_command(**changes):
 
 def test_plain_a_good_command():
     device = PlainDevice()
-    codes, out, job = device.take("set_relay", plain_command())
+    codes, out, job = device.receive("set_relay", plain_command())
     equal((codes, out, job.command, job.args), ([], [], "set_relay", {"on": 1}))
     job.answer({"ok": True, "result": 5})
     event, fmt, data = device.inbox.out[0]
@@ -65,7 +65,7 @@ def test_plain_a_result_that_has_no_form():
     """The command was obeyed; its caller hears that there is no result, and not nothing."""
     for result in (float("nan"), float("inf"), b"ab", {1, 2}, 1 << 64, {1: 2}, [[object()]]):
         device = PlainDevice()
-        _, _, job = device.take("set_relay", plain_command())
+        _, _, job = device.receive("set_relay", plain_command())
         job.finish(
             {"ok": True, "result": result}, lambda code, text: equal(code, "command-failed")
         )
@@ -85,22 +85,22 @@ def test_plain_a_result_that_has_no_form():
 def test_plain_gates_in_their_order():
     device = PlainDevice()
     good = plain_command()
-    silently(device.take("set_relay", b"garbage", COSE, retained=True), "retained")
-    silently(device.take("set_relay", b"garbage", COSE), "sealed-refused")
-    silently(device.take("set_relay", good, COSE), "sealed-refused")
-    silently(device.take("set_relay", good, retained=True), "retained")
-    silently(device.take("set_relay", b"garbage"), "bad-body")
-    silently(device.take("set_relay", b"[]"), "bad-body")
-    silently(device.take("reboot", plain_command(uid="00" * 32, id=-1)), "wrong-application")
-    silently(device.take("open_door", plain_command()), "bad-body")
-    silently(device.take("open_door", plain_command(cmd="open_door", id=True)), "bad-body")
+    silently(device.receive("set_relay", b"garbage", COSE, retained=True), "retained")
+    silently(device.receive("set_relay", b"garbage", COSE), "sealed-refused")
+    silently(device.receive("set_relay", good, COSE), "sealed-refused")
+    silently(device.receive("set_relay", good, retained=True), "retained")
+    silently(device.receive("set_relay", b"garbage"), "bad-body")
+    silently(device.receive("set_relay", b"[]"), "bad-body")
+    silently(device.receive("reboot", plain_command(uid="00" * 32, id=-1)), "wrong-application")
+    silently(device.receive("open_door", plain_command()), "bad-body")
+    silently(device.receive("open_door", plain_command(cmd="open_door", id=True)), "bad-body")
     for command, code in (
         ("open_door", "not-allowed"),
         ("nothing", "not-allowed"),
         ("wipe", "not-allowed"),
         ("reboot", "unknown-command"),
     ):
-        codes, out, job = device.take(command, plain_command(cmd=command))
+        codes, out, job = device.receive(command, plain_command(cmd=command))
         equal((codes, job), ([code], None))
         equal(
             out,
@@ -117,13 +117,13 @@ def test_plain_gates_in_their_order():
 def test_plain_the_id_is_no_command():
     device = PlainDevice(known=False)
     req = json.loads(device.plain.requests(0)[0])["req"]
-    silently(device.take("set_relay", plain_command()), "wrong-application")
+    silently(device.receive("set_relay", plain_command()), "wrong-application")
     # The answer must come on its own topic.
     fields = {"cmd": "server_uid_response", "appid": "acme", "uid": UID, "req": req}
-    silently(device.take("set_relay", fields), "wrong-application")
-    equal(device.take("server_uid_response", fields), ([], [], None))
-    silently(device.take("server_uid_response", fields), "unexpected")
-    check(device.take("set_relay", plain_command())[2] is not None)
+    silently(device.receive("set_relay", fields), "wrong-application")
+    equal(device.receive("server_uid_response", fields), ([], [], None))
+    silently(device.receive("server_uid_response", fields), "unexpected")
+    check(device.receive("set_relay", plain_command())[2] is not None)
 
 
 # -- garbage ------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_topic_garbage_raises_nothing():
     for _ in range(200):
         bent = mutated(COSE_TOPIC, random)
         if bent != COSE_TOPIC:
-            codes, out, job = device.take(bent, device.app.seal("set_relay", 1))
+            codes, out, job = device.receive(bent, device.app.seal("set_relay", 1))
             check(codes and not out and job is None)
 
 
@@ -209,7 +209,7 @@ def test_plain_garbage_raises_nothing():
     good = json.dumps(plain_command()).encode()
     jobs = 0
     for _ in range(400):
-        _, _, job = device.take("set_relay", mutated(good, random))
+        _, _, job = device.receive("set_relay", mutated(good, random))
         jobs += job is not None
     # Some mutations hit the arguments or the white space only.
     check(jobs < 200, "%d jobs" % jobs)
@@ -219,4 +219,4 @@ def test_plain_garbage_raises_nothing():
         {"cmd": "server_uid_response", "appid": "acme", "uid": UID, "req": req}
     ).encode()
     for _ in range(200):
-        asking.take("server_uid_response", mutated(answer, random))
+        asking.receive("server_uid_response", mutated(answer, random))

@@ -20,7 +20,7 @@ RELAY = {"on": 1}
 
 def stood(**options):
     bench = Bench(App(), **options)
-    check(bench.stand(), "the session does not stand")
+    check(bench.handshake(), "the session does not stand")
     return bench, bench.app
 
 
@@ -97,12 +97,12 @@ def test_welcome_ready_ack():
     bench = Bench(App())
     app = bench.app
     hello = bench.hello()
-    codes, out = bench.take("welcome", app.welcome(hello), 100)
+    codes, out = bench.receive("welcome", app.welcome(hello), 100)
     equal((codes, len(out), out[0][0]), ([], 1, "ready"))
     equal(app.open("ready", 0, out[0][1]), [0, None, {}])
     equal(bench.session.sid, app.keys[4])
     check(not bench.session.up, "nobody has heard our ready yet")
-    equal(bench.take("ack", app.seal("ack", 0), 200), ([], []))
+    equal(bench.receive("ack", app.seal("ack", 0), 200), ([], []))
     check(bench.session.up)
     equal(bench.session.due_ms(), None)
     equal(bench.times, [])
@@ -111,13 +111,13 @@ def test_welcome_ready_ack():
 def test_ready_is_repeated_then_given_up():
     bench = Bench(App())
     hello = bench.hello()
-    ready = bench.take("welcome", bench.app.welcome(hello), 1000)[1][0]
+    ready = bench.receive("welcome", bench.app.welcome(hello), 1000)[1][0]
     for at in (2000, 4000, 10000):
         equal(bench.tick(at - 1), None)
         equal(bench.tick(at), ready, "the identical ready")
     equal(bench.tick(31000), None)
     equal(bench.session.sid, b"")
-    equal(bench.take("ack", bench.app.seal("ack", 0), 31001), (["no-session"], []))
+    equal(bench.receive("ack", bench.app.seal("ack", 0), 31001), (["no-session"], []))
     again = bench.tick(bench.session.due_ms())
     equal((again[0], bench.app.read_hello(again[1])[5]), ("hello", 1))
 
@@ -125,9 +125,9 @@ def test_ready_is_repeated_then_given_up():
 def test_welcome_counts_once():
     bench = Bench(App(), authority=True)
     welcome = bench.app.welcome(bench.hello())
-    equal(len(bench.take("welcome", welcome, 0)[1]), 1)
+    equal(len(bench.receive("welcome", welcome, 0)[1]), 1)
     sid = bench.session.sid
-    equal(bench.take("welcome", welcome, 1), ([], []), "the repeat")
+    equal(bench.receive("welcome", welcome, 1), ([], []), "the repeat")
     equal(bench.session.sid, sid)
     equal(bench.times, [1800000000])
 
@@ -137,12 +137,12 @@ def test_welcome_to_another_hello():
     app = bench.app
     first = app.welcome(bench.hello())
     hello = bench.hello(50)
-    equal(bench.take("welcome", first, 60), (["unexpected"], []), "of the connection before")
+    equal(bench.receive("welcome", first, 60), (["unexpected"], []), "of the connection before")
     other_hello = [1, sha256(hello + b"\0"), bytes(16), 1, POLICY]
-    equal(bench.take("welcome", app.mac0("welcome", other_hello), 60)[0], ["unexpected"])
-    equal(len(bench.take("welcome", app.welcome(hello), 61)[1]), 1)
+    equal(bench.receive("welcome", app.mac0("welcome", other_hello), 60)[0], ["unexpected"])
+    equal(len(bench.receive("welcome", app.welcome(hello), 61)[1]), 1)
     other = app.mac0("welcome", [1, sha256(hello), b"\1" * 16, 1, POLICY])
-    equal(bench.take("welcome", other, 62), (["unexpected"], []), "a second one, not the same")
+    equal(bench.receive("welcome", other, 62), (["unexpected"], []), "a second one, not the same")
 
 
 def test_welcome_without_an_outstanding_hello():
@@ -150,10 +150,10 @@ def test_welcome_without_an_outstanding_hello():
     sid = bench.session.sid
     for answered in (bytes(32), sha256(b"")):
         welcome = app.mac0("welcome", [1, answered, bytes(16), 1, POLICY])
-        equal(bench.take("welcome", welcome, 5), (["unexpected"], []))
+        equal(bench.receive("welcome", welcome, 5), (["unexpected"], []))
     fresh = Bench(App())
     welcome = app.mac0("welcome", [1, sha256(b""), bytes(16), 1, POLICY])
-    equal(fresh.take("welcome", welcome, 5), (["unexpected"], []), "no hello was ever said")
+    equal(fresh.receive("welcome", welcome, 5), (["unexpected"], []), "no hello was ever said")
     equal((bench.session.sid, bench.session.up), (sid, True))
 
 
@@ -162,11 +162,11 @@ def test_late_welcome():
     hello = bench.hello(0)
     late = Bench(App())
     late_hello = late.hello(0)
-    equal(len(bench.take("welcome", bench.app.welcome(hello), 29999)[1]), 1)
+    equal(len(bench.receive("welcome", bench.app.welcome(hello), 29999)[1]), 1)
     # Also without a tick() in between: a board that was busy for a minute is late all the same.
-    equal(late.take("welcome", late.app.welcome(late_hello), 30000), (["unexpected"], []))
+    equal(late.receive("welcome", late.app.welcome(late_hello), 30000), (["unexpected"], []))
     equal(late.tick(30000), None)
-    equal(late.take("welcome", late.app.welcome(late_hello), 30001), (["unexpected"], []))
+    equal(late.receive("welcome", late.app.welcome(late_hello), 30001), (["unexpected"], []))
 
 
 def test_reflected_and_foreign_welcomes():
@@ -187,22 +187,22 @@ def test_reflected_and_foreign_welcomes():
         ("another appid", App("other").mac0("welcome", body), "wrong-application"),
         ("garbage", b"\x84", "cose-malformed"),
     ):
-        equal(bench.take("welcome", data, 1), ([code], []), text)
-    equal(len(bench.take("welcome", app.welcome(hello), 2)[1]), 1, "the true one still counts")
+        equal(bench.receive("welcome", data, 1), ([code], []), text)
+    equal(len(bench.receive("welcome", app.welcome(hello), 2)[1]), 1, "the true one still counts")
 
 
 def test_policy_mismatch():
     bench = Bench(App())
     hello = bench.hello()
     other = bench.app.welcome(hello, policy=bytes(32))
-    equal(bench.take("welcome", other, 1), (["policy-mismatch"], []))
+    equal(bench.receive("welcome", other, 1), (["policy-mismatch"], []))
     equal((bench.session.sid, bench.session.up), (b"", False))
-    equal(len(bench.take("welcome", bench.app.welcome(hello), 2)[1]), 1)
+    equal(len(bench.receive("welcome", bench.app.welcome(hello), 2)[1]), 1)
     check(not bench.session.diverged)
 
     bench = Bench(App(), authority=True)
     other = bench.app.welcome(bench.hello(), policy=bytes(32))
-    equal(len(bench.take("welcome", other, 1)[1]), 1, "the authority may put the policy right")
+    equal(len(bench.receive("welcome", other, 1)[1]), 1, "the authority may put the policy right")
     check(bench.session.diverged)
     equal(bench.times, [1800000000])
 
@@ -210,9 +210,11 @@ def test_policy_mismatch():
 def test_a_refused_policy_leaves_what_stands():
     bench, app = stood()
     sid = bench.session.sid
-    equal(bench.take("wake", app.wake(), 100), ([], []))
+    equal(bench.receive("wake", app.wake(), 100), ([], []))
     hello = bench.tick(100)[1]
-    equal(bench.take("welcome", app.welcome(hello, policy=bytes(32)), 101)[0], ["policy-mismatch"])
+    equal(
+        bench.receive("welcome", app.welcome(hello, policy=bytes(32)), 101)[0], ["policy-mismatch"]
+    )
     equal((bench.session.sid, bench.session.up), (sid, True))
 
 
@@ -223,27 +225,27 @@ def test_wake_is_answered_once_in_ten_seconds():
     bench, app = stood()
     keys, sid = app.keys, bench.session.sid
     nonce = bytes(range(16))
-    equal(bench.take("wake", app.wake(nonce), 1000), ([], []))
+    equal(bench.receive("wake", app.wake(nonce), 1000), ([], []))
     hello = bench.tick(1000)
     fields = app.read_hello(hello[1])
     equal((hello[0], fields[5], fields[6]), ("hello", 1, nonce))
     for at in (1001, 10999):
-        equal(bench.take("wake", app.wake(nonce), at), ([], []))
+        equal(bench.receive("wake", app.wake(nonce), at), ([], []))
         equal(
             bench.session.due_ms() > at or bench.tick(at) == hello, True, "no hello but the repeat"
         )
-    equal(bench.take("wake", app.wake(), 11000), ([], []))
+    equal(bench.receive("wake", app.wake(), 11000), ([], []))
     equal(app.read_hello(bench.tick(11000)[1])[5], 2)
     equal((bench.session.sid, bench.session.up), (sid, True), "the old session stands")
-    equal(bench.take("set_relay", app.seal("set_relay", 1, keys=keys), 11001)[0], [])
+    equal(bench.receive("set_relay", app.seal("set_relay", 1, keys=keys), 11001)[0], [])
     equal(bench.ran, [{}])
 
 
 def test_a_wake_forgets_the_hello_before_it():
     bench = Bench(App())
     welcome = bench.app.welcome(bench.hello())
-    equal(bench.take("wake", bench.app.wake(), 10), ([], []))
-    equal(bench.take("welcome", welcome, 10), (["unexpected"], []))
+    equal(bench.receive("wake", bench.app.wake(), 10), ([], []))
+    equal(bench.receive("welcome", welcome, 10), (["unexpected"], []))
     fields = bench.app.read_hello(bench.tick(10)[1])
     equal(fields[5:], [1, bytes(16)])
 
@@ -251,7 +253,7 @@ def test_a_wake_forgets_the_hello_before_it():
 def test_a_wake_nobody_follows_up_leaves_the_session():
     bench, app = stood()
     sid = bench.session.sid
-    bench.take("wake", app.wake(), 100)
+    bench.receive("wake", app.wake(), 100)
     for at in (100, 3100, 9100, 30100):
         bench.tick(at)
     equal((bench.session.sid, bench.session.up), (sid, True))
@@ -262,12 +264,14 @@ def test_a_wake_nobody_follows_up_leaves_the_session():
 def test_the_new_session_replaces_the_old_one():
     bench, app = stood()
     old = app.keys
-    bench.take("wake", app.wake(), 100)
+    bench.receive("wake", app.wake(), 100)
     hello = bench.tick(100)[1]
-    equal(len(bench.take("welcome", app.welcome(hello), 101)[1]), 1)
+    equal(len(bench.receive("welcome", app.welcome(hello), 101)[1]), 1)
     check(not bench.session.up)
-    equal(bench.take("set_relay", app.seal("set_relay", 1, keys=old), 102), (["old-session"], []))
-    bench.take("ack", app.seal("ack", 0), 103)
+    equal(
+        bench.receive("set_relay", app.seal("set_relay", 1, keys=old), 102), (["old-session"], [])
+    )
+    bench.receive("ack", app.seal("ack", 0), 103)
     check(bench.session.up)
     equal(bench.ran, [])
 
@@ -282,7 +286,7 @@ def test_bad_wakes():
         (app.mac0("wake", [1, bytes(16)], purpose="hello"), "tampered"),
         (app.welcome(b""), "tampered"),
     ):
-        equal(bench.take("wake", data, 100000), ([code], []))
+        equal(bench.receive("wake", data, 100000), ([code], []))
         equal(bench.session.due_ms(), None)
 
 
@@ -292,52 +296,52 @@ def test_bad_wakes():
 def test_commands_and_duplicates():
     bench, app = stood()
     data = app.seal("set_relay", 1, 7, None, RELAY)
-    codes, out = bench.take("set_relay", data, 10)
+    codes, out = bench.receive("set_relay", data, 10)
     equal((codes, bench.ran), ([], [RELAY]))
     equal(app.open("reply", 1, out[0][1]), [7, None, {"ok": True, "result": None}])
-    equal(bench.take("set_relay", data, 20), ([], out), "the stored reply again")
-    equal(bench.take("set_relay", app.seal("set_relay", 1, 8), 30), (["replayed"], []))
-    equal(bench.take("ack", app.seal("ack", 0), 30), ([], []), "the ack crossed our ready")
-    equal(bench.take("ack", app.seal("ack", 0, 1), 30), (["replayed"], []))
+    equal(bench.receive("set_relay", data, 20), ([], out), "the stored reply again")
+    equal(bench.receive("set_relay", app.seal("set_relay", 1, 8), 30), (["replayed"], []))
+    equal(bench.receive("ack", app.seal("ack", 0), 30), ([], []), "the ack crossed our ready")
+    equal(bench.receive("ack", app.seal("ack", 0, 1), 30), (["replayed"], []))
     equal(bench.ran, [RELAY])
 
 
 def test_a_duplicate_never_gets_another_commands_reply():
     bench, app = stood()
-    bench.take("set_relay", app.seal("set_relay", 1, 7), 10, work=False)
+    bench.receive("set_relay", app.seal("set_relay", 1, 7), 10, work=False)
     second = app.seal("set_relay", 2, 8)
-    bench.take("set_relay", second, 10, work=False)
+    bench.receive("set_relay", second, 10, work=False)
     bench.jobs[0].answer({"ok": True, "result": None})
     del bench.inbox.out[:]
-    equal(bench.take("set_relay", second, 20), ([], []), "its own is not there yet")
+    equal(bench.receive("set_relay", second, 20), ([], []), "its own is not there yet")
     bench.jobs[1].answer({"ok": True, "result": None})
     (reply,) = bench.inbox.out
-    equal(bench.take("set_relay", second, 20)[1][-1], ("reply", bytes(reply[2])))
+    equal(bench.receive("set_relay", second, 20)[1][-1], ("reply", bytes(reply[2])))
 
 
 def test_gap_and_replay():
     bench, app = stood()
     early = app.seal("set_relay", 1)
-    equal(bench.take("set_relay", app.seal("set_relay", 3), 10)[0], ["gap"])
-    equal(bench.take("set_relay", early, 10), (["replayed"], []))
-    equal(bench.take("set_relay", app.seal("set_relay", 4), 10)[0], [])
+    equal(bench.receive("set_relay", app.seal("set_relay", 3), 10)[0], ["gap"])
+    equal(bench.receive("set_relay", early, 10), (["replayed"], []))
+    equal(bench.receive("set_relay", app.seal("set_relay", 4), 10)[0], [])
     equal(len(bench.ran), 2)
 
 
 def test_a_forgery_moves_no_counter():
     bench, app = stood()
     good = app.seal("set_relay", 1)
-    equal(bench.take("set_relay", flip(good), 10), (["tampered"], []))
-    equal(bench.take("set_relay", flip(app.seal("set_relay", 1 << 31)), 10), (["tampered"], []))
-    equal(bench.take("reboot", good, 10), (["tampered"], []), "another topic")
-    equal(bench.take("set_relay", good, 10)[0], [])
+    equal(bench.receive("set_relay", flip(good), 10), (["tampered"], []))
+    equal(bench.receive("set_relay", flip(app.seal("set_relay", 1 << 31)), 10), (["tampered"], []))
+    equal(bench.receive("reboot", good, 10), (["tampered"], []), "another topic")
+    equal(bench.receive("set_relay", good, 10)[0], [])
     equal(len(bench.ran), 1)
 
 
 def test_a_command_before_the_ack_shows_that_ready_arrived():
     bench = Bench(App())
-    bench.take("welcome", bench.app.welcome(bench.hello()), 0)
-    equal(bench.take("set_relay", bench.app.seal("set_relay", 1), 1)[0], ["gap"])
+    bench.receive("welcome", bench.app.welcome(bench.hello()), 0)
+    equal(bench.receive("set_relay", bench.app.seal("set_relay", 1), 1)[0], ["gap"])
     check(bench.session.up)
     equal((bench.session.due_ms(), len(bench.ran)), (None, 1))
 
@@ -346,13 +350,13 @@ def test_expiry_counts_from_the_hello():
     bench = Bench(App())
     app = bench.app
     hello = bench.hello(0)
-    bench.take("welcome", app.welcome(hello), 25000)
-    bench.take("ack", app.seal("ack", 0), 25001)
-    equal(bench.take("set_relay", app.seal("set_relay", 1, 1, 30), 30000)[0], [])
-    codes, out = bench.take("set_relay", app.seal("set_relay", 2, 2, 30), 30001)
+    bench.receive("welcome", app.welcome(hello), 25000)
+    bench.receive("ack", app.seal("ack", 0), 25001)
+    equal(bench.receive("set_relay", app.seal("set_relay", 1, 1, 30), 30000)[0], [])
+    codes, out = bench.receive("set_relay", app.seal("set_relay", 2, 2, 30), 30001)
     equal(codes, ["expired"])
     equal(app.open("reply", 2, out[0][1])[2], {"ok": False, "error": "expired"})
-    equal(bench.take("set_relay", app.seal("set_relay", 3, 3, None), 1 << 40)[0], [])
+    equal(bench.receive("set_relay", app.seal("set_relay", 3, 3, None), 1 << 40)[0], [])
     equal(len(bench.ran), 2)
 
 
@@ -360,8 +364,8 @@ def test_expiry_counts_from_the_first_sending_of_the_hello():
     bench = Bench(App())
     hello = bench.hello(0)
     equal(bench.tick(9000)[1], hello)
-    bench.take("welcome", bench.app.welcome(hello), 9001)
-    equal(bench.take("set_relay", bench.app.seal("set_relay", 0, 1, 9), 9002)[0], ["expired"])
+    bench.receive("welcome", bench.app.welcome(hello), 9001)
+    equal(bench.receive("set_relay", bench.app.seal("set_relay", 0, 1, 9), 9002)[0], ["expired"])
 
 
 def test_no_session():
@@ -370,9 +374,9 @@ def test_no_session():
     bench, app = stood()
     bench.session.drop()
     raises("no-session", bench.session.seal, "x", 0, {})
-    equal(bench.take("set_relay", app.seal("set_relay", 1), 10), (["no-session"], []))
+    equal(bench.receive("set_relay", app.seal("set_relay", 1), 10), (["no-session"], []))
     check(not bench.session.up)
-    check(bench.stand(100), "and it comes to stand again")
+    check(bench.handshake(100), "and it comes to stand again")
 
 
 def test_counter_exhausted():
@@ -384,14 +388,14 @@ def test_counter_exhausted():
     equal((bench.session.up, bench.session.sid), (False, b""))
     said = bench.tick(5000)
     equal((said[0], app.read_hello(said[1])[5]), ("hello", 1))
-    bench.take("welcome", app.welcome(said[1]), 5001)
-    bench.take("ack", app.seal("ack", 0), 5002)
+    bench.receive("welcome", app.welcome(said[1]), 5001)
+    bench.receive("ack", app.seal("ack", 0), 5002)
     check(bench.session.up)
 
 
 def test_last_counter_down():
     bench, app = stood()
-    equal(bench.take("set_relay", app.seal("set_relay", (1 << 32) - 1), 10)[0], ["gap"])
+    equal(bench.receive("set_relay", app.seal("set_relay", (1 << 32) - 1), 10)[0], ["gap"])
     said = bench.tick(10)
     equal((said[0], len(bench.ran)), ("hello", 1))
 
@@ -464,7 +468,7 @@ def test_keys_and_nonces_are_never_the_same_twice():
                 hello = bench.hello(now)
                 hellos.add(hello)
                 sids.add(bytes(bench.app.read_hello(hello)[1]))
-                bench.take(
+                bench.receive(
                     "welcome", bench.app.welcome(hello), now
                 )  # and the application's is one
                 sids.add(bench.session.sid)
@@ -492,8 +496,8 @@ def test_randomness_that_fails_says_no_hello():
 
 def test_an_answer_after_its_session():
     bench, app = stood()
-    bench.take("set_relay", app.seal("set_relay", 1), 10, work=False)
-    check(bench.stand(20))
+    bench.receive("set_relay", app.seal("set_relay", 1), 10, work=False)
+    check(bench.handshake(20))
     bench.jobs[0].answer({"ok": True, "result": None})
     equal(bench.inbox.out, [], "nobody waits for it")
 
@@ -502,7 +506,7 @@ def test_begin_drops_what_stood():
     bench, app = stood()
     bench.session.start(10)
     equal((bench.session.up, bench.session.sid), (False, b""))
-    equal(bench.take("set_relay", app.seal("set_relay", 1), 10), (["no-session"], []))
+    equal(bench.receive("set_relay", app.seal("set_relay", 1), 10), (["no-session"], []))
 
 
 # -- what others computed -----------------------------------------------------------------------
@@ -514,7 +518,7 @@ def vectors():
 
 
 def outcome(bench, command, message):
-    codes, out = bench.take(command, message, 5000)
+    codes, out = bench.receive(command, message, 5000)
     done = len(bench.ran)
     del bench.ran[:]
     if done:
@@ -542,11 +546,11 @@ def test_vectors():
     for case in v["device_before"]:
         got = outcome(bench, case["command"], bytes.fromhex(case["message"]))
         check(got in case["outcome"].split(" or "), "%s: %s" % (case["name"], got))
-    equal(bench.take("welcome", octets["welcome"], 1500), ([], [("ready", octets["ready"])]))
+    equal(bench.receive("welcome", octets["welcome"], 1500), ([], [("ready", octets["ready"])]))
     equal(bench.session.sid, octets["sid"])
-    equal(bench.take("ack", octets["ack"], 1600), ([], []))
+    equal(bench.receive("ack", octets["ack"], 1600), ([], []))
     check(bench.session.up)
-    equal(bench.take("wake", octets["wake"], 1600), ([], []))
+    equal(bench.receive("wake", octets["wake"], 1600), ([], []))
     app.keys = [octets[name] for name in ("up_key", "up_iv", "down_key", "down_iv", "sid")]
     for case in v["device_after"]:
         got = outcome(bench, case["command"], bytes.fromhex(case["message"]))

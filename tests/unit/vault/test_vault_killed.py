@@ -2,7 +2,7 @@
 
 from board_model import DictStore, PowerCut
 from harness import check, equal
-from vault_kit import Wrong, begin, change, judge
+from vault_kit import Wrong, begin, change, check_after_cut
 
 PURE = True
 # Changes of the store that a clean run makes. More is more wear: say why beside a higher number.
@@ -40,7 +40,7 @@ def cut_everywhere(name, kind=DictStore):
     results = []
     for budget in range(len(store.log) + 1):
         store, finished = run(name, files, budget, kind)
-        results.append(judge(name, lambda store=store: store, finished))
+        results.append(check_after_cut(name, lambda store=store: store, finished))
     return results
 
 
@@ -67,7 +67,7 @@ def test_killed_while_healing():
                 except PowerCut:
                     pass
                 store.budget = None
-                check(judge(name, lambda store=store: store, False))
+                check(check_after_cut(name, lambda store=store: store, False))
 
 
 class CommitFirst(DictStore):
