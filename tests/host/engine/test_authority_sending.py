@@ -56,7 +56,7 @@ def test_requests_that_are_refused(stage, peer, changes, code):
 
 
 def test_deadlines_go_on_while_no_event_can_be_written(stage, peer):
-    stage.stand(peer)
+    stage.handshake(peer)
     results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=10))
     pages = stage.store._db.execute("PRAGMA page_count").fetchone()[0]
     stage.store._db.execute(f"PRAGMA max_page_count = {pages}")
