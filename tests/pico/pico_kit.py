@@ -29,11 +29,13 @@ PATIENCE_S = 1800.0
 # Run over the REPL, in whose place boot.py and main.py come afterwards.
 _PROVISION = """
 import os
-names = {{}}
+names = {}
 with open("/provision.py") as file:
     exec(file.read(), names)
-names["install"]({bundle!r})
-os.remove("/provision.py")
+with open("/bundle", "rb") as file:
+    names["install"](file.read())
+for name in ("provision.py", "bundle"):
+    os.remove("/" + name)
 for name in ("boot.py", "main.py"):
     os.rename("/new_" + name, "/" + name)
 print("free blocks", os.statvfs("/")[3])
@@ -174,6 +176,7 @@ def provision_pico(
     boot = root / "boot.py"
     boot.write_text(boot.read_text() + boot_lines)
     (root / "provision.py").write_text((HERE / "device" / "provision.py").read_text())
+    (root / "bundle").write_bytes(strictcbor.encode(fields))
     compile_device(root, ARCHITECTURE)
     for name in ("boot.py", "main.py"):
         (root / name).rename(root / f"new_{name}")
@@ -181,7 +184,7 @@ def provision_pico(
     subprocess.run([*emulator(), "build", str(root), str(image)], check=True)
     pico = Pico(firmware, image).start()
     try:
-        print(pico.execute(_PROVISION.format(bundle=strictcbor.encode(fields).hex())))
+        print(pico.execute(_PROVISION))
         pico.order(reset=1)
     except BaseException:
         pico.kill()

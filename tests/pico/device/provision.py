@@ -9,6 +9,5 @@ from warden.provisioning.provision import provision
 
 
 def install(bundle):
-    """Install a bundle, in hex: its bytes may hold Ctrl-C."""
-    data = bytes.fromhex(bundle)
-    provision(io.BytesIO(len(data).to_bytes(4, "big") + data))
+    """Install the bytes of a bundle."""
+    provision(io.BytesIO(len(bundle).to_bytes(4, "big") + bundle))
