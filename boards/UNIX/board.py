@@ -7,7 +7,7 @@ ROOT_KEY = ("software", "/fuses/rootkey")
 # past and can be set.
 CLOCK = ("system", "/fuses/clock")
 NETWORK = "wired"
-# A telephone's keypad on pins that boards/UNIX/pins.py stands for, and a display that prints.
+# A telephone's keypad on the pins of boards/UNIX/pins.py, and a display that prints.
 KEYPAD = ("matrix", (2, 3, 4, 5), (6, 7, 8), b"123456789*0#")
 DISPLAY = ("console",)
 FLOOR = 1793491200  # 2026-11-01, seconds since 1970

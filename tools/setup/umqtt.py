@@ -21,7 +21,7 @@ def main(directory: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         unearth = Path(sys.executable).with_name("unearth")
         command = [str(unearth), "--no-binary", "--download", folder, REQUIREMENT]
-        # Its report on standard output is a page of JSON that nobody asked for.
+        # Its report on standard output, a page of JSON, is dropped.
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         (archive,) = Path(folder).iterdir()
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()

@@ -1,8 +1,8 @@
 """Makes the sources lean for boards: error texts go, codes stay, and what is there for type
 checkers alone goes too.
 
-The texts speak to whoever develops against the package, and they take 12 KB of a 64-bit heap and
-half of that on a board, where nobody reads them. A board that runs the compiled modules raises the
+The texts are for developers. They take 12 KB of a 64-bit heap and half of that on a board, where
+they are not read. A board that runs the compiled modules raises the
 same errors with the same codes; docs/errors.md says what each means.
 """
 

@@ -198,7 +198,7 @@ class Agent:
         if not up:
             self.session_up.clear()
         elif not self.session_up.is_set():
-            self.log("session-stands", "commands are obeyed from now on")
+            self.log("session-stands", "commands are executed from now on")
             self.backoff.reset()
             self.session_up.set()
 

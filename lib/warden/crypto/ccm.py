@@ -7,7 +7,7 @@ work left for Python is one XOR.
 
 A CBC object keeps its chain from call to call, and making a new one costs a key schedule a
 message. Instead, one object lives as long as the key, and the first block of each message is XORed
-with the chain value that the last one left: they cancel out, and the chain stands at zero where
+with the chain value that the last one left: they cancel out, and the chain is zero where
 RFC 3610 wants it.
 
 One pair of 512-byte workspaces serves all instances. So seal() and open() are not re-entrant: call
@@ -123,7 +123,7 @@ class CCM:
             raise UsageError("bad-argument", "the buffer must be writable")
 
         # A message that was cut short by an exception left the CBC object somewhere unknown;
-        # encrypting any block shows where it stands.
+        # encrypting any block shows its progress.
         chain = self._chain or cbc(_ZERO)
         self._chain = None
         size = (extra + 33) & -16 if extra else 16

@@ -64,7 +64,7 @@ def _is_encoding(em: int, digest: "Buffer", size: int, salt_len: int) -> bool:
     tail = ((em >> 8) & ((1 << 8 * _HASH) - 1)).to_bytes(_HASH, "big")
     db = (em >> 8 * (_HASH + 1)) ^ int.from_bytes(_mgf1(tail, length), "big")
     db &= (1 << (8 * length - 1)) - 1
-    # DB = zeros ‖ 0x01 ‖ salt: what stands before the salt is the number 1.
+    # DB = zeros ‖ 0x01 ‖ salt: the part before the salt is the number 1.
     if db >> 8 * salt_len != 1:
         return False
     h = hashlib.sha256(bytes(8))

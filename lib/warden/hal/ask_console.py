@@ -26,7 +26,7 @@ def _ask(stream: "Any") -> bytes:
     while True:
         byte = stream.read(1)
         if not byte:
-            raise StoreError("root-key", "nobody gives the PIN of the root key")
+            raise StoreError("root-key", "the PIN of the root key was not entered")
         if byte in b"\r\n":
             if line:
                 return bytes(line)

@@ -14,7 +14,7 @@ class ChipClock:
         return int(time.time()) + _EPOCH
 
     def set(self, unix_time: int) -> bool:
-        """Set the chip's clock; True when it stands at the new time afterwards."""
+        """Set the chip's clock; return whether it has the new time afterwards."""
         import machine
 
         try:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 IDLE_MS = const(32)
 SCAN_MS = const(4)
 SETTLE_MS = const(8)
-_MOST = const(16)  # keys that wait; what comes faster than anybody can type is lost
+_MOST = const(16)  # keys that wait; keys pressed faster than by hand are lost
 
 
 class Keypad:
@@ -94,7 +94,7 @@ class Keypad:
         new = seen & ~self._down
         self._down = seen
         # One bit alone is a power of two. Two keys short nothing; with a third there may be a
-        # fourth that nobody pressed.
+        # fourth that was not pressed.
         if not new or new & (new - 1):
             return
         rest = seen ^ new

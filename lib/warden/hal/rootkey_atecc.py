@@ -113,7 +113,7 @@ class AteccRootKey:
 
     def _wake(self) -> None:
         try:
-            self._i2c.writeto(0, b"")  # SDA low for long enough; nobody is there to acknowledge it
+            self._i2c.writeto(0, b"")  # SDA low for long enough; no device acknowledges it
         except OSError:
             pass
         self._sleep_ms(_WAKE_MS)

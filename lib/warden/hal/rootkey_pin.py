@@ -66,7 +66,7 @@ class PinRootKey(SoftwareRootKey):
                 "the salt of the root key is missing or damaged: provision the device again",
             )
         iterations = int.from_bytes(data[1:5], "big")
-        # Not authenticated: a count that somebody lowered gives another key, one that he raised
+        # Not authenticated: a count that was lowered gives another key, one that was raised
         # must not hold the board for hours.
         if not LEAST <= iterations <= MOST:
             raise StoreError("root-key", "the root key's iterations are out of bounds")

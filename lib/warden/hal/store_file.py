@@ -142,7 +142,7 @@ class FileStore(StepStore):
                     file.write(bytes(_PIECE))
         except OSError:
             try:
-                os.remove(path)  # a part of it holds nothing that anybody needs
+                os.remove(path)  # a partial record, not needed
             except OSError:
                 pass
 

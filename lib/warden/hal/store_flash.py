@@ -246,7 +246,7 @@ class FlashStore:
         self._end = at + 2 * unit + size
         return True
 
-    # -- finding out what stands ----------------------------------------------------------------
+    # -- reading the log ------------------------------------------------------------------------
 
     def _mount(self) -> None:
         """Look through all banks, each sector once; finish or undo what a cut interrupted."""

@@ -1,6 +1,6 @@
 """Keep a time that only moves forward, on boards that start in 2021 (rp2) or 2000 (ESP32).
 
-The clock never stands below two marks: the build's date, and the highest time that a welcome of
+The clock is never below two marks: the build's date, and the highest time that a welcome of
 the authority proved, sealed in the vault. The TLS stack checks certificate dates against the
 chip's clock, so it must be right before the hand-shake. For a server certificate that begins after
 both marks, net/link.py sets a tentative time, which does not count as proven.

@@ -233,7 +233,7 @@ class Link:
                     # Or by a server that answered late: the whole hand-shake ran in this call.
                     first = first[count or 0 :]
                 if verifier.refusal:
-                    # The stack passes the callback's 1 on, which stands for one byte.
+                    # The stack passes the callback's 1 on, which means one byte.
                     raise PeerError(verifier.refusal, "the hand-shake failed")
                 if count == 0:
                     raise LinkError("link-closed")

@@ -57,7 +57,7 @@ _OVERHEAD = const(1 + _NONCE + _TAG)
 _KEY_SIZE = const(32)
 _COMMIT_LIMIT = const(4096)
 _CACHE = const(4096)  # bytes of sealed records that open() keeps
-# What stands in the key's place once it was destroyed: the wipe may still be under way.
+# Takes the place of a destroyed key: the wipe may still be under way.
 WIPED = b"warden: wiped"
 _NAME_CHARACTERS = const(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
@@ -109,7 +109,7 @@ class Vault:
             raise StoreError("vault-damaged", "the vault's key is gone")
         body = self._open_commit(wrapped, commit)
         if body is None:
-            # A new root key was being given (vault/rekey.py): the commit under it stands, its key
+            # A new root key was being given (vault/rekey.py): the commit under it exists, its key
             # is not in its place yet.
             known, self._seal = self._seal is not None, None
             wrapped = self.store.read("rekey", _OVERHEAD + _KEY_SIZE) or b""

@@ -172,9 +172,11 @@ class Framer:
                 raise PeerError("mqtt-malformed")
         elif kind == CONNACK:
             # No session is ever kept (clean session), so a broker that says "session present"
-            # answers somebody else (MQTT-3.2.2-1).
+            # answers another client (MQTT-3.2.2-1).
             if body[0]:
-                raise PeerError("mqtt-malformed", "the broker kept a session that nobody wanted")
+                raise PeerError(
+                    "mqtt-malformed", "the broker kept a session that was not requested"
+                )
             if body[1] > 5:
                 raise PeerError("mqtt-malformed")
         elif kind == SUBACK and body[2] > 1 and body[2] != 0x80:

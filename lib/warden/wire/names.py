@@ -60,7 +60,7 @@ class Topics:
         """
         found = self._sealed.get(event)
         if found is None:
-            from . import cbor  # nobody else who wants a name wants CBOR
+            from . import cbor  # other users of names do without CBOR
 
             topic = self.event(event, COSE)
             found = topic.encode(), cbor.encode(["msg", topic])

@@ -111,8 +111,7 @@ def _authenticate(
 ) -> bytes:
     """Return the manifest's digest, once a release key has signed it."""
     reader = Reader(elements[suit_labels.AUTHENTICATION][1])
-    # Exactly one signature: a second one that we can't check would be bytes that nobody vouches
-    # for.
+    # Exactly one signature: a second one that we can't check would be unauthenticated bytes.
     if reader.array() != 2:
         raise PeerError("suit-unsupported", "not exactly one signature")
     signed = reader.byte_string()

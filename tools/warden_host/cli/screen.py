@@ -72,7 +72,7 @@ def _words(news: FleetEvent) -> str:
     words = {
         "came": f"came ({news.text})",
         "left": f"left ({news.text})",
-        "session": f"session stands ({news.text})",
+        "session": f"session up ({news.text})",
         "event": f"{news.name} {body}",
         "command": f"{news.name} {news.id} {body}" + (f" ({news.text})" if news.text else ""),
         "reply": f"{_answered(news)} {news.id} {body}",

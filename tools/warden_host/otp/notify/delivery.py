@@ -177,7 +177,7 @@ def words(message: Message) -> tuple[str, str]:
         f"Code for {message.device}"  # the subject shows on locked screens: the code is inside
     )
     lines = [
-        f"{message.device} asks who stands before it.",
+        f"{message.device} asks for a code.",
         "",
         f"Code: {message.code}",
         *([f"Under duress: {message.duress}"] if message.duress else []),
