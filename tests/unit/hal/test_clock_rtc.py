@@ -83,7 +83,7 @@ def test_the_unix_ports_clock_is_its_hosts():
     check(SystemClock().now() > 1_700_000_000)
 
 
-def test_a_control_file_is_told_the_time():
+def test_the_control_file_gets_the_time():
     disk = RamDisk(24)
     vfs.VfsLfs2.mkfs(disk)
     vfs.mount(vfs.VfsLfs2(disk), "/ram")

@@ -188,7 +188,7 @@ def padded(border=SECTOR, header=HEADER):
     return parts, border - at, sequence
 
 
-def test_what_a_change_left_out_before_a_border():
+def test_padding_before_a_sectors_border():
     parts, left, sequence = padded()
     check(0 < left < 6 * UNIT)
     long = change(sequence + 1, entry(b"b", bytes(100)))
@@ -260,7 +260,7 @@ def test_more_than_a_start_keeps_in_memory():
 
 
 def test_stray_bits_in_the_sectors_behind():
-    """Two bytes that lost a bit while they were erased are no change that got lost; three are."""
+    """Two erased bytes that lost a bit are no lost change; three are."""
     rest = b"\xff" * (SECTOR - UNIT - len(FIRST))
     next_head = b"\xff" * UNIT
     wanted = {"a": b"one"}
@@ -450,8 +450,8 @@ def test_a_move_leaves_nothing_behind():
         equal(store_on(part).read("a", 99), b"planted %d" % turn)
 
 
-def test_what_a_removal_looks_like():
-    """As docs/formats.md has it: kind 0, the name's length, no bytes, the name."""
+def test_the_form_of_a_removal():
+    """As in docs/formats.md: kind 0, the name's length, no bytes, the name."""
     part = flash(HEADER, FIRST)
     store = store_on(part)
     store.remove("a")

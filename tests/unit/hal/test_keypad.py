@@ -321,7 +321,7 @@ def test_names_for_each_crossing():
         raises("no-board", keypad_mcp23017.Mcp23017, Mcp23017(), 0x20, rows, columns)
 
 
-def test_what_comes_over_stdin():
+def test_keys_from_stdin():
     """The simulated board's keyboard closes and opens each key for its time.
 
     Other bytes are no keys; the input may end.

@@ -86,8 +86,8 @@ def test_a_new_chip():
         equal(place.disk.violations, 0)
 
 
-def test_what_is_not_formatted():
-    """Somebody else's bytes, or a filesystem of ours that was damaged: its owner decides."""
+def test_foreign_data_is_not_formatted():
+    """Foreign data, or a damaged filesystem of ours: the owner decides."""
     with Place() as place:
         filled(place.start())
         good = bytes(place.disk.data)

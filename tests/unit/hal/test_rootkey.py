@@ -92,7 +92,7 @@ def test_damaged():
     on_littlefs(run)
 
 
-def test_what_an_interrupted_creation_left_is_no_key():
+def test_an_interrupted_creation_leaves_no_key():
     def run():
         with open(PATH + "~", "wb") as file:
             file.write(bytes(32))
@@ -170,7 +170,7 @@ def test_the_chips_key_is_not_kept_when_the_salt_is_gone():
     on_littlefs(run)
 
 
-def test_close_forgets():
+def test_close_drops_the_key():
     def run():
         for make in (software, chip):
             put(bytes(range(32)))

@@ -90,7 +90,7 @@ def test_create_finds_a_good_key():
     equal(key.mac(b"m"), hmac_sha256(K, b"m"))
 
 
-def test_the_result_is_forgotten():
+def test_the_result_is_wiped():
     key, model = pair()
     key.mac(b"m")
     equal(model.steps[-1], 0x5C)
@@ -115,7 +115,7 @@ def test_the_system_registers_are_put_back():
             equal(model.system, {register: fill for register in registers}, chip)
 
 
-def test_what_no_board_has():
+def test_unknown_chips_and_blocks():
     for chip, block in (("esp32", 0), ("rp2040", 0), ("esp32s3", 6), ("esp32s3", -1)):
         check(
             isinstance(raises("no-board", EfuseRootKey, chip, block, hmac_sha256, {}), UsageError)

@@ -175,7 +175,7 @@ def test_a_confirmed_firmware_that_never_starts():
     board.off()
 
 
-def test_the_attempts_of_a_confirmed_one_begin_anew():
+def test_a_start_clears_a_confirmed_slots_attempts():
     board = OtaBoard()
     update_to(board, 2, "first")
     for sequence in (3, 4, 5, 6, 7, 8):
@@ -242,7 +242,7 @@ def test_an_application_that_can_not_be_read():
     board.off()
 
 
-def test_what_the_chip_refuses():
+def test_firmware_that_the_chip_refuses():
     """Signed by us, and no firmware for this chip: nothing changes."""
     board = OtaBoard()
     update_to(board, 2, "first")

@@ -69,7 +69,7 @@ def test_write_read_remove():
     on_littlefs(run)
 
 
-def test_what_a_cut_write_left_is_no_record():
+def test_a_cut_write_is_no_record():
     def run(path):
         store = FileStore(path)
         put(path + "/~staged", b"half")
@@ -353,7 +353,7 @@ def test_littlefs_is_taken_where_mounts_can_not_be_listed():
     on_littlefs(run)
 
 
-def test_what_a_start_does_with_the_files():
+def test_a_start_opens_each_record_once():
     """Each record is opened once, by one walk: on littlefs the walk takes most of the time."""
     done = []
 

@@ -155,7 +155,7 @@ def test_erase_all():
     everywhere(run)
 
 
-def test_erase_all_of_what_is_no_vault():
+def test_erase_all_without_a_vault():
     place = Flash()
     place.load(Dice(3).bytes(len(place.part.data)))
     store = place.store()

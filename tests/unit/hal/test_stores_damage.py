@@ -189,7 +189,7 @@ def test_a_change_that_is_missing_between_two():
     raises("vault-damaged", on_flash(part).names)
 
 
-def test_a_stray_bit_in_what_a_change_left_out():
+def test_a_stray_bit_in_padding():
     """A stray bit before a sector's border refuses nothing, and has the log copied."""
     part = flash()
     store = on_flash(part)
@@ -244,7 +244,7 @@ def test_heads_that_lie():
     equal(after(part, end, head(65535, sequence + 1, b"Wx")), b"z" * 20)
 
 
-def test_a_mark_that_is_gone_with_something_behind_it():
+def test_a_lost_mark_before_another_change():
     store, part = with_history()
     mark = store._end - 4 * UNIT - UNIT  # of the change before
     equal(bytes(part.data[mark : mark + 4]), bytes(4))
@@ -497,7 +497,7 @@ def test_a_bank_that_does_not_erase_is_left_out():
     equal(found(FlashStore(part, UNIT, 3)), (NOW, 2))
 
 
-def test_what_a_start_kept_is_not_served_after_a_change():
+def test_a_change_drops_the_start_s_memory():
     part = flash()
     on_flash(part).change((("a", b"first"), ("b", b"B")), ())
     store = on_flash(part)
@@ -592,7 +592,7 @@ def test_chunks_of_a_long_record():
         raises("vault-damaged", on_nvs(Nvs(rest)).read, "long", 5000)
 
 
-def test_what_a_cut_left_in_a_slot_is_not_taken_for_a_part():
+def test_a_cut_slot_is_no_part_of_a_record():
     part = Nvs()
     store = on_nvs(part)
     part.budget, part.operations = 3, 0

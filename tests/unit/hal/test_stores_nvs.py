@@ -163,8 +163,8 @@ def test_no_room_left():
     equal((store.read("a", 9), store_on(part).read("a", 9)), (b"old", b"old"))
 
 
-def test_what_nvs_says():
-    """Whatever it is: a named error, and the number."""
+def test_errors_of_nvs():
+    """Each error of NVS becomes one with a code and NVS's number."""
 
     class Fails(Nvs):
         error = OSError(-4355, "ESP_ERR_NVS_TYPE_MISMATCH")

@@ -56,8 +56,8 @@ def test_nothing_is_left_after_a_wipe():
         Vault(place.store(), RootKey()).create()
 
 
-def test_a_vault_that_nobody_can_read():
-    """Damaged, or never one: whoever wipes need not be able to read."""
+def test_a_wipe_of_an_unreadable_vault():
+    """A damaged vault, or none: a wipe does not need to read it."""
     for place in places():
         clear, sealed = used(place)
         image = place.image()

@@ -146,8 +146,8 @@ class Plain:
     pass
 
 
-def test_a_start_hands_it_to_the_boot():
-    """After the vault is open, for that may take its time; and only where the board names one."""
+def test_a_start_passes_the_watchdog_to_the_boot():
+    """After the vault is open, which may take long; only where the board names a watchdog."""
     given = []
     for board, expected in ((Board, [8000]), (Plain, [])):
         fresh()

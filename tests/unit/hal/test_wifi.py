@@ -83,8 +83,8 @@ def test_a_network_that_is_up_is_left_alone():
     equal((wlan.calls, time.now), ([], 0))
 
 
-def test_a_network_that_reaches_nobody_is_joined_anew():
-    """The driver of a station that was forgotten may call itself connected for ever."""
+def test_a_dead_network_is_joined_again():
+    """The driver may report a connection long after the access point dropped it."""
     time = Time()
     wlan = Wlan(time, 0)
     wifi = WiFi("garden", b"secret", wlan)

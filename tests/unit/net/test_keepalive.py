@@ -29,8 +29,8 @@ def test_an_idle_line_has_a_ping_after_half_the_keepalive():
     equal(ping_due(times, 1000), 1500)
 
 
-def test_what_is_sent_without_an_answer_is_followed_by_a_ping():
-    """Also where it is sent right after the reader began to wait."""
+def test_a_ping_follows_an_unanswered_packet():
+    """Also for a packet sent right after the reader began to wait."""
     for sent in range(1001, 1000 + KEEPALIVE // 2, 700):
         times = made()
         now = 1000

@@ -87,7 +87,7 @@ async def test_each_packet_has_its_own_time(client):
 
 
 @both
-def test_what_is_skipped_has_a_budget(client):
+def test_skipped_messages_have_a_budget(client):
     one = client("cid", None, None, nothing)
     ticks = Ticks(client)
     try:
@@ -151,8 +151,8 @@ async def test_a_cancelled_publish(client):
 
 
 @both
-async def test_cancelled_while_another_one_sends(client):
-    """A publish whose packet waits behind another one's."""
+async def test_cancelled_while_another_task_sends(client):
+    """A publish whose packet waits behind another task's."""
     peer = await Peer(client, stall_ms=5000).connect()
     peer.client._sending = peer.client.owes = True
     task = asyncio.create_task(peer.client.publish("t", b"behind", 1))

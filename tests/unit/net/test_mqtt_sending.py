@@ -161,7 +161,7 @@ async def test_a_half_open_line_is_noticed_soon_after_something_was_sent(client)
 
 
 @both
-async def test_an_answer_after_what_was_sent_makes_a_ping_needless(client):
+async def test_an_answer_to_the_last_packet_replaces_a_ping(client):
     peer = await Peer(client, keepalive_s=300).connect()
     peer.pump()
     for _ in range(8):

@@ -49,7 +49,7 @@ def test_exactly_one_match():
     equal((verifier(memoryview(LEAF), 0), verifier.refusal), (1, "pin-mismatch"))
 
 
-def test_a_refusal_stands():
+def test_a_refusal_is_final():
     verifier, _ = shown(certificate(serial=b"\x02\x01\x09"), LEAF)
     equal(verifier(memoryview(CA), 1), 1)
     equal(verifier.refusal, "certificate-untrusted")

@@ -128,7 +128,7 @@ def test_a_damaged_map_gives_the_slot_up():
     board.off()
 
 
-def test_what_was_verified_is_what_runs():
+def test_a_block_changed_after_installation():
     """A block that was changed after the installation is never served, not even the rest of it."""
     data = image("new")
     place = data.find(b"filler.bin") + 5000
@@ -400,7 +400,7 @@ def test_the_slot_that_may_be_overwritten():
     raises("update-state", record_of((TRIAL, 1, 6), good).spare, 0, 0)
 
 
-def test_beginning_forgets_what_was_there():
+def test_clear_empties_the_slot():
     record = record_of((CONFIRMED, 0, 5), (0, 0, 0))
     record.clear(1, b"m" * 32)
     check(record.resumes(1, b"m" * 32) and not record.resumes(1, b"n" * 32))

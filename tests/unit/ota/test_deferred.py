@@ -74,7 +74,7 @@ def test_the_next_start_verifies_it():
     board.off()
 
 
-def test_whoever_asks_first_begins_it():
+def test_the_first_status_query_starts_the_download():
     board = installed()
     defers(board)
     device, one = start(board)
@@ -405,7 +405,7 @@ def test_an_order_that_is_too_large_to_read_is_taken_away_all_the_same():
     board.off()
 
 
-def test_what_is_there_already_starts_by_itself():
+def test_an_image_in_the_running_slot_needs_no_chunk():
     """An update whose image is all in the running slot needs no chunk.
 
     The board then restarts by itself.

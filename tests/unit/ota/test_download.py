@@ -243,8 +243,8 @@ def test_an_image_that_does_not_match():
     board.off()
 
 
-def test_what_the_flash_did_not_keep():
-    """The image arrived whole; what is read back is not it."""
+def test_a_flash_that_loses_data():
+    """The image arrived whole; the flash returns something else."""
     board = installed()
     update = updater(board)
     update.start(envelope(2, [NEW]), 0)

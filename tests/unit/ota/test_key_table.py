@@ -139,8 +139,8 @@ def _numbers(key):
     return int.from_bytes(key[:32], "big"), int.from_bytes(key[32:], "big")
 
 
-def test_what_the_mac_prevents():
-    """With the table of a key of his own an attacker would sign releases."""
+def test_a_forged_table():
+    """With a forged table of a key an attacker would sign releases."""
     place = Place()
     attacker = bytes(_p256_plain.make_table(*_numbers(BASE)))
     key = p256.PublicKey(KEY)

@@ -201,8 +201,8 @@ def test_a_firmware_that_stays():
     board.off()
 
 
-def test_an_abort_closes_what_is_open():
-    """In the midst of the read-back, too: littlefs must not hear of an old file later."""
+def test_an_abort_closes_the_files():
+    """During the read-back too: littlefs must not use an old file later."""
     board = installed()
     update = updater(board)
     update.start(envelope(2, [NEW]), 0)

@@ -240,7 +240,7 @@ def test_slots_of_files():
     raises("filesystem", FileSlots, "/none/slots", ("app",))
 
 
-def test_what_a_file_system_refuses():
+def test_a_filesystem_refuses_bad_paths():
     filesystem, _, _ = opened(romfs(TREE))
     equal(errno_of(filesystem.mount, True, True), 30)
     equal(errno_of(filesystem.chdir, "/app.py"), 2)
@@ -456,8 +456,8 @@ def test_numbers_of_five_digits():
             raises("slot-damaged", filesystem.open, "/a", "rb")
 
 
-def test_what_the_firmware_is_told():
-    """Each number of these answers has its meaning for MicroPython."""
+def test_the_ioctl_answers():
+    """MicroPython gives each number of these answers a meaning."""
     filesystem, _, _ = opened(romfs(TREE))
     zeros = (0,) * 9
     equal(filesystem.stat("/lib"), (0x4000,) + zeros)

@@ -159,7 +159,7 @@ def facts(one):
     return status["state"], status["running"], status["confirmed"], status["failed"]
 
 
-def test_whoever_missed_the_last_report_asks():
+def test_a_status_query_replaces_a_lost_report():
     board = installed()
     _, one = start(board)
     equal(facts(one), ("Idle", 1, 1, 0))

@@ -165,7 +165,7 @@ class Slotless:
     slot = None
 
 
-def test_rollback_to_what_failed():
+def test_rollback_to_a_failed_release():
     board, device, one = trial(lambda: False)
     run(one)
     device, one = start(board)

@@ -172,8 +172,8 @@ def run_on_a_board(program):
         sys.modules.pop("board", None)
 
 
-def test_what_boot_py_needs():
-    """/lib with board.py in it, /main.py: there when boot.py has run."""
+def test_the_files_that_a_start_needs():
+    """After boot.py ran, /lib/board.py and /main.py are visible."""
     with open("firmware/boot.py") as file:
         boot = file.read()
     source = b"NAME = 'a board without slots'\n"

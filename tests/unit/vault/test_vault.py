@@ -208,7 +208,7 @@ def test_a_commit_that_comes_back_changed_is_noticed():
     is_closed(vault)
 
 
-def test_a_lost_record_is_noticed_while_the_old_one_stands():
+def test_a_lost_record_is_noticed_while_the_old_one_exists():
     store = Forgetful()
     vault, _ = made(store)
     store.lost = "a.00000002"
@@ -312,7 +312,7 @@ def test_already_provisioned():
     equal((store.files, root.created), (before, 0))
 
 
-def test_create_sweeps_what_an_interrupted_one_left():
+def test_create_sweeps_an_interrupted_creation():
     store = DictStore({"old.00000001": b"x", "key": b"y"})
     made(store)
     equal(sorted(store.files), ["a.00000001", "commit", "key"])
@@ -359,7 +359,7 @@ def test_a_store_that_says_it_kept_the_commit():
     equal(again.counter("boot"), 1)
 
 
-def test_what_open_keeps_is_bounded_and_handed_out_once():
+def test_the_memory_of_open_is_bounded_and_used_once():
     vault, store = made()
     sizes = {"small": 100, "large": 4000, "other": 50}
     vault.commit({name: bytes(size) for name, size in sizes.items()})

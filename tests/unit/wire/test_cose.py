@@ -226,8 +226,8 @@ def test_encrypt0_refusals():
     equal(cose.parse_encrypt0(encrypt0(with_(6, b"\xff\0\0\0"))).piv, 0xFF000000)
 
 
-def test_the_algorithm_is_judged_before_what_depends_on_it():
-    """Other algorithms have IVs and tags of other lengths, and labels that are not used here."""
+def test_the_algorithm_is_checked_first():
+    """Other algorithms have other lengths of IV and tag, and other labels."""
     for alg in (1, 2, 3, 11, 13, 24, 33, -65000):
         for size in (7, 12, 24):
             for message in (

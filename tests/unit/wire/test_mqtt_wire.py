@@ -274,7 +274,7 @@ def test_messages_that_are_skipped():
     equal(dropped(publish(b"t" * 129, bytes(3000)))[0][0][2], b"")
 
 
-def test_what_is_not_skipped():
+def test_messages_that_are_not_skipped():
     def may_skip(size):
         return size != 2103
 
@@ -302,7 +302,7 @@ def test_what_is_not_skipped():
     fill(packet(0x32, b"\x0b\xb6" + b"1" * 3000))
 
 
-def test_clear_forgets():
+def test_clear_drops_the_packet():
     framer = mqtt.Framer(LIMIT)
     framer.space()[:1] = b"\x32"
     check(not framer.fed(1) and framer.started)
