@@ -80,15 +80,16 @@ class Call:
             if hasattr(result, "send"):
                 result = await result
         except Exception as error:  # the application's own bug must not end the agent
-            code = reason = "command-failed"
+            code = "command-failed"
             try:
                 if isinstance(error, Refused):
                     # Checked again: a subclass or the handler may have set any value.
-                    text = Refused(error.code).code
-                    code, reason = "command-refused", text
-                elif self.command in AUTHORITY_ONLY and isinstance(error, PeerError):
+                    code = Refused(error.code).code
+                    log("command-refused", "%s: %s" % (self.command, code))
+                    return {"ok": False, "error": code}
+                if self.command in AUTHORITY_ONLY and isinstance(error, PeerError):
                     text = repr(error)
-                    code = reason = error.code
+                    code = error.code
                 else:
                     # For the log alone: it may hold what the command carried.
                     lines = io.StringIO()
@@ -97,7 +98,7 @@ class Call:
             except Exception:  # the error's own code or text fails, or the heap is full
                 text = "?"
             log(code, "%s: %s" % (self.command, text))
-            return {"ok": False, "error": reason}
+            return {"ok": False, "error": code}
         return {"ok": True, "result": result}
 
     def finish(self, body: "dict[str, Any]", log: "Callable[[str, str], None]") -> None:

@@ -11,6 +11,7 @@ from warden.errors import StoreError
 from warden.hal import store_file
 from warden.hal.store_file import FileStore
 from warden.vault import Vault
+from warden.vault.secrets import Secrets
 
 MOUNT = "/ram"
 
@@ -256,6 +257,22 @@ def test_a_full_flash_keeps_no_board_from_starting():
         equal(
             sorted(name.split(".")[0] for name in FileStore(path).names()), ["a", "commit", "key"]
         )
+
+    on_littlefs(run)
+
+
+def test_a_secret_of_the_application_takes_nothing_of_the_reserve():
+    """One that it set on a full flash would take the room of the next start's counter."""
+
+    def run(path):
+        on_a_full_one(path)
+        for number in range(2, 5):
+            vault, risen = booted(path)
+            equal(risen, number)
+            fill(path)
+            raises("vault-limit", Secrets(vault).set, "web", bytes(1024))
+            fill(path)
+        equal(Secrets(booted(path)[0]).names(), [])
 
     on_littlefs(run)
 
