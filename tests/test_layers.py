@@ -63,11 +63,11 @@ ALONE: dict[str, str] = {
     "ota.slots": "wire.cbor",
     "ota.trial": "ota.slots wire.cbor",
     "ota.update": "ota.slots wire.cbor",
-    "ota.validate": (
+    "ota.manifest_verify": (
         "ota.romfs ota.slots wire.cbor wire.cbor_reader wire.cose"
         " wire.suit wire.suit_commands wire.suit_labels wire.suit_plan"
     ),
-    "ota.verify": "ota.romfs ota.slots wire.cbor",
+    "ota.image_verify": "ota.romfs ota.slots wire.cbor",
     "policy.otp": "",
     "policy.policy": "wire.cbor",
     "provisioning.bundle": "crypto.rand policy.policy wire.cbor wire.names",

@@ -167,7 +167,7 @@ def missing_path(word: str, tree: dict[str, str], folder: str) -> bool:
 def missing_name(word: str, tree: dict[str, str]) -> bool:
     """Report whether the word is a dotted name below one of our modules that does not exist.
 
-    word: a full name (`warden.ota.boot.present`) or a module's last name and a member
+    word: a full name (`warden.ota.boot.boot_result`) or a module's last name and a member
     (`ct.equal`).
     """
     if (

@@ -232,7 +232,7 @@ def ask_order(key, vendor, class_id, slot, components, shared_key, wrapped, enve
     """What a device makes of an order: the plan of its manifest and the content key. wrapped
     counts where an image is encrypted."""
     from warden.crypto import p256
-    from warden.ota.validate import content_key
+    from warden.ota.manifest_verify import content_key
     from warden.wire import cbor, suit
     from warden.wire.suit_commands import Target
 

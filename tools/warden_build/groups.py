@@ -48,7 +48,9 @@ GROUPS = (
     Group("erase", "vault.wipe"),
     Group("rotation", "rotation.*"),
     Group("provisioning", "provisioning.*"),
-    Group("judge", "ota.validate wire.suit wire.suit_commands wire.suit_labels wire.cose"),
+    Group(
+        "manifest", "ota.manifest_verify wire.suit wire.suit_commands wire.suit_labels wire.cose"
+    ),
     Group("ota", "ota.boot ota.slots ota.romfs ota.service ota.update wire.suit_plan"),
     Group("p256_native", "crypto._p256_vm crypto._p256_native"),
     Group("p256", "crypto.p256 crypto._p256_curve crypto._p256_table"),

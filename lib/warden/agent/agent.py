@@ -276,7 +276,7 @@ class Agent:
             await self._flush()
 
     def _next_call(self) -> "Call":
-        """Take the authority's first: a slow or hostile application must not delay it."""
+        """Return the next call, the authority's first: no application may delay it."""
         authority = self.authority()
         for i, call in enumerate(self._calls):
             if authority is not None and call.appid == authority.appid:
@@ -298,8 +298,8 @@ class Agent:
             self.log("command-failed", call.command + ": cancelled")
             return {"ok": False, "error": "command-failed"}
 
-    def run_order(self, command: str, args: "dict[str, Any]") -> "Any":
-        """Run a command of the authority; return its result, or a coroutine of it."""
+    def run_authority_command(self, command: str, args: "dict[str, Any]") -> "Any":
+        """Run one of the authority's own commands; return its result, or a coroutine of it."""
         if command == "update":
             if self.ota is None:
                 raise PeerError("unknown-command")  # this board has no slots

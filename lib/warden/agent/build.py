@@ -88,7 +88,7 @@ def start(agent: Agent, apps: "list[App]", panel: "Any") -> None:
                 Session(agent.names, app.appid, app.key, counter, policy.digest, app.authority)
             )
             if app.authority:
-                agent.commands.set_authority(app.appid, agent.run_order)
+                agent.commands.set_authority(app.appid, agent.run_authority_command)
     else:
         from ..session.plain import Plain
 

@@ -9,7 +9,8 @@
     await device.start()
     await device.publish("temperature", {"c": 21.5})
 
-This file and firmware/ are the only ones that join hardware (`hal`) and features.
+from_board() gets the hardware (`hal`) from board/load.py and board/panel.py, which alone join it
+with features. agent/build.py makes the agent that this class stands in front of.
 """
 
 import asyncio
@@ -123,7 +124,8 @@ class Device:
     def health(self) -> "Callable[[Any], Any]":
         """Decorator: ask this function, sync or async, during the trial of an update.
 
-        It returns True when the application is well. Without one a session is enough.
+        It returns True when the application is well. Without one it is enough that the
+        authority's session is up and the gate is open.
         """
 
         def register(function: "Any") -> "Any":

@@ -1,4 +1,8 @@
-"""Run the agent without an application when neither slot can run: it accepts an update."""
+"""Run the agent without an application, so that it accepts an update.
+
+firmware/main.py calls it where `/app` left the module path: neither slot can run, or the choice of
+the slot failed (boot_slots() of board/load.py).
+"""
 
 import asyncio
 
@@ -11,7 +15,7 @@ _HOUR_S = const(3600)
 
 async def _recover() -> None:
     device = Device.from_board(print)
-    print("recovery: neither slot can run; waiting for an update")
+    print("recovery: no application can run; waiting for an update")
     await device.start()
     while True:
         await asyncio.sleep(_HOUR_S)

@@ -1,5 +1,8 @@
 """One-time passwords that the device verifies itself: HOTP (RFC 4226) and TOTP (RFC 6238).
 
+gate/machine.py counts an attempt, then calls Codes.verify() here. Where the policy's source is the
+authority, the authority compares the code, and this module is not loaded.
+
 Authenticator apps use HMAC-SHA-1; its known weakness is in collisions, on which an HMAC does not
 depend (RFC 6194 §3.3). SHA-256 is for apps that have it. A code is compared with every counter of
 its window, the larger one of resynchronisation included, under both secrets, match or not: so the

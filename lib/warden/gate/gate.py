@@ -44,7 +44,8 @@ class Gate:
         self.offline = codes is not None  # the device verifies the codes itself
         self._early = gate_policy["before"] != "nothing"  # telemetry passes a shut gate
         self._agent = agent
-        self._panel, self._screen, self._kept = panel
+        # Keypad and display: (make, its arguments). Whether a battery keeps the clock.
+        self._keypad_parts, self._display_parts, self._clock_kept = panel
         self._keypad: "Any" = None
         self._display: "Any" = None
         self._shown = ("", "")
@@ -147,7 +148,7 @@ class Gate:
         """
         try:
             if self._keypad is None:
-                make, args = self._panel
+                make, args = self._keypad_parts
                 self._keypad = make(args)
                 flag = asyncio.ThreadSafeFlag()
                 self._touched = flag if self._keypad.watch(lambda _: flag.set()) else None
@@ -181,12 +182,12 @@ class Gate:
             await self._send(*otp.out.pop(0))
 
     def _show(self, lines: "tuple[str, str]") -> None:
-        if lines == self._shown or self._screen is None:
+        if lines == self._shown or self._display_parts is None:
             return
         self._shown = lines
         try:
             if self._display is None:
-                make, args = self._screen
+                make, args = self._display_parts
                 self._display = make(args)
             self._display.lines(*lines)
         except OSError:
@@ -220,7 +221,7 @@ class Gate:
         if self._zero is not None:
             return self._zero + now_ms // 1000
         clock = self._agent.clock
-        return clock.now() if self._kept and not clock.gap else None
+        return clock.now() if self._clock_kept and not clock.gap else None
 
     async def _send(self, event: str, fields: "dict[str, Any]") -> bool:
         """Send an event to the authority; return False where that is not possible now."""
@@ -265,9 +266,9 @@ def _granted() -> bool:
     """
     if "warden.ota.boot" not in sys.modules:
         return False
-    from ..ota.boot import present
+    from ..ota.boot import boot_result
 
-    return present is not None and present.granted is True
+    return boot_result is not None and boot_result.granted is True
 
 
 async def _run(gate: Gate) -> bool:

@@ -5,7 +5,10 @@
         await asyncio.sleep_ms(keypad.poll())
         while keypad.keys: key = keypad.get()
 
-lines: a port of rows and columns (keypad_matrix.py, keypad_pcf8574.py, keypad_mcp23017.py):
+A keypad on a new chip is a file keypad_KIND.py with make(args), which returns Keypad(lines, keys);
+board/panel.py finds it by KEYPAD = (KIND, …) of board.py. keypad_pcf8574.py is an example.
+
+lines: the driver of the chip or the pins, with
     rows, columns    how many there are
     drive(mask)      pull these rows low, let the others float
     read()           mask of the columns that are low

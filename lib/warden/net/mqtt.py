@@ -66,7 +66,9 @@ class Client:
         self._rest = memoryview(b"")
         self._link: "Link | None" = None
         self._topics: "list[tuple[str, int]]" = []
-        self._answers: "dict[int, int | None]" = {}  # packet ID -> result, None if outstanding
+        # Packet ID -> None while its PUBACK or SUBACK is outstanding, then the broker's answer; or
+        # _UNAWAITED.
+        self._answers: "dict[int, int | None]" = {}
         self._answered = asyncio.Event()
         self._reading = False  # one task waits for the socket: asyncio would forget the other
         self.connected = False
@@ -225,10 +227,10 @@ class Client:
         elif kind in (wire.PUBACK, wire.SUBACK):
             body = framer.body()
             pid = body[0] << 8 | body[1]
-            outstanding = self._answers.get(pid, 0)
-            if outstanding == _UNAWAITED:
+            answer = self._answers.get(pid, 0)
+            if answer == _UNAWAITED:
                 del self._answers[pid]
-            elif outstanding is not None:
+            elif answer is not None:  # answered before, or never sent
                 raise PeerError("mqtt-malformed")
             else:
                 self._answers[pid] = body[2] if kind == wire.SUBACK else 0
@@ -255,7 +257,8 @@ class Client:
     async def publish(
         self, topic: "str | bytes", payload: "bytes | bytearray | memoryview", qos: int = 0
     ) -> None:
-        """Send one message, never retained. With QoS 1, wait for the broker's acknowledgement.
+        """Send one message, never retained. With QoS 1, wait for the broker's acknowledgement
+        (_wait_answer()), at most stall_ms.
 
         topic: 1 to 65,535 bytes. payload: bytes. qos: 0 or 1. Raises LinkError link-closed,
         link-timeout; UsageError bad-argument.

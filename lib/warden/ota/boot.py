@@ -1,15 +1,20 @@
 """Choose the slot that runs, and mount it: before any network, and with as little code as that
 takes.
 
-    result = boot(vault, slots, attempts)
+    result = start(vault, slots, attempts, on_damage, feed)     board/load.py calls it, for boot.py
 
-Order: the slot record, authenticated by the vault → the attempt of a trial, committed and read
-  back
-→ the firmware, where the slot has one and another one runs → the maps of all components → the
-signature and the whole image once more, where the policy is strict → the mount. So a trial that
-crashes, hangs or cuts the power has counted, and after `attempts` of them the slot before boots
-again. A slot whose map or header is not what was verified is marked as failed, and the other slot
-is tried. A slot that can't be read is passed over at this start, and keeps its state.
+Order:
+  1. SlotRecord.choose() (ota/slots.py) names the slot, by the record that the vault authenticates
+  2. the attempt of a trial is committed and read back
+  3. where the slot has a firmware and another one runs: the board restarts with the slot's own
+  4. the maps of all components are checked
+  5. where the policy is strict: the signature and the whole image are verified once more
+  6. the components are mounted
+
+So a trial that crashes, hangs or cuts the power has counted, and after `attempts` of them the slot
+before boots again. A slot whose map or header is not what was verified is marked as failed, and
+the other slot is tried. A slot that can't be read is passed over at this start, and keeps its
+state.
 """
 
 import vfs
@@ -55,7 +60,7 @@ class BootResult:
 
 
 # The result of this start; None where the board has no slots.
-present: "BootResult | None" = None
+boot_result: "BootResult | None" = None
 
 
 def start(
@@ -65,9 +70,9 @@ def start(
     on_damage: "Callable[[int], None]",
     feed: "Callable[[], None] | None",
 ) -> BootResult:
-    """Run boot(), keep its result as `present`, and verify an update that waits for this start."""
-    global present
-    result = present = boot(vault, slots, attempts, on_damage, feed=feed)
+    """Run boot(), keep its result as `boot_result`, and verify an update that deferred.py kept."""
+    global boot_result
+    result = boot_result = boot(vault, slots, attempts, on_damage, feed=feed)
     result.slots = slots
     if result.mode != "switch" and "parked0" in vault.names():
         try:
@@ -88,7 +93,7 @@ def advance(vault: "Vault") -> int:
     the same start raises it again; and for this vault alone, since one that was provisioned
     meanwhile counts from the beginning, and would come to the same number later.
     """
-    update = None if present is None else present.update
+    update = None if boot_result is None else boot_result.update
     if update is not None:
         number, update.boot = update.boot, 0
         if number and number == vault.counter("boot"):
@@ -132,7 +137,7 @@ def boot(
         if chosen is None:
             # Until an update was confirmed, the application that was provisioned is the one to
             # fall back to; afterwards it is an old one.
-            mode = "recovery" if record.mark else "factory"
+            mode = "recovery" if record.confirmed else "factory"
             if _is_left_over(record, slots):
                 mode = "switch"
             result = BootResult(mode, None, False, failed)
@@ -153,7 +158,7 @@ def boot(
                 _fail_and_clear(vault, record, slots, chosen)
                 continue
         elif switch or (slots.firmware and slot.attempts):
-            record.tally(chosen, switch)
+            record.count_firmware_start(chosen, switch)
         try:
             if switch:
                 from .firmware_verify import check

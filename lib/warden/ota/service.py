@@ -92,7 +92,7 @@ class UpdateService:
         now = agent.now_ms()
         keys = sorted(args)
         try:
-            self._resume(now)
+            self._start_waiting(now)
             if "envelope" in args:
                 self._install(args, now)
             elif keys in (["data", "n"], ["n", "z"]):
@@ -196,8 +196,8 @@ class UpdateService:
         self._update = update
         self._agent.after_reply = _restart
 
-    def _resume(self, now_ms: int) -> None:
-        """Begin the download of an update that waits."""
+    def _start_waiting(self, now_ms: int) -> None:
+        """Begin the download of an update that is verified and not begun, if there is one."""
         if self._waits():
             self._start(now_ms)
 
@@ -233,7 +233,7 @@ class UpdateService:
         slot = self._result.slot
         status = dict(self.status())
         status["running"] = 0 if slot is None else record.slots[slot].sequence
-        status["confirmed"] = record.mark
+        status["confirmed"] = record.confirmed
         status["failed"] = record.failed
         try:
             import deflate  # noqa: F401  (whether this firmware has it)
@@ -281,7 +281,7 @@ class UpdateService:
     async def _start_deferred(self, now_ms: int) -> None:
         """Begin the download of an update that this start verified, and report it."""
         try:
-            self._resume(now_ms)
+            self._start_waiting(now_ms)
             while self._step():
                 await asyncio.sleep_ms(0)
         except WardenError as error:
@@ -392,7 +392,7 @@ def make(agent: "Agent") -> "UpdateService | None":
     """Return the service of a device that connects; None where the board has no slots."""
     from . import boot
 
-    result = boot.present
+    result = boot.boot_result
     if result is None or result.slots is None:
         return None
     return UpdateService(agent, result, result.slots)

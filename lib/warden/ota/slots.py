@@ -120,7 +120,7 @@ class SlotRecord:
         self.slots = (Slot(slots[0]), Slot(slots[1]))
 
     @property
-    def mark(self) -> int:
+    def confirmed(self) -> int:
         """Return the highest sequence number that was ever confirmed.
 
         It rises at a confirmation only, so that an update which never worked does not bar the next
@@ -129,15 +129,15 @@ class SlotRecord:
         return self._vault.counter("sequence")
 
     @property
-    def least(self) -> int:
+    def must_exceed(self) -> int:
         """Return the number that the sequence number of an update must exceed."""
-        return max(self.mark, self.failed)
+        return max(self.confirmed, self.failed)
 
     @property
     def floor(self) -> int:
         """Return the sequence number below which no slot boots.
 
-        It is not the mark: falling back to the release before must work.
+        It is not `confirmed`: falling back to the release before must work.
         """
         return self._vault.counter("floor")
 
@@ -237,13 +237,14 @@ class SlotRecord:
         slot.attempts += 1
         self._commit()
 
-    def tally(self, number: int, again: bool) -> None:
-        """Count an order to start a confirmed slot's firmware, or clear the count once it started.
+    def count_firmware_start(self, number: int, switch: bool) -> None:
+        """Count a switch to a confirmed slot's firmware, or clear the count once it started.
 
-        It is written before the order: a firmware that never starts must not be started for ever.
+        switch: the board is about to restart with it. The count is written before that: a firmware
+          that never starts must not be started for ever
         """
         slot = self.slots[number]
-        slot.attempts = slot.attempts + 1 if again else 0
+        slot.attempts = slot.attempts + 1 if switch else 0
         self._commit()
 
     def confirm(self, number: int) -> None:
@@ -253,7 +254,7 @@ class SlotRecord:
             raise UsageError("bad-argument", "there is no trial to confirm")
         slot.state, slot.attempts, slot.granted = CONFIRMED, 0, False
         rises = {}
-        if slot.sequence > self.mark:
+        if slot.sequence > self.confirmed:
             rises["sequence"] = slot.sequence
         if slot.floor > self.floor:
             rises["floor"] = slot.floor

@@ -83,7 +83,7 @@ class Update:
     def _verify(self, vault: "Vault", slots: "Slots", running: "int | None") -> None:
         from ..vault import records
         from . import key_table
-        from .validate import content_key, verify
+        from .manifest_verify import content_key, verify
 
         vendor, class_id, keys = records.load(vault, "release")
         made = verifiers(keys)
@@ -138,7 +138,7 @@ class Update:
                 self._wipe()
                 for name in ("warden.ota.download", "warden.ota.reuse", "warden.ota.payload"):
                     unload(name)
-                from .verify import stage
+                from .image_verify import stage
 
                 work = stage(self, self._record, self._slots)
             more: bool = next(work)

@@ -26,8 +26,8 @@ PROTOCOL = (
     "server_otp_response",
     "server_otp_validate",
 )
-# Commands of the authority that this device implements.
-_ORDERS = const(("rotate", "wipe", "update", "unlock"))
+# Those of AUTHORITY_ONLY that this device implements.
+_IMPLEMENTED = const(("rotate", "wipe", "update", "unlock"))
 # Codes with which Warden itself answers an application's command.
 _OWN_CODES = const(
     "busy cbor-limit command-failed expired gate-shut not-allowed old-session unknown-command"
@@ -61,7 +61,7 @@ class Commands:
         self._handlers: "dict[str, tuple[Handler, bool]]" = {}
         self._grants: "dict[str, tuple[str, ...]]" = {}
         self._authority = ""
-        self._order: "Any" = None
+        self._run: "Any" = None  # runs the authority's commands
 
     def register(self, command: str, handler: "Handler", call: bool = False) -> None:
         """Set the handler of a command. call: the handler takes the call as a second argument.
@@ -81,15 +81,15 @@ class Commands:
 
     def set_authority(self, appid: str, handler: "Callable[[str, dict[str, Any]], Any]") -> None:
         """Let one application give the authority's commands, to handler(command, args)."""
-        self._authority, self._order = appid, handler
+        self._authority, self._run = appid, handler
 
     def find(self, appid: str, command: str) -> "tuple[Handler, bool]":
         """Return the handler of a command and whether it takes the call.
 
         PeerError not-allowed, unknown-command.
         """
-        if command in _ORDERS and self._order is not None and appid == self._authority:
-            return lambda args: self._order(command, args), False
+        if command in _IMPLEMENTED and self._run is not None and appid == self._authority:
+            return lambda args: self._run(command, args), False
         if command in AUTHORITY_ONLY or command not in self._grants.get(appid, ()):
             raise PeerError("not-allowed")
         handler = self._handlers.get(command)

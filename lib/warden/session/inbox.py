@@ -1,4 +1,4 @@
-"""The gates that every message to the device passes, in their order. Sans-IO.
+"""The checks that every message to the device passes, in their order. Sans-IO.
 
 receive() returns the call that a command asks for, or None. Answers go to `out` as
 (event, format, bytes), refusals to the incidents. Nothing that a peer sends makes receive() raise,

@@ -60,7 +60,7 @@ def process(envelope: "Buffer", keys: "Sequence[Verifier]", target: Target) -> P
     plan.digest, plan.slot = signed, target.slot
     plan.sequence = _uint(manifest.pop(suit_labels.SEQUENCE_NUMBER, None), SEQUENCE_MAX)
     plan.images, plan.floor, plan.invoke = [], 0, None
-    if plan.sequence <= target.least:
+    if plan.sequence <= target.must_exceed:
         raise PeerError("old-manifest", "it is not newer than what this device knows")
     components, shared = _common(manifest.pop(suit_labels.COMMON, None), target)
     sequences = _sequences(manifest, elements)

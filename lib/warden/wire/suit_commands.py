@@ -45,8 +45,8 @@ class Target:
     """The device and the slot that a manifest is checked against.
 
     vendor, class_id: 16 bytes each. slot: the one to write. components: the device's identifiers,
-    in its order. least: the sequence number must be above. holds(component, digest): whether the
-    slot to write holds this image already.
+    in its order. must_exceed: what the sequence number must be above. holds(component, digest):
+    whether the slot to write holds this image already.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Target:
         class_id: bytes,
         slot: int,
         components: "Sequence[Identifier]",
-        least: int,
+        must_exceed: int,
         holds: "Callable[[int, bytes], bool] | None" = None,
     ) -> None:
         self.vendor = vendor
         self.class_id = class_id
         self.slot = slot
         self.components = components
-        self.least = least
+        self.must_exceed = must_exceed
         self.holds = holds
 
 

@@ -64,7 +64,7 @@ def drive(board, well, pairs):
             else:
                 board.record().give_up(board.outcome.slot)
             continue
-        if record.least >= 3:
+        if record.must_exceed >= 3:
             return  # confirmed, or barred for ever
         update = board.updater()
         update.start(made, 0)

@@ -38,7 +38,7 @@ from warden.errors import WardenError  # noqa: E402
 from warden.hal.slots_file import FileSlots  # noqa: E402
 from warden.hal.store_file import FileStore  # noqa: E402
 from warden.hal.store_flash import FlashStore  # noqa: E402
-from warden.ota import deferred, verify  # noqa: E402
+from warden.ota import deferred, image_verify  # noqa: E402
 from warden.ota import slots as slots_module  # noqa: E402
 from warden.ota import update as update_module  # noqa: E402
 from warden.ota.slots import ATTEMPTS_MAX, CONFIRMED, SlotRecord  # noqa: E402
@@ -332,7 +332,7 @@ def no_check():
         update.end("Testing")
         yield True
 
-    verify.stage = stage
+    image_verify.stage = stage
 
 
 def wrong_slot():

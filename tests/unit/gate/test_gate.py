@@ -652,11 +652,11 @@ def test_the_trial_grant():
         stage = Stage()
         stage.vault.advance("otp_used", 2)
         sys.modules["warden.ota.boot"] = warden.ota.boot = boot
-        boot.present = BootResult
+        boot.boot_result = BootResult
         try:
             run_stage(stage, work)
         finally:
-            boot.present = None
+            boot.boot_result = None
             unload("warden.ota.boot")
 
 

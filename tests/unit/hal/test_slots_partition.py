@@ -552,7 +552,7 @@ def test_the_slots_of_board_py():
     from warden.ota import boot
 
     resets = []
-    kept = sys.path[:], load.open_board, system.reset, boot.present
+    kept = sys.path[:], load.open_board, system.reset, boot.boot_result
     board = OtaBoard()
     load.open_board = lambda: (None, board.vault())
     system.reset = lambda: resets.append(1)
@@ -560,8 +560,8 @@ def test_the_slots_of_board_py():
     try:
         sys.path.append("/app")
         load.boot_slots(args)
-        slots = boot.present.slots
-        equal((boot.present.mode, slots.engaged, sys.path[1]), ("factory", 0, "/app"))
+        slots = boot.boot_result.slots
+        equal((boot.boot_result.mode, slots.engaged, sys.path[1]), ("factory", 0, "/app"))
         firmware = slots.make_check(8192)
         firmware.update(bytes(8192))
         raises("firmware-unsigned", firmware.finish)
@@ -574,11 +574,11 @@ def test_the_slots_of_board_py():
         sys.path.append("/app")
         board.chip.start()
         load.boot_slots(args[:4])
-        equal((boot.present.mode, resets, "/app" in sys.path), ("switch", [1], False))
-        equal(boot.present.slots.make_check, None)
+        equal((boot.boot_result.mode, resets, "/app" in sys.path), ("switch", [1], False))
+        equal(boot.boot_result.slots.make_check, None)
     finally:
         sys.path[:] = kept[0]
-        load.open_board, system.reset, boot.present = kept[1:]
+        load.open_board, system.reset, boot.boot_result = kept[1:]
     board.restart()
     equal(board.pair(), ("new", "new"))
     board.off()

@@ -14,11 +14,11 @@ from ramdisk_model import RamDisk
 from warden.errors import LinkError, WardenError
 from warden.hal import slots_file, store_file
 from warden.hal.slots_file import FileSlots
+from warden.ota.image_verify import Root
+from warden.ota.manifest_verify import content_key, verify
 from warden.ota.romfs import BLOCK
 from warden.ota.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, Slot, SlotRecord
 from warden.ota.update import Update
-from warden.ota.validate import content_key, verify
-from warden.ota.verify import Root
 from warden.vault import Vault
 from warden.wire import cbor
 
@@ -147,7 +147,7 @@ def envelope(
 
 # -- what judges ------------------------------------------------------------------------------
 
-_JUDGES = ("warden.ota.validate", "warden.wire.suit", "warden.wire.suit_commands")
+_JUDGES = ("warden.ota.manifest_verify", "warden.wire.suit", "warden.wire.suit_commands")
 _JUDGES += ("warden.wire.suit_labels", "warden.wire.cose", "warden.wire.cbor_reader")
 _JUDGES += ("warden.crypto.p256", "warden.crypto.rsa")
 

@@ -59,7 +59,7 @@ def test_a_trial_falls_back():
     equal((board.mark(), outcome.reason), ("old", "trial-failed"))
     equal(states(board), [CONFIRMED, FAILED])
     record = SlotRecord(board.vault())
-    equal((record.failed, record.mark, record.least), (2, 1, 2))
+    equal((record.failed, record.confirmed, record.must_exceed), (2, 1, 2))
     # Once told, it is no news any more.
     board.power_on()
     equal(board.start().failed, 0)
@@ -70,13 +70,13 @@ def test_a_confirmed_trial_stays():
     board = prepared((CONFIRMED, 1, image("old")), (STAGED, 2, image("new")))
     board.start()
     record = SlotRecord(board.vault())
-    equal(record.mark, 1)
+    equal(record.confirmed, 1)
     # The way back is not overwritten while the trial is on.
     raises("update-state", record.spare, 1)
     record.confirm(1)
     equal((record.spare(1), record.spare(0), record.spare(None)), (0, 1, 0))
     raises("bad-argument", record.confirm, 1)
-    equal((record.mark, record.least), (2, 2))
+    equal((record.confirmed, record.must_exceed), (2, 2))
     for _ in range(ATTEMPTS + 1):
         board.power_on()
         outcome = board.start()

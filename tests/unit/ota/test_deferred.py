@@ -261,8 +261,8 @@ def test_the_counter_rises_once():
     boot = sys.modules["warden.ota.boot"]
     defers(board)
     start(board)
-    saved = boot.present
-    boot.present = board.outcome
+    saved = boot.boot_result
+    boot.boot_result = board.outcome
     board.outcome.update = update_module.Update(b"", None, False)
     vault = board.vault()
     board.outcome.update.boot = number = vault.counter("boot")
@@ -276,10 +276,10 @@ def test_the_counter_rises_once():
         here = vault.counter("boot")
         board.outcome.update = None
         equal(boot.advance(vault), here + 1)
-        boot.present = None
+        boot.boot_result = None
         equal((boot.advance(vault), vault.counter("boot")), (here + 2, here + 2))
     finally:
-        boot.present = saved
+        boot.boot_result = saved
     board.off()
 
 
@@ -514,7 +514,7 @@ def test_a_start_of_the_board():
     class Named:
         WATCHDOG = 5000
 
-    kept = load.open_board, load.find, watchdog.start, boot.present, update_module.verifiers
+    kept = load.open_board, load.find, watchdog.start, boot.boot_result, update_module.verifiers
     path, commit = sys.path[:], Vault.commit
     fed = []
 
@@ -537,7 +537,7 @@ def test_a_start_of_the_board():
             board.power_on()
             sys.path.append("/app")
             load.boot_slots(("file", "/ram/slots", ("app",), 2))
-            outcome = boot.present
+            outcome = boot.boot_result
             equal((outcome.mode, sys.path[1]), ("application", "/app"))
             equal(outcome.update and outcome.update.plan.sequence, sequence)
             if sequence:
@@ -552,7 +552,9 @@ def test_a_start_of_the_board():
             vfs.umount("/app")
     finally:
         sys.path[:], Vault.commit = path, commit
-        load.open_board, load.find, watchdog.start, boot.present, update_module.verifiers = kept
+        load.open_board, load.find, watchdog.start, boot.boot_result, update_module.verifiers = (
+            kept
+        )
         check("warden.ota.deferred" not in sys.modules)
         sys.modules["warden.ota.deferred"] = sys.modules["warden.ota"].deferred = deferred
     board.off()
@@ -573,18 +575,18 @@ def test_an_order_that_a_trial_meets():
 
 def test_no_memory_for_the_reading_back():
     """It is said, and the same manifest goes on with what came."""
-    from warden.ota import verify
+    from warden.ota import image_verify
 
     board = installed()
     device, one = start(board)
     status = order(one, envelope=envelope(2, [NEW]))
-    real, verify.stage = verify.stage, starved
+    real, image_verify.stage = image_verify.stage, starved
     try:
         for number, at in enumerate(range(0, len(NEW), 1024)):
             status = order(one, n=number, data=NEW[at : at + 1024])
         equal(status, "out-of-memory")
     finally:
-        verify.stage = real
+        image_verify.stage = real
     said = order(one)
     equal((said["state"], said["reason"], said["sequence"]), ("Aborted", "out-of-memory", 2))
     equal(order(one, envelope=envelope(2, [NEW]))["state"], "Testing")
@@ -601,7 +603,7 @@ def test_a_start_of_another_firmware_leaves_the_order_for_it():
     defers(board)
     board.power_on()
     resets = []
-    kept = load.open_board, load.find, system.reset, boot.present, boot.boot
+    kept = load.open_board, load.find, system.reset, boot.boot_result, boot.boot
     path = sys.path[:]
     load.open_board = lambda: (None, board.vault())
     load.find = lambda prefix, kind: lambda args: board.slots()
@@ -610,9 +612,9 @@ def test_a_start_of_another_firmware_leaves_the_order_for_it():
     sys.path.append("/app")
     try:
         load.boot_slots(("file", "/ram/slots", ("app",), 2))
-        equal((resets, boot.present.update), ([1], None))
+        equal((resets, boot.boot_result.update), ([1], None))
     finally:
-        load.open_board, load.find, system.reset, boot.present, boot.boot = kept
+        load.open_board, load.find, system.reset, boot.boot_result, boot.boot = kept
         sys.path[:] = path
     check("parked0" in board.vault().names())
     board.off()

@@ -91,7 +91,11 @@ def starved(*args):
 
 def test_memory_that_runs_out():
     """The update ends with out-of-memory and resumes when the order is sent again."""
-    for where, name in (("verify", "check"), ("verify", "check_map"), ("reuse", "copy")):
+    for where, name in (
+        ("image_verify", "check"),
+        ("image_verify", "check_map"),
+        ("reuse", "copy"),
+    ):
         board = installed()
         update = updater(board)
         update.start(envelope(2, [NEW]), 0)
@@ -140,7 +144,7 @@ def test_an_update():
     equal((update.reason, update.sequence), ("", 2))
     record = SlotRecord(board.vault())
     equal([slot.state for slot in record.slots], [CONFIRMED, STAGED])
-    equal((record.mark, record.slots[1].images[0][:2]), (1, [len(NEW), sha256(NEW)]))
+    equal((record.confirmed, record.slots[1].images[0][:2]), (1, [len(NEW), sha256(NEW)]))
     board.power_on()
     outcome = board.start()
     equal((outcome.slot, outcome.trial, board.mark()), (1, True, "new"))
@@ -505,7 +509,7 @@ def test_the_floor_rises_with_the_confirmation():
     board.start()
     SlotRecord(board.vault()).confirm(1)
     record = SlotRecord(board.vault())
-    equal((record.floor, record.mark), (2, 2))
+    equal((record.floor, record.confirmed), (2, 2))
     # The old slot is below the floor now: when the new one is damaged, neither boots, and recovery
     # accepts a newer release.
     board.damage(1, 0, "app.map")

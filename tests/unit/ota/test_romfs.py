@@ -280,7 +280,7 @@ def test_the_root_of_whole_pages():
     """The formula of docs/update.md, worked out anew, around the ends of a page."""
     import hashlib
 
-    from warden.ota.verify import Root
+    from warden.ota.image_verify import Root
 
     for blocks in (1, 127, 128, 129, 256):
         root = Root(blocks * 4096)

@@ -9,7 +9,7 @@ from test_download import NEW, installed
 from time_model import ModelTime
 from update_kit import CLASS, VENDOR, Key, envelope, loaded, unload
 from warden.errors import LinkError, PeerError
-from warden.ota import service, verify
+from warden.ota import image_verify, service
 from warden.ota import update as update_module
 from warden.ota.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, SlotRecord
 from warden.wire import cbor
@@ -150,7 +150,7 @@ def test_an_update_over_orders():
     run(one)
     equal([sent[2] for sent in device.sent][-1], "Accepted")
     equal(SlotRecord(board.vault()).slots[1].state, CONFIRMED)
-    equal(SlotRecord(board.vault()).mark, 2)
+    equal(SlotRecord(board.vault()).confirmed, 2)
     board.off()
 
 
@@ -290,7 +290,7 @@ def test_a_trial_that_is_not_well_falls_back():
         board, device, one = trial(health)
         run(one)
         equal(device.resets, 1)
-        equal(SlotRecord(board.vault()).mark, 1)
+        equal(SlotRecord(board.vault()).confirmed, 1)
         # One more start, and the attempts that were left are not used.
         device, one = start(board)
         equal(board.mark(), "old")
@@ -309,7 +309,7 @@ def test_a_health_check_that_never_answers():
     board, device, one = trial(never)
     device.now = 600000 - 4
     run(one)
-    equal((device.resets, SlotRecord(board.vault()).mark), (1, 1))
+    equal((device.resets, SlotRecord(board.vault()).confirmed), (1, 1))
     start(board)
     equal(board.mark(), "old")
     board.off()
@@ -483,7 +483,7 @@ def test_from_a_web_server():
     https.ballast = bytearray(BALLAST)
     del https
     loaded_then, memory = [], []
-    real = verify.check, verify.check_map
+    real = image_verify.check, image_verify.check_map
 
     def seen(work, *args):
         gc.collect()
@@ -491,12 +491,12 @@ def test_from_a_web_server():
         memory.append(gc.mem_alloc() - before)
         return work(*args)
 
-    verify.check = lambda *args: seen(real[0], *args)
-    verify.check_map = lambda *args: seen(real[1], *args)
+    image_verify.check = lambda *args: seen(real[0], *args)
+    image_verify.check_map = lambda *args: seen(real[1], *args)
     try:
         by_web(one)
     finally:
-        verify.check, verify.check_map = real
+        image_verify.check, image_verify.check_map = real
     # What fetched the image is unloaded before the image is read back, and its memory is free.
     equal(loaded_then, [False, False])
     check(min(memory) < BALLAST, str(memory))
@@ -597,13 +597,13 @@ def test_only_where_the_board_has_slots():
 
     board = installed()
     device, one = start(board)
-    equal(boot.present, None)
+    equal(boot.boot_result, None)
     equal(service.make(device), None)
-    boot.present = board.outcome
+    boot.boot_result = board.outcome
     try:
         equal(service.make(device), None)
         board.outcome.slots = board.running
         check(service.make(device) is not None)
     finally:
-        boot.present = None
+        boot.boot_result = None
     board.off()

@@ -22,7 +22,7 @@ def check_unharmed(board, sequence=1):
     restart(board)
     equal(board.mark(), "old")
     equal(states(board), [CONFIRMED, EMPTY])
-    equal(SlotRecord(board.vault()).mark, sequence)
+    equal(SlotRecord(board.vault()).confirmed, sequence)
 
 
 def test_drop():
@@ -140,7 +140,7 @@ def test_rollback():
     board.outcome = board.start()
     record = SlotRecord(board.vault())
     record.confirm(1)
-    equal((record.mark, record.floor), (5, 5))
+    equal((record.confirmed, record.floor), (5, 5))
     board.power_on()
     board.outcome = board.start()
     update = updater(board)

@@ -35,7 +35,7 @@ class Board(Rig):
         self.closed += 1
 
     def run(self, command, **args):
-        return self.agent.run_order(command, args)
+        return self.agent.run_authority_command(command, args)
 
     def password(self):
         return self.agent.client._codec.pswd.raw
@@ -277,7 +277,11 @@ def test_refused_commands():
         ("rotate", {"id": 1}),
         ("rotate", {"id": 1, "trust": [[b"ca"], [b"x" * 32, b"y" * 32]]}),
     ):
-        check(isinstance(raises("bad-body", board.agent.run_order, command, args), PeerError))
+        check(
+            isinstance(
+                raises("bad-body", board.agent.run_authority_command, command, args), PeerError
+            )
+        )
         equal(board.incidents(), [("bad-body", command)])
     equal(
         (board.agent.after_reply, board.agent.rotation, vault.get("rotation")), (None, None, None)

@@ -44,7 +44,9 @@ def verify(
     record = SlotRecord(vault)
     slot = record.spare(running, slots.engaged)
     components = [(name.encode(),) for name in slots.names]
-    return suit.process(envelope, keys, Target(vendor, class_id, slot, components, record.least))
+    return suit.process(
+        envelope, keys, Target(vendor, class_id, slot, components, record.must_exceed)
+    )
 
 
 def content_key(
