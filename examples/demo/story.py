@@ -18,8 +18,8 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 from warden_host import names
+from warden_host.broker.accounts import device_account, device_password
 from warden_host.broker.backend import find_program, open_registry
-from warden_host.broker.base import device_account, device_password
 from warden_host.devices import setup
 from warden_host.devices.provision import Order, provision
 from warden_host.engine.events import FleetEvent
@@ -229,14 +229,14 @@ def run_chapter(story: Story, scene: Scene, mallory: Mallory) -> None:
     story.line("its owner's application sends set_relay", lambda: command(scene))
 
     story.chapter("Servers that play the broker")
-    ours = pki.load_authority(scene.fleet.keys)
+    ours = pki.load_ca(scene.fleet.keys)
     key = pki.load_key(scene.fleet.keys / "server.key")
     here = ("127.0.0.1", "localhost")
     past = datetime.now(UTC) - timedelta(days=1)
     servers = (
         (
             "another key, signed by another CA",
-            pki.new_authority().issue(here),
+            pki.new_ca().issue(here),
             "certificate-untrusted",
         ),
         ("the right CA, but a key not pinned", ours.issue(here), "pin-mismatch"),

@@ -20,7 +20,7 @@ from demo import network as demo_network
 from paho.mqtt.enums import CallbackAPIVersion
 from warden_build.compiled import compile_device
 from warden_host import names
-from warden_host.broker.base import device_account, device_password
+from warden_host.broker.accounts import device_account, device_password
 from warden_host.broker.mosquitto import registry
 from warden_host.broker.mosquitto.broker import Broker
 from warden_host.devices import setup
@@ -367,7 +367,7 @@ def burst(counter: Counter, device: str, process: Process) -> tuple[float, float
 def bare_client(world: World) -> Iterator[Process]:
     settings = {
         "umqtt": str(device_tree.umqtt().parent),
-        "ca": pki.load_authority(world.fleet.keys).der().hex(),
+        "ca": pki.load_ca(world.fleet.keys).der().hex(),
         "user": names.device_client(TYPE, BARE),
         "password": world.bare_password,
         "port": world.fleet.settings.broker.port,

@@ -27,7 +27,7 @@ from engine_kit import POLICY, SEALED, K, Stage, pairs  # noqa: E402
 from host_kit import PeerDevice, new_fleet, topic  # noqa: E402
 from live_kit import LiveDevice  # noqa: E402
 from warden_host import names  # noqa: E402
-from warden_host.broker.base import app_account, device_account, device_password  # noqa: E402
+from warden_host.broker.accounts import app_account, device_account, device_password  # noqa: E402
 from warden_host.broker.mosquitto import registry  # noqa: E402
 from warden_host.engine.engine import Engine  # noqa: E402
 from warden_host.engine.request import Request  # noqa: E402

@@ -21,7 +21,7 @@ from bench_agent import BARE, TYPE, Process
 from demo import network as demo_network
 from paho.mqtt.enums import CallbackAPIVersion
 from warden_host import names
-from warden_host.broker.base import device_account, device_password
+from warden_host.broker.accounts import device_account, device_password
 from warden_host.broker.mosquitto import registry
 from warden_host.broker.mosquitto.broker import Broker
 from warden_host.devices import setup
@@ -183,7 +183,7 @@ class World:
     def bare(self, port: int) -> Iterator[Process]:
         settings = {
             "umqtt": str(device_tree.umqtt().parent),
-            "ca": pki.load_authority(self.fleet.keys).der().hex(),
+            "ca": pki.load_ca(self.fleet.keys).der().hex(),
             "user": names.device_client(TYPE, BARE),
             "password": self.password,
             "port": port,

@@ -266,7 +266,7 @@ def forwarding(world: World, context: ssl.SSLContext, port: int) -> Iterator[Non
 
 def leaf(world: World, folder: Path, **dates: Any) -> ssl.SSLContext:
     """The fleet's own CA and the key that devices pin, with other dates."""
-    made = pki.load_authority(world.fleet.keys).issue(
+    made = pki.load_ca(world.fleet.keys).issue(
         (world.fleet.settings.broker.host,),
         key=pki.load_key(world.fleet.keys / "server.key"),
         **dates,

@@ -179,7 +179,7 @@ def test_a_forged_date_is_not_even_tried(
 ) -> None:
     """Our pinned key and our CA's name in a certificate that our CA did not sign: its dates say
     nothing."""
-    authority, stranger = pki.new_authority(), pki.new_authority()
+    authority, stranger = pki.new_ca(), pki.new_ca()
     real = authority.issue((server_kit.HOST,))
     forged = stranger.issue(
         (server_kit.HOST,), key=real.key, not_before=datetime(2035, 1, 1, tzinfo=UTC)
@@ -215,7 +215,7 @@ def test_a_date_shown_without_the_key(
 ) -> None:
     """A copy of a certificate is enough to make a device try its date, not to make it keep
     that."""
-    authority = pki.new_authority()
+    authority = pki.new_ca()
     shown = authority.issue((server_kit.HOST,), **AHEAD)
     clock = tmp_path / "clock"
     clock.write_text(WOKE)

@@ -32,7 +32,7 @@ def pin(key: Any) -> bytes:
 def web(world: World, folder: Path, own_key: bool = False, **settings: int) -> tuple[Nginx, Any]:
     """nginx with a certificate of the fleet's CA: for the broker's key, or for one of its own."""
     key = None if own_key else pki.load_key(world.fleet.keys / "server.key")
-    leaf = pki.load_authority(world.fleet.keys).issue((HOST,), key=key)
+    leaf = pki.load_ca(world.fleet.keys).issue((HOST,), key=key)
     return Nginx(folder, leaf.certificate, leaf.key, **settings), leaf.key
 
 

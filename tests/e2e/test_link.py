@@ -46,7 +46,7 @@ TICKS = 4
 class World:
     """A CA that the device trusts, the server's leaf that it pins, and the backup."""
 
-    authority: pki.Authority
+    authority: pki.CertificateAuthority
     leaf: pki.Leaf
     backup: pki.Key
 
@@ -57,7 +57,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    authority = pki.new_authority("The device's CA")
+    authority = pki.new_ca("The device's CA")
     return World(authority, authority.issue((HOST,)), pki.new_key())
 
 
@@ -181,7 +181,7 @@ def test_self_signed(drive: Driver, tmp_path: Path) -> None:
 
 
 def test_another_ca(drive: Driver, tmp_path: Path) -> None:
-    other = pki.new_authority("Another CA")
+    other = pki.new_ca("Another CA")
     leaf = other.issue((HOST,))
     chain = [leaf.certificate, other.certificate]
     with listening(over_tls(context(tmp_path, chain, leaf.key), broker)) as port:
@@ -189,7 +189,7 @@ def test_another_ca(drive: Driver, tmp_path: Path) -> None:
 
 
 def test_a_ca_of_the_same_name(drive: Driver, world: World, tmp_path: Path) -> None:
-    other = pki.new_authority("The device's CA")
+    other = pki.new_ca("The device's CA")
     leaf = other.issue((HOST,))
     for chain in ([leaf.certificate], [leaf.certificate, other.certificate]):
         with listening(over_tls(context(tmp_path, chain, leaf.key), broker)) as port:
@@ -210,7 +210,7 @@ def test_forged_leaf_below_the_real_ca(drive: Driver, world: World, tmp_path: Pa
 
 
 def test_pinned_key_under_another_ca(drive: Driver, world: World, tmp_path: Path) -> None:
-    other = pki.new_authority("Another CA")
+    other = pki.new_ca("Another CA")
     leaf = other.issue((HOST,), key=world.leaf.key)
     for chain in (
         [leaf.certificate],

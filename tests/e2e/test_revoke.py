@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World, wait_until
-from warden_host.broker.base import wipe_only_account
+from warden_host.broker.accounts import wipe_only_account
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.cli import main
 from warden_host.engine.request import Request

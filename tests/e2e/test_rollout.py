@@ -179,7 +179,7 @@ def test_rollouts(hands: Hands) -> None:
 
 def test_an_encrypted_release_from_a_web_server(hands: Hands, tmp_path: Path) -> None:
     fleet = Fleet(hands.folder / "fleet")
-    leaf = pki.load_authority(fleet.keys).issue(
+    leaf = pki.load_ca(fleet.keys).issue(
         (server_kit.HOST,), key=pki.load_key(fleet.keys / "server.key")
     )
     nginx = Nginx(tmp_path / "web", leaf.certificate, leaf.key)

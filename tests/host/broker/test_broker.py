@@ -14,7 +14,7 @@ from broker_kit import Client
 from host_kit import free_ports, new_fleet, refused
 from process_kit import PATIENCE_S
 from warden_host import names, secretfile
-from warden_host.broker.base import (
+from warden_host.broker.accounts import (
     app_account,
     device_account,
     device_password,

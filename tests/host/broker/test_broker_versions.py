@@ -12,7 +12,7 @@ import pytest
 from broker_kit import Client
 from host_kit import new_fleet, refused
 from warden_host import secretfile
-from warden_host.broker.base import device_account
+from warden_host.broker.accounts import device_account
 from warden_host.broker.mosquitto import broker, dynsec, registry
 
 OLD, NEW = "device's old one", "device's new one"

@@ -8,7 +8,7 @@ import pytest
 from host_kit import new_fleet, refused
 from process_kit import PATIENCE_S
 from warden_host import filelock, secretfile
-from warden_host.broker.base import device_account, device_password
+from warden_host.broker.accounts import device_account, device_password
 from warden_host.broker.mosquitto import broker, dynsec, registry
 from warden_host.fleet import pki
 
@@ -58,7 +58,7 @@ def made(tmp_path):
 
 def stranger(folder) -> ssl.SSLContext:
     """A certificate for the right name, from a CA that is not the fleet's."""
-    leaf = pki.new_authority().issue(("127.0.0.1", "localhost"))
+    leaf = pki.new_ca().issue(("127.0.0.1", "localhost"))
     (folder / "crt").write_bytes(leaf.certificate_pem())
     (folder / "key").write_bytes(leaf.key_pem())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

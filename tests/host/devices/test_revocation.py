@@ -7,7 +7,7 @@ import pytest
 from engine_kit import PLAIN, POLICY, K, Stage, reply, run
 from host_kit import DEVICE, PeerDevice, new_fleet, refused
 from warden_host import names
-from warden_host.broker.base import device_account
+from warden_host.broker.accounts import device_account
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.cli import main
 from warden_host.devices import revocation

@@ -4,7 +4,7 @@ import pytest
 from engine_kit import POLICY, K, Stage, run
 from host_kit import DEVICE, PeerDevice, new_fleet, refused
 from warden_host import names
-from warden_host.broker.base import device_account
+from warden_host.broker.accounts import device_account
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.devices import rotation
 from warden_host.engine.request import Request

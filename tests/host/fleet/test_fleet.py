@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 from host_kit import new_fleet, refused
-from warden_host.broker.base import device_password
-from warden_host.broker.base import device_account
-from warden_host.broker.mosquitto import dynsec, registry
-from warden_host.fleet import fleet
-from warden_host.devices import setup
 from warden_host import secretfile
-from warden_host.store import store
+from warden_host.broker.accounts import device_account, device_password
+from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.devices import setup
 from warden_host.errors import HostError
+from warden_host.fleet import fleet
+from warden_host.store import store
 from warden_host.store.store import App
 
 

@@ -20,18 +20,18 @@ def keys(tmp_path):
 
 
 def test_the_leaf_is_older_than_any_clock_floor(keys):
-    authority = pki.load_authority(keys)
+    ca = pki.load_ca(keys)
     leaf = pki.load_certificate(keys / "server.crt")
-    assert leaf.not_valid_before_utc == authority.certificate.not_valid_before_utc
+    assert leaf.not_valid_before_utc == ca.certificate.not_valid_before_utc
     assert leaf.not_valid_before_utc == datetime(2020, 1, 1, tzinfo=UTC)
-    leaf.verify_directly_issued_by(authority.certificate)
+    leaf.verify_directly_issued_by(ca.certificate)
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["localhost", "broker.example"]
     assert names.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address("127.0.0.1")]
     basic = leaf.extensions.get_extension_for_class(x509.BasicConstraints)
     assert basic.critical
     assert not basic.value.ca
-    assert len(authority.der()) <= 2048
+    assert len(ca.der()) <= 2048
 
 
 def test_pins_are_of_the_live_and_the_backup_key(keys):
@@ -46,23 +46,23 @@ def test_pins_are_of_the_live_and_the_backup_key(keys):
 
 
 def test_leaves_to_be_refused_can_be_issued(keys):
-    authority = pki.load_authority(keys)
+    ca = pki.load_ca(keys)
     past = datetime(2021, 1, 1, tzinfo=UTC)
-    expired = authority.issue(("localhost",), not_after=past)
+    expired = ca.issue(("localhost",), not_after=past)
     assert expired.certificate.not_valid_after_utc == past
-    other = authority.issue(("elsewhere.example",))
+    other = ca.issue(("elsewhere.example",))
     assert pki.pin(other.certificate) not in pki.load_pins(keys)
-    same = authority.issue(("a.example",), key=pki.load_key(keys / "server.key"))
+    same = ca.issue(("a.example",), key=pki.load_key(keys / "server.key"))
     assert pki.pin(same.key) == pki.load_pins(keys)[0]
     future = datetime.now(UTC) + timedelta(days=30)
-    assert authority.issue(("a",), not_before=future).certificate.not_valid_before_utc > past
+    assert ca.issue(("a",), not_before=future).certificate.not_valid_before_utc > past
 
 
 def test_damaged_keys(keys):
     path = keys / "ca.key"
     path.write_bytes(b"-----BEGIN PRIVATE KEY-----\n")
     with refused("key-damaged"):
-        pki.load_authority(keys)
+        pki.load_ca(keys)
     for key in (
         rsa.generate_private_key(65537, 2048),
         ec.generate_private_key(ec.SECP256R1()),
@@ -76,7 +76,7 @@ def test_damaged_keys(keys):
         )
         if isinstance(key, rsa.RSAPrivateKey):
             with refused("key-damaged"):
-                pki.load_authority(keys)
+                pki.load_ca(keys)
     # On an unknown curve: cryptography raises UnsupportedAlgorithm, which is no ValueError.
     known, unknown = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d03017f")
     der = base64.b64decode(b"".join(path.read_bytes().splitlines()[1:-1]))
@@ -84,10 +84,10 @@ def test_damaged_keys(keys):
     text = base64.encodebytes(der.replace(known, unknown))
     path.write_bytes(b"-----BEGIN PRIVATE KEY-----\n" + text + b"-----END PRIVATE KEY-----\n")
     with refused("key-damaged"):
-        pki.load_authority(keys)
+        pki.load_ca(keys)
     path.chmod(0o644)
     with refused("key-permissions"):
-        pki.load_authority(keys)
+        pki.load_ca(keys)
     (keys / "server.crt").write_bytes(b"")
     with refused("key-damaged"):
         pki.load_pins(keys)

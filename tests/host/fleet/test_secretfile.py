@@ -6,10 +6,10 @@ import sys
 import pytest
 from cli_kit import fails
 from host_kit import new_fleet, refused
-from warden_host.broker.base import wipe_only_account
-from warden_host.cli import secrets_input
-from warden_host.broker.mosquitto import dynsec
 from warden_host import secretfile
+from warden_host.broker.accounts import wipe_only_account
+from warden_host.broker.mosquitto import dynsec
+from warden_host.cli import secrets_input
 
 
 def secret(folder, size: int):
@@ -72,7 +72,9 @@ def test_no_more_of_what_is_typed_than_may_be(tmp_path, monkeypatch):
         (b"", b""),
     ):
         secretfile.write(tmp_path / "secret", text)
-        assert secrets_input.secret(str(tmp_path / "secret"), "PIN", "--pin-file", 10, False) == meant
+        assert (
+            secrets_input.secret(str(tmp_path / "secret"), "PIN", "--pin-file", 10, False) == meant
+        )
         monkeypatch.setattr(sys, "stdin", Stdin(text))
         assert secrets_input.secret("-", "PIN", "--pin-file", 10, False) == meant
     long = secret(tmp_path, 13)

@@ -23,7 +23,7 @@ from warden_host.otp import settings as otp_settings
 from warden_host.otp.notify import delivery, webhook
 from warden_host.otp.notify import mail as delivery_mail
 from warden_host.otp.notify.console import ConsoleWay
-from warden_host.otp.notify.delivery import Message, Post, Undelivered
+from warden_host.otp.notify.delivery import DeliveryQueues, Message, Undelivered
 from warden_host.otp.notify.mail import MailWay
 from warden_host.otp.notify.webhook import WebhookWay
 from warden_host.otp.settings import Mail, Webhook
@@ -50,11 +50,11 @@ def message(**changes) -> Message:
 def folder(tmp_path_factory):
     """A CA, a server's key, and the secrets that deliveries read."""
     made = tmp_path_factory.mktemp("delivery")
-    authority = pki.new_authority()
+    authority = pki.new_ca()
     (made / "ca.pem").write_text(ssl.DER_cert_to_PEM_cert(authority.der()))
     leaf = authority.issue((HERE, "localhost"))
     (made / "leaf.pem").write_bytes(leaf.certificate_pem() + leaf.key_pem())
-    stranger = pki.new_authority().issue((HERE,))
+    stranger = pki.new_ca().issue((HERE,))
     (made / "stranger.pem").write_bytes(stranger.certificate_pem() + stranger.key_pem())
     for name, data in (("otp-mail.password", PASSWORD.encode()), ("otp-webhook.secret", SECRET)):
         (made / name).write_bytes(data)
@@ -405,7 +405,7 @@ class Scripted:
 
 def post(way, **settings):
     reports: queue.Queue = queue.Queue()
-    made = Post({"mail": way}, lambda told, why: reports.put((told, why)), **settings)
+    made = DeliveryQueues({"mail": way}, lambda told, why: reports.put((told, why)), **settings)
     return made, reports
 
 
@@ -462,7 +462,9 @@ def test_a_hanging_delivery_delays_no_other():
     stuck = threading.Event()
     reports: queue.Queue = queue.Queue()
     hanging, quick = Scripted(stuck), Scripted()
-    made = Post({"mail": hanging, "console": quick}, lambda told, why: reports.put((told, why)))
+    made = DeliveryQueues(
+        {"mail": hanging, "console": quick}, lambda told, why: reports.put((told, why))
+    )
     with made:
         for _ in range(delivery.BACKLOG + 50):
             made.put(message())

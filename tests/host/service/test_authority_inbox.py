@@ -12,7 +12,7 @@ from warden_host.engine.jobs import Wait
 from warden_host.engine.request import Request
 from warden_host.service import authority as module
 from warden_host.service.authority import Authority
-from warden_host.service.fair_inbox import BURST, ORDERS, RATE, WAITING
+from warden_host.service.fair_inbox import BURST, MAX_TASKS, RATE, WAITING
 from warden_host.store.store import Device, Store
 
 SOON_S = 30
@@ -116,7 +116,7 @@ def test_drops_are_announced_once_a_second(world):
     assert len(told) <= 1 + moved
 
 
-def test_orders_precede_a_flood(world):
+def test_tasks_precede_a_flood(world):
     world.hold()
     world.receive("D1", count=1000)
     seen: list[int] = []
@@ -215,10 +215,10 @@ def test_messages_before_a_loss_are_handled_before_it(world, monkeypatch):
     assert [appid for appid, _ in world.handled[-4:]] == ["lights"] * 4
 
 
-def test_orders_are_limited(world):
+def test_tasks_are_limited(world):
     world.hold()
     done = threading.Event()
-    for _ in range(ORDERS - 1):
+    for _ in range(MAX_TASKS - 1):
         world.authority.do(lambda _: None)
     world.authority.do(lambda _: done.set())
     with refused("not-serving"):

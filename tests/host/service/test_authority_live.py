@@ -7,7 +7,7 @@ from engine_kit import SEALED
 from host_kit import DEVICE, new_fleet
 from live_kit import LiveDevice
 from process_kit import PATIENCE_S
-from warden_host.broker.base import device_account, device_password
+from warden_host.broker.accounts import device_account, device_password
 from warden_host.broker.mosquitto import registry
 from warden_host.devices import setup
 from warden_host.engine.events import FleetEvent

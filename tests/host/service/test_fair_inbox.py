@@ -1,4 +1,4 @@
-"""The inbox of the engine by a virtual clock: quotas, turns, orders first; and against a model."""
+"""The inbox of the engine by a virtual clock: quotas, turns, tasks first; and against a model."""
 
 import math
 from collections import Counter
@@ -9,23 +9,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from warden_host.service import fair_inbox
 from warden_host.service.fair_inbox import (
-    ACCOUNT_BYTES,
     BURST,
     RATE,
+    SENDER_BYTES,
     TOTAL_BYTES,
     WAITING,
-    Account,
     FairInbox,
+    Sender,
 )
 
 OVERHEAD = fair_inbox._OVERHEAD
 
 
-def account(name: str, appid: str = "authority") -> Account:
-    return Account(appid, name)
+def sender(name: str, appid: str = "authority") -> Sender:
+    return Sender(appid, name)
 
 
-A, B, C = account("A"), account("B"), account("C")
+A, B, C = sender("A"), sender("B"), sender("C")
 
 
 def taken(inbox: FairInbox[str], now: float) -> list[str]:
@@ -36,7 +36,7 @@ def taken(inbox: FairInbox[str], now: float) -> list[str]:
     return found
 
 
-def fill(inbox: FairInbox, who: Account, count: int, now: float = 0.0, size: int = 10) -> int:
+def fill(inbox: FairInbox, who: Sender, count: int, now: float = 0.0, size: int = 10) -> int:
     return sum(inbox.put(who, f"{who.device}{n}", size, now) for n in range(count))
 
 
@@ -51,26 +51,26 @@ def test_accounts_alternate():
 def test_an_honest_message_waits_for_one_of_each_flood():
     inbox: FairInbox[str] = FairInbox()
     for name in "abcdefgh":
-        fill(inbox, account(name), 10_000)
+        fill(inbox, sender(name), 10_000)
     inbox.put(C, "honest", 10, 0.0)
     assert taken(inbox, 0.0).index("honest") == 8
 
 
-def test_orders_precede_messages_and_keep_their_order():
+def test_tasks_precede_messages_and_keep_their_order():
     inbox: FairInbox[str] = FairInbox()
     fill(inbox, A, 2)
-    inbox.put_order("first")
-    inbox.put_order("second")
-    assert inbox.orders == 2
+    inbox.put_task("first")
+    inbox.put_task("second")
+    assert inbox.tasks == 2
     assert inbox.seconds_to_next(0.0) == 0.0
     assert [inbox.pop_next(0.0) for _ in range(3)] == ["first", "second", "A0"]
-    assert inbox.orders == 0
+    assert inbox.tasks == 0
 
 
-def test_an_order_does_not_wait_for_a_rate():
+def test_a_task_does_not_wait_for_a_rate():
     inbox: FairInbox[str] = FairInbox()
-    inbox.put_order("order")
-    assert inbox.pop_next(-1.0) == "order"
+    inbox.put_task("task")
+    assert inbox.pop_next(-1.0) == "task"
 
 
 def test_so_many_messages_of_an_account_wait():
@@ -84,7 +84,7 @@ def test_so_many_messages_of_an_account_wait():
 
 def test_so_many_bytes_of_an_account_wait():
     inbox: FairInbox[str] = FairInbox()
-    size = ACCOUNT_BYTES // 4 - OVERHEAD
+    size = SENDER_BYTES // 4 - OVERHEAD
     assert fill(inbox, A, 6, size=size) == 4
     assert inbox.pop_refused() == {A: 2}
     assert not inbox.has_room(A, 0)
@@ -95,17 +95,17 @@ def test_so_many_bytes_of_an_account_wait():
 
 def test_a_size_that_no_quota_allows_is_refused_at_once():
     inbox: FairInbox[str] = FairInbox()
-    assert not inbox.put(A, "big", ACCOUNT_BYTES, 0.0)
-    assert inbox.put(A, "fits", ACCOUNT_BYTES - OVERHEAD, 0.0)
+    assert not inbox.put(A, "big", SENDER_BYTES, 0.0)
+    assert inbox.put(A, "fits", SENDER_BYTES - OVERHEAD, 0.0)
 
 
 def test_floods_together_leave_memory_free():
-    """The last quarter is for accounts of which nothing waits."""
+    """The last quarter is for senders of which nothing waits."""
     inbox: FairInbox[str] = FairInbox()
     for number in range(500):
-        fill(inbox, account(f"flood{number}"), WAITING, size=16_384)
+        fill(inbox, sender(f"flood{number}"), WAITING, size=16_384)
     assert 0 < inbox.free_bytes < TOTAL_BYTES // 4
-    honest = [account(f"honest{number}") for number in range(500)]
+    honest = [sender(f"honest{number}") for number in range(500)]
     assert all(inbox.put(each, each.device, 300, 0.0) for each in honest)
 
 
@@ -115,7 +115,7 @@ def test_all_accounts_together_hold_the_total():
     assert fill(inbox, B, 20, size=1000) == 1
     assert fill(inbox, C, 20, size=1001) == 0
     assert fill(inbox, C, 20, size=1000) == 1
-    assert fill(inbox, account("D"), 1, size=0) == 0
+    assert fill(inbox, sender("D"), 1, size=0) == 0
     assert inbox.free_bytes == 0
 
 
@@ -166,7 +166,7 @@ def test_a_weight_counts_as_so_many_messages():
 
 def test_applications_have_their_own_quotas_of_a_device():
     inbox: FairInbox[str] = FairInbox()
-    other = account("A", "lights")
+    other = sender("A", "lights")
     assert fill(inbox, A, WAITING + 1) == WAITING
     assert fill(inbox, other, WAITING + 1) == WAITING
     assert inbox.pop_refused() == {A: 1, other: 1}
@@ -174,7 +174,7 @@ def test_applications_have_their_own_quotas_of_a_device():
 
 def test_remove_returns_what_waited_and_frees_it():
     inbox: FairInbox[str] = FairInbox()
-    other = account("A", "lights")
+    other = sender("A", "lights")
     fill(inbox, A, 3)
     fill(inbox, B, 1)
     fill(inbox, other, 2)
@@ -206,7 +206,7 @@ def test_a_clock_that_stops_or_goes_back_adds_no_budget():
 
 
 def test_a_removed_account_wakes_no_one() -> None:
-    """Another account waits for its time: what remove() emptied must not look like a message."""
+    """Another sender waits for its time: what remove() emptied must not look like a message."""
     inbox: FairInbox[str] = FairInbox()
     assert inbox.put(A, "a", 0, 0.0, 2 * BURST)
     assert inbox.put(B, "b", 0, 0.0) and inbox.seconds_to_next(0.0) == 0.0
@@ -216,21 +216,21 @@ def test_a_removed_account_wakes_no_one() -> None:
 
 
 class Model(RuleBasedStateMachine):
-    """Compare with lists: contents, order, and one message of each account in turn."""
+    """Compare with lists: contents, order, and one message of each sender in turn."""
 
     def __init__(self) -> None:
         super().__init__()
         self.inbox: FairInbox[tuple[str, int]] = FairInbox(total_bytes=40 * (OVERHEAD + 500))
         self.now = 0.0
         self.number = 0
-        self.waiting: dict[Account, list[tuple[tuple[str, int], int]]] = {}
-        self.orders: list[tuple[str, int]] = []
-        self.refused: Counter[Account] = Counter()
-        self.served: dict[Account, list[tuple[float, float]]] = {}
-        self.passed_over: Counter[Account] = Counter()
+        self.waiting: dict[Sender, list[tuple[tuple[str, int], int]]] = {}
+        self.tasks: list[tuple[str, int]] = []
+        self.refused: Counter[Sender] = Counter()
+        self.served: dict[Sender, list[tuple[float, float]]] = {}
+        self.passed_over: Counter[Sender] = Counter()
         self.weights: dict[tuple[str, int], float] = {}
 
-    def held(self, who: Account) -> int:
+    def held(self, who: Sender) -> int:
         return sum(size + OVERHEAD for _, size in self.waiting.get(who, []))
 
     @property
@@ -243,14 +243,14 @@ class Model(RuleBasedStateMachine):
         count=st.integers(1, 60),
         weight=st.sampled_from([1.0, 20.0]),
     )
-    def put(self, who: Account, size: int, count: int, weight: float) -> None:
+    def put(self, who: Sender, size: int, count: int, weight: float) -> None:
         for _ in range(count):
             self.number += 1
             item = (who.device, self.number)
             held = self.held(who) + size + OVERHEAD
             count = len(self.waiting.get(who, []))
             most = 40 * (OVERHEAD + 500) * (3 if count else 4) // 4
-            room = count < WAITING and held <= ACCOUNT_BYTES
+            room = count < WAITING and held <= SENDER_BYTES
             room = room and self.all_held + size + OVERHEAD <= most
             assert self.inbox.put(who, item, size, self.now, weight) == room
             if room:
@@ -260,10 +260,10 @@ class Model(RuleBasedStateMachine):
                 self.refused[who] += 1
 
     @rule()
-    def order(self) -> None:
+    def task(self) -> None:
         self.number += 1
-        self.orders.append(("order", self.number))
-        self.inbox.put_order(self.orders[-1])
+        self.tasks.append(("task", self.number))
+        self.inbox.put_task(self.tasks[-1])
 
     @rule(seconds=st.sampled_from([0.0, 0.001, 0.01, 0.3, 5.0]))
     def wait(self, seconds: float) -> None:
@@ -274,18 +274,18 @@ class Model(RuleBasedStateMachine):
         for _ in range(count):
             pause = self.inbox.seconds_to_next(self.now)
             item = self.inbox.pop_next(self.now)
-            if self.orders:
-                assert item == self.orders.pop(0)
+            if self.tasks:
+                assert item == self.tasks.pop(0)
                 continue
             if item is None:
                 assert pause > 0 or not any(self.waiting.values())
                 return
-            who = account(item[0])
+            who = sender(item[0])
             assert item == self.waiting[who].pop(0)[0]
             self.served.setdefault(who, []).append((self.now, self.weights[item]))
 
     @rule(who=st.sampled_from([A, B, C]))
-    def remove(self, who: Account) -> None:
+    def remove(self, who: Sender) -> None:
         kept = [item for item, _ in self.waiting.pop(who, [])]
         assert self.inbox.remove(lambda each: each == who) == kept
         self.served.pop(who, None)  # its bucket is a new one
@@ -299,7 +299,7 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def counts(self) -> None:
         assert self.inbox.waiting == sum(len(each) for each in self.waiting.values())
-        assert self.inbox.orders == len(self.orders)
+        assert self.inbox.tasks == len(self.tasks)
         assert self.inbox.free_bytes == 40 * (OVERHEAD + 500) - self.all_held
 
     @invariant()

@@ -12,7 +12,7 @@ import pytest
 from engine_kit import SEALED
 from host_kit import DEVICE, new_fleet, settle
 from live_kit import LiveDevice
-from warden_host.broker.base import device_account, device_password
+from warden_host.broker.accounts import device_account, device_password
 from warden_host.broker.mosquitto import registry
 from warden_host.cli import main
 from warden_host.engine.engine import Engine

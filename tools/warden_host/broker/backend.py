@@ -1,7 +1,7 @@
 """The broker that a fleet uses: outside mosquitto's own package only this module names it.
 
 Another broker gives the same names: Broker runs the process, create_registry and open_registry
-change accounts (base.Registry), find_program raises broker-missing, MAX_PACKET is in bytes.
+change accounts (accounts.Registry), find_program raises broker-missing, MAX_PACKET is in bytes.
 """
 
 from warden_host.broker.mosquitto.broker import MAX_PACKET, Broker

@@ -60,8 +60,7 @@ def enrol(
     """Make a secret for an authenticator and for the next device provisioned under this name.
 
     Scan the QR code with any authenticator, then type the code that it shows. A device gets its
-    secret
-    when it is provisioned and not later; the fleet keeps no copy from then on.
+    secret when it is provisioned and not later; the fleet keeps no copy from then on.
 
     \b
     Examples:

@@ -95,8 +95,7 @@ def rollout(
     """Bring a release to devices, and show the progress. `warden serve` does the work.
 
     Ctrl-C ends the display alone; the same command shows the same rollout again. A rollout stops
-    by
-    itself when too many devices fail; devices that are offline get the release on their next
+    by itself when too many devices fail; devices that are offline get the release on their next
     contact.
 
     \b

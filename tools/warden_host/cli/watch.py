@@ -28,14 +28,14 @@ def watch(state: State, as_json: bool) -> int:
             if as_json:
                 screen.print_json(line)
             else:
-                screen.show(screen.line(_happening(line)))
+                screen.show(screen.line(_fleet_event(line)))
         raise HostError(
             "not-serving", "`warden serve` has stopped", "start it again, then `warden watch`"
         )
     return 0
 
 
-def _happening(line: dict[str, Any]) -> FleetEvent:
+def _fleet_event(line: dict[str, Any]) -> FleetEvent:
     known = {key: value for key, value in line.items() if key in FleetEvent.__dataclass_fields__}
     if known.get("kind") not in KINDS:
         raise HostError("control-malformed", "`warden serve` is of another version")

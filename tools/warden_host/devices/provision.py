@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from warden_host import filelock, jsontext, names
+from warden_host.broker.accounts import device_account, device_password
 from warden_host.broker.backend import open_registry
-from warden_host.broker.base import device_account, device_password
 from warden_host.devices import bundle
 from warden_host.errors import HostError
 from warden_host.fleet import device_tree, pki
@@ -90,7 +90,7 @@ def _provision(fleet: Fleet, store: Store, order: Order, deliver: Deliver) -> De
         port=fleet.settings.broker.device_port,
         client_id=client_id,
         password=password,
-        authorities=[pki.load_authority(fleet.keys).der()],
+        authorities=[pki.load_ca(fleet.keys).der()],
         pins=list(pki.load_pins(fleet.keys)),
         release=release,
         otp=codes,

@@ -14,8 +14,8 @@ device that never confirmed its wipe stays listed: whether it is wiped can't be 
 
 import time
 
+from warden_host.broker.accounts import Registry, wipe_only_account
 from warden_host.broker.backend import open_registry
-from warden_host.broker.base import Registry, wipe_only_account
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.store.endings import Ending

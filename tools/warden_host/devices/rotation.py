@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 from warden_host import jsontext, names
+from warden_host.broker.accounts import device_password
 from warden_host.broker.backend import open_registry
-from warden_host.broker.base import device_password
 from warden_host.errors import HostError, LinkError, class_of
 from warden_host.fleet import pki
 from warden_host.fleet.fleet import Fleet
@@ -205,8 +205,8 @@ def _body(fleet: Fleet, store: Store, device: Device, parts: tuple[str, ...]) ->
     if "keys" in parts:
         body["apps"] = {pair.appid: secrets.token_bytes(32) for pair in device.pairs}
     if "pins" in parts:
-        authority = pki.load_authority(fleet.keys).der()
-        body["trust"] = [[authority], list(pki.load_pins(fleet.keys))]
+        ca = pki.load_ca(fleet.keys).der()
+        body["trust"] = [[ca], list(pki.load_pins(fleet.keys))]
     if "release" in parts:
         body["release"] = signing_key.record(fleet, store.vendor(), device.type)
         if body["release"] is None:

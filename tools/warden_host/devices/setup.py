@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from warden_host import names
+from warden_host.broker.accounts import ANY_TYPE, app_account, machine_password
 from warden_host.broker.backend import create_registry, open_registry
-from warden_host.broker.base import ANY_TYPE, app_account, machine_password
 from warden_host.devices import bundle
 from warden_host.errors import HostError
 from warden_host.fleet import fleet, pki

@@ -31,7 +31,7 @@ _VERB = re.compile(r"[a-z0-9_]{0,32}\Z")
 # A device's last will is plain even in sealed mode, because the broker sends it.
 _LAST_WILL = ("offline", names.PLAIN)
 _INCIDENT_S = 1.0
-_INCIDENTS = 8
+_INCIDENTS = 8  # kinds that a flood of one device adds in _INCIDENT_S at most
 _COMMAND_NAMES = 64
 _OLD_SESSION_S = 10.0
 
@@ -271,21 +271,21 @@ class Engine:
             else:
                 self.record_refusal(state, appid, outcome)
 
-    def _on_session(self, state: DeviceState, appid: str, stood: SessionUp) -> None:
+    def _on_session(self, state: DeviceState, appid: str, session_up: SessionUp) -> None:
         name = state.device.device
         new_session = state.new_sessions.get(appid)
         if new_session is not None and new_session.is_up:
             self._promote(state, appid, "proved itself")
         state.stale_apps.discard(appid)
         self.store.set_last_seen(name, time.time())
-        proof = stood.proof
+        proof = session_up.proof
         text = f"boot {proof.boot}, hello {proof.connect}, vault {proof.vault_gen}"
         self.notify(FleetEvent("session", name, appid, text=text))
         if appid == AUTHORITY:
-            if stood.diverged != state.device.diverged:
-                self.store.set_diverged(name, stood.diverged)
-                state.device = replace(state.device, diverged=stood.diverged)
-            if stood.diverged:
+            if session_up.diverged != state.device.diverged:
+                self.store.set_diverged(name, session_up.diverged)
+                state.device = replace(state.device, diverged=session_up.diverged)
+            if session_up.diverged:
                 self.notify(FleetEvent("diverged", name, appid, text="its policy differs"))
 
     def _on_received(self, state: DeviceState, appid: str, received: Received) -> None:
@@ -304,7 +304,10 @@ class Engine:
         if kind == "reply":
             event = state.command_names.pop(received.id, event)
         fleet_event = FleetEvent(kind, name, appid, event, id=received.id, body=received.body)
-        (self.notify if event else self._jobs.dispatch)(fleet_event)
+        if event:
+            self.notify(fleet_event)
+        else:  # the reply to a quiet command: the job that waits for it, and nobody else
+            self._jobs.dispatch(fleet_event)
 
     def _on_incident(self, state: DeviceState, body: dict[str, Any]) -> None:
         name = state.device.device
@@ -325,7 +328,7 @@ class Engine:
         self.notify(FleetEvent("incident", name, AUTHORITY, at, code, body={"n": count}))
 
     def record_refusal(self, state: DeviceState, appid: str, refused: Refused) -> None:
-        """Record a refusal, once a second for each (code, event): a flood must not bury others."""
+        """Record a refused message as an incident, once a second for each (code, event)."""
         if refused.code == "wrong-application" and appid != AUTHORITY:
             return  # every application received it: the authority records it
         if refused.code == "stale-hello":

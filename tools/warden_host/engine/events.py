@@ -7,7 +7,8 @@ from typing import Any
 # came: the first genuine message of a device since we serve, or since it left.
 # left: it sent goodbye, or the broker sent its last will, which is not authenticated.
 # session: a session is up. command: we sent one. event, reply: the device sent one.
-# incident: the device refused something. refused: we refused a message of the device.
+# incident: the device reports that it refused something. refused: we refused a message of the
+# device, which fleet.db keeps among its incidents, with the source "host".
 # quarantined, diverged: docs/protocol.md. otp: about a code at the keypad, never the code itself.
 # notice: about the authority.
 KINDS = (

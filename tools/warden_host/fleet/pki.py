@@ -40,7 +40,7 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class Authority:
+class CertificateAuthority:
     """A CA: its certificate and its private key."""
 
     certificate: x509.Certificate
@@ -91,7 +91,7 @@ def new_key() -> Key:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def new_authority(name: str = "Warden fleet CA") -> Authority:
+def new_ca(name: str = "Warden fleet CA") -> CertificateAuthority:
     """Return a new CA."""
     key = new_key()
     certificate = (
@@ -107,7 +107,7 @@ def new_authority(name: str = "Warden fleet CA") -> Authority:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return Authority(certificate, key)
+    return CertificateAuthority(certificate, key)
 
 
 def pin(key: Key | x509.Certificate) -> bytes:
@@ -129,10 +129,10 @@ def private_pem(key: Key) -> bytes:
 
 def create(keys: Path, hosts: tuple[str, ...]) -> None:
     """Write the CA, the broker's leaf and the backup key to the fleet's keys folder."""
-    authority = new_authority()
-    leaf = authority.issue(hosts)
-    secretfile.write(keys / "ca.key", private_pem(authority.key))
-    secretfile.write(keys / "ca.crt", authority.pem())
+    ca = new_ca()
+    leaf = ca.issue(hosts)
+    secretfile.write(keys / "ca.key", private_pem(ca.key))
+    secretfile.write(keys / "ca.crt", ca.pem())
     secretfile.write(keys / "server.key", leaf.key_pem())
     secretfile.write(keys / "server.crt", leaf.certificate_pem())
     # Devices pin this key from the start; it is used when server.key is replaced.
@@ -144,9 +144,9 @@ def renew_backup(keys: Path) -> None:
     secretfile.write(keys / "backup.key", private_pem(new_key()))
 
 
-def load_authority(keys: Path) -> Authority:
+def load_ca(keys: Path) -> CertificateAuthority:
     """Return the fleet's CA; raises key-missing, key-permissions, key-damaged."""
-    return Authority(load_certificate(keys / "ca.crt"), load_key(keys / "ca.key"))
+    return CertificateAuthority(load_certificate(keys / "ca.crt"), load_key(keys / "ca.key"))
 
 
 def load_pins(keys: Path) -> tuple[bytes, bytes]:
@@ -155,7 +155,7 @@ def load_pins(keys: Path) -> tuple[bytes, bytes]:
 
 
 def load_key(path: Path) -> Key:
-    """Return a P-256 private key; raises as load_authority()."""
+    """Return a P-256 private key; raises as load_ca()."""
     try:
         key = serialization.load_pem_private_key(secretfile.read(path), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -166,7 +166,7 @@ def load_key(path: Path) -> Key:
 
 
 def load_certificate(path: Path) -> x509.Certificate:
-    """Return a certificate; raises as load_authority()."""
+    """Return a certificate; raises as load_ca()."""
     try:
         return x509.load_pem_x509_certificate(secretfile.read(path))
     except ValueError:

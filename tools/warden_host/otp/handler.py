@@ -86,7 +86,7 @@ class OtpHandler:
         if verdict.duress:
             self._engine.store.add_incident(name, "host", DURESS, RESPONSE, 1)
             fleet_event = FleetEvent("incident", name, AUTHORITY, RESPONSE, DURESS, body={"n": 1})
-            self._engine.notify(fleet_event)  # _look() sees it, and tells the owner
+            self._engine.notify(fleet_event)  # _on_event() sends the owner an alarm
 
     def _on_event(self, fleet_event: FleetEvent) -> None:
         """Send an alarm for a duress code, whether the host or the device found it."""

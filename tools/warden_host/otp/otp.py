@@ -212,8 +212,7 @@ class Codes:
         """Return the seconds left.
 
         By the steady clock where this process made the code; else by the date, where a date before
-        the
-        making leaves none.
+        the making leaves none.
         """
         req, deadline = self._deadlines.get(code.device, ("", 0.0))
         if req == code.req:

@@ -10,7 +10,7 @@ from warden_host.fleet.fleet import Fleet
 from warden_host.otp import otp, settings
 from warden_host.otp.handler import OtpHandler
 from warden_host.otp.notify.console import ConsoleWay
-from warden_host.otp.notify.delivery import Message, Post, Way
+from warden_host.otp.notify.delivery import DeliveryQueues, Message, Way
 from warden_host.otp.notify.mail import MailWay
 from warden_host.otp.notify.webhook import WebhookWay
 from warden_host.otp.otp import Codes
@@ -32,20 +32,20 @@ class OtpService:
             ways["mail"] = MailWay(self._settings.mail, fleet.keys)
         if self._settings.webhook is not None:
             ways["webhook"] = WebhookWay(self._settings.webhook, fleet.keys)
-        self._post = Post(ways, self._report)
+        self._queues = DeliveryQueues(ways, self._report)
         self._handler: OtpHandler | None = None
 
     def __enter__(self) -> "OtpService":
-        self._post.__enter__()
+        self._queues.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._post.__exit__()
+        self._queues.__exit__()
 
     def attach(self, engine: Engine) -> None:
         """Attach the handler, on the engine's thread before the first message."""
         codes = Codes(engine.store, self._key, self._settings.limits)
-        self._handler = OtpHandler(engine, codes, self._post.put)
+        self._handler = OtpHandler(engine, codes, self._queues.put)
 
     def _report(self, message: Message, error: str) -> None:
         """Report a delivery, from its thread, or the engine's when no way took it."""

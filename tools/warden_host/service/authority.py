@@ -1,6 +1,6 @@
 """Run the authority: a link for each application, one thread that owns the engine and the store.
 
-paho's threads and the control socket only put work into the inbox: orders before messages, each
+paho's threads and the control socket only put work into the inbox: tasks before messages, each
 device within its quota (fair_inbox.py). A flood costs the messages of its sender alone.
 """
 
@@ -21,7 +21,7 @@ from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY, TOPIC_LIMIT, Topic
 from warden_host.otp.service import OtpService
 from warden_host.service.clock_guard import ClockGuard
-from warden_host.service.fair_inbox import ORDERS, Account, FairInbox
+from warden_host.service.fair_inbox import MAX_TASKS, FairInbox, Sender
 from warden_host.service.link import AppLink
 from warden_host.service.pending_wipes import PendingWipes, finisher
 from warden_host.store.store import App, Store
@@ -161,7 +161,7 @@ class Authority:
     def _drop_messages(self, device: str) -> None:
         """Drop the messages of a device that wait."""
         with self._changed:
-            self._inbox.remove(lambda account: account.device == device)
+            self._inbox.remove(lambda sender: sender.device == device)
 
     def reload(self) -> None:
         """Connect applications and accept devices that were registered since the start."""
@@ -175,23 +175,23 @@ class Authority:
     def do(self, work: Work) -> None:
         """Queue work for the engine, ahead of all messages. Raises not-serving if it is full."""
         with self._changed:
-            if self._inbox.orders >= ORDERS:
+            if self._inbox.tasks >= MAX_TASKS:
                 raise HostError("not-serving", "the authority is busy: try again")
-            self._inbox.put_order(work)
+            self._inbox.put_task(work)
             self._changed.notify()
 
     def receive(self, appid: str, topic: bytes, payload: memoryview, retain: bool) -> None:
         """Queue a message, or refuse it before it is copied. Called on paho's thread."""
         parts = topic.split(b"/", 7) if len(topic) <= TOPIC_LIMIT else []
-        account = Account(appid, self._devices.get(parts[4], "") if len(parts) > 4 else "")
+        sender = Sender(appid, self._devices.get(parts[4], "") if len(parts) > 4 else "")
         weight = _HELLO_WEIGHT if len(parts) > 6 and parts[6] == b"hello" else 1.0
         size = len(topic) + len(payload)
         with self._changed:
-            if not self._inbox.has_room(account, size):
+            if not self._inbox.has_room(sender, size):
                 return
             text, data = topic.decode(errors="replace"), bytes(payload)
             self._inbox.put(
-                account,
+                sender,
                 lambda engine: engine.on_message(appid, text, data, retain),
                 size,
                 self._clock(),
@@ -213,13 +213,13 @@ class Authority:
                 return
             # Messages from before the loss come first: they must not lift the suspension.
             with self._changed:
-                earlier = self._inbox.remove(lambda account: account.appid == appid)
+                earlier = self._inbox.remove(lambda sender: sender.appid == appid)
             for work in earlier:
                 self._attempt(engine, work)
             engine.on_link_lost(appid)
 
         with self._changed:
-            self._inbox.put_order(change)
+            self._inbox.put_task(change)
             self._changed.notify()
 
     def _publish(self, appid: str, topic: Topic, data: bytes) -> None:
@@ -257,12 +257,12 @@ class Authority:
             self._attempt(engine, lambda _: guard.close())
 
     def _next(self) -> Work | None:
-        """Return an order or a message that is due; None if there is none."""
+        """Return a task or a message that is due; None if there is none."""
         with self._changed:
             return self._inbox.pop_next(self._clock())
 
     def _wait(self) -> Work | None:
-        """Wait for an order or a message that is due; None after a tick's time without one."""
+        """Wait for a task or a message that is due; None after a tick's time without one."""
         with self._changed:
             self._changed.wait(min(_TICK_S, self._inbox.seconds_to_next(self._clock())))
             return self._inbox.pop_next(self._clock())
@@ -309,8 +309,8 @@ class Authority:
         with self._changed:
             refused = self._inbox.pop_refused()
         counts: dict[str, int] = {}
-        for account, count in refused.items():
-            counts[account.device] = counts.get(account.device, 0) + count
+        for sender, count in refused.items():
+            counts[sender.device] = counts.get(sender.device, 0) + count
         for device, count in counts.items():
             text = f"{count} messages dropped: it sends more than its quota"
             engine.notify(FleetEvent("notice", device, code="flooded", text=text))

@@ -1,12 +1,13 @@
-"""Queue work for the engine: orders first, then one message of each account in turn.
+"""Queue work for the engine: tasks first, then one message of each sender in turn.
 
-A flood from one account costs its own messages alone. Three quotas bound each account: how many
+A task is work of the host's own: a request of the control socket, or a change of a link.
+A flood from one sender costs its own messages alone. Three quotas bound each sender: how many
 messages wait, how many bytes they hold, and how many are served in a second. A message above
 the first two is refused and counted; one above the third waits for its time, so that a short burst
 is only slowed down. Nothing here does I/O or knows a clock: times are steady seconds, passed in.
 
-All accounts together hold TOTAL_BYTES at most. The last quarter of them takes one message of each
-account, so that many floods at once leave room for the first message of every other device.
+All senders together hold TOTAL_BYTES at most. The last quarter of them takes one message of each
+sender, so that many floods at once leave room for the first message of every other device.
 """
 
 import heapq
@@ -17,18 +18,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-RATE = 200.0  # messages a second that are served of one account
+RATE = 200.0  # messages a second that are served of one sender
 BURST = 400.0  # messages that are served without a pause
-WAITING = 128  # messages of one account
-ACCOUNT_BYTES = 512 * 1024
+WAITING = 128  # messages of one sender
+SENDER_BYTES = 512 * 1024
 TOTAL_BYTES = 64 * 1024 * 1024
-ORDERS = 1000
+MAX_TASKS = 1000  # that wait; Authority.do() refuses more
 _OVERHEAD = 1024  # bytes that a waiting message takes beside its payload
 T = TypeVar("T")
 
 
-class Account(NamedTuple):
-    """A device as one application hears it; device is "" for names outside the fleet."""
+class Sender(NamedTuple):
+    """A device and the application that its message reached; device: "" outside the fleet."""
 
     appid: str
     device: str
@@ -53,53 +54,53 @@ class FairInbox(Generic[T]):
 
     def __init__(self, total_bytes: int = TOTAL_BYTES) -> None:
         self._reserve = total_bytes // 4
-        self._orders: deque[T] = deque()
-        self._queues: dict[Account, _Queue[T]] = {}
+        self._tasks: deque[T] = deque()
+        self._queues: dict[Sender, _Queue[T]] = {}
         # Each queue that holds messages is once in _turns, or with its time in _resting.
         self._turns: deque[_Queue[T]] = deque()
         self._resting: list[tuple[float, int, _Queue[T]]] = []
         self._numbers = itertools.count()
         self.free_bytes = total_bytes
-        self._refused: dict[Account, int] = {}
+        self._refused: dict[Sender, int] = {}
 
     @property
-    def orders(self) -> int:
-        return len(self._orders)
+    def tasks(self) -> int:
+        return len(self._tasks)
 
     @property
     def waiting(self) -> int:
-        """Count the messages that wait; orders are not among them."""
+        """Count the messages that wait; tasks are not among them."""
         return sum(len(queue.waiting) for queue in self._queues.values())
 
-    def put_order(self, item: T) -> None:
+    def put_task(self, item: T) -> None:
         """Add an item that precedes all messages. The caller bounds how many there are."""
-        self._orders.append(item)
+        self._tasks.append(item)
 
-    def has_room(self, account: Account, size: int) -> bool:
+    def has_room(self, sender: Sender, size: int) -> bool:
         """Return whether put() would accept a message, and count the refusal if not.
 
         size: of the payload, bytes.
         """
-        queue = self._queues.get(account)
+        queue = self._queues.get(sender)
         count, held = (0, 0) if queue is None else (len(queue.waiting), queue.held)
         cost = size + _OVERHEAD
         free = self.free_bytes - (self._reserve if count else 0)
-        if count < WAITING and held + cost <= ACCOUNT_BYTES and cost <= free:
+        if count < WAITING and held + cost <= SENDER_BYTES and cost <= free:
             return True
-        self._refused[account] = self._refused.get(account, 0) + 1
+        self._refused[sender] = self._refused.get(sender, 0) + 1
         return False
 
-    def put(self, account: Account, item: T, size: int, now: float, weight: float = 1.0) -> bool:
-        """Add a message at the end of its account's queue.
+    def put(self, sender: Sender, item: T, size: int, now: float, weight: float = 1.0) -> bool:
+        """Add a message at the end of its sender's queue.
 
-        size: of the payload, bytes. weight: how many messages it counts as in the account's rate.
+        size: of the payload, bytes. weight: how many messages it counts as in the sender's rate.
         Returns: False if a quota refuses it, which is counted.
         """
-        if not self.has_room(account, size):
+        if not self.has_room(sender, size):
             return False
-        queue = self._queues.get(account)
+        queue = self._queues.get(sender)
         if queue is None:
-            queue = self._queues[account] = _Queue(now)
+            queue = self._queues[sender] = _Queue(now)
         cost = size + _OVERHEAD
         queue.waiting.append(_Waiting(item, cost, weight))
         queue.held += cost
@@ -109,24 +110,24 @@ class FairInbox(Generic[T]):
         return True
 
     def pop_next(self, now: float) -> T | None:
-        """Remove and return the next order or message; None if none is due."""
-        if self._orders:
-            return self._orders.popleft()
+        """Remove and return the next task or message; None if none is due."""
+        if self._tasks:
+            return self._tasks.popleft()
         while self._resting and self._resting[0][0] <= now:
             self._turns.append(heapq.heappop(self._resting)[2])
         return self._serve(self._turns.popleft(), now) if self._turns else None
 
     def seconds_to_next(self, now: float) -> float:
         """Return the seconds until pop_next() finds something; infinity if nothing waits."""
-        if self._orders or self._turns:
+        if self._tasks or self._turns:
             return 0.0
         return max(0.0, self._resting[0][0] - now) if self._resting else math.inf
 
-    def remove(self, matches: Callable[[Account], bool]) -> list[T]:
-        """Remove the accounts that match; return their messages, each account's in order."""
+    def remove(self, matches: Callable[[Sender], bool]) -> list[T]:
+        """Remove the senders that match; return their messages, each sender's in order."""
         removed: list[T] = []
-        for account in [each for each in self._queues if matches(each)]:
-            queue = self._queues.pop(account)
+        for sender in [each for each in self._queues if matches(each)]:
+            queue = self._queues.pop(sender)
             removed += [each.item for each in queue.waiting]
             self.free_bytes += queue.held
             queue.waiting.clear()
@@ -135,8 +136,8 @@ class FairInbox(Generic[T]):
         heapq.heapify(self._resting)
         return removed
 
-    def pop_refused(self) -> dict[Account, int]:
-        """Return how many messages of each account were refused since the last call."""
+    def pop_refused(self) -> dict[Sender, int]:
+        """Return how many messages of each sender were refused since the last call."""
         refused, self._refused = self._refused, {}
         return refused
 

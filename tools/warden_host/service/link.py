@@ -9,8 +9,8 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from warden_host import names
+from warden_host.broker.accounts import ANY_TYPE
 from warden_host.broker.backend import MAX_PACKET
-from warden_host.broker.base import ANY_TYPE
 from warden_host.errors import HostError
 from warden_host.fleet import tls
 from warden_host.fleet.fleet import Fleet

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from warden_host import names, secretfile
-from warden_host.broker.base import Account, Action, Right
+from warden_host.broker.accounts import Account, Action, Right
 from warden_host.errors import HostError
 
 FILE = "dynamic-security.json"

@@ -18,7 +18,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from warden_host import filelock, names, secretfile
-from warden_host.broker.base import Account, Registry, machine_password
+from warden_host.broker.accounts import Account, Registry, machine_password
 from warden_host.broker.mosquitto import dynsec
 from warden_host.errors import HostError
 from warden_host.fleet import tls

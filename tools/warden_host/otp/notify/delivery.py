@@ -29,6 +29,7 @@ class Message:
 
     purpose: "code" or "alarm".
     expires: steady seconds, as time.monotonic() gives them.
+    way: the name of the way that delivers it, as the owner's contact in fleet.db says.
     text: of an alarm.
     """
 
@@ -58,7 +59,7 @@ class Undelivered(Exception):
 
 
 class Way(Protocol):
-    """A way to deliver messages: console, mail or webhook."""
+    """A way to deliver messages, such as mail: what other programs call a channel."""
 
     def send(self, message: Message) -> None:
         """Return once the next server has the message. Raises Undelivered. May take seconds."""
@@ -69,8 +70,11 @@ class Way(Protocol):
 Report = Callable[[Message, str], None]
 
 
-class Post:
-    """Queue messages for the open ways. put() never waits and never raises."""
+class DeliveryQueues:
+    """Queue messages, one queue and thread for each way. put() never waits and never raises.
+
+    ways: those that warden.toml sets up, by name. A message names its way (Message.way).
+    """
 
     def __init__(
         self,
@@ -83,33 +87,33 @@ class Post:
         self._pauses = tuple(pauses)
         self._clock = clock
         self._stop = threading.Event()
-        self._lines = {name: _Line(self, name, way) for name, way in ways.items()}
+        self._queues = {name: _Queue(self, name, way) for name, way in ways.items()}
 
-    def __enter__(self) -> "Post":
-        for line in self._lines.values():
-            line.thread.start()
+    def __enter__(self) -> "DeliveryQueues":
+        for each in self._queues.values():
+            each.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        for line in self._lines.values():
+        for each in self._queues.values():
             with contextlib.suppress(queue.Full):  # then it has work, and looks at _stop after it
-                line.waiting.put_nowait(None)
-        for line in self._lines.values():
-            line.thread.join(_CLOSE_S)  # one that hangs in a socket is left to itself
+                each.waiting.put_nowait(None)
+        for each in self._queues.values():
+            each.thread.join(_CLOSE_S)  # one that hangs in a socket is left to itself
 
     @property
     def ways(self) -> set[str]:
-        return set(self._lines)
+        return set(self._queues)
 
     def put(self, message: Message) -> None:
         """Queue a message for its way."""
-        line = self._lines.get(message.way)
-        if line is None:
+        found = self._queues.get(message.way)
+        if found is None:
             self._report(message, "this way was not set up when `warden serve` started")
             return
         try:
-            line.waiting.put_nowait(message)
+            found.waiting.put_nowait(message)
         except queue.Full:
             self._report(message, f"{BACKLOG} messages wait already")
 
@@ -134,20 +138,19 @@ class Post:
         return why
 
 
-class _Line:
-    def __init__(self, post: Post, name: str, way: Way) -> None:
+class _Queue:
+    def __init__(self, owner: DeliveryQueues, name: str, way: Way) -> None:
         self.waiting: queue.Queue[Message | None] = queue.Queue(BACKLOG)
         self.thread = threading.Thread(
-            target=post.run, args=(self.waiting, way), name=f"warden-{name}", daemon=True
+            target=owner.run, args=(self.waiting, way), name=f"warden-{name}", daemon=True
         )
 
 
-class Ear(io.RawIOBase):
+class LimitedReader(io.RawIOBase):
     """Read the answer of a server, limited in bytes and in time of a whole attempt.
 
     A time-out of each step alone lets a server send a byte at a time for days, or lines until
-    memory
-    is full. Raises TimeoutError beyond either limit. until: steady seconds.
+    memory is full. Raises TimeoutError beyond either limit. until: steady seconds.
     """
 
     def __init__(self, sock: socket.socket, step_s: float, until: float) -> None:
@@ -169,8 +172,8 @@ class Ear(io.RawIOBase):
         return count
 
 
-def words(message: Message) -> tuple[str, str]:
-    """Return (subject, text) for people."""
+def compose_mail(message: Message) -> tuple[str, str]:
+    """Return the subject and the text of a mail."""
     if message.purpose == "alarm":
         return f"{message.device}: {message.text}", f"{message.text}, at {message.device}.\n"
     subject = (

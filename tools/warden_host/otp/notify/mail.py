@@ -17,7 +17,7 @@ from typing import Any
 from warden_host import secretfile
 from warden_host.errors import HostError
 from warden_host.otp.notify import delivery
-from warden_host.otp.notify.delivery import Message, Undelivered, words
+from warden_host.otp.notify.delivery import Message, Undelivered, compose_mail
 from warden_host.otp.settings import MAIL_PASSWORD, Mail
 
 TIMEOUT_S = 10.0
@@ -32,7 +32,9 @@ class _Smtp(smtplib.SMTP):
 
     def getreply(self) -> tuple[int, bytes]:
         if self.file is None and self.sock is not None:
-            self.file = io.BufferedReader(delivery.Ear(self.sock, TIMEOUT_S, self._until))
+            self.file = io.BufferedReader(
+                delivery.LimitedReader(self.sock, TIMEOUT_S, self._until)
+            )
         return super().getreply()
 
 
@@ -111,7 +113,7 @@ class MailWay:
         return context
 
     def _written(self, message: Message) -> EmailMessage:
-        subject, text = words(message)
+        subject, text = compose_mail(message)
         mail = EmailMessage()
         mail["From"] = self._settings.sender
         mail["To"] = message.address

@@ -33,7 +33,7 @@ class _Response(http.client.HTTPResponse):
         super().__init__(sock, *arguments, **named)
         self.fp.close()
         until = time.monotonic() + delivery.WHOLE_S
-        self.fp = io.BufferedReader(delivery.Ear(sock, TIMEOUT_S, until))
+        self.fp = io.BufferedReader(delivery.LimitedReader(sock, TIMEOUT_S, until))
 
 
 class WebhookWay:

@@ -1,6 +1,7 @@
 """Accounts of an MQTT broker: who may log in, and what each account may do with which topics.
 
-Any broker's package turns these rights into its own words, and implements Registry.
+Any broker's package turns these rights into its own words, and implements Registry. Rights end at
+topics: which commands an application may give is in each device's vault, and checked there.
 """
 
 import secrets
@@ -101,7 +102,7 @@ def wipe_only_account(type_: str, device: str) -> Account:
 
 
 def app_account(appid: str, types: tuple[str, ...], password: str) -> Account:
-    """Return an application's account: it commands and reads all devices of its types.
+    """Return an application's account: it publishes commands to its types and gets their events.
 
     types: device types; (ANY_TYPE,) is for the authority alone.
     """
