@@ -42,7 +42,8 @@ _REFUSALS = {
     ),
     "not-allowed": (
         "the application may not give this command",
-        "register the application for it and provision the device again",
+        "`warden app add` registers another application with it, `warden provision --command` "
+        "allows it to the authority: then provision the device again",
     ),
     "old-session": (
         "a message of an earlier session",
