@@ -106,6 +106,7 @@ class Agent:
         await self.client.disconnect()
         for session in self.sessions:
             session.drop()
+        self.session_up.clear()
         self.vault.close()
         self.wakeup.set()
 

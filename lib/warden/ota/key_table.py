@@ -62,8 +62,8 @@ def _loader(vault: "Vault", slots: "Slots", number: int, key: "Any") -> "Any":
             return None
         try:
             data: bytes = file.read(_SIZE + _MAC + 1)
-        except OSError:
-            return None
+        except (MemoryError, OSError):
+            return None  # the slow way needs less in one piece
         finally:
             file.close()
         if len(data) != _SIZE + _MAC:

@@ -284,6 +284,23 @@ def test_async_with_starts_and_stops():
     raises("closed", rig.agent.vault.names)
 
 
+def test_nothing_is_up_after_stop():
+    """What is published then waits for a session that never comes, and does not poll for it."""
+    for plain in (False, True):
+        rig, broker = online(Session(HOME))
+        if plain:
+
+            class Plain:
+                appids = [HOME]
+
+            rig.agent.plain = Plain()
+        equal(rig.device.session, (HOME,))
+        run(rig.device.stop())
+        equal((rig.device.session, rig.agent.session_up.is_set()), ((), False))
+        refused("link-timeout", LinkError, rig.device.publish("door", {}, qos=1, timeout=0.02))
+        equal(broker.sent, [])
+
+
 def test_async_with_stops_a_device_that_fails():
     """Also one that is cancelled before its session is up: nothing goes on behind the program."""
     rig, broker = online(Session(HOME))

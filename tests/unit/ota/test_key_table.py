@@ -153,6 +153,31 @@ def test_a_forged_table():
     place.off()
 
 
+def test_a_file_that_can_not_be_read():
+    """A heap without room for the table in one piece, or a flash that fails: the slow way."""
+    place = Place()
+    place.keep()
+    closed = []
+    for error in (MemoryError(), OSError(5)):
+
+        class File:
+            def read(self, count):
+                raise error  # noqa: B023  (used at once)
+
+            def close(self):
+                closed.append(1)
+
+        class Slots:
+            def read(self, slot, part):
+                return File()  # noqa: B023
+
+        key = p256.PublicKey(KEY)
+        key_table.attach(place.vault, Slots(), [key])
+        check(key.verify(DIGEST, SIGNATURE) and key.slow)
+    equal(len(closed), 2)
+    place.off()
+
+
 def test_a_rotation_of_release_keys():
     place = Place()
     place.keep()
