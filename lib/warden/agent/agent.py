@@ -160,9 +160,8 @@ class Agent:
                 gc.collect()
                 gc.threshold(max(_OFTEN, gc.mem_free() // 2))
                 self.log("link-up", "%s:%d" % self._server)
-                now = self.now_ms()
                 for session in self.sessions:
-                    session.start(now)
+                    session.start(self.now_ms())
                 self._check_sessions()
                 self.wakeup.set()
                 await self.client.pump()
