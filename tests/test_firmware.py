@@ -53,3 +53,9 @@ def test_every_module_that_the_package_imports_is_bound(repo: Path) -> None:
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 wanted.add((node.module or "").split(".")[0])
     assert wanted - LIBRARIES - {"warden"} <= set(" ".join(found).split())
+
+
+def test_collections_are_set_before_the_first_file_is_imported(repo: Path) -> None:
+    boot = (repo / "firmware/boot.py").read_text()
+    assert boot.count("gc.threshold(") == 1
+    assert boot.index("gc.threshold(32768)") < boot.index("import board")
