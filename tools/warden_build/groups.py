@@ -42,6 +42,7 @@ class Group(NamedTuple):
 GROUPS = (
     Group("failures", "net.failures agent.link_failure", "agent.link_failure"),
     Group("start", "agent.build policy.policy board.load", "agent.build"),
+    Group("seldom", "agent.waits wire.cbor_reader"),
     Group("gate", "gate.* policy.otp board.panel", "gate.gate"),
     Group("plain", "session.plain"),
     Group("recovery", "agent.recovery"),
@@ -56,8 +57,8 @@ GROUPS = (
     Group("p256", "crypto.p256 crypto._p256_curve crypto._p256_table"),
     Group(
         CORE,
-        ". errors agent.* net.* session.* vault vault.records"
-        " wire.names wire.cbor wire.cbor_reader wire.envelope wire.mqtt wire.x509"
+        ". errors agent.* net.* session.* vault"
+        " wire.names wire.cbor wire.envelope wire.mqtt wire.x509"
         " crypto.ccm crypto.ct crypto.kdf crypto.rand hal.system hal.clock_rtc",
         "-",
     ),
