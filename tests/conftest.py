@@ -40,6 +40,11 @@ PATIENCE_S = 3600
 # What a module may use that is not in the device package: see tools/setup/umqtt.py.
 UMQTT = REPO / "build" / "umqtt"
 
+# A job in the background of a shell starts with Ctrl-C ignored, and so would its children: those
+# that tests end by Ctrl-C would never end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

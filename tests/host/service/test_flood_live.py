@@ -139,12 +139,12 @@ def test_a_flood_costs_its_sender_alone(fleet, passwords, kind, monkeypatch, cap
         flood()
         assert authority.waiting == WAITING
         before, received = counts.handled[DEVICE], counts.received[DEVICE]
-        orders = authority._inbox.orders
+        waiting = authority._inbox.tasks
         revoked: list[int] = []
         arguments = ["--fleet", str(fleet.root), "revoke", DEVICE, "--yes"]
         revoking = threading.Thread(target=lambda: revoked.append(main.run(arguments)))
         revoking.start()
-        while authority._inbox.orders == orders and revoking.is_alive():
+        while authority._inbox.tasks == waiting and revoking.is_alive():
             revoking.join(0.05)
         go.set()
         revoking.join(PATIENCE_S)

@@ -70,9 +70,9 @@ def _prove(vault):
     from warden.rotation.rotation import Rotation
 
     waiting = Rotation(vault)
-    waiting.tries("password")
-    waiting.tries("trust")
-    waiting.stood(True, ["home"])
+    waiting.choose("password")
+    waiting.choose("trust")
+    waiting.prove(True, ["home"])
 
 
 def _reseal(vault):
