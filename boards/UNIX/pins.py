@@ -69,15 +69,15 @@ class Typist:
     """Types what comes in; nothing at the end of the input, ever."""
 
     def __init__(self, stream=None):
-        self._stream = stream
-        self._poll = select.poll()
+        self._keyboard = stream
+        self._keyboard_poll = select.poll()
         if stream is not None:
-            self._poll.register(stream, select.POLLIN)
+            self._keyboard_poll.register(stream, select.POLLIN)
         self._next = None
         self._looks = 0
 
     def type(self, now):
-        if self._stream is None or contacts.reads < self._looks:
+        if self._keyboard is None or contacts.reads < self._looks:
             return
         if self._next is not None and time.ticks_diff(now, self._next) < 0:
             return
@@ -85,10 +85,10 @@ class Typist:
             contacts.closed.clear()
             self._next = time.ticks_add(now, OPEN_MS)
             self._looks = contacts.reads + self._scans
-        elif self._poll.poll(0):
-            key = self._stream.read(1)
+        elif self._keyboard_poll.poll(0):
+            key = self._keyboard.read(1)
             if not key:
-                self._stream = None
+                self._keyboard = None
                 return
             import board
 

@@ -347,7 +347,7 @@ def test_keys_from_stdin():
         person = Person()
         real = pins.typist
         pins.typist = typist = pins.Typist()
-        typist._stream, typist._poll = Stream(), Poll()
+        typist._keyboard, typist._keyboard_poll = Stream(), Poll()
         sys.modules["board"] = Board
         kept, pins.time = pins.time, PinTime(person.clock)
         try:
@@ -355,7 +355,7 @@ def test_keys_from_stdin():
         finally:
             pins.typist, pins.time = real, kept
             del sys.modules["board"]
-        equal((person.got(), typist._stream), (b"155#", None), late)
+        equal((person.got(), typist._keyboard), (b"155#", None), late)
 
 
 class PinTime:
