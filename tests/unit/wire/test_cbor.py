@@ -353,7 +353,7 @@ def test_no_depth_costs_stack():
     need("micropython.stack_use")
     from micropython import stack_use
 
-    if not stack_use():
+    if stack_use() <= 0:  # negative on WebAssembly in 1.23
         raise Skipped("this interpreter does not measure its stack")
     most = [0]
 
