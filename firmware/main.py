@@ -1,6 +1,6 @@
-"""Run the application in /app/app.py, and reset the board when it ends for any reason.
+"""Run /app/app.py, and reset the board when it ends: a REPL would have the vault open.
 
-No path leads from here to a REPL, which would have the vault open.
+A board that has no vault yet ends at the REPL, to be provisioned.
 """
 
 import micropython
@@ -12,26 +12,60 @@ import os  # noqa: E402  (Ctrl-C first)
 import sys  # noqa: E402
 import time  # noqa: E402
 
+from warden.board import load  # noqa: E402
 from warden.hal import system  # noqa: E402
 
-try:
-    # A cut rename may hide boot.py (see there) until littlefs writes: then reset.
-    if "boot.py" not in os.listdir("/"):
-        try:
-            os.remove("/~")
-        except OSError:
-            if "boot.py" in os.listdir("/"):
-                system.reset()
-    if "/app" in sys.path:
-        import app  # noqa: F401  (its main loop runs in the import)
-    else:
-        from warden.agent import recovery
 
-        recovery.main()
-except Exception as error:  # of any kind: print it; the pause limits the flash wear of starts
-    sys.print_exception(error)
-    time.sleep(system.PAUSE_S)
+def sweep(depth):
+    """Overwrite what calls before left on the C stack.
+
+    The application's main loop runs in an import, whose buffers there are never written: each
+    address in them that looks like an object keeps a module of the start in the heap, for good.
+    """
+    return depth and sweep(depth - 1)
+
+
+failed, bare = "", False
+try:
+    try:
+        # A cut rename may hide boot.py (see there) until littlefs writes: then reset.
+        if "boot.py" not in os.listdir("/"):
+            try:
+                os.remove("/~")
+            except OSError:
+                if "boot.py" in os.listdir("/"):
+                    system.reset()
+        failed = "" if "/app" not in sys.path or load.app_held() else "ended"
+        system.console_open = bare = load.is_bare()
+        del load  # Device.from_board() unloads it
+        if bare:
+            print("warden: this board is not provisioned")
+        elif failed:
+            sweep(12)
+            del sweep
+            import app  # noqa: F401  (its main loop runs in the import)
+        else:
+            from warden.agent import recovery
+
+            recovery.main()
+    except Exception as error:  # of any kind: print it
+        sys.print_exception(error)
+        failed = failed and type(error).__name__
+    except SystemExit as error:  # an end as any other, but for system.reset() of the unix port
+        if error.args == (system.RESET,):
+            raise
+    if not bare:
+        time.sleep(system.PAUSE_S)  # limits the flash wear of starts
+    if failed and not system.console_open:
+        sys.modules.pop("app", None)
+        from warden.board import load
+
+        load.app_ended(failed)
 finally:
-    # SystemExit and KeyboardInterrupt end here, too.
-    print("warden: the application ended, the board starts anew")
-    system.reset()
+    if bare:
+        print("warden: here is the console")
+    elif system.console_open:  # board/development.py
+        print("warden: the application ended; DEVELOPMENT MODE: here is the console")
+    else:
+        print("warden: the application ended, the board starts anew")
+        system.reset()

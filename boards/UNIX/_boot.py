@@ -9,6 +9,7 @@ alone.
 
 import os
 import sys
+import time
 
 import vfs
 
@@ -35,14 +36,29 @@ class Folder:
 
 
 class Chip:
-    """`machine` of this board: pins with a keypad's contacts (pins.py), and a watchdog
-    (watchdog.py).
+    """`machine` of this board: pins with a keypad's contacts (pins.py), a watchdog (watchdog.py),
+    and deep sleep without memory that outlives it.
 
     Loaded when a driver asks for them.
     """
 
+    PWRON_RESET = 1
+    WDT_RESET = 3
+
     def __init__(self, path):
         self._path = path
+        self.cause = self.PWRON_RESET
+
+    def reset_cause(self):
+        return self.cause
+
+    def deepsleep(self, ms):
+        try:
+            os.remove("/fuses/watchdog")  # it sleeps too
+        except OSError:
+            pass
+        time.sleep_ms(ms)
+        sys.exit(3)  # RESET of hal/system.py
 
     def __getattr__(self, name):
         if name not in ("Pin", "WDT"):
@@ -65,13 +81,20 @@ def run(path):
     return names
 
 
-sys.modules["machine"] = Chip(Folder(__file__.rsplit("/", 1)[0] if "/" in __file__ else "."))
+chip = sys.modules["machine"] = Chip(
+    Folder(__file__.rsplit("/", 1)[0] if "/" in __file__ else ".")
+)
 root, fuses = Folder(sys.argv[1]), Folder(sys.argv[2])
 task = sys.argv[3] if len(sys.argv) > 3 else "run"
 vfs.umount("/")
 vfs.mount(root, "/")
 vfs.mount(fuses, "/fuses")
 os.chdir("/")
+try:
+    os.remove("/fuses/bitten")  # `warden run` leaves it when the watchdog bites
+    chip.cause = chip.WDT_RESET
+except OSError:
+    pass
 
 run("/boot.py")
 if task == "provision":

@@ -49,20 +49,27 @@ class Pin:
 
     def __init__(self, pin, mode, pull=None, value=1):
         self._pin = pin
+        self._output = mode == Pin.OUT
+        self._level = 1 if value else 0  # of an output: nothing but the program reads it
         self._drives = mode == Pin.OPEN_DRAIN
         if self._drives:
             self(value)
 
     def __call__(self, value=None):
+        if value is None and self._output:
+            return self._level
         if value is None:
             typist.type(time.ticks_ms())
             return 0 if contacts.is_low(self._pin) else 1
         contacts.drives += 1
+        self._level = 1 if value else 0
         if self._drives:
             if self._pin in contacts.low:
                 contacts.low.remove(self._pin)
             if not value:
                 contacts.low.append(self._pin)
+
+    value = __call__
 
 
 class Typist:

@@ -1,8 +1,8 @@
 """The simulated board's watchdog: `machine.WDT`, loaded when first asked for.
 
 The file /fuses/watchdog holds the time-out in milliseconds and changes at each feed(); `warden
-run` ends the process when it did not change in time (tools/warden_host/sim/watchdog.py). Without
-`warden run` nothing does.
+run` ends the process when it did not change in time (tools/warden_host/sim/watchdog.py), and
+leaves the file /fuses/bitten for machine.reset_cause(). Without `warden run` nothing does.
 """
 
 

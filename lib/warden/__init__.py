@@ -5,21 +5,38 @@
 
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
 __version__ = "0.1.0"
 
 
-def unload(name: str) -> None:
+def unload(name: str, empty: bool = False) -> None:
     """Remove a module from sys.modules and from its package; do nothing if it is not loaded.
 
     name: full dotted name, written as one constant: the build for boards renames modules
+    empty: whether to remove all that it defines, too; none of its functions may run afterwards.
+      An address that an earlier call left on the C stack keeps a module else, for good: the
+      application's main loop runs in an import, whose buffers are not overwritten.
     """
-    sys.modules.pop(name, None)
-    package, _, module = name.rpartition(".")
+    module = sys.modules.pop(name, None)
+    if empty and module is not None:
+        module.__dict__.clear()
+    package, _, last = name.rpartition(".")
     # Not by hasattr(): a package that loads its modules lazily would load it again.
     try:
-        delattr(sys.modules[package], module)
+        delattr(sys.modules[package], last)
     except (AttributeError, KeyError):  # MicroPython raises KeyError for the attribute, too
         pass
+
+
+def interrupt(flag: "Any") -> "Callable[[Any], None]":
+    """Return an interrupt handler that sets a ThreadSafeFlag.
+
+    MicroPython keeps handlers that ran: one of a feature's own would hold all of its code.
+    """
+    return lambda _: flag.set()
 
 
 def __getattr__(name: str) -> object:

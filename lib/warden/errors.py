@@ -25,11 +25,14 @@ if TYPE_CHECKING:
         "bad-credential",
         "bad-bundle",
         "no-board",
+        "no-network",
         "closed",
     )
     LINK = (
         # connection
         "unreachable",
+        "dns-failed",
+        "mqtt-unavailable",
         "link-timeout",
         "link-closed",
         "link-taken",
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
         "gap",
         "busy",
         "expired",
+        "outbox-full",
+        "token-unavailable",
         # updates
         "update-state",
         "update-chunk",
@@ -58,6 +63,9 @@ if TYPE_CHECKING:
         "mqtt-malformed",
         "mqtt-too-large",
         "mqtt-refused",
+        "token-refused",
+        "token-malformed",
+        "token-failed",
         # updates
         "suit-malformed",
         "suit-unsupported",
@@ -76,6 +84,7 @@ if TYPE_CHECKING:
         "firmware-key",
         "firmware-invalid",
         # link
+        "no-tls",
         "tls-failed",
         "tls-address",
         "certificate-untrusted",
@@ -83,8 +92,14 @@ if TYPE_CHECKING:
         "certificate-not-yet-valid",
         "certificate-name",
         "certificate-unsupported",
+        "certificate-too-large",
         "certificate-dates",
         "pin-mismatch",
+        "pin-expired",
+        "own-certificate-missing",
+        "own-certificate-refused",
+        "own-certificate-expired",
+        "own-certificate-expires",
         # messages
         "bad-topic",
         "retained",
@@ -107,8 +122,15 @@ if TYPE_CHECKING:
         "otp-no-keypad",
         "duress",
         "keypad-failed",
+        "app-failed",
+        "development",
         "rotation-failed",
         "rotation-expired",
+        "old-pins",
+        "pins-replaced",
+        "wifi-failed",
+        "captive-portal",
+        "policy-failed",
     )
     STORE = (
         "not-provisioned",

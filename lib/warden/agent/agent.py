@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from ..net.verifier import TrustAnchors
     from ..ota.service import UpdateService
     from ..policy.policy import Policy
-    from ..rotation.commands import PendingRotation
     from ..session.inbox import Call, Inbox
     from ..session.plain import Plain
     from ..session.session import Session
     from ..vault import Vault
     from ..wire.names import Topics
     from . import interface
+    from .delivery import Delivery
 
 _MOST_CALLS = const(2)  # of one application, waiting to run
 _DAY_MS = const(86400000)
@@ -44,13 +44,13 @@ class Agent:
     """Keep one device connected and run its commands.
 
     vault: open. server: (host, port) of the broker. network: None where the board is online, else
-    has up(timeout_ms), and perhaps failed(), which joins the network again. log(code, text) is
-    called with what happens. on_fatal() restarts the board; None: a failure raises RuntimeError.
+    as WiFi of hal/network_wifi.py; failed() and good() may be missing. log(code, text) is called
+    with what happens. on_fatal() restarts the board; None: a failure raises RuntimeError.
     """
 
-    # agent/build.py adds them.
-    client: "Client"  # calls on_message() and on_skipped()
-    inbox: "Inbox"
+    client: "Client"  # agent/build.py adds it; calls on_message(), on_skipped() and greet()
+    inbox: "Inbox"  # the same
+    use_policy: "Callable[[Any, bytes], None]"  # agent/device.py adds it
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Agent:
         self.policy = policy
         self.clock = clock
         self.trust = trust
-        self._server = server
+        self.server = server
         self.network = network
         self.log = log
         self._on_fatal = on_fatal
@@ -80,54 +80,53 @@ class Agent:
         self.sessions: "list[Session]" = []
         self.plain: "Plain | None" = None
         self.link: "Link | None" = None
+        self.link_type = Link
         self.gate: "Gate | None" = None  # while it is shut
-        self.rotation: "PendingRotation | None" = None
+        self.rotation: "interface.Pending | None" = None
+        self.alone = False  # the authority is the only application
+        self.delivery: "Delivery | None" = None  # where the policy has an outbox
+        self.token: "Any" = None  # token/keeper.py, where the policy asks for one
         self.ota: "UpdateService | None" = None  # on a board with slots
         self.health: "Callable[[], Any] | None" = None
         self.after_reply: "Callable[[interface.Agent], Coroutine[Any, Any, None]] | None" = None
+        self.development = False  # the console is open (board/development.py)
         self.session_up = asyncio.Event()
         self._calls: "list[Call]" = []
         self._queued = asyncio.Event()  # a call or a message waits
         self.wakeup = asyncio.Event()  # something may be due, or has changed
-        self._tasks: "list[Any]" = []
+        self.tasks: "list[Any]" = []
         self._ends = (0, 0, 0)  # what link_failure.record() returned
-        self._stopping = False
+        self.stopping = False
 
     def run(self, works: "list[Coroutine[Any, Any, Any]]") -> None:
         """Start the agent's tasks, and those of its features."""
         for work in [self._keep_connected(), self._run_timers(), self._run_calls()] + works:
-            self._tasks.append(asyncio.create_task(self._guard(work)))
+            self.tasks.append(asyncio.create_task(self._guard(work)))
 
-    async def stop(self) -> None:
-        """Disconnect from the broker, end all tasks, and erase the keys in memory."""
-        self._stopping = True
-        for task in self._tasks:
-            task.cancel()
-        await self.client.disconnect()
-        for session in self.sessions:
-            session.drop()
-        self.session_up.clear()
-        self.vault.close()
-        self.wakeup.set()
+    async def stop(self, asleep: "int | None" = None, memory: "Any" = None) -> None:
+        """Say goodbye, disconnect, end all tasks, and erase the keys in memory."""
+        from .leaving import leave
+
+        await leave(self, asleep, memory)
 
     def restart(self, reason: str = "the board must be restarted") -> None:
         """Restart the board. RuntimeError where nothing does that."""
+        if self.delivery is not None:
+            self.delivery.save_at_end()
         if self._on_fatal is None:
             raise RuntimeError(reason)
         self._on_fatal()
 
     async def _guard(self, work: "Coroutine[Any, Any, Any]") -> None:
-        """Run a task. Restart the board when it ends, unless it returns True: its work is done.
-
-        With a task missing (a bug, broken flash, a cancellation by other code) the agent must not
-        go on unnoticed.
-        """
-        try:
-            if await work:
+        """Run a task. Restart the board when it ends, unless it returns True: its work is done."""
+        try:  # without it (a bug, broken flash, another's cancellation) the agent must not go on
+            done = await work
+            del work  # it holds all of its module, and lists of tasks hold this coroutine
+            if done:
                 return
             text = "a task of the agent ended"
         except asyncio.CancelledError:
-            if self._stopping:
+            if self.stopping:
                 raise
             text = "a task of the agent was cancelled"
         except Exception as error:  # of any kind: see above
@@ -136,38 +135,32 @@ class Agent:
         self.restart(text)
 
     # -- the connection -----------------------------------------------------------------------
-
     async def _keep_connected(self) -> None:
-        await self.client.subscribe(self.names.subscription, 1)
         while True:
             gc.threshold(_OFTEN)
             gc.collect()  # a hand-shake needs its buffers in one piece
             began, failed = self.now_ms(), None
             try:
-                if self.network is not None:
-                    await self.network.up(self.policy.handshake_ms)
                 if self.rotation is not None:
                     self.rotation.choose_secrets()
-                self.link = Link(self.trust, self.clock, self.policy.stall_ms)
-                host, port = self._server
-                # The stack's numbers come and go on this heap: collections would take half of the
-                # hand-shake's time.
-                gc.threshold(-1)
-                await self.client.connect(self.link, host, port, self.policy.handshake_ms)
-                # The large buffers are allocated. To collect as often as before would take nine
-                # tenths of the time of an event; at half of what is free, the rest stays in one
-                # piece for the next hand-shake.
+                await self.client.subscribe(self.names.subscription, 1)
+                if self.network is not None:
+                    await self.network.up(self.policy.handshake_ms)
+                if self.token is not None:
+                    await self.token.prepare()
+                self.link = self.link_type(self.trust, self.clock, self.policy.stall_ms)
+                gc.threshold(-1)  # collecting would take half of the hand-shake's time
+                await self.client.connect(self.link, *self.server, self.policy.handshake_ms)
+                # Oftener takes nine tenths of an event's time; rarer leaves nothing in one piece.
                 gc.collect()
                 gc.threshold(max(_OFTEN, gc.mem_free() // 2))
-                self.log("link-up", "%s:%d" % self._server)
-                for session in self.sessions:
-                    session.start(self.now_ms())
+                self.log("link-up", "%s:%d" % self.server)
                 self._check_sessions()
                 self.wakeup.set()
-                await self.client.pump()
+                # A task of its own has the C stack that a message needs.
+                await asyncio.create_task(self.client.pump())
             except PeerError as error:
                 self.log(error.code, error.text)
-                self.report(error.code, "link")
                 failed = error
             except MemoryError:
                 self.log("out-of-memory", "not enough memory for the connection")
@@ -181,6 +174,13 @@ class Agent:
             wait = self.backoff.next_ms()
             self.log("link-wait", "the next attempt begins in %d ms" % wait)
             await asyncio.sleep_ms(wait)
+
+    def greet(self) -> "list[tuple[bytes, bytes]]":
+        """Begin all sessions anew; return their hellos, which follow the log-in."""
+        now = self.now_ms()
+        for session in self.sessions:
+            session.start(now)
+        return [(self.names.event(one[0], COSE).encode(), one[1]) for one in self._tick(now)]
 
     def _record_failure(self, error: PeerError, began_ms: int) -> None:
         try:
@@ -201,9 +201,10 @@ class Agent:
             self.log("session-stands", "commands are executed from now on")
             self.backoff.reset()
             self.session_up.set()
+            if hasattr(self.network, "good"):
+                self.network.good()
 
     # -- timers -------------------------------------------------------------------------------
-
     async def _run_timers(self) -> None:
         """Send what is due at some time: hellos, ID requests, reports of incidents."""
         while True:
@@ -218,6 +219,7 @@ class Agent:
                 except PeerError as error:
                     # The connection broke: _keep_connected() makes another one.
                     self.log(error.code, error.text)
+            self.clock.keep_mark()
             wait = _DAY_MS if due is None else max(1, due - now)
             try:
                 await asyncio.wait_for_ms(self.wakeup.wait(), wait)
@@ -226,12 +228,9 @@ class Agent:
 
     async def _run_due(self, now_ms: int) -> "int | None":
         """Send what is due by now; return when the next is, or None."""
-        dues = []
-        for session in self.sessions:
-            message = session.tick(now_ms)
-            if message is not None:
-                await self._send_bytes(message[0], COSE, message[1])
-            dues.append(session.due_ms())
+        for event, data in self._tick(now_ms):
+            await self._send_bytes(event, COSE, data)
+        dues = [session.due_ms() for session in self.sessions]
         if self.plain is not None:
             for request in self.plain.requests(now_ms):
                 await self._send_bytes("server_uid_request", JSON, request)
@@ -240,6 +239,10 @@ class Agent:
             dues.append(self.rotation.due_ms(now_ms))
         dues.append(await self._send_report(now_ms))
         return min([due for due in dues if due is not None], default=None)
+
+    def _tick(self, now_ms: int) -> "list[tuple[str, bytes]]":
+        """Return the hellos and repeated readies that are due by now, as (event, bytes)."""
+        return [due for due in [session.tick(now_ms) for session in self.sessions] if due]
 
     async def _send_report(self, now_ms: int) -> "int | None":
         """Send the incidents to the authority; return when the next report is due, or None."""
@@ -259,7 +262,6 @@ class Agent:
         return None
 
     # -- commands -----------------------------------------------------------------------------
-
     async def _run_calls(self) -> None:
         """Run commands one at a time, and send what the inbox has for its peers."""
         while True:
@@ -292,7 +294,7 @@ class Agent:
         try:
             return await call.run(self.log)
         except asyncio.CancelledError:
-            if self._stopping:
+            if self.stopping:
                 raise
             # Raised by something that the handler awaited: the handler failed, this task goes on.
             self.log("command-failed", call.command + ": cancelled")
@@ -309,7 +311,6 @@ class Agent:
         return run(self, command, args)
 
     # -- messages to the broker ---------------------------------------------------------------
-
     def authority(self) -> "Session | None":
         """Return the authority's session once it is up."""
         for session in self.sessions:
@@ -320,7 +321,7 @@ class Agent:
     async def send(self, event: str, body: "dict[str, Any]", wrap: bool = True) -> bool:
         """Send an event to the authority, in plain mode to all who subscribed.
 
-        wrap: the message of plain mode has the body as one field; else it has the body's fields.
+        wrap: in plain mode the body is one field; else the message has the body's fields.
         Return False where no session with the authority is up. PeerError when the link breaks.
         """
         session = self.authority()
@@ -342,9 +343,8 @@ class Agent:
         """Send what the inbox has for its peers."""
         out = self.inbox.out
         while out:
-            event, fmt, data = out.pop(0)
             try:
-                await self._send_bytes(event, fmt, data)
+                await self._send_bytes(*out.pop(0))
             except PeerError as error:
                 self.log(error.code, error.text)  # the connection broke
                 out.clear()
@@ -354,17 +354,15 @@ class Agent:
         if self.client.owes:
             await self.client.flush()
 
-    def post(self, topic: bytes, data: "bytes | bytearray", qos: int = 0) -> "Any":
+    def post(self, topic: bytes, data: "bytes | memoryview", qos: int = 0) -> "Any":
         """Send a message at once with QoS 0, or return the coroutine that sends it with QoS 1."""
-        # 5: the packet's head; 2: its ID.
-        if len(topic) + len(data) + 5 + 2 * qos > self.policy.max_message:
+        if len(topic) + len(data) + 5 + 2 * qos > self.policy.max_message:  # head and ID
             raise UsageError("bad-argument", "%d bytes are above the policy's limit" % len(data))
         if qos:
             return self.client.publish(topic, data, 1)
         self.client.post(topic, data)
 
     # -- messages from the broker -------------------------------------------------------------
-
     def on_message(self, topic: memoryview, payload: memoryview, retained: bool) -> None:
         """Check a message, and queue its command. Both views are invalid after the return."""
         call = self.inbox.receive(topic, memoryview(payload), retained, self.now_ms())
@@ -378,6 +376,8 @@ class Agent:
         self._check_sessions()
         self._queued.set()
         self.wakeup.set()
+        if self.delivery is not None:
+            self.delivery.changed.set()
 
     def on_skipped(self, topic: bytes) -> None:
         """Count a message above the policy's limit. topic: empty where it is not known."""

@@ -1,9 +1,11 @@
 """Build an agent from its vault and start it. agent/device.py unloads this module afterwards."""
 
+import gc
 import sys
 
 from micropython import const
 
+from ..net.backoff import Backoff
 from ..net.clock import Clock
 from ..net.mqtt import Client
 from ..net.verifier import TrustAnchors
@@ -40,17 +42,75 @@ def build(
     The other parameters are described at Agent.
     """
     names = Topics(*records.load(vault, "identity"))
-    policy: "Any" = _Settings()
-    for key, value in Policy(records.load_raw(vault, "policy")).__dict__.items():
-        setattr(policy, key, value)
+    policy = _settings(records.load_raw(vault, "policy"))
     clock = Clock(rtc, vault, floor)
     clock.start()
-    host, port, user, password, client_id = records.load(vault, "broker")
-    trust = TrustAnchors(*records.load(vault, "trust"))
-    agent = Agent(vault, names, policy, clock, trust, (host, port), network, log, on_fatal)
+    trust = _trust(policy, vault)
+    server = tuple(records.load(vault, "broker")[:2])
+    agent = Agent(vault, names, policy, clock, trust, server, network, log, on_fatal)
+    _choose_brokers(agent)
+    if policy.connection is not None and not policy.connection["tls"]:
+        from ..net.bare import BareLink
+
+        agent.link_type = BareLink
     apps = records.load_apps(vault)
+    agent.alone = len(apps) == 1
     for app in apps:
         agent.commands.grant(app.appid, app.commands)
+    _make_client(agent)
+    return agent, apps
+
+
+def use_policy(agent: Agent, record: bytes) -> None:
+    """Replace the policy of an agent that is not connected. UsageError, as Policy raises it."""
+    policy = _settings(record)
+    agent.inbox.limit += policy.max_message - agent.policy.max_message
+    agent.policy = policy
+    agent.backoff = Backoff(policy.backoff_min_ms, policy.backoff_max_ms)
+    _choose_brokers(agent)
+    for session in agent.sessions:
+        session.policy_digest = policy.digest
+    if agent.ota is not None:
+        agent.ota.drop()  # its chunks were measured by the old limit
+    _make_client(agent)
+    gc.collect()  # the old client's buffer
+
+
+def _choose_brokers(agent: Agent) -> None:
+    """Let a device with several brokers choose among them."""
+    if "brokers" in agent.vault.names():
+        from ..net.brokers import Brokers
+
+        policy, listed = agent.policy, records.load(agent.vault, "brokers")[1]
+        several = Brokers(listed, policy.backoff_min_ms, policy.backoff_max_ms)
+        agent.backoff, agent.server = several, several.server
+
+
+def _settings(record: bytes) -> "Any":
+    policy: "Any" = _Settings()
+    for key, value in Policy(record).__dict__.items():
+        setattr(policy, key, value)
+    return policy
+
+
+def _trust(policy: "Any", vault: "Vault") -> TrustAnchors:
+    """Return the CAs and pins, with the device's own certificate where it logs in by one."""
+    cas, pins = records.load(vault, "trust")
+    terms = policy.connection
+    if terms is not None and "certificate" in terms["auth"]:
+        from ..net.client_certificate import ClientTrust
+
+        return ClientTrust(cas, pins, vault)
+    return TrustAnchors(cas, pins)
+
+
+def _make_client(agent: Agent) -> None:
+    """Give the agent the MQTT client of its policy; its only subscription is the agent's own."""
+    policy, names = agent.policy, agent.names
+    _, _, user, password, client_id = records.load(agent.vault, "broker")
+    terms = policy.connection
+    if terms is not None and terms["auth"] == "certificate":
+        user = password = None
     agent.client = Client(
         client_id,
         user,
@@ -61,19 +121,21 @@ def build(
         policy.stall_ms,
         agent.on_skipped,
     )
-    agent.client.set_last_will(
-        names.event("offline", JSON),
-        b'{"event": "offline", "deviceId": "%s"}' % names.device.encode(),
-    )
-    return agent, apps
+    agent.client.greet = agent.greet
+    last_will = b"{}"  # its topic says it all: it is not authenticated, and sent at each log-in
+    if policy.mode == "plain":
+        last_will = b'{"event": "offline", "deviceId": "%s"}' % names.device.encode()
+    agent.client.set_last_will(names.event("offline", JSON), last_will)
 
 
-def start(agent: Agent, apps: "list[App]", panel: "Any") -> None:
+def start(agent: Agent, apps: "list[App]", panel: "Any", memory: "Any" = None) -> None:
     """Make the sessions, or the plain mode, and start the agent's tasks and those of its features.
 
-    panel: what the board has for the gate (board/panel.py), or None.
+    panel: what the board has for the gate (board/panel.py), or None. memory: that outlives deep
+    sleep (hal/retained.py), or None.
     """
     policy, vault = agent.policy, agent.vault
+    saved: "Any" = None
     # Only the policy's mode is loaded: the code of the other takes 10 KB of a board's heap.
     if policy.mode == "sealed":
         from ..session.session import HelloCounter, Session
@@ -81,12 +143,26 @@ def start(agent: Agent, apps: "list[App]", panel: "Any") -> None:
         # Committed and read back before the first hello: no other boot has used its nonces.
         boot: "Any" = sys.modules.get("warden.ota.boot")
         nonce = records.load_raw(vault, "nonce")
-        number = vault.advance("boot") if boot is None else boot.advance(vault)
-        counter = HelloCounter(number, nonce, agent.generation)
+        kind = Session
+        if memory is not None:
+            from ..session import resume
+
+            kind = resume.ResumableSession
+            saved = resume.load(vault, memory, agent.clock.now(), boot)
+        if saved is not None:
+            number = saved.boot
+        else:
+            number = vault.advance("boot") if boot is None else boot.advance(vault)
+        counter = HelloCounter(number, nonce, agent.generation, agent.development)
+        if saved is not None:
+            # Its hellos count on from before the sleep: no write to the flash.
+            counter.connect = saved.connect
         for app in apps:
-            agent.sessions.append(
-                Session(agent.names, app.appid, app.key, counter, policy.digest, app.authority)
-            )
+            session = kind(agent.names, app.appid, app.key, counter, policy.digest, app.authority)
+            agent.sessions.append(session)
+            for state in saved.sessions if saved is not None else ():
+                if state[0] == app.appid:
+                    session.resume(state, agent.now_ms())  # type: ignore[attr-defined]
             if app.authority:
                 agent.commands.set_authority(app.appid, agent.run_authority_command)
     else:
@@ -103,17 +179,54 @@ def start(agent: Agent, apps: "list[App]", panel: "Any") -> None:
         agent.on_time,
         policy.max_message,
     )
+    works: "list[Any]" = []
+    if policy.connection is not None:
+        auth = policy.connection["auth"]
+        if auth == "certificate-or-password":
+            from ..token import ways
+
+            agent.token = ways.Ways(agent)
+        elif auth == "certificate-or-token":
+            from ..token import choice
+
+            works.append(choice.start(agent).run())
+        elif "token" in auth:
+            from ..token import keeper
+
+            works.append(keeper.start(agent).run())
     if "rotation" in vault.names():
         from ..rotation import commands
 
         commands.start(agent)
-    works: "list[Any]" = []
+    elif "network_new" in vault.names():
+        from ..rotation import networks
+
+        networks.start(agent)
+    elif "policy_new" in vault.names():
+        from ..rotation import policies
+
+        policies.start(agent)
     if "warden.ota.boot" in sys.modules:
         from ..ota import service
 
         agent.ota = service.make(agent)
         if agent.ota is not None:
             works.append(agent.ota.run())
+    if hasattr(agent.trust, "own"):
+        from ..net import client_certificate
+
+        works.append(client_certificate.watch(agent))
+    if "failures" in vault.names():
+        from ..board import app_failures
+
+        works.append(app_failures.run(agent))
+    if policy.connection is not None and policy.connection["outbox"]:
+        from .delivery import Delivery
+
+        agent.delivery = agent.inbox.delivery = Delivery(agent, apps, policy.connection)
+        if saved is not None and saved.outbox is not None:
+            agent.delivery.resume(saved.outbox)
+        works.append(agent.delivery.run())
     if policy.otp is not None:
         from ..gate import gate
 

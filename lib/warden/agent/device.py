@@ -47,7 +47,10 @@ _OWN_EVENTS = const(
 
 
 # Codes of the log that tell of progress; every other one is an error's.
-_PROGRESS = const("link-up link-wait session-stands rotated update gate-open command-refused")
+_PROGRESS = const(
+    "link-up link-wait session-stands rotated wifi-changed policy-changed update gate-open "
+    "command-refused apps-changed"
+)
 
 
 def print_errors(code: str, text: str) -> None:
@@ -66,7 +69,9 @@ class Device:
     vault: open. rtc: the clock chip. network: brings the board online (agent/agent.py); None where
     it is online. floor: unix seconds that the clock is at least set to. log(code, text): called
     with all that happens. on_fatal(): restarts the board when the agent itself fails. panel():
-    returns what the board has for a gate (board/panel.py).
+    returns what the board has for a gate (board/panel.py). wrong: what is wrong in board.py.
+    development: why the console is open, "pin" or "order" (board/development.py). memory: that
+    outlives deep sleep, and in which sessions do (hal/retained.py).
     """
 
     def __init__(
@@ -78,33 +83,51 @@ class Device:
         log: "Callable[[str, str], None]" = silent,
         on_fatal: "Callable[[], None] | None" = None,
         panel: "Callable[[], Any] | None" = None,
+        wrong: "list[str] | None" = None,
+        development: str = "",
+        memory: "Any" = None,
     ) -> None:
         from .build import build
 
         self._agent, apps = build(vault, rtc, network, floor, log, on_fatal)
+        for sentence in wrong or ():
+            log("no-board", sentence)
+            self._agent.report("no-board", "board")
+        if development:
+            log("development", development)
+            self._agent.report("development", development)
+            self._agent.development = True
+        self._agent.use_policy = _use_policy
         otp = self._agent.policy.otp
-        self._alone = len(apps) == 1
         # Needed by start() alone.
-        self._parts: "Any" = apps, None if otp is None or panel is None else panel()
+        self._parts: "Any" = apps, None if otp is None or panel is None else panel(), memory
+        self._memory = memory
 
     @staticmethod
     def from_board(
         log: "Callable[[str, str], None] | None" = print_errors,
         ask: "Callable[[], bytes] | None" = None,
+        sleeps: bool = False,
     ) -> "Device":
         """Return the device that board.py describes: open its vault, find its hardware.
 
         log(code, text): None for silence. ask(): returns the PIN where the root key needs one and
-        board.py names no ASK. UsageError no-board; StoreError.
+        board.py names no ASK. sleeps: the program calls sleep(). UsageError no-board; StoreError.
         """
         from ..board.load import parts
 
-        vault, rtc, network, floor = parts(ask)
+        vault, rtc, network, floor, wrong, mode = parts(ask)
         from ..hal import system
 
         # All of it was used: two kilobytes that a connection needs more.
         _unload("board", "warden.board.load")
-        return Device(vault, rtc, network, floor, log or silent, system.reset, _panel)
+        hardware = vault, rtc, network, floor, log or silent, system.reset, _panel, wrong, mode
+        memory = None
+        if sleeps:
+            from ..hal import retained
+
+            memory = retained.find()
+        return Device(*hardware, memory)
 
     def command(self, name: str, call: bool = False) -> "Callable[[Any], Any]":
         """Decorator: let this function, sync or async, run the command.
@@ -153,16 +176,31 @@ class Device:
             self._parts = None
             del start
             # All of it was used: kilobytes that a connection needs more.
-            _unload("warden.agent.build", "warden.policy.policy", "warden.vault.records")
-        gate = agent.gate
-        if gate is None or not gate.offline:
+            _unload("warden.policy.policy", "warden.vault.records", "warden.vault.opening")
+            unload("warden.agent.build", empty=True)
+        opened = None if agent.gate is None else agent.gate.opened
+        if agent.gate is None or not agent.gate.offline:
             await agent.session_up.wait()
-        if gate is not None:
-            await gate.wait()
+        if opened is not None:
+            await opened.wait()
 
-    async def stop(self) -> None:
-        """Disconnect from the broker, end all tasks and erase the keys in RAM, for good."""
-        await self._agent.stop()
+    async def stop(self, asleep: "int | None" = None) -> None:
+        """Say goodbye to the authority, disconnect, end all tasks and erase the keys in RAM.
+
+        asleep: seconds until the device means to be back. UsageError bad-argument.
+        """
+        await self._agent.stop(asleep)
+
+    async def sleep(self, seconds: int) -> None:
+        """Stop, and sleep deeply; the board and its program start anew afterwards.
+
+        With from_board(sleeps=True) the sessions go on then, where the board's memory allows it.
+        seconds: a whole number, above 0. UsageError bad-argument.
+        """
+        from ..hal import retained
+
+        await self._agent.stop(seconds or 0, self._memory)  # None would mean no sleep
+        retained.deep_sleep(seconds)
 
     async def __aenter__(self) -> "Device":
         try:
@@ -213,7 +251,7 @@ class Device:
         to: "str | None" = None,
         qos: int = 0,
         timeout: "float | None" = None,
-    ) -> None:
+    ) -> str:
         """Send an event to each application whose session is up; wait while there is none.
 
         Wait for the gate too, unless the policy lets telemetry out.
@@ -226,6 +264,8 @@ class Device:
           acknowledged it, and send it again after each reconnect until then, so that an
           application may get it twice
         timeout: seconds, for all of it
+        Returns: "sent": nothing more is known. With an outbox (docs/telemetry.md), which never
+          waits for a session: "sent", "queued" or "dropped", with qos=1 "delivered" or "dropped"
         Raises: UsageError bad-name, bad-argument; LinkError link-timeout.
         """
         if timeout is not None:
@@ -244,21 +284,24 @@ class Device:
         ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
         pending: "list[str]" = []
         while True:
-            if not agent.session_up.is_set():
+            if not agent.session_up.is_set() and agent.delivery is None:
                 await agent.session_up.wait()
-            if agent.gate is not None:  # after that: before start() there is none to wait at
-                await agent.gate.wait(True)
+            # After that: before start() there is none to wait at.
+            if agent.gate is not None and not agent.gate.early:
+                await agent.gate.opened.wait()
+            if agent.delivery is not None:
+                return await agent.delivery.publish(event, body, to, bool(qos))
             try:
                 if qos:
                     from .waits import publish
 
                     if await publish(agent, event, body, self._receivers(to), pending):
-                        return
+                        return "sent"
                 elif self._post(event, body, to):
                     # As a rule the connection took it all, and no coroutine was made on the way.
                     if agent.client.owes:
                         await agent.client.flush()
-                    return
+                    return "sent"
             except PeerError as error:  # the connection broke, and the agent makes another
                 agent.log(error.code, error.text)
             # Another application's session alone is up, or the agent has not noticed the loss yet.
@@ -266,11 +309,12 @@ class Device:
 
     def _receivers(self, to: "str | None") -> "list[Session]":
         """Return the sessions that are up and get an event; to: as in publish()."""
+        agent = self._agent
         return [
             session
-            for session in self._agent.sessions
+            for session in agent.sessions
             if session.up
-            and (session.appid == to if to is not None else (not session.authority or self._alone))
+            and (session.appid == to if to is not None else (not session.authority or agent.alone))
         ]
 
     def _post(self, event: str, body: "dict[str, Any]", to: "str | None") -> bool:
@@ -285,8 +329,15 @@ class Device:
             return True
         sessions = self._receivers(to)
         for session in sessions:
-            agent.post(agent.names.sealed(event)[0], session.seal(event, 0, body))
+            agent.post(agent.names.sealed(event)[0], session.seal_view(event, 0, body))
         return bool(sessions)
+
+
+def _use_policy(agent: "Any", record: bytes) -> None:
+    from .build import use_policy
+
+    use_policy(agent, record)
+    unload("warden.agent.build")
 
 
 def _panel() -> "Any":

@@ -1,7 +1,7 @@
 """Run the agent without an application, so that it accepts an update.
 
 firmware/main.py calls it where `/app` left the module path: neither slot can run, or the choice of
-the slot failed (boot_slots() of board/load.py).
+the slot failed (boot_slots() of board/slots.py).
 """
 
 import asyncio
@@ -15,7 +15,7 @@ _HOUR_S = const(3600)
 
 async def _recover() -> None:
     device = Device.from_board(print)
-    print("recovery: no application can run; waiting for an update")
+    print("recovery: no application runs; waiting for an update")
     await device.start()
     while True:
         await asyncio.sleep(_HOUR_S)

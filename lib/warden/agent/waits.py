@@ -22,7 +22,7 @@ _PAUSE_MS = const(20)
 _MOST_S = const(500000)  # MicroPython's ticks wrap after 6.2 days
 
 
-async def within(work: "Coroutine[Any, Any, None]", timeout: float) -> None:
+async def within(work: "Coroutine[Any, Any, Any]", timeout: float) -> "Any":
     """Await a coroutine for timeout seconds at most, then cancel it.
 
     UsageError bad-argument for a time-out that is not above 0 and up to 500,000. LinkError
@@ -31,7 +31,7 @@ async def within(work: "Coroutine[Any, Any, None]", timeout: float) -> None:
     good = isinstance(timeout, (int, float)) and 0 < timeout <= _MOST_S
     ensure(good, "bad-argument", "a time-out is above 0 and at most 500,000 seconds")
     try:
-        await asyncio.wait_for_ms(work, int(timeout * 1000))
+        return await asyncio.wait_for_ms(work, int(timeout * 1000))
     except asyncio.TimeoutError:
         raise LinkError("link-timeout", "not done within %s s" % timeout)
 

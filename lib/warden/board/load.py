@@ -6,6 +6,7 @@ hal/store_file.py. Only the modules that a board names are loaded.
 
 from micropython import const
 
+from .. import unload
 from ..errors import StoreError, UsageError
 from ..vault import Vault
 
@@ -16,18 +17,50 @@ if TYPE_CHECKING:
     from ..vault import RootKey, Store
 
 
+# The names of check.py, which is loaded only where something is wrong.
+_NAMES = (
+    "STORE ROOT_KEY ASK CLOCK NETWORK KEYPAD DISPLAY DEVELOPMENT SLOTS ROOT_KEY_BEFORE"
+    " NAME WATCHDOG FLOOR"
+)
+# What a value of the wrong kind raises where a part is made of it.
+WRONG = (AttributeError, IndexError, TypeError, UsageError, ValueError)
+_RECORD = const(4096)  # at most in one of the vault's records
 # The PIN that was typed for boot.py, until main.py has its vault: one start asks once.
 _typed: "list[bytes]" = []
-# The vault that boot.py opened, until main.py uses it or another one of this board is made.
-_opened: "list[Vault]" = []
+# The vault that board/slots.py opened, until main.py uses it or another one of this board is made.
+opened: "list[Vault]" = []
 
 
 def board_vault(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]":
     """Return (the module board.py, the vault that it describes, not opened yet).
 
     ask(): returns the PIN where the root key needs one; without it board.ASK does. UsageError
-    no-board where board.py is missing, or names a part that Warden does not know.
+    no-board where board.py is missing, is not Python, or names what Warden does not know.
     """
+    board = _board()
+    while opened:  # two open vaults would not know of each other's commits
+        opened.pop().close()
+    try:
+        return board, Vault(store(board.STORE), root_key(board.ROOT_KEY, ask))
+    except WRONG as error:
+        raise explained(board, error)
+
+
+def check() -> None:
+    """Check all of board.py, as provisioning does. UsageError no-board for the first mistake."""
+    found = _problems(_board())
+    if found:
+        raise _refusal(found)
+
+
+def explained(board: "Any", error: Exception) -> Exception:
+    """Return the UsageError no-board that says what is wrong in board.py, else this error."""
+    found = _problems(board)
+    return _refusal(found) if found else error
+
+
+def _board() -> "Any":
+    """Import board.py. UsageError no-board."""
     try:
         import board
     except ImportError as error:
@@ -36,9 +69,30 @@ def board_vault(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]"
         raise UsageError(
             "no-board", "there is no board.py: take the one of your board from boards/"
         )
-    while _opened:  # two open vaults would not know of each other's commits
-        _opened.pop().close()
-    return board, Vault(store(board.STORE), root_key(board.ROOT_KEY, ask))
+    except SyntaxError as error:
+        from .check import syntax
+
+        raise _refusal([syntax(error)])
+    return board
+
+
+def _problems(board: "Any") -> "list[str]":
+    """Return what is wrong in board.py, a sentence each."""
+    from .check import problems
+
+    found = problems({name: getattr(board, name) for name in dir(board)})
+    unload("warden.board.check")
+    return found
+
+
+def _refusal(found: "list[str]") -> UsageError:
+    """Print what is wrong, and return the error that says the first of it.
+
+    A build for boards drops an error's second argument, but not this one.
+    """
+    for sentence in found:
+        print("board.py:", sentence)
+    return UsageError(*("no-board", found[0]))
 
 
 def open_board(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]":
@@ -67,96 +121,127 @@ def open_board(ask: "Callable[[], bytes] | None" = None) -> "tuple[Any, Vault]":
     return board, vault
 
 
-def boot_slots(args: "tuple[Any, ...]") -> None:
-    """Mount the slot that is to run. A board that is not provisioned stays as it is.
+def app_held() -> bool:
+    """Return whether this start is to go without the application (board/app_failures.py)."""
+    from ..hal import reset_cause
 
-    args: board.SLOTS: kind, path, names, attempts, and the digests of firmware keys if there are
-    any. When neither slot can run, /app leaves the module path: main.py starts the agent alone.
-    """
-    import sys
-
-    # If anything fails below, no unverified application runs.
-    sys.path.remove("/app")
     try:
-        board, vault = open_board()
-    except StoreError as error:
-        if error.code == "not-provisioned":
-            return
-        raise
-    from ..ota import boot
+        if not opened:
+            opened.append(open_board()[1])
+        ended = reset_cause.ended()
+        if ended == "reset" and _may_develop(_board(), opened[0]):
+            ended = ""  # by mpremote, or by the end of the mode
+        if not ended and "failures" not in opened[0].names():
+            return False
+        from .app_failures import hold
 
-    # Only now: a wipe that is finished, or a PIN that is typed, may take minutes.
-    feed = None
-    if hasattr(board, "WATCHDOG"):
-        from ..hal import watchdog
-
-        feed = watchdog.start(board.WATCHDOG)
-
-    slots = find("slots_", args[0])(args[1:])
-    if len(args) > 4:
-        slots.make_check = _firmware_check(args[4])
-    result = boot.start(vault, slots, args[3], _on_damage, feed)
-    if result.mode == "switch":
-        from ..hal import system
-
-        vault.close()
-        system.reset()
-        return
-    _opened.append(vault)
-    if result.mode != "recovery":
-        sys.path.insert(1, "/app")
+        return hold(opened[0], ended)
+    except Exception:  # of any kind: the application meets it when it opens the vault, and tells
+        while opened:
+            opened.pop().close()
+        return False
 
 
-def _firmware_check(digests: "tuple[str, ...]") -> "Callable[[int], Any]":
-    """Return what makes the check of a firmware image of `size` bytes: signed as `espsecure` does.
+def is_bare() -> bool:
+    """Return whether this board has no vault, and so no secret that a console could give away.
 
-    digests: of the trusted keys, in hex, as the fuses have them.
+    After app_held() or boot_slots(), which finish a wipe. False where board.py or the store can't
+    be read.
     """
+    if opened:
+        return False
+    try:
+        from ..vault.opening import WIPED
 
-    def make(size: int) -> "Any":
-        from ..crypto import p256, rsa
-        from ..wire import sbv2
-
-        trusted = [bytes.fromhex(digest) for digest in digests]
-        return sbv2.Check(size, trusted, rsa.PublicKey, p256.PublicKey)
-
-    return make
-
-
-def _on_damage(slot: int) -> None:
-    """Give up the slot that runs, of which a block was changed, and restart with the other one."""
-    from ..hal import system
-    from ..ota.slots import SlotRecord
-
-    _, vault = open_board()
-    SlotRecord(vault).fail(slot)
-    system.reset()
+        found = store(_board().STORE)
+        return found.read("commit", _RECORD) is None and found.read("key", _RECORD) != WIPED
+    except Exception:  # of any kind: there may be a vault
+        return False
 
 
-def parts(ask: "Callable[[], bytes] | None" = None) -> "tuple[Vault, Any, Any, int]":
-    """Return (open vault, clock chip, network or None, the clock's floor in unix seconds)."""
-    vault = _opened.pop() if _opened else open_board(ask)[1]
+def app_ended(at: str) -> None:
+    """Record that the application ended (board/app_failures.py).
+
+    at: the name of the exception's class, or `ended`
+    Raises: StoreError, UsageError no-board: there is no vault to record it in.
+    """
+    from .app_failures import count
+
+    count(open_board, at)
+
+
+def parts(
+    ask: "Callable[[], bytes] | None" = None,
+) -> "tuple[Vault, Any, Any, int, list[str], str]":
+    """Return what board.py describes.
+
+    As (open vault, clock chip, network or None, the clock's floor in unix seconds, what is wrong
+    in board.py and can be done without, why the console is open or "").
+    """
+    vault = opened.pop() if opened else open_board(ask)[1]
     import board
 
     del _typed[:]
-    if hasattr(board, "WATCHDOG"):
-        from ..hal import watchdog
+    try:
+        rtc, mode = _clock(board), ""
+        if _may_develop(board, vault):
+            from .development import start
 
-        watchdog.keep(board.WATCHDOG)
+            mode = start(board, vault, rtc)
+        if not mode and hasattr(board, "WATCHDOG"):
+            from ..hal import watchdog
+
+            watchdog.keep(board.WATCHDOG)
+        network = _network(vault, board.NETWORK)
+        known = _NAMES.split()
+        unknown = [name for name in dir(board) if name.isupper() and name not in known]
+        return vault, rtc, network, board.FLOOR, _problems(board) if unknown else [], mode
+    except WRONG as error:
+        raise explained(board, error)
+
+
+def in_development(board: "Any", vault: "Vault") -> bool:
+    """Return whether this start leaves the console open; then no watchdog ends a REPL."""
+    if not _may_develop(board, vault):
+        return False
+    from .development import wanted
+
+    return wanted(board, vault, _clock(board)) is not None
+
+
+def _may_develop(board: "Any", vault: "Vault") -> bool:
+    """Return whether there is anything for development.py to look at."""
+    from ..hal import system
+
+    asked = hasattr(board, "DEVELOPMENT") or "development" in vault.names()
+    return asked or system.console_timer is not None
+
+
+def _clock(board: "Any") -> "Any":
     from ..hal import clock_rtc
 
     clock = board.CLOCK
-    rtc = clock_rtc.ChipClock() if clock[0] == "chip" else clock_rtc.SystemClock(*clock[1:])
-    interface = None
-    if board.NETWORK == "wifi":
-        from ..vault import records
+    return clock_rtc.ChipClock() if clock[0] == "chip" else clock_rtc.SystemClock(*clock[1:])
 
-        network = records.load(vault, "network")
-        if network is not None:
-            from ..hal import wifi
 
-            interface = wifi.WiFi(*network)
-    return vault, rtc, interface, board.FLOOR
+def _network(vault: "Vault", args: "Any") -> "Any":
+    """Make the network of board.NETWORK, or return None for "wired". UsageError no-network."""
+    kind, rest = (args, ()) if isinstance(args, str) else (args[0], args[1:])
+    if kind == "wired":
+        return None
+    make = find("network_", kind)
+    if kind != "wifi":
+        return make(rest)
+    from ..vault import records
+    from ..wire import cbor
+
+    networks = records.load_networks(vault)
+    if not networks:
+        raise UsageError(
+            "no-network",
+            "board.py says Wi-Fi, and the vault has no network: provision it with one",
+        )
+    return make(rest, networks, (vault.put, cbor.encode))
 
 
 def store(args: "tuple[Any, ...]") -> "Store":
@@ -194,28 +279,25 @@ def _board_ask() -> "Callable[[], bytes]":
             "no-board",
             "this board's root key needs a PIN: name an ASK in board.py, or pass an `ask`",
         )
-    ask = find("ask_", asks[0])(asks[1:])
+    ask, typed = find("ask_", asks[0])(asks[1:]), _typed
 
-    def once() -> bytes:
-        if not _typed:
-            _typed.append(ask())
-        return _typed[0]
+    def once() -> bytes:  # outlives this module, which agent/device.py empties: no globals here
+        if not typed:
+            typed.append(ask())
+        return typed[0]
 
     return once
 
 
 def find(prefix: str, kind: str) -> "Callable[..., Any]":
-    """Return make() of hal/PREFIXKIND.py.
-
-    There is no table of kinds: each name in it would stay in a board's memory.
-    """
+    """Return make() of hal/PREFIXKIND.py."""
+    name = prefix + kind
     try:
-        module = __import__("warden.hal." + prefix + kind, None, None, ("make",))
+        make: "Callable[..., Any]" = __import__("warden.hal." + name, None, None, ("make",)).make
     except ImportError as error:
         raise UsageError(
             "no-board",
             "board.py names a part that Warden or this firmware does not know: %s (%s)"
             % (kind, error),
         )
-    make: "Callable[..., Any]" = module.make
     return make

@@ -6,7 +6,7 @@ hal/display_console.py.
 
 from micropython import const
 
-from .load import find
+from ..errors import UsageError
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -21,10 +21,16 @@ def panel() -> "Any":
     """
     import board
 
+    # Here: as a name of this module, either would keep all of the start's code while it is shut.
+    from .load import explained, find
+
     if not hasattr(board, "KEYPAD"):
         return None
     keypad, shown = board.KEYPAD, getattr(board, "DISPLAY", None)
-    display = None if shown is None else (find("display_", shown[0]), shown[1:])
     # CLOCK = ("chip", True): a battery keeps it, so its time is valid from the start.
     kept = board.CLOCK[0] == "chip" and len(board.CLOCK) > 1 and board.CLOCK[1] is True
-    return (find("keypad_", keypad[0]), keypad[1:]), display, kept
+    try:
+        display = None if shown is None else (find("display_", shown[0]), shown[1:])
+        return (find("keypad_", keypad[0]), keypad[1:]), display, kept
+    except (AttributeError, IndexError, TypeError, UsageError) as error:
+        raise explained(board, error)

@@ -176,7 +176,7 @@ def make_table(x: int, y: int) -> bytearray:
     teeth = []
     point = x, y, 1
     for _ in range(6):
-        teeth.append(_affine(point))
+        teeth.append(affine(point))
         for _ in range(_COLUMNS):
             point = double(point)
     table = bytearray()
@@ -184,7 +184,7 @@ def make_table(x: int, y: int) -> bytearray:
         point = teeth[5][0], teeth[5][1], 1
         for j in range(5):
             point = add(point, teeth[j], not index >> j & 1)
-        x, y = _affine(point)
+        x, y = affine(point)
         for value in (x * R % P, 2 * y * R % P):
             for _ in range(20):
                 table.append(value & 255)
@@ -193,7 +193,7 @@ def make_table(x: int, y: int) -> bytearray:
     return table
 
 
-def _affine(point: "Jacobian") -> "Affine":
+def affine(point: "Jacobian") -> "Affine":
     """Return the affine form of a point that is not infinity."""
     x, y, z = point
     t = inverse(z, P)

@@ -1,4 +1,4 @@
-"""The inner loops of AES-CCM for the native emitter; without one `ccm` takes `_xor_plain`.
+"""The inner loops for the native emitter; without one `_xor` takes `_xor_plain`.
 
 ptr32 on an address that is not a multiple of 4 is a hard fault on a Cortex-M0+, and message bodies
 begin anywhere: so bytes go one at a time until the target is on a word, and key-stream words that

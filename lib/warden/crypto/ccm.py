@@ -19,19 +19,13 @@ from micropython import const
 
 from ..errors import PeerError, UsageError, ensure
 from . import ct
+from ._xor import count, unequal, xor
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any, Union
 
     Buffer = Union[bytes, bytearray, memoryview]
-
-try:
-    from ._xor_native import count, unequal, xor
-except (AttributeError, ImportError, SyntaxError, ValueError):
-    # No native emitter: CPython, or a port without it (SyntaxError from source, ValueError from a
-    # .mpy of another architecture).
-    from ._xor_plain import count, unequal, xor
 
 _NONCE = const(13)
 _CHUNK = const(512)
@@ -59,7 +53,7 @@ class CCM:
         self._cbc: Any = cryptolib.aes(key, 2, _ZERO).encrypt
         # The last CBC block; None while a message is under way. Made here: xor() reads it by
         # words, and a constant of frozen code lies on any address, a hard fault on a Cortex-M0+.
-        self._chain: bytes | None = bytes(16)
+        self._chain: bytearray | None = bytearray(16)
 
     def seal(self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer") -> None:
         """Encrypt buf[:n] in place and write the tag behind it.
@@ -124,7 +118,7 @@ class CCM:
 
         # A message that was cut short by an exception left the CBC object somewhere unknown;
         # encrypting any block shows its progress.
-        chain = self._chain or cbc(_ZERO)
+        chain = self._chain or bytearray(cbc(_ZERO))
         self._chain = None
         size = (extra + 33) & -16 if extra else 16
         if size <= _CHUNK:
@@ -144,7 +138,8 @@ class CCM:
             head[18 : 18 + extra] = aad
         xor(head, chain, 0, 16)
         cbc(head, head)
-        mac = bytes(head[-16:]) if not n else b""
+        # A bytearray takes one block for these 16 bytes; bytes take two, and search the heap.
+        mac = bytearray(head[-16:])
 
         # The first chunk carries key-stream block 0, which hides the tag, before those of the
         # message.
@@ -155,12 +150,12 @@ class CCM:
         at = 0
         skip = 16
         k = min(size - 16, n)
-        mask = b""
+        mask = bytearray()
         while True:
             window = view[at : at + k]
             if decrypt:
                 ecb(blocks, stream)
-                mask = mask or bytes(stream[:16])
+                mask = mask or bytearray(stream[:16])
                 xor(window, _work, skip, k)
             # The CBC's output goes where the key stream stood, or will stand.
             rest = k & 15
@@ -168,12 +163,14 @@ class CCM:
                 cbc(window[: k - rest] if rest else window, stream)
             if at + k == n:
                 if rest:
-                    mac = cbc(bytes(window[k - rest :]) + _ZERO[rest:])
+                    mac[:] = _ZERO
+                    mac[:rest] = window[k - rest :]
+                    cbc(mac, mac)
                 elif k:
-                    mac = bytes(stream[k - 16 : k])
+                    mac[:] = stream[k - 16 : k]
             if not decrypt:
                 ecb(blocks, stream)
-                mask = mask or bytes(stream[:16])
+                mask = mask or bytearray(stream[:16])
                 xor(window, _work, skip, k)
             at += k
             if at == n:

@@ -1,5 +1,7 @@
 """Helpers for secrets: a comparison that does not stop early, and a wipe."""
 
+from ._xor import unequal
+
 
 def equal(
     value: "bytes | bytearray | memoryview", other: "bytes | bytearray | memoryview"
@@ -9,13 +11,7 @@ def equal(
     The time depends on the lengths only, which are public here: tags, pins and codes have fixed
     ones. An early exit would let an attacker who measures it find a tag byte by byte.
     """
-    n = len(value)
-    if n != len(other):
-        return False
-    difference = 0
-    for i in range(n):
-        difference |= value[i] ^ other[i]
-    return difference == 0
+    return len(value) == len(other) and not unequal(value, other, len(value))
 
 
 def wipe(buf: "bytearray | memoryview") -> None:

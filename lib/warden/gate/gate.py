@@ -10,7 +10,7 @@ import sys
 
 from micropython import const
 
-from .. import unload
+from .. import interrupt, unload
 from ..errors import PeerError
 from .machine import Otp
 
@@ -24,6 +24,7 @@ _TICK_MS = const(500)  # between two looks at the clock and the link
 _QUIET_MS = const(5000)  # the same, where nothing but keys is expected
 _RETRY_MS = const(1000)
 _IDLE_MS = const(32)  # what a keypad's poll() returns while no key is down (hal/keypad.py)
+_DRIVERS = const(("keypad", "displa"))  # how their modules' names begin
 _ANSWERS = const(("server_otp_response", "server_otp_validate"))
 
 
@@ -42,7 +43,7 @@ class Gate:
             codes = Codes(agent.vault, gate_policy["duress"])
         self.otp = Otp(gate_policy, agent.vault, codes, agent.now_ms())
         self.offline = codes is not None  # the device verifies the codes itself
-        self._early = gate_policy["before"] != "nothing"  # telemetry passes a shut gate
+        self.early = gate_policy["before"] != "nothing"  # telemetry passes the shut gate
         self._agent = agent
         # Keypad and display: (make, its arguments). Whether a battery keeps the clock.
         self._keypad_parts, self._display_parts, self._clock_kept = panel
@@ -53,14 +54,11 @@ class Gate:
         self._calm = False  # nothing but keys is expected
         self._touched: "Any" = None  # set by an interrupt, where the keypad has one
         self._news = False  # a message came
-        self._opened = asyncio.Event()
+        # Waited for in place of a method: a task that has ended holds what it awaited last, and
+        # this holds none of the gate's code.
+        self.opened = asyncio.Event()
         self._zero: "int | None" = None  # seconds: the proven time less the uptime
         agent.gate = agent.inbox.gate = self
-
-    async def wait(self, telemetry: bool = False) -> None:
-        """Wait until the gate is open. telemetry: return at once where the policy lets it pass."""
-        if not (telemetry and self._early):
-            await self._opened.wait()
 
     def unlock(self) -> None:
         """Open the gate by the operator's command. PeerError not-allowed."""
@@ -137,7 +135,7 @@ class Gate:
                 pass  # the expander went away
         agent.log("gate-open", otp.by)
         agent.gate = agent.inbox.gate = None
-        self._opened.set()
+        self.opened.set()
         while not await self._send("gate", {"open": True, "by": otp.by}):
             await asyncio.sleep_ms(_RETRY_MS)
 
@@ -151,7 +149,7 @@ class Gate:
                 make, args = self._keypad_parts
                 self._keypad = make(args)
                 flag = asyncio.ThreadSafeFlag()
-                self._touched = flag if self._keypad.watch(lambda _: flag.set()) else None
+                self._touched = flag if self._keypad.watch(interrupt(flag)) else None
             pause: int = self._keypad.poll()
             return pause
         except OSError:
@@ -275,4 +273,8 @@ async def _run(gate: Gate) -> bool:
     await gate.run()
     for name in ("warden.gate.gate", "warden.gate.machine", "warden.gate.codes"):
         unload(name)
+    for name in list(sys.modules):
+        if name.rpartition(".")[2][:6] in _DRIVERS and name[:7] == "warden.":
+            unload(name)
+    unload("warden.hal.keypad")  # in a board's build: the file of all drivers
     return True

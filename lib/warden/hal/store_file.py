@@ -18,20 +18,20 @@ from .store_steps import StepStore
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Sequence
+    from typing import Any
 
 _STAGED = const("~staged")
 _ENOSPC = const(28)  # not in the errno module of stock firmware
 _RESERVE = const(8192)  # two blocks of littlefs: a record and the commit beside the old ones
 _PIECE = const(512)
+_TOO_SMALL = const("the filesystem is full, or too small for a vault")
 
 
 class FileStore(StepStore):
     """Records in a directory.
 
     path: absolute; created when it is missing. own: the littlefs.Littlefs that is mounted there,
-    where
-    the vault has a partition to itself: erase_all() erases it raw.
+    where the vault has a partition to itself: erase_all() erases it raw.
     """
 
     def __init__(self, path: str, own: "Any" = None) -> None:
@@ -41,6 +41,8 @@ class FileStore(StepStore):
         try:
             os.mkdir(self._path)
         except OSError as error:
+            if error.errno == _ENOSPC:
+                raise StoreError("vault-limit", _TOO_SMALL)
             if error.errno != errno.EEXIST:
                 raise StoreError("filesystem", "can't create the vault's directory")
         # FAT, whose rename is not atomic, does not tell upper from lower case. Asked while the
@@ -106,47 +108,33 @@ class FileStore(StepStore):
                 raise StoreError("vault-limit", "the filesystem is full: free some space")
             raise StoreError("filesystem", "can't write the vault (errno %d)" % (error.errno or 0))
 
-    def change(self, puts: "Sequence[tuple[str, bytes]]", removes: "Sequence[str]") -> None:
-        """Do StepStore.change(); on a full filesystem in the room of the reserve, then take that
-        back.
-
-        Each step may be done twice. The application's own secrets (vault/secrets.py) get none of
-        the reserve: it is for Warden's next start.
-        """
+    def give_reserve(self) -> bool:
         try:
-            super().change(puts, removes)
-        except StoreError as error:
-            own = bool(puts) and puts[0][0].startswith("own_")
-            if error.code != "vault-limit" or not self._reserve or own:
-                raise
-            try:
-                os.remove(self._reserve)
-            except OSError:
-                raise error
-            super().change(puts, removes)
-            self.keep_reserve()
+            # Emptied, not removed: a new entry would want room in a folder that is full as well.
+            os.stat(self._reserve)
+            open(self._reserve, "wb").close()
+        except OSError:
+            return False
+        return True
+
+    def has_reserve(self) -> bool:
+        """Return whether the whole reserve is there."""
+        try:
+            return os.stat(self._reserve)[6] == _RESERVE
+        except OSError:
+            return False
 
     def keep_reserve(self) -> None:
-        """Keep room for the next change in a file beside the vault, where there is any.
-
-        An application that fills the filesystem must not keep the board from starting, which
-        raises a counter each time.
-        """
-        self._reserve = path = self._path + ".reserve"
+        """Keep room for the next change in a file beside the vault."""
+        self._reserve = self._path + ".reserve"
+        if self.has_reserve():
+            return
         try:
-            if os.stat(path)[6] == _RESERVE:
-                return
-        except OSError:
-            pass  # it was given away, or never made
-        try:
-            with open(path, "wb") as file:
+            with open(self._reserve, "wb") as file:
                 for _ in range(_RESERVE // _PIECE):
                     file.write(bytes(_PIECE))
         except OSError:
-            try:
-                os.remove(path)  # a partial record, not needed
-            except OSError:
-                pass
+            pass  # a part of it is better than none
 
     def remove(self, name: str) -> None:
         """Remove the record; it need not exist."""
@@ -170,6 +158,8 @@ def make(args: "tuple[Any, ...]") -> FileStore:
     if len(args) == 1:
         store = FileStore(args[0])
         store.keep_reserve()
+        if not store.names() and not store.has_reserve():
+            raise StoreError("vault-limit", _TOO_SMALL)
         return store
     from .block_device import block_device
     from .littlefs import Littlefs

@@ -32,6 +32,9 @@ _NAME = const(64)
 _MARK = const("key")  # says that a wipe is under way (warden.vault.wipe)
 _FILLER = const("wf%d")
 _FILLERS = const(65536)  # of 32 bytes: two megabytes, more than any NVS
+_RESERVE = const("wr%d")
+_RESERVES = const(10)  # blobs; together a record and the commit beside the old ones
+_PIECE = const(480)  # bytes of one: fifteen entries of NVS, and its head
 _NOT_FOUND = const(-4354)  # ESP_ERR_NVS_NOT_FOUND
 _NO_SPACE = const(-4357)  # ESP_ERR_NVS_NOT_ENOUGH_SPACE
 
@@ -127,6 +130,25 @@ class NvsStore(StepStore):
             del self._index[name]
             self._mounted = True
 
+    def give_reserve(self) -> bool:
+        given = False
+        for number in range(_RESERVES):
+            given = self._done(self._nvs.erase_key, _RESERVE % number) != -1 or given
+        self._done(self._nvs.commit)
+        return given
+
+    def keep_reserve(self) -> None:
+        """Keep room for the next change in blobs of the namespace."""
+        blank = bytearray(_PIECE)
+        try:
+            for number in range(_RESERVES):
+                if self._done(self._nvs.get_blob, _RESERVE % number, blank) < 0:
+                    self._done(self._nvs.set_blob, _RESERVE % number, blank)
+            self._done(self._nvs.commit)
+        except StoreError as error:
+            if error.code != "vault-limit":
+                raise
+
     def erase_all(self) -> None:
         """Erase every blob of ours, and what was replaced before. The mark of a wipe goes last."""
         mark = -1
@@ -140,7 +162,7 @@ class NvsStore(StepStore):
         for slot in range(_SLOTS):
             if slot != mark:
                 self._empty(slot)
-        self._done(self._nvs.commit)
+        self.give_reserve()
         self._fill()
         if mark >= 0:
             self._empty(mark)
@@ -254,4 +276,6 @@ def _head(buffer: bytearray, length: int) -> "tuple[str, int, int] | None":
 
 def make(args: "tuple[str]") -> NvsStore:
     """Return the store of ("nvs", namespace)."""
-    return NvsStore(args[0])
+    store = NvsStore(args[0])
+    store.keep_reserve()
+    return store

@@ -59,13 +59,14 @@ class Clock:
         self._vault = vault
         self.floor = floor
         self._ahead = 0  # seconds by which the tentative time is ahead of the clock's own
+        self._mark = 0  # unix seconds to commit
         self._proven = False  # a welcome of the authority proved a time in this boot
         # The clock did not run all the time: it was below the marks, or a certificate shows it.
         self.gap = False
 
     def least(self) -> int:
         """Return the higher mark, unix seconds: it is at least this late."""
-        return max(self.floor, self._vault.counter("time"))
+        return max(self.floor, self._vault.counter("time"), self._mark)
 
     def now(self) -> int:
         """Return the chip's time, unix seconds."""
@@ -105,7 +106,8 @@ class Clock:
     # -- proven time --------------------------------------------------------------------------
 
     def prove(self, unix_time: int, not_before: int, not_after: int) -> None:
-        """Set the clock to the time of the authority's welcome, and move the mark.
+        """Set the clock to the time of the authority's welcome, and move the mark: keep_mark()
+        commits it.
 
         unix_time: seconds; one below the marks changes nothing. not_before, not_after: the dates
         of the server's certificate. Raises PeerError certificate-dates where the time is outside
@@ -122,4 +124,14 @@ class Clock:
         if not -_SLACK_S <= unix_time - self.rtc.now() <= _SLACK_S:
             self.rtc.set(unix_time)
         if unix_time >= self._vault.counter("time") + _MARK_STEP_S:
-            self._vault.advance("time", unix_time)
+            self._mark = unix_time
+
+    def keep_mark(self) -> None:
+        """Commit a mark that prove() moved.
+
+        Called by a task of its own: below the message that proved the time, a commit would be too
+        deep in a C stack of 8 KB.
+        """
+        if self._mark:
+            mark, self._mark = self._mark, 0
+            self._vault.advance("time", mark)

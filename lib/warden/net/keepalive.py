@@ -1,12 +1,38 @@
-"""When a ping is due, and when a silent peer is given up. Sans-IO: times come from the caller."""
+"""When a ping is due, when a silent peer is given up, and how much of a flood is skipped."""
 
 import time
 
+from micropython import const
+
 from ..errors import LinkError
+
+# Bytes of messages above the limit that are received and dropped: at once, and for each
+# millisecond. Above that the link is closed.
+_MOST_SKIPPED = const(65536)
+_SKIPPED_EACH_MS = const(16)
+
+
+class SkipAllowance:
+    """The bytes of too large messages that may still be received and dropped."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_SKIPPED
+        self._at = time.ticks_ms()
+
+    def take(self, size: int) -> bool:
+        """Use up size bytes of the allowance; return whether it had them."""
+        now = time.ticks_ms()
+        passed = max(0, time.ticks_diff(now, self._at))
+        self._at = now
+        self._left = min(_MOST_SKIPPED, self._left + passed * _SKIPPED_EACH_MS)
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
 
 
 class Keepalive:
-    """Times of one connection, in ticks_ms().
+    """Times of one connection, in ticks_ms(). They come from the caller.
 
     keepalive_ms: MQTT's keepalive. stall_ms: how long the peer may owe bytes or an answer.
     sent_at, received_at: the last packet of each direction. ping_at: an unanswered ping, or None.

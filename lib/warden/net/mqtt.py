@@ -1,6 +1,6 @@
-"""An asynchronous MQTT client: umqtt.simple makes and parses packets, this module sends them.
+"""An asynchronous MQTT client, which sends and receives what wire/mqtt.py builds and checks.
 
-umqtt.simple works on a tape (net/umqtt_adapter.py) and never on the connection.
+umqtt.simple logs in and subscribes, on a tape (net/umqtt_adapter.py) and not on the connection.
 """
 
 import asyncio
@@ -8,10 +8,10 @@ import time
 
 from micropython import const
 
+from .. import unload
 from ..errors import LinkError, PeerError, ensure
 from ..wire import mqtt as wire
-from .keepalive import Keepalive
-from .umqtt_adapter import Field, make_codec
+from .keepalive import Keepalive, SkipAllowance
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -20,12 +20,9 @@ if TYPE_CHECKING:
     from .link import Link
 
 _MAX_FIELD = const(65535)
+_KEPT = const(640)  # bytes of the largest packet that is kept
 _UNAWAITED = const(-1)  # the answer is outstanding, and the task that waited was cancelled
 _MOST_UNAWAITED = const(16)
-# Bytes of messages above the limit that are received and dropped: at once, and for each
-# millisecond. Above that the link is closed.
-_MOST_SKIPPED = const(65536)
-_SKIPPED_EACH_MS = const(16)
 
 
 class Client:
@@ -37,8 +34,11 @@ class Client:
     a peer may owe bytes or an answer. on_skipped(topic): called for each message above the limit,
     which is dropped; topic: empty where it was too long to be kept.
 
+    client_id, user, password, will: what the next connection logs in with. keepalive, framer:
+    of the connection. topics: (topic, QoS) of its subscriptions.
     owes: part of a packet waits for the connection: flush() must be awaited. connected: logged in.
-    accepted: the broker accepted the log-in of the last connection.
+    accepted: the broker accepted the log-in of the last connection. greet(): called once the
+    server's pin matched; returns what follows the log-in, as (topic, payload).
     Raises UsageError bad-argument, bad-credential.
     """
 
@@ -53,84 +53,77 @@ class Client:
         stall_ms: int = 5000,
         on_skipped: "Callable[[bytes], None] | None" = None,
     ) -> None:
-        self._codec = make_codec(client_id, user, password, keepalive_s)
-        self._codec.set_callback(self._message)
-        self._framer = wire.Framer(limit, self._may_skip)
+        self.client_id = name = client_id.encode()  # umqtt counts characters, MQTT bytes
+        ensure(len(name) <= _MAX_FIELD, "bad-argument", "a client ID has at most 65,535 bytes")
+        both = (user is None) == (password is None)
+        ensure(both, "bad-credential", "a user name goes with a password")
+        for field in (user, password):
+            fits = field is None or len(field) <= _MAX_FIELD
+            ensure(fits, "bad-credential", "a user name or password has at most 65,535 bytes")
+        ensure(0 < keepalive_s <= _MAX_FIELD, "bad-argument", "keepalive is 1 to 65,535 seconds")
+        self.user = user
+        self.password: "bytes | bytearray | None" = password
+        self.will: "tuple[bytes, bytes, int] | None" = None
+        self._pid = 0  # the last packet ID
+        self._out = bytearray()  # packets that wait for the connection
+        self._topic, self._length, self._packet = b"", -1, bytearray()
+        self.framer = wire.Framer(limit, SkipAllowance().take)
         self._on_skipped = on_skipped
-        self._spare, self._spare_at = _MOST_SKIPPED, time.ticks_ms()
         self._on_message = on_message
-        self._keepalive = Keepalive(keepalive_s * 1000, stall_ms)
+        self.keepalive = Keepalive(keepalive_s * 1000, stall_ms)
         self.owes = False
         self._sending = False
         self._sent = asyncio.Event()
         self._rest = memoryview(b"")
         self._link: "Link | None" = None
-        self._topics: "list[tuple[str, int]]" = []
-        # Packet ID -> None while its PUBACK or SUBACK is outstanding, then the broker's answer; or
-        # _UNAWAITED.
+        self.topics: "list[tuple[str, int]]" = []
+        # Packet ID -> None until its PUBACK or SUBACK comes, then the broker's answer; _UNAWAITED.
         self._answers: "dict[int, int | None]" = {}
         self._answered = asyncio.Event()
         self._reading = False  # one task waits for the socket: asyncio would forget the other
         self.connected = False
         self.accepted = False
-
-    def set_password(self, password: "bytes | bytearray") -> None:
-        """Set the password for the next connections."""
-        self._codec.pswd = Field(password)
+        self.greet: "Callable[[], list[tuple[bytes, bytes]]]" = list
 
     def set_last_will(self, topic: str, payload: bytes, qos: int = 0) -> None:
         """Set the message that the broker publishes when this client is lost; never retained.
 
-        topic: 1 to 65,535 bytes. payload: at most 65,535. qos: 0 or 1. Raises UsageError
-        bad-argument.
+        topic: 1 to 65,535 bytes. payload: at most 65,535. qos: 0 or 1. UsageError bad-argument.
         """
         ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
         name = topic.encode()
         fits = 0 < len(name) <= _MAX_FIELD and len(payload) <= _MAX_FIELD
         ensure(fits, "bad-argument", "a last will this size does not fit")
-        self._codec.set_last_will(name, payload, False, qos)
+        self.will = name, payload, qos
 
     # -- one connection -----------------------------------------------------------------------
 
     async def connect(self, link: "Link", host: str, port: int, deadline_ms: int) -> None:
-        """Open the link, log in and restore the subscriptions.
+        """Open the link, log in, restore the subscriptions and send the first messages.
 
-        link: not connected yet. deadline_ms: until the broker accepted the log-in. Raises what
-        Link.connect() does, LinkError link-timeout, PeerError mqtt-refused, mqtt-malformed.
+        link: not connected yet. deadline_ms: until the broker accepted the log-in. Raises as
+        Link.connect(), LinkError mqtt-unavailable, PeerError mqtt-refused, mqtt-malformed.
         """
-        start = time.ticks_ms()
-        self._framer.clear()
-        self.accepted = False
-        self._answers = {}
-        codec = self._codec
-        codec.pid = 0
-        tape = codec.tape
-        tape.pop()
-        self._rest = memoryview(b"")
-        self.owes = self._sending
-        # umqtt reads its CONNACK from the tape; the broker's own is checked below.
-        tape.load(b"\x20\x02\x00\x00")
-        codec.connect(True)
-        self._link = link
+        from . import login
+
         try:
-            await link.connect(host, port, tape.pop(), deadline_ms)
-            self._keepalive.start(time.ticks_ms())
-            while not await self._receive():
-                left = deadline_ms - time.ticks_diff(time.ticks_ms(), start)
-                if left <= 0 or not await link.wait_readable(left):
-                    raise LinkError("link-timeout")
-            if self._framer.kind != wire.CONNACK:
-                raise PeerError("mqtt-malformed")
-            code = self._framer.body()[1]
-            self._framer.clear()
-            if code:
-                raise PeerError("mqtt-refused", "the broker refused the log-in (code %d)" % code)
-            self.connected = self.accepted = True
-            for topic, qos in self._topics:
-                await self._send_subscription(topic, qos)
+            await login.connect(self, link, host, port, deadline_ms)
         except BaseException:  # the link must not outlive a connection that failed
             self.close()
             raise
+        finally:
+            unload("warden.net.login")
+
+    def begin(self, link: "Link") -> None:
+        """Drop what is left of the last connection: this link is to be opened (net/login.py)."""
+        self.framer.clear()
+        self.accepted = False
+        self._answers = {}
+        self._pid = 0
+        self._out = bytearray()
+        self._rest = memoryview(b"")
+        self.owes = self._sending
+        self._link = link
 
     def close(self) -> None:
         """Drop the connection without a DISCONNECT: the broker publishes the last will."""
@@ -140,14 +133,13 @@ class Client:
         self._link = None
         self._answered.set()
 
-    async def disconnect(self) -> None:
-        """Publish the last will, which no broker does after a DISCONNECT, disconnect and close."""
+    async def disconnect(self, will: bool = True) -> None:
+        """Publish the last will, as no broker does after a DISCONNECT, if it is to be; close."""
         if self.connected:
-            codec = self._codec
             try:
-                if codec.lw_topic:
-                    codec.publish(codec.lw_topic, codec.lw_msg)
-                codec.disconnect()
+                if will and self.will is not None:
+                    self._out.extend(wire.publish(*self.will[:2]))
+                self._out.extend(b"\xe0\x00")
                 await self.flush()
             except PeerError:
                 pass  # it is closed below in any case
@@ -157,7 +149,7 @@ class Client:
         """Receive messages and send pings until the connection breaks; raise what broke it."""
         try:
             while True:
-                await self._read_or_wait(self._keepalive.keepalive_ms)
+                await self._read_or_wait(self.keepalive.keepalive_ms)
         finally:
             self.close()
 
@@ -179,51 +171,56 @@ class Client:
 
     async def _turn(self, most_ms: int) -> None:
         """Handle one packet, or wait for bytes until a ping is due, at most most_ms."""
-        times = self._keepalive
-        if await self._receive():
+        times = self.keepalive
+        if await self.receive():
             times.received_at = time.ticks_ms()
             times.began_at = None  # the next packet has its own time, also where it began already
-            self._handle()
+            framer = self.framer
+            if framer.skipped or framer.kind & 0xF0 != wire.PUBLISH:
+                self._handle()
+            else:  # here, not in a function below: a C stack has 8 KB
+                topic, payload, pid = framer.message()
+                if pid:
+                    self._acknowledge(pid)
+                self._on_message(topic, payload, framer.retained)
+            framer.clear()
             # A flood of messages must not starve the application. What the agent answers meanwhile
             # goes out in one record with the PUBACK: behind it, it could wait for a delayed ACK.
             await asyncio.sleep_ms(0)
             await asyncio.sleep_ms(0)
-            if self._codec.tape.out:
+            if self._out:
                 await self.flush()
             return
-        wait = min(most_ms, times.left_ms(self._framer.started, time.ticks_ms()))
+        wait = min(most_ms, times.left_ms(self.framer.started, time.ticks_ms()))
         if wait > 0:
             await self._open_link().wait_readable(wait)
         elif times.ping_at is None:
-            self._codec.ping()
+            self._out.extend(b"\xc0\x00")
             times.ping_at = time.ticks_ms()
             await self.flush()
 
-    async def _receive(self) -> bool:
+    async def receive(self) -> bool:
         """Read what is there; return whether the framer holds a whole packet."""
         link = self._open_link()
         while True:
-            count = link.receive_into(self._framer.space())
+            count = link.receive_into(self.framer.space())
             if count is None:
                 return False
-            if self._framer.fed(count):
+            if self.framer.fed(count):
                 return True
-            if self._framer.skipped:  # a long packet, which may come byte by byte
+            if self.framer.skipped:  # a long packet, which may come byte by byte
                 await asyncio.sleep_ms(0)
 
     def _handle(self) -> None:
-        framer = self._framer
+        framer = self.framer
         kind = framer.kind
         if framer.skipped:
             if framer.pid:  # without its PUBACK the broker would send no more in the end
-                self._codec.tape.write(bytes((wire.PUBACK, 2, framer.pid >> 8, framer.pid & 255)))
+                self._acknowledge(framer.pid)
             if self._on_skipped is not None:
                 self._on_skipped(framer.topic)
-        elif kind & 0xF0 == wire.PUBLISH:
-            self._codec.tape.load(framer.packet())
-            self._codec.wait_msg()
         elif kind == wire.PINGRESP:
-            self._keepalive.ping_at = None
+            self.keepalive.ping_at = None
         elif kind in (wire.PUBACK, wire.SUBACK):
             body = framer.body()
             pid = body[0] << 8 | body[1]
@@ -237,28 +234,16 @@ class Client:
                 self._answered.set()
         else:
             raise PeerError("mqtt-malformed")
-        framer.clear()
 
-    def _may_skip(self, size: int) -> bool:
-        now = time.ticks_ms()
-        passed = max(0, time.ticks_diff(now, self._spare_at))
-        self._spare_at = now
-        self._spare = min(_MOST_SKIPPED, self._spare + passed * _SKIPPED_EACH_MS)
-        if size > self._spare:
-            return False
-        self._spare -= size
-        return True
-
-    def _message(self, topic: memoryview, payload: memoryview) -> None:
-        self._on_message(topic, payload, self._framer.retained)
+    def _acknowledge(self, pid: int) -> None:
+        self._out.extend(bytes((wire.PUBACK, 2, pid >> 8, pid & 255)))
 
     # -- sending ------------------------------------------------------------------------------
 
     async def publish(
         self, topic: "str | bytes", payload: "bytes | bytearray | memoryview", qos: int = 0
     ) -> None:
-        """Send one message, never retained. With QoS 1, wait for the broker's acknowledgement
-        (_wait_answer()), at most stall_ms.
+        """Send one message, never retained. With QoS 1, wait for its PUBACK, at most stall_ms.
 
         topic: 1 to 65,535 bytes. payload: bytes. qos: 0 or 1. Raises LinkError link-closed,
         link-timeout; UsageError bad-argument.
@@ -274,9 +259,7 @@ class Client:
         if not self.connected:  # as in post()
             raise LinkError("link-closed")
         pid = self._claim()
-        # umqtt waits for its PUBACK on the tape; the broker's own is awaited below.
-        self._codec.tape.load(bytes((wire.PUBACK, 2, pid >> 8, pid & 255)))
-        self._codec.publish(name, payload, False, qos)
+        self._out.extend(wire.publish(name, payload, 1, pid))
         await self._wait_answer(pid)
 
     def post(self, topic: bytes, payload: "bytes | bytearray | memoryview") -> None:
@@ -287,61 +270,78 @@ class Client:
         """
         if not self.connected:  # nothing may overtake the log-in
             raise LinkError("link-closed")
-        codec = self._codec
-        if self.owes or codec.tape.out:
-            codec.publish(topic, payload, False, 0)
+        if self.owes or self._out:
+            self._out.extend(wire.publish(topic, payload))
             if self.owes:
-                return  # it waits on the tape, behind what is being sent
-            data: "bytes | bytearray" = codec.tape.pop()
+                return  # it waits behind what is being sent
+            data = self.take_out()
         else:
-            data = codec.packet(topic, payload)
+            data = self._event(topic, payload)
         try:
             count = self._open_link().write(data)
         except PeerError:
             self.close()
             raise
-        self._keepalive.sent_at = time.ticks_ms()
+        self.keepalive.sent_at = time.ticks_ms()
         if count < len(data):
             self._rest = memoryview(data)[count:]
             self.owes = True
 
+    def _event(self, topic: bytes, payload: "bytes | bytearray | memoryview") -> bytearray:
+        """Return a PUBLISH with QoS 0; kept for the next payload of this topic and length."""
+        n = len(payload)
+        if n == self._length and topic == self._topic:
+            packet = self._packet
+            packet[len(packet) - n :] = payload
+            return packet
+        packet = wire.publish(topic, payload)
+        if len(packet) <= _KEPT:
+            self._topic, self._length, self._packet = topic, n, packet
+        return packet
+
+    def take_out(self) -> bytearray:
+        """Remove and return the packets that wait for the connection."""
+        out, self._out = self._out, bytearray()
+        return out
+
     async def subscribe(self, topic: str, qos: int = 1) -> None:
         """Subscribe now if connected, and again after each reconnect.
 
-        topic: 1 to 120 bytes. qos: 0 or 1. Raises PeerError mqtt-refused, LinkError, UsageError
-        bad-argument.
+        topic: 1 to 120 bytes. qos: 0 or 1. PeerError mqtt-refused; LinkError; UsageError.
         """
         ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
         # umqtt 1.3.4 writes the length of a SUBSCRIBE as one byte.
-        ensure(
-            0 < len(topic.encode()) <= 120,
-            "bad-argument",
-            "a topic to subscribe to has 1 to 120 bytes",
-        )
-        self._topics = [one for one in self._topics if one[0] != topic] + [(topic, qos)]
+        fits = 0 < len(topic.encode()) <= 120
+        ensure(fits, "bad-argument", "a topic to subscribe to has 1 to 120 bytes")
+        self.topics = [one for one in self.topics if one[0] != topic] + [(topic, qos)]
         if self.connected:
-            await self._send_subscription(topic, qos)
+            await self.subscribed(self.request(topic, qos))
 
-    async def _send_subscription(self, topic: str, qos: int) -> None:
-        pid = self._claim()
-        self._codec.tape.load(bytes((wire.SUBACK, 3, pid >> 8, pid & 255, qos)))
-        self._codec.subscribe(topic.encode(), qos)
+    def request(self, topic: str, qos: int) -> int:
+        """Queue a SUBSCRIBE, and return its packet ID."""
+        from .umqtt_adapter import Packets
+
+        pid, packets = self._claim(), Packets()
+        self._out.extend(packets.subscription(topic.encode(), qos, pid))
+        packets.close()
+        return pid
+
+    async def subscribed(self, pid: int) -> None:
+        """Wait for the answer to a SUBSCRIBE. PeerError mqtt-refused, LinkError."""
         if await self._wait_answer(pid) == 0x80:
             raise PeerError("mqtt-refused", "the broker does not grant this device its topics")
 
     def _claim(self) -> int:
         """Return the next packet ID, from 1 to 65,535 and again; none that is outstanding."""
-        while True:
-            pid = self._codec.pid % 65535 + 1
-            if pid not in self._answers:
-                break
-            self._codec.pid = pid
-        self._codec.pid = pid - 1  # umqtt adds the one
+        pid = self._pid % 65535 + 1
+        while pid in self._answers:
+            pid = pid % 65535 + 1
+        self._pid = pid
         self._answers[pid] = None
         return pid
 
     async def _wait_answer(self, pid: int) -> int:
-        """Send what is on the tape, and return the broker's answer to this packet ID.
+        """Send what waits, and return the broker's answer to this packet ID.
 
         Raises LinkError link-closed, link-timeout.
         """
@@ -352,7 +352,7 @@ class Client:
             while answers.get(pid) is None:
                 if answers is not self._answers or self._link is None:
                     raise LinkError("link-closed")
-                left = self._keepalive.stall_ms - time.ticks_diff(time.ticks_ms(), start)
+                left = self.keepalive.stall_ms - time.ticks_diff(time.ticks_ms(), start)
                 if left <= 0:
                     self.close()
                     raise LinkError("link-timeout")
@@ -367,7 +367,7 @@ class Client:
                     self.close()
 
     async def flush(self) -> None:
-        """Send what is left of a packet, then all that is on the tape.
+        """Send what is left of a packet, then all that waits.
 
         Raises LinkError link-closed, link-timeout.
         """
@@ -378,12 +378,12 @@ class Client:
         self._sending = self.owes = True
         try:
             while True:
-                data = self._rest or self._codec.tape.pop()
+                data = self._rest or self.take_out()
                 if not data:
                     break
                 await link.send(data)
                 self._rest = memoryview(b"")
-                self._keepalive.sent_at = time.ticks_ms()
+                self.keepalive.sent_at = time.ticks_ms()
         except BaseException:  # also when the task is cancelled
             # The packet is incomplete, and the next bytes would be taken for the rest of it.
             if link is self._link:

@@ -1,7 +1,7 @@
 """Choose the slot that runs, and mount it: before any network, and with as little code as that
 takes.
 
-    result = start(vault, slots, attempts, on_damage, feed)     board/load.py calls it, for boot.py
+    result = start(vault, slots, attempts, on_damage, feed)     called by board/slots.py
 
 Order:
   1. SlotRecord.choose() (ota/slots.py) names the slot, by the record that the vault authenticates
@@ -131,7 +131,7 @@ def boot(
             slot.state == TRIAL or (slots.firmware and slot.state == CONFIRMED)
         ):
             failed, reason = slot.sequence, "trial-failed"
-            _fail(vault, record, slots, number)
+            _fail(record, slots, number)
     while True:
         chosen = record.choose(most, unread)
         if chosen is None:
@@ -155,15 +155,15 @@ def boot(
                 # A trial may not start uncounted, and nothing else would make room: one that
                 # filled the flash has failed.
                 failed, reason = slot.sequence, error.code
-                _fail_and_clear(vault, record, slots, chosen)
+                _fail_and_clear(record, slots, chosen)
                 continue
         elif switch or (slots.firmware and slot.attempts):
             record.count_firmware_start(chosen, switch)
         try:
             if switch:
-                from .firmware_verify import check
+                from .firmware_verify import check_firmware
 
-                check(slots, chosen, slot, feed)
+                check_firmware(slots, chosen, slot, feed)
                 _start_firmware(slots, chosen)
                 return BootResult("switch", chosen, trial, failed)
             mounts = _open(vault, slots, chosen, slot, on_damage, feed)
@@ -187,24 +187,23 @@ def boot(
             result.reason, result.granted = reason, trial and slot.granted
             return result
         failed = slot.sequence
-        _fail(vault, record, slots, chosen)
+        _fail(record, slots, chosen)
 
 
-def _fail(vault: "Vault", record: SlotRecord, slots: "Slots", number: int) -> None:
+def _fail(record: SlotRecord, slots: "Slots", number: int) -> None:
     try:
         record.fail(number)
     except StoreError as error:
         if error.code != "vault-limit":
             raise
-        _fail_and_clear(vault, record, slots, number)
+        _fail_and_clear(record, slots, number)
 
 
-def _fail_and_clear(vault: "Vault", record: SlotRecord, slots: "Slots", number: int) -> None:
+def _fail_and_clear(record: SlotRecord, slots: "Slots", number: int) -> None:
     """Remove the images of a failed slot from a full flash, to make room for its record."""
     for name in slots.names:
         if name != slots.firmware:
             slots.remove(number, name)
-    vault.open()  # a commit that fails closes it
     record.fail(number)
 
 
@@ -246,9 +245,11 @@ def _open(
             map_file = slots.read(number, name + ".map")
             images.append((name, Image(slots.read(number, name), map_file, size, root, damage)))
     if _is_strict(vault):
-        from .boot_verify import check
+        from .boot_verify import check_slot
 
-        check(vault, slots, number, slot, images, feed)
+        check_slot(vault, slots, number, slot, images, feed)
+        del check_slot
+        unload("warden.ota.boot_verify")
     return [(name, RomFS(image)) for name, image in images]
 
 

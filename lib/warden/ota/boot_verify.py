@@ -26,7 +26,7 @@ _HASH = const(32)
 _CHUNK = const(1024)
 
 
-def check(
+def check_slot(
     vault: "Vault",
     slots: "Slots",
     number: int,
@@ -51,7 +51,7 @@ def check(
         if (size, digest) != (image.size, image.digest):
             raise StoreError("slot-unsigned", "the slot holds another image than was signed")
         if name == slots.firmware:
-            from .firmware_verify import check as check_firmware
+            from .firmware_verify import check_firmware
 
             check_firmware(slots, number, slot, feed)
             continue

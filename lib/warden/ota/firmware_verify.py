@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 _CHUNK = const(4096)
 
 
-def check(slots: "Slots", number: int, slot: "Slot", feed: "Callable[[], None] | None") -> None:
+def check_firmware(
+    slots: "Slots", number: int, slot: "Slot", feed: "Callable[[], None] | None"
+) -> None:
     """Compare a slot's firmware with its entry in the record.
 
     feed: called after each 4,096 bytes, for a watchdog

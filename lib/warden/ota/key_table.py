@@ -23,6 +23,7 @@ _FIRST = const(2)
 _PART = const("table")
 _SIZE = const(2560)
 _MAC = const(32)
+_ROOM = const(16384)  # with it: each file of the update may take most of a block more
 
 
 def attach(vault: "Vault", slots: "Slots", keys: "list[Any]") -> None:
@@ -35,8 +36,14 @@ def attach(vault: "Vault", slots: "Slots", keys: "list[Any]") -> None:
             key.load_table = _loader(vault, slots, _FIRST + number, key)
 
 
-def keep(vault: "Vault", slots: "Slots", keys: "list[Any]") -> None:
-    """Make and write the table of a key that has verified a signature without one."""
+def keep(vault: "Vault", slots: "Slots", keys: "list[Any]", spare: int) -> None:
+    """Make and write the table of a key that has verified a signature without one.
+
+    spare: bytes of the filesystem that nothing else will need; the table must leave no update
+      without room
+    """
+    if spare < _ROOM:
+        return
     for number, key in enumerate(keys):
         if not getattr(key, "slow", False):
             continue

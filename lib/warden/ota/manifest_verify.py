@@ -1,8 +1,8 @@
 """Verify the manifest of an update. Loaded for that alone (ota/update.py).
 
-plan = verify(vault, slots, running, release, envelope)           who signed it, and what it asks
-                                                                  for
-key = content_key(vault, slots, plan, len(envelope), wrapped)     whether it fits, and opens
+plan = verify(vault, slots, running, release, envelope)     who signed it, and what it asks for
+spare = check_room(slots, plan, len(envelope))              whether it fits
+key = content_key(vault, plan, wrapped)                     whether it opens
 """
 
 from micropython import const
@@ -49,17 +49,12 @@ def verify(
     )
 
 
-def content_key(
-    vault: "Vault", slots: "Slots", plan: "Plan", size: int, wrapped: "bytes | None"
-) -> "bytearray | None":
-    """Check that an update fits, and return its key, which the caller wipes; None without
-    encryption.
+def content_key(vault: "Vault", plan: "Plan", wrapped: "bytes | None") -> "bytearray | None":
+    """Return the key of an update, which the caller wipes; None without encryption.
 
-    size: bytes of the envelope
     wrapped: the key that came with it
-    Raises: PeerError as of payload.content_key(); StoreError slot-full.
+    Raises: PeerError as of payload.content_key().
     """
-    _check_room(slots, plan, size)
     if wrapped is None and all([image.encryption is None for image in plan.images]):
         return None
     from . import payload
@@ -67,10 +62,11 @@ def content_key(
     return payload.content_key(vault, wrapped, plan)
 
 
-def _check_room(slots: "Slots", plan: "Plan", wanted: int) -> None:
+def check_room(slots: "Slots", plan: "Plan", wanted: int) -> int:
     """Check that the images, their maps and the envelope fit.
 
     wanted: bytes of the envelope
+    Returns: the bytes that they leave free
     Raises: StoreError slot-full; PeerError suit-condition for an image of no bytes.
     """
     files = ""
@@ -85,5 +81,7 @@ def _check_room(slots: "Slots", plan: "Plan", wanted: int) -> None:
         files = name
         wanted += image.size + (image.size + BLOCK - 1) // BLOCK * _HASH
         wanted -= slots.size(plan.slot, name) + slots.size(plan.slot, name + ".map")
-    if wanted > slots.room(files):
+    room = slots.room(files)
+    if wanted > room:
         raise StoreError("slot-full", "the update does not fit: free some space")
+    return room - wanted

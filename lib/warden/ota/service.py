@@ -148,7 +148,7 @@ class UpdateService:
         if args.get("grant", True) is not True:
             raise PeerError("bad-body")
         pins = _pins(args)
-        if self._web is not None or self._busy():
+        if self._web is not None or self.busy():
             raise LinkError("update-state", "an update is under way: abort it first")
         self._update = update = Update(envelope, args.get("key"), "grant" in args)
         try:
@@ -211,7 +211,7 @@ class UpdateService:
         if self._waits():
             self._current().end("")  # nothing of it was reported
             self._update = None
-        elif self._busy():
+        elif self.busy():
             self._current().abort()
 
     def status(self) -> "dict[str, Any]":
@@ -249,7 +249,7 @@ class UpdateService:
         """Watch deadlines and the trial, fetch from web servers, and send reports."""
         agent = self._agent
         while True:
-            if not (self._result.trial or self._report or self._busy()):
+            if not (self._result.trial or self._report or self.busy()):
                 self._wakeup.clear()
                 await self._wakeup.wait()
             now = agent.now_ms()
@@ -320,6 +320,7 @@ class UpdateService:
                 # The image is read back in the memory of what fetched it.
                 del fetch
                 unload("warden.ota.https")
+                unload("warden.net.http")
             while self._step():
                 await asyncio.sleep_ms(0)
         except MemoryError:
@@ -332,7 +333,7 @@ class UpdateService:
             agent.report(code, "update")
         self._report = self.status()
 
-    def _busy(self) -> bool:
+    def busy(self) -> bool:
         """Return whether an update is under way that is not staged yet.
 
         A fetched image is verified between other tasks: the release keys may change meanwhile.

@@ -165,7 +165,7 @@ class SlotRecord:
 
         running: the slot whose application runs; engaged: the one whose firmware runs; None for
           neither
-        Raises: LinkError update-state: the running slot is on trial, and the other one the way
+        Raises: LinkError update-state: the running slot is on trial, and the other slot the way
           back.
         """
         if running is not None:

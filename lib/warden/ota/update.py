@@ -2,7 +2,7 @@
 states, and the work of each.
 
     update = Update(envelope, wrapped, granted)
-    update.verify(vault, slots, running)       the manifest; nothing is written
+    update.verify(vault, slots, running)       the manifest, and whether it fits
     update.start(vault, slots, running, chunk, now_ms)
     while update.step(): …                     the work between two messages, a few KB a call
     update.download                            takes chunks while there is one (ota/download.py)
@@ -62,7 +62,10 @@ class Update:
         self._slots: "Any" = None
 
     def verify(self, vault: "Vault", slots: "Slots", running: "int | None") -> None:
-        """Verify the manifest, and check that the update fits. Nothing is written.
+        """Verify the manifest, and check that the update fits.
+
+        Nothing of the update is written. The table of its release key may be (ota/key_table.py),
+        where there is room for both.
 
         running: the slot that runs, None for neither
         Raises: PeerError or StoreError, and the update is over; MemoryError, and it is as it was.
@@ -83,7 +86,7 @@ class Update:
     def _verify(self, vault: "Vault", slots: "Slots", running: "int | None") -> None:
         from ..vault import records
         from . import key_table
-        from .manifest_verify import content_key, verify
+        from .manifest_verify import check_room, content_key, verify
 
         vendor, class_id, keys = records.load(vault, "release")
         made = verifiers(keys)
@@ -91,8 +94,9 @@ class Update:
         release = vendor, class_id, made
         plan = verify(vault, slots, running, release, self.envelope)
         self.sequence = plan.sequence
-        self.key = content_key(vault, slots, plan, len(self.envelope), self.wrapped)
-        key_table.keep(vault, slots, made)
+        spare = check_room(slots, plan, len(self.envelope))
+        self.key = content_key(vault, plan, self.wrapped)
+        key_table.keep(vault, slots, made, spare)
         self.plan = plan
 
     def waits(self) -> bool:

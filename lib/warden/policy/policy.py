@@ -2,13 +2,16 @@
 
 A policy has no optional parts: a key that is missing or unknown is an error and never a default,
 which could be weaker than what the owner meant. Version 1 has neither `strict` nor `otp`, and
-means not strict and no gate.
+means not strict and no gate; `development` comes with version 3, and those before forbid it; the
+terms of the connection (policy/connection.py) come with version 4, and those before mean a
+password over TLS and no outbox.
 """
 
 import hashlib
 
 from micropython import const
 
+from .. import unload
 from ..errors import PeerError, UsageError
 from ..wire import cbor
 
@@ -34,7 +37,8 @@ _MAX_RECORD = const(512)
 class Policy:
     """A parsed policy, with an attribute for each key of the record.
 
-    digest: SHA-256 of the record. otp: None, or the gate's terms (policy/otp.py).
+    digest: SHA-256 of the record. otp: None, or the gate's terms (policy/otp.py). connection: None
+    (a password, TLS, no outbox), or the terms of version 4 (policy/connection.py).
     """
 
     mode: str
@@ -42,6 +46,8 @@ class Policy:
     store: bool
     strict: bool
     otp: "dict[str, Any] | None"
+    development: bool
+    connection: "dict[str, Any] | None"
     max_message: int
     stall_ms: int
     handshake_ms: int
@@ -58,17 +64,25 @@ class Policy:
         except PeerError as error:
             raise UsageError("bad-policy", "the policy record can't be read: " + error.code)
         version = fields.get("v") if isinstance(fields, dict) else None
-        if type(version) is not int or version not in (1, 2):
+        if type(version) is not int or version not in (1, 2, 3, 4):
             raise UsageError("bad-policy", "this version of the policy record is not known")
-        # What version 1 lacks, and version 2 must hold.
-        self.strict, self.otp = False, None
-        if len(fields) != len(_NUMBERS) + len(_SWITCHES) + 2 * version:
+        # What version 1 lacks, and later versions must hold.
+        self.strict, self.otp, self.development, self.connection = False, None, False, None
+        if version == 4:
+            from .connection import split
+
+            self.connection = split(fields, fields.get("mode"))
+            del split
+            unload("warden.policy.connection")
+            version = 3
+        if len(fields) != len(_NUMBERS) + len(_SWITCHES) + (2, 4, 5)[version - 1]:
             raise UsageError(
                 "bad-policy", "the policy record must hold exactly the documented keys"
             )
-        if version == 2:
-            if fields.get("strict") is not True and fields.get("strict") is not False:
-                raise UsageError("bad-policy", "strict must be true or false")
+        if version > 1:
+            for key in ("strict", "development")[: version - 1]:
+                if fields.get(key) is not True and fields.get(key) is not False:
+                    raise UsageError("bad-policy", key + " must be true or false")
             if fields.get("otp", 0) is not None:
                 from .otp import parse
 

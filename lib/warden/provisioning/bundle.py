@@ -8,8 +8,9 @@ from micropython import const
 from ..crypto.rand import random_bytes
 from ..errors import PeerError, UsageError
 from ..policy.policy import Policy
-from ..wire import cbor
-from ..wire.names import is_id, is_word
+from ..vault.records import MAX_APPS, MAX_COMMANDS, are_networks
+from ..wire import cbor, x509
+from ..wire.names import are_words, is_id
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -20,20 +21,27 @@ if TYPE_CHECKING:
 MAX_BUNDLE = 16384
 
 
-def install(vault: "Vault", bundle: bytes) -> None:
+def install(
+    vault: "Vault", bundle: bytes, wifi: bool = False, own_key: "list[bytes] | tuple[()]" = ()
+) -> None:
     """Check the whole bundle, then commit it to a new vault by one last write.
 
-    Nothing is written before all checks passed. UsageError bad-bundle, bad-policy; StoreError
-    already-provisioned.
+    wifi: the board needs a network to join. own_key: [d, x ‖ y] of the key that was made here for
+    the bundle's certificate, or empty. Nothing is written before all checks passed.
+    UsageError bad-bundle, bad-policy, no-network; StoreError already-provisioned.
     """
     counters: "dict[str, int]" = {}
-    changes = _records(bundle, counters)
+    changes = _records(bundle, counters, own_key)
+    if wifi and changes["network"] == cbor.encode(None):
+        raise UsageError("no-network", "this board joins Wi-Fi, and the bundle has no network")
     changes["nonce"] = random_bytes(32)
     vault.create()
     vault.commit(changes, counters)
 
 
-def _records(bundle: bytes, counters: "dict[str, int]") -> "dict[str, bytes | None]":
+def _records(
+    bundle: bytes, counters: "dict[str, int]", own_key: "list[bytes] | tuple[()]"
+) -> "dict[str, bytes | None]":
     if len(bundle) > MAX_BUNDLE:
         raise UsageError("bad-bundle", "the bundle is too large")
     try:
@@ -42,7 +50,9 @@ def _records(bundle: bytes, counters: "dict[str, int]") -> "dict[str, bytes | No
         raise UsageError("bad-bundle", "the bundle can't be read: " + error.code)
     _want(
         isinstance(fields, dict)
-        and len(fields) == 7 + ("release" in fields) + ("otp" in fields)
+        and len(fields)
+        == 7
+        + sum([key in fields for key in ("release", "otp", "certificate", "token", "brokers")])
         and _number(fields.get("v"), 1, 1),
         "keys or version",
     )
@@ -59,23 +69,44 @@ def _records(bundle: bytes, counters: "dict[str, int]") -> "dict[str, bytes | No
 
     policy = fields.get("policy")
     _want(isinstance(policy, bytes), "policy")
-    terms = Policy(policy).otp
+    parsed = Policy(policy)
+    terms = parsed.otp
+    parts = (parsed.connection["auth"] if parsed.connection else "password").split("-")
+    # A certificate that the policy does not ask for would be a key without a use, and a policy
+    # without one a device that can't log in; tokens likewise.
+    for part in ("certificate", "token"):
+        _want((part in parts) == (part in fields), part)
 
-    network = fields.get("network")
-    if network is not None:
-        ssid, key = _list(network, 2, "network")
-        _want(_text(ssid, 32) and _bytes(key, 0, 64), "network")
+    brokers = fields.get("brokers")
+    ways = parts[::2] if "or" in parts else None
+    _want(ways is None or "brokers" in fields, "brokers")
+    if "brokers" in fields:
+        _check_brokers(brokers, ways)
+        _want(brokers[0][:2] == [host, port], "brokers")  # what a device without the record takes
 
+    networks = check_networks(fields.get("network"))
     changes: "dict[str, bytes | None]" = {
         "identity": cbor.encode(identity),
         "broker": cbor.encode(broker),
         "trust": cbor.encode(trust),
         "policy": policy,
-        "network": cbor.encode(network),
+        "network": cbor.encode(networks),
     }
+    if brokers is not None:
+        changes["brokers"] = cbor.encode([1 if ways is None else 2, brokers])
     _add_apps(changes, fields.get("apps"))
     if "release" in fields:
         changes["release"] = cbor.encode(check_release(fields["release"]))
+    if "certificate" in fields:
+        certificate = fields["certificate"]
+        if own_key:
+            certificate = _with_own_key(certificate, *own_key)
+        changes["certificate"] = cbor.encode(check_certificate(certificate))
+    if "token" in fields:
+        from ..token.terms import Terms
+
+        Terms(fields["token"])
+        changes["token"] = cbor.encode(fields["token"])
     if "otp" in fields:
         otp = _otp(fields["otp"])
         changes["otp"] = cbor.encode(otp[:5])
@@ -87,8 +118,41 @@ def _records(bundle: bytes, counters: "dict[str, int]") -> "dict[str, bytes | No
     return changes
 
 
+def _check_brokers(brokers: "Any", ways: "list[str] | None") -> None:
+    """Check [[host, port, weight], …]: 2 to 8 brokers, none of them twice.
+
+    ways: of which each broker names one behind that, and all are there; or None.
+    """
+    _want(isinstance(brokers, list) and 2 <= len(brokers) <= 8, "brokers")
+    seen: "list[Any]" = []
+    for broker in brokers:
+        host, port, weight = _list(broker, 3 if ways is None else 4, "brokers")[:3]
+        _want(_text(host, 253) and _number(port, 1, 65535) and _number(weight, 0, 100), "brokers")
+        one = [host, port] + broker[3:]
+        _want(one not in seen and (ways is None or one[2] in ways), "brokers")
+        seen.append(one)
+    for way in ways or ():
+        _want(way in [one[2] for one in seen], "brokers")
+
+
+def check_networks(networks: "Any") -> "Any":
+    """Check and return null or [[SSID, password], …]; one network may stand without the list.
+
+    UsageError bad-bundle.
+    """
+    if networks is None:
+        return None
+    if isinstance(networks, list) and networks and isinstance(networks[0], str):
+        networks = [networks]
+    _want(are_networks(networks), "network")
+    return networks
+
+
 def check_trust(trust: "Any") -> None:
-    """Check [[CA DER, …], [pin, …]]. UsageError bad-bundle."""
+    """Check [[CA DER, …], [pin, …]]. UsageError bad-bundle.
+
+    A pin has 32 bytes, or 8 more with its end, unix seconds; one at least has no end.
+    """
     cas, pins = _list(trust, 2, "trust")
     _want(
         isinstance(cas, list) and 1 <= len(cas) <= 4 and all(_bytes(ca, 1, 2048) for ca in cas),
@@ -97,10 +161,36 @@ def check_trust(trust: "Any") -> None:
     _want(
         isinstance(pins, list)
         and 2 <= len(pins) <= 6
-        and all(_bytes(pin, 32, 32) for pin in pins),
+        and all(_bytes(pin, 32, 40) and len(pin) in (32, 40) for pin in pins)
+        and any(len(pin) == 32 for pin in pins),
         "trust",
     )
-    _want(len(set(pins)) == len(pins), "trust")  # the backup must differ from the live pin
+    # The backup must differ from the live pin.
+    _want(len({pin[:32] for pin in pins}) == len(pins), "trust")
+
+
+def check_certificate(certificate: "Any") -> "Any":
+    """Check and return [leaf, intermediate, key], DER. UsageError bad-bundle."""
+    leaf, intermediate, key = _list(certificate, 3, "certificate")
+    for der in (leaf, intermediate):
+        _want(_bytes(der, 1, 2048), "certificate")
+        try:
+            x509.fields(der)
+        except PeerError:
+            raise UsageError("bad-bundle", "the bundle's certificate can't be read")
+    _want(_bytes(key, 32, 2048), "certificate")
+    return certificate
+
+
+def _with_own_key(certificate: "Any", d: bytes, public: bytes) -> "Any":
+    """Return [leaf, intermediate, key] for the key that was made here. UsageError bad-bundle."""
+    from ..crypto.p256_key import key_der
+
+    leaf, intermediate, key = _list(certificate, 3, "certificate")
+    check_certificate([leaf, intermediate, d])
+    # Another key in its place, or a certificate for another one, was not asked for.
+    _want(key is None and bytes(x509.fields(leaf)[0])[-64:] == public, "certificate")
+    return [leaf, intermediate, key_der(d)]
 
 
 def check_release(release: "Any") -> "Any":
@@ -143,7 +233,7 @@ def _fits(terms: "dict[str, Any]", otp: "Any") -> bool:
 
 
 def _add_apps(changes: "dict[str, bytes | None]", apps: "Any") -> None:
-    _want(isinstance(apps, list) and 1 <= len(apps) <= 8, "apps")
+    _want(isinstance(apps, list) and 1 <= len(apps) <= MAX_APPS, "apps")
     authorities = 0
     for app in apps:
         appid, key, authority, commands = _list(app, 4, "apps")
@@ -151,12 +241,7 @@ def _add_apps(changes: "dict[str, bytes | None]", apps: "Any") -> None:
             is_id(appid) and _bytes(key, 32, 32) and (authority is True or authority is False),
             "apps",
         )
-        _want(
-            isinstance(commands, list)
-            and len(commands) <= 32
-            and all(is_word(c) for c in commands),
-            "apps",
-        )
+        _want(are_words(commands, MAX_COMMANDS), "apps")
         _want("app_" + appid not in changes, "apps")
         authorities += 1 if authority else 0
         changes["app_" + appid] = cbor.encode([key, authority, commands])

@@ -1,5 +1,5 @@
 """Rotation of secrets, and the authority's other commands.
 
-`commands` runs them on the agent, `rotation` holds what is pending. May import `net`,
-`provisioning`, `session` and `vault`.
+`commands` runs them on the agent, `rotation` holds what is pending, `networks` changes the Wi-Fi.
+May import `net`, `provisioning`, `session` and `vault`.
 """

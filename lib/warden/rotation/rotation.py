@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from ..vault import Vault
 
 _FORMAT = const(1)
-_FIELDS = const(("id", "password", "trust", "apps", "deadline", "release"))
+_FORMAT_CERTIFICATE = const(2)  # the same, and a certificate behind the rest
+_FIELDS = const(
+    ("id", "password", "trust", "apps", "deadline", "release", "certificate", "instead")
+)
 _MAX_ID = const((1 << 32) - 1)
 _DEADLINE_S = const((60, 30 * 86400))
 _MAX_RECORD = const(4096)
@@ -32,11 +35,12 @@ _MAX_RECORD = const(4096)
 _MOST_REFUSALS = const(3)
 
 
-def prepare(vault: "Vault", args: "dict[str, Any]", live_pin: bytes, now: int) -> bool:
+def prepare(vault: "Vault", args: "dict[str, Any]", live_pin: "bytes | None", now: int) -> bool:
     """Store a `rotate` command's release keys in place, its other secrets as pending: one commit.
 
-    args: of the command. live_pin: of the server at the other end of this connection, 32 bytes.
-    now: unix seconds. Return False for the command that was accepted last, sent again.
+    args: of the command. live_pin: of the server at the other end of this connection, 32 bytes;
+    None on a link without TLS. now: unix seconds.
+    Return False for the command that was accepted last, sent again.
     PeerError bad-body, unexpected; LinkError busy.
     """
     for name in args:
@@ -53,38 +57,64 @@ def prepare(vault: "Vault", args: "dict[str, Any]", live_pin: bytes, now: int) -
             fields: "Any" = cbor.decode(pending)
             _require(fields[2] == digest)
         return False
-    if pending is not None:
+    password, trust, apps, deadline, release, certificate, instead = [
+        args.get(name) for name in _FIELDS[1:]
+    ]
+    _require(instead is None or instead is True)
+    # An authority out of a backup does not know the pending secrets, nor does its broker.
+    if pending is not None and instead is None:
         raise LinkError("busy")
 
-    password, trust, apps, deadline, release = [args.get(name) for name in _FIELDS[1:]]
-    waits = password is not None or trust is not None or apps is not None
+    waits = any([part is not None for part in (password, trust, apps, certificate)])
     _require(waits or release is not None)
     if password is not None:
         _require(isinstance(password, bytes) and 0 < len(password) <= 4000)
         _require(password != records.load(vault, "broker")[3])
     if trust is not None:
-        _check_record(trust, "trust")
+        check_record(trust, "trust")
         # Without the key of the server at the other end, no command could correct these pins.
-        _require(live_pin in trust[1])
+        _require(live_pin is None or live_pin in _pins_at(trust, now))
     if apps is not None:
         _check_apps(vault, apps)
     if deadline is not None:
         _require(_is_number(deadline, *_DEADLINE_S))
         deadline += now
     changes: "dict[str, bytes | None]" = {}
+    if certificate is not None:
+        from .certificate import check
+
+        certificate, made_here = check(vault, certificate)
+        if made_here:
+            changes["certificate_key"] = None
     if waits:
-        record = cbor.encode([_FORMAT, id, digest, password, trust, apps or {}, deadline])
+        record = _encode([id, digest, password, trust, apps or {}, deadline], certificate)
         _require(len(record) <= _MAX_RECORD)
         changes["rotation"] = record
+    elif pending is not None:
+        changes["rotation"] = None
     if release is not None:
-        _check_record(release, "release")
+        check_record(release, "release")
         changes["release"] = cbor.encode(release)
     counters: "dict[str, int]" = {"rotation": id}
+    if trust is not None and now > vault.counter("pins"):
+        counters["pins"] = now  # no file from before counts any more
     vault.commit(changes, counters)
     return True
 
 
-def _check_record(value: "Any", what: str) -> None:
+def _pins_at(trust: "Any", now: int) -> "list[bytes]":
+    """Return the digests of the pins that have not ended. now: unix seconds."""
+    pins = trust[1]
+    return [pin[:32] for pin in pins if len(pin) == 32 or now < int.from_bytes(pin[32:], "big")]
+
+
+def _encode(fields: "list[Any]", certificate: "Any") -> bytes:
+    if certificate is None:
+        return cbor.encode([_FORMAT] + fields)
+    return cbor.encode([_FORMAT_CERTIFICATE] + fields + [certificate])
+
+
+def check_record(value: "Any", what: str) -> None:
     """Check trust anchors or release keys by the rules of a provisioning bundle."""
     from ..provisioning import bundle
 
@@ -115,34 +145,55 @@ class Rotation:
     def __init__(self, vault: "Vault") -> None:
         self._vault = vault
         fields = records.load(vault, "rotation")
-        self._head = fields[:3]
+        self._head = fields[1:3]
         self.password: "bytes | None" = fields[3]
         self.trust: "Any" = fields[4]
         self.apps: "dict[str, bytes]" = fields[5]  # application ID → new key
         self.deadline: "int | None" = fields[6]  # unix seconds
-        self._choices = {"password": _Choice(), "trust": _Choice()}
+        # [leaf, intermediate, key]
+        self.certificate: "Any" = fields[7] if fields[0] == _FORMAT_CERTIFICATE else None
+        self._choices = {part: _Choice() for part in ("password", "trust", "certificate")}
 
     def pending(self) -> "list[str]":
-        """Return the parts that are not proven yet: "app_…", "password", "trust"."""
+        """Return the parts that are not proven: app_APPID, password, trust, certificate."""
         parts = ["app_" + appid for appid in self.apps]
-        if self.password is not None:
-            parts.append("password")
-        if self.trust is not None:
-            parts.append("trust")
+        for part in self._choices:
+            if getattr(self, part) is not None:
+                parts.append(part)
         return parts
+
+    def without_trust(self) -> "bytes | None":
+        """Return the record without its pins; None where nothing else is pending."""
+        return self._record(self.password, None, self.apps, self.certificate)
 
     def choose(self, part: str) -> bool:
         """Return whether the next connection is to use the new secret of this part."""
         return part in self.pending() and self._choices[part].choose()
 
-    def failed(self, error: PeerError) -> "tuple[bool, str]":
+    def is_used(self, part: str) -> bool:
+        """Return whether the next connection uses the new secret of this part, as chosen."""
+        return self._choices[part].used
+
+    def leave_out(self, part: str) -> None:
+        """Note that the next connection needs no secret of this part, and so proves none."""
+        self._choices[part].used = False
+
+    def failed(self, error: PeerError, behind_pin: bool) -> "tuple[bool, str]":
         """Count a connection that ended with `error`.
 
+        behind_pin: in the hand-shake, after the server's key was found to be right: it refused
+        this device's certificate, whatever the TLS stack makes of that.
         Return whether to try the other secret at once, and the part whose new secret has just been
         refused too often, or "".
         """
-        part = "password" if error.code == "mqtt-refused" else "trust"
-        if isinstance(error, LinkError) or part not in self.pending():
+        if error.code == "mqtt-refused":
+            part = "password"
+        elif behind_pin:
+            part = "certificate"
+        else:
+            part = "trust"
+        lost = isinstance(error, LinkError) and part != "certificate"
+        if lost or part not in self.pending():
             return False, ""
         choice = self._choices[part]
         choice.failed()
@@ -171,11 +222,24 @@ class Rotation:
         self._replace(parts)
         return parts
 
+    def record_without(self, appid: str) -> "bytes | None":
+        """Return the record without an application's new key; None where nothing is left."""
+        apps = {one: key for one, key in self.apps.items() if one != appid}
+        return self._record(self.password, self.trust, apps, self.certificate)
+
+    def _record(
+        self, password: "Any", trust: "Any", apps: "dict[str, bytes]", certificate: "Any"
+    ) -> "bytes | None":
+        if not apps and not any([part is not None for part in (password, trust, certificate)]):
+            return None
+        return _encode(self._head + [password, trust, apps, self.deadline], certificate)
+
     def _replace(self, parts: "list[str]") -> None:
         """Put the new secrets of these parts in place of the old ones, by one commit."""
         vault = self._vault
         changes: "dict[str, bytes | None]" = {}
         apps, password, trust = dict(self.apps), self.password, self.trust
+        certificate = self.certificate
         for part in parts:
             if part == "password":
                 broker = records.load(vault, "broker")
@@ -183,16 +247,16 @@ class Rotation:
                 changes["broker"] = cbor.encode(broker)
             elif part == "trust":
                 changes["trust"], trust = cbor.encode(trust), None
+            elif part == "certificate":
+                changes["certificate"], certificate = cbor.encode(certificate), None
             else:
                 app = records.load(vault, part)
                 app[0] = apps.pop(part[4:])
                 changes[part] = cbor.encode(app)
-        left = None
-        if apps or password is not None or trust is not None:
-            left = cbor.encode(self._head + [password, trust, apps, self.deadline])
-        changes["rotation"] = left
+        changes["rotation"] = self._record(password, trust, apps, certificate)
         vault.commit(changes)
         self.apps, self.password, self.trust = apps, password, trust
+        self.certificate = certificate
 
 
 class _Choice:

@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     Handler = Callable[..., Any]  # (args), or (args, call)
 
 # Never an application's, never a handler's: commands of the authority, and of the protocol.
-AUTHORITY_ONLY = ("update", "policy", "rotate", "wipe", "unlock")
+AUTHORITY_ONLY = (
+    "update",
+    "policy",
+    "rotate",
+    "wipe",
+    "unlock",
+    "wifi",
+    "develop",
+    "token",
+    "apps",
+)
 PROTOCOL = (
     "welcome",
     "ack",
@@ -26,8 +36,6 @@ PROTOCOL = (
     "server_otp_response",
     "server_otp_validate",
 )
-# Those of AUTHORITY_ONLY that this device implements.
-_IMPLEMENTED = const(("rotate", "wipe", "update", "unlock"))
 # Codes with which Warden itself answers an application's command.
 _OWN_CODES = const(
     "busy cbor-limit command-failed expired gate-shut not-allowed old-session unknown-command"
@@ -75,9 +83,15 @@ class Commands:
             raise UsageError("bad-name", "the command %s has a handler already" % command)
         self._handlers[command] = handler, call
 
-    def grant(self, appid: str, commands: "tuple[str, ...]") -> None:
-        """Set the commands that an application may give, from the vault's record of it."""
-        self._grants[appid] = commands
+    def grant(self, appid: str, commands: "tuple[str, ...]") -> "tuple[str, ...]":
+        """Set the commands that an application may give, and return those that it could.
+
+        commands: of the vault's record; none for an application that was removed.
+        """
+        before = self._grants.pop(appid, ())
+        if commands:
+            self._grants[appid] = commands
+        return before
 
     def set_authority(self, appid: str, handler: "Callable[[str, dict[str, Any]], Any]") -> None:
         """Let one application give the authority's commands, to handler(command, args)."""
@@ -88,7 +102,7 @@ class Commands:
 
         PeerError not-allowed, unknown-command.
         """
-        if command in _IMPLEMENTED and self._run is not None and appid == self._authority:
+        if command in AUTHORITY_ONLY and self._run is not None and appid == self._authority:
             return lambda args: self._run(command, args), False
         if command in AUTHORITY_ONLY or command not in self._grants.get(appid, ()):
             raise PeerError("not-allowed")

@@ -118,7 +118,8 @@ class Inbox:
 
     sessions: of sealed mode, a list that rotations change. plain: the plain mode, or None.
     on_time(unix_time): called with the time of the authority's welcome. limit: largest MQTT packet
-    of a reply, in bytes. gate: None, or the gate while it is shut (gate/gate.py).
+    of a reply, in bytes; the attribute is that of its payload. gate: None, or the gate while it is
+    shut (gate/gate.py).
     """
 
     def __init__(
@@ -137,13 +138,14 @@ class Inbox:
         self._sessions = sessions
         self._plain = plain
         self._on_time = on_time
-        # A reply's payload; the packet has a head of 5 bytes and the topic besides.
-        self._limit = limit - len(names.event("reply", COSE)) - 5
+        # The packet has a head of 5 bytes and the topic besides.
+        self.limit = limit - len(names.event("reply", COSE)) - 5
         self.out: "list[tuple[str, str, bytes]]" = []
         self.gate: "Any" = None
+        self.delivery: "Any" = None  # the outbox's acknowledgements (agent/delivery.py)
 
     def receive(
-        self, topic: "memoryview | bytes", payload: memoryview, retained: bool, now_ms: int
+        self, topic: memoryview, payload: memoryview, retained: bool, now_ms: int
     ) -> "Call | None":
         """Check a message and return the call that it asks for, or None.
 
@@ -163,7 +165,7 @@ class Inbox:
                 return self._receive_plain(self._plain, command, payload, now_ms)
             if fmt != COSE:
                 raise PeerError("plain-refused")
-            return self._receive_sealed(command, payload, now_ms)
+            return self._receive_sealed(topic, command, payload, now_ms)
         except PeerError as error:
             self._incidents.add(error.code, command, now_ms)
             if error.code == "certificate-dates":
@@ -178,7 +180,9 @@ class Inbox:
                 return session
         raise PeerError("wrong-application")
 
-    def _receive_sealed(self, command: str, payload: memoryview, now_ms: int) -> "Call | None":
+    def _receive_sealed(
+        self, topic: memoryview, command: str, payload: memoryview, now_ms: int
+    ) -> "Call | None":
         if command in ("welcome", "wake"):
             parsed = envelope.parse_mac0(payload)
             session = self._find(parsed)
@@ -195,14 +199,16 @@ class Inbox:
         parsed = envelope.parse_encrypt0(payload)
         session = self._find(parsed)
         digest = hashlib.sha256(payload).digest()
-        message = session.open(command, parsed, digest, now_ms)
-        if message.repeat:
+        message = session.open(topic, parsed, digest, now_ms)
+        if message.body is None:
             if message.reply is not None:
                 self.out.append(("reply", COSE, message.reply))
             return None
         if message.gap:
             self._incidents.add("gap", command, now_ms)
         if command == "ack":
+            if self.delivery is not None:
+                self.delivery.on_ack(session.appid, message.id)
             return None
         sid = session.sid
 
@@ -242,7 +248,7 @@ class Inbox:
         return self._dispatch(appid, command, args, answer, now_ms)
 
     def _post(self, fmt: str, reply: "bytes | bytearray") -> None:
-        ensure(len(reply) <= self._limit, "bad-argument", "a reply is above the policy's limit")
+        ensure(len(reply) <= self.limit, "bad-argument", "a reply is above the policy's limit")
         self.out.append(("reply", fmt, reply))
 
     # -- both ---------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from micropython import const
 
 from ..crypto import ct
 from ..crypto.ccm import CCM
-from ..crypto.kdf import hkdf, hkdf_expand, hkdf_extract, hmac_sha256
+from ..crypto.kdf import hkdf_expand, hkdf_extract, hmac_sha256
 from ..crypto.rand import random_bytes
 from ..errors import LinkError, PeerError
 from ..net.backoff import Backoff
@@ -44,22 +44,25 @@ class HelloCounter:
     """Counters that make each hello of this device unlike any before.
 
     boot: the vault's counter, committed in this boot. key: 32 bytes, the vault's record `nonce`.
-    generation(): the vault's generation.
+    generation(): the vault's generation. development: whether the device's console is open.
     """
 
-    def __init__(self, boot: int, key: bytes, generation: "Callable[[], int]") -> None:
+    def __init__(
+        self, boot: int, key: bytes, generation: "Callable[[], int]", development: bool = False
+    ) -> None:
         self.boot = boot
+        self.development = development
         self.generation = generation
         self._nonce_key = key
-        self._connect = 0
+        self.connect = 0
 
     def fresh(self) -> "tuple[int, bytes]":
         """Return (connect, Nd) of the next hello.
 
         The counters make the nonce unique even where the chip's randomness repeats.
         """
-        connect = self._connect
-        self._connect += 1
+        connect = self.connect
+        self.connect += 1
         text = cbor.encode([self.boot, connect, random_bytes(16)])
         return connect, hmac_sha256(self._nonce_key, text)[:16]
 
@@ -67,35 +70,34 @@ class HelloCounter:
 class Message:
     """A sealed message that opened.
 
-    gap: number of messages missing before it. expired: it came too late to run. refused: the code
-    of a body that this device can't hold, or "". deadline_ms: end of its validity, or None.
-    repeat: it is a duplicate of the last message, and `reply` the bytes that answered that, or
-    None.
+    body: None of a duplicate of the last message, whose answer is `reply`, or None. gap: number of
+    messages missing before it. expired: it came too late to run. refused: the code of a body that
+    this device can't hold, or "". deadline_ms: end of its validity, or None.
     """
 
-    def __init__(
-        self, id: int, body: "dict[str, Any]", repeat: bool = False, reply: "bytes | None" = None
-    ) -> None:
+    gap = 0
+    expired = False
+    refused = ""
+    deadline_ms: "int | None" = None
+
+    def __init__(self, id: int, body: "Any", reply: "bytes | None" = None) -> None:
         self.id = id
         self.body = body
-        self.gap = 0
-        self.expired = False
-        self.refused = ""
-        self.deadline_ms: "int | None" = None
-        self.repeat = repeat
         self.reply = reply
 
 
-class _Keys:
+class Keys:
     """Keys and counters of one session."""
 
-    def __init__(self, key: bytes, info: "Any", hello: bytes, welcome: bytes) -> None:
+    def __init__(self, key: bytes, kid: bytes, info: "Any", hello: bytes, welcome: bytes) -> None:
         prk = hkdf_extract(hello + welcome, key)
         self.up = CCM(hkdf_expand(prk, info("up key"), 32))
-        self.up_iv = hkdf_expand(prk, info("up iv"), 13)
+        up_iv = hkdf_expand(prk, info("up iv"), 13)
         self.down = CCM(hkdf_expand(prk, info("down key"), 32))
-        self.down_iv = hkdf_expand(prk, info("down iv"), 13)
+        self.opener = envelope.Opener(self.down, hkdf_expand(prk, info("down iv"), 13))
         self.sid = hkdf_expand(prk, info("sid"), 8)
+        self.sealer = envelope.Sealer(self.up, kid, self.sid, up_iv)
+        self.payload = bytearray()  # of the last event, kept for the next one
         self.next_up = 0
         self.last_down = -1
         self.last_digest = b""
@@ -111,7 +113,7 @@ class Session:
     """The session with one application.
 
     names: the device's topics. appid: the application's ID. key: K, 32 bytes. digest: SHA-256 of
-    the policy record. authority: whether the application is the authority.
+    the policy record, for hellos. authority: whether the application is the authority.
     """
 
     def __init__(
@@ -127,11 +129,13 @@ class Session:
         self.appid = appid
         self.authority = authority
         self._key = key
+        self._prk = hkdf_extract(b"", key)
+        self._info_end = cbor.encode([_VERSION, names.type, names.device, appid])[1:]
         self.counter = counter
-        self._policy_digest = digest
-        self.kid = hkdf(key, self._info("kid"), 8)
+        self.policy_digest = digest
+        self.kid = hkdf_expand(self._prk, self._info("kid"), 8)
         self._backoff = Backoff(1000, 60000)
-        self._keys: "_Keys | None" = None
+        self._keys: "Keys | None" = None
         self._hello_ms = 0  # when the hello of the current keys was sent
         self._phase = _IDLE
         self._due_ms: "int | None" = None
@@ -146,9 +150,8 @@ class Session:
         self.diverged = False
 
     def _info(self, name: str) -> bytes:
-        return cbor.encode(
-            ["warden1", name, _VERSION, self._names.type, self._names.device, self.appid]
-        )
+        """Return the CBOR list of a purpose; name: below 24 characters of ASCII."""
+        return b"\x86\x67warden1" + bytes((0x60 | len(name),)) + name.encode() + self._info_end
 
     @property
     def sid(self) -> bytes:
@@ -208,23 +211,15 @@ class Session:
         self._due_ms = self._out_ms + later
 
     def _build_hello(self, now_ms: int) -> bytes:
-        connect, nonce = self.counter.fresh()
-        payload = cbor.encode(
-            [
-                _VERSION,
-                nonce,
-                self.counter.boot,
-                self.counter.generation(),
-                self._policy_digest,
-                connect,
-                self._wake_nonce,
-            ]
-        )
+        counter = self.counter
+        connect, nonce = counter.fresh()
+        fields = [_VERSION, nonce, counter.boot, counter.generation(), self.policy_digest]
+        fields += [connect, self._wake_nonce] + [True] * counter.development
+        payload = cbor.encode(fields)
         self._wake_nonce = None
-        aad = cbor.encode(["hello", self._names.event("hello", COSE)])
-        hello = envelope.build_mac0(
-            hkdf(self._key, self._info("hello"), 32), self.kid, payload, aad
-        )
+        aad = envelope.external("hello", self._names.event("hello", COSE).encode())
+        key = hkdf_expand(self._prk, self._info("hello"), 32)
+        hello = envelope.build_mac0(key, self.kid, payload, aad)
         self._digest = hashlib.sha256(hello).digest()
         return self._send(_HELLO, hello, now_ms)
 
@@ -251,13 +246,13 @@ class Session:
         late = now_ms - self._out_ms >= _ATTEMPT_MS
         if self._phase != _HELLO or late or not ct.equal(answered, self._digest):
             raise PeerError("unexpected")
-        self.diverged = not ct.equal(expected, self._policy_digest)
+        self.diverged = not ct.equal(expected, self.policy_digest)
         if self.diverged and not self.authority:
             raise PeerError("policy-mismatch")
         sent_ms, hello = self._out_ms, self._digest
         self.drop()
         self._hello_ms, self._welcome_digest = sent_ms, digest
-        self._keys = _Keys(self._key, self._info, hello, digest)
+        self._keys = Keys(self._key, self.kid, self._info, hello, digest)
         return self._send(_READY, self.seal("ready", 0, {}), now_ms), unix_time
 
     def on_wake(self, parsed: "envelope.Envelope", now_ms: int) -> None:
@@ -272,8 +267,9 @@ class Session:
         self._phase, self._due_ms = _IDLE, now_ms
 
     def _open_mac0(self, kind: str, parsed: "envelope.Envelope", size: int) -> "list[Any]":
-        aad = cbor.encode([kind, self._names.command(kind, COSE)])
-        envelope.verify_mac0(parsed, hkdf(self._key, self._info("welcome"), 32), aad)
+        aad = envelope.external(kind, self._names.command(kind, COSE).encode())
+        key = hkdf_expand(self._prk, self._info("welcome"), 32)
+        envelope.verify_mac0(parsed, key, aad)
         fields = cbor.decode(parsed.body)
         if (
             not isinstance(fields, list)
@@ -286,9 +282,16 @@ class Session:
 
     # -- sealed messages ----------------------------------------------------------------------
 
-    def seal(self, event: str, id: int, body: "dict[str, Any]") -> "bytes | bytearray":
-        """Return a sealed event. id: of the command that it answers, or 0.
+    def seal(self, event: str, id: int, body: "dict[str, Any]") -> bytes:
+        """Return a copy of what seal_view() returns."""
+        return bytes(self.seal_view(event, id, body))
 
+    def seal_view(
+        self, event: str, id: int, body: "Any", previous: "int | None" = None
+    ) -> memoryview:
+        """Return a sealed event, which the next one overwrites. id: of its command, or 0.
+
+        previous: of an event in the outbox, whose number is id and whose body is encoded.
         LinkError no-session, counter-exhausted (a new hello is due then).
         """
         keys = self._keys
@@ -301,20 +304,23 @@ class Session:
             raise LinkError("counter-exhausted")
         # Spent before anything is sealed: no key and nonce pair comes twice.
         keys.next_up = counter + 1
-        aad = self._names.sealed(event)[1]
         # The list [id, null, body] by hand: encoding it would cost a third of what the body does.
-        lead = b"\x83" + cbor.encode(id) + b"\xf6" if id else b"\x83\x00\xf6"
-        payload = lead + cbor.encode(body, cbor.DEEPEST - 1)
+        payload = keys.payload
+        payload[:] = b"\x83" + cbor.encode(id) + b"\xf6" if id else b"\x83\x00\xf6"
+        lead = len(payload)
+        if previous is not None:
+            payload[1:] = cbor.encode(id) + cbor.encode(previous) + body
+            return keys.sealer.seal(counter, payload, self._names.sealed(event)[1])
+        cbor.write(payload, body, cbor.DEEPEST - 1)
         if len(payload) > _COUNTED:
             from ..wire.cbor_reader import check_items
 
-            check_items(memoryview(payload)[len(lead) :])
-        return envelope.seal_encrypt0(
-            keys.up, self.kid, counter, keys.sid, keys.up_iv, payload, aad
-        )
+            keys.payload = bytearray()
+            check_items(memoryview(payload)[lead:])
+        return keys.sealer.seal(counter, payload, self._names.sealed(event)[1])
 
     def open(
-        self, command: str, parsed: "envelope.Envelope", digest: bytes, now_ms: int
+        self, topic: memoryview, parsed: "envelope.Envelope", digest: bytes, now_ms: int
     ) -> Message:
         """Return a command, opened in place. digest: SHA-256 of the sealed message.
 
@@ -328,12 +334,11 @@ class Session:
         counter = parsed.counter
         if counter <= keys.last_down:
             if counter == keys.last_down and digest == keys.last_digest:
-                return Message(0, {}, True, keys.reply)
+                return Message(0, None, keys.reply)
             if not counter and digest == keys.first_digest:
-                return Message(0, {}, True)  # our ready and its ack crossed
+                return Message(0, None)  # our ready and its ack crossed
             raise PeerError("replayed")
-        aad = cbor.encode(["msg", self._names.command(command, COSE)])
-        payload = envelope.open_encrypt0(parsed, keys.down, keys.down_iv, aad)
+        payload = keys.opener.open(parsed, topic)
         gap = counter - keys.last_down - 1
         keys.last_down, keys.last_digest, keys.reply = counter, digest, None
         if not counter:
@@ -346,7 +351,8 @@ class Session:
         if counter >= COUNTER_MAX:
             self._due_ms = now_ms
         message = self._parse(payload, now_ms)
-        message.gap = gap
+        if gap:
+            message.gap = gap
         return message
 
     def _parse(self, payload: memoryview, now_ms: int) -> Message:
@@ -391,9 +397,4 @@ def _is_bytes(value: object, size: int) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return (
-        isinstance(value, int)
-        and value is not True
-        and value is not False
-        and 0 <= value <= COUNTER_MAX
-    )
+    return type(value) is int and 0 <= value <= COUNTER_MAX

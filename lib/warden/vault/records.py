@@ -6,27 +6,48 @@ provisioning/bundle.py writes them, the device reads them here.
 |---|---|---|
 | `identity`   | CBOR [type, device]                          | this device's type and ID |
 | `broker`     | CBOR [host, port, user, password, client ID] | the broker and the account |
+| `brokers`    | CBOR list, see below                         | several brokers (net/brokers.py) |
 | `trust`      | CBOR [[CA DER, …], [pin, …]]                 | the CAs and pins of the broker |
 | `policy`     | CBOR map (policy/policy.py)                  | the owner's demands |
-| `network`    | CBOR null or [ssid, password]                | the Wi-Fi network |
+| `policy_new` | CBOR [1, id, record, tries left]             | a change of `policy`, not proved |
+| `network`    | CBOR null or [[ssid, password], …]           | the Wi-Fi networks, in order |
+| `network_new` | CBOR list, see below                        | a change of `network`, not proved |
 | `nonce`      | 32 random bytes                              | Knonce, made on the device |
 | `release`    | CBOR [vendor, class, [key, …]]               | release keys: x ‖ y or a modulus |
 | `slots`      | ota/slots.py                                 | content and state of both slots |
 | `parked0`, … `parked2` | ota/deferred.py                    | an update for the next start |
+| `failures`   | board/app_failures.py                        | failures of the application |
 | `app_APPID`  | CBOR [K, is_authority, [command, …]]         | an application and its rights |
+| `certificate` | CBOR [leaf, intermediate, key], DER | its certificate and key |
+| `certificate_key` | x ‖ y ‖ d, 96 bytes            | a new key, not certified yet |
+| `development` | CBOR list, see below                        | an order for development mode |
 | `rotation`   | CBOR list, see below                         | new secrets, not proved yet |
+| `outbox0`, … `outbox4` | session/outbox.py                  | events that wait, in pieces |
 | `otp`        | CBOR list, see below                         | one-time passwords |
+| `token`      | CBOR list (token/terms.py)                   | where tokens come from, and how |
+| `token_new`  | CBOR list (token/terms.py)                   | the same, not proven |
+| `token_now`  | CBOR list, see below                         | the token that is in use |
 | `own_NAME`   | up to 1,024 bytes                            | a secret of the device's program |
 | `uid_APPID`  | 32 bytes                                     | plain mode: the application's ID |
 
-`rotation`: [1, id, SHA-256 of the order, password or null, trust or null, {appid: K}, deadline or
-null]. `otp`: [secret or null, digits, step in seconds or 0, duress secret or null, hash (sha1
-where it is missing)].
+`brokers`: [1, [[host, port, weight], …]], or with 2 as its format and a way to log in
+(certificate, password, token) behind each weight. `rotation`: [1, id, SHA-256 of the order,
+password or null, trust or null, {appid: K}, deadline or null], or with 2 as its format and a new
+record `certificate` behind that. `network_new`: [1, id,
+[ssid, password] to add or null, the networks to keep, how often it may still be tried].
+`development`: [1, end in unix seconds, starts left, seconds left]. `otp`: [secret or null, digits,
+step in seconds or 0, duress secret or null, hash (sha1 where it is missing)]. `token_now`: [1,
+number of its terms, token, its end, when it is renewed], unix seconds.
 
 Counters: `boot` (hellos), `time` (the highest time that the authority proved), `rotation` (the
-highest ID of a rotation). Of the gate: `otp_used` (attempts begun), `otp_good` (otp_used at the
-last success), `otp_step` (the first HOTP counter, or TOTP step, that may still be used),
-`otp_duress` (the same of the duress secret). A retired name is never used for something else.
+highest ID of a rotation), `network` (the highest ID of a change of the networks), `network_good`
+(the highest one that proved itself), `policy` and `policy_good` (the same of changes of the
+policy), `apps` (the highest ID of a change of the applications), `pins` (unix seconds: when the
+pins were ordered, or their file was made), `outbox` (the highest number of an event that is
+reserved), `token` (the highest number of a token's terms). Of the gate: `otp_used` (attempts
+begun), `otp_good` (otp_used at the last success), `otp_step` (the first HOTP counter, or TOTP
+step, that may still be used), `otp_duress` (the same of the duress secret). A retired name is
+never used for something else.
 """
 
 from micropython import const
@@ -39,6 +60,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from . import Vault
+
+MAX_APPS = const(8)  # of one device, the authority among them
+MAX_COMMANDS = const(32)  # of one application
 
 
 class App:
@@ -64,6 +88,30 @@ def load_raw(vault: "Vault", name: str) -> bytes:
 def load(vault: "Vault", name: str) -> "Any":
     """Return a decoded record. StoreError not-provisioned when it is missing."""
     return cbor.decode(load_raw(vault, name))
+
+
+def load_networks(vault: "Vault") -> "list[Any]":
+    """Return the Wi-Fi networks, [[ssid, password], …], the preferred one first."""
+    networks = load(vault, "network") or []
+    # Of former versions: one network, without a list around it.
+    return [networks] if networks and isinstance(networks[0], str) else networks
+
+
+def are_networks(value: "Any") -> bool:
+    """Return whether this is a list of 1 to 8 Wi-Fi networks, as the record `network` holds it."""
+    if not isinstance(value, list) or not 0 < len(value) <= 8:
+        return False
+    seen: "list[Any]" = []
+    for network in value:
+        if not isinstance(network, list) or len(network) != 2 or network[0] in seen:
+            return False
+        ssid, password = network
+        if not isinstance(ssid, str) or not 0 < len(ssid.encode()) <= 32:
+            return False
+        if not isinstance(password, bytes) or len(password) > 64:
+            return False
+        seen.append(ssid)
+    return True
 
 
 def load_apps(vault: "Vault") -> "list[App]":

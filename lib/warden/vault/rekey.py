@@ -15,13 +15,13 @@ from micropython import const
 
 from ..errors import StoreError
 from ..wire import cbor
-from . import COUNTER_MAX, Vault, file_name, nonce_for, record_aad, sealed
+from . import COUNTER_MAX, Vault
+from .opening import new_keys
+from .sealing import FORMAT, file_name, nonce_for, record_aad, sealed
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from . import RootKey
-
-_FORMAT = const(1)
 
 
 def reseal(vault: Vault, new_root_key: "RootKey") -> Vault:
@@ -55,23 +55,24 @@ class _Resealed(Vault):
             raise StoreError("vault-limit", "the vault is full")
         obsolete = [file for file in store.names() if file not in ("key", "commit")]
         self._root.create()
-        wrapped = self._new_key()
+        keys, wrapped = new_keys(self._root)
+        self._keys = keys
         store.change((("rekey", wrapped),), ())
         # One record at a time: together they may be larger than the heap.
         for name in names:
             value = old.get(name) or b""
-            nonce = nonce_for(self._nonce_key, name.encode(), generation, value)
-            blob = sealed(self._cipher(), nonce, value, record_aad(name, generation))
+            nonce = nonce_for(keys.nonce_key, name.encode(), generation, value)
+            blob = sealed(keys.cipher(), nonce, value, record_aad(name, generation))
             store.change(((file_name(name, generation), blob),), ())
-            self._set ^= self._contribution(name, generation, blob)
+            self._set ^= keys.contribution(name, generation, blob)
             self._current[name] = generation
         # The last field says that every earlier generation is obsolete: a list of it all would not
         # fit.
         self.counters = dict(old.counters)
         tag = self._set.to_bytes(32, "big")
-        body = cbor.encode([_FORMAT, generation, tag, self.counters, generation])
-        nonce = nonce_for(self._nonce_key, b"commit", generation, body)
-        record = sealed(self._cipher(), nonce, body, b"warden commit 1")
+        body = cbor.encode([FORMAT, generation, tag, self.counters, generation])
+        nonce = nonce_for(keys.nonce_key, b"commit", generation, body)
+        record = sealed(keys.cipher(), nonce, body, b"warden commit 1")
         store.change((("commit", record),), ())
         self._check("commit", record)
         self.generation = generation

@@ -12,7 +12,7 @@ disk keep what they like.
 from micropython import const
 
 from ..errors import StoreError
-from . import WIPED
+from .opening import WIPED
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import struct
 from micropython import const
 
 from ..errors import PeerError, UsageError, ensure
+from .exact import is_utf8, narrow, widen
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -39,15 +40,20 @@ _NULL = const(22)
 
 DEEPEST = 16  # levels of lists and maps that can be read or written
 _CONTAINERS = const(128)
+_KEPT = const(16)  # encoded keys
+_NAME = const(32)  # bytes of the longest one
+_names: "dict[str, bytes]" = {}
 
 
 class Cursor:
-    """A place in a buffer. `at`: the offset of the next item; `bits`: those of the last float;
-    `left`: how many lists and maps item() may still make."""
+    """A place in a buffer. `at`: the offset of the next item; `value`: the argument of the last
+    head; `bits`: those of the last float; `left`: how many lists and maps item() may still make.
+    """
 
     def __init__(self, buf: "Buffer") -> None:
         self.view = memoryview(buf)
         self.at = 0
+        self.value = 0
         self.bits = 0
         self.left = _CONTAINERS
 
@@ -67,31 +73,45 @@ class Cursor:
         caller may allocate by it. For major type 7: 20 (false), 21 (true), 22 (null); 25 to 27, a
         float's in `bits`.
         """
-        initial = self.read(1)[0]
-        major = initial >> 5
-        info = initial & 31
+        return self.major(), self.value
+
+    def major(self) -> int:
+        """Read the next head, as head(): return its major type, and leave its argument in `value`.
+
+        Without a tuple: an allocation costs a board as much as a call.
+        """
+        at = self.at
+        view = self.view
+        if at >= len(view):
+            raise PeerError("cbor-malformed")
+        major = view[at] >> 5
+        value = view[at] & 31
+        self.at = at + 1
+        if value > 23:
+            value = self._argument(major, value)
+        elif major > _MAP and (major != _OTHER or not _FALSE <= value <= _NULL):
+            raise PeerError("cbor-malformed")
+        # An element takes a byte at least, a map's pair two.
+        least = value << 1 if major == _MAP else value
+        if _BYTES <= major <= _MAP and least > len(view) - self.at:
+            raise PeerError("cbor-malformed")
+        self.value = value
+        return major
+
+    def _argument(self, major: int, info: int) -> int:
         if info == 31 and _BYTES <= major <= _MAP:
             raise PeerError("cbor-not-canonical")  # an indefinite length
         if info > 27 or major == 6:
             raise PeerError("cbor-malformed")
-        value = info
-        if info > 23:
-            value = int.from_bytes(self.read(1 << (info - 24)), "big")
-            if major == _OTHER:
-                self._check_float(info, value)
-                return major, info
-            # The least value that may stand in an argument of this size: one that the next smaller
-            # can't hold.
-            if value < (24 if info == 24 else 1 << (4 << (info - 24))):
-                raise PeerError("cbor-not-canonical")
+        value = int.from_bytes(self.read(1 << (info - 24)), "big")
         if major == _OTHER:
-            if not _FALSE <= info <= _NULL:
-                raise PeerError("cbor-malformed")
-        elif major >= _BYTES:
-            # An element takes a byte at least, a map's pair two.
-            if (value << 1 if major == _MAP else value) > len(self.view) - self.at:
-                raise PeerError("cbor-malformed")
-        return major, value
+            self._check_float(info, value)
+            return info
+        # The least value that may stand in an argument of this size: one that the next smaller
+        # can't hold.
+        if value < (24 if info == 24 else 1 << (4 << (info - 24))):
+            raise PeerError("cbor-not-canonical")
+        return value
 
     def _check_float(self, info: int, bits: int) -> None:
         if info == 24:
@@ -138,26 +158,35 @@ def encode(value: object, depth: int = DEEPEST) -> bytes:
     depth: how many lists and maps may be nested.
     """
     out = bytearray()
-    # In one loop, as _walk(): the iterators of the containers around the item that is written.
+    write(out, value, depth)
+    return bytes(out)
+
+
+def write(out: bytearray, value: "Any", depth: int = DEEPEST) -> None:
+    """Append the one encoding of value to out; see encode()."""
+    if _write(out, value):
+        return
+    # In one loop, as _walk(): the iterators of the containers around the one that is written.
     outer: "list[tuple[Any, bool]]" = []
-    items: "Any" = iter((value,))
-    pairs = False
     while True:
-        for item in items:
-            if pairs:
-                out.extend(item[0])
-                item = item[1]
-            if not _write(out, item):
-                if len(outer) >= depth:
-                    raise UsageError("bad-argument", "nested too deeply")
-                outer.append((items, pairs))
-                pairs = isinstance(item, dict)
-                items = iter(_pairs(item) if pairs else item)
-                break
-        else:
-            if not outer:
-                return bytes(out)
-            items, pairs = outer.pop()
+        if len(outer) >= depth:
+            raise UsageError("bad-argument", "nested too deeply")
+        pairs = isinstance(value, dict)
+        items: "Any" = iter(_pairs(value) if pairs else value)
+        while True:
+            for value in items:
+                if pairs:
+                    out.extend(value[0])
+                    value = value[1]
+                if not _write(out, value):
+                    outer.append((items, pairs))
+                    break
+            else:
+                if not outer:
+                    return
+                items, pairs = outer.pop()
+                continue
+            break
 
 
 def head(major: int, value: int) -> bytes:
@@ -193,10 +222,11 @@ def _walk(cursor: Cursor, max_depth: int, keep: bool) -> "Any":
             # Other keys could not be a dict's, or would fall together there, as 1 and 1.0 do.
             if at < len(cursor.view) and cursor.view[at] >> 5 > _TEXT:
                 raise PeerError("cbor-malformed")
-            major, value = cursor.head()
-            key = _scalar(cursor, major, value, keep)
+            major = cursor.major()
+            key = _scalar(cursor, major, cursor.value, keep)
             previous = key_order(previous, cursor.view[at : cursor.at])
-        major, value = cursor.head()
+        major = cursor.major()
+        value = cursor.value
         left -= 1
         container = major == _ARRAY or major == _MAP
         if container:
@@ -278,6 +308,13 @@ def _write(out: bytearray, value: "Any") -> bool:
         else:
             out.extend(head(_TEXT, n))
         out.extend(data)
+    elif kind is bytes or kind is bytearray or kind is memoryview:
+        n = len(value)
+        if n < 24:
+            out.append(0x40 | n)
+        else:
+            out.extend(head(_BYTES, n))
+        out.extend(value)
     elif kind is int:
         if 0 <= value < 24:
             out.append(value)
@@ -286,7 +323,7 @@ def _write(out: bytearray, value: "Any") -> bool:
             out.extend(head(_UINT, value) if value >= 0 else head(_NINT, -1 - value))
     elif value is None:
         out.append(0xF6)
-    elif kind is list or isinstance(value, (dict, tuple)):
+    elif kind is dict or kind is list or isinstance(value, (dict, tuple)):
         n = len(value)
         major = _MAP if isinstance(value, dict) else _ARRAY
         if n < 24:
@@ -294,9 +331,6 @@ def _write(out: bytearray, value: "Any") -> bool:
         else:
             out.extend(head(major, n))
         return False
-    elif kind is bytes or kind is bytearray or kind is memoryview:
-        out.extend(head(_BYTES, len(value)))
-        out.extend(value)
     elif kind is float:
         out.extend(_encoded_float(value))
     elif kind is bool:
@@ -310,15 +344,26 @@ def _pairs(value: "dict") -> "list[tuple[bytes, Any]]":
     """Return (encoded key, value) of each item, in the order of the encoded keys."""
     pairs = []
     for key in value:
-        kind = type(key)
-        if kind is not str and kind is not int and kind is not bytes:
-            raise UsageError("bad-argument", "a key is an integer or a string")
-        name = bytearray()
-        _write(name, key)
-        pairs.append((bytes(name), value[key]))
+        name = _names.get(key) if type(key) is str else None
+        pairs.append((name or _name(key), value[key]))
     if len(pairs) > 1:
         pairs.sort()  # no two names are equal, so values are never compared
     return pairs
+
+
+def _name(key: "Any") -> bytes:
+    """Return an encoded key; keep that of a text, since a device sends the same ones again."""
+    kind = type(key)
+    if kind is not str and kind is not int and kind is not bytes:
+        raise UsageError("bad-argument", "a key is an integer or a string")
+    out = bytearray()
+    _write(out, key)
+    name = bytes(out)
+    if kind is str and len(name) <= _NAME:
+        if len(_names) >= _KEPT:
+            _names.clear()
+        _names[key] = name
+    return name
 
 
 def _encoded_float(value: float) -> bytes:
@@ -331,70 +376,3 @@ def _encoded_float(value: float) -> bytes:
     if half is None:
         return b"\xfa" + single.to_bytes(4, "big")
     return b"\xf9" + half.to_bytes(2, "big")
-
-
-# -- what MicroPython can not tell exactly: UTF-8, and in how few bits a float fits --------------
-
-
-def is_utf8(data: "Buffer") -> bool:
-    """Return whether this is UTF-8 to the letter (RFC 3629 §4). MicroPython itself takes overlong
-    forms, surrogates and code points above U+10FFFF: second spellings, or none for the host."""
-    i = 0
-    n = len(data)
-    while i < n:
-        lead = data[i]
-        i += 1
-        if lead < 0x80:
-            continue
-        more = 1 if lead < 0xE0 else 2 if lead < 0xF0 else 3
-        if not 0xC2 <= lead <= 0xF4 or i + more > n:
-            return False
-        low = 0xA0 if lead == 0xE0 else 0x90 if lead == 0xF0 else 0x80
-        high = 0x9F if lead == 0xED else 0x8F if lead == 0xF4 else 0xBF
-        for _ in range(more):
-            if not low <= data[i] <= high:
-                return False
-            low = 0x80
-            high = 0xBF
-            i += 1
-    return True
-
-
-def narrow(bits: int, e: int, m: int, to_e: int, to_m: int) -> "int | None":
-    """Return the bits of a float of e exponent and m mantissa bits in to_e and to_m, or None.
-
-    By integers: a board's own floats could not tell whether it fits.
-    """
-    sign = bits >> (e + m)
-    exponent = (bits >> m) & ((1 << e) - 1)
-    mantissa = bits & ((1 << m) - 1)
-    if not exponent:
-        # A subnormal of the wider format lies far below the narrower one's least; zero does not.
-        return None if mantissa else sign << (to_e + to_m)
-    exponent += (1 << (to_e - 1)) - (1 << (e - 1))
-    if exponent >= (1 << to_e) - 1:
-        return None
-    drop = m - to_m
-    if exponent < 1:
-        # It becomes a subnormal: the hidden bit is written out.
-        mantissa |= 1 << m
-        drop += 1 - exponent
-        exponent = 0
-    if drop > m or mantissa & ((1 << drop) - 1):
-        return None
-    return sign << (to_e + to_m) | exponent << to_m | mantissa >> drop
-
-
-def widen(bits: int) -> int:
-    """Return the bits of a 16-bit float as those of a 32-bit one; every finite value has one."""
-    sign = bits >> 15 << 31
-    exponent = (bits >> 10) & 31
-    mantissa = bits & 1023
-    if not exponent:
-        if not mantissa:
-            return sign
-        exponent = 1
-        while not mantissa & 1024:
-            mantissa <<= 1
-            exponent -= 1
-    return sign | (exponent + 112) << 23 | (mantissa & 1023) << 13

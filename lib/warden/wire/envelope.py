@@ -4,7 +4,7 @@ Every header has a fixed place and length, and deterministic CBOR leaves no choi
 comparison with a template: there is no second spelling of a message. Tests hold it against COSE in
 general.
 
-mac0       84  58 0E [A2  01 05  04 48 KID]                                  A0  payload  58 20 TAG
+mac0       84  4D [A2  01 05  04 48 KID]                                  A0  payload  58 20 TAG
 encrypt0   83  58 .. [A4  01 18 1F  04 48 KID  06 4x PARTIAL-IV  0A 48 SID]  A0  ciphertext and tag
 """
 
@@ -13,58 +13,55 @@ from micropython import const
 from ..crypto import ct
 from ..crypto.kdf import hmac_sha256
 from ..errors import PeerError
-from .cbor import encode, head
+from .cbor import head
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from ..crypto.ccm import CCM
 
 _BYTES = const(2)  # CBOR's major type of byte strings
+_TEXT = const(3)  # of texts
 _TAG = const(16)
 _MAC = const(32)
 _PIV_MOST = const(4)
-# encrypt0's header around the kid, by the counter's size: up to the kid, and from there up to the
-# counter.
-_HEADS = const(
+_PIV_AT = const(28)  # the counter in the Enc_structure
+_KEPT = const(512)  # bytes of the largest message whose buffer is kept for the next one
+_LEAST = const(30)  # bytes before the payload of an encrypt0, at least
+# What stands before the kid. The protected header of an encrypt0, whose length is the third byte,
+# grows with its counter, whose length is the last byte before it.
+_MAC0 = const(b"\x84\x4d\xa2\x01\x05\x04\x48")
+_ENCRYPT0 = const(
     (
-        (b"\x58\x1b\xa4\x01\x18\x1f\x04\x48", b"\x06\x41"),
-        (b"\x58\x1c\xa4\x01\x18\x1f\x04\x48", b"\x06\x42"),
-        (b"\x58\x1d\xa4\x01\x18\x1f\x04\x48", b"\x06\x43"),
-        (b"\x58\x1e\xa4\x01\x18\x1f\x04\x48", b"\x06\x44"),
+        b"\x83\x58\x1b\xa4\x01\x18\x1f\x04\x48",
+        b"\x83\x58\x1c\xa4\x01\x18\x1f\x04\x48",
+        b"\x83\x58\x1d\xa4\x01\x18\x1f\x04\x48",
+        b"\x83\x58\x1e\xa4\x01\x18\x1f\x04\x48",
     )
 )
+_PIV = const((b"\x06\x41", b"\x06\x42", b"\x06\x43", b"\x06\x44"))
+_SID = const(b"\x0a\x48")
+
+
+def external(kind: str, topic: "bytes | memoryview") -> bytes:
+    """Return the external AAD, the CBOR list [kind, topic]: ASCII, kind below 24 bytes."""
+    return b"\x82" + bytes((0x60 | len(kind),)) + kind.encode() + head(_TEXT, len(topic)) + topic
 
 
 class Envelope:
     """A message of the right form, neither verified nor opened.
 
     protected: the encoded protected header. kid: 8 bytes. body: a view of the payload (mac0), or
-    of the ciphertext with its tag (encrypt0). tag: the MAC. counter, sid: of encrypt0.
+    of the ciphertext with its tag (encrypt0).
     """
 
-    def __init__(self, message: memoryview, first: int, protected: bytes) -> None:
-        """Match the header. protected: the protected header's first bytes, up to the kid."""
-        # The shortest header and the longest one have one byte of length, below 24 or not.
-        at = 2 if len(message) > 2 and message[1] >> 5 == _BYTES and message[1] & 31 < 24 else 3
-        size = (message[1] & 31 if at == 2 else message[2]) if len(message) > 3 else 0
-        end = at + size
-        start = len(protected)
-        if (
-            size < start + 8
-            or end >= len(message)
-            or message[0] != first
-            or bytes(message[1:at]) != head(_BYTES, size)
-            or bytes(message[at : at + start]) != protected
-            or message[end] != 0xA0
-        ):
-            raise PeerError("cose-malformed")
-        self.protected = bytes(message[at:end])
-        self.kid = self.protected[start : start + 8]
-        self.rest = self.protected[start + 8 :]
-        self.body, self.after = _string(message, end + 1)
-        self.tag = b""
-        self.counter = 0
-        self.sid = b""
+    tag: "bytes | memoryview" = b""  # the MAC of a mac0
+    counter = 0  # of encrypt0, as is sid
+    sid = b""
+
+    def __init__(self, protected: memoryview, kid: bytes, body: memoryview) -> None:
+        self.protected = protected
+        self.kid = kid
+        self.body = body
 
 
 def _string(message: memoryview, at: int) -> "tuple[memoryview, memoryview]":
@@ -73,24 +70,32 @@ def _string(message: memoryview, at: int) -> "tuple[memoryview, memoryview]":
     Its length is in the shortest form and at most 65,535.
     """
     if at < len(message) and message[at] >> 5 == _BYTES:
-        info = message[at] & 31
-        size = 0 if info < 24 else info - 23
-        start = at + 1 + size
-        if size < 3 and start <= len(message):
-            length = int.from_bytes(message[at + 1 : start], "big") if size else info
-            if bytes(message[at:start]) == head(_BYTES, length) and start + length <= len(message):
+        length = message[at] & 31
+        start = at + 1
+        least = 0
+        if length == 24:
+            start += 1
+            least = 24
+        elif length == 25:
+            start += 2
+            least = 256
+        if start <= len(message) and length < 26:
+            if least:
+                length = int.from_bytes(message[at + 1 : start], "big")
+            if least <= length <= len(message) - start:
                 return message[start : start + length], message[start + length :]
     raise PeerError("cose-malformed")
 
 
 def parse_mac0(message: memoryview) -> Envelope:
     """Parse a mac0 of the protocol. PeerError cose-malformed for anything else."""
-    parsed = Envelope(message, 0x84, b"\xa2\x01\x05\x04\x48")
-    tag = parsed.after
-    if parsed.rest or len(tag) != 2 + _MAC or bytes(tag[:2]) != b"\x58\x20":
-        raise PeerError("cose-malformed")
-    parsed.tag = bytes(tag[2:])
-    return parsed
+    if message[:7] == _MAC0 and message[15:16] == b"\xa0":
+        body, tag = _string(message, 16)
+        if len(tag) == 2 + _MAC and tag[:2] == b"\x58\x20":
+            parsed = Envelope(message[2:15], bytes(message[7:15]), body)
+            parsed.tag = tag[2:]
+            return parsed
+    raise PeerError("cose-malformed")
 
 
 def verify_mac0(parsed: Envelope, key: bytes, aad: bytes) -> None:
@@ -100,75 +105,122 @@ def verify_mac0(parsed: Envelope, key: bytes, aad: bytes) -> None:
 
 
 def build_mac0(key: bytes, kid: bytes, payload: bytes, aad: bytes) -> bytes:
-    protected = b"\xa2\x01\x05\x04\x48" + kid
+    protected = _MAC0[2:] + kid
     tag = _mac(key, protected, payload, aad)
-    return b"\x84" + _bytes(protected) + b"\xa0" + _bytes(payload) + _bytes(tag)
+    return _MAC0 + kid + b"\xa0" + head(_BYTES, len(payload)) + payload + b"\x58\x20" + tag
 
 
 def parse_encrypt0(message: memoryview) -> Envelope:
     """Parse an encrypt0 of the protocol. PeerError cose-malformed for anything else."""
-    parsed = Envelope(message, 0x83, b"\xa4\x01\x18\x1f\x04\x48")
-    rest = parsed.rest
-    size = len(rest) - 12
-    counter = rest[2 : 2 + size]
-    # The counter in its shortest form only, else the same nonce would come in two messages that
-    # differ.
-    if not 1 <= size <= _PIV_MOST or rest != b"\x06" + _bytes(counter) + b"\x0a\x48" + rest[-8:]:
-        raise PeerError("cose-malformed")
-    if (size > 1 and not counter[0]) or len(parsed.body) < _TAG or len(parsed.after):
-        raise PeerError("cose-malformed")
-    parsed.counter = int.from_bytes(counter, "big")
-    parsed.sid = rest[-8:]
-    return parsed
+    size = message[2] - 26 if len(message) > _LEAST else 0
+    if 0 < size <= _PIV_MOST and message[:9] == _ENCRYPT0[size - 1]:
+        at = 19 + size
+        if (
+            message[17:19] == _PIV[size - 1]
+            # The counter in its shortest form only, else the same nonce would come in two
+            # messages that differ.
+            and (size == 1 or message[19])
+            and message[at : at + 2] == _SID
+            and message[at + 10 : at + 11] == b"\xa0"
+        ):
+            body, after = _string(message, at + 11)
+            if len(body) >= _TAG and not len(after):
+                parsed = Envelope(message[3 : at + 10], bytes(message[9:17]), body)
+                parsed.counter = int.from_bytes(message[19:at], "big")
+                parsed.sid = bytes(message[at + 2 : at + 10])
+                return parsed
+    raise PeerError("cose-malformed")
 
 
-def open_encrypt0(parsed: Envelope, ccm: "CCM", nonce: bytes, aad: bytes) -> memoryview:
-    """Decrypt in place, in the buffer that was parsed, and return a view of the plaintext.
+class Opener:
+    """Opens the messages of one direction of a session.
 
-    Raises PeerError tampered, with zeros in its place.
+    ccm: under the direction's key. iv: the direction's IV, 13 bytes.
     """
-    size = len(parsed.body) - _TAG
-    structure = encode(["Encrypt0", parsed.protected, aad])  # RFC 9052 §5.3
-    ccm.open(_nonce(nonce, parsed.counter), parsed.body, size, structure)
-    return parsed.body[:size]
+
+    def __init__(self, ccm: "CCM", iv: bytes) -> None:
+        self._ccm = ccm
+        self._iv = iv
+        # The Enc_structure (RFC 9052 §5.3) of the last message: the next one often has its topic.
+        self._structure = bytearray()
+        self._topic = b""
+        self._size = 0  # bytes of its protected header
+
+    def open(self, parsed: Envelope, topic: "bytes | memoryview") -> memoryview:
+        """Decrypt in place, in the buffer that was parsed, and return a view of the plaintext.
+
+        topic: of the message, ASCII. Raises PeerError tampered, with zeros in its place.
+        """
+        n = len(parsed.protected)
+        if n != self._size or topic != self._topic:
+            aad = external("msg", topic)
+            lead = b"\x83\x68Encrypt0\x58" + bytes((n,)) + parsed.protected
+            structure = bytearray(lead + head(_BYTES, len(aad)) + aad)
+            # Together: memory that runs out must not leave one topic with another one's AAD.
+            self._topic, self._size, self._structure = bytes(topic), n, structure
+        else:
+            self._structure[12 : 12 + n] = parsed.protected
+        size = len(parsed.body) - _TAG
+        self._ccm.open(_nonce(self._iv, parsed.counter), parsed.body, size, self._structure)
+        return parsed.body[:size]
 
 
-def seal_encrypt0(
-    ccm: "CCM", kid: bytes, counter: int, sid: bytes, nonce: bytes, payload: bytes, aad: bytes
-) -> bytearray:
-    """Return a sealed message.
+class Sealer:
+    """Seals the messages of one direction of a session.
 
-    counter: spent by the caller before: a key and a counter must never come together twice.
+    ccm: under the direction's key. kid, sid: 8 bytes. iv: the direction's IV, 13 bytes.
     """
-    size = 1 if counter < 1 << 8 else 2 if counter < 1 << 16 else 3 if counter < 1 << 24 else 4
-    # The protected header as a byte string, put together by hand, as is the Enc_structure (RFC
-    # 9052 §5.3) that begins with it. This is done for every event: small pieces are cheap, but
-    # each object of more than one block searches the heap.
-    first, second = _HEADS[size - 1]
-    protected = first + kid + second + counter.to_bytes(size, "big") + b"\x0a\x48" + sid
-    length = b"\xa0" + head(_BYTES, len(payload) + _TAG)
-    n = len(payload)
-    end = 1 + len(protected)
-    start = end + len(length)
-    out = bytearray(start + n + _TAG)
-    out[0] = 0x83
-    out[1:end] = protected
-    out[end:start] = length
-    out[start : start + n] = payload
-    length = head(_BYTES, len(aad))
-    end = 10 + len(protected)
-    at = end + len(length)
-    structure = bytearray(at + len(aad))
-    structure[:10] = b"\x83\x68Encrypt0"
-    structure[10:end] = protected
-    structure[end:at] = length
-    structure[at:] = aad
-    ccm.seal(_nonce(nonce, counter), memoryview(out)[start:], n, structure)
-    return out
 
+    def __init__(self, ccm: "CCM", kid: bytes, sid: bytes, iv: bytes) -> None:
+        self._ccm = ccm
+        self._kid = kid
+        self._sid = sid
+        self._iv = iv
+        self._size = 0  # bytes of the counter
+        self._aad = b""
+        # The Enc_structure (RFC 9052 §5.3) of the last message, and the protected header in it. A
+        # device seals the same events all its life: of most messages only the counter differs.
+        self._structure = bytearray()
+        self._protected = memoryview(b"")
+        self._out = bytearray()
 
-def _bytes(value: "bytes | memoryview") -> bytes:
-    return head(_BYTES, len(value)) + value
+    def _prepare(self, size: int, aad: bytes) -> None:
+        protected = _ENCRYPT0[size - 1][1:] + self._kid + _PIV[size - 1] + bytes(size) + _SID
+        protected += self._sid
+        text = head(_BYTES, len(aad)) + aad
+        structure = bytearray(b"\x83\x68Encrypt0" + protected + text)
+        self._protected = memoryview(structure)[10 : 10 + len(protected)]
+        self._size, self._aad, self._structure = size, aad, structure
+
+    def seal(self, counter: int, payload: "bytes | bytearray", aad: bytes) -> memoryview:
+        """Return a sealed message: a view that the next one overwrites.
+
+        counter: spent by the caller before: a key and a counter must never come together twice.
+        """
+        size = 1 if counter < 1 << 8 else 2 if counter < 1 << 16 else 3 if counter < 1 << 24 else 4
+        if size != self._size or aad != self._aad:
+            self._prepare(size, aad)
+        structure = self._structure
+        structure[_PIV_AT : _PIV_AT + size] = counter.to_bytes(size, "big")
+        n = len(payload)
+        protected = self._protected
+        end = len(protected) + 1
+        length = b"\xa0" + head(_BYTES, n + _TAG)
+        start = end + len(length)
+        size = start + n + _TAG
+        out = self._out
+        if len(out) < size:
+            # Kept: each object of more than one block searches the heap.
+            out = bytearray(size)
+            if size <= _KEPT:
+                self._out = out
+        view = memoryview(out)[:size]
+        view[0] = 0x83
+        view[1:end] = protected
+        view[end:start] = length
+        view[start : start + n] = payload
+        self._ccm.seal(_nonce(self._iv, counter), view[start:], n, structure)
+        return view
 
 
 def _nonce(nonce: bytes, counter: int) -> bytearray:
@@ -182,5 +234,16 @@ def _nonce(nonce: bytes, counter: int) -> bytearray:
     return out
 
 
-def _mac(key: bytes, protected: bytes, payload: "bytes | memoryview", aad: bytes) -> bytes:
-    return hmac_sha256(key, encode(["MAC0", protected, aad, bytes(payload)]))
+def _mac(
+    key: bytes, protected: "bytes | memoryview", payload: "bytes | memoryview", aad: bytes
+) -> bytes:
+    """Return the HMAC of the MAC_structure (RFC 9052 §6.3); protected: 13 bytes."""
+    return hmac_sha256(
+        key,
+        b"\x84\x64MAC0\x4d",
+        protected,
+        head(_BYTES, len(aad)),
+        aad,
+        head(_BYTES, len(payload)),
+        payload,
+    )

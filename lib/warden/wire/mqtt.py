@@ -135,6 +135,14 @@ class Framer:
         """Return what follows the fixed header."""
         return self._view[self._start : self._need]
 
+    def message(self) -> "tuple[memoryview, memoryview, int]":
+        """Return (topic, payload, packet ID) of a PUBLISH; the ID is 0 with QoS 0."""
+        body = self.body()
+        end = 2 + (body[0] << 8 | body[1])
+        if self.kind & 6:
+            return body[2:end], body[end + 2 :], body[end] << 8 | body[end + 1]
+        return body[2:end], body[end:], 0
+
     @property
     def retained(self) -> bool:
         return self.kind & 0xF0 == PUBLISH and bool(self.kind & 1)
@@ -181,3 +189,21 @@ class Framer:
                 raise PeerError("mqtt-malformed")
         elif kind == SUBACK and body[2] > 1 and body[2] != 0x80:
             raise PeerError("mqtt-malformed")
+
+
+def publish(
+    topic: bytes, payload: "bytes | bytearray | memoryview", qos: int = 0, pid: int = 0
+) -> bytearray:
+    """Return a PUBLISH that is not retained. pid: the packet ID, with QoS 1."""
+    n = len(topic)
+    size = 2 + n + len(payload) + 2 * qos
+    out = bytearray((PUBLISH | qos << 1,))
+    while size > 127:
+        out.append(size & 127 | 128)
+        size >>= 7
+    out.extend(bytes((size, n >> 8, n & 255)))
+    out.extend(topic)
+    if qos:
+        out.extend(bytes((pid >> 8, pid & 255)))
+    out.extend(payload)
+    return out

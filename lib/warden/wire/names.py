@@ -18,6 +18,11 @@ def is_id(text: object) -> bool:
     return _made_of(_ID, text)
 
 
+def are_words(value: object, most: int) -> bool:
+    """Return whether this is a list of at most so many names of events or commands."""
+    return isinstance(value, list) and len(value) <= most and all([is_word(one) for one in value])
+
+
 def is_word(text: object) -> bool:
     """Return whether this is an event's or a command's name: [a-z0-9_]{1,32}."""
     return _made_of(_WORD, text)
@@ -44,6 +49,7 @@ class Topics:
         self.type = type
         self.device = device
         self._base = "iot-2/type/%s/id/%s/" % (type, device)
+        self._commands = (self._base + "cmd/").encode()
         self.subscription = self._base + "cmd/+/fmt/+"
         self._sealed: "dict[str, tuple[bytes, bytes]]" = {}
 
@@ -75,16 +81,14 @@ class Topics:
 
     def parse(self, topic: "memoryview | bytes") -> "tuple[str, str]":
         """Return (command, format) of a topic of this device. PeerError bad-topic for another."""
-        try:
-            parts = str(bytes(topic), "utf-8").split("/")
-        except UnicodeError:
-            parts = []
-        if len(parts) == 9:
-            command, fmt = parts[6], parts[8]
-            if (
-                is_word(command)
-                and fmt in (JSON, COSE)
-                and "/".join(parts) == self.command(command, fmt)
-            ):
-                return command, fmt
+        text = bytes(topic)
+        start = len(self._commands)
+        end = text.find(b"/", start)
+        if text.startswith(self._commands) and 0 < end - start <= _MAX:
+            fmt = JSON if text[end:] == b"/fmt/json" else COSE
+            if fmt == JSON or text[end:] == b"/fmt/cose":
+                word = text[start:end]
+                # As in _made_of(): what is stripped to nothing is ASCII.
+                if not word.strip(_WORD):
+                    return str(word, "utf-8"), fmt
         raise PeerError("bad-topic")

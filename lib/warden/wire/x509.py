@@ -6,8 +6,6 @@ so that what is pinned is what was verified. Times are Unix seconds in UTC, by i
 `time` counts from 1970 on one port and from 2000 on another.
 """
 
-import hashlib
-
 from micropython import const
 
 from ..errors import PeerError
@@ -79,14 +77,6 @@ def fields(data: "Buffer") -> "tuple[memoryview, int, int]":
     if at != validity_end:
         raise PeerError("certificate-malformed")
     return view[spki:spki_end], not_before, not_after
-
-
-def spki_pin(data: "Buffer") -> bytes:
-    """Return SHA-256 of the certificate's SubjectPublicKeyInfo, 32 bytes (RFC 7469 §2.4).
-
-    Raises PeerError certificate-malformed.
-    """
-    return hashlib.sha256(fields(data)[0]).digest()
 
 
 def _tlv(view: memoryview, at: int, end: int, tag: int) -> "tuple[int, int]":
