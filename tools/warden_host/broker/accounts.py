@@ -5,11 +5,12 @@ topics: which commands an application may give is in each device's vault, and ch
 """
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple, Protocol
 
 from warden_host import names
+from warden_host.protocol.access_token import Scope
 
 ANY_TYPE = "+"  # MQTT's wildcard for one level
 
@@ -31,10 +32,16 @@ class Right(NamedTuple):
 class Account:
     """A login and the one role that goes with it."""
 
-    username: str  # also the client ID that it is bound to
+    username: str
     role: str
     rights: tuple[Right, ...]
     password: str = field(repr=False)
+    client_id: str = ""  # that it is bound to; "": the user name
+
+    @property
+    def bound_to(self) -> str:
+        """Return the client ID that the account logs in under."""
+        return self.client_id or self.username
 
 
 class Registry(Protocol):
@@ -85,6 +92,33 @@ def device_account(type_: str, device: str, password: str) -> Account:
     )
 
 
+def certified_account(type_: str, device: str, password: str) -> Account:
+    """Return the account of a device that needs a certificate besides its password.
+
+    Only the listener for both takes its client ID: the others put the user name in its place.
+    """
+    account = device_account(type_, device, password)
+    return replace(account, client_id=names.certified_client(type_, device))
+
+
+def sealed_account(type_: str, device: str, password: str) -> Account:
+    """Return the account of a device without TLS: sealed messages, and its last will.
+
+    Its password can be read on the network. An attacker who uses it can push the device off, and
+    drop what is sent to it; what it publishes opens no session.
+    """
+    base = names.topic_base(type_, device)
+    rights = (
+        Right(Action.PUBLISH, f"{base}/evt/+/fmt/{names.SEALED}"),
+        Right(Action.PUBLISH, f"{base}/evt/offline/fmt/{names.PLAIN}"),
+        Right(Action.SUBSCRIBE, base + "/cmd/#"),  # the device's own filter
+        Right(Action.RECEIVE, f"{base}/cmd/+/fmt/{names.SEALED}"),
+    )
+    return Account(
+        names.device_client(type_, device), f"device:{type_}:{device}", rights, password
+    )
+
+
 def wipe_only_account(type_: str, device: str) -> Account:
     """Return the account of a device that is to be wiped: a session and that order, no more.
 
@@ -115,3 +149,22 @@ def app_account(appid: str, types: tuple[str, ...], password: str) -> Account:
             Right(Action.PUBLISH, base + "/cmd/#"),
         ]
     return Account(names.app_client(appid), f"app:{appid}", tuple(rights), password)
+
+
+def token_account(appid: str, id_: str, scope: Scope, password: str) -> Account:
+    """Return the account of an application's token: exactly what its scope allows.
+
+    password: the token.
+    """
+    rights: list[Right] = []
+    for type_ in scope.types:
+        base = names.topic_base(type_, ANY_TYPE)
+        if scope.read:
+            rights += [
+                Right(Action.SUBSCRIBE, base + "/evt/#"),
+                Right(Action.RECEIVE, base + "/evt/#"),
+            ]
+        for command in scope.commands:
+            rights.append(Right(Action.PUBLISH, f"{base}/cmd/{command}/fmt/+"))
+    username = names.token_client(appid, id_)
+    return Account(username, f"token:{id_}", tuple(rights), password)

@@ -1,12 +1,34 @@
 """The broker that a fleet uses: outside mosquitto's own package only this module names it.
 
 Another broker gives the same names: Broker runs the process, create_registry and open_registry
-change accounts (accounts.Registry), find_program raises broker-missing, MAX_PACKET is in bytes.
+change accounts (accounts.Registry), registry_lock keeps others from it, find_program raises
+broker-missing, is_running says whether it runs on this machine, MAX_PACKET is in bytes,
+wanted_listeners() returns the listeners for the fleet's devices.
 """
 
-from warden_host.broker.mosquitto.broker import MAX_PACKET, Broker
+from warden_host.broker.mosquitto.broker import (
+    MAX_PACKET,
+    Broker,
+    is_running,
+    read_refused_logins,
+    wanted_listeners,
+)
 from warden_host.broker.mosquitto.broker import find_binary as find_program
+from warden_host.broker.mosquitto.logins import LOGIN, RefusedLogin
 from warden_host.broker.mosquitto.registry import create as create_registry
+from warden_host.broker.mosquitto.registry import exclusive_access as registry_lock
 from warden_host.broker.mosquitto.registry import opened as open_registry
 
-__all__ = ("MAX_PACKET", "Broker", "create_registry", "find_program", "open_registry")
+__all__ = (
+    "LOGIN",
+    "MAX_PACKET",
+    "Broker",
+    "RefusedLogin",
+    "create_registry",
+    "find_program",
+    "is_running",
+    "open_registry",
+    "read_refused_logins",
+    "registry_lock",
+    "wanted_listeners",
+)

@@ -1,5 +1,5 @@
 """Run `warden` as `python -m warden_host.cli`."""
 
-from warden_host.cli.main import main
+from warden_host.cli.entry import main
 
 main()

@@ -1,45 +1,88 @@
 """Share between commands the fleet folder, common options and the reload of a running `serve`."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from warden_host.cli import screen
+from warden_host.cli import recording, screen
 from warden_host.errors import HostError
-from warden_host.fleet.fleet import Fleet, find
-from warden_host.service import control
+
+if TYPE_CHECKING:
+    from warden_host.fleet.fleet import Fleet
 
 
 class State:
-    """The global options. fleet() opens the fleet's folder."""
+    """One call: the global options, and its action in the audit log."""
 
-    def __init__(self, folder: str | None) -> None:
-        self._folder = Path(folder) if folder else None
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.socket: Path | None = None  # of a fleet that another user serves
+        self.outcome = "failed"  # or the code of the error that was shown
+        self._started: recording.Started | None = None
 
-    def fleet(self) -> Fleet:
-        """Open the fleet folder. Raises fleet-missing and as Fleet()."""
-        return find(self._folder)
+    def fleet(self) -> "Fleet":
+        """Open the fleet folder, and record an action before it starts.
+
+        Raises: fleet-missing and as Fleet(); owner-only where a socket was named instead.
+        """
+        if self.socket is not None:
+            raise HostError("owner-only", "this command works on the fleet's folder")
+        from warden_host.fleet.fleet import find  # here, because `--help` needs no fleet
+
+        found = find(self.folder)
+        if self._started is None:
+            self._started = recording.start(found.database)
+        return found
+
+    def control(self) -> Path:
+        """Return the socket of the running `serve`: the named one, else the fleet's own."""
+        return self.fleet().control if self.socket is None else self.socket
+
+    def finish(self, exit_code: int) -> None:
+        """Record the outcome of an action that was recorded. Raises database-damaged."""
+        started, self._started = self._started, None
+        if started is not None:
+            started.finish("ok" if exit_code == 0 else self.outcome)
 
 
 pass_state = click.make_pass_decorator(State)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 
-def notify_serve(fleet: Fleet, device: str = "") -> bool:
+def notify_serve(fleet: "Fleet", device: str = "") -> bool:
     """Make a running `serve` reload the fleet or one device; return False when none runs.
 
     device: "" for the whole fleet.
     """
+    from warden_host import control_client
+
     try:
-        control.call(fleet.control, {"op": "reload", "device": device})
+        control_client.call(fleet.control, {"op": "reload", "device": device})
     except HostError as error:
         if error.code != "not-serving":
             raise
         return False
     return True
+
+
+def certificate_reload(fleet: "Fleet") -> Callable[[], None] | None:
+    """Return what lets a running broker read certificates anew; None where none runs."""
+    from warden_host import control_client
+
+    def reload() -> None:
+        control_client.call(fleet.control, {"op": "reload_certificates"})
+
+    try:
+        control_client.call(fleet.control, {"op": "online"})
+    except HostError as error:
+        if error.code != "not-serving":
+            raise
+        return None
+    return reload
 
 
 @contextmanager
@@ -49,13 +92,22 @@ def interruptible(as_json: bool, text: str = "stopped") -> Iterator[None]:
     text: shown then.
     """
 
+    with raising_on_sigterm():
+        try:
+            yield
+        except KeyboardInterrupt:
+            screen.stopped(as_json, text=text)
+
+
+@contextmanager
+def raising_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM interrupt the block as Ctrl-C does."""
+
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
-    except KeyboardInterrupt:
-        screen.stopped(as_json, text=text)
     finally:
         signal.signal(signal.SIGTERM, before)

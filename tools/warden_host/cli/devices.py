@@ -4,19 +4,23 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 import click
-from rich.table import Table
 
-from warden_host.cli import screen
+from warden_host import control_client
+from warden_host.broker import connection
+from warden_host.cli import device_filter, live_state, operator_devices, screen
 from warden_host.cli.common import State, json_option, pass_state
+from warden_host.cli.device_filter import Filter, Row
+from warden_host.cli.live_state import Live
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
-from warden_host.service import control
-from warden_host.store.store import Device, Incident, Store
+from warden_host.store.incidents import Incident
+from warden_host.store.store import Device, Store
 
-_Row = tuple[Device, str, list[Incident]]
 _SHOWN = 5  # incidents in one line of JSON
 _STYLES = {
     "online": "green",
+    "asleep": "cyan",
+    "development": "bold red",
     "quarantined": "bold red",
     "revoked": "bold red",
     "to be wiped": "bold red",
@@ -25,63 +29,110 @@ _STYLES = {
 
 
 @click.command()
+@device_filter.options
 @click.option("--clear", metavar="DEVICE", help="Lift a quarantine: you vouch for the device.")
 @json_option
 @pass_state
-def devices(state: State, clear: str | None, as_json: bool) -> None:
+def devices(state: State, chosen: Filter, clear: str | None, as_json: bool) -> None:
     """List the devices, or lift a quarantine.
+
+    A column in which all devices are the same is named once, below the table.
 
     \b
     Examples:
       warden devices
+      warden devices 'gate-*' --state offline --state away --sort seen
+      warden devices --group ground-floor --limit 50 --page 2
+      warden devices --summary
       warden devices --json
       warden devices --clear front-door
     """
+    if state.socket is not None:
+        cleared = operator_devices.show(state.socket, chosen, clear, as_json)
+        if clear is not None:
+            _print_cleared(clear, cleared is True, as_json)
+        return
     fleet = state.fleet()
     if clear is not None:
-        cleared = _clear(fleet, clear)
-        if as_json:
-            screen.print_json({"ok": True, "device": clear, "cleared": cleared})
-        elif cleared:
-            screen.good(f"{clear} is out of quarantine")
-        else:
-            screen.show(f"{clear} is not in quarantine; nothing changed")
+        _print_cleared(clear, _clear(fleet, clear), as_json)
         return
-    online = _online(fleet)
+    live = live_state.ask(fleet)
     with Store(fleet.database) as store:
-        rows = [
-            (known, _state(known, online), store.incidents(known.device))
-            for known in store.devices()
-        ]
+        chosen = chosen.with_members(store)
+        known = store.devices()
+        rows = chosen.rows(
+            [
+                Row(one, live_state.state(one, live), store.incidents(one.device))
+                for one in known
+                if chosen.takes(one)
+            ]
+        )
+    if chosen.summary:
+        _print_summary(rows, as_json)
+        return
+    page = chosen.page_of(rows)
     if as_json:
-        for known, status, incidents in rows:
-            screen.print_json(_record(known, status, online, incidents))
-    elif rows:
-        screen.out.print(_table(rows))
-        if online is None:
+        for row in page:
+            screen.print_json(_record(row.known, row.state, live, row.incidents))
+    elif page:
+        _print_table(page, len(rows))
+        if live.online is None:
             screen.show("`warden serve` is not running: no device can be online")
+    elif known:
+        screen.show(f"none of the {len(known)} devices is like that")
     else:
         screen.show("no devices yet: `warden provision front-door --type lock --sim` makes one")
 
 
-def _table(rows: list[_Row]) -> Table:
-    """Return the table; a narrow screen drops the columns that change least."""
-    cells: dict[str, Callable[[_Row], str]] = {
-        "device": lambda row: row[0].device,
-        "type": lambda row: row[0].type,
-        "mode": lambda row: row[0].mode,
-        "state": lambda row: f"[{_STYLES.get(row[1], 'dim')}]{row[1]}[/]",
-        "obeys": lambda row: ", ".join(pair.appid for pair in row[0].pairs),
-        "last seen": lambda row: screen.ago(row[0].last_seen),
-        "incidents": lambda row: _count(row[2]),
+def _print_table(rows: list[Row], count: int) -> None:
+    """Print the table; what all devices have in common is one line below it."""
+    cells: dict[str, Callable[[Row], str]] = {
+        "device": lambda row: row.known.device,
+        "type": lambda row: row.known.type,
+        "mode": lambda row: row.known.mode,
+        "connects by": lambda row: str(connection.of_record(row.known.policy)),
+        "state": lambda row: f"[{_STYLES.get(row.state, 'dim')}]{row.state}[/]",
+        "obeys": lambda row: ", ".join(pair.appid for pair in row.known.pairs),
+        "last seen": lambda row: screen.ago(row.known.last_seen),
+        "incidents": lambda row: _count(row.incidents),
     }
-    for column, width in (("mode", 92), ("type", 80), ("obeys", 60)):
-        if screen.out.width < width:
+    common = []
+    for column in ("type", "mode", "connects by", "obeys"):
+        values = {cells[column](row) for row in rows}
+        if len(values) == 1 and len(rows) > 1:
+            common.append(f"{column} {values.pop()}")
             del cells[column]
-    table = screen.table("Devices", *cells, folds=("obeys", "incidents"))
+    for column, width in (("obeys", 92), ("mode", 92), ("incidents", 72)):
+        if column in cells and screen.out.width < width:
+            del cells[column]
+    table = screen.table("Devices", *cells, folds=("obeys", "incidents", "connects by"))
     for row in rows:
         table.add_row(*(cell(row) for cell in cells.values()))
-    return table
+    screen.out.print(table)
+    if common:
+        screen.note("all: " + "; ".join(common))
+    if count > len(rows):
+        screen.note(f"{len(rows)} of {count}; --page N shows the others")
+
+
+def _print_summary(rows: list[Row], as_json: bool) -> None:
+    found = device_filter.summary(rows)
+    if as_json:
+        screen.print_json({"ok": True, "devices": len(rows)} | found)
+        return
+    screen.show(f"{len(rows)} devices")
+    for name, counts in found.items():
+        words = ", ".join(f"{count} {value}" for value, count in counts.items())
+        screen.field(name, words or "none")
+
+
+def _print_cleared(device: str, cleared: bool, as_json: bool) -> None:
+    if as_json:
+        screen.print_json({"ok": True, "device": device, "cleared": cleared})
+    elif cleared:
+        screen.good(f"{device} is out of quarantine")
+    else:
+        screen.show(f"{device} is not in quarantine; nothing changed")
 
 
 def _count(incidents: list[Incident]) -> str:
@@ -90,37 +141,10 @@ def _count(incidents: list[Incident]) -> str:
     return f"{sum(each.n for each in incidents)}, {incidents[-1].code}"
 
 
-def _online(fleet: Fleet) -> dict[str, list[str]] | None:
-    """Return {device: its applications with a session}; None when `serve` is not running."""
-    try:
-        answer = control.call(fleet.control, {"op": "online"})["online"]
-    except HostError as error:
-        if error.code != "not-serving":
-            raise
-        return None
-    return {str(name): [str(app) for app in apps] for name, apps in answer.items()}
-
-
-def _state(known: Device, online: dict[str, list[str]] | None) -> str:
-    """Return the state in one word; "provisioned" until the first contact.
-
-    online: None without `serve`, whose broker is the only one: then no device is online.
-    """
-    if known.ending is not None:
-        return "to be wiped" if known.ending.wipe else "revoked"
-    if known.mark.quarantine:
-        return "quarantined"
-    if known.diverged:
-        return "diverged"
-    if known.device in (online or {}):
-        return "online"
-    return "offline" if known.last_seen > 0 else "provisioned"
-
-
 def _record(
     known: Device,
     status: str,
-    online: dict[str, list[str]] | None,
+    live: Live,
     incidents: list[Incident],
 ) -> dict[str, object]:
     return {
@@ -128,12 +152,14 @@ def _record(
         "type": known.type,
         "board": known.board,
         "mode": known.mode,
+        **asdict(connection.of_record(known.policy)),
         "state": status,
         "quarantine": known.mark.quarantine,
         "ending": None if known.ending is None else asdict(known.ending),
         "apps": [pair.appid for pair in known.pairs],
-        "serving": online is not None,
-        "sessions": (online or {}).get(known.device, []),
+        "serving": live.online is not None,
+        "sessions": (live.online or {}).get(known.device, []),
+        "asleep_until": live.asleep_until.get(known.device, 0.0),
         "boot": known.mark.boot,
         "vault_gen": known.mark.vault_gen,
         "last_seen": known.last_seen,
@@ -148,7 +174,7 @@ def _clear(fleet: Fleet, device: str) -> bool:
     with Store(fleet.database) as store:
         known = store.device(device)
         try:
-            answer = control.call(fleet.control, {"op": "clear", "device": device})
+            answer = control_client.call(fleet.control, {"op": "clear", "device": device})
         except HostError as error:
             if error.code != "not-serving":
                 raise

@@ -7,8 +7,9 @@ import click
 
 from warden_host.cli import screen, secrets_input
 from warden_host.cli.common import State, json_option, pass_state
+from warden_host.fleet import sealed_pem
 from warden_host.fleet.fleet import Fleet
-from warden_host.release import sealed_pem, signing_key
+from warden_host.release import signing_key
 from warden_host.store.store import Store
 
 passphrase_option = click.option(
@@ -134,8 +135,9 @@ def remove(state: State, name: str, yes: bool, as_json: bool) -> None:
     """
     fleet = state.fleet()
     key = signing_key.find(fleet, name)
-    if key.here and not yes:
-        click.confirm(f"This deletes the private part of {name}. Remove the key?", abort=True)
+    if key.here:
+        question = f"This deletes the private part of {name}. Remove the key?"
+        screen.confirm(question, yes, as_json)
     signing_key.remove(fleet, name)
     if as_json:
         screen.print_json({"ok": True} | _record(key))

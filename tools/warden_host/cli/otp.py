@@ -5,16 +5,16 @@ from typing import Any
 
 import click
 from rich.text import Text
+from warden_client import secretfile
 
-from warden_host import jsontext, names, secretfile
-from warden_host.cli import refusals, screen, secrets_input
+from warden_host import control_client, jsontext, names
+from warden_host.cli import screen, secrets_input
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.errors import HostError
 from warden_host.otp import enrol as otp_enrol
 from warden_host.otp import otp as codes
 from warden_host.otp import settings as otp_settings
 from warden_host.protocol import policy
-from warden_host.service import control
 from warden_host.store.otp import Contact, Enrolment
 from warden_host.store.store import Device, Store
 
@@ -198,9 +198,9 @@ def watch(state: State, as_json: bool) -> int:
     Example:
       warden otp watch
     """
-    fleet = state.fleet()
+    path = state.control()
     try:
-        for line in control.stream(fleet.control, {"op": "codes"}):
+        for line in control_client.stream(path, {"op": "codes"}):
             if as_json:
                 screen.print_json(line)
             else:
@@ -343,39 +343,4 @@ def secret(state: State, way: str, file: str | None, as_json: bool) -> int:
         screen.print_json({"ok": True, "file": path.name})
     else:
         screen.good(f"kept in {jsontext.printable(str(path))}")
-    return 0
-
-
-@click.command(short_help="Open a device's gate from here.")
-@click.argument("device")
-@json_option
-@pass_state
-def unlock(state: State, device: str, as_json: bool) -> int:
-    """Open a device's gate from here, sealed: for an owner at the device who has no code.
-
-    \b
-    Example:
-      warden unlock front-door
-    """
-    fleet = state.fleet()
-    names.check_id(device, "device ID")
-    with Store(fleet.database) as store:
-        known = store.device(device)
-    gate = policy.gate(known.policy)
-    if gate is None or not gate["unlock"] or known.mode != "sealed":
-        why = "is in plain mode" if known.mode != "sealed" else "does not allow remote unlocking"
-        if gate is None:
-            why, hint = "has no gate", "nothing to open; `warden provision --otp` adds one"
-        else:
-            hint = "type a code at its keypad"
-        raise HostError("not-applicable", f"{device} {why}", hint)
-    answer = control.call(fleet.control, {"op": "unlock", "device": device, "timeout": 10}, 60)
-    if answer.get("ok") is not True:
-        error = jsontext.slug(answer.get("reply", {}).get("error"))
-        means, do = refusals.explain(error, "unlock")
-        raise HostError("command-refused", f"{device} did not open: {error}, {means}", do)
-    if as_json:
-        screen.print_json({"ok": True, "device": device})
-    else:
-        screen.good(f"{device} is open")
     return 0

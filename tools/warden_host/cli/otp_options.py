@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from warden_host.errors import HostError
-from warden_host.fleet import device_tree
+from warden_host.fleet.board_file import BoardFile
 from warden_host.fleet.fleet import Fleet
 from warden_host.otp import enrol
 from warden_host.otp import settings as otp_settings
@@ -79,7 +79,7 @@ def notes(device: str, gate: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def gate(fleet: Fleet, board: str, given: dict[str, Any]) -> dict[str, Any] | None:
+def gate(fleet: Fleet, board: BoardFile, given: dict[str, Any]) -> dict[str, Any] | None:
     """Return the policy's `otp`; None without a gate.
 
     Options take precedence over [otp.policy] in warden.toml, and that over the defaults.
@@ -92,7 +92,7 @@ def gate(fleet: Fleet, board: str, given: dict[str, Any]) -> dict[str, Any] | No
         if set(asked) - {"source"}:
             raise HostError("bad-argument", "these options need a gate", "add --otp authority")
         return None
-    if source is None and not device_tree.tree().has_part(board, "KEYPAD"):
+    if source is None and "KEYPAD" not in board.values:
         return None  # the default applies to boards with a keypad; --otp on others is an error
     made = policy.otp(**(settings | asked))
     enrol.check_digits(made["source"], made["digits"])

@@ -4,9 +4,8 @@ import ast
 from pathlib import Path
 
 from warden_host.cli import secrets_input
+from warden_host.devices.provision import MAX_PIN
 from warden_host.errors import HostError
-
-MAX_PIN = 128
 
 
 def wanted(description: Path) -> bool:
@@ -20,15 +19,20 @@ def wanted(description: Path) -> bool:
     return False
 
 
-def read(description: Path, file: str | None, new: bool) -> bytes:
+def read(needed: bool, file: str | None, new: bool) -> bytes:
     """Return the PIN; b"" for a board that needs none.
 
     Raises bad-argument, and as secrets_input.secret().
     """
-    if not wanted(description):
+    if not needed:
         if file is not None:
             raise HostError("bad-argument", "this board's root key has no PIN")
         return b""
+    return read_secret(file, new)
+
+
+def read_secret(file: str | None, new: bool) -> bytes:
+    """Return a PIN. Raises as read()."""
     given = secrets_input.secret(file, "PIN", "--pin-file", MAX_PIN, new)
     if not 0 < len(given) <= MAX_PIN or b"\n" in given or b"\r" in given:
         raise HostError("bad-argument", f"a PIN has 1 to {MAX_PIN} bytes in one line")

@@ -79,7 +79,8 @@ def release_command(state: State, /, source: Path, attach: Path | None, **option
     \b
     With a key in an HSM:
       warden release app/ --version 1.4.0 --type lock --unsigned
-      openssl dgst -sha256 -sign hsm.key -out signature fleet/releases/lock-1.4.0/to-be-signed.bin
+      openssl dgst -sha256 -sign hsm.key -out signature \\
+        fleet/releases/lock-1.4.0/to-be-signed.bin
       warden release lock-1.4.0 --attach signature --public-key hsm-public.pem
     """
     fleet = state.fleet()

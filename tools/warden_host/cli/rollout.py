@@ -10,14 +10,13 @@ import click
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from warden_host import jsontext
+from warden_host import control_client, jsontext
 from warden_host.cli import screen
 from warden_host.cli.common import State, interruptible, json_option, pass_state
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.rollout import plan, rollouts
 from warden_host.rollout.plan import ACCEPTED, BUSY, FAILED, FINAL, STATES, WAITING
-from warden_host.service import control
 from warden_host.store.store import Store
 
 Line = dict[str, Any]
@@ -27,7 +26,7 @@ _STYLES = {ACCEPTED: "bold green"} | dict.fromkeys(FAILED, "bold red")
 
 @click.command()
 @click.argument("release")
-@click.option("--device", "devices", multiple=True, help="To this device. May be repeated.")
+@click.option("--device", "devices", multiple=True, help="To this device. Repeatable.")
 @click.option("--type", "type_", default="", help="To all devices of this type.")
 @click.option("--group", default="", help="To the devices of this `warden group`.")
 @click.option(
@@ -105,7 +104,6 @@ def rollout(
       warden rollout lock-1.4.0 --group ground-floor
       warden rollout lock-1.4.0 --type lock --percent 5 --max-failures 0 --json
     """
-    fleet = state.fleet()
     if sum(map(bool, (devices, type_, group))) != 1:
         raise click.UsageError("a rollout is for --device D, or for --type T, or for --group G")
     plan.parse_waves(waves)
@@ -113,7 +111,7 @@ def rollout(
     plan.parse_pins(list(web_pins))
     request = {
         "op": "rollout",
-        "release": release_name(fleet, release),
+        "release": release if state.socket else release_name(state.fleet(), release),
         "devices": list(devices),
         "type": type_,
         "group": group,
@@ -125,11 +123,11 @@ def rollout(
         "web": not no_web,
         "web_pins": list(web_pins),
     }
-    return _follow(fleet, request, as_json)
+    return _follow(state.control(), request, as_json)
 
 
 @click.command("rollouts")
-@click.argument("number", type=int, required=False)
+@click.argument("number", type=click.IntRange(1, 1 << 53), required=False)
 @click.option("--follow", is_flag=True, help="Show the progress, as `warden rollout` does.")
 @click.option("--stop", is_flag=True, help="Stop it: devices cancel their downloads.")
 @click.option(
@@ -149,14 +147,13 @@ def rollouts_command(
       warden rollouts 3 --stop
       warden rollouts 3 --resume
     """
-    fleet = state.fleet()
     if number is None:
         if follow or stop or resume:
             raise click.UsageError("name the rollout: `warden rollouts` lists them")
-        _list(fleet, as_json)
+        _list(state.fleet(), as_json)
         return 0
     if stop:
-        _stop(fleet, number)
+        _stop(state, number)
         if as_json:
             screen.print_json({"ok": True, "rollout": number})
         else:
@@ -164,8 +161,8 @@ def rollouts_command(
         return 0
     if follow or resume:
         operation = "rollout-resume" if resume else "rollout-watch"
-        return _follow(fleet, {"op": operation, "rollout": number}, as_json)
-    _one(fleet, number, as_json)
+        return _follow(state.control(), {"op": operation, "rollout": number}, as_json)
+    _one(state.fleet(), number, as_json)
     return 0
 
 
@@ -177,23 +174,23 @@ def release_name(fleet: Fleet, given: str) -> str:
     return given
 
 
-def _stop(fleet: Fleet, number: int) -> None:
+def _stop(state: State, number: int) -> None:
     try:
-        control.call(fleet.control, {"op": "rollout-stop", "rollout": number})
+        control_client.call(state.control(), {"op": "rollout-stop", "rollout": number})
     except HostError as error:
-        if error.code != "not-serving":
+        if error.code != "not-serving" or state.socket:
             raise
-        with Store(fleet.database) as store:
+        with Store(state.fleet().database) as store:
             record = store.rollout(number)
             if record.state == "active":
                 store.set_rollout(number, "stopped", "its owner stopped it", record.forgiven)
 
 
-def _follow(fleet: Fleet, request: Line, as_json: bool) -> int:
+def _follow(path: Path, request: Line, as_json: bool) -> int:
     last: Line = {}
     with interruptible(as_json, "no longer shown"):
         with _shown(as_json) as show:
-            for line in control.stream(fleet.control, request):
+            for line in control_client.stream(path, request):
                 if "left_out" in line and not as_json:
                     summary = ", ".join(
                         f"{count} {why}" for why, count in line["left_out"].items()

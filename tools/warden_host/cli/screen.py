@@ -4,22 +4,27 @@ Text of a device or a peer goes through jsontext or printable() first, and into 
 markup: it sets no colour, moves no cursor and fakes no line.
 """
 
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.text import Text
+import click
 
 from warden_host import jsontext
-from warden_host.engine.events import FleetEvent
+from warden_host.cli import exit_codes
 from warden_host.errors import HostError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+    from warden_host.engine.events import FleetEvent
+
+    out: Console  # standard output
+    err: Console  # standard error
+_CONSOLES = ("out", "err")
 
 _LOOK = {
     "came": ("●", "green"),
@@ -32,15 +37,46 @@ _LOOK = {
     "refused": ("✗", "yellow"),
     "quarantined": ("■", "bold red"),
     "diverged": ("≠", "bold magenta"),
+    "login": ("✗", "bold yellow"),
     "otp": ("⌨", "bold cyan"),
+    "development": ("▲", "bold red"),
     "notice": ("·", "dim"),
 }
 
 
-def line(fleet_event: FleetEvent) -> Text:
-    """Return an event as 14:03:07 ▲ D1  refused a command: tampered (set_relay)"""
+def __getattr__(name: str) -> "Console":
+    """Make the console `out` or `err` when it is first used: rich is a third of the start."""
+    if name not in _CONSOLES:
+        raise AttributeError(name)
+    return _console(name)
+
+
+def _console(name: str) -> "Console":
+    known = globals().get(name)
+    if known is None:
+        from rich.console import Console
+
+        # Without emoji: `:lock:` in d:lock:front-door would be one.
+        known = Console(stderr=name == "err", highlight=False, emoji=False)
+        globals()[name] = known
+    made: Console = known
+    return made
+
+
+def _text(*parts: "str | Text | tuple[str, str]") -> "Text":
+    from rich.text import Text
+
+    return Text.assemble(*parts)
+
+
+def line(fleet_event: "FleetEvent", with_day: bool = False) -> "Text":
+    """Return an event as 14:03:07 ▲ D1  refused a command: tampered (set_relay)
+
+    with_day: its date before.
+    """
     mark, style = _LOOK[fleet_event.kind]
-    text = Text(time.strftime("%H:%M:%S ", time.localtime(fleet_event.time)), style="dim")
+    form = "%Y-%m-%d %H:%M:%S " if with_day else "%H:%M:%S "
+    text = _text((time.strftime(form, time.localtime(fleet_event.time)), "dim"))
     text.append(f"{mark} ", style=style)
     if fleet_event.device:
         text.append(f"{jsontext.printable(fleet_event.device):<12} ", style="bold")
@@ -51,9 +87,9 @@ def line(fleet_event: FleetEvent) -> Text:
     return text
 
 
-def code_line(record: dict[str, Any]) -> Text:
+def code_line(record: dict[str, Any]) -> "Text":
     """Return a code as 14:03:07 ⌨ front-door   code 123456, 300 s left"""
-    text = Text(time.strftime("%H:%M:%S ", time.localtime(record["time"])), style="dim")
+    text = _text((time.strftime("%H:%M:%S ", time.localtime(record["time"])), "dim"))
     text.append("⌨ ", style="bold cyan")
     text.append(f"{jsontext.printable(str(record['device'])):<12} ", style="bold")
     if record["purpose"] == "alarm":
@@ -64,7 +100,7 @@ def code_line(record: dict[str, Any]) -> Text:
     return text.append(f", {record['left']} s left", style="dim")
 
 
-def _words(news: FleetEvent) -> str:
+def _words(news: "FleetEvent") -> str:
     body = jsontext.brief(news.body)
     at = f" at {news.name}" if news.name else ""
     times = news.body.get("n", 1)
@@ -76,54 +112,81 @@ def _words(news: FleetEvent) -> str:
         "event": f"{news.name} {body}",
         "command": f"{news.name} {news.id} {body}" + (f" ({news.text})" if news.text else ""),
         "reply": f"{_answered(news)} {news.id} {body}",
-        "incident": f"reports {news.code}{at}{again}",
-        "refused": f"refused: {news.code}{at} ({news.text})",
+        "incident": f"reports {news.code}{at}{again}" + (f" {news.text}" if news.text else ""),
+        "refused": f"refused: {news.code}{at}{again}" + (f" ({news.text})" if news.text else ""),
+        "login": f"log-in refused: {news.code}  {news.text}",
         "quarantined": f"quarantined: {news.text}",
         "diverged": f"diverged: {news.text}",
     }
     return words.get(news.kind, f"{news.code} {news.text}".strip())
 
 
-def _answered(news: FleetEvent) -> str:
+def _answered(news: "FleetEvent") -> str:
     """Name the command that a reply belongs to, where it is known."""
     return "reply" if news.name in ("", "reply") else f"reply to {news.name}"
 
 
-def show(text: str | Text) -> None:
+def width() -> int:
+    """Return the columns of the screen, for what is printed without rich; at most 99."""
+    return min(shutil.get_terminal_size().columns, 99)
+
+
+def show(text: "str | Text") -> None:
     """Print one line without wrapping: a wrapped log can not be searched."""
-    out.print(text, soft_wrap=True)
+    _console("out").print(text, soft_wrap=True)
 
 
 def good(text: str, *details: str) -> None:
     """Print what was done, and details below."""
-    show(Text.assemble(("✓ ", "bold green"), text))
+    show(_text(("✓ ", "bold green"), text))
     for detail in details:
-        show(Text("  " + detail, style="dim"))
+        show(_text(("  " + detail, "dim")))
 
 
-def stopped(as_json: bool, to: Console = out, text: str = "stopped") -> None:
+def mark(done: bool, text: str) -> None:
+    """Print one line with a mark of success or failure."""
+    sign = ("✓ ", "bold green") if done else ("✗ ", "bold red")
+    show(_text(sign, jsontext.printable(text)))
+
+
+def stopped(as_json: bool, to: "Console | None" = None, text: str = "stopped") -> None:
     """Print the end after Ctrl-C on its own line, below the ^C of the terminal."""
     if as_json:
         return
-    if to.is_terminal:
-        to.print()
-    to.print(Text.assemble(("✓ ", "bold green"), text), soft_wrap=True)
+    console = _console("out") if to is None else to
+    if console.is_terminal:
+        console.print()
+    console.print(_text(("✓ ", "bold green"), text), soft_wrap=True)
+
+
+def error_record(error: HostError) -> dict[str, str]:
+    """Return an error for JSON."""
+    kind = exit_codes.KINDS[exit_codes.of(error)]
+    return {"code": error.code, "kind": kind, "text": error.text, "hint": error.hint}
 
 
 def fail(error: HostError, as_json: bool) -> None:
     """Print an error on standard error: code, cause and hint; or as JSON on standard output."""
     if as_json:
-        record = {"code": error.code, "text": error.text, "hint": error.hint}
-        print_json({"ok": False, "error": record})
+        print_json({"ok": False, "error": error_record(error)})
         return
-    err.print(
-        Text.assemble(
-            ("✗ ", "bold red"), (error.code, "bold red"), "  " + jsontext.printable(error.text)
-        ),
-        soft_wrap=True,
-    )
+    err = _console("err")
+    text = "  " + jsontext.printable(error.text)
+    err.print(_text(("✗ ", "bold red"), (error.code, "bold red"), text), soft_wrap=True)
     if error.hint:
-        err.print(Text("  → " + jsontext.printable(error.hint), style="dim"), soft_wrap=True)
+        err.print(_text(("  → " + jsontext.printable(error.hint), "dim")), soft_wrap=True)
+
+
+def confirm(question: str, yes: bool, as_json: bool) -> None:
+    """Ask before what can't be undone; raise click.Abort for a no.
+
+    yes: the owner agreed by --yes already. Raises bad-argument under --json without it.
+    """
+    if yes:
+        return
+    if as_json:
+        raise HostError("bad-argument", "--json can't ask before it destroys", "add --yes")
+    click.confirm(question, abort=True, err=True)
 
 
 def print_json(value: Any) -> None:
@@ -148,6 +211,27 @@ def table(title: str, *columns: str, folds: tuple[str, ...] = ()) -> "Table":
     for column in columns:
         made.add_column(column, overflow="ellipsis", no_wrap=column not in folds)
     return made
+
+
+def day(moment: float) -> str:
+    """Return a moment as 2026-11-29 14:03, of this machine's zone. moment: unix seconds."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+
+
+def heading(text: str, more: str = "") -> None:
+    """Print the head of a section. more: beside it."""
+    show(_text(("\n" + jsontext.printable(text), "bold"), f"  {more}" if more else ""))
+
+
+def field(name: str, value: str) -> None:
+    """Print one value below a heading."""
+    show(_text((f"  {name:<13} ", "dim"), jsontext.printable(value)))
+
+
+def note(text: str) -> None:
+    """Print what explains the line above."""
+    lines = click.wrap_text(text, width(), "    ", "    ")
+    show(_text((lines, "dim")))
 
 
 def ago(moment: float) -> str:

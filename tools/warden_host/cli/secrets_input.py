@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import click
+from warden_client import secretfile
 
-from warden_host import secretfile
 from warden_host.errors import HostError
 
 _LINE_END = 2
@@ -26,10 +26,7 @@ def secret(file: str | None, what: str, option: str, most: int, new: bool) -> by
     Raises bad-argument, also without a terminal to prompt on; key-missing, key-permissions.
     """
     if file is None:
-        if not sys.stdin.isatty():
-            raise HostError(
-                "bad-argument", f"there is no terminal to ask for a {what}", f"{option} FILE"
-            )
+        check_terminal(what, option)
         prompt = what[0].upper() + what[1:]
         asked = click.prompt(prompt, hide_input=True, confirmation_prompt=new, err=True)
         data = str(asked).encode()
@@ -38,3 +35,11 @@ def secret(file: str | None, what: str, option: str, most: int, new: bool) -> by
     else:
         data = secretfile.read(Path(file), most + _LINE_END, "bad-argument")
     return data.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def check_terminal(what: str, option: str) -> None:
+    """Raise bad-argument where there is no terminal to ask for a secret."""
+    if not sys.stdin.isatty():
+        raise HostError(
+            "bad-argument", f"there is no terminal to ask for a {what}", f"{option} FILE"
+        )

@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
+from warden_host import control_client
 from warden_host.cli import screen
 from warden_host.cli.common import State, interruptible, json_option, pass_state
 from warden_host.engine.events import KINDS, FleetEvent
 from warden_host.errors import HostError
-from warden_host.service import control
 
 
 @click.command()
@@ -22,20 +22,21 @@ def watch(state: State, as_json: bool) -> int:
       warden watch
       warden watch --json | jq 'select(.kind == "incident")'
     """
-    fleet = state.fleet()
+    path = state.control()
     with interruptible(as_json):
-        for line in control.stream(fleet.control, {"op": "watch"}):
+        for line in control_client.stream(path, {"op": "watch"}):
             if as_json:
                 screen.print_json(line)
             else:
-                screen.show(screen.line(_fleet_event(line)))
+                screen.show(screen.line(fleet_event(line)))
         raise HostError(
             "not-serving", "`warden serve` has stopped", "start it again, then `warden watch`"
         )
     return 0
 
 
-def _fleet_event(line: dict[str, Any]) -> FleetEvent:
+def fleet_event(line: dict[str, Any]) -> FleetEvent:
+    """Return an event that `warden serve` sent. Raises control-malformed."""
     known = {key: value for key, value in line.items() if key in FleetEvent.__dataclass_fields__}
     if known.get("kind") not in KINDS:
         raise HostError("control-malformed", "`warden serve` is of another version")

@@ -8,30 +8,46 @@ After any failure no account is left whose secret no device has.
 import contextlib
 import secrets
 import shutil
-import subprocess
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from warden_host import filelock, jsontext, names
+from warden_host import filelock, names
+from warden_host.broker import connection
 from warden_host.broker.accounts import device_account, device_password
 from warden_host.broker.backend import open_registry
-from warden_host.devices import bundle
+from warden_host.devices import (
+    bundle,
+    certificates,
+    device_files,
+    exchange,
+    log_in,
+    server_renewal,
+)
+from warden_host.devices.exchange import device_argv as device_argv
+from warden_host.devices.first_certificate import CertificateOrder, issuer, recorded
+from warden_host.devices.token_terms import TokenTerms, check_needed
 from warden_host.errors import HostError
-from warden_host.fleet import device_tree, pki
+from warden_host.fleet import board_file, device_tree, pki
+from warden_host.fleet.board_file import BoardFile
 from warden_host.fleet.fleet import Fleet
+from warden_host.fleet.servers import Server
 from warden_host.names import AUTHORITY
 from warden_host.otp import enrol
 from warden_host.protocol import policy
-from warden_host.release import image, signing_key
+from warden_host.release import signing_key
 from warden_host.store.store import App, Device, Pair, Store
 
 _TIMEOUT_S = 60
 _TURN_S = 2.0 * _TIMEOUT_S  # longer than one device takes
-_MAX_ANSWER = 4096
+_MAX_ANSWER = MAX_PIN = 128  # bytes, as the device reads it
 
 Deliver = Callable[[device_tree.Tree, Path, bytes, bytes], None]
+Send = Callable[[bytes, bytes], None]
+AskKey = Callable[[], bytes | None]
 
 
 @dataclass(frozen=True)
@@ -48,63 +64,216 @@ class Order:
     app_source: Path | None = None
     otp: dict[str, Any] | None = None
     strict: bool = False
-    limits: dict[str, int] = field(default_factory=dict)  # of policy.LIMITS
+    limits: dict[str, Any] = field(default_factory=dict)  # of policy.LIMITS, and of the outbox
     pin: bytes = field(default=b"", repr=False)  # of a board whose root key wants one
+    networks: tuple[bundle.Network, ...] = ()  # Wi-Fi, in the order in which they are tried
+    development: bool = False  # whether its console may be left open
+    certificate: CertificateOrder = field(default_factory=lambda: CertificateOrder())
+    token: TokenTerms | None = None  # of a device that logs in with tokens
+    servers: tuple[Server, ...] = ()  # that it connects to; none: the fleet's own
+    own_board: BoardFile | None = None  # in the place of the board's own board.py
+
+    @property
+    def board_file(self) -> BoardFile:
+        """Return the device's board.py. Raises bad-argument, no-board."""
+        return self.own_board or board_file.load(self.board)
 
 
 def provision(fleet: Fleet, store: Store, order: Order, deliver: Deliver | None = None) -> Device:
     """Provision a device and return its record.
 
     deliver(tree, home, bundle, pin): hands the bundle to the device whose files are in home; by
-    default to a simulated one. Raises HostError where the device does not install it.
+    default to a simulated one, which makes the key of its certificate itself. Raises HostError
+    where the device does not install it.
     Raises: device-exists, app-unknown, provision-failed, timed-out, and what the parts raise.
     """
+    with _turn(fleet, order):
+        return _provision(fleet, store, order, deliver)
+
+
+def provision_board(
+    fleet: Fleet, store: Store, order: Order, send: Send, ask_key: AskKey | None = None
+) -> Device:
+    """Provision a device whose files are on a board already, and return its record.
+
+    send(bundle, pin): hands the bundle to the board; raises HostError where it is not installed.
+    ask_key(): lets the board make the key of its certificate; returns the public one, x ‖ y, or
+    None where it can't. Without it, the key is made here.
+    Raises: as provision().
+    """
+    with _turn(fleet, order):
+        made = _prepare(fleet, store, order)
+        point = ask_key() if ask_key is not None and made.device_makes_key else None
+        with recorded(store) as record:
+            send(made.bundle(record, point), order.pin)
+            _record(fleet, store, order, made, contextlib.nullcontext())
+        # A simulated device of the name holds secrets of no more worth.
+        shutil.rmtree(fleet.simulated(order.device), ignore_errors=True)
+    return made.device
+
+
+@contextlib.contextmanager
+def _turn(fleet: Fleet, order: Order) -> Iterator[None]:
+    """Hold the lock on the device's name."""
     home = fleet.simulated(order.device)
     names.check_id(order.type, "device type")
     # No device's folder: an ID holds no dot.
     with filelock.wait_for_lock(
         home.with_name(f"{home.name}.new.lock"), f"provisioning {order.device}", _TURN_S
     ):
-        return _provision(fleet, store, order, deliver or _send_bundle)
+        yield
 
 
-def _provision(fleet: Fleet, store: Store, order: Order, deliver: Deliver) -> Device:
-    """Provision the device while the lock on its name is held."""
+@dataclass
+class _Prepared:
+    """A device that the fleet does not know yet.
+
+    certificate: once the bundle was built. build: the bundle for its certificate, or None.
+    """
+
+    tree: device_tree.Tree
+    device: Device
+    password: str = field(repr=False)
+    enrolled: bool
+    updates: bool
+    pins: list[bytes]
+    issue: Callable[[bytes | None], certificates.Issued | None]
+    build: Callable[[list[object] | None], bytes]
+    device_makes_key: bool
+    certificate: certificates.Issued | None = None
+
+    def bundle(self, record: Callable[[certificates.Issued], None], point: bytes | None) -> bytes:
+        """Return the bundle, once its certificate is recorded.
+
+        point: the public key that the device made, or None.
+        """
+        self.certificate = self.issue(point)
+        if self.certificate is None:
+            return self.build(None)
+        record(self.certificate)
+        return self.build(self.certificate.record())
+
+
+def _prepare(fleet: Fleet, store: Store, order: Order) -> _Prepared:
+    """Draw the secrets that the bundle will hold, while the lock on the name is held."""
     _check_name(store, order)
+    server_renewal.check_names(fleet)
     tree = device_tree.tree()
-    tree.board(order.board)
-    if order.otp is not None and not tree.has_part(order.board, "KEYPAD"):
+    check_board(order)
+    terms = connection.load(fleet).terms(order.type, order.device)
+    check_needed(order.token, terms.auth)
+    order = _with_room(order, terms)
+    device = _new_device(fleet, store, order, terms)
+    password = device_password()
+    codes = enrol.bundle_part(store, device.device, order.otp)
+    release = signing_key.record(fleet, store.vendor(), device.type)
+    issue = issuer(fleet, device, order.certificate)
+    brokers = log_in.brokers(fleet, terms, order.servers)
+    pins = list(pki.load_pins(fleet.keys))
+    build = partial(
+        bundle.build,
+        device,
+        host=brokers[0].host,
+        port=brokers[0].port,
+        user=names.device_client(device.type, device.device),
+        client_id=terms.client_id(device.type, device.device),
+        # Only a certificate or a token opens another account: its password is not kept.
+        password=password if terms.uses("password") else "",
+        authorities=[pki.ca_der(fleet.keys)],
+        pins=pins,
+        release=release,
+        otp=codes,
+        networks=order.networks,
+        token=order.token,
+        brokers=[broker.record() for broker in brokers],
+    )
+    return _Prepared(
+        tree,
+        device,
+        password,
+        codes is not None,
+        release is not None,
+        pins,
+        issue,
+        lambda certificate: build(certificate=certificate),
+        terms.uses("certificate") and order.certificate.kind == "ec",
+    )
+
+
+def _with_room(order: Order, terms: connection.Terms) -> Order:
+    """Return the order with room for the renewal of its certificate; raises bad-argument."""
+    if not terms.uses("certificate"):
+        return order
+    return replace(order, limits=certificates.with_room(order.limits, order.certificate.kind))
+
+
+def check_order(fleet: Fleet, store: Store, order: Order) -> None:
+    """Raise what provision() would refuse, as far as it can be known: nothing is written.
+
+    Names of networks count, their passwords don't.
+    """
+    names.check_id(order.device, "device ID")
+    names.check_id(order.type, "device type")
+    _check_name(store, order)
+    server_renewal.check_names(fleet)
+    check_board(order)
+    terms = connection.load(fleet).terms(order.type, order.device)
+    check_needed(order.token, terms.auth)
+    device = _new_device(fleet, store, _with_room(order, terms), terms)
+    issuer(fleet, device, order.certificate)(None)
+    enrol.bundle_part(store, order.device, order.otp)
+
+
+def check_board(order: Order) -> None:
+    """Raise what the order's board has not: bad-argument for a keypad, no-network."""
+    board = order.board_file
+    if order.otp is not None and "KEYPAD" not in board.values:
         raise HostError(
             "bad-argument",
             f"board {order.board} has no keypad to type a code at",
             "name it as KEYPAD in board.py, or provision it without a gate",
         )
-    device = _new_device(fleet, store, order)
-    password = device_password()
-    client_id = names.device_client(device.type, device.device)
-    codes = enrol.bundle_part(store, device.device, order.otp)
-    release = signing_key.record(fleet, store.vendor(), device.type)
-    data = bundle.build(
-        device,
-        host=fleet.settings.broker.host,
-        port=fleet.settings.broker.device_port,
-        client_id=client_id,
-        password=password,
-        authorities=[pki.load_ca(fleet.keys).der()],
-        pins=list(pki.load_pins(fleet.keys)),
-        release=release,
-        otp=codes,
-    )
-    home = fleet.simulated(device.device)
+    if board.joins_wifi and not order.networks:
+        raise HostError("no-network", f"board {order.board} joins Wi-Fi, and no network is named")
+
+
+def _provision(fleet: Fleet, store: Store, order: Order, deliver: Deliver | None) -> Device:
+    """Provision a simulated device while the lock on its name is held."""
+    made = _prepare(fleet, store, order)
+    home = fleet.simulated(made.device.device)
     fresh = home.with_name(f".{home.name}.new")  # no device's folder: an ID holds no dot
     try:
-        write_files(tree, fresh, order.board, order.app_source, release is not None)
+        device_files.write_files(
+            made.tree, fresh, order.board_file, order.app_source, made.updates
+        )
     except BaseException:  # such as a full disk
         shutil.rmtree(fresh, ignore_errors=True)
         raise
-    deliver(tree, fresh, data, order.pin)
-    account = device_account(device.type, device.device, password)
-    with open_registry(fleet) as accounts, _replace_folder(fresh, home):
+    with recorded(store) as record:
+        build = partial(made.bundle, record)
+        if deliver is None:
+            exchange.provision(made.tree, fresh, build, order.pin, made.device_makes_key)
+        else:
+            deliver(made.tree, fresh, build(None), order.pin)
+        _record(fleet, store, order, made, _replace_folder(fresh, home))
+    return made.device
+
+
+def _record(
+    fleet: Fleet,
+    store: Store,
+    order: Order,
+    made: _Prepared,
+    files: contextlib.AbstractContextManager[None],
+) -> None:
+    """Give the device its account at the broker, then its record in fleet.db.
+
+    files: puts the device's files in their place, and back where this fails
+    """
+    device = made.device
+    serial = "" if made.certificate is None else made.certificate.row.serial
+    account = log_in.account(device, made.password)
+    with open_registry(fleet) as accounts, files:
         # Again, under the registry's lock: from here on the name can't be given to another.
         known = _check_name(store, order)
         if known is not None and known.type != device.type:
@@ -114,14 +283,16 @@ def _provision(fleet: Fleet, store: Store, order: Order, deliver: Deliver) -> De
         try:
             with store.transaction():
                 store.add_device(device)
-                if codes is not None:
+                # Of the device that had the name before: they go onto the revocation list.
+                store.revoke_certificates(device.device, time.time(), but=serial)
+                store.set_pins(device.device, made.pins)
+                if made.enrolled:
                     store.end_enrolment(device.device)
         except BaseException:
             # The old account is gone: its device is provisioned again, or stays out.
             with contextlib.suppress(HostError):
                 accounts.remove(account.username, account.role)
             raise
-    return device
 
 
 def _check_name(store: Store, order: Order) -> Device | None:
@@ -159,77 +330,9 @@ def _replace_folder(fresh: Path, home: Path) -> Iterator[None]:
         shutil.rmtree(old)
 
 
-def write_files(
-    tree: device_tree.Tree, home: Path, board: str, app_source: Path | None, slots: bool
-) -> None:
-    """Write home/root, the device's "/", and home/fuses, its stand-in for eFuses, both new.
-
-    app_source: app.py or a folder; None for the example. slots: whether it gets updates.
-    """
-    if home.exists():
-        shutil.rmtree(home)
-    root = home / "root"
-    library = root / "lib"
-    home.mkdir(mode=0o700, parents=True)
-    (home / "fuses").mkdir(mode=0o700)
-    library.mkdir(parents=True)
-    _copy_package(tree.library, library / "warden")
-    _copy_package(device_tree.umqtt(), library / "umqtt")
-    lines = (tree.board(board) / "board.py").read_text().splitlines(keepends=True)
-    kept = [line for line in lines if slots or not line.startswith("SLOTS = ")]
-    (library / "board.py").write_text("".join(kept))
-    for name in ("boot.py", "main.py"):
-        source = tree.firmware / name
-        if not source.is_file():
-            raise HostError("tree-missing", f"firmware/{name} is not there")
-        shutil.copyfile(source, root / name)
-    (root / "app").mkdir()
-    if app_source is None:
-        example = tree.root / "examples" / "relay" / "app.py"
-        app_source = example if example.is_file() else None
-    if app_source is not None:
-        if app_source.is_dir():
-            _copy_application(app_source, root / "app", "")
-        elif app_source.is_file():
-            (root / "app" / "app.py").write_bytes(image.content(app_source, app_source.name))
-        else:
-            raise HostError(
-                "bad-argument",
-                f"there is no application at {app_source}",
-                "name app.py, or a folder with it",
-            )
-
-
-def _copy_package(source: Path, target: Path) -> None:
-    """Copy a package of our own. Unlike shutil's copytree() it ends at the first OSError."""
-    target.mkdir()
-    for path in sorted(source.iterdir()):
-        if path.is_dir():
-            if path.name != "__pycache__":
-                _copy_package(path, target / path.name)
-        elif path.suffix != ".pyc":
-            shutil.copyfile(path, target / path.name)
-
-
-def _copy_application(source: Path, target: Path, inside: str) -> None:
-    """Copy what a release of the same folder would hold. Raises image-failed."""
-    for path, shown, is_folder in image.entries(source, inside):
-        if is_folder:
-            (target / path.name).mkdir()
-            _copy_application(path, target / path.name, shown + "/")
-        else:
-            (target / path.name).write_bytes(image.content(path, shown))
-
-
-def device_argv(tree: device_tree.Tree, home: Path, *rest: str, heapsize: str = "") -> list[str]:
-    """Return the argv that starts a simulated device."""
-    heap = ["-X", f"heapsize={heapsize}"] if heapsize else []
-    binary = device_tree.micropython()
-    return [binary, *heap, str(tree.start), str(home / "root"), str(home / "fuses"), *rest]
-
-
-def _new_device(fleet: Fleet, store: Store, order: Order) -> Device:
-    registered = {app.appid: app for app in store.apps()}
+def _new_device(fleet: Fleet, store: Store, order: Order, terms: connection.Terms) -> Device:
+    leaving = store.renames()
+    registered = {app.appid: app for app in store.apps() if app.appid not in leaving}
     if order.apps is None:
         chosen = [app for app in registered.values() if order.type in app.types]
     else:
@@ -243,7 +346,21 @@ def _new_device(fleet: Fleet, store: Store, order: Order) -> Device:
         for appid, commands in grants
     )
     mode = "plain" if order.plain else "sealed"
-    record = policy.record(mode=mode, otp=order.otp, strict=order.strict, **order.limits)
+    if order.plain and not terms.tls:
+        raise HostError(
+            "bad-argument",
+            f"warden.toml gives {order.device} no TLS, and plain mode needs it",
+            "without TLS nothing but sealed messages is safe",
+        )
+    record = policy.record(
+        mode=mode,
+        otp=order.otp,
+        strict=order.strict,
+        development=order.development,
+        auth=terms.auth,
+        tls=terms.tls,
+        **order.limits,
+    )
     return Device(order.device, order.type, order.board, mode, record, pairs=pairs)
 
 
@@ -258,33 +375,3 @@ def _serving(registered: dict[str, App], appid: str, type_: str) -> App:
             "bad-argument", f"application {appid} does not serve devices of type {type_}"
         )
     return app
-
-
-def _send_bundle(tree: device_tree.Tree, home: Path, data: bytes, pin: bytes) -> None:
-    """Run the device's own provisioning; secrets are sent to its standard input only."""
-    frames = bundle.framed(data) + (bundle.framed(pin) if pin else b"")
-    try:
-        result = subprocess.run(
-            device_argv(tree, home, "provision"),
-            input=frames,
-            capture_output=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise HostError(
-            "provision-failed", f"the device did not answer ({type(error).__name__})"
-        ) from None
-    try:
-        answer = jsontext.parse_object(result.stdout.splitlines()[-1], _MAX_ANSWER)
-        good = answer["ok"] is True
-        reason = str(answer.get("error", ""))[:200]
-    except (HostError, IndexError, KeyError):
-        good, reason = False, ""
-    if not good or result.returncode != 0:
-        text = reason or result.stderr.decode(errors="replace").strip().split("\n")[-1][:200]
-        raise HostError(
-            "provision-failed",
-            f"the device refused its bundle: {jsontext.printable(text) or 'it wrote nothing'}",
-            f"its files are in {home}; give the same command again once the cause is gone",
-        )

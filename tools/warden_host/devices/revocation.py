@@ -13,7 +13,9 @@ device that never confirmed its wipe stays listed: whether it is wiped can't be 
 """
 
 import time
+from dataclasses import replace
 
+from warden_host import names
 from warden_host.broker.accounts import Registry, wipe_only_account
 from warden_host.broker.backend import open_registry
 from warden_host.errors import HostError
@@ -56,8 +58,19 @@ def revoke_access(fleet: Fleet, store: Store, device: str) -> bool:
         known, ending = store.find(device), store.ending(device)
         if known is None or ending is None or not ending.revoked:
             return False
-        _cut_off(accounts, known, ending)
+        _cut_off(accounts, store, known, ending)
     return True
+
+
+def drop_connection(fleet: Fleet, store: Store, device: str) -> None:
+    """Drop a device's connection at the broker; it may log in again, unless it was cut off."""
+    with open_registry(fleet) as accounts:
+        known, ending = store.find(device), store.ending(device)  # as in revoke_access()
+        if known is None or ending is not None:
+            return
+        username = names.device_client(known.type, known.device)
+        accounts.disable(username)
+        accounts.enable(username)
 
 
 def remove_wiped(fleet: Fleet, store: Store, device: str) -> bool:
@@ -82,15 +95,23 @@ def enforce_endings(fleet: Fleet) -> None:
                 if ending.wiped is not None:
                     _remove(accounts, store, known)
                 elif ending.revoked:
-                    _cut_off(accounts, known, ending)
+                    _cut_off(accounts, store, known, ending)
 
 
-def _cut_off(accounts: Registry, known: Device, ending: Ending) -> None:
+def _cut_off(accounts: Registry, store: Store, known: Device, ending: Ending) -> None:
+    """Take the device's rights, then drop its connection.
+
+    In this order: the broker does not ask its accounts when a certificate logs in, so a device
+    that is back at once finds no rights. Its certificates are marked for the revocation list.
+    """
     account = wipe_only_account(known.type, known.device)
+    accounts.replace_rights(account if ending.wipe else replace(account, rights=()))
     accounts.disable(account.username)
     if ending.wipe:
-        accounts.replace_rights(account)
         accounts.enable(account.username)
+    else:
+        with store.transaction():
+            store.revoke_certificates(known.device, time.time())
 
 
 def _remove(accounts: Registry, store: Store, known: Device) -> None:
@@ -102,4 +123,5 @@ def _remove(accounts: Registry, store: Store, known: Device) -> None:
     account = wipe_only_account(known.type, known.device)
     accounts.remove(account.username, account.role)
     with store.transaction():
+        store.revoke_certificates(known.device, time.time())
         store.remove_device(known.device)

@@ -1,5 +1,7 @@
 """Set up a new fleet, or a new application."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from warden_host import names
@@ -26,12 +28,33 @@ def new_fleet(root: Path, settings: fleet.Settings) -> fleet.Fleet:
 
 
 def add_app(made: fleet.Fleet, known: store.Store, app: store.App) -> None:
-    """Register an application; raises bad-name, reserved-command, app-exists, bad-argument."""
-    names.check_id(app.appid, "appid")
+    """Register an application; raises app-exists, and as check_app()."""
+    with adding_app(made, known, app):
+        pass
+
+
+@contextlib.contextmanager
+def adding_app(made: fleet.Fleet, known: store.Store, app: store.App) -> Iterator[None]:
+    """Register an application and store what the block changes, or none of it. As add_app()."""
     if app.appid == AUTHORITY:
         raise HostError(
             "app-exists", f"'{AUTHORITY}' is the fleet's own authority", "choose another ID"
         )
+    check_app(app)
+    password = machine_password()
+    with open_registry(made) as accounts, known.transaction():
+        known.add_app(app)
+        yield
+        made.save_app_password(app.appid, password)
+        accounts.put(app_account(app.appid, app.types, password))
+
+
+def check_app(app: store.App) -> None:
+    """Check what an application is to serve and to give.
+
+    Raises: bad-name, reserved-command, bad-argument.
+    """
+    names.check_id(app.appid, "appid")
     if not app.types or not app.commands:
         raise HostError(
             "bad-argument",
@@ -43,11 +66,6 @@ def add_app(made: fleet.Fleet, known: store.Store, app: store.App) -> None:
     for command in app.commands:
         names.check_grant(command)
     bundle.check_commands(app.appid, app.commands)
-    password = machine_password()
-    with open_registry(made) as accounts, known.transaction():
-        known.add_app(app)
-        made.save_app_password(app.appid, password)
-        accounts.put(app_account(app.appid, app.types, password))
 
 
 def overfull_types(known: store.Store, types: tuple[str, ...]) -> list[str]:

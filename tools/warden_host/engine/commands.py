@@ -8,7 +8,13 @@ import secrets
 from collections.abc import Callable, Generator
 from typing import Any
 
+from warden_client.protocol.keyschedule import session_keys
+from warden_client.protocol.plain import PlainPeer
+from warden_client.protocol.sealing import Channel
+from warden_client.protocol.session import CHANGE_S, Session
+
 from warden_host import jsontext, names
+from warden_host.engine import held
 from warden_host.engine.device_state import DeviceState
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
@@ -17,10 +23,7 @@ from warden_host.engine.request import FORGERIES, MAX_TTL_S, Request
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY, Address, Topic
 from warden_host.protocol import policy
-from warden_host.protocol.keyschedule import session_keys
-from warden_host.protocol.plain import PlainPeer
-from warden_host.protocol.sealing import Channel
-from warden_host.protocol.session import CHANGE_S, Session
+from warden_host.store.held import HeldCommand
 
 # A device answers a wake at most once in 10 s, and repeats a lost hello after 1, 3 and 9 s.
 _NEW_SESSION_S = 30.0
@@ -43,8 +46,11 @@ def job(engine: Engine, request: Request) -> Job:
             "bad-argument", "no such forgery", "known: " + ", ".join(sorted(FORGERIES))
         )
     command_job = _CommandJob(engine, request)
+    if request.hold and not request.forge and command_job.is_asleep:
+        return command_job.hold()
+    if not request.forge:
+        return command_job.genuine()
     script: Callable[[], Job] = {
-        "": command_job.genuine,
         "wrong-id": command_job.wrong_id,
         "tamper": command_job.tamper,
         "replay": command_job.replay,
@@ -54,20 +60,39 @@ def job(engine: Engine, request: Request) -> Job:
     return script()
 
 
+def restore_held(engine: Engine) -> None:
+    """Hold what fleet.db has of commands for sleepers, from before a restart."""
+    for one in held.waiting(engine):
+        left = max(1, int(one.expires - engine.clock().unix))
+        request = Request(one.device, one.command, one.args, one.appid, left, hold=True)
+        try:
+            send = _CommandJob(engine, request, one.number).send_held
+        except HostError as error:
+            held.end(engine, one, error)
+        else:
+            held.start(engine, engine.state(one.device), one, send)
+
+
 class _CommandJob:
     """One request, and a job for each forgery."""
 
-    def __init__(self, engine: Engine, request: Request) -> None:
+    def __init__(self, engine: Engine, request: Request, number: int | None = None) -> None:
+        """number: of a command that was given before."""
         self._engine = engine
         self._request = request
         self._state: DeviceState = engine.state(request.device)
         known = self._state.sessions if self._state.sealed else self._state.plain
-        self._app = request.app or _choose_app(self._state, request.command)
+        exported = engine.store.exported()
+        self._app = request.app or self._state.choose_app(request.command, exported)
         if self._app not in known:
             raise HostError(
                 "app-unknown",
                 f"{request.device} was not provisioned for application {self._app}",
                 "it knows: " + ", ".join(sorted(known)),
+            )
+        if self._app in exported:
+            raise HostError(
+                "not-applicable", f"{self._app} is a party of its own: ask its program"
             )
         if not self._state.sealed and self._app == AUTHORITY and len(known) > 1:
             raise HostError(
@@ -83,16 +108,41 @@ class _CommandJob:
         ):
             raise HostError("revoked", f"{request.device} was cut off")
         if self._state.mark.quarantine:
-            raise HostError(
-                "quarantined",
-                f"{request.device} is in quarantine: {self._state.mark.quarantine}",
-            )
-        if self._state.gone and not self._state.stale_apps:
+            why = f"{request.device} is in quarantine: {self._state.mark.quarantine}"
+            raise HostError("quarantined", why)
+        if self.is_asleep and not request.hold:
+            until = max(0, int(self._state.asleep_until - engine.clock().unix))
+            raise HostError("no-session", f"{request.device} sleeps for {until} s more")
+        if self._state.gone and not self._state.stale_apps and not self.is_asleep:
             raise self._no_session(f"{request.device} left, and sent nothing since")
-        self._number = next(_numbers) % (1 << 32)
+        self._number = next(_numbers) % (1 << 32) if number is None else number
         self._address = Address(self._state.device.type, request.device, self._app)
 
+    @property
+    def is_asleep(self) -> bool:
+        return self._state.presence == "asleep"
+
     # The scripts
+
+    def hold(self) -> Job:
+        """Answer at once, and send the command when the device is awake, before it expires.
+
+        Its result: {…, "ok": True, "held": True, "expires": unix seconds}. Raises no-session.
+        """
+        request = self._request
+        expires = self._engine.clock().unix + request.ttl_s
+        one = HeldCommand(
+            self._number, request.device, self._app, request.command, request.args, expires
+        )
+        held.keep(self._engine, self._state, one, self.send_held)
+        return self._result() | {"ok": True, "held": True, "expires": expires}
+        yield  # a job is a generator
+
+    def send_held(self, left: int) -> Job:
+        """Send the command in the session that is up, and wait. left: seconds of its life."""
+        self._request = self._request._replace(ttl_s=left)
+        self._publish(self._seal(self._state.sessions[self._app]))
+        return (yield from self._wait_for_reply())
 
     def genuine(self) -> Job:
         """Send the command and wait for its reply."""
@@ -130,7 +180,7 @@ class _CommandJob:
         data = self._seal(session)
         self._publish(data[:-1] + bytes([data[-1] ^ 1]))
         verdict: dict[str, Any] = yield from self._wait_for_refusal()
-        self._publish(data)
+        self._publish(data, forged=False)
         answer = yield from self._wait_for_reply()
         return verdict | {"original": answer["reply"]}
 
@@ -138,7 +188,7 @@ class _CommandJob:
         """Send the command, an ack, so that a copy is no QoS 1 duplicate, and the copy."""
         session = yield from self._wait_for_sealed_session()
         data = self._seal(session)
-        self._publish(data)
+        self._publish(data, forged=False)
         answer = yield from self._wait_for_reply()
         self._publish(session.seal_ack(), "ack")
         self._publish(data)
@@ -171,8 +221,7 @@ class _CommandJob:
         yield from self._wait_for_session()
         uid = next(pair.uid for pair in self._state.device.pairs if pair.appid == self._app)
         data = PlainPeer(self._address, uid).command(request.command, self._number, request.args)
-        self._register()
-        self._engine.publish(self._topic(names.PLAIN), self._app, data)
+        self._publish(data, fmt=names.PLAIN)
         return (yield from self._wait_for_refusal())
 
     # Shared steps
@@ -180,19 +229,33 @@ class _CommandJob:
     def _wait_for_session(self) -> Generator[Wait, FleetEvent | None, Session]:
         if self._state.sessions[self._app].handshake_pending(self._engine.clock()):
             yield self._until(self._is_session, min(CHANGE_S, self._request.timeout_s))
-        if not self._state.sessions[self._app].is_up:
+        known = self._state.sessions.get(self._app)
+        if known is not None and not known.is_up:
             yield self._until(self._is_session, self._request.timeout_s)
-        session = self._state.sessions[self._app]  # a rotation may have replaced it
-        if not session.is_up:
+        session = self._state.sessions.get(self._app)  # replaced meanwhile, or removed
+        if session is None or not session.is_up:
             raise self._no_session(f"{self._request.device} has no session with {self._app}")
-        return session
+        now = self._engine.clock()
+        if session.clock_error(now) < self._request.ttl_s:
+            return session
+        # It slept for long in this session, and may take the command for an expired one.
+        self._engine.send(session.address, session.request_hello(now))
+        if (yield self._until(self._is_session, self._request.timeout_s)) is None:
+            raise self._no_session(f"{self._request.device} began no new session")
+        return self._state.sessions[self._app]
 
     def _no_session(self, text: str) -> HostError:
         return HostError("no-session", text, self._hint(self._start_hint))
 
     @property
     def _start_hint(self) -> str:
-        return f"is it running? `warden run {self._request.device}`"
+        device = self._state.device
+        if device.board == names.SIMULATED:
+            return f"is it running? `warden run {device.device}`"
+        return (
+            "is it switched on, and its network there? "
+            f"`warden show {device.device}` says when it was last seen"
+        )
 
     def _hint(self, otherwise: str) -> str:
         """Return a hint for a device without a session. otherwise: if the cause is unknown."""
@@ -281,21 +344,33 @@ class _CommandJob:
                 )  # a new hello follows
             raise
 
-    def _publish(self, data: bytes, command: str = "") -> None:
-        """Publish a message to the device, and announce it unless it is an ack."""
-        topic = self._topic(command=command)
-        limit = policy.parse(self._state.device.policy)["max_message"]
-        if len(data) + len(str(topic)) + _PACKET_OVERHEAD > limit:
+    def _publish(self, data: bytes, command: str = "", fmt: str = "", forged: bool = True) -> None:
+        """Publish a message to the device, and announce it unless it is an ack.
+
+        forged: whether it is the forgery of a request for one, and not the genuine message there.
+        Raises mqtt-too-large: at such a packet the device or the broker ends its connection.
+        """
+        topic = self._topic(fmt, command)
+        size = len(data) + len(str(topic)) + _PACKET_OVERHEAD
+        limit = policy.max_message(self._state.device.policy)
+        if size > limit:
             raise HostError("mqtt-too-large", f"the device takes packets of {limit} bytes at most")
+        limit = self._engine.packet_limit
+        if size > limit:
+            raise HostError(
+                "mqtt-too-large",
+                f"the running broker takes packets of {limit} bytes at most, and the device more",
+                "start `warden serve` again",
+            )
         if not command:
-            self._register()
+            self._register(forged)
         self._engine.publish(topic, self._app, data)
 
-    def _register(self) -> None:
+    def _register(self, forged: bool) -> None:
         request = self._request
         # The authority's own commands carry secrets.
         body = {} if request.command in names.AUTHORITY_COMMANDS else request.args
-        text = f"forgery: {request.forge}" if request.forge else ""
+        text = f"forgery: {request.forge}" if request.forge and forged else ""
         device, command = request.device, request.command
         self._engine.register_command(
             FleetEvent(
@@ -320,15 +395,3 @@ class _CommandJob:
     def _is_reply(self, fleet_event: FleetEvent) -> bool:
         mine = (fleet_event.kind, fleet_event.device) == ("reply", self._request.device)
         return mine and fleet_event.id == self._number
-
-
-def _choose_app(state: DeviceState, command: str) -> str:
-    """Return the application that may send the command: the authority if there is a choice.
-
-    A plain device with an application of its own does not obey the authority.
-    """
-    pairs = sorted(state.device.pairs, key=lambda pair: (pair.appid != AUTHORITY, pair.appid))
-    if not state.sealed and len(pairs) > 1:
-        pairs = pairs[1:]
-    allowed = [pair.appid for pair in pairs if command in pair.commands]
-    return (allowed or [pairs[0].appid])[0]

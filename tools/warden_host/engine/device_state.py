@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from warden_host.protocol import cose
-from warden_host.protocol.freshness import DeviceMark
-from warden_host.protocol.plain import PlainPeer
-from warden_host.protocol.session import Session
+from warden_client.protocol import cose
+from warden_client.protocol.freshness import DeviceMark
+from warden_client.protocol.plain import PlainPeer
+from warden_client.protocol.session import WAKE_REPEAT_S, Session
+
+from warden_host.names import AUTHORITY
 from warden_host.store.endings import Ending
 from warden_host.store.store import Device
 
@@ -23,8 +25,17 @@ class DeviceState:
     old_sessions: dict[str, tuple[Session, float]] = field(default_factory=dict)
     old_keys_expire: float | None = None  # unix seconds; the deadline of a rotation
     online: bool = False  # it sent something genuine since we serve, or since it left
-    gone: bool = False  # it sent its last will, and nothing since
+    gone: bool = False  # it left, and sent nothing since
+    stopped: bool = False  # and said that it was stopped
+    asleep_until: float = 0.0  # when it means to be back from its sleep, unix seconds, or 0
+    hurried: float = -WAKE_REPEAT_S  # when it was woken out of turn, steady seconds
+    # Commands that wait until it is awake, in their order: number → application.
+    held: dict[int, str] = field(default_factory=dict)
+    overdue: float = 0.0  # when a sleeper counts as away, unix seconds
+    # Application → the highest number of an event of the device's outbox.
+    numbers: dict[str, int] = field(default_factory=dict)
     last_heard: float = 0.0  # when it last sent something genuine, steady seconds
+    development: bool = False  # its console was open when its last session came up
     probed: bool = False  # it was asked for a new hello because it was quiet
     # Applications whose last hello was refused as stale: a device whose counters went back can't
     # start a session, and can't report why.
@@ -39,6 +50,23 @@ class DeviceState:
     def mark(self) -> DeviceMark:
         return self.device.mark
 
+    def uid(self, appid: str) -> bytes:
+        """Return the unique ID that one provisioning gave an application of this device."""
+        return next(pair.uid for pair in self.device.pairs if pair.appid == appid)
+
+    def choose_app(self, command: str, exported: frozenset[str]) -> str:
+        """Return the application that may send the command: the authority if there is a choice.
+
+        A plain device with an application of its own does not obey the authority. exported: the
+        applications that are parties of their own.
+        """
+        ours = [pair for pair in self.device.pairs if pair.appid not in exported]
+        pairs = sorted(ours, key=lambda pair: (pair.appid != AUTHORITY, pair.appid))
+        if not self.sealed and len(pairs) > 1:
+            pairs = pairs[1:]
+        allowed = [pair.appid for pair in pairs if command in pair.commands]
+        return (allowed or [pairs[0].appid])[0]
+
     @property
     def ending(self) -> Ending | None:
         return self.device.ending
@@ -46,6 +74,28 @@ class DeviceState:
     @property
     def sealed(self) -> bool:
         return self.device.mode == "sealed"
+
+    def is_outdated(self, known: Device | None) -> bool:
+        """Return whether the store has other keys. known: what it has of the device."""
+        ours = {pair.appid: pair.k for pair in self.device.pairs}
+        return known is not None and ours != {pair.appid: pair.k for pair in known.pairs}
+
+    @property
+    def presence(self) -> str:
+        """Return "online", "asleep", "stopped" or "away"; "" while nothing is known."""
+        if self.online:
+            return "online"
+        if self.asleep_until:
+            return "asleep"
+        if self.stopped:
+            return "stopped"
+        return "away" if self.gone or self.device.last_seen > 0 else ""
+
+    @property
+    def live(self) -> list[str]:
+        """The applications that the device, which is online, has a session with."""
+        up = [appid for appid, session in self.sessions.items() if session.is_up]
+        return (up if self.sealed else list(self.plain)) if self.online else []
 
     def find_session(self, appid: str, verb: str, data: bytes, steady: float) -> Session | None:
         """Return the application's session whose key the message names."""

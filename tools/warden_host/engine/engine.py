@@ -1,33 +1,34 @@
 """Handle every message of the fleet: messages and ticks in, messages and events out.
 
 The engine holds all sessions and the store, knows no network (`publish` and `announce` are passed
-in), and is used by one thread alone.
+in), and is used by one thread at a time, and not always the same.
 """
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from warden_host import jsontext, names
+from warden_client.protocol.freshness import Proof
+from warden_client.protocol.plain import UID_REQUEST, PlainPeer
+from warden_client.protocol.results import Outcome, Quarantined, Received, Refused, Send, SessionUp
+from warden_client.protocol.session import Instant, Session
+from warden_client.protocol.strictcbor import MAX_BYTES
+
+from warden_host import names
+from warden_host.engine import incident
 from warden_host.engine.device_state import DeviceState
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Done, Job, Jobs
 from warden_host.engine.presence import Presence
+from warden_host.engine.receipts import Receipts
 from warden_host.engine.throttle import Throttle
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY, Address, Topic
 from warden_host.protocol import policy
-from warden_host.protocol.freshness import Proof
-from warden_host.protocol.plain import UID_REQUEST, PlainPeer
-from warden_host.protocol.results import Outcome, Quarantined, Received, Refused, Send, SessionUp
-from warden_host.protocol.session import Instant, Session
-from warden_host.protocol.strictcbor import MAX_BYTES, is_u32
 from warden_host.store.store import Device, Pair, Rotation, Store
 
 Publish = Callable[[str, Topic, bytes], None]
-_VERB = re.compile(r"[a-z0-9_]{0,32}\Z")
 # A device's last will is plain even in sealed mode, because the broker sends it.
 _LAST_WILL = ("offline", names.PLAIN)
 _INCIDENT_S = 1.0
@@ -48,17 +49,22 @@ class Engine:
         publish: Publish,
         announce: Callable[[FleetEvent], None],
         clock: Callable[[], Instant] = lambda: Instant(int(time.time()), time.monotonic()),
+        packet_limit: int = MAX_BYTES,
     ) -> None:
+        """packet_limit: bytes of the largest packet that the broker takes."""
         self.store = store
         self._publish = publish
         self._announce = announce
         self.clock = clock
+        self.packet_limit = packet_limit
         self._states: dict[str, DeviceState] = {}
         self._jobs = Jobs()
         self.event_handlers: dict[str, EventHandler] = {}  # by the event's name
         self.watchers: list[Callable[[FleetEvent], None]] = []
         self._throttle = Throttle()
-        self._presence = Presence(store, self.send, self.notify)
+        self.presence = Presence(store, self.send, self.notify, self.record_refusal, clock)
+        self.event_handlers["offline"] = self.presence.on_goodbye
+        self._receipts = Receipts(store, self.send, clock)
 
     # Devices
 
@@ -110,6 +116,7 @@ class Engine:
         state.mark.reset()
         for session in state.sessions.values():
             session.reset_proofs()
+            state.numbers.clear()
             self.send(session.address, session.request_hello(self.clock()))
         return True
 
@@ -142,15 +149,13 @@ class Engine:
             ]
         return found
 
+    def presences(self) -> dict[str, tuple[str, float]]:
+        """Return the presence of each known device, and until when a sleeper means to sleep."""
+        return {name: (each.presence, each.asleep_until) for name, each in self._states.items()}
+
     def online(self) -> dict[str, list[str]]:
         """Return the applications that each online device has a session with."""
-        result = {}
-        for name, state in self._states.items():
-            sealed = [appid for appid, session in state.sessions.items() if session.is_up]
-            apps = sealed if state.sealed else list(state.plain)
-            if apps and state.online:
-                result[name] = apps
-        return result
+        return {name: state.live for name, state in self._states.items() if state.live}
 
     # Messages
 
@@ -165,24 +170,21 @@ class Engine:
             self.notify(FleetEvent("refused", app=appid, code=error.code, text=error.text))
             return
         if state.device.type != topic.type:
-            self.record_refusal(
-                state, appid, Refused(topic.verb, "bad-topic", "the type is another")
-            )
+            refused = Refused(topic.verb, "bad-topic", "the type is another")
+            self.record_refusal(state, appid, refused)
         elif state.ending is not None and state.ending.revoked and appid != AUTHORITY:
             return  # the authority records it
         elif state.ending is not None and state.ending.revoked and not state.ending.wipe:
             self.record_refusal(state, appid, Refused(topic.verb, "revoked", "it was cut off"))
         elif retain:
-            self.record_refusal(
-                state, appid, Refused(topic.verb, "retained", "nothing is retained")
-            )
+            refused = Refused(topic.verb, "retained", "nothing is retained")
+            self.record_refusal(state, appid, refused)
         elif len(data) > MAX_BYTES:
-            self.record_refusal(
-                state, appid, Refused(topic.verb, "mqtt-too-large", f"{len(data)} bytes")
-            )
+            refused = Refused(topic.verb, "mqtt-too-large", f"{len(data)} bytes")
+            self.record_refusal(state, appid, refused)
         elif (topic.verb, topic.fmt) == _LAST_WILL:
-            if appid == AUTHORITY:  # only a hint: the broker can forge it
-                self._presence.record_departure(state, "it said goodbye, or its connection broke")
+            if appid == AUTHORITY:
+                self.presence.record_hint(state)
         elif (topic.fmt == names.SEALED) != state.sealed:
             code = "plain-refused" if state.sealed else "sealed-refused"
             self.record_refusal(state, appid, Refused(topic.verb, code, "not this device's mode"))
@@ -199,9 +201,8 @@ class Engine:
 
     def send(self, address: Address, send: Send) -> None:
         fmt = names.SEALED if self.state(address.device).sealed else names.PLAIN
-        self._publish(
-            address.appid, Topic(address.type, address.device, "cmd", send.command, fmt), send.data
-        )
+        topic = Topic(address.type, address.device, "cmd", send.command, fmt)
+        self._publish(address.appid, topic, send.data)
 
     def register_command(self, command: FleetEvent, quiet: bool = False) -> None:
         """Keep a command's name for its reply. quiet: don't announce the command."""
@@ -226,7 +227,7 @@ class Engine:
         for state in list(self._states.values()):
             if now.sealable:
                 self._expire_old_keys(state, now.unix)
-                self._presence.tick(state, now)
+                self.presence.tick(state, now)
             for session in (*state.sessions.values(), *state.new_sessions.values()):
                 for wake in session.tick(now):
                     self.send(session.address, wake)
@@ -234,8 +235,8 @@ class Engine:
         self.write_events()  # at the end: a full disk must not stop the deadlines
 
     def write_events(self) -> None:
-        """Commit the events that wait in the store; tick() does it too."""
-        self.store.write_events()
+        """Commit the events that wait in the store, and acknowledge them; tick() does it too."""
+        self._receipts.write()
 
     def start(self, job: Job, done: Done) -> None:
         """Start a job; done gets its result, or the error that it raised."""
@@ -259,12 +260,12 @@ class Engine:
         name = state.device.device
         for outcome in outcomes:
             if isinstance(outcome, Send):
-                self._presence.record_contact(state, self.clock())
+                self.presence.record_contact(state, self.clock())
                 self.send(Address(state.device.type, name, appid), outcome)
             elif isinstance(outcome, SessionUp):
                 self._on_session(state, appid, outcome)
             elif isinstance(outcome, Received):
-                self._presence.record_contact(state, self.clock())
+                self.presence.record_contact(state, self.clock())
                 self._on_received(state, appid, outcome)
             elif isinstance(outcome, Quarantined):
                 self.notify(FleetEvent("quarantined", name, appid, text=outcome.reason))
@@ -278,9 +279,11 @@ class Engine:
             self._promote(state, appid, "proved itself")
         state.stale_apps.discard(appid)
         self.store.set_last_seen(name, time.time())
-        proof = session_up.proof
-        text = f"boot {proof.boot}, hello {proof.connect}, vault {proof.vault_gen}"
+        text = "boot {}, hello {}, vault {}".format(*session_up.proof)
         self.notify(FleetEvent("session", name, appid, text=text))
+        if session_up.development:
+            self.notify(FleetEvent("development", name, appid, text="its console is open"))
+        state.development = session_up.development
         if appid == AUTHORITY:
             if session_up.diverged != state.device.diverged:
                 self.store.set_diverged(name, session_up.diverged)
@@ -292,38 +295,27 @@ class Engine:
         name, event = state.device.device, received.event
         state.stale_apps.discard(appid)
         if event in self.event_handlers:
-            self.event_handlers[event](state, appid, received)
-            return
+            return self.event_handlers[event](state, appid, received)
         if event == "incident":
-            if appid == AUTHORITY:
-                self._on_incident(state, received.body)
-            return
+            return self._on_incident(state, received.body) if appid == AUTHORITY else None
         kind = "reply" if event == "reply" else "event"
-        if kind == "event":
-            self.store.add_event(name, appid, event, jsontext.dump(received.body))
+        if kind == "event" and not self._receipts.keep(state, appid, received):
+            return
         if kind == "reply":
             event = state.command_names.pop(received.id, event)
         fleet_event = FleetEvent(kind, name, appid, event, id=received.id, body=received.body)
         if event:
             self.notify(fleet_event)
-        else:  # the reply to a quiet command: the job that waits for it, and nobody else
+        else:  # the reply to a quiet command: only the job that waits for it
             self._jobs.dispatch(fleet_event)
 
     def _on_incident(self, state: DeviceState, body: dict[str, Any]) -> None:
         name = state.device.device
-        code, count, at = body.get("code"), body.get("n"), body.get("at")
-        if (
-            not isinstance(code, str)
-            or not jsontext.SLUG.match(code)
-            or not isinstance(at, str)
-            or not _VERB.match(at)
-            or not is_u32(count)
-            or count == 0
-        ):
-            self.record_refusal(
-                state, AUTHORITY, Refused("incident", "bad-body", "not an incident")
-            )
+        found = incident.parse(body)
+        if found is None:
+            self.record_refusal(state, AUTHORITY, Refused("incident", "bad-body", "no incident"))
             return
+        code, at, count = found
         self.store.add_incident(name, "device", code, at, count)
         self.notify(FleetEvent("incident", name, AUTHORITY, at, code, body={"n": count}))
 
@@ -333,27 +325,33 @@ class Engine:
             return  # every application received it: the authority records it
         if refused.code == "stale-hello":
             state.stale_apps.add(appid)
-        key, now = (refused.code, refused.event), self.clock().steady
+        elif refused.code == "no-session":
+            self.presence.hurry_wake(state, appid)
+        code, event, now = refused.code, refused.event, self.clock().steady
         recent = {old: at for old, at in state.refusals.items() if now - at < _INCIDENT_S}
-        if key in recent or len(recent) >= _INCIDENTS:
+        if (code, event) in recent or len(recent) >= _INCIDENTS:
             return
-        state.refusals = recent | {key: now}
+        state.refusals = recent | {(code, event): now}
         name = state.device.device
+        if code == "wrong-application" and event == "hello":
+            if state.is_outdated(self.store.find(name)):
+                self.unload(name)  # provisioned anew, without a word to this authority
+                return
+            if self.store.has_app_changes(name):
+                return  # under a key that it is about to lose
         # Not an attack: a repeated hello that crossed our answer, or a fault of this host.
-        if refused.code not in ("stale-hello", "clock-jumped"):
-            self.store.add_incident(name, "host", refused.code, refused.event, 1)
-        self.notify(
-            FleetEvent("refused", name, appid, refused.event, refused.code, text=refused.text)
-        )
+        if code not in ("stale-hello", "clock-jumped"):
+            self.store.add_incident(name, "host", code, event, 1)
+        self.notify(FleetEvent("refused", name, appid, event, code, text=refused.text))
 
     def _add_new_sessions(self, state: DeviceState, rotation: Rotation) -> None:
         name = state.device.device
         for pair in self.store.device(name).pairs:
-            k = rotation.apps.get(pair.appid)
+            k = self.store.usable_keys(rotation).get(pair.appid)
             if k is not None and k != pair.k and pair.appid not in state.new_sessions:
                 address = Address(state.device.type, name, pair.appid)
                 new_pair = replace(pair, k=k)
-                state.new_sessions[pair.appid] = self._session(state, address, new_pair, k)
+                state.new_sessions[pair.appid] = self.make_session(state, address, new_pair, k)
         state.old_keys_expire = rotation.expires if state.new_sessions else None
 
     def _promote(self, state: DeviceState, appid: str, why: str) -> None:
@@ -375,18 +373,20 @@ class Engine:
 
     def _load_state(self, device: Device) -> DeviceState:
         state = DeviceState(device)
+        self.presence.restore(state)
+        state.numbers = {pair.appid: pair.event_number for pair in device.pairs}
         for pair in device.pairs:
             address = Address(device.type, device.device, pair.appid)
             if device.mode == "plain":
                 state.plain[pair.appid] = PlainPeer(address, pair.uid)
             else:
-                state.sessions[pair.appid] = self._session(state, address, pair)
+                state.sessions[pair.appid] = self.make_session(state, address, pair)
         rotation = self.store.rotation(device.device)
         if rotation is not None and device.mode == "sealed":
             self._add_new_sessions(state, rotation)
         return state
 
-    def _session(
+    def make_session(
         self, state: DeviceState, address: Address, pair: Pair, new_key: bytes | None = None
     ) -> Session:
         def persist(fact: Proof | Quarantined) -> None:
@@ -396,5 +396,5 @@ class Engine:
             else:
                 self.store.quarantine(address.device, fact.reason)
 
-        digest = policy.policy_hash(state.device.policy)
-        return Session(address, pair.k, digest, state.mark, persist, pair.proven)
+        ours, following = map(policy.policy_hash, (state.device.policy, state.device.next_policy))
+        return Session(address, pair.k, ours, state.mark, persist, pair.proven, following)

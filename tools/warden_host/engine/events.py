@@ -9,7 +9,9 @@ from typing import Any
 # session: a session is up. command: we sent one. event, reply: the device sent one.
 # incident: the device reports that it refused something. refused: we refused a message of the
 # device, which fleet.db keeps among its incidents, with the source "host".
-# quarantined, diverged: docs/protocol.md. otp: about a code at the keypad, never the code itself.
+# quarantined, diverged, development: docs/protocol.md.
+# login: the broker refused a log-in.
+# otp: about a code at the keypad, never the code itself.
 # notice: about the authority.
 KINDS = (
     "came",
@@ -22,12 +24,14 @@ KINDS = (
     "refused",
     "quarantined",
     "diverged",
+    "development",
+    "login",
     "otp",
     "notice",
 )
 
 
-@dataclass(frozen=True)
+@dataclass  # frozen, it would take as long to make as a message to open; no code changes one
 class FleetEvent:
     """One event. kind: of KINDS. Fields that a kind has no use for are empty."""
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError, internal_error
 
 
-@dataclass(frozen=True)
-class Wait:
+class Wait(NamedTuple):
     """What a job yields: resume it with an event that matches, or with None at the deadline.
 
     device: if set, only events of this device are offered.
@@ -22,6 +21,9 @@ class Wait:
 
 Job = Generator[Wait, FleetEvent | None, dict[str, Any]]
 Done = Callable[[dict[str, Any] | HostError], None]
+
+
+_STARTING = Wait(lambda _: False, 0.0)
 
 
 @dataclass(eq=False)
@@ -40,14 +42,13 @@ class Jobs:
 
     def start(self, job: Job, done: Done) -> None:
         """Start a job; done gets its result, or the error that it raised."""
-        running = _Running(job, Wait(lambda _: False, 0.0), done)
-        self._add(running)
-        self._resume(running, None)
+        self._continue(_Running(job, _STARTING, done), None)
 
     def dispatch(self, fleet_event: FleetEvent) -> None:
         """Resume the jobs that wait for this event."""
-        keys = dict.fromkeys(("", fleet_event.device))
-        candidates = [running for key in keys for running in self._running.get(key, ())]
+        candidates = list(self._running.get("", ()))
+        if fleet_event.device:
+            candidates += self._running.get(fleet_event.device, ())
         for running in [run for run in candidates if run.wait.matches(fleet_event)]:
             self._resume(running, fleet_event)
 
@@ -80,8 +81,11 @@ class Jobs:
         return True
 
     def _resume(self, running: _Running, fleet_event: FleetEvent | None) -> None:
-        if not self._remove(running):
-            return
+        if self._remove(running):
+            self._continue(running, fleet_event)
+
+    def _continue(self, running: _Running, fleet_event: FleetEvent | None) -> None:
+        """Run a job that is not among the waiting ones, until it waits or ends."""
         try:
             running.wait = running.job.send(fleet_event)
         except StopIteration as end:

@@ -3,8 +3,7 @@
 Separate from commands.py, so that a caller of the control socket loads no engine.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 # Forgery → the code with which the device must refuse it.
 FORGERIES = {
@@ -17,8 +16,7 @@ FORGERIES = {
 MAX_TTL_S = 30 * 24 * 3600
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A command for a device. ttl_s: seconds until it expires. forge: of FORGERIES, or ""."""
 
     device: str
@@ -28,4 +26,5 @@ class Request:
     ttl_s: int = 30
     timeout_s: float = 10.0
     forge: str = ""
+    hold: bool = False  # until a sleeper is awake, or the command expires
     quiet: bool = False  # not announced: one chunk of thousands

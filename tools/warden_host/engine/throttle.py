@@ -26,7 +26,9 @@ class Throttle:
 
     def admit(self, device: str, now: float) -> bool:
         """Return whether an event may be shown, and count it if not."""
-        bucket = self._buckets.setdefault(device, _Bucket(self._burst, now))
+        bucket = self._buckets.get(device)
+        if bucket is None:
+            bucket = self._buckets[device] = _Bucket(self._burst, now)
         bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.filled) * self._rate)
         bucket.filled = now
         if bucket.tokens < 1:

@@ -1,6 +1,5 @@
 """Paths of the device's own files: beside this package in a checkout, inside it in a wheel."""
 
-import ast
 import os
 import shutil
 import sys
@@ -34,14 +33,6 @@ class Tree:
             )
         return boards / name
 
-    def has_part(self, name: str, part: str) -> bool:
-        """Return whether the board's data sets the part, such as KEYPAD, to anything but None."""
-        tree = ast.parse((self.board(name) / "board.py").read_bytes())
-        for node in tree.body:
-            if isinstance(node, ast.Assign) and part in ast.unparse(node.targets[0]).split(", "):
-                return not (isinstance(node.value, ast.Constant) and node.value.value is None)
-        return False
-
     @property
     def start(self) -> Path:
         """Return the simulated device's start program, for a chip's ROM and first boot stage."""
@@ -62,7 +53,8 @@ def tree() -> Tree:
 def umqtt() -> Path:
     """Return the folder that holds simple.py; raises tree-missing."""
     given = os.environ.get("WARDEN_UMQTT")
-    candidates = [Path(given)] if given else [tree().root / "build" / "umqtt"]
+    root = tree().root
+    candidates = [Path(given)] if given else [root / "umqtt", root / "build" / "umqtt"]
     for folder in candidates:
         for found in (folder, folder / "umqtt"):
             if (found / "simple.py").is_file():

@@ -8,13 +8,13 @@ sim/          simulated devices             control.sock   while `warden serve` 
 import os
 import re
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import tomli_w
-
-from warden_host import names, secretfile
+from warden_client import secretfile
+from warden_host import names
 from warden_host.errors import HostError
 
 CONFIG = "warden.toml"
@@ -22,6 +22,11 @@ FORMAT = 1
 DEFAULT_PORT = 8883
 DEFAULT_ADMIN_PORT = 8882
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}\Z", re.ASCII)
+# All tables of warden.toml: features read theirs from Fleet.document.
+TABLES = frozenset(("broker", "authority", "connection", "otp", "alarms", "rabbitmq", "introspection"))
+_BROKER_KEYS = frozenset(
+    ("host", "listen", "port", "device_port", "admin_port", "names", "servers")
+)
 T = TypeVar("T", str, int)
 
 
@@ -98,9 +103,16 @@ class Fleet:
         path = self.keys / f"app-{names.check_id(appid, 'appid')}.password"
         secretfile.write(path, password.encode())
 
+    def remove_app_password(self, appid: str) -> None:
+        """Remove the file with an application's password, if it is there."""
+        path = self.keys / f"app-{names.check_id(appid, 'appid')}.password"
+        path.unlink(missing_ok=True)
+
 
 def create(root: Path, settings: Settings) -> Fleet:
     """Make an empty fleet folder with its settings; raises fleet-exists, config-malformed."""
+    import tomli_w  # here, because every command imports this module
+
     _check(settings)
     if (root / CONFIG).exists():
         raise HostError("fleet-exists", f"{root} is a fleet already", "choose another folder")
@@ -157,8 +169,32 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
+def check_keys(table: Any, known: Collection[str], where: str) -> dict[str, Any]:
+    """Return a table of warden.toml whose keys are all known; where: its name, "" for the file.
+
+    Raises config-malformed: a misspelt key would not do what the owner meant.
+    """
+    place = f"[{where}]" if where else "the file"
+    if not isinstance(table, dict):
+        raise malformed(f"{place} is no table")
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        raise malformed(f"{place} has an unknown key, {unknown[0]!r}{meant(unknown[0], known)}")
+    return table
+
+
+def meant(name: str, known: Collection[str]) -> str:
+    """Return a question after the nearest of the known names, or "" where none is near."""
+    import difflib  # here, because every command imports this module
+
+    near = difflib.get_close_matches(name, known, 1)
+    return f": did you mean {near[0]}?" if near else ""
+
+
 def _load(document: dict[str, Any]) -> Settings:
-    broker = _table(document, "broker")
+    check_keys(document, TABLES | {"format"}, "")
+    broker = check_keys(_table(document, "broker"), _BROKER_KEYS, "broker")
+    authority = check_keys(_table(document, "authority"), ("commands",), "authority")
     settings = Settings(
         BrokerSettings(
             host=_typed(broker, "host", str),
@@ -168,7 +204,7 @@ def _load(document: dict[str, Any]) -> Settings:
             admin_port=_typed(broker, "admin_port", int),
             names=_strings(broker, "names"),
         ),
-        _strings(_table(document, "authority"), "commands"),
+        _strings(authority, "commands"),
     )
     _check(settings)
     return settings
@@ -223,8 +259,3 @@ def _strings(table: dict[str, Any], key: str) -> tuple[str, ...]:
 def malformed(why: str) -> HostError:
     """Return the error for a warden.toml that can't be used."""
     return HostError("config-malformed", f"{CONFIG}: {why}", "put the file right, or restore it")
-
-
-def restrict_umask() -> None:
-    """Make all files of this process readable by its owner alone."""
-    os.umask(0o077)

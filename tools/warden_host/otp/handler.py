@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from warden_client.protocol.results import Received, Refused, Send
+
 from warden_host.engine.device_state import DeviceState
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
@@ -17,7 +19,6 @@ from warden_host.otp import otp
 from warden_host.otp.notify.delivery import Message
 from warden_host.otp.otp import Codes, Denied, Issue
 from warden_host.protocol import policy
-from warden_host.protocol.results import Received, Refused, Send
 from warden_host.store.otp import Contact, Delivered
 
 REQUEST, RESPONSE = "server_otp_request", "device_otp_response"
@@ -38,7 +39,7 @@ Put = Callable[[Message], None]
 
 
 class OtpHandler:
-    """Handle messages on the engine's thread. put: queues a message for delivery."""
+    """Handle messages on the thread that has the engine. put: queues one for delivery."""
 
     def __init__(self, engine: Engine, codes: Codes, put: Put) -> None:
         self._engine = engine

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from warden_host import secretfile
+from warden_client import secretfile
+from warden_client.protocol import strictcbor
+from warden_client.protocol.session import Instant
+
 from warden_host.errors import HostError
 from warden_host.otp.settings import PEPPER, Limits
-from warden_host.protocol import strictcbor
-from warden_host.protocol.session import Instant
 from warden_host.store.otp import Code
 from warden_host.store.store import Store
 

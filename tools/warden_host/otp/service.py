@@ -1,4 +1,4 @@
-"""Run codes in an authority: handler on the engine's thread, delivery on its own threads."""
+"""Run codes in an authority: the handler where the engine runs, delivery on its own threads."""
 
 import contextlib
 import time

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from warden_host.errors import HostError
-from warden_host.fleet.fleet import Fleet, is_host, malformed
+from warden_host.fleet.fleet import Fleet, check_keys, is_host, malformed
 from warden_host.protocol import policy
 
 PEPPER = "otp.pepper"
@@ -68,11 +68,11 @@ def load(made: Fleet) -> OtpSettings:
     """
     table = made.document.get("otp", {})
     known = {*_LIMITS, "policy", "mail", "webhook"}
-    _only(table, known, "otp")
+    check_keys(table, known, "otp")
     limits = {key: _number(table, key, default) for key, default in _LIMITS.items()}
     gate = table.get("policy", {})
     try:
-        policy.otp(**_only(gate, set(policy.otp()), "otp.policy"))
+        policy.otp(**check_keys(gate, set(policy.otp()), "otp.policy"))
     except HostError as error:
         raise malformed(f"[otp.policy]: {error.text}") from None
     return OtpSettings(
@@ -84,7 +84,7 @@ def load(made: Fleet) -> OtpSettings:
 
 
 def _mail(made: Fleet, table: Any) -> Mail:
-    _only(table, {"host", "port", "security", "from", "user", "ca"}, "otp.mail")
+    check_keys(table, {"host", "port", "security", "from", "user", "ca"}, "otp.mail")
     security = table.get("security", "tls")
     if security not in SECURITY:
         raise malformed(f"[otp.mail]: security is none of {', '.join(SECURITY)}")
@@ -102,7 +102,7 @@ def _mail(made: Fleet, table: Any) -> Mail:
 
 
 def _webhook(made: Fleet, table: Any) -> Webhook:
-    _only(table, {"url", "ca"}, "otp.webhook")
+    check_keys(table, {"url", "ca"}, "otp.webhook")
     url = _text(table, "url")
     try:
         parts = urlsplit(url)
@@ -125,15 +125,6 @@ def is_mail(address: str) -> bool:
 
 def _ca(made: Fleet, table: dict[str, Any]) -> Path | None:
     return made.root / _text(table, "ca") if "ca" in table else None
-
-
-def _only(table: Any, known: set[str], name: str) -> dict[str, Any]:
-    if not isinstance(table, dict):
-        raise malformed(f"[{name}] is no table")
-    unknown = sorted(set(table) - known)
-    if unknown:
-        raise malformed(f"[{name}]: {unknown[0]!r} is not known")
-    return table
 
 
 def _number(table: dict[str, Any], key: str, default: int, most: int = _MOST) -> int:

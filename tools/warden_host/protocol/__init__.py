@@ -1,5 +1,5 @@
-"""The sealed and plain protocols of docs/protocol.md, without I/O.
+"""Records that the host makes for devices and applications, without I/O: policies, tokens.
 
-Entry points: session.Session for a sealed device, plain.PlainPeer for a plain one, policy.record.
+Entry points: policy.record, access_token.sign. The protocol itself is in the client package.
 May import: the base modules alone. Every other package may import it, except fleet and broker.
 """

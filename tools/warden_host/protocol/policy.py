@@ -4,8 +4,9 @@ import functools
 import hashlib
 from typing import Any
 
+from warden_client.protocol import strictcbor
+
 from warden_host.errors import HostError
-from warden_host.protocol import strictcbor
 
 _BOUNDS = {
     "max_message": (512, 16384),
@@ -21,6 +22,8 @@ LIMITS = {
     "stall_ms": "How long a peer that owes bytes may keep the device waiting, milliseconds",
     "handshake_ms": "How long connecting may take: TCP, TLS and the log-in, milliseconds",
     "keepalive_s": "MQTT keepalive, seconds",
+    "backoff_min_ms": "Longest wait before the first new attempt to connect, milliseconds",
+    "backoff_max_ms": "Longest wait between two attempts to connect, milliseconds",
 }
 _DEFAULTS: dict[str, Any] = {
     "v": 1,
@@ -36,6 +39,29 @@ _DEFAULTS: dict[str, Any] = {
 }
 # Version 2 adds these; a device that needs neither keeps version 1, which older firmware reads.
 _DEFAULTS_2: dict[str, Any] = {"strict": False, "otp": None}
+# And version 3 this one, under the same rule.
+_DEFAULTS_3: dict[str, Any] = {"development": False}
+# Version 4: the terms of the connection.
+_DEFAULTS_4: dict[str, Any] = {
+    "auth": "password",
+    "tls": True,
+    "outbox": 0,
+    "outbox_keep": "connection",
+    "outbox_drop": "oldest",
+}
+_ADDED = {2: _DEFAULTS_2, 3: _DEFAULTS_3, 4: _DEFAULTS_4}
+_KEYS = {
+    version: set(_DEFAULTS).union(*(_ADDED[one] for one in range(2, version + 1)))
+    for version in range(1, 5)
+}
+AUTH = (
+    *("password", "token", "certificate"),
+    *("certificate-and-password", "certificate-or-password"),
+    *("certificate-and-token", "certificate-or-token"),
+)
+OUTBOX_KEEP = ("connection", "reboot")
+OUTBOX_DROP = ("oldest", "newest")
+OUTBOX_MOST = 64  # messages
 
 OTP_SOURCES = ("authority", "hotp", "totp")
 OTP_BOUNDS = {
@@ -74,10 +100,30 @@ def otp(**changes: Any) -> dict[str, Any]:
 def record(**changes: Any) -> bytes:
     """Return the record's bytes: the defaults with these changes; raises bad-policy."""
     policy = _DEFAULTS | changes
-    if any(policy.get(key, plain) is not plain for key, plain in _DEFAULTS_2.items()):
-        policy = _DEFAULTS_2 | policy | {"v": 2}
-    else:
-        policy = {key: value for key, value in policy.items() if key not in _DEFAULTS_2}
+    version = 1
+    for number, added in _ADDED.items():
+        if any(_differs(policy.get(key, plain), plain) for key, plain in added.items()):
+            version = number
+    policy = _DEFAULTS_2 | _DEFAULTS_3 | _DEFAULTS_4 | policy
+    if version > 1:
+        policy["v"] = version
+    unneeded = _KEYS[4] - _KEYS[version]
+    policy = {key: value for key, value in policy.items() if key not in unneeded}
+    check(policy)
+    return strictcbor.encode(policy)
+
+
+def _differs(value: Any, plain: Any) -> bool:
+    return type(value) is not type(plain) or value != plain
+
+
+def changed(data: bytes, **limits: int) -> bytes:
+    """Return the record with other limits (of LIMITS). Raises bad-policy, and as parse() does."""
+    policy = parse(data)
+    unknown = sorted(set(limits) - set(LIMITS))
+    if unknown:
+        raise HostError("bad-policy", f"{unknown[0]} is no limit: {', '.join(LIMITS)}")
+    policy |= limits
     check(policy)
     return strictcbor.encode(policy)
 
@@ -92,9 +138,21 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 @functools.lru_cache(64)  # most devices of a fleet have the same policy
-def policy_hash(data: bytes) -> bytes:
-    """Return the record's hash as hello and welcome carry it."""
-    return hashlib.sha256(data).digest()
+def policy_hash(data: bytes | None) -> bytes:
+    """Return the record's hash as hello and welcome carry it; b"" where there is none."""
+    return b"" if data is None else hashlib.sha256(data).digest()
+
+
+@functools.lru_cache(64)  # asked for each command
+def max_message(data: bytes) -> int:
+    """Return the largest packet that the device takes, bytes. Raises as parse() does."""
+    return int(parse(data)["max_message"])
+
+
+@functools.lru_cache(64)  # asked for each device a few times a second
+def keepalive_s(data: bytes) -> int:
+    """Return the device's MQTT keepalive, seconds. Raises as parse() does."""
+    return int(parse(data)["keepalive_s"])
 
 
 def gate(data: bytes) -> dict[str, Any] | None:
@@ -103,12 +161,18 @@ def gate(data: bytes) -> dict[str, Any] | None:
     return found
 
 
+def connection(data: bytes) -> dict[str, Any]:
+    """Return the record's terms of the connection, those of version 4. Raises as parse() does."""
+    policy = parse(data)
+    return {key: policy.get(key, plain) for key, plain in _DEFAULTS_4.items()}
+
+
 def check(policy: dict[str, Any]) -> None:
     """Raise bad-policy unless keys, types and bounds of the record are as its version says."""
     version = policy.get("v")
-    if type(version) is not int or version not in (1, 2):
-        raise HostError("bad-policy", "v is neither 1 nor 2")
-    if set(policy) != set(_DEFAULTS) | (set(_DEFAULTS_2) if version == 2 else set()):
+    if type(version) is not int or version not in _KEYS:
+        raise HostError("bad-policy", "v is none of 1, 2, 3 and 4")
+    if set(policy) != _KEYS[version]:
         raise HostError("bad-policy", "keys are missing or unknown")
     if policy["mode"] not in ("sealed", "plain"):
         raise HostError("bad-policy", "mode is neither sealed nor plain")
@@ -118,11 +182,26 @@ def check(policy: dict[str, Any]) -> None:
     _check_numbers(policy, _BOUNDS)
     if policy["backoff_min_ms"] > policy["backoff_max_ms"]:
         raise HostError("bad-policy", "backoff_min_ms is above backoff_max_ms")
-    if version == 2:
-        if not isinstance(policy["strict"], bool):
-            raise HostError("bad-policy", "strict is not true or false")
+    for key in {"strict", "development"} & set(policy):
+        if not isinstance(policy[key], bool):
+            raise HostError("bad-policy", f"{key} is not true or false")
+    if version > 1:
         if policy["otp"] is not None:
             _check_otp(policy["otp"])
+    if version > 3:
+        _check_connection(policy)
+
+
+def _check_connection(policy: dict[str, Any]) -> None:
+    choices = {"auth": AUTH, "outbox_keep": OUTBOX_KEEP, "outbox_drop": OUTBOX_DROP}
+    for key, values in choices.items():
+        if policy[key] not in values:
+            raise HostError("bad-policy", f"{key} is none of {', '.join(values)}")
+    if not isinstance(policy["tls"], bool):
+        raise HostError("bad-policy", "tls is not true or false")
+    _check_numbers(policy, {"outbox": (0, OUTBOX_MOST)})
+    if not policy["tls"] and (policy["mode"] != "sealed" or policy["auth"] != "password"):
+        raise HostError("bad-policy", "without TLS only mode sealed and auth password are safe")
 
 
 def _check_otp(gate: Any) -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import cbor2
+from warden_client.protocol import strictcbor
 
 from warden_host.errors import HostError
-from warden_host.protocol import strictcbor
 
 MAX_ENVELOPE = 8192
 MAX_COMPONENTS = 4

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from warden_client.protocol import strictcbor
+
 from warden_host import jsontext
 from warden_host.errors import HostError
-from warden_host.protocol import strictcbor
 from warden_host.release import manifest as suit
 from warden_host.release import payload
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import cbor2
+from warden_client import values
+from warden_client.protocol import strictcbor
 
-from warden_host import jsontext, values
+from warden_host import jsontext
 from warden_host.errors import HostError
-from warden_host.protocol import strictcbor
 from warden_host.release import manifest as suit
 from warden_host.release import manifest_plan
 from warden_host.release.manifest import Draft, Image

@@ -10,9 +10,9 @@ from typing import BinaryIO
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from warden_client.protocol import strictcbor
 
 from warden_host.names import AUTHORITY, Address
-from warden_host.protocol import strictcbor
 from warden_host.release.manifest import ENCRYPT0_TAG
 
 KEY = 32

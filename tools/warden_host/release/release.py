@@ -19,12 +19,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from warden_host import names, secretfile
+from warden_client import secretfile
+
+from warden_host import names
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
+from warden_host.fleet.sealed_pem import PrivateKey
 from warden_host.release import image, manifest, manifest_reader, payload, signing_key
 from warden_host.release.manifest_reader import Parsed
-from warden_host.release.sealed_pem import PrivateKey
 from warden_host.release.signing_key import ALGORITHMS
 from warden_host.store.releases import MAX_SEQUENCE
 from warden_host.store.store import Store

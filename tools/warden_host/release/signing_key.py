@@ -19,12 +19,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
     encode_dss_signature,
 )
+from warden_client import secretfile
 
-from warden_host import names, secretfile
+from warden_host import names
 from warden_host.errors import HostError
+from warden_host.fleet import sealed_pem
 from warden_host.fleet.fleet import Fleet
-from warden_host.release import sealed_pem
-from warden_host.release.sealed_pem import PrivateKey
+from warden_host.fleet.sealed_pem import PrivateKey
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 MAX_KEYS = 4

@@ -9,6 +9,8 @@ import contextlib
 from collections.abc import Callable, Generator
 from typing import Any
 
+from warden_client.protocol.strictcbor import is_u32
+
 from warden_host import jsontext
 from warden_host.engine import commands
 from warden_host.engine.engine import Engine
@@ -24,7 +26,6 @@ from warden_host.errors import (
     class_of,
 )
 from warden_host.names import AUTHORITY
-from warden_host.protocol.strictcbor import is_u32
 from warden_host.release.opened import OpenRelease
 from warden_host.rollout import messages
 from warden_host.rollout.messages import Chunk, Unreachable

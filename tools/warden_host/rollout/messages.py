@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from warden_client.protocol.strictcbor import is_u32
+
 from warden_host.errors import HostError, LinkError, PeerError
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
-from warden_host.protocol.strictcbor import is_u32
 from warden_host.release.opened import OpenRelease
 from warden_host.rollout import compress
 from warden_host.rollout.plan import Plan

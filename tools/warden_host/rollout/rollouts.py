@@ -1,4 +1,4 @@
-"""Run the rollouts of an authority, on the engine's thread.
+"""Run the rollouts of an authority, on the thread that has the engine.
 
 A rollout needs no caller that watches it. Its state is in fleet.db: after a restart of `warden
 serve` it continues, and queries each device for its state first.
@@ -46,6 +46,7 @@ Watcher = Callable[[Line, bool], None]
 _PROGRESS_S = 0.5
 _RETRY_S = 120.0  # for a device that is away: it may hold a session that this host lost
 _SNAPSHOT = 100
+_CHECKED = 64  # watchers at which those that are gone are looked for: a rollout may rest for days
 _WHOLE = (VERIFYING, INSTALLING, TESTING)
 _QUIET = (
     WAITING,
@@ -116,7 +117,7 @@ class Rollouts:
             if record.state == "active":
                 self._engine.store.set_rollout(number, "stopped", reason, record.forgiven)
             return
-        self._finish(active, "stopped", reason)
+        self._finish(active, "stopped", reason, by_owner=True)
 
     def watch(self, number: int, watcher: Watcher) -> None:
         """Pass the state so far to `watcher`, then each change. Raises rollout-unknown."""
@@ -133,6 +134,8 @@ class Rollouts:
         if self._is_resting(active):
             watcher(self._summary(active) | {"state": "resting"}, True)
             return
+        if len(self._watchers.get(number, [])) >= _CHECKED:
+            self._notify_watchers(number, self._summary(active))
         self._watchers.setdefault(number, []).append(watcher)
         watcher(self._summary(active), False)
 
@@ -288,7 +291,7 @@ class Rollouts:
                 other.tally.finish(device)
         self._advance(other)
 
-    def _finish(self, active: _Active, state: str, reason: str) -> None:
+    def _finish(self, active: _Active, state: str, reason: str, by_owner: bool = False) -> None:
         active.ended = state
         self.active.pop(active.number, None)
         for device in active.tally.running:  # devices on trial finish it
@@ -301,7 +304,9 @@ class Rollouts:
         line = self._summary(active) | {"state": state, "reason": reason}
         self._notify_watchers(active.number, line, True)
         text = f"rollout {active.number} of {active.release.name} is {state}"
-        self._engine.notify(FleetEvent("notice", text=f"{text}: {reason}" if reason else text))
+        name = "rollout-stopped" if state == "stopped" and not by_owner else ""
+        text = f"{text}: {reason}" if reason else text
+        self._engine.notify(FleetEvent("notice", name=name, text=text))
 
     def _abort_download(self, device: str) -> None:
         request = Request(device, "update", {"abort": True}, AUTHORITY, quiet=True)

@@ -1,15 +1,23 @@
-"""Run the authority: a link for each application, one thread that owns the engine and the store.
+"""Run the authority: a link for each application, and a thread for the engine and the store.
 
-paho's threads and the control socket only put work into the inbox: tasks before messages, each
+The links' threads and the control socket put work into the inbox: tasks before messages, each
 device within its quota (fair_inbox.py). A flood costs the messages of its sender alone.
+
+One thread at a time uses the engine: who holds its guard. Mostly that is the engine's own thread.
+Where it has nothing to do, a caller starts its command itself, and a link's thread hands in the
+reply: a change of threads costs more than what the engine does for a command.
 """
 
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from warden_client.protocol.strictcbor import MAX_BYTES
+
+from warden_host.devices import app_export
 from warden_host.engine import commands
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
@@ -18,11 +26,12 @@ from warden_host.engine.request import Request
 from warden_host.engine.throttle import Throttle
 from warden_host.errors import HostError, internal_error
 from warden_host.fleet.fleet import Fleet
-from warden_host.names import AUTHORITY, TOPIC_LIMIT, Topic
+from warden_host.names import AUTHORITY, PLAIN, TOPIC_LIMIT, Topic
 from warden_host.otp.service import OtpService
-from warden_host.service.clock_guard import ClockGuard
+from warden_host.service.clock_guard import ClockGuard, WorkClock
 from warden_host.service.fair_inbox import MAX_TASKS, FairInbox, Sender
-from warden_host.service.link import AppLink
+from warden_host.service.link import AppLink, outdated
+from warden_host.service.pending_apps import PendingApps, rename_finisher
 from warden_host.service.pending_wipes import PendingWipes, finisher
 from warden_host.store.store import App, Store
 
@@ -35,20 +44,26 @@ Work = Callable[[Engine], None]
 
 
 class Authority:
-    """Serve a fleet while the context lasts. announce: called on the engine's thread."""
+    """Serve a fleet while the context lasts. announce: called by the one who has the engine."""
 
     def __init__(
         self,
         fleet: Fleet,
         announce: Callable[[FleetEvent], None],
         clock: Callable[[], float] = time.monotonic,
+        packet_limit: int = MAX_BYTES,
     ) -> None:
-        """clock: steady seconds, for quotas and for reports of a flood."""
+        """clock: steady seconds, for quotas. packet_limit: bytes, of the running broker."""
         self._fleet = fleet
         self._announce = announce
         self._clock = clock
+        self._packet_limit = packet_limit
         self._inbox: FairInbox[Work] = FairInbox()
-        self._changed = threading.Condition()  # guards the inbox
+        self._inbox_guard = threading.Lock()
+        self._changed = threading.Condition(self._inbox_guard)
+        self._engine: Engine | None = None
+        self._guard = threading.Lock()  # for the engine and the store
+        self._lone_reply = False  # a link received a reply while nothing else waited
         self._devices: dict[bytes, str] = {}  # name in a topic → device ID
         self._links: dict[str, AppLink] = {}
         self._changing = threading.Lock()
@@ -57,14 +72,13 @@ class Authority:
         self._failure: HostError | None = None
         self._bugs = 0
         self._throttle = Throttle()
-        self._ticked = 0.0
-        self._refusals_announced = 0.0
+        self._ticked = self._refusals_announced = 0.0
         self.codes = OtpService(fleet, self.do)
         self._thread = threading.Thread(target=self._run, name="warden-engine", daemon=True)
 
     def __enter__(self) -> "Authority":
         with Store(self._fleet.database) as store:
-            apps = store.apps()
+            apps = app_export.served(store)
             self._devices = _topic_names(store)
         self.codes.__enter__()
         try:
@@ -84,18 +98,17 @@ class Authority:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def alive(self) -> bool:
-        """Return whether the engine's thread runs."""
+    def alive(self) -> bool:  # the engine's thread
         return self._thread.is_alive()
 
     @property
     def waiting(self) -> int:
         """Count the messages that wait for the engine."""
-        with self._changed:
+        with self._inbox_guard:
             return self._inbox.waiting
 
     def submit(self, request: Request, done: Done) -> None:
-        """Start a command; done gets its result or its error, on the engine's thread."""
+        """Start a command; done gets its result or its error, from the thread with the engine."""
 
         def start(engine: Engine) -> None:
             try:
@@ -105,14 +118,14 @@ class Authority:
             except Exception as error:  # noqa: BLE001  as in _attempt
                 done(internal_error(error))
 
-        self.do(start)
+        self._do_now(start)
 
     def ask(self, question: Callable[[Engine], Any], timeout_s: float = 10.0) -> Any:
-        """Call `question` on the engine's thread and return its result.
+        """Call `question` when the engine is free and return its result.
 
         Raises: what `question` raised; timed-out.
         """
-        answers: queue.Queue[tuple[Any, HostError | None]] = queue.Queue()
+        answers: queue.SimpleQueue[tuple[Any, HostError | None]] = queue.SimpleQueue()
 
         def work(engine: Engine) -> None:
             try:
@@ -122,7 +135,7 @@ class Authority:
             except Exception as error:  # noqa: BLE001  as in _attempt
                 answers.put((None, internal_error(error)))
 
-        self.do(work)
+        self._do_now(work)
         try:
             answer, error = answers.get(timeout=timeout_s)
         except queue.Empty:
@@ -132,8 +145,8 @@ class Authority:
         return answer
 
     def command(self, request: Request) -> dict[str, Any]:
-        """Send a command or a forgery and wait for its result. Not for the engine's thread."""
-        results: queue.Queue[dict[str, Any] | HostError] = queue.Queue()
+        """Send a command or a forgery and wait for its result. Not for who has the engine."""
+        results: queue.SimpleQueue[dict[str, Any] | HostError] = queue.SimpleQueue()
         self.submit(request, results.put)
         result = results.get()
         if isinstance(result, HostError):
@@ -147,7 +160,7 @@ class Authority:
             try:
                 ending = engine.store.ending(device)
                 if ending is not None and ending.revoked:
-                    self._drop_messages(device)
+                    self.drop_messages(device)
                 self.pending_wipes.apply(device, done)
             except HostError as error:
                 done(error)
@@ -155,41 +168,86 @@ class Authority:
         self.do(start)
 
     def _drop_device(self, device: str) -> None:
-        self._drop_messages(device)
+        self.drop_messages(device)
         self.do(lambda engine: engine.unload(device))
 
-    def _drop_messages(self, device: str) -> None:
+    def drop_messages(self, device: str) -> None:
         """Drop the messages of a device that wait."""
-        with self._changed:
+        with self._inbox_guard:
             self._inbox.remove(lambda sender: sender.device == device)
 
     def reload(self) -> None:
-        """Connect applications and accept devices that were registered since the start."""
+        """Connect and disconnect applications, and accept devices, as fleet.db has them now."""
         with self._changing, Store(self._fleet.database) as store:
             self._devices = _topic_names(store)
-            for app in store.apps():
+            served = app_export.served(store)
+            for appid in outdated(self._fleet, self._links, served):
+                self._links.pop(appid).close()
+                self.on_link_change(appid, False)
+            for app in served:
                 if app.appid not in self._links:  # twice, they would kick each other for ever
                     self._connect(app)
                     self._links[app.appid].wait(_UP_S)
 
     def do(self, work: Work) -> None:
         """Queue work for the engine, ahead of all messages. Raises not-serving if it is full."""
-        with self._changed:
-            if self._inbox.tasks >= MAX_TASKS:
-                raise HostError("not-serving", "the authority is busy: try again")
-            self._inbox.put_task(work)
+        with self._inbox_guard:
+            self._put_task(work)
             self._changed.notify()
 
+    def _put_task(self, work: Work) -> None:
+        if self._inbox.tasks >= MAX_TASKS:
+            raise HostError("not-serving", "the authority is busy: try again")
+        self._inbox.put_task(work)
+
+    def _do_now(self, work: Work) -> None:
+        """Queue work as do() does, and work off the tasks here if the engine is free."""
+        with self._inbox_guard:
+            self._put_task(work)
+        self._work_off(lambda: self._inbox.tasks > 0)
+
+    def _work_off(self, wanted: Callable[[], bool]) -> None:
+        """Work off the inbox while `wanted`, on this thread; leave it to the engine's if it can't.
+
+        wanted: called while the inbox is guarded.
+        """
+        while self._guard.acquire(blocking=False):
+            try:
+                engine = self._engine
+                if engine is None:  # not yet there, or ended
+                    break
+                with self._inbox_guard:
+                    work = self._inbox.pop_next(self._clock()) if wanted() else None
+                if work is None:
+                    break
+                self._attempt(engine, work)
+            finally:
+                self._guard.release()
+        with self._inbox_guard:
+            if self._inbox.seconds_to_next(0.0) < math.inf:
+                self._changed.notify()
+
+    def work_off_reply(self) -> None:
+        """Hand in the reply that a link received alone. Called on the link's thread after it."""
+        if self._lone_reply:
+            self._work_off(self._pop_lone_reply)
+
+    def _pop_lone_reply(self) -> bool:
+        was, self._lone_reply = self._lone_reply, False
+        return was
+
     def receive(self, appid: str, topic: bytes, payload: memoryview, retain: bool) -> None:
-        """Queue a message, or refuse it before it is copied. Called on paho's thread."""
+        """Queue a message, or refuse it before it is copied. Called on the link's thread."""
         parts = topic.split(b"/", 7) if len(topic) <= TOPIC_LIMIT else []
         sender = Sender(appid, self._devices.get(parts[4], "") if len(parts) > 4 else "")
-        weight = _HELLO_WEIGHT if len(parts) > 6 and parts[6] == b"hello" else 1.0
+        verb = parts[6] if len(parts) > 6 else b""
+        weight = _HELLO_WEIGHT if verb == b"hello" else 1.0
         size = len(topic) + len(payload)
-        with self._changed:
+        with self._inbox_guard:
             if not self._inbox.has_room(sender, size):
                 return
             text, data = topic.decode(errors="replace"), bytes(payload)
+            lone_reply = verb == b"reply" and self._inbox.seconds_to_next(0.0) == math.inf
             self._inbox.put(
                 sender,
                 lambda engine: engine.on_message(appid, text, data, retain),
@@ -197,12 +255,14 @@ class Authority:
                 self._clock(),
                 weight,
             )
-            self._changed.notify()
+            if lone_reply:
+                self._lone_reply = True
+            else:
+                self._changed.notify()
 
     def _connect(self, app: App) -> None:
-        self._links[app.appid] = AppLink(
-            self._fleet, app.appid, app.types, self.receive, self.on_link_change
-        )
+        ways = (self.receive, self.work_off_reply, self.on_link_change)
+        self._links[app.appid] = AppLink(self._fleet, app.appid, app.types, *ways)
 
     def on_link_change(self, appid: str, up: bool) -> None:
         """Queue the loss or the return of a link, ahead of all messages."""
@@ -212,18 +272,20 @@ class Authority:
                 engine.on_link_restored(appid)
                 return
             # Messages from before the loss come first: they must not lift the suspension.
-            with self._changed:
+            with self._inbox_guard:
                 earlier = self._inbox.remove(lambda sender: sender.appid == appid)
             for work in earlier:
                 self._attempt(engine, work)
             engine.on_link_lost(appid)
 
-        with self._changed:
+        with self._inbox_guard:
             self._inbox.put_task(change)
             self._changed.notify()
 
     def _publish(self, appid: str, topic: Topic, data: bytes) -> None:
         link = self._links.get(appid)
+        if link is None and topic.fmt == PLAIN:  # a code's verdict in an exported one's name
+            link = self._links.get(AUTHORITY)
         if link is not None:
             link.publish(topic, data)
 
@@ -236,39 +298,48 @@ class Authority:
             return
         with store:
             guard = ClockGuard(store)
-            engine = Engine(store, self._publish, self._announce, guard.now)
+            clock = self._work_clock = WorkClock(guard.now)
+            engine = Engine(store, self._publish, self._announce, clock, self._packet_limit)
             self.codes.attach(engine)
             self.pending_wipes = PendingWipes(engine, finisher(self._fleet, self._drop_device))
-            self._attempt(engine, Engine.wake_all)
+            self.pending_apps = PendingApps(engine, rename_finisher(self._fleet, self.reload))
+            with self._guard:
+                self._attempt(engine, Engine.wake_all)
+                self._attempt(engine, commands.restore_held)
+            self._engine = engine
             self._started.set()
             while not self._stop.is_set():
-                work = self._next()
-                if work is None:  # under load, events are written in batches
-                    self._attempt(engine, Engine.write_events)
-                    work = self._wait()
-                if work is not None:
-                    self._attempt(engine, work)
-                if self._due(engine):
-                    self._attempt(engine, Engine.tick)
-                    self._attempt(engine, lambda _: self.check_clock(guard))
-                    self._attempt(engine, self.announce_refused)
-            engine.abandon()
-            self._attempt(engine, Engine.write_events)
-            self._attempt(engine, lambda _: guard.close())
+                with self._guard:
+                    work = self._next()
+                    # Under load, events are written in batches.
+                    self._attempt(engine, work or Engine.write_events)
+                    if self._due(engine):
+                        self._attempt(engine, Engine.tick)
+                        self._attempt(engine, lambda _: self.check_clock(guard))
+                        self._attempt(engine, self.announce_refused)
+                if work is None:
+                    self._wait()
+            with self._guard:
+                self._engine = None
+                engine.abandon()
+                self._attempt(engine, Engine.write_events)
+                self._attempt(engine, lambda _: guard.close())
 
     def _next(self) -> Work | None:
         """Return a task or a message that is due; None if there is none."""
-        with self._changed:
+        with self._inbox_guard:
             return self._inbox.pop_next(self._clock())
 
-    def _wait(self) -> Work | None:
-        """Wait for a task or a message that is due; None after a tick's time without one."""
-        with self._changed:
-            self._changed.wait(min(_TICK_S, self._inbox.seconds_to_next(self._clock())))
-            return self._inbox.pop_next(self._clock())
+    def _wait(self) -> None:
+        """Wait until a task or a message is due, or for a tick's time."""
+        with self._inbox_guard:
+            seconds = min(_TICK_S, self._inbox.seconds_to_next(self._clock()))
+            if seconds > 0:
+                self._changed.wait(seconds)
 
     def _attempt(self, engine: Engine, work: Work) -> None:
         """Run work; announce its error, so that one message can't end the service."""
+        self._work_clock.renew()
         try:
             work(engine)
         except HostError as error:
@@ -276,7 +347,7 @@ class Authority:
         except Exception as error:  # noqa: BLE001  a bug must cost one message, not the fleet
             self._bugs += 1
             text = (
-                f"{internal_error(error).text}, {self._bugs} since the start: report this as a bug"
+                f"{internal_error(error).text}, {self._bugs} since the start: report it as a bug"
             )
             self._notice("internal-error", text)
 
@@ -298,7 +369,7 @@ class Authority:
         self._ticked = now
         return True
 
-    def announce_refused(self, engine: Engine) -> None:
+    def announce_refused(self, _: Engine) -> None:
         """Announce once a second how many notices were not shown and how many messages refused."""
         now = self._clock()
         for code, missed in self._throttle.due(now):
@@ -306,23 +377,23 @@ class Authority:
         if now - self._refusals_announced < _REFUSED_S:
             return
         self._refusals_announced = now
-        with self._changed:
+        with self._inbox_guard:
             refused = self._inbox.pop_refused()
         counts: dict[str, int] = {}
         for sender, count in refused.items():
             counts[sender.device] = counts.get(sender.device, 0) + count
         for device, count in counts.items():
             text = f"{count} messages dropped: it sends more than its quota"
-            engine.notify(FleetEvent("notice", device, code="flooded", text=text))
+            # Not by engine.notify(): the flood used up what it shows of this device.
+            self._announce(FleetEvent("notice", device, code="flooded", text=text))
 
     def _close(self) -> None:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(5)
         self.codes.__exit__()
-        for link in self._links.values():
-            link.close()
-        self._links.clear()
+        while self._links:
+            self._links.popitem()[1].close()
 
 
 def _topic_names(store: Store) -> dict[bytes, str]:

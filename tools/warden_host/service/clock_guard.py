@@ -7,25 +7,31 @@ one, the mark, which fleet.db keeps:
 - Within one start of the machine the wall clock must have moved as far as the steady one did, also
   across restarts of `warden serve`.
 - After the machine was off only bounds are known: at most BACK_S before the mark and AWAY_S after
-  it. A clock that starts wrong within these bounds is not noticed.
+  it, or UNSET_S where the kernel says that no time server has set the clock since. A clock that
+  starts wrong within these bounds is not noticed.
 """
 
+import ctypes
 import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from warden_client.protocol.session import Instant
+
 from warden_host.errors import HostError
-from warden_host.protocol.session import Instant
 from warden_host.store.clock import Mark
 from warden_host.store.store import Store
 
 STEP_S = 60  # what NTP may correct at once
 DRIFT = 0.001  # how far the wall clock may run from the steady one: the kernel slews by half of it
 AWAY_S = 90 * 86400
+UNSET_S = 86400
 BACK_S = 3600  # a battery clock that is not set; devices don't believe a time that goes back
 _RENEW_S = 3600
+_TIME_ERROR = 5  # of adjtimex(2): the clock is not synchronized
+_TIMEX = 512  # bytes, more than a struct timex has; all zero asks and changes nothing
 
 
 class Reading(NamedTuple):
@@ -69,11 +75,35 @@ def doubt(mark: Mark, now: Mark) -> str:
     return ""
 
 
-def check_start(store: Store, accept: bool = False, clocks: Callable[[], Reading] = read) -> None:
-    """Keep the present time as the mark. Raises clock-jumped, unless `accept` is set."""
+def is_unset() -> bool:
+    """Return whether the kernel says that no time server sets its clock; False where unknown."""
+    try:
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_TIMEX))
+    except (AttributeError, OSError):
+        return False
+    return bool(state == _TIME_ERROR)
+
+
+def check_start(
+    store: Store,
+    accept: bool = False,
+    clocks: Callable[[], Reading] = read,
+    unset: Callable[[], bool] = is_unset,
+) -> None:
+    """Keep the present time as the mark. Raises clock-jumped, unless `accept` is set.
+
+    unset: whether no time server sets this machine's clock.
+    """
     now = clocks().mark
     mark = store.clock_mark()
     why = "" if mark is None or accept else doubt(mark, now)
+    if mark is not None and not why and not accept and now.boot != mark.boot:
+        ahead = now.unix - mark.unix
+        if ahead > UNSET_S and unset():
+            why = (
+                f"this host's clock is {_span(ahead)} after the time last served, and no time "
+                "server has set it"
+            )
     if why:
         raise HostError("clock-jumped", why)
     store.set_clock_mark(now)
@@ -116,6 +146,23 @@ class ClockGuard:
     def _keep(self, now: Mark) -> None:
         self._mark = now
         self._store.set_clock_mark(now)
+
+
+class WorkClock:
+    """Read a clock once for each piece of work, which asks for the time many times."""
+
+    def __init__(self, now: Callable[[], Instant]) -> None:
+        self._now = now
+        self._read: Instant | None = None
+
+    def renew(self) -> None:
+        """Read the clock again when it is asked next: other work begins."""
+        self._read = None
+
+    def __call__(self) -> Instant:
+        if self._read is None:
+            self._read = self._now()
+        return self._read
 
 
 def _span(seconds: float) -> str:

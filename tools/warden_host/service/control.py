@@ -1,37 +1,46 @@
-"""Serve and call the control socket of a running `warden serve`.
+"""Serve the control sockets of `warden serve`; control_client.py calls them.
 
-A unix socket, 0600 in a 0700 folder: who can open it may read the fleet's keys, so it needs no
-password. One JSON object a line; a line and the number of callers are limited all the same.
+The owner's is a unix socket, 0600 in a 0700 folder: who can open it may read the fleet's keys, so
+it needs no password. The operators' (service/operators.py) lies where other users reach it. The
+kernel tells the caller's Unix user. One JSON object a line; a line, the time to send it, and the
+number of callers, also of one user, are limited.
 """
 
 import contextlib
-import json
 import os
 import queue
 import select
 import socket
+import struct
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from warden_host import jsontext, values
+from warden_host import jsontext
+from warden_host.control_client import MAX_LINE, Line, short_path
 from warden_host.engine.events import FleetEvent
-from warden_host.errors import CODES, HostError
+from warden_host.errors import HostError, filesystem_error, internal_error
 
-MAX_LINE = 65536
-_MAX_CALLERS = 32
+__all__ = ("Caller", "ControlServer", "Handler", "Line")
+
+MAX_CALLERS = 32
 _BACKLOG = 1000  # lines that a slow watcher may be behind
 _SEND_S = 5.0
-_DEPTH = values.MAX_DEPTH * 2  # a line wraps a device's message
-
-Line = dict[str, Any]
+_READ_S = 5.0  # for the whole request, however it trickles in
+_PAUSE_S = 0.1
 
 
 class Caller:
-    """One open call. Lines are put from any thread; only the caller's own thread writes."""
+    """One open call. Lines are put from any thread; only the caller's own thread writes.
 
-    def __init__(self) -> None:
+    uid: of the calling process's user. on_finish: called once with the outcome, "ok" or an error's
+    code, before the last line is sent at the latest.
+    """
+
+    def __init__(self, uid: int = -1) -> None:
+        self.uid = uid
+        self.on_finish: Callable[[str], None] | None = None
         self._lines: queue.Queue[Line | None] = queue.Queue(_BACKLOG)
         self._guard = threading.Lock()
         self._missed = 0
@@ -54,9 +63,17 @@ class Caller:
             missed, self._missed = self._missed, 0
         return _missed_line(missed) if missed else None
 
+    def note(self, outcome: str) -> None:
+        """Pass the outcome on, once: before finish() where the call outlasts the action."""
+        noted, self.on_finish = self.on_finish, None
+        if noted is not None:
+            with contextlib.suppress(HostError):  # the caller gets its answer all the same
+                noted(outcome)
+
     def finish(self, result: Line | HostError) -> None:
         """Queue the last line of this call, in place of older ones if the queue is full."""
         line = {"error": _error_line(result)} if isinstance(result, HostError) else result
+        self.note(_outcome(result))
         with self._guard:
             while self._lines.maxsize - self._lines.qsize() < 2:
                 with contextlib.suppress(queue.Empty):
@@ -72,16 +89,56 @@ class Caller:
 Handler = Callable[[Line, Caller], None]
 
 
+class Watchers:
+    """The callers of one or more sockets that get each event."""
+
+    def __init__(self) -> None:
+        self._callers: set[Caller] = set()
+        self._guard = threading.Lock()
+
+    def add(self, caller: Caller) -> None:
+        """Send every event to this caller from now on."""
+        with self._guard:
+            self._callers.add(caller)
+
+    def discard(self, caller: Caller) -> None:
+        """Send no event to this caller any more."""
+        with self._guard:
+            self._callers.discard(caller)
+
+    def announce(self, fleet_event: FleetEvent) -> None:
+        """Send an event to all callers that watch."""
+        if not self._callers:
+            return
+        record = fleet_event.record()
+        with self._guard:
+            for caller in self._callers:
+                caller.send(record)
+
+
 class ControlServer:
     """Serve the socket while the context lasts.
 
     handle: starts the work of a request and returns; it may raise HostError.
+    mode: of the socket. Others than its owner need write permission to call it.
+    watchers: those of another socket, to share them.
+    most_of_a_user: open calls of one Unix user, so that no user takes all of them.
     """
 
-    def __init__(self, path: Path, handle: Handler) -> None:
+    def __init__(
+        self,
+        path: Path,
+        handle: Handler,
+        mode: int = 0o600,
+        watchers: Watchers | None = None,
+        most_of_a_user: int = MAX_CALLERS,
+    ) -> None:
+        self._mode = mode
+        self.watchers = Watchers() if watchers is None else watchers
         self._path = path
         self._handle = handle
-        self._watchers: set[Caller] = set()
+        self._most_of_a_user = most_of_a_user
+        self._closing = False
         self._callers: set[Caller] = set()
         self._guard = threading.Lock()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -96,11 +153,13 @@ class ControlServer:
                 self._socket.bind(short)
             finally:
                 os.umask(before)
-        self._socket.listen(_MAX_CALLERS)
+            os.chmod(short, self._mode)
+        self._socket.listen(MAX_CALLERS)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closing = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept()
         self._socket.close()
@@ -110,35 +169,36 @@ class ControlServer:
         self._thread.join(5)
         self._path.unlink(missing_ok=True)
 
-    def watch(self, caller: Caller) -> None:
-        """Send every event to this caller from now on."""
+    def drop(self, uid: int) -> None:
+        """End the open calls of a Unix user."""
         with self._guard:
-            self._watchers.add(caller)
-
-    def announce(self, fleet_event: FleetEvent) -> None:
-        """Send an event to all callers that watch."""
-        record = fleet_event.record()
-        with self._guard:
-            for caller in self._watchers:
-                caller.send(record)
+            for caller in self._callers:
+                if caller.uid == uid:
+                    caller.gone.set()
 
     def _accept(self) -> None:
-        while True:
+        while not self._closing:
             try:
                 connection, _ = self._socket.accept()
-            except OSError:
-                return
-            caller = Caller()
-            with self._guard:
-                full = len(self._callers) >= _MAX_CALLERS
-                if not full:
-                    self._callers.add(caller)
-            if full:
+            except OSError:  # closed; or no file is left to open, or the caller is gone
+                if not self._closing:
+                    time.sleep(_PAUSE_S)
+                continue
+            caller = Caller(_uid_of(connection))
+            if not self._admit(caller):
                 connection.close()
                 continue
             threading.Thread(
                 target=self._serve, args=(connection, caller), name="warden-caller", daemon=True
             ).start()
+
+    def _admit(self, caller: Caller) -> bool:
+        with self._guard:
+            of_the_user = sum(one.uid == caller.uid for one in self._callers)
+            free = len(self._callers) < MAX_CALLERS and of_the_user < self._most_of_a_user
+            if free:
+                self._callers.add(caller)
+        return free
 
     def _serve(self, connection: socket.socket, caller: Caller) -> None:
         try:
@@ -150,15 +210,25 @@ class ControlServer:
             caller.gone.set()
             with self._guard:
                 self._callers.discard(caller)
-                self._watchers.discard(caller)
+            self.watchers.discard(caller)
 
     def _read_request(self, connection: socket.socket, caller: Caller) -> None:
         try:
-            with connection.makefile("rb") as reader:
-                line = reader.readline(MAX_LINE + 1)
-            self._handle(jsontext.parse_object(line, MAX_LINE, "control-malformed"), caller)
+            line = _read_line(connection, time.monotonic() + _READ_S)
+            self._start(jsontext.parse_object(line, MAX_LINE, "control-malformed"), caller)
         except HostError as error:
             caller.finish(error)
+
+    def _start(self, request: Line, caller: Caller) -> None:
+        """Let a bug end in an answer for the caller and an outcome for the audit log."""
+        try:
+            self._handle(request, caller)
+        except HostError:
+            raise
+        except OSError as error:
+            raise filesystem_error(error) from None
+        except Exception as error:  # noqa: BLE001
+            raise internal_error(error) from None
 
     def _write(self, connection: socket.socket, caller: Caller) -> None:
         while not caller.gone.is_set():
@@ -170,46 +240,45 @@ class ControlServer:
                 line = caller.pop_missed()
                 if line is None:
                     continue
-            if line is None:
+            if line is None or caller.gone.is_set():
                 return
             connection.sendall(jsontext.dump(line).encode() + b"\n")
 
 
-def stream(path: Path, request: Line, timeout_s: float | None = None) -> Iterator[Line]:
-    """Yield the lines of one call. Raises not-serving, timed-out and the error it answers."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout_s)
-        try:
-            with short_path(path) as short:
-                connection.connect(short)
-            connection.sendall(json.dumps(request).encode() + b"\n")
-        except OSError:
-            raise HostError(
-                "not-serving",
-                "no `warden serve` runs for this fleet",
-                "start `warden serve` in another window",
-            ) from None
-        with connection.makefile("rb") as reader:
-            while True:
-                try:
-                    data = reader.readline(MAX_LINE * 4)
-                except TimeoutError:
-                    raise HostError("timed-out", "`warden serve` gives no answer") from None
-                except OSError:
-                    data = b""
-                if not data:
-                    return
-                line = jsontext.parse_object(data, MAX_LINE * 4, "control-malformed", _DEPTH)
-                if "error" in line and isinstance(line["error"], dict):
-                    raise _raised(line["error"])
-                yield line
+def check_path(path: Path) -> None:
+    """Verify that a socket can be made there. Raises bad-argument."""
+    if not path.parent.is_dir():
+        raise HostError("bad-argument", f"there is no folder {path.parent} for the socket")
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise HostError("bad-argument", f"{path} is no socket: it stays as it is")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
+        short_path(path) as short,
+    ):
+        if connection.connect_ex(short) == 0:
+            raise HostError("bad-argument", f"{path} is in use by another `warden serve`")
 
 
-def call(path: Path, request: Line, timeout_s: float = 15.0) -> Line:
-    """Return the answer to a request. Raises as stream()."""
-    for line in stream(path, request, timeout_s):
-        return line
-    raise HostError("not-serving", "`warden serve` ended in the meantime")
+def _uid_of(connection: socket.socket) -> int:
+    """Return the user of the process at the other end, as the kernel knows it: unix(7)."""
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    )
+    return int(uid)
+
+
+def _outcome(result: Line | HostError) -> str:
+    """Return "ok", or the code of the error, also of one that a device answered."""
+    if isinstance(result, HostError):
+        return result.code
+    if result.get("ok") is not False:
+        return "ok"
+    reply = result.get("reply")
+    error = reply.get("error") if isinstance(reply, dict) else result.get("verdict")
+    return jsontext.slug(error)
 
 
 def _missed_line(count: int) -> Line:
@@ -220,22 +289,23 @@ def _error_line(error: HostError) -> Line:
     return {"code": error.code, "text": error.text, "hint": error.hint}
 
 
-def _raised(line: Line) -> HostError:
-    code = line.get("code")
-    known = code if isinstance(code, str) and code in CODES else "control-malformed"
-    return HostError(known, str(line.get("text", "")), str(line.get("hint", "")))
+def _read_line(connection: socket.socket, end: float) -> bytes:
+    """Return what comes up to a line's end, or MAX_LINE + 1 bytes. Raises OSError at `end`."""
+    data = bytearray()
+    while len(data) <= MAX_LINE and b"\n" not in data:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
+        received = connection.recv(MAX_LINE + 1 - len(data))
+        if not received:
+            break
+        data += received
+    connection.settimeout(_SEND_S)
+    return bytes(data.partition(b"\n")[0])
 
 
 def _hung_up(connection: socket.socket) -> bool:
+    """Return whether the caller closed the connection; what follows its request is dropped."""
     readable, _, _ = select.select([connection], [], [], 0)
-    return bool(readable) and connection.recv(1, socket.MSG_PEEK) == b""
-
-
-@contextlib.contextmanager
-def short_path(path: Path) -> Iterator[str]:
-    """Give the socket a name of at most 108 bytes, the limit of a unix socket's address."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
+    return bool(readable) and connection.recv(MAX_LINE) == b""

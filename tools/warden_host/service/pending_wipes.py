@@ -1,7 +1,7 @@
 """Send each pending wipe as soon as its device has a session with the authority.
 
-Runs on the engine's thread. Removing a wiped device's account may take seconds, so a thread of its
-own does that.
+Runs on the thread that has the engine. Removing a wiped device's account may take seconds, so a
+thread of its own does that.
 """
 
 import threading

@@ -3,45 +3,50 @@
 The client (paho) reads a packet in five calls and makes objects of it, about 50 us each, and
 yields the interpreter at each call: a flood on its thread starves the engine's. Here a message
 costs a few us, and a payload is copied only if the sink does so. Only QoS 0 is extracted, which
-needs no answer; all other packets reach the client as they are.
+needs no answer, and each PUBACK for publish_queue.py; all other packets reach the client as they
+are.
 
-Formats: MQTT 3.1.1, sections 2.2 and 3.3.
+Formats: MQTT 3.1.1, sections 2.2, 3.3 and 3.4.
 """
 
-import contextlib
+import select
 import ssl
 from collections.abc import Callable
 
+from warden_host.service.publish_queue import FIRST_ID
+
 # (topic, payload, retain flag). The payload is valid during the call only.
 Sink = Callable[[bytes, memoryview, bool], None]
+# The packet ID of a message that the broker acknowledges.
+Acknowledged = Callable[[int], None]
 _PUBLISH_QOS_0 = 0x30
+_PUBACK = 0x40
 _TYPE_AND_QOS = 0xF6
 _RETAIN = 0x01
-_CHUNK = 65536
-_READS = 64  # TLS records in one call of recv(): the client also has to write and to keep alive
+_RECORD = 16384  # bytes of a TLS record, of which a call of recv_into() gives one at most
+_READS = 64  # TLS records in one call of fill(): the client also has to write and to keep alive
 
 
 class PublishTap:
     """Split the bytes of one connection."""
 
-    def __init__(self, sink: Sink, most: int) -> None:
+    def __init__(self, sink: Sink, most: int, acknowledged: Acknowledged) -> None:
         """most: bytes of a packet's body; a longer PUBLISH reaches the sink without a topic."""
         self._sink = sink
+        self._acknowledged = acknowledged
         self._most = most
-        self._buffer = bytearray()
+        self._rest = b""  # a packet that is incomplete
         self._pass = 0  # bytes of a packet that the client still needs
         self._skip = 0  # bytes of a PUBLISH that is too long
         self._broken = False
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes | memoryview) -> bytes:
         """Extract the messages from the next bytes; return those for the client."""
         if self._broken:
-            return data
-        self._buffer += data
+            return bytes(data)
         kept: list[bytes] = []
-        with memoryview(self._buffer) as view:
-            done = self._split(view, kept)
-        del self._buffer[:done]
+        with memoryview(self._rest + data if self._rest else data) as view:
+            self._rest = bytes(view[self._split(view, kept) :])
         return b"".join(kept)
 
     def _split(self, view: memoryview, kept: list[bytes]) -> int:
@@ -66,7 +71,16 @@ class PublishTap:
                 self._broken = True
                 kept.append(bytes(view[at:]))
                 return end
-            if view[at] & _TYPE_AND_QOS != _PUBLISH_QOS_0:
+            if view[at] == _PUBACK and length == 2:
+                if at + whole > end:
+                    return at
+                number = int.from_bytes(view[body : body + 2], "big")
+                if number >= FIRST_ID:
+                    self._acknowledged(number)
+                    at += whole
+                else:
+                    self._pass = whole
+            elif view[at] & _TYPE_AND_QOS != _PUBLISH_QOS_0:
                 self._pass = whole
             elif length > self._most:
                 self._sink(b"", view[:0], False)
@@ -107,26 +121,47 @@ def _remaining_length(view: memoryview, at: int, end: int) -> tuple[int, int] | 
 def tapped_socket(new_tap: Callable[[], PublishTap]) -> type[ssl.SSLSocket]:
     """Return a class for `SSLContext.sslsocket_class`: recv() gives what the tap leaves.
 
-    new_tap: called once for each connection.
+    new_tap: called once for each connection. The class has a method fill() beside recv(): it reads
+    what is there, and returns whether recv() has anything, bytes or an end. The client need not be
+    called otherwise.
     """
 
     class TappedSocket(ssl.SSLSocket):
         _tap: PublishTap | None = None
         _left = b""
 
-        def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        def fill(self) -> bool:
+            if self._left:
+                return True
             if self._tap is None:
                 self._tap = new_tap()
+                self._record = memoryview(bytearray(_RECORD))
+                self._poll = select.poll()
+                self._poll.register(self, select.POLLIN)
+            left = b""
+            ended = False
+            for number in range(_READS):
+                # A question costs less than an exception.
+                if number and not self._poll.poll(0):
+                    break
+                try:
+                    length = super().recv_into(self._record)
+                except ssl.SSLWantReadError:
+                    break
+                except OSError:
+                    length = 0
+                if not length:
+                    ended = True
+                    break
+                left += self._tap.feed(self._record[:length])
+            self._left = left
+            return bool(left) or ended
+
+        def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+            if not self.fill():
+                raise ssl.SSLWantReadError  # a non-blocking socket's word for "nothing yet"
             if not self._left:
-                read = [super().recv(_CHUNK, flags)]
-                with contextlib.suppress(
-                    OSError
-                ):  # an end or a loss is found again by the next call
-                    while read[-1] and len(read) < _READS:
-                        read.append(super().recv(_CHUNK, flags))
-                self._left = self._tap.feed(b"".join(read))
-                if not self._left and read[-1]:
-                    raise ssl.SSLWantReadError  # a non-blocking socket's word for "nothing yet"
+                return super().recv(buflen, flags)  # finds the end or the loss again
             given, self._left = self._left[:buflen], self._left[buflen:]
             return given
 

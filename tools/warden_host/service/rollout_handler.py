@@ -53,6 +53,7 @@ class RolloutHandler:
 
     def _rollout(self, line: Line, caller: Caller) -> None:
         number, left_out = self._create(line)
+        caller.note("ok")  # most callers hang up before it ends
         if left_out:
             caller.send({"rollout": number, "left_out": left_out})
         self._show(number, caller)
@@ -68,6 +69,7 @@ class RolloutHandler:
     def _resume(self, line: Line, caller: Caller) -> None:
         number = _read_rollout(line)
         self._continue(number)
+        caller.note("ok")
         self._show(number, caller)
 
     def _show(self, number: int, caller: Caller) -> None:

@@ -6,23 +6,48 @@ They start in this order and stop in the reverse one. Tests and the demo use the
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from warden_host import names
 from warden_host.broker.backend import Broker
-from warden_host.devices import revocation
+from warden_host.devices import app_changes, app_tokens, log_in, revocation, server_renewal
+from warden_host.engine.device_state import DeviceState
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
+from warden_host.engine.policies import follow
 from warden_host.engine.request import Request
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY
-from warden_host.service import clock_guard
+from warden_host.protocol import access_token
+from warden_host.service import address_watch, clock_guard, crl_keeper
+from warden_host.service.address_watch import AddressWatch
+from warden_host.service.alarm_service import AlarmService
 from warden_host.service.authority import Authority
-from warden_host.service.control import Caller, ControlServer, Handler, Line
+from warden_host.service.broker_supervisor import BrokerSupervisor
+from warden_host.service.certificate_keeper import CertificateKeeper
+from warden_host.service.control import (
+    Caller,
+    ControlServer,
+    Handler,
+    Line,
+    Watchers,
+    check_path,
+)
+from warden_host.service.crl_keeper import CrlKeeper
 from warden_host.service.display_queue import screen_thread
+from warden_host.service.exported import Exported
+from warden_host.service.introspection import TABLE, Introspection
+from warden_host.service.login_watch import LoginWatch
+from warden_host.service.operators import MOST_OF_A_USER, OPERATORS_MODE, AuditedSockets
+from warden_host.service.request_fields import read_bytes, read_networks, read_text
 from warden_host.service.rollout_handler import RolloutHandler
+from warden_host.service.token_sweeper import sweeping
 from warden_host.store.store import Store
+
+_PAGE = 500  # devices a line: some 70 bytes each
 
 
 @dataclass(frozen=True)
@@ -31,10 +56,18 @@ class Service:
 
     broker: Broker
     authority: Authority
+    supervisor: BrokerSupervisor
+    address: AddressWatch
 
     def check(self) -> None:
-        """Raise broker-failed or not-serving if the broker or the engine's thread ended."""
-        self.broker.check_alive()
+        """Start the broker again if it ended.
+
+        Raises not-serving if the engine's thread ended, fleet-served for another host.
+
+        Call it on the main thread.
+        """
+        self.supervisor.check()
+        self.address.check()
         if not self.authority.alive():
             raise HostError("not-serving", "the authority's thread ended", "report this as a bug")
 
@@ -42,58 +75,138 @@ class Service:
 @contextlib.contextmanager
 def serving(
     fleet: Fleet,
-    announce: Callable[[FleetEvent], None] = lambda _: None,
+    announce: Callable[[FleetEvent], None] | None = None,
     accept_clock: bool = False,
+    ca_passphrase: bytes | None = None,
+    operators: Path | None = None,
 ) -> Iterator[Service]:
     """Serve a fleet while the context lasts.
 
-    announce: called with each event, on another thread.
+    announce: called with each event, on a thread of its own.
     accept_clock: the owner confirms this host's time.
+    ca_passphrase: of the key of the devices' CA, for the revocation list.
+    operators: where to put the socket for operators; None for none.
     Raises: clock-jumped, and what Broker and Authority raise.
     """
     handler = _Dispatcher()
-    control = ControlServer(fleet.control, handler.handle)
+    sockets = AuditedSockets(
+        handler.handle,
+        lambda text: announce_to_all(FleetEvent("notice", code="role-missing", text=text)),
+    )
+    control = ControlServer(fleet.control, sockets.handle_owner)
 
-    with contextlib.ExitStack() as stack, screen_thread(announce) as show:
+    with contextlib.ExitStack() as stack:
+        alarms = AlarmService(fleet, lambda fleet_event: announce_to_all(fleet_event))
+        show = None if announce is None else stack.enter_context(screen_thread(announce))
 
         def announce_to_all(fleet_event: FleetEvent) -> None:
-            control.announce(fleet_event)
-            show(fleet_event)
+            control.watchers.announce(fleet_event)
+            alarms.on_notice(fleet_event)
+            if show is not None:
+                show(fleet_event)
 
+        stack.enter_context(alarms)
         with Store(fleet.database) as store:
             clock_guard.check_start(store, accept_clock)
+            for text in log_in.unmatched_terms(fleet, store):
+                announce_to_all(FleetEvent("notice", text=text))
+        address_watch.check_unserved(fleet)
+        introspection = Introspection(fleet) if TABLE in fleet.document else None
         # Before the broker takes its first connection.
         revocation.enforce_endings(fleet)
-        with Broker(fleet) as broker, Authority(fleet, announce_to_all) as authority:
-            handler.authority, handler.control, handler.broker = authority, control, broker
+        app_tokens.enforce(fleet)
+        app_changes.enforce(fleet)
+        server_renewal.finish(fleet)
+        server_renewal.check_names(fleet)
+        certified = crl_keeper.is_needed(fleet)
+        if certified:
+            crl_keeper.prepare(fleet, ca_passphrase)
+        with (
+            Broker(fleet) as broker,
+            Authority(fleet, announce_to_all, packet_limit=broker.packet_limit) as authority,
+        ):
+            handler.authority, handler.broker = authority, broker
+            handler.watchers = control.watchers
             handler.announce = announce_to_all
+            handler.fleet = fleet
+            handler.introspection = introspection
+            logins = LoginWatch(fleet, announce_to_all, alarms.on_notice)
+            authority.ask(lambda engine: engine.watchers.append(alarms.on_device_event))
+            watch = stack.enter_context(AddressWatch(fleet, announce_to_all))
+            broker.on_refused_login = watch.before(logins.refused)
+            stack.enter_context(sweeping(fleet, announce_to_all))
             rollouts = RolloutHandler(fleet, authority)
             stack.callback(rollouts.close)
             rollouts.resume_all()
             handler.operations.update(rollouts.operations)
-            with control:
-                yield Service(broker, authority)
+            if certified:
+                keeper = CrlKeeper(
+                    fleet,
+                    broker.reload,
+                    lambda text: announce_to_all(FleetEvent("notice", text=text)),
+                    ca_passphrase,
+                )
+                stack.callback(keeper.close)
+                handler.keeper = keeper
+                keeper.start()
+            renewing = CertificateKeeper(
+                fleet, authority, broker.reload, announce_to_all, ca_passphrase
+            )
+            stack.callback(renewing.join)
+            authority.ask(lambda engine: engine.watchers.append(renewing.on_device_event))
+            handler.renewing = renewing
+            sockets.authority = authority
+            if operators is not None:
+                check_path(operators)
+                others = ControlServer(
+                    operators,
+                    sockets.handle_operator,
+                    OPERATORS_MODE,
+                    control.watchers,
+                    MOST_OF_A_USER,
+                )
+                handler.others = stack.enter_context(others)
+            with control, renewing:
+                handler.exported = Exported(fleet, announce_to_all)
+                handler.exported.renew()
+                yield Service(broker, authority, BrokerSupervisor(broker, announce_to_all), watch)
 
 
 class _Dispatcher:
     """Dispatch requests of the control socket; the parts are set when they exist."""
 
     authority: Authority
-    control: ControlServer
+    watchers: Watchers
     broker: Broker
     announce: Callable[[FleetEvent], None]
+    fleet: Fleet
+    exported: Exported | None = None
+    keeper: CrlKeeper | None = None  # where devices log in by certificates
+    renewing: CertificateKeeper
+    introspection: Introspection | None = None
+    others: ControlServer | None = None  # the operators' socket
 
     def __init__(self) -> None:
         self.operations: dict[str, Handler] = {
             "send": self._send,
             "watch": self._watch,
             "online": self._online,
+            "devices": self._devices,
             "clear": self._clear,
+            "dropped": self._dropped,
             "rotate": self._rotate,
             "end": self._end,
             "unlock": self._unlock,
+            "wifi": self._wifi,
+            "policy": self._policy,
+            "develop": self._develop,
+            "token": self._token,
+            "apps": self._apps,
             "codes": self._codes,
             "reload": self._reload,
+            "reload_certificates": self._reload_certificates,
+            "certificate_key": self._certificate_key,
+            "operator": self._operator,
         }
 
     def handle(self, line: Line, caller: Caller) -> None:
@@ -104,40 +217,140 @@ class _Dispatcher:
         self.operations[operation](line, caller)
 
     def _send(self, line: Line, caller: Caller) -> None:
-        self.authority.submit(_read_request(line), caller.finish)
+        request = _read_request(line)
+        if "token" in line:
+            text = read_text(line, "token", limit=access_token.MAX_TOKEN)
+            request = self._allowed(request, text)
+        self.authority.submit(request, caller.finish)
+
+    def _allowed(self, request: Request, token: str) -> Request:
+        """Return the request as its token's application gives it, if the token allows it."""
+        key = app_tokens.verifying_key(self.fleet)
+        claims = None
+        if self.introspection is not None and not access_token.is_signed(key, token):
+            claims = self.introspection.claims(token)
+
+        def check(engine: Engine) -> str:
+            type_ = engine.state(request.device).device.type
+            if claims is not None:
+                return app_tokens.check_foreign(engine.store, claims, type_, request.command).appid
+            return app_tokens.check_request(engine.store, key, token, type_, request.command).appid
+
+        appid = self.authority.ask(check)
+        if request.forge or request.app not in ("", appid):
+            raise HostError("token-scope", f"the token speaks for application {appid} alone")
+        return request._replace(app=appid)
 
     def _watch(self, _: Line, caller: Caller) -> None:
-        self.control.watch(caller)
+        self.watchers.add(caller)
         caller.send(FleetEvent("notice", text="watching").record())
 
     def _online(self, _: Line, caller: Caller) -> None:
-        caller.finish({"online": self.authority.ask(Engine.online)})
+        def ask(engine: Engine) -> Line:
+            online = engine.online()
+            open_ones = [name for name in online if engine.state(name).development]
+            presence = {name: list(one) for name, one in engine.presences().items()}
+            return {"online": online, "development": open_ones, "presence": presence}
+
+        caller.finish(self.authority.ask(ask))
+
+    def _devices(self, _: Line, caller: Caller) -> None:
+        """Send pages of [device, type, presence, quarantined]."""
+
+        def ask(engine: Engine) -> list[list[Any]]:
+            presences = engine.presences()
+            return [
+                [name, type_, presences.get(name, ("", 0.0))[0], bool(reason)]
+                for name, type_, reason in engine.store.device_types()
+            ]
+
+        rows = self.authority.ask(ask)
+        for start in range(0, len(rows), _PAGE):
+            caller.send({"devices": rows[start : start + _PAGE]})
+        caller.finish({"ok": True})
 
     def _clear(self, line: Line, caller: Caller) -> None:
-        device = _read_text(line, "device")
+        device = read_text(line, "device")
         cleared = self.authority.ask(lambda engine: engine.clear(device))
         caller.finish({"ok": True, "cleared": cleared})
 
+    def _dropped(self, line: Line, caller: Caller) -> None:
+        type_, device = names.parse_device_client(read_text(line, "client"))
+        with Store(self.fleet.database) as store:
+            ending = store.ending(device)
+        if ending is not None and ending.revoked:
+            self.authority.drop_messages(device)  # now: a flood of it may wait for the engine
+        self.authority.ask(lambda engine: engine.presence.record_drop(engine.state(device), type_))
+        caller.finish({"ok": True})
+
     def _rotate(self, line: Line, caller: Caller) -> None:
-        device = _read_text(line, "device")
+        device = read_text(line, "device")
         body = self.authority.ask(lambda engine: engine.start_rotation(device))
         self.authority.submit(_authority_request(line, "rotate", body), caller.finish)
 
     def _end(self, line: Line, caller: Caller) -> None:
-        self.authority.end_device(_read_text(line, "device"), caller.finish)
+        self.authority.end_device(read_text(line, "device"), caller.finish)
 
     def _unlock(self, line: Line, caller: Caller) -> None:
-        args = {"device": _read_text(line, "device")}
+        args = {"device": read_text(line, "device")}
         self.authority.submit(_authority_request(line, "unlock", args), caller.finish)
+
+    def _develop(self, line: Line, caller: Caller) -> None:
+        args = {"device": read_text(line, "device"), "seconds": line.get("seconds")}
+        self.authority.submit(_authority_request(line, "develop", args), caller.finish)
+
+    def _token(self, line: Line, caller: Caller) -> None:
+        args = read_bytes(line.get("order", {}))
+        if not isinstance(args, dict):
+            raise HostError("control-malformed", "the order for a token has another form")
+        self.authority.submit(_authority_request(line, "token", args), caller.finish)
+
+    def _apps(self, _: Line, caller: Caller) -> None:
+        self.authority.reload()
+        count = self.authority.ask(lambda _: self.authority.pending_apps.apply())
+        caller.finish({"ok": True, "connected": count})
+
+    def _wifi(self, line: Line, caller: Caller) -> None:
+        args = read_networks(line["change"]) if "change" in line else {}
+        self.authority.submit(_authority_request(line, "wifi", args), caller.finish)
+
+    def _policy(self, line: Line, caller: Caller) -> None:
+        device = read_text(line, "device")
+        self.authority.ask(lambda engine: follow(engine, device))
+        if line.get("ended") is True:
+            caller.finish({"ok": True, "notice": self.broker.restart_warning()})
+            return
+        args = self.authority.ask(lambda engine: _read_policy(line, engine.state(device)))
+        self.authority.submit(_authority_request(line, "policy", args), caller.finish)
 
     def _codes(self, _: Line, caller: Caller) -> None:
         self.authority.codes.console.watch(caller.send, caller.gone)
+        caller.note("ok")
+
+    def _operator(self, line: Line, caller: Caller) -> None:
+        """End the open calls of a user whose roles changed: `watch` and `codes` last for ever."""
+        if self.others is not None and type(line.get("uid")) is int:
+            self.others.drop(line["uid"])
+        caller.finish({"ok": True})
+
+    def _reload_certificates(self, _: Line, caller: Caller) -> None:
+        self.broker.reload()
+        caller.finish({"ok": True})
+
+    def _certificate_key(self, line: Line, caller: Caller) -> None:
+        args = {"certificate": "key"}
+        self.authority.submit(_authority_request(line, "rotate", args), caller.finish)
 
     def _reload(self, line: Line, caller: Caller) -> None:
-        device = _read_text(line, "device", "")
+        device = read_text(line, "device", "")
         self.authority.ask(lambda engine: engine.unload(device))
         self.authority.reload()
-        text = self.broker.packet_limit_warning()
+        if self.exported is not None:
+            self.exported.renew()
+        if self.keeper is not None:
+            self.keeper.wake()
+        self.renewing.wake()
+        text = self.broker.restart_warning()
         if text:
             self.announce(FleetEvent("notice", text=text))
         caller.finish({"ok": True})
@@ -146,10 +359,11 @@ class _Dispatcher:
 def _authority_request(line: Line, command: str, args: dict[str, Any]) -> Request:
     """Return a command of the authority's own.
 
-    args: from the store, so that no secret passes the control socket.
+    args: secrets of the fleet come from the store. A Wi-Fi password is none of them: it passes the
+    control socket, which only the fleet's owner can open, and is stored nowhere.
     """
     request = _read_request(line | {"command": command, "app": AUTHORITY, "forge": ""})
-    return replace(request, args=args)
+    return request._replace(args=args)
 
 
 def _read_request(line: Line) -> Request:
@@ -160,18 +374,26 @@ def _read_request(line: Line) -> Request:
     if type(ttl) is not int or not isinstance(timeout, (int, float)) or not 0 < timeout <= 600:
         raise HostError("control-malformed", "ttl or timeout is out of range")
     return Request(
-        device=_read_text(line, "device"),
-        command=_read_text(line, "command"),
+        device=read_text(line, "device"),
+        command=read_text(line, "command"),
         args=args,
-        app=_read_text(line, "app", ""),
+        app=read_text(line, "app", ""),
         ttl_s=ttl,
         timeout_s=float(timeout),
-        forge=_read_text(line, "forge", ""),
+        forge=read_text(line, "forge", ""),
+        hold=line.get("hold") is True,
     )
 
 
-def _read_text(line: Line, key: str, default: Any = None) -> str:
-    value = line.get(key, default)
-    if not isinstance(value, str) or len(value) > 256:
-        raise HostError("control-malformed", f"{key} is missing or no text")
-    return value
+def _read_policy(line: Line, state: DeviceState) -> dict[str, Any]:
+    """Return the body of the command `policy`; the new record is the one in fleet.db.
+
+    Raises control-malformed, not-applicable.
+    """
+    if "change" not in line:
+        return {}
+    if type(line["change"]) is not int:
+        raise HostError("control-malformed", "the change of the policy has no number")
+    if state.device.next_policy is None:
+        raise HostError("not-applicable", f"no change of {state.device.device}'s policy is due")
+    return {"id": line["change"], "policy": state.device.next_policy}

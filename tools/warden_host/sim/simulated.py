@@ -14,7 +14,7 @@ from warden_host.devices import provision
 from warden_host.errors import HostError
 from warden_host.fleet import device_tree
 from warden_host.sim.keyboard import Keyboard
-from warden_host.sim.watchdog import FILE, Watchdog
+from warden_host.sim.watchdog import BITTEN, FILE, Watchdog
 
 # Exit codes of the unix port: 0 from a soft reset, 3 from machine.reset() of boards/UNIX.
 # An end by the watchdog counts as 3.
@@ -38,7 +38,8 @@ class SimulatedDevice:
     ) -> None:
         check(home)
         argv = provision.device_argv(device_tree.tree(), home, heapsize=heapsize)
-        dog = Watchdog(home / "fuses" / FILE)
+        self._fuses = home / "fuses"
+        dog = Watchdog(self._fuses / FILE)
         try:
             self.process = subprocess.Popen(
                 tie_to_us(argv) if lock else argv,
@@ -64,6 +65,7 @@ class SimulatedDevice:
 
     def _bite(self) -> None:
         self._bitten = True
+        (self._fuses / BITTEN).touch()
         self.process.kill()
 
     def lines(self, show: Callable[[str], None]) -> int:
@@ -116,7 +118,7 @@ def run(
     """
     check(home)
     restarts = 0
-    with _alone(home) as lock:
+    with alone(home) as lock:
         while True:
             _not_wiped(home)
             began = time.monotonic()
@@ -133,7 +135,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _alone(home: Path) -> Iterator[filelock.Lock]:
+def alone(home: Path) -> Iterator[filelock.Lock]:
     """Hold the lock of the device, so that one process runs it.
 
     Two processes with one account would disconnect each other from the broker forever. The lock

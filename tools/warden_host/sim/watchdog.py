@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 FILE = "watchdog"
+BITTEN = "bitten"  # exists when the watchdog ended the last start: the chip's reset cause
 _LOOK_S = 0.25
 _MAX_FILE = 32
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from warden_host import secretfile
+from warden_client import secretfile
+
 from warden_host.errors import HostError
 from warden_host.store import schema
 
 
 class Database:
-    """An open fleet.db, for one thread. Raises database-damaged, key-permissions."""
+    """An open fleet.db, for one thread at a time. Raises database-damaged, key-permissions."""
 
     def __init__(self, path: Path) -> None:
         if path.exists():
@@ -21,7 +22,9 @@ class Database:
         else:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with guard():
-            self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
+            self._db = sqlite3.connect(
+                path, timeout=10, isolation_level=None, check_same_thread=False
+            )
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA foreign_keys = ON")
             # Keys and passwords that were replaced must not remain in the file.

@@ -21,6 +21,8 @@ class Events(Database):
         super().__init__(path)
         self._unwritten: list[tuple[float, str, str, str, str]] = []
         self._seen: dict[str, float] = {}
+        # (device, application) → the highest number of its events that wait, and the pair's uid.
+        self._numbers: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._added: dict[str, int] = {}  # rows of each device since the bound was last applied
 
     def close(self) -> None:
@@ -34,25 +36,35 @@ class Events(Database):
         """Keep when a device was last seen, unix seconds, for the next write_events()."""
         self._seen[device] = moment
 
-    def add_event(self, device: str, appid: str, name: str, body: str) -> None:
+    def add_event(
+        self, device: str, appid: str, name: str, body: str, number: int = 0, uid: bytes = b""
+    ) -> bool:
         """Keep an event of a device, and when it was seen, for the next write_events().
 
-        body: JSON. Call it outside a transaction. Raises: as write_events().
+        body: JSON. number: of an event of the device's outbox. uid: the pair's, with a number.
+        Call it outside a transaction. Returns: whether a batch was full, and all of it is
+        committed. Raises: as write_events().
         """
+        if number:
+            self._numbers[device, appid] = number, uid
         now = time.time()
         self._seen[device] = now
         self._unwritten.append((now, device, appid, name, body))
-        if len(self._unwritten) >= BATCH:
-            self.write_events()
+        if len(self._unwritten) < BATCH:
+            return False
+        self.write_events()
+        return True
 
     def write_events(self) -> None:
         """Commit the events and times that wait. Raises database-damaged: they are lost."""
         events, self._unwritten = self._unwritten, []
         seen, self._seen = self._seen, {}
+        numbers, self._numbers = self._numbers, {}
         if not seen:
             return
         try:
-            with self.transaction(durable=False):
+            # What is acknowledged to a device must survive a power cut: it keeps no copy.
+            with self.transaction(durable=bool(numbers)):
                 self._do_many(
                     "INSERT INTO events (time, device, appid, name, body) VALUES (?, ?, ?, ?, ?)",
                     events,
@@ -60,6 +72,12 @@ class Events(Database):
                 self._do_many(
                     "UPDATE devices SET last_seen = ? WHERE device = ?",
                     [(moment, device) for device, moment in seen.items()],
+                )
+                # Not by names alone: the device may have been provisioned anew meanwhile.
+                self._do_many(
+                    "UPDATE pairs SET event_number = ?1 WHERE device = ?2 AND appid = ?3 "
+                    "AND uid = ?4 AND event_number < ?1",
+                    [(number, *pair, uid) for pair, (number, uid) in numbers.items()],
                 )
                 self._bound_events(device for _, device, *_ in events)
         except HostError as error:

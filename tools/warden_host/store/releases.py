@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from warden_host.errors import HostError
-from warden_host.store.database import Database, guard
+from warden_host.store.backups import Backups
+from warden_host.store.database import guard
 
 MAX_SEQUENCE = (1 << 32) - 1
 MAX_HISTORY = 60  # steps of one device in one rollout; the oldest are dropped
@@ -61,7 +62,7 @@ class Rollout:
     targets: tuple[Target, ...] = ()
 
 
-class Releases(Database):
+class Releases(Backups):
     """The rows of releases and rollouts."""
 
     def vendor(self) -> bytes:
@@ -83,6 +84,7 @@ class Releases(Database):
             # A release that failed, or whose folder is gone, keeps its number.
             self._do("UPDATE releases SET name = name || '#' || sequence WHERE name = ?", name)
             last = self._do("SELECT coalesce(max(sequence), 0) FROM releases").fetchone()[0]
+            last = max(last, self.sequence_floor())
             if wanted is not None and wanted <= last:
                 raise HostError(
                     "old-manifest",

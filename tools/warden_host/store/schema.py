@@ -1,6 +1,6 @@
 """The tables of fleet.db, and the scripts that migrate an older database."""
 
-FORMAT = 7
+FORMAT = 16
 # Since format 2. body: the command's CBOR with the new secrets while the rotation runs, then NULL:
 # the number alone is kept.
 _ROTATIONS = """
@@ -71,6 +71,65 @@ CREATE TABLE rollout_history (
     device TEXT NOT NULL, time REAL NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
 CREATE INDEX rollout_history_device ON rollout_history (rollout, device);
 """
+# Since format 9. Certificates of devices (store/certificates.py), whose rows outlive their device:
+# the revocation list is made of them.
+_CERTIFICATES = """
+CREATE TABLE certificates (
+    serial TEXT PRIMARY KEY, device TEXT NOT NULL, type TEXT NOT NULL, name TEXT NOT NULL,
+    kind TEXT NOT NULL, made_on TEXT NOT NULL, issued REAL NOT NULL, expires REAL NOT NULL,
+    der BLOB NOT NULL, proven REAL, revoked REAL) STRICT;
+CREATE INDEX certificates_device ON certificates (device);
+"""
+# Since format 10. A policy that a device tries (store/policies.py).
+_POLICY_CHANGES = """
+CREATE TABLE policy_changes (
+    device TEXT PRIMARY KEY REFERENCES devices ON DELETE CASCADE, record BLOB NOT NULL) STRICT;
+"""
+# Since format 11. Tokens of applications (store/tokens.py).
+_APP_TOKENS = """
+CREATE TABLE app_tokens (
+    id TEXT PRIMARY KEY, appid TEXT NOT NULL, scope TEXT NOT NULL, made REAL NOT NULL,
+    expires REAL NOT NULL, revoked REAL) STRICT;
+"""
+# Since format 12. The server keys that each device pins, SHA-256, one after the other.
+_PINS = """
+CREATE TABLE pins (
+    device TEXT PRIMARY KEY REFERENCES devices ON DELETE CASCADE, pins BLOB NOT NULL) STRICT;
+"""
+# Since format 13. Applications that are parties of their own (store/exports.py).
+_APP_EXPORTS = """
+CREATE TABLE app_exports (
+    appid TEXT PRIMARY KEY REFERENCES apps ON DELETE CASCADE, since REAL NOT NULL) STRICT;
+"""
+# Since format 14. Changes of applications that devices have yet to take (store/app_changes.py).
+_APP_CHANGES = """
+CREATE TABLE app_changes (
+    device TEXT NOT NULL REFERENCES devices ON DELETE CASCADE, appid TEXT NOT NULL, k BLOB,
+    commands TEXT, after TEXT NOT NULL, ordered REAL NOT NULL, number INTEGER,
+    error TEXT NOT NULL DEFAULT '', PRIMARY KEY (device, appid)) STRICT;
+CREATE INDEX app_changes_appid ON app_changes (appid);
+CREATE TABLE app_renames (old TEXT PRIMARY KEY, new TEXT NOT NULL) STRICT;
+CREATE INDEX pairs_appid ON pairs (appid);
+"""
+# Since format 15. Operators (store/operators.py) and the audit log (store/audit.py), whose rows
+# nothing changes; a trim removes those before its base.
+_OPERATORS = """
+CREATE TABLE operators (
+    name TEXT PRIMARY KEY, uid INTEGER NOT NULL UNIQUE, user TEXT NOT NULL, roles TEXT NOT NULL)
+    STRICT;
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY, time INTEGER NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL,
+    outcome TEXT NOT NULL, started INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;
+CREATE TRIGGER audit_unchanged BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit log is only appended to'); END;
+"""
+# Since format 16. Commands for devices that sleep (store/held.py).
+_HELD = """
+CREATE TABLE held_commands (
+    id INTEGER PRIMARY KEY, number INTEGER NOT NULL,
+    device TEXT NOT NULL REFERENCES devices ON DELETE CASCADE, appid TEXT NOT NULL,
+    command TEXT NOT NULL, args BLOB NOT NULL, expires REAL NOT NULL, sent INTEGER NOT NULL) STRICT;
+"""
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE apps (appid TEXT PRIMARY KEY, types TEXT NOT NULL, commands TEXT NOT NULL) STRICT;
@@ -78,12 +137,14 @@ CREATE TABLE devices (
     device TEXT PRIMARY KEY, type TEXT NOT NULL, board TEXT NOT NULL, mode TEXT NOT NULL,
     policy BLOB NOT NULL, quarantine TEXT NOT NULL DEFAULT '', diverged INTEGER NOT NULL DEFAULT 0,
     boot INTEGER NOT NULL DEFAULT 0, connect INTEGER NOT NULL DEFAULT 0,
-    vault_gen INTEGER NOT NULL DEFAULT 0, last_seen REAL NOT NULL DEFAULT 0) STRICT;
+    vault_gen INTEGER NOT NULL DEFAULT 0, last_seen REAL NOT NULL DEFAULT 0,
+    asleep_until REAL NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE pairs (
     device TEXT NOT NULL REFERENCES devices ON DELETE CASCADE, appid TEXT NOT NULL,
     k BLOB NOT NULL, uid BLOB NOT NULL, commands TEXT NOT NULL,
     boot INTEGER NOT NULL DEFAULT -1, connect INTEGER NOT NULL DEFAULT -1,
-    vault_gen INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (device, appid)) STRICT;
+    vault_gen INTEGER NOT NULL DEFAULT 0, event_number INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (device, appid)) STRICT;
 CREATE TABLE events (
     id INTEGER PRIMARY KEY, time REAL NOT NULL, device TEXT NOT NULL, appid TEXT NOT NULL,
     name TEXT NOT NULL, body TEXT NOT NULL) STRICT;
@@ -94,6 +155,14 @@ CREATE TABLE events (
 {_ENDINGS}
 {_GROUPS}
 {_HISTORY}
+{_CERTIFICATES}
+{_POLICY_CHANGES}
+{_APP_TOKENS}
+{_PINS}
+{_APP_EXPORTS}
+{_APP_CHANGES}
+{_OPERATORS}
+{_HELD}
 PRAGMA user_version = {FORMAT};
 COMMIT;
 """
@@ -105,13 +174,27 @@ INSERT INTO incidents (first, time, device, source, code, at, n)
     GROUP BY device, source, code, at ORDER BY max(id);
 DROP TABLE incidents_2;
 """  # noqa: S608  nothing but our own constants
+_TO_16 = f"{_HELD} PRAGMA user_version = {FORMAT};"
+_TO_15 = f"{_OPERATORS} {_TO_16}"
+_TO_14 = f"{_APP_CHANGES} {_TO_15}"
+_TO_13 = f"{_APP_EXPORTS} {_TO_14}"
+_TO_12 = f"{_PINS} {_TO_13}"
+_TO_11 = f"{_APP_TOKENS} {_TO_12}"
+_TO_10 = f"{_POLICY_CHANGES} {_TO_11}"
+_TO_9 = f"{_CERTIFICATES} {_TO_10}"
+# Numbers of the events of an outbox, and when a sleeping device means to be back.
+_TO_8 = f"""
+ALTER TABLE pairs ADD COLUMN event_number INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE devices ADD COLUMN asleep_until REAL NOT NULL DEFAULT 0;
+{_TO_9}
+"""
 # Of older rollouts only the present state of each device is known.
 _TO_7 = f"""
 {_GROUPS}
 {_HISTORY}
 INSERT INTO rollout_history (rollout, device, time, state, reason)
     SELECT rollout, device, changed, state, reason FROM rollout_devices;
-PRAGMA user_version = {FORMAT};
+{_TO_8}
 """  # noqa: S608
 _TO_6 = f"{_ENDINGS} {_TO_7}"
 _TO_5 = f"{_CODES} {_TO_6}"
@@ -124,4 +207,13 @@ SCRIPTS = {
     4: f"BEGIN; {_TO_5} COMMIT;",
     5: f"BEGIN; {_TO_6} COMMIT;",
     6: f"BEGIN; {_TO_7} COMMIT;",
+    7: f"BEGIN; {_TO_8} COMMIT;",
+    8: f"BEGIN; {_TO_9} COMMIT;",
+    9: f"BEGIN; {_TO_10} COMMIT;",
+    10: f"BEGIN; {_TO_11} COMMIT;",
+    11: f"BEGIN; {_TO_12} COMMIT;",
+    12: f"BEGIN; {_TO_13} COMMIT;",
+    13: f"BEGIN; {_TO_14} COMMIT;",
+    14: f"BEGIN; {_TO_15} COMMIT;",
+    15: f"BEGIN; {_TO_16} COMMIT;",
 }

@@ -7,23 +7,30 @@ their device in one transaction: after a power cut a device never has half of it
 import functools
 import json
 import sys
-import time
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
+
+from warden_client.protocol import strictcbor
+from warden_client.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
 
 from warden_host.errors import HostError
-from warden_host.protocol import strictcbor
-from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
+from warden_host.store.app_changes import AppChanges
+from warden_host.store.audit import Audit
+from warden_host.store.certificates import Certificates
 from warden_host.store.clock import Clocks
 from warden_host.store.database import guard
 from warden_host.store.endings import Ending, Endings
 from warden_host.store.events import Events
+from warden_host.store.exports import Exports
 from warden_host.store.groups import Groups
+from warden_host.store.held import HeldCommands
+from warden_host.store.history import History
+from warden_host.store.incidents import Incidents
+from warden_host.store.operators import Operators
 from warden_host.store.otp import Codes
+from warden_host.store.policies import Policies
 from warden_host.store.releases import Releases
-
-MAX_INCIDENTS = 200  # rows of each device, as MAX_EVENTS in events.py
-_MOST = 1 << 53  # what JSON carries without loss
+from warden_host.store.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class Pair:
     uid: bytes = field(repr=False)
     commands: tuple[str, ...]
     proven: Proof = NOTHING_PROVEN
+    event_number: int = 0  # the highest of an event of the device's outbox
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,10 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device, its policy record, its mark and its pairs."""
+    """A device, its policy record, its mark and its pairs.
+
+    next_policy: a record that it tries, and has not proved yet.
+    """
 
     device: str
     type: str
@@ -82,22 +93,30 @@ class Device:
     mark: DeviceMark = field(default_factory=DeviceMark)
     diverged: bool = False
     last_seen: float = 0.0
+    asleep_until: float = 0.0  # when it means to be back from its last sleep, unix seconds
     pairs: tuple[Pair, ...] = ()
     ending: Ending | None = None
+    next_policy: bytes | None = None
 
 
-class Incident(NamedTuple):
-    """Incidents of one kind from one device: n of them, between first and time."""
-
-    time: float
-    source: str
-    code: str
-    at: str
-    n: int
-    first: float
-
-
-class Store(Releases, Codes, Endings, Groups, Clocks, Events):
+class Store(
+    Releases,
+    Codes,
+    Endings,
+    Policies,
+    Groups,
+    Clocks,
+    Events,
+    History,
+    Incidents,
+    Certificates,
+    Tokens,
+    Exports,
+    AppChanges,
+    Operators,
+    Audit,
+    HeldCommands,
+):
     """All tables of an open fleet.db, for one thread. Raises database-damaged, key-permissions."""
 
     # Applications
@@ -122,6 +141,13 @@ class Store(Releases, Codes, Endings, Groups, Clocks, Events):
         rows = self._do("SELECT appid, types, commands FROM apps ORDER BY appid")
         with guard():
             return [App(row[0], _texts(row[1]), _texts(row[2])) for row in rows]
+
+    def app(self, appid: str) -> App:
+        """Return an application; raises app-unknown."""
+        for app in self.apps():
+            if app.appid == appid:
+                return app
+        raise HostError("app-unknown", f"no application {appid} in this fleet")
 
     # Devices
 
@@ -154,11 +180,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks, Events):
         """Return a device; raises device-unknown."""
         found = self.find(device)
         if found is None:
-            raise HostError(
-                "device-unknown",
-                f"no device {device} in this fleet",
-                "`warden devices` lists them; `warden provision` makes one",
-            )
+            raise HostError("device-unknown", f"no device {device} in this fleet")
         return found
 
     def names(self) -> list[str]:
@@ -170,8 +192,12 @@ class Store(Releases, Codes, Endings, Groups, Clocks, Events):
         return self._devices("ORDER BY device")
 
     def policies(self) -> list[bytes]:
-        """Return the different policy records of all devices."""
-        return [row[0] for row in self._do("SELECT DISTINCT policy FROM devices")]
+        """Return the different policy records of all devices that may still connect."""
+        rows = self._do(
+            "SELECT DISTINCT policy FROM devices WHERE device NOT IN (SELECT device FROM endings "
+            "WHERE (revoked AND NOT wipe) OR wiped IS NOT NULL)"
+        )
+        return [row[0] for row in rows]
 
     def record_proof(
         self,
@@ -218,7 +244,8 @@ class Store(Releases, Codes, Endings, Groups, Clocks, Events):
             device,
         )
         self._do(
-            "UPDATE pairs SET boot = ?, connect = ?, vault_gen = ? WHERE device = ?",
+            "UPDATE pairs SET boot = ?, connect = ?, vault_gen = ?, event_number = 0 "
+            "WHERE device = ?",
             *NOTHING_PROVEN,
             device,
         )
@@ -226,6 +253,10 @@ class Store(Releases, Codes, Endings, Groups, Clocks, Events):
     def set_diverged(self, device: str, diverged: bool) -> None:
         """Set whether the device's policy differs from the fleet's."""
         self._do("UPDATE devices SET diverged = ? WHERE device = ?", int(diverged), device)
+
+    def set_asleep(self, device: str, until: float) -> None:
+        """Keep when a device means to be back from its sleep, unix seconds; 0: it does not."""
+        self._do("UPDATE devices SET asleep_until = ? WHERE device = ?", until, device)
 
     def remove_device(self, device: str) -> None:
         """Remove a device with its keys, proofs and contacts; its events and incidents stay."""
@@ -249,7 +280,7 @@ class Store(Releases, Codes, Endings, Groups, Clocks, Events):
     def add_rotation(self, device: str, body: dict[str, Any]) -> Rotation:
         """Add a rotation under the device's next number. Call it inside a transaction."""
         row = self._do("SELECT number FROM rotations WHERE device = ?", device).fetchone()
-        number = 1 if row is None else row[0] + 1
+        number = max(0 if row is None else row[0], self.rotation_floor()) + 1
         made = Rotation(device, body | {"id": number})
         self._do(
             "INSERT OR REPLACE INTO rotations VALUES (?, ?, ?, NULL)",
@@ -258,6 +289,13 @@ class Store(Releases, Codes, Endings, Groups, Clocks, Events):
             strictcbor.encode(made.body),
         )
         return made
+
+    def usable_keys(self, rotation: Rotation) -> dict[str, bytes]:
+        """Return a rotation's new keys, application → key; none while it waits for a backup.
+
+        A session under a new key would prove it, and the device would drop the old one.
+        """
+        return {} if self.waits_for_backup(rotation.device) else rotation.apps
 
     def confirm_rotation(self, device: str, moment: float) -> None:
         """Record when the device first confirmed that it holds the new secrets."""
@@ -269,49 +307,15 @@ class Store(Releases, Codes, Endings, Groups, Clocks, Events):
         """Delete the rotation's secrets; its number stays."""
         with self.transaction():
             self._do("UPDATE rotations SET body = NULL, taken = NULL WHERE device = ?", device)
+            self.end_wait(device)
 
     def promote_key(self, device: str, appid: str, k: bytes) -> None:
         """Replace the pair's sealing key by the new one."""
         self._do("UPDATE pairs SET k = ? WHERE device = ? AND appid = ?", k, device, appid)
 
-    # Incidents
-
-    def add_incident(self, device: str, source: str, code: str, at: str, n: int) -> None:
-        """Count an incident. source: "device" for its report, "host" for a refused message.
-
-        Repeats count in one row, so that a flood of one kind displaces no other.
-        """
-        with self.transaction(durable=False):
-            self._do(
-                "INSERT INTO incidents (first, time, device, source, code, at, n) "
-                "VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (device, source, code, at) "
-                "DO UPDATE SET time = excluded.time, n = min(n + excluded.n, ?7)",
-                time.time(),
-                device,
-                source,
-                code,
-                at,
-                n,
-                _MOST,
-            )
-            self._do(
-                "DELETE FROM incidents WHERE id IN (SELECT id FROM incidents WHERE device = ?1 "
-                "ORDER BY time DESC, id DESC LIMIT -1 OFFSET ?2)",
-                device,
-                MAX_INCIDENTS,
-            )
-
-    def incidents(self, device: str) -> list[Incident]:
-        """Return the device's incidents, the latest at the end."""
-        rows = self._do(
-            "SELECT time, source, code, at, n, first FROM incidents WHERE device = ? "
-            "ORDER BY time, id",
-            device,
-        )
-        return [Incident(*row) for row in rows]
-
     def _devices(self, where: str, *values: Any) -> list[Device]:
-        columns = "device, type, board, mode, policy, diverged, last_seen"
+        columns = "device, type, board, mode, policy, diverged, last_seen, asleep_until"
+        columns += ", (SELECT record FROM policy_changes AS p WHERE p.device = devices.device)"
         mark = "boot, connect, vault_gen, quarantine"
         query = f"SELECT {columns}, {mark} FROM devices {where}"  # noqa: S608
         rows = self._do(query, *values).fetchall()
@@ -326,21 +330,24 @@ class Store(Releases, Codes, Endings, Groups, Clocks, Events):
                     mark=DeviceMark(*mark),
                     diverged=bool(diverged),
                     last_seen=last_seen,
+                    asleep_until=until,
                     pairs=self._pairs(name),
                     ending=self.ending(name),
+                    next_policy=following,
                 )
-                for name, type_, board, mode, record, diverged, last_seen, *mark in rows
+                for name, type_, board, mode, record, diverged, last_seen, until, *rest in rows
+                for following, *mark in (rest,)
             ]
 
     def _pairs(self, device: str) -> tuple[Pair, ...]:
-        columns = "appid, k, uid, commands, boot, connect, vault_gen"
+        columns = "appid, k, uid, commands, event_number, boot, connect, vault_gen"
         rows = self._do(
             f"SELECT {columns} FROM pairs WHERE device = ? ORDER BY appid",  # noqa: S608
             device,
         )
         return tuple(
-            Pair(sys.intern(appid), k, uid, _texts(commands), Proof(*proof))
-            for appid, k, uid, commands, *proof in rows
+            Pair(sys.intern(appid), k, uid, _texts(commands), Proof(*proof), number)
+            for appid, k, uid, commands, number, *proof in rows
         )
 
 

@@ -6,20 +6,27 @@ registry is not edited while it runs.
 
 import contextlib
 import os
-import pwd
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from warden_host import filelock, jsontext, secretfile
+from warden_client import secretfile
+
+from warden_host import filelock, jsontext
+from warden_host.broker import connection
+from warden_host.broker.connection import Listener
 from warden_host.broker.mosquitto import dynsec, registry
-from warden_host.broker.mosquitto.dynsec import FILE as REGISTRY
-from warden_host.broker.mosquitto.log import BrokerLog
+from warden_host.broker.mosquitto.config import configuration, listening
+from warden_host.broker.mosquitto.log import BrokerLog, lines_of
+from warden_host.broker.mosquitto.logins import LoginReader, RefusedLogin
 from warden_host.childprocess import terminate, tie_to_us
 from warden_host.errors import HostError
+from warden_host.fleet import client_pki
 from warden_host.fleet.fleet import BrokerSettings, Fleet
 from warden_host.protocol import policy
 from warden_host.store.store import Store
@@ -27,14 +34,17 @@ from warden_host.store.store import Store
 CONF = "mosquitto.conf"
 LOG = "mosquitto.log"
 MAX_PACKET = 32768  # twice the largest max_message
+CERTIFICATE_PACKET = 4096  # a new RSA certificate with its key
 LEAST_PACKET = 2048  # what the administrator's commands need; the default max_message
 MAX_LOG = 4 << 20  # bytes of each of the log's two files
 _START_S = 15.0
+_KEYS = {  # of warden.toml
+    Listener.TLS: "broker.port",
+    Listener.CERTIFICATE: "connection.certificate_port",
+    Listener.BOTH: "connection.both_port",
+    Listener.BARE: "connection.bare_port",
+}
 _PLUGIN = "mosquitto_dynamic_security.so"
-_CIPHERS = ":".join(
-    f"ECDHE-ECDSA-{name}"
-    for name in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
-)
 
 
 class Broker:
@@ -48,7 +58,11 @@ class Broker:
         self._lock: filelock.Lock | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._log: BrokerLog | None = None
-        self._largest = 0  # bytes of the largest packet that it takes
+        self.packet_limit = 0  # bytes of the largest packet that it takes
+        self._listeners: list[Listener] = []
+        self._logins = LoginReader()
+        # Called with each log-in that was refused, on the log's thread; it must not raise.
+        self.on_refused_login: Callable[[RefusedLogin], None] | None = None
 
     @property
     def pid(self) -> int:
@@ -78,9 +92,15 @@ class Broker:
 
     def _start(self, binary: str, settings: BrokerSettings) -> None:
         fleet = self._fleet
-        addresses, self._largest = listening(settings), largest_packet(fleet)
+        addresses, self.packet_limit = listening(settings), largest_packet(fleet)
+        self._listeners = wanted_listeners(fleet)
+        terms = connection.load(fleet)
+        connection.check_bare(terms, self._listeners)
+        ports = {one: terms.port(one, settings.port) for one in self._listeners}
+        if any(one.wants_certificate for one in ports):
+            client_pki.check_exists(fleet)
         (fleet.broker / CONF).write_text(
-            configuration(settings, addresses, self._largest, find_plugin())
+            configuration(settings, addresses, ports, self.packet_limit, find_plugin())
         )
         self._lock = filelock.try_lock(fleet.broker / "lock")
         if self._lock is None:
@@ -92,10 +112,11 @@ class Broker:
         try:
             self._check_registry(binary)
             for address in addresses:
-                _check_port(address, settings.port, "port")
-            _check_port("127.0.0.1", settings.admin_port, "admin_port")
+                for listener, port in ports.items():
+                    _check_port(address, port, _KEYS[listener])
+            _check_port("127.0.0.1", settings.admin_port, "broker.admin_port")
             self._spawn(binary)
-            self._wait_until_up(settings)
+            self._wait_until_up(settings, ports)
         except BaseException:
             self.stop()
             raise
@@ -112,20 +133,41 @@ class Broker:
             self._lock.file.close()
             self._lock = None
 
-    def packet_limit_warning(self) -> str:
-        """Return a warning where a device takes larger packets than the broker, else "".
+    def restart_warning(self) -> str:
+        """Return a warning where a device needs what only a new start gives, else "".
 
-        mosquitto reads its limit only at the start.
+        mosquitto reads its limit and its listeners only at the start.
         """
+        missing = [one for one in wanted_listeners(self._fleet) if one not in self._listeners]
+        if missing:
+            return f"a device needs the broker's listener {missing[0].words}: start `warden serve` again"
         wanted = largest_packet(self._fleet)
-        if wanted <= self._largest:
+        if wanted <= self.packet_limit:
             return ""
-        text = f"a device takes packets of {wanted} bytes, and the broker {self._largest}"
+        text = f"a device takes packets of {wanted} bytes, and the broker {self.packet_limit}"
         return f"{text}: start `warden serve` again"
 
     def alive(self) -> bool:
         """Return whether the broker runs."""
         return self._child is not None and self._child.poll() is None
+
+    def exit_words(self) -> str:
+        """Return how a broker that was started has ended."""
+        status = None if self._child is None else self._child.poll()
+        if status is None:
+            return "it does not run"
+        if status < 0:
+            return f"by signal {-status}"
+        return f"with exit code {status}: {self._last_words()}"
+
+    def reload(self) -> None:
+        """Let the broker read certificates, keys and the revocation list anew.
+
+        Connections that are open stay open. Raises broker-failed where the broker has ended.
+        """
+        self.check_alive()
+        if self._child is not None:
+            self._child.send_signal(signal.SIGHUP)
 
     def check_alive(self) -> None:
         """Raise broker-failed where the broker has ended."""
@@ -143,7 +185,7 @@ class Broker:
         folder, lock = self._fleet.broker, self._lock
         if lock is None:
             raise HostError("broker-failed", "no lock")
-        self._log = BrokerLog(folder / LOG, MAX_LOG)
+        self._log = BrokerLog(folder / LOG, MAX_LOG, self._read_lines)
         self._child = subprocess.Popen(
             tie_to_us([binary, "-c", CONF]),
             cwd=folder,  # the paths inside the configuration are relative: a fleet can move
@@ -160,10 +202,15 @@ class Broker:
         lock.file.write(str(self._child.pid))
         lock.file.flush()
 
-    def _wait_until_up(self, settings: BrokerSettings) -> None:
+    def _read_lines(self, lines: list[str]) -> None:
+        for refused in self._logins.read(lines):
+            if self.on_refused_login is not None:
+                self.on_refused_login(refused)
+
+    def _wait_until_up(self, settings: BrokerSettings, ports: dict[Listener, int]) -> None:
         deadline = time.monotonic() + _START_S
         for host, port in (
-            (settings.contact, settings.port),
+            *((settings.contact, port) for port in ports.values()),
             ("127.0.0.1", settings.admin_port),
         ):
             while True:
@@ -186,97 +233,41 @@ class Broker:
         words = [
             line for line in self._log.tail.decode(errors="replace").split("\n") if "rror" in line
         ]
-        return jsontext.printable(words[-1][:200]) if words else "it wrote nothing"
+        return jsontext.printable(words[-1][:200]) if words else "its log names no error"
 
 
-def listening(settings: BrokerSettings) -> list[str]:
-    """Return the addresses to listen on: both loopback ones, where devices are told "localhost".
+def is_running(fleet: Fleet) -> bool:
+    """Return whether the fleet's broker runs here, also one that a killed service left."""
+    lock = filelock.try_lock(fleet.broker / "lock")
+    if lock is None:
+        return True
+    with lock:
+        return False
 
-    That name often means both, and a client may try only one.
-    """
-    pair = {"127.0.0.1": "::1", "::1": "127.0.0.1"}
-    other = pair.get(settings.listen)
-    if settings.host.lower() != "localhost" or other is None:
-        return [settings.listen]
-    found = set()
-    with contextlib.suppress(OSError):  # no such name here: devices may know it
-        found = {entry[4][0] for entry in socket.getaddrinfo(settings.host, None)}
-    return [settings.listen, other] if other in found and _is_ours(other) else [settings.listen]
+
+def read_refused_logins(fleet: Fleet) -> Iterator[RefusedLogin]:
+    """Yield what the log holds of log-ins that were refused, the oldest first."""
+    return LoginReader().read(lines_of(fleet.broker / LOG))
+
+
+def wanted_listeners(fleet: Fleet) -> list[Listener]:
+    """Return the listeners that the fleet's devices need, and those that warden.toml gives."""
+    with Store(fleet.database) as store:
+        present = [connection.of_record(record) for record in store.policies()]
+    return connection.load(fleet).listeners(present)
 
 
 def largest_packet(fleet: Fleet) -> int:
     """Return the bytes of the largest packet that any device of the fleet takes.
 
-    A device drops its connection at a larger one, whichever client sent it.
+    A device drops its connection at a larger one, whichever client sent it. Where there are
+    certificates it is what an RSA key needs: the first such device then needs no new start.
     """
     with Store(fleet.database) as store:
-        sizes = [int(policy.parse(record)["max_message"]) for record in store.policies()]
+        sizes = [policy.max_message(record) for record in store.policies()]
+    if any(one.wants_certificate for one in wanted_listeners(fleet)):
+        sizes.append(CERTIFICATE_PACKET)
     return max([LEAST_PACKET, *sizes])
-
-
-def configuration(
-    settings: BrokerSettings, addresses: list[str], largest: int, plugin: Path
-) -> str:
-    """Return mosquitto.conf. Its paths are relative to the broker folder; no line holds a secret.
-
-    largest: bytes of a whole packet. mosquitto leaves out the length's bytes, which are 2 then.
-    """
-    listeners = [_listener(settings.port, address, 8192) for address in addresses]
-    return f"""\
-# Written by warden at every start of the broker: changes here are lost.
-# Started by root, mosquitto would change to a user who can't enter the fleet's folder.
-user {pwd.getpwuid(os.geteuid()).pw_name}
-per_listener_settings false
-allow_anonymous false
-allow_zero_length_clientid false
-plugin {plugin}
-plugin_opt_config_file {REGISTRY}
-
-# Nothing is kept: a retained or stored command would outlive the session that it was sealed for.
-persistence false
-retain_available false
-queue_qos0_messages false
-persistent_client_expiration 1h
-
-# Nagle's algorithm would hold a reply back for the delayed ACK of the packet before it: 40 ms.
-set_tcp_nodelay true
-
-# Limits of one client.
-max_packet_size {largest - 2}
-max_inflight_messages 20
-max_queued_messages 100
-max_queued_bytes 1048576
-max_keepalive 3600
-sys_interval 0
-
-# Into the pipe that warden reads.
-log_dest stderr
-log_type error
-log_type warning
-log_type notice
-log_type information
-connection_messages true
-log_timestamp_format %Y-%m-%dT%H:%M:%S
-
-# For devices and applications.
-{"".join(listeners)}
-# For the administrator, on this machine only; the client checks the certificate all the same:
-# another program may listen on the port while the broker does not run.
-{_listener(settings.admin_port, "127.0.0.1", 16)}"""
-
-
-def _listener(port: int, address: str, most: int) -> str:
-    """Return the lines of one listener; most: connections at once."""
-    return f"""\
-listener {port} {address}
-max_connections {most}
-# Behind an alias a packet is shorter here than where it is delivered.
-max_topic_alias 0
-certfile ../keys/server.crt
-keyfile ../keys/server.key
-tls_version tlsv1.2
-ciphers {_CIPHERS}
-"""
 
 
 def find_binary() -> str:
@@ -319,15 +310,6 @@ def find_plugin() -> Path:
     )
 
 
-def _is_ours(address: str) -> bool:
-    """Return whether this machine has the address: IPv6 may be switched off."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((address, 0))
-        return True
-    return False
-
-
 def _check_port(host: str, port: int, key: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -338,5 +320,5 @@ def _check_port(host: str, port: int, key: str) -> None:
             raise HostError(
                 "broker-port",
                 f"{host}:{port} can't be used ({error.strerror})",
-                f"stop what listens there, or change broker.{key} in warden.toml",
+                f"stop what listens there, or change {key} in warden.toml",
             ) from None

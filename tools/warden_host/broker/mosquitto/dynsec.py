@@ -13,7 +13,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from warden_host import names, secretfile
+from warden_client import secretfile
+
+from warden_host import names
 from warden_host.broker.accounts import Account, Action, Right
 from warden_host.errors import HostError
 
@@ -142,7 +144,7 @@ def add(document: dict[str, Any], account: Account) -> None:
     document["clients"].append(
         {
             "username": account.username,
-            "clientid": account.username,
+            "clientid": account.bound_to,
             "roles": [{"rolename": account.role, "priority": -1}],
         }
         | password_fields(account.password)

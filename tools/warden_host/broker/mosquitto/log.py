@@ -8,6 +8,7 @@ lines and goes on serving.
 import contextlib
 import os
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -53,8 +54,13 @@ class BrokerLog:
     Pass `writer` to the child as stdout and stderr, then call started().
     """
 
-    def __init__(self, path: Path, limit: int) -> None:
+    def __init__(
+        self, path: Path, limit: int, on_lines: Callable[[list[str]], None] | None = None
+    ) -> None:
+        """on_lines: called with whole lines, on the log's thread; it must not raise."""
         self._log = BoundedLog(path, limit)
+        self._on_lines = on_lines
+        self._begun = b""  # of a line whose end did not come yet
         self._reader, self.writer = os.pipe()
         os.set_blocking(self.writer, False)
         self.tail = b""  # what came last
@@ -86,6 +92,21 @@ class BrokerLog:
                 # A full disk costs lines of the log: the pipe is read on.
                 with contextlib.suppress(OSError, ValueError):
                     self._log.write(data)
+                if self._on_lines is not None:
+                    self._on_lines(self._whole_lines(data))
+
+    def _whole_lines(self, data: bytes) -> list[str]:
+        *lines, rest = (self._begun + data).split(b"\n")
+        self._begun = rest[:_TAIL]
+        return [line.decode(errors="replace") for line in lines]
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """Yield the lines of a BoundedLog, the oldest first."""
+    for part in (path.with_name(path.name + ".1"), path):
+        with contextlib.suppress(FileNotFoundError), open(part, errors="replace") as file:
+            for line in file:
+                yield line.rstrip("\n")
 
 
 def _owners(path: str, flags: int) -> int:

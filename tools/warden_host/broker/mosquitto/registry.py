@@ -4,6 +4,9 @@ Two locks: the running broker holds broker/lock; a process that edits the accoun
 broker holds broker/edit.lock. While the broker runs, the plugin makes each change at once, over
 $CONTROL on the loopback listener. Another program may listen there: the password is sent only to
 a server with a certificate of the fleet's CA.
+
+mosquitto sends no last will for a connection that its administrator drops, so each change that
+drops a device's connection is reported to a running `warden serve`.
 """
 
 import contextlib
@@ -16,8 +19,9 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
+from warden_client import secretfile
 
-from warden_host import filelock, names, secretfile
+from warden_host import control_client, filelock, names
 from warden_host.broker.accounts import Account, Registry, machine_password
 from warden_host.broker.mosquitto import dynsec
 from warden_host.errors import HostError
@@ -29,6 +33,7 @@ _REQUEST = "$CONTROL/dynamic-security/v1"
 _ANSWER_S = 10.0
 _TURN_S = 30.0
 _CONNECT_S = 10.0
+_REPORT_S = 5.0
 _AT_ONCE = 8  # rights in one command: with the longest names it still fits broker.LEAST_PACKET
 
 
@@ -102,6 +107,7 @@ class _Running:
     """The administrator's connection to the plugin."""
 
     def __init__(self, fleet: Fleet) -> None:
+        self._control = fleet.control
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._ready: queue.Queue[str] = queue.Queue()
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=names.ADMIN)
@@ -145,7 +151,7 @@ class _Running:
             {
                 "command": "createClient",
                 "username": account.username,
-                "clientid": account.username,
+                "clientid": account.bound_to,
                 "password": account.password,
                 "roles": [{"rolename": account.role, "priority": -1}],
             }
@@ -153,9 +159,11 @@ class _Running:
 
     def set_password(self, username: str, password: str) -> None:
         self._ask({"command": "setClientPassword", "username": username, "password": password})
+        self._report_dropped(username)
 
     def disable(self, username: str) -> None:
-        self._ask({"command": "disableClient", "username": username}, missing_ok=True)
+        if self._ask({"command": "disableClient", "username": username}, missing_ok=True):
+            self._report_dropped(username)
 
     def enable(self, username: str) -> None:
         self._ask({"command": "enableClient", "username": username}, missing_ok=True)
@@ -167,10 +175,19 @@ class _Running:
         )
 
     def remove(self, username: str, role: str) -> None:
-        self._ask({"command": "deleteClient", "username": username}, missing_ok=True)
+        if self._ask({"command": "deleteClient", "username": username}, missing_ok=True):
+            self._report_dropped(username)
         self._ask({"command": "deleteRole", "rolename": role}, missing_ok=True)
 
-    def _ask(self, command: dict[str, Any], missing_ok: bool = False) -> None:
+    def _report_dropped(self, username: str) -> None:
+        """Report a dropped connection of a device; the change stands where that fails."""
+        if names.is_device_client(username):
+            request = {"op": "dropped", "client": username}
+            with contextlib.suppress(HostError):
+                control_client.call(self._control, request, _REPORT_S)
+
+    def _ask(self, command: dict[str, Any], missing_ok: bool = False) -> bool:
+        """Give the plugin a command. Returns: False where what it names is missing."""
         correlation = secrets.token_hex(8)
         body = json.dumps({"commands": [command | {"correlationData": correlation}]})
         self._client.publish(_REQUEST, body.encode(), qos=1)
@@ -182,6 +199,7 @@ class _Running:
         if error is not None and not (missing_ok and "not found" in str(error)):
             # The plugin's own words, never the request: that holds the password.
             raise HostError("broker-refused", f"{command['command']}: {str(error)[:120]}")
+        return error is None
 
     def _on_connect(
         self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any

@@ -28,7 +28,7 @@ class ConsoleWay:
         with self._guard:
             self._drop_expired()
             self._latest[message.device, message.purpose] = message
-            self._shows = [each for each in self._shows if not each[1].is_set()]
+            self._drop_gone()
             shows = list(self._shows)
         for show, _ in shows:
             show(record(message, self._clock()))
@@ -37,10 +37,14 @@ class ConsoleWay:
         """Call show with each valid code, then each new one until gone; show must not wait."""
         with self._guard:
             self._drop_expired()
+            self._drop_gone()  # codes are rare: who calls and hangs up adds one each time
             self._shows.append((show, gone))
             known = list(self._latest.values())
         for message in known:
             show(record(message, self._clock()))
+
+    def _drop_gone(self) -> None:
+        self._shows = [each for each in self._shows if not each[1].is_set()]
 
     def _drop_expired(self) -> None:
         now = self._clock()

@@ -27,10 +27,12 @@ _CLOSE_S = 1.0
 class Message:
     """A code or an alarm.
 
-    purpose: "code" or "alarm".
+    purpose: "code", "alarm" or "alarms": those of the fleet, for its operators.
+    device: of "alarms" the fleet's name.
     expires: steady seconds, as time.monotonic() gives them.
     way: the name of the way that delivers it, as the owner's contact in fleet.db says.
-    text: of an alarm.
+    text: of alarms; the first line is a mail's subject.
+    alarms: of "alarms", as JSON objects.
     """
 
     device: str
@@ -42,6 +44,7 @@ class Message:
     code: str = field(default="", repr=False)
     duress: str = field(default="", repr=False)
     text: str = ""
+    alarms: tuple[dict[str, Any], ...] = ()
     time: float = field(default_factory=time.time)
 
 
@@ -174,6 +177,8 @@ class LimitedReader(io.RawIOBase):
 
 def compose_mail(message: Message) -> tuple[str, str]:
     """Return the subject and the text of a mail."""
+    if message.purpose == "alarms":
+        return message.text.split("\n", 1)[0], message.text + "\n"
     if message.purpose == "alarm":
         return f"{message.device}: {message.text}", f"{message.text}, at {message.device}.\n"
     subject = (

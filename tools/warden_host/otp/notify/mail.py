@@ -14,7 +14,8 @@ from email.utils import formatdate, make_msgid
 from pathlib import Path
 from typing import Any
 
-from warden_host import secretfile
+from warden_client import secretfile
+
 from warden_host.errors import HostError
 from warden_host.otp.notify import delivery
 from warden_host.otp.notify.delivery import Message, Undelivered, compose_mail

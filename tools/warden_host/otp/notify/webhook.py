@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from warden_host import secretfile
+from warden_client import secretfile
+
 from warden_host.errors import HostError
 from warden_host.otp.notify import delivery
 from warden_host.otp.notify.delivery import Message, Undelivered
@@ -87,6 +88,8 @@ class WebhookWay:
 
 def body(message: Message) -> bytes:
     """Return the JSON object: version, purpose, device, to, time, and fields of the purpose."""
+    if message.purpose == "alarms":
+        return _fleet_body(message)
     content = {
         "v": 1,
         "purpose": message.purpose,
@@ -100,6 +103,19 @@ def body(message: Message) -> bytes:
         content |= {"code": message.code, "validity": message.validity}
         if message.duress:
             content["duress"] = message.duress
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def _fleet_body(message: Message) -> bytes:
+    """Return the JSON object of the fleet's alarms, as docs/operations.md describes it."""
+    content = {
+        "v": 1,
+        "purpose": message.purpose,
+        "fleet": message.device,
+        "time": int(message.time),
+        "text": message.text.split("\n", 1)[0],
+        "alarms": list(message.alarms),
+    }
     return json.dumps(content, separators=(",", ":")).encode()
 
 

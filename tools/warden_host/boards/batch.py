@@ -1,0 +1,244 @@
+"""Many boards from one list: the list checked as a whole, the next board found, a log kept."""
+
+import csv
+import io
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from warden_client import secretfile
+
+from warden_host import names
+from warden_host.boards import ports
+from warden_host.boards.records import BoardRecord
+from warden_host.devices import bundle, provision
+from warden_host.devices.provision import MAX_PIN, Order
+from warden_host.errors import HostError
+from warden_host.fleet import board_file
+from warden_host.fleet.board_file import BoardFile
+from warden_host.fleet.fleet import Fleet
+from warden_host.otp import enrol
+from warden_host.protocol import policy
+from warden_host.store.store import Store
+
+COLUMNS = ("device", "type", "board", "source", "apps", "otp", "pin")
+_MAX_BYTES = 1 << 20
+_MAX_LINES = 10_000
+_SHOWN = 20  # errors of a list
+_SHOWN_TEXT = 200  # characters of one
+_POLL_S = 0.2
+_GONE_S = 5.0  # for which a port is away when its board was unplugged; a reset takes less
+
+# gate(board, source): the policy's `otp` for a board; source: none or a kind, or None for the rest
+Gate = Callable[[BoardFile, str | None], dict[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the list. done: its device is live already."""
+
+    line: int
+    order: Order
+    done: bool
+
+    def given(self, networks: tuple[bundle.Network, ...]) -> "Entry":
+        """Return it with the networks, now with their passwords."""
+        return replace(self, order=replace(self.order, networks=networks))
+
+
+def read(path: Path, template: Order, gate: Gate, fleet: Fleet, store: Store) -> list[Entry]:
+    """Return the entries of a CSV file with a header line. Raises bad-list with all its errors.
+
+    template: what a line does not say, and an empty field. apps: separated by blanks. A file with
+    a column pin is a secret: key-permissions where others can read it
+    """
+    lines = _lines(path)
+    entries, errors = [], []
+    seen: dict[str, int] = {}
+    for number, fields in lines:
+        try:
+            entry = _entry(number, fields, template, gate, fleet, store, path.parent)
+            first = seen.setdefault(entry.order.device, number)
+            if first != number:
+                raise HostError("bad-list", f"{entry.order.device} is in line {first}, too")
+            entries.append(entry)
+        except HostError as error:
+            errors.append(f"line {number}: {error.text[:_SHOWN_TEXT]}")
+    if errors:
+        more = [f"and {len(errors) - _SHOWN} more"] if len(errors) > _SHOWN else []
+        raise HostError("bad-list", f"{path}: " + "; ".join(errors[:_SHOWN] + more))
+    if not entries:
+        raise HostError("bad-list", f"{path} names no device")
+    return entries
+
+
+def _lines(path: Path) -> "list[tuple[int, dict[str | None, str | list[str] | None]]]":
+    """Return each line's number and fields, by the names of the first line."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise HostError("bad-list", f"{path} can't be read: {error.strerror}") from None
+    if len(data) > _MAX_BYTES:
+        raise HostError("bad-list", f"{path} has more than {_MAX_BYTES:,} bytes")
+    try:
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        header = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = header
+        unknown = [name for name in header if name not in COLUMNS]
+        if "device" not in header or unknown or len(set(header)) != len(header):
+            said = "there is no column device" if "device" not in header else "one is there twice"
+            if unknown:
+                said = f"unknown: {', '.join(unknown)[:_SHOWN_TEXT]}"
+            raise HostError(
+                "bad-list", f"{path}: columns, between commas, are {', '.join(COLUMNS)}; {said}"
+            )
+        if "pin" in header:
+            secretfile.check_mode(status, path)
+        lines = list(itertools.islice(((reader.line_num, row) for row in reader), _MAX_LINES + 1))
+    except UnicodeDecodeError:
+        raise HostError("bad-list", f"{path} is not UTF-8") from None
+    except csv.Error as error:
+        raise HostError("bad-list", f"{path} is no CSV: {error}") from None
+    if len(lines) > _MAX_LINES:
+        raise HostError("bad-list", f"{path} names more than {_MAX_LINES:,} devices")
+    return lines
+
+
+def _entry(
+    number: int,
+    fields: "dict[str | None, str | list[str] | None]",
+    template: Order,
+    gate: Gate,
+    fleet: Fleet,
+    store: Store,
+    folder: Path,
+) -> Entry:
+    if None in fields or None in fields.values():
+        raise HostError("bad-list", "it has not as many fields as the first line")
+    given = {str(name): str(value).strip() for name, value in fields.items()}
+    source = template.app_source
+    if given.get("source"):
+        source = folder / given["source"]
+        if not (source.is_file() or (source / "app.py").is_file()):
+            raise HostError("bad-list", f"there is no application at {given['source']}")
+    board = given.get("board") or template.board
+    if not board:
+        raise HostError("bad-list", "no board is named")
+    if template.own_board is not None and board != template.board:
+        raise HostError(
+            "bad-list", f"the board.py that was given is for {template.board}, not for {board}"
+        )
+    described = template.own_board or board_file.load(board)
+    kind, kinds = given.get("otp") or None, ("none", *policy.OTP_SOURCES)
+    if kind not in (None, *kinds):
+        raise HostError("bad-list", f"otp is one of {', '.join(kinds)}")
+    order = replace(
+        template,
+        device=names.check_id(given["device"], "device ID"),
+        type=names.check_id(given.get("type") or template.type, "device type"),
+        board=board,
+        app_source=source,
+        apps=tuple(given["apps"].split()) if given.get("apps") else template.apps,
+        otp=gate(described, kind),
+        pin=_pin(board, described, given.get("pin", "").encode(), template.pin),
+    )
+    provision.check_board(order)
+    apps = order.apps
+    known = {app.appid: app for app in store.apps()}
+    for appid in apps or ():
+        if appid not in known or order.type not in known[appid].types:
+            raise HostError("bad-list", f"no application {appid} serves type {order.type}")
+    record = BoardRecord.load(fleet, order.device)
+    exists = store.find(order.device) is not None
+    done = exists and record is not None and record.live and not template.again
+    if not done:
+        enrol.bundle_part(store, order.device, order.otp)  # raises not-enrolled
+    if exists and record is None and not template.again:
+        raise HostError("device-exists", f"device {order.device} was provisioned already")
+    return Entry(number, order, done)
+
+
+def _pin(board: str, described: BoardFile, given: bytes, plain: bytes) -> bytes:
+    """Return the PIN of a board's root key, b"" where it has none. No error quotes it.
+
+    given: of the line. plain: for lines without one
+    """
+    if not described.needs_pin:
+        if given:
+            raise HostError("bad-list", f"the root key of {board} has no PIN")
+        return b""
+    pin = given or plain
+    if not 0 < len(pin) <= MAX_PIN or b"\n" in pin or b"\r" in pin:
+        raise HostError(
+            "bad-list",
+            f"the root key of {board} wants a PIN of 1 to {MAX_PIN} bytes",
+        )
+    return pin
+
+
+def choose(entries: list[Entry], chip: str, fleet: Fleet) -> Entry | None:
+    """Return the entry that a board is for: the one that it was begun as, else the next one.
+
+    None where nothing is left, or the board is a live device of another entry.
+    """
+    fresh = []
+    for entry in entries:
+        record = BoardRecord.load(fleet, entry.order.device)
+        if record is not None and record.is_chip(chip):
+            return entry
+        if record is None or entry.order.again:
+            fresh.append(entry)
+    return fresh[0] if fresh else None
+
+
+def boards(wanted: str, wait_s: float, wait: Callable[[], None]) -> Iterator[str]:
+    """Yield the port of each board that is plugged in, once, until no other one comes.
+
+    wanted: a port's path, or ports.AUTO for every USB serial port. wait_s: seconds to wait for the
+    next board. wait(): called when that begins. A port that was away for _GONE_S has another
+    board, whatever its number: many USB chips have the same one. So has one that failed, again.
+    """
+    seen: dict[ports.Port, float] = {}  # when it was there last
+    while True:
+        limit = time.monotonic() + wait_s
+        waiting = False
+        while True:
+            present = ports.usb_ports()
+            if wanted != ports.AUTO:
+                present = [port for port in present if port.device == wanted]
+            now = time.monotonic()
+            seen |= {port: now for port in present if port in seen}
+            # A reset takes a port away for a moment.
+            seen = {port: last for port, last in seen.items() if last > now - _GONE_S}
+            new = [port for port in present if port not in seen]
+            if new:
+                break
+            if time.monotonic() >= limit:
+                return
+            if not waiting:
+                waiting = True
+                wait()
+            time.sleep(_POLL_S)
+        seen[new[0]] = 0.0
+        yield new[0].device
+        seen = dict.fromkeys(seen, time.monotonic())
+
+
+class Log:
+    """What became of each board, a JSON object a line, added to a file at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, **fields: object) -> None:
+        """Add a line, with the time. No field is a secret."""
+        record = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())} | fields
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")

@@ -1,0 +1,46 @@
+"""The serial ports of this machine, and which of them to use."""
+
+from dataclasses import dataclass
+
+from serial.tools import list_ports  # type: ignore[import-untyped]
+
+from warden_host.errors import HostError
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Port:
+    """A USB serial port. serial: the number by which a chip tells itself apart, or empty."""
+
+    device: str
+    product: str
+    serial: str
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.device, self.product, self.serial) if part)
+
+
+def usb_ports() -> list[Port]:
+    """Return the USB serial ports, by name: a PC's own ports carry no boards."""
+    return sorted(
+        (
+            Port(each.device, each.product or each.description or "", each.serial_number or "")
+            for each in list_ports.comports()
+            if each.vid is not None
+        ),
+        key=lambda port: port.device,
+    )
+
+
+def choose(name: str) -> str:
+    """Return the port to use. name: a path, or AUTO for the only board. Raises port-unknown."""
+    if name != AUTO:
+        return name
+    found = usb_ports()
+    if len(found) == 1:
+        return found[0].device
+    if not found:
+        raise HostError("port-unknown", "no board is plugged in: there is no USB serial port")
+    shown = ", ".join(map(str, found))
+    raise HostError("port-unknown", f"{len(found)} boards are plugged in: {shown}")

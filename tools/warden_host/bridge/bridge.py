@@ -1,0 +1,99 @@
+"""Follow a running `serve` through its control socket, and hand what changes to the outlets."""
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from warden_host import control_client
+from warden_host.bridge.view import FleetView
+from warden_host.errors import HostError
+
+_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+_REFRESH_S = 30.0  # the list of devices, for what no event tells: sleep, a new device
+
+
+class Outlet(Protocol):
+    """Where the fleet's state goes. Called by one thread at a time, with the view guarded."""
+
+    def on_change(self, name: str) -> None:
+        """Show a device whose state or telemetry changed."""
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Pass an event on."""
+
+
+class Bridge:
+    """Follow `serve` until close(). say: called with a line for people.
+
+    view and guard: for outlets that read the view on other threads.
+    """
+
+    def __init__(self, socket: Path, say: Callable[[str], None]) -> None:
+        self.view = FleetView()
+        self.guard = threading.Lock()
+        self.outlets: list[Outlet] = []
+        self._socket = socket
+        self._say = say
+        self._stop = threading.Event()
+        self._refresher = threading.Thread(target=self._refresh, daemon=True)
+
+    def run(self) -> None:
+        """Follow `serve`, again after each loss, until close()."""
+        self._refresher.start()
+        lost = 0
+        while not self._stop.is_set():
+            try:
+                self._follow()
+                lost = 0
+                why = "`warden serve` ended"
+            except HostError as error:
+                why = str(error)
+                if error.code in ("operator-unknown", "role-missing"):
+                    raise
+            with self.guard:
+                was, names = self.view.connected, self.view.disconnect()
+                self._changed(names)
+            if was or lost == 0:
+                self._say(f"{why}; trying again")
+            self._stop.wait(_PAUSES_S[min(lost, len(_PAUSES_S) - 1)])
+            lost += 1
+
+    def close(self) -> None:
+        """End run() after its present wait."""
+        self._stop.set()
+
+    def _follow(self) -> None:
+        for event in control_client.stream(self._socket, {"op": "watch"}):
+            if self._stop.is_set():
+                return
+            if not self.view.connected:  # the first line: nothing is missed from here on
+                with self.guard:
+                    self.view.connected = True
+                self._say("connected")
+                self._load()
+            with self.guard:
+                name = self.view.apply(event)
+                for outlet in self.outlets:
+                    outlet.on_event(event)
+                self._changed([name] if name else [])
+
+    def _load(self) -> None:
+        for page in control_client.stream(self._socket, {"op": "devices"}, 60.0):
+            rows = page.get("devices")
+            if isinstance(rows, list):
+                with self.guard:
+                    self._changed(self.view.update_list(rows))
+
+    def _refresh(self) -> None:
+        while not self._stop.wait(_REFRESH_S):
+            if self.view.connected:
+                try:
+                    self._load()
+                except HostError as error:
+                    self._say(str(error))
+
+    def _changed(self, names: Sequence[str]) -> None:
+        for name in names:
+            for outlet in self.outlets:
+                outlet.on_change(name)

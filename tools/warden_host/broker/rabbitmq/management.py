@@ -1,0 +1,113 @@
+"""Close connections by RabbitMQ's HTTP API: it verifies tokens by itself, and lets a line live on.
+
+warden.toml names the API; without the table nothing is asked:
+
+    [rabbitmq]
+    management = "http://127.0.0.1:15672"
+    user = "warden"                          its password: keys/rabbitmq.password
+"""
+
+import base64
+import http.client
+import json
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Collection
+from typing import Any
+
+from warden_client import secretfile
+
+from warden_host.errors import HostError
+from warden_host.fleet.fleet import Fleet, malformed
+
+TABLE = "rabbitmq"
+PASSWORD = "rabbitmq.password"  # noqa: S105  a file's name
+_TIMEOUT_S = 10
+_MAX_ANSWER = 16 << 20
+# The password of the API's user would be readable on the network without TLS.
+_ADDRESS = re.compile(
+    r"(?:https://[A-Za-z0-9.-]+|http://(?:localhost|127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})?/?\Z"
+)
+
+
+def close_connections(fleet: Fleet, client_ids: Collection[str]) -> int:
+    """Close the connections of MQTT client IDs that begin so; return how many there were.
+
+    Neither a redirect nor a proxy is followed: they would get the password.
+    RabbitMQ lists a connection once its statistics are collected, up to five seconds after the
+    log-in, and accepts a token until its end: so this is called again and again.
+
+    Raises: config-malformed, broker-refused, unreachable.
+    """
+    table = fleet.document.get(TABLE)
+    if table is None or not client_ids:
+        return 0
+    address, user = _settings(table)
+    password = secretfile.read(fleet.keys / PASSWORD).decode().rstrip("\r\n")
+    proof = base64.b64encode(f"{user}:{password}".encode()).decode()
+
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+
+    def ask(path: str, method: str = "GET") -> Any:
+        # Only http and https: _settings() saw to it.
+        request = urllib.request.Request(  # noqa: S310
+            f"{address}/api/{path}", method=method, headers={"Authorization": f"Basic {proof}"}
+        )
+        try:
+            with opener.open(request, timeout=_TIMEOUT_S) as answer:
+                data = answer.read(_MAX_ANSWER)
+            return json.loads(data) if data else None
+        except urllib.error.HTTPError as error:
+            if error.code == 404 and method == "DELETE":
+                return None  # it ended by itself
+            raise HostError(
+                "broker-refused", f"RabbitMQ's HTTP API answers {error.code}", f"look at {TABLE}"
+            ) from None
+        except OSError as error:
+            raise HostError(
+                "unreachable", f"RabbitMQ's HTTP API does not answer ({type(error).__name__})"
+            ) from None
+        except (http.client.HTTPException, ValueError, RecursionError):
+            raise _other_form() from None
+
+    listed: Any = ask("connections")
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise _other_form()
+    names = tuple(client_ids)
+    # Scopes allow queues by their beginning, which a longer ID can have too.
+    found = [str(one.get("name")) for one in listed if _client_id(one).startswith(names)]
+    for name in found:
+        ask("connections/" + urllib.parse.quote(name, safe=""), "DELETE")
+    return len(found)
+
+
+def _settings(table: Any) -> tuple[str, str]:
+    fields = table if isinstance(table, dict) else {}
+    address, user = fields.get("management"), fields.get("user")
+    if fields.keys() != {"management", "user"} or not isinstance(user, str):
+        raise malformed(f"[{TABLE}] holds management and user")
+    if not isinstance(address, str) or not _ADDRESS.match(address):
+        raise malformed(
+            f"{TABLE}.management is no https:// address; http:// is for this machine alone"
+        )
+    return address.rstrip("/"), user
+
+
+def _client_id(connection: dict[str, Any]) -> str:
+    variables = connection.get("variable_map")
+    return str(variables.get("client_id", "")) if isinstance(variables, dict) else ""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like any other that was not asked for."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _other_form() -> HostError:
+    return HostError(
+        "broker-refused", "RabbitMQ's HTTP API answers in another form", f"look at {TABLE}"
+    )

@@ -1,0 +1,93 @@
+"""`warden alarms`: show where the fleet's alarms go, and try it."""
+
+import time
+
+import click
+
+from warden_host.alarms import settings as alarm_settings
+from warden_host.alarms.channel import Group
+from warden_host.alarms.rules import Alarm
+from warden_host.cli import screen
+from warden_host.cli.common import State, json_option, pass_state
+from warden_host.errors import HostError
+from warden_host.otp.notify.delivery import Undelivered
+from warden_host.service import alarm_service
+
+
+@click.group()
+def alarms() -> None:
+    """Show where the fleet's alarms go, or send one as a test.
+
+    `[alarms]` in warden.toml sets it.
+
+    \b
+    Examples:
+      warden alarms show
+      warden alarms test
+    """
+
+
+@alarms.command()
+@json_option
+@pass_state
+def show(state: State, as_json: bool) -> None:
+    """Show who gets alarms, of which kinds, and from which bounds on.
+
+    \b
+    Example:
+      warden alarms show --json
+    """
+    settings, _ = alarm_settings.load(state.fleet())
+    record = {
+        "mail": list(settings.mail),
+        "webhook": settings.webhook,
+        "kinds": sorted(settings.kinds),
+        "away_hours": settings.away_hours,
+        "disk_mib": settings.disk_mib,
+        "refused_logins": settings.refused_logins,
+    }
+    if as_json:
+        screen.print_json({"ok": True} | record)
+        return
+    if not settings.wanted:
+        screen.show("no alarms: `[alarms]` in warden.toml names neither mail nor webhook")
+        return
+    for key, value in record.items():
+        screen.show(f"{key:<15}{', '.join(value) if isinstance(value, list) else value}")
+
+
+@alarms.command()
+@json_option
+@pass_state
+def test(state: State, as_json: bool) -> int:
+    """Send a test alarm to all who get alarms; 1 if one of them does not get it.
+
+    \b
+    Example:
+      warden alarms test
+    """
+    fleet = state.fleet()
+    ways = alarm_service.ways(fleet)
+    if not ways:
+        raise HostError(
+            "not-applicable",
+            "no alarms go anywhere",
+            "give warden.toml a table [alarms]: docs/operations.md",
+        )
+    alarm = Alarm("test", "", "this is a test: nothing happened", time.time())
+    failed = 0
+    for name, address, way in ways:
+        why = ""
+        try:
+            way.send(Group([alarm]).message(fleet.root.name, name, address))
+        except Undelivered as error:
+            why = error.why
+            failed += 1
+        to = f"{name} {address}".strip()
+        if as_json:
+            screen.print_json({"ok": not why, "way": name, "to": address, "why": why})
+        elif why:
+            screen.show(f"✗ {to}: {why}")
+        else:
+            screen.good(f"{to}: delivered")
+    return 1 if failed else 0

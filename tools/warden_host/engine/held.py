@@ -1,0 +1,113 @@
+"""Hold a command for a device that sleeps, until it is awake or the command expires.
+
+fleet.db has it too, so that a restart of the authority changes nothing. A command that left before
+the restart, and whose reply did not come, is not sent again: it may have been executed.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from warden_host.engine.device_state import DeviceState
+from warden_host.engine.engine import Engine
+from warden_host.engine.events import FleetEvent
+from warden_host.engine.jobs import Job, Wait
+from warden_host.errors import HostError
+from warden_host.store.held import HeldCommand
+
+MOST = 16  # commands of one sleeper
+_NEXT_S = 0.2  # pause between two looks whether the one before has its reply
+_BUSY_S = 1.0
+_ASK_S = 10.0  # a device answers no wake sooner
+
+# Seals and sends the command, valid for so many seconds, and waits for its reply.
+Send = Callable[[int], Job]
+
+
+def keep(engine: Engine, state: DeviceState, one: HeldCommand, send: Send) -> None:
+    """Hold a command, durably. Raises no-session where too many wait."""
+    if len(state.held) >= MOST:
+        raise HostError("no-session", f"{one.device} sleeps, and {MOST} commands wait already")
+    engine.store.add_held_command(one)
+    start(engine, state, one, send)
+
+
+def start(engine: Engine, state: DeviceState, one: HeldCommand, send: Send) -> None:
+    """Start the job that sends a command of fleet.db once its device is awake."""
+    state.held[one.number] = one.appid
+    work = _send_when_awake(engine, state, one, send)
+    engine.start(work, lambda result: end(engine, one, result))
+
+
+def waiting(engine: Engine) -> Iterator[HeldCommand]:
+    """Yield the commands of fleet.db that still wait; drop the others, and tell of them."""
+    now = engine.clock().unix
+    for one in engine.store.held_commands():
+        if one.sent:
+            text = f"{one.command} was sent before a restart: whether it was executed is not known"
+            end(engine, one, HostError("timed-out", text))
+        elif one.expires <= now:
+            end(engine, one, _expired(one))
+        else:
+            yield one
+
+
+def end(engine: Engine, one: HeldCommand, result: dict[str, Any] | HostError) -> None:
+    """Drop a command that was answered, and tell of one that failed."""
+    if isinstance(result, HostError) and result.code == "not-serving":
+        return  # the authority stops: it waits in fleet.db
+    engine.store.remove_held_command(one)
+    if isinstance(result, HostError):
+        engine.notify(
+            FleetEvent("notice", one.device, one.appid, code=result.code, text=result.text)
+        )
+
+
+def _send_when_awake(engine: Engine, state: DeviceState, one: HeldCommand, send: Send) -> Job:
+    """Send a command of state.held once its device is awake, and return its answer.
+
+    Raises timed-out.
+    """
+    device, clock, appid = one.device, engine.clock, one.appid
+    deadline = clock().steady + one.expires - clock().unix
+    asked = -_ASK_S
+    try:
+        while (left := deadline - clock().steady) > 0:
+            session, now = state.sessions.get(appid), clock()
+            if session is None or not session.is_up or session.handshake_pending(now):
+                yield Wait(_is_contact, deadline, device)
+            elif not _is_next(state, one.number):
+                # One after the other: a device lets two wait, and refuses a third.
+                yield Wait(_is_nothing, min(deadline, now.steady + _NEXT_S), device)
+            elif session.clock_error(now) >= left:
+                if now.steady - asked >= _ASK_S:
+                    asked = now.steady
+                    engine.send(session.address, session.request_hello(now))
+                yield Wait(_is_contact, deadline, device)
+            else:
+                engine.store.mark_held_sent(one)
+                answer = yield from send(max(1, int(left)))
+                if answer["reply"].get("error") != "busy":
+                    return answer
+                yield Wait(_is_nothing, clock().steady + _BUSY_S, device)
+        raise _expired(one)
+    finally:
+        state.held.pop(one.number, None)
+
+
+def _expired(one: HeldCommand) -> HostError:
+    text = f"{one.command} expired: {one.device} did not wake up before"
+    return HostError("timed-out", text)
+
+
+def _is_next(state: DeviceState, number: int) -> bool:
+    """Return whether no command that its application gave before waits for its reply."""
+    appid = state.held[number]
+    return number == next(each for each, owner in state.held.items() if owner == appid)
+
+
+def _is_contact(fleet_event: FleetEvent) -> bool:
+    return fleet_event.kind in ("came", "session")
+
+
+def _is_nothing(_: FleetEvent) -> bool:
+    return False

@@ -1,0 +1,40 @@
+"""Read the fields of a request on the control socket. Raises control-malformed."""
+
+from typing import Any
+
+from warden_host.errors import HostError
+from warden_host.service.control import Line
+
+
+def read_networks(change: Any) -> dict[str, Any]:
+    """Return the body of the command `wifi`; the device checks it. Raises control-malformed."""
+    if not isinstance(change, dict) or change.keys() != {"id", "add", "keep"}:
+        raise HostError("control-malformed", "the change of networks has another form")
+    add = change["add"]
+    if add is not None:
+        if not isinstance(add, list) or [type(part) for part in add] != [str, str]:
+            raise HostError("control-malformed", "the new network is no name and password")
+        add = [add[0], add[1].encode()]
+    return {"id": change["id"], "add": add, "keep": change["keep"]}
+
+
+def read_bytes(value: Any) -> Any:
+    """Return a value in which {"hex": …} stands for bytes. Raises control-malformed."""
+    if isinstance(value, list):
+        return [read_bytes(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() != {"hex"}:
+        return {key: read_bytes(one) for key, one in value.items()}
+    try:
+        return bytes.fromhex(value["hex"])
+    except (TypeError, ValueError):
+        raise HostError("control-malformed", "bytes that are no hex digits") from None
+
+
+def read_text(line: Line, key: str, default: Any = None, limit: int = 256) -> str:
+    """Return a field of text. Raises control-malformed."""
+    value = line.get(key, default)
+    if not isinstance(value, str) or len(value) > limit:
+        raise HostError("control-malformed", f"{key} is missing or no text")
+    return value

@@ -1,0 +1,46 @@
+"""Cut off applications' tokens at their end while `warden serve` runs.
+
+The authority checks each token's end itself; a broker that knows the token as a password does not.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from warden_host.devices import app_tokens
+from warden_host.engine.events import FleetEvent
+from warden_host.errors import HostError
+from warden_host.fleet.fleet import Fleet
+from warden_host.store.store import Store
+
+_PAUSE_S = 1.0
+
+
+@contextmanager
+def sweeping(fleet: Fleet, announce: Callable[[FleetEvent], None]) -> Iterator[None]:
+    """Look once a second for tokens that have ended, on a thread of its own."""
+    stop = threading.Event()
+
+    def run() -> None:
+        said = ""
+        removed: set[str] = set()
+        with Store(fleet.database) as store:
+            while not stop.wait(_PAUSE_S):
+                try:
+                    app_tokens.sweep(fleet, store, removed)
+                    said = ""
+                # Of any kind: without this thread no token would end. The next look tries again.
+                except Exception as error:  # noqa: BLE001
+                    code = error.code if isinstance(error, HostError) else type(error).__name__
+                    if code != said:
+                        text = getattr(error, "text", "tokens were not cut off")
+                        announce(FleetEvent("notice", code=code, text=text))
+                    said = code
+
+    thread = threading.Thread(target=run, name="warden-tokens", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
