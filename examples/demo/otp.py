@@ -6,13 +6,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from warden_client.protocol.session import Instant
+from warden_host import control_client
 from warden_host.devices.provision import Order, provision
 from warden_host.engine.engine import Engine
 from warden_host.engine.request import Request
 from warden_host.fleet.fleet import Fleet
 from warden_host.protocol import policy
-from warden_host.protocol.session import Instant
-from warden_host.service import control
 from warden_host.service.run import Service
 from warden_host.sim.keyboard import Keyboard
 from warden_host.sim.simulated import SimulatedDevice
@@ -78,7 +78,7 @@ def _safe(fleet: Fleet, service: Service) -> Iterator[Safe]:
     gate = policy.otp(validity_s=_VALIDITY_S)
     with Store(fleet.database) as store:
         provision(fleet, store, Order(DEVICE, TYPE, otp=gate))
-    control.call(fleet.control, {"op": "reload", "device": DEVICE})
+    control_client.call(fleet.control, {"op": "reload", "device": DEVICE})
     safe, gone = Safe(fleet, service), threading.Event()
     service.authority.codes.console.watch(safe.codes.put, gone)
     try:

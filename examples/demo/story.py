@@ -180,14 +180,19 @@ class Mallory:
             client.loop_stop()
 
 
-def steal_client_id(mallory: Mallory) -> str:
-    """Connect under the device's client ID; the broker must refuse."""
+def steal_client_id(scene: Scene, mallory: Mallory) -> str:
+    """Connect under the device's client ID; the broker must not take the device for replaced."""
     client, answer = mallory.connect(names.device_client(TYPE, DEVICE))
-    client.disconnect()
-    client.loop_stop()
-    if answer == "Success":
-        raise Mismatch("the broker let it in")
-    return f"refused by the broker: {answer}"
+    try:
+        if answer != "Success":
+            return f"refused by the broker: {answer}"
+        command(scene)  # over the device's own connection, which is there still
+        if DEVICE not in scene.service.authority.ask(lambda engine: engine.online()):
+            raise Mismatch("the device was pushed off")
+        return "gets its own name instead; the device stays connected"
+    finally:
+        client.disconnect()
+        client.loop_stop()
 
 
 def subscribe(mallory: Mallory) -> str:
@@ -266,7 +271,7 @@ def run_chapter(story: Story, scene: Scene, mallory: Mallory) -> None:
         story.line(tried, functools.partial(forge_command, scene, forge))
 
     story.chapter("A client with a valid account of its own")
-    story.line("connects under the device's client ID", lambda: steal_client_id(mallory))
+    story.line("connects under the device's client ID", lambda: steal_client_id(scene, mallory))
     story.line("subscribes to the device's topics", lambda: subscribe(mallory))
     story.line("publishes on the device's topics", lambda: publish(scene, mallory))
 

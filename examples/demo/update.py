@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from warden_host import control_client
 from warden_host.devices.provision import Order, provision
 from warden_host.engine.request import Request
 from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY
 from warden_host.release import release, signing_key
 from warden_host.release.opened import open_release
-from warden_host.service import control
 from warden_host.service.run import Service
 from warden_host.sim.simulated import SimulatedDevice
 from warden_host.store.store import Store
@@ -88,7 +88,7 @@ def _device(fleet: Fleet, folder: Path) -> Iterator[Gate]:
     """Start a device with slots, of its own type."""
     with Store(fleet.database) as store:
         provision(fleet, store, Order(DEVICE, TYPE, app_source=_source(folder, "1", True)))
-    control.call(fleet.control, {"op": "reload", "device": DEVICE})
+    control_client.call(fleet.control, {"op": "reload", "device": DEVICE})
     with Gate(fleet.simulated(DEVICE)) as gate:
         yield gate
 
@@ -105,7 +105,7 @@ def _rolled_out(fleet: Fleet, name: str) -> tuple[str, str]:
     states: list[str] = []
     reason = ""
     request = {"op": "rollout", "release": name, "devices": [DEVICE]}
-    for line in control.stream(fleet.control, request, _WAIT_S):
+    for line in control_client.stream(fleet.control, request, _WAIT_S):
         if "device" in line and (not states or states[-1] != line["state"]):
             states.append(str(line["state"]))
             reason = str(line["reason"])

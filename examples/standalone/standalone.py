@@ -1,0 +1,183 @@
+"""A link to a broker of one's own, without Warden's authority: docs/standalone.md.
+
+    connection = Connection(vault, rtc, on_message)
+    asyncio.create_task(connection.run())
+    await connection.publish("porch/temperature", b"21.5", qos=1)
+
+Server, account and trust anchors lie in the vault, where store() puts them. Topics and payloads
+are the program's own; nothing is sealed above TLS.
+"""
+
+import asyncio
+import gc
+
+from micropython import const
+from warden.errors import LinkError, PeerError, StoreError, ensure
+from warden.net.backoff import Backoff
+from warden.net.clock import Clock
+from warden.net.link import Link
+from warden.net.mqtt import Client
+from warden.net.verifier import TrustAnchors
+from warden.wire import cbor
+
+TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from warden.net.clock import Rtc
+
+_MAX_RECORD = const(4096)  # bytes, as the vault takes them
+
+
+def store(
+    vault: "Any",
+    server: "tuple[str, int]",
+    client_id: str,
+    user: "bytes | None",
+    password: "bytes | None",
+    cas: "list[bytes]",
+    pins: "list[bytes]",
+) -> None:
+    """Put what a connection needs into an open vault, by one commit.
+
+    server: (host, port). user, password: any bytes, or both None. cas: DER. pins: SHA-256 of the
+    server key's SubjectPublicKeyInfo, two at least. UsageError bad-argument; StoreError.
+    """
+    TrustAnchors(cas, pins)
+    host, port = server
+    ensure(
+        0 < len(host) <= 253 and 0 < port < 65536 and 0 < len(client_id) <= 128,
+        "bad-argument",
+        "a server is a name or address and a port, a client ID has 1 to 128 characters",
+    )
+    ensure((user is None) == (password is None), "bad-argument", "a user name needs a password")
+    records = {
+        "broker": cbor.encode([host, port, user, password, client_id]),
+        "trust": cbor.encode([list(cas), list(pins)]),
+    }
+    for data in records.values():
+        ensure(len(data) <= _MAX_RECORD, "bad-argument", "the account or the CAs are too large")
+    vault.commit(records)
+
+
+class Connection:
+    """One connection after the other to the server in the vault.
+
+    vault: open, as store() left it. rtc: the clock chip (hal/clock_rtc.py). on_message(topic,
+    payload): called with a memoryview of each, valid until it returns. floor: unix seconds that
+    the clock is at least set to, such as the build's date. keepalive_s, max_message, stall_ms,
+    handshake_ms, backoff_ms (least, most): as in a policy, docs/networks.md. will: (topic,
+    payload) or None. network: None where the board is online, else as WiFi of hal/network_wifi.py.
+    log(code, text): called with all that happens.
+
+    up: an asyncio.Event, set while the broker has accepted the log-in.
+    Raises StoreError not-provisioned, UsageError.
+    """
+
+    def __init__(
+        self,
+        vault: "Any",
+        rtc: "Rtc",
+        on_message: "Callable[[memoryview, memoryview], None]",
+        floor: int = 0,
+        keepalive_s: int = 60,
+        max_message: int = 2048,
+        stall_ms: int = 5000,
+        handshake_ms: int = 20000,
+        backoff_ms: "tuple[int, int]" = (1000, 60000),
+        will: "tuple[str, bytes] | None" = None,
+        network: "Any" = None,
+        log: "Callable[[str, str], None]" = lambda code, text: None,
+    ) -> None:
+        host, port, user, password, client_id = _load(vault, "broker")
+        self._server = host, port
+        self._trust = TrustAnchors(*_load(vault, "trust"))
+        self._clock = Clock(rtc, vault, floor)
+        self._clock.start()
+        self._stall_ms = stall_ms
+        self._handshake_ms = handshake_ms
+        self._max_message = max_message
+        self._network = network
+        self._log = log
+        self._backoff = Backoff(*backoff_ms)
+        self._on_message = on_message
+        self._client = Client(
+            client_id,
+            user,
+            password,
+            self._take,
+            keepalive_s,
+            max_message,
+            stall_ms,
+            self._skipped,
+        )
+        if will is not None:
+            self._client.set_last_will(*will)
+        self.up = asyncio.Event()
+
+    def _take(self, topic: memoryview, payload: memoryview, retained: bool) -> None:
+        self._on_message(topic, payload)
+
+    def _skipped(self, topic: bytes) -> None:
+        self._log("mqtt-too-large", f"a message above {self._max_message} bytes was dropped")
+
+    async def subscribe(self, topic: str, qos: int = 1) -> None:
+        """Subscribe now if connected, and again after each reconnect.
+
+        topic: 1 to 120 bytes. PeerError mqtt-refused; LinkError; UsageError bad-argument.
+        """
+        await self._client.subscribe(topic, qos)
+
+    async def publish(self, topic: str, payload: "bytes | memoryview", qos: int = 0) -> None:
+        """Wait for a connection, and send a message; with QoS 1 until the broker acknowledged it.
+
+        A message of QoS 1 goes again on each new connection until then, so that it may arrive
+        twice. UsageError bad-argument above max_message.
+        """
+        size = len(topic.encode()) + len(payload) + 5 + 2 * qos
+        ensure(size <= self._max_message, "bad-argument", "the message is above max_message")
+        while True:
+            await self.up.wait()
+            try:
+                await self._client.publish(topic, payload, qos)
+                return
+            except LinkError as error:  # run() makes another connection
+                self._log(error.code, error.text)
+                await asyncio.sleep_ms(100)
+
+    async def run(self) -> None:
+        """Keep connected, for ever: connect, receive, wait, and connect again."""
+        while True:
+            gc.collect()  # a hand-shake needs its buffers in one piece
+            try:
+                if self._network is not None:
+                    await self._network.up(self._handshake_ms)
+                link = Link(self._trust, self._clock, self._stall_ms)
+                await self._client.connect(link, *self._server, self._handshake_ms)
+                self._backoff.reset()
+                self._log("link-up", "{}:{}".format(*self._server))
+                self.up.set()
+                # A task of its own has the C stack that a message needs.
+                await asyncio.create_task(self._client.pump())
+            except PeerError as error:
+                self._log(error.code, error.text)
+                if error.code == "mqtt-refused":
+                    self._backoff.slow_down()  # a wrong password does not get better by trying
+            except MemoryError:
+                self._log("out-of-memory", "not enough memory for the connection")
+            self.up.clear()
+            self._clock.undo()  # a tentative time ends with its connection
+            await asyncio.sleep_ms(self._backoff.next_ms())
+
+    async def stop(self) -> None:
+        """Disconnect from the broker; cancel the task of run() before."""
+        self.up.clear()
+        await self._client.disconnect()
+
+
+def _load(vault: "Any", name: str) -> "Any":
+    data = vault.get(name)
+    if data is None:
+        raise StoreError("not-provisioned", "the vault has no record " + name)
+    return cbor.decode(data)
