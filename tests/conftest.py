@@ -11,8 +11,9 @@ built           the unix port, on the compiled build for boards (tools/warden_bu
                 harness.built is True
 PORT            a board on a serial port, by mpremote: `pytest --target=/dev/ttyACM0 tests/unit`
 
-A module may say `HEAP = "128k"` to run in a heap of that size (the unix port only). Without
---target everything but a board is run.
+A module may say `HEAP = "128k"` to run in a heap of that size (the unix port only), and
+`SLOW = True` to run without -O alone, where each further run costs ten seconds or more: lint
+refuses an `assert` in the package anyway. Without --target everything but a board is run.
 """
 
 import ast
@@ -50,6 +51,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--target", help="unix, cpython, built or a board's serial port; all but boards if absent"
     )
+
+
+def pytest_configure() -> None:
+    """Let all tests use the mosquitto that MOSQUITTO names: a suite of Debian, or a program."""
+    named = os.environ.get("MOSQUITTO")
+    if named:
+        import mosquitto_kit  # here, because the runner runs without the tests of the host
+
+        os.environ.update(mosquitto_kit.named(named).environment)
 
 
 def micropython_path() -> str | None:
@@ -128,6 +138,8 @@ class DeviceModule(pytest.File):
                     if isinstance(target, ast.Name):
                         settings[target.id] = node.value.value
         for target_name in self.targets(bool(settings.get("PURE")), bool(settings.get("BUILT"))):
+            if settings.get("SLOW") and target_name == "unix -O":
+                continue
             yield DeviceRun.from_parent(
                 self, name=target_name, tests=sorted(tests), heap=str(settings.get("HEAP", HEAP))
             )

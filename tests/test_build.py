@@ -1,6 +1,7 @@
 """What boards run is built by tools/warden_build: the same program, in fewer files and words."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 from warden_build import BuildError, Built, build  # noqa: E402  (the path must be set first)
 from warden_build import groups as table  # noqa: E402
+from warden_build.arguments import passed_by_name, rename_arguments  # noqa: E402
 from warden_build.compiled import build_repository, inputs, needed, read  # noqa: E402
 from warden_build.plan import is_prose  # noqa: E402
 from warden_build.scopes import dotted  # noqa: E402
@@ -153,7 +155,7 @@ def test_every_module_is_in_exactly_one_file(repo: Path) -> None:
     for name in modules:
         assert table.group_of(name), name
     files = {table.file_path(table.group_of(name)) for name in modules}
-    assert len(files) <= 60
+    assert len(files) <= 36
     for group in table.GROUPS:
         for pattern in group.patterns.split():
             one = table.Group(group.name, pattern)
@@ -161,10 +163,8 @@ def test_every_module_is_in_exactly_one_file(repo: Path) -> None:
             assert found, f"{group.name}: {pattern} matches no module"
 
 
-# Policy's values are copied; _Settings has no code. Of the functions made there, `once` asks for a
-# PIN while the vault opens; `make` stays on boards whose slots have a firmware that keys must have
-# signed, and the file with it.
-OF_THE_START = {"Policy", "_Settings", "once", "make"}
+# Policy's values are copied; _Settings has no code. `once` asks for a PIN while the vault opens.
+OF_THE_START = {"Policy", "_Settings", "once"}
 
 
 def test_nothing_that_outlives_a_start_is_defined_in_it(repository: Built) -> None:
@@ -216,23 +216,26 @@ def test_what_cannot_be_built_is_refused(path: str, text: str, why: str) -> None
 def test_a_board_gets_its_own_drivers(repo: Path, repository: Built) -> None:
     board = (repo / "boards/RPI_PICO_W/board.py").read_text()
     files = needed(repository.sources, [board])
-    drivers = {Path(path).stem for path in files if "/hal/" in path}
-    assert {
-        "store_file",
-        "store_steps",
-        "rootkey_chip",
-        "rootkey_software",
-        "wifi",
-        "watchdog",
-    } <= drivers
-    assert not drivers & {
-        "store_nvs",
-        "rootkey_efuse",
-        "keypad_matrix",
-        "display_hd44780",
+    stems = {Path(path).stem for path in files}
+    assert "usual" in stems
+    optional = {
+        "panel",
+        "esp32_parts",
+        "store_flash",
         "slots_partition",
+        "rootkey_atecc",
     }
-    assert all(path in files for path in repository.sources if "/hal/" not in path)
+    assert not stems & optional
+    assert {Path(path).stem for path in repository.sources} == stems | optional
+    boards = {
+        'KEYPAD = ("matrix",)': {"panel"},
+        'ROOT_KEY = ("pin", ("software",))': {"pin", "usual"},
+        'STORE = ("flash", 256, 2, "rp2")': {"store_flash"},
+        'NETWORK = ("lan", {})': {"littlefs", "usual"},
+        'SLOTS = ("partition", "/slots")': {"slots_partition"},
+    }
+    for text, wanted in boards.items():
+        assert wanted <= {Path(path).stem for path in needed(repository.sources, [text])}, text
 
 
 def test_what_firmware_is_asked_for_keeps_its_name() -> None:
@@ -241,11 +244,53 @@ def test_what_firmware_is_asked_for_keeps_its_name() -> None:
         "import machine\nclass Chip:\n"
         "    def __init__(self, unheard_of, info):\n"
         "        self._id, self.info = unheard_of or machine.unheard_of, info.info()\n"
+        "        self.unheard_of = 1\n"
     )
     built = build(PACKAGE | {"warden/hal/chip.py": chip}, {})
     (text,) = [text for path, text in built.sources.items() if "chip" in path]
     assert "machine.unheard_of" in text and ".info()" in text
     assert built.names["unheard_of"] in firmware_names()
+
+
+def test_what_applications_use_keeps_its_name(repo: Path, repository: Built) -> None:
+    """docs/device.md lists it: classes, their attributes, methods, and arguments of methods."""
+    text = (repo / "docs" / "device.md").read_text().split("### Device", 1)[1]
+    rows = re.findall(r"^\| `(\w+)(?:\(([^)]*)\))?`", text, re.MULTILINE)
+    arguments = {word.partition("=")[0].strip() for _, row in rows for word in row.split(",")}
+    used = (
+        {name for name, _ in rows} | arguments | set(re.findall(r"^### (\w+)", text, re.MULTILINE))
+    )
+    assert {"Secrets", "left_ms", "publish", "timeout", "counters"} <= used
+    assert not used & set(repository.names)
+    sources = "\n".join(repository.sources.values())
+    assert not [name for name in arguments if name and not re.search(rf"\b{name}\b", sources)]
+
+
+def test_only_arguments_that_a_call_names_keep_their_names() -> None:
+    """Those of each function become firmware's, the same ones in every function."""
+    source = (
+        "def first(unheard_one, unheard_two, unheard_named, unheard_inner, len):\n"
+        "    again = [unheard_inner for unheard_inner in unheard_one]\n"
+        "    unheard_one = lambda unheard_x: unheard_x + unheard_two\n"
+        "    return unheard_one, unheard_named, unheard_inner, again, len\n"
+        "def second(unheard_three):\n"
+        "    return first(unheard_three, 2, unheard_named=3, unheard_inner=4, len=5)\n"
+    )
+    tree = {"warden/wire/one.py": ast.parse(source)}
+    free = ["aes", "len", "buf", "key"]
+    rename_arguments(tree, {"Public"}, passed_by_name(tree, {}, {}), {"len"}, free)
+    made = ast.unparse(tree["warden/wire/one.py"])
+    assert "def first(aes, buf, unheard_named, unheard_inner, len):" in made
+    assert "aes = lambda aes: aes + buf" in made
+    assert "def second(aes):" in made
+    given: dict[str, object] = {}
+    exec(made, given)
+    second = given["second"]
+    assert callable(second)
+    with pytest.raises(TypeError, match="not iterable"):
+        second(1)
+    made_of = second([7])
+    assert made_of[0](1) == 3 and made_of[1:] == (3, 4, [7], 5)
 
 
 def test_names_that_firmware_has_cost_nothing(micropython: str) -> None:
@@ -257,3 +302,11 @@ def test_names_that_firmware_has_cost_nothing(micropython: str) -> None:
     done = subprocess.run(program, capture_output=True, text=True, check=True)
     grown = {line[2:-1] for line in done.stdout.splitlines() if line.startswith("Q(")}
     assert not grown & set(names)
+
+
+def test_boards_in_use_find_what_installs_a_new_package(repository: Built) -> None:
+    """Their boot.py, of an earlier build, imports it from the new package by these names."""
+    boot = repository.users["firmware/boot.py"]
+    assert "from warden.provisioning import replace\n" in boot
+    tree = ast.parse(repository.sources["warden/provisioning.py"])
+    assert "replace" in {getattr(node, "name", "") for node in tree.body}

@@ -4,12 +4,15 @@ equal the tree."""
 import ast
 import fnmatch
 import json
+import os
 import re
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from mip_kit import Installed
 
 # Pieces put together here, so that this file does not find itself.
 MACHINE = re.compile(
@@ -115,6 +118,7 @@ FILE_ENDINGS = {
     "md",
     "sh",
     "db",
+    "age",
     "toml",
     "log",
     "conf",
@@ -178,7 +182,7 @@ def missing_name(word: str, tree: dict[str, str]) -> bool:
     # The one name that the package resolves when asked.
     parts = re.sub(r"^warden\.Device\b", "warden.agent.device.Device", word).split(".")
     sources = {name: text for name, text in tree.items() if name.endswith(".py")}
-    if parts[0] in ("warden", "warden_host", "warden_build"):
+    if parts[0] in ("warden", "warden_client", "warden_host", "warden_build"):
         modules = {}
         for name, text in sources.items():
             if name.startswith(("lib/", "tools/")):
@@ -323,19 +327,6 @@ def test_mip_version(repo: Path, package: dict[str, object]) -> None:
     assert f'version = "{version}"' in (repo / "pyproject.toml").read_text()
 
 
-class Board:
-    """Takes what mpremote's installer writes to a device."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-
-    def fs_exists(self, path: str) -> bool:
-        return True
-
-    def fs_writefile(self, path: str, data: bytes, progress_callback: object = None) -> None:
-        self.files[path] = data
-
-
 def test_mpremote_installs_from_a_clone(
     repo: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -349,7 +340,7 @@ def test_mpremote_installs_from_a_clone(
     """
     from mpremote import mip
 
-    board = Board()
+    board = Installed()
     asked = []
     install = mip._install_package
 
@@ -399,7 +390,27 @@ def test_wheel_carries_the_device_tree(repo: Path, tmp_path: Path) -> None:
     (built,) = WheelBuilder(str(repo)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(built) as wheel:
         names = set(wheel.namelist())
+        page = wheel.read("warden_host/_device/docs/errors.md")  # for `warden explain`
+    assert page == (repo / "docs/errors.md").read_bytes()
     for part in ("lib", "firmware", "boards"):
         for path in (repo / part).rglob("*.py"):
             assert "warden_host/_device/" + path.relative_to(repo).as_posix() in names
+    assert {"warden_build/compiled.py", "warden_build/firmware_names.txt"} <= names
     assert not [name for name in names if name.endswith((".pyc", ".mpy")) or "/test" in name]
+    _provision_with(built, tmp_path)
+
+
+def _provision_with(wheel: str, folder: Path) -> None:
+    """A device is made by what the wheel holds alone, with an application and umqtt.simple."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("WARDEN_")
+    } | {"PYTHONPATH": str(folder / "site")}
+    for words in (["init", "fleet"], ["provision", "D1", "--type", "lock", "--sim"]):
+        command = [sys.executable, "-P", "-m", "warden_host.cli", *words]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    root = folder / "fleet" / "sim" / "D1" / "root"
+    for name in ("lib/umqtt/simple.py", "app/app.py", "lib/warden/errors.py", "main.py"):
+        assert (root / name).stat().st_size, name

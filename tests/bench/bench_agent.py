@@ -6,10 +6,8 @@ nothing to do, and the smallest heap in which the agent connects and obeys.
 """
 
 import contextlib
-import json
 import queue
 import statistics
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +15,9 @@ from pathlib import Path
 
 import paho.mqtt.client as mqtt
 from demo import network as demo_network
+from measure_kit import Process, plain_process, row, settings_of
 from paho.mqtt.enums import CallbackAPIVersion
-from warden_build.compiled import compile_device
+from warden_build.compiled import HOST_ARCHITECTURE, compile_device
 from warden_host import names
 from warden_host.broker.accounts import device_account, device_password
 from warden_host.broker.mosquitto import registry
@@ -28,7 +27,7 @@ from warden_host.devices.provision import Order, device_argv, provision
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.request import Request
 from warden_host.errors import HostError
-from warden_host.fleet import device_tree, pki
+from warden_host.fleet import device_tree
 from warden_host.fleet.fleet import BrokerSettings, Fleet, Settings
 from warden_host.names import AUTHORITY, Topic
 from warden_host.service.authority import Authority
@@ -73,30 +72,11 @@ async def main():
 asyncio.run(main())
 """
 
-# The same on umqtt.simple 1.3.4 as it is. Its `ussl` is gone from MicroPython: the one given here
-# hands it a socket of the same TLS.
+# The same on umqtt.simple.
 _BARE = """\
-import json, sys, time, tls
-setting = json.loads(sys.stdin.readline())
-sys.path.insert(0, setting["umqtt"])
-
-class Tls:
-    def wrap_socket(self, raw):
-        context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-        context.verify_mode = tls.CERT_REQUIRED
-        # What the sealed one gets as well.
-        context.set_ciphers(("TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256",))
-        context.load_verify_locations(bytes.fromhex(setting["ca"]))
-        return context.wrap_socket(raw, server_hostname="127.0.0.1")
-
-sys.modules["ussl"] = Tls()
-from umqtt.simple import MQTTClient
-
-user = setting["user"]
-client = MQTTClient(user, "127.0.0.1", setting["port"], user, setting["password"].encode(), 600, ssl=True)
 client.connect()
 print("ready")
-TOPIC, PAYLOAD = setting["topic"].encode(), bytes(64)
+PAYLOAD = bytes(64)
 while True:
     count = int(sys.stdin.readline())
     began = time.ticks_us()
@@ -121,68 +101,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-class Process:
-    """A MicroPython process that is told things by lines and says things by lines."""
-
-    def __init__(self, argv: list[str]) -> None:
-        self.child = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        self.said: queue.Queue[str] = queue.Queue()
-        self._tail: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        for line in self.child.stdout or ():
-            self.said.put(line.decode(errors="replace").strip())
-        self.said.put("")  # it ended
-
-    def write_line(self, line: str) -> None:
-        if self.child.stdin is not None:
-            self.child.stdin.write(line.encode() + b"\n")
-            self.child.stdin.flush()
-
-    def wait_line(self, word: str) -> str:
-        """What follows the word, once the process said it.
-
-        RuntimeError with its last lines when it does not.
-        """
-        end = time.monotonic() + _WAIT_S
-        while (left := end - time.monotonic()) > 0:
-            try:
-                line = self.said.get(timeout=left)
-            except queue.Empty:
-                break
-            self._tail = [*self._tail[-9:], line]
-            first, _, rest = line.partition(" ")
-            if first == word:
-                return rest
-            if not line and self.child.poll() is not None:
-                break
-        raise RuntimeError(f"no {word!r} from the device, only: " + " | ".join(self._tail))
-
-    def cpu_ns(self) -> int:
-        """What all its threads ran so far, from the scheduler's own books: /proc/PID/stat counts
-        in hundredths of a second."""
-        tasks = Path(f"/proc/{self.child.pid}/task").glob("*/schedstat")
-        return sum(int(task.read_text().split()[0]) for task in tasks)
-
-    def stop(self) -> None:
-        if self.child.poll() is None:
-            self.child.kill()
-        self.child.wait()
-        for stream in (self.child.stdin, self.child.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-
-    def __enter__(self) -> "Process":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
 
 class World:
@@ -235,7 +153,7 @@ def rows() -> Iterator[dict[str, object]]:
         stack.enter_context(Broker(world.fleet))
         with Authority(world.fleet, world.news.put) as authority:
             idle = idle_share(world, authority)
-            heap = smallest_heap(world, authority, folder)
+            heap = smallest_heap(world, authority)
             sealed = stack.enter_context(world.run(SEALED))
             sealed.wait_line("ready")
             if not world.wait_sessions(SEALED, sealed, _WAIT_S):
@@ -244,34 +162,11 @@ def rows() -> Iterator[dict[str, object]]:
         # device's second core: from here on another client of the application counts what the
         # broker delivers. The device's sessions outlive that.
         ratio, cost = publish_ratio(world, stack, sealed)
-    yield {
-        "name": "sealed publish, 64 B, QoS 0",
-        "value": ratio,
-        "unit": "% of umqtt.simple's rate",
-        "target": "≥ 50",
-        "ok": ratio >= 50,
-    }
-    yield {
-        "name": "sealed publish, processor time",
-        "value": cost,
-        "unit": "× umqtt.simple's",
-        "target": "",
-        "ok": None,
-    }
-    yield {
-        "name": "idle device",
-        "value": idle,
-        "unit": "% of a core",
-        "target": "≤ 0.02",
-        "ok": idle <= 0.02,
-    }
-    yield {
-        "name": "whole agent connected",
-        "value": heap,
-        "unit": "KB of heap, 64-bit",
-        "target": "≤ 128",
-        "ok": heap <= 128,
-    }
+    unit = "% of umqtt.simple's rate"
+    yield row("sealed publish, 64 B, QoS 0", ratio, unit, least=75)
+    yield row("sealed publish, processor time", cost, "× umqtt.simple's")
+    yield row("idle device", idle, "% of a core", most=0.02)
+    yield row("whole agent connected, TLS not counted", heap, "KB of 64-bit heap", most=128)
 
 
 # -- publishing ---------------------------------------------------------------------------------
@@ -365,16 +260,9 @@ def burst(counter: Counter, device: str, process: Process) -> tuple[float, float
 
 @contextlib.contextmanager
 def bare_client(world: World) -> Iterator[Process]:
-    settings = {
-        "umqtt": str(device_tree.umqtt().parent),
-        "ca": pki.load_ca(world.fleet.keys).der().hex(),
-        "user": names.device_client(TYPE, BARE),
-        "password": world.bare_password,
-        "port": world.fleet.settings.broker.port,
-        "topic": topic(BARE),
-    }
-    with Process([device_tree.micropython(), "-c", _BARE]) as process:
-        process.write_line(json.dumps(settings))
+    port = world.fleet.settings.broker.port
+    settings = settings_of(world.fleet, TYPE, BARE, world.bare_password, port, topic(BARE))
+    with plain_process(_BARE, settings) as process:
         process.wait_line("ready")
         yield process
 
@@ -414,9 +302,14 @@ def answers_command(
 # -- memory -------------------------------------------------------------------------------------
 
 
-def smallest_heap(world: World, authority: Authority, folder: Path) -> int:
-    """KB of the smallest heap, in steps, in which the agent as boards run it comes to work."""
-    compile_device(world.fleet.simulated(SMALL) / "root")
+def smallest_heap(
+    world: World, authority: Authority, architecture: str = HOST_ARCHITECTURE
+) -> int:
+    """KB of the smallest heap, in steps, in which the agent as boards run it comes to work.
+
+    The unix port keeps TLS outside this heap; a board needs about 23 KB more for it.
+    """
+    compile_device(world.fleet.simulated(SMALL) / "root", architecture)
 
     def works(kilobytes: int) -> bool:
         with world.run(SMALL, f"{kilobytes}k") as process:

@@ -26,6 +26,7 @@ REPO = HERE.parent.parent
 sys.path.insert(0, str(REPO / "tools"))
 
 import generate_p256  # noqa: E402  (the path must be set first)
+from measure_kit import row  # noqa: E402
 
 Row = dict[str, object]
 Inputs = dict[str, object]
@@ -93,18 +94,6 @@ def turns(
             for name in together:
                 found[name].append(min(answer["us"][name]) / base)
     return {name: statistics.median(values) for name, values in found.items() if values}
-
-
-def row(name: str, value: float, unit: str, target: str = "", ok: "bool | None" = None) -> Row:
-    return {"name": name, "value": value, "unit": unit, "target": target, "ok": ok}
-
-
-def most(name: str, value: float, unit: str, limit: float) -> Row:
-    return row(name, value, unit, f"≤ {limit:g}", value <= limit)
-
-
-def least(name: str, value: float, unit: str, limit: float) -> Row:
-    return row(name, value, unit, f"≥ {limit:g}", value >= limit)
 
 
 def signature_inputs() -> "tuple[Inputs, Callable[[], object]]":
@@ -184,9 +173,9 @@ def ecdsa_rows() -> Iterator[Row]:
     counts = {"any key": 2, "table": 2, "plain": 1, "plain table": 1, "peer": 1}
     found = turns(counts, inputs, openssl)
     unit = "× OpenSSL"
-    yield most("ES256 verify, any key", found["any key"], unit, 22)
-    yield most("ES256 verify, pinned key with a table", found["table"], unit, 11)
-    yield most("ES256 verify without viper", found["plain"], unit, 70)
+    yield row("ES256 verify, any key", found["any key"], unit, most=22)
+    yield row("ES256 verify, pinned key with a table", found["table"], unit, most=11)
+    yield row("ES256 verify without viper", found["plain"], unit, most=70)
     yield row("ES256 verify without viper, with a table", found["plain table"], unit)
     yield row("ES256 verify, starkbank-ecdsa shimmed", found["peer"], unit)
     for name, op in (
@@ -209,7 +198,7 @@ def pss_rows() -> Iterator[Row]:
         inputs, openssl = modulus_inputs(bits)
         found = turns({"pss": 1, "pow": 1}, inputs, openssl)
         ratio = found["pss"] / found["pow"]
-        yield most(f"PS256 verify, RSA-{bits}", ratio, "× bare pow", 1.1)
+        yield row(f"PS256 verify, RSA-{bits}", ratio, "× bare pow", most=1.1)
         yield row(f"PS256 verify, RSA-{bits}, OpenSSL", found["pss"], "× OpenSSL")
         if bits == 3072:
             yield from memory_rows("PS256 verify, RSA-3072", "pss", inputs)
@@ -221,7 +210,7 @@ def ccm_rows() -> Iterator[Row]:
         found = turns({"cbc": 5, "ccm": 5, "ccm odd": 5}, inputs)
         name = f"AES-{bits}-CCM, 16 KB"
         share = 100 * found["cbc"] / found["ccm"]
-        yield least(name, share, "% of raw CBC", 40)
+        yield row(name, share, "% of raw CBC", least=40)
         share = 100 * found["cbc"] / found["ccm odd"]
         yield row(name + ", on an odd address", share, "% of raw CBC")
         for size in (64, 1024):

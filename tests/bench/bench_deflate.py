@@ -16,6 +16,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO / "tools")]
 
+from measure_kit import row  # noqa: E402
 from warden_host.fleet import device_tree  # noqa: E402  (the path must be set first)
 from warden_host.release import image  # noqa: E402
 
@@ -87,7 +88,3 @@ def heap(bits: int) -> int:
     argv = [device_tree.micropython(), "-c", _MEASURE % (data, bits)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
     return int(done.stdout) - len(data)
-
-
-def row(name: str, value: object, unit: str) -> dict[str, object]:
-    return {"name": name, "value": value, "unit": unit, "target": "", "ok": None}

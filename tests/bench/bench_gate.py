@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from measure_kit import row
 from warden_host.fleet import device_tree
 
 REPO = Path(__file__).resolve().parents[2]
@@ -53,18 +54,11 @@ def rows() -> Iterator[dict[str, object]]:
         "shut gate: the same on a 32-bit board with frozen code, about",
         state / 2,
         "bytes",
-        "≤ 4,096",
-        state / 2 <= 4096,
+        most=4096,
     )
     yield row("shut gate, code loaded from .mpy files besides", online["code"], "bytes, 64-bit")
     yield row("shut gate that judges codes itself, all of it", offline["whole"], "bytes, 64-bit")
     quiet = online["quiet"] / _QUIET_S * _CALL_S * 100
-    yield row("idle keypad that interrupts", quiet, "% of an RP2040", "≤ 1", quiet <= 1)
+    yield row("idle keypad that interrupts", quiet, "% of an RP2040", most=1)
     polled = online["polled"] * 1000 / online["period"] * _CALL_S * 100
     yield row("idle keypad without interrupts, polled", polled, "% of an RP2040")
-
-
-def row(
-    name: str, value: object, unit: str, target: str = "", ok: bool | None = None
-) -> dict[str, object]:
-    return {"name": name, "value": value, "unit": unit, "target": target, "ok": ok}

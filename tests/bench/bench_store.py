@@ -12,11 +12,12 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "cpython"), str(TESTS / "unit" / "kit"), str(TESTS.parent / "lib")]
 
 from board_model import RootKey  # noqa: E402  (the path must be set first)
+from measure_kit import row  # noqa: E402
 from nor_model import Nor  # noqa: E402
 from warden.hal.store_flash import FlashStore  # noqa: E402
 from warden.vault import Vault  # noqa: E402
 
-_WRITES = 100_000
+_WRITES = 30_000
 _SECTORS, _SECTOR = 16, 4096
 _RECORDS = 50
 
@@ -48,8 +49,7 @@ def rows() -> Iterator[dict[str, object]]:
             f"flash programs of a 32-byte put, {erased}",
             most,
             "programs at most",
-            "≤ 3",
-            most <= 3,
+            most=3,
         )
         yield row(f"the same with all collecting, {erased}", total / _WRITES, "programs a put")
         yield row(
@@ -60,8 +60,8 @@ def rows() -> Iterator[dict[str, object]]:
             f"most and least worn sector, {erased}",
             f"{max(part.erases):,} and {min(part.erases):,}",
             "erases",
-            "≤ 1 apart",
-            spread <= 1,
+            target="≤ 1 apart",
+            ok=spread <= 1,
         )
         part.reads = [0] * _SECTORS
         Vault(FlashStore(part, unit), RootKey()).open()
@@ -69,12 +69,6 @@ def rows() -> Iterator[dict[str, object]]:
             f"opening a vault of {_RECORDS} records, {erased}",
             max(part.reads),
             "reads of a sector",
-            "once each",
-            set(part.reads) == {1},
+            target="once each",
+            ok=set(part.reads) == {1},
         )
-
-
-def row(
-    name: str, value: object, unit: str, target: str = "", ok: bool | None = None
-) -> dict[str, object]:
-    return {"name": name, "value": value, "unit": unit, "target": target, "ok": ok}

@@ -7,7 +7,6 @@ run: a command is a message that it answers, a first message is one that it publ
 
 import contextlib
 import dataclasses
-import json
 import queue
 import socket
 import statistics
@@ -17,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
-from bench_agent import BARE, TYPE, Process
+from bench_agent import BARE, TYPE
 from demo import network as demo_network
+from measure_kit import Process, figure, plain_process, row, settings_of
 from paho.mqtt.enums import CallbackAPIVersion
 from warden_host import names
 from warden_host.broker.accounts import device_account, device_password
@@ -28,7 +28,7 @@ from warden_host.devices import setup
 from warden_host.devices.provision import Order, device_argv, provision
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.request import Request
-from warden_host.fleet import device_tree, pki
+from warden_host.fleet import device_tree
 from warden_host.fleet.fleet import BrokerSettings, Fleet, Settings
 from warden_host.names import AUTHORITY, Topic
 from warden_host.service.authority import Authority
@@ -36,6 +36,9 @@ from warden_host.store.store import App, Store
 
 APP = "home"
 NEAR, FAR = "near00", "far000"  # connected to the broker itself, and through a meter
+# Through the meter too, and with one receiver of its messages, as a plain client has: the
+# authority alone. Its topics are as long as those of the others.
+LONE, LONE_TYPE = "lone00", "solos"
 _WAIT_S = 60.0
 _COMMANDS = 200
 _CONNECTS = 7
@@ -63,27 +66,8 @@ asyncio.run(main())
 """
 _QUIET_MS, _BUSY_MS = 1 << 29, 500
 
-# umqtt.simple as it is; its `ussl` is gone from MicroPython, and this one hands it the same TLS.
+# On umqtt.simple: a first message, then each command is answered with its own payload.
 _BARE = """\
-import json, sys, tls
-setting = json.loads(sys.stdin.readline())
-sys.path.insert(0, setting["umqtt"])
-
-class Tls:
-    def wrap_socket(self, raw):
-        context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-        context.verify_mode = tls.CERT_REQUIRED
-        context.set_ciphers(("TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256",))
-        context.load_verify_locations(bytes.fromhex(setting["ca"]))
-        return context.wrap_socket(raw, server_hostname="127.0.0.1")
-
-sys.modules["ussl"] = Tls()
-from umqtt.simple import MQTTClient
-
-user = setting["user"]
-client = MQTTClient(user, "127.0.0.1", setting["port"], user, setting["password"].encode(), 600,
-                    ssl=True)
-TOPIC = setting["topic"].encode()
 client.set_callback(lambda topic, payload: client.publish(TOPIC, payload))
 client.connect()
 client.publish(TOPIC, b"first")
@@ -151,12 +135,13 @@ class World:
         )
         with Store(self.fleet.database) as store:
             setup.add_app(self.fleet, store, App(APP, (TYPE,), ("ping",)))
-            for device in (NEAR, FAR, *_FLEET):
-                self.fleet.settings = metered if device == FAR else plain
+            for device in (NEAR, FAR, LONE, *_FLEET):
+                self.fleet.settings = metered if device in (FAR, LONE) else plain
                 source = folder / f"{device}.py"
                 sleep_ms = _BUSY_MS if device == FAR else _QUIET_MS
                 source.write_text(_APP.replace("SLEEP_MS", str(sleep_ms)))
-                provision(self.fleet, store, Order(device, TYPE, app_source=source))
+                type_ = LONE_TYPE if device == LONE else TYPE
+                provision(self.fleet, store, Order(device, type_, app_source=source))
         self.fleet.settings = plain
         with registry.opened(self.fleet) as accounts:
             accounts.put(device_account(TYPE, BARE, self.password))
@@ -168,6 +153,16 @@ class World:
         with contextlib.suppress(queue.Empty):
             while True:
                 self.news.get_nowait()
+
+    def all_sessions(self, device: str, apps: tuple[str, ...]) -> float:
+        """Return the time at which the last of the device's sessions with these began."""
+        missing = set(apps)
+        while True:
+            event = self.news.get(timeout=_WAIT_S)
+            if event.kind == "session" and event.device == device:
+                missing.discard(event.app)
+                if not missing:
+                    return time.monotonic()
 
     def sessions(self, devices: list[str], app: str = APP) -> list[float]:
         """Return the time at which each device's session with `app` began, in their order."""
@@ -181,17 +176,9 @@ class World:
 
     @contextlib.contextmanager
     def bare(self, port: int) -> Iterator[Process]:
-        settings = {
-            "umqtt": str(device_tree.umqtt().parent),
-            "ca": pki.load_ca(self.fleet.keys).der().hex(),
-            "user": names.device_client(TYPE, BARE),
-            "password": self.password,
-            "port": port,
-            "topic": str(Topic(TYPE, BARE, "evt", "temperature", names.PLAIN)),
-            "commands": f"iot-2/type/{TYPE}/id/{BARE}/cmd/#",
-        }
-        with Process([device_tree.micropython(), "-c", _BARE]) as process:
-            process.write_line(json.dumps(settings))
+        topic = str(Topic(TYPE, BARE, "evt", "temperature", names.PLAIN))
+        settings = settings_of(self.fleet, TYPE, BARE, self.password, port, topic)
+        with plain_process(_BARE, settings) as process:
             yield process
 
 
@@ -235,12 +222,6 @@ def percentile(times: list[float], share: float) -> float:
     return sorted(times)[min(len(times) - 1, int(share * len(times)))]
 
 
-def row(name: str, value: float, unit: str, most: float | None = None) -> dict[str, object]:
-    target = "" if most is None else f"≤ {most:g}"
-    ok = None if most is None else value <= most
-    return {"name": name, "value": value, "unit": unit, "target": target, "ok": ok}
-
-
 def rows() -> Iterator[dict[str, object]]:
     """See run.py."""
     with contextlib.ExitStack() as stack:
@@ -253,22 +234,32 @@ def rows() -> Iterator[dict[str, object]]:
         with Authority(world.fleet, world.news.put) as authority:
             sealed = round_trips(world, authority)
             first, up, down = first_messages(world)
+            both, both_up, both_down = first_messages(world, FAR, (AUTHORITY, APP))
             noticed = half_open(world)
             killed = kills(world, broker)
             away = outage(world, broker)
     for share in (0.5, 0.99):
         mine, peer = percentile(sealed, share) * 1000, percentile(bare, share) * 1000
         name = f"command round trip, p{share * 100:g}"
-        yield row(name, mine, "ms", None)
-        yield row(name, mine / peer, f"× umqtt.simple's {peer:.3g} ms", 0.1)
-    yield row("connection to session", 1000 * first, "ms")
-    yield row("connection to session", first / bare_first, "× umqtt.simple to first message")
-    yield row("bytes up, connection to session", up, f"umqtt.simple {bare_up}")
-    yield row("bytes down, connection to session", down, f"umqtt.simple {bare_down}")
-    yield row("half-open line noticed while sending", noticed, "s", 8)
-    yield row("broker killed and back at once, median", statistics.median(killed), "s", 1.2)
-    yield row("broker away 10 s, back after, median", statistics.median(away), "s", 2)
-    yield row(f"broker away 10 s, back after, worst of {len(away)}", max(away), "s", 6)
+        times = f"umqtt.simple {figure(peer)} ms"
+        yield row(name, mine, "ms", peer=times)
+        yield row(name, mine / peer, "× umqtt.simple's", most=0.1, peer=times)
+    times = f"umqtt.simple {figure(1000 * bare_first)} ms"
+    yield row("connection to first sealed message", 1000 * first, "ms", peer=times)
+    share = first / bare_first
+    yield row(
+        "connection to first sealed message", share, "× umqtt.simple's", most=0.9, peer=times
+    )
+    name = "connection to first sealed message"
+    yield row(f"bytes up, {name}", up, "bytes", peer=f"umqtt.simple {bare_up}")
+    yield row(f"bytes down, {name}", down, "bytes", peer=f"umqtt.simple {bare_down}")
+    name = "connection to two sessions"
+    yield row(name, 1000 * both, "ms")
+    yield row(f"bytes up and down, {name}", both_up + both_down, "bytes")
+    yield row("half-open line noticed while sending", noticed, "s", most=8)
+    yield row("broker killed and back at once, median", statistics.median(killed), "s", most=1.2)
+    yield row("broker away 10 s, back after, median", statistics.median(away), "s", most=2)
+    yield row(f"broker away 10 s, back after, worst of {len(away)}", max(away), "s", most=6)
 
 
 def round_trips_bare(world: World, listener: Listener) -> list[float]:
@@ -292,26 +283,34 @@ def round_trips(world: World, authority: Authority) -> list[float]:
 
 
 def first_messages_bare(world: World, listener: Listener) -> tuple[float, int, int]:
-    """Median seconds from the connection to the arrival of the first message; bytes up, down."""
-    times = []
+    """Medians: seconds from the connection to the arrival of the first message, bytes up, down."""
+    found = []
     for _ in range(_CONNECTS):
         with world.bare(world.meter.port):
             arrived = listener.arrived.get(timeout=_WAIT_S)
-            up, down = world.meter.up, world.meter.down
-            times.append(arrived - world.meter.began)
-    return statistics.median(times), up, down
+            found.append((arrived - world.meter.began, world.meter.up, world.meter.down))
+    return _medians(found)
 
 
-def first_messages(world: World) -> tuple[float, int, int]:
-    """The same of a device, up to the session with its authority."""
-    times = []
+def first_messages(
+    world: World, device: str = LONE, apps: tuple[str, ...] = (AUTHORITY,)
+) -> tuple[float, int, int]:
+    """The same of a device of ours, up to its sessions with these applications.
+
+    The ready, its first sealed message, begins a session.
+    """
+    found = []
     for _ in range(_CONNECTS):
         world.drain()
-        with world.run(FAR):
-            (arrived,) = world.sessions([FAR], AUTHORITY)
-            up, down = world.meter.up, world.meter.down
-            times.append(arrived - world.meter.began)
-    return statistics.median(times), up, down
+        with world.run(device):
+            arrived = world.all_sessions(device, apps)
+            found.append((arrived - world.meter.began, world.meter.up, world.meter.down))
+    return _medians(found)
+
+
+def _medians(found: list[tuple[float, int, int]]) -> tuple[float, int, int]:
+    times, ups, downs = zip(*found, strict=True)
+    return statistics.median(times), int(statistics.median(ups)), int(statistics.median(downs))
 
 
 def half_open(world: World) -> float:
@@ -329,12 +328,12 @@ def half_open(world: World) -> float:
             world.meter.flows.set()
 
 
-def kills(world: World, broker: Broker) -> list[float]:
+def kills(world: World, broker: Broker, count: int = _KILLS) -> list[float]:
     """Seconds from the kill of a broker that starts again at once until the session is back."""
     times = []
     with world.run(NEAR):
         world.sessions([NEAR])
-        for _ in range(_KILLS):
+        for _ in range(count):
             time.sleep(11)  # a device answers a wake once in ten seconds
             world.drain()
             began = time.monotonic()

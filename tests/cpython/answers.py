@@ -232,7 +232,7 @@ def ask_order(key, vendor, class_id, slot, components, shared_key, wrapped, enve
     """What a device makes of an order: the plan of its manifest and the content key. wrapped
     counts where an image is encrypted."""
     from warden.crypto import p256
-    from warden.ota.manifest_verify import content_key
+    from warden.ota.manifest_verify import check_room, content_key
     from warden.wire import cbor, suit
     from warden.wire.suit_commands import Target
 
@@ -244,7 +244,8 @@ def ask_order(key, vendor, class_id, slot, components, shared_key, wrapped, enve
     records = {"identity": identity, "app_authority": cbor.encode([shared_key, True, []])}
     plain = all([image.encryption is None for image in plan.images])
     vault = Plain(records, plan.digest, None)
-    cek = content_key(vault, Room(names), plan, len(envelope), None if plain else wrapped)
+    check_room(Room(names), plan, len(envelope))
+    cek = content_key(vault, plan, None if plain else wrapped)
     said = "%s %d %d %s %s" % (
         plan.digest.hex(),
         plan.sequence,

@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ from warden_host.broker.mosquitto.broker import Broker
 from warden_host.devices import provision, setup
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.request import Request
-from warden_host.fleet import device_tree, fleet, pki
+from warden_host.fleet import client_pki, device_tree, fleet, pki
 from warden_host.service.authority import Authority
 from warden_host.store.store import Store
 
@@ -87,6 +87,29 @@ class Journal:
             return list(self._items)
 
 
+@contextlib.contextmanager
+def program(
+    argv: Sequence[str], folder: Path | None = None, **variables: str
+) -> Iterator[Journal]:
+    """Run a program until the context ends; yield the lines that it prints.
+
+    folder: its working directory. variables: of its environment, beside ours.
+    """
+    lines = Journal()
+    environment = os.environ | variables | {"PYTHONUNBUFFERED": "1"}
+    with process_kit.child(argv, cwd=folder, env=environment, stdout=subprocess.PIPE) as process:
+
+        def read() -> None:
+            for line in process.stdout or ():
+                lines.add(line.rstrip())
+            lines.close()
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        yield lines
+    reader.join(PATIENCE_S)
+
+
 class World:
     """A fleet in a folder.
 
@@ -94,7 +117,12 @@ class World:
     """
 
     def __init__(
-        self, folder: Path, *, device_port: int | None = None, host: str = server_kit.HOST
+        self,
+        folder: Path,
+        *,
+        device_port: int | None = None,
+        host: str = server_kit.HOST,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         port, admin = free_ports(2)
         settings = fleet.BrokerSettings(
@@ -105,7 +133,7 @@ class World:
             fleet.Settings(settings, ("set_relay", "get_relay", "lock_relay", "probe")),
         )
         self.port = port
-        self.news = Journal()
+        self.news = Journal(patience_s)
         self.broker: Broker | None = None
         self.authority: Authority | None = None
 
@@ -169,6 +197,22 @@ class World:
         answer = self.authority.command(Request(device, verb, args, timeout_s=PATIENCE_S))
         assert answer["ok"] is True, answer
         return answer["reply"]["result"]
+
+
+def with_certificates(world: World, auth: str = "certificate", **devices: str) -> World:
+    """Let the devices of a fleet that does not run yet log in by certificates.
+
+    devices: those that log in otherwise, and how.
+    """
+    ports = free_ports(2)
+    with (world.fleet.root / fleet.CONFIG).open("a") as file:
+        file.write(f'[connection]\nauth = "{auth}"\n')
+        file.write(f"certificate_port = {ports[0]}\nboth_port = {ports[1]}\n")
+        for device, own in devices.items():
+            file.write(f'[connection.device.{device}]\nauth = "{own}"\n')
+    world.fleet = fleet.Fleet(world.fleet.root)
+    client_pki.create(world.fleet)
+    return world
 
 
 class Board:

@@ -30,6 +30,8 @@ http {{
     scgi_temp_path {folder}/t5;
     default_type application/octet-stream;
     keepalive_requests {requests};
+    keepalive_timeout 3600;
+    client_header_timeout 3600;
     server {{
         listen 127.0.0.1:{port} ssl;
         ssl_certificate {folder}/chain.pem;

@@ -5,9 +5,9 @@ import threading
 import time
 from typing import Any
 
-from fleet_kit import DEVICE, Board, Journal, World, wait_until
+from fleet_kit import DEVICE, PATIENCE_S, Board, Journal, World, wait_until
+from warden_client.protocol.session import Instant
 from warden_host.engine.engine import Engine
-from warden_host.protocol.session import Instant
 
 _ECHO_S = 5.0
 
@@ -61,8 +61,8 @@ class Keypad(Board):
 class Owner:
     """Reads the codes where the owner of a fleet without mail does."""
 
-    def __init__(self, world: World) -> None:
-        self.news = Journal()
+    def __init__(self, world: World, patience_s: float = PATIENCE_S) -> None:
+        self.news = Journal(patience_s)
         assert world.authority is not None
         world.authority.codes.console.watch(self.news.add, threading.Event())
 

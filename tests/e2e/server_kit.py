@@ -2,6 +2,7 @@
 by handle."""
 
 import contextlib
+import ipaddress
 import os
 import select
 import socket
@@ -137,10 +138,14 @@ def certificate(
     ca: bool = False,
     filler: int = 0,
     not_before: datetime | None = None,
+    not_after: datetime | None = None,
     pss: bool = False,
+    names: Sequence[str] = (HOST,),
+    extension: tuple[x509.ExtensionType, bool] | None = None,
 ) -> x509.Certificate:
     """A certificate of any kind; self-signed without an issuer. filler: bytes of an extension
-    no client knows. pss: signed with RSA-PSS."""
+    no client knows. pss: signed with RSA-PSS. names: hosts and addresses that it is for.
+    extension: a further one, and whether it is critical."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
         x509.CertificateBuilder()
@@ -149,12 +154,14 @@ def certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(not_before or datetime(2020, 1, 1, tzinfo=UTC))
-        .not_valid_after(datetime.now(UTC) + timedelta(days=3650))
+        .not_valid_after(not_after or datetime.now(UTC) + timedelta(days=3650))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
-    if not ca:
-        names = x509.SubjectAlternativeName([x509.IPAddress(_address(HOST))])
-        builder = builder.add_extension(names, critical=False)
+    if not ca and names:
+        shown = x509.SubjectAlternativeName([_general_name(one) for one in names])
+        builder = builder.add_extension(shown, critical=False)
+    if extension is not None:
+        builder = builder.add_extension(extension[0], critical=extension[1])
     if filler:
         unknown = x509.UnrecognizedExtension(
             x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), bytes(filler)
@@ -168,10 +175,11 @@ def certificate(
     return builder.sign(signer, digest, rsa_padding=form)
 
 
-def _address(host: str) -> "x509.general_name.ipaddress.IPv4Address":
-    import ipaddress
-
-    return ipaddress.IPv4Address(host)
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 # -- TLS by hand ----------------------------------------------------------------------------------

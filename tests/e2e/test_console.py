@@ -71,3 +71,47 @@ def test_ctrl_c_neither_interrupts_nor_prompts(
         wait_until(lambda: console.ended() or ">>>" in console.said(), "end and no prompt")
         assert ">>>" not in console.said()
         assert console.wait() == -signal.SIGINT
+
+
+@pytest.mark.parametrize("slots", [False, True])
+def test_a_board_that_is_not_provisioned_ends_at_the_console(
+    slots: bool, repo: Path, micropython: str, tmp_path: Path
+) -> None:
+    """As after an install by mip: there is no secret yet, and the board is to be provisioned."""
+    start = [micropython, *board(repo, tmp_path, "print('the application runs')")]
+    lines = (repo / "boards" / "UNIX" / "board.py").read_text().splitlines(keepends=True)
+    text = "".join(line for line in lines if slots or not line.startswith("SLOTS"))
+    (tmp_path / "root" / "lib" / "board.py").write_text(text)
+
+    def printed() -> tuple[int, str]:
+        done = subprocess.run(
+            start, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    status, said = printed()
+    assert status == 0
+    assert said == "warden: this board is not provisioned\nwarden: here is the console\n"
+
+
+@pytest.mark.parametrize(
+    ("record", "data"),
+    [("commit", b"damaged"), ("commit", bytes(5000)), ("key", b"warden: wiped")],
+)
+def test_a_vault_that_does_not_open_opens_no_console(
+    record: str, data: bytes, repo: Path, micropython: str, tmp_path: Path
+) -> None:
+    start = board(repo, tmp_path, "import warden.hal.system\nwarden.hal.system.PAUSE_S = 0")
+    root = tmp_path / "root"
+    text = (repo / "boards" / "UNIX" / "board.py").read_text().replace("SLOTS", "slots")
+    # A wipe that can't be finished: a folder stands in a record's place.
+    (root / "lib" / "board.py").write_text(text)
+    (root / "data").mkdir()
+    (root / "data" / record).write_bytes(data)
+    if record == "key":
+        (root / "data" / "app_x" / "inside").mkdir(parents=True)
+    done = subprocess.run(
+        [micropython, *start], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "here is the console" not in done.stdout

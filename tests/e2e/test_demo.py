@@ -24,7 +24,7 @@ RESULTS = (
     "replayed",
     "old-session",
     "plain-refused",
-    "Not authorized",
+    "the device stays connected",
     "not granted",
     "neither the authority nor the device",
     "set_relay meanwhile: gate-shut",

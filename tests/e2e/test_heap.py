@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet_kit import DEVICE, Board, World
+from fleet_kit import DEVICE, PROBE, Board, World
 
 # On the unix port, whose words are 64 bits wide: about twice what a board needs.
-AGENT_HEAP = "140k"
+AGENT_HEAP = "156k"
 # Enough for anything: what is counted in it is not its size.
 ROOMY_HEAP = "200k"
+# With room for the ballast of device/ballast.py, of which nothing may be kept.
+BALLAST_HEAP, BALLAST = "400k", 100000
 # MicroPython keeps each name for ever, in pools that double: the 621st opens one of 640 places, 7
 # KB at once.
 MOST_NAMES = 610
@@ -24,8 +26,16 @@ from warden_build.compiled import compile_device  # noqa: E402  (the path must b
 
 @pytest.fixture
 def world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    home = made.provision()
+    yield from _compiled(World(tmp_path), PROBE)
+
+
+@pytest.fixture
+def ballast_world(tmp_path: Path, umqtt_path: Path) -> Iterator[World]:
+    yield from _compiled(World(tmp_path), PROBE.with_name("ballast.py"))
+
+
+def _compiled(made: World, source: Path) -> Iterator[World]:
+    home = made.provision(source=source)
     # The chip's watchdog is a program here, and feeding it a task: 3 KB of this heap that are no
     # part of the agent.
     board_file = home / "root" / "lib" / "board.py"
@@ -61,3 +71,9 @@ def test_the_names_it_keeps(world: World) -> None:
             f"{found.group(1)} interned names: above 620 the next pool takes 7 KB of the heap, "
             "whatever else was saved; load less, or share names"
         )
+
+
+def test_the_start_s_code_is_let_go_of(ballast_world: World) -> None:
+    with Board(ballast_world.fleet.simulated(DEVICE), heap=BALLAST_HEAP) as board:
+        kept = int(board.wait_line("kept ").split()[1])
+    assert kept < BALLAST // 2, f"the session's heap has {kept} bytes more than before the start"

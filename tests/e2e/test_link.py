@@ -1,5 +1,5 @@
 """The device's Client and Link, a process of their own, against servers that lie, stall, dribble
-and flood.
+and flood. Servers that are refused: tests/e2e/tls_table.py.
 
 Each refusal is told by its code. Where a peer stalls, the ticks of the device's event loop are
 counted: a loop that was held has none.
@@ -7,8 +7,6 @@ counted: a loop that was held has none.
 
 import os
 import socket
-import ssl
-import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +15,7 @@ from pathlib import Path
 
 import pytest
 import server_kit
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from link_kit import Driver
 from server_kit import (
     HOST,
@@ -27,7 +23,6 @@ from server_kit import (
     certificate,
     context,
     hold,
-    impostor,
     listening,
     log_in,
     over_tls,
@@ -96,20 +91,6 @@ def test_the_right_server(drive: Driver, good: Serve) -> None:
     assert out["connected"] == 3
 
 
-def test_the_backup_key(drive: Driver, world: World, tmp_path: Path) -> None:
-    leaf = world.authority.issue((HOST,), key=world.backup)
-    with listening(over_tls(context(tmp_path, [leaf.certificate], leaf.key), broker)) as port:
-        assert drive.code(port) == ""
-
-
-@pytest.mark.parametrize("bits", [2048, 3072])
-def test_an_rsa_server(drive: Driver, world: World, tmp_path: Path, bits: int) -> None:
-    key = rsa.generate_private_key(65537, bits)
-    leaf = certificate(key, world.authority.certificate, world.authority.key)
-    with listening(over_tls(context(tmp_path, [leaf], key), broker)) as port:
-        assert drive.code(port, pins=[pki.pin(leaf), world.pins[1]]) == ""
-
-
 def test_subscriptions_after_each_connect(drive: Driver, good: Serve) -> None:
     topics: list[list[bytes]] = []
 
@@ -174,28 +155,6 @@ def test_credentials_arrive_exactly(
 # -- servers that are not ours --------------------------------------------------------------------
 
 
-def test_self_signed(drive: Driver, tmp_path: Path) -> None:
-    key = pki.new_key()
-    with listening(over_tls(context(tmp_path, [certificate(key)], key), broker)) as port:
-        assert drive.code(port) == "certificate-untrusted"
-
-
-def test_another_ca(drive: Driver, tmp_path: Path) -> None:
-    other = pki.new_ca("Another CA")
-    leaf = other.issue((HOST,))
-    chain = [leaf.certificate, other.certificate]
-    with listening(over_tls(context(tmp_path, chain, leaf.key), broker)) as port:
-        assert drive.code(port) == "certificate-untrusted"
-
-
-def test_a_ca_of_the_same_name(drive: Driver, world: World, tmp_path: Path) -> None:
-    other = pki.new_ca("The device's CA")
-    leaf = other.issue((HOST,))
-    for chain in ([leaf.certificate], [leaf.certificate, other.certificate]):
-        with listening(over_tls(context(tmp_path, chain, leaf.key), broker)) as port:
-            assert drive.code(port) in ("certificate-untrusted", "pin-mismatch")
-
-
 def test_forged_leaf_below_the_real_ca(drive: Driver, world: World, tmp_path: Path) -> None:
     """The chain shows the real CA's certificate, which any server can copy; the leaf it did not
     sign."""
@@ -209,29 +168,26 @@ def test_forged_leaf_below_the_real_ca(drive: Driver, world: World, tmp_path: Pa
         assert drive.code(port, pins=pins) == "certificate-untrusted"
 
 
-def test_pinned_key_under_another_ca(drive: Driver, world: World, tmp_path: Path) -> None:
-    other = pki.new_ca("Another CA")
-    leaf = other.issue((HOST,), key=world.leaf.key)
-    for chain in (
-        [leaf.certificate],
-        [leaf.certificate, other.certificate],
-        [leaf.certificate, world.authority.certificate],
-    ):
-        with listening(over_tls(context(tmp_path, chain, leaf.key), broker)) as port:
-            assert drive.code(port) == "certificate-untrusted"
-
-
-def test_self_signed_with_the_pinned_key(drive: Driver, world: World, tmp_path: Path) -> None:
-    own = certificate(world.leaf.key)
-    with listening(over_tls(context(tmp_path, [own], world.leaf.key), broker)) as port:
-        assert drive.code(port) == "certificate-untrusted"
-
-
 def test_another_key_under_our_ca(drive: Driver, world: World, tmp_path: Path) -> None:
     leaf = world.authority.issue((HOST,))
     for chain in ([leaf.certificate], [leaf.certificate, world.leaf.certificate]):
         with listening(over_tls(context(tmp_path, chain, leaf.key), broker)) as port:
             assert drive.code(port) == "pin-mismatch"
+
+
+def test_a_pin_that_ends(drive: Driver, world: World, good: Serve) -> None:
+    """Refused from its end on, and a connection that was made before is closed then."""
+
+    def ending(moment: float) -> list[bytes]:
+        return [world.pins[0] + int(moment).to_bytes(8, "big"), world.pins[1]]
+
+    with listening(good(broker)) as port:
+        now = time.time()
+        assert drive.code(port, pins=ending(now + 86400)) == ""
+        assert drive.code(port, pins=ending(now)) == "pin-expired"
+        # A loaded machine may need longer than that for the hand-shake.
+        (code,) = drive(port, pins=ending(time.time() + 3))["codes"]
+        assert code in ("link-closed", "pin-expired")
 
 
 def test_a_pin_of_the_ca_does_not_count(drive: Driver, world: World, tmp_path: Path) -> None:
@@ -261,20 +217,6 @@ def test_a_pin_of_an_intermediate_does_not_count(drive: Driver, tmp_path: Path) 
         assert code in ("certificate-untrusted", "pin-mismatch")
 
 
-def test_another_name(drive: Driver, world: World, tmp_path: Path) -> None:
-    for names in (("127.0.0.2",), ("localhost",), ("127.0.0.1.example",)):
-        leaf = world.authority.issue(names, key=world.leaf.key)
-        with listening(over_tls(context(tmp_path, [leaf.certificate], leaf.key), broker)) as port:
-            assert drive.code(port) == "certificate-name"
-
-
-def test_expired(drive: Driver, world: World, tmp_path: Path) -> None:
-    yesterday = datetime.now(UTC) - timedelta(days=1)
-    leaf = world.authority.issue((HOST,), key=world.leaf.key, not_after=yesterday)
-    with listening(over_tls(context(tmp_path, [leaf.certificate], leaf.key), broker)) as port:
-        assert drive.code(port) == "certificate-expired"
-
-
 def test_not_yet_valid_on_a_clock_that_cannot_be_set(
     drive: Driver, world: World, tmp_path: Path
 ) -> None:
@@ -282,94 +224,6 @@ def test_not_yet_valid_on_a_clock_that_cannot_be_set(
     leaf = world.authority.issue((HOST,), key=world.leaf.key, not_before=tomorrow)
     with listening(over_tls(context(tmp_path, [leaf.certificate], leaf.key), broker)) as port:
         assert drive.code(port) == "certificate-not-yet-valid"
-
-
-@pytest.mark.parametrize("filler", [3400, 4200, 15000])
-def test_a_large_certificate(drive: Driver, world: World, tmp_path: Path, filler: int) -> None:
-    leaf = certificate(
-        world.leaf.key, world.authority.certificate, world.authority.key, filler=filler
-    )
-    with listening(over_tls(context(tmp_path, [leaf], world.leaf.key), broker)) as port:
-        assert drive.code(port) == ""
-
-
-def test_signatures_that_the_stack_does_not_know(drive: Driver, tmp_path: Path) -> None:
-    """RSA-PSS and Ed25519 are told as what they are: a matter of the certificate."""
-    old, new, good, key = (
-        rsa.generate_private_key(65537, 2048),
-        ed25519.Ed25519PrivateKey.generate(),
-        pki.new_key(),
-        pki.new_key(),
-    )
-    roots = {each: certificate(each, name="root", ca=True) for each in (old, new, good)}
-    for issuer, trusted, pss in ((old, old, True), (new, new, False), (new, good, False)):
-        leaf = certificate(key, roots[issuer], issuer, pss=pss)
-        settings = {
-            "cas": [roots[trusted].public_bytes(serialization.Encoding.DER)],
-            "pins": [pki.pin(leaf), os.urandom(32)],
-        }
-        with listening(over_tls(context(tmp_path, [leaf], key), broker)) as port:
-            assert drive.code(port, **settings) == "certificate-unsupported"
-
-
-def test_a_server_that_refuses_an_address_as_a_name(
-    drive: Driver, world: World, tmp_path: Path
-) -> None:
-    """RFC 6066 §3. Where another alert says what is missing, the address is not to blame."""
-    for alert, code in (
-        (ssl.ALERT_DESCRIPTION_DECODE_ERROR, "tls-address"),
-        (ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME, "tls-address"),
-        (ssl.ALERT_DESCRIPTION_HANDSHAKE_FAILURE, "tls-failed"),
-    ):
-        made = context(tmp_path, [world.leaf.certificate], world.leaf.key)
-        made.sni_callback = lambda _, name, __, alert=alert: alert if name == HOST else None
-        with listening(over_tls(made, broker)) as port:
-            assert drive.code(port) == code
-
-
-@pytest.mark.parametrize("length", [5, 6, 7])
-def test_long_chain(drive: Driver, tmp_path: Path, length: int) -> None:
-    """length counts every certificate from the root, which is ours, to the leaf."""
-    key = root_key = pki.new_key()
-    last = root = certificate(key, name="root", ca=True)
-    chain: list[x509.Certificate] = []
-    for depth in range(length - 1):
-        next_key = pki.new_key()
-        last = certificate(next_key, last, key, name=f"n{depth}", ca=depth < length - 2)
-        key = next_key
-        chain.insert(0, last)
-    assert key is not root_key
-    settings = {
-        "cas": [root.public_bytes(serialization.Encoding.DER)],
-        "pins": [pki.pin(last), os.urandom(32)],
-    }
-    with listening(over_tls(context(tmp_path, chain, key), broker)) as port:
-        code = drive.code(port, **settings)
-    assert code == ("" if length <= 6 else "certificate-malformed")
-
-
-# -- TLS that protects too little -----------------------------------------------------------------
-
-
-def test_no_forward_secrecy(drive: Driver, world: World, tmp_path: Path) -> None:
-    key = rsa.generate_private_key(65537, 2048)
-    leaf = certificate(key, world.authority.certificate, world.authority.key)
-    pins = [pki.pin(leaf), world.pins[1]]
-    for ciphers in (
-        "AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-SHA256:AES128-SHA:@SECLEVEL=0",
-        "DHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0",
-        "ECDHE-RSA-AES128-SHA256:ECDHE-RSA-AES128-SHA:@SECLEVEL=0",
-    ):
-        with listening(over_tls(context(tmp_path, [leaf], key, ciphers), broker)) as port:
-            assert drive.code(port, pins=pins) == "tls-failed", ciphers
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_old_tls(drive: Driver, world: World, tmp_path: Path) -> None:
-    made = context(tmp_path, [world.leaf.certificate], world.leaf.key, "ALL:@SECLEVEL=0")
-    made.minimum_version = made.maximum_version = server_kit.ssl.TLSVersion.TLSv1_1
-    with listening(over_tls(made, broker)) as port:
-        assert drive.code(port) == "tls-failed"
 
 
 # -- not TLS, or TLS by hand ----------------------------------------------------------------------
@@ -396,31 +250,9 @@ def test_no_tls(drive: Driver, data: bytes) -> None:
 
     with listening(garbage) as port:
         out = drive(port, **SHORT)
-    assert out["codes"][0] in ("tls-failed", "link-timeout")
-    assert out["codes"][0] == "tls-failed" or out["ticks"][0] > TICKS
-
-
-def test_closed_at_once(drive: Driver) -> None:
-    with listening(lambda connection: None) as port:
-        assert drive.code(port) == "link-closed"
-
-    def reset(connection: socket.socket) -> None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-    with listening(reset) as port:  # before or after the first byte of the device
-        assert drive.code(port) in ("link-closed", "unreachable")
-
-    def later(connection: socket.socket) -> None:
-        connection.recv(4096)
-
-    with listening(later) as port:
-        assert drive.code(port) == "link-closed"
-
-
-def test_no_server(drive: Driver) -> None:
-    with listening(hold) as port:
-        pass
-    assert drive.code(port) == "unreachable"
+    codes = ("no-tls", "tls-failed", "certificate-too-large", "link-timeout")
+    assert out["codes"][0] in codes
+    assert out["codes"][0] != "link-timeout" or out["ticks"][0] > TICKS
 
 
 def test_a_silent_server(drive: Driver) -> None:
@@ -466,13 +298,6 @@ def test_dribbled_handshake(drive: Driver) -> None:
     assert out["ticks"][0] > TICKS
 
 
-def test_our_certificate_without_its_key(drive: Driver, world: World) -> None:
-    """Certificates are public: who copies the right one has every check but the signature on its
-    side."""
-    with listening(impostor(world.leaf.certificate)) as port:
-        assert drive.code(port) == "tls-failed"
-
-
 def test_falls_after_the_certificate(drive: Driver, world: World) -> None:
     """A line that breaks there must not be told as a wrong certificate."""
 
@@ -511,8 +336,10 @@ def test_no_connection_leaves_anything_behind(
     assert len(set(out["codes"])) == 1
     assert len(set(out["files"])) == 1
     # The lists that the driver keeps of it all grow by a few words; a callback that raised would
-    # cost 2 KB each time.
-    assert out["free"][5] - out["free"][-1] < 35 * 200, out["free"]
+    # cost 2 KB each time. A stale word can hold a single buffer of 6 KB for a while: the best of
+    # ten connections is compared with the worst of ten, fifteen later.
+    free = out["free"]
+    assert min(free[5:15]) - max(free[30:]) < 15 * 500, free
 
 
 # -- the right server, broken behind the hand-shake -----------------------------------------------
@@ -533,6 +360,7 @@ def test_stalls_after_connect(drive: Driver, good: Serve) -> None:
         ("mqtt-malformed", b"\xd0\0"),
         ("mqtt-malformed", b"\x20\x02\1\0"),
         ("mqtt-refused", b"\x20\x02\0\5"),
+        ("mqtt-unavailable", b"\x20\x02\0\3"),
         ("mqtt-too-large", b"\x20\xff\xff\xff\x7f"),
         ("mqtt-malformed", b"\x30\xff\xff\xff\xff\xff"),
     ],

@@ -168,3 +168,58 @@ def test_a_board_that_is_not_described(board: Board, line: str) -> None:
         description.unlink()
     board.refuses(framed(bundle()), "no-board")
     assert board.files() == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "text"),
+    [
+        ('NETWORK = "wired"', 'NETWORK = "wifi"', "no-network", "Wi-Fi"),
+        ('NETWORK = "wired"', 'NETWORK = "wify"', "no-board", "NETWORK has no kind 'wify'"),
+        ("WATCHDOG =", "WATCHDGO =", "no-board", "do you mean WATCHDOG?"),
+        ('STORE = ("file", "/data")', "", "no-board", "STORE is missing"),
+        ('STORE = ("file", "/data")', 'STORE = ("file"', "no-board", "of board.py is not Python"),
+    ],
+)
+def test_what_is_wrong_in_board_py_is_told_in_one_sentence(
+    board: Board, old: str, new: str, code: str, text: str
+) -> None:
+    path = board.home / "root" / "lib" / "board.py"
+    path.write_text(path.read_text().replace(old, new))
+    done = board.provision(framed(bundle()))
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert (answer["ok"], answer["error"]) == (False, code)
+    assert text in answer["text"]
+    assert not board.files()
+    if code == "no-board":
+        assert f"board.py: {answer['text']}".encode() in done.stdout
+
+
+def test_a_board_that_joins_wifi_takes_its_networks(board: Board) -> None:
+    path = board.home / "root" / "lib" / "board.py"
+    path.write_text(path.read_text().replace('"wired"', '("wifi", "DE")'))
+    networks = [["garden", b"a password"], ["cafe", b""]]
+    done = board.provision(framed(bundle(network=networks)))
+    assert json.loads(done.stdout.splitlines()[-1]) == {"ok": True}
+
+
+def test_what_is_wrong_in_board_py_is_told_at_each_start(board: Board) -> None:
+    """By boot.py or main.py, without a traceback through Warden."""
+    assert board.provision(framed(bundle())).returncode == 0
+    path = board.home / "root" / "lib" / "board.py"
+    (board.home / "root" / "app").mkdir()
+    (board.home / "root" / "app" / "app.py").write_text(
+        "from warden import Device\nprint('app')\nDevice.from_board()\n"
+    )
+    good = path.read_text()
+    for bad, sentence, app in (
+        (good.replace("file", "fiel", 1), "STORE has no kind 'fiel'", True),
+        (good.replace('"/data")', '"/data"', 1), "line ", False),
+    ):
+        path.write_text(bad.replace("SLOTS", "_SLOTS"))
+        program = [board.micropython, str(board.repo / "boards" / "UNIX" / "_boot.py")]
+        folders = [str(board.home / "root"), str(board.home / "fuses")]
+        done = subprocess.run(
+            [*program, *folders], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+        assert f"board.py: {sentence}" in done.stdout, done.stdout + done.stderr
+        assert ("app\n" in done.stdout) is app

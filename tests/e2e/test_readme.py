@@ -73,3 +73,43 @@ def test_example_relay(repo: Path, tmp_path: Path, umqtt_path: Path) -> None:
         assert given(world, "set_relay", on=1)["reply"] == {"ok": False, "error": "locked"}
         assert world.command("lock_relay", locked=False) is None
         assert world.command("set_relay", on=1) == {"on": 1}
+
+
+def test_a_umqtt_program_moved(repo: Path, tmp_path: Path, umqtt_path: Path) -> None:
+    """Both programs of docs/umqtt.md: the first compiles, the second does what the first did."""
+    page = (repo / "docs" / "umqtt.md").read_text()
+    before, after = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    compile(before, "before.py", "exec")
+    source = tmp_path / "app.py"
+    source.write_text(after)
+    world = World(tmp_path)
+    home = world.provision(source=source, commands=("relay",))
+    (home / "root" / "app" / "sensor.py").write_text("def celsius():\n    return 21.5\n")
+    with world, Board(home) as board:
+        assert world.fleet_event("event", name="temperature").body == {"c": 21.5}
+        assert world.command("relay", on=True) == {"on": True}
+        assert world.command("relay", on=False) == {"on": False}
+        assert given(world, "relay", on="yes")["reply"] == {"ok": False, "error": "on-or-off"}
+        assert board.lines.all() == []
+
+
+def test_the_battery_program(repo: Path, tmp_path: Path, umqtt_path: Path) -> None:
+    """That of docs/telemetry.md, with a short sleep: the simulated board wakes up and reports."""
+    page = (repo / "docs" / "telemetry.md").read_text()
+    (program,) = re.findall(r"^```python\n(device = .*?)^```$", page, re.M | re.S)
+    source = tmp_path / "app.py"
+    source.write_text(
+        "import asyncio\nfrom warden import Device\n"
+        + program.replace("sleep(600)", "sleep(1)")
+        + "asyncio.run(main())\n"
+    )
+    world = World(tmp_path)
+    home = world.provision(source=source, limits={"outbox": 8})
+    with world, Board(home) as board:
+        for again in (board.start, board.kill):
+            assert world.fleet_event("event", name="battery").body == {"mv": 3712}
+            assert world.fleet_event("left").text == "it sleeps for 1 s"
+            assert board.ends() == 3
+            (line,) = board.lines.all()  # no traceback
+            assert line == "warden: the application ended, the board starts anew"
+            again()

@@ -74,9 +74,9 @@ def test_cut_off_at_once(world: World, board: Board, capsys: pytest.CaptureFixtu
             print(f"cut off {took:.2f} s after the command began")
         # It tries again, and is refused; a command for it is, too.
         board.wait_line("log mqtt-refused")
-        assert warden(world, "send", DEVICE, "set_relay", '{"on": 1}', "--app", "authority") == 1
+        assert warden(world, "send", DEVICE, "set_relay", '{"on": 1}', "--app", "authority") == 4
         assert "revoked" in capsys.readouterr().err
-        assert warden(world, "rotate", DEVICE, "--keys") == 1
+        assert warden(world, "rotate", DEVICE, "--keys") == 4
         capsys.readouterr()
         assert warden(world, "devices", "--json") == 0
         listed = last_line(capsys)
@@ -110,7 +110,7 @@ def test_cut_off_but_for_its_wipe(
         # Its name is free again, for it or another.
         capsys.readouterr()
         world.provision()
-        assert warden(world, "send", DEVICE, "set_relay", "{}", "--timeout", "0.1") == 1
+        assert warden(world, "send", DEVICE, "set_relay", "{}", "--timeout", "0.1") == 3
 
 
 def test_rights_of_a_device_that_is_to_be_wiped(world: World, board: Board) -> None:

@@ -9,20 +9,34 @@ from warden_host.fleet import fleet
 
 
 class Client:
-    """A client that notes what the broker tells it."""
+    """A client that notes what the broker tells it.
 
-    def __init__(self, made: fleet.Fleet, client_id: str, user: str, password: str) -> None:
+    bare_port: of a listener without TLS, or 0. port, context: of another listener with TLS.
+    """
+
+    def __init__(
+        self,
+        made: fleet.Fleet,
+        client_id: str,
+        user: str,
+        password: str,
+        bare_port: int = 0,
+        *,
+        port: int = 0,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         self.heard: list[tuple[str, bytes]] = []
         self.answer = ""
         self.granted: list[bool] = []
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id)
         self.client.username_pw_set(user, password)
-        context = ssl.create_default_context(cafile=str(made.keys / "ca.crt"))
-        self.client.tls_set_context(context)
+        if not bare_port:
+            known = ssl.create_default_context(cafile=str(made.keys / "ca.crt"))
+            self.client.tls_set_context(context or known)
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = self._on_subscribe
         self.client.on_message = lambda _c, _d, m: self.heard.append((m.topic, m.payload))
-        self.client.connect("127.0.0.1", made.settings.broker.port)
+        self.client.connect("127.0.0.1", bare_port or port or made.settings.broker.port)
         self.until(lambda: self.answer)
 
     def _on_connect(self, _client, _data, _flags, reason, _properties) -> None:
@@ -40,7 +54,8 @@ class Client:
     def subscribe(self, pattern: str) -> bool:
         before = len(self.granted)
         self.client.subscribe(pattern, qos=1)
-        assert self.until(lambda: len(self.granted) > before)
+        self.until(lambda: len(self.granted) > before or not self.client.is_connected())
+        assert len(self.granted) > before
         return self.granted[-1]
 
     def publish(self, topic: str, retain: bool = False, data: bytes = b"x") -> None:

@@ -4,7 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-from warden_host.cli import main
+from warden_host.cli import exit_codes, main
+from warden_host.errors import HostError
 
 # A device that takes its bundle and says so; what it was told is kept for the test.
 FAKE = """#!{python}
@@ -28,13 +29,15 @@ def said(capsys) -> dict:
 
 
 def fails(capsys, code: str, *arguments: str) -> None:
-    """The call ends with 1, names the code, and shows no traceback, as text and as JSON."""
-    assert main.run(list(arguments)) == 1
+    """The call ends with the code's exit code, names it, and shows no traceback, as text and as
+    JSON."""
+    expected = exit_codes.of(HostError(code))
+    assert main.run(list(arguments)) == expected
     out, err = capsys.readouterr()
     assert code in err
     assert "Traceback" not in out + err
     if "--json" in " ".join(help_of(*arguments[:1])):
-        assert main.run([*arguments, "--json"]) == 1
+        assert main.run([*arguments, "--json"]) == expected
         record = said(capsys)
         assert record["ok"] is False
         assert record["error"]["code"] == code

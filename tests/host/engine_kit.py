@@ -1,13 +1,13 @@
 """Build an engine without a network, with its store, its messages and its events."""
 
 from host_kit import DEVICE, PeerDevice, topic
+from warden_client.protocol.session import Instant
 from warden_host.engine import commands
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.request import Request
 from warden_host.names import Topic
 from warden_host.protocol import policy
-from warden_host.protocol.session import Instant
 from warden_host.store.store import Device, Pair, Store
 
 POLICY = policy.record()
@@ -29,6 +29,7 @@ class Stage:
     """An engine with its store, the messages it published and the events it announced."""
 
     def __init__(self, folder, device: Device = SEALED) -> None:
+        self.folder = folder
         self.store = Store(folder / "fleet.db")
         if self.store.find(device.device) is None:
             self.store.add_device(device)

@@ -30,11 +30,17 @@ def refused(code: str):
 
 
 class _Refused:
+    """str() is what the error said."""
+
     def __init__(self, code: str) -> None:
         self.code = code
+        self.said = ""
 
     def __enter__(self):
         return self
+
+    def __str__(self) -> str:
+        return self.said
 
     def __exit__(self, kind, error, tb) -> bool:
         if not isinstance(error, HostError):
@@ -42,6 +48,7 @@ class _Refused:
                 pytest.fail(f"nothing was raised where {self.code} should be")
             return False
         assert error.code == self.code, error
+        self.said = f"{error} {error.hint}"
         return True
 
 
@@ -213,7 +220,7 @@ def settle(authority: Authority, clock: SteppedClock | None = None) -> None:
 class NoLink:
     """Stands for the link of an application: there is no broker here."""
 
-    def __init__(self, _fleet, appid, _types, on_message, on_link_change) -> None:
+    def __init__(self, _fleet, _appid, _types, on_message, _received, on_link_change) -> None:
         self.on_message = on_message
 
     def wait(self, _seconds: float) -> None:

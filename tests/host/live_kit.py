@@ -1,5 +1,6 @@
 """Build a device for tests of a live authority: the device's protocol over a real broker."""
 
+import socket
 import ssl
 
 import paho.mqtt.client as mqtt
@@ -8,14 +9,20 @@ from host_kit import DEVICE, PeerDevice
 from warden_host.protocol import policy
 
 
+def send_at_once(_client, _data, connection) -> None:
+    """Turn Nagle's algorithm off, as devices do and paho does not."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 class LiveDevice(PeerDevice):
     """Answers welcomes and commands over a real connection, on paho's thread."""
 
-    def __init__(self, fleet, password: str, device: str = DEVICE) -> None:
-        super().__init__(K["authority"], policy.policy_hash(POLICY), device=device)
+    def __init__(self, fleet, password: str, device: str = DEVICE, record: bytes = POLICY) -> None:
+        super().__init__(K["authority"], policy.policy_hash(record), device=device)
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="d:relay:" + device)
         self.client.username_pw_set("d:relay:" + device, password)
         self.client.tls_set_context(ssl.create_default_context(cafile=str(fleet.keys / "ca.crt")))
+        self.client.on_socket_open = send_at_once
         self.client.on_connect = lambda c, *_: c.subscribe(
             self.topic("cmd", "+").replace("+/fmt/cose", "#"), 1
         )

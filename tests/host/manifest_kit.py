@@ -15,9 +15,9 @@ from typing import Any
 import cbor2
 import suit_kit as kit
 from cryptography.hazmat.primitives.asymmetric import ec
+from warden_client.protocol import strictcbor
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY, Address
-from warden_host.protocol import strictcbor
 from warden_host.release import inspect as inspecting
 from warden_host.release import payload
 from warden_host.release.manifest_plan import Target

@@ -43,6 +43,14 @@ class Mosquitto:
         return {"PATH": path, "WARDEN_DYNSEC": str(self.plugin)}
 
 
+def named(suite_or_program: str) -> Mosquitto:
+    """The mosquitto of a Debian suite, or a program whose plugin WARDEN_DYNSEC names."""
+    if suite_or_program in PACKAGES:
+        return fetch(suite_or_program)
+    program = Path(suite_or_program).resolve()
+    return Mosquitto(program.parent, Path(os.environ["WARDEN_DYNSEC"]).resolve())
+
+
 def fetch(suite: str) -> Mosquitto:
     """The mosquitto of this Debian suite. Raises Missing."""
     BUILD.mkdir(parents=True, exist_ok=True)

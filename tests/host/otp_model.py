@@ -15,10 +15,10 @@ from typing import Any
 
 from codes_kit import OtpStage, gated
 from host_kit import DEVICE
+from warden_client.protocol.session import Instant
 from warden_host.otp import otp as host_otp
 from warden_host.otp.settings import Limits
 from warden_host.protocol import policy
-from warden_host.protocol.session import Instant
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO / "tests" / path) for path in ("cpython", "unit/kit")] + [

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from host_kit import new_fleet
+from warden_host.fleet import sealed_pem
 from warden_host.fleet.fleet import Fleet
-from warden_host.release import release, sealed_pem, signing_key
+from warden_host.release import release, signing_key
 from warden_host.release.release import Made
 from warden_host.release.signing_key import ReleaseKey
 from warden_host.store.store import Store

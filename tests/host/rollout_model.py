@@ -5,10 +5,10 @@ import zlib
 
 from host_kit import PeerDevice, topic
 from release_kit import TYPE, Maker
+from warden_client.protocol.session import Instant
 from warden_host.engine.engine import Engine
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
-from warden_host.protocol.session import Instant
 from warden_host.release import manifest_reader
 from warden_host.release.opened import open_release
 from warden_host.rollout import plan as rollout_plan

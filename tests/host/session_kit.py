@@ -1,10 +1,10 @@
 """A device and its application around one session, for the tests of both."""
 
 from host_kit import PeerDevice
+from warden_client.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
+from warden_client.protocol.results import Refused, Send, SessionUp
+from warden_client.protocol.session import Instant, Session
 from warden_host.names import Address
-from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
-from warden_host.protocol.results import Refused, Send, SessionUp
-from warden_host.protocol.session import Instant, Session
 
 K = bytes(range(32))
 POLICY = bytes(32)

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import cbor2
-from warden_host.names import Address
-from warden_host.protocol import cose, session
-from warden_host.protocol.session import (
+from warden_client.protocol import cose, session
+from warden_client.protocol.session import (
     DeviceMark,
     Instant,
     Outcome,
@@ -27,6 +26,7 @@ from warden_host.protocol.session import (
     Send,
     Session,
 )
+from warden_host.names import Address
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO / "tests" / "cpython"), str(REPO / "lib")]

@@ -1,9 +1,12 @@
 """Test on an emulated Pico W: `make test-pico FIRMWARE=file.uf2`; without a firmware, skip."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fleet_kit import World, forwarding, free_ports, leaf
+from pico_kit import HOST, PATIENCE_S
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +16,14 @@ def firmware() -> Path:
     if not name or "PICO_PYTHON" not in os.environ:
         pytest.skip("no firmware: `make test-pico FIRMWARE=file.uf2` runs these")
     return Path(name).resolve()
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Yield a fleet with TLS before the broker, which drops clients that need 90 s."""
+    for module in ("server_kit", "ota_e2e_kit"):
+        monkeypatch.setattr(f"{module}.PATIENCE_S", PATIENCE_S)
+    (port,) = free_ports(1)
+    with World(tmp_path, device_port=port, host=HOST, patience_s=PATIENCE_S) as made:
+        with forwarding(made, leaf(made, tmp_path), port):
+            yield made

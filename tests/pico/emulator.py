@@ -4,40 +4,38 @@
     python emulator.py run FIRMWARE IMAGE    start the board; IMAGE is read, and written at the end
 
 While it runs it reads orders from standard input and writes reports to standard output, a line of
-JSON each. Orders: {"exec": source}, {"reset": 1}, {"stop": 1}. Reports: {"ms", "line"} (console),
-{"ms", "reset"}, {"done": output, "error": output} (of exec). ms: the chip's time since reset
+JSON each. Orders: {"exec": source}, {"port": 1}, {"stack": 1}, {"keys": text}, {"flash": 1},
+{"cut": count, "part": 0 to 1}, {"reset": 1}, {"stop": 1}. Reports: {"ms", "line"} (console),
+{"ms", "reset"}, {"done": output, "error": output} (of exec), {"port": path}, {"stack": bytes},
+{"shown": lines}, {"flash": count}, {"ms", "cut": name}. ms: the chip's time since reset. The port
+is a pty: the board's serial port, for mpremote. The stack: the most that was used of it since the
+last such order, or reset. Keys are pressed, and lines shown, by the parts that parts.py wires to
+the pins.
 
-Beyond what rp2040py does: a flash with a unique ID, a USB host that sends no empty packets, a
-network address of the machine that runs the test, and a chip that does not outrun its peers.
+flash: how many pages were programmed and sectors erased. cut: the power is cut within the
+operation that comes so many later: of its bytes this part is done, the process ends at once, and
+IMAGE is what the flash holds. A real chip may leave any bits there.
+
+tools/warden_host/sim/pico_board.py is the board itself, as `warden run --pico` runs it.
 """
 
 import asyncio
-import dataclasses
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-# The chip's clock moves after so many instructions, or at the next timer: a tenth faster.
-os.environ.setdefault("RP2040PY_CLOCK_TICK_BATCH", "256")
+sys.path.append(str(Path(__file__).parents[2] / "tools"))
 
-from rp2040py.boards import BOARDS, FlashLayout
-from rp2040py.device.mp_device import MicroPythonDevice
-from rp2040py.external.cyw43 import Cyw43439
-from rp2040py.peripherals.ssi import RPSSI
+from flash_chip import FlashChip  # noqa: E402
+from parts import Display, Matrix  # noqa: E402
+from rp2040py.device.mp_device import MicroPythonDevice  # noqa: E402
+from rp2040py.external import attach_external_devices  # noqa: E402
+from warden_host.sim import pico_board  # noqa: E402  (the path must be set first)
+from warden_host.sim.pico_board import LAYOUT, Board, Usb  # noqa: E402
 
-HOST = "192.0.2.1"  # documentation (RFC 5737): the board's peers listen on the loopback address
-# The filesystem of the stock RPI_PICO_W firmware.
-LAYOUT = FlashLayout(fs_start=0x12C000, fs_blockcount=212, fs_blocksize=4096)
-UNIQUE_ID = bytes.fromhex("e6605838839b0d2f")
-_READ_UNIQUE_ID = 0x4B
-# Seconds that an idle second of the chip takes. A chip that works is slower than that: with this
-# pace a peer's answer costs an idle chip about as much of its time as it would on a desk.
-_PACE = 5.0
-_TURN_NS = 1_000_000
-_START_S = 600.0
+HOST = pico_board.HOST
 
 
 def build_image(root: Path, image: Path) -> None:
@@ -63,63 +61,17 @@ def build_image(root: Path, image: Path) -> None:
     image.write_bytes(filesystem.context.buffer)
 
 
-class FlashChip:
-    """Answer the flash's command for its unique ID, which rp2040py leaves out."""
+class Console(Usb):
+    """The console: whole lines to the test, and programs over the raw REPL."""
 
-    def __init__(self, ssi: RPSSI) -> None:
-        self._ssi = ssi
-        self._shift = ssi._shift_byte
-        ssi._shift_byte = self.shift_byte
-
-    def shift_byte(self, byte: int) -> int:
-        """Return the byte that the flash puts out: four dummy bytes, then the ID."""
-        answer = self._shift(byte)
-        sent = self._ssi._tx_buffer
-        at = len(sent) - 6
-        return UNIQUE_ID[at] if sent[0] == _READ_UNIQUE_ID and 0 <= at < 8 else answer
-
-
-class Console:
-    """The host's end of USB: whole lines to the test, and bytes to the board as it reads them."""
-
-    def __init__(self, device: MicroPythonDevice) -> None:
-        self._device = device
-        self._usb = device.cdc.usb
-        self._read = self._usb.on_endpoint_read
-        self._wanted: tuple[int, int] | None = None  # endpoint and size that the board waits with
-        self._out = bytearray()
+    def __init__(self, board: Board) -> None:
+        self._board = board
         self._line = bytearray()
+        super().__init__(board.device, self.take)
         self._answer: bytearray | None = None
         self._answered = asyncio.Event()
-        self._usb.on_endpoint_read = self._on_read
-        self.plug_in()
 
-    def plug_in(self) -> None:
-        """Take what the board sends from now on, also after a reset."""
-        self._device.cdc.on_serial_data = self._on_data
-        self._wanted = None
-
-    def _on_read(self, endpoint: int, size: int) -> None:
-        # An empty answer would make the board ask again at once, for ever.
-        if endpoint == self._device.cdc._out_endpoint and not self._fill():
-            self._wanted = endpoint, size
-        else:
-            self._read(endpoint, size)
-
-    def _fill(self) -> bool:
-        fifo = self._device.cdc.tx_fifo
-        while self._out and not fifo.full:
-            fifo.push(self._out.pop(0))
-        return not fifo.empty
-
-    def send(self, data: bytes) -> None:
-        """Send bytes as fast as the board reads them."""
-        self._out += data
-        if self._wanted is not None and self._fill():
-            wanted, self._wanted = self._wanted, None
-            self._read(*wanted)
-
-    def _on_data(self, data: bytes) -> None:
+    def take(self, data: bytes) -> None:
         if self._answer is not None:
             self._answer += data
             self._answered.set()
@@ -128,7 +80,14 @@ class Console:
         while b"\n" in self._line:
             line, _, rest = self._line.partition(b"\n")
             self._line = bytearray(rest)
-            report(ms=chip_ms(self._device), line=line.decode(errors="replace").rstrip("\r"))
+            report(ms=self._board.ms(), line=line.decode(errors="replace").rstrip("\r"))
+
+    def plug_in(self) -> None:
+        """Take what the board sends from now on; a reset may have cut its last line."""
+        super().plug_in()
+        if rest := bytes(self._line):
+            self._line.clear()
+            report(ms=self._board.ms(), line=rest.decode(errors="replace"))
 
     async def _until(self, end: bytes) -> bytes:
         assert self._answer is not None
@@ -153,12 +112,26 @@ class Console:
         return output.decode(errors="replace"), failure.decode(errors="replace")
 
 
-_began_ns = 0.0
+class Stack:
+    """The firmware's C stack: the two banks at the end of the RAM, below which the heap ends."""
 
+    _BASE = 0x20000000
+    _START, _END = 0x20040000 - _BASE, 0x20042000 - _BASE
+    _PAINT = 0xA7
 
-def chip_ms(device: MicroPythonDevice) -> float:
-    """Return milliseconds of the chip's own time since its reset."""
-    return round((device.simulator.clock.nanos - _began_ns) / 1e6, 3)
+    def __init__(self, device: MicroPythonDevice) -> None:
+        self._device = device
+
+    def paint(self, end: int) -> None:
+        """Fill the stack up to this offset of the RAM."""
+        self._device.mcu.sram[self._START : end] = bytes([self._PAINT]) * (end - self._START)
+
+    def peak(self) -> int:
+        """Return how many bytes were used since it was painted, and paint what is free now."""
+        ram = bytes(self._device.mcu.sram[self._START : self._END])
+        used = len(ram.lstrip(bytes([self._PAINT])))
+        self.paint(self._device.mcu.core.registers[13] - self._BASE)
+        return used
 
 
 def report(**fields: Any) -> None:
@@ -166,67 +139,29 @@ def report(**fields: Any) -> None:
     print(json.dumps(fields), flush=True)
 
 
-def make_device(firmware: Path, image: Path) -> MicroPythonDevice:
-    """Make the board with its flash; its peers are those of this machine."""
-    spec = dataclasses.replace(BOARDS["pico_w"], image=firmware, layout=LAYOUT)
-    radio = Cyw43439()
-    spec = dataclasses.replace(spec, extras=(*spec.extras[:-1], lambda: radio))
-    device = MicroPythonDevice(board=spec, filesystem=image)
-    FlashChip(device.mcu.ssi)
-
-    async def connect(host: str, port: int) -> Any:
-        return await asyncio.open_connection("127.0.0.1" if host == HOST else host, port)
-
-    radio.bus.nat_bridge._tcp._connect_fn = connect
-    return device
-
-
-def pace(device: MicroPythonDevice) -> None:
-    """Let an idle chip take its time: rp2040py skips from timer to timer."""
-    simulator, clock = device.simulator, device.simulator.clock
-
-    def end_turn() -> None:
-        simulator.stopped = not simulator.ended
-        turn.schedule(_TURN_NS)
-
-    async def execute() -> None:
-        turn.schedule(_TURN_NS)
-        chip, wall = clock.nanos, time.monotonic()
-        while not simulator.ended:
-            simulator.stopped = False
-            simulator._execute_batch()
-            ahead = (clock.nanos - chip) * 1e-9 * _PACE - (time.monotonic() - wall)
-            if ahead <= 0:
-                chip, wall = clock.nanos, time.monotonic()
-            await asyncio.sleep(max(0.0, ahead))
-
-    async def execute_guarded() -> None:
-        try:
-            await execute()
-        except Exception as error:
-            report(failed=repr(error))
-            raise
-
-    turn = clock.create_alarm(end_turn)
-    simulator.ended = False
-    simulator.execute = execute_guarded
-
-
 async def run(firmware: Path, image: Path) -> None:
     """Run the board until it is told to stop, or until standard input ends."""
-    device = make_device(firmware, image)
-    pace(device)
-    hard_reset = device.hard_reset
+    board = Board(firmware, image, lambda error: report(failed=repr(error)))
+    device = board.device
 
-    def reset(**more: Any) -> None:
-        global _began_ns
-        report(ms=chip_ms(device), reset=str(more.get("cause", "")))
-        hard_reset(**more)
-        _began_ns = device.simulator.clock.nanos
+    def on_reset(ms: float, cause: str) -> None:
+        report(ms=ms, reset=cause)
+        stack.paint(stack._END)
         console.plug_in()
 
-    device.hard_reset = reset
-    console = Console(device)
+    board.on_reset.append(on_reset)
+
+    def end(name: str) -> None:
+        device.dump_flash_image(image)
+        report(ms=board.ms(), cut=name)
+        os._exit(0)
+
+    flash = FlashChip(device, end)
+    keypad = Matrix()
+    attach_external_devices(device.mcu, keypad, Display(lambda lines: report(shown=lines)))
+    stack = Stack(device)
+    stack.paint(stack._END)
+    console = Console(board)
     orders: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     def read() -> None:
@@ -242,18 +177,27 @@ async def run(firmware: Path, image: Path) -> None:
 
     pending = bytearray()
     asyncio.get_running_loop().add_reader(0, read)
-    device.simulator.bind_loop()
-    device.start_async(_START_S)
+    await board.start()
     while True:
         order = await orders.get()
         if "exec" in order:
             output, failure = await console.execute(order["exec"])
             report(done=output, error=failure)
+        elif "port" in order:
+            report(port=console.open_port())
+        elif "stack" in order:
+            report(stack=stack.peak())
+        elif "keys" in order:
+            keypad.type(order["keys"])
+        elif "flash" in order:
+            report(flash=flash.operations)
+        elif "cut" in order:
+            flash.cut(order["cut"], order["part"])
         elif "reset" in order:
-            device.hard_reset()
+            board.reset()
         else:
             break
-    device.simulator.ended = device.simulator.stopped = True
+    board.stop()
     device.dump_flash_image(image)
 
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import cbor2
+import suit_kit
 from fleet_kit import DEVICE, TYPE, Journal, World
-from warden_host.devices import provision
+from ota_e2e_kit import APP, KEY
+from warden_host.devices import bundle, provision
 from warden_host.fleet import device_tree
-from warden_host.protocol import strictcbor
 from warden_host.store.store import Store
 
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
@@ -23,7 +26,7 @@ from warden_build.compiled import compile_device  # noqa: E402  (the path must b
 HERE = Path(__file__).parent
 ARCHITECTURE = "armv6m"
 HOST = "192.0.2.1"  # as in emulator.py
-NETWORK = ["RP2040PY-GUEST", b"any password will do"]
+NETWORK = bundle.Network("RP2040PY-GUEST", "any password will do")
 # A chip's second may take half a minute of a busy machine's time.
 PATIENCE_S = 1800.0
 # Run over the REPL, in whose place boot.py and main.py come afterwards.
@@ -45,6 +48,12 @@ print("free blocks", os.statvfs("/")[3])
 def emulator() -> list[str]:
     """Return the command that starts the emulator: `make test-pico` names its interpreter."""
     return [os.environ["PICO_PYTHON"], str(HERE / "emulator.py")]
+
+
+def build_image(root: Path, image: Path) -> Path:
+    """Write a folder as the filesystem of a board's flash."""
+    subprocess.run([*emulator(), "build", str(root), str(image)], check=True)
+    return image
 
 
 @dataclass
@@ -100,6 +109,52 @@ class Pico:
         assert not report["error"], report["error"]
         return str(report["done"])
 
+    def port(self) -> str:
+        """Return the path of the board's serial port, for mpremote and its like."""
+        self.order(port=1)
+        return str(self.wait_report(lambda report: "port" in report, "serial port")["port"])
+
+    def stack_peak(self) -> int:
+        """Return the most bytes of the C stack in use since the last call, or the reset."""
+        self.order(stack=1)
+        return int(self.wait_report(lambda report: "stack" in report, "depth")["stack"])
+
+    def type(self, keys: str) -> None:
+        """Press keys of the keypad, one after the other."""
+        self.order(keys=keys)
+
+    def shows(self, first: str, second: str = "") -> None:
+        """Wait until the display's lines begin so."""
+
+        def fits(report: dict[str, Any]) -> bool:
+            lines = report.get("shown", ("", ""))
+            return bool(lines[0].startswith(first) and lines[1].startswith(second))
+
+        self.wait_report(fits, f"{first}|{second} on the display")
+
+    def flash_operations(self) -> int:
+        """Return how many pages of the flash were programmed and sectors erased."""
+        self.order(flash=1)
+        return int(self.wait_report(lambda report: "flash" in report, "count")["flash"])
+
+    def wait_cut_or(self, text: str) -> str | None:
+        """Wait until the power was cut, as the emulator was ordered; the operation's name.
+
+        None where a line that begins so came first: then nothing is cut any more.
+        """
+
+        def fits(report: dict[str, Any]) -> bool:
+            return "cut" in report or report.get("line", "").startswith(text)
+
+        report = self.wait_report(fits, "power cut")
+        if "cut" not in report:
+            self.order(cut=0, part=0)
+            return None
+        assert self.process is not None
+        self.process.wait(PATIENCE_S)
+        self.process = None
+        return str(report["cut"])
+
     def wait_report(self, fits: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
         report: dict[str, Any] = self.lines.wait_item(fits, what)
         return report
@@ -107,6 +162,17 @@ class Pico:
     def wait_line(self, text: str) -> dict[str, Any]:
         """Wait for a line of the console that begins so."""
         return self.wait_report(lambda report: report.get("line", "").startswith(text), text)
+
+    def wait_lines(self, *texts: str) -> None:
+        """Wait for lines of the console that begin so, in any order."""
+        left = set(texts)
+
+        def fits(report: dict[str, Any]) -> bool:
+            line = report.get("line", "")
+            left.difference_update({text for text in left if line.startswith(text)})
+            return not left
+
+        self.wait_report(fits, " and ".join(texts))
 
     def marks(self, last: str) -> list[Mark]:
         """Wait for the mark `last`; all marks so far, without the time that taking them took."""
@@ -150,25 +216,55 @@ class Pico:
         self.kill()
 
 
+def program_pico(folder: Path, firmware: Path, program: Path) -> Pico:
+    """Start a board without an owner: the whole package, and a program as /app/NAME.py."""
+    root = folder / "root"
+    (root / "app").mkdir(parents=True)
+    shutil.copytree(device_tree.tree().library, root / "lib" / "warden")
+    shutil.copytree(device_tree.umqtt(), root / "lib" / "umqtt")
+    shutil.copy(program, root / "app")
+    compile_device(root, ARCHITECTURE)
+    pico = Pico(firmware, build_image(root, folder / "flash.littlefs")).start()
+    pico.execute("import sys\nsys.path[:] = ['.frozen', '/app', '/lib']\n")
+    return pico
+
+
 def provision_pico(
-    world: World, firmware: Path, app: Path, board_lines: str = "", boot_lines: str = ""
+    world: World,
+    firmware: Path,
+    app: Path,
+    board_lines: str = "",
+    boot_lines: str = "",
+    driver: Path | None = None,
+    limits: dict[str, Any] | None = None,
+    frozen: bool = False,
+    **settings: Any,
 ) -> Pico:
     """Provision a board over its REPL, with the package as `make mpy` builds it.
 
     app: the application's app.py. board_lines: added to board.py. boot_lines: added to boot.py.
+    driver: a module beside the application. limits: more of the policy's. frozen: the package is
+    in the firmware.
+    settings: of the Order; with otp, the policy's gate, board_lines name a keypad.
     """
     bundles: list[bytes] = []
 
-    def deliver(_tree: device_tree.Tree, _home: Path, bundle: bytes, _pin: bytes) -> None:
-        bundles.append(bundle)
+    def deliver(_tree: device_tree.Tree, _home: Path, data: bytes, _pin: bytes) -> None:
+        bundles.append(data)
 
     # The broker's clock runs many times faster than the chip's.
-    limits = {"keepalive_s": 3600}
-    order = provision.Order(DEVICE, TYPE, board="RPI_PICO_W", app_source=app, limits=limits)
+    limits = {"keepalive_s": 3600} | (limits or {})
+    order = provision.Order(
+        DEVICE,
+        TYPE,
+        board="RPI_PICO_W",
+        app_source=app,
+        limits=limits,
+        networks=(NETWORK,),
+        **settings,
+    )
     with Store(world.fleet.database) as store:
         provision.provision(world.fleet, store, order, deliver)
-    fields = strictcbor.decode(bundles[0])
-    fields["network"] = NETWORK
     home = world.fleet.simulated(DEVICE)
     root = home / "root"
     board = root / "lib" / "board.py"
@@ -176,13 +272,16 @@ def provision_pico(
     boot = root / "boot.py"
     boot.write_text(boot.read_text() + boot_lines)
     (root / "provision.py").write_text((HERE / "device" / "provision.py").read_text())
-    (root / "bundle").write_bytes(strictcbor.encode(fields))
+    (root / "bundle").write_bytes(bundles[0])
+    if driver is not None:
+        shutil.copy(driver, root / "app")
     compile_device(root, ARCHITECTURE)
+    if frozen:
+        for name in ("warden", "umqtt"):
+            shutil.rmtree(root / "lib" / name)
     for name in ("boot.py", "main.py"):
         (root / name).rename(root / f"new_{name}")
-    image = home / "flash.littlefs"
-    subprocess.run([*emulator(), "build", str(root), str(image)], check=True)
-    pico = Pico(firmware, image).start()
+    pico = Pico(firmware, build_image(root, home / "flash.littlefs")).start()
     try:
         print(pico.execute(_PROVISION))
         pico.order(reset=1)
@@ -190,3 +289,54 @@ def provision_pico(
         pico.kill()
         raise
     return pico
+
+
+def updatable_pico(world: World, firmware: Path, folder: Path, board_lines: str) -> Pico:
+    """Provision a board with the application of ota_e2e_kit.py, whose release keys are in it."""
+    app = folder / "app.py"
+    release = cbor2.dumps(
+        [suit_kit.VENDOR, suit_kit.CLASS, [suit_kit.public_of(KEY)]], canonical=True
+    )
+    opening = '        with open("/release.cbor", "rb") as file:\n'
+    opening += '            vault.put("release", file.read())\n'
+    source = APP.read_text()
+    assert opening in source
+    app.write_text(source.replace(opening, f'        vault.put("release", {release!r})\n'))
+    return provision_pico(world, firmware, app, board_lines)
+
+
+_WORDS = {True: "yes", False: "no", None: ""}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure, and the most or the least that it should be."""
+
+    name: str
+    value: float
+    unit: str
+    most: float | None = None
+    least: float | None = None
+
+    @property
+    def target(self) -> str:
+        if self.most is not None:
+            return f"≤ {self.most:,}"
+        return "" if self.least is None else f"≥ {self.least:,}"
+
+    @property
+    def ok(self) -> bool | None:
+        if self.most is not None:
+            return self.value <= self.most
+        return None if self.least is None else self.value >= self.least
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Print figures, and write them down as rows of `make bench`."""
+    found = []
+    for row in rows:
+        print(f"{row.name:42} {row.value:10,.1f} {row.unit:6} {row.target:10} {_WORDS[row.ok]}")
+        fields = {"name": f"Pico W: {row.name}", "value": row.value, "unit": row.unit}
+        found.append(fields | {"target": row.target, "ok": row.ok})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")

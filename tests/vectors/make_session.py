@@ -1,9 +1,9 @@
 """Writes session.json: a session of docs/protocol.md, message by message, from nothing but cbor2
-and cryptography.
+and cryptography; and docs/vectors.md, the same for people.
 
 It imports neither the device's code nor the host's, so it is a third reading of the page; both
 others must reproduce its bytes. Each message names the outcome that the page asks for. Run it from
-anywhere: it writes beside itself.
+anywhere: it writes beside itself, and into docs.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 PATH = Path(__file__).with_name("session.json")
+PAGE = PATH.parents[2] / "docs" / "vectors.md"
 TYPE, DEVICE, APPID = "door", "front-1", "acme"
 K = bytes(range(0x40, 0x60))
 NONCE_KEY = bytes(range(0x80, 0xA0))
@@ -244,5 +245,72 @@ def text() -> str:
     return json.dumps(make(), indent=1, ensure_ascii=False) + "\n"
 
 
+_BEGINNING = """\
+# Test vectors
+
+One session of [protocol.md](protocol.md), message by message, with the keys in between. `tests/vectors/session.json`
+has the same values, and the messages that must be refused. `tests/vectors/make_session.py` writes both files, from the
+protocol's page alone; the tests of the device, of the host and of [examples/javascript](../examples/javascript/app.mjs)
+meet them. Bytes are in hex. Topics are those of device `front-1` of type `door`.
+
+## The session
+
+| name | bytes |
+|---|---|
+"""
+_TEXTS = {
+    "k": "K, the sealing key of device `front-1`, type `door`, and application `acme`",
+    "hello_key": 'Kh = HKDF(K, info("hello"), 32)',
+    "welcome_key": 'Kw = HKDF(K, info("welcome"), 32)',
+    "kid": 'kid = HKDF(K, info("kid"), 8)',
+    "nonce_key": "Knonce, of the device's vault",
+    "urandom": "what the device's generator gives",
+    "nd": "Nd, boot 7, connect 0",
+    "policy_hash": "SHA-256 of the policy record",
+    "hello": "up, `evt/hello/fmt/cose`: vault_gen 12, no wake nonce",
+    "na": "Na of the welcome, and nonce of the wake",
+    "welcome": "down, `cmd/welcome/fmt/cose`: unix_time 1800000000",
+    "up_key": "up key",
+    "up_iv": "up IV",
+    "down_key": "down key",
+    "down_iv": "down IV",
+    "sid": "sid",
+    "ready": "up, `evt/ready/fmt/cose`: counter 0, `[0, null, {}]`",
+    "ack": "down, `cmd/ack/fmt/cose`: counter 0, `[0, null, {}]`",
+    "command_body": 'the body of a command, `{"on": 1, "why": "ä", "list": [null, true, -5, h\'00ff\']}`',
+    "command": "down, `cmd/set_relay/fmt/cose`: counter 1, id 9, expiry 60, that body",
+    "reply": 'up, `evt/reply/fmt/cose`: counter 1, `[9, null, {"ok": true, "result": 5}]`',
+    "wake": "down, `cmd/wake/fmt/cose`, on its own",
+}
+_LISTS = {
+    "host_before": "an application that holds no session",
+    "host_ready": "then, after the hello above was answered",
+    "host_after": "then, after the ready above",
+    "device_before": "a device whose hello above waits for its welcome",
+    "device_after": "a device after the ack above",
+}
+_REFUSALS = """
+## Messages with an outcome
+
+Each list of `session.json` holds messages in their order, with `name`, `event` or `command` of the topic, `message` and
+`outcome`: `received`, `obeyed`, `repeat` (the answer before comes again), `gap` (obeyed, and reported), or a code of
+[errors.md](errors.md): refused. A message that is refused moves no counter.
+
+"""
+
+
+def page() -> str:
+    """Return docs/vectors.md."""
+    made = make()
+    rows = [f"| {words} | `{made[name]}` |" for name, words in _TEXTS.items()]
+    page = _BEGINNING + "\n".join(rows) + "\n" + _REFUSALS
+    page += "| list | received by | messages |\n|---|---|---|\n"
+    for name, words in _LISTS.items():
+        shown = "; ".join(f"{each['name']}: `{each['outcome']}`" for each in made[name])
+        page += f"| `{name}` | {words} | {shown} |\n"
+    return page
+
+
 if __name__ == "__main__":
     PATH.write_text(text(), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")

@@ -11,7 +11,7 @@ import mosquitto_kit
 import pytest
 from broker_kit import Client
 from host_kit import new_fleet, refused
-from warden_host import secretfile
+from warden_client import secretfile
 from warden_host.broker.accounts import device_account
 from warden_host.broker.mosquitto import broker, dynsec, registry
 
@@ -75,7 +75,7 @@ def answers(made, device: str, *passwords: str) -> list[str]:
 def test_the_brokers_tests_pass_under_this_version(other, repo):
     names = [
         repo / "tests" / "host" / "broker" / name
-        for name in ("test_broker.py", "test_registry.py")
+        for name in ("test_broker.py", "test_registry.py", "test_both.py")
     ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *names],
@@ -99,6 +99,8 @@ def test_a_password_set_while_2_1_is_stopped_replaces_the_old_one(other, made):
     with broker.Broker(made):
         assert answers(made, "d:relay:D1", OLD, NEW) == ["Not authorized", "Success"]
         assert answers(made, "d:relay:D2", OLD) == ["Success"]
+    # 2.1 warns of each setting that its next major version will not know.
+    assert "deprecated" not in (made.broker / broker.LOG).read_text()
 
 
 @pytest.mark.parametrize("other", ["forky"], indirect=True)

@@ -7,7 +7,8 @@ import threading
 import pytest
 from host_kit import new_fleet, refused
 from process_kit import PATIENCE_S
-from warden_host import filelock, secretfile
+from warden_client import secretfile
+from warden_host import filelock
 from warden_host.broker.accounts import device_account, device_password
 from warden_host.broker.mosquitto import broker, dynsec, registry
 from warden_host.fleet import pki

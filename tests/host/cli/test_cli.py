@@ -36,15 +36,17 @@ def test_every_command_has_help_with_an_example(capsys):
     listed = capsys.readouterr().out
     for name, command in commands.items():
         assert command.name == name
+        summary = main.COMMANDS[name][1]
+        assert command.get_short_help_str(99) == summary
         assert f"\n  {name} " in listed
-        assert command.get_short_help_str(40).removesuffix("...") in listed
+        assert f" {summary}\n" in listed
     assert main.run(["--version"]) == 0
 
 
 def test_wrong_usage_is_2(folder, capsys):
     assert main.run(["nosuch"]) == 2
     assert main.run(["provision", "D1"]) == 2
-    assert "only simulated boards" in capsys.readouterr().err
+    assert "--port, --sim and --bundle" in capsys.readouterr().err
     assert main.run(["send"]) == 2
     assert "Traceback" not in capsys.readouterr().err
 
@@ -159,6 +161,16 @@ def test_bad_input_is_named(folder, capsys, monkeypatch):
     fails(capsys, "database-damaged", "devices")
     (folder / "warden.toml").write_text("damaged")
     fails(capsys, "config-malformed", "devices")
+
+
+def test_a_type_that_no_device_has_is_told_once_there_are_devices(folder, capsys):
+    add = ("--type", "lamp", "--command", "x", "--json")
+    assert main.run(["app", "add", "first", *add]) == 0
+    assert json.loads(capsys.readouterr().out)["unused_types"] == []
+    assert main.run(["provision", "D1", "--sim"]) == 0
+    capsys.readouterr()
+    assert main.run(["app", "add", "second", *add]) == 0
+    assert json.loads(capsys.readouterr().out)["unused_types"] == ["lamp"]
 
 
 def test_application_limits(folder, capsys):

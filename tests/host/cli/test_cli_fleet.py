@@ -39,6 +39,9 @@ def test_hints_are_as_seen_from_here(folder, capsys, monkeypatch):
     [
         (["--host", "a b"], "--host"),
         (["--listen", "\n"], "--listen"),
+        (["--listen", "0.0.0.0"], "--host NAME"),
+        (["--listen", "192.0.2.1", "--host", "localhost"], "--host NAME"),
+        (["--listen", "0.0.0.0", "--host", "0.0.0.0"], "--host 0.0.0.0"),
         (["--name", "ok", "--name", "x/y"], "--name"),
         (["--port", "8000", "--admin-port", "8000"], "--admin-port"),
     ],
@@ -54,7 +57,7 @@ def test_init_names_the_option(folder, capsys, options, words):
 def test_no_fleet_names_the_folders_searched(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("WARDEN_FLEET", raising=False)
     monkeypatch.chdir(tmp_path)
-    assert main.run(["devices"]) == 1
+    assert main.run(["devices"]) == 5
     err = capsys.readouterr().err
     assert "fleet-missing" in err
     assert f"{tmp_path} or any folder above it" in err

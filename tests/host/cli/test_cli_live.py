@@ -129,7 +129,7 @@ def test_only_the_main_thread_ties_a_child():
     ],
 )
 def test_bad_json_shows_how_to_write_it(folder, capsys, text, words):
-    assert main.run(["send", "D1", "x", text]) == 1
+    assert main.run(["send", "D1", "x", text]) == 2
     err = capsys.readouterr().err
     assert words in err
     assert """'{"on": 1}'""" in err

@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[3]
+# Only what prints for people, opens a fleet or calls `serve` needs these.
+LATE = ("json.", "rich", "socket", "tomllib", "warden_host.fleet", "warden_host.service")
 # Only other commands need these.
 HEAVY = (
+    "_hashlib",
+    "asyncio",
+    "cbor2",
     "cryptography",
     "mpremote",
     "paho",
@@ -18,6 +23,8 @@ HEAVY = (
     "rich.progress",
     "rich.table",
     "sqlite3",
+    "tomli_w",
+    "warden_client.protocol",
     "warden_host.broker",
     "warden_host.devices",
     "warden_host.engine.engine",
@@ -44,8 +51,28 @@ def loaded(*arguments: str) -> tuple[int, set[str]]:
     return result["code"], set(result["modules"])
 
 
+def late_of(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.startswith(LATE)}
+
+
 def heavy_of(modules: set[str]) -> set[str]:
     return {name for name in modules if name.startswith(HEAVY)}
+
+
+def test_the_list_of_commands_loads_none_of_them():
+    code, modules = loaded("--help")
+    assert code == 0
+    parts = {name.rpartition(".")[2] for name in modules if name.startswith("warden_host.cli.")}
+    assert parts == {"common", "exit_codes", "main", "recording", "screen"}
+    assert not heavy_of(modules)
+    assert not late_of(modules - loaded_by("click") - loaded_by("json"))
+
+
+def loaded_by(module: str) -> set[str]:
+    """Return the modules that one of others brings with it."""
+    program = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    return set(done.stdout.decode().split())
 
 
 @pytest.mark.parametrize("command", ["send", "watch"])
@@ -62,8 +89,9 @@ def test_the_help_of_a_command_loads_no_other(command):
 )
 def test_a_call_to_a_fleet_that_is_not_served_loads_no_more(folder, command, json):
     code, modules = loaded("--fleet", str(folder), *command, *json)
-    assert code == 1
-    assert "warden_host.service.control" in modules
+    assert code == 3
+    assert "warden_host.control_client" in modules
+    assert "warden_host.service.control" not in modules
     assert not heavy_of(modules)
 
 
@@ -71,4 +99,7 @@ def test_a_command_that_needs_them_loads_them():
     """Verify that the list above names modules as they are loaded."""
     code, modules = loaded("serve", "--help")
     assert code == 0
-    assert {"warden_host.broker", "warden_host.release", "paho", "rich.text"} <= modules
+    assert {"warden_host.broker", "warden_host.release", "paho"} <= modules
+    code, modules = loaded("nosuch")
+    assert code == 2
+    assert "rich.text" in modules

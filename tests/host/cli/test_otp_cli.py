@@ -12,11 +12,11 @@ import pyotp
 import pytest
 from cli_kit import fails, said
 from host_kit import refused
+from warden_host import control_client
 from warden_host.cli import main as cli
-from warden_host.fleet.device_tree import Tree
+from warden_host.fleet import board_file
 from warden_host.otp import enrol as otp_enrol
 from warden_host.protocol import policy
-from warden_host.service import control
 from warden_host.store.otp import Delivered
 from warden_host.store.store import Store
 
@@ -85,6 +85,8 @@ def test_limits(folder, capsys):
         "stall_ms": 30000,
         "handshake_ms": 60000,
         "keepalive_s": 3600,
+        "backoff_min_ms": 60000,
+        "backoff_max_ms": 3600000,
     }
     options = [
         part
@@ -100,12 +102,33 @@ def test_limits(folder, capsys):
         assert cli.run([*MAKE, "--again", "--" + key.replace("_", "-"), str(high + 1)]) == 2
 
 
+def test_outbox(folder, capsys):
+    options = ("--outbox", "16", "--outbox-keep", "reboot", "--outbox-drop", "newest")
+    assert cli.run([*MAKE, *options]) == 0
+    wanted = policy.record(outbox=16, outbox_keep="reboot", outbox_drop="newest")
+    assert cbor2.loads(bundle(folder)["policy"]) == cbor2.loads(wanted)
+    assert cli.run([*MAKE, "--again", "--outbox", "0"]) == 0  # none: the policy's first version
+    assert bundle(folder)["policy"] == policy.record()
+    assert cli.run([*MAKE, "--again", "--outbox", "65"]) == 2
+    fails(capsys, "bad-argument", *MAKE, "--again", "--outbox-keep", "reboot")
+    fails(capsys, "bad-argument", *MAKE, "--again", "--outbox", "0", "--outbox-drop", "newest")
+
+
 def test_terms_of_no_gate(folder, capsys):
     fails(capsys, "bad-argument", *MAKE, "--otp-digits", "8")
     fails(capsys, "bad-argument", *MAKE, "--otp", "none", "--otp-duress")
 
 
-def test_the_fleets_own_rule(folder, capsys, monkeypatch):
+@pytest.fixture
+def no_keypad(tmp_path):
+    """A board.py of a simulated device without a keypad."""
+    lines = board_file.load("UNIX").text.splitlines()
+    path = tmp_path / "board.py"
+    path.write_text("\n".join(each for each in lines if each[:7] not in ("KEYPAD ", "DISPLAY")))
+    return "--board-file", str(path)
+
+
+def test_the_fleets_own_rule(folder, no_keypad):
     settings(folder, '[otp.policy]\nsource = "authority"\ndigits = 7\n')
     assert cli.run([*MAKE]) == 0
     assert gate(folder)["digits"] == 7
@@ -113,27 +136,13 @@ def test_the_fleets_own_rule(folder, capsys, monkeypatch):
     assert gate(folder) == policy.otp(digits=9)
     assert cli.run([*MAKE, "--again", "--otp", "none"]) == 0
     assert gate(folder) is None
-    monkeypatch.setattr("warden_host.fleet.device_tree.Tree.has_part", lambda *_: False)
-    assert cli.run([*MAKE, "--again"]) == 0
+    assert cli.run([*MAKE, "--again", *no_keypad]) == 0
     assert gate(folder) is None, "the rule is for boards with a keypad"
 
 
-def test_a_board_without_a_keypad_refuses_a_gate(folder, capsys, monkeypatch):
-    monkeypatch.setattr("warden_host.fleet.device_tree.Tree.has_part", lambda *_: False)
-    fails(capsys, "bad-argument", *MAKE, "--otp", "authority")
+def test_a_board_without_a_keypad_refuses_a_gate(folder, capsys, no_keypad):
+    fails(capsys, "bad-argument", *MAKE, *no_keypad, "--otp", "authority")
     assert not (folder / "sim" / "D1").exists()
-
-
-def test_which_board_has_a_keypad(tmp_path):
-    tree = Tree(tmp_path)
-    for name, line, has in (
-        ("A", "KEYPAD = ('matrix', (2, 3), (4, 5), b'1234')", True),
-        ("B", "KEYPAD = None", False),
-        ("C", "# KEYPAD = ('matrix',)", False),
-    ):
-        (tmp_path / "boards" / name).mkdir(parents=True)
-        (tmp_path / "boards" / name / "board.py").write_text(f"NAME = {name!r}\n{line}\n")
-        assert tree.has_part(name, "KEYPAD") is has
 
 
 def test_unknown_settings(folder, capsys):
@@ -264,7 +273,7 @@ def test_a_wrong_code_enrols_nothing(folder, capsys, monkeypatch):
     typing(monkeypatch, right.at(9)[:3] + " " + right.at(9)[3:])
     assert cli.run(["otp", "enrol", "D1", "--source", "hotp"]) == 0
     typing(monkeypatch, right.at(0))
-    assert cli.run(["otp", "enrol", "D1", "--source", "hotp"]) == 1
+    assert cli.run(["otp", "enrol", "D1", "--source", "hotp"]) == 2
     assert "bad-argument" in capsys.readouterr().err
 
 
@@ -404,9 +413,9 @@ def test_reset(folder, capsys):
 def test_unlock_shows_the_devices_answer(folder, capsys, monkeypatch):
     assert cli.run([*MAKE, "--otp", "authority"]) == 0
     answer = {"ok": False, "reply": {"ok": False, "error": "gate-open"}}
-    monkeypatch.setattr(control, "call", lambda *_: answer)
+    monkeypatch.setattr(control_client, "call", lambda *_: answer)
     fails(capsys, "command-refused", "unlock", "D1")
-    assert cli.run(["unlock", "D1"]) == 1
+    assert cli.run(["unlock", "D1"]) == 4
     assert "gate-open, no gate is shut" in capsys.readouterr().err
 
 

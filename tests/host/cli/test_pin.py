@@ -35,13 +35,12 @@ def test_root_keys_that_need_a_pin(tmp_path):
 
 
 def test_valid_pins(tmp_path, monkeypatch):
-    description = board(tmp_path, 'ROOT_KEY = ("pin", "/pin", 1000, None)')
     file = tmp_path / "pin"
 
     def given(data: bytes) -> bytes:
         file.write_bytes(data)
         file.chmod(0o600)
-        return pin.read(description, str(file), new=True)
+        return pin.read(True, str(file), new=True)
 
     assert given(PIN) == given(PIN + b"\n") == given(PIN + b"\r\n") == PIN
     assert given(b"9" * 128) == b"9" * 128
@@ -50,15 +49,15 @@ def test_valid_pins(tmp_path, monkeypatch):
             given(wrong)
     file.chmod(0o644)
     with refused("key-permissions"):
-        pin.read(description, str(file), new=True)
+        pin.read(True, str(file), new=True)
     with refused("key-missing"):
-        pin.read(description, str(tmp_path / "none"), new=True)
+        pin.read(True, str(tmp_path / "none"), new=True)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(PIN + b"\n")))
-    assert pin.read(description, "-", new=False) == PIN
+    assert pin.read(True, "-", new=False) == PIN
     # There is no terminal to ask at, and no file is named.
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with refused("bad-argument"):
-        pin.read(description, None, new=True)
+        pin.read(True, None, new=True)
 
 
 def test_asked_without_being_shown(monkeypatch):
@@ -75,11 +74,10 @@ def test_asked_without_being_shown(monkeypatch):
     assert asked == [("PIN", True, True), ("Passphrase", True, False)]
 
 
-def test_a_board_that_wants_none(tmp_path):
-    description = board(tmp_path, 'ROOT_KEY = ("software", "/k")')
-    assert pin.read(description, None, new=True) == b""
+def test_a_board_that_wants_none():
+    assert pin.read(False, None, new=True) == b""
     with refused("bad-argument"):
-        pin.read(description, "-", new=True)
+        pin.read(False, "-", new=True)
 
 
 def test_provisioning_hands_it_over(folder, tmp_path, monkeypatch, capsys):

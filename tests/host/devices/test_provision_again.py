@@ -9,6 +9,8 @@ from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.cli import main
 from warden_host.devices import provision
 from warden_host.errors import HostError
+from warden_host.fleet import client_pki
+from warden_host.fleet.fleet import Fleet
 from warden_host.store.store import Device, Store
 
 GOOD = "print('{\"ok\": true}')"
@@ -121,3 +123,27 @@ def test_a_name_that_was_given_while_the_turn_was_waited_for(folder, monkeypatch
     with Store(folder / "fleet.db") as store:
         assert store.device("D2").policy == b"theirs"
     assert accounts(folder) == []
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_certificate_is_known_before_the_device_has_it(folder, lost):
+    """A device whose answer was lost may have installed it: it can be revoked all the same."""
+    with (folder / "warden.toml").open("a") as file:
+        file.write('[connection]\nauth = "certificate"\n')
+    fleet = Fleet(folder)
+    client_pki.create(fleet)
+    order = provision.Order("C1", "lock")
+    seen: list[int] = []
+
+    with Store(fleet.database) as store:
+
+        def send(*_: object) -> None:
+            seen.append(len(store.valid_certificates("C1")))
+            if lost:
+                raise HostError("unreachable", "the cable is out")
+
+        with contextlib.suppress(HostError):
+            provision.provision_board(fleet, store, order, send)
+        assert seen == [1]
+        assert len(store.certificates("C1")) == 1
+        assert len(store.valid_certificates("C1")) == (0 if lost else 1)

@@ -1,8 +1,9 @@
 """Rotations at the host: two keys for one device, until one of them is proven."""
 
 import pytest
-from engine_kit import POLICY, K, Stage, run
+from engine_kit import POLICY, SEALED, K, Stage, run
 from host_kit import DEVICE, PeerDevice, new_fleet, refused
+from warden_client.protocol.freshness import NOTHING_PROVEN
 from warden_host import names
 from warden_host.broker.accounts import device_account
 from warden_host.broker.mosquitto import dynsec, registry
@@ -12,8 +13,7 @@ from warden_host.errors import HostError
 from warden_host.fleet import pki
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
-from warden_host.protocol.freshness import NOTHING_PROVEN
-from warden_host.store.store import Device, Pair, Store
+from warden_host.store.store import App, Device, Pair, Store
 
 NEW = b"n" * 32
 PASSWORD = "new"
@@ -219,6 +219,26 @@ def test_begin_refuses(fleet):
             assert store.rotation("D1") is None
 
 
+@pytest.mark.parametrize(
+    ("auth", "hints"),
+    [
+        ("token", ("`warden token T1`",)),
+        ("certificate", ("`warden cert renew T1`",)),
+        ("certificate-and-token", ("`warden token T1`", "`warden cert renew T1`")),
+        ("certificate-or-token", ("`warden token T1`", "`warden cert renew T1`")),
+    ],
+)
+def test_a_device_without_a_password(fleet, auth, hints):
+    with Store(fleet.database) as store:
+        record = policy.record(auth=auth)
+        store.add_device(Device("T1", "relay", "UNIX", "sealed", record, pairs=()))
+        with pytest.raises(HostError) as error:
+            rotation.start_rotation(fleet, store, "T1", ("password",))
+        assert error.value.code == "not-applicable"
+        assert all(hint in str(error.value.hint) for hint in hints)
+        assert store.rotation("T1") is None
+
+
 def test_the_broker_comes_after_the_device(fleet):
     def account():
         document = (fleet.broker / dynsec.FILE).read_text()
@@ -389,3 +409,67 @@ def test_the_same_order_again_is_one_rotation(fleet):
     ask = answers([])
     renewed_by(fleet, ask, "keys", "pins")
     assert len(ask.asked) == 1
+
+
+def test_new_secrets_wait_for_a_backup(stage, old):
+    """Proved before a backup has them, they would orphan the device of a restored fleet."""
+    number = stage.store.begin_backup()
+    stage.store.complete_backup(number, b"pins")
+    with stage.store.transaction():
+        stage.store.add_rotation(DEVICE, {"apps": {AUTHORITY: NEW}})
+        stage.store.await_backup(DEVICE)
+    begun = stage.store.begin_backup()  # before the device confirmed it
+    with stage.store.transaction():
+        stage.store.confirm_rotation(DEVICE, 1.0)
+        stage.store.await_backup(DEVICE)
+    stage.engine.start_rotation(DEVICE)
+    new = renewed(old)
+    for done in (None, begun):
+        if done:
+            stage.store.complete_backup(done, b"pins")
+        sent = len(stage.sent)
+        stage.engine.start_rotation(DEVICE)
+        new.connect += 1
+        stage.receive("hello", new.hello())
+        assert len(stage.sent) == sent
+        assert stage.store.waiting_for_backup() == [DEVICE]
+    stage.store.complete_backup(stage.store.begin_backup(), b"pins")
+    stage.engine.start_rotation(DEVICE)
+    stage.handshake(new)
+    assert key(stage) == NEW
+    stage.store.end_rotation(DEVICE)
+    assert stage.store.waiting_for_backup() == []
+
+
+def test_after_a_compromise_no_backup_is_waited_for(tmp_path):
+    fleet = new_fleet(tmp_path)
+    with Store(fleet.database) as store:
+        store.add_device(SEALED)
+        store.complete_backup(store.begin_backup(), b"".join(pki.load_pins(fleet.keys)))
+        rotation.start_rotation(fleet, store, DEVICE, ("password", "keys"), 3600)
+        assert not store.waits_for_backup(DEVICE)
+        store.end_rotation(DEVICE)
+        rotation.start_rotation(fleet, store, DEVICE, ("pins",))
+        store.end_rotation(DEVICE)
+        pki.renew_backup(fleet.keys)
+        with refused("backup-due"):
+            rotation.start_rotation(fleet, store, DEVICE, ("pins",))
+        rotation.start_rotation(fleet, store, DEVICE, ("pins",), 3600)
+
+
+def test_a_key_that_only_another_party_sees_proven_is_in_force_as_well(stage, monkeypatch):
+    """An exported application has the session under its new key, not the authority."""
+    monkeypatch.setattr(rotation, "_PAUSE_S", 0)
+    stage.store.add_app(App("lights", ("relay",), ("set_relay",)))
+    stage.store.set_exported("lights", 1.0)
+    with stage.store.transaction():
+        made = stage.store.add_rotation(DEVICE, {"apps": {"lights": NEW}})
+    pending, said = iter([["app_lights"], ["app_lights"], []]), []
+
+    def ask(_verb, _body):
+        return {"ok": True, "reply": {"result": {"pending": next(pending)}}}
+
+    rotation.complete_rotation(None, stage.store, made, ask, said.append, 60)
+    keys = {pair.appid: pair.k for pair in stage.store.device(DEVICE).pairs}
+    assert keys == {AUTHORITY: K[AUTHORITY], "lights": NEW}
+    assert len([text for text in said if "`warden app export lights`" in text]) == 1

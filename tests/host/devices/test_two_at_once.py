@@ -10,7 +10,7 @@ from cli_kit import fails, fake, said
 from host_kit import refused
 from warden_host import errors, filelock
 from warden_host.cli import main, refusals
-from warden_host.devices import bundle, provision, setup
+from warden_host.devices import bundle, device_files, provision, setup
 from warden_host.errors import HostError, filesystem_error
 from warden_host.fleet import fleet
 from warden_host.fleet.fleet import Fleet
@@ -99,7 +99,7 @@ def test_a_full_disk_is_reported_in_words(folder, tmp_path, monkeypatch, capsys,
     if at == "library":
         monkeypatch.setattr(shutil, "copyfile", fail)
     else:
-        monkeypatch.setattr(provision.image, "content", fail)
+        monkeypatch.setattr(device_files.image, "content", fail)
     assert main.run(["provision", "D1", "--sim", "--source", str(source)]) == 1
     said_ = capsys.readouterr().err
     assert "filesystem  No space left on device\n" in said_
@@ -182,7 +182,7 @@ def test_the_eighth_application_of_a_type_is_reported_at_once(folder, capsys):
     assert main.run(add(8, "--json")) == 0
     assert said(capsys)["above_limit"] == ["lock"]
     fails(capsys, "bad-argument", "provision", "D2", "--type", "lock", "--sim")
-    assert main.run(["provision", "D2", "--type", "lock", "--sim"]) == 1
+    assert main.run(["provision", "D2", "--type", "lock", "--sim"]) == 2
     assert "name the applications" in capsys.readouterr().err
     assert main.run(["provision", "D2", "--type", "lock", "--sim", "--app", "a8"]) == 0
 

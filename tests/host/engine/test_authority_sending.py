@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from engine_kit import PLAIN, UID, Stage, reply, report, run
-from host_kit import DEVICE, refused
+from engine_kit import PLAIN, POLICY, UID, K, Stage, reply, report, run
+from host_kit import DEVICE, PeerDevice, refused
 from warden_host.engine.request import Request
 from warden_host.errors import HostError
+from warden_host.protocol.policy import policy_hash
 
 
 def test_a_command_and_its_reply(stage, peer):
@@ -104,6 +105,20 @@ def test_replay_is_the_first_message_behind_an_ack(stage, peer):
     assert results[0]["verdict"] == "replayed"
 
 
+@pytest.mark.parametrize(
+    ("forge", "texts"),
+    [("tamper", ["forgery: tamper", ""]), ("replay", ["", "forgery: replay"])],
+)
+def test_only_the_forged_one_of_both_is_called_a_forgery(stage, peer, forge, texts):
+    """Else the genuine one's good reply looks as if the device had obeyed the forgery."""
+    stage.handshake(peer)
+    run(stage, Request(DEVICE, "set_relay", {}, forge=forge))
+    if forge == "tamper":
+        report(stage, peer, "tampered")
+    reply(stage, peer, peer.open("set_relay", stage.last("set_relay"))[1][0])
+    assert [news.text for news in stage.news if news.kind == "command"] == texts
+
+
 def test_old_session_forces_a_new_one(stage, peer):
     stage.handshake(peer)
     old_keys = dict(peer.keys)
@@ -173,6 +188,32 @@ def test_a_device_that_left_is_not_waited_for(stage, peer):
     assert run(stage, Request(DEVICE, "set_relay", {})) == []
 
 
+def test_a_command_waits_for_the_session_of_a_device_that_came_back(stage, peer):
+    stage.handshake(peer)
+    stage.receive("offline", b"{}", fmt="json")
+    lights = PeerDevice(K["lights"], policy_hash(POLICY), "lights")
+    stage.handshake(lights, "lights")  # it is back, and goes on to its next application
+    results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5))
+    assert "set_relay" not in [where.verb for _, where, _ in stage.sent]
+    stage.handshake(peer)
+    assert peer.open("set_relay", stage.last("set_relay"))[0] == 1
+    assert results == []
+
+
+def test_the_late_last_will_of_a_replaced_connection_makes_it_ask(stage, peer):
+    stage.handshake(peer)
+    stage.receive("offline", b"{}", fmt="json")
+    stage.pass_time(3)
+    assert peer.wake_nonce(stage.last("wake"))
+    stage.receive("x", peer.seal("x", [0, None, {}]))
+    results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5))
+    assert stage.last("set_relay")
+    assert results == []
+    stage.sent.clear()
+    stage.pass_time(60)
+    assert stage.sent == []
+
+
 def test_one_that_leaves_in_the_meantime_is_named(stage, peer):
     stage.handshake(peer)
     results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5))
@@ -190,7 +231,7 @@ def test_device_with_an_older_boot_counter_is_reported_and_cleared(stage, peer):
     assert stage.codes() == ["stale-hello"]
     results = run(stage, Request(DEVICE, "set_relay", {}, timeout_s=5))
     stage.pass_time(6)
-    assert results[0].code == "timed-out"
+    assert results[0].code == "no-session"
     assert "stale-hello" in results[0].hint
     assert "devices --clear DEVICE" in results[0].hint
     assert stage.engine.clear(DEVICE)

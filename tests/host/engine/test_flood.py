@@ -9,10 +9,12 @@ import pytest
 from engine_kit import PLAIN, Stage, run
 from host_kit import DEVICE
 from process_kit import PATIENCE_S
+from warden_host import control_client
+from warden_host.control_client import short_path
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.request import Request
 from warden_host.engine.throttle import BURST, Throttle
-from warden_host.service import control, display_queue
+from warden_host.service import display_queue
 from warden_host.service.control import ControlServer
 
 EVENT = b'{"event":"x","deviceId":"D1","body":{}}'
@@ -127,12 +129,12 @@ def test_slow_watcher_gets_a_count_of_missed_lines(path):
     watching = threading.Event()
 
     def handle(_request, caller):
-        server.watch(caller)
+        server.watchers.add(caller)
         watching.set()
 
     server = ControlServer(path, handle)
     with server:
-        lines = control.stream(path, {"op": "watch"}, PATIENCE_S)
+        lines = control_client.stream(path, {"op": "watch"}, PATIENCE_S)
         got: queue.Queue = queue.Queue()
         go = threading.Event()
 
@@ -149,7 +151,7 @@ def test_slow_watcher_gets_a_count_of_missed_lines(path):
         assert watching.wait(PATIENCE_S)
         count = 5000
         for number in range(count):
-            server.announce(FleetEvent("event", DEVICE, id=number + 1, text="x" * 1000))
+            server.watchers.announce(FleetEvent("event", DEVICE, id=number + 1, text="x" * 1000))
         go.set()
         heard, missed = 0, 0
         while heard + missed < count:
@@ -159,7 +161,7 @@ def test_slow_watcher_gets_a_count_of_missed_lines(path):
             else:
                 heard += 1
         assert missed
-        server.announce(FleetEvent("event", DEVICE, id=9999))
+        server.watchers.announce(FleetEvent("event", DEVICE, id=9999))
         assert got.get(timeout=PATIENCE_S)["id"] == 9999
     thread.join(PATIENCE_S)
 
@@ -169,7 +171,7 @@ def test_hanging_callers_delay_no_other(path):
 
     def handle(request, caller):
         if request["op"] == "watch":
-            server.watch(caller)
+            server.watchers.add(caller)
         else:
             caller.finish({"ok": True})
 
@@ -178,12 +180,12 @@ def test_hanging_callers_delay_no_other(path):
     with server:
         for line in (b"", b'{"op": "wat', b'{"op": "watch"}\n', b'{"op": "send"}\n'):
             raw = socket.socket(socket.AF_UNIX)
-            with control.short_path(path) as short:
+            with short_path(path) as short:
                 raw.connect(short)
             raw.sendall(line)
             hanging.append(raw)
         for _ in range(3000):
-            server.announce(FleetEvent("notice", text="x" * 100))
-        assert control.call(path, {"op": "x"}) == {"ok": True}
+            server.watchers.announce(FleetEvent("notice", text="x" * 100))
+        assert control_client.call(path, {"op": "x"}) == {"ok": True}
     for raw in hanging:
         raw.close()

@@ -7,7 +7,7 @@ import pytest
 from engine_kit import PLAIN, Stage, run
 from host_kit import DEVICE, NoLink, new_fleet, receive, refused, settle, topic
 from rich.console import Console
-from warden_host import jsontext
+from warden_client import jsontext
 from warden_host.cli import screen, send
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import KINDS, FleetEvent

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from host_kit import new_fleet, refused
-from warden_host import secretfile
+from warden_client import secretfile
+from warden_host.alarms import settings as alarm_settings
+from warden_host.broker import connection
 from warden_host.broker.accounts import device_account, device_password
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.devices import setup
@@ -72,6 +74,35 @@ def test_damaged_settings(made, old, new):
     path.write_text(text.replace(old, new, 1))
     with refused("config-malformed"):
         fleet.Fleet(made.root)
+
+
+@pytest.mark.parametrize(
+    ("added", "told"),
+    [
+        ("[conection]\n", "the file has an unknown key, 'conection': did you mean connection?"),
+        ("[nothing]\n", "the file has an unknown key, 'nothing'"),
+        ("sever = []\n", "[authority] has an unknown key, 'sever'"),
+        ("[otp.mial]\n", "[otp] has an unknown key, 'mial': did you mean mail?"),
+        ("[alarms]\nmial = []\n", "[alarms] has an unknown key, 'mial': did you mean mail?"),
+        (
+            '[connection]\nauht = "token"\n',
+            "[connection] has an unknown key, 'auht': did you mean auth?",
+        ),
+        (
+            '[connection.type.lock]\nauthh = "token"\n',
+            "[connection.type.lock] has an unknown key, 'authh': did you mean auth?",
+        ),
+    ],
+)
+def test_a_misspelt_key_is_told_with_the_nearest(made, added, told):
+    path = made.root / fleet.CONFIG
+    path.write_text(path.read_text() + added)
+    with pytest.raises(HostError) as error:
+        again = fleet.Fleet(made.root)
+        connection.load(again)
+        alarm_settings.load(again)
+    assert error.value.code == "config-malformed"
+    assert error.value.text == f"warden.toml: {told}"
 
 
 def test_settings_that_are_too_long_are_not_cut(made):

@@ -9,8 +9,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from host_kit import refused
-from warden_host.fleet import pki
+from host_kit import new_fleet, refused
+from warden_host.fleet import client_pki, pki, sealed_pem
 
 
 @pytest.fixture
@@ -91,3 +91,40 @@ def test_damaged_keys(keys):
     (keys / "server.crt").write_bytes(b"")
     with refused("key-damaged"):
         pki.load_pins(keys)
+
+
+def test_a_ca_under_a_passphrase(tmp_path, monkeypatch):
+    monkeypatch.setattr(sealed_pem, "_N", 1 << 4)
+    pki.create(tmp_path, ("localhost",), b"correct horse battery")
+    assert pki.is_sealed(tmp_path / "ca.key")
+    with refused("passphrase-missing"):
+        pki.load_ca(tmp_path)
+    with refused("passphrase-wrong"):
+        pki.load_ca(tmp_path, passphrase=b"correct horse batter?")
+    ca = pki.load_ca(tmp_path, passphrase=b"correct horse battery")
+    # What provisioning and serving need does not ask for it.
+    assert pki.ca_der(tmp_path) == ca.der()
+    assert len(pki.load_pins(tmp_path)) == 2
+
+
+def test_the_devices_root_issues_one_ca_below_it(tmp_path):
+    fleet = new_fleet(tmp_path)
+    assert not client_pki.exists(fleet)
+    client_pki.create(fleet)
+    root = pki.load_ca(fleet.keys, client_pki.ROOT)
+    issuer = client_pki.load_issuer(fleet)
+    issuer.certificate.verify_directly_issued_by(root.certificate)
+    lengths = [
+        one.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+        for one in (root.certificate, issuer.certificate)
+    ]
+    assert lengths == [1, 0]
+    assert len(issuer.der()) < 600
+    # The list was there before the CA; a second call changes nothing.
+    before = (fleet.broker / client_pki.CRL).read_bytes()
+    client_pki.create(fleet)
+    assert (fleet.broker / client_pki.CRL).read_bytes() == before
+    assert client_pki.crl_ends(fleet) > datetime.now(UTC) + timedelta(days=29)
+    (fleet.broker / client_pki.CRL).unlink()
+    with refused("crl-damaged"):
+        client_pki.load_crl(fleet)

@@ -6,7 +6,7 @@ import sys
 import pytest
 from cli_kit import fails
 from host_kit import new_fleet, refused
-from warden_host import secretfile
+from warden_client import secretfile
 from warden_host.broker.accounts import wipe_only_account
 from warden_host.broker.mosquitto import dynsec
 from warden_host.cli import secrets_input

@@ -10,13 +10,13 @@ import pytest
 from codes_kit import LATE, PEPPER, RIGHT, WRONG, Gate, OtpStage, gated, other
 from engine_kit import SEALED, UID, K
 from host_kit import DEVICE, PeerDevice, refused
+from warden_client.protocol.session import Instant
 from warden_host import names
 from warden_host.engine import commands
 from warden_host.engine.request import Request
 from warden_host.otp import enrol, otp
 from warden_host.otp.settings import Limits
 from warden_host.protocol import policy
-from warden_host.protocol.session import Instant
 from warden_host.store.otp import Contact
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import hmac
-import http.server
 import json
 import queue
 import socket
@@ -13,11 +12,9 @@ import time
 from email import message_from_bytes, policy
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult
+from delivery_kit import HERE, PASSWORD, SECRET, Hook, make_secrets, server_context, start_mail
 from host_kit import new_fleet, refused
 from process_kit import PATIENCE_S
-from warden_host.fleet import pki
 from warden_host.fleet.fleet import Fleet
 from warden_host.otp import settings as otp_settings
 from warden_host.otp.notify import delivery, webhook
@@ -27,10 +24,6 @@ from warden_host.otp.notify.delivery import DeliveryQueues, Message, Undelivered
 from warden_host.otp.notify.mail import MailWay
 from warden_host.otp.notify.webhook import WebhookWay
 from warden_host.otp.settings import Mail, Webhook
-
-HERE = "127.0.0.1"
-PASSWORD = "p" * 20
-SECRET = b"s" * 32
 
 
 def message(**changes) -> Message:
@@ -49,23 +42,7 @@ def message(**changes) -> Message:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A CA, a server's key, and the secrets that deliveries read."""
-    made = tmp_path_factory.mktemp("delivery")
-    authority = pki.new_ca()
-    (made / "ca.pem").write_text(ssl.DER_cert_to_PEM_cert(authority.der()))
-    leaf = authority.issue((HERE, "localhost"))
-    (made / "leaf.pem").write_bytes(leaf.certificate_pem() + leaf.key_pem())
-    stranger = pki.new_ca().issue((HERE,))
-    (made / "stranger.pem").write_bytes(stranger.certificate_pem() + stranger.key_pem())
-    for name, data in (("otp-mail.password", PASSWORD.encode()), ("otp-webhook.secret", SECRET)):
-        (made / name).write_bytes(data)
-        (made / name).chmod(0o600)
-    return made
-
-
-def server_context(folder, name="leaf.pem") -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / name)
-    return context
+    return make_secrets(tmp_path_factory.mktemp("delivery"))
 
 
 # Mail
@@ -73,61 +50,17 @@ def server_context(folder, name="leaf.pem") -> ssl.SSLContext:
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 
 
-class Mailbox:
-    def __init__(self) -> None:
-        self.mails: list = []
-        self.answer = "250 OK"
-        self.refusal = "550 no such mailbox"
-        self.goodbye = "221 Bye"
-
-    async def handle_QUIT(self, server, session, envelope):
-        if not self.goodbye:
-            server.transport.abort()
-        return self.goodbye
-
-    async def handle_DATA(self, server, session, envelope):
-        self.mails.append((envelope, session))
-        return self.answer
-
-    async def handle_RCPT(self, server, session, envelope, address, options):
-        if address.startswith("nobody"):
-            return self.refusal
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-
-def authenticate(server, session, envelope, mechanism, data):
-    good = (data.login, data.password) == (b"warden", PASSWORD.encode())
-    return AuthResult(success=good, handled=False)
-
-
 @pytest.fixture
 def mail_server(folder):
     made = []
 
     def start(security: str, certificate: str = "leaf.pem", **settings):
-        box = Mailbox()
-        context = server_context(folder, certificate)
-        given: dict = {
-            "tls": {"ssl_context": context},
-            "starttls": {"tls_context": context, "require_starttls": True},
-            "none": {},
-        }[security]
-        if security != "none":
-            given |= {
-                "authenticator": authenticate,
-                "auth_required": True,
-                "auth_require_tls": security == "starttls",
-            }
-        with socket.create_server((HERE, 0)) as free:
-            port = free.getsockname()[1]
-        controller = Controller(box, hostname=HERE, port=port, **given)
-        controller.start()
+        box, controller = start_mail(folder, security, certificate)
         made.append(controller)
         user = "" if security == "none" else "warden"
         ca = None if security == "none" else folder / "ca.pem"
         chosen = {"user": user, "ca": ca} | settings
-        return box, Mail(HERE, port, security, "warden@example.org", **chosen)
+        return box, Mail(HERE, controller.port, security, "warden@example.org", **chosen)
 
     yield start
     for each in made:
@@ -273,44 +206,6 @@ def test_a_mail_server_that_talks_for_ever(folder, monkeypatch, text, pause_s):
 
 
 # Webhook
-
-
-class Hook:
-    """A server that takes POSTs over TLS."""
-
-    def __init__(self, folder, certificate="leaf.pem") -> None:
-        self.taken: list = []
-        self.status = 204
-        hook = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                data = self.rfile.read(int(self.headers["Content-Length"]))
-                hook.taken.append((self.path, dict(self.headers), data))
-                self.send_response(hook.status)
-                self.send_header("Location", "/elsewhere")
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self._server = http.server.ThreadingHTTPServer((HERE, 0), Handler)
-        context = server_context(folder, certificate)
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-
-    @property
-    def url(self) -> str:
-        return f"https://{HERE}:{self._server.server_address[1]}/codes"
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 def hook_message(**changes) -> Message:

@@ -21,10 +21,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from warden_client.protocol.session import Instant
 from warden_host.otp import otp as host_otp
 from warden_host.otp.settings import Limits
 from warden_host.protocol import policy
-from warden_host.protocol.session import Instant
 from warden_host.store.store import Store
 
 REPO = Path(__file__).resolve().parents[3]

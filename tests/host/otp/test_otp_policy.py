@@ -1,9 +1,10 @@
-"""The policy record of version 2: what the gate at the keypad demands, and `strict`."""
+"""The policy record's versions 2 to 4: the gate, `strict`, `development`, the connection."""
 
 import cbor2
 import pytest
 from host_kit import canonical, refused
-from warden_host.protocol import policy, strictcbor
+from warden_client.protocol import strictcbor
+from warden_host.protocol import policy
 
 V1 = cbor2.loads(policy.record())
 V2 = cbor2.loads(policy.record(strict=True))
@@ -28,6 +29,66 @@ def test_version_2_adds_exactly_two_keys():
     assert policy.gate(both) == GATE | {"source": "totp", "digits": 8}
     assert policy.parse(policy.record(otp=GATE))["strict"] is False
     assert policy.gate(policy.record(strict=True)) is None
+
+
+def test_version_3_adds_development_alone():
+    allowed = policy.record(development=True)
+    assert cbor2.loads(allowed) == V1 | {
+        "v": 3,
+        "strict": False,
+        "otp": None,
+        "development": True,
+    }
+    both = policy.record(development=True, otp=GATE)
+    assert policy.gate(both) == GATE and policy.parse(both)["development"] is True
+    assert policy.record(development=False) == policy.record()
+    third = cbor2.loads(allowed)
+    for wrong in ({"development": 1}, {"v": 2}, {"v": 4}, {"strict": None}):
+        with refused("bad-policy"):
+            policy.parse(strictcbor.encode(third | wrong))
+    with refused("bad-policy"):
+        policy.parse(strictcbor.encode(V2 | {"v": 3}))
+
+
+def test_version_4_adds_the_terms_of_the_connection():
+    terms = {
+        "auth": "password",
+        "tls": True,
+        "outbox": 8,
+        "outbox_keep": "connection",
+        "outbox_drop": "oldest",
+    }
+    data = policy.record(outbox=8)
+    assert cbor2.loads(data) == V1 | terms | {
+        "v": 4,
+        "strict": False,
+        "otp": None,
+        "development": False,
+    }
+    assert policy.connection(data) == terms
+    assert policy.connection(policy.record()) == terms | {"outbox": 0}
+    assert policy.record(**terms | {"outbox": 0}) == policy.record()
+    assert policy.parse(policy.record(tls=False))["v"] == 4
+    for auth in policy.AUTH[1:]:
+        assert policy.connection(policy.record(auth=auth))["auth"] == auth
+    widest = policy.record(auth="certificate", outbox=64, otp=GATE, strict=True, development=True)
+    assert len(widest) <= 512
+    fourth = cbor2.loads(data)
+    for key in terms:
+        with refused("bad-policy"):
+            policy.parse(strictcbor.encode({k: v for k, v in fourth.items() if k != key}))
+        for value in (65, -1, None, "", "sms", [], {}):
+            with refused("bad-policy"):
+                policy.parse(strictcbor.encode(fourth | {key: value}))
+    for alike in ({"tls": 1}, {"outbox": False}):
+        with refused("bad-policy"):
+            policy.parse(strictcbor.encode(fourth | alike))
+
+
+@pytest.mark.parametrize("change", [{"mode": "plain"}, {"auth": "token"}, {"auth": "certificate"}])
+def test_without_tls_only_sealed_messages_and_a_password(change):
+    with refused("bad-policy"):
+        policy.record(tls=False, **change)
 
 
 def test_the_gate_has_the_documented_keys_and_no_others():

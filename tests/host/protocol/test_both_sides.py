@@ -12,12 +12,13 @@ from host_kit import DEVICE, PeerDevice, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from values_kit import nested, values
+from warden_client.protocol import strictcbor
+from warden_client.protocol.plain import PlainPeer
+from warden_client.protocol.results import Received
 from warden_host import names
 from warden_host.engine.request import Request
 from warden_host.errors import HostError
-from warden_host.protocol import policy, strictcbor
-from warden_host.protocol.plain import PlainPeer
-from warden_host.protocol.results import Received
+from warden_host.protocol import policy
 
 TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS.parent / "lib"), str(TESTS / "cpython")]

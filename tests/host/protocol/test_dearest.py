@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from engine_kit import PLAIN, POLICY, K, Stage, pairs
 from host_kit import PeerDevice
-from warden_host import jsontext
-from warden_host.protocol import policy, strictcbor
+from warden_client import jsontext
+from warden_client.protocol import strictcbor
+from warden_host.protocol import policy
 
 TESTS = Path(__file__).resolve().parents[2]
 sys.path.append(str(TESTS / "fuzz"))

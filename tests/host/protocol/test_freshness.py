@@ -2,8 +2,8 @@
 
 import pytest
 from session_kit import Pair
-from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof, is_rollback
-from warden_host.protocol.results import Quarantined, Send, SessionUp
+from warden_client.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof, is_rollback
+from warden_client.protocol.results import Quarantined, Send, SessionUp
 
 LAST = Proof(boot=5, connect=10, vault_gen=7)
 FLOOR = DeviceMark(boot=5, connect=20, vault_gen=9)

@@ -1,7 +1,7 @@
 """The edges of the replay window, in numbers: 64 counters, as docs/protocol.md promises."""
 
 import pytest
-from warden_host.protocol.replay import ReplayWindow
+from warden_client.protocol.replay import ReplayWindow
 
 
 @pytest.mark.parametrize("highest", [63, 64, 100, (1 << 32) - 1])

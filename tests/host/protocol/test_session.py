@@ -2,10 +2,10 @@
 
 from host_kit import refused
 from session_kit import POLICY, Pair
-from warden_host.protocol import cose
-from warden_host.protocol.freshness import DeviceMark, Proof
-from warden_host.protocol.results import Quarantined, Received, Send, SessionUp
-from warden_host.protocol.session import Instant
+from warden_client.protocol import cose
+from warden_client.protocol.freshness import DeviceMark, Proof
+from warden_client.protocol.results import Quarantined, Received, Send, SessionUp
+from warden_client.protocol.session import Instant
 
 
 def test_a_session_comes_up_and_carries_both_ways(pair):

@@ -9,13 +9,14 @@ from host_kit import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from values_kit import nested, values
+from warden_client.protocol import strictcbor
+from warden_client.protocol.plain import PlainPeer
+from warden_client.protocol.replay import WIDTH, ReplayWindow
+from warden_client.protocol.results import Received, Refused, Send
 from warden_host import jsontext, names
 from warden_host.errors import HostError
 from warden_host.names import Topic
-from warden_host.protocol import policy, strictcbor
-from warden_host.protocol.plain import PlainPeer
-from warden_host.protocol.replay import WIDTH, ReplayWindow
-from warden_host.protocol.results import Received, Refused, Send
+from warden_host.protocol import policy
 
 
 @given(values)

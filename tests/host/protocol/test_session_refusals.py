@@ -6,7 +6,7 @@ from host_kit import PeerDevice, canonical, topic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from session_kit import POLICY, K, Pair
-from warden_host.protocol.results import Received, Refused, Send
+from warden_client.protocol.results import Received, Refused, Send
 
 
 def test_hello_gates(pair):

@@ -7,11 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from warden_host.names import Address
-from warden_host.protocol import session
-from warden_host.protocol.handshake import seal_wake
-from warden_host.protocol.keyschedule import pair_keys, session_keys
-from warden_host.protocol.session import (
+from warden_client.protocol import session
+from warden_client.protocol.handshake import seal_wake
+from warden_client.protocol.keyschedule import pair_keys, session_keys
+from warden_client.protocol.session import (
     DeviceMark,
     Instant,
     Outcome,
@@ -20,6 +19,7 @@ from warden_host.protocol.session import (
     Send,
     Session,
 )
+from warden_host.names import Address
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors"
 sys.path.insert(0, str(VECTORS))
@@ -58,6 +58,11 @@ def check(application: Session, cases: str) -> None:
 
 def test_the_file_is_what_its_generator_writes() -> None:
     assert (VECTORS / "session.json").read_text("utf-8") == make_session.text()
+    assert make_session.PAGE.read_text("utf-8") == make_session.page()
+    described = set(make_session._TEXTS) | set(make_session._LISTS)
+    assert set(V) - described == {
+        *("type", "device", "appid", "boot", "connect", "vault_gen", "unix_time")
+    }
 
 
 def test_keys() -> None:

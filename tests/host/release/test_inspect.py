@@ -12,10 +12,10 @@ from cli_kit import fails
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from host_kit import refused
 from release_kit import Maker, cheap
+from warden_client.protocol import strictcbor
 from warden_host.cli import main
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
-from warden_host.protocol import strictcbor
 from warden_host.release import inspect, manifest, manifest_reader, release, signing_key
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors"

@@ -16,7 +16,8 @@ from host_kit import new_fleet, refused
 from release_kit import PASSPHRASE, cheap
 from warden_host.cli import keys as cli_keys
 from warden_host.cli import main
-from warden_host.release import sealed_pem, signing_key
+from warden_host.fleet import sealed_pem
+from warden_host.release import signing_key
 from warden_host.store.store import Store
 
 WRONG = b"correct horse batterz"

@@ -9,10 +9,10 @@ from cli_kit import fails, said
 from host_kit import refused
 from release_kit import TYPE, Maker, cheap
 from rollout_model import POLICY, World
+from warden_host import control_client
 from warden_host.cli import main
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
-from warden_host.service import control
 from warden_host.service.rollout_handler import RolloutHandler
 from warden_host.store.store import Device, Pair, Store
 
@@ -214,7 +214,7 @@ def test_devices_left_out_are_shown(folder, capsys, monkeypatch):
         requests.append(request)
         return iter([{"rollout": 1, "left_out": {"plain": 2, "of another type": 1}}, last])
 
-    monkeypatch.setattr(control, "stream", stream)
+    monkeypatch.setattr(control_client, "stream", stream)
     assert main.run(["rollout", "relay-1", "--group", "hall"]) == 0
     assert "left out: 2 plain, 1 of another type" in capsys.readouterr().out
     assert (requests[0]["group"], requests[0]["type"], requests[0]["devices"]) == ("hall", "", [])

@@ -11,11 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import Progress
+from warden_client.protocol.session import Instant
 from warden_host.cli import rollout
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Wait
-from warden_host.protocol.session import Instant
 from warden_host.rollout import device_job
 from warden_host.rollout import plan as rollout_plan
 from warden_host.rollout.plan import BUSY, FAILED, STATES, TESTING

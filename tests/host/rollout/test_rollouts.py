@@ -1,5 +1,7 @@
 """Rollouts over many devices: lost messages, absent and failing devices, restarts."""
 
+import functools
+
 import pytest
 from host_kit import refused
 from release_kit import Maker, cheap
@@ -650,6 +652,20 @@ def test_failing_watcher_does_not_stop_the_others(maker):
     assert world.ended[-1]["state"] == "done"
     world.watch(number)
     assert world.ended[-1]["counts"] == {"Accepted": 1}
+
+
+def test_callers_that_hang_up_leave_nothing(maker):
+    world = worlds(maker, 1)
+    number = world.start()
+    watching = None
+
+    def watcher(who, _line, _last):
+        if who != watching:
+            raise HostError("timed-out", "gone")
+
+    for watching in range(500):
+        world.rollouts.watch(number, functools.partial(watcher, watching))
+    assert len(world.rollouts._watchers[number]) <= 70
 
 
 # The shelf

@@ -1,6 +1,7 @@
 """Order, drops and reports of the authority under a flood, by a virtual clock."""
 
 import threading
+import time
 
 import pytest
 from engine_kit import PLAIN
@@ -101,6 +102,21 @@ def test_drops_are_announced_once_per_device(world):
     world.clock.now += 1
     world.authority.ask(world.authority.announce_refused)
     assert len([each for each in world.news if each.code == "flooded"]) == 2
+
+
+def test_drops_are_announced_of_a_device_whose_other_events_are_not_shown(world):
+    def announce(engine: Engine) -> None:
+        for _ in range(1000):
+            engine.notify(FleetEvent("event", "D1"))
+        world.authority.announce_refused(engine)
+
+    world.hold()
+    world.receive("D1", count=WAITING + 1)
+    world.release()
+    world.settle()
+    world.clock.now += 1
+    world.authority.ask(announce)
+    assert [each.device for each in world.news if each.code == "flooded"] == ["D1"]
 
 
 def test_drops_are_announced_once_a_second(world):
@@ -260,3 +276,90 @@ def test_an_idle_authority_still_ticks(world):
 def _waits(engine):
     yield Wait(lambda _: False, engine.clock().steady)
     return {}
+
+
+def test_a_caller_uses_an_engine_that_is_free(world):
+    world.settle()
+    assert world.authority.ask(lambda _: threading.current_thread()) is threading.current_thread()
+
+
+def test_a_caller_leaves_its_task_to_the_thread_that_has_the_engine(world):
+    world.hold()
+    answers: list[object] = []
+    asking = threading.Thread(
+        target=lambda: answers.append(world.authority.ask(lambda _: threading.current_thread()))
+    )
+    asking.start()
+    while not world.authority._inbox.tasks:
+        asking.join(0.01)
+    assert not answers
+    world.release()
+    asking.join(SOON_S)
+    assert answers == [world.authority._thread]
+
+
+def test_the_link_hands_in_a_lone_reply(world):
+    world.settle()
+    world.receive("D1", "reply")
+    world.authority.work_off_reply()
+    assert world.handled == [("authority", "D1 reply/fmt/json")]
+
+
+def test_no_reply_overtakes_what_waits(world):
+    world.hold()
+    world.receive("D1", "x")
+    world.receive("D1", "reply")
+    world.authority.work_off_reply()
+    assert not world.handled
+    world.release()
+    world.settle()
+    assert [what for _, what in world.handled] == ["D1 x/fmt/json", "D1 reply/fmt/json"]
+
+
+def test_a_lone_reply_waits_for_an_engine_that_is_busy(world):
+    world.hold()
+    world.receive("D1", "reply")
+    world.authority.work_off_reply()
+    assert not world.handled
+    world.release()
+    world.settle()
+    assert world.handled == [("authority", "D1 reply/fmt/json")]
+
+
+def test_a_task_in_the_place_of_a_lone_reply_leaves_no_reply_behind(world, monkeypatch):
+    monkeypatch.setattr(module, "_TICK_S", 1000.0)
+    world.authority.do(lambda _: None)  # the engine's thread begins a wait of that length
+    world.settle()
+    end = time.monotonic() + SOON_S
+    while not world.authority._changed._waiters and time.monotonic() < end:
+        time.sleep(0.01)
+    world.receive("D1", "reply")
+    with world.authority._changed:  # as a caller does that the link's thread overtakes
+        world.authority._put_task(lambda _: None)
+    world.authority.work_off_reply()
+    while not world.handled and time.monotonic() < end:
+        time.sleep(0.01)
+    assert world.handled == [("authority", "D1 reply/fmt/json")]
+
+
+def test_no_work_for_an_engine_that_ends_while_a_caller_comes(world, monkeypatch):
+    world.settle()
+    given: list[object] = []
+
+    class Ending:
+        """The engine's thread ended just before a caller has the guard."""
+
+        def acquire(self, blocking: bool) -> bool:
+            world.authority._engine = None
+            return True
+
+        def release(self) -> None:
+            pass
+
+    world.hold()  # its thread takes nothing from the inbox
+    guard, engine = world.authority._guard, world.authority._engine
+    world.authority._guard = Ending()
+    with refused("timed-out"):
+        world.authority.ask(given.append, timeout_s=0.1)
+    world.authority._guard, world.authority._engine = guard, engine
+    assert given == []

@@ -2,12 +2,23 @@
 
 import pytest
 from engine_kit import Stage
-from host_kit import DEVICE, new_fleet, refused
+from host_kit import DEVICE, NoLink, new_fleet, refused
+from warden_client.protocol.session import Instant
 from warden_host.broker.mosquitto.broker import Broker
+from warden_host.cli.common import State
 from warden_host.cli.main import warden
-from warden_host.protocol.session import Instant
+from warden_host.service import authority as authority_module
 from warden_host.service import clock_guard
-from warden_host.service.clock_guard import AWAY_S, BACK_S, DRIFT, STEP_S, ClockGuard, Reading
+from warden_host.service.authority import Authority
+from warden_host.service.clock_guard import (
+    AWAY_S,
+    BACK_S,
+    DRIFT,
+    STEP_S,
+    UNSET_S,
+    ClockGuard,
+    Reading,
+)
 from warden_host.service.run import serving
 from warden_host.store.clock import Mark
 from warden_host.store.store import Store
@@ -49,14 +60,14 @@ def store(tmp_path):
         yield made
 
 
-def starts(store: Store, machine: Machine, accept: bool = False) -> bool:
+def starts(store: Store, machine: Machine, accept: bool = False, unset: bool = False) -> bool:
     """Whether `warden serve` starts at the machine's present time."""
     if accept:
         clock_guard.check_start(store, True, machine)
         return True
     before = store.clock_mark()
     try:
-        clock_guard.check_start(store, False, machine)
+        clock_guard.check_start(store, False, machine, lambda: unset)
     except clock_guard.HostError as error:
         assert error.code == "clock-jumped"
         assert "--accept-clock" in error.hint
@@ -155,6 +166,20 @@ def test_a_machine_that_was_off(store, machine):
     assert starts(store, machine)
 
 
+@pytest.mark.parametrize(("off", "good"), [(UNSET_S, True), (UNSET_S + 1, False)])
+def test_a_clock_that_no_time_server_has_set_is_believed_for_a_day(store, machine, off, good):
+    assert starts(store, machine, unset=True)  # the first start: there is nothing to compare
+    machine.restarts(off)
+    assert starts(store, machine, unset=True) == good
+    assert starts(store, machine)
+    machine.runs(90 * UNSET_S)
+    assert starts(store, machine, unset=True)  # within one start the steady clock shows it
+
+
+def test_the_kernel_is_asked():
+    assert clock_guard.is_unset() in (True, False)
+
+
 @pytest.mark.parametrize(("off", "good"), [(AWAY_S, True), (AWAY_S + 1, False), (YEARS, False)])
 def test_how_long_a_fleet_may_have_been_away(store, machine, off, good):
     assert starts(store, machine)
@@ -191,7 +216,9 @@ def test_serve_accepts_the_clock_by_option(folder, monkeypatch):
     )
     for arguments in (["serve"], ["serve", "--accept-clock"]):
         with pytest.raises(ZeroDivisionError):
-            warden.main(args=["--fleet", str(folder), *arguments], standalone_mode=False)
+            warden.main(
+                args=["--fleet", str(folder), *arguments], standalone_mode=False, obj=State()
+            )
     assert told == [False, True]
 
 
@@ -220,7 +247,7 @@ def test_the_clock_of_a_running_authority_is_guarded(tmp_path):
         now = clock_guard.read()
 
         def set_ahead(engine):
-            guard = engine.clock.__self__
+            guard = engine.clock._now.__self__
             guard._clocks = lambda: now._replace(
                 mark=now.mark._replace(unix=now.mark.unix + YEARS)
             )
@@ -239,3 +266,18 @@ def test_no_deadline_passes_by_a_clock_that_jumped(stage):
     stage.now = Instant(NOW + 10, stage.now.steady + 1)
     stage.engine.tick()
     assert state.old_keys_expire is None
+
+
+def test_one_piece_of_work_sees_one_time():
+    times = iter([Instant(1, 1.0), Instant(2, 2.0)])
+    clock = clock_guard.WorkClock(lambda: next(times))
+    assert clock() == clock() == Instant(1, 1.0)
+    clock.renew()
+    assert clock() == Instant(2, 2.0)
+
+
+def test_the_authority_reads_the_clock_for_each_piece_of_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(authority_module, "AppLink", NoLink)
+    with Authority(new_fleet(tmp_path), lambda _: None) as made:
+        first = made.ask(lambda engine: engine.clock().steady)
+        assert made.ask(lambda engine: engine.clock().steady) > first

@@ -126,6 +126,8 @@ def test_a_flood_costs_its_sender_alone(fleet, passwords, kind, monkeypatch, cap
             assert authority.command(request)["reply"] == {"ok": True, "result": {"on": number}}
             flooding.join(PATIENCE_S)
             assert not flooding.is_alive()
+        settle(authority)
+        authority.ask(Engine.write_events, PATIENCE_S)  # under load they are written in batches
         with Store(fleet.database) as store:
             kept = [body for _, _, name, body in store.events(HONEST) if name == "temperature"]
             assert kept == [f'{{"n": {number}}}' for number in range(ROUNDS)]

@@ -7,6 +7,7 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from warden_host.service.publish_queue import FIRST_ID
 from warden_host.service.publish_tap import PublishTap, tapped_socket
 
 MOST = 300
@@ -32,7 +33,8 @@ def publish(topic: bytes, payload: bytes, first: int = 0x30) -> bytes:
 class Kept:
     def __init__(self) -> None:
         self.heard: list[tuple[bytes, bytes, bool]] = []
-        self.tap = PublishTap(self.sink, MOST)
+        self.acknowledged: list[int] = []
+        self.tap = PublishTap(self.sink, MOST, self.acknowledged.append)
 
     def sink(self, topic: bytes, payload: memoryview, retain: bool) -> None:
         self.heard.append((topic, bytes(payload), retain))
@@ -70,6 +72,31 @@ def test_other_packets_are_the_clients(kept, first):
     assert kept.feed(data) == data
 
 
+def puback(number: int) -> bytes:
+    return packet(0x40, struct.pack(">H", number))
+
+
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_an_acknowledgement_of_the_queues_is_taken(kept, cut):
+    data = puback(FIRST_ID) + puback(0xFFFF)
+    assert kept.feed(data[:cut], data[cut:]) == b""
+    assert kept.acknowledged == [FIRST_ID, 0xFFFF]
+
+
+def test_an_acknowledgement_of_the_clients_is_left(kept):
+    data = puback(1) + puback(FIRST_ID - 1)
+    assert kept.feed(data[:3], data[3:]) == data
+    assert kept.acknowledged == []
+
+
+@pytest.mark.parametrize(
+    "data", [packet(0x40, b""), packet(0x40, b"\xff"), packet(0x40, b"\xff\xff\0")]
+)
+def test_a_malformed_acknowledgement_is_the_clients(kept, data):
+    assert kept.feed(data) == data
+    assert kept.acknowledged == []
+
+
 def test_an_empty_payload_and_an_empty_topic(kept):
     kept.feed(publish(b"", b""), publish(b"t", b""))
     assert kept.heard == [(b"", b"", False), (b"t", b"", False)]
@@ -103,19 +130,24 @@ def test_a_long_message_is_not_buffered(kept):
     kept.feed(b"\x30\xff\xff\xff\x7f")  # 256 MiB will follow
     for _ in range(50):
         kept.feed(bytes(10_000))
-        assert len(kept.tap._buffer) == 0
+        assert len(kept.tap._rest) == 0
 
 
 def test_a_long_packet_of_the_clients_is_not_buffered(kept):
     kept.feed(b"\x20\xff\xff\xff\x7f")
     assert kept.feed(bytes(10_000)) == bytes(10_000)
-    assert len(kept.tap._buffer) == 0
+    assert len(kept.tap._rest) == 0
 
 
 packets = st.one_of(
     st.builds(publish, st.binary(max_size=20), st.binary(max_size=MOST + 40)),
     st.builds(packet, st.sampled_from([0x20, 0x40, 0x90, 0xD0, 0x32]), st.binary(max_size=400)),
+    st.builds(puback, st.integers(0, 0xFFFF)),
 )
+
+
+def is_of_the_queue(part: bytes) -> bool:
+    return part[:2] == b"\x40\x02" and int.from_bytes(part[2:], "big") >= FIRST_ID
 
 
 @given(st.lists(packets, max_size=8), st.data())
@@ -129,9 +161,12 @@ def test_cuts_change_nothing(parts, data):
     pieces = [whole[a:b] for a, b in zip(edges, edges[1:], strict=False)]
     assert in_pieces.feed(*pieces) == left
     assert in_pieces.heard == at_once.heard
-    mine = [part for part in parts if part[0] & 0xF6 != 0x30]
+    acknowledged = [part for part in parts if is_of_the_queue(part)]
+    numbers = [int.from_bytes(part[2:], "big") for part in acknowledged]
+    assert in_pieces.acknowledged == at_once.acknowledged == numbers
+    mine = [part for part in parts if part[0] & 0xF6 != 0x30 and part not in acknowledged]
     assert left == b"".join(mine)
-    assert len(at_once.heard) == len(parts) - len(mine)
+    assert len(at_once.heard) == len(parts) - len(mine) - len(acknowledged)
 
 
 # The socket

@@ -9,11 +9,11 @@ from host_kit import refused
 from release_kit import TYPE, Maker, cheap
 from rich.console import Console
 from rollout_model import POLICY, World
+from warden_host import control_client
 from warden_host.cli import main, rollout, screen
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
 from warden_host.rollout import plan
-from warden_host.service import control
 from warden_host.service.control import Caller
 from warden_host.service.rollout_handler import RolloutHandler
 from warden_host.store.store import Device, Pair, Store
@@ -301,7 +301,7 @@ SHOWN = [
 )
 @pytest.mark.parametrize("terminal", [True, False])
 def test_lines_shown_for_people(folder, capsys, monkeypatch, last, code, words, terminal):
-    monkeypatch.setattr(control, "stream", lambda *_: iter([*SHOWN, last]))
+    monkeypatch.setattr(control_client, "stream", lambda *_: iter([*SHOWN, last]))
     monkeypatch.setattr(
         screen,
         "out",
@@ -316,8 +316,8 @@ def test_lines_shown_for_people(folder, capsys, monkeypatch, last, code, words, 
 
 
 def test_a_service_that_ends_in_the_meantime(folder, capsys, monkeypatch):
-    monkeypatch.setattr(control, "stream", lambda *_: iter(SHOWN))
-    assert main.run(["rollout", "relay-1", "--type", "relay"]) == 1
+    monkeypatch.setattr(control_client, "stream", lambda *_: iter(SHOWN))
+    assert main.run(["rollout", "relay-1", "--type", "relay"]) == 3
     err = capsys.readouterr().err
     assert "not-serving" in err
     assert "repeat the command" in err

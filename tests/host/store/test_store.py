@@ -2,11 +2,12 @@
 
 import pytest
 from host_kit import refused
+from warden_client.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
 from warden_host.errors import HostError
 from warden_host.protocol import policy
-from warden_host.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
-from warden_host.store import events, store
-from warden_host.store.store import Device, Pair, Store
+from warden_host.store import events, incidents
+from warden_host.store.store import App, Device, Pair, Store
+from warden_host.store.tokens import Token
 
 PAIR = Pair("authority", bytes(32), bytes(range(32)), ("set_relay",))
 D1 = Device("D1", "relay", "UNIX", "sealed", policy.record(), pairs=(PAIR,))
@@ -61,7 +62,7 @@ def test_a_failed_transaction_leaves_nothing(known):
 
 def test_events_and_incidents_are_bounded(known, monkeypatch):
     monkeypatch.setattr(events, "MAX_EVENTS", 5)
-    monkeypatch.setattr(store, "MAX_INCIDENTS", 5)
+    monkeypatch.setattr(incidents, "MAX_INCIDENTS", 5)
     for number in range(12):
         known.add_event("D1", "authority", "x", str(number))
         known.add_incident("D1", "device", "tampered", f"x{number}", 1)
@@ -72,7 +73,7 @@ def test_events_and_incidents_are_bounded(known, monkeypatch):
 
 def test_one_device_pushes_out_nothing_of_another(known, monkeypatch):
     monkeypatch.setattr(events, "MAX_EVENTS", 5)
-    monkeypatch.setattr(store, "MAX_INCIDENTS", 5)
+    monkeypatch.setattr(incidents, "MAX_INCIDENTS", 5)
     known.add_event("D2", "authority", "x", "{}")
     known.add_incident("D2", "device", "tampered", "x", 1)
     for number in range(30):
@@ -109,8 +110,19 @@ INSERT INTO incidents (time, device, source, code, at, n) VALUES
 """
 
 
-# What came with format 7, with format 6, with format 5, and with format 4.
-GROUPS = "DROP TABLE group_devices; DROP TABLE rollout_history;"
+# What came with format 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5 and 4.
+HELD = "DROP TABLE held_commands;"
+OPERATORS = HELD + "DROP TABLE operators; DROP TABLE audit;"
+APP_CHANGES = OPERATORS + "DROP TABLE app_changes; DROP TABLE app_renames; DROP INDEX pairs_appid;"
+APP_EXPORTS = APP_CHANGES + "DROP TABLE app_exports;"
+PINS = APP_EXPORTS + "DROP TABLE pins;"
+APP_TOKENS = PINS + "DROP TABLE app_tokens;"
+POLICY_CHANGES = APP_TOKENS + "DROP TABLE policy_changes;"
+CERTIFICATES = POLICY_CHANGES + "DROP TABLE certificates;"
+COLUMNS = CERTIFICATES + (
+    "ALTER TABLE pairs DROP COLUMN event_number; ALTER TABLE devices DROP COLUMN asleep_until;"
+)
+GROUPS = COLUMNS + "DROP TABLE group_devices; DROP TABLE rollout_history;"
 ENDINGS = GROUPS + "DROP TABLE endings;"
 CODES = ENDINGS + (
     "DROP TABLE otp_codes; DROP TABLE otp_counts; DROP TABLE otp_contacts;"
@@ -205,6 +217,26 @@ def test_rows_of_a_device_are_bounded_in_the_file(known, tmp_path, monkeypatch):
         assert rows() == 5
 
 
+def test_a_device_has_two_policies_while_it_tries_one(known):
+    first, second = D1.policy, policy.record(stall_ms=9000)
+    assert known.device("D1").next_policy is None
+    for proved in (False, True):
+        known.start_policy_change("D1", second)
+        device = known.device("D1")
+        assert (device.policy, device.next_policy) == (first, second)
+        known.set_diverged("D1", True)
+        known.end_policy_change("D1", proved)
+        device = known.device("D1")
+        assert (device.policy, device.next_policy) == (second if proved else first, None)
+        assert device.diverged is not proved
+    known.end_policy_change("D1", True)  # there is none
+    assert known.device("D1").policy == second
+    known.start_policy_change("D1", first)
+    with known.transaction():
+        known.add_device(D1)  # provisioned anew
+    assert known.device("D1").next_policy is None
+
+
 def test_secrets_are_not_in_any_text():
     assert repr(bytes(range(32))) not in repr(D1)
 
@@ -254,3 +286,80 @@ def test_a_database_from_before_groups_is_migrated(tmp_path):
             assert [step.state for step in steps["D2"]] == ["Waiting"]
             assert opened.groups() in ({}, {"hall": ["D1"]})
             opened.add_to_group("hall", ["D1"])
+
+
+def test_a_database_from_before_outboxes_gets_their_columns(tmp_path):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened.add_device(D1)
+        opened._db.executescript(COLUMNS + "PRAGMA user_version = 7;")
+    for _ in range(2):
+        with Store(path) as opened:
+            assert [pair.event_number for pair in opened.device("D1").pairs] == [0] * len(D1.pairs)
+
+
+def test_numbers_of_an_outbox_rise_with_their_events(known):
+    """And belong to one provisioning: a device that was given new secrets counts from 0."""
+    pair = known.device("D1").pairs[0]
+
+    def number() -> int:
+        return known.device("D1").pairs[0].event_number
+
+    known.add_event("D1", pair.appid, "x", "{}", 7, pair.uid)
+    assert number() == 0
+    known.write_events()
+    assert number() == 7
+    known.add_event("D1", pair.appid, "x", "{}", 5, pair.uid)
+    known.add_event("D1", pair.appid, "x", "{}")
+    known.write_events()
+    assert number() == 7
+    known.add_event("D1", pair.appid, "x", "{}", 9, b"another")
+    known.write_events()
+    assert number() == 7
+    known.clear_quarantine("D1")
+    assert number() == 0
+
+
+def test_a_database_from_before_certificates_gets_their_table(tmp_path):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened.add_device(D1)
+        opened._db.executescript(CERTIFICATES + "PRAGMA user_version = 8;")
+    for _ in range(2):
+        with Store(path) as opened:
+            assert opened.certificates() == []
+            assert opened.find("D1") is not None
+
+
+def test_a_database_from_before_tokens_gets_their_table(tmp_path):
+    with Store(tmp_path / "fleet.db") as opened:
+        opened._db.executescript(APP_TOKENS + "PRAGMA user_version = 10;")
+    with Store(tmp_path / "fleet.db") as opened:
+        assert opened.tokens() == []
+        row = Token("1", "home", ("read:lock",), 1.0, 2.0)
+        with opened.transaction():
+            opened.add_token(row)
+        assert opened.tokens() == [row]
+
+
+def test_a_database_from_before_exports_gets_their_table(tmp_path):
+    with Store(tmp_path / "fleet.db") as opened:
+        opened.add_app(App("home", ("lock",), ("open",)))
+        opened._db.executescript(APP_EXPORTS + "PRAGMA user_version = 12;")
+    with Store(tmp_path / "fleet.db") as opened:
+        assert opened.exported() == frozenset()
+        opened.set_exported("home", 1.0)
+        assert opened.exported() == {"home"}
+        opened._db.execute("DELETE FROM apps")
+        assert opened.exported() == frozenset()
+
+
+def test_a_database_from_before_pins_gets_their_table(tmp_path):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened.add_device(D1)
+        opened._db.executescript(PINS + "PRAGMA user_version = 11;")
+    for _ in range(2):
+        with Store(path) as opened:
+            assert opened.pins("D1") in ([], [b"L" * 32, b"B" * 32])
+            opened.set_pins("D1", [b"L" * 32, b"B" * 32])

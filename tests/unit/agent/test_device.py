@@ -4,13 +4,18 @@ import asyncio
 import gc
 import sys
 
-from agent_kit import Rig
-from harness import Skipped, built, check, equal, link_failure, raises
+from agent_kit import FLOOR, Clock, Rig, provisioned
+from harness import check, equal, link_failure, raises
+from test_bundle import good
+from test_policy import DEFAULT
 from warden.agent import agent as agent_module
+from warden.agent.device import Device
 from warden.errors import LinkError, UsageError
+from warden.net.brokers import Brokers
 from warden.session.command import Refused
 from warden.session.inbox import Call
 from warden.wire import cbor
+from warden.wire.mqtt import publish
 
 
 def run_handler(handler):
@@ -140,6 +145,18 @@ def test_a_feature_that_is_done_is_no_failure():
 
     asyncio.run(rig.agent._guard(done()))
     equal((rig.restarts, rig.codes()), (0, []))
+
+
+def test_the_last_will_of_each_mode():
+    """Its topic says it all: a sealed device sends no more at each log-in."""
+    plain = good()
+    plain["policy"] = cbor.encode(dict(DEFAULT, mode="plain"))
+    for bundle, body in (
+        (good(), b"{}"),
+        (plain, b'{"event": "offline", "deviceId": "lamp-1"}'),
+    ):
+        client = Rig(provisioned(bundle)).agent.client
+        equal(client.will, (b"iot-2/type/lamp/id/lamp-1/evt/offline/fmt/json", body, 0))
 
 
 def test_commands_are_registered():
@@ -308,28 +325,19 @@ def test_the_authority_goes_first_and_none_fills_the_queue():
 
 
 def test_a_library_that_is_missing():
-    """Without umqtt, `from warden import Device` says so, and does not speak of an attribute."""
+    """Without umqtt, a log-in says so, and does not speak of an attribute."""
     import warden
+    from warden.net.umqtt_adapter import Packets
 
-    if built:
-        raise Skipped("the core is one file, which has imported umqtt")
-    gone = (
-        "warden.net.umqtt_adapter",
-        "warden.net.mqtt",
-        "warden.agent.build",
-        "umqtt.simple",
-        "umqtt",
-    )
-    kept = {name: sys.modules.pop(name) for name in gone if name in sys.modules}
+    kept = {name: sys.modules.pop(name) for name in list(sys.modules) if "umqtt" in name}
     path = sys.path[:]
     sys.path[:] = [each for each in path if each.endswith("lib")]
     try:
-        for name in ("warden.net.umqtt_adapter", "warden.agent.build"):
-            try:
-                __import__(name)
-                check(False, "umqtt was found")
-            except ImportError as error:
-                check("umqtt" in str(error), str(error))
+        try:
+            Packets()
+            check(False, "umqtt was found")
+        except ImportError as error:
+            check("umqtt" in str(error), str(error))
         for name in ("nothing", "umqtt"):
             try:
                 getattr(warden, name)
@@ -356,6 +364,7 @@ class Net:
         self.connected = False
         self.joins = 0
         self.waits = []
+        self.servers = []
         self.rig = Rig()
         self.agent = self.rig.agent
         self.agent.client = self
@@ -378,6 +387,7 @@ class Net:
 
     async def connect(self, link, host, port, deadline_ms):
         equal(gc.threshold(), -1)  # no collection in the hand-shake
+        self.servers.append((host, port))
         if not self.ends:
             raise asyncio.CancelledError
         self.accepted = self.ends[0][1]
@@ -439,11 +449,79 @@ def test_a_network_that_reaches_no_broker_is_joined_again():
         net = Net([(code, False, 1) for code in codes])
         net.run()
         equal(net.joins, joins, str(codes))
-    net = Net([("unreachable", False, 1), ("link-timeout", True, 1)] * 4)
+    net = Net([("unreachable", False, 1), ("link-closed", True, 1)] * 4)
     net.run()
     equal(net.joins, 0)
     net = Net([("unreachable", False, 1)] * 4, joins=False)
     equal(net.run()[1], ["unreachable"])
+
+
+def test_a_line_that_ends_in_silence_is_followed_by_one_attempt():
+    """Then the network is joined again: not 77 s later, and no more often than before."""
+    for count, joins in ((1, 1), (3, 1), (4, 2), (9, 2), (10, 3)):
+        silent = [("link-timeout", True, 1)] + [("link-timeout", False, 10000)] * count
+        net = Net(silent)
+        waits, _ = net.run()
+        equal(net.joins, joins, str(count))
+        # backoff_min_ms, and what an attempt may take (tests/unit/net/test_link.py).
+        check(waits[0] + net.agent.policy.handshake_ms // 2 <= 12000)
+
+
+def test_several_brokers_share_the_attempts():
+    """A network is joined anew once each was tried three times."""
+    for count, joins in ((5, 0), (6, 1)):
+        net = Net([("unreachable", False, 1)] * count)
+        several = Brokers([["a", 1, 0], ["b", 2, 0]], 1000, 60000)
+        net.agent.backoff, net.agent.server = several, several.server
+        net.run()
+        equal(net.joins, joins)
+        equal(net.servers, ([("a", 1), ("b", 2)] * 4)[: count + 1])
+    net = Net([("link-timeout", True, 1), ("link-timeout", False, 1)])
+    several = Brokers([["a", 1, 0], ["b", 2, 0]], 1000, 60000)
+    net.agent.backoff, net.agent.server = several, several.server
+    net.run()
+    equal((net.joins, net.servers), (1, [("a", 1), ("a", 1), ("b", 2)]))
+
+
+def test_a_captive_portal_is_told_and_left():
+    for code in ("no-tls", "certificate-untrusted"):
+        for proved, joins in ((False, 3), (True, 0)):
+            net = Net([(code, False, 1)] * 3)
+            net.proved = proved
+            _, codes = net.run()
+            equal((net.joins, "captive-portal" in codes), (joins, not proved), code)
+        net = Net([(code, False, 1)] * 3, joins=False)
+        check("captive-portal" not in net.run()[1])
+
+
+def test_what_is_wrong_in_board_py_is_logged_and_reported():
+    logged = []
+    sentence = "WATCHDGO is no name of board.py"
+    device = Device(
+        provisioned(), Clock(), None, FLOOR, lambda *both: logged.append(both), wrong=[sentence]
+    )
+    equal(logged, [("no-board", sentence)])
+    equal(device._agent.incidents.collect(), [{"code": "no-board", "n": 1, "at": "board"}])
+
+
+def test_a_network_learns_that_a_session_is_up():
+    class Network:
+        def __init__(self):
+            self.good_ones = 0
+
+        def good(self):
+            self.good_ones += 1
+
+    for network in (Network(), None):
+        rig = Rig().start_without_tasks()
+        rig.agent.network = network
+        rig.agent._check_sessions()
+        equal(network is None or network.good_ones == 0, True)
+        for _ in range(2):  # once for each connection
+            rig.agent.sessions[0].up = True
+            rig.agent._check_sessions()
+            check(rig.agent.session_up.is_set())
+        equal(network is None or network.good_ones == 1, True)
 
 
 def test_the_wait_before_the_next_connection():
@@ -516,6 +594,20 @@ def test_another_client_with_the_same_name_is_reported():
         equal("link-taken" in codes, times > 0)
 
 
+def test_each_connection_begins_with_hellos():
+    rig = Rig().start_without_tasks()
+    agent = rig.agent
+    names = [agent.names.event("hello", "cose").encode()] * len(agent.sessions)
+    check(len(names) > 0)
+    first, second = agent.client.greet(), agent.client.greet()
+    equal([topic for topic, _ in first], names)
+    equal([topic for topic, _ in second], names)
+    check(not {bytes(data) for _, data in first} & {bytes(data) for _, data in second})
+    # They are sent: what is due next is their repetition.
+    now = agent.now_ms()
+    check(all(session.due_ms() > now for session in agent.sessions))
+
+
 def test_a_message_above_the_limit_is_counted():
     rig = Rig()
     agent = rig.agent
@@ -532,9 +624,7 @@ def test_max_message_counts_the_whole_packet():
     rig = Rig()
     agent = rig.agent
     most, sent = agent.policy.max_message, []
-    agent.client.post = lambda topic, data: sent.append(
-        len(agent.client._codec.packet(topic, data))
-    )
+    agent.client.post = lambda topic, data: sent.append(len(publish(topic, data)))
     topic = agent.names.event("x", "cose").encode()
     agent.post(topic, bytes(most - len(topic) - 5))
     equal(sent, [most])

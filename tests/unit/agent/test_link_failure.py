@@ -15,7 +15,7 @@ class Client:
 class Agent:
     """The agent as far as record() is concerned."""
 
-    rotation = network = None
+    rotation = network = token = None
 
     def __init__(self):
         self.backoff = Backoff(1000, 60000)
@@ -24,6 +24,9 @@ class Agent:
 
     def now_ms(self):
         return self.now
+
+    def report(self, code, at):
+        pass
 
 
 def returns(away_ms, error):
@@ -67,3 +70,20 @@ def test_a_refused_log_in_waits_long():
     # A lost route behind it does not.
     equal(record(agent, (0, 0, 0), LinkError("unreachable"), 0), (1, 0, 0))
     check(agent.backoff.next_ms() <= 4000)
+
+
+def test_a_broker_that_is_not_available_waits_as_for_a_lost_one():
+    """Its answer proves the way to it, and nothing of the password."""
+    agent = Agent()
+    failed = []
+    agent.network = Network(failed)
+    ends = (0, 0, 0)
+    for _ in range(6):
+        ends = record(agent, ends, LinkError("mqtt-unavailable"), 0)
+        check(agent.backoff.next_ms() <= 4000)
+    equal((ends[0], failed), (0, []))
+
+
+class Network:
+    def __init__(self, failed):
+        self.failed = lambda: failed.append(1)

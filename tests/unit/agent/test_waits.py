@@ -23,6 +23,8 @@ class Session:
         self.counter += 1
         return b"%s %d" % (self.appid.encode(), self.counter)
 
+    seal_view = seal
+
     def drop(self):
         self.up = False
 

@@ -26,6 +26,16 @@ def test_a_module_leaves_its_own_package():
     unload("warden.ota.inflate")  # not loaded: nothing happens
 
 
+def test_a_module_that_is_emptied():
+    from warden.ota import inflate
+
+    function = inflate.inflate
+    unload("warden.ota.inflate", empty=True)
+    check(not loaded("warden.ota.inflate"))
+    check(not hasattr(inflate, "inflate") and function is not None)
+    unload("warden.ota.inflate", empty=True)  # not loaded: nothing happens
+
+
 def test_a_module_outside_packages():
     sys.modules["board"] = object()
     unload("board")

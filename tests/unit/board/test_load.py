@@ -10,6 +10,7 @@ from warden.board import load
 from warden.board.panel import panel
 from warden.errors import StoreError, UsageError
 from warden.hal import ask_console
+from warden.wire import cbor
 
 SALT = "test_hardware.salt"
 
@@ -30,21 +31,107 @@ def test_no_board():
 
 def test_a_module_that_board_py_imports_is_missing():
     """It is there, and what it imports is not: that is what must be told."""
-    folder = ("/tmp/" if hasattr(os, "getenv") else "/") + os.urandom(6).hex()
-    path = folder + "/board.py"
-    os.mkdir(folder)
-    with open(path, "w") as file:
-        file.write("import nothing_like_it\n")
-    sys.path.insert(0, folder)
-    try:
-        load.board_vault()
-        check(False, "it was imported")
-    except ImportError as error:
-        check("nothing_like_it" in str(error), str(error))
-    finally:
-        sys.path.pop(0)
-        os.remove(path)
-        os.rmdir(folder)
+    with Folder("import nothing_like_it\n"):
+        try:
+            load.board_vault()
+            check(False, "it was imported")
+        except ImportError as error:
+            check("nothing_like_it" in str(error), str(error))
+
+
+class Folder:
+    """A folder on the module path with a board.py of this text."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __enter__(self):
+        self.folder = ("/tmp/" if hasattr(os, "getenv") else "/") + os.urandom(6).hex()
+        os.mkdir(self.folder)
+        with open(self.folder + "/board.py", "w") as file:
+            file.write(self.text)
+        sys.path.insert(0, self.folder)
+
+    def __exit__(self, *error):
+        sys.path.remove(self.folder)
+        sys.modules.pop("board", None)
+        os.remove(self.folder + "/board.py")
+        os.rmdir(self.folder)
+
+
+def test_a_board_py_that_is_no_python():
+    """The sentence is there in the build for boards, too, which drops the texts of errors."""
+    with Folder('NAME = "TEST"\nSTORE = ("file"\nCLOCK = ("chip",)\n'):
+        for function in (load.board_vault, load.open_board, load.check, load.parts):
+            error = raises("no-board", function)
+            check(error.text.startswith("line "), error.text)
+            check(error.text.endswith(" of board.py is not Python"), error.text)
+
+
+def test_a_value_that_makes_no_part_is_explained():
+    for line, text in (
+        ("STORE = 5", "STORE must be a tuple"),
+        ('STORE = ("fiel", "/v")', "STORE has no kind 'fiel'"),
+        ('STORE = ("file",)', 'write ("file", PATH)'),
+        ('ROOT_KEY = ("efuse", "esp32s3")', 'write ("efuse", CHIP, BLOCK)'),
+        ("STORAGE = 1", "STORE is missing"),
+    ):
+        with Folder('ROOT_KEY = ("software", "/key")\n%s\n' % line):
+            error = raises("no-board", load.board_vault)
+            check(isinstance(error, UsageError))
+            # The first sentence is about what is missing, where something is.
+            import board
+            from warden.board.check import problems
+
+            found = problems({name: getattr(board, name) for name in dir(board)})
+            equal(error.text, found[0])
+            check(any([text in sentence for sentence in found]), str(found))
+
+
+def test_an_error_that_board_py_does_not_explain_stays_as_it_is():
+    error = ValueError("of a driver")
+    good = {"STORE": ("file", "/v"), "ROOT_KEY": ("chip", "/s"), "CLOCK": ("chip",)}
+    good.update({"NETWORK": "wired", "FLOOR": 1793491200})
+    check(load.explained(type("Right", (), good), error) is error)
+
+
+def test_a_name_that_nobody_knows_is_told_and_does_no_harm():
+    """WATCHDGO would leave a board without its watchdog."""
+
+    class Misspelt(Board):
+        STORE = ("file", "/tmp")
+        CLOCK = ("system",)
+        NETWORK = "wired"
+        FLOOR = 1793491200
+        WATCHDGO = 30000
+
+    class Vault:
+        def names(self):
+            return []
+
+    for board, sentences in (
+        (Misspelt, ["WATCHDGO is no name of board.py: do you mean WATCHDOG?"]),
+        (type("Right", (Misspelt,), {}), []),
+    ):
+        if not sentences:
+            del Misspelt.WATCHDGO
+        sys.modules["board"] = board
+        try:
+            load.opened.append(Vault())
+            equal(load.parts()[4], sentences)
+        finally:
+            del sys.modules["board"]
+            del load.opened[:]
+
+
+def test_the_names_are_those_of_the_table():
+    """load.py has them, so that check.py is loaded only where something is wrong."""
+    from warden.board import check as table
+
+    names = list(table.FORMS) + list(table.VALUES) + list(table._SAME_FORMS)
+    for name in names:
+        check(name in load._NAMES.split(), name)
+    equal(len(load._NAMES.split()), len(names))
 
 
 def test_unknown_parts():
@@ -98,6 +185,16 @@ def test_the_board_asks_once_a_start():
             equal(load.parts()[0].get("a"), b"A")
             equal(len(asked), start)
             equal(load._typed, [])
+        # The vault is opened again after a failed commit, long after Device.start() emptied load.
+        vault = load.parts()[0]
+        vault.close()
+        names = dict(load.__dict__)
+        load.__dict__.clear()
+        try:
+            vault.open()
+        finally:
+            load.__dict__.update(names)
+        equal((vault.get("a"), len(asked)), (b"A", 4))
     finally:
         load.store = kept
         del sys.modules["board"], sys.modules["warden.hal.ask_test"]
@@ -110,25 +207,70 @@ def test_the_vault_of_the_boot_goes_on():
     class Opened:
         closed = False
 
+        def names(self):
+            return []
+
         def close(self):
             self.closed = True
 
     class Started(Board):
         CLOCK = ("system",)
-        NETWORK = FLOOR = None
+        NETWORK = "wired"
+        FLOOR = None
 
     vault = Opened()
     sys.modules["board"] = Started
     try:
-        load._opened.append(vault)
+        load.opened.append(vault)
         check(load.parts()[0] is vault)
-        equal((load._opened, vault.closed), ([], False))
-        load._opened.append(vault)
+        equal((load.opened, vault.closed), ([], False))
+        load.opened.append(vault)
         load.board_vault()
-        equal((load._opened, vault.closed), ([], True))
+        equal((load.opened, vault.closed), ([], True))
     finally:
         del sys.modules["board"]
-        del load._opened[:]
+        del load.opened[:]
+
+
+class Networks:
+    """A vault with a record of networks."""
+
+    def __init__(self, networks):
+        self.networks = networks
+        self.put = None
+
+    def get(self, name):
+        equal(name, "network")
+        return cbor.encode(self.networks)
+
+
+def test_a_board_that_is_online_already():
+    equal(load._network(None, "wired"), None)
+
+
+def test_wifi():
+    """One network or several; SSIDs are never code, passwords never text."""
+    sys.modules["warden.hal.network_test"] = Test = type("Test", (), {})
+    sys.modules["warden.hal"].network_test = Test
+    Test.make = staticmethod(lambda args, networks=None, keep=None: (args, networks))
+    found = load.find
+    load.find = lambda prefix, kind: found(prefix, "test")
+    one, two = ["garden", b"secret"], ["house", b""]
+    try:
+        for record in (one, [one]):  # the form of former versions, and today's
+            equal(load._network(Networks(record), "wifi"), ((), [one]))
+        equal(load._network(Networks([one, two]), ("wifi", "DE")), (("DE",), [one, two]))
+        equal(load._network(None, ("lan", {"phy_addr": 1})), (({"phy_addr": 1},), None))
+        equal(load._network(None, "lan"), ((), None))
+        check(isinstance(raises("no-network", load._network, Networks(None), "wifi"), UsageError))
+    finally:
+        load.find = found
+        del sys.modules["warden.hal.network_test"], sys.modules["warden.hal"].network_test
+
+
+def test_a_kind_of_network_that_is_not_known():
+    for kind in ("tea", ("tea",)):
+        unknown(load._network, None, kind)
 
 
 def test_the_console_asks():
@@ -157,6 +299,8 @@ def test_a_pin_with_another_key():
 def test_the_panel():
     """Keypad and display are made later, by the gate; a board without a keypad has no panel."""
 
+    from warden.hal import keypad_matrix
+
     class Panel(Board):
         CLOCK = ("chip",)
 
@@ -167,7 +311,7 @@ def test_the_panel():
         equal(panel(), None)
         Panel.KEYPAD = ("matrix", (1, 2), (3,), b"12")
         (make, args), display, kept = panel()
-        equal((make.__name__, args, kept), ("make", ((1, 2), (3,), b"12"), False))
+        equal((make is keypad_matrix.make, args, kept), (True, ((1, 2), (3,), b"12"), False))
         equal(display[1], ())
         del Panel.DISPLAY
         equal(panel()[1], None)

@@ -115,3 +115,10 @@ def test_pbkdf2_refuses():
     raises("bad-argument", pbkdf2.pbkdf2_sha256, b"p", b"s", -1, 32)
     raises("bad-argument", pbkdf2.pbkdf2_sha256, b"p", b"s", 1, 0)
     raises("bad-argument", pbkdf2.pbkdf2_sha256, b"p", b"s", 1, 8161)
+
+
+def test_hmac_leaves_no_key_behind():
+    kdf.hmac_sha256(b"k" * 64, b"m")
+    equal(bytes(kdf._pad), bytes(64))
+    # Nor does a longer key's rest go into the next call.
+    equal(kdf.hmac_sha256(b"Jefe", b""), kdf.hmac_sha256(b"Jefe" + bytes(60), b""))

@@ -1,9 +1,11 @@
 """The gate of a connected device: what it refuses, what passes, what opens it, in both modes."""
 
 import asyncio
+import gc
 import json
 import sys
 
+import micropython
 import warden.ota
 from agent_kit import NOW, Rig, provisioned
 from application_model import App
@@ -21,6 +23,7 @@ BUILT = True
 NAMES = Topics("lamp", "lamp-1")
 TIME = "2026-11-22 03:00:00"
 UID = "5a" * 32
+BALLAST = 65536  # bytes that a module holds, to see whether its memory is free
 
 
 class Lines:
@@ -33,7 +36,7 @@ class Lines:
         return 0
 
     def watch(self, call):
-        return False
+        return bool(micropython.schedule(call or id, None))  # its queue keeps what has run
 
 
 class Keys(Keypad):
@@ -232,6 +235,34 @@ def test_the_application_starts_behind_the_gate():
     run_stage(Stage(), work)
 
 
+def test_its_memory_is_free_once_it_is_open():
+    free = []
+
+    def prepare(stage):  # a function of its own: the frame of work() would hold the modules
+        from warden.gate import gate
+        from warden.hal import display_console, keypad_matrix
+
+        gate.ballast, keypad_matrix.ballast = bytearray(BALLAST), bytearray(BALLAST)
+        display_console.more = bytearray(BALLAST)  # built, both drivers are one module
+        stage.agent.gate._display_parts = display_console.make, ()
+        stage.agent.gate._keypad_parts = lambda args: stage.keys, keypad_matrix.make
+
+    async def work(stage):
+        prepare(stage)
+        stage.started = asyncio.create_task(stage.device.start())  # an application may keep it
+        gc.collect()
+        free.append(gc.mem_free())
+        await stage.open()
+        await stage.started
+        for name in sys.modules:
+            check("hal.keypad" not in name and "hal.display" not in name, name)
+
+    stage = run_stage(Stage(), work)  # while the loop runs, frames that ended hold objects
+    gc.collect()
+    free.append(gc.mem_free())
+    check(stage.agent.tasks and free[1] - free[0] > 3 * BALLAST - 8192, str(free))
+
+
 def test_commands_before_and_after_the_gate_opens():
     async def work(stage):
         stage.open_session("home")
@@ -369,6 +400,7 @@ def test_the_operator_opens_the_gate():
         heard = stage.received()
         check(("reply", 9, {"ok": True, "result": {"unlocked": True}}) in heard)
         check(("gate", 0, {"open": True, "by": "unlock"}) in heard)
+        check("warden.rotation.commands" not in sys.modules, "its heap is the application's")
         stage.send("authority", "unlock", {"device": "lamp-1"}, 10)
         await stage.settle()
         equal(stage.received(), [("reply", 10, {"ok": False, "error": "gate-open"})])

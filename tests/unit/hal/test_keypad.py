@@ -153,7 +153,7 @@ def test_a_contact_that_only_flickers():
 
 
 def test_pressed_together():
-    """Two that settle in one scan say nothing: nobody knows which came first."""
+    """Two that settle in one scan give no key: their order is not known."""
     for keys in (b"12", b"14", b"15", b"19", b"123", b"1379", b"1245"):
         person = Person()
         person.press(keys)
@@ -286,7 +286,7 @@ class Wire:
 
 
 def test_interrupts():
-    """Where a pin tells of a key, nobody need look."""
+    """Where a pin tells of a key, no poll is needed."""
     person = Person()
     check(not person.keypad.watch(id))
     told = []

@@ -103,7 +103,7 @@ def test_an_application_whose_health_check_fails():
     equal(states(board), [FAILED, CONFIRMED])
     writes = len(board.store.log)
     equal((board.restart().failed, len(board.store.log)), (0, writes))
-    # And without the bootloader's help: Warden itself orders the other one.
+    # And without the bootloader's help: Warden itself orders the other slot.
     board.chip.rollback = False
     install(board, 4, "next")
     board.restart()
@@ -197,10 +197,10 @@ def test_a_slot_without_firmware():
     update_to(board, 2, "first")
     record = board.record()
     record.slots[1].images.pop()
-    raises("slot-damaged", firmware_verify.check, board.running, 1, record.slots[1], None)
+    raises("slot-damaged", firmware_verify.check_firmware, board.running, 1, record.slots[1], None)
     board.running.firmware = None
     slot = board.record().slots[1]
-    raises("slot-damaged", firmware_verify.check, board.running, 1, slot, None)
+    raises("slot-damaged", firmware_verify.check_firmware, board.running, 1, slot, None)
     record._commit()
     board.restart()
     equal((board.outcome.mode, states(board)[1]), ("recovery", FAILED))
@@ -381,7 +381,7 @@ def test_nothing_is_left_over():
     board.restart()
     equal((board.pair(), board.outcome.mode), (("old", "factory"), "factory"))
     board.off()
-    # The one that runs has failed, and beside it lies a download that nobody has read back yet.
+    # The one that runs has failed, and beside it lies a download that was not read back yet.
     for pending in (None, [b"m" * 32, 0]):
         board = OtaBoard()
         install(board, 2, "new")
@@ -548,6 +548,7 @@ def test_the_slots_of_board_py():
     import sys
 
     from warden.board import load
+    from warden.board.slots import boot_slots
     from warden.hal import system
     from warden.ota import boot
 
@@ -559,7 +560,7 @@ def test_the_slots_of_board_py():
     args = ("partition", "/ram/slots", NAMES, ATTEMPTS, ("00" * 32,))
     try:
         sys.path.append("/app")
-        load.boot_slots(args)
+        boot_slots(args)
         slots = boot.boot_result.slots
         equal((boot.boot_result.mode, slots.engaged, sys.path[1]), ("factory", 0, "/app"))
         firmware = slots.make_check(8192)
@@ -573,7 +574,7 @@ def test_the_slots_of_board_py():
         install(board, 2, "new")
         sys.path.append("/app")
         board.chip.start()
-        load.boot_slots(args[:4])
+        boot_slots(args[:4])
         equal((boot.boot_result.mode, resets, "/app" in sys.path), ("switch", [1], False))
         equal(boot.boot_result.slots.make_check, None)
     finally:

@@ -13,6 +13,8 @@ from warden.hal.store_file import FileStore
 from warden.vault import Vault
 from warden.vault.secrets import Secrets
 
+SLOW = True
+
 MOUNT = "/ram"
 
 
@@ -205,7 +207,7 @@ def test_a_full_flash():
         except OSError:
             pass
         raises("vault-limit", vault.put, "b", bytes(4000))
-        raises("closed", vault.get, "a")
+        equal((vault.get("a"), vault.get("b")), (b"x", None))
         vault = Vault(FileStore(path), RootKey())
         vault.open()
         equal((vault.get("a"), vault.get("b")), (b"x", None))
@@ -214,18 +216,25 @@ def test_a_full_flash():
 
 
 def fill(path):
-    """What an application's log does to a filesystem: not a byte is left."""
-    try:
-        with open(path + "/../log", "ab") as file:
-            while True:
-                file.write(bytes(64))
-    except OSError:
-        pass
-    for i in range(100):
+    """What an application's log does to a filesystem, and files of every size: not a byte is
+    left, in no block and in no folder.
+    """
+    number = len(os.listdir(path + "/.."))
+    for size in (8 * BLOCK, BLOCK, BLOCK // 2, 100, 60, 40, 20, 8, 1, 0):
         try:
-            put(path + "/../small%d" % i, bytes(BLOCK))
+            while True:
+                number += 1
+                put(path + "/../%d" % number, bytes(size))
         except OSError:
-            break
+            pass
+        try:
+            os.remove(path + "/../%d" % number)
+            with open(path + "/../log", "ab") as file:
+                while True:
+                    file.write(b"x")
+                    file.flush()
+        except OSError:
+            pass
 
 
 def booted(path):
@@ -261,6 +270,26 @@ def test_a_full_flash_keeps_no_board_from_starting():
     on_littlefs(run)
 
 
+def test_a_filesystem_without_room_for_a_vault():
+    """It is refused at the start of a board that has none yet, with the reason."""
+
+    def without_folder(path):
+        fill(path)
+        raises("vault-limit", store_file.make, (path,))
+
+    def run(path):
+        os.mkdir(path)
+        fill(path)
+        check(isinstance(raises("vault-limit", store_file.make, (path,)), StoreError))
+        for name in os.listdir(path + "/.."):
+            if name != "vault":
+                os.remove(path + "/../" + name)
+        equal(store_file.make((path,)).names(), [])
+
+    on_littlefs(without_folder)
+    on_littlefs(run)
+
+
 def test_a_secret_of_the_application_takes_nothing_of_the_reserve():
     """One that it set on a full flash would take the room of the next start's counter."""
 
@@ -271,8 +300,26 @@ def test_a_secret_of_the_application_takes_nothing_of_the_reserve():
             equal(risen, number)
             fill(path)
             raises("vault-limit", Secrets(vault).set, "web", bytes(1024))
+            equal((Secrets(vault).names(), vault.get("a")), ([], b"x" * 100))
             fill(path)
         equal(Secrets(booted(path)[0]).names(), [])
+
+    on_littlefs(run)
+
+
+def test_a_record_that_grows_takes_nothing_of_the_reserve():
+    """It would keep its room for good; one of the same size gives its own back."""
+
+    def run(path):
+        on_a_full_one(path)
+        for number in range(2, 8):
+            vault, risen = booted(path)
+            equal(risen, number)
+            fill(path)
+            raises("vault-limit", vault.put, "a", b"y" * 900)
+            vault.put("a", b"x" * 100)
+            fill(path)
+        equal(booted(path)[0].get("a"), b"x" * 100)
 
     on_littlefs(run)
 

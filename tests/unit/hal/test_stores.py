@@ -14,6 +14,7 @@ from warden.hal.store_nvs import NvsStore
 from warden.vault import MAX_VALUE, Vault
 
 PURE = True
+SLOW = True
 HEAP = "6m"  # words of 32 bits need more: the collector keeps what looks like an address
 
 

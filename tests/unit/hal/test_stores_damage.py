@@ -17,6 +17,7 @@ from warden.hal.store_nvs import NvsStore
 from warden.vault import Vault
 
 PURE = True
+SLOW = True
 
 UNIT = 16
 NOW = {"a": b"second a", "b": b"only b"}

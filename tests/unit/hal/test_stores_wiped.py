@@ -13,6 +13,7 @@ from warden.vault import Vault
 from warden.vault.wipe import finish, wipe
 
 PURE = True
+SLOW = True
 
 SECRETS = (b"planted secret of the broker", b"another one, for an application")
 
@@ -33,7 +34,7 @@ def used(place):
         vault.commit({"a": SECRETS[0], "b": SECRETS[1] + b"%d" % turn}, {"boot": turn + 1})
         sealed += [store.read(name, 5000) for name in store.names()]
     clear = list(SECRETS)
-    clear += [bytes(vault._key), vault._nonce_key, vault._set_key, b"r" * 32]
+    clear += [bytes(vault._keys.key), vault._keys.nonce_key, vault._keys._set_key, b"r" * 32]
     return clear, sealed
 
 
@@ -106,7 +107,7 @@ class PagesPlace(NvsPlace):
 
 def test_an_nvs_down_to_its_pages():
     place = PagesPlace()
-    # Somebody else's settings in the same partition, which are to survive.
+    # Another program's settings in the same partition, which are to survive.
     place.part.set_blob("sta.ssid", b"somebody's network")
     clear, sealed = used(place)
     check(not holds(place.raw(), clear))

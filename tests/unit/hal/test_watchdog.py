@@ -5,7 +5,7 @@ import sys
 import time
 
 from harness import check, equal, raises
-from warden.board import load
+from warden.board import load, slots
 from warden.errors import UsageError
 
 
@@ -108,7 +108,10 @@ def test_longer_than_the_chip_reaches():
 def test_every_board_has_one():
     """Without it an application or an update that hangs is for ever."""
     here = __file__.rsplit("/", 1)[0] + "/../../../boards/"
-    for name in ("ESP32_GENERIC", "RPI_PICO_W", "UNIX", "UNIX_PIN"):
+    boards = (
+        "ESP32_GENERIC ESP32_GENERIC_C3 ESP32_GENERIC_C6 ESP32_GENERIC_S3 RPI_PICO2_W RPI_PICO_W"
+    )
+    for name in boards.split() + ["UNIX", "UNIX_PIN"]:
         names = {}
         with open(here + name + "/board.py") as file:
             exec(file.read(), names)
@@ -124,7 +127,7 @@ def test_the_loop_feeds_it():
         while len(fed) < 2:
             await asyncio.sleep_ms(50)
         before = list(fed)
-        time.sleep_ms(1200)  # whoever blocks the loop is not covered up for
+        time.sleep_ms(1200)  # code that blocks the loop is not fed for
         equal(fed, before)
 
     asyncio.run(live())
@@ -154,7 +157,7 @@ def test_a_start_passes_the_watchdog_to_the_boot():
         order = []
         given.clear()
 
-        def start(vault, slots, attempts, on_damage, feed):
+        def start(vault, made, attempts, on_damage, feed):
             given.append(feed)
             return BootResult()
 
@@ -172,7 +175,7 @@ def test_a_start_passes_the_watchdog_to_the_boot():
         load.open_board, load.find = open_board, lambda *_: lambda args: None
         sys.path.append("/app")
         try:
-            load.boot_slots(("file", "/x", ("app",), 3))
+            slots.boot_slots(("file", "/x", ("app",), 3))
         finally:
             load.open_board, load.find, sys.path[:] = kept
             boot.start = real

@@ -9,7 +9,6 @@ sys.path.append(
 
 from board_model import DictStore, RootKey  # noqa: E402
 from test_bundle import good  # noqa: E402
-from warden.agent.build import start  # noqa: E402
 from warden.agent.device import Device  # noqa: E402
 from warden.provisioning.bundle import install  # noqa: E402
 from warden.vault import Vault  # noqa: E402
@@ -61,6 +60,8 @@ class Rig:
 
     def start(self):
         """Make the sessions and features, and the tasks, in a running loop."""
+        from warden.agent.build import start  # here: Device.start() empties this module
+
         parts, self.device._parts = self.device._parts, None
         start(self.agent, *parts)
 
@@ -75,8 +76,8 @@ class Rig:
         return self
 
     def end_tasks(self):
-        self.agent._stopping = True
-        for task in self.agent._tasks:
+        self.agent.stopping = True
+        for task in self.agent.tasks:
             task.cancel()
 
     def codes(self):

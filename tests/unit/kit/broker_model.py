@@ -137,6 +137,7 @@ class Link:
         self.coming = bytearray()
         self.ended = False
         self.refuse = None
+        self.rest = bytes  # set by the client
         self.stuck = False
         self.room = None  # how many bytes write() takes at once, None for all
         self.half = b""
@@ -148,7 +149,7 @@ class Link:
         check(len(first) > 0)
         if self.refuse is not None:
             raise PeerError(self.refuse)
-        self.receive(first)
+        self.receive(first + self.rest())
 
     def receive(self, data):
         check(not self.closed, "a write after close")

@@ -12,7 +12,7 @@ import sys
 # Folders of tests/unit, one for each package of the device and `base` for what lies above them.
 # Test modules import each other by their bare names, which are therefore unique.
 FOLDERS = (
-    "agent base board crypto gate hal net ota policy provisioning rotation session vault wire"
+    "agent base board crypto gate hal net ota policy provisioning rotation session token vault wire"
 ).split()
 _count = [0]
 # Whether this is the build for boards, as the target `built` says: its errors have codes alone,

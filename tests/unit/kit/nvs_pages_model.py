@@ -85,6 +85,9 @@ class NvsPages(Nvs):
             room = self.used[-1].room()
             if room < 2 and (room < 1 or data):
                 self._next()
+                # Storage::writeMultiPageBlob ends there, too: no page has more room than this.
+                if self.used[-1].room() <= room:
+                    raise FULL
                 continue
             part, data = data[: (room - 1) * ENTRY], data[(room - 1) * ENTRY :]
             self.used[-1].items.append((key, head + part, 1 + (len(part) + ENTRY - 1) // ENTRY))
@@ -103,7 +106,11 @@ class NvsPages(Nvs):
     def _write(self, key, data, kept):
         self._count_operation()
         old = self._held(key)
-        self._append(key, data)
+        try:
+            self._append(key, data)
+        except OSError:  # what was written of it is erased
+            self._drop(key, [item for item in self._held(key) if item not in old])
+            raise
         self._drop(key, old)
         self.blobs[key] = kept
 

@@ -15,7 +15,7 @@ from warden.errors import LinkError, WardenError
 from warden.hal import slots_file, store_file
 from warden.hal.slots_file import FileSlots
 from warden.ota.image_verify import Root
-from warden.ota.manifest_verify import content_key, verify
+from warden.ota.manifest_verify import check_room, content_key, verify
 from warden.ota.romfs import BLOCK
 from warden.ota.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, Slot, SlotRecord
 from warden.ota.update import Update
@@ -194,7 +194,8 @@ class Installer:
         try:
             plan = verify(vault, slots, running, self.release, envelope)
             update.sequence = plan.sequence
-            update.key = content_key(vault, slots, plan, len(envelope), key)
+            check_room(slots, plan, len(envelope))
+            update.key = content_key(vault, plan, key)
         except WardenError as error:
             update.end("Rejected", error.code)
             raise

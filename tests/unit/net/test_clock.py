@@ -115,7 +115,7 @@ def test_time_goes_on_while_a_tentative_one_is_tried():
 
 
 def test_a_tentative_time_fits_a_mark():
-    # The notBefore of a certificate that nobody proved: its year may be 9999.
+    # The notBefore of a certificate that was not proved: its year may be 9999.
     clock, rtc, _ = clock_at(FLOOR)
     for at in (1 << 32, 253402300800, 1 << 70):
         check(not clock.try_at(at))
@@ -126,9 +126,23 @@ def test_a_tentative_time_fits_a_mark():
 # -- proven time ------------------------------------------------------------------------------
 
 
+def prove(clock, unix_time, *dates):
+    clock.prove(unix_time, *dates)
+    clock.keep_mark()
+
+
+def test_the_mark_counts_before_it_is_committed():
+    clock, _, vault = clock_at(FLOOR)
+    clock.prove(FLOOR + 5000, *ALWAYS)
+    equal((vault.counter("time"), vault.generation, clock.least()), (0, 1, FLOOR + 5000))
+    for _ in range(2):  # once
+        clock.keep_mark()
+        equal((vault.counter("time"), vault.generation), (FLOOR + 5000, 2))
+
+
 def test_proven_time_sets_clock_and_mark():
     clock, rtc, vault = clock_at(FLOOR)
-    clock.prove(FLOOR + 5000, *ALWAYS)
+    prove(clock, FLOOR + 5000, *ALWAYS)
     equal(
         (rtc.time, vault.counter("time"), clock.least()),
         (FLOOR + 5000, FLOOR + 5000, FLOOR + 5000),
@@ -137,45 +151,45 @@ def test_proven_time_sets_clock_and_mark():
 
 def test_proven_time_may_set_a_fast_clock_back_but_never_below_the_marks():
     clock, rtc, vault = clock_at(FLOOR + 900_000, FLOOR + 100)
-    clock.prove(FLOOR + 200, *ALWAYS)
+    prove(clock, FLOOR + 200, *ALWAYS)
     equal((rtc.time, vault.counter("time")), (FLOOR + 200, FLOOR + 100))
 
 
 def test_a_time_below_the_marks_changes_nothing():
     for mark, told in ((None, FLOOR - 1), (FLOOR + 100, FLOOR + 99), (FLOOR + 100, 0)):
         clock, rtc, vault = clock_at(FLOOR + 500, mark)
-        clock.prove(told, *ALWAYS)
+        prove(clock, told, *ALWAYS)
         equal((rtc.sets, vault.counter("time"), vault.generation), ([], mark or 0, 1))
 
 
 def test_a_small_difference_is_left_alone():
     for off in (-2, -1, 0, 1, 2):
         clock, rtc, _ = clock_at(FLOOR + 100 + off)
-        clock.prove(FLOOR + 100, *ALWAYS)
+        prove(clock, FLOOR + 100, *ALWAYS)
         equal(rtc.sets, [])
     for off in (-3, 3):
         clock, rtc, _ = clock_at(FLOOR + 100 + off)
-        clock.prove(FLOOR + 100, *ALWAYS)
+        prove(clock, FLOOR + 100, *ALWAYS)
         equal(rtc.sets, [FLOOR + 100])
 
 
 def test_the_mark_moves_in_steps_and_upward_only():
     clock, rtc, vault = clock_at(FLOOR)
-    clock.prove(FLOOR, *ALWAYS)
+    prove(clock, FLOOR, *ALWAYS)
     equal(vault.generation, 2)
     for later in (1, STEP - 1, 5, STEP // 2):
-        clock.prove(FLOOR + later, *ALWAYS)
+        prove(clock, FLOOR + later, *ALWAYS)
         equal((vault.counter("time"), vault.generation), (FLOOR, 2))
-    clock.prove(FLOOR + STEP, *ALWAYS)
+    prove(clock, FLOOR + STEP, *ALWAYS)
     equal((vault.counter("time"), vault.generation), (FLOOR + STEP, 3))
-    clock.prove(FLOOR + STEP - 1, *ALWAYS)
+    prove(clock, FLOOR + STEP - 1, *ALWAYS)
     equal((vault.counter("time"), vault.generation), (FLOOR + STEP, 3))
 
 
 def test_the_mark_is_there_after_a_restart():
     store = DictStore()
     vault = vault_with(None, store)
-    Clock(Rtc(FLOOR), vault, FLOOR).prove(FLOOR + 90_000, *ALWAYS)
+    prove(Clock(Rtc(FLOOR), vault, FLOOR), FLOOR + 90_000, *ALWAYS)
     vault = Vault(store, RootKey())
     vault.open()
     rtc = Rtc(BOOT)
@@ -198,7 +212,7 @@ def test_dates_that_contradict_the_authority():
 
 def test_dates_are_inclusive():
     clock, rtc, _ = clock_at(FLOOR)
-    clock.prove(FLOOR + 100, FLOOR + 100, FLOOR + 100)
+    prove(clock, FLOOR + 100, FLOOR + 100, FLOOR + 100)
     equal(rtc.time, FLOOR + 100)
 
 

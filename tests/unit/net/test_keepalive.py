@@ -88,3 +88,15 @@ def test_ticks_that_wrap():
     times = made(now=time.ticks_add(last, -100))
     times.sent_at = last
     equal(times.left_ms(False, time.ticks_add(last, 1)), STALL // 2 - 101)
+
+
+def test_a_slow_line_has_as_long_as_the_policy_allows():
+    """A PINGRESP after 20 s: too late by default, on time where stall_ms is 30 s."""
+    for stall_ms in (STALL, 30000):
+        times = made(stall_ms=stall_ms)
+        times.ping_at = 1000
+        if stall_ms == STALL:
+            raises("link-timeout", times.left_ms, False, 21000)
+        else:
+            equal(times.left_ms(False, 21000), 10000)
+            raises("link-timeout", times.left_ms, False, 31000)

@@ -6,14 +6,16 @@ import io
 import sys
 import time
 
+from connecting import unload_connecting
 from harness import check, equal, raises
 from test_verifier import BACKUP, CA, LEAF, PIN
 from warden.errors import PeerError
 from warden.net import link as module
 from warden.net.link import Link
+from warden.net.meter import Meter
 from warden.net.verifier import TrustAnchors
 
-# What the TLS stack may take at most of one call, and where a stand-in gives up that nobody stops.
+# What the TLS stack may take at most of one call, and where a stand-in gives up by itself.
 ALLOWED = 4096
 FAR_TOO_MUCH = 1 << 20
 ENDLESS = 1 << 30
@@ -98,6 +100,9 @@ class Net:
         self.names = {2: ["a"]} if names is None else names
         self.greedy = greedy
         self.passes_on = passes_on
+        self.lasts = 0  # ms that a look-up takes
+        self.mute = ""  # address of a server that accepts a connection and says nothing
+        self.others = {}  # address -> the certificates that another server there shows
         self.asked = []
         self.tried = []
         self.read = 0
@@ -112,6 +117,7 @@ class Net:
 
     def getaddrinfo(self, host, port, family, kind):
         self.asked.append(family)
+        module.time.now += self.lasts
         if not self.names.get(family):
             raise OSError(-2)
         return [(family, kind, 0, "", place) for place in self.names[family]]
@@ -145,9 +151,14 @@ class Net:
             pass
         self.worst = max(self.worst, self.read - start)
 
+    def is_mute(self):
+        return self.mute and self.tried[-1] == self.mute
+
     def write(self, data):
         if self.greedy:
             self.drain()
+            return None
+        if self.is_mute():
             return None
         if not self.shaken and self.shake():
             return 1
@@ -158,14 +169,17 @@ class Net:
     def shake(self):
         """Show the certificates: whether the callback's refusal passes for a byte."""
         self.shaken = True
-        for at, der in enumerate(self.shows):
-            if self.verify_callback(memoryview(der), len(self.shows) - 1 - at):
+        shows = self.others.get(self.tried[-1] if self.tried else "", self.shows)
+        for at, der in enumerate(shows):
+            if self.verify_callback(memoryview(der), len(shows) - 1 - at):
                 if not self.passes_on:
                     raise OSError(-9984)
                 return True  # as Mbed TLS does under MicroPython, and fails at the next call
         return False
 
     def readinto(self, view):
+        if self.is_mute():
+            return None
         if not self.shaken and not self.greedy:
             return 1 if self.shake() else None
         self.drain()
@@ -192,14 +206,17 @@ class Net:
                 task.cancel()
 
         saved = module.time
-        module.time = Ticks()
+        unload_connecting()
+        # Of net/dial.py too, which each connection loads.
+        module.time = sys.modules["time"] = Ticks()
         sys.modules["tls"] = sys.modules["socket"] = self
         try:
             asyncio.new_event_loop()
             return asyncio.run(both())
         finally:
+            self.ended = module.time.now
             module.time = saved
-            del sys.modules["tls"], sys.modules["socket"]
+            del sys.modules["tls"], sys.modules["socket"], sys.modules["time"]
 
     def connect(self, host="broker.example"):
         return self.run(lambda link: link.connect(host, 1, CONNECT, 1000))
@@ -208,15 +225,15 @@ class Net:
 class Watched(Link):
     """A link that waits for a silent address by the clock of the test."""
 
-    async def _wait(self, writable, wait_ms):
-        if self._raw.silent:
+    async def wait(self, writable, wait_ms):
+        if self.raw.silent or (self.raw.net.is_mute() and not writable):
             module.time.now += wait_ms
             return False
-        return await super()._wait(writable, wait_ms)
+        return await super().wait(writable, wait_ms)
 
 
 class Clock:
-    """The verifier's dates are good: nobody asks for more."""
+    """The verifier's dates are good, and no more is asked for."""
 
     def now(self):
         return 1800000000
@@ -267,7 +284,7 @@ def test_a_flood_while_receiving():
         view = memoryview(bytearray(10))
         for _ in range(20):
             equal(link.receive_into(view), None)
-            # What was not read yet is told at once, so nobody waits for more than a turn.
+            # What was not read yet is told at once, so no task waits for more than a turn.
             check(await link.wait_readable(1000))
 
     net, code = flooded(receive)
@@ -289,6 +306,48 @@ def test_the_first_packet_goes_in_one_record():
     equal(net.records, [CONNECT], "in one record")
 
 
+def test_an_open_link_checks_no_more_certificates():
+    """And nothing of what opened it stays loaded."""
+    net = Net()
+
+    async def connect(link):
+        await link.connect("broker.example", 1, CONNECT, 1000)
+        equal(link.verifier.pinned, 1)
+        equal(net.verify_callback(memoryview(LEAF), 0), 1)
+        equal(link.verifier.refusal, "pin-mismatch")
+
+    net.run(connect)
+    for name in ("warden.net.dial", "warden.dial"):  # in the build for boards the second
+        check(name not in sys.modules, name)
+
+
+def test_what_follows_is_asked_for_after_the_pin_matched():
+    """In each hand-shake, and it goes in the record of the first packet."""
+    for shows, wanted in (((CA, LEAF), [CONNECT + b"more"]), ((), None), ((LEAF,), None)):
+        net = Net(shows=shows)
+        asked = []
+
+        async def connect(link, net=net, asked=asked):
+            def rest():
+                asked.append((link.verifier.pinned, net.records[:]))
+                return b"more"
+
+            link.rest = rest
+            await link.connect("broker.example", 1, CONNECT, 1000)
+
+        if wanted is None:
+            try:
+                net.run(connect)
+                check(False, "connected")
+            except PeerError:
+                pass
+            equal(asked, [])
+        else:
+            net.run(connect)
+            equal(asked, [(1, [])])
+            equal(net.records, wanted)
+
+
 def test_a_firmware_that_does_not_ask():
     """A port whose TLS ignores verify_callback checks no pins: one byte of the packet is sent."""
     net = Net(shows=())
@@ -308,12 +367,12 @@ def test_a_server_that_answers_while_the_firmware_is_asked():
             return super().readinto(view)
 
         async def silence(self, link):
-            wait = link._wait
+            wait = link.wait
 
             async def hears_nothing(writable, wait_ms):
                 return await wait(True, wait_ms) if writable else False
 
-            link._wait = hears_nothing
+            link.wait = hears_nothing
             await link.connect("broker.example", 1, CONNECT, 5000)
 
     net = Slow()
@@ -354,7 +413,7 @@ def test_no_address_answers():
     for names, tried in (({2: many, 10: ["b"]}, 5), ({2: ["a"]}, 1), ({}, 0), ({2: [None]}, 0)):
         places = {place: REFUSED for place in many + ["a", "b"]}
         net = Net(names=names, places=places)
-        error = raises("unreachable", net.connect)
+        error = raises("unreachable" if tried else "dns-failed", net.connect)
         equal(len(net.tried), tried)
         check("hand-shake" not in error.text, error.text)
         check(all(raw.closed for raw in net.raws))
@@ -368,21 +427,64 @@ def test_an_address_that_says_nothing_leaves_time_for_the_next():
         net = Net(names=names, places={"a": SILENT})
         raises("link-timeout", net.connect)
         equal(len(net.tried), len(names))
+        # The last one has half of what is left, too: the rest is for a hand-shake.
+        check(net.ended <= 1000 - (1000 >> len(names)) + 100, net.ended)
         check(all(raw.closed for raw in net.raws))
+
+
+def test_a_server_that_accepts_and_says_nothing_leaves_time_for_the_next():
+    net = Net(names={2: ["a", "b"]}, places={"a": 0, "b": 0})
+    net.mute = "a"
+    net.connect()
+    equal((net.tried, net.written), (["a", "b"], CONNECT))
+    # One alone has all of the time.
+    net = Net(names={2: ["a"]})
+    net.mute = "a"
+    raises("link-timeout", net.connect)
+    check(net.ended >= 900, net.ended)
 
 
 def test_an_address_is_looked_up_in_its_own_family():
     for host, families in (("10.0.0.7", [2]), ("fd00::7", [10]), ("7.example", [2, 10])):
         net = Net(names={})
-        raises("unreachable", net.connect, host)
+        raises("dns-failed", net.connect, host)
         equal(net.asked, families)
 
 
-def test_a_refusal_is_no_reason_to_try_the_next():
-    """Only who does not answer is passed over: a wrong certificate is the end."""
-    net = Net(shows=(LEAF, LEAF), names={2: ["a", "b"]}, places={"a": 0, "b": 0})
-    raises("certificate-untrusted", net.connect)
-    equal(net.tried, ["a"])
+def test_a_name_server_that_does_not_answer_is_asked_once():
+    """Each look-up holds the loop until it gives up; one that says no is quick."""
+    for lasts, families in ((7000, [2]), (1900, [2, 10])):
+        net = Net(names={10: ["a"]})
+        net.lasts = lasts
+        if lasts < 2000:
+            net.run(lambda link: link.connect("broker.example", 1, CONNECT, 10000))
+        else:
+            raises("dns-failed", net.connect)
+        equal(net.asked, families)
+
+
+def test_another_server_at_one_address_does_not_hide_the_right_one():
+    net = Net(names={2: ["a", "b"]}, places={"a": 0, "b": 0})
+    net.others = {"a": (LEAF, LEAF)}
+    net.connect()
+    equal((net.tried, net.written), (["a", "b"], CONNECT))
+    check(net.raws[0].closed)
+
+
+def test_a_refusal_is_told_before_a_silence():
+    """With the certificates that belong to it."""
+    for places in ({"a": 0, "b": REFUSED}, {"a": REFUSED, "b": 0}, {"a": 0, "b": SILENT}):
+        net = Net(shows=(LEAF, LEAF), names={2: ["a"], 10: ["b"]}, places=places)
+        seen = []
+
+        async def connect(link, seen=seen):
+            try:
+                await link.connect("broker.example", 1, CONNECT, 1000)
+            finally:
+                seen.append(link.verifier)
+
+        raises("certificate-untrusted", net.run, connect)
+        equal((net.tried, seen[0].refusal), (["a", "b"], "certificate-untrusted"))
 
 
 # -- errors of the socket below the stack ---------------------------------------------------------
@@ -400,7 +502,7 @@ def test_the_meter_raises_nothing():
             raise OSError(self.number)
 
     for number, wanted in ((104, -104), (0, -5)):
-        meter = module.Meter(Broken(number))
+        meter = Meter(Broken(number))
         meter.left = 1
         equal(meter.readinto(bytearray(4)), wanted)
         equal(meter.write(b"x"), wanted)

@@ -6,6 +6,7 @@ from broker_model import message, obliging, packets
 from harness import check, equal
 from test_mqtt import Peer, bad, both, nothing, refused
 from warden.errors import PeerError, UsageError
+from warden.net.keepalive import SkipAllowance
 
 # As test_mqtt's.
 HEAP = "8m"
@@ -27,7 +28,7 @@ async def test_messages_above_the_limit(client):
     equal(skipped, [b"big/0", b"", b"big/1", b""])
     equal([one.pid for one in peer.link.of(0x40)], [0x1234, 0x0506, 7])
     check(peer.client.connected)
-    # Where nobody wants to know of it, it is the same.
+    # Without a callback it is the same.
     peer.client._on_skipped = None
     peer.link.push(message(b"t", bytes(2100)) + message(b"t", b"last"))
     await peer.until(lambda: len(peer.got) == 5)
@@ -64,9 +65,9 @@ async def test_each_packet_has_its_own_time(client):
     """A connection that is never idle between two packets."""
     peer = await Peer(client, stall_ms=5000).connect()
     one, data = peer.client, message(b"t", bytes(100))
-    ticks = Ticks(client)
+    ticks = Ticks(client.post)
     try:
-        one._keepalive.start(0)
+        one.keepalive.start(0)
         peer.link.push(data[:50])
         await one._turn(1)
         for _ in range(10):
@@ -86,26 +87,24 @@ async def test_each_packet_has_its_own_time(client):
         one.close()
 
 
-@both
-def test_skipped_messages_have_a_budget(client):
-    one = client("cid", None, None, nothing)
-    ticks = Ticks(client)
+def test_skipped_messages_have_a_budget():
+    ticks = Ticks(SkipAllowance.take)
     try:
-        one._spare_at = 0
-        check(one._may_skip(60000) and not one._may_skip(5537) and one._may_skip(5536))
+        take = SkipAllowance().take
+        check(take(60000) and not take(5537) and take(5536))
         for passed, most in ((0, 0), (100, 1600), (1000000, 65536), (-5, 0)):
             ticks.now += passed
-            check(not one._may_skip(most + 1))
-            check(one._may_skip(most))
+            check(not take(most + 1))
+            check(take(most))
     finally:
         ticks.restore()
 
 
 class Ticks:
-    """Stands for `time` in the module of this client."""
+    """Stands for `time` in the module of this function."""
 
-    def __init__(self, client):
-        self.scope = client._may_skip.__globals__
+    def __init__(self, function):
+        self.scope = function.__globals__
         self.saved = self.scope["time"]
         self.scope["time"] = self
         self.now = 0
@@ -122,7 +121,7 @@ class Ticks:
 
 @both
 async def test_a_cancelled_publish(client):
-    """The acknowledgement of what nobody waits for any more is no error."""
+    """The acknowledgement of a message that no task waits for is no error."""
     held = []
 
     def late(packet):
@@ -138,7 +137,7 @@ async def test_a_cancelled_publish(client):
         await peer.until(lambda turn=turn: len(held) == turn)
         task.cancel()
         await asyncio.sleep_ms(0)
-        # Its ID is nobody else's until then.
+        # No other message has its ID until then.
         await peer.client.publish("t", b"x", 1)
         check(len({one.pid for one in peer.link.of(0x30)[-2:]}) == 2)
         peer.link.push(held[-1])

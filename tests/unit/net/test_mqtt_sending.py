@@ -1,6 +1,7 @@
 """Events that go at once, and what becomes of one for which the connection has no room."""
 
 import asyncio
+import sys
 
 from broker_model import message, obliging
 from harness import check, equal
@@ -20,16 +21,26 @@ async def test_a_message_goes_at_once(client):
     for work in (peer.client.post, peer.client.publish):
         try:
             result = work(b"t", b"") if work == peer.client.post else await work("t", b"")
-            check(False, "posted to nobody: %r" % result)
+            check(False, "posted to no broker: %r" % result)
         except PeerError as error:
             equal(error.code, "link-closed")
 
 
+class Recorder:
+    """Stands for umqtt's socket."""
+
+    def __init__(self):
+        self.out = b""
+
+    def write(self, data, count=None):
+        self.out += bytes(data) if count is None else bytes(data)[:count]
+
+
 @both
-async def test_the_kept_head_of_a_packet(client):
-    """Each packet is umqtt's own, byte for byte, whichever topic and length was kept before."""
+async def test_the_kept_packet_of_an_event(client):
+    """Each packet is what umqtt writes, whichever topic and length was kept before."""
     peer = await Peer(client).connect()
-    codec = peer.client._codec
+    other = sys.modules["umqtt.simple"].MQTTClient(b"", "")
     for topic in (b"t/1", b"t/2", b"t/33"):
         for payload in (
             b"",
@@ -39,11 +50,13 @@ async def test_the_kept_head_of_a_packet(client):
             bytes(121),
             bytes(200),
             memoryview(b"d" * 200),
+            bytes(16400),
         ):
-            codec.publish(topic, payload, False, 0)
-            expected = codec.tape.pop()
+            other.sock = Recorder()
+            other.publish(topic, payload, False, 0)
             for _ in range(2):
-                equal(bytes(codec.packet(topic, payload)), bytes(expected))
+                peer.client.post(topic, payload)
+                equal(peer.link.written[-1], other.sock.out)
     for topic, payload in ((b"x", b"12"), (b"y", b"34"), (b"y", b"56"), (b"y", b"789")):
         peer.client.post(topic, payload)
         message = peer.link.of(0x30)[-1]
@@ -67,6 +80,24 @@ async def test_a_connection_without_room(client):
         peer.link.room = None
         peer.client.post(b"t/1", b"more")
         equal(peer.link.of(0x30)[-1].payload, b"more")
+
+
+@both
+async def test_a_kept_packet_waits_unchanged(client):
+    """One that the connection took in part stays as it is while others of its form follow."""
+    for room in (0, 1, 5, 9):
+        peer = await Peer(client, stall_ms=2000).connect()
+        peer.client.post(b"t", b"first")
+        peer.link.room = room
+        peer.client.post(b"t", b"again")
+        check(peer.client.owes)
+        peer.client.post(b"t", b"third")
+        await peer.client.flush()
+        peer.link.room = None
+        peer.client.post(b"t", b"x" * 700)
+        peer.client.post(b"t", b"y" * 700)
+        payloads = [one.payload for one in peer.link.of(0x30)]
+        equal(payloads, [b"first", b"again", b"third", b"x" * 700, b"y" * 700])
 
 
 @both

@@ -36,6 +36,18 @@ def test_the_pin_counts_at_the_leaf_alone():
     equal((answers, verifier.refusal, verifier.pinned), ([0, 1], "pin-mismatch", 0))
 
 
+def test_a_pin_with_an_end():
+    ending = PIN + (1000).to_bytes(8, "big")
+    trust = TrustAnchors([CA], [BACKUP, ending])
+    for now, code in ((999, ""), (1000, "pin-expired"), (1 << 33, "pin-expired")):
+        verifier = Verifier(trust)
+        verifier.now = now
+        verifier(memoryview(CA), 1)
+        equal((verifier(memoryview(LEAF), 0), verifier.refusal), (1 if code else 0, code))
+        equal((verifier.pin_end, verifier.pinned), (1000, 0 if code else 1))
+    raises("bad-argument", TrustAnchors, [CA], [BACKUP, ending[:36]])
+
+
 def test_an_anchor_is_needed():
     verifier, answers = shown(certificate(serial=b"\x02\x01\x09"), LEAF)
     equal((answers, verifier.refusal), ([0, 1], "certificate-untrusted"))
@@ -47,6 +59,13 @@ def test_an_anchor_is_needed():
 def test_exactly_one_match():
     verifier, _ = shown(CA, LEAF)
     equal((verifier(memoryview(LEAF), 0), verifier.refusal), (1, "pin-mismatch"))
+
+
+def test_no_certificate_after_the_hand_shake():
+    verifier, _ = shown(CA, LEAF)
+    verifier.end()
+    equal((verifier(memoryview(CA), 1), verifier.refusal), (1, "pin-mismatch"))
+    equal((verifier(memoryview(LEAF), 0), verifier.pinned), (1, 1))
 
 
 def test_a_refusal_is_final():

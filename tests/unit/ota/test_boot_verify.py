@@ -180,12 +180,21 @@ def test_the_manifest_beside_the_slot():
         board = updated()
         rewrite(board, 1, bad)
         slot = SlotRecord(board.vault()).slots[1]
-        raises("slot-unsigned", boot_verify.check, board.vault(), board.running, 1, slot, [], None)
+        raises(
+            "slot-unsigned",
+            boot_verify.check_slot,
+            board.vault(),
+            board.running,
+            1,
+            slot,
+            [],
+            None,
+        )
         other_wins(board)
 
 
 def test_the_record_against_the_manifest():
-    """Whoever could write the record can't make up what a release key signed."""
+    """An attacker who writes the record can't make up what a release key signed."""
     evil = image("evil", 12000)
     for field in ("images", "sequence", "floor", "manifest", "size"):
         board = updated()
@@ -291,8 +300,9 @@ def test_the_verifier_is_unloaded():
     restart(board)
     equal((board.outcome.mode, loaded()), ("application", []))
     board.off()
-    sys.modules.pop("warden.ota.boot_verify", None)
     board = updated(record=cbor.encode({"strict": False}))
+    sys.modules.pop("warden.ota.boot_verify", None)
+    restart(board)
     check("warden.ota.boot_verify" not in sys.modules)
     board.off()
 
@@ -310,7 +320,7 @@ def test_with_firmware():
 
     fed = []
     slot = SlotRecord(board.vault()).slots[0]
-    firmware_verify.check(board.running, 0, slot, lambda: fed.append(1))
+    firmware_verify.check_firmware(board.running, 0, slot, lambda: fed.append(1))
     equal(len(fed), (slot.images[1][0] + 4095) // 4096)
     # One that the chip's loader takes.
     board.chip.flash("ota_0", app_image("secund"))

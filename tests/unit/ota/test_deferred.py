@@ -162,7 +162,7 @@ def test_a_vault_that_takes_nothing():
         equal(deferred.load(vault, board.running, outcome.slot), None)
     finally:
         Vault.commit = real
-    # And whoever orders is told.
+    # The authority is told.
     device, one = start(board)
     order(one, abort=True)
     Vault.commit = full
@@ -323,7 +323,7 @@ def loaded(board):
 
 
 def test_nothing_of_an_order_that_could_not_be_taken_away_is_left():
-    """Pieces of a longer one behind those of a shorter one would be an order that nobody gave."""
+    """Pieces of a longer one behind those of a shorter one would be an order that never came."""
     board = installed()
     deferred.save(board.vault(), update_module.Update(bytes(8192), None, True))
     deferred.save(board.vault(), update_module.Update(envelope(2, [NEW]), None, False))
@@ -361,7 +361,7 @@ def test_no_failure_keeps_the_application_from_starting():
         equal((order(one)["state"], order(one)["reason"]), ("Aborted", code))
         equal(plan.pop(), bytearray(3))
         defers(board)
-    # An order that can't be read, and a vault that fails as nobody foresaw.
+    # An order that can't be read, and a vault that fails in other ways.
     vault = board.vault()
     vault.put("parked0", b"\xff")
     device, one = start(board)
@@ -505,7 +505,7 @@ def test_a_start_of_the_board():
     The watchdog is fed before, the verifier is unloaded after, and the application is mounted
     either way.
     """
-    from warden.board import load
+    from warden.board import load, slots
     from warden.hal import watchdog
 
     boot = sys.modules["warden.ota.boot"]
@@ -536,7 +536,7 @@ def test_a_start_of_the_board():
             del fed[:]
             board.power_on()
             sys.path.append("/app")
-            load.boot_slots(("file", "/ram/slots", ("app",), 2))
+            slots.boot_slots(("file", "/ram/slots", ("app",), 2))
             outcome = boot.boot_result
             equal((outcome.mode, sys.path[1]), ("application", "/app"))
             equal(outcome.update and outcome.update.plan.sequence, sequence)
@@ -595,7 +595,7 @@ def test_no_memory_for_the_reading_back():
 
 def test_a_start_of_another_firmware_leaves_the_order_for_it():
     """The board restarts at once: an update verified now would be lost."""
-    from warden.board import load
+    from warden.board import load, slots
     from warden.hal import system
 
     boot = sys.modules["warden.ota.boot"]
@@ -611,7 +611,7 @@ def test_a_start_of_another_firmware_leaves_the_order_for_it():
     boot.boot = lambda *args, **more: boot.BootResult("switch", 1, False, 0)
     sys.path.append("/app")
     try:
-        load.boot_slots(("file", "/ram/slots", ("app",), 2))
+        slots.boot_slots(("file", "/ram/slots", ("app",), 2))
         equal((resets, boot.boot_result.update), ([1], None))
     finally:
         load.open_board, load.find, system.reset, boot.boot_result, boot.boot = kept

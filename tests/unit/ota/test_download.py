@@ -92,9 +92,9 @@ def starved(*args):
 def test_memory_that_runs_out():
     """The update ends with out-of-memory and resumes when the order is sent again."""
     for where, name in (
-        ("image_verify", "check"),
-        ("image_verify", "check_map"),
-        ("reuse", "copy"),
+        ("warden.ota.image_verify", "check"),
+        ("warden.ota.image_verify", "check_map"),
+        ("warden.ota.reuse", "copy"),
     ):
         board = installed()
         update = updater(board)
@@ -103,7 +103,7 @@ def test_memory_that_runs_out():
         update.abort()
         update = updater(board)
         # Now: the download before has let go of it.
-        module = __import__("warden.ota." + where, None, None, (name,))
+        module = __import__(where, None, None, (name,))
         real = getattr(module, name)
         setattr(module, name, starved)
         try:

@@ -46,7 +46,7 @@ class Slots:
 def looked_at(data, size, digest):
     slots = Slots(data)
     try:
-        firmware_verify.check(slots, 1, Slot(size, digest), slots.feed)
+        firmware_verify.check_firmware(slots, 1, Slot(size, digest), slots.feed)
     finally:
         equal(slots.closed, 1)
     return slots

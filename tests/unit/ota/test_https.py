@@ -3,9 +3,12 @@
 import asyncio
 import time
 
+import web_model
 from harness import check, equal, has_text, raises
-from warden.errors import LinkError
+from warden.net import http
 from warden.ota import https
+
+SLOW = True
 
 TOTAL = 40000
 IMAGE = bytes([at * 7 & 255 for at in range(TOTAL)])
@@ -13,20 +16,16 @@ ADDRESS = b"https://updates.example:8443/app-2.img"
 RANGE = 16384
 
 
-class Web:
+class Web(web_model.Web):
     """A Link to a server that answers each request with answer(first, last, request).
 
     dribble: most bytes of one read
     """
 
     def __init__(self, answer, dribble=100000):
-        self.answer = answer
-        self.dribble = dribble
-        self.requests = []
+        super().__init__(answer, dribble)
         self.connections = 0
         self.pauses = []
-        self.out = b""
-        self.open = False
 
     def _request(self, data):
         data = bytes(data)
@@ -44,24 +43,6 @@ class Web:
 
     async def send(self, data):
         self._request(data)
-
-    def receive_into(self, view):
-        if not self.open:
-            raise LinkError("link-closed")
-        if not self.out:
-            return None
-        count = min(len(view), len(self.out), self.dribble)
-        view[:count] = self.out[:count]
-        self.out = self.out[count:]
-        return count
-
-    async def wait_readable(self, wait_ms):
-        if not self.out:
-            raise LinkError("link-closed")
-        return True
-
-    def close(self):
-        self.open = False
 
 
 def head(first, last, status=b"HTTP/1.1 206 Partial Content", total=TOTAL, more=b""):
@@ -441,13 +422,13 @@ def test_a_slow_drip():
     web = Slow(good, 1)
     web.now = web.read = 0
     web.waits = []
-    https.time = Time
+    http.time = Time
     try:
         raises("link-timeout", fetch, web)
     finally:
-        https.time = time
+        http.time = time
     equal((web.connections, max(web.waits)), (3, 20000))
-    # At its end it is over: nobody waits for nothing.
+    # At its end it is over, and no task waits.
     equal((web.now, min(web.waits)), (3 * 20000, 4000))
 
 

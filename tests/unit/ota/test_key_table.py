@@ -1,5 +1,7 @@
 """The tables of release keys: used where they are authentic, and a wrong one is never asked."""
 
+import sys
+
 import vfs
 from board_model import DictStore, RootKey
 from harness import check, equal
@@ -8,8 +10,10 @@ from warden.crypto import _p256_plain, p256
 from warden.hal.slots_file import FileSlots
 from warden.ota import key_table
 from warden.vault import Vault
+from warden.wire import cbor
 
 HEAP = "8m"
+SLOW = True
 unhex = bytes.fromhex
 MOUNT = "/ram"
 PATH = MOUNT + "/slots"
@@ -43,7 +47,7 @@ def forged():
         ),
         (int.from_bytes(BASE[:32], "big"), int.from_bytes(BASE[32:], "big")),
     )
-    r = _p256_plain._affine(point)[0] % N
+    r = _p256_plain.affine(point)[0] % N
     s = (int.from_bytes(DIGEST, "big") + r) * inverse(NONCE, N) % N
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
@@ -76,11 +80,11 @@ class Place:
         key_table.attach(vault or self.vault, self.slots, made)
         return made
 
-    def keep(self, *encoded):
+    def keep(self, *encoded, spare=16384):
         """Verify with the first key, and keep its table."""
         made = self.keys(*encoded)
         check(made[0].verify(DIGEST, SIGNATURE))
-        key_table.keep(self.vault, self.slots, made)
+        key_table.keep(self.vault, self.slots, made, spare)
 
     def is_slow(self, *encoded, vault=None):
         """Verify with the first key: the verdicts are right with a table or without."""
@@ -110,6 +114,45 @@ def test_made_once_and_used():
     before = place.disk.operations
     place.keep()
     equal(place.disk.operations, before)
+    place.off()
+
+
+def test_it_takes_no_room_that_the_update_needs():
+    place = Place()
+    before = place.disk.operations
+    place.keep(spare=16383)
+    equal(place.disk.operations, before)
+    check(place.is_slow())
+    place.off()
+
+
+def test_an_update_that_just_fits_is_not_left_without_room_by_a_table():
+    """The whole verification of an update, by a key that has no table yet."""
+    from warden.ota.update import Update
+
+    kept = []
+
+    class Plan:
+        sequence = 1
+        images = ()
+
+    def verify(vault, slots, running, release, envelope):
+        return Plan
+
+    from warden.ota import manifest_verify
+
+    place = Place()
+    place.vault.put("release", cbor.encode(["v", "c", [KEY]]))
+    real = manifest_verify.verify, key_table.keep, place.slots.room
+    manifest_verify.verify = verify
+    key_table.keep = lambda vault, slots, keys, spare: kept.append(spare)
+    place.slots.room = lambda part: 30000
+    try:
+        sys.modules["warden.ota.manifest_verify"] = manifest_verify
+        Update(bytes(1000), None, False)._verify(place.vault, place.slots, None)
+    finally:
+        manifest_verify.verify, key_table.keep, place.slots.room = real
+    equal(kept, [29000])
     place.off()
 
 
@@ -187,12 +230,12 @@ def test_a_rotation_of_release_keys():
     made = place.keys(BASE, KEY)
     check(not made[0].verify(DIGEST, SIGNATURE) and made[1].verify(DIGEST, SIGNATURE))
     equal([key.slow for key in made], [False, True])
-    key_table.keep(place.vault, place.slots, made)
+    key_table.keep(place.vault, place.slots, made, 16384)
     equal(content(), old)
     made = place.keys(BASE, KEY)
     check(made[1].verify(DIGEST, SIGNATURE) and not made[1].slow)
     check(made[0].verify(DIGEST, forged()) and made[0].slow)
-    key_table.keep(place.vault, place.slots, made)
+    key_table.keep(place.vault, place.slots, made, 16384)
     check(content() != old)
     check(place.is_slow(KEY, BASE))
     place.off()
@@ -239,18 +282,18 @@ def test_no_room_and_other_keys():
         def write(self, slot, part):
             raise OSError(28)
 
-    key_table.keep(place.vault, Full(), made)
+    key_table.keep(place.vault, Full(), made, 16384)
 
     def fails():
         raise MemoryError()
 
     made[0].make_table = fails
-    key_table.keep(place.vault, place.slots, made)
+    key_table.keep(place.vault, place.slots, made, 16384)
     check(place.is_slow())
 
     class Rsa:
         algorithms = (-37,)
 
     key_table.attach(place.vault, place.slots, [Rsa()])
-    key_table.keep(place.vault, place.slots, [Rsa()])
+    key_table.keep(place.vault, place.slots, [Rsa()], 16384)
     place.off()

@@ -12,7 +12,7 @@ from update_kit import number, record, romfs, text
 
 HEAP = "6m"
 
-# What a reader has to skip: padding, and kinds that nobody has given a meaning yet.
+# What a reader has to skip: padding, and kinds that have no meaning yet.
 SKIPPED = (1, 6, 7, 9, 127, 128, 20000)
 POOL = 600
 

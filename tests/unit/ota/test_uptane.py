@@ -83,7 +83,7 @@ def test_slow_retrieval():
 
 
 def test_freeze():
-    """The running or an older release offered as the newest is refused, whoever signed it.
+    """The running or an older release offered as the newest is refused, by any signature.
 
     The device reports what it runs, so its authority sees that it did not move.
     """

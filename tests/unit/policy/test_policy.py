@@ -1,6 +1,7 @@
 """The policy: every key there, every bound held, nothing taken for granted."""
 
 import hashlib
+import sys
 
 from gate_kit import TERMS
 from harness import check, equal, has_text, raises
@@ -109,7 +110,7 @@ def test_wrong_types():
             refused(record(**{key: value}))
     for mode in ("", "Sealed", "sealed ", b"sealed", None, 0, ["sealed"], {"sealed": 1}):
         refused(record(mode=mode))
-    for version in (0, 3, True, "1", None, 1.0):
+    for version in (0, 3, 4, 5, True, "1", None, 1.0):
         refused(record(v=version))
     # Each version has its own keys, all of them.
     refused(record(v=2))
@@ -117,12 +118,98 @@ def test_wrong_types():
     refused(record(v=2, strict=False))
     refused(record(v=2, strict=False, otp=None, other=1))
     refused(record(v=2, strict=False, other=None))
+    refused(record(v=2, strict=False, otp=None, development=True))
+    refused(record(v=3, strict=False, otp=None))
+    refused(record(v=3, strict=False, otp=None, other=True))
     refused(record(v=2, other=False, otp=None))
 
 
 def test_version_one_has_no_gate_and_is_not_strict():
     policy = Policy(record())
     equal((policy.strict, policy.otp), (False, None))
+
+
+def test_development_mode_is_forbidden_but_by_version_three():
+    for fields in ({}, {"v": 2, "strict": True, "otp": TERMS}):
+        check(Policy(record(**fields)).development is False)
+    for allowed in (True, False):
+        policy = Policy(record(v=3, strict=True, otp=TERMS, development=allowed))
+        equal((policy.development, policy.strict, policy.otp), (allowed, True, TERMS))
+    for value in (0, 1, None, "true", b"", [], {}):
+        refused(record(v=3, strict=False, otp=None, development=value))
+        refused(record(v=3, strict=value, otp=None, development=False))
+    check(len(record(v=3, strict=True, otp=TERMS, development=True)) < 512)
+
+
+CONNECTION = {
+    "auth": "password",
+    "tls": True,
+    "outbox": 0,
+    "outbox_keep": "connection",
+    "outbox_drop": "oldest",
+}
+
+
+def fourth(**changes):
+    fields = {"v": 4, "strict": True, "otp": TERMS, "development": False}
+    fields.update(CONNECTION)
+    fields.update(changes)
+    return record(**fields)
+
+
+def test_versions_before_four_have_no_terms_of_the_connection():
+    sys.modules.pop("warden.policy.connection", None)  # a test that was refused left it
+    for fields in ({}, {"v": 2, "strict": True, "otp": TERMS}):
+        check(Policy(record(**fields)).connection is None)
+    check(Policy(record(v=3, strict=True, otp=None, development=True)).connection is None)
+    check("warden.policy.connection" not in sys.modules)
+
+
+def test_version_four():
+    policy = Policy(fourth(outbox_keep="reboot", outbox_drop="newest"))
+    equal(
+        policy.connection,
+        {
+            "auth": "password",
+            "tls": True,
+            "outbox": 0,
+            "outbox_keep": "reboot",
+            "outbox_drop": "newest",
+        },
+    )
+    equal((policy.strict, policy.otp, policy.development), (True, TERMS, False))
+    check("warden.policy.connection" not in sys.modules)
+    check(len(fourth(auth="certificate", outbox=64)) <= 512)
+    for key in tuple(CONNECTION) + ("development", "otp", "strict"):
+        fields = dict(cbor.decode(fourth()))
+        del fields[key]
+        refused(cbor.encode(fields))
+        fields["other"] = True
+        refused(cbor.encode(fields))
+    refused(fourth(extra=1))
+    for key in CONNECTION:
+        for value in (65, -1, None, "", "none", b"password", b"\1", [], {}, 1.0):
+            refused(fourth(**{key: value}))
+    for joint in ("and", "or"):
+        for part in ("password", "token"):
+            auth = "certificate-%s-%s" % (joint, part)
+            equal(Policy(fourth(auth=auth)).connection["auth"], auth)
+            check(len(fourth(auth=auth, outbox=64)) <= 512)
+    for auth in ("certificate-xor-token", "token-and-certificate", "certificate-or-"):
+        refused(fourth(auth=auth))
+    # What equals a documented value, and is none.
+    refused(fourth(tls=1))
+    refused(fourth(outbox=False))
+    for version in (3, 5):
+        refused(fourth(v=version))
+
+
+def test_without_tls_only_sealed_messages_and_a_password():
+    refused(fourth(tls=False, mode="plain"))
+    refused(fourth(tls=False, auth="token"))
+    refused(fourth(tls=False, auth="certificate"))
+    refused(fourth(tls=False, auth="certificate-or-password"))
+    check(not Policy(fourth(tls=False)).connection["tls"])
 
 
 TERMS_BOUNDS = {

@@ -3,7 +3,9 @@
 from board_model import DictStore, PowerCut, RootKey
 from gate_kit import TERMS
 from harness import check, equal, has_text, raises
-from test_policy import DEFAULT
+from test_policy import DEFAULT, fourth
+from test_x509 import certificate, tlv
+from warden.crypto.p256_key import key_der
 from warden.errors import StoreError, UsageError
 from warden.provisioning.bundle import MAX_BUNDLE, install
 from warden.vault import Vault, records
@@ -55,8 +57,9 @@ def test_a_good_one():
     vault = Vault(store, RootKey())
     vault.open()
     equal(vault.generation, 1)
-    for name in ("identity", "broker", "trust", "network"):
+    for name in ("identity", "broker", "trust"):
         equal(records.load(vault, name), good()[name])
+    equal(records.load_networks(vault), [good()["network"]])
     equal(vault.get("policy"), POLICY)
     equal(len(vault.get("nonce")), 32)
     apps = records.load_apps(vault)
@@ -187,7 +190,129 @@ def test_no_network():
     store = DictStore()
     vault = Vault(store, RootKey())
     install(vault, cbor.encode(bent(["network"], None)))
-    equal(records.load(vault, "network"), None)
+    equal(records.load_networks(vault), [])
+
+
+def test_several_brokers():
+    own = good()["broker"][:2]
+    two = [own + [0], ["other.example", 8884, 3]]
+    store = DictStore()
+    install(Vault(store, RootKey()), cbor.encode(bent(["brokers"], two)))
+    vault = Vault(store, RootKey())
+    vault.open()
+    equal(records.load(vault, "brokers"), [1, two])
+    eight = [own + [100]] + [["h%d" % at, 65535, 0] for at in range(7)]
+    install(Vault(DictStore(), RootKey()), cbor.encode(bent(["brokers"], eight)))
+    for wrong in (
+        None,
+        [],
+        two[:1],
+        eight + [["h8", 1, 0]],
+        two[1:] + two[:1],  # the first one is that of `broker`
+        two + two[1:],
+        [own + [0], ["other.example", 8884]],
+        [own + [0], ["", 8884, 0]],
+        [own + [0], ["h" * 254, 8884, 0]],
+        [own + [0], [b"h", 8884, 0]],
+        [own + [0], ["h", 0, 0]],
+        [own + [0], ["h", 65536, 0]],
+        [own + [0], ["h", 1, -1]],
+        [own + [0], ["h", 1, 101]],
+        [own + [0], ["h", 1, True]],
+    ):
+        refused(bent(["brokers"], wrong))
+
+
+def test_a_choice_of_log_ins():
+    """Each broker is listed with a way, and both ways are there."""
+    fields = good()
+    own = fields["broker"][:2]
+    fields["policy"] = fourth(auth="certificate-or-password")
+    fields["certificate"] = [certificate(), certificate(), bytes(32)]
+    refused(fields)  # without the list
+    two = [own + [0, "certificate"], [own[0], 8883, 0, "password"]]
+    fields["brokers"] = two
+    vault = Vault(DictStore(), RootKey())
+    install(vault, cbor.encode(fields))
+    equal(records.load(vault, "brokers"), [2, two])
+    for wrong in (
+        [one[:3] for one in two],
+        [two[0], two[1][:3] + ["token"]],
+        [two[0], two[1][:3] + ["certificate"]],
+        [two[0], two[1][:3] + [1]],
+        [two[0], two[1] + [0]],
+        two + two[1:],
+    ):
+        fields["brokers"] = wrong
+        refused(fields)
+    refused(bent(["brokers"], two))  # of a device without a choice
+    # Both at once need no list, and both are there.
+    fields["policy"] = fourth(auth="certificate-and-password")
+    del fields["brokers"]
+    install(Vault(DictStore(), RootKey()), cbor.encode(fields))
+    for auth in ("certificate-and-token", "password", "token"):
+        fields["policy"] = fourth(auth=auth)
+        refused(fields)
+    del fields["certificate"]
+    fields["policy"] = fourth(auth="certificate-and-password")
+    refused(fields)
+
+
+def test_a_key_that_was_made_here():
+    """The bundle has null in its place, and a certificate for that key alone is taken."""
+    d, public = bytes(range(1, 33)), bytes(range(64))
+    for_it = certificate(spki=tlv(0x30, tlv(0x30, tlv(6, b"\x2a")), tlv(3, b"\0\4" + public)))
+    fields = good()
+    fields["policy"] = fourth(auth="certificate")
+    fields["certificate"] = [for_it, certificate(), None]
+    refused(fields)  # none was made
+    vault = Vault(DictStore(), RootKey())
+    install(vault, cbor.encode(fields), False, [d, public])
+    equal(records.load(vault, "certificate"), [for_it, certificate(), key_der(d)])
+    for wrong in (
+        [certificate(), certificate(), None],
+        [for_it, certificate(), d],
+        [for_it, certificate()],
+        None,
+    ):
+        fields["certificate"] = wrong
+        store = DictStore()
+        raises(
+            "bad-bundle", install, Vault(store, RootKey()), cbor.encode(fields), False, [d, public]
+        )
+        equal(store.files, {})
+
+
+def test_several_networks():
+    eight = [["n%d" % i, bytes(i)] for i in range(8)]
+    for networks in ([["garden", b""]], [["garden", b"x" * 64], ["\u00fc" * 16, b""]], eight):
+        vault = Vault(DictStore(), RootKey())
+        install(vault, cbor.encode(bent(["network"], networks)))
+        equal(records.load_networks(vault), networks)
+    for wrong in (
+        [],
+        {},
+        "garden",
+        ["garden"],
+        ["garden", b"", b""],
+        [["garden", b""], ["garden", b"other"]],
+        [["", b""]],
+        [["\u00fc" * 17, b""]],  # 34 bytes
+        [["garden", "text"]],
+        [["garden", None]],
+        [["garden", bytes(65)]],
+        [b"garden", b""],
+        eight + [["n8", b""]],
+    ):
+        refused(bent(["network"], wrong))
+
+
+def test_a_vault_of_a_former_version():
+    """It holds one network, without a list around it."""
+    vault = Vault(DictStore(), RootKey())
+    install(vault, cbor.encode(good()))
+    vault.put("network", cbor.encode(["garden", b"password"]))
+    equal(records.load_networks(vault), [["garden", b"password"]])
 
 
 def test_limits_that_are_still_good():

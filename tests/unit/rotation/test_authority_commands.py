@@ -5,8 +5,10 @@ import asyncio
 from agent_kit import NOW, Rig, provisioned
 from board_model import RootKey
 from harness import check, equal, link_failure, raises
+from test_bundle import good
 from warden.errors import PeerError, StoreError
 from warden.vault import Vault, records
+from warden.wire import cbor
 
 KEY, PASSWORD = b"K" * 32, b"a new password"
 PINS = [bytes(32), b"N" * 32]
@@ -15,6 +17,7 @@ TRUST = [[b"certificate"], PINS]
 
 class Verifier:
     leaf = bytes(32)
+    pinned = 0
     not_before, not_after = 0, 1 << 40
 
 
@@ -38,7 +41,7 @@ class Board(Rig):
         return self.agent.run_authority_command(command, args)
 
     def password(self):
-        return self.agent.client._codec.pswd.raw
+        return self.agent.client.password
 
     def sessions(self):
         return [session.appid for session in self.agent.sessions]
@@ -80,6 +83,27 @@ def test_new_pins_must_hold_the_server_of_the_link():
         raises("bad-body", board.run, "rotate", id=1, trust=TRUST)
     board.agent.link = Link()
     board.run("rotate", id=1, trust=TRUST)
+
+
+def test_new_pins_without_tls():
+    """No server was verified: pins that a renewal of its key waits for are taken as they come."""
+    bundle = good()
+    terms = {"v": 4, "strict": False, "otp": None, "development": False, "auth": "password"}
+    terms.update({"tls": False, "outbox": 0, "outbox_keep": "connection"})
+    fields = cbor.decode(bundle["policy"])
+    fields.update(terms)
+    fields["outbox_drop"] = "oldest"
+    bundle["policy"] = cbor.encode(fields)
+    board = Board(provisioned(bundle)).start_without_tasks()
+
+    class NoVerifier:
+        leaf = b""
+
+    class Bare:
+        verifier = NoVerifier()
+
+    board.agent.link = Bare()
+    equal(board.run("rotate", id=1, trust=TRUST), {"pending": ["trust"]})
 
 
 def test_one_part_is_proven_and_another_stays_pending():
@@ -291,10 +315,20 @@ def test_refused_commands():
 def test_only_the_authority_may():
     board = Board(provisioned()).start_without_tasks()
     find = board.agent.commands.find
-    for command in ("rotate", "wipe", "update", "policy", "unlock"):
+    for command in (
+        "rotate",
+        "wipe",
+        "update",
+        "policy",
+        "unlock",
+        "wifi",
+        "develop",
+        "token",
+        "apps",
+    ):
         raises("not-allowed", find, "home", command)
         raises("not-allowed", find, "", command)
-    raises("not-allowed", find, "authority", "policy")
+    check(callable(find("authority", "policy")[0]))
     check(callable(find("authority", "rotate")[0]))
     check(callable(find("authority", "wipe")[0]))
 

@@ -23,6 +23,11 @@ def made():
     return vault
 
 
+def ending(moment):
+    """What follows a pin that ends."""
+    return moment.to_bytes(8, "big")
+
+
 def appids(vault):
     return [app.appid for app in records.load_apps(vault)]
 
@@ -104,6 +109,10 @@ def test_malformed_commands():
         {"trust": [[b"ca"] * 5, [LIVE, NEXT]]},
         {"trust": [[bytes(2049)], [LIVE, NEXT]]},
         {"trust": [[b"ca"], [LIVE] + [bytes((i,)) * 32 for i in range(6)]]},
+        {"trust": [[b"ca"], [LIVE + ending(NOW), NEXT]]},
+        {"trust": [[b"ca"], [LIVE + ending(NOW + 9), NEXT + ending(NOW + 9)]]},
+        {"trust": [[b"ca"], [LIVE + ending(NOW + 9), LIVE]]},
+        {"trust": [[b"ca"], [LIVE + bytes(7), NEXT]]},
         {"trust": {"cas": []}},
         {"apps": {}},
         {"apps": [KEY]},
@@ -166,6 +175,7 @@ def test_one_rotation_at_a_time():
     vault = made()
     check(accept(vault))
     refused("busy", vault, id=2)
+    refused("bad-body", vault, id=2, instead=False)
     what = Rotation(vault)
     for part in what.pending():
         what._replace([part])
@@ -219,7 +229,7 @@ def test_failures_that_say_nothing_of_the_pins():
     what = Rotation(vault)
     for code in ("unreachable", "link-closed", "link-timeout", "busy"):
         check(what.choose("trust"))
-        equal(what.failed(link_failure(code)), (False, ""))
+        equal(what.failed(link_failure(code), False), (False, ""))
 
 
 def keys_only(**changes):
@@ -241,6 +251,21 @@ def test_release_keys_at_once():
     # An old order played back puts no old key in force again.
     refused("unexpected", again, **keys_only(id=1, release=RELEASE))
     equal(records.load(reopened(again), "release"), other)
+
+
+def test_one_in_place_of_another():
+    """An authority that was restored from a backup does not know what is pending."""
+    vault = made()
+    old = secrets(vault)
+    check(accept(vault))
+    check(accept(vault, id=2, password=b"the next one", trust=None, apps=None, instead=True))
+    what = Rotation(vault)
+    equal((what.pending(), what.password), (["password"], b"the next one"))
+    equal(secrets(vault), old)
+    check(not accept(vault, id=2, password=b"the next one", trust=None, apps=None, instead=True))
+    # Release keys alone leave nothing pending.
+    check(accept(vault, **keys_only(id=3, release=RELEASE, instead=True)))
+    equal((vault.get("rotation"), secrets(vault)), (None, old))
 
 
 def test_release_keys_beside_others():
@@ -269,7 +294,7 @@ def attempts(what, accepts, turns):
         if seen[-1] == accepts:
             what.prove(True, [])
         else:
-            again, often = what.failed(link_failure("mqtt-refused"))
+            again, often = what.failed(link_failure("mqtt-refused"), True)
             soon.append(again)
             if often:
                 said.append(often)
@@ -314,7 +339,7 @@ def test_only_a_refusal_changes_the_turn():
     _, what = with_password()
     for code in ("unreachable", "link-closed", "link-timeout", "pin-mismatch", "tls-failed"):
         check(what.choose("password"))
-        equal(what.failed(link_failure(code)), (False, ""))
+        equal(what.failed(link_failure(code), False), (False, ""))
     check(what.choose("password"))
 
 
@@ -325,7 +350,7 @@ def test_pins_by_every_refusal_of_a_hand_shake():
         what = Rotation(vault)
         check(what.choose("trust"))
         check(not what.choose("password"))
-        equal(what.failed(link_failure(code)), (True, ""))
+        equal(what.failed(link_failure(code), False), (True, ""))
         check(not what.choose("trust"))
         what.prove(True, [])
         check(vault.get("rotation") is not None)
@@ -479,3 +504,13 @@ def test_a_full_vault_refuses():
         number += 1
     check(isinstance(raises("vault-limit", accept, vault), StoreError))
     equal((secrets(vault), vault.counter("rotation")), (old, 0))
+
+
+def test_the_live_pin_may_end_later():
+    vault = made()
+    pins = [LIVE + ending(NOW + 60), NEXT]
+    check(accept(vault, trust=[[b"ca"], pins]))
+    waiting = Rotation(vault)
+    waiting.choose("trust")
+    waiting.prove(True, [])
+    equal(records.load(reopened(vault), "trust")[1], pins)

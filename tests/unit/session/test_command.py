@@ -48,7 +48,10 @@ def test_allowed_without_a_handler():
 
 
 def test_the_authoritys_own_can_not_be_granted():
-    equal(sorted(AUTHORITY_ONLY), ["policy", "rotate", "unlock", "update", "wipe"])
+    equal(
+        sorted(AUTHORITY_ONLY),
+        ["apps", "develop", "policy", "rotate", "token", "unlock", "update", "wifi", "wipe"],
+    )
     commands = made()
     commands.grant("home", AUTHORITY_ONLY)
     for command in AUTHORITY_ONLY:

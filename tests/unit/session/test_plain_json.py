@@ -12,7 +12,7 @@ from warden.wire.cbor_reader import ITEMS
 
 PURE = True
 # Small, so that what takes memory without a limit shows.
-HEAP = "256k"
+HEAP = "320k"
 
 
 def test_json_that_is_no_object():

@@ -442,6 +442,24 @@ def test_what_an_event_and_a_reply_carry():
     raises("bad-argument", bench.session.seal, "x", 7, {"a": body})
 
 
+def test_what_an_event_leaves_behind_is_not_in_the_next_one():
+    """Buffers are used again, for shorter and longer bodies; what seal() returned stays."""
+    bench, app = stood()
+    kept = bench.session.seal("x", 0, {"a": b"kept"})
+    before = bytes(kept)
+    counter = 1
+    for size in (0, 5, 400, 3, 1500, 2, 600, 1):
+        for event in ("x", "longer_name", "x"):
+            counter += 1
+            body = {"v": bytes(range(size & 255)) + b"v" * size}
+            view = bench.session.seal_view(event, 0, body)
+            equal(app.open(event, counter, bytes(view)), [0, None, body])
+    raises("bad-argument", bench.session.seal_view, "x", 0, {"a": [b"half", object()]})
+    counter += 2
+    equal(app.open("x", counter, bench.session.seal("x", 3, {"b": 1})), [3, None, {"b": 1}])
+    equal(bytes(kept), before)
+
+
 def test_an_event_of_more_items_than_the_host_reads():
     bench, app = stood()
     most = ITEMS
@@ -534,7 +552,7 @@ def test_vectors():
             octets[name] = bytes.fromhex(v[name])
     app = App(v["appid"], octets["k"], Topics(v["type"], v["device"]))
     bench = Bench(app, v["boot"], v["vault_gen"], False, octets["nonce_key"])
-    bench.session._policy_digest = octets["policy_hash"]
+    bench.session.policy_digest = octets["policy_hash"]
     equal(bench.session.kid, octets["kid"])
     restore = fixed_random(octets["urandom"])
     try:

@@ -201,6 +201,7 @@ def test_boot_py_itself():
 
     A board that has no boot.py at all is not reset over and over.
     """
+    from warden.board import load  # noqa: F401  (main.py finds no /lib here)
     from warden.hal import system
 
     with open("firmware/main.py") as file:
@@ -233,10 +234,12 @@ def test_boot_py_itself():
 
     real = (
         system.reset,
+        system.PAUSE_S,
         sys.modules.get("warden.agent.recovery"),
         getattr(warden, "recovery", None),
     )
     system.reset = reset
+    system.PAUSE_S = 0
     sys.modules["warden.agent.recovery"] = warden.agent.recovery = Recovery()
     try:
         everywhere(lambda: write(MOUNT + "/boot.py", b""), "boot.py", verify)
@@ -244,7 +247,8 @@ def test_boot_py_itself():
         equal(start(), "agent")
         vfs.umount(MOUNT)
     finally:
-        system.reset, sys.modules["warden.agent.recovery"], warden.agent.recovery = real
+        system.reset, system.PAUSE_S = real[:2]
+        sys.modules["warden.agent.recovery"], warden.agent.recovery = real[2:]
 
 
 def bare():

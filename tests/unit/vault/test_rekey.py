@@ -42,13 +42,13 @@ def refused(code, function, *arguments):
 def test_everything_is_there_afterwards():
     vault = made()
     store, before, generation = vault.store, content(vault), vault.generation
-    old_files, old_key = dict(store.files), bytes(vault._key)
+    old_files, old_key = dict(store.files), bytes(vault._keys.key)
     old_root, root = vault._root, RootKey(NEW)
     vault = reseal(vault, root)
     # The open vault goes on under the new key.
     equal((content(vault), vault.generation), (before, generation + 1))
     equal((old_root.closed, root.created, root.closed), (1, 1, 0))
-    check(bytes(vault._key) != old_key)
+    check(bytes(vault._keys.key) != old_key)
     vault.put("later", b"x")
     equal(content(opened(store, NEW))[0]["later"], b"x")
     refused("root-key", opened, store, OLD)
@@ -104,9 +104,10 @@ def test_the_last_but_one():
 def test_the_old_key_is_wiped():
     """The new one is drawn into the new vault's own buffer: there is no copy to wipe."""
     old = made()
+    old_key = old._keys.key
     vault = reseal(old, RootKey(NEW))
-    equal(bytes(old._key), bytes(32))
-    check(bytes(vault._key) != bytes(32))
+    equal(bytes(old_key), bytes(32))
+    check(bytes(vault._keys.key) != bytes(32))
     raises("closed", old.names)
 
 
@@ -327,7 +328,7 @@ def test_a_board_that_was_cut():
 
 
 def test_a_board_that_was_wiped():
-    from warden.vault import WIPED
+    from warden.vault.opening import WIPED
 
     store = made().store
     store.files["key"] = WIPED

@@ -3,7 +3,8 @@
 from board_model import DictStore, RootKey
 from harness import check, equal, raises
 from warden.errors import StoreError
-from warden.vault import COUNTER_MAX, MAX_NAME, MAX_RECORDS, MAX_VALUE, Vault
+from warden.vault import COUNTER_MAX, MAX_RECORDS, MAX_VALUE, Vault, opening
+from warden.vault.sealing import MAX_NAME
 
 PURE = BUILT = True
 
@@ -248,22 +249,44 @@ def test_a_vault_that_does_not_open_is_closed():
 
 def test_a_store_that_fails_closes_the_vault():
     class Full(DictStore):
+        room = None  # writes
+
+        def write(self, name, data):
+            if self.room is not None:
+                if not self.room:
+                    raise StoreError("vault-limit", "full")
+                self.room -= 1
+            super().write(name, data)
+
+    for changes, room in (({"a": b"new"}, 0), ({"a": b"new", "b": b"b"}, 2), ({}, 0)):
+        store = Full()
+        vault, _ = made(store)
+        before = dict(store.files)
+        store.room = room
+        raises("vault-limit", vault.commit, changes, {"boot": 1})
+        store.room = None
+        equal(store.files, before)
+        for one in (vault, opened(store)):  # it is open still
+            equal((one.get("a"), one.counter("boot"), one.generation), (b"first", 0, 1))
+        vault.commit(changes, {"boot": 1})
+        equal(opened(store).counter("boot"), 1)
+
+
+def test_a_full_flash_that_took_the_change_all_the_same():
+    class Wrong(DictStore):
         full = False
 
         def write(self, name, data):
-            if self.full:
-                raise StoreError("vault-limit", "full")
             super().write(name, data)
+            if self.full and name == "commit":
+                raise StoreError("vault-limit", "full")
 
-    for changes in ({"a": b"new"}, {}):
-        store = Full()
-        vault, _ = made(store)
-        store.full = True
-        raises("vault-limit", vault.commit, changes, {"boot": 1})
-        is_closed(vault)
-        store.full = False
-        vault.open()
-        equal((vault.get("a"), vault.counter("boot")), (b"first", 0))
+    store = Wrong()
+    vault, _ = made(store)
+    store.full = True
+    raises("vault-limit", vault.advance, "boot")
+    is_closed(vault)
+    equal(opened(store).counter("boot"), 1)
 
 
 def test_after_close_nothing_works():
@@ -281,10 +304,38 @@ def test_after_close_nothing_works():
 
 def test_close_wipes_the_keys():
     vault, _ = made()
-    key = vault._key
+    key = vault._keys.key
     check(bytes(key) != bytes(32))
     vault.close()
     equal(bytes(key), bytes(32))
+
+
+def test_a_vault_that_does_not_open_leaves_no_key():
+    """Wherever it fails behind the key: at the commit, at a record, at the set."""
+    kept = []
+    real = opening.VaultKeys
+
+    def noted(key):
+        kept.append(real(key))
+        return kept[-1]
+
+    opening.VaultKeys = noted
+    try:
+        for damage in ("commit", "a", None):
+            vault, store = made()
+            for file in list(store.names()):
+                if damage is not None and file.split(".")[0] == damage:
+                    data = store.read(file, 4096)
+                    store.write(file, data[:-1] + bytes([data[-1] ^ 1]))
+                elif damage is None and file.startswith("a."):
+                    store.remove(file)
+            del kept[:]
+            raises("vault-damaged", opened, store)
+            check(kept)
+            for keys in kept:
+                equal((bytes(keys.key), keys.nonce_key), (bytes(32), b""))
+    finally:
+        opening.VaultKeys = real
 
 
 def test_nothing_works_before_open():
@@ -321,9 +372,9 @@ def test_create_sweeps_an_interrupted_creation():
 def test_secrets_are_nowhere_in_clear():
     secrets = [b"first secret, 32 bytes long 12345", b"\x01\x02\x03\x04 another one"]
     vault, store = made(changes={"s0": secrets[0], "s1": secrets[1]})
-    key = bytes(vault._key)
+    key = bytes(vault._keys.key)
     for data in store.files.values():
-        for secret in secrets + [key, vault._nonce_key, vault._set_key, b"r" * 32]:
+        for secret in secrets + [key, vault._keys.nonce_key, vault._keys._set_key, b"r" * 32]:
             for at in range(0, len(secret) - 7):
                 check(secret[at : at + 8] not in data)
 

@@ -8,7 +8,7 @@ from harness import check, equal, raises
 from warden import vault as module
 from warden.crypto import rand
 from warden.errors import StoreError
-from warden.vault import Vault
+from warden.vault import Vault, opening, sealing
 from warden.wire import cbor
 
 PURE = True
@@ -253,7 +253,7 @@ def test_more_records_than_a_vault_holds_are_not_even_read():
             return super().read(name, limit)
 
     files = dict(history()[-1])
-    for i in range(module.MAX_RECORDS):
+    for i in range(opening.MAX_RECORDS):
         files["x%d.00000001" % i] = b""
     raises("vault-damaged", Vault(Counting(files), RootKey()).open)
 
@@ -288,7 +288,7 @@ class Recorder:
         self.repeats = 0
         recorder = self
 
-        class Recording(module.CCM):
+        class Recording(sealing.CCM):
             def __init__(self, key, *more):
                 super().__init__(key, *more)
                 self.noted = bytes(key)
@@ -308,14 +308,15 @@ class Recorder:
 def recorded(function, source=None):
     """Run the function with every nonce recorded, and a generator in place of the chip's."""
     recorder = Recorder()
-    saved = module.CCM, rand._source
-    module.CCM = recorder.ccm
+    saved = sealing.CCM, rand._source
+    sealing.CCM = opening.CCM = recorder.ccm
     if source is not None:
         rand._source = source
     try:
         function(recorder)
     finally:
-        module.CCM, rand._source = saved
+        sealing.CCM, rand._source = saved
+        opening.CCM = sealing.CCM
     return recorder
 
 
@@ -369,8 +370,8 @@ def test_a_commit_of_another_form():
     files = history()[-1]
     vault = Vault(DictStore(files), RootKey())
     vault.open()
-    cipher = vault._cipher()
-    good = cbor.decode(module._opened(cipher, files["commit"], b"warden commit 1"))
+    cipher = vault._keys.cipher()
+    good = cbor.decode(sealing.opened(cipher, files["commit"], b"warden commit 1"))
     for body in (
         cbor.encode(good[:4]),
         cbor.encode(good + [0]),
@@ -381,9 +382,9 @@ def test_a_commit_of_another_form():
         b"",
     ):
         bent = dict(files)
-        bent["commit"] = module.sealed(cipher, bytes(13), body, b"warden commit 1")
+        bent["commit"] = sealing.sealed(cipher, bytes(13), body, b"warden commit 1")
         refused("vault-damaged", bent)
-    bent["commit"] = module.sealed(cipher, bytes(13), cbor.encode(good), b"warden commit 1")
+    bent["commit"] = sealing.sealed(cipher, bytes(13), cbor.encode(good), b"warden commit 1")
     Vault(DictStore(bent), RootKey()).open()
 
 
@@ -407,7 +408,7 @@ def test_more_records_than_a_vault_can_hold():
 
     No version of ours wrote that many.
     """
-    limit = module.MAX_RECORDS
+    limit = sealing.MAX_RECORDS
     store = DictStore()
     vault = Vault(store, RootKey())
     vault.create()

@@ -13,7 +13,8 @@ from vault_kit import spread
 from warden.errors import StoreError
 from warden.hal import erase_files
 from warden.hal.store_file import FileStore
-from warden.vault import WIPED, Vault
+from warden.vault import Vault
+from warden.vault.opening import WIPED
 from warden.vault.wipe import finish, wipe
 
 SECRETS = {"s%02d" % number: bytes((number + 65,)) * 40 for number in range(12)}
@@ -194,7 +195,7 @@ def test_no_secret_in_the_raw_image():
     """After use neither a value nor a key lies in the flash, in no block."""
     flash, vault, _ = used()
     with flash:
-        secrets = list(SECRETS.values()) + [bytes(vault._key), b"r" * 32]
+        secrets = list(SECRETS.values()) + [bytes(vault._keys.key), b"r" * 32]
         secrets += [bytes((turn,)) * 50 for turn in range(12)]
         equal(flash.holds([secret[:16] for secret in secrets]), 0)
 

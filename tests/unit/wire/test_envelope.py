@@ -12,13 +12,76 @@ KEY = bytes(range(32))
 KID = b"kid-kid-"
 SID = b"sid-sid-"
 IV = bytes(range(100, 113))
+TOPIC = b"topic"
+AAD = b"\x82\x63msg\x65topic"
 COUNTERS = (0, 1, 23, 24, 255, 256, 65535, 65536, (1 << 24) - 1, 1 << 24, (1 << 32) - 1)
 SIZES = (0, 1, 7, 8, 23, 24, 255 - 16, 256 - 16, 300)
 
 
-def sealed(counter=5, size=40, aad=b"aad"):
+def sealed(counter=5, size=40, aad=AAD):
     payload = bytes(i & 255 for i in range(size))
-    return payload, envelope.seal_encrypt0(CCM(KEY), KID, counter, SID, IV, payload, aad)
+    return payload, envelope.Sealer(CCM(KEY), KID, SID, IV).seal(counter, payload, aad)
+
+
+def opened(parsed, ccm=None, iv=IV, topic=TOPIC):
+    return envelope.Opener(ccm or CCM(KEY), iv).open(parsed, topic)
+
+
+def test_one_opener_for_all_messages_of_a_direction():
+    """Whatever the last message left in it, and whether that opened."""
+    opener = envelope.Opener(CCM(KEY), IV)
+    for counter in (5, 6, 300, 301, 5):
+        for topic in (b"topic", b"other", b"a" * 30):
+            for kind in (bytes, memoryview):
+                aad = envelope.external("msg", topic)
+                payload, message = sealed(counter, 9, aad)
+                wrong = envelope.parse_encrypt0(memoryview(sealed(counter, 9, b"aad")[1]))
+                raises("tampered", opener.open, wrong, kind(topic))
+                parsed = envelope.parse_encrypt0(memoryview(message))
+                equal(bytes(opener.open(parsed, kind(topic))), payload)
+                swapped = envelope.parse_encrypt0(memoryview(sealed(counter, 9, aad)[1]))
+                raises("tampered", opener.open, swapped, b"topik")
+
+
+def _fails_at(n, work, *args):
+    """Run work with a MemoryError in the n-th object that the envelope makes."""
+    left = [n]
+
+    def failing(make):
+        def made(*args):
+            left[0] -= 1
+            if left[0] == 0:
+                raise MemoryError
+            return make(*args)
+
+        return made
+
+    makers = {"bytes": bytes, "bytearray": bytearray, "memoryview": memoryview}
+    for name in makers:
+        setattr(envelope, name, failing(makers[name]))
+    try:
+        work(*args)
+    except MemoryError:
+        pass
+    finally:
+        for name in makers:
+            delattr(envelope, name)
+
+
+def test_memory_that_runs_out_leaves_no_structure_of_another_topic():
+    """Else a message of one topic would open under another one."""
+    other = envelope.external("msg", b"other")
+    for n in range(1, 9):
+        opener = envelope.Opener(CCM(KEY), IV)
+        sealer = envelope.Sealer(CCM(KEY), KID, SID, IV)
+        first = bytes(sealer.seal(5, b"body", AAD))
+        opener.open(envelope.parse_encrypt0(memoryview(bytearray(first))), TOPIC)
+        second = bytearray(sealed(6, 9, other)[1])
+        parsed = envelope.parse_encrypt0(memoryview(bytearray(second)))
+        _fails_at(n, opener.open, parsed, b"other")
+        raises("tampered", opener.open, envelope.parse_encrypt0(memoryview(second)), TOPIC)
+        _fails_at(n, sealer.seal, 6, b"body", other)
+        equal(bytes(sealer.seal(5, b"body", AAD)), first)
 
 
 def test_mac0_is_cose():
@@ -38,11 +101,24 @@ def test_encrypt0_is_cose():
             payload, message = sealed(counter, size)
             equal(
                 bytes(message),
-                cose.build_encrypt0(CCM(KEY), KID, counter, SID, IV, payload, b"aad"),
+                cose.build_encrypt0(CCM(KEY), KID, counter, SID, IV, payload, AAD),
             )
             parsed = envelope.parse_encrypt0(memoryview(message))
             equal((parsed.kid, parsed.sid, parsed.counter), (KID, SID, counter))
-            equal(bytes(envelope.open_encrypt0(parsed, CCM(KEY), IV, b"aad")), payload)
+            equal(bytes(opened(parsed)), payload)
+
+
+def test_one_sealer_for_all_messages_of_a_direction():
+    """What it keeps of the last message never shows in the next one."""
+    sealer = envelope.Sealer(CCM(KEY), KID, SID, IV)
+    for counter in COUNTERS:
+        for aad in (b"aad", b"aae", b"", bytes(30), b"aad"):
+            for size in (0, 40, 300, 1):
+                payload = bytes(i + counter & 255 for i in range(size))
+                equal(
+                    bytes(sealer.seal(counter, payload, aad)),
+                    cose.build_encrypt0(CCM(KEY), KID, counter, SID, IV, payload, aad),
+                )
 
 
 def test_wrong_key_aad_and_tag():
@@ -51,13 +127,13 @@ def test_wrong_key_aad_and_tag():
     raises("tampered", envelope.verify_mac0, parsed, bytes(32), b"aad")
     raises("tampered", envelope.verify_mac0, parsed, KEY, b"aae")
     for wrong in (
-        (CCM(bytes(32)), IV, b"aad"),
-        (CCM(KEY), bytes(13), b"aad"),
-        (CCM(KEY), IV, b"aae"),
+        (CCM(bytes(32)), IV, TOPIC),
+        (CCM(KEY), bytes(13), TOPIC),
+        (CCM(KEY), IV, b"topik"),
     ):
         payload, message = sealed()
         parsed = envelope.parse_encrypt0(memoryview(message))
-        raises("tampered", envelope.open_encrypt0, parsed, *wrong)
+        raises("tampered", opened, parsed, *wrong)
         equal(bytes(parsed.body[: len(payload)]), bytes(len(payload)), "plaintext is left behind")
 
 
@@ -87,7 +163,7 @@ def test_every_bit_of_an_encrypt0():
     flips(
         message,
         envelope.parse_encrypt0,
-        lambda parsed: envelope.open_encrypt0(parsed, CCM(KEY), IV, b"aad"),
+        opened,
     )
 
 

@@ -1,0 +1,92 @@
+"""`warden policy` on a live device: real mosquitto, real firmware, a line that may be slow."""
+
+import json
+import select
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import server_kit
+from fleet_kit import DEVICE, PATIENCE_S, Board, World, free_ports
+from warden_host.cli import main
+from warden_host.names import AUTHORITY
+from warden_host.service.run import serving
+
+
+class Line:
+    """What lies between device and broker: passes bytes on, to the device after delay_s."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.delay_s = 0.0
+
+    def __call__(self, near: socket.socket) -> None:
+        with socket.create_connection((server_kit.HOST, self._port)) as far:
+            while True:
+                for ready in select.select([near, far], [], [], 0.1)[0]:
+                    data = ready.recv(65536)
+                    if not data:
+                        return
+                    if ready is far:
+                        time.sleep(self.delay_s)
+                    (far if ready is near else near).sendall(data)
+
+
+@pytest.fixture
+def line(tmp_path: Path, umqtt_path: Path) -> Iterator[tuple[World, Board, Line]]:
+    (port,) = free_ports(1)
+    world = World(tmp_path, device_port=port)
+    made = Line(world.port)
+    board = Board(world.provision(limits={"backoff_min_ms": 100}))
+    with (
+        serving(world.fleet, world.news.add) as service,
+        server_kit.listening(made, port),
+        board,
+    ):
+        world.authority = service.authority
+        wait_session(world, board)
+        yield world, board, made
+
+
+def wait_session(world: World, board: Board) -> None:
+    board.wait_line("log session-stands")
+    world.fleet_event("session", app=AUTHORITY)
+
+
+def warden(world: World, *arguments: str) -> int:
+    return main.run(["--fleet", str(world.fleet.root), "policy", *arguments])
+
+
+def said(capsys: Any) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+
+
+def test_a_policy_that_works_and_one_that_does_not(
+    line: tuple[World, Board, Line], capsys: Any
+) -> None:
+    world, board, made = line
+    capsys.readouterr()
+    more = ("--timeout", str(PATIENCE_S), "--json")
+    assert warden(world, "set", DEVICE, "stall_ms=3000", "max_message=4096", *more) == 0
+    assert said(capsys)[-1]["changed"] == {"stall_ms": 3000, "max_message": 4096}
+    board.wait_line("log policy-changed")
+    world.fleet_event("session", app=AUTHORITY)
+    assert world.command("set_relay", on=1) == {"on": 1}
+    # A power cut changes nothing.
+    board.kill()
+    board.start()
+    wait_session(world, board)
+    assert not [news for news in world.news.all() if news.kind == "diverged"]
+    # Too little patience for this line: three tries, and the old policy is back.
+    made.delay_s = 1.0
+    assert warden(world, "set", DEVICE, "stall_ms=500", *more) == 4
+    assert said(capsys)[-1]["error"]["code"] == "policy-unproved"
+    made.delay_s = 0.0
+    world.fleet_event("incident", code="policy-failed")
+    assert warden(world, "show", DEVICE, "--json") == 0
+    (shown,) = said(capsys)
+    assert (shown["policy"]["stall_ms"], shown["trying"]) == (3000, None)
+    assert world.command("set_relay", on=0) == {"on": 0}

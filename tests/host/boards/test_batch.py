@@ -1,0 +1,325 @@
+"""`warden provision --batch`: the list checked as a whole, boards found, cut and gone on with."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from cli_kit import fails, said
+from port_model import BoardModel
+from serial.tools import list_ports
+from warden_host.boards import batch, ports
+from warden_host.boards.records import BoardRecord
+from warden_host.cli import main
+from warden_host.devices.provision import Order
+from warden_host.fleet import device_tree
+from warden_host.fleet.fleet import Fleet
+from warden_host.protocol import policy
+from warden_host.store.store import Store
+
+LINE = ("provision", "--board", "UNIX", "--offline", "--json", "--batch")
+
+
+class Listed:
+    """A USB port as pyserial lists it; it is there while the board's port is."""
+
+    vid, product, description = 0x2E8A, "Board", ""
+
+    def __init__(self, device, serial_number):
+        self.device, self.serial_number = device, serial_number
+
+
+@pytest.fixture
+def line(tmp_path, micropython, monkeypatch):
+    """Three boards on one USB hub."""
+    monkeypatch.delenv("WARDEN_UMQTT", raising=False)
+    device_tree.umqtt()
+    models = [
+        BoardModel(tmp_path / f"board{number}", micropython, unique_id=bytes([number + 1] * 8))
+        for number in range(3)
+    ]
+    found = [Listed(model.port, str(number)) for number, model in enumerate(models)]
+    monkeypatch.setattr(list_ports, "comports", lambda: found)
+    for model in models:
+        model.__enter__()
+    yield models
+    for model in models:
+        model.__exit__()
+
+
+def listed(folder, text):
+    path = folder.parent / "devices.csv"
+    path.write_text(text)
+    return str(path)
+
+
+def records(capsys):
+    return [json.loads(each) for each in capsys.readouterr().out.splitlines()]
+
+
+def log(folder):
+    return [
+        json.loads(each) for each in (folder / "boards" / "log.jsonl").read_text().splitlines()
+    ]
+
+
+def test_three_boards_one_after_the_other(folder, line, tmp_path, capsys):
+    path = listed(folder, "device,type\nD1,relay\nD2,lamp\nD3,\n")
+    sheet = tmp_path / "labels.pdf"
+    monkey = [*LINE, path, "--labels", str(sheet)]
+    assert main.run(monkey) == 0
+    summary = records(capsys)[-1]
+    assert summary["ok"] and summary["made"] == ["D1", "D2", "D3"]
+    with Store(folder / "fleet.db") as store:
+        assert [(each.device, each.type) for each in store.devices()] == [
+            ("D1", "relay"),
+            ("D2", "lamp"),
+            ("D3", "relay"),
+        ]
+    assert [(entry["device"], entry["result"]) for entry in log(folder)] == [
+        ("D1", "ok"),
+        ("D2", "ok"),
+        ("D3", "ok"),
+    ]
+    assert len({entry["chip"] for entry in log(folder)}) == 3
+    assert sheet.read_bytes().startswith(b"%PDF")
+    assert sheet.stat().st_mode & 0o777 == 0o600
+    assert main.run(monkey) == 0  # all are done: no board is asked anything
+    assert records(capsys)[-1]["made"] == []
+
+
+def test_more_devices_than_boards(folder, line, capsys):
+    """The rest is named, and done when boards come."""
+    path = listed(folder, "device\nD1\nD2\nD3\nD4\n")
+    assert main.run([*LINE, path]) == 1
+    summary = records(capsys)[-1]
+    assert summary["waiting"] == ["D4"] and not summary["ok"]
+
+
+def test_a_board_that_fails_does_not_end_the_line(folder, line, capsys):
+    """The next one becomes what it was to be."""
+    line[0].on_input = lambda data, at: None if at > 20000 else data  # it resets again and again
+    path = listed(folder, "device\nD1\nD2\n")
+    assert main.run([*LINE, path]) == 0
+    summary = records(capsys)[-1]
+    assert summary["made"] == ["D1", "D2"] and summary["failed"] == {}
+    results = [(entry["device"], entry["result"]) for entry in log(folder)]
+    assert results == [("D1", "board-lost"), ("D1", "ok"), ("D2", "ok")]
+
+
+def test_a_line_that_ends_with_a_failure(folder, line, capsys):
+    for model in line:
+        model.on_input = lambda data, at: None if at > 20000 else data
+    path = listed(folder, "device\nD1\nD2\n")
+    assert main.run([*LINE, path]) == 1
+    summary = records(capsys)[-1]
+    assert summary["failed"] == {"D1": "board-lost"} and summary["waiting"] == ["D1", "D2"]
+    for model in line:
+        model.on_input = lambda data, _: data
+        model.wait_port()
+    assert main.run([*LINE, path]) == 0
+
+
+BAD = """device,type,board,source,apps,otp
+D1,relay,,,,
+,relay,,,,
+D1,lamp,,,,
+a b,,,,,
+D3,no/type,,,,
+D4,,NOWHERE,,,
+D5,,,missing.py,,
+D6,,,,home,
+D7,,RPI_PICO_W,,,
+D8,,UNIX_PIN,,,
+D9,,,,,fingerprint
+D10,,UNIX_PIN,,,authority
+D11,,,,,totp
+=cmd|' /C calc'!A0,,,,,
+"D
+12",,,,,
+"""
+
+
+def test_every_error_is_told_before_a_board_is_touched(folder, line, capsys):
+    path = listed(folder, BAD)
+    before = [model.received for model in line]
+    assert main.run([*LINE, path]) == 2
+    error = said(capsys)["error"]
+    assert error["code"] == "bad-list"
+    for number, text in enumerate(
+        (
+            "device ID ''",
+            "D1 is in line 2, too",
+            "device ID 'a b'",
+            "device type 'no/type'",
+            "no board 'NOWHERE'",
+            "no application at missing.py",
+            "no application home",
+            "joins Wi-Fi",
+            "wants a PIN",
+            "otp is one of none, ",
+            "wants a PIN",
+            "no secret for codes of D11",
+            "device ID",
+        ),
+        3,
+    ):
+        assert f"line {number}: " in error["text"] and text in error["text"], text
+    assert "line 17: device ID" in error["text"]  # where the field of two lines ends
+    assert all(char.isprintable() for char in error["text"])
+    assert [model.received for model in line] == before
+    with Store(folder / "fleet.db") as store:
+        assert store.names() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said_"),
+    [
+        ("type\nrelay\n", "no column device"),
+        ("device,color\nD1,red\n", "unknown: color"),
+        ("device\n", "names no device"),
+        ("", "no column device"),
+        ('device\n"D1\n', "no CSV"),
+        ("device,type\nD1\n", "not as many fields"),
+        ("device\nD1,relay\n", "not as many fields"),
+        ("device;type\nD1;relay\n", "between commas"),
+        ("device,type,device\nD1,relay,D2\n", "twice"),
+        ("device\n" + "D\n" * 10_001, "more than 10,000"),
+        ("device,source\nD1,a\0b\n", "no application"),
+        ("device\n" + "x" * 150_000 + "\n", "no CSV"),
+        ("device\n" + "x" * 100_000 + "\n", "device ID"),
+        ("device\n" + "x" * (1 << 20), "more than"),
+    ],
+)
+def test_a_list_that_is_none(folder, capsys, text, said_):
+    assert main.run([*LINE, listed(folder, text)]) == 2
+    found = said(capsys)["error"]["text"]
+    assert said_ in found and len(found) < 1000
+
+
+def test_a_spreadsheets_list(folder):
+    """A mark at the beginning, carriage returns, quotes and blanks."""
+    path = listed(folder, '\ufeff"device", type\r\n"D1", lamp \r\n\r\nD2,\r\n')
+    found = read_list(folder, path)
+    assert [(each.line, each.order.device, each.order.type) for each in found] == [
+        (2, "D1", "lamp"),
+        (4, "D2", "relay"),
+    ]
+
+
+def read_list(folder, path, **template):
+    def gate(board, source):
+        return None if source in (None, "none") else policy.otp(source=source)
+
+    fleet = Fleet(folder)
+    order = Order("", **({"type": "relay", "board": "UNIX"} | template))
+    with Store(fleet.database) as store:
+        return batch.read(Path(path), order, gate, fleet, store)
+
+
+def test_each_line_has_its_gate_and_its_pin(folder):
+    path = listed(
+        folder,
+        "device,board,otp,pin\nD1,UNIX_PIN,,1234\nD2,UNIX_PIN,,\nD3,,authority,\nD4,,none,\n",
+    )
+    os.chmod(path, 0o600)
+    found = [each.order for each in read_list(folder, path, pin=b"plain")]
+    assert [order.pin for order in found] == [b"1234", b"plain", b"", b""]
+    assert [order.otp and order.otp["source"] for order in found] == [
+        None,
+        None,
+        "authority",
+        None,
+    ]
+    assert "1234" not in repr(found)
+
+
+def test_a_list_with_pins_is_a_secret(folder, capsys):
+    path = listed(folder, "device,pin\nD1,\n")
+    os.chmod(path, 0o644)
+    fails(capsys, "key-permissions", *LINE[:-2], "--batch", path)
+
+
+@pytest.mark.parametrize("line_", ["D1,UNIX,4711", "D1,UNIX_PIN," + "4711" * 33])
+def test_no_error_quotes_a_pin(folder, capsys, line_):
+    path = listed(folder, f"device,board,pin\n{line_}\n")
+    os.chmod(path, 0o600)
+    assert main.run([*LINE, path]) == 2
+    assert "PIN" in (text := capsys.readouterr().out) and "4711" not in text
+
+
+def test_the_options_gate_holds_for_each_board(folder, capsys):
+    """Without --board, too: it was left out then."""
+    path = listed(folder, "device,board\nD1,UNIX\n")
+    argv = ["provision", "--otp", "totp", "--offline", "--json", "--batch", path]
+    assert main.run(argv) == 2
+    assert "no secret for codes of D1" in said(capsys)["error"]["text"]
+
+
+def test_a_list_that_is_not_there(folder, capsys):
+    fails(capsys, "bad-list", *LINE[:-2], "--batch", "nowhere.csv")
+
+
+def test_a_device_of_this_fleet_is_not_replaced(folder, line, capsys):
+    assert main.run(["provision", "D1", "--sim"]) == 0
+    capsys.readouterr()
+    assert main.run([*LINE, listed(folder, "device\nD1\n")]) == 2
+    assert "provisioned already" in said(capsys)["error"]["text"]
+
+
+def test_a_board_that_was_begun_goes_on_as_the_same_device(folder, tmp_path, capsys):
+    fleet = Fleet(folder)
+    entries = [batch.Entry(2 + n, Order(f"D{n}", "relay"), False) for n in range(3)]
+    assert batch.choose(entries, "aa", fleet) is entries[0]
+    BoardRecord("D1", "aa", "UNIX", live=False).save(fleet)
+    assert batch.choose(entries, "aa", fleet) is entries[1]
+    assert batch.choose(entries, "bb", fleet) is entries[0]
+    BoardRecord("D0", "cc", "UNIX", live=False).save(fleet)
+    BoardRecord("D2", "dd", "UNIX", live=False).save(fleet)
+    assert batch.choose(entries, "bb", fleet) is None
+
+
+def test_another_board_with_the_same_number(monkeypatch):
+    """Serial chips of one maker all say 0001; the port was away for a while between them."""
+    clock = [0.0]
+    monkeypatch.setattr(batch.time, "monotonic", lambda: clock[0])
+    present = [Listed("/dev/a", "0001")]
+    away = {"from": 99.0, "to": 99.0}
+
+    def pass_time(seconds):
+        clock[0] += seconds
+        gone = away["from"] <= clock[0] < away["to"]
+        present[:] = [] if gone else [Listed("/dev/a", "0001")]
+
+    monkeypatch.setattr(batch.time, "sleep", pass_time)
+    monkeypatch.setattr(list_ports, "comports", lambda: list(present))
+    found = batch.boards(ports.AUTO, 20.0, lambda: None)
+    assert next(found) == "/dev/a"
+    clock[0] = 98.0  # that one took its time; it resets itself then
+    away.update({"from": 99.0, "to": 102.0})
+    assert list(found) == []
+    found = batch.boards(ports.AUTO, 20.0, lambda: None)
+    assert next(found) == "/dev/a"
+    away.update({"from": clock[0] + 1, "to": clock[0] + 8})
+    assert next(found) == "/dev/a"
+
+
+def test_boards_are_found_once(monkeypatch):
+    """By their numbers: a board whose port comes back after its reset is the same one."""
+    present = [Listed("/dev/a", "1")]
+    monkeypatch.setattr(list_ports, "comports", lambda: list(present))
+    waits = []
+
+    def next_board():
+        waits.append(1)
+        if len(waits) == 1:
+            present[:] = []  # unplugged …
+        present.append(Listed("/dev/a", "2"))
+
+    found = batch.boards(ports.AUTO, 5.0, next_board)
+    assert next(found) == "/dev/a"
+    assert next(found) == "/dev/a"
+    assert waits == [1]
+    present[:] = [Listed("/dev/b", "1"), Listed("/dev/c", ""), Listed("/dev/ttyS", "9")]
+    wanted = batch.boards("/dev/c", 0.0, next_board)
+    assert list(wanted) == ["/dev/c"]

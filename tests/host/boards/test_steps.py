@@ -1,0 +1,115 @@
+"""What the steps make of a board's answers."""
+
+import time
+from dataclasses import replace
+
+import pytest
+from facts_kit import PICO
+from warden_host.boards import steps
+from warden_host.boards.records import BoardRecord
+from warden_host.devices.provision import Order
+from warden_host.errors import HostError
+
+
+class Board:
+    """The connection to a board whose clock shows so many seconds more than this machine's."""
+
+    def __init__(self, seconds=0, now=None):
+        self.seconds, self.now = seconds, now
+
+    def ask(self, _program):
+        return {"now": self.now or list(time.gmtime(time.time() + self.seconds)[:6])}
+
+
+class Progress:
+    def __init__(self):
+        self.text = ""
+
+    def begin(self, step, text):
+        """Nothing is shown here."""
+
+    def at(self, done, total):
+        """Nothing is shown here."""
+
+    def end(self, text):
+        self.text = text
+
+
+def set_clock(board):
+    shown = Progress()
+    plan = steps.Plan(Order("D1", "relay"))
+    steps.Provisioning(None, None, board, plan, shown, None, None)._set_clock()
+    return shown.text
+
+
+@pytest.mark.parametrize("zone", ["UTC", "XXX-1YYY,0/0,J365/25", "XXX9"])
+def test_the_clock_is_compared_in_every_time_zone(zone, monkeypatch):
+    """The second one has summer time all year."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        assert set_clock(Board()).endswith(" UTC")
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    "board",
+    [
+        Board(-31),
+        Board(31),
+        Board(3600),
+        Board(now="noon"),
+        Board(now=[2026]),
+        Board(now=[2026, 13, 1, 0, 0, 0]),
+        Board(now=["2026", 1, 1, 0, 0, 0]),
+        Board(now=[10**30, 1, 1, 0, 0, 0]),
+        Board(now=[2000, 1, 1, 0, 0, 0] * 100),
+        Board(now=7),
+    ],
+)
+def test_a_clock_that_is_not_set_is_told(board):
+    with pytest.raises(HostError) as caught:
+        set_clock(board)
+    assert caught.value.code == "board-failed" and len(caught.value.text) < 100
+
+
+class Store:
+    def __init__(self, known):
+        self.known = known
+
+    def find(self, _device):
+        return self.known
+
+
+@pytest.mark.parametrize(
+    ("changes", "live", "chip", "files", "proven", "whole"),
+    [
+        ({}, True, "aa", ("boot.py", "main.py", "lib"), True, True),
+        ({"again": True}, True, "aa", ("boot.py", "main.py", "lib"), True, False),
+        ({"networks": ("home",)}, True, "aa", ("boot.py", "main.py", "lib"), True, False),
+        ({"app_source": "app.py"}, True, "aa", ("boot.py", "main.py", "lib"), True, False),
+        ({}, False, "aa", ("boot.py", "main.py", "lib"), True, False),
+        ({}, True, "bb", ("boot.py", "main.py", "lib"), True, False),
+        ({}, True, "aa", ("boot.py", "lib"), True, False),
+        ({}, True, "aa", ("main.py", "lib"), True, False),
+        ({}, True, "aa", ("boot.py", "main.py"), True, False),
+        ({}, True, "aa", ("boot.py", "main.py", "lib"), False, False),
+    ],
+)
+def test_when_the_package_alone_is_replaced(
+    changes, live, chip, files, proven, whole, monkeypatch
+):
+    """Never where that would leave out what the order asks for."""
+    known = object()
+
+    class State:
+        def proves(self, device):
+            return proven and device is known
+
+    monkeypatch.setattr(steps.vault, "ask", lambda board, pin: State())
+    plan = steps.Plan(Order("D1", "relay", **changes))
+    record = BoardRecord("D1", "aa", "UNIX", live)
+    facts = replace(PICO, unique_id=chip, files=files)
+    found = steps.Provisioning(None, Store(known), None, plan, Progress(), None, None)
+    assert (found._live_device(facts, record) is known) == whole
+    assert found._live_device(facts, None) is None

@@ -1,0 +1,261 @@
+"""The bridge between a control socket and its outlets: HTTP, SSE, commands from elsewhere."""
+
+import http.client
+import json
+import queue
+import socket
+import threading
+from types import SimpleNamespace
+
+import paho.mqtt.client as mqtt
+import pytest
+from host_kit import refused
+from process_kit import PATIENCE_S
+from warden_host.bridge import mqtt as bridge_mqtt
+from warden_host.bridge import web
+from warden_host.bridge.bridge import Bridge
+from warden_host.bridge.mqtt import CommandTaker, MqttOutlet, MqttSettings, parse_url
+from warden_host.bridge.web import WebOutlet
+from warden_host.engine.events import FleetEvent
+from warden_host.errors import HostError
+from warden_host.service.control import ControlServer
+
+
+class Serve:
+    """A control socket that knows two devices."""
+
+    def __init__(self, path) -> None:
+        self.path = path
+        self.requests: list[dict] = []
+        self.server = ControlServer(path, self.handle)
+
+    def handle(self, line, caller) -> None:
+        self.requests.append(line)
+        if line["op"] == "watch":
+            self.server.watchers.add(caller)
+            caller.send(FleetEvent("notice", text="watching").record())
+        elif line["op"] == "devices":
+            caller.send({"devices": [["D1", "lock", "online", False]]})
+            caller.send({"devices": [["D2", "lock", "away", True]]})
+            caller.finish({"ok": True})
+        elif line["command"] == "open":
+            raise HostError("token-scope", "not this one")
+        else:
+            caller.finish({"ok": True, "reply": {"ok": True, "result": line["args"]}})
+
+
+class Changes:
+    """An outlet that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.names: queue.Queue[str] = queue.Queue()
+
+    def on_change(self, name: str) -> None:
+        self.names.put(name)
+
+    def on_event(self, event: dict) -> None:
+        pass
+
+    def wait(self, *names: str) -> None:
+        for name in names:
+            assert self.names.get(timeout=PATIENCE_S) == name
+
+
+@pytest.fixture
+def world(tmp_path):
+    serve = Serve(tmp_path / "control.sock")
+    lines: queue.Queue[str] = queue.Queue()
+    bridge = Bridge(serve.path, lines.put)
+    outlet, changes = WebOutlet(bridge, "127.0.0.1", 0), Changes()
+    bridge.outlets += [outlet, changes]
+    thread = threading.Thread(target=bridge.run, daemon=True)
+    with serve.server:
+        thread.start()
+        changes.wait("D1", "D2")
+        yield serve, bridge, outlet, changes, lines
+    bridge.close()
+    outlet.close()
+    thread.join(PATIENCE_S)
+
+
+def get(outlet, path="/metrics", **headers) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", outlet.port, timeout=PATIENCE_S)
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def test_metrics(world):
+    serve, _, outlet, changes, lines = world
+    body = {"c": 21.5, "open": True, "why": "no number"}
+    serve.server.watchers.announce(FleetEvent("event", "D1", name="t", body=body, time=7.0))
+    changes.wait("D1")
+    status, text = get(outlet)
+    assert status == 200
+    for line in (
+        "warden_serve_up 1.0",
+        'warden_device_online{device="D1",type="lock"} 1.0',
+        'warden_device_online{device="D2",type="lock"} 0.0',
+        'warden_device_quarantined{device="D2",type="lock"} 1.0',
+        'warden_device_events_total{device="D1",type="lock"} 1.0',
+        'warden_device_last_event_seconds{device="D1",type="lock"} 7.0',
+        'warden_telemetry{device="D1",name="t_c",type="lock"} 21.5',
+        'warden_telemetry{device="D1",name="t_open",type="lock"} 1.0',
+    ):
+        assert line in text.splitlines()
+    assert "no number" not in text
+    assert lines.get(timeout=PATIENCE_S) == "connected"
+    # `serve` ends: nothing is claimed any more.
+    serve.server.__exit__()
+    changes.wait("D1", "D2")
+    assert "ended; trying again" in lines.get(timeout=PATIENCE_S)
+    text = get(outlet)[1]
+    assert "warden_serve_up 0.0" in text
+    assert 'warden_device_online{device="D1",type="lock"} 0.0' in text
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "status"),
+    [
+        ("/metrics", "localhost:1", 200),
+        ("/metrics", "evil.example", 421),
+        ("/metrics", "evil.example:80", 421),
+        ("/", "localhost", 404),
+        ("/metrics/../events", "localhost", 404),
+    ],
+)
+def test_a_page_of_another_origin_reads_nothing(world, path, host, status):
+    assert get(world[2], path, Host=host)[0] == status
+
+
+def test_more_connections_than_the_limit_are_closed(world, monkeypatch):
+    outlet = world[2]
+    held = []
+    for _ in range(web.MAX_CONNECTIONS):
+        held.append(socket.create_connection(("127.0.0.1", outlet.port), PATIENCE_S))
+        held[-1].sendall(b"GET /events HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        assert held[-1].recv(15) == b"HTTP/1.0 200 OK"
+    with pytest.raises((http.client.HTTPException, OSError)):
+        get(outlet)
+    for each in held:
+        each.close()
+
+
+def test_events_as_they_come(world):
+    serve, _, outlet, _, _ = world
+    connection = http.client.HTTPConnection("127.0.0.1", outlet.port, timeout=PATIENCE_S)
+    connection.request("GET", "/events")
+    answer = connection.getresponse()
+    assert answer.getheader("Content-Type") == "text/event-stream"
+    assert answer.readline() == b": open\n"
+    serve.server.watchers.announce(FleetEvent("event", "D1", name="t", body={"x": "a\n\ndata: b"}))
+    answer.readline()
+    line = answer.readline().decode()
+    assert json.loads(line.removeprefix("data: "))["body"] == {"x": "a\n\ndata: b"}
+    connection.close()
+
+
+def taken(serve, body: bytes, command="set_relay", device="D1") -> dict:
+    answers: queue.Queue[tuple] = queue.Queue()
+    taker = CommandTaker(serve.path, "a token", lambda *answer: answers.put(answer))
+    taker.put(device, command, body)
+    found = answers.get(timeout=PATIENCE_S)
+    assert found[:2] == (device, command)
+    return found[2]
+
+
+def test_a_command_goes_with_the_token_and_no_other_right(world):
+    serve = world[0]
+    assert taken(serve, b'{"on": 1}') == {"ok": True, "result": {"on": 1}}
+    request = serve.requests[-1]
+    assert (request["token"], request["args"], request.get("app")) == ("a token", {"on": 1}, None)
+    assert taken(serve, b"{}", "open") == {"ok": False, "error": "token-scope"}
+
+
+@pytest.mark.parametrize(
+    ("body", "command", "device", "code"),
+    [
+        (b"[1]", "set_relay", "D1", "bad-json"),
+        (b'{"a": ' * 100, "set_relay", "D1", "bad-json"),
+        (b'{"a": "' + b"x" * 20000 + b'"}', "set_relay", "D1", "bad-json"),
+        (b"{}", "Set Relay", "D1", "bad-name"),
+        (b"{}", "set_relay", "a b", "bad-name"),
+    ],
+)
+def test_bad_commands_never_reach_serve(world, body, command, device, code):
+    serve = world[0]
+    before = len(serve.requests)
+    assert taken(serve, body, command, device) == {"ok": False, "error": code}
+    assert len(serve.requests) == before
+
+
+def test_a_command_that_waited_too_long_is_not_given(world, monkeypatch):
+    monkeypatch.setattr(bridge_mqtt, "_LATEST_S", -1.0)
+    before = len(world[0].requests)
+    assert taken(world[0], b"{}") == {"ok": False, "error": "expired"}
+    assert len(world[0].requests) == before
+
+
+class SlowBroker:
+    """In the place of paho's client: it takes three messages, until the test takes them."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.taken: queue.Queue[tuple[str, str]] = queue.Queue(3)
+
+    def __getattr__(self, name: str):
+        return lambda *_, **__: True
+
+    def publish(self, topic: str, text: str, qos: int, retain: bool):
+        try:
+            self.taken.put_nowait((topic, text))
+        except queue.Full:
+            return SimpleNamespace(rc=mqtt.MQTT_ERR_QUEUE_SIZE)
+        return SimpleNamespace(rc=mqtt.MQTT_ERR_SUCCESS)
+
+
+def test_a_slow_broker_gets_the_latest_state_of_every_device(tmp_path, monkeypatch):
+    monkeypatch.setattr(bridge_mqtt.mqtt, "Client", SlowBroker)
+    bridge = Bridge(tmp_path / "x", print)
+    settings = MqttSettings("mqtt://127.0.0.1:1", home_assistant="ha")
+    outlet = MqttOutlet(bridge, settings, None)
+    names = [f"D{number}" for number in range(20)]
+    for presence in ("online", "away", "asleep"):
+        with bridge.guard:
+            for name in bridge.view.update_list(
+                [[name, "lock", presence, False] for name in names]
+            ):
+                outlet.on_change(name)
+    with bridge.guard:
+        bridge.view.apply({"kind": "event", "device": "D7", "name": "t", "body": {"c": 1}})
+        outlet.on_change("D7")
+    found = {}
+    states = [f"warden/{name}/state" for name in names]
+    while len(found) < 61 or not all('"asleep"' in found[state] for state in states):
+        topic, text = outlet._client.taken.get(timeout=PATIENCE_S)
+        found[topic] = text
+        outlet._on_publish()
+    config = json.loads(found["ha/sensor/warden_D7/t_c/config"])
+    assert config["value_template"] == "{{ value_json['values'].get('t_c') }}"
+    outlet.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h", "mqtt://", "mqtt://h:port", "mqtt://h/x", "mqtt://user:secret@h", "h:1883", ""],
+)
+def test_urls_that_name_no_broker(url):
+    with refused("bad-argument") as caught:
+        parse_url(url)
+    assert "secret" not in str(caught)
+
+
+def test_urls():
+    assert parse_url("mqtt://h") == ("h", 1883, False)
+    assert parse_url("mqtts://[::1]:9000") == ("::1", 9000, True)
+
+
+@pytest.mark.parametrize("prefix", ["", "a/", "/a", "a//b", "+", "a/#", "a b"])
+def test_prefixes_that_can_not_begin_a_topic(tmp_path, prefix):
+    bridge = Bridge(tmp_path / "x", print)
+    with refused("bad-argument"):
+        MqttOutlet(bridge, MqttSettings("mqtt://127.0.0.1:1", prefix=prefix), None)

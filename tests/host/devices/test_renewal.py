@@ -1,0 +1,49 @@
+"""Renewals of certificates over the link: which rotation the device is asked to take."""
+
+import time
+
+import pytest
+from host_kit import new_fleet
+from warden_host.devices import certificates, renewal
+from warden_host.fleet import client_pki
+from warden_host.protocol import policy
+from warden_host.store.store import Device, Store
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    made = new_fleet(tmp_path)
+    client_pki.create(made)
+    return made
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+def test_one_that_was_revoked_before_its_proof_is_replaced(fleet, revoked):
+    """The device, which has a password as well, would refuse all others as busy for ever."""
+    ca = client_pki.load_issuer(fleet)
+    key = client_pki.new_key("ec").public_key().public_numbers()
+    point = (key.x.to_bytes(32, "big") + key.y.to_bytes(32, "big")).hex()
+    record = policy.record(auth="certificate-or-password")
+    sent: list[dict[str, object]] = []
+
+    def ask(command, body):
+        sent.append(body)
+        return {"ok": True, "reply": {"result": {"pending": []}}}
+
+    with Store(fleet.database) as store:
+        device = Device("O1", "lock", "UNIX", "sealed", record, pairs=())
+        issued = certificates.issue(ca, device, "ec")
+        with store.transaction():
+            store.add_device(device)
+            store.add_certificate(issued.row)
+            first = store.add_rotation("O1", {"certificate": issued.record()})
+            store.confirm_rotation("O1", 1.0)
+            if revoked:  # `warden cert revoke`
+                store.revoke_certificates("O1", time.time())
+        answer = {"ok": True, "reply": {"result": {"key": point}}}
+        renewal.renew(fleet, store, ca, "O1", ask, lambda: answer, lambda _: None, 0.0)
+        assert store.rotation("O1") is None
+        valid = [row.serial for row in store.valid_certificates("O1")]
+    assert len(valid) == 1 and (valid == [issued.row.serial]) is not revoked
+    assert [body["id"] for body in sent] == [first.body["id"] + revoked]
+    assert sent[0].get("instead", False) is revoked
