@@ -342,6 +342,7 @@ def test_two_boards_with_one_id(
 def test_a_live_board_does_not_answer(world: World, installed: BoardModel) -> None:
     """No one who plugs it in gets a REPL with the vault open."""
     provision_board(world, installed.port, offline=True)
+    installed.wait_line(b"unreachable")  # before boot.py, a chip is anyone's who plugs it in
     error = fails("board-silent", world, installed, patience=0.1)
     assert "erase its flash" in error.hint
 

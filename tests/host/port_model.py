@@ -84,6 +84,13 @@ class BoardModel:
             assert time.monotonic() < limit, "the port did not come back"
             time.sleep(0.01)
 
+    def wait_line(self, text: bytes) -> None:
+        """Wait until the board has said this since it was first started."""
+        limit = time.monotonic() + 60
+        while text not in self.lines:
+            assert time.monotonic() < limit, f"the board did not say {text!r}: {self.lines!r}"
+            time.sleep(0.01)
+
     def unplug(self) -> None:
         """Cut the power, and let the port vanish for good."""
         self._unplugged = True
