@@ -213,7 +213,8 @@ HOST_MAY_IMPORT = {
     "boards": "chips devices fleet otp protocol release store",
     "sim": "broker devices fleet",
     "service": "alarms broker devices engine fleet otp protocol release rollout store",
-    "cli": "alarms backup boards bridge broker chips devices engine fleet otp protocol release "
+    "doctor": "alarms backup boards broker fleet otp protocol release service store",
+    "cli": "alarms backup boards bridge broker chips devices doctor engine fleet otp protocol release "
     "rollout service sim store",
 }
 
@@ -285,11 +286,13 @@ _OPTION = re.compile(r"(?s)(?=.*\s)(?:.*[^\w-])?--[a-z]")
 
 def option_names(tree: Tree) -> Iterator[str]:
     """Texts below `cli` say what to do without the command line's options; errors.py keeps one
-    table of hints with them."""
+    table of hints with them, and `doctor` is for the command line alone."""
     for path, source in tree.items():
         if not path.startswith("tools/warden_host/") or path.endswith("warden_host/errors.py"):
             continue
-        for node in ast.walk(ast.parse(source)) if host_package(path) != "cli" else ():
+        if host_package(path) in ("cli", "doctor"):
+            continue
+        for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 if _OPTION.match(node.value):
                     yield f"{path}:{node.lineno} {node.value[:60]!r}"

@@ -34,6 +34,8 @@ NAMED = {
     "tools/warden_host/cli/refusals.py: code not in OWN_REPLIES",
     # What a captive portal answers with, among all that a hand-shake is refused for.
     "lib/warden/agent/link_failure.py: code in _OTHER_SERVER",
+    # Incidents that the doctor shows, of all that a device may report.
+    "tools/warden_host/doctor/device_checks.py: one.code in _ATTACKS",
     # Registries, not choices.
     "tools/warden_client/errors.py: code not in _classes",
     "tools/warden_host/control_client.py: code in CODES",

@@ -211,6 +211,17 @@ def is_for_passphrase(file: IO[bytes]) -> bool:
     return stanzas[0].kind == b"scrypt"
 
 
+def passphrase_work(file: IO[bytes]) -> int | None:
+    """Return log2 of scrypt's N in a file's header, or None where it asks for no passphrase."""
+    _, stanzas, _ = _read_header(file)
+    file.seek(0)
+    if stanzas[0].kind != b"scrypt":
+        return None
+    if len(stanzas[0].arguments) != 2 or not _NUMBER.match(stanzas[0].arguments[1]):
+        raise damaged("its header is no header of age")
+    return int(stanzas[0].arguments[1])
+
+
 def _read_header(file: IO[bytes]) -> tuple[bytes, list[_Stanza], bytes]:
     """Return the header up to "---", its stanzas, and its MAC, which is not verified yet."""
     lines: list[bytes] = []

@@ -3,7 +3,8 @@
 Another broker gives the same names: Broker runs the process, create_registry and open_registry
 change accounts (accounts.Registry), registry_lock keeps others from it, find_program raises
 broker-missing, is_running says whether it runs on this machine, MAX_PACKET is in bytes,
-wanted_listeners() returns the listeners for the fleet's devices.
+wanted_listeners() returns the listeners for the fleet's devices. For checks: program_version() is
+that of the installed program, outdated_settings() and weak_accounts() are those of inspect.py.
 """
 
 from warden_host.broker.mosquitto.broker import (
@@ -14,6 +15,8 @@ from warden_host.broker.mosquitto.broker import (
     wanted_listeners,
 )
 from warden_host.broker.mosquitto.broker import find_binary as find_program
+from warden_host.broker.mosquitto.broker import version as program_version
+from warden_host.broker.mosquitto.inspect import outdated_settings, weak_accounts
 from warden_host.broker.mosquitto.logins import LOGIN, RefusedLogin
 from warden_host.broker.mosquitto.registry import create as create_registry
 from warden_host.broker.mosquitto.registry import exclusive_access as registry_lock
@@ -28,7 +31,10 @@ __all__ = (
     "find_program",
     "is_running",
     "open_registry",
+    "outdated_settings",
+    "program_version",
     "read_refused_logins",
     "registry_lock",
     "wanted_listeners",
+    "weak_accounts",
 )

@@ -118,7 +118,7 @@ def check(file: Path, key_file: Path | None, passphrase_file: str | None, as_jso
       warden backup check fleet.age
       warden backup check fleet.age --key-file backup-key.txt
     """
-    found = backup.check(file, _key(file, key_file, passphrase_file))
+    found = backup.check(file, read_key(file, key_file, passphrase_file))
     if as_json:
         counts = {"files": found.files, "bytes": found.size, "devices": found.devices}
         screen.print_json({"ok": True} | found.about | counts)
@@ -170,7 +170,7 @@ def restore(
       warden restore fleet.age --into fleet
       warden restore fleet.age --into /srv/fleet --key-file backup-key.txt
     """
-    about = backup.restore(file, _key(file, key_file, passphrase_file), into)
+    about = backup.restore(file, read_key(file, key_file, passphrase_file), into)
     restored = recording.start(into / "fleet.db")  # whose log lacks what was done since the backup
     if restored is not None:
         restored.finish("ok")
@@ -195,7 +195,7 @@ def _waiting_notes(waiting: list[str]) -> list[str]:
     return [f"rotations waited for it: give `warden rotate` again for {named}"]
 
 
-def _key(file: Path, key_file: Path | None, passphrase_file: str | None) -> backup.Key:
+def read_key(file: Path, key_file: Path | None, passphrase_file: str | None) -> backup.Key:
     """Return what opens the backup; asks for a passphrase only where the backup has one."""
     if key_file is not None:
         return backup.Key(

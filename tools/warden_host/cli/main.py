@@ -32,6 +32,7 @@ COMMANDS = {
     "completion": ("completion.completion", "Print what completes commands and names in a shell."),
     "develop": ("develop.develop", "Leave a device's console open to mpremote, for a time."),
     "devices": ("devices.devices", "List the devices, or lift a quarantine."),
+    "doctor": ("doctor.doctor", "Say what is weak about the fleet, a device or a backup."),
     "explain": ("explain.explain", "Say what an error code means and what to do."),
     "flash": ("flash.flash", "Write a firmware to a board: erase, write, verify."),
     "group": ("groups.group", "Name devices that belong together: a rollout can be for them."),

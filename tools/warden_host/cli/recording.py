@@ -26,6 +26,7 @@ LOOKS: dict[str, tuple[str, ...]] = {
     "bridge": (),
     "cert list": (),
     "devices": ("clear",),
+    "doctor": (),
     "group list": (),
     "inspect": (),
     "keys list": (),

@@ -16,7 +16,11 @@ from warden_host.store import schema
 class Database:
     """An open fleet.db, for one thread at a time. Raises database-damaged, key-permissions."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read_only: bool = False) -> None:
+        """read_only: change neither the file nor its folder; an older format is refused."""
+        if read_only:
+            self._open_for_reading(path)
+            return
         if path.exists():
             secretfile.check_mode(path.lstat(), path)
         else:
@@ -42,6 +46,25 @@ class Database:
                 raise HostError("database-damaged", f"fleet.db is of no format: {version}")
             if version != schema.FORMAT:
                 self._db.executescript(schema.SCRIPTS[version])
+
+    def _open_for_reading(self, path: Path) -> None:
+        if path.exists():
+            secretfile.check_mode(path.lstat(), path)
+        # A reader makes the files -wal and -shm where they are missing. Without -wal nobody has
+        # the database open, and all of it is in the one file.
+        used = path.with_name(path.name + "-wal").exists()
+        uri = f"{path.absolute().as_uri()}?{'mode=ro' if used else 'immutable=1'}"
+        with guard():
+            self._db = sqlite3.connect(uri, timeout=10, isolation_level=None, uri=True)
+            self._synchronous = ""
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version != schema.FORMAT:
+            known = version in schema.SCRIPTS
+            raise HostError(
+                "database-damaged",
+                f"fleet.db has format {version}, and this Warden writes {schema.FORMAT}",
+                "`warden devices` migrates it; make a backup before" if known else "",
+            )
 
     def close(self) -> None:
         self._db.close()

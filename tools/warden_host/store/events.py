@@ -17,8 +17,8 @@ BATCH = 100
 class Events(Database):
     """The events' rows. Those that a crash finds unwritten, BATCH at most, are lost."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, read_only: bool = False) -> None:
+        super().__init__(path, read_only)
         self._unwritten: list[tuple[float, str, str, str, str]] = []
         self._seen: dict[str, float] = {}
         # (device, application) → the highest number of its events that wait, and the pair's uid.

@@ -250,22 +250,31 @@ def read_refused_logins(fleet: Fleet) -> Iterator[RefusedLogin]:
     return LoginReader().read(lines_of(fleet.broker / LOG))
 
 
-def wanted_listeners(fleet: Fleet) -> list[Listener]:
-    """Return the listeners that the fleet's devices need, and those that warden.toml gives."""
+def wanted_listeners(fleet: Fleet, records: list[bytes] | None = None) -> list[Listener]:
+    """Return the listeners that the fleet's devices need, and those that warden.toml gives.
+
+    records: the devices' policies; those of fleet.db where they are left out.
+    """
+    records = _policies(fleet) if records is None else records
+    return connection.load(fleet).listeners([connection.of_record(one) for one in records])
+
+
+def _policies(fleet: Fleet) -> list[bytes]:
     with Store(fleet.database) as store:
-        present = [connection.of_record(record) for record in store.policies()]
-    return connection.load(fleet).listeners(present)
+        return store.policies()
 
 
-def largest_packet(fleet: Fleet) -> int:
+def largest_packet(fleet: Fleet, records: list[bytes] | None = None) -> int:
     """Return the bytes of the largest packet that any device of the fleet takes.
+
+    records: as for wanted_listeners().
 
     A device drops its connection at a larger one, whichever client sent it. Where there are
     certificates it is what an RSA key needs: the first such device then needs no new start.
     """
-    with Store(fleet.database) as store:
-        sizes = [policy.max_message(record) for record in store.policies()]
-    if any(one.wants_certificate for one in wanted_listeners(fleet)):
+    records = _policies(fleet) if records is None else records
+    sizes = [policy.max_message(record) for record in records]
+    if any(one.wants_certificate for one in wanted_listeners(fleet, records)):
         sizes.append(CERTIFICATE_PACKET)
     return max([LEAST_PACKET, *sizes])
 
