@@ -1,7 +1,7 @@
 # Every target sets up what it needs first. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-32 test-pico test-wasm test-lowest tls-table story lint format mpy bench soak fuzz demo wheel clean
+.PHONY: help setup test test-32 test-pico test-wasm test-lowest attack tls-table story lint format mpy bench soak fuzz demo wheel clean
 
 # Passed on to the set-up and to the tests; see tools/setup/setup.sh.
 export PYTHON MICROPYTHON
@@ -37,6 +37,9 @@ test-lowest: setup  ## the host's tests with the lowest versions that pyproject.
 
 tls-table: setup  ## a device against some 80 TLS servers, good and bad; writes docs/tls-servers.md
 	@PYTHONPATH=tools:tests:tests/e2e $(BIN)/python -W ignore tests/e2e/tls_table.py
+
+attack: setup  ## every attack against a real broker and authority, and what honest devices notice; ARGS="flood guess" picks
+	@PYTHONPATH=tools:tests:tests/host:tests/e2e $(BIN)/python -m attack.run $(ARGS)
 
 story: setup  ## an owner's story with DEVICES=50 simulated devices, by the tool from its wheel
 	@PYTHONPATH=tools:tests:tests/host:tests/e2e $(BIN)/python tests/e2e/story.py $(or $(DEVICES),50) --wheel

@@ -1,0 +1,106 @@
+"""Attacks of one account on the broker: topics of others, traps left behind, malformed packets."""
+
+import contextlib
+import time
+
+from attack.arena import TYPE, Arena
+from attack.raw_client import connect_packet, field, packet
+from attack.registry import Result, attack
+from warden_host import names
+
+REFUSED = 0x80
+
+
+def topic(device: str, way: str, verb: str, fmt: str = "cose") -> str:
+    return f"{names.topic_base(TYPE, device)}/{way}/{verb}/fmt/{fmt}"
+
+
+@attack("topic spying", "an account subscribes to its own commands alone")
+def topic_spying(arena: Arena) -> Result:
+    arena.add_device("SPY")
+    own = f"{names.topic_base(TYPE, 'SPY')}/cmd/#"
+    filters = [
+        "#",
+        "+/#",
+        "$SYS/#",
+        "$CONTROL/#",
+        "$CONTROL/dynamic-security/v1/response",
+        "$share/all/iot-2/#",
+        f"$share/all/{own}",
+        "iot-2/type/+/id/+/evt/#",
+        "iot-2/type/+/id/+/cmd/#",
+        f"{names.topic_base(TYPE, 'H0')}/cmd/#",
+        f"{names.topic_base(TYPE, 'SPY')}/#",
+        f"{names.topic_base(TYPE, 'SPY')}/evt/#",
+        f"iot-2/type/{TYPE}/id/SPY/../H0/cmd/#",
+    ]
+    began = time.time()
+    with arena.honest() as notice, arena.client("SPY") as spy:
+        granted = [each for each in filters if spy.subscribe(each)[-1:] != [REFUSED]]
+        spy.subscribe(own)
+        for number in range(3):  # what honest devices get meanwhile
+            arena.command(f"H{number % len(arena.honest_names)}")
+        heard = []
+        with contextlib.suppress(TimeoutError):
+            while (got := spy.read_packet(0.3)) is not None:
+                heard.append(got)
+    blocked = "the broker refused each filter" if not granted and not heard else ""
+    return Result(
+        "no news: it got nothing", blocked, None, time.time() - began, {"honest": notice}
+    )
+
+
+@attack("malformed packets", "the broker ends that connection, and no other")
+def malformed_packets(arena: Arena) -> Result:
+    password = arena.add_device("MAL")
+    user = names.device_client(TYPE, "MAL")
+    connect = connect_packet(user, user, password)
+    long_name = "x" * 60000
+    first = {
+        "no CONNECT first": packet(0x30, field("a") + b"x"),
+        "a length of five bytes": b"\x10\xff\xff\xff\xff\x01",
+        "an unknown protocol": packet(0x10, field("MQXX") + b"\x04\xc2\x00\x3c" + field("c")),
+        "reserved flag": packet(0x10, field("MQTT") + b"\x04\xc3\x00\x3c" + field(user) * 3),
+        "cut short": connect[:-5] + b"\0",
+        "no client ID": connect_packet("", user, password),
+        "long client ID": connect_packet(long_name, user, password),
+    }
+    after = {
+        "second CONNECT": connect,
+        "packet type 0": packet(0x00, b""),
+        "SUBSCRIBE without filters": packet(0x82, b"\0\1"),
+        "SUBSCRIBE flags": packet(0x80, b"\0\1" + field("a") + b"\0"),
+        "topic of 60000 bytes": packet(0x30, field(long_name) + b"x"),
+        "topic not UTF-8": packet(0x30, field(b"\xff\xfe") + b"x"),
+        "topic with NUL": packet(0x30, field(b"a\0b") + b"x"),
+        "topic with a wildcard": packet(0x30, field("a/#") + b"x"),
+        "200 levels": packet(0x30, field("/" * 201) + b"x"),
+        "QoS 3": packet(0x36, field("a") + b"\0\1x"),
+        "100 KB": packet(0x30, field(topic("MAL", "evt", "x")) + bytes(100_000)),
+        "PUBLISH cut short": packet(0x30, b"\x00\xff"),
+    }
+    began = time.time()
+    survived = []
+    with arena.honest() as notice:
+        for name, data in first.items():
+            with arena.client() as client, contextlib.suppress(OSError):
+                client.socket.sendall(data)
+                client.socket.shutdown(1)
+                got = client.read_packet()
+                if got is not None and got[:1] == (0x20,) and got[1][1:] == b"\0":
+                    survived.append(name)
+        for name, data in after.items():
+            with arena.client("MAL") as client, contextlib.suppress(OSError):
+                client.socket.sendall(data)
+                if client.ping():
+                    survived.append(name)
+        with arena.client("MAL") as client:
+            again = client.ping()
+    blocked = "connection ended" if again and not survived else ""
+    return Result(
+        "the broker's log",
+        blocked,
+        None,
+        time.time() - began,
+        {"honest": notice, "kinds": len(first) + len(after), "survived": survived},
+    )

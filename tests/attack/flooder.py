@@ -1,0 +1,109 @@
+"""A process that floods the broker under one account: one order on standard input, one result.
+
+The order, a line of JSON: fleet, device, password, kind, plain, seconds, count (packets at most,
+0 for no limit). The result: sent (packets), rate (a second), cut (unix seconds at which the broker
+ended the connection, or null), refused (whether the next log-in was refused).
+"""
+
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from attack.arena import start_session
+from attack.raw_client import RawClient, publish_packet
+from engine_kit import SEALED, K
+from host_kit import PeerDevice
+from warden_host import names
+from warden_host.fleet.fleet import Fleet
+from warden_host.names import AUTHORITY
+from warden_host.protocol import policy
+
+_FRESH = 6000  # messages of a session that are sealed before the flood begins
+_LARGEST = 1900  # bytes of a payload within the broker's smallest limit
+
+
+def payloads(kind: str, peer: PeerDevice) -> tuple[str, list[bytes]]:
+    """Return (event, payloads) of a kind of flood; they are sent again and again."""
+    match kind:
+        case "garbage":
+            return "x", [os.urandom(64) for _ in range(200)]
+        case "hello":
+            return "hello", [peer.hello() for _ in range(_FRESH)]
+        case "ready":
+            return "ready", [peer.ready() for _ in range(_FRESH)]
+        case "deep CBOR":
+            return "x", [b"\x81" * _LARGEST, b"\xa1\x00" * (_LARGEST // 2)]
+        case "large JSON":
+            text = b'{"event":"x","deviceId":"%s","body":%s}'
+            body = b"[" + b'{"":1.5},' * 170 + b"1]"
+            return "x", [text % (peer.device.encode(), body), b"[" * _LARGEST]
+        case "key IDs":
+            return "x", [
+                peer.seal("x", b"\xa0", headers={4: os.urandom(8)}) for _ in range(_FRESH)
+            ]
+        case "incidents":
+            bodies = ({"code": f"c{n % 250}", "n": 1, "at": ""} for n in itertools.count())
+            return "incident", [
+                peer.seal("incident", [0, None, next(bodies)]) for _ in range(_FRESH)
+            ]
+        case "events":
+            return "x", [peer.seal("x", [0, None, {"n": n}]) for n in range(_FRESH)]
+    raise ValueError(kind)
+
+
+KINDS = ("garbage", "hello", "ready", "deep CBOR", "large JSON", "key IDs", "incidents", "events")
+WITH_SESSION = ("ready", "key IDs", "incidents", "events")
+
+
+def main() -> None:
+    order = json.loads(sys.stdin.readline())
+    fleet = Fleet(Path(order["fleet"]))
+    device = order["device"]
+    peer = PeerDevice(K[AUTHORITY], policy.policy_hash(SEALED.policy), device=device)
+    user = names.device_client("relay", device)
+
+    def connect() -> tuple[RawClient, int]:
+        client = RawClient(fleet.keys / "ca.crt", fleet.settings.broker.port)
+        return client, client.log_in(user, order["password"])
+
+    client, code = connect()
+    if code:
+        raise ConnectionError(f"the log-in was refused ({code})")
+    if order["kind"] in WITH_SESSION:
+        start_session(client, peer)
+    event, made = payloads(order["kind"], peer)
+    topic = peer.topic("evt", event)
+    if order["plain"]:
+        topic = topic.replace("/fmt/cose", "/fmt/json")
+    packets = [publish_packet(topic, each) for each in made]
+    print(json.dumps({"ready": True}), flush=True)
+    sys.stdin.readline()
+    began = time.time()
+    end = began + order["seconds"]
+
+    def until() -> Iterator[bytes]:
+        most = order["count"] or sys.maxsize
+        for number, each in enumerate(itertools.cycle(packets)):
+            if number >= most or (not number % 64 and time.time() > end):
+                return
+            yield each
+
+    sent = client.blast(until())
+    took = time.time() - began
+    cut = None if client.ping() else time.time()
+    client.close()
+    refused = False
+    if cut is not None:
+        again, code = connect()
+        refused = code != 0
+        again.close()
+    result = {"sent": sent, "rate": sent / took, "cut": cut, "refused": refused, "began": began}
+    print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()

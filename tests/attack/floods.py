@@ -1,0 +1,55 @@
+"""Floods: one account sends one kind of message as fast as the broker takes it."""
+
+import json
+import subprocess
+import time
+
+from attack.arena import Arena, child
+from attack.flooder import KINDS
+from attack.registry import Result, attack
+
+SECONDS = 5.0  # of a flood that nobody stops
+_SHORT: tuple[str, ...] = ()
+
+
+def flood(arena: Arena, kind: str) -> Result:
+    device = "F-" + kind.replace(" ", "-")
+    plain = kind == "large JSON"
+    password = arena.add_device(device, plain)
+    order = {
+        "fleet": str(arena.fleet.root),
+        "device": device,
+        "password": password,
+        "kind": kind,
+        "plain": plain,
+        "seconds": 6 * SECONDS,
+        "count": 0,
+    }
+    with child("attack.flooder", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        print(json.dumps(order), file=process.stdin, flush=True)
+        json.loads(process.stdout.readline())
+        with arena.honest() as notice:
+            began = time.time()
+            print("go", file=process.stdin, flush=True)
+            done = json.loads(process.stdout.readline())
+    seen, seen_s = arena.wait_seen(
+        lambda event: event.device == device and event.code == "device-flood", began, 10
+    )
+    blocked_s = None if done["cut"] is None else done["cut"] - began
+    return Result(
+        seen,
+        "cut off at the broker" if done["refused"] else "",
+        seen_s,
+        blocked_s,
+        {"rate": round(done["rate"]), "sent": done["sent"], "honest": notice},
+    )
+
+
+for _kind in KINDS:
+    attack(
+        f"flood: {_kind}",
+        "found by its rate, slowed, and cut off at the broker",
+        short=_kind in _SHORT,
+    )(lambda arena, kind=_kind: flood(arena, kind))
