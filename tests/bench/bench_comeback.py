@@ -40,7 +40,7 @@ from warden_host.names import Topic
 from warden_host.service.authority import Authority
 from warden_host.store.store import Store
 
-_OURS, _AS, _ROBUST = "Warden", "mqtt_as", "umqtt.robust"
+OURS, AS, ROBUST = "Warden", "mqtt_as", "umqtt.robust"
 _SILENCE_S = 60.0
 _MOST_S = 150.0  # later is never
 _PAUSE_S = 12.0  # a device answers a wake once in ten seconds
@@ -61,13 +61,13 @@ async def main():
 asyncio.run(main())
 """
 _PROGRAMS = {
-    _AS: bench_peers.PROGRAMS[_AS].replace(
+    AS: bench_peers.PROGRAMS[AS].replace(
         "await asyncio.Event().wait()",
         "while True:\n"
         "        await asyncio.sleep_ms(250)\n"
         "        await client.publish(TOPIC, b'tick')",
     ),
-    _ROBUST: """\
+    ROBUST: """\
 import time
 from umqtt.robust import MQTTClient
 
@@ -152,10 +152,13 @@ class Watcher:
         return self._seen.setdefault(device, queue.Queue())
 
     def drain(self) -> None:
-        for one in list(self._seen.values()):
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    one.get_nowait()
+        for device in list(self._seen):
+            self.drain_one(device)
+
+    def drain_one(self, device: str) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._of(device).get_nowait()
 
     def next(self, device: str, seconds: float) -> float:
         """Return when the next message comes; infinity where none does."""
@@ -176,11 +179,11 @@ class World:
         port, admin_port = demo_network.free_ports(2)
         settings = Settings(BrokerSettings(port=port, device_port=port, admin_port=admin_port), ())
         self.fleet = setup.new_fleet(folder / "fleet", settings)
-        self.paths = {name: Way(port) for name in (_OURS, _AS, _ROBUST)}
+        self.paths = {name: Way(port) for name in (OURS, AS, ROBUST)}
         self._peers, self.folder = peers, folder
         self.password, secret = device_password(), device_password()
         plain = self.fleet.settings
-        ours = dataclasses.replace(plain.broker, device_port=self.paths[_OURS].port)
+        ours = dataclasses.replace(plain.broker, device_port=self.paths[OURS].port)
         self.fleet.settings = dataclasses.replace(plain, broker=ours)
         source = folder / "ticks.py"
         source.write_text(_APP)
@@ -188,8 +191,8 @@ class World:
             provision(self.fleet, store, Order("warden", TYPE, app_source=source))
         self.fleet.settings = plain
         with registry.opened(self.fleet) as accounts:
-            for name in (_AS, _ROBUST):
-                accounts.put(device_account(TYPE, _device(name), self.password))
+            for name in (AS, ROBUST):
+                accounts.put(device_account(TYPE, slug(name), self.password))
             accounts.put(app_account("watcher", (TYPE,), secret))
         self.watcher_secret = secret
         umqtt = folder / "robust" / "umqtt"
@@ -199,19 +202,22 @@ class World:
             shutil.copy(of / f"{one}.py", umqtt)
 
     def run(self, name: str) -> Process:
-        if name == _OURS:
+        if name == OURS:
             return Process(device_argv(device_tree.tree(), self.fleet.simulated("warden")))
-        topic = str(Topic(TYPE, _device(name), "evt", "tick", names.PLAIN))
-        port = self.paths[name].port
-        setting = settings_of(self.fleet, TYPE, _device(name), self.password, port, topic)
+        return self.run_peer(name, slug(name), self.paths[name].port)
+
+    def run_peer(self, name: str, device: str, port: int) -> Process:
+        """Start a peer under a device's account; port: of its path."""
+        topic = str(Topic(TYPE, device, "evt", "tick", names.PLAIN))
+        setting = settings_of(self.fleet, TYPE, device, self.password, port, topic)
         peers = self._peers / "micropython-mqtt"
-        setting["path"] = [str(peers if name == _AS else self.folder / "robust")]
+        setting["path"] = [str(peers if name == AS else self.folder / "robust")]
         process = Process([device_tree.micropython(), "-c", bench_peers.HEAD + _PROGRAMS[name]])
         process.write_line(json.dumps(setting))
         return process
 
 
-def _device(name: str) -> str:
+def slug(name: str) -> str:
     return name.replace(".", "-").lower()
 
 
@@ -226,7 +232,7 @@ class Race:
         self._running = {name: world.run(name) for name in world.paths}
         stack.callback(self._stop)
         for name in self._running:
-            if watcher.next(_device(name), _MOST_S) == math.inf:
+            if watcher.next(slug(name), _MOST_S) == math.inf:
                 raise RuntimeError(f"{name} does not connect")
 
     def _stop(self) -> None:
@@ -243,7 +249,7 @@ class Race:
                 if found[name][-1:] == [math.inf]:
                     found[name].append(math.inf)  # once is enough of what takes for ever
                     continue
-                at = self._watcher.next(_device(name), began + _MOST_S - time.monotonic())
+                at = self._watcher.next(slug(name), began + _MOST_S - time.monotonic())
                 found[name].append(at - began)
                 if at == math.inf:
                     self._running[name].stop()
@@ -251,12 +257,18 @@ class Race:
         return found
 
 
-def rows() -> Iterator[dict[str, object]]:
-    """See run.py."""
+def find_peers() -> Path:
+    """Return the folder with the peers' checkouts. Raises LeftOut."""
     peers = Path(os.environ.get("PEERS") or "none")
     for needed in ("micropython-mqtt", "micropython-lib"):
         if not (peers / needed).is_dir():
             raise LeftOut(f"PEERS names no folder with a checkout of {needed}")
+    return peers
+
+
+def rows() -> Iterator[dict[str, object]]:
+    """See run.py."""
+    peers = find_peers()
     count = int(os.environ.get("COMEBACKS", "3"))
     with contextlib.ExitStack() as stack:
         world = World(stack.enter_context(demo_network.folder()), peers)
@@ -296,13 +308,14 @@ def rows() -> Iterator[dict[str, object]]:
             watcher.drain()
             return began
 
-        yield from _rows(f"broker restarted, {count} times", race.times(count, restart))
-        yield from _rows(f"60 s of silence, {count} times", race.times(count, fall_silent))
-        yield from _rows(f"half-open connection, {count} times", race.times(count, half_open))
+        yield from table_rows(f"broker restarted, {count} times", race.times(count, restart))
+        yield from table_rows(f"60 s of silence, {count} times", race.times(count, fall_silent))
+        yield from table_rows(f"half-open connection, {count} times", race.times(count, half_open))
 
 
-def _rows(what: str, times: Times) -> Iterator[dict[str, object]]:
-    ours = times.pop(_OURS)
+def table_rows(what: str, times: Times) -> Iterator[dict[str, object]]:
+    """Yield median and worst of ours beside the peers'."""
+    ours = times.pop(OURS)
     for name, of in (("median", statistics.median), ("worst", max)):
         peers = {peer: of(found) for peer, found in times.items()}
         shown = ", ".join(
@@ -325,11 +338,11 @@ def heap(world: World) -> dict[str, object]:
         "port": world.fleet.settings.broker.port,
         "cas": [pki.ca_der(world.fleet.keys).hex()],
         "pins": [pin.hex() for pin in pki.load_pins(world.fleet.keys)],
-        "user": names.device_client(TYPE, _device(_AS)).encode().hex(),
+        "user": names.device_client(TYPE, slug(AS)).encode().hex(),
         "password": world.password.encode().hex(),
-        "client_id": names.device_client(TYPE, _device(_AS)),
-        "publish": [[str(Topic(TYPE, _device(_AS), "evt", "tick", names.PLAIN)), 64]],
-        "topics": [names.topic_base(TYPE, _device(_AS)) + "/cmd/#"],
+        "client_id": names.device_client(TYPE, slug(AS)),
+        "publish": [[str(Topic(TYPE, slug(AS), "evt", "tick", names.PLAIN)), 64]],
+        "topics": [names.topic_base(TYPE, slug(AS)) + "/cmd/#"],
     }
     config |= {"handshake_ms": 20000, "stall_ms": 5000, "keepalive_s": 60, "max_packet": 2048}
     config |= {"flood": False, "pump": False, "tick_ms": 1000, "floor": 0, "clock": None}

@@ -90,3 +90,19 @@ def test_a_policy_that_works_and_one_that_does_not(
     (shown,) = said(capsys)
     assert (shown["policy"]["stall_ms"], shown["trying"]) == (3000, None)
     assert world.command("set_relay", on=0) == {"on": 0}
+    # Another way to the same broker, and an outbox where none was. The device's own limits are
+    # those from before: the session that proves them is the new broker's.
+    (port,) = free_ports(1)
+    with server_kit.listening(Line(world.port), port):
+        there = f"servers={server_kit.HOST}:{port}"
+        assert warden(world, "set", DEVICE, there, "outbox=4", *more) == 0
+        told = said(capsys)[-1]["changed"]
+        assert told == {"outbox": 4, "servers": [f"{server_kit.HOST}:{port}"]}
+        board.kill()
+        board.start()
+        wait_session(world, board)
+        assert f"link-up {server_kit.HOST}:{port}" in "".join(board.lines.all())
+    assert warden(world, "show", DEVICE, "--json") == 0
+    assert said(capsys)[-1]["policy"]["outbox"] == 4
+    assert warden(world, "set", DEVICE, f"servers={server_kit.HOST}:{port}", "x=1") == 2
+    assert warden(world, "set", DEVICE, "servers=elsewhere.example") == 2

@@ -43,14 +43,14 @@ _OFTEN = const(4096)  # bytes allocated between two collections, as in firmware/
 class Agent:
     """Keep one device connected and run its commands.
 
-    vault: open. server: (host, port) of the broker. network: None where the board is online, else
-    as WiFi of hal/network_wifi.py; failed() and good() may be missing. log(code, text) is called
-    with what happens. on_fatal() restarts the board; None: a failure raises RuntimeError.
+    vault: open. server: (host, port). network: None where the board is online, else as WiFi of
+    hal/network_wifi.py; failed() and good() may be missing. log(code, text) is called with what
+    happens. on_fatal() restarts the board; None: a failure raises RuntimeError.
     """
 
     client: "Client"  # agent/build.py adds it; calls on_message(), on_skipped() and greet()
     inbox: "Inbox"  # the same
-    use_policy: "Callable[[Any, bytes], None]"  # agent/device.py adds it
+    use_policy: "interface.UsePolicy"  # agent/device.py adds it
 
     def __init__(
         self,
@@ -99,8 +99,9 @@ class Agent:
         self.stopping = False
 
     def run(self, works: "list[Coroutine[Any, Any, Any]]") -> None:
-        """Start the agent's tasks, and those of its features."""
-        for work in [self._keep_connected(), self._run_timers(), self._run_calls()] + works:
+        """Start tasks of features; the first time the agent's own as well."""
+        own = [] if self.tasks else [self._keep_connected(), self._run_timers(), self._run_calls()]
+        for work in own + works:
             self.tasks.append(asyncio.create_task(self._guard(work)))
 
     async def stop(self, asleep: "int | None" = None, memory: "Any" = None) -> None:
@@ -216,8 +217,7 @@ class Agent:
                     # Here too: a slow handler must not delay the messages of a hand-shake.
                     await self._flush()
                     due = await self._run_due(now)
-                except PeerError as error:
-                    # The connection broke: _keep_connected() makes another one.
+                except PeerError as error:  # the connection broke, and is made anew
                     self.log(error.code, error.text)
             self.clock.keep_mark()
             wait = _DAY_MS if due is None else max(1, due - now)

@@ -61,27 +61,57 @@ def build(
     return agent, apps
 
 
-def use_policy(agent: Agent, record: bytes) -> None:
-    """Replace the policy of an agent that is not connected. UsageError, as Policy raises it."""
+def use_policy(
+    agent: Agent, record: "bytes | None", brokers: "list[Any] | None" = None
+) -> "dict[str, bytes | None]":
+    """Replace the policy of an agent that is not connected, and its brokers; return {}.
+
+    record: None where the policy in use has proved itself: its outbox takes the place of the
+    present one, and the changes of the vault that belong to it are returned.
+    brokers: as in the record `brokers`; None: those of the vault.
+    UsageError, as Policy raises it; MemoryError for an outbox, with nothing changed.
+    """
+    if record is None:
+        return _replace_outbox(agent)
     policy = _settings(record)
     agent.inbox.limit += policy.max_message - agent.policy.max_message
     agent.policy = policy
     agent.backoff = Backoff(policy.backoff_min_ms, policy.backoff_max_ms)
-    _choose_brokers(agent)
+    agent.server = tuple(records.load(agent.vault, "broker")[:2])
+    _choose_brokers(agent, brokers)
     for session in agent.sessions:
         session.policy_digest = policy.digest
     if agent.ota is not None:
         agent.ota.drop()  # its chunks were measured by the old limit
     _make_client(agent)
     gc.collect()  # the old client's buffer
+    return {}
 
 
-def _choose_brokers(agent: Agent) -> None:
-    """Let a device with several brokers choose among them."""
-    if "brokers" in agent.vault.names():
+def _replace_outbox(agent: Agent) -> "dict[str, bytes | None]":
+    """Make, change or end the outbox of a running agent as its policy says; see use_policy()."""
+    policy, outbox = agent.policy, agent.delivery
+    terms = policy.connection
+    if terms is None or not terms["outbox"]:
+        agent.delivery = agent.inbox.delivery = None
+        return {} if outbox is None else outbox.end()
+    if outbox is not None:
+        return outbox.use_terms(terms, policy.max_message)
+    from .delivery import Delivery
+
+    agent.delivery = agent.inbox.delivery = Delivery(agent, records.load_apps(agent.vault), terms)
+    agent.run([agent.delivery.run()])
+    return {}
+
+
+def _choose_brokers(agent: Agent, listed: "list[Any] | None" = None) -> None:
+    """Let a device with several brokers choose among them. listed: None for those of the vault."""
+    if listed is None and "brokers" in agent.vault.names():
+        listed = records.load(agent.vault, "brokers")[1]
+    if listed is not None:
         from ..net.brokers import Brokers
 
-        policy, listed = agent.policy, records.load(agent.vault, "brokers")[1]
+        policy = agent.policy
         several = Brokers(listed, policy.backoff_min_ms, policy.backoff_max_ms)
         agent.backoff, agent.server = several, several.server
 

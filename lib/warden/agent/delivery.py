@@ -59,12 +59,11 @@ class Delivery:
         self, agent: "interface.Agent", apps: "list[App]", terms: "dict[str, Any]"
     ) -> None:
         self._agent = agent
-        policy = agent.policy
-        # Of the policy that is in use: behind a larger limit that does not prove itself, an event
-        # that came meanwhile would fit into no packet.
+        policy, self._terms = agent.policy, terms
+        self._outbox = self._make(terms, policy.max_message)
+        # Of the policy that has proved itself: behind a larger limit that does not, an event that
+        # came meanwhile would fit into no packet.
         self._limit = policy.max_message
-        drop_oldest = terms["outbox_drop"] == "oldest"
-        self._outbox = Outbox(terms["outbox"], policy.max_message, drop_oldest, self._on_end)
         # The bits of a saved outbox depend on this order.
         self._ways = [
             _Way(appid, 1 << i, policy.stall_ms)
@@ -78,10 +77,46 @@ class Delivery:
         self.changed = asyncio.Event()  # a message came, or an event
         self._keeps = terms["outbox_keep"] == "reboot"
         self._stored = False  # the vault has events
+        self._done = False
         self._unsaved_ms: "int | None" = None  # since when an event is not saved
         self._saved_ms = -_SAVE_GAP_MS
         if self._keeps:
             self._load()
+
+    def _make(self, terms: "dict[str, Any]", largest: int) -> Outbox:
+        drop_oldest = terms["outbox_drop"] == "oldest"
+        return Outbox(terms["outbox"], largest, drop_oldest, self._on_end)
+
+    def use_terms(self, terms: "dict[str, Any]", largest: int) -> "dict[str, bytes | None]":
+        """Go on by other terms; what waits stays as far as it fits, the newest first.
+
+        largest: bytes of a packet, not below those of before. Return what the vault is to change
+        with the terms. MemoryError: nothing has changed.
+        """
+        if terms == self._terms and largest == self._limit:
+            return {}
+        made = self._make(terms, largest)
+        made.load(bytes(self._outbox.saved()), self._number)
+        self._outbox, self._limit, self._terms = made, largest, terms
+        self._keeps = terms["outbox_keep"] == "reboot"
+        if made.count:
+            self._unsaved_ms = self._agent.now_ms()
+        return {} if self._keeps else self._unstore()
+
+    def end(self) -> "dict[str, bytes | None]":
+        """Drop what waits, and let run() return: the policy has no outbox any more.
+
+        Return what the vault is to change.
+        """
+        for entry in self._outbox.entries():
+            self._on_end(entry.number, False)
+        self._done = True
+        self.changed.set()
+        return self._unstore()
+
+    def _unstore(self) -> "dict[str, bytes | None]":
+        self._stored = False
+        return {"outbox%d" % i: None for i in range(_PIECES)}
 
     def replace_apps(self, apps: "list[App]") -> None:
         """Deliver to these applications from now on; what only others lack, goes.
@@ -192,10 +227,10 @@ class Delivery:
 
     # -- sending ------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Send what waits whenever something changed, and save it where the policy says so."""
+    async def run(self) -> bool:
+        """Send what waits when something changed, and save it by the policy; end() ends it."""
         agent = self._agent
-        while True:
+        while not self._done:
             self.changed.clear()
             now, due = agent.now_ms(), None
             try:
@@ -218,6 +253,7 @@ class Delivery:
                 await asyncio.wait_for_ms(self.changed.wait(), wait)
             except asyncio.TimeoutError:
                 pass
+        return True
 
     def _session(self, way: _Way) -> "Session | None":
         for session in self._agent.sessions:

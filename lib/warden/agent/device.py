@@ -333,11 +333,13 @@ class Device:
         return bool(sessions)
 
 
-def _use_policy(agent: "Any", record: bytes) -> None:
+def _use_policy(agent: "Any", record: "bytes | None", brokers: "Any" = None) -> "Any":
     from .build import use_policy
 
-    use_policy(agent, record)
-    unload("warden.agent.build")
+    try:
+        return use_policy(agent, record, brokers)
+    finally:
+        unload("warden.agent.build")
 
 
 def _panel() -> "Any":

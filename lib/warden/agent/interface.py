@@ -32,6 +32,10 @@ if TYPE_CHECKING:
         def check(self) -> None: ...  # after each change of a session
         def due_ms(self, now: int) -> int | None: ...  # when to call it again
 
+    # Takes this agent, a policy record, which counts from the next connection on, and brokers
+    # (use_policy() of agent/build.py).
+    UsePolicy = Callable[[Any, bytes | None, list[Any] | None], dict[str, bytes | None]]
+
     class Agent(Protocol):
         vault: Vault  # open
         names: Topics
@@ -56,8 +60,7 @@ if TYPE_CHECKING:
         health: Callable[[], Any] | None  # the application's health check; may be async
         # Called once after the next reply was sent.
         after_reply: Callable[["Agent"], Coroutine[Any, Any, None]] | None
-        # Takes this agent and a policy record, which counts from the next connection on.
-        use_policy: Callable[[Any, bytes], None]
+        use_policy: UsePolicy
         log: Callable[[str, str], None]  # takes a code and a text
         now_ms: Callable[[], int]  # milliseconds since the start, which never go back
 

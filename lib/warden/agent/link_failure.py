@@ -21,6 +21,8 @@ _MANY = const(3)  # ends of one kind in a row that mean something
 _OTHER_SERVER = const(("no-tls", "certificate-untrusted"))
 _EARLY_MS = const(60000)
 _LONGEST_MS = const(60000)  # wait behind a log-in that the broker accepted
+# A connection that lasted so long and was closed: its broker is most often back at once.
+_LASTED_MS = const(10000)
 # Wait behind a lost or refused route: this, and a share of the time for which the broker is away.
 _SOON_MS = const(4000)
 _SHARE = const(8)
@@ -57,7 +59,8 @@ def record(
     elif not accepted and not isinstance(error, LinkError) and _new_pins(agent):
         agent.backoff.reset()
     elif accepted:
-        agent.backoff.limit(_LONGEST_MS)
+        soon = code == "link-closed" and now - began_ms >= _LASTED_MS
+        agent.backoff.limit(agent.backoff.least_ms // 2 if soon else _LONGEST_MS)
     elif code == "mqtt-refused" or code == "token-refused" or code.startswith("own-"):
         agent.backoff.slow_down()  # a wrong password does not get better by trying
     elif isinstance(error, LinkError):

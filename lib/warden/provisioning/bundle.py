@@ -78,10 +78,10 @@ def _records(
         _want((part in parts) == (part in fields), part)
 
     brokers = fields.get("brokers")
-    ways = parts[::2] if "or" in parts else None
+    ways = ways_of("-".join(parts))
     _want(ways is None or "brokers" in fields, "brokers")
     if "brokers" in fields:
-        _check_brokers(brokers, ways)
+        check_brokers(brokers, ways)
         _want(brokers[0][:2] == [host, port], "brokers")  # what a device without the record takes
 
     networks = check_networks(fields.get("network"))
@@ -118,12 +118,19 @@ def _records(
     return changes
 
 
-def _check_brokers(brokers: "Any", ways: "list[str] | None") -> None:
-    """Check [[host, port, weight], …]: 2 to 8 brokers, none of them twice.
+def ways_of(auth: str) -> "list[str] | None":
+    """Return the ways to log in among which a policy's `auth` has a choice, or None."""
+    parts = auth.split("-")
+    return parts[::2] if "or" in parts else None
+
+
+def check_brokers(brokers: "Any", ways: "list[str] | None", least: int = 2) -> None:
+    """Check [[host, port, weight], …]: `least` to 8 brokers, none of them twice.
 
     ways: of which each broker names one behind that, and all are there; or None.
+    UsageError bad-bundle.
     """
-    _want(isinstance(brokers, list) and 2 <= len(brokers) <= 8, "brokers")
+    _want(isinstance(brokers, list) and least <= len(brokers) <= 8, "brokers")
     seen: "list[Any]" = []
     for broker in brokers:
         host, port, weight = _list(broker, 3 if ways is None else 4, "brokers")[:3]

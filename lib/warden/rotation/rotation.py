@@ -115,12 +115,17 @@ def _encode(fields: "list[Any]", certificate: "Any") -> bytes:
 
 
 def check_record(value: "Any", what: str) -> None:
-    """Check trust anchors or release keys by the rules of a provisioning bundle."""
+    """Check a part of a provisioning bundle by its rules. PeerError bad-body.
+
+    what: "trust", "release", or "brokers": [brokers, the policy's auth], with one at least.
+    """
     from ..provisioning import bundle
 
     try:
         if what == "trust":
             bundle.check_trust(value)
+        elif what == "brokers":
+            bundle.check_brokers(value[0], bundle.ways_of(value[1]), 1)
         else:
             bundle.check_release(value)
     except UsageError:

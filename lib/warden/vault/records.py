@@ -9,7 +9,7 @@ provisioning/bundle.py writes them, the device reads them here.
 | `brokers`    | CBOR list, see below                         | several brokers (net/brokers.py) |
 | `trust`      | CBOR [[CA DER, …], [pin, …]]                 | the CAs and pins of the broker |
 | `policy`     | CBOR map (policy/policy.py)                  | the owner's demands |
-| `policy_new` | CBOR [1, id, record, tries left]             | a change of `policy`, not proved |
+| `policy_new` | CBOR list, see below                         | a change of `policy`, not proved |
 | `network`    | CBOR null or [[ssid, password], …]           | the Wi-Fi networks, in order |
 | `network_new` | CBOR list, see below                        | a change of `network`, not proved |
 | `nonce`      | 32 random bytes                              | Knonce, made on the device |
@@ -35,6 +35,8 @@ provisioning/bundle.py writes them, the device reads them here.
 password or null, trust or null, {appid: K}, deadline or null], or with 2 as its format and a new
 record `certificate` behind that. `network_new`: [1, id,
 [ssid, password] to add or null, the networks to keep, how often it may still be tried].
+`policy_new`: [1, id,
+record, how often it may still be tried], or with 2 as its format and brokers behind the record.
 `development`: [1, end in unix seconds, starts left, seconds left]. `otp`: [secret or null, digits,
 step in seconds or 0, duress secret or null, hash (sha1 where it is missing)]. `token_now`: [1,
 number of its terms, token, its end, when it is renewed], unix seconds.

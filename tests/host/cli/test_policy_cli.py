@@ -1,15 +1,17 @@
 """`warden policy` before it reaches a device: keys, values, and what it shows."""
 
+import dataclasses
 import json
 
 import pytest
 from cli_kit import fails
+from engine_kit import SEALED
 from warden_host import control_client, filelock
 from warden_host.cli import main
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.protocol import policy
-from warden_host.service.run import _read_policy
+from warden_host.service.request_fields import read_policy
 from warden_host.store.store import Store
 
 
@@ -21,7 +23,9 @@ def device(folder):
 
 def test_what_can_be_set(device, capsys):
     capsys.readouterr()
-    for value in ("strict=true", "mode=plain", "tls=false", "auth=password", "outbox=4", "v=1"):
+    for value in ("strict=true", "mode=plain", "tls=false", "auth=password", "outbox=65", "v=1"):
+        fails(capsys, "bad-argument", "policy", "set", device, value)
+    for value in ("outbox_keep=ever", "servers=", "servers=elsewhere.example", "servers=a:0"):
         fails(capsys, "bad-argument", "policy", "set", device, value)
     for value in ("stall_ms", "stall_ms=", "stall_ms=499", "stall_ms=30001", "stall_ms=1e3"):
         fails(capsys, "bad-argument", "policy", "set", device, value)
@@ -46,7 +50,8 @@ def test_what_is_shown(device, capsys):
     assert json.loads(capsys.readouterr().out) == {
         "ok": True,
         "device": device,
-        "policy": policy.parse(policy.record(backoff_min_ms=500)),
+        "policy": policy.parse(made := policy.record(backoff_min_ms=500))
+        | policy.connection(made),
         "trying": None,
     }
 
@@ -93,5 +98,13 @@ def test_one_change_at_a_time(device, folder, monkeypatch, capsys):
 def test_the_socket_takes_one_form():
     for change in (None, "1", True, [], {}):
         with pytest.raises(HostError) as error:
-            _read_policy({"change": change}, None)
+            read_policy({"change": change}, None)
+        assert error.value.code == "control-malformed"
+    known = dataclasses.replace(SEALED, next_policy=SEALED.policy)
+    good = [["hub-1", 8883, 0], ["hub-2", 8883, 0, "password"]]
+    found = read_policy({"change": 1, "brokers": good}, known)
+    assert found == {"id": 1, "policy": SEALED.policy, "brokers": good}
+    for brokers in (None, "hub", [None], [["hub-1", 8883]], [["hub-1", 8883, True]]):
+        with pytest.raises(HostError) as error:
+            read_policy({"change": 1, "brokers": brokers}, known)
         assert error.value.code == "control-malformed"

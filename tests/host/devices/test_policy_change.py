@@ -103,6 +103,37 @@ def test_a_limit_that_lets_no_other_policy_through(store):
     device.make(max_message=600)
 
 
+def test_an_outbox_and_brokers(store):
+    device = Device(store)
+    hubs = [["hub-1.example", 8883, 0], ["hub-2.example", 8883, 1]]
+    device.change().make({"outbox": 8, "outbox_keep": "reboot"}, lambda _: None, 60, hubs)
+    assert device.orders == [{"id": 4, "brokers": hubs}]
+    assert policy.parse(device.record) == policy.parse(
+        policy.changed(OLD, outbox=8, outbox_keep="reboot")
+    )
+    assert policy.connection(device.record)["outbox"] == 8 and device.known()[1] is None
+    # Brokers alone: the record stays, and is no less a change.
+    device.left = 2
+    device.change().make({}, lambda _: None, 60, hubs[:1])
+    assert device.orders[1:] == [{"id": 5, "brokers": hubs[:1]}]
+    refused("bad-argument", device, outbox=8)  # it has that
+    refused("bad-policy", device, outbox=65)
+    refused("bad-policy", device, outbox_drop="all")
+    long = [["h" * 250, 8883, i] for i in range(8)]
+    with pytest.raises(HostError) as error:
+        device.change().make({}, lambda _: None, 60, long)
+    assert error.value.code == "bad-argument" and len(device.orders) == 2
+
+
+def test_a_record_takes_the_version_that_it_needs():
+    assert policy.changed(OLD, outbox=0) == OLD
+    assert policy.parse(policy.changed(OLD, outbox=1))["v"] == 4
+    strict = policy.record(strict=True)
+    more = policy.parse(policy.changed(strict, outbox=1))
+    assert (more["v"], more["strict"], more["outbox"]) == (4, True, 1)
+    assert policy.changed(policy.changed(OLD, outbox=1), outbox=0) != OLD  # never an older one
+
+
 def test_limits_that_do_not(store):
     device = Device(store, proves=False)
     refused("policy-unproved", device)

@@ -56,6 +56,29 @@ def test_devices_are_back_soon_after_a_short_outage_and_not_all_at_once():
             check(held <= DEVICES // 5, "%d at %d" % (held, at))
 
 
+def test_a_broker_that_restarts_is_tried_within_half_of_the_first_ceiling():
+    times = []
+    for _ in range(DEVICES):
+        agent = Agent()
+        agent.client.accepted, agent.now = True, 10000
+        record(agent, (0, 0, 0), LinkError("link-closed"), 0)
+        times.append(agent.backoff.next_ms())
+        # It was not there yet: the ceilings go on from the first one.
+        check(agent.backoff.next_ms() <= 1000)
+    check(400 < max(times) <= 500, max(times))
+    # Still spread: no twentieth of a second holds more than a quarter of the fleet.
+    for at in range(0, 500, 50):
+        check(len([time for time in times if at <= time < at + 50]) <= DEVICES // 4, at)
+    # Not behind one that was closed early, which would then be made ever again.
+    times = []
+    for _ in range(DEVICES):
+        agent = Agent()
+        agent.client.accepted, agent.now = True, 9999
+        record(agent, (0, 0, 0), LinkError("link-closed"), 0)
+        times.append(agent.backoff.next_ms())
+    check(500 < max(times) <= 1000, max(times))
+
+
 def test_the_longer_a_broker_is_away_the_rarer_are_the_attempts():
     times = returns(400000, LinkError("unreachable"))
     check(4000 + 10000 // 8 < times[-1] <= 4000 + 400000 // 8, times[-1])

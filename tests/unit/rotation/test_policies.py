@@ -1,5 +1,7 @@
 """Another policy by the authority's command, with power cuts at every operation."""
 
+import asyncio
+
 from agent_kit import provisioned
 from gate_kit import TERMS
 from harness import check, equal, link_failure, raises
@@ -8,6 +10,7 @@ from trial_kit import OrderedRig, cut_everywhere, reopened
 from warden.agent import link_failure as link_failure_module
 from warden.errors import LinkError, PeerError
 from warden.policy.policy import Policy
+from warden.rotation.rotation import check_record
 from warden.wire import cbor
 
 SLOW = True
@@ -48,7 +51,7 @@ class Board(OrderedRig):
         self.works, self.expected = works, expected
         self.start_without_tasks()
 
-    def connect(self):
+    def connect(self, new=NEW):
         """Make one connection attempt as the agent does; return whether a session is up."""
         agent = self.agent
         session = agent.sessions[0]
@@ -56,7 +59,7 @@ class Board(OrderedRig):
         agent.session_up.clear()
         if agent.rotation is not None:
             agent.rotation.choose_secrets()
-        if not self.works and session.policy_digest == Policy(NEW).digest:
+        if not self.works and session.policy_digest == Policy(new).digest:
             agent.rotation.failed(link_failure("link-timeout"))
             return False
         session.up = True
@@ -252,7 +255,6 @@ def test_an_event_in_the_outbox_must_fit():
     bundle["policy"] = fourth(outbox=4)
     board = Board(provisioned(bundle))
     raises("not-allowed", lambda: board.run(id=1, policy=fourth(outbox=4, max_message=2047)))
-    raises("not-allowed", lambda: board.run(id=1, policy=fourth(outbox=5)))
     board.run(id=1, policy=fourth(outbox=4, max_message=4096))
     # Without an outbox a smaller limit is one like any other.
     Board(provisioned()).run(id=1, policy=record(max_message=512))
@@ -267,9 +269,6 @@ def test_the_terms_of_the_connection_are_fixed():
     for changes in (
         {"auth": "token"},
         {"tls": False},
-        {"outbox": 1},
-        {"outbox_keep": "reboot"},
-        {"outbox_drop": "newest"},
     ):
         terms = dict(old.connection)
         terms.update(changes)
@@ -279,6 +278,180 @@ def test_the_terms_of_the_connection_are_fixed():
 
 
 OLD_RECORD = good()["policy"]
+HUBS = [["hub-1", 8883, 0], ["hub-2", 8884, 3]]
+ACCOUNT = good()["broker"][2:]
+
+
+def where(vault):
+    """Return the broker and the brokers of the vault."""
+    broker = cbor.decode(vault.get("broker"))
+    equal(broker[2:], ACCOUNT)
+    listed = vault.get("brokers")
+    return broker[:2], None if listed is None else cbor.decode(listed)
+
+
+def test_other_brokers():
+    vault = provisioned()
+    before = where(vault)
+    board = Board(vault)
+    board.connect()
+    board.run(id=1, policy=OLD_RECORD, brokers=HUBS)
+    equal((where(vault), board.agent.server), (before, tuple(before[0])))
+    check(board.connect())
+    check(list(board.agent.server) in [hub[:2] for hub in HUBS])
+    equal(where(vault), (HUBS[0][:2], [1, HUBS]))
+    state = board.run()
+    equal((state["proved"], state["pending"]), (1, False))
+    # Fewer, and one alone: as a device that never had several.
+    again = Board(reopened(vault))
+    again.run(id=2, policy=NEW, brokers=HUBS[1:])
+    check(again.connect())
+    equal((where(again.vault), again.agent.server), ((HUBS[1][:2], None), ("hub-2", 8884)))
+    equal(again.vault.get("policy"), NEW)
+    last = Board(reopened(again.vault)).agent
+    equal((last.server, hasattr(last.backoff, "server")), (("hub-2", 8884), False))
+
+
+def test_other_brokers_that_do_not_work():
+    vault = provisioned()
+    vault.put("brokers", cbor.encode([1, [["old-1", 1, 0], ["old-2", 2, 0]]]))
+    before = where(vault)
+    board = Board(vault, works=False)
+    board.connect()
+    board.run(id=1, policy=NEW, brokers=HUBS)
+    tried = []
+    for _ in range(4):  # two rounds of two
+        equal(board.connect(), False)
+        tried.append(board.agent.server)
+        link_failure_record(board.agent)
+    equal(sorted(tried), sorted([tuple(hub[:2]) for hub in HUBS] * 2))
+    check(board.connect())
+    equal((where(vault), board.agent.server), (before, ("old-1", 1)))
+    equal(board.incidents()[-1]["code"], "policy-failed")
+
+
+def test_brokers_that_are_refused():
+    board = Board(provisioned())
+    for brokers in (
+        None,
+        [],
+        {},
+        HUBS * 5,
+        HUBS + HUBS,
+        [["hub-1", 8883]],
+        [["hub-1", 8883, 101]],
+        [["hub-1", 0, 0]],
+        [["", 8883, 0]],
+        [["hub-1", 8883, 0, "password"]],
+    ):
+        raises("bad-body", lambda one=brokers: board.run(id=1, policy=NEW, brokers=one))
+    equal((board.vault.get("policy_new"), board.agent.rotation), (None, None))
+
+
+def test_brokers_of_a_device_with_a_choice_of_log_ins():
+    choice = [["hub-1", 8884, 0, "certificate"], ["hub-1", 8883, 0, "password"]]
+    check_record([choice, "certificate-or-password"], "brokers")
+    for brokers in (HUBS, choice[:1], choice + [["hub-2", 1, 0, "token"]]):
+        raises(
+            "bad-body",
+            lambda one=brokers: check_record([one, "certificate-or-password"], "brokers"),
+        )
+
+
+def with_outbox(vault=None, **terms):
+    """Return a board whose policy has an outbox, and a session that takes its events."""
+    if vault is None:
+        bundle = good()
+        bundle["policy"] = fourth(**terms)
+        vault = provisioned(bundle)
+    return Board(vault)
+
+
+def publish(board, count):
+    """Publish events while no application is there."""
+    for session in board.agent.sessions:
+        session.up = False
+    return [
+        asyncio.run(board.agent.delivery.publish("door", {}, None, False)) for _ in range(count)
+    ]
+
+
+def waiting(board):
+    return [entry.number for entry in board.agent.delivery._outbox.entries()]
+
+
+def changed(board, id, **terms):
+    """Give the board other terms of the outbox, and let them prove themselves."""
+    board.run(id=id, policy=fourth(**terms))
+    check(board.connect())
+    equal(board.vault.get("policy"), fourth(**terms))
+
+
+def test_an_outbox_that_grows_shrinks_and_goes():
+    board = with_outbox(outbox=4)
+    publish(board, 3)
+    changed(board, 1, outbox=6, outbox_drop="newest")
+    equal(publish(board, 4), ["queued"] * 3 + ["dropped"])
+    equal(waiting(board), [1, 2, 3, 4, 5, 6])
+    changed(board, 2, outbox=2)
+    equal(waiting(board), [5, 6])
+    delivery = board.agent.delivery
+    changed(board, 3, outbox=0)
+    equal((board.agent.delivery, board.agent.inbox.delivery), (None, None))
+    check(asyncio.run(delivery.run()))  # its task has ended
+    lost = [i["n"] for i in board.incidents() if i["code"] == "outbox-full"]
+    equal(sum(lost), 1 + 4 + 2)
+    # And one where none was: numbers go on above all that were used.
+    changed(board, 4, outbox=4)
+    equal(publish(board, 1), ["queued"])
+    equal(waiting(board), [4097])
+
+
+def test_an_outbox_that_is_kept_over_a_restart_from_now_on_and_no_longer():
+    board = with_outbox(outbox=4)
+    changed(board, 1, outbox=4, outbox_keep="reboot")
+    publish(board, 2)
+    board.agent.delivery.save_at_end()
+    board = with_outbox(reopened(board.vault))
+    equal(len(waiting(board)), 2)
+    changed(board, 2, outbox=8)
+    equal((len(waiting(board)), board.vault.get("outbox0")), (2, None))
+    equal(waiting(with_outbox(reopened(board.vault))), [])
+
+
+def test_a_change_that_does_not_prove_itself_leaves_the_outbox():
+    board = with_outbox(outbox=4)
+    publish(board, 3)
+    board.works = False
+    board.run(id=1, policy=NEW_OUTBOX)
+    for _ in range(TRIES):
+        board.agent.rotation.choose_secrets()
+        board.agent.rotation.failed(link_failure("link-timeout"))
+        equal(waiting(board), [1, 2, 3])
+    board.connect()
+    equal((waiting(board), board.agent.delivery._keeps), ([1, 2, 3], False))
+
+
+def test_an_outbox_that_the_heap_has_no_room_for():
+    board = with_outbox(outbox=4)
+    publish(board, 2)
+    board.run(id=1, policy=fourth(outbox=8))
+
+    def full(*_):
+        raise MemoryError
+
+    board.agent.delivery._make = full
+    closed = []
+    for _ in range(2):
+        board.agent.rotation.choose_secrets()
+        board.agent.client.close = lambda: closed.append(1)
+        board.agent.sessions[0].up, board.agent.sessions[0].diverged = True, False
+        board.pass_ms(0, 60000)
+        if board.agent.rotation is None:
+            break
+    equal((len(closed), waiting(board)), (1, [1, 2]))
+    equal((board.agent.policy.connection["outbox"], board.vault.get("policy_new")), (4, None))
+    equal([i["code"] for i in board.incidents()], ["policy-failed"])
 
 
 def test_refused():
@@ -344,6 +517,48 @@ def test_a_policy_of_a_newer_firmware_that_was_given_back():
     check(old_values(board))
     equal([i["code"] for i in board.incidents()], ["policy-failed"])
     equal(board.vault.get("policy_new"), None)
+
+
+# With other brokers, and an outbox that was saved and is kept no longer.
+KEPT = fourth(outbox=4, outbox_keep="reboot")
+NEW_OUTBOX = fourth(outbox=2, outbox_drop="newest", stall_ms=30000)
+
+
+def test_a_power_cut_at_every_operation_of_brokers_and_outbox():
+    def provide(store):
+        bundle = good()
+        bundle["policy"] = KEPT
+        board = Board(provisioned(bundle, store))
+        publish(board, 3)
+        board.agent.delivery.save_at_end()
+
+    for works in (True, False):
+
+        def life(vault, done, works=works):
+            board = Board(vault, works)
+            if not done and vault.counter("policy") == 0:
+                board.connect()
+                board.run(id=1, policy=NEW_OUTBOX, brokers=HUBS)
+                done.append("ordered")
+            for _ in range(2 * len(HUBS) + 2):
+                up = board.connect(NEW_OUTBOX)
+                # At each moment all is old, or all is new.
+                old = vault.get("policy") == KEPT
+                equal(where(vault)[1], None if old else [1, HUBS])
+                equal(vault.get("outbox0") is None, not old)
+                if up and board.agent.rotation is None:
+                    equal(len(waiting(board)) in ((3,) if old else (0, 2)), True)
+                    return True
+            return False
+
+        def verify(vault, works=works):
+            taken = vault.counter("policy") == 1
+            proved = vault.counter("policy_good") == 1
+            equal(proved, works and taken)
+            equal(vault.get("policy"), NEW_OUTBOX if proved else KEPT)
+            equal(vault.get("policy_new"), None)
+
+        cut_everywhere(provide, life, verify)
 
 
 def life(vault, works, done):

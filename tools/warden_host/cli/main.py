@@ -44,7 +44,7 @@ COMMANDS = {
     "operator": ("operator.operator", "Let other users of this machine use the fleet, by roles."),
     "otp": ("otp.otp", "Manage the codes that people type at a device's keypad."),
     "pins": ("pins.pins", "Carry new pins to a device that can't connect."),
-    "policy": ("policies.policies", "Show a device's policy, or change its limits over the link."),
+    "policy": ("policies.policies", "Show a device's policy, or change it over the link."),
     "provision": (
         "provision.provision_command",
         "Make a device: its secrets, its files, its place in the fleet.",

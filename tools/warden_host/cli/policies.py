@@ -1,4 +1,4 @@
-"""`warden policy`: show a device's policy, and change its limits over the link."""
+"""`warden policy`: show a device's policy; change its limits, outbox and brokers over the link."""
 
 import re
 from typing import Any
@@ -10,6 +10,7 @@ from warden_host.cli import screen
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.devices import policies as changes
 from warden_host.errors import HostError
+from warden_host.fleet import servers
 from warden_host.fleet.fleet import Fleet
 from warden_host.protocol import policy
 from warden_host.store.store import Device, Store
@@ -19,14 +20,16 @@ _BOUNDS = ", ".join(
 )
 
 
-@click.group("policy", short_help="Show a device's policy, or change its limits over the link.")
+@click.group("policy", short_help="Show a device's policy, or change it over the link.")
 def policies() -> None:
-    """Show a device's policy, or change its limits over the link.
+    """Show a device's policy, or change its limits, outbox and brokers over the link.
 
     \b
     Examples:
       warden policy show front-door
       warden policy set meter-7 stall_ms=30000 handshake_ms=60000
+      warden policy set meter-7 outbox=32 outbox_keep=reboot
+      warden policy set meter-7 servers=hub-1.example:8883,hub-2.example:8883
     """
 
 
@@ -48,8 +51,8 @@ def show_command(state: State, device: str, as_json: bool) -> None:
         known = store.device(device)
         if known.next_policy is not None:  # it may have ended since
             known = _settled(fleet, store, known)
-    values = policy.parse(known.policy)
-    following = None if known.next_policy is None else policy.parse(known.next_policy)
+    values = _whole(known.policy)
+    following = None if known.next_policy is None else _whole(known.next_policy)
     if as_json:
         screen.print_json({"ok": True, "device": device, "policy": values, "trying": following})
         return
@@ -59,6 +62,11 @@ def show_command(state: State, device: str, as_json: bool) -> None:
             "" if following is None or following[key] == value else f"   tries {following[key]}"
         )
         screen.show(f"  {key:16} {_shown(value)}{tried}")
+
+
+def _whole(record: bytes) -> dict[str, Any]:
+    """Return a record's values, and those of the connection that older versions leave out."""
+    return policy.parse(record) | policy.connection(record)
 
 
 def _settled(fleet: Fleet, store: Store, known: Device) -> Device:
@@ -94,14 +102,16 @@ def set_command(
 ) -> int:
     fleet = state.fleet()
     names.check_id(device, "device ID")
-    limits = _limits(values)
+    changed, listed = _values(values)
     with Store(fleet.database) as store:
-        if store.device(device).mode != "sealed":
+        known = store.device(device)
+        if known.mode != "sealed":
             raise HostError(
                 "not-applicable",
                 f"{device} is plain: its policy is changed at the bench alone",
                 "provision it again",
             )
+        brokers = changes.brokers(fleet, known, listed) if listed else ()
 
         def report(text: str) -> None:
             if as_json:
@@ -117,55 +127,78 @@ def set_command(
                 "wait until it has ended",
             )
         with lock:
-            _change(fleet, store, device).make(limits, report, timeout)
+            _change(fleet, store, device).make(changed, report, timeout, brokers)
+    told = changed | ({"servers": [f"{one[0]}:{one[1]}" for one in brokers]} if brokers else {})
     if as_json:
-        screen.print_json({"ok": True, "device": device, "changed": limits})
+        screen.print_json({"ok": True, "device": device, "changed": told})
     else:
         screen.good(
             f"{device} has proved its new policy",
-            ", ".join(f"{key} {value}" for key, value in limits.items()),
+            ", ".join(f"{key} {_shown(value)}" for key, value in told.items()),
         )
     return 0
 
 
-set_command.help = f"""Change a device's limits over the link, such as its keepalive.
+set_command.help = f"""Change a device's policy over the link: limits, outbox, brokers.
 
 The device keeps its old policy until its session came up under the new one. After three tries
-without one it goes back to it. All other values are set at provisioning alone.
+without one, or two rounds of new brokers, it goes back to it. All other values are set at
+provisioning alone.
 
-Keys: {_BOUNDS}.
+Limits: {_BOUNDS}.
+
+Outbox (docs/telemetry.md): outbox 0 to {policy.OUTBOX_MOST} events, outbox_keep
+{" or ".join(policy.OUTBOX_KEEP)}, outbox_drop {" or ".join(policy.OUTBOX_DROP)}. A smaller one
+drops the oldest events that wait, none drops all; the device reports how many.
+
+Brokers (docs/brokers.md): servers, as `--server` of `warden provision` takes them.
 
 \b
 Examples:
   warden policy set meter-7 stall_ms=30000 handshake_ms=60000
   warden policy set meter-7 keepalive_s=25
+  warden policy set meter-7 outbox=32 outbox_keep=reboot
+  warden policy set meter-7 servers=hub-1.example:8883=2,hub-2.example:8883=1
 """
 
+_CHOICES = {"outbox_keep": policy.OUTBOX_KEEP, "outbox_drop": policy.OUTBOX_DROP}
 
-def _limits(values: tuple[str, ...]) -> dict[str, int]:
-    """Return the limits that the arguments name. Raises bad-argument."""
-    found: dict[str, int] = {}
-    for text in values:
+
+def _values(texts: tuple[str, ...]) -> tuple[dict[str, Any], tuple[servers.Server, ...]]:
+    """Return the policy's values that the arguments name, and the brokers. Raises bad-argument."""
+    found: dict[str, Any] = {}
+    listed: tuple[servers.Server, ...] = ()
+    for text in texts:
         key, _, value = text.partition("=")
-        if key not in policy.LIMITS:
+        if key == "servers":
+            listed = servers.parse(value.split(","))
+        elif key in _CHOICES:
+            if value not in _CHOICES[key]:
+                raise HostError("bad-argument", f"{key} is {' or '.join(_CHOICES[key])}")
+            found[key] = value
+        elif key in policy.LIMITS or key == "outbox":
+            low, high = (0, policy.OUTBOX_MOST) if key == "outbox" else policy.limit(key)[:2]
+            number = int(value) if re.fullmatch("[0-9]{1,9}", value) else -1
+            if not low <= number <= high:
+                raise HostError("bad-argument", f"{key} takes a whole number from {low} to {high}")
+            found[key] = number
+        else:
+            known = (*policy.LIMITS, *policy.OUTBOX, "servers")
             raise HostError(
                 "bad-argument",
                 f"{key!r} can't be changed over the link",
-                f"these can: {', '.join(policy.LIMITS)}; others by `warden provision --again`",
+                f"these can: {', '.join(known)}; others by `warden provision --again`",
             )
-        low, high, _ = policy.limit(key)
-        number = int(value) if re.fullmatch("[0-9]{1,9}", value) else -1
-        if not low <= number <= high:
-            raise HostError("bad-argument", f"{key} takes a whole number from {low} to {high}")
-        found[key] = number
-    return found
+    return found, listed
 
 
 def _change(fleet: Fleet, store: Store, device: str) -> changes.Change:
     def ask(order: dict[str, Any] | None) -> dict[str, Any]:
-        request = {"op": "policy", "device": device, "timeout": 10}
+        request: dict[str, Any] = {"op": "policy", "device": device, "timeout": 10}
         if order is not None:
-            request["change"] = order["id"]
+            request |= {"change": order["id"]}
+            if "brokers" in order:
+                request["brokers"] = order["brokers"]
         return control_client.call(fleet.control, request, 60)
 
     def follow() -> None:
@@ -180,6 +213,8 @@ def _change(fleet: Fleet, store: Store, device: str) -> changes.Change:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     if isinstance(value, dict):
         return ", ".join(f"{key} {_shown(one)}" for key, one in value.items())
     return "none" if value is None else str(value)

@@ -1,19 +1,27 @@
-"""Change a device's policy over the link: it keeps the old one until the new one proved itself.
+"""Change a device's policy and brokers over the link: it keeps the old ones until the new proved.
 
 fleet.db holds the new record beside the old one while the device tries it, so that the authority
 expects either. A call that is interrupted leaves both; the next one asks the device which it has.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from warden_client.protocol import strictcbor
+
 from warden_host import names
+from warden_host.broker import connection
+from warden_host.devices import log_in
 from warden_host.devices.trial import Ask, Report, complete, malformed, result
 from warden_host.errors import HostError
+from warden_host.fleet.fleet import Fleet
+from warden_host.fleet.servers import Server
 from warden_host.protocol import policy
-from warden_host.store.store import Store
+from warden_host.store.store import Device, Store
+
+Brokers = Sequence[list[object]]
 
 _ENVELOPE = 128  # bytes that a command adds to its topic and to the record in it, at most
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
@@ -51,9 +59,17 @@ class Change:
         """
         return self._settled(_read(self.device, self.ask(None)))
 
-    def make(self, limits: dict[str, int], report: Report, timeout_s: float) -> None:
-        """Give the device other limits, and wait until they proved themselves.
+    def make(
+        self,
+        values: dict[str, Any],
+        report: Report,
+        timeout_s: float,
+        brokers: Brokers = (),
+    ) -> None:
+        """Give the device other values, and brokers, and wait until they proved themselves.
 
+        values: of policy.LIMITS and policy.OUTBOX. brokers: as Server.record() gives them, the
+        first one first; none: those that it has.
         Raises: as state(), bad-policy, bad-argument, policy-unproved.
         """
         before = self.state()
@@ -70,8 +86,8 @@ class Change:
                 f"{self.device} has another policy than this fleet knows",
                 "provision it again, or restore fleet.db",
             )
-        record = policy.changed(known.policy, **limits)
-        if record == known.policy:
+        record = policy.changed(known.policy, **values)
+        if record == known.policy and not brokers:
             raise HostError("bad-argument", f"{self.device} has these values already")
         topic = names.topic_base(known.type, known.device) + "/cmd/policy/fmt/cose"
         least = len(topic) + len(record) + _ENVELOPE
@@ -81,6 +97,16 @@ class Change:
                 f"{self.device} could be given no other policy by messages this small",
                 f"max_message is {least} at least for this device",
             )
+        order: dict[str, Any] = {"id": before.id + 1}  # the record goes from fleet.db
+        if brokers:
+            order["brokers"] = list(brokers)
+            most = policy.max_message(known.policy)
+            if least + len(strictcbor.encode(order)) > most:
+                raise HostError(
+                    "bad-argument",
+                    f"so many brokers are no message for {self.device}: it takes {most} bytes",
+                    "name fewer, or give it a larger max_message first",
+                )
         outbox = policy.connection(known.policy)["outbox"]
         if outbox and policy.max_message(record) < policy.max_message(known.policy):
             raise HostError(
@@ -93,7 +119,7 @@ class Change:
             self.device,
             self.ask,
             lambda answer: _read(self.device, answer),
-            {"id": before.id + 1},  # the record goes from fleet.db
+            order,
             lambda _: f"{self.device} holds both, and tries the new one",
             report,
             timeout_s,
@@ -113,6 +139,15 @@ class Change:
             )
             self.followed()
         return now
+
+
+def brokers(fleet: Fleet, known: Device, given: tuple[Server, ...]) -> Brokers:
+    """Return the brokers of a change, for the way by which the device logs in.
+
+    Raises bad-argument, config-malformed.
+    """
+    terms = connection.of_record(known.policy)
+    return [server.record() for server in log_in.brokers(fleet, terms, given)]
 
 
 def _read(device: str, answer: dict[str, Any]) -> State:

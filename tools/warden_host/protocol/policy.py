@@ -62,6 +62,7 @@ AUTH = (
 OUTBOX_KEEP = ("connection", "reboot")
 OUTBOX_DROP = ("oldest", "newest")
 OUTBOX_MOST = 64  # messages
+OUTBOX = ("outbox", "outbox_keep", "outbox_drop")
 
 OTP_SOURCES = ("authority", "hotp", "totp")
 OTP_BOUNDS = {
@@ -117,13 +118,23 @@ def _differs(value: Any, plain: Any) -> bool:
     return type(value) is not type(plain) or value != plain
 
 
-def changed(data: bytes, **limits: int) -> bytes:
-    """Return the record with other limits (of LIMITS). Raises bad-policy, and as parse() does."""
+def changed(data: bytes, **values: Any) -> bytes:
+    """Return the record with other values, of LIMITS and OUTBOX.
+
+    Raises bad-policy, and as parse() does.
+    """
     policy = parse(data)
-    unknown = sorted(set(limits) - set(LIMITS))
+    known = (*LIMITS, *OUTBOX)
+    unknown = sorted(set(values) - set(known))
     if unknown:
-        raise HostError("bad-policy", f"{unknown[0]} is no limit: {', '.join(LIMITS)}")
-    policy |= limits
+        raise HostError("bad-policy", f"{unknown[0]} is none of {', '.join(known)}")
+    if any(
+        _differs(value, policy.get(key, _DEFAULTS_4.get(key))) for key, value in values.items()
+    ):
+        # As with record(): a newer version only where a value needs it.
+        if set(values) & set(OUTBOX) and policy["v"] < 4:
+            policy = _DEFAULTS_2 | _DEFAULTS_3 | _DEFAULTS_4 | policy | {"v": 4}
+        policy |= {key: value for key, value in values.items() if key in policy}
     check(policy)
     return strictcbor.encode(policy)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from warden_host.errors import HostError
 from warden_host.service.control import Line
+from warden_host.store.store import Device
 
 
 def read_networks(change: Any) -> dict[str, Any]:
@@ -38,3 +39,27 @@ def read_text(line: Line, key: str, default: Any = None, limit: int = 256) -> st
     if not isinstance(value, str) or len(value) > limit:
         raise HostError("control-malformed", f"{key} is missing or no text")
     return value
+
+
+def read_policy(line: Line, known: Device) -> dict[str, Any]:
+    """Return the body of the command `policy`, from a line of the control socket.
+
+    The new record is the one in fleet.db. Raises control-malformed, not-applicable.
+    """
+    if "change" not in line:
+        return {}
+    if type(line["change"]) is not int:
+        raise HostError("control-malformed", "the change of the policy has no number")
+    if known.next_policy is None:
+        raise HostError("not-applicable", f"no change of {known.device}'s policy is due")
+    found = {"id": line["change"], "policy": known.next_policy}
+    if "brokers" in line:
+        found["brokers"] = line["brokers"]
+        # The device checks their bounds.
+        kinds = ([str, int, int], [str, int, int, str])
+        if not isinstance(found["brokers"], list) or not all(
+            isinstance(one, list) and [type(part) for part in one] in kinds
+            for one in found["brokers"]
+        ):
+            raise HostError("control-malformed", "the brokers have another form")
+    return found

@@ -13,7 +13,6 @@ from typing import Any
 from warden_host import names
 from warden_host.broker.backend import Broker
 from warden_host.devices import app_changes, app_tokens, log_in, revocation, server_renewal
-from warden_host.engine.device_state import DeviceState
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.policies import follow
@@ -42,7 +41,7 @@ from warden_host.service.exported import Exported
 from warden_host.service.introspection import TABLE, Introspection
 from warden_host.service.login_watch import LoginWatch
 from warden_host.service.operators import MOST_OF_A_USER, OPERATORS_MODE, AuditedSockets
-from warden_host.service.request_fields import read_bytes, read_networks, read_text
+from warden_host.service.request_fields import read_bytes, read_networks, read_policy, read_text
 from warden_host.service.rollout_handler import RolloutHandler
 from warden_host.service.token_sweeper import sweeping
 from warden_host.store.store import Store
@@ -320,7 +319,7 @@ class _Dispatcher:
         if line.get("ended") is True:
             caller.finish({"ok": True, "notice": self.broker.restart_warning()})
             return
-        args = self.authority.ask(lambda engine: _read_policy(line, engine.state(device)))
+        args = self.authority.ask(lambda engine: read_policy(line, engine.state(device).device))
         self.authority.submit(_authority_request(line, "policy", args), caller.finish)
 
     def _codes(self, _: Line, caller: Caller) -> None:
@@ -383,17 +382,3 @@ def _read_request(line: Line) -> Request:
         forge=read_text(line, "forge", ""),
         hold=line.get("hold") is True,
     )
-
-
-def _read_policy(line: Line, state: DeviceState) -> dict[str, Any]:
-    """Return the body of the command `policy`; the new record is the one in fleet.db.
-
-    Raises control-malformed, not-applicable.
-    """
-    if "change" not in line:
-        return {}
-    if type(line["change"]) is not int:
-        raise HostError("control-malformed", "the change of the policy has no number")
-    if state.device.next_policy is None:
-        raise HostError("not-applicable", f"no change of {state.device.device}'s policy is due")
-    return {"id": line["change"], "policy": state.device.next_policy}
