@@ -101,8 +101,10 @@ ALONE: dict[str, str] = {
     "session.outbox": "",
     "session.plain": "crypto.ct crypto.rand wire.cbor wire.exact wire.strict_json",
     "session.resume": SEALING
-    + " net.backoff session.session wire.cbor wire.exact wire.envelope wire.names",
-    "session.session": SEALING + " net.backoff wire.cbor wire.exact wire.envelope wire.names",
+    + " net.backoff session.message session.session wire.cbor wire.exact wire.envelope wire.names",
+    "session.message": "wire.cbor wire.exact",
+    "session.session": SEALING
+    + " net.backoff session.message wire.cbor wire.exact wire.envelope wire.names",
     "token.choice": VAULT + " net.backoff token.keeper token.ways vault.records",
     "token.commands": VAULT + " net.http net.verifier token.terms vault.records",
     "token.fetch": "net.http wire.strict_json",

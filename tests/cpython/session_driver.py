@@ -123,7 +123,7 @@ class Driver:
         payload = memoryview(bytearray(bytes.fromhex("" if data == "-" else data)))
         job = self.inbox.receive(topic, payload, False, int(now))
         if job is not None:
-            job.handler(job.args)
+            job.run(print)
             self.words.append("j:" + cbor.encode(job.args).hex())
             self.jobs.append(job)
             if work == "1":
@@ -160,7 +160,7 @@ class Driver:
                 session._repeats,
                 session._hello_ms,
                 session._wake_ms,
-                keys and (keys.next_up, keys.last_down, keys.last_digest, keys.reply),
+                keys and (keys.next_up, keys.last_down, keys.last_tag, keys.reply),
                 session.diverged,
             )
             due = session.due_ms()

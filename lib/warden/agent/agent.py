@@ -292,11 +292,12 @@ class Agent:
             self.report(late, call.command)
             return {"ok": False, "error": late}
         try:
-            return await call.run(self.log)
+            reply = call.run(self.log)
+            return await reply if hasattr(reply, "send") else reply
         except asyncio.CancelledError:
             if self.stopping:
                 raise
-            # Raised by something that the handler awaited: the handler failed, this task goes on.
+            # By something that the handler awaited: the handler failed, this task goes on.
             self.log("command-failed", call.command + ": cancelled")
             return {"ok": False, "error": "command-failed"}
 
@@ -350,7 +351,7 @@ class Agent:
                 out.clear()
 
     async def _send_bytes(self, event: str, fmt: str, data: bytes) -> None:
-        self.post(self.names.event(event, fmt).encode(), data)
+        self.post(self.names.sending(event, fmt), data)
         if self.client.owes:
             await self.client.flush()
 
@@ -358,9 +359,7 @@ class Agent:
         """Send a message at once with QoS 0, or return the coroutine that sends it with QoS 1."""
         if len(topic) + len(data) + 5 + 2 * qos > self.policy.max_message:  # head and ID
             raise UsageError("bad-argument", "%d bytes are above the policy's limit" % len(data))
-        if qos:
-            return self.client.publish(topic, data, 1)
-        self.client.post(topic, data)
+        return self.client.publish(topic, data, 1) if qos else self.client.post(topic, data)
 
     # -- messages from the broker -------------------------------------------------------------
     def on_message(self, topic: memoryview, payload: memoryview, retained: bool) -> None:

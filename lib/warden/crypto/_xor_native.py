@@ -102,6 +102,51 @@ def count(work: ptr8, nonce: ptr8, n: int):  # noqa: F821
 
 
 @micropython.viper
+def frame(work: ptr8, nonce: ptr8, aad: ptr8, sizes: int) -> int:  # noqa: F821
+    """Write B0 and the blocks of the AAD (RFC 3610 §2.2) to work; return how many bytes.
+
+    sizes: of tag, AAD and message in bytes, ten bits each. work: with room for them.
+    """
+    n = sizes & 1023
+    extra = sizes >> 10 & 1023
+    work[0] = ((sizes >> 20) - 2) << 2 | 1
+    i = 0
+    while i < 13:
+        work[i + 1] = nonce[i]
+        i += 1
+    work[14] = n >> 8
+    work[15] = n
+    i = 16
+    if extra:
+        work[0] = work[0] | 64
+        work[16] = extra >> 8
+        work[17] = extra
+        i = 18
+        extra += i
+        while i < extra:
+            work[i] = aad[i - 18]
+            i += 1
+    while i & 15:
+        work[i] = 0
+        i += 1
+    return i
+
+
+@micropython.viper
+def append(work: ptr8, source: ptr8, at: int, n: int) -> int:  # noqa: F821
+    """Copy source[:n] to work[at:], fill its last block of 16 with zeros; return the new end."""
+    i = 0
+    while i < n:
+        work[at + i] = source[i]
+        i += 1
+    i += at
+    while i & 15:
+        work[i] = 0
+        i += 1
+    return i
+
+
+@micropython.viper
 def unequal(a: ptr8, b: ptr8, n: int) -> int:  # noqa: F821
     """Return 0 when a[:n] and b[:n] are the same. No early exit: see ct.equal."""
     difference = 0

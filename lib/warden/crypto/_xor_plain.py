@@ -23,6 +23,32 @@ def count(work: bytearray, nonce: bytes, n: int) -> None:
         work[527 + i] = i >> 4
 
 
+def frame(work: bytearray, nonce: bytes, aad: "bytes | bytearray", sizes: int) -> int:
+    """Write B0 and the blocks of the AAD (RFC 3610 §2.2) to work; return how many bytes.
+
+    sizes: of tag, AAD and message in bytes, ten bits each. work: with room for them.
+    """
+    extra = sizes >> 10 & 1023
+    work[0] = (64 if extra else 0) | ((sizes >> 20) - 2) << 2 | 1
+    work[1:14] = nonce
+    work[14] = sizes >> 8 & 3
+    work[15] = sizes & 255
+    if not extra:
+        return 16
+    work[16] = extra >> 8
+    work[17] = extra & 255
+    return append(work, aad, 18, extra)
+
+
+def append(work: bytearray, source: "bytes | bytearray | memoryview", at: int, n: int) -> int:
+    """Copy source[:n] to work[at:], fill its last block of 16 with zeros; return the new end."""
+    end = at + n
+    work[at:end] = source[:n]
+    filled = (end + 15) & -16
+    work[end:filled] = bytes(filled - end)
+    return filled
+
+
 def unequal(
     a: "bytes | bytearray | memoryview", b: "bytes | bytearray | memoryview", n: int
 ) -> int:

@@ -11,7 +11,8 @@ with the chain value that the last one left: they cancel out, and the chain is z
 RFC 3610 wants it.
 
 One pair of 512-byte workspaces serves all instances. So seal() and open() are not re-entrant: call
-them from one thread, never from an interrupt.
+them from one thread, never from an interrupt. A message that fits into them, as nearly all of a
+session do, is formatted there by native code: one CBC call, and next to nothing is allocated.
 """
 
 import cryptolib
@@ -19,7 +20,7 @@ from micropython import const
 
 from ..errors import PeerError, UsageError, ensure
 from . import ct
-from ._xor import count, unequal, xor
+from ._xor import append, count, frame, unequal, xor
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _ZERO = const(b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00
 _work = bytearray(2 * _CHUNK)
 _stream = memoryview(_work)[:_CHUNK]
 _blocks = memoryview(_work)[_CHUNK:]
+_first = _stream[:16]  # key-stream block 0, which hides the tag
+_tag = bytearray(16)  # of the last message
 
 
 class CCM:
@@ -62,18 +65,18 @@ class CCM:
         authentication key stream away. buf: writable, with room for the tag. n: at most 65,535.
         aad: at most 65,279 bytes.
         """
-        view = memoryview(buf)
-        tag = self._crypt(nonce, view, n, aad, False)
-        view[n : n + self.tag_len] = tag[: self.tag_len]
+        self._crypt(nonce, buf, n, aad, False)
+        size = self.tag_len
+        buf[n : n + size] = _tag if size == 16 else _tag[:size]
 
     def open(self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer") -> None:
         """Decrypt buf[:n] in place; the tag is behind it.
 
         Raises PeerError tampered, and leaves zeros, when the tag does not match.
         """
+        self._crypt(nonce, buf, n, aad, True)
         view = memoryview(buf)
-        tag = self._crypt(nonce, view, n, aad, True)
-        if unequal(tag, view[n:], self.tag_len):
+        if unequal(_tag, view[n:], self.tag_len):
             ct.wipe(view[:n])
             raise PeerError("tampered", "the tag does not match")
 
@@ -89,11 +92,14 @@ class CCM:
     wipe = close
 
     def _crypt(
-        self, nonce: "Buffer", view: memoryview, n: int, aad: "Buffer", decrypt: bool
-    ) -> bytearray:
-        """Work over view[:n] in either direction; return the message's tag of 16 bytes."""
-        cbc = self._cbc
-        ecb = self._ecb
+        self,
+        nonce: "Buffer",
+        buf: "bytearray | memoryview",
+        n: int,
+        aad: "Buffer",
+        decrypt: bool,
+    ) -> None:
+        """Work over buf[:n] in either direction; leave the message's tag of 16 bytes in _tag."""
         extra = len(aad)
         # 16 bits count the blocks and the bytes: a longer message would meet its own key stream
         # again. Longer AAD has another length format (RFC 3610 §2.2) that nothing here needs.
@@ -101,33 +107,77 @@ class CCM:
             len(nonce) != _NONCE
             or not 0 <= n <= 65535
             or extra >= 65280
-            or len(view) < n + self.tag_len
+            or len(buf) < n + self.tag_len
         ):
             raise UsageError(
                 "bad-argument",
                 "a nonce has 13 bytes, a message at most 65535 and room for its tag, AAD at most"
                 " 65279",
             )
-        if cbc is None:
+        if self._cbc is None:
             raise UsageError("closed", "this key was wiped")
         try:
             # Viper would write through a read-only view: into a constant, or into flash.
-            view[n] = view[n]
+            buf[n] = buf[n]
         except TypeError:
             raise UsageError("bad-argument", "the buffer must be writable")
-
         # A message that was cut short by an exception left the CBC object somewhere unknown;
         # encrypting any block shows its progress.
-        chain = self._chain or bytearray(cbc(_ZERO))
+        chain = self._chain or bytearray(self._cbc(_ZERO))
         self._chain = None
-        size = (extra + 33) & -16 if extra else 16
-        if size <= _CHUNK:
-            # In the workspace, which is free yet: to search the heap for a place costs as much as
-            # an AES block.
-            head = _stream[:size]
-            head[size - 16 :] = _ZERO
+        if (extra + 33 & -16) + n <= _CHUNK - 15:
+            self._crypt_short(nonce, buf, n, aad, decrypt, chain)
         else:
-            head = memoryview(bytearray(size))
+            self._crypt_long(nonce, memoryview(buf), n, aad, decrypt, chain)
+        xor(_tag, chain, 0, 16)
+        self._chain = chain
+
+    def _crypt_short(
+        self,
+        nonce: "Buffer",
+        buf: "bytearray | memoryview",
+        n: int,
+        aad: "Buffer",
+        decrypt: bool,
+        chain: bytearray,
+    ) -> None:
+        """Do the work of _crypt() where AAD and message fit into the workspace together.
+
+        chain: the CBC object's; that of this message afterwards. Leave key-stream block 0 in _tag.
+        """
+        if decrypt:
+            self._apply_stream(nonce, buf, n)
+        size = frame(_work, nonce, aad, self.tag_len << 20 | len(aad) << 10 | n)
+        size = append(_work, buf, size, n)
+        xor(_work, chain, 0, 16)
+        text = _stream[:size]
+        self._cbc(text, text)
+        chain[:] = text[size - 16 :]
+        if not decrypt:
+            self._apply_stream(nonce, buf, n)
+
+    def _apply_stream(self, nonce: "Buffer", buf: "bytearray | memoryview", n: int) -> None:
+        """XOR buf[:n] with its key stream, n at most 496; leave key-stream block 0 in _tag."""
+        size = (n + 31) & -16
+        count(_work, nonce, size)
+        self._ecb(_blocks[:size], _stream)
+        _tag[:] = _first
+        xor(buf, _work, 16, n)
+
+    def _crypt_long(
+        self,
+        nonce: "Buffer",
+        view: memoryview,
+        n: int,
+        aad: "Buffer",
+        decrypt: bool,
+        chain: bytearray,
+    ) -> None:
+        """As _crypt_short(), of any length."""
+        cbc = self._cbc
+        ecb = self._ecb
+        extra = len(aad)
+        head = memoryview(bytearray((extra + 33) & -16 if extra else 16))
         head[0] = (64 if extra else 0) | (self.tag_len - 2) << 2 | 1
         head[1:14] = nonce
         head[14] = n >> 8
@@ -138,24 +188,23 @@ class CCM:
             head[18 : 18 + extra] = aad
         xor(head, chain, 0, 16)
         cbc(head, head)
-        # A bytearray takes one block for these 16 bytes; bytes take two, and search the heap.
-        mac = bytearray(head[-16:])
+        chain[:] = head[-16:]
 
         # The first chunk carries key-stream block 0, which hides the tag, before those of the
         # message.
         size = min((n + 31) & -16, _CHUNK)
         count(_work, nonce, size)
-        blocks = _blocks if size == _CHUNK else _blocks[:size]
+        blocks = _blocks[:size]
         stream = _stream
         at = 0
         skip = 16
         k = min(size - 16, n)
-        mask = bytearray()
         while True:
             window = view[at : at + k]
             if decrypt:
                 ecb(blocks, stream)
-                mask = mask or bytearray(stream[:16])
+                if skip:
+                    _tag[:] = _first
                 xor(window, _work, skip, k)
             # The CBC's output goes where the key stream stood, or will stand.
             rest = k & 15
@@ -163,18 +212,19 @@ class CCM:
                 cbc(window[: k - rest] if rest else window, stream)
             if at + k == n:
                 if rest:
-                    mac[:] = _ZERO
-                    mac[:rest] = window[k - rest :]
-                    cbc(mac, mac)
+                    chain[:] = _ZERO
+                    chain[:rest] = window[k - rest :]
+                    cbc(chain, chain)
                 elif k:
-                    mac[:] = stream[k - 16 : k]
+                    chain[:] = stream[k - 16 : k]
             if not decrypt:
                 ecb(blocks, stream)
-                mask = mask or bytearray(stream[:16])
+                if skip:
+                    _tag[:] = _first
                 xor(window, _work, skip, k)
             at += k
             if at == n:
-                break
+                return
             skip = 0
             # What lies between the first chunk and the last.
             while n - at > _CHUNK:
@@ -188,12 +238,9 @@ class CCM:
                 at += _CHUNK
             k = n - at
             blocks = _blocks[: (k + 15) & -16]
-        self._chain = mac
-        tag = bytearray(mac)
-        xor(tag, mask, 0, 16)
-        return tag
 
 
 def wipe() -> None:
     """Overwrite the shared workspaces, which hold key stream of the last message."""
     ct.wipe(_work)
+    ct.wipe(_tag)

@@ -40,6 +40,8 @@ class Call:
     None without a limit. left_ms: milliseconds of validity when the handler was called, or None.
     """
 
+    left_ms: "int | None" = None
+
     def __init__(
         self,
         handler: "tuple[Handler, bool]",
@@ -50,12 +52,11 @@ class Call:
         session: "Session | None" = None,
         deadline_ms: "int | None" = None,
     ) -> None:
-        self.handler, self._wants_call = handler
+        self._handler = handler
         self.args = args
         self.command = command
         self.answer = answer
         self.appid = appid
-        self.left_ms: "int | None" = None
         self._session = session
         self._sid = b"" if session is None else session.sid
         self._deadline_ms = deadline_ms
@@ -72,34 +73,45 @@ class Call:
         self.left_ms = self._deadline_ms - now_ms
         return "expired" if self.left_ms < 0 else ""
 
-    async def run(self, log: "Callable[[str, str], None]") -> "dict[str, Any]":
-        """Call the handler and return the reply's body."""
+    def run(self, log: "Callable[[str, str], None]") -> "Any":
+        """Call the handler; return the reply's body, or a coroutine of it for an async handler."""
+        handler, wants_call = self._handler
         try:
-            result = self.handler(self.args, self) if self._wants_call else self.handler(self.args)
-            # Of an async function; nothing that a reply can hold has it.
-            if hasattr(result, "send"):
-                result = await result
+            result = handler(self.args, self) if wants_call else handler(self.args)
         except Exception as error:  # the application's own bug must not end the agent
-            code = "command-failed"
-            try:
-                if isinstance(error, Refused):
-                    # Checked again: a subclass or the handler may have set any value.
-                    code = Refused(error.code).code
-                    log("command-refused", "%s: %s" % (self.command, code))
-                    return {"ok": False, "error": code}
-                if self.command in AUTHORITY_ONLY and isinstance(error, PeerError):
-                    text = repr(error)
-                    code = error.code
-                else:
-                    # For the log alone: it may hold what the command carried.
-                    lines = io.StringIO()
-                    sys.print_exception(error, lines)
-                    text = lines.getvalue()
-            except Exception:  # the error's own code or text fails, or the heap is full
-                text = "?"
-            log(code, "%s: %s" % (self.command, text))
-            return {"ok": False, "error": code}
+            return self._fail(error, log)
+        # Of an async function; nothing that a reply can hold has it.
+        if hasattr(result, "send"):
+            return self._wait(result, log)
         return {"ok": True, "result": result}
+
+    async def _wait(self, work: "Any", log: "Callable[[str, str], None]") -> "dict[str, Any]":
+        try:
+            return {"ok": True, "result": await work}
+        except Exception as error:  # as in run()
+            return self._fail(error, log)
+
+    def _fail(self, error: Exception, log: "Callable[[str, str], None]") -> "dict[str, Any]":
+        """Return the reply's body for what a handler raised."""
+        code = "command-failed"
+        try:
+            if isinstance(error, Refused):
+                # Checked again: a subclass or the handler may have set any value.
+                code = Refused(error.code).code
+                log("command-refused", "%s: %s" % (self.command, code))
+                return {"ok": False, "error": code}
+            if self.command in AUTHORITY_ONLY and isinstance(error, PeerError):
+                text = repr(error)
+                code = error.code
+            else:
+                # For the log alone: it may hold what the command carried.
+                lines = io.StringIO()
+                sys.print_exception(error, lines)
+                text = lines.getvalue()
+        except Exception:  # the error's own code or text fails, or the heap is full
+            text = "?"
+        log(code, "%s: %s" % (self.command, text))
+        return {"ok": False, "error": code}
 
     def finish(self, body: "dict[str, Any]", log: "Callable[[str, str], None]") -> None:
         """Put the reply into the outbox, or one that says why it can't be."""
@@ -175,8 +187,9 @@ class Inbox:
     # -- sealed -------------------------------------------------------------------------------
 
     def _find(self, parsed: "envelope.Envelope") -> "Session":
+        kid = parsed.kid
         for session in self._sessions:
-            if session.kid == parsed.kid:
+            if kid == session.kid:
                 return session
         raise PeerError("wrong-application")
 
@@ -198,8 +211,7 @@ class Inbox:
             return None
         parsed = envelope.parse_encrypt0(payload)
         session = self._find(parsed)
-        digest = hashlib.sha256(payload).digest()
-        message = session.open(topic, parsed, digest, now_ms)
+        message = session.open(topic, parsed, now_ms)
         if message.body is None:
             if message.reply is not None:
                 self.out.append(("reply", COSE, message.reply))
@@ -215,9 +227,9 @@ class Inbox:
         def answer(body: "dict[str, Any]") -> None:
             # A reply belongs to the session of its command; in a newer one no one waits for it.
             if session.sid == sid:
-                reply = session.seal("reply", message.id, body)
+                reply = session.seal_reply(message.id, body)
                 self._post(COSE, reply)
-                session.remember(digest, reply)
+                session.remember(message.counter, reply)
 
         if message.expired or message.refused:
             error = LinkError("expired") if message.expired else PeerError(message.refused)

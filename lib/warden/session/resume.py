@@ -11,7 +11,8 @@ from micropython import const
 from ..crypto import ct
 from ..errors import PeerError
 from ..wire import cbor
-from .session import Keys, Message, Session
+from .message import Message
+from .session import Keys, Session
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
         def write(self, data: bytes) -> bool: ...
 
 
-_FORMAT = const(1)
+_FORMAT = const(2)
 _TAG = const(32)
 _PROOF_MS = const(8000)  # without a message in a resumed session there is a new hello
 
@@ -52,17 +53,15 @@ class ResumableSession(Session):
         state, self._state, self._proof_ms = self._state, None, None
         if state is None:
             return super().start(now_ms)
-        _, self._salt, next_up, next_down, last_digest, age = state
+        _, self._salt, next_up, next_down, last_tag, age = state
         hello, self._welcome_digest = self._salt[:32], self._salt[32:]
         keys = Keys(self._key, self.kid, self._info, hello, self._welcome_digest)
-        keys.next_up, keys.last_down, keys.last_digest = next_up, next_down - 1, last_digest
+        keys.next_up, keys.last_down, keys.last_tag = next_up, next_down - 1, last_tag
         self._keys, self._hello_ms, self.up = keys, self._state_ms - age, True
         self._due_ms = self._proof_ms = now_ms + _PROOF_MS
 
-    def open(
-        self, topic: memoryview, parsed: "envelope.Envelope", digest: bytes, now_ms: int
-    ) -> Message:
-        message = super().open(topic, parsed, digest, now_ms)
+    def open(self, topic: memoryview, parsed: "envelope.Envelope", now_ms: int) -> Message:
+        message = super().open(topic, parsed, now_ms)
         if self._proof_ms is not None:
             if self._due_ms == self._proof_ms:  # else a wake asked for a hello, which stays due
                 self._due_ms = None
@@ -77,7 +76,7 @@ class ResumableSession(Session):
         if keys is None or not self.up or not self._salt:
             return None
         age = now_ms - self._hello_ms
-        return [self.appid, self._salt, keys.next_up, keys.last_down + 1, keys.last_digest, age]
+        return [self.appid, self._salt, keys.next_up, keys.last_down + 1, keys.last_tag, age]
 
     def resume(self, state: "list[Any]", now_ms: int) -> None:
         """Let start() derive the session's keys. state: of suspend(), its age with the sleep."""

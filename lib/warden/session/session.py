@@ -19,6 +19,7 @@ from ..errors import LinkError, PeerError
 from ..net.backoff import Backoff
 from ..wire import cbor, envelope
 from ..wire.names import COSE
+from .message import COUNTER_MAX, Message, is_number, parse
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from ..wire.names import Topics
 
-COUNTER_MAX = (1 << 32) - 1
 _VERSION = const(1)
 # Milliseconds after the first sending: the same bytes are sent again, and the attempt ends.
 _REPEATS_MS = const((1000, 3000, 9000))
@@ -34,6 +34,9 @@ _ATTEMPT_MS = const(30000)
 _WAKE_GAP_MS = const(10000)
 # A payload of more bytes may hold more items than the host reads.
 _COUNTED = const(2000)
+_TAG = const(16)  # bytes at the end of a sealed message: a copy of the last command has its tag
+
+_OK = const(b"\xa2\x62ok\xf5\x66result")  # {"ok": true, "result": …}
 
 _IDLE = const(0)
 _HELLO = const(1)
@@ -67,25 +70,6 @@ class HelloCounter:
         return connect, hmac_sha256(self._nonce_key, text)[:16]
 
 
-class Message:
-    """A sealed message that opened.
-
-    body: None of a duplicate of the last message, whose answer is `reply`, or None. gap: number of
-    messages missing before it. expired: it came too late to run. refused: the code of a body that
-    this device can't hold, or "". deadline_ms: end of its validity, or None.
-    """
-
-    gap = 0
-    expired = False
-    refused = ""
-    deadline_ms: "int | None" = None
-
-    def __init__(self, id: int, body: "Any", reply: "bytes | None" = None) -> None:
-        self.id = id
-        self.body = body
-        self.reply = reply
-
-
 class Keys:
     """Keys and counters of one session."""
 
@@ -100,8 +84,7 @@ class Keys:
         self.payload = bytearray()  # of the last event, kept for the next one
         self.next_up = 0
         self.last_down = -1
-        self.last_digest = b""
-        self.first_digest = b""
+        self.last_tag = self.first_tag = b""  # of the last command, and of counter 0
         self.reply: "bytes | None" = None
 
     def close(self) -> None:
@@ -237,7 +220,7 @@ class Session:
             not _is_bytes(answered, 32)
             or not _is_bytes(nonce, 16)
             or not _is_bytes(expected, 32)
-            or not _is_number(unix_time)
+            or not is_number(unix_time)
         ):
             raise PeerError("bad-body")
         if digest == self._welcome_digest:
@@ -274,7 +257,7 @@ class Session:
         if (
             not isinstance(fields, list)
             or len(fields) != size
-            or not _is_number(fields[0])
+            or not is_number(fields[0])
             or fields[0] != _VERSION
         ):
             raise PeerError("bad-body")
@@ -286,12 +269,24 @@ class Session:
         """Return a copy of what seal_view() returns."""
         return bytes(self.seal_view(event, id, body))
 
+    def seal_reply(self, id: int, body: "dict[str, Any]") -> bytes:
+        """Return a sealed reply to a command. body: as Call.finish() gets it."""
+        if body["ok"]:
+            return bytes(self.seal_view("reply", id, body["result"], None, _OK))
+        return self.seal("reply", id, body)
+
     def seal_view(
-        self, event: str, id: int, body: "Any", previous: "int | None" = None
+        self,
+        event: str,
+        id: int,
+        body: "Any",
+        previous: "int | None" = None,
+        opening: bytes = b"",
     ) -> memoryview:
         """Return a sealed event, which the next one overwrites. id: of its command, or 0.
 
         previous: of an event in the outbox, whose number is id and whose body is encoded.
+        opening: the encoded body up to its last value, which is `body` then.
         LinkError no-session, counter-exhausted (a new hello is due then).
         """
         keys = self._keys
@@ -306,12 +301,18 @@ class Session:
         keys.next_up = counter + 1
         # The list [id, null, body] by hand: encoding it would cost a third of what the body does.
         payload = keys.payload
-        payload[:] = b"\x83" + cbor.encode(id) + b"\xf6" if id else b"\x83\x00\xf6"
-        lead = len(payload)
+        if not id and previous is None:
+            payload[:] = b"\x83\x00\xf6"
+        else:
+            payload[:] = b"\x83"
+            cbor.write(payload, id)
+            cbor.write(payload, previous)
         if previous is not None:
-            payload[1:] = cbor.encode(id) + cbor.encode(previous) + body
+            payload.extend(body)
             return keys.sealer.seal(counter, payload, self._names.sealed(event)[1])
-        cbor.write(payload, body, cbor.DEEPEST - 1)
+        lead = len(payload)
+        payload.extend(opening)
+        cbor.write(payload, body, cbor.DEEPEST - (2 if opening else 1))
         if len(payload) > _COUNTED:
             from ..wire.cbor_reader import check_items
 
@@ -319,10 +320,8 @@ class Session:
             check_items(memoryview(payload)[lead:])
         return keys.sealer.seal(counter, payload, self._names.sealed(event)[1])
 
-    def open(
-        self, topic: memoryview, parsed: "envelope.Envelope", digest: bytes, now_ms: int
-    ) -> Message:
-        """Return a command, opened in place. digest: SHA-256 of the sealed message.
+    def open(self, topic: memoryview, parsed: "envelope.Envelope", now_ms: int) -> Message:
+        """Return a command, opened in place.
 
         LinkError no-session, old-session. PeerError replayed, tampered, bad-body.
         """
@@ -333,16 +332,13 @@ class Session:
             raise LinkError("old-session")
         counter = parsed.counter
         if counter <= keys.last_down:
-            if counter == keys.last_down and digest == keys.last_digest:
-                return Message(0, None, keys.reply)
-            if not counter and digest == keys.first_digest:
-                return Message(0, None)  # our ready and its ack crossed
-            raise PeerError("replayed")
+            return self._open_again(topic, parsed, keys)
+        tag = parsed.body[-_TAG:]
         payload = keys.opener.open(parsed, topic)
         gap = counter - keys.last_down - 1
-        keys.last_down, keys.last_digest, keys.reply = counter, digest, None
+        keys.last_down, keys.last_tag, keys.reply = counter, bytes(tag), None
         if not counter:
-            keys.first_digest = digest
+            keys.first_tag = keys.last_tag
         # It opened under this session's key: the application is there, and has our ready.
         self.up = True
         if self._phase == _READY:
@@ -350,51 +346,38 @@ class Session:
             self._backoff.reset()
         if counter >= COUNTER_MAX:
             self._due_ms = now_ms
-        message = self._parse(payload, now_ms)
+        message = parse(payload, self._hello_ms, now_ms)
+        message.counter = counter
         if gap:
             message.gap = gap
         return message
 
-    def _parse(self, payload: memoryview, now_ms: int) -> Message:
+    def _open_again(self, topic: memoryview, parsed: "envelope.Envelope", keys: Keys) -> Message:
+        """Return a message without a body for a copy of the last command, as QoS 1 allows.
+
+        One that opens and has its counter and its tag is a copy: the application seals one message
+        for each counter. PeerError replayed for all else.
+        """
+        tag, counter = parsed.body[-_TAG:], parsed.counter
+        last = counter == keys.last_down and tag == keys.last_tag
+        # Our ready and its ack may have crossed.
+        if not last and (counter or tag != keys.first_tag):
+            raise PeerError("replayed")
         try:
-            fields = cbor.decode(payload)
-        except PeerError as error:
-            if error.code != "cbor-limit" or payload[0] != 0x83:
-                raise
-            # The sender is authenticated, and gets an answer if the message has a number.
-            id: "Any" = cbor.Cursor(payload[1:]).item(0)
-            if not _is_number(id):
-                raise
-            message = Message(id, {})
-            message.refused = error.code
-            return message
-        if not isinstance(fields, list) or len(fields) != 3:
-            raise PeerError("bad-body")
-        id, expiry, body = fields
-        if not _is_number(id) or not isinstance(body, dict):
-            raise PeerError("bad-body")
-        for key in body:
-            if not isinstance(key, str):
-                raise PeerError("bad-body")
-        message = Message(id, body)
-        if expiry is not None:
-            if not _is_number(expiry):
-                raise PeerError("bad-body")
-            # Counted from when the hello was sent: a welcome that is held back lengthens nothing.
-            message.deadline_ms = self._hello_ms + expiry * 1000
-            message.expired = now_ms > message.deadline_ms
+            keys.opener.open(parsed, topic)
+        except PeerError:
+            raise PeerError("replayed")
+        message = Message(0, None)
+        if last:
+            message.reply = keys.reply
         return message
 
-    def remember(self, digest: bytes, reply: "bytes | bytearray") -> None:
+    def remember(self, counter: int, reply: "bytes | bytearray") -> None:
         """Keep the reply to a command for its QoS 1 duplicate, if it is still the last command."""
         keys = self._keys
-        if keys is not None and keys.last_digest == digest:
+        if keys is not None and keys.last_down == counter:
             keys.reply = reply
 
 
 def _is_bytes(value: object, size: int) -> bool:
     return isinstance(value, bytes) and len(value) == size
-
-
-def _is_number(value: object) -> bool:
-    return type(value) is int and 0 <= value <= COUNTER_MAX

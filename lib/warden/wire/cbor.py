@@ -43,6 +43,7 @@ _CONTAINERS = const(128)
 _KEPT = const(16)  # encoded keys
 _NAME = const(32)  # bytes of the longest one
 _names: "dict[str, bytes]" = {}
+_NONE: "list[Any]" = []  # around the outermost container; never changed
 
 
 class Cursor:
@@ -50,12 +51,13 @@ class Cursor:
     head; `bits`: those of the last float; `left`: how many lists and maps item() may still make.
     """
 
+    value = 0
+    bits = 0
+    left = _CONTAINERS
+
     def __init__(self, buf: "Buffer") -> None:
         self.view = memoryview(buf)
         self.at = 0
-        self.value = 0
-        self.bits = 0
-        self.left = _CONTAINERS
 
     def read(self, n: int) -> memoryview:
         """Return a view of the next n bytes."""
@@ -166,27 +168,32 @@ def write(out: bytearray, value: "Any", depth: int = DEEPEST) -> None:
     """Append the one encoding of value to out; see encode()."""
     if _write(out, value):
         return
-    # In one loop, as _walk(): the iterators of the containers around the one that is written.
-    outer: "list[tuple[Any, bool]]" = []
+    # In one loop, as _walk(). Around the container that is written: the items of each one, where
+    # it goes on, and whether they are a map's. By an index: an iterator would be an object.
+    outer: "list[Any]" = _NONE
     while True:
-        if len(outer) >= depth:
+        if len(outer) >= 3 * depth:
             raise UsageError("bad-argument", "nested too deeply")
         pairs = isinstance(value, dict)
-        items: "Any" = iter(_pairs(value) if pairs else value)
+        items: "Any" = _pairs(value) if pairs else value
+        at = 0
         while True:
-            for value in items:
-                if pairs:
-                    out.extend(value[0])
-                    value = value[1]
-                if not _write(out, value):
-                    outer.append((items, pairs))
-                    break
-            else:
+            if at == len(items):
                 if not outer:
                     return
-                items, pairs = outer.pop()
+                pairs, at, items = outer.pop(), outer.pop(), outer.pop()
                 continue
-            break
+            value = items[at]
+            at += 1
+            if pairs:
+                out.extend(value[0])
+                value = value[1]
+            if not _write(out, value):
+                break
+        outer = outer or []
+        outer.append(items)
+        outer.append(at)
+        outer.append(pairs)
 
 
 def head(major: int, value: int) -> bytes:
@@ -210,11 +217,13 @@ def key_order(previous: "bytes | None", key: "Buffer") -> bytes:
 def _walk(cursor: Cursor, max_depth: int, keep: bool) -> "Any":
     """Do the work of Cursor.item(), in one loop: recursion would overflow a C stack of 8 KB."""
     # The container of the next item, how many items it lacks, the encoded key before in a map
-    # (None in a list); and the same of each container around it.
-    into: "Any" = []
+    # (None in a list); and the same of each container around it, the outermost first.
+    root: "Any" = None
+    into: "Any" = None
     left = 1
-    previous: "bytes | None" = None
-    outer: "list[tuple[Any, int, bytes | None]]" = []
+    previous: "Buffer | None" = None
+    depth = 0
+    outer: "list[Any]" = _NONE
     key: "Any" = None
     while True:
         if previous is not None:
@@ -224,7 +233,12 @@ def _walk(cursor: Cursor, max_depth: int, keep: bool) -> "Any":
                 raise PeerError("cbor-malformed")
             major = cursor.major()
             key = _scalar(cursor, major, cursor.value, keep)
-            previous = key_order(previous, cursor.view[at : cursor.at])
+            if len(previous):
+                # Copies only where there are two keys: a command often has one.
+                previous = bytes(previous)
+                if not previous < bytes(cursor.view[at : cursor.at]):
+                    raise PeerError("cbor-not-canonical")
+            previous = cursor.view[at : cursor.at]
         major = cursor.major()
         value = cursor.value
         left -= 1
@@ -233,23 +247,31 @@ def _walk(cursor: Cursor, max_depth: int, keep: bool) -> "Any":
             # An empty list is one byte on the wire and 64 in memory: their number is bounded as
             # well as their depth.
             cursor.left -= keep
-            if len(outer) >= max_depth or cursor.left < 0:
+            if depth >= max_depth or cursor.left < 0:
                 raise PeerError("cbor-limit")
             found: "Any" = [] if major == _ARRAY else {}
         else:
             found = _scalar(cursor, major, value, keep)
-        if keep:
+        if not depth:
+            root = found
+        elif keep:
             if previous is None:
                 into.append(found)
             else:
                 into[key] = found
         if container and value:
-            outer.append((into, left, previous))
+            if depth:
+                outer = outer or []
+                outer.append(into)
+                outer.append(left)
+                outer.append(previous)
+            depth += 1
             into, left, previous = found, value, None if major == _ARRAY else b""
         while not left:
-            if not outer:
-                return into[0] if keep else None
-            into, left, previous = outer.pop()
+            depth -= 1
+            if depth <= 0:
+                return root if keep else None
+            previous, left, into = outer.pop(), outer.pop(), outer.pop()
 
 
 def _scalar(cursor: Cursor, major: int, value: int, keep: bool) -> object:

@@ -24,9 +24,12 @@ _TEXT = const(3)  # of texts
 _TAG = const(16)
 _MAC = const(32)
 _PIV_MOST = const(4)
-_PIV_AT = const(28)  # the counter in the Enc_structure
+_PIV_AT = const(19)  # the counter in an encrypt0
+_STRUCTURE = const(9)  # bytes by which it is later in the Enc_structure
 _KEPT = const(512)  # bytes of the largest message whose buffer is kept for the next one
-_LEAST = const(30)  # bytes before the payload of an encrypt0, at least
+_LEAST_MAC0 = const(51)
+_LEAST_ENCRYPT0 = const(48)
+_MAC0_HEADER = const(13)  # bytes of its protected header
 # What stands before the kid. The protected header of an encrypt0, whose length is the third byte,
 # grows with its counter, whose length is the last byte before it.
 _MAC0 = const(b"\x84\x4d\xa2\x01\x05\x04\x48")
@@ -48,53 +51,63 @@ def external(kind: str, topic: "bytes | memoryview") -> bytes:
 
 
 class Envelope:
-    """A message of the right form, neither verified nor opened.
+    """A message of the right form, neither verified nor opened. All views are of the message.
 
-    protected: the encoded protected header. kid: 8 bytes. body: a view of the payload (mac0), or
-    of the ciphertext with its tag (encrypt0).
+    protected: the encoded protected header. body: the payload (mac0), or the ciphertext with its
+    tag (encrypt0). tag: the MAC of a mac0. counter: of an encrypt0.
     """
 
-    tag: "bytes | memoryview" = b""  # the MAC of a mac0
-    counter = 0  # of encrypt0, as is sid
-    sid = b""
+    tag: "bytes | memoryview" = b""
+    counter = 0
 
-    def __init__(self, protected: memoryview, kid: bytes, body: memoryview) -> None:
+    def __init__(self, protected: memoryview, body: memoryview) -> None:
         self.protected = protected
-        self.kid = kid
         self.body = body
 
+    @property
+    def kid(self) -> memoryview:
+        """The ID of the key, 8 bytes."""
+        at = 5 if len(self.protected) == _MAC0_HEADER else 6
+        return self.protected[at : at + 8]
 
-def _string(message: memoryview, at: int) -> "tuple[memoryview, memoryview]":
-    """Return (content, what follows) of the byte string at `at`.
+    @property
+    def sid(self) -> memoryview:
+        """The ID of the session of an encrypt0, 8 bytes."""
+        return self.protected[-8:]
+
+
+def _content(message: memoryview, at: int, end: int) -> int:
+    """Return where the content of the byte string at `at` begins, which must end at `end`.
 
     Its length is in the shortest form and at most 65,535.
     """
-    if at < len(message) and message[at] >> 5 == _BYTES:
-        length = message[at] & 31
-        start = at + 1
-        least = 0
-        if length == 24:
-            start += 1
-            least = 24
-        elif length == 25:
-            start += 2
-            least = 256
-        if start <= len(message) and length < 26:
-            if least:
-                length = int.from_bytes(message[at + 1 : start], "big")
-            if least <= length <= len(message) - start:
-                return message[start : start + length], message[start + length :]
+    n = end - at  # with its head
+    if 0 < n <= 24:
+        if message[at] == 0x3F + n:
+            return at + 1
+    elif 26 <= n <= 257:
+        if message[at] == 0x58 and message[at + 1] == n - 2:
+            return at + 2
+    elif 259 <= n <= 65538:
+        if message[at] == 0x59 and message[at + 1] << 8 | message[at + 2] == n - 3:
+            return at + 3
     raise PeerError("cose-malformed")
 
 
 def parse_mac0(message: memoryview) -> Envelope:
     """Parse a mac0 of the protocol. PeerError cose-malformed for anything else."""
-    if message[:7] == _MAC0 and message[15:16] == b"\xa0":
-        body, tag = _string(message, 16)
-        if len(tag) == 2 + _MAC and tag[:2] == b"\x58\x20":
-            parsed = Envelope(message[2:15], bytes(message[7:15]), body)
-            parsed.tag = tag[2:]
-            return parsed
+    n = len(message)
+    end = n - 2 - _MAC
+    if (
+        n >= _LEAST_MAC0
+        and message[:7] == _MAC0
+        and message[15] == 0xA0
+        and message[end] == 0x58
+        and message[end + 1] == _MAC
+    ):
+        parsed = Envelope(message[2:15], message[_content(message, 16, end) : end])
+        parsed.tag = message[end + 2 :]
+        return parsed
     raise PeerError("cose-malformed")
 
 
@@ -112,22 +125,24 @@ def build_mac0(key: bytes, kid: bytes, payload: bytes, aad: bytes) -> bytes:
 
 def parse_encrypt0(message: memoryview) -> Envelope:
     """Parse an encrypt0 of the protocol. PeerError cose-malformed for anything else."""
-    size = message[2] - 26 if len(message) > _LEAST else 0
+    n = len(message)
+    size = message[2] - 26 if n >= _LEAST_ENCRYPT0 else 0
     if 0 < size <= _PIV_MOST and message[:9] == _ENCRYPT0[size - 1]:
-        at = 19 + size
+        at = _PIV_AT + size
         if (
-            message[17:19] == _PIV[size - 1]
+            message[17] == 0x06
+            and message[18] == 0x40 + size
             # The counter in its shortest form only, else the same nonce would come in two
             # messages that differ.
-            and (size == 1 or message[19])
-            and message[at : at + 2] == _SID
-            and message[at + 10 : at + 11] == b"\xa0"
+            and (size == 1 or message[_PIV_AT])
+            and message[at] == 0x0A
+            and message[at + 1] == 0x48
+            and message[at + 10] == 0xA0
         ):
-            body, after = _string(message, at + 11)
-            if len(body) >= _TAG and not len(after):
-                parsed = Envelope(message[3 : at + 10], bytes(message[9:17]), body)
-                parsed.counter = int.from_bytes(message[19:at], "big")
-                parsed.sid = bytes(message[at + 2 : at + 10])
+            start = _content(message, at + 11, n)
+            if n - start >= _TAG:
+                parsed = Envelope(message[3 : at + 10], message[start:])
+                parsed.counter = int.from_bytes(message[_PIV_AT:at], "big")
                 return parsed
     raise PeerError("cose-malformed")
 
@@ -141,6 +156,7 @@ class Opener:
     def __init__(self, ccm: "CCM", iv: bytes) -> None:
         self._ccm = ccm
         self._iv = iv
+        self._nonce = bytearray(iv)
         # The Enc_structure (RFC 9052 §5.3) of the last message: the next one often has its topic.
         self._structure = bytearray()
         self._topic = b""
@@ -160,8 +176,9 @@ class Opener:
             self._topic, self._size, self._structure = bytes(topic), n, structure
         else:
             self._structure[12 : 12 + n] = parsed.protected
+        _set_nonce(self._nonce, self._iv, parsed.counter)
         size = len(parsed.body) - _TAG
-        self._ccm.open(_nonce(self._iv, parsed.counter), parsed.body, size, self._structure)
+        self._ccm.open(self._nonce, parsed.body, size, self._structure)
         return parsed.body[:size]
 
 
@@ -176,21 +193,41 @@ class Sealer:
         self._kid = kid
         self._sid = sid
         self._iv = iv
+        self._nonce = bytearray(iv)
         self._size = 0  # bytes of the counter
         self._aad = b""
-        # The Enc_structure (RFC 9052 §5.3) of the last message, and the protected header in it. A
-        # device seals the same events all its life: of most messages only the counter differs.
+        # The Enc_structure (RFC 9052 §5.3) of the last message. A device seals the same events all
+        # its life: of most messages only the counter and the payload differ.
         self._structure = bytearray()
-        self._protected = memoryview(b"")
+        # The last message, in a buffer that is kept; its payload with the tag; their length.
         self._out = bytearray()
+        self._message = self._body = memoryview(b"")
+        self._length = -1
 
     def _prepare(self, size: int, aad: bytes) -> None:
+        """Make the Enc_structure for another AAD, or a counter of another size."""
+        self._length = -1
         protected = _ENCRYPT0[size - 1][1:] + self._kid + _PIV[size - 1] + bytes(size) + _SID
         protected += self._sid
-        text = head(_BYTES, len(aad)) + aad
-        structure = bytearray(b"\x83\x68Encrypt0" + protected + text)
-        self._protected = memoryview(structure)[10 : 10 + len(protected)]
+        structure = bytearray(b"\x83\x68Encrypt0" + protected + head(_BYTES, len(aad)) + aad)
         self._size, self._aad, self._structure = size, aad, structure
+
+    def _lay_out(self, n: int) -> None:
+        """Make the message around a payload of n bytes, but for payload and counter."""
+        self._length = -1
+        end = _PIV_AT + self._size + 10
+        length = b"\xa0" + head(_BYTES, n + _TAG)
+        start = end + len(length)
+        size = start + n + _TAG
+        if len(self._out) < size:
+            # Kept: each object of more than one block searches the heap.
+            self._out = bytearray(size)
+        self._message = view = memoryview(self._out)[:size]
+        self._body = view[start:]
+        view[0] = 0x83
+        view[1:end] = memoryview(self._structure)[10 : 9 + end]
+        view[end:start] = length
+        self._length = n
 
     def seal(self, counter: int, payload: "bytes | bytearray", aad: bytes) -> memoryview:
         """Return a sealed message: a view that the next one overwrites.
@@ -200,38 +237,31 @@ class Sealer:
         size = 1 if counter < 1 << 8 else 2 if counter < 1 << 16 else 3 if counter < 1 << 24 else 4
         if size != self._size or aad != self._aad:
             self._prepare(size, aad)
-        structure = self._structure
-        structure[_PIV_AT : _PIV_AT + size] = counter.to_bytes(size, "big")
         n = len(payload)
-        protected = self._protected
-        end = len(protected) + 1
-        length = b"\xa0" + head(_BYTES, n + _TAG)
-        start = end + len(length)
-        size = start + n + _TAG
-        out = self._out
-        if len(out) < size:
-            # Kept: each object of more than one block searches the heap.
-            out = bytearray(size)
-            if size <= _KEPT:
-                self._out = out
-        view = memoryview(out)[:size]
-        view[0] = 0x83
-        view[1:end] = protected
-        view[end:start] = length
-        view[start : start + n] = payload
-        self._ccm.seal(_nonce(self._iv, counter), view[start:], n, structure)
-        return view
+        if n != self._length:
+            self._lay_out(n)
+        message, structure = self._message, self._structure
+        left, at = counter, _PIV_AT + size
+        while at > _PIV_AT:
+            at -= 1
+            message[at] = structure[at + _STRUCTURE] = left & 255
+            left >>= 8
+        self._body[:n] = payload
+        _set_nonce(self._nonce, self._iv, counter)
+        self._ccm.seal(self._nonce, self._body, n, structure)
+        if len(message) > _KEPT:
+            self._out = bytearray()
+            self._message = self._body = memoryview(b"")
+            self._length = -1
+        return message
 
 
-def _nonce(nonce: bytes, counter: int) -> bytearray:
-    """Return the base IV XOR the partial IV, padded from the left (RFC 9052 §3.1)."""
-    out = bytearray(nonce)
-    i = len(out) - 1
-    while counter:
-        out[i] ^= counter & 255
-        counter >>= 8
-        i -= 1
-    return out
+def _set_nonce(nonce: bytearray, iv: bytes, counter: int) -> None:
+    """Set nonce to the IV XOR the partial IV, padded from the left (RFC 9052 §3.1)."""
+    nonce[12] = iv[12] ^ counter & 255
+    nonce[11] = iv[11] ^ counter >> 8 & 255
+    nonce[10] = iv[10] ^ counter >> 16 & 255
+    nonce[9] = iv[9] ^ counter >> 24
 
 
 def _mac(

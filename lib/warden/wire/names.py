@@ -52,6 +52,8 @@ class Topics:
         self._commands = (self._base + "cmd/").encode()
         self.subscription = self._base + "cmd/+/fmt/+"
         self._sealed: "dict[str, tuple[bytes, bytes]]" = {}
+        # The last topic that parse() took, and what it returned.
+        self._parsed: "tuple[bytes | None, tuple[str, str]]" = None, ("", "")
 
     def event(self, event: str, fmt: str) -> str:
         return "%sevt/%s/fmt/%s" % (self._base, event, fmt)
@@ -75,12 +77,19 @@ class Topics:
             self._sealed[event] = found
         return found
 
+    def sending(self, event: str, fmt: str) -> bytes:
+        """Return an event's topic as bytes."""
+        return self.sealed(event)[0] if fmt == COSE else self.event(event, fmt).encode()
+
     def is_event(self, event: object) -> bool:
         """Return is_word() of an event's name, without a check for one that is kept."""
         return (isinstance(event, str) and event in self._sealed) or is_word(event)
 
     def parse(self, topic: "memoryview | bytes") -> "tuple[str, str]":
         """Return (command, format) of a topic of this device. PeerError bad-topic for another."""
+        last, found = self._parsed
+        if topic == last:
+            return found
         text = bytes(topic)
         start = len(self._commands)
         end = text.find(b"/", start)
@@ -90,5 +99,7 @@ class Topics:
                 word = text[start:end]
                 # As in _made_of(): what is stripped to nothing is ASCII.
                 if not word.strip(_WORD):
-                    return str(word, "utf-8"), fmt
+                    found = str(word, "utf-8"), fmt
+                    self._parsed = text, found
+                    return found
         raise PeerError("bad-topic")

@@ -70,11 +70,8 @@ def print_answer(command, message, now_ms):
         call = inbox.receive(topic, payload, False, now_ms)
         if call is None:
             return
-        try:
-            call.late(now_ms)
-            call.run(print_log).send(None)
-        except StopIteration as done:
-            call.finish(done.value, print_log)
+        call.late(now_ms)
+        call.finish(call.run(print_log), print_log)
 
     measure(work)
     for _, _, data in inbox.out:

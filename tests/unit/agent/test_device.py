@@ -31,7 +31,8 @@ def run_handler(handler):
 
     async def run():
         call = Call((handler, False), {"on": 1}, "set_relay", answer)
-        call.finish(await call.run(rig.agent.log), rig.agent.log)
+        reply = call.run(rig.agent.log)
+        call.finish(await reply if hasattr(reply, "send") else reply, rig.agent.log)
 
     asyncio.run(run())
     return answers, rig.codes()

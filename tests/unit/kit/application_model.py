@@ -179,7 +179,7 @@ class Bench:
         job = self.inbox.receive(topic, memoryview(bytearray(data)), False, now_ms)
         if job is not None:
             if work:
-                job.answer({"ok": True, "result": job.handler(job.args)})
+                job.answer(job.run(print))
             else:
                 self.jobs.append(job)
         out = [(event, bytes(data)) for event, _, data in self.inbox.out]

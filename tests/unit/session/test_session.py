@@ -306,6 +306,20 @@ def test_commands_and_duplicates():
     equal(bench.ran, [RELAY])
 
 
+def test_a_copy_is_one_by_all_of_its_bytes():
+    """Its tag alone says nothing: what comes with the last counter and tag must open as well."""
+    bench, app = stood()
+    data = app.seal("set_relay", 1, 7, None, RELAY)
+    bench.receive("set_relay", data, 10)
+    for at in range(len(data) - 18, len(data)):
+        changed = bytearray(data)
+        changed[at] ^= 1
+        equal(bench.receive("set_relay", bytes(changed), 20), (["replayed"], []), str(at))
+    equal(bench.receive("open_door", data, 20), (["replayed"], []), "of another topic")
+    equal(len(bench.receive("set_relay", data, 20)[1]), 1, "the stored reply again")
+    equal(bench.ran, [RELAY])
+
+
 def test_a_duplicate_never_gets_another_commands_reply():
     bench, app = stood()
     bench.receive("set_relay", app.seal("set_relay", 1, 7), 10, work=False)
