@@ -197,7 +197,8 @@ def device_packages(tree: Tree) -> Iterator[str]:
 # of warden_host, which import nothing but each other.
 HOST_MAY_IMPORT = {
     "base": "",
-    "bridge": "",
+    "metrics": "",
+    "bridge": "metrics",
     "protocol": "",
     "fleet": "",
     "chips": "fleet",
@@ -212,9 +213,9 @@ HOST_MAY_IMPORT = {
     "devices": "broker fleet otp protocol release store",
     "boards": "chips devices fleet otp protocol release store",
     "sim": "broker devices fleet",
-    "service": "alarms broker devices engine fleet otp protocol release rollout store",
+    "service": "alarms broker devices engine fleet metrics otp protocol release rollout store",
     "doctor": "alarms backup boards broker fleet otp protocol release service store",
-    "cli": "alarms backup boards bridge broker chips devices doctor engine fleet otp protocol release "
+    "cli": "alarms backup boards bridge broker chips devices doctor engine fleet metrics otp protocol release "
     "rollout service sim store",
 }
 

@@ -36,6 +36,8 @@ NAMED = {
     "lib/warden/agent/link_failure.py: code in _OTHER_SERVER",
     # Incidents that the doctor shows, of all that a device may report.
     "tools/warden_host/doctor/device_checks.py: one.code in _ATTACKS",
+    # Labels of metrics: a stranger's word is none.
+    "tools/warden_host/service/tally.py: code in self._codes",
     # Registries, not choices.
     "tools/warden_client/errors.py: code not in _classes",
     "tools/warden_host/control_client.py: code in CODES",

@@ -175,7 +175,7 @@ def _be_authority(fleet: Fleet) -> None:
     with serving(fleet) as service:
 
         def work(commands: int) -> dict[str, object]:
-            while service.authority.waiting:
+            while service.authority.load.waiting:
                 time.sleep(0.01)
             service.authority.ask(Engine.write_events)
             for _ in range(commands):

@@ -212,7 +212,7 @@ def settle(authority: Authority, clock: SteppedClock | None = None) -> None:
 
     clock: moved on while messages rest for their account's rate.
     """
-    while authority.ask(lambda _: authority.waiting, 60):
+    while authority.ask(lambda _: authority.load.waiting, 60):
         if clock is not None:
             clock.now += 0.1
 

@@ -12,12 +12,12 @@ import pytest
 from host_kit import refused
 from process_kit import PATIENCE_S
 from warden_host.bridge import mqtt as bridge_mqtt
-from warden_host.bridge import web
 from warden_host.bridge.bridge import Bridge
 from warden_host.bridge.mqtt import CommandTaker, MqttOutlet, MqttSettings, parse_url
 from warden_host.bridge.web import WebOutlet
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
+from warden_host.metrics import web
 from warden_host.service.control import ControlServer
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -266,9 +267,13 @@ def test_serve_starts_answers_and_stops(folder):
         )
 
     with subprocess.Popen(
-        [*command, "serve", "--json"], env=environment, stdout=subprocess.PIPE, text=True
+        [*command, "serve", "--log-format", "json", "--metrics", "0"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as server:
         try:
+            port = json.loads(server.stdout.readline())["port"]
             assert json.loads(server.stdout.readline())["text"] == "serving"
             pid = int((folder / "broker" / "lock").read_text())
             assert call("provision", "D1", "--sim").returncode == 0  # over $CONTROL
@@ -276,11 +281,15 @@ def test_serve_starts_answers_and_stops(folder):
             assert "d:relay:D1" in registry
             assert call("devices", "--clear", "D1").returncode == 0
             assert "broker-running" in call("serve").stderr
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+                assert b"warden_serve_up 1.0" in page.read()
             refused = call("send", "D1", "set_relay", "--timeout", "0.2", "--json")
             assert json.loads(refused.stdout)["error"]["code"] == "no-session"
         finally:
             server.send_signal(signal.SIGTERM)
             assert server.wait(PATIENCE_S) == 0
+        rest = [json.loads(line) for line in server.stdout]
+    assert rest[-1]["text"] == "stopped"
     end = time.monotonic() + PATIENCE_S
     while alive(pid) and time.monotonic() < end:
         time.sleep(0.05)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from cli_kit import fails, said
-from warden_host.cli import errors_page, log, main
+from warden_host.cli import log, main
 from warden_host.errors import CODES, HostError, class_of
+from warden_host.fleet import errors_page
 from warden_host.store import events
 from warden_host.store.history import KINDS
 from warden_host.store.store import Store

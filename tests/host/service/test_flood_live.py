@@ -132,14 +132,14 @@ def test_a_flood_costs_its_sender_alone(fleet, passwords, kind, monkeypatch, cap
             kept = [body for _, _, name, body in store.events(HONEST) if name == "temperature"]
             assert kept == [f'{{"n": {number}}}' for number in range(ROUNDS)]
             assert store.incidents(HONEST) == []
-        assert authority.waiting <= WAITING
+        assert authority.load.waiting <= WAITING
 
         # The engine stands still, and a flood waits before it. A revocation overtakes it.
         go, reached = threading.Event(), threading.Event()
         authority.do(lambda _: (reached.set(), go.wait(PATIENCE_S)))
         assert reached.wait(PATIENCE_S)
         flood()
-        assert authority.waiting == WAITING
+        assert authority.load.waiting == WAITING
         before, received = counts.handled[DEVICE], counts.received[DEVICE]
         waiting = authority._inbox.tasks
         revoked: list[int] = []

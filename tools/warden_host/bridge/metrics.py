@@ -1,35 +1,20 @@
-"""The fleet's state for Prometheus: a collector of the library prometheus-client."""
+"""The fleet's state, device by device, for Prometheus."""
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from warden_host.bridge.bridge import Bridge
+from warden_host.metrics.page import Page, serving
 
 _BY_DEVICE = ("device", "type")
 
 
-class Metrics:
-    """Render a bridge's view."""
+def metrics_page(bridge: Bridge) -> Page:
+    """Return the page of a bridge's view."""
 
-    def __init__(self, bridge: Bridge) -> None:
-        self._bridge = bridge
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-
-    def render(self) -> bytes:
-        """Return the text of one scrape, Prometheus' text format 0.0.4."""
-        text: bytes = generate_latest(self._registry)
-        return text
-
-    def describe(self) -> list[Metric]:
-        """Return no description: the library asks for one when it registers."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics. Called by the library."""
-        view = self._bridge.view
+    def collect() -> Iterator[Metric]:
+        view = bridge.view
         online = GaugeMetricFamily("warden_device_online", "1 with a session", labels=_BY_DEVICE)
         quarantined = GaugeMetricFamily(
             "warden_device_quarantined", "1 until an operator clears it", labels=_BY_DEVICE
@@ -46,9 +31,8 @@ class Metrics:
         values = GaugeMetricFamily(
             "warden_telemetry", "The latest value of each name", labels=(*_BY_DEVICE, "name")
         )
-        with self._bridge.guard:
-            up = GaugeMetricFamily("warden_serve_up", "1 while `warden serve` answers")
-            up.add_metric((), float(view.connected))
+        with bridge.guard:
+            up = serving(view.connected)
             for name, device in view.devices.items():
                 labels = (name, device.type)
                 online.add_metric(labels, float(device.online))
@@ -61,3 +45,5 @@ class Metrics:
                     if not isinstance(value, str):
                         values.add_metric((*labels, key), float(value))
         yield from (up, online, quarantined, seen, events, incidents, values)
+
+    return Page(collect)

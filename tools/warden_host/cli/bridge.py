@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from warden_host.bridge.bridge import Bridge
-from warden_host.cli import screen, secrets_input
+from warden_host.cli import listening, screen, secrets_input
 from warden_host.cli.common import State, interruptible, json_option, pass_state
-from warden_host.errors import HostError
 
 if TYPE_CHECKING:
     from warden_host.bridge.web import WebOutlet
@@ -96,23 +95,12 @@ def bridge(
 
 
 def _web(made: Bridge, address: str) -> "WebOutlet":
-    try:
+    with listening.on(address, "--http") as (host, port):
         from warden_host.bridge.web import WebOutlet
-    except ImportError:
-        raise HostError(
-            "bad-argument",
-            "the library prometheus-client is missing",
-            "pip install warden[bridge]",
-        ) from None
-    host, _, port = address.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:
-        raise HostError("bad-argument", "--http takes HOST:PORT, such as 127.0.0.1:9810")
-    try:
-        outlet = WebOutlet(made, host, int(port))
-    except OSError as error:
-        raise HostError("bad-argument", f"can't listen on {address}: {error.strerror}") from None
+
+        outlet = WebOutlet(made, host, port)
     made.outlets.append(outlet)
-    screen.err.print(f"http://{host}:{outlet.port}/metrics", soft_wrap=True)
+    listening.show(host, outlet.port)
     return outlet
 
 

@@ -22,6 +22,7 @@ class State:
         self.folder: Path | None = None
         self.socket: Path | None = None  # of a fleet that another user serves
         self.outcome = "failed"  # or the code of the error that was shown
+        self.json_log = False  # everything is one object a line, errors included
         self._started: recording.Started | None = None
 
     def fleet(self) -> "Fleet":

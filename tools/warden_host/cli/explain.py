@@ -4,9 +4,10 @@ from dataclasses import asdict
 
 import click
 
-from warden_host.cli import errors_page, exit_codes, screen
+from warden_host.cli import exit_codes, screen
 from warden_host.cli.common import json_option
 from warden_host.errors import CODES, HostError
+from warden_host.fleet import errors_page
 
 
 @click.command(short_help="Say what an error code means and what to do.")

@@ -228,7 +228,7 @@ def _call(arguments: list[str], state: State, as_json: bool) -> int:
 def _failed(error: HostError, as_json: bool, state: State) -> int:
     """Print an error and return its exit code."""
     state.outcome = error.code
-    screen.fail(error, as_json)
+    screen.fail(error, as_json or state.json_log)
     return exit_codes.of(error)
 
 

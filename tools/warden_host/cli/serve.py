@@ -1,21 +1,25 @@
 """`warden serve`: run the broker and the authority, and show what happens."""
 
+import contextlib
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from warden_host.cli import ca_passphrase, screen
+from warden_host.cli import ca_passphrase, listening, screen
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.engine.events import FleetEvent
 from warden_host.service import display_queue, sd_notify
-from warden_host.service.run import serving
+from warden_host.service.run import Service, serving
+
+if TYPE_CHECKING:
+    from warden_host.fleet.fleet import Fleet
+    from warden_host.metrics.web import PageServer
 
 _CHECK_S = 0.5
 
@@ -38,6 +42,18 @@ _CHECK_S = 0.5
     type=click.Path(path_type=Path),
     help="Also serve the `warden operator`s, at a socket in a folder that they can enter.",
 )
+@click.option(
+    "--metrics",
+    metavar="HOST:PORT",
+    help="Show metrics for Prometheus there, below /metrics; a port alone: of loopback.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="json: one object a line, errors and the broker's end included; as --json.",
+)
 @json_option
 @pass_state
 def serve(
@@ -45,6 +61,8 @@ def serve(
     accept_clock: bool,
     passphrase_file: str | None,
     operators: Path | None,
+    metrics: str | None,
+    log_format: str,
     as_json: bool,
 ) -> int:
     """Start the broker and the authority, and show what happens.
@@ -52,16 +70,20 @@ def serve(
     \b
     Examples:
       warden serve
-      warden serve --json | tee fleet.jsonl
+      warden serve --log-format json >> fleet.jsonl
+      warden serve --metrics 127.0.0.1:9811
       warden serve --operators /run/warden/home.sock
     """
+    as_json = state.json_log = as_json or log_format == "json"
     fleet = state.fleet()
-    with _stopped() as stop:
+    with _stopped() as stop, contextlib.ExitStack() as pages:
         show = _show_json if as_json else _show
         passphrase = ca_passphrase.from_file(passphrase_file)
         with serving(fleet, show, accept_clock, passphrase, operators) as service:
             if sys.stdout.isatty() and not as_json:  # else it may be a log, where no code belongs
                 service.authority.codes.console.watch(display_queue.quietly(_show_code), stop)
+            if metrics is not None:
+                pages.enter_context(contextlib.closing(_metrics(fleet, service, metrics, as_json)))
             broker = fleet.settings.broker
             if as_json:
                 started = {"kind": "notice", "time": time.time(), "text": "serving"}
@@ -76,8 +98,20 @@ def serve(
                 service.check()
                 sd_notify.notify("WATCHDOG=1")
             sd_notify.notify("STOPPING=1")
+        if as_json:
+            screen.print_json({"kind": "notice", "time": time.time(), "text": "stopped"})
         screen.stopped(as_json)
     return 0
+
+
+def _metrics(fleet: "Fleet", service: Service, address: str, as_json: bool) -> "PageServer":
+    with listening.on(address, "--metrics") as (host, port):
+        from warden_host.metrics.web import PageServer
+        from warden_host.service.metrics import metrics_page
+
+        server = PageServer(host, port, {"/metrics": metrics_page(fleet, service).render})
+    listening.show(host, server.port, as_json)
+    return server
 
 
 def _show(fleet_event: FleetEvent) -> None:
@@ -92,7 +126,7 @@ def _show_json(fleet_event: FleetEvent) -> None:
     screen.print_json(fleet_event.record())
 
 
-@contextmanager
+@contextlib.contextmanager
 def _stopped() -> Iterator[threading.Event]:
     """Yield an event that SIGINT or SIGTERM sets, so that `serve` ends in order."""
     stop = threading.Event()

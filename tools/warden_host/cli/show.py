@@ -9,9 +9,10 @@ import click
 from warden_host import names
 from warden_host.broker import connection
 from warden_host.broker.logins import Knock
-from warden_host.cli import errors_page, live_state, screen
+from warden_host.cli import live_state, screen
 from warden_host.cli import log as past
 from warden_host.cli.common import State, json_option, pass_state
+from warden_host.fleet import errors_page
 from warden_host.protocol import policy
 from warden_host.store.certificates import Certificate
 from warden_host.store.endings import Ending

@@ -29,7 +29,7 @@ from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY, PLAIN, TOPIC_LIMIT, Topic
 from warden_host.otp.service import OtpService
 from warden_host.service.clock_guard import ClockGuard, WorkClock
-from warden_host.service.fair_inbox import MAX_TASKS, FairInbox, Sender
+from warden_host.service.fair_inbox import MAX_TASKS, FairInbox, Load, Sender
 from warden_host.service.link import AppLink, outdated
 from warden_host.service.pending_apps import PendingApps, rename_finisher
 from warden_host.service.pending_wipes import PendingWipes, finisher
@@ -102,10 +102,10 @@ class Authority:
         return self._thread.is_alive()
 
     @property
-    def waiting(self) -> int:
-        """Count the messages that wait for the engine."""
+    def load(self) -> Load:
+        """Return what waits for the engine, and what came so far."""
         with self._inbox_guard:
-            return self._inbox.waiting
+            return self._inbox.load
 
     def submit(self, request: Request, done: Done) -> None:
         """Start a command; done gets its result or its error, from the thread with the engine."""

@@ -28,6 +28,16 @@ _OVERHEAD = 1024  # bytes that a waiting message takes beside its payload
 T = TypeVar("T")
 
 
+class Load(NamedTuple):
+    """What waits, and how many messages were accepted and refused since the start."""
+
+    tasks: int
+    waiting: int
+    bytes: int
+    accepted: int
+    refused: int
+
+
 class Sender(NamedTuple):
     """A device and the application that its message reached; device: "" outside the fleet."""
 
@@ -53,7 +63,9 @@ class FairInbox(Generic[T]):
     """Not thread-safe: the owner locks it."""
 
     def __init__(self, total_bytes: int = TOTAL_BYTES) -> None:
+        self._total_bytes = total_bytes
         self._reserve = total_bytes // 4
+        self._accepted = self._refused_ever = 0
         self._tasks: deque[T] = deque()
         self._queues: dict[Sender, _Queue[T]] = {}
         # Each queue that holds messages is once in _turns, or with its time in _resting.
@@ -72,6 +84,11 @@ class FairInbox(Generic[T]):
         """Count the messages that wait; tasks are not among them."""
         return sum(len(queue.waiting) for queue in self._queues.values())
 
+    @property
+    def load(self) -> Load:
+        held = self._total_bytes - self.free_bytes
+        return Load(self.tasks, self.waiting, held, self._accepted, self._refused_ever)
+
     def put_task(self, item: T) -> None:
         """Add an item that precedes all messages. The caller bounds how many there are."""
         self._tasks.append(item)
@@ -88,6 +105,7 @@ class FairInbox(Generic[T]):
         if count < WAITING and held + cost <= SENDER_BYTES and cost <= free:
             return True
         self._refused[sender] = self._refused.get(sender, 0) + 1
+        self._refused_ever += 1
         return False
 
     def put(self, sender: Sender, item: T, size: int, now: float, weight: float = 1.0) -> bool:
@@ -105,6 +123,7 @@ class FairInbox(Generic[T]):
         queue.waiting.append(_Waiting(item, cost, weight))
         queue.held += cost
         self.free_bytes -= cost
+        self._accepted += 1
         if len(queue.waiting) == 1:
             self._schedule(queue, now)
         return True

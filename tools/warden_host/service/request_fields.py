@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from warden_host.engine.request import Request
 from warden_host.errors import HostError
+from warden_host.names import AUTHORITY
 from warden_host.service.control import Line
 from warden_host.store.store import Device
 
@@ -39,6 +41,35 @@ def read_text(line: Line, key: str, default: Any = None, limit: int = 256) -> st
     if not isinstance(value, str) or len(value) > limit:
         raise HostError("control-malformed", f"{key} is missing or no text")
     return value
+
+
+def authority_request(line: Line, command: str, args: dict[str, Any]) -> Request:
+    """Return a command of the authority's own.
+
+    args: secrets of the fleet come from the store. A Wi-Fi password is none of them: it passes the
+    control socket, which only the fleet's owner can open, and is stored nowhere.
+    """
+    request = read_request(line | {"command": command, "app": AUTHORITY, "forge": ""})
+    return request._replace(args=args)
+
+
+def read_request(line: Line) -> Request:
+    args = line.get("args", {})
+    if not isinstance(args, dict):
+        raise HostError("control-malformed", "args is not an object")
+    ttl, timeout = line.get("ttl", 30), line.get("timeout", 10)
+    if type(ttl) is not int or not isinstance(timeout, (int, float)) or not 0 < timeout <= 600:
+        raise HostError("control-malformed", "ttl or timeout is out of range")
+    return Request(
+        device=read_text(line, "device"),
+        command=read_text(line, "command"),
+        args=args,
+        app=read_text(line, "app", ""),
+        ttl_s=ttl,
+        timeout_s=float(timeout),
+        forge=read_text(line, "forge", ""),
+        hold=line.get("hold") is True,
+    )
 
 
 def read_policy(line: Line, known: Device) -> dict[str, Any]:

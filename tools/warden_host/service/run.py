@@ -19,7 +19,6 @@ from warden_host.engine.policies import follow
 from warden_host.engine.request import Request
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
-from warden_host.names import AUTHORITY
 from warden_host.protocol import access_token
 from warden_host.service import address_watch, clock_guard, crl_keeper
 from warden_host.service.address_watch import AddressWatch
@@ -41,8 +40,16 @@ from warden_host.service.exported import Exported
 from warden_host.service.introspection import TABLE, Introspection
 from warden_host.service.login_watch import LoginWatch
 from warden_host.service.operators import MOST_OF_A_USER, OPERATORS_MODE, AuditedSockets
-from warden_host.service.request_fields import read_bytes, read_networks, read_policy, read_text
+from warden_host.service.request_fields import (
+    authority_request,
+    read_bytes,
+    read_networks,
+    read_policy,
+    read_request,
+    read_text,
+)
 from warden_host.service.rollout_handler import RolloutHandler
+from warden_host.service.tally import Tally
 from warden_host.service.token_sweeper import sweeping
 from warden_host.store.store import Store
 
@@ -57,6 +64,7 @@ class Service:
     authority: Authority
     supervisor: BrokerSupervisor
     address: AddressWatch
+    tally: Tally
 
     def check(self) -> None:
         """Start the broker again if it ended.
@@ -96,11 +104,16 @@ def serving(
 
     with contextlib.ExitStack() as stack:
         alarms = AlarmService(fleet, lambda fleet_event: announce_to_all(fleet_event))
+        tally = Tally()
         show = None if announce is None else stack.enter_context(screen_thread(announce))
+
+        def on_notice(fleet_event: FleetEvent) -> None:
+            alarms.on_notice(fleet_event)
+            tally.on_notice(fleet_event)
 
         def announce_to_all(fleet_event: FleetEvent) -> None:
             control.watchers.announce(fleet_event)
-            alarms.on_notice(fleet_event)
+            on_notice(fleet_event)
             if show is not None:
                 show(fleet_event)
 
@@ -129,8 +142,9 @@ def serving(
             handler.announce = announce_to_all
             handler.fleet = fleet
             handler.introspection = introspection
-            logins = LoginWatch(fleet, announce_to_all, alarms.on_notice)
-            authority.ask(lambda engine: engine.watchers.append(alarms.on_device_event))
+            logins = LoginWatch(fleet, announce_to_all, on_notice)
+            watchers = (alarms.on_device_event, tally.on_device_event)
+            authority.ask(lambda engine: engine.watchers.extend(watchers))
             watch = stack.enter_context(AddressWatch(fleet, announce_to_all))
             broker.on_refused_login = watch.before(logins.refused)
             stack.enter_context(sweeping(fleet, announce_to_all))
@@ -168,7 +182,8 @@ def serving(
             with control, renewing:
                 handler.exported = Exported(fleet, announce_to_all)
                 handler.exported.renew()
-                yield Service(broker, authority, BrokerSupervisor(broker, announce_to_all), watch)
+                supervisor = BrokerSupervisor(broker, announce_to_all)
+                yield Service(broker, authority, supervisor, watch, tally)
 
 
 class _Dispatcher:
@@ -216,7 +231,7 @@ class _Dispatcher:
         self.operations[operation](line, caller)
 
     def _send(self, line: Line, caller: Caller) -> None:
-        request = _read_request(line)
+        request = read_request(line)
         if "token" in line:
             text = read_text(line, "token", limit=access_token.MAX_TOKEN)
             request = self._allowed(request, text)
@@ -285,24 +300,24 @@ class _Dispatcher:
     def _rotate(self, line: Line, caller: Caller) -> None:
         device = read_text(line, "device")
         body = self.authority.ask(lambda engine: engine.start_rotation(device))
-        self.authority.submit(_authority_request(line, "rotate", body), caller.finish)
+        self.authority.submit(authority_request(line, "rotate", body), caller.finish)
 
     def _end(self, line: Line, caller: Caller) -> None:
         self.authority.end_device(read_text(line, "device"), caller.finish)
 
     def _unlock(self, line: Line, caller: Caller) -> None:
         args = {"device": read_text(line, "device")}
-        self.authority.submit(_authority_request(line, "unlock", args), caller.finish)
+        self.authority.submit(authority_request(line, "unlock", args), caller.finish)
 
     def _develop(self, line: Line, caller: Caller) -> None:
         args = {"device": read_text(line, "device"), "seconds": line.get("seconds")}
-        self.authority.submit(_authority_request(line, "develop", args), caller.finish)
+        self.authority.submit(authority_request(line, "develop", args), caller.finish)
 
     def _token(self, line: Line, caller: Caller) -> None:
         args = read_bytes(line.get("order", {}))
         if not isinstance(args, dict):
             raise HostError("control-malformed", "the order for a token has another form")
-        self.authority.submit(_authority_request(line, "token", args), caller.finish)
+        self.authority.submit(authority_request(line, "token", args), caller.finish)
 
     def _apps(self, _: Line, caller: Caller) -> None:
         self.authority.reload()
@@ -311,7 +326,7 @@ class _Dispatcher:
 
     def _wifi(self, line: Line, caller: Caller) -> None:
         args = read_networks(line["change"]) if "change" in line else {}
-        self.authority.submit(_authority_request(line, "wifi", args), caller.finish)
+        self.authority.submit(authority_request(line, "wifi", args), caller.finish)
 
     def _policy(self, line: Line, caller: Caller) -> None:
         device = read_text(line, "device")
@@ -320,7 +335,7 @@ class _Dispatcher:
             caller.finish({"ok": True, "notice": self.broker.restart_warning()})
             return
         args = self.authority.ask(lambda engine: read_policy(line, engine.state(device).device))
-        self.authority.submit(_authority_request(line, "policy", args), caller.finish)
+        self.authority.submit(authority_request(line, "policy", args), caller.finish)
 
     def _codes(self, _: Line, caller: Caller) -> None:
         self.authority.codes.console.watch(caller.send, caller.gone)
@@ -338,7 +353,7 @@ class _Dispatcher:
 
     def _certificate_key(self, line: Line, caller: Caller) -> None:
         args = {"certificate": "key"}
-        self.authority.submit(_authority_request(line, "rotate", args), caller.finish)
+        self.authority.submit(authority_request(line, "rotate", args), caller.finish)
 
     def _reload(self, line: Line, caller: Caller) -> None:
         device = read_text(line, "device", "")
@@ -353,32 +368,3 @@ class _Dispatcher:
         if text:
             self.announce(FleetEvent("notice", text=text))
         caller.finish({"ok": True})
-
-
-def _authority_request(line: Line, command: str, args: dict[str, Any]) -> Request:
-    """Return a command of the authority's own.
-
-    args: secrets of the fleet come from the store. A Wi-Fi password is none of them: it passes the
-    control socket, which only the fleet's owner can open, and is stored nowhere.
-    """
-    request = _read_request(line | {"command": command, "app": AUTHORITY, "forge": ""})
-    return request._replace(args=args)
-
-
-def _read_request(line: Line) -> Request:
-    args = line.get("args", {})
-    if not isinstance(args, dict):
-        raise HostError("control-malformed", "args is not an object")
-    ttl, timeout = line.get("ttl", 30), line.get("timeout", 10)
-    if type(ttl) is not int or not isinstance(timeout, (int, float)) or not 0 < timeout <= 600:
-        raise HostError("control-malformed", "ttl or timeout is out of range")
-    return Request(
-        device=read_text(line, "device"),
-        command=read_text(line, "command"),
-        args=args,
-        app=read_text(line, "app", ""),
-        ttl_s=ttl,
-        timeout_s=float(timeout),
-        forge=read_text(line, "forge", ""),
-        hold=line.get("hold") is True,
-    )

@@ -64,6 +64,17 @@ class Certificates(Database):
         """Return the device's certificates that are not revoked, the newest last."""
         return [one for one in self.certificates(device) if one.revoked is None]
 
+    def first_certificate_end(self) -> float | None:
+        """Return when the first of the devices' valid certificates ends, unix seconds.
+
+        Of each device its newest one counts. None where there is none.
+        """
+        row = self._do(
+            "SELECT min(last) FROM (SELECT max(expires) AS last FROM certificates "
+            "WHERE revoked IS NULL AND device IN (SELECT device FROM devices) GROUP BY device)"
+        ).fetchone()
+        return None if row[0] is None else float(row[0])
+
     def prove_certificate(self, serial: str, moment: float) -> None:
         """Record that a whole connection was made with it."""
         self._do(

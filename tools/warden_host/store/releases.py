@@ -162,6 +162,19 @@ class Releases(Backups):
         """Return all rollouts, or the active ones, oldest first."""
         return self._rollouts("WHERE state = 'active' ORDER BY id" if active else "ORDER BY id")
 
+    def rollout_counts(self) -> dict[str, int]:
+        """Return state → how many rollouts are in it."""
+        rows = self._do("SELECT state, count(*) FROM rollouts GROUP BY state")
+        return dict(rows.fetchall())
+
+    def target_counts(self) -> dict[str, int]:
+        """Return state → how many devices of the active rollouts are in it."""
+        rows = self._do(
+            "SELECT state, count(*) FROM rollout_devices WHERE rollout IN "
+            "(SELECT id FROM rollouts WHERE state = 'active') GROUP BY state"
+        )
+        return dict(rows.fetchall())
+
     def set_rollout(self, number: int, state: str, reason: str = "", forgiven: int = 0) -> None:
         """Set a rollout's state."""
         with self.transaction():
