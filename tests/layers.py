@@ -210,13 +210,14 @@ HOST_MAY_IMPORT = {
     "otp": "engine fleet protocol store",
     "backup": "broker devices fleet store",
     "alarms": "engine fleet otp store",
+    "bans": "broker devices fleet store",
     "devices": "broker fleet otp protocol release store",
     "boards": "chips devices fleet otp protocol release store",
     "sim": "broker devices fleet",
-    "service": "alarms broker devices engine fleet metrics otp protocol release rollout store",
+    "service": "alarms bans broker devices engine fleet metrics otp protocol release rollout store",
     "doctor": "alarms backup boards broker fleet otp protocol release service store",
-    "cli": "alarms backup boards bridge broker chips devices doctor engine fleet metrics otp protocol release "
-    "rollout service sim store",
+    "cli": "alarms backup bans boards bridge broker chips devices doctor engine fleet metrics otp "
+    "protocol release rollout service sim store",
 }
 
 

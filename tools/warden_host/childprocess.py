@@ -1,5 +1,7 @@
 """Child processes: they end with their parent, by their own pid, SIGTERM first."""
 
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -8,6 +10,7 @@ import threading
 from pathlib import Path
 
 _TERMINATE_S = 5.0
+_CAP_NET_ADMIN = 12
 
 
 def tie_to_us(argv: list[str]) -> list[str]:
@@ -21,7 +24,27 @@ def tie_to_us(argv: list[str]) -> list[str]:
         return argv
     if threading.current_thread() is not threading.main_thread():
         return argv
-    return [setpriv, "--pdeathsig", "TERM", *argv]
+    return [setpriv, "--pdeathsig", "TERM", *_without_firewall(), *argv]
+
+
+def has_firewall_right() -> bool:
+    """Return whether this process may change nftables: CAP_NET_ADMIN of capabilities(7)."""
+    return _has_capability("CapEff")
+
+
+def _without_firewall() -> list[str]:
+    """Return what keeps a child from a right that the service was given for nft alone."""
+    is_given = os.geteuid() != 0 and _has_capability("CapAmb")
+    return ["--ambient-caps", "-net_admin"] if is_given else []
+
+
+def _has_capability(line: str) -> bool:
+    try:
+        text = Path("/proc/self/status").read_text()
+    except OSError:  # no Linux: there is no nftables either
+        return False
+    found = re.search(rf"^{line}:\s*([0-9a-f]+)$", text, re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> _CAP_NET_ADMIN & 1)
 
 
 def terminate(process: "subprocess.Popen[bytes]") -> None:

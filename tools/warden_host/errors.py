@@ -69,6 +69,8 @@ _HINTS = {
     "crl-damaged": "`warden cert crl` writes it anew",
     "database-damaged": _RESTORE,
     "device-exists": f"choose another ID; {_AGAIN}, and the old ones become invalid",
+    "geo-damaged": "fetch the file anew, and look at the letters of the countries",
+    "geo-missing": "name an MMDB file as `countries` in the table [bans] of warden.toml",
     "emulator-missing": "pip install rp2040py; docs/boards.md says how to make it faster",
     "device-running": "stop the other `warden run` first",
     "device-unknown": _ASK_DEVICES,
@@ -137,7 +139,7 @@ _OWN: dict[type[HostError], str] = {
         app-exists app-unknown backup-due backup-key bad-code bad-firmware bad-list bad-policy board-full
         board-provisioned board-unfit broker-missing broker-port broker-running config-malformed
         control-malformed device-exists device-running emulator-missing fleet-exists fleet-served
-        fleet-missing flash-differs group-unknown token-unknown image-failed interrupted
+        fleet-missing flash-differs geo-missing group-unknown token-unknown image-failed interrupted
         micropython-missing no-board no-boot-volume no-network not-enrolled not-serving
         operator-exists operator-unknown owner-only passphrase-missing
         passphrase-wrong port-unknown release-exists release-key release-missing revoked role-missing
@@ -152,7 +154,8 @@ _OWN: dict[type[HostError], str] = {
         payload-key pins-malformed suit-component suit-condition suit-digest suit-limit suit-malformed
         suit-unsupported wrong-device
     """,
-    StoreError: "backup-damaged audit-broken broker-failed crl-damaged database-damaged registry-damaged",
+    StoreError: "backup-damaged audit-broken broker-failed crl-damaged database-damaged geo-damaged "
+    "registry-damaged",
 }
 register(_OWN, _HINTS)
 CODES = client.registered()

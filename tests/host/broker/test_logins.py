@@ -2,6 +2,7 @@
 
 import pytest
 from broker_kit import Client
+from broker_log_kit import SAMPLES
 from host_kit import new_fleet
 from warden_host.alarms.rules import LOGIN_REFUSED
 from warden_host.broker import logins
@@ -14,41 +15,6 @@ from warden_host.protocol import policy
 from warden_host.service import login_watch
 from warden_host.service.login_watch import LoginWatch
 from warden_host.store.store import App, Device, Store
-
-# As the versions write it: the same log-in with a wrong password, and the same hand-shake by a
-# client that does not trust the fleet's CA.
-SAMPLES = {
-    "2.0.11": (
-        """\
-New connection from 10.0.0.7:55123 on port 8883.
-Client <unknown> disconnected, not authorised.
-New connection from 10.0.0.7:55323 on port 8883.
-OpenSSL Error[0]: error:0A000418:SSL routines::tlsv1 alert unknown ca
-Client <unknown> disconnected: Protocol error.
-""",
-        "",
-    ),
-    "2.0.21": (
-        """\
-New connection from 10.0.0.7:55123 on port 8883.
-Client d:lock:D1 disconnected, not authorised.
-New connection from 10.0.0.7:55323 on port 8883.
-OpenSSL Error[0]: error:0A000418:SSL routines::tlsv1 alert unknown ca
-Client <unknown> disconnected: Protocol error.
-""",
-        "d:lock:D1",
-    ),
-    "2.1.2": (
-        """\
-New connection from 10.0.0.7:55123 on port 8883.
-Client d:lock:D1 [10.0.0.7:55123] disconnected: not authorised.
-New connection from 10.0.0.7:55323 on port 8883.
-OpenSSL Error while trying to get the error[0]: error:0A000418:SSL routines::tlsv1 alert unknown ca
-Client 10.0.0.7 [10.0.0.7:55323] disconnected: Protocol error.
-""",
-        "d:lock:D1",
-    ),
-}
 
 
 def read(text: str, reader: LoginReader | None = None) -> list[RefusedLogin]:

@@ -87,6 +87,8 @@ def test_a_port_below_1024_needs_a_capability(served):
     assert main.run(["init", "low", "--port", "883"]) == 0
     text = systemd_unit.unit(Fleet(served / "low"))
     assert text.count("=CAP_NET_BIND_SERVICE\n") == 2
+    text = systemd_unit.unit(Fleet(served / "low"), firewall=True)
+    assert text.count("=CAP_NET_BIND_SERVICE CAP_NET_ADMIN\n") == 2
 
 
 def test_systemd_is_told(tmp_path, monkeypatch):

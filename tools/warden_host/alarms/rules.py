@@ -8,7 +8,7 @@ KINDS = (
     "quarantine",  # the authority accepts nothing more of a device
     "tampering",  # a message, a vault, a slot or a policy that is not what it should be
     "duress",  # a code was typed under duress
-    "brute-force",  # log-ins or codes that are tried over and over
+    "brute-force",  # log-ins or codes that are tried over and over, a banned address
     "away",  # a device was not heard for longer than [alarms] allows
     "rollout",  # a rollout stopped
     "certificate",  # one ends soon, or has ended
@@ -37,6 +37,9 @@ _CODES = {
 # Codes of notices about the authority.
 _NOTICES = {
     "flooded": "brute-force",
+    "address-banned": "brute-force",
+    "address-slowed": "brute-force",
+    "address-refused": "brute-force",
     "clock-jumped": "clock",
     "broker-failed": "broker",
     "fleet-served": "two-hosts",

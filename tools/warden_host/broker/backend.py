@@ -7,6 +7,8 @@ wanted_listeners() returns the listeners for the fleet's devices. For checks: pr
 that of the installed program, outdated_settings() and weak_accounts() are those of inspect.py.
 """
 
+from warden_host.broker.mosquitto.attempts import Attempt
+from warden_host.broker.mosquitto.attempts import Kind as AttemptKind
 from warden_host.broker.mosquitto.broker import (
     MAX_PACKET,
     Broker,
@@ -25,6 +27,8 @@ from warden_host.broker.mosquitto.registry import opened as open_registry
 __all__ = (
     "LOGIN",
     "MAX_PACKET",
+    "Attempt",
+    "AttemptKind",
     "Broker",
     "RefusedLogin",
     "create_registry",

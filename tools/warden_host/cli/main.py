@@ -24,6 +24,7 @@ COMMANDS = {
         "backup.backup_command",
         "Back the fleet up into an encrypted file, or check one.",
     ),
+    "bans": ("bans.bans", "Ban addresses from the broker, lift bans, keep lists."),
     "bridge": (
         "bridge.bridge",
         "Pass state and telemetry on: Prometheus, Home Assistant, SSE.",
@@ -34,6 +35,7 @@ COMMANDS = {
     "devices": ("devices.devices", "List the devices, or lift a quarantine."),
     "doctor": ("doctor.doctor", "Say what is weak about the fleet, a device or a backup."),
     "explain": ("explain.explain", "Say what an error code means and what to do."),
+    "firewall": ("firewall.firewall", "Write the rules of a firewall, and check what is open."),
     "flash": ("flash.flash", "Write a firmware to a board: erase, write, verify."),
     "group": ("groups.group", "Name devices that belong together: a rollout can be for them."),
     "harden": ("harden.harden", "Burn fuses that protect a chip, for ever."),

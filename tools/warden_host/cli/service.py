@@ -20,6 +20,11 @@ _passphrase = click.option(
     type=click.Path(path_type=Path),
     help="For `warden serve`: the passphrase of the devices' CA, from a file.",
 )
+_firewall = click.option(
+    "--firewall",
+    is_flag=True,
+    help="Let the service change nftables, for bans: docs/bans.md.",
+)
 
 
 @click.group()
@@ -36,16 +41,19 @@ def service() -> None:
 @service.command()
 @_user
 @_passphrase
+@_firewall
 @json_option
 @pass_state
-def show(state: State, user: str, passphrase_file: Path | None, as_json: bool) -> None:
+def show(
+    state: State, user: str, passphrase_file: Path | None, firewall: bool, as_json: bool
+) -> None:
     """Print the systemd unit of this fleet.
 
     \b
     Example:
       warden service show | systemd-analyze security --offline=true /dev/stdin
     """
-    text = systemd_unit.unit(state.fleet(), user, _options(passphrase_file))
+    text = systemd_unit.unit(state.fleet(), user, _options(passphrase_file), firewall)
     if as_json:
         screen.print_json({"ok": True, "unit": text})
     else:
@@ -55,6 +63,7 @@ def show(state: State, user: str, passphrase_file: Path | None, as_json: bool) -
 @service.command()
 @_user
 @_passphrase
+@_firewall
 @click.option("--name", default=systemd_unit.NAME, show_default=True, help="The unit's name.")
 @click.option(
     "--folder",
@@ -70,6 +79,7 @@ def install(
     state: State,
     user: str,
     passphrase_file: Path | None,
+    firewall: bool,
     name: str,
     folder: Path,
     yes: bool,
@@ -84,7 +94,7 @@ def install(
     """
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise HostError("bad-argument", "a unit's name has letters, digits, - and _")
-    text = systemd_unit.unit(state.fleet(), user, _options(passphrase_file))
+    text = systemd_unit.unit(state.fleet(), user, _options(passphrase_file), firewall)
     path = folder / f"{name}.service"
     before = path.read_text() if path.exists() else None
     if before not in (None, text) and not yes:

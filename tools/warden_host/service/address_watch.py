@@ -109,13 +109,17 @@ class AddressWatch:
         """Return the client ID of the last look."""
         return f"{self._name}-{self._asked}"
 
+    def asks(self, client: str) -> bool:
+        """Return whether a client ID is one of this watch's questions."""
+        return client.startswith(self._name)
+
     def before(self, refused: Callable[[RefusedLogin], None]) -> Callable[[RefusedLogin], None]:
         """Return what takes log-ins that this host's own broker refused: all but ours go on."""
 
         def take(one: RefusedLogin) -> None:
             if one.client == self._question:
                 self._seen.set()
-            elif not one.client.startswith(self._name):
+            elif not self.asks(one.client):
                 refused(one)
 
         return take

@@ -23,9 +23,12 @@ _ROLE_OF = {
     "online": "look",
     "devices": "look",
     "rollout-watch": "look",
+    "bans": "look",
     "send": "command",
     "unlock": "command",
     "clear": "command",
+    "ban": "command",
+    "lift": "command",
     "codes": "command",
     "rollout": "update",
     "rollout-stop": "update",
@@ -33,16 +36,21 @@ _ROLE_OF = {
     "wifi": "own",
     "policy": "own",
     "develop": "own",
+    "address-list": "own",
+    "activate-list": "own",
 }
 # Operations that change nothing, and those with which the owner's tool follows up its own change.
 _UNRECORDED = frozenset(
     (
-        *("watch", "online", "devices", "rollout-watch"),
-        *("reload", "reload_certificates", "apps", "dropped", "operator"),
+        *("watch", "online", "devices", "rollout-watch", "bans"),
+        *("reload", "reload_certificates", "apps", "dropped", "operator", "bans-apply"),
     )
 )
 # What the log shows of a request. Other keys can hold a password or what only a device may know.
-_SHOWN = ("device", "command", "app", "forge", "release", "type", "group", "devices", "rollout")
+_SHOWN = (
+    *("device", "command", "app", "forge", "release", "type", "group", "devices", "rollout"),
+    *("list", "networks", "removed"),
+)
 _REFUSALS_A_S, _REFUSALS_AT_ONCE = 0.1, 20.0
 T = TypeVar("T")
 OPERATORS_MODE = 0o666  # anyone may call; the kernel says who does

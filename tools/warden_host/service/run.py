@@ -24,6 +24,7 @@ from warden_host.service import address_watch, clock_guard, crl_keeper
 from warden_host.service.address_watch import AddressWatch
 from warden_host.service.alarm_service import AlarmService
 from warden_host.service.authority import Authority
+from warden_host.service.ban_handler import watching
 from warden_host.service.broker_supervisor import BrokerSupervisor
 from warden_host.service.certificate_keeper import CertificateKeeper
 from warden_host.service.control import (
@@ -147,18 +148,16 @@ def serving(
             authority.ask(lambda engine: engine.watchers.extend(watchers))
             watch = stack.enter_context(AddressWatch(fleet, announce_to_all))
             broker.on_refused_login = watch.before(logins.refused)
+            bans = watching(fleet, broker, watch.asks, announce_to_all, handler.operations)
+            stack.enter_context(bans)
             stack.enter_context(sweeping(fleet, announce_to_all))
             rollouts = RolloutHandler(fleet, authority)
             stack.callback(rollouts.close)
             rollouts.resume_all()
             handler.operations.update(rollouts.operations)
             if certified:
-                keeper = CrlKeeper(
-                    fleet,
-                    broker.reload,
-                    lambda text: announce_to_all(FleetEvent("notice", text=text)),
-                    ca_passphrase,
-                )
+                report = lambda text: announce_to_all(FleetEvent("notice", text=text))  # noqa: E731
+                keeper = CrlKeeper(fleet, broker.reload, report, ca_passphrase)
                 stack.callback(keeper.close)
                 handler.keeper = keeper
                 keeper.start()

@@ -1,7 +1,8 @@
 """Write the systemd unit that serves a fleet: a user of its own, few rights, started again.
 
 The unit gives the process its fleet's folder to write and nothing else: no other user's files, no
-devices, no capabilities but that of a port below 1024, no new privileges, no core dumps.
+devices, no capabilities but that of a port below 1024 and, on request, that of nftables, no new
+privileges, no core dumps.
 """
 
 import os
@@ -19,11 +20,11 @@ WATCHDOG_S = 60
 _LAST_PRIVILEGED_PORT = 1023
 
 
-def unit(fleet: Fleet, user: str = "", options: Sequence[str] = ()) -> str:
+def unit(fleet: Fleet, user: str = "", options: Sequence[str] = (), firewall: bool = False) -> str:
     """Return the unit's text.
 
     user: the account that serves; default: the owner of the fleet's folder. options: further words
-    of `warden serve`. Raises bad-argument for root, for a user who is not there, and for one who
+    of `warden serve`. firewall: whether it may change nftables. Raises bad-argument for root, for a user who is not there, and for one who
     does not own the fleet.
     """
     account = _account(fleet, user)
@@ -40,7 +41,8 @@ def unit(fleet: Fleet, user: str = "", options: Sequence[str] = ()) -> str:
     home = "read-only" if any(map(_is_in_home, (fleet.root, Path(sys.executable)))) else "yes"
     broker = fleet.settings.broker
     low = min(broker.port, broker.admin_port) <= _LAST_PRIVILEGED_PORT
-    capability = "CAP_NET_BIND_SERVICE" if low else ""
+    rights = ["CAP_NET_BIND_SERVICE"] if low else []
+    capability = " ".join(rights + (["CAP_NET_ADMIN"] if firewall else []))
     return f"""\
 # Written by `warden service install`.
 [Unit]

@@ -1,6 +1,6 @@
 """The tables of fleet.db, and the scripts that migrate an older database."""
 
-FORMAT = 16
+FORMAT = 17
 # Since format 2. body: the command's CBOR with the new secrets while the rotation runs, then NULL:
 # the number alone is kept.
 _ROTATIONS = """
@@ -130,6 +130,20 @@ CREATE TABLE held_commands (
     device TEXT NOT NULL REFERENCES devices ON DELETE CASCADE, appid TEXT NOT NULL,
     command TEXT NOT NULL, args BLOB NOT NULL, expires REAL NOT NULL, sent INTEGER NOT NULL) STRICT;
 """
+# Since format 17. Addresses that may not connect, or seldom (store/bans.py), the owner's lists, and
+# from where clients logged in.
+_BANS = """
+CREATE TABLE bans (
+    network TEXT PRIMARY KEY, kind TEXT NOT NULL, since REAL NOT NULL, until REAL,
+    source TEXT NOT NULL, why TEXT NOT NULL, attempts INTEGER NOT NULL) STRICT;
+CREATE TABLE address_lists (
+    list TEXT NOT NULL, entry TEXT NOT NULL, added REAL NOT NULL,
+    PRIMARY KEY (list, entry)) STRICT;
+CREATE TABLE good_logins (
+    network TEXT NOT NULL, client TEXT NOT NULL, time REAL NOT NULL,
+    PRIMARY KEY (network, client)) STRICT;
+CREATE INDEX good_logins_time ON good_logins (time);
+"""
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE apps (appid TEXT PRIMARY KEY, types TEXT NOT NULL, commands TEXT NOT NULL) STRICT;
@@ -163,6 +177,7 @@ CREATE TABLE events (
 {_APP_CHANGES}
 {_OPERATORS}
 {_HELD}
+{_BANS}
 PRAGMA user_version = {FORMAT};
 COMMIT;
 """
@@ -174,7 +189,8 @@ INSERT INTO incidents (first, time, device, source, code, at, n)
     GROUP BY device, source, code, at ORDER BY max(id);
 DROP TABLE incidents_2;
 """  # noqa: S608  nothing but our own constants
-_TO_16 = f"{_HELD} PRAGMA user_version = {FORMAT};"
+_TO_17 = f"{_BANS} PRAGMA user_version = {FORMAT};"
+_TO_16 = f"{_HELD} {_TO_17}"
 _TO_15 = f"{_OPERATORS} {_TO_16}"
 _TO_14 = f"{_APP_CHANGES} {_TO_15}"
 _TO_13 = f"{_APP_EXPORTS} {_TO_14}"
@@ -216,4 +232,5 @@ SCRIPTS = {
     13: f"BEGIN; {_TO_14} COMMIT;",
     14: f"BEGIN; {_TO_15} COMMIT;",
     15: f"BEGIN; {_TO_16} COMMIT;",
+    16: f"BEGIN; {_TO_17} COMMIT;",
 }

@@ -16,6 +16,7 @@ from warden_client.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
 from warden_host.errors import HostError
 from warden_host.store.app_changes import AppChanges
 from warden_host.store.audit import Audit
+from warden_host.store.bans import Bans
 from warden_host.store.certificates import Certificates
 from warden_host.store.clock import Clocks
 from warden_host.store.database import guard
@@ -116,6 +117,7 @@ class Store(
     Operators,
     Audit,
     HeldCommands,
+    Bans,
 ):
     """All tables of an open fleet.db, for one thread. Raises database-damaged, key-permissions."""
 

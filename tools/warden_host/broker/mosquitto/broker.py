@@ -18,11 +18,13 @@ from pathlib import Path
 from warden_client import secretfile
 
 from warden_host import filelock, jsontext
+from warden_host.bounded_log import lines_of
 from warden_host.broker import connection
 from warden_host.broker.connection import Listener
 from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.broker.mosquitto.attempts import Attempt, AttemptReader
 from warden_host.broker.mosquitto.config import configuration, listening
-from warden_host.broker.mosquitto.log import BrokerLog, lines_of
+from warden_host.broker.mosquitto.log import BrokerLog
 from warden_host.broker.mosquitto.logins import LoginReader, RefusedLogin
 from warden_host.childprocess import terminate, tie_to_us
 from warden_host.errors import HostError
@@ -61,8 +63,13 @@ class Broker:
         self.packet_limit = 0  # bytes of the largest packet that it takes
         self._listeners: list[Listener] = []
         self._logins = LoginReader()
+        # Returns whether clients of the fleet log in from an address.
+        self.is_known_address: Callable[[str], bool] = lambda _: False
+        self._attempts = AttemptReader(lambda address: self.is_known_address(address))
         # Called with each log-in that was refused, on the log's thread; it must not raise.
         self.on_refused_login: Callable[[RefusedLogin], None] | None = None
+        # Called with what became of each connection, in the same way.
+        self.on_attempt: Callable[[Attempt], None] | None = None
 
     @property
     def pid(self) -> int:
@@ -206,6 +213,9 @@ class Broker:
         for refused in self._logins.read(lines):
             if self.on_refused_login is not None:
                 self.on_refused_login(refused)
+        for attempt in self._attempts.read(lines):
+            if self.on_attempt is not None:
+                self.on_attempt(attempt)
 
     def _wait_until_up(self, settings: BrokerSettings, ports: dict[Listener, int]) -> None:
         deadline = time.monotonic() + _START_S

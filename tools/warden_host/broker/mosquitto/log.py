@@ -1,4 +1,4 @@
-"""mosquitto's log: read from a pipe and kept in two files of bounded size.
+"""mosquitto's log: read from a pipe and kept in a BoundedLog.
 
 A stranger who connects makes mosquitto write a line or two each time, so mosquitto itself must not
 own the file. The writing end of the pipe does not block: where we are too slow, mosquitto loses
@@ -8,44 +8,13 @@ lines and goes on serving.
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+
+from warden_host.bounded_log import BoundedLog
 
 _CHUNK = 65536
 _TAIL = 4096
-
-
-class BoundedLog:
-    """Append to a file; at limit bytes rename it to NAME.1 and start a new one."""
-
-    def __init__(self, path: Path, limit: int) -> None:
-        self._path = path
-        self._limit = limit
-        self._file = self._open()
-
-    @property
-    def older(self) -> Path:
-        return self._path.with_name(self._path.name + ".1")
-
-    def write(self, data: bytes) -> None:
-        """Write at most limit bytes of data. Raises OSError."""
-        if self._file.tell() + len(data) > self._limit:
-            self._rotate()
-        self._file.write(data[: self._limit])
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _rotate(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._path.replace(self.older)
-        fresh = self._open()
-        self._file.close()
-        self._file = fresh
-
-    def _open(self) -> IO[bytes]:
-        return open(self._path, "ab", buffering=0, opener=_owners)
 
 
 class BrokerLog:
@@ -99,15 +68,3 @@ class BrokerLog:
         *lines, rest = (self._begun + data).split(b"\n")
         self._begun = rest[:_TAIL]
         return [line.decode(errors="replace") for line in lines]
-
-
-def lines_of(path: Path) -> Iterator[str]:
-    """Yield the lines of a BoundedLog, the oldest first."""
-    for part in (path.with_name(path.name + ".1"), path):
-        with contextlib.suppress(FileNotFoundError), open(part, errors="replace") as file:
-            for line in file:
-                yield line.rstrip("\n")
-
-
-def _owners(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

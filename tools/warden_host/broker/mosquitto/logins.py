@@ -6,24 +6,23 @@ one connection is open that has not logged in, each of their addresses may be th
 """
 
 import re
-import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from warden_host import names
+from warden_host.broker.mosquitto.stamps import seconds, split_stamp
 
 _MOST_PENDING = 64
 _MOST_KNOWN = 20_000  # clients whose address is remembered
 _MOST_NAMED = 3
 _PENDING_S = 60.0
 
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d): (.*)\Z")
 _START = re.compile(r"mosquitto version \S+ starting\Z")
 _NEW = re.compile(r"New connection from (\S+):(\d+) on port \d+\.\Z")
 _IN = re.compile(r"New client connected from (\S+):(\d+) as (\S+) \(")
 _REFUSED = re.compile(
-    r"Client (?P<client>.+?)(?: \[(?P<host>[^]]+):\d+\])?(?: disconnected, |"
+    r"Client (?P<client>.+?)(?: \[(?P<host>[^]]+):(?P<port>\d+)\])?(?: disconnected, |"
     r" disconnected: )not authorised\.\Z"
 )
 _OUT = re.compile(
@@ -79,9 +78,9 @@ class LoginReader:
     def read(self, lines: Iterable[str]) -> Iterator[RefusedLogin]:
         """Yield what was refused."""
         for line in lines:
-            stamp = _STAMP.match(line)
-            if stamp is not None:
-                found = self._line(stamp[1], stamp[2])
+            stamp, text = split_stamp(line)
+            if stamp:
+                found = self._line(stamp, text)
                 if found is not None:
                     yield found
 
@@ -104,7 +103,10 @@ class LoginReader:
         refused = _REFUSED.match(text)
         if refused is not None:
             client = "" if refused["client"] == _UNKNOWN else refused["client"]
-            addresses = self._addresses(stamp, refused["host"] or "")
+            # A client can call itself so: an address counts where a connection has it.
+            pending = self._pending.get(refused["port"] or "", ("",))
+            host = refused["host"] if refused["host"] == pending[0] else ""
+            addresses = self._addresses(stamp, host or "")
             return self._made(stamp, LOGIN, client, addresses)
         gone = _OUT.match(text)
         if gone is not None:
@@ -114,7 +116,7 @@ class LoginReader:
     def _connected(self, stamp: str, text: str) -> None:
         new = _NEW.match(text)
         if new is not None:
-            self._pending[new[2]] = new[1], _seconds(stamp)
+            self._pending[new[2]] = new[1], seconds(stamp)
             if len(self._pending) > _MOST_PENDING:
                 self._pending.popitem(last=False)
             return
@@ -138,7 +140,7 @@ class LoginReader:
         """Return from where it came; the oldest connection without a log-in is over."""
         if host:
             return (host,)
-        now = _seconds(stamp)
+        now = seconds(stamp)
         while self._pending and now - next(iter(self._pending.values()))[1] > _PENDING_S:
             self._pending.popitem(last=False)
         found = dict.fromkeys(host for host, _ in self._pending.values())
@@ -150,7 +152,7 @@ class LoginReader:
         self, stamp: str, code: str, client: str, addresses: tuple[str, ...]
     ) -> RefusedLogin:
         absent = () if client or code == "no-tls" else self._absent(addresses)
-        return RefusedLogin(_seconds(stamp), code, client, addresses, absent)
+        return RefusedLogin(seconds(stamp), code, client, addresses, absent)
 
     def _absent(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(
@@ -158,7 +160,3 @@ class LoginReader:
             for client, host in self._hosts.items()
             if host in addresses and client not in self._online and client != names.ADMIN
         )
-
-
-def _seconds(stamp: str) -> float:
-    return time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%S"))

@@ -1,0 +1,34 @@
+"""Find which addresses a list of the owner's holds."""
+
+from collections.abc import Iterable
+
+from warden_host.bans import geo
+from warden_host.bans.networks import Network, collapse, country_of, parse_network
+from warden_host.bans.settings import BanSettings
+from warden_host.store.bans import ALLOW
+
+
+def networks_of(settings: BanSettings, entries: Iterable[str]) -> tuple[Network, ...]:
+    """Return the fewest networks of a list's entries. Raises geo-missing, geo-damaged."""
+    present = list(entries)
+    countries = frozenset(filter(None, map(country_of, present)))
+    found = [parse_network(entry) for entry in present if not country_of(entry)]
+    if countries:
+        found += geo.networks_of(settings.countries, countries)
+    return tuple(collapse(found))
+
+
+def holds(networks: Iterable[Network], wanted: Network) -> bool:
+    """Return whether one of the networks holds all of the wanted one."""
+    first, last = wanted.network_address, wanted.broadcast_address
+    return any(
+        one.version == wanted.version
+        and one.network_address <= first  # type: ignore[operator]
+        and last <= one.broadcast_address  # type: ignore[operator]
+        for one in networks
+    )
+
+
+def refuses(active: str, networks: Iterable[Network], wanted: Network) -> bool:
+    """Return whether the list in force refuses a network. active: of LISTS, or ""."""
+    return bool(active) and holds(networks, wanted) != (active == ALLOW)

@@ -1,0 +1,134 @@
+"""Decide which address is banned for refused log-ins; no clock, no file, no thread of its own.
+
+A device never sends a wrong password, so one refused log-in is suspicious. `attempts` of them
+within `window_hours` ban the address. While many addresses guess at once, the first one does,
+where it is sure which address it came from.
+
+An address from where a client of the fleet logged in lately may be a home or a mobile network with
+honest devices behind the same NAT. It is slowed for a time, and never banned without a person:
+its open connections stay, and devices come back one by one.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from warden_host.bans.networks import is_loopback, network_of_client
+from warden_host.bans.settings import BanSettings
+from warden_host.broker.backend import Attempt
+from warden_host.store.bans import BAN, SLOW, Ban
+
+MOST_NETWORKS = 50_000  # whose refused log-ins are counted
+MANY = 20  # networks with a refused log-in within a minute: an attack from many addresses
+_MINUTE_S = 60.0
+_HOUR_S = 3600
+_MOST_ATTEMPTS = 1000  # remembered of one network
+SOURCE = "watch"
+
+
+class Strikes:
+    """Count refused log-ins a network.
+
+    is_known: returns whether a client that still belongs to the fleet logged in from a network
+    lately. is_own: returns whether an address is this host's own.
+    """
+
+    def __init__(
+        self,
+        settings: BanSettings,
+        is_known: Callable[[str], bool],
+        is_own: Callable[[str], bool],
+    ) -> None:
+        self._settings = settings
+        self._is_known = is_known
+        self._is_own = is_own
+        # Network → number of the connection → unix seconds.
+        self._records: OrderedDict[str, OrderedDict[int, float]] = OrderedDict()
+        self._minute: deque[tuple[float, str]] = deque()
+        self._in_force: dict[str, float | None] = {}
+
+    def set_in_force(self, bans: list[Ban]) -> None:
+        """Set the bans that there are: their networks are not banned again."""
+        self._in_force = {ban.network: ban.until for ban in bans}
+
+    def in_force(self) -> list[str]:
+        """Return the networks that are banned or slowed."""
+        return list(self._in_force)
+
+    def is_exempt(self, address: str) -> bool:
+        """Return whether an address is never banned by itself."""
+        return (
+            is_loopback(address) or self._settings.exempts(address) or bool(self._is_own(address))
+        )
+
+    def count(self, address: str) -> int:
+        """Return how many refused log-ins count against an address."""
+        return len(self._records.get(network_of_client(address), ()))
+
+    def refused(self, attempt: Attempt) -> Ban | None:
+        """Count a refused log-in; return the ban that follows from it."""
+        network, now = network_of_client(attempt.address), attempt.time
+        if self.is_exempt(attempt.address) or self._is_in_force(network, now):
+            return None
+        strikes = self._records.pop(network, None) or OrderedDict()
+        self._records[network] = strikes
+        if len(self._records) > MOST_NETWORKS:
+            self._records.popitem(last=False)
+        oldest = now - self._settings.window_hours * _HOUR_S
+        while strikes and next(iter(strikes.values())) < oldest:
+            strikes.popitem(last=False)
+        strikes[attempt.number] = now
+        if len(strikes) > _MOST_ATTEMPTS:
+            strikes.popitem(last=False)
+        many = self._many(now, network)
+        if not self._settings.enabled:
+            return None
+        return self._verdict(network, len(strikes), now, many and attempt.sure)
+
+    def cleared(self, attempt: Attempt) -> None:
+        """Take back a refused log-in that was another address's."""
+        strikes = self._records.get(network_of_client(attempt.address))
+        if strikes is not None:
+            strikes.pop(attempt.number, None)
+
+    def lifted(self, network: str) -> None:
+        """Begin anew with a network whose ban was lifted."""
+        self._in_force.pop(network, None)
+        self._records.pop(network, None)
+
+    def _verdict(self, network: str, strikes: int, now: float, at_once: bool) -> Ban | None:
+        limit = self._settings.attempts
+        if strikes < limit and not at_once:
+            return None
+        known = self._is_known(network)
+        if strikes < limit and known:
+            return None
+        self._records.pop(network, None)
+        times = "log-in" if strikes == 1 else "log-ins"
+        why = f"{strikes} refused {times}"
+        if strikes < limit:
+            why += ", while many addresses guess"
+        until = None
+        if known:
+            until = now + self._settings.slow_hours * _HOUR_S
+            why += "; clients of the fleet log in from there, too"
+        self._in_force[network] = until
+        return Ban(network, SLOW if known else BAN, now, until, SOURCE, why, strikes)
+
+    def _is_in_force(self, network: str, now: float) -> bool:
+        if network not in self._in_force:
+            return False
+        until = self._in_force[network]
+        if until is not None and until <= now:
+            del self._in_force[network]
+            return False
+        return True
+
+    def _many(self, now: float, network: str) -> bool:
+        """Note a network of this minute; return whether there are many of them."""
+        while self._minute and now - self._minute[0][0] > _MINUTE_S:
+            self._minute.popleft()
+        if not any(network == seen for _, seen in self._minute):
+            self._minute.append((now, network))
+            if len(self._minute) > MANY:
+                self._minute.popleft()
+        return len(self._minute) >= MANY

@@ -1,0 +1,289 @@
+"""Ban addresses from which log-ins are refused, while `warden serve` runs.
+
+The broker's log thread hands over what became of each connection; everything else is done on a
+thread of its own, in batches: a flood of refused log-ins costs the broker nothing.
+"""
+
+import contextlib
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from warden_host import names
+from warden_host.bans import ban_log
+from warden_host.bans.ban_log import BanLog
+from warden_host.bans.enforcement import Enforcement, Status
+from warden_host.bans.known import KnownAddresses
+from warden_host.bans.networks import is_loopback, network_of_client, short
+from warden_host.bans.settings import BanSettings
+from warden_host.bans.strikes import Strikes
+from warden_host.broker.backend import Attempt, AttemptKind
+from warden_host.engine.events import FleetEvent
+from warden_host.errors import HostError, filesystem_error, internal_error
+from warden_host.fleet.fleet import Fleet
+from warden_host.store.bans import BAN, Ban
+from warden_host.store.store import Store
+
+MAX_WAITING = 20_000
+_BATCH = 500
+_IDLE_S = 30.0  # between looks at what has ended
+_SHOWN_A_MINUTE = 20
+
+_Job = Attempt | Callable[[Store], None]
+
+
+class BanWatch:
+    """Run while it is entered. attempt() is called on the broker's log thread.
+
+    is_question: returns whether a client is this host's own question who serves the fleet.
+    announce: shows an event; a notice of a ban is an alarm, too.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        settings: BanSettings,
+        is_question: Callable[[str], bool],
+        announce: Callable[[FleetEvent], None],
+        is_own: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._fleet = fleet
+        self._settings = settings
+        self._is_question = is_question
+        self._announce = announce
+        self.enforcement = Enforcement(fleet, settings)
+        self.known = KnownAddresses(settings.known_days)
+        self.strikes = Strikes(settings, self._is_known, is_own or _is_own)
+        self._jobs: queue.Queue[_Job | None] = queue.Queue(MAX_WAITING)
+        self._lost = 0
+        self._store: Store | None = None
+        self._minute = (float("-inf"), 0)
+        self._unsaid = 0
+        self._reported: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="warden-bans", daemon=True)
+
+    def __enter__(self) -> "BanWatch":
+        self._log = BanLog(ban_log.path_of(self._fleet))
+        self._store = store = Store(self._fleet.database)
+        now = time.time()
+        self.known.load(store, now)
+        self._apply(store)
+        if not self.enforcement.status.enforced and self._is_reachable():
+            self._say_unenforced(self.enforcement.status)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._jobs.put(None)
+        self._thread.join()
+        if self._store is not None:
+            self._store.close()
+        self._log.close()
+
+    def attempt(self, attempt: Attempt) -> None:
+        """Take what became of a connection; never wait."""
+        try:
+            self._jobs.put_nowait(attempt)
+        except queue.Full:
+            self._lost += 1
+
+    def lifted(self, networks: list[str] | None) -> None:
+        """Begin anew with networks whose bans were lifted; None: all that there were."""
+
+        def work(_: Store) -> None:
+            for network in self.strikes.in_force() if networks is None else networks:
+                self.strikes.lifted(network)
+                self._write(partial(BanLog.lifted, moment=time.time(), network=network))
+
+        self._jobs.put(work)
+
+    def reload(self) -> Status:
+        """Follow changes of fleet.db; return what is enforced. Raises what applying raises."""
+        done = threading.Event()
+        raised: list[HostError] = []
+
+        def work(store: Store) -> None:
+            try:
+                self._apply(store, raising=True)
+            except HostError as error:
+                raised.append(error)
+            finally:
+                done.set()
+
+        self._jobs.put(work)
+        if not done.wait(60):
+            raise HostError("not-serving", "the watch over addresses gave no answer")
+        if raised:
+            raise raised[0]
+        return self.enforcement.status
+
+    def _run(self) -> None:
+        while True:
+            jobs = self._next_jobs()
+            try:
+                if not self._work(jobs):
+                    return
+            # Of any kind: without this thread nobody would be banned.
+            except Exception as error:  # noqa: BLE001
+                self._report(error)
+
+    def _next_jobs(self) -> list[_Job | None]:
+        jobs: list[_Job | None] = []
+        with contextlib.suppress(queue.Empty):
+            jobs.append(self._jobs.get(timeout=_IDLE_S))
+            while len(jobs) < _BATCH:
+                jobs.append(self._jobs.get_nowait())
+        return jobs
+
+    def _work(self, jobs: list[_Job | None]) -> bool:
+        """Do a batch of jobs; return False where the last one ends the thread."""
+        store, going_on = self._store, True
+        if store is None:
+            return False
+        bans: list[Ban] = []
+        for job in jobs:
+            if job is None:
+                going_on = False
+            elif isinstance(job, Attempt):
+                ban = self._judge(job)
+                if ban is not None:
+                    bans.append(ban)
+            else:
+                job(store)
+        if bans:
+            self._ban(store, bans)
+        now = time.time()
+        self.known.save(store, now, at_once=not going_on)
+        if store.drop_past_bans(now):
+            self._apply(store)
+        elif not jobs:
+            self.enforcement.restore(store, now)
+        return going_on
+
+    def _judge(self, attempt: Attempt) -> Ban | None:
+        if attempt.kind is AttemptKind.LOGGED_IN:
+            self._logged_in(attempt)
+        elif attempt.kind is AttemptKind.CLEARED:
+            self.strikes.cleared(attempt)
+            self._write(lambda log: log.cleared(attempt.time, attempt.address))
+        elif not self._is_question(attempt.client):
+            ban = self.strikes.refused(attempt)
+            count = ban.attempts if ban is not None else self.strikes.count(attempt.address)
+            limit = self._settings.attempts
+            self._write(
+                lambda log: log.refused(
+                    attempt.time, attempt.address, count, limit, attempt.client
+                )
+            )
+            return ban
+        return None
+
+    def _logged_in(self, attempt: Attempt) -> None:
+        address = attempt.address
+        if is_loopback(address):
+            return
+        self.known.note(network_of_client(address), attempt.client, attempt.time)
+        if self.enforcement.status.enforced or self._store is None:
+            return
+        if address not in self._reported and len(self._reported) < MAX_WAITING:
+            if self.enforcement.is_refused(self._store, address, time.time()):
+                self._reported.add(address)
+                text = f"{address} may not connect, and nothing here stops it"
+                self._announce(FleetEvent("notice", code="address-refused", text=text))
+
+    def _ban(self, store: Store, bans: list[Ban]) -> None:
+        for ban in bans:
+            store.put_ban(ban)
+        status = self.enforcement.add(store, bans, time.time())
+        for ban in bans:
+            self._write(partial(BanLog.banned, ban=ban))
+            self._show(ban, status)
+
+    def _show(self, ban: Ban, status: Status) -> None:
+        now = time.monotonic()
+        began, shown = self._minute
+        if now - began >= 60:
+            began, shown = now, 0
+        self._minute = began, shown + 1
+        if shown >= _SHOWN_A_MINUTE:
+            self._unsaid += 1
+            return
+        others, self._unsaid = self._unsaid, 0
+        word = "banned" if ban.kind == BAN else "slowed"
+        text = f"{short(ban.network)} is {word}: {ban.why}"
+        if not status.enforced:
+            text += f"; not enforced: {status.why}"
+        if others:
+            text += f"; {others} others were not shown"
+        code = "address-banned" if ban.kind == BAN else "address-slowed"
+        self._announce(FleetEvent("notice", code=code, text=text))
+
+    def _apply(self, store: Store, raising: bool = False) -> None:
+        now = time.time()
+        present = store.bans(now)
+        before = set(self.strikes.in_force())
+        self.strikes.set_in_force(present)
+        self._reported.clear()
+        if raising:  # a person's: fail2ban learns of them from the log
+            for ban in present:
+                if ban.network not in before:
+                    self._write(partial(BanLog.banned, ban=ban))
+        try:
+            self.enforcement.apply(store, now)
+        except HostError as error:
+            if raising:
+                raise
+            self._announce(FleetEvent("notice", code=error.code, text=error.text))
+
+    def _is_known(self, network: str) -> bool:
+        """Return whether a client that is still one of the fleet logged in from there lately."""
+        store = self._store
+        clients = self.known.clients(network, time.time())
+        return store is not None and any(_is_client(store, client) for client in clients)
+
+    def _is_reachable(self) -> bool:
+        """Return whether the broker listens to others than this machine itself."""
+        listen = self._fleet.settings.broker.listen
+        try:
+            return not is_loopback(listen)
+        except ValueError:
+            return listen != "localhost"
+
+    def _say_unenforced(self, status: Status) -> None:
+        text = f"addresses are watched, and none is blocked: {status.why}"
+        hint = f" ({status.hint})" if status.hint else ""
+        self._announce(FleetEvent("notice", code="bans-unenforced", text=text + hint))
+
+    def _write(self, line: Callable[[BanLog], None]) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a full disk costs lines of the log
+            line(self._log)
+
+    def _report(self, error: Exception) -> None:
+        if isinstance(error, OSError):
+            error = filesystem_error(error)
+        found = error if isinstance(error, HostError) else internal_error(error)
+        self._announce(FleetEvent("notice", code=found.code, text=f"bans: {found.text}"))
+
+
+def _is_client(store: Store, client: str) -> bool:
+    """Return whether a client that logged in is still one of the fleet."""
+    try:
+        _, device = names.parse_device_client(client)
+    except HostError:
+        kind, _, name = client.partition(":")
+        appid = name.partition(":")[0]
+        return kind in ("a", "t") and appid in {app.appid for app in store.apps()}
+    found = store.find(device)
+    return found is not None and not (found.ending is not None and found.ending.revoked)
+
+
+def _is_own(address: str) -> bool:
+    """Return whether this machine has the address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((address, 0))
+        return True
+    return False
