@@ -24,8 +24,8 @@ def unit(fleet: Fleet, user: str = "", options: Sequence[str] = (), firewall: bo
     """Return the unit's text.
 
     user: the account that serves; default: the owner of the fleet's folder. options: further words
-    of `warden serve`. firewall: whether it may change nftables. Raises bad-argument for root, for a user who is not there, and for one who
-    does not own the fleet.
+    of `warden serve`. firewall: whether it may change nftables. Raises bad-argument for root, for
+    a user who is not there, and for one who does not own the fleet.
     """
     account = _account(fleet, user)
     command = [

@@ -130,8 +130,8 @@ CREATE TABLE held_commands (
     device TEXT NOT NULL REFERENCES devices ON DELETE CASCADE, appid TEXT NOT NULL,
     command TEXT NOT NULL, args BLOB NOT NULL, expires REAL NOT NULL, sent INTEGER NOT NULL) STRICT;
 """
-# Since format 17. Addresses that may not connect, or seldom (store/bans.py), the owner's lists, and
-# from where clients logged in.
+# Since format 17. Addresses that may not connect, or seldom (store/bans.py), the owner's lists,
+# and from where clients logged in.
 _BANS = """
 CREATE TABLE bans (
     network TEXT PRIMARY KEY, kind TEXT NOT NULL, since REAL NOT NULL, until REAL,
