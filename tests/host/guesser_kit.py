@@ -1,4 +1,5 @@
-"""Guess passwords at a broker: `guesser_kit.py HOST PORT CA`; a line of JSON in gives one out.
+"""Guess passwords at a broker: `guesser_kit.py HOST PORT CA [NAME]`; a line of JSON in gives one
+out. NAME: in the broker's certificate, where it is not HOST.
 
 In: {"from": address, "client": name, "user": name, "password": text, "wait": seconds}. Out: the
 code of the CONNACK, or "refused", "silent", "closed".
@@ -29,8 +30,9 @@ def connect_packet(client: str, user: str, password: str) -> bytes:
 
 
 class Guesser:
-    def __init__(self, host: str, port: int, ca: str) -> None:
+    def __init__(self, host: str, port: int, ca: str, name: str = "") -> None:
         self._at = host, port
+        self._name = name or host
         self._tls = ssl.create_default_context(cafile=ca)
         self._kept: list[socket.socket] = []
 
@@ -41,7 +43,7 @@ class Guesser:
         try:
             plain.bind((order["from"], 0))
             plain.connect(self._at)
-            link = self._tls.wrap_socket(plain, server_hostname=self._at[0])
+            link = self._tls.wrap_socket(plain, server_hostname=self._name)
             link.sendall(connect_packet(order["client"], order["user"], order["password"]))
             answer = link.recv(4)
         except TimeoutError:
@@ -58,7 +60,7 @@ class Guesser:
 
 
 def main() -> None:
-    guesser = Guesser(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    guesser = Guesser(sys.argv[1], int(sys.argv[2]), *sys.argv[3:5])
     for line in sys.stdin:
         print(json.dumps(guesser.guess(json.loads(line))), flush=True)
 

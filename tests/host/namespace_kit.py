@@ -32,7 +32,7 @@ def missing(*programs: str) -> str:
 
 def run_apart(file: Path, *arguments: str) -> dict[str, Any]:
     """What a program printed as JSON in its last line, run in a namespace of its own."""
-    folders = ("tools", "tests", "tests/host")
+    folders = ("tools", "tests", "tests/host", "tests/e2e")
     path = os.pathsep.join(str(REPO / folder) for folder in folders)
     done = subprocess.run(
         ["unshare", "--net", sys.executable, str(file), *arguments],
