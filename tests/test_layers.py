@@ -26,6 +26,7 @@ ALONE: dict[str, str] = {
         "crypto.rand net.backoff net.clock net.link net.meter session.command session.incident"
         " wire.names"
     ),
+    "agent.clock_order": VAULT + " vault.records",
     "agent.delivery": "session.outbox wire.cbor wire.exact wire.names",
     "agent.interface": "",
     "agent.leaving": "wire.names",
@@ -57,6 +58,7 @@ ALONE: dict[str, str] = {
     "net.link": "net.meter",
     "net.login": "net.umqtt_adapter wire.mqtt",
     "net.meter": "",
+    "net.clock_steps": "wire.cbor wire.exact",
     "net.pin_end": "",
     "net.mqtt": "net.keepalive wire.mqtt",
     "net.umqtt_adapter": "",

@@ -94,6 +94,7 @@ if TYPE_CHECKING:
         "certificate-unsupported",
         "certificate-too-large",
         "certificate-dates",
+        "time-ahead",
         "pin-mismatch",
         "pin-expired",
         "own-certificate-missing",

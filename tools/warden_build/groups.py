@@ -46,7 +46,7 @@ class Group(NamedTuple):
 
 
 GROUPS = (
-    Group("failures", "net.failures agent.link_failure", "agent.link_failure"),
+    Group("failures", "net.failures net.clock_steps agent.link_failure", "agent.link_failure"),
     # What opens a connection, and is let go of when it is open.
     Group("dial", "net.login net.umqtt_adapter net.dial net.chain wire.x509", "net.dial"),
     Group("start", "agent.build policy.policy board.load hal.reset_cause", "agent.build"),
@@ -70,7 +70,7 @@ GROUPS = (
         "ota.manifest_verify ota.key_table rotation.pins_file"
         " wire.suit wire.suit_commands wire.suit_labels wire.cose",
     ),
-    Group("rotation", "rotation.*"),
+    Group("rotation", "rotation.* agent.clock_order"),
     Group("provisioning", "provisioning.* board.check", "provisioning.provision"),
     Group("records", "vault.opening vault.records vault.secrets"),
     Group("download", "ota.download ota.reuse ota.inflate ota.payload", "ota.download"),

@@ -145,7 +145,7 @@ class Application:
         whether it was done is not known.
         """
         names.check_verb(command, "command")
-        if command in names.PROTOCOL_COMMANDS | names.AUTHORITY_COMMANDS:
+        if command in names.PROTOCOL_COMMANDS or names.is_authority_command(command):
             raise HostError("reserved-command", f"'{command}' is none of an application")
         if type(ttl_s) is not int or not 0 < ttl_s <= MAX_TTL_S:
             raise HostError("bad-argument", f"ttl_s is no integer from 1 to {MAX_TTL_S}")

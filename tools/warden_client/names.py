@@ -19,10 +19,12 @@ PROTOCOL_COMMANDS = frozenset(
 )
 # Their fields stand beside each other, in plain mode too, and none of them is kept or shown.
 OTP_EVENTS = frozenset({"server_otp_request", "device_otp_response"})
-# Only the authority may ever give these, so no application can register them.
+# Only the authority may ever give these and what begins with OWN_PREFIX, so no application can
+# register them.
 AUTHORITY_COMMANDS = frozenset(
-    {"update", "policy", "rotate", "wipe", "unlock", "wifi", "develop", "token", "apps"}
+    {"update", "policy", "rotate", "wipe", "wifi", "develop", "token", "apps"}
 )
+OWN_PREFIX = "warden_"
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,32}\Z", re.ASCII)
 _VERB = re.compile(r"[a-z0-9_]{1,32}\Z", re.ASCII)
@@ -51,6 +53,11 @@ class Topic(NamedTuple):
 def topic_base(type_: str, device: str) -> str:
     """Return the beginning of all topics of a device; "+" for any device of the type, or type."""
     return f"iot-2/type/{type_}/id/{device}"
+
+
+def is_authority_command(command: str) -> bool:
+    """Return whether a command is the authority's own on every device."""
+    return command in AUTHORITY_COMMANDS or command.startswith(OWN_PREFIX)
 
 
 def check_id(value: str, what: str) -> str:

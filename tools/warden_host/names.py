@@ -4,6 +4,7 @@ from warden_client.names import (
     AUTHORITY,
     AUTHORITY_COMMANDS,
     OTP_EVENTS,
+    OWN_PREFIX,
     PLAIN,
     PROTOCOL_COMMANDS,
     SEALED,
@@ -12,6 +13,7 @@ from warden_client.names import (
     Topic,
     check_id,
     check_verb,
+    is_authority_command,
     parse_topic,
     topic_base,
 )
@@ -23,6 +25,7 @@ __all__ = [
     "AUTHORITY",
     "AUTHORITY_COMMANDS",
     "OTP_EVENTS",
+    "OWN_PREFIX",
     "PLAIN",
     "PROBE",
     "PROTOCOL_COMMANDS",
@@ -35,6 +38,7 @@ __all__ = [
     "check_id",
     "check_verb",
     "device_client",
+    "is_authority_command",
     "parse_topic",
     "token_client",
     "topic_base",
@@ -48,7 +52,7 @@ PROBE = "warden-probe-"  # begins the client IDs with which a host looks for its
 def check_grant(command: str) -> str:
     """Return a command that an application may be granted; raises bad-name or reserved-command."""
     check_verb(command, "command")
-    if command in AUTHORITY_COMMANDS or command in PROTOCOL_COMMANDS:
+    if is_authority_command(command) or command in PROTOCOL_COMMANDS:
         raise HostError(
             "reserved-command",
             f"'{command}' belongs to the protocol or to the authority alone",

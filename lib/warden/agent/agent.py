@@ -307,8 +307,10 @@ class Agent:
             if self.ota is None:
                 raise PeerError("unknown-command")  # this board has no slots
             return self.ota.command(args)
-        from ..rotation.commands import run
-
+        if command == "warden_clock":
+            from .clock_order import run
+        else:
+            from ..rotation.commands import run
         return run(self, command, args)
 
     # -- messages to the broker ---------------------------------------------------------------
@@ -389,10 +391,8 @@ class Agent:
     def on_time(self, unix_time: int) -> None:
         """Set the clock by the authority's welcome. PeerError certificate-dates."""
         verifier = self.link.verifier if self.link is not None else None
-        if verifier is not None:
-            self.clock.prove(unix_time, verifier.not_before, verifier.not_after)
-        if self.gate is not None:
-            self.gate.on_time(unix_time)
+        if verifier is not None and not self.clock.prove(unix_time, verifier, self.now_ms()):
+            self.report("time-ahead", "welcome")
 
     def generation(self) -> int:
         """Return the vault's generation, for a hello."""

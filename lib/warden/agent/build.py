@@ -43,7 +43,7 @@ def build(
     """
     names = Topics(*records.load(vault, "identity"))
     policy = _settings(records.load_raw(vault, "policy"))
-    clock = Clock(rtc, vault, floor)
+    clock = Clock(rtc, vault, floor, records.clock_shift(vault))
     clock.start()
     trust = _trust(policy, vault)
     server = tuple(records.load(vault, "broker")[:2])

@@ -35,8 +35,9 @@ def wanted(board: "Any", vault: "Vault", rtc: "Any") -> "tuple[int, int] | None"
     if "development" not in vault.names():
         return None
     _, until, starts, left = records.load(vault, "development")
+    mark = vault.counter("time") - records.clock_shift(vault)
     # Not by the clock alone: an RP2's starts anew at each reset, hours before the order.
-    left = min(left, until - max(rtc.now(), vault.counter("time"), board.FLOOR))
+    left = min(left, until - max(rtc.now(), mark, board.FLOOR))
     kept = console.seconds_left(until)
     if kept is not None:
         left = min(left, kept)

@@ -20,6 +20,8 @@ from ..vault import records
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..vault import Vault
 
 _BLOCK = const(64)
@@ -58,7 +60,8 @@ def _hmac_sha1(key: bytes, text: bytes) -> bytes:
 class Codes:
     """The secrets of the vault's record `otp`.
 
-    Each has a counter of the vault: the first HOTP counter, or TOTP step, that is still valid.
+    Each has a counter of the vault: the first HOTP counter, or TOTP step, that is still valid. An
+    order that set the clock back left a shift of the steps, and steps that stay refused for ever.
     duress: the policy accepts the second secret.
     """
 
@@ -69,6 +72,9 @@ class Codes:
         self._algorithm = fields[4] if len(fields) > 4 else "sha1"
         if not duress:
             self._duress = None
+        self._set_back: "dict[str, Any]" = {}
+        if self._step_s and "otp_clock" in vault.names():
+            self._set_back = records.load(vault, "otp_clock")[1]
         # Codes past the window that the next attempt may hold: (the counter's name, counter).
         self._expected: "list[tuple[str, int]]" = []
         # A firmware without SHA-1 must fail at the start, not at the first code.
@@ -96,7 +102,8 @@ class Codes:
         for name, secret in (("otp_step", self._secret), ("otp_duress", self._duress)):
             if not secret:
                 continue
-            counter = self._vault.counter(name)
+            shift, barred = self._set_back.get(name, (0, ()))
+            counter = self._vault.counter(name) - shift
             near, last = counter + _AHEAD, counter + _RESYNC
             if self._step_s:
                 # Without a time there is no step to compare with: an empty window.
@@ -104,10 +111,11 @@ class Codes:
                 counter, near = max(counter, now - _DRIFT), now + _DRIFT + 1
                 last = near
             while counter < last:  # range() refuses numbers of more than a word
-                if equal(code(secret, counter, self._digits, self._algorithm), typed):
+                right = equal(code(secret, counter, self._digits, self._algorithm), typed)
+                if right and not any([first <= counter < end for first, end in barred]):
                     if counter >= near and (name, counter) not in expected:
                         self._expected.append((name, counter + 1))
                     elif found is None:
-                        found = name, counter + 1
+                        found = name, counter + 1 + shift
                 counter += 1
         return found

@@ -57,7 +57,6 @@ class Gate:
         # Waited for in place of a method: a task that has ended holds what it awaited last, and
         # this holds none of the gate's code.
         self.opened = asyncio.Event()
-        self._zero: "int | None" = None  # seconds: the proven time less the uptime
         agent.gate = agent.inbox.gate = self
 
     def unlock(self) -> None:
@@ -201,25 +200,17 @@ class Gate:
             return agent.client.connected and agent.plain.ready
         return agent.authority() is not None
 
-    def on_time(self, unix_time: int) -> None:
-        """Keep the time of the authority's welcome, unix seconds.
-
-        It goes on with the uptime: no later change of the clock makes a code valid.
-        """
-        agent = self._agent
-        if unix_time >= agent.clock.least():
-            self._zero = unix_time - agent.now_ms() // 1000
-
     def _time(self, now_ms: int) -> "int | None":
         """Return the unix seconds for codes, or None where no time is proven.
 
         Proven is the time of the authority's welcome in this boot, or a clock that a battery
         keeps. One that stopped meanwhile was set to a past time, whose codes may be known.
         """
-        if self._zero is not None:
-            return self._zero + now_ms // 1000
         clock = self._agent.clock
-        return clock.now() if self._clock_kept and not clock.gap else None
+        proven = clock.proven(now_ms)
+        if proven is None and self._clock_kept and not clock.gap:
+            return clock.now()
+        return proven
 
     async def _send(self, event: str, fields: "dict[str, Any]") -> bool:
         """Send an event to the authority; return False where that is not possible now."""

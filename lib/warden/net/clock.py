@@ -4,17 +4,21 @@ The clock is never below two marks: the build's date, and the highest time that 
 the authority proved, sealed in the vault. The TLS stack checks certificate dates against the
 chip's clock, so it must be right before the hand-shake. For a server certificate that begins after
 both marks, net/link.py sets a tentative time, which does not count as proven.
+
+The mark is for ever, so one moment of a wrong clock at the authority must not move it far:
+net/clock_steps.py. An order that a release key signed sets it back: agent/clock_order.py.
 """
 
 import time
 
 from micropython import const
 
+from .. import unload
 from ..errors import PeerError
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from ..vault import Vault
 
@@ -27,6 +31,11 @@ if TYPE_CHECKING:
 _MARK_STEP_S = const(6 * 3600)
 # A smaller difference is not corrected.
 _SLACK_S = const(2)
+# How far a welcome may be ahead of the time that an earlier one proved in this boot.
+_AHEAD_S = const(2 * 3600)
+# How far it may be ahead of the mark for the mark to follow at once: a device can't know for how
+# long it was off.
+_AWAY_S = const(86400)
 
 
 class Uptime:
@@ -50,23 +59,26 @@ class Uptime:
 class Clock:
     """The chip's clock between its two marks.
 
-    rtc: the clock chip, now() and set() in unix seconds. vault: open; its counter `time` is the
-    proven mark. floor: the build's date, unix seconds.
+    rtc: the clock chip, now() and set() in unix seconds. vault: open; its counter `time` less
+    `shift` is the proven mark. floor: the build's date, unix seconds.
     """
 
-    def __init__(self, rtc: "Rtc", vault: "Vault", floor: int) -> None:
+    def __init__(self, rtc: "Rtc", vault: "Vault", floor: int, shift: int = 0) -> None:
         self.rtc = rtc
         self._vault = vault
         self.floor = floor
+        self._shift = shift
         self._ahead = 0  # seconds by which the tentative time is ahead of the clock's own
         self._mark = 0  # unix seconds to commit
-        self._proven = False  # a welcome of the authority proved a time in this boot
+        # The time that a welcome of the authority proved in this boot, less the uptime.
+        self._zero: "int | None" = None
+        self._steps: "Any" = None  # net/clock_steps.py, where a time is far ahead of the mark
         # The clock did not run all the time: it was below the marks, or a certificate shows it.
         self.gap = False
 
     def least(self) -> int:
         """Return the higher mark, unix seconds: it is at least this late."""
-        return max(self.floor, self._vault.counter("time"), self._mark)
+        return max(self.floor, self._vault.counter("time") - self._shift, self._mark)
 
     def now(self) -> int:
         """Return the chip's time, unix seconds."""
@@ -89,7 +101,9 @@ class Clock:
         """
         before = self.rtc.now()
         # A forged certificate may say the year 9999.
-        if self._proven or unix_time == before or not self.least() <= unix_time < 1 << 32:
+        if self._zero is not None or unix_time == before:
+            return False
+        if not self.least() <= unix_time < 1 << 32:
             return False
         self.gap = True
         if not self.rtc.set(unix_time):
@@ -105,26 +119,48 @@ class Clock:
 
     # -- proven time --------------------------------------------------------------------------
 
-    def prove(self, unix_time: int, not_before: int, not_after: int) -> None:
-        """Set the clock to the time of the authority's welcome, and move the mark: keep_mark()
-        commits it.
+    def proven(self, now_ms: int) -> "int | None":
+        """Return the unix time by a welcome of this boot and the uptime, or None without one.
 
-        unix_time: seconds; one below the marks changes nothing. not_before, not_after: the dates
-        of the server's certificate. Raises PeerError certificate-dates where the time is outside
-        of them: a wrong clock accepted the certificate, and is set to the marks.
+        now_ms: of Uptime. No change of the chip's clock moves it.
         """
-        if not not_before <= unix_time <= not_after:
+        return None if self._zero is None else self._zero + now_ms // 1000
+
+    def prove(self, unix_time: int, dates: "Any", now_ms: int) -> bool:
+        """Set the clock to the time of the authority's welcome, and move the mark: keep_mark()
+        commits it. Return False for a time that is too far ahead of one that was proven before.
+
+        unix_time: seconds; one below the marks changes nothing. dates: not_before and not_after of
+        the server's certificate (net/verifier.py). now_ms: of Uptime. Raises PeerError
+        certificate-dates where the time is outside of the dates: a wrong clock accepted the
+        certificate, and is set to the marks.
+        """
+        if not dates.not_before <= unix_time <= dates.not_after:
             self.rtc.set(self.least())
             self._ahead = 0
             raise PeerError("certificate-dates")
-        if unix_time < self.least():
-            return
+        least = self.least()
+        if unix_time < least:
+            return True
+        expected = self.proven(now_ms)
+        if expected is not None and unix_time - expected > _AHEAD_S:
+            return False
         self._ahead = 0
-        self._proven = True
+        self._zero = unix_time - now_ms // 1000
         if not -_SLACK_S <= unix_time - self.rtc.now() <= _SLACK_S:
             self.rtc.set(unix_time)
-        if unix_time >= self._vault.counter("time") + _MARK_STEP_S:
+        mark = self._vault.counter("time")
+        # The first time of a new device has nothing to be compared with: its owner is beside it.
+        if mark and unix_time > least + _AWAY_S:
+            from .clock_steps import Steps
+
+            self._steps = Steps(self._vault, unix_time)
+            if not self._steps.confirmed:
+                return True
+        # What no counter can hold is no mark.
+        if mark + _MARK_STEP_S <= unix_time + self._shift < 1 << 32:
             self._mark = unix_time
+        return True
 
     def keep_mark(self) -> None:
         """Commit a mark that prove() moved.
@@ -132,6 +168,10 @@ class Clock:
         Called by a task of its own: below the message that proved the time, a commit would be too
         deep in a C stack of 8 KB.
         """
-        if self._mark:
-            mark, self._mark = self._mark, 0
-            self._vault.advance("time", mark)
+        mark, self._mark = self._mark, 0
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            steps.keep(mark and mark + self._shift)
+            unload("warden.net.clock_steps")
+        elif mark:
+            self._vault.advance("time", mark + self._shift)

@@ -93,11 +93,12 @@ def _develop(agent: "Agent", args: "dict[str, Any]") -> "dict[str, Any]":
     if seconds:
         record = cbor.encode([1, agent.clock.now() + seconds, _DEVELOP_STARTS, seconds])
     agent.vault.commit({"development": record})
-    agent.after_reply = _restart
+    agent.after_reply = restart
     return {"seconds": seconds}
 
 
-async def _restart(agent: "Agent") -> None:
+async def restart(agent: "Agent") -> None:
+    """Let the reply arrive, then end the agent and restart the board."""
     await asyncio.sleep_ms(_REPLY_MS)
     await agent.client.disconnect()
     agent.vault.close()

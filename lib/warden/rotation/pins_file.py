@@ -68,7 +68,8 @@ def apply(agent: "Agent", data: bytes, verifiers: "Verifiers") -> None:
     if len(data) > _MOST:
         raise PeerError("cbor-limit", "the file is too large")
     made, trust = _open(data, vendor, verifiers(keys))
-    if made <= max(vault.counter("pins"), vault.counter("time")):
+    mark = vault.counter("time") - records.clock_shift(vault)
+    if made <= max(vault.counter("pins"), mark):
         raise PeerError("old-pins", "made before the pins that this device has were confirmed")
     check_record(trust, "trust")
     changes: "dict[str, bytes | None]" = {"trust": cbor.encode(trust)}
@@ -89,7 +90,7 @@ def _open(data: bytes, vendor: bytes, keys: "list[Any]") -> "tuple[int, Any]":
     if not isinstance(parts, list) or [type(part) for part in parts] != [bytes, bytes]:
         raise PeerError("cose-malformed", "no pins with a signature")
     payload, signature = parts
-    _verify(cose.parse_sign1(signature), keys, payload)
+    verify_signature(signature, keys, payload)
     fields: "Any" = cbor.decode(payload)
     if not isinstance(fields, list) or len(fields) != 5 or fields[:2] != [_LABEL, _FORMAT]:
         raise PeerError("bad-body", "signed, and no pins of a form that is known")
@@ -101,7 +102,9 @@ def _open(data: bytes, vendor: bytes, keys: "list[Any]") -> "tuple[int, Any]":
     return made, fields[4]
 
 
-def _verify(parsed: "cose.Sign1", keys: "list[Any]", payload: bytes) -> None:
+def verify_signature(signature: bytes, keys: "list[Any]", payload: bytes) -> None:
+    """Verify a COSE_Sign1 with a detached payload. PeerError cose-…, cbor-…, tampered."""
+    parsed = cose.parse_sign1(signature)
     for key in keys:
         try:
             return cose.verify_sign1(parsed, key, payload)

@@ -2,7 +2,8 @@
 
 An application may give a command only where the vault's record of it grants the command and the
 device's program registered a handler. The authority's own commands can't be granted, whatever a
-vault says.
+vault says. They begin with `warden_`, but for those of former versions, which keep their names;
+an application may have an `unlock`, since a lock's program is likely to.
 """
 
 from micropython import const
@@ -22,12 +23,14 @@ AUTHORITY_ONLY = (
     "policy",
     "rotate",
     "wipe",
-    "unlock",
     "wifi",
     "develop",
     "token",
     "apps",
 )
+_PREFIX = const("warden_")
+_UNLOCK = const("unlock")  # the gate's, from an authority that is not granted an application's
+_PREFIXED = const(("warden_unlock", "warden_clock"))
 PROTOCOL = (
     "welcome",
     "ack",
@@ -77,7 +80,7 @@ class Commands:
         UsageError bad-name for a name that is malformed, reserved or registered.
         """
         ensure(is_word(command), "bad-name", "a command's name is 1 to 32 of a-z 0-9 _")
-        if command in AUTHORITY_ONLY or command in PROTOCOL:
+        if command in AUTHORITY_ONLY or command in PROTOCOL or command.startswith(_PREFIX):
             raise UsageError("bad-name", "the command %s belongs to Warden" % command)
         if command in self._handlers:
             raise UsageError("bad-name", "the command %s has a handler already" % command)
@@ -97,14 +100,26 @@ class Commands:
         """Let one application give the authority's commands, to handler(command, args)."""
         self._authority, self._run = appid, handler
 
-    def find(self, appid: str, command: str) -> "tuple[Handler, bool]":
-        """Return the handler of a command and whether it takes the call.
+    def is_own(self, appid: str, command: str) -> bool:
+        """Return whether a command, from this application, is one of Warden's own."""
+        if command == _UNLOCK:
+            return command not in self._grants.get(appid, ())
+        return command in AUTHORITY_ONLY or command.startswith(_PREFIX)
+
+    def find(self, appid: str, command: str) -> "tuple[Handler, bool | None]":
+        """Return the handler of a command and whether it takes the call; None: Warden's own.
 
         PeerError not-allowed, unknown-command.
         """
-        if command in AUTHORITY_ONLY and self._run is not None and appid == self._authority:
-            return lambda args: self._run(command, args), False
-        if command in AUTHORITY_ONLY or command not in self._grants.get(appid, ()):
+        if self.is_own(appid, command):
+            if self._run is None or appid != self._authority:
+                raise PeerError("not-allowed")
+            if command == "warden_unlock":
+                command = _UNLOCK
+            elif command.startswith(_PREFIX) and command not in _PREFIXED:
+                raise PeerError("unknown-command")
+            return lambda args: self._run(command, args), None
+        if command not in self._grants.get(appid, ()):
             raise PeerError("not-allowed")
         handler = self._handlers.get(command)
         if handler is None:

@@ -14,7 +14,7 @@ from micropython import const
 from ..errors import LinkError, PeerError, UsageError, ensure
 from ..wire import envelope
 from ..wire.names import COSE, JSON
-from .command import AUTHORITY_ONLY, Refused
+from .command import Refused
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Call:
 
     def __init__(
         self,
-        handler: "tuple[Handler, bool]",
+        handler: "tuple[Handler, bool | None]",
         args: "dict[str, Any]",
         command: str,
         answer: "Callable[[dict[str, Any]], None]",
@@ -100,7 +100,7 @@ class Call:
                 code = Refused(error.code).code
                 log("command-refused", "%s: %s" % (self.command, code))
                 return {"ok": False, "error": code}
-            if self.command in AUTHORITY_ONLY and isinstance(error, PeerError):
+            if self._handler[1] is None and isinstance(error, PeerError):
                 text = repr(error)
                 code = error.code
             else:
@@ -279,7 +279,7 @@ class Inbox:
         if gate is not None and gate.receive(command, args, now_ms, appid):
             return None
         try:
-            if gate is not None and command not in AUTHORITY_ONLY:
+            if gate is not None and not self._commands.is_own(appid, command):
                 raise PeerError("gate-shut")
             handler = self._commands.find(appid, command)
             return Call(handler, args, command, answer, appid, session, deadline_ms)

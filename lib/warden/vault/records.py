@@ -24,6 +24,8 @@ provisioning/bundle.py writes them, the device reads them here.
 | `rotation`   | CBOR list, see below                         | new secrets, not proved yet |
 | `outbox0`, … `outbox4` | session/outbox.py                  | events that wait, in pieces |
 | `otp`        | CBOR list, see below                         | one-time passwords |
+| `clock`      | CBOR list, see below                         | steps of the clock |
+| `otp_clock`  | CBOR list, see below                         | the same, for codes by time |
 | `token`      | CBOR list (token/terms.py)                   | where tokens come from, and how |
 | `token_new`  | CBOR list (token/terms.py)                   | the same, not proven |
 | `token_now`  | CBOR list, see below                         | the token that is in use |
@@ -40,6 +42,12 @@ record, how often it may still be tried], or with 2 as its format and brokers be
 `development`: [1, end in unix seconds, starts left, seconds left]. `otp`: [secret or null, digits,
 step in seconds or 0, duress secret or null, hash (sha1 where it is missing)]. `token_now`: [1,
 number of its terms, token, its end, when it is renewed], unix seconds.
+
+`clock`: [1, shift, the first time that is far ahead of the mark and not confirmed (0 without one),
+the last such times that were confirmed]; the mark is the counter `time` less `shift` (seconds),
+which an order that sets the clock back raises: counters only rise. `otp_clock`: [1, {counter:
+[shift, [[first, end], …]]}] for `otp_step` and `otp_duress` where an order set them back: the
+shift in steps, and steps of the past whose codes may have been used.
 
 Counters: `boot` (hellos), `time` (the highest time that the authority proved), `rotation` (the
 highest ID of a rotation), `network` (the highest ID of a change of the networks), `network_good`
@@ -90,6 +98,12 @@ def load_raw(vault: "Vault", name: str) -> bytes:
 def load(vault: "Vault", name: str) -> "Any":
     """Return a decoded record. StoreError not-provisioned when it is missing."""
     return cbor.decode(load_raw(vault, name))
+
+
+def clock_shift(vault: "Vault") -> int:
+    """Return the seconds by which the counter `time` is ahead of the mark: of `clock`, or 0."""
+    shift: int = load(vault, "clock")[1] if "clock" in vault.names() else 0
+    return shift
 
 
 def load_networks(vault: "Vault") -> "list[Any]":

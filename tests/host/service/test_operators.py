@@ -42,6 +42,7 @@ ALLOWED = {
     "wifi": ("own",),
     "policy": ("own",),
     "develop": ("own",),
+    "clock": ("own",),
 }
 
 
@@ -99,12 +100,12 @@ def test_a_forgery_is_for_those_who_own_the_fleet():
 
 @pytest.mark.parametrize("forge", ["", "replay"])
 def test_the_authoritys_own_commands_take_no_lesser_role_by_send(forge):
-    own = {"wifi", "policy", "develop"}
-    for command in AUTHORITY_COMMANDS:
+    own, lesser = {"wifi", "policy", "develop", "warden_clock"}, {"unlock", "warden_unlock"}
+    for command in AUTHORITY_COMMANDS | own | lesser | {"warden_other", "warden_watch"}:
         for role in ROLES:
             line = {"command": command, "forge": forge}
-            allowed = role == "own" and (command in own or command == "unlock")
-            if allowed or (role, command, forge) == ("command", "unlock", ""):
+            allowed = role == "own" and (command in own or command in lesser)
+            if allowed or (role, forge) == ("command", "") and command in lesser:
                 Rights("alice", (role,)).check("send", line)
                 continue
             with refused("role-missing"):

@@ -5,7 +5,8 @@ from harness import check, equal, raises
 from warden.errors import PeerError
 from warden.net import clock as module
 from warden.net.clock import Clock, Uptime
-from warden.vault import Vault
+from warden.vault import Vault, records
+from warden.wire import cbor
 
 PURE = BUILT = True
 
@@ -13,6 +14,11 @@ FLOOR = 1_800_000_000
 STEP = 6 * 3600
 BOOT = 1_609_459_200  # 2021-01-01
 ALWAYS = (0, 4_000_000_000)
+
+
+class Dates:
+    def __init__(self, not_before, not_after):
+        self.not_before, self.not_after = not_before, not_after
 
 
 def vault_with(mark=None, store=None):
@@ -58,14 +64,14 @@ def test_tentative_ends_with_its_connection_or_with_the_welcome():
     clock.undo()  # no welcome came: a hand-shake that held proves nothing about the time
     equal(rtc.time, FLOOR)
     check(clock.try_at(FLOOR + 1000))
-    clock.prove(FLOOR + 500, FLOOR, FLOOR + 2000)
+    clock.prove(FLOOR + 500, Dates(FLOOR, FLOOR + 2000), 0)
     clock.undo()
     equal(rtc.time, FLOOR + 500)
 
 
 def test_no_tentative_time_beside_a_proven_one():
     clock, rtc, vault = clock_at(FLOOR)
-    clock.prove(FLOOR + 500, FLOOR, FLOOR + 2000)
+    clock.prove(FLOOR + 500, Dates(FLOOR, FLOOR + 2000), 0)
     check(not clock.try_at(FLOOR + 1000))
     equal(rtc.time, FLOOR + 500)
 
@@ -126,14 +132,15 @@ def test_a_tentative_time_fits_a_mark():
 # -- proven time ------------------------------------------------------------------------------
 
 
-def prove(clock, unix_time, *dates):
-    clock.prove(unix_time, *dates)
+def prove(clock, unix_time, *dates, now_ms=0):
+    taken = clock.prove(unix_time, Dates(*dates), now_ms)
     clock.keep_mark()
+    return taken
 
 
 def test_the_mark_counts_before_it_is_committed():
     clock, _, vault = clock_at(FLOOR)
-    clock.prove(FLOOR + 5000, *ALWAYS)
+    clock.prove(FLOOR + 5000, Dates(*ALWAYS), 0)
     equal((vault.counter("time"), vault.generation, clock.least()), (0, 1, FLOOR + 5000))
     for _ in range(2):  # once
         clock.keep_mark()
@@ -178,9 +185,9 @@ def test_the_mark_moves_in_steps_and_upward_only():
     prove(clock, FLOOR, *ALWAYS)
     equal(vault.generation, 2)
     for later in (1, STEP - 1, 5, STEP // 2):
-        prove(clock, FLOOR + later, *ALWAYS)
+        prove(clock, FLOOR + later, *ALWAYS, now_ms=later * 1000)
         equal((vault.counter("time"), vault.generation), (FLOOR, 2))
-    prove(clock, FLOOR + STEP, *ALWAYS)
+    prove(clock, FLOOR + STEP, *ALWAYS, now_ms=STEP * 1000)
     equal((vault.counter("time"), vault.generation), (FLOOR + STEP, 3))
     prove(clock, FLOOR + STEP - 1, *ALWAYS)
     equal((vault.counter("time"), vault.generation), (FLOOR + STEP, 3))
@@ -205,7 +212,8 @@ def test_dates_that_contradict_the_authority():
     ):
         clock, rtc, vault = clock_at(FLOOR)
         check(clock.try_at(FLOOR + 150))
-        check(isinstance(raises("certificate-dates", clock.prove, told, before, after), PeerError))
+        error = raises("certificate-dates", clock.prove, told, Dates(before, after), 0)
+        check(isinstance(error, PeerError))
         # The tentative time from that certificate is undone, and the welcome proves no time.
         equal((rtc.time, vault.counter("time"), vault.generation), (FLOOR, 0, 1))
 
@@ -214,6 +222,99 @@ def test_dates_are_inclusive():
     clock, rtc, _ = clock_at(FLOOR)
     prove(clock, FLOOR + 100, FLOOR + 100, FLOOR + 100)
     equal(rtc.time, FLOOR + 100)
+
+
+# -- steps far ahead --------------------------------------------------------------------------
+
+DAY = 86400
+YEAR = 365 * DAY
+
+
+def rebooted(vault, now=BOOT):
+    """Return the clock of the next boot, its chip, and the vault as the flash has it."""
+    again = Vault(vault.store, RootKey())
+    again.open()
+    rtc = Rtc(now)
+    clock = Clock(rtc, again, FLOOR, records.clock_shift(again))
+    clock.start()
+    return clock, rtc, again
+
+
+def test_within_one_boot_a_time_is_expected():
+    clock, rtc, vault = clock_at(FLOOR)
+    equal(clock.proven(5000), None)
+    check(prove(clock, FLOOR + 100, *ALWAYS, now_ms=9000))
+    equal(clock.proven(19_000), FLOOR + 110)
+    # An hour later by the uptime: two hours more are not too far.
+    for told, taken in ((3610 + 7201, False), (YEAR, False), (3610 + 7200, True), (3600, True)):
+        check(prove(clock, FLOOR + 100 + told, *ALWAYS, now_ms=9000 + 3_610_000) == taken)
+    equal((rtc.time, clock.proven(9000 + 3_610_000)), (FLOOR + 3700, FLOOR + 3700))
+    equal(vault.counter("time"), FLOOR + 100)
+
+
+def test_a_time_far_ahead_counts_for_its_boot_alone():
+    _, _, vault = clock_at(FLOOR)
+    vault.advance("time", FLOOR + 10)
+    clock, rtc, vault = rebooted(vault)
+    check(prove(clock, FLOOR + YEAR, *ALWAYS))
+    equal((rtc.time, clock.proven(0)), (FLOOR + YEAR, FLOOR + YEAR))  # certificates, codes by time
+    equal((vault.counter("time"), clock.least()), (FLOOR + 10, FLOOR + 10))
+    check(prove(clock, FLOOR + 500, *ALWAYS))  # the authority's clock is right again
+    equal((rtc.time, vault.counter("time"), vault.generation), (FLOOR + 500, FLOOR + 10, 3))
+    clock, rtc, vault = rebooted(vault)
+    equal(rtc.time, FLOOR + 10)
+    check(prove(clock, FLOOR + 10 + DAY, *ALWAYS))  # a day may have passed
+    equal(vault.counter("time"), FLOOR + 10 + DAY)
+
+
+def test_a_time_far_ahead_is_the_mark_once_a_later_day_agrees():
+    for first, second, agrees in (
+        (YEAR, YEAR + DAY, True),
+        (YEAR, YEAR + 90 * DAY, True),
+        (YEAR, YEAR + DAY - 1, False),
+        (YEAR, YEAR, False),
+        (YEAR, YEAR - 1, False),
+        (YEAR, YEAR + 90 * DAY + 1, False),
+    ):
+        _, _, vault = clock_at(FLOOR)
+        vault.advance("time", FLOOR)
+        for told in (first, second):
+            clock, rtc, vault = rebooted(vault)
+            check(prove(clock, FLOOR + told, *ALWAYS))
+            equal(rtc.time, FLOOR + told)
+        equal(vault.counter("time"), FLOOR + second if agrees else FLOOR)
+        # Where it does not agree, the later of the two waits for a third one; within a day of
+        # the first, the first: a link that flaps does not wear the flash.
+        kept = records.load(vault, "clock")
+        waits = first if first <= second < first + DAY else second
+        equal(kept, [1, 0, 0, [FLOOR + first]] if agrees else [1, 0, FLOOR + waits, []])
+
+
+def test_the_second_day_may_be_of_the_same_boot():
+    _, _, vault = clock_at(FLOOR)
+    vault.advance("time", FLOOR)
+    clock, rtc, vault = rebooted(vault)
+    prove(clock, FLOOR + YEAR, *ALWAYS)
+    prove(clock, FLOOR + YEAR + DAY, *ALWAYS, now_ms=DAY * 1000)
+    equal(vault.counter("time"), FLOOR + YEAR + DAY)
+
+
+def test_a_shift_moves_the_mark_and_not_the_counter():
+    vault = vault_with(FLOOR + YEAR)
+    vault.put("clock", cbor.encode([1, YEAR, 0, []]))
+    clock, rtc, vault = rebooted(vault)
+    equal((rtc.time, clock.least()), (FLOOR, FLOOR))
+    prove(clock, FLOOR + STEP, *ALWAYS)
+    equal((clock.least(), vault.counter("time")), (FLOOR + STEP, FLOOR + STEP + YEAR))
+
+
+def test_a_mark_that_no_counter_can_hold_ends_nothing():
+    last = (1 << 32) - 1
+    vault = vault_with(last - 100)
+    vault.put("clock", cbor.encode([1, last - 100 - FLOOR, 0, []]))
+    clock, rtc, vault = rebooted(vault)
+    check(prove(clock, FLOOR + STEP, *ALWAYS))
+    equal((rtc.time, vault.counter("time")), (FLOOR + STEP, last - 100))
 
 
 # -- uptime -----------------------------------------------------------------------------------

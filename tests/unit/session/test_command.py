@@ -50,12 +50,34 @@ def test_allowed_without_a_handler():
 def test_the_authoritys_own_can_not_be_granted():
     equal(
         sorted(AUTHORITY_ONLY),
-        ["apps", "develop", "policy", "rotate", "token", "unlock", "update", "wifi", "wipe"],
+        ["apps", "develop", "policy", "rotate", "token", "update", "wifi", "wipe"],
     )
     commands = made()
-    commands.grant("home", AUTHORITY_ONLY)
-    for command in AUTHORITY_ONLY:
+    own = AUTHORITY_ONLY + ("warden_unlock", "warden_clock", "warden_anything")
+    commands.grant("home", own)
+    for command in own:
         commands._handlers[command] = handler  # even if one stood there
+        raises("not-allowed", commands.find, "home", command)
+
+
+def test_an_applications_unlock_and_the_gates():
+    ran = []
+    commands = made()
+    commands.register("unlock", handler)
+    commands.grant("home", ("unlock",))
+    commands.set_authority("authority", lambda command, args: ran.append(command))
+    equal(commands.find("home", "unlock"), (handler, False))
+    raises("not-allowed", commands.find, "stranger", "unlock")  # it was not granted
+    for command in ("unlock", "warden_unlock", "warden_clock", "wipe"):
+        run, takes_call = commands.find("authority", command)
+        equal((run({}), takes_call, commands.is_own("authority", command)), (None, None, True))
+    # The authority that may give the application's command has the gate's by its other name.
+    commands.grant("authority", ("unlock",))
+    equal(commands.find("authority", "unlock"), (handler, False))
+    commands.find("authority", "warden_unlock")[0]({})
+    equal(ran, ["unlock", "unlock", "warden_clock", "wipe", "unlock"])
+    raises("unknown-command", commands.find, "authority", "warden_other")
+    for command in ("warden_unlock", "warden_clock"):
         raises("not-allowed", commands.find, "home", command)
 
 
@@ -105,7 +127,19 @@ def test_names_that_can_not_be_registered():
     for name in (
         AUTHORITY_ONLY
         + PROTOCOL
-        + ("blink", "", "Blink", "bl-ink", "a/b", "w" * 33, None, b"blink", 1)
+        + (
+            "warden_blink",
+            "warden_clock",
+            "blink",
+            "",
+            "Blink",
+            "bl-ink",
+            "a/b",
+            "w" * 33,
+            None,
+            b"blink",
+            1,
+        )
     ):
         check(isinstance(raises("bad-name", commands.register, name, other), UsageError))
     equal(commands.find("home", "blink"), (handler, False))

@@ -30,6 +30,7 @@ COMMANDS = {
         "Pass state and telemetry on: Prometheus, Home Assistant, SSE.",
     ),
     "cert": ("cert.cert", "Issue, list, renew and revoke the fleet's certificates."),
+    "clock": ("clock.clock", "Show a device's clock, or set it by a signed order."),
     "completion": ("completion.completion", "Print what completes commands and names in a shell."),
     "develop": ("develop.develop", "Leave a device's console open to mpremote, for a time."),
     "devices": ("devices.devices", "List the devices, or lift a quarantine."),

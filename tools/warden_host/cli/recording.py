@@ -28,6 +28,7 @@ LOOKS: dict[str, tuple[str, ...]] = {
     "bans log": (),
     "bridge": (),
     "cert list": (),
+    "clock show": (),
     "devices": ("clear",),
     "doctor": (),
     "firewall check": (),

@@ -1,6 +1,6 @@
 """Explain why a device refused a command, and what to do: docs/errors.md in short."""
 
-from warden_host.names import AUTHORITY_COMMANDS
+from warden_host.names import is_authority_command
 
 # Codes with which Warden itself answers an application's command (docs/protocol.md, Events,
 # replies and incidents); a device keeps its handlers from refusing with one of them.
@@ -66,7 +66,7 @@ _REFUSALS = {
 
 def explain(code: str, command: str) -> tuple[str, str]:
     """Return (meaning, what to do) of the code with which a device refused a command."""
-    if command not in AUTHORITY_COMMANDS and code not in OWN_REPLIES:
+    if not is_authority_command(command) and code not in OWN_REPLIES:
         return _APPLICATION
     unknown = ("a refusal of the device", "docs/errors.md lists the codes")
     return _REFUSALS.get(code, unknown)

@@ -60,7 +60,7 @@ def _unlock(socket: Path, device: str) -> None:
     answer = control_client.call(socket, {"op": "unlock", "device": device, "timeout": 10}, 60)
     if answer.get("ok") is not True:
         error = jsontext.slug(answer.get("reply", {}).get("error"))
-        means, do = refusals.explain(error, "unlock")
+        means, do = refusals.explain(error, "warden_unlock")
         raise HostError("command-refused", f"{device} did not open: {error}, {means}", do)
 
 

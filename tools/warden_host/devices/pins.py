@@ -62,16 +62,7 @@ def sign(fleet: Fleet, store: Store, private: PrivateKey, live_ends_s: int | Non
     now = time.time()
     trust = current(fleet, None if live_ends_s is None else now + live_ends_s)
     payload = strictcbor.encode([_LABEL, _FORMAT, store.vendor(), int(now), trust])
-    algorithm = signing_key.ALGORITHMS[signing_key.algorithm_of(private.public_key())]
-    protected = strictcbor.encode({1: algorithm})
-    signature = signing_key.sign(private, _signed(protected, payload))
-    block = strictcbor.encode([protected, {}, None, signature])
-    return strictcbor.encode([payload, block])
-
-
-def _signed(protected: bytes, payload: bytes) -> bytes:
-    """Return the Sig_structure (RFC 9052 §4.4)."""
-    return strictcbor.encode(["Signature1", protected, b"", payload])
+    return strictcbor.encode([payload, signing_key.sign_payload(private, payload)])
 
 
 def read(data: bytes, keys: list[signing_key.ReleaseKey]) -> dict[str, Any]:
@@ -97,7 +88,7 @@ def read(data: bytes, keys: list[signing_key.ReleaseKey]) -> dict[str, Any]:
         }
     except (ValueError, TypeError, AttributeError, HostError):
         raise HostError("pins-malformed", "not a file with pins, or a damaged one") from None
-    text = _signed(protected, payload)
+    text = signing_key.sign1_structure(protected, payload)
     found = [key.name for key in keys if signing_key.verifies(key.public, signature, text)]
     return record | {"signed_by": found[0] if found else None}
 

@@ -369,7 +369,7 @@ class _CommandJob:
     def _register(self, forged: bool) -> None:
         request = self._request
         # The authority's own commands carry secrets.
-        body = {} if request.command in names.AUTHORITY_COMMANDS else request.args
+        body = {} if names.is_authority_command(request.command) else request.args
         text = f"forgery: {request.forge}" if request.forge and forged else ""
         device, command = request.device, request.command
         self._engine.register_command(

@@ -54,6 +54,11 @@ class DeviceState:
         """Return the unique ID that one provisioning gave an application of this device."""
         return next(pair.uid for pair in self.device.pairs if pair.appid == appid)
 
+    @property
+    def authority_commands(self) -> tuple[str, ...]:
+        """The application's commands that the authority was granted."""
+        return next((pair.commands for pair in self.device.pairs if pair.appid == AUTHORITY), ())
+
     def choose_app(self, command: str, exported: frozenset[str]) -> str:
         """Return the application that may send the command: the authority if there is a choice.
 

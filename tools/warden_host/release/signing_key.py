@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 from warden_client import secretfile
+from warden_client.protocol import strictcbor
 
 from warden_host import names
 from warden_host.errors import HostError
@@ -224,6 +225,18 @@ def sign(key: PrivateKey, data: bytes) -> bytes:
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return raw_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
     return key.sign(data, padding.PSS(padding.MGF1(hashes.SHA256()), _PSS_SALT), hashes.SHA256())
+
+
+def sign_payload(key: PrivateKey, payload: bytes) -> bytes:
+    """Return a COSE_Sign1 (RFC 9052 §4.2) with the payload detached, untagged."""
+    protected = strictcbor.encode({1: ALGORITHMS[algorithm_of(key.public_key())]})
+    signature = sign(key, sign1_structure(protected, payload))
+    return strictcbor.encode([protected, {}, None, signature])
+
+
+def sign1_structure(protected: bytes, payload: bytes) -> bytes:
+    """Return the Sig_structure (RFC 9052 §4.4)."""
+    return strictcbor.encode(["Signature1", protected, b"", payload])
 
 
 def verifies(key: PublicKey, signature: bytes, data: bytes) -> bool:

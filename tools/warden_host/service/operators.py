@@ -13,7 +13,7 @@ from warden_host import jsontext
 from warden_host.engine.engine import Engine
 from warden_host.engine.throttle import Throttle
 from warden_host.errors import HostError
-from warden_host.names import AUTHORITY_COMMANDS
+from warden_host.names import is_authority_command
 from warden_host.service.authority import Authority
 from warden_host.service.control import Caller, Handler, Line
 
@@ -34,11 +34,14 @@ _ROLE_OF = {
     "rollout-stop": "update",
     "rollout-resume": "update",
     "wifi": "own",
+    "clock": "own",
     "policy": "own",
     "develop": "own",
     "address-list": "own",
     "activate-list": "own",
 }
+# Commands that have the name of their operation behind `warden_`.
+_PREFIXED = ("warden_unlock", "warden_clock")
 # Operations that change nothing, and those with which the owner's tool follows up its own change.
 _UNRECORDED = frozenset(
     (
@@ -49,7 +52,7 @@ _UNRECORDED = frozenset(
 # What the log shows of a request. Other keys can hold a password or what only a device may know.
 _SHOWN = (
     *("device", "command", "app", "forge", "release", "type", "group", "devices", "rollout"),
-    *("list", "networks", "removed"),
+    *("list", "networks", "removed", "time"),
 )
 _REFUSALS_A_S, _REFUSALS_AT_ONCE = 0.1, 20.0
 T = TypeVar("T")
@@ -86,8 +89,9 @@ def _role_for(operation: str, line: Line) -> str:
     if operation != "send":
         return _ROLE_OF.get(operation, "")
     command = line.get("command")
-    if isinstance(command, str) and command in AUTHORITY_COMMANDS:
-        role = _ROLE_OF.get(command, "")
+    if isinstance(command, str) and is_authority_command(command):
+        name = command.removeprefix("warden_") if command in _PREFIXED else command
+        role = _ROLE_OF.get(name, "")
     else:
         role = "command"
     return "own" if role and line.get("forge") else role
