@@ -41,9 +41,8 @@ if "lib~" in files:
         replace()
     sys.modules["machine"].reset()
 
-# A heap in small pieces has no room for a TLS connection: collect, but not at every import. At
-# 4,096 a Pico W has its agent 0.6 s later and no larger piece when its session stands; without
-# collections the largest would be 26 KB.
+# A heap in small pieces has no room for a TLS connection: collect, but not at every import:
+# at 4,096 a Pico W has its agent 0.6 s later, no larger piece; without collections it is 26 KB.
 gc.threshold(32768)
 
 try:
@@ -58,6 +57,7 @@ if hasattr(board, "SLOTS"):
         from warden.board.slots import boot_slots
 
         boot_slots(board.SLOTS)
+        del boot_slots  # nothing here may keep the module
     except Exception as error:  # nothing was verified: main.py finds no application to run
         sys.path[:] = [".frozen", "/lib"]
         sys.print_exception(error)

@@ -15,16 +15,6 @@ import time  # noqa: E402
 from warden.board import load  # noqa: E402
 from warden.hal import system  # noqa: E402
 
-
-def sweep(depth):
-    """Overwrite what calls before left on the C stack.
-
-    The application's main loop runs in an import, whose buffers there are never written: each
-    address in them that looks like an object keeps a module of the start in the heap, for good.
-    """
-    return depth and sweep(depth - 1)
-
-
 failed, bare = "", False
 try:
     try:
@@ -41,8 +31,6 @@ try:
         if bare:
             print("warden: this board is not provisioned")
         elif failed:
-            sweep(12)
-            del sweep
             import app  # noqa: F401  (its main loop runs in the import)
         else:
             from warden.agent import recovery

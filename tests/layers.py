@@ -22,6 +22,8 @@ JOINERS = frozenset(
         "warden.board.development",
         "warden.board.load",
         "warden.board.panel",
+        "warden.board.slot_access",
+        "warden.board.slot_driver",
         "warden.board.slots",
         "warden.provisioning.provision",
     }

@@ -76,11 +76,13 @@ GROUPS = (
     Group("download", "ota.download ota.reuse ota.inflate ota.payload", "ota.download"),
     Group("deferred", "ota.deferred"),  # alone: loaded where memory is short
     Group("image_verify", "ota.image_verify ota.boot_verify ota.firmware_verify ota.trial"),
-    Group(
-        "ota",
-        "ota.boot ota.slots ota.romfs ota.service ota.update wire.suit_plan"
-        " board.slots hal.slots_file",
-    ),
+    # With slots: what stays; what a mounted slot needs; what chooses one, and is let go of; and
+    # what an update needs, which is loaded for it.
+    Group("ota", "ota.result ota.standby board.slot_access"),
+    Group("romfs", "ota.romfs"),
+    Group("boot", "ota.boot board.slots"),
+    Group("slots", "ota.slots hal.slots_file board.slot_driver"),
+    Group("update", "ota.update ota.service wire.suit_plan"),
     Group("p256_native", "crypto._p256_vm crypto._p256_native"),
     # For firmware without a native emitter, and for what native code leaves to it.
     Group("interpreted", "crypto._xor_plain crypto._p256_plain"),
@@ -126,6 +128,7 @@ API = {
     "warden.session.command": "Refused",
     "warden.session.inbox": "Call",
     "warden.ota.boot": "*",
+    "warden.ota.result": "*",
     "warden.provisioning.provision": "*",
 }
 # Files that every start loads: their names come first where there are not enough for all.

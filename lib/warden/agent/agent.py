@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..net.clock import Clock
     from ..net.mqtt import Client
     from ..net.verifier import TrustAnchors
-    from ..ota.service import UpdateService
+    from ..ota.standby import Standby
     from ..policy.policy import Policy
     from ..session.inbox import Call, Inbox
     from ..session.plain import Plain
@@ -86,7 +86,7 @@ class Agent:
         self.alone = False  # the authority is the only application
         self.delivery: "Delivery | None" = None  # where the policy has an outbox
         self.token: "Any" = None  # token/keeper.py, where the policy asks for one
-        self.ota: "UpdateService | None" = None  # on a board with slots
+        self.ota: "Standby | None" = None  # on a board with slots
         self.health: "Callable[[], Any] | None" = None
         self.after_reply: "Callable[[interface.Agent], Coroutine[Any, Any, None]] | None" = None
         self.development = False  # the console is open (board/development.py)

@@ -166,12 +166,12 @@ def start(agent: Agent, apps: "list[App]", panel: "Any", memory: "Any" = None) -
     """
     policy, vault = agent.policy, agent.vault
     saved: "Any" = None
+    boot: "Any" = sys.modules.get("warden.ota.result")  # of a board with slots
     # Only the policy's mode is loaded: the code of the other takes 10 KB of a board's heap.
     if policy.mode == "sealed":
         from ..session.session import HelloCounter, Session
 
         # Committed and read back before the first hello: no other boot has used its nonces.
-        boot: "Any" = sys.modules.get("warden.ota.boot")
         nonce = records.load_raw(vault, "nonce")
         kind = Session
         if memory is not None:
@@ -236,10 +236,10 @@ def start(agent: Agent, apps: "list[App]", panel: "Any", memory: "Any" = None) -
         from ..rotation import policies
 
         policies.start(agent)
-    if "warden.ota.boot" in sys.modules:
-        from ..ota import service
+    if boot is not None:
+        from ..ota import standby
 
-        agent.ota = service.make(agent)
+        agent.ota = standby.make(agent)
         if agent.ota is not None:
             works.append(agent.ota.run())
     if hasattr(agent.trust, "own"):

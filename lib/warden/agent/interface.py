@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..net.link import Link
     from ..net.mqtt import Client
     from ..net.verifier import TrustAnchors
-    from ..ota.service import UpdateService
+    from ..ota.standby import Standby
     from ..policy.policy import Policy
     from ..session.command import Commands
     from ..session.inbox import Inbox
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         token: Tokens | None  # where the policy asks for one
         session_up: Any  # asyncio.Event: a session with the authority is up, or all IDs are known
         network: Any  # None where the board is online, else as in hal/network_wifi.py
-        ota: UpdateService | None  # on a board with slots
+        ota: Standby | None  # on a board with slots
         health: Callable[[], Any] | None  # the application's health check; may be async
         # Called once after the next reply was sent.
         after_reply: Callable[["Agent"], Coroutine[Any, Any, None]] | None

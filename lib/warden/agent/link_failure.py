@@ -4,6 +4,7 @@ Loaded when a link ended, and unloaded again.
 """
 
 import os
+import sys
 
 from micropython import const
 
@@ -99,13 +100,17 @@ def _new_pins(agent: "Agent") -> bool:
     """Return whether a file with new pins was there, and applied."""
     if "pins.cose" not in os.listdir("/") and "sd" not in os.listdir("/"):
         return False
+    slots = "warden.ota.result" in sys.modules
     try:
         from ..ota.update import run_transient
     except (ImportError, AttributeError):
         return False  # a board without the files of updates, and so without release keys
     found = run_transient(_apply_pins, agent)
-    if agent.ota is None:
+    if agent.ota is None or not agent.ota.busy():
         unload("warden.ota.update")
+        unload("warden.ota.slots")
+        if not slots:
+            unload("warden.ota.result")
     return bool(found)
 
 

@@ -186,9 +186,9 @@ def _count(fields: "list[Any]", at: str, trial: bool) -> None:
 
 def _boot_result() -> "Any":
     """Return the result of the board's start, None on a board without slots."""
-    if "warden.ota.boot" not in sys.modules:
+    if "warden.ota.result" not in sys.modules:
         return None
-    from ..ota.boot import boot_result
+    from ..ota.result import boot_result
 
     return boot_result
 

@@ -178,6 +178,8 @@ def parts(
     As (open vault, clock chip, network or None, the clock's floor in unix seconds, what is wrong
     in board.py and can be done without, why the console is open or "").
     """
+    for name in ("warden.board.slots", "warden.ota.boot", "warden.ota.slots"):
+        unload(name)  # boot.py has chosen the slot
     vault = opened.pop() if opened else open_board(ask)[1]
     import board
 

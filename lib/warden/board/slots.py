@@ -1,6 +1,6 @@
 """The slots that board.py names, for firmware/boot.py: mount the one that is to run.
 
-Apart from board/load.py, which a start lets go of: what is made here lives as long as the slots.
+A start lets go of this module, too; board/slot_access.py stays.
 """
 
 import sys
@@ -9,11 +9,12 @@ from micropython import const
 
 from ..errors import StoreError
 from ..ota import boot
-from ..ota.slots import SlotRecord
+from .slot_access import SlotAccess
+from .slot_driver import open_slots
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any
 
 
 def boot_slots(args: "tuple[Any, ...]") -> None:
@@ -40,12 +41,10 @@ def boot_slots(args: "tuple[Any, ...]") -> None:
         feed = watchdog.start(board.WATCHDOG)
 
     try:
-        slots = load.find("slots_", args[0])(args[1:])
+        slots = open_slots(args)
     except load.WRONG as error:
         raise load.explained(board, error)
-    if len(args) > 4:
-        slots.make_check = _firmware_check(args[4])
-    result = boot.start(vault, slots, args[3], _on_damage, feed)
+    result = boot.start(vault, slots, args[3], SlotAccess(args), feed)
     if result.mode == "switch":
         from ..hal import system
 
@@ -55,29 +54,3 @@ def boot_slots(args: "tuple[Any, ...]") -> None:
     load.opened.append(vault)
     if result.mode != "recovery":
         sys.path.insert(1, "/app")
-
-
-def _firmware_check(digests: "tuple[str, ...]") -> "Callable[[int], Any]":
-    """Return what makes the check of a firmware image of `size` bytes: signed as `espsecure` does.
-
-    digests: of the trusted keys, in hex, as the fuses have them.
-    """
-
-    def make(size: int) -> "Any":
-        from ..crypto import p256, rsa
-        from ..wire import sbv2
-
-        trusted = [bytes.fromhex(digest) for digest in digests]
-        return sbv2.Check(size, trusted, rsa.PublicKey, p256.PublicKey)
-
-    return make
-
-
-def _on_damage(slot: int) -> None:
-    """Give up the slot that runs, of which a block was changed, and restart with the other one."""
-    from ..hal import system
-    from . import load
-
-    _, vault = load.open_board()
-    SlotRecord(vault).fail(slot)
-    system.reset()

@@ -253,9 +253,9 @@ def _granted() -> bool:
 
     It proves nothing about the person at the device, so the attempts stay counted.
     """
-    if "warden.ota.boot" not in sys.modules:
+    if "warden.ota.result" not in sys.modules:
         return False
-    from ..ota.boot import boot_result
+    from ..ota.result import boot_result
 
     return boot_result is not None and boot_result.granted is True
 

@@ -1,7 +1,7 @@
 """Choose the slot that runs, and mount it: before any network, and with as little code as that
 takes.
 
-    result = start(vault, slots, attempts, on_damage, feed)     called by board/slots.py
+    result = start(vault, slots, attempts, access, feed)     called by board/slots.py
 
 Order:
   1. SlotRecord.choose() (ota/slots.py) names the slot, by the record that the vault authenticates
@@ -15,6 +15,8 @@ So a trial that crashes, hangs or cuts the power has counted, and after `attempt
 before boots again. A slot whose map or header is not what was verified is marked as failed, and
 the other slot is tried. A slot that can't be read is passed over at this start, and keeps its
 state.
+
+This module is let go of once an agent was built; the result lives on (ota/result.py).
 """
 
 import vfs
@@ -23,7 +25,8 @@ from micropython import const
 from .. import unload
 from ..errors import PeerError, StoreError
 from ..wire import cbor
-from .romfs import Image, RomFS
+from . import result as kept
+from .result import BootResult
 from .slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, SlotRecord
 
 TYPE_CHECKING = const(False)
@@ -31,49 +34,23 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from ..vault import Vault
+    from .romfs import RomFS
     from .slots import Slot, Slots
-
-
-class BootResult:
-    """The result of a board's start.
-
-    mode:
-      application   a slot is mounted
-      factory       no update was ever confirmed: the application that was provisioned runs
-      recovery      neither slot can run: the agent starts without an application, for an update
-      switch        the board has to start anew, with another firmware
-    slot: the one that is mounted, None for none
-    trial: whether the slot still has to be confirmed
-    failed: the sequence number that was given up at this start, or 0
-    """
-
-    def __init__(self, mode: str, slot: "int | None", trial: bool, failed: int) -> None:
-        self.mode = mode
-        self.slot = slot
-        self.trial = trial
-        self.failed = failed
-        self.reason = ""  # of `failed`: trial-failed or an error's code
-        self.granted = False  # this trial passes the gate without a code
-        self.slots: "Any" = None  # the board's, for the next update
-        # update.Update, whose manifest this start verified (ota/deferred.py).
-        self.update: "Any" = None
-
-
-# The result of this start; None where the board has no slots.
-boot_result: "BootResult | None" = None
 
 
 def start(
     vault: "Vault",
     slots: "Slots",
     attempts: int,
-    on_damage: "Callable[[int], None]",
+    access: "Any",
     feed: "Callable[[], None] | None",
 ) -> BootResult:
-    """Run boot(), keep its result as `boot_result`, and verify an update that deferred.py kept."""
-    global boot_result
-    result = boot_result = boot(vault, slots, attempts, on_damage, feed=feed)
-    result.slots = slots
+    """Run boot(), keep its result, and verify an update that deferred.py kept.
+
+    access: board/slot_access.py
+    """
+    result = kept.boot_result = boot(vault, slots, attempts, access.give_up, feed=feed)
+    result.open_slots = access.open
     if result.mode != "switch" and "parked0" in vault.names():
         try:
             from . import deferred
@@ -84,21 +61,6 @@ def start(
         result.update = deferred.load(vault, slots, result.slot)
         unload("warden.ota.deferred")
     return result
-
-
-def advance(vault: "Vault") -> int:
-    """Return the number of this start, committed.
-
-    ota/deferred.py may have raised the counter already. That counts once, since a second agent of
-    the same start raises it again; and for this vault alone, since one that was provisioned
-    meanwhile counts from the beginning, and would come to the same number later.
-    """
-    update = None if boot_result is None else boot_result.update
-    if update is not None:
-        number, update.boot = update.boot, 0
-        if number and number == vault.counter("boot"):
-            return number
-    return vault.advance("boot")
 
 
 def boot(
@@ -238,11 +200,13 @@ def _open(
 ) -> "list[tuple[str, RomFS]]":
     if len(slot.images) != len(slots.names):
         raise StoreError("slot-damaged", "the slot has other components than this device")
+    from .romfs import Image, RomFS
+
     images = []
     for name, (size, _, root) in zip(slots.names, slot.images):  # noqa: B905  (not in MicroPython)
         if name != slots.firmware:  # the chip has started that one
-            damage = None if on_damage is None else _for_slot(on_damage, number)
             map_file = slots.read(number, name + ".map")
+            damage = None if on_damage is None else (on_damage, number)
             images.append((name, Image(slots.read(number, name), map_file, size, root, damage)))
     if _is_strict(vault):
         from .boot_verify import check_slot
@@ -260,7 +224,3 @@ def _is_strict(vault: "Vault") -> bool:
         return False
     fields: "Any" = cbor.decode(data)
     return fields.get("strict", False) is not False
-
-
-def _for_slot(on_damage: "Callable[[int], None]", number: int) -> "Callable[[], None]":
-    return lambda: on_damage(number)

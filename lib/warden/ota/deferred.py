@@ -1,7 +1,8 @@
 """Keep an update across a restart where its manifest can't be verified beside a connected agent,
 for lack of heap: the next start verifies it before there is an agent.
 
-    save(vault, update)                              by the agent, which starts the board anew
+    save(vault, envelope, wrapped, granted)          by the agent, which starts the board anew
+    defer(agent, args)                               the same where the code of updates has no room
     result.update = load(vault, slots, running)      by that start; ota/service.py goes on with it
 
 It is kept in the vault, so that an attacker who writes the flash can place neither an update nor a
@@ -15,31 +16,71 @@ records `parked0`, `parked1`, …    CBOR [envelope, wrapped key or null, grante
 
 from micropython import const
 
-from ..errors import PeerError
+from ..errors import PeerError, WardenError
 from ..wire import cbor
-from ..wire.suit_plan import MAX_ENVELOPE
-from .update import Update
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..agent.interface import Agent
     from ..vault import Vault
     from .slots import Slots
+    from .update import Update
 
 _PIECE = const(4096)
+_MOST_ENVELOPE = const(8192)  # as in wire/suit_plan.py, for whose file there is no room here
 _MOST_KEY = const(61)  # ota/payload.py: nonce, content key, tag
 
 
-def save(vault: "Vault", update: Update) -> None:
+def read_order(
+    args: "dict[str, Any]",
+) -> "tuple[bytes, bytes | None, bool, list[bytes] | None]":
+    """Return (envelope, wrapped key, granted, pins) of an order to install.
+
+    pins: of the web server, [] for the broker's, None where none is to be asked
+    Raises: PeerError bad-body.
+    """
+    envelope, key, pins = args["envelope"], args.get("key", b""), args.get("pins", [])
+    for name in args:
+        if name not in ("envelope", "key", "grant", "pins", "https"):
+            raise PeerError("bad-body")
+    good = isinstance(envelope, bytes) and isinstance(key, bytes)
+    good = good and args.get("grant", True) is True and isinstance(args.get("https", True), bool)
+    if not (good and isinstance(pins, list) and (not pins or 2 <= len(pins) <= 4)):
+        raise PeerError("bad-body")
+    for pin in pins:
+        if not isinstance(pin, bytes) or len(pin) != 32:
+            raise PeerError("bad-body")
+    return envelope, args.get("key"), "grant" in args, pins if args.get("https", True) else None
+
+
+def defer(agent: "Agent", args: "dict[str, Any]") -> "dict[str, Any]":
+    """Keep an order to install for the next start, and return its status.
+
+    The caller starts the board anew. Not during a trial: a start would cost it an attempt.
+
+    Raises: PeerError: bad-body, suit-limit, or an error of the store; its code is reported as an
+      incident.
+    """
+    try:
+        save(agent.vault, *read_order(args)[:3])
+    except WardenError as error:
+        agent.report(error.code, "update")
+        raise PeerError(error.code, error.text)
+    # The number is not known yet.
+    return {"state": "Downloading", "reason": "", "sequence": 0, "want": None}
+
+
+def save(vault: "Vault", envelope: bytes, wrapped: "bytes | None", granted: bool) -> None:
     """Keep an update for the next start.
 
     Raises: PeerError suit-limit: it is larger than any; StoreError: the store has no room for it.
     """
     # Its size was not verified yet: memory may have ended before.
-    if len(update.envelope) > MAX_ENVELOPE or len(update.wrapped or b"") > _MOST_KEY:
+    if len(envelope) > _MOST_ENVELOPE or len(wrapped or b"") > _MOST_KEY:
         raise PeerError("suit-limit", "the envelope is too large, or its key")
-    data = cbor.encode([update.envelope, update.wrapped, update.granted])
+    data = cbor.encode([envelope, wrapped, granted])
     # An earlier one may be left that could not be removed: none of its pieces may follow this
     # one's.
     pieces: "dict[str, bytes | None]" = {name: None for name in _names(vault)}
@@ -55,6 +96,8 @@ def load(vault: "Vault", slots: "Slots", running: "int | None") -> "Update | Non
     Returns: the update, whose state says how it was refused; None where it can't be removed. This
       start ignores it then, and the vault is closed
     """
+    from .update import Update
+
     update = Update(b"", None, False)
     data = b""
     try:

@@ -47,7 +47,7 @@ _EROFS = const(30)
 
 
 class Image:
-    """The verified bytes of an image. on_damage: called before the error of a damaged block."""
+    """The verified bytes of an image. on_damage: (function, argument) called for a bad block."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Image:
         map_file: "Any",
         size: int,
         root: bytes,
-        on_damage: "Callable[[], None] | None" = None,
+        on_damage: "tuple[Callable[[int], None], int] | None" = None,
     ) -> None:
         """Raises: StoreError slot-damaged: the map is not the one that was verified."""
         self._file = file
@@ -107,7 +107,7 @@ class Image:
         except (StoreError, OSError):
             # A block that can't be read is as bad: the application fails at it at each start.
             if self._on_damage is not None:
-                self._on_damage()
+                self._on_damage[0](self._on_damage[1])
             raise
         self._loaded = number
 

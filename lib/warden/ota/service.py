@@ -1,5 +1,5 @@
 """The authority's `update` commands on a connected device, and the trial of a new slot. Loaded
-where the board has slots.
+while there is one (ota/standby.py).
 
     {"envelope": bytes}        install this update; its manifest is verified before anything is
                                written. With "key": the wrapped key of an encrypted update
@@ -25,6 +25,7 @@ from micropython import const
 
 from .. import unload
 from ..errors import LinkError, PeerError, WardenError
+from .result import restart
 from .slots import SlotRecord
 from .update import Update
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..agent.interface import Agent
-    from .boot import BootResult
+    from .result import BootResult
     from .slots import Slots
 
 # Free bytes with which a second TLS connection is opened.
@@ -53,9 +54,16 @@ class UpdateService:
     agent: the device's
     result: of the board's start
     slots: the board's
+    last: the status that the service before this one left, None for the first of a start
     """
 
-    def __init__(self, agent: "Agent", result: "BootResult", slots: "Slots") -> None:
+    def __init__(
+        self,
+        agent: "Agent",
+        result: "BootResult",
+        slots: "Slots",
+        last: "dict[str, Any] | None" = None,
+    ) -> None:
         self.poll_ms = 1000
         self._agent = agent
         self._result = result
@@ -63,7 +71,7 @@ class UpdateService:
         # The update that came last. One whose manifest this start verified, before there was an
         # agent, waits for the authority's session.
         self._update, result.update = result.update, None
-        self._wakeup = asyncio.Event()
+        self._last = last
         self._report: "dict[str, Any] | None" = None  # a status that is to be sent
         self._ahead = 0  # chunks that may be sent before they are asked for
         # Pins of the web server that the image is fetched from, until that ends.
@@ -72,9 +80,9 @@ class UpdateService:
         if update is not None and update.plan is None:
             agent.report(update.reason, "update")
             self._note(update.state, update.reason, update.sequence)
-        if result.failed:
+        if result.failed and last is None:
             self._note("Rejected", result.reason, result.failed)
-        if result.mode == "recovery":
+        if result.mode == "recovery" and last is None:
             self._note("Recovery", result.reason or "slot-damaged", result.failed)
         if result.trial:
             self._note("Testing", "", 0)
@@ -108,9 +116,8 @@ class UpdateService:
             agent.report(error.code, "update")
             # A sender's command is refused, whatever the cause.
             raise PeerError(error.code, error.text)
-        self._wakeup.set()
         if self._is("Testing"):
-            agent.after_reply = _restart
+            agent.after_reply = restart
         return self.status() if keys else self._full_status()
 
     def _step(self) -> bool:
@@ -139,18 +146,14 @@ class UpdateService:
         return self._update
 
     def _install(self, args: "dict[str, Any]", now_ms: int) -> None:
-        envelope, key = args["envelope"], args.get("key", b"")
-        for name in args:
-            if name not in ("envelope", "key", "grant", "pins", "https"):
-                raise PeerError("bad-body")
-        if not (isinstance(envelope, bytes) and isinstance(key, bytes)):
-            raise PeerError("bad-body")
-        if args.get("grant", True) is not True:
-            raise PeerError("bad-body")
-        pins = _pins(args)
+        from .deferred import read_order
+
+        envelope, key, granted, pins = read_order(args)
+        del read_order
+        unload("warden.ota.deferred")
         if self._web is not None or self.busy():
             raise LinkError("update-state", "an update is under way: abort it first")
-        self._update = update = Update(envelope, args.get("key"), "grant" in args)
+        self._update = update = Update(envelope, key, granted)
         try:
             update.verify(self._agent.vault, self._slots, self._result.slot)
         except (WardenError, MemoryError) as error:
@@ -190,11 +193,11 @@ class UpdateService:
         SlotRecord(self._agent.vault).spare(self._result.slot, self._slots.engaged)
         from .deferred import save
 
-        save(self._agent.vault, update)
+        save(self._agent.vault, update.envelope, update.wrapped, update.granted)
         update.end("Downloading")
         update.sequence = 0  # not known yet
         self._update = update
-        self._agent.after_reply = _restart
+        self._agent.after_reply = restart
 
     def _start_waiting(self, now_ms: int) -> None:
         """Begin the download of an update that is verified and not begun, if there is one."""
@@ -218,7 +221,7 @@ class UpdateService:
         """Return the state of the update that came last, and the chunk to send next."""
         update = self._update
         if update is None:
-            return self._report or _status("Idle", "", 0)
+            return self._report or self._last or _status("Idle", "", 0)
         download = update.download if self._web is None else None
         wanted = None if download is None else download.want()
         if wanted is None:
@@ -246,12 +249,12 @@ class UpdateService:
     # -- the task -----------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Watch deadlines and the trial, fetch from web servers, and send reports."""
+        """Watch deadlines and the trial, fetch from web servers, and send reports.
+
+        Returns: nothing is under way any more.
+        """
         agent = self._agent
-        while True:
-            if not (self._result.trial or self._report or self.busy()):
-                self._wakeup.clear()
-                await self._wakeup.wait()
+        while self._result.trial or self._report or self.busy():
             now = agent.now_ms()
             if self._result.trial:
                 await self._run_trial(now)
@@ -260,7 +263,7 @@ class UpdateService:
                 await (self._start_deferred(now) if begins else self._fetch())
                 if self._is("Testing"):
                     await self._send_report()
-                    await _restart(agent)
+                    await restart(agent)
                 continue
             # No local here holds a download over a wait: it would keep the module's code.
             self._check_deadline(now)
@@ -359,41 +362,9 @@ class UpdateService:
         """Log a state, and send it when the authority's session is up."""
         self._agent.log("update", state + " " + reason)
         self._report = _status(state, reason, sequence)
-        self._wakeup.set()
 
 
 def _status(
     state: str, reason: str, sequence: int, want: "list[Any] | None" = None
 ) -> "dict[str, Any]":
     return {"state": state, "reason": reason, "sequence": sequence, "want": want}
-
-
-def _pins(args: "dict[str, Any]") -> "list[bytes] | None":
-    """Return the pins of the web server, [] for the broker's, None where none is to be asked.
-
-    Raises: PeerError bad-body.
-    """
-    pins = args.get("pins", [])
-    good = isinstance(pins, list) and (not pins or 2 <= len(pins) <= 4)
-    if not good or not isinstance(args.get("https", True), bool):
-        raise PeerError("bad-body")
-    for pin in pins:
-        if not isinstance(pin, bytes) or len(pin) != 32:
-            raise PeerError("bad-body")
-    return pins if args.get("https", True) else None
-
-
-async def _restart(agent: "Agent") -> None:
-    """Disconnect, and start the board anew with the slot that is staged."""
-    await agent.client.disconnect()
-    agent.restart()
-
-
-def make(agent: "Agent") -> "UpdateService | None":
-    """Return the service of a device that connects; None where the board has no slots."""
-    from . import boot
-
-    result = boot.boot_result
-    if result is None or result.slots is None:
-        return None
-    return UpdateService(agent, result, result.slots)

@@ -11,7 +11,7 @@ from .slots import SlotRecord
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
     from ..agent.interface import Agent
-    from .boot import BootResult
+    from .result import BootResult
     from .slots import Slots
 
 

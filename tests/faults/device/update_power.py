@@ -131,7 +131,7 @@ def park_and_install(board):
     """The same on a board that is short of memory: the next start verifies the update that waits
     in the vault."""
     board.start()
-    deferred.save(board.vault(), Update(envelope(3, [NEW]), None, False))
+    deferred.save(board.vault(), envelope(3, [NEW]), None, False)
     outcome = board.start()
     vault = board.vault()
     parked = deferred.load(vault, board.running, outcome.slot)

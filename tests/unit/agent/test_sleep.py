@@ -7,7 +7,7 @@ from harness import check, equal
 from test_bundle import good
 from warden.agent.delivery import Delivery
 from warden.errors import StoreError
-from warden.ota import boot
+from warden.ota import result as results
 from warden.session import resume
 from warden.session.resume import ResumableSession
 from warden.vault import Vault, records
@@ -42,7 +42,7 @@ class Asleep:
 
 class Trial:
     trial = True
-    update = slots = None
+    update = open_slots = None
 
 
 def woken(pending="", trial=False):
@@ -55,15 +55,15 @@ def woken(pending="", trial=False):
     memory = Memory()
     check(resume.save(vault, memory, [Asleep(number)], None, 0, NOW))
     generation = vault.generation
-    kept = boot.boot_result
-    boot.boot_result = Trial() if trial else None
+    kept = results.boot_result
+    results.boot_result = Trial() if trial else None
     try:
         rig = Rig(vault)
         apps, panel, _ = rig.device._parts
         rig.device._parts = apps, panel, memory
         rig.start_without_tasks()
     finally:
-        boot.boot_result = kept
+        results.boot_result = kept
     equal(memory.data, b"")
     return rig, generation
 

@@ -8,7 +8,7 @@ from harness import check, equal
 from warden.board import app_failures, load
 from warden.errors import LinkError, StoreError
 from warden.hal import reset_cause
-from warden.ota import boot
+from warden.ota import result as results
 from warden.vault import Vault
 
 RECORD = "failures"
@@ -43,20 +43,20 @@ class World:
         vault.put("identity", b"x")
 
     def __enter__(self):
-        self.kept = load.store, load.root_key, reset_cause.ended, boot.boot_result
+        self.kept = load.store, load.root_key, reset_cause.ended, results.boot_result
         load.store, load.root_key = lambda args: self.store, lambda *args: RootKey()
         reset_cause.ended = lambda: self.ended
         sys.modules["board"] = Board
         return self
 
     def __exit__(self, *_):
-        load.store, load.root_key, reset_cause.ended, boot.boot_result = self.kept
+        load.store, load.root_key, reset_cause.ended, results.boot_result = self.kept
         del sys.modules["board"], load.opened[:]
 
     def start(self, ended="", trial=False, failed=0):
         """Return whether the start holds the application back."""
         self.ended = ended
-        boot.boot_result = boot.BootResult("application", 0, trial, failed)
+        results.boot_result = results.BootResult("application", 0, trial, failed)
         app_failures._pause_ms = 0
         del load.opened[:]
         return load.app_held()

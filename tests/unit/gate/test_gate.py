@@ -662,11 +662,11 @@ def test_a_display_that_does_not_answer():
 def test_the_trial_grant():
     class BootResult:
         granted = True
-        slots = update = None
+        open_slots = update = None
 
-    from warden.ota import boot
+    from warden.ota import result as results
 
-    unload("warden.ota.boot")
+    unload("warden.ota.result")
 
     for granted in (True, False, None):
         BootResult.granted = granted
@@ -683,13 +683,13 @@ def test_the_trial_grant():
 
         stage = Stage()
         stage.vault.advance("otp_used", 2)
-        sys.modules["warden.ota.boot"] = warden.ota.boot = boot
-        boot.boot_result = BootResult
+        sys.modules["warden.ota.result"] = warden.ota.result = results
+        results.boot_result = BootResult
         try:
             run_stage(stage, work)
         finally:
-            boot.boot_result = None
-            unload("warden.ota.boot")
+            results.boot_result = None
+            unload("warden.ota.result")
 
 
 def test_a_flash_that_fails_restarts_the_board():

@@ -13,6 +13,7 @@ from test_service import Device, install, order, run, verifiers
 from update_kit import envelope
 from warden.errors import PeerError, StoreError
 from warden.ota import deferred, service
+from warden.ota import result as results
 from warden.ota import update as update_module
 from warden.ota.slots import CONFIRMED, EMPTY, STAGED, TRIAL, SlotRecord
 from warden.vault import Vault
@@ -28,7 +29,7 @@ def start(board, make=None):
     """Return (device, UpdateService), as boot_slots() and the agent make them."""
     board.power_on()
     outcome = board.start()
-    outcome.slots = board.running
+    outcome.open_slots = lambda running: board.running
     vault = board.vault()
     if "parked0" in vault.names():
         real, update_module.verifiers = update_module.verifiers, make or verifiers
@@ -38,7 +39,7 @@ def start(board, make=None):
             update_module.verifiers = real
     device = Device(board)
     board.outcome = outcome
-    return device, service.UpdateService(device, outcome, outcome.slots)
+    return device, service.UpdateService(device, outcome, board.running)
 
 
 def short_of_memory(one, **args):
@@ -201,7 +202,7 @@ def test_large_ones_lie_in_pieces():
     board = installed()
     vault = board.vault()
     text = bytes(range(256)) * 32
-    deferred.save(vault, update_module.Update(text, bytes(61), True))
+    deferred.save(vault, text, bytes(61), True)
     equal(
         sorted(name for name in vault.names() if "parked" in name),
         ["parked%d" % n for n in range(3)],
@@ -212,11 +213,11 @@ def test_large_ones_lie_in_pieces():
         def verify(self, *args):
             found.append((self.envelope, self.wrapped, self.granted))
 
-    real, deferred.Update = deferred.Update, Seen
+    real, update_module.Update = update_module.Update, Seen
     try:
         deferred.load(vault, board.running, 0)
     finally:
-        deferred.Update = real
+        update_module.Update = real
     equal(found, [(text, bytes(61), True)])
     equal([name for name in vault.names() if "parked" in name], [])
     board.off()
@@ -258,28 +259,27 @@ def test_the_counter_rises_once():
     A second agent of the same start uses the next one.
     """
     board = installed()
-    boot = sys.modules["warden.ota.boot"]
     defers(board)
     start(board)
-    saved = boot.boot_result
-    boot.boot_result = board.outcome
+    saved = results.boot_result
+    results.boot_result = board.outcome
     board.outcome.update = update_module.Update(b"", None, False)
     vault = board.vault()
     board.outcome.update.boot = number = vault.counter("boot")
     try:
-        equal((boot.advance(vault), boot.advance(vault)), (number, number + 1))
+        equal((results.advance(vault), results.advance(vault)), (number, number + 1))
         # A vault that was made anew, or that counted on meanwhile.
         for other in (number, number + 5):
             board.outcome.update.boot = other
             here = vault.counter("boot")
-            equal((boot.advance(vault), board.outcome.update.boot), (here + 1, 0))
+            equal((results.advance(vault), board.outcome.update.boot), (here + 1, 0))
         here = vault.counter("boot")
         board.outcome.update = None
-        equal(boot.advance(vault), here + 1)
-        boot.boot_result = None
-        equal((boot.advance(vault), vault.counter("boot")), (here + 2, here + 2))
+        equal(results.advance(vault), here + 1)
+        results.boot_result = None
+        equal((results.advance(vault), vault.counter("boot")), (here + 2, here + 2))
     finally:
-        boot.boot_result = saved
+        results.boot_result = saved
     board.off()
 
 
@@ -325,8 +325,8 @@ def loaded(board):
 def test_nothing_of_an_order_that_could_not_be_taken_away_is_left():
     """Pieces of a longer one behind those of a shorter one would be an order that never came."""
     board = installed()
-    deferred.save(board.vault(), update_module.Update(bytes(8192), None, True))
-    deferred.save(board.vault(), update_module.Update(envelope(2, [NEW]), None, False))
+    deferred.save(board.vault(), bytes(8192), None, True)
+    deferred.save(board.vault(), envelope(2, [NEW]), None, False)
     vault = board.vault()
     equal([name for name in vault.names() if "parked" in name], ["parked0"])
     vault.put("release", b"")
@@ -508,13 +508,12 @@ def test_a_start_of_the_board():
     from warden.board import load, slots
     from warden.hal import watchdog
 
-    boot = sys.modules["warden.ota.boot"]
     board = installed()
 
     class Named:
         WATCHDOG = 5000
 
-    kept = load.open_board, load.find, watchdog.start, boot.boot_result, update_module.verifiers
+    kept = load.open_board, load.find, watchdog.start, results.boot_result, update_module.verifiers
     path, commit = sys.path[:], Vault.commit
     fed = []
 
@@ -537,14 +536,15 @@ def test_a_start_of_the_board():
             board.power_on()
             sys.path.append("/app")
             slots.boot_slots(("file", "/ram/slots", ("app",), 2))
-            outcome = boot.boot_result
+            outcome = results.boot_result
             equal((outcome.mode, sys.path[1]), ("application", "/app"))
             equal(outcome.update and outcome.update.plan.sequence, sequence)
             if sequence:
                 # That number is committed: the agent of this start works with it.
                 number = board.vault().counter("boot")
                 equal(
-                    (boot.advance(board.vault()), board.vault().counter("boot")), (number, number)
+                    (results.advance(board.vault()), board.vault().counter("boot")),
+                    (number, number),
                 )
             equal("parked0" in board.vault().names(), broken)
             equal(fed, [5000] if broken or sequence else [])
@@ -552,9 +552,13 @@ def test_a_start_of_the_board():
             vfs.umount("/app")
     finally:
         sys.path[:], Vault.commit = path, commit
-        load.open_board, load.find, watchdog.start, boot.boot_result, update_module.verifiers = (
-            kept
-        )
+        (
+            load.open_board,
+            load.find,
+            watchdog.start,
+            results.boot_result,
+            update_module.verifiers,
+        ) = kept
         check("warden.ota.deferred" not in sys.modules)
         sys.modules["warden.ota.deferred"] = sys.modules["warden.ota"].deferred = deferred
     board.off()
@@ -565,7 +569,7 @@ def test_an_order_that_a_trial_meets():
     board = installed()
     device, one = start(board)
     install(one, order(one, envelope=envelope(2, [NEW])))
-    deferred.save(board.vault(), update_module.Update(envelope(3, [NEW]), None, True))
+    deferred.save(board.vault(), envelope(3, [NEW]), None, True)
     device, one = start(board)
     status = one.status()
     equal((status["state"], status["reason"]), ("Aborted", "update-state"))
@@ -603,18 +607,18 @@ def test_a_start_of_another_firmware_leaves_the_order_for_it():
     defers(board)
     board.power_on()
     resets = []
-    kept = load.open_board, load.find, system.reset, boot.boot_result, boot.boot
+    kept = load.open_board, load.find, system.reset, results.boot_result, boot.boot
     path = sys.path[:]
     load.open_board = lambda: (None, board.vault())
     load.find = lambda prefix, kind: lambda args: board.slots()
     system.reset = lambda: resets.append(1)
-    boot.boot = lambda *args, **more: boot.BootResult("switch", 1, False, 0)
+    boot.boot = lambda *args, **more: results.BootResult("switch", 1, False, 0)
     sys.path.append("/app")
     try:
         slots.boot_slots(("file", "/ram/slots", ("app",), 2))
-        equal((resets, boot.boot_result.update), ([1], None))
+        equal((resets, results.boot_result.update), ([1], None))
     finally:
-        load.open_board, load.find, system.reset, boot.boot_result, boot.boot = kept
+        load.open_board, load.find, system.reset, results.boot_result, boot.boot = kept
         sys.path[:] = path
     check("parked0" in board.vault().names())
     board.off()

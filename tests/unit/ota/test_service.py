@@ -9,7 +9,8 @@ from test_download import NEW, installed
 from time_model import ModelTime
 from update_kit import CLASS, VENDOR, Key, envelope, loaded, unload
 from warden.errors import LinkError, PeerError
-from warden.ota import service
+from warden.ota import result as results
+from warden.ota import service, standby
 from warden.ota import update as update_module
 from warden.ota.slots import CONFIRMED, EMPTY, FAILED, STAGED, TRIAL, SlotRecord
 from warden.wire import cbor
@@ -74,9 +75,9 @@ def start(board):
     """Power on; (device, UpdateService)."""
     board.power_on()
     outcome = board.start()
-    outcome.slots = board.running
+    outcome.open_slots = lambda running: board.running
     device = Device(board)
-    return device, service.UpdateService(device, outcome, outcome.slots)
+    return device, service.UpdateService(device, outcome, board.running)
 
 
 def verifiers(keys):
@@ -595,17 +596,16 @@ def test_release_keys_that_go_while_it_is_verified():
 
 
 def test_only_where_the_board_has_slots():
-    from warden.ota import boot
-
     board = installed()
     device, one = start(board)
-    equal(boot.boot_result, None)
-    equal(service.make(device), None)
-    boot.boot_result = board.outcome
+    equal(results.boot_result, None)
+    equal(standby.make(device), None)
+    results.boot_result = board.outcome
     try:
-        equal(service.make(device), None)
-        board.outcome.slots = board.running
-        check(service.make(device) is not None)
+        board.outcome.open_slots = lambda running: board.running
+        check(standby.make(device) is not None)
+        board.outcome.open_slots = None
+        equal(standby.make(device), None)
     finally:
-        boot.boot_result = None
+        results.boot_result = None
     board.off()
