@@ -1,4 +1,4 @@
-"""A fleet lives through all that it does, and nothing that it shows or logs has one of its secrets.
+"""A fleet lives through all that it does; nothing that it shows has one of its secrets.
 
 Looked at: what every command and service prints, the page of metrics, the broker's log, the audit
 log, and the arguments of all processes. Each secret is looked for as it is, in hex and in base64.

@@ -11,6 +11,7 @@ import pytest
 from cli_kit import fails
 from engine_kit import SEALED
 from host_kit import new_fleet, refused
+from warden_host import folders
 from warden_host.backup import age, archive, backup
 from warden_host.backup.backup import Key, Lock
 from warden_host.broker.accounts import device_account
@@ -112,7 +113,7 @@ def test_what_the_lost_host_may_have_done_is_not_done_again(fleet, tmp_path):
 
 def test_a_backup_is_durable_before_secrets_go_for_it(fleet, tmp_path, monkeypatch):
     done: list = []
-    monkeypatch.setattr(archive, "sync_folder", lambda path: done.append(path))
+    monkeypatch.setattr(folders, "sync_folder", lambda path: done.append(path))
     with Store(fleet.database) as store:
         monkeypatch.setattr(type(store), "complete_backup", lambda *_: done.append("recorded"))
     backup.make(fleet, tmp_path / "fleet.age", LOCK)

@@ -8,7 +8,7 @@ import re
 import click
 import pytest
 from cli_kit import fails, said
-from warden_host.backup import archive
+from warden_host import folders
 from warden_host.cli import main, recording
 from warden_host.store.store import Store
 
@@ -120,7 +120,7 @@ def test_nothing_is_trimmed_before_the_exports_name_is_on_the_disk(folder, monke
     def fail(_):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(archive, "sync_folder", fail)
+    monkeypatch.setattr(folders, "sync_folder", fail)
     run("app", "add", "home", "--type", "lock", "--command", "x")
     assert main.run(["audit", "export", str(tmp_path / "1.jsonl"), "--trim"]) != 0
     assert actions(folder)[0] == ("app add home --type=lock --command=x", "")

@@ -163,15 +163,6 @@ def _make_folder(path: Path) -> None:
         path.mkdir(mode=0o700)
 
 
-def sync_folder(path: Path) -> None:
-    """Let the names in a folder survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def copy(content: IO[bytes], target: Path) -> None:
     """Write a new file with this content, for its owner alone, durably."""
     _make_folder(target.parent)

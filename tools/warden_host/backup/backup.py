@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from warden_host import folders
 from warden_host.backup import age, archive
 from warden_host.broker.backend import registry_lock
 from warden_host.devices import rotation
@@ -71,6 +72,8 @@ def make(fleet: Fleet, path: Path, lock: Lock, releases: bool = True) -> dict[st
             with Store(fleet.database) as store:
                 number = store.begin_backup()
             with registry_lock(fleet):  # database, keys and accounts of one moment
+                for left in fleet.root.glob(".backup.*.db"):  # of a backup that was cut off
+                    left.unlink()
                 with Store(fleet.database) as store:
                     store.copy_to(copy)
                 pins = b"".join(pki.load_pins(fleet.keys))
@@ -89,7 +92,7 @@ def make(fleet: Fleet, path: Path, lock: Lock, releases: bool = True) -> dict[st
             os.fsync(file.fileno())
         os.replace(fresh, path)
         # Devices let go of their former secrets for it: it must not be gone after a power cut.
-        archive.sync_folder(path.absolute().parent)
+        folders.sync_folder(path.absolute().parent)
     finally:
         for left in (fresh, copy):
             left.unlink(missing_ok=True)
@@ -151,9 +154,9 @@ def restore(path: Path, key: Key, into: Path) -> dict[str, Any]:
         if into.exists():
             into.rmdir()
         for folder, _, _ in os.walk(fresh):
-            archive.sync_folder(Path(folder))
+            folders.sync_folder(Path(folder))
         os.replace(fresh, into)
-        archive.sync_folder(into.absolute().parent)
+        folders.sync_folder(into.absolute().parent)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise

@@ -1,24 +1,21 @@
 """`warden audit`: show, verify and export the log of who did what."""
 
-import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
 from warden_host import jsontext
-from warden_host.backup import archive
 from warden_host.cli import screen
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.errors import HostError
-from warden_host.store.audit import Entry, find_break
+from warden_host.store import audit_export
+from warden_host.store.audit import find_break
 from warden_host.store.store import Store
 
 _MAX_LINE = 8192
-_FORMAT = 1
 
 
 @click.group()
@@ -54,7 +51,7 @@ def list_(state: State, last: int, as_json: bool) -> None:
         rows = store.latest_audit_rows(last)
     if as_json:
         for row in rows:
-            screen.print_json(_record(row))
+            screen.print_json(audit_export.record(row))
         return
     table = screen.table("Audit log", "no.", "time", "who", "action", "outcome", folds=("action",))
     shown = {row.id for row in rows}
@@ -109,21 +106,8 @@ def export(state: State, file: Path, trim: bool, as_json: bool) -> None:
       warden audit export 2026-11.jsonl
       warden audit export 2026-11.jsonl --trim
     """
-    fleet = state.fleet()
-    last: Entry | None = None
-    count = 0
-    with Store(fleet.database) as store, _new_file(file) as out:
-        id_, before = store.audit_base()
-        out.write(_line({"format": _FORMAT, "after": id_, "hash": before.hex()}))
-        for row in store.audit_rows():
-            if row.id != id_ + 1 or row.hash != row.expected_hash(before):
-                raise HostError("audit-broken", f"row {id_ + 1} is changed or missing")
-            out.write(_line(_record(row)))
-            id_, before, last = row.id, row.hash, row
-            count += 1
-        out.flush()
-        os.fsync(out.fileno())
-        archive.sync_folder(file.absolute().parent)
+    with Store(state.fleet().database) as store:
+        count, before, last = audit_export.export(store, file)
         if trim and last is not None:
             store.trim_audit(last)
     if as_json:
@@ -134,14 +118,6 @@ def export(state: State, file: Path, trim: bool, as_json: bool) -> None:
         )
 
 
-def _new_file(path: Path) -> BinaryIO:
-    """Create the file, 0600. Raises bad-argument if it is there."""
-    try:
-        return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-    except FileExistsError:
-        raise HostError("bad-argument", f"{path} is there already", "name a new file") from None
-
-
 def _compare(store: Store, file: Path, base: tuple[int, bytes]) -> None:
     """Raise audit-broken unless the log holds what the export holds, as far as it was not trimmed.
 
@@ -149,7 +125,7 @@ def _compare(store: Store, file: Path, base: tuple[int, bytes]) -> None:
     """
     rows = _exported(file)
     start = next(rows, None)
-    if start is None or start.get("format") != _FORMAT:
+    if start is None or start.get("format") != audit_export.FORMAT:
         raise HostError("audit-broken", f"{file} is no export of an audit log")
     id_, hash_ = _mark(start, "after")
     for row in rows:
@@ -176,11 +152,3 @@ def _mark(row: dict[str, Any], key: str) -> tuple[int, bytes]:
         return int(row[key]), bytes.fromhex(row["hash"])
     except (KeyError, TypeError, ValueError):
         raise HostError("audit-broken", "a line of the export is damaged") from None
-
-
-def _record(row: Entry) -> dict[str, Any]:
-    return row._asdict() | {"hash": row.hash.hex()}
-
-
-def _line(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, ensure_ascii=True).encode() + b"\n"

@@ -38,6 +38,7 @@ from warden_host.service.control import (
 from warden_host.service.crl_keeper import CrlKeeper
 from warden_host.service.display_queue import screen_thread
 from warden_host.service.exported import Exported
+from warden_host.service.housekeeping import housekeeping
 from warden_host.service.introspection import TABLE, Introspection
 from warden_host.service.login_watch import LoginWatch
 from warden_host.service.operators import MOST_OF_A_USER, OPERATORS_MODE, AuditedSockets
@@ -151,6 +152,7 @@ def serving(
             bans = watching(fleet, broker, watch.asks, announce_to_all, handler.operations)
             stack.enter_context(bans)
             stack.enter_context(sweeping(fleet, announce_to_all))
+            stack.enter_context(housekeeping(fleet, announce_to_all))
             rollouts = RolloutHandler(fleet, authority)
             stack.callback(rollouts.close)
             rollouts.resume_all()

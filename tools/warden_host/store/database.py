@@ -12,6 +12,8 @@ from warden_client import secretfile
 from warden_host.errors import HostError
 from warden_host.store import schema
 
+MAX_WAL = 8 << 20  # bytes that the file -wal keeps once its content is in the database
+
 
 class Database:
     """An open fleet.db, for one thread at a time. Raises database-damaged, key-permissions."""
@@ -33,6 +35,7 @@ class Database:
             self._db.execute("PRAGMA foreign_keys = ON")
             # Keys and passwords that were replaced must not remain in the file.
             self._db.execute("PRAGMA secure_delete = ON")
+            self._db.execute(f"PRAGMA journal_size_limit = {MAX_WAL}")
             self._synchronous = ""
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > schema.FORMAT:

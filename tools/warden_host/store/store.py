@@ -31,6 +31,7 @@ from warden_host.store.operators import Operators
 from warden_host.store.otp import Codes
 from warden_host.store.policies import Policies
 from warden_host.store.releases import Releases
+from warden_host.store.retention import Retention
 from warden_host.store.tokens import Tokens
 
 
@@ -118,6 +119,7 @@ class Store(
     Audit,
     HeldCommands,
     Bans,
+    Retention,
 ):
     """All tables of an open fleet.db, for one thread. Raises database-damaged, key-permissions."""
 
