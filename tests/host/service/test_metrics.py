@@ -22,6 +22,7 @@ from warden_host.service import tally
 from warden_host.service.metrics import metrics_page
 from warden_host.service.run import serving
 from warden_host.service.tally import BUCKETS, UNANSWERED_S, Tally
+from warden_host.store.bans import Ban
 from warden_host.store.store import Store
 
 EVIL = 'x"} 1\nwarden_evil{a="'
@@ -99,6 +100,8 @@ def fleet(tmp_path):
     made = new_fleet(tmp_path)
     with Store(made.database) as store:
         store.add_device(SEALED)
+        store.put_ban(Ban("192.0.2.1/32", "ban", 1.0, None, "watch", "guesses", 3))
+        store.put_ban(Ban("192.0.2.2/32", "ban", 1.0, 2.0, "watch", "was over", 3))
         store.add_rollout("relay-1", 1, {}, {})
     return made
 
@@ -140,6 +143,7 @@ def test_the_page_of_a_fleet_at_work(fleet):
     assert found["warden_messages_total", "refused"] == 0
     assert found["warden_queue_messages",] == 0
     assert sum(value for key, value in found.items() if key[0] == "warden_rollouts") == 1
+    assert (found["warden_bans", "ban"], found["warden_bans", "slow"]) == (1, 0)
     assert found["warden_store_bytes", "database"] > 0
     assert found["warden_certificate_end_seconds", "server"] > 1.7e9
     assert found["warden_disk_free_bytes",] > 0

@@ -6,6 +6,7 @@ lists of this program. Values are counts, sizes and times, so a page holds no se
 
 import functools
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -158,6 +159,7 @@ def _of_store(store: Store) -> Iterator[Metric]:
     )
     targets = _bounded(store.target_counts(), frozenset(plan.STATES))
     yield _gauge("warden_rollout_devices", "Devices of active rollouts", "state", targets)
+    yield _gauge("warden_bans", "Bans in force", "kind", store.ban_counts(time.time()))
     first = store.first_certificate_end()
     if first is not None:
         yield _one("warden_device_certificate_first_end_seconds", "The first to end", first)

@@ -55,6 +55,13 @@ class Bans(Database):
                     )
             self._do("INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?, ?)", *ban)
 
+    def ban_counts(self, now: float) -> dict[str, int]:
+        """Return kind → how many bans are in force."""
+        rows = self._do(
+            "SELECT kind, count(*) FROM bans WHERE until IS NULL OR until > ? GROUP BY kind", now
+        )
+        return {BAN: 0, SLOW: 0} | dict(rows.fetchall())
+
     def bans(self, now: float) -> list[Ban]:
         """Return the bans in force, the oldest first."""
         rows = self._do(
