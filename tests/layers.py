@@ -169,6 +169,7 @@ DEVICE_MAY_IMPORT = {
     "token": "crypto net vault wire",
     "provisioning": "board crypto policy token vault wire",
     "rotation": "crypto net policy provisioning session token vault wire",
+    "standalone": "board net vault wire",
     "agent": "board crypto gate hal net ota policy rotation session token vault wire",
 }
 # Formats that hold MACs and signatures.

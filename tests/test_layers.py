@@ -11,8 +11,12 @@ from layers import Tree
 # A part of the tree whose rules are checked; tests are held to their length only.
 PARTS = ("lib", "firmware", "boards", "tools", "examples", "tests")
 
-# The packages whose __init__ is prose alone: the vault's holds the class Vault.
-PACKAGES = {"warden." + name for name in layers.DEVICE_MAY_IMPORT} - {"warden.vault"}
+# The packages whose __init__ is prose alone: the vault's holds the class Vault, and standalone is
+# one module.
+PACKAGES = {"warden." + name for name in layers.DEVICE_MAY_IMPORT} - {
+    "warden.vault",
+    "warden.standalone",
+}
 
 # What each feature may load, besides the base and the packages themselves: the use of the
 # vault must not cost the memory of a TLS link. A new feature needs its line here.
@@ -109,6 +113,10 @@ ALONE: dict[str, str] = {
     "session.message": "wire.cbor wire.exact",
     "session.session": SEALING
     + " net.backoff session.message wire.cbor wire.exact wire.envelope wire.names",
+    "standalone": (
+        "crypto.rand net.backoff net.clock net.keepalive net.link net.meter net.mqtt"
+        " net.verifier wire.cbor wire.exact wire.mqtt"
+    ),
     "token.choice": VAULT + " net.backoff token.keeper token.ways vault.records",
     "token.commands": VAULT + " net.http net.verifier token.terms vault.records",
     "token.fetch": "net.http wire.strict_json",

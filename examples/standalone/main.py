@@ -3,12 +3,12 @@
 import asyncio
 import os
 
-from standalone import Connection
 from warden.crypto.kdf import hmac_sha256
 from warden.crypto.rand import random_bytes
 from warden.hal.clock_rtc import ChipClock
 from warden.hal.rootkey_software import SoftwareRootKey
 from warden.hal.store_file import FileStore
+from warden.standalone import Connection
 from warden.vault import Vault
 
 FOLDER = os.getcwd().rstrip("/")
@@ -25,7 +25,7 @@ async def main():
     )
     vault.open()
     will = "porch/state", b"away"
-    connection = Connection(vault, ChipClock(), on_message, will=will, log=print)
+    connection = Connection(vault, ChipClock(), on_message, will=will)
     await connection.subscribe("porch/relay")
     running = asyncio.create_task(connection.run())  # kept: a task that is not ends any time
     while not running.done():

@@ -8,11 +8,11 @@ import json
 import os
 import sys
 
-from standalone import store
 from warden.crypto.kdf import hmac_sha256
 from warden.crypto.rand import random_bytes
 from warden.hal.rootkey_software import SoftwareRootKey
 from warden.hal.store_file import FileStore
+from warden.standalone import store
 from warden.vault import Vault
 
 FOLDER = os.getcwd().rstrip("/")

@@ -2,10 +2,9 @@
 
 A device of ours and the peers run at once, each behind a path of its own to one broker, over
 verified TLS, and publish four times a second. "Back" is the first of these messages that the
-broker passes on. In a silence the path holds what is sent, and lets go of it afterwards. PEERS
-names the folder with the peers' checkouts (`micropython-mqtt`,
-`micropython-lib`); COMEBACKS is how often each is done, 3 without it, and 0 measures the heap
-alone.
+broker passes on. bench_silence.py has silence and half-open connections. PEERS names the folder
+with the peers' checkouts (`micropython-mqtt`, `micropython-lib`); COMEBACKS is how often each is
+done, 3 without it, and 0 measures the heap alone.
 """
 
 import contextlib
@@ -41,7 +40,7 @@ from warden_host.service.authority import Authority
 from warden_host.store.store import Store
 
 OURS, AS, ROBUST = "Warden", "mqtt_as", "umqtt.robust"
-_SILENCE_S = 60.0
+_AWAY_S = 10.0
 _MOST_S = 150.0  # later is never
 _PAUSE_S = 12.0  # a device answers a wake once in ten seconds
 _RECONNECTS = 500
@@ -85,20 +84,13 @@ while True:
 
 
 class Way:
-    """The way to the broker: it can fall silent, and make what is connected half-open."""
+    """The way to the broker."""
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self.flows = threading.Event()
-        self.flows.set()
-        self._age = 0
         threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        """Pass nothing more of the connections that there are, and close none."""
-        self._age += 1
 
     def _accept(self) -> None:
         while True:
@@ -112,20 +104,15 @@ class Way:
             for one in (near, far):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for pair in ((near, far), (far, near)):
-                threading.Thread(
-                    target=self._forward, args=(*pair, self._age), daemon=True
-                ).start()
+                threading.Thread(target=self.forward, args=pair, daemon=True).start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket, age: int) -> None:
+    def forward(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                self.flows.wait()
-                if age == self._age:
-                    sink.sendall(data)
-        if age == self._age:
-            for one in (source, sink):
-                with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
+                sink.sendall(data)
+        for one in (source, sink):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
 
 class Watcher:
@@ -290,27 +277,16 @@ def rows() -> Iterator[dict[str, object]]:
             broker.start()
             return began
 
-        def fall_silent() -> float:
-            for path in world.paths.values():
-                path.flows.clear()
-            time.sleep(_SILENCE_S)
+        def be_away() -> float:
+            broker.stop()
             watcher.drain()
+            time.sleep(_AWAY_S)
             began = time.monotonic()
-            for path in world.paths.values():
-                path.flows.set()
-            return began
-
-        def half_open() -> float:
-            began = time.monotonic()
-            for path in world.paths.values():
-                path.cut()
-            time.sleep(0.5)  # what is on its way
-            watcher.drain()
+            broker.start()
             return began
 
         yield from table_rows(f"broker restarted, {count} times", race.times(count, restart))
-        yield from table_rows(f"60 s of silence, {count} times", race.times(count, fall_silent))
-        yield from table_rows(f"half-open connection, {count} times", race.times(count, half_open))
+        yield from table_rows(f"broker away 10 s, {count} times", race.times(count, be_away))
 
 
 def table_rows(what: str, times: Times) -> Iterator[dict[str, object]]:

@@ -16,6 +16,7 @@ import json
 import math
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -85,11 +86,11 @@ class Way(comeback.Way):
         self.near: list[int] = []
         super().__init__(target)
 
-    def _forward(self, source, sink, age):  # type: ignore[no-untyped-def]
+    def forward(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             if source.getsockname()[1] == self.port:
                 self.near.append(source.getpeername()[1])
-        super()._forward(source, sink, age)
+        super().forward(source, sink)
 
 
 class Crowd(comeback.World):

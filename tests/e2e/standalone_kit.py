@@ -20,7 +20,7 @@ class Program(Board):
         self.process = None
         self._example = repo / "examples" / "standalone"
         self._folder, self._micropython = folder, micropython
-        path = f"{self._example}:{repo / 'lib'}:{umqtt}:.frozen"
+        path = f"{repo / 'lib'}:{umqtt}:.frozen"
         self._environment = os.environ | {"MICROPYPATH": path}
         self._argv = self._command("main.py")
 

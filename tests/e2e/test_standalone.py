@@ -1,11 +1,13 @@
-"""examples/standalone at mosquitto with a password file: no plugin, no authority of Warden."""
+"""warden.standalone at mosquitto with a password file: no plugin, no authority of Warden."""
 
 import base64
 import contextlib
 import hashlib
 import os
+import re
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,3 +136,59 @@ def test_what_it_refuses(site: Site, program: Program, change: str, code: str) -
     program.start()
     program.wait_line(code)
     assert not [line for line in program.lines.all() if line.startswith(("link-up", "published"))]
+
+
+def test_the_page_s_own_steps(
+    repo: Path, umqtt_path: Path, micropython: str, tmp_path: Path
+) -> None:
+    """The blocks of docs/standalone.md as they stand there, but for port and broker."""
+    page = (repo / "docs" / "standalone.md").read_text()
+    first, steps = re.findall(r"^```\n(export .*?|python account.*?)^```$", page, re.M | re.S)
+    (account,) = re.findall(r"^```python\n# account.py\n(.*?)^```$", page, re.M | re.S)
+    (port,) = free_ports(1)
+    shell = first.replace("8899", str(port)).removesuffix("mosquitto -c mosquitto.conf -d\n")
+    assert len(shell) < len(first)
+    folder = tmp_path / "porch"
+    path = (
+        f"{Path(sys.executable).parent}:{Path(micropython).parent}:{os.environ['PATH']}:/usr/sbin"
+    )
+    environment = os.environ | {"PATH": path}
+    script = f"cd {repo}\n{shell}".replace(
+        "mkdir porch && cd porch", f"mkdir {folder}; cd {folder}"
+    )
+    script = script.replace("$PWD/build/umqtt", str(umqtt_path))
+    secret = "a long secret\n"
+    _bash(script, environment, secret * 2)
+    (folder / "account.py").write_text(account.replace("8899", str(port)))
+    provision, run = [line.split("   ")[0] for line in steps.splitlines()]
+    head = (
+        f"export MICROPYPATH={repo}/lib:{umqtt_path}:.frozen EXAMPLE={repo}/examples/standalone\n"
+    )
+    head += f"cd {folder}\n"
+    assert _bash(head + provision, environment).splitlines()[-1] == "stored"
+    argv = tie_to_us([find_binary(), "-c", str(folder / "mosquitto.conf")])
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as broker:
+        try:
+            program = Program(repo, umqtt_path, micropython, folder)
+            assert run.split() == ["micropython", "$EXAMPLE/main.py"]
+            with contextlib.ExitStack() as stack:
+                stack.callback(program.kill)
+                program.start()
+                program.wait_line("link-up")
+                program.wait_line("published")
+        finally:
+            broker.kill()
+
+
+def _bash(script: str, environment: dict[str, str], given: str = "") -> str:
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        input=given,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

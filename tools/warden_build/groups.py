@@ -52,6 +52,8 @@ GROUPS = (
     Group("start", "agent.build policy.policy board.load hal.reset_cause", "agent.build"),
     Group("seldom", "agent.waits agent.leaving wire.cbor_reader policy.connection"),
     Group("http", "net.http ota.https"),
+    # For programs without the authority: no other module loads it.
+    Group("standalone", "standalone"),
     # Small parts that only some fleets use: a file of its own would take 4 KB for each.
     Group("links", "net.brokers net.bare net.pin_end token.ways wire.strict_json"),
     Group("telemetry", "agent.delivery session.outbox"),
@@ -116,6 +118,7 @@ PUBLIC = (
     "warden.vault",
     "warden.provisioning.provision",
     "warden.provisioning.replace",
+    "warden.standalone",
 )
 # What applications use, by modules: classes and functions, "*" for all that have no underscore.
 # They keep their names, those of their arguments and those of their attributes.
@@ -130,6 +133,7 @@ API = {
     "warden.ota.boot": "*",
     "warden.ota.result": "*",
     "warden.provisioning.provision": "*",
+    "warden.standalone": "*",
 }
 # Files that every start loads: their names come first where there are not enough for all.
 EVERY_START = (CORE_PATH, f"{ROOT}/start.py")

@@ -25,7 +25,10 @@ class Part(NamedTuple):
 
 PARTS = {
     "vault": Part("warden.vault warden.vault.* warden.hal.store_* warden.hal.rootkey_*"),
-    "link": Part("warden.net.* warden.hal.clock_rtc"),
+    "link": Part(
+        "warden.net.* warden.standalone warden.hal.clock_rtc",
+        "warden.board.* warden.vault warden.vault.*",
+    ),
     "session": Part("warden.session.*"),
     "updates": Part("warden.ota.* warden.hal.slots_* warden.hal.watchdog"),
     "gate": Part(

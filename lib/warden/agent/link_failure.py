@@ -25,7 +25,7 @@ _LONGEST_MS = const(60000)  # wait behind a log-in that the broker accepted
 # A connection that lasted so long and was closed: its broker is most often back at once.
 _LASTED_MS = const(10000)
 # Wait behind a lost or refused route: this, and a share of the time for which the broker is away.
-_SOON_MS = const(4000)
+_SOON_MS = const(3000)
 _SHARE = const(8)
 
 

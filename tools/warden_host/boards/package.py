@@ -19,6 +19,7 @@ STAGED = {"/boot.py~": "/boot.py", "/main.py~": "/main.py"}
 # Files of the package that a feature alone loads; the other features' come with every board.
 UPDATES = frozenset("deferred download image_verify manifest ota p256_native".split())
 GATE, PLAIN, PIN, CURVE = (frozenset({name}) for name in ("gate", "plain", "pin", "p256"))
+STANDALONE = frozenset({"standalone"})  # for programs without the authority
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _built(tree: device_tree.Tree) -> "Built":
 
 def _without(needed: dict[str, str], values: dict[str, Any], parts: Parts) -> dict[str, str]:
     """Return the needed files without those of features that this board does not have."""
-    unused: frozenset[str] = frozenset()
+    unused = STANDALONE
     if not parts.updates or "SLOTS" not in values:
         unused |= UPDATES
         if not parts.certificate:

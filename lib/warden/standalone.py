@@ -1,50 +1,71 @@
 """A link to a broker of one's own, without Warden's authority: docs/standalone.md.
 
-    connection = Connection(vault, rtc, on_message)
-    asyncio.create_task(connection.run())
+    connection = Connection.from_board(on_message)
+    running = asyncio.create_task(connection.run())
     await connection.publish("porch/temperature", b"21.5", qos=1)
 
 Server, account and trust anchors lie in the vault, where store() puts them. Topics and payloads
-are the program's own; nothing is sealed above TLS.
+are the program's own; nothing is sealed above TLS. No other module of the package loads this one.
 """
 
 import asyncio
 import gc
 
 from micropython import const
-from warden.errors import LinkError, PeerError, StoreError, ensure
-from warden.net.backoff import Backoff
-from warden.net.clock import Clock
-from warden.net.link import Link
-from warden.net.mqtt import Client
-from warden.net.verifier import TrustAnchors
-from warden.wire import cbor
+
+from . import unload
+from .errors import LinkError, PeerError, StoreError, ensure
+from .net.backoff import Backoff
+from .net.clock import Clock
+from .net.link import Link
+from .net.mqtt import Client
+from .net.verifier import TrustAnchors
+from .wire import cbor
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Callable
 
-    from warden.net.clock import Rtc
+    from .net.clock import Rtc
+    from .vault import Vault
 
 _MAX_RECORD = const(4096)  # bytes, as the vault takes them
 
 
+def create_vault(ask: "Callable[[], bytes] | None" = None) -> "Vault":
+    """Make the vault that board.py describes, and return it open.
+
+    ask(): returns the PIN where the root key needs one.
+    UsageError no-board; StoreError already-provisioned and others.
+    """
+    from .board.load import board_vault
+
+    vault = board_vault(ask)[1]
+    vault.create()
+    return vault
+
+
 def store(
-    vault: "Any",
+    vault: "Vault",
     server: "tuple[str, int]",
     client_id: str,
     user: "bytes | None",
     password: "bytes | None",
     cas: "list[bytes]",
     pins: "list[bytes]",
+    networks: "list[tuple[str, bytes]] | None" = None,
 ) -> None:
     """Put what a connection needs into an open vault, by one commit.
 
     server: (host, port). user, password: any bytes, or both None. cas: DER. pins: SHA-256 of the
-    server key's SubjectPublicKeyInfo, two at least. UsageError bad-argument; StoreError.
+    server key's SubjectPublicKeyInfo, two at least. networks: of a board with Wi-Fi, (name,
+    password) of each, the preferred one first. UsageError bad-argument; StoreError.
     """
+    from .vault.records import are_networks
+
     TrustAnchors(cas, pins)
+    known = None if networks is None else [list(network) for network in networks]
+    ensure(known is None or are_networks(known), "bad-argument", "1 to 8 Wi-Fi networks")
     host, port = server
     ensure(
         0 < len(host) <= 253 and 0 < port < 65536 and 0 < len(client_id) <= 128,
@@ -52,12 +73,13 @@ def store(
         "a server is a name or address and a port, a client ID has 1 to 128 characters",
     )
     ensure((user is None) == (password is None), "bad-argument", "a user name needs a password")
-    records = {
+    records: "dict[str, bytes | None]" = {
         "broker": cbor.encode([host, port, user, password, client_id]),
         "trust": cbor.encode([list(cas), list(pins)]),
+        "network": cbor.encode(known),
     }
     for data in records.values():
-        ensure(len(data) <= _MAX_RECORD, "bad-argument", "the account or the CAs are too large")
+        ensure(len(data or b"") <= _MAX_RECORD, "bad-argument", "the account or the CAs are too large")
     vault.commit(records)
 
 
@@ -69,7 +91,7 @@ class Connection:
     the clock is at least set to, such as the build's date. keepalive_s, max_message, stall_ms,
     handshake_ms, backoff_ms (least, most): as in a policy, docs/networks.md. will: (topic,
     payload) or None. network: None where the board is online, else as WiFi of hal/network_wifi.py.
-    log(code, text): called with all that happens.
+    log(code, text): called with all that happens; printed without it.
 
     up: an asyncio.Event, set while the broker has accepted the log-in.
     Raises StoreError not-provisioned, UsageError.
@@ -77,7 +99,7 @@ class Connection:
 
     def __init__(
         self,
-        vault: "Any",
+        vault: "Vault",
         rtc: "Rtc",
         on_message: "Callable[[memoryview, memoryview], None]",
         floor: int = 0,
@@ -88,10 +110,10 @@ class Connection:
         backoff_ms: "tuple[int, int]" = (1000, 60000),
         will: "tuple[str, bytes] | None" = None,
         network: "Any" = None,
-        log: "Callable[[str, str], None]" = lambda code, text: None,
+        log: "Callable[[str, str], None]" = print,
     ) -> None:
         host, port, user, password, client_id = _load(vault, "broker")
-        self._server = host, port
+        self._server: "tuple[str, int]" = (host, port)
         self._trust = TrustAnchors(*_load(vault, "trust"))
         self._clock = Clock(rtc, vault, floor)
         self._clock.start()
@@ -116,11 +138,29 @@ class Connection:
             self._client.set_last_will(*will)
         self.up = asyncio.Event()
 
+    @staticmethod
+    def from_board(
+        on_message: "Callable[[memoryview, memoryview], None]",
+        ask: "Callable[[], bytes] | None" = None,
+        **options: "Any",
+    ) -> "Connection":
+        """Return the connection of a board that board.py describes: vault, clock and network.
+
+        ask(): returns the PIN where the root key needs one. options: the others of Connection.
+        UsageError no-board, no-network; StoreError not-provisioned and others.
+        """
+        from .board.load import parts
+
+        vault, rtc, network, floor, _, _ = parts(ask)
+        unload("board")
+        unload("warden.board.load")
+        return Connection(vault, rtc, on_message, floor, network=network, **options)
+
     def _take(self, topic: memoryview, payload: memoryview, retained: bool) -> None:
         self._on_message(topic, payload)
 
     def _skipped(self, topic: bytes) -> None:
-        self._log("mqtt-too-large", f"a message above {self._max_message} bytes was dropped")
+        self._log("mqtt-too-large", "a message above %d bytes was dropped" % self._max_message)
 
     async def subscribe(self, topic: str, qos: int = 1) -> None:
         """Subscribe now if connected, and again after each reconnect.
@@ -156,7 +196,7 @@ class Connection:
                 link = Link(self._trust, self._clock, self._stall_ms)
                 await self._client.connect(link, *self._server, self._handshake_ms)
                 self._backoff.reset()
-                self._log("link-up", "{}:{}".format(*self._server))
+                self._log("link-up", "%s:%d" % self._server)
                 self.up.set()
                 # A task of its own has the C stack that a message needs.
                 await asyncio.create_task(self._client.pump())
@@ -176,7 +216,7 @@ class Connection:
         await self._client.disconnect()
 
 
-def _load(vault: "Any", name: str) -> "Any":
+def _load(vault: "Vault", name: str) -> "Any":
     data = vault.get(name)
     if data is None:
         raise StoreError("not-provisioned", "the vault has no record " + name)
