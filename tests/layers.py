@@ -202,6 +202,7 @@ HOST_MAY_IMPORT = {
     "base": "",
     "metrics": "",
     "bridge": "metrics",
+    "web": "",
     "protocol": "",
     "fleet": "",
     "chips": "fleet",

@@ -49,7 +49,7 @@ def stream(path: Path, request: Line, timeout_s: float | None = None) -> Iterato
                     return
                 line = jsontext.parse_object(data, MAX_LINE * 4, "control-malformed", _DEPTH)
                 if "error" in line and isinstance(line["error"], dict):
-                    raise _raised(line["error"])
+                    raise raised(line["error"])
                 yield line
 
 
@@ -60,7 +60,8 @@ def call(path: Path, request: Line, timeout_s: float = 15.0) -> Line:
     raise HostError("not-serving", "`warden serve` ended in the meantime")
 
 
-def _raised(line: Line) -> HostError:
+def raised(line: Line) -> HostError:
+    """Return the error that `warden serve` answered."""
     code = line.get("code")
     known = code if isinstance(code, str) and code in CODES else "control-malformed"
     return HostError(known, str(line.get("text", "")), str(line.get("hint", "")))

@@ -127,6 +127,11 @@ _HINTS = {
     "stale-hello": "`warden devices --clear DEVICE` lets the authority accept it again",
     "timed-out": "look whether the device is online, `warden devices`, and try again",
     "tree-missing": "install the tool from the repository or from its wheel",
+    "web-failed": "look whether another program has the port, and at what `warden serve` printed",
+    "web-missing": "pip install 'warden[web]'",
+    "login-paused": "wait some minutes; `warden audit list` shows who tried",
+    "login-refused": "`warden operator login NAME` sets a new password and code",
+    "session-ended": "log in again",
     "unreachable": "look whether the host and the port answer",
     "wrong-board": "name the board that is there; boards/ has a folder for each",
     "wrong-device": "choose devices of the release's type",
@@ -140,10 +145,12 @@ _OWN: dict[type[HostError], str] = {
         board-provisioned board-unfit broker-missing broker-port broker-running config-malformed
         control-malformed device-exists device-running emulator-missing fleet-exists fleet-served
         fleet-missing flash-differs geo-missing group-unknown token-unknown image-failed interrupted
+        login-paused login-refused
         micropython-missing no-board no-boot-volume no-network not-enrolled not-serving
         operator-exists operator-unknown owner-only passphrase-missing
         passphrase-wrong port-unknown release-exists release-key release-missing revoked role-missing
-        rollout-running rollout-unknown tree-missing wrong-board
+        rollout-running rollout-unknown session-ended tree-missing web-failed
+        web-missing wrong-board
     """,
     LinkError: """
         board-lost board-silent flash-failed fuses-failed image-mismatch provision-failed

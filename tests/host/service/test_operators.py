@@ -120,7 +120,7 @@ def test_a_user_who_is_no_operator_reaches_nothing_and_fills_no_log(store):
     assert sockets.done == []
     assert 1 <= len(rows(store)) <= 25
     assert rows(store)[0] == (f"user {UID}", "?", "operator-unknown")
-    assert sockets.shown[0] == f"refused user {UID} at the operators' socket: operator-unknown"
+    assert sockets.shown[0] == f"refused user {UID}: operator-unknown"
 
 
 def test_an_action_is_recorded_before_it_is_done_and_its_outcome_after(store):

@@ -111,7 +111,9 @@ INSERT INTO incidents (time, device, source, code, at, n) VALUES
 
 
 # What came with format 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5 and 4.
-HELD = "DROP TABLE held_commands;"
+WEB_LOGINS = "DROP TABLE web_logins;"
+BANS = WEB_LOGINS + "DROP TABLE bans; DROP TABLE address_lists; DROP TABLE good_logins;"
+HELD = BANS + "DROP TABLE held_commands;"
 OPERATORS = HELD + "DROP TABLE operators; DROP TABLE audit;"
 APP_CHANGES = OPERATORS + "DROP TABLE app_changes; DROP TABLE app_renames; DROP INDEX pairs_appid;"
 APP_EXPORTS = APP_CHANGES + "DROP TABLE app_exports;"

@@ -7,12 +7,13 @@ import click
 
 from warden_host import control_client
 from warden_host.broker import connection
-from warden_host.cli import device_filter, live_state, operator_devices, screen
+from warden_host.cli import device_filter, operator_devices, screen
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.cli.device_filter import Filter, Row
-from warden_host.cli.live_state import Live
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
+from warden_host.service import live_state
+from warden_host.service.live_state import Live
 from warden_host.store.incidents import Incident
 from warden_host.store.store import Device, Store
 

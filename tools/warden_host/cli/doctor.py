@@ -9,7 +9,7 @@ import click
 
 from warden_host import names
 from warden_host.backup import backup
-from warden_host.cli import live_state, screen
+from warden_host.cli import screen
 from warden_host.cli.backup import read_key
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.doctor import fleet_checks, report
@@ -19,6 +19,7 @@ from warden_host.doctor.registry import Finding, Grade
 from warden_host.doctor.report import Report
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
+from warden_host.service import live_state
 from warden_host.store.store import Store
 
 _MARKS = {Grade.SERIOUS: ("✗ ", "bold red"), Grade.WORTH: ("▲ ", "yellow")}

@@ -1,4 +1,4 @@
-"""An option that names where to show metrics: HOST:PORT, or a port of loopback."""
+"""An option that names where to listen: HOST:PORT, or a port of loopback."""
 
 import contextlib
 import time
@@ -17,11 +17,9 @@ def on(address: str, option: str) -> Iterator[tuple[str, int]]:
     Raises bad-argument for another form, for an address that can't be used, and where the library
     for metrics is missing.
     """
-    host, _, port = address.rpartition(":")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535 or address.startswith(":"):
-        raise HostError("bad-argument", f"{option} takes HOST:PORT, such as 127.0.0.1:9810")
+    where = parse(address, option)
     try:
-        yield host or _LOOPBACK, int(port)
+        yield where
     except ImportError as error:
         if error.name is None or error.name.partition(".")[0] != "prometheus_client":
             raise
@@ -32,6 +30,14 @@ def on(address: str, option: str) -> Iterator[tuple[str, int]]:
         ) from None
     except OSError as error:
         raise HostError("bad-argument", f"can't listen on {address}: {error.strerror}") from None
+
+
+def parse(address: str, option: str) -> tuple[str, int]:
+    """Return host and port. Raises bad-argument for another form."""
+    host, _, port = address.rpartition(":")
+    if not port.isascii() or not port.isdigit() or int(port) > 65535 or address.startswith(":"):
+        raise HostError("bad-argument", f"{option} takes HOST:PORT, such as 127.0.0.1:9810")
+    return host.removeprefix("[").removesuffix("]") or _LOOPBACK, int(port)
 
 
 def show(host: str, port: int, as_json: bool = False) -> None:

@@ -1,6 +1,5 @@
 """`warden log`: show what fleet.db keeps of the past."""
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from typing import Any
 import click
 
 from warden_host import control_client, names
-from warden_host.broker import logins
 from warden_host.broker.logins import Knock
 from warden_host.cli import screen
 from warden_host.cli.common import State, interruptible, json_option, pass_state
@@ -18,13 +16,11 @@ from warden_host.cli.watch import fleet_event
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
-from warden_host.store import history
+from warden_host.service.past import KINDS, LOGIN, entries, event_body, record
 from warden_host.store.history import Entry
 from warden_host.store.store import Store
 
 MAX_LINES = 100_000
-LOGIN = "login"  # from the broker's log, not from fleet.db
-KINDS = (*history.KINDS, LOGIN)
 _AGE = re.compile(r"([0-9]{1,6})\s*(s|min|m|h|d|w)\Z")
 _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -103,23 +99,6 @@ def log(
     return 0
 
 
-def entries(
-    fleet: Fleet,
-    store: Store,
-    device: str = "",
-    since: float = 0.0,
-    kinds: tuple[str, ...] = KINDS,
-    most: int = 100,
-) -> list[Entry | Knock]:
-    """Return the newest entries of the database and of the broker's log, oldest first."""
-    kept = [kind for kind in history.KINDS if kind in kinds]
-    found: list[Entry | Knock] = [*store.entries(device, since, kept, most)]
-    if LOGIN in kinds:
-        known = logins.past(fleet, store, since)
-        found += [one for one in known if not device or device in one.devices]
-    return sorted(found, key=lambda one: one.time)[-most:]
-
-
 def moment(text: str, now: float) -> float:
     """Return the unix seconds of an age or a date. Raises bad-argument."""
     age = _AGE.match(text)
@@ -133,17 +112,6 @@ def moment(text: str, now: float) -> float:
         ) from None
 
 
-def record(entry: Entry | Knock) -> dict[str, Any]:
-    """Return an entry for JSON, without empty fields; an event's body as an object."""
-    if isinstance(entry, Knock):
-        return {"kind": LOGIN} | {key: value for key, value in vars(entry).items() if value}
-    found = {key: value for key, value in entry._asdict().items() if value != ""}
-    if entry.kind == "event":
-        found["body"] = _body(entry)
-        found.pop("text", None)
-    return found
-
-
 def as_event(entry: Entry | Knock) -> FleetEvent:
     """Return an entry as `warden watch` shows it."""
     if isinstance(entry, Knock):
@@ -152,7 +120,9 @@ def as_event(entry: Entry | Knock) -> FleetEvent:
         return FleetEvent(LOGIN, code=entry.code, text=text, time=entry.time)
     common: dict[str, Any] = {"device": entry.device, "time": entry.time}
     if entry.kind == "event":
-        return FleetEvent("event", app=entry.app, name=entry.name, body=_body(entry), **common)
+        return FleetEvent(
+            "event", app=entry.app, name=entry.name, body=event_body(entry), **common
+        )
     if entry.kind in ("incident", "refused"):
         since = f"since {screen.day(entry.first)}" if entry.n > 1 else ""
         body = {"n": entry.n}
@@ -165,17 +135,6 @@ def as_event(entry: Entry | Knock) -> FleetEvent:
         "certificate": f"certificate {entry.text[:16]} {entry.name}",
     }
     return FleetEvent("notice", text=words[entry.kind], **common)
-
-
-def _body(entry: Entry) -> dict[str, Any]:
-    """Return an event's body. Raises database-damaged."""
-    try:
-        body = json.loads(entry.text)
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise HostError("database-damaged", "fleet.db: an event of another form")
-    return body
 
 
 def _follow(fleet: Fleet, device: str, kinds: tuple[str, ...], as_json: bool) -> None:

@@ -15,6 +15,7 @@ from warden_host.cli import ca_passphrase, listening, screen
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.engine.events import FleetEvent
 from warden_host.service import display_queue, sd_notify
+from warden_host.service.console import Console, WebAddress
 from warden_host.service.run import Service, serving
 
 if TYPE_CHECKING:
@@ -54,6 +55,12 @@ _CHECK_S = 0.5
     show_default=True,
     help="json: one object a line, errors and the broker's end included; as --json.",
 )
+@click.option(
+    "--web",
+    "web_text",
+    metavar="HOST:PORT",
+    help="Also serve the console for browsers there: without TLS on loopback alone.",
+)
 @json_option
 @pass_state
 def serve(
@@ -63,6 +70,7 @@ def serve(
     operators: Path | None,
     metrics: str | None,
     log_format: str,
+    web_text: str | None,
     as_json: bool,
 ) -> int:
     """Start the broker and the authority, and show what happens.
@@ -73,13 +81,15 @@ def serve(
       warden serve --log-format json >> fleet.jsonl
       warden serve --metrics 127.0.0.1:9811
       warden serve --operators /run/warden/home.sock
+      warden serve --web 127.0.0.1:8080
     """
     as_json = state.json_log = as_json or log_format == "json"
+    web = None if web_text is None else WebAddress(*listening.parse(web_text, "--web"))
     fleet = state.fleet()
     with _stopped() as stop, contextlib.ExitStack() as pages:
         show = _show_json if as_json else _show
         passphrase = ca_passphrase.from_file(passphrase_file)
-        with serving(fleet, show, accept_clock, passphrase, operators) as service:
+        with serving(fleet, show, accept_clock, passphrase, operators, web) as service:
             if sys.stdout.isatty() and not as_json:  # else it may be a log, where no code belongs
                 service.authority.codes.console.watch(display_queue.quietly(_show_code), stop)
             if metrics is not None:
@@ -93,6 +103,8 @@ def serve(
                     f"serving {fleet.root.name} on {broker.listen}:{broker.port}",
                     "Ctrl-C stops; `warden devices` and `warden send` in another window",
                 )
+            if service.console is not None:
+                _show_console(service.console, as_json)
             sd_notify.notify("READY=1")
             while not stop.wait(_CHECK_S):
                 service.check()
@@ -112,6 +124,14 @@ def _metrics(fleet: "Fleet", service: Service, address: str, as_json: bool) -> "
         server = PageServer(host, port, {"/metrics": metrics_page(fleet, service).render})
     listening.show(host, server.port, as_json)
     return server
+
+
+def _show_console(console: Console, as_json: bool) -> None:
+    if as_json:
+        started = {"kind": "notice", "time": time.time(), "text": "the console listens"}
+        screen.print_json(started | {"url": console.url})
+    else:
+        screen.good(f"console at {console.url}", "`warden operator login NAME` lets someone in")
 
 
 def _show(fleet_event: FleetEvent) -> None:

@@ -1,44 +1,21 @@
 """`warden show`: all that the fleet knows of one device."""
 
-import time
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import click
 
 from warden_host import names
 from warden_host.broker import connection
-from warden_host.broker.logins import Knock
-from warden_host.cli import live_state, screen
-from warden_host.cli import log as past
+from warden_host.cli import log, screen
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.fleet import errors_page
 from warden_host.protocol import policy
-from warden_host.store.certificates import Certificate
+from warden_host.service import device_view, live_state
+from warden_host.service.device_view import HOURS, Known
 from warden_host.store.endings import Ending
 from warden_host.store.history import Entry
 from warden_host.store.incidents import Incident
-from warden_host.store.store import Device, Rotation, Store
+from warden_host.store.store import Store
 
-_HOURS = 24
-_NEWEST = 8  # entries of the log
 _INCIDENTS = 12  # shown to people
-
-
-@dataclass
-class _Known:
-    """What is shown. counts: event's name → how many in the last hours."""
-
-    device: Device
-    state: str
-    live: live_state.Live
-    groups: list[str]
-    release: Entry | None
-    certificates: list[Certificate]
-    rotation: Rotation | None
-    counts: dict[str, int]
-    newest: list[Entry | Knock]
-    incidents: list[Incident]
 
 
 @click.command(short_help="Show all that the fleet knows of a device.")
@@ -57,70 +34,14 @@ def show(state: State, device: str, as_json: bool) -> None:
     names.check_id(device, "device ID")
     live = live_state.ask(fleet)
     with Store(fleet.database) as store:
-        known = store.device(device)
-        steps = store.entries(device, kinds=("rollout",))
-        accepted = [step for step in steps if step.name == "Accepted"]
-        found = _Known(
-            device=known,
-            state=live_state.state(known, live),
-            live=live,
-            groups=[name for name, members in store.groups().items() if device in members],
-            release=accepted[-1] if accepted else None,
-            certificates=store.valid_certificates(device),
-            rotation=store.rotation(device),
-            counts=store.event_counts(device, time.time() - _HOURS * 3600),
-            newest=past.entries(fleet, store, device, most=_NEWEST),
-            incidents=store.incidents(device),
-        )
+        found = device_view.collect(fleet, store, device, live)
     if as_json:
-        screen.print_json(_record(found))
+        screen.print_json(device_view.record(found))
     else:
         _print(found)
 
 
-def _record(found: _Known) -> dict[str, Any]:
-    """Return all of it for JSON. No secret is in it: keys and uids stay in the database."""
-    known, sessions = found.device, (found.live.online or {}).get(found.device.device, [])
-    return {
-        "device": known.device,
-        "type": known.type,
-        "board": known.board,
-        "mode": known.mode,
-        "state": found.state,
-        "serving": found.live.online is not None,
-        "groups": found.groups,
-        "quarantine": known.mark.quarantine,
-        "diverged": known.diverged,
-        "last_seen": known.last_seen,
-        "boot": known.mark.boot,
-        "connect": known.mark.connect,
-        "vault_gen": known.mark.vault_gen,
-        "apps": [
-            {
-                "app": pair.appid,
-                "commands": list(pair.commands),
-                "session": pair.appid in sessions,
-            }
-            for pair in known.pairs
-        ],
-        "policy": policy.parse(known.policy),
-        "trying": None if known.next_policy is None else policy.parse(known.next_policy),
-        "release": None if found.release is None else found.release.text,
-        "certificates": [
-            {"serial": one.serial, "kind": one.kind, "expires": one.expires}
-            for one in found.certificates
-        ],
-        "rotation": None
-        if found.rotation is None
-        else sorted(found.rotation.body.keys() - {"id"}),
-        "ending": None if known.ending is None else asdict(known.ending),
-        "events_24h": found.counts,
-        "newest": [past.record(entry) for entry in found.newest],
-        "incidents": [incident._asdict() for incident in found.incidents],
-    }
-
-
-def _print(found: _Known) -> None:
+def _print(found: Known) -> None:
     known = found.device
     screen.heading(known.device, found.state)
     for name, value in _facts(found):
@@ -130,15 +51,15 @@ def _print(found: _Known) -> None:
     for pair in known.pairs:
         session = "session" if pair.appid in sessions else "no session"
         screen.field(pair.appid, f"{session}; may {', '.join(pair.commands) or 'nothing'}")
-    screen.heading(f"Last {_HOURS} hours")
+    screen.heading(f"Last {HOURS} hours")
     counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
     screen.field("events", counts or "none")
     for entry in found.newest:
-        screen.show(screen.line(past.as_event(entry), with_day=True))
+        screen.show(screen.line(log.as_event(entry), with_day=True))
     _print_incidents(found.incidents)
 
 
-def _facts(found: _Known) -> list[tuple[str, str]]:
+def _facts(found: Known) -> list[tuple[str, str]]:
     known = found.device
     gate = policy.gate(known.policy)
     opens = "no gate" if gate is None else f"a gate with codes of {gate['source']}"

@@ -34,12 +34,14 @@ _PAUSE_S = 0.1
 class Caller:
     """One open call. Lines are put from any thread; only the caller's own thread writes.
 
-    uid: of the calling process's user. on_finish: called once with the outcome, "ok" or an error's
+    uid: of the calling process's user. ends_with: says whether what allowed the call has ended.
+    on_finish: called once with the outcome, "ok" or an error's
     code, before the last line is sent at the latest.
     """
 
     def __init__(self, uid: int = -1) -> None:
         self.uid = uid
+        self.ends_with: Callable[[], bool] | None = None
         self.on_finish: Callable[[str], None] | None = None
         self._lines: queue.Queue[Line | None] = queue.Queue(_BACKLOG)
         self._guard = threading.Lock()
@@ -123,6 +125,7 @@ class ControlServer:
     mode: of the socket. Others than its owner need write permission to call it.
     watchers: those of another socket, to share them.
     most_of_a_user: open calls of one Unix user, so that no user takes all of them.
+    most: open calls of all users.
     """
 
     def __init__(
@@ -132,12 +135,14 @@ class ControlServer:
         mode: int = 0o600,
         watchers: Watchers | None = None,
         most_of_a_user: int = MAX_CALLERS,
+        most: int = MAX_CALLERS,
     ) -> None:
         self._mode = mode
         self.watchers = Watchers() if watchers is None else watchers
         self._path = path
         self._handle = handle
         self._most_of_a_user = most_of_a_user
+        self._most = most
         self._closing = False
         self._callers: set[Caller] = set()
         self._guard = threading.Lock()
@@ -169,12 +174,11 @@ class ControlServer:
         self._thread.join(5)
         self._path.unlink(missing_ok=True)
 
-    def drop(self, uid: int) -> None:
-        """End the open calls of a Unix user."""
+    def drop(self, which: Callable[[Caller], bool]) -> None:
+        """End the open calls that `which` chooses."""
         with self._guard:
-            for caller in self._callers:
-                if caller.uid == uid:
-                    caller.gone.set()
+            for caller in filter(which, self._callers):
+                caller.gone.set()
 
     def _accept(self) -> None:
         while not self._closing:
@@ -195,7 +199,7 @@ class ControlServer:
     def _admit(self, caller: Caller) -> bool:
         with self._guard:
             of_the_user = sum(one.uid == caller.uid for one in self._callers)
-            free = len(self._callers) < MAX_CALLERS and of_the_user < self._most_of_a_user
+            free = len(self._callers) < self._most and of_the_user < self._most_of_a_user
             if free:
                 self._callers.add(caller)
         return free

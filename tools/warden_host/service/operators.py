@@ -24,6 +24,9 @@ _ROLE_OF = {
     "devices": "look",
     "rollout-watch": "look",
     "bans": "look",
+    "show": "look",
+    "log": "look",
+    "audit": "own",
     "send": "command",
     "unlock": "command",
     "clear": "command",
@@ -46,6 +49,7 @@ _PREFIXED = ("warden_unlock", "warden_clock")
 _UNRECORDED = frozenset(
     (
         *("watch", "online", "devices", "rollout-watch", "bans"),
+        *("show", "log", "audit"),
         *("reload", "reload_certificates", "apps", "dropped", "operator", "bans-apply"),
     )
 )
@@ -118,11 +122,17 @@ class AuditedSockets:
         user = user_name(caller.uid)
         operator = self._ask(lambda engine: engine.store.operator_of(caller.uid))
         if operator is None:
-            self._refuse(f"user {user}", "?", "operator-unknown", _STRANGERS)
+            self.refuse(f"user {user}", "?", "operator-unknown", _STRANGERS)
             raise HostError("operator-unknown", f"user {user} is no operator of this fleet")
         if not self._admit(self._calls, operator.name):
             raise HostError("not-serving", f"operator {operator.name} calls too often: try again")
         self._run(line, caller, Rights(f"{operator.name} {user}", operator.roles))
+
+    def handle_session(self, line: Line, caller: Caller, rights: Rights) -> None:
+        """Handle a request of a session in a browser. Raises role-missing, not-serving."""
+        if not self._admit(self._calls, rights.who):
+            raise HostError("not-serving", f"{rights.who} calls too often: try again")
+        self._run(line, caller, rights)
 
     def _run(self, line: Line, caller: Caller, rights: Rights) -> None:
         operation = line.get("op")
@@ -130,7 +140,7 @@ class AuditedSockets:
         try:
             rights.check(name, line)
         except HostError as error:
-            self._refuse(rights.who, describe(name, line), error.code, rights.who)
+            self.refuse(rights.who, describe(name, line), error.code, rights.who)
             raise
         if name not in _UNRECORDED:
             self._record(rights.who, describe(name, line), caller, durable=name != "send")
@@ -146,14 +156,18 @@ class AuditedSockets:
 
         caller.on_finish = finish
 
-    def _refuse(self, who: str, action: str, code: str, counted: str) -> None:
+    def refuse(self, who: str, action: str, code: str, counted: str) -> None:
         """Announce and record a refused call; a caller that repeats it fills no disk.
 
         counted: with whose calls it is counted.
         """
         if self._admit(self._refusals, counted):
-            self._announce(f"refused {who} at the operators' socket: {code}")
+            self._announce(f"refused {who}: {code}")
             self._ask(lambda engine: engine.store.add_audit(who, action, code, durable=False))
+
+    def record_done(self, who: str, action: str) -> None:
+        """Append an action that is done already."""
+        self._ask(lambda engine: engine.store.add_audit(who, action, "ok"))
 
     def _admit(self, throttle: Throttle, who: str) -> bool:
         with self._guard:  # each call is on a thread of its own

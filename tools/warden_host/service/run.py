@@ -20,13 +20,14 @@ from warden_host.engine.request import Request
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.protocol import access_token
-from warden_host.service import address_watch, clock_guard, crl_keeper
+from warden_host.service import address_watch, clock_guard, crl_keeper, live_state, web_requests
 from warden_host.service.address_watch import AddressWatch
 from warden_host.service.alarm_service import AlarmService
 from warden_host.service.authority import Authority
 from warden_host.service.ban_handler import watching
 from warden_host.service.broker_supervisor import BrokerSupervisor
 from warden_host.service.certificate_keeper import CertificateKeeper
+from warden_host.service.console import Console, WebAddress, console
 from warden_host.service.control import (
     Caller,
     ControlServer,
@@ -67,6 +68,7 @@ class Service:
     supervisor: BrokerSupervisor
     address: AddressWatch
     tally: Tally
+    console: Console | None
 
     def check(self) -> None:
         """Start the broker again if it ended.
@@ -77,6 +79,8 @@ class Service:
         """
         self.supervisor.check()
         self.address.check()
+        if self.console is not None:
+            self.console.check()
         if not self.authority.alive():
             raise HostError("not-serving", "the authority's thread ended", "report this as a bug")
 
@@ -88,13 +92,14 @@ def serving(
     accept_clock: bool = False,
     ca_passphrase: bytes | None = None,
     operators: Path | None = None,
+    web: WebAddress | None = None,
 ) -> Iterator[Service]:
     """Serve a fleet while the context lasts.
 
     announce: called with each event, on a thread of its own.
     accept_clock: the owner confirms this host's time.
     ca_passphrase: of the key of the devices' CA, for the revocation list.
-    operators: where to put the socket for operators; None for none.
+    operators: where to put the socket for operators; web: where browsers connect. None for none.
     Raises: clock-jumped, and what Broker and Authority raise.
     """
     handler = _Dispatcher()
@@ -180,11 +185,16 @@ def serving(
                     MOST_OF_A_USER,
                 )
                 handler.others = stack.enter_context(others)
+            if web is not None:
+                handler.operations.update(web_requests.look_ups(fleet, authority.ask))
+                handler.console = stack.enter_context(
+                    console(fleet, web, sockets, control.watchers, authority, announce_to_all)
+                )
             with control, renewing:
                 handler.exported = Exported(fleet, announce_to_all)
                 handler.exported.renew()
                 supervisor = BrokerSupervisor(broker, announce_to_all)
-                yield Service(broker, authority, supervisor, watch, tally)
+                yield Service(broker, authority, supervisor, watch, tally, handler.console)
 
 
 class _Dispatcher:
@@ -200,6 +210,7 @@ class _Dispatcher:
     renewing: CertificateKeeper
     introspection: Introspection | None = None
     others: ControlServer | None = None  # the operators' socket
+    console: Console | None = None  # for browsers
 
     def __init__(self) -> None:
         self.operations: dict[str, Handler] = {
@@ -262,13 +273,7 @@ class _Dispatcher:
         caller.send(FleetEvent("notice", text="watching").record())
 
     def _online(self, _: Line, caller: Caller) -> None:
-        def ask(engine: Engine) -> Line:
-            online = engine.online()
-            open_ones = [name for name in online if engine.state(name).development]
-            presence = {name: list(one) for name, one in engine.presences().items()}
-            return {"online": online, "development": open_ones, "presence": presence}
-
-        caller.finish(self.authority.ask(ask))
+        caller.finish(self.authority.ask(live_state.of_engine))
 
     def _devices(self, _: Line, caller: Caller) -> None:
         """Send pages of [device, type, presence, quarantined]."""
@@ -357,7 +362,9 @@ class _Dispatcher:
     def _operator(self, line: Line, caller: Caller) -> None:
         """End the open calls of a user whose roles changed: `watch` and `codes` last for ever."""
         if self.others is not None and type(line.get("uid")) is int:
-            self.others.drop(line["uid"])
+            self.others.drop(lambda other: other.uid == line["uid"])
+        if self.console is not None:
+            self.console.end_operator(line)
         caller.finish({"ok": True})
 
     def _reload_certificates(self, _: Line, caller: Caller) -> None:

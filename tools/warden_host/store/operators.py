@@ -29,7 +29,8 @@ class Operators(Database):
                     "operator-exists", f"user {operator.user} is operator {other.name} already"
                 )
             self._do(
-                "INSERT OR REPLACE INTO operators VALUES (?, ?, ?, ?)",
+                "INSERT INTO operators VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
+                "uid = excluded.uid, user = excluded.user, roles = excluded.roles",
                 operator.name,
                 operator.uid,
                 operator.user,
@@ -44,6 +45,10 @@ class Operators(Database):
     def operator_of(self, uid: int) -> Operator | None:
         """Return the operator that a Unix user is, or None."""
         return next((one for one in self.operators() if one.uid == uid), None)
+
+    def operator(self, name: str) -> Operator | None:
+        """Return an operator by name, or None."""
+        return next((one for one in self.operators() if one.name == name), None)
 
     def remove_operator(self, name: str) -> None:
         """Remove an operator; raises operator-unknown."""

@@ -1,6 +1,5 @@
 """The tables of fleet.db, and the scripts that migrate an older database."""
 
-FORMAT = 17
 # Since format 2. body: the command's CBOR with the new secrets while the rotation runs, then NULL:
 # the number alone is kept.
 _ROTATIONS = """
@@ -144,6 +143,16 @@ CREATE TABLE good_logins (
     PRIMARY KEY (network, client)) STRICT;
 CREATE INDEX good_logins_time ON good_logins (time);
 """
+# Since format 18. Log-ins at the console in a browser (store/web_logins.py).
+_WEB_LOGINS = """
+CREATE TABLE web_logins (
+    name TEXT PRIMARY KEY REFERENCES operators ON DELETE CASCADE, password TEXT NOT NULL,
+    secret BLOB NOT NULL, step INTEGER NOT NULL) STRICT;
+"""
+# Of format 17, 18, …: each adds to the one before, and a new one is added at the end.
+_ADDED = (_BANS, _WEB_LOGINS)
+FORMAT = 16 + len(_ADDED)
+_LATER = "".join(_ADDED)
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE apps (appid TEXT PRIMARY KEY, types TEXT NOT NULL, commands TEXT NOT NULL) STRICT;
@@ -177,7 +186,7 @@ CREATE TABLE events (
 {_APP_CHANGES}
 {_OPERATORS}
 {_HELD}
-{_BANS}
+{_LATER}
 PRAGMA user_version = {FORMAT};
 COMMIT;
 """
@@ -189,7 +198,7 @@ INSERT INTO incidents (first, time, device, source, code, at, n)
     GROUP BY device, source, code, at ORDER BY max(id);
 DROP TABLE incidents_2;
 """  # noqa: S608  nothing but our own constants
-_TO_17 = f"{_BANS} PRAGMA user_version = {FORMAT};"
+_TO_17 = f"{_LATER} PRAGMA user_version = {FORMAT};"
 _TO_16 = f"{_HELD} {_TO_17}"
 _TO_15 = f"{_OPERATORS} {_TO_16}"
 _TO_14 = f"{_APP_CHANGES} {_TO_15}"
@@ -232,5 +241,8 @@ SCRIPTS = {
     13: f"BEGIN; {_TO_14} COMMIT;",
     14: f"BEGIN; {_TO_15} COMMIT;",
     15: f"BEGIN; {_TO_16} COMMIT;",
-    16: f"BEGIN; {_TO_17} COMMIT;",
+}
+SCRIPTS |= {
+    16 + done: f"BEGIN; {''.join(_ADDED[done:])} PRAGMA user_version = {FORMAT}; COMMIT;"
+    for done in range(len(_ADDED))
 }

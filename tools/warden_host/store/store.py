@@ -33,6 +33,7 @@ from warden_host.store.policies import Policies
 from warden_host.store.releases import Releases
 from warden_host.store.retention import Retention
 from warden_host.store.tokens import Tokens
+from warden_host.store.web_logins import WebLogins
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class Store(
     HeldCommands,
     Bans,
     Retention,
+    WebLogins,
 ):
     """All tables of an open fleet.db, for one thread. Raises database-damaged, key-permissions."""
 

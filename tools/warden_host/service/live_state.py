@@ -1,11 +1,15 @@
 """Ask a running `warden serve` which devices are online, and name each device's state."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from warden_host import control_client
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.store.store import Device
+
+if TYPE_CHECKING:
+    from warden_host.engine.engine import Engine
 
 
 @dataclass
@@ -31,6 +35,19 @@ def ask(fleet: Fleet) -> Live:
         if error.code != "not-serving":
             raise
         return Live()
+    return read(answer)
+
+
+def of_engine(engine: "Engine") -> dict[str, Any]:
+    """Return the answer to `online`."""
+    online = engine.online()
+    open_ones = [name for name in online if engine.state(name).development]
+    presence = {name: list(one) for name, one in engine.presences().items()}
+    return {"online": online, "development": open_ones, "presence": presence}
+
+
+def read(answer: dict[str, Any]) -> Live:
+    """Read the answer to `online`."""
     live = Live({str(name): [str(app) for app in apps] for name, apps in answer["online"].items()})
     live.development = {str(name) for name in answer.get("development", ())}
     for name, (presence, until) in answer.get("presence", {}).items():

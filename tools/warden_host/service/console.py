@@ -1,0 +1,147 @@
+"""Run the console in a browser: a process of its own, and the socket through which it asks.
+
+The process (warden_host/web) parses what browsers send, so it is given no database and no key but
+that of its certificate. It can do what the sessions of its browsers may do, and nothing else.
+"""
+
+import contextlib
+import importlib.util
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from warden_host import childprocess
+from warden_host.engine.events import FleetEvent
+from warden_host.errors import HostError
+from warden_host.fleet.fleet import Fleet
+from warden_host.service.authority import Authority
+from warden_host.service.control import ControlServer, Line, Watchers
+from warden_host.service.operators import AuditedSockets
+from warden_host.service.web_requests import WebRequests
+from warden_host.service.web_sessions import WebSessions
+
+SOCKET = "web.sock"
+MOST_CALLS = 128  # open at once, of all browsers
+_MODULES = ("argon2", "jinja2", "starlette", "uvicorn")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_START_S = 30.0
+_AGAIN_S = 5.0
+_READY = 32  # bytes of the line that tells the port
+
+
+@dataclass(frozen=True)
+class WebAddress:
+    """Where browsers connect: without TLS on loopback alone."""
+
+    host: str
+    port: int
+
+    @property
+    def tls(self) -> bool:
+        return self.host not in _LOOPBACK
+
+
+def check_modules() -> None:
+    """Raise web-missing where the packages of `warden[web]` are not installed."""
+    missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise HostError(
+            "web-missing", f"the console needs packages that are missing: {missing[0]}"
+        )
+
+
+@contextlib.contextmanager
+def console(
+    fleet: Fleet,
+    address: WebAddress,
+    sockets: AuditedSockets,
+    watchers: Watchers,
+    authority: Authority,
+    announce: Callable[[FleetEvent], None],
+) -> Iterator["Console"]:
+    """Serve browsers while the context lasts. Raises web-missing, web-failed."""
+    check_modules()
+    sessions = WebSessions(authority.ask)
+    path = fleet.root / SOCKET
+    server = ControlServer(
+        path,
+        WebRequests(sockets, sessions).handle,
+        watchers=watchers,
+        most_of_a_user=MOST_CALLS,
+        most=MOST_CALLS,
+    )
+    with server, contextlib.closing(Console(fleet, address, path, announce)) as running:
+        running.server, running.sessions = server, sessions
+        yield running
+
+
+class Console:
+    """The process that talks to browsers. port: where it listens."""
+
+    server: ControlServer
+    sessions: WebSessions
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        address: WebAddress,
+        path: Path,
+        announce: Callable[[FleetEvent], None],
+    ) -> None:
+        """Start it, and wait until it listens. Raises web-failed."""
+        self._argv = [sys.executable, "-m", "warden_host.web", str(path), address.host]
+        self._files = []
+        if address.tls:
+            self._files = [str(fleet.keys / "server.crt"), str(fleet.keys / "server.key")]
+        self._address = address
+        self._name = fleet.root.resolve().name
+        self._announce = announce
+        self._process, self.port = self._start(address.port)
+        self._started = time.monotonic()
+
+    @property
+    def url(self) -> str:
+        host = f"[{self._address.host}]" if ":" in self._address.host else self._address.host
+        return f"{'https' if self._address.tls else 'http'}://{host}:{self.port}/"
+
+    def check(self) -> None:
+        """End what sessions that have ended left open; start the process again if it ended."""
+        self.server.drop(lambda caller: caller.ends_with is not None and caller.ends_with())
+        if self._process.poll() is None or time.monotonic() < self._started + _AGAIN_S:
+            return
+        self._started = time.monotonic()
+        self._announce(
+            FleetEvent("notice", code="web-failed", text="the console is started again")
+        )
+        with contextlib.suppress(HostError):
+            self._process, self.port = self._start(self.port)
+
+    def end_operator(self, line: Line) -> None:
+        """End the sessions of an operator whose roles or log-in changed."""
+        name = line.get("name")
+        if isinstance(name, str):
+            self.sessions.end(name)
+
+    def close(self) -> None:
+        """End the process."""
+        childprocess.terminate(self._process)
+
+    def _start(self, port: int) -> tuple["subprocess.Popen[bytes]", int]:
+        argv = [*self._argv, str(port), self._name, *self._files]
+        process = subprocess.Popen(
+            childprocess.tie_to_us(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+        with process.stdout as told:  # type: ignore[union-attr]
+            ready = select.select([told], [], [], _START_S)[0]
+            line = os.read(told.fileno(), _READY) if ready else b""
+        if not line.strip().isdigit():
+            childprocess.terminate(process)
+            raise HostError("web-failed", f"the console does not listen on port {port}")
+        return process, int(line)

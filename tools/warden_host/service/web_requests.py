@@ -1,0 +1,101 @@
+"""Handle what the console in a browser asks for: log-in, and each request under its session."""
+
+from collections.abc import Callable
+from typing import Any
+
+from warden_host import names
+from warden_host.engine.engine import Engine
+from warden_host.engine.request import FORGERIES
+from warden_host.errors import HostError
+from warden_host.fleet.fleet import Fleet
+from warden_host.service import device_view, live_state, past
+from warden_host.service.control import Caller, Handler, Line
+from warden_host.service.operators import AuditedSockets
+from warden_host.service.request_fields import read_text
+from warden_host.service.web_sessions import MAX_PASSWORD, WebSessions
+from warden_host.store.store import Store
+
+_MAX_NAME = 32
+_MAX_CODE = 16
+_MAX_ADDRESS = 64
+_NEWEST = 50  # entries of a device's log
+_MAX_ROWS = 500  # of the audit log, and of the fleet's log
+
+Ask = Callable[[Callable[[Engine], Any]], Any]
+
+
+class WebRequests:
+    """The requests of the web socket: the sessions' own ones, and those of the dispatcher."""
+
+    def __init__(self, sockets: AuditedSockets, sessions: WebSessions) -> None:
+        self._sockets = sockets
+        self._sessions = sessions
+
+    def handle(self, line: Line, caller: Caller) -> None:
+        """Handle a request. Raises login-refused, session-ended, role-missing."""
+        operation = line.get("op")
+        if operation == "login":
+            self._log_in(line, caller)
+            return
+        session = line.get("session")
+        operator, rights = self._sessions.rights(session)
+        caller.ends_with = lambda: self._sessions.is_over(session, operator.name)
+        if operation == "logout":
+            self._sessions.log_out(session)
+            caller.finish({"ok": True})
+        elif operation == "whoami":
+            forgeries = sorted(FORGERIES)
+            roles = list(operator.roles)
+            caller.finish({"operator": operator.name, "roles": roles, "forgeries": forgeries})
+        else:
+            request = {key: value for key, value in line.items() if key != "session"}
+            self._sockets.handle_session(request, caller, rights)
+
+    def _log_in(self, line: Line, caller: Caller) -> None:
+        name = read_text(line, "name", limit=_MAX_NAME)
+        address = read_text(line, "address", limit=_MAX_ADDRESS)
+        password = read_text(line, "password", limit=MAX_PASSWORD)
+        try:
+            token = self._sessions.log_in(
+                name, password, read_text(line, "code", limit=_MAX_CODE), address
+            )
+        except HostError as error:
+            # Not the name: people type a password there.
+            self._sockets.refuse(f"someone at {address}", "login", error.code, "console")
+            raise
+        self._sockets.record_done(f"{name} console", f"login from {address}")
+        caller.finish({"ok": True, "session": token})
+
+
+def look_ups(fleet: Fleet, ask: Ask) -> dict[str, Handler]:
+    """Return the operations that show what fleet.db keeps: show, log, audit."""
+
+    def show(line: Line, caller: Caller) -> None:
+        device = names.check_id(read_text(line, "device"), "device ID")
+        live = live_state.read(ask(live_state.of_engine))
+        with Store(fleet.database) as store:
+            found = device_view.collect(fleet, store, device, live, _NEWEST)
+        caller.finish(device_view.record(found))
+
+    def log(line: Line, caller: Caller) -> None:
+        with Store(fleet.database) as store:
+            found = past.entries(fleet, store, most=_count(line))
+        for entry in found:
+            caller.send(past.record(entry))
+        caller.finish({"ok": True})
+
+    def audit(line: Line, caller: Caller) -> None:
+        with Store(fleet.database) as store:
+            rows = store.latest_audit_rows(_count(line))
+        for row in rows:
+            caller.send(row._asdict() | {"hash": row.hash.hex()})
+        caller.finish({"ok": True})
+
+    return {"show": show, "log": log, "audit": audit}
+
+
+def _count(line: Line) -> int:
+    count = line.get("count", _MAX_ROWS)
+    if type(count) is not int or not 0 < count <= _MAX_ROWS:
+        raise HostError("control-malformed", f"count is out of range: 1 to {_MAX_ROWS}")
+    return count

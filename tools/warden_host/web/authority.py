@@ -1,0 +1,65 @@
+"""Ask `warden serve` on its web socket, without a thread."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from warden_host import jsontext
+from warden_host.control_client import MAX_LINE, raised, short_path
+from warden_host.errors import HostError
+
+_LIMIT = MAX_LINE * 4  # bytes of an answer's line
+_DEPTH = 64
+_CALL_S = 60.0
+
+Line = dict[str, Any]
+
+
+class Authority:
+    """One call a connection."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def call(self, request: Line) -> Line:
+        """Return the first line of the answer. Raises not-serving, timed-out, what it answers."""
+        async for line in self.lines(request):
+            return line
+        raise _gone()
+
+    async def lines(self, request: Line) -> AsyncIterator[Line]:
+        """Yield the answer's lines, within a minute. Raises as call()."""
+        try:
+            async with asyncio.timeout(_CALL_S):
+                async for line in self.stream(request):
+                    yield line
+        except TimeoutError:
+            raise HostError("timed-out", "`warden serve` gives no answer") from None
+
+    async def stream(self, request: Line) -> AsyncIterator[Line]:
+        """Yield the answer's lines until it ends. Raises not-serving and what it answers."""
+        try:
+            with short_path(self._path) as short:
+                reader, writer = await asyncio.open_unix_connection(short, limit=_LIMIT)
+        except OSError:
+            raise _gone() from None
+        try:
+            writer.write(json.dumps(request).encode() + b"\n")
+            while data := await reader.readline():
+                line = jsontext.parse_object(data, _LIMIT, "control-malformed", _DEPTH)
+                if isinstance(line.get("error"), dict):
+                    raise raised(line["error"])
+                yield line
+        except (OSError, ValueError):
+            raise _gone() from None
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+def _gone() -> HostError:
+    return HostError("not-serving", "`warden serve` ended in the meantime")

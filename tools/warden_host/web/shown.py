@@ -1,0 +1,40 @@
+"""Values as a page shows them."""
+
+import json
+import time
+from datetime import datetime
+from typing import Any
+
+_MAX_BODY = 2000  # characters
+
+
+def state(presence: str, quarantined: bool) -> str:
+    """Return a device's state in one word."""
+    return "quarantined" if quarantined else presence or "offline"
+
+
+def moment(seconds: float | None) -> str:
+    """Return a time as text, of this machine's zone."""
+    if not seconds:
+        return "never"
+    try:
+        return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return "?"
+
+
+def ago(seconds: float | None) -> str:
+    """Return how long ago a time is."""
+    if not seconds:
+        return "never"
+    age = max(0.0, time.time() - seconds)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if age >= 2 * size:
+            return f"{age / size:.0f} {unit} ago"
+    return f"{age:.0f} s ago"
+
+
+def body(value: Any) -> str:
+    """Return a message's body as short JSON."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_BODY else text[:_MAX_BODY] + " …"
