@@ -40,7 +40,7 @@ def attempt(address: str = A, number: int = 1, moment: float = NOW, sure: bool =
 
 
 def strikes(known=(), own=(), **more) -> Strikes:
-    return Strikes(BanSettings(**more), set(known).__contains__, set(own).__contains__)
+    return Strikes(BanSettings(**more), list(known).count, set(own).__contains__)
 
 
 @pytest.fixture
@@ -80,14 +80,14 @@ def test_refusals_age_and_can_be_taken_back():
 
 
 def test_a_known_address_is_slowed_for_a_time():
-    watch = strikes(known=[f"{A}/32"])
-    for number in (1, 2):
+    watch = strikes(known=[f"{A}/32"] * 2)  # two clients: each may have one refusal
+    for number in range(4):
         assert watch.refused(attempt(number=number)) is None
-    ban = watch.refused(attempt(number=3))
+    ban = watch.refused(attempt(number=4))
     assert (ban.kind, ban.until) == (SLOW, NOW + 3600)
-    assert watch.refused(attempt(number=4)) is None  # it is slowed
-    later = [watch.refused(attempt(number=n, moment=NOW + 3601)) for n in (5, 6, 7)]
-    assert [one is None for one in later] == [True, True, False]
+    assert watch.refused(attempt(number=5)) is None  # it is slowed
+    later = [watch.refused(attempt(number=n, moment=NOW + 3601)) for n in range(6, 11)]
+    assert [one is None for one in later] == [True] * 4 + [False]
 
 
 def test_while_many_guess_the_first_is_banned_where_it_is_sure():
@@ -203,6 +203,15 @@ def test_slowed_ones_end(store):
     assert len(store.bans(NOW)) == 1
     assert store.bans(NOW + 10) == []
     assert (store.drop_past_bans(NOW), store.drop_past_bans(NOW + 10)) == (0, 1)
+
+
+def test_more_clients_at_an_address_have_more_connections(store, tmp_path):
+    made = Enforcement(new_fleet(tmp_path / "x"), BanSettings())
+    store.note_logins([("10.0.0.1/32", f"d:lock:D{n}", NOW) for n in range(7)], 0)
+    for network in ("10.0.0.1/32", "10.0.0.2/32"):
+        store.put_ban(Ban(network, SLOW, NOW, NOW + 10, "watch", "", 3))
+    slowed = made.wanted(store, NOW + 1).slowed
+    assert slowed == {12: (parse_network("10.0.0.2"),), 120: (parse_network("10.0.0.1"),)}
 
 
 def test_the_watchs_own_make_room_and_a_persons_never_do(store, monkeypatch):

@@ -24,7 +24,7 @@ TARGETS = [
 
 
 def wanted(active: str = "") -> Wanted:
-    return Wanted((8883, 8884), NETWORKS, NETWORKS[:1], NETWORKS, active)
+    return Wanted((8883, 8884), NETWORKS, {12: NETWORKS[:1], 120: NETWORKS[1:]}, NETWORKS, active)
 
 
 SCRIPTS = {

@@ -89,7 +89,7 @@ def guess(lab: Lab) -> dict:
         found["right_password_blocked"] = lab.log_in(ATTACKER, lab.password, wait=QUIET_S)
         # An attacker and an honest device behind one address.
         found["home"] = lab.log_in(HOME, lab.password)
-        found["home_guesses"] = [lab.log_in(HOME) for _ in range(3)]
+        found["home_guesses"] = [lab.log_in(HOME) for _ in range(4)]
         lab.wait_event("address-slowed", HOME)
         found["home_again"] = lab.log_in(HOME, lab.password)
         many = [lab.log_in(address) for address in MANY[:20]]

@@ -19,7 +19,7 @@ def test_guessing_ends_at_the_firewall(tmp_path: Path) -> None:
         "blocked": True,
         "right_password_blocked": "silent",
         "home": 0,
-        "home_guesses": [5, 5, 5],
+        "home_guesses": [5, 5, 5, 5],
         "home_again": 0,
         "many": [5] * 20,
         "one_of_many_blocked": True,

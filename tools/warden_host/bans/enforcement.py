@@ -21,6 +21,8 @@ from warden_host.store.bans import BAN, Ban
 from warden_host.store.store import Store
 
 _NFT_S = 30.0
+_EACH_CLIENT = 2  # new connections a minute, of the clients at a slowed address
+_STEP = 10  # between the rates of slowed addresses
 _PATH = "/usr/sbin:/sbin:/usr/local/sbin"
 
 
@@ -55,7 +57,7 @@ class Enforcement:
         self._settings = settings
         self._name = ruleset.table_name(fleet.settings.broker.port)
         self._guard = threading.Lock()
-        self._loaded: set[Network] | None = None  # banned and slowed; None: no table of ours
+        self._loaded: set[Network] | None = None  # banned; None: no table of ours
         self._listed_key: object = None
         self._listed_now: tuple[Network, ...] = ()
         self.status = may_enforce()
@@ -75,7 +77,7 @@ class Enforcement:
                 return self.status
             self.status = _run_nft(ruleset.whole(self._name, wanted))
             there = self.status.enforced and not wanted.empty
-            self._loaded = {*wanted.banned, *wanted.slowed} if there else None
+            self._loaded = set(wanted.banned) if there else None
             return self.status
 
     def add(self, store: Store, bans: Iterable[Ban], now: float) -> Status:
@@ -83,12 +85,13 @@ class Enforcement:
         fresh = [(ban.kind == BAN, parse_network(ban.network)) for ban in bans]
         with self._guard:
             loaded = self._loaded
-            if loaded is not None and not any(_is_covered(loaded, one) for _, one in fresh):
-                banned = [network for is_ban, network in fresh if is_ban]
-                slowed = [network for is_ban, network in fresh if not is_ban]
-                self.status = _run_nft(ruleset.additions(self._name, banned, slowed))
+            if loaded is not None and all(
+                is_ban and not _is_covered(loaded, one) for is_ban, one in fresh
+            ):
+                banned = [network for _, network in fresh]
+                self.status = _run_nft(ruleset.additions(self._name, banned))
                 if self.status.enforced:
-                    loaded.update(banned, slowed)
+                    loaded.update(banned)
                     return self.status
         return self.apply(store, now)  # also where another program flushed the table
 
@@ -113,11 +116,23 @@ class Enforcement:
         return Wanted(
             ports(self._fleet),
             ruleset.networks(ban.network for ban in bans if ban.kind == BAN),
-            ruleset.networks(ban.network for ban in bans if ban.kind != BAN),
+            self._slowed(store, [ban.network for ban in bans if ban.kind != BAN], now),
             self._listed(store.list_entries(active)) if active else (),
             active,
-            self._settings.slow_per_minute,
         )
+
+    def _slowed(
+        self, store: Store, slowed: list[str], now: float
+    ) -> dict[int, tuple[Network, ...]]:
+        """Return new connections a minute → networks: more where more clients are known."""
+        found: dict[int, list[str]] = {}
+        since = now - self._settings.known_days * 86_400
+        for network in slowed:
+            rate = self._settings.slow_per_minute
+            while rate < _EACH_CLIENT * store.count_logins(network, since):
+                rate *= _STEP
+            found.setdefault(rate, []).append(network)
+        return {rate: ruleset.networks(texts) for rate, texts in sorted(found.items())}
 
     def _listed(self, entries: list[str]) -> tuple[Network, ...]:
         """Return a list's networks; a large country's are found once."""

@@ -1,30 +1,28 @@
 """Write the nftables rules that keep addresses from the broker's ports."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from warden_host.bans.networks import Network, collapse, parse_network
 from warden_host.store.bans import ALLOW
 
 _FAMILIES = ((4, "ipv4_addr", "ip"), (6, "ipv6_addr", "ip6"))
 _NEW = "tcp flags & (fin | syn | rst | ack) == syn"  # needs no tracking of connections
-_BURST = 6  # new connections of a slowed address at once
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What the rules shall do.
 
-    ports: the broker's, TCP. banned, slowed: networks. listed: those of the active list. active:
-    ALLOW, BLOCK or "". slow_per_minute: new connections of a slowed address.
+    ports: the broker's, TCP. banned: networks. slowed: new connections a minute → networks that
+    have so many. listed: networks of the active list. active: ALLOW, BLOCK or "".
     """
 
     ports: tuple[int, ...]
     banned: tuple[Network, ...] = ()
-    slowed: tuple[Network, ...] = ()
+    slowed: Mapping[int, tuple[Network, ...]] = field(default_factory=dict)
     listed: tuple[Network, ...] = ()
     active: str = ""
-    slow_per_minute: int = 12
 
     @property
     def empty(self) -> bool:
@@ -43,15 +41,13 @@ def whole(name: str, wanted: Wanted) -> str:
     return head if wanted.empty else head + _table(name, wanted)
 
 
-def additions(name: str, banned: Iterable[Network], slowed: Iterable[Network]) -> str:
-    """Return a script that adds networks which overlap none that are in the table."""
+def additions(name: str, banned: Sequence[Network]) -> str:
+    """Return a script that bans networks which overlap none that are in the table."""
     lines = []
-    for prefix, networks in (("banned", list(banned)), ("slowed", list(slowed))):
-        for version, _, _ in _FAMILIES:
-            texts = [str(one) for one in networks if one.version == version]
-            if texts:
-                elements = ", ".join(texts)
-                lines.append(f"add element inet {name} {prefix}{version} {{ {elements} }}\n")
+    for version, _, _ in _FAMILIES:
+        elements = ", ".join(str(one) for one in banned if one.version == version)
+        if elements:
+            lines.append(f"add element inet {name} banned{version} {{ {elements} }}\n")
     return "".join(lines)
 
 
@@ -61,25 +57,25 @@ def networks(texts: Iterable[str]) -> tuple[Network, ...]:
 
 
 def _table(name: str, wanted: Wanted) -> str:
+    groups = [("banned", wanted.banned), ("listed", wanted.listed)]
+    groups += [(f"slowed{rate}_", present) for rate, present in wanted.slowed.items()]
     sets = "".join(
         _set(f"{prefix}{version}", kind, [one for one in present if one.version == version])
-        for prefix, present in (
-            ("banned", wanted.banned),
-            ("slowed", wanted.slowed),
-            ("listed", wanted.listed),
-        )
+        for prefix, present in groups
         for version, kind, _ in _FAMILIES
     )
     paces = "".join(
-        f"    set pace{version} {{\n        type {kind}\n        size 65535\n"
+        f"    set pace{rate}_{version} {{\n        type {kind}\n        size 65535\n"
         "        flags dynamic, timeout\n        timeout 2m\n    }\n"
+        for rate in wanted.slowed
         for version, kind, _ in _FAMILIES
     )
     ports = ", ".join(map(str, wanted.ports))
     rules = [f"{family} saddr @banned{v} counter drop" for v, _, family in _FAMILIES]
     rules += [
-        f"{_NEW} {family} saddr @slowed{v} add @pace{v} {{ {family} saddr limit rate over "
-        f"{wanted.slow_per_minute}/minute burst {_BURST} packets }} counter drop"
+        f"{_NEW} {family} saddr @slowed{rate}_{v} add @pace{rate}_{v} {{ {family} saddr limit "
+        f"rate over {rate}/minute burst {max(1, rate // 2)} packets }} counter drop"
+        for rate in wanted.slowed
         for v, _, family in _FAMILIES
     ]
     if wanted.active:

@@ -5,8 +5,8 @@ within `window_hours` ban the address. While many addresses guess at once, the f
 where it is sure which address it came from.
 
 An address from where a client of the fleet logged in lately may be a home or a mobile network with
-honest devices behind the same NAT. It is slowed for a time, and never banned without a person:
-its open connections stay, and devices come back one by one.
+honest devices behind the same NAT. Each of its clients adds one to `attempts`; then it is slowed for
+a time, and never banned without a person: its open connections stay, and devices come back.
 """
 
 from collections import OrderedDict, deque
@@ -28,18 +28,18 @@ SOURCE = "watch"
 class Strikes:
     """Count refused log-ins a network.
 
-    is_known: returns whether a client that still belongs to the fleet logged in from a network
+    clients: returns how many clients that still belong to the fleet logged in from a network
     lately. is_own: returns whether an address is this host's own.
     """
 
     def __init__(
         self,
         settings: BanSettings,
-        is_known: Callable[[str], bool],
+        clients: Callable[[str], int],
         is_own: Callable[[str], bool],
     ) -> None:
         self._settings = settings
-        self._is_known = is_known
+        self._clients = clients
         self._is_own = is_own
         # Network → number of the connection → unix seconds.
         self._records: OrderedDict[str, OrderedDict[int, float]] = OrderedDict()
@@ -99,8 +99,8 @@ class Strikes:
         limit = self._settings.attempts
         if strikes < limit and not at_once:
             return None
-        known = self._is_known(network)
-        if strikes < limit and known:
+        known = self._clients(network)
+        if known and strikes < limit + known:  # each of them may have one, such as by a rotation
             return None
         self._records.pop(network, None)
         times = "log-in" if strikes == 1 else "log-ins"

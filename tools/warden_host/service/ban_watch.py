@@ -56,7 +56,7 @@ class BanWatch:
         self._announce = announce
         self.enforcement = Enforcement(fleet, settings)
         self.known = KnownAddresses(settings.known_days)
-        self.strikes = Strikes(settings, self._is_known, is_own or _is_own)
+        self.strikes = Strikes(settings, self._clients, is_own or _is_own)
         self._jobs: queue.Queue[_Job | None] = queue.Queue(MAX_WAITING)
         self._lost = 0
         self._store: Store | None = None
@@ -238,11 +238,11 @@ class BanWatch:
                 raise
             self._announce(FleetEvent("notice", code=error.code, text=error.text))
 
-    def _is_known(self, network: str) -> bool:
-        """Return whether a client that is still one of the fleet logged in from there lately."""
+    def _clients(self, network: str) -> int:
+        """Return how many clients logged in from there lately and are still of the fleet."""
         store = self._store
         clients = self.known.clients(network, time.time())
-        return store is not None and any(_is_client(store, client) for client in clients)
+        return 0 if store is None else sum(_is_client(store, client) for client in clients)
 
     def _is_reachable(self) -> bool:
         """Return whether the broker listens to others than this machine itself."""

@@ -145,3 +145,10 @@ class Bans(Database):
         """Return (network, client, time) of the log-ins since then, the oldest first."""
         rows = self._do("SELECT * FROM good_logins WHERE time >= ? ORDER BY time", since)
         return [(row[0], row[1], row[2]) for row in rows.fetchall()]
+
+    def count_logins(self, network: str, since: float) -> int:
+        """Return how many clients logged in from a network since then."""
+        row = self._do(
+            "SELECT count(*) FROM good_logins WHERE network = ? AND time >= ?", network, since
+        ).fetchone()
+        return int(row[0])
