@@ -43,3 +43,16 @@ def test_guessing_ends_at_the_firewall(tmp_path: Path) -> None:
     assert any("slowed 10.77.1.2" in line for line in log)
     assert any("banned 10.77.1.3 attempts=0" in line for line in log)
     assert any("lifted 10.77.1.1" in line for line in log)
+
+
+def test_fail2ban_follows_the_watch(tmp_path: Path) -> None:
+    why = namespace_kit.missing("nft", "fail2ban-server", "fail2ban-client")
+    if why:
+        pytest.skip(why)
+    lab = Path(__file__).with_name("fail2ban_lab.py")
+    found = namespace_kit.run_apart(lab, str(tmp_path))
+    assert found["banned"] == ["2001:db8::/64", "203.0.113.7"]
+    assert "elements = { 203.0.113.7 }" in found["rules"]
+    assert "elements = { 2001:db8::/64 }" in found["rules"]
+    assert "tcp dport { 8883, 8884 } ip saddr @banned4 drop" in found["rules"]
+    assert "203.0.113.9" not in found["rules"]

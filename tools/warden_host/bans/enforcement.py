@@ -167,9 +167,9 @@ def ports(fleet: Fleet) -> tuple[int, ...]:
 
 
 def _run_nft(script: str) -> Status:
-    program = _nft()
-    if program is None:
-        return _NOT_INSTALLED
+    program, allowed = _nft(), may_enforce()
+    if program is None or not allowed.enforced:
+        return allowed
     done = _call([program, "-f", "-"], script)
     if done is None:
         return Status(False, "nft gave no answer", "look at the machine's load, and try again")

@@ -209,9 +209,8 @@ def apply(state: State, as_json: bool) -> None:
     Example:
       sudo warden --fleet /srv/fleet bans apply
     """
-    status = may_enforce()
+    fleet, status = state.fleet(), may_enforce()
     if status.enforced:
-        fleet = state.fleet()
         settings = ban_settings.load(fleet)
         with _as_owner(fleet), Store(fleet.database) as store:
             made = Enforcement(fleet, settings)

@@ -30,7 +30,7 @@ from warden_host.store.store import Store
 MAX_WAITING = 20_000
 _BATCH = 500
 _IDLE_S = 30.0  # between looks at what has ended
-_SHOWN_A_MINUTE = 20
+SHOWN_A_MINUTE = 20
 
 _Job = Attempt | Callable[[Store], None]
 
@@ -145,16 +145,16 @@ class BanWatch:
             return False
         bans: list[Ban] = []
         for job in jobs:
+            if isinstance(job, Attempt):
+                bans += self._judge(job)
+                continue
+            self._ban(store, bans)  # what a request asks for comes after it
+            bans = []
             if job is None:
                 going_on = False
-            elif isinstance(job, Attempt):
-                ban = self._judge(job)
-                if ban is not None:
-                    bans.append(ban)
             else:
                 job(store)
-        if bans:
-            self._ban(store, bans)
+        self._ban(store, bans)
         now = time.time()
         self.known.save(store, now, at_once=not going_on)
         if store.drop_past_bans(now):
@@ -163,7 +163,7 @@ class BanWatch:
             self.enforcement.restore(store, now)
         return going_on
 
-    def _judge(self, attempt: Attempt) -> Ban | None:
+    def _judge(self, attempt: Attempt) -> list[Ban]:
         if attempt.kind is AttemptKind.LOGGED_IN:
             self._logged_in(attempt)
         elif attempt.kind is AttemptKind.CLEARED:
@@ -178,8 +178,8 @@ class BanWatch:
                     attempt.time, attempt.address, count, limit, attempt.client
                 )
             )
-            return ban
-        return None
+            return [] if ban is None else [ban]
+        return []
 
     def _logged_in(self, attempt: Attempt) -> None:
         address = attempt.address
@@ -195,6 +195,8 @@ class BanWatch:
                 self._announce(FleetEvent("notice", code="address-refused", text=text))
 
     def _ban(self, store: Store, bans: list[Ban]) -> None:
+        if not bans:
+            return
         for ban in bans:
             store.put_ban(ban)
         status = self.enforcement.add(store, bans, time.time())
@@ -208,7 +210,7 @@ class BanWatch:
         if now - began >= 60:
             began, shown = now, 0
         self._minute = began, shown + 1
-        if shown >= _SHOWN_A_MINUTE:
+        if shown >= SHOWN_A_MINUTE:
             self._unsaid += 1
             return
         others, self._unsaid = self._unsaid, 0

@@ -1,0 +1,248 @@
+"""The watch over addresses, its operations for operators, and `warden bans` with both."""
+
+import json
+import queue
+import time
+
+import pytest
+from host_kit import new_fleet, refused
+from process_kit import PATIENCE_S
+from warden_host.alarms.rules import alarm_of
+from warden_host.bans import ban_log
+from warden_host.bans.settings import BanSettings
+from warden_host.broker.backend import Attempt, AttemptKind
+from warden_host.cli import main
+from warden_host.engine.events import FleetEvent
+from warden_host.protocol import policy
+from warden_host.service import ban_watch
+from warden_host.service.ban_handler import BanHandler
+from warden_host.service.ban_watch import BanWatch
+from warden_host.service.control import Caller
+from warden_host.store.bans import BAN, SLOW, Ban
+from warden_host.store.store import App, Device, Store
+
+A, HOME = "203.0.113.7", "198.51.100.7"
+TERMS = BanSettings()
+
+
+@pytest.fixture
+def fleet(tmp_path, monkeypatch):
+    monkeypatch.setattr("warden_host.bans.enforcement.has_firewall_right", lambda: False)
+    made = new_fleet(tmp_path)
+    with Store(made.database) as store:
+        for name in ("D1", "D2"):
+            store.add_device(Device(name, "lock", "UNIX", "sealed", policy.record()))
+        store.add_app(App("home", ("lock",), ("open",)))
+        with store.transaction():
+            store.order_ending("D2", revoked=True, wipe=False, moment=1.0)
+    return made
+
+
+class World:
+    def __init__(self, fleet) -> None:
+        self.fleet = fleet
+        self.news: queue.Queue[FleetEvent] = queue.Queue()
+        self.watch = BanWatch(
+            fleet, TERMS, lambda client: client == "probe", self.news.put, lambda _: False
+        )
+        self.number = 0
+
+    def attempts(self, kind: AttemptKind, address: str, client: str = "", times: int = 1) -> None:
+        for _ in range(times):
+            self.number += 1
+            self.watch.attempt(Attempt(kind, time.time(), address, client, self.number))
+
+    def refuse(self, address: str, times: int = 3, client: str = "") -> None:
+        self.attempts(AttemptKind.REFUSED, address, client, times)
+
+    def log_in(self, address: str, client: str) -> None:
+        self.attempts(AttemptKind.LOGGED_IN, address, client)
+
+    def event(self) -> FleetEvent:
+        return self.news.get(timeout=PATIENCE_S)
+
+    def settle(self) -> list[Ban]:
+        """The bans, once all that was put in has been judged."""
+        self.watch.reload()
+        with Store(self.fleet.database) as store:
+            return store.bans(time.time())
+
+
+@pytest.fixture
+def world(fleet):
+    made = World(fleet)
+    with made.watch:
+        yield made
+
+
+def test_a_guesser_is_banned_and_it_is_said_what_is_not_enforced(world):
+    world.refuse(A, client="d:lock:D1\nbanned 1.2.3.4")
+    event = world.event()
+    assert event.code == "address-banned"
+    assert event.text.startswith(f"{A} is banned: 3 refused log-ins; not enforced: ")
+    assert alarm_of(event).kind == "brute-force"
+    (ban,) = world.settle()
+    assert (ban.network, ban.kind, ban.until) == (f"{A}/32", BAN, None)
+    lines = [line.split(" ", 1)[1] for line in ban_log.read(world.fleet)]
+    assert lines[2:] == [
+        f"refused {A} 3/3 client=d:lock:D1%0Abanned%201.2.3.4",
+        f"banned {A} attempts=3",
+    ]
+    world.log_in(A, "d:lock:D1")  # nothing stopped it
+    assert world.event().code == "address-refused"
+    world.log_in(A, "d:lock:D1")  # said once
+    world.refuse(HOME)
+    assert world.event().code == "address-banned"
+
+
+@pytest.mark.parametrize(
+    ("client", "kind"),
+    [
+        ("d:lock:D1", SLOW),
+        ("b:lock:D1", SLOW),
+        ("a:home", SLOW),
+        ("t:home:7", SLOW),
+        ("d:lock:D2", BAN),  # revoked: it makes no address known
+        ("d:lock:D3", BAN),
+        ("a:attic", BAN),
+        ("warden-admin", BAN),
+    ],
+)
+def test_a_client_of_the_fleet_makes_its_address_known(world, client, kind):
+    world.log_in(HOME, client)
+    world.refuse(HOME, 4)
+    (ban,) = world.settle()
+    assert ban.kind == kind
+    assert (ban.until is None) == (kind == BAN)
+
+
+def test_who_is_known_stays_known_after_a_restart(fleet):
+    first = World(fleet)
+    with first.watch:
+        first.log_in(HOME, "d:lock:D1")
+    second = World(fleet)
+    with second.watch:
+        second.refuse(HOME, 4)
+        assert [ban.kind for ban in second.settle()] == [SLOW]
+
+
+def test_what_is_no_guess(world):
+    world.refuse(A, 9, client="probe")  # this host's own question
+    world.refuse("127.0.0.1", 9)
+    world.refuse(A, 2)
+    world.attempts(AttemptKind.CLEARED, A)
+    world.number -= 2
+    world.attempts(AttemptKind.CLEARED, A)  # the number of the second refusal
+    world.number += 10
+    world.refuse(A, 1)
+    assert world.settle() == []
+
+
+def test_a_flood_is_bounded_and_announced_sparsely(fleet, monkeypatch):
+    monkeypatch.setattr(ban_watch, "MAX_WAITING", 10)
+    quiet = World(fleet)
+    quiet.refuse(A, 50)  # its thread does not run yet
+    assert quiet.watch._lost == 40
+    loud = World(fleet)
+    with loud.watch:
+        for number in range(60):
+            while loud.watch._jobs.full():
+                time.sleep(0.001)
+            loud.refuse(f"10.0.{number}.1", 1)
+        assert len(loud.settle()) > 30
+    shown = [loud.event() for _ in range(loud.news.qsize())]
+    assert len(shown) == ban_watch.SHOWN_A_MINUTE
+
+
+def test_slowed_ones_end_by_themselves(world):
+    with Store(world.fleet.database) as store:
+        store.put_ban(Ban(f"{A}/32", SLOW, 1.0, time.time() - 1, "watch", "", 3))
+    world.log_in(HOME, "d:lock:D1")  # any work
+    assert world.settle() == []
+    with Store(world.fleet.database) as store:
+        assert store.drop_past_bans(time.time()) == 0  # the watch did
+
+
+def test_a_fault_does_not_end_the_watch(world, monkeypatch):
+    def broken(*_):
+        raise KeyError("a bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.watch.strikes, "refused", broken)
+        world.refuse(A, 1)
+        assert world.event().code == "internal-error"
+    world.refuse(A, 3)
+    assert world.event().code == "address-banned"
+
+
+def ask(world, line: dict) -> list[dict]:
+    handler = BanHandler(world.fleet, TERMS, world.watch)
+    caller = Caller(0)
+    handler.operations[line["op"]](line, caller)
+    found = []
+    while (answer := caller.next_line(PATIENCE_S)) is not None:
+        found.append(answer)
+    return found
+
+
+def test_operators_change_bans_and_lists(world):
+    (done,) = ask(world, {"op": "ban", "networks": [A, "2001:db8::/48"], "why": "a scan"})
+    assert done["networks"] == [f"{A}/32", "2001:db8::/48"]
+    assert done["enforced"] is False
+    ask(world, {"op": "address-list", "list": "block", "networks": ["10.0.0.0/8"]})
+    ask(world, {"op": "activate-list", "list": "block"})
+    *pages, last = ask(world, {"op": "bans"})
+    assert {ban["why"] for ban in pages[0]["bans"]} == {"a scan"}
+    assert pages[1:] == [{"block": ["10.0.0.0/8"]}]
+    assert last["active"] == "block"
+    (lifted,) = ask(world, {"op": "lift", "networks": [A]})
+    assert lifted["networks"] == [f"{A}/32"]
+    assert [ban.network for ban in world.settle()] == ["2001:db8::/48"]
+    for line in (
+        {"op": "ban", "networks": "x"},
+        {"op": "ban", "networks": [7]},
+        {"op": "ban", "networks": ["1.2.3.4"] * 1001},
+        {"op": "address-list", "networks": ["10.0.0.0/8"]},
+    ):
+        with refused("control-malformed"):
+            ask(world, line)
+    with refused("bad-argument"):
+        ask(world, {"op": "lift", "networks": [A]})
+    with refused("bad-argument"):
+        ask(world, {"op": "activate-list", "list": "both"})
+
+
+def test_the_command_without_a_service(fleet, capsys):
+    def warden(*words: str, code: int = 0) -> dict:
+        assert main.run(["--fleet", str(fleet.root), "bans", *words, "--json"]) == code
+        return json.loads(capsys.readouterr().out)
+
+    assert warden("add", A, "--why", "a scan")["networks"] == [f"{A}/32"]
+    warden("allow", "10.0.0.0/8", "192.168.0.0/16")
+    warden("allow", "--remove", "192.168.0.0/16")
+    warden("activate", "allow")
+    found = warden("list")
+    assert (found["allow"], found["active"]) == (["10.0.0.0/8"], "allow")
+    assert [ban["why"] for ban in found["bans"]] == ["a scan"]
+    assert found["enforced"] is False
+    assert "not running" in found["why"]
+    assert warden("apply", code=1)["error"]["code"] == "not-applicable"
+    assert warden("lift", code=2)["error"]["code"] == "bad-argument"
+    assert warden("lift", "--all")["count"] == 1
+    assert sorted(warden("fail2ban")["files"]) == [
+        "action.d/warden.conf",
+        "filter.d/warden.conf",
+        "jail.d/warden.conf",
+    ]
+    assert main.run(["--fleet", str(fleet.root), "bans", "list"]) == 0
+    assert "list allow, in force: 10.0.0.0/8" in capsys.readouterr().out
+    with Store(fleet.database) as store:
+        actions = [row.action for row in store.audit_rows() if not row.started]
+    assert actions == [
+        f"bans add {A} --why",
+        "bans allow 10.0.0.0/8,192.168.0.0/16",
+        "bans allow 192.168.0.0/16 --remove",
+        "bans activate allow",
+        "bans apply",
+        "bans lift --all",
+    ]
