@@ -87,7 +87,7 @@ install_system() {
     apt_install "$@" || return
     # Debian starts what it installs. Nobody asked for that: Warden runs its own broker, and the tests a web server of theirs.
     local service
-    for service in mosquitto nginx rabbitmq-server; do
+    for service in mosquitto nginx rabbitmq-server fail2ban; do
         if [ -d /run/systemd/system ] && [[ " $* " == *" $service "* ]]; then
             as_root systemctl disable --now "$service" || true
         fi
@@ -100,6 +100,8 @@ has mosquitto || missing="mosquitto"
 has faketime || missing="$missing faketime"
 has nginx || missing="$missing nginx"
 has rabbitmq-server || missing="$missing rabbitmq-server"
+has nft || missing="$missing nftables"
+has fail2ban-server || missing="$missing fail2ban"
 if [ -n "$missing" ]; then
     if can_apt; then
         # shellcheck disable=SC2086  (a list of words)
@@ -111,6 +113,8 @@ if [ -n "$missing" ]; then
 fi
 has faketime || printf 'note: faketime is missing; the tests and the demo that set a wrong clock need it\n'
 has nginx || printf 'note: nginx is missing; the tests of updates from a web server need it\n'
+has nft || printf 'note: nftables is missing; the tests of bans and of the firewall need it\n'
+has fail2ban-server || printf 'note: fail2ban is missing; the test of its filter and jail needs it\n'
 has rabbitmq-server || printf 'note: RabbitMQ is missing; the tests of devices with access tokens need it\n'
 
 # --- Python -----------------------------------------------------------------------------------------------------------------------
