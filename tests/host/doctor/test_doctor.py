@@ -413,6 +413,18 @@ def test_checks_of_a_broker_of_ours(world, monkeypatch):
     assert "mosquitto 2.0.11" in one.text
 
 
+def test_bans_that_are_not_enforced(world, monkeypatch):
+    answer = [{"bans": []}, {"ok": True, "enforced": False, "why": "no right"}]
+    monkeypatch.setattr(broker_checks.control_client, "stream", lambda *_: iter(answer))
+    assert found("broker", "bans", broker(world)) == []  # loopback alone
+    monkeypatch.setattr(broker_checks, "_LOOPBACK", ())
+    (one,) = found("broker", "bans", broker(world))
+    assert "not blocked: no right" in one.text
+    assert found("broker", "bans", broker(world, serving=False)) == []
+    answer[1]["enforced"] = True
+    assert found("broker", "bans", broker(world)) == []
+
+
 def test_checks_of_a_broker_that_others_set_up(world, tmp_path, monkeypatch):
     port, bare = world.fleet.settings.broker.port, world.fleet.settings.broker.admin_port
     monkeypatch.setattr(broker_checks, "BARE_PORT", bare)
@@ -458,7 +470,7 @@ def test_every_check_is_tested():
         "board": {"micropython", "console", "heap"},
         "broker": {
             *("program", "settings", "answers", "anonymous", "tls-versions"),
-            *("plain-listener", "accounts"),
+            *("plain-listener", "accounts", "bans"),
         },
     }
     assert {area: {one.name for one in checks} for area, checks in CHECKS.items()} == tested

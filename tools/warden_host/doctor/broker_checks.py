@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from warden_host import control_client
 from warden_host.broker import backend, connection
 from warden_host.broker.connection import BARE_PORT, Listener
 from warden_host.doctor import probe
@@ -13,6 +14,8 @@ from warden_host.fleet.fleet import Fleet
 
 # The first one whose log names the client of a refused log-in.
 NAMES_CLIENTS = (2, 0, 21)
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_ANSWER_S = 15.0
 _START = "start `warden serve` again"
 
 
@@ -83,6 +86,20 @@ def answers(facts: BrokerFacts) -> Iterator[Finding]:
 def anonymous(facts: BrokerFacts) -> Iterator[Finding]:
     if facts.answer.anonymous:
         yield serious("it lets a client in without a log-in", _START)
+
+
+@check("broker", "bans", "whether addresses that guess passwords are kept away")
+def bans(facts: BrokerFacts) -> Iterator[Finding]:
+    if not facts.serving or facts.fleet.settings.broker.listen in _LOOPBACK:
+        return
+    last: dict[str, object] = {}
+    for line in control_client.stream(facts.fleet.control, {"op": "bans"}, _ANSWER_S):
+        last = line
+    if last.get("enforced") is False:
+        yield worth(
+            f"addresses that guess passwords are noted and not blocked: {last.get('why')}",
+            "`sudo warden service install --firewall`, or fail2ban: docs/bans.md",
+        )
 
 
 @check("broker", "tls-versions", "which versions of TLS it speaks")
