@@ -34,6 +34,8 @@ ALONE: dict[str, str] = {
     "agent.delivery": "session.outbox wire.cbor wire.exact wire.names",
     "agent.interface": "",
     "agent.leaving": "wire.names",
+    "agent.incident_report": "session.incident session.incident_log wire.cbor wire.exact",
+    "agent.tamper": "",
     "agent.link_failure": "",
     "agent.waits": "wire.names",
     "agent.build": VAULT
@@ -90,6 +92,7 @@ ALONE: dict[str, str] = {
     ),
     "ota.image_verify": "ota.romfs ota.slots wire.cbor wire.exact",
     "policy.connection": "",
+    "policy.incidents": "",
     "policy.otp": "",
     "policy.policy": "wire.cbor wire.exact",
     "provisioning.replace": "",
@@ -106,6 +109,7 @@ ALONE: dict[str, str] = {
     "session.command": "wire.names",
     "session.inbox": "crypto.ct crypto.kdf session.command wire.cbor wire.exact wire.envelope wire.names",
     "session.incident": "",
+    "session.incident_log": "wire.cbor wire.exact",
     "session.outbox": "",
     "session.plain": "crypto.ct crypto.rand wire.cbor wire.exact wire.strict_json",
     "session.resume": SEALING

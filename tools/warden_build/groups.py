@@ -50,7 +50,10 @@ GROUPS = (
     # What opens a connection, and is let go of when it is open.
     Group("dial", "net.login net.umqtt_adapter net.dial net.chain wire.x509", "net.dial"),
     Group("start", "agent.build policy.policy board.load hal.reset_cause", "agent.build"),
-    Group("seldom", "agent.waits agent.leaving wire.cbor_reader policy.connection"),
+    Group(
+        "seldom", "agent.waits agent.leaving wire.cbor_reader policy.connection policy.incidents"
+    ),
+    Group("incidents", "agent.incident_report session.incident_log", "agent.incident_report"),
     Group("http", "net.http ota.https"),
     # For programs without the authority: no other module loads it.
     Group("standalone", "standalone"),
@@ -65,7 +68,7 @@ GROUPS = (
     Group("recovery", "agent.recovery board.app_failures board.development hal.console"),
     # What only some fleets use, and then throughout, with what others load for a moment.
     Group("plain", "session.plain crypto.rsa wire.sbv2"),
-    Group("erase", "vault.wipe vault.rekey hal.erase_files"),
+    Group("erase", "agent.tamper vault.wipe vault.rekey hal.erase_files"),
     Group("certificate", "net.client_certificate rotation.certificate crypto.p256_key"),
     Group(
         "manifest",

@@ -114,6 +114,8 @@ _HINTS = {
     "passphrase-wrong": "give the right one, by prompt or --passphrase-file",
     "port-unknown": "name the board's port: `warden provision … --port /dev/ttyACM0`",
     "provision-failed": "give the same command again once the cause is gone",
+    "incident-gap": "look whether fleet.db came out of a backup, and why the device was away",
+    "incident-tampered": "look at the device: what it reported before is not what it has now",
     "quarantined": "look at the device, then `warden devices --clear DEVICE`",
     "registry-damaged": _RESTORE,
     "release-exists": "choose the next version",
@@ -160,6 +162,7 @@ _OWN: dict[type[HostError], str] = {
         old-manifest token-expired token-invalid token-revoked token-scope token-unproved
         payload-key pins-malformed suit-component suit-condition suit-digest suit-limit suit-malformed
         suit-unsupported wrong-device
+        incident-gap incident-tampered
     """,
     StoreError: "backup-damaged audit-broken broker-failed crl-damaged database-damaged geo-damaged "
     "registry-damaged",

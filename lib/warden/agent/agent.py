@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _MOST_CALLS = const(2)  # of one application, waiting to run
 _DAY_MS = const(86400000)
+_LATER_MS = const(60000)
 _OFTEN = const(4096)  # bytes allocated between two collections, as in firmware/boot.py
 
 
@@ -51,6 +52,7 @@ class Agent:
     client: "Client"  # agent/build.py adds it; calls on_message(), on_skipped() and greet()
     inbox: "Inbox"  # the same
     use_policy: "interface.UsePolicy"  # agent/device.py adds it
+    tampered: "Callable[[Any, str, str], Any]"  # the same
 
     def __init__(
         self,
@@ -112,8 +114,9 @@ class Agent:
 
     def restart(self, reason: str = "the board must be restarted") -> None:
         """Restart the board. RuntimeError where nothing does that."""
-        if self.delivery is not None:
-            self.delivery.save_at_end()
+        from .leaving import save
+
+        save(self)
         if self._on_fatal is None:
             raise RuntimeError(reason)
         self._on_fatal()
@@ -202,12 +205,13 @@ class Agent:
             self.log("session-stands", "commands are executed from now on")
             self.backoff.reset()
             self.session_up.set()
+            self.incidents.wake(self.now_ms())
             if hasattr(self.network, "good"):
                 self.network.good()
 
     # -- timers -------------------------------------------------------------------------------
     async def _run_timers(self) -> None:
-        """Send what is due at some time: hellos, ID requests, reports of incidents."""
+        """Send what is due at some time: hellos, ID requests, incidents."""
         while True:
             self.wakeup.clear()
             now = self.now_ms()
@@ -220,7 +224,8 @@ class Agent:
                 except PeerError as error:  # the connection broke, and is made anew
                     self.log(error.code, error.text)
             self.clock.keep_mark()
-            wait = _DAY_MS if due is None else max(1, due - now)
+            dues = [one for one in (due, await self._report_incidents(now)) if one is not None]
+            wait = max(1, min(dues) - now) if dues else _DAY_MS
             try:
                 await asyncio.wait_for_ms(self.wakeup.wait(), wait)
             except asyncio.TimeoutError:
@@ -237,29 +242,25 @@ class Agent:
             dues.append(self.plain.due_ms())
         if self.rotation is not None:
             dues.append(self.rotation.due_ms(now_ms))
-        dues.append(await self._send_report(now_ms))
         return min([due for due in dues if due is not None], default=None)
 
     def _tick(self, now_ms: int) -> "list[tuple[str, bytes]]":
         """Return the hellos and repeated readies that are due by now, as (event, bytes)."""
         return [due for due in [session.tick(now_ms) for session in self.sessions] if due]
 
-    async def _send_report(self, now_ms: int) -> "int | None":
-        """Send the incidents to the authority; return when the next report is due, or None."""
-        due = self.incidents.due_ms()
-        if due is None or (self.authority() is None and self.plain is None):
-            return None
-        if now_ms < due:
-            return due
-        batch = self.incidents.collect()
-        try:
-            while batch:
-                await self.send("incident", batch[-1])
-                batch.pop()
-        finally:
-            # A peer that cuts the connection now must not suppress the rest.
-            self.incidents.put_back(batch, now_ms)
-        return None
+    async def _report_incidents(self, now_ms: int) -> "int | None":
+        """Log and report incidents that are due; return when the next are, or None."""
+        if self.incidents.due is not None and now_ms >= self.incidents.due:
+            try:
+                from . import incident_report
+
+                await incident_report.run(self, now_ms)
+            except PeerError as error:
+                self.log(error.code, error.text)  # the connection broke
+            except MemoryError:
+                self.incidents.due = now_ms + _LATER_MS
+            unload("warden.agent.incident_report")
+        return self.incidents.due
 
     # -- commands -----------------------------------------------------------------------------
     async def _run_calls(self) -> None:
@@ -289,7 +290,7 @@ class Agent:
         """Run a command, and return its reply's body."""
         late = call.late(self.now_ms())
         if late:
-            self.report(late, call.command)
+            self.report(late, call.command, 1, call.appid)
             return {"ok": False, "error": late}
         try:
             reply = call.run(self.log)
@@ -337,9 +338,9 @@ class Agent:
             return False
         return True
 
-    def report(self, code: str, at: str, count: int = 1) -> None:
-        """Count an incident for the next report. at: the command or the part of the device."""
-        self.incidents.add(code, at, self.now_ms(), count)
+    def report(self, code: str, at: str, count: int = 1, source: str = "") -> None:
+        """Count an incident. at: the command or the part of the device; source: an appid."""
+        self.incidents.add(code, at, self.now_ms(), count, source)
         self.wakeup.set()
 
     async def _flush(self) -> None:
@@ -370,23 +371,22 @@ class Agent:
         if call is not None:
             # A share for each application: none can fill the queue for all.
             if sum([waiting.appid == call.appid for waiting in self._calls]) >= _MOST_CALLS:
-                self.report("busy", call.command)
+                self.report("busy", call.command, 1, call.appid)
                 call.answer({"ok": False, "error": "busy"})
             else:
                 self._calls.append(call)
+        if self.inbox.pause_ms:
+            self.client.pause_ms = self.inbox.pause_ms
         self._check_sessions()
         self._queued.set()
         self.wakeup.set()
         if self.delivery is not None:
             self.delivery.changed.set()
 
-    def on_skipped(self, topic: bytes) -> None:
-        """Count a message above the policy's limit. topic: empty where it is not known."""
-        try:
-            command = self.names.parse(topic)[0]
-        except PeerError:
-            command = ""
-        self.report("mqtt-too-large", command)
+    def on_skipped(self, topic: bytes, head: bytes) -> None:
+        """Count a message above the policy's limit; as Inbox.skip()."""
+        self.inbox.skip(topic, head, self.now_ms())
+        self.wakeup.set()
 
     def on_time(self, unix_time: int) -> None:
         """Set the clock by the authority's welcome. PeerError certificate-dates."""

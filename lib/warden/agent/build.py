@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ..vault import Vault
     from ..vault.records import App
 
+_PAUSE_MS = const(100)  # behind a refused message
+_LOCK_MS = const(60000)  # for which an application that floods is ignored
+
 
 class _Settings:
     """The policy's values, without the code that checked them."""
@@ -79,6 +82,7 @@ def use_policy(
     agent.backoff = Backoff(policy.backoff_min_ms, policy.backoff_max_ms)
     agent.server = tuple(records.load(agent.vault, "broker")[:2])
     _choose_brokers(agent, brokers)
+    _react(agent.inbox, policy.incidents)
     for session in agent.sessions:
         session.policy_digest = policy.digest
     if agent.ota is not None:
@@ -158,6 +162,17 @@ def _make_client(agent: Agent) -> None:
     agent.client.set_last_will(names.event("offline", JSON), last_will)
 
 
+def _react(inbox: Inbox, terms: "dict[str, Any] | None") -> None:
+    """Let the inbox react to floods as the policy says; None: by the defaults."""
+    inbox.delays, inbox.lock_ms = (0, 0), _LOCK_MS
+    if terms is not None:
+        inbox.delays = (
+            _PAUSE_MS if terms["junk"] == "delay" else 0,
+            _PAUSE_MS if terms["apps"] == "delay" else 0,
+        )
+        inbox.lock_ms = terms["lock_s"] * 1000 if terms["apps"] == "lock" else 0
+
+
 def start(agent: Agent, apps: "list[App]", panel: "Any", memory: "Any" = None) -> None:
     """Make the sessions, or the plain mode, and start the agent's tasks and those of its features.
 
@@ -209,6 +224,11 @@ def start(agent: Agent, apps: "list[App]", panel: "Any", memory: "Any" = None) -
         agent.on_time,
         policy.max_message,
     )
+    agent.incidents.kept = "incidents" in vault.names()
+    _react(agent.inbox, policy.incidents)
+    if "locked" in vault.names():
+        agent.inbox.locked = True
+        agent.log("locked", "the authority alone is obeyed until `warden unlock`")
     works: "list[Any]" = []
     if policy.connection is not None:
         auth = policy.connection["auth"]

@@ -98,6 +98,7 @@ class Device:
             self._agent.report("development", development)
             self._agent.development = True
         self._agent.use_policy = _use_policy
+        self._agent.tampered = _tampered
         otp = self._agent.policy.otp
         # Needed by start() alone.
         self._parts: "Any" = apps, None if otp is None or panel is None else panel(), memory
@@ -307,6 +308,21 @@ class Device:
             # Another application's session alone is up, or the agent has not noticed the loss yet.
             await asyncio.sleep_ms(100)
 
+    async def tampered(self, at: str = "case") -> None:
+        """Report a tamper switch, and do what the policy says: ignore, lock or wipe.
+
+        Locked, the device obeys the authority alone until `warden unlock`, over restarts too.
+        Wiped, it restarts, not provisioned.
+
+        at: what it guards, 1 to 32 of a-z 0-9 _. UsageError bad-name.
+        """
+        agent = self._agent
+        ensure(agent.names.is_event(at), "bad-name", "a place is 1 to 32 of a-z 0-9 _")
+        agent.report("tamper-detected", at)
+        terms = agent.policy.incidents
+        if terms is not None:
+            await _tampered(agent, terms["tamper"], at)
+
     def _receivers(self, to: "str | None") -> "list[Session]":
         """Return the sessions that are up and get an event; to: as in publish()."""
         agent = self._agent
@@ -340,6 +356,12 @@ def _use_policy(agent: "Any", record: "bytes | None", brokers: "Any" = None) -> 
         return use_policy(agent, record, brokers)
     finally:
         unload("warden.agent.build")
+
+
+def _tampered(agent: "Any", reaction: str, at: str) -> "Any":
+    from .tamper import react
+
+    return react(agent, reaction, at)
 
 
 def _panel() -> "Any":

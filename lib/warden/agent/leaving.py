@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 _MOST_SLEEP_S = const(2000000)  # in milliseconds it has 31 bits
 
 
+def save(agent: "Agent") -> None:
+    """Keep what waits: the agent is about to end."""
+    if agent.incidents.rows:
+        from . import incident_report
+
+        incident_report.save_at_end(agent)
+    if agent.delivery is not None:
+        agent.delivery.save_at_end()
+
+
 async def leave(agent: "Agent", asleep: "int | None", memory: "Any" = None) -> None:
     """Say goodbye, disconnect, end all tasks, save the outbox and erase the keys in memory.
 
@@ -43,9 +53,8 @@ async def leave(agent: "Agent", asleep: "int | None", memory: "Any" = None) -> N
         await agent.client.disconnect(False)
     else:
         await agent.client.disconnect()
-    if agent.delivery is not None:
-        # Before the memory: a later commit would make it another vault's.
-        agent.delivery.save_at_end()
+    # Before the memory: a later commit would make it another vault's.
+    save(agent)
     if first and memory is not None and agent.sessions:
         from ..session import resume
 

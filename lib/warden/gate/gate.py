@@ -45,6 +45,10 @@ class Gate:
         self.offline = codes is not None  # the device verifies the codes itself
         self.early = gate_policy["before"] != "nothing"  # telemetry passes the shut gate
         self._agent = agent
+        terms: "Any" = agent.policy.incidents
+        # Of codes that the device verifies itself: no network has a say in how many were wrong.
+        wipes = self.offline and terms is not None and terms["codes"] == "wipe"
+        self._wipe_after = terms["wipe_after"] if wipes else 0
         # Keypad and display: (make, its arguments). Whether a battery keeps the clock.
         self._keypad_parts, self._display_parts, self._clock_kept = panel
         self._keypad: "Any" = None
@@ -174,6 +178,8 @@ class Gate:
         for code, count in otp.incidents:
             agent.report(code, "gate", count)
         otp.incidents = []
+        if 0 < self._wipe_after <= otp.failures() and not otp.by:
+            await agent.tampered(agent, "wipe", "codes")
         self._show(otp.lines(now))
         while otp.out:
             await self._send(*otp.out.pop(0))

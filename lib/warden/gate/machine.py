@@ -68,10 +68,11 @@ class Otp:
         self.incidents: "list[tuple[str, int]]" = []
         self._state = _IDLE
         self._reset()
-        if self._failures() >= gate_policy["retries"]:
+        if self.failures() >= gate_policy["retries"]:
             self._lock(now_ms)
 
-    def _failures(self) -> int:
+    def failures(self) -> int:
+        """Return how many attempts failed since the last success."""
         return self._vault.counter("otp_used") - self._vault.counter("otp_good")
 
     # -- time ---------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ class Otp:
 
     def _lock(self, now_ms: int) -> None:
         """Lock the gate for a time that doubles with every `retries` wrong attempts."""
-        failures, policy = self._failures(), self._policy
+        failures, policy = self.failures(), self._policy
         level = min(failures // policy["retries"], 16)
         self._reset()
         self._wants = False
@@ -178,7 +179,7 @@ class Otp:
 
     def _spent(self, now_ms: int, note: str) -> None:
         """Go on after a failed attempt. note: "" where its code is no longer valid."""
-        if self._failures() % self._policy["retries"] == 0:
+        if self.failures() % self._policy["retries"] == 0:
             self._lock(now_ms)
         elif note:
             self._state, self._note = _ENTER, note
@@ -229,7 +230,7 @@ class Otp:
     def _open(self, by: str, rises: "dict[str, int] | None" = None) -> None:
         """Open the gate. rises: new values of the vault's counters, by the same commit."""
         rises = rises or {}
-        if self._failures():
+        if self.failures():
             rises["otp_good"] = self._vault.counter("otp_used")
         if rises:
             self._vault.commit({}, rises)

@@ -31,8 +31,8 @@ class Client:
     client_id: text. user, password: any bytes, 0 to 65,535 long, or both None.
     on_message(topic, payload, retained): called for each message; its views are valid until it
     returns. keepalive_s: seconds. limit: bytes of the largest packet received. stall_ms: how long
-    a peer may owe bytes or an answer. on_skipped(topic): called for each message above the limit,
-    which is dropped; topic: empty where it was too long to be kept.
+    a peer may owe bytes or an answer. on_skipped(topic, head): called for each message above the
+    limit, which is dropped; head: of its payload. Both are empty where the topic was too long.
 
     client_id, user, password, will: what the next connection logs in with. keepalive, framer:
     of the connection. topics: (topic, QoS) of its subscriptions.
@@ -51,7 +51,7 @@ class Client:
         keepalive_s: int = 60,
         limit: int = 2048,
         stall_ms: int = 5000,
-        on_skipped: "Callable[[bytes], None] | None" = None,
+        on_skipped: "Callable[[bytes, bytes], None] | None" = None,
     ) -> None:
         self.client_id = name = client_id.encode()  # umqtt counts characters, MQTT bytes
         ensure(len(name) <= _MAX_FIELD, "bad-argument", "a client ID has at most 65,535 bytes")
@@ -81,8 +81,8 @@ class Client:
         self._answers: "dict[int, int | None]" = {}
         self._answered = asyncio.Event()
         self._reading = False  # one task waits for the socket: asyncio would forget the other
-        self.connected = False
-        self.accepted = False
+        self.connected = self.accepted = False
+        self.pause_ms = 0  # behind this message
         self.greet: "Callable[[], list[tuple[bytes, bytes]]]" = list
 
     def set_last_will(self, topic: str, payload: bytes, qos: int = 0) -> None:
@@ -187,7 +187,8 @@ class Client:
             # A flood of messages must not starve the application. What the agent answers meanwhile
             # goes out in one record with the PUBACK: behind it, it could wait for a delayed ACK.
             await asyncio.sleep_ms(0)
-            await asyncio.sleep_ms(0)
+            pause, self.pause_ms = self.pause_ms, 0
+            await asyncio.sleep_ms(pause)
             if self._out:
                 await self.flush()
             return
@@ -218,7 +219,7 @@ class Client:
             if framer.pid:  # without its PUBACK the broker would send no more in the end
                 self._acknowledge(framer.pid)
             if self._on_skipped is not None:
-                self._on_skipped(framer.topic)
+                self._on_skipped(framer.topic, framer.head)
         elif kind == wire.PINGRESP:
             self.keepalive.ping_at = None
         elif kind in (wire.PUBACK, wire.SUBACK):

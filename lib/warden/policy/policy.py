@@ -4,7 +4,7 @@ A policy has no optional parts: a key that is missing or unknown is an error and
 which could be weaker than what the owner meant. Version 1 has neither `strict` nor `otp`, and
 means not strict and no gate; `development` comes with version 3, and those before forbid it; the
 terms of the connection (policy/connection.py) come with version 4, and those before mean a
-password over TLS and no outbox.
+password over TLS and no outbox; those of incidents (policy/incidents.py) come with version 5.
 """
 
 import hashlib
@@ -38,7 +38,8 @@ class Policy:
     """A parsed policy, with an attribute for each key of the record.
 
     digest: SHA-256 of the record. otp: None, or the gate's terms (policy/otp.py). connection: None
-    (a password, TLS, no outbox), or the terms of version 4 (policy/connection.py).
+    (a password, TLS, no outbox), or the terms of version 4 (policy/connection.py). incidents: None
+    (the defaults), or the terms of version 5 (policy/incidents.py).
     """
 
     mode: str
@@ -48,6 +49,7 @@ class Policy:
     otp: "dict[str, Any] | None"
     development: bool
     connection: "dict[str, Any] | None"
+    incidents: "dict[str, Any] | None"
     max_message: int
     stall_ms: int
     handshake_ms: int
@@ -64,10 +66,18 @@ class Policy:
         except PeerError as error:
             raise UsageError("bad-policy", "the policy record can't be read: " + error.code)
         version = fields.get("v") if isinstance(fields, dict) else None
-        if type(version) is not int or version not in (1, 2, 3, 4):
+        if type(version) is not int or version not in (1, 2, 3, 4, 5):
             raise UsageError("bad-policy", "this version of the policy record is not known")
         # What version 1 lacks, and later versions must hold.
         self.strict, self.otp, self.development, self.connection = False, None, False, None
+        self.incidents = None
+        if version == 5:
+            from .incidents import split_incidents
+
+            self.incidents = split_incidents(fields)
+            del split_incidents
+            unload("warden.policy.incidents")
+            version = 4
         if version == 4:
             from .connection import split
 
@@ -87,6 +97,11 @@ class Policy:
                 from .otp import parse
 
                 parse(fields.get("otp"))
+        if self.incidents is not None and self.incidents["codes"] == "wipe":
+            # Of another's codes, who holds up the verdicts makes right ones count as wrong.
+            gate = fields.get("otp")
+            if not gate or gate["source"] == "authority":
+                raise UsageError("bad-policy", "codes wipe only where the device verifies them")
         if fields.get("mode") not in ("sealed", "plain"):
             raise UsageError("bad-policy", "mode must be sealed or plain")
         for key in _SWITCHES:

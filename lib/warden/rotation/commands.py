@@ -38,7 +38,9 @@ def run(agent: "Agent", command: str, args: "dict[str, Any]") -> "dict[str, Any]
     try:
         return _run(agent, command, args)
     except PeerError as error:
-        agent.report(error.code, command)
+        # An operator who unlocks an open gate tried nothing that was refused to him.
+        if error.code != "gate-open":
+            agent.report(error.code, command)
         raise
 
 
@@ -71,6 +73,11 @@ def _run(agent: "Agent", command: str, args: "dict[str, Any]") -> "dict[str, Any
         return {}
     if agent.rotation is None:
         unload("warden.rotation.commands")  # the application starts now, and needs the heap
+    if agent.inbox.locked:
+        agent.vault.delete("locked")
+        agent.inbox.locked = False
+        if agent.gate is None:
+            return {"unlocked": True}
     if agent.gate is None:
         raise PeerError("gate-open")
     agent.gate.unlock()

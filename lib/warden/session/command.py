@@ -41,7 +41,8 @@ PROTOCOL = (
 )
 # Codes with which Warden itself answers an application's command.
 _OWN_CODES = const(
-    "busy cbor-limit command-failed expired gate-shut not-allowed old-session unknown-command"
+    "busy cbor-limit command-failed device-locked expired gate-shut not-allowed old-session "
+    "unknown-command"
 )
 
 

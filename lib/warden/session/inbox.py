@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 # Messages that may wait in `out`: while a slow handler runs, duplicates of the last command go on
 # asking for their reply.
 _MOST_OUT = const(16)
+# An application's refused messages, of which it proved to be the sender: so many at once, and two
+# a second. A message above the limit names its sender without a proof, and counts as eight.
+_MOST_REFUSED = const(24)
+_OVERSIZED = const(8)
 
 
 class Call:
@@ -152,6 +156,14 @@ class Inbox:
         self._on_time = on_time
         # The packet has a head of 5 bytes and the topic besides.
         self.limit = limit - len(names.event("reply", COSE)) - 5
+        # By the policy's reactions (policy/incidents.py), set by agent/build.py: for how long an
+        # application that floods is ignored, 0: not at all; how long reading pauses behind a
+        # refused message of an unknown sender, and of an application.
+        self.lock_ms = 0
+        self.delays = (0, 0)
+        self.pause_ms = 0  # due now
+        self._senders: "dict[str, list[int]]" = {}
+        self.locked = False  # the authority alone is obeyed (agent/tamper.py)
         self.out: "list[tuple[str, str, bytes]]" = []
         self.gate: "Any" = None
         self.delivery: "Any" = None  # the outbox's acknowledgements (agent/delivery.py)
@@ -164,7 +176,7 @@ class Inbox:
         payload: decrypted in place. now_ms: of the agent's uptime. PeerError certificate-dates
         alone: the link must end.
         """
-        command = ""
+        command, self.pause_ms = "", 0
         try:
             command, fmt = self._names.parse(topic)
             if retained:
@@ -180,25 +192,69 @@ class Inbox:
             return self._receive_sealed(topic, command, payload, now_ms)
         except PeerError as error:
             self._incidents.add(error.code, command, now_ms)
+            self.pause_ms = self.delays[0]
             if error.code == "certificate-dates":
                 raise
             return None
 
     # -- sealed -------------------------------------------------------------------------------
 
-    def _find(self, parsed: "envelope.Envelope") -> "Session":
-        kid = parsed.kid
+    def _find(self, kid: "bytes | memoryview") -> "Session":
         for session in self._sessions:
             if kid == session.kid:
                 return session
         raise PeerError("wrong-application")
 
+    def skip(self, topic: bytes, head: bytes, now_ms: int) -> None:
+        """Count a message above the policy's limit, of which nothing was verified.
+
+        topic: empty where it is not known. head: the payload's first bytes, as far as known. The
+        sender that it names may be another one: so nothing but such messages is ignored for it.
+        """
+        command = source = ""
+        try:
+            command = self._names.parse(topic)[0]
+            session = self._find(envelope.claimed_kid(head))
+            source = session.appid
+            sender = self._sender(source)
+            if now_ms < sender[3]:
+                return
+            if self._floods(sender, source, _OVERSIZED, now_ms):
+                sender[3] = now_ms + self.lock_ms
+        except PeerError:
+            pass
+        self._incidents.add("mqtt-too-large", command, now_ms, 1, source)
+
+    def _sender(self, appid: str) -> "list[int]":
+        """Return what is known of an application's refused messages.
+
+        [their level, uptime of the last one, until when the application is ignored, until when
+        its messages above the limit are]; milliseconds of the uptime.
+        """
+        return self._senders.setdefault(appid, [0, 0, 0, 0])
+
+    def _floods(self, sender: "list[int]", appid: str, weight: int, now_ms: int) -> bool:
+        """Count a refused message; return whether its application is to be ignored."""
+        sender[0] = max(0, sender[0] - (now_ms - sender[1]) // 500) + weight
+        sender[1] = now_ms
+        if sender[0] <= _MOST_REFUSED or not self.lock_ms:
+            return False
+        for session in self._sessions:
+            if session.appid == appid and session.authority:
+                return False
+        sender[0] = 0
+        self._incidents.add("app-flood", "", now_ms, 1, appid)
+        return True
+
     def _receive_sealed(
         self, topic: memoryview, command: str, payload: memoryview, now_ms: int
     ) -> "Call | None":
-        if command in ("welcome", "wake"):
-            parsed = envelope.parse_mac0(payload)
-            session = self._find(parsed)
+        is_mac0 = command in ("welcome", "wake")
+        parsed = (envelope.parse_mac0 if is_mac0 else envelope.parse_encrypt0)(payload)
+        session = self._find(parsed.kid)
+        if self._senders and now_ms < self._sender(session.appid)[2]:
+            return None
+        if is_mac0:
             if command == "wake":
                 session.on_wake(parsed, now_ms)
                 return None
@@ -209,18 +265,18 @@ class Inbox:
                     self._on_time(unix_time)
                 self.out.append(("ready", COSE, ready))
             return None
-        parsed = envelope.parse_encrypt0(payload)
-        session = self._find(parsed)
         message = session.open(topic, parsed, now_ms)
         if message.body is None:
             if message.reply is not None:
                 self.out.append(("reply", COSE, message.reply))
             return None
         if message.gap:
-            self._incidents.add("gap", command, now_ms)
+            self._incidents.add("gap", command, now_ms, 1, session.appid)
         if command == "ack":
             if self.delivery is not None:
                 self.delivery.on_ack(session.appid, message.id)
+            if session.authority:
+                self._incidents.acknowledge(message.body.get("incident"), now_ms)
             return None
         sid = session.sid
 
@@ -233,7 +289,7 @@ class Inbox:
 
         if message.expired or message.refused:
             error = LinkError("expired") if message.expired else PeerError(message.refused)
-            self._refuse(error, command, answer, now_ms)
+            self._refuse(error, command, answer, now_ms, session.appid)
             return None
         return self._dispatch(
             session.appid, command, message.body, answer, now_ms, session, message.deadline_ms
@@ -251,6 +307,8 @@ class Inbox:
         if self.gate is not None and self.gate.receive(command, fields, now_ms):
             return None
         appid, id, args = plain.open(command, fields)
+        if self._senders and now_ms < self._sender(appid)[2]:
+            return None
 
         def answer(body: "dict[str, Any]") -> None:
             reply = {"id": id}
@@ -279,12 +337,13 @@ class Inbox:
         if gate is not None and gate.receive(command, args, now_ms, appid):
             return None
         try:
-            if gate is not None and not self._commands.is_own(appid, command):
-                raise PeerError("gate-shut")
+            shut = gate is not None or self.locked
+            if shut and not self._commands.is_own(appid, command):
+                raise PeerError("device-locked" if gate is None else "gate-shut")
             handler = self._commands.find(appid, command)
             return Call(handler, args, command, answer, appid, session, deadline_ms)
         except PeerError as error:
-            self._refuse(error, command, answer, now_ms)
+            self._refuse(error, command, answer, now_ms, appid)
             return None
 
     def _refuse(
@@ -293,7 +352,12 @@ class Inbox:
         command: str,
         answer: "Callable[[dict[str, Any]], None]",
         now_ms: int,
+        appid: str,
     ) -> None:
         """Record a refusal and answer with its code: the sender proved who it is."""
-        self._incidents.add(error.code, command, now_ms)
+        self._incidents.add(error.code, command, now_ms, 1, appid)
+        self.pause_ms = self.delays[1]
+        sender = self._sender(appid)
+        if self._floods(sender, appid, 1, now_ms):
+            sender[2] = now_ms + self.lock_ms
         answer({"ok": False, "error": error.code})

@@ -1,4 +1,7 @@
-"""Refusals and failures, counted until they can be reported. Memory is bounded, whatever comes."""
+"""Refusals and failures, counted until they are logged. Memory is bounded, whatever comes.
+
+agent/incident_report.py writes them into the log (session/incident_log.py) and reports them.
+"""
 
 from micropython import const
 
@@ -11,52 +14,87 @@ _MOST = const(32)
 _PLACES = const(3)
 _SHARED = const(16)  # beyond these, a row is for a code that has none yet
 _WINDOW_MS = const(1000)
+# The authority says at the beginning of a session what it has: without that, records would come
+# again at each start.
+_ASK_MS = const(2000)
 
 
 class Incidents:
-    """Counts of distinct (code, place) pairs.
+    """Counts of distinct (code, place, application) rows.
 
     The fourth and later places of a code are counted together under "", all but the first where
     16 rows are in use; what is beyond all 32 rows as `incident-overflow`.
+
+    rows: {(code, place, application): [count, reported so far, when it came first]}; times are
+    milliseconds of the uptime. due: when agent/incident_report.py has to run, or None. kept: the
+    log may have records that the authority lacks. acked: the log's last record that the authority
+    has, as it said in this boot; -1: it said nothing. The others are those of
+    agent/incident_report.py between two runs.
     """
 
     def __init__(self) -> None:
-        self._counts: "dict[tuple[str, str], int]" = {}
-        self._since_ms: "int | None" = None
+        self.rows: "dict[tuple[str, str, str], list[int]]" = {}
+        self.due: "int | None" = None
+        self.kept = False
+        self.acked = -1
+        self.newest = 0  # number of the log's last record; 0: the log was not read in this boot
+        self.left = -1  # writes that the policy's budget leaves
+        self.refill_ms = 0  # when there is one more
+        self.sid = b""  # the session in which records were sent, and the last one's number
+        self.sent = self.tries = 0
+        self.resend_ms = 0
 
-    def add(self, code: str, at: str, now_ms: int, n: int = 1) -> None:
-        """Count an incident. code: an error's slug. at: a command or a place. n: how often."""
-        key = (code, at)
-        if key not in self._counts:
-            mine = [other for other in self._counts if other[0] == code]
-            full = len(self._counts) >= _SHARED
-            if len(mine) >= _PLACES or (mine and full):
-                key = (code, "")
-                if full and key not in self._counts:
-                    self._counts[key] = self._counts.pop(mine[0])
-        if key not in self._counts and len(self._counts) >= _MOST:
-            key = ("incident-overflow", "")
-        self._counts[key] = self._counts.get(key, 0) + n
-        if self._since_ms is None:
-            self._since_ms = now_ms
+    def add(self, code: str, at: str, now_ms: int, n: int = 1, source: str = "") -> None:
+        """Count an incident.
 
-    def due_ms(self) -> "int | None":
-        """Return when the next batch is due, or None without one.
-
-        Incidents of one second go together: a flood of garbage is not answered by one of reports.
+        code: an error's slug. at: a command or a place. n: how often. source: the application
+        that caused it, as far as that is known.
         """
-        return None if self._since_ms is None else self._since_ms + _WINDOW_MS
+        key, rows = (code, at, source), self.rows
+        if key not in rows:
+            mine = [other for other in rows if other[0] == code]
+            full = len(rows) >= _SHARED
+            if len(mine) >= _PLACES or (mine and full):
+                key = (code, "", "")
+                if full and key not in rows:
+                    rows[key] = rows.pop(mine[0])
+        if key not in rows and len(rows) >= _MOST:
+            key = ("incident-overflow", "", "")
+        row = rows.setdefault(key, [0, 0, now_ms])
+        row[0] += n
+        # Incidents of one second go together: a flood of garbage is not answered by one of
+        # reports. A broken link alone is not worth a write: it waits for the next session.
+        due = now_ms + _WINDOW_MS
+        if at != "link" and (self.due is None or due < self.due):
+            self.due = due
+
+    def wake(self, now_ms: int) -> None:
+        """Report what waits: a session is up."""
+        if self.rows or self.kept:
+            self.due = now_ms
+        if self.kept and self.acked < 0:
+            self.resend_ms = now_ms + _ASK_MS
+
+    def acknowledge(self, number: "Any", now_ms: int) -> None:
+        """Note that the authority has all records up to this number."""
+        if type(number) is not int or not self.acked < number <= (self.newest or number):
+            return
+        self.acked = number
+        if number == self.newest:
+            self.kept = False
+        elif self.kept:
+            self.due = now_ms
 
     def collect(self) -> "list[dict[str, Any]]":
-        """Remove and return the batch, as report bodies {"code", "n", "at"}."""
-        batch = [
-            {"code": code, "n": count, "at": at} for (code, at), count in self._counts.items()
-        ]
-        self._counts = {}
-        self._since_ms = None
-        return batch
+        """Remove and return the rows, as report bodies."""
+        bodies = [body(key, row[0]) for key, row in self.rows.items()]
+        self.rows, self.due = {}, None
+        return bodies
 
-    def put_back(self, batch: "list[dict[str, Any]]", now_ms: int) -> None:
-        """Count a batch again that could not be sent."""
-        for body in batch:
-            self.add(body["code"], body["at"], now_ms, body["n"])
+
+def body(key: "tuple[str, str, str]", n: int) -> "dict[str, Any]":
+    """Return the body of a report: {"code", "n", "at"}, and "from" where the source is known."""
+    fields: "dict[str, Any]" = {"code": key[0], "n": n, "at": key[1]}
+    if key[2]:
+        fields["from"] = key[2]
+    return fields

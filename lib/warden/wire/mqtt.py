@@ -21,6 +21,7 @@ PINGRESP = 0xD0
 
 _MAX_LENGTH_BYTES = const(4)
 _MAX_TOPIC = const(128)  # bytes kept of a skipped message's topic: none of a longer one
+_HEAD = const(17)  # bytes kept of its payload: to the end of the kid that it names
 # What a client that subscribes with QoS 0 or 1 can be sent, with the one length that each may
 # have.
 _FIXED = {CONNACK: 2, PUBACK: 2, SUBACK: 3, PINGRESP: 0}
@@ -31,8 +32,8 @@ class Framer:
 
     limit: bytes of the largest packet, header included.
     may_skip(size): whether a message above the limit may be received and dropped; without it none
-    is. A dropped one has its size in `skipped`, its `topic` if that is short enough, its `pid` (0
-    with QoS 0), and no packet().
+    is. A dropped one has its size in `skipped`, its `topic` and the `head` of its payload if that
+    topic is short enough, its `pid` (0 with QoS 0), and no packet().
     """
 
     def __init__(self, limit: int, may_skip: "Callable[[int], bool] | None" = None) -> None:
@@ -101,7 +102,7 @@ class Framer:
                 "mqtt-too-large", "a packet of %d bytes is above the limit" % self._need
             )
         self.kind, self.skipped = first, self._need
-        self.topic, self.pid = b"", 0
+        self.topic, self.head, self.pid = b"", b"", 0
         self._need = len(self._view)
         return False
 
@@ -115,6 +116,8 @@ class Framer:
                 raise PeerError("mqtt-malformed")
             if self._end <= min(topic + _MAX_TOPIC, self._need):
                 self.topic = bytes(view[topic : self._end])
+                start = self._end + (2 if self.kind & 6 else 0)
+                self.head = bytes(view[start : min(start + _HEAD, self._need)])
         if self.kind & 6:
             for at in (self._end - self._passed, self._end + 1 - self._passed):
                 if 0 <= at < self._need:

@@ -10,7 +10,7 @@ from warden_host.cli import log, main
 from warden_host.errors import CODES, HostError, class_of
 from warden_host.fleet import errors_page
 from warden_host.store import events
-from warden_host.store.history import KINDS
+from warden_host.store.history import USUAL
 from warden_host.store.store import Store
 
 REPO = Path(__file__).resolve().parents[3]
@@ -104,7 +104,7 @@ def test_rollouts_and_certificates_are_in_the_history(lived):
             "('ab12', 'D1', 'relay', 'D1', 'p256', 'host', 7.0, 9e9, x'', NULL, 8.0)"
         )
         found = store.entries("D1", kinds=("rollout", "certificate"))
-        assert {one.kind for one in store.entries()} == set(KINDS)
+        assert {one.kind for one in store.entries()} == set(USUAL)
     assert [(one.time, one.kind, one.name, one.code, one.text) for one in found] == [
         (6.0, "rollout", "Rejected", "trial-failed", "lock-2"),
         (7.0, "certificate", "issued", "", "ab12"),

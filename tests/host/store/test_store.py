@@ -110,8 +110,18 @@ INSERT INTO incidents (time, device, source, code, at, n) VALUES
 """
 
 
-# What came with format 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5 and 4.
-WEB_LOGINS = "DROP TABLE web_logins;"
+# What came with format 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5 and 4.
+LOGS = """
+DROP TABLE incident_logs; DROP TABLE incident_records;
+ALTER TABLE incidents RENAME TO incidents_19;
+CREATE TABLE incidents (
+    id INTEGER PRIMARY KEY, first REAL NOT NULL, time REAL NOT NULL, device TEXT NOT NULL,
+    source TEXT NOT NULL, code TEXT NOT NULL, at TEXT NOT NULL, n INTEGER NOT NULL,
+    UNIQUE (device, source, code, at)) STRICT;
+INSERT INTO incidents SELECT id, first, time, device, source, code, at, n FROM incidents_19;
+DROP TABLE incidents_19;
+"""
+WEB_LOGINS = LOGS + "DROP TABLE web_logins;"
 BANS = WEB_LOGINS + "DROP TABLE bans; DROP TABLE address_lists; DROP TABLE good_logins;"
 HELD = BANS + "DROP TABLE held_commands;"
 OPERATORS = HELD + "DROP TABLE operators; DROP TABLE audit;"
@@ -146,11 +156,26 @@ def test_an_older_database_keeps_its_incidents(tmp_path, version):
     for _ in range(2):
         with Store(path) as opened:
             assert opened.incidents("D1") == [
-                (2.0, "device", "replayed", "x", 1, 2.0),
-                (3.0, "device", "tampered", "x", 7, 1.0),
+                (2.0, "device", "replayed", "x", 1, 2.0, ""),
+                (3.0, "device", "tampered", "x", 7, 1.0, ""),
             ]
             assert opened.rotation("D1") is None
             assert opened.releases() == []
+
+
+def test_a_database_from_before_logs_keeps_its_incidents(tmp_path):
+    path = tmp_path / "fleet.db"
+    with Store(path) as opened:
+        opened.add_incident("D1", "device", "tampered", "x", 1)
+        opened._db.executescript(LOGS + "PRAGMA user_version = 18;")
+    for count in (1, 3):
+        with Store(path) as opened:
+            assert [(one.n, one.app) for one in opened.incidents("D1")] == [(count, "")]
+            opened.add_incident("D1", "device", "tampered", "x", 2)
+    with Store(path) as opened:
+        opened.add_incident("D1", "device", "tampered", "x", 1, "lights")
+        assert [(one.n, one.app) for one in opened.incidents("D1")] == [(5, ""), (1, "lights")]
+        assert opened.log_head("D1") is None
 
 
 def test_a_database_from_before_releases_gets_their_tables(tmp_path):

@@ -309,6 +309,8 @@ def test_the_authority_goes_first_and_none_fills_the_queue():
     rig.agent.sessions[0].up = True
 
     class Waiting:
+        pause_ms = 0
+
         def receive(self, topic, payload, retained, now_ms):
             return self.job
 
@@ -613,11 +615,11 @@ def test_each_connection_begins_with_hellos():
 
 
 def test_a_message_above_the_limit_is_counted():
-    rig = Rig()
+    rig = Rig().start_without_tasks()
     agent = rig.agent
     names = agent.names
     for topic in (names.command("set_relay", "cose").encode(), b"", b"any/other", b"\xff"):
-        agent.on_skipped(topic)
+        agent.on_skipped(topic, b"")
     seen = [(body["code"], body["at"], body["n"]) for body in rig.incidents()]
     equal(sorted(seen), [("mqtt-too-large", "", 3), ("mqtt-too-large", "set_relay", 1)])
     check(agent.client._on_skipped == agent.on_skipped)

@@ -149,8 +149,12 @@ class Refusals:
     def __init__(self):
         self.codes = []
 
-    def add(self, code, at, now_ms):
+    def add(self, code, at, now_ms, n=1, source=""):
         self.codes.append(code)
+
+    def acknowledge(self, number, now_ms):
+        if number is not None:
+            self.codes.append("acknowledged %d" % number)
 
 
 class Bench:

@@ -554,7 +554,7 @@ async def test_refused_packets(client):
         ("mqtt-malformed", b"\0\0"),
         ("mqtt-malformed", b"\xff" * 64),
         ("mqtt-too-large", b"\x30\xff\xff\xff\x7f"),
-        ("mqtt-too-large", message(b"t", bytes(65530))),
+        ("mqtt-too-large", message(b"t", bytes(262144))),
     ):
         peer = await Peer(client).connect()
         peer.link.push(data)

@@ -327,7 +327,7 @@ def test_other_brokers_that_do_not_work():
     equal(sorted(tried), sorted([tuple(hub[:2]) for hub in HUBS] * 2))
     check(board.connect())
     equal((where(vault), board.agent.server), (before, ("old-1", 1)))
-    equal(board.incidents()[-1]["code"], "policy-failed")
+    check("policy-failed" in [one["code"] for one in board.incidents()])
 
 
 def test_brokers_that_are_refused():

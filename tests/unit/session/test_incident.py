@@ -25,20 +25,22 @@ def test_taken_ones_are_forgotten():
     incidents = Incidents()
     incidents.add("tampered", "", 0)
     equal(len(incidents.collect()), 1)
-    equal((incidents.collect(), incidents.due_ms()), ([], None))
+    equal((incidents.collect(), incidents.due), ([], None))
 
 
 def test_due_a_second_after_the_first():
     incidents = Incidents()
-    equal(incidents.due_ms(), None)
+    equal(incidents.due, None)
+    incidents.add("unreachable", "link", 0)
+    equal(incidents.due, None)  # it waits for a session, or for something that matters
     incidents.add("a", "", 0)
-    equal(incidents.due_ms(), 1000)
+    equal(incidents.due, 1000)
     incidents.add("a", "", 999)
     incidents.add("b", "", 5000)
-    equal(incidents.due_ms(), 1000)  # a flood does not put its own report off
+    equal(incidents.due, 1000)  # a flood does not put its own report off
     incidents.collect()
     incidents.add("a", "", 7000)
-    equal(incidents.due_ms(), 8000)
+    equal(incidents.due, 8000)
 
 
 def test_no_noise_hides_a_code():
@@ -46,7 +48,7 @@ def test_no_noise_hides_a_code():
     for code in ("bad-topic", "tampered", "replayed", "plain-refused"):
         for i in range(5000):
             incidents.add(code, "x%d" % (i % 77), i)
-        check(len(incidents._counts) <= 16)
+        check(len(incidents.rows) <= 16)
     incidents.add("gap", "blink", 0)
     rows = incidents.collect()
     for code in ("bad-topic", "tampered", "replayed", "plain-refused"):
@@ -73,19 +75,44 @@ def test_bounded():
     incidents = Incidents()
     for i in range(5000):
         incidents.add("code-%d" % i, "", i)
-        check(len(incidents._counts) <= 33)
+        check(len(incidents.rows) <= 33)
     rows = incidents.collect()
     equal(len(rows), 33)
     equal([b["n"] for b in rows if b["code"] == "incident-overflow"], [5000 - 32])
 
 
-def test_what_could_not_be_told_is_put_back():
+def test_an_application_is_named_where_it_is_known():
     incidents = Incidents()
-    for _ in range(3):
-        incidents.add("tampered", "blink", 0)
-    batch = incidents.collect()
-    incidents.add("tampered", "blink", 5)
-    incidents.put_back(batch, 7)
-    equal(incidents.collect(), [{"code": "tampered", "n": 4, "at": "blink"}])
-    incidents.put_back([], 9)
-    equal(incidents.due_ms(), None)
+    incidents.add("not-allowed", "blink", 0, 1, "acme")
+    incidents.add("not-allowed", "blink", 0)
+    rows = incidents.collect()
+    equal(len(rows), 2)
+    check({"code": "not-allowed", "n": 1, "at": "blink", "from": "acme"} in rows)
+    check({"code": "not-allowed", "n": 1, "at": "blink"} in rows)
+
+
+def test_a_session_wakes_what_waits():
+    incidents = Incidents()
+    incidents.wake(7)
+    equal(incidents.due, None)  # nothing does
+    incidents.add("unreachable", "link", 0)
+    incidents.wake(8)
+    equal(incidents.due, 8)
+    incidents = Incidents()
+    incidents.kept = True
+    incidents.wake(9)
+    equal(incidents.due, 9)
+
+
+def test_an_acknowledgement_only_rises_and_is_of_this_log():
+    incidents = Incidents()
+    incidents.kept, incidents.newest = True, 5
+    for number in (None, "5", -1, 6, True):
+        incidents.acknowledge(number, 1)
+    equal((incidents.acked, incidents.due), (-1, None))
+    incidents.acknowledge(3, 2)
+    equal((incidents.acked, incidents.kept, incidents.due), (3, True, 2))
+    incidents.acknowledge(2, 3)
+    equal((incidents.acked, incidents.due), (3, 2))
+    incidents.acknowledge(5, 4)
+    equal((incidents.acked, incidents.kept, incidents.due), (5, False, 2))

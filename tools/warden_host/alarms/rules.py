@@ -29,8 +29,12 @@ _CODES = {
     "slot-damaged": "tampering",
     "root-key": "tampering",
     "link-taken": "tampering",
+    "incident-gap": "tampering",
+    "incident-tampered": "tampering",
+    "tamper-detected": "tampering",
     "duress": "duress",
     "otp-limit": "brute-force",
+    "app-flood": "brute-force",
     "own-certificate-expires": "certificate",
     "clock-step": "clock",
 }

@@ -16,7 +16,7 @@ from warden_host.cli.watch import fleet_event
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
-from warden_host.service.past import KINDS, LOGIN, entries, event_body, record
+from warden_host.service.past import KINDS, LOGIN, USUAL, entries, event_body, record
 from warden_host.store.history import Entry
 from warden_host.store.store import Store
 
@@ -66,6 +66,8 @@ def log(
     Kinds:
       event        what a device published
       incident     what a device reports that it refused or that failed
+      record       the same one by one, with numbers: the log that the device itself
+                   keeps (not shown unless it is asked for)
       refused      what the authority refused of a device
       rollout      a step of a rollout
       order        an order to revoke or wipe a device
@@ -76,6 +78,7 @@ def log(
     Examples:
       warden log
       warden log front-door --since 12h --kind incident
+      warden log front-door --kind record
       warden log --kind refused --json | jq .code
       warden log front-door --follow
     """
@@ -84,7 +87,7 @@ def log(
         names.check_id(device, "device ID")
     begin = moment(since, time.time()) if since else 0.0
     with Store(fleet.database) as store:
-        found = entries(fleet, store, device, begin, kinds or KINDS, lines)
+        found = entries(fleet, store, device, begin, kinds or USUAL, lines)
         if device and not found:
             store.device(device)  # a name that was mistyped is no empty log
     for entry in found:
@@ -123,12 +126,13 @@ def as_event(entry: Entry | Knock) -> FleetEvent:
         return FleetEvent(
             "event", app=entry.app, name=entry.name, body=event_body(entry), **common
         )
-    if entry.kind in ("incident", "refused"):
+    if entry.kind in ("incident", "record", "refused"):
         since = f"since {screen.day(entry.first)}" if entry.n > 1 else ""
-        body = {"n": entry.n}
-        return FleetEvent(
-            entry.kind, name=entry.name, code=entry.code, body=body, text=since, **common
-        )
+        if entry.kind == "record":
+            since = f"record {entry.text}"
+        body = {"n": entry.n} | ({"source": entry.app} if entry.app else {})
+        kind = "refused" if entry.kind == "refused" else "incident"
+        return FleetEvent(kind, name=entry.name, code=entry.code, body=body, text=since, **common)
     words = {
         "rollout": f"rollout of {entry.text}: {entry.name} {entry.code}".rstrip(),
         "order": f"ordered: {entry.name}",

@@ -5,7 +5,10 @@ from warden_host.names import is_authority_command
 # Codes with which Warden itself answers an application's command (docs/protocol.md, Events,
 # replies and incidents); a device keeps its handlers from refusing with one of them.
 OWN_REPLIES = frozenset(
-    "busy cbor-limit command-failed expired gate-shut not-allowed old-session unknown-command".split()
+    (
+        "busy cbor-limit command-failed device-locked expired gate-shut not-allowed old-session "
+        "unknown-command"
+    ).split()
 )
 _APPLICATION = (
     "a reason of the device's application, from the command's handler",
@@ -27,6 +30,10 @@ _REFUSALS = {
     "command-failed": (
         "the command's handler raised an exception, or returned what no reply can carry",
         "look at the device's application: its own log says where, and check the arguments",
+    ),
+    "device-locked": (
+        "the policy locked the device behind a tampering; nothing was done",
+        "look after the device, then `warden unlock DEVICE`",
     ),
     "expired": (
         "the command came after its expiry",

@@ -103,6 +103,8 @@ def code_line(record: dict[str, Any]) -> "Text":
 def _words(news: "FleetEvent") -> str:
     body = jsontext.brief(news.body)
     at = f" at {news.name}" if news.name else ""
+    if source := news.body.get("source"):
+        at += f" from {source}"
     times = news.body.get("n", 1)
     again = f", {times} times" if times != 1 else ""
     words = {

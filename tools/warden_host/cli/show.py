@@ -85,6 +85,9 @@ def _facts(found: Known) -> list[tuple[str, str]]:
         ("certificate", f"{one.kind}, until {screen.day(one.expires)}")
         for one in found.certificates
     ]
+    if found.log is not None:
+        missing = f"{found.log.missing} missing" if found.log.missing else "none is missing"
+        facts.append(("incident log", f"complete to record {found.log.number}; {missing}"))
     if known.ending is not None:
         facts.append(("ending", _ending(known.ending)))
     return [(name, value) for name, value in facts if value]
@@ -112,6 +115,7 @@ def _print_incidents(incidents: list[Incident]) -> None:
     meanings = errors_page.entries()
     for one in incidents[-_INCIDENTS:]:
         at = f" at {one.at}" if one.at else ""
+        at += f" from {one.app}" if one.app else ""
         times = f", {one.n} times since {screen.day(one.first)}" if one.n > 1 else ""
         who = "it reports" if one.source == "device" else "refused"
         screen.show(f"  {screen.day(one.time)}  {who} {one.code}{at}{times}")

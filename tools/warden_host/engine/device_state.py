@@ -9,6 +9,7 @@ from warden_client.protocol.session import WAKE_REPEAT_S, Session
 
 from warden_host.names import AUTHORITY
 from warden_host.store.endings import Ending
+from warden_host.store.incidents import LogHead
 from warden_host.store.store import Device
 
 
@@ -34,6 +35,8 @@ class DeviceState:
     overdue: float = 0.0  # when a sleeper counts as away, unix seconds
     # Application → the highest number of an event of the device's outbox.
     numbers: dict[str, int] = field(default_factory=dict)
+    # What is here of its incident log; None: fleet.db was not asked yet.
+    log: LogHead | None = None
     last_heard: float = 0.0  # when it last sent something genuine, steady seconds
     development: bool = False  # its console was open when its last session came up
     probed: bool = False  # it was asked for a new hello because it was quiet

@@ -16,9 +16,9 @@ from warden_client.protocol.session import Instant, Session
 from warden_client.protocol.strictcbor import MAX_BYTES
 
 from warden_host import names
-from warden_host.engine import incident
 from warden_host.engine.device_state import DeviceState
 from warden_host.engine.events import FleetEvent
+from warden_host.engine.incident_logs import IncidentLogs
 from warden_host.engine.jobs import Done, Job, Jobs
 from warden_host.engine.presence import Presence
 from warden_host.engine.receipts import Receipts
@@ -65,6 +65,10 @@ class Engine:
         self.presence = Presence(store, self.send, self.notify, self.record_refusal, clock)
         self.event_handlers["offline"] = self.presence.on_goodbye
         self._receipts = Receipts(store, self.send, clock)
+        self._incident_logs = IncidentLogs(
+            store, self.send, self.notify, self.record_refusal, clock
+        )
+        self.event_handlers["incident"] = self._incident_logs.receive
 
     # Devices
 
@@ -117,6 +121,7 @@ class Engine:
         for session in state.sessions.values():
             session.reset_proofs()
             state.numbers.clear()
+            state.log = None
             self.send(session.address, session.request_hello(self.clock()))
         return True
 
@@ -237,6 +242,7 @@ class Engine:
     def write_events(self) -> None:
         """Commit the events that wait in the store, and acknowledge them; tick() does it too."""
         self._receipts.write()
+        self._incident_logs.write()
 
     def start(self, job: Job, done: Done) -> None:
         """Start a job; done gets its result, or the error that it raised."""
@@ -285,6 +291,7 @@ class Engine:
             self.notify(FleetEvent("development", name, appid, text="its console is open"))
         state.development = session_up.development
         if appid == AUTHORITY:
+            self._incident_logs.on_session(state)
             if session_up.diverged != state.device.diverged:
                 self.store.set_diverged(name, session_up.diverged)
                 state.device = replace(state.device, diverged=session_up.diverged)
@@ -296,8 +303,6 @@ class Engine:
         state.stale_apps.discard(appid)
         if event in self.event_handlers:
             return self.event_handlers[event](state, appid, received)
-        if event == "incident":
-            return self._on_incident(state, received.body) if appid == AUTHORITY else None
         kind = "reply" if event == "reply" else "event"
         if kind == "event" and not self._receipts.keep(state, appid, received):
             return
@@ -308,16 +313,6 @@ class Engine:
             self.notify(fleet_event)
         else:  # the reply to a quiet command: only the job that waits for it
             self._jobs.dispatch(fleet_event)
-
-    def _on_incident(self, state: DeviceState, body: dict[str, Any]) -> None:
-        name = state.device.device
-        found = incident.parse(body)
-        if found is None:
-            self.record_refusal(state, AUTHORITY, Refused("incident", "bad-body", "no incident"))
-            return
-        code, at, count = found
-        self.store.add_incident(name, "device", code, at, count)
-        self.notify(FleetEvent("incident", name, AUTHORITY, at, code, body={"n": count}))
 
     def record_refusal(self, state: DeviceState, appid: str, refused: Refused) -> None:
         """Record a refused message as an incident, once a second for each (code, event)."""

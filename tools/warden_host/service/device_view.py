@@ -10,7 +10,7 @@ from warden_host.protocol import policy
 from warden_host.service import live_state, past
 from warden_host.store.certificates import Certificate
 from warden_host.store.history import Entry
-from warden_host.store.incidents import Incident
+from warden_host.store.incidents import Incident, LogHead
 from warden_host.store.store import Device, Rotation, Store
 
 HOURS = 24
@@ -31,6 +31,7 @@ class Known:
     counts: dict[str, int]
     newest: list[Entry | Knock]
     incidents: list[Incident]
+    log: LogHead | None
 
 
 def collect(
@@ -51,6 +52,7 @@ def collect(
         counts=store.event_counts(device, time.time() - HOURS * 3600),
         newest=past.entries(fleet, store, device, most=newest),
         incidents=store.incidents(device),
+        log=store.log_head(device),
     )
 
 
@@ -93,4 +95,7 @@ def record(found: Known) -> dict[str, Any]:
         "events_24h": found.counts,
         "newest": [past.record(entry) for entry in found.newest],
         "incidents": [incident._asdict() for incident in found.incidents],
+        "incident_log": None
+        if found.log is None
+        else {"number": found.log.number, "missing": found.log.missing},
     }

@@ -13,6 +13,7 @@ from warden_host.store.store import Store
 
 LOGIN = "login"  # from the broker's log, not from fleet.db
 KINDS = (*history.KINDS, LOGIN)
+USUAL = (*history.USUAL, LOGIN)
 
 
 def entries(
@@ -20,7 +21,7 @@ def entries(
     store: Store,
     device: str = "",
     since: float = 0.0,
-    kinds: tuple[str, ...] = KINDS,
+    kinds: tuple[str, ...] = USUAL,
     most: int = 100,
 ) -> list[Entry | Knock]:
     """Return the newest entries of the database and of the broker's log, oldest first."""

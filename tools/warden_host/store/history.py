@@ -7,15 +7,17 @@ from typing import NamedTuple
 from warden_host.store.database import Database
 
 # Kind of an entry → (time, app, name, code, text, count, first time), of which table, its order.
-# event: a device's. incident: a device's report. refused: what we refused of it. rollout: a step
-# of a rollout. order: to revoke or wipe it. certificate: issued or revoked.
+# event: a device's. incident: a device's report. refused: what we refused of it. record: one of
+# the log of incidents that the device itself keeps, by its clock. rollout: a step of a rollout.
+# order: to revoke or wipe it. certificate: issued or revoked.
 _TABLES = {
     "event": ("time, device, appid, name, '', body, 1, time", "events", "id"),
     "incident": (
-        "time, device, '', at, code, '', n, first",
+        "time, device, app, at, code, '', n, first",
         "(SELECT * FROM incidents WHERE source = 'device')",
         "time",
     ),
+    "record": ("time, device, app, at, code, number, n, time", "incident_records", "id"),
     "refused": (
         "time, device, '', at, code, '', n, first",
         "(SELECT * FROM incidents WHERE source <> 'device')",
@@ -45,13 +47,16 @@ _TABLES = {
     ),
 }
 KINDS = tuple(_TABLES)
+# Incidents count what the records hold one by one.
+USUAL = tuple(kind for kind in KINDS if kind != "record")
 
 
 class Entry(NamedTuple):
     """One entry. time, first: unix seconds; they differ where n of one kind were counted.
 
-    name: of the event, the command, the state or the order. text: an event's body as JSON, a
-    release's name, a certificate's serial.
+    name: of the event, the command, the state or the order. app: also of an incident: the
+    application that caused it. text: an event's body as JSON, a record's number, a release's name,
+    a certificate's serial.
     """
 
     kind: str
@@ -69,7 +74,7 @@ class History(Database):
     """Reads alone."""
 
     def entries(
-        self, device: str = "", since: float = 0.0, kinds: Iterable[str] = KINDS, most: int = 100
+        self, device: str = "", since: float = 0.0, kinds: Iterable[str] = USUAL, most: int = 100
     ) -> list[Entry]:
         """Return the newest entries, oldest first.
 

@@ -149,8 +149,28 @@ CREATE TABLE web_logins (
     name TEXT PRIMARY KEY REFERENCES operators ON DELETE CASCADE, password TEXT NOT NULL,
     secret BLOB NOT NULL, step INTEGER NOT NULL) STRICT;
 """
+# Since format 19. The devices' own logs, and how far each is here (store/incidents.py). app of
+# incidents: the application that caused them.
+_INCIDENT_LOGS = """
+ALTER TABLE incidents RENAME TO incidents_18;
+CREATE TABLE incidents (
+    id INTEGER PRIMARY KEY, first REAL NOT NULL, time REAL NOT NULL, device TEXT NOT NULL,
+    source TEXT NOT NULL, code TEXT NOT NULL, at TEXT NOT NULL, n INTEGER NOT NULL,
+    app TEXT NOT NULL DEFAULT '', UNIQUE (device, source, code, at, app)) STRICT;
+INSERT INTO incidents (id, first, time, device, source, code, at, n)
+    SELECT id, first, time, device, source, code, at, n FROM incidents_18;
+DROP TABLE incidents_18;
+CREATE TABLE incident_logs (
+    device TEXT PRIMARY KEY REFERENCES devices ON DELETE CASCADE, number INTEGER NOT NULL,
+    digest BLOB NOT NULL, missing INTEGER NOT NULL) STRICT;
+CREATE TABLE incident_records (
+    id INTEGER PRIMARY KEY, device TEXT NOT NULL, number INTEGER NOT NULL, time REAL NOT NULL,
+    received REAL NOT NULL, code TEXT NOT NULL, at TEXT NOT NULL, app TEXT NOT NULL,
+    n INTEGER NOT NULL, digest BLOB NOT NULL) STRICT;
+CREATE INDEX incident_records_device ON incident_records (device, number);
+"""
 # Of format 17, 18, …: each adds to the one before, and a new one is added at the end.
-_ADDED = (_BANS, _WEB_LOGINS)
+_ADDED = (_BANS, _WEB_LOGINS, _INCIDENT_LOGS)
 FORMAT = 16 + len(_ADDED)
 _LATER = "".join(_ADDED)
 _SCHEMA = f"""

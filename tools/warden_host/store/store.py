@@ -255,6 +255,7 @@ class Store(
             *NOTHING_PROVEN,
             device,
         )
+        self.take_log_anew(device)
 
     def set_diverged(self, device: str, diverged: bool) -> None:
         """Set whether the device's policy differs from the fleet's."""
