@@ -1,4 +1,5 @@
-"""A real fail2ban that follows the watch's log, in a namespace of its own: `fail2ban_lab.py FOLDER`.
+"""A real fail2ban that follows the watch's log: `fail2ban_lab.py FOLDER`, in a namespace of its
+own.
 
 Prints as one line of JSON what it banned, and what is in its sets of nftables.
 """

@@ -5,8 +5,8 @@ within `window_hours` ban the address. While many addresses guess at once, the f
 where it is sure which address it came from.
 
 An address from where a client of the fleet logged in lately may be a home or a mobile network with
-honest devices behind the same NAT. Each of its clients adds one to `attempts`; then it is slowed for
-a time, and never banned without a person: its open connections stay, and devices come back.
+honest devices behind the same NAT. Each of its clients adds one to `attempts`; then it is slowed
+for a time, and never banned without a person: its open connections stay, and devices come back.
 """
 
 from collections import OrderedDict, deque
