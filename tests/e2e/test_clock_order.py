@@ -21,6 +21,19 @@ from warden_host.service.run import serving
 from warden_host.store.store import Store
 
 DAY = 86400
+# A lock's own command has the name that the gate's has.
+LOCK = """
+import asyncio
+from warden import Device
+device = Device.from_board(log=lambda code, text: print("log", code, text))
+@device.command("unlock")
+def unlock(args):
+    return {"bolt": args["bolt"]}
+async def main():
+    await device.start()
+    await asyncio.sleep(86400)
+asyncio.run(main())
+"""
 PASSPHRASE = "a passphrase"
 
 
@@ -52,7 +65,10 @@ def test_a_door_that_was_taught_a_false_time(
     world = World(tmp_path)
     signing_key.make(world.fleet, "release", "p256", PASSPHRASE.encode())
     app = enrolled(world)
-    home = world.provision(otp=policy.otp(source="totp", digits=8))
+    lock = tmp_path / "app.py"
+    lock.write_text(LOCK)
+    terms = policy.otp(source="totp", digits=8)
+    home = world.provision(source=lock, otp=terms, commands=("unlock",))
     chip = home / "fuses" / "clock"
     chip.write_text(WOKE)
     secret = tmp_path / "passphrase"
@@ -93,6 +109,12 @@ def test_a_door_that_was_taught_a_false_time(
         board.wait_line("display Code?|No time yet")
         shown = warden("clock", "show", DEVICE)
         assert shown["least"] - time.time() > 400 * DAY
+        # The gate opens by its own order, and the application's command reaches the application.
+        send = ("send", DEVICE, "unlock", '{"bolt": 1}')
+        assert warden(*send)["error"]["text"].startswith(f"{DEVICE} refused unlock: gate-shut")
+        assert warden("unlock", DEVICE)["ok"] is True
+        board.opens("unlock")
+        assert warden(*send)["reply"]["result"] == {"bolt": 1}
         # Without the key nobody sets it back: not even who may send all commands.
         forged = {"op": "clock", "device": DEVICE, "order": {"hex": "00"}}
         answer = control_client.call(world.fleet.control, forged | {"signature": {"hex": "00"}})
