@@ -38,8 +38,9 @@ def rows() -> Iterator[dict[str, object]]:
         # A quiet machine takes no longer than the CPU's time, a loaded one any time.
         yield row(f"`warden {name}` as a process", wall_ms, "ms", peer=f"{bare}, {mpremote}")
         yield row(f"`warden {name}` as a process, CPU", cpu_ms, "ms", most=200)
-    share = measured["send"][0] / measured["mpremote"][0]
-    yield row("start of `warden send`", share, "× `mpremote --version`", most=1.5)
+    for name in ("send", "devices"):
+        share = measured[name][0] / measured["mpremote"][0]
+        yield row(f"start of `warden {name}`", share, "× `mpremote --version`", most=1.5)
 
 
 def _answer(line: Line, caller: Caller) -> None:

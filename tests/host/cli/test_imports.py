@@ -103,3 +103,14 @@ def test_a_command_that_needs_them_loads_them():
     code, modules = loaded("nosuch")
     assert code == 2
     assert "rich.text" in modules
+
+
+def test_the_list_of_devices_loads_a_part_of_the_store(tmp_path: Path) -> None:
+    fleet = str(tmp_path / "fleet")
+    assert loaded("init", fleet)[0] == 0
+    code, modules = loaded("--fleet", fleet, "devices")
+    assert code == 0
+    assert {name for name in modules if name.startswith("rich")} == set()
+    store = {name for name in modules if name.startswith("warden_host.store.")}
+    parts = ("database", "devices", "endings", "groups", "incidents", "listing", "schema")
+    assert store == {f"warden_host.store.{one}" for one in parts}

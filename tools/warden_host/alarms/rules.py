@@ -36,7 +36,7 @@ _CODES = {
     "otp-limit": "brute-force",
     "app-flood": "brute-force",
     "own-certificate-expires": "certificate",
-    "clock-step": "clock",
+    "time-ahead": "clock",
 }
 # Codes of notices about the authority.
 _NOTICES = {

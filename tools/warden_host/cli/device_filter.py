@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from warden_host.errors import HostError
+from warden_host.store.devices import Device
+from warden_host.store.groups import Groups
 from warden_host.store.incidents import Incident
-from warden_host.store.store import Device, Store
 
 STATES = (
     *("online", "asleep", "stopped", "away", "offline", "provisioned", "development"),
@@ -62,7 +63,7 @@ class Filter:
         group = not self.group or known.device in self.members
         return names and apps and group and self.type_ in ("", known.type)
 
-    def with_members(self, store: Store) -> "Filter":
+    def with_members(self, store: Groups) -> "Filter":
         """Return the filter with the devices of its group. Raises group-unknown."""
         members = frozenset(store.group(self.group)) if self.group else frozenset[str]()
         return Filter(**(vars(self) | {"members": members}))

@@ -14,8 +14,9 @@ from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.service import live_state
 from warden_host.service.live_state import Live
+from warden_host.store.devices import Device
 from warden_host.store.incidents import Incident
-from warden_host.store.store import Device, Store
+from warden_host.store.listing import Listing
 
 _SHOWN = 5  # incidents in one line of JSON
 _STYLES = {
@@ -58,7 +59,7 @@ def devices(state: State, chosen: Filter, clear: str | None, as_json: bool) -> N
         _print_cleared(clear, _clear(fleet, clear), as_json)
         return
     live = live_state.ask(fleet)
-    with Store(fleet.database) as store:
+    with Listing(fleet.database) as store:
         chosen = chosen.with_members(store)
         known = store.devices()
         rows = chosen.rows(
@@ -172,6 +173,8 @@ def _record(
 
 def _clear(fleet: Fleet, device: str) -> bool:
     """Lift the quarantine; return False without one. Proven counters keep binding the device."""
+    from warden_host.store.store import Store
+
     with Store(fleet.database) as store:
         known = store.device(device)
         try:

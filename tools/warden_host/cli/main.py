@@ -1,6 +1,5 @@
 """Run `warden`: find the command, and turn errors into text, JSON and an exit code."""
 
-import difflib
 import importlib
 import io
 import os
@@ -97,6 +96,8 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
+            import difflib  # here, because every call imports this module
+
             near = difflib.get_close_matches(name, COMMANDS, 1)
             meant = f"; did you mean {near[0]}?" if near else ""
             raise click.UsageError(f"there is no command {name[:40]!r}{meant}", ctx)

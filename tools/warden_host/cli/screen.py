@@ -135,6 +135,9 @@ def width() -> int:
 
 def show(text: "str | Text") -> None:
     """Print one line without wrapping: a wrapped log can not be searched."""
+    if isinstance(text, str) and "[" not in text:
+        click.echo(text)  # no style and no markup: without rich, a third of the start
+        return
     _console("out").print(text, soft_wrap=True)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from warden_host import control_client
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
-from warden_host.store.store import Device
+from warden_host.store.devices import Device
 
 if TYPE_CHECKING:
     from warden_host.engine.engine import Engine

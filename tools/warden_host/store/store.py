@@ -4,9 +4,7 @@ Sealing keys K and uids are rows here and not files in keys/, because they must 
 their device in one transaction: after a power cut a device never has half of its new keys.
 """
 
-import functools
 import json
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +18,7 @@ from warden_host.store.bans import Bans
 from warden_host.store.certificates import Certificates
 from warden_host.store.clock import Clocks
 from warden_host.store.database import guard
-from warden_host.store.endings import Ending, Endings
+from warden_host.store.devices import Device, Devices, Pair, texts
 from warden_host.store.events import Events
 from warden_host.store.exports import Exports
 from warden_host.store.groups import Groups
@@ -43,18 +41,6 @@ class App:
     appid: str
     types: tuple[str, ...]
     commands: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One device and one application: their secrets, and the last hello that a ready proved."""
-
-    appid: str
-    k: bytes = field(repr=False)
-    uid: bytes = field(repr=False)
-    commands: tuple[str, ...]
-    proven: Proof = NOTHING_PROVEN
-    event_number: int = 0  # the highest of an event of the device's outbox
 
 
 @dataclass(frozen=True)
@@ -81,31 +67,14 @@ class Rotation:
         return None if deadline is None or self.taken is None else self.taken + deadline
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A device, its policy record, its mark and its pairs.
-
-    next_policy: a record that it tries, and has not proved yet.
-    """
-
-    device: str
-    type: str
-    board: str
-    mode: str
-    policy: bytes
-    mark: DeviceMark = field(default_factory=DeviceMark)
-    diverged: bool = False
-    last_seen: float = 0.0
-    asleep_until: float = 0.0  # when it means to be back from its last sleep, unix seconds
-    pairs: tuple[Pair, ...] = ()
-    ending: Ending | None = None
-    next_policy: bytes | None = None
+# Device and Pair are what most modules know of a store.
+__all__ = ["App", "Device", "Pair", "Rotation", "Store"]
 
 
 class Store(
     Releases,
     Codes,
-    Endings,
+    Devices,
     Policies,
     Groups,
     Clocks,
@@ -146,7 +115,7 @@ class Store(
         """Return all applications."""
         rows = self._do("SELECT appid, types, commands FROM apps ORDER BY appid")
         with guard():
-            return [App(row[0], _texts(row[1]), _texts(row[2])) for row in rows]
+            return [App(row[0], texts(row[1]), texts(row[2])) for row in rows]
 
     def app(self, appid: str) -> App:
         """Return an application; raises app-unknown."""
@@ -177,25 +146,6 @@ class Store(
                 pair.uid,
                 json.dumps(pair.commands),
             )
-
-    def find(self, device: str) -> Device | None:
-        """Return a device, or None."""
-        return next(iter(self._devices("WHERE device = ?", device)), None)
-
-    def device(self, device: str) -> Device:
-        """Return a device; raises device-unknown."""
-        found = self.find(device)
-        if found is None:
-            raise HostError("device-unknown", f"no device {device} in this fleet")
-        return found
-
-    def names(self) -> list[str]:
-        """Return the IDs of all devices."""
-        return [row[0] for row in self._do("SELECT device FROM devices").fetchall()]
-
-    def devices(self) -> list[Device]:
-        """Return all devices by ID."""
-        return self._devices("ORDER BY device")
 
     def policies(self) -> list[bytes]:
         """Return the different policy records of all devices that may still connect."""
@@ -319,51 +269,3 @@ class Store(
     def promote_key(self, device: str, appid: str, k: bytes) -> None:
         """Replace the pair's sealing key by the new one."""
         self._do("UPDATE pairs SET k = ? WHERE device = ? AND appid = ?", k, device, appid)
-
-    def _devices(self, where: str, *values: Any) -> list[Device]:
-        columns = "device, type, board, mode, policy, diverged, last_seen, asleep_until"
-        columns += ", (SELECT record FROM policy_changes AS p WHERE p.device = devices.device)"
-        mark = "boot, connect, vault_gen, quarantine"
-        query = f"SELECT {columns}, {mark} FROM devices {where}"  # noqa: S608
-        rows = self._do(query, *values).fetchall()
-        with guard():
-            return [
-                Device(
-                    device=name,
-                    type=sys.intern(type_),
-                    board=sys.intern(board),
-                    mode=sys.intern(mode),
-                    policy=_shared(record),
-                    mark=DeviceMark(*mark),
-                    diverged=bool(diverged),
-                    last_seen=last_seen,
-                    asleep_until=until,
-                    pairs=self._pairs(name),
-                    ending=self.ending(name),
-                    next_policy=following,
-                )
-                for name, type_, board, mode, record, diverged, last_seen, until, *rest in rows
-                for following, *mark in (rest,)
-            ]
-
-    def _pairs(self, device: str) -> tuple[Pair, ...]:
-        columns = "appid, k, uid, commands, event_number, boot, connect, vault_gen"
-        rows = self._do(
-            f"SELECT {columns} FROM pairs WHERE device = ? ORDER BY appid",  # noqa: S608
-            device,
-        )
-        return tuple(
-            Pair(sys.intern(appid), k, uid, _texts(commands), Proof(*proof), number)
-            for appid, k, uid, commands, number, *proof in rows
-        )
-
-
-@functools.lru_cache(64)
-def _shared(record: bytes) -> bytes:
-    """Return one object for equal records: most devices of a fleet have the same policy."""
-    return record
-
-
-@functools.lru_cache(64)
-def _texts(text: str) -> tuple[str, ...]:
-    return tuple(str(item) for item in json.loads(text))
