@@ -83,6 +83,8 @@ def test_what_a_browser_is_told(browser, fresh):
     assert "script-src 'self'" in browser.headers["content-security-policy"]
     assert "unsafe" not in browser.headers["content-security-policy"]
     assert browser.headers["cache-control"] == "no-store"
+    # With no-referrer, Chromium sends the forms of this very page with "Origin: null".
+    assert browser.headers["referrer-policy"] == "same-origin"
     assert browser.headers["x-content-type-options"] == "nosniff"
     assert browser.get("/static/live.js")[0] == 200
     assert browser.get("/static/../app.py")[0] == 404
