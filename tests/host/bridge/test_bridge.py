@@ -27,6 +27,7 @@ class Serve:
     def __init__(self, path) -> None:
         self.path = path
         self.requests: list[dict] = []
+        self.pages = [[["D1", "lock", "online", False]], [["D2", "lock", "away", True]]]
         self.server = ControlServer(path, self.handle)
 
     def handle(self, line, caller) -> None:
@@ -35,8 +36,8 @@ class Serve:
             self.server.watchers.add(caller)
             caller.send(FleetEvent("notice", text="watching").record())
         elif line["op"] == "devices":
-            caller.send({"devices": [["D1", "lock", "online", False]]})
-            caller.send({"devices": [["D2", "lock", "away", True]]})
+            for page in self.pages:
+                caller.send({"devices": page})
             caller.finish({"ok": True})
         elif line["command"] == "open":
             raise HostError("token-scope", "not this one")
@@ -141,6 +142,32 @@ def test_more_connections_than_the_limit_are_closed(world, monkeypatch):
         each.close()
 
 
+def test_a_request_in_drops_holds_no_connection(world, monkeypatch):
+    monkeypatch.setattr(web, "_HEADERS_S", 0.1)
+    with socket.create_connection(("127.0.0.1", world[2].port), PATIENCE_S) as slow:
+        slow.sendall(b"GET /metrics HTTP/1.0\r\n")
+        assert slow.recv(1) == b""
+
+
+def test_a_device_that_left_is_not_shown(world):
+    serve, bridge, outlet, changes, _ = world
+    assert 'device="D1"' in get(outlet)[1]
+    serve.pages = [[["D2", "lock", "away", True]]]
+    bridge._load()
+    changes.wait("D1")
+    text = get(outlet)[1]
+    assert 'device="D1"' not in text
+    assert 'device="D2"' in text
+    # One that an event names while the list is read is not taken for one that left.
+    serve.pages = []
+    serve.server.watchers.announce(FleetEvent("event", "D3", name="t", body={"c": 1}))
+    changes.wait("D3")
+    serve.pages = [[["D3", "lock", "online", False]]]
+    bridge._load()
+    changes.wait("D3", "D2")
+    assert list(bridge.view.devices) == ["D3"]
+
+
 def test_events_as_they_come(world):
     serve, _, outlet, _, _ = world
     connection = http.client.HTTPConnection("127.0.0.1", outlet.port, timeout=PATIENCE_S)
@@ -236,6 +263,18 @@ def test_a_slow_broker_gets_the_latest_state_of_every_device(tmp_path, monkeypat
         outlet._on_publish()
     config = json.loads(found["ha/sensor/warden_D7/t_c/config"])
     assert config["value_template"] == "{{ value_json['values'].get('t_c') }}"
+    # A device that left the fleet: what is retained of it goes.
+    mine = {topic for topic in found if "D7" in topic}
+    assert len(mine) == 4
+    with bridge.guard:
+        outlet.on_change(*bridge.view.remove({"D7"}))
+    gone = set()
+    while gone != mine:
+        topic, text = outlet._client.taken.get(timeout=PATIENCE_S)
+        if text == "":
+            gone.add(topic)
+        outlet._on_publish()
+    assert "D7" not in outlet._announced.values()
     outlet.close()
 
 

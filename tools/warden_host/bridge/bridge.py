@@ -17,7 +17,7 @@ class Outlet(Protocol):
     """Where the fleet's state goes. Called by one thread at a time, with the view guarded."""
 
     def on_change(self, name: str) -> None:
-        """Show a device whose state or telemetry changed."""
+        """Show a device whose state or telemetry changed, or that is no more in the view."""
 
     def on_event(self, event: dict[str, Any]) -> None:
         """Pass an event on."""
@@ -79,11 +79,16 @@ class Bridge:
                 self._changed([name] if name else [])
 
     def _load(self) -> None:
+        with self.guard:
+            left = set(self.view.devices)  # not those that an event names meanwhile
         for page in control_client.stream(self._socket, {"op": "devices"}, 60.0):
             rows = page.get("devices")
             if isinstance(rows, list):
+                left -= {str(row[0]) for row in rows}
                 with self.guard:
                     self._changed(self.view.update_list(rows))
+        with self.guard:
+            self._changed(self.view.remove(left))
 
     def _refresh(self) -> None:
         while not self._stop.wait(_REFRESH_S):

@@ -116,7 +116,7 @@ class MqttOutlet:
             raise HostError("bad-argument", f"{settings.prefix!r} can't begin a topic")
         self._bridge = bridge
         self._settings = settings
-        self._announced: set[str] = set()
+        self._announced: dict[str, str] = {}  # topic of a discovery → its device
         # Devices whose state is not published yet. Not a dict: its first key is slow to find
         # where many before it were removed.
         self._stale: OrderedDict[str, None] = OrderedDict()
@@ -165,7 +165,9 @@ class MqttOutlet:
 
     def _publish_state(self, name: str) -> bool:
         """Publish a device's state; return False where the broker is behind."""
-        device = self._bridge.view.devices[name]
+        device = self._bridge.view.devices.get(name)
+        if device is None:
+            return self._take_back(name)
         base = f"{self._settings.prefix}/{name}"
         state = {
             "type": device.type,
@@ -180,6 +182,16 @@ class MqttOutlet:
             and self._publish(f"{base}/state", state, retain=True)
             and self._publish_text(f"{base}/availability", available, retain=True)
         )
+
+    def _take_back(self, name: str) -> bool:
+        """Clear what is retained of a device that left; False where the broker is behind."""
+        base = f"{self._settings.prefix}/{name}"
+        topics = [topic for topic, device in self._announced.items() if device == name]
+        for topic in (*topics, f"{base}/state", f"{base}/availability"):
+            if not self._publish_text(topic, "", retain=True):
+                return False
+            self._announced.pop(topic, None)
+        return True
 
     def on_event(self, event: dict[str, Any]) -> None:
         """Publish a device's event."""
@@ -210,7 +222,7 @@ class MqttOutlet:
             if topic not in self._announced:
                 if not self._publish(topic, config, retain=True):
                     return False
-                self._announced.add(topic)
+                self._announced[topic] = name
         return True
 
     def _on_connect(self, client: mqtt.Client, _: Any, __: Any, code: Any, ___: Any) -> None:

@@ -60,6 +60,10 @@ class FleetView:
                 changed.append(str(name))
         return changed
 
+    def remove(self, names: set[str]) -> list[str]:
+        """Forget devices that left the fleet; return those that were known."""
+        return [name for name in names if self.devices.pop(name, None) is not None]
+
     def apply(self, event: dict[str, Any]) -> str:
         """Apply an event of `watch`; return the name of the device that changed, or ""."""
         name = event.get("device")

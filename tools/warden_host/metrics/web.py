@@ -4,6 +4,8 @@ It has no log-in: bind it to loopback, or to an address that a proxy with one gu
 of another origin can't read it: the host name of a request must be one of this server's.
 """
 
+import contextlib
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +13,7 @@ from typing import Any
 
 MAX_CONNECTIONS = 32
 _TIMEOUT_S = 15.0
+_HEADERS_S = 15.0  # for a request's head, from the connection on: a client may send it in drops
 _POLL_S = 0.1  # how soon it ends
 # Return a page's type and body.
 Page = Callable[[], tuple[str, bytes]]
@@ -87,8 +90,23 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "warden"
     sys_version = ""
 
+    def setup(self) -> None:
+        super().setup()
+        self._late = threading.Timer(_HEADERS_S, self._hang_up)
+        self._late.daemon = True
+        self._late.start()
+
+    def finish(self) -> None:
+        self._late.cancel()
+        super().finish()
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(OSError):  # it may have ended this moment
+            self.connection.shutdown(socket.SHUT_RDWR)
+
     def do_GET(self) -> None:
         """Answer with a page or a stream."""
+        self._late.cancel()
         host = self.headers.get("Host", "localhost")
         page, stream = self.server.pages.get(self.path), self.server.streams.get(self.path)
         if host.rpartition(":")[0] not in self.server.names and host not in self.server.names:
