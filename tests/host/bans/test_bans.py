@@ -15,8 +15,10 @@ from warden_host.bans import ban_log, changes, fail2ban, listed
 from warden_host.bans import settings as ban_settings
 from warden_host.bans.ban_log import BanLog, escaped
 from warden_host.bans.enforcement import Enforcement
+from warden_host.bans.index import NetworkIndex
 from warden_host.bans.known import KnownAddresses
 from warden_host.bans.networks import (
+    collapse,
     network_of_client,
     parse_ban,
     parse_entry,
@@ -172,6 +174,21 @@ def test_entries():
     assert network_of_client("2001:db8:1:2:3::4") == "2001:db8:1:2::/64"
 
 
+_NETWORKS = st.builds(
+    lambda number, bits: parse_network(f"10.0.{number // 256}.{number % 256}/{bits}"),
+    st.integers(0, 4095),
+    st.integers(16, 32),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(_NETWORKS, max_size=12), _NETWORKS)
+def test_an_index_finds_what_holds_a_network(networks, wanted):
+    holds = any(wanted.subnet_of(one) for one in collapse(networks))
+    assert (wanted in NetworkIndex(networks)) is holds
+    assert parse_network("::a00:0") not in NetworkIndex(networks)
+
+
 # The database
 
 
@@ -283,8 +300,9 @@ def test_countries_come_from_the_owners_file(store, tmp_path, monkeypatch):
     found = listed.networks_of(terms, store.list_entries("allow"))
     expected = ["10.0.0.1/32", "192.0.2.0/24", "203.0.113.0/24", "2001:db8::/32"]
     assert [str(one) for one in found] == expected
-    assert listed.refuses("allow", found, parse_network("198.51.100.1"))
-    assert not listed.refuses("block", found, parse_network("198.51.100.1"))
+    index = NetworkIndex(found)
+    assert listed.refuses("allow", index, parse_network("198.51.100.1"))
+    assert not listed.refuses("block", index, parse_network("198.51.100.1"))
     changes.activate(store, terms, "allow")
     changes.change_list(store, "block", ["country:FR"])
     with refused("geo-damaged"):
@@ -340,17 +358,22 @@ def test_without_rights_it_is_said(tmp_path, monkeypatch, store):
     fleet = new_fleet(tmp_path / "x")
     monkeypatch.setattr("warden_host.bans.enforcement.has_firewall_right", lambda: False)
     monkeypatch.setattr("warden_host.bans.enforcement._nft", lambda: "nft")
-    status = Enforcement(fleet, BanSettings()).apply(store, NOW)
+    with monkeypatch.context() as patched:
+        patched.setattr("warden_host.bans.enforcement.is_local", lambda _: False)
+        status = Enforcement(fleet, BanSettings()).apply(store, NOW)
     assert not status.enforced
     assert "may not change nftables" in status.why
     assert "fail2ban" in status.hint
     monkeypatch.setattr("warden_host.bans.enforcement._nft", lambda: None)
+    local = Enforcement(fleet, BanSettings())
+    assert local.apply(store, NOW).enforced  # nobody else reaches it
+    monkeypatch.setattr("warden_host.bans.enforcement.is_local", lambda _: False)
     made = Enforcement(fleet, BanSettings())
     changes.add(store, [A], "me", "")
     assert made.apply(store, NOW).why == "nft is not installed"
     assert made.add(store, store.bans(NOW), NOW).enforced is False
-    assert made.is_refused(store, A, NOW)
-    assert not made.is_refused(store, "203.0.113.8", NOW)
+    assert made.is_refused(A)
+    assert not made.is_refused("203.0.113.8")
 
 
 # The log

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from warden_host.bans import listed
+from warden_host.bans.index import NetworkIndex
 from warden_host.bans.networks import parse_ban, parse_entry, parse_network
 from warden_host.bans.settings import BanSettings
 from warden_host.errors import HostError
@@ -29,8 +30,7 @@ def add(store: Store, texts: Sequence[str], source: str, why: str) -> list[Ban]:
                 "an allow list bans all but what it names: `warden bans activate allow`",
             )
         made.append(Ban(str(network), BAN, now, None, source, why, 0))
-    for ban in made:
-        store.put_ban(ban)
+    store.put_bans(made)
     return made
 
 
@@ -91,7 +91,7 @@ def activate(store: Store, settings: BanSettings, name: str) -> None:
 
 def refused_clients(store: Store, settings: BanSettings, name: str) -> list[str]:
     """Return the clients whose latest address a list would refuse once it is in force."""
-    networks = listed.networks_of(settings, store.list_entries(name)) if name else ()
+    networks = NetworkIndex(listed.networks_of(settings, store.list_entries(name)))
     latest = {
         client: network
         for network, client, _ in store.good_logins(time.time() - settings.known_days * 86_400)

@@ -1,5 +1,6 @@
 """Make nftables follow fleet.db, where this process may; say plainly where it may not."""
 
+import ipaddress
 import shutil
 import subprocess
 import threading
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from warden_host import jsontext
 from warden_host.bans import listed, ruleset
-from warden_host.bans.listed import holds, refuses
+from warden_host.bans.index import NetworkIndex
+from warden_host.bans.listed import refuses
 from warden_host.bans.networks import Network, parse_network
 from warden_host.bans.ruleset import Wanted
 from warden_host.bans.settings import BanSettings
@@ -60,6 +62,8 @@ class Enforcement:
         self._loaded: set[Network] | None = None  # banned; None: no table of ours
         self._listed_key: object = None
         self._listed_now: tuple[Network, ...] = ()
+        # Banned; the active list and its networks.
+        self._refused = NetworkIndex(()), "", NetworkIndex(())
         self.status = may_enforce()
 
     def apply(self, store: Store, now: float) -> Status:
@@ -67,11 +71,21 @@ class Enforcement:
 
         Raises geo-missing, geo-damaged, config-malformed.
         """
-        return self.load(self.wanted(store, now))
+        wanted = self.wanted(store, now)
+        with self._guard:
+            self._refused = (
+                NetworkIndex(wanted.banned),
+                wanted.active,
+                NetworkIndex(wanted.listed),
+            )
+        return self.load(wanted)
 
     def load(self, wanted: Wanted) -> Status:
-        """Load rules, in place of those that are loaded."""
+        """Load rules, in place of those that are loaded; none where nobody else gets here."""
         with self._guard:
+            if is_local(self._fleet):
+                self.status = OK
+                return OK
             if wanted.empty and self._loaded is None and not self._is_loaded():
                 self.status = may_enforce()
                 return self.status
@@ -93,6 +107,9 @@ class Enforcement:
                 if self.status.enforced:
                     loaded.update(banned)
                     return self.status
+            self.status = may_enforce()
+            if not self.status.enforced:
+                return self.status
         return self.apply(store, now)  # also where another program flushed the table
 
     def restore(self, store: Store, now: float) -> None:
@@ -102,12 +119,12 @@ class Enforcement:
         if lost:
             self.apply(store, now)
 
-    def is_refused(self, store: Store, address: str, now: float) -> bool:
-        """Return whether an address may not connect by what fleet.db says."""
-        wanted = self.wanted(store, now)
+    def is_refused(self, address: str) -> bool:
+        """Return whether an address may not connect, by what was applied last."""
+        with self._guard:
+            banned, active, listed_now = self._refused
         parsed = parse_network(address)
-        banned = holds(wanted.banned, parsed)
-        return banned or refuses(wanted.active, wanted.listed, parsed)
+        return parsed in banned or refuses(active, listed_now, parsed)
 
     def wanted(self, store: Store, now: float) -> Wanted:
         """Return what fleet.db says. Raises geo-missing, geo-damaged, config-malformed."""
@@ -150,6 +167,15 @@ class Enforcement:
             return False
         found = _call([program, "--terse", "list", "table", "inet", self._name], "")
         return found is not None and found.returncode == 0
+
+
+def is_local(fleet: Fleet) -> bool:
+    """Return whether the broker listens to this machine alone, whose addresses are never banned."""
+    listen = fleet.settings.broker.listen
+    try:
+        return ipaddress.ip_address(listen).is_loopback
+    except ValueError:
+        return listen == "localhost"
 
 
 def may_enforce() -> Status:

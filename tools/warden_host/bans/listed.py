@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from warden_host.bans import geo
+from warden_host.bans.index import NetworkIndex
 from warden_host.bans.networks import Network, collapse, country_of, parse_network
 from warden_host.bans.settings import BanSettings
 from warden_host.store.bans import ALLOW
@@ -18,17 +19,6 @@ def networks_of(settings: BanSettings, entries: Iterable[str]) -> tuple[Network,
     return tuple(collapse(found))
 
 
-def holds(networks: Iterable[Network], wanted: Network) -> bool:
-    """Return whether one of the networks holds all of the wanted one."""
-    first, last = wanted.network_address, wanted.broadcast_address
-    return any(
-        one.version == wanted.version
-        and one.network_address <= first  # type: ignore[operator]
-        and last <= one.broadcast_address  # type: ignore[operator]
-        for one in networks
-    )
-
-
-def refuses(active: str, networks: Iterable[Network], wanted: Network) -> bool:
+def refuses(active: str, networks: NetworkIndex, wanted: Network) -> bool:
     """Return whether the list in force refuses a network. active: of LISTS, or ""."""
-    return bool(active) and holds(networks, wanted) != (active == ALLOW)
+    return bool(active) and (wanted in networks) != (active == ALLOW)

@@ -29,7 +29,7 @@ from warden_host.store.store import Store
 
 MAX_WAITING = 20_000
 _BATCH = 500
-_IDLE_S = 30.0  # between looks at what has ended
+_LOOK_AGAIN_S = 30.0  # at what has ended, and whether the rules are still loaded
 SHOWN_A_MINUTE = 20
 
 _Job = Attempt | Callable[[Store], None]
@@ -62,6 +62,7 @@ class BanWatch:
         self._store: Store | None = None
         self._minute = (float("-inf"), 0)
         self._unsaid = 0
+        self._looked = float("-inf")
         self._reported: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="warden-bans", daemon=True)
 
@@ -71,7 +72,7 @@ class BanWatch:
         now = time.time()
         self.known.load(store, now)
         self._apply(store)
-        if not self.enforcement.status.enforced and self._is_reachable():
+        if not self.enforcement.status.enforced:
             self._say_unenforced(self.enforcement.status)
         self._thread.start()
         return self
@@ -133,7 +134,7 @@ class BanWatch:
     def _next_jobs(self) -> list[_Job | None]:
         jobs: list[_Job | None] = []
         with contextlib.suppress(queue.Empty):
-            jobs.append(self._jobs.get(timeout=_IDLE_S))
+            jobs.append(self._jobs.get(timeout=_LOOK_AGAIN_S))
             while len(jobs) < _BATCH:
                 jobs.append(self._jobs.get_nowait())
         return jobs
@@ -157,10 +158,12 @@ class BanWatch:
         self._ban(store, bans)
         now = time.time()
         self.known.save(store, now, at_once=not going_on)
-        if store.drop_past_bans(now):
-            self._apply(store)
-        elif not jobs:
-            self.enforcement.restore(store, now)
+        if not 0 <= now - self._looked < _LOOK_AGAIN_S:
+            self._looked = now
+            if store.drop_past_bans(now):
+                self._apply(store)
+            else:
+                self.enforcement.restore(store, now)
         return going_on
 
     def _judge(self, attempt: Attempt) -> list[Ban]:
@@ -189,7 +192,7 @@ class BanWatch:
         if self.enforcement.status.enforced or self._store is None:
             return
         if address not in self._reported and len(self._reported) < MAX_WAITING:
-            if self.enforcement.is_refused(self._store, address, time.time()):
+            if self.enforcement.is_refused(address):
                 self._reported.add(address)
                 text = f"{address} may not connect, and nothing here stops it"
                 self._announce(FleetEvent("notice", code="address-refused", text=text))
@@ -197,8 +200,7 @@ class BanWatch:
     def _ban(self, store: Store, bans: list[Ban]) -> None:
         if not bans:
             return
-        for ban in bans:
-            store.put_ban(ban)
+        store.put_bans(bans)
         status = self.enforcement.add(store, bans, time.time())
         for ban in bans:
             self._write(partial(BanLog.banned, ban=ban))
@@ -245,14 +247,6 @@ class BanWatch:
         store = self._store
         clients = self.known.clients(network, time.time())
         return 0 if store is None else sum(_is_client(store, client) for client in clients)
-
-    def _is_reachable(self) -> bool:
-        """Return whether the broker listens to others than this machine itself."""
-        listen = self._fleet.settings.broker.listen
-        try:
-            return not is_loopback(listen)
-        except ValueError:
-            return listen != "localhost"
 
     def _say_unenforced(self, status: Status) -> None:
         text = f"addresses are watched, and none is blocked: {status.why}"

@@ -1,6 +1,6 @@
 """Addresses in fleet.db: bans, the owner's lists, and from where clients logged in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from warden_host.errors import HostError
@@ -35,25 +35,30 @@ class Bans(Database):
     """The rows about addresses."""
 
     def put_ban(self, ban: Ban) -> None:
-        """Add a ban, or replace the one of the same network. Raises not-applicable when full.
+        """Add a ban, or replace the one of the same network. Raises not-applicable when full."""
+        self.put_bans([ban])
 
-        The watch's own ones make room for a newer one, the oldest first; an operator's never do.
+    def put_bans(self, bans: Sequence[Ban]) -> None:
+        """Add bans by one commit, or replace those of the same networks.
+
+        The watch's own ones make room for newer ones, the oldest first; a person's never do.
+        Raises not-applicable where there is no room: then none is added.
         """
         with self.transaction():
-            self._do("DELETE FROM bans WHERE network = ?", ban.network)
+            for ban in bans:
+                self._do("INSERT OR REPLACE INTO bans VALUES (?, ?, ?, ?, ?, ?, ?)", *ban)
             (count,) = self._do("SELECT count(*) FROM bans").fetchone()
-            if count >= MAX_BANS:
-                gone = self._do(
-                    "DELETE FROM bans WHERE network = (SELECT network FROM bans "
-                    "WHERE source = 'watch' ORDER BY since LIMIT 1)"
+            gone = self._do(
+                "DELETE FROM bans WHERE network IN (SELECT network FROM bans "
+                "WHERE source = 'watch' ORDER BY since, network LIMIT ?)",
+                max(0, count - MAX_BANS),
+            )
+            if count - gone.rowcount > MAX_BANS:
+                raise HostError(
+                    "not-applicable",
+                    f"there are {MAX_BANS} bans already",
+                    "lift some, or ban whole networks: `warden bans add 203.0.113.0/24`",
                 )
-                if gone.rowcount == 0:
-                    raise HostError(
-                        "not-applicable",
-                        f"there are {MAX_BANS} bans already",
-                        "lift some, or ban whole networks: `warden bans add 203.0.113.0/24`",
-                    )
-            self._do("INSERT INTO bans VALUES (?, ?, ?, ?, ?, ?, ?)", *ban)
 
     def ban_counts(self, now: float) -> dict[str, int]:
         """Return kind → how many bans are in force."""
