@@ -210,18 +210,20 @@ HOST_MAY_IMPORT = {
     "broker": "fleet protocol store",
     "release": "fleet protocol store",
     "engine": "protocol store",
+    "reactions": "fleet",
     "rollout": "engine protocol release store",
     "otp": "engine fleet protocol store",
     "backup": "broker devices fleet store",
     "alarms": "engine fleet otp store",
     "bans": "broker devices fleet store",
-    "devices": "broker fleet otp protocol release store",
+    "devices": "broker fleet otp protocol reactions release store",
     "boards": "chips devices fleet otp protocol release store",
     "sim": "broker devices fleet",
-    "service": "alarms bans broker devices engine fleet metrics otp protocol release rollout store",
+    "service": "alarms bans broker devices engine fleet metrics otp protocol reactions release "
+    "rollout store",
     "doctor": "alarms backup boards broker fleet otp protocol release service store",
     "cli": "alarms backup bans boards bridge broker chips devices doctor engine fleet metrics otp "
-    "protocol release rollout service sim store",
+    "protocol reactions release rollout service sim store",
 }
 
 

@@ -34,6 +34,8 @@ NAMED = {
     "tools/warden_host/cli/refusals.py: code not in OWN_REPLIES",
     # What a captive portal answers with, among all that a hand-shake is refused for.
     "lib/warden/agent/link_failure.py: code in _OTHER_SERVER",
+    # Codes that the reactor itself decides on, which are in no message of a device.
+    "tools/warden_host/service/reactor.py: job.code in (FLOOD, SHARED)",
     # Incidents that the doctor shows, of all that a device may report.
     "tools/warden_host/doctor/device_checks.py: one.code in _ATTACKS",
     # Labels of metrics: a stranger's word is none.

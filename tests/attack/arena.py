@@ -213,12 +213,16 @@ class Arena:
             time.sleep(0.01)
 
 
-def start_session(client: RawClient, peer: PeerDevice) -> None:
-    """Bring up the device's session over its connection."""
+def start_session(client: RawClient, peer: PeerDevice, seconds: float = PATIENCE_S) -> None:
+    """Bring up the device's session over its connection, as the firmware does.
+
+    seconds: without an answer. Raises ConnectionError, TimeoutError.
+    """
     client.subscribe(f"{names.topic_base(TYPE, peer.device)}/cmd/#")
     client.publish(peer.topic("evt", "hello"), peer.hello())
+    woken = False
     while True:
-        got = client.read_packet()
+        got = client.read_packet(seconds)
         if got is None:
             raise ConnectionError("the connection ended before the session was up")
         first, body = got
@@ -233,6 +237,9 @@ def start_session(client: RawClient, peer: PeerDevice) -> None:
         if verb == "welcome":
             peer.take_welcome(rest)
             client.publish(peer.topic("evt", "ready"), peer.ready())
+        elif verb == "wake" and not woken:
+            woken = True  # a device answers one in 10 s
+            client.publish(peer.topic("evt", "hello"), peer.hello(wake=peer.wake_nonce(rest)))
         elif verb == "ack":
             return
 

@@ -7,8 +7,11 @@ from attack.arena import TYPE, Arena
 from attack.raw_client import connect_packet, field, packet
 from attack.registry import Result, attack
 from warden_host import names
+from warden_host.broker.accounts import app_account, machine_password
+from warden_host.broker.mosquitto import registry
 
 REFUSED = 0x80
+_LOG = "the broker's log"
 
 
 def topic(device: str, way: str, verb: str, fmt: str = "cose") -> str:
@@ -98,9 +101,69 @@ def malformed_packets(arena: Arena) -> Result:
             again = client.ping()
     blocked = "connection ended" if again and not survived else ""
     return Result(
-        "the broker's log",
+        _LOG,
         blocked,
         None,
         time.time() - began,
         {"honest": notice, "kinds": len(first) + len(after), "survived": survived},
+    )
+
+
+@attack("retained traps", "nothing is retained: who tries is disconnected")
+def retained_traps(arena: Arena) -> Result:
+    """Leave a retained event, and a retained last will, for those who subscribe later."""
+    password = arena.add_device("TRAP")
+    user = names.device_client(TYPE, "TRAP")
+    own = topic("TRAP", "evt", "x")
+    began = time.time()
+    kept = []
+    with arena.honest() as notice:
+        with arena.client("TRAP") as client, contextlib.suppress(OSError):
+            client.publish(own, b"trap", retain=True)
+            if client.ping():
+                kept.append("event")
+        with arena.client() as client:
+            if client.log_in(user, password, will=(own, b"trap", True)) == 0:
+                kept.append("last will")
+        with registry.opened(arena.fleet) as accounts:
+            accounts.put(app_account("late", (TYPE,), password := machine_password()))
+        with arena.client() as late:
+            late.log_in(names.app_client("late"), password)
+            late.subscribe(f"iot-2/type/{TYPE}/id/+/evt/#")
+            heard = []
+            with contextlib.suppress(TimeoutError):  # events of honest devices, too
+                while len(heard) < 10 and (got := late.read_packet(0.3)) is not None:
+                    heard.append(got[0] & 1)
+    blocked = "" if kept or any(heard) else "disconnected, nothing was retained"
+    return Result(_LOG, blocked, None, time.time() - began, {"honest": notice, "kept": kept})
+
+
+@attack("will abuse", "a last will may go where its client may publish")
+def will_abuse(arena: Arena) -> Result:
+    """Let the broker send last wills to another device, to all, and a thousand of one's own."""
+    password, _ = arena.add_device("WILL"), arena.add_device("TARGET")
+    user = names.device_client(TYPE, "WILL")
+    targets = [
+        topic("TARGET", "cmd", "set_relay"),
+        topic("TARGET", "cmd", "set_relay", "json"),
+        topic("TARGET", "cmd", "wake"),
+        topic("TARGET", "evt", "offline", "json"),
+        topic("WILL", "cmd", "set_relay"),
+        "$CONTROL/dynamic-security/v1",
+    ]
+    wills = [(each, b'{"commands":[]}', False) for each in targets]
+    own = (topic("WILL", "evt", "offline", "json"), b"x" * 1500, False)
+    began = time.time()
+    heard = []
+    with arena.honest() as notice, arena.client("TARGET") as target:
+        target.subscribe(f"{names.topic_base(TYPE, 'TARGET')}/cmd/#")
+        for will in [*wills, *[own] * (200 if arena.whole else 5)]:
+            with arena.client() as client:
+                client.log_in(user, password, will=will)
+        with contextlib.suppress(TimeoutError):
+            while (got := target.read_packet(0.5)) is not None:
+                heard.append(got)
+    blocked = "" if heard else "the broker sent none of them"
+    return Result(
+        _LOG, blocked, None, time.time() - began, {"honest": notice, "heard": len(heard)}
     )

@@ -1,8 +1,9 @@
 """A process that floods the broker under one account: one order on standard input, one result.
 
-The order, a line of JSON: fleet, device, password, kind, plain, seconds, count (packets at most,
-0 for no limit). The result: sent (packets), rate (a second), cut (unix seconds at which the broker
-ended the connection, or null), refused (whether the next log-in was refused).
+The order, a line of JSON: fleet, device, password, kind, plain, seconds (at most), retry_s (how
+long it tries to log in again), count (packets at most, 0 for no limit). The result: sent
+(packets), rate (a second), cut (unix seconds at which the broker ended the connection, or null),
+refused (whether each later log-in was refused).
 """
 
 import itertools
@@ -23,6 +24,7 @@ from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
 
 _FRESH = 6000  # messages of a session that are sealed before the flood begins
+_RETRY_S = 0.25  # between the log-ins of one that was cut off
 _LARGEST = 1900  # bytes of a payload within the broker's smallest limit
 
 
@@ -96,12 +98,15 @@ def main() -> None:
     took = time.time() - began
     cut = None if client.ping() else time.time()
     client.close()
-    refused = False
-    if cut is not None:
+    refused = True
+    tries = 0
+    while cut is not None and refused and (not tries or time.time() < began + order["retry_s"]):
         again, code = connect()
-        refused = code != 0
         again.close()
-    result = {"sent": sent, "rate": sent / took, "cut": cut, "refused": refused, "began": began}
+        tries += 1
+        refused = code != 0
+        time.sleep(_RETRY_S)
+    result = {"sent": sent, "rate": sent / took, "cut": cut, "refused": refused and tries > 0}
     print(json.dumps(result), flush=True)
 
 

@@ -59,11 +59,15 @@ def subscribe_packet(*filters: str, number: int = 1) -> bytes:
 class RawClient:
     """One connection. Raises OSError where the broker ends it."""
 
-    def __init__(self, ca: Path, port: int, host: str = "127.0.0.1") -> None:
+    def __init__(self, ca: Path, port: int, host: str = "127.0.0.1", source: str = "") -> None:
+        """source: the address to connect from."""
         context = ssl.create_default_context(cafile=str(ca))
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         self.socket = context.wrap_socket(
-            socket.create_connection((host, port), _TIMEOUT_S), server_hostname=host
+            socket.create_connection(
+                (host, port), _TIMEOUT_S, source_address=(source, 0) if source else None
+            ),
+            server_hostname=host,
         )
         self._got = b""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-MODULES = ("floods", "broker_abuse", "guessing")
+MODULES = ("floods", "identities", "broker_abuse", "guessing")
 
 
 @dataclass

@@ -34,6 +34,7 @@ _ASK_DEVICES = "`warden devices` lists them; `warden provision` makes one"
 _AGAIN = "`warden provision DEVICE --again` gives it all-new secrets"
 # Hints for errors that are raised without one of their own.
 _HINTS = {
+    "account-shared": "`warden rotate DEVICE --password` gives the device a new password",
     "app-exists": "choose another ID; `warden app list` shows those that are taken",
     "app-running": "end the other program: an account has one connection",
     "app-unknown": "`warden app list` shows them; `warden app add` registers one",
@@ -68,6 +69,8 @@ _HINTS = {
     "control-malformed": "use the same version of `warden` in both windows",
     "crl-damaged": "`warden cert crl` writes it anew",
     "database-damaged": _RESTORE,
+    "device-cloned": f"find the copy; {_AGAIN}, and the copy's become invalid",
+    "device-flood": "find out why it sends so much, then `warden readmit DEVICE`",
     "device-exists": f"choose another ID; {_AGAIN}, and the old ones become invalid",
     "geo-damaged": "fetch the file anew, and look at the letters of the countries",
     "geo-missing": "name an MMDB file as `countries` in the table [bans] of warden.toml",
@@ -158,7 +161,7 @@ _OWN: dict[type[HostError], str] = {
         board-lost board-silent flash-failed fuses-failed image-mismatch provision-failed
     """,
     PeerError: """
-        board-failed certificate-name command-refused network-unproved policy-unproved flooded
+        account-shared board-failed certificate-name command-refused device-cloned device-flood network-unproved policy-unproved flooded
         old-manifest token-expired token-invalid token-revoked token-scope token-unproved
         payload-key pins-malformed suit-component suit-condition suit-digest suit-limit suit-malformed
         suit-unsupported wrong-device

@@ -24,6 +24,7 @@ __all__ = [
     "ADMIN",
     "AUTHORITY",
     "AUTHORITY_COMMANDS",
+    "GUARD",
     "OTP_EVENTS",
     "OWN_PREFIX",
     "PLAIN",
@@ -46,6 +47,7 @@ __all__ = [
 
 SIMULATED = "UNIX"  # the board of `warden run`
 ADMIN = "warden-admin"
+GUARD = "warden-guard"  # disables accounts of flooders, by a connection that is always open
 PROBE = "warden-probe-"  # begins the client IDs with which a host looks for its own broker
 
 

@@ -18,6 +18,7 @@ from warden_host.cli import main
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.request import Request
+from warden_host.fleet.fleet import CONFIG, Fleet
 from warden_host.service.authority import Authority
 from warden_host.service.fair_inbox import WAITING
 from warden_host.service.run import serving
@@ -61,6 +62,9 @@ class Counts:
 @pytest.fixture
 def fleet(tmp_path):
     made = new_fleet(tmp_path)
+    with (made.root / CONFIG).open("a") as file:  # else it is cut off, as tests/attack shows
+        file.write('[reactions]\ndevice-flood = "ignore"\n')
+    made = Fleet(made.root)
     with Store(made.database) as store:
         for name in (DEVICE, HONEST):
             store.add_device(

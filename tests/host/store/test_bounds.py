@@ -189,6 +189,7 @@ BOUNDED = {
     "bans": "50,000",
     "address_lists": "the owner adds them",
     "good_logins": "100,000, for known_days",
+    "reactions": "one a device",
 }
 
 

@@ -110,8 +110,9 @@ INSERT INTO incidents (time, device, source, code, at, n) VALUES
 """
 
 
-# What came with format 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5 and 4.
+# What came with format 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5 and 4.
 LOGS = """
+DROP TABLE reactions;
 DROP TABLE incident_logs; DROP TABLE incident_records;
 ALTER TABLE incidents RENAME TO incidents_19;
 CREATE TABLE incidents (

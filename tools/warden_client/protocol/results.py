@@ -46,13 +46,23 @@ class Quarantined:
     reason: str
 
 
+# What a genuine hello is that was refused as stale.
+REPEATED = "repeated"  # the bytes of one that was proven
+OLD = "old"  # recorded, or of a device with lower counters
+LIVE = "live"  # no recording: it answers our nonce, or has the counters of another one
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A message that was refused, and the error's code and text."""
+    """A message that was refused, and the error's code and text.
+
+    hello: REPEATED, OLD or LIVE of a stale hello, else "".
+    """
 
     event: str
     code: str
     text: str
+    hello: str = ""
 
 
 Outcome = Send | SessionUp | Received | Quarantined | Refused

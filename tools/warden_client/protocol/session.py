@@ -15,7 +15,17 @@ from warden_client.names import Address
 from warden_client.protocol import cose, handshake
 from warden_client.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof, is_rollback
 from warden_client.protocol.keyschedule import pair_keys, session_keys
-from warden_client.protocol.results import Outcome, Quarantined, Received, Refused, Send, SessionUp
+from warden_client.protocol.results import (
+    LIVE,
+    OLD,
+    REPEATED,
+    Outcome,
+    Quarantined,
+    Received,
+    Refused,
+    Send,
+    SessionUp,
+)
 from warden_client.protocol.sealing import Channel
 
 MAX_CANDIDATES = 4
@@ -74,7 +84,9 @@ class Session:
         "_ack",
         "_ack_is_last",
         "_candidates",
+        "_challenge",
         "_current",
+        "_hellos",
         "_k",
         "_keys",
         "_persist",
@@ -115,6 +127,8 @@ class Session:
         self._wake: _Wake | None = None
         self._unconfirmed = False
         self.previous: Channel | None = None
+        self._challenge = b""
+        self._hellos: tuple[bytes, ...] = ()  # the last ones that were proven
 
     @property
     def kid(self) -> bytes:
@@ -257,7 +271,7 @@ class Session:
         if self.mark.quarantine:
             raise HostError("quarantined", "a hello of a device in quarantine")
         if (hello.boot, hello.connect) <= self._proven.hello:
-            raise HostError("stale-hello", "not above the last hello that was proven")
+            return [self._stale(data, hello)]
         if not now.sealable:
             raise HostError("clock-jumped", "no time is sealed until this host's clock is right")
         nonce = secrets.token_bytes(handshake.NONCE)
@@ -273,6 +287,21 @@ class Session:
             del self._candidates[next(iter(self._candidates))]
         self._wake = None
         return [Send("welcome", welcome)]
+
+    def challenge(self) -> Send:
+        """Return a wake that asks the device which is there for a hello with our nonce."""
+        self._challenge = secrets.token_bytes(handshake.NONCE)
+        return Send("wake", handshake.seal_wake(self.address, self._keys, self._challenge))
+
+    def _stale(self, data: bytes, hello: handshake.Hello) -> Refused:
+        kind = REPEATED if data in self._hellos else OLD
+        answers = bool(self._challenge) and hello.wake_nonce == self._challenge
+        # No device makes two hellos with the same counters: a second one is no recording.
+        twin = (hello.boot, hello.connect) == self._proven.hello and bool(self._hellos)
+        if kind == OLD and (answers or twin):
+            kind, self._challenge = LIVE, b""
+        text = "not above the last hello that was proven"
+        return Refused("hello", "stale-hello", text, kind)
 
     def _expected(self, told: bytes) -> bytes:
         """Return the policy's hash that a device should have which has told us this one."""
@@ -330,6 +359,8 @@ class Session:
         self._unconfirmed = False
         self._ready = data
         for key, other in list(self._candidates.items()):
+            if other is candidate:
+                self._hellos = (*self._hellos[-1:], key)
             if other.proof.hello <= proof.hello:
                 del self._candidates[key]  # that of a newer hello stays
         told = candidate.hello.policy_hash

@@ -50,6 +50,11 @@ _NOTICES = {
     "crl-damaged": "certificate",
     "rollout-stopped": "rollout",
 }
+_ALERTS = {  # codes of reactions
+    "device-flood": "brute-force",
+    "device-cloned": "tampering",
+    "account-shared": "tampering",
+}
 LOGIN_REFUSED = "login-refused"  # the code of a notice about one log-in
 _WINDOW_S = 60.0
 _ALWAYS = {"quarantined": "quarantine", "diverged": "tampering"}
@@ -83,6 +88,10 @@ def alarm_of(fleet_event: FleetEvent) -> Alarm | None:
         text = f"{fleet_event.kind}: {text}"
     elif fleet_event.kind == "notice":
         kind = _NOTICES.get(code or fleet_event.name, "")
+    elif fleet_event.kind == "reaction":
+        # An alert for a code that is an alarm by itself is none again.
+        kind = "quarantine" if fleet_event.name != "alert" else _ALERTS.get(code, "")
+        text = f"{fleet_event.name} for {code}: {text}"
     elif fleet_event.kind in ("incident", "refused"):
         kind = _CODES.get(code, "")
         at = f" at {fleet_event.name}" if fleet_event.name else ""

@@ -83,6 +83,8 @@ class FleetView:
             device.incidents += 1
         elif kind == "quarantined":
             device.quarantined = True
+        elif kind == "reaction":
+            device.quarantined |= event.get("name") != "alert"
         else:
             return ""
         return str(name)

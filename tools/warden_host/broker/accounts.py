@@ -13,6 +13,11 @@ from warden_host import names
 from warden_host.protocol.access_token import Scope
 
 ANY_TYPE = "+"  # MQTT's wildcard for one level
+# What a device in quarantine is sent: no command of an application.
+QUARANTINE_COMMANDS = (
+    *("welcome", "ack", "wake"),
+    *("update", "rotate", "policy", "token", "wipe"),
+)
 
 
 class Action(Enum):
@@ -129,6 +134,24 @@ def wipe_only_account(type_: str, device: str) -> Account:
     down = ("welcome", "ack", "wake", "wipe")
     rights = (
         *(Right(Action.PUBLISH, f"{base}/evt/{event}/fmt/{names.SEALED}") for event in up),
+        Right(Action.SUBSCRIBE, base + "/cmd/#"),  # the device's own filter
+        *(Right(Action.RECEIVE, f"{base}/cmd/{verb}/fmt/{names.SEALED}") for verb in down),
+    )
+    return Account(names.device_client(type_, device), f"device:{type_}:{device}", rights, "")
+
+
+def quarantine_account(type_: str, device: str, plain: bool = False) -> Account:
+    """Return the account of a device in quarantine: session, incidents, updates, new secrets.
+
+    plain: whether it is in plain mode: then its reports alone. The password is empty, as above.
+    """
+    base = names.topic_base(type_, device)
+    fmt = names.PLAIN if plain else names.SEALED
+    up = ("reply", "incident") if plain else ("hello", "ready", "reply", "incident", "offline")
+    down = () if plain else QUARANTINE_COMMANDS
+    rights = (
+        *(Right(Action.PUBLISH, f"{base}/evt/{event}/fmt/{fmt}") for event in up),
+        Right(Action.PUBLISH, f"{base}/evt/offline/fmt/{names.PLAIN}"),  # its last will
         Right(Action.SUBSCRIBE, base + "/cmd/#"),  # the device's own filter
         *(Right(Action.RECEIVE, f"{base}/cmd/{verb}/fmt/{names.SEALED}") for verb in down),
     )

@@ -1,10 +1,11 @@
 """The broker that a fleet uses: outside mosquitto's own package only this module names it.
 
 Another broker gives the same names: Broker runs the process, create_registry and open_registry
-change accounts (accounts.Registry), registry_lock keeps others from it, find_program raises
-broker-missing, is_running says whether it runs on this machine, MAX_PACKET is in bytes,
-wanted_listeners() returns the listeners for the fleet's devices. For checks: program_version() is
-that of the installed program, outdated_settings() and weak_accounts() are those of inspect.py.
+change accounts (accounts.Registry), registry_lock keeps others from it, Guard disables an account
+at once, Places knows from where clients logged in, find_program raises broker-missing, is_running
+says whether it runs on this machine, MAX_PACKET is in bytes, wanted_listeners() returns the
+listeners for the fleet's devices. For checks: program_version() is that of the installed program,
+outdated_settings() and weak_accounts() are those of inspect.py.
 """
 
 from warden_host.broker.mosquitto.attempts import Attempt
@@ -18,8 +19,10 @@ from warden_host.broker.mosquitto.broker import (
 )
 from warden_host.broker.mosquitto.broker import find_binary as find_program
 from warden_host.broker.mosquitto.broker import version as program_version
+from warden_host.broker.mosquitto.guard import Guard
 from warden_host.broker.mosquitto.inspect import outdated_settings, weak_accounts
 from warden_host.broker.mosquitto.logins import LOGIN, RefusedLogin
+from warden_host.broker.mosquitto.places import Places
 from warden_host.broker.mosquitto.registry import create as create_registry
 from warden_host.broker.mosquitto.registry import exclusive_access as registry_lock
 from warden_host.broker.mosquitto.registry import opened as open_registry
@@ -30,6 +33,8 @@ __all__ = (
     "Attempt",
     "AttemptKind",
     "Broker",
+    "Guard",
+    "Places",
     "RefusedLogin",
     "create_registry",
     "find_program",

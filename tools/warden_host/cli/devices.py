@@ -157,6 +157,7 @@ def _record(
         **asdict(connection.of_record(known.policy)),
         "state": status,
         "quarantine": known.mark.quarantine,
+        "reaction": None if known.reaction is None else asdict(known.reaction),
         "ending": None if known.ending is None else asdict(known.ending),
         "apps": [pair.appid for pair in known.pairs],
         "serving": live.online is not None,
@@ -177,6 +178,12 @@ def _clear(fleet: Fleet, device: str) -> bool:
 
     with Store(fleet.database) as store:
         known = store.device(device)
+        if known.reaction is not None:
+            raise HostError(
+                "quarantined",
+                f"{device} was restricted for {known.reaction.code}, and needs new secrets",
+                f"`warden readmit {device}` gives it these",
+            )
         try:
             answer = control_client.call(fleet.control, {"op": "clear", "device": device})
         except HostError as error:

@@ -51,6 +51,7 @@ COMMANDS = {
         "provision.provision_command",
         "Make a device: its secrets, its files, its place in the fleet.",
     ),
+    "readmit": ("readmit.readmit", "Let a device in again, with new secrets."),
     "release": ("release.release_command", "Make a signed release from an application's folder."),
     "releases": ("release.releases", "List the releases."),
     "restore": ("backup.restore", "Make a fleet's folder of a backup, all of it or nothing."),

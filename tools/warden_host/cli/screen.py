@@ -37,6 +37,7 @@ _LOOK = {
     "refused": ("✗", "yellow"),
     "quarantined": ("■", "bold red"),
     "diverged": ("≠", "bold magenta"),
+    "reaction": ("■", "bold red"),
     "login": ("✗", "bold yellow"),
     "otp": ("⌨", "bold cyan"),
     "development": ("▲", "bold red"),
@@ -119,6 +120,7 @@ def _words(news: "FleetEvent") -> str:
         "login": f"log-in refused: {news.code}  {news.text}",
         "quarantined": f"quarantined: {news.text}",
         "diverged": f"diverged: {news.text}",
+        "reaction": f"{news.name} for {news.code}: {news.text}",
     }
     return words.get(news.kind, f"{news.code} {news.text}".strip())
 

@@ -8,11 +8,13 @@ from warden_host.cli import log, screen
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.fleet import errors_page
 from warden_host.protocol import policy
+from warden_host.reactions.settings import DEREGISTER, QUARANTINE, Rules
 from warden_host.service import device_view, live_state
 from warden_host.service.device_view import HOURS, Known
 from warden_host.store.endings import Ending
 from warden_host.store.history import Entry
 from warden_host.store.incidents import Incident
+from warden_host.store.reactions import Reaction
 from warden_host.store.store import Store
 
 _INCIDENTS = 12  # shown to people
@@ -74,6 +76,9 @@ def _facts(found: Known) -> list[tuple[str, str]]:
     ]
     if known.mark.quarantine:
         facts.append(("quarantine", known.mark.quarantine))
+    if known.reaction is not None:
+        facts.append(("reaction", _reaction(known.reaction)))
+    facts.append(("reacts to", _rules(found.rules)))
     if known.diverged:
         facts.append(("diverged", "its policy differs from the fleet's"))
     if known.next_policy is not None:
@@ -97,6 +102,22 @@ def _release(step: Entry | None) -> str:
     if step is None:
         return "that of its provisioning: no rollout reached it"
     return f"{step.text}, accepted {screen.ago(step.time)}"
+
+
+def _reaction(reaction: Reaction) -> str:
+    words = f"{reaction.kind} for {reaction.code} {screen.ago(reaction.since)}: {reaction.text}"
+    return words + ("; it is being let in again" if reaction.readmitting else "")
+
+
+def _rules(rules: Rules) -> str:
+    """Return the codes that lead to more than an alert, and the budget of a flood."""
+    kinds = [
+        f"{code} by {kind}"
+        for code, kind in sorted(rules.reactions.items())
+        if kind in (QUARANTINE, DEREGISTER)
+    ]
+    budget = rules.budget
+    return f"{', '.join(kinds) or 'nothing'}; flood above {budget.messages_s} messages/s"
 
 
 def _ending(ending: Ending) -> str:

@@ -14,7 +14,7 @@ from warden_client.protocol.sealing import Channel
 from warden_client.protocol.session import CHANGE_S, Session
 
 from warden_host import jsontext, names
-from warden_host.engine import held
+from warden_host.engine import held, restriction
 from warden_host.engine.device_state import DeviceState
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
@@ -100,16 +100,7 @@ class _CommandJob:
                 f"{request.device} is plain and has applications of its own: it obeys those alone",
                 "it knows: " + ", ".join(sorted(set(known) - {AUTHORITY})),
             )
-        ending = self._state.ending
-        if (
-            ending is not None
-            and ending.revoked
-            and not (ending.wipe and request.command == "wipe")
-        ):
-            raise HostError("revoked", f"{request.device} was cut off")
-        if self._state.mark.quarantine:
-            why = f"{request.device} is in quarantine: {self._state.mark.quarantine}"
-            raise HostError("quarantined", why)
+        restriction.check_command(self._state, request.command, self._app)
         if self.is_asleep and not request.hold:
             until = max(0, int(self._state.asleep_until - engine.clock().unix))
             raise HostError("no-session", f"{request.device} sleeps for {until} s more")

@@ -1,6 +1,7 @@
 """Hold what the engine knows of one device in memory."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from warden_client.protocol import cose
 from warden_client.protocol.freshness import DeviceMark
@@ -11,6 +12,9 @@ from warden_host.names import AUTHORITY
 from warden_host.store.endings import Ending
 from warden_host.store.incidents import LogHead
 from warden_host.store.store import Device
+
+if TYPE_CHECKING:
+    from warden_host.engine.clones import Track
 
 
 @dataclass(slots=True)
@@ -46,6 +50,7 @@ class DeviceState:
     command_names: dict[int, str] = field(
         default_factory=dict
     )  # of our commands, by their numbers
+    clones: "Track | None" = None  # of a device that sent a stale hello
     # (code, event) → steady seconds of the last refusal that was kept.
     refusals: dict[tuple[str, str], float] = field(default_factory=dict)
 

@@ -16,6 +16,8 @@ from warden_client.protocol.session import Instant, Session
 from warden_client.protocol.strictcbor import MAX_BYTES
 
 from warden_host import names
+from warden_host.engine import restriction
+from warden_host.engine.clones import CloneWatch
 from warden_host.engine.device_state import DeviceState
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.incident_logs import IncidentLogs
@@ -69,6 +71,7 @@ class Engine:
             store, self.send, self.notify, self.record_refusal, clock
         )
         self.event_handlers["incident"] = self._incident_logs.receive
+        self.clones = CloneWatch(self.send, self.record_refusal, clock)
 
     # Devices
 
@@ -128,9 +131,8 @@ class Engine:
     def wake_all(self) -> None:
         """Ask every device for a new hello: a restart ended our side of the sessions."""
         for device in self.store.devices():
-            revoked = (
-                device.ending is not None and device.ending.revoked and not device.ending.wipe
-            )
+            ending = device.ending
+            revoked = ending is not None and ending.revoked and not ending.wipe
             if device.mode == "sealed" and not device.mark.quarantine and not revoked:
                 state = self.state(device.device)
                 for session in (*state.sessions.values(), *state.new_sessions.values()):
@@ -147,12 +149,12 @@ class Engine:
             session.schedule_wake(self.clock())
 
     def _sessions_of(self, appid: str) -> list[Session]:
-        found = []
-        for state in self._states.values():
-            found += [
-                held[appid] for held in (state.sessions, state.new_sessions) if appid in held
-            ]
-        return found
+        held = [
+            each
+            for state in self._states.values()
+            for each in (state.sessions, state.new_sessions)
+        ]
+        return [each[appid] for each in held if appid in each]
 
     def presences(self) -> dict[str, tuple[str, float]]:
         """Return the presence of each known device, and until when a sleeper means to sleep."""
@@ -175,15 +177,12 @@ class Engine:
             self.notify(FleetEvent("refused", app=appid, code=error.code, text=error.text))
             return
         if state.device.type != topic.type:
-            refused = Refused(topic.verb, "bad-topic", "the type is another")
-            self.record_refusal(state, appid, refused)
-        elif state.ending is not None and state.ending.revoked and appid != AUTHORITY:
-            return  # the authority records it
-        elif state.ending is not None and state.ending.revoked and not state.ending.wipe:
-            self.record_refusal(state, appid, Refused(topic.verb, "revoked", "it was cut off"))
+            self.record_refusal(state, appid, Refused(topic.verb, "bad-topic", "another type"))
+        elif (why := restriction.refusal(state, appid, topic.verb)) is not None:
+            if appid == AUTHORITY:  # every application received it
+                self.record_refusal(state, appid, why)
         elif retain:
-            refused = Refused(topic.verb, "retained", "nothing is retained")
-            self.record_refusal(state, appid, refused)
+            self.record_refusal(state, appid, Refused(topic.verb, "retained", "none is kept"))
         elif len(data) > MAX_BYTES:
             refused = Refused(topic.verb, "mqtt-too-large", f"{len(data)} bytes")
             self.record_refusal(state, appid, refused)
@@ -287,6 +286,7 @@ class Engine:
         self.store.set_last_seen(name, time.time())
         text = "boot {}, hello {}, vault {}".format(*session_up.proof)
         self.notify(FleetEvent("session", name, appid, text=text))
+        self.clones.on_proof(state, appid)
         if session_up.development:
             self.notify(FleetEvent("development", name, appid, text="its console is open"))
         state.development = session_up.development
@@ -320,6 +320,7 @@ class Engine:
             return  # every application received it: the authority records it
         if refused.code == "stale-hello":
             state.stale_apps.add(appid)
+            self.clones.on_stale(state, appid, refused)
         elif refused.code == "no-session":
             self.presence.hurry_wake(state, appid)
         code, event, now = refused.code, refused.event, self.clock().steady

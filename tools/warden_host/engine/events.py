@@ -10,6 +10,7 @@ from typing import Any
 # incident: the device reports that it refused something. refused: we refused a message of the
 # device, which fleet.db keeps among its incidents, with the source "host".
 # quarantined, diverged, development: docs/protocol.md.
+# reaction: what the fleet does about a code by itself; name: alert, quarantine or de-register.
 # login: the broker refused a log-in.
 # otp: about a code at the keypad, never the code itself.
 # notice: about the authority.
@@ -25,6 +26,7 @@ KINDS = (
     "quarantined",
     "diverged",
     "development",
+    "reaction",
     "login",
     "otp",
     "notice",

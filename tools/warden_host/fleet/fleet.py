@@ -24,7 +24,7 @@ DEFAULT_ADMIN_PORT = 8882
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}\Z", re.ASCII)
 # All tables of warden.toml: features read theirs from Fleet.document.
 TABLES = frozenset(
-    "broker authority connection otp alarms rabbitmq introspection bans".split()
+    "broker authority connection otp alarms rabbitmq introspection bans reactions".split()
 )
 _BROKER_KEYS = frozenset(
     ("host", "listen", "port", "device_port", "admin_port", "names", "servers")

@@ -30,6 +30,7 @@ from warden_host.names import AUTHORITY, PLAIN, TOPIC_LIMIT, Topic
 from warden_host.otp.service import OtpService
 from warden_host.service.clock_guard import ClockGuard, WorkClock
 from warden_host.service.fair_inbox import MAX_TASKS, FairInbox, Load, Sender
+from warden_host.service.flood_guard import FloodGuard, refusal_notices
 from warden_host.service.link import AppLink, outdated
 from warden_host.service.pending_apps import PendingApps, rename_finisher
 from warden_host.service.pending_wipes import PendingWipes, finisher
@@ -73,13 +74,14 @@ class Authority:
         self._bugs = 0
         self._throttle = Throttle()
         self._ticked = self._refusals_announced = 0.0
+        self.floods = FloodGuard(clock)
         self.codes = OtpService(fleet, self.do)
         self._thread = threading.Thread(target=self._run, name="warden-engine", daemon=True)
 
     def __enter__(self) -> "Authority":
         with Store(self._fleet.database) as store:
             apps = app_export.served(store)
-            self._devices = _topic_names(store)
+            self._devices = {name.encode(): name for name in store.names()}
         self.codes.__enter__()
         try:
             for app in (App(AUTHORITY, (), ()), *apps):
@@ -179,7 +181,7 @@ class Authority:
     def reload(self) -> None:
         """Connect and disconnect applications, and accept devices, as fleet.db has them now."""
         with self._changing, Store(self._fleet.database) as store:
-            self._devices = _topic_names(store)
+            self._devices = {name.encode(): name for name in store.names()}
             served = app_export.served(store)
             for appid in outdated(self._fleet, self._links, served):
                 self._links.pop(appid).close()
@@ -239,10 +241,14 @@ class Authority:
     def receive(self, appid: str, topic: bytes, payload: memoryview, retain: bool) -> None:
         """Queue a message, or refuse it before it is copied. Called on the link's thread."""
         parts = topic.split(b"/", 7) if len(topic) <= TOPIC_LIMIT else []
-        sender = Sender(appid, self._devices.get(parts[4], "") if len(parts) > 4 else "")
-        verb = parts[6] if len(parts) > 6 else b""
+        device = self._devices.get(parts[4], "") if len(parts) > 4 else ""
+        sender, verb = Sender(appid, device), parts[6] if len(parts) > 6 else b""
         weight = _HELLO_WEIGHT if verb == b"hello" else 1.0
         size = len(topic) + len(payload)
+        if device in self.floods.dropped or (
+            appid == AUTHORITY and not self.floods.admits(device, size)
+        ):
+            return
         with self._inbox_guard:
             if not self._inbox.has_room(sender, size):
                 return
@@ -250,7 +256,9 @@ class Authority:
             lone_reply = verb == b"reply" and self._inbox.seconds_to_next(0.0) == math.inf
             self._inbox.put(
                 sender,
-                lambda engine: engine.on_message(appid, text, data, retain),
+                lambda engine: self.floods.handle(
+                    device, lambda: engine.on_message(appid, text, data, retain)
+                ),
                 size,
                 self._clock(),
                 weight,
@@ -379,13 +387,9 @@ class Authority:
         self._refusals_announced = now
         with self._inbox_guard:
             refused = self._inbox.pop_refused()
-        counts: dict[str, int] = {}
-        for sender, count in refused.items():
-            counts[sender.device] = counts.get(sender.device, 0) + count
-        for device, count in counts.items():
-            text = f"{count} messages dropped: it sends more than its quota"
+        for fleet_event in refusal_notices(refused):
             # Not by engine.notify(): the flood used up what it shows of this device.
-            self._announce(FleetEvent("notice", device, code="flooded", text=text))
+            self._announce(fleet_event)
 
     def _close(self) -> None:
         self._stop.set()
@@ -394,7 +398,3 @@ class Authority:
         self.codes.__exit__()
         while self._links:
             self._links.popitem()[1].close()
-
-
-def _topic_names(store: Store) -> dict[bytes, str]:
-    return {name.encode(): name for name in store.names()}

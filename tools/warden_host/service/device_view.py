@@ -7,6 +7,8 @@ from typing import Any
 from warden_host.broker.logins import Knock
 from warden_host.fleet.fleet import Fleet
 from warden_host.protocol import policy
+from warden_host.reactions import settings as reaction_settings
+from warden_host.reactions.settings import Rules
 from warden_host.service import live_state, past
 from warden_host.store.certificates import Certificate
 from warden_host.store.history import Entry
@@ -32,6 +34,7 @@ class Known:
     newest: list[Entry | Knock]
     incidents: list[Incident]
     log: LogHead | None
+    rules: Rules
 
 
 def collect(
@@ -53,6 +56,7 @@ def collect(
         newest=past.entries(fleet, store, device, most=newest),
         incidents=store.incidents(device),
         log=store.log_head(device),
+        rules=reaction_settings.load(fleet).rules(known.type, known.device),
     )
 
 
@@ -68,6 +72,9 @@ def record(found: Known) -> dict[str, Any]:
         "serving": found.live.online is not None,
         "groups": found.groups,
         "quarantine": known.mark.quarantine,
+        "reaction": None if known.reaction is None else asdict(known.reaction),
+        "reactions": dict(found.rules.reactions),
+        "budget": asdict(found.rules.budget),
         "diverged": known.diverged,
         "last_seen": known.last_seen,
         "boot": known.mark.boot,

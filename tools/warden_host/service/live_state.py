@@ -64,7 +64,7 @@ def state(known: Device, live: Live) -> str:
     """
     if known.ending is not None:
         return "to be wiped" if known.ending.wipe else "revoked"
-    if known.mark.quarantine:
+    if known.mark.quarantine or known.reaction is not None:
         return "quarantined"
     if known.diverged:
         return "diverged"

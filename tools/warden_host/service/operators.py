@@ -48,7 +48,7 @@ _PREFIXED = ("warden_unlock", "warden_clock")
 # Operations that change nothing, and those with which the owner's tool follows up its own change.
 _UNRECORDED = frozenset(
     (
-        *("watch", "online", "devices", "rollout-watch", "bans"),
+        *("watch", "online", "devices", "rollout-watch", "bans", "readmitted"),
         *("show", "log", "audit"),
         *("reload", "reload_certificates", "apps", "dropped", "operator", "bans-apply"),
     )

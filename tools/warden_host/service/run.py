@@ -12,7 +12,14 @@ from typing import Any
 
 from warden_host import names
 from warden_host.broker.backend import Broker
-from warden_host.devices import app_changes, app_tokens, log_in, revocation, server_renewal
+from warden_host.devices import (
+    app_changes,
+    app_tokens,
+    log_in,
+    quarantine,
+    revocation,
+    server_renewal,
+)
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.policies import follow
@@ -43,6 +50,7 @@ from warden_host.service.housekeeping import housekeeping
 from warden_host.service.introspection import TABLE, Introspection
 from warden_host.service.login_watch import LoginWatch
 from warden_host.service.operators import MOST_OF_A_USER, OPERATORS_MODE, AuditedSockets
+from warden_host.service.reactor import reacting
 from warden_host.service.request_fields import (
     authority_request,
     read_bytes,
@@ -133,6 +141,7 @@ def serving(
         introspection = Introspection(fleet) if TABLE in fleet.document else None
         # Before the broker takes its first connection.
         revocation.enforce_endings(fleet)
+        quarantine.enforce(fleet)
         app_tokens.enforce(fleet)
         app_changes.enforce(fleet)
         server_renewal.finish(fleet)
@@ -174,6 +183,8 @@ def serving(
             stack.callback(renewing.join)
             authority.ask(lambda engine: engine.watchers.append(renewing.on_device_event))
             handler.renewing = renewing
+            reactor = reacting(fleet, authority, broker, announce_to_all, handler.wake_keeper)
+            handler.operations.update(stack.enter_context(reactor).operations)
             sockets.authority = authority
             if operators is not None:
                 check_path(operators)
@@ -375,14 +386,19 @@ class _Dispatcher:
         args = {"certificate": "key"}
         self.authority.submit(authority_request(line, "rotate", args), caller.finish)
 
+    def wake_keeper(self) -> None:
+        """Have the revocation list renewed, where there is one."""
+        if self.keeper is not None:
+            self.keeper.wake()
+
     def _reload(self, line: Line, caller: Caller) -> None:
         device = read_text(line, "device", "")
+        self.authority.floods.forget(device)
         self.authority.ask(lambda engine: engine.unload(device))
         self.authority.reload()
         if self.exported is not None:
             self.exported.renew()
-        if self.keeper is not None:
-            self.keeper.wake()
+        self.wake_keeper()
         self.renewing.wake()
         text = self.broker.restart_warning()
         if text:

@@ -11,6 +11,7 @@ from warden_client.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
 from warden_host.errors import HostError
 from warden_host.store.database import guard
 from warden_host.store.endings import Ending, Endings
+from warden_host.store.reactions import Reaction, Reactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,10 @@ class Device:
     pairs: tuple[Pair, ...] = ()
     ending: Ending | None = None
     next_policy: bytes | None = None
+    reaction: Reaction | None = None
 
 
-class Devices(Endings):
+class Devices(Endings, Reactions):
     """The rows of devices and of their pairs, to read."""
 
     def find(self, device: str) -> Device | None:
@@ -89,6 +91,7 @@ class Devices(Endings):
                     pairs=self._pairs(name),
                     ending=self.ending(name),
                     next_policy=following,
+                    reaction=self.reaction(name),
                 )
                 for name, type_, board, mode, record, diverged, last_seen, until, *rest in rows
                 for following, *mark in (rest,)

@@ -49,6 +49,10 @@ class Endings(Database):
             moment,
         )
 
+    def end_ending(self, device: str) -> None:
+        """Delete the device's order. Call it inside a transaction."""
+        self._do("DELETE FROM endings WHERE device = ?", device)
+
     def record_wipe_sent(self, device: str, moment: float) -> None:
         """Record when the wipe was sent."""
         self._do("UPDATE endings SET sent = ? WHERE device = ?", moment, device)

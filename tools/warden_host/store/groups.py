@@ -30,7 +30,10 @@ class Groups(Database):
 
     def device_types(self) -> list[tuple[str, str, str]]:
         """Return (device, type, reason of its quarantine or "") of all devices."""
-        return self._do("SELECT device, type, quarantine FROM devices ORDER BY 1").fetchall()
+        return self._do(
+            "SELECT device, type, quarantine || coalesce((SELECT code FROM reactions AS r "
+            "WHERE r.device = devices.device), '') FROM devices ORDER BY 1"
+        ).fetchall()
 
     def add_to_group(self, name: str, devices: Sequence[str]) -> None:
         """Add all of the devices or none; raises device-unknown."""

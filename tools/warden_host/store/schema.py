@@ -169,8 +169,15 @@ CREATE TABLE incident_records (
     n INTEGER NOT NULL, digest BLOB NOT NULL) STRICT;
 CREATE INDEX incident_records_device ON incident_records (device, number);
 """
+# Since format 20. What the fleet did with a device by itself (store/reactions.py).
+_REACTIONS = """
+CREATE TABLE reactions (
+    device TEXT PRIMARY KEY REFERENCES devices ON DELETE CASCADE, kind TEXT NOT NULL,
+    code TEXT NOT NULL, text TEXT NOT NULL, since REAL NOT NULL, readmitting INTEGER NOT NULL)
+    STRICT;
+"""
 # Of format 17, 18, …: each adds to the one before, and a new one is added at the end.
-_ADDED = (_BANS, _WEB_LOGINS, _INCIDENT_LOGS)
+_ADDED = (_BANS, _WEB_LOGINS, _INCIDENT_LOGS, _REACTIONS)
 FORMAT = 16 + len(_ADDED)
 _LATER = "".join(_ADDED)
 _SCHEMA = f"""

@@ -21,11 +21,12 @@ from warden_host import filelock, jsontext
 from warden_host.bounded_log import lines_of
 from warden_host.broker import connection
 from warden_host.broker.connection import Listener
-from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.broker.mosquitto import dynsec, guard, registry
 from warden_host.broker.mosquitto.attempts import Attempt, AttemptReader
 from warden_host.broker.mosquitto.config import configuration, listening
 from warden_host.broker.mosquitto.log import BrokerLog
 from warden_host.broker.mosquitto.logins import LoginReader, RefusedLogin
+from warden_host.broker.mosquitto.places import Places
 from warden_host.childprocess import terminate, tie_to_us
 from warden_host.errors import HostError
 from warden_host.fleet import client_pki
@@ -66,6 +67,7 @@ class Broker:
         # Returns whether clients of the fleet log in from an address.
         self.is_known_address: Callable[[str], bool] = lambda _: False
         self._attempts = AttemptReader(lambda address: self.is_known_address(address))
+        self.places = Places()  # addresses from which clients logged in
         # Called with each log-in that was refused, on the log's thread; it must not raise.
         self.on_refused_login: Callable[[RefusedLogin], None] | None = None
         # Called with what became of each connection, in the same way.
@@ -118,6 +120,7 @@ class Broker:
             )
         try:
             self._check_registry(binary)
+            guard.prepare(fleet)
             for address in addresses:
                 for listener, port in ports.items():
                     _check_port(address, port, _KEYS[listener])
@@ -210,6 +213,7 @@ class Broker:
         lock.file.flush()
 
     def _read_lines(self, lines: list[str]) -> None:
+        self.places.read(lines)
         for refused in self._logins.read(lines):
             if self.on_refused_login is not None:
                 self.on_refused_login(refused)

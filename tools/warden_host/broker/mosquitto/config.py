@@ -13,6 +13,7 @@ from warden_host.fleet.fleet import BrokerSettings
 
 _MOST = 8192  # connections of devices and applications at once
 _MOST_ADMIN = 16
+_QUEUED_BYTES = 64 << 20  # of the largest packets, in the queue of one connection
 # The user name takes the client ID's place before the plugin compares it with the account's.
 _USER_IS_CLIENT = "use_username_as_clientid true\n"
 _CIPHERS = ":".join(
@@ -72,7 +73,9 @@ set_tcp_nodelay true
 # Limits of one client.
 max_packet_size {largest - 2}
 max_inflight_messages 20
-max_queued_messages 100
+# Of the authority's connection, which a flood fills until its sender is cut off: what is above
+# is lost, of whichever device. Those of an absent client end at the bytes.
+max_queued_messages {max(1000, _QUEUED_BYTES // largest)}
 max_queued_bytes 1048576
 max_keepalive 3600
 sys_interval 0

@@ -51,6 +51,12 @@ def admin_account(password: str) -> Account:
     return Account(names.ADMIN, "admin", rights, password)
 
 
+def guard_account(password: str) -> Account:
+    """Return the account that gives the plugin one command (guard.py)."""
+    rights = (Right(Action.PUBLISH, "$CONTROL/dynamic-security/v1"),)
+    return Account(names.GUARD, "guard", rights, password)
+
+
 def create(folder: Path, admin: Account) -> None:
     """Write a registry that has the administrator alone."""
     document = {"defaultACLAccess": DEFAULTS, "clients": [], "groups": [], "roles": []}

@@ -11,8 +11,9 @@ from warden_host.broker.mosquitto.broker import (
 from warden_host.broker.mosquitto.config import configuration, listening
 from warden_host.fleet.fleet import Fleet
 
-# Topics outside the protocol, for the administrator alone.
+# Topics outside the protocol, for the administrator and for guard.py alone.
 _ADMIN_TOPICS = "$CONTROL/"
+_ADMIN_ROLES = frozenset(("admin", "guard"))
 _EVERYTHING = ("#", "+/#", "$SYS/#", "$CONTROL/#")
 
 
@@ -46,7 +47,7 @@ def weak_accounts(fleet: Fleet) -> list[str]:
             found.append(f"{name} is bound to no client ID: it can push others off")
         names = [str(each.get("rolename")) for each in client.get("roles", [])]
         for topic in {str(acl.get("topic")) for role in names for acl in roles.get(role, [])}:
-            admin = topic.startswith(_ADMIN_TOPICS) and "admin" in names
+            admin = topic.startswith(_ADMIN_TOPICS) and not _ADMIN_ROLES.isdisjoint(names)
             if topic in _EVERYTHING or (topic.startswith("$") and not admin):
                 found.append(f"{name} has rights to {topic}")
         if client.get("groups"):

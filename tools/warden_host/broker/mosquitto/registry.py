@@ -24,6 +24,7 @@ from warden_client import secretfile
 from warden_host import control_client, filelock, names
 from warden_host.broker.accounts import Account, Registry, machine_password
 from warden_host.broker.mosquitto import dynsec
+from warden_host.broker.mosquitto.guard import GUARD_PASSWORD
 from warden_host.errors import HostError
 from warden_host.fleet import tls
 from warden_host.fleet.fleet import Fleet
@@ -65,6 +66,8 @@ def opened(fleet: Fleet) -> Iterator[Registry]:
 def own_passwords(fleet: Fleet) -> dict[str, str]:
     """Return user name → password of the accounts whose password lies in the fleet's folder."""
     passwords = {names.ADMIN: secretfile.read(fleet.keys / ADMIN_PASSWORD).decode()}
+    if (fleet.keys / GUARD_PASSWORD).exists():
+        passwords[names.GUARD] = secretfile.read(fleet.keys / GUARD_PASSWORD).decode()
     for path in fleet.keys.glob("app-*.password"):
         appid = path.name.removeprefix("app-").removesuffix(".password")
         passwords[names.app_client(appid)] = fleet.app_password(appid).decode()

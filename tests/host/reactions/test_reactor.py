@@ -1,0 +1,258 @@
+"""What the fleet does about a code: fleet.db, the broker's accounts, the audit log, the events."""
+
+import json
+import threading
+from dataclasses import replace
+
+import pytest
+from engine_kit import SEALED, Stage, pairs, report
+from host_kit import DEVICE, PeerDevice, new_fleet, refused
+from process_kit import PATIENCE_S
+from warden_host.broker.accounts import device_account
+from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.devices import quarantine, revocation
+from warden_host.engine.events import FleetEvent
+from warden_host.fleet.fleet import CONFIG, Fleet
+from warden_host.protocol import policy
+from warden_host.service.flood_guard import FloodGuard
+from warden_host.service.reactor import Reactor
+from warden_host.store.reactions import DEREGISTER, QUARANTINE, Reaction
+
+RULES = """
+[reactions]
+tampered = "quarantine"
+replayed = "de-register"
+duress = "ignore"
+"""
+USER = f"d:relay:{DEVICE}"
+
+
+class Authority:
+    """Stands for the authority: an engine, without links."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.floods = FloodGuard(lambda: 5.0)
+        self.dropped: list[str] = []
+
+    def ask(self, question):
+        return question(self.stage.engine)
+
+    def drop_messages(self, device: str) -> None:
+        self.dropped.append(device)
+
+
+class House:
+    """A fleet with one device, and a reactor."""
+
+    def __init__(self, folder, rules: str = RULES, device=SEALED) -> None:
+        fleet = new_fleet(folder)
+        with (fleet.root / CONFIG).open("a") as file:
+            file.write(rules)
+        self.fleet = Fleet(fleet.root)
+        self.stage = Stage(self.fleet.root, device)
+        self.store = self.stage.store
+        with registry.opened(self.fleet) as accounts:
+            accounts.put(device_account("relay", DEVICE, "x" * 32))
+        self.authority = Authority(self.stage)
+        self.news: list[FleetEvent] = []
+        self.disabled: list[str] = []
+        self.shown = threading.Condition()
+
+    def announce(self, event: FleetEvent) -> None:
+        with self.shown:
+            self.news.append(event)
+            self.shown.notify_all()
+
+    def reacting(self) -> Reactor:
+        return Reactor(self.fleet, self.authority, self.announce, self.disabled.append)
+
+    def wait(self, count: int) -> None:
+        with self.shown:
+            assert self.shown.wait_for(lambda: len(self.news) >= count, PATIENCE_S)
+
+    @property
+    def account(self) -> dict:
+        document = dynsec.load(self.fleet.broker)
+        (found,) = [one for one in document["clients"] if one["username"] == USER]
+        (role,) = [one for one in document["roles"] if one["rolename"] == f"device:relay:{DEVICE}"]
+        topics = {acl["topic"].split("/", 5)[-1] for acl in role["acls"]}
+        return {"disabled": found.get("disabled", False), "topics": topics}
+
+    def actions(self) -> list[tuple[str, str, str]]:
+        return [(row.who, row.action, row.outcome) for row in self.store.audit_rows()]
+
+
+@pytest.fixture
+def house(tmp_path):
+    made = House(tmp_path)
+    yield made
+    made.store.close()
+
+
+def peer_of(house: House) -> PeerDevice:
+    made = PeerDevice(b"a" * 32, policy.policy_hash(SEALED.policy))
+    house.stage.handshake(made)
+    return made
+
+
+def test_an_incident_quarantines_its_device(house):
+    with house.reacting():
+        report(house.stage, peer_of(house), "tampered")
+        house.wait(1)
+    known = house.store.device(DEVICE)
+    assert (known.reaction.kind, known.reaction.code) == (QUARANTINE, "tampered")
+    assert known.ending is None
+    assert house.account["disabled"] is False
+    assert "evt/#" not in house.account["topics"]
+    assert "cmd/update/fmt/cose" in house.account["topics"]
+    assert house.news[0].record() | {"time": 0} == {
+        "kind": "reaction",
+        "device": DEVICE,
+        "name": "quarantine",
+        "code": "tampered",
+        "time": 0,
+    }
+    assert house.actions() == [
+        ("fleet", "quarantine D1 for tampered", ""),
+        ("fleet", "quarantine D1 for tampered", "ok"),
+    ]
+    assert house.stage.engine.state(DEVICE).device.reaction is not None
+
+
+def test_an_incident_deregisters_its_device(house):
+    with house.reacting():
+        report(house.stage, peer_of(house), "replayed")
+        house.wait(1)
+    known = house.store.device(DEVICE)
+    assert known.ending.revoked
+    assert known.reaction.kind == DEREGISTER
+    assert house.account == {"disabled": True, "topics": set()}
+
+
+def test_an_alert_restricts_nothing_and_comes_once_in_a_while(house):
+    with house.reacting() as reactor:
+        for code in ("plain-refused", "plain-refused", "duress", "not-allowed", "account-shared"):
+            reactor.react(DEVICE, code, "x")
+        house.wait(2)
+    assert [(each.name, each.code) for each in house.news] == [
+        ("alert", "plain-refused"),
+        ("alert", "account-shared"),
+    ]
+    assert house.store.device(DEVICE).reaction is None
+    assert [one.code for one in house.store.incidents(DEVICE)] == ["account-shared"]
+    assert "evt/#" in house.account["topics"]
+
+
+def test_a_flooder_is_disabled_before_anything_is_written(house):
+    order = []
+    house.disabled = order
+    house.announce_before = house.announce
+    with house.reacting() as reactor:
+        for _ in range(900):
+            house.authority.floods.admits(DEVICE, 100)
+        house.wait(1)
+        assert not house.authority.floods.admits(DEVICE, 100)
+    assert order == [USER]
+    assert house.authority.dropped == [DEVICE]
+    assert house.news[0].code == "device-flood"
+    assert house.store.device(DEVICE).ending.revoked
+    assert [one.code for one in house.store.incidents(DEVICE)] == ["device-flood"]
+    assert reactor is not None
+
+
+def test_a_flood_in_quarantine_deregisters(tmp_path):
+    house = House(tmp_path, '[reactions]\ndevice-flood = "quarantine"\n')
+    with house.reacting() as reactor:
+        for count in (1, 2):
+            reactor.on_flood(DEVICE, "too much")
+            house.wait(count)
+    assert [each.name for each in house.news] == ["quarantine", "de-register"]
+    assert house.account["disabled"] is True
+    house.store.close()
+
+
+def test_a_reaction_weakens_none_before_it(house):
+    with house.reacting() as reactor:
+        reactor.react(DEVICE, "replayed", "")
+        house.wait(1)
+        reactor.react(DEVICE, "tampered", "")
+        reactor.react("nobody", "tampered", "")
+    assert house.store.device(DEVICE).reaction.code == "replayed"
+    assert house.actions()[3:] == [
+        ("fleet", "quarantine D1 for tampered", "not-applicable"),
+        ("fleet", "quarantine nobody for tampered", ""),
+        ("fleet", "quarantine nobody for tampered", "not-applicable"),
+    ]
+
+
+def test_a_failure_is_told_and_later_reactions_go_on(house, monkeypatch):
+    apply = quarantine.apply
+    monkeypatch.setattr(quarantine, "apply", lambda *_: 1 / 0)
+    with house.reacting() as reactor:
+        reactor.react(DEVICE, "tampered", "")
+        house.wait(1)
+        monkeypatch.setattr(quarantine, "apply", apply)
+        reactor.react(DEVICE, "tampered", "")
+        house.wait(2)
+    assert [(each.kind, each.code) for each in house.news] == [
+        ("notice", "internal-error"),
+        ("reaction", "tampered"),
+    ]
+
+
+def test_a_start_of_the_broker_restricts_what_a_stop_left_open(house):
+    with house.store.transaction():
+        house.store.set_reaction(DEVICE, Reaction(QUARANTINE, "tampered", "", 1.0))
+    quarantine.enforce(house.fleet)
+    assert "evt/#" not in house.account["topics"]
+
+
+# Letting in again
+
+
+def test_readmission_ends_in_full_rights(house):
+    with house.reacting() as reactor:
+        reactor.react(DEVICE, "replayed", "why")
+        house.wait(1)
+    before = quarantine.begin_readmission(house.fleet, house.store, DEVICE)
+    assert before.kind == DEREGISTER
+    known = house.store.device(DEVICE)
+    assert (known.ending, known.reaction.kind, known.reaction.readmitting) == (
+        None,
+        QUARANTINE,
+        True,
+    )
+    assert house.account["disabled"] is False
+    assert "evt/#" not in house.account["topics"]
+    quarantine.begin_readmission(house.fleet, house.store, DEVICE)  # goes on
+    quarantine.complete_readmission(house.fleet, house.store, DEVICE)
+    assert house.store.device(DEVICE).reaction is None
+    assert "evt/#" in house.account["topics"]
+
+
+@pytest.mark.parametrize("case", ["none", "operator", "cloned", "plain", "wiped"])
+def test_who_needs_new_secrets_by_hand_is_not_let_in(tmp_path, case):
+    plain = replace(
+        SEALED, mode="plain", policy=policy.record(mode="plain"), pairs=pairs("lights")
+    )
+    house = House(tmp_path, device=plain if case == "plain" else SEALED)
+    code = "device-cloned" if case == "cloned" else "tampered"
+    with house.store.transaction():
+        if case in ("cloned", "plain", "wiped"):
+            house.store.set_reaction(DEVICE, Reaction(QUARANTINE, code, "", 1.0))
+    if case in ("operator", "wiped"):
+        revocation.order_ending(house.store, DEVICE, revoke=True, wipe=case == "wiped")
+    before = house.account
+    with refused("not-applicable"):
+        quarantine.begin_readmission(house.fleet, house.store, DEVICE)
+    assert house.account == before
+    house.store.close()
+
+
+def test_provisioning_again_ends_a_reaction(house):
+    with house.store.transaction():
+        house.store.set_reaction(DEVICE, Reaction(DEREGISTER, "tampered", "", 1.0))
+        house.store.add_device(SEALED)
+    assert house.store.device(DEVICE).reaction is None
+    assert json.dumps(house.actions()) == "[]"

@@ -1,0 +1,240 @@
+"""React to floods, clones and incidents by the fleet's rules: alert, quarantine, de-register.
+
+What decides is called on the links' and the engine's threads and waits for nothing. A thread of
+its own changes fleet.db and the broker; the account of a flooder is disabled before that.
+"""
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from warden_host import names
+from warden_host.broker.backend import Broker, Guard, Places
+from warden_host.devices import quarantine
+from warden_host.engine import restriction
+from warden_host.engine.engine import Engine
+from warden_host.engine.events import FleetEvent
+from warden_host.errors import HostError, internal_error
+from warden_host.fleet.fleet import Fleet
+from warden_host.reactions import settings
+from warden_host.reactions.settings import (
+    ALERT,
+    DEREGISTER,
+    FLOOD,
+    IGNORE,
+    QUARANTINE,
+    SHARED,
+    Budget,
+    Rules,
+)
+from warden_host.service.authority import Authority
+from warden_host.service.control import Caller, Handler, Line
+from warden_host.service.request_fields import read_text
+from warden_host.store.reactions import Reaction
+from warden_host.store.store import Store
+
+_WHO = "fleet"  # in the audit log
+_REPEAT_S = 600.0  # one alert of a device and a code in this time
+_MOST_ALERTS = 4096
+_WATCHED = ("incident", "refused")
+
+
+class _Job(NamedTuple):
+    device: str
+    kind: str
+    code: str
+    text: str
+
+
+class Reactor:
+    """Run while it is entered."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        authority: Authority,
+        announce: Callable[[FleetEvent], None],
+        disable: Callable[[str], None],
+        revoked: Callable[[], None] = lambda: None,
+    ) -> None:
+        """announce: shows an event. disable(username): drops an account, at once and unconfirmed.
+
+        revoked: called after a device was de-registered, for the revocation list.
+        Raises: config-malformed.
+        """
+        self._fleet = fleet
+        self._authority = authority
+        self._announce = announce
+        self._disable = disable
+        self._revoked = revoked
+        self._settings = settings.load(fleet)
+        self._types: dict[str, str] = {}
+        self._alerts: dict[tuple[str, str], float] = {}
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="warden-reactions", daemon=True)
+
+    def __enter__(self) -> "Reactor":
+        with Store(self._fleet.database) as store:
+            self._types = {name: type_ for name, type_, _ in store.device_types()}
+        self._thread.start()
+        self._authority.floods.watch(self._budget, self.on_flood)
+        self._authority.ask(lambda engine: engine.watchers.append(self.on_event))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._jobs.put(None)
+        self._thread.join()
+
+    def on_event(self, fleet_event: FleetEvent) -> None:
+        """React to an incident or to a refused message. Called by the one who has the engine."""
+        if fleet_event.kind in _WATCHED:
+            self.react(fleet_event.device, fleet_event.code, fleet_event.text)
+
+    def watch_places(self, places: Places) -> None:
+        """Use what the broker's log tells of addresses."""
+        places.on_shared = self._on_shared
+
+        def changed(device: str, since: float) -> bool:
+            return places.changed(names.device_client(self._type(device), device), since)
+
+        def watch(engine: Engine) -> None:
+            engine.clones.changed_place = changed
+
+        self._authority.ask(watch)
+
+    def _on_shared(self, client: str, hosts: tuple[str, str]) -> None:
+        """React to a client that two addresses use by turns. Called on the log's thread."""
+        if names.is_device_client(client):
+            text = f"{hosts[0]} and {hosts[1]} log in by turns, and end each other's connections"
+            self.react(names.parse_device_client(client)[1], SHARED, text)
+
+    def on_flood(self, device: str, why: str) -> None:
+        """Cut a flooder off at once, as far as its rules say. Called on any thread."""
+        kind = self._rules(device).reaction(FLOOD)
+        if kind in (QUARANTINE, DEREGISTER):
+            self._authority.floods.drop(device)
+            self._authority.drop_messages(device)
+            self._disable(names.device_client(self._type(device), device))
+        self.react(device, FLOOD, why)
+
+    def react(self, device: str, code: str, text: str) -> None:
+        """Have a code's reaction carried out. Called on any thread."""
+        kind = self._rules(device).reaction(code)
+        if kind == IGNORE or not device:
+            return
+        if kind == ALERT:
+            now = time.monotonic()
+            if now - self._alerts.get((device, code), float("-inf")) < _REPEAT_S:
+                return
+            if len(self._alerts) >= _MOST_ALERTS:
+                self._alerts.clear()
+            self._alerts[device, code] = now
+        self._jobs.put(_Job(device, kind, code, text))
+
+    @property
+    def operations(self) -> dict[str, Handler]:
+        """Return the operations of the control socket that belong here."""
+        return {"readmitted": self._on_readmitted}
+
+    def _on_readmitted(self, line: Line, caller: Caller) -> None:
+        device = read_text(line, "device")
+        self._authority.floods.forget(device)
+
+        def follow_store(engine: Engine) -> None:
+            restriction.follow(engine.state(device), engine.store.device(device))
+
+        self._authority.ask(follow_store)
+        caller.finish({"ok": True})
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                self._carry_out(job)
+            except HostError as error:
+                self._failed(job, error)
+            except Exception as error:  # noqa: BLE001  a bug must not end all later reactions
+                self._failed(job, internal_error(error))
+
+    def _carry_out(self, job: _Job) -> None:
+        device = job.device
+        with Store(self._fleet.database) as store:
+            if job.code in (FLOOD, SHARED) and store.find(device) is not None:
+                store.add_incident(device, "host", job.code, "", 1)
+            if job.kind == ALERT:
+                self._show(job)
+                return
+            kind = job.kind
+            if job.code == FLOOD and store.reaction(device) is not None:
+                kind = DEREGISTER  # it floods in quarantine, too
+            started = store.add_audit(_WHO, f"{kind} {device} for {job.code}")
+            outcome = "not-applicable"
+            try:
+                reaction = Reaction(kind, job.code, job.text, time.time())
+                if quarantine.apply(self._fleet, store, device, reaction):
+                    outcome = "ok"
+                    self._show(job._replace(kind=kind))
+            except HostError as error:
+                outcome = error.code
+                raise
+            finally:
+                store.add_audit(_WHO, f"{kind} {device} for {job.code}", outcome, started)
+        self._authority.ask(lambda engine: _unload(engine, device))
+        if kind == DEREGISTER:
+            self._revoked()
+        else:
+            self._authority.floods.forget(device)
+
+    def _failed(self, job: _Job, error: HostError) -> None:
+        text = f"{job.kind} for {job.code} failed: {error.text}"
+        self._announce(FleetEvent("notice", job.device, code=error.code, text=text))
+
+    def _show(self, job: _Job) -> None:
+        self._announce(
+            FleetEvent("reaction", job.device, name=job.kind, code=job.code, text=job.text)
+        )
+
+    def _budget(self, device: str) -> Budget:
+        return self._rules(device).budget
+
+    def _rules(self, device: str) -> Rules:
+        return self._settings.rules(self._type(device), device)
+
+    def _type(self, device: str) -> str:
+        """Return a device's type; of a new one fleet.db is asked."""
+        known = self._types.get(device)
+        if known is None:
+            known = ""
+            with contextlib.suppress(HostError), Store(self._fleet.database) as store:
+                known = store.device(device).type
+            if known:
+                self._types[device] = known
+        return known
+
+
+def _unload(engine: Engine, device: str) -> None:
+    ending = engine.store.ending(device)
+    if ending is not None:
+        engine.apply_ending(device)
+    else:
+        engine.unload(device)
+
+
+@contextlib.contextmanager
+def reacting(
+    fleet: Fleet,
+    authority: Authority,
+    broker: Broker,
+    announce: Callable[[FleetEvent], None],
+    revoked: Callable[[], None],
+) -> Iterator[Reactor]:
+    """Run a Reactor beside a broker and an authority while the context lasts."""
+    guard = Guard(fleet)
+    try:
+        with Reactor(fleet, authority, announce, guard.disable, revoked) as made:
+            made.watch_places(broker.places)
+            yield made
+    finally:
+        guard.close()
