@@ -190,6 +190,7 @@ BOUNDED = {
     "address_lists": "the owner adds them",
     "good_logins": "100,000, for known_days",
     "reactions": "one a device",
+    "web_logins": "one an operator",
 }
 
 

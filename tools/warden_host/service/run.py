@@ -12,14 +12,7 @@ from typing import Any
 
 from warden_host import names
 from warden_host.broker.backend import Broker
-from warden_host.devices import (
-    app_changes,
-    app_tokens,
-    log_in,
-    quarantine,
-    revocation,
-    server_renewal,
-)
+from warden_host.devices import app_tokens, enforcement, log_in
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.policies import follow
@@ -139,13 +132,7 @@ def serving(
                 announce_to_all(FleetEvent("notice", text=text))
         address_watch.check_unserved(fleet)
         introspection = Introspection(fleet) if TABLE in fleet.document else None
-        # Before the broker takes its first connection.
-        revocation.enforce_endings(fleet)
-        quarantine.enforce(fleet)
-        app_tokens.enforce(fleet)
-        app_changes.enforce(fleet)
-        server_renewal.finish(fleet)
-        server_renewal.check_names(fleet)
+        enforcement.enforce(fleet)
         certified = crl_keeper.is_needed(fleet)
         if certified:
             crl_keeper.prepare(fleet, ca_passphrase)
