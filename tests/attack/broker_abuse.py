@@ -167,3 +167,19 @@ def will_abuse(arena: Arena) -> Result:
     return Result(
         _LOG, blocked, None, time.time() - began, {"honest": notice, "heard": len(heard)}
     )
+
+
+@attack("many subscriptions", "a device may subscribe to one filter, its own")
+def many_subscriptions(arena: Arena) -> Result:
+    """Subscribe to many filters, each within what the device may be sent."""
+    arena.add_device("MANY")
+    base = f"{names.topic_base(TYPE, 'MANY')}/cmd"
+    began = time.time()
+    with arena.honest() as notice, arena.client("MANY") as client:
+        filters = [f"{base}/c{number}/#" for number in range(1000 if arena.whole else 50)]
+        granted = [each for each in filters if client.subscribe(each)[-1:] != [REFUSED]]
+        own = client.subscribe(f"{base}/#")
+    blocked = "all but its own refused" if not granted and own[-1:] != [REFUSED] else ""
+    return Result(
+        "no news: it got nothing", blocked, None, time.time() - began, {"honest": notice}
+    )

@@ -1,5 +1,7 @@
 """Floods: one account sends one kind of message as fast as the broker takes it."""
 
+import contextlib
+import io
 import json
 import subprocess
 import time
@@ -7,6 +9,7 @@ import time
 from attack.arena import Arena, child
 from attack.flooder import KINDS
 from attack.registry import Result, attack
+from warden_host.cli import main
 
 SECONDS = 20.0  # the flooder goes on for so long, and logs in again and again
 _SHORT = ("garbage", "incidents")
@@ -26,6 +29,8 @@ def flood(arena: Arena, kind: str) -> Result:
         "retry_s": SECONDS if arena.whole else 0,
         "count": 0,
     }
+    victim = f"V-{device}"
+    arena.add_device(victim)
     with child("attack.flooder", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -34,6 +39,7 @@ def flood(arena: Arena, kind: str) -> Result:
         with arena.honest() as notice:
             began = time.time()
             print("go", file=process.stdin, flush=True)
+            revoked = revoke(arena, victim) if arena.whole else {}
             done = json.loads(process.stdout.readline())
     seen, seen_s = arena.wait_seen(
         lambda event: event.device == device and event.code == "device-flood", began, 10
@@ -44,8 +50,17 @@ def flood(arena: Arena, kind: str) -> Result:
         "cut off at the broker" if done["refused"] else "",
         seen_s,
         blocked_s,
-        {"rate": round(done["rate"]), "sent": done["sent"], "honest": notice},
+        {"rate": round(done["rate"]), "sent": done["sent"], "honest": notice} | revoked,
     )
+
+
+def revoke(arena: Arena, device: str) -> dict[str, str]:
+    """Cut another device off in the midst of the flood; return how long that took."""
+    began = time.monotonic()
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = main.run(["--fleet", str(arena.fleet.root), "revoke", device, "--yes"])
+    took = time.monotonic() - began
+    return {"revoke": f"{took:.2f} s" if code == 0 else f"failed ({code})"}
 
 
 for _kind in KINDS:

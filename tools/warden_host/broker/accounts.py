@@ -22,7 +22,8 @@ QUARANTINE_COMMANDS = (
 
 class Action(Enum):
     PUBLISH = "publish"
-    SUBSCRIBE = "subscribe"
+    SUBSCRIBE = "subscribe"  # to any filter that this one covers
+    SUBSCRIBE_TO = "subscribe-to"  # to this very filter: a client then has one subscription
     RECEIVE = "receive"  # be sent a message of a subscription
 
 
@@ -89,7 +90,7 @@ def device_account(type_: str, device: str, password: str) -> Account:
     base = names.topic_base(type_, device)
     rights = (
         Right(Action.PUBLISH, base + "/evt/#"),
-        Right(Action.SUBSCRIBE, base + "/cmd/#"),
+        Right(Action.SUBSCRIBE_TO, base + "/cmd/#"),
         Right(Action.RECEIVE, base + "/cmd/#"),
     )
     return Account(
@@ -116,7 +117,7 @@ def sealed_account(type_: str, device: str, password: str) -> Account:
     rights = (
         Right(Action.PUBLISH, f"{base}/evt/+/fmt/{names.SEALED}"),
         Right(Action.PUBLISH, f"{base}/evt/offline/fmt/{names.PLAIN}"),
-        Right(Action.SUBSCRIBE, base + "/cmd/#"),  # the device's own filter
+        Right(Action.SUBSCRIBE_TO, base + "/cmd/#"),  # the device's own filter
         Right(Action.RECEIVE, f"{base}/cmd/+/fmt/{names.SEALED}"),
     )
     return Account(
@@ -134,7 +135,7 @@ def wipe_only_account(type_: str, device: str) -> Account:
     down = ("welcome", "ack", "wake", "wipe")
     rights = (
         *(Right(Action.PUBLISH, f"{base}/evt/{event}/fmt/{names.SEALED}") for event in up),
-        Right(Action.SUBSCRIBE, base + "/cmd/#"),  # the device's own filter
+        Right(Action.SUBSCRIBE_TO, base + "/cmd/#"),  # the device's own filter
         *(Right(Action.RECEIVE, f"{base}/cmd/{verb}/fmt/{names.SEALED}") for verb in down),
     )
     return Account(names.device_client(type_, device), f"device:{type_}:{device}", rights, "")
@@ -152,7 +153,7 @@ def quarantine_account(type_: str, device: str, plain: bool = False) -> Account:
     rights = (
         *(Right(Action.PUBLISH, f"{base}/evt/{event}/fmt/{fmt}") for event in up),
         Right(Action.PUBLISH, f"{base}/evt/offline/fmt/{names.PLAIN}"),  # its last will
-        Right(Action.SUBSCRIBE, base + "/cmd/#"),  # the device's own filter
+        Right(Action.SUBSCRIBE_TO, base + "/cmd/#"),  # the device's own filter
         *(Right(Action.RECEIVE, f"{base}/cmd/{verb}/fmt/{names.SEALED}") for verb in down),
     )
     return Account(names.device_client(type_, device), f"device:{type_}:{device}", rights, "")

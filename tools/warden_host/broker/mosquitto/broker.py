@@ -21,12 +21,13 @@ from warden_host import filelock, jsontext
 from warden_host.bounded_log import lines_of
 from warden_host.broker import connection
 from warden_host.broker.connection import Listener
-from warden_host.broker.mosquitto import dynsec, guard, registry
+from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.broker.mosquitto.attempts import Attempt, AttemptReader
 from warden_host.broker.mosquitto.config import configuration, listening
 from warden_host.broker.mosquitto.log import BrokerLog
 from warden_host.broker.mosquitto.logins import LoginReader, RefusedLogin
 from warden_host.broker.mosquitto.places import Places
+from warden_host.broker.mosquitto.upgrade import upgrade
 from warden_host.childprocess import terminate, tie_to_us
 from warden_host.errors import HostError
 from warden_host.fleet import client_pki
@@ -120,7 +121,7 @@ class Broker:
             )
         try:
             self._check_registry(binary)
-            guard.prepare(fleet)
+            upgrade(fleet)
             for address in addresses:
                 for listener, port in ports.items():
                     _check_port(address, port, _KEYS[listener])

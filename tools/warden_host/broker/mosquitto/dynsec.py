@@ -37,6 +37,7 @@ DEFAULTS = {
 _ACL_TYPES = {
     Action.PUBLISH: "publishClientSend",
     Action.SUBSCRIBE: "subscribePattern",
+    Action.SUBSCRIBE_TO: "subscribeLiteral",
     Action.RECEIVE: "publishClientReceive",
 }
 _ENCODED = "encoded_password"
@@ -67,7 +68,7 @@ def create(folder: Path, admin: Account) -> None:
 def put(folder: Path, account: Account) -> None:
     """Add or replace an account; only while the broker is stopped."""
     document = load(folder)
-    _remove(document, account.username, account.role)
+    remove_from(document, account.username, account.role)
     add(document, account)
     save(folder, document)
 
@@ -106,7 +107,7 @@ def replace_rights(folder: Path, account: Account) -> None:
 def remove(folder: Path, username: str, role: str) -> None:
     """Remove an account and its role; only while the broker is stopped."""
     document = load(folder)
-    _remove(document, username, role)
+    remove_from(document, username, role)
     save(folder, document)
 
 
@@ -188,7 +189,8 @@ def password_fields(password: str) -> dict[str, Any]:
     }
 
 
-def _remove(document: dict[str, Any], username: str, role: str) -> None:
+def remove_from(document: dict[str, Any], username: str, role: str) -> None:
+    """Remove an account and its role from the document, if they are there."""
     clients, roles = document["clients"], document["roles"]
     document["clients"] = [entry for entry in clients if entry.get("username") != username]
     document["roles"] = [entry for entry in roles if entry.get("rolename") != role]

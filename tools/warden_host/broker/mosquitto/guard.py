@@ -13,26 +13,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 from warden_client import secretfile
 
 from warden_host import names
-from warden_host.broker.accounts import machine_password
-from warden_host.broker.mosquitto import dynsec
 from warden_host.fleet import tls
 from warden_host.fleet.fleet import Fleet
 
 GUARD_PASSWORD = "guard.password"  # noqa: S105  a file's name
 _REQUEST = "$CONTROL/dynamic-security/v1"
-
-
-def prepare(fleet: Fleet) -> None:
-    """Give a fleet from before the guard its account; call it while the broker is stopped."""
-    path = fleet.keys / GUARD_PASSWORD
-    known = any(
-        entry.get("username") == names.GUARD for entry in dynsec.load(fleet.broker)["clients"]
-    )
-    if known and path.exists():
-        return
-    password = machine_password()
-    secretfile.write(path, password.encode())
-    dynsec.put(fleet.broker, dynsec.guard_account(password))
 
 
 class Guard:

@@ -1,0 +1,38 @@
+"""A registry from before gets the guard's account, and devices one subscription each."""
+
+import json
+
+from host_kit import DEVICE, new_fleet
+from warden_host import names
+from warden_host.broker.accounts import app_account, device_account
+from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.broker.mosquitto.guard import GUARD_PASSWORD
+from warden_host.broker.mosquitto.upgrade import upgrade
+
+
+def kinds(fleet, role: str) -> set[str]:
+    (found,) = [each for each in dynsec.load(fleet.broker)["roles"] if each["rolename"] == role]
+    return {acl["acltype"] for acl in found["acls"] if acl["acltype"].startswith("subscribe")}
+
+
+def test_an_older_registry_is_brought_up_to_date(tmp_path):
+    fleet = new_fleet(tmp_path)
+    with registry.opened(fleet) as accounts:
+        accounts.put(device_account("relay", DEVICE, "x" * 32))
+        accounts.put(app_account("home", ("relay",), "y" * 32))
+    assert kinds(fleet, f"device:relay:{DEVICE}") == {"subscribeLiteral"}
+    path = fleet.broker / dynsec.FILE
+    path.write_text(path.read_text().replace("subscribeLiteral", "subscribePattern"))
+    upgrade(fleet)
+    assert kinds(fleet, f"device:relay:{DEVICE}") == {"subscribeLiteral"}
+    assert kinds(fleet, "app:home") == {"subscribePattern"}
+    document = json.loads(path.read_text())
+    (guard,) = [one for one in document["clients"] if one["username"] == names.GUARD]
+    assert guard["clientid"] == names.GUARD
+    assert (fleet.keys / GUARD_PASSWORD).stat().st_mode & 0o77 == 0
+    before = path.read_bytes(), (fleet.keys / GUARD_PASSWORD).read_bytes()
+    upgrade(fleet)
+    assert before == (path.read_bytes(), (fleet.keys / GUARD_PASSWORD).read_bytes())
+    (fleet.keys / GUARD_PASSWORD).unlink()
+    upgrade(fleet)
+    assert len(json.loads(path.read_text())["clients"]) == len(document["clients"])
