@@ -12,6 +12,8 @@ from warden_host.devices import pins, rotation
 from warden_host.fleet import pki
 from warden_host.protocol import policy
 from warden_host.release import signing_key
+from warden_host.service import clock_guard
+from warden_host.store.clock import Mark
 from warden_host.store.store import Device, Store
 
 PASSPHRASE = b"a passphrase"
@@ -102,6 +104,14 @@ def test_a_strangers_file_of_another_form_is_none(fleet):
 def test_the_commands(fleet, warden, tmp_path):
     file = tmp_path / "pins.cose"
     assert warden("pins", "export", str(file))[1] == "release-key"  # two could sign
+    # A file made in the future would keep every later one out.
+    with Store(fleet.database) as store:
+        store.set_clock_mark(Mark(time.time() - clock_guard.AWAY_S - 60, 0.0, "an earlier start"))
+        named = "--key", "daily"
+        assert warden("pins", "export", str(file), *named)[1] == "clock-jumped"
+        assert not file.exists()
+        assert warden("pins", "export", str(file), *named, "--accept-clock")[0] == 0
+        store.set_clock_mark(clock_guard.read().mark)
     code, shown = warden("pins", "export", str(file), "--key", "daily")
     assert (code, shown["signed_by"]) == (0, "daily")
     assert warden("pins", "show", str(file))[1] == shown

@@ -1,6 +1,9 @@
 """How a fleet comes back to a broker that was away: soon, and not as one wave."""
 
+import sys
+
 from harness import check, equal
+from warden.agent import link_failure
 from warden.agent.link_failure import record
 from warden.errors import LinkError, PeerError
 from warden.net.backoff import Backoff
@@ -15,7 +18,7 @@ class Client:
 class Agent:
     """The agent as far as record() is concerned."""
 
-    rotation = network = token = None
+    rotation = network = token = ota = None
 
     def __init__(self):
         self.backoff = Backoff(1000, 60000)
@@ -105,6 +108,31 @@ def test_a_broker_that_is_not_available_waits_as_for_a_lost_one():
         ends = record(agent, ends, LinkError("mqtt-unavailable"), 0)
         check(agent.backoff.next_ms() <= 3000)
     equal((ends[0], failed), (0, []))
+
+
+class Listing:
+    """A board's root with a folder for a card, where a file with pins might be."""
+
+    def listdir(self, path):
+        return ["sd", "lib"]
+
+
+def test_a_refused_server_on_a_board_without_the_files_of_updates():
+    """It has no release keys, looks for no pins, and goes on waiting as behind any refusal."""
+    agent = Agent()
+    os, update = link_failure.os, sys.modules.get("warden.ota.update")
+    link_failure.os, sys.modules["warden.ota.update"] = Listing(), Listing
+    try:
+        for code in ("pin-mismatch", "certificate-untrusted"):
+            equal(record(agent, (2, 0, 0), PeerError(code), 0), (0, 0, 0))
+            agent.backoff.next_ms()
+        # The ceiling doubled: no new pins have set it back.
+        equal(agent.backoff._ceiling_ms, 4000)
+    finally:
+        link_failure.os = os
+        del sys.modules["warden.ota.update"]
+        if update is not None:
+            sys.modules["warden.ota.update"] = update
 
 
 class Network:

@@ -16,6 +16,7 @@ from warden_host.cli.keys import passphrase_option, read_passphrase
 from warden_host.devices import pins as pins_file
 from warden_host.errors import HostError
 from warden_host.release import signing_key
+from warden_host.service import clock_guard
 from warden_host.store.store import Store
 
 live_ends_option = click.option(
@@ -45,6 +46,9 @@ def pins() -> None:
 @click.option("--key", "key_name", default="", metavar="NAME", help="The release key that signs.")
 @live_ends_option
 @passphrase_option
+@click.option(
+    "--accept-clock", is_flag=True, help="This host's clock is right, though it has jumped."
+)
 @json_option
 @pass_state
 def export(
@@ -53,12 +57,15 @@ def export(
     key_name: str,
     live_pin_ends: int | None,
     passphrase_file: str | None,
+    accept_clock: bool,
     as_json: bool,
 ) -> None:
     """Write the fleet's present CA and pins into a file, signed by a release key.
 
     It is for all devices of the fleet that know this key, and holds no secret. A device takes it
-    once, and only if it was made after the last time that the authority reached the device.
+    once, and only if it was made after the last time that the authority reached the device, and
+    after the pins that it has: so the file is made by a clock that follows from the time last
+    served, or not at all.
 
     \b
     Examples:
@@ -68,6 +75,9 @@ def export(
     fleet = state.fleet()
     pins_file.check_end(live_pin_ends)
     key = signing_key.find(fleet, key_name)
+    if not accept_clock:
+        with Store(fleet.database) as store:
+            clock_guard.check(store)
     private = signing_key.open_private(fleet, key, read_passphrase(passphrase_file, new=False))
     with Store(fleet.database) as store:
         data = pins_file.sign(fleet, store, private, live_pin_ends)

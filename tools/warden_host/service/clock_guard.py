@@ -95,18 +95,31 @@ def check_start(
     unset: whether no time server sets this machine's clock.
     """
     now = clocks().mark
-    mark = store.clock_mark()
-    why = "" if mark is None or accept else doubt(mark, now)
-    if mark is not None and not why and not accept and now.boot != mark.boot:
-        ahead = now.unix - mark.unix
-        if ahead > UNSET_S and unset():
-            why = (
-                f"this host's clock is {_span(ahead)} after the time last served, and no time "
-                "server has set it"
-            )
+    if not accept:
+        check(store, lambda: Reading(now, 0.0), unset)
+    store.set_clock_mark(now)
+
+
+def check(
+    store: Store,
+    clocks: Callable[[], Reading] = read,
+    unset: Callable[[], bool] = is_unset,
+) -> None:
+    """Raise clock-jumped where the present time does not follow from the mark.
+
+    unset: as check_start().
+    """
+    now, mark = clocks().mark, store.clock_mark()
+    if mark is None:
+        return
+    why, ahead = doubt(mark, now), now.unix - mark.unix
+    if not why and now.boot != mark.boot and ahead > UNSET_S and unset():
+        why = (
+            f"this host's clock is {_span(ahead)} after the time last served, and no time "
+            "server has set it"
+        )
     if why:
         raise HostError("clock-jumped", why)
-    store.set_clock_mark(now)
 
 
 class ClockGuard:
