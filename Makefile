@@ -47,7 +47,7 @@ story: setup  ## an owner's story with DEVICES=50 simulated devices, by the tool
 lint: setup  ## style, formatting and types
 	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/ruff format --check --quiet --output-format concise .
-	@$(BIN)/mypy tools examples/demo examples/application
+	@$(BIN)/mypy tools examples/demo examples/application examples/gateway
 	@$(BIN)/mypy --config-file tools/setup/mypy_device.ini lib
 
 format: setup  ## let ruff rewrite the sources, and write package.json anew

@@ -188,7 +188,9 @@ def test_every_file_refuses_another_build(tmp_path: Path, micropython: str) -> N
         tmp_path, mixed, micropython, "import warden\nimport warden.update\nimport warden.start"
     )
     assert "ImportError: warden: files of two builds" in "".join(said)
-    whole = run(tmp_path / "whole", built.sources, micropython, "import warden.update, warden.start")
+    whole = run(
+        tmp_path / "whole", built.sources, micropython, "import warden.update, warden.start"
+    )
     assert whole == ("", "")
 
 

@@ -84,6 +84,8 @@ _HINTS = {
     "fleet-missing": "make a fleet with `warden init FLEET`, or name one with --fleet",
     "flash-differs": "write the signed firmware with `warden flash`, and see it start, first",
     "flooded": "find out why the device sends so much; `warden revoke` cuts it off",
+    "gateway-exists": "choose another name; `warden gateway list` shows those that are taken",
+    "gateway-unknown": "`warden gateway list` shows them; `warden gateway add` makes one",
     "group-unknown": "`warden group list` shows them; `warden group add` makes one",
     "flash-failed": "give the same command again: it writes the whole firmware anew",
     "fuses-failed": "give the same command again: it continues with what is not burnt yet",
@@ -149,8 +151,8 @@ _OWN: dict[type[HostError], str] = {
         app-exists app-unknown backup-due backup-key bad-code bad-firmware bad-list bad-policy board-full
         board-provisioned board-unfit broker-missing broker-port broker-running config-malformed
         control-malformed device-exists device-running emulator-missing fleet-exists fleet-served
-        fleet-missing flash-differs geo-missing group-unknown token-unknown image-failed interrupted
-        login-paused login-refused
+        fleet-missing flash-differs gateway-exists gateway-unknown geo-missing group-unknown
+        token-unknown image-failed interrupted login-paused login-refused
         micropython-missing no-board no-boot-volume no-network not-enrolled not-serving
         operator-exists operator-unknown owner-only passphrase-missing
         passphrase-wrong port-unknown release-exists release-key release-missing revoked role-missing

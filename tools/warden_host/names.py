@@ -39,6 +39,7 @@ __all__ = [
     "check_id",
     "check_verb",
     "device_client",
+    "gateway_client",
     "is_authority_command",
     "parse_topic",
     "token_client",
@@ -103,6 +104,11 @@ def certified_name(type_: str, device: str) -> str:
 def app_client(appid: str) -> str:
     """Return the MQTT client ID and user name of an application."""
     return f"a:{appid}"
+
+
+def gateway_client(name: str) -> str:
+    """Return the MQTT client ID and user name of a gateway."""
+    return f"g:{name}"
 
 
 def token_client(appid: str, id_: str) -> str:

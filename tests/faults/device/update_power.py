@@ -42,7 +42,6 @@ from warden.ota import deferred, image_verify  # noqa: E402
 from warden.ota import slots as slots_module  # noqa: E402
 from warden.ota import update as update_module  # noqa: E402
 from warden.ota.slots import ATTEMPTS_MAX, CONFIRMED, SlotRecord  # noqa: E402
-from warden.ota.update import Update  # noqa: E402
 from warden.wire import cbor  # noqa: E402
 
 update_module.verifiers = lambda keys: [Key()]

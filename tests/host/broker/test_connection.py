@@ -12,6 +12,7 @@ from warden_host.broker.connection import Listener, Terms
 from warden_host.broker.mosquitto import broker, registry
 from warden_host.devices import log_in, setup
 from warden_host.fleet import fleet
+from warden_host.fleet.servers import Server
 from warden_host.protocol import policy
 from warden_host.store.store import App, Device, Store
 
@@ -92,7 +93,7 @@ def test_tls_is_given_up_by_two_switches_only(made, kind):
         {"type": {"lock": {"port": 1}}},
         {"type": {"lock": "password"}},
         {"device": []},
-        {"bare_port": 0},
+        {"bare_port": -1},
         {"bare_port": True},
         BARE | {"auth": "token"},
         BARE | {"auth": "certificate"},
@@ -167,3 +168,19 @@ def listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
         return True
     return False
+
+
+def test_a_broker_without_a_listener_for_devices_without_tls(made):
+    """They come by gateways: the broker opens nothing for them, and each names its own."""
+    made = write(made, BARE | {"bare_port": 0})
+    settings = connection.load(made)
+    assert settings.asks_for_bare
+    assert settings.listeners((Terms("password", False),)) == [Listener.TLS]
+    terms = settings.terms("relay", "D1")
+    for given in ((), (Server("gateway.example"),)):
+        with refused("bad-argument"):
+            log_in.brokers(made, terms, given)
+    (server,) = log_in.brokers(made, terms, (Server("gateway.example", 1883),))
+    assert (server.host, server.port) == ("gateway.example", 1883)
+    with refused("config-malformed"):  # the second switch is asked for all the same
+        connection.load(write(made, {"bare_port": 0, "tls": False}))

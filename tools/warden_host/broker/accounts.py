@@ -5,12 +5,14 @@ topics: which commands an application may give is in each device's vault, and ch
 """
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple, Protocol
 
 from warden_host import names
 from warden_host.protocol.access_token import Scope
+from warden_host.store.store import Device
 
 ANY_TYPE = "+"  # MQTT's wildcard for one level
 # What a device in quarantine is sent: no command of an application.
@@ -157,6 +159,24 @@ def quarantine_account(type_: str, device: str, plain: bool = False) -> Account:
         *(Right(Action.RECEIVE, f"{base}/cmd/{verb}/fmt/{names.SEALED}") for verb in down),
     )
     return Account(names.device_client(type_, device), f"device:{type_}:{device}", rights, "")
+
+
+def gateway_account(name: str, devices: Iterable[Device], password: str) -> Account:
+    """Return the account of a gateway: what each of its devices may do without TLS, together.
+
+    devices: those that it relays for. A device that is to be wiped has the rights for that alone,
+    and one in quarantine those of its quarantine.
+    """
+    rights: list[Right] = []
+    for one in devices:
+        if one.ending is not None and one.ending.wipe:
+            account = wipe_only_account(one.type, one.device)
+        elif one.reaction is not None:
+            account = quarantine_account(one.type, one.device)
+        else:
+            account = sealed_account(one.type, one.device, "")
+        rights += account.rights
+    return Account(names.gateway_client(name), f"gateway:{name}", tuple(rights), password)
 
 
 def app_account(appid: str, types: tuple[str, ...], password: str) -> Account:

@@ -114,7 +114,7 @@ class Terms:
 class ConnectionSettings:
     """The content of [connection].
 
-    bare_port: of the listener without TLS. certificate_port: of the one for devices with a
+    bare_port: of the listener without TLS; 0 for none: gateways take its place. certificate_port: of the one for devices with a
     certificate. both_port: of the one that wants a log-in besides. accepts_bare: whether the
     second switch allows a link without TLS. renew_days: before its end a certificate is renewed
     so many days; 0 for never.
@@ -150,7 +150,15 @@ class ConnectionSettings:
         wanted = {Listener.TLS}
         for terms in (*present, self.default, *self.types.values(), *self.devices.values()):
             wanted.update(terms.listeners)
+        if not self.bare_port:
+            wanted.discard(Listener.BARE)
         return [one for one in Listener if one in wanted]
+
+    @property
+    def asks_for_bare(self) -> bool:
+        """Return whether warden.toml gives a device a link without TLS."""
+        terms = (self.default, *self.types.values(), *self.devices.values())
+        return not all(one.tls for one in terms)
 
 
 def load(fleet: Fleet) -> ConnectionSettings:
@@ -175,7 +183,7 @@ def load(fleet: Fleet) -> ConnectionSettings:
         }
     broker = fleet.settings.broker
     taken = [broker.port, broker.admin_port]
-    bare_port = _port(table, "bare_port", BARE_PORT)
+    bare_port = 0 if _is_zero(table.get("bare_port")) else _port(table, "bare_port", BARE_PORT)
     certificate_port = _port(table, "certificate_port", CERTIFICATE_PORT)
     both_port = _port(table, "both_port", BOTH_PORT)
     accepts_bare = table.get(ACCEPTED) is True
@@ -190,7 +198,7 @@ def load(fleet: Fleet) -> ConnectionSettings:
         _renew_days(table),
     )
     wanted = settings.listeners(())
-    if Listener.BARE in wanted and not accepts_bare:
+    if settings.asks_for_bare and not accepts_bare:
         raise malformed(
             f"{TABLE} has tls = false: all on the network then see who sends what and when, and "
             f"the log-in's password; set {TABLE}.{ACCEPTED} = true as well, if that is meant"
@@ -253,6 +261,10 @@ def _renew_days(table: dict[str, Any]) -> int:
     if type(days) is not int or not 0 <= days <= _MOST_RENEW_DAYS:
         raise malformed(f"{TABLE}.renew_days is not between 0 and {_MOST_RENEW_DAYS}")
     return days
+
+
+def _is_zero(value: Any) -> bool:
+    return type(value) is int and value == 0
 
 
 def _port(table: dict[str, Any], key: str, plain: int) -> int:

@@ -25,7 +25,8 @@ _CODES = {
     OFFLINE: "board-lost board-silent no-session not-serving unreachable",
     REFUSED: "owner-only revoked role-missing",
     UNKNOWN: """
-        app-unknown device-unknown fleet-missing group-unknown operator-unknown port-unknown
+        app-unknown device-unknown fleet-missing gateway-unknown group-unknown operator-unknown
+        port-unknown
         release-missing rollout-unknown token-unknown
     """,
     TIMED_OUT: "timed-out",

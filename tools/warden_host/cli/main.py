@@ -37,6 +37,7 @@ COMMANDS = {
     "explain": ("explain.explain", "Say what an error code means and what to do."),
     "firewall": ("firewall.firewall", "Write the rules of a firewall, and check what is open."),
     "flash": ("flash.flash", "Write a firmware to a board: erase, write, verify."),
+    "gateway": ("gateway.gateway", "Let a gateway relay for devices that have no TLS."),
     "group": ("groups.group", "Name devices that belong together: a rollout can be for them."),
     "harden": ("harden.harden", "Burn fuses that protect a chip, for ever."),
     "init": ("fleet.init", "Make a new fleet: keys, CA, broker configuration, database."),

@@ -34,6 +34,7 @@ LOOKS: dict[str, tuple[str, ...]] = {
     "firewall check": (),
     "firewall devices": (),
     "firewall host": (),
+    "gateway list": (),
     "group list": (),
     "inspect": (),
     "keys list": (),

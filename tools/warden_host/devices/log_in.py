@@ -8,6 +8,7 @@ from warden_host.broker.accounts import (
     sealed_account,
 )
 from warden_host.broker.connection import Terms
+from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.fleet.servers import Server, chosen, for_ways
 from warden_host.store.store import Device, Store
@@ -47,6 +48,12 @@ def brokers(fleet: Fleet, terms: Terms, given: tuple[Server, ...]) -> tuple[Serv
         return for_ways(fleet, given, ways)
     others = (tls_port, settings.certificate_port, settings.both_port)
     port = settings.port(terms.listeners[0], tls_port)
+    if not port and not all(one.port for one in given or (Server(""),)):
+        raise HostError(
+            "bad-argument",
+            "the broker has no listener without TLS: a device that has none needs gateways",
+            "name each gateway that it may use by its host and its port",
+        )
     return chosen(fleet, given, port, () if terms.tls else others)
 
 

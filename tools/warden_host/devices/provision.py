@@ -24,6 +24,7 @@ from warden_host.devices import (
     certificates,
     device_files,
     exchange,
+    gateways,
     log_in,
     server_renewal,
 )
@@ -293,6 +294,7 @@ def _record(
             with contextlib.suppress(HostError):
                 accounts.remove(account.username, account.role)
             raise
+        gateways.follow(accounts, store, device.device)
 
 
 def _check_name(store: Store, order: Order) -> Device | None:

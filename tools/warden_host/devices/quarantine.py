@@ -11,7 +11,7 @@ from dataclasses import replace
 from warden_host.broker import connection
 from warden_host.broker.accounts import Registry, quarantine_account
 from warden_host.broker.backend import open_registry
-from warden_host.devices import log_in, revocation
+from warden_host.devices import gateways, log_in, revocation
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.reactions.settings import CLONED
@@ -38,6 +38,7 @@ def apply(fleet: Fleet, store: Store, device: str, reaction: Reaction) -> bool:
         if known is None or known.reaction is None or known.ending is not None:
             return False
         _restrict(accounts, known)
+        gateways.follow(accounts, store, device)
     return True
 
 
@@ -72,6 +73,7 @@ def begin_readmission(fleet: Fleet, store: Store, device: str) -> Reaction:
             raise HostError("revoked", f"{device} was cut off in the meantime")
         accounts.replace_rights(quarantine_account(known.type, known.device))
         accounts.enable(quarantine_account(known.type, known.device).username)
+        gateways.follow(accounts, store, device)
     return reaction
 
 
@@ -85,6 +87,7 @@ def complete_readmission(fleet: Fleet, store: Store, device: str) -> None:
         accounts.replace_rights(log_in.account(known, ""))
         with store.transaction():
             store.end_reaction(device)
+        gateways.follow(accounts, store, device)
 
 
 def check_readmission(known: Device) -> None:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from warden_host import names
 from warden_host.broker.accounts import Registry, wipe_only_account
 from warden_host.broker.backend import open_registry
+from warden_host.devices import gateways
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.store.endings import Ending
@@ -105,6 +106,7 @@ def _cut_off(accounts: Registry, store: Store, known: Device, ending: Ending) ->
     that is back at once finds no rights. Its certificates are marked for the revocation list.
     """
     account = wipe_only_account(known.type, known.device)
+    gateways.follow(accounts, store, known.device)
     accounts.replace_rights(account if ending.wipe else replace(account, rights=()))
     accounts.disable(account.username)
     if ending.wipe:
@@ -125,3 +127,4 @@ def _remove(accounts: Registry, store: Store, known: Device) -> None:
     with store.transaction():
         store.revoke_certificates(known.device, time.time())
         store.remove_device(known.device)
+    gateways.follow(accounts, store, known.device)

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from warden_host.alarms import settings as alarm_settings
-from warden_host.broker.connection import ACCEPTED, TABLE, Listener
+from warden_host.broker.connection import ACCEPTED, TABLE
 from warden_host.doctor.facts import DAY_S, FleetFacts
 from warden_host.doctor.registry import Finding, check, serious, worth
 from warden_host.errors import HostError
@@ -177,13 +177,12 @@ def disk(facts: FleetFacts) -> Iterator[Finding]:
 
 @check("fleet", "tls-optional", "whether a link without TLS is allowed")
 def tls_optional(facts: FleetFacts) -> Iterator[Finding]:
-    wanted = facts.connection.listeners(())
-    if facts.connection.accepts_bare and Listener.BARE not in wanted:
+    if facts.connection.accepts_bare and not facts.connection.asks_for_bare:
         yield worth(
             "warden.toml allows links without TLS, and asks for none",
             f"remove {ACCEPTED} from [{TABLE}], once no device has such a link",
         )
-    elif Listener.BARE in wanted:
+    elif facts.connection.asks_for_bare:
         yield worth(
             "devices may be provisioned without TLS: the network reads their topics and passwords",
             f"remove tls = false from [{TABLE}] where the link can have TLS",

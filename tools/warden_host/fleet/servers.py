@@ -91,7 +91,7 @@ def chosen(
                 "not log in there",
                 "leave the port out",
             )
-    if given or len(found) > 1:
+    if (given or len(found) > 1) and not others:  # without TLS it may be a gateway
         _check_certificate(fleet, found)
     return found
 

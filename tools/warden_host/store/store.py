@@ -21,6 +21,7 @@ from warden_host.store.database import guard
 from warden_host.store.devices import Device, Devices, Pair, texts
 from warden_host.store.events import Events
 from warden_host.store.exports import Exports
+from warden_host.store.gateways import Gateways
 from warden_host.store.groups import Groups
 from warden_host.store.held import HeldCommands
 from warden_host.store.history import History
@@ -77,6 +78,7 @@ class Store(
     Devices,
     Policies,
     Groups,
+    Gateways,
     Clocks,
     Events,
     History,

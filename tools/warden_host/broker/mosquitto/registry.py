@@ -172,10 +172,11 @@ class _Running:
         self._ask({"command": "enableClient", "username": username}, missing_ok=True)
 
     def replace_rights(self, account: Account) -> None:
-        acls = dynsec.acl_entries(account)
-        self._ask(
-            {"command": "modifyRole", "rolename": account.role, "acls": acls}, missing_ok=True
-        )
+        acls, role = dynsec.acl_entries(account), {"rolename": account.role}
+        changed = {"command": "modifyRole", "acls": acls[:_AT_ONCE]} | role
+        if self._ask(changed, missing_ok=True):
+            for entry in acls[_AT_ONCE:]:
+                self._ask({"command": "addRoleACL"} | role | entry)
 
     def remove(self, username: str, role: str) -> None:
         if self._ask({"command": "deleteClient", "username": username}, missing_ok=True):
