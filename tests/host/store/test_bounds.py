@@ -35,7 +35,12 @@ def count(store: Store, table: str) -> int:
     ("kind", "table", "row"),
     [
         ("events", "events", "(NULL, {time}, '{device}', 'a', 'e', '{{}}')"),
-        ("incidents", "incidents", "(NULL, 1, {time}, '{device}', 'host', 'c', '', 1)"),
+        ("incidents", "incidents", "(NULL, 1, {time}, '{device}', 'host', 'c', '', 1, '')"),
+        (
+            "incident records",
+            "incident_records",
+            "(NULL, '{device}', 1, 1, {time}, 'c', '', '', 1, x'')",
+        ),
         ("deliveries", "otp_deliveries", "('{device}', 'mail', 'code', {time}, '')"),
     ],
 )
@@ -188,6 +193,9 @@ BOUNDED = {
     "held_commands": "16 a device",
     "bans": "50,000",
     "address_lists": "the owner adds them",
+    "web_logins": "one an operator",
+    "incident_logs": "one a device",
+    "incident_records": "MAX_RECORDS a device; remove_past()",
     "good_logins": "100,000, for known_days",
     "reactions": "one a device",
     "web_logins": "one an operator",

@@ -114,10 +114,10 @@ class Terms:
 class ConnectionSettings:
     """The content of [connection].
 
-    bare_port: of the listener without TLS; 0 for none: gateways take its place. certificate_port: of the one for devices with a
-    certificate. both_port: of the one that wants a log-in besides. accepts_bare: whether the
-    second switch allows a link without TLS. renew_days: before its end a certificate is renewed
-    so many days; 0 for never.
+    bare_port: of the listener without TLS; 0 for none: gateways take its place.
+    certificate_port: of the one for devices with a certificate. both_port: of the one that wants
+    a log-in besides. accepts_bare: whether the second switch allows a link without TLS.
+    renew_days: before its end a certificate is renewed so many days; 0 for never.
     """
 
     default: Terms

@@ -1,8 +1,8 @@
 """Gateways: each has an account that relays the sealed messages of listed devices, and no others.
 
-A gateway opens nothing: it has no key of a device. What it may publish and receive is what a device
-without TLS may, so plain messages pass it in neither direction. A device that is revoked is cut off
-at each gateway that lists it.
+A gateway opens nothing: it has no key of a device. What it may publish and receive is what a
+device without TLS may, so plain messages pass it in neither direction. A device that is revoked is
+cut off at each gateway that lists it.
 """
 
 from typing import Any

@@ -21,6 +21,11 @@ _STATEMENTS = {
         "AND device NOT IN (SELECT device FROM devices)",
         GONE_S,
     ),
+    "incident records": (
+        "DELETE FROM incident_records WHERE received < ?1 AND ?2 "
+        "AND device NOT IN (SELECT device FROM devices)",
+        GONE_S,
+    ),
     "deliveries": (
         "DELETE FROM otp_deliveries WHERE time < ?1 AND ?2 "
         "AND device NOT IN (SELECT device FROM devices)",
