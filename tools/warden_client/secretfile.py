@@ -52,11 +52,14 @@ def read(path: Path, limit: int = MAX_BYTES, damaged: str = "key-damaged") -> by
     return data
 
 
-def check_mode(status: os.stat_result, path: Path) -> None:
-    """Raise key-permissions unless it is a regular file that this user alone owns and can open."""
+def check_mode(status: os.stat_result, path: Path, owner: int | None = None) -> None:
+    """Raise key-permissions unless it is a regular file that its owner alone can open.
+
+    owner: the user whose it must be, as a number; None for this one.
+    """
     if not stat.S_ISREG(status.st_mode):
         raise HostError("key-permissions", f"{path.name} is not a regular file")
-    if status.st_uid != os.geteuid():
+    if status.st_uid != (os.geteuid() if owner is None else owner):
         raise HostError(
             "key-permissions", f"{path.name} belongs to another user", "run as the fleet's owner"
         )

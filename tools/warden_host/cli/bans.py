@@ -11,13 +11,12 @@ import click
 from warden_host import control_client
 from warden_host.bans import ban_log, changes, fail2ban
 from warden_host.bans import settings as ban_settings
-from warden_host.bans.enforcement import Enforcement, may_enforce, ports
+from warden_host.bans.enforcement import Enforcement, ports
 from warden_host.bans.networks import short
 from warden_host.bans.settings import BanSettings
 from warden_host.cli import screen
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.errors import HostError
-from warden_host.fleet.fleet import Fleet
 from warden_host.store.bans import LISTS
 from warden_host.store.store import Store
 
@@ -209,13 +208,9 @@ def apply(state: State, as_json: bool) -> None:
     Example:
       sudo warden --fleet /srv/fleet bans apply
     """
-    fleet, status = state.fleet(), may_enforce()
-    if status.enforced:
-        settings = ban_settings.load(fleet)
-        with _as_owner(fleet), Store(fleet.database) as store:
-            made = Enforcement(fleet, settings)
-            wanted = made.wanted(store, time.time())
-        status = made.load(wanted)
+    fleet = state.fleet(by_root=True)
+    with Store(fleet.database) as store:
+        status = Enforcement(fleet, ban_settings.load(fleet)).apply(store, time.time())
     if not status.enforced:
         raise HostError("not-applicable", f"nothing was loaded: {status.why}", status.hint)
     if as_json:
@@ -240,12 +235,12 @@ def fail2ban_(state: State, output: Path | None, as_json: bool) -> None:
       warden bans fail2ban
       sudo warden --fleet /srv/fleet bans fail2ban --output /etc/fail2ban
     """
-    fleet = state.fleet()
+    fleet = state.fleet(by_root=True)
     files = fail2ban.files(ban_log.path_of(fleet), ports(fleet))
     if output is not None:
         for name, text in files.items():
             path = output / name
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             path.write_text(text)
             path.chmod(0o644)
     if as_json:
@@ -329,21 +324,6 @@ def _show_status(result: dict[str, Any]) -> None:
         return
     hint = f": {result['hint']}" if result.get("hint") else ""
     screen.note(f"not enforced here: {result.get('why', '')}{hint}")
-
-
-class _as_owner:
-    """Read the fleet's files as their owner: root would leave files that the owner can't write."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self._owner = fleet.root.stat().st_uid
-
-    def __enter__(self) -> None:
-        if os.geteuid() == 0 != self._owner:
-            os.seteuid(self._owner)
-
-    def __exit__(self, *_: object) -> None:
-        if os.getuid() == 0 != self._owner:
-            os.seteuid(0)
 
 
 def _user() -> str:

@@ -1,5 +1,6 @@
 """Share between commands the fleet folder, common options and the reload of a running `serve`."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,16 +26,22 @@ class State:
         self.json_log = False  # everything is one object a line, errors included
         self._started: recording.Started | None = None
 
-    def fleet(self) -> "Fleet":
+    def fleet(self, by_root: bool = False) -> "Fleet":
         """Open the fleet folder, and record an action before it starts.
 
-        Raises: fleet-missing and as Fleet(); owner-only where a socket was named instead.
+        by_root: whether root may give the command for another user's fleet: it reads the fleet,
+        and writes elsewhere.
+        Raises: fleet-missing and as Fleet(); owner-only where a socket was named instead;
+        key-permissions where root would leave files that the owner can't read.
         """
         if self.socket is not None:
             raise HostError("owner-only", "this command works on the fleet's folder")
         from warden_host.fleet.fleet import find  # here, because `--help` needs no fleet
 
         found = find(self.folder)
+        if not by_root and os.geteuid() == 0 != found.root.stat().st_uid:
+            hint = "run as the fleet's owner"
+            raise HostError("key-permissions", "the fleet belongs to another user", hint)
         if self._started is None:
             self._started = recording.start(found.database)
         return found

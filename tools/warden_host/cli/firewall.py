@@ -72,7 +72,7 @@ def host(
       warden firewall host --network 192.168.1.0/24 | sudo nft -f -
       sudo warden --fleet /srv/fleet firewall host --output /etc/nftables.d/warden.nft
     """
-    fleet = state.fleet()
+    fleet = state.fleet(by_root=True)
     terms = rules.HostTerms(ports(fleet), _parsed(networks), also, per_minute)
     _write(rules.host_rules(fleet.root.name, terms), output, as_json)
 
@@ -106,7 +106,7 @@ def devices(
     """
     if not networks:
         raise HostError("bad-argument", "name the network of the devices: --network CIDR")
-    fleet = state.fleet()
+    fleet = state.fleet(by_root=True)
     targets = [
         *_brokers(fleet),
         *map(rules.token_server, token_server),
@@ -114,7 +114,8 @@ def devices(
         *map(rules.time_server, ntp),
         *map(rules.name_server, dns),
     ]
-    _write(rules.device_rules(fleet.root.name, _parsed(networks), targets), output, as_json)
+    text = rules.device_rules(fleet.root.name, _parsed(networks), targets)
+    _write(text, output, as_json)
 
 
 @firewall.command("check")
@@ -130,7 +131,7 @@ def check(state: State, also: tuple[int, ...], as_json: bool) -> int:
     Example:
       warden firewall check --also 22 --also 9090
     """
-    fleet = state.fleet()
+    fleet = state.fleet(by_root=True)
     present = open_ports.listening()
     broker = fleet.settings.broker
     found = list(open_ports.judge(present, ports(fleet), broker.admin_port, also))

@@ -53,7 +53,8 @@ def show(
     Example:
       warden service show | systemd-analyze security --offline=true /dev/stdin
     """
-    text = systemd_unit.unit(state.fleet(), user, _options(passphrase_file), firewall)
+    fleet = state.fleet(by_root=True)
+    text = systemd_unit.unit(fleet, user, _options(passphrase_file), firewall)
     if as_json:
         screen.print_json({"ok": True, "unit": text})
     else:
@@ -94,7 +95,7 @@ def install(
     """
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise HostError("bad-argument", "a unit's name has letters, digits, - and _")
-    text = systemd_unit.unit(state.fleet(), user, _options(passphrase_file), firewall)
+    text = systemd_unit.unit(state.fleet(by_root=True), user, _options(passphrase_file), firewall)
     path = folder / f"{name}.service"
     before = path.read_text() if path.exists() else None
     if before not in (None, text) and not yes:

@@ -24,7 +24,9 @@ class Database:
             self._open_for_reading(path)
             return
         if path.exists():
-            secretfile.check_mode(path.lstat(), path)
+            # Root may read a user's fleet: SQLite gives what it makes then to the file's owner.
+            owner = path.parent.stat().st_uid if os.geteuid() == 0 else None
+            secretfile.check_mode(path.lstat(), path, owner)
         else:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with guard():
@@ -52,7 +54,9 @@ class Database:
 
     def _open_for_reading(self, path: Path) -> None:
         if path.exists():
-            secretfile.check_mode(path.lstat(), path)
+            # Root may read a user's fleet: SQLite gives what it makes then to the file's owner.
+            owner = path.parent.stat().st_uid if os.geteuid() == 0 else None
+            secretfile.check_mode(path.lstat(), path, owner)
         # A reader makes the files -wal and -shm where they are missing. Without -wal nobody has
         # the database open, and all of it is in the one file.
         used = path.with_name(path.name + "-wal").exists()
