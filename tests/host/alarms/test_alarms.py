@@ -128,6 +128,30 @@ def test_the_last_ones_go_before_the_service_ends():
     ]
 
 
+def test_what_waits_when_the_service_ends_is_kept():
+    sending = Sending()
+    sending.way.failures = [Undelivered("it is away") for _ in range(2)]
+    sending.channel.put(alarm(text="once"))
+    sending.run(0)
+    for number in range(channel.MOST_LINES + 3):
+        sending.channel.put(alarm("away", f"D{number}"))
+    sending.channel.start()
+    sending.channel.close()
+    assert sending.way.sent == []
+    kept = json.loads(json.dumps(sending.channel.backlog()))
+    # The next start sends all of it, once.
+    later = Sending()
+    later.channel.restore(kept)
+    assert later.channel.backlog() == kept
+    later.run(0)
+    [message] = later.way.sent
+    assert message.text.startswith("fleet: 54 alarms (away 53, tampering 1)")
+    assert later.channel.backlog() == {}
+    for damaged in (None, [], {"alarms": [["x"], [1, 2, 3, 4, 5]], "more": {"a": "b"}}):
+        later.channel.restore(damaged)
+        assert later.channel.backlog() == {}
+
+
 def test_a_flood_of_devices_fills_no_memory():
     group = Group(alarm("away", f"D{number}") for number in range(100_000))
     message = group.message("fleet", "mail", "x")
@@ -301,6 +325,21 @@ def test_alarms_arrive_by_mail_and_webhook(served):
     }
     assert headers["Warden-Signature"].startswith("v1=")
     assert notices == []
+
+
+def test_a_mail_server_that_is_away_at_the_end_gets_them_after_the_next_start(tmp_path):
+    fleet = configured(new_fleet(tmp_path), {"webhook": True})
+    make_secrets(fleet.keys)
+    with AlarmService(fleet, lambda _: None) as service:
+        service.on_device_event(FleetEvent("quarantined", DEVICE, text="hello 3 after 7"))
+    with Hook(fleet.keys) as hook:
+        otp = {"webhook": {"url": hook.url, "ca": "keys/ca.pem"}}
+        again = configured(fleet, {"webhook": True}, otp)
+        for _ in range(2):  # it is sent once
+            with AlarmService(again, lambda _: None):
+                pass
+        [(_, _, data)] = hook.taken
+    assert json.loads(data)["alarms"][0]["text"] == "quarantined: hello 3 after 7"
 
 
 def test_the_operator_tries_it(served, capsys):

@@ -2,13 +2,15 @@
 
 Alarms of the same kind and device are one line with a count; beyond MOST_LINES only the kinds are
 counted. What a server does not take stays and is tried again, with pauses that double: nothing
-here grows with the number of alarms or with the time that the server is away.
+here grows with the number of alarms or with the time that the server is away. What waits when the
+service ends is sent once more then, and kept for the next start if that fails.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 from warden_host import jsontext
 from warden_host.alarms.rules import Alarm
@@ -20,6 +22,7 @@ MOST_PAUSE_S = 900.0
 MOST_LINES = 50
 _CLOSE_S = 5.0
 _TEXT = 200  # characters of one alarm's text
+_WHOLE_SECONDS = [str, str, str, int, int]
 
 
 class Group:
@@ -54,6 +57,23 @@ class Group:
             self.add(alarm)
         for kind, count in later.more.items():
             self.more[kind] = self.more.get(kind, 0) + count
+
+    def record(self) -> dict[str, Any]:
+        """Return the group for JSON, with which from_record() makes it again."""
+        return {"alarms": [list(vars(alarm).values()) for alarm in self.lines], "more": self.more}
+
+    @classmethod
+    def from_record(cls, record: Any) -> "Group":
+        """Return the group of a record, without what has another form."""
+        found = record if isinstance(record, dict) else {}
+        made = cls()
+        for fields in found.get("alarms", ()):
+            if [type(one) for one in fields] in ([str, str, str, float, int], _WHOLE_SECONDS):
+                made.add(Alarm(*fields))
+        more = found.get("more")
+        if isinstance(more, dict):
+            made.more = {str(kind): n for kind, n in more.items() if type(n) is int}
+        return made
 
     def counts(self) -> dict[str, int]:
         """Return how often each kind came."""
@@ -125,6 +145,7 @@ class Channel:
         self._pause_s = group_s
         self._failing = False
         self._waiting = Group()
+        self._under_way = Group()
         self._due = clock()  # not before
         self._stopping = False
         self._changed = threading.Condition()
@@ -142,6 +163,24 @@ class Channel:
             self._stopping = True
             self._changed.notify()
         self._thread.join(_CLOSE_S)
+
+    @property
+    def key(self) -> str:
+        """The way and its address."""
+        return f"{self._name} {self._address}".strip()
+
+    def restore(self, record: Any) -> None:
+        """Add what waited when the service ended."""
+        with self._changed:
+            self._waiting.merge(Group.from_record(record))
+
+    def backlog(self) -> dict[str, Any]:
+        """Return a record of what is not delivered yet; empty for nothing."""
+        with self._changed:
+            group = Group(self._under_way.lines)
+            group.more = dict(self._under_way.more)
+            group.merge(self._waiting)
+            return group.record() if group else {}
 
     def put(self, alarm: Alarm) -> None:
         with self._changed:
@@ -167,8 +206,10 @@ class Channel:
         """Send what waits, as one message; keep it where the server may take it later."""
         with self._changed:
             group, self._waiting = self._waiting, Group()
+            self._under_way = group
         why, final = self._send(group)
         with self._changed:
+            self._under_way = Group()
             if why and not final:
                 group.merge(self._waiting)
                 self._waiting = group

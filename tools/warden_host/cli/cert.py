@@ -9,7 +9,7 @@ from warden_client import secretfile
 from warden_host import control_client, names
 from warden_host.broker import connection
 from warden_host.broker.connection import Listener
-from warden_host.cli import ca_passphrase, screen
+from warden_host.cli import ca_passphrase, common, screen
 from warden_host.cli.common import State, certificate_reload, json_option, pass_state
 from warden_host.cli.orders import ask_by_socket
 from warden_host.devices import certificates, renewal, revocation, server_renewal
@@ -219,11 +219,7 @@ def renew(
     fleet = state.fleet()
     names.check_id(device, "device ID")
 
-    def report(text: str) -> None:
-        if as_json:
-            screen.print_json({"device": device, "stage": text})
-        else:
-            screen.good(text)
+    report = common.stage_printer(device, as_json)
 
     with Store(fleet.database) as store:
         renewal.check(store.device(device))

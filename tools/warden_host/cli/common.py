@@ -13,6 +13,7 @@ from warden_host.cli import recording, screen
 from warden_host.errors import HostError
 
 if TYPE_CHECKING:
+    from warden_host.devices.stage import Report, Stage
     from warden_host.fleet.fleet import Fleet
 
 
@@ -119,3 +120,15 @@ def raising_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def stage_printer(device: str, as_json: bool) -> "Report":
+    """Return what prints the steps of a device's change."""
+
+    def show(stage: "Stage") -> None:
+        if as_json:
+            screen.print_json({"device": device, "stage": stage.slug, "text": stage})
+        else:
+            screen.good(stage)
+
+    return show

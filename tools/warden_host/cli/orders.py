@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from warden_host import control_client, names
-from warden_host.cli import ca_passphrase, many, screen, targets
+from warden_host.cli import ca_passphrase, common, many, screen, targets
 from warden_host.cli.common import State, certificate_reload, json_option, pass_state
 from warden_host.cli.many import Order
 from warden_host.cli.pins import live_ends_option
@@ -96,11 +96,7 @@ def rotate(
         return many.run(fleet, targets, Order(words, act), as_json)
     name = names.check_id(device or "", "device ID")
 
-    def show_stage(text: str) -> None:
-        if as_json:
-            screen.print_json({"device": name, "stage": text})
-        else:
-            screen.good(text)
+    show_stage = common.stage_printer(name, as_json)
 
     with Store(fleet.database) as store:
         if new_backup and store.rotation(name) is None:
@@ -116,7 +112,7 @@ def rotate(
     return 0
 
 
-def _quietly(_: str) -> None:
+def _quietly(_: object) -> None:
     """Show no stages: of many devices, each has one line."""
 
 

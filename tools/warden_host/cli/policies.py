@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from warden_host import control_client, filelock, names
-from warden_host.cli import screen
+from warden_host.cli import common, screen
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.devices import policies as changes
 from warden_host.errors import HostError
@@ -113,11 +113,7 @@ def set_command(
             )
         brokers = changes.brokers(fleet, known, listed) if listed else ()
 
-        def report(text: str) -> None:
-            if as_json:
-                screen.print_json({"device": device, "stage": text})
-            else:
-                screen.good(text)
+        report = common.stage_printer(device, as_json)
 
         lock = _try_lock(fleet, device)
         if lock is None:

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from warden_host import control_client, names
-from warden_host.cli import screen, secrets_input
+from warden_host.cli import common, screen, secrets_input
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.devices import token_terms
 from warden_host.devices.token_terms import TokenTerms
@@ -170,11 +170,7 @@ def token(
             request["order"] = _for_json(order)
         return control_client.call(fleet.control, request, 60)
 
-    def show_stage(text: str) -> None:
-        if as_json:
-            screen.print_json({"device": device, "stage": text})
-        else:
-            screen.good(text)
+    show_stage = common.stage_printer(device, as_json)
 
     if terms is not None:
         token_terms.change(device, ask, ask_secret(terms, file), show_stage, timeout)

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from warden_host import control_client, jsontext, names
-from warden_host.cli import screen, secrets_input
+from warden_host.cli import common, screen, secrets_input
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.devices import networks
 from warden_host.devices.bundle import Network
@@ -71,11 +71,7 @@ def wifi(
             password = _password(password_file)
         new = Network(add, password)
 
-    def show_stage(text: str) -> None:
-        if as_json:
-            screen.print_json({"device": device, "stage": text})
-        else:
-            screen.good(text)
+    show_stage = common.stage_printer(device, as_json)
 
     result = networks.change(device, ask, new, remove, show_stage, timeout)
     if as_json:

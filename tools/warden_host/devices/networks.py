@@ -15,7 +15,8 @@ from typing import Any
 
 from warden_host import jsontext
 from warden_host.devices.bundle import Network, check_networks
-from warden_host.devices.trial import Ask, Report, complete, malformed, result
+from warden_host.devices.stage import Report
+from warden_host.devices.trial import Ask, complete, malformed, result
 from warden_host.errors import HostError
 
 

@@ -14,7 +14,8 @@ from warden_client.protocol import strictcbor
 from warden_host import names
 from warden_host.broker import connection
 from warden_host.devices import log_in
-from warden_host.devices.trial import Ask, Report, complete, malformed, result
+from warden_host.devices.stage import Report
+from warden_host.devices.trial import Ask, complete, malformed, result
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.fleet.servers import Server

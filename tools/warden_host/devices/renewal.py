@@ -11,6 +11,7 @@ from typing import Any
 from warden_host import jsontext
 from warden_host.broker import connection
 from warden_host.devices import certificates, rotation
+from warden_host.devices.stage import Report, Stage
 from warden_host.errors import HostError, LinkError, class_of
 from warden_host.fleet import client_pki
 from warden_host.fleet.fleet import Fleet
@@ -29,7 +30,7 @@ def renew(
     device: str,
     ask: rotation.Ask,
     ask_key: AskKey,
-    report: rotation.Report,
+    report: Report,
     timeout_s: float,
     *,
     days: int = client_pki.DEFAULT_DAYS,
@@ -48,7 +49,7 @@ def renew(
     unfinished = store.rotation(device)
     revoked = unfinished is not None and _is_revoked(store, unfinished)
     if unfinished is not None and not revoked:
-        report("an unfinished rotation comes first")
+        report(Stage("unfinished", "an unfinished rotation comes first"))
         rotation.complete_rotation(fleet, store, unfinished, ask, report, timeout_s)
         if "certificate" in unfinished.body:
             return

@@ -28,6 +28,7 @@ from warden_host.broker import connection
 from warden_host.broker.accounts import device_password
 from warden_host.broker.backend import open_registry
 from warden_host.devices import certificates, pins, revocation
+from warden_host.devices.stage import Report, Stage
 from warden_host.errors import HostError, LinkError, class_of
 from warden_host.fleet import pki
 from warden_host.fleet.fleet import Fleet
@@ -40,7 +41,6 @@ PARTS = tuple(_KEYS)
 _PAUSE_S = 1.0
 
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
-Report = Callable[[str], None]
 
 
 def rotate(
@@ -64,12 +64,13 @@ def rotate(
     """
     current = start_rotation(fleet, store, device, parts, deadline_s, live_ends_s)
     if deadline_s is not None and current.body.get("deadline") != deadline_s:
-        report("an unfinished rotation with another deadline comes first")
+        report(Stage("unfinished", "an unfinished rotation with another deadline comes first"))
     if not complete_rotation(fleet, store, current, ask, report, timeout_s):
         return False
     left = tuple(part for part in parts if not _has(fleet, store, current, part, live_ends_s))
     if left:
-        report("that rotation was unfinished; now the parts that it left out: " + ", ".join(left))
+        text = "that rotation was unfinished; now the parts that it left out: " + ", ".join(left)
+        report(Stage("left-out", text))
         late = None if left == ("release",) else deadline_s
         following = start_rotation(fleet, store, device, left, late, live_ends_s)
         return complete_rotation(fleet, store, following, ask, report, timeout_s)
@@ -171,7 +172,7 @@ def complete_rotation(
     waiting: list[str] | None = None
     if _has_old_server_key(store, rotation):
         revocation.drop_connection(fleet, store, rotation.device)
-        report("the device connects anew, to the server's new key")
+        report(Stage("reconnecting", "the device connects anew, to the server's new key"))
     while True:
         pending = _pending(store, rotation, ask)
         if isinstance(pending, str):
@@ -179,27 +180,32 @@ def complete_rotation(
         else:
             if waiting is None:
                 if "release" in rotation.body:
-                    report("the device takes releases of the present keys alone")
+                    report(
+                        Stage(
+                            "release-keys", "the device takes releases of the present keys alone"
+                        )
+                    )
                 if rotation.body.keys() - {"id", "instead", "release"}:
-                    report("the device holds the new secrets beside the old ones")
+                    report(Stage("taken", "the device holds the new secrets beside the old ones"))
                 with store.transaction():
                     if rotation.taken is None:  # a backup from before does not know it
                         _await_backup(store, rotation)
                     store.confirm_rotation(rotation.device, time.time())
             if store.waits_for_backup(rotation.device):
-                report("it uses the old ones until a backup of the fleet has the new ones")
+                text = "it uses the old ones until a backup of the fleet has the new ones"
+                report(Stage("waits-for-backup", text))
                 return False
             if pending != waiting and pending:
-                report("still to prove: " + ", ".join(map(_part_name, pending)))
+                text = "still to prove: " + ", ".join(map(_part_name, pending))
+                report(Stage("unproved", text))
                 for appid in sorted(store.exported() & rotation.apps.keys()):
-                    report(
-                        f"the program of {appid} needs its new key: `warden app export {appid}`"
-                    )
+                    text = f"the program of {appid} needs its new key: `warden app export {appid}`"
+                    report(Stage("export-needed", text))
             waiting = pending
             if "password" in pending and not password_set:
                 _set_password(fleet, store.device(rotation.device), rotation)
                 password_set = True
-                report("the broker knows the new password")
+                report(Stage("password-set", "the broker knows the new password"))
             if not pending:
                 _record_certificate(store, rotation)
                 if "trust" in rotation.body:
@@ -210,7 +216,7 @@ def complete_rotation(
                         store.promote_key(rotation.device, appid, k)
                 store.end_rotation(rotation.device)
                 if rotation.body.keys() - {"id", "instead", "release"}:
-                    report("all parts are proven: the old secrets are deleted")
+                    report(Stage("proved", "all parts are proven: the old secrets are deleted"))
                 return True
         if time.monotonic() > end:
             raise HostError(

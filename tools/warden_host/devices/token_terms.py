@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from warden_host import jsontext
+from warden_host.devices.stage import Report, Stage
 from warden_host.errors import HostError, LinkError, class_of
 
 MAX_TEXT = 512  # bytes of the client ID, the secret and the scope each, and of the address
@@ -28,7 +29,6 @@ _FORMAT = 1
 _PAUSE_S = 2.0
 
 Ask = Callable[[dict[str, Any]], dict[str, Any]]
-Report = Callable[[str], None]
 # CA certificates, DER, and pins.
 Trust = tuple[list[bytes], list[bytes]]
 
@@ -162,7 +162,7 @@ def change(device: str, ask: Ask, terms: TokenTerms, report: Report, timeout_s: 
                     "ones are in use",
                 )
             if now.id == number and not taken:
-                report(f"{device} holds both, and tries the new ones")
+                report(Stage("taken", f"{device} holds both, and tries the new ones"))
             taken = now.id == number
         time.sleep(_PAUSE_S)
     raise HostError(

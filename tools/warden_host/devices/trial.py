@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from warden_host import jsontext
+from warden_host.devices.stage import Report, Stage
 from warden_host.errors import HostError, LinkError, class_of
 
 _PAUSE_S = 2.0
@@ -16,7 +17,6 @@ MAX_ID = (1 << 32) - 1
 
 # ask(change): gives the command and returns the device's answer; None: ask for the state.
 Ask = Callable[[dict[str, Any] | None], dict[str, Any]]
-Report = Callable[[str], None]
 
 
 class State(Protocol):
@@ -70,7 +70,7 @@ def complete(
             if now.id == number and not now.is_pending:
                 return now
             if now.id == number and not taken:
-                report(taken_text(now))
+                report(Stage("taken", taken_text(now)))
             taken = now.id == number
         time.sleep(_PAUSE_S)
     raise HostError(

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from warden_host.alarms import settings as alarm_settings
 from warden_host.alarms.channel import Channel
@@ -14,6 +15,7 @@ from warden_host.otp.notify.delivery import Way
 from warden_host.otp.notify.mail import MailWay
 from warden_host.otp.notify.webhook import WebhookWay
 from warden_host.service import crl_keeper
+from warden_host.store.alarm_backlog import AlarmBacklog
 
 CHECK_S = 60.0
 _DEVICE_KINDS = ("quarantined", "diverged", "incident", "refused")
@@ -48,13 +50,16 @@ class AlarmService:
             lambda store, now: crl_keeper.ending_soon(fleet, store, now),
         )
         self._logins = RefusedLogins(self._settings.refused_logins)
+        self._database = fleet.database
+        self._kept: dict[str, Any] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="warden-alarms", daemon=True)
 
     def __enter__(self) -> "AlarmService":
-        for channel in self._channels:
-            channel.start()
         if self._channels:
+            self._restore()
+            for channel in self._channels:
+                channel.start()
             self._thread.start()
         return self
 
@@ -62,8 +67,10 @@ class AlarmService:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        for channel in self._channels:
-            channel.close()
+        if self._channels:
+            for channel in self._channels:
+                channel.close()
+            self._keep()
 
     def on_device_event(self, fleet_event: FleetEvent) -> None:
         """Take an event of a device from the engine, where no throttle hides one."""
@@ -89,7 +96,30 @@ class AlarmService:
                 self._report(f"conditions can't be checked: {error}")
             except OSError as error:
                 self._report(f"conditions can't be checked: {filesystem_error(error).text}")
+            self._keep()
             self._stop.wait(CHECK_S)
+
+    def _restore(self) -> None:
+        try:
+            with AlarmBacklog(self._database) as store:
+                self._kept = store.alarm_backlog()
+        except HostError as error:
+            self._report(f"alarms that waited can't be read: {error}")
+        for channel in self._channels:
+            channel.restore(self._kept.get(channel.key))
+
+    def _keep(self) -> None:
+        """Keep what waits, for a start after a crash or a stop; nothing is written twice."""
+        found = {channel.key: channel.backlog() for channel in self._channels}
+        waiting = {key: record for key, record in found.items() if record}
+        if waiting == self._kept:
+            return
+        try:
+            with AlarmBacklog(self._database) as store:
+                store.set_alarm_backlog(waiting)
+            self._kept = waiting
+        except HostError as error:
+            self._report(f"alarms that wait can't be kept: {error}")
 
     def _report(self, text: str) -> None:
         self._announce(FleetEvent("notice", text=text))
