@@ -1,6 +1,7 @@
 """Test completion: in bash itself, and its answers for the other shells."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,23 +69,41 @@ def test_what_is_offered(named, capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-def test_bash_itself(named, tmp_path):
+# What runs in the shell: it prints what is offered for `warden rotate front`.
+SHELLS = {
+    "bash": """
+eval "$(warden completion bash)"
+COMP_WORDS=(warden rotate front); COMP_CWORD=2
+_warden_completion warden
+printf '%s\\n' "${COMPREPLY[@]}"
+""",
+    # Outside of a line editor zsh has no compadd.
+    "zsh": """
+compdef() { :; }
+compadd() { print -l -- "${completions[@]}"; }
+eval "$(warden completion zsh)"
+words=(warden rotate front); CURRENT=3
+_warden_completion
+""",
+    "fish": "warden completion fish | source; complete -C 'warden rotate front'",
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_shell_itself(named, tmp_path, shell):
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
     program = tmp_path / "bin" / "warden"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m warden_host.cli "$@"\n')
     program.chmod(0o755)
-    script = """
-eval "$(warden completion bash)"
-COMP_WORDS=(warden rotate front); COMP_CWORD=2
-_warden_completion warden
-echo "${COMPREPLY[@]}"
-"""
     path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(REPO / "tools")}
+    environment |= {"HOME": str(tmp_path)}  # none of the shells reads a file of the user's
     done = subprocess.run(
-        ["bash", "-c", script], env=environment, capture_output=True, text=True, check=True
+        [shell, "-c", SHELLS[shell]], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "front-door front-gate\n"
+    assert done.stdout.split() == ["front-door", "front-gate"]
     assert done.stderr == ""
 
 
