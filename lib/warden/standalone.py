@@ -79,7 +79,9 @@ def store(
         "network": cbor.encode(known),
     }
     for data in records.values():
-        ensure(len(data or b"") <= _MAX_RECORD, "bad-argument", "the account or the CAs are too large")
+        ensure(
+            len(data or b"") <= _MAX_RECORD, "bad-argument", "the account or the CAs are too large"
+        )
     vault.commit(records)
 
 

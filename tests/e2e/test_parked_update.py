@@ -9,8 +9,8 @@ from fleet_kit import DEVICE, Board, World
 from ota_e2e_kit import envelope, image, order, restarted, send_rest, updatable
 from warden_host.names import AUTHORITY
 
-# The agent out of its sources has room in it, and what judges has not: so from 285 KB to 340.
-SHORT = "315k"
+# The agent out of its sources has room in it, and what judges has not: so from 328 KB to 346.
+SHORT = "337k"
 
 
 @pytest.fixture

@@ -175,7 +175,7 @@ def test_a_start_passes_the_watchdog_to_the_boot():
         load.open_board, load.find = open_board, lambda *_: lambda args: None
         sys.path.append("/app")
         try:
-            slots.boot_slots(("file", "/x", ("app",), 3))
+            slots.boot_slots(("partition", "/x", ("app",), 3))
         finally:
             load.open_board, load.find, sys.path[:] = kept
             boot.start = real
