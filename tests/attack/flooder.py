@@ -1,9 +1,9 @@
 """A process that floods the broker under one account: one order on standard input, one result.
 
 The order, a line of JSON: fleet, device, password, kind, plain, seconds (at most), retry_s (how
-long it tries to log in again), count (packets at most, 0 for no limit). The result: sent
-(packets), rate (a second), cut (unix seconds at which the broker ended the connection, or null),
-refused (whether each later log-in was refused).
+long it tries to log in again), fresh (of payloads()), count (packets at most, 0 for no limit). The
+result: sent (packets), rate (a second), cut (unix seconds at which the broker ended the
+connection, or null), refused (whether each later log-in was refused).
 """
 
 import itertools
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attack.arena import start_session
-from attack.raw_client import RawClient, publish_packet
+from attack.raw_client import RawClient, publish_packet, subscribe_packet
 from engine_kit import SEALED, K
 from host_kit import PeerDevice
 from warden_host import names
@@ -23,20 +23,22 @@ from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
 
-_FRESH = 6000  # messages of a session that are sealed before the flood begins
 _RETRY_S = 0.25  # between the log-ins of one that was cut off
 _LARGEST = 1900  # bytes of a payload within the broker's smallest limit
 
 
-def payloads(kind: str, peer: PeerDevice) -> tuple[str, list[bytes]]:
-    """Return (event, payloads) of a kind of flood; they are sent again and again."""
+def payloads(kind: str, peer: PeerDevice, fresh: int) -> tuple[str, list[bytes]]:
+    """Return (event, payloads) of a kind of flood; they are sent again and again.
+
+    fresh: messages of a session that are sealed before the flood begins.
+    """
     match kind:
         case "garbage":
             return "x", [os.urandom(64) for _ in range(200)]
         case "hello":
-            return "hello", [peer.hello() for _ in range(_FRESH)]
+            return "hello", [peer.hello() for _ in range(fresh)]
         case "ready":
-            return "ready", [peer.ready() for _ in range(_FRESH)]
+            return "ready", [peer.ready() for _ in range(fresh)]
         case "deep CBOR":
             return "x", [b"\x81" * _LARGEST, b"\xa1\x00" * (_LARGEST // 2)]
         case "large JSON":
@@ -44,19 +46,28 @@ def payloads(kind: str, peer: PeerDevice) -> tuple[str, list[bytes]]:
             body = b"[" + b'{"":1.5},' * 170 + b"1]"
             return "x", [text % (peer.device.encode(), body), b"[" * _LARGEST]
         case "key IDs":
-            return "x", [
-                peer.seal("x", b"\xa0", headers={4: os.urandom(8)}) for _ in range(_FRESH)
-            ]
+            return "x", [peer.seal("x", b"\xa0", headers={4: os.urandom(8)}) for _ in range(fresh)]
         case "incidents":
             bodies = ({"code": f"c{n % 250}", "n": 1, "at": ""} for n in itertools.count())
             return "incident", [
-                peer.seal("incident", [0, None, next(bodies)]) for _ in range(_FRESH)
+                peer.seal("incident", [0, None, next(bodies)]) for _ in range(fresh)
             ]
         case "events":
-            return "x", [peer.seal("x", [0, None, {"n": n}]) for n in range(_FRESH)]
+            return "x", [peer.seal("x", [0, None, {"n": n}]) for n in range(fresh)]
     raise ValueError(kind)
 
 
+def unseen_packets(kind: str, peer: PeerDevice) -> list[bytes]:
+    """Return the packets of a flood that the broker drops: no application sees it."""
+    other = peer.topic("evt", "x").replace(peer.device, "OTHER")
+    return {
+        "denied topics": [publish_packet(other, os.urandom(64)) for _ in range(200)],
+        "pings": [b"\xc0\x00"],
+        "subscriptions": [subscribe_packet(f"{other}/{number}") for number in range(200)],
+    }.get(kind, [])
+
+
+UNSEEN = ("denied topics", "pings", "subscriptions")
 KINDS = ("garbage", "hello", "ready", "deep CBOR", "large JSON", "key IDs", "incidents", "events")
 WITH_SESSION = ("ready", "key IDs", "incidents", "events")
 
@@ -77,11 +88,13 @@ def main() -> None:
         raise ConnectionError(f"the log-in was refused ({code})")
     if order["kind"] in WITH_SESSION:
         start_session(client, peer)
-    event, made = payloads(order["kind"], peer)
-    topic = peer.topic("evt", event)
-    if order["plain"]:
-        topic = topic.replace("/fmt/cose", "/fmt/json")
-    packets = [publish_packet(topic, each) for each in made]
+    packets = unseen_packets(order["kind"], peer)
+    if not packets:
+        event, made = payloads(order["kind"], peer, order["fresh"])
+        topic = peer.topic("evt", event)
+        if order["plain"]:
+            topic = topic.replace("/fmt/cose", "/fmt/json")
+        packets = [publish_packet(topic, each) for each in made]
     print(json.dumps({"ready": True}), flush=True)
     sys.stdin.readline()
     began = time.time()

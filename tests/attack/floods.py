@@ -7,12 +7,12 @@ import subprocess
 import time
 
 from attack.arena import Arena, child
-from attack.flooder import KINDS
+from attack.flooder import KINDS, UNSEEN
 from attack.registry import Result, attack
 from warden_host.cli import main
 
 SECONDS = 20.0  # the flooder goes on for so long, and logs in again and again
-_SHORT = ("garbage", "incidents")
+_SHORT = ("garbage", "incidents", "denied topics")
 
 
 def flood(arena: Arena, kind: str) -> Result:
@@ -27,6 +27,7 @@ def flood(arena: Arena, kind: str) -> Result:
         "plain": plain,
         "seconds": 60,
         "retry_s": SECONDS if arena.whole else 0,
+        "fresh": 6000 if arena.whole else 1500,
         "count": 0,
     }
     victim = f"V-{device}"
@@ -63,7 +64,7 @@ def revoke(arena: Arena, device: str) -> dict[str, str]:
     return {"revoke": f"{took:.2f} s" if code == 0 else f"failed ({code})"}
 
 
-for _kind in KINDS:
+for _kind in (*KINDS, *UNSEEN):
     attack(
         f"flood: {_kind}",
         "found by its rate, slowed, and cut off at the broker",

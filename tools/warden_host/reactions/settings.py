@@ -69,7 +69,7 @@ class Budget:
     """
 
     messages_s: int = 200
-    kib_s: int = 512
+    kib_s: int = 256
     processor_ms: int = 300
     tolerance_s: int = 4
 

@@ -33,6 +33,7 @@ from warden_host.reactions.settings import (
 from warden_host.service.authority import Authority
 from warden_host.service.control import Caller, Handler, Line
 from warden_host.service.request_fields import read_text
+from warden_host.service.traffic_watch import TrafficWatch
 from warden_host.store.reactions import Reaction
 from warden_host.store.store import Store
 
@@ -80,7 +81,7 @@ class Reactor:
         with Store(self._fleet.database) as store:
             self._types = {name: type_ for name, type_, _ in store.device_types()}
         self._thread.start()
-        self._authority.floods.watch(self._budget, self.on_flood)
+        self._authority.floods.watch(self.budget, self.on_flood)
         self._authority.ask(lambda engine: engine.watchers.append(self.on_event))
         return self
 
@@ -196,7 +197,8 @@ class Reactor:
             FleetEvent("reaction", job.device, name=job.kind, code=job.code, text=job.text)
         )
 
-    def _budget(self, device: str) -> Budget:
+    def budget(self, device: str) -> Budget:
+        """Return what the device may cost. Called on any thread."""
         return self._rules(device).budget
 
     def _rules(self, device: str) -> Rules:
@@ -235,6 +237,8 @@ def reacting(
     try:
         with Reactor(fleet, authority, announce, guard.disable, revoked) as made:
             made.watch_places(broker.places)
-            yield made
+            places = broker.places
+            with TrafficWatch(broker.ports, places.client_at, made.budget, made.on_flood):
+                yield made
     finally:
         guard.close()

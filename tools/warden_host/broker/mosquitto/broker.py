@@ -75,6 +75,12 @@ class Broker:
         self.on_attempt: Callable[[Attempt], None] | None = None
 
     @property
+    def ports(self) -> list[int]:
+        """Return the ports of the listeners for devices."""
+        terms, settings = connection.load(self._fleet), self._fleet.settings.broker
+        return [terms.port(one, settings.port) for one in self._listeners]
+
+    @property
     def pid(self) -> int:
         return self._child.pid if self._child else 0
 

@@ -16,7 +16,7 @@ TURNS = 4  # log-ins by turns that each ended the other's connection
 _KEPT = 16  # log-ins of one client
 _MOST_CLIENTS = 20_000
 
-_IN = re.compile(r"\S+: New client connected from (\S+):\d+ as (\S+) \(")
+_IN = re.compile(r"\S+: New client connected from (\S+):(\d+) as (\S+) \(")
 _TAKEN = re.compile(r"\S+: Client (\S+) already connected, closing old connection\.\Z")
 
 
@@ -33,6 +33,7 @@ class Places:
         self._clock = clock
         self._guard = threading.Lock()
         self._known: OrderedDict[str, deque[_LogIn]] = OrderedDict()
+        self._peers: OrderedDict[tuple[str, int], str] = OrderedDict()
         self._taken: set[str] = set()
         # Called on the log's thread with a client that two addresses use by turns, and these.
         self.on_shared: Callable[[str, tuple[str, str]], None] | None = None
@@ -48,7 +49,16 @@ class Places:
                 continue
             found = _IN.match(line)
             if found is not None:
-                self._add(found[2], found[1])
+                self._add(found[3], found[1])
+                with self._guard:
+                    self._peers[found[1], int(found[2])] = found[3]
+                    if len(self._peers) > _MOST_CLIENTS:
+                        self._peers.popitem(last=False)
+
+    def client_at(self, peer: tuple[str, int]) -> str:
+        """Return the client that logged in last from an address and a port, or ""."""
+        with self._guard:
+            return self._peers.get(peer, "")
 
     def changed(self, client: str, since: float) -> bool:
         """Return whether it logged in from one address, another, and the first again.
