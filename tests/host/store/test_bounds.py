@@ -197,10 +197,7 @@ BOUNDED = {
     "incident_logs": "one a device",
     "incident_records": "MAX_RECORDS a device; remove_past()",
     "good_logins": "100,000, for known_days",
-    "incident_logs": "one a device",
-    "incident_records": "MAX_RECORDS a device",
     "reactions": "one a device",
-    "web_logins": "one an operator",
 }
 
 
