@@ -18,7 +18,7 @@ import asyncio
 from micropython import const
 
 from .. import unload
-from ..errors import PeerError, ensure
+from ..errors import PeerError, UsageError, ensure
 from ..wire.names import JSON
 
 TYPE_CHECKING = const(False)
@@ -103,6 +103,7 @@ class Device:
         # Needed by start() alone.
         self._parts: "Any" = apps, None if otp is None or panel is None else panel(), memory
         self._memory = memory
+        self._event: "str | None" = None  # the last one published, whose name was checked
 
     @staticmethod
     def from_board(
@@ -274,16 +275,21 @@ class Device:
 
             return await within(self.publish(event, body, to, qos), timeout)
         agent = self._agent
-        ensure(
-            agent.names.is_event(event) and event not in _OWN_EVENTS,
-            "bad-name",
-            "an event's name is 1 to 32 of a-z 0-9 _ and none of Warden's own",
-        )
-        ensure(isinstance(body, dict), "bad-argument", "an event's body is a dict")
+        if event != self._event:
+            ensure(
+                agent.names.is_event(event) and event not in _OWN_EVENTS,
+                "bad-name",
+                "an event's name is 1 to 32 of a-z 0-9 _ and none of Warden's own",
+            )
+            self._event = event
+        if not isinstance(body, dict):
+            raise UsageError("bad-argument", "an event's body is a dict")
         for key in body:
-            ensure(isinstance(key, str), "bad-argument", "a key of the body is no text")
-        ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
-        pending: "list[str]" = []
+            if not isinstance(key, str):
+                raise UsageError("bad-argument", "a key of the body is no text")
+        if qos != 0:
+            ensure(qos == 1, "bad-argument", "QoS is 0 or 1")
+            pending: "list[str]" = []
         while True:
             if not agent.session_up.is_set() and agent.delivery is None:
                 await agent.session_up.wait()
@@ -325,13 +331,12 @@ class Device:
 
     def _receivers(self, to: "str | None") -> "list[Session]":
         """Return the sessions that are up and get an event; to: as in publish()."""
-        agent = self._agent
-        return [
-            session
-            for session in agent.sessions
-            if session.up
-            and (session.appid == to if to is not None else (not session.authority or agent.alone))
-        ]
+        return [session for session in self._agent.sessions if self._gets(session, to)]
+
+    def _gets(self, session: "Session", to: "str | None") -> bool:
+        if not session.up or to is not None:
+            return session.up and session.appid == to
+        return not session.authority or self._agent.alone
 
     def _post(self, event: str, body: "dict[str, Any]", to: "str | None") -> bool:
         """Queue an event with QoS 0. Return whether a session was up for it.
@@ -343,10 +348,17 @@ class Device:
             message = agent.plain.event(event, {"body": body})
             agent.post(agent.names.event(event, JSON).encode(), message)
             return True
-        sessions = self._receivers(to)
-        for session in sessions:
-            agent.post(agent.names.sealed(event)[0], session.seal_view(event, 0, body))
-        return bool(sessions)
+        posted = False
+        for session in agent.sessions:
+            if self._gets(session, to):
+                self._post_sealed(session, event, body)
+                posted = True
+        return posted
+
+    def _post_sealed(self, session: "Session", event: str, body: "dict[str, Any]") -> None:
+        agent = self._agent
+        data = session.seal_view(event, 0, body)
+        agent.post(agent.names.sealed(event)[0], data)
 
 
 def _use_policy(agent: "Any", record: "bytes | None", brokers: "Any" = None) -> "Any":

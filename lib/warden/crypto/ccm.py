@@ -65,9 +65,7 @@ class CCM:
         authentication key stream away. buf: writable, with room for the tag. n: at most 65,535.
         aad: at most 65,279 bytes.
         """
-        self._crypt(nonce, buf, n, aad, False)
-        size = self.tag_len
-        buf[n : n + size] = _tag if size == 16 else _tag[:size]
+        self._crypt(nonce, buf, n, aad)
 
     def open(self, nonce: "Buffer", buf: "bytearray | memoryview", n: int, aad: "Buffer") -> None:
         """Decrypt buf[:n] in place; the tag is behind it.
@@ -91,24 +89,25 @@ class CCM:
 
     wipe = close
 
+    # Few functions, and small ones: one whose locals and stack take more than eleven words has its
+    # frame on the heap, which costs a board as much as four AES blocks.
     def _crypt(
         self,
         nonce: "Buffer",
         buf: "bytearray | memoryview",
         n: int,
         aad: "Buffer",
-        decrypt: bool,
+        decrypt: bool = False,
     ) -> None:
-        """Work over buf[:n] in either direction; leave the message's tag of 16 bytes in _tag."""
+        """Work over buf[:n] in either direction, and leave the message's tag of 16 bytes in _tag.
+
+        Not decrypt: write the tag behind the message, too.
+        """
         extra = len(aad)
+        tag_len = self.tag_len
         # 16 bits count the blocks and the bytes: a longer message would meet its own key stream
         # again. Longer AAD has another length format (RFC 3610 §2.2) that nothing here needs.
-        if (
-            len(nonce) != _NONCE
-            or not 0 <= n <= 65535
-            or extra >= 65280
-            or len(buf) < n + self.tag_len
-        ):
+        if len(nonce) != _NONCE or not 0 <= n <= 65535 or extra >= 65280 or len(buf) < n + tag_len:
             raise UsageError(
                 "bad-argument",
                 "a nonce has 13 bytes, a message at most 65535 and room for its tag, AAD at most"
@@ -125,39 +124,27 @@ class CCM:
         # encrypting any block shows its progress.
         chain = self._chain or bytearray(self._cbc(_ZERO))
         self._chain = None
-        if (extra + 33 & -16) + n <= _CHUNK - 15:
-            self._crypt_short(nonce, buf, n, aad, decrypt, chain)
-        else:
+        if (extra + 33 & -16) + n > _CHUNK - 15:
             self._crypt_long(nonce, memoryview(buf), n, aad, decrypt, chain)
+        else:
+            # AAD and message fit into the workspace together.
+            if decrypt:
+                self._apply_stream(nonce, buf, n)
+            size = frame(_work, nonce, aad, tag_len << 20 | extra << 10 | n)
+            size = append(_work, buf, size, n)
+            xor(_work, chain, 0, 16)
+            text = _stream[:size]
+            self._cbc(text, text)
+            chain[:] = text[size - 16 :]
+            if not decrypt:
+                self._apply_stream(nonce, buf, n)
         xor(_tag, chain, 0, 16)
         self._chain = chain
-
-    def _crypt_short(
-        self,
-        nonce: "Buffer",
-        buf: "bytearray | memoryview",
-        n: int,
-        aad: "Buffer",
-        decrypt: bool,
-        chain: bytearray,
-    ) -> None:
-        """Do the work of _crypt() where AAD and message fit into the workspace together.
-
-        chain: the CBC object's; that of this message afterwards. Leave key-stream block 0 in _tag.
-        """
-        if decrypt:
-            self._apply_stream(nonce, buf, n)
-        size = frame(_work, nonce, aad, self.tag_len << 20 | len(aad) << 10 | n)
-        size = append(_work, buf, size, n)
-        xor(_work, chain, 0, 16)
-        text = _stream[:size]
-        self._cbc(text, text)
-        chain[:] = text[size - 16 :]
         if not decrypt:
-            self._apply_stream(nonce, buf, n)
+            buf[n : n + tag_len] = _tag if tag_len == 16 else _tag[:tag_len]
 
     def _apply_stream(self, nonce: "Buffer", buf: "bytearray | memoryview", n: int) -> None:
-        """XOR buf[:n] with its key stream, n at most 496; leave key-stream block 0 in _tag."""
+        """XOR buf[:n] with its key stream, n at most 481; leave key-stream block 0 in _tag."""
         size = (n + 31) & -16
         count(_work, nonce, size)
         self._ecb(_blocks[:size], _stream)
@@ -173,7 +160,10 @@ class CCM:
         decrypt: bool,
         chain: bytearray,
     ) -> None:
-        """As _crypt_short(), of any length."""
+        """Work over a message of any length.
+
+        chain: the CBC object's; that of this message afterwards. Leave key-stream block 0 in _tag.
+        """
         cbc = self._cbc
         ecb = self._ecb
         extra = len(aad)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .clock import Clock
     from .verifier import TrustAnchors, Verifier
 
+_BROKEN = OSError, AttributeError  # AttributeError: of a socket that was closed meanwhile
+
 
 def _ready(raw: "Any", writable: bool) -> "Generator[None, None, None]":
     # As asyncio's own streams wait: they would take 2 KB more, and a second buffer.
@@ -111,14 +113,14 @@ class Link:
         try:
             self.meter.left = ALLOWANCE
             return self.tls.write(data) or 0
-        except (OSError, AttributeError):
+        except _BROKEN:
             raise LinkError("link-closed")
 
     async def send(self, data: "bytes | bytearray | memoryview") -> None:
         """Write all bytes within stall_ms. Raises LinkError link-timeout, link-closed."""
         try:
             await self.write_all(data, time.ticks_ms(), self._stall_ms)
-        except (OSError, AttributeError):
+        except _BROKEN:
             raise LinkError("link-closed")
 
     async def wait_readable(self, wait_ms: int) -> bool:

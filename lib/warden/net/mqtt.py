@@ -55,8 +55,7 @@ class Client:
     ) -> None:
         self.client_id = name = client_id.encode()  # umqtt counts characters, MQTT bytes
         ensure(len(name) <= _MAX_FIELD, "bad-argument", "a client ID has at most 65,535 bytes")
-        both = (user is None) == (password is None)
-        ensure(both, "bad-credential", "a user name goes with a password")
+        ensure((user is None) == (password is None), "bad-credential", "a user needs a password")
         for field in (user, password):
             fits = field is None or len(field) <= _MAX_FIELD
             ensure(fits, "bad-credential", "a user name or password has at most 65,535 bytes")
@@ -71,8 +70,7 @@ class Client:
         self._on_skipped = on_skipped
         self._on_message = on_message
         self.keepalive = Keepalive(keepalive_s * 1000, stall_ms)
-        self.owes = False
-        self._sending = False
+        self.owes = self._sending = False
         self._sent = asyncio.Event()
         self._rest = memoryview(b"")
         self._link: "Link | None" = None
@@ -278,15 +276,18 @@ class Client:
             data = self.take_out()
         else:
             data = self._event(topic, payload)
-        try:
-            count = self._open_link().write(data)
-        except PeerError:
-            self.close()
-            raise
+        count = self._write(data)
         self.keepalive.sent_at = time.ticks_ms()
         if count < len(data):
             self._rest = memoryview(data)[count:]
             self.owes = True
+
+    def _write(self, data: bytearray) -> int:  # apart: post() would have its frame on the heap
+        try:
+            return self._open_link().write(data)
+        except PeerError:
+            self.close()
+            raise
 
     def _event(self, topic: bytes, payload: "bytes | bytearray | memoryview") -> bytearray:
         """Return a PUBLISH with QoS 0; kept for the next payload of this topic and length."""
@@ -311,8 +312,7 @@ class Client:
         topic: 1 to 120 bytes. qos: 0 or 1. PeerError mqtt-refused; LinkError; UsageError.
         """
         ensure(qos in (0, 1), "bad-argument", "QoS is 0 or 1")
-        # umqtt 1.3.4 writes the length of a SUBSCRIBE as one byte.
-        fits = 0 < len(topic.encode()) <= 120
+        fits = 0 < len(topic.encode()) <= 120  # umqtt 1.3.4 has one byte for a packet's length
         ensure(fits, "bad-argument", "a topic to subscribe to has 1 to 120 bytes")
         self.topics = [one for one in self.topics if one[0] != topic] + [(topic, qos)]
         if self.connected:

@@ -43,7 +43,7 @@ _CONTAINERS = const(128)
 _KEPT = const(16)  # encoded keys
 _NAME = const(32)  # bytes of the longest one
 _names: "dict[str, bytes]" = {}
-_NONE: "list[Any]" = []  # around the outermost container; never changed
+_NONE: "list[Any]" = []  # around the outermost container
 
 
 class Cursor:
@@ -168,8 +168,8 @@ def write(out: bytearray, value: "Any", depth: int = DEEPEST) -> None:
     """Append the one encoding of value to out; see encode()."""
     if _write(out, value):
         return
-    # In one loop, as _walk(). Around the container that is written: the items of each one, where
-    # it goes on, and whether they are a map's. By an index: an iterator would be an object.
+    # In one loop, as _walk(). `outer`, of each container around the one that is written: items,
+    # index of the next, whether it is a map. By an index: an iterator would be an object.
     outer: "list[Any]" = _NONE
     while True:
         if len(outer) >= 3 * depth:
@@ -233,8 +233,7 @@ def _walk(cursor: Cursor, max_depth: int, keep: bool) -> "Any":
                 raise PeerError("cbor-malformed")
             major = cursor.major()
             key = _scalar(cursor, major, cursor.value, keep)
-            if len(previous):
-                # Copies only where there are two keys: a command often has one.
+            if len(previous):  # copies only where there are two keys: a command often has one
                 previous = bytes(previous)
                 if not previous < bytes(cursor.view[at : cursor.at]):
                     raise PeerError("cbor-not-canonical")
@@ -244,8 +243,7 @@ def _walk(cursor: Cursor, max_depth: int, keep: bool) -> "Any":
         left -= 1
         container = major == _ARRAY or major == _MAP
         if container:
-            # An empty list is one byte on the wire and 64 in memory: their number is bounded as
-            # well as their depth.
+            # An empty list is one byte on the wire and 64 in memory: their number is bounded too.
             cursor.left -= keep
             if depth >= max_depth or cursor.left < 0:
                 raise PeerError("cbor-limit")
@@ -313,23 +311,10 @@ def text(view: memoryview) -> str:
 
 def _write(out: bytearray, value: "Any") -> bool:
     """Append a value that is no list and no map, or the head of one: then return False."""
-    # By `type`, the frequent ones first: this is done for every event, and an allocation of more
-    # than one block searches the heap from its beginning.
+    # By `type`, the frequent ones first: this is done for every event.
     kind = type(value)
     if kind is str:
-        try:
-            data = value.encode()
-        except UnicodeError:
-            raise UsageError("bad-argument", "a lone surrogate in a text")
-        n = len(data)
-        # As many characters as bytes: plain ASCII, no need to look closer.
-        if n != len(value) and not is_utf8(data):
-            raise UsageError("bad-argument", "a text that is not UTF-8")
-        if n < 24:
-            out.append(0x60 | n)
-        else:
-            out.extend(head(_TEXT, n))
-        out.extend(data)
+        _write_text(out, value)
     elif kind is bytes or kind is bytearray or kind is memoryview:
         n = len(value)
         if n < 24:
@@ -362,12 +347,27 @@ def _write(out: bytearray, value: "Any") -> bool:
     return True
 
 
+def _write_text(out: bytearray, value: str) -> None:
+    try:
+        data = value.encode()
+    except UnicodeError:
+        raise UsageError("bad-argument", "a lone surrogate in a text")
+    n = len(data)
+    # As many characters as bytes: plain ASCII, no need to look closer.
+    if n != len(value) and not is_utf8(data):
+        raise UsageError("bad-argument", "a text that is not UTF-8")
+    if n < 24:
+        out.append(0x60 | n)
+    else:
+        out.extend(head(_TEXT, n))
+    out.extend(data)
+
+
 def _pairs(value: "dict") -> "list[tuple[bytes, Any]]":
     """Return (encoded key, value) of each item, in the order of the encoded keys."""
     pairs = []
     for key in value:
-        name = _names.get(key) if type(key) is str else None
-        pairs.append((name or _name(key), value[key]))
+        pairs.append(((type(key) is str and _names.get(key)) or _name(key), value[key]))
     if len(pairs) > 1:
         pairs.sort()  # no two names are equal, so values are never compared
     return pairs
