@@ -8,6 +8,7 @@ from host_kit import DEVICE, PeerDevice, refused
 from warden_host.engine.request import Request
 from warden_host.errors import HostError
 from warden_host.protocol.policy import policy_hash
+from warden_host.store.store import App
 
 
 def test_a_command_and_its_reply(stage, peer):
@@ -54,6 +55,21 @@ def test_requests_that_are_refused(stage, peer, changes, code):
     request = {"device": DEVICE, "command": "set_relay", "args": {}} | changes
     with refused(code):
         run(stage, Request(**request))
+
+
+def test_the_database_is_not_asked_at_each_command_for_exported_applications(stage, peer):
+    """It would take as long as sealing the command does; Authority.reload() clears the answer."""
+    stage.handshake(peer)
+    statements: list[str] = []
+    stage.store._db.set_trace_callback(statements.append)
+    for _ in range(3):
+        run(stage, Request(DEVICE, "set_relay", {}))
+    assert sum("app_exports" in statement for statement in statements) == 1
+    stage.store.add_app(App("lights", (), ()))
+    stage.store.set_exported("lights", 1.0)
+    stage.engine.exported.cache_clear()
+    with refused("not-applicable"):
+        run(stage, Request(DEVICE, "set_relay", {}, app="lights"))
 
 
 def test_deadlines_go_on_while_no_event_can_be_written(stage, peer):

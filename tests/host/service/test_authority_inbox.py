@@ -14,7 +14,7 @@ from warden_host.engine.request import Request
 from warden_host.service import authority as module
 from warden_host.service.authority import Authority
 from warden_host.service.fair_inbox import BURST, MAX_TASKS, RATE, WAITING
-from warden_host.store.store import Device, Store
+from warden_host.store.store import App, Device, Store
 
 SOON_S = 30
 
@@ -256,6 +256,15 @@ def test_a_device_that_is_provisioned_while_we_serve_gets_its_own_quota(world):
     world.settle()
     assert world.devices().count("D4") == 2
     assert world.devices()[1] == "D4"
+
+
+def test_an_application_that_is_exported_while_we_serve(world):
+    assert world.authority.ask(lambda engine: engine.exported()) == frozenset()
+    with Store(world.fleet.database) as store:
+        store.add_app(App("lights", (), ()))
+        store.set_exported("lights", 1.0)
+    world.authority.reload()
+    assert world.authority.ask(lambda engine: engine.exported()) == {"lights"}
 
 
 def test_an_overlong_topic_counts_by_its_length(world):

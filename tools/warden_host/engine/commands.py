@@ -82,7 +82,7 @@ class _CommandJob:
         self._request = request
         self._state: DeviceState = engine.state(request.device)
         known = self._state.sessions if self._state.sealed else self._state.plain
-        exported = engine.store.exported()
+        exported = engine.exported()
         self._app = request.app or self._state.choose_app(request.command, exported)
         if self._app not in known:
             raise HostError(

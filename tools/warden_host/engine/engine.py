@@ -4,6 +4,7 @@ The engine holds all sessions and the store, knows no network (`publish` and `an
 in), and is used by one thread at a time, and not always the same.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -72,6 +73,7 @@ class Engine:
         )
         self.event_handlers["incident"] = self._incident_logs.receive
         self.clones = CloneWatch(self.send, self.record_refusal, clock)
+        self.exported = functools.cache(store.exported)  # to be cleared after a change
 
     # Devices
 

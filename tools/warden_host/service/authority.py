@@ -183,6 +183,7 @@ class Authority:
         with self._changing, Store(self._fleet.database) as store:
             self._devices = {name.encode(): name for name in store.names()}
             served = app_export.served(store)
+            self.do(lambda engine: engine.exported.cache_clear())
             for appid in outdated(self._fleet, self._links, served):
                 self._links.pop(appid).close()
                 self.on_link_change(appid, False)
@@ -354,9 +355,8 @@ class Authority:
             self._notice(error.code, error.text)
         except Exception as error:  # noqa: BLE001  a bug must cost one message, not the fleet
             self._bugs += 1
-            text = (
-                f"{internal_error(error).text}, {self._bugs} since the start: report it as a bug"
-            )
+            bug = internal_error(error).text
+            text = f"{bug}, {self._bugs} since the start: report it as a bug"
             self._notice("internal-error", text)
 
     def check_clock(self, guard: ClockGuard) -> None:

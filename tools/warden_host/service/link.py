@@ -100,6 +100,9 @@ class AppLink:
         self._delay_s = LEAST_DELAY_S
         self._closing = threading.Event()
         self._wake, self._waker = socket.socketpair()
+        self._wake_file = self._wake.fileno()
+        self._poll = select.poll()
+        self._polled: tuple[Any, bool] = None, False  # what _poll waits for: to read, to write
         for end in (self._wake, self._waker):
             end.setblocking(False)
         try:
@@ -212,14 +215,17 @@ class AppLink:
 
     def _wait_for(self, connection: Any) -> None:
         """Wait until there is something to read or, if something waits, room to write."""
-        writing = self._unwritten or self._client.want_write()
-        poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
-        try:
-            poll.register(connection, select.POLLIN | (select.POLLOUT if writing else 0))
-        except ValueError:
-            return  # another thread closed the connection in the meantime
-        if (self._wake.fileno(), select.POLLIN) in poll.poll(1000 * _MISC_S):
+        writing = bool(self._unwritten) or self._client.want_write()
+        if self._polled != (connection, writing):
+            # A new object for another connection: its file's number may be that of the old one.
+            poll = select.poll()
+            poll.register(self._wake, select.POLLIN)
+            try:
+                poll.register(connection, select.POLLIN | (select.POLLOUT if writing else 0))
+            except ValueError:
+                return  # another thread closed the connection in the meantime
+            self._poll, self._polled = poll, (connection, writing)
+        if (self._wake_file, select.POLLIN) in self._poll.poll(1000 * _MISC_S):
             self._wake.recv(4096)
 
     def _handle(self, misc_due: bool) -> None:
