@@ -170,7 +170,7 @@ class Enforcement:
 
 
 def is_local(fleet: Fleet) -> bool:
-    """Return whether the broker listens to this machine alone, whose addresses are never banned."""
+    """Return whether the broker listens to this machine alone, which is never banned."""
     listen = fleet.settings.broker.listen
     try:
         return ipaddress.ip_address(listen).is_loopback

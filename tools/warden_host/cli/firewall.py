@@ -70,7 +70,7 @@ def host(
     \b
     Examples:
       warden firewall host --network 192.168.1.0/24 | sudo nft -f -
-      sudo warden --fleet /srv/fleet firewall host --output /etc/nftables.d/warden.nft
+      warden firewall host --output warden.nft
     """
     fleet = state.fleet(by_root=True)
     terms = rules.HostTerms(ports(fleet), _parsed(networks), also, per_minute)
