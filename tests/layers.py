@@ -6,6 +6,7 @@ A tree is a dict of path (relative to the repository, with /) → source text.
 """
 
 import ast
+import functools
 import io
 import re
 import tokenize
@@ -68,7 +69,12 @@ def module_name(path: str) -> str:
 
 def modules_of(tree: Tree) -> dict[str, str]:
     """Module name → path, for the device package, the client's and the host's."""
-    return {module_name(path): path for path in tree if module_name(path) != path}
+    return _modules(tuple(tree))
+
+
+@functools.lru_cache
+def _modules(paths: tuple[str, ...]) -> dict[str, str]:
+    return {module_name(path): path for path in paths if module_name(path) != path}
 
 
 def imports(tree: Tree, path: str, functions: bool = True) -> dict[str, int]:
@@ -76,13 +82,18 @@ def imports(tree: Tree, path: str, functions: bool = True) -> dict[str, int]:
 
     A name that is no module of ours stays as it is written.
     """
-    known = modules_of(tree)
+    return _imports(tree[path], path, functions, tuple(tree))
+
+
+@functools.cache
+def _imports(source: str, path: str, functions: bool, paths: tuple[str, ...]) -> dict[str, int]:
+    known = _modules(paths)
     # The package that a relative import counts from.
     package = module_name(path).split(".")
     if not path.endswith("/__init__.py"):
         package = package[:-1]
     found: dict[str, int] = {}
-    for node in at_run_time(ast.parse(tree[path], path), functions):
+    for node in at_run_time(ast.parse(source, path), functions):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 found.setdefault(alias.name, node.lineno)
@@ -264,6 +275,8 @@ def client_alone(tree: Tree) -> Iterator[str]:
     known = modules_of(tree)
     for path in tree:
         ours = kind(module_name(path))
+        if ours not in ("client", "host"):
+            continue
         for target, line in imports(tree, path).items():
             first, _, rest = target.partition(".")
             if ours == "client" and first in ("warden", "warden_host", "warden_build"):

@@ -1,6 +1,6 @@
 """Serve browsers. Arguments: socket, host, port, the fleet's name; for TLS certificate and key.
 
-It prints its port when it listens. `warden serve --web` starts and ends it.
+It prints its port when it listens. `warden serve` starts and ends it.
 """
 
 import asyncio
