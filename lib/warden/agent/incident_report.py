@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .agent import Agent
 
 _RECORD = "incidents"
+# Opens the gate with the same writes to the flash as the right code: only a report tells of it.
+_UNSEEN = "duress"
 _WRITES = const(24)  # a day, where the policy says nothing
 _DAY_S = const(86400)
 _AGAIN_MS = const(30000)
@@ -36,7 +38,7 @@ async def run(agent: "Agent", now_ms: int) -> None:
     log = _load(agent, now_ms)
     linked = _linked(agent)
     for key in incidents.rows:
-        if linked or key[1] != "link":
+        if key[0] != _UNSEEN and (linked or key[1] != "link"):
             if not _save(agent, log, now_ms):
                 log = _load(agent, now_ms)
             break
@@ -49,6 +51,8 @@ async def run(agent: "Agent", now_ms: int) -> None:
         if n > told:
             await agent.send("incident", body(key, n - told))
             row[1] = n
+        if key[0] == _UNSEEN:
+            del incidents.rows[key]
     if incidents.rows and log is not None:
         _run_at(incidents, incidents.refill_ms)
 
@@ -111,7 +115,11 @@ def _save(agent: "Agent", log: "IncidentLog | None", now_ms: int) -> bool:
     Return False where the flash has no room: the log is to be loaded again.
     """
     incidents = agent.incidents
-    if log is None or incidents.left <= 0 or not incidents.rows:
+    unseen: "dict[Any, list[int]]" = {}
+    for key, row in incidents.rows.items():
+        if key[0] == _UNSEEN:
+            unseen[key] = row
+    if log is None or incidents.left <= 0 or len(unseen) == len(incidents.rows):
         return True
     gc.collect()
     if _heap() < _LEAST_HEAP:
@@ -120,6 +128,8 @@ def _save(agent: "Agent", log: "IncidentLog | None", now_ms: int) -> bool:
     now = agent.clock.now()
     records: "list[list[Any]]" = []
     for (code, at, source), (n, told, first_ms) in incidents.rows.items():
+        if code == _UNSEEN:
+            continue
         records.append([now - (now_ms - first_ms) // 1000, code, at, source, n, told])
     log.budget = [incidents.left, agent.clock.least(), agent.vault.counter("boot")]
     try:
@@ -130,7 +140,7 @@ def _save(agent: "Agent", log: "IncidentLog | None", now_ms: int) -> bool:
         # Nothing has changed: the counts stay for the next write.
         agent.log(error.code, error.text)
         return False
-    incidents.rows, incidents.kept, incidents.newest = {}, True, log.newest
+    incidents.rows, incidents.kept, incidents.newest = unseen, True, log.newest
     return True
 
 

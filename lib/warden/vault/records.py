@@ -29,6 +29,8 @@ provisioning/bundle.py writes them, the device reads them here.
 | `token`      | CBOR list (token/terms.py)                   | where tokens come from, and how |
 | `token_new`  | CBOR list (token/terms.py)                   | the same, not proven |
 | `token_now`  | CBOR list, see below                         | the token that is in use |
+| `incidents`  | CBOR list (session/incident_log.py)          | the incident log |
+| `locked`     | what was tampered with                       | the authority alone is obeyed |
 | `own_NAME`   | up to 1,024 bytes                            | a secret of the device's program |
 | `uid_APPID`  | 32 bytes                                     | plain mode: the application's ID |
 

@@ -7,7 +7,7 @@ import pytest
 from cli_kit import fails
 from engine_kit import SEALED
 from warden_host import control_client, filelock
-from warden_host.cli import main
+from warden_host.cli import main, policies
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.protocol import policy
@@ -51,7 +51,8 @@ def test_what_is_shown(device, capsys):
         "ok": True,
         "device": device,
         "policy": policy.parse(made := policy.record(backoff_min_ms=500))
-        | policy.connection(made),
+        | policy.connection(made)
+        | {"incidents": policy.INCIDENT_DEFAULTS},
         "trying": None,
     }
 
@@ -76,6 +77,32 @@ def test_the_order_holds_no_record(device, monkeypatch):
     assert asked == base | {"timeout": 10}
     assert order == base | {"timeout": 10, "change": 1}
     assert ended == base | {"ended": True}
+
+
+def test_reactions_are_changed_one_by_one(device, folder, monkeypatch, capsys):
+    found = policies._values(("incidents.writes=48", "incidents.apps=delay"))
+    assert found == ({"incidents": {"writes": 48, "apps": "delay"}}, ())
+    record = policy.changed(policy.record(), **found[0])
+    assert policy.parse(record)["v"] == 5
+    assert policy.incidents(record) == policy.INCIDENT_DEFAULTS | found[0]["incidents"]
+    assert policy.changed(record, incidents={"writes": 48}) == record
+    for text in ("writes=x", "writes=1001", "junk=wipe", "apps=wipe", "codes=ignore", "other=1"):
+        fails(capsys, "bad-argument", "policy", "set", device, f"incidents.{text}")
+    # The authority's codes wipe nothing: who holds back its verdicts would choose.
+    with pytest.raises(HostError) as error:
+        policy.changed(policy.record(otp=policy.otp()), incidents={"codes": "wipe"})
+    assert error.value.code == "bad-policy"
+    assert main.run(["policy", "show", device, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["policy"]
+    assert shown["incidents"] == policy.INCIDENT_DEFAULTS
+
+
+def test_provision_sets_reactions(folder, capsys):
+    words = ["--incident-writes", "7", "--incident-tamper", "lock", "--incident-lock", "90"]
+    assert main.run(["provision", "D9", "--sim", *words]) == 0
+    with Store(folder / "fleet.db") as store:
+        terms = policy.incidents(store.device("D9").policy)
+    assert terms == policy.INCIDENT_DEFAULTS | {"writes": 7, "tamper": "lock", "lock_s": 90}
 
 
 def test_one_change_at_a_time(device, folder, monkeypatch, capsys):

@@ -30,20 +30,25 @@ VALUES = [
     *("", "sealed", "password", "Password", "token", "certificate-and-token", "reboot", "newest"),
     *("authority", "telemetry", [], {}, [1]),
 ]
-KEYS = ["auth", "tls", "outbox", "strict", "otp", "development", "port", 1, b"auth"]
+KEYS = ["auth", "tls", "outbox", "strict", "otp", "incidents", "writes", "port", 1, b"auth"]
 
 
 def draw(chance: random.Random) -> bytes:
     """Return a record of any version, as a rule with something wrong."""
-    version = chance.choice((1, 2, 3, 4, 4, 4))
-    added = {"otp": policy.otp() if chance.random() < 0.4 else None}
-    full = policy.parse(policy.record(outbox=1, development=True, strict=True)) | added
+    version = chance.choice((1, 2, 3, 4, 4, 5, 5, 5))
+    source = chance.choice(policy.OTP_SOURCES)
+    added = {"otp": policy.otp(source=source) if chance.random() < 0.4 else None}
+    terms = {key: chance.choice(each) for key, each in policy.INCIDENT_REACTIONS.items()}
+    if chance.random() < 0.5:
+        terms["codes"] = "lock"
+    added["incidents"] = policy.INCIDENT_DEFAULTS | terms
+    full = policy.parse(policy.record(incidents={"writes": 1})) | added
     record = {key: full[key] for key in policy._KEYS[version]} | {"v": version}
     for key, values in CHOICES.items():
         if key in record and chance.random() < 0.4:
             record[key] = chance.choice(values)
     for _ in range(chance.choice((0, 0, 1, 1, 2))):
-        gate = record.get("otp")
+        gate = record.get(chance.choice(("otp", "incidents")))
         target = gate if isinstance(gate, dict) and gate and chance.random() < 0.4 else record
         kind = chance.random()
         if kind < 0.6:

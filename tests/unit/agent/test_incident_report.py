@@ -292,6 +292,24 @@ def test_a_broken_link_alone_is_not_worth_a_write():
     equal(len(stage.log.records), 2)
 
 
+def test_duress_leaves_no_trace_on_the_flash():
+    """Whoever forces the owner sees the writes of the right code."""
+    stage = Stage()
+    generation = stage.agent.vault.generation
+    stage.agent.sessions[0].up = False
+    stage.add("duress", "gate")
+    equal(stage.run(), [])
+    stage.agent.restart()
+    equal(stage.agent.vault.generation, generation)
+    stage.add("tampered")
+    stage.run()
+    equal([record[1] for record in stage.log.records], ["tampered"])
+    stage.agent.sessions[0].up = True
+    stage.agent.incidents.wake(stage.now)
+    check({"code": "duress", "n": 1, "at": "gate"} in stage.run(0))
+    equal(stage.agent.incidents.rows, {})
+
+
 def test_what_waits_is_kept_at_the_end():
     stage = Stage()
     stage.add()

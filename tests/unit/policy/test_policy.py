@@ -157,6 +157,64 @@ def fourth(**changes):
     return record(**fields)
 
 
+INCIDENTS = {
+    "writes": 24,
+    "lock_s": 60,
+    "wipe_after": 100,
+    "junk": "ignore",
+    "apps": "lock",
+    "codes": "lock",
+    "tamper": "ignore",
+}
+
+
+def fifth(terms=None, **changes):
+    """A record of version 5; terms: what differs in its map of incidents."""
+    incidents = dict(INCIDENTS)
+    incidents.update(terms or {})
+    fields = {"v": 5, "incidents": incidents}
+    fields.update(changes)
+    return fourth(**fields)
+
+
+def test_version_five():
+    equal(Policy(fourth()).incidents, None)
+    equal(Policy(fifth()).incidents, INCIDENTS)
+    for key, least, most in (("writes", 0, 1000), ("lock_s", 10, 3600), ("wipe_after", 3, 1000)):
+        for number in (least, most):
+            equal(Policy(fifth({key: number})).incidents[key], number)
+        for number in (least - 1, most + 1, None, True, "24", 1.0):
+            refused(fifth({key: number}))
+    # Nothing that comes over the network locks or wipes.
+    for key, allowed in (
+        ("junk", ("ignore", "delay")),
+        ("apps", ("ignore", "delay", "lock")),
+        ("tamper", ("ignore", "lock", "wipe")),
+    ):
+        for reaction in ("ignore", "delay", "lock", "wipe", "", None, 1, "ignore delay"):
+            if reaction in allowed:
+                equal(Policy(fifth({key: reaction})).incidents[key], reaction)
+            else:
+                refused(fifth({key: reaction}))
+    for terms in (None, True, [], {}, {"writes": 24}):
+        refused(fifth(incidents=terms))
+    refused(fifth({"other": 1}))
+    refused(fifth(v=4))
+    check(len(fifth()) < 512)
+
+
+def test_only_codes_that_the_device_verifies_may_wipe_it():
+    wipe = {"codes": "wipe"}
+    for source, good in (("hotp", True), ("totp", True), ("authority", False)):
+        terms = dict(TERMS)
+        terms["source"] = source
+        if good:
+            equal(Policy(fifth(wipe, otp=terms)).incidents["codes"], "wipe")
+        else:
+            refused(fifth(wipe, otp=terms))
+    refused(fifth(wipe, otp=None))
+
+
 def test_versions_before_four_have_no_terms_of_the_connection():
     sys.modules.pop("warden.policy.connection", None)  # a test that was refused left it
     for fields in ({}, {"v": 2, "strict": True, "otp": TERMS}):

@@ -19,6 +19,13 @@ _BOUNDS = ", ".join(
     "{} {} to {}".format(key, *policy.limit(key)[:2]) for key in sorted(policy.LIMITS)
 )
 
+_INCIDENTS = ", ".join(
+    [
+        *("{} {} to {}".format(key, *bounds) for key, bounds in policy.INCIDENT_BOUNDS.items()),
+        *(f"{key} {' or '.join(each)}" for key, each in policy.INCIDENT_REACTIONS.items()),
+    ]
+)
+
 
 @click.group("policy", short_help="Show a device's policy, or change it over the link.")
 def policies() -> None:
@@ -66,7 +73,8 @@ def show_command(state: State, device: str, as_json: bool) -> None:
 
 def _whole(record: bytes) -> dict[str, Any]:
     """Return a record's values, and those of the connection that older versions leave out."""
-    return policy.parse(record) | policy.connection(record)
+    whole = policy.parse(record) | policy.connection(record)
+    return whole | {"incidents": policy.incidents(record)}
 
 
 def _settled(fleet: Fleet, store: Store, known: Device) -> Device:
@@ -147,6 +155,8 @@ Outbox (docs/telemetry.md): outbox 0 to {policy.OUTBOX_MOST} events, outbox_keep
 {" or ".join(policy.OUTBOX_KEEP)}, outbox_drop {" or ".join(policy.OUTBOX_DROP)}. A smaller one
 drops the oldest events that wait, none drops all; the device reports how many.
 
+Incidents (docs/protocol.md, Reactions), each written as incidents.KEY: {_INCIDENTS}.
+
 Brokers (docs/brokers.md): servers, as `--server` of `warden provision` takes them.
 
 \b
@@ -157,6 +167,7 @@ Examples:
   warden policy set meter-7 servers=hub-1.example:8883=2,hub-2.example:8883=1
 """
 
+_PREFIX = "incidents."
 _CHOICES = {"outbox_keep": policy.OUTBOX_KEEP, "outbox_drop": policy.OUTBOX_DROP}
 
 
@@ -166,7 +177,10 @@ def _values(texts: tuple[str, ...]) -> tuple[dict[str, Any], tuple[servers.Serve
     listed: tuple[servers.Server, ...] = ()
     for text in texts:
         key, _, value = text.partition("=")
-        if key == "servers":
+        if key.startswith(_PREFIX):
+            terms = found.setdefault("incidents", {})
+            terms[key.removeprefix(_PREFIX)] = _incident_term(key.removeprefix(_PREFIX), value)
+        elif key == "servers":
             listed = servers.parse(value.split(","))
         elif key in _CHOICES:
             if value not in _CHOICES[key]:
@@ -179,13 +193,27 @@ def _values(texts: tuple[str, ...]) -> tuple[dict[str, Any], tuple[servers.Serve
                 raise HostError("bad-argument", f"{key} takes a whole number from {low} to {high}")
             found[key] = number
         else:
-            known = (*policy.LIMITS, *policy.OUTBOX, "servers")
+            incidents = (_PREFIX + one for one in policy.INCIDENT_DEFAULTS)
+            known = (*policy.LIMITS, *policy.OUTBOX, *incidents, "servers")
             raise HostError(
                 "bad-argument",
                 f"{key!r} can't be changed over the link",
                 f"these can: {', '.join(known)}; others by `warden provision --again`",
             )
     return found, listed
+
+
+def _incident_term(key: str, value: str) -> int | str:
+    """Return a term of incidents. Raises bad-argument."""
+    if key in policy.INCIDENT_BOUNDS:
+        low, high = policy.INCIDENT_BOUNDS[key]
+        number = int(value) if re.fullmatch("[0-9]{1,9}", value) else -1
+        if low <= number <= high:
+            return number
+        raise HostError("bad-argument", f"{key} takes a whole number from {low} to {high}")
+    if value in policy.INCIDENT_REACTIONS.get(key, ()):
+        return value
+    raise HostError("bad-argument", f"{key} {value} is none of: {_INCIDENTS}")
 
 
 def _change(fleet: Fleet, store: Store, device: str) -> changes.Change:

@@ -13,8 +13,10 @@ from warden_host.cli.common import State, json_option, notify_serve, pass_state
 from warden_host.cli.provision_options import (
     WIFI_FILE,
     board_options,
+    incident_options,
     limit_options,
     outbox_options,
+    pop_incidents,
     pop_outbox,
 )
 from warden_host.devices import bundle, log_in, provision
@@ -59,6 +61,7 @@ _MAX_PASSWORD = 64  # of Wi-Fi: hex digits
 )
 @limit_options
 @outbox_options
+@incident_options
 @certificate_options.certificate_options
 @token.provision_options
 @otp_options.gate_options
@@ -137,7 +140,7 @@ def provision_command(
     certificate = certificate_options.order(fleet, more)
     terms = token.pop_terms(more, more.pop("token_user"))
     limits = {key: value for key in policy.LIMITS if (value := more.pop(key)) is not None}
-    limits |= pop_outbox(more)
+    limits |= pop_outbox(more) | pop_incidents(more)
     own = _own_board(fleet, name, own_file, slots)
     described = own or (board_file.load(name) if name else None)
     order = provision.Order(

@@ -1,4 +1,4 @@
-"""Options of `warden provision`: a policy's limits and outbox, and a device on a board."""
+"""Options of `warden provision`: a policy's limits, outbox and reactions; a device on a board."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +66,53 @@ def pop_outbox(options: dict[str, Any]) -> dict[str, Any]:
             "say how many events it holds: --outbox 16",
         )
     return found
+
+
+def incident_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of what a device keeps of incidents, and of its reactions to them."""
+    numbers = {
+        "writes": "Write incidents to the flash so often a day at most; 0: never",
+        "lock_s": "Ignore an application that floods for so long, seconds",
+        "wipe_after": "With --incident-codes wipe: so many wrong codes in a row",
+    }
+    reactions = {
+        "junk": "Reaction to messages that prove no sender",
+        "apps": "Reaction to an application that floods with what is refused",
+        "codes": "Reaction to wrong codes that the device verifies itself",
+        "tamper": "Reaction to the program's tamper switch",
+    }
+    plain = policy.INCIDENT_DEFAULTS
+    options = [
+        click.option(
+            "--incident-" + key.removesuffix("_s").replace("_", "-"),
+            "incident_" + key,
+            type=click.IntRange(*policy.INCIDENT_BOUNDS[key]),
+            help=f"{text}. Default: {plain[key]}.",
+        )
+        for key, text in numbers.items()
+    ]
+    options += [
+        click.option(
+            "--incident-" + key,
+            "incident_" + key,
+            type=click.Choice(policy.INCIDENT_REACTIONS[key]),
+            help=f"{text}. Default: {plain[key]}.",
+        )
+        for key, text in reactions.items()
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def pop_incidents(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the policy's terms of incidents that are given, and remove them."""
+    found = {
+        key: value
+        for key in policy.INCIDENT_DEFAULTS
+        if (value := options.pop("incident_" + key)) is not None
+    }
+    return {"incidents": found} if found else {}
 
 
 def _file_option(name: str, parameter: str, text: str) -> Callable[..., Any]:

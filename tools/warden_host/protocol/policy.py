@@ -49,10 +49,30 @@ _DEFAULTS_4: dict[str, Any] = {
     "outbox_keep": "connection",
     "outbox_drop": "oldest",
 }
-_ADDED = {2: _DEFAULTS_2, 3: _DEFAULTS_3, 4: _DEFAULTS_4}
+# Version 5: what is kept of incidents, and the reactions to them (docs/protocol.md, Reactions).
+INCIDENT_BOUNDS = {"writes": (0, 1000), "lock_s": (10, 3600), "wipe_after": (3, 1000)}
+INCIDENT_REACTIONS = {
+    "junk": ("ignore", "delay"),
+    "apps": ("ignore", "delay", "lock"),
+    "codes": ("lock", "wipe"),
+    "tamper": ("ignore", "lock", "wipe"),
+}
+INCIDENT_DEFAULTS: dict[str, Any] = {
+    "writes": 24,
+    "lock_s": 60,
+    "wipe_after": 100,
+    "junk": "ignore",
+    "apps": "lock",
+    "codes": "lock",
+    "tamper": "ignore",
+}
+_DEFAULTS_5: dict[str, Any] = {"incidents": INCIDENT_DEFAULTS}
+_ADDED = {2: _DEFAULTS_2, 3: _DEFAULTS_3, 4: _DEFAULTS_4, 5: _DEFAULTS_5}
+_LATEST = max(_ADDED)
+_ALL_ADDED = {key: value for added in _ADDED.values() for key, value in added.items()}
 _KEYS = {
     version: set(_DEFAULTS).union(*(_ADDED[one] for one in range(2, version + 1)))
-    for version in range(1, 5)
+    for version in range(1, _LATEST + 1)
 }
 AUTH = (
     *("password", "token", "certificate"),
@@ -99,16 +119,21 @@ def otp(**changes: Any) -> dict[str, Any]:
 
 
 def record(**changes: Any) -> bytes:
-    """Return the record's bytes: the defaults with these changes; raises bad-policy."""
+    """Return the record's bytes: the defaults with these changes; raises bad-policy.
+
+    incidents: a map of what differs from INCIDENT_DEFAULTS.
+    """
     policy = _DEFAULTS | changes
+    if isinstance(policy.get("incidents"), dict):
+        policy["incidents"] = INCIDENT_DEFAULTS | policy["incidents"]
     version = 1
     for number, added in _ADDED.items():
         if any(_differs(policy.get(key, plain), plain) for key, plain in added.items()):
             version = number
-    policy = _DEFAULTS_2 | _DEFAULTS_3 | _DEFAULTS_4 | policy
+    policy = _ALL_ADDED | policy
     if version > 1:
         policy["v"] = version
-    unneeded = _KEYS[4] - _KEYS[version]
+    unneeded = _KEYS[_LATEST] - _KEYS[version]
     policy = {key: value for key, value in policy.items() if key not in unneeded}
     check(policy)
     return strictcbor.encode(policy)
@@ -119,21 +144,24 @@ def _differs(value: Any, plain: Any) -> bool:
 
 
 def changed(data: bytes, **values: Any) -> bytes:
-    """Return the record with other values, of LIMITS and OUTBOX.
+    """Return the record with other values, of LIMITS and OUTBOX; incidents: a map of what changes.
 
     Raises bad-policy, and as parse() does.
     """
     policy = parse(data)
-    known = (*LIMITS, *OUTBOX)
+    known = (*LIMITS, *OUTBOX, "incidents")
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise HostError("bad-policy", f"{unknown[0]} is none of {', '.join(known)}")
-    if any(
-        _differs(value, policy.get(key, _DEFAULTS_4.get(key))) for key, value in values.items()
-    ):
+    if isinstance(values.get("incidents"), dict):
+        before = policy.get("incidents", INCIDENT_DEFAULTS)
+        values["incidents"] = before | values["incidents"]
+    if any(_differs(value, policy.get(key, _ALL_ADDED.get(key))) for key, value in values.items()):
         # As with record(): a newer version only where a value needs it.
-        if set(values) & set(OUTBOX) and policy["v"] < 4:
-            policy = _DEFAULTS_2 | _DEFAULTS_3 | _DEFAULTS_4 | policy | {"v": 4}
+        least = 5 if "incidents" in values else 4 if set(values) & set(OUTBOX) else 1
+        if policy["v"] < least:
+            added = {key: _ALL_ADDED[key] for key in _KEYS[least] - set(policy)}
+            policy = added | policy | {"v": least}
         policy |= {key: value for key, value in values.items() if key in policy}
     check(policy)
     return strictcbor.encode(policy)
@@ -178,11 +206,17 @@ def connection(data: bytes) -> dict[str, Any]:
     return {key: policy.get(key, plain) for key, plain in _DEFAULTS_4.items()}
 
 
+def incidents(data: bytes) -> dict[str, Any]:
+    """Return the record's terms of incidents, those of version 5. Raises as parse() does."""
+    found: dict[str, Any] = parse(data).get("incidents", INCIDENT_DEFAULTS)
+    return found
+
+
 def check(policy: dict[str, Any]) -> None:
     """Raise bad-policy unless keys, types and bounds of the record are as its version says."""
     version = policy.get("v")
     if type(version) is not int or version not in _KEYS:
-        raise HostError("bad-policy", "v is none of 1, 2, 3 and 4")
+        raise HostError("bad-policy", "v is none of 1 to 5")
     if set(policy) != _KEYS[version]:
         raise HostError("bad-policy", "keys are missing or unknown")
     if policy["mode"] not in ("sealed", "plain"):
@@ -201,6 +235,8 @@ def check(policy: dict[str, Any]) -> None:
             _check_otp(policy["otp"])
     if version > 3:
         _check_connection(policy)
+    if version > 4:
+        _check_incidents(policy)
 
 
 def _check_connection(policy: dict[str, Any]) -> None:
@@ -213,6 +249,22 @@ def _check_connection(policy: dict[str, Any]) -> None:
     _check_numbers(policy, {"outbox": (0, OUTBOX_MOST)})
     if not policy["tls"] and (policy["mode"] != "sealed" or policy["auth"] != "password"):
         raise HostError("bad-policy", "without TLS only mode sealed and auth password are safe")
+
+
+def _check_incidents(policy: dict[str, Any]) -> None:
+    terms = policy["incidents"]
+    if not isinstance(terms, dict) or set(terms) != set(INCIDENT_DEFAULTS):
+        raise HostError("bad-policy", "incidents: keys are missing or unknown")
+    for key, allowed in INCIDENT_REACTIONS.items():
+        if terms[key] not in allowed:
+            raise HostError("bad-policy", f"incidents: {key} is none of {', '.join(allowed)}")
+    _check_numbers(terms, INCIDENT_BOUNDS)
+    if terms["codes"] == "wipe" and (policy["otp"] or {}).get("source") not in ("hotp", "totp"):
+        raise HostError(
+            "bad-policy",
+            "codes wipe only a device that verifies them itself: of the authority's codes, "
+            "who holds back the verdicts makes right ones count as wrong",
+        )
 
 
 def _check_otp(gate: Any) -> None:
