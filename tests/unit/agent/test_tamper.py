@@ -9,6 +9,7 @@ from test_bundle import good
 from warden.errors import StoreError
 from warden.rotation import commands
 from warden.vault import Vault
+from warden.wire import cbor
 
 TERMS = {"writes": 24, "junk": "ignore", "apps": "lock", "codes": "lock", "tamper": "ignore"}
 
@@ -118,3 +119,33 @@ def test_it_wipes_without_a_session_or_a_working_link():
         except (StoreError, ZeroDivisionError):
             pass
         raises("not-provisioned", Vault(store, RootKey()).open)
+
+
+def test_wrong_codes_wipe_where_the_device_verifies_them():
+    from gate_kit import TERMS as GATE_TERMS
+    from warden.gate.gate import Gate
+
+    called = []
+
+    async def tampered(agent, reaction, at):
+        called.append((reaction, at))
+
+    for source, codes, failures, wiped in (
+        ("hotp", "wipe", 5, True),
+        ("hotp", "wipe", 4, False),
+        ("hotp", "lock", 5, False),
+        ("authority", "wipe", 50, False),
+    ):
+        stage = Stage()
+        stage.agent.policy.incidents = dict(TERMS)
+        stage.agent.policy.incidents.update(codes=codes, wipe_after=5)
+        stage.agent.policy.otp = dict(GATE_TERMS)
+        stage.agent.policy.otp.update(source=source)
+        vault = stage.agent.vault
+        vault.put("otp", cbor.encode([bytes(20), 6, 0, None]))
+        vault.advance("otp_used", failures)
+        stage.agent.tampered = tampered
+        del called[:]
+        gate = Gate(stage.agent, (None, None, False))
+        asyncio.run(gate._work())
+        equal(called, [("wipe", "codes")] if wiped else [])
