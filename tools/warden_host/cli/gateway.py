@@ -22,7 +22,9 @@ _out = click.option(
 
 @click.group()
 def gateway() -> None:
-    """Let a gateway relay for devices that have no TLS, without opening what they seal.
+    """Let a gateway relay for devices that have no TLS.
+
+    It opens nothing of what they seal.
 
     \b
     Examples:

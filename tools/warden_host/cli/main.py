@@ -23,7 +23,10 @@ COMMANDS = {
         "backup.backup_command",
         "Back the fleet up into an encrypted file, or check one.",
     ),
-    "bans": ("bans.bans", "Ban addresses from the broker, lift bans, keep lists."),
+    "bans": (
+        "bans.bans",
+        "Ban addresses from the broker, lift bans, and keep lists of addresses.",
+    ),
     "bridge": (
         "bridge.bridge",
         "Pass state and telemetry on: Prometheus, Home Assistant, SSE.",
