@@ -27,7 +27,7 @@ Change = Callable[[Store, BanSettings], dict[str, Any]]
 
 @click.group()
 def bans() -> None:
-    """Ban addresses from the broker, lift bans, and keep lists of addresses.
+    """Ban addresses from the broker, lift bans, keep lists.
 
     `warden serve` bans an address after three log-ins that the broker refused; `[bans]` in
     warden.toml sets it. A ban lasts until it is lifted. docs/bans.md tells more.

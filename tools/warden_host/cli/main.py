@@ -25,7 +25,7 @@ COMMANDS = {
     ),
     "bans": (
         "bans.bans",
-        "Ban addresses from the broker, lift bans, and keep lists of addresses.",
+        "Ban addresses from the broker, lift bans, keep lists.",
     ),
     "bridge": (
         "bridge.bridge",
