@@ -22,7 +22,15 @@ def test_an_older_registry_is_brought_up_to_date(tmp_path):
         accounts.put(app_account("home", ("relay",), "y" * 32))
     assert kinds(fleet, f"device:relay:{DEVICE}") == {"subscribeLiteral"}
     path = fleet.broker / dynsec.FILE
-    path.write_text(path.read_text().replace("subscribeLiteral", "subscribePattern"))
+    document = dynsec.load(fleet.broker)
+    for role in document["roles"]:
+        role["acls"] = [
+            {**acl, "acltype": acl["acltype"].replace("Literal", "Pattern")}
+            for acl in role["acls"]
+            if not acl["topic"].endswith("/cmd/+/fmt/+")
+        ]
+    path.write_text(json.dumps(document))
+    assert kinds(fleet, f"device:relay:{DEVICE}") == {"subscribePattern"}
     upgrade(fleet)
     assert kinds(fleet, f"device:relay:{DEVICE}") == {"subscribeLiteral"}
     assert kinds(fleet, "app:home") == {"subscribePattern"}

@@ -429,7 +429,7 @@ DOOMED = sorted(
         ("publishClientReceive", f"{BASE}/cmd/{verb}/fmt/cose")
         for verb in ("welcome", "ack", "wake", "wipe")
     ]
-    + [("subscribeLiteral", f"{BASE}/cmd/#")]
+    + [("subscribeLiteral", f"{BASE}/cmd/{each}") for each in ("#", "+/fmt/+")]
 )
 
 

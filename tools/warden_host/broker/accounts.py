@@ -25,7 +25,7 @@ QUARANTINE_COMMANDS = (
 class Action(Enum):
     PUBLISH = "publish"
     SUBSCRIBE = "subscribe"  # to any filter that this one covers
-    SUBSCRIBE_TO = "subscribe-to"  # to this very filter: a client then has one subscription
+    SUBSCRIBE_TO = "subscribe-to"  # to this very filter, so that a client has few subscriptions
     RECEIVE = "receive"  # be sent a message of a subscription
 
 
@@ -87,12 +87,19 @@ def machine_password() -> str:
     return secrets.token_hex(32)
 
 
+def _subscriptions(base: str) -> tuple[Right, ...]:
+    """Return the rights to the filter of the device's firmware, and to that of other clients."""
+    return tuple(
+        Right(Action.SUBSCRIBE_TO, f"{base}/{filter_}") for filter_ in ("cmd/+/fmt/+", "cmd/#")
+    )
+
+
 def device_account(type_: str, device: str, password: str) -> Account:
     """Return a device's account: it publishes its events and receives its commands."""
     base = names.topic_base(type_, device)
     rights = (
         Right(Action.PUBLISH, base + "/evt/#"),
-        Right(Action.SUBSCRIBE_TO, base + "/cmd/#"),
+        *_subscriptions(base),
         Right(Action.RECEIVE, base + "/cmd/#"),
     )
     return Account(
@@ -119,7 +126,7 @@ def sealed_account(type_: str, device: str, password: str) -> Account:
     rights = (
         Right(Action.PUBLISH, f"{base}/evt/+/fmt/{names.SEALED}"),
         Right(Action.PUBLISH, f"{base}/evt/offline/fmt/{names.PLAIN}"),
-        Right(Action.SUBSCRIBE_TO, base + "/cmd/#"),  # the device's own filter
+        *_subscriptions(base),
         Right(Action.RECEIVE, f"{base}/cmd/+/fmt/{names.SEALED}"),
     )
     return Account(
@@ -137,7 +144,7 @@ def wipe_only_account(type_: str, device: str) -> Account:
     down = ("welcome", "ack", "wake", "wipe")
     rights = (
         *(Right(Action.PUBLISH, f"{base}/evt/{event}/fmt/{names.SEALED}") for event in up),
-        Right(Action.SUBSCRIBE_TO, base + "/cmd/#"),  # the device's own filter
+        *_subscriptions(base),
         *(Right(Action.RECEIVE, f"{base}/cmd/{verb}/fmt/{names.SEALED}") for verb in down),
     )
     return Account(names.device_client(type_, device), f"device:{type_}:{device}", rights, "")
@@ -155,7 +162,7 @@ def quarantine_account(type_: str, device: str, plain: bool = False) -> Account:
     rights = (
         *(Right(Action.PUBLISH, f"{base}/evt/{event}/fmt/{fmt}") for event in up),
         Right(Action.PUBLISH, f"{base}/evt/offline/fmt/{names.PLAIN}"),  # its last will
-        Right(Action.SUBSCRIBE_TO, base + "/cmd/#"),  # the device's own filter
+        *_subscriptions(base),
         *(Right(Action.RECEIVE, f"{base}/cmd/{verb}/fmt/{names.SEALED}") for verb in down),
     )
     return Account(names.device_client(type_, device), f"device:{type_}:{device}", rights, "")

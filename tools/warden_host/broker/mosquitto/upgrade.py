@@ -12,9 +12,9 @@ from warden_host.fleet.fleet import Fleet
 
 
 def upgrade(fleet: Fleet) -> None:
-    """Add the guard's account, and leave each device one subscription. Raises registry-damaged."""
+    """Add the guard's account, and leave each device few subscriptions. Raises registry-damaged."""
     document = dynsec.load(fleet.broker)
-    changed = _leave_one_subscription(document)
+    changed = _limit_subscriptions(document)
     known = any(entry.get("username") == names.GUARD for entry in document["clients"])
     if not known or not (fleet.keys / GUARD_PASSWORD).exists():
         password = machine_password()
@@ -27,16 +27,23 @@ def upgrade(fleet: Fleet) -> None:
         dynsec.save(fleet.broker, document)
 
 
-def _leave_one_subscription(document: dict[str, Any]) -> bool:
-    """Make rights to any narrower filter rights to the one that devices subscribe to.
+def _limit_subscriptions(document: dict[str, Any]) -> bool:
+    """Make each device's right to any narrower filter one to the two filters that clients use.
 
     Returns: whether there was one. mosquitto has no other limit of a client's subscriptions.
     """
     changed = False
     for role in document["roles"]:
-        if str(role.get("rolename")).startswith("device:"):
-            for acl in role.get("acls", []):
-                if acl.get("acltype") == "subscribePattern":
-                    acl["acltype"] = "subscribeLiteral"
-                    changed = True
+        if not str(role.get("rolename")).startswith("device:"):
+            continue
+        kept = []
+        for acl in role.get("acls", []):
+            topic = str(acl.get("topic"))
+            if acl.get("acltype") != "subscribePattern" or not topic.endswith("/cmd/#"):
+                kept.append(acl)
+                continue
+            changed = True
+            for name in (topic[:-1] + "+/fmt/+", topic):
+                kept.append(acl | {"acltype": "subscribeLiteral", "topic": name})
+        role["acls"] = kept
     return changed
