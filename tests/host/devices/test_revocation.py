@@ -445,7 +445,7 @@ def cut_off(fleet) -> bool:
 
 def test_cut_off_while_the_broker_is_stopped(fleet):
     before, rights = client(fleet)
-    assert len(rights) == 3
+    assert len(rights) == 4
     ordered(fleet, revoke=True)
     for _ in range(2):
         assert cut_off(fleet)
@@ -517,7 +517,7 @@ def test_provisioned_again_while_it_waited_for_its_turn(fleet, first):
         assert not act()
         entry, rights = client(fleet)
         assert "disabled" not in entry
-        assert len(rights) == 3
+        assert len(rights) == 4
         with Store(fleet.database) as store:
             assert store.find("D1") is not None
 
