@@ -458,7 +458,7 @@ def test_cut_off_while_the_broker_is_stopped(fleet):
         assert cut_off(fleet)
         assert client(fleet) == (before, DOOMED)
     assert client(fleet, "D2")[0].get("disabled") is None
-    assert len(client(fleet, "D2")[1]) == 3
+    assert len(client(fleet, "D2")[1]) == 4
 
 
 def test_revoke_access_without_an_order_changes_nothing(fleet):
