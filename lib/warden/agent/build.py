@@ -224,7 +224,8 @@ def start(agent: Agent, apps: "list[App]", panel: "Any", memory: "Any" = None) -
         agent.on_time,
         policy.max_message,
     )
-    agent.incidents.kept = "incidents" in vault.names()
+    # A session that outlived sleep goes on without: leave() kept none with records to send.
+    agent.incidents.kept = saved is None and "incidents" in vault.names()
     _react(agent.inbox, policy.incidents)
     if "locked" in vault.names():
         agent.inbox.locked = True

@@ -55,7 +55,9 @@ async def leave(agent: "Agent", asleep: "int | None", memory: "Any" = None) -> N
         await agent.client.disconnect()
     # Before the memory: a later commit would make it another vault's.
     save(agent)
-    if first and memory is not None and agent.sessions:
+    # The authority tells at the start of a session alone what it has of the incident log.
+    unsent = agent.incidents.kept and agent.incidents.acked >= 0
+    if first and memory is not None and agent.sessions and not unsent:
         from ..session import resume
 
         # Nothing is sealed any more: the counters stay as they are.
