@@ -60,7 +60,10 @@ def test_a_gateways_life(folder, tmp_path, capsys):
     assert rights(fleet) == {
         f"iot-2/type/relay/id/{device}/{part}"
         for device in ("D1", "D2")
-        for part in ("evt/+/fmt/cose", "evt/offline/fmt/json", "cmd/#", "cmd/+/fmt/cose")
+        for part in (
+            *("evt/+/fmt/cose", "evt/offline/fmt/json"),
+            *("cmd/#", "cmd/+/fmt/+", "cmd/+/fmt/cose"),
+        )
     }
     assert main.run(["gateway", "grant", "hall", "D3"]) == 0
     assert main.run(["gateway", "revoke", "hall", "D2"]) == 0
