@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError, filesystem_error
 from warden_host.fleet.fleet import Fleet
+from warden_host.service.background import background
 from warden_host.store import audit_export
 from warden_host.store.store import Store
 
@@ -46,18 +47,12 @@ def keep_house(fleet: Fleet, announce: Callable[[FleetEvent], None], now: float)
 @contextmanager
 def housekeeping(fleet: Fleet, announce: Callable[[FleetEvent], None]) -> Iterator[None]:
     """Keep house on a thread of its own while the context lasts."""
-    stop = threading.Event()
 
-    def run() -> None:
+    def run(stop: threading.Event) -> None:
         while True:
             keep_house(fleet, announce, time.time())
             if stop.wait(_INTERVAL_S):
                 return
 
-    thread = threading.Thread(target=run, name="warden-housekeeping", daemon=True)
-    thread.start()
-    try:
+    with background("warden-housekeeping", run):
         yield
-    finally:
-        stop.set()
-        thread.join()

@@ -11,6 +11,7 @@ from warden_host.devices import app_tokens
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
+from warden_host.service.background import background
 from warden_host.store.store import Store
 
 _PAUSE_S = 1.0
@@ -19,9 +20,8 @@ _PAUSE_S = 1.0
 @contextmanager
 def sweeping(fleet: Fleet, announce: Callable[[FleetEvent], None]) -> Iterator[None]:
     """Look once a second for tokens that have ended, on a thread of its own."""
-    stop = threading.Event()
 
-    def run() -> None:
+    def run(stop: threading.Event) -> None:
         said = ""
         removed: set[str] = set()
         with Store(fleet.database) as store:
@@ -37,10 +37,5 @@ def sweeping(fleet: Fleet, announce: Callable[[FleetEvent], None]) -> Iterator[N
                         announce(FleetEvent("notice", code=code, text=text))
                     said = code
 
-    thread = threading.Thread(target=run, name="warden-tokens", daemon=True)
-    thread.start()
-    try:
+    with background("warden-tokens", run):
         yield
-    finally:
-        stop.set()
-        thread.join()

@@ -127,22 +127,16 @@ class Pages:
         )
 
     async def log(self, request: Request) -> Response:
-        session = self._session(request)
-        entries = [
-            line
-            async for line in self._authority.lines({"op": "log", "session": session})
-            if "kind" in line
-        ]
-        return await self._page(session, "log.html", title="Log", entries=entries[::-1])
+        return await self._newest_first(request, "log", "Log")
 
     async def audit(self, request: Request) -> Response:
+        return await self._newest_first(request, "audit", "Audit log")
+
+    async def _newest_first(self, request: Request, operation: str, title: str) -> Response:
         session = self._session(request)
-        rows = [
-            line
-            async for line in self._authority.lines({"op": "audit", "session": session})
-            if "who" in line
-        ]
-        return await self._page(session, "audit.html", title="Audit log", rows=rows[::-1])
+        lines = self._authority.lines({"op": operation, "session": session})
+        rows = [line async for line in lines if "ok" not in line]
+        return await self._page(session, f"{operation}.html", title=title, rows=rows[::-1])
 
     async def device(self, request: Request) -> Response:
         return await self._device(request, self._session(request))
