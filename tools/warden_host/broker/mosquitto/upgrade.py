@@ -12,7 +12,7 @@ from warden_host.fleet.fleet import Fleet
 
 
 def upgrade(fleet: Fleet) -> None:
-    """Add the guard's account, and leave each device few subscriptions. Raises registry-damaged."""
+    """Add the guard's account, limit devices' subscriptions. Raises registry-damaged."""
     document = dynsec.load(fleet.broker)
     changed = _limit_subscriptions(document)
     known = any(entry.get("username") == names.GUARD for entry in document["clients"])
