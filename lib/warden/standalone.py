@@ -161,7 +161,7 @@ class Connection:
     def _take(self, topic: memoryview, payload: memoryview, retained: bool) -> None:
         self._on_message(topic, payload)
 
-    def _skipped(self, topic: bytes) -> None:
+    def _skipped(self, topic: bytes, head: bytes) -> None:
         self._log("mqtt-too-large", "a message above %d bytes was dropped" % self._max_message)
 
     async def subscribe(self, topic: str, qos: int = 1) -> None:

@@ -111,6 +111,11 @@ def test_at_a_broker_of_one_s_own(site: Site, program: Program, tmp_path: Path) 
     program.wait_line("published")
     site.client.publish("porch/relay", b"on", qos=1)
     program.wait_line("message porch/relay on")
+    # A message above max_message is dropped, and the link goes on.
+    site.client.publish("porch/relay", bytes(3000), qos=1)
+    program.wait_line("mqtt-too-large")
+    site.client.publish("porch/relay", b"still here", qos=1)
+    program.wait_line("message porch/relay still here")
     # The broker goes and comes back: so does the link, with its subscription.
     site.stop()
     program.wait_line("link-closed")
