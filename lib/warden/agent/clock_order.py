@@ -117,18 +117,17 @@ def _read(agent: "Agent", order: bytes, vendor: bytes) -> int:
 def _commit(agent: "Agent", unix_time: int) -> int:
     """Commit the new mark; return when codes by time are taken again, unix seconds."""
     vault = agent.vault
-    fields: "Any" = [_FORMAT, 0, 0, []]
+    fields: "Any" = [_FORMAT, 0, [], []]
     if "clock" in vault.names():
         fields = records.load(vault, "clock")
-    counter = vault.counter("time")
-    begins = [begin for begin in [fields[2]] + fields[3] if begin > unix_time]
-    counters: "dict[str, int]" = {}
-    shift = fields[1]
-    if unix_time + shift > counter:
-        counters["time"] = unix_time + shift
-    else:
-        shift = counter - unix_time
-    changes: "dict[str, bytes | None]" = {"clock": cbor.encode([_FORMAT, shift, 0, []])}
+    # The false time began with a step over the new one. A step from a mark that was later already
+    # may have been true, and codes before it were used: it says nothing of what was false.
+    steps = fields[3] + [fields[2][:2]] * bool(fields[2])
+    begins = [begin for mark, begin in steps if mark <= unix_time < begin]
+    # The counter is no later than any mark was, so there is room in it for every order.
+    shift = vault.counter("time") - unix_time
+    counters: "dict[str, int]" = {"time": unix_time} if shift < 0 else {}
+    changes: "dict[str, bytes | None]" = {"clock": cbor.encode([_FORMAT, max(0, shift), [], []])}
     # Their times are of the clock as it was: a token is fetched anew, development mode ends.
     for name in ("token_now", "development"):
         if name in vault.names():
@@ -164,7 +163,7 @@ def _codes(agent: "Agent", unix_time: int, begin: int) -> "tuple[int, Any]":
         if next_step <= first:
             continue
         low = max(first, begin // step_s - _DRIFT) if begin else first
-        if low == first:
+        if not first < low < next_step:
             codes = max(codes, next_step * step_s)
             continue
         ranges = ranges + [[low, next_step]]

@@ -154,7 +154,7 @@ class Clock:
         if mark and unix_time > least + _AWAY_S:
             from .clock_steps import Steps
 
-            self._steps = Steps(self._vault, unix_time)
+            self._steps = Steps(self._vault, unix_time, least)
             if not self._steps.confirmed:
                 return True
         # What no counter can hold is no mark.

@@ -25,21 +25,25 @@ _MOST_STEPS = const(4)
 class Steps:
     """The record `clock` (vault/records.py), and what a time far ahead of the mark changes of it.
 
-    confirmed: whether an earlier welcome was as far ahead, so that the mark follows.
+    mark: the present one, unix seconds. confirmed: whether an earlier welcome was as far ahead, so
+    that the mark follows.
     """
 
-    def __init__(self, vault: "Vault", unix_time: int) -> None:
+    def __init__(self, vault: "Vault", unix_time: int, mark: int) -> None:
         self._vault = vault
         data = vault.get("clock")
-        fields: "Any" = [_FORMAT, 0, 0, []] if data is None else cbor.decode(data)
-        first = fields[2]
+        fields: "Any" = [_FORMAT, 0, [], []] if data is None else cbor.decode(data)
+        waiting = fields[2]
+        first = waiting[2] if waiting else 0
         self.confirmed = first and first + _AGREES_S <= unix_time <= first + _LONGEST_S
         self._fields: "Any" = None
         if self.confirmed:
-            fields[2], fields[3] = 0, (fields[3] + [first])[-_MOST_STEPS:]
+            fields[2], fields[3] = [], (fields[3] + [waiting[:2]])[-_MOST_STEPS:]
             self._fields = fields
         elif not first <= unix_time < first + _AGREES_S:
-            fields[2] = unix_time
+            # A boot may have had a time that nothing confirmed: its codes were shown too.
+            earliest = min([unix_time] + [one for one in waiting[1:] if one > mark])
+            fields[2] = [mark, earliest, unix_time]
             self._fields = fields
 
     def keep(self, counter: int) -> None:

@@ -45,9 +45,10 @@ record, how often it may still be tried], or with 2 as its format and brokers be
 step in seconds or 0, duress secret or null, hash (sha1 where it is missing)]. `token_now`: [1,
 number of its terms, token, its end, when it is renewed], unix seconds.
 
-`clock`: [1, shift, the first time that is far ahead of the mark and not confirmed (0 without one),
-the last such times that were confirmed]; the mark is the counter `time` less `shift` (seconds),
-which an order that sets the clock back raises: counters only rise. `otp_clock`: [1, {counter:
+`clock`: [1, shift, [mark, earliest, first] of a time far ahead that is not confirmed ([] without
+one), the last [mark, earliest] that were confirmed]: the mark before it, the earliest such time
+since, and the one that waits to be confirmed. The mark is the counter `time` less `shift`
+(seconds), which an order that sets the clock changes: counters only rise. `otp_clock`: [1, {counter:
 [shift, [[first, end], …]]}] for `otp_step` and `otp_duress` where an order set them back: the
 shift in steps, and steps of the past whose codes may have been used.
 

@@ -69,9 +69,18 @@ def test_back_and_forward():
     for told in (NOW, NOW + 5, NOW + YEAR, NOW + 10, FALSE + YEAR, NOW + 20):
         equal(run(rig.agent, args(order(told)))["time"], told)
         equal((mark(rig.agent.vault)[0], rig.clock.time), (told, told))
+    equal(rig.agent.vault.counter("time"), FALSE + YEAR)  # no later than any of them
     check(rig.agent.after_reply is not None)
     asyncio.run(rig.agent.after_reply(rig.agent))
     equal(rig.restarts, 1)  # the session of the order ends, and with it the order
+
+
+def test_no_order_uses_the_counter_up():
+    last = (1 << 32) - 1
+    rig = board(mark=last)
+    for told in (NOW, last, NOW, NOW + YEAR, last - 1, NOW + 5):
+        equal(run(rig.agent, args(order(told)))["time"], told)
+        equal(mark(rig.agent.vault)[0], told)
 
 
 def test_what_is_refused():
@@ -140,16 +149,17 @@ def test_what_was_timed_by_the_false_clock_goes():
 # -- codes by time ----------------------------------------------------------------------------
 
 
-def with_codes(steps, far=0, since=(), told=NOW):
+def with_codes(steps, far=(), since=(), told=NOW):
     """Give the order to a device with these counters; return (its vault, the reply's `codes`).
 
-    far, since: of the record `clock`.
+    far, since: of the record `clock`, each from the mark before it.
     """
     rig = board()
     vault = rig.agent.vault
     changes = {"otp": cbor.encode([SECRET, 6, STEP_S, OTHER])}
     if far or since:
-        changes["clock"] = cbor.encode([1, 0, far, list(since)])
+        waiting = list(far) + list(far[1:])
+        changes["clock"] = cbor.encode([1, 0, waiting, [list(one) for one in since]])
     vault.commit(changes, steps)
     codes = run(rig.agent, args(order(told)))["codes"]
     return mark(vault)[1], codes
@@ -172,7 +182,7 @@ def test_codes_that_were_not_used_ahead_of_time_go_on():
 
 def test_codes_that_were_used_in_the_false_time_are_never_taken_again():
     first, last = FALSE // STEP_S, (FALSE + 50 * 86400) // STEP_S
-    vault, codes = with_codes({"otp_step": last + 1, "otp_duress": 5}, far=FALSE)
+    vault, codes = with_codes({"otp_step": last + 1, "otp_duress": 5}, (NOW, FALSE))
     equal(codes, (NOW // STEP_S + 2) * STEP_S)
     # Those of before, which may have been used, and the first one that can't have been.
     for early in (NOW - 86400, NOW, NOW + STEP_S):
@@ -191,7 +201,15 @@ def test_codes_that_were_used_in_the_false_time_are_never_taken_again():
 
 def test_where_the_false_time_began_is_not_known():
     """Then no step is given free: a used one might be among them."""
-    for far, since in ((0, ()), (NOW - 5, (NOW - YEAR,))):
+    for far, since in (
+        ((), ()),
+        ((NOW - 9, NOW - 5), ((NOW - YEAR - 9, NOW - YEAR),)),
+        # The mark was later than the order's time: a true step, or codes in between were used.
+        ((NOW + 1, FALSE), ()),
+        ((), ((NOW + 1, FALSE - YEAR), (FALSE - YEAR, FALSE))),
+        # The used step lies before the false time that is known: there was another one.
+        ((NOW - 9, FALSE + YEAR), ()),
+    ):
         last = FALSE // STEP_S
         vault, codes = with_codes({"otp_step": last + 1}, far, since)
         equal(codes, (last + 1) * STEP_S)
@@ -202,7 +220,9 @@ def test_where_the_false_time_began_is_not_known():
 
 def test_of_several_false_times_the_first_one_counts():
     rig_vault, _ = with_codes(
-        {"otp_step": (FALSE + YEAR) // STEP_S}, FALSE + YEAR, (NOW - YEAR, FALSE)
+        {"otp_step": (FALSE + YEAR) // STEP_S},
+        (FALSE + 9, FALSE + YEAR),
+        ((NOW - 2 * YEAR, NOW - YEAR), (NOW, FALSE)),
     )
     for time in (FALSE, FALSE + YEAR // 2):
         equal(opens(rig_vault, time), None)
@@ -219,7 +239,7 @@ def test_ranges_of_many_orders_are_joined():
         shift = records.load(vault, "otp_clock")[1]["otp_step"][0] if number else 0
         clock_shift = records.clock_shift(vault)
         vault.commit(
-            {"clock": cbor.encode([1, clock_shift, ahead, []])},
+            {"clock": cbor.encode([1, clock_shift, [now, ahead, ahead], []])},
             {"otp_step": ahead // STEP_S + 1 + shift},
         )
         now += 60
@@ -235,7 +255,7 @@ def test_a_cut_leaves_the_old_clock_or_the_new_one():
     first.agent.vault.commit(
         {
             "otp": cbor.encode([SECRET, 6, STEP_S, None]),
-            "clock": cbor.encode([1, 0, FALSE, []]),
+            "clock": cbor.encode([1, 0, [NOW, FALSE, FALSE], []]),
             "token_now": b"t",
         },
         {"otp_step": FALSE // STEP_S + 9},

@@ -287,7 +287,31 @@ def test_a_time_far_ahead_is_the_mark_once_a_later_day_agrees():
         # the first, the first: a link that flaps does not wear the flash.
         kept = records.load(vault, "clock")
         waits = first if first <= second < first + DAY else second
-        equal(kept, [1, 0, 0, [FLOOR + first]] if agrees else [1, 0, FLOOR + waits, []])
+        earliest = min(first, second)
+        wanted = [[FLOOR, FLOOR + earliest, FLOOR + waits], []]
+        equal(kept, [1, 0] + ([[], [[FLOOR, FLOOR + first]]] if agrees else wanted))
+
+
+def test_the_earliest_time_that_nothing_confirmed_is_kept():
+    """Codes were taken in each of these boots: an order must know of the first one."""
+    _, _, vault = clock_at(FLOOR)
+    vault.advance("time", FLOOR)
+    for told, kept in (
+        (5 * YEAR, [FLOOR, FLOOR + 5 * YEAR, FLOOR + 5 * YEAR]),
+        (9 * YEAR, [FLOOR, FLOOR + 5 * YEAR, FLOOR + 9 * YEAR]),
+        (DAY, None),  # right again: the mark follows, and what waits goes on waiting
+        (7 * YEAR, [FLOOR + DAY, FLOOR + 5 * YEAR, FLOOR + 7 * YEAR]),
+    ):
+        clock, _, vault = rebooted(vault)
+        check(prove(clock, FLOOR + told, *ALWAYS))
+        if kept is not None:
+            equal(records.load(vault, "clock"), [1, 0, kept, []])
+    # One that is past when the mark has gone beyond it is no step over any later time.
+    vault.commit({}, {"time": FLOOR + 6 * YEAR})
+    clock, _, vault = rebooted(vault)
+    check(prove(clock, FLOOR + 8 * YEAR, *ALWAYS))
+    found = records.load(vault, "clock")[2]
+    equal(found, [FLOOR + 6 * YEAR, FLOOR + 7 * YEAR, FLOOR + 8 * YEAR])
 
 
 def test_the_second_day_may_be_of_the_same_boot():
@@ -301,7 +325,7 @@ def test_the_second_day_may_be_of_the_same_boot():
 
 def test_a_shift_moves_the_mark_and_not_the_counter():
     vault = vault_with(FLOOR + YEAR)
-    vault.put("clock", cbor.encode([1, YEAR, 0, []]))
+    vault.put("clock", cbor.encode([1, YEAR, [], []]))
     clock, rtc, vault = rebooted(vault)
     equal((rtc.time, clock.least()), (FLOOR, FLOOR))
     prove(clock, FLOOR + STEP, *ALWAYS)
@@ -311,7 +335,7 @@ def test_a_shift_moves_the_mark_and_not_the_counter():
 def test_a_mark_that_no_counter_can_hold_ends_nothing():
     last = (1 << 32) - 1
     vault = vault_with(last - 100)
-    vault.put("clock", cbor.encode([1, last - 100 - FLOOR, 0, []]))
+    vault.put("clock", cbor.encode([1, last - 100 - FLOOR, [], []]))
     clock, rtc, vault = rebooted(vault)
     check(prove(clock, FLOOR + STEP, *ALWAYS))
     equal((rtc.time, vault.counter("time")), (FLOOR + STEP, last - 100))
