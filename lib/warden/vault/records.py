@@ -48,9 +48,9 @@ number of its terms, token, its end, when it is renewed], unix seconds.
 `clock`: [1, shift, [mark, earliest, first] of a time far ahead that is not confirmed ([] without
 one), the last [mark, earliest] that were confirmed]: the mark before it, the earliest such time
 since, and the one that waits to be confirmed. The mark is the counter `time` less `shift`
-(seconds), which an order that sets the clock changes: counters only rise. `otp_clock`: [1, {counter:
-[shift, [[first, end], …]]}] for `otp_step` and `otp_duress` where an order set them back: the
-shift in steps, and steps of the past whose codes may have been used.
+(seconds), which an order that sets the clock changes: counters only rise. `otp_clock`: [1,
+{counter: [shift, [[first, end], …]]}] for `otp_step` and `otp_duress` where an order set them
+back: the shift in steps, and steps of the past whose codes may have been used.
 
 Counters: `boot` (hellos), `time` (the highest time that the authority proved), `rotation` (the
 highest ID of a rotation), `network` (the highest ID of a change of the networks), `network_good`
