@@ -72,6 +72,7 @@ def _apply(agent: "Agent", args: "dict[str, Any]") -> "dict[str, Any]":
     for name in ("rotation", "network_new", "policy_new", "token_new"):
         if name in names:
             raise LinkError("busy")  # it has a deadline by the clock as it is
+    agent.clock.keep_mark()  # of a welcome just before: it counts on the shift as it was
     # First: a cut behind it leaves a clock that the marks correct.
     agent.clock.rtc.set(unix_time)
     codes = _commit(agent, unix_time)

@@ -105,10 +105,9 @@ def _develop(agent: "Agent", args: "dict[str, Any]") -> "dict[str, Any]":
 
 
 async def restart(agent: "Agent") -> None:
-    """Let the reply arrive, then end the agent and restart the board."""
+    """Let the reply arrive, then restart the board; the vault is open for what is to be saved."""
     await asyncio.sleep_ms(_REPLY_MS)
     await agent.client.disconnect()
-    agent.vault.close()
     agent.restart()
 
 

@@ -33,6 +33,10 @@ class Up:
     authority, up, appid, sid = True, True, "authority", SID
 
 
+class Outbox:
+    pass
+
+
 def board(store=None, release=True, mark=FALSE):
     """A device that was taught the time `mark`."""
     bundle = good()
@@ -71,8 +75,23 @@ def test_back_and_forward():
         equal((mark(rig.agent.vault)[0], rig.clock.time), (told, told))
     equal(rig.agent.vault.counter("time"), FALSE + YEAR)  # no later than any of them
     check(rig.agent.after_reply is not None)
+    rig.agent.delivery = Outbox
+    Outbox.save_at_end = lambda: rig.agent.vault.put("outbox0", b"events")
     asyncio.run(rig.agent.after_reply(rig.agent))
     equal(rig.restarts, 1)  # the session of the order ends, and with it the order
+    equal(mark(rig.agent.vault)[1].get("outbox0"), b"events")  # what waits is saved before
+
+
+def test_a_welcome_just_before_moves_nothing_behind_the_order():
+    class Dates:
+        not_before, not_after = 0, 1 << 40
+
+    for told in (FALSE + 86400, FALSE + YEAR):
+        rig = board()
+        check(rig.agent.clock.prove(told, Dates, 0))
+        run(rig.agent, args(order()))
+        rig.agent.clock.keep_mark()  # as by its own task
+        equal(mark(rig.agent.vault)[0], NOW)
 
 
 def test_no_order_uses_the_counter_up():
