@@ -11,10 +11,9 @@ from pathlib import Path
 import uvicorn
 
 from warden_host.web.app import build
+from warden_host.web.connection import WAIT_S, LimitedConnection
 
 _BACKLOG = 128
-_MOST_CONNECTIONS = 256
-_HEADERS_S = 10
 _MAX_HEAD = 16384  # bytes of a request's line and headers
 
 
@@ -33,15 +32,14 @@ def main() -> None:
     config = uvicorn.Config(
         build(Path(path), name, host, bound, bool(tls)),
         access_log=False,
-        log_level="warning",
+        log_level="error",  # strangers cause warnings: they would fill the log
         server_header=False,
         date_header=False,
         proxy_headers=False,
         h11_max_incomplete_event_size=_MAX_HEAD,
-        limit_concurrency=_MOST_CONNECTIONS,
-        timeout_keep_alive=_HEADERS_S,
+        timeout_keep_alive=int(WAIT_S),
         timeout_graceful_shutdown=1,
-        http="h11",
+        http=LimitedConnection,
         ws="none",
         ssl_certfile=tls[0] if tls else None,
         ssl_keyfile=tls[1] if tls else None,
