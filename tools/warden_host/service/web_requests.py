@@ -1,5 +1,6 @@
 """Handle what the console in a browser asks for: log-in, and each request under its session."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ _MAX_CODE = 16
 _MAX_ADDRESS = 64
 _NEWEST = 50  # entries of a device's log
 _MAX_ROWS = 500  # of the audit log, and of the fleet's log
+_MOST_STREAMS = 16  # that pages of one operator have open
+_PASSIVE = ("watch", "whoami")  # a page that is left open asks for them by itself
 
 Ask = Callable[[Callable[[Engine], Any]], Any]
 
@@ -30,6 +33,8 @@ class WebRequests:
     def __init__(self, sockets: AuditedSockets, sessions: WebSessions) -> None:
         self._sockets = sockets
         self._sessions = sessions
+        self._streams: dict[str, list[Caller]] = {}
+        self._guard = threading.Lock()
 
     def handle(self, line: Line, caller: Caller) -> None:
         """Handle a request. Raises login-refused, session-ended, role-missing."""
@@ -38,7 +43,7 @@ class WebRequests:
             self._log_in(line, caller)
             return
         session = line.get("session")
-        operator, rights = self._sessions.rights(session)
+        operator, rights = self._sessions.rights(session, operation in _PASSIVE)
         caller.ends_with = lambda: self._sessions.is_over(session, operator.name)
         if operation == "logout":
             self._sessions.log_out(session)
@@ -48,8 +53,18 @@ class WebRequests:
             roles = list(operator.roles)
             caller.finish({"operator": operator.name, "roles": roles, "forgeries": forgeries})
         else:
+            if operation == "watch":
+                self._count_stream(operator.name, caller)
             request = {key: value for key, value in line.items() if key != "session"}
             self._sockets.handle_session(request, caller, rights)
+
+    def _count_stream(self, name: str, caller: Caller) -> None:
+        """Keep one operator from taking all calls. Raises not-serving."""
+        with self._guard:
+            opened = [one for one in self._streams.get(name, []) if not one.gone.is_set()]
+            if len(opened) >= _MOST_STREAMS:
+                raise HostError("not-serving", f"{name} has {len(opened)} pages open: close some")
+            self._streams[name] = [*opened, caller]
 
     def _log_in(self, line: Line, caller: Caller) -> None:
         name = read_text(line, "name", limit=_MAX_NAME)

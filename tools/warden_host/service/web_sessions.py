@@ -8,6 +8,7 @@ up at each request, so that a change of roles counts at once.
 import base64
 import hashlib
 import hmac
+import ipaddress
 import secrets
 import threading
 import time
@@ -42,7 +43,10 @@ _MAX_KEYS = 1024
 
 @dataclass
 class _Session:
+    """login: the mark of what its operator logged in with."""
+
     name: str
+    login: bytes
     began: float
     used: float
 
@@ -59,8 +63,13 @@ class Attempts:
         """Return whether another try is looked at."""
         return self._tokens(key, now) >= 1
 
+    def give_back(self, key: str, now: float) -> None:
+        """Count one that was spent no more: it was right."""
+        if key in self._left:
+            self._left[key] = (min(self._burst, self._tokens(key, now) + 1), now)
+
     def spend(self, key: str, now: float) -> None:
-        """Count a wrong one."""
+        """Count a try."""
         self._left[key] = (self._tokens(key, now) - 1, now)
         self._left.move_to_end(key)
         if len(self._left) > _MAX_KEYS:
@@ -104,7 +113,7 @@ class WebSessions:
         Raises: login-refused, the same for an unknown name, a wrong password and a wrong or used
         code; login-paused after too many of them, also for the right ones.
         """
-        self._check_pause(name, address)
+        keys = self._count_try(name, address)
         login = self._ask(lambda engine: engine.store.web_login(name)) or self._nobody
         right = self._is_password(login, password)
         step = self._step_of(login, code)
@@ -112,12 +121,15 @@ class WebSessions:
             lambda engine: engine.store.use_web_step(name, step)
         )
         if not used:
-            self._count(name, address)
             raise HostError("login-refused", "the name, the password or the code is wrong")
-        return self._begin(name)
+        self._give_back(keys)
+        return self._begin(login)
 
-    def rights(self, token: Any) -> tuple[Operator, Rights]:
-        """Return the operator of a session and what it may do. Raises session-ended."""
+    def rights(self, token: Any, passive: bool = False) -> tuple[Operator, Rights]:
+        """Return the operator of a session and what it may do. Raises session-ended.
+
+        passive: whether the request comes without a click, and leaves the idle time as it is.
+        """
         key = _key(token)
         now = self._clock()
         with self._guard:
@@ -125,13 +137,12 @@ class WebSessions:
             if session is not None and self._is_old(session, now):
                 del self._sessions[key]
                 session = None
-            if session is not None:
+            if session is not None and not passive:
                 session.used = now
-        operator = None
-        if session is not None:
-            name = session.name
-            operator = self._ask(lambda engine: engine.store.operator(name))
-        if session is None or operator is None:
+        operator = self._operator(session)
+        if operator is None:
+            with self._guard:
+                self._sessions.pop(key, None)
             raise HostError("session-ended", "the session in the browser has ended")
         return operator, Rights(f"{operator.name} console", operator.roles)
 
@@ -152,7 +163,21 @@ class WebSessions:
             for key in [key for key, one in self._sessions.items() if one.name == name]:
                 del self._sessions[key]
 
-    def _begin(self, name: str) -> str:
+    def _operator(self, session: _Session | None) -> Operator | None:
+        """Return a session's operator, unless the log-in that it began with was replaced."""
+        if session is None:
+            return None
+
+        def find(engine: Engine) -> Operator | None:
+            login = engine.store.web_login(session.name)
+            if login is None or not hmac.compare_digest(_mark(login), session.login):
+                return None
+            return engine.store.operator(session.name)
+
+        found: Operator | None = self._ask(find)
+        return found
+
+    def _begin(self, login: WebLogin) -> str:
         token = secrets.token_urlsafe(_TOKEN_SIZE)
         now = self._clock()
         with self._guard:
@@ -160,33 +185,36 @@ class WebSessions:
                 del self._sessions[key]
             while len(self._sessions) >= MOST:
                 self._sessions.popitem(last=False)
-            self._sessions[_key(token)] = _Session(name, now, now)
+            self._sessions[_key(token)] = _Session(login.name, _mark(login), now, now)
         return token
 
     @staticmethod
     def _is_old(session: _Session, now: float) -> bool:
         return now - session.used > IDLE_S or now - session.began > LIFE_S
 
-    def _check_pause(self, name: str, address: str) -> None:
-        now = self._clock()
-        with self._guard:
-            allowed = (
-                self._names.allows(name, now)
-                and self._addresses.allows(address, now)
-                and self._all.allows("", now)
-            )
-        if not allowed:
-            raise HostError("login-paused", "there were too many wrong log-ins")
+    def _count_try(self, name: str, address: str) -> tuple[str, str]:
+        """Count a log-in before it is looked at, so that those at the same moment count too.
 
-    def _count(self, name: str, address: str) -> None:
+        Return the keys that it counts for. Raises login-paused.
+        """
         now = self._clock()
+        keys = name, _network(address)
         with self._guard:
-            for attempts, key in (
-                (self._names, name),
-                (self._addresses, address),
-                (self._all, ""),
-            ):
+            counts = self._counts(keys)
+            if not all(attempts.allows(key, now) for attempts, key in counts):
+                raise HostError("login-paused", "there were too many wrong log-ins")
+            for attempts, key in counts:
                 attempts.spend(key, now)
+        return keys
+
+    def _give_back(self, keys: tuple[str, str]) -> None:
+        with self._guard:
+            for attempts, key in self._counts(keys):
+                attempts.give_back(key, self._clock())
+
+    def _counts(self, keys: tuple[str, str]) -> tuple[tuple[Attempts, str], ...]:
+        name, network = keys
+        return (self._names, name), (self._addresses, network), (self._all, "")
 
     def _is_password(self, login: WebLogin, password: str) -> bool:
         from argon2.exceptions import InvalidHashError, VerificationError
@@ -235,6 +263,22 @@ def hash_password(password: str) -> str:
             "bad-argument", f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters"
         )
     return PasswordHasher().hash(password)
+
+
+def _mark(login: WebLogin) -> bytes:
+    """Return what tells a log-in from the one that replaces it, and opens nothing."""
+    return hashlib.sha256(login.password.encode() + login.secret).digest()
+
+
+def _network(address: str) -> str:
+    """Return what counts as one address: of IPv6 the /64 network, which one machine has whole."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if found.version == 4:
+        return address
+    return str(ipaddress.IPv6Network((int(found), 64), strict=False))
 
 
 def _key(token: Any) -> bytes:

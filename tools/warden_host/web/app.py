@@ -2,10 +2,12 @@
 
 import json
 import math
+import secrets
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
@@ -26,6 +28,8 @@ HERE = Path(__file__).parent
 _MAX_FIELDS = 12
 _MAX_PASSWORD = 512
 _DEPTH = 16
+_MOST_VERDICTS = 64  # that are kept for the page that shows them
+_NOTHING_ASKED = {"app": "", "command": "", "args": "", "forge": ""}
 _STATUS = {
     "device-unknown": 404,
     "role-missing": 403,
@@ -48,6 +52,8 @@ class Pages:
         self._name = name
         self._tls = tls
         self._cookie = "__Host-warden" if tls else "warden"
+        # By the ID in the page's address: the form token of the session, and the verdict.
+        self._verdicts: OrderedDict[str, tuple[str, Line]] = OrderedDict()
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -139,7 +145,19 @@ class Pages:
         return await self._page(session, f"{operation}.html", title=title, rows=rows[::-1])
 
     async def device(self, request: Request) -> Response:
-        return await self._device(request, self._session(request))
+        session, device = self._session(request), request.path_params["device"]
+        token, verdict = self._verdicts.get(request.query_params.get("verdict", ""), ("", None))
+        if verdict is not None and not is_form_token(session, token):
+            verdict = None
+        found = await self._authority.call({"op": "show", "session": session, "device": device})
+        return await self._page(
+            session,
+            "device.html",
+            title=device,
+            found=found,
+            verdict=verdict,
+            asked=_NOTHING_ASKED if verdict is None else verdict["asked"],
+        )
 
     async def command(self, request: Request) -> Response:
         session, fields = await self._form(request)
@@ -159,10 +177,8 @@ class Pages:
             )
             verdict = {"ok": answer.get("ok") is True, "answer": answer}
         except HostError as error:
-            if error.code == "session-ended":
-                raise
-            verdict = {"ok": False, "code": error.code, "text": error.text, "hint": error.hint}
-        return await self._device(request, session, verdict | {"asked": asked})
+            verdict = _refusal(error)
+        return self._show_verdict(request, session, verdict | {"asked": asked})
 
     async def unlock(self, request: Request) -> Response:
         return await self._act(request, "unlock")
@@ -196,33 +212,24 @@ class Pages:
     async def _act(self, request: Request, operation: str) -> Response:
         session, _ = await self._form(request)
         device = request.path_params["device"]
-        asked = {"app": "", "command": operation, "args": "", "forge": ""}
         try:
             answer = await self._authority.call(
                 {"op": operation, "session": session, "device": device}
             )
             verdict = {"ok": answer.get("ok") is True, "answer": answer}
         except HostError as error:
-            if error.code == "session-ended":
-                raise
-            verdict = {"ok": False, "code": error.code, "text": error.text, "hint": error.hint}
-        return await self._device(request, session, verdict | {"asked": asked})
+            verdict = _refusal(error)
+        asked = _NOTHING_ASKED | {"command": operation}
+        return self._show_verdict(request, session, verdict | {"asked": asked})
 
-    async def _device(
-        self, request: Request, session: str, verdict: Line | None = None
-    ) -> Response:
-        device = request.path_params["device"]
-        found = await self._authority.call({"op": "show", "session": session, "device": device})
-        return await self._page(
-            session,
-            "device.html",
-            title=device,
-            found=found,
-            verdict=verdict,
-            asked=(verdict or {}).get(
-                "asked", {"app": "", "command": "", "args": "", "forge": ""}
-            ),
-        )
+    def _show_verdict(self, request: Request, session: str, verdict: Line) -> Response:
+        """Lead the browser to a page that it may load again: that sends no command twice."""
+        key = secrets.token_urlsafe(9)
+        self._verdicts[key] = form_token(session), verdict
+        if len(self._verdicts) > _MOST_VERDICTS:
+            self._verdicts.popitem(last=False)
+        device = quote(request.path_params["device"], safe="")
+        return RedirectResponse(f"/device/{device}?verdict={key}", 303)
 
     async def _page(self, session: str, template: str, **values: Any) -> Response:
         who = await self._authority.call({"op": "whoami", "session": session})
@@ -266,6 +273,13 @@ class Pages:
         return self._render(
             "error.html", 500, title="Not done", text="an error in the console", hint="report it"
         )
+
+
+def _refusal(error: HostError) -> Line:
+    """Return the verdict that an error gives. Raises it where the session has ended."""
+    if error.code == "session-ended":
+        raise error
+    return {"ok": False, "code": error.code, "text": error.text, "hint": error.hint}
 
 
 def build(path: Path, name: str, host: str, port: int, tls: bool) -> App:

@@ -48,22 +48,26 @@ function show(event) {
   while (list.children.length > MOST) list.lastElementChild?.remove();
 }
 
-let lost = false;
+let lost = document.hidden; // events were missed since the page was made
+let typed = false;
+/** @type {EventSource | null} */
+let source = null;
 
 function connect() {
-  const source = new EventSource("/live");
-  source.onopen = () => {
-    if (lost) {
+  if (document.hidden || source) return;
+  const made = new EventSource("/live");
+  source = made;
+  made.onopen = () => {
+    if (lost && !typed) {
       location.reload(); // what happened in between is in the page, not in the events
       return;
     }
-    link.textContent = "live";
+    link.textContent = lost ? "live; open the page again for what happened in between" : "live";
     link.className = "link";
   };
-  source.onmessage = (message) => show(/** @type {FleetEvent} */ (JSON.parse(message.data)));
-  source.onerror = () => {
-    lost = true;
-    source.close();
+  made.onmessage = (message) => show(/** @type {FleetEvent} */ (JSON.parse(message.data)));
+  made.onerror = () => {
+    disconnect();
     link.textContent = "no connection to the fleet: trying again";
     link.className = "link lost";
     fetch("/session").then(
@@ -76,4 +80,15 @@ function connect() {
   };
 }
 
+function disconnect() {
+  lost = true;
+  source?.close();
+  source = null;
+}
+
+addEventListener("input", () => {
+  typed = true;
+});
+// A browser opens six connections to a server at most, and each page that shows events holds one.
+document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
 connect();
