@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import ssl
 import stat
@@ -20,9 +21,9 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-MOST_BYTES = 16384 + 256  # of a packet: the largest max_message of a policy, and its topic
+EVENT_TOPIC = re.compile(r"/evt/[\w.-]{1,64}/fmt/(cose|json)", re.ASCII)
 MOST_UNSENT = 65536  # bytes that a device may be behind before its connection ends
-MOST_UNANSWERED = 32  # messages of a device that wait for the broker
+MOST_UNANSWERED = 32  # messages of a device that wait for the broker, of QoS 0 as well
 CONNECT_S = 10.0
 LEAST_KEEPALIVE_S, MOST_KEEPALIVE_S = 5, 3600
 CONNECT, CONNACK, PUBLISH, PUBACK = 1, 2, 3, 4
@@ -63,8 +64,11 @@ class Fields:
         return self._at < len(self._data)
 
 
-async def read_packet(reader: asyncio.StreamReader) -> tuple[int, int, bytes]:
-    """Return kind, flags and body of the next packet. Raises Refused, IncompleteReadError."""
+async def read_packet(reader: asyncio.StreamReader, most: int) -> tuple[int, int, bytes]:
+    """Return kind, flags and body of the next packet. Raises Refused, IncompleteReadError.
+
+    most: bytes of a packet that the broker takes. It ends the gateway's connection at a larger one.
+    """
     first = (await reader.readexactly(1))[0]
     size = 0
     for shift in range(0, 28, 7):
@@ -74,7 +78,7 @@ async def read_packet(reader: asyncio.StreamReader) -> tuple[int, int, bytes]:
             break
     else:
         raise Refused("a length of more than four bytes")
-    if size > MOST_BYTES:
+    if size > most - 3:  # as mosquitto reckons, with two bytes of the length
         raise Refused("a packet above the limit")
     return first >> 4, first & 15, await reader.readexactly(size)
 
@@ -146,8 +150,8 @@ class Device:
         number = fields.take(2) if quality else b""
         if quality > 1 or flags & 1:
             raise Refused("a message that is retained or of QoS 2")
-        if not topic.startswith(f"{self.base}/evt/"):
-            raise Refused("a topic of another device")
+        if not topic.startswith(self.base) or not EVENT_TOPIC.fullmatch(topic[len(self.base) :]):
+            raise Refused("a topic that is none of the device's")
         self._gateway.publish(self, topic, fields.rest(), quality, number)
 
 
@@ -169,6 +173,7 @@ class Gateway:
         self.connected = asyncio.Event()
         broker = document["broker"]
         self._address = (broker["host"], broker["port"])
+        self._most_bytes: int = broker["max_packet"]
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=broker["user"])
         client.username_pw_set(broker["user"], broker["password"])
         context = ssl.create_default_context(cadata=broker["ca"])
@@ -223,13 +228,12 @@ class Gateway:
         self, device: Device, topic: str, payload: bytes, quality: int, number: bytes
     ) -> None:
         """Pass a message on; the device's PUBACK follows the broker's."""
-        device.unanswered += quality
+        device.unanswered += 1
         if device.unanswered > MOST_UNANSWERED:
             raise Refused("too many messages without an answer")
         for data in self.relay_up(topic, payload):
             sent = self._client.publish(topic, data, quality)
-            if quality:
-                self._waiting[sent.mid] = device, number, PUBACK
+            self._waiting[sent.mid] = device, number, PUBACK
 
     def subscribe(self, device: Device, number: bytes, quality: int) -> None:
         """Subscribe for a device; its SUBACK follows the broker's."""
@@ -249,7 +253,9 @@ class Gateway:
                 raise Refused("too many connections")
             device, keepalive = await asyncio.wait_for(self._accept(reader, writer), CONNECT_S)
             while not orderly:
-                kind, flags, body = await asyncio.wait_for(read_packet(reader), 1.5 * keepalive)
+                kind, flags, body = await asyncio.wait_for(
+                    read_packet(reader, self._most_bytes), 1.5 * keepalive
+                )
                 orderly = device.handle(kind, flags, body)
         except (Refused, TimeoutError, OSError, asyncio.IncompleteReadError):
             pass
@@ -263,7 +269,7 @@ class Gateway:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> tuple[Device, int]:
         """Return the device that logs in, and its keepalive, seconds. Raises Refused."""
-        kind, _, body = await read_packet(reader)
+        kind, _, body = await read_packet(reader, self._most_bytes)
         fields = Fields(body)
         if kind != CONNECT or fields.text() != b"MQTT" or fields.take(1) != b"\x04":
             raise Refused("no CONNECT of MQTT 3.1.1")
@@ -327,7 +333,8 @@ class Gateway:
         device, body, kind = waiting
         if kind == PUBACK:
             device.unanswered -= 1
-        device.send(kind, body[:2] + b"\x80" if failed else body)
+        if body:  # one of QoS 0 has no answer: it has left for the broker
+            device.send(kind, body[:2] + b"\x80" if failed else body)
 
 
 def read_document(path: Path) -> dict[str, Any]:

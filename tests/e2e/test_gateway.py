@@ -3,6 +3,7 @@ that relays, lies, vanishes, or is another one."""
 
 import asyncio
 import contextlib
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -87,6 +88,22 @@ def world(tmp_path: Path, umqtt_path: Path) -> Iterator[tuple[World, list[int]]]
         yield made, ports
 
 
+def _pushes_off(port: int, topic: bytes, size: int) -> None:
+    """Log in as D2, as anyone at the site can, send one message, and wait for the end of it."""
+    name = f"d:{TYPE}:D2".encode()
+    texts = [len(one).to_bytes(2, "big") + one for one in (name, name, b"")]
+    head = b"\0\4MQTT\4\xc2\0\x3c"
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as stranger:
+        stranger.sendall(example.packet(1, head + b"".join(texts)))
+        assert stranger.recv(4) == bytes((0x20, 2, 0, 0))
+        body = len(topic).to_bytes(2, "big") + topic + bytes(size)
+        stranger.sendall(example.packet(3, body))
+        assert stranger.recv(1) == b""
+
+
+STRANGE_TOPICS = (b"/evt/\0/fmt/cose", b"/evt/" + b"/" * 300)
+
+
 def test_devices_behind_gateways(world):
     made, ports = world
     with contextlib.ExitStack() as stack, Store(made.fleet.database) as store:
@@ -108,6 +125,17 @@ def test_devices_behind_gateways(world):
             for device in ("D1", "D2"):
                 assert made.command("set_relay", device, on=number) == {"on": number}
         assert hall.made.commands == 4
+        # What a stranger at the site sends ends the stranger's connection, and not the gateway's.
+        ended: list[bool] = []
+        on_broker = hall.made._on_broker
+        hall.made._on_broker = lambda up: (ended.append(up), on_broker(up))
+        base = f"iot-2/type/{TYPE}/id/D2".encode()
+        for topic in STRANGE_TOPICS:
+            _pushes_off(ports[0], base + topic, 10)
+        _pushes_off(ports[0], base + b"/evt/x/fmt/cose", 10000)  # above the broker's limit
+        assert made.command("set_relay", "D1", on=1) == {"on": 1}
+        assert ended == []
+        made.fleet_event("session", app=AUTHORITY, device="D2")
         # What it relays is sealed: neither keys nor content are in it.
         pairs = [pair for device in store.devices() for pair in device.pairs]
         assert not any(pair.k in hall.made.seen for pair in pairs)

@@ -25,7 +25,8 @@ import gateway as example
 BASE = "iot-2/type/relay/id/D1"
 DOCUMENT = {
     "devices": [["relay", "D1"]],
-    "broker": {"host": "127.0.0.1", "port": 1, "user": "g:hall", "password": "x", "ca": ""},
+    "broker": {"host": "127.0.0.1", "port": 1, "user": "g:hall", "password": "x", "ca": ""}
+    | {"max_packet": 2048},
 }
 
 
@@ -184,6 +185,11 @@ def talk(conversation, up: bool = True):
 
 
 ACCEPTED = example.packet(example.CONNACK, b"\0\0")
+# The broker would end the gateway's own connection at the first two.
+STRANGE_TOPICS = (
+    *("/evt/\0/fmt/cose", "/evt/" + "/" * 300, "/evt/+/fmt/cose", "/evt/#", "/evt/x"),
+    *("/evt/x/fmt/text", "/evt/é/fmt/cose", "/evt/" + "x" * 65 + "/fmt/cose"),
+)
 
 
 @pytest.mark.parametrize(
@@ -196,13 +202,15 @@ ACCEPTED = example.packet(example.CONNACK, b"\0\0")
         (connect().replace(b"MQTT\x04", b"MQTT\x05"), b"", True),
         (connect()[:30] + b"\xff" * 9, b"", True),
         (b"\x10\xff\xff\xff\xff\x01", b"", True),
-        (example.packet(example.CONNECT, bytes(example.MOST_BYTES + 1)), b"", True),
+        (example.packet(example.CONNECT, bytes(2048 - 2)), b"", True),
         (connect() + publish("iot-2/type/relay/id/D2/evt/x/fmt/cose"), ACCEPTED, True),
         (connect() + publish(f"{BASE}/cmd/x/fmt/cose"), ACCEPTED, True),
         (connect() + publish(flags=1), ACCEPTED, True),
         (connect() + publish(flags=4, number=b"\0\1"), ACCEPTED, True),
         (connect() + example.packet(example.CONNACK, b"\0\0"), ACCEPTED, True),
         (connect() + publish(flags=2, number=b"\0\1") * 40, ACCEPTED, True),
+        (connect() + publish() * 40, ACCEPTED, True),
+        *((connect() + publish(BASE + one), ACCEPTED, True) for one in STRANGE_TOPICS),
     ],
 )
 def test_what_ends_a_devices_connection(data, answer, up):
@@ -244,6 +252,9 @@ def test_what_a_device_may():
         answers = example.packet(example.SUBACK, b"\0\x02\x01")
         answers += example.packet(example.PUBACK, b"\0\x07")
         assert await reader.readexactly(len(answers)) == answers
+        assert gateway._devices[BASE].unanswered == 1  # the one of QoS 0 has not left
+        gateway._on_answer(2, False)
+        assert gateway._devices[BASE].unanswered == 0
         for topic, retain in ((f"{BASE}/cmd/go/fmt/cose", True), ("x/cmd/go", False)):
             gateway._on_message(topic, b"not for it", retain)
         gateway._on_message(f"{BASE}/cmd/go/fmt/cose", b"sealed", False)

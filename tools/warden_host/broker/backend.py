@@ -3,7 +3,7 @@
 Another broker gives the same names: Broker runs the process, create_registry and open_registry
 change accounts (accounts.Registry), registry_lock keeps others from it, Guard disables an account
 at once, Places knows from where clients logged in, find_program raises broker-missing, is_running
-says whether it runs on this machine, MAX_PACKET is in bytes, wanted_listeners() returns the
+says whether it runs on this machine, MAX_PACKET is in bytes, largest_packet() what the fleet's broker takes, wanted_listeners() returns the
 listeners for the fleet's devices. For checks: program_version() is that of the installed program,
 outdated_settings() and weak_accounts() are those of inspect.py.
 """
@@ -14,6 +14,7 @@ from warden_host.broker.mosquitto.broker import (
     MAX_PACKET,
     Broker,
     is_running,
+    largest_packet,
     read_refused_logins,
     wanted_listeners,
 )
@@ -39,6 +40,7 @@ __all__ = (
     "create_registry",
     "find_program",
     "is_running",
+    "largest_packet",
     "open_registry",
     "outdated_settings",
     "program_version",

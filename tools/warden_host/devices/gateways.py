@@ -9,7 +9,7 @@ from typing import Any
 
 from warden_host import names
 from warden_host.broker.accounts import Registry, gateway_account, machine_password
-from warden_host.broker.backend import open_registry
+from warden_host.broker.backend import largest_packet, open_registry
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.store.gateways import MOST_DEVICES
@@ -111,6 +111,7 @@ def document(fleet: Fleet, store: Store, name: str, password: str) -> dict[str, 
             "port": broker.device_port,
             "user": user,
             "password": password,
+            "max_packet": largest_packet(fleet),
             "ca": (fleet.keys / "ca.crt").read_text(),
         },
         "devices": [[one.type, one.device] for one in _listed(store, store.gateway(name))],
