@@ -82,7 +82,7 @@ def use_policy(
     agent.backoff = Backoff(policy.backoff_min_ms, policy.backoff_max_ms)
     agent.server = tuple(records.load(agent.vault, "broker")[:2])
     _choose_brokers(agent, brokers)
-    _react(agent.inbox, policy.incidents)
+    _react(agent.inbox, policy)
     for session in agent.sessions:
         session.policy_digest = policy.digest
     if agent.ota is not None:
@@ -162,8 +162,9 @@ def _make_client(agent: Agent) -> None:
     agent.client.set_last_will(names.event("offline", JSON), last_will)
 
 
-def _react(inbox: Inbox, terms: "dict[str, Any] | None") -> None:
-    """Let the inbox react to floods as the policy says; None: by the defaults."""
+def _react(inbox: Inbox, policy: "Policy") -> None:
+    """Let the inbox react to floods as the policy says."""
+    terms = policy.incidents
     inbox.delays, inbox.lock_ms = (0, 0), _LOCK_MS
     if terms is not None:
         inbox.delays = (
@@ -171,6 +172,8 @@ def _react(inbox: Inbox, terms: "dict[str, Any] | None") -> None:
             _PAUSE_MS if terms["apps"] == "delay" else 0,
         )
         inbox.lock_ms = terms["lock_s"] * 1000 if terms["apps"] == "lock" else 0
+    if policy.mode == "plain" and not policy.validate:
+        inbox.lock_ms = 0  # anyone may use an application's name there
 
 
 def start(agent: Agent, apps: "list[App]", panel: "Any", memory: "Any" = None) -> None:
@@ -226,7 +229,7 @@ def start(agent: Agent, apps: "list[App]", panel: "Any", memory: "Any" = None) -
     )
     # A session that outlived sleep goes on without: leave() kept none with records to send.
     agent.incidents.kept = saved is None and "incidents" in vault.names()
-    _react(agent.inbox, policy.incidents)
+    _react(agent.inbox, policy)
     if "locked" in vault.names():
         agent.inbox.locked = True
         agent.log("locked", "the authority alone is obeyed until `warden unlock`")

@@ -162,7 +162,9 @@ class Inbox:
         self.lock_ms = 0
         self.delays = (0, 0)
         self.pause_ms = 0  # due now
+        # Apart: a sender that nothing proves must bring no application nearer to being ignored.
         self._senders: "dict[str, list[int]]" = {}
+        self._oversized: "dict[str, list[int]]" = {}
         self.locked = False  # the authority alone is obeyed (agent/tamper.py)
         self.out: "list[tuple[str, str, bytes]]" = []
         self.gate: "Any" = None
@@ -216,35 +218,30 @@ class Inbox:
             command = self._names.parse(topic)[0]
             session = self._find(envelope.claimed_kid(head))
             source = session.appid
-            sender = self._sender(source)
-            if now_ms < sender[3]:
+            if _is_ignored(self._oversized, source, now_ms):
                 return
-            if self._floods(sender, source, _OVERSIZED, now_ms):
-                sender[3] = now_ms + self.lock_ms
+            self._count_refused(self._oversized, source, _OVERSIZED, now_ms)
         except PeerError:
             pass
         self._incidents.add("mqtt-too-large", command, now_ms, 1, source)
 
-    def _sender(self, appid: str) -> "list[int]":
-        """Return what is known of an application's refused messages.
+    def _count_refused(
+        self, senders: "dict[str, list[int]]", appid: str, weight: int, now_ms: int
+    ) -> None:
+        """Count a refused message, and have a flood's application ignored for lock_ms.
 
-        [their level, uptime of the last one, until when the application is ignored, until when
-        its messages above the limit are]; milliseconds of the uptime.
+        senders: {appid: [level, uptime of the last one, until when it is ignored]}, milliseconds.
         """
-        return self._senders.setdefault(appid, [0, 0, 0, 0])
-
-    def _floods(self, sender: "list[int]", appid: str, weight: int, now_ms: int) -> bool:
-        """Count a refused message; return whether its application is to be ignored."""
+        sender = senders.setdefault(appid, [0, 0, 0])
         sender[0] = max(0, sender[0] - (now_ms - sender[1]) // 500) + weight
         sender[1] = now_ms
         if sender[0] <= _MOST_REFUSED or not self.lock_ms:
-            return False
+            return
         for session in self._sessions:
             if session.appid == appid and session.authority:
-                return False
-        sender[0] = 0
+                return
+        sender[0], sender[2] = 0, now_ms + self.lock_ms
         self._incidents.add("app-flood", "", now_ms, 1, appid)
-        return True
 
     def _receive_sealed(
         self, topic: memoryview, command: str, payload: memoryview, now_ms: int
@@ -252,7 +249,7 @@ class Inbox:
         is_mac0 = command in ("welcome", "wake")
         parsed = (envelope.parse_mac0 if is_mac0 else envelope.parse_encrypt0)(payload)
         session = self._find(parsed.kid)
-        if self._senders and now_ms < self._sender(session.appid)[2]:
+        if _is_ignored(self._senders, session.appid, now_ms):
             return None
         if is_mac0:
             if command == "wake":
@@ -307,7 +304,7 @@ class Inbox:
         if self.gate is not None and self.gate.receive(command, fields, now_ms):
             return None
         appid, id, args = plain.open(command, fields)
-        if self._senders and now_ms < self._sender(appid)[2]:
+        if _is_ignored(self._senders, appid, now_ms):
             return None
 
         def answer(body: "dict[str, Any]") -> None:
@@ -357,7 +354,9 @@ class Inbox:
         """Record a refusal and answer with its code: the sender proved who it is."""
         self._incidents.add(error.code, command, now_ms, 1, appid)
         self.pause_ms = self.delays[1]
-        sender = self._sender(appid)
-        if self._floods(sender, appid, 1, now_ms):
-            sender[2] = now_ms + self.lock_ms
+        self._count_refused(self._senders, appid, 1, now_ms)
         answer({"ok": False, "error": error.code})
+
+
+def _is_ignored(senders: "dict[str, list[int]]", appid: str, now_ms: int) -> bool:
+    return appid in senders and now_ms < senders[appid][2]

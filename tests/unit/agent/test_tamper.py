@@ -6,6 +6,7 @@ from agent_kit import Rig, provisioned
 from board_model import DictStore, RootKey
 from harness import check, equal, raises
 from test_bundle import good
+from warden.agent import build
 from warden.errors import StoreError
 from warden.rotation import commands
 from warden.vault import Vault
@@ -149,3 +150,18 @@ def test_wrong_codes_wipe_where_the_device_verifies_them():
         gate = Gate(stage.agent, (None, None, False))
         asyncio.run(gate._work())
         equal(called, [("wipe", "codes")] if wiped else [])
+
+
+def test_nobody_is_ignored_for_a_name_that_nothing_proves():
+    """Plain mode without the application's ID: anyone may use any name."""
+    stage = Stage()
+    policy, inbox = stage.agent.policy, stage.agent.inbox
+    policy.incidents = {"lock_s": 60, "junk": "ignore", "apps": "lock"}
+    for mode, validate, lock_ms in (
+        ("sealed", True, 60000),
+        ("plain", True, 60000),
+        ("plain", False, 0),
+    ):
+        policy.mode, policy.validate = mode, validate
+        build._react(inbox, policy)
+        equal(inbox.lock_ms, lock_ms)

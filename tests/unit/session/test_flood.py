@@ -96,6 +96,14 @@ def test_messages_above_the_limit_name_their_application_and_shut_none_out():
     equal(bench.rows.rows, [("mqtt-too-large", "set_relay", "acme")])
 
 
+def test_messages_above_the_limit_bring_no_application_nearer_to_being_ignored():
+    bench = Flooded()
+    for _ in range(3):
+        bench.skip(1000)
+    equal([bench.forbidden(1000) for _ in range(24)], [1] * 24)
+    check("app-flood" not in [row[0] for row in bench.take()])
+
+
 def test_a_message_above_the_limit_of_nobody_knows_whom():
     bench = Flooded()
     for head in (b"", b"\x83", bytes(17), bench.app.seal("set_relay", 900, 1)[:16]):
