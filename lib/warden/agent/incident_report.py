@@ -11,7 +11,7 @@ import gc
 from micropython import const
 
 from ..errors import StoreError, WardenError
-from ..session.incident import body
+from ..session.incident import REPEAT_MS, body
 from ..session.incident_log import IncidentLog
 
 TYPE_CHECKING = const(False)
@@ -49,12 +49,17 @@ async def run(agent: "Agent", now_ms: int) -> None:
     for key, row in list(incidents.rows.items()):
         n, told = row[:2]
         if n > told:
-            await agent.send("incident", body(key, n - told))
+            # A session can end while others are sent: what is left waits for the next one.
+            if not await agent.send("incident", body(key, n - told)):
+                return
             row[1] = n
-        if key[0] == _UNSEEN:
-            del incidents.rows[key]
-    if incidents.rows and log is not None:
-        _run_at(incidents, incidents.refill_ms)
+        # Without a log, no write would ever make room for other kinds.
+        elif log is None:
+            incidents.rows.pop(key, None)
+        if key[0] == _UNSEEN and row[0] == row[1]:
+            incidents.rows.pop(key, None)
+    if incidents.rows:
+        _run_at(incidents, now_ms + REPEAT_MS if log is None else incidents.refill_ms)
 
 
 def save_at_end(agent: "Agent") -> None:
@@ -90,6 +95,8 @@ def _load(agent: "Agent", now_ms: int) -> "IncidentLog | None":
     if incidents.acked > log.newest:
         incidents.acked = 0
     incidents.newest = log.newest
+    if incidents.acked == log.newest:
+        incidents.kept = False  # the authority said so before the log was read
     log.acknowledge(incidents.acked)
     most = max(1, writes // 4)  # at once
     gap_s = _DAY_S // max(1, writes - most)
@@ -174,8 +181,8 @@ async def _send_log(agent: "Agent", log: IncidentLog, now_ms: int) -> None:
             message = agent.plain.event("incident", {"body": report})
             await agent.post(agent.names.event("incident", JSON).encode(), message, 1)
             incidents.acknowledge(number, now_ms)
-        else:
-            await agent.send("incident", report)
+        elif not await agent.send("incident", report):
+            return
         incidents.sent = number
     if incidents.kept and incidents.acked >= 0 and incidents.acked < log.newest:
         incidents.resend_ms = now_ms + _AGAIN_MS

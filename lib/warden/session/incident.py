@@ -14,6 +14,8 @@ _MOST = const(32)
 _PLACES = const(3)
 _SHARED = const(16)  # beyond these, a row is for a code that has none yet
 _WINDOW_MS = const(1000)
+# Between two reports of one row: who floods a device must not make it flood the authority.
+REPEAT_MS = const(10000)
 # The authority says at the beginning of a session what it has: without that, records would come
 # again at each start.
 _ASK_MS = const(2000)
@@ -64,7 +66,7 @@ class Incidents:
         row[0] += n
         # Incidents of one second go together: a flood of garbage is not answered by one of
         # reports. A broken link alone is not worth a write: it waits for the next session.
-        due = now_ms + _WINDOW_MS
+        due = now_ms + (REPEAT_MS if row[1] else _WINDOW_MS)
         if at != "link" and (self.due is None or due < self.due):
             self.due = due
 
