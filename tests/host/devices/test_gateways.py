@@ -13,7 +13,7 @@ from process_kit import PATIENCE_S
 from warden_host.broker import backend
 from warden_host.broker.mosquitto import dynsec
 from warden_host.cli import main
-from warden_host.devices import enforcement, quarantine
+from warden_host.devices import enforcement, gateways, quarantine
 from warden_host.fleet.fleet import Fleet
 from warden_host.protocol import policy
 from warden_host.store.reactions import QUARANTINE, Reaction
@@ -66,6 +66,9 @@ def test_a_gateways_life(folder, tmp_path, capsys):
             *("cmd/#", "cmd/+/fmt/+", "cmd/+/fmt/cose"),
         )
     }
+    # One that is plain by now is in the way of no change.
+    assert main.run(["provision", "D2", "--sim", "--again", "--plain"]) == 0
+    assert of_devices(fleet) == {"D1"}
     assert main.run(["gateway", "grant", "hall", "D3"]) == 0
     assert main.run(["gateway", "revoke", "hall", "D2"]) == 0
     assert of_devices(fleet) == {"D1", "D3"}
@@ -114,6 +117,26 @@ def test_many_rights_fit_into_the_running_brokers_packets(folder, tmp_path):
         assert main.run(["gateway", "add", "hall", *options, "--out", out]) == 0
         assert main.run(["gateway", "revoke", "hall", "D0"]) == 0
     assert of_devices(fleet) == set(devices[1:])
+
+
+def test_changes_at_the_same_moment_both_count(folder, monkeypatch):
+    """The other one ends while this one waits for the registry."""
+    fleet = Fleet(folder)
+    opened = gateways.open_registry
+    with Store(fleet.database) as store:
+        with store.transaction():
+            for device in ("D1", "D2"):
+                store.add_device(Device(device, "relay", "UNIX", "sealed", policy.record()))
+        gateways.add(fleet, store, "hall", ("D1", "D2"))
+
+        def after_another(of_fleet: Fleet):
+            with store.transaction():
+                store.set_gateway("hall", ("D1",))
+            return opened(of_fleet)
+
+        monkeypatch.setattr(gateways, "open_registry", after_another)
+        assert gateways.change(fleet, store, "hall", ("D1",)) == ("D1",)
+    assert of_devices(fleet) == {"D1"}
 
 
 # The program

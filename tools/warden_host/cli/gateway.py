@@ -167,8 +167,7 @@ def _change(
     fleet = state.fleet()
     _check(name, (*more, *less))
     with Store(fleet.database) as store:
-        devices = tuple(sorted({*store.gateway(name), *more} - set(less)))
-        gateways.change(fleet, store, name, devices)
+        devices = gateways.change(fleet, store, name, more, less)
     if as_json:
         screen.print_json({"ok": True, "gateway": name, "devices": devices})
     else:

@@ -22,31 +22,38 @@ KIND = "warden gateway"  # tells the file from any other JSON
 def add(fleet: Fleet, store: Store, name: str, devices: tuple[str, ...]) -> str:
     """Add a gateway and return the password of its account, which is kept nowhere else.
 
-    Raises: bad-name, gateway-exists, device-unknown, not-applicable.
+    Raises: bad-name, gateway-exists, device-unknown, not-applicable, bad-argument for too many.
     """
     names.check_id(name, "gateway")
-    if name in store.gateways():
-        raise HostError("gateway-exists", f"gateway {name} is registered already")
     check(store, devices)
+    check_count(devices)
     password = machine_password()
     with open_registry(fleet) as accounts:
+        if name in store.gateways():
+            raise HostError("gateway-exists", f"gateway {name} is registered already")
         with store.transaction():
             store.set_gateway(name, devices)
         accounts.put(gateway_account(name, _listed(store, devices), password))
     return password
 
 
-def change(fleet: Fleet, store: Store, name: str, devices: tuple[str, ...]) -> None:
-    """Replace the devices of a gateway; its connection stays open.
+def change(
+    fleet: Fleet, store: Store, name: str, more: tuple[str, ...], less: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Add devices to a gateway and take others from it; return its devices. It stays connected.
 
-    Raises: gateway-unknown, device-unknown, not-applicable.
+    more: are checked; what is taken away, or left, may be of any kind or gone from the fleet.
+    Raises: gateway-unknown, device-unknown, not-applicable, bad-argument for too many.
     """
-    store.gateway(name)
-    check(store, devices)
+    check(store, more)
     with open_registry(fleet) as accounts:
+        # Read under the registry's lock: another change at this moment is lost otherwise.
+        devices = tuple(sorted({*store.gateway(name), *more} - set(less)))
+        check_count(devices)
         with store.transaction():
             store.set_gateway(name, devices)
         accounts.replace_rights(gateway_account(name, _listed(store, devices), ""))
+    return devices
 
 
 def new_password(fleet: Fleet, store: Store, name: str) -> str:
@@ -86,10 +93,14 @@ def enforce(fleet: Fleet) -> None:
                 accounts.replace_rights(gateway_account(name, _listed(store, devices), ""))
 
 
-def check(store: Store, devices: tuple[str, ...]) -> None:
-    """Raise device-unknown, bad-argument for too many, not-applicable for a plain device."""
+def check_count(devices: tuple[str, ...]) -> None:
+    """Raise bad-argument for too many."""
     if len(devices) > MOST_DEVICES:
         raise HostError("bad-argument", f"a gateway relays for {MOST_DEVICES} devices at most")
+
+
+def check(store: Store, devices: tuple[str, ...]) -> None:
+    """Raise device-unknown, not-applicable for a plain device."""
     for device in devices:
         if store.device(device).mode != "sealed":
             raise HostError(
