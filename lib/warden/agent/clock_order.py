@@ -137,6 +137,7 @@ def _commit(agent: "Agent", unix_time: int) -> int:
     if ranges is not None:
         changes["otp_clock"] = cbor.encode([1, ranges])
     vault.commit(changes, counters)
+    agent.clock.shift = max(0, shift)  # a welcome may come before the restart
     return codes
 
 

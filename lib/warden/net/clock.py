@@ -67,7 +67,7 @@ class Clock:
         self.rtc = rtc
         self._vault = vault
         self.floor = floor
-        self._shift = shift
+        self.shift = shift
         self._ahead = 0  # seconds by which the tentative time is ahead of the clock's own
         self._mark = 0  # unix seconds to commit
         # The time that a welcome of the authority proved in this boot, less the uptime.
@@ -78,7 +78,7 @@ class Clock:
 
     def least(self) -> int:
         """Return the higher mark, unix seconds: it is at least this late."""
-        return max(self.floor, self._vault.counter("time") - self._shift, self._mark)
+        return max(self.floor, self._vault.counter("time") - self.shift, self._mark)
 
     def now(self) -> int:
         """Return the chip's time, unix seconds."""
@@ -158,7 +158,7 @@ class Clock:
             if not self._steps.confirmed:
                 return True
         # What no counter can hold is no mark.
-        if mark + _MARK_STEP_S <= unix_time + self._shift < 1 << 32:
+        if mark + _MARK_STEP_S <= unix_time + self.shift < 1 << 32:
             self._mark = unix_time
         return True
 
@@ -171,7 +171,7 @@ class Clock:
         mark, self._mark = self._mark, 0
         steps, self._steps = self._steps, None
         if steps is not None:
-            steps.keep(mark and mark + self._shift)
+            steps.keep(mark and mark + self.shift)
             unload("warden.net.clock_steps")
         elif mark:
-            self._vault.advance("time", mark + self._shift)
+            self._vault.advance("time", mark + self.shift)

@@ -206,6 +206,10 @@ def test_payload_before_expiry():
         device.command("set_relay", device.raw("set_relay", 3, b"\x81" * 40 + b"\x80")),
         "cbor-limit",
     )
+    silently(
+        device.command("set_relay", device.raw("set_relay", 4, b"\x83\x01\xf6\xa0\0")),
+        "cbor-malformed",
+    )
     bad = (
         [1, 0, []],
         [1, 0, 5],
@@ -221,7 +225,7 @@ def test_payload_before_expiry():
         [1, -1, {}],
         [1, "0", {}],
     )
-    counter = 4
+    counter = 5
     for payload in bad:
         silently(
             device.command("set_relay", device.raw("set_relay", counter, cbor.encode(payload))),

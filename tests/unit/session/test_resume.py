@@ -7,6 +7,7 @@ from warden.errors import LinkError
 from warden.session import resume
 from warden.session.resume import ResumableSession
 from warden.vault import Vault
+from warden.wire import cbor
 
 NOW = 1800000000
 RELAY = {"on": 1}
@@ -124,6 +125,8 @@ def test_what_was_changed_or_is_another_vault_s_is_not_used():
         equal(resume.load(kept, Memory(bytes(changed)), NOW), None)
     for cut in (0, 1, 31, 32, len(data) - 1):
         equal(resume.load(kept, Memory(data[:cut]), NOW), None)
+    former = cbor.encode([1] + cbor.decode(data[32:])[1:])  # what another version of Warden kept
+    equal(resume.load(kept, Memory(kept.mac(b"warden sleep 1", former) + former), NOW), None)
     equal(resume.load(vault(), Memory(data), NOW), None)
     check(resume.load(kept, Memory(data), NOW) is not None)
     # A flash that was played back, or a start in between that counted.

@@ -331,6 +331,9 @@ def test_a_duplicate_never_gets_another_commands_reply():
     bench.jobs[1].answer({"ok": True, "result": None})
     (reply,) = bench.inbox.out
     equal(bench.receive("set_relay", second, 20)[1][-1], ("reply", bytes(reply[2])))
+    third = app.seal("set_relay", 3, 9)
+    bench.receive("set_relay", third, 30, work=False)
+    equal(bench.receive("set_relay", third, 30), ([], []), "nor the one of the command before")
 
 
 def test_gap_and_replay():
