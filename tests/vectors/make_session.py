@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cbor2
+import make_key_lists
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
@@ -308,9 +309,10 @@ def page() -> str:
     for name, words in _LISTS.items():
         shown = "; ".join(f"{each['name']}: `{each['outcome']}`" for each in made[name])
         page += f"| `{name}` | {words} | {shown} |\n"
-    return page
+    return page + make_key_lists.section()
 
 
 if __name__ == "__main__":
     PATH.write_text(text(), encoding="utf-8")
+    make_key_lists.PATH.write_text(make_key_lists.text(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")

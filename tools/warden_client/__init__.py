@@ -9,11 +9,12 @@ that have no connection.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from warden_client.application import Application, Event, Reply
+    from warden_client.answers import Event, Reply
+    from warden_client.application import Application
     from warden_client.errors import HostError
 
 __all__ = ["Application", "Event", "HostError", "Reply"]
-_MODULES = {"HostError": "errors"}
+_MODULES = {"HostError": "errors", "Event": "answers", "Reply": "answers"}
 
 
 def __getattr__(name: str) -> Any:

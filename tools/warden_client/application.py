@@ -8,12 +8,12 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
 from warden_client import credentials, jsontext, names
+from warden_client.answers import Event, Reply
 from warden_client.connection import Connection, Message
 from warden_client.credentials import Credentials
 from warden_client.device import Device
@@ -21,6 +21,7 @@ from warden_client.errors import HostError, LinkError
 from warden_client.memory import Memory
 from warden_client.protocol.results import Outcome, Quarantined, Received, Refused, Send, SessionUp
 from warden_client.protocol.session import Instant
+from warden_client.updates import Updates
 
 MAX_TTL_S = 30 * 24 * 3600
 _log = logging.getLogger("warden_client")
@@ -33,28 +34,6 @@ _SHORT_S, _SHORT_ENDS = (
     3,
 )  # connections that ended so soon, in a row: another has the account
 _WILL = ("offline", names.PLAIN)
-
-
-@dataclass(frozen=True)
-class Event:
-    """An authentic event of a device. time: unix seconds when it arrived."""
-
-    device: str
-    type: str
-    name: str
-    body: dict[str, Any]
-    time: float = field(default_factory=time.time)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A device's verdict on a command: ok with a result, or a code of docs/errors.md."""
-
-    device: str
-    command: str
-    ok: bool
-    result: Any = None
-    error: str = ""
 
 
 class Application:
@@ -76,6 +55,7 @@ class Application:
         self._tasks: list[asyncio.Task[None]] = []
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
+        self._credentials: Credentials
         self._stack = contextlib.ExitStack()
         self._failure: HostError | None = None  # why there is no connection
         self.dropped = 0  # events for which the program was too slow
@@ -86,10 +66,11 @@ class Application:
         Raises: key-missing, key-permissions, key-damaged, app-running; pin-mismatch,
         certificate-untrusted, broker-refused.
         """
-        self._read_file()
+        file = self._read_file()
         self._memory = self._stack.enter_context(Memory(self._state))
+        self._credentials, self._updates = file, Updates(self._memory)
         try:
-            self._renew_devices()
+            self._use(self._updates.load(file))
             try:
                 await self._connect()
             except LinkError as error:
@@ -246,6 +227,8 @@ class Application:
 
     def _on_message(self, message: Message) -> None:
         """Handle a message of the broker: topic and payload are untrusted."""
+        if message.topic == self._credentials.list_topic:
+            return self._on_list(message)
         try:
             topic = names.parse_topic(message.topic)
         except HostError:
@@ -262,6 +245,19 @@ class Application:
                 self._apply(device, outcome)
         except HostError as error:  # the state file can't be written
             _log.error("%s: %s", device.name, error)
+
+    def _on_list(self, message: Message) -> None:
+        """Take what the authority sent of the devices' keys."""
+        try:
+            if not message.retain and self._updates.receive(message.payload, time.monotonic()):
+                self._use(self._updates.current())
+        except HostError as error:
+            _log.info("a list of keys: %s", error)
+
+    def _ask_for_list(self) -> None:
+        ask = self._updates.due_ask(time.monotonic())
+        if ask is not None and self._connection is not None:
+            self._connection.publish(self._credentials.ask_topic, ask)
 
     def _apply(self, device: Device, outcome: Outcome) -> None:
         if isinstance(outcome, Send):
@@ -305,6 +301,8 @@ class Application:
             raise
         self._connection, self._failure = made, None
         now = _now()
+        self._updates.ask_soon(now.steady)
+        self._ask_for_list()
         for device in self._devices.values():
             for send in device.on_link_restored(now):
                 self._publish(device, send)
@@ -352,14 +350,12 @@ class Application:
                 for send in device.tick(now):
                     self._publish(device, send)
             if self._stamp() != self._read:
-                login = self._credentials.login
                 try:
-                    self._read_file()
-                    self._renew_devices()
-                    if self._credentials.login != login:
-                        self._on_lost()  # the new connection uses what the file has now
+                    self._use(self._updates.load(self._read_file()))
                 except HostError as error:
                     _log.error("%s; what was read before stays in use", error)
+            if self.connected:
+                self._ask_for_list()
 
     # The file
 
@@ -370,21 +366,27 @@ class Application:
             return (0, 0)
         return status.st_mtime_ns, status.st_ino
 
-    def _read_file(self) -> None:
+    def _read_file(self) -> Credentials:
         self._read = self._stamp()
-        self._credentials: Credentials = credentials.read(self._file)
+        return credentials.read(self._file)
 
-    def _renew_devices(self) -> None:
-        """Take the devices of the file; those whose keys are the same keep their sessions."""
+    def _use(self, known: Credentials) -> None:
+        """Take these devices; those whose keys are the same keep their sessions."""
+        changed = known.login != self._credentials.login
+        self._credentials = known
         devices = {}
-        for name, entry in self._credentials.devices.items():
+        for name, entry in known.devices.items():
             device = self._devices.get(name)
-            if device is None or not device.update(entry):
-                device = Device(self._credentials.appid, entry, self._memory)
-                if self._connection is not None:
-                    self._wake(device, _now())
+            wakes = None if device is None else device.update(entry, _now())
+            if device is None or wakes is None:
+                device = Device(known.appid, entry, self._memory)
+                wakes = device.wake(_now())
+            for wake in wakes:
+                self._publish(device, wake)
             devices[name] = device
         self._devices = devices
+        if changed:
+            self._on_lost()  # the new connection uses what holds now
 
 
 def _now() -> Instant:

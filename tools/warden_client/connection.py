@@ -121,12 +121,17 @@ class Connection:
             hint = "an owner may have changed it: `warden app export` again"
             self._call(self._fail, HostError("broker-refused", f"log-in refused: {reason}", hint))
             return
-        client.subscribe([(topic, 0) for topic in self._credentials.subscribe])
+        # A list of keys that was lost would have to be asked for again.
+        own = self._credentials.list_topic
+        lists = [(own, 1)] if own else []
+        client.subscribe([*lists, *((topic, 0) for topic in self._credentials.subscribe)])
 
     def _on_subscribe(
         self, _client: mqtt.Client, _data: Any, _number: int, reasons: Any, _properties: Any
     ) -> None:
-        if any(reason.is_failure for reason in reasons):
+        # A broker without that right costs the lists alone.
+        wanted = reasons[1:] if self._credentials.list_topic else reasons
+        if any(reason.is_failure for reason in wanted):
             self._call(self._fail, HostError("broker-refused", "a subscription was refused"))
         else:
             self._call(self._succeed)

@@ -7,7 +7,7 @@ from typing import Any
 
 from warden_client import jsontext, names, secretfile
 from warden_client.errors import HostError
-from warden_client.protocol import strictcbor
+from warden_client.protocol import key_lists, strictcbor
 from warden_client.protocol.freshness import NOTHING_PROVEN, Proof
 
 FORMAT = 1
@@ -48,11 +48,16 @@ class Credentials:
     subscribe: tuple[str, ...]
     devices: dict[str, DeviceEntry] = field(repr=False)
     password: str = field(repr=False, default="")
+    # Of the lists of keys (key_lists.py); "" and nothing in a file from before them.
+    list_topic: str = ""
+    ask_topic: str = ""
+    list_secret: bytes = field(repr=False, default=b"")
+    list_number: int = 0  # of the list that the file stands for
 
     @property
     def login(self) -> "Credentials":
         """Return what a connection depends on: all but devices and what they are told."""
-        return replace(self, types=(), commands=(), devices={})
+        return replace(self, types=(), commands=(), devices={}, list_secret=b"", list_number=0)
 
 
 def read(path: Path) -> Credentials:
@@ -73,7 +78,7 @@ def parse(content: dict[str, Any]) -> Credentials:
         raise _damaged(f"its format is none that this package reads: it knows {FORMAT}")
     broker, trust = _table(content, "broker"), _table(content, "trust")
     appid = names.check_id(_text(content, "appid"), "appid")
-    entries = [_device(entry) for entry in _list(content, "devices", dict)]
+    entries = [device_entry(entry) for entry in _list(content, "devices", dict)]
     port = broker.get("port")
     if type(port) is not int or not 1 <= port <= 65535:
         raise _damaged("port is no TCP port")
@@ -93,10 +98,31 @@ def parse(content: dict[str, Any]) -> Credentials:
         pins=pins,
         subscribe=tuple(_list(_table(content, "topics"), "subscribe", str)),
         devices={entry.device: entry for entry in entries},
+        **_lists(content, appid),
     )
 
 
-def _device(entry: dict[str, Any]) -> DeviceEntry:
+def _lists(content: dict[str, Any], appid: str) -> dict[str, Any]:
+    """Return the fields of Credentials for lists of keys; none where the file has none."""
+    if "updates" not in content:
+        return {}
+    updates = _table(content, "updates")
+    number = updates.get("number")
+    if not strictcbor.is_u32(number):
+        raise _damaged("the number of its lists is out of range")
+    topics = (_text(updates, "topic"), _text(updates, "ask"))
+    if topics != (key_lists.list_topic(appid), key_lists.ask_topic(appid)):
+        raise _damaged("the topics of its lists are those of another application")
+    return {
+        "list_topic": topics[0],
+        "ask_topic": topics[1],
+        "list_secret": _bytes(_text(updates, "secret"), key_lists.SECRET),
+        "list_number": number,
+    }
+
+
+def device_entry(entry: dict[str, Any]) -> DeviceEntry:
+    """Return a device of a file, or of a list. Raises: key-damaged, bad-name."""
     mode, limit = _text(entry, "mode"), entry.get("max_message")
     if mode not in ("sealed", "plain"):
         raise _damaged("a device is neither sealed nor plain")

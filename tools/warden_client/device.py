@@ -27,6 +27,7 @@ class Device:
         self._memory = memory
         self._mark = DeviceMark()
         self._sessions: list[Session] = []
+        self._by_key: dict[bytes, Session] = {}
         self._plain = None if entry.sealed else PlainPeer(self.address, entry.uid)
         self._exported: dict[bytes, Known] = {}  # of the first key, by its ID
         for key in entry.keys:
@@ -50,6 +51,7 @@ class Device:
 
         made = Session(self.address, key, policies[0], self._mark, persist, proven, policies[1])
         self._sessions.append(made)
+        self._by_key[key] = made
 
     def _known(self, kid: bytes) -> Known:
         """Return what was kept of a key; where nothing was, what the file has of the first one.
@@ -193,15 +195,24 @@ class Device:
         """Expect again the events that were taken and never acknowledged."""
         self.number = self.acknowledged
 
-    def update(self, entry: DeviceEntry) -> bool:
-        """Take a new entry of the same keys; return False where the keys are others."""
-        same = (self.entry.keys, self.entry.uid, self.entry.type)
-        if same != (entry.keys, entry.uid, entry.type):
-            return False
-        for session in self._sessions:
+    def update(self, entry: DeviceEntry, now: Instant) -> list[Send] | None:
+        """Take a new entry: sessions under keys that it has as well stay.
+
+        Returns: wakes for keys that are new; None where it is another device by all keys.
+        """
+        if (self.entry.uid, self.entry.type) != (entry.uid, entry.type):
+            return None
+        lasting = {key: one for key, one in self._by_key.items() if key in entry.keys}
+        sessions = [one for one in self._sessions if one in lasting.values()]
+        if entry.sealed and not sessions:
+            return None
+        new = [key for key in entry.keys if key not in lasting]
+        self.entry, self._by_key, self._sessions = replace(entry), lasting, sessions
+        for session in sessions:
             session.policy_hash, session.next_policy_hash = (*entry.policies, b"")[:2]
-        self.entry = replace(entry)
-        return True
+        for key in new:
+            self._add_session(key)
+        return [self._by_key[key].request_hello(now) for key in new]
 
 
 def _ignore(_: Proof | Quarantined) -> None:

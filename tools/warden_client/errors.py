@@ -53,7 +53,7 @@ class OutOfMemory(HostError):
 # A retired code is never used again for something else.
 _OWN: dict[type[HostError], str] = {
     UsageError: "app-running bad-argument bad-json bad-name reserved-command device-unknown not-applicable",
-    LinkError: "counter-exhausted no-session old-session timed-out unreachable",
+    LinkError: "counter-exhausted gap no-session old-session timed-out unreachable",
     PeerError: """
         bad-body bad-topic broker-refused certificate-untrusted cbor-limit cbor-malformed cbor-not-canonical
         cose-algorithm cose-malformed mqtt-too-large pin-mismatch plain-refused quarantined replayed retained
@@ -65,7 +65,7 @@ _OWN: dict[type[HostError], str] = {
 # them.
 _DEVICES: dict[type[HostError], str] = {
     LinkError: """
-        busy dns-failed expired gap link-closed link-taken link-timeout mqtt-unavailable
+        busy dns-failed expired link-closed link-taken link-timeout mqtt-unavailable
         outbox-full payload-tampered token-unavailable update-chunk update-state update-timeout
     """,
     StoreError: """

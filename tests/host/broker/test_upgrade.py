@@ -3,6 +3,7 @@
 import json
 
 from host_kit import DEVICE, new_fleet
+from warden_client.protocol import key_lists
 from warden_host import names
 from warden_host.broker.accounts import app_account, device_account
 from warden_host.broker.mosquitto import dynsec, registry
@@ -28,12 +29,20 @@ def test_an_older_registry_is_brought_up_to_date(tmp_path):
             {**acl, "acltype": acl["acltype"].replace("Literal", "Pattern")}
             for acl in role["acls"]
             if not acl["topic"].endswith("/cmd/+/fmt/+")
+            and not acl["topic"].startswith(key_lists.PREFIX)
         ]
     path.write_text(json.dumps(document))
     assert kinds(fleet, f"device:relay:{DEVICE}") == {"subscribePattern"}
     upgrade(fleet)
     assert kinds(fleet, f"device:relay:{DEVICE}") == {"subscribeLiteral"}
-    assert kinds(fleet, "app:home") == {"subscribePattern"}
+    for appid, types in (("home", ("relay",)), (names.AUTHORITY, ("+",))):
+        account = app_account(appid, types, "")
+        (role,) = [one for one in document["roles"] if one["rolename"] == account.role]
+        assert len(role["acls"]) == 3
+        (role,) = [
+            one for one in dynsec.load(fleet.broker)["roles"] if one["rolename"] == account.role
+        ]
+        assert role["acls"] == dynsec.acl_entries(account)[3:] + dynsec.acl_entries(account)[:3]
     document = json.loads(path.read_text())
     (guard,) = [one for one in document["clients"] if one["username"] == names.GUARD]
     assert guard["clientid"] == names.GUARD

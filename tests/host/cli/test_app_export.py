@@ -82,6 +82,11 @@ def test_a_device_that_comes_later_names_the_application(home, capsys):
     assert main.run(["app", "export", "home"]) == 0
     capsys.readouterr()
     assert main.run(["provision", "D2", "--sim", "--type", "lock"]) == 0
+    assert "`warden app export home`" not in " ".join(capsys.readouterr().out.split())
+    with Store(home / "fleet.db") as store:
+        assert store.key_changes("home", 9) == ["D2"]  # it learns of it by a list
+        store._do("DELETE FROM app_lists")  # as after an export of an older version
+    assert main.run(["provision", "D3", "--sim", "--type", "lock"]) == 0
     assert "`warden app export home`" in " ".join(capsys.readouterr().out.split())
 
 
@@ -96,5 +101,6 @@ def test_the_authority_speaks_no_longer_in_its_name(tmp_path):
     store.add_app(App("lights", ("relay",), ("set_relay",)))
     assert commands.job(stage.engine, Request("D1", "set_relay", {}, app="lights"))
     store.set_exported("lights", 1.0)
+    stage.engine.exported.cache_clear()
     with refused("not-applicable"):
         commands.job(stage.engine, Request("D1", "set_relay", {}, app="lights"))

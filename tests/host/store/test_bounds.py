@@ -198,6 +198,8 @@ BOUNDED = {
     "incident_records": "MAX_RECORDS a device; remove_past()",
     "good_logins": "100,000, for known_days",
     "reactions": "one a device",
+    "app_lists": "one an application",
+    "key_changes": "one a device and application",
 }
 
 

@@ -5,7 +5,7 @@ from host_kit import refused
 from warden_client.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
 from warden_host.errors import HostError
 from warden_host.protocol import policy
-from warden_host.store import events, incidents
+from warden_host.store import events, incidents, key_triggers
 from warden_host.store.store import App, Device, Pair, Store
 from warden_host.store.tokens import Token
 
@@ -110,8 +110,14 @@ INSERT INTO incidents (time, device, source, code, at, n) VALUES
 """
 
 
-# What came with format 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5 and 4.
-LOGS = """
+# What came with format 21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5 and 4.
+KEY_LISTS = (
+    "".join(f"DROP TRIGGER {script.split()[2]};" for script in key_triggers.SCRIPTS)
+    + "DROP TABLE key_changes; DROP TABLE app_lists;"
+)
+LOGS = (
+    KEY_LISTS
+    + """
 DROP TABLE reactions;
 DROP TABLE incident_logs; DROP TABLE incident_records;
 ALTER TABLE incidents RENAME TO incidents_19;
@@ -122,6 +128,7 @@ CREATE TABLE incidents (
 INSERT INTO incidents SELECT id, first, time, device, source, code, at, n FROM incidents_19;
 DROP TABLE incidents_19;
 """
+)
 WEB_LOGINS = LOGS + "DROP TABLE web_logins;"
 BANS = WEB_LOGINS + "DROP TABLE bans; DROP TABLE address_lists; DROP TABLE good_logins;"
 HELD = BANS + "DROP TABLE held_commands;"

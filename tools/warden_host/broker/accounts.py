@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from warden_client.protocol import key_lists
+
 from warden_host import names
 from warden_host.protocol.access_token import Scope
 from warden_host.store.store import Device
@@ -191,7 +193,7 @@ def app_account(appid: str, types: tuple[str, ...], password: str) -> Account:
 
     types: device types; (ANY_TYPE,) is for the authority alone.
     """
-    rights: list[Right] = []
+    rights = list_rights(appid)
     for type_ in types:
         base = names.topic_base(type_, ANY_TYPE)
         rights += [
@@ -200,6 +202,23 @@ def app_account(appid: str, types: tuple[str, ...], password: str) -> Account:
             Right(Action.PUBLISH, base + "/cmd/#"),
         ]
     return Account(names.app_client(appid), f"app:{appid}", tuple(rights), password)
+
+
+def list_rights(appid: str) -> list[Right]:
+    """Return the rights for lists of keys: to get one's own, or the authority's to send all."""
+    if appid == names.AUTHORITY:
+        asked = key_lists.ask_topic(ANY_TYPE)
+        return [
+            Right(Action.SUBSCRIBE_TO, asked),
+            Right(Action.RECEIVE, asked),
+            Right(Action.PUBLISH, key_lists.list_topic(ANY_TYPE)),
+        ]
+    sent = key_lists.list_topic(appid)
+    return [
+        Right(Action.SUBSCRIBE_TO, sent),
+        Right(Action.RECEIVE, sent),
+        Right(Action.PUBLISH, key_lists.ask_topic(appid)),
+    ]
 
 
 def token_account(appid: str, id_: str, scope: Scope, password: str) -> Account:

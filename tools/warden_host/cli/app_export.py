@@ -24,8 +24,9 @@ def export(state: State, appid: str, out: Path | None, as_json: bool) -> None:
     """Write what an application's own program needs: account, CA, pins, keys, topics, scopes.
 
     From then on it is a party of its own: `warden serve` does not log in as it, and gives no
-    command in its name. Repeat the call after a device was provisioned or got new keys: a program
-    with the client package reads the new file by itself.
+    command in its name, and sends it the keys of devices that come, change or go. Repeat the call
+    after its password, the CA or the pins changed: a program with the client package reads the new
+    file by itself.
 
     \b
     Examples:

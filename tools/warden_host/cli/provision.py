@@ -202,7 +202,8 @@ def provision_command(
         else:
             made = provision.provision_board(fleet, store, order, _writer(bundle_file))
         unmatched = log_in.unmatched_terms(fleet, store)
-        exported = sorted(store.exported() & {pair.appid for pair in made.pairs})
+        unlisted = store.exported() - store.listed_apps()
+        exported = sorted(unlisted & {pair.appid for pair in made.pairs})
     notify_serve(fleet, made.device)
     stale = [f"the program of {one} needs its key: `warden app export {one}`" for one in exported]
     notes = [*unmatched, *stale, f"next: warden run {made.device}"]

@@ -5,11 +5,13 @@ as it, so the application's own program is the only one with sessions under its 
 the last hello of each device that the authority proved, so that no older one counts anew.
 """
 
+import secrets
 import time
 from pathlib import Path
 from typing import Any
 
 from warden_client import secretfile
+from warden_client.protocol import key_lists
 
 from warden_host import jsontext, names
 from warden_host.errors import HostError
@@ -43,8 +45,13 @@ def served(store: Store) -> list[App]:
 
 
 def document(fleet: Fleet, store: Store, appid: str) -> dict[str, Any]:
-    """Return the content of the file (docs/formats.md). Raises app-unknown, key-missing."""
+    """Return the content of the file (docs/formats.md), with a new secret for lists of keys.
+
+    Raises app-unknown, key-missing.
+    """
     app = store.app(appid)
+    with store.transaction():  # what changes from here on comes by a list
+        made = store.renew_list_secret(appid, secrets.token_bytes(key_lists.SECRET), time.time())
     broker = fleet.settings.broker
     user = names.app_client(appid)
     return {
@@ -66,7 +73,17 @@ def document(fleet: Fleet, store: Store, appid: str) -> dict[str, Any]:
             "pins": [pin.hex() for pin in pki.load_pins(fleet.keys)],
         },
         "topics": _topics(app),
-        "devices": _devices(store, appid),
+        "updates": {
+            "secret": made.secret.hex(),
+            "number": made.number,
+            "topic": key_lists.list_topic(appid),
+            "ask": key_lists.ask_topic(appid),
+        },
+        "devices": [
+            _in_json(found)
+            for device in store.devices()
+            if (found := entry(store, device, appid)) is not None
+        ],
     }
 
 
@@ -95,37 +112,46 @@ def _topics(app: App) -> dict[str, Any]:
     return {"subscribe": up, "command": down}
 
 
-def _devices(store: Store, appid: str) -> list[dict[str, Any]]:
-    """Return an entry of each device that was provisioned for it, and that is not cut off."""
-    return [
-        _entry(store, device, pair)
-        for device in store.devices()
-        if device.ending is None or not device.ending.revoked
-        for pair in device.pairs
-        if pair.appid == appid
-    ]
+def entry(store: Store, device: Device, appid: str) -> dict[str, Any] | None:
+    """Return a device's entry for an application, with bytes in the place of hex digits.
+
+    None for one that was not provisioned for it, or that is cut off.
+    """
+    if device.ending is not None and device.ending.revoked:
+        return None
+    pair = next((pair for pair in device.pairs if pair.appid == appid), None)
+    return None if pair is None else _entry(store, device, pair)
 
 
 def _entry(store: Store, device: Device, pair: Pair) -> dict[str, Any]:
-    entry: dict[str, Any] = {
+    made: dict[str, Any] = {
         "device": device.device,
         "type": device.type,
         "mode": device.mode,
         "commands": list(pair.commands),
         "max_message": policy.max_message(device.policy),
-        "policies": [policy.policy_hash(device.policy).hex()],
+        "policies": [policy.policy_hash(device.policy)],
     }
     if device.next_policy is not None:
-        entry["policies"].append(policy.policy_hash(device.next_policy).hex())
+        made["policies"].append(policy.policy_hash(device.next_policy))
     if device.mode != "sealed":
-        return entry | {"uid": pair.uid.hex()}
+        return made | {"uid": pair.uid}
     rotation = store.rotation(device.device)
     keys = [pair.k]
     following = {} if rotation is None else store.usable_keys(rotation)
     if following.get(pair.appid, pair.k) != pair.k:
         keys.append(following[pair.appid])
-    return entry | {
-        "keys": [key.hex() for key in keys],
+    return made | {
+        "keys": keys,
         "proven": list(pair.proven),
         "event_number": pair.event_number,
     }
+
+
+def _in_json(value: Any) -> Any:
+    """Return the value with hex digits for bytes."""
+    if isinstance(value, dict):
+        return {key: _in_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_in_json(item) for item in value]
+    return value.hex() if isinstance(value, bytes) else value

@@ -198,7 +198,7 @@ def complete_rotation(
             if pending != waiting and pending:
                 text = "still to prove: " + ", ".join(map(_part_name, pending))
                 report(Stage("unproved", text))
-                for appid in sorted(store.exported() & rotation.apps.keys()):
+                for appid in sorted(_without_lists(store) & rotation.apps.keys()):
                     text = f"the program of {appid} needs its new key: `warden app export {appid}`"
                     report(Stage("export-needed", text))
             waiting = pending
@@ -369,3 +369,8 @@ def _set_password(fleet: Fleet, device: Device, rotation: Rotation) -> None:
     username = names.device_client(device.type, device.device)
     with open_registry(fleet) as accounts:
         accounts.set_password(username, rotation.body["password"].decode())
+
+
+def _without_lists(store: Store) -> frozenset[str]:
+    """Return the exported applications whose file has no secret for lists of keys."""
+    return store.exported() - store.listed_apps()

@@ -3,9 +3,8 @@
 The links' threads and the control socket put work into the inbox: tasks before messages, each
 device within its quota (fair_inbox.py). A flood costs the messages of its sender alone.
 
-One thread at a time uses the engine: who holds its guard. Mostly that is the engine's own thread.
-Where it has nothing to do, a caller starts its command itself, and a link's thread hands in the
-reply: a change of threads costs more than what the engine does for a command.
+The thread that holds the guard uses the engine. That is the engine's own, or, where it has nothing
+to do, a caller's or a link's: a change of threads costs more than a command.
 """
 
 import math
@@ -31,6 +30,7 @@ from warden_host.otp.service import OtpService
 from warden_host.service.clock_guard import ClockGuard, WorkClock
 from warden_host.service.fair_inbox import MAX_TASKS, FairInbox, Load, Sender
 from warden_host.service.flood_guard import FloodGuard, refusal_notices
+from warden_host.service.key_lists import Asks, KeyLists
 from warden_host.service.link import AppLink, outdated
 from warden_host.service.pending_apps import PendingApps, rename_finisher
 from warden_host.service.pending_wipes import PendingWipes, finisher
@@ -67,6 +67,7 @@ class Authority:
         self._lone_reply = False  # a link received a reply while nothing else waited
         self._devices: dict[bytes, str] = {}  # name in a topic → device ID
         self._links: dict[str, AppLink] = {}
+        self._asks = Asks()
         self._changing = threading.Lock()
         self._stop = threading.Event()
         self._started = threading.Event()
@@ -123,10 +124,7 @@ class Authority:
         self._do_now(start)
 
     def ask(self, question: Callable[[Engine], Any], timeout_s: float = 10.0) -> Any:
-        """Call `question` when the engine is free and return its result.
-
-        Raises: what `question` raised; timed-out.
-        """
+        """Return what `question` does once the engine is free. Raises what it does; timed-out."""
         answers: queue.SimpleQueue[tuple[Any, HostError | None]] = queue.SimpleQueue()
 
         def work(engine: Engine) -> None:
@@ -270,7 +268,7 @@ class Authority:
                 self._changed.notify()
 
     def _connect(self, app: App) -> None:
-        ways = (self.receive, self.work_off_reply, self.on_link_change)
+        ways = (self._asks.before(self.receive), self.work_off_reply, self.on_link_change)
         self._links[app.appid] = AppLink(self._fleet, app.appid, app.types, *ways)
 
     def on_link_change(self, appid: str, up: bool) -> None:
@@ -312,6 +310,7 @@ class Authority:
             self.codes.attach(engine)
             self.pending_wipes = PendingWipes(engine, finisher(self._fleet, self._drop_device))
             self.pending_apps = PendingApps(engine, rename_finisher(self._fleet, self.reload))
+            KeyLists(engine, self._asks, lambda *sent: self._links[AUTHORITY].publish(*sent))
             with self._guard:
                 self._attempt(engine, Engine.wake_all)
                 self._attempt(engine, commands.restore_held)

@@ -18,6 +18,7 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from warden_client import secretfile
+from warden_client.protocol import key_lists
 
 from warden_host import names
 from warden_host.broker.accounts import ANY_TYPE
@@ -128,7 +129,7 @@ class AppLink:
             why = self._refusal or "the broker does not answer"
             raise HostError(code, f"application {self.appid}: {why}")
 
-    def publish(self, topic: Topic, data: bytes) -> None:
+    def publish(self, topic: Topic | str, data: bytes) -> None:
         """Publish with QoS 1, as every command: a broker may reorder between two levels.
 
         It does not wait: messages that the connection does not take now are sent later, in their
@@ -266,12 +267,15 @@ class AppLink:
             _result, number = client.subscribe(names.topic_base(type_, ANY_TYPE) + "/evt/#", qos=0)
             if number is not None:
                 self._awaited.add(number)
+        if self.appid == AUTHORITY:  # nothing waits for it: an older registry has no such right
+            client.subscribe(key_lists.ask_topic(ANY_TYPE), qos=0)
 
     def _on_subscribe(
         self, _client: mqtt.Client, _data: Any, number: int, reasons: Any, _properties: Any
     ) -> None:
         if any(reason.is_failure for reason in reasons):
-            self._refusal = "a subscription was refused"
+            if number in self._awaited:
+                self._refusal = "a subscription was refused"
             return
         self._awaited.discard(number)
         if not self._awaited:

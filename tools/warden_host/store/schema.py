@@ -1,5 +1,7 @@
 """The tables of fleet.db, and the scripts that migrate an older database."""
 
+from warden_host.store import key_triggers
+
 # Since format 2. body: the command's CBOR with the new secrets while the rotation runs, then NULL:
 # the number alone is kept.
 _ROTATIONS = """
@@ -176,8 +178,18 @@ CREATE TABLE reactions (
     code TEXT NOT NULL, text TEXT NOT NULL, since REAL NOT NULL, readmitting INTEGER NOT NULL)
     STRICT;
 """
+# Since format 21. The secrets of the lists of keys, and what an application has yet to learn
+# (store/exports.py); "" for a device: its scopes.
+_KEY_LISTS = """
+CREATE TABLE app_lists (
+    appid TEXT PRIMARY KEY REFERENCES apps ON DELETE CASCADE, secret BLOB NOT NULL,
+    number INTEGER NOT NULL) STRICT;
+CREATE TABLE key_changes (
+    appid TEXT NOT NULL REFERENCES app_lists ON DELETE CASCADE, device TEXT NOT NULL,
+    PRIMARY KEY (appid, device)) STRICT;
+""" + "".join(key_triggers.SCRIPTS)
 # Of format 17, 18, …: each adds to the one before, and a new one is added at the end.
-_ADDED = (_BANS, _WEB_LOGINS, _INCIDENT_LOGS, _REACTIONS)
+_ADDED = (_BANS, _WEB_LOGINS, _INCIDENT_LOGS, _REACTIONS, _KEY_LISTS)
 FORMAT = 16 + len(_ADDED)
 _LATER = "".join(_ADDED)
 _SCHEMA = f"""

@@ -5,16 +5,20 @@ from typing import Any
 from warden_client import secretfile
 
 from warden_host import names
-from warden_host.broker.accounts import machine_password
+from warden_host.broker.accounts import Account, list_rights, machine_password
 from warden_host.broker.mosquitto import dynsec
 from warden_host.broker.mosquitto.guard import GUARD_PASSWORD
 from warden_host.fleet.fleet import Fleet
 
 
 def upgrade(fleet: Fleet) -> None:
-    """Add the guard's account, limit devices' subscriptions. Raises registry-damaged."""
+    """Add the guard's account and rights for lists of keys; leave each device few subscriptions.
+
+    Raises registry-damaged.
+    """
     document = dynsec.load(fleet.broker)
     changed = _limit_subscriptions(document)
+    changed |= _add_list_rights(document)
     known = any(entry.get("username") == names.GUARD for entry in document["clients"])
     if not known or not (fleet.keys / GUARD_PASSWORD).exists():
         password = machine_password()
@@ -46,4 +50,20 @@ def _limit_subscriptions(document: dict[str, Any]) -> bool:
             for name in (topic[:-1] + "+/fmt/+", topic):
                 kept.append(acl | {"acltype": "subscribeLiteral", "topic": name})
         role["acls"] = kept
+    return changed
+
+
+def _add_list_rights(document: dict[str, Any]) -> bool:
+    """Give each application its rights for lists of keys; return whether one lacked them."""
+    changed = False
+    for role in document["roles"]:
+        kind, _, appid = str(role.get("rolename")).partition(":")
+        if kind != "app":
+            continue
+        acls = role.setdefault("acls", [])
+        known = {(acl.get("acltype"), acl.get("topic")) for acl in acls}
+        wanted = dynsec.acl_entries(Account("", "", tuple(list_rights(appid)), ""))
+        missing = [acl for acl in wanted if (acl["acltype"], acl["topic"]) not in known]
+        acls += missing
+        changed |= bool(missing)
     return changed
