@@ -297,6 +297,19 @@ class Done:
         """Nothing to show."""
 
 
+def test_a_device_without_tls_may_be_given_gateways(folder, tmp_path, capsys):
+    """The broker's certificate is not for them, and no such device looks at it."""
+    file = tmp_path / "bundle"
+    call = ["provision", "D1", "--board", "UNIX", "--bundle", str(file), "--server"]
+    with (folder / "warden.toml").open("a") as settings:
+        settings.write("\n[connection]\nmessages_readable_on_the_network = true\nbare_port = 0\n")
+        settings.write("[connection.type.relay]\ntls = false\n")
+    fails(capsys, "bad-argument", *call, "192.168.7.1")  # a gateway has a port
+    assert main.run([*call, "192.168.7.1:1883,192.168.8.1:1883"]) == 0
+    made = cbor2.loads(file.read_bytes()[4:])
+    assert made["brokers"] == [["192.168.7.1", 1883, 0], ["192.168.8.1", 1883, 0]]
+
+
 def test_several_brokers_are_in_the_bundle(folder, tmp_path, capsys):
     file = tmp_path / "bundle"
     call = ["provision", "D1", "--board", "UNIX", "--bundle", str(file), "--server"]

@@ -15,7 +15,7 @@ from process_kit import PATIENCE_S
 from warden_host.cli import main
 from warden_host.errors import HostError
 from warden_host.service import web_sessions
-from warden_host.service.console import Console, WebAddress, check_modules
+from warden_host.service.console import Console, WebAddress, check_modules, console
 from warden_host.service.control import Caller
 from warden_host.service.operators import AuditedSockets
 from warden_host.service.run import Service, serving
@@ -297,17 +297,20 @@ def test_what_is_missing_and_what_is_taken(fleet, service, monkeypatch):
     (taken,) = free_ports(1)
     with socket.create_server(("127.0.0.1", taken)), refused("web-failed"):
         Console(fleet, WebAddress("127.0.0.1", taken), fleet.root / "web.sock", print)
+    elsewhere = WebAddress("192.0.2.1", 0)  # the certificate is for another name
+    with refused("bad-argument"), console(fleet, elsewhere, None, None, None, print):
+        pass
     monkeypatch.setattr("warden_host.service.console._MODULES", ("argon2", "no_such_module"))
     with refused("web-missing"):
         check_modules()
 
 
 def test_the_process_is_started_again(browser, service):
-    console = service.console
-    os.kill(console._process.pid, signal.SIGKILL)
-    console._process.wait()
-    console._started -= 60
-    console.check()
+    running = service.console
+    os.kill(running._process.pid, signal.SIGKILL)
+    running._process.wait()
+    running._started -= 60
+    running.check()
     assert browser.get("/login")[0] == 200
 
 

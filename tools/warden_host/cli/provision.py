@@ -163,7 +163,9 @@ def provision_command(
         servers=servers.parse(",".join(listed_servers).split(",")) if listed_servers else (),
         own_board=own,
     )
-    servers.chosen(fleet, order.servers, fleet.settings.broker.device_port)  # raises
+    log_in.brokers(
+        fleet, connection.load(fleet).terms(type_, order.device), order.servers
+    )  # raises
 
     def complete(order: provision.Order) -> provision.Order:
         if order.token is not None:

@@ -135,18 +135,26 @@ def _of_settings(fleet: Fleet) -> tuple[Server, ...]:
 
 def _check_certificate(fleet: Fleet, servers: tuple[Server, ...]) -> None:
     """Raise bad-argument for a host that the broker's certificate is not for."""
+    for server in servers:
+        check_name(fleet, server.host, "devices")
+
+
+def check_name(fleet: Fleet, host: str, who: str) -> None:
+    """Raise bad-argument for a host that the broker's certificate is not for.
+
+    who: would refuse it.
+    """
     made = pki.load_certificate(fleet.keys / "server.crt")
     names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     known = {str(name).lower() for name in names.get_values_for_type(x509.DNSName)}
     known |= {str(address) for address in names.get_values_for_type(x509.IPAddress)}
-    for server in servers:
-        try:
-            host = str(ipaddress.ip_address(server.host))
-        except ValueError:
-            host = server.host.lower()
-        if host not in known:
-            raise HostError(
-                "bad-argument",
-                f"the broker's certificate is not for {server.host}: devices would refuse it",
-                "name it in `names` of warden.toml, and renew the broker's certificate",
-            )
+    try:
+        found = str(ipaddress.ip_address(host))
+    except ValueError:
+        found = host.lower()
+    if found not in known:
+        raise HostError(
+            "bad-argument",
+            f"the broker's certificate is not for {host}: {who} would refuse it",
+            "name it in `names` of warden.toml, and renew the broker's certificate",
+        )

@@ -19,6 +19,7 @@ from warden_host import childprocess
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
+from warden_host.fleet.servers import check_name
 from warden_host.service.authority import Authority
 from warden_host.service.control import ControlServer, Line, Watchers
 from warden_host.service.operators import AuditedSockets
@@ -64,8 +65,10 @@ def console(
     authority: Authority,
     announce: Callable[[FleetEvent], None],
 ) -> Iterator["Console"]:
-    """Serve browsers while the context lasts. Raises web-missing, web-failed."""
+    """Serve browsers while the context lasts. Raises web-missing, web-failed, bad-argument."""
     check_modules()
+    if address.tls:
+        check_name(fleet, address.host, "browsers")
     sessions = WebSessions(authority.ask)
     path = fleet.root / SOCKET
     server = ControlServer(
