@@ -18,10 +18,15 @@ from pathlib import Path
 from measure_kit import figure, row
 from warden_host.fleet import fleet
 from warden_host.fleet.fleet import BrokerSettings, Settings
+from warden_host.protocol import policy
 from warden_host.service.control import Caller, ControlServer, Line
+from warden_host.store.devices import Device
+from warden_host.store.store import Store
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 _ROUNDS = 11
+_DEVICES = 50
+_LIST = f"devices, {_DEVICES} of them"
 _WARDEN = "from warden_host.cli.main import main; main()"
 _MPREMOTE = "from mpremote.main import main; main()"
 
@@ -30,15 +35,20 @@ def rows() -> Iterator[dict[str, object]]:
     """See run.py."""
     with tempfile.TemporaryDirectory() as folder:
         made = fleet.create(Path(folder) / "fleet", Settings(BrokerSettings(), ()))
-        with ControlServer(made.control, _answer):
-            measured = _measure(str(made.root))
+        many = fleet.create(Path(folder) / "many", Settings(BrokerSettings(), ()))
+        with Store(many.database) as store, store.transaction():
+            for number in range(_DEVICES):
+                name, type_ = f"D{number}", ("lock", "lamp")[number % 2]
+                store.add_device(Device(name, type_, "UNIX", "sealed", policy.record()))
+        with ControlServer(made.control, _answer), ControlServer(many.control, _answer):
+            measured = _measure(str(made.root), str(many.root))
     bare, mpremote = (f"{name} {figure(measured[name][0])} ms" for name in ("python", "mpremote"))
-    for name in ("send", "devices", "--help"):
+    for name in ("send", "devices", _LIST, "--help"):
         wall_ms, cpu_ms = measured[name]
         # A quiet machine takes no longer than the CPU's time, a loaded one any time.
         yield row(f"`warden {name}` as a process", wall_ms, "ms", peer=f"{bare}, {mpremote}")
         yield row(f"`warden {name}` as a process, CPU", cpu_ms, "ms", most=200)
-    for name in ("send", "devices"):
+    for name in ("send", "devices", _LIST):
         share = measured[name][0] / measured["mpremote"][0]
         yield row(f"start of `warden {name}`", share, "× `mpremote --version`", most=1.5)
 
@@ -51,7 +61,7 @@ def _answer(line: Line, caller: Caller) -> None:
         caller.finish({"ok": True, "device": line["device"], "command": "ping", "reply": reply})
 
 
-def _measure(folder: str) -> dict[str, tuple[float, float]]:
+def _measure(folder: str, many: str) -> dict[str, tuple[float, float]]:
     """Return the median milliseconds of each kind of process: until its end, and of CPU."""
     warden = ["-c", _WARDEN, "--fleet", folder]
     kinds = {
@@ -59,6 +69,7 @@ def _measure(folder: str) -> dict[str, tuple[float, float]]:
         "mpremote": ["-c", _MPREMOTE, "--version"],
         "send": [*warden, "send", "front-door", "ping"],
         "devices": [*warden, "devices"],
+        _LIST: ["-c", _WARDEN, "--fleet", many, "devices"],
         "--help": [*warden, "--help"],
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}

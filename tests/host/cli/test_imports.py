@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from warden_host.protocol import policy
+from warden_host.store.devices import Device
+from warden_host.store.store import Store
 
 REPO = Path(__file__).resolve().parents[3]
 # Only what prints for people, opens a fleet or calls `serve` needs these.
@@ -108,9 +111,13 @@ def test_a_command_that_needs_them_loads_them():
 def test_the_list_of_devices_loads_a_part_of_the_store(tmp_path: Path) -> None:
     fleet = str(tmp_path / "fleet")
     assert loaded("init", fleet)[0] == 0
-    code, modules = loaded("--fleet", fleet, "devices")
-    assert code == 0
-    assert {name for name in modules if name.startswith("rich")} == set()
-    store = {name for name in modules if name.startswith("warden_host.store.")}
-    parts = ("database", "devices", "endings", "groups", "incidents", "listing", "schema")
-    assert store == {f"warden_host.store.{one}" for one in parts}
+    parts = ("database", "devices", "endings", "groups", "incidents", "listing", "reactions")
+    wanted = {f"warden_host.store.{one}" for one in (*parts, "schema")}
+    for names in ((), ("D1", "D2")):  # with a note below the table, too
+        with Store(Path(fleet) / "fleet.db") as store:
+            for name in names:
+                store.add_device(Device(name, "lock", "UNIX", "sealed", policy.record()))
+        code, modules = loaded("--fleet", fleet, "devices")
+        assert code == 0
+        assert {name for name in modules if name.startswith("rich")} == set()
+        assert {name for name in modules if name.startswith("warden_host.store.")} == wanted

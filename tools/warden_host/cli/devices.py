@@ -10,6 +10,7 @@ from warden_host.broker import connection
 from warden_host.cli import device_filter, operator_devices, screen
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.cli.device_filter import Filter, Row
+from warden_host.cli.table import Table
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.service import live_state
@@ -88,12 +89,12 @@ def devices(state: State, chosen: Filter, clear: str | None, as_json: bool) -> N
 
 def _print_table(rows: list[Row], count: int) -> None:
     """Print the table; what all devices have in common is one line below it."""
-    cells: dict[str, Callable[[Row], str]] = {
+    cells: dict[str, Callable[[Row], str | tuple[str, str]]] = {
         "device": lambda row: row.known.device,
         "type": lambda row: row.known.type,
         "mode": lambda row: row.known.mode,
         "connects by": lambda row: str(connection.of_record(row.known.policy)),
-        "state": lambda row: f"[{_STYLES.get(row.state, 'dim')}]{row.state}[/]",
+        "state": lambda row: (row.state, _STYLES.get(row.state, "dim")),
         "obeys": lambda row: ", ".join(pair.appid for pair in row.known.pairs),
         "last seen": lambda row: screen.ago(row.known.last_seen),
         "incidents": lambda row: _count(row.incidents),
@@ -105,12 +106,12 @@ def _print_table(rows: list[Row], count: int) -> None:
             common.append(f"{column} {values.pop()}")
             del cells[column]
     for column, width in (("obeys", 92), ("mode", 92), ("incidents", 72)):
-        if column in cells and screen.out.width < width:
+        if column in cells and screen.columns() < width:
             del cells[column]
-    table = screen.table("Devices", *cells, folds=("obeys", "incidents", "connects by"))
+    table = Table("Devices", *cells, folds=("obeys", "incidents", "connects by"))
     for row in rows:
         table.add_row(*(cell(row) for cell in cells.values()))
-    screen.out.print(table)
+    table.print()
     if common:
         screen.note("all: " + "; ".join(common))
     if count > len(rows):

@@ -9,6 +9,7 @@ import click
 from warden_host import control_client
 from warden_host.cli import screen
 from warden_host.cli.device_filter import Filter
+from warden_host.cli.table import Table
 
 
 def show(path: Path, chosen: Filter, clear: str | None, as_json: bool) -> bool | None:
@@ -24,11 +25,14 @@ def show(path: Path, chosen: Filter, clear: str | None, as_json: bool) -> bool |
             line = {"device": device, "type": type_, "presence": presence}
             screen.print_json(line | {"quarantined": quarantined})
         return None
-    table = screen.table("Devices", "device", "type", "state")
+    table = Table("Devices", "device", "type", "state")
     for device, type_, presence, quarantined in rows:
         state = "quarantined" if quarantined else str(presence) or "offline"
         table.add_row(str(device), str(type_), state)
-    screen.out.print(table if rows else "no devices yet")
+    if rows:
+        table.print()
+    else:
+        screen.show("no devices yet")
     return None
 
 

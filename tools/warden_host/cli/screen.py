@@ -4,9 +4,11 @@ Text of a device or a peer goes through jsontext or printable() first, and into 
 markup: it sets no colour, moves no cursor and fakes no line.
 """
 
+import os
 import shutil
 import sys
 import time
+from _thread import allocate_lock  # threading would be loaded for it
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     out: Console  # standard output
     err: Console  # standard error
 _CONSOLES = ("out", "err")
+_turn = allocate_lock()  # a text stream loses lines where two threads write at one time
 
 _LOOK = {
     "came": ("●", "green"),
@@ -135,12 +138,44 @@ def width() -> int:
     return min(shutil.get_terminal_size().columns, 99)
 
 
+def columns() -> int:
+    """Return the columns of the screen, for a table."""
+    return shutil.get_terminal_size().columns
+
+
+def styled(text: str, style: str) -> str:
+    """Return a text of ours in a style such as "bold red", plain where the output has no colours.
+
+    As rich decides it: NO_COLOR, FORCE_COLOR and TERM=dumb are heeded.
+    """
+    if not style or not text or not _has_styles():
+        return text
+    *attributes, last = style.split()
+    if last in ("bold", "dim"):
+        attributes, last = [*attributes, last], ""
+    color = None if os.environ.get("NO_COLOR") else last or None
+    return click.style(text, color, **dict.fromkeys(attributes, True))
+
+
+def _has_styles() -> bool:
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return os.environ.get("TERM") not in ("dumb", "unknown") and sys.stdout.isatty()
+
+
+def lines(made: list[str]) -> None:
+    """Print lines without rich. Text of a device or a peer went through printable() before."""
+    with _turn:
+        click.echo("\n".join(made), color=_has_styles())
+
+
 def show(text: "str | Text") -> None:
     """Print one line without wrapping: a wrapped log can not be searched."""
-    if isinstance(text, str) and "[" not in text:
-        click.echo(text)  # no style and no markup: without rich, a third of the start
-        return
-    _console("out").print(text, soft_wrap=True)
+    with _turn:
+        if isinstance(text, str) and "[" not in text:
+            click.echo(text)  # no style and no markup: without rich, a third of the start
+            return
+        _console("out").print(text, soft_wrap=True)
 
 
 def good(text: str, *details: str) -> None:
@@ -198,8 +233,10 @@ def confirm(question: str, yes: bool, as_json: bool) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as one JSON line on standard output."""
-    sys.stdout.write(jsontext.dump(value) + "\n")
-    sys.stdout.flush()
+    text = jsontext.dump(value) + "\n"
+    with _turn:
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def table(title: str, *columns: str, folds: tuple[str, ...] = ()) -> "Table":
@@ -237,8 +274,12 @@ def field(name: str, value: str) -> None:
 
 def note(text: str) -> None:
     """Print what explains the line above."""
-    lines = click.wrap_text(text, width(), "    ", "    ")
-    show(_text((lines, "dim")))
+    lines([styled(line, "dim") for line in wrap(text)])
+
+
+def wrap(text: str) -> list[str]:
+    """Return a text as indented lines that fit the screen."""
+    return click.wrap_text(text, width(), "    ", "    ").split("\n")
 
 
 def ago(moment: float) -> str:
