@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from port_model import BoardModel
 from serial.tools import list_ports
 from warden_host.boards import batch, ports
 from warden_host.boards.records import BoardRecord
-from warden_host.cli import main
+from warden_host.cli import exit_codes, main
 from warden_host.devices.provision import Order
 from warden_host.fleet import device_tree
 from warden_host.fleet.fleet import Fleet
@@ -90,10 +91,11 @@ def test_three_boards_one_after_the_other(folder, line, tmp_path, capsys):
 
 def test_more_devices_than_boards(folder, line, capsys):
     """The rest is named, and done when boards come."""
-    path = listed(folder, "device\nD1\nD2\nD3\nD4\n")
-    assert main.run([*LINE, path]) == 1
+    path = listed(folder, "device\nD1\nD2\n")
+    assert main.run([*LINE, path, "--port", line[0].port]) == exit_codes.UNKNOWN
     summary = records(capsys)[-1]
-    assert summary["waiting"] == ["D4"] and not summary["ok"]
+    assert summary["waiting"] == ["D2"] and not summary["ok"] and summary["done"] == 1
+    assert summary["error"]["code"] == "port-unknown"
 
 
 def test_a_board_that_fails_does_not_end_the_line(folder, line, capsys):
@@ -111,13 +113,50 @@ def test_a_line_that_ends_with_a_failure(folder, line, capsys):
     for model in line:
         model.on_input = lambda data, at: None if at > 20000 else data
     path = listed(folder, "device\nD1\nD2\n")
-    assert main.run([*LINE, path]) == 1
+    assert main.run([*LINE, path]) == exit_codes.OFFLINE
     summary = records(capsys)[-1]
-    assert summary["failed"] == {"D1": "board-lost"} and summary["waiting"] == ["D1", "D2"]
+    assert summary["failed"] == {"D1": "board-lost"} and summary["waiting"] == ["D2"]
     for model in line:
         model.on_input = lambda data, _: data
         model.wait_port()
     assert main.run([*LINE, path]) == 0
+
+
+def test_boards_in_parallel_in_waves_after_a_stop(folder, line, tmp_path, capsys):
+    """Begun anew with --again, and gone on with by --resume."""
+    path = listed(folder, "device\nD1\nD2\nD3\n")
+    begin = threading.Barrier(2)  # passes only when two boards are asked at one time
+    began = set()
+
+    def begins(number):
+        def on_input(data, at):
+            if number not in began:
+                began.add(number)
+                begin.wait(60)
+            return data
+
+        return on_input
+
+    line[0].on_input, line[1].on_input = begins(0), begins(1)
+    line[2].on_input = lambda data, at: None if at > 20000 else data
+    waves = ("--at-once", "2", "--wave", "50%", "--max-failures", "0", "--again")
+    assert main.run([*LINE, path, *waves]) == exit_codes.OFFLINE
+    *lines, summary = records(capsys)
+    turns = [(each["device"], each["result"], each["n"]) for each in lines if "result" in each]
+
+    assert sorted(turns[:2], key=lambda turn: turn[2]) == turns[:2]
+    assert {turn[:2] for turn in turns[:2]} == {("D1", "ok"), ("D2", "ok")}
+    assert turns[2:] == [("D3", "board-lost", 3)]
+    assert summary["failed"] == {"D3": "board-lost"} and sorted(summary["made"]) == ["D1", "D2"]
+    for model in line:
+        model.on_input = lambda data, _: data
+        model.wait_port()
+    port = ("--port", line[2].port)
+    assert main.run([*LINE, path, *waves, *port, "--resume"]) == 0
+    summary = records(capsys)[-1]
+    assert summary["made"] == ["D3"] and summary["done"] == 3
+    fails(capsys, "not-applicable", *LINE[:-2], "--batch", path, *waves, "--resume")
+    assert main.run(["provision", "D9", "--sim", "--resume"]) == exit_codes.USAGE
 
 
 BAD = """device,type,board,source,apps,otp
@@ -270,13 +309,32 @@ def test_a_device_of_this_fleet_is_not_replaced(folder, line, capsys):
 def test_a_board_that_was_begun_goes_on_as_the_same_device(folder, tmp_path, capsys):
     fleet = Fleet(folder)
     entries = [batch.Entry(2 + n, Order(f"D{n}", "relay"), False) for n in range(3)]
-    assert batch.choose(entries, "aa", fleet) is entries[0]
+    assert batch.choose(entries, [], "aa", fleet) is entries[0]
     BoardRecord("D1", "aa", "UNIX", live=False).save(fleet)
-    assert batch.choose(entries, "aa", fleet) is entries[1]
-    assert batch.choose(entries, "bb", fleet) is entries[0]
+    assert batch.choose(entries, [], "aa", fleet) is entries[1]
+    assert batch.choose(entries[:1], entries[1:], "aa", fleet) is entries[1]  # of a later wave
+    assert batch.choose(entries[1:2], entries[2:], "bb", fleet) is None
+    assert batch.choose(entries, [], "bb", fleet) is entries[0]
     BoardRecord("D0", "cc", "UNIX", live=False).save(fleet)
     BoardRecord("D2", "dd", "UNIX", live=False).save(fleet)
-    assert batch.choose(entries, "bb", fleet) is None
+    assert batch.choose(entries, [], "bb", fleet) is None
+
+
+class Found:
+    """The boards that are found, each one done before the next is looked for."""
+
+    def __init__(self, wanted, wait_s, wait=lambda: None):
+        self.finder, self.port = batch.Finder(wanted, wait_s, wait), ""
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.finder.done(self.port)
+        self.port = self.finder.next()
+        if self.port is None:
+            raise StopIteration
+        return self.port
 
 
 def test_another_board_with_the_same_number(monkeypatch):
@@ -293,12 +351,12 @@ def test_another_board_with_the_same_number(monkeypatch):
 
     monkeypatch.setattr(batch.time, "sleep", pass_time)
     monkeypatch.setattr(list_ports, "comports", lambda: list(present))
-    found = batch.boards(ports.AUTO, 20.0, lambda: None)
+    found = Found(ports.AUTO, 20.0)
     assert next(found) == "/dev/a"
     clock[0] = 98.0  # that one took its time; it resets itself then
     away.update({"from": 99.0, "to": 102.0})
     assert list(found) == []
-    found = batch.boards(ports.AUTO, 20.0, lambda: None)
+    found = Found(ports.AUTO, 20.0)
     assert next(found) == "/dev/a"
     away.update({"from": clock[0] + 1, "to": clock[0] + 8})
     assert next(found) == "/dev/a"
@@ -316,10 +374,10 @@ def test_boards_are_found_once(monkeypatch):
             present[:] = []  # unplugged …
         present.append(Listed("/dev/a", "2"))
 
-    found = batch.boards(ports.AUTO, 5.0, next_board)
+    found = Found(ports.AUTO, 5.0, next_board)
     assert next(found) == "/dev/a"
     assert next(found) == "/dev/a"
     assert waits == [1]
     present[:] = [Listed("/dev/b", "1"), Listed("/dev/c", ""), Listed("/dev/ttyS", "9")]
-    wanted = batch.boards("/dev/c", 0.0, next_board)
+    wanted = Found("/dev/c", 0.0, next_board)
     assert list(wanted) == ["/dev/c"]

@@ -280,7 +280,7 @@ def test_a_list_asks_once_for_all_boards(folder, tmp_path, capsys, monkeypatch):
     listed = tmp_path / "list.csv"
     listed.write_text("device\nD1\nD2\n")
     given = []
-    monkeypatch.setattr(batch, "Batch", lambda _, entries, __: given.extend(entries) or Done())
+    monkeypatch.setattr(batch, "Batch", lambda _, entries, *__: given.extend(entries) or Done())
     call = ["provision", "--board", "RPI_PICO_W", "--wifi", SSID, "--batch", str(listed)]
     assert main.run([*call, "--offline"]) == 0
     assert len(person.asked) == 1
@@ -291,10 +291,10 @@ class Done:
     """A list of boards that are all made."""
 
     def run(self, *_):
-        return True
+        """Nothing to do."""
 
     def show(self):
-        """Nothing to show."""
+        return 0
 
 
 def test_a_device_without_tls_may_be_given_gateways(folder, tmp_path, capsys):

@@ -5,8 +5,9 @@ import io
 import itertools
 import json
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -183,52 +184,81 @@ def _pin(board: str, described: BoardFile, given: bytes, plain: bytes) -> bytes:
     return pin
 
 
-def choose(entries: list[Entry], chip: str, fleet: Fleet) -> Entry | None:
+def choose(entries: list[Entry], later: list[Entry], chip: str, fleet: Fleet) -> Entry | None:
     """Return the entry that a board is for: the one that it was begun as, else the next one.
 
+    later: entries whose turn has not come; only a board that was begun as one is for it.
     None where nothing is left, or the board is a live device of another entry.
     """
     fresh = []
-    for entry in entries:
+    for entry in entries + later:
         record = BoardRecord.load(fleet, entry.order.device)
         if record is not None and record.is_chip(chip):
             return entry
         if record is None or entry.order.again:
             fresh.append(entry)
-    return fresh[0] if fresh else None
+    return fresh[0] if fresh and fresh[0] in entries else None
 
 
-def boards(wanted: str, wait_s: float, wait: Callable[[], None]) -> Iterator[str]:
-    """Yield the port of each board that is plugged in, once, until no other one comes.
+class Finder:
+    """Finds each board that is plugged in, once, until no other one comes. On any thread.
 
     wanted: a port's path, or ports.AUTO for every USB serial port. wait_s: seconds to wait for the
     next board. wait(): called when that begins. A port that was away for _GONE_S has another
     board, whatever its number: many USB chips have the same one. So has one that failed, again.
     """
-    seen: dict[ports.Port, float] = {}  # when it was there last
-    while True:
-        limit = time.monotonic() + wait_s
-        waiting = False
-        while True:
-            present = ports.usb_ports()
-            if wanted != ports.AUTO:
-                present = [port for port in present if port.device == wanted]
-            now = time.monotonic()
-            seen |= {port: now for port in present if port in seen}
-            # A reset takes a port away for a moment.
-            seen = {port: last for port, last in seen.items() if last > now - _GONE_S}
-            new = [port for port in present if port not in seen]
-            if new:
-                break
-            if time.monotonic() >= limit:
-                return
-            if not waiting:
-                waiting = True
-                wait()
-            time.sleep(_POLL_S)
-        seen[new[0]] = 0.0
-        yield new[0].device
-        seen = dict.fromkeys(seen, time.monotonic())
+
+    def __init__(self, wanted: str, wait_s: float, wait: Callable[[], None]) -> None:
+        self._wanted = wanted
+        self._wait_s = wait_s
+        self._wait = wait
+        self._turn = threading.Lock()
+        self._seen: dict[ports.Port, float] = {}  # when it was there last
+        self._looked = time.monotonic()
+        self._busy: set[str] = set()
+
+    def next(self, enough: Callable[[], bool] = lambda: False) -> str | None:
+        """Return the port of the next board; it is busy until done(). None: no other one came.
+
+        enough(): returns whether no board is needed any more, which ends the waiting.
+        """
+        with self._turn:
+            if time.monotonic() > self._looked + _POLL_S * 10:
+                self._seen = dict.fromkeys(self._seen, time.monotonic())  # nobody looked meanwhile
+            limit = time.monotonic() + self._wait_s
+            waiting = False
+            while not enough():
+                new = self._look()
+                if new is not None:
+                    self._busy.add(new)
+                    return new
+                if time.monotonic() >= limit:
+                    break
+                if not waiting:
+                    waiting = True
+                    self._wait()
+                time.sleep(_POLL_S)
+            return None
+
+    def done(self, port: str) -> None:
+        """Note that a board is no more worked on: its port may get another one."""
+        self._busy.discard(port)
+
+    def _look(self) -> str | None:
+        """Return the first port with a board that is not seen yet."""
+        present = ports.usb_ports()
+        if self._wanted != ports.AUTO:
+            present = [port for port in present if port.device == self._wanted]
+        now = self._looked = time.monotonic()
+        there = set(present) | {port for port in self._seen if port.device in self._busy}
+        self._seen |= {port: now for port in there if port in self._seen}
+        # A reset takes a port away for a moment.
+        self._seen = {port: last for port, last in self._seen.items() if last > now - _GONE_S}
+        for port in present:
+            if port not in self._seen and port.device not in self._busy:
+                self._seen[port] = now
+                return port.device
+        return None
 
 
 class Log:
@@ -236,9 +266,10 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._turn = threading.Lock()
 
     def add(self, **fields: object) -> None:
         """Add a line, with the time. No field is a secret."""
         record = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())} | fields
-        with self.path.open("a") as file:
+        with self._turn, self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")

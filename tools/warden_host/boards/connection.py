@@ -8,13 +8,13 @@ secret. A board is believed nothing: what it may send, and how long, has a limit
 import binascii
 import contextlib
 import hashlib
-import io
 import re
 import struct
 import time
 from collections.abc import Iterator
 from typing import Any, Self
 
+from mpremote import transport_serial  # type: ignore[import-untyped]
 from mpremote.transport import (  # type: ignore[import-untyped]
     TransportError,
     TransportExecError,
@@ -34,6 +34,14 @@ _MAX_SAID = 65536  # bytes that a board sends in one conversation, its start's m
 _MAX_TALK_S = 60.0  # beyond the time in which it may be silent: programs and files are written
 _BACK_S = 20.0  # until a board's port is there again after a reset
 _LOST = (OSError, TransportError, struct.error, IndexError)
+
+
+def _discard(*_: object, **__: object) -> None:
+    """Discard what mpremote prints of a line that it did not expect."""
+
+
+# For mpremote alone: sys.stdout belongs to all boards that are provisioned at one time.
+transport_serial.print = _discard
 
 
 class BoardError(PeerError):
@@ -106,12 +114,9 @@ class Board:
         limit = time.monotonic() + wait_s * self._patience
         while True:
             try:
-                with _silent():
-                    self._transport = SerialTransport(
-                        self.port, timeout=_ANSWER_S * self._patience
-                    )
-                    self._transport.serial.write_timeout = _ANSWER_S * self._patience
-                    self._transport.serial = _Line(self._transport.serial)
+                self._transport = SerialTransport(self.port, timeout=_ANSWER_S * self._patience)
+                self._transport.serial.write_timeout = _ANSWER_S * self._patience
+                self._transport.serial = _Line(self._transport.serial)
                 break
             except (OSError, TransportError):
                 if time.monotonic() > limit:
@@ -128,10 +133,9 @@ class Board:
         """Start the interpreter anew, with an empty heap: boot.py runs, main.py does not."""
         for _ in range(_TRIES):  # a board that is starting up may miss the first one
             try:
-                with _silent():
-                    self._wire(3 * _PROMPT_S).enter_raw_repl(
-                        soft_reset=True, timeout_overall=_PROMPT_S * self._patience
-                    )
+                self._wire(3 * _PROMPT_S).enter_raw_repl(
+                    soft_reset=True, timeout_overall=_PROMPT_S * self._patience
+                )
                 return
             except TransportError:
                 continue
@@ -148,10 +152,9 @@ class Board:
     def reset(self, reopen: bool) -> None:
         """Reset the chip. reopen: wait for its port, and enter the REPL again."""
         try:
-            with _silent():
-                wire = self._wire()
-                wire.exec_raw_no_follow("import machine\nmachine.reset()")
-                time.sleep(0.1)  # a UART's bytes are on their way
+            wire = self._wire()
+            wire.exec_raw_no_follow("import machine\nmachine.reset()")
+            time.sleep(0.1)  # a UART's bytes are on their way
         except _LOST:
             pass  # its port went with it
         self.close()
@@ -167,9 +170,8 @@ class Board:
         Raises: board-lost, board-failed.
         """
         try:
-            with _silent():
-                wire = self._wire(answer_s)
-                output, failure = wire.exec_raw(program, timeout=answer_s * self._patience)
+            wire = self._wire(answer_s)
+            output, failure = wire.exec_raw(program, timeout=answer_s * self._patience)
         except TransportExecError as error:
             raise _failed(str(error), secret) from None
         except _LOST:
@@ -269,10 +271,3 @@ def _failed(traceback: str, secret: bool) -> BoardError:
     error = BoardError("board-failed", f"a step failed on the board: {name}")
     error.name = name
     return error
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keep what mpremote prints of a line that it did not expect from the screen."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield

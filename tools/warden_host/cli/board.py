@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import click
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -20,6 +21,16 @@ from warden_host.store.store import Store
 
 # Return the order with the secrets that a person is asked for.
 Complete = Callable[[Order], Order]
+
+
+class Shown(steps.Progress, Protocol):
+    """A progress that leaves the screen for a question, and comes back."""
+
+    def open(self) -> None:
+        """Come back to the screen."""
+
+    def close(self) -> None:
+        """Leave the screen."""
 
 
 class Lines:
@@ -87,14 +98,41 @@ class Screen:
             self._task = None
 
 
+class Side:
+    """The progress of one of several boards at a time: a line when a step is done, no bar."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._step = ""
+
+    def begin(self, step: str, text: str) -> None:
+        self._step = step
+
+    def at(self, done: int, total: int) -> None:
+        """A line a step is enough."""
+
+    def end(self, text: str) -> None:
+        screen.mark(True, f"{self._device:<12} {self._step:<10} {text}")
+
+    def open(self) -> None:
+        """Nothing has to be opened."""
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
 @dataclass(frozen=True)
 class Settings:
-    """How boards are provisioned. erase, offline: as steps.Plan has them."""
+    """How boards are provisioned. erase, offline: as steps.Plan has them.
+
+    at_once: boards at a time. Of several, none asks a question.
+    """
 
     erase: bool = False
     offline: bool = False
     as_json: bool = False
     patience: float = 1.0
+    at_once: int = 1
 
 
 def take_steps(
@@ -109,7 +147,10 @@ def take_steps(
 
     complete(order): returns the order with the secrets that a person is asked for.
     """
-    progress = Lines(order.device) if settings.as_json else Screen()
+    progress: Shown = Lines(order.device) if settings.as_json else Screen()
+    alone = settings.at_once == 1 and not settings.as_json
+    if settings.at_once > 1 and not settings.as_json:
+        progress = Side(order.device)
     try:
         return steps.Provisioning(
             fleet,
@@ -118,7 +159,7 @@ def take_steps(
             steps.Plan(order, settings.erase, settings.offline),
             progress,
             lambda device: _announce(fleet, device),
-            lambda question: _ask(question, progress, settings.as_json),
+            lambda question: alone and _ask(question, progress),
             lambda order: _complete(order, complete, progress),
             settings.patience,
         ).run()
@@ -174,7 +215,7 @@ def _announce(fleet: Fleet, device: str) -> None:
     notify_serve(fleet, device)
 
 
-def _complete(order: Order, complete: Complete, progress: Lines | Screen) -> Order:
+def _complete(order: Order, complete: Complete, progress: Shown) -> Order:
     progress.close()  # a question shall stand alone on the screen
     try:
         return complete(order)
@@ -182,8 +223,8 @@ def _complete(order: Order, complete: Complete, progress: Lines | Screen) -> Ord
         progress.open()
 
 
-def _ask(question: str, progress: Lines | Screen, as_json: bool) -> bool:
-    if as_json or not screen.out.is_terminal:
+def _ask(question: str, progress: Shown) -> bool:
+    if not screen.out.is_terminal:
         return False
     progress.close()
     try:

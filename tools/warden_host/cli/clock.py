@@ -105,9 +105,9 @@ def set_command(
 
     question = f"This host says {_shown(time.time())}. Set {{what}} to that, for good?"
     if several:
-        from warden_host.cli import many
+        from warden_host.cli import many, runner
 
-        order = many.Order(["clock", key.name], act, _why_not)
+        order = runner.Order(["clock", key.name], act, _why_not)
         text = question.format(what="the clocks of {count} devices")
         return many.run(fleet, targets, order, as_json, text, yes)
     name = device or ""

@@ -1,61 +1,33 @@
 """Give one order to many devices: in waves, several at once, with a stop, and resumable.
 
-Every command that takes many devices runs through run(). An order is an action on one device; it
-runs on threads, and each thread opens its own database and its own call of `serve`.
+Every command that takes many devices runs through give(): orders over the link by run(), and
+boards by cli/batch.py. An order is an action on one device; it runs on threads, and each thread
+opens its own database and its own call of `serve`.
 """
 
 import hashlib
 import json
-import queue
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from warden_client import secretfile
 
 from warden_host.cli import exit_codes, screen
 from warden_host.cli.common import raising_on_sigterm
+from warden_host.cli.runner import Order, Outcome, Runner
 from warden_host.cli.targets import Targets
-from warden_host.errors import HostError, filesystem_error, internal_error
+from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.rollout import plan
-from warden_host.store.store import Device, Store
+from warden_host.store.store import Store
 
 FOLDER = "runs"
 _MOST_JOURNALS = 20
 _MAX_JOURNAL = 4 << 20
 _SHOWN = 5  # names in one line
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is done with each device.
-
-    words: the command and its arguments; with the same words a run is resumed.
-    act: does it and returns what JSON shows of it; raises HostError. On any thread.
-    fits: returns why a device is left out, "" where it is not.
-    """
-
-    words: list[Any]
-    act: Callable[[str], dict[str, Any]]
-    fits: Callable[[Device], str] = lambda known: "revoked" if known.ending else ""
-
-
-@dataclass
-class Outcome:
-    """What became of the devices. failed: device → its error, in order of time.
-
-    trouble: why the run can't be noted or shown any more.
-    """
-
-    done: list[str] = field(default_factory=list)
-    failed: dict[str, HostError] = field(default_factory=dict)
-    waiting: list[str] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
-    stopped: str = ""
-    trouble: HostError | None = None
+# Devices are left when no board is plugged in any more.
+_NO_PLACE = HostError("port-unknown", "no other board was plugged in")
 
 
 class Journal:
@@ -111,152 +83,77 @@ def run(
 
     question: asked before, with {count} in it. finish: called once, when a device was done.
     """
-    rules = targets.rules()
+    rules = targets.rules.plan()
     with Store(fleet.database) as store:
         names, left_out = targets.devices(store, order.fits)
     journal = Journal(fleet, [*order.words, targets.selection()])
-    done = journal.read() & set(names) if targets.resume else set()
-    waiting = [name for name in names if name not in done]
-    if question and waiting:
-        screen.confirm(question.format(count=len(waiting)), yes, as_json)
-    journal.start(done)
-    made = _Run(order, journal, rules, targets.at_once, len(names), as_json, len(done))
-    made.outcome.left_out = left_out
-    with raising_on_sigterm():
-        made.give(waiting)
-    outcome = made.outcome
+    done = journal.read() & set(names) if targets.rules.resume else set()
+    if question and len(names) > len(done):
+        screen.confirm(question.format(count=len(names) - len(done)), yes, as_json)
+    outcome = give(order, names, done, journal, rules, targets.rules.at_once, as_json)
+    outcome.left_out = left_out
     if finish is not None and outcome.done:
         finish()
-    if not outcome.failed and not outcome.waiting:
+    return show(outcome, len(done), order.rest, as_json)
+
+
+def give(
+    order: Order,
+    devices: list[str],
+    done: set[str],
+    journal: Journal,
+    rules: plan.Plan,
+    at_once: int,
+    as_json: bool,
+) -> Outcome:
+    """Give the order to the devices but those that are done, and keep the journal."""
+
+    def show_turn(name: str, result: dict[str, Any] | HostError, number: int) -> None:
+        _show_turn(name, result, number, len(devices), as_json)
+
+    def interrupted() -> None:
+        if not as_json:
+            screen.note("waits for those under way; Ctrl-C again ends at once")
+
+    journal.start(done)
+    runner = Runner(order, rules, at_once, len(done), journal.add, show_turn, interrupted)
+    with raising_on_sigterm():
+        runner.give([name for name in devices if name not in done])
+    outcome = runner.outcome
+    if not outcome.waiting and not set(outcome.failed) & set(devices):
+        outcome.failed.clear()  # places at which no device was chosen
         journal.end()
-    return _show(outcome, len(done), as_json)
+    return outcome
 
 
-class _Run:
-    """One run. Its threads end when the queue of a wave is empty or a stop was called."""
-
-    def __init__(
-        self,
-        order: Order,
-        journal: Journal,
-        rules: plan.Plan,
-        at_once: int,
-        count: int,
-        as_json: bool,
-        number: int,
-    ) -> None:
-        self.outcome = Outcome()
-        self._order = order
-        self._journal = journal
-        self._rules = rules
-        self._at_once = at_once
-        self._count = count
-        self._as_json = as_json
-        self._number = number  # devices that have had their turn
-        self._reached = 0  # by the end of the present wave
-        self._guard = threading.Lock()
-        self._stop = threading.Event()
-
-    def give(self, devices: list[str]) -> None:
-        """Give the order wave by wave, until all had it or a stop."""
-        waves = plan.assign(self._rules.waves, devices)
-        self.outcome.waiting = list(devices)
-        for number in range(len(self._rules.waves)):
-            wave = [name for name in devices if waves[name] == number]
-            self._reached += len(wave)
-            self._wave(wave)
-            if self._stop.is_set():
-                return
-
-    def _wave(self, devices: list[str]) -> None:
-        waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-        for name in devices:
-            waiting.put(name)
-        ends = [threading.Event() for _ in range(min(self._at_once, len(devices)))]
-        for end in ends:
-            threading.Thread(
-                target=self._work, args=(waiting, end), name="warden-order", daemon=True
-            ).start()
-        try:
-            _wait(ends)
-        except KeyboardInterrupt:
-            self._call_stop("interrupted")
-            if not self._as_json:
-                screen.note("waits for those under way; Ctrl-C again ends at once")
-            try:
-                _wait(ends)
-            except KeyboardInterrupt:
-                pass  # daemons: they end with the process
-
-    def _work(self, waiting: "queue.SimpleQueue[str]", end: threading.Event) -> None:
-        try:
-            self._work_off(waiting)
-        finally:
-            end.set()
-
-    def _work_off(self, waiting: "queue.SimpleQueue[str]") -> None:
-        while not self._stop.is_set():
-            try:
-                device = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                result: dict[str, Any] | HostError = self._order.act(device)
-            except HostError as error:
-                result = error
-            except OSError as error:
-                result = filesystem_error(error)
-            except Exception as error:  # noqa: BLE001  one device's bug ends no other's order
-                result = internal_error(error)
-            self._note(device, result)
-
-    def _note(self, device: str, result: dict[str, Any] | HostError) -> None:
-        with self._guard:
-            outcome = self.outcome
-            outcome.waiting.remove(device)
-            self._number += 1
-            if isinstance(result, HostError):
-                outcome.failed[device] = result
-                if len(outcome.failed) > self._rules.allowed(self._reached):
-                    self._call_stop(f"{len(outcome.failed)} failed")
-            else:
-                outcome.done.append(device)
-            try:
-                if not isinstance(result, HostError):
-                    self._journal.add(device)
-                self._show(device, result)
-            except OSError as error:  # a full disk, or the reader of the output is gone
-                outcome.trouble = filesystem_error(error)
-                self._call_stop(outcome.trouble.text)
-
-    def _call_stop(self, why: str) -> None:
-        if not self._stop.is_set():
-            self.outcome.stopped = why
-            self._stop.set()
-
-    def _show(self, device: str, result: dict[str, Any] | HostError) -> None:
-        failed = isinstance(result, HostError)
-        if self._as_json:
-            more = {"text": result.text} if isinstance(result, HostError) else result
-            word = result.code if isinstance(result, HostError) else "ok"
-            line = {"device": device, "result": word, "n": self._number, "of": self._count}
-            screen.print_json(more | line)
-            return
-        words = f"{self._number}/{self._count} {device}"
-        if failed:
-            words += f"  {result}"
-        screen.mark(not failed, words)
+def _show_turn(
+    name: str, result: dict[str, Any] | HostError, number: int, count: int, as_json: bool
+) -> None:
+    failed = isinstance(result, HostError)
+    if as_json:
+        more = {"text": result.text} if isinstance(result, HostError) else result
+        word = result.code if isinstance(result, HostError) else "ok"
+        screen.print_json(more | {"device": name, "result": word, "n": number, "of": count})
+        return
+    words = f"{number}/{count} {name}"
+    if failed:
+        words += f"  {result}"
+    screen.mark(not failed, words)
 
 
-def _wait(ends: list[threading.Event]) -> None:
-    """Wait for all threads. Not by join(): after a Ctrl-C it takes a thread for ended."""
-    for end in ends:
-        while not end.wait(0.2):  # a wait without a bound would hold a signal back
-            pass
+def show(
+    outcome: Outcome,
+    before: int,
+    rest: str,
+    as_json: bool,
+    more: dict[str, Any] | None = None,
+    *notes: str,
+) -> int:
+    """Print the summary and return the exit code.
 
-
-def _show(outcome: Outcome, before: int, as_json: bool) -> int:
-    """Print the summary and return the exit code."""
+    before: devices that an earlier run did. rest: how to do what is left. more: of the order's
+    own, for JSON. notes: for people.
+    """
     code = _exit_code(outcome)
     count = len(outcome.done) + len(outcome.failed) + len(outcome.waiting) + before
     text = (
@@ -264,7 +161,7 @@ def _show(outcome: Outcome, before: int, as_json: bool) -> int:
     )
     if outcome.stopped:
         text += f"; it stopped: {outcome.stopped}"
-    hint = "the same command with --resume does the rest" if code else ""
+    hint = rest if code else ""
     if as_json:
         record: dict[str, Any] = {
             "ok": code == exit_codes.DONE,
@@ -274,15 +171,13 @@ def _show(outcome: Outcome, before: int, as_json: bool) -> int:
             "left_out": dict(outcome.left_out),
         }
         if code:
-            codes = Counter(error.code for error in outcome.failed.values())
-            worst = codes.most_common(1)[0][0] if codes else "interrupted"
-            worst = outcome.trouble.code if outcome.trouble is not None else worst
+            worst = _worst(outcome)
             kind = exit_codes.KINDS[code]
             record["error"] = {"code": worst, "kind": kind, "text": text, "hint": hint}
-        screen.print_json(record)
+        screen.print_json(record | (more or {}))
         return code
     screen.mark(code == exit_codes.DONE, text)
-    for note in _notes(outcome, hint):
+    for note in (*_notes(outcome, hint), *notes):
         screen.note(note)
     return code
 
@@ -303,7 +198,22 @@ def _exit_code(outcome: Outcome) -> int:
     """Return the code of all failures where they are of one kind, else FAILED."""
     if outcome.stopped == "interrupted":
         return exit_codes.INTERRUPTED
-    kinds = {exit_codes.of(error) for error in outcome.failed.values()}
+    errors = [*outcome.failed.values()]
+    if outcome.trouble is not None:
+        errors.append(outcome.trouble)
+    elif outcome.waiting and not errors:
+        errors.append(_NO_PLACE)
+    kinds = {exit_codes.of(error) for error in errors}
     if not kinds:
-        return exit_codes.FAILED if outcome.waiting else exit_codes.DONE
+        return exit_codes.DONE
     return kinds.pop() if len(kinds) == 1 else exit_codes.FAILED
+
+
+def _worst(outcome: Outcome) -> str:
+    """Return the code that stands for all failures."""
+    if outcome.trouble is not None:
+        return outcome.trouble.code
+    codes = Counter(error.code for error in outcome.failed.values())
+    if codes:
+        return codes.most_common(1)[0][0]
+    return "interrupted" if outcome.stopped else _NO_PLACE.code

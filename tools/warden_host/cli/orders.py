@@ -7,8 +7,8 @@ import click
 from warden_host import control_client, names
 from warden_host.cli import ca_passphrase, common, many, screen, targets
 from warden_host.cli.common import State, certificate_reload, json_option, pass_state
-from warden_host.cli.many import Order
 from warden_host.cli.pins import live_ends_option
+from warden_host.cli.runner import Order
 from warden_host.cli.targets import Targets
 from warden_host.devices import certificates, revocation, rotation
 from warden_host.errors import HostError
@@ -81,7 +81,7 @@ def rotate(
     if several:
         if not parts:
             raise HostError("bad-argument", "name what many devices get, such as --keys")
-        if new_backup and not targets.resume:
+        if new_backup and not targets.rules.resume:
             pki.renew_backup(fleet.keys)
 
         def act(one: str) -> dict[str, Any]:

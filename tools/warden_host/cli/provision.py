@@ -19,6 +19,7 @@ from warden_host.cli.provision_options import (
     pop_incidents,
     pop_outbox,
 )
+from warden_host.cli.targets import Rules, rule_options
 from warden_host.devices import bundle, log_in, provision
 from warden_host.errors import HostError
 from warden_host.fleet import board_file, device_tree, servers
@@ -59,6 +60,7 @@ _MAX_PASSWORD = 64  # of Wi-Fi: hex digits
     is_flag=True,
     help="Allow `warden develop` and a board's DEVELOPMENT pin to leave its console open.",
 )
+@rule_options(1, "none")
 @limit_options
 @outbox_options
 @incident_options
@@ -95,6 +97,7 @@ def provision_command(
     strict: bool,
     development: bool,
     as_json: bool,
+    rules: Rules,
     **more: Any,
 ) -> int:
     """Make a device: its secrets, its files, its place in the fleet.
@@ -126,6 +129,8 @@ def provision_command(
     """
     if (device is None) == (listed is None):
         raise click.UsageError("name a DEVICE, or a list of them: --batch")
+    if listed is None and (rules or rules.at_once > 1):
+        raise click.UsageError("--wave, --max-failures, --at-once and --resume go with --batch")
     if listed is not None:
         port = port or "auto"
     if [sim, port is not None, bundle_file is not None].count(True) != 1:
@@ -177,7 +182,7 @@ def provision_command(
     if port is not None:
         from warden_host.cli import board as on_board  # only a real one needs its modules
 
-        settings = on_board.Settings(yes, offline, as_json, patience)
+        settings = on_board.Settings(yes, offline, as_json, patience, rules.at_once)
         if listed is None:
             on_board.run(fleet, order, port, settings, complete)
             return 0
@@ -192,7 +197,17 @@ def provision_command(
             return otp_options.gate(fleet, board, more | said)
 
         return batch.run(
-            fleet, order, gate, listed, port, settings, label_file, wait_s, check, complete
+            fleet,
+            order,
+            gate,
+            listed,
+            port,
+            settings,
+            rules,
+            label_file,
+            wait_s,
+            check,
+            complete,
         )
     with Store(fleet.database) as store:
         if bundle_file is not None:

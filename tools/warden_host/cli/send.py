@@ -150,7 +150,7 @@ def send(
 def _to_many(
     fleet: "Fleet", targets: Targets, request: dict[str, Any], patience_s: float, as_json: bool
 ) -> int:
-    from warden_host.cli import many
+    from warden_host.cli import many, runner
 
     def act(device: str) -> dict[str, Any]:
         result = control_client.call(fleet.control, request | {"device": device}, patience_s)
@@ -160,7 +160,7 @@ def _to_many(
         return {key: result[key] for key in ("reply", "held") if key in result}
 
     words = [request[key] for key in ("op", "command", "args", "app")]
-    return many.run(fleet, targets, many.Order(words, act), as_json)
+    return many.run(fleet, targets, runner.Order(words, act), as_json)
 
 
 def _refusal(result: dict[str, Any]) -> HostError | None:

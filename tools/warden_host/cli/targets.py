@@ -23,6 +23,7 @@ MAX_FILE = 1 << 20
 MOST_AT_ONCE = 24  # `serve` answers 32 callers
 _SHOWN = 3  # wrong lines that an error names
 _SELECTING = ("--group", "--type", "--all", "--file")
+_SELECTION = ("group", "type_", "everything", "listed", "rules")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _OPTIONS = (
@@ -32,30 +33,59 @@ _OPTIONS = (
     click.option(
         "--file", "listed", default="", metavar="FILE", help="To those of a file, one ID a line."
     ),
-    click.option(
-        "--wave",
-        "waves",
-        default="",
-        metavar="10%,100%",
-        help="Of many: in waves; the next starts when the one before is through.",
-    ),
-    click.option(
-        "--max-failures",
-        default="",
-        metavar="N|%",
-        help="Of many: stop when more than so many fail. Default: 10%.",
-    ),
-    click.option(
-        "--at-once",
-        type=click.IntRange(1, MOST_AT_ONCE),
-        default=8,
-        show_default=True,
-        help="Of many: so many at a time.",
-    ),
-    click.option(
-        "--resume", is_flag=True, help="Of many: leave out those that an earlier call did."
-    ),
 )
+
+
+def _rule_options(at_once: int, failures: str) -> tuple[Any, ...]:
+    return (
+        click.option(
+            "--wave",
+            "waves",
+            default="",
+            metavar="10%,100%",
+            help="Of many: in waves; the next starts when the one before is through.",
+        ),
+        click.option(
+            "--max-failures",
+            default="",
+            metavar="N|%",
+            help=f"Of many: stop when more than so many fail. Default: {failures}.",
+        ),
+        click.option(
+            "--at-once",
+            type=click.IntRange(1, MOST_AT_ONCE),
+            default=at_once,
+            show_default=True,
+            help="Of many: so many at a time.",
+        ),
+        click.option(
+            "--resume", is_flag=True, help="Of many: leave out those that an earlier call did."
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules of a run for many devices, as the options give them."""
+
+    waves: str
+    max_failures: str
+    at_once: int
+    resume: bool
+
+    def __bool__(self) -> bool:
+        """Return whether an option gives one that has no meaning for a single device."""
+        return bool(self.waves or self.max_failures or self.resume)
+
+    def plan(self, failures: str = "10%") -> "Plan":
+        """Return waves and allowed failures. Raises bad-argument.
+
+        failures: allowed where the options don't say it.
+        """
+        from warden_host.rollout import plan
+
+        number, in_percent = plan.parse_failures(self.max_failures or failures)
+        return plan.Plan(plan.parse_waves(self.waves or "100%"), number, in_percent)
 
 
 @dataclass(frozen=True)
@@ -66,10 +96,7 @@ class Targets:
     type_: str
     everything: bool
     listed: str
-    waves: str
-    max_failures: str
-    at_once: int
-    resume: bool
+    rules: Rules
 
     def many(self, device: str | None) -> bool:
         """Return whether the options name devices, and not the argument. Raises UsageError."""
@@ -80,19 +107,12 @@ class Targets:
             raise click.UsageError(
                 "Missing argument 'DEVICE': one, or many by " + ", ".join(_SELECTING)
             )
-        if not named and (self.waves or self.max_failures or self.resume):
+        if not named and self.rules:
             raise click.UsageError(
                 "--wave, --max-failures and --resume are for many devices: "
                 + ", ".join(_SELECTING)
             )
         return named == 1
-
-    def rules(self) -> "Plan":
-        """Return waves and allowed failures. Raises bad-argument."""
-        from warden_host.rollout import plan
-
-        number, in_percent = plan.parse_failures(self.max_failures or "10%")
-        return plan.Plan(plan.parse_waves(self.waves or "100%"), number, in_percent)
 
     def selection(self) -> list[Any]:
         """Return what names the devices, for the name of the run's journal."""
@@ -134,14 +154,35 @@ def options(command: _F) -> _F:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **values: Any) -> Any:
-        found = {name: values.pop(name) for name in Targets.__dataclass_fields__}
+        found = {name: values.pop(name) for name in _SELECTION}
         return command(*args, targets=Targets(**found), **values)
 
-    made: Any = wrapped
+    made: Any = rule_options(8, "10%")(wrapped)
     for option in reversed(_OPTIONS):
         made = option(made)
     result: _F = made
     return result
+
+
+def rule_options(at_once: int, failures: str) -> Callable[[_F], _F]:
+    """Return what adds the options of a run; the command's parameter `rules` gets them.
+
+    at_once: the default. failures: the words for its default.
+    """
+
+    def add(command: _F) -> _F:
+        @functools.wraps(command)
+        def wrapped(*args: Any, **values: Any) -> Any:
+            found = {name: values.pop(name) for name in Rules.__dataclass_fields__}
+            return command(*args, rules=Rules(**found), **values)
+
+        made: Any = wrapped
+        for option in reversed(_rule_options(at_once, failures)):
+            made = option(made)
+        result: _F = made
+        return result
+
+    return add
 
 
 def names_many(arguments: list[str]) -> bool:

@@ -32,7 +32,7 @@ def unlock(state: State, device: str | None, targets: Targets, as_json: bool) ->
       warden unlock --group ground-floor
     """
     if targets.many(device):
-        from warden_host.cli import many
+        from warden_host.cli import many, runner
 
         fleet = state.fleet()
 
@@ -43,7 +43,7 @@ def unlock(state: State, device: str | None, targets: Targets, as_json: bool) ->
         def fits(known: Device) -> str:
             return "revoked" if known.ending else _why_not(known)[0]
 
-        return many.run(fleet, targets, many.Order(["unlock"], act, fits), as_json)
+        return many.run(fleet, targets, runner.Order(["unlock"], act, fits), as_json)
     name = names.check_id(device or "", "device ID")
     if state.socket is None:
         _check_gate(state.fleet(), name)
