@@ -91,6 +91,16 @@ def test_a_port_below_1024_needs_a_capability(served):
     assert text.count("=CAP_NET_BIND_SERVICE CAP_NET_ADMIN\n") == 2
 
 
+def test_the_interpreter_behind_a_link_is_not_hidden(served, monkeypatch):
+    """A virtual environment outside of a home may be one of an interpreter within it."""
+    link = served / "python"
+    monkeypatch.setattr(systemd_unit.sys, "executable", str(link))
+    for target, word in (("/home/x/python3", "read-only"), ("/usr/bin/python3", "yes")):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        assert f"ProtectHome={word}\n" in systemd_unit.unit(Fleet(served / "50% of $it"))
+
+
 def test_systemd_is_told(tmp_path, monkeypatch):
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:

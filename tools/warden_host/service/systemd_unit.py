@@ -38,7 +38,9 @@ def unit(fleet: Fleet, user: str = "", options: Sequence[str] = (), firewall: bo
         "--json",
     ]
     words = " ".join(_quoted(word).replace("$", "$$") for word in [*command, *options])
-    home = "read-only" if any(map(_is_in_home, (fleet.root, Path(sys.executable)))) else "yes"
+    python = Path(sys.executable)  # of a virtual environment: a link to the interpreter
+    needed = (fleet.root, python, python.resolve())
+    home = "read-only" if any(map(_is_in_home, needed)) else "yes"
     broker = fleet.settings.broker
     low = min(broker.port, broker.admin_port) <= _LAST_PRIVILEGED_PORT
     rights = ["CAP_NET_BIND_SERVICE"] if low else []
