@@ -67,7 +67,8 @@ class Fields:
 async def read_packet(reader: asyncio.StreamReader, most: int) -> tuple[int, int, bytes]:
     """Return kind, flags and body of the next packet. Raises Refused, IncompleteReadError.
 
-    most: bytes of a packet that the broker takes. It ends the gateway's connection at a larger one.
+    most: bytes of a packet that the broker takes; at a larger one it ends the gateway's
+    connection.
     """
     first = (await reader.readexactly(1))[0]
     size = 0

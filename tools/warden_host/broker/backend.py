@@ -3,9 +3,10 @@
 Another broker gives the same names: Broker runs the process, create_registry and open_registry
 change accounts (accounts.Registry), registry_lock keeps others from it, Guard disables an account
 at once, Places knows from where clients logged in, find_program raises broker-missing, is_running
-says whether it runs on this machine, MAX_PACKET is in bytes, largest_packet() what the fleet's broker takes, wanted_listeners() returns the
-listeners for the fleet's devices. For checks: program_version() is that of the installed program,
-outdated_settings() and weak_accounts() are those of inspect.py.
+says whether it runs on this machine, MAX_PACKET is in bytes, largest_packet() what the fleet's
+broker takes, wanted_listeners() returns the listeners for the fleet's devices. For checks:
+program_version() is that of the installed program, outdated_settings() and weak_accounts() are
+those of inspect.py.
 """
 
 from warden_host.broker.mosquitto.attempts import Attempt
