@@ -24,7 +24,7 @@ from warden_host.names import TOPIC_LIMIT
 Publish = Callable[[str, bytes], None]  # topic, payload
 Sink = Callable[[str, bytes, memoryview, bool], None]
 _LOOK_S = 0.2
-_PAGES = 16  # in one look, of all applications
+_DEVICES = 150  # in one look, of all applications: some 30 ms; a page more at most
 _PAUSE_S = 5.0  # between two answers to one application
 _OVERHEAD = 192  # bytes of a packet that are no entries: heads, topic, COSE, number
 _OWN_ITEMS = 64  # of a value, besides the entries
@@ -78,6 +78,7 @@ class KeyLists:
         self._asks = asks
         self._publish = publish
         self._whole: dict[str, _Whole] = {}
+        self._left = 0  # devices that may be sent in this look
         self._due: dict[str, float] = {}  # application → when it may be answered again, steady
         self._paused: dict[str, float] = {}  # the same of its changes, after an error
         self._start(None)
@@ -103,15 +104,13 @@ class KeyLists:
                     self._answer(appid)
                 except HostError as error:
                     self._notice(appid, error)
-        left = _PAGES
-        for appid in list(self._whole):
-            while left and appid in self._whole:
-                left -= 1
-                self._attempt(appid, self._send_page)
-        for appid in self._store.apps_with_changes():
-            while left and self._may_send_changes(appid, now):
-                left -= 1
+        self._left = _DEVICES
+        for appid in self._store.apps_with_changes():  # first: a revocation may be among them
+            while self._left > 0 and self._may_send_changes(appid, now):
                 self._attempt(appid, self._send_changes)
+        for appid in list(self._whole):
+            while self._left > 0 and appid in self._whole:
+                self._attempt(appid, self._send_page)
 
     def _may_send_changes(self, appid: str, now: float) -> bool:
         free = appid not in self._whole and now >= self._paused.get(appid, 0.0)
@@ -123,6 +122,7 @@ class KeyLists:
             step(appid)
         except HostError as error:
             self._whole.pop(appid, None)
+            self._left -= 1
             self._paused[appid] = self._engine.clock().steady + _PAUSE_S
             self._notice(appid, error)
 
@@ -211,6 +211,7 @@ class KeyLists:
             return None
 
     def _seal(self, appid: str, secret: bytes, list_id: bytes, page: Page) -> None:
+        self._left -= 1 + len(page.devices)
         data = key_lists.seal_page(appid, secret, list_id, page)
         self._publish(key_lists.list_topic(appid), data)
 
