@@ -115,6 +115,25 @@ def test_recorded_hellos_are_no_clone(stage):
     assert clones.CODE not in stage.codes()
 
 
+def test_an_answer_that_is_held_back_on_its_way_is_no_clone(stage):
+    """A gateway that holds the answer to a wake until a later hello was proven makes no copy."""
+    peer = device()
+    assert connect(stage, peer)
+    recorded = peer.hello_bytes
+    assert connect(stage, peer)
+    for _ in range(clones.ENOUGH + 1):
+        assert connect(stage, peer)
+        stage.sent.clear()
+        stage.receive("hello", recorded)
+        ((_, _, wake),) = [one for one in stage.sent if one[1].verb == "wake"]
+        held = peer.hello(wake=peer.wake_nonce(wake))
+        assert connect(stage, peer)
+        stage.receive("hello", held)
+        stage.pass_time(20)
+    assert connect(stage, peer)
+    assert clones.CODE not in stage.codes()
+
+
 def test_a_challenge_is_sent_once_in_a_while(stage):
     peer, copy = device(5), device(4)
     connect(stage, peer)

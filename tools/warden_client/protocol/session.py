@@ -353,6 +353,8 @@ class Session:
         self.mark.raise_to(proof)
         self._persist(proof)
         self._proven = proof
+        # Else an answer that was held back on its way would be one below, made now.
+        self._challenge = b""
         if self._current is not None:
             self.previous = self._current.channel
         self._current = candidate
