@@ -7,6 +7,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -16,25 +17,32 @@ _INFO = 2  # the attribute with struct tcp_info
 _ESTABLISHED = 1 << 1
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBxI")
-_ID = struct.Struct("!HH16s16s12x")
+_ID = struct.Struct("!HH16s16s4x8s")
 _MESSAGE = 72  # bytes of struct inet_diag_msg
 _RECEIVED = 128  # offset of tcpi_bytes_received
 _READ = 1 << 16
 _TIMEOUT_S = 2.0
 
 
-def received(port: int) -> dict[tuple[str, int], int]:
-    """Return (peer's address, peer's port) → bytes received, of a local port's connections.
+class Connection(NamedTuple):
+    """cookie: the kernel's, of this socket alone. received: bytes."""
+
+    cookie: bytes
+    received: int
+
+
+def received(port: int) -> dict[tuple[str, int], Connection]:
+    """Return (peer's address, peer's port) → what the kernel knows, of a local port's connections.
 
     Raises OSError where the kernel does not tell.
     """
-    found: dict[tuple[str, int], int] = {}
+    found: dict[tuple[str, int], Connection] = {}
     for family in (socket.AF_INET, socket.AF_INET6):
         for message in _dump(family, port):
-            local, remote, _, peer = _ID.unpack_from(message, 4)
+            local, remote, _, peer, cookie = _ID.unpack_from(message, 4)
             count = _bytes_received(message)
             if local == port and count is not None:
-                found[_address(family, peer), remote] = count
+                found[_address(family, peer), remote] = Connection(cookie, count)
     return found
 
 
@@ -42,7 +50,7 @@ def _dump(family: int, port: int) -> Iterator[bytes]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
         kernel.settimeout(_TIMEOUT_S)
         body = _REQUEST.pack(family, socket.IPPROTO_TCP, 1 << (_INFO - 1), _ESTABLISHED)
-        body += _ID.pack(port, 0, bytes(16), bytes(16))
+        body += _ID.pack(port, 0, bytes(16), bytes(16), bytes(8))
         length = _HEADER.size + len(body)
         kernel.send(_HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0) + body)
         while True:

@@ -49,6 +49,14 @@ def test_what_honest_devices_do_is_no_sharing(places, clock, case):
     assert places.shared == []
 
 
+def test_a_log_in_from_an_address_and_port_counts_since_a_time(places, clock):
+    log_in(places, "10.0.0.1")
+    then = clock.now
+    assert places.client_at(("10.0.0.1", 50000), then) == D1
+    assert places.client_at(("10.0.0.1", 50000), then + 1) == ""
+    assert places.client_at(("10.0.0.1", 50001), then) == ""
+
+
 def test_an_address_and_back_is_a_change_since_then(places, clock):
     log_in(places, "10.0.0.1")
     clock.now += 10

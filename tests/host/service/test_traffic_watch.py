@@ -7,20 +7,28 @@ from host_kit import DEVICE
 from warden_host import tcp_diag
 from warden_host.reactions.settings import Budget
 from warden_host.service.traffic_watch import TrafficMeter
+from warden_host.tcp_diag import Connection
 
 BUDGET = Budget(kib_s=10, tolerance_s=4)
 CLIENTS = {("10.0.0.1", 1): f"d:relay:{DEVICE}", ("10.0.0.2", 2): "a:home", ("10.0.0.4", 4): "d:x"}
 
 
-def read(meter: TrafficMeter, counts, now: float) -> list[str]:
-    found = meter.read(counts, lambda peer: CLIENTS.get(peer, ""), now)
+LOGGED_IN = 4.99  # all of them, steady seconds
+
+
+def read(meter: TrafficMeter, counts, now: float, cookie: bytes = b"1") -> list[str]:
+    def client_at(peer, since: float) -> str:
+        return CLIENTS.get(peer, "") if since <= LOGGED_IN else ""
+
+    present = {peer: Connection(cookie, count) for peer, count in counts.items()}
+    found = meter.read(present, client_at, now)
     return [device for device, _ in list(found)]
 
 
 @pytest.fixture
 def meter():
     made = TrafficMeter(lambda _: BUDGET)
-    read(made, {}, 5.0)
+    read(made, {}, 4.95)
     return made
 
 
@@ -32,7 +40,11 @@ def test_the_kernel_tells_what_a_connection_received():
             left = 12345
             while left:
                 left -= len(far.recv(left))
-            assert tcp_diag.received(port) == {near.getsockname(): 12345}
+            ((peer, (cookie, count)),) = tcp_diag.received(port).items()
+            assert (peer, count) == (near.getsockname(), 12345)
+        with socket.create_connection(("127.0.0.1", port)), server.accept()[0]:
+            ((_, other),) = tcp_diag.received(port).items()
+            assert other.cookie != cookie
 
 
 def test_a_connection_above_its_budget_is_found_once_in_a_while(meter):
@@ -55,6 +67,14 @@ def test_applications_and_who_has_not_logged_in_are_not_counted(meter):
 
 def test_a_connection_that_ended_is_forgotten(meter):
     peer = ("10.0.0.1", 1)
-    assert read(meter, {peer: 30 << 10}, 5.0) == []
-    assert read(meter, {}, 5.1) == []
-    assert read(meter, {peer: 30 << 10}, 5.2) == []
+    assert read(meter, {peer: 30 << 10}, 4.96) == []
+    assert read(meter, {}, 4.97) == []
+    assert read(meter, {peer: 30 << 10}, 4.98) == []
+
+
+def test_a_stranger_at_a_devices_former_port_is_not_the_device(meter):
+    peer = ("10.0.0.1", 1)
+    assert read(meter, {peer: 1 << 10}, 5.0) == []
+    assert read(meter, {peer: 1 << 30}, 5.5, b"2") == []  # at once after it
+    assert read(meter, {}, 6.0) == []
+    assert read(meter, {peer: 1 << 30}, 6.5, b"3") == []

@@ -6,41 +6,65 @@ them, and they cost its processor all the same. The kernel knows what each conne
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from warden_host import names, tcp_diag
 from warden_host.errors import HostError
 from warden_host.reactions.settings import Budget
+from warden_host.tcp_diag import Connection
 
 PERIOD_S = 0.5
 _Peer = tuple[str, int]
+# (address, port), steady seconds → the client that logged in from there since, or "".
+_ClientAt = Callable[[_Peer, float], str]
+
+
+class _Seen(NamedTuple):
+    """absent: steady seconds of the last look at which the connection was not there yet.
+
+    count: bytes received. level: KiB in the bucket. device: "" before its log-in was seen.
+    """
+
+    cookie: bytes
+    absent: float
+    count: int = 0
+    level: float = 0.0
+    device: str = ""
 
 
 class TrafficMeter:
-    """Leaky buckets of bytes, one a connection. Times are steady seconds."""
+    """Leaky buckets of bytes, one a connection. Times are steady seconds.
+
+    A log-in counts for connections that were not there before it: else a stranger's connection
+    from an address and a port that a device had would be the device's.
+    """
 
     def __init__(self, budget_of: Callable[[str], Budget]) -> None:
         self._budget_of = budget_of
         self._last = 0.0
-        self._known: dict[_Peer, tuple[int, float]] = {}  # (bytes received, KiB in the bucket)
+        self._known: dict[_Peer, _Seen] = {}
 
     def read(
-        self, counts: dict[_Peer, int], client_at: Callable[[_Peer], str], now: float
+        self, present: Mapping[_Peer, Connection], client_at: _ClientAt, now: float
     ) -> Iterable[tuple[str, str]]:
-        """Yield (device, why) for each flooder. counts: bytes of all connections."""
-        passed, self._last = max(0.0, now - self._last), now
-        known: dict[_Peer, tuple[int, float]] = {}
-        for peer, count in counts.items():
-            before, level = self._known.get(peer, (0, 0.0))
-            level += max(0, count - before) / 1024
-            known[peer] = count, level
-            device = _device(client_at(peer)) if level else ""
+        """Yield (device, why) for each flooder. present: all connections."""
+        before, self._last = self._last, now
+        known: dict[_Peer, _Seen] = {}
+        for peer, (cookie, count) in present.items():
+            seen = self._known.get(peer)
+            if seen is None or seen.cookie != cookie:
+                seen = _Seen(cookie, before)
+            level = seen.level + max(0, count - seen.count) / 1024
+            device = seen.device or _device(client_at(peer, seen.absent))
+            known[peer] = seen._replace(count=count, level=level, device=device)
             if not device:
                 continue  # before its log-in, and of applications: not counted here
             budget = self._budget_of(device)
-            known[peer] = count, max(0.0, level - passed * budget.kib_s)
-            if known[peer][1] > budget.kib_s * budget.tolerance_s:
-                known[peer] = count, 0.0
+            level = max(0.0, level - max(0.0, now - before) * budget.kib_s)
+            is_flood = level > budget.kib_s * budget.tolerance_s
+            known[peer] = known[peer]._replace(level=0.0 if is_flood else level)
+            if is_flood:
                 yield device, f"more than {budget.kib_s} KiB a second at the broker"
         self._known = known
 
@@ -48,14 +72,14 @@ class TrafficMeter:
 class TrafficWatch:
     """Run while it is entered; where the kernel tells nothing, it ends by itself.
 
-    ports: of the broker. client_at(address, port): the client that logged in from there, or "".
+    ports: of the broker. client_at: as Places.client_at().
     found(device, why): called for each flooder.
     """
 
     def __init__(
         self,
         ports: Iterable[int],
-        client_at: Callable[[_Peer], str],
+        client_at: _ClientAt,
         budget_of: Callable[[str], Budget],
         found: Callable[[str, str], None],
     ) -> None:
@@ -77,12 +101,12 @@ class TrafficWatch:
     def _run(self) -> None:
         while not self._stop.wait(PERIOD_S):
             try:
-                counts: dict[_Peer, int] = {}
+                present: dict[_Peer, Connection] = {}
                 for port in self._ports:
-                    counts |= tcp_diag.received(port)
+                    present |= tcp_diag.received(port)
             except (OSError, AttributeError):  # no Linux, or a kernel without it
                 return
-            for device, why in self._meter.read(counts, self._client_at, time.monotonic()):
+            for device, why in self._meter.read(present, self._client_at, time.monotonic()):
                 self._found(device, why)
 
 

@@ -33,7 +33,8 @@ class Places:
         self._clock = clock
         self._guard = threading.Lock()
         self._known: OrderedDict[str, deque[_LogIn]] = OrderedDict()
-        self._peers: OrderedDict[tuple[str, int], str] = OrderedDict()
+        # (address, port) → the client that logged in from there last, and when.
+        self._peers: OrderedDict[tuple[str, int], tuple[str, float]] = OrderedDict()
         self._taken: set[str] = set()
         # Called on the log's thread with a client that two addresses use by turns, and these.
         self.on_shared: Callable[[str, tuple[str, str]], None] | None = None
@@ -51,14 +52,19 @@ class Places:
             if found is not None:
                 self._add(found[3], found[1])
                 with self._guard:
-                    self._peers[found[1], int(found[2])] = found[3]
+                    self._peers[found[1], int(found[2])] = found[3], self._clock()
+                    self._peers.move_to_end((found[1], int(found[2])))
                     if len(self._peers) > _MOST_CLIENTS:
                         self._peers.popitem(last=False)
 
-    def client_at(self, peer: tuple[str, int]) -> str:
-        """Return the client that logged in last from an address and a port, or ""."""
+    def client_at(self, peer: tuple[str, int], since: float) -> str:
+        """Return the client that logged in last from an address and a port, or "".
+
+        since: steady seconds; log-ins before that don't count.
+        """
         with self._guard:
-            return self._peers.get(peer, "")
+            client, when = self._peers.get(peer, ("", since))
+        return client if when >= since else ""
 
     def changed(self, client: str, since: float) -> bool:
         """Return whether it logged in from one address, another, and the first again.
