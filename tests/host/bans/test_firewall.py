@@ -70,6 +70,9 @@ def test_what_the_rules_say():
         "ip daddr @devices4 counter drop",
     ):
         assert rule in devices
+    judged = SCRIPTS["bans"].split("chain judged {\n")[1].split("\n")
+    assert judged[0].strip() == 'iif "lo" accept'  # a banned network may hold this host's address
+    assert "@banned4 counter drop" in judged[1]
     assert SCRIPTS["none"].endswith("delete table inet warden_bans_8883\n")
 
 

@@ -20,6 +20,7 @@ _ACTION = r"""# Written by `warden bans fail2ban`: with sets of networks, which 
 actionstart = nft add table inet <table>
               nft add set inet <table> <set> \{ type <addr_type>\; flags interval\; auto-merge\; \}
               nft add chain inet <table> <chain> \{ type filter hook input priority -5\; \}
+              nft add rule inet <table> <chain> iif lo accept
               nft add rule inet <table> <chain> tcp dport \{ <port> \} <family> saddr @<set> drop
 actionflush = nft flush set inet <table> <set>
 actionstop = nft delete chain inet <table> <chain>

@@ -71,7 +71,9 @@ def _table(name: str, wanted: Wanted) -> str:
         for version, kind, _ in _FAMILIES
     )
     ports = ", ".join(map(str, wanted.ports))
-    rules = [f"{family} saddr @banned{v} counter drop" for v, _, family in _FAMILIES]
+    # What this machine sends itself: a banned network may hold its own address.
+    rules = ['iif "lo" accept']
+    rules += [f"{family} saddr @banned{v} counter drop" for v, _, family in _FAMILIES]
     rules += [
         f"{_NEW} {family} saddr @slowed{rate}_{v} add @pace{rate}_{v} {{ {family} saddr limit "
         f"rate over {rate}/minute burst {max(1, rate // 2)} packets }} counter drop"
@@ -80,7 +82,6 @@ def _table(name: str, wanted: Wanted) -> str:
     ]
     if wanted.active:
         differs = "!= " if wanted.active == ALLOW else ""
-        rules.append('iif "lo" accept')
         rules += [f"{family} saddr {differs}@listed{v} counter drop" for v, _, family in _FAMILIES]
     judged = "".join(f"        {rule}\n" for rule in rules)
     return (
