@@ -25,8 +25,7 @@ def apply(fleet: Fleet, store: Store, device: str, reaction: Reaction) -> bool:
     Returns: False where nothing was done: the device is gone, or as far restricted already.
     """
     with store.transaction():
-        known = store.find(device)
-        if known is None or _is_done(known, reaction.kind):
+        if not is_due(store, device, reaction.kind):
             return False
         store.set_reaction(device, reaction)
         if reaction.kind == DEREGISTER:
@@ -40,6 +39,14 @@ def apply(fleet: Fleet, store: Store, device: str, reaction: Reaction) -> bool:
         _restrict(accounts, known)
         gateways.follow(accounts, store, device)
     return True
+
+
+def is_due(store: Store, device: str, kind: str) -> bool:
+    """Return whether a device is there, and less restricted than by a reaction of this kind."""
+    known = store.find(device)
+    if known is None or known.ending is not None:
+        return False
+    return known.reaction is None or DEREGISTER in (known.reaction.kind, kind)
 
 
 def enforce(fleet: Fleet) -> None:
@@ -109,12 +116,6 @@ def check_readmission(known: Device) -> None:
         free = reaction is None and ending is None
         hint = "`warden devices` lists those that are" if free else bench
         raise HostError("not-applicable", f"{known.device} {why}", hint)
-
-
-def _is_done(known: Device, kind: str) -> bool:
-    if known.ending is not None:
-        return True
-    return known.reaction is not None and DEREGISTER not in (known.reaction.kind, kind)
 
 
 def _restrict(accounts: Registry, known: Device) -> None:

@@ -75,6 +75,8 @@ class Reactor:
         self._types: dict[str, str] = {}
         self._alerts: dict[tuple[str, str], float] = {}
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        # Restrictions that wait: (device, kind, code). A flood of incidents is one of them.
+        self._waiting: set[tuple[str, str, str]] = set()
         self._thread = threading.Thread(target=self._run, name="warden-reactions", daemon=True)
 
     def __enter__(self) -> "Reactor":
@@ -116,6 +118,8 @@ class Reactor:
         """Cut a flooder off at once, as far as its rules say. Called on any thread."""
         kind = self._rules(device).reaction(FLOOD)
         if kind in (QUARANTINE, DEREGISTER):
+            if device in self._authority.floods.dropped:
+                return  # two meters find the same flood: it is none in quarantine
             self._authority.floods.drop(device)
             self._authority.drop_messages(device)
             self._disable(names.device_client(self._type(device), device))
@@ -133,6 +137,10 @@ class Reactor:
             if len(self._alerts) >= _MOST_ALERTS:
                 self._alerts.clear()
             self._alerts[device, code] = now
+        elif (device, kind, code) in self._waiting:
+            return
+        else:
+            self._waiting.add((device, kind, code))
         self._jobs.put(_Job(device, kind, code, text))
 
     @property
@@ -158,6 +166,8 @@ class Reactor:
                 self._failed(job, error)
             except Exception as error:  # noqa: BLE001  a bug must not end all later reactions
                 self._failed(job, internal_error(error))
+            finally:
+                self._waiting.discard((job.device, job.kind, job.code))
 
     def _carry_out(self, job: _Job) -> None:
         device = job.device
@@ -170,6 +180,8 @@ class Reactor:
             kind = job.kind
             if job.code == FLOOD and store.reaction(device) is not None:
                 kind = DEREGISTER  # it floods in quarantine, too
+            if not quarantine.is_due(store, device, kind):
+                return  # no row of the audit log: what repeats would fill it
             started = store.add_audit(_WHO, f"{kind} {device} for {job.code}")
             outcome = "not-applicable"
             try:
