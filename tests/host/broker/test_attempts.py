@@ -131,6 +131,9 @@ def test_no_name_of_a_clients_brings_another_address(name, is_newer):
     ]
     _, one = read(*lines)
     assert (one.kind, one.address) == (Kind.REFUSED, "10.0.0.7")
+    # Nor one that connects just now, by its address and port: the newest one is meant.
+    (one,) = read(new("198.51.100.9", 7), new("10.0.0.7", 55123), line)
+    assert one.address == "10.0.0.7"
     stamped = [f"2026-11-29T22:12:07: {text}" for text in lines]
     for shown in LoginReader().read(stamped):
         assert shown.addresses == ("10.0.0.7",)

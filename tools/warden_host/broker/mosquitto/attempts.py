@@ -30,9 +30,11 @@ _MOST_CLIENT = 256
 _START = re.compile(r"mosquitto version \S+ starting\Z")
 _NEW = re.compile(r"New connection from (\S+):(\d{1,5}) on port \d{1,5}\.\Z")
 _IN = re.compile(r"New client connected from (\S+):(\d{1,5}) as (\S+) \(")
+# 2.1 writes a colon and the address, 2.0 a comma and none: what looks like one is the client's.
 _REFUSED = re.compile(
-    r"Client (?P<client>.*?)(?: \[(?P<host>\S+):(?P<port>\d{1,5})\])?"
-    r" disconnected[,:] not authorised\.\Z",
+    r"Client (?P<client>.*?)"
+    r"(?: \[(?P<host>\S+):(?P<port>\d{1,5})\] disconnected:| disconnected,)"
+    r" not authorised\.\Z",
     re.DOTALL,
 )
 _CLOSED = re.compile(

@@ -22,8 +22,8 @@ _START = re.compile(r"mosquitto version \S+ starting\Z")
 _NEW = re.compile(r"New connection from (\S+):(\d+) on port \d+\.\Z")
 _IN = re.compile(r"New client connected from (\S+):(\d+) as (\S+) \(")
 _REFUSED = re.compile(
-    r"Client (?P<client>.+?)(?: \[(?P<host>[^]]+):(?P<port>\d+)\])?(?: disconnected, |"
-    r" disconnected: )not authorised\.\Z"
+    r"Client (?P<client>.+?)(?: \[(?P<host>\S+):(?P<port>\d+)\] disconnected:|"
+    r" disconnected,) not authorised\.\Z"
 )
 _OUT = re.compile(
     r"Client (.+?)(?: \[[^]]+\])? (?:disconnected|closed its connection|has exceeded)"
