@@ -71,6 +71,16 @@ def test_of_ipv6_a_whole_network_is_banned():
     assert watch.refused(attempt("2001:db8::2", 2)).network == "2001:db8::/64"
 
 
+def test_a_neighbour_of_an_exempt_address_gets_none_but_itself_banned():
+    watch = strikes(attempts=1, exempt=(parse_network("2001:db8::7"),))
+    assert watch.refused(attempt("2001:db8::8")).network == "2001:db8::8/128"
+    assert watch.refused(attempt("2001:db8:0:1::8")).network == "2001:db8:0:1::/64"
+    assert watch.refused(attempt("fe80::8")).network == "fe80::8/128"  # all neighbours' network
+    slowed = strikes(["2001:db8::/64"], attempts=1, exempt=(parse_network("2001:db8::7"),))
+    assert slowed.refused(attempt("2001:db8::8", 1)) is None
+    assert slowed.refused(attempt("2001:db8::8", 2)).kind == SLOW
+
+
 def test_refusals_age_and_can_be_taken_back():
     watch = strikes(window_hours=1)
     watch.refused(attempt(number=1))

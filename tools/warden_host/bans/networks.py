@@ -65,9 +65,12 @@ def country_of(entry: str) -> str:
 
 
 def network_of_client(address: str) -> str:
-    """Return what is banned for an address: itself, or of IPv6 its /64."""
+    """Return what is banned for an address: itself, or of IPv6 its /64.
+
+    Of a link-local one itself: all neighbours share fe80::/64.
+    """
     parsed = ipaddress.ip_address(address)
-    bits = _V6_BITS if parsed.version == 6 else 32
+    bits = _V6_BITS if parsed.version == 6 and not parsed.is_link_local else parsed.max_prefixlen
     return str(ipaddress.ip_network(f"{parsed}/{bits}", strict=False))
 
 

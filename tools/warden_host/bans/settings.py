@@ -43,6 +43,10 @@ class BanSettings:
         """Return whether the address is in an exempt network."""
         return any(contains(network, address) for network in self.exempt)
 
+    def exempts_part(self, network: Network) -> bool:
+        """Return whether an exempt network overlaps this one."""
+        return any(network.version == one.version and network.overlaps(one) for one in self.exempt)
+
 
 def load(fleet: Fleet) -> BanSettings:
     """Return what warden.toml says of bans. Raises config-malformed."""

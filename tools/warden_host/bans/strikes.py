@@ -12,7 +12,7 @@ for a time, and never banned without a person: its open connections stay, and de
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from warden_host.bans.networks import is_loopback, network_of_client
+from warden_host.bans.networks import is_loopback, network_of_client, parse_network
 from warden_host.bans.settings import BanSettings
 from warden_host.broker.backend import Attempt
 from warden_host.store.bans import BAN, SLOW, Ban
@@ -62,11 +62,11 @@ class Strikes:
 
     def count(self, address: str) -> int:
         """Return how many refused log-ins count against an address."""
-        return len(self._records.get(network_of_client(address), ()))
+        return len(self._records.get(self._network(address), ()))
 
     def refused(self, attempt: Attempt) -> Ban | None:
         """Count a refused log-in; return the ban that follows from it."""
-        network, now = network_of_client(attempt.address), attempt.time
+        network, now = self._network(attempt.address), attempt.time
         if self.is_exempt(attempt.address) or self._is_in_force(network, now):
             return None
         strikes = self._records.pop(network, None) or OrderedDict()
@@ -86,7 +86,7 @@ class Strikes:
 
     def cleared(self, attempt: Attempt) -> None:
         """Take back a refused log-in that was another address's."""
-        strikes = self._records.get(network_of_client(attempt.address))
+        strikes = self._records.get(self._network(attempt.address))
         if strikes is not None:
             strikes.pop(attempt.number, None)
 
@@ -95,11 +95,18 @@ class Strikes:
         self._in_force.pop(network, None)
         self._records.pop(network, None)
 
+    def _network(self, address: str) -> str:
+        """Return what is banned for an address: of IPv6 itself where its /64 has an exempt one."""
+        network = network_of_client(address)
+        if self._settings.exempts_part(parse_network(network)):
+            return str(parse_network(address))
+        return network
+
     def _verdict(self, network: str, strikes: int, now: float, at_once: bool) -> Ban | None:
         limit = self._settings.attempts
         if strikes < limit and not at_once:
             return None
-        known = self._clients(network)
+        known = self._clients(network_of_client(network.partition("/")[0]))
         if known and strikes < limit + known:  # each of them may have one, such as by a rotation
             return None
         self._records.pop(network, None)
