@@ -23,12 +23,12 @@ _ClientAt = Callable[[_Peer, float], str]
 class _Seen(NamedTuple):
     """absent: steady seconds of the last look at which the connection was not there yet.
 
-    count: bytes received. level: KiB in the bucket. device: "" before its log-in was seen.
+    received: bytes. level: KiB in the bucket. device: "" before its log-in was seen.
     """
 
     cookie: bytes
     absent: float
-    count: int = 0
+    received: int = 0
     level: float = 0.0
     device: str = ""
 
@@ -51,13 +51,13 @@ class TrafficMeter:
         """Yield (device, why) for each flooder. present: all connections."""
         before, self._last = self._last, now
         known: dict[_Peer, _Seen] = {}
-        for peer, (cookie, count) in present.items():
+        for peer, (cookie, received) in present.items():
             seen = self._known.get(peer)
             if seen is None or seen.cookie != cookie:
                 seen = _Seen(cookie, before)
-            level = seen.level + max(0, count - seen.count) / 1024
+            level = seen.level + max(0, received - seen.received) / 1024
             device = seen.device or _device(client_at(peer, seen.absent))
-            known[peer] = seen._replace(count=count, level=level, device=device)
+            known[peer] = seen._replace(received=received, level=level, device=device)
             if not device:
                 continue  # before its log-in, and of applications: not counted here
             budget = self._budget_of(device)
