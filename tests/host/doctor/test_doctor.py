@@ -568,6 +568,8 @@ def test_a_backup_by_the_command(world, tmp_path, capsys, monkeypatch):
     assert "backup-damaged" in capsys.readouterr().out
     os.unlink(file)
     fails(capsys, "filesystem", "doctor", "--backup", str(file))
+    os.mkfifo(file)  # nothing ever comes from it
+    fails(capsys, "bad-argument", "doctor", "--backup", str(file))
 
 
 def test_a_database_that_is_read_only(world):

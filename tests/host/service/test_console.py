@@ -216,6 +216,8 @@ def test_sessions_end_by_age(sessions, store, clock):
         assert sessions.rights(used)[0].name == "alice"
         if clock[0] <= web_sessions.IDLE_S:  # what an open page asks for by itself is no click
             assert sessions.rights(idle, passive=True)[0].name == "alice"
+        else:
+            assert sessions.is_over(idle, "alice")
         clock[0] += web_sessions.IDLE_S / 2
     for token in (used, idle, None, 7, ""):
         assert sessions.is_over(token, "alice")

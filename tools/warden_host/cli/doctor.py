@@ -1,6 +1,7 @@
 """`warden doctor`: say what is weak about a fleet, a device, a board or a backup."""
 
 import contextlib
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,9 @@ def _live(fleet: Fleet) -> Live:
 def _backup(
     state: State, path: Path, key_file: Path | None, passphrase_file: str | None
 ) -> Report:
-    path.stat()  # a missing file is an error, and no finding
+    # A missing file is an error, and no finding; a pipe would be waited for without an end.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise HostError("bad-argument", f"{path} is no file", "name the backup's file")
     content = None
     if key_file is not None or passphrase_file is not None:
         try:
