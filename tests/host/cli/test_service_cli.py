@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -95,7 +96,10 @@ def test_the_interpreter_behind_a_link_is_not_hidden(served, monkeypatch):
     """A virtual environment outside of a home may be one of an interpreter within it."""
     link = served / "python"
     monkeypatch.setattr(systemd_unit.sys, "executable", str(link))
-    for target, word in (("/home/x/python3", "read-only"), ("/usr/bin/python3", "yes")):
+    for target, word in (
+        (Path("/home", "x/python3"), "read-only"),
+        (Path("/usr/bin/python3"), "yes"),
+    ):
         link.unlink(missing_ok=True)
         link.symlink_to(target)
         assert f"ProtectHome={word}\n" in systemd_unit.unit(Fleet(served / "50% of $it"))
