@@ -7,6 +7,7 @@ from typing import Any
 
 import fleet_kit
 import paho.mqtt.client as mqtt
+import pytest
 from fleet_kit import DEVICE, TYPE, Board, Journal, World
 from warden_client import Application
 from warden_client.protocol import key_lists
@@ -49,7 +50,10 @@ class Eavesdropper:
         self.client = client
 
 
-def test_a_program_learns_of_devices_keys_while_it_runs(tmp_path: Path, umqtt_path: Path) -> None:
+def test_a_program_learns_of_devices_keys_while_it_runs(
+    tmp_path: Path, umqtt_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "warden_client")
     world = World(tmp_path)
     with Store(world.fleet.database) as store:
         for appid in ("fan", "evil"):
@@ -108,6 +112,7 @@ def test_a_program_learns_of_devices_keys_while_it_runs(tmp_path: Path, umqtt_pa
                 await until(lambda: "D3" in app.devices, "third device")
 
         asyncio.run(scene())
+        assert "cose-malformed" not in caplog.text  # what the other account published
         assert file.read_bytes() == before
         assert file.with_suffix(".state").stat().st_mode & 0o077 == 0
         assert not [one for one in evil.answers.all() if isinstance(one, str) and "/" in one]
