@@ -74,6 +74,9 @@ def test_start_and_obey(world: World, pico: Pico, form: str, repo: Path) -> None
         nested = [nested]
     assert world.command("set_relay", on=1, nested=nested) == {"on": 1}
     peaks["nested"] = pico.stack_peak()
+    # Above a workspace of AES-CCM: loads code, below all that a command is received by.
+    assert world.command("set_relay", on=1, text="x" * 600) == {"on": 1}
+    peaks["long"] = pico.stack_peak()
     assert world.authority is not None
     for forgery, code in FORGERIES.items():
         request = Request(DEVICE, "set_relay", {"on": 0}, timeout_s=PATIENCE_S, forge=forgery)

@@ -179,6 +179,7 @@ class Device:
             del start
             # All of it was used: kilobytes that a connection needs more.
             _unload("warden.policy.policy", "warden.vault.records", "warden.vault.opening")
+            unload("warden.crypto.ccm_long")
             unload("warden.agent.build", empty=True)
         opened = None if agent.gate is None else agent.gate.opened
         if agent.gate is None or not agent.gate.offline:

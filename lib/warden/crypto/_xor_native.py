@@ -70,17 +70,10 @@ def xor(t: ptr32, k: ptr32, start: int, n: int):  # noqa: F821  (viper's own typ
         if work[527] == 224:
             step += 1 << 16
         t = ptr32(int(work) + 524)  # noqa: F821
-        m = 4
+        m = 32
         while m:
             t[0] = t[0] + step
-            t[4] = t[4] + step
-            t[8] = t[8] + step
-            t[12] = t[12] + step
-            t[16] = t[16] + step
-            t[20] = t[20] + step
-            t[24] = t[24] + step
-            t[28] = t[28] + step
-            t = ptr32(int(t) + 128)  # noqa: F821
+            t = ptr32(int(t) + 16)  # noqa: F821
             m -= 1
 
 

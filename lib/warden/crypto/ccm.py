@@ -12,7 +12,8 @@ RFC 3610 wants it.
 
 One pair of 512-byte workspaces serves all instances. So seal() and open() are not re-entrant: call
 them from one thread, never from an interrupt. A message that fits into them, as nearly all of a
-session do, is formatted there by native code: one CBC call, and next to nothing is allocated.
+session do, is formatted there by native code: one CBC call, and next to nothing is allocated. Code
+for longer ones is loaded with the first of them: ccm_long.py.
 """
 
 import cryptolib
@@ -120,12 +121,18 @@ class CCM:
             buf[n] = buf[n]
         except TypeError:
             raise UsageError("bad-argument", "the buffer must be writable")
+        is_long = (extra + 33 & -16) + n > _CHUNK - 15
+        if is_long:
+            # Loaded first: where memory is too short for it, nothing was changed.
+            from .ccm_long import crypt_long
         # A message that was cut short by an exception left the CBC object somewhere unknown;
         # encrypting any block shows its progress.
         chain = self._chain or bytearray(self._cbc(_ZERO))
         self._chain = None
-        if (extra + 33 & -16) + n > _CHUNK - 15:
-            self._crypt_long(nonce, memoryview(buf), n, aad, decrypt, chain)
+        if is_long:
+            ciphers = self._ecb, self._cbc, tag_len
+            view = memoryview(buf)[:n]
+            crypt_long(ciphers, _work, _tag, nonce, view, aad, decrypt, chain)
         else:
             # AAD and message fit into the workspace together.
             if decrypt:
@@ -150,84 +157,6 @@ class CCM:
         self._ecb(_blocks[:size], _stream)
         _tag[:] = _first
         xor(buf, _work, 16, n)
-
-    def _crypt_long(
-        self,
-        nonce: "Buffer",
-        view: memoryview,
-        n: int,
-        aad: "Buffer",
-        decrypt: bool,
-        chain: bytearray,
-    ) -> None:
-        """Work over a message of any length.
-
-        chain: the CBC object's; that of this message afterwards. Leave key-stream block 0 in _tag.
-        """
-        cbc = self._cbc
-        ecb = self._ecb
-        extra = len(aad)
-        head = memoryview(bytearray((extra + 33) & -16 if extra else 16))
-        head[0] = (64 if extra else 0) | (self.tag_len - 2) << 2 | 1
-        head[1:14] = nonce
-        head[14] = n >> 8
-        head[15] = n & 255
-        if extra:
-            head[16] = extra >> 8
-            head[17] = extra & 255
-            head[18 : 18 + extra] = aad
-        xor(head, chain, 0, 16)
-        cbc(head, head)
-        chain[:] = head[-16:]
-
-        # The first chunk carries key-stream block 0, which hides the tag, before those of the
-        # message.
-        size = min((n + 31) & -16, _CHUNK)
-        count(_work, nonce, size)
-        blocks = _blocks[:size]
-        stream = _stream
-        at = 0
-        skip = 16
-        k = min(size - 16, n)
-        while True:
-            window = view[at : at + k]
-            if decrypt:
-                ecb(blocks, stream)
-                if skip:
-                    _tag[:] = _first
-                xor(window, _work, skip, k)
-            # The CBC's output goes where the key stream stood, or will stand.
-            rest = k & 15
-            if k > rest:
-                cbc(window[: k - rest] if rest else window, stream)
-            if at + k == n:
-                if rest:
-                    chain[:] = _ZERO
-                    chain[:rest] = window[k - rest :]
-                    cbc(chain, chain)
-                elif k:
-                    chain[:] = stream[k - 16 : k]
-            if not decrypt:
-                ecb(blocks, stream)
-                if skip:
-                    _tag[:] = _first
-                xor(window, _work, skip, k)
-            at += k
-            if at == n:
-                return
-            skip = 0
-            # What lies between the first chunk and the last.
-            while n - at > _CHUNK:
-                window = view[at : at + _CHUNK]
-                if not decrypt:
-                    cbc(window, stream)
-                ecb(blocks, stream)
-                xor(window, _work, 0, _CHUNK)
-                if decrypt:
-                    cbc(window, stream)
-                at += _CHUNK
-            k = n - at
-            blocks = _blocks[: (k + 15) & -16]
 
 
 def wipe() -> None:
