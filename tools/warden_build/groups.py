@@ -51,7 +51,9 @@ GROUPS = (
     Group("dial", "net.login net.umqtt_adapter net.dial net.chain wire.x509", "net.dial"),
     Group("start", "agent.build policy.policy board.load hal.reset_cause", "agent.build"),
     Group(
-        "seldom", "agent.waits agent.leaving wire.cbor_reader policy.connection policy.incidents"
+        "seldom",
+        "agent.waits agent.leaving session.command_failure"
+        " wire.cbor_reader policy.connection policy.incidents",
     ),
     Group("incidents", "agent.incident_report session.incident_log", "agent.incident_report"),
     Group("http", "net.http ota.https"),

@@ -11,7 +11,7 @@ import gc
 from micropython import const
 
 from ..errors import StoreError, WardenError
-from ..session.incident import REPEAT_MS, body
+from ..session.incident import REPEAT_MS
 from ..session.incident_log import IncidentLog
 
 TYPE_CHECKING = const(False)
@@ -187,3 +187,11 @@ async def _send_log(agent: "Agent", log: IncidentLog, now_ms: int) -> None:
     if incidents.kept and incidents.acked >= 0 and incidents.acked < log.newest:
         incidents.resend_ms = now_ms + _AGAIN_MS
         _run_at(incidents, incidents.resend_ms)
+
+
+def body(key: "tuple[str, str, str]", n: int) -> "dict[str, Any]":
+    """Return the body of a report: {"code", "n", "at"}, and "from" where the source is known."""
+    fields: "dict[str, Any]" = {"code": key[0], "n": n, "at": key[1]}
+    if key[2]:
+        fields["from"] = key[2]
+    return fields

@@ -6,15 +6,12 @@ except where the link must end. The order: docs/protocol.md, What the device ref
 """
 
 import hashlib
-import io
-import sys
 
 from micropython import const
 
 from ..errors import LinkError, PeerError, UsageError, ensure
 from ..wire import envelope
 from ..wire.names import COSE, JSON
-from .command import Refused
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -99,22 +96,11 @@ class Call:
         """Return the reply's body for what a handler raised."""
         code = "command-failed"
         try:
-            if isinstance(error, Refused):
-                # Checked again: a subclass or the handler may have set any value.
-                code = Refused(error.code).code
-                log("command-refused", "%s: %s" % (self.command, code))
-                return {"ok": False, "error": code}
-            if self._handler[1] is None and isinstance(error, PeerError):
-                text = repr(error)
-                code = error.code
-            else:
-                # For the log alone: it may hold what the command carried.
-                lines = io.StringIO()
-                sys.print_exception(error, lines)
-                text = lines.getvalue()
+            from .command_failure import explain
+
+            code = explain(error, self.command, self._handler[1] is None, log)
         except Exception:  # the error's own code or text fails, or the heap is full
-            text = "?"
-        log(code, "%s: %s" % (self.command, text))
+            log(code, self.command + ": ?")
         return {"ok": False, "error": code}
 
     def finish(self, body: "dict[str, Any]", log: "Callable[[str, str], None]") -> None:

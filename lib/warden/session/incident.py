@@ -86,17 +86,3 @@ class Incidents:
             self.kept = False
         elif self.kept:
             self.due = now_ms
-
-    def collect(self) -> "list[dict[str, Any]]":
-        """Remove and return the rows, as report bodies."""
-        bodies = [body(key, row[0]) for key, row in self.rows.items()]
-        self.rows, self.due = {}, None
-        return bodies
-
-
-def body(key: "tuple[str, str, str]", n: int) -> "dict[str, Any]":
-    """Return the body of a report: {"code", "n", "at"}, and "from" where the source is known."""
-    fields: "dict[str, Any]" = {"code": key[0], "n": n, "at": key[1]}
-    if key[2]:
-        fields["from"] = key[2]
-    return fields

@@ -6,6 +6,7 @@ import sys
 
 from agent_kit import FLOOR, Clock, Rig, provisioned
 from harness import check, equal, link_failure, raises
+from incident_kit import collect
 from test_bundle import good
 from test_policy import DEFAULT
 from warden.agent import agent as agent_module
@@ -504,7 +505,7 @@ def test_what_is_wrong_in_board_py_is_logged_and_reported():
         provisioned(), Clock(), None, FLOOR, lambda *both: logged.append(both), wrong=[sentence]
     )
     equal(logged, [("no-board", sentence)])
-    equal(device._agent.incidents.collect(), [{"code": "no-board", "n": 1, "at": "board"}])
+    equal(collect(device._agent.incidents), [{"code": "no-board", "n": 1, "at": "board"}])
 
 
 def test_a_network_learns_that_a_session_is_up():

@@ -4,6 +4,7 @@ import sys
 
 from agent_kit import FLOOR, NOW, Clock, Rig, provisioned
 from harness import check, equal, raises
+from incident_kit import collect
 from test_bundle import good
 from test_policy import DEFAULT
 from warden.agent.device import Device
@@ -385,7 +386,7 @@ def test_it_is_never_silent():
         device(), Clock(), None, FLOOR, lambda *both: logged.append(both), development="pin"
     )
     equal(logged, [("development", "pin")])
-    incident = made._agent.incidents.collect()
+    incident = collect(made._agent.incidents)
     equal(incident, [{"code": "development", "n": 1, "at": "pin"}])
     check(made._agent.development)
 

@@ -8,6 +8,7 @@ sys.path.append(
 )  # where `make setup` puts umqtt.simple
 
 from board_model import DictStore, RootKey  # noqa: E402
+from incident_kit import collect  # noqa: E402
 from test_bundle import good  # noqa: E402
 from warden.agent.device import Device  # noqa: E402
 from warden.provisioning.bundle import install  # noqa: E402
@@ -86,4 +87,4 @@ class Rig:
 
     def incidents(self):
         """Return the incidents since the last call: bodies of their reports."""
-        return self.agent.incidents.collect()
+        return collect(self.agent.incidents)

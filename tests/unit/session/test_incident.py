@@ -1,6 +1,7 @@
 """Incidents are counted, and take no more memory than an attacker may have."""
 
 from harness import check, equal
+from incident_kit import collect
 from warden.session.incident import Incidents
 
 PURE = True
@@ -12,7 +13,7 @@ def test_equal_ones_are_counted():
         incidents.add("tampered", "blink", now)
     incidents.add("tampered", "", 8)
     incidents.add("replayed", "blink", 9)
-    batch = incidents.collect()
+    batch = collect(incidents)
     equal(
         sorted((b["code"], b["at"], b["n"]) for b in batch),
         [("replayed", "blink", 1), ("tampered", "", 1), ("tampered", "blink", 3)],
@@ -24,8 +25,8 @@ def test_equal_ones_are_counted():
 def test_taken_ones_are_forgotten():
     incidents = Incidents()
     incidents.add("tampered", "", 0)
-    equal(len(incidents.collect()), 1)
-    equal((incidents.collect(), incidents.due), ([], None))
+    equal(len(collect(incidents)), 1)
+    equal((collect(incidents), incidents.due), ([], None))
 
 
 def test_due_a_second_after_the_first():
@@ -38,7 +39,7 @@ def test_due_a_second_after_the_first():
     incidents.add("a", "", 999)
     incidents.add("b", "", 5000)
     equal(incidents.due, 1000)  # a flood does not put its own report off
-    incidents.collect()
+    collect(incidents)
     incidents.add("a", "", 7000)
     equal(incidents.due, 8000)
 
@@ -50,7 +51,7 @@ def test_no_noise_hides_a_code():
             incidents.add(code, "x%d" % (i % 77), i)
         check(len(incidents.rows) <= 16)
     incidents.add("gap", "blink", 0)
-    rows = incidents.collect()
+    rows = collect(incidents)
     for code in ("bad-topic", "tampered", "replayed", "plain-refused"):
         equal(sum(b["n"] for b in rows if b["code"] == code), 5000)
         check(sum(b["code"] == code for b in rows) <= 4)
@@ -64,7 +65,7 @@ def test_no_noise_of_many_kinds_hides_a_code():
         for kind in range(16):
             incidents.add("noise-%d" % kind, "x%d" % i, i)
     incidents.add("duress", "gate", 0)
-    rows = incidents.collect()
+    rows = collect(incidents)
     check({"code": "duress", "n": 1, "at": "gate"} in rows)
     for kind in range(16):
         equal(sum(b["n"] for b in rows if b["code"] == "noise-%d" % kind), 77)
@@ -76,7 +77,7 @@ def test_bounded():
     for i in range(5000):
         incidents.add("code-%d" % i, "", i)
         check(len(incidents.rows) <= 33)
-    rows = incidents.collect()
+    rows = collect(incidents)
     equal(len(rows), 33)
     equal([b["n"] for b in rows if b["code"] == "incident-overflow"], [5000 - 32])
 
@@ -85,7 +86,7 @@ def test_an_application_is_named_where_it_is_known():
     incidents = Incidents()
     incidents.add("not-allowed", "blink", 0, 1, "acme")
     incidents.add("not-allowed", "blink", 0)
-    rows = incidents.collect()
+    rows = collect(incidents)
     equal(len(rows), 2)
     check({"code": "not-allowed", "n": 1, "at": "blink", "from": "acme"} in rows)
     check({"code": "not-allowed", "n": 1, "at": "blink"} in rows)
