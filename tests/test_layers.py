@@ -34,7 +34,7 @@ ALONE: dict[str, str] = {
     "agent.delivery": "session.outbox wire.cbor wire.exact wire.names",
     "agent.interface": "",
     "agent.leaving": "wire.names",
-    "agent.incident_report": "session.incident_log wire.cbor wire.exact",
+    "agent.incident_report": "session.incident session.incident_log wire.cbor wire.exact",
     "agent.tamper": "",
     "agent.link_failure": "",
     "agent.waits": "wire.names",

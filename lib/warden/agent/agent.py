@@ -254,7 +254,8 @@ class Agent:
             try:
                 from . import incident_report
 
-                await incident_report.run(self, now_ms)
+                # A task of its own has the C stack that a commit needs.
+                await asyncio.create_task(incident_report.run(self, now_ms))
             except PeerError as error:
                 self.log(error.code, error.text)  # the connection broke
             except MemoryError:
