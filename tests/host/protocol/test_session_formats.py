@@ -147,7 +147,7 @@ def test_verbs_outside_the_alphabet(name):
         names.check_verb(name, "command")
 
 
-@pytest.mark.parametrize("name", ["update", "policy", "rotate", "wipe", "unlock", "ack", "wake"])
+@pytest.mark.parametrize("name", ["update", "policy", "rotate", "wipe", "warden_x", "ack", "wake"])
 def test_reserved_commands_are_never_granted(name):
     with refused("reserved-command"):
         names.check_grant(name)

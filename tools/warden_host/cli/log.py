@@ -66,8 +66,8 @@ def log(
     Kinds:
       event        what a device published
       incident     what a device reports that it refused or that failed
-      record       the same one by one, with numbers: the log that the device itself
-                   keeps (not shown unless it is asked for)
+      record       the same one by one, with numbers: the device's own log
+                   (not shown unless it is asked for)
       refused      what the authority refused of a device
       rollout      a step of a rollout
       order        an order to revoke or wipe a device
