@@ -4,19 +4,18 @@ clock."""
 import os
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import server_kit
+from clock_kit import WOKE, false_clock, is_today
 from cryptography.hazmat.primitives import serialization
 from fleet_kit import DEVICE, Board, World, forwarding, free_ports, leaf
 from link_kit import Driver
 from warden_host.fleet import pki
 
-WOKE = "@2021-01-01 00:00:00\n"
 FLOOR = (
     1704067200  # 2024-01-01; the one of boards/UNIX may lie ahead of a machine that runs the tests
 )
@@ -27,23 +26,9 @@ AHEAD = {
 YEAR = 365 * 24 * 3600
 
 
-def libfaketime() -> Path:
-    for pattern in ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1"):
-        for found in Path("/").glob(pattern[1:]):
-            return found
-    pytest.fail("there is no libfaketime: run `make setup`")
-
-
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """What the device's process needs; the clock's file is its own (see boards/UNIX/board.py)."""
-    return os.environ | {
-        "LD_PRELOAD": str(libfaketime()),
-        "FAKETIME_NO_CACHE": "1",
-        # Only the calendar is false: a chip's ticks know nothing of it.
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "TZ": "UTC",
-    }
+    return false_clock()
 
 
 @pytest.fixture
@@ -80,10 +65,6 @@ def board(world: World, environment: dict[str, str]) -> Iterator[Board]:
 
 def clock_file(board: Board) -> str:
     return (board.home / "fuses" / "clock").read_text()
-
-
-def is_today(moment: int) -> bool:
-    return abs(moment - time.time()) < 300
 
 
 def port(world: World) -> int:

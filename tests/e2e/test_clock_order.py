@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pyotp
 import pytest
+from clock_kit import WOKE, false_clock, is_today
 from fleet_kit import DEVICE, World, wait_until
 from otp_kit import Keypad
-from test_clock import WOKE, environment, is_today  # noqa: F401  a fixture
 from warden_client.protocol.session import Instant
 from warden_host import control_client
 from warden_host.cli import main
@@ -60,7 +60,6 @@ def test_a_door_that_was_taught_a_false_time(
     tmp_path: Path,
     umqtt_path: Path,
     capsys: pytest.CaptureFixture,
-    environment: dict[str, str],  # noqa: F811
 ) -> None:
     world = World(tmp_path)
     signing_key.make(world.fleet, "release", "p256", PASSPHRASE.encode())
@@ -80,7 +79,7 @@ def test_a_door_that_was_taught_a_false_time(
         lines = capsys.readouterr().out.splitlines()
         return json.loads(lines[-1]) | {"code": code}
 
-    board = Keypad(home, environment=environment | {"FAKETIME_TIMESTAMP_FILE": str(chip)})
+    board = Keypad(home, environment=false_clock() | {"FAKETIME_TIMESTAMP_FILE": str(chip)})
 
     def start(seconds: int) -> None:
         """Start the device while the authority's clock is ahead by so much."""

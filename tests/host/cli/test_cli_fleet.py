@@ -118,6 +118,7 @@ def test_the_table_breaks_no_word(folder, capsys, monkeypatch, width):
         store.add_incident("front-door", "device", "certificate-not-yet-valid", "", 1)
     console = Console(width=width, highlight=False)
     monkeypatch.setattr(screen, "out", console)
+    monkeypatch.setattr(screen, "columns", lambda: width)
     capsys.readouterr()
     assert main.run(["devices"]) == 0
     out = capsys.readouterr().out

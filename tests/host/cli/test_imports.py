@@ -112,7 +112,7 @@ def test_the_list_of_devices_loads_a_part_of_the_store(tmp_path: Path) -> None:
     fleet = str(tmp_path / "fleet")
     assert loaded("init", fleet)[0] == 0
     parts = ("database", "devices", "endings", "groups", "incidents", "listing", "reactions")
-    wanted = {f"warden_host.store.{one}" for one in (*parts, "schema")}
+    wanted = {f"warden_host.store.{one}" for one in (*parts, "schema", "key_triggers")}
     for names in ((), ("D1", "D2")):  # with a note below the table, too
         with Store(Path(fleet) / "fleet.db") as store:
             for name in names:

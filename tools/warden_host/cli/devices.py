@@ -102,7 +102,7 @@ def _print_table(rows: list[Row], count: int) -> None:
     common = []
     for column in ("type", "mode", "connects by", "obeys"):
         values = {cells[column](row) for row in rows}
-        if len(values) == 1 and len(rows) > 1:
+        if len(values) == 1 and (len(rows) > 1 or column == "connects by"):
             common.append(f"{column} {values.pop()}")
             del cells[column]
     for column, width in (("obeys", 92), ("mode", 92), ("incidents", 72)):

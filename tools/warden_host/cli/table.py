@@ -48,17 +48,23 @@ class Table:
         screen.lines(self.lines(screen.columns()))
 
     def _widths(self, width: int) -> list[int]:
-        """Return the columns' widths: those that wrap give way first, then the widest ones."""
+        """Return the columns' widths: those that wrap give way first, down to their longest word."""
         texts = [self._columns, *([text for text, _ in row] for row in self._rows)]
-        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        columns = list(zip(*texts, strict=True))
+        widths = [max(map(len, column)) for column in columns]
+        least = [
+            max(len(word) for text in column for word in ["", *text.split()]) if folds else _LEAST
+            for column, folds in zip(columns, self._folds, strict=True)
+        ]
         room = width - _EDGES - len(_GAP) * (len(widths) - 1)
         for folding in (True, False):
             able = [at for at, folds in enumerate(self._folds) if folds or not folding]
             while able and sum(widths) > room:
                 widest = max(able, key=lambda at: widths[at])
-                if widths[widest] <= _LEAST:
-                    break
-                widths[widest] -= 1
+                if widths[widest] <= least[widest]:
+                    able.remove(widest)
+                else:
+                    widths[widest] -= 1
         return widths
 
     def _row(self, cells: Sequence[tuple[str, str]], widths: Sequence[int]) -> list[str]:
@@ -68,7 +74,7 @@ class Table:
             if len(text) <= width:
                 parts.append([text])
             elif folds:
-                parts.append(textwrap.wrap(text, width) or [""])
+                parts.append(textwrap.wrap(text, width, break_on_hyphens=False) or [""])
             else:
                 parts.append([text[: width - 1] + "…"])
         lines = []
