@@ -73,8 +73,12 @@ class Driver:
         text = b"%s %d" % (self.seed, self.draws)
         return hashlib.sha256(text).digest()[:n]
 
-    def add(self, code, at, now_ms):
+    def add(self, code, at, now_ms, *_):
         self.words.append("r:%s:%s" % (code, at))
+
+    def acknowledge(self, number, now_ms):
+        if number is not None:
+            self.words.append("k:%s" % number)
 
     def sent(self, event, data):
         self.words.append("s:%s:%s" % (event, bytes(data).hex()))
