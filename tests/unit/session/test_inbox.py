@@ -3,8 +3,9 @@
 import gc
 import sys
 
+import cryptolib
 from application_model import NAMES, App, Bench, ccm, flip
-from harness import check, equal, need, raises
+from harness import Skipped, check, equal, need, raises
 from warden.errors import PeerError
 from warden.session.inbox import Inbox
 from warden.wire import cbor
@@ -81,6 +82,8 @@ def test_a_good_command():
 def test_a_command_and_its_reply_take_little_memory():
     """With 32-bit words 2,048 bytes: on a board each object searches the heap."""
     need("gc.mem_alloc")
+    if hasattr(cryptolib, "__file__"):
+        raise Skipped("AES is Python here, and its memory is counted with ours")
     device = Sealed()
     topic = memoryview(NAMES.command("set_relay", COSE).encode())
     taken = []
