@@ -48,7 +48,7 @@ class Table:
         screen.lines(self.lines(screen.columns()))
 
     def _widths(self, width: int) -> list[int]:
-        """Return the columns' widths: those that wrap give way first, down to their longest word."""
+        """Return the widths: columns that wrap give way first, down to their longest word."""
         texts = [self._columns, *([text for text, _ in row] for row in self._rows)]
         columns = list(zip(*texts, strict=True))
         widths = [max(map(len, column)) for column in columns]
