@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,24 @@ class Authority:
 
     async def call(self, request: Line) -> Line:
         """Return the first line of the answer. Raises not-serving, timed-out, what it answers."""
-        async for line in self.lines(request):
-            return line
+        async with contextlib.aclosing(self.lines(request)) as lines:
+            async for line in lines:
+                return line
         raise _gone()
 
-    async def lines(self, request: Line) -> AsyncIterator[Line]:
+    async def lines(self, request: Line) -> AsyncGenerator[Line, None]:
         """Yield the answer's lines, within a minute. Raises as call()."""
         try:
-            async with asyncio.timeout(_CALL_S):
-                async for line in self.stream(request):
+            async with (
+                asyncio.timeout(_CALL_S),
+                contextlib.aclosing(self.stream(request)) as found,
+            ):
+                async for line in found:
                     yield line
         except TimeoutError:
             raise HostError("timed-out", "`warden serve` gives no answer") from None
 
-    async def stream(self, request: Line) -> AsyncIterator[Line]:
+    async def stream(self, request: Line) -> AsyncGenerator[Line, None]:
         """Yield the answer's lines until it ends. Raises not-serving and what it answers."""
         try:
             with short_path(self._path) as short:
