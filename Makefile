@@ -14,7 +14,7 @@ TARGET ?=
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-setup:  ## install what is missing: .venv, MicroPython, umqtt.simple, mosquitto, nginx, RabbitMQ
+setup:  ## install what is missing: .venv, MicroPython, umqtt.simple, mosquitto, nginx, RabbitMQ, Chromium
 	@tools/setup/setup.sh
 
 test: setup  ## every test; ARGS="-k cbor" picks, TARGET=/dev/ttyACM0 runs the device's own on a board
@@ -49,6 +49,7 @@ lint: setup  ## style, formatting and types
 	@$(BIN)/ruff format --check --quiet --output-format concise .
 	@$(BIN)/mypy tools examples/demo examples/application examples/gateway
 	@$(BIN)/mypy --config-file tools/setup/mypy_device.ini lib
+	@if [ -d build/web/node_modules ]; then build/web/node_modules/.bin/tsc --project tools/setup/web; else echo "scripts unchecked: npm is missing"; fi
 
 format: setup  ## let ruff rewrite the sources, and write package.json anew
 	@$(BIN)/ruff check --fix --quiet . || true

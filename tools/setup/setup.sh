@@ -102,6 +102,7 @@ has nginx || missing="$missing nginx"
 has rabbitmq-server || missing="$missing rabbitmq-server"
 has nft || missing="$missing nftables"
 has fail2ban-server || missing="$missing fail2ban"
+has chromium || missing="$missing chromium"
 if [ -n "$missing" ]; then
     if can_apt; then
         # shellcheck disable=SC2086  (a list of words)
@@ -115,6 +116,7 @@ has faketime || printf 'note: faketime is missing; the tests and the demo that s
 has nginx || printf 'note: nginx is missing; the tests of updates from a web server need it\n'
 has nft || printf 'note: nftables is missing; the tests of bans and of the firewall need it\n'
 has fail2ban-server || printf 'note: fail2ban is missing; the test of its filter and jail needs it\n'
+has chromium || printf 'note: chromium is missing; the tests of pages in a browser need it\n'
 has rabbitmq-server || printf 'note: RabbitMQ is missing; the tests of devices with access tokens need it\n'
 
 # --- Python -----------------------------------------------------------------------------------------------------------------------
@@ -182,7 +184,15 @@ install_javascript() {
     cp examples/javascript/package.json examples/javascript/package-lock.json build/javascript/
     (cd build/javascript && npm ci --silent --no-fund --no-audit --ignore-scripts) || rm -rf build/javascript/node_modules
 }
+# What the console's pages, their tests and their type check take from npm. Without them there are no plots, and those tests are left out.
+install_web() {
+    rm -rf build/web
+    mkdir -p build/web
+    cp $here/web/package.json $here/web/package-lock.json build/web/
+    (cd build/web && npm ci --silent --no-fund --no-audit --ignore-scripts) || rm -rf build/web/node_modules
+}
 if has node && has npm; then
+    step "npm's uplot, axe-core, typescript" "$(digest $here/web/package-lock.json)" build/web/.stamp install_web
     step "npm's mqtt" "$(digest examples/javascript/package-lock.json)" build/javascript/.stamp install_javascript
 fi
 step "MicroPython type stubs" "$(digest $here/stubs.txt)" build/stubs/.stamp install_stubs

@@ -1,0 +1,64 @@
+"""The fleet as a whole: its devices, its log, its audit log, and what happens live."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from warden_host.web import shown
+from warden_host.web.site import Site
+
+
+class FleetPages:
+    """Pages that show, and change nothing."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/", self.devices),
+            Route("/log", self.log),
+            Route("/audit", self.audit),
+            Route("/live", self.live),
+            Route("/session", self.session),
+        ]
+
+    async def devices(self, request: Request) -> Response:
+        """List the devices with their states."""
+        session = self._site.session(request)
+        rows = []
+        async for page in self._site.authority.lines({"op": "devices", "session": session}):
+            rows += page.get("devices", [])
+        counts: dict[str, int] = {}
+        for row in rows:
+            state = shown.state(row[2], row[3])
+            counts[state] = counts.get(state, 0) + 1
+        return await self._site.page(
+            session, "fleet.html", title="Devices", rows=rows, counts=counts, state=shown.state
+        )
+
+    async def log(self, request: Request) -> Response:
+        """Show the newest entries of the fleet's log."""
+        return await self._newest_first(request, "log", "Log")
+
+    async def audit(self, request: Request) -> Response:
+        """Show the newest entries of the audit log."""
+        return await self._newest_first(request, "audit", "Audit log")
+
+    async def _newest_first(self, request: Request, operation: str, title: str) -> Response:
+        session = self._site.session(request)
+        lines = self._site.authority.lines({"op": operation, "session": session})
+        rows = [line async for line in lines if "ok" not in line]
+        return await self._site.page(session, f"{operation}.html", title=title, rows=rows[::-1])
+
+    async def live(self, request: Request) -> Response:
+        """Server-sent events: what happens in the fleet."""
+        session = self._site.session(request)
+        return await self._site.events({"op": "watch", "session": session})
+
+    async def session(self, request: Request) -> Response:
+        """Tell a page whether its session stands: 204, or 401."""
+        session = self._site.session(request)
+        await self._site.authority.call({"op": "whoami", "session": session})
+        return Response(status_code=204)

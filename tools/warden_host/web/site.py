@@ -1,0 +1,159 @@
+"""What every page is made with: the session of its request, its form, its frame, its errors."""
+
+import json
+import math
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+
+from warden_host.errors import HostError
+from warden_host.web import shown
+from warden_host.web.authority import Authority, Line
+from warden_host.web.guard import form_token, is_form_token
+
+TEMPLATES = Path(__file__).parent / "templates"
+_MAX_FIELDS = 12
+_STATUS = {
+    "device-unknown": 404,
+    "role-missing": 403,
+    "login-refused": 401,
+    "login-paused": 429,
+    "not-serving": 503,
+    "timed-out": 504,
+}
+_SILENT = ("/live", "/session")  # a script asks for them: 401 instead of the log-in
+
+
+class Ended(Exception):
+    """There is no session: log in."""
+
+
+class Site:
+    """authority: whom pages ask. name: of the fleet, in the title. tls: of cookies."""
+
+    def __init__(self, authority: Authority, name: str, tls: bool) -> None:
+        self.authority = authority
+        self._name = name
+        self._tls = tls
+        self._cookie = "__Host-warden" if tls else "warden"
+        self._templates = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters |= {"moment": shown.moment, "ago": shown.ago, "body": shown.body}
+
+    def session(self, request: Request) -> str:
+        """Return the session of the request. Raises Ended."""
+        session = request.cookies.get(self._cookie, "")
+        if not session:
+            raise Ended
+        return session
+
+    async def form(self, request: Request) -> tuple[str, dict[str, str]]:
+        """Return the session and the fields of its form. Raises Ended, 400, 403."""
+        session = self.session(request)
+        fields = await read_fields(request)
+        if not is_form_token(session, fields.get("token", "")):
+            raise HTTPException(403, "this form is of another session: open the page again")
+        return session, fields
+
+    async def page(self, session: str, template: str, **values: Any) -> Response:
+        """Return a page for the operator of the session; templates get its name and roles."""
+        who = await self.authority.call({"op": "whoami", "session": session})
+        return self.render(template, **(values | who | {"token": form_token(session)}))
+
+    def render(self, template: str, status: int = 200, **values: Any) -> Response:
+        """Return a page that needs no session."""
+        values = {"fleet_name": self._name, "operator": "", "roles": [], "token": ""} | values
+        return HTMLResponse(self._templates.get_template(template).render(values), status)
+
+    async def events(self, request: dict[str, Any]) -> Response:
+        """Return the lines of the authority's answer as server-sent events."""
+        lines = self.authority.stream(request)
+        first = await anext(lines, None)  # a refusal is an answer of its own, not an event
+        if first is None:
+            raise HTTPException(503)
+
+        async def sent() -> AsyncIterator[bytes]:
+            try:
+                yield _event(first)
+                async for line in lines:
+                    yield _event(line)
+            except HostError:
+                pass  # the page connects again, and is told
+
+        return StreamingResponse(sent(), media_type="text/event-stream")
+
+    def begin_session(self, response: Response, session: str) -> None:
+        """Give the browser its session."""
+        response.set_cookie(
+            self._cookie, session, path="/", secure=self._tls, httponly=True, samesite="strict"
+        )
+
+    def end_session(self, response: Response) -> None:
+        """Take it back."""
+        response.delete_cookie(
+            self._cookie, path="/", secure=self._tls, httponly=True, samesite="strict"
+        )
+
+    def refused(self, error: HostError, template: str, **values: Any) -> Response:
+        """Return a page again, with what the authority refused."""
+        return self.render(template, _STATUS.get(error.code, 502), error=error.text, **values)
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Answer with an error's page, or with the log-in."""
+        if isinstance(error, Ended) or getattr(error, "code", "") == "session-ended":
+            if request.url.path in _SILENT:
+                return Response(status_code=401)
+            return RedirectResponse("/login", 303)
+        if isinstance(error, HostError):
+            status, text, hint = _STATUS.get(error.code, 502), error.text, error.hint
+        elif isinstance(error, HTTPException):
+            status, text, hint = error.status_code, error.detail or "there is no such page", ""
+        else:
+            status, text, hint = 500, "an error in the console", "report it"
+        return self.render("error.html", status, title="Not done", text=text, hint=hint)
+
+
+def refusal(error: HostError) -> Line:
+    """Return the verdict that an error gives. Raises it where the session has ended."""
+    if error.code == "session-ended":
+        raise error
+    return {"ok": False, "code": error.code, "text": error.text, "hint": error.hint}
+
+
+async def read_fields(request: Request) -> dict[str, str]:
+    """Return a form's fields. Raises 400 for one too large, and where a field comes twice."""
+    try:
+        text = (await request.body()).decode()
+        pairs = parse_qsl(text, True, True, max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise HTTPException(400, "the form is of another kind") from None
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise HTTPException(400, "the form has a field twice")
+    return fields
+
+
+def _event(line: Line) -> bytes:
+    return b"data: " + json.dumps(_finite(line)).encode() + b"\n\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON in a browser knows no NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return value
