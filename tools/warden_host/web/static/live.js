@@ -6,11 +6,11 @@
  *   text?: string, body?: Object<string, unknown>}} FleetEvent
  */
 
+import { follow } from "./stream.js";
+
 const MOST = 100; // lines
-const RETRY_MS = 2000;
 const STATES = new Map([["came", "online"], ["session", "online"], ["left", "away"], ["quarantined", "quarantined"]]);
 
-const link = /** @type {HTMLElement} */ (document.getElementById("link"));
 const list = /** @type {HTMLElement} */ (document.getElementById("events"));
 const facts = /** @type {HTMLElement | null} */ (document.querySelector("table.facts"));
 const only = facts?.dataset.device ?? "";
@@ -48,47 +48,7 @@ function show(event) {
   while (list.children.length > MOST) list.lastElementChild?.remove();
 }
 
-let lost = document.hidden; // events were missed since the page was made
-let typed = false;
-/** @type {EventSource | null} */
-let source = null;
-
-function connect() {
-  if (document.hidden || source) return;
-  const made = new EventSource("/live");
-  source = made;
-  made.onopen = () => {
-    if (lost && !typed) {
-      location.reload(); // what happened in between is in the page, not in the events
-      return;
-    }
-    link.textContent = lost ? "live; open the page again for what happened in between" : "live";
-    link.className = "link";
-  };
-  made.onmessage = (message) => show(/** @type {FleetEvent} */ (JSON.parse(message.data)));
-  made.onerror = () => {
-    disconnect();
-    link.textContent = "no connection to the fleet: trying again";
-    link.className = "link lost";
-    fetch("/session").then(
-      (answer) => {
-        if (answer.status === 401) location.assign("/login");
-        else setTimeout(connect, RETRY_MS);
-      },
-      () => setTimeout(connect, RETRY_MS),
-    );
-  };
-}
-
-function disconnect() {
-  lost = true;
-  source?.close();
-  source = null;
-}
-
-addEventListener("input", () => {
-  typed = true;
+follow("/live", (/** @type {FleetEvent} */ event) => {
+  show(event);
+  document.dispatchEvent(new CustomEvent("fleet", { detail: event })); // for the page's other scripts
 });
-// A browser opens six connections to a server at most, and each page that shows events holds one.
-document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
-connect();
