@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,14 @@ def raised(line: Line) -> HostError:
     code = line.get("code")
     known = code if isinstance(code, str) and code in CODES else "control-malformed"
     return HostError(known, str(line.get("text", "")), str(line.get("hint", "")))
+
+
+def now_mark() -> int:
+    """Return this moment as `watch` takes it: all processes of this machine have the same clock.
+
+    In steady microseconds: a clock that is set back would repeat events, or lose them.
+    """
+    return time.monotonic_ns() // 1000
 
 
 @contextlib.contextmanager

@@ -3,16 +3,18 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import time
 from collections.abc import Iterator
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from host_kit import free_ports, new_fleet, refused
 from process_kit import PATIENCE_S
 from warden_host.cli import main
+from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.service import web_sessions
 from warden_host.service.console import Console, WebAddress, check_modules, console
@@ -163,7 +165,7 @@ def test_a_session_ends_with_its_operator(browser, fresh, fleet, service):
     stream.request("GET", "/live", headers={"Cookie": f"warden={kept}"})
     answer = stream.getresponse()
     first = answer.readline()
-    assert answer.status == 200 and json.loads(first[6:])["text"] == "watching"
+    assert answer.status == 200 and json.loads(first[6:])["events"] == []
     command = ["--fleet", str(fleet.root), "operator", "login", "carol", "--remove"]
     assert main.run(command) == 0
     assert browser.get("/")[0] == 303
@@ -171,6 +173,22 @@ def test_a_session_ends_with_its_operator(browser, fresh, fleet, service):
     while answer.readline():  # the stream ends
         pass
     stream.close()
+
+
+def test_a_page_misses_nothing_before_its_stream_begins(browser, fresh, service):
+    fresh(browser, "bob")
+    mark = re.search(r'data-mark="([0-9]+)"', browser.get("/")[1])[1]
+    service.announce(FleetEvent("notice", text="in between <b>\r\n\u2028"))
+    stream = http.client.HTTPConnection("127.0.0.1", browser.port, timeout=PATIENCE_S)
+    stream.request("GET", f"/live?after={mark}", headers={"Cookie": f"warden={browser.cookie}"})
+    answer = stream.getresponse()
+    batch = json.loads(answer.readline()[6:])
+    assert (str(batch["after"]), batch["lost"]) == (mark, 0)
+    assert "in between <b>\r\n\u2028" in [event.get("text") for event in batch["events"]]
+    stream.close()
+    for wrong in ("x", "-1", "\u0661", "1" * 17):
+        assert browser.get(f"/live?after={quote(wrong)}")[0] == 400
+    assert browser.get("/live?device=no/device")[0] == 502
 
 
 class FakeStore:

@@ -21,7 +21,8 @@ from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.fleet.servers import check_name
 from warden_host.service.authority import Authority
-from warden_host.service.control import ControlServer, Line, Watchers
+from warden_host.service.control import ControlServer, Line
+from warden_host.service.event_feed import EventFeed
 from warden_host.service.operators import AuditedSockets
 from warden_host.service.web_requests import WebRequests
 from warden_host.service.web_sessions import WebSessions
@@ -61,7 +62,7 @@ def console(
     fleet: Fleet,
     address: WebAddress,
     sockets: AuditedSockets,
-    watchers: Watchers,
+    watchers: EventFeed,
     authority: Authority,
     announce: Callable[[FleetEvent], None],
 ) -> Iterator["Console"]:
@@ -69,6 +70,7 @@ def console(
     check_modules()
     if address.tls:
         check_name(fleet, address.host, "browsers")
+    watchers.retains = True
     sessions = WebSessions(authority.ask)
     path = fleet.root / SOCKET
     server = ControlServer(

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from warden_host import jsontext
 from warden_host.control_client import MAX_LINE, Line, short_path
-from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError, filesystem_error, internal_error
+from warden_host.service.event_feed import EventFeed, Reader, missed
 
 __all__ = ("Caller", "ControlServer", "Handler", "Line")
 
@@ -29,6 +29,7 @@ _BACKLOG = 1000  # lines that a slow watcher may be behind
 _SEND_S = 5.0
 _READ_S = 5.0  # for the whole request, however it trickles in
 _PAUSE_S = 0.1
+_POLL_S = 0.2  # between two looks whether the caller is still there
 
 
 class Caller:
@@ -43,6 +44,7 @@ class Caller:
         self.uid = uid
         self.ends_with: Callable[[], bool] | None = None
         self.on_finish: Callable[[str], None] | None = None
+        self.reader: Reader | None = None  # of a caller that watches
         self._lines: queue.Queue[Line | None] = queue.Queue(_BACKLOG)
         self._guard = threading.Lock()
         self._missed = 0
@@ -52,7 +54,7 @@ class Caller:
         """Queue a line without waiting; a caller that is behind misses and counts lines."""
         with self._guard:
             if self._missed and not self._lines.full():
-                self._lines.put_nowait(_missed_line(self._missed))
+                self._lines.put_nowait(missed(self._missed).record())
                 self._missed = 0
             try:
                 self._lines.put_nowait(line)
@@ -62,8 +64,8 @@ class Caller:
     def pop_missed(self) -> Line | None:
         """Return a line that reports missed lines, if any."""
         with self._guard:
-            missed, self._missed = self._missed, 0
-        return _missed_line(missed) if missed else None
+            count, self._missed = self._missed, 0
+        return missed(count).record() if count else None
 
     def note(self, outcome: str) -> None:
         """Pass the outcome on, once: before finish() where the call outlasts the action."""
@@ -91,39 +93,12 @@ class Caller:
 Handler = Callable[[Line, Caller], None]
 
 
-class Watchers:
-    """The callers of one or more sockets that get each event."""
-
-    def __init__(self) -> None:
-        self._callers: set[Caller] = set()
-        self._guard = threading.Lock()
-
-    def add(self, caller: Caller) -> None:
-        """Send every event to this caller from now on."""
-        with self._guard:
-            self._callers.add(caller)
-
-    def discard(self, caller: Caller) -> None:
-        """Send no event to this caller any more."""
-        with self._guard:
-            self._callers.discard(caller)
-
-    def announce(self, fleet_event: FleetEvent) -> None:
-        """Send an event to all callers that watch."""
-        if not self._callers:
-            return
-        record = fleet_event.record()
-        with self._guard:
-            for caller in self._callers:
-                caller.send(record)
-
-
 class ControlServer:
     """Serve the socket while the context lasts.
 
     handle: starts the work of a request and returns; it may raise HostError.
     mode: of the socket. Others than its owner need write permission to call it.
-    watchers: those of another socket, to share them.
+    watchers: the feed of another socket, to share it.
     most_of_a_user: open calls of one Unix user, so that no user takes all of them.
     most: open calls of all users.
     """
@@ -133,12 +108,12 @@ class ControlServer:
         path: Path,
         handle: Handler,
         mode: int = 0o600,
-        watchers: Watchers | None = None,
+        watchers: EventFeed | None = None,
         most_of_a_user: int = MAX_CALLERS,
         most: int = MAX_CALLERS,
     ) -> None:
         self._mode = mode
-        self.watchers = Watchers() if watchers is None else watchers
+        self.watchers = EventFeed() if watchers is None else watchers
         self._path = path
         self._handle = handle
         self._most_of_a_user = most_of_a_user
@@ -236,13 +211,15 @@ class ControlServer:
 
     def _write(self, connection: socket.socket, caller: Caller) -> None:
         while not caller.gone.is_set():
+            reader = caller.reader
             try:
-                line = caller.next_line(0.2)
+                line = caller.next_line(0.0 if reader else _POLL_S)
             except queue.Empty:
                 if _hung_up(connection):
                     return
                 line = caller.pop_missed()
                 if line is None:
+                    connection.sendall(reader.read(_POLL_S) if reader else b"")
                     continue
             if line is None or caller.gone.is_set():
                 return
@@ -283,10 +260,6 @@ def _outcome(result: Line | HostError) -> str:
     reply = result.get("reply")
     error = reply.get("error") if isinstance(reply, dict) else result.get("verdict")
     return jsontext.slug(error)
-
-
-def _missed_line(count: int) -> Line:
-    return FleetEvent("notice", text=f"{count} missed: this reader was too slow").record()
 
 
 def _error_line(error: HostError) -> Line:

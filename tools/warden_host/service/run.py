@@ -33,7 +33,6 @@ from warden_host.service.control import (
     ControlServer,
     Handler,
     Line,
-    Watchers,
     check_path,
 )
 from warden_host.service.crl_keeper import CrlKeeper
@@ -41,6 +40,7 @@ from warden_host.service.display_queue import screen_thread
 from warden_host.service.exported import Exported
 from warden_host.service.housekeeping import housekeeping
 from warden_host.service.introspection import TABLE, Introspection
+from warden_host.service.live_requests import LiveRequests
 from warden_host.service.login_watch import LoginWatch
 from warden_host.service.operators import MOST_OF_A_USER, OPERATORS_MODE, AuditedSockets
 from warden_host.service.reactor import reacting
@@ -57,8 +57,6 @@ from warden_host.service.tally import Tally
 from warden_host.service.token_sweeper import sweeping
 from warden_host.store.store import Store
 
-_PAGE = 500  # devices a line: some 70 bytes each
-
 
 @dataclass(frozen=True)
 class Service:
@@ -70,6 +68,7 @@ class Service:
     address: AddressWatch
     tally: Tally
     console: Console | None
+    announce: Callable[[FleetEvent], None]
 
     def check(self) -> None:
         """Start the broker again if it ended.
@@ -141,7 +140,7 @@ def serving(
             Authority(fleet, announce_to_all, packet_limit=broker.packet_limit) as authority,
         ):
             handler.authority, handler.broker = authority, broker
-            handler.watchers = control.watchers
+            handler.operations.update(LiveRequests(authority, control.watchers).operations)
             handler.announce = announce_to_all
             handler.fleet = fleet
             handler.introspection = introspection
@@ -192,14 +191,15 @@ def serving(
                 handler.exported = Exported(fleet, announce_to_all)
                 handler.exported.renew()
                 supervisor = BrokerSupervisor(broker, announce_to_all)
-                yield Service(broker, authority, supervisor, watch, tally, handler.console)
+                yield Service(
+                    broker, authority, supervisor, watch, tally, handler.console, announce_to_all
+                )
 
 
 class _Dispatcher:
     """Dispatch requests of the control socket; the parts are set when they exist."""
 
     authority: Authority
-    watchers: Watchers
     broker: Broker
     announce: Callable[[FleetEvent], None]
     fleet: Fleet
@@ -213,9 +213,7 @@ class _Dispatcher:
     def __init__(self) -> None:
         self.operations: dict[str, Handler] = {
             "send": self._send,
-            "watch": self._watch,
             "online": self._online,
-            "devices": self._devices,
             "clear": self._clear,
             "dropped": self._dropped,
             "rotate": self._rotate,
@@ -266,27 +264,8 @@ class _Dispatcher:
             raise HostError("token-scope", f"the token speaks for application {appid} alone")
         return request._replace(app=appid)
 
-    def _watch(self, _: Line, caller: Caller) -> None:
-        self.watchers.add(caller)
-        caller.send(FleetEvent("notice", text="watching").record())
-
     def _online(self, _: Line, caller: Caller) -> None:
         caller.finish(self.authority.ask(live_state.of_engine))
-
-    def _devices(self, _: Line, caller: Caller) -> None:
-        """Send pages of [device, type, presence, quarantined]."""
-
-        def ask(engine: Engine) -> list[list[Any]]:
-            presences = engine.presences()
-            return [
-                [name, type_, presences.get(name, ("", 0.0))[0], bool(reason)]
-                for name, type_, reason in engine.store.device_types()
-            ]
-
-        rows = self.authority.ask(ask)
-        for start in range(0, len(rows), _PAGE):
-            caller.send({"devices": rows[start : start + _PAGE]})
-        caller.finish({"ok": True})
 
     def _clear(self, line: Line, caller: Caller) -> None:
         device = read_text(line, "device")

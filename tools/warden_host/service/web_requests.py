@@ -87,12 +87,14 @@ def look_ups(fleet: Fleet, ask: Ask) -> dict[str, Handler]:
 
     def show(line: Line, caller: Caller) -> None:
         device = names.check_id(read_text(line, "device"), "device ID")
+        ask(Engine.write_events)  # what was announced is in the answer, what comes is announced
         live = live_state.read(ask(live_state.of_engine))
         with Store(fleet.database) as store:
             found = device_view.collect(fleet, store, device, live, _NEWEST)
         caller.finish(device_view.record(found))
 
     def log(line: Line, caller: Caller) -> None:
+        ask(Engine.write_events)
         with Store(fleet.database) as store:
             found = past.entries(fleet, store, most=_count(line))
         for entry in found:

@@ -14,6 +14,7 @@ from warden_host.errors import HostError
 _LIMIT = MAX_LINE * 4  # bytes of an answer's line
 _DEPTH = 64
 _CALL_S = 60.0
+_ERROR = b'{"error": '  # how the line of an error begins, and no other
 
 Line = dict[str, Any]
 
@@ -45,6 +46,12 @@ class Authority:
 
     async def stream(self, request: Line) -> AsyncGenerator[Line, None]:
         """Yield the answer's lines until it ends. Raises not-serving and what it answers."""
+        async with contextlib.aclosing(self.raw(request)) as lines:
+            async for data in lines:
+                yield _parsed(data)
+
+    async def raw(self, request: Line) -> AsyncGenerator[bytes, None]:
+        """Yield the answer's lines as they came, ASCII alone. Raises as stream()."""
         try:
             with short_path(self._path) as short:
                 reader, writer = await asyncio.open_unix_connection(short, limit=_LIMIT)
@@ -53,16 +60,19 @@ class Authority:
         try:
             writer.write(json.dumps(request).encode() + b"\n")
             while data := await reader.readline():
-                line = jsontext.parse_object(data, _LIMIT, "control-malformed", _DEPTH)
-                if isinstance(line.get("error"), dict):
-                    raise raised(line["error"])
-                yield line
+                if data.startswith(_ERROR) and isinstance(_parsed(data)["error"], dict):
+                    raise raised(_parsed(data)["error"])
+                yield data
         except (OSError, ValueError):
             raise _gone() from None
         finally:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+
+
+def _parsed(data: bytes) -> Line:
+    return jsontext.parse_object(data, _LIMIT, "control-malformed", _DEPTH)
 
 
 def _gone() -> HostError:

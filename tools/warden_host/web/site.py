@@ -1,7 +1,5 @@
 """What every page is made with: the session of its request, its form, its frame, its errors."""
 
-import json
-import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from warden_host.errors import HostError
 from warden_host.web import shown
 from warden_host.web.authority import Authority, Line
-from warden_host.web.guard import form_token, is_form_token
+from warden_host.web.guard import began, form_token, is_form_token
 
 TEMPLATES = Path(__file__).parent / "templates"
 _MAX_FIELDS = 12
@@ -73,12 +71,13 @@ class Site:
 
     def render(self, template: str, status: int = 200, **values: Any) -> Response:
         """Return a page that needs no session."""
-        values = {"fleet_name": self._name, "operator": "", "roles": [], "token": ""} | values
+        frame = {"fleet_name": self._name, "operator": "", "roles": [], "token": ""}
+        values = frame | {"mark": began.get()} | values
         return HTMLResponse(self._templates.get_template(template).render(values), status)
 
     async def events(self, request: dict[str, Any]) -> Response:
         """Return the lines of the authority's answer as server-sent events."""
-        lines = self.authority.stream(request)
+        lines = self.authority.raw(request)
         first = await anext(lines, None)  # a refusal is an answer of its own, not an event
         if first is None:
             raise HTTPException(503)
@@ -144,16 +143,5 @@ async def read_fields(request: Request) -> dict[str, str]:
     return fields
 
 
-def _event(line: Line) -> bytes:
-    return b"data: " + json.dumps(_finite(line)).encode() + b"\n\n"
-
-
-def _finite(value: Any) -> Any:
-    """JSON in a browser knows no NaN."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return value
+def _event(line: bytes) -> bytes:
+    return b"data: " + line + b"\n"

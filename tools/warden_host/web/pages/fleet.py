@@ -1,11 +1,17 @@
 """The fleet as a whole: its devices, its log, its audit log, and what happens live."""
 
+from typing import Any
+
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from warden_host.web import shown
 from warden_host.web.site import Site
+
+_MAX_MARK = 16  # digits
+_MAX_NAME = 64
 
 
 class FleetPages:
@@ -53,9 +59,17 @@ class FleetPages:
         return await self._site.page(session, f"{operation}.html", title=title, rows=rows[::-1])
 
     async def live(self, request: Request) -> Response:
-        """Server-sent events: what happens in the fleet."""
+        """Server-sent events: what happens in the fleet, or at a device, after a page's mark."""
         session = self._site.session(request)
-        return await self._site.events({"op": "watch", "session": session})
+        asked: dict[str, Any] = {"op": "watch", "session": session, "batched": True}
+        after = request.query_params.get("after", "")
+        if after:
+            if not after.isascii() or not after.isdigit() or len(after) > _MAX_MARK:
+                raise HTTPException(400, "after is no mark of a page")
+            asked["after"] = int(after)
+        return await self._site.events(
+            asked | {"device": request.query_params.get("device", "")[:_MAX_NAME]}
+        )
 
     async def session(self, request: Request) -> Response:
         """Tell a page whether its session stands: 204, or 401."""

@@ -1,12 +1,11 @@
 // @ts-check
 /**
- * Shows what happens in the fleet, from the server-sent events of /live.
+ * Shows what happens in the fleet, or at the device of the page, as it comes.
  *
- * @typedef {{kind: string, time: number, device?: string, app?: string, name?: string, code?: string,
- *   text?: string, body?: Object<string, unknown>}} FleetEvent
+ * @typedef {import("./stream.js").FleetEvent} FleetEvent
  */
 
-import { follow } from "./stream.js";
+import { followFleet } from "./stream.js";
 
 const MOST = 100; // lines
 const STATES = new Map([["came", "online"], ["session", "online"], ["left", "away"], ["quarantined", "quarantined"]]);
@@ -21,34 +20,68 @@ for (const row of /** @type {NodeListOf<HTMLElement>} */ (document.querySelector
 }
 if (facts) rows.set(only, facts);
 
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" }); // toLocaleTimeString makes one each time
+
 /** @param {FleetEvent} event */
 function describe(event) {
   const body = event.body && Object.keys(event.body).length ? JSON.stringify(event.body).slice(0, 300) : "";
   const parts = [event.device, event.kind, event.app, event.name, event.code, event.text, body];
-  return `${new Date(event.time * 1000).toLocaleTimeString()}  ${parts.filter(Boolean).join("  ")}`;
+  return `${clock.format(event.time * 1000)}  ${parts.filter(Boolean).join("  ")}`;
 }
 
-/** @param {FleetEvent} event */
-function show(event) {
-  const row = rows.get(event.device ?? "");
-  if (row) {
+/**
+ * Writes the state of a device once, however many of its events there are. Those of devices that
+ * are not on the page cost nothing.
+ *
+ * @param {FleetEvent[]} events
+ */
+function showStates(events) {
+  /** @type {Map<HTMLElement, string>} */
+  const states = new Map();
+  /** @type {Map<HTMLElement, FleetEvent>} */
+  const last = new Map();
+  for (const event of events) {
+    const row = rows.get(event.device ?? "");
+    if (!row) continue;
+    last.set(row, event);
     const state = STATES.get(event.kind);
-    const cell = row.querySelector(".state");
-    if (state && cell) {
-      cell.textContent = state;
-      cell.className = `state ${state}`;
-    }
-    const last = row.querySelector(".last");
-    if (last) last.textContent = [event.name || event.kind, event.code].filter(Boolean).join(" ");
+    if (state) states.set(row, state);
   }
-  if (only && event.device !== only) return;
-  const line = document.createElement("li");
-  line.textContent = describe(event);
-  list.prepend(line);
+  for (const [row, state] of states) {
+    const cell = row.querySelector(".state");
+    if (!cell) continue;
+    write(cell, state);
+    cell.className = `state ${state}`;
+  }
+  for (const [row, event] of last) {
+    const cell = row.querySelector(".last");
+    if (cell) write(cell, [event.name || event.kind, event.code].filter(Boolean).join(" "));
+  }
+}
+
+/**
+ * @param {Element} cell
+ * @param {string} text that is written where it differs: else the table would be laid out for nothing
+ */
+function write(cell, text) {
+  if (cell.textContent !== text) cell.textContent = text;
+}
+
+/** @param {FleetEvent[]} events */
+function showLines(events) {
+  const lines = document.createDocumentFragment();
+  for (const event of events.slice(-MOST).reverse()) {
+    const line = document.createElement("li");
+    line.textContent = describe(event);
+    lines.append(line);
+  }
+  list.prepend(lines);
   while (list.children.length > MOST) list.lastElementChild?.remove();
 }
 
-follow("/live", (/** @type {FleetEvent} */ event) => {
-  show(event);
-  document.dispatchEvent(new CustomEvent("fleet", { detail: event })); // for the page's other scripts
+followFleet(only, (events) => {
+  showStates(events);
+  showLines(events);
+  // For the page's other scripts.
+  for (const event of events) document.dispatchEvent(new CustomEvent("fleet", { detail: event }));
 });
