@@ -395,6 +395,10 @@ def test_wheel_carries_the_device_tree(repo: Path, tmp_path: Path) -> None:
     for part in ("lib", "firmware", "boards"):
         for path in (repo / part).rglob("*.py"):
             assert "warden_host/_device/" + path.relative_to(repo).as_posix() in names
+    # Where npm fetched it: its console draws, and brings the licence of what it draws with.
+    fetched = (repo / "build/web/node_modules/uplot/dist/uPlot.esm.js").is_file()
+    for name in ("uPlot.esm.js", "uPlot.min.css", "LICENSE"):
+        assert (f"warden_host/web/_assets/uplot/{name}" in names) == fetched
     assert {"warden_build/compiled.py", "warden_build/firmware_names.txt"} <= names
     assert not [name for name in names if name.endswith((".pyc", ".mpy")) or "/test" in name]
     _provision_with(built, tmp_path)

@@ -43,6 +43,10 @@ ALLOWED = {
     "policy": ("own",),
     "develop": ("own",),
     "clock": ("own",),
+    **dict.fromkeys(operators.PAGES, ROLES),
+    "code": ("command", "own"),
+    "group": ("update", "own"),
+    "alarms-test": ("own",),
 }
 
 

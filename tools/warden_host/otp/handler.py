@@ -19,7 +19,7 @@ from warden_host.otp import otp
 from warden_host.otp.notify.delivery import Message
 from warden_host.otp.otp import Codes, Denied, Issue
 from warden_host.protocol import policy
-from warden_host.store.otp import Contact, Delivered
+from warden_host.store.otp import Code, Contact, Delivered
 
 REQUEST, RESPONSE = "server_otp_request", "device_otp_response"
 ANSWER, VALIDATE = "server_otp_response", "server_otp_validate"
@@ -102,6 +102,10 @@ class OtpHandler:
         self._alarmed[device] = now
         for target in self._targets(device, "alarm"):
             self._put(self._message(device, target, _ALARM_S, text=_WORDS[DURESS]))
+
+    def standing(self, device: str) -> tuple[Code, int] | None:
+        """Return the record of the device's latest code, and the seconds that it is valid for."""
+        return self._codes.standing(device, self._engine.clock())
 
     def delivered(self, report: Delivered) -> None:
         """Record the result of a delivery."""

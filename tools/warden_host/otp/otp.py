@@ -187,6 +187,11 @@ class Codes:
             self._store.clear_counts(_attempts_key(device))
         return Verdict(True, False, "duress" if duress else "", duress)
 
+    def standing(self, device: str, now: Instant) -> tuple[Code, int] | None:
+        """Return the record of the device's latest code, and the seconds that it is valid for."""
+        known = self._store.code(device)
+        return None if known is None else (known, self._seconds_left(known, now))
+
     def _over_limit(self, device: str, now: int) -> Denied | None:
         if (
             self._store.count_otp(_requests_key(device), now, HOUR_S)

@@ -14,7 +14,7 @@ from warden_host.otp.notify.delivery import DeliveryQueues, Message, Way
 from warden_host.otp.notify.mail import MailWay
 from warden_host.otp.notify.webhook import WebhookWay
 from warden_host.otp.otp import Codes
-from warden_host.store.otp import Delivered
+from warden_host.store.otp import Code, Delivered
 
 Do = Callable[[Callable[[Engine], None]], None]
 
@@ -46,6 +46,13 @@ class OtpService:
         """Attach the handler, on the engine's thread before the first message."""
         codes = Codes(engine.store, self._key, self._settings.limits)
         self._handler = OtpHandler(engine, codes, self._queues.put)
+
+    def standing(self, device: str) -> tuple[Code, int] | None:
+        """Return the record of the device's latest code, and the seconds that it is valid for.
+
+        Call it on the engine's thread.
+        """
+        return None if self._handler is None else self._handler.standing(device)
 
     def _report(self, message: Message, error: str) -> None:
         """Report a delivery, from its thread, or the engine's when no way took it."""

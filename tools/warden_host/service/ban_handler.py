@@ -15,7 +15,7 @@ from warden_host.fleet.fleet import Fleet
 from warden_host.service.ban_watch import BanWatch
 from warden_host.service.control import Caller, Handler, Line
 from warden_host.service.operators import user_name
-from warden_host.service.request_fields import read_text
+from warden_host.service.request_fields import ROWS, page, read_number, read_text
 from warden_host.store.bans import LISTS
 from warden_host.store.store import Store
 
@@ -55,6 +55,7 @@ class BanHandler:
         self._watch = watch
         self.operations: dict[str, Handler] = {
             "bans": self._list,
+            "ban-page": self._page,
             "ban": self._ban,
             "lift": self._lift,
             "address-list": self._change_list,
@@ -73,8 +74,18 @@ class BanHandler:
         status = self._watch.enforcement.status.record()
         caller.finish({"ok": True, "active": active, **status})
 
+    def _page(self, line: Line, caller: Caller) -> None:
+        """Answer with a page of the bans, the newest first, and whether they are enforced."""
+        start = read_number(line) * ROWS
+        with Store(self._fleet.database) as store:
+            now = time.time()
+            rows = [ban._asdict() for ban in store.newest_bans(now, start, ROWS)]
+            found = page(line, rows, sum(store.ban_counts(now).values()))
+            found["active"] = store.active_list() or "none"
+        caller.finish(found | self._watch.enforcement.status.record())
+
     def _ban(self, line: Line, caller: Caller) -> None:
-        source = f"user {user_name(caller.uid)}"
+        source = f"user {caller.who or user_name(caller.uid)}"
         with Store(self._fleet.database) as store:
             made = changes.add(store, _texts(line, "networks"), source, read_text(line, "why", ""))
         self._finish(caller, {"networks": [ban.network for ban in made]})

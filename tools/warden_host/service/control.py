@@ -35,13 +35,15 @@ _POLL_S = 0.2  # between two looks whether the caller is still there
 class Caller:
     """One open call. Lines are put from any thread; only the caller's own thread writes.
 
-    uid: of the calling process's user. ends_with: says whether what allowed the call has ended.
+    uid: of the calling process's user. who: the operator where that user speaks for others.
+    ends_with: says whether what allowed the call has ended.
     on_finish: called once with the outcome, "ok" or an error's
     code, before the last line is sent at the latest.
     """
 
     def __init__(self, uid: int = -1) -> None:
         self.uid = uid
+        self.who = ""
         self.ends_with: Callable[[], bool] | None = None
         self.on_finish: Callable[[str], None] | None = None
         self.reader: Reader | None = None  # of a caller that watches

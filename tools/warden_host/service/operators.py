@@ -17,6 +17,11 @@ from warden_host.names import is_authority_command
 from warden_host.service.authority import Authority
 from warden_host.service.control import Caller, Handler, Line
 
+# What pages of the console show (service/web_pages.py, web_acts.py).
+PAGES = (
+    *("device-page", "history", "telemetry", "otp", "incidents", "alarms", "ban-page"),
+    *("rollouts", "rollout-page", "releases", "groups", "group-page"),
+)
 # Operation → the role that it takes.
 _ROLE_OF = {
     "watch": "look",
@@ -26,6 +31,7 @@ _ROLE_OF = {
     "bans": "look",
     "show": "look",
     "log": "look",
+    **dict.fromkeys(PAGES, "look"),
     "audit": "own",
     "send": "command",
     "unlock": "command",
@@ -33,15 +39,18 @@ _ROLE_OF = {
     "ban": "command",
     "lift": "command",
     "codes": "command",
+    "code": "command",
     "rollout": "update",
     "rollout-stop": "update",
     "rollout-resume": "update",
+    "group": "update",
     "wifi": "own",
     "clock": "own",
     "policy": "own",
     "develop": "own",
     "address-list": "own",
     "activate-list": "own",
+    "alarms-test": "own",
 }
 # Commands that have the name of their operation behind `warden_`.
 _PREFIXED = ("warden_unlock", "warden_clock")
@@ -50,13 +59,14 @@ _UNRECORDED = frozenset(
     (
         *("watch", "online", "devices", "rollout-watch", "bans", "readmitted"),
         *("show", "log", "audit"),
+        *PAGES,
         *("reload", "reload_certificates", "apps", "dropped", "operator", "bans-apply"),
     )
 )
 # What the log shows of a request. Other keys can hold a password or what only a device may know.
 _SHOWN = (
     *("device", "command", "app", "forge", "release", "type", "group", "devices", "rollout"),
-    *("list", "networks", "removed", "time"),
+    *("list", "networks", "removed", "remove", "time"),
 )
 _REFUSALS_A_S, _REFUSALS_AT_ONCE = 0.1, 20.0
 T = TypeVar("T")

@@ -1,5 +1,6 @@
 """Read the fields of a request on the control socket. Raises control-malformed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from warden_host.engine.request import Request
@@ -7,6 +8,9 @@ from warden_host.errors import HostError
 from warden_host.names import AUTHORITY
 from warden_host.service.control import Line
 from warden_host.store.store import Device
+
+ROWS = 50  # of a page
+MAX_PAGE = 1000
 
 
 def read_networks(change: Any) -> dict[str, Any]:
@@ -94,3 +98,23 @@ def read_policy(line: Line, known: Device) -> dict[str, Any]:
         ):
             raise HostError("control-malformed", "the brokers have another form")
     return found
+
+
+def read_number(line: Line, key: str = "page", most: int = MAX_PAGE) -> int:
+    """Return a number from 0 on; 0 where it is missing. Raises control-malformed."""
+    value = line.get(key, 0)
+    if type(value) is not int or not 0 <= value <= most:
+        raise HostError("control-malformed", f"{key} is out of range: 0 to {most}")
+    return value
+
+
+def page_of(line: Line, rows: Sequence[Any]) -> dict[str, Any]:
+    """Return the page of rows that a request asks for, and of how many; "more": one follows."""
+    start = read_number(line) * ROWS
+    return page(line, rows[start : start + ROWS], len(rows))
+
+
+def page(line: Line, rows: Sequence[Any], count: int) -> dict[str, Any]:
+    """Return a page as an answer. rows: of it alone. count: of all pages."""
+    number = read_number(line)
+    return {"rows": rows, "page": number, "count": count, "more": count > (number + 1) * ROWS}

@@ -55,6 +55,8 @@ from warden_host.service.request_fields import (
 from warden_host.service.rollout_handler import RolloutHandler
 from warden_host.service.tally import Tally
 from warden_host.service.token_sweeper import sweeping
+from warden_host.service.web_acts import WebActs
+from warden_host.service.web_pages import WebPages
 from warden_host.store.store import Store
 
 
@@ -184,6 +186,8 @@ def serving(
                 handler.others = stack.enter_context(others)
             if web is not None:
                 handler.operations.update(web_requests.look_ups(fleet, authority.ask))
+                handler.operations.update(WebPages(fleet, authority).operations)
+                handler.operations.update(WebActs(fleet, authority).operations)
                 handler.console = stack.enter_context(
                     console(fleet, web, sockets, control.watchers, authority, announce_to_all)
                 )

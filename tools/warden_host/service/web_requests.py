@@ -22,7 +22,8 @@ _MAX_ADDRESS = 64
 _NEWEST = 50  # entries of a device's log
 _MAX_ROWS = 500  # of the audit log, and of the fleet's log
 _MOST_STREAMS = 16  # that pages of one operator have open
-_PASSIVE = ("watch", "whoami")  # a page that is left open asks for them by itself
+_STREAMS = ("watch", "rollout-watch")  # that a page has open
+_PASSIVE = (*_STREAMS, "whoami")  # a page that is left open asks for them by itself
 
 Ask = Callable[[Callable[[Engine], Any]], Any]
 
@@ -44,6 +45,7 @@ class WebRequests:
             return
         session = line.get("session")
         operator, rights = self._sessions.rights(session, operation in _PASSIVE)
+        caller.who = f"{operator.name} console"
         caller.ends_with = lambda: self._sessions.is_over(session, operator.name)
         if operation == "logout":
             self._sessions.log_out(session)
@@ -53,7 +55,7 @@ class WebRequests:
             roles = list(operator.roles)
             caller.finish({"operator": operator.name, "roles": roles, "forgeries": forgeries})
         else:
-            if operation == "watch":
+            if operation in _STREAMS:
                 self._count_stream(operator.name, caller)
             request = {key: value for key, value in line.items() if key != "session"}
             self._sockets.handle_session(request, caller, rights)

@@ -74,6 +74,17 @@ class Bans(Database):
         )
         return [Ban(*row) for row in rows.fetchall()]
 
+    def newest_bans(self, now: float, start: int, most: int) -> list[Ban]:
+        """Return bans in force, the newest first. start: how many of them are left out."""
+        rows = self._do(
+            "SELECT * FROM bans WHERE until IS NULL OR until > ? "
+            "ORDER BY since DESC, network LIMIT ? OFFSET ?",
+            now,
+            most,
+            start,
+        )
+        return [Ban(*row) for row in rows.fetchall()]
+
     def lift_ban(self, network: str) -> bool:
         """Remove a ban; return whether there was one."""
         with self.transaction():

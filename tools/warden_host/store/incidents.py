@@ -88,6 +88,20 @@ class Incidents(Database):
         )
         return [Incident(*row) for row in rows]
 
+    def newest_incidents(self, start: int, most: int) -> list[tuple[str, str, Incident]]:
+        """Return (device, its type, incident) of all devices, the newest first.
+
+        start: how many of the newest are left out.
+        """
+        rows = self._do(
+            "SELECT i.device, coalesce(d.type, ''), i.time, source, code, at, n, first, app "
+            "FROM incidents AS i LEFT JOIN devices AS d ON d.device = i.device "
+            "ORDER BY i.time DESC, i.id DESC LIMIT ? OFFSET ?",
+            most,
+            start,
+        )
+        return [(device, type_, Incident(*row)) for device, type_, *row in rows]
+
     # The devices' own logs
 
     def log_head(self, device: str) -> LogHead | None:

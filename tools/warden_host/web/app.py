@@ -9,21 +9,35 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from warden_host.errors import HostError
+from warden_host.web import assets
 from warden_host.web.authority import Authority
 from warden_host.web.guard import App, Guard
 from warden_host.web.pages.device import DevicePages
 from warden_host.web.pages.fleet import FleetPages
+from warden_host.web.pages.groups import GroupPages
 from warden_host.web.pages.login import LoginPages
+from warden_host.web.pages.otp import OtpPages
+from warden_host.web.pages.safety import SafetyPages
+from warden_host.web.pages.updates import UpdatePages
 from warden_host.web.site import Ended, Site
 
 STATIC = Path(__file__).parent / "static"
-_GROUPS = (LoginPages, FleetPages, DevicePages)
+_GROUPS = (
+    LoginPages,
+    FleetPages,
+    DevicePages,
+    OtpPages,
+    GroupPages,
+    UpdatePages,
+    SafetyPages,
+)
 
 
 def build(path: Path, name: str, host: str, port: int, tls: bool) -> App:
     """Return the application. path: of the web socket. host, port: where it listens."""
     site = Site(Authority(path), name, tls)
     routes: list[BaseRoute] = [route for group in _GROUPS for route in group(site).routes()]
+    routes.append(assets.ROUTE)
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
     handlers: dict[Any, Any] = {
         each: site.failed for each in (Ended, HostError, HTTPException, Exception)

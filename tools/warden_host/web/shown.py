@@ -8,11 +8,6 @@ from typing import Any
 _MAX_BODY = 2000  # characters
 
 
-def state(presence: str, quarantined: bool) -> str:
-    """Return a device's state in one word."""
-    return "quarantined" if quarantined else presence or "offline"
-
-
 def moment(seconds: float | None) -> str:
     """Return a time as text, of this machine's zone."""
     if not seconds:
@@ -38,3 +33,16 @@ def body(value: Any) -> str:
     """Return a message's body as short JSON."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _MAX_BODY else text[:_MAX_BODY] + " …"
+
+
+def plural(number: int, one: str, more: str) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {one if number == 1 else more}"
+
+
+def number(value: float) -> str:
+    """Return a measured number in at most six digits."""
+    return f"{value:.6g}" if abs(value) < 1e5 else f"{value:.12g}"
+
+
+FILTERS = {"moment": moment, "ago": ago, "body": body, "plural": plural, "number": number}

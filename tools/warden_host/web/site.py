@@ -1,5 +1,7 @@
 """What every page is made with: the session of its request, its form, its frame, its errors."""
 
+import secrets
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from warden_host.web.guard import began, form_token, is_form_token
 
 TEMPLATES = Path(__file__).parent / "templates"
 _MAX_FIELDS = 12
+_MOST_VERDICTS = 64  # that are kept for the pages that show them
+MAX_PAGE = 1000
 _STATUS = {
     "device-unknown": 404,
     "role-missing": 403,
@@ -47,7 +51,9 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters |= {"moment": shown.moment, "ago": shown.ago, "body": shown.body}
+        self._templates.filters |= shown.FILTERS
+        # By the ID in a page's address: the form token of the session, and the verdict.
+        self._verdicts: OrderedDict[str, tuple[str, Line]] = OrderedDict()
 
     def session(self, request: Request) -> str:
         """Return the session of the request. Raises Ended."""
@@ -74,6 +80,36 @@ class Site:
         frame = {"fleet_name": self._name, "operator": "", "roles": [], "token": ""}
         values = frame | {"mark": began.get()} | values
         return HTMLResponse(self._templates.get_template(template).render(values), status)
+
+    async def shown(self, request: Request, template: str, title: str, **asked: Any) -> Response:
+        """Return a page with the authority's answer to `asked` as `found`, and the verdict."""
+        session = self.session(request)
+        found = await self.authority.call(asked | {"session": session})
+        verdict = self.verdict(request, session)
+        return await self.page(
+            session, template, title=title, found=found, verdict=verdict, asked=asked
+        )
+
+    async def act(self, session: str, **asked: Any) -> Line:
+        """Return the verdict of an action: {"ok", "answer"}, or what the authority refused."""
+        try:
+            answer = await self.authority.call(asked | {"session": session})
+        except HostError as error:
+            return refusal(error)
+        return {"ok": answer.get("ok") is not False, "answer": answer}
+
+    def lead(self, session: str, address: str, verdict: Line) -> Response:
+        """Lead the browser to a page that it may load again: that does nothing twice."""
+        key = secrets.token_urlsafe(9)
+        self._verdicts[key] = form_token(session), verdict
+        if len(self._verdicts) > _MOST_VERDICTS:
+            self._verdicts.popitem(last=False)
+        return RedirectResponse(f"{address}?verdict={key}", 303)
+
+    def verdict(self, request: Request, session: str) -> Line | None:
+        """Return the verdict of the form that led to this page, if it is of this session."""
+        token, verdict = self._verdicts.get(request.query_params.get("verdict", ""), ("", None))
+        return verdict if verdict is not None and is_form_token(session, token) else None
 
     async def events(self, request: dict[str, Any]) -> Response:
         """Return the lines of the authority's answer as server-sent events."""
@@ -121,6 +157,14 @@ class Site:
         else:
             status, text, hint = 500, "an error in the console", "report it"
         return self.render("error.html", status, title="Not done", text=text, hint=hint)
+
+
+def page_number(request: Request) -> int:
+    """Return the page that an address asks for, from 0; its `page` counts from 1."""
+    given = request.query_params.get("page", "1")
+    if not (given.isascii() and given.isdigit() and len(given) < 5):
+        raise HTTPException(400, "page is no number")
+    return min(max(int(given), 1), MAX_PAGE) - 1
 
 
 def refusal(error: HostError) -> Line:

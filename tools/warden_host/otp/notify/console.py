@@ -33,6 +33,13 @@ class ConsoleWay:
         for show, _ in shows:
             show(record(message, self._clock()))
 
+    def valid_code(self, device: str) -> Record | None:
+        """Return the record of the device's code if one is valid now, for one terminal."""
+        with self._guard:
+            self._drop_expired()
+            found = self._latest.get((device, "code"))
+        return None if found is None else record(found, self._clock())
+
     def watch(self, show: Show, gone: threading.Event) -> None:
         """Call show with each valid code, then each new one until gone; show must not wait."""
         with self._guard:

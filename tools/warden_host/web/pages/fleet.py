@@ -7,8 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from warden_host.web import shown
-from warden_host.web.site import Site
+from warden_host.web.site import Site, page_number
+
+_MAX_SEARCH = 32
 
 _MAX_MARK = 16  # digits
 _MAX_NAME = 64
@@ -31,17 +32,19 @@ class FleetPages:
         ]
 
     async def devices(self, request: Request) -> Response:
-        """List the devices with their states."""
-        session = self._site.session(request)
-        rows = []
-        async for page in self._site.authority.lines({"op": "devices", "session": session}):
-            rows += page.get("devices", [])
-        counts: dict[str, int] = {}
-        for row in rows:
-            state = shown.state(row[2], row[3])
-            counts[state] = counts.get(state, 0) + 1
-        return await self._site.page(
-            session, "fleet.html", title="Devices", rows=rows, counts=counts, state=shown.state
+        """List a page of the devices that are searched for, with their states."""
+        search, state, group = (
+            request.query_params.get(key, "")[:_MAX_SEARCH] for key in ("search", "state", "group")
+        )
+        return await self._site.shown(
+            request,
+            "fleet.html",
+            "Devices",
+            op="device-page",
+            search=search,
+            state=state,
+            group=group,
+            page=page_number(request),
         )
 
     async def log(self, request: Request) -> Response:

@@ -1,0 +1,295 @@
+"""The console's pages: what each role sees and may do, pages of rows, markup, codes, telemetry."""
+
+import asyncio
+import html
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from console_kit import (
+    ADDRESS,
+    CODE,
+    DEVICE,
+    DURESS,
+    MARKUP,
+    PLAIN,
+    ROLES,
+    SECRETS,
+    fill,
+    put_code,
+)
+from host_kit import refused
+from warden_host.otp.notify.console import ConsoleWay
+from warden_host.otp.notify.delivery import Message
+from warden_host.service.console import SOCKET, WebAddress
+from warden_host.service.request_fields import ROWS, page_of
+from warden_host.service.run import Service, serving
+from warden_host.service.web_pages import series_of
+from warden_host.store.store import Store
+from warden_host.web import assets
+from warden_host.web.app import build
+from web_kit import Browser, let_in
+
+MORE = 120  # devices beside the two
+PAGES = (
+    "/",
+    "/groups",
+    "/group/ground-floor",
+    "/rollouts",
+    "/rollout/1",
+    "/releases",
+    "/incidents",
+    "/bans",
+    "/alarms",
+    "/log",
+    f"/device/{DEVICE}",
+    f"/device/{DEVICE}/history",
+    f"/device/{DEVICE}/telemetry",
+    f"/device/{DEVICE}/story",
+    f"/device/{PLAIN}",
+    f"/device/{PLAIN}/story",
+)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory):
+    return fill(tmp_path_factory.mktemp("pages"), MORE)
+
+
+@pytest.fixture(scope="module")
+def service(fleet) -> Iterator[Service]:
+    with serving(fleet, web=WebAddress("127.0.0.1", 0)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def browsers(fleet, service: Service) -> dict[str, Browser]:
+    """Role → the browser of an operator who has it."""
+    assert service.console is not None
+    found = {}
+    for name, role in ROLES.items():
+        found[role] = Browser(service.console.port)
+        let_in(fleet, found[role], name)
+    return found
+
+
+def result(browser: Browser, path: str, **fields: str) -> str:
+    """Send a form and return what the page says then, as text."""
+    assert browser.post(path, token=browser.token(), **fields)[0] == 303
+    status, text = browser.get(browser.headers["location"])
+    assert status == 200
+    found = re.search(r'<section class="verdict.*?</section>', text, re.DOTALL)
+    assert found is not None, text
+    return html.unescape(re.sub("<[^>]*>", " ", found[0]))
+
+
+@pytest.mark.parametrize("role", ROLES.values())
+def test_each_page_by_role(browsers, service, role):
+    put_code(service.authority)
+    for path in PAGES:
+        status, text = browsers[role].get(path)
+        assert status == 200, (path, text)
+        plain = html.unescape(text)
+        for secret in (*SECRETS, CODE, DURESS, ADDRESS):
+            assert secret not in plain, path
+        if not path.endswith("/telemetry"):  # JSON for a script, which sets texts alone
+            assert "<img" not in text and "onerror=alert(1)>" not in text, path
+    for path, form, roles in (
+        ("/groups", 'action="/groups"', ("update", "own")),
+        ("/rollouts", 'action="/rollouts"', ("update", "own")),
+        ("/rollout/1", 'action="/rollout/1/resume"', ("update", "own")),
+        ("/bans", 'action="/bans"', ("command", "own")),
+        ("/alarms", 'action="/alarms"', ("own",)),
+        (f"/device/{DEVICE}", "/forgeries", ("own",)),
+        (f"/device/{DEVICE}/story", f'action="/device/{DEVICE}/code"', ("command", "own")),
+    ):
+        assert (form in browsers[role].get(path)[1]) == (role in roles), (path, role)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "role"),
+    [
+        ("/groups", {"group": "g", "devices": DEVICE}, "command"),
+        ("/rollouts", {"release": "lock-1.4.0", "kind": "type", "target": "lock"}, "command"),
+        ("/rollout/1/stop", {}, "command"),
+        ("/rollout/1/resume", {}, "look"),
+        ("/bans", {"network": "203.0.113.9"}, "update"),
+        ("/bans", {"network": "203.0.113.7/32", "lift": "yes"}, "look"),
+        ("/alarms", {}, "command"),
+        (f"/device/{DEVICE}/code", {}, "update"),
+        (f"/device/{DEVICE}/code", {}, "look"),
+        (f"/device/{DEVICE}/forgeries", {"app": "home", "command": "set_relay"}, "look"),
+        (f"/device/{DEVICE}/story", {"command": "set_relay"}, "look"),
+        (f"/device/{DEVICE}/story", {"command": "set_relay", "valid": "no"}, "command"),
+    ],
+)
+def test_a_form_that_the_role_does_not_allow(browsers, service, path, fields, role):
+    put_code(service.authority)
+    text = result(browsers[role], path, **fields)
+    assert "role-missing" in text and CODE not in text
+
+
+def test_forms_need_their_token(browsers):
+    for path in ("/groups", "/rollouts", "/bans", "/alarms", f"/device/{DEVICE}/code"):
+        assert browsers["own"].post(path, token="0" * 64)[0] == 403
+
+
+def test_devices_are_searched_and_shown_in_pages(browsers):
+    browser = browsers["look"]
+
+    def rows(query: str = "") -> list[str]:
+        status, text = browser.get(f"/{query}")
+        assert status == 200
+        return re.findall(r'<tr data-device="([^"]+)">', text)
+
+    assert len(rows()) == ROWS and rows()[:2] == [PLAIN, DEVICE]
+    assert len(rows("?page=3")) == MORE + 2 - 2 * ROWS
+    assert rows("?page=4") == []
+    assert rows("?search=DOOR") == [PLAIN, DEVICE]
+    assert rows("?search=sensor-011") == [f"sensor-{n:04}" for n in range(110, 120)]
+    assert rows("?group=ground-floor&state=quarantined") == [PLAIN]
+    assert "page=2" in browser.get("/?search=sensor")[1]
+    for query in ("?page=x", "?page=-1", "?page=99999"):
+        assert browser.get(f"/{query}")[0] == 400
+    assert browser.get(f"/?search={MARKUP[:4]}")[0] == 200
+    assert browser.get("/?group=nobody")[0] == 502
+
+
+def test_a_devices_history_is_shown_in_pages(browsers):
+    first = browsers["look"].get(f"/device/{DEVICE}/history")[1]
+    assert first.count("<tr>") == ROWS + 1 and 'href="?page=2"' in first
+    last = browsers["look"].get(f"/device/{DEVICE}/history?page=3")[1]
+    assert "page=4" not in last and html.escape(MARKUP)[:4] in last
+    assert browsers["look"].get("/device/nobody/history")[0] == 404
+
+
+def test_groups_change(browsers, fleet):
+    browser = browsers["update"]
+    assert "upstairs" in result(browser, "/groups", group="upstairs", devices=f"{DEVICE}, {PLAIN}")
+    with Store(fleet.database) as store:
+        assert store.group("upstairs") == [PLAIN, DEVICE]
+    result(browser, "/groups", group="upstairs", devices=PLAIN, remove="yes")
+    assert "device-unknown" in result(browser, "/groups", group="upstairs", devices="nobody")
+    assert "bad-name" in result(browser, "/groups", group="../..", devices=DEVICE)
+    assert "control-malformed" in result(browser, "/groups", group="upstairs", devices=" ")
+    text = result(browser, "/groups", group="upstairs", devices=DEVICE, remove="yes")
+    assert '"count": 0' in text
+    with Store(fleet.database) as store:
+        assert "upstairs" not in store.groups()
+        last = [row.action for row in store.latest_audit_rows(20)]
+    assert f"group device group=upstairs devices={DEVICE}" not in last
+    assert any("group=upstairs" in one and f"devices={DEVICE}" in one for one in last)
+
+
+def test_bans_change(browsers, fleet):
+    browser = browsers["command"]
+    assert "203.0.113.9" in result(browser, "/bans", network="203.0.113.9", why=MARKUP)
+    assert "user carol console" in browser.get("/bans")[1]
+    text = result(browser, "/bans", network="203.0.113.9/32", lift="yes")
+    assert '"ok": true' in text
+    assert "203.0.113.9" not in re.sub("<section.*?</section>", "", browser.get("/bans")[1])
+    assert "bad-argument" in result(browser, "/bans", network="everyone")
+
+
+def test_rollouts_and_alarms(browsers):
+    text = result(browsers["update"], "/rollouts", release="lock-9", kind="devices", target=DEVICE)
+    assert "release-missing" in text
+    assert "bad-name" in result(browsers["own"], "/rollouts", release="../keys")
+    assert browsers["own"].get("/rollout/99")[0] == 502
+    assert browsers["own"].post("/rollout/1/eat", token=browsers["own"].token())[0] == 404
+    shown = browsers["look"].get("/rollout/1")[1]
+    assert "2 Waiting" in shown and "waves 50, 100 per cent" in shown
+    assert ADDRESS in result(browsers["own"], "/alarms")  # who may test them sees to whom
+
+
+def test_a_code_is_shown_on_demand_alone(browsers, service, fleet):
+    browser = browsers["command"]
+    put_code(service.authority, 300)
+    status, text = browser.post(f"/device/{DEVICE}/code", token=browser.token())
+    assert status == 200 and CODE in text and DURESS in text
+    left, _, address = browser.headers["refresh"].partition(";url=")
+    assert 0 < int(left) <= 300 and address == f"/device/{DEVICE}/story"
+    assert browser.headers["cache-control"] == "no-store"
+    with Store(fleet.database) as store:
+        rows = [(row.who, row.action, row.outcome) for row in store.latest_audit_rows(9)]
+    assert ("carol console", f"code device={DEVICE}", "ok") in rows
+    assert browser.get(f"/device/{DEVICE}/code")[0] == 405
+    for path in PAGES:
+        assert CODE not in browser.get(path)[1]
+    put_code(service.authority, 0)  # its time is over
+    assert "not-applicable" in result(browser, f"/device/{DEVICE}/code")
+    put_code(service.authority, 300)
+    assert "not-applicable" in result(browser, f"/device/{PLAIN}/code")  # of another device
+    assert browser.post("/device/nobody/code", token=browser.token())[0] == 303
+
+
+def test_a_code_ends_by_the_steady_clock():
+    now = [100.0]
+    console = ConsoleWay(lambda: now[0])
+    console.send(Message("D1", "code", "console", "", 300, 400.0, "123456"))
+    console.send(Message("D1", "alarm", "console", "", 300, 400.0, text="duress"))
+    assert console.valid_code("D1")["left"] == 300 and console.valid_code("D2") is None
+    now[0] = 400.0
+    assert console.valid_code("D1") is None
+
+
+def test_series_of_a_devices_events():
+    events = [
+        (1.0, "home", "t", '{"c": 1.5, "on": true, "text": "x", "n": null, "big": 1e999}'),
+        (1.0, "other", "t", '{"c": 1.5}'),
+        (2.0, "home", "t", '{"c": NaN, "deep": {"er": {"x": 7, "too": {"deep": 1}}}}'),
+        (3.0, "home", "u", "not json"),
+        (4.0, "home", "u", f'{{"{"k" * 65}": 1, "v": {10**400}, "w": [1]}}'),
+    ]
+    found, left_out = series_of(events)
+    assert left_out == 0
+    assert [(one["event"], one["field"], one["points"]) for one in found] == [
+        ("t", "c", [[1.0, 1.5]]),
+        ("t", "deep.er.x", [[2.0, 7]]),
+        ("t", "on", [[1.0, 1]]),
+    ]
+    many = json.dumps({f"k{n:02}": n for n in range(30)})
+    found, left_out = series_of([(float(n), "a", "t", many) for n in range(600)])
+    assert (len(found), left_out, len(found[0]["points"])) == (24, 6, 500)
+    assert found[0]["points"][-1][0] == 599.0
+
+
+@pytest.mark.parametrize("page", [-1, 1001, True, "1", None, 1.0])
+def test_a_page_is_a_number_within_bounds(page):
+    assert page_of({}, [1])["rows"] == [1]
+    with refused("control-malformed"):
+        page_of({"page": page}, [])
+
+
+def page_in_this_process(fleet, browser: Browser, path: str) -> str:
+    """Return a page as the console's process would make it, with what a test changed here."""
+    app = build(fleet.root / SOCKET, "home", "127.0.0.1", 1, False)
+    headers = [(b"host", b"127.0.0.1:1"), (b"cookie", f"warden={browser.cookie}".encode())]
+    scope = {"type": "http", "method": "GET", "path": path, "headers": headers}
+    scope |= {"query_string": b"", "raw_path": path.encode(), "root_path": ""}
+    sent: list[bytes] = []
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict) -> None:
+        sent.append(message.get("body", b""))
+
+    asyncio.run(app(scope, receive, send))
+    return b"".join(sent).decode()
+
+
+def test_without_uplot_a_page_shows_the_values(browsers, fleet, monkeypatch, tmp_path):
+    browser = browsers["look"]
+    device = browser.get(f"/device/{DEVICE}")[1]
+    assert "31.9" in device and ("/static/plots.js" in device) == assets.plots_there()
+    assert browser.get("/assets/other.js")[0] == 404
+    monkeypatch.setattr(assets, "_FOLDERS", (tmp_path,))
+    assets.folder.cache_clear()
+    try:
+        device = page_in_this_process(fleet, browser, f"/device/{DEVICE}")
+        assert "uPlot is missing" in device and "31.9" in device and "plots.js" not in device
+        assert "uplot" not in page_in_this_process(fleet, browser, "/assets/uplot.js")
+    finally:
+        assets.folder.cache_clear()
