@@ -2,6 +2,7 @@
 
     micropython boards/UNIX/_boot.py ROOT FUSES              boots the board whose "/" is ROOT
     micropython boards/UNIX/_boot.py ROOT FUSES provision    provisions it from standard input
+    micropython boards/UNIX/_boot.py ROOT FUSES run OUT IN   boots it with its wires on two pipes
 
 FUSES is the folder of the chip's fuses, apart from "/": a copy of the flash is a copy of ROOT
 alone.
@@ -86,6 +87,13 @@ chip = sys.modules["machine"] = Chip(
 )
 root, fuses = Folder(sys.argv[1]), Folder(sys.argv[2])
 task = sys.argv[3] if len(sys.argv) > 3 else "run"
+if len(sys.argv) > 4:
+    # Of the host's filesystem, like their paths.
+    names = run(__file__.rsplit("/", 1)[0] + "/wires.py")
+    wires = names["Wires"](open(sys.argv[4], "wb"), open(sys.argv[5], "rb"))  # noqa: SIM115
+    root = names["Flash"](root, wires)
+    names["install"](chip, wires)
+    del names, wires
 vfs.umount("/")
 vfs.mount(root, "/")
 vfs.mount(fuses, "/fuses")

@@ -46,12 +46,17 @@ contacts = Contacts()
 
 class Pin:
     IN, OUT, OPEN_DRAIN, PULL_UP = 0, 1, 2, 1
+    on_output = None  # called with an output's name and level, where something shows it
 
-    def __init__(self, pin, mode, pull=None, value=1):
+    def __init__(self, pin, mode, pull=None, value=None):
         self._pin = pin
         self._output = mode == Pin.OUT
-        self._level = 1 if value else 0  # of an output: nothing but the program reads it
+        if value is None:
+            value = not self._output  # as an RP2040's: an output begins low
+        self._level = 1 if value else 0
         self._drives = mode == Pin.OPEN_DRAIN
+        if self._output and Pin.on_output is not None:
+            Pin.on_output(pin, self._level)
         if self._drives:
             self(value)
 
@@ -63,6 +68,8 @@ class Pin:
             return 0 if contacts.is_low(self._pin) else 1
         contacts.drives += 1
         self._level = 1 if value else 0
+        if self._output and Pin.on_output is not None:
+            Pin.on_output(self._pin, self._level)
         if self._drives:
             if self._pin in contacts.low:
                 contacts.low.remove(self._pin)

@@ -1,0 +1,76 @@
+"""Look at the flash of a simulated board: the files of its folder, as they are.
+
+The fuses are not in the flash, and no name leads out of it.
+"""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from warden_host.errors import HostError
+
+MAX_FILES = 1000
+MAX_READ = 4096
+_MAX_DEPTH = 8
+_MAX_PATH = 255
+
+
+@dataclass(frozen=True)
+class FlashFile:
+    """path: as the board names it. changed: unix seconds."""
+
+    path: str
+    size: int
+    changed: float
+
+
+def files(root: Path) -> tuple[list[FlashFile], bool]:
+    """Return the regular files of a board's flash in order, and whether there are more."""
+    found: list[FlashFile] = []
+    for folder, folders, names in os.walk(root):
+        inside = Path(folder).relative_to(root)
+        folders.sort()
+        if len(inside.parts) >= _MAX_DEPTH:
+            folders.clear()
+        for name in sorted(names):
+            if len(found) >= MAX_FILES:
+                return found, True
+            try:
+                state = os.lstat(os.path.join(folder, name))
+            except OSError:
+                continue  # the board has removed it
+            if stat.S_ISREG(state.st_mode):
+                path = "/" + (inside / name).as_posix()
+                found.append(FlashFile(path, state.st_size, state.st_mtime))
+    return found, False
+
+
+def read(root: Path, path: str, offset: int) -> tuple[bytes, int]:
+    """Return at most MAX_READ bytes of a file from the offset on, and the size of the file.
+
+    Raises bad-argument where the flash has no such file.
+    """
+    missing = HostError("bad-argument", "the flash holds no such file")
+    parts = path.split("/")[1:]
+    if len(path) > _MAX_PATH or path[:1] != "/" or len(parts) > _MAX_DEPTH + 1:
+        raise missing
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise missing
+    opened = [os.open(root, os.O_RDONLY | os.O_DIRECTORY)]
+    try:
+        # Step by step: no link leads out, not even one that is put there meanwhile.
+        for part in parts[:-1]:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+            opened.append(os.open(part, flags, dir_fd=opened[-1]))
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        opened.append(os.open(parts[-1], flags, dir_fd=opened[-1]))
+        state = os.fstat(opened[-1])
+        if not stat.S_ISREG(state.st_mode):
+            raise missing
+        return os.pread(opened[-1], MAX_READ, offset), state.st_size
+    except (OSError, OverflowError):
+        raise missing from None
+    finally:
+        for fd in opened:
+            os.close(fd)

@@ -1,0 +1,143 @@
+"""The network of a simulated board: a forwarder of TCP that is switched off, silent or slow.
+
+Each server that the board connects to gets a port of this machine's loopback address.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+
+UP, DOWN, SILENT = MODES = ("up", "down", "silent")
+MAX_DELAY_MS = 10_000
+_HOST = "127.0.0.1"
+_MAX_SERVERS = 16
+_MAX_CONNECTIONS = 32
+_CONNECT_S = 20.0
+_CHUNK = 16384
+_CHUNKS = 16  # that are under way in each direction
+
+
+@dataclass
+class _Target:
+    host: str
+    port: int
+    server: asyncio.Server | None = None
+
+
+@dataclass
+class Network:
+    """One board's network.
+
+    mode: up; down: no way to any server, and what stands is reset; silent: nothing arrives, and
+    what is sent waits. delay_ms: of what passes, in each direction.
+    """
+
+    mode: str = UP
+    delay_ms: int = 0
+    connections: int = 0
+    _targets: dict[tuple[str, int], _Target] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _passes: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._passes.set()
+
+    def switch(self, mode: str, delay_ms: int) -> None:
+        """Change how it behaves, at once."""
+        self.mode, self.delay_ms = mode, delay_ms
+        if mode == UP:
+            self._passes.set()
+        else:
+            self._passes.clear()
+        if mode == DOWN:
+            self.reset()
+
+    def reset(self) -> None:
+        """End each connection as a cable that is pulled and a board that notices."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def port_of(self, host: str, port: int) -> int | None:
+        """Return the port that leads to a server; None where there is no way to it."""
+        if self.mode == DOWN:
+            return None
+        target = self._targets.get((host, port))
+        if target is None:
+            if len(self._targets) >= _MAX_SERVERS or not 0 < port < 65536:
+                return None
+            target = self._targets[(host, port)] = _Target(host, port)
+            target.server = await asyncio.start_server(
+                lambda reader, writer: self._accept(target, reader, writer), _HOST, 0
+            )
+        if target.server is None:  # another look-up is about to open it
+            return None
+        bound: int = target.server.sockets[0].getsockname()[1]
+        return bound
+
+    async def close(self) -> None:
+        """End the connections, and listen no more."""
+        for target in self._targets.values():
+            if target.server is not None:
+                target.server.close()
+        self.reset()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(
+        self, target: _Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        task = asyncio.current_task()
+        if self.mode == DOWN or task is None or self.connections >= _MAX_CONNECTIONS:
+            writer.transport.abort()
+            return
+        self._tasks.add(task)
+        self._writers.add(writer)
+        self.connections += 1
+        far = None
+        try:
+            await self._passes.wait()
+            far_reader, far = await asyncio.wait_for(
+                asyncio.open_connection(target.host, target.port), _CONNECT_S
+            )
+            self._writers.add(far)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._forward(reader, far))
+                group.create_task(self._forward(far_reader, writer))
+        except* (OSError, TimeoutError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.connections -= 1
+            self._tasks.discard(task)
+            for each in (writer, far):
+                if each is not None:
+                    self._writers.discard(each)
+                    each.transport.abort() if self.mode == DOWN else each.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one direction until it ends."""
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_CHUNKS)
+        loop = asyncio.get_running_loop()
+
+        async def deliver() -> None:
+            while True:
+                due, data = await under_way.get()
+                await asyncio.sleep(max(0.0, due - loop.time()))
+                await self._passes.wait()
+                if not data:
+                    break
+                writer.write(data)
+                await writer.drain()
+            with contextlib.suppress(OSError):
+                writer.write_eof()
+
+        delivery = asyncio.create_task(deliver())
+        try:
+            data = b"."
+            while data:
+                data = await reader.read(_CHUNK)
+                await under_way.put((loop.time() + self.delay_ms / 1000, data))
+            await delivery
+        finally:
+            delivery.cancel()
