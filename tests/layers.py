@@ -229,7 +229,7 @@ HOST_MAY_IMPORT = {
     "bans": "broker devices fleet store",
     "devices": "broker fleet otp protocol reactions release store",
     "boards": "chips devices fleet otp protocol release store",
-    "sim": "broker devices fleet",
+    "sim": "broker devices fleet web",
     "service": "alarms bans broker devices engine fleet metrics otp protocol reactions release "
     "rollout store",
     "doctor": "alarms backup boards broker fleet otp protocol release service store",

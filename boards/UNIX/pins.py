@@ -48,7 +48,7 @@ class Pin:
     IN, OUT, OPEN_DRAIN, PULL_UP = 0, 1, 2, 1
     on_output = None  # called with an output's name and level, where something shows it
 
-    def __init__(self, pin, mode, pull=None, value=None):
+    def __init__(self, pin, mode=IN, pull=None, value=None):
         self._pin = pin
         self._output = mode == Pin.OUT
         if value is None:

@@ -7,9 +7,10 @@ _boot.py loads it where it is given two pipes. To the host go lines of words:
     pin NAME LEVEL           an output
     flash NUMBER OPERATION PATH
     cut NUMBER               the power ends within that operation; nothing follows
-    net HOST PORT            where does it lie? the answer is `port NUMBER` on this machine, or `no`
+    net HOST PORT            where is it? the answer is `port NUMBER` of this machine, or `no`
 
-From the host come those answers, and `cut NUMBER`: the operation of the flash to end at.
+From the host come those answers, and `cut COUNT`: end within the operation of the flash that
+comes so many later; 0: don't.
 """
 
 import io
@@ -50,7 +51,8 @@ class Wires:
         if not words:
             sys.exit(1)  # the host has ended
         elif words[0] == "cut":
-            self._cut = int(words[1])
+            count = int(words[1])
+            self._cut = self._operations + count if count else 0
         else:
             self._answers.append(words)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rp2040py.gpio_pin import GPIOPinState
+from warden_host.sim.hd44780 import Backpack
 
 if TYPE_CHECKING:
     from rp2040py.rp2040 import RP2040
@@ -73,59 +74,23 @@ class Display:
     """
 
     ADDRESS = 0x27
-    _REGISTER, _ENABLE, _FULL_BYTES = 1, 4, 0x10
     _SETTLED_MS = 20
 
     def __init__(self, show: Callable[[list[str]], None]) -> None:
         self._show = show
-        self._cells = bytearray(b" " * 128)
-        self._at = 0
-        self._before = 0
-        self._high: int | None = None  # the first half of a byte
-        self._halves = False  # a byte comes in two halves
+        self._display = Backpack()
 
     def attach(self, chip: "RP2040") -> None:
         """Connect the display to the bus, which has no other part."""
         bus = chip.i2c[0]
 
         def write(value: int) -> None:
-            self._expand(value)
+            self._display.write(bytes((value,)))
+            self._alarm.schedule(self._SETTLED_MS * _NS_PER_MS)
             bus.complete_write(True)
 
         def connect(address: int, _mode: Any) -> None:
             bus.complete_connect(address == self.ADDRESS)
 
         bus.on_connect, bus.on_write_byte = connect, write
-        self._alarm = chip.clock.create_alarm(lambda: self._show(self.lines()))
-
-    def lines(self) -> list[str]:
-        """Return what can be read, without the spaces at the end."""
-        return [self._cells[at : at + 16].decode("latin-1").rstrip() for at in (0, 0x40)]
-
-    def _expand(self, pins: int) -> None:
-        """Take the expander's pins; the controller reads them as Enable falls."""
-        before, self._before = self._before, pins
-        if not before & self._ENABLE or pins & self._ENABLE:
-            return
-        half = before & 0xF0
-        if not self._halves:
-            self._command(half)
-        elif self._high is None:
-            self._high = half
-        else:
-            value, self._high = self._high | half >> 4, None
-            if before & self._REGISTER:
-                self._cells[self._at] = value
-                self._at = (self._at + 1) % len(self._cells)
-                self._alarm.schedule(self._SETTLED_MS * _NS_PER_MS)
-            else:
-                self._command(value)
-
-    def _command(self, value: int) -> None:
-        if value & 0x80:
-            self._at = value & 0x7F
-        elif value & 0x20:  # Function Set
-            self._halves = not value & self._FULL_BYTES
-        elif value == 1:  # Clear Display
-            self._cells[:] = b" " * len(self._cells)
-            self._at = 0
+        self._alarm = chip.clock.create_alarm(lambda: self._show(self._display.lines()))

@@ -160,7 +160,7 @@ class Backpack:
             "cells": [list(map(_character, row)) for row in self.controller.rows()],
             # Which of them are characters of the program's own.
             "own": [
-                [code & 7 if code < 16 else None for code in row] for row in self.controller.rows()
+                [cell & 7 if cell < 16 else None for cell in row] for row in self.controller.rows()
             ],
             "characters": self.controller.own_characters(),
             "on": self.controller.on,
@@ -169,11 +169,11 @@ class Backpack:
         }
 
 
-def _character(code: int) -> str:
-    if code in _KATAKANA:
-        return chr(0xFF61 + code - _KATAKANA.start)
-    if code >= 0xE0:
-        return _FROM_E0[code - 0xE0]
-    if code in _OTHER:
-        return _OTHER[code]
-    return chr(code) if 0x20 <= code < 0x7F else " " if code >= 16 else "▯"
+def _character(cell: int) -> str:
+    if cell in _KATAKANA:
+        return chr(0xFF61 + cell - _KATAKANA.start)
+    if cell >= 0xE0:
+        return _FROM_E0[cell - 0xE0]
+    if cell in _OTHER:
+        return _OTHER[cell]
+    return chr(cell) if 0x20 <= cell < 0x7F else " " if cell >= 16 else "▯"

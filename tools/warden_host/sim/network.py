@@ -4,7 +4,6 @@ Each server that the board connects to gets a port of this machine's loopback ad
 """
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, field
 
 UP, DOWN, SILENT = MODES = ("up", "down", "silent")
@@ -34,7 +33,6 @@ class Network:
 
     mode: str = UP
     delay_ms: int = 0
-    connections: int = 0
     _targets: dict[tuple[str, int], _Target] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -85,16 +83,21 @@ class Network:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _accept(
+    def _accept(
         self, target: _Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        task = asyncio.current_task()
-        if self.mode == DOWN or task is None or self.connections >= _MAX_CONNECTIONS:
+        if self.mode == DOWN or len(self._tasks) >= _MAX_CONNECTIONS:
             writer.transport.abort()
             return
-        self._tasks.add(task)
         self._writers.add(writer)
-        self.connections += 1
+        task = asyncio.create_task(self._connect(target, reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(
+        self, target: _Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Carry one connection until both directions have ended, or one fails."""
         far = None
         try:
             await self._passes.wait()
@@ -105,15 +108,13 @@ class Network:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._forward(reader, far))
                 group.create_task(self._forward(far_reader, writer))
-        except* (OSError, TimeoutError, asyncio.IncompleteReadError):
+        except* OSError:  # TimeoutError too
             pass
         finally:
-            self.connections -= 1
-            self._tasks.discard(task)
             for each in (writer, far):
                 if each is not None:
                     self._writers.discard(each)
-                    each.transport.abort() if self.mode == DOWN else each.close()
+                    each.transport.abort()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one direction until it ends."""
@@ -129,8 +130,7 @@ class Network:
                     break
                 writer.write(data)
                 await writer.drain()
-            with contextlib.suppress(OSError):
-                writer.write_eof()
+            writer.write_eof()
 
         delivery = asyncio.create_task(deliver())
         try:

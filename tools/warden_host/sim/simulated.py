@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from warden_host import filelock, jsontext
 from warden_host.childprocess import terminate, tie_to_us
@@ -15,6 +16,9 @@ from warden_host.errors import HostError
 from warden_host.fleet import device_tree
 from warden_host.sim.keyboard import Keyboard
 from warden_host.sim.watchdog import BITTEN, FILE, Watchdog
+
+if TYPE_CHECKING:
+    from warden_host.sim.wires import Wires  # asyncio would be loaded for it
 
 # Exit codes of the unix port: 0 from a soft reset, 3 from machine.reset() of boards/UNIX.
 # An end by the watchdog counts as 3.
@@ -26,7 +30,10 @@ MAX_LINE = 4096
 
 
 class SimulatedDevice:
-    """One run of the device's process, which stop() ends by its pid."""
+    """One run of the device's process, which stop() ends by its pid.
+
+    wires: to what shows its pins, bus, flash and network. environment: of the process; None: ours.
+    """
 
     def __init__(
         self,
@@ -35,9 +42,12 @@ class SimulatedDevice:
         lock: filelock.Lock | None = None,
         pin: bytes = b"",
         keyboard: Keyboard | None = None,
+        wires: "Wires | None" = None,
+        environment: dict[str, str] | None = None,
     ) -> None:
         check(home)
-        argv = provision.device_argv(device_tree.tree(), home, heapsize=heapsize)
+        ends = wires.arguments() if wires else ()
+        argv = provision.device_argv(device_tree.tree(), home, *ends, heapsize=heapsize)
         self._fuses = home / "fuses"
         dog = Watchdog(self._fuses / FILE)
         try:
@@ -46,8 +56,9 @@ class SimulatedDevice:
                 stdin=subprocess.PIPE if pin or keyboard else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(lock.fileno(),) if lock else (),
+                pass_fds=((lock.fileno(),) if lock else ()) + (wires.fds if wires else ()),
                 start_new_session=True,  # Ctrl-C is for us: we end it
+                env=environment,
             )
         except OSError as error:
             raise HostError("micropython-missing", f"it can't be run: {error.strerror}") from None
@@ -117,21 +128,40 @@ def run(
     Raises device-unknown, also for a device that was wiped; device-running.
     """
     check(home)
-    restarts = 0
+    restarts = Restarts()
     with alone(home) as lock:
         while True:
-            _not_wiped(home)
-            began = time.monotonic()
+            check_not_wiped(home)
+            restarts.begin()
             with SimulatedDevice(home, heapsize, lock, pin, keyboard) as device:
                 code = device.lines(show)
-            if once or code not in _RESETS:
+            pause = restarts.pause(code)
+            if once or pause is None:
                 return code
-            if time.monotonic() - began > _LONG_RUN_S:
-                restarts = 0
-            pause = _BACKOFF_S[min(restarts, len(_BACKOFF_S) - 1)]
-            restarts += 1
             show(f"-- it reset; starts again in {pause:g} s --")
             time.sleep(pause)
+
+
+class Restarts:
+    """Slow a board down that resets again and again."""
+
+    def __init__(self) -> None:
+        self._began = 0.0
+        self._count = 0
+
+    def begin(self) -> None:
+        """Note a start."""
+        self._began = time.monotonic()
+
+    def pause(self, code: int) -> float | None:
+        """Return the seconds until the next start; None after an exit code that is no reset."""
+        if code not in _RESETS:
+            return None
+        if time.monotonic() - self._began > _LONG_RUN_S:
+            self._count = 0
+        found = _BACKOFF_S[min(self._count, len(_BACKOFF_S) - 1)]
+        self._count += 1
+        return found
 
 
 @contextlib.contextmanager
@@ -156,7 +186,7 @@ def alone(home: Path) -> Iterator[filelock.Lock]:
         yield lock
 
 
-def _not_wiped(home: Path) -> None:
+def check_not_wiped(home: Path) -> None:
     """Raise device-unknown for a device that was wiped.
 
     A wipe removes the vault's key last, so a board whose wipe was cut still has it and ends the

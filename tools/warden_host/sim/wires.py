@@ -100,9 +100,9 @@ class Wires:
             os.close(fd)
         self._loop.add_reader(self._told, self._on_readable)
 
-    def cut_at(self, number: int) -> None:
-        """Let the power end within the flash's operation of this number; 0: never."""
-        self._send(f"cut {number}")
+    def cut_after(self, count: int) -> None:
+        """Let the power end within the flash's operation that comes so many later; 0: never."""
+        self._send(f"cut {count}")
 
     def answer(self, port: int | None) -> None:
         """Answer a Lookup: a port of this machine's loopback address, or None."""

@@ -19,6 +19,7 @@ from warden_host.web.pages.login import LoginPages
 from warden_host.web.pages.otp import OtpPages
 from warden_host.web.pages.safety import SafetyPages
 from warden_host.web.pages.updates import UpdatePages
+from warden_host.web.server import host_names
 from warden_host.web.site import Ended, Site
 
 STATIC = Path(__file__).parent / "static"
@@ -43,8 +44,4 @@ def build(path: Path, name: str, host: str, port: int, tls: bool) -> App:
         each: site.failed for each in (Ended, HostError, HTTPException, Exception)
     }
     inner = Starlette(routes=routes, exception_handlers=handlers)
-    names = {host, "localhost", "127.0.0.1"} if not tls else {host}
-    shown_names = {f"[{one}]" if ":" in one else one for one in names}
-    default = 443 if tls else 80
-    hosts = {f"{one}:{port}" for one in shown_names} | (shown_names if port == default else set())
-    return Guard(inner, frozenset(one.lower() for one in hosts), tls)
+    return Guard(inner, host_names(host, port, tls), tls)

@@ -1,0 +1,48 @@
+"""The lines of a board's console, and which of them tell of a refusal."""
+
+import re
+from collections import deque
+from typing import NamedTuple
+
+from warden_host.fleet import errors_page
+
+MOST = 400  # lines that are kept
+# As print_errors of the device writes them, or an application that prints its log.
+_CODE = re.compile(r"(?:warden: |log )?([a-z][a-z0-9-]{1,39})(?: |$)")
+# By the classes of docs/errors.md.
+_MARKS = {"PeerError": "refused", "LinkError": "network", "StoreError": "board"}
+
+
+class Line(NamedTuple):
+    """number: counts from the first line on. mark: refused, network, board, note, or none."""
+
+    number: int
+    text: str
+    mark: str
+
+
+class Log:
+    """The newest lines."""
+
+    def __init__(self) -> None:
+        self._marks = {
+            one.code: _MARKS.get(one.class_name.partition(" ")[0], "board")
+            for one in errors_page.entries().values()
+        }
+        self.lines: deque[Line] = deque(maxlen=MOST)
+        self.count = 0
+
+    def add(self, text: str) -> None:
+        """Keep a line of the board, or one of ours that begins with "--"."""
+        self.count += 1
+        self.lines.append(Line(self.count, text, self._mark(text)))
+
+    def after(self, number: int) -> list[Line]:
+        """Return the lines behind one that was shown."""
+        return [line for line in self.lines if line.number > number]
+
+    def _mark(self, text: str) -> str:
+        if text.startswith("--"):
+            return "note"
+        found = _CODE.match(text)
+        return self._marks.get(found[1], "") if found else ""
