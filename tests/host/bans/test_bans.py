@@ -112,6 +112,23 @@ def test_while_many_guess_the_first_is_banned_where_it_is_sure():
     assert watch.refused(attempt("10.0.1.3", moment=NOW + 61)) is None  # the minute is over
 
 
+def test_one_that_may_be_another_is_slowed_first():
+    watch = strikes()
+    found = [watch.refused(attempt(number=n, sure=False)) for n in range(9)]
+    assert [one and one.kind for one in found] == [None, None, SLOW, *[None] * 5, BAN]
+    assert found[2].until == NOW + 3600
+    assert found[2].why == "3 refused log-ins, 3 of which may be another address's"
+    assert (found[8].until, found[8].attempts) == (None, 9)
+    # Each that logs in after all is taken back; sure ones ban as they always do.
+    watch = strikes()
+    for number in range(12):
+        slowed = watch.refused(attempt(number=number, sure=False))
+        assert slowed is None
+        watch.cleared(attempt(number=number))
+    found = [watch.refused(attempt(number=n, sure=n > 21)) for n in range(20, 25)]
+    assert [one and one.kind for one in found] == [None, None, SLOW, None, BAN]
+
+
 def test_exempt_addresses_are_never_banned():
     exempt = (parse_network("192.168.0.0/16"),)
     watch = strikes(own=["10.0.0.1"], exempt=exempt, attempts=1)

@@ -165,6 +165,27 @@ def test_a_log_that_was_played_back_is_named_and_taken_from_there(sender):
     assert sender.counted()["retained"] == 1
 
 
+def test_a_log_that_never_reaches_what_it_is_told_is_named(sender):
+    for _ in range(4):
+        sender.send(sender.log.add())
+    # Our answer may get lost as often as that, and in each session anew.
+    for boot in (2, 3):
+        assert sender.start_session(boot) == [4]
+        for _ in range(3):
+            assert [sender.send(body) for body in sender.log.bodies[1:3]] == [[4], [4]]
+    assert "incident-tampered" not in sender.counted()
+    assert sender.send(sender.log.bodies[1]) == [2]
+    assert sender.counted()["incident-tampered"] == 1
+
+
+def test_a_record_below_all_that_is_kept_is_no_repeat(sender, monkeypatch):
+    monkeypatch.setattr(incidents, "MAX_RECORDS", 2)
+    for _ in range(4):
+        sender.send(sender.log.add())
+    assert sender.send(sender.log.bodies[0]) == [1]
+    assert sender.counted()["incident-tampered"] == 1
+
+
 def test_the_owner_vouches_for_a_cleared_device(sender):
     bodies = [sender.log.add() for _ in range(6)]
     sender.send(bodies[0])

@@ -271,3 +271,24 @@ def test_the_command_without_a_service(fleet, capsys):
         "bans apply",
         "bans lift --all",
     ]
+
+
+def test_memory_follows_what_is_kept(world, monkeypatch):
+    monkeypatch.setattr("warden_host.store.bans.MAX_BANS", 20)
+    monkeypatch.setattr(ban_watch, "MAX_BANS", 20)
+    monkeypatch.setattr(ban_watch, "SPARE_BANS", 5)
+    sizes = []
+    applied = world.watch.enforcement.apply
+    monkeypatch.setattr(
+        world.watch.enforcement,
+        "apply",
+        lambda *given: sizes.append(world.watch.strikes.count_in_force) or applied(*given),
+    )
+    for number in range(80):
+        world.refuse(f"203.0.113.{number}")
+    with Store(world.fleet.database) as store:
+        world.watch.lifted([])  # behind all of these
+        world.watch.reload()
+        assert len(store.bans(time.time())) == 20
+    assert len(sizes) > 1  # not by the request alone
+    assert set(sizes) == {20}

@@ -7,6 +7,10 @@ where it is sure which address it came from.
 An address from where a client of the fleet logged in lately may be a home or a mobile network with
 honest devices behind the same NAT. Each of its clients adds one to `attempts`; then it is slowed
 for a time, and never banned without a person: its open connections stay, and devices come back.
+
+Where the log does not hold which address a refused log-in came from, it may be an honest one whose
+connection timed out. An address with too few sure ones is slowed first, and banned after UNSURE
+times as many: it is charged once a connection, and no longer where that one logs in after all.
 """
 
 from collections import OrderedDict, deque
@@ -18,6 +22,7 @@ from warden_host.broker.backend import Attempt
 from warden_host.store.bans import BAN, SLOW, Ban
 
 MOST_NETWORKS = 50_000  # whose refused log-ins are counted
+UNSURE = 3
 MANY = 20  # networks with a refused log-in within a minute: an attack from many addresses
 _MINUTE_S = 60.0
 _HOUR_S = 3600
@@ -41,8 +46,9 @@ class Strikes:
         self._settings = settings
         self._clients = clients
         self._is_own = is_own
-        # Network → number of the connection → unix seconds.
-        self._records: OrderedDict[str, OrderedDict[int, float]] = OrderedDict()
+        # Network → number of the connection → unix seconds, and whether it is sure. One that is in
+        # force has records only where it is slowed for unsure ones.
+        self._records: OrderedDict[str, OrderedDict[int, tuple[float, bool]]] = OrderedDict()
         self._minute: deque[tuple[float, str]] = deque()
         self._in_force: dict[str, float | None] = {}
 
@@ -53,6 +59,10 @@ class Strikes:
     def in_force(self) -> list[str]:
         """Return the networks that are banned or slowed."""
         return list(self._in_force)
+
+    @property
+    def count_in_force(self) -> int:
+        return len(self._in_force)
 
     def is_exempt(self, address: str) -> bool:
         """Return whether an address is never banned by itself."""
@@ -67,22 +77,25 @@ class Strikes:
     def refused(self, attempt: Attempt) -> Ban | None:
         """Count a refused log-in; return the ban that follows from it."""
         network, now = self._network(attempt.address), attempt.time
-        if self.is_exempt(attempt.address) or self._is_in_force(network, now):
+        if self.is_exempt(attempt.address):
+            return None
+        if self._is_in_force(network, now) and network not in self._records:
             return None
         strikes = self._records.pop(network, None) or OrderedDict()
         self._records[network] = strikes
         if len(self._records) > MOST_NETWORKS:
             self._records.popitem(last=False)
         oldest = now - self._settings.window_hours * _HOUR_S
-        while strikes and next(iter(strikes.values())) < oldest:
+        while strikes and next(iter(strikes.values()))[0] < oldest:
             strikes.popitem(last=False)
-        strikes[attempt.number] = now
+        strikes[attempt.number] = now, attempt.sure
         if len(strikes) > _MOST_ATTEMPTS:
             strikes.popitem(last=False)
         many = self._many(now, network)
         if not self._settings.enabled:
             return None
-        return self._verdict(network, len(strikes), now, many and attempt.sure)
+        sure = sum(sure for _, sure in strikes.values())
+        return self._verdict(network, len(strikes), sure, now, many and attempt.sure)
 
     def cleared(self, attempt: Attempt) -> None:
         """Take back a refused log-in that was another address's."""
@@ -102,24 +115,33 @@ class Strikes:
             return str(parse_network(address))
         return network
 
-    def _verdict(self, network: str, strikes: int, now: float, at_once: bool) -> Ban | None:
+    def _verdict(
+        self, network: str, strikes: int, sure: int, now: float, at_once: bool
+    ) -> Ban | None:
         limit = self._settings.attempts
         if strikes < limit and not at_once:
             return None
         known = self._clients(network_of_client(network.partition("/")[0]))
         if known and strikes < limit + known:  # each of them may have one, such as by a rotation
             return None
-        self._records.pop(network, None)
+        unsure = not known and not at_once and sure < limit and strikes < UNSURE * limit
+        if unsure and self._is_in_force(network, now):
+            return None  # slowed already, and counted on
+        if not unsure:
+            self._records.pop(network, None)
         times = "log-in" if strikes == 1 else "log-ins"
         why = f"{strikes} refused {times}"
         if strikes < limit:
             why += ", while many addresses guess"
         until = None
-        if known:
+        if known or unsure:
             until = now + self._settings.slow_hours * _HOUR_S
+        if known:
             why += "; clients of the fleet log in from there, too"
+        elif unsure:
+            why += f", {strikes - sure} of which may be another address's"
         self._in_force[network] = until
-        return Ban(network, SLOW if known else BAN, now, until, SOURCE, why, strikes)
+        return Ban(network, BAN if until is None else SLOW, now, until, SOURCE, why, strikes)
 
     def _is_in_force(self, network: str, now: float) -> bool:
         if network not in self._in_force:

@@ -21,6 +21,9 @@ from warden_host.store.incidents import LogHead
 from warden_host.store.store import Store
 
 _MOST = 64  # records of one device between two writes; more are sent again
+# So often in one session a device may repeat a record that was acknowledged: an answer may get
+# lost. One that goes on has a log that never reached the number that it is told.
+_REPEATS = 3
 
 
 class IncidentLogs:
@@ -41,10 +44,13 @@ class IncidentLogs:
         self._clock = clock
         self._due: dict[str, DeviceState] = {}  # to acknowledge with the next write
         self._records: dict[str, list[Report]] = {}  # not written yet
+        # Device → the first record that it repeated in its session, and how often.
+        self._repeats: dict[str, tuple[int, int]] = {}
 
     def on_session(self, state: DeviceState) -> None:
         """Tell a device that has a log what of it is here: it does not send that again."""
         head = self._head(state)
+        self._repeats.pop(state.device.device, None)
         if head.number:
             self._acknowledge(state, head.number)
 
@@ -77,9 +83,12 @@ class IncidentLogs:
             return False
         self._due[name] = state
         if number <= head.number and head.digest:
-            known = self._digest(name, number)
-            if known in (b"", report.digest):
-                return False  # a repeat: our answer got lost
+            # The newest records are kept, more than a device has.
+            if self._digest(name, number) == report.digest:
+                if not self._is_played_back(name, number):
+                    return False  # a repeat: our answer got lost
+                text = f"it goes on repeating record {number} of {head.number}: it is an older log"
+                return self._adopt(state, report, text)
             return self._adopt(state, report, f"record {number} is not the one that was here")
         missing = report.oldest - head.number - 1
         if not head.digest or missing > 0:
@@ -96,6 +105,16 @@ class IncidentLogs:
         if not incident.follows(head.digest, report):
             return self._adopt(state, report, f"record {number} does not follow the last one")
         state.log = LogHead(number, report.digest, head.missing)
+        return True
+
+    def _is_played_back(self, device: str, number: int) -> bool:
+        """Note a repeated record; return whether the device does not heed what it is told."""
+        first, count = self._repeats.get(device, (number, 0))
+        count += number == first
+        self._repeats[device] = first, count
+        if count <= _REPEATS:
+            return False
+        del self._repeats[device]
         return True
 
     def _adopt(self, state: DeviceState, report: Report, text: str) -> bool:

@@ -24,13 +24,15 @@ from warden_host.broker.backend import Attempt, AttemptKind
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError, filesystem_error, internal_error
 from warden_host.fleet.fleet import Fleet
-from warden_host.store.bans import BAN, Ban
+from warden_host.store.bans import BAN, MAX_BANS, Ban
 from warden_host.store.store import Store
 
 MAX_WAITING = 20_000
 _BATCH = 500
 _LOOK_AGAIN_S = 30.0  # at what has ended, and whether the rules are still loaded
 SHOWN_A_MINUTE = 20
+# Above what fleet.db keeps: so many more are in memory and in the kernel's set at most.
+SPARE_BANS = 5000
 
 _Job = Attempt | Callable[[Store], None]
 
@@ -201,7 +203,11 @@ class BanWatch:
         if not bans:
             return
         store.put_bans(bans)
-        status = self.enforcement.add(store, bans, time.time())
+        if self.strikes.count_in_force > MAX_BANS + SPARE_BANS:
+            self._apply(store)  # without those that newer ones pushed out of fleet.db
+            status = self.enforcement.status
+        else:
+            status = self.enforcement.add(store, bans, time.time())
         for ban in bans:
             self._write(partial(BanLog.banned, ban=ban))
             self._show(ban, status)
