@@ -18,7 +18,12 @@ from engine_kit import PLAIN, SEALED, K, pairs
 from fleet_kit import Journal
 from host_kit import PeerDevice, new_fleet
 from warden_host import names
-from warden_host.broker.accounts import device_account, device_password
+from warden_host.broker.accounts import (
+    app_account,
+    device_account,
+    device_password,
+    machine_password,
+)
 from warden_host.broker.mosquitto import registry
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
@@ -106,6 +111,14 @@ class Arena:
         if hasattr(self, "authority"):
             self.authority.ask(lambda engine: engine.unload(name))
             self.authority.reload()
+        return password
+
+    def add_app(self, user: str) -> str:
+        """Add an account of an application that this fleet does not serve; return its password."""
+        password = machine_password()
+        appid = user.partition(":")[2]
+        with registry.opened(self.fleet) as accounts:
+            accounts.put(app_account(appid, (TYPE,), password))
         return password
 
     def peer(self, name: str) -> PeerDevice:

@@ -1,8 +1,8 @@
 """A process that floods the broker under one account: one order on standard input, one result.
 
 The order, a line of JSON: fleet, device, password, kind, plain, seconds (at most), retry_s (how
-long it tries to log in again), fresh (of payloads()), count (packets at most, 0 for no limit). The
-result: sent (packets), rate (a second), cut (unix seconds at which the broker ended the
+long it tries to log in again), fresh (of payloads()), count (packets at most, 0 for no limit),
+user (of an account that is no device's, or ""). The result: sent (packets), rate (a second), cut (unix seconds at which the broker ended the
 connection, or null), refused (whether each later log-in was refused).
 """
 
@@ -63,6 +63,9 @@ def unseen_packets(kind: str, peer: PeerDevice) -> list[bytes]:
     return {
         "denied topics": [publish_packet(other, os.urandom(64)) for _ in range(200)],
         "pings": [b"\xc0\x00"],
+        "commands": [
+            publish_packet(other.replace("/evt/", "/cmd/"), os.urandom(64)) for _ in range(200)
+        ],
         "subscriptions": [subscribe_packet(f"{other}/{number}") for number in range(200)],
     }.get(kind, [])
 
@@ -77,7 +80,7 @@ def main() -> None:
     fleet = Fleet(Path(order["fleet"]))
     device = order["device"]
     peer = PeerDevice(K[AUTHORITY], policy.policy_hash(SEALED.policy), device=device)
-    user = names.device_client("relay", device)
+    user = order.get("user") or names.device_client("relay", device)
 
     def connect() -> tuple[RawClient, int]:
         client = RawClient(fleet.keys / "ca.crt", fleet.settings.broker.port)

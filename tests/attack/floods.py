@@ -9,16 +9,18 @@ import time
 from attack.arena import Arena, child
 from attack.flooder import KINDS, UNSEEN
 from attack.registry import Result, attack
+from warden_host import names
 from warden_host.cli import main
 
 SECONDS = 20.0  # the flooder goes on for so long, and logs in again and again
 _SHORT = ("garbage", "incidents", "denied topics")
 
 
-def flood(arena: Arena, kind: str) -> Result:
+def flood(arena: Arena, kind: str, user: str = "") -> Result:
+    """user: the account that floods, "" for a device's own."""
     device = "F-" + kind.replace(" ", "-")
     plain = kind == "large JSON"
-    password = arena.add_device(device, plain)
+    password = arena.add_app(user) if user else arena.add_device(device, plain)
     order = {
         "fleet": str(arena.fleet.root),
         "device": device,
@@ -29,6 +31,7 @@ def flood(arena: Arena, kind: str) -> Result:
         "retry_s": SECONDS if arena.whole else 0,
         "fresh": 6000 if arena.whole else 1500,
         "count": 0,
+        "user": user,
     }
     victim = f"V-{device}"
     arena.add_device(victim)
@@ -43,7 +46,12 @@ def flood(arena: Arena, kind: str) -> Result:
             revoked = revoke(arena, victim) if arena.whole else {}
             done = json.loads(process.stdout.readline())
     seen, seen_s = arena.wait_seen(
-        lambda event: event.device == device and event.code == "device-flood", began, 10
+        lambda event: (
+            event.code == ("account-flood" if user else "device-flood")
+            and (user in event.text if user else event.device == device)
+        ),
+        began,
+        10,
     )
     blocked_s = None if done["cut"] is None else done["cut"] - began
     return Result(
@@ -70,3 +78,12 @@ for _kind in (*KINDS, *UNSEEN):
         "found by its rate, slowed, and cut off at the broker",
         short=_kind in _SHORT,
     )(lambda arena, kind=_kind: flood(arena, kind))
+
+
+@attack(
+    "flood: an application",
+    "an application's account sends commands to nobody; found by its bytes, and cut off",
+    short=False,
+)
+def application(arena: Arena) -> Result:
+    return flood(arena, "commands", names.app_client("lights"))

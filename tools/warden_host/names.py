@@ -111,6 +111,11 @@ def gateway_client(name: str) -> str:
     return f"g:{name}"
 
 
+def is_other_client(username: str) -> bool:
+    """Return whether a user name is that of an application, a token of one, or a gateway."""
+    return username.startswith(("a:", "t:", "g:")) and username != app_client(AUTHORITY)
+
+
 def token_client(appid: str, id_: str) -> str:
     """Return the MQTT client ID and user name that go with an application's token."""
     return f"t:{appid}:{id_}"

@@ -9,13 +9,17 @@ import pytest
 from engine_kit import SEALED, Stage, pairs, report
 from host_kit import DEVICE, PeerDevice, new_fleet, refused
 from process_kit import PATIENCE_S
+from warden_host.alarms.rules import alarm_of
 from warden_host.broker.accounts import device_account
 from warden_host.broker.mosquitto import dynsec, registry
-from warden_host.devices import quarantine, revocation
+from warden_host.devices import account_access, gateways, quarantine, revocation
 from warden_host.engine.events import FleetEvent
 from warden_host.fleet.fleet import CONFIG, Fleet
 from warden_host.protocol import policy
+from warden_host.reactions.settings import Budget
+from warden_host.service import reactor as reactor_module
 from warden_host.service.flood_guard import FloodGuard
+from warden_host.service.known_devices import KnownDevices
 from warden_host.service.reactor import Reactor
 from warden_host.store.reactions import DEREGISTER, QUARANTINE, Reaction
 
@@ -35,6 +39,8 @@ class Authority:
         self.stage = stage
         self.floods = FloodGuard(lambda: 5.0)
         self.dropped: list[str] = []
+        self.known = KnownDevices()
+        self.known.read(stage.store, self.floods.forget)
 
     def ask(self, question):
         return question(self.stage.engine)
@@ -167,6 +173,106 @@ def test_a_flooder_is_disabled_before_anything_is_written(house):
     assert house.store.device(DEVICE).ending.revoked
     assert [one.code for one in house.store.incidents(DEVICE)] == ["device-flood"]
     assert reactor is not None
+
+
+@pytest.mark.parametrize("sender", ["g:hall", USER, ""])
+def test_a_flood_by_a_gateway_ends_its_right_and_not_the_device(house, monkeypatch, sender):
+    monkeypatch.setattr(reactor_module, "_BACKLOG_S", 0.01)
+    for name, devices in (("hall", (DEVICE,)), ("attic", (DEVICE,)), ("shed", ())):
+        gateways.add(house.fleet, house.store, name, devices)
+    asked = []
+    with house.reacting() as reactor:
+        reactor.busiest = lambda clients: asked.append(set(clients)) or sender
+        reactor.on_flood(DEVICE, "too much")
+        house.wait(1)
+        by_gateway = sender == "g:hall"
+        if by_gateway:  # what it sent before is behind it then
+            house.wait_until_done()
+            assert house.authority.floods.dropped == set()
+    assert asked == [{USER, "g:hall", "g:attic"}]
+    assert house.account["disabled"] is not by_gateway
+    assert house.disabled == ([] if by_gateway else [USER])
+    assert house.news[0].name == ("revoke-gateway" if by_gateway else "de-register")
+    assert house.store.gateways()["hall"] == (() if by_gateway else (DEVICE,))
+    assert house.store.gateways()["attic"] == (DEVICE,)
+    if by_gateway:
+        assert house.news[0].text == "gateway hall: too much"
+        row = ("fleet", f"revoke-gateway hall {DEVICE} for device-flood", "ok")
+        assert house.actions()[-1] == row
+        assert [one.app for one in house.store.incidents(DEVICE)] == ["g:hall"]
+
+
+def test_a_flood_by_a_gateway_whose_right_cannot_be_ended_cuts_the_device_off(house, monkeypatch):
+    gateways.add(house.fleet, house.store, "hall", (DEVICE,))
+    monkeypatch.setattr(gateways, "change", lambda *_: 1 / 0)
+    with house.reacting() as reactor:
+        reactor.busiest = lambda _: "g:hall"
+        reactor.on_flood(DEVICE, "too much")
+        house.wait(1)
+    assert house.disabled == [USER]
+    assert house.actions()[-1][2] == "internal-error"
+
+
+@pytest.mark.parametrize("kind", ["a:lights", "g:hall", "t:lights:7"])
+def test_a_flood_of_another_account_disables_it(house, kind):
+    with house.reacting() as reactor:
+        for _ in range(3):
+            reactor.on_traffic(kind, "too much")
+        house.wait(1)
+    assert house.disabled[0] == kind
+    (event,) = house.news
+    assert (event.kind, event.name, event.code) == ("reaction", "de-register", "account-flood")
+    assert event.text == f"{kind}: too much"
+    assert alarm_of(event).kind == "quarantine"
+    assert house.actions()[-1] == ("fleet", f"de-register {kind} for account-flood", "ok")
+
+
+def test_what_an_account_may_send_is_the_fleets_to_say(tmp_path):
+    text = '[reactions]\naccount-flood = "alert"\naccount_kib_s = 50\n[reactions.device.D1]\nkib_s = 9\n'
+    house = House(tmp_path, text)
+    with house.reacting() as reactor:
+        assert reactor.traffic_budget("g:hall").kib_s == 50
+        assert reactor.traffic_budget(USER).kib_s == 9
+        assert reactor.traffic_budget("a:authority") is None
+        assert reactor.traffic_budget("warden-admin") is None
+        for _ in range(3):
+            reactor.on_traffic("a:lights", "too much")
+        reactor.on_traffic(USER, "too much")
+        house.wait(2)
+    assert house.disabled == [USER]
+    assert [one.name for one in house.news] == ["alert", "de-register"]
+    house.store.close()
+
+
+def test_an_account_is_let_in_again(house):
+    gateways.add(house.fleet, house.store, "hall", (DEVICE,))
+
+    def is_off() -> bool:
+        clients = dynsec.load(house.fleet.broker)["clients"]
+        return next(one for one in clients if one["username"] == "g:hall").get("disabled", False)
+
+    account_access.disable(house.fleet, "g:hall")
+    assert is_off()
+    account_access.enable(house.fleet, house.store, "g:hall")
+    assert not is_off()
+    for name, code in (("g:attic", "gateway-unknown"), ("a:none", "app-unknown")):
+        with refused(code):
+            account_access.enable(house.fleet, house.store, name)
+    for name in ("a:authority", "warden-admin", USER):
+        with refused("bad-name"):
+            account_access.enable(house.fleet, house.store, name)
+
+
+def test_a_device_of_another_type_gets_its_rules(house):
+    house.authority.floods.watch(lambda device: asked.append(device) or Budget(), lambda *_: None)
+    asked: list[str] = []
+    house.authority.floods.admits(DEVICE, 1)
+    with house.store.transaction():
+        house.store.add_device(replace(SEALED, type="lock"))
+    house.authority.known.read(house.store, house.authority.floods.forget)
+    assert house.authority.known.types == {DEVICE: "lock"}
+    house.authority.floods.admits(DEVICE, 1)
+    assert asked == [DEVICE] * 2
 
 
 def test_a_flood_in_quarantine_deregisters(tmp_path):

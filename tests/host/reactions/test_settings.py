@@ -30,7 +30,7 @@ def test_defaults_restrict_for_what_the_account_itself_did_alone(load):
     assert rules.reaction("device-flood") == DEREGISTER
     assert rules.reaction("device-cloned") == QUARANTINE
     restricting = {code for code, kind in rules.reactions.items() if kind not in (IGNORE, ALERT)}
-    assert restricting == {"device-flood", "device-cloned"}
+    assert restricting == {"device-flood", "account-flood", "device-cloned"}
     assert rules.reaction("not-allowed") == IGNORE
     assert rules.budget == settings.Budget()
 

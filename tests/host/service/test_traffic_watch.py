@@ -10,8 +10,8 @@ from warden_host.service.traffic_watch import TrafficMeter
 from warden_host.tcp_diag import Connection
 
 BUDGET = Budget(kib_s=10, tolerance_s=4)
-CLIENTS = {("10.0.0.1", 1): f"d:relay:{DEVICE}", ("10.0.0.2", 2): "a:home", ("10.0.0.4", 4): "d:x"}
-
+CLIENT = f"d:relay:{DEVICE}"
+CLIENTS = {("10.0.0.1", 1): CLIENT, ("10.0.0.2", 2): "a:home", ("10.0.0.4", 4): "warden-admin"}
 
 LOGGED_IN = 4.99  # all of them, steady seconds
 
@@ -22,12 +22,12 @@ def read(meter: TrafficMeter, counts, now: float, cookie: bytes = b"1") -> list[
 
     present = {peer: Connection(cookie, count) for peer, count in counts.items()}
     found = meter.read(present, client_at, now)
-    return [device for device, _ in list(found)]
+    return [client for client, _ in list(found)]
 
 
 @pytest.fixture
 def meter():
-    made = TrafficMeter(lambda _: BUDGET)
+    made = TrafficMeter(lambda client: BUDGET if client.startswith(("d:", "g:")) else None)
     read(made, {}, 4.95)
     return made
 
@@ -49,9 +49,9 @@ def test_the_kernel_tells_what_a_connection_received():
 
 def test_a_connection_above_its_budget_is_found_once_in_a_while(meter):
     peer = ("10.0.0.1", 1)
-    assert read(meter, {peer: 41 << 10}, 5.0) == [DEVICE]
+    assert read(meter, {peer: 41 << 10}, 5.0) == [CLIENT]
     assert read(meter, {peer: 42 << 10}, 5.5) == []
-    assert read(meter, {peer: 142 << 10}, 6.0) == [DEVICE]
+    assert read(meter, {peer: 142 << 10}, 6.0) == [CLIENT]
 
 
 def test_what_is_within_the_budget_is_no_flood(meter):
@@ -60,7 +60,7 @@ def test_what_is_within_the_budget_is_no_flood(meter):
         assert read(meter, {peer: 9 * 1024 * second}, 5.0 + second) == []
 
 
-def test_applications_and_who_has_not_logged_in_are_not_counted(meter):
+def test_who_has_no_budget_and_who_has_not_logged_in_are_not_counted(meter):
     for peer in (("10.0.0.2", 2), ("10.0.0.3", 3), ("10.0.0.4", 4)):
         assert read(meter, {peer: 1 << 30}, 6.0) == []
 
@@ -78,3 +78,18 @@ def test_a_stranger_at_a_devices_former_port_is_not_the_device(meter):
     assert read(meter, {peer: 1 << 30}, 5.5, b"2") == []  # at once after it
     assert read(meter, {}, 6.0) == []
     assert read(meter, {peer: 1 << 30}, 6.5, b"3") == []
+
+
+def test_the_busiest_of_some_clients_is_found(meter, monkeypatch):
+    monkeypatch.setitem(CLIENTS, ("10.0.0.5", 5), "g:hall")
+    peers = [("10.0.0.1", 1), ("10.0.0.5", 5), ("10.0.0.2", 2)]
+
+    def busiest(counts, clients, cookie: bytes = b"1") -> str:
+        present = {peer: Connection(cookie, n) for peer, n in zip(peers, counts, strict=True)}
+        return meter.busiest(present, lambda peer, _: CLIENTS.get(peer, ""), clients)
+
+    assert read(meter, dict(zip(peers, (9000, 100, 100), strict=True)), 5.0) == []
+    assert busiest((9100, 5000, 99_000), {CLIENT, "g:hall"}) == "g:hall"
+    assert busiest((9100, 150, 99_000), {CLIENT, "g:hall"}) == CLIENT
+    assert busiest((9000, 100, 99_000), {CLIENT, "g:hall"}) == ""
+    assert busiest((9100, 9200, 99_000), {CLIENT, "g:hall"}, b"2") == "g:hall"  # new connections

@@ -2,12 +2,13 @@
 
 import click
 
-from warden_host import control_client, names
+from warden_host import control_client, jsontext, names
 from warden_host.broker import connection
 from warden_host.cli import orders, screen
 from warden_host.cli.common import State, json_option, pass_state
-from warden_host.devices import quarantine, rotation
+from warden_host.devices import account_access, quarantine, rotation
 from warden_host.errors import HostError
+from warden_host.fleet.fleet import Fleet
 from warden_host.store.store import Store
 
 
@@ -24,13 +25,19 @@ def readmit(state: State, device: str, yes: bool, timeout: float, as_json: bool)
     these, it gets its rights back. The same command goes on where it stopped. A cloned device
     can't be let in like this: its copy would get the new secrets too.
 
+    An application, a token of one or a gateway that flooded the broker is named by its account. It
+    keeps its password: `warden app export` and `warden gateway export` give another one.
+
     \b
     Examples:
       warden readmit front-door
+      warden readmit g:hall
       warden readmit front-door --yes --json
     """
-    name = names.check_id(device, "device ID")
     fleet = state.fleet()
+    if ":" in device:
+        return _readmit_account(fleet, device, yes, as_json)
+    name = names.check_id(device, "device ID")
     with Store(fleet.database) as store:
         known = store.device(name)
         quarantine.check_readmission(known)
@@ -62,4 +69,15 @@ def readmit(state: State, device: str, yes: bool, timeout: float, as_json: bool)
         screen.print_json({"ok": True, "device": name, "code": code})
     else:
         screen.good(f"{name} is in the fleet again, with new secrets")
+    return 0
+
+
+def _readmit_account(fleet: Fleet, account: str, yes: bool, as_json: bool) -> int:
+    with Store(fleet.database) as store:
+        screen.confirm(f"Let {jsontext.printable(account)} in again?", yes, as_json)
+        account_access.enable(fleet, store, account)
+    if as_json:
+        screen.print_json({"ok": True, "account": account})
+    else:
+        screen.good(f"{account} may connect again")
     return 0

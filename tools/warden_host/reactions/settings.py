@@ -22,10 +22,12 @@ IGNORE, ALERT, QUARANTINE, DEREGISTER = "ignore", "alert", "quarantine", "de-reg
 REACTIONS = (IGNORE, ALERT, QUARANTINE, DEREGISTER)  # each includes the ones before it
 
 FLOOD, CLONED, SHARED = "device-flood", "device-cloned", "account-shared"
+ACCOUNT_FLOOD = "account-flood"  # of an application, its tokens, or a gateway
 # Only what a device's own account did, or what its own keys prove, takes its rights away. A
 # report of a forged message is no guilt of the device: whoever owns the broker can cause it.
 DEFAULTS: Mapping[str, str] = {
     FLOOD: DEREGISTER,
+    ACCOUNT_FLOOD: DEREGISTER,
     CLONED: QUARANTINE,
     SHARED: ALERT,
     "tampered": ALERT,
@@ -54,6 +56,7 @@ CODES = frozenset(DEFAULTS) | frozenset(
 _NUMBERS = {  # key → (least, most)
     "messages_s": (1, 100_000),
     "kib_s": (1, 1 << 20),
+    "account_kib_s": (16, 1 << 20),
     "processor_ms": (1, 10_000),
     "tolerance_s": (1, 600),
 }
@@ -65,11 +68,13 @@ class Budget:
     """What one account may cost the authority for long.
 
     messages_s: messages a second. kib_s: KiB a second. processor_ms: milliseconds of the engine's
-    time a second. tolerance_s: so many seconds' worth may come at once.
+    time a second. tolerance_s: so many seconds' worth may come at once. account_kib_s: KiB a
+    second of an account that is no device's: of the fleet's default alone.
     """
 
     messages_s: int = 200
     kib_s: int = 256
+    account_kib_s: int = 1024
     processor_ms: int = 300
     tolerance_s: int = 4
 
@@ -93,6 +98,12 @@ class ReactionSettings:
     default: Rules = Rules()
     types: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     devices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def account_budget(self) -> Budget:
+        """Return what an account may send that is no device's: bytes, by the kernel's count."""
+        budget = self.default.budget
+        return replace(budget, kib_s=budget.account_kib_s)
 
     def rules(self, type_: str, device: str) -> Rules:
         """Return what holds for a device: its own values before its type's, before the default."""

@@ -31,6 +31,7 @@ from warden_host.service.clock_guard import ClockGuard, WorkClock
 from warden_host.service.fair_inbox import MAX_TASKS, FairInbox, Load, Sender
 from warden_host.service.flood_guard import FloodGuard, refusal_notices
 from warden_host.service.key_lists import Asks, KeyLists
+from warden_host.service.known_devices import KnownDevices
 from warden_host.service.link import AppLink, outdated
 from warden_host.service.pending_apps import PendingApps, rename_finisher
 from warden_host.service.pending_wipes import PendingWipes, finisher
@@ -65,7 +66,7 @@ class Authority:
         self._engine: Engine | None = None
         self._guard = threading.Lock()  # for the engine and the store
         self._lone_reply = False  # a link received a reply while nothing else waited
-        self._devices: dict[bytes, str] = {}  # name in a topic → device ID
+        self.known = KnownDevices()
         self._links: dict[str, AppLink] = {}
         self._asks = Asks()
         self._changing = threading.Lock()
@@ -82,7 +83,7 @@ class Authority:
     def __enter__(self) -> "Authority":
         with Store(self._fleet.database) as store:
             apps = app_export.served(store)
-            self._devices = {name.encode(): name for name in store.names()}
+            self.known.read(store, self.floods.forget)
         self.codes.__enter__()
         try:
             for app in (App(AUTHORITY, (), ()), *apps):
@@ -179,7 +180,7 @@ class Authority:
     def reload(self) -> None:
         """Connect and disconnect applications, and accept devices, as fleet.db has them now."""
         with self._changing, Store(self._fleet.database) as store:
-            self._devices = {name.encode(): name for name in store.names()}
+            self.known.read(store, self.floods.forget)
             served = app_export.served(store)
             self.do(lambda engine: engine.exported.cache_clear())
             for appid in outdated(self._fleet, self._links, served):
@@ -240,7 +241,7 @@ class Authority:
     def receive(self, appid: str, topic: bytes, payload: memoryview, retain: bool) -> None:
         """Queue a message, or refuse it before it is copied. Called on the link's thread."""
         parts = topic.split(b"/", 7) if len(topic) <= TOPIC_LIMIT else []
-        device = self._devices.get(parts[4], "") if len(parts) > 4 else ""
+        device = self.known.of_topic(parts)
         sender, verb = Sender(appid, device), parts[6] if len(parts) > 6 else b""
         weight = _HELLO_WEIGHT if verb == b"hello" else 1.0
         size = len(topic) + len(payload)

@@ -2,18 +2,21 @@
 
 What decides is called on the links' and the engine's threads and waits for nothing. A thread of
 its own changes fleet.db and the broker; the account of a flooder is disabled before that.
+
+A flood in a device's name that a gateway sends costs the gateway its right to relay for it, and
+the device nothing: anyone at the gateway's site can send in a listed device's name.
 """
 
 import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from warden_host import names
 from warden_host.broker.backend import Broker, Guard, Places
-from warden_host.devices import quarantine
+from warden_host.devices import account_access, gateways, quarantine
 from warden_host.engine import restriction
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
@@ -21,6 +24,7 @@ from warden_host.errors import HostError, internal_error
 from warden_host.fleet.fleet import Fleet
 from warden_host.reactions import settings
 from warden_host.reactions.settings import (
+    ACCOUNT_FLOOD,
     ALERT,
     DEREGISTER,
     FLOOD,
@@ -41,13 +45,18 @@ _WHO = "fleet"  # in the audit log
 _REPEAT_S = 600.0  # one alert of a device and a code in this time
 _MOST_ALERTS = 4096
 _WATCHED = ("incident", "refused")
+_UNLIST = "revoke-gateway"  # what is done instead of a device's reaction
+_BACKLOG_S = 5.0  # what a gateway sent before its right ended may take so long to come
 
 
 class _Job(NamedTuple):
+    """account: of the gateway or the application that is to blame; "": the device is."""
+
     device: str
     kind: str
     code: str
     text: str
+    account: str = ""
 
 
 class Reactor:
@@ -72,7 +81,9 @@ class Reactor:
         self._disable = disable
         self._revoked = revoked
         self._settings = settings.load(fleet)
-        self._types: dict[str, str] = {}
+        # Returns which of these clients sends most now, or "" (service/traffic_watch.py).
+        self.busiest: Callable[[Collection[str]], str] = lambda _: ""
+        self._backlogs: list[threading.Timer] = []
         self._alerts: dict[tuple[str, str], float] = {}
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         # Restrictions that wait: (device, kind, code). A flood of incidents is one of them.
@@ -80,8 +91,6 @@ class Reactor:
         self._thread = threading.Thread(target=self._run, name="warden-reactions", daemon=True)
 
     def __enter__(self) -> "Reactor":
-        with Store(self._fleet.database) as store:
-            self._types = {name: type_ for name, type_, _ in store.device_types()}
         self._thread.start()
         self._authority.floods.watch(self.budget, self.on_flood)
         self._authority.ask(lambda engine: engine.watchers.append(self.on_event))
@@ -90,6 +99,8 @@ class Reactor:
     def __exit__(self, *_: object) -> None:
         self._jobs.put(None)
         self._thread.join()
+        for timer in self._backlogs:
+            timer.cancel()
 
     def on_event(self, fleet_event: FleetEvent) -> None:
         """React to an incident or to a refused message. Called by the one who has the engine."""
@@ -122,26 +133,55 @@ class Reactor:
                 return  # two meters find the same flood: it is none in quarantine
             self._authority.floods.drop(device)
             self._authority.drop_messages(device)
-            self._disable(names.device_client(self._type(device), device))
+            user = names.device_client(self._type(device), device)
+            gateway = self._flooding_gateway(user, device)
+            if gateway:
+                self._jobs.put(_Job(device, _UNLIST, FLOOD, why, gateway))
+                return
+            self._disable(user)
         self.react(device, FLOOD, why)
+
+    def on_traffic(self, client: str, why: str) -> None:
+        """Cut off an account that sends the broker too much. Called on any thread."""
+        if not names.is_other_client(client):
+            self.on_flood(names.parse_device_client(client)[1], why)
+            return
+        kind = self._settings.default.reaction(ACCOUNT_FLOOD)
+        if kind == IGNORE or not self._is_due(client, kind, ACCOUNT_FLOOD):
+            return
+        if kind != ALERT:
+            self._disable(client)
+        self._jobs.put(_Job("", kind, ACCOUNT_FLOOD, why, client))
+
+    def _flooding_gateway(self, user: str, device: str) -> str:
+        """Return the account of the gateway that sends what is in the device's name, or ""."""
+        with contextlib.suppress(HostError), Store(self._fleet.database) as store:
+            listing = [name for name, listed in store.gateways().items() if device in listed]
+            if listing:
+                found = self.busiest([user, *map(names.gateway_client, listing)])
+                return "" if found == user else found
+        return ""
 
     def react(self, device: str, code: str, text: str) -> None:
         """Have a code's reaction carried out. Called on any thread."""
         kind = self._rules(device).reaction(code)
-        if kind == IGNORE or not device:
-            return
+        if kind != IGNORE and device and self._is_due(device, kind, code):
+            self._jobs.put(_Job(device, kind, code, text))
+
+    def _is_due(self, name: str, kind: str, code: str) -> bool:
+        """Note a reaction; return whether it is to be carried out. name: device or account."""
         if kind == ALERT:
             now = time.monotonic()
-            if now - self._alerts.get((device, code), float("-inf")) < _REPEAT_S:
-                return
+            if now - self._alerts.get((name, code), float("-inf")) < _REPEAT_S:
+                return False
             if len(self._alerts) >= _MOST_ALERTS:
                 self._alerts.clear()
-            self._alerts[device, code] = now
-        elif (device, kind, code) in self._waiting:
-            return
+            self._alerts[name, code] = now
+        elif (name, kind, code) in self._waiting:
+            return False
         else:
-            self._waiting.add((device, kind, code))
-        self._jobs.put(_Job(device, kind, code, text))
+            self._waiting.add((name, kind, code))
+        return True
 
     @property
     def operations(self) -> dict[str, Handler]:
@@ -167,9 +207,57 @@ class Reactor:
             except Exception as error:  # noqa: BLE001  a bug must not end all later reactions
                 self._failed(job, internal_error(error))
             finally:
-                self._waiting.discard((job.device, job.kind, job.code))
+                self._waiting.discard((job.device or job.account, job.kind, job.code))
 
     def _carry_out(self, job: _Job) -> None:
+        if job.kind == _UNLIST:
+            self._end_relaying(job)
+        elif job.account:
+            self._cut_account(job)
+        else:
+            self._restrict(job)
+
+    def _end_relaying(self, job: _Job) -> None:
+        """Take its right to relay for a device from the gateway that floods in its name."""
+        device, gateway = job.device, job.account.partition(":")[2]
+        try:
+            with Store(self._fleet.database) as store:
+                store.add_incident(device, "host", FLOOD, "", 1, job.account)
+                with self._audited(store, f"{_UNLIST} {gateway} {device} for {FLOOD}"):
+                    gateways.change(self._fleet, store, gateway, (), (device,))
+        except Exception:
+            self._disable(names.device_client(self._type(device), device))
+            raise
+        self._show(job._replace(text=f"gateway {gateway}: {job.text}"))
+        timer = threading.Timer(_BACKLOG_S, self._authority.floods.forget, (device,))
+        timer.daemon = True
+        self._backlogs = [one for one in self._backlogs if one.is_alive()] + [timer]
+        timer.start()
+
+    def _cut_account(self, job: _Job) -> None:
+        if job.kind != ALERT:
+            with (
+                Store(self._fleet.database) as store,
+                self._audited(store, f"{job.kind} {job.account} for {job.code}"),
+            ):
+                account_access.disable(self._fleet, job.account)
+        self._show(job._replace(text=f"{job.account}: {job.text}"))
+
+    @contextlib.contextmanager
+    def _audited(self, store: Store, action: str) -> Iterator[None]:
+        """Write what is done into the audit log, and then how it ended."""
+        started = store.add_audit(_WHO, action)
+        outcome = "internal-error"
+        try:
+            yield
+            outcome = "ok"
+        except HostError as error:
+            outcome = error.code
+            raise
+        finally:
+            store.add_audit(_WHO, action, outcome, started)
+
+    def _restrict(self, job: _Job) -> None:
         device = job.device
         with Store(self._fleet.database) as store:
             if job.code in (FLOOD, SHARED) and store.find(device) is not None:
@@ -216,16 +304,19 @@ class Reactor:
     def _rules(self, device: str) -> Rules:
         return self._settings.rules(self._type(device), device)
 
+    def traffic_budget(self, client: str) -> Budget | None:
+        """Return what an account's connection may send, None for any. Called on any thread."""
+        if names.is_other_client(client):
+            return self._settings.account_budget
+        try:
+            device = names.parse_device_client(client)[1]
+        except HostError:
+            return None
+        return self.budget(device)
+
     def _type(self, device: str) -> str:
-        """Return a device's type; of a new one fleet.db is asked."""
-        known = self._types.get(device)
-        if known is None:
-            known = ""
-            with contextlib.suppress(HostError), Store(self._fleet.database) as store:
-                known = store.device(device).type
-            if known:
-                self._types[device] = known
-        return known
+        """Return a device's type, "" of one that is not in the fleet."""
+        return self._authority.known.types.get(device, "")
 
 
 def _unload(engine: Engine, device: str) -> None:
@@ -250,7 +341,11 @@ def reacting(
         with Reactor(fleet, authority, announce, guard.disable, revoked) as made:
             made.watch_places(broker.places)
             places = broker.places
-            with TrafficWatch(broker.ports, places.client_at, made.budget, made.on_flood):
+            watch = TrafficWatch(
+                broker.ports, places.client_at, made.traffic_budget, made.on_traffic
+            )
+            with watch:
+                made.busiest = watch.busiest
                 yield made
     finally:
         guard.close()

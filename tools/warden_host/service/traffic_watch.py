@@ -1,16 +1,17 @@
-"""Find the device whose connection floods the broker with what the authority never sees.
+"""Find the account whose connection floods the broker with what the authority never sees.
 
 Such as messages to topics that it has no right to, refused subscriptions, pings: the broker drops
-them, and they cost its processor all the same. The kernel knows what each connection received.
+them, and they cost its processor all the same. And all that applications and gateways send. The
+kernel knows what each connection received.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from warden_host import names, tcp_diag
-from warden_host.errors import HostError
+from warden_host import tcp_diag
 from warden_host.reactions.settings import Budget
 from warden_host.tcp_diag import Connection
 
@@ -18,19 +19,21 @@ PERIOD_S = 0.5
 _Peer = tuple[str, int]
 # (address, port), steady seconds → the client that logged in from there since, or "".
 _ClientAt = Callable[[_Peer, float], str]
+# A client → what it may send, or None for one that is not counted.
+_BudgetOf = Callable[[str], Budget | None]
 
 
 class _Seen(NamedTuple):
     """absent: steady seconds of the last look at which the connection was not there yet.
 
-    received: bytes. level: KiB in the bucket. device: "" before its log-in was seen.
+    received: bytes. level: KiB in the bucket. client: "" before its log-in was seen.
     """
 
     cookie: bytes
     absent: float
     received: int = 0
     level: float = 0.0
-    device: str = ""
+    client: str = ""
 
 
 class TrafficMeter:
@@ -40,7 +43,7 @@ class TrafficMeter:
     from an address and a port that a device had would be the device's.
     """
 
-    def __init__(self, budget_of: Callable[[str], Budget]) -> None:
+    def __init__(self, budget_of: _BudgetOf) -> None:
         self._budget_of = budget_of
         self._last = 0.0
         self._known: dict[_Peer, _Seen] = {}
@@ -48,39 +51,60 @@ class TrafficMeter:
     def read(
         self, present: Mapping[_Peer, Connection], client_at: _ClientAt, now: float
     ) -> Iterable[tuple[str, str]]:
-        """Yield (device, why) for each flooder. present: all connections."""
+        """Yield (client, why) for each flooder. present: all connections."""
         before, self._last = self._last, now
         known: dict[_Peer, _Seen] = {}
         for peer, (cookie, received) in present.items():
-            seen = self._known.get(peer)
-            if seen is None or seen.cookie != cookie:
-                seen = _Seen(cookie, before)
+            seen = self._seen(peer, cookie, client_at, before)
             level = seen.level + max(0, received - seen.received) / 1024
-            device = seen.device or _device(client_at(peer, seen.absent))
-            known[peer] = seen._replace(received=received, level=level, device=device)
-            if not device:
-                continue  # before its log-in, and of applications: not counted here
-            budget = self._budget_of(device)
+            known[peer] = seen._replace(received=received, level=level)
+            budget = self._budget_of(seen.client) if seen.client else None
+            if budget is None:
+                continue  # before its log-in, and of the authority itself: not counted here
             level = max(0.0, level - max(0.0, now - before) * budget.kib_s)
             is_flood = level > budget.kib_s * budget.tolerance_s
             known[peer] = known[peer]._replace(level=0.0 if is_flood else level)
             if is_flood:
-                yield device, f"more than {budget.kib_s} KiB a second at the broker"
+                yield seen.client, f"more than {budget.kib_s} KiB a second at the broker"
         self._known = known
+
+    def busiest(
+        self,
+        present: Mapping[_Peer, Connection],
+        client_at: _ClientAt,
+        clients: Collection[str],
+    ) -> str:
+        """Return which of these clients sent most since the last read(); "" for none of them.
+
+        It may run beside read(), on another thread.
+        """
+        growth: Counter[str] = Counter()
+        for peer, (cookie, received) in present.items():
+            seen = self._seen(peer, cookie, client_at, self._last)
+            if seen.client in clients:
+                growth[seen.client] += received - seen.received
+        found = growth.most_common(1)
+        return found[0][0] if found and found[0][1] > 0 else ""
+
+    def _seen(self, peer: _Peer, cookie: bytes, client_at: _ClientAt, before: float) -> _Seen:
+        seen = self._known.get(peer)
+        if seen is None or seen.cookie != cookie:
+            seen = _Seen(cookie, before)
+        return seen if seen.client else seen._replace(client=client_at(peer, seen.absent))
 
 
 class TrafficWatch:
     """Run while it is entered; where the kernel tells nothing, it ends by itself.
 
     ports: of the broker. client_at: as Places.client_at().
-    found(device, why): called for each flooder.
+    found(client, why): called for each flooder.
     """
 
     def __init__(
         self,
         ports: Iterable[int],
         client_at: _ClientAt,
-        budget_of: Callable[[str], Budget],
+        budget_of: _BudgetOf,
         found: Callable[[str, str], None],
     ) -> None:
         self._ports = tuple(ports)
@@ -98,22 +122,24 @@ class TrafficWatch:
         self._stop.set()
         self._thread.join()
 
+    def busiest(self, clients: Collection[str]) -> str:
+        """Return which of these clients sends most now; "" where nothing tells."""
+        try:
+            return self._meter.busiest(self._look(), self._client_at, clients)
+        except (OSError, AttributeError):
+            return ""
+
     def _run(self) -> None:
         while not self._stop.wait(PERIOD_S):
             try:
-                present: dict[_Peer, Connection] = {}
-                for port in self._ports:
-                    present |= tcp_diag.received(port)
+                present = self._look()
             except (OSError, AttributeError):  # no Linux, or a kernel without it
                 return
-            for device, why in self._meter.read(present, self._client_at, time.monotonic()):
-                self._found(device, why)
+            for client, why in self._meter.read(present, self._client_at, time.monotonic()):
+                self._found(client, why)
 
-
-def _device(client: str) -> str:
-    if not names.is_device_client(client):
-        return ""
-    try:
-        return names.parse_device_client(client)[1]
-    except HostError:
-        return ""
+    def _look(self) -> dict[_Peer, Connection]:
+        present: dict[_Peer, Connection] = {}
+        for port in self._ports:
+            present |= tcp_diag.received(port)
+        return present
