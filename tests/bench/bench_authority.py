@@ -7,18 +7,15 @@ is what the system charged each process, all of its threads together.
     python tests/bench/bench_authority.py ROLE FLEET PASSWORD…     one of the processes
 """
 
-import json
 import queue
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "host"), str(TESTS), str(TESTS / "bench")]
@@ -26,8 +23,9 @@ sys.path[:0] = [str(TESTS / "host"), str(TESTS), str(TESTS / "bench")]
 import paho.mqtt.client as mqtt  # noqa: E402  (the path must be set first)
 from engine_kit import POLICY, SEALED, K, Stage, pairs  # noqa: E402
 from host_kit import PeerDevice, new_fleet, topic  # noqa: E402
-from live_kit import LiveDevice, send_at_once  # noqa: E402
+from live_kit import send_at_once  # noqa: E402
 from measure_kit import figure, row  # noqa: E402
+from role_kit import BenchDevice, Role, serve_role  # noqa: E402
 from warden_host import names  # noqa: E402
 from warden_host.broker.accounts import app_account, device_account, device_password  # noqa: E402
 from warden_host.broker.mosquitto import registry  # noqa: E402
@@ -64,9 +62,11 @@ def _live_rows(folder: Path) -> Iterator[dict[str, object]]:
             accounts.put(device_account("relay", name, passwords[name]))
         accounts.put(app_account(_METER, ("relay",), passwords[_METER]))
     with (
-        _Role("authority", fleet) as authority,
-        _Role("meter", fleet, passwords[_METER]) as meter,
-        _Role("devices", fleet, *(passwords[name] for name in (*_DEVICES, _ECHO))) as devices,
+        Role(__file__, "authority", fleet) as authority,
+        Role(__file__, "meter", fleet, passwords[_METER]) as meter,
+        Role(
+            __file__, "devices", fleet, *(passwords[name] for name in (*_DEVICES, _ECHO))
+        ) as devices,
     ):
         total = len(_DEVICES) * _EVENTS
         before = authority.do(0)["cpu"], meter.do(0)["cpu"]
@@ -126,51 +126,6 @@ def _session_rows() -> Iterator[dict[str, object]]:
     yield row("memory of a device with a session", held / 1024, "KB", most=6.0)
 
 
-class _Role:
-    """One of the processes: do(number) has it work and returns its figures."""
-
-    def __init__(self, role: str, fleet: Fleet, *passwords: str) -> None:
-        command = [sys.executable, __file__, role, str(fleet.root), *passwords]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._read()
-
-    def do(self, count: int) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        print(count, file=self._process.stdin, flush=True)
-        return self._read()
-
-    def cpu(self, count: int) -> float:
-        """Have it work; return the seconds of CPU that it took."""
-        before: float = self.do(0)["cpu"]
-        took: float = self.do(count)["cpu"] - before
-        return took
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"a process of the bench ended with {self._process.wait()}")
-        figures: dict[str, Any] = json.loads(line)
-        return figures
-
-    def __enter__(self) -> "_Role":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-
-def _serve_role(work: Callable[[int], dict[str, object]]) -> None:
-    """Answer each number on standard input with the figures that its work gave."""
-    print("{}", flush=True)
-    for line in sys.stdin:
-        print(json.dumps(work(int(line))), flush=True)
-
-
 def _be_authority(fleet: Fleet) -> None:
     with serving(fleet) as service:
 
@@ -182,7 +137,7 @@ def _be_authority(fleet: Fleet) -> None:
                 service.authority.command(Request("D0", "set_relay", {"on": 1}))
             return {"cpu": time.process_time()}
 
-        _serve_role(work)
+        serve_role(work)
 
 
 def _client(fleet: Fleet, user: str, password: str, subscription: str) -> mqtt.Client:
@@ -221,16 +176,8 @@ def _be_meter(fleet: Fleet, password: str) -> None:
             echoes.get()
         return {"cpu": time.process_time(), "received": received}
 
-    _serve_role(work)
+    serve_role(work)
     client.loop_stop()
-
-
-class _BenchDevice(LiveDevice):
-    """A device that ignores wakes: its first hello is on its way."""
-
-    def on_message(self, client: object, data: object, message: mqtt.MQTTMessage) -> None:
-        if "/wake/" not in message.topic:
-            super().on_message(client, data, message)
 
 
 def _be_devices(fleet: Fleet, *passwords: str) -> None:
@@ -239,7 +186,7 @@ def _be_devices(fleet: Fleet, *passwords: str) -> None:
     echo = _client(fleet, names.device_client("relay", _ECHO), named[_ECHO], cmd)
     evt = topic("evt", "reply", device=_ECHO)
     echo.on_message = lambda *args: echo.publish(evt, args[2].payload, qos=0)
-    devices = [_BenchDevice(fleet, named[name], name) for name in _DEVICES]
+    devices = [BenchDevice(fleet, named[name], name) for name in _DEVICES]
     for device in devices:
         while not device.keys:
             time.sleep(0.01)
@@ -254,7 +201,7 @@ def _be_devices(fleet: Fleet, *passwords: str) -> None:
         time.sleep(1)
         return {}
 
-    _serve_role(work)
+    serve_role(work)
     for each in devices:
         each.close()
     echo.loop_stop()
