@@ -36,8 +36,8 @@ mail = ["{ADDRESS}"]
 """
 
 
-def fill(folder: Path, more: int = 0) -> Fleet:
-    """Make the fleet. more: devices beside the two that have a history."""
+def fill(folder: Path, more: int = 0, events: int = 120) -> Fleet:
+    """Make the fleet. more: devices beside the two that have a history. events: of the first."""
     made = new_fleet(folder)
     path = made.root / "warden.toml"
     path.write_text(path.read_text() + _MAIL)
@@ -54,7 +54,7 @@ def fill(folder: Path, more: int = 0) -> Fleet:
         for number in range(more):
             one = f"sensor-{number:04}"
             store.add_device(Device(one, "sensor", "UNIX", "sealed", policy.record()))
-        for number in range(120):
+        for number in range(events):
             body = {"c": 20 + number / 10, "deep": {MARKUP: number}, "text": MARKUP}
             store.add_event(DEVICE, "home", "temperature", json.dumps(body))
         for code in ("replayed", "tampered", MARKUP):

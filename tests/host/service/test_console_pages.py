@@ -3,10 +3,15 @@
 import asyncio
 import html
 import json
+import os
 import re
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
+from browser_kit import ROOT, check_accessible, chromium, page_of
 from console_kit import (
     ADDRESS,
     CODE,
@@ -19,11 +24,13 @@ from console_kit import (
     fill,
     put_code,
 )
-from host_kit import refused
+from host_kit import free_ports, refused
+from warden_host.engine.events import FleetEvent
+from warden_host.fleet.fleet import Fleet
 from warden_host.otp.notify.console import ConsoleWay
 from warden_host.otp.notify.delivery import Message
 from warden_host.service.console import SOCKET, WebAddress
-from warden_host.service.request_fields import ROWS, page_of
+from warden_host.service.request_fields import ROWS, paged
 from warden_host.service.run import Service, serving
 from warden_host.service.web_pages import series_of
 from warden_host.store.store import Store
@@ -32,6 +39,7 @@ from warden_host.web.app import build
 from web_kit import Browser, let_in
 
 MORE = 120  # devices beside the two
+STORY = f"/device/{DEVICE}/story"
 PAGES = (
     "/",
     "/groups",
@@ -45,31 +53,54 @@ PAGES = (
     "/log",
     f"/device/{DEVICE}",
     f"/device/{DEVICE}/history",
-    f"/device/{DEVICE}/telemetry",
-    f"/device/{DEVICE}/story",
+    STORY,
     f"/device/{PLAIN}",
     f"/device/{PLAIN}/story",
 )
+# What axe looks at: the others have tables alone. In the dark, a phone's width: these again.
+AXE = (*PAGES[:5], "/incidents", "/bans", "/alarms", f"/device/{DEVICE}", STORY)
+DARK = (f"/device/{DEVICE}", STORY)
+# Of the documents: the file's name, and of what on the page.
+PICTURES = {
+    "/": ("devices", ""),
+    STORY: ("story", ""),
+    f"/device/{DEVICE}": ("telemetry", "section.series[data-field=c]"),
+}
+WIDE, NARROW = {"width": 1000, "height": 700}, {"width": 360, "height": 640}
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory):
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     return fill(tmp_path_factory.mktemp("pages"), MORE)
 
 
 @pytest.fixture(scope="module")
-def service(fleet) -> Iterator[Service]:
-    with serving(fleet, web=WebAddress("127.0.0.1", 0)) as made:
-        yield made
+def port() -> int:
+    return free_ports(1)[0]
 
 
 @pytest.fixture(scope="module")
-def browsers(fleet, service: Service) -> dict[str, Browser]:
+def authority(fleet: Fleet, port: int) -> Iterator[ExitStack]:
+    """Yield what ends the authority when it is closed."""
+    with ExitStack() as running:
+        yield running
+
+
+def start(authority: ExitStack, fleet: Fleet, port: int) -> Service:
+    return authority.enter_context(serving(fleet, web=WebAddress("127.0.0.1", port)))
+
+
+@pytest.fixture(scope="module")
+def service(authority: ExitStack, fleet: Fleet, port: int) -> Service:
+    return start(authority, fleet, port)
+
+
+@pytest.fixture(scope="module")
+def browsers(fleet: Fleet, service: Service, port: int) -> dict[str, Browser]:
     """Role → the browser of an operator who has it."""
-    assert service.console is not None
     found = {}
     for name, role in ROLES.items():
-        found[role] = Browser(service.console.port)
+        found[role] = Browser(port)
         let_in(fleet, found[role], name)
     return found
 
@@ -87,7 +118,7 @@ def result(browser: Browser, path: str, **fields: str) -> str:
 @pytest.mark.parametrize("role", ROLES.values())
 def test_each_page_by_role(browsers, service, role):
     put_code(service.authority)
-    for path in PAGES:
+    for path in (*PAGES, f"/device/{DEVICE}/telemetry"):
         status, text = browsers[role].get(path)
         assert status == 200, (path, text)
         plain = html.unescape(text)
@@ -257,9 +288,9 @@ def test_series_of_a_devices_events():
 
 @pytest.mark.parametrize("page", [-1, 1001, True, "1", None, 1.0])
 def test_a_page_is_a_number_within_bounds(page):
-    assert page_of({}, [1])["rows"] == [1]
+    assert paged({}, [1])["rows"] == [1]
     with refused("control-malformed"):
-        page_of({"page": page}, [])
+        paged({"page": page}, [])
 
 
 def page_in_this_process(fleet, browser: Browser, path: str) -> str:
@@ -293,3 +324,124 @@ def test_without_uplot_a_page_shows_the_values(browsers, fleet, monkeypatch, tmp
         assert "uplot" not in page_in_this_process(fleet, browser, "/assets/uplot.js")
     finally:
         assets.folder.cache_clear()
+
+
+# --- in a real browser: axe, a phone's width, plots, codes, an authority away --------------------
+
+
+@pytest.fixture(scope="module")
+def chromium_browser(service: Service) -> Iterator[Any]:
+    with chromium() as made:
+        yield made
+
+
+@contextmanager
+def logged_in(browser: Any, fleet: Fleet, port: int, name: str, **options: Any) -> Iterator[Any]:
+    """Yield a page of a new session."""
+    plain = Browser(port)
+    let_in(fleet, plain, name)
+    base = f"http://127.0.0.1:{port}"
+    with page_of(browser, base_url=base, **options) as page:
+        page.context.add_cookies([{"name": "warden", "value": plain.cookie, "url": base}])
+        yield page
+
+
+def take_picture(page: Any, path: str) -> None:
+    """Replace a picture of the documents."""
+    name, selector = PICTURES[path]
+    file = ROOT / "docs" / "images" / f"console-{name}.png"
+    if selector:
+        page.locator(".plot canvas").first.wait_for()
+        page.locator(selector).screenshot(path=file)
+    else:
+        page.screenshot(path=file)
+
+
+@pytest.mark.parametrize(
+    ("size", "scheme"), [(WIDE, "light"), (NARROW, "dark")], ids=["wide", "narrow"]
+)
+def test_each_page_is_accessible_and_fits(chromium_browser, fleet, port, service, size, scheme):
+    options = {"viewport": size, "color_scheme": scheme, "bypass_csp": True}
+    with logged_in(chromium_browser, fleet, port, "alice", **options) as page:
+        for path in (*PAGES, "/audit"):
+            page.goto(path)
+            if path in (AXE if size is WIDE else DARK):
+                check_accessible(page)
+            over = page.evaluate("document.scrollingElement.scrollWidth - innerWidth")
+            assert over <= 0, f"{path} is {over} pixels too wide"
+            if os.environ.get("SCREENSHOTS") and path in PICTURES and size is WIDE:
+                take_picture(page, path)
+        put_code(service.authority)
+        page.goto(STORY)
+        page.get_by_role("button", name="Show the code").click()
+        page.get_by_text(CODE).wait_for()
+        check_accessible(page)
+
+
+def test_a_page_by_keyboard(chromium_browser, fleet, port):
+    with logged_in(chromium_browser, fleet, port, "bob") as page:
+        page.goto("/")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.name") == "search"
+        page.keyboard.type("front")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/?search=front*")
+        assert page.locator("#devices tbody tr").count() == 1
+
+
+def test_telemetry_is_drawn_and_goes_on(chromium_browser, fleet, port, service):
+    """Under the policy that forbids inline styles and scripts, too."""
+    if not assets.plots_there():
+        pytest.skip("no uPlot: npm is missing")
+    with logged_in(chromium_browser, fleet, port, "bob") as page:
+        page.goto(f"/device/{DEVICE}")
+        page.locator("#link", has_text="live").wait_for()
+        page.locator(".plot canvas").first.wait_for()
+        section = page.locator('section.series[data-field="c"]')
+        drawn = section.locator("canvas").evaluate("one => one.toDataURL()")
+        body = {"c": 77.5, "text": "<b>"}
+        event = FleetEvent("event", DEVICE, "home", "temperature", body=body)
+        service.authority.ask(lambda engine: engine.notify(event))
+        section.locator(".newest", has_text="77.5").wait_for()
+        page.wait_for_function(
+            "before => document.querySelector('[data-field=c] canvas').toDataURL() !== before",
+            arg=drawn,
+        )
+        section.locator("summary").click()
+        rows = section.locator("tbody tr")
+        assert rows.count() == 20 and "77.5" in rows.first.inner_text()
+
+
+@pytest.mark.parametrize("jump_s", [-86400, 301], ids=["back", "forward"])
+def test_a_code_goes_from_its_page(chromium_browser, fleet, port, service, jump_s):
+    """Whatever the browser's clock does meanwhile; without a script too: its header tells."""
+    with logged_in(chromium_browser, fleet, port, "carol") as page:
+        put_code(service.authority)
+        page.goto(STORY)
+        page.clock.install()
+        page.get_by_role("button", name="Show the code").click()
+        page.get_by_text(CODE).wait_for()
+        page.clock.set_system_time(time.time() + jump_s)
+        page.clock.run_for(2000)
+        if jump_s < 0:
+            assert page.get_by_text(CODE).is_visible()
+            page.clock.run_for(300_000)
+        page.wait_for_url(f"**/device/{DEVICE}/story")
+        assert CODE not in page.content()
+
+
+def test_the_authority_is_away_and_comes_back(chromium_browser, fleet, port, authority):
+    """The last test of this module: it ends the authority of the others."""
+    with logged_in(chromium_browser, fleet, port, "bob") as page:
+        page.goto("/")
+        page.locator("#link", has_text="live").wait_for()
+        page.clock.install()
+        authority.close()
+        page.locator("#link.lost", has_text="no connection").wait_for()
+        page.clock.set_system_time(time.time() - 86400)  # a clock that jumps stops nothing
+        start(authority, fleet, port)
+        page.clock.run_for(5000)
+        page.get_by_role("heading", name="Log in").wait_for()  # sessions ended with it

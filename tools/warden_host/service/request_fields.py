@@ -108,7 +108,7 @@ def read_number(line: Line, key: str = "page", most: int = MAX_PAGE) -> int:
     return value
 
 
-def page_of(line: Line, rows: Sequence[Any]) -> dict[str, Any]:
+def paged(line: Line, rows: Sequence[Any]) -> dict[str, Any]:
     """Return the page of rows that a request asks for, and of how many; "more": one follows."""
     start = read_number(line) * ROWS
     return page(line, rows[start : start + ROWS], len(rows))

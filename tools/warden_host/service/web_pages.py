@@ -20,7 +20,7 @@ from warden_host.rollout import rollouts as rollout_engine
 from warden_host.service import past
 from warden_host.service.authority import Authority
 from warden_host.service.control import Caller, Handler, Line
-from warden_host.service.request_fields import ROWS, page_of, read_number, read_text
+from warden_host.service.request_fields import ROWS, paged, read_number, read_text
 from warden_host.store.alarm_backlog import AlarmBacklog
 from warden_host.store.store import Store
 
@@ -73,9 +73,7 @@ class WebPages:
                 and (members is None or name in members)
             ):
                 found.append([name, type_, word])
-        caller.finish(
-            page_of(line, found) | {"counts": counts, "all": len(known), "groups": groups}
-        )
+        caller.finish(paged(line, found) | {"counts": counts, "all": len(known), "groups": groups})
 
     def _history(self, line: Line, caller: Caller) -> None:
         """Answer with a page of a device's history, the newest first."""
@@ -106,7 +104,7 @@ class WebPages:
         """Answer with a page of the rollouts, the newest first."""
         with Store(self._fleet.database) as store:
             known = [rollout_engine.summarize(one) for one in store.rollouts()]
-        caller.finish(page_of(line, known[::-1]))
+        caller.finish(paged(line, known[::-1]))
 
     def _rollout(self, line: Line, caller: Caller) -> None:
         """Answer with a rollout and a page of its devices."""
@@ -114,7 +112,7 @@ class WebPages:
             found = store.rollout(read_number(line, "rollout", 1 << 53))
         targets = [one._asdict() for one in found.targets]
         about = {"plan": found.plan, "started": found.started}
-        caller.finish(page_of(line, targets) | rollout_engine.summarize(found) | about)
+        caller.finish(paged(line, targets) | rollout_engine.summarize(found) | about)
 
     def _releases(self, line: Line, caller: Caller) -> None:
         """Answer with a page of the releases, the newest first."""
@@ -129,20 +127,20 @@ class WebPages:
                 }
                 for one in store.releases()
             ]
-        caller.finish(page_of(line, known[::-1]))
+        caller.finish(paged(line, known[::-1]))
 
     def _groups(self, line: Line, caller: Caller) -> None:
         """Answer with a page of the groups."""
         with Store(self._fleet.database) as store:
             known = [[name, len(members)] for name, members in store.groups().items()]
-        caller.finish(page_of(line, known))
+        caller.finish(paged(line, known))
 
     def _group(self, line: Line, caller: Caller) -> None:
         """Answer with a page of a group's devices."""
         name = names.check_id(read_text(line, "group"), "group")
         with Store(self._fleet.database) as store:
             members = store.group(name)
-        caller.finish(page_of(line, members) | {"group": name})
+        caller.finish(paged(line, members) | {"group": name})
 
     def _incidents(self, line: Line, caller: Caller) -> None:
         """Answer with a page of all devices' incidents, the newest first, and all reactions."""

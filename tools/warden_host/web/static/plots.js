@@ -8,6 +8,10 @@ import uPlot from "/assets/uplot.js";
 const MOST = 500; // points
 const ROWS = 20; // of a table
 const HEIGHT = 180;
+const DAY_S = 86400;
+const [clock, calendar] = [{ timeStyle: "medium" }, { dateStyle: "short", timeStyle: "short" }].map(
+  (style) => new Intl.DateTimeFormat(undefined, /** @type {Intl.DateTimeFormatOptions} */ (style)),
+);
 const facts = /** @type {HTMLElement} */ (document.querySelector("table.facts"));
 const device = facts.dataset.device ?? "";
 
@@ -22,13 +26,19 @@ class Plot {
     const style = getComputedStyle(document.documentElement);
     const [text, line, link] = ["--text", "--line", "--link"].map((name) => style.getPropertyValue(name));
     const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
+    /** @param {uPlot} drawn @param {number[]} splits in seconds */
+    const times = (drawn, splits) => {
+      const { min = 0, max = 0 } = drawn.scales.x;
+      const form = (max ?? 0) - (min ?? 0) < DAY_S ? clock : calendar;
+      return splits.map((one) => form.format(one * 1000));
+    };
     /** @type {uPlot.Options} */
     const options = {
       width: place.clientWidth,
       height: HEIGHT,
       legend: { show: false },
       cursor: { show: false },
-      axes: [axis, { ...axis, size: 60 }],
+      axes: [{ ...axis, values: times, space: 120 }, { ...axis, size: 60 }],
       series: [{}, { stroke: link, width: 2, points: { show: this.times.length < 30 } }],
     };
     this.drawn = new uPlot(options, [this.times, this.values], place);
