@@ -2,8 +2,9 @@
 
 The order, a line of JSON: fleet, device, password, kind, plain, seconds (at most), retry_s (how
 long it tries to log in again), fresh (of payloads()), count (packets at most, 0 for no limit),
-user (of an account that is no device's, or ""). The result: sent (packets), rate (a second), cut (unix seconds at which the broker ended the
-connection, or null), refused (whether each later log-in was refused).
+user (of an account that is no device's, or ""). The result: sent (packets), rate (a second), cut
+(unix seconds at which the broker ended the connection, or null), refused (whether each later
+log-in was refused).
 """
 
 import itertools

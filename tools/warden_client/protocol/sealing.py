@@ -4,6 +4,7 @@ No other module uses a session's keys on data. A counter is spent before its mes
 no path, a raised exception included, uses one key and nonce for two plaintexts.
 """
 
+import hmac
 from typing import Any
 
 from warden_client.errors import HostError
@@ -16,9 +17,9 @@ _MESSAGE = "msg"
 
 
 class Channel:
-    """The keys, counters and replay window of one session."""
+    """The keys, counters and replay window of one session. reply: the last one that opened."""
 
-    __slots__ = ("_keys", "_kid", "_next_down", "_window", "sid")
+    __slots__ = ("_keys", "_kid", "_next_down", "_repeats", "_window", "reply", "sid")
 
     def __init__(self, kid: bytes, keys: SessionKeys) -> None:
         self.sid = keys.sid
@@ -26,10 +27,26 @@ class Channel:
         self._keys = keys
         self._window = ReplayWindow()
         self._next_down = 0
+        self._repeats = 0
+        self.reply = b""
 
     @property
     def next_down(self) -> int:
         return self._next_down
+
+    def expect_repeat(self) -> None:
+        """Note that the last command is sent once more: its reply may come twice, byte for byte.
+
+        A device answers a copy of the last command with its stored reply (docs/protocol.md).
+        """
+        self._repeats += 1
+
+    def is_repeat(self, data: bytes) -> bool:
+        """Return whether a message is the last reply again, as it was said to be possible."""
+        if not self._repeats or not hmac.compare_digest(data, self.reply):
+            return False
+        self._repeats -= 1
+        return True
 
     def seal(self, topic: Topic, number: int, expiry: int | None, body: dict[str, Any]) -> bytes:
         """Return a sealed command. number: its ID. expiry: seconds of the session, or None.

@@ -212,6 +212,11 @@ class Session:
         self._ack_is_last = False
         return sealed
 
+    @property
+    def channel(self) -> Channel | None:
+        """Return the keys and counters of the session that stands, or None."""
+        return None if self._current is None else self._current.channel
+
     def seal_ack(self) -> bytes:
         """Return a sealed ack under the next counter."""
         current = self._require_session()
@@ -315,9 +320,13 @@ class Session:
         if current is not None and hmac.compare_digest(message.sid, current.channel.sid):
             if event == "ready" and hmac.compare_digest(data, self._ready):
                 return self._repeat_ack()
+            if current.channel.is_repeat(data):
+                return []
             number, previous, body = current.channel.open(
                 handshake.event_topic(self.address, event), message
             )
+            if event == "reply":
+                current.channel.reply = data
             if self._unconfirmed:
                 self._unconfirmed = False
                 self._wake = None

@@ -6,6 +6,7 @@ No forgery seals two plaintexts under one counter: it changes a copy of a sealed
 import itertools
 import secrets
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 from warden_client.protocol.keyschedule import session_keys
@@ -14,7 +15,7 @@ from warden_client.protocol.sealing import Channel
 from warden_client.protocol.session import CHANGE_S, Session
 
 from warden_host import jsontext, names
-from warden_host.engine import held, restriction
+from warden_host.engine import held, resend, restriction
 from warden_host.engine.device_state import DeviceState
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
@@ -136,14 +137,17 @@ class _CommandJob:
         return (yield from self._wait_for_reply())
 
     def genuine(self) -> Job:
-        """Send the command and wait for its reply."""
+        """Send the command, and again where it may have got lost; wait for its reply."""
         if self._state.sealed:
             session = yield from self._wait_for_session()
             data = self._seal(session)
-        else:
-            data = self._state.plain[self._app].command(
-                self._request.command, self._number, self._request.args
-            )
+            self._publish(data)
+            send = partial(self._engine.publish, self._topic(), self._app, data)
+            again = resend.of_sealed(self._state, self._app, send)
+            return (yield from self._wait_for_reply(again))
+        data = self._state.plain[self._app].command(
+            self._request.command, self._number, self._request.args
+        )
         self._publish(data)
         return (yield from self._wait_for_reply())
 
@@ -266,9 +270,15 @@ class _CommandJob:
             )
         return (yield from self._wait_for_session())
 
-    def _wait_for_reply(self) -> Job:
-        """Return {"device", "app", "command", "id", "ok", "reply"}, or raise timed-out."""
-        reply = yield self._until(self._is_reply, self._request.timeout_s)
+    def _wait_for_reply(self, again: Callable[[], bool] = resend.never) -> Job:
+        """Return {"device", "app", "command", "id", "ok", "reply"}, or raise timed-out.
+
+        again: as resend.wait_for_reply() calls it.
+        """
+        request, clock = self._request, self._engine.clock
+        reply = yield from resend.wait_for_reply(
+            self._is_reply, clock, again, request.timeout_s, request.ttl_s
+        )
         if reply is None:
             unknown = (
                 "it may have refused the command: `warden watch` shows its incidents; if it shows "
