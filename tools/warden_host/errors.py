@@ -70,6 +70,7 @@ _HINTS = {
     "crl-damaged": "`warden cert crl` writes it anew",
     "database-damaged": _RESTORE,
     "device-cloned": f"find the copy; {_AGAIN}, and the copy's become invalid",
+    "messages-lost": "see which device floods, and whether this machine is too slow: `warden watch`",
     "account-flood": "find out why it sends so much, then `warden readmit ACCOUNT`",
     "device-flood": "find out why it sends so much, then `warden readmit DEVICE`",
     "device-exists": f"choose another ID; {_AGAIN}, and the old ones become invalid",
@@ -164,13 +165,14 @@ _OWN: dict[type[HostError], str] = {
         board-lost board-silent flash-failed fuses-failed image-mismatch provision-failed
     """,
     PeerError: """
-        account-flood account-shared board-failed certificate-name command-refused device-cloned device-flood network-unproved policy-unproved flooded
+        account-flood account-shared board-failed certificate-name command-refused device-cloned
+        device-flood network-unproved policy-unproved flooded
         old-manifest token-expired token-invalid token-revoked token-scope token-unproved
         payload-key pins-malformed suit-component suit-condition suit-digest suit-limit suit-malformed
         suit-unsupported wrong-device
         incident-gap incident-tampered
     """,
-    StoreError: "backup-damaged audit-broken broker-failed crl-damaged database-damaged geo-damaged "
+    StoreError: "backup-damaged audit-broken broker-failed messages-lost crl-damaged database-damaged geo-damaged "
     "registry-damaged",
 }
 register(_OWN, _HINTS)

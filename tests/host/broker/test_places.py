@@ -85,6 +85,14 @@ def test_a_client_writes_no_such_line(places):
     assert places._known == {}
 
 
+def test_that_messages_are_dropped_is_told(places):
+    told = []
+    places.on_dropped = told.append
+    line = "2026-01-01T00:00:00: Outgoing messages are being dropped for client a:authority."
+    places.read([line, line.replace("Outgoing", "Client Outgoing"), line + " x"])
+    assert told == ["a:authority"]
+
+
 def test_memory_is_bounded(places, monkeypatch):
     monkeypatch.setattr("warden_host.broker.mosquitto.places._MOST_CLIENTS", 3)
     for number in range(10):

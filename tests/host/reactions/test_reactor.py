@@ -11,6 +11,7 @@ from host_kit import DEVICE, PeerDevice, new_fleet, refused
 from process_kit import PATIENCE_S
 from warden_host.alarms.rules import alarm_of
 from warden_host.broker.accounts import device_account
+from warden_host.broker.backend import Places
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.devices import account_access, gateways, quarantine, revocation
 from warden_host.engine.events import FleetEvent
@@ -242,6 +243,17 @@ def test_what_an_account_may_send_is_the_fleets_to_say(tmp_path):
     assert house.disabled == [USER]
     assert [one.name for one in house.news] == ["alert", "de-register"]
     house.store.close()
+
+
+def test_lost_messages_are_an_alarm_once_in_a_while(house):
+    places = Places()
+    with house.reacting() as reactor:
+        reactor.watch_places(places)
+        for _ in range(3):
+            places.on_dropped("a:authority")
+    (event,) = house.news
+    assert (event.kind, event.code) == ("notice", "messages-lost")
+    assert alarm_of(event).kind == "broker"
 
 
 def test_an_account_is_let_in_again(house):

@@ -46,6 +46,7 @@ _NOTICES = {
     "address-refused": "brute-force",
     "clock-jumped": "clock",
     "broker-failed": "broker",
+    "messages-lost": "broker",
     "fleet-served": "two-hosts",
     "crl-damaged": "certificate",
     "rollout-stopped": "rollout",
@@ -54,6 +55,7 @@ _ALERTS = {  # codes of reactions
     "device-flood": "brute-force",
     "device-cloned": "tampering",
     "account-shared": "tampering",
+    "account-flood": "brute-force",
 }
 LOGIN_REFUSED = "login-refused"  # the code of a notice about one log-in
 _WINDOW_S = 60.0

@@ -45,6 +45,7 @@ _WHO = "fleet"  # in the audit log
 _REPEAT_S = 600.0  # one alert of a device and a code in this time
 _MOST_ALERTS = 4096
 _WATCHED = ("incident", "refused")
+LOST = "messages-lost"
 _UNLIST = "revoke-gateway"  # what is done instead of a device's reaction
 _BACKLOG_S = 5.0  # what a gateway sent before its right ended may take so long to come
 
@@ -110,6 +111,7 @@ class Reactor:
     def watch_places(self, places: Places) -> None:
         """Use what the broker's log tells of addresses."""
         places.on_shared = self._on_shared
+        places.on_dropped = self._on_dropped
 
         def changed(device: str, since: float) -> bool:
             return places.changed(names.device_client(self._type(device), device), since)
@@ -124,6 +126,12 @@ class Reactor:
         if names.is_device_client(client):
             text = f"{hosts[0]} and {hosts[1]} log in by turns, and end each other's connections"
             self.react(names.parse_device_client(client)[1], SHARED, text)
+
+    def _on_dropped(self, client: str) -> None:
+        """Tell that the broker drops messages to a client. Called on the log's thread."""
+        if self._is_due(client, ALERT, LOST):
+            text = f"the broker drops messages to {client}, which takes them too slowly"
+            self._announce(FleetEvent("notice", code=LOST, text=text))
 
     def on_flood(self, device: str, why: str) -> None:
         """Cut a flooder off at once, as far as its rules say. Called on any thread."""

@@ -5,6 +5,7 @@ They start in this order and stop in the reverse one. Tests and the demo use the
 """
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,10 @@ from warden_host.service.web_acts import WebActs
 from warden_host.service.web_pages import WebPages
 from warden_host.store.store import Store
 
+# In a flood the link's thread, the engine's and the guard's want the interpreter at once: with
+# Python's 5 ms for each turn the broker's queue grows between two reads.
+_SWITCH_S = 0.001
+
 
 @dataclass(frozen=True)
 class Service:
@@ -104,6 +109,7 @@ def serving(
     operators: where to put the socket for operators; web: where browsers connect. None for none.
     Raises: clock-jumped, and what Broker and Authority raise.
     """
+    sys.setswitchinterval(_SWITCH_S)
     handler = _Dispatcher()
     sockets = AuditedSockets(
         handler.handle,

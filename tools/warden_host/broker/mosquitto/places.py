@@ -17,6 +17,7 @@ _KEPT = 16  # log-ins of one client
 _MOST_CLIENTS = 20_000
 
 _IN = re.compile(r"\S+: New client connected from (\S+):(\d+) as (\S+) \(")
+_DROPPED = re.compile(r"\S+: Outgoing messages are being dropped for client (\S+)\.\Z")
 _TAKEN = re.compile(r"\S+: Client (\S+) already connected, closing old connection\.\Z")
 
 
@@ -38,10 +39,15 @@ class Places:
         self._taken: set[str] = set()
         # Called on the log's thread with a client that two addresses use by turns, and these.
         self.on_shared: Callable[[str, tuple[str, str]], None] | None = None
+        # Called there with a client to which the broker drops messages: its queue is full.
+        self.on_dropped: Callable[[str], None] = lambda _: None
 
     def read(self, lines: Iterable[str]) -> None:
         """Read whole lines of the log, in their order."""
         for line in lines:
+            dropped = _DROPPED.match(line)
+            if dropped is not None:
+                self.on_dropped(dropped[1])
             if " connected" not in line:
                 continue
             taken = _TAKEN.match(line)
