@@ -7,13 +7,13 @@ from urllib.parse import urlencode
 
 from process_kit import PATIENCE_S
 from warden_host.fleet.fleet import Fleet
-from warden_host.service import web_sessions
+from warden_host.service import web_passwords
 from warden_host.store.store import Store
 from warden_host.store.web_logins import WebLogin
 
 PASSWORD = "a long enough phrase"
 SECRET = b"0123456789abcdefghij"
-HASH = web_sessions.hash_password(PASSWORD)
+HASH = web_passwords.hash_password(PASSWORD)
 TYPE_FORM = "application/x-www-form-urlencoded"
 
 
@@ -22,21 +22,27 @@ class Browser:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.cookie = ""
+        self.cookie = ""  # of the session
+        self.others: dict[str, str] = {}
         self.headers: dict[str, str] = {}
 
     def ask(self, method: str, path: str, body: str = "", **headers: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         sent = {"Origin": f"http://127.0.0.1:{self.port}", "Content-Type": TYPE_FORM}
-        sent |= {"Cookie": f"warden={self.cookie}"} if self.cookie else {}
+        cookies = self.others | ({"warden": self.cookie} if self.cookie else {})
+        sent |= {"Cookie": "; ".join(f"{one}={value}" for one, value in cookies.items())}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         sent = {name: value for name, value in sent.items() if value}
         connection.request(method, path, body or None, sent)
         answer = connection.getresponse()
         text = answer.read().decode()
         self.headers = {name.lower(): value for name, value in answer.getheaders()}
-        if "set-cookie" in self.headers:
-            self.cookie = self.headers["set-cookie"].partition(";")[0].partition("=")[2]
+        for line in answer.headers.get_all("set-cookie", []):
+            name, _, value = line.partition(";")[0].partition("=")
+            if name == "warden":
+                self.cookie = value
+            else:
+                self.others[name] = value
         connection.close()
         return answer.status, text
 
@@ -47,7 +53,7 @@ class Browser:
         return self.ask("POST", path, urlencode(fields))
 
     def log_in(self, name: str, step: int, password: str = PASSWORD) -> int:
-        code = web_sessions.totp(SECRET, step).decode()
+        code = web_passwords.totp(SECRET, step).decode()
         return self.post("/login", name=name, password=password, code=code)[0]
 
     def token(self, path: str = "/") -> str:
@@ -58,11 +64,11 @@ class Browser:
 
 def code_now() -> str:
     """Return the code that an authenticator with SECRET shows."""
-    return web_sessions.totp(SECRET, int(time.time()) // web_sessions.STEP_S).decode()
+    return web_passwords.totp(SECRET, int(time.time()) // web_passwords.STEP_S).decode()
 
 
 def let_in(fleet: Fleet, browser: Browser, name: str) -> None:
     """Log an operator in as if no code was ever used."""
     with Store(fleet.database) as store:
         store.put_web_login(WebLogin(name, HASH, SECRET))
-    assert browser.log_in(name, int(time.time()) // web_sessions.STEP_S) == 303
+    assert browser.log_in(name, int(time.time()) // web_passwords.STEP_S) == 303

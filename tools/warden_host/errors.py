@@ -139,6 +139,11 @@ _HINTS = {
     "web-failed": "look whether another program has the port, and at what `warden serve` printed",
     "web-missing": "pip install 'warden[web]'",
     "login-paused": "wait some minutes; `warden audit list` shows who tried",
+    "login-stale": "log out, and log in again",
+    "address-refused": "`warden bans list` says why; `warden bans lift` takes a ban back",
+    "passkey-refused": "try again, on the console's own page",
+    "passkey-cloned": "remove this passkey, and register one anew: `warden operator passkeys NAME`",
+    "passkey-unavailable": "open the console under a host name: `warden serve --web NAME:PORT`",
     "login-refused": "`warden operator login NAME` sets a new password and code",
     "session-ended": "log in again",
     "unreachable": "look whether the host and the port answer",
@@ -154,7 +159,8 @@ _OWN: dict[type[HostError], str] = {
         board-provisioned board-unfit broker-missing broker-port broker-running config-malformed
         control-malformed device-exists device-running emulator-missing fleet-exists fleet-served
         fleet-missing flash-differs gateway-exists gateway-unknown geo-missing group-unknown
-        token-unknown image-failed interrupted login-paused login-refused
+        token-unknown image-failed interrupted login-paused login-refused login-stale
+        address-refused passkey-cloned passkey-refused passkey-unavailable
         micropython-missing no-board no-boot-volume no-network not-enrolled not-serving
         operator-exists operator-unknown owner-only passphrase-missing
         passphrase-wrong port-unknown release-exists release-key release-missing revoked role-missing

@@ -103,6 +103,14 @@ def test_operators(folder, capsys):
     fails(capsys, "operator-exists", "operator", "add", "i", "--user", user, "--role", "look")
     fails(capsys, "operator-unknown", "operator", "add", "no-such-user-here", "--role", "look")
     fails(capsys, "bad-name", "operator", "add", "a b", "--user", user, "--role", "look")
+    run("operator", "add", "far", "--web-only", "--role", "look")
+    run("operator", "list")
+    assert "at the console" in capsys.readouterr().out
+    fails(
+        *(capsys, "bad-argument", "operator", "add", "far", "--web-only"),
+        *("--user", user, "--role", "look"),
+    )
+    run("operator", "remove", "far")
     run("operator", "remove", "me")
     fails(capsys, "operator-unknown", "operator", "remove", "me")
 

@@ -15,13 +15,9 @@ from host_kit import free_ports, new_fleet, refused
 from process_kit import PATIENCE_S
 from warden_host.cli import main
 from warden_host.engine.events import FleetEvent
-from warden_host.errors import HostError
-from warden_host.service import web_sessions
+from warden_host.service import web_passwords
 from warden_host.service.console import Console, WebAddress, check_modules, console
-from warden_host.service.control import Caller
-from warden_host.service.operators import AuditedSockets
 from warden_host.service.run import Service, serving
-from warden_host.service.web_requests import WebRequests
 from warden_host.store.operators import Operator
 from warden_host.store.store import Store
 from warden_host.store.web_logins import WebLogin
@@ -108,7 +104,7 @@ def test_a_wrong_log_in(browser, fleet, name, password, age):
     with Store(fleet.database) as store:
         store.put_web_login(WebLogin("alice", HASH, SECRET))
         before = len(list(store.audit_rows()))
-    step = int(time.time()) // web_sessions.STEP_S - age
+    step = int(time.time()) // web_passwords.STEP_S - age
     assert browser.log_in(name, step, password) == 401
     assert browser.cookie == ""
     with Store(fleet.database) as store:
@@ -121,7 +117,7 @@ def test_a_wrong_log_in(browser, fleet, name, password, age):
 def test_a_code_counts_once(browser, fresh):
     fresh(browser, "alice")
     browser.cookie = ""
-    now = int(time.time()) // web_sessions.STEP_S
+    now = int(time.time()) // web_passwords.STEP_S
     assert [browser.log_in("alice", step) for step in (now - 1, now)] == [401, 401]
 
 
@@ -191,134 +187,12 @@ def test_a_page_misses_nothing_before_its_stream_begins(browser, fresh, service)
     assert browser.get("/live?device=no/device")[0] == 502
 
 
-class FakeStore:
-    """The operators and log-ins that a test changes; a code may be used again."""
-
-    def __init__(self) -> None:
-        self.operators = {"alice": Operator("alice", 1, "alice", ("look",))}
-        self.logins = {"alice": WebLogin("alice", HASH, SECRET)}
-
-    def operator(self, name: str) -> Operator | None:
-        return self.operators.get(name)
-
-    def web_login(self, name: str) -> WebLogin | None:
-        return self.logins.get(name)
-
-    def use_web_step(self, name: str, step: int) -> bool:
-        return True
-
-
-CODE = web_sessions.totp(SECRET, 100).decode()
-
-
-@pytest.fixture
-def clock() -> list[float]:
-    return [0.0]
-
-
-@pytest.fixture
-def store() -> FakeStore:
-    return FakeStore()
-
-
-@pytest.fixture
-def sessions(store: FakeStore, clock: list[float]) -> web_sessions.WebSessions:
-    engine = type("Engine", (), {"store": store})()
-    return web_sessions.WebSessions(lambda ask: ask(engine), lambda: clock[0], lambda: 3000.0)
-
-
-def test_sessions_end_by_age(sessions, store, clock):
-    idle = sessions.log_in("alice", PASSWORD, CODE, "::1")
-    used = sessions.log_in("alice", PASSWORD, CODE, "::1")
-    while clock[0] <= web_sessions.LIFE_S:
-        assert sessions.rights(used)[0].name == "alice"
-        if clock[0] <= web_sessions.IDLE_S:  # what an open page asks for by itself is no click
-            assert sessions.rights(idle, passive=True)[0].name == "alice"
-        else:
-            assert sessions.is_over(idle, "alice")
-        clock[0] += web_sessions.IDLE_S / 2
-    for token in (used, idle, None, 7, ""):
-        assert sessions.is_over(token, "alice")
-        with refused("session-ended"):
-            sessions.rights(token)
-    # More than there is room for: the oldest goes.
-    login = store.logins["alice"]
-    tokens = [sessions._begin(login) for _ in range(web_sessions.MOST + 1)]
-    assert sessions.is_over(tokens[0], "alice") and not sessions.is_over(tokens[1], "alice")
-    del store.operators["alice"]
-    with refused("session-ended"):
-        sessions.rights(tokens[1])
-
-
-@pytest.mark.parametrize(
-    "after", [None, WebLogin("alice", "another", SECRET), WebLogin("alice", HASH, bytes(20))]
-)
-def test_a_session_ends_with_the_log_in_that_it_began_with(sessions, store, after):
-    """Also where no message of the change comes, or it came while the log-in was looked at."""
-    token = sessions._begin(store.logins["alice"])
-    store.logins["alice"] = WebLogin("alice", HASH, SECRET, step=7)
-    assert sessions.rights(token)[0].name == "alice"
-    store.logins = {"alice": after} if after else {}
-    with refused("session-ended"):
-        sessions.rights(token)
-    assert sessions.is_over(token, "alice")
-
-
-def test_guesses_at_the_same_moment_are_counted(sessions, monkeypatch):
-    def meanwhile(login: WebLogin, password: str) -> bool:
-        """Stand for a password's check, in which the next log-in comes."""
-        seen.append(password)
-        with refused("login-paused"):
-            sessions.log_in("alice", f"guess {len(seen)}", CODE, "::1")
-        raise HostError("login-paused", "this one ends, too")
-
-    seen: list[str] = []
-    monkeypatch.setattr(sessions, "_is_password", meanwhile)
-    with refused("login-paused"):
-        sessions.log_in("alice", "guess 0", CODE, "::1")
-    assert len(seen) == 5
-
-
-def test_a_right_log_in_counts_for_nothing(sessions, monkeypatch):
-    monkeypatch.setattr(sessions, "_is_password", lambda login, password: True)
-    for _ in range(30):
-        sessions.log_in("alice", PASSWORD, CODE, "::1")
-
-
-@pytest.mark.parametrize(
-    ("address", "counted"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("fe80::7%eth0", "fe80::/64"),
-        ("::1", "::/64"),
-        ("?", "?"),
-    ],
-)
-def test_one_ipv6_network_counts_as_one_address(address, counted):
-    assert web_sessions._network(address) == counted
-
-
-def test_one_operator_takes_a_part_of_the_streams(sessions, store):
-    sockets = AuditedSockets(lambda line, caller: None, print)
-    sockets.authority = type("Authority", (), {"ask": lambda self, ask: None})()
-    requests = WebRequests(sockets, sessions)
-    line = {"op": "watch", "session": sessions._begin(store.logins["alice"])}
-    callers = [Caller() for _ in range(16)]
-    for caller in callers:
-        requests.handle(dict(line), caller)
-    with refused("not-serving"):
-        requests.handle(dict(line), Caller())
-    callers[3].gone.set()
-    requests.handle(dict(line), Caller())
-
-
 def test_what_is_missing_and_what_is_taken(fleet, service, monkeypatch):
     (taken,) = free_ports(1)
     with socket.create_server(("127.0.0.1", taken)), refused("web-failed"):
         Console(fleet, WebAddress("127.0.0.1", taken), fleet.root / "web.sock", print)
     elsewhere = WebAddress("192.0.2.1", 0)  # the certificate is for another name
-    with refused("bad-argument"), console(fleet, elsewhere, None, None, None, print):
+    with refused("bad-argument"), console(fleet, elsewhere, *[None] * 5):
         pass
     monkeypatch.setattr("warden_host.service.console._MODULES", ("argon2", "no_such_module"))
     with refused("web-missing"):
@@ -332,29 +206,3 @@ def test_the_process_is_started_again(browser, service):
     running._started -= 60
     running.check()
     assert browser.get("/login")[0] == 200
-
-
-def test_a_name_is_paused_for_the_right_password_too(browser, fleet):
-    with Store(fleet.database) as store:
-        store.put_operator(Operator("dave", 4, "dave", ("look",)))
-        store.put_web_login(WebLogin("dave", HASH, SECRET))
-    now = int(time.time()) // web_sessions.STEP_S
-    answers = [browser.log_in("dave", now, "a wrong long phrase") for _ in range(6)]
-    assert answers == [401] * 5 + [429]
-    assert browser.log_in("dave", int(time.time()) // web_sessions.STEP_S) == 429
-    with Store(fleet.database) as store:
-        assert store.latest_audit_rows(1)[0].outcome == "login-paused"
-
-
-def test_guessing_is_paused_and_goes_on():
-    now = [0.0]
-    attempts = web_sessions.Attempts(2, 0.5)
-    for _ in range(2):
-        assert attempts.allows("alice", now[0])
-        attempts.spend("alice", now[0])
-    assert not attempts.allows("alice", now[0]) and attempts.allows("bob", now[0])
-    now[0] = 2.0
-    assert attempts.allows("alice", now[0])
-    for number in range(5000):
-        attempts.spend(f"{number}", now[0])
-    assert len(attempts._left) <= 1024

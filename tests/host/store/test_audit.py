@@ -75,3 +75,14 @@ def test_one_user_is_one_operator(store):
     assert store.operator_of(1001) is None
     with refused("operator-unknown"):
         store.remove_operator("alice")
+
+
+def test_operators_of_the_console_alone_are_no_unix_user(store):
+    for name in ("alice", "bob", "alice"):
+        store.put_operator(Operator(name, None, "", ("look",)))
+    assert [(one.name, one.uid) for one in store.operators()] == [("alice", None), ("bob", None)]
+    taken = [uid for (uid,) in store._do("SELECT uid FROM operators")]
+    assert len(set(taken)) == 2 and max(taken) < 0
+    assert not any(store.operator_of(uid) for uid in (*taken, 0, -1))
+    store.put_operator(Operator("alice", 0, "root", ("look",)))
+    assert store.operator_of(0).name == "alice"

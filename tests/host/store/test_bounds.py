@@ -194,6 +194,8 @@ BOUNDED = {
     "bans": "50,000",
     "address_lists": "the owner adds them",
     "web_logins": "one an operator",
+    "passkeys": "8 an operator",
+    "passkey_codes": "one an operator",
     "incident_logs": "one a device",
     "incident_records": "MAX_RECORDS a device; remove_past()",
     "good_logins": "100,000, for known_days",

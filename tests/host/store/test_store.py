@@ -110,9 +110,11 @@ INSERT INTO incidents (time, device, source, code, at, n) VALUES
 """
 
 
-# What came with format 21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5 and 4.
+# What came with format 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5 and 4.
+PASSKEYS = "DROP TABLE passkeys; DROP TABLE passkey_codes;"
 KEY_LISTS = (
-    "".join(f"DROP TRIGGER {script.split()[2]};" for script in key_triggers.SCRIPTS)
+    PASSKEYS
+    + "".join(f"DROP TRIGGER {script.split()[2]};" for script in key_triggers.SCRIPTS)
     + "DROP TABLE key_changes; DROP TABLE app_lists;"
 )
 LOGS = (

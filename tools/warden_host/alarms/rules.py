@@ -44,6 +44,7 @@ _NOTICES = {
     "address-banned": "brute-force",
     "address-slowed": "brute-force",
     "address-refused": "brute-force",
+    "passkey-cloned": "tampering",
     "clock-jumped": "clock",
     "broker-failed": "broker",
     "messages-lost": "broker",
@@ -110,7 +111,7 @@ def alarm_of(fleet_event: FleetEvent) -> Alarm | None:
 
 
 class RefusedLogins:
-    """Count log-ins that the broker refused: one alone is a mistake, many a minute an attack."""
+    """Count refused log-ins, also at the console: one is a mistake, many a minute an attack."""
 
     def __init__(self, limit: int) -> None:
         """limit: log-ins a minute."""
@@ -127,7 +128,7 @@ class RefusedLogins:
         self._count += 1
         if self._count != self._limit:
             return None
-        text = f"the broker refused {self._count} log-ins within a minute"
+        text = f"{self._count} log-ins were refused within a minute"
         if fleet_event.text:
             text += f", the last one: {fleet_event.text}"
         return Alarm("brute-force", "", text, fleet_event.time, self._count)

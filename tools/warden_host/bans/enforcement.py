@@ -64,6 +64,7 @@ class Enforcement:
         self._listed_now: tuple[Network, ...] = ()
         # Banned; the active list and its networks.
         self._refused = NetworkIndex(()), "", NetworkIndex(())
+        self.console_port = 0  # where browsers connect from elsewhere
         self.status = may_enforce()
 
     def apply(self, store: Store, now: float) -> Status:
@@ -83,7 +84,7 @@ class Enforcement:
     def load(self, wanted: Wanted) -> Status:
         """Load rules, in place of those that are loaded; none where nobody else gets here."""
         with self._guard:
-            if is_local(self._fleet):
+            if is_local(self._fleet) and not self.console_port:
                 self.status = OK
                 return OK
             if wanted.empty and self._loaded is None and not self._is_loaded():
@@ -131,7 +132,7 @@ class Enforcement:
         bans = store.bans(now)
         active = store.active_list()
         return Wanted(
-            ports(self._fleet),
+            ports(self._fleet) + ((self.console_port,) if self.console_port else ()),
             ruleset.networks(ban.network for ban in bans if ban.kind == BAN),
             self._slowed(store, [ban.network for ban in bans if ban.kind != BAN], now),
             self._listed(store.list_entries(active)) if active else (),

@@ -1,8 +1,9 @@
 """Decide which address is banned for refused log-ins; no clock, no file, no thread of its own.
 
 A device never sends a wrong password, so one refused log-in is suspicious. `attempts` of them
-within `window_hours` ban the address. While many addresses guess at once, the first one does,
-where it is sure which address it came from.
+within `window_hours` ban the address. People mistype: three wrong log-ins at the console in a
+browser, whose numbers are below zero, count as one. While many addresses guess at once, the first
+refused one does, where it is sure which address it came from.
 
 An address from where a client of the fleet logged in lately may be a home or a mobile network with
 honest devices behind the same NAT. Each of its clients adds one to `attempts`; then it is slowed
@@ -14,13 +15,14 @@ times as many: it is charged once a connection, and no longer where that one log
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from warden_host.bans.networks import is_loopback, network_of_client, parse_network
 from warden_host.bans.settings import BanSettings
 from warden_host.broker.backend import Attempt
 from warden_host.store.bans import BAN, SLOW, Ban
 
+MISTYPED = 3  # wrong log-ins of people, at the console, that count as one of a device
 MOST_NETWORKS = 50_000  # whose refused log-ins are counted
 UNSURE = 3
 MANY = 20  # networks with a refused log-in within a minute: an attack from many addresses
@@ -72,7 +74,7 @@ class Strikes:
 
     def count(self, address: str) -> int:
         """Return how many refused log-ins count against an address."""
-        return len(self._records.get(self._network(address), ()))
+        return _weigh(self._records.get(self._network(address), ()))
 
     def refused(self, attempt: Attempt) -> Ban | None:
         """Count a refused log-in; return the ban that follows from it."""
@@ -94,8 +96,9 @@ class Strikes:
         many = self._many(now, network)
         if not self._settings.enabled:
             return None
-        sure = sum(sure for _, sure in strikes.values())
-        return self._verdict(network, len(strikes), sure, now, many and attempt.sure)
+        sure = _weigh([number for number, (_, sure) in strikes.items() if sure])
+        at_once = many and attempt.sure and attempt.number >= 0
+        return self._verdict(network, _weigh(strikes), sure, now, at_once)
 
     def cleared(self, attempt: Attempt) -> None:
         """Take back a refused log-in that was another address's."""
@@ -161,3 +164,9 @@ class Strikes:
             if len(self._minute) > MANY:
                 self._minute.popleft()
         return len(self._minute) >= MANY
+
+
+def _weigh(numbers: Collection[int]) -> int:
+    """Return how many refused log-ins of a device some are; below zero are those of people."""
+    mistyped = sum(number < 0 for number in numbers)
+    return len(numbers) - mistyped + mistyped // MISTYPED

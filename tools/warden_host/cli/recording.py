@@ -40,6 +40,7 @@ LOOKS: dict[str, tuple[str, ...]] = {
     "keys list": (),
     "log": (),
     "operator list": (),
+    "operator passkeys": ("remove",),
     "otp status": (),
     "otp watch": (),
     "pins show": (),

@@ -33,6 +33,7 @@ _LOOK_AGAIN_S = 30.0  # at what has ended, and whether the rules are still loade
 SHOWN_A_MINUTE = 20
 # Above what fleet.db keeps: so many more are in memory and in the kernel's set at most.
 SPARE_BANS = 5000
+OPERATOR = "o"  # kind of a client: an operator in a browser, as in o:alice
 
 _Job = Attempt | Callable[[Store], None]
 
@@ -58,7 +59,8 @@ class BanWatch:
         self._announce = announce
         self.enforcement = Enforcement(fleet, settings)
         self.known = KnownAddresses(settings.known_days)
-        self.strikes = Strikes(settings, self._clients, is_own or _is_own)
+        self._is_own = is_own or _is_own
+        self.strikes = Strikes(settings, self._clients, self._is_own)
         self._jobs: queue.Queue[_Job | None] = queue.Queue(MAX_WAITING)
         self._lost = 0
         self._store: Store | None = None
@@ -92,6 +94,24 @@ class BanWatch:
             self._jobs.put_nowait(attempt)
         except queue.Full:
             self._lost += 1
+
+    def keeps_out(self, address: str) -> bool:
+        """Return whether a browser's address is banned, or refused by the list in force.
+
+        As nftables has it: this machine's own addresses never are.
+        """
+        if is_loopback(address) or not self.enforcement.is_refused(address):
+            return False
+        return not self._is_own(address)
+
+    def guard_console(self, port: int) -> None:
+        """Let nftables keep banned addresses from the console's port, too."""
+
+        def work(store: Store) -> None:
+            self.enforcement.console_port = port
+            self._apply(store)
+
+        self._jobs.put(work)
 
     def lifted(self, networks: list[str] | None) -> None:
         """Begin anew with networks whose bans were lifted; None: all that there were."""
@@ -276,6 +296,8 @@ def _is_client(store: Store, client: str) -> bool:
         _, device = names.parse_device_client(client)
     except HostError:
         kind, _, name = client.partition(":")
+        if kind == OPERATOR:
+            return store.operator(name) is not None
         appid = name.partition(":")[0]
         return kind in ("a", "t") and appid in {app.appid for app in store.apps()}
     found = store.find(device)

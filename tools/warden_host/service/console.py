@@ -20,19 +20,25 @@ from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.fleet.servers import check_name
+from warden_host.relying_party import relying_party
 from warden_host.service.authority import Authority
 from warden_host.service.control import ControlServer, Line
 from warden_host.service.event_feed import EventFeed
+from warden_host.service.login_limits import LoginLimits
 from warden_host.service.operators import AuditedSockets
+from warden_host.service.passkeys import Passkeys
+from warden_host.service.web_account import WebAccount
 from warden_host.service.web_requests import WebRequests
 from warden_host.service.web_sessions import WebSessions
+from warden_host.service.wrong_logins import WrongLogins
 
 SOCKET = "web.sock"
 MOST_CALLS = 128  # open at once, of all browsers
-_MODULES = ("argon2", "jinja2", "starlette", "uvicorn")
+_MODULES = ("argon2", "jinja2", "starlette", "uvicorn", "webauthn")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _START_S = 30.0
 _AGAIN_S = 5.0
+_LOOK_S = 5.0  # between looks at the roles
 _READY = 32  # bytes of the line that tells the port
 
 
@@ -65,23 +71,29 @@ def console(
     watchers: EventFeed,
     authority: Authority,
     announce: Callable[[FleetEvent], None],
+    wrong: WrongLogins,
 ) -> Iterator["Console"]:
     """Serve browsers while the context lasts. Raises web-missing, web-failed, bad-argument."""
     check_modules()
     if address.tls:
         check_name(fleet, address.host, "browsers")
     watchers.retains = True
-    sessions = WebSessions(authority.ask)
+    sessions, limits = WebSessions(authority.ask), LoginLimits(time.monotonic)
+    passkeys = Passkeys(authority.ask, fleet.root.resolve().name)
+    account = WebAccount(authority.ask, sockets, sessions, passkeys, limits, wrong, announce)
     path = fleet.root / SOCKET
     server = ControlServer(
         path,
-        WebRequests(sockets, sessions).handle,
+        WebRequests(sockets, sessions, account).handle,
         watchers=watchers,
         most_of_a_user=MOST_CALLS,
         most=MOST_CALLS,
     )
     with server, contextlib.closing(Console(fleet, address, path, announce)) as running:
         running.server, running.sessions = server, sessions
+        passkeys.party = relying_party(address.host, running.port, address.tls)
+        if address.tls:
+            wrong.guard_console(running.port)
         yield running
 
 
@@ -108,6 +120,7 @@ class Console:
         self._announce = announce
         self._process, self.port = self._start(address.port)
         self._started = time.monotonic()
+        self._looked = float("-inf")
 
     @property
     def url(self) -> str:
@@ -116,6 +129,9 @@ class Console:
 
     def check(self) -> None:
         """End what sessions that have ended left open; start the process again if it ended."""
+        if time.monotonic() >= self._looked + _LOOK_S:
+            self._looked = time.monotonic()
+            self.sessions.look_at_roles()
         self.server.drop(lambda caller: caller.ends_with is not None and caller.ends_with())
         if self._process.poll() is None or time.monotonic() < self._started + _AGAIN_S:
             return
@@ -127,10 +143,12 @@ class Console:
             self._process, self.port = self._start(self.port)
 
     def end_operator(self, line: Line) -> None:
-        """End the sessions of an operator whose roles or log-in changed."""
-        name = line.get("name")
+        """End the sessions of an operator whose log-in changed, the live pages of new roles."""
+        name, changed = line.get("name"), line.get("roles_of")
         if isinstance(name, str):
             self.sessions.end(name)
+        if isinstance(changed, str):
+            self.server.drop(lambda caller: caller.who == f"{changed} console")
 
     def close(self) -> None:
         """End the process."""

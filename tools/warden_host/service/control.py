@@ -35,8 +35,8 @@ _POLL_S = 0.2  # between two looks whether the caller is still there
 class Caller:
     """One open call. Lines are put from any thread; only the caller's own thread writes.
 
-    uid: of the calling process's user. who: the operator where that user speaks for others.
-    ends_with: says whether what allowed the call has ended.
+    uid: of the calling process's user. who: the operator whose session in a browser calls, as the
+    audit log has it; "" for others. ends_with: says whether what allowed the call has ended.
     on_finish: called once with the outcome, "ok" or an error's
     code, before the last line is sent at the latest.
     """
@@ -246,9 +246,9 @@ def check_path(path: Path) -> None:
 
 def _uid_of(connection: socket.socket) -> int:
     """Return the user of the process at the other end, as the kernel knows it: unix(7)."""
-    size = struct.calcsize("3i")
+    size = struct.calcsize("iII")
     _, uid, _ = struct.unpack(
-        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        "iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     )
     return int(uid)
 

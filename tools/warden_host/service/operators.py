@@ -142,6 +142,7 @@ class AuditedSockets:
         """Handle a request of a session in a browser. Raises role-missing, not-serving."""
         if not self._admit(self._calls, rights.who):
             raise HostError("not-serving", f"{rights.who} calls too often: try again")
+        caller.who = rights.who
         self._run(line, caller, rights)
 
     def _run(self, line: Line, caller: Caller, rights: Rights) -> None:

@@ -58,6 +58,7 @@ from warden_host.service.tally import Tally
 from warden_host.service.token_sweeper import sweeping
 from warden_host.service.web_acts import WebActs
 from warden_host.service.web_pages import WebPages
+from warden_host.service.wrong_logins import WrongLogins
 from warden_host.store.store import Store
 
 # In a flood the link's thread, the engine's and the guard's want the interpreter at once: with
@@ -158,7 +159,7 @@ def serving(
             watch = stack.enter_context(AddressWatch(fleet, announce_to_all))
             broker.on_refused_login = watch.before(logins.refused)
             bans = watching(fleet, broker, watch.asks, announce_to_all, handler.operations)
-            stack.enter_context(bans)
+            ban_watch = stack.enter_context(bans)
             stack.enter_context(sweeping(fleet, announce_to_all))
             stack.enter_context(housekeeping(fleet, announce_to_all))
             rollouts = RolloutHandler(fleet, authority)
@@ -194,8 +195,12 @@ def serving(
                 handler.operations.update(web_requests.look_ups(fleet, authority.ask))
                 handler.operations.update(WebPages(fleet, authority).operations)
                 handler.operations.update(WebActs(fleet, authority).operations)
+                wrong = WrongLogins(ban_watch, on_notice)
                 handler.console = stack.enter_context(
-                    console(fleet, web, sockets, control.watchers, authority, announce_to_all)
+                    console(
+                        *(fleet, web, sockets, control.watchers, authority),
+                        *(announce_to_all, wrong),
+                    )
                 )
             with control, renewing:
                 handler.exported = Exported(fleet, announce_to_all)

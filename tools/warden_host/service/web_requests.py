@@ -1,8 +1,6 @@
 """Handle what the console in a browser asks for: log-in, and each request under its session."""
 
 import threading
-from collections.abc import Callable
-from typing import Any
 
 from warden_host import names
 from warden_host.engine.engine import Engine
@@ -13,40 +11,40 @@ from warden_host.service import device_view, live_state, past
 from warden_host.service.control import Caller, Handler, Line
 from warden_host.service.operators import AuditedSockets
 from warden_host.service.request_fields import read_text
-from warden_host.service.web_sessions import MAX_PASSWORD, WebSessions
+from warden_host.service.web_account import WebAccount
+from warden_host.service.web_passwords import Ask
+from warden_host.service.web_sessions import WebSessions
 from warden_host.store.store import Store
 
-_MAX_NAME = 32
-_MAX_CODE = 16
-_MAX_ADDRESS = 64
 _NEWEST = 50  # entries of a device's log
 _MAX_ROWS = 500  # of the audit log, and of the fleet's log
 _MOST_STREAMS = 16  # that pages of one operator have open
 _STREAMS = ("watch", "rollout-watch")  # that a page has open
 _PASSIVE = (*_STREAMS, "whoami")  # a page that is left open asks for them by itself
 
-Ask = Callable[[Callable[[Engine], Any]], Any]
-
 
 class WebRequests:
-    """The requests of the web socket: the sessions' own ones, and those of the dispatcher."""
+    """The requests of the web socket: log-ins, those under a session, those of the dispatcher."""
 
-    def __init__(self, sockets: AuditedSockets, sessions: WebSessions) -> None:
+    def __init__(
+        self, sockets: AuditedSockets, sessions: WebSessions, account: WebAccount
+    ) -> None:
         self._sockets = sockets
         self._sessions = sessions
+        self._account = account
         self._streams: dict[str, list[Caller]] = {}
         self._guard = threading.Lock()
 
     def handle(self, line: Line, caller: Caller) -> None:
         """Handle a request. Raises login-refused, session-ended, role-missing."""
         operation = line.get("op")
-        if operation == "login":
-            self._log_in(line, caller)
+        if isinstance(operation, str) and operation in self._account.entries:
+            self._account.entries[operation](line, caller)
             return
         session = line.get("session")
         operator, rights = self._sessions.rights(session, operation in _PASSIVE)
-        caller.who = f"{operator.name} console"
-        caller.ends_with = lambda: self._sessions.is_over(session, operator.name)
+        caller.who = rights.who
+        caller.ends_with = lambda: self._sessions.is_over(session, operator.name, operator.roles)
         if operation == "logout":
             self._sessions.log_out(session)
             caller.finish({"ok": True})
@@ -54,6 +52,8 @@ class WebRequests:
             forgeries = sorted(FORGERIES)
             roles = list(operator.roles)
             caller.finish({"operator": operator.name, "roles": roles, "forgeries": forgeries})
+        elif isinstance(operation, str) and operation in self._account.own:
+            self._account.own[operation](line, caller, operator)
         else:
             if operation in _STREAMS:
                 self._count_stream(operator.name, caller)
@@ -67,21 +67,6 @@ class WebRequests:
             if len(opened) >= _MOST_STREAMS:
                 raise HostError("not-serving", f"{name} has {len(opened)} pages open: close some")
             self._streams[name] = [*opened, caller]
-
-    def _log_in(self, line: Line, caller: Caller) -> None:
-        name = read_text(line, "name", limit=_MAX_NAME)
-        address = read_text(line, "address", limit=_MAX_ADDRESS)
-        password = read_text(line, "password", limit=MAX_PASSWORD)
-        try:
-            token = self._sessions.log_in(
-                name, password, read_text(line, "code", limit=_MAX_CODE), address
-            )
-        except HostError as error:
-            # Not the name: people type a password there.
-            self._sockets.refuse(f"someone at {address}", "login", error.code, "console")
-            raise
-        self._sockets.record_done(f"{name} console", f"login from {address}")
-        caller.finish({"ok": True, "session": token})
 
 
 def look_ups(fleet: Fleet, ask: Ask) -> dict[str, Handler]:

@@ -9,10 +9,13 @@ ROLES = ("look", "command", "update", "own")
 
 
 class Operator(NamedTuple):
-    """name: in the audit log. uid: of the Unix user. user: its name. roles: of ROLES, in order."""
+    """name: in the audit log. uid: of the Unix user. user: its name. roles: of ROLES, in order.
+
+    Of an operator of the console alone, uid is None and user "".
+    """
 
     name: str
-    uid: int
+    uid: int | None
     user: str
     roles: tuple[str, ...]
 
@@ -23,7 +26,8 @@ class Operators(Database):
     def put_operator(self, operator: Operator) -> None:
         """Add an operator, or replace its user and roles; raises operator-exists."""
         with self.transaction():
-            other = self.operator_of(operator.uid)
+            uid = operator.uid
+            other = None if uid is None else self.operator_of(uid)
             if other is not None and other.name != operator.name:
                 raise HostError(
                     "operator-exists", f"user {operator.user} is operator {other.name} already"
@@ -32,7 +36,7 @@ class Operators(Database):
                 "INSERT INTO operators VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
                 "uid = excluded.uid, user = excluded.user, roles = excluded.roles",
                 operator.name,
-                operator.uid,
+                self._placeholder(operator.name) if uid is None else uid,
                 operator.user,
                 " ".join(operator.roles),
             )
@@ -40,7 +44,19 @@ class Operators(Database):
     def operators(self) -> list[Operator]:
         """Return all operators by name."""
         rows = self._do("SELECT name, uid, user, roles FROM operators ORDER BY name").fetchall()
-        return [Operator(name, uid, user, _roles(roles)) for name, uid, user, roles in rows]
+        return [
+            Operator(name, uid if uid >= 0 else None, user, _roles(roles))
+            for name, uid, user, roles in rows
+        ]
+
+    def _placeholder(self, name: str) -> int:
+        """Return a negative number of its own, which no Unix user has."""
+        row = self._do(
+            "SELECT uid FROM operators WHERE name = ? AND uid < 0 "
+            "UNION ALL SELECT min(0, min(uid)) - 1 FROM operators",
+            name,
+        ).fetchone()
+        return int(row[0] or -1)
 
     def operator_of(self, uid: int) -> Operator | None:
         """Return the operator that a Unix user is, or None."""

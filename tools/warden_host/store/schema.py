@@ -188,8 +188,19 @@ CREATE TABLE key_changes (
     appid TEXT NOT NULL REFERENCES app_lists ON DELETE CASCADE, device TEXT NOT NULL,
     PRIMARY KEY (appid, device)) STRICT;
 """ + "".join(key_triggers.SCRIPTS)
+# Since format 22. Passkeys of operators, and the codes that register one (store/passkeys.py).
+_PASSKEYS = """
+CREATE TABLE passkeys (
+    credential BLOB PRIMARY KEY, name TEXT NOT NULL REFERENCES operators ON DELETE CASCADE,
+    user BLOB NOT NULL, key BLOB NOT NULL, count INTEGER NOT NULL, label TEXT NOT NULL,
+    made REAL NOT NULL, used REAL NOT NULL, cloned INTEGER NOT NULL) STRICT;
+CREATE INDEX passkeys_name ON passkeys (name);
+CREATE TABLE passkey_codes (
+    name TEXT PRIMARY KEY REFERENCES operators ON DELETE CASCADE, code BLOB NOT NULL,
+    until REAL NOT NULL) STRICT;
+"""
 # Of format 17, 18, …: each adds to the one before, and a new one is added at the end.
-_ADDED = (_BANS, _WEB_LOGINS, _INCIDENT_LOGS, _REACTIONS, _KEY_LISTS)
+_ADDED = (_BANS, _WEB_LOGINS, _INCIDENT_LOGS, _REACTIONS, _KEY_LISTS, _PASSKEYS)
 FORMAT = 16 + len(_ADDED)
 _LATER = "".join(_ADDED)
 _SCHEMA = f"""

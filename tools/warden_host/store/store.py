@@ -28,6 +28,7 @@ from warden_host.store.history import History
 from warden_host.store.incidents import Incidents
 from warden_host.store.operators import Operators
 from warden_host.store.otp import Codes
+from warden_host.store.passkeys import Passkeys
 from warden_host.store.policies import Policies
 from warden_host.store.releases import Releases
 from warden_host.store.retention import Retention
@@ -93,6 +94,7 @@ class Store(
     Bans,
     Retention,
     WebLogins,
+    Passkeys,
 ):
     """All tables of an open fleet.db, for one thread. Raises database-damaged, key-permissions."""
 

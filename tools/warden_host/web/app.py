@@ -9,9 +9,11 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from warden_host.errors import HostError
+from warden_host.relying_party import relying_party
 from warden_host.web import assets
 from warden_host.web.authority import Authority
 from warden_host.web.guard import App, Guard
+from warden_host.web.pages.account import AccountPages
 from warden_host.web.pages.device import DevicePages
 from warden_host.web.pages.fleet import FleetPages
 from warden_host.web.pages.groups import GroupPages
@@ -25,6 +27,7 @@ from warden_host.web.site import Ended, Site
 STATIC = Path(__file__).parent / "static"
 _GROUPS = (
     LoginPages,
+    AccountPages,
     FleetPages,
     DevicePages,
     OtpPages,
@@ -36,7 +39,7 @@ _GROUPS = (
 
 def build(path: Path, name: str, host: str, port: int, tls: bool) -> App:
     """Return the application. path: of the web socket. host, port: where it listens."""
-    site = Site(Authority(path), name, tls)
+    site = Site(Authority(path), name, tls, _passkey_page(host, port, tls))
     routes: list[BaseRoute] = [route for group in _GROUPS for route in group(site).routes()]
     routes.append(assets.ROUTE)
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
@@ -45,3 +48,9 @@ def build(path: Path, name: str, host: str, port: int, tls: bool) -> App:
     }
     inner = Starlette(routes=routes, exception_handlers=handlers)
     return Guard(inner, host_names(host, port, tls), tls)
+
+
+def _passkey_page(host: str, port: int, tls: bool) -> str:
+    """Return the page of the origin that passkeys are for, or "" where there is none."""
+    party = relying_party(host, port, tls)
+    return f"{party.origin}/" if party else ""

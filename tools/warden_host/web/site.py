@@ -12,10 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
+from warden_host import jsontext
 from warden_host.errors import HostError
 from warden_host.web import shown
 from warden_host.web.authority import Authority, Line
-from warden_host.web.guard import began, form_token, is_form_token
+from warden_host.web.guard import MAX_BODY, began, form_token, is_form_token
 
 TEMPLATES = Path(__file__).parent / "templates"
 _MAX_FIELDS = 12
@@ -25,11 +26,19 @@ _STATUS = {
     "device-unknown": 404,
     "role-missing": 403,
     "login-refused": 401,
+    "login-stale": 403,
+    "address-refused": 403,
+    "not-applicable": 409,
     "login-paused": 429,
     "not-serving": 503,
     "timed-out": 504,
 }
-_SILENT = ("/live", "/session")  # a script asks for them: 401 instead of the log-in
+_SILENT = (
+    "/live",
+    "/session",
+    "/account/passkey/ask",
+    "/account/passkey/register",
+)  # a script asks for them: 401 instead of the log-in
 
 
 class Ended(Exception):
@@ -37,12 +46,16 @@ class Ended(Exception):
 
 
 class Site:
-    """authority: whom pages ask. name: of the fleet, in the title. tls: of cookies."""
+    """authority: whom pages ask. name: of the fleet, in the title. tls: of cookies.
 
-    def __init__(self, authority: Authority, name: str, tls: bool) -> None:
+    passkey_page: the address under which passkeys work, or "".
+    """
+
+    def __init__(self, authority: Authority, name: str, tls: bool, passkey_page: str) -> None:
         self.authority = authority
         self._name = name
         self._tls = tls
+        self._passkey_page = passkey_page
         self._cookie = "__Host-warden" if tls else "warden"
         self._templates = Environment(
             loader=FileSystemLoader(TEMPLATES),
@@ -61,6 +74,27 @@ class Site:
         if not session:
             raise Ended
         return session
+
+    def passkeys(self, request: Request) -> str:
+        """Return "here" where passkeys work under the host of the request, else where, or ""."""
+        page = self._passkey_page
+        return "here" if page and page == f"{request.url.scheme}://{request.url.netloc}/" else page
+
+    def cookie(self, request: Request, kind: str) -> str:
+        """Return a cookie beside the session's, or ""."""
+        return request.cookies.get(f"{self._cookie}-{kind}", "")
+
+    def set_cookie(self, response: Response, kind: str, value: str, seconds: int) -> None:
+        """Set a cookie beside the session's; 0 seconds take it back."""
+        response.set_cookie(
+            f"{self._cookie}-{kind}",
+            value,
+            max_age=seconds,
+            path="/",
+            secure=self._tls,
+            httponly=True,
+            samesite="strict",
+        )
 
     async def form(self, request: Request) -> tuple[str, dict[str, str]]:
         """Return the session and the fields of its form. Raises Ended, 400, 403."""
@@ -185,6 +219,14 @@ async def read_fields(request: Request) -> dict[str, str]:
     if len(fields) != len(pairs):
         raise HTTPException(400, "the form has a field twice")
     return fields
+
+
+async def read_object(request: Request) -> Line:
+    """Return what a script sent as JSON. Raises 400."""
+    try:
+        return jsontext.parse_object(await request.body(), MAX_BODY, depth=8)
+    except HostError:
+        raise HTTPException(400, "the request is no object of JSON") from None
 
 
 def _event(line: bytes) -> bytes:

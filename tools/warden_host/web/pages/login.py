@@ -1,17 +1,24 @@
-"""Log in and out."""
+"""Log in and out: by name, password and code, or by a passkey."""
+
+import secrets
+from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from warden_host.errors import HostError
-from warden_host.web.site import Site, read_fields
+from warden_host.web.site import Site, read_fields, read_object
 
 _MAX_PASSWORD = 512
+_BOUND_SIZE = 32
+_BOUND_S = 300
+_BROWSER_S = 90 * 86_400
+_MAX_COOKIE = 128
 
 
 class LoginPages:
-    """The page before all others, and the way out."""
+    """The page before all others, the page for a passkey's code, and the way out."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -22,16 +29,27 @@ class LoginPages:
             Route("/login", self.show),
             Route("/login", self.log_in, methods=["POST"]),
             Route("/logout", self.log_out, methods=["POST"]),
+            Route("/passkey", self.show_code),
+            Route("/passkey/ask", self.ask_passkey, methods=["POST"]),
+            Route("/passkey/login", self.log_in_by_passkey, methods=["POST"]),
+            Route("/passkey/code", self.ask_by_code, methods=["POST"]),
+            Route("/passkey/register", self.register_by_code, methods=["POST"]),
         ]
 
     async def show(self, request: Request) -> Response:
-        """Ask for name, password and code."""
-        return self._site.render("login.html", title="Log in", name="", error="")
+        """Ask for name, password and code, or for a passkey."""
+        return self._site.render(
+            "login.html", title="Log in", name="", error="", passkeys=self._site.passkeys(request)
+        )
+
+    async def show_code(self, request: Request) -> Response:
+        """Ask for the code with which an operator registers the first passkey."""
+        passkeys = self._site.passkeys(request)
+        return self._site.render("passkey.html", title="Register a passkey", passkeys=passkeys)
 
     async def log_in(self, request: Request) -> Response:
         """Begin a session."""
         fields = await read_fields(request)
-        address = request.client.host if request.client else "?"
         try:
             answer = await self._site.authority.call(
                 {
@@ -39,15 +57,69 @@ class LoginPages:
                     "name": fields.get("name", "")[:32],
                     "password": fields.get("password", "")[:_MAX_PASSWORD],
                     "code": fields.get("code", "").replace(" ", "")[:16],
-                    "address": address,
+                    "address": address_of(request),
+                    "browser": self._site.cookie(request, "browser")[:_MAX_COOKIE],
                 }
             )
         except HostError as error:
-            name = fields.get("name", "")
-            return self._site.refused(error, "login.html", title="Log in", name=name)
+            return self._site.refused(
+                error,
+                "login.html",
+                title="Log in",
+                name=fields.get("name", ""),
+                passkeys=self._site.passkeys(request),
+            )
         response = RedirectResponse("/", 303)
         self._site.begin_session(response, answer["session"])
+        self._site.set_cookie(response, "browser", answer["browser"], _BROWSER_S)
         return response
+
+    async def ask_passkey(self, request: Request) -> Response:
+        """Return the question to a passkey, for this browser alone."""
+        bound = secrets.token_urlsafe(_BOUND_SIZE)
+        answer = await self._call(request, {"op": "passkey-ask", "bound": bound})
+        response = JSONResponse(answer, 200 if "options" in answer else 403)
+        self._site.set_cookie(response, "bound", bound, _BOUND_S)
+        return response
+
+    async def log_in_by_passkey(self, request: Request) -> Response:
+        """Begin a session by what a passkey signed."""
+        asked = await read_object(request)
+        bound = self._site.cookie(request, "bound")[:64]
+        answer = await self._call(
+            request,
+            {"op": "passkey-login", "bound": bound, "credential": asked.get("credential")},
+        )
+        if "session" not in answer:
+            return JSONResponse(answer, 403)
+        response = JSONResponse({"to": "/"})
+        self._site.begin_session(response, answer["session"])
+        self._site.set_cookie(response, "bound", "", 0)
+        return response
+
+    async def ask_by_code(self, request: Request) -> Response:
+        """Return the question for a new passkey, to one who has the code."""
+        return await self._by_code(request, "passkey-code")
+
+    async def register_by_code(self, request: Request) -> Response:
+        """Register the passkey."""
+        return await self._by_code(request, "passkey-add-by-code")
+
+    async def _by_code(self, request: Request, operation: str) -> Response:
+        asked = await read_object(request)
+        fields = {key: str(asked.get(key, ""))[:32] for key in ("name", "code", "label")}
+        line = {"op": operation, "credential": asked.get("credential"), **fields}
+        answer = await self._call(request, line)
+        if "error" in answer:
+            return JSONResponse(answer, 403)
+        return JSONResponse(answer | {"to": "/login"})
+
+    async def _call(self, request: Request, line: dict[str, Any]) -> dict[str, Any]:
+        """Return the authority's answer, or what it refused, for the script."""
+        try:
+            return await self._site.authority.call(line | {"address": address_of(request)})
+        except HostError as error:
+            return {"error": error.text}
 
     async def log_out(self, request: Request) -> Response:
         """End the session."""
@@ -56,3 +128,8 @@ class LoginPages:
         response = RedirectResponse("/login", 303)
         self._site.end_session(response)
         return response
+
+
+def address_of(request: Request) -> str:
+    """Return the browser's address."""
+    return request.client.host if request.client else "?"

@@ -1,0 +1,59 @@
+"""Pass wrong log-ins at the console on, to the same watch that bans addresses at the broker."""
+
+import ipaddress
+import itertools
+import time
+from collections.abc import Callable
+
+from warden_host.alarms.rules import LOGIN_REFUSED
+from warden_host.broker.backend import Attempt, AttemptKind
+from warden_host.engine.events import FleetEvent
+from warden_host.service.ban_watch import OPERATOR, BanWatch
+
+_STRANGER = "console"
+
+
+class WrongLogins:
+    """on_notice: counts one wrong log-in, for alarms."""
+
+    def __init__(self, bans: BanWatch, on_notice: Callable[[FleetEvent], None]) -> None:
+        self._bans = bans
+        self._on_notice = on_notice
+        self._numbers = itertools.count(1)
+
+    def guard_console(self, port: int) -> None:
+        """Let the firewall keep banned addresses from the console's port, too."""
+        self._bans.guard_console(port)
+
+    def is_refused(self, address: str) -> bool:
+        """Return whether bans or lists keep a browser's address out."""
+        found = canonical(address)
+        return bool(found) and self._bans.keeps_out(found)
+
+    def refused(self, address: str) -> None:
+        """Count a wrong log-in: for an alarm, and against the address."""
+        self._on_notice(
+            FleetEvent("notice", code=LOGIN_REFUSED, text=f"from {address}, at the console")
+        )
+        self._attempt(AttemptKind.REFUSED, address, _STRANGER)
+
+    def right(self, address: str, name: str) -> None:
+        """Note from where an operator logged in: others there are slowed, and not banned."""
+        self._attempt(AttemptKind.LOGGED_IN, address, f"{OPERATOR}:{name}")
+
+    def _attempt(self, kind: AttemptKind, address: str, client: str) -> None:
+        found = canonical(address)
+        if found:
+            # Numbers below zero are none of a broker's connection: people mistype.
+            number = -next(self._numbers)
+            self._bans.attempt(Attempt(kind, time.time(), found, client, number))
+
+
+def canonical(address: str) -> str:
+    """Return an address as the watch over addresses writes it, or ""."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return str(mapped or found)
