@@ -221,7 +221,9 @@ class ControlServer:
                     return
                 line = caller.pop_missed()
                 if line is None:
-                    connection.sendall(reader.read(_POLL_S) if reader else b"")
+                    data = reader.read(_POLL_S) if reader else b""
+                    if not caller.gone.is_set():  # meanwhile what allowed the call may have ended
+                        connection.sendall(data)
                     continue
             if line is None or caller.gone.is_set():
                 return
