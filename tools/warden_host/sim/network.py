@@ -12,15 +12,44 @@ _HOST = "127.0.0.1"
 _MAX_SERVERS = 16
 _MAX_CONNECTIONS = 32
 _CONNECT_S = 20.0
+_READY_S = 10.0
 _CHUNK = 16384
 _CHUNKS = 16  # that are under way in each direction
 
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 @dataclass
 class _Target:
+    """A server. near: the port that leads to it. ready: a connection for the next who comes."""
+
     host: str
     port: int
+    near: int = 0
     server: asyncio.Server | None = None
+    ready: Streams | None = None
+    guard: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def connect(self) -> Streams:
+        """Return the connection that is ready, or a new one. Raises OSError."""
+        found, self.ready = self.ready, None
+        if found is not None and not found[0].at_eof():
+            return found
+        return await asyncio.wait_for(asyncio.open_connection(self.host, self.port), _CONNECT_S)
+
+    def drop(self) -> None:
+        """Close the connection that is ready."""
+        if self.ready is not None:
+            self.ready[1].transport.abort()
+            self.ready = None
+
+    def refuse(self) -> None:
+        """Listen no more: who connects is refused, as by a machine without the server."""
+        self.drop()
+        if self.server is not None:
+            self.server.close()
+            self.server = None
 
 
 @dataclass
@@ -65,19 +94,33 @@ class Network:
             if len(self._targets) >= _MAX_SERVERS or not 0 < port < 65536:
                 return None
             target = self._targets[(host, port)] = _Target(host, port)
+        async with target.guard:
+            await self._prepare(target)
+        return target.near
+
+    async def _prepare(self, target: _Target) -> None:
+        """Listen for the board as long as the server is there."""
+        if self.mode == UP:
+            try:
+                target.ready = await target.connect()
+            except OSError:  # TimeoutError too
+                target.refuse()
+                if target.near:
+                    return
+            else:
+                asyncio.get_running_loop().call_later(_READY_S, target.drop)
+        if target.server is None:
             target.server = await asyncio.start_server(
-                lambda reader, writer: self._accept(target, reader, writer), _HOST, 0
+                lambda reader, writer: self._accept(target, reader, writer), _HOST, target.near
             )
-        if target.server is None:  # another look-up is about to open it
-            return None
-        bound: int = target.server.sockets[0].getsockname()[1]
-        return bound
+            target.near = target.server.sockets[0].getsockname()[1]
+        if self.mode == UP and target.ready is None:
+            target.refuse()
 
     async def close(self) -> None:
         """End the connections, and listen no more."""
         for target in self._targets.values():
-            if target.server is not None:
-                target.server.close()
+            target.refuse()
         self.reset()
         for task in self._tasks:
             task.cancel()
@@ -101,9 +144,7 @@ class Network:
         far = None
         try:
             await self._passes.wait()
-            far_reader, far = await asyncio.wait_for(
-                asyncio.open_connection(target.host, target.port), _CONNECT_S
-            )
+            far_reader, far = await target.connect()
             self._writers.add(far)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._forward(reader, far))

@@ -18,14 +18,14 @@ from warden_host.errors import HostError
 from warden_host.sim import flash_files
 from warden_host.sim.web.device import SimulatedBoard
 from warden_host.sim.web.sessions import Sessions
-from warden_host.web import app as console
+from warden_host.web import server
 from warden_host.web.guard import MAX_BODY, App, Guard
-from warden_host.web.server import host_names
 
 _HERE = Path(__file__).parent / "static"
+_CONSOLE = Path(server.__file__).parent / "static"  # its style sheet
 _DEPTH = 3
 _SCHEME = "Bearer "
-_MOST_STREAMS = 32
+MOST_STREAMS = 32
 _TOGETHER_S = 0.03  # changes within it are sent as one
 _QUIET_S = 5.0  # then the clocks are sent again
 
@@ -33,10 +33,11 @@ Order = Callable[[SimulatedBoard, dict[str, Any]], None]
 
 
 class News:
-    """Wakes all that wait for a change."""
+    """Wakes all that wait for a change. ended: the streams end with the next one."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self.ended = False
 
     def tell(self) -> None:
         self._event.set()
@@ -64,7 +65,7 @@ class Pages:
             Route("/board/{board}/flash", self.flash),
             Route("/board/{board}/flash{path:path}", self.flash_file),
             Route("/board/{board}/{order}", self.order, methods=["POST"]),
-            Mount("/console", StaticFiles(directory=console.STATIC)),
+            Mount("/console", StaticFiles(directory=_CONSOLE)),
             Mount("/static", StaticFiles(directory=_HERE)),
         ]
 
@@ -83,7 +84,7 @@ class Pages:
     async def live(self, request: Request) -> Response:
         """Server-sent events: first all of each board, then what changes."""
         self._check(request)
-        if self._streams >= _MOST_STREAMS:
+        if self._streams >= MOST_STREAMS:
             raise HTTPException(503, "there are too many pages")
         return StreamingResponse(self._events(), media_type="text/event-stream")
 
@@ -91,7 +92,7 @@ class Pages:
         self._streams += 1
         try:
             seen: dict[tuple[str, str], int] = {}
-            while True:
+            while not self._news.ended:
                 changed = self._news.next()
                 for board in self._boards.values():
                     for change in _news(board, seen):
@@ -202,4 +203,4 @@ def build(
     """Return the application. host, port: where it listens."""
     handlers: dict[Any, Any] = {one: _failed for one in (HostError, HTTPException, Exception)}
     inner = Starlette(routes=Pages(boards, sessions, news).routes(), exception_handlers=handlers)
-    return Guard(inner, host_names(host, port, False), False)
+    return Guard(inner, server.host_names(host, port, False), False)

@@ -63,6 +63,7 @@ class SimulatedBoard:
         self._run: simulated.SimulatedDevice | None = None
         self._wires: Wires | None = None
         self._why = "not switched on yet"
+        self._was_cut = False  # the run that ends was
         self._armed = 0
         self._lookups: set[asyncio.Task[None]] = set()
         self._show_board(board_file.read(self._board_py))
@@ -85,6 +86,7 @@ class SimulatedBoard:
         self._wanted.clear()
         self._waits.set()
         if self._run is not None:
+            self._was_cut = True
             self._run.process.kill()
         self._armed = 0
         self._note("power", "flash")
@@ -172,7 +174,6 @@ class SimulatedBoard:
         restarts = simulated.Restarts()
         while True:
             await self._wanted.wait()
-            self._why = ""
             restarts.begin()
             try:
                 code = await self._start()
@@ -182,7 +183,8 @@ class SimulatedBoard:
                 self.log_line(f"-- {error.code}: {error.text} --")
                 code = -1
             self._note("power")
-            if not self._wanted.is_set():
+            if self._was_cut or not self._wanted.is_set():
+                self._was_cut = False
                 self.log_line(f"-- off: {self._why} --")
                 continue
             pause = restarts.pause(code)
@@ -217,6 +219,7 @@ class SimulatedBoard:
                 self.clock.environment(),
             )
             ends.attach()
+            self._why = ""
             if self._armed:
                 ends.cut_after(self._armed)
             self.log_line("-- on --")
@@ -225,7 +228,6 @@ class SimulatedBoard:
             return await ended
         finally:
             self._run = self._wires = None
-            self._armed = 0
             if run is not None:
                 run.process.kill()
                 await asyncio.to_thread(run.stop)
@@ -287,7 +289,8 @@ class SimulatedBoard:
         else:
             self._operations = event.number
             self._newest.append(event)
-            self._armed = max(0, self._armed - 1) if self._armed > 1 else self._armed
+            if self._armed > 1:
+                self._armed -= 1
             self._note("flash")
 
     async def _answer(self, lookup: Lookup) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,10 @@ def run(choices: Sequence[Choice], host: str, port: int, heapsize: str, shown: S
         for choice in choices:
             simulated.check(choice.home)
         held = [locks.enter_context(simulated.alone(choice.home)) for choice in choices]
-        asyncio.run(_run(list(zip(choices, held, strict=True)), listener, heapsize, shown))
+        try:
+            asyncio.run(_run(list(zip(choices, held, strict=True)), listener, heapsize, shown))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
 
 
 async def _run(
@@ -79,6 +83,10 @@ async def _run(
     heapsize: str,
     shown: Shown,
 ) -> None:
+    main = asyncio.current_task()
+    if main is not None:
+        # Ctrl-C does so by itself: all below ends in order.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
     news = app.News()
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
@@ -91,8 +99,14 @@ async def _run(
     try:
         sessions = Sessions(lambda key: shown.link(f"{url}#{key}", port))
         server = _Server(settings(app.build(boards, sessions, news, host, port)))
+        serving = asyncio.create_task(server.serve([listener]))
         for board in boards:
             board.switch_on()
-        await server.serve([listener])
+        try:
+            await asyncio.shield(serving)
+        finally:
+            news.ended = server.should_exit = True
+            news.tell()
+            await serving
     finally:
         await asyncio.gather(*(board.close() for board in boards))
