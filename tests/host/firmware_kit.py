@@ -1,5 +1,6 @@
 """Build firmware as the chips take it: ESP images with a partition table, signed ones, UF2."""
 
+import functools
 import hashlib
 import io
 import struct
@@ -10,6 +11,7 @@ from typing import Any
 
 import espsecure
 import pytest
+import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -19,6 +21,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from warden_host.chips.chip import CHIPS, Board
 from warden_host.errors import HostError
+
+# For each virtual chip, espefuse parses the definition of its fuses anew: 0.3 s by the loader that
+# is written in Python.
+yaml.safe_load = functools.partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 SECTOR = 4096
 TABLE_AT = 0x8000
@@ -107,6 +113,7 @@ class Signer:
             )
             return out.read_bytes()
 
+    @functools.cache  # noqa: B019  (a few signers a run; each signature loads its RSA key anew)
     def firmware(self, chip: str) -> bytes:
         return esp_firmware(
             chip, self.sign(esp_image(chip)), self.sign(esp_image(chip, b"application!"))
