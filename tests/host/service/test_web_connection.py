@@ -1,13 +1,17 @@
 """Connections of the console that are late, and too many: uvicorn's real server."""
 
 import asyncio
+import resource
 import socket
+import ssl
 from typing import Any
 
 import pytest
 import uvicorn
+from host_kit import new_fleet
 from process_kit import PATIENCE_S
-from warden_host.web import connection
+from warden_host.web import connection, places
+from warden_host.web.acceptor import Server
 
 ANSWER = b"x" * 60000
 
@@ -28,12 +32,18 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 def served():
     """Run a client against a server."""
 
-    async def both(client: Any) -> Any:
+    async def both(client: Any, keys: Any) -> Any:
+        certificate, key = keys or (None, None)
         config = uvicorn.Config(
-            app, http=connection.LimitedConnection, lifespan="off", log_level="error"
+            app,
+            http=connection.LimitedConnection,
+            lifespan="off",
+            log_level="error",
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
         )
         config.load()
-        server = uvicorn.Server(config)
+        server = Server(config)
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         running = asyncio.create_task(server.serve([listener]))
@@ -43,7 +53,14 @@ def served():
             server.should_exit = True
             await running
 
-    return lambda client: asyncio.run(both(client))
+    return lambda client, keys=None: asyncio.run(both(client, keys))
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """A server's certificate and key."""
+    folder = new_fleet(tmp_path_factory.mktemp("keys")).keys
+    return folder / "server.crt", folder / "server.key"
 
 
 @pytest.mark.parametrize(
@@ -94,19 +111,113 @@ def test_a_client_in_time_keeps_its_connection(served):
     assert served(client) == [len(ANSWER)] * 10
 
 
-def test_one_address_takes_a_part_of_the_connections(served, monkeypatch):
-    monkeypatch.setattr(connection, "MOST_OF_AN_ADDRESS", 3)
+def request_from(port: int, address: str, context: ssl.SSLContext | None) -> Any:
+    return asyncio.open_connection(
+        "127.0.0.1", port, local_addr=(address, 0), ssl=context, server_hostname=context and ""
+    )
+
+
+async def get(port: int, address: str, context: ssl.SSLContext | None = None) -> bytes:
+    """Return the head of the answer, or b"" where the connection ended."""
+    try:
+        reader, writer = await request_from(port, address, context)
+        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        head = await reader.readline()
+    except (ConnectionError, ssl.SSLError):
+        return b""
+    writer.close()
+    return head
+
+
+@pytest.fixture
+def many_files():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4096:
+        pytest.skip("this user may not open 4096 files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_thousand_half_open_connections_leave_the_console_usable(served, many_files, keys, tls):
+    """From one address and from many; with half a request, or with half a handshake."""
+    context = ssl.create_default_context() if tls else None
+    if context is not None:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    async def client(port: int) -> set[bytes]:
+        half = b"\x16\x03\x01" if tls else b"GET / HT"
+        opened = []
+        for number in range(1000):
+            address = f"127.0.0.{2 + number % 2 * (number % 8)}"
+            _, writer = await request_from(port, address, None)
+            writer.write(half)
+            opened.append(writer)
+        heads = {await get(port, f"127.0.0.{last}", context) for last in (1, 2, 3)}
+        for writer in opened:
+            writer.transport.abort()
+        return heads
+
+    assert served(client, keys if tls else None) == {b"HTTP/1.1 200 OK\r\n"}
+
+
+def test_a_handshake_that_is_late_ends(served, keys, monkeypatch):
+    monkeypatch.setattr(connection, "WAIT_S", 0.3)
+    monkeypatch.setattr("asyncio.sslproto.constants.SSL_HANDSHAKE_TIMEOUT", 3600.0)
 
     async def client(port: int) -> bytes:
-        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        reader, writer = await request_from(port, "127.0.0.1", None)
+        writer.write(b"\x16\x03\x01")
         try:
-            refused = await reader.read()
-        except ConnectionError:
-            refused = b""
-        for _, one in (*opened, (reader, writer)):
-            one.close()
-        return refused
+            return await reader.read()
+        finally:
+            writer.close()
 
-    assert served(client) == b""
+    assert served(client, keys) == b""
+
+
+class Fake:
+    def __init__(self, waiting: bool) -> None:
+        self.waiting = waiting
+        self.over = False
+
+    def is_waiting(self) -> bool:
+        return self.waiting
+
+    def is_over(self) -> bool:
+        return self.over
+
+    def end(self) -> None:
+        self.over = True
+
+
+def test_who_gives_way(monkeypatch):
+    monkeypatch.setattr(places, "MOST_OF_AN_ADDRESS", 3)
+    monkeypatch.setattr(places, "MOST", 5)
+    made = places.Places()
+    idle = [Fake(waiting=True) for _ in range(3)]
+    held = [made.enter("a", one) for one in idle]
+    made.wait(held[0])  # its wait began anew: the second one waits the longest
+    assert made.enter("a", Fake(waiting=False))
+    assert [one.over for one in idle] == [False, True, False]
+    assert made.enter("b", Fake(waiting=True)) and made.enter("c", Fake(waiting=True))
+    assert made.enter("d", Fake(waiting=False))  # of `a`, which has the most that wait
+    assert [one.over for one in idle] == [False, True, True]
+
+
+def test_connections_at_work_keep_their_places(monkeypatch):
+    monkeypatch.setattr(places, "MOST_OF_AN_ADDRESS", 2)
+    monkeypatch.setattr(places, "MOST", 3)
+    made = places.Places()
+    first, second, third = (Fake(waiting=False) for _ in range(3))
+    held = made.enter("a", first)
+    assert held and made.enter("a", second)
+    assert made.enter("a", Fake(waiting=False)) is None
+    assert made.enter("b", third)
+    assert made.enter("c", Fake(waiting=False)) is None
+    assert not (first.over or second.over or third.over)
+    third.over = True  # a connection that ended by itself holds no place
+    assert made.enter("c", Fake(waiting=False))
+    made.leave(held)
+    assert made.enter("d", Fake(waiting=False))

@@ -7,8 +7,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-import uvicorn
-
+from warden_host.web.acceptor import Server
 from warden_host.web.app import build
 from warden_host.web.server import listen, settings
 
@@ -24,7 +23,7 @@ def main() -> None:
     config = settings(build(Path(path), name, host, bound, bool(tls)), *tls)
     sys.stdout.write(f"{bound}\n")  # in one piece: the reader takes it and closes the pipe
     sys.stdout.flush()
-    asyncio.run(uvicorn.Server(config).serve([listener]))
+    asyncio.run(Server(config).serve([listener]))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
-
 from warden_host import filelock
 from warden_host.errors import HostError
 from warden_host.sim import simulated
 from warden_host.sim.web import app
 from warden_host.sim.web.device import SimulatedBoard
 from warden_host.sim.web.sessions import Sessions
+from warden_host.web.acceptor import Server
 from warden_host.web.server import listen, settings
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -39,7 +38,7 @@ class Shown:
     line: Callable[[str, str], None]
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """Leaves Ctrl-C to us, so that boards and server end in order."""
 
     @contextlib.contextmanager
