@@ -112,6 +112,21 @@ def test_while_many_guess_the_first_is_banned_where_it_is_sure():
     assert watch.refused(attempt("10.0.1.3", moment=NOW + 61)) is None  # the minute is over
 
 
+def test_people_mistype():
+    """Wrong log-ins at the console, whose numbers are below zero: three are as one of a device."""
+    watch = strikes()
+    assert [watch.refused(attempt(number=-n)) for n in range(1, 9)] == [None] * 8
+    ban = watch.refused(attempt(number=-9))
+    assert (ban.kind, ban.attempts, ban.until) == (BAN, 3, None)
+    watch = strikes()
+    for number in (1, 2, -1, -2):
+        assert watch.refused(attempt(number=number)) is None
+    assert watch.refused(attempt(number=-3)).attempts == 3
+    # Nobody is banned for one, however many others guess.
+    watch = strikes()
+    assert not any(watch.refused(attempt(f"10.0.0.{n}", -n)) for n in range(1, MANY + 10))
+
+
 def test_one_that_may_be_another_is_slowed_first():
     watch = strikes()
     found = [watch.refused(attempt(number=n, sure=False)) for n in range(9)]

@@ -9,7 +9,7 @@ import pytest
 from host_kit import new_fleet, refused
 from process_kit import PATIENCE_S
 from warden_host.alarms.rules import alarm_of
-from warden_host.bans import ban_log
+from warden_host.bans import ban_log, changes
 from warden_host.bans.settings import BanSettings
 from warden_host.broker.backend import Attempt, AttemptKind
 from warden_host.cli import main
@@ -20,6 +20,7 @@ from warden_host.service.ban_handler import BanHandler
 from warden_host.service.ban_watch import BanWatch
 from warden_host.service.control import Caller
 from warden_host.store.bans import BAN, SLOW, Ban
+from warden_host.store.operators import Operator
 from warden_host.store.store import App, Device, Store
 
 A, HOME = "203.0.113.7", "198.51.100.7"
@@ -78,6 +79,41 @@ def world(fleet):
         assert event.code == "bans-unenforced"
         assert "none is blocked: this process may not change nftables" in event.text
         yield made
+
+
+def test_bans_and_lists_hold_for_the_console(world, monkeypatch):
+    assert not world.watch.keeps_out(A)
+    world.refuse(A)
+    world.settle()
+    assert world.watch.keeps_out(A) and not world.watch.keeps_out(HOME)
+    with Store(world.fleet.database) as store:
+        changes.change_list(store, "allow", [A])
+        changes.activate(store, TERMS, "allow")
+    world.watch.reload()
+    assert world.watch.keeps_out(HOME)
+    assert not world.watch.keeps_out("127.0.0.1") and not world.watch.keeps_out("::1")
+    monkeypatch.setattr(world.watch, "_is_own", lambda address: True)
+    assert not world.watch.keeps_out(HOME)
+
+
+def test_the_firewall_keeps_them_from_the_consoles_port_too(world):
+    with Store(world.fleet.database) as store:
+        before = world.watch.enforcement.wanted(store, 0.0).ports
+        world.watch.guard_console(8443)
+        world.settle()
+        assert world.watch.enforcement.wanted(store, 0.0).ports == (*before, 8443)
+
+
+def test_an_operators_address_is_slowed(world):
+    with Store(world.fleet.database) as store:
+        store.put_operator(Operator("alice", None, "", ("look",)))
+    for name, address in (("alice", HOME), ("nobody", A)):
+        world.log_in(address, f"o:{name}")
+        world.refuse(address, 4)
+    assert {ban.network: ban.kind for ban in world.settle()} == {
+        f"{HOME}/32": SLOW,
+        f"{A}/32": BAN,
+    }
 
 
 def test_a_guesser_is_banned_and_it_is_said_what_is_not_enforced(world):

@@ -13,8 +13,10 @@ from urllib.parse import quote, urlencode
 import pytest
 from host_kit import free_ports, new_fleet, refused
 from process_kit import PATIENCE_S
+from warden_host import control_client
 from warden_host.cli import main
 from warden_host.engine.events import FleetEvent
+from warden_host.errors import HostError
 from warden_host.service import web_passwords
 from warden_host.service.console import Console, WebAddress, check_modules, console
 from warden_host.service.run import Service, serving
@@ -206,3 +208,25 @@ def test_the_process_is_started_again(browser, service):
     running._started -= 60
     running.check()
     assert browser.get("/login")[0] == 200
+
+
+def test_a_guesser_at_the_console_is_banned(fleet, service):
+    """By the watch that bans at the broker; a browser on this machine is never kept out."""
+    path, address = fleet.root / "web.sock", "203.0.113.7"
+
+    def guess(name: str) -> str:
+        line = {"op": "login", "name": name, "password": "x", "code": "1", "address": address}
+        try:
+            control_client.call(path, line)
+        except HostError as error:
+            return error.code
+        return ""
+
+    assert {guess(f"n{number}") for number in range(9)} == {"login-refused"}
+    control_client.call(fleet.control, {"op": "bans-apply"})  # what was put in has been judged
+    assert guess("alice") == "address-refused"
+    assert control_client.call(path, {"op": "admit", "address": address}) == {"admitted": False}
+    with Store(fleet.database) as store:
+        assert [ban.network for ban in store.bans(time.time())] == [f"{address}/32"]
+    assert main.run(["--fleet", str(fleet.root), "bans", "lift", address]) == 0
+    assert guess("alice") == "login-refused"

@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 from warden_host.errors import HostError
 from warden_host.relying_party import relying_party
 from warden_host.web import assets
+from warden_host.web.admission import AddressGate, Admission
 from warden_host.web.authority import Authority
 from warden_host.web.guard import App, Guard
 from warden_host.web.pages.account import AccountPages
@@ -39,7 +40,8 @@ _GROUPS = (
 
 def build(path: Path, name: str, host: str, port: int, tls: bool) -> App:
     """Return the application. path: of the web socket. host, port: where it listens."""
-    site = Site(Authority(path), name, tls, _passkey_page(host, port, tls))
+    authority = Authority(path)
+    site = Site(authority, name, tls, _passkey_page(host, port, tls))
     routes: list[BaseRoute] = [route for group in _GROUPS for route in group(site).routes()]
     routes.append(assets.ROUTE)
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
@@ -47,7 +49,9 @@ def build(path: Path, name: str, host: str, port: int, tls: bool) -> App:
         each: site.failed for each in (Ended, HostError, HTTPException, Exception)
     }
     inner = Starlette(routes=routes, exception_handlers=handlers)
-    return Guard(inner, host_names(host, port, tls), tls)
+    guard = Guard(inner, host_names(host, port, tls), tls)
+    # On loopback each address is this machine's own, which is never kept out.
+    return AddressGate(guard, Admission(authority).admits) if tls else guard
 
 
 def _passkey_page(host: str, port: int, tls: bool) -> str:

@@ -73,7 +73,7 @@ class Guard:
 
         status = self._refusal(scope)
         if status:
-            await _answer(with_headers, status)
+            await answer(with_headers, status)
             return
         await self._app(scope, receive, with_headers)
 
@@ -102,7 +102,8 @@ class Guard:
         return 0
 
 
-async def _answer(send: Send, status: int) -> None:
+async def answer(send: Send, status: int) -> None:
+    """Answer with a status alone, and end the connection."""
     await send(
         {
             "type": "http.response.start",
