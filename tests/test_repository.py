@@ -27,6 +27,9 @@ HOSTS = re.compile(
 SECRET = re.compile("-----BEGIN [A-Z ]*PRIV" + "ATE KEY-----\\s+[A-Za-z0-9+/]{20}")
 # Text that is no source: vectors may hold long lines of anything.
 BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+# Pictures of the documents, which tests take where SCREENSHOTS is set.
+PICTURE = re.compile(r"docs/images/[a-z-]+\.png\Z")
+MAX_PICTURE = 100_000  # bytes
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,16 @@ def test_no_registry_host_names(files: dict[str, bytes]) -> None:
 
 
 def test_no_binaries(files: dict[str, bytes]) -> None:
-    assert [name for name, data in files.items() if BINARY.search(data)] == []
+    binaries = [name for name, data in files.items() if BINARY.search(data)]
+    assert [name for name in binaries if not PICTURE.match(name)] == []
+
+
+def test_pictures_are_small_and_shown(files: dict[str, bytes]) -> None:
+    documents = b"".join(data for name, data in files.items() if name.endswith(".md"))
+    for name, data in files.items():
+        if PICTURE.match(name):
+            assert data.startswith(b"\x89PNG\r\n") and len(data) < MAX_PICTURE, name
+            assert f"images/{Path(name).name})".encode() in documents, f"{name} is in no document"
 
 
 def test_no_secrets(files: dict[str, bytes]) -> None:

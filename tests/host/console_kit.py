@@ -16,7 +16,7 @@ from warden_host.store.store import Device, Pair, Store
 from warden_host.store.web_logins import WebLogin
 from web_kit import HASH, SECRET
 
-MARKUP = "<img src=x onerror=alert(1)>'\"&"
+MARKUP = "<img src=x onerror=alert(1)>'\"&\u202e"
 ROLES = {"alice": "own", "bob": "look", "carol": "command", "uma": "update"}
 DEVICE, PLAIN = "front-door", "back-door"
 ADDRESS = "owner@example.org"

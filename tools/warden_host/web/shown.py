@@ -6,6 +6,18 @@ from datetime import datetime
 from typing import Any
 
 _MAX_BODY = 2000  # characters
+_TURNING = dict.fromkeys(
+    (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)),
+    "\N{REPLACEMENT CHARACTER}",
+)
+
+
+def clean(value: Any) -> Any:
+    """Return a text without characters that turn the order of what follows; else the value.
+
+    What a device sends could make a line read as another one, though it is no markup.
+    """
+    return value.translate(_TURNING) if type(value) is str else value
 
 
 def moment(seconds: float | None) -> str:

@@ -60,6 +60,7 @@ class Site:
         self._templates = Environment(
             loader=FileSystemLoader(TEMPLATES),
             autoescape=True,
+            finalize=shown.clean,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,

@@ -8,6 +8,7 @@
 import { followFleet } from "./stream.js";
 
 const MOST = 100; // lines
+const TURNING = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g; // they make a line read as another one
 const STATES = new Map([["came", "online"], ["session", "online"], ["left", "away"], ["quarantined", "quarantined"]]);
 
 const list = /** @type {HTMLElement} */ (document.getElementById("events"));
@@ -26,7 +27,7 @@ const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" }); // to
 function describe(event) {
   const body = event.body && Object.keys(event.body).length ? JSON.stringify(event.body).slice(0, 300) : "";
   const parts = [event.device, event.kind, event.app, event.name, event.code, event.text, body];
-  return `${clock.format(event.time * 1000)}  ${parts.filter(Boolean).join("  ")}`;
+  return `${clock.format(event.time * 1000)}  ${parts.filter(Boolean).join("  ")}`.replace(TURNING, "\ufffd");
 }
 
 /**

@@ -86,9 +86,10 @@ function numberAt(value, path) {
   return typeof value === "number" && Number.isFinite(value) ? value : null;
 }
 
-const answer = await fetch(`/device/${encodeURIComponent(device)}/telemetry`, { redirect: "error" });
+const address = `/device/${encodeURIComponent(device)}/telemetry`;
+const answer = await fetch(address, { redirect: "error" }).catch(() => null); // the session ended
 /** @type {Series[]} */
-const found = answer.ok ? await answer.json() : [];
+const found = answer?.ok ? await answer.json() : [];
 /** @type {Map<string, Plot[]>} */
 const plots = new Map();
 for (const section of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("section.series"))) {
