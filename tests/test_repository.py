@@ -131,6 +131,7 @@ FILE_ENDINGS = {
     "sh",
     "db",
     "age",
+    "crt",
     "toml",
     "log",
     "conf",
