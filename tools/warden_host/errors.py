@@ -101,6 +101,7 @@ _HINTS = {
     "token-expired": "`warden app token` makes another one",
     "token-invalid": "give the token as `warden app token` printed it",
     "token-revoked": "`warden app token` makes another one",
+    "token-missing": "send the header `Authorization: Bearer TOKEN`",
     "token-scope": "`warden app token` makes one with other scopes",
     "token-unknown": "`warden app tokens` lists them",
     "token-unproved": "look at the client ID, the secret and the scope, and try again",
@@ -114,11 +115,13 @@ _HINTS = {
     "not-applicable": "`warden devices` shows the device's mode and state",
     "not-enrolled": "`warden otp enrol DEVICE` makes a secret",
     "not-serving": "start `warden serve`, and give the same command again",
+    "origin-refused": "`warden app token --api --origin ORIGIN` makes a token that a page may use",
     "operator-exists": "`warden operator list` shows the operators",
     "operator-unknown": "`warden operator list` shows them; `warden operator add` makes one",
     "owner-only": "give it as the fleet's owner, without --socket",
     "passphrase-missing": "give it by prompt or --passphrase-file",
     "passphrase-wrong": "give the right one, by prompt or --passphrase-file",
+    "rate-limited": "wait, and ask less often",
     "port-unknown": "name the board's port: `warden provision … --port /dev/ttyACM0`",
     "provision-failed": "give the same command again once the cause is gone",
     "incident-gap": "look whether fleet.db came out of a backup, and why the device was away",
@@ -162,7 +165,8 @@ _OWN: dict[type[HostError], str] = {
         token-unknown image-failed interrupted login-paused login-refused login-stale
         address-refused passkey-cloned passkey-refused passkey-unavailable
         micropython-missing no-board no-boot-volume no-network not-enrolled not-serving
-        operator-exists operator-unknown owner-only passphrase-missing
+        operator-exists operator-unknown origin-refused owner-only passphrase-missing
+        rate-limited token-missing
         passphrase-wrong port-unknown release-exists release-key release-missing revoked role-missing
         rollout-running rollout-unknown session-ended tree-missing web-failed
         web-missing wrong-board

@@ -16,7 +16,23 @@ from warden_host.web.acceptor import Server
 ANSWER = b"x" * 60000
 
 
+async def serve_websocket(path: str, receive: Any, send: Any) -> None:
+    """Accept, and send for ever, echo, or wait; "/never" is not accepted."""
+    await receive()
+    while path == "/never":
+        if (await receive())["type"] == "websocket.disconnect":
+            return
+    await send({"type": "websocket.accept"})
+    while path == "/talk":
+        await send({"type": "websocket.send", "bytes": ANSWER})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
+
+
 async def app(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "websocket":
+        await serve_websocket(scope["path"], receive, send)
+        return
     body, more = b"", scope["path"] == "/form"
     while more:
         message = await receive()
@@ -37,8 +53,12 @@ def served():
         config = uvicorn.Config(
             app,
             http=connection.LimitedConnection,
+            ws=connection.LimitedWebSocket,
+            ws_max_size=16384,
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=5,
             lifespan="off",
-            log_level="error",
+            log_level="critical",
             ssl_certfile=certificate,
             ssl_keyfile=key,
         )
@@ -221,3 +241,88 @@ def test_connections_at_work_keep_their_places(monkeypatch):
     assert made.enter("c", Fake(waiting=False))
     made.leave(held)
     assert made.enter("d", Fake(waiting=False))
+
+
+async def upgraded(port: int, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"GET {path} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    head += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    writer.write(head.encode())
+    if path != "/never":
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    return reader, writer
+
+
+def frame(first: int, data: bytes = b"") -> bytes:
+    """Return a client's frame, under a mask of zeros."""
+    return bytes((first, 0x80 | len(data))) + bytes(4) + data
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/never", b""),  # a hand-shake that ends nowhere
+        ("/talk", b""),  # no reader
+        ("/echo", frame(0x01) + frame(0x00) * 20000),  # one message of empty pieces
+        ("/talk", frame(0x89, b"p" * 125) * 20000),  # pings, whose answers nobody reads
+    ],
+    ids=["no hand-shake", "no reader", "pieces", "pings"],
+)
+def test_a_late_or_flooding_websocket_ends(served, path, sent, monkeypatch):
+    monkeypatch.setattr(connection, "WAIT_S", 60.0 if sent else 0.3)
+    monkeypatch.setattr(connection, "_LOOK_S", 0.05)
+
+    async def client(port: int) -> bool:
+        reader, writer = await upgraded(port, path)
+        writer.transport.pause_reading()
+        writer.write(sent)
+        try:
+            while not writer.transport.is_closing():
+                writer.write(frame(0x8A))  # a pong that nobody asked for
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            pass
+        return True
+
+    assert served(client)
+
+
+def test_a_websocket_in_time_goes_on(served, monkeypatch):
+    monkeypatch.setattr(connection, "WAIT_S", 0.2)
+    monkeypatch.setattr(connection, "_LOOK_S", 0.02)
+
+    async def client(port: int) -> bytes:
+        reader, writer = await upgraded(port, "/echo")
+        found = b""
+        for _ in range(3):
+            await asyncio.sleep(0.3)  # quiet for longer than a request may be
+            for _ in range(300):
+                writer.write(frame(0x81, b"x" * 100))
+                found = await reader.readexactly(102)
+        writer.close()
+        return found
+
+    assert served(client) == b"\x81\x64" + b"x" * 100
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["at work", "silent"])
+def test_websockets_hold_places(served, answered, monkeypatch):
+    """One that was answered keeps its place; a silent one gives way."""
+    monkeypatch.setattr(places, "MOST_OF_AN_ADDRESS", 2)
+
+    async def client(port: int) -> bool:
+        opened = [await upgraded(port, "/echo") for _ in range(2)]
+        for reader, writer in opened if answered else ():
+            writer.write(frame(0x81, b"x"))
+            await reader.readexactly(3)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        try:
+            found = await reader.read()
+        except ConnectionError:
+            found = b""
+        for _, one in (*opened, (reader, writer)):
+            one.close()
+        return found.startswith(b"HTTP/1.1 200")
+
+    assert served(client) is not answered

@@ -28,6 +28,17 @@ from warden_host.store.store import Store
     "--rabbitmq", is_flag=True, help="With RabbitMQ's scopes, and no account at mosquitto."
 )
 @click.option(
+    "--api", is_flag=True, help="For the API of `warden serve --web`, and no account at a broker."
+)
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="With --api: a web page of this origin may use it, such as https://app.example. "
+    "Repeatable. Default: none.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -43,6 +54,8 @@ def token(
     types: tuple[str, ...],
     days: float,
     rabbitmq: bool,
+    api: bool,
+    origins: tuple[str, ...],
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -55,6 +68,7 @@ def token(
     Examples:
       warden app token home --read
       warden app token home --command set_relay --days 7 --out home.token
+      warden app token home --read --command set_relay --api --origin https://app.example
     """
     fleet = state.fleet()
     names.check_id(appid, "appid")
@@ -63,7 +77,9 @@ def token(
     with Store(fleet.database) as store:
         if not types:
             types = next((app.types for app in store.apps() if app.appid == appid), ())
-        scope = Scope(tuple(dict.fromkeys(types)), read, tuple(dict.fromkeys(commands)))
+        given = types, commands, origins
+        types, commands, origins = (tuple(dict.fromkeys(each)) for each in given)
+        scope = Scope(types, read, commands, api, origins)
         made, text = app_tokens.issue(fleet, store, appid, scope, days, rabbitmq)
     if out is not None:
         secretfile.write(out, text.encode())
@@ -74,7 +90,9 @@ def token(
         return
     screen.good(
         f"token {made.id} for {appid}",
-        f"user name and client ID at the broker: {user}",
+        "for the API of `warden serve --web`"
+        if api
+        else f"user name and client ID at the broker: {user}",
         f"allows {', '.join(made.scope)}, until {_time(made.expires)}",
         f"it is in {out}" if out else "it is shown now and never again:",
     )

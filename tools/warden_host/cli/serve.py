@@ -59,7 +59,8 @@ _CHECK_S = 0.5
     "--web",
     "web_text",
     metavar="HOST:PORT",
-    help="Also serve the console for browsers there: without TLS on loopback alone.",
+    help="Also serve the console for browsers there, and the API for web applications: without TLS "
+    "on loopback alone.",
 )
 @json_option
 @pass_state

@@ -48,6 +48,7 @@ def issue(
 ) -> tuple[Token, str]:
     """Give an application a token, and return its row and the token, which is stored nowhere.
 
+    A token for the API has no account at a broker: what a web page has opens nothing else.
     for_rabbitmq: with its scopes in the words of RabbitMQ, and no account at mosquitto. It reads
     events alone: RabbitMQ lets a client choose its names, and only the queue of a reader shows
     whose connection it is; one that publishes would not be found when its token is revoked.
@@ -60,6 +61,10 @@ def issue(
             "RabbitMQ could not take a token back that gives commands",
             "make one for the authority, which `warden send` takes",
         )
+    if scope.origins and not scope.api:
+        raise HostError("bad-argument", "web pages use the API alone", "make a token for it")
+    if for_rabbitmq and scope.api:
+        raise HostError("bad-argument", "a token is for RabbitMQ or for the API", "make two")
     id_, now = secrets.token_hex(8), int(time.time())
     made = Token(id_, appid, tuple(scope.words()), now, now + int(days * 86400))
     account = token_account(appid, id_, scope, "")
@@ -80,7 +85,9 @@ def issue(
             "client_id": account.username,
         },
     )
-    if for_rabbitmq:
+    if len(text) > access_token.MAX_TOKEN:
+        raise HostError("bad-argument", f"a token of {len(text)} bytes is too long", "make two")
+    if for_rabbitmq or scope.api:
         with store.transaction():
             store.add_token(made)
         return made, text
@@ -139,7 +146,7 @@ def enforce(fleet: Fleet) -> None:
 
 def is_within(token: Token, app: App) -> bool:
     """Return whether a token allows nothing that its application may not do."""
-    return set(token.scope) <= set(Scope(app.types, True, app.commands).words())
+    return access_token.rights_of(token.scope) <= set(Scope(app.types, True, app.commands).words())
 
 
 def check_request(store: Store, key: Any, text: str, type_: str, command: str) -> Claims:

@@ -20,7 +20,7 @@ from warden_host import names
 from warden_host.engine import restriction
 from warden_host.engine.clones import CloneWatch
 from warden_host.engine.device_state import DeviceState
-from warden_host.engine.events import FleetEvent
+from warden_host.engine.events import ACCOUNT, SESSION, FleetEvent
 from warden_host.engine.incident_logs import IncidentLogs
 from warden_host.engine.jobs import Done, Job, Jobs
 from warden_host.engine.presence import Presence
@@ -311,6 +311,7 @@ class Engine:
         if kind == "reply":
             event = state.command_names.pop(received.id, event)
         fleet_event = FleetEvent(kind, name, appid, event, id=received.id, body=received.body)
+        fleet_event.proof = SESSION if state.sealed else ACCOUNT
         if event:
             self.notify(fleet_event)
         else:  # the reply to a quiet command: only the job that waits for it

@@ -32,10 +32,16 @@ KINDS = (
     "notice",
 )
 
+SESSION = "session"  # it opened under the keys of this very device's session
+ACCOUNT = "account"  # of a plain device: the broker checked its log-in, and nothing else is known
+
 
 @dataclass  # frozen, it would take as long to make as a message to open; no code changes one
 class FleetEvent:
-    """One event. kind: of KINDS. Fields that a kind has no use for are empty."""
+    """One event. kind: of KINDS. Fields that a kind has no use for are empty.
+
+    proof: what proves that the device sent it, SESSION or ACCOUNT.
+    """
 
     kind: str
     device: str = ""
@@ -45,6 +51,7 @@ class FleetEvent:
     id: int = 0
     body: dict[str, Any] = field(default_factory=dict)
     text: str = ""
+    proof: str = ""
     time: float = field(default_factory=time.time)
 
     def record(self) -> dict[str, Any]:

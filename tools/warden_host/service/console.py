@@ -28,13 +28,14 @@ from warden_host.service.login_limits import LoginLimits
 from warden_host.service.operators import AuditedSockets
 from warden_host.service.passkeys import Passkeys
 from warden_host.service.web_account import WebAccount
+from warden_host.service.web_api import WebApi
 from warden_host.service.web_requests import WebRequests
 from warden_host.service.web_sessions import WebSessions
 from warden_host.service.wrong_logins import WrongLogins
 
 SOCKET = "web.sock"
 MOST_CALLS = 128  # open at once, of all browsers
-_MODULES = ("argon2", "jinja2", "starlette", "uvicorn", "webauthn")
+_MODULES = ("argon2", "jinja2", "starlette", "uvicorn", "webauthn", "websockets")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _START_S = 30.0
 _AGAIN_S = 5.0
@@ -82,9 +83,10 @@ def console(
     passkeys = Passkeys(authority.ask, fleet.root.resolve().name)
     account = WebAccount(authority.ask, sockets, sessions, passkeys, limits, wrong, announce)
     path = fleet.root / SOCKET
+    api = WebApi(fleet, sockets, authority.ask, watchers, lambda: authority.known.types)
     server = ControlServer(
         path,
-        WebRequests(sockets, sessions, account).handle,
+        api.before(WebRequests(sockets, sessions, account).handle),
         watchers=watchers,
         most_of_a_user=MOST_CALLS,
         most=MOST_CALLS,

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from itertools import takewhile
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from warden_host import jsontext
@@ -48,11 +49,17 @@ class EventFeed:
         self._changed = threading.Condition()
 
     def add(
-        self, caller: "Caller", after: int | None = None, device: str = "", batched: bool = False
+        self,
+        caller: "Caller",
+        after: int | None = None,
+        device: str = "",
+        batched: bool = False,
+        shown: Callable[["Entry"], bytes] = attrgetter("data"),
     ) -> None:
         """Send a caller the events from now on, or those after a mark.
 
         device: only its events. batched: as objects of many events, else one a line.
+        shown: what the caller gets of an event, b"" for nothing; called on its own thread.
         """
         with self._changed:
             self._callers.add(caller)
@@ -61,7 +68,8 @@ class EventFeed:
             mark = after if after is not None and known else now
             later = sum(1 for _ in takewhile(lambda one: one.mark > mark, reversed(self._entries)))
             lost = int(after is not None and not known)
-            caller.reader = Reader(self, self._number - later, mark, lost, device, batched)
+            number = self._number - later
+            caller.reader = Reader(self, number, mark, lost, device, batched, shown)
 
     def discard(self, caller: "Caller") -> None:
         """Send no event to this caller any more."""
@@ -98,9 +106,17 @@ class Reader:
     """What one caller has heard of the feed."""
 
     def __init__(
-        self, feed: EventFeed, number: int, mark: int, lost: int, device: str, batched: bool
+        self,
+        feed: EventFeed,
+        number: int,
+        mark: int,
+        lost: int,
+        device: str,
+        batched: bool,
+        shown: Callable[[Entry], bytes],
     ) -> None:
         self._feed = feed
+        self._shown = shown
         self._number, self._mark, self._lost = number, mark, lost
         self._device, self._batched = device, batched
         self._told = mark  # by the last batch
@@ -124,7 +140,8 @@ class Reader:
             self._number, self._mark = found[count - 1][:2]
         self._lost += lost
         self._next = time.monotonic() + (0.0 if behind else _GATHER_S)
-        chosen = [one.data for one in found[:count] if self._device in ("", one.device)]
+        chosen = [self._shown(one) for one in found[:count] if self._device in ("", one.device)]
+        chosen = [data for data in chosen if data]
         return self._batch(chosen) if self._batched else self._lines(chosen)
 
     def _lines(self, chosen: list[bytes]) -> bytes:

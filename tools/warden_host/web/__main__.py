@@ -20,7 +20,7 @@ def main() -> None:
         print(f"the console can't listen on {host}:{port}: {error.strerror}", file=sys.stderr)
         raise SystemExit(1) from None
     bound = listener.getsockname()[1]
-    config = settings(build(Path(path), name, host, bound, bool(tls)), *tls)
+    config = settings(build(Path(path), name, host, bound, bool(tls)), *tls, sockets=True)
     sys.stdout.write(f"{bound}\n")  # in one piece: the reader takes it and closes the pipe
     sys.stdout.flush()
     asyncio.run(Server(config).serve([listener]))

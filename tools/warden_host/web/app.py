@@ -12,6 +12,7 @@ from warden_host.errors import HostError
 from warden_host.relying_party import relying_party
 from warden_host.web import assets
 from warden_host.web.admission import AddressGate, Admission
+from warden_host.web.api.http import api
 from warden_host.web.authority import Authority
 from warden_host.web.guard import App, Guard
 from warden_host.web.pages.account import AccountPages
@@ -45,6 +46,7 @@ def build(path: Path, name: str, host: str, port: int, tls: bool) -> App:
     routes: list[BaseRoute] = [route for group in _GROUPS for route in group(site).routes()]
     routes.append(assets.ROUTE)
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
+    routes.append(Mount("/api/v1", app=api(site.authority)))
     handlers: dict[Any, Any] = {
         each: site.failed for each in (Ended, HostError, HTTPException, Exception)
     }

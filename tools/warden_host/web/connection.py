@@ -9,11 +9,16 @@ from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from warden_host.web.places import Place, Places
 
 WAIT_S = 10.0  # for a request, from its first byte or the connection on; for a reader
 _LOOK_S = 1.0
+# Of a WebSocket: bytes that came without a whole message (in a second some more: pings), and bytes
+# that wait for a reader, such as answers to pings.
+MOST_BYTES, _MORE_BYTES = 65536, 4096
+MOST_UNREAD = 1 << 20
 
 
 class LimitedConnection(H11Protocol):
@@ -39,6 +44,17 @@ class LimitedConnection(H11Protocol):
         self._places.leave(self._place)
         if self._look is not None:
             self._look.cancel()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Leave the connection to LimitedWebSocket, which looks after it from then on."""
+        if self._look is not None:
+            self._look.cancel()
+        super().handle_websocket_upgrade(event)
+        protocol = self.transport.get_protocol()
+        if isinstance(protocol, LimitedWebSocket):
+            protocol.hold(self._places, self._place)
+        else:  # none are taken here
+            self._places.leave(self._place)
 
     def on_response_complete(self) -> None:
         """Give the next request its own time."""
@@ -72,3 +88,85 @@ class LimitedConnection(H11Protocol):
     def _is_asked(self) -> bool:
         """Return whether a whole request came, which is not answered yet."""
         return self.conn.their_state in (h11.DONE, h11.MUST_CLOSE)
+
+
+class LimitedWebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket that ends where its hand-shake or its reader is late.
+
+    It keeps the place of its connection, and uvicorn's pings find a peer that is gone.
+    """
+
+    _places: Places
+    _place: Place | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._late_at: float | None = None
+        self._look: asyncio.TimerHandle | None = None
+        self._bytes = 0
+        self._answered = False
+
+    def hold(self, places: Places, place: Place) -> None:
+        """Take a connection's place over."""
+        self._places, self._place = places, place
+        place.connection = self
+
+    def is_waiting(self) -> bool:
+        """Return whether the client has to send something: nothing was sent to it yet.
+
+        The first message is the answer to its token.
+        """
+        return not self._answered
+
+    def is_over(self) -> bool:
+        """Return whether the connection is closing."""
+        return self.transport.is_closing()
+
+    def end(self) -> None:
+        """End it at once."""
+        self.transport.abort()
+
+    async def send(self, message: Any) -> None:
+        """Send on; note that the client was answered."""
+        self._answered = self._answered or message["type"] == "websocket.send"
+        await super().send(message)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection over."""
+        super().connection_made(transport)
+        self._check()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop looking."""
+        super().connection_lost(exc)
+        if self._place is not None:
+            self._places.leave(self._place)
+        if self._look is not None:
+            self._look.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless a flood of pings or of empty pieces would fill the memory."""
+        self._bytes += len(data)
+        unread = self.transport.get_write_buffer_size()
+        if self._bytes > MOST_BYTES or unread > MOST_UNREAD:
+            self.transport.abort()
+            return
+        super().data_received(data)
+
+    def send_receive_event_to_app(self) -> None:
+        """Count anew behind a whole message: the next one waits until it is handled."""
+        self._bytes = 0
+        super().send_receive_event_to_app()
+
+    def _check(self) -> None:
+        now = self.loop.time()
+        self._bytes = max(0, self._bytes - _MORE_BYTES)
+        # Not writable: above the transport's mark, 64 KB, for all of this time.
+        if self.handshake_complete and self.writable.is_set():
+            self._late_at = None
+        elif self._late_at is None:
+            self._late_at = now + WAIT_S
+        elif now >= self._late_at:
+            self.transport.abort()
+            return
+        self._look = self.loop.call_later(_LOOK_S, self._check)

@@ -7,11 +7,13 @@ here by DNS rebinding is not the host's.
 
 import hashlib
 import hmac
+import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
 from warden_host.control_client import now_mark
+from warden_host.web.api.problems import http_problem
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -21,6 +23,15 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MAX_BODY = 16384
 # When the request began, as `watch` takes it: what happens from then on is not in its page.
 began: ContextVar[int] = ContextVar("began", default=0)
+API = "/api/v1"
+EVENTS = API + "/events"
+_TEXTS = {
+    403: "the request names several origins",
+    405: "there is no such method",
+    411: "a body needs its length before it",
+    413: f"a body has {MAX_BODY} bytes at most",
+    421: "the console has another host name",
+}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -60,8 +71,8 @@ class Guard:
         self._headers = [*_HEADERS, _HSTS] if tls else _HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
+        if scope["type"] == "websocket":
+            await self._guard_websocket(scope, receive, send)
             return
 
         began.set(now_mark())
@@ -73,19 +84,30 @@ class Guard:
 
         status = self._refusal(scope)
         if status:
-            await answer(with_headers, status)
+            await answer(with_headers, status, is_of_api(scope))
             return
         await self._app(scope, receive, with_headers)
 
+    async def _guard_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a WebSocket of the API on. Its origin is looked at there, as of each request."""
+        if scope["path"] != EVENTS or not self._is_host(_by_name(scope)):
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        await self._app(scope, receive, send)
+
+    def _is_host(self, headers: dict[bytes, list[bytes]]) -> bool:
+        host = headers.get(b"host", [])
+        return len(host) == 1 and host[0].decode("latin-1").lower() in self._hosts
+
     def _refusal(self, scope: Scope) -> int:
         """Return the status with which the request is refused, or 0."""
-        headers: dict[bytes, list[bytes]] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name, []).append(value)
-        host = headers.get(b"host", [])
-        if len(host) != 1 or host[0].decode("latin-1").lower() not in self._hosts:
+        headers = _by_name(scope)
+        if not self._is_host(headers):
             return 421
-        if scope["method"] in ("GET", "HEAD"):
+        of_api = is_of_api(scope)
+        if of_api and len(headers.get(b"origin", [])) > 1:
+            return 403
+        if scope["method"] in ("GET", "HEAD") or (of_api and scope["method"] == "OPTIONS"):
             return 0
         if scope["method"] != "POST":
             return 405
@@ -94,7 +116,9 @@ class Guard:
             return 411
         if int(size) > MAX_BODY:
             return 413
-        origin = headers.get(b"origin", [])
+        if of_api:  # no cookie counts there: the token does, and its own origins
+            return 0
+        host, origin = headers[b"host"], headers.get(b"origin", [])
         if [one.decode("latin-1").lower() for one in origin] != [
             self._origin + host[0].decode("latin-1").lower()
         ]:
@@ -102,13 +126,27 @@ class Guard:
         return 0
 
 
-async def answer(send: Send, status: int) -> None:
-    """Answer with a status alone, and end the connection."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [(b"content-length", b"0"), (b"connection", b"close")],
-        }
-    )
-    await send({"type": "http.response.body", "body": b""})
+def is_of_api(scope: Scope) -> bool:
+    """Return whether a request is for the API."""
+    return bool(scope["path"].startswith(API + "/"))
+
+
+def _by_name(scope: Scope) -> dict[bytes, list[bytes]]:
+    headers: dict[bytes, list[bytes]] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name, []).append(value)
+    return headers
+
+
+async def answer(send: Send, status: int, of_api: bool = False) -> None:
+    """Answer with a status, and end the connection. of_api: with a problem as the body."""
+    headers = [(b"connection", b"close")]
+    body = b""
+    if of_api:
+        body = json.dumps(http_problem(status, _TEXTS[status])).encode()
+        headers.append((b"content-type", b"application/problem+json"))
+    if status == 405:
+        headers.append((b"allow", b"GET, HEAD, POST"))
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

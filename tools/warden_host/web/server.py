@@ -4,11 +4,13 @@ import socket
 
 import uvicorn
 
-from warden_host.web.connection import WAIT_S, LimitedConnection
+from warden_host.web.connection import WAIT_S, LimitedConnection, LimitedWebSocket
 from warden_host.web.guard import App
 
 _BACKLOG = 128
 _MAX_HEAD = 16384  # bytes of a request's line and headers
+MAX_MESSAGE = 16384  # bytes of a WebSocket's message that are taken
+_PING_S = 20.0
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -34,8 +36,10 @@ def host_names(host: str, port: int, tls: bool) -> frozenset[str]:
     return frozenset(one.lower() for one in hosts)
 
 
-def settings(app: App, certificate: str | None = None, key: str | None = None) -> uvicorn.Config:
-    """Return uvicorn's settings. certificate, key: files, for TLS."""
+def settings(
+    app: App, certificate: str | None = None, key: str | None = None, *, sockets: bool = False
+) -> uvicorn.Config:
+    """Return uvicorn's settings. certificate, key: files, for TLS. sockets: take WebSockets."""
     return uvicorn.Config(
         app,
         access_log=False,
@@ -47,7 +51,11 @@ def settings(app: App, certificate: str | None = None, key: str | None = None) -
         timeout_keep_alive=int(WAIT_S),
         timeout_graceful_shutdown=1,
         http=LimitedConnection,
-        ws="none",
+        ws=LimitedWebSocket if sockets else "none",
+        ws_max_size=MAX_MESSAGE,
+        ws_per_message_deflate=False,  # a small message would open into a large one
+        ws_ping_interval=_PING_S,
+        ws_ping_timeout=_PING_S,
         lifespan="off",
         ssl_certfile=certificate,
         ssl_keyfile=key,

@@ -1,0 +1,456 @@
+"""The API of the console: a real process, a real broker; tokens, origins, refusals, streams."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from api_kit import Caller, Stream, token_of, upgrade
+from engine_kit import PLAIN, SEALED, Stage
+from host_kit import PeerDevice, new_fleet, refused
+from warden_host import jsontext
+from warden_host.devices import app_tokens, setup
+from warden_host.engine.events import FleetEvent
+from warden_host.fleet import pki
+from warden_host.protocol import access_token, policy
+from warden_host.protocol.access_token import Claims, Scope
+from warden_host.service import control, web_api, web_api_streams
+from warden_host.service.console import WebAddress
+from warden_host.service.event_feed import Entry, EventFeed
+from warden_host.service.run import Service, serving
+from warden_host.service.web_api_streams import message, shown
+from warden_host.store.store import App, Pair, Store
+
+ORIGIN, OTHER = "https://app.example", "http://localhost:8000"
+FULL = Scope(("relay",), True, ("set_relay",), True, (ORIGIN,))
+HOME = Pair("home", b"h" * 32, b"H" * 32, ("set_relay", "get_relay"))
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory):
+    made = new_fleet(tmp_path_factory.mktemp("api"), ("set_relay",))
+    with Store(made.database) as store:
+        setup.add_app(made, store, App("home", ("relay", "meter"), ("set_relay", "get_relay")))
+        store.add_device(replace(SEALED, pairs=(*SEALED.pairs, HOME)))
+        for number in range(3):
+            other = f"M{number}"
+            store.add_device(replace(SEALED, device=other, type="meter", pairs=(HOME,)))
+        store.add_device(replace(SEALED, device="S1", type="secret", pairs=(HOME,)))
+        store.add_event("D1", "home", "temperature", '{"c": 20}')
+        store.add_event("D1", "authority", "temperature", '{"c": 21}')
+    return made
+
+
+@pytest.fixture(scope="module")
+def service(fleet) -> Iterator[Service]:
+    with serving(fleet, web=WebAddress("127.0.0.1", 0)) as made:
+        yield made
+
+
+@pytest.fixture
+def port(service: Service) -> int:
+    assert service.console is not None
+    return service.console.port
+
+
+@pytest.fixture
+def caller(fleet, port: int) -> Caller:
+    return Caller(port, token_of(fleet, FULL)[1])
+
+
+def signed(fleet, **changes: Any) -> str:
+    claims = {
+        "iss": access_token.ISSUER,
+        "aud": access_token.AUDIENCE,
+        "sub": "home",
+        "jti": "0" * 16,
+        "exp": int(time.time()) + 60,
+        "scope": "api read:relay",
+    } | changes
+    return access_token.sign(pki.load_key(fleet.keys / app_tokens.KEY), claims)
+
+
+def test_what_a_token_may_see(caller, fleet, port):
+    status, found = caller.get("/token")
+    assert (status, found["application"]) == (200, "home")
+    assert found["scope"] == ["command:relay:set_relay", "read:relay"]
+    status, found = caller.get("/devices")
+    assert status == 200 and found["next"] is None
+    (row,) = found["devices"]
+    assert row.pop("state") in ("offline", "away")  # the authority is about to ask it
+    assert row == {"device": "D1", "type": "relay", "commands": ["set_relay"]}
+    status, found = caller.get("/devices/D1")
+    assert (found["mode"], found["session"], found["commands"]) == ("sealed", False, ["set_relay"])
+    status, found = caller.get("/devices/D1/events")  # its own alone
+    publisher = {"kind": "device", "id": "D1", "type": "relay", "proven": True}
+    assert [(one["body"], one["publisher"]) for one in found["events"]] == [({"c": 20}, publisher)]
+    # A device of another type is as one that is not there.
+    for path in ("/devices/S1", "/devices/M1", "/devices/nobody", "/devices/M1/events"):
+        status, found = caller.get(path)
+        assert (status, found["code"]) == (404, "device-unknown")
+    both = Caller(port, token_of(fleet, replace(FULL, types=("relay", "meter")))[1])
+    names = []
+    after = ""
+    while after is not None:
+        _, page = both.get(f"/devices?limit=2{after and '&after=' + after}")
+        names += [one["device"] for one in page["devices"]]
+        after = page["next"]
+    assert names == ["D1", "M0", "M1", "M2"]
+
+
+def test_what_a_token_may_not_do(caller, fleet, port):
+    status, found = caller.command("D1", "get_relay")  # the application may, the token not
+    assert (status, found["code"]) == (403, "token-scope")
+    for command in ("warden_unlock", "update", "rotate", "wipe"):
+        assert caller.command("D1", command)[1]["code"] == "token-scope"
+    for device in ("S1", "M1", "nobody"):
+        status, found = caller.command(device, "set_relay")
+        assert (status, found["code"]) == (404, "device-unknown")
+    commands_alone = Caller(port, token_of(fleet, replace(FULL, read=False))[1])
+    assert commands_alone.get("/devices")[0] == 200
+    assert commands_alone.get("/devices/D1/events")[1]["code"] == "token-scope"
+    status, found = caller.command("D1", "set_relay", timeout=0.1)
+    assert (status, found["code"]) == (409, "no-session")
+    with Store(fleet.database) as store:
+        rows = [(row.who, row.action) for row in store.latest_audit_rows(20)]
+    assert any(
+        who.startswith("home token ") and "send device=D1 command=set_relay" in action
+        for who, action in rows
+    )
+
+
+def test_tokens_that_are_none(fleet, port, caller):
+    id_, text = token_of(fleet, FULL)
+    _, for_broker = token_of(fleet, replace(FULL, api=False, origins=()))
+    used = Caller(port, text)
+    assert used.get("/token")[0] == 200
+    cases = {
+        "": "token-missing",
+        "x" * 9000: "token-invalid",
+        text[:-4] + "AAAA": "token-invalid",
+        signed(fleet, exp=int(time.time()) - 5): "token-expired",
+        signed(fleet): "token-revoked",  # well signed, and not listed
+        for_broker: "token-scope",
+    }
+    for one, code in cases.items():
+        status, found = Caller(port, one).get("/token")
+        assert (status, found["code"]) == (403 if code == "token-scope" else 401, code)
+        assert (one or "?") not in json.dumps(found)
+    assert Caller(port).get("/token", Authorization="Basic " + text)[1]["code"] == "token-missing"
+    with Store(fleet.database) as store:
+        app_tokens.revoke(fleet, store, id_)
+        assert any(
+            row.who == "someone at 127.0.0.1" and row.outcome == "token-invalid"
+            for row in store.latest_audit_rows(20)
+        )
+    status, found = used.get("/token")  # though its signature is known by now
+    assert (status, found["code"]) == (401, "token-revoked")
+    assert "Bearer" in used.headers["www-authenticate"]
+    # What comes in another way is no token.
+    assert Caller(port).get(f"/token?token={text}", Cookie=f"warden={text}")[0] == 401
+
+
+class Sockets:
+    """Stand for AuditedSockets: note what is refused."""
+
+    def __init__(self) -> None:
+        self.refused: list[str] = []
+
+    def refuse(self, who: str, action: str, code: str, counted: str) -> None:
+        self.refused.append(f"{who} {action} {code}")
+
+
+@pytest.fixture
+def api(fleet):
+    """Return a caller of WebApi without a network, its clock and what it refused."""
+    now, sockets = [0.0], Sockets()
+    with Store(fleet.database) as store:
+        engine = type("Engine", (), {"store": store})()
+        made = web_api.WebApi(
+            fleet, sockets, lambda ask: ask(engine), EventFeed(), dict, lambda: now[0]
+        )
+
+        def ask(token: str, address: str = "192.0.2.1") -> Any:
+            caller = control.Caller()
+            made.handle({"op": "api-token", "bearer": token, "address": address}, caller)
+            return caller.next_line(0)
+
+        yield ask, now, sockets.refused
+
+
+def test_wrong_tokens_are_counted(fleet, api):
+    ask, now, noted = api
+    known, new = (token_of(fleet, FULL)[1] for _ in range(2))
+    assert ask(known)["application"] == "home"
+    for number in range(100):
+        with refused("token-invalid"):
+            ask(f"wrong{number}")
+    assert noted == ["someone at 192.0.2.1 api-token token-invalid"] * 100
+    for token in ("wrong", new):
+        with refused("rate-limited"):
+            ask(token)
+    assert len(noted) == 100
+    assert ask(known)["application"] == "home"  # one that was verified goes on
+    assert ask(new, "192.0.2.2")["application"] == "home"
+    now[0] += 1
+    with refused("token-invalid"):
+        ask("wrong")
+
+
+def test_a_token_is_used_within_its_rate(fleet, api):
+    ask, now, _ = api
+    first, second = (token_of(fleet, FULL)[1] for _ in range(2))
+    for _ in range(60):
+        ask(first)
+    with refused("rate-limited"):
+        ask(first)
+    assert ask(second)["application"] == "home"
+    now[0] += 0.1
+    assert ask(first)["application"] == "home"
+
+
+def test_web_pages_of_listed_origins_alone(caller, fleet, port):
+    asked = {"Access_Control_Request_Method": "GET"}
+    other = Caller(port, token_of(fleet, replace(FULL, origins=(OTHER,)))[1])
+    for origin in (ORIGIN, OTHER):
+        assert (
+            caller.ask("OPTIONS", "/devices", Origin=origin, Authorization="", **asked)[0] == 204
+        )
+        assert caller.headers["access-control-allow-origin"] == origin
+        assert "access-control-allow-credentials" not in caller.headers
+    # Before any token is looked at, and so also for a preflight.
+    for origin in ("https://evil.example", "null", "*", ORIGIN + ".evil.example", ORIGIN + ":1"):
+        for method in ("OPTIONS", "GET"):
+            status, found = caller.ask(method, "/devices", Origin=origin)
+            assert (status, found["code"]) == (403, "origin-refused")
+            assert "access-control-allow-origin" not in caller.headers
+    assert (
+        caller.get("/devices", Origin=ORIGIN)[0] == other.get("/devices", Origin=OTHER)[0] == 200
+    )
+    # An origin of another token: the page is told why.
+    for one, origin in ((caller, OTHER), (other, ORIGIN)):
+        status, found = one.get("/devices", Origin=origin)
+        assert (status, found["code"]) == (403, "origin-refused")
+        assert one.headers["access-control-allow-origin"] == origin
+    assert caller.get("/devices", Host="evil.example")[0] == 421
+    twice = f"Host: 127.0.0.1:{port}\r\nOrigin: {ORIGIN}\r\nOrigin: {OTHER}"
+    assert upgrade(port, *twice.split("\r\n"), upgrading=False) == 403
+
+
+@pytest.mark.parametrize(
+    ("body", "changes", "status", "code"),
+    [
+        ("[" * 5000, {}, 400, "bad-json"),
+        ('{"command": "set_relay", "args": ' + '{"a":' * 14 + "1" + "}" * 15, {}, 400, "bad-json"),
+        ('{"command": "set_relay", "command": "x"}', {}, 400, "bad-json"),
+        ('{"command": "set_relay", "args": {"a": NaN}}', {}, 400, "bad-json"),
+        ('{"command": "set_relay", "app": "authority"}', {}, 400, "bad-argument"),
+        ('{"command": "set_relay", "forge": "replay"}', {}, 400, "bad-argument"),
+        ('{"command": "set_relay", "op": "rotate"}', {}, 400, "bad-argument"),
+        ('{"command": "set_relay", "timeout": 31}', {}, 400, "bad-argument"),
+        ('{"command": "set_relay", "ttl": 1.5}', {}, 400, "control-malformed"),
+        ('{"command": "set_relay", "args": [1]}', {}, 400, "control-malformed"),
+        ('{"command": "no verb"}', {}, 400, "bad-name"),
+        ("x" * 20000, {}, 413, "body-too-large"),
+        ("{}", {"Content_Type": "text/plain"}, 415, "type-refused"),
+        ("0\r\n\r\n", {"Transfer_Encoding": "chunked"}, 411, "length-missing"),
+    ],
+)
+def test_bodies_that_are_refused(caller, body, changes, status, code):
+    found = caller.ask("POST", "/devices/D1/commands", body, **changes)
+    assert (found[0], found[1]["code"]) == (status, code)
+    assert caller.headers["content-type"] == "application/problem+json"
+
+
+def test_other_paths_and_methods(caller):
+    for path, status in (("/nothing", 404), ("/events", 426), ("/devices?limit=x", 400)):
+        assert caller.get(path)[0] == status
+    assert caller.get("/devices?limit=0")[1]["code"] == "bad-argument"
+    for method in ("PUT", "DELETE", "PATCH"):
+        status, _ = caller.ask(method, "/token", "{}")
+        assert status == 405 and "GET" in caller.headers["allow"]
+    assert caller.get("/openapi.json", Authorization="")[1]["openapi"] == "3.1.0"
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "status"),
+    [
+        (("Host: 127.0.0.1:{0}",), "/api/v1/events", 101),
+        (("Host: evil.example",), "/api/v1/events", 403),
+        ((), "/api/v1/events", 400),
+        (("Host: 127.0.0.1:{0}", "Host: 127.0.0.1:{0}"), "/api/v1/events", 400),
+        (("Host: 127.0.0.1:{0}", "Origin: https://evil.example"), "/api/v1/events", 403),
+        (("Host: 127.0.0.1:{0}", "Origin: http://127.0.0.1:{0}"), "/api/v1/events", 403),
+        (("Host: 127.0.0.1:{0}", f"Origin: {ORIGIN}"), "/api/v1/events", 101),
+        (("Host: 127.0.0.1:{0}", f"Origin: {ORIGIN}", f"Origin: {ORIGIN}"), "/api/v1/events", 400),
+        (("Host: 127.0.0.1:{0}",), "/live", 403),
+        (("Host: 127.0.0.1:{0}",), "/api/v1/token", 403),
+    ],
+)
+def test_where_a_websocket_may_come_from(caller, port, headers, path, status):
+    assert caller.get("/token")[0] == 200  # there is a token that names ORIGIN
+    assert upgrade(port, *(one.format(port) for one in headers), path=path) == status
+
+
+def test_streams_that_are_refused(fleet, port, caller):
+    for first, status in (
+        ("x", 1008),
+        ("[" * 5000, 1008),
+        (json.dumps({"kind": "command", "id": 1}), 1008),
+        (json.dumps({"kind": "token", "token": 7}), 1008),
+        (json.dumps({"kind": "token", "token": "x"}), 4403),
+        (b"x", 1008),
+        ("x" * 20000, 1009),
+    ):
+        with Stream(port) as stream:
+            stream.socket.send(first)
+            assert stream.ends() == status
+    with caller.stream(origin=ORIGIN) as stream:
+        assert stream.next()["kind"] == "ready"
+    other = Caller(port, token_of(fleet, replace(FULL, origins=(OTHER,)))[1])
+    with other.stream(origin=ORIGIN) as stream:
+        assert stream.next()["problem"]["code"] == "origin-refused"
+        assert stream.ends() == 4403
+    for sent in ({"kind": "x", "id": 1}, {"kind": "command"}, {"kind": "command", "id": [1]}):
+        with caller.stream() as stream:
+            stream.next(kind="ready")
+            stream.send(**sent)
+            assert stream.ends() == 1008
+
+
+def test_commands_of_a_stream(caller):
+    with caller.stream() as stream:
+        stream.next(kind="ready")
+        for number, device, command, code in (
+            (1, "S1", "set_relay", "device-unknown"),
+            ("two", "D1", "get_relay", "token-scope"),
+            (3, "D1", "warden_unlock", "token-scope"),
+            (4, 7, "set_relay", "control-malformed"),
+        ):
+            stream.send(kind="command", id=number, device=device, command=command)
+            answer = stream.next(kind="answer")
+            assert (answer["id"], answer["problem"]["code"]) == (number, code)
+
+
+def test_one_token_has_some_streams_and_they_end_with_it(fleet, port, service):
+    id_, text = token_of(fleet, FULL)
+    caller = Caller(port, text)
+    with contextlib.ExitStack() as stack:
+        streams = [
+            stack.enter_context(caller.stream()) for _ in range(web_api_streams.MOST_OF_A_TOKEN)
+        ]
+        for stream in streams:
+            stream.next(kind="ready")
+        with caller.stream() as one_more:
+            assert one_more.next()["problem"]["code"] == "rate-limited"
+        with Store(fleet.database) as store:
+            app_tokens.revoke(fleet, store, id_)
+        time.sleep(0.6)  # an answer of fleet.db counts for half a second
+        service.check()
+        assert {stream.ends() for stream in streams} == {4401}
+
+
+CLAIMS = Claims("home", "1", 0, frozenset(["read:relay", "command:relay:set_relay"]))
+
+
+def told(types: Any = None, claims: Claims = CLAIMS, **fields: Any) -> Any:
+    made = FleetEvent("event", "D1", "home", "temperature", proof="session")
+    data = jsontext.dump(replace(made, **fields).record()).encode()
+    types = {"D1": "relay", "M1": "meter"} if types is None else types
+    found = shown(Entry(1, 1, fields.get("device", "D1"), data), types, claims)
+    return json.loads(found) if found else None
+
+
+def test_what_a_stream_is_told():
+    assert told()["publisher"]["proven"] is True
+    assert told(proof="account")["publisher"]["proven"] is False
+    assert told(proof="")["publisher"]["proven"] is False
+    for change in ({"app": "authority"}, {"app": "other"}, {"device": "M1"}, {"device": ""}):
+        assert told(**change) is None
+    assert told(types={}) is None
+    for kind in ("incident", "refused", "otp", "login", "notice", "reaction", "development"):
+        assert told(kind=kind) is None
+    publisher = {"kind": "application", "id": "home", "type": "", "proven": True}
+    assert told(kind="command")["publisher"] == publisher
+    assert told(kind="command", text="forgery: replay") is None
+    assert told(kind="left")["state"] == "offline"
+    assert told(kind="session", app="other") is None
+    commands_alone = Claims("home", "1", 0, frozenset(["command:relay:set_relay"]))
+    assert told(claims=commands_alone) is None
+    assert told(claims=commands_alone, kind="left") is not None
+
+
+def test_nobody_can_name_another_publisher(tmp_path):
+    """What a device sends stands in the body alone, and opens for that device alone."""
+    device = replace(SEALED, pairs=(HOME,))
+    other = Pair("home", b"o" * 32, b"O" * 32, ())
+    stage = Stage(tmp_path, device)
+    stage.store.add_device(replace(SEALED, device="D2", pairs=(other,)))
+    good, bad = (
+        PeerDevice(key, policy.policy_hash(SEALED.policy), "home", name)
+        for key, name in ((HOME.k, "D1"), (other.k, "D2"))
+    )
+    for peer in (good, bad):
+        send = lambda verb, data, peer=peer: stage.engine.on_message(  # noqa: E731
+            "home", peer.topic("evt", verb), data, False
+        )
+        send("hello", peer.hello())
+        peer.take_welcome(stage.last("welcome"))
+        send("ready", peer.ready())
+    lie = {"publisher": {"id": "D1", "proven": True}, "device": "D1", "type": "x", "proof": "x"}
+    stage.engine.on_message(
+        "home", bad.topic("evt", "lie"), bad.seal("lie", [0, None, lie]), False
+    )
+    shown = message(stage.news[-1].record(), "relay", CLAIMS)
+    assert (shown["device"], shown["publisher"]["id"], shown["body"]) == ("D2", "D2", lie)
+    # The other one's message on this one's topic, sealed for either.
+    for peer in (bad, good):
+        before = len(stage.news)
+        topic = {"D1": bad, "D2": good}[peer.device].topic("evt", "t")
+        stage.engine.on_message("home", topic, peer.seal("t", [0, None, {}]), False)
+        assert all(one.kind != "event" for one in stage.news[before:])
+
+
+def test_a_plain_device_proves_its_account_alone(tmp_path):
+    stage = Stage(tmp_path, PLAIN)
+    body = {"event": "temperature", "deviceId": "D1", "body": {"c": 1}}
+    stage.receive("temperature", json.dumps(body).encode(), fmt="json")
+    (event,) = [one for one in stage.news if one.kind == "event"]
+    assert (event.app, event.proof) == ("authority", "account")
+    publisher = {"kind": "device", "id": "D1", "type": "relay", "proven": False}
+    assert (
+        message(event.record(), "relay", CLAIMS)["publisher"] == publisher
+    )  # of all applications
+
+
+def test_scopes_of_the_api(fleet):
+    with Store(fleet.database) as store:
+        for origin in (
+            *("https://app.example/", "https://App.example", "http://app.example", "null", "*"),
+            *("https://a b", "https://", "https://user@app.example", "https://app.example:0"),
+        ):
+            with refused("bad-argument"):
+                app_tokens.issue(fleet, store, "home", replace(FULL, origins=(origin,)), 1)
+        many = tuple(f"https://a{n}.example" for n in range(9))
+        for change in ({"api": False}, {"origins": many}):
+            with refused("bad-argument"):
+                app_tokens.issue(fleet, store, "home", replace(FULL, **change), 1)
+        with refused("bad-argument"):
+            app_tokens.issue(fleet, store, "home", FULL, 1, for_rabbitmq=True)
+        made, _ = app_tokens.issue(fleet, store, "home", FULL, 1)
+        assert app_tokens.is_within(made, store.app("home"))
+        assert not app_tokens.is_within(made, replace(store.app("home"), commands=()))
+
+
+def test_all_tokens_have_some_streams(monkeypatch):
+    streams = web_api_streams.OpenStreams()
+    first = control.Caller()
+    monkeypatch.setattr(web_api_streams, "MOST", 1)
+    streams.add(first, CLAIMS)
+    with refused("rate-limited"):
+        streams.add(control.Caller(), replace(CLAIMS, id="2"))
+    first.gone.set()
+    streams.add(control.Caller(), replace(CLAIMS, id="2"))

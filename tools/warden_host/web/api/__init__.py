@@ -1,0 +1,1 @@
+"""The API for web applications: HTTP and a WebSocket, each call under an application's token."""

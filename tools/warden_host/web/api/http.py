@@ -1,0 +1,113 @@
+"""The API over HTTP: devices, events and commands."""
+
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+
+from warden_host import jsontext
+from warden_host.errors import HostError
+from warden_host.web.api import document
+from warden_host.web.api.answers import command_answer, command_fields
+from warden_host.web.api.cors import Cors
+from warden_host.web.api.problems import failed
+from warden_host.web.api.stream import Stream
+from warden_host.web.authority import Authority, Line
+from warden_host.web.guard import MAX_BODY, App
+
+_DEPTH = 12  # of a body; a device takes 8 levels of arguments
+_MARKS = 4096
+
+
+def api(authority: Authority) -> App:
+    """Return the application below /api/v1."""
+    handlers = Handlers(authority)
+    shared: dict[Any, Any] = {each: failed for each in (HostError, HTTPException, Exception)}
+    inner = Starlette(
+        routes=[
+            Route("/openapi.json", handlers.document, methods=["GET"]),
+            Route("/token", handlers.token, methods=["GET"]),
+            Route("/devices", handlers.devices, methods=["GET"]),
+            Route("/devices/{device}", handlers.device, methods=["GET"]),
+            Route("/devices/{device}/events", handlers.events, methods=["GET"]),
+            Route("/devices/{device}/commands", handlers.command, methods=["POST"]),
+            Route("/events", handlers.upgrade, methods=["GET"]),
+            WebSocketRoute("/events", Stream(authority).serve),
+        ],
+        exception_handlers=shared,
+    )
+    return Cors(inner, authority)
+
+
+class Handlers:
+    """Pass each request on with its token. Raises what the authority answers."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+
+    async def document(self, request: Request) -> Response:
+        """Return the OpenAPI document; it takes no token."""
+        return JSONResponse(document.DOCUMENT)
+
+    async def token(self, request: Request) -> Response:
+        """Return what the token is, and what it allows."""
+        return await self._answer(request, "token", {})
+
+    async def devices(self, request: Request) -> Response:
+        """Return a page of the devices."""
+        fields: Line = {"after": _text(request, "after")} if _text(request, "after") else {}
+        return await self._answer(request, "devices", fields | _limit(request))
+
+    async def device(self, request: Request) -> Response:
+        """Return one device."""
+        return await self._answer(request, "device", request.path_params)
+
+    async def events(self, request: Request) -> Response:
+        """Return the newest events of a device."""
+        return await self._answer(request, "events", request.path_params | _limit(request))
+
+    async def command(self, request: Request) -> Response:
+        """Send a command; return the device's answer."""
+        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+            raise HTTPException(415, "a command is application/json")
+        given = jsontext.parse_object(await request.body(), MAX_BODY, "bad-json", _DEPTH, _MARKS)
+        found = await self._call(request, "command", command_fields(given) | request.path_params)
+        return JSONResponse(command_answer(found))
+
+    async def upgrade(self, request: Request) -> Response:
+        """Say that events come by a WebSocket."""
+        headers = {"Upgrade": "websocket"}
+        raise HTTPException(426, "this is a WebSocket: docs/api.md", headers)
+
+    async def _answer(self, request: Request, operation: str, fields: Line) -> Response:
+        return JSONResponse(await self._call(request, operation, fields))
+
+    async def _call(self, request: Request, operation: str, fields: Line) -> Line:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise HostError("token-missing", "the request carries no token")
+        return await self._authority.call(
+            {
+                "op": f"api-{operation}",
+                "bearer": token,
+                "address": request.client.host if request.client else "?",
+                "origin": request.headers.get("origin", ""),
+            }
+            | fields
+        )
+
+
+def _text(request: Request, name: str) -> str:
+    return request.query_params.get(name, "")
+
+
+def _limit(request: Request) -> Line:
+    text = _text(request, "limit")
+    if not text:
+        return {}
+    if not text.isascii() or not text.isdigit() or len(text) > 6:
+        raise HostError("bad-argument", "the limit is no number")
+    return {"limit": int(text)}
