@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 UP, DOWN, SILENT = MODES = ("up", "down", "silent")
 MAX_DELAY_MS = 10_000
 _HOST = "127.0.0.1"
-_MAX_SERVERS = 16
-_MAX_CONNECTIONS = 32
+MAX_SERVERS = 16
+MAX_CONNECTIONS = 32
 _CONNECT_S = 20.0
 _READY_S = 10.0
 _CHUNK = 16384
@@ -91,7 +91,7 @@ class Network:
             return None
         target = self._targets.get((host, port))
         if target is None:
-            if len(self._targets) >= _MAX_SERVERS or not 0 < port < 65536:
+            if len(self._targets) >= MAX_SERVERS or not 0 < port < 65536:
                 return None
             target = self._targets[(host, port)] = _Target(host, port)
         async with target.guard:
@@ -129,7 +129,7 @@ class Network:
     def _accept(
         self, target: _Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        if self.mode == DOWN or len(self._tasks) >= _MAX_CONNECTIONS:
+        if self.mode == DOWN or len(self._tasks) >= MAX_CONNECTIONS:
             writer.transport.abort()
             return
         self._writers.add(writer)
