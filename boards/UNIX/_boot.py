@@ -93,7 +93,6 @@ if len(sys.argv) > 4:
     wires = names["Wires"](open(sys.argv[4], "wb"), open(sys.argv[5], "rb"))  # noqa: SIM115
     root = names["Flash"](root, wires)
     names["install"](chip, wires)
-    del names, wires
 vfs.umount("/")
 vfs.mount(root, "/")
 vfs.mount(fuses, "/fuses")
@@ -105,6 +104,9 @@ except OSError:
     pass
 
 run("/boot.py")
+if len(sys.argv) > 4:
+    names["watch"](wires)
+    del names, wires
 if task == "provision":
     exec(
         "from warden.provisioning.provision import main; sys.exit(main())"

@@ -7,6 +7,7 @@ _boot.py loads it where it is given two pipes. To the host go lines of words:
     pin NAME LEVEL           an output
     flash NUMBER OPERATION PATH
     cut NUMBER               the power ends within that operation; nothing follows
+    incident CODE COUNT AT   what the device refused and reports, and with which command
     net HOST PORT            where is it? the answer is `port NUMBER` of this machine, or `no`
 
 From the host come those answers, and `cut COUNT`: end within the operation of the flash that
@@ -194,3 +195,18 @@ def install(chip, wires):
     chip.I2C = chip.SoftI2C = I2C
     chip.Pin.on_output = lambda pin, level: wires.tell("pin %s %d" % (pin, level))
     sys.modules["socket"] = Socket(wires)
+
+
+def watch(wires):
+    """Tell each incident as the device counts it. Called once /lib is there."""
+    try:
+        from warden.session.incident import Incidents
+    except ImportError:
+        return  # not a whole device
+    add = Incidents.add
+
+    def told(self, code, at, now_ms, count=1, *rest):
+        wires.tell("incident %s %d %s" % (code, count, at))
+        return add(self, code, at, now_ms, count, *rest)
+
+    Incidents.add = told

@@ -139,7 +139,7 @@ _HINTS = {
     "stale-hello": "`warden devices --clear DEVICE` lets the authority accept it again",
     "timed-out": "look whether the device is online, `warden devices`, and try again",
     "tree-missing": "install the tool from the repository or from its wheel",
-    "web-failed": "look whether another program has the port, and at what `warden serve` printed",
+    "web-failed": "look whether another program has the port, and at what the command printed",
     "web-missing": "pip install 'warden[web]'",
     "login-paused": "wait some minutes; `warden audit list` shows who tried",
     "login-stale": "log out, and log in again",

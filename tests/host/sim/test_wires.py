@@ -1,7 +1,7 @@
 """What a board tells over its wires, and what is no word of it."""
 
 import pytest
-from warden_host.sim.wires import Lookup, Operation, Output, Written, parse
+from warden_host.sim.wires import Incident, Lookup, Operation, Output, Written, parse
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,8 @@ from warden_host.sim.wires import Lookup, Operation, Output, Written, parse
         (b"pin LED 1", Output("LED", 1)),
         (b"pin 15 0", Output("15", 0)),
         (b"flash 7 rename /a /b", Operation(7, "rename", "/a /b")),
+        (b"incident tampered 1 set_relay", Incident("tampered", 1, "set_relay")),
+        (b"incident flooded 3 ", Incident("flooded", 3, "")),
         (b"cut 7", Operation(7, "", "", cut=True)),
         (b"net broker.example.net 8883", Lookup("broker.example.net", 8883)),
     ],
@@ -36,6 +38,8 @@ def test_known_lines(line: bytes, event: object) -> None:
         b"net host",
         b"net host port",
         b"reset 1",
+        b"incident tampered",
+        b"incident tampered x set_relay",
         b"pin \xff 1",
     ],
 )

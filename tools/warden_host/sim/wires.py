@@ -38,6 +38,14 @@ class Operation(NamedTuple):
     cut: bool = False
 
 
+class Incident(NamedTuple):
+    """What the device refused and reports, how often, and with which command or event."""
+
+    code: str
+    times: int
+    at: str
+
+
 class Lookup(NamedTuple):
     """The board wants to connect, and waits for Wires.answer()."""
 
@@ -45,7 +53,7 @@ class Lookup(NamedTuple):
     port: int
 
 
-Event = Written | Output | Operation | Lookup
+Event = Written | Output | Operation | Incident | Lookup
 
 
 def parse(line: bytes) -> Event | None:
@@ -61,6 +69,8 @@ def parse(line: bytes) -> Event | None:
             return Operation(_number(first), rest[0][:_MAX_WORD], " ".join(rest[1:])[:_MAX_WORD])
         if kind == "cut":
             return Operation(_number(first), "", "", cut=True)
+        if kind == "incident":
+            return Incident(first[:_MAX_WORD], _number(rest[0]), " ".join(rest[1:])[:_MAX_WORD])
         if kind == "net":
             return Lookup(first[:_MAX_WORD], _number(rest[0]))
     except (ValueError, IndexError):

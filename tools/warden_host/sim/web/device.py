@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from warden_host import filelock
+from warden_host import filelock, jsontext
 from warden_host.errors import HostError
 from warden_host.fleet import board_file
 from warden_host.fleet.board_file import BoardFile
@@ -22,7 +22,7 @@ from warden_host.sim.keyboard import Keyboard
 from warden_host.sim.network import MAX_DELAY_MS, MODES, Network
 from warden_host.sim.web import panel
 from warden_host.sim.web.log import Log
-from warden_host.sim.wires import Lookup, Operation, Output, Wires, Written
+from warden_host.sim.wires import Incident, Lookup, Operation, Output, Wires, Written
 
 MAX_CUT = 100_000
 MAX_KEYS = 16
@@ -147,9 +147,9 @@ class SimulatedBoard:
             "clock": lambda: {"now": self.clock.now(), "can_be_set": self.clock.can_be_set},
         }
 
-    def log_line(self, text: str) -> None:
-        """Show a line in the log."""
-        self.log.add(text)
+    def log_line(self, text: str, mark: str | None = None) -> None:
+        """Show a line in the log. mark: None to find it by the line's code."""
+        self.log.add(text, mark)
         self._say(self.name, text)
         self._note()
 
@@ -279,6 +279,11 @@ class SimulatedBoard:
             if event.pin in self._pins or len(self._pins) < _MAX_PINS:
                 self._pins[event.pin] = event.level
                 self._note("pins")
+        elif isinstance(event, Incident):
+            times = f", {event.times} times" if event.times > 1 else ""
+            self.log_line(
+                jsontext.printable(f"incident {event.code} {event.at}{times}"), "refused"
+            )
         elif isinstance(event, Lookup):
             task = asyncio.create_task(self._answer(event))
             self._lookups.add(task)

@@ -32,10 +32,13 @@ class Log:
         self.lines: deque[Line] = deque(maxlen=MOST)
         self.count = 0
 
-    def add(self, text: str) -> None:
-        """Keep a line of the board, or one of ours that begins with "--"."""
+    def add(self, text: str, mark: str | None = None) -> None:
+        """Keep a line of the board, or one of ours that begins with "--".
+
+        mark: None to find it by the line's code.
+        """
         self.count += 1
-        self.lines.append(Line(self.count, text, self._mark(text)))
+        self.lines.append(Line(self.count, text, self._mark(text) if mark is None else mark))
 
     def after(self, number: int) -> list[Line]:
         """Return the lines behind one that was shown."""

@@ -60,7 +60,7 @@ export class Flash {
         open.type = "button";
         open.textContent = open.dataset.path = path;
         open.addEventListener("click", () => this.read(path, 0));
-        for (const part of [open, String(size), new Date(changed * 1000).toLocaleTimeString()]) {
+        for (const part of [open, String(size), new Date(changed * 1000).toTimeString().slice(0, 8)]) {
           const cell = document.createElement("td");
           cell.append(part);
           row.append(cell);
