@@ -38,6 +38,15 @@ HEAP = "2m"
 # comes by the clock: how fast the machine is and what else it does decides nothing.
 CPU_S = 600
 PATIENCE_S = 3600
+# Modules of more than ten seconds: workers get them first, so that none is left with one alone at
+# the end. tests/test_runner.py looks that they are there.
+LONGEST = (
+    "faults/test_stores_power e2e/test_board host/broker/test_broker_versions e2e/test_heap "
+    "faults/test_update_power host/boards/test_batch host/chips/test_harden test_runner "
+    "test_build e2e/test_rotation e2e/test_demo faults/test_otp_power faults/test_vault_power "
+    "host/release/test_manifest_plan host/release/test_suit e2e/test_rollout test_layers "
+    "host/device/test_crypto unit/hal/test_store_file host/boards/test_package test_packages"
+).split()
 # What a module may use that is not in the device package: see tools/setup/umqtt.py.
 UMQTT = REPO / "build" / "umqtt"
 
@@ -60,6 +69,18 @@ def pytest_configure() -> None:
         import mosquitto_kit  # here, because the runner runs without the tests of the host
 
         os.environ.update(mosquitto_kit.named(named).environment)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest modules first, for xdist's --no-loadscope-reorder."""
+    places = {f"{name}.py": place for place, name in enumerate(LONGEST)}
+
+    def place(item: pytest.Item) -> int:
+        if not item.path.is_relative_to(REPO / "tests"):
+            return len(LONGEST)
+        return places.get(item.path.relative_to(REPO / "tests").as_posix(), len(LONGEST))
+
+    items.sort(key=place)
 
 
 def micropython_path() -> str | None:

@@ -48,6 +48,14 @@ def copy(repo: Path, tmp_path: Path, micropython: str, monkeypatch: pytest.Monke
     return tmp_path
 
 
+def test_the_longest_modules_are_there(repo: Path) -> None:
+    text = (repo / "tests/conftest.py").read_text()
+    [names] = re.findall(r"LONGEST = \((.*?)\)", text, re.DOTALL)
+    names = "".join(re.findall(r'"(.*?)"', names)).split()
+    assert len(names) > 10
+    assert [name for name in names if not (repo / "tests" / f"{name}.py").is_file()] == []
+
+
 def imported(path: Path) -> set[str]:
     """Names of the modules that a file imports, wherever in it."""
     found: set[str] = set()

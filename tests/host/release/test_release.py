@@ -401,14 +401,15 @@ def sign_elsewhere(key, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("key", "algorithm"),
+    ("make_key", "algorithm"),
     [
-        (ec.generate_private_key(ec.SECP256R1()), "ES256"),
-        (rsa.generate_private_key(65537, 3072), "PS256"),
+        (lambda: ec.generate_private_key(ec.SECP256R1()), "ES256"),
+        (lambda: rsa.generate_private_key(65537, 3072), "PS256"),
     ],
     ids=["ES256", "PS256"],
 )
-def test_a_signature_from_an_hsm(micropython, maker, key, algorithm):
+def test_a_signature_from_an_hsm(micropython, maker, make_key, algorithm):
+    key = make_key()
     order = release.Order(TYPE, "1", {"app": maker.app()})
     made = release.make(maker.fleet, maker.store, order, None, algorithm)
     assert not made.parsed.signature
