@@ -55,6 +55,7 @@ ALONE: dict[str, str] = {
     "net.brokers": "crypto.rand net.backoff",
     "net.clock": "",
     "net.bare": "net.link net.meter",
+    "net.serial": "crypto.rand net.bare net.link net.meter",
     "net.client_certificate": "net.verifier wire.cbor wire.exact",
     "net.failures": "",
     "net.keepalive": "",

@@ -38,7 +38,7 @@ class Folder:
 
 class Chip:
     """`machine` of this board: pins with a keypad's contacts (pins.py), a watchdog (watchdog.py),
-    and deep sleep without memory that outlives it.
+    a serial port (uart.py), and deep sleep without memory that outlives it.
 
     Loaded when a driver asks for them.
     """
@@ -62,12 +62,12 @@ class Chip:
         sys.exit(3)  # RESET of hal/system.py
 
     def __getattr__(self, name):
-        if name not in ("Pin", "WDT"):
+        if name not in ("Pin", "UART", "WDT"):
             raise AttributeError(name)
         vfs.mount(self._path, "/chip")
         try:
-            if name == "WDT":
-                return run("/chip/watchdog.py")[name]
+            if name != "Pin":
+                return run("/chip/watchdog.py" if name == "WDT" else "/chip/uart.py")[name]
             self.Pin = run("/chip/pins.py")[name]
         finally:
             vfs.umount("/chip")

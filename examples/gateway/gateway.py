@@ -1,10 +1,10 @@
 """A gateway: devices connect to it without TLS, and it relays what they seal over one connection.
 
-python examples/gateway/gateway.py hall.json --listen 192.168.7.1:1883
+python examples/gateway/gateway.py hall.json --listen 192.168.7.1:1883 --serial /dev/ttyUSB0:115200
 
 hall.json is what `warden gateway add` wrote. The gateway has no key of a device: it reads topics
 and sizes, and can drop, delay or spoil messages, which device and authority notice as they do of
-any broker. It needs paho-mqtt alone. See docs/gateways.md.
+any broker. It needs paho-mqtt, and pyserial for serial lines. See docs/gateways.md.
 """
 
 import argparse
@@ -15,83 +15,39 @@ import re
 import signal
 import ssl
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
+import serial_line
+from mqtt_packets import (
+    CONNACK,
+    CONNECT,
+    DISCONNECT,
+    PINGREQ,
+    PINGRESP,
+    PUBACK,
+    PUBLISH,
+    SUBACK,
+    SUBSCRIBE,
+    UNSUBACK,
+    UNSUBSCRIBE,
+    Fields,
+    Refused,
+    packet,
+    read_packet,
+)
 from paho.mqtt.enums import CallbackAPIVersion
 
 EVENT_TOPIC = re.compile(r"/evt/[\w.-]{1,64}/fmt/(cose|json)", re.ASCII)
 MOST_UNSENT = 65536  # bytes that a device may be behind before its connection ends
 MOST_UNANSWERED = 32  # messages of a device that wait for the broker, of QoS 0 as well
+MOST_MESSAGES_S, MOST_AT_ONCE = 100, 400  # messages of a device: its outbox may come at once
+MOST_WAITING = 32  # messages to a device on a serial line, which is given one at a time
 CONNECT_S = 10.0
 LEAST_KEEPALIVE_S, MOST_KEEPALIVE_S = 5, 3600
-CONNECT, CONNACK, PUBLISH, PUBACK = 1, 2, 3, 4
-SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK = 8, 9, 10, 11
-PINGREQ, PINGRESP, DISCONNECT = 12, 13, 14
 ACCEPTED, UNAVAILABLE, NOT_AUTHORIZED = 0, 3, 5
-
-
-class Refused(Exception):
-    """What a device sent ends its connection. The text says why, and holds nothing of it."""
-
-
-class Fields:
-    """Read the fields of an MQTT packet's body; raises Refused where one is missing."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def take(self, size: int) -> bytes:
-        found = self._data[self._at : self._at + size]
-        if len(found) != size:
-            raise Refused("a packet that is cut short")
-        self._at += size
-        return found
-
-    def number(self) -> int:
-        return int.from_bytes(self.take(2), "big")
-
-    def text(self) -> bytes:
-        return self.take(self.number())
-
-    def rest(self) -> bytes:
-        return self.take(len(self._data) - self._at)
-
-    @property
-    def left(self) -> bool:
-        return self._at < len(self._data)
-
-
-async def read_packet(reader: asyncio.StreamReader, most: int) -> tuple[int, int, bytes]:
-    """Return kind, flags and body of the next packet. Raises Refused, IncompleteReadError.
-
-    most: bytes of a packet that the broker takes; at a larger one it ends the gateway's
-    connection.
-    """
-    first = (await reader.readexactly(1))[0]
-    size = 0
-    for shift in range(0, 28, 7):
-        byte = (await reader.readexactly(1))[0]
-        size |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            break
-    else:
-        raise Refused("a length of more than four bytes")
-    if size > most - 3:  # as mosquitto reckons, with two bytes of the length
-        raise Refused("a packet above the limit")
-    return first >> 4, first & 15, await reader.readexactly(size)
-
-
-def packet(kind: int, body: bytes, flags: int = 0) -> bytes:
-    """Return a packet's bytes."""
-    size, head = len(body), bytearray([kind << 4 | flags])
-    while True:
-        size, digit = size >> 7, size & 0x7F
-        head.append(digit | (0x80 if size else 0))
-        if not size:
-            return bytes(head) + body
 
 
 class Device:
@@ -105,6 +61,11 @@ class Device:
         self._gateway = gateway
         self._writer = writer
         self._number = 0
+        self._tokens, self._filled = float(MOST_AT_ONCE), time.monotonic()
+        # A serial line has no flow control: the next message goes when this one is acknowledged.
+        self._one_by_one = not isinstance(writer, asyncio.StreamWriter)
+        self._waiting: list[tuple[str, bytes]] = []
+        self._awaited = b""
 
     def send(self, kind: int, body: bytes, flags: int = 0) -> None:
         if self._writer.transport.get_write_buffer_size() > MOST_UNSENT:
@@ -114,9 +75,16 @@ class Device:
 
     def deliver(self, topic: str, payload: bytes) -> None:
         """Give the device a message, at least once: it answers, and finds repeats by itself."""
+        if self._awaited:
+            self._waiting.append((topic, payload))
+            if len(self._waiting) > MOST_WAITING:
+                self.close()
+            return
         self._number = self._number % 0xFFFF + 1
         name = topic.encode()
         number = self._number.to_bytes(2, "big")
+        if self._one_by_one:
+            self._awaited = number
         self.send(PUBLISH, len(name).to_bytes(2, "big") + name + number + payload, 2)
 
     def close(self) -> None:
@@ -144,6 +112,10 @@ class Device:
             return True
         elif kind != PUBACK:
             raise Refused(f"a packet of kind {kind}")
+        elif self._awaited and fields.rest() == self._awaited:
+            self._awaited = b""
+            if self._waiting:
+                self.deliver(*self._waiting.pop(0))
         return False
 
     def _publish(self, flags: int, fields: Fields) -> None:
@@ -153,6 +125,13 @@ class Device:
             raise Refused("a message that is retained or of QoS 2")
         if not topic.startswith(self.base) or not EVENT_TOPIC.fullmatch(topic[len(self.base) :]):
             raise Refused("a topic that is none of the device's")
+        # Else the fleet would hold this gateway for the flooder, or the device.
+        now = time.monotonic()
+        self._tokens = min(MOST_AT_ONCE, self._tokens + (now - self._filled) * MOST_MESSAGES_S)
+        self._filled = now
+        self._tokens -= 1
+        if self._tokens < 0:
+            raise Refused("too many messages")
         self._gateway.publish(self, topic, fields.rest(), quality, number)
 
 
@@ -171,6 +150,7 @@ class Gateway:
         self._loop: asyncio.AbstractEventLoop
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._lines: list[serial_line.SerialLine] = []
         self.connected = asyncio.Event()
         broker = document["broker"]
         self._address = (broker["host"], broker["port"])
@@ -212,8 +192,16 @@ class Gateway:
         self._client.loop_start()
         self._server = await asyncio.start_server(self._serve, self._host, self._port)
 
+    def add_line(self, descriptor: int) -> None:
+        """Serve the device at a serial port, after start(). descriptor: of the open port."""
+        line = serial_line.SerialLine(descriptor, self._serve)
+        line.start()
+        self._lines.append(line)
+
     async def stop(self) -> None:
         """End all connections."""
+        for line in self._lines:
+            line.stop()
         if self._server is not None:
             self._server.close()
         self._on_broker(False)
@@ -348,13 +336,20 @@ def read_document(path: Path) -> dict[str, Any]:
     return document
 
 
-async def run(document: dict[str, Any], host: str, port: int) -> None:
-    """Relay until SIGINT or SIGTERM."""
+async def run(document: dict[str, Any], host: str, port: int, lines: list[str]) -> None:
+    """Relay until SIGINT or SIGTERM. lines: PATH:BAUD of serial ports. Raises OSError."""
+    ports = []
+    for one in lines:
+        path, _, baud = one.rpartition(":")
+        ports.append(serial_line.open_port(path, int(baud)))
     gateway, stop = Gateway(document, host, port), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await gateway.start()
-    print(f"relaying for {len(document['devices'])} devices on {host}:{port}", flush=True)
+    for each in ports:
+        gateway.add_line(each.fileno())
+    where = ", ".join((f"{host}:{port}", *lines))
+    print(f"relaying for {len(document['devices'])} devices on {where}", flush=True)
     await stop.wait()
     await gateway.stop()
 
@@ -363,9 +358,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Relay for devices without TLS.")
     parser.add_argument("file", type=Path, help="what `warden gateway add` wrote")
     parser.add_argument("--listen", default="127.0.0.1:1883", metavar="HOST:PORT")
+    parser.add_argument(
+        "--serial", action="append", default=[], metavar="PATH:BAUD", help="again for each line"
+    )
     arguments = parser.parse_args()
     host, _, port = arguments.listen.rpartition(":")
-    asyncio.run(run(read_document(arguments.file), host, int(port)))
+    asyncio.run(run(read_document(arguments.file), host, int(port), arguments.serial))
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ GROUPS = (
     # For programs without the authority: no other module loads it.
     Group("standalone", "standalone"),
     # Small parts that only some fleets use: a file of its own would take 4 KB for each.
+    Group("serial", "net.serial hal.network_serial"),
     Group("links", "net.brokers net.bare net.pin_end token.ways wire.strict_json"),
     Group("telemetry", "agent.delivery session.outbox"),
     Group("sleep", "session.resume hal.retained"),

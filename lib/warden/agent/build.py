@@ -53,15 +53,24 @@ def build(
     agent = Agent(vault, names, policy, clock, trust, server, network, log, on_fatal)
     _choose_brokers(agent)
     if policy.connection is not None and not policy.connection["tls"]:
-        from ..net.bare import BareLink
-
-        agent.link_type = BareLink
+        agent.link_type = _open_link(network)
     apps = records.load_apps(vault)
     agent.alone = len(apps) == 1
     for app in apps:
         agent.commands.grant(app.appid, app.commands)
     _make_client(agent)
     return agent, apps
+
+
+def _open_link(network: "Any") -> "Any":
+    """Return the link without TLS: over a serial line where that is the network, else over TCP."""
+    if hasattr(network, "port"):
+        from ..net import serial
+
+        return serial.link_type(network.port)
+    from ..net.bare import BareLink
+
+    return BareLink
 
 
 def use_policy(

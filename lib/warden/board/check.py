@@ -30,7 +30,15 @@ FORMS = {
     ),
     "ASK": ("console",),
     "CLOCK": ("chip", "chip KEPT", "system", "system PATH"),
-    "NETWORK": ("wifi", "wifi COUNTRY", "wifi COUNTRY POWER", "lan", "lan SETTINGS", "wired"),
+    "NETWORK": (
+        "wifi",
+        "wifi COUNTRY",
+        "wifi COUNTRY POWER",
+        "lan",
+        "lan SETTINGS",
+        "serial UART",
+        "wired",
+    ),
     "KEYPAD": (
         "matrix PINS PINS KEYS",
         "pcf8574 BUS PIN PIN ADDRESS ROWS ROWS KEYS INTERRUPT",
@@ -105,6 +113,10 @@ _ARGUMENTS = {
     "SETTINGS": (
         "a dict of the settings of network.LAN",
         lambda v: isinstance(v, dict) and all([isinstance(name, str) for name in v]),
+    ),
+    "UART": (
+        "a dict of the settings of machine.UART, with its id",
+        lambda v: isinstance(v, dict) and "id" in v and all([isinstance(name, str) for name in v]),
     ),
     "PINS": ("a tuple of pins", lambda v: _all(v, _pin)),
     "ROWS": ("a number of 1 to 8", _number(1, 8)),

@@ -30,8 +30,12 @@ class BareLink(Link):
         """Write `first` and what rest() returns over the open connection."""
         verifier: "Any" = _NoVerifier()
         self.verifier = verifier
-        self.tls, self.meter = self.raw, Meter(self.raw)
+        self.use()
         try:
             await self.write_all(first + self.rest(), start, deadline_ms)
         except OSError:
             raise LinkError("link-closed")
+
+    def use(self) -> None:
+        """Take the open socket as it is."""
+        self.tls, self.meter = self.raw, Meter(self.raw)
