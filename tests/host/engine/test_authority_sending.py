@@ -356,3 +356,17 @@ def test_a_hello_that_leads_nowhere_holds_no_command_for_long(stage, peer):
     stage.pass_time(6)
     peer.keys = keys
     assert peer.open("set_relay", stage.last("set_relay"))[0] == 1
+
+
+def test_a_reply_to_the_authoritys_own_command_is_for_who_gave_it(stage, peer):
+    stage.handshake(peer)
+    results = run(stage, Request(DEVICE, "wifi", {}))
+    _, (number, _, _) = peer.open("wifi", stage.last("wifi"))
+    reply(stage, peer, number, {"ok": True, "result": {"networks": ["home of alice"]}})
+    assert results[0]["reply"]["result"] == {"networks": ["home of alice"]}
+    (shown,) = [news for news in stage.news if news.kind == "reply"]
+    assert (shown.name, shown.body) == ("wifi", {"ok": True})
+    run(stage, Request(DEVICE, "set_relay", {"on": 1}))
+    _, (number, _, _) = peer.open("set_relay", stage.last("set_relay"))
+    reply(stage, peer, number)
+    assert stage.news[-1].body == {"ok": True, "result": 1}

@@ -256,7 +256,7 @@ class Engine:
     def notify(self, fleet_event: FleetEvent) -> None:
         """Pass an event to jobs and watchers, and to screens unless the device floods them."""
         if self._throttle.admit(fleet_event.device, self.clock().steady):
-            self._announce(fleet_event)
+            self._announce(fleet_event.shown())
         for watcher in self.watchers:
             watcher(fleet_event)
         self._jobs.dispatch(fleet_event)

@@ -1,8 +1,10 @@
 """Describe what happens in the fleet: `serve` shows it, `watch` prints it, jobs wait for it."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from warden_host.names import AUTHORITY, is_authority_command
 
 # came: the first genuine message of a device since we serve, or since it left.
 # left: it sent goodbye, or the broker sent its last will, which is not authenticated.
@@ -36,6 +38,9 @@ SESSION = "session"  # it opened under the keys of this very device's session
 ACCOUNT = "account"  # of a plain device: the broker checked its log-in, and nothing else is known
 
 
+_SHOWN = ("ok", "error")  # of the reply to a command of the authority's own
+
+
 @dataclass  # frozen, it would take as long to make as a message to open; no code changes one
 class FleetEvent:
     """One event. kind: of KINDS. Fields that a kind has no use for are empty.
@@ -53,6 +58,16 @@ class FleetEvent:
     text: str = ""
     proof: str = ""
     time: float = field(default_factory=time.time)
+
+    def shown(self) -> "FleetEvent":
+        """Return the event as every role may see it.
+
+        Replies to the authority's own commands can tell where a home is, such as its networks:
+        they are for the one who gave the command, as its arguments are.
+        """
+        if self.kind != "reply" or self.app != AUTHORITY or not is_authority_command(self.name):
+            return self
+        return replace(self, body={key: self.body[key] for key in _SHOWN if key in self.body})
 
     def record(self) -> dict[str, Any]:
         """Return the event for JSON, without empty fields."""
