@@ -75,7 +75,7 @@ class WebAccount:
         except HostError as error:
             self._refuse(address, error)
             raise
-        self._begin(Login.by_password(login), address, caller, browser_cookie(login))
+        self._begin(line, Login.by_password(login), caller, browser_cookie(login))
 
     def _ask_login(self, line: Line, caller: Caller) -> None:
         self._address(line)
@@ -94,7 +94,7 @@ class WebAccount:
             self._refuse(address, error)
             raise
         self._limits.give_back(counted)
-        self._begin(Login.by_passkey(passkey), address, caller, "")
+        self._begin(line, Login.by_passkey(passkey), caller, "")
 
     def _ask_by_code(self, line: Line, caller: Caller) -> None:
         name, code, _ = self._check_code(line)
@@ -187,7 +187,10 @@ class WebAccount:
             self._refuse(address, error)
             raise
 
-    def _begin(self, login: Login, address: str, caller: Caller, browser: str) -> None:
+    def _begin(self, line: Line, login: Login, caller: Caller, browser: str) -> None:
+        """Begin a session in place of the one that the browser has."""
+        address = read_text(line, "address", limit=_MAX_ADDRESS)
+        self._sessions.log_out(line.get("before"))
         token = self._sessions.begin(login, address)
         self._wrong.right(address, login.name)
         self._sockets.record_done(f"{login.name} console", f"login by {login.how} from {address}")

@@ -107,7 +107,9 @@ class Guard:
         of_api = is_of_api(scope)
         if of_api and len(headers.get(b"origin", [])) > 1:
             return 403
-        if scope["method"] in ("GET", "HEAD") or (of_api and scope["method"] == "OPTIONS"):
+        if scope["method"] in ("GET", "HEAD"):
+            return 403 if _is_embedded(headers) and not of_api else 0
+        if of_api and scope["method"] == "OPTIONS":
             return 0
         if scope["method"] != "POST":
             return 405
@@ -136,6 +138,13 @@ def _by_name(scope: Scope) -> dict[bytes, list[bytes]]:
     for name, value in scope["headers"]:
         headers.setdefault(name, []).append(value)
     return headers
+
+
+def _is_embedded(headers: dict[bytes, list[bytes]]) -> bool:
+    """Return whether a page of elsewhere loads this into itself: another port is elsewhere."""
+    sites = headers.get(b"sec-fetch-site", [])
+    is_page = headers.get(b"sec-fetch-mode") == [b"navigate"]
+    return not is_page and any(site not in (b"same-origin", b"none") for site in sites)
 
 
 async def answer(send: Send, status: int, of_api: bool = False) -> None:

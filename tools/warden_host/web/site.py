@@ -20,6 +20,7 @@ from warden_host.web.guard import MAX_BODY, began, form_token, is_form_token
 
 TEMPLATES = Path(__file__).parent / "templates"
 _MAX_FIELDS = 12
+_MAX_COOKIE = 128  # characters: ours are shorter
 _MOST_VERDICTS = 64  # that are kept for the pages that show them
 MAX_PAGE = 1000
 _STATUS = {
@@ -81,9 +82,10 @@ class Site:
         page = self._passkey_page
         return "here" if page and page == f"{request.url.scheme}://{request.url.netloc}/" else page
 
-    def cookie(self, request: Request, kind: str) -> str:
-        """Return a cookie beside the session's, or ""."""
-        return request.cookies.get(f"{self._cookie}-{kind}", "")
+    def cookie(self, request: Request, kind: str = "") -> str:
+        """Return the session's cookie, or one beside it; "" where there is none."""
+        name = f"{self._cookie}-{kind}" if kind else self._cookie
+        return request.cookies.get(name, "")[:_MAX_COOKIE]
 
     def set_cookie(self, response: Response, kind: str, value: str, seconds: int) -> None:
         """Set a cookie beside the session's; 0 seconds take it back."""

@@ -14,7 +14,6 @@ _MAX_PASSWORD = 512
 _BOUND_SIZE = 32
 _BOUND_S = 300
 _BROWSER_S = 90 * 86_400
-_MAX_COOKIE = 128
 
 
 class LoginPages:
@@ -58,7 +57,8 @@ class LoginPages:
                     "password": fields.get("password", "")[:_MAX_PASSWORD],
                     "code": fields.get("code", "").replace(" ", "")[:16],
                     "address": address_of(request),
-                    "browser": self._site.cookie(request, "browser")[:_MAX_COOKIE],
+                    "before": self._site.cookie(request),
+                    "browser": self._site.cookie(request, "browser"),
                 }
             )
         except HostError as error:
@@ -88,7 +88,12 @@ class LoginPages:
         bound = self._site.cookie(request, "bound")[:64]
         answer = await self._call(
             request,
-            {"op": "passkey-login", "bound": bound, "credential": asked.get("credential")},
+            {
+                "op": "passkey-login",
+                "bound": bound,
+                "before": self._site.cookie(request),
+                "credential": asked.get("credential"),
+            },
         )
         if "session" not in answer:
             return JSONResponse(answer, 403)
