@@ -9,6 +9,7 @@ import ast
 from collections.abc import Container, Iterable, Iterator
 
 from warden_build.scopes import Tree
+from warden_build.walk import walk
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _SCOPES = (
@@ -41,7 +42,7 @@ def passed_by_name(tree: Tree, outside: Tree, users: Tree) -> set[str]:
     found: set[str] = set()
     for part, foreign in ((tree, set()), (outside, set()), (users, own)):
         for module in part.values():
-            for node in ast.walk(module):
+            for node in walk(module):
                 if isinstance(node, ast.Call):
                     called = getattr(node.func, "id", getattr(node.func, "attr", ""))
                     if called not in foreign:
@@ -51,7 +52,7 @@ def passed_by_name(tree: Tree, outside: Tree, users: Tree) -> set[str]:
 
 def _defined(module: ast.Module) -> Iterator[str]:
     """Yield the names of functions and classes."""
-    for node in ast.walk(module):
+    for node in walk(module):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
 
@@ -59,9 +60,9 @@ def _defined(module: ast.Module) -> Iterator[str]:
 def _forwarding(module: ast.Module) -> Iterator[str]:
     """Yield the names of functions, and of classes with such a function, that take any argument by
     name: they may pass it on."""
-    for node in ast.walk(module):
+    for node in walk(module):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            inside = [one for one in ast.walk(node) if isinstance(one, ast.arguments)]
+            inside = [one for one in walk(node) if isinstance(one, ast.arguments)]
             if any(one.kwarg for one in inside):
                 yield node.name
 
@@ -80,7 +81,7 @@ def rename_arguments(
     """
     for module in tree.values():
         # From the outside in: what a function inside takes from around it has its new name then.
-        for node in ast.walk(module):
+        for node in walk(module):
             if isinstance(node, Function) and getattr(node, "name", "") not in public:
                 _rename(node, by_name, held, firmware)
 
@@ -88,7 +89,7 @@ def rename_arguments(
 def _rename(
     node: Function, by_name: Container[str], held: Container[str], firmware: Iterable[str]
 ) -> None:
-    used = {name for one in ast.walk(node) for name in _spoken(one)}
+    used = {name for one in walk(node) for name in _spoken(one)}
     fixed = set(_bound_inside(node))
     free = (name for name in firmware if name not in used)
     names = {
@@ -99,7 +100,7 @@ def _rename(
     for arg in arguments(node):
         arg.arg = names.get(arg.arg, arg.arg)
     for part in node.body if isinstance(node.body, list) else [node.body]:
-        for one in ast.walk(part):
+        for one in walk(part):
             if isinstance(one, ast.Name):
                 one.id = names.get(one.id, one.id)
 
@@ -129,12 +130,12 @@ def _other(node: ast.AST) -> Iterator[str]:
 def _bound_inside(node: Function) -> Iterator[str]:
     """Yield names that stay in a function: those that a scope inside of it binds, and those bound
     in another way than by an assignment."""
-    for one in ast.walk(node):
+    for one in walk(node):
         if one is node:
             continue
         yield from _other(one)
         if isinstance(one, _SCOPES):
-            for part in ast.walk(one):
+            for part in walk(one):
                 if isinstance(part, ast.arg):
                     yield part.arg
                 elif isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):

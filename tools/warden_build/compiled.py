@@ -15,6 +15,7 @@ from pathlib import Path
 
 from warden_build import Built, build
 from warden_build.groups import DRIVER, GROUPS, file_path, is_hardware
+from warden_build.walk import walk
 
 REPO = Path(__file__).resolve().parents[2]
 # The unix port on a PC.
@@ -125,7 +126,7 @@ def needed(sources: dict[str, str], boards: list[str]) -> dict[str, str]:
     words = {
         node.value
         for text in boards
-        for node in ast.walk(ast.parse(text))
+        for node in walk(ast.parse(text))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     optional = {file_path(group) for group in GROUPS if is_hardware(group)} | {

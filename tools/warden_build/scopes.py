@@ -10,6 +10,8 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from warden_build.walk import walk
+
 ROOT = "warden"
 # What an attribute of a module outside the package is marked with.
 OUTSIDE = "_warden_outside"
@@ -75,7 +77,7 @@ def global_names(node: ast.AST) -> set[str]:
     """Return what a function declares as global or nonlocal, itself or in a function inside."""
     return {
         name
-        for part in ast.walk(node)
+        for part in walk(node)
         if isinstance(part, ast.Global | ast.Nonlocal)
         for name in part.names
     }
@@ -98,7 +100,7 @@ class Names:
         the module.
         """
         bound = [known for known, _ in bound_names(tree)]
-        for node in ast.walk(tree):
+        for node in walk(tree):
             if isinstance(node, ast.Global):
                 bound += node.names
         found: dict[str, Origin] = {}
@@ -112,7 +114,7 @@ class Names:
     def _symbols(self, name: str) -> set[str]:
         tree = self.modules[name]
         found = {known for known, _ in bound_names(tree)}
-        for node in ast.walk(tree):
+        for node in walk(tree):
             if isinstance(node, ast.Global):
                 found |= set(node.names)
         return found - set(self._imports[name])
@@ -151,7 +153,7 @@ class Names:
             raise BuildError(f"{where}: there is no module {module}")
         bound = self._bound(module)
         if module == ROOT and name not in bound:
-            for node in ast.walk(self.modules[ROOT]):  # what the package resolves when it is asked
+            for node in walk(self.modules[ROOT]):  # what the package resolves when it is asked
                 if isinstance(node, ast.ImportFrom):
                     for alias in node.names:
                         if alias.name == name:
@@ -379,7 +381,7 @@ class Annotator(ast.NodeVisitor):
         """Of the value of an attribute that is known, only that name is used."""
         inner = {
             id(node.value)
-            for node in ast.walk(self._names.modules[self._module])
+            for node in walk(self._names.modules[self._module])
             if isinstance(node, ast.Attribute) and id(node) in self._resolved
         }
         self.references = [one._replace(held=id(one.node) not in inner) for one in self.references]

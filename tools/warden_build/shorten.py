@@ -30,6 +30,7 @@ from pathlib import Path
 from warden_build.arguments import passed_by_name, rename_arguments
 from warden_build.groups import EVERY_START
 from warden_build.scopes import OUTSIDE, Tree, bound_names, dotted, global_names
+from warden_build.walk import walk
 from warden_build.words import (
     Words,
     asked_names,
@@ -126,7 +127,7 @@ class _UserRenamer(ast.NodeTransformer):
             if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 one.name = self._names.get(one.name, one.name)
             else:
-                for part in ast.walk(one):
+                for part in walk(one):
                     if isinstance(part, ast.Name) and part.id in here:
                         part.id = self._names.get(part.id, part.id)
         return self.generic_visit(node)
@@ -165,19 +166,19 @@ def _parts(tree: Tree, users: Tree) -> dict[str, set[str]]:
 
     found: dict[str, set[str]] = {}
     for module in [*tree.values(), *users.values()]:
-        for node in ast.walk(module):
+        for node in walk(module):
             if isinstance(node, ast.ClassDef):
                 for base in node.bases:
                     parent[root(node.name)] = root(getattr(base, "id", getattr(base, "attr", "?")))
     own: set[int] = set()
     for module in [*tree.values(), *users.values()]:
-        for node in ast.walk(module):
+        for node in walk(module):
             if isinstance(node, ast.ClassDef):
                 for name, one in attributes(node):
                     found.setdefault(name, set()).add("class " + root(node.name))
                     own.add(id(one))
     for path, module in tree.items():
-        for node in ast.walk(module):
+        for node in walk(module):
             if isinstance(node, ast.Attribute):
                 if not isinstance(node.ctx, ast.Load) and id(node) not in own:
                     found.setdefault(node.attr, set()).add("*")
@@ -193,7 +194,7 @@ def _kept_at_run_time(tree: Tree) -> set[str]:
     found: set[str] = set()
     for module in tree.values():
         found |= {name for name, _ in bound_names(module)} | global_names(module)
-        for node in ast.walk(module):
+        for node in walk(module):
             if isinstance(node, ast.Attribute):
                 found.add(node.attr)
             elif isinstance(node, ast.arg):
@@ -237,7 +238,7 @@ def shorten(sources: Tree, tree: Tree, outside: Tree, users: Tree) -> dict[str, 
         key=lambda name: (name not in first, "*" not in parts.get(name, ()), name),
     )
     locals_of = {
-        path: {one for node in ast.walk(module) for one in plain_names(node)}
+        path: {one for node in walk(module) for one in plain_names(node)}
         for path, module in tree.items()
     }
     unusable = (_kept_at_run_time(tree) - set(changing)) | kept | _LOOKED_UP

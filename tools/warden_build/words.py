@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from warden_build.arguments import arguments
 from warden_build.groups import API
 from warden_build.scopes import Tree, bound_names, dotted
+from warden_build.walk import walk
 
 
 class Words(ast.NodeVisitor):
@@ -106,7 +107,7 @@ def asked_names(outside: Tree) -> set[str]:
     found: set[str] = set()
     for module in outside.values():
         found |= {name for name, _ in bound_names(module)}
-        for node in ast.walk(module):
+        for node in walk(module):
             if isinstance(node, ast.Attribute):
                 found.add(node.attr)
             elif isinstance(node, ast.ClassDef):
@@ -123,7 +124,7 @@ def _is_open(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 def _stored(node: ast.AST) -> list[str]:
     return [
         one.id
-        for one in ast.walk(node)
+        for one in walk(node)
         if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)
     ]
 
@@ -134,12 +135,12 @@ def foreign_names(tree: Tree) -> set[str]:
     ours = {
         node.name
         for module in tree.values()
-        for node in ast.walk(module)
+        for node in walk(module)
         if isinstance(node, ast.ClassDef)
     }
     found: set[str] = set()
     for module in tree.values():
-        for node in ast.walk(module):
+        for node in walk(module):
             if isinstance(node, ast.ClassDef):
                 bases = {getattr(base, "id", getattr(base, "attr", "?")) for base in node.bases}
                 if bases - ours - {"Exception", "object"}:
@@ -167,10 +168,10 @@ def attributes(node: ast.ClassDef, own: bool = False) -> Iterator[tuple[str, ast
     for one in node.body:
         if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield one.name, one
-        for part in ast.walk(one) if isinstance(one, ast.Assign) else ():
+        for part in walk(one) if isinstance(one, ast.Assign) else ():
             if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
                 yield part.id, part
-    for part in () if own else ast.walk(node):
+    for part in () if own else walk(node):
         if isinstance(part, ast.Attribute) and not isinstance(part.ctx, ast.Load):
             if isinstance(part.value, ast.Name) and part.value.id == "self":
                 yield part.attr, part
