@@ -20,7 +20,7 @@ from warden_host.rollout import rollouts as rollout_engine
 from warden_host.service import past
 from warden_host.service.authority import Authority
 from warden_host.service.control import Caller, Handler, Line
-from warden_host.service.request_fields import ROWS, paged, read_number, read_text
+from warden_host.service.request_fields import ROWS, page, paged, read_number, read_text
 from warden_host.store.alarm_backlog import AlarmBacklog
 from warden_host.store.store import Store
 
@@ -78,15 +78,15 @@ class WebPages:
     def _history(self, line: Line, caller: Caller) -> None:
         """Answer with a page of a device's history, the newest first."""
         device = _device(line)
-        page = read_number(line)
+        number = read_number(line)
         self._authority.ask(Engine.write_events)
         with Store(self._fleet.database) as store:
             store.device(device)
-            most = (page + 1) * ROWS + 1
+            most = (number + 1) * ROWS + 1
             entries = past.entries(self._fleet, store, device, most=most)
-        newest = entries[::-1][page * ROWS : (page + 1) * ROWS + 1]
+        newest = entries[::-1][number * ROWS : (number + 1) * ROWS + 1]
         rows = [past.record(entry) for entry in newest[:ROWS]]
-        caller.finish({"rows": rows, "page": page, "more": len(newest) > ROWS})
+        caller.finish({"rows": rows, "page": number, "more": len(newest) > ROWS})
 
     def _telemetry(self, line: Line, caller: Caller) -> None:
         """Send a line for each series of numbers in a device's events."""
@@ -102,9 +102,21 @@ class WebPages:
 
     def _rollouts(self, line: Line, caller: Caller) -> None:
         """Answer with a page of the rollouts, the newest first."""
+        start = read_number(line) * ROWS
         with Store(self._fleet.database) as store:
-            known = [rollout_engine.summarize(one) for one in store.rollouts()]
-        caller.finish(paged(line, known[::-1]))
+            found = store.newest_rollouts(start, ROWS)
+            count = sum(store.rollout_counts().values())
+        rows = [
+            {
+                "rollout": one.id,
+                "release": one.release,
+                "state": one.state,
+                "reason": one.reason,
+                "counts": counts,
+            }
+            for one, counts in found
+        ]
+        caller.finish(page(line, rows, count))
 
     def _rollout(self, line: Line, caller: Caller) -> None:
         """Answer with a rollout and a page of its devices."""
@@ -144,9 +156,9 @@ class WebPages:
 
     def _incidents(self, line: Line, caller: Caller) -> None:
         """Answer with a page of all devices' incidents, the newest first, and all reactions."""
-        page = read_number(line)
+        number = read_number(line)
         with Store(self._fleet.database) as store:
-            found = store.newest_incidents(page * ROWS, ROWS + 1)
+            found = store.newest_incidents(number * ROWS, ROWS + 1)
             done = store.reactions()
         settings = reaction_settings.load(self._fleet)
         rows = [
@@ -158,7 +170,7 @@ class WebPages:
         caller.finish(
             {
                 "rows": rows,
-                "page": page,
+                "page": number,
                 "more": len(found) > ROWS,
                 "reactions": reactions,
                 "restricted": len(done),

@@ -20,7 +20,7 @@ _NEWEST = 50  # entries of a device's log
 _MAX_ROWS = 500  # of the audit log, and of the fleet's log
 _MOST_STREAMS = 16  # that pages of one operator have open
 _STREAMS = ("watch", "rollout-watch")  # that a page has open
-_PASSIVE = (*_STREAMS, "whoami")  # a page that is left open asks for them by itself
+_PASSIVE = (*_STREAMS, "whoami", "otp")  # a page that is left open asks for them by itself
 
 
 class WebRequests:

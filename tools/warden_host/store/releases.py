@@ -162,6 +162,28 @@ class Releases(Backups):
         """Return all rollouts, or the active ones, oldest first."""
         return self._rollouts("WHERE state = 'active' ORDER BY id" if active else "ORDER BY id")
 
+    def newest_rollouts(self, start: int, most: int) -> list[tuple[Rollout, dict[str, int]]]:
+        """Return rollouts without their devices, and state → how many devices are in it.
+
+        start: how many of the newest are left out.
+        """
+        rows = self._do(
+            "SELECT id, release, sequence, plan, state, reason, began, forgiven FROM rollouts "
+            "ORDER BY id DESC LIMIT ? OFFSET ?",
+            most,
+            start,
+        ).fetchall()
+        found = []
+        for number, release, sequence, plan, *rest in rows:
+            with guard():
+                one = Rollout(number, release, sequence, json.loads(plan), *rest)
+            counts = self._do(
+                "SELECT state, count(*) FROM rollout_devices WHERE rollout = ? GROUP BY state",
+                number,
+            )
+            found.append((one, dict(counts.fetchall())))
+        return found
+
     def rollout_counts(self) -> dict[str, int]:
         """Return state → how many rollouts are in it."""
         rows = self._do("SELECT state, count(*) FROM rollouts GROUP BY state")

@@ -21,6 +21,7 @@ class OtpPages:
         return [
             Route("/device/{device}/story", self.show),
             Route("/device/{device}/story", self.act, methods=["POST"]),
+            Route("/device/{device}/gate", self.gate),
             Route("/device/{device}/code", self.code, methods=["POST"]),
         ]
 
@@ -39,6 +40,12 @@ class OtpPages:
             otp=otp,
             verdict=self._site.verdict(request, session),
         )
+
+    async def gate(self, request: Request) -> Response:
+        """Return the part of the page about the gate, which a script asks for by itself."""
+        session, device = self._site.session(request), request.path_params["device"]
+        otp = await self._site.authority.call({"op": "otp", "session": session, "device": device})
+        return self._site.render("gate.html", otp=otp)
 
     async def act(self, request: Request) -> Response:
         """Send a command with the application's ID, or with a wrong one."""

@@ -12,10 +12,17 @@ for (const row of /** @type {NodeListOf<HTMLElement>} */ (document.querySelector
 }
 /** @type {Map<string, string>} */
 const states = new Map();
+/** @type {Map<string, number>} */
+const counts = new Map();
 
 /** @param {string} device @param {string} state @param {string} reason @param {string} share */
 function note(device, state, reason, share) {
-  states.set(device, state);
+  const before = states.get(device);
+  if (before !== state) {
+    if (before) counts.set(before, (counts.get(before) ?? 1) - 1);
+    counts.set(state, (counts.get(state) ?? 0) + 1);
+    states.set(device, state);
+  }
   const row = rows.get(device);
   if (!row) return;
   const word = row.querySelector(".word");
@@ -26,15 +33,18 @@ function note(device, state, reason, share) {
   if (since) since.textContent = "now";
 }
 
-function count() {
-  /** @type {Map<string, number>} */
-  const counts = new Map();
-  for (const state of states.values()) counts.set(state, (counts.get(state) ?? 0) + 1);
-  bar.max = Math.max(1, states.size);
-  bar.value = counts.get("Accepted") ?? 0;
-  const text = [...counts].map(([state, number]) => `${number} ${state}`).join(", ");
-  const place = document.getElementById("counts");
-  if (place) place.textContent = text;
+let due = 0;
+
+/** Shows the sums, once a frame. */
+function showCounts() {
+  due ||= requestAnimationFrame(() => {
+    due = 0;
+    bar.max = Math.max(1, states.size);
+    bar.value = counts.get("Accepted") ?? 0;
+    const shown = [...counts].filter(([, number]) => number);
+    const place = document.getElementById("counts");
+    if (place) place.textContent = shown.map(([state, number]) => `${number} ${state}`).join(", ");
+  });
 }
 
 follow(`/rollout/${table.dataset.rollout}/live`, (line) => {
@@ -43,7 +53,7 @@ follow(`/rollout/${table.dataset.rollout}/live`, (line) => {
     const share = line.state === "Downloading" && line.total ? `${Math.floor((100 * line.done) / line.total)} %` : "";
     note(line.device, line.state, line.reason, share);
   }
-  count();
+  showCounts();
   if (!["done", "stopped", "resting"].includes(line.state) || line.device) return false;
   const link = /** @type {HTMLElement} */ (document.getElementById("link"));
   const state = document.getElementById("state");
