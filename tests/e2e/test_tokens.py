@@ -13,6 +13,7 @@ from fleet_kit import DEVICE, TYPE, Board, World, wait_until
 from rabbitmq_kit import RabbitMQ
 from standalone_kit import Program
 from warden_client import secretfile
+from warden_host.broker.rabbitmq import management
 from warden_host.devices import app_tokens, setup, token_terms
 from warden_host.devices.token_terms import TokenTerms
 from warden_host.engine.request import Request
@@ -174,6 +175,25 @@ def test_any_byte_in_a_password(
         program.kill()
 
 
+def _check_refusal(made: Fleet) -> None:
+    """A user of a password loses its connection and gets none, until it is admitted again."""
+
+    def porch() -> Client:
+        return Client(made, "porch", "porch", ANY_BYTES)
+
+    one = porch()
+    assert one.answer == "Success"
+
+    def ended() -> bool:  # it is listed seconds after its log-in
+        management.refuse(made, "porch")
+        return not one.client.is_connected()
+
+    assert one.until(ended)
+    assert porch().answer != "Success"
+    management.admit(made, "porch")
+    assert porch().answer == "Success"
+
+
 def test_an_application_s_token_at_rabbitmq(place: Place) -> None:
     """Its scopes are its rights there; a revocation closes its line, and `exp` its log-in."""
     made = place.world.fleet
@@ -220,6 +240,7 @@ def test_an_application_s_token_at_rabbitmq(place: Place) -> None:
             return not again.client.is_connected()
 
         assert again.until(closed_again)
+    _check_refusal(with_table)
     config.write_text(before)
     now = int(time.time())
     key = pki.load_key(made.keys / app_tokens.KEY)

@@ -2,6 +2,7 @@
 
 from warden_host import names
 from warden_host.broker.backend import open_registry
+from warden_host.broker.rabbitmq import management
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.store.store import Store
@@ -11,6 +12,7 @@ def disable(fleet: Fleet, username: str) -> None:
     """Refuse an account at the broker, for good, and end its connection."""
     with open_registry(fleet) as accounts:
         accounts.disable(username)
+    management.refuse(fleet, username)
 
 
 def enable(fleet: Fleet, store: Store, username: str) -> None:
@@ -25,3 +27,4 @@ def enable(fleet: Fleet, store: Store, username: str) -> None:
         raise HostError("app-unknown", f"no application {name} in this fleet")
     with open_registry(fleet) as accounts:
         accounts.enable(username)
+    management.admit(fleet, username)

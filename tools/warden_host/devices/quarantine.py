@@ -8,9 +8,11 @@ command goes on.
 import time
 from dataclasses import replace
 
+from warden_host import names
 from warden_host.broker import connection
 from warden_host.broker.accounts import Registry, quarantine_account
 from warden_host.broker.backend import open_registry
+from warden_host.broker.rabbitmq import management
 from warden_host.devices import gateways, log_in, revocation
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
@@ -81,6 +83,7 @@ def begin_readmission(fleet: Fleet, store: Store, device: str) -> Reaction:
         accounts.replace_rights(quarantine_account(known.type, known.device))
         accounts.enable(quarantine_account(known.type, known.device).username)
         gateways.follow(accounts, store, device)
+    management.admit(fleet, names.device_client(known.type, known.device))
     return reaction
 
 

@@ -18,6 +18,7 @@ from dataclasses import replace
 from warden_host import names
 from warden_host.broker.accounts import Registry, wipe_only_account
 from warden_host.broker.backend import open_registry
+from warden_host.broker.rabbitmq import management
 from warden_host.devices import gateways
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
@@ -60,6 +61,8 @@ def revoke_access(fleet: Fleet, store: Store, device: str) -> bool:
         if known is None or ending is None or not ending.revoked:
             return False
         _cut_off(accounts, store, known, ending)
+    if not ending.wipe:
+        management.refuse(fleet, names.device_client(known.type, known.device))
     return True
 
 

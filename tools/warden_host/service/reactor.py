@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from warden_host import names
 from warden_host.broker.backend import Broker, Guard, Places
+from warden_host.broker.rabbitmq import management
 from warden_host.devices import account_access, gateways, quarantine
 from warden_host.engine import restriction
 from warden_host.engine.engine import Engine
@@ -47,6 +48,7 @@ _MOST_ALERTS = 4096
 _WATCHED = ("incident", "refused")
 LOST = "messages-lost"
 _UNLIST = "revoke-gateway"  # what is done instead of a device's reaction
+_LISTED_S = 6.0  # RabbitMQ lists a connection at most so long after its log-in
 _BACKLOG_S = 5.0  # what a gateway sent before its right ended may take so long to come
 
 
@@ -84,7 +86,7 @@ class Reactor:
         self._settings = settings.load(fleet)
         # Returns which of these clients sends most now, or "" (service/traffic_watch.py).
         self.busiest: Callable[[Collection[str]], str] = lambda _: ""
-        self._backlogs: list[threading.Timer] = []
+        self._timers: list[threading.Timer] = []
         self._alerts: dict[tuple[str, str], float] = {}
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         # Restrictions that wait: (device, kind, code). A flood of incidents is one of them.
@@ -100,7 +102,7 @@ class Reactor:
     def __exit__(self, *_: object) -> None:
         self._jobs.put(None)
         self._thread.join()
-        for timer in self._backlogs:
+        for timer in self._timers:
             timer.cancel()
 
     def on_event(self, fleet_event: FleetEvent) -> None:
@@ -237,10 +239,23 @@ class Reactor:
             self._disable(names.device_client(self._type(device), device))
             raise
         self._show(job._replace(text=f"gateway {gateway}: {job.text}"))
-        timer = threading.Timer(_BACKLOG_S, self._authority.floods.forget, (device,))
+        self._later(_BACKLOG_S, lambda: self._authority.floods.forget(device))
+
+    def _later(self, seconds: float, work: Callable[[], None]) -> None:
+        timer = threading.Timer(seconds, work)
         timer.daemon = True
-        self._backlogs = [one for one in self._backlogs if one.is_alive()] + [timer]
+        self._timers = [one for one in self._timers if one.is_alive()] + [timer]
         timer.start()
+
+    def _refuse_again(self, user: str) -> None:
+        """Close what RabbitMQ had not listed yet when the user was refused."""
+
+        def refuse() -> None:
+            with contextlib.suppress(HostError):  # it was told the first time
+                management.refuse(self._fleet, user)
+
+        if management.is_used(self._fleet):
+            self._later(_LISTED_S, refuse)
 
     def _cut_account(self, job: _Job) -> None:
         if job.kind != ALERT:
@@ -249,6 +264,7 @@ class Reactor:
                 self._audited(store, f"{job.kind} {job.account} for {job.code}"),
             ):
                 account_access.disable(self._fleet, job.account)
+            self._refuse_again(job.account)
         self._show(job._replace(text=f"{job.account}: {job.text}"))
 
     @contextlib.contextmanager
@@ -292,6 +308,7 @@ class Reactor:
                 store.add_audit(_WHO, f"{kind} {device} for {job.code}", outcome, started)
         self._authority.ask(lambda engine: _unload(engine, device))
         if kind == DEREGISTER:
+            self._refuse_again(names.device_client(self._type(device), device))
             self._revoked()
         else:
             self._authority.floods.forget(device)

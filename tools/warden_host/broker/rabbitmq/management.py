@@ -1,4 +1,6 @@
-"""Close connections by RabbitMQ's HTTP API: it verifies tokens by itself, and lets a line live on.
+"""Close connections and refuse users by RabbitMQ's HTTP API.
+
+It verifies tokens by itself, and lets a line live on whose token was revoked.
 
 warden.toml names the API; without the table nothing is asked:
 
@@ -14,7 +16,7 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from warden_client import secretfile
@@ -35,28 +37,78 @@ _ADDRESS = re.compile(
 def close_connections(fleet: Fleet, client_ids: Collection[str]) -> int:
     """Close the connections of MQTT client IDs that begin so; return how many there were.
 
-    Neither a redirect nor a proxy is followed: they would get the password.
     RabbitMQ lists a connection once its statistics are collected, up to five seconds after the
     log-in, and accepts a token until its end: so this is called again and again.
 
     Raises: config-malformed, broker-refused, unreachable.
     """
-    table = fleet.document.get(TABLE)
-    if table is None or not client_ids:
+    if not is_used(fleet) or not client_ids:
         return 0
-    address, user = _settings(table)
-    password = secretfile.read(fleet.keys / PASSWORD).decode().rstrip("\r\n")
-    proof = base64.b64encode(f"{user}:{password}".encode()).decode()
+    names = tuple(client_ids)
+    # Scopes allow queues by their beginning, which a longer ID can have too.
+    return _close(_Api(fleet), lambda one: _client_id(one).startswith(names))
 
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
-    def ask(path: str, method: str = "GET") -> Any:
+def refuse(fleet: Fleet, username: str) -> int:
+    """Let a user have no connection, and close those that are listed; return how many.
+
+    Its password and its rights stay: admit() lets it in again. One that logged in within the last
+    five seconds may be listed later: call it again then.
+
+    Raises: as close_connections().
+    """
+    if not is_used(fleet):
+        return 0
+    api = _Api(fleet)
+    api.ask(_limit(username), "PUT", {"value": 0})
+    return _close(api, lambda one: one.get("user") == username)
+
+
+def admit(fleet: Fleet, username: str) -> None:
+    """Let a user that was refused connect again. Raises: as close_connections()."""
+    if is_used(fleet):
+        _Api(fleet).ask(_limit(username), "DELETE")
+
+
+def is_used(fleet: Fleet) -> bool:
+    """Return whether the fleet's clients are at RabbitMQ, by warden.toml."""
+    return TABLE in fleet.document
+
+
+def _limit(username: str) -> str:
+    return f"user-limits/{urllib.parse.quote(username, safe='')}/max-connections"
+
+
+def _close(api: "_Api", matches: Callable[[dict[str, Any]], bool]) -> int:
+    listed: Any = api.ask("connections")
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise _other_form()
+    found = [str(one.get("name")) for one in listed if matches(one)]
+    for name in found:
+        api.ask("connections/" + urllib.parse.quote(name, safe=""), "DELETE")
+    return len(found)
+
+
+class _Api:
+    """Neither a redirect nor a proxy is followed: they would get the password."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._address, user = _settings(fleet.document[TABLE])
+        password = secretfile.read(fleet.keys / PASSWORD).decode().rstrip("\r\n")
+        proof = base64.b64encode(f"{user}:{password}".encode()).decode()
+        self._headers = {"Authorization": f"Basic {proof}", "Content-Type": "application/json"}
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+
+    def ask(self, path: str, method: str = "GET", body: Any = None) -> Any:
         # Only http and https: _settings() saw to it.
         request = urllib.request.Request(  # noqa: S310
-            f"{address}/api/{path}", method=method, headers={"Authorization": f"Basic {proof}"}
+            f"{self._address}/api/{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            method=method,
+            headers=self._headers,
         )
         try:
-            with opener.open(request, timeout=_TIMEOUT_S) as answer:
+            with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
                 data = answer.read(_MAX_ANSWER)
             return json.loads(data) if data else None
         except urllib.error.HTTPError as error:
@@ -71,16 +123,6 @@ def close_connections(fleet: Fleet, client_ids: Collection[str]) -> int:
             ) from None
         except (http.client.HTTPException, ValueError, RecursionError):
             raise _other_form() from None
-
-    listed: Any = ask("connections")
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        raise _other_form()
-    names = tuple(client_ids)
-    # Scopes allow queues by their beginning, which a longer ID can have too.
-    found = [str(one.get("name")) for one in listed if _client_id(one).startswith(names)]
-    for name in found:
-        ask("connections/" + urllib.parse.quote(name, safe=""), "DELETE")
-    return len(found)
 
 
 def _settings(table: Any) -> tuple[str, str]:
