@@ -184,7 +184,7 @@ def test_provisioned_anew_the_numbers_begin_anew(stage):
     assert sender.event(4000) == [4000]
     assert stage.engine.clear("D1") is False
     assert sender.event(4000) == [4000]
-    stage.engine.state("D1").stale_apps.add("authority")
+    stage.engine.state("D1").stale_apps |= {"authority"}
     assert stage.engine.clear("D1") is True
     sender.peer.boot += 1
     stage.handshake(sender.peer)

@@ -4,14 +4,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from warden_client.protocol import cose
-from warden_client.protocol.freshness import DeviceMark
+from warden_client.protocol.freshness import DeviceMark, Proof
 from warden_client.protocol.plain import PlainPeer
+from warden_client.protocol.results import Quarantined
 from warden_client.protocol.session import WAKE_REPEAT_S, Session
 
-from warden_host.names import AUTHORITY
+from warden_host.names import AUTHORITY, Address
 from warden_host.store.endings import Ending
 from warden_host.store.incidents import LogHead
-from warden_host.store.store import Device
+from warden_host.store.store import Device, Store
 
 if TYPE_CHECKING:
     from warden_host.engine.clones import Track
@@ -46,7 +47,7 @@ class DeviceState:
     probed: bool = False  # it was asked for a new hello because it was quiet
     # Applications whose last hello was refused as stale: a device whose counters went back can't
     # start a session, and can't report why.
-    stale_apps: set[str] = field(default_factory=set)
+    stale_apps: frozenset[str] = frozenset()
     command_names: dict[int, str] = field(
         default_factory=dict
     )  # of our commands, by their numbers
@@ -57,6 +58,11 @@ class DeviceState:
     @property
     def mark(self) -> DeviceMark:
         return self.device.mark
+
+    def clear_stale(self, appid: str) -> None:
+        """Take an application out of stale_apps: the device sent it something genuine."""
+        if appid in self.stale_apps:  # a difference would be a new set for each device
+            self.stale_apps -= {appid}
 
     def uid(self, appid: str) -> bytes:
         """Return the unique ID that one provisioning gave an application of this device."""
@@ -128,3 +134,28 @@ class DeviceState:
         kid = cose.claimed_kid(data) if len(self.sessions) > 1 else None
         others = (*self.sessions.values(), *self.new_sessions.values())
         return kid != session.kid and any(kid == other.kid for other in others)
+
+
+class FactKeeper:
+    """Stores what a session of a device proved: its `persist`, and smaller than a closure.
+
+    new_key: of a rotation, which the first proof under it completes.
+    """
+
+    __slots__ = ("_address", "_new_key", "_state", "_store")
+
+    def __init__(
+        self, store: Store, address: Address, state: DeviceState, new_key: bytes | None
+    ) -> None:
+        self._store = store
+        self._address = address
+        self._state = state
+        self._new_key = new_key
+
+    def __call__(self, fact: Proof | Quarantined) -> None:
+        device, appid = self._address.device, self._address.appid
+        if isinstance(fact, Proof):
+            # The first ready under a new key deletes the old key, in the same write.
+            self._store.record_proof(device, appid, fact, self._state.mark, self._new_key)
+        else:
+            self._store.quarantine(device, fact.reason)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from warden_client.protocol.freshness import Proof
 from warden_client.protocol.plain import UID_REQUEST, PlainPeer
 from warden_client.protocol.results import Outcome, Quarantined, Received, Refused, Send, SessionUp
 from warden_client.protocol.session import Instant, Session
@@ -19,7 +18,7 @@ from warden_client.protocol.strictcbor import MAX_BYTES
 from warden_host import names
 from warden_host.engine import restriction
 from warden_host.engine.clones import CloneWatch
-from warden_host.engine.device_state import DeviceState
+from warden_host.engine.device_state import DeviceState, FactKeeper
 from warden_host.engine.events import ACCOUNT, SESSION, FleetEvent
 from warden_host.engine.incident_logs import IncidentLogs
 from warden_host.engine.jobs import Done, Job, Jobs
@@ -120,7 +119,7 @@ class Engine:
         state = self.state(device)
         if not state.mark.quarantine and not state.stale_apps:
             return False
-        state.stale_apps.clear()
+        state.stale_apps = frozenset()
         self.store.clear_quarantine(device)
         state.mark.reset()
         for session in state.sessions.values():
@@ -284,7 +283,7 @@ class Engine:
         new_session = state.new_sessions.get(appid)
         if new_session is not None and new_session.is_up:
             self._promote(state, appid, "proved itself")
-        state.stale_apps.discard(appid)
+        state.clear_stale(appid)
         self.store.set_last_seen(name, time.time())
         text = "boot {}, hello {}, vault {}".format(*session_up.proof)
         self.notify(FleetEvent("session", name, appid, text=text))
@@ -302,7 +301,7 @@ class Engine:
 
     def _on_received(self, state: DeviceState, appid: str, received: Received) -> None:
         name, event = state.device.device, received.event
-        state.stale_apps.discard(appid)
+        state.clear_stale(appid)
         if event in self.event_handlers:
             return self.event_handlers[event](state, appid, received)
         kind = "reply" if event == "reply" else "event"
@@ -322,7 +321,7 @@ class Engine:
         if refused.code == "wrong-application" and appid != AUTHORITY:
             return  # every application received it: the authority records it
         if refused.code == "stale-hello":
-            state.stale_apps.add(appid)
+            state.stale_apps |= {appid}
             self.clones.on_stale(state, appid, refused)
         elif refused.code == "no-session":
             self.presence.hurry_wake(state, appid)
@@ -388,12 +387,6 @@ class Engine:
     def make_session(
         self, state: DeviceState, address: Address, pair: Pair, new_key: bytes | None = None
     ) -> Session:
-        def persist(fact: Proof | Quarantined) -> None:
-            if isinstance(fact, Proof):
-                # The first ready under a new key deletes the old key, in the same write.
-                self.store.record_proof(address.device, address.appid, fact, state.mark, new_key)
-            else:
-                self.store.quarantine(address.device, fact.reason)
-
+        persist = FactKeeper(self.store, address, state, new_key)
         ours, following = map(policy.policy_hash, (state.device.policy, state.device.next_policy))
         return Session(address, pair.k, ours, state.mark, persist, pair.proven, following)
