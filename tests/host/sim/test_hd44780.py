@@ -127,7 +127,7 @@ def test_one_line() -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_bytes(data: bytes) -> None:
     display = Backpack()
     display.write(half(0x20) + data)

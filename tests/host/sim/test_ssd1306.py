@@ -98,7 +98,7 @@ def test_start_line_and_offset() -> None:
 
 
 @given(st.lists(st.binary(max_size=60), max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_bytes(writes: list[bytes]) -> None:
     display = Oled(128, 16)
     for data in writes:

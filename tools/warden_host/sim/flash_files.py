@@ -34,13 +34,13 @@ def files(root: Path) -> tuple[list[FlashFile], bool]:
         if len(inside.parts) >= _MAX_DEPTH:
             folders.clear()
         for name in sorted(names):
-            if len(found) >= MAX_FILES:
-                return found, True
             try:
                 state = os.lstat(os.path.join(folder, name))
             except OSError:
                 continue  # the board has removed it
             if stat.S_ISREG(state.st_mode):
+                if len(found) >= MAX_FILES:
+                    return found, True
                 path = "/" + (inside / name).as_posix()
                 found.append(FlashFile(path, state.st_size, state.st_mtime))
     return found, False

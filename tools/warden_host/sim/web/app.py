@@ -24,7 +24,7 @@ from warden_host.web.guard import MAX_BODY, App, Guard
 _HERE = Path(__file__).parent / "static"
 _CONSOLE = Path(server.__file__).parent / "static"  # its style sheet
 _DEPTH = 3
-_SCHEME = "Bearer "
+_SCHEME = "Bearer"
 MOST_STREAMS = 32
 _TOGETHER_S = 0.03  # changes within it are sent as one
 _QUIET_S = 5.0  # then the clocks are sent again
@@ -141,8 +141,8 @@ class Pages:
 
     def _check(self, request: Request) -> None:
         """Refuse a request without a session's token."""
-        given = request.headers.get("authorization", "")
-        if not given.startswith(_SCHEME) or not self._sessions.knows(given[len(_SCHEME) :]):
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme != _SCHEME or not self._sessions.knows(token):
             raise HTTPException(401, "open the link that the terminal shows")
 
 
