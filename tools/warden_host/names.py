@@ -41,6 +41,8 @@ __all__ = [
     "device_client",
     "gateway_client",
     "is_authority_command",
+    "is_open_client",
+    "open_client",
     "parse_topic",
     "token_client",
     "topic_base",
@@ -49,6 +51,7 @@ __all__ = [
 SIMULATED = "UNIX"  # the board of `warden run`
 ADMIN = "warden-admin"
 GUARD = "warden-guard"  # disables accounts of flooders, by a connection that is always open
+_OPEN = "o:"
 PROBE = "warden-probe-"  # begins the client IDs with which a host looks for its own broker
 
 
@@ -114,6 +117,16 @@ def gateway_client(name: str) -> str:
 def is_other_client(username: str) -> bool:
     """Return whether a user name is that of an application, a token of one, or a gateway."""
     return username.startswith(("a:", "t:", "g:")) and username != app_client(AUTHORITY)
+
+
+def open_client(room: str, device: str) -> str:
+    """Return the MQTT client ID and user name of a device in an open room, which anyone knows."""
+    return f"{_OPEN}{room}:{device}"
+
+
+def is_open_client(username: str) -> bool:
+    """Return whether a user name is one that anyone knows: it proves nothing."""
+    return username.startswith(_OPEN)
 
 
 def token_client(appid: str, id_: str) -> str:

@@ -16,6 +16,7 @@ from warden_host import names
 from warden_host.protocol.access_token import Scope
 from warden_host.store.store import Device
 
+OPEN_PASSWORD = "open"  # noqa: S105  of every device in an open room: it is no secret
 ANY_TYPE = "+"  # MQTT's wildcard for one level
 # What a device in quarantine is sent: no command of an application.
 QUARANTINE_COMMANDS = (
@@ -186,6 +187,18 @@ def gateway_account(name: str, devices: Iterable[Device], password: str) -> Acco
             account = sealed_account(one.type, one.device, "")
         rights += account.rights
     return Account(names.gateway_client(name), f"gateway:{name}", tuple(rights), password)
+
+
+def open_account(room: str, device: str) -> Account:
+    """Return the account of a device in an open room: it publishes plain events, and reads nothing.
+
+    Its password is public.
+    """
+    topic = f"{names.topic_base(room, device)}/evt/+/fmt/{names.PLAIN}"
+    username = names.open_client(room, device)
+    return Account(
+        username, f"open:{room}:{device}", (Right(Action.PUBLISH, topic),), OPEN_PASSWORD
+    )
 
 
 def app_account(appid: str, types: tuple[str, ...], password: str) -> Account:

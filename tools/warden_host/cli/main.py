@@ -40,6 +40,7 @@ COMMANDS = {
     "explain": ("explain.explain", "Say what an error code means and what to do."),
     "firewall": ("firewall.firewall", "Write the rules of a firewall, and check what is open."),
     "flash": ("flash.flash", "Write a firmware to a board: erase, write, verify."),
+    "room": ("room.room", "Let devices without secrets publish, in a room of their own."),
     "gateway": ("gateway.gateway", "Let a gateway relay for devices that have no TLS."),
     "group": ("groups.group", "Name devices that belong together: a rollout can be for them."),
     "harden": ("harden.harden", "Burn fuses that protect a chip, for ever."),

@@ -118,6 +118,8 @@ def _turn(fleet: Fleet, order: Order) -> Iterator[None]:
     """Hold the lock on the device's name."""
     home = fleet.simulated(order.device)
     names.check_id(order.type, "device type")
+    with Store(fleet.database) as store:
+        store.check_not_open(order.type, order.device)
     # No device's folder: an ID holds no dot.
     with filelock.wait_for_lock(
         home.with_name(f"{home.name}.new.lock"), f"provisioning {order.device}", _TURN_S

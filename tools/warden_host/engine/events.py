@@ -14,6 +14,7 @@ from warden_host.names import AUTHORITY, is_authority_command
 # quarantined, diverged, development: docs/protocol.md.
 # reaction: what the fleet does about a code by itself; name: alert, quarantine or de-register.
 # login: the broker refused a log-in.
+# open: a device of an open room sent it, or anyone in its name: nothing proves it.
 # otp: about a code at the keypad, never the code itself.
 # notice: about the authority.
 KINDS = (
@@ -30,6 +31,7 @@ KINDS = (
     "development",
     "reaction",
     "login",
+    "open",
     "otp",
     "notice",
 )
@@ -45,7 +47,7 @@ _SHOWN = ("ok", "error")  # of the reply to a command of the authority's own
 class FleetEvent:
     """One event. kind: of KINDS. Fields that a kind has no use for are empty.
 
-    proof: what proves that the device sent it, SESSION or ACCOUNT.
+    proof: what proves that the device sent it, SESSION or ACCOUNT. room: of an open device.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class FleetEvent:
     body: dict[str, Any] = field(default_factory=dict)
     text: str = ""
     proof: str = ""
+    room: str = ""
     time: float = field(default_factory=time.time)
 
     def shown(self) -> "FleetEvent":

@@ -37,8 +37,7 @@ from warden_host.service.pending_apps import PendingApps, rename_finisher
 from warden_host.service.pending_wipes import PendingWipes, finisher
 from warden_host.store.store import App, Store
 
-_TICK_S = 0.2
-_REFUSED_S = 1.0
+_TICK_S, _REFUSED_S = 0.2, 1.0
 # A welcome takes two key derivations and a publish: 10 hellos a second, of 8 applications at once.
 _HELLO_WEIGHT = 20.0
 _UP_S = 15.0
@@ -269,7 +268,8 @@ class Authority:
                 self._changed.notify()
 
     def _connect(self, app: App) -> None:
-        ways = (self._asks.before(self.receive), self.work_off_reply, self.on_link_change)
+        sink = self.known.before(self._asks.before(self.receive), self._announce)
+        ways = (sink, self.work_off_reply, self.on_link_change)
         self._links[app.appid] = AppLink(self._fleet, app.appid, app.types, *ways)
 
     def on_link_change(self, appid: str, up: bool) -> None:

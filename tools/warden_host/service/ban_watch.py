@@ -208,7 +208,8 @@ class BanWatch:
 
     def _logged_in(self, attempt: Attempt) -> None:
         address = attempt.address
-        if is_loopback(address):
+        # A log-in with what anyone knows makes no address a device's.
+        if is_loopback(address) or names.is_open_client(attempt.client):
             return
         self.known.note(network_of_client(address), attempt.client, attempt.time)
         if self.enforcement.status.enforced or self._store is None:

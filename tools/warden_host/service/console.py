@@ -83,7 +83,7 @@ def console(
     passkeys = Passkeys(authority.ask, fleet.root.resolve().name)
     account = WebAccount(authority.ask, sockets, sessions, passkeys, limits, wrong, announce)
     path = fleet.root / SOCKET
-    api = WebApi(fleet, sockets, authority.ask, watchers, lambda: authority.known.types)
+    api = WebApi(fleet, sockets, authority.ask, watchers, lambda: authority.known.all_types)
     server = ControlServer(
         path,
         api.before(WebRequests(sockets, sessions, account).handle),

@@ -19,7 +19,7 @@ _BACKLOG = 2000
 _LAST_S = 2.0
 _SUMMARY_S = 1.0
 # Kinds that devices and applications cause in any number, and how many of them are shown.
-_ORDINARY = ("event", "command", "reply", "refused")
+_ORDINARY = ("event", "open", "command", "reply", "refused")
 RATE = 50.0  # a second
 BURST = 500.0
 T = TypeVar("T")

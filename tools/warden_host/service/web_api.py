@@ -189,7 +189,12 @@ class WebApi:
 
         def find(engine: Engine) -> list[Line]:
             presences = engine.presences()
-            return [
+            opened = [
+                {"device": name, "type": room, "state": "open", "commands": []}
+                for name, room in engine.store.open_devices().items()
+                if name > after and claims.may_read(room)
+            ]
+            return opened + [
                 {
                     "device": name,
                     "type": type_,
@@ -200,7 +205,7 @@ class WebApi:
                 if name > after and claims.knows(type_)
             ]
 
-        found = self._ask(find)
+        found = sorted(self._ask(find), key=lambda one: str(one["device"]))
         page = found[:count]
         more = page[-1]["device"] if len(found) > count else None
         caller.finish({"devices": page, "next": more})

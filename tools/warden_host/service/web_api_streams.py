@@ -46,7 +46,7 @@ class OpenStreams:
 def shown(entry: Entry, types: dict[str, str], claims: Claims) -> bytes:
     """Return what a token's stream gets of an event, b"" for nothing.
 
-    types: device → type, of all devices.
+    types: device → type, of all devices; of an open one, its room.
     """
     type_ = types.get(entry.device, "")
     if not claims.knows(type_):
@@ -62,6 +62,10 @@ def message(line: Line, type_: str, claims: Claims) -> Line | None:
     """
     kind = line["kind"]
     head: dict[str, Any] = {"kind": kind, "device": line["device"], "time": line["time"]}
+    if kind == "open":
+        publisher = {"kind": "open", "id": head["device"], "type": type_, "proven": False}
+        shown_body = {"name": line["name"], "body": line.get("body", {}), "publisher": publisher}
+        return head | {"kind": "event"} | shown_body if claims.may_read(type_) else None
     if kind in _STATES:
         if kind == "session" and line.get("app") not in (claims.appid, AUTHORITY):
             return None

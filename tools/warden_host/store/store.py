@@ -32,6 +32,7 @@ from warden_host.store.passkeys import Passkeys
 from warden_host.store.policies import Policies
 from warden_host.store.releases import Releases
 from warden_host.store.retention import Retention
+from warden_host.store.rooms import Rooms
 from warden_host.store.tokens import Tokens
 from warden_host.store.web_logins import WebLogins
 
@@ -80,6 +81,7 @@ class Store(
     Policies,
     Groups,
     Gateways,
+    Rooms,
     Clocks,
     Events,
     History,
