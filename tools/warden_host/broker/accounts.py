@@ -190,7 +190,7 @@ def gateway_account(name: str, devices: Iterable[Device], password: str) -> Acco
 
 
 def open_account(room: str, device: str) -> Account:
-    """Return the account of a device in an open room: it publishes plain events, and reads nothing.
+    """Return the account of a device in an open room: it publishes plain events, reads nothing.
 
     Its password is public.
     """

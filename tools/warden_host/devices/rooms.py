@@ -1,4 +1,4 @@
-"""Open rooms: devices without secrets beside the fleet's own, each with an account that anyone has.
+"""Open rooms: devices without secrets beside the fleet's own, with accounts that anyone has.
 
 The password is public, so an account proves nothing: who can reach the broker can send in a
 device's name, or push it off. What an account may do is therefore to publish plain events of its

@@ -31,7 +31,7 @@ def before(
     """Return a sink that takes what comes from open rooms, and passes all else on.
 
     room_of: the open room whose device a topic names, or "".
-    A refused event is told within the rate of its device, as one that is not: anyone can send them.
+    A refused event is told within the rate of its device, as any other: anyone can send them.
     """
     throttle = Throttle(_RATE, _BURST)
 
