@@ -415,19 +415,27 @@ def test_wheel_carries_the_device_tree(repo: Path, tmp_path: Path) -> None:
     assert {"warden_build/compiled.py", "warden_build/firmware_names.txt"} <= names
     assert not [name for name in names if name.endswith((".pyc", ".mpy")) or "/test" in name]
     _provision_with(built, tmp_path)
+    place = _python(tmp_path, "-c", "from warden_host.web import assets; print(assets.folder())")
+    assert Path(place.strip()) == tmp_path / "site/warden_host/web/_assets/uplot" or not fetched
+
+
+def _python(folder: Path, *words: str) -> str:
+    """Run Python with what a wheel left in the folder; return what it prints."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("WARDEN_")
+    } | {"PYTHONPATH": str(folder / "site")}
+    command = [sys.executable, "-P", *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _provision_with(wheel: str, folder: Path) -> None:
     """A device is made by what the wheel holds alone, with an application and umqtt.simple."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "site")
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("WARDEN_")
-    } | {"PYTHONPATH": str(folder / "site")}
     for words in (["init", "fleet"], ["provision", "D1", "--type", "lock", "--sim"]):
-        command = [sys.executable, "-P", "-m", "warden_host.cli", *words]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        _python(folder, "-m", "warden_host.cli", *words)
     root = folder / "fleet" / "sim" / "D1" / "root"
     for name in ("lib/umqtt/simple.py", "app/app.py", "lib/warden/errors.py", "main.py"):
         assert (root / name).stat().st_size, name

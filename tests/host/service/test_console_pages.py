@@ -204,7 +204,9 @@ def test_groups_change(browsers, fleet):
     result(browser, "/groups", group="upstairs", devices=PLAIN, remove="yes")
     assert "device-unknown" in result(browser, "/groups", group="upstairs", devices="nobody")
     assert "bad-name" in result(browser, "/groups", group="../..", devices=DEVICE)
-    assert "control-malformed" in result(browser, "/groups", group="upstairs", devices=" ")
+    for devices in (" ", "a " * 201):
+        text = result(browser, "/groups", group="upstairs", devices=devices)
+        assert "control-malformed" in text
     text = result(browser, "/groups", group="upstairs", devices=DEVICE, remove="yes")
     assert '"count": 0' in text
     with Store(fleet.database) as store:
