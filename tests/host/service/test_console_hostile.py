@@ -193,3 +193,12 @@ def test_ages_after_a_clock_was_set(monkeypatch):
     assert shown.ago(5000.0) == "0 s ago"  # the clock was set back
     assert shown.ago(999.0) == "1 s ago"
     assert shown.ago(1e-9) == "17 min ago"
+
+
+def test_serve_tells_why_the_console_does_not_start(tmp_path):
+    """What was started before it ends, and hides nothing."""
+    fleet = new_fleet(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = WebAddress("127.0.0.1", taken.getsockname()[1])
+        with refused("web-failed"), serving(fleet, web=address):
+            pass

@@ -77,8 +77,12 @@ class CertificateKeeper:
         self._wakeup.set()
 
     def join(self) -> None:
-        """Wait until the thread has ended; call it once the authority has."""
-        self._thread.join(_JOIN_S)
+        """Wait until the thread has ended; call it once the authority has.
+
+        There is none yet where a later part of `warden serve` could not start.
+        """
+        if self._thread.ident is not None:
+            self._thread.join(_JOIN_S)
 
     def on_device_event(self, fleet_event: FleetEvent) -> None:
         """Look soon where a device whose certificate is due is there: it may sleep again."""
