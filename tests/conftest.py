@@ -30,6 +30,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from extra_kit import (  # noqa: F401  (hooks of pytest)
+    pytest_make_collect_report,
+    pytest_runtest_makereport,
+)
 
 REPO = Path(__file__).resolve().parent.parent
 UNIT = REPO / "tests" / "unit"
