@@ -141,8 +141,9 @@ def tapped_socket(new_tap: Callable[[], PublishTap]) -> type[ssl.SSLSocket]:
             left = b""
             ended = False
             for number in range(_READS):
-                # A question costs less than an exception, and in a flood both are spared.
-                if number == 1 and not self._poll.poll(0):
+                # A question costs less than an exception, and in a flood both are spared. A reply
+                # often comes behind the PUBACK of its command, in a record of its own.
+                if number in (1, 2) and not self._poll.poll(0):
                     break
                 try:
                     length = super().recv_into(self._record)
