@@ -1,5 +1,6 @@
 """The API of the console: a real process, a real broker; tokens, origins, refusals, streams."""
 
+import asyncio
 import contextlib
 import json
 import time
@@ -23,6 +24,7 @@ from warden_host.service.event_feed import Entry, EventFeed
 from warden_host.service.run import Service, serving
 from warden_host.service.web_api_streams import message, shown
 from warden_host.store.store import App, Pair, Store
+from warden_host.web.api import stream
 
 ORIGIN, OTHER = "https://app.example", "http://localhost:8000"
 FULL = Scope(("relay",), True, ("set_relay",), True, (ORIGIN,))
@@ -454,3 +456,64 @@ def test_all_tokens_have_some_streams(monkeypatch):
         streams.add(control.Caller(), replace(CLAIMS, id="2"))
     first.gone.set()
     streams.add(control.Caller(), replace(CLAIMS, id="2"))
+
+
+class FakeSocket:
+    """A WebSocket of Starlette's: what comes is given, what goes is kept."""
+
+    client, headers = None, {}
+
+    def __init__(self, *messages: Any) -> None:
+        self.messages = [json.dumps(one) for one in messages]
+        self.sent: list[Any] = []
+        self.status = 0
+        self.busy = asyncio.Event()
+
+    async def accept(self) -> None: ...
+
+    async def receive(self) -> Any:
+        if not self.messages:
+            await asyncio.Event().wait()
+        return {"type": "websocket.receive", "text": self.messages.pop(0)}
+
+    async def send_text(self, text: str) -> None:
+        self.sent.append(json.loads(text))
+        self.busy.set()
+
+    async def close(self, status: int, reason: str = "") -> None:
+        self.status = status
+
+
+class SlowAuthority:
+    """One that answers no command, and whose stream is silent."""
+
+    async def call(self, request: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def stream(self, request: Any) -> Any:
+        await asyncio.Event().wait()
+        yield {}
+
+
+def test_a_token_that_does_not_come(monkeypatch):
+    monkeypatch.setattr(stream, "TOKEN_S", 0.05)
+    socket = FakeSocket()
+    asyncio.run(stream.Stream(SlowAuthority()).serve(socket))
+    assert (socket.status, socket.sent) == (4408, [])
+
+
+def test_commands_of_one_stream_at_once():
+    async def run() -> Any:
+        command = {"kind": "command", "device": "D1", "command": "set_relay"}
+        numbers = range(stream.MOST_COMMANDS + 1)
+        socket = FakeSocket(
+            {"kind": "token", "token": "x"}, *(command | {"id": n} for n in numbers)
+        )
+        task = asyncio.create_task(stream.Stream(SlowAuthority()).serve(socket))
+        await socket.busy.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return socket.sent
+
+    (answer,) = asyncio.run(run())
+    assert (answer["id"], answer["problem"]["code"]) == (stream.MOST_COMMANDS, "rate-limited")

@@ -243,8 +243,10 @@ def test_connections_at_work_keep_their_places(monkeypatch):
     assert made.enter("d", Fake(waiting=False))
 
 
-async def upgraded(port: int, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def upgraded(
+    port: int, path: str, context: ssl.SSLContext | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
     head = f"GET {path} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     head += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     writer.write(head.encode())
@@ -287,12 +289,16 @@ def test_a_late_or_flooding_websocket_ends(served, path, sent, monkeypatch):
     assert served(client)
 
 
-def test_a_websocket_in_time_goes_on(served, monkeypatch):
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_websocket_in_time_goes_on(served, keys, tls, monkeypatch):
+    context = ssl.create_default_context() if tls else None
+    if context is not None:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     monkeypatch.setattr(connection, "WAIT_S", 0.2)
     monkeypatch.setattr(connection, "_LOOK_S", 0.02)
 
     async def client(port: int) -> bytes:
-        reader, writer = await upgraded(port, "/echo")
+        reader, writer = await upgraded(port, "/echo", context)
         found = b""
         for _ in range(3):
             await asyncio.sleep(0.3)  # quiet for longer than a request may be
@@ -302,7 +308,7 @@ def test_a_websocket_in_time_goes_on(served, monkeypatch):
         writer.close()
         return found
 
-    assert served(client) == b"\x81\x64" + b"x" * 100
+    assert served(client, keys if tls else None) == b"\x81\x64" + b"x" * 100
 
 
 @pytest.mark.parametrize("answered", [True, False], ids=["at work", "silent"])

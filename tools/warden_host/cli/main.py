@@ -48,7 +48,7 @@ COMMANDS = {
     "inspect": ("release.inspect", "Show the contents of a release."),
     "keys": ("keys.keys", "Make, add and list the keys that sign releases."),
     "log": ("log.log", "Show what happened: events, incidents, rollouts, orders."),
-    "operator": ("operator.operator", "Let other users of this machine use the fleet, by roles."),
+    "operator": ("operator.operator", "Let other people use the fleet, by roles."),
     "otp": ("otp.otp", "Manage the codes that people type at a device's keypad."),
     "pins": ("pins.pins", "Carry new pins to a device that can't connect."),
     "policy": ("policies.policies", "Show a device's policy, or change it over the link."),
