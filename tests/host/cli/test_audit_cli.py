@@ -4,12 +4,15 @@ import errno
 import getpass
 import json
 import re
+import time
 
 import click
 import pytest
 from cli_kit import fails, said
 from warden_host import folders
 from warden_host.cli import main, recording
+from warden_host.service.passkeys import CODE_LIFE_S, code_hash
+from warden_host.store.passkeys import Passkey
 from warden_host.store.store import Store
 
 
@@ -113,6 +116,35 @@ def test_operators(folder, capsys):
     run("operator", "remove", "far")
     run("operator", "remove", "me")
     fails(capsys, "operator-unknown", "operator", "remove", "me")
+
+
+def test_passkeys_by_code(folder, capsys):
+    run("operator", "add", "far", "--web-only", "--role", "look")
+    fails(capsys, "operator-unknown", "operator", "login", "nobody", "--passkey")
+    fails(capsys, "operator-unknown", "operator", "passkeys", "nobody")
+    fails(capsys, "operator-unknown", "operator", "login", "far", "--remove")
+    capsys.readouterr()
+    run("operator", "login", "far", "--passkey", "--json")
+    code = said(capsys)["code"]
+    assert re.fullmatch(r"([A-Z2-7]{4}-){3}[A-Z2-7]{4}", code)
+    with Store(folder / "fleet.db") as store:
+        assert store.is_passkey_code("far", code_hash(code), time.time())
+        assert not store.is_passkey_code("far", code_hash(code), time.time() + CODE_LIFE_S)
+        store.add_passkey(Passkey(b"abc", "far", b"u", b"k", 0, "phone", 1.0))
+        store.add_passkey(Passkey(b"abd", "far", b"u", b"k", 0, "laptop", 2.0, cloned=True))
+    run("operator", "passkeys", "far")
+    assert "blocked" in capsys.readouterr().out
+    fails(capsys, "bad-argument", "operator", "passkeys", "far", "--remove", "6162")
+    run("operator", "passkeys", "far", "--remove", "616263")
+    capsys.readouterr()
+    run("operator", "passkeys", "far", "--json")
+    assert said(capsys)["label"] == "laptop"
+    run("operator", "login", "far", "--remove")
+    with Store(folder / "fleet.db") as store:
+        assert store.passkeys("far") == []
+        assert not store.is_passkey_code("far", code_hash(code), 1.0)
+    told = " ".join(action for action, _ in actions(folder))
+    assert "operator login far --passkey" in told and code not in told
 
 
 def test_an_operator_has_no_fleet_folder(folder, capsys, tmp_path):
