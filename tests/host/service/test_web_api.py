@@ -15,6 +15,7 @@ from host_kit import PeerDevice, new_fleet, refused
 from warden_host import jsontext
 from warden_host.devices import app_tokens, setup
 from warden_host.engine.events import FleetEvent
+from warden_host.errors import HostError
 from warden_host.fleet import pki
 from warden_host.protocol import access_token, policy
 from warden_host.protocol.access_token import Claims, Scope
@@ -212,6 +213,31 @@ def test_a_token_is_used_within_its_rate(fleet, api):
     assert ask(second)["application"] == "home"
     now[0] += 0.1
     assert ask(first)["application"] == "home"
+
+
+def test_a_stream_outlives_an_authority_that_is_busy(fleet):
+    now, failing = [0.0], []
+    with Store(fleet.database) as store:
+        engine = type("Engine", (), {"store": store})()
+
+        def ask(question: Any) -> Any:
+            if failing:
+                raise HostError("timed-out", "the authority is busy")
+            return question(engine)
+
+        made = web_api.WebApi(fleet, Sockets(), ask, EventFeed(), dict, lambda: now[0])
+        id_, text = token_of(fleet, FULL)
+        claims = access_token.verify(app_tokens.verifying_key(fleet), text)
+        assert not made.is_over(claims)
+        failing.append(1)
+        now[0] = 1.0
+        assert not made.is_over(claims)
+        failing.clear()
+        app_tokens.revoke(fleet, store, id_)
+        assert not made.is_over(claims)  # looked at half a second ago
+        now[0] = 2.0
+        assert made.is_over(claims)
+        assert made.is_over(replace(claims, end=0))
 
 
 def test_web_pages_of_listed_origins_alone(caller, fleet, port):
