@@ -70,7 +70,6 @@ def gate(world: World, running: Simulator, page: Any) -> None:
     shows(page, "front", "Code? 5 min")
     shows(page, "back", "Code? 5 min")  # read from the pixels
     assert page.url == f"http://127.0.0.1:{running.port}/"
-    check_accessible(page)
     code = front.code("front")
     press(page, "front", other(code))
     shows(page, "front", "Code? 5 min / ******")
