@@ -129,9 +129,13 @@ def test_people_mistype():
 
 def test_one_that_may_be_another_is_slowed_first():
     watch = strikes()
-    found = [watch.refused(attempt(number=n, sure=False)) for n in range(9)]
+
+    def later(number: int, sure: bool = False) -> Attempt:
+        return attempt(number=number, moment=NOW + 31 * number, sure=sure)
+
+    found = [watch.refused(later(n)) for n in range(9)]
     assert [one and one.kind for one in found] == [None, None, SLOW, *[None] * 5, BAN]
-    assert found[2].until == NOW + 3600
+    assert found[2].until == NOW + 62 + 3600
     assert found[2].why == "3 refused log-ins, 3 of which may be another address's"
     assert (found[8].until, found[8].attempts) == (None, 9)
     # Each that logs in after all is taken back; sure ones ban as they always do.
@@ -140,8 +144,12 @@ def test_one_that_may_be_another_is_slowed_first():
         slowed = watch.refused(attempt(number=number, sure=False))
         assert slowed is None
         watch.cleared(attempt(number=number))
-    found = [watch.refused(attempt(number=n, sure=n > 21)) for n in range(20, 25)]
+    found = [watch.refused(later(n, n > 21)) for n in range(20, 25)]
     assert [one and one.kind for one in found] == [None, None, SLOW, None, BAN]
+    # A program that guesses is fast.
+    watch = strikes()
+    found = [watch.refused(attempt(number=n, moment=NOW + n, sure=False)) for n in range(3)]
+    assert [one and one.kind for one in found] == [None, None, BAN]
 
 
 def test_exempt_addresses_are_never_banned():

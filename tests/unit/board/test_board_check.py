@@ -63,6 +63,7 @@ def test_what_is_right():
             ("wifi", None, "none"),
             "lan",
             ("lan", {"mdc": 23}),
+            ("serial", {"id": 1, "baudrate": 115200}),
             "wired",
         ),
         "KEYPAD": (MATRIX, KEYPAD, ("mcp23017",) + KEYPAD[1:-1] + (7,)),
@@ -96,7 +97,7 @@ def test_names():
 
 def test_kinds():
     one("STORE has no kind 'fiel': there is file, flash, nvs", STORE=("fiel", "/v"))
-    one("NETWORK has no kind 'wify': there is wifi, lan, wired", NETWORK="wify")
+    one("NETWORK has no kind 'wify': there is wifi, lan, serial, wired", NETWORK="wify")
     one("ROOT_KEY_BEFORE has no kind 'tea'", ROOT_KEY_BEFORE=("tea",))
     one('CLOCK is a text and no tuple: write ("chip",), with a comma', CLOCK="chip")
     for wrong in (5, (), (5,), {}, [], b"chip", None):
@@ -125,6 +126,7 @@ def test_arguments():
         ("CLOCK", ("chip",), (2, "True", None), ()),
         ("NETWORK", ("wifi",), ("de", "DEU", "D", "D1", 49), ()),
         ("NETWORK", ("wifi", "DE"), ("off", "NONE", 0), ()),
+        ("NETWORK", ("serial",), (1, {}, {"id": 1, 2: 3}, ("id", 1)), ()),
         ("NETWORK", ("lan",), (23, {23: 1}, ("mdc", 23)), ()),
         ("KEYPAD", ("matrix",), ((), 2, (2, -1), "23"), ((4, 5), b"1234")),
         ("KEYPAD", ("matrix", (2, 3), (4, 5)), ("1234", b"", None), ()),

@@ -10,8 +10,9 @@ honest devices behind the same NAT. Each of its clients adds one to `attempts`; 
 for a time, and never banned without a person: its open connections stay, and devices come back.
 
 Where the log does not hold which address a refused log-in came from, it may be an honest one whose
-connection timed out. An address with too few sure ones is slowed first, and banned after UNSURE
-times as many: it is charged once a connection, and no longer where that one logs in after all.
+connection timed out. An address with too few sure ones that did not come within a minute, as a
+program's do, is slowed first, and banned after UNSURE times as many: it is charged once a
+connection, and no longer where that one logs in after all.
 """
 
 from collections import OrderedDict, deque
@@ -128,6 +129,9 @@ class Strikes:
         if known and strikes < limit + known:  # each of them may have one, such as by a rotation
             return None
         unsure = not known and not at_once and sure < limit and strikes < UNSURE * limit
+        if unsure:
+            earlier = list(self._records[network].values())[-limit][0]
+            unsure = now - earlier > _MINUTE_S
         if unsure and self._is_in_force(network, now):
             return None  # slowed already, and counted on
         if not unsure:
