@@ -92,10 +92,10 @@ def test_a_live_page_ends_with_the_roles_that_it_began_with(account):
     token = account.begin()
     caller = Caller()
     account.requests.handle({"op": "watch", "session": token}, caller)
-    account.sessions.look_at_roles()
+    account.sessions.note_roles(account.store.operators())
     assert caller.ends_with is not None and not caller.ends_with()
     account.store.put_operator(Operator("alice", None, "", ("command",)))
-    account.sessions.look_at_roles()
+    account.sessions.note_roles(account.store.operators())
     assert caller.ends_with()
     assert not account.sessions.is_over(token, "alice")  # the session itself goes on
     assert caller.who == "alice console"

@@ -32,6 +32,7 @@ from warden_host.service.web_api import WebApi
 from warden_host.service.web_requests import WebRequests
 from warden_host.service.web_sessions import WebSessions
 from warden_host.service.wrong_logins import WrongLogins
+from warden_host.store.store import Store
 
 SOCKET = "web.sock"
 MOST_CALLS = 128  # open at once, of all browsers
@@ -123,6 +124,7 @@ class Console:
         self._process, self.port = self._start(address.port)
         self._started = time.monotonic()
         self._looked = float("-inf")
+        self._database = fleet.database
 
     @property
     def url(self) -> str:
@@ -133,7 +135,9 @@ class Console:
         """End what sessions that have ended left open; start the process again if it ended."""
         if time.monotonic() >= self._looked + _LOOK_S:
             self._looked = time.monotonic()
-            self.sessions.look_at_roles()
+            # Not by the engine: a flood that it is busy with must not hold the main thread up.
+            with contextlib.suppress(HostError), Store(self._database) as store:
+                self.sessions.note_roles(store.operators())
         self.server.drop(lambda caller: caller.ends_with is not None and caller.ends_with())
         if self._process.poll() is None or time.monotonic() < self._started + _AGAIN_S:
             return

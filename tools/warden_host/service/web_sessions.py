@@ -133,7 +133,7 @@ class WebSessions:
         """Return whether a session of an operator has ended; asking is no use of it.
 
         roles: those with which something began; it is over when they have changed, by what
-        look_at_roles() saw last.
+        note_roles() got last.
         """
         with self._guard:
             session = self._sessions.get(_key(token))
@@ -144,11 +144,10 @@ class WebSessions:
                 return True
             return self._is_old(session, self._clock())
 
-    def look_at_roles(self) -> None:
+    def note_roles(self, operators: list[Operator]) -> None:
         """Note the roles of now, for is_over()."""
-        found = self._ask(lambda engine: {one.name: one.roles for one in engine.store.operators()})
         with self._guard:
-            self._roles = found
+            self._roles = {one.name: one.roles for one in operators}
 
     def end(self, name: str) -> None:
         """End all sessions of an operator."""
