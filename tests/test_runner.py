@@ -37,6 +37,7 @@ def copy(repo: Path, tmp_path: Path, micropython: str, monkeypatch: pytest.Monke
         "tests/unit/kit/harness.py",
         "tests/unit/run.py",
         "tests/conftest.py",
+        "tests/extra_kit.py",
         "pyproject.toml",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
