@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import hmac
 import secrets
 import threading
@@ -70,8 +71,7 @@ class PasswordCheck:
         self._limits = limits
         self._wall = wall
         self._hasher = PasswordHasher()
-        # Of no operator's password: an unknown name takes as long as a known one.
-        self._nobody = WebLogin("", self._hasher.hash(secrets.token_hex(16)), bytes(SECRET_SIZE))
+        self._nobody = _nobody()
         self._strangers, self._known = HashRoom(), HashRoom()
 
     def check(self, name: str, password: str, code: str, address: str, cookie: str) -> WebLogin:
@@ -112,6 +112,14 @@ class PasswordCheck:
             if hmac.compare_digest(totp(login.secret, step), code.encode()):
                 found = step
         return found
+
+
+@functools.cache
+def _nobody() -> WebLogin:
+    """Return a log-in of no operator: an unknown name takes as long as a known one."""
+    from argon2 import PasswordHasher
+
+    return WebLogin("", PasswordHasher().hash(secrets.token_hex(16)), bytes(SECRET_SIZE))
 
 
 def totp(secret: bytes, step: int) -> bytes:
