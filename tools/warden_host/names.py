@@ -115,8 +115,8 @@ def gateway_client(name: str) -> str:
 
 
 def is_other_client(username: str) -> bool:
-    """Return whether a user name is that of an application, a token of one, or a gateway."""
-    return username.startswith(("a:", "t:", "g:")) and username != app_client(AUTHORITY)
+    """Return whether it is an application's, a token's, a gateway's or an open device's."""
+    return username.startswith(("a:", "t:", "g:", _OPEN)) and username != app_client(AUTHORITY)
 
 
 def open_client(room: str, device: str) -> str:

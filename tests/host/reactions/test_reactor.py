@@ -13,7 +13,7 @@ from warden_host.alarms.rules import alarm_of
 from warden_host.broker.accounts import device_account
 from warden_host.broker.backend import Places
 from warden_host.broker.mosquitto import dynsec, registry
-from warden_host.devices import account_access, gateways, quarantine, revocation
+from warden_host.devices import account_access, gateways, quarantine, revocation, rooms
 from warden_host.engine.events import FleetEvent
 from warden_host.fleet.fleet import CONFIG, Fleet
 from warden_host.protocol import policy
@@ -214,7 +214,7 @@ def test_a_flood_by_a_gateway_whose_right_cannot_be_ended_cuts_the_device_off(ho
     assert house.actions()[-1][2] == "internal-error"
 
 
-@pytest.mark.parametrize("kind", ["a:lights", "g:hall", "t:lights:7"])
+@pytest.mark.parametrize("kind", ["a:lights", "g:hall", "t:lights:7", "o:weather:mast"])
 def test_a_flood_of_another_account_disables_it(house, kind):
     with house.reacting() as reactor:
         for _ in range(3):
@@ -234,6 +234,7 @@ def test_what_an_account_may_send_is_the_fleets_to_say(tmp_path):
     with house.reacting() as reactor:
         assert reactor.traffic_budget("g:hall").kib_s == 50
         assert reactor.traffic_budget(USER).kib_s == 9
+        assert reactor.traffic_budget("o:weather:mast").kib_s == Budget().kib_s
         assert reactor.traffic_budget("a:authority") is None
         assert reactor.traffic_budget("warden-admin") is None
         for _ in range(3):
@@ -267,7 +268,13 @@ def test_an_account_is_let_in_again(house):
     assert is_off()
     account_access.enable(house.fleet, house.store, "g:hall")
     assert not is_off()
-    for name, code in (("g:attic", "gateway-unknown"), ("a:none", "app-unknown")):
+    rooms.add(house.fleet, house.store, "weather", ("mast",))
+    account_access.disable(house.fleet, "o:weather:mast")
+    account_access.enable(house.fleet, house.store, "o:weather:mast")
+    for name, code in (
+        *(("g:attic", "gateway-unknown"), ("a:none", "app-unknown")),
+        *(("o:weather:roof", "bad-argument"), ("o:relay:mast", "bad-argument")),
+    ):
         with refused(code):
             account_access.enable(house.fleet, house.store, name)
     for name in ("a:authority", "warden-admin", USER):

@@ -17,7 +17,7 @@ from warden_host.engine.events import FleetEvent
 from warden_host.protocol import policy
 from warden_host.service import ban_watch
 from warden_host.service.ban_handler import BanHandler
-from warden_host.service.ban_watch import BanWatch
+from warden_host.service.ban_watch import OPERATOR, BanWatch
 from warden_host.service.control import Caller
 from warden_host.store.bans import BAN, SLOW, Ban
 from warden_host.store.operators import Operator
@@ -108,7 +108,7 @@ def test_an_operators_address_is_slowed(world):
     with Store(world.fleet.database) as store:
         store.put_operator(Operator("alice", None, "", ("look",)))
     for name, address in (("alice", HOME), ("nobody", A)):
-        world.log_in(address, f"o:{name}")
+        world.log_in(address, f"{OPERATOR}:{name}")
         world.refuse(address, 4)
     assert {ban.network: ban.kind for ban in world.settle()} == {
         f"{HOME}/32": SLOW,

@@ -174,7 +174,7 @@ def test_a_wrong_log_in_counts_against_its_address(cheap):
     assert told == [
         ("refused", "192.0.2.9", "console", True),
         ("refused", "fe80::1", "console", True),
-        ("logged-in", "192.0.2.10", "o:alice", True),
+        ("logged-in", "192.0.2.10", "operator:alice", True),
     ]
     assert all(one.number < 0 for one in cheap.bans.attempts)
     assert [one.code for one in cheap.shown] == ["login-refused"] * 3

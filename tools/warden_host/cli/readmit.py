@@ -25,8 +25,9 @@ def readmit(state: State, device: str, yes: bool, timeout: float, as_json: bool)
     these, it gets its rights back. The same command goes on where it stopped. A cloned device
     can't be let in like this: its copy would get the new secrets too.
 
-    An application, a token of one or a gateway that flooded the broker is named by its account. It
-    keeps its password: `warden app export` and `warden gateway export` give another one.
+    An application, a token of one, a gateway or a device of an open room that flooded the broker
+    is named by its account. It keeps its password: `warden app export` and `warden gateway export`
+    give another one.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Cut off the account of an application, of its token or of a gateway, and let it in again."""
+"""Cut off an account that is none of a device with secrets, and let it in again."""
 
 from warden_host import names
 from warden_host.broker.backend import open_registry
@@ -16,10 +16,17 @@ def disable(fleet: Fleet, username: str) -> None:
 
 
 def enable(fleet: Fleet, store: Store, username: str) -> None:
-    """Let an account in again. Raises bad-name, app-unknown, gateway-unknown."""
+    """Let an account in again. Raises bad-name, app-unknown, gateway-unknown, bad-argument."""
     kind, _, rest = username.partition(":")
     if not names.is_other_client(username):
         raise HostError("bad-name", "not the account of an application or a gateway")
+    if names.is_open_client(username):
+        room, _, device = rest.partition(":")
+        if store.open_devices().get(device) != room:
+            raise HostError("bad-argument", f"there is no such open device: {rest}")
+        with open_registry(fleet) as accounts:
+            accounts.enable(username)
+        return
     name = names.check_id(rest.partition(":")[0], "application or gateway")
     if kind == "g":
         store.gateway(name)

@@ -33,7 +33,7 @@ _LOOK_AGAIN_S = 30.0  # at what has ended, and whether the rules are still loade
 SHOWN_A_MINUTE = 20
 # Above what fleet.db keeps: so many more are in memory and in the kernel's set at most.
 SPARE_BANS = 5000
-OPERATOR = "o"  # kind of a client: an operator in a browser, as in o:alice
+OPERATOR = "operator"  # kind of a client: one in a browser, as in operator:alice
 
 _Job = Attempt | Callable[[Store], None]
 

@@ -331,6 +331,8 @@ class Reactor:
 
     def traffic_budget(self, client: str) -> Budget | None:
         """Return what an account's connection may send, None for any. Called on any thread."""
+        if names.is_open_client(client):
+            return self._settings.default.budget  # a device's: anyone can send by it
         if names.is_other_client(client):
             return self._settings.account_budget
         try:
