@@ -57,7 +57,7 @@ class Account:
         self.sockets.authority = SimpleNamespace(ask=ask, do=ask)  # type: ignore[assignment]
         self.limits = LoginLimits(lambda: self.now)
         self.sessions = WebSessions(ask, lambda: self.now)
-        self.passkeys = Passkeys(ask, "home", lambda: self.now)
+        self.passkeys = Passkeys(ask, "home", lambda: self.now, lambda: self.now)
         self.passkeys.party = RelyingParty("localhost", ORIGIN)
         wrong = WrongLogins(self.bans, self.shown.append)  # type: ignore[arg-type]
         parts = self.sockets, self.sessions, self.passkeys, self.limits, wrong

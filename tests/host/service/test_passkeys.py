@@ -23,9 +23,10 @@ class World:
         store.put_operator(Operator("alice", None, "", ("look",)))
         store.put_operator(Operator("bob", None, "", ("look",)))
         self.store = store
-        self.now = 1000.0
+        self.now = self.wall = 1000.0
         engine = SimpleNamespace(store=store)
-        self.passkeys = Passkeys(lambda question: question(engine), "home", lambda: self.now)
+        clocks = lambda: self.wall, lambda: self.now  # noqa: E731
+        self.passkeys = Passkeys(lambda question: question(engine), "home", *clocks)
         self.passkeys.party = RelyingParty("localhost", ORIGIN)
         self.own = Authenticator()
 
@@ -139,6 +140,18 @@ def test_a_question_counts_once_for_one_browser_and_not_for_ever(world):
     with refused("passkey-refused"):  # made up
         made_up = {"challenge": encode(bytes(64))}
         world.passkeys.check_login(world.own.get(options | made_up, ORIGIN), "browser")
+
+
+def test_a_clock_that_jumps_brings_no_question_back(world):
+    world.register()
+    options = world.passkeys.ask_login("browser")
+    answer = world.own.get(options, ORIGIN, count=0)
+    assert world.passkeys.check_login(answer, "browser")
+    world.wall += 86400
+    world.log_in(count=0)
+    world.wall -= 2 * 86400
+    with refused("passkey-refused"):
+        world.passkeys.check_login(answer, "browser")
 
 
 def test_used_questions_take_bounded_memory(monkeypatch):

@@ -6,6 +6,7 @@ A challenge holds a nonce, its end, and a MAC over both, its purpose and whom it
 import hashlib
 import hmac
 import os
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,17 +21,21 @@ _MOST_USED = 4096
 
 
 class Challenges:
-    """The challenges of one `warden serve`. wall: unix seconds."""
+    """The challenges of one `warden serve`.
 
-    def __init__(self, wall: Callable[[], float]) -> None:
-        self._wall = wall
+    clock: steady seconds. A clock that is set would bring back what it has let end.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._start = secrets.randbits(48)  # so that an end tells nobody how long the machine runs
         self._key = os.urandom(32)
         self._used: OrderedDict[bytes, int] = OrderedDict()
         self._guard = threading.Lock()
 
     def make(self, purpose: str, bound: str) -> bytes:
         """Return a challenge. bound: the secret of whom it is for, such as a session's token."""
-        end = int(self._wall()) + LIFE_S
+        end = int(self._now()) + LIFE_S
         head = os.urandom(_NONCE_SIZE) + end.to_bytes(_END_SIZE, "big")
         return head + self._mac(head, purpose, bound)
 
@@ -38,18 +43,21 @@ class Challenges:
         """Raise passkey-refused unless the challenge is one of make(), and has not ended."""
         head, mac = challenge[:_HEAD_SIZE], challenge[_HEAD_SIZE:]
         right = hmac.compare_digest(mac, self._mac(head, purpose, bound))
-        if not right or int.from_bytes(head[_NONCE_SIZE:], "big") <= self._wall():
+        if not right or int.from_bytes(head[_NONCE_SIZE:], "big") <= self._now():
             raise _ended()
 
     def use(self, challenge: bytes) -> None:
         """Use up a challenge that check() let pass. Raises passkey-refused where it was used."""
-        now, end = self._wall(), int.from_bytes(challenge[_NONCE_SIZE:_HEAD_SIZE], "big")
+        now, end = self._now(), int.from_bytes(challenge[_NONCE_SIZE:_HEAD_SIZE], "big")
         with self._guard:
             while self._used and next(iter(self._used.values())) <= now:
                 self._used.popitem(last=False)
             if challenge in self._used or len(self._used) >= _MOST_USED:
                 raise _ended()
             self._used[challenge] = end
+
+    def _now(self) -> float:
+        return self._start + self._clock()
 
     def _mac(self, head: bytes, purpose: str, bound: str) -> bytes:
         whom = hashlib.sha256(bound.encode()).digest()

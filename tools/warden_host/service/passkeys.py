@@ -35,17 +35,23 @@ LOGIN, NEW = "login", "new"  # purposes of challenges
 
 
 class Passkeys:
-    """ask: runs a question on the engine's thread. wall: unix seconds.
+    """ask: runs a question on the engine's thread. wall: unix seconds. steady: seconds.
 
     party: set once the console's port is known; None where passkeys can't be used.
     """
 
-    def __init__(self, ask: Ask, fleet: str, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        fleet: str,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.party: RelyingParty | None = None
         self._ask = ask
         self._fleet = fleet
         self._wall = wall
-        self._challenges = Challenges(wall)
+        self._challenges = Challenges(steady)
         self._handles = os.urandom(32)
 
     def now(self) -> float:
