@@ -13,6 +13,7 @@ SLUG = re.compile(r"[a-z0-9-]{1,40}\Z")
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
 _NO_BRACKETS = re.compile(r"[^][{}]+")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 # For text that a person typed; a peer's mistakes are named, not explained.
 HINTS = {
@@ -42,6 +43,8 @@ def parse_object(
 ) -> dict[str, Any]:
     """Return the object; raises the code given. No refusal quotes the text: it may be a secret.
 
+    Its texts can be encoded: half a surrogate pair, such as "\\ud800", is refused (RFC 7493, 2.1).
+
     limit: bytes. depth: lists and objects within each other. marks: opening brackets, commas and
     colons, each of which an item follows; None: any number.
     """
@@ -53,6 +56,8 @@ def parse_object(
         value = json.loads(
             text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
         )
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
     except _Unfit as error:
         raise HostError(code, str(error), HINTS.get(code, "")) from None
     except json.JSONDecodeError as error:
@@ -60,6 +65,8 @@ def parse_object(
         raise HostError(code, "not valid JSON" + where, HINTS.get(code, "")) from None
     except UnicodeDecodeError:
         raise HostError(code, "not valid JSON: not UTF-8", HINTS.get(code, "")) from None
+    except UnicodeEncodeError:
+        raise HostError(code, "not valid JSON: half a character", HINTS.get(code, "")) from None
     except (ValueError, RecursionError):  # of more digits than Python reads
         raise HostError(code, "an integer that is too large", HINTS.get(code, "")) from None
     if not isinstance(value, dict):

@@ -12,11 +12,15 @@ __all__ = ["HINTS", "SLUG", "brief", "dump", "encode", "parse_object", "printabl
 
 
 def dump(value: Any) -> str:
-    """Return a value as one line of ASCII, so that a device's text can't steer a terminal."""
+    """Return a value as one line of ASCII, so that a device's text can't steer a terminal.
+
+    Half a surrogate pair, which parse_object() refuses, becomes a replacement character.
+    """
     try:
-        return _line(value)
+        line = _line(value)
     except (TypeError, ValueError):  # keys that are no text, NaN
-        return _line(_plain(value))
+        line = _line(_plain(value))
+    return _line(_plain(value)) if "\\ud" in line else line
 
 
 _line = json.JSONEncoder(allow_nan=False, default=bytes.hex).encode
@@ -41,6 +45,8 @@ def _rounded(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):

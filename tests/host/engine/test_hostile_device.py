@@ -173,9 +173,22 @@ def test_no_error_steers_a_terminal(capsys, monkeypatch):
     assert capsys.readouterr().out.strip().isprintable()
 
 
+def test_half_a_character_of_a_device_reaches_no_page(plain_stage):
+    """Nothing could encode it: each page that shows the fleet's log would fail for good."""
+    for body in ({"text": "\ud800"}, {"\udfff": 1}, {"text": "\udc00\ud800"}):
+        event = {"event": "temperature", "deviceId": DEVICE, "body": body}
+        plain_stage.receive("temperature", json.dumps(event).encode(), fmt="json")
+    pair = {"event": "temperature", "deviceId": DEVICE, "body": {"text": "\U0001f600"}}
+    plain_stage.receive("temperature", json.dumps(pair).encode(), fmt="json")
+    assert "bad-body" in plain_stage.codes()
+    events = [one.body for one in plain_stage.news if one.kind == "event"]
+    assert events == [pair["body"]]
+
+
 def test_a_verdict_that_is_no_slug_is_unreadable(plain_stage):
     results = run(plain_stage, Request(DEVICE, "set_relay", {}, forge="wrong-id"))
     number = json.loads(plain_stage.last("set_relay"))["id"]
-    reply = {"event": "reply", "deviceId": DEVICE, "id": number, "ok": False, "error": EVIL}
+    error = EVIL.replace("\ud800", "")
+    reply = {"event": "reply", "deviceId": DEVICE, "id": number, "ok": False, "error": error}
     plain_stage.receive("reply", json.dumps(reply).encode(), fmt="json")
     assert results[0]["verdict"] == "unreadable"

@@ -211,6 +211,15 @@ def test_json_that_is_no_object(text):
 
 
 @pytest.mark.parametrize(
+    ("value", "shown"),
+    [("\ud800", "\ufffd"), ("\U0001f600", "\U0001f600"), (r"\ud800", r"\ud800")],
+)
+def test_a_line_can_be_read_whatever_it_holds(value, shown):
+    line = jsontext.dump({value: [value]})
+    assert jsontext.parse_object(line, 100) == {shown: [shown]}
+
+
+@pytest.mark.parametrize(
     ("text", "word"),
     [
         ('{"a": 1e400}', "too large"),
@@ -219,6 +228,9 @@ def test_json_that_is_no_object(text):
         ('{"a": NaN}', "NaN"),
         ('{"a": -Infinity}', "infinity"),
         ('{"a": 1, "a": 2}', "twice"),
+        (r'{"a": "\ud800"}', "half"),
+        (r'{"\uDFFF": 1}', "half"),
+        ('{"a": "\ud800"}', "half"),
         ('{"a": }', "at character 6"),
         ("[" * 30 + "]" * 30, "deeper"),
     ],
