@@ -14,6 +14,7 @@ from warden_host.service.run import Service, serving
 from warden_host.store.operators import Operator
 from warden_host.store.store import Store
 from warden_host.store.web_logins import WebLogin
+from warden_host.web.guard import form_token
 from web_kit import HASH, SECRET, Browser, let_in
 
 
@@ -171,13 +172,29 @@ def test_forms_of_a_script_belong_to_a_session_too(alice):
         body = json.dumps({"token": token, "label": "x", "credential": {}})
         for path in ("ask", "register"):
             assert alice.ask("POST", f"/account/passkey/{path}", body)[0] == 403
-    for body in ("", "[]", "{", '{"a":' * 20 + "1" + "}" * 20, "1" * 5000):
+    for body in ("", "[]", "{", '{"a":' * 20 + "1" + "}" * 20, "1" * 5000, '{"token": "\\ud800"}'):
         assert alice.ask("POST", "/account/passkey/ask", body)[0] == 400
         assert alice.ask("POST", "/passkey/login", body)[0] == 400
     stranger = Browser(alice.port)
     assert stranger.ask("POST", "/account/passkey/ask", "{}")[0] == 401
     assert stranger.post("/account/sessions/end", id="")[0] == 303
     assert stranger.get("/account")[0] == 303
+
+
+def test_a_number_of_any_length_is_no_error_of_the_console(alice):
+    for path in ("", "/live"):
+        assert alice.get(f"/rollout/{'9' * 5000}{path}")[0] == 404
+
+
+def test_a_stranger_keeps_no_verdict(alice):
+    """The place for verdicts is bounded: strangers would push out those of operators."""
+    stranger = Browser(alice.port)
+    stranger.cookie = "of-nobody"
+    path = "/device/front-door/command"
+    assert stranger.post(path, token=form_token("of-nobody"), args="{")[0] == 303
+    assert stranger.headers["location"] == "/login"
+    assert alice.post(path, token=alice.token(), args="{")[0] == 303
+    assert alice.headers["location"].startswith("/device/front-door?verdict=")
 
 
 def test_a_script_without_a_session_learns_nothing(alice):

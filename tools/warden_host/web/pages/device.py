@@ -125,6 +125,8 @@ class DevicePages:
         try:
             args = jsontext.parse_object(asked["args"] or "{}", MAX_LINE // 4, depth=_DEPTH)
         except HostError as error:
+            # For a session alone: strangers would fill the place that verdicts have.
+            await self._site.authority.call({"op": "whoami", "session": session})
             return refusal(error)
         return await self._site.act(
             session,

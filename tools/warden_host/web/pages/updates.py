@@ -1,5 +1,6 @@
 """Releases, and the rollouts that bring them to devices."""
 
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,6 +10,15 @@ from warden_host.web.authority import Line
 from warden_host.web.site import Site, page_number
 
 _ACTIONS = {"stop": "rollout-stop", "resume": "rollout-resume"}
+
+
+class _Number(IntegerConvertor):
+    """A rollout's number: of more digits than Python reads it would be an error of the console."""
+
+    regex = "[0-9]{1,15}"
+
+
+register_url_convertor("rollout", _Number())
 
 
 class UpdatePages:
@@ -23,9 +33,9 @@ class UpdatePages:
             Route("/releases", self.releases),
             Route("/rollouts", self.rollouts),
             Route("/rollouts", self.start, methods=["POST"]),
-            Route("/rollout/{number:int}", self.rollout),
-            Route("/rollout/{number:int}/live", self.live),
-            Route("/rollout/{number:int}/{action}", self.act, methods=["POST"]),
+            Route("/rollout/{number:rollout}", self.rollout),
+            Route("/rollout/{number:rollout}/live", self.live),
+            Route("/rollout/{number:rollout}/{action}", self.act, methods=["POST"]),
         ]
 
     async def releases(self, request: Request) -> Response:
