@@ -41,8 +41,7 @@ if "lib~" in files:
         replace()
     sys.modules["machine"].reset()
 
-# A heap in small pieces has no room for a TLS connection: collect, but not at every import:
-# at 4,096 a Pico W has its agent 0.6 s later, no larger piece; without collections it is 26 KB.
+# A TLS connection needs large pieces. At 4,096 a Pico W has its agent 0.6 s later; at -1, 26 KB.
 gc.threshold(32768)
 
 try:
@@ -70,3 +69,4 @@ if "console.open" in files:
         console.resume(board)
     except Exception as error:  # of any kind: an error here would end in the REPL
         sys.print_exception(error)
+del board, files, name, _NAMES  # main.py, and so the application, runs in this namespace

@@ -140,6 +140,50 @@ def test_what_goes_and_what_stays() -> None:
     assert built.names["_counted_calls"] in firmware_names()
 
 
+def test_words_of_what_is_let_go_of_are_no_names() -> None:
+    """Except those that are names in any case: in firmware, in what stays, or of the file."""
+    source = (
+        "class Policy:\n    name = 'policy'\n"
+        "def made(kind, board):\n    'Prose'\n"
+        "    if kind == 'wired' or kind in ('wired', 'lan'):\n        return 'cbor', 'append'\n"
+        "    return hasattr(board, 'SLOTS'), kind.boxed == 'boxed', 'far too long'\n"
+    )
+    built = build(PACKAGE | {"warden/policy/policy.py": source}, {})
+    start = built.sources["warden/start.py"]
+    assert "== ('wired',)[0]" in start and "('policy',)[0]" in start
+    for same in ("in ('wired', 'lan')", "('cbor', 'append')", "'SLOTS')", "'far too long'"):
+        assert same in start, same
+    assert "== 'boxed'" in start or "== ('boxed',)[0]" in start
+    assert not any(")[0]" in text for path, text in built.sources.items() if "start" not in path)
+
+
+def test_a_class_notes_no_names(tmp_path: Path, micropython: str) -> None:
+    """MicroPython would keep `__module__` and `__qualname__` in each."""
+    built = build(PACKAGE, {"app.py": APP})
+    code = "from warden import Device\nprint('__module__' in Device.__dict__, Device.__name__)"
+    assert run(tmp_path, built.sources, micropython, code) == ("False Device\n", "")
+
+
+def test_words_of_a_sentence_are_no_names() -> None:
+    """An argument of a call is for a person; a text that is split, or kept, may list names."""
+    chip = (
+        "def tell(log):\n    log('one unheard here')\n    return 'listed unseen'.split()\n"
+        "def unheard():\n    return unseen()\ndef unseen():\n    return unheard\n"
+    )
+    names = build(PACKAGE | {"warden/hal/chip.py": chip}, {}).names
+    assert "unheard" in names and "unseen" not in names
+
+
+def test_a_text_of_a_user_keeps_a_name_where_it_may_look_it_up() -> None:
+    chip = "def unheard():\n    return unseen()\ndef unseen():\n    return unheard\n"
+    package = PACKAGE | {"warden/hal/chip.py": chip}
+    computed = "x = 'unseen'\ny = getattr(0, x)\n"
+    names = build(package, {"a.py": "x = ['unheard']\n", "b.py": computed}).names
+    assert "unheard" in names and "unseen" not in names
+    names = build(package, {"c.py": "x = 'unseen'\ny = getattr(0, 'unheard', 0)\n"}).names
+    assert "unheard" not in names and "unseen" in names
+
+
 def test_the_same_sources_give_the_same_build(repository: Built) -> None:
     again = build(*inputs())
     assert again.sources == repository.sources and again.number == repository.number

@@ -1,4 +1,4 @@
-"""The build for boards: what boards run is made of the sources of the device package by four
+"""The build for boards: what boards run is made of the sources of the device package by five
 steps, each a module.
 
 1. `lean`: the texts of errors go, their codes stay; annotations, and what is there for type
@@ -6,7 +6,8 @@ steps, each a module.
 2. `merge`: modules that are loaded together become one file, by the table in `groups`; numbers go
    in where they are used.
 3. `shorten`: the package's own names become names that every firmware has in its read-only memory.
-4. `stamp`: each file names its build, and refuses those of another.
+4. `release`: short strings of files that are let go of go with them.
+5. `stamp`: each file names its build, and refuses those of another.
 
 The rules of all steps:
 
@@ -30,8 +31,9 @@ from typing import NamedTuple
 
 from warden_build.lean import lean
 from warden_build.merge import merge
+from warden_build.release import release_strings
 from warden_build.scopes import BuildError
-from warden_build.shorten import shorten
+from warden_build.shorten import held_names, shorten
 from warden_build.stamp import stamp
 
 __all__ = ["BuildError", "Built", "build"]
@@ -63,6 +65,7 @@ def build(
     tree, _ = merge(leaned, everyone)
     following = {path: everyone[path] for path in following}
     names = shorten(before, tree, {path: everyone[path] for path in kept}, following)
+    release_strings(tree, held_names())
     number = stamp(tree)
     return Built(
         _texts(tree), _texts(following | {path: everyone[path] for path in kept}), names, number

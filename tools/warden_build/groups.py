@@ -61,7 +61,9 @@ GROUPS = (
     Group("standalone", "standalone"),
     # Small parts that only some fleets use: a file of its own would take 4 KB for each.
     Group("serial", "net.serial hal.network_serial"),
-    Group("links", "net.brokers net.bare net.pin_end token.ways wire.strict_json"),
+    Group(
+        "links", "net.brokers net.bare net.pin_end token.ways wire.strict_json hal.clock_system"
+    ),
     Group("telemetry", "agent.delivery session.outbox"),
     Group("sleep", "session.resume hal.retained"),
     Group("token_fetch", "token.fetch token.terms token.commands"),
@@ -80,7 +82,11 @@ GROUPS = (
     ),
     Group("rotation", "rotation.* agent.clock_order"),
     Group("provisioning", "provisioning.* board.check", "provisioning.provision"),
-    Group("records", "vault.opening vault.records vault.secrets"),
+    # What opens the vault, and is let go of; with what most boards have for a root key.
+    Group(
+        "records",
+        "vault.opening vault.records vault.secrets hal.rootkey_software hal.rootkey_chip",
+    ),
     Group("download", "ota.download ota.reuse ota.inflate ota.payload", "ota.download"),
     Group("deferred", "ota.deferred"),  # alone: loaded where memory is short
     Group("image_verify", "ota.image_verify ota.boot_verify ota.firmware_verify ota.trial"),
@@ -99,8 +105,7 @@ GROUPS = (
     # What most boards have.
     Group(
         "usual",
-        "hal.store_file hal.rootkey_software hal.rootkey_chip"
-        " hal.network_wifi hal.watchdog hal.watchdog_timer",
+        "hal.store_file hal.network_wifi hal.watchdog hal.watchdog_timer",
     ),
     Group("pin", "hal.rootkey_pin hal.ask_console crypto.pbkdf2"),
     Group("esp32_parts", "hal.store_nvs hal.rootkey_efuse"),
@@ -143,6 +148,12 @@ API = {
 }
 # Files that every start loads: their names come first where there are not enough for all.
 EVERY_START = (CORE_PATH, f"{ROOT}/start.py")
+# Files that every device keeps; and those that it lets go of again.
+STAYING = tuple(f"{ROOT}/{name}.py" for name in ("__init__", "usual", "_xor_native"))
+PASSING = tuple(
+    f"{ROOT}/{name}.py"
+    for name in ("start", "records", "dial", "boot", "slots", "incidents", "failures")
+)
 
 
 def _below(module: str) -> str:

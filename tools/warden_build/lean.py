@@ -1,5 +1,6 @@
 """Makes the sources lean for boards: error texts go, codes stay, and what is there for type
-checkers alone goes too.
+checkers alone goes too. So do the names that MicroPython notes in each class (`__module__`,
+`__qualname__`): nothing asks for them, and a class has a larger table for two names more.
 
 The texts are for developers. They take 12 KB of a 64-bit heap and half of that on a board, where
 they are not read. A board that runs the compiled modules raises the
@@ -28,6 +29,11 @@ class _Lean(ast.NodeTransformer):
         return self.generic_visit(node)
 
     visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        self.generic_visit(node)
+        node.body[:0] = ast.parse("del __module__, __qualname__").body
+        return node
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
         node.annotation = None

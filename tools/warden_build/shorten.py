@@ -10,7 +10,7 @@ read a board's traceback.
 A name is changed only where that can be seen to be safe from the sources alone. It stays
 
 - where a string of the package is that name, for it may be looked up by it, or be a field of a
-  record or a message;
+  record or a message; and where one of a user is that may look it up;
 - where a call passes an argument by it;
 - in the public interface: names in the modules of `groups.API` without an underscore, with the
   arguments of their functions;
@@ -29,7 +29,7 @@ from pathlib import Path
 
 from warden_build.arguments import passed_by_name, rename_arguments
 from warden_build.groups import EVERY_START
-from warden_build.scopes import OUTSIDE, Tree, bound_names, dotted, global_names
+from warden_build.scopes import OUTSIDE, Tree, dotted
 from warden_build.walk import walk
 from warden_build.words import (
     Words,
@@ -37,6 +37,8 @@ from warden_build.words import (
     attributes,
     constant_names,
     foreign_names,
+    kept_at_run_time,
+    looked_up,
     plain_names,
     public_names,
 )
@@ -188,24 +190,6 @@ def _parts(tree: Tree, users: Tree) -> dict[str, set[str]]:
     return found
 
 
-def _kept_at_run_time(tree: Tree) -> set[str]:
-    """Names that a compiled module holds: of attributes, arguments, functions, classes, and
-    globals."""
-    found: set[str] = set()
-    for module in tree.values():
-        found |= {name for name, _ in bound_names(module)} | global_names(module)
-        for node in walk(module):
-            if isinstance(node, ast.Attribute):
-                found.add(node.attr)
-            elif isinstance(node, ast.arg):
-                found.add(node.arg)
-            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                found.add(node.name)
-                if isinstance(node, ast.ClassDef):
-                    found |= {name for name, _ in attributes(node)}
-    return found
-
-
 def shorten(sources: Tree, tree: Tree, outside: Tree, users: Tree) -> dict[str, str]:
     """Rename in place, in the tree and its users; return {name in the sources: name on a board}.
 
@@ -217,22 +201,21 @@ def shorten(sources: Tree, tree: Tree, outside: Tree, users: Tree) -> dict[str, 
     by_name = passed_by_name(tree, outside, users)
     rename_arguments(tree, public, by_name, held_names(), firmware)
     words, spoken = Words(tree), Words(outside)
-    using = Words(users)
     kept = {part for path in tree for part in dotted(path).split(".")}
-    # Of a text of several words, too: the table of drivers is one.
-    kept |= {word for text in words.strings for word in text.split()}
+    # Of a text of several words, too: the table of drivers is one. None of a sentence.
+    kept |= {word for text in words.listed for word in text.split()}
     kept |= words.strings | by_name | words.imported | foreign_names(tree) | constant_names(tree)
     # What code outside the package calls by a private name is its own.
-    about = asked_names(outside) | spoken.imported | spoken.strings | using.strings
+    about = asked_names(outside) | spoken.imported | spoken.strings | looked_up(users)
     kept |= {name for name in about if not name.startswith("_")} | public | _VIPER
     parts = _parts(tree, users)
     # What only others set on an object is the firmware's: `context.verify_mode = …`.
     kept |= {name for name, here in parts.items() if here == {"*"} and not name.startswith("_")}
-    first = _kept_at_run_time({path: tree[path] for path in EVERY_START if path in tree})
+    first = kept_at_run_time({path: tree[path] for path in EVERY_START if path in tree})
     changing = sorted(
         (
             name
-            for name in (words.defined & _kept_at_run_time(tree)) - kept - held_names()
+            for name in (words.defined & kept_at_run_time(tree)) - kept - held_names()
             if len(name) > 1 and not name.startswith("__")
         ),
         key=lambda name: (name not in first, "*" not in parts.get(name, ()), name),
@@ -241,7 +224,7 @@ def shorten(sources: Tree, tree: Tree, outside: Tree, users: Tree) -> dict[str, 
         path: {one for node in walk(module) for one in plain_names(node)}
         for path, module in tree.items()
     }
-    unusable = (_kept_at_run_time(tree) - set(changing)) | kept | _LOOKED_UP
+    unusable = (kept_at_run_time(tree) - set(changing)) | kept | _LOOKED_UP
     given: dict[str, set[str]] = {name: set() for name in firmware if name not in unusable}
     names: dict[str, str] = {}
     for name in changing:

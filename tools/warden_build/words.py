@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from warden_build.arguments import arguments
 from warden_build.groups import API
-from warden_build.scopes import Tree, bound_names, dotted
+from warden_build.scopes import Tree, bound_names, dotted, global_names
 from warden_build.walk import walk
 
 
@@ -17,6 +17,8 @@ class Words(ast.NodeVisitor):
         self.all: set[str] = set()
         self.defined: set[str] = set()
         self.strings: set[str] = set()
+        # Those that are no argument of a call: texts for a person are.
+        self.listed: set[str] = set()
         self.keywords: set[str] = set()
         self.imported: set[str] = set()
         for module in tree.values():
@@ -54,9 +56,20 @@ class Words(ast.NodeVisitor):
         if not isinstance(node.value, ast.Constant):  # a docstring is nothing at run time
             self.generic_visit(node)
 
+    def visit_Call(self, node: ast.Call) -> None:
+        said = [one for one in node.args if isinstance(one, ast.Constant)]
+        if getattr(node.func, "id", "") == "const":
+            said = []
+        self.visit(node.func)
+        for one in [*node.args, *node.keywords]:
+            if one not in said:
+                self.visit(one)
+        self.strings |= {one.value for one in said if isinstance(one.value, str)}
+
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str):
             self.strings.add(node.value)
+            self.listed.add(node.value)
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
         self.all.add(node.name or "")
@@ -129,6 +142,26 @@ def _stored(node: ast.AST) -> list[str]:
     ]
 
 
+def looked_up(users: Tree) -> set[str]:
+    """Strings of users that may be names which they look up.
+
+    Where a file looks up a computed name, `getattr(module, name)`, any of its strings; else those
+    that it looks up themselves.
+    """
+    found: set[str] = set()
+    for path, module in users.items():
+        names = [
+            node.args[1]
+            for node in walk(module)
+            if isinstance(node, ast.Call)
+            and getattr(node.func, "id", "") in ("getattr", "setattr", "hasattr", "delattr")
+            and len(node.args) > 1
+        ]
+        constants = {one.value for one in names if isinstance(one, ast.Constant)}
+        found |= constants if len(constants) == len(names) else Words({path: module}).strings
+    return found
+
+
 def foreign_names(tree: Tree) -> set[str]:
     """What classes with a base from outside of the package say of themselves: it may be their
     base's."""
@@ -190,3 +223,21 @@ def plain_names(node: ast.AST) -> list[str]:
     if isinstance(node, ast.ExceptHandler):
         return [node.name or ""]
     return list(node.names) if isinstance(node, ast.Global | ast.Nonlocal) else []
+
+
+def kept_at_run_time(tree: Tree) -> set[str]:
+    """Names that a compiled module holds: of attributes, arguments, functions, classes, and
+    globals."""
+    found: set[str] = set()
+    for module in tree.values():
+        found |= {name for name, _ in bound_names(module)} | global_names(module)
+        for node in walk(module):
+            if isinstance(node, ast.Attribute):
+                found.add(node.attr)
+            elif isinstance(node, ast.arg):
+                found.add(node.arg)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.add(node.name)
+                if isinstance(node, ast.ClassDef):
+                    found |= {name for name, _ in attributes(node)}
+    return found

@@ -11,7 +11,7 @@ from micropython import const
 from .. import unload
 from ..errors import PeerError, UsageError, WardenError
 from ..net.backoff import Backoff
-from ..net.clock import Uptime
+from ..net.clock import Uptime, earlier
 from ..net.link import Link
 from ..session.command import Commands
 from ..session.incident import Incidents
@@ -112,7 +112,7 @@ class Agent:
 
         await leave(self, asleep, memory)
 
-    def restart(self, reason: str = "the board must be restarted") -> None:
+    def restart(self, reason: str = "restart") -> None:
         """Restart the board. RuntimeError where nothing does that."""
         from .leaving import save
 
@@ -128,11 +128,11 @@ class Agent:
             del work  # it holds all of its module, and lists of tasks hold this coroutine
             if done:
                 return
-            text = "a task of the agent ended"
+            text = "task ended"
         except asyncio.CancelledError:
             if self.stopping:
                 raise
-            text = "a task of the agent was cancelled"
+            text = "cancelled"
         except Exception as error:  # of any kind: see above
             text = str(error) if isinstance(error, WardenError) else repr(error)
         self.log("agent-failed", text)
@@ -167,7 +167,7 @@ class Agent:
                 self.log(error.code, error.text)
                 failed = error
             except MemoryError:
-                self.log("out-of-memory", "not enough memory for the connection")
+                self.log("out-of-memory", "connection")
             self.clock.undo()  # a tentative time ends with its connection
             for session in self.sessions:
                 session.drop()
@@ -176,7 +176,7 @@ class Agent:
             if failed is not None:
                 self._record_failure(failed, began)
             wait = self.backoff.next_ms()
-            self.log("link-wait", "the next attempt begins in %d ms" % wait)
+            self.log("link-wait", "%d ms" % wait)
             await asyncio.sleep_ms(wait)
 
     def greet(self) -> "list[tuple[bytes, bytes]]":
@@ -202,7 +202,7 @@ class Agent:
         if not up:
             self.session_up.clear()
         elif not self.session_up.is_set():
-            self.log("session-stands", "commands are executed from now on")
+            self.log("session-stands", "")
             self.backoff.reset()
             self.session_up.set()
             self.incidents.wake(self.now_ms())
@@ -224,8 +224,8 @@ class Agent:
                 except PeerError as error:  # the connection broke, and is made anew
                     self.log(error.code, error.text)
             self.clock.keep_mark()
-            dues = [one for one in (due, await self._report_incidents(now)) if one is not None]
-            wait = max(1, min(dues) - now) if dues else _DAY_MS
+            due = earlier(due, await self._report_incidents(now))
+            wait = _DAY_MS if due is None else max(1, due - now)
             try:
                 await asyncio.wait_for_ms(self.wakeup.wait(), wait)
             except asyncio.TimeoutError:
@@ -235,18 +235,20 @@ class Agent:
         """Send what is due by now; return when the next is, or None."""
         for event, data in self._tick(now_ms):
             await self._send_bytes(event, COSE, data)
-        dues = [session.due_ms() for session in self.sessions]
+        due = None
+        for session in self.sessions:
+            due = earlier(due, session.due_ms())
         if self.plain is not None:
             for request in self.plain.requests(now_ms):
                 await self._send_bytes("server_uid_request", JSON, request)
-            dues.append(self.plain.due_ms())
+            due = earlier(due, self.plain.due_ms())
         if self.rotation is not None:
-            dues.append(self.rotation.due_ms(now_ms))
-        return min([due for due in dues if due is not None], default=None)
+            due = earlier(due, self.rotation.due_ms(now_ms))
+        return due
 
     def _tick(self, now_ms: int) -> "list[tuple[str, bytes]]":
         """Return the hellos and repeated readies that are due by now, as (event, bytes)."""
-        return [due for due in [session.tick(now_ms) for session in self.sessions] if due]
+        return list(filter(None, [session.tick(now_ms) for session in self.sessions]))
 
     async def _report_incidents(self, now_ms: int) -> "int | None":
         """Log and report incidents that are due; return when the next are, or None."""
@@ -254,7 +256,6 @@ class Agent:
             try:
                 from . import incident_report
 
-                # A task of its own has the C stack that a commit needs.
                 await asyncio.create_task(incident_report.run(self, now_ms))
             except PeerError as error:
                 self.log(error.code, error.text)  # the connection broke
@@ -325,7 +326,6 @@ class Agent:
 
     async def send(self, event: str, body: "dict[str, Any]", wrap: bool = True) -> bool:
         """Send an event to the authority, in plain mode to all who subscribed.
-
         wrap: in plain mode the body is one field; else the message has the body's fields.
         Return False where no session with the authority is up. PeerError when the link breaks.
         """
@@ -371,7 +371,7 @@ class Agent:
         call = self.inbox.receive(topic, memoryview(payload), retained, self.now_ms())
         if call is not None:
             # A share for each application: none can fill the queue for all.
-            if sum([waiting.appid == call.appid for waiting in self._calls]) >= _MOST_CALLS:
+            if [waiting.appid for waiting in self._calls].count(call.appid) >= _MOST_CALLS:
                 self.report("busy", call.command, 1, call.appid)
                 call.answer({"ok": False, "error": "busy"})
             else:

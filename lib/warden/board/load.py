@@ -197,6 +197,7 @@ def parts(
         network = _network(vault, board.NETWORK)
         known = _NAMES.split()
         unknown = [name for name in dir(board) if name.isupper() and name not in known]
+        vault.drop_root_key()  # the board opens it again at its next start
         return vault, rtc, network, board.FLOOR, _problems(board) if unknown else [], mode
     except WRONG as error:
         raise explained(board, error)
@@ -220,10 +221,14 @@ def _may_develop(board: "Any", vault: "Vault") -> bool:
 
 
 def _clock(board: "Any") -> "Any":
-    from ..hal import clock_rtc
-
     clock = board.CLOCK
-    return clock_rtc.ChipClock() if clock[0] == "chip" else clock_rtc.SystemClock(*clock[1:])
+    if clock[0] == "chip":
+        from ..hal import clock_rtc
+
+        return clock_rtc.ChipClock()
+    from ..hal import clock_system
+
+    return clock_system.SystemClock(*clock[1:])
 
 
 def _network(vault: "Vault", args: "Any") -> "Any":

@@ -3,7 +3,6 @@
 Boards count from 2000 or from 1970, by port: the firmware says which.
 """
 
-import os
 import time
 
 _EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0
@@ -22,31 +21,4 @@ class ChipClock:
             machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
         except (OverflowError, ValueError, OSError):
             return False  # a time that this firmware can't hold: a peer may name any
-        return -2 <= self.now() - unix_time <= 2
-
-
-class SystemClock:
-    """The unix port's clock: its host keeps it, and a process can't set it.
-
-    control: a file of an interposed clock library (libfaketime, FAKETIME_TIMESTAMP_FILE): with it,
-    a simulated board has a clock that starts in 2021 and can be set, as the real chip has.
-    """
-
-    def __init__(self, control: "str | None" = None) -> None:
-        try:
-            if control is not None:
-                os.stat(control)
-        except OSError:
-            control = None
-        self.control = control
-
-    def now(self) -> int:
-        return int(time.time()) + _EPOCH
-
-    def set(self, unix_time: int) -> bool:
-        if self.control is None:
-            return False
-        text = "@%04d-%02d-%02d %02d:%02d:%02d\n" % time.gmtime(unix_time - _EPOCH)[:6]
-        with open(self.control, "w") as file:
-            file.write(text)
         return -2 <= self.now() - unix_time <= 2

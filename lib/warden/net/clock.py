@@ -175,3 +175,8 @@ class Clock:
             unload("warden.net.clock_steps")
         elif mark:
             self._vault.advance("time", mark + self.shift)
+
+
+def earlier(one: "int | None", other: "int | None") -> "int | None":
+    """Return the earlier of two times, of which either may be None."""
+    return other if one is None or (other is not None and other < one) else one

@@ -67,7 +67,7 @@ class Vault:
 
     def __init__(self, store: "Store", root_key: "RootKey") -> None:
         self.store = store
-        self._root = root_key
+        self._root: "RootKey | None" = root_key
         self._keys: "VaultKeys | None" = None
         self._current: "dict[str, int]" = {}  # name -> generation of the file that holds it
         self._cache: "dict[str, bytes]" = {}  # records that open() read, until get() or a commit
@@ -103,8 +103,15 @@ class Vault:
         if self._keys is not None:
             self._keys.close()
         self._keys = None
-        self._root.close()
+        if self._root is not None:
+            self._root.close()
         self._current, self.counters, self._cache = {}, {}, {}
+
+    def drop_root_key(self) -> None:
+        """Wipe the root key of an open vault, and let go of its code: it opens no second time."""
+        if self._root is not None:
+            self._root.close()
+        self._root = None
 
     def names(self) -> "list[str]":
         self._open_keys()

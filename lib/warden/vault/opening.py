@@ -50,8 +50,10 @@ class Found:
         self.set = 0
 
 
-def create(store: "Store", root: "RootKey") -> VaultKeys:
-    """Make an empty vault. StoreError already-provisioned, wiped."""
+def create(store: "Store", root: "RootKey | None") -> VaultKeys:
+    """Make an empty vault. StoreError already-provisioned, wiped; UsageError closed."""
+    if root is None:
+        raise _dropped()
     _read_key(store)
     if store.read("commit", COMMIT_LIMIT) is not None:
         raise StoreError("already-provisioned", "this device has a vault: erase it first")
@@ -63,6 +65,10 @@ def create(store: "Store", root: "RootKey") -> VaultKeys:
     return keys
 
 
+def _dropped() -> UsageError:
+    return UsageError("closed", "this vault let go of its root key: make another one")
+
+
 def new_keys(root: "RootKey") -> "tuple[VaultKeys, bytes]":
     """Draw a new key for a vault; return (keys, the key wrapped under the root key)."""
     keys = VaultKeys(bytearray(random_bytes(_KEY_SIZE)))
@@ -71,12 +77,14 @@ def new_keys(root: "RootKey") -> "tuple[VaultKeys, bytes]":
     return keys, sealed(CCM(wrapping), nonce, keys.key, b"warden key 1")
 
 
-def load(store: "Store", root: "RootKey", room: int) -> Found:
+def load(store: "Store", root: "RootKey | None", room: int) -> Found:
     """Verify the whole set, and remove what an interrupted change left.
 
     room: bytes of records to keep in the cache
-    Raises StoreError: not-provisioned, root-key, vault-damaged, wiped.
+    Raises StoreError: not-provisioned, root-key, vault-damaged, wiped; UsageError closed.
     """
+    if root is None:
+        raise _dropped()
     wrapped = _read_key(store)
     commit = store.read("commit", COMMIT_LIMIT)
     if commit is None:

@@ -35,7 +35,7 @@ def reseal(vault: Vault, new_root_key: "RootKey") -> Vault:
     """
     fresh = _Resealed(vault.store, new_root_key)
     try:
-        fresh.fill(vault)
+        fresh.fill(vault, new_root_key)
     except Exception:  # any at all: which of the two vaults is on the flash, open() finds out
         fresh.close()
         vault.close()
@@ -47,15 +47,15 @@ def reseal(vault: Vault, new_root_key: "RootKey") -> Vault:
 class _Resealed(Vault):
     """The vault under the new root key."""
 
-    def fill(self, old: Vault) -> None:
-        """Seal every record and counter of the old vault, and commit."""
+    def fill(self, old: Vault, root: "RootKey") -> None:
+        """Seal every record and counter of the old vault, and commit. root: the new one."""
         names, store = old.names(), self.store
         generation = old.generation + 1
         if generation > COUNTER_MAX:
             raise StoreError("vault-limit", "the vault is full")
         obsolete = [file for file in store.names() if file not in ("key", "commit")]
-        self._root.create()
-        keys, wrapped = new_keys(self._root)
+        root.create()
+        keys, wrapped = new_keys(root)
         self._keys = keys
         store.change((("rekey", wrapped),), ())
         # One record at a time: together they may be larger than the heap.

@@ -21,7 +21,8 @@ _MAX_VALUE = const(4096)
 _NONCE = const(13)
 _TAG = const(16)
 OVERHEAD = const(1 + _NONCE + _TAG)
-_NAME_CHARACTERS = const(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+# In the order of wire/names.py, so that a board has these bytes once.
+_NAME_CHARACTERS = const(b"abcdefghijklmnopqrstuvwxyz0123456789_ABCDEFGHIJKLMNOPQRSTUVWXYZ-")
 
 
 def check_name(name: str) -> None:

@@ -19,7 +19,7 @@ import gc  # noqa: E402
 import os  # noqa: E402
 
 from warden.errors import WardenError  # noqa: E402
-from warden.hal.clock_rtc import SystemClock  # noqa: E402
+from warden.hal.clock_system import SystemClock  # noqa: E402
 from warden.net.clock import Clock  # noqa: E402
 from warden.net.link import Link  # noqa: E402
 from warden.net.mqtt import Client  # noqa: E402

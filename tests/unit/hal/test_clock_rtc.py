@@ -7,7 +7,8 @@ import vfs
 from harness import check, equal
 from ramdisk_model import RamDisk
 from warden.hal import clock_rtc as module
-from warden.hal.clock_rtc import ChipClock, SystemClock
+from warden.hal.clock_rtc import ChipClock
+from warden.hal.clock_system import SystemClock
 
 NOW = 1_800_000_000
 # What a firmware says to a time that its integers can't hold, or its chip can't.

@@ -302,6 +302,20 @@ def test_after_close_nothing_works():
     equal(vault.get("a"), b"first")
 
 
+def test_without_its_root_key_it_works_and_opens_no_second_time():
+    vault, store = made()
+    root = vault._root
+    vault.drop_root_key()
+    equal((root.closed, vault._root), (1, None))
+    vault.put("a", b"second")
+    equal((vault.get("a"), opened(store).get("a")), (b"second", b"second"))
+    vault.drop_root_key()
+    raises("closed", vault.open)
+    is_closed(vault)
+    raises("closed", vault.create)
+    equal(opened(store).get("a"), b"second")
+
+
 def test_close_wipes_the_keys():
     vault, _ = made()
     key = vault._keys.key
