@@ -199,7 +199,7 @@ def test_every_module_is_in_exactly_one_file(repo: Path) -> None:
     for name in modules:
         assert table.group_of(name), name
     files = {table.file_path(table.group_of(name)) for name in modules}
-    assert len(files) <= 43  # `standalone` is on no device of a fleet
+    assert len(files) <= 44  # `standalone` is on no device of a fleet, `serial` behind a gateway
     for group in table.GROUPS:
         for pattern in group.patterns.split():
             one = table.Group(group.name, pattern)
