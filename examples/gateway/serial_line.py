@@ -6,7 +6,6 @@ the device opens the next one. It needs pyserial, for the port's settings alone.
 """
 
 import asyncio
-import contextlib
 import os
 import zlib
 from collections.abc import Awaitable, Callable
@@ -105,8 +104,13 @@ class SerialLine:
         self._out += data
 
     def _on_writable(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             del self._out[: os.write(self._descriptor, self._out)]
+        except BlockingIOError:
+            return
+        except OSError:  # the port is gone
+            self.stop()
+            return
         if not self._out:
             self._loop.remove_writer(self._descriptor)
 

@@ -6,6 +6,7 @@ with a nonce, and OPENED answers with the same; DATA frames are numbered from 0 
 so that a frame that got lost ends the connection, as a damaged one does; CLOSE ends it.
 """
 
+import asyncio
 import binascii
 import select
 import time
@@ -31,6 +32,7 @@ _END = const(0xC0)
 _ESCAPE = const(0xDB)
 _PAYLOAD = const(64)  # bytes of a frame
 _MOST = const(70)  # with kind, number and CRC
+_READS = const(3)  # of _PAYLOAD bytes, in which a whole frame comes, escaped
 _AGAIN_MS = const(1000)  # between two OPEN frames
 
 
@@ -52,15 +54,16 @@ class Framer:
 
     def __init__(self) -> None:
         self._body = bytearray()
-        self._escaped = False
+        self._escaped = self._long = False
         self.damaged = False  # something between two frames was none
 
     def feed(self, byte: int) -> "bytearray | None":
         """Take a byte; return the kind, number and payload of a frame that it ends, or None."""
         body = self._body
         if byte == _END:
-            self._body, self._escaped = bytearray(), False
-            if not body:
+            long = self._long
+            self._body, self._escaped, self._long = bytearray(), False, False
+            if not body or long:
                 return None
             if len(body) > 5 and binascii.crc32(body[:-4]) == int.from_bytes(body[-4:], "little"):
                 return body[:-4]
@@ -75,7 +78,7 @@ class Framer:
         if len(body) < _MOST:
             body.append(byte)
         else:
-            body[-1] ^= 0x55  # too long: its CRC must not fit
+            self._long = self.damaged = True
         return None
 
 
@@ -96,19 +99,23 @@ class _Stream:
         self._sent = self._received = 0  # frames
 
     def next_frame(self) -> "bytearray | None":
-        """Return the next frame that is there, or None. OSError where one is damaged."""
-        while True:
-            while self._at < self._end:
-                self._at += 1
-                found = self._framer.feed(self._chunk[self._at - 1])
-                if found is not None:
-                    return found
-            self._at = self._end = 0
-            if not self._poll.poll(0):
-                return None
+        """Return a frame of what was read, or None once all of it was fed. See fill()."""
+        while self._at < self._end:
+            self._at += 1
+            found = self._framer.feed(self._chunk[self._at - 1])
+            if found is not None:
+                return found
+        return None
+
+    def fill(self) -> bool:
+        """Read once what the line has, after next_frame() returned None; return whether it had.
+
+        Between two calls others must have their turn: noise may come as fast as it is read.
+        """
+        self._at = self._end = 0
+        if self._poll.poll(0):
             self._end = self._port.readinto(self._chunk) or 0
-            if not self._end:
-                return None
+        return self._end > 0
 
     def begin(self) -> None:
         """Begin a connection: forget what came before it."""
@@ -139,12 +146,16 @@ class _Stream:
 
     def readinto(self, view: memoryview) -> "int | None":
         """Read what is there: a number of bytes, None for none now, 0 at the end. OSError."""
+        reads = 0
         while not self._in:
             found = self.next_frame()
             if self._framer.damaged:
                 raise OSError("a damaged frame")
             if found is None:
-                return None
+                if reads == _READS or not self.fill():
+                    return None
+                reads += 1
+                continue
             if found[0] == _CLOSE or found[0] == _OPENED and self._received:
                 return 0
             if found[0] == _DATA:
@@ -196,10 +207,12 @@ class SerialLink(BareLink):
                 asked = now
             found = stream.next_frame()
             if found is None:
-                await self.wait(False, min(wait_ms, _AGAIN_MS))
+                if not stream.fill():
+                    await self.wait(False, min(wait_ms, _AGAIN_MS))
             elif found[0] == _OPENED and found[2:] == nonce:
                 stream.begin()
                 return
+            await asyncio.sleep_ms(0)
 
     def use(self) -> None:
         """Keep the stream that connect() opened."""

@@ -1,5 +1,6 @@
 """Frames of a serial line: what is damaged, lost or from another connection ends the link."""
 
+import asyncio
 import binascii
 
 from harness import check, equal
@@ -77,6 +78,8 @@ def test_a_damaged_frame_is_none():
     equal(frames(cut), ([], True))
     equal(frames(b"\xc0" + b"a" * 500 + b"\xc0"), ([], True))
     equal(frames(b"\xc0\xc0\xc0"), ([], False))
+    for more in range(1, 5):
+        equal(frames(frame(3, 0, b"a" * 64)[:-1] + b"x" * more + b"\xc0"), ([], True), more)
     long = bytes((3, 0)) + b"a" * 65
     long += binascii.crc32(long).to_bytes(4, "little")
     equal(frames(b"\xc0" + long + b"\xc0"), ([], True))
@@ -128,3 +131,69 @@ def test_one_of_another_connection_is_not_taken_for_data():
     equal(read(made), b"x")
     port.waiting = frame(2, 0, b"nonce678")  # the gateway answered a hello of after that
     equal(read(made), 0)
+
+
+class Noisy(Port):
+    """A line that has something to read for ever. data: what it repeats."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.data, self.reads = bytes(data), 0
+        self.waiting = True
+
+    def readinto(self, buffer):
+        self.reads += 1
+        if self.reads > 200:
+            raise KeyboardInterrupt
+        data = self.data * (1 + len(buffer) // len(self.data))
+        buffer[:] = data[: len(buffer)]
+        return len(buffer)
+
+
+def test_a_line_that_never_ends_gives_others_their_turn():
+    saved, module.select = module.select, Poll()
+    try:
+        noisy = (b"\xc0a", frame(2, 0, b"12345678"), frame(9, 0, b""), b"\xc0\xc0")
+        for data in noisy:
+            port = Noisy(data)
+            made = module._Stream(port)
+            for _ in range(10):
+                try:
+                    equal(read(made), None)
+                except OSError:
+                    break
+            check(port.reads <= 30, data)
+        made = module._Stream(Noisy(b"a"))
+        try:
+            check(all([read(made) is None for _ in range(3)]))
+        except OSError:
+            return
+        check(False, "bytes without an end ought to end the link")
+    finally:
+        module.select = saved
+
+
+def test_what_comes_for_ever_delays_no_deadline_of_an_opening():
+    async def main():
+        for data in (b"\xc0a", frame(3, 0, b"x" * 64)):
+            link = module.SerialLink(None, None, 1000, Noisy(data))
+            turns = []
+
+            async def other(port=link._port, turns=turns):
+                while port.reads < 200:
+                    turns.append(port.reads)
+                    await asyncio.sleep_ms(0)
+
+            task = asyncio.create_task(other())
+            try:
+                await link.connect("", 0, b"x", 1 << 20)
+            except KeyboardInterrupt:
+                pass
+            check(len(turns) > 50, data)
+            task.cancel()
+
+    saved, module.select = module.select, Poll()
+    try:
+        asyncio.run(main())
+    finally:
+        module.select = saved
