@@ -97,3 +97,25 @@ def test_a_session_that_ended_gets_no_copy(world):
     world.stage.handshake(again)
     world.stage.pass_time(3.1)
     assert world.commands() == old
+
+
+def test_a_device_that_was_cut_off_meanwhile_gets_no_copy(world):
+    world.command()
+    world.stage.engine.unload(DEVICE)
+    world.stage.pass_time(3.1)
+    assert len(world.commands()) == 1
+
+
+def test_a_reply_is_kept_only_while_its_copy_may_come(world):
+    channel = world.stage.engine.state(DEVICE).sessions["authority"].channel
+    world.command()
+    reply(world.stage, world.peer, world.number())
+    assert not channel.reply
+    world.command()
+    world.stage.pass_time(3.1)
+    data = world.peer.seal("reply", [world.number(), None, {"ok": True, "result": 1}])
+    world.stage.receive("reply", data)
+    assert channel.reply == data
+    world.stage.receive("reply", data)
+    assert not channel.reply
+    assert world.stage.codes() == []

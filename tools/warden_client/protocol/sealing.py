@@ -17,7 +17,10 @@ _MESSAGE = "msg"
 
 
 class Channel:
-    """The keys, counters and replay window of one session. reply: the last one that opened."""
+    """The keys, counters and replay window of one session.
+
+    reply: the last one that opened, while a copy of it may come; else b"".
+    """
 
     __slots__ = ("_keys", "_kid", "_next_down", "_repeats", "_window", "reply", "sid")
 
@@ -46,7 +49,13 @@ class Channel:
         if not self._repeats or not hmac.compare_digest(data, self.reply):
             return False
         self._repeats -= 1
+        if not self._repeats:
+            self.reply = b""
         return True
+
+    def note_reply(self, data: bytes) -> None:
+        """Keep a reply that opened where its copy may come: a fleet's would take memory."""
+        self.reply = data if self._repeats else b""
 
     def seal(self, topic: Topic, number: int, expiry: int | None, body: dict[str, Any]) -> bytes:
         """Return a sealed command. number: its ID. expiry: seconds of the session, or None.

@@ -326,7 +326,7 @@ class Session:
                 handshake.event_topic(self.address, event), message
             )
             if event == "reply":
-                current.channel.reply = data
+                current.channel.note_reply(data)
             if self._unconfirmed:
                 self._unconfirmed = False
                 self._wake = None

@@ -143,7 +143,8 @@ class _CommandJob:
             data = self._seal(session)
             self._publish(data)
             send = partial(self._engine.publish, self._topic(), self._app, data)
-            again = resend.of_sealed(self._state, self._app, send)
+            is_current = partial(self._engine.is_current, self._state)
+            again = resend.of_sealed(self._state, self._app, send, is_current)
             return (yield from self._wait_for_reply(again))
         data = self._state.plain[self._app].command(
             self._request.command, self._number, self._request.args

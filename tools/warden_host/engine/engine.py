@@ -87,6 +87,10 @@ class Engine:
         """Drop a device's state: the store has other keys for it, or it is gone."""
         self._states.pop(device, None)
 
+    def is_current(self, state: DeviceState) -> bool:
+        """Return whether a state is still the device's: unload() did not drop it."""
+        return self._states.get(state.device.device) is state
+
     def apply_ending(self, device: str) -> None:
         """Apply the order in fleet.db that revokes or wipes a device."""
         state, ending = self.state(device), self.store.ending(device)

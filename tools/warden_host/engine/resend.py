@@ -21,15 +21,25 @@ def never() -> bool:
     return False
 
 
-def of_sealed(state: DeviceState, appid: str, send: Callable[[], None]) -> Callable[[], bool]:
-    """Return what sends the command that was just sealed again, and tells whether it could."""
+def of_sealed(
+    state: DeviceState, appid: str, send: Callable[[], None], is_current: Callable[[], bool]
+) -> Callable[[], bool]:
+    """Return what sends the command that was just sealed again, and tells whether it could.
+
+    is_current: returns whether the state is still the device's.
+    """
     session = state.sessions[appid]
     channel = session.channel
     last = 0 if channel is None else channel.next_down
 
     def again() -> bool:
         current = state.sessions.get(appid)
-        if current is None or not current.is_up or current.channel is not channel:
+        if (
+            not is_current()
+            or current is None
+            or not current.is_up
+            or current.channel is not channel
+        ):
             return False
         if channel is None or channel.next_down != last:
             return False
