@@ -193,6 +193,17 @@ def test_names_that_are_taken(fleet, capsys, monkeypatch):
     assert main.run([*tool, "list"]) == 0
 
 
+def test_a_room_that_is_made_while_a_device_is_provisioned(fleet):
+    def deliver(*_: object) -> None:
+        with Store(fleet.database) as store:
+            rooms.add(fleet, store, "attic", ("D8",))
+
+    with Store(fleet.database) as store:
+        with refused("bad-argument"):
+            provision.provision(fleet, store, provision.Order("D8", "relay"), deliver)
+        assert store.find("D8") is None
+
+
 def test_an_open_log_in_makes_no_address_known(monkeypatch):
     from warden_host.broker.backend import Attempt, AttemptKind
     from warden_host.service.ban_watch import BanWatch

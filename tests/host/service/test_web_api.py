@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,17 +16,18 @@ from host_kit import PeerDevice, new_fleet, refused
 from warden_host import jsontext
 from warden_host.devices import app_tokens, setup
 from warden_host.engine.events import FleetEvent
-from warden_host.errors import HostError
 from warden_host.fleet import pki
 from warden_host.protocol import access_token, policy
 from warden_host.protocol.access_token import Claims, Scope
 from warden_host.service import control, web_api, web_api_streams
-from warden_host.service.console import WebAddress
+from warden_host.service.console import MOST_CALLS, WebAddress
 from warden_host.service.event_feed import Entry, EventFeed
 from warden_host.service.run import Service, serving
 from warden_host.service.web_api_streams import message, shown
+from warden_host.service.wrong_logins import WrongLogins
 from warden_host.store.store import App, Pair, Store
 from warden_host.web.api import stream
+from web_account_kit import Bans
 
 ORIGIN, OTHER = "https://app.example", "http://localhost:8000"
 FULL = Scope(("relay",), True, ("set_relay",), True, (ORIGIN,))
@@ -165,22 +167,32 @@ class Sockets:
     def refuse(self, who: str, action: str, code: str, counted: str) -> None:
         self.refused.append(f"{who} {action} {code}")
 
+    def handle_session(self, *_: object) -> None:
+        """Leave the call open, as a device that gives no answer does."""
+
 
 @pytest.fixture
 def api(fleet):
     """Return a caller of WebApi without a network, its clock and what it refused."""
     now, sockets = [0.0], Sockets()
     with Store(fleet.database) as store:
-        engine = type("Engine", (), {"store": store})()
+        engine = SimpleNamespace(
+            store=store, state=lambda device: SimpleNamespace(device=store.device(device))
+        )
+        bans, told = Bans(), list[FleetEvent]()
         made = web_api.WebApi(
-            fleet, sockets, lambda ask: ask(engine), EventFeed(), dict, lambda: now[0]
+            *(fleet, sockets, lambda ask: ask(engine), EventFeed(), dict),
+            WrongLogins(bans, told.append),  # type: ignore[arg-type]
+            lambda: now[0],
         )
 
-        def ask(token: str, address: str = "192.0.2.1") -> Any:
+        def ask(token: str, address: str = "192.0.2.1", op: str = "token", **fields: Any) -> Any:
             caller = control.Caller()
-            made.handle({"op": "api-token", "bearer": token, "address": address}, caller)
-            return caller.next_line(0)
+            line = {"op": f"api-{op}", "bearer": token, "address": address}
+            made.handle(line | fields, caller)
+            return caller if op == "command" else caller.next_line(0)
 
+        ask.bans, ask.told, ask.sockets = bans, told, sockets  # type: ignore[attr-defined]
         yield ask, now, sockets.refused
 
 
@@ -203,6 +215,80 @@ def test_wrong_tokens_are_counted(fleet, api):
         ask("wrong")
 
 
+def test_a_wrong_token_ends_as_a_wrong_log_in(fleet, api):
+    ask, _, _ = api
+    page = token_of(fleet, FULL)[1]
+    id_, program = token_of(fleet, replace(FULL, origins=()))
+    ended = signed(fleet, exp=int(time.time()) - 5)
+    other = access_token.sign(pki.new_key(), {"sub": "home"})
+    for text, code in (
+        ("x", "token-invalid"),
+        ("\ud800", "token-invalid"),
+        (other, "token-invalid"),
+        (signed(fleet), "token-revoked"),
+        (ended, "token-expired"),
+    ):
+        with refused(code):
+            ask(text)
+    ask(page)
+    ask(program, "::ffff:192.0.2.3")
+    told = [(one.kind.value, one.address, one.client) for one in ask.bans.attempts]
+    assert told == [
+        *[("refused", "192.0.2.1", "console")] * 4,
+        ("logged-in", "192.0.2.3", f"t:home:{id_}"),  # not of a page, which anyone may have
+    ]
+    assert [one.text for one in ask.told] == ["from 192.0.2.1, at the API"] * 4
+    ask.bans.out.add("192.0.2.1")
+    with refused("address-refused"):
+        ask(page)
+    assert len(ask.bans.attempts) == 5
+    with refused("device-unknown"):
+        ask(program, "192.0.2.3", "device", device="\ud800")
+
+
+def test_commands_without_an_answer_leave_calls_for_others(fleet, api):
+    ask, now, _ = api
+    tokens = [token_of(fleet, FULL)[1] for _ in range(4)]
+    asked = {"op": "command", "device": "D1", "command": "set_relay", "timeout": 30}
+    calls = [ask(tokens[0], **asked) for _ in range(web_api_streams.COMMANDS_OF_A_TOKEN)]
+    with refused("rate-limited"):
+        ask(tokens[0], **asked)
+    assert ask(tokens[0])["application"] == "home"
+    now[0] += 60
+    with refused("rate-limited"):
+        for number in range(web_api_streams.COMMANDS):
+            calls.append(ask(tokens[1 + number % 3], **asked))
+    assert len(calls) == web_api_streams.COMMANDS
+    assert web_api_streams.COMMANDS + web_api_streams.MOST < MOST_CALLS
+    calls[0].gone.set()
+    ask(tokens[3], **asked)
+
+
+def test_strangers_origins_are_looked_up_twice_a_second_at_most(fleet, monkeypatch):
+    now, asked = [0.0], []
+    with Store(fleet.database) as store:
+        engine = SimpleNamespace(store=store)
+
+        def ask(question: Any) -> Any:
+            asked.append(1)
+            return question(engine)
+
+        wrong: Any = None
+        made = web_api.WebApi(fleet, Sockets(), ask, EventFeed(), dict, wrong, lambda: now[0])
+
+        def allowed(origin: str) -> bool:
+            caller = control.Caller()
+            made.handle({"op": "api-origin", "origin": origin}, caller)
+            return bool(caller.next_line(0)["allowed"])
+
+        new = "https://new.example"
+        assert not any(allowed(each) for each in ("https://evil.example", new) * 50)
+        assert len(asked) == 1
+        token_of(fleet, replace(FULL, origins=(new,)))
+        now[0] = 0.5
+        assert allowed(new)
+
+
 def test_a_token_is_used_within_its_rate(fleet, api):
     ask, now, _ = api
     first, second = (token_of(fleet, FULL)[1] for _ in range(2))
@@ -215,29 +301,23 @@ def test_a_token_is_used_within_its_rate(fleet, api):
     assert ask(first)["application"] == "home"
 
 
-def test_a_stream_outlives_an_authority_that_is_busy(fleet):
-    now, failing = [0.0], []
+def test_what_ends_a_stream_is_known_without_the_authority(fleet):
+    now = [1.0]
     with Store(fleet.database) as store:
-        engine = type("Engine", (), {"store": store})()
-
-        def ask(question: Any) -> Any:
-            if failing:
-                raise HostError("timed-out", "the authority is busy")
-            return question(engine)
-
-        made = web_api.WebApi(fleet, Sockets(), ask, EventFeed(), dict, lambda: now[0])
         id_, text = token_of(fleet, FULL)
+        parts: Any = (pytest.fail, EventFeed(), dict, None, lambda: now[0])
+        made = web_api.WebApi(fleet, Sockets(), *parts)  # type: ignore[arg-type]
         claims = access_token.verify(app_tokens.verifying_key(fleet), text)
-        assert not made.is_over(claims)
-        failing.append(1)
-        now[0] = 1.0
-        assert not made.is_over(claims)
-        failing.clear()
+        assert not made.is_over(claims, 1.0)  # nothing was noted yet
+        made.note_tokens([], 0.5)
+        assert not made.is_over(claims, 1.0)  # what was noted is older than the stream
+        made.note_tokens(store.tokens(), 2.0)
+        assert not made.is_over(claims, 1.0)
+        assert made.is_over(replace(claims, end=0), 1.0)
         app_tokens.revoke(fleet, store, id_)
-        assert not made.is_over(claims)  # looked at half a second ago
-        now[0] = 2.0
-        assert made.is_over(claims)
-        assert made.is_over(replace(claims, end=0))
+        assert not made.is_over(claims, 1.0)
+        made.note_tokens(store.tokens(), 3.0)
+        assert made.is_over(claims, 1.0)
 
 
 def test_web_pages_of_listed_origins_alone(caller, fleet, port):
@@ -376,7 +456,7 @@ def test_one_token_has_some_streams_and_they_end_with_it(fleet, port, service):
             assert one_more.next()["problem"]["code"] == "rate-limited"
         with Store(fleet.database) as store:
             app_tokens.revoke(fleet, store, id_)
-        time.sleep(0.6)  # an answer of fleet.db counts for half a second
+        service.console._looked_at_tokens = float("-inf")
         service.check()
         assert {stream.ends() for stream in streams} == {4401}
 
@@ -473,10 +553,9 @@ def test_scopes_of_the_api(fleet):
         assert not app_tokens.is_within(made, replace(store.app("home"), commands=()))
 
 
-def test_all_tokens_have_some_streams(monkeypatch):
-    streams = web_api_streams.OpenStreams()
+def test_all_tokens_have_some_streams():
+    streams = web_api_streams.OpenCalls("streams", 8, 1)
     first = control.Caller()
-    monkeypatch.setattr(web_api_streams, "MOST", 1)
     streams.add(first, CLAIMS)
     with refused("rate-limited"):
         streams.add(control.Caller(), replace(CLAIMS, id="2"))

@@ -118,8 +118,6 @@ def _turn(fleet: Fleet, order: Order) -> Iterator[None]:
     """Hold the lock on the device's name."""
     home = fleet.simulated(order.device)
     names.check_id(order.type, "device type")
-    with Store(fleet.database) as store:
-        store.check_not_open(order.type, order.device)
     # No device's folder: an ID holds no dot.
     with filelock.wait_for_lock(
         home.with_name(f"{home.name}.new.lock"), f"provisioning {order.device}", _TURN_S
@@ -300,7 +298,11 @@ def _record(
 
 
 def _check_name(store: Store, order: Order) -> Device | None:
-    """Return the device that has the name now, or None; raises device-exists."""
+    """Return the device that has the name now, or None.
+
+    Raises: device-exists, bad-argument for a name of an open room.
+    """
+    store.check_not_open(order.type, order.device)
     known = store.find(order.device)
     if known is not None and not order.again:
         raise HostError(

@@ -41,6 +41,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _START_S = 30.0
 _AGAIN_S = 5.0
 _LOOK_S = 5.0  # between looks at the roles
+_LOOK_AT_TOKENS_S = 0.5  # while there are streams
 _READY = 32  # bytes of the line that tells the port
 
 
@@ -84,7 +85,7 @@ def console(
     passkeys = Passkeys(authority.ask, fleet.root.resolve().name)
     account = WebAccount(authority.ask, sockets, sessions, passkeys, limits, wrong, announce)
     path = fleet.root / SOCKET
-    api = WebApi(fleet, sockets, authority.ask, watchers, lambda: authority.known.all_types)
+    api = WebApi(fleet, sockets, authority.ask, watchers, lambda: authority.known.all_types, wrong)
     server = ControlServer(
         path,
         api.before(WebRequests(sockets, sessions, account).handle),
@@ -93,7 +94,7 @@ def console(
         most=MOST_CALLS,
     )
     with server, contextlib.closing(Console(fleet, address, path, announce)) as running:
-        running.server, running.sessions = server, sessions
+        running.server, running.sessions, running.api = server, sessions, api
         passkeys.party = relying_party(address.host, running.port, address.tls)
         if address.tls:
             wrong.guard_console(running.port)
@@ -105,6 +106,7 @@ class Console:
 
     server: ControlServer
     sessions: WebSessions
+    api: WebApi
 
     def __init__(
         self,
@@ -123,7 +125,7 @@ class Console:
         self._announce = announce
         self._process, self.port = self._start(address.port)
         self._started = time.monotonic()
-        self._looked = float("-inf")
+        self._looked = self._looked_at_tokens = float("-inf")
         self._database = fleet.database
 
     @property
@@ -138,6 +140,11 @@ class Console:
             # Not by the engine: a flood that it is busy with must not hold the main thread up.
             with contextlib.suppress(HostError), Store(self._database) as store:
                 self.sessions.note_roles(store.operators())
+        now = time.monotonic()
+        if self.api.is_watched and now >= self._looked_at_tokens + _LOOK_AT_TOKENS_S:
+            self._looked_at_tokens = now
+            with contextlib.suppress(HostError), Store(self._database) as store:
+                self.api.note_tokens(store.tokens(), now)
         self.server.drop(lambda caller: caller.ends_with is not None and caller.ends_with())
         if self._process.poll() is None or time.monotonic() < self._started + _AGAIN_S:
             return

@@ -5,7 +5,6 @@ what came. Here a token is verified, looked up, held against the scope and count
 request. A command is sealed as the application's, so that the device has the last word.
 """
 
-import contextlib
 import hashlib
 import json
 import threading
@@ -22,12 +21,15 @@ from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.protocol import access_token
 from warden_host.protocol.access_token import Claims
+from warden_host.service import web_api_streams as streams
 from warden_host.service.control import Caller, Handler, Line
 from warden_host.service.event_feed import EventFeed
 from warden_host.service.login_limits import Attempts, network_of
 from warden_host.service.operators import AuditedSockets, Rights
 from warden_host.service.request_fields import read_text
-from warden_host.service.web_api_streams import OpenStreams, filtered
+from warden_host.service.web_api_streams import OpenCalls, filtered
+from warden_host.service.wrong_logins import WrongLogins
+from warden_host.store.tokens import Token
 
 PREFIX = "api-"
 CALLS_A_S, CALLS_AT_ONCE = 20.0, 60.0  # of one token
@@ -37,7 +39,7 @@ MOST_EVENTS = 200
 _WRONG_BURST, _WRONG_RATE = 100.0, 20.0  # tokens that are none, of one address, and a second
 _MOST_KNOWN = 256  # tokens whose signature was verified
 _MAX_TEXT = 256
-_LOOK_S = 0.5  # how long an answer of fleet.db about tokens counts, for open streams
+_ORIGINS_S = 0.5  # how long an answer of fleet.db about origins counts
 
 Ask = Callable[[Callable[[Engine], Any]], Any]
 
@@ -55,6 +57,7 @@ class WebApi:
         ask: Ask,
         feed: EventFeed,
         types: Callable[[], dict[str, str]],
+        wrong: WrongLogins,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fleet = fleet
@@ -66,9 +69,12 @@ class WebApi:
         self._wrong = Attempts(_WRONG_BURST, _WRONG_RATE)
         self._calls = Throttle(CALLS_A_S, CALLS_AT_ONCE)
         self._guard = threading.Lock()
+        self._wrong_logins = wrong
         self._live: tuple[float, frozenset[str]] = float("-inf"), frozenset()
+        self._allowed: tuple[float, frozenset[str]] = float("-inf"), frozenset()
         self._feed, self._types = feed, types
-        self._streams = OpenStreams()
+        self._streams = OpenCalls("streams", streams.MOST_OF_A_TOKEN, streams.MOST)
+        self._commands = OpenCalls("commands", streams.COMMANDS_OF_A_TOKEN, streams.COMMANDS)
         self._operations: dict[str, Callable[[Line, Caller, Claims], None]] = {
             "api-token": self._token,
             "api-devices": self._devices,
@@ -93,8 +99,8 @@ class WebApi:
     def handle(self, line: Line, caller: Caller) -> None:
         """Handle a request.
 
-        Raises: token-invalid, token-expired, token-revoked, token-scope, origin-refused,
-        rate-limited, control-malformed, and what the operation does.
+        Raises: address-refused, token-invalid, token-expired, token-revoked, token-scope,
+        origin-refused, rate-limited, control-malformed, and what the operation does.
         """
         operation = line.get("op")
         if operation == "api-origin":  # a browser asks before it sends the token
@@ -104,12 +110,16 @@ class WebApi:
         if operation not in self._operations:
             raise HostError("control-malformed", "no such operation")
         address = read_text(line, "address", "?", _MAX_TEXT)
+        if self._wrong_logins.is_refused(address):
+            raise HostError("address-refused", "this address may not use the API")
         try:
             claims = self._claims(line, address)
         except HostError as error:
             if error.code != "rate-limited":
                 self._sockets.refuse(f"someone at {address}", operation, error.code, "console")
             raise
+        if not claims.origins:  # what a web page has, its users have: strangers, maybe
+            self._wrong_logins.accepted(address, names.token_client(claims.appid, claims.id))
         with self._guard:
             admitted = self._calls.admit(claims.id, self._clock())
         if not admitted:
@@ -118,36 +128,42 @@ class WebApi:
             )
         self._operations[operation](line, caller, claims)
 
-    def is_over(self, claims: Claims) -> bool:
-        """Return whether a token has ended or was revoked, half a second late at most.
+    @property
+    def is_watched(self) -> bool:
+        """Return whether there may be streams, for which note_tokens() is to be called."""
+        return len(self._streams) > 0
 
-        While the authority gives no answer, what it said last counts: `warden serve` asks this for
-        each open stream, and must not end of it.
+    def note_tokens(self, tokens: list[Token], began: float) -> None:
+        """Note which tokens fleet.db has. began: steady seconds, from before they were read."""
+        now = time.time()
+        live = frozenset(one.id for one in tokens if one.revoked is None and one.expires > now)
+        self._live = began, live
+
+    def is_over(self, claims: Claims, since: float) -> bool:
+        """Return whether a token has ended, or was revoked at the last note_tokens().
+
+        since: when it was looked up, steady seconds. `warden serve` asks this for each open
+        stream on its main thread: it waits for nothing.
         """
-        now = self._clock()
-        with self._guard:
-            looked, live = self._live
-        if now - looked >= _LOOK_S:
-            with contextlib.suppress(HostError):
-                live = frozenset(one.id for one in self._ask(_live_tokens))
-            with self._guard:
-                self._live = now, live
-        return claims.end <= time.time() or claims.id not in live
+        began, live = self._live
+        return claims.end <= time.time() or (began > since and claims.id not in live)
 
     # The token
 
     def _claims(self, line: Line, address: str) -> Claims:
         """Return what a request's token says: verified, not ended, listed, for this origin."""
         text = line.get("bearer")
-        if not isinstance(text, str) or not 0 < len(text) <= access_token.MAX_TOKEN:
-            raise HostError("token-invalid", "this is no token of this fleet")
+        if (
+            not isinstance(text, str)
+            or not 0 < len(text) <= access_token.MAX_TOKEN
+            or not text.isascii()
+        ):
+            raise self._guess(address, HostError("token-invalid", "this is no token"))
         claims = self._verified(text, address)
         if claims.end <= time.time():
             raise HostError("token-expired", "the token has ended")
-        if claims.id not in {
-            one.id for one in self._ask(_live_tokens) if one.appid == claims.appid
-        }:
-            raise HostError("token-revoked", "the token was revoked")
+        if not self._ask(lambda engine: engine.store.is_live_token(claims.id, claims.appid)):
+            raise self._guess(address, HostError("token-revoked", "the token was revoked"))
         if not claims.is_for_api:
             raise HostError("token-scope", "the token is not for the API")
         origin = read_text(line, "origin", "", _MAX_TEXT)
@@ -170,7 +186,12 @@ class WebApi:
             self._wrong.spend(key, now)
         if self._key is None:
             self._key = app_tokens.verifying_key(self._fleet)
-        found = access_token.verify(self._key, text)
+        try:
+            found = access_token.verify(self._key, text)
+        except HostError as error:
+            if error.code != "token-expired":  # which is what a page has that stays open
+                self._guess(address, error)
+            raise
         with self._guard:
             self._wrong.give_back(key, now)
             self._known[mark] = found
@@ -178,10 +199,27 @@ class WebApi:
                 self._known.popitem(last=False)
         return found
 
+    def _guess(self, address: str, error: HostError) -> HostError:
+        """Count a wrong token as a wrong log-in, and return its error."""
+        self._wrong_logins.refused(address, "the API")
+        return error
+
     def _origins(self) -> frozenset[str]:
-        """Return the origins of all tokens of the API that are neither revoked nor ended."""
-        tokens = self._ask(_live_tokens)
-        return frozenset(origin for one in tokens for origin in access_token.origins_of(one.scope))
+        """Return the origins of all tokens of the API that are neither revoked nor ended.
+
+        Strangers ask for it: fleet.db is looked at twice a second at most.
+        """
+        now = self._clock()
+        with self._guard:
+            looked, allowed = self._allowed
+        if now - looked >= _ORIGINS_S:
+            tokens = self._ask(_live_tokens)
+            allowed = frozenset(
+                one for row in tokens for one in access_token.origins_of(row.scope)
+            )
+            with self._guard:
+                self._allowed = now, allowed
+        return allowed
 
     # The operations
 
@@ -278,16 +316,20 @@ class WebApi:
         timeout = line.get("timeout", 10)
         if type(timeout) not in (int, float) or not 0 < timeout <= MAX_TIMEOUT_S:
             raise HostError("bad-argument", f"a time-out is above 0 and at most {MAX_TIMEOUT_S:g}")
+        self._commands.add(caller, claims)
         request: Line = {key: line[key] for key in ("args", "ttl", "timeout") if key in line}
         request |= {"op": "send", "device": device, "command": command, "app": claims.appid}
         rights = Rights(f"{claims.appid} token {claims.id}", ("command",))
         self._sockets.handle_session(request, caller, rights)
 
     def _watch(self, _: Line, caller: Caller, claims: Claims) -> None:
+        since = self._clock()
+        if not self._ask(lambda engine: engine.store.is_live_token(claims.id, claims.appid)):
+            raise HostError("token-revoked", "the token was revoked")  # since it was looked up
         self._streams.add(caller, claims)
         self._feed.add(caller, shown=filtered(self._types, claims))
         caller.who = f"{claims.appid} token {claims.id}"
-        caller.ends_with = lambda: self.is_over(claims)
+        caller.ends_with = lambda: self.is_over(claims, since)
         caller.send({"kind": "ready"} | _about(claims))
 
     def _known_device(self, line: Line, claims: Claims) -> str:
@@ -298,7 +340,7 @@ class WebApi:
             known = engine.store.find(device)
             return known is not None and claims.knows(known.type)
 
-        if not self._ask(find):
+        if not device.isascii() or not self._ask(find):  # an ID is ASCII
             raise HostError("device-unknown", "the token is for no device of this name")
         return device
 

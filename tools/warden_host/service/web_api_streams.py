@@ -17,30 +17,38 @@ from warden_host.protocol.access_token import Claims
 from warden_host.service.control import Caller, Line
 from warden_host.service.event_feed import Entry
 
-MOST_OF_A_TOKEN = 8
-MOST = 64  # of all tokens: the console's own pages need calls, too
+# Calls that stay open, of a token and of all tokens: the console's own pages need calls, too.
+MOST_OF_A_TOKEN, MOST = 8, 64  # streams
+COMMANDS_OF_A_TOKEN, COMMANDS = 16, 40
 _STATES = {"came": "online", "session": "online", "left": "offline", "quarantined": "quarantined"}
 
 
-class OpenStreams:
-    """Count the streams: neither a token nor all of them take every call."""
+class OpenCalls:
+    """Count calls that stay open: neither a token nor all of them take every call.
 
-    def __init__(self) -> None:
-        self._streams: dict[Caller, str] = {}
+    what: such as "streams". most: of all tokens.
+    """
+
+    def __init__(self, what: str, most_of_a_token: int, most: int) -> None:
+        self._what, self._most_of_a_token, self._most = what, most_of_a_token, most
+        self._calls: dict[Caller, str] = {}
         self._guard = threading.Lock()
+
+    def __len__(self) -> int:
+        with self._guard:
+            return sum(not one.gone.is_set() for one in self._calls)
 
     def add(self, caller: Caller, claims: Claims) -> None:
         """Count one until its caller is gone. Raises rate-limited."""
         with self._guard:
-            self._streams = {
-                one: id_ for one, id_ in self._streams.items() if not one.gone.is_set()
-            }
-            of_it = sum(id_ == claims.id for id_ in self._streams.values())
-            if of_it >= MOST_OF_A_TOKEN or len(self._streams) >= MOST:
+            self._calls = {one: id_ for one, id_ in self._calls.items() if not one.gone.is_set()}
+            of_it = sum(id_ == claims.id for id_ in self._calls.values())
+            if of_it >= self._most_of_a_token or len(self._calls) >= self._most:
                 raise HostError(
-                    "rate-limited", f"there are {of_it} streams of the token open: close some"
+                    "rate-limited",
+                    f"{of_it} {self._what} of the token are open, {len(self._calls)} of all tokens",
                 )
-            self._streams[caller] = claims.id
+            self._calls[caller] = claims.id
 
 
 def shown(entry: Entry, types: dict[str, str], claims: Claims) -> bytes:

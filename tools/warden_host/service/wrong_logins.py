@@ -1,4 +1,4 @@
-"""Pass wrong log-ins at the console on, to the same watch that bans addresses at the broker."""
+"""Pass wrong log-ins at the console, and wrong tokens, on to the watch that bans addresses."""
 
 import ipaddress
 import itertools
@@ -30,16 +30,19 @@ class WrongLogins:
         found = canonical(address)
         return bool(found) and self._bans.keeps_out(found)
 
-    def refused(self, address: str) -> None:
+    def refused(self, address: str, place: str = "the console") -> None:
         """Count a wrong log-in: for an alarm, and against the address."""
-        self._on_notice(
-            FleetEvent("notice", code=LOGIN_REFUSED, text=f"from {address}, at the console")
-        )
+        text = f"from {address}, at {place}"
+        self._on_notice(FleetEvent("notice", code=LOGIN_REFUSED, text=text))
         self._attempt(AttemptKind.REFUSED, address, _STRANGER)
 
     def right(self, address: str, name: str) -> None:
         """Note from where an operator logged in: others there are slowed, and not banned."""
-        self._attempt(AttemptKind.LOGGED_IN, address, f"{OPERATOR}:{name}")
+        self.accepted(address, f"{OPERATOR}:{name}")
+
+    def accepted(self, address: str, client: str) -> None:
+        """Note from where a client of the fleet came, as the broker names it."""
+        self._attempt(AttemptKind.LOGGED_IN, address, client)
 
     def _attempt(self, kind: AttemptKind, address: str, client: str) -> None:
         found = canonical(address)

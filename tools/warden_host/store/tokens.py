@@ -54,6 +54,15 @@ class Tokens(Database):
                 return token
         raise HostError("token-unknown", "no such token in this fleet")
 
+    def is_live_token(self, id_: str, appid: str) -> bool:
+        """Return whether an application has this token, neither revoked nor ended."""
+        row = self._do(
+            "SELECT 1 FROM app_tokens WHERE id = ? AND appid = ? AND revoked IS NULL"
+            " AND expires > ?",
+            *(id_, appid, time.time()),
+        ).fetchone()
+        return row is not None
+
     def revoke_token(self, id_: str) -> None:
         """Record the revocation, durably."""
         with self.transaction():

@@ -71,7 +71,8 @@ class Handlers:
 
     async def command(self, request: Request) -> Response:
         """Send a command; return the device's answer."""
-        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+        kind = request.headers.get("content-type", "").partition(";")[0]
+        if kind.strip().lower() != "application/json":
             raise HTTPException(415, "a command is application/json")
         given = jsontext.parse_object(await request.body(), MAX_BODY, "bad-json", _DEPTH, _MARKS)
         found = await self._call(request, "command", command_fields(given) | request.path_params)

@@ -11,6 +11,7 @@ from warden_host.web.authority import Line
 
 # Of a refusal: what is asked for is not there, is not for this token, is wrong, or can't be now.
 STATUS = {
+    "address-refused": 403,
     "app-unknown": 409,
     "bad-argument": 400,
     "bad-json": 400,
