@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
+import pytest
 from warden_host.sim import network
 from warden_host.sim.network import DOWN, SILENT, UP, Network
 
@@ -98,6 +100,62 @@ def test_silent() -> None:
             assert await late_reader.read(1) == b"z"
             writer.close()
             late.close()
+
+    asyncio.run(run())
+
+
+def test_what_gave_up_in_silence_reaches_no_server_later() -> None:
+    """An old CONNECT would end the board's new session, and old ones would take all places."""
+
+    async def run() -> None:
+        got: list[bytes] = []
+
+        async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            got.append(await reader.read(9))
+            writer.close()
+
+        async with await asyncio.start_server(note, HOST, 0) as server:
+            made = Network()
+            made.switch(SILENT, 0)
+            port = server.sockets[0].getsockname()[1]
+            for _ in range(network.MAX_CONNECTIONS + 1):
+                reader, writer = await connect(made, port)
+                writer.write(b"old")
+                writer.write_eof()
+                assert await reader.read() == b""  # the forwarder has let go of it
+                writer.close()
+            reader, writer = await connect(made, port)
+            writer.write(b"new")
+            await writer.drain()
+            made.switch(UP, 0)
+            assert await reader.read() == b""
+            writer.close()
+            await made.close()
+        assert got == [b"new"]
+
+    asyncio.run(run())
+
+
+def test_a_port_that_was_taken_meanwhile() -> None:
+    async def run() -> None:
+        async with echo() as (made, port, server):
+            server.close()
+            near = await made.port_of(HOST, port)  # refused from now on: nothing listens there
+            assert near is not None
+            with socket.create_server((HOST, near)):
+                again = await asyncio.start_server(lambda _, writer: writer.close(), HOST, port)
+                async with again:
+                    assert await made.port_of(HOST, port) not in (None, near)
+
+    asyncio.run(run())
+
+
+def test_a_name_that_is_none() -> None:
+    async def run() -> None:
+        async with echo() as (made, port, _):
+            near = await made.port_of("x" * 64, port)  # longer than a label of DNS
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(HOST, near)
 
     asyncio.run(run())
 

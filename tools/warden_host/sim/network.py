@@ -34,9 +34,15 @@ class _Target:
     async def connect(self) -> Streams:
         """Return the connection that is ready, or a new one. Raises OSError."""
         found, self.ready = self.ready, None
-        if found is not None and not found[0].at_eof():
-            return found
-        return await asyncio.wait_for(asyncio.open_connection(self.host, self.port), _CONNECT_S)
+        if found is not None:
+            if not found[0].at_eof():
+                return found
+            found[1].transport.abort()
+        opening = asyncio.open_connection(self.host, self.port)
+        try:
+            return await asyncio.wait_for(opening, _CONNECT_S)
+        except UnicodeError:  # of encodings.idna, for a label of more than 63 characters
+            raise OSError("no name of a host") from None
 
     def drop(self) -> None:
         """Close the connection that is ready."""
@@ -110,12 +116,19 @@ class Network:
             else:
                 asyncio.get_running_loop().call_later(_READY_S, target.drop)
         if target.server is None:
-            target.server = await asyncio.start_server(
-                lambda reader, writer: self._accept(target, reader, writer), _HOST, target.near
-            )
+            try:
+                target.server = await self._listen(target, target.near)
+            except OSError:  # another program has taken the port meanwhile
+                target.server = await self._listen(target, 0)
             target.near = target.server.sockets[0].getsockname()[1]
         if self.mode == UP and target.ready is None:
             target.refuse()
+
+    async def _listen(self, target: _Target, port: int) -> asyncio.Server:
+        """Listen for the board. port: 0 for any. Raises OSError."""
+        return await asyncio.start_server(
+            lambda reader, writer: self._accept(target, reader, writer), _HOST, port
+        )
 
     async def close(self) -> None:
         """End the connections, and listen no more."""
@@ -143,11 +156,13 @@ class Network:
         """Carry one connection until both directions have ended, or one fails."""
         far = None
         try:
-            await self._passes.wait()
+            sent = await self._wait_for_way(reader)
+            if sent is None:
+                return
             far_reader, far = await target.connect()
             self._writers.add(far)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._forward(reader, far))
+                group.create_task(self._forward(reader, far, sent))
                 group.create_task(self._forward(far_reader, writer))
         except* OSError:  # TimeoutError too
             pass
@@ -157,8 +172,36 @@ class Network:
                     self._writers.discard(each)
                     each.transport.abort()
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one direction until it ends."""
+    async def _wait_for_way(self, reader: asyncio.StreamReader) -> bytes | None:
+        """Return what the board has sent once there is a way; None if it gave up before.
+
+        A server must not hear later of a connection that the board has closed: an old CONNECT
+        would end the board's new session.
+        """
+        sent = b""
+        way = asyncio.create_task(self._passes.wait())
+        try:
+            while not self._passes.is_set() and len(sent) < _CHUNK * _CHUNKS:
+                read = asyncio.create_task(reader.read(_CHUNK))
+                try:
+                    await asyncio.wait((way, read), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    read.cancel()  # nothing happens to one that is done
+                    await asyncio.wait((read,))
+                if not read.cancelled():
+                    data = read.result()
+                    if not data:
+                        return None
+                    sent += data
+            await way
+        finally:
+            way.cancel()
+        return sent
+
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes = b""
+    ) -> None:
+        """Carry one direction until it ends. first: what was read of it before."""
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_CHUNKS)
         loop = asyncio.get_running_loop()
 
@@ -175,10 +218,11 @@ class Network:
 
         delivery = asyncio.create_task(deliver())
         try:
-            data = b"."
+            data = first or await reader.read(_CHUNK)
             while data:
-                data = await reader.read(_CHUNK)
                 await under_way.put((loop.time() + self.delay_ms / 1000, data))
+                data = await reader.read(_CHUNK)
+            await under_way.put((loop.time() + self.delay_ms / 1000, b""))
             await delivery
         finally:
             delivery.cancel()
