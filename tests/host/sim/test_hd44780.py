@@ -120,6 +120,16 @@ def test_characters_of_the_program_and_of_the_rom() -> None:
     assert driver.lines[0][2:] == "¥→←ｱﾟä█"
 
 
+def test_the_cursor_moves_within_the_programs_own_characters() -> None:
+    driver = Driver()
+    driver.instruct(0x40 | 0x3F, 0x14)  # behind the last row comes the first
+    driver.put(b"\x01")
+    driver.instruct(0x10, 0x10)
+    driver.put(b"\x02")
+    own = driver.display.shown()["characters"]
+    assert own[0][0] == 1 and own[7][7] == 2
+
+
 def test_one_line() -> None:
     driver = Driver(lines=1)
     driver.put(b"x" * 17)

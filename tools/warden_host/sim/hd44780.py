@@ -38,8 +38,8 @@ class Controller:
     def write(self, value: int) -> None:
         """Take a character, or a row of a character of the program's own."""
         if self._in_characters:
-            self._characters[self._at % len(self._characters)] = value & 0x1F
-            self._at = (self._at + self._step) % len(self._characters)
+            self._characters[self._at] = value & 0x1F
+            self._at = self._next(self._at, self._step)
             return
         self._cells[self._place(self._at)] = value
         self._at = self._next(self._at, self._step)
@@ -73,6 +73,8 @@ class Controller:
 
     def _next(self, at: int, step: int) -> int:
         """Return the address beside another one; behind the last one comes the first."""
+        if self._in_characters:
+            return (at + step) % len(self._characters)
         if not self._two_lines:
             return (at + step) % _ONE_LINE
         place = (self._place(at) + step) % (2 * _LINE)
