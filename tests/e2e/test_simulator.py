@@ -142,6 +142,7 @@ def test_no_name_leads_out_of_the_flash(world: World, running: Simulator) -> Non
             assert running.ask("GET", FLASH + path)[0] == 400, path
         assert running.ask("GET", f"{FLASH}/main.py?from=-1")[0] == 400
         assert running.ask("GET", f"{FLASH}/main.py?from={10**12}")[0] == 400
+        assert running.ask("GET", f"{FLASH}/main.py?from=%C2%B2")[0] == 400  # a digit, no number
         assert running.ask("GET", f"{FLASH}/main.py?from=99999999")[1]["hex"] == ""
     finally:
         (root / "link").unlink()

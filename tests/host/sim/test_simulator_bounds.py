@@ -77,3 +77,10 @@ def test_many_files_and_deep_folders(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert flash_files.files(tmp_path)[1]
     assert len(flash_files.read(tmp_path, "/4", 0)[0]) == flash_files.MAX_READ
     assert flash_files.read(tmp_path, "/4", flash_files.MAX_READ) == (b"x", 4097)
+
+
+def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff")).write_bytes(b"x")
+    found = flash_files.files(tmp_path)[0]
+    assert [one.path for one in found] == ["/\ufffd"]
+    found[0].path.encode()  # as an answer does

@@ -41,7 +41,8 @@ def files(root: Path) -> tuple[list[FlashFile], bool]:
             if stat.S_ISREG(state.st_mode):
                 if len(found) >= MAX_FILES:
                     return found, True
-                path = "/" + (inside / name).as_posix()
+                # A name that is no text can be seen, and not be read.
+                path = os.fsencode(f"/{(inside / name).as_posix()}").decode(errors="replace")
                 found.append(FlashFile(path, state.st_size, state.st_mtime))
     return found, False
 

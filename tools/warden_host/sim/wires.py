@@ -95,7 +95,7 @@ class Wires:
         self._loop = asyncio.get_running_loop()
         self._told, out = os.pipe()
         back, self._back = os.pipe()
-        self.fds = (out, back)
+        self.fds: tuple[int, ...] = (out, back)  # for the board, until it has them
         self._line = bytearray()
         os.set_blocking(self._told, False)
         os.set_blocking(self._back, False)
@@ -106,8 +106,7 @@ class Wires:
 
     def attach(self) -> None:
         """Listen to the board, which was started with these pipes."""
-        for fd in self.fds:
-            os.close(fd)
+        self._close_boards_ends()
         self._loop.add_reader(self._told, self._on_readable)
 
     def cut_after(self, count: int) -> None:
@@ -119,12 +118,18 @@ class Wires:
         self._send("no" if port is None else f"port {port}")
 
     def close(self) -> None:
-        """Close the pipes."""
+        """Close the pipes, also those of a board that could not be started."""
+        self._close_boards_ends()
         self._loop.remove_reader(self._told)
         for fd in (self._told, self._back):
             with contextlib.suppress(OSError):
                 os.close(fd)
         self._told = self._back = -1
+
+    def _close_boards_ends(self) -> None:
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = ()
 
     def _send(self, line: str) -> None:
         with contextlib.suppress(OSError):  # it has ended, or reads nothing

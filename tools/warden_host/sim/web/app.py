@@ -117,7 +117,7 @@ class Pages:
         """Return some bytes of a file, as they are."""
         board = self._board(request)
         offset = request.query_params.get("from", "0")
-        if not offset.isdigit() or len(offset) > 12:
+        if not (offset.isascii() and offset.isdigit()) or len(offset) > 12:
             raise HTTPException(400, "from is a number of bytes")
         path = request.path_params["path"]
         data, size = flash_files.read(board.root, path, int(offset))

@@ -28,6 +28,7 @@ MAX_CUT = 100_000
 MAX_KEYS = 16
 _MAX_PINS = 64
 _OPERATIONS = 20  # that are shown
+_LINES_AHEAD = 32  # of the console, which the loop has yet to show
 
 
 class SimulatedBoard:
@@ -65,7 +66,7 @@ class SimulatedBoard:
         self._why = "not switched on yet"
         self._was_cut = False  # the run that ends was
         self._armed = 0
-        self._lookups: set[asyncio.Task[None]] = set()
+        self._lookup: asyncio.Task[None] | None = None
         self._show_board(board_file.read(self._board_py))
         self._power = asyncio.create_task(self._keep_power())
 
@@ -177,10 +178,11 @@ class SimulatedBoard:
             restarts.begin()
             try:
                 code = await self._start()
-            except HostError as error:
+            except (HostError, OSError) as error:  # of the system: no memory, no more files
                 self._wanted.clear()
-                self._why = error.text
-                self.log_line(f"-- {error.code}: {error.text} --")
+                self._why = error.text if isinstance(error, HostError) else str(error.strerror)
+                named = f"{error.code}: " if isinstance(error, HostError) else ""
+                self.log_line(f"-- {named}{self._why} --")
                 code = -1
             self._note("power")
             if self._was_cut or not self._wanted.is_set():
@@ -204,6 +206,7 @@ class SimulatedBoard:
         simulated.check_not_wiped(self._home)
         simulated.check(self._home)
         self._show_board(board_file.read(self._board_py))
+        self.clock.go_on()
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[int] = loop.create_future()
         self._wires = ends = Wires(self._on_event)
@@ -228,6 +231,9 @@ class SimulatedBoard:
             return await ended
         finally:
             self._run = self._wires = None
+            if self._lookup is not None:
+                self._lookup.cancel()
+                self._lookup = None
             if run is not None:
                 run.process.kill()
                 await asyncio.to_thread(run.stop)
@@ -242,8 +248,16 @@ class SimulatedBoard:
     ) -> None:
         """Pass on the board's lines, on a thread of its own."""
 
+        ahead = threading.Semaphore(_LINES_AHEAD)
+
+        def take(line: str) -> None:
+            ahead.release()
+            self._on_line(line)
+
         def show(line: str) -> None:
-            loop.call_soon_threadsafe(self._on_line, line)
+            # A board that prints faster than the loop shows waits, as at a slow serial port.
+            ahead.acquire()
+            loop.call_soon_threadsafe(take, line)
 
         def finish(code: int) -> None:
             if not ended.done():
@@ -285,9 +299,9 @@ class SimulatedBoard:
                 jsontext.printable(f"incident {event.code} {event.at}{times}"), "refused"
             )
         elif isinstance(event, Lookup):
-            task = asyncio.create_task(self._answer(event))
-            self._lookups.add(task)
-            task.add_done_callback(self._lookups.discard)
+            # A board waits for each answer; the answer to an earlier run's question is nobody's.
+            if self._wires is not None and (self._lookup is None or self._lookup.done()):
+                self._lookup = asyncio.create_task(self._answer(event, self._wires))
         elif event.cut:
             last = self._newest[-1] if self._newest else event
             self.switch_off(f"cut within operation {last.number}, {last.name} {last.path}")
@@ -298,7 +312,8 @@ class SimulatedBoard:
                 self._armed -= 1
             self._note("flash")
 
-    async def _answer(self, lookup: Lookup) -> None:
-        port = await self.network.port_of(lookup.host, lookup.port)
-        if self._wires is not None:
-            self._wires.answer(port)
+    async def _answer(self, lookup: Lookup, ends: Wires) -> None:
+        port = None
+        with contextlib.suppress(OSError):  # no more files, no more ports
+            port = await self.network.port_of(lookup.host, lookup.port)
+        ends.answer(port)
