@@ -87,6 +87,7 @@ class Tokens:
                 self._use(*await self._fetch(self._name()))
             except PeerError as error:
                 self._agent.log(error.code, error.text)  # the old one is as good as before
+                self._agent.report(error.code, "token")
                 self._renew_ms = self._agent.now_ms() + self._backoff.next_ms()
                 self._changed.set()
         if not self._is_valid():

@@ -269,7 +269,9 @@ def test_no_memory_for_a_second_connection():
     board.turn()
     board.server.memory, board.server.down = True, True
     board.ms = board.tokens._ends_ms - 60000
+    board.incidents()
     equal(board.connect(), b"t2")
+    equal([one["code"] for one in board.incidents()], ["unreachable"])
 
 
 def test_a_refused_token_is_replaced_once():
