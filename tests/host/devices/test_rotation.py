@@ -3,7 +3,9 @@
 import pytest
 from engine_kit import POLICY, SEALED, K, Stage, run
 from host_kit import DEVICE, PeerDevice, new_fleet, refused
+from warden_client.protocol import cose
 from warden_client.protocol.freshness import NOTHING_PROVEN
+from warden_client.protocol.session import WAKE_REPEAT_S
 from warden_host import names
 from warden_host.broker.accounts import device_account
 from warden_host.broker.mosquitto import dynsec, registry
@@ -106,6 +108,36 @@ def test_after_a_restart_both_are_known(stage, old, tmp_path):
     new.boot, new.connect = 2, -1
     third.handshake(new)
     third.store.close()
+
+
+def woken_with(stage: Stage) -> list[bytes]:
+    """Return the key IDs of the wakes that were sent."""
+    return [cose.claimed_kid(data) for _, where, data in stage.sent if where.verb == "wake"]
+
+
+def test_a_device_that_has_the_old_key_alone_is_not_woken_with_the_new_one(stage, old, tmp_path):
+    """It would report each such wake, as `wrong-application`."""
+    start_rotation(stage)
+    again = Stage(tmp_path)
+    again.engine.wake_all()
+    old.connect += 1
+    again.handshake(old)
+    for _ in range(4):
+        again.pass_time(WAKE_REPEAT_S)
+    lights = PeerDevice(K["lights"], old.policy_hash, "lights")
+    assert set(woken_with(again)) == {old.kid, lights.kid}
+    again.store.close()
+
+
+def test_a_device_that_does_not_answer_is_woken_with_both_keys(stage, old, tmp_path):
+    start_rotation(stage)
+    again = Stage(tmp_path)
+    again.engine.wake_all()
+    new = renewed(old).kid
+    assert new not in woken_with(again)
+    again.pass_time(WAKE_REPEAT_S)
+    assert new in woken_with(again)
+    again.store.close()
 
 
 def test_the_deadline_at_this_end(stage, old):

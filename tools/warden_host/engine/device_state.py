@@ -129,6 +129,16 @@ class DeviceState:
             return None if verb in ("hello", "ready") or steady > until else old_session
         return self.sessions.get(appid)
 
+    def sessions_to_wake(self) -> list[Session]:
+        """Return the sessions whose wakes may be sent.
+
+        A device that answered under the old key of a rotation may not have the new one yet, and
+        would report a wake under it.
+        """
+        new = self.new_sessions.items()
+        unproven = [one for appid, one in new if not self.sessions[appid].exists]
+        return [*self.sessions.values(), *unproven]
+
     def is_for_other_app(self, session: Session, data: bytes) -> bool:
         """Return whether a message is sealed under the key of another application."""
         kid = cose.claimed_kid(data) if len(self.sessions) > 1 else None

@@ -140,8 +140,10 @@ class Engine:
             revoked = ending is not None and ending.revoked and not ending.wipe
             if device.mode == "sealed" and not device.mark.quarantine and not revoked:
                 state = self.state(device.device)
-                for session in (*state.sessions.values(), *state.new_sessions.values()):
+                for session in state.sessions.values():
                     self.send(session.address, session.request_hello(self.clock()))
+                for session in state.new_sessions.values():
+                    session.request_hello(self.clock())  # tick() sends it, if it is needed
 
     def on_link_lost(self, appid: str) -> None:
         """Suspend an application's sessions: it lost its connection to the broker."""
@@ -237,7 +239,7 @@ class Engine:
             if now.sealable:
                 self._expire_old_keys(state, now.unix)
                 self.presence.tick(state, now)
-            for session in (*state.sessions.values(), *state.new_sessions.values()):
+            for session in state.sessions_to_wake():
                 for wake in session.tick(now):
                     self.send(session.address, wake)
         self._jobs.tick(now.steady)
