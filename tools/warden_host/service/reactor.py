@@ -48,7 +48,6 @@ _MOST_ALERTS = 4096
 _WATCHED = ("incident", "refused")
 LOST = "messages-lost"
 _UNLIST = "revoke-gateway"  # what is done instead of a device's reaction
-_LISTED_S = 6.0  # RabbitMQ lists a connection at most so long after its log-in
 _BACKLOG_S = 5.0  # what a gateway sent before its right ended may take so long to come
 
 
@@ -255,7 +254,7 @@ class Reactor:
                 management.refuse(self._fleet, user)
 
         if management.is_used(self._fleet):
-            self._later(_LISTED_S, refuse)
+            self._later(management.LISTED_S, refuse)
 
     def _cut_account(self, job: _Job) -> None:
         if job.kind != ALERT:
@@ -308,7 +307,6 @@ class Reactor:
                 store.add_audit(_WHO, f"{kind} {device} for {job.code}", outcome, started)
         self._authority.ask(lambda engine: _unload(engine, device))
         if kind == DEREGISTER:
-            self._refuse_again(names.device_client(self._type(device), device))
             self._revoked()
         else:
             self._authority.floods.forget(device)

@@ -1,4 +1,4 @@
-"""Cut off applications' tokens at their end while `warden serve` runs.
+"""Cut off applications' tokens at their end, and revoked devices again, while `warden serve` runs.
 
 The authority checks each token's end itself; a broker that knows the token as a password does not.
 """
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from warden_host.devices import app_tokens
+from warden_host.devices import app_tokens, revocation
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
@@ -19,15 +19,17 @@ _PAUSE_S = 1.0
 
 @contextmanager
 def sweeping(fleet: Fleet, announce: Callable[[FleetEvent], None]) -> Iterator[None]:
-    """Look once a second for tokens that have ended, on a thread of its own."""
+    """Look once a second for ended tokens and revoked devices, on a thread of its own."""
 
     def run(stop: threading.Event) -> None:
         said = ""
         removed: set[str] = set()
+        refused: set[str] = set()
         with Store(fleet.database) as store:
             while not stop.wait(_PAUSE_S):
                 try:
                     app_tokens.sweep(fleet, store, removed)
+                    revocation.refuse_again(fleet, store, refused)
                     said = ""
                 # Of any kind: without this thread no token would end. The next look tries again.
                 except Exception as error:  # noqa: BLE001

@@ -37,6 +37,15 @@ class Endings(Database):
         found = {row[0]: self.ending(row[0]) for row in rows}
         return {device: ending for device, ending in found.items() if ending is not None}
 
+    def revoked_between(self, first: float, last: float) -> list[str]:
+        """Return devices that were revoked between two moments, and are not to be wiped."""
+        rows = self._do(
+            "SELECT device FROM endings WHERE revoked AND NOT wipe AND ordered BETWEEN ? AND ?",
+            first,
+            last,
+        )
+        return [row[0] for row in rows.fetchall()]
+
     def order_ending(self, device: str, revoked: bool, wipe: bool, moment: float) -> None:
         """Add to the device's order; an earlier order stays. Call it inside a transaction."""
         self._do(

@@ -34,6 +34,9 @@ _ADDRESS = re.compile(
 )
 
 
+LISTED_S = 6.0  # RabbitMQ lists a connection at most so long after its log-in
+
+
 def close_connections(fleet: Fleet, client_ids: Collection[str]) -> int:
     """Close the connections of MQTT client IDs that begin so; return how many there were.
 
