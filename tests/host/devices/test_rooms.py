@@ -11,7 +11,7 @@ from engine_kit import SEALED
 from host_kit import new_fleet, refused
 from warden_host.bans.networks import is_loopback
 from warden_host.cli import main
-from warden_host.devices import app_tokens, provision, rooms, setup
+from warden_host.devices import app_changes, app_tokens, provision, rooms, setup
 from warden_host.engine.request import Request
 from warden_host.names import AUTHORITY, topic_base
 from warden_host.protocol.access_token import Scope
@@ -170,6 +170,7 @@ def test_names_that_are_taken(fleet, capsys, monkeypatch):
         for room, device in (("relay", "mast2"), ("attic", "D1"), ("attic", "mast")):
             with refused("bad-argument"):
                 rooms.add(fleet, store, room, (device,))
+        assert app_changes.unused_types(store, ("relay", "weather", "x")) == ["x"]
         with refused("bad-name"):
             rooms.add(fleet, store, "no/room", ("x",))
         monkeypatch.setattr(rooms, "MOST_DEVICES", 2)

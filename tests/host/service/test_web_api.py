@@ -374,9 +374,15 @@ def test_bodies_that_are_refused(caller, body, changes, status, code):
 
 
 def test_other_paths_and_methods(caller):
-    for path, status in (("/nothing", 404), ("/events", 426), ("/devices?limit=x", 400)):
+    for path, status in (
+        ("/nothing", 404),
+        ("/devices/", 404),
+        ("/events", 426),
+        ("/devices?limit=x", 400),
+    ):
         assert caller.get(path)[0] == status
-    assert caller.get("/devices?limit=0")[1]["code"] == "bad-argument"
+    found = caller.get("/devices?limit=0")[1]
+    assert (found["code"], "--help" in found["detail"]) == ("bad-argument", False)
     for method in ("PUT", "DELETE", "PATCH"):
         status, _ = caller.ask(method, "/token", "{}")
         assert status == 405 and "GET" in caller.headers["allow"]

@@ -4,6 +4,7 @@ import asyncio
 import resource
 import socket
 import ssl
+import sys
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 def served():
     """Run a client against a server."""
 
-    async def both(client: Any, keys: Any) -> Any:
+    async def both(client: Any, keys: Any, level: str) -> Any:
         certificate, key = keys or (None, None)
         config = uvicorn.Config(
             app,
@@ -58,7 +59,7 @@ def served():
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=5,
             lifespan="off",
-            log_level="critical",
+            log_level=level,
             ssl_certfile=certificate,
             ssl_keyfile=key,
         )
@@ -73,7 +74,7 @@ def served():
             server.should_exit = True
             await running
 
-    return lambda client, keys=None: asyncio.run(both(client, keys))
+    return lambda client, keys=None, level="critical": asyncio.run(both(client, keys, level))
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +288,40 @@ def test_a_late_or_flooding_websocket_ends(served, path, sent, monkeypatch):
         return True
 
     assert served(client)
+
+
+def test_a_client_writes_nothing_into_the_log(served, caplog, capfd, monkeypatch):
+    """Text that is not UTF-8, and answers to one that is gone."""
+    gone = asyncio.Event()
+
+    async def answer_too_late(path: str, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        transport = send.__self__.transport
+        transport.get_extra_info("socket").shutdown(socket.SHUT_WR)  # as if the peer had reset it
+        try:
+            for _ in range(20):
+                await send({"type": "websocket.send", "text": "x"})
+        finally:
+            gone.set()
+
+    monkeypatch.setattr(sys.modules[__name__], "serve_websocket", answer_too_late)
+
+    async def client(port: int) -> bytes:
+        reader, writer = await upgraded(port, "/echo")
+        writer.write(frame(0x01, b"\xc3") + frame(0x80, b"\xa9"))  # one character in two pieces
+        await gone.wait()
+        writer.close()
+        reader, writer = await upgraded(port, "/echo")
+        writer.write(frame(0x81, b"\xff\xfe"))
+        return await reader.read()
+
+    assert served(client, level="error") == b"\x88\x02\x03\xef"  # 1007
+    assert caplog.records == []
+    assert capfd.readouterr().err == ""  # uvicorn's own
 
 
 @pytest.mark.parametrize("tls", [False, True])

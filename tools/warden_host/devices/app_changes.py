@@ -60,8 +60,8 @@ def find(store: Store, appid: str) -> App:
 
 
 def unused_types(store: Store, types: Iterable[str]) -> list[str]:
-    """Return those types that no device of the fleet has; none where it has no device yet."""
-    used = {device.type for device in store.devices()}
+    """Return those types that no device or open room has; none where there is no device yet."""
+    used = {device.type for device in store.devices()} | set(store.rooms())
     return [type_ for type_ in types if used and type_ not in used]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from warden_host.web.places import Place, Places
@@ -127,7 +128,12 @@ class LimitedWebSocket(WebSocketsSansIOProtocol):
         self.transport.abort()
 
     async def send(self, message: Any) -> None:
-        """Send on; note that the client was answered."""
+        """Send on; note that the client was answered. Raises ClientDisconnected.
+
+        A transport that ended logs each further write, until its end is told.
+        """
+        if message["type"] == "websocket.send" and self.transport.is_closing():
+            raise ClientDisconnected
         self._answered = self._answered or message["type"] == "websocket.send"
         await super().send(message)
 
@@ -154,9 +160,24 @@ class LimitedWebSocket(WebSocketsSansIOProtocol):
         super().data_received(data)
 
     def send_receive_event_to_app(self) -> None:
-        """Count anew behind a whole message: the next one waits until it is handled."""
+        """Count anew behind a whole message: the next one waits until it is handled.
+
+        Text that is not UTF-8 ends it: uvicorn would log a traceback for each stranger's.
+        """
         self._bytes = 0
+        if self.curr_msg_data_type == "text" and not self.close_sent and not self._is_utf8():
+            self.frames = []
+            self.conn.send_close(1007)
+            self.handle_parser_exception()
+            return
         super().send_receive_event_to_app()
+
+    def _is_utf8(self) -> bool:
+        try:
+            b"".join(self.frames).decode()
+        except UnicodeDecodeError:
+            return False
+        return True
 
     def _check(self) -> None:
         now = self.loop.time()

@@ -39,6 +39,7 @@ def api(authority: Authority) -> App:
         ],
         exception_handlers=shared,
     )
+    inner.router.redirect_slashes = False  # the document has no redirection
     return Cors(inner, authority)
 
 

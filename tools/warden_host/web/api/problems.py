@@ -37,6 +37,13 @@ STATUS = {
     "token-revoked": 401,
     "token-scope": 403,
 }
+# What a client of the API can do, in place of a hint for who has the fleet's shell.
+_HINTS = {
+    "bad-argument": "/api/v1/openapi.json says what a request has",
+    "bad-name": "/api/v1/openapi.json says what a request has",
+    "control-malformed": "/api/v1/openapi.json says what a request has",
+    "device-unknown": "GET /api/v1/devices lists those that the token is for",
+}
 _AGAIN_S = "2"  # when to ask again
 # What HTTP itself refuses, which has no code of the project's.
 HTTP = {
@@ -62,7 +69,7 @@ def problem(error: HostError) -> Line:
         "type": f"urn:warden:error:{error.code}",
         "status": STATUS.get(error.code, 502),
         "title": error.text or error.code,
-        "detail": error.hint,
+        "detail": _HINTS.get(error.code, error.hint),
         "code": error.code,
     }
 
