@@ -157,7 +157,11 @@ def looked_up(users: Tree) -> set[str]:
             and getattr(node.func, "id", "") in ("getattr", "setattr", "hasattr", "delattr")
             and len(node.args) > 1
         ]
-        constants = {one.value for one in names if isinstance(one, ast.Constant)}
+        constants = {
+            one.value
+            for one in names
+            if isinstance(one, ast.Constant) and isinstance(one.value, str)
+        }
         found |= constants if len(constants) == len(names) else Words({path: module}).strings
     return found
 
