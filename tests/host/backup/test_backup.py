@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import socket
 import tarfile
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -17,8 +19,10 @@ from warden_host.backup.backup import Key, Lock
 from warden_host.broker.accounts import device_account
 from warden_host.broker.backend import open_registry
 from warden_host.cli import main
+from warden_host.control_client import short_path
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
+from warden_host.service import console, kept_sessions
 from warden_host.store import schema
 from warden_host.store.held import HeldCommand
 from warden_host.store.store import Store
@@ -47,6 +51,20 @@ def content(root) -> dict[str, bytes]:
     """What lies in a folder: name → bytes."""
     files = (path for path in root.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+def test_what_a_running_service_has_open_is_left_out(fleet, tmp_path):
+    with ExitStack() as opened:
+        for path in (fleet.control, fleet.root / console.SOCKET):
+            listener = opened.enter_context(socket.socket(socket.AF_UNIX))
+            with short_path(path) as short:
+                listener.bind(short)
+        kept_sessions.put(fleet.root, [])
+        backup.make(fleet, tmp_path / "fleet.age", LOCK)
+    backup.restore(tmp_path / "fleet.age", KEY, tmp_path / "restored")
+    here = {path.name for path in (tmp_path / "restored").iterdir()}
+    assert "mail-ca.pem" in here
+    assert not here & {"control.sock", console.SOCKET, kept_sessions.FILE}
 
 
 def test_a_restored_fleet_is_the_fleet(fleet, tmp_path):

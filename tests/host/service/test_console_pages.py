@@ -454,4 +454,5 @@ def test_the_authority_is_away_and_comes_back(chromium_browser, fleet, port, aut
         page.clock.set_system_time(time.time() - 86400)  # a clock that jumps stops nothing
         start(authority, fleet, port)
         page.clock.run_for(5000)
-        page.get_by_role("heading", name="Log in").wait_for()  # sessions ended with it
+        page.locator("#link", has_text="live").wait_for()
+        page.get_by_role("heading", name="Devices").wait_for()

@@ -2,7 +2,7 @@
 
 import pytest
 from host_kit import refused
-from warden_host.service import web_sessions
+from warden_host.service import kept_sessions, web_sessions
 from warden_host.service.control import Caller
 from warden_host.store.operators import Operator
 from warden_host.store.store import Store
@@ -110,3 +110,56 @@ def test_one_operator_takes_a_part_of_the_streams(account):
         account.requests.handle(dict(line), Caller())
     callers[3].gone.set()
     account.requests.handle(dict(line), Caller())
+
+
+def test_sessions_stand_over_a_restart(account, tmp_path, monkeypatch):
+    token, ended = account.begin(), account.begin()
+    account.sessions.log_out(ended)
+    kept_sessions.put(tmp_path, account.sessions.export())
+    path = tmp_path / kept_sessions.FILE
+    assert path.stat().st_mode & 0o777 == 0o600
+    written = path.read_bytes()
+    assert token.encode() not in written
+
+    def restart():
+        account.sessions.end("alice")
+        account.sessions.restore(kept_sessions.take(tmp_path))
+
+    restart()
+    assert account.sessions.rights(token)[0].name == "alice"
+    with refused("session-ended"):
+        account.sessions.rights(ended)
+    restart()  # what was taken is gone: a session that ended since does not come back
+    with refused("session-ended"):
+        account.sessions.rights(token)
+
+    for wrong in (
+        b"",
+        b"[" * 99,
+        b'{"boot": 1, "sessions": 2}',
+        written.replace(b'"boot"', b'"b"'),
+    ):
+        path.write_bytes(wrong)
+        assert kept_sessions.take(tmp_path) == []
+    path.write_bytes(written + b" " * kept_sessions.MOST_BYTES)
+    assert kept_sessions.take(tmp_path) == []
+    (tmp_path / "other").write_bytes(written)
+    path.symlink_to(tmp_path / "other")
+    assert kept_sessions.take(tmp_path) == []
+    path.unlink()
+    monkeypatch.setattr(kept_sessions, "_boot", lambda: "")  # a machine that does not tell
+    path.write_bytes(written)
+    assert kept_sessions.take(tmp_path) == []
+
+
+def test_a_kept_session_does_not_outlast_its_log_in(account):
+    token = account.begin()
+    rows = account.sessions.export()
+    account.sessions.end("alice")
+    account.sessions.restore([[], None, 7, [*rows[0][:8], "x"], *rows])
+    assert account.sessions.rights(token)[0].name == "alice"
+    account.sessions.end("alice")
+    account.store.put_web_login(WebLogin("alice", "another", SECRET))
+    account.sessions.restore(rows)
+    with refused("session-ended"):
+        account.sessions.rights(token)

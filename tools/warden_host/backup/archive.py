@@ -29,7 +29,7 @@ _MOST_FILES = 1_000_000
 _DESCRIPTION_BYTES = 65536
 _BLOCK = 1 << 20
 _LEFT_OUT = re.compile(
-    r"(sim/.*|control\.sock|fleet\.db(-.*)?|(.*/)?\.[^/]*|broker/(edit\.)?lock"
+    r"(sim/.*|[a-z]+\.sock|web\.sessions|fleet\.db(-.*)?|(.*/)?\.[^/]*|broker/(edit\.)?lock"
     r"|broker/mosquitto\.(conf|log|log\.1))\Z",
     re.DOTALL,
 )

@@ -21,6 +21,7 @@ from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.fleet.servers import check_name
 from warden_host.relying_party import relying_party
+from warden_host.service import kept_sessions
 from warden_host.service.authority import Authority
 from warden_host.service.control import ControlServer, Line
 from warden_host.service.event_feed import EventFeed
@@ -93,12 +94,16 @@ def console(
         most_of_a_user=MOST_CALLS,
         most=MOST_CALLS,
     )
-    with server, contextlib.closing(Console(fleet, address, path, announce)) as running:
-        running.server, running.sessions, running.api = server, sessions, api
-        passkeys.party = relying_party(address.host, running.port, address.tls)
-        if address.tls:
-            wrong.guard_console(running.port)
-        yield running
+    sessions.restore(kept_sessions.take(fleet.root))
+    try:
+        with server, contextlib.closing(Console(fleet, address, path, announce)) as running:
+            running.server, running.sessions, running.api = server, sessions, api
+            passkeys.party = relying_party(address.host, running.port, address.tls)
+            if address.tls:
+                wrong.guard_console(running.port)
+            yield running
+    finally:
+        kept_sessions.put(fleet.root, sessions.export())
 
 
 class Console:

@@ -1,4 +1,4 @@
-"""Keep the sessions of operators at the console in a browser; they end with `warden serve`.
+"""Keep the sessions of operators at the console in a browser.
 
 The process that talks to browsers (warden_host/web) can read no key and no password's hash: it
 passes on what was typed, and each of its requests names a session. What a session may do is looked
@@ -191,6 +191,36 @@ class WebSessions:
                 for key, one in reversed(self._sessions.items())
                 if one.login.name == name and not self._is_old(one, now)
             ]
+
+    def export(self) -> list[list[Any]]:
+        """Return the sessions as JSON takes them, without tokens: for restore()."""
+        with self._guard:
+            return [
+                [
+                    *(key.hex(), one.login.name, one.login.mark.hex()),
+                    None if one.login.passkey is None else one.login.passkey.hex(),
+                    *(one.login.how, one.id, one.address, one.began, one.used),
+                ]
+                for key, one in self._sessions.items()
+            ]
+
+    def restore(self, rows: list[Any]) -> None:
+        """Take up what export() gave. Each is looked up as ever when it is used first."""
+        with self._guard:
+            for row in rows[:MOST]:
+                try:
+                    key, name, mark, passkey, how, id_, address, began, used = row
+                    login = Login(
+                        str(name),
+                        bytes.fromhex(mark),
+                        None if passkey is None else bytes.fromhex(passkey),
+                        str(how),
+                    )
+                    self._sessions[bytes.fromhex(key)] = _Session(
+                        login, str(id_), str(address), float(began), float(used)
+                    )
+                except (TypeError, ValueError):
+                    continue  # a file that somebody wrote: its row opens nothing
 
     def _operator(self, session: _Session | None) -> Operator | None:
         """Return a session's operator, unless the log-in that it began with was replaced."""
