@@ -152,6 +152,13 @@ def test_one_that_may_be_another_is_slowed_first():
     assert [one and one.kind for one in found] == [None, None, BAN]
 
 
+def test_who_mistypes_is_no_program():
+    watch = strikes()
+    unsure = [watch.refused(attempt(number=n, sure=False)) for n in (1, 2)]
+    typed = [watch.refused(attempt(number=-n, moment=NOW + 7200 + n)) for n in (1, 2, 3)]
+    assert [one and one.kind for one in (*unsure, *typed)] == [None] * 4 + [SLOW]
+
+
 def test_exempt_addresses_are_never_banned():
     exempt = (parse_network("192.168.0.0/16"),)
     watch = strikes(own=["10.0.0.1"], exempt=exempt, attempts=1)

@@ -130,14 +130,14 @@ class Strikes:
             return None
         unsure = not known and not at_once and sure < limit and strikes < UNSURE * limit
         if unsure:
-            earlier = list(self._records[network].values())[-limit][0]
-            unsure = now - earlier > _MINUTE_S
+            times = [at for number, (at, _) in self._records[network].items() if number >= 0]
+            unsure = len(times) < limit or now - times[-limit] > _MINUTE_S
         if unsure and self._is_in_force(network, now):
             return None  # slowed already, and counted on
         if not unsure:
             self._records.pop(network, None)
-        times = "log-in" if strikes == 1 else "log-ins"
-        why = f"{strikes} refused {times}"
+        what = "log-in" if strikes == 1 else "log-ins"
+        why = f"{strikes} refused {what}"
         if strikes < limit:
             why += ", while many addresses guess"
         until = None
