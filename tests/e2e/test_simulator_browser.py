@@ -131,6 +131,8 @@ def power(page: Any) -> None:
     back = board(page, "back")
     back.get_by_role("button", name="Cut the power").click()
     back.locator(".power", has_text="off: the power was cut").wait_for()
+    shows(page, "back", "empty")
+    back.get_by_role("list", name="Outputs").get_by_text("set none").wait_for()
     # The first write to the vault of a start, which is the same at each.
     done = back.locator(".newest li").all_text_contents()
     write = next(text for text in done if text.endswith(" write /data/~staged"))

@@ -17,6 +17,7 @@ from warden_host.fleet import device_tree
 from warden_host.sim import simulated
 from warden_host.sim.network import Network
 from warden_host.sim.web.device import SimulatedBoard
+from warden_host.sim.web.log import Log
 
 LINES = 500
 
@@ -154,3 +155,41 @@ def test_one_lookup_at_a_time_and_none_of_an_earlier_run(tmp_path, monkeypatch) 
     monkeypatch.setattr(Network, "port_of", port_of)
     run(tmp_path, monkeypatch, [asks, asks_again], test)
     assert asked == ["slow", "fast"]
+
+
+def test_without_power_nothing_is_shown_of_the_run(tmp_path, monkeypatch) -> None:
+    def shows(process: Process, show: Callable[[str], None]) -> None:
+        process.tell(b"pin 15 1\n")
+        show("display Open|")
+        show("shown")
+        process.killed.get()
+
+    async def test(board: SimulatedBoard, said: "asyncio.Queue[str]") -> None:
+        await until(said, "shown")
+        while not board.parts()["pins"]():
+            await asyncio.sleep(0)
+        assert board.parts()["display"]() == {"kind": "console", "lines": ["Open", ""]}
+        board.switch_off()
+        await until(said, "-- off")
+        dark = {"kind": "console", "lines": ["", ""], "light": False}
+        assert board.parts()["display"]() == dark and board.parts()["pins"]() == {}
+
+    run(tmp_path, monkeypatch, [shows], test)
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [
+        ("incident tampered get_relay", "refused"),
+        ("incident a-code-of-the-application x", "refused"),
+        ("incident unreachable link, 3 times", "network"),
+        ("warden: unreachable no connection", "network"),
+        ("tampered x", "refused"),
+        ("-- on --", "note"),
+        ("a line", ""),
+    ],
+)
+def test_marks_of_lines(text: str, mark: str) -> None:
+    log = Log()
+    log.add(text)
+    assert log.lines[0].mark == mark

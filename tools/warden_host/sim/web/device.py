@@ -137,7 +137,7 @@ class SimulatedBoard:
                 "columns": self._keypad.columns,
                 "gated": self._gated,
             },
-            "display": lambda: self._display.shown(),
+            "display": lambda: self._display.shown() | ({} if self._run else {"light": False}),
             "pins": lambda: self._pins,
             "flash": lambda: {
                 "count": self._operations,
@@ -238,6 +238,7 @@ class SimulatedBoard:
                 run.process.kill()
                 await asyncio.to_thread(run.stop)
             ends.close()
+            self._show_panel()
             self._note("power", "flash")
 
     def _read(
@@ -269,12 +270,18 @@ class SimulatedBoard:
 
     def _show_board(self, board: BoardFile) -> None:
         """Show the board as it is when the power comes on."""
-        self._keypad = panel.keypad(board)
-        self._address, self._display = panel.display(board)
-        self._pins: dict[str, int] = {}
+        self._board = board
         self._operations = 0
         self._newest: deque[Operation] = deque(maxlen=_OPERATIONS)
-        self._note("keypad", "display", "pins", "flash", "clock")
+        self._show_panel()
+        self._note("flash", "clock")
+
+    def _show_panel(self) -> None:
+        """Show keypad, display and outputs without anything that a program did to them."""
+        self._keypad = panel.keypad(self._board)
+        self._address, self._display = panel.display(self._board)
+        self._pins: dict[str, int] = {}
+        self._note("keypad", "display", "pins")
 
     # -- what the board does --------------------------------------------------------------------
 
@@ -295,9 +302,7 @@ class SimulatedBoard:
                 self._note("pins")
         elif isinstance(event, Incident):
             times = f", {event.times} times" if event.times > 1 else ""
-            self.log_line(
-                jsontext.printable(f"incident {event.code} {event.at}{times}"), "refused"
-            )
+            self.log_line(jsontext.printable(f"incident {event.code} {event.at}{times}"))
         elif isinstance(event, Lookup):
             # A board waits for each answer; the answer to an earlier run's question is nobody's.
             if self._wires is not None and (self._lookup is None or self._lookup.done()):

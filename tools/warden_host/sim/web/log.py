@@ -7,8 +7,8 @@ from typing import NamedTuple
 from warden_host.fleet import errors_page
 
 MOST = 400  # lines that are kept
-# As print_errors of the device writes them, or an application that prints its log.
-_CODE = re.compile(r"(?:warden: |log )?([a-z][a-z0-9-]{1,39})(?: |$)")
+# As print_errors of the device writes them, an application that prints its log, or the page.
+_CODE = re.compile(r"(?:warden: |log |(incident ))?([a-z][a-z0-9-]{1,39})(?: |$)")
 # By the classes of docs/errors.md.
 _MARKS = {"PeerError": "refused", "LinkError": "network", "StoreError": "board"}
 
@@ -48,4 +48,4 @@ class Log:
         if text.startswith("--"):
             return "note"
         found = _CODE.match(text)
-        return self._marks.get(found[1], "") if found else ""
+        return self._marks.get(found[2], "refused" if found[1] else "") if found else ""
