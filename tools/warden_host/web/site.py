@@ -25,6 +25,8 @@ _MOST_VERDICTS = 64  # that are kept for the pages that show them
 MAX_PAGE = 1000
 _STATUS = {
     "device-unknown": 404,
+    "group-unknown": 404,
+    "rollout-unknown": 404,
     "role-missing": 403,
     "login-refused": 401,
     "login-stale": 403,

@@ -95,6 +95,9 @@ class DevicePages:
         session, fields = await self._site.form(request)
         asked = {key: fields.get(key, "") for key in ("app", "command", "args")}
         who = await self._site.authority.call({"op": "whoami", "session": session})
+        if "own" not in who["roles"]:  # before the genuine command, which may take less
+            missing = refusal(HostError("role-missing", "forgeries take the role own"))
+            return self._show_verdict(request, session, missing | {"asked": asked})
         rows = []
         for forge in ("", *who["forgeries"]):
             verdict = await self._send(request, session, asked | {"forge": forge}, _FORGERY_S)
