@@ -65,11 +65,18 @@ def test_who_has_no_budget_and_who_has_not_logged_in_are_not_counted(meter):
         assert read(meter, {peer: 1 << 30}, 6.0) == []
 
 
-def test_a_connection_that_ended_is_forgotten(meter):
+def test_a_new_connection_gives_no_new_budget(meter):
     peer = ("10.0.0.1", 1)
     assert read(meter, {peer: 30 << 10}, 4.96) == []
     assert read(meter, {}, 4.97) == []
-    assert read(meter, {peer: 30 << 10}, 4.98) == []
+    assert read(meter, {peer: 30 << 10}, 4.98, b"2") == [CLIENT]
+
+
+def test_a_client_that_sends_no_more_is_forgotten(meter):
+    peer = ("10.0.0.1", 1)
+    assert read(meter, {peer: 30 << 10}, 4.96) == []
+    assert read(meter, {}, 8.0) == []
+    assert not meter._levels
 
 
 def test_a_stranger_at_a_devices_former_port_is_not_the_device(meter):

@@ -26,18 +26,19 @@ _BudgetOf = Callable[[str], Budget | None]
 class _Seen(NamedTuple):
     """absent: steady seconds of the last look at which the connection was not there yet.
 
-    received: bytes. level: KiB in the bucket. client: "" before its log-in was seen.
+    received: bytes. waiting: of them, before its log-in was seen. client: "" until then.
     """
 
     cookie: bytes
     absent: float
     received: int = 0
-    level: float = 0.0
+    waiting: int = 0
     client: str = ""
 
 
 class TrafficMeter:
-    """Leaky buckets of bytes, one a connection. Times are steady seconds.
+    """Leaky buckets of bytes, one a client: a new connection gives it no new one. Times are
+    steady seconds.
 
     A log-in counts for connections that were not there before it: else a stranger's connection
     from an address and a port that a device had would be the device's.
@@ -47,6 +48,7 @@ class TrafficMeter:
         self._budget_of = budget_of
         self._last = 0.0
         self._known: dict[_Peer, _Seen] = {}
+        self._levels: dict[str, float] = {}  # client → KiB in its bucket
 
     def read(
         self, present: Mapping[_Peer, Connection], client_at: _ClientAt, now: float
@@ -54,19 +56,27 @@ class TrafficMeter:
         """Yield (client, why) for each flooder. present: all connections."""
         before, self._last = self._last, now
         known: dict[_Peer, _Seen] = {}
+        growth: Counter[str] = Counter(dict.fromkeys(self._levels, 0))  # bytes
         for peer, (cookie, received) in present.items():
             seen = self._seen(peer, cookie, client_at, before)
-            level = seen.level + max(0, received - seen.received) / 1024
-            known[peer] = seen._replace(received=received, level=level)
-            budget = self._budget_of(seen.client) if seen.client else None
+            waiting = seen.waiting + max(0, received - seen.received)
+            if seen.client:
+                growth[seen.client] += waiting
+                waiting = 0
+            known[peer] = seen._replace(received=received, waiting=waiting)
+        levels: dict[str, float] = {}
+        for client, size in growth.items():
+            budget = self._budget_of(client)
             if budget is None:
-                continue  # before its log-in, and of the authority itself: not counted here
+                continue  # of the authority itself: not counted here
+            level = self._levels.get(client, 0.0) + size / 1024
             level = max(0.0, level - max(0.0, now - before) * budget.kib_s)
-            is_flood = level > budget.kib_s * budget.tolerance_s
-            known[peer] = known[peer]._replace(level=0.0 if is_flood else level)
-            if is_flood:
-                yield seen.client, f"more than {budget.kib_s} KiB a second at the broker"
-        self._known = known
+            if level > budget.kib_s * budget.tolerance_s:
+                level = 0.0
+                yield client, f"more than {budget.kib_s} KiB a second at the broker"
+            if level:
+                levels[client] = level
+        self._known, self._levels = known, levels
 
     def busiest(
         self,
