@@ -13,6 +13,7 @@ from warden_host.bans.networks import is_loopback
 from warden_host.cli import main
 from warden_host.devices import app_changes, app_tokens, provision, rooms, setup
 from warden_host.engine.request import Request
+from warden_host.engine.throttle import Throttle
 from warden_host.names import AUTHORITY, topic_base
 from warden_host.protocol.access_token import Scope
 from warden_host.service import open_rooms
@@ -144,7 +145,15 @@ def test_what_is_refused_of_an_open_device(topic, data, retain, code):
     assert [(one.kind, one.code) for one in news] == [("notice", code)]
 
 
-def test_an_open_device_has_a_rate_and_others_their_way():
+def test_an_open_device_has_a_rate_and_others_their_way(monkeypatch):
+    looks: list[float] = []
+
+    class Counting(Throttle):
+        def due(self, now: float) -> list[tuple[str, int]]:
+            looks.append(now)
+            return super().due(now)
+
+    monkeypatch.setattr(open_rooms, "Throttle", Counting)
     news: list[Any] = []
     passed: list[Any] = []
     now = [0.0]
@@ -157,6 +166,7 @@ def test_an_open_device_has_a_rate_and_others_their_way():
     for _ in range(50):
         sink(AUTHORITY, OWN.encode(), memoryview(b"{}"), False)
     assert sum(one.kind == "open" for one in news) == 20
+    assert looks == [0.0]  # at all devices, and not for each message
     now[0] = 1.0
     sink(AUTHORITY, OWN.encode(), memoryview(b"{}"), False)
     assert [one.code for one in news if one.kind == "notice"][-1] == "flooded"
