@@ -39,7 +39,7 @@ MOST_EVENTS = 200
 _WRONG_BURST, _WRONG_RATE = 100.0, 20.0  # tokens that are none, of one address, and a second
 _MOST_KNOWN = 256  # tokens whose signature was verified
 _MAX_TEXT = 256
-_ORIGINS_S = 0.5  # how long an answer of fleet.db about origins counts
+_LOOKS_A_S, _LOOKS_AT_ONCE = 10.0, 20.0  # at fleet.db for the origins of all tokens
 
 Ask = Callable[[Callable[[Engine], Any]], Any]
 
@@ -71,7 +71,8 @@ class WebApi:
         self._guard = threading.Lock()
         self._wrong_logins = wrong
         self._live: tuple[float, frozenset[str]] = float("-inf"), frozenset()
-        self._allowed: tuple[float, frozenset[str]] = float("-inf"), frozenset()
+        self._allowed: frozenset[str] = frozenset()
+        self._looks = Throttle(_LOOKS_A_S, _LOOKS_AT_ONCE)
         self._feed, self._types = feed, types
         self._streams = OpenCalls("streams", streams.MOST_OF_A_TOKEN, streams.MOST)
         self._commands = OpenCalls("commands", streams.COMMANDS_OF_A_TOKEN, streams.COMMANDS)
@@ -207,19 +208,16 @@ class WebApi:
     def _origins(self) -> frozenset[str]:
         """Return the origins of all tokens of the API that are neither revoked nor ended.
 
-        Strangers ask for it: fleet.db is looked at twice a second at most.
+        Strangers ask for it: above a rate what fleet.db said last counts.
         """
-        now = self._clock()
         with self._guard:
-            looked, allowed = self._allowed
-        if now - looked >= _ORIGINS_S:
+            due = self._looks.admit("", self._clock())
+        if due:
             tokens = self._ask(_live_tokens)
-            allowed = frozenset(
+            self._allowed = frozenset(
                 one for row in tokens for one in access_token.origins_of(row.scope)
             )
-            with self._guard:
-                self._allowed = now, allowed
-        return allowed
+        return self._allowed
 
     # The operations
 
