@@ -294,6 +294,14 @@ def test_documents_wrap_at_120_columns(files: dict[str, bytes]) -> None:
     assert long == []
 
 
+def test_contributing_lists_every_package(repo: Path) -> None:
+    page = (repo / "CONTRIBUTING.md").read_text()
+    for where in ("lib/warden", "tools/warden_host"):
+        packages = {path.parent.name for path in (repo / where).glob("*/__init__.py")}
+        assert len(packages) > 10
+        assert [one for one in sorted(packages) if f"| `{one}/` |" not in page] == []
+
+
 def test_readme_links_every_page(files: dict[str, bytes]) -> None:
     pages = {name for name in files if name.startswith("docs/") and name.endswith(".md")}
     readme = files["README.md"].decode()

@@ -349,7 +349,8 @@ async def run(document: dict[str, Any], host: str, port: int, lines: list[str]) 
     for each in ports:
         gateway.add_line(each.fileno())
     where = ", ".join((f"{host}:{port}", *lines))
-    print(f"relaying for {len(document['devices'])} devices on {where}", flush=True)
+    count = len(document["devices"])
+    print(f"relaying for {count} device{'s' * (count != 1)} on {where}", flush=True)
     await stop.wait()
     await gateway.stop()
 

@@ -32,6 +32,7 @@ def operator() -> None:
     Examples:
       warden operator add alice --role command
       warden operator add carol --web-only --role look
+      warden operator login carol
       warden serve --operators /run/warden/home.sock
       warden --socket /run/warden/home.sock send front-door get_relay     (as alice)
     """

@@ -144,7 +144,9 @@ def hash_password(password: str) -> str:
 
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         raise HostError(
-            "bad-argument", f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters"
+            "bad-argument",
+            f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters",
+            "choose another one: several words are long, and easy to remember",
         )
     return PasswordHasher().hash(password)
 
