@@ -68,7 +68,7 @@ def token(
     Examples:
       warden app token home --read
       warden app token home --command set_relay --days 7 --out home.token
-      warden app token home --read --command set_relay --api --origin https://app.example
+      warden app token home --read --api --origin https://app.example
     """
     fleet = state.fleet()
     names.check_id(appid, "appid")
