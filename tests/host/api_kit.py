@@ -64,6 +64,7 @@ class Stream:
 
     def __init__(self, port: int, token: str = "", **options: Any) -> None:
         self._token = token
+        self._waiting: list[Any] = []
         address = f"ws://127.0.0.1:{port}/api/v1/events"
         self._opening = websockets.sync.client.connect(address, proxy=None, **options)
 
@@ -80,11 +81,16 @@ class Stream:
         self.socket.send(json.dumps(message))
 
     def next(self, **wanted: Any) -> Any:
-        """Return the next message with these fields."""
-        while True:
-            message = json.loads(self.socket.recv(timeout=PATIENCE_S))
-            if all(message.get(name) == value for name, value in wanted.items()):
-                return message
+        """Return the next message with these fields; others that came wait for their turn."""
+
+        def is_wanted(message: Any) -> bool:
+            return all(message.get(name) == value for name, value in wanted.items())
+
+        while not any(map(is_wanted, self._waiting)):
+            self._waiting.append(json.loads(self.socket.recv(timeout=PATIENCE_S)))
+        found = next(filter(is_wanted, self._waiting))
+        self._waiting.remove(found)
+        return found
 
     def ends(self) -> int:
         """Return the status with which the server ends it."""

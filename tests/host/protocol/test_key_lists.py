@@ -170,6 +170,7 @@ def test_it_asks_at_once_and_then_seldom_until_it_is_answered(tmp_path, memory):
 
 def test_a_state_file_that_others_can_read_is_refused(tmp_path):
     path = tmp_path / "home.state"
-    path.touch(0o644)
+    path.touch()
+    path.chmod(0o644)  # whatever the umask is
     with refused("key-permissions"):
         Memory(path)

@@ -3,6 +3,7 @@
 import pytest
 from release_kit import Maker, cheap
 from rollout_model import Gadget, World, idle
+from warden_host.engine import resend
 from warden_host.rollout import rollouts
 from warden_host.store import releases
 
@@ -501,8 +502,9 @@ def test_it_verifies_until_its_reply_to_the_last_chunk(maker):
     assert steps[-1].time == world.store.rollout(number).targets[0].changed
 
 
-def test_status_of_the_flash_wins(maker):
-    """The last chunk is lost: the device still asks for it."""
+def test_status_of_the_flash_wins(maker, monkeypatch):
+    """The last chunk is lost, and each copy of it: the device still asks for it."""
+    monkeypatch.setattr(resend, "AGAIN_S", ())
     world, gadget, number = to_the_last_chunk(maker)
     world.sent.clear()
     world.pass_time(40)
@@ -519,7 +521,8 @@ def test_verifying_device_finishes_after_a_stop(maker):
     assert not any("abort" in order for order in gadget.orders)
 
 
-def test_one_that_wants_more_when_its_rollout_has_stopped_is_let_go(maker):
+def test_one_that_wants_more_when_its_rollout_has_stopped_is_let_go(maker, monkeypatch):
+    monkeypatch.setattr(resend, "AGAIN_S", ())
     world, gadget, number = to_the_last_chunk(maker)
     world.sent.clear()
     world.rollouts.stop(number, "its owner stopped it")

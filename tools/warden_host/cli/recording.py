@@ -48,6 +48,7 @@ LOOKS: dict[str, tuple[str, ...]] = {
     "releases": (),
     "rollout": (),
     "rollouts": (),
+    "room list": (),
     "run": (),
     "send": (),
     "service show": (),
