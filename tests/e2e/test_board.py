@@ -492,7 +492,7 @@ def test_a_live_board_in_development_mode_gets_a_new_package(
         installed.on_input = lambda data, _: (sent.append(data), data)[1]
         seen = Seen(("install", "end") if cut else ("", ""))
         with pytest.raises(Cut) if cut else contextlib.nullcontext():
-            outcome = provision_board(world, installed.port, seen)
+            outcome = provision_board(world, installed.port, seen, patience=10)
             assert outcome.kept and outcome.session
         assert seen.steps == ["check", "install", *([] if cut else ["live", "session"])]
         assert b"/lib~part" in b"".join(sent)
