@@ -18,7 +18,7 @@ setup:  ## install what is missing: .venv, MicroPython, umqtt.simple, mosquitto,
 	@tools/setup/setup.sh
 
 test: setup  ## every test; ARGS="-k cbor" picks, TARGET=/dev/ttyACM0 runs the device's own on a board
-	@$(BIN)/python -m pytest $(if $(TARGET),-n 0 --target=$(TARGET) tests/unit,-n 4 --dist loadscope --no-loadscope-reorder) $(ARGS)
+	@$(BIN)/python -m pytest $(if $(TARGET),-n 0 --target=$(TARGET) tests/unit,-n 6 --dist loadscope --no-loadscope-reorder) $(ARGS)
 
 test-32: setup  ## the device's tests on a MicroPython 1.25 with 32-bit words, from Debian's i386 packages
 	@tools/setup/micropython32.sh; case $$? in \
