@@ -6,7 +6,6 @@ ID would widen what an ACL allows, and a `..` would leave the fleet folder.
 
 import functools
 import re
-import sys
 from typing import NamedTuple
 
 from warden_client.errors import HostError
@@ -91,7 +90,16 @@ def parse_topic(text: str) -> Topic:
         or topic.fmt not in (SEALED, PLAIN)
     ):
         raise HostError("bad-topic", "a name in the topic is outside its alphabet")
-    return Topic(*map(sys.intern, topic))  # a fleet has few of each in a thousand topics
+    return Topic(*map(_shared, topic))  # a fleet has few of each in a thousand topics
+
+
+@functools.lru_cache(4096)
+def _shared(word: str) -> str:
+    """Return one object for equal words.
+
+    Not sys.intern(): from Python 3.12 on it keeps each word for ever, and a sender chooses them.
+    """
+    return word
 
 
 def _check(pattern: "re.Pattern[str]", value: str, what: str, alphabet: str) -> str:

@@ -38,6 +38,18 @@ def test_a_bucket_fills_again_and_counts_what_it_refused():
     assert throttle.due(7.0) == []
 
 
+def test_buckets_that_are_full_again_are_removed_and_the_others_are_kept():
+    throttle = Throttle()
+    for number in range(10_000):
+        throttle.admit(f"token {number}", number * 1.0)
+    assert len(throttle._buckets) <= 1024
+    while throttle.admit("busy", 20_000.0):
+        pass
+    for number in range(10_000):
+        throttle.admit(f"other {number}", 20_000.0)
+    assert not throttle.admit("busy", 20_000.0)
+
+
 def test_a_flood_is_summarised_once_a_second(plain_stage):
     for _ in range(1000):
         plain_stage.receive("x", EVENT, fmt="json")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import cbor2
 import pytest
@@ -156,6 +157,13 @@ def test_reserved_commands_are_never_granted(name):
 def test_topics_there_and_back():
     topic = Topic("relay", "D-1", "evt", "temperature", "cose")
     assert names.parse_topic(str(topic)) == topic
+
+
+def test_words_of_topics_are_shared_and_not_kept_for_ever():
+    topics = [names.parse_topic(f"iot-2/type/shared/id/D{n}/evt/x/fmt/json") for n in range(2)]
+    assert topics[0].type is topics[1].type
+    verb = names.parse_topic("iot-2/type/t/id/d/evt/a_new_word/fmt/json").verb
+    assert sys.intern("".join(("a_new", "_word"))) is not verb
 
 
 @pytest.mark.parametrize(

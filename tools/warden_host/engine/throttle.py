@@ -5,6 +5,7 @@ from dataclasses import dataclass
 RATE = 20.0  # a second
 BURST = 100.0
 _SUMMARY_S = 1.0
+_MANY = 1024  # buckets, beyond which those that are full again are removed
 
 
 @dataclass(slots=True)
@@ -16,18 +17,24 @@ class _Bucket:
 
 
 class Throttle:
-    """Token buckets by device or code. Times are steady seconds."""
+    """Token buckets by device, code or caller. Times are steady seconds.
+
+    A bucket that is full again is as none: there are no more than were used lately.
+    """
 
     def __init__(self, rate: float = RATE, burst: float = BURST) -> None:
         """rate: events a second. burst: events without a pause."""
         self._rate = rate
         self._burst = burst
         self._buckets: dict[str, _Bucket] = {}
+        self._room = _MANY
 
     def admit(self, device: str, now: float) -> bool:
         """Return whether an event may be shown, and count it if not."""
         bucket = self._buckets.get(device)
         if bucket is None:
+            if len(self._buckets) >= self._room:
+                self._remove_full(now)
             bucket = self._buckets[device] = _Bucket(self._burst, now)
         bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.filled) * self._rate)
         bucket.filled = now
@@ -45,3 +52,12 @@ class Throttle:
                 result.append((device, bucket.missed))
                 bucket.missed, bucket.last_summary = 0, now
         return result
+
+    def _remove_full(self, now: float) -> None:
+        """Remove what was not used since it was filled; look again when there are twice as many.
+
+        A caller that asks due() once a second was told what those buckets missed.
+        """
+        since = now - self._burst / self._rate
+        self._buckets = {name: one for name, one in self._buckets.items() if one.filled > since}
+        self._room = max(_MANY, 2 * len(self._buckets))
