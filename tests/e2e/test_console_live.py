@@ -88,3 +88,32 @@ def test_a_page_that_is_away_misses_nothing(browser: Any, filled: Service) -> No
         link.get_by_text("live", exact=True).wait_for()
         assert page.evaluate("kept")
         assert page.locator("#events li", has_text="while hidden").count() == 1
+
+
+def test_a_page_that_loads_itself_again_is_no_click(browser: Any, filled: Service) -> None:
+    """It missed more than the fleet keeps: then it is loaded anew, and the session stays idle."""
+
+    def used() -> float:
+        assert filled.console is not None
+        return max(float(row[-1]) for row in filled.console.sessions.export())
+
+    lost = 'data: {"after": 0, "mark": 1, "lost": 9, "events": []}\n\n'
+    with page_of(browser) as page:
+        log_in(page, url_of(filled), "carol")
+        page.route("**/live?*", lambda route: route.abort())
+        page.get_by_role("link", name=console_kit.DEVICE).click()
+        page.get_by_text("no connection to the fleet").wait_for()
+        before = used()
+        with page.expect_event("load"):
+            page.unroute("**/live?*")
+            page.route(
+                "**/live?*",
+                lambda route: route.fulfill(content_type="text/event-stream", body=lost),
+                times=1,
+            )
+        page.locator("#link").get_by_text("live", exact=True).wait_for()
+        assert used() == before
+        assert page.url == url_of(filled, f"device/{console_kit.DEVICE}")
+        page.reload()
+        page.locator("#link").get_by_text("live", exact=True).wait_for()
+        assert used() > before

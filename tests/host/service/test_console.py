@@ -190,6 +190,33 @@ def test_a_page_misses_nothing_before_its_stream_begins(browser, fresh, service)
     assert browser.get("/live?device=no/device")[0] == 502
 
 
+def used(service: Service) -> float:
+    """Return when the newest session was used, by steady seconds."""
+    return max(row[-1] for row in service.console.sessions.export())
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/?unasked=1", {}),
+        ("/log?page=1&unasked=1", {}),
+        ("/", {"Sec_Fetch_Site": "same-site", "Sec_Fetch_Mode": "navigate"}),  # another port
+        ("/", {"Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "cors"}),
+        ("/", {"Sec_Fetch_Site": "none", "Sec_Fetch_Mode": "navigate", "Sec_Purpose": "prefetch"}),
+        ("/session", {}),
+    ],
+)
+def test_what_no_person_asks_for_keeps_no_session(browser, fresh, service, path, headers):
+    fresh(browser, "bob")
+    browser.get("/")
+    before = used(service)
+    assert browser.ask("GET", path, **headers)[0] in (200, 204)
+    assert used(service) == before
+    own = {"Sec_Fetch_Site": "none", "Sec_Fetch_Mode": "navigate"}
+    assert browser.ask("GET", "/", **own)[0] == 200
+    assert used(service) > before
+
+
 def test_what_is_missing_and_what_is_taken(fleet, service, monkeypatch):
     (taken,) = free_ports(1)
     with socket.create_server(("127.0.0.1", taken)), refused("web-failed"):

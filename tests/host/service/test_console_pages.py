@@ -244,7 +244,7 @@ def test_a_code_is_shown_on_demand_alone(browsers, service, fleet):
     status, text = browser.post(f"/device/{DEVICE}/code", token=browser.token())
     assert status == 200 and CODE in text and DURESS in text
     left, _, address = browser.headers["refresh"].partition(";url=")
-    assert 0 < int(left) <= 300 and address == f"/device/{DEVICE}/story"
+    assert 0 < int(left) <= 300 and address == f"/device/{DEVICE}/story?unasked=1"
     assert browser.headers["cache-control"] == "no-store"
     with Store(fleet.database) as store:
         rows = [(row.who, row.action, row.outcome) for row in store.latest_audit_rows(9)]

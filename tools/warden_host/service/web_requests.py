@@ -20,7 +20,8 @@ _NEWEST = 50  # entries of a device's log
 _MAX_ROWS = 500  # of the audit log, and of the fleet's log
 _MOST_STREAMS = 16  # that pages of one operator have open
 _STREAMS = ("watch", "rollout-watch")  # that a page has open
-_PASSIVE = (*_STREAMS, "whoami", "otp")  # a page that is left open asks for them by itself
+# A page that is left open asks for them by itself.
+_PASSIVE = (*_STREAMS, "whoami", "otp", "telemetry")
 
 
 class WebRequests:
@@ -36,13 +37,17 @@ class WebRequests:
         self._guard = threading.Lock()
 
     def handle(self, line: Line, caller: Caller) -> None:
-        """Handle a request. Raises login-refused, session-ended, role-missing."""
+        """Handle a request. Raises login-refused, session-ended, role-missing.
+
+        "passive": true says that no person asked: it is no use of the session.
+        """
         operation = line.get("op")
         if isinstance(operation, str) and operation in self._account.entries:
             self._account.entries[operation](line, caller)
             return
         session = line.get("session")
-        operator, rights = self._sessions.rights(session, operation in _PASSIVE)
+        passive = operation in _PASSIVE or line.get("passive") is True
+        operator, rights = self._sessions.rights(session, passive)
         caller.who = rights.who
         caller.ends_with = lambda: self._sessions.is_over(session, operator.name, operator.roles)
         if operation == "logout":
@@ -57,7 +62,8 @@ class WebRequests:
         else:
             if operation in _STREAMS:
                 self._count_stream(operator.name, caller)
-            request = {key: value for key, value in line.items() if key != "session"}
+            own = ("session", "passive")
+            request = {key: value for key, value in line.items() if key not in own}
             self._sockets.handle_session(request, caller, rights)
 
     def _count_stream(self, name: str, caller: Caller) -> None:

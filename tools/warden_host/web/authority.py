@@ -10,6 +10,7 @@ from typing import Any
 from warden_host import jsontext
 from warden_host.control_client import MAX_LINE, raised, short_path
 from warden_host.errors import HostError
+from warden_host.web.asked import unasked
 
 _LIMIT = MAX_LINE * 4  # bytes of an answer's line
 _DEPTH = 64
@@ -52,6 +53,8 @@ class Authority:
 
     async def raw(self, request: Line) -> AsyncGenerator[bytes, None]:
         """Yield the answer's lines as they came, ASCII alone. Raises as stream()."""
+        if unasked.get():
+            request = request | {"passive": True}
         try:
             with short_path(self._path) as short:
                 reader, writer = await asyncio.open_unix_connection(short, limit=_LIMIT)

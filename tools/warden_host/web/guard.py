@@ -9,11 +9,11 @@ import hashlib
 import hmac
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextvars import ContextVar
 from typing import Any
 
 from warden_host.control_client import now_mark
 from warden_host.web.api.problems import http_problem
+from warden_host.web.asked import UNASKED, began, unasked
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -21,8 +21,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY = 16384
-# When the request began, as `watch` takes it: what happens from then on is not in its page.
-began: ContextVar[int] = ContextVar("began", default=0)
 API = "/api/v1"
 EVENTS = API + "/events"
 _TEXTS = {
@@ -76,6 +74,7 @@ class Guard:
             return
 
         began.set(now_mark())
+        unasked.set(is_unasked(scope))
 
         async def with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -128,6 +127,23 @@ class Guard:
         return 0
 
 
+def is_unasked(scope: Scope) -> bool:
+    """Return whether no person asks for it: a script of a page, or a browser ahead of a click.
+
+    A page of another port is of the same site, so a browser sends the cookie with its navigations:
+    it could keep a session from its end. A form is of our own pages, and takes a click.
+    """
+    if scope["method"] == "POST":
+        return False
+    headers = _by_name(scope)
+    return (
+        UNASKED.encode() in scope["query_string"].split(b"&")
+        or headers.get(b"sec-fetch-mode", [b"navigate"]) != [b"navigate"]
+        or not _is_own(headers)
+        or b"sec-purpose" in headers
+    )
+
+
 def is_of_api(scope: Scope) -> bool:
     """Return whether a request is for the API."""
     return bool(scope["path"].startswith(API + "/"))
@@ -142,9 +158,14 @@ def _by_name(scope: Scope) -> dict[bytes, list[bytes]]:
 
 def _is_embedded(headers: dict[bytes, list[bytes]]) -> bool:
     """Return whether a page of elsewhere loads this into itself: another port is elsewhere."""
-    sites = headers.get(b"sec-fetch-site", [])
     is_page = headers.get(b"sec-fetch-mode") == [b"navigate"]
-    return not is_page and any(site not in (b"same-origin", b"none") for site in sites)
+    return not is_page and not _is_own(headers)
+
+
+def _is_own(headers: dict[bytes, list[bytes]]) -> bool:
+    """Return whether our own page asks, or the browser for its user, as far as the browser tells."""
+    sites = headers.get(b"sec-fetch-site", [])
+    return all(site in (b"same-origin", b"none") for site in sites)
 
 
 async def answer(send: Send, status: int, of_api: bool = False) -> None:

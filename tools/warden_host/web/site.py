@@ -15,8 +15,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from warden_host import jsontext
 from warden_host.errors import HostError
 from warden_host.web import shown
+from warden_host.web.asked import began
 from warden_host.web.authority import Authority, Line
-from warden_host.web.guard import MAX_BODY, began, form_token, is_form_token
+from warden_host.web.guard import MAX_BODY, form_token, is_form_token
 
 TEMPLATES = Path(__file__).parent / "templates"
 _MAX_FIELDS = 12

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from warden_host.errors import HostError
+from warden_host.web.asked import UNASKED
 from warden_host.web.site import Site, refusal
 
 
@@ -72,8 +73,14 @@ class OtpPages:
             )
         except HostError as error:
             return self._site.lead(session, address, refusal(error))
+        following = f"{address}?{UNASKED}"  # the browser goes there by itself
         response = await self._site.page(
-            session, "code.html", title=f"Code of {device}", found=found, back=address
+            session,
+            "code.html",
+            title=f"Code of {device}",
+            found=found,
+            back=address,
+            next=following,
         )
-        response.headers["refresh"] = f"{max(1, found['left'])};url={address}"
+        response.headers["refresh"] = f"{max(1, found['left'])};url={following}"
         return response

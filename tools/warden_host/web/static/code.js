@@ -8,7 +8,7 @@ const place = /** @type {HTMLElement} */ (document.getElementById("left"));
 
 countDown(place, Number(shown.dataset.left), () => {
   shown.remove();
-  location.replace(shown.dataset.back ?? "/");
+  location.replace(shown.dataset.next ?? "/");
 });
 // A page that the browser kept and shows again, such as after "Back", shows no code.
 addEventListener("pagehide", () => shown.remove());

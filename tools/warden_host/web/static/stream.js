@@ -18,9 +18,19 @@ addEventListener("input", () => {
   typed = true;
 });
 
+// What a page loads by itself is no sign of its user; what the user loads from here is.
+const here = new URL(location.href);
+if (here.searchParams.has("unasked")) {
+  here.searchParams.delete("unasked");
+  history.replaceState(history.state, "", here);
+}
+
 /** Loads the page again, which then has what it missed, unless something was typed into it. */
 function renew() {
-  if (!typed) location.reload();
+  if (!typed) {
+    here.searchParams.set("unasked", "1");
+    location.replace(here);
+  }
   late = true;
   link.textContent = LATE;
 }
