@@ -78,10 +78,10 @@ def test_a_page_that_is_away_misses_nothing(browser: Any, filled: Service) -> No
         page.evaluate(HIDE, False)
         first.get_by_text("while hidden").wait_for()
         assert filled.console is not None
-        filled.console._process.kill()
+        filled.console.process._process.kill()
         link.get_by_text("no connection to the fleet: trying again").wait_for()
         announce("without a server")
-        filled.console._started -= 60
+        filled.console.process._started -= 60
         filled.check()
         first.get_by_text("the console is started again").wait_for()
         page.locator("#events li", has_text="without a server").wait_for()

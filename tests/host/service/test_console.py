@@ -230,11 +230,15 @@ def test_what_is_missing_and_what_is_taken(fleet, service, monkeypatch):
 
 
 def test_the_process_is_started_again(browser, service):
-    running = service.console
-    os.kill(running._process.pid, signal.SIGKILL)
-    running._process.wait()
-    running._started -= 60
-    running.check()
+    process = service.console.process
+    os.kill(process.pid, signal.SIGKILL)
+    process._process.wait()
+    process._started -= 60
+    service.check()
+    end = time.monotonic() + PATIENCE_S
+    while process._is_starting and time.monotonic() < end:
+        service.check()
+        time.sleep(0.01)
     assert browser.get("/login")[0] == 200
 
 

@@ -6,16 +6,12 @@ that of its certificate. It can do what the sessions of its browsers may do, and
 
 import contextlib
 import importlib.util
-import os
-import select
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from warden_host import childprocess
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
@@ -23,6 +19,7 @@ from warden_host.fleet.servers import check_name
 from warden_host.relying_party import relying_party
 from warden_host.service import kept_sessions
 from warden_host.service.authority import Authority
+from warden_host.service.console_process import ConsoleProcess
 from warden_host.service.control import ControlServer, Line
 from warden_host.service.event_feed import EventFeed
 from warden_host.service.login_limits import LoginLimits
@@ -39,11 +36,8 @@ SOCKET = "web.sock"
 MOST_CALLS = 128  # open at once, of all browsers
 _MODULES = ("argon2", "jinja2", "starlette", "uvicorn", "webauthn", "websockets")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_START_S = 30.0
-_AGAIN_S = 5.0
 _LOOK_S = 5.0  # between looks at the roles
 _LOOK_AT_TOKENS_S = 0.5  # while there are streams
-_READY = 32  # bytes of the line that tells the port
 
 
 @dataclass(frozen=True)
@@ -107,7 +101,7 @@ def console(
 
 
 class Console:
-    """The process that talks to browsers. port: where it listens."""
+    """What `warden serve` knows of the console: its process, its socket, its sessions."""
 
     server: ControlServer
     sessions: WebSessions
@@ -121,17 +115,20 @@ class Console:
         announce: Callable[[FleetEvent], None],
     ) -> None:
         """Start it, and wait until it listens. Raises web-failed."""
-        self._argv = [sys.executable, "-m", "warden_host.web", str(path), address.host]
-        self._files = []
+        argv = [sys.executable, "-m", "warden_host.web", str(path), address.host]
+        more = [fleet.root.resolve().name]
         if address.tls:
-            self._files = [str(fleet.keys / "server.crt"), str(fleet.keys / "server.key")]
+            more += [str(fleet.keys / "server.crt"), str(fleet.keys / "server.key")]
         self._address = address
-        self._name = fleet.root.resolve().name
-        self._announce = announce
-        self._process, self.port = self._start(address.port)
-        self._started = time.monotonic()
+        self.process = ConsoleProcess(
+            lambda port: [*argv, str(port), *more], address.port, announce
+        )
         self._looked = self._looked_at_tokens = float("-inf")
         self._database = fleet.database
+
+    @property
+    def port(self) -> int:
+        return self.process.port
 
     @property
     def url(self) -> str:
@@ -139,7 +136,10 @@ class Console:
         return f"{'https' if self._address.tls else 'http'}://{host}:{self.port}/"
 
     def check(self) -> None:
-        """End what sessions that have ended left open; start the process again if it ended."""
+        """End what sessions that have ended left open; start the process again if it ended.
+
+        Call it on the main thread.
+        """
         if time.monotonic() >= self._looked + _LOOK_S:
             self._looked = time.monotonic()
             # Not by the engine: a flood that it is busy with must not hold the main thread up.
@@ -151,14 +151,7 @@ class Console:
             with contextlib.suppress(HostError), Store(self._database) as store:
                 self.api.note_tokens(store.tokens(), now)
         self.server.drop(lambda caller: caller.ends_with is not None and caller.ends_with())
-        if self._process.poll() is None or time.monotonic() < self._started + _AGAIN_S:
-            return
-        self._started = time.monotonic()
-        self._announce(
-            FleetEvent("notice", code="web-failed", text="the console is started again")
-        )
-        with contextlib.suppress(HostError):
-            self._process, self.port = self._start(self.port)
+        self.process.check()
 
     def end_operator(self, line: Line) -> None:
         """End the sessions of an operator whose log-in changed, the live pages of new roles."""
@@ -170,19 +163,4 @@ class Console:
 
     def close(self) -> None:
         """End the process."""
-        childprocess.terminate(self._process)
-
-    def _start(self, port: int) -> tuple["subprocess.Popen[bytes]", int]:
-        argv = [*self._argv, str(port), self._name, *self._files]
-        process = subprocess.Popen(
-            childprocess.tie_to_us(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-        )
-        with process.stdout as told:  # type: ignore[union-attr]
-            ready = select.select([told], [], [], _START_S)[0]
-            line = os.read(told.fileno(), _READY) if ready else b""
-        if not line.strip().isdigit():
-            childprocess.terminate(process)
-            raise HostError("web-failed", f"the console does not listen on port {port}")
-        return process, int(line)
+        self.process.close()

@@ -1,0 +1,127 @@
+"""The console's process is started again without a wait of `warden serve`, and after pauses."""
+
+import select
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from host_kit import refused
+from process_kit import PATIENCE_S
+from warden_host.engine.events import FleetEvent
+from warden_host.service import console_process
+from warden_host.service.console_process import MOST_PAUSE_S, START_S, ConsoleProcess
+
+LISTENS = "import sys, time; print(8080, flush=True); time.sleep(600)"
+SILENT = "import time; time.sleep(600)"
+ENDS = "pass"
+
+
+class Supervised:
+    """A process whose program a test chooses, and whose time a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.program = LISTENS
+        self.shown: list[FleetEvent] = []
+        self.ports: list[int] = []
+        self.process = ConsoleProcess(self.command, 0, self.shown.append, lambda: self.now)
+
+    def command(self, port: int) -> list[str]:
+        self.ports.append(port)
+        return [sys.executable, "-c", self.program]
+
+    def end(self) -> None:
+        """Kill the process that runs, as something from outside does."""
+        self.process._process.kill()
+        self.process._process.wait(PATIENCE_S)
+
+    def restart(self, program: str) -> None:
+        """End the process, and have another program started in its place."""
+        self.end()
+        self.program = program
+        self.now += MOST_PAUSE_S
+        self.process.check()
+
+    def pass_until(self, condition: str) -> None:
+        """Check until the attribute of the process is set, while no time passes for it."""
+        end = time.monotonic() + PATIENCE_S
+        while not getattr(self, condition) and time.monotonic() < end:
+            self.process.check()
+            time.sleep(0.01)
+        assert getattr(self, condition)
+
+    @property
+    def is_ready(self) -> bool:
+        return not self.process._is_starting
+
+    @property
+    def is_over(self) -> bool:
+        return self.process._process.poll() is not None
+
+
+@pytest.fixture
+def made() -> Iterator[Supervised]:
+    found = Supervised()
+    with closing(found.process):
+        yield found
+
+
+def test_the_first_start_waits_and_later_ones_do_not(made, monkeypatch):
+    assert made.process.port == 8080
+    waits = []
+    real = select.select
+    monkeypatch.setattr(
+        console_process.select, "select", lambda *args: waits.append(args[3]) or real(*args)
+    )
+    made.restart(SILENT)
+    first = made.process.pid
+    made.process.check()
+    made.process.check()
+    assert waits == [0.0, 0.0] and made.process.pid == first
+    made.now += START_S
+    made.process.check()  # it had its time
+    made.pass_until("is_over")
+    made.program = LISTENS
+    made.now += MOST_PAUSE_S
+    made.process.check()
+    made.pass_until("is_ready")
+    assert set(waits) == {0.0}
+    assert made.ports == [0, 8080, 8080]  # browsers know the port
+    assert [one.code for one in made.shown] == ["web-failed"] * 2
+
+
+def test_one_that_ends_at_once_is_started_after_pauses(made):
+    made.restart(ENDS)
+    pauses = []
+    for _ in range(5):
+        made.pass_until("is_over")
+        before, pid = made.now, made.process.pid
+        while made.process.pid == pid:
+            made.now += 1.0
+            made.process.check()
+        pauses.append(made.now - before)
+    assert pauses == [10.0, 20.0, 40.0, MOST_PAUSE_S, MOST_PAUSE_S]
+    made.restart(LISTENS)
+    made.pass_until("is_ready")
+    made.end()
+    pid = made.process.pid
+    made.now += console_process.LEAST_PAUSE_S
+    made.process.check()
+    assert made.process.pid != pid
+
+
+@pytest.mark.parametrize("program", [ENDS, "print('no port', flush=True)", SILENT])
+def test_a_first_start_that_fails(monkeypatch, program):
+    monkeypatch.setattr(console_process, "START_S", 0.1)
+    processes = []
+    real = console_process.subprocess.Popen
+    monkeypatch.setattr(
+        console_process.subprocess,
+        "Popen",
+        lambda *args, **more: processes.append(real(*args, **more)) or processes[-1],
+    )
+    with refused("web-failed"):
+        ConsoleProcess(lambda port: [sys.executable, "-c", program], 0, print)
+    assert processes[0].poll() is not None
