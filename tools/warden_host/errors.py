@@ -142,7 +142,7 @@ _HINTS = {
     "web-failed": "look whether another program has the port, and at what the command printed",
     "web-missing": "pip install 'warden[web]'",
     "login-paused": "wait some minutes; `warden audit list` shows who tried",
-    "login-stale": "log out, and log in again",
+    "login-stale": "log in again",
     "address-refused": "`warden bans list` says why; `warden bans lift` takes a ban back",
     "passkey-refused": "try again, on the console's own page",
     "passkey-cloned": "remove this passkey, and register one anew: `warden operator passkeys NAME`",

@@ -17,13 +17,13 @@ from warden_host import control_client
 from warden_host.cli import main
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
-from warden_host.service import web_passwords
+from warden_host.service import web_passwords, web_sessions
 from warden_host.service.console import Console, WebAddress, check_modules, console
 from warden_host.service.run import Service, serving
 from warden_host.store.operators import Operator
 from warden_host.store.store import Store
 from warden_host.store.web_logins import WebLogin
-from web_kit import HASH, PASSWORD, SECRET, Browser, let_in
+from web_kit import HASH, PASSWORD, SECRET, Browser, code_now, let_in
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,27 @@ def test_forms_belong_to_a_session(browser, fresh):
     assert browser.get("/")[0] == 200
     assert browser.post("/logout", token=browser.token())[0] == 303
     assert browser.cookie in ("", '""')
+
+
+def test_who_logged_in_long_ago_logs_in_again_to_change_that(browser, fresh, fleet, service):
+    fresh(browser, "bob")
+    token = browser.token("/account")
+    assert "log in again" not in browser.get("/account")[1]
+    for session in service.console.sessions._sessions.values():
+        session.began -= web_sessions.FRESH_S + 1
+    text = browser.get("/account")[1]
+    assert 'href="/login?to=account"' in text
+    for change in ("sessions/end", "passkey/"):
+        assert f'"/account/{change}' not in text
+    status, text = browser.post("/account/sessions/end", token=token, id="")
+    assert status == 403 and 'href="/login?to=account"' in text
+    assert 'name="to" value="account"' in browser.get("/login?to=account")[1]
+    for to, leads in (("account", "/account"), ("//evil.example", "/"), ("", "/")):
+        with Store(fleet.database) as store:
+            store.put_web_login(WebLogin("bob", HASH, SECRET))
+        line = {"name": "bob", "password": PASSWORD, "code": code_now(), "to": to}
+        assert browser.post("/login", **line)[0] == 303
+        assert browser.headers["location"] == leads
 
 
 def test_a_session_ends_with_its_operator(browser, fresh, fleet, service):

@@ -46,14 +46,26 @@ def test_a_passkey_from_registration_to_removal(account):
     assert actions[-1].startswith("passkey remove ")
 
 
-def test_a_new_passkey_takes_a_log_in_of_late(account):
-    token = account.begin()
+def test_a_change_of_the_own_log_in_takes_a_log_in_of_late(account):
+    """Each that there is: a browser that was left open adds no way in, and takes none away."""
+    own, token, other = Authenticator(), account.begin(), account.begin()
+    register(account, own, token)
     options = account.ask("passkey-new", session=token)["options"]
     account.now = 100.0
     credential = Authenticator().create(options, ORIGIN)
-    account.now = web_sessions.FRESH_S + 1
-    assert account.fails("passkey-new", session=token) == "login-stale"
-    assert account.fails("passkey-add", session=token, credential=credential) == "login-stale"
+    account.now = web_sessions.FRESH_S
+    shown = account.ask("account", session=token)
+    assert shown["fresh"]
+    account.now += 1
+    line = {"session": token, "credential": credential, "id": shown["passkeys"][0]["id"]}
+    changes = set(account.account.own) - {"account"}
+    assert {account.fails(operation, **line) for operation in changes} == {"login-stale"}
+    assert {"passkey-remove", "passkey-add", "sessions-end"} < changes
+    now = account.ask("account", session=token)
+    assert not now["fresh"] and len(now["sessions"]) == len(shown["sessions"]) == 2
+    assert now["passkeys"] == shown["passkeys"]
+    assert account.fails("passkey-remove", **line | {"session": account.begin()}) == ""
+    assert account.ask("whoami", session=other)["operator"] == "alice"
 
 
 def test_a_cloned_passkey_ends_its_sessions_and_is_an_alarm(account):

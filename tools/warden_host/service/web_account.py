@@ -22,6 +22,9 @@ _MAX_BOUND = 64
 _MAX_CREDENTIAL = 1023  # bytes of an ID
 
 
+OfOperator = Callable[[Line, Caller, Operator], None]
+
+
 class WebAccount:
     """The operations without a session, `entries`, and those about the session's own operator."""
 
@@ -52,13 +55,27 @@ class WebAccount:
             "passkey-code": self._ask_by_code,
             "passkey-add-by-code": self._add_by_code,
         }
-        self.own: dict[str, Callable[[Line, Caller, Operator], None]] = {
-            "account": self._show,
+        changes: dict[str, OfOperator] = {
             "passkey-new": self._ask_new,
             "passkey-add": self._add,
             "passkey-remove": self._remove,
             "sessions-end": self._end_sessions,
         }
+        self.own: dict[str, OfOperator] = {"account": self._show} | {
+            operation: self._fresh(handler) for operation, handler in changes.items()
+        }
+
+    def _fresh(self, handler: OfOperator) -> OfOperator:
+        """Return a handler of a change of the own log-in. It raises login-stale.
+
+        A browser that is left open must give no lasting way in, and take none away.
+        """
+
+        def handle(line: Line, caller: Caller, operator: Operator) -> None:
+            self._sessions.check_fresh(line.get("session"))
+            handler(line, caller, operator)
+
+        return handle
 
     def _admit(self, line: Line, caller: Caller) -> None:
         address = read_text(line, "address", limit=_MAX_ADDRESS)
@@ -139,19 +156,18 @@ class WebAccount:
                     for one in passkeys
                 ],
                 "unavailable": self._passkeys.party is None,
+                "fresh": self._sessions.is_fresh(line.get("session")),
             }
         )
 
     def _ask_new(self, line: Line, caller: Caller, operator: Operator) -> None:
-        session = line.get("session")
-        self._sessions.check_fresh(session)
-        caller.finish({"options": self._passkeys.ask_new(operator.name, str(session))})
+        options = self._passkeys.ask_new(operator.name, str(line.get("session")))
+        caller.finish({"options": options})
 
     def _add(self, line: Line, caller: Caller, operator: Operator) -> None:
-        session = line.get("session")
-        self._sessions.check_fresh(session)
         label = read_text(line, "label", "", limit=MAX_LABEL)
-        made = self._passkeys.add(operator.name, line.get("credential"), label, str(session))
+        bound = str(line.get("session"))
+        made = self._passkeys.add(operator.name, line.get("credential"), label, bound)
         self._sockets.record_done(f"{operator.name} console", f"passkey add {made.label}")
         caller.finish({"ok": True, "label": made.label})
 

@@ -26,7 +26,7 @@ from warden_host.store.web_logins import WebLogin
 
 IDLE_S = 30 * 60.0
 LIFE_S = 12 * 3600.0
-FRESH_S = 15 * 60.0  # a new way to log in takes a log-in of so long ago at most
+FRESH_S = 15 * 60.0  # a change of the own log-in takes one of so long ago at most
 MOST = 256  # sessions
 MOST_OF_AN_OPERATOR = 32
 _TOKEN_SIZE = 32
@@ -118,11 +118,14 @@ class WebSessions:
 
     def check_fresh(self, token: Any) -> None:
         """Raise login-stale where the log-in of a session is long ago."""
+        if not self.is_fresh(token):
+            raise HostError("login-stale", "this needs a log-in of the last 15 minutes")
+
+    def is_fresh(self, token: Any) -> bool:
+        """Return whether a session's log-in is so new that it may change how one logs in."""
         with self._guard:
             session = self._sessions.get(_key(token))
-            if session is not None and self._clock() - session.began <= FRESH_S:
-                return
-        raise HostError("login-stale", "this needs a log-in of the last 15 minutes")
+            return session is not None and self._clock() - session.began <= FRESH_S
 
     def log_out(self, token: Any) -> None:
         """End a session, if it is one."""

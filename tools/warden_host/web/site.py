@@ -196,7 +196,8 @@ class Site:
             status, text, hint = error.status_code, error.detail or "there is no such page", ""
         else:
             status, text, hint = 500, "an error in the console", "report it"
-        return self.render("error.html", status, title="Not done", text=text, hint=hint)
+        values = {"text": text, "hint": hint, "code": getattr(error, "code", "")}
+        return self.render("error.html", status, title="Not done", **values)
 
 
 def page_number(request: Request) -> int:

@@ -14,6 +14,8 @@ _MAX_PASSWORD = 512
 _BOUND_SIZE = 32
 _BOUND_S = 300
 _BROWSER_S = 90 * 86_400
+_MAX_TO = 16
+_AFTER = {"account": "/account"}  # where a log-in leads that was asked for there
 
 
 class LoginPages:
@@ -38,7 +40,12 @@ class LoginPages:
     async def show(self, request: Request) -> Response:
         """Ask for name, password and code, or for a passkey."""
         return self._site.render(
-            "login.html", title="Log in", name="", error="", passkeys=self._site.passkeys(request)
+            "login.html",
+            title="Log in",
+            name="",
+            error="",
+            passkeys=self._site.passkeys(request),
+            to=request.query_params.get("to", "")[:_MAX_TO],
         )
 
     async def show_code(self, request: Request) -> Response:
@@ -68,8 +75,9 @@ class LoginPages:
                 title="Log in",
                 name=fields.get("name", ""),
                 passkeys=self._site.passkeys(request),
+                to=fields.get("to", "")[:_MAX_TO],
             )
-        response = RedirectResponse("/", 303)
+        response = RedirectResponse(_AFTER.get(fields.get("to", ""), "/"), 303)
         self._site.begin_session(response, answer["session"])
         self._site.set_cookie(response, "browser", answer["browser"], _BROWSER_S)
         return response
@@ -97,7 +105,7 @@ class LoginPages:
         )
         if "session" not in answer:
             return JSONResponse(answer, 403)
-        response = JSONResponse({"to": "/"})
+        response = JSONResponse({"to": _AFTER.get(str(asked.get("to", "")), "/")})
         self._site.begin_session(response, answer["session"])
         self._site.set_cookie(response, "bound", "", 0)
         return response
