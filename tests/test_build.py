@@ -12,7 +12,14 @@ sys.path.append(str(Path(__file__).parents[1] / "tools"))
 from warden_build import BuildError, Built, build  # noqa: E402  (the path must be set first)
 from warden_build import groups as table  # noqa: E402
 from warden_build.arguments import passed_by_name, rename_arguments  # noqa: E402
-from warden_build.compiled import build_repository, inputs, needed, read  # noqa: E402
+from warden_build.compiled import (  # noqa: E402
+    build_repository,
+    compile_one,
+    inputs,
+    needed,
+    read,
+)
+from warden_build.order import order_names  # noqa: E402
 from warden_build.plan import is_prose  # noqa: E402
 from warden_build.scopes import dotted  # noqa: E402
 from warden_build.shorten import firmware_names  # noqa: E402
@@ -337,6 +344,28 @@ def test_only_arguments_that_a_call_names_keep_their_names() -> None:
         second(1)
     made_of = second([7])
     assert made_of[0](1) == 3 and made_of[1:] == (3, 4, [7], 5)
+
+
+def test_the_names_of_most_uses_take_one_byte(tmp_path: Path) -> None:
+    """Those of a large file: globals, arguments and attributes, whatever comes first in it."""
+    few = [f"    field{number} = 0" for number in range(300)]
+    many = [
+        f"def get{number}(thing):\n    return often.value + thing.value + thing.value"
+        for number in range(100)
+    ]
+    text = "\n".join(["class First:", *few, "often = First()", *many])
+    tree = {"large.py": ast.parse(text), "small.py": ast.parse("\n".join(many))}
+    order_names(tree)
+    large, small = (ast.unparse(ast.fix_missing_locations(one)) for one in tree.values())
+    assert small == ast.unparse(ast.parse("\n".join(many)))
+    assert large.startswith("if not __name__:\n    __name__.value.often.thing.")
+    sizes = []
+    for source in (text, large):
+        target = tmp_path / "one.mpy"
+        assert not compile_one(source, target)
+        sizes.append(target.stat().st_size)
+    # The statement has 126 names of two bytes each; each function says one name five times.
+    assert sizes[0] - sizes[1] > 100 * 4 - 126 * 2
 
 
 def test_names_that_firmware_has_cost_nothing(micropython: str) -> None:

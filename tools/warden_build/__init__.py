@@ -1,4 +1,4 @@
-"""The build for boards: what boards run is made of the sources of the device package by five
+"""The build for boards: what boards run is made of the sources of the device package by six
 steps, each a module.
 
 1. `lean`: the texts of errors go, their codes stay; annotations, and what is there for type
@@ -7,7 +7,9 @@ steps, each a module.
    in where they are used.
 3. `shorten`: the package's own names become names that every firmware has in its read-only memory.
 4. `release`: short strings of files that are let go of go with them.
-5. `stamp`: each file names its build, and refuses those of another.
+5. `order`: the names that a file uses most have its lowest numbers, so that code has them in one
+   byte.
+6. `stamp`: each file names its build, and refuses those of another.
 
 The rules of all steps:
 
@@ -31,6 +33,7 @@ from typing import NamedTuple
 
 from warden_build.lean import lean
 from warden_build.merge import merge
+from warden_build.order import order_names
 from warden_build.release import release_strings
 from warden_build.scopes import BuildError
 from warden_build.shorten import held_names, shorten
@@ -66,6 +69,7 @@ def build(
     following = {path: everyone[path] for path in following}
     names = shorten(before, tree, {path: everyone[path] for path in kept}, following)
     release_strings(tree, held_names())
+    order_names(tree)
     number = stamp(tree)
     return Built(
         _texts(tree), _texts(following | {path: everyone[path] for path in kept}), names, number
