@@ -319,6 +319,18 @@ def option_names(tree: Tree) -> Iterator[str]:
                     yield f"{path}:{node.lineno} {node.value[:60]!r}"
 
 
+_DIGITS = re.compile(r"\.(isdigit|isdecimal|isnumeric)\(")
+
+
+def decimals_in_one_place(tree: Tree) -> Iterator[str]:
+    """Text from outside becomes a number in numerals.py alone, which bounds it before int()."""
+    for path, source in tree.items():
+        if path.startswith("tools/warden_") and not path.endswith("warden_host/numerals.py"):
+            for number, line in enumerate(source.splitlines(), 1):
+                if _DIGITS.search(line):
+                    yield f"{path}:{number} {line.strip()}"
+
+
 def errors_imports_nothing(tree: Tree) -> Iterator[str]:
     path = "lib/warden/errors.py"
     for target, line in imports(tree, path).items() if path in tree else ():
@@ -548,6 +560,7 @@ RULES = (
     client_alone,
     broker_words,
     option_names,
+    decimals_in_one_place,
     errors_imports_nothing,
     acyclic,
     hardware_in_hal,

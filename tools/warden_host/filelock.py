@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from warden_host.errors import HostError
+from warden_host.numerals import decimal
 
 
 class Lock:
@@ -62,6 +63,6 @@ def holder_hint(path: Path) -> str:
     ""."""
     with contextlib.suppress(OSError):
         pid = path.read_text()[:10]
-        if pid.isdigit():
+        if decimal(pid, 10**9) is not None:
             return f" (pid {pid})"
     return ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from warden_host.bans.networks import Network
 from warden_host.errors import HostError
+from warden_host.numerals import decimal
 
 PER_MINUTE = 60
 _FAMILIES = ((4, "ipv4_addr", "ip"), (6, "ipv6_addr", "ip6"))
@@ -142,11 +143,12 @@ def target(what: str, text: str, port: int, protocol: str = "tcp") -> Target:
     """Return a target of HOST, HOST:PORT or https://HOST[:PORT]/…; raises bad-argument."""
     rest = text.split("://", 1)[-1].split("/", 1)[0]
     host, _, number = rest.partition(":") if rest.count(":") == 1 else (rest.strip("[]"), "", "")
-    if number and not (number.isascii() and number.isdigit() and 1 <= int(number) <= 65535):
+    found = decimal(number, 65535, 1) if number else port
+    if found is None:
         raise HostError("bad-argument", f"{text[:80]!r} has no TCP port")
     if not host or not all(char.isascii() and (char.isalnum() or char in ".-:") for char in host):
         raise HostError("bad-argument", f"{text[:80]!r} is no host", "write HOST or HOST:PORT")
-    return Target(what, host, (int(number) if number else port,), protocol)
+    return Target(what, host, (found,), protocol)
 
 
 def token_server(text: str) -> Target:

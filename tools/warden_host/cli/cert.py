@@ -10,7 +10,13 @@ from warden_host import control_client, names
 from warden_host.broker import connection
 from warden_host.broker.connection import Listener
 from warden_host.cli import ca_passphrase, common, screen
-from warden_host.cli.common import State, certificate_reload, json_option, pass_state
+from warden_host.cli.common import (
+    State,
+    certificate_reload,
+    json_option,
+    pass_state,
+    timeout_option,
+)
 from warden_host.cli.orders import ask_by_socket
 from warden_host.devices import certificates, renewal, revocation, server_renewal
 from warden_host.errors import HostError
@@ -194,7 +200,7 @@ def _on_trial(store: Store, device: str) -> str:
     is_flag=True,
     help="Make the key here and send it sealed. Default: on the device; an RSA key always here.",
 )
-@click.option("--timeout", default=120.0, show_default=True, help="How long to wait, seconds.")
+@timeout_option(120.0)
 @ca_passphrase.option
 @json_option
 @pass_state

@@ -1,11 +1,12 @@
 """Share between commands the fleet folder, common options and the reload of a running `serve`."""
 
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -58,8 +59,35 @@ class State:
             started.finish("ok" if exit_code == 0 else self.outcome)
 
 
+class FiniteRange(click.FloatRange):
+    """A number within bounds: NaN is none, which click takes for one within any."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number. Raises click.BadParameter."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
+
+
+MAX_WAIT_S = 7 * 86400
 pass_state = click.make_pass_decorator(State)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+def timeout_option(
+    default_s: float, most_s: float = MAX_WAIT_S
+) -> Callable[[click.decorators.FC], click.decorators.FC]:
+    """Return the option --timeout of a command that waits for a device."""
+    return click.option(
+        "--timeout",
+        type=FiniteRange(0, most_s, min_open=True),
+        default=default_s,
+        show_default=True,
+        help="How long to wait, seconds.",
+    )
 
 
 def notify_serve(fleet: "Fleet", device: str = "") -> bool:

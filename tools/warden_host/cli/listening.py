@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from warden_host.cli import screen
 from warden_host.errors import HostError
+from warden_host.numerals import decimal
 
 _LOOPBACK = "127.0.0.1"
 
@@ -34,10 +35,11 @@ def on(address: str, option: str) -> Iterator[tuple[str, int]]:
 
 def parse(address: str, option: str) -> tuple[str, int]:
     """Return host and port. Raises bad-argument for another form."""
-    host, _, port = address.rpartition(":")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535 or address.startswith(":"):
+    host, _, text = address.rpartition(":")
+    port = decimal(text, 65535)
+    if port is None or address.startswith(":"):
         raise HostError("bad-argument", f"{option} takes HOST:PORT, such as 127.0.0.1:9810")
-    return host.removeprefix("[").removesuffix("]") or _LOOPBACK, int(port)
+    return host.removeprefix("[").removesuffix("]") or _LOOPBACK, port
 
 
 def show(host: str, port: int, as_json: bool = False) -> None:

@@ -6,7 +6,13 @@ import click
 
 from warden_host import control_client, names
 from warden_host.cli import ca_passphrase, common, many, screen, targets
-from warden_host.cli.common import State, certificate_reload, json_option, pass_state
+from warden_host.cli.common import (
+    State,
+    certificate_reload,
+    json_option,
+    pass_state,
+    timeout_option,
+)
 from warden_host.cli.pins import live_ends_option
 from warden_host.cli.runner import Order
 from warden_host.cli.targets import Targets
@@ -37,7 +43,7 @@ from warden_host.store.store import Device, Store
     help="After a compromise: drop the old ones after this many seconds, proven or not.",
 )
 @live_ends_option
-@click.option("--timeout", default=120.0, show_default=True, help="How long to wait, seconds.")
+@timeout_option(120.0)
 @targets.options
 @json_option
 @pass_state

@@ -1,17 +1,17 @@
 """`warden policy`: show a device's policy; change its limits, outbox and brokers over the link."""
 
-import re
 from typing import Any
 
 import click
 
 from warden_host import control_client, filelock, names
 from warden_host.cli import common, screen
-from warden_host.cli.common import State, json_option, pass_state
+from warden_host.cli.common import State, json_option, pass_state, timeout_option
 from warden_host.devices import policies as changes
 from warden_host.errors import HostError
 from warden_host.fleet import servers
 from warden_host.fleet.fleet import Fleet
+from warden_host.numerals import decimal
 from warden_host.protocol import policy
 from warden_host.store.store import Device, Store
 
@@ -102,7 +102,7 @@ def _try_lock(fleet: Fleet, device: str) -> filelock.Lock | None:
 @policies.command("set")
 @click.argument("device")
 @click.argument("values", nargs=-1, required=True, metavar="KEY=VALUE…")
-@click.option("--timeout", default=600.0, show_default=True, help="How long to wait, seconds.")
+@timeout_option(600.0)
 @json_option
 @pass_state
 def set_command(
@@ -188,8 +188,8 @@ def _values(texts: tuple[str, ...]) -> tuple[dict[str, Any], tuple[servers.Serve
             found[key] = value
         elif key in policy.LIMITS or key == "outbox":
             low, high = (0, policy.OUTBOX_MOST) if key == "outbox" else policy.limit(key)[:2]
-            number = int(value) if re.fullmatch("[0-9]{1,9}", value) else -1
-            if not low <= number <= high:
+            number = decimal(value, high, low)
+            if number is None:
                 raise HostError("bad-argument", f"{key} takes a whole number from {low} to {high}")
             found[key] = number
         else:
@@ -207,8 +207,8 @@ def _incident_term(key: str, value: str) -> int | str:
     """Return a term of incidents. Raises bad-argument."""
     if key in policy.INCIDENT_BOUNDS:
         low, high = policy.INCIDENT_BOUNDS[key]
-        number = int(value) if re.fullmatch("[0-9]{1,9}", value) else -1
-        if low <= number <= high:
+        number = decimal(value, high, low)
+        if number is not None:
             return number
         raise HostError("bad-argument", f"{key} takes a whole number from {low} to {high}")
     if value in policy.INCIDENT_REACTIONS.get(key, ()):

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from warden_host.cli.common import MAX_WAIT_S, FiniteRange
 from warden_host.errors import HostError
 from warden_host.protocol import policy
 
@@ -186,13 +187,13 @@ def board_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--wait",
             "wait_s",
-            type=click.FloatRange(0),
+            type=FiniteRange(0, MAX_WAIT_S),
             metavar="SECONDS",
             help="With --batch: wait so long for the next board. Default: an hour at a terminal.",
         ),
         click.option(
             "--patience",
-            type=click.FloatRange(1, 100),
+            type=FiniteRange(1, 100),
             default=1.0,
             metavar="FACTOR",
             help="Multiply all time-outs, for an emulated board: 20.",

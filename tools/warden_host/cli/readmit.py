@@ -5,7 +5,7 @@ import click
 from warden_host import control_client, jsontext, names
 from warden_host.broker import connection
 from warden_host.cli import orders, screen
-from warden_host.cli.common import State, json_option, pass_state
+from warden_host.cli.common import State, json_option, pass_state, timeout_option
 from warden_host.devices import account_access, quarantine, rotation
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
@@ -15,7 +15,7 @@ from warden_host.store.store import Store
 @click.command(short_help="Let a device in again, with new secrets.")
 @click.argument("device")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-@click.option("--timeout", default=300.0, show_default=True, help="How long to wait, seconds.")
+@timeout_option(300.0)
 @json_option
 @pass_state
 def readmit(state: State, device: str, yes: bool, timeout: float, as_json: bool) -> int:

@@ -10,6 +10,7 @@ from warden_host.cli import listening, pin, screen
 from warden_host.cli.common import State, interruptible, json_option, pass_state
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
+from warden_host.numerals import decimal
 from warden_host.protocol import policy
 from warden_host.sim import keypad, pico, simulated
 from warden_host.store.store import Store
@@ -91,7 +92,7 @@ def run(
             pico.run(fleet, device, firmware, show)
         return 0
 
-    if heapsize and not heapsize.rstrip("kKmM").isdigit():
+    if heapsize and decimal(heapsize.rstrip("kKmM"), 10**10) is None:
         raise HostError("bad-argument", "--heapsize is a number with k or m, such as 128k")
     if web is not None:
         if once:

@@ -9,7 +9,7 @@ import click
 
 from warden_host import control_client, jsontext, names
 from warden_host.cli import exit_codes, refusals, screen, targets
-from warden_host.cli.common import State, json_option, pass_state
+from warden_host.cli.common import State, json_option, pass_state, timeout_option
 from warden_host.cli.targets import Targets
 from warden_host.engine.request import FORGERIES, MAX_TTL_S
 from warden_host.errors import HostError
@@ -58,13 +58,7 @@ class _Send(click.Command):
     show_default=True,
     help="Seconds until the command expires.",
 )
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, MAX_TIMEOUT_S, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="How long to wait, seconds.",
-)
+@timeout_option(10.0, MAX_TIMEOUT_S)
 @click.option(
     "--token-file",
     metavar="FILE",

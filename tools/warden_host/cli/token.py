@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 from warden_host import control_client, names
 from warden_host.cli import common, screen, secrets_input
-from warden_host.cli.common import State, json_option, pass_state
+from warden_host.cli.common import State, json_option, pass_state, timeout_option
 from warden_host.devices import token_terms
 from warden_host.devices.token_terms import TokenTerms
 from warden_host.errors import HostError
@@ -137,7 +137,7 @@ def _pin(text: str) -> bytes:
 @click.argument("device")
 @token_options
 @click.option("--renew", is_flag=True, help="Let the device fetch a new token now.")
-@click.option("--timeout", default=600.0, show_default=True, help="How long to wait, seconds.")
+@timeout_option(600.0)
 @json_option
 @pass_state
 def token(

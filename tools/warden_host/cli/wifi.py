@@ -6,7 +6,7 @@ import click
 
 from warden_host import control_client, jsontext, names
 from warden_host.cli import common, screen, secrets_input
-from warden_host.cli.common import State, json_option, pass_state
+from warden_host.cli.common import State, json_option, pass_state, timeout_option
 from warden_host.devices import networks
 from warden_host.devices.bundle import Network
 from warden_host.devices.trial import Ask
@@ -29,7 +29,7 @@ _MAX_PASSWORD = 64
     help="Read the password from a file (mode 600), or from standard input: -. Default: ask.",
 )
 @click.option("--remove", metavar="SSID", multiple=True, help="Forget a network. Repeatable.")
-@click.option("--timeout", default=600.0, show_default=True, help="How long to wait, seconds.")
+@timeout_option(600.0)
 @json_option
 @pass_state
 def wifi(

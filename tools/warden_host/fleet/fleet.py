@@ -166,6 +166,8 @@ def _read(path: Path) -> dict[str, Any]:
         document = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise malformed(f"not valid TOML ({error})") from None
+    except (ValueError, RecursionError):
+        raise malformed("a number of too many digits, or too many levels") from None
     if document.get("format") != FORMAT:
         raise malformed(f"format {document.get('format')!r} where {FORMAT} is known")
     return document

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from warden_host.errors import HostError
+from warden_host.numerals import decimal
 
 # States of a device in a rollout; those that a device reports have its words: docs/update.md.
 WAITING, AWAY = "Waiting", "Away"
@@ -81,8 +82,9 @@ def parse_failures(text: str) -> tuple[int, bool]:
     share = _SHARE.match(text)
     if share is not None and int(share[1]) <= 100:
         return int(share[1]), True
-    if text.isascii() and text.isdigit() and len(text) < 7:
-        return int(text), False
+    number = decimal(text, 999_999)
+    if number is not None:
+        return number, False
     raise HostError("bad-argument", f"failures {text[:20]}: give a share or a number: 10% or 3")
 
 

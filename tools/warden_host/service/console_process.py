@@ -13,6 +13,7 @@ from collections.abc import Callable
 from warden_host import childprocess
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
+from warden_host.numerals import decimal
 
 START_S = 30.0  # until it must listen
 LEAST_PAUSE_S, MOST_PAUSE_S = 5.0, 60.0  # between starts; doubled at each until one listens
@@ -84,12 +85,10 @@ class ConsoleProcess:
         output = self._process.stdout
         if output is None or not select.select([output], [], [], wait_s)[0]:
             return False
-        line = os.read(output.fileno(), _READY).strip()
+        port = decimal(os.read(output.fileno(), _READY).strip(), 65535, 1)
         self._close_output()
-        if not line.isdigit():
-            return False
-        self.port = int(line)
-        return True
+        self.port = port or self.port
+        return port is not None
 
     def _close_output(self) -> None:
         """Take no more of its output: it writes one line."""

@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from warden_host.numerals import decimal
+
 FILE = "watchdog"
 BITTEN = "bitten"  # exists when the watchdog ended the last start: the chip's reset cause
 _LOOK_S = 0.25
 _MAX_FILE = 32
+_MAX_TIMEOUT_MS = 10**9
 
 
 class Watchdog:
@@ -37,10 +40,8 @@ class Watchdog:
         now = self._steady()
         if found != self._seen:
             self._seen, self._since = found, now
-        timeout_ms = found.split(b" ", 1)[0]
-        if not timeout_ms.isdigit():
-            return False
-        return now - self._since > int(timeout_ms) / 1000
+        timeout_ms = decimal(found.split(b" ", 1)[0], _MAX_TIMEOUT_MS)
+        return timeout_ms is not None and now - self._since > timeout_ms / 1000
 
     def guard(self, ended: threading.Event, bite: Callable[[], None]) -> None:
         """Call bite() once when the watchdog bites; return then, or when the device ended."""

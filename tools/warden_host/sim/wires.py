@@ -9,10 +9,12 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
+from warden_host.numerals import decimal
+
 _MAX_LINE = 16384  # bytes; a whole picture of a display is 2,100
 _READ = 65536
 _MAX_WORD = 255
-_MAX_NUMBER = 9  # digits
+_MAX_NUMBER = 10**9 - 1
 
 
 class Written(NamedTuple):
@@ -79,9 +81,10 @@ def parse(line: bytes) -> Event | None:
 
 
 def _number(text: str) -> int:
-    if not text.isdigit() or len(text) > _MAX_NUMBER:
+    number = decimal(text, _MAX_NUMBER)
+    if number is None:
         raise ValueError(text)
-    return int(text)
+    return number
 
 
 class Wires:

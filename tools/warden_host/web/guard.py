@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from warden_host.control_client import now_mark
+from warden_host.numerals import decimal
 from warden_host.web.api.problems import http_problem
 from warden_host.web.asked import UNASKED, began, unasked
 
@@ -112,10 +113,10 @@ class Guard:
             return 0
         if scope["method"] != "POST":
             return 405
-        size = headers.get(b"content-length", [b""])[0]
-        if not size.isdigit() or len(size) > 9 or b"transfer-encoding" in headers:
+        size = decimal(headers.get(b"content-length", [b""])[0], 999_999_999)
+        if size is None or b"transfer-encoding" in headers:
             return 411
-        if int(size) > MAX_BODY:
+        if size > MAX_BODY:
             return 413
         if of_api:  # no cookie counts there: the token does, and its own origins
             return 0

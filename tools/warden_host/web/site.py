@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 
 from warden_host import jsontext
 from warden_host.errors import HostError
+from warden_host.numerals import decimal
 from warden_host.web import shown
 from warden_host.web.asked import began
 from warden_host.web.authority import Authority, Line
@@ -202,10 +203,10 @@ class Site:
 
 def page_number(request: Request) -> int:
     """Return the page that an address asks for, from 0; its `page` counts from 1."""
-    given = request.query_params.get("page", "1")
-    if not (given.isascii() and given.isdigit() and len(given) < 5):
+    given = decimal(request.query_params.get("page", "1"), 9999)
+    if given is None:
         raise HTTPException(400, "page is no number")
-    return min(max(int(given), 1), MAX_PAGE) - 1
+    return min(max(given, 1), MAX_PAGE) - 1
 
 
 def refusal(error: HostError) -> Line:

@@ -19,8 +19,8 @@ _MOST_NAMED = 3
 _PENDING_S = 60.0
 
 _START = re.compile(r"mosquitto version \S+ starting\Z")
-_NEW = re.compile(r"New connection from (\S+):(\d+) on port \d+\.\Z")
-_IN = re.compile(r"New client connected from (\S+):(\d+) as (\S+) \(")
+_NEW = re.compile(r"New connection from (\S+):(\d{1,5}) on port \d{1,5}\.\Z")
+_IN = re.compile(r"New client connected from (\S+):(\d{1,5}) as (\S+) \(")
 _REFUSED = re.compile(
     r"Client (?P<client>.+?)(?: \[(?P<host>\S+):(?P<port>\d+)\] disconnected:|"
     r" disconnected,) not authorised\.\Z"

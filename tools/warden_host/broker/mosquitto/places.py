@@ -16,7 +16,7 @@ TURNS = 4  # log-ins by turns that each ended the other's connection
 _KEPT = 16  # log-ins of one client
 _MOST_CLIENTS = 20_000
 
-_IN = re.compile(r"\S+: New client connected from (\S+):(\d+) as (\S+) \(")
+_IN = re.compile(r"\S+: New client connected from (\S+):(\d{1,5}) as (\S+) \(")
 _DROPPED = re.compile(r"\S+: Outgoing messages are being dropped for client (\S+)\.\Z")
 _TAKEN = re.compile(r"\S+: Client (\S+) already connected, closing old connection\.\Z")
 

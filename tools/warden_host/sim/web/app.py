@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from warden_host import jsontext
 from warden_host.errors import HostError
+from warden_host.numerals import decimal
 from warden_host.sim import flash_files
 from warden_host.sim.web.device import SimulatedBoard
 from warden_host.sim.web.sessions import Sessions
@@ -116,12 +117,12 @@ class Pages:
     async def flash_file(self, request: Request) -> Response:
         """Return some bytes of a file, as they are."""
         board = self._board(request)
-        offset = request.query_params.get("from", "0")
-        if not (offset.isascii() and offset.isdigit()) or len(offset) > 12:
+        offset = decimal(request.query_params.get("from", "0"), 10**12 - 1)
+        if offset is None:
             raise HTTPException(400, "from is a number of bytes")
         path = request.path_params["path"]
-        data, size = flash_files.read(board.root, path, int(offset))
-        return JSONResponse({"path": path, "size": size, "from": int(offset), "hex": data.hex()})
+        data, size = flash_files.read(board.root, path, offset)
+        return JSONResponse({"path": path, "size": size, "from": offset, "hex": data.hex()})
 
     async def order(self, request: Request) -> Response:
         """Do to a board what a person at it can do."""

@@ -10,6 +10,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from warden_host import jsontext
 from warden_host.errors import HostError
+from warden_host.numerals import decimal
 from warden_host.web.api import document
 from warden_host.web.api.answers import command_answer, command_fields
 from warden_host.web.api.cors import Cors
@@ -110,6 +111,7 @@ def _limit(request: Request) -> Line:
     text = _text(request, "limit")
     if not text:
         return {}
-    if not text.isascii() or not text.isdigit() or len(text) > 6:
+    limit = decimal(text, 999_999)
+    if limit is None:
         raise HostError("bad-argument", "the limit is no number")
-    return {"limit": int(text)}
+    return {"limit": limit}

@@ -7,11 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from warden_host.numerals import decimal
 from warden_host.web.site import Site, page_number
 
 _MAX_SEARCH = 32
 
-_MAX_MARK = 16  # digits
+_MAX_MARK = 10**16 - 1
 _MAX_NAME = 64
 
 
@@ -67,9 +68,10 @@ class FleetPages:
         asked: dict[str, Any] = {"op": "watch", "session": session, "batched": True}
         after = request.query_params.get("after", "")
         if after:
-            if not after.isascii() or not after.isdigit() or len(after) > _MAX_MARK:
+            mark = decimal(after, _MAX_MARK)
+            if mark is None:
                 raise HTTPException(400, "after is no mark of a page")
-            asked["after"] = int(after)
+            asked["after"] = mark
         return await self._site.events(
             asked | {"device": request.query_params.get("device", "")[:_MAX_NAME]}
         )

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from warden_host.numerals import decimal
 from warden_host.web.authority import Line
 from warden_host.web.site import Site, page_number
 
@@ -73,7 +74,6 @@ class UpdatePages:
     async def start(self, request: Request) -> Response:
         """Start a rollout, which goes on without a page that shows it."""
         session, fields = await self._site.form(request)
-        percent = fields.get("percent", "100")
         target = fields.get("target", "").strip()
         kind = fields.get("kind", "")
         verdict = await self._site.act(
@@ -83,7 +83,7 @@ class UpdatePages:
             devices=target.replace(",", " ").split() if kind == "devices" else [],
             type=target if kind == "type" else "",
             group=target if kind == "group" else "",
-            percent=int(percent) if percent.isdecimal() and len(percent) < 4 else 0,
+            percent=decimal(fields.get("percent", "100"), 100) or 0,
             waves=fields.get("waves", "").strip() or "100%",
             max_failures=fields.get("failures", "").strip() or "10%",
         )
