@@ -164,7 +164,7 @@ def _is_embedded(headers: dict[bytes, list[bytes]]) -> bool:
 
 
 def _is_own(headers: dict[bytes, list[bytes]]) -> bool:
-    """Return whether our own page asks, or the browser for its user, as far as the browser tells."""
+    """Return whether our own page asks, or the browser for its user, as far as that tells."""
     sites = headers.get(b"sec-fetch-site", [])
     return all(site in (b"same-origin", b"none") for site in sites)
 
