@@ -17,14 +17,17 @@ _AXE = "async () => (await axe.run(document, {resultTypes: ['violations']})).vio
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
-    """Yield a browser; skip the test where there is none. Its contexts share nothing."""
+def chromium(*arguments: str) -> Iterator[Any]:
+    """Yield a browser; skip the test where there is none. Its contexts share nothing.
+
+    arguments: of its command line, beside those that it needs here.
+    """
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine")
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright")
     with playwright.sync_playwright() as player:
         browser = player.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *arguments]
         )
         try:
             yield browser

@@ -245,6 +245,9 @@ def test_what_is_missing_and_what_is_taken(fleet, service, monkeypatch):
     elsewhere = WebAddress("192.0.2.1", 0)  # the certificate is for another name
     with refused("bad-argument"), console(fleet, elsewhere, *[None] * 5):
         pass
+    with refused("bad-argument"):  # without TLS, in reach of others
+        WebAddress("localhost", 0, "0.0.0.0")  # noqa: S104
+    assert main.run(["--fleet", str(fleet.root), "serve", "--web-listen", "127.0.0.1"]) == 2
     monkeypatch.setattr("warden_host.service.console._MODULES", ("argon2", "no_such_module"))
     with refused("web-missing"):
         check_modules()

@@ -14,6 +14,7 @@ import click
 from warden_host.cli import ca_passphrase, listening, screen
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.engine.events import FleetEvent
+from warden_host.errors import HostError
 from warden_host.service import display_queue, sd_notify
 from warden_host.service.console import Console, WebAddress
 from warden_host.service.run import Service, serving
@@ -62,6 +63,12 @@ _CHECK_S = 0.5
     help="Also serve the console for browsers there, and the API for web applications: without TLS "
     "on loopback alone.",
 )
+@click.option(
+    "--web-listen",
+    metavar="ADDRESS",
+    default="",
+    help="Listen for browsers there, such as 0.0.0.0, where the host of --web leads through a NAT.",
+)
 @json_option
 @pass_state
 def serve(
@@ -72,6 +79,7 @@ def serve(
     metrics: str | None,
     log_format: str,
     web_text: str | None,
+    web_listen: str,
     as_json: bool,
 ) -> int:
     """Start the broker and the authority, and show what happens.
@@ -83,9 +91,12 @@ def serve(
       warden serve --metrics 127.0.0.1:9811
       warden serve --operators /run/warden/home.sock
       warden serve --web 127.0.0.1:8080
+      warden serve --web broker.example.net:443 --web-listen 0.0.0.0
     """
     as_json = state.json_log = as_json or log_format == "json"
-    web = None if web_text is None else WebAddress(*listening.parse(web_text, "--web"))
+    if web_listen and web_text is None:
+        raise HostError("bad-argument", "--web-listen takes --web HOST:PORT as well")
+    web = None if web_text is None else WebAddress(*listening.parse(web_text, "--web"), web_listen)
     fleet = state.fleet()
     with _stopped() as stop, contextlib.ExitStack() as pages:
         show = _show_json if as_json else _show

@@ -42,10 +42,24 @@ _LOOK_AT_TOKENS_S = 0.5  # while there are streams
 
 @dataclass(frozen=True)
 class WebAddress:
-    """Where browsers connect: without TLS on loopback alone."""
+    """Where browsers connect: without TLS on loopback alone.
+
+    host: that browsers use. listen: where to listen, "" for the host; they differ where a NAT is
+    in between.
+    """
 
     host: str
     port: int
+    listen: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise bad-argument for an address without TLS that others reach."""
+        if not self.tls and self.listen not in ("", *_LOOPBACK):
+            raise HostError(
+                "bad-argument",
+                f"{self.host} has no TLS, so nobody but this machine may reach it",
+                "give the host name under which browsers reach it",
+            )
 
     @property
     def tls(self) -> bool:
@@ -115,7 +129,8 @@ class Console:
         announce: Callable[[FleetEvent], None],
     ) -> None:
         """Start it, and wait until it listens. Raises web-failed."""
-        argv = [sys.executable, "-m", "warden_host.web", str(path), address.host]
+        argv = [sys.executable, "-m", "warden_host.web", str(path)]
+        argv += [address.listen or address.host, address.host]
         more = [fleet.root.resolve().name]
         if address.tls:
             more += [str(fleet.keys / "server.crt"), str(fleet.keys / "server.key")]

@@ -1,4 +1,4 @@
-"""Serve browsers. Arguments: socket, host, port, the fleet's name; for TLS certificate and key.
+"""Serve browsers, by the arguments of main().
 
 It prints its port when it listens. `warden serve` starts and ends it.
 """
@@ -13,11 +13,16 @@ from warden_host.web.server import listen, settings
 
 
 def main() -> None:
-    path, host, port, name, *tls = sys.argv[1:]
+    """Serve until SIGTERM.
+
+    Arguments: the socket of `warden serve`, where to listen, the host that browsers use, port,
+    the fleet's name; for TLS certificate and key.
+    """
+    path, address, host, port, name, *tls = sys.argv[1:]
     try:
-        listener = listen(host, int(port))
+        listener = listen(address, int(port))
     except OSError as error:
-        print(f"the console can't listen on {host}:{port}: {error.strerror}", file=sys.stderr)
+        print(f"the console can't listen on {address}:{port}: {error.strerror}", file=sys.stderr)
         raise SystemExit(1) from None
     bound = listener.getsockname()[1]
     config = settings(build(Path(path), name, host, bound, bool(tls)), *tls, sockets=True)
