@@ -168,7 +168,7 @@ def test_forms_need_their_token(browsers):
         assert browsers["own"].post(path, token="0" * 64)[0] == 403
 
 
-def test_devices_are_searched_and_shown_in_pages(browsers):
+def test_devices_are_searched_and_shown_in_pages(browsers, fleet):
     browser = browsers["look"]
 
     def rows(query: str = "") -> list[str]:
@@ -182,6 +182,12 @@ def test_devices_are_searched_and_shown_in_pages(browsers):
     assert rows("?search=DOOR") == [PLAIN, DEVICE]
     assert rows("?search=sensor-011") == [f"sensor-{n:04}" for n in range(110, 120)]
     assert rows("?group=ground-floor&state=quarantined") == [PLAIN]
+    assert rows("?state=revoked") == []
+    with Store(fleet.database) as store, store.transaction():
+        store.order_ending("sensor-0119", True, False, time.time())
+    assert rows("?state=revoked") == ["sensor-0119"]
+    with Store(fleet.database) as store, store.transaction():
+        store.end_ending("sensor-0119")
     assert "page=2" in browser.get("/?search=sensor")[1]
     for query in ("?page=x", "?page=-1", "?page=99999"):
         assert browser.get(f"/{query}")[0] == 400

@@ -106,6 +106,18 @@ def test_what_a_token_may_see(caller, fleet, port):
     assert names == ["D1", "M0", "M1", "M2"]
 
 
+def test_a_revoked_device_is_shown_as_revoked(fleet, port, service):
+    found = Caller(port, token_of(fleet, replace(FULL, types=("meter",)))[1])
+    for end, word in ((False, ("offline", "away")), (True, ("revoked",))):
+        if end:
+            with Store(fleet.database) as store, store.transaction():
+                store.order_ending("M1", True, False, time.time())
+            service.authority.ask(lambda engine: engine.apply_ending("M1"))
+        states = {one["device"]: one["state"] for one in found.get("/devices")[1]["devices"]}
+        assert states["M1"] in word and states["M0"] in ("offline", "away")
+        assert found.get("/devices/M1")[1]["state"] in word
+
+
 def test_what_a_token_may_not_do(caller, fleet, port):
     status, found = caller.command("D1", "get_relay")  # the application may, the token not
     assert (status, found["code"]) == (403, "token-scope")

@@ -57,6 +57,16 @@ def read(answer: dict[str, Any]) -> Live:
     return live
 
 
+def listed_state(presence: str, quarantined: bool, revoked: bool) -> str:
+    """Return a device's state as lists of the console and of the API have it, in one word.
+
+    presence: of the engine, "" while nothing is known.
+    """
+    if revoked:
+        return "revoked"
+    return "quarantined" if quarantined else presence or "offline"
+
+
 def state(known: Device, live: Live) -> str:
     """Return the state in one word; "provisioned" until the first contact.
 

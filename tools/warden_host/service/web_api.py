@@ -24,6 +24,7 @@ from warden_host.protocol.access_token import Claims
 from warden_host.service import web_api_streams as streams
 from warden_host.service.control import Caller, Handler, Line
 from warden_host.service.event_feed import EventFeed
+from warden_host.service.live_state import listed_state
 from warden_host.service.login_limits import Attempts, network_of
 from warden_host.service.operators import AuditedSockets, Rights
 from warden_host.service.request_fields import read_text
@@ -230,7 +231,7 @@ class WebApi:
         count = _count(line, MOST_ROWS)
 
         def find(engine: Engine) -> list[Line]:
-            presences = engine.presences()
+            presences, revoked = engine.presences(), engine.store.revoked()
             opened = [
                 {"device": name, "type": room, "state": "open", "commands": []}
                 for name, room in engine.store.open_devices().items()
@@ -240,7 +241,9 @@ class WebApi:
                 {
                     "device": name,
                     "type": type_,
-                    "state": _state(presences.get(name, ("", 0.0))[0], reason),
+                    "state": listed_state(
+                        presences.get(name, ("", 0.0))[0], bool(reason), name in revoked
+                    ),
                     "commands": claims.commands(type_),
                 }
                 for name, type_, reason in engine.store.device_types()
@@ -260,13 +263,12 @@ class WebApi:
             known = state.device
             mine = next((pair for pair in known.pairs if pair.appid == claims.appid), None)
             granted = set() if mine is None else set(mine.commands)
-            reason = known.mark.quarantine or (known.reaction and known.reaction.code) or ""
-            if known.ending is not None and known.ending.revoked:
-                reason = "revoked"
+            quarantined = bool(known.mark.quarantine or known.reaction)
+            revoked = known.ending is not None and known.ending.revoked
             return {
                 "device": known.device,
                 "type": known.type,
-                "state": _state(state.presence, reason),
+                "state": listed_state(state.presence, quarantined, revoked),
                 "mode": known.mode,
                 "session": claims.appid in state.live,
                 "last_seen": known.last_seen or None,
@@ -355,10 +357,6 @@ def _about(claims: Claims) -> Line:
 def _live_tokens(engine: Engine) -> list[Any]:
     now = time.time()
     return [one for one in engine.store.tokens() if one.revoked is None and one.expires > now]
-
-
-def _state(presence: str, reason: str) -> str:
-    return "revoked" if reason == "revoked" else "quarantined" if reason else presence or "offline"
 
 
 def _count(line: Line, most: int) -> int:

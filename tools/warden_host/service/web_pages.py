@@ -17,7 +17,7 @@ from warden_host.engine.engine import Engine
 from warden_host.fleet.fleet import Fleet
 from warden_host.reactions import settings as reaction_settings
 from warden_host.rollout import rollouts as rollout_engine
-from warden_host.service import past
+from warden_host.service import live_state, past
 from warden_host.service.authority import Authority
 from warden_host.service.control import Caller, Handler, Line
 from warden_host.service.request_fields import ROWS, page, paged, read_number, read_text
@@ -59,13 +59,14 @@ class WebPages:
         state, group = read_text(line, "state", "", 32), read_text(line, "group", "", 32)
         presences = self._authority.ask(lambda engine: engine.presences())
         with Store(self._fleet.database) as store:
-            known = store.device_types()
+            known, revoked = store.device_types(), store.revoked()
             members = set(store.group(group)) if group else None
             groups = list(store.groups())
         counts: dict[str, int] = {}
         found = []
         for name, type_, reason in known:
-            word = _state(presences.get(name, ("", 0.0))[0], bool(reason))
+            presence = presences.get(name, ("", 0.0))[0]
+            word = live_state.listed_state(presence, bool(reason), name in revoked)
             counts[word] = counts.get(word, 0) + 1
             if (
                 (search in name.casefold() or search in type_.casefold())
@@ -241,11 +242,6 @@ def _numbers(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, float
         for key, one in value.items():
             if len(key) <= _MAX_KEY:
                 yield from _numbers(one, f"{path}.{key}" if path else key, depth + 1)
-
-
-def _state(presence: str, quarantined: bool) -> str:
-    """Return a device's state in one word."""
-    return "quarantined" if quarantined else presence or "offline"
 
 
 def _device(line: Line) -> str:

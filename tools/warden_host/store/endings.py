@@ -37,6 +37,10 @@ class Endings(Database):
         found = {row[0]: self.ending(row[0]) for row in rows}
         return {device: ending for device, ending in found.items() if ending is not None}
 
+    def revoked(self) -> set[str]:
+        """Return the devices that are revoked, those to be wiped besides among them."""
+        return {row[0] for row in self._do("SELECT device FROM endings WHERE revoked")}
+
     def revoked_between(self, first: float, last: float) -> list[str]:
         """Return devices that were revoked between two moments, and are not to be wiped."""
         rows = self._do(
