@@ -15,6 +15,7 @@ from simulator_kit import APP, Simulator, simulator
 from test_no_secret_shown import forms, secrets_of
 from warden_host.devices import provision
 from warden_host.protocol import policy
+from warden_host.sim import flash_files
 from warden_host.sim.clock import libfaketime
 from warden_host.sim.web import app
 
@@ -97,7 +98,7 @@ def test_what_is_no_order(running: Simulator) -> None:
 def test_the_flash_shows_no_secret(world: World, running: Simulator) -> None:
     home = world.fleet.simulated(DEVICE)
     status, found = running.ask("GET", FLASH)
-    assert status == 200 and not found["more"]
+    assert status == 200 and not found["next"]
     seen, paths = bytearray(), [path for path, _, _ in found["files"]]
     for path, size, _ in found["files"]:
         data = bytearray()
@@ -116,6 +117,31 @@ def test_the_flash_shows_no_secret(world: World, running: Simulator) -> None:
     for name, secret in secrets.items():
         # A uid is no secret to its own device, whose record holds it sealed.
         assert not any(form in seen for form in forms(secret)), name
+
+
+def test_the_files_of_a_flash_come_in_pages(world: World, running: Simulator) -> None:
+    root = world.fleet.simulated(DEVICE) / "root"
+    many = [root / f"many-{number:03}" for number in range(flash_files.MAX_FILES + 5)]
+    for path in many:
+        path.touch()
+    try:
+        shown: list[str] = []
+        after = ""
+        while True:
+            status, page = running.ask("GET", f"{FLASH}?after={after}")
+            assert status == 200 and len(page["files"]) <= flash_files.MAX_FILES
+            shown += [path for path, _, _ in page["files"]]
+            after = page["next"]
+            if not after:
+                break
+        assert len(shown) == len(set(shown)) and {f"/{path.name}" for path in many} < set(shown)
+        assert "/data/key" in shown
+        for wrong in ("x", "a", "00" * 5000):
+            assert running.ask("GET", f"{FLASH}?after={wrong}")[0] == 400
+        assert running.ask("GET", f"{FLASH}?after=2e2e2f66757365732f")[0] == 200  # names no file
+    finally:
+        for path in many:
+            path.unlink()
 
 
 def test_no_name_leads_out_of_the_flash(world: World, running: Simulator) -> None:

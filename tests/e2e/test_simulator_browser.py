@@ -12,6 +12,7 @@ from otp_kit import Owner, other
 from simulator_kit import Simulator, provision_with, simulator
 from warden_host.engine.request import Request
 from warden_host.protocol import policy
+from warden_host.sim import flash_files
 
 # Of docs/simulator.md; made where SCREENSHOTS is set.
 PICTURES = Path(__file__).parents[2] / "docs" / "images"
@@ -148,13 +149,25 @@ def power(page: Any) -> None:
 
 def flash(world: World, page: Any) -> None:
     """The viewer shows the very bytes of the flash."""
+    home = world.fleet.simulated("front")
+    for number in range(flash_files.MAX_FILES):
+        (home / "root" / f"many-{number}").touch()
     front = board(page, "front")
     front.get_by_text("operations since").click()
+    front.get_by_role("button", name="/many-0", exact=True).wait_for()
+    assert front.locator(".files tbody tr").count() == flash_files.MAX_FILES
+    front.get_by_role("button", name="More files").click()
+    front.get_by_role("button", name="/data/key").wait_for()
+    front.get_by_role("button", name="Files before these").click()
+    front.get_by_role("button", name="/many-0", exact=True).wait_for()
+    for number in range(flash_files.MAX_FILES):
+        (home / "root" / f"many-{number}").unlink()
+    front.get_by_role("button", name="More files").click()
+    front.get_by_role("button", name="Files before these").click()
     front.get_by_role("button", name="/data/key").click()
     front.locator(".opened", has_text="/data/key").wait_for()
     shown = front.locator(".bytes").inner_text()
     digits = "".join(line[8:56].replace(" ", "") for line in shown.splitlines())
-    home = world.fleet.simulated("front")
     assert bytes.fromhex(digits) == (home / "root" / "data" / "key").read_bytes()
     names = front.locator(".files").inner_text()
     assert "/fuses" not in names and "/app/app.py" in names

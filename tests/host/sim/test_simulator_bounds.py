@@ -79,6 +79,44 @@ def test_many_files_and_deep_folders(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert flash_files.read(tmp_path, "/4", flash_files.MAX_READ) == (b"x", 4097)
 
 
+def test_every_file_is_on_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the walk, whatever the names: also files that come and go between pages."""
+    odd = os.fsdecode(b"\xff")
+    names = [
+        "b",
+        "z",
+        "a/b",
+        "a/b-",
+        "a-/x",
+        "a/c/1",
+        "a/c/2",
+        "a/c-",
+        odd,
+        f"a/{odd}",
+        f"{odd}d/a",
+    ]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    whole, following = flash_files.files(tmp_path)
+    assert len(whole) == len(names) and not following
+    monkeypatch.setattr(flash_files, "MAX_FILES", 3)
+    shown, after = [], b""
+    while page := flash_files.files(tmp_path, after):
+        shown += page[0]
+        assert len(page[0]) <= 3
+        if not page[1]:
+            break
+        after = page[1]
+    assert shown == whole
+    after = flash_files.files(tmp_path)[1]
+    (tmp_path / os.fsdecode(after)).unlink()
+    assert flash_files.files(tmp_path, after)[0] == whole[3:6]
+    # A name that sorts behind all files of the root: what its folders hold is left.
+    left = [one for one in whole if one.path.count("/") > 1]
+    assert flash_files.files(tmp_path, b"\xff" * 9)[0] == left[:3]
+
+
 def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff")).write_bytes(b"x")
     found = flash_files.files(tmp_path)[0]

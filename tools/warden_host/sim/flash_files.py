@@ -10,7 +10,7 @@ from pathlib import Path
 
 from warden_host.errors import HostError
 
-MAX_FILES = 1000
+MAX_FILES = 200  # of a page
 MAX_READ = 4096
 _MAX_DEPTH = 8
 _MAX_PATH = 255
@@ -25,26 +25,44 @@ class FlashFile:
     changed: float
 
 
-def files(root: Path) -> tuple[list[FlashFile], bool]:
-    """Return the regular files of a board's flash in order, and whether there are more."""
+def files(root: Path, after: bytes = b"") -> tuple[list[FlashFile], bytes]:
+    """Return regular files of a board's flash in order, and where a next page begins.
+
+    The files of a folder come before those of its folders. after: what the page before returned,
+    b"" for the first page. The last page returns b"".
+    """
+    base = os.fsencode(root)
+    begin = _key(after.split(b"/")) if after else ()
     found: list[FlashFile] = []
-    for folder, folders, names in os.walk(root):
-        inside = Path(folder).relative_to(root)
+    last = b""
+    for folder, folders, names in os.walk(base):
+        parts = [part for part in folder[len(base) :].split(b"/") if part]
         folders.sort()
-        if len(inside.parts) >= _MAX_DEPTH:
+        if len(parts) >= _MAX_DEPTH:
             folders.clear()
+        if tuple((1, part) for part in parts) < begin[: len(parts)]:
+            folders.clear()  # all of it was on pages before
+            continue
         for name in sorted(names):
+            if _key([*parts, name]) <= begin:
+                continue
             try:
                 state = os.lstat(os.path.join(folder, name))
             except OSError:
                 continue  # the board has removed it
             if stat.S_ISREG(state.st_mode):
                 if len(found) >= MAX_FILES:
-                    return found, True
+                    return found, last
+                last = b"/".join([*parts, name])
                 # A name that is no text can be seen, and not be read.
-                path = os.fsencode(f"/{(inside / name).as_posix()}").decode(errors="replace")
+                path = "/" + last.decode(errors="replace")
                 found.append(FlashFile(path, state.st_size, state.st_mtime))
-    return found, False
+    return found, b""
+
+
+def _key(parts: list[bytes]) -> tuple[tuple[int, bytes], ...]:
+    """Return what sorts paths as files() walks."""
+    return (*((1, part) for part in parts[:-1]), (0, parts[-1]))
 
 
 def read(root: Path, path: str, offset: int) -> tuple[bytes, int]:

@@ -26,6 +26,7 @@ _HERE = Path(__file__).parent / "static"
 _CONSOLE = Path(server.__file__).parent / "static"  # its style sheet
 _DEPTH = 3
 _SCHEME = "Bearer"
+_MAX_AFTER = 8192  # digits
 MOST_STREAMS = 32
 _TOGETHER_S = 0.03  # changes within it are sent as one
 _QUIET_S = 5.0  # then the clocks are sent again
@@ -108,11 +109,18 @@ class Pages:
             self._streams -= 1
 
     async def flash(self, request: Request) -> Response:
-        """List the files of a board's flash."""
+        """List a page of the files of a board's flash. after: the `next` of the page before."""
         board = self._board(request)
-        found, more = await asyncio.to_thread(flash_files.files, board.root)
+        after = request.query_params.get("after", "")
+        try:
+            begin = bytes.fromhex(after) if len(after) <= _MAX_AFTER else None
+        except ValueError:
+            begin = None
+        if begin is None:
+            raise HTTPException(400, "after is what the page before has as next")
+        found, following = await asyncio.to_thread(flash_files.files, board.root, begin)
         rows = [[file.path, file.size, file.changed] for file in found]
-        return JSONResponse({"files": rows, "more": more})
+        return JSONResponse({"files": rows, "next": following.hex()})
 
     async def flash_file(self, request: Request) -> Response:
         """Return some bytes of a file, as they are."""

@@ -22,6 +22,12 @@ export class Flash {
     this.file = "";
     this.next = 0;
     this.looks = false;
+    this.before = find("button.before");
+    this.further = find("button.further");
+    this.pages = [""]; // where each page of files begins, up to the one that is shown
+    this.following = "";
+    this.before.addEventListener("click", () => this.turn(this.pages.slice(0, -1)));
+    this.further.addEventListener("click", () => this.turn([...this.pages, this.following]));
     this.details.addEventListener("toggle", () => this.look());
     this.more.addEventListener("click", () => this.read(this.file, this.next));
   }
@@ -49,8 +55,19 @@ export class Flash {
     }, PAUSE_MS);
   }
 
+  /** @param {string[]} pages */
+  turn(pages) {
+    this.pages = pages;
+    this.list().catch(this.failed);
+  }
+
   async list() {
-    const found = await (await ask("GET", `${this.path}/flash`)).json();
+    const page = this.pages[this.pages.length - 1] ?? "";
+    const found = await (await ask("GET", `${this.path}/flash?after=${page}`)).json();
+    if (page !== this.pages[this.pages.length - 1]) return; // turned since
+    this.following = found.next;
+    this.before.hidden = this.pages.length < 2;
+    this.further.hidden = !found.next;
     const held = document.activeElement;
     const had = held instanceof HTMLElement && this.rows.contains(held) ? held.dataset.path : undefined;
     this.rows.replaceChildren(
