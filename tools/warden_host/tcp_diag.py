@@ -3,11 +3,12 @@
 Formats: linux/inet_diag.h, linux/sock_diag.h, linux/tcp.h. No privilege is needed.
 """
 
-import ipaddress
 import socket
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from warden_host.addresses import canonical_address
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -79,8 +80,6 @@ def _bytes_received(message: bytes) -> int | None:
 
 
 def _address(family: int, raw: bytes) -> str:
-    """Return an address as mosquitto writes it: an IPv4 one in IPv6 as the former."""
-    if family == socket.AF_INET:
-        return str(ipaddress.IPv4Address(raw[:4]))
-    found = ipaddress.IPv6Address(raw)
-    return str(found.ipv4_mapped or found)
+    """Return an address of the kernel's, in its canonical form."""
+    size = 4 if family == socket.AF_INET else 16
+    return canonical_address(socket.inet_ntop(family, raw[:size]))

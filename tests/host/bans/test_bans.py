@@ -11,6 +11,7 @@ import pytest
 from host_kit import new_fleet, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from warden_host.addresses import network_of_client
 from warden_host.bans import ban_log, changes, fail2ban, listed
 from warden_host.bans import settings as ban_settings
 from warden_host.bans.ban_log import BanLog, escaped
@@ -19,7 +20,6 @@ from warden_host.bans.index import NetworkIndex
 from warden_host.bans.known import KnownAddresses
 from warden_host.bans.networks import (
     collapse,
-    network_of_client,
     parse_ban,
     parse_entry,
     parse_network,

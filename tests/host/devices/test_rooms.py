@@ -9,7 +9,7 @@ from api_kit import Caller, token_of
 from broker_kit import Client
 from engine_kit import SEALED
 from host_kit import new_fleet, refused
-from warden_host.bans.networks import is_loopback
+from warden_host.addresses import is_loopback
 from warden_host.cli import main
 from warden_host.devices import app_changes, app_tokens, provision, rooms, setup
 from warden_host.engine.request import Request

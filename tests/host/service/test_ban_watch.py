@@ -24,6 +24,7 @@ from warden_host.store.operators import Operator
 from warden_host.store.store import App, Device, Store
 
 A, HOME = "203.0.113.7", "198.51.100.7"
+LOOPBACK = ("127.0.0.1", "127.0.0.53", "::1", "::ffff:127.0.0.1")
 TERMS = BanSettings()
 
 
@@ -91,9 +92,24 @@ def test_bans_and_lists_hold_for_the_console(world, monkeypatch):
         changes.activate(store, TERMS, "allow")
     world.watch.reload()
     assert world.watch.keeps_out(HOME)
-    assert not world.watch.keeps_out("127.0.0.1") and not world.watch.keeps_out("::1")
+    assert not any(map(world.watch.keeps_out, LOOPBACK))
     monkeypatch.setattr(world.watch, "_is_own", lambda address: True)
     assert not world.watch.keeps_out(HOME)
+
+
+@pytest.mark.parametrize("address", LOOPBACK)
+def test_loopback_is_watched_and_never_banned_or_known(world, address):
+    """`warden` itself, a proxy and the bridge connect by it: a ban would stop the fleet."""
+    world.log_in(address, "d:lock:D1")
+    world.refuse(address, 50, "a:home")
+    world.refuse(A, 2)
+    assert world.settle() == []
+    assert address not in world.watch.known
+    assert world.watch.strikes.count(address) == 0
+    assert world.watch.strikes.count(A) == 2
+    assert not world.watch.keeps_out(address)
+    refused = [line for line in ban_log.read(world.fleet) if f" refused {address} " in line]
+    assert len(refused) == 50  # and said in the log
 
 
 def test_the_firewall_keeps_them_from_the_consoles_port_too(world):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from host_kit import refused
 from process_kit import PATIENCE_S
+from warden_host.addresses import network_of_client
 from warden_host.errors import HostError
 from warden_host.service import login_limits, web_passwords
 from warden_host.store.store import Store
@@ -201,7 +202,8 @@ def test_a_banned_address_is_refused_before_a_password_is_looked_at(cheap, monke
 @pytest.mark.parametrize(
     ("address", "counted"),
     [
-        ("192.0.2.7", "192.0.2.7"),
+        ("192.0.2.7", "192.0.2.7/32"),
+        ("::ffff:192.0.2.7", "192.0.2.7/32"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("fe80::7%eth0", "fe80::/64"),
         ("::1", "::/64"),
@@ -209,7 +211,7 @@ def test_a_banned_address_is_refused_before_a_password_is_looked_at(cheap, monke
     ],
 )
 def test_one_ipv6_network_counts_as_one_address(address, counted):
-    assert login_limits.network_of(address) == counted
+    assert network_of_client(address, neighbours_apart=False) == counted
 
 
 def test_guessing_is_paused_and_goes_on():

@@ -584,7 +584,7 @@ def test_all_tokens_have_some_streams():
 class FakeSocket:
     """A WebSocket of Starlette's: what comes is given, what goes is kept."""
 
-    client, headers = None, {}
+    scope, headers = {"client": None}, {}
 
     def __init__(self, *messages: Any) -> None:
         self.messages = [json.dumps(one) for one in messages]

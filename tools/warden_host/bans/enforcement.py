@@ -1,6 +1,5 @@
 """Make nftables follow fleet.db, where this process may; say plainly where it may not."""
 
-import ipaddress
 import shutil
 import subprocess
 import threading
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warden_host import jsontext
+from warden_host.addresses import canonical_address, is_loopback
 from warden_host.bans import listed, ruleset
 from warden_host.bans.index import NetworkIndex
 from warden_host.bans.listed import refuses
@@ -124,7 +124,7 @@ class Enforcement:
         """Return whether an address may not connect, by what was applied last."""
         with self._guard:
             banned, active, listed_now = self._refused
-        parsed = parse_network(address)
+        parsed = parse_network(canonical_address(address))
         return parsed in banned or refuses(active, listed_now, parsed)
 
     def wanted(self, store: Store, now: float) -> Wanted:
@@ -173,10 +173,7 @@ class Enforcement:
 def is_local(fleet: Fleet) -> bool:
     """Return whether the broker listens to this machine alone, which is never banned."""
     listen = fleet.settings.broker.listen
-    try:
-        return ipaddress.ip_address(listen).is_loopback
-    except ValueError:
-        return listen == "localhost"
+    return listen == "localhost" or is_loopback(listen)
 
 
 def may_enforce() -> Status:

@@ -1,10 +1,9 @@
 """Find the networks of countries, in an MMDB file that the owner gives."""
 
-import ipaddress
 from pathlib import Path
 from typing import Any
 
-from warden_host.bans.networks import Network
+from warden_host.bans.networks import Network, parse_network
 from warden_host.errors import HostError
 
 MOST_NETWORKS = 300_000
@@ -34,7 +33,7 @@ def networks_of(path: Path | None, countries: frozenset[str]) -> list[Network]:
                 country = _country(record)
                 if country in countries:
                     seen.add(country)
-                    found.append(ipaddress.ip_network(network))
+                    found.append(parse_network(str(network)))
                     if len(found) > MOST_NETWORKS:
                         raise HostError(
                             "geo-damaged",

@@ -1,6 +1,6 @@
 """Remember from where the fleet's clients log in: honest devices may share such an address."""
 
-from warden_host.bans.networks import network_of_client
+from warden_host.addresses import network_of_client
 from warden_host.store.store import Store
 
 _DAY_S = 86_400

@@ -4,14 +4,13 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
+from warden_host.addresses import canonical_address
 from warden_host.errors import HostError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 COUNTRY = "country:"
 _COUNTRY = re.compile(r"country:([A-Z]{2})\Z", re.ASCII)
-# A household or a host has a whole /64 of IPv6: a ban of one address of it would stop nobody.
-_V6_BITS = 64
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
@@ -64,23 +63,12 @@ def country_of(entry: str) -> str:
     return "" if found is None else found[1]
 
 
-def network_of_client(address: str) -> str:
-    """Return what is banned for an address: itself, or of IPv6 its /64.
-
-    Of a link-local one itself: all neighbours share fe80::/64.
-    """
-    parsed = ipaddress.ip_address(address)
-    bits = _V6_BITS if parsed.version == 6 and not parsed.is_link_local else parsed.max_prefixlen
-    return str(ipaddress.ip_network(f"{parsed}/{bits}", strict=False))
-
-
-def is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address).is_loopback
-
-
 def contains(network: Network, address: str) -> bool:
-    """Return whether the network holds the address."""
-    parsed = ipaddress.ip_address(address)
+    """Return whether the network holds the address; it holds no text that is none."""
+    canonical = canonical_address(address)
+    if not canonical:
+        return False
+    parsed = ipaddress.ip_address(canonical)
     return parsed.version == network.version and parsed in network
 
 

@@ -3,11 +3,12 @@
 import contextlib
 import os
 import re
+import socket
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
+from warden_host.addresses import canonical_address, is_loopback
 from warden_host.errors import HostError
 
 _FILES = (("tcp", "tcp", "0A"), ("tcp6", "tcp", "0A"), ("udp", "udp", "07"), ("udp6", "udp", "07"))
@@ -26,7 +27,7 @@ class Listening:
     @property
     def is_local(self) -> bool:
         """Return whether this machine alone reaches it."""
-        return ip_address(self.address).is_loopback
+        return is_loopback(self.address)
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,9 @@ def _address(text: str) -> tuple[str, int]:
     words, _, port = text.partition(":")
     data = bytes.fromhex(words)
     if len(data) == 4:
-        return str(IPv4Address(data[::-1])), int(port, 16)
+        return socket.inet_ntop(socket.AF_INET, data[::-1]), int(port, 16)
     turned = b"".join(data[start : start + 4][::-1] for start in range(0, 16, 4))
-    address = IPv6Address(turned)
-    return str(address.ipv4_mapped or address), int(port, 16)
+    return canonical_address(socket.inet_ntop(socket.AF_INET6, turned)), int(port, 16)
 
 
 def _host(address: str) -> str:

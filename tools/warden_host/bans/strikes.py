@@ -18,7 +18,8 @@ connection, and no longer where that one logs in after all.
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
 
-from warden_host.bans.networks import is_loopback, network_of_client, parse_network
+from warden_host.addresses import canonical_address, is_loopback, network_of_client
+from warden_host.bans.networks import parse_network
 from warden_host.bans.settings import BanSettings
 from warden_host.broker.backend import Attempt
 from warden_host.store.bans import BAN, SLOW, Ban
@@ -116,7 +117,7 @@ class Strikes:
         """Return what is banned for an address: of IPv6 itself where its /64 has an exempt one."""
         network = network_of_client(address)
         if self._settings.exempts_part(parse_network(network)):
-            return str(parse_network(address))
+            return str(parse_network(canonical_address(address)))
         return network
 
     def _verdict(

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from functools import partial
 
 from warden_host import names
+from warden_host.addresses import is_loopback, network_of_client
 from warden_host.bans import ban_log
 from warden_host.bans.ban_log import BanLog
 from warden_host.bans.enforcement import Enforcement, Status
 from warden_host.bans.known import KnownAddresses
-from warden_host.bans.networks import is_loopback, network_of_client, short
+from warden_host.bans.networks import short
 from warden_host.bans.settings import BanSettings
 from warden_host.bans.strikes import Strikes
 from warden_host.broker.backend import Attempt, AttemptKind

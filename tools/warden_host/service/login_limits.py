@@ -7,12 +7,12 @@ browsers are counted by name and address together, by address, by name, and all 
 import base64
 import hashlib
 import hmac
-import ipaddress
 import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
+from warden_host.addresses import network_of_client
 from warden_host.errors import HostError
 from warden_host.store.web_logins import WebLogin
 
@@ -79,7 +79,7 @@ class LoginLimits:
 
         browser: what known_browser() said.
         """
-        network = network_of(address)
+        network = network_of_client(address, neighbours_apart=False)
         if browser:
             return self._count(((self._browsers, browser),))
         return self._count(
@@ -93,7 +93,7 @@ class LoginLimits:
 
     def count_passkey(self, address: str) -> Counted:
         """Count a try by passkey, or by the code that registers one. Raises login-paused."""
-        return self._count(((self._passkeys, network_of(address)),))
+        return self._count(((self._passkeys, network_of_client(address, neighbours_apart=False)),))
 
     def give_back(self, counted: Counted) -> None:
         """Count a right log-in no more."""
@@ -129,17 +129,6 @@ def known_browser(login: WebLogin, cookie: str) -> str:
         return ""
     nonce, seal = data[:_NONCE_SIZE], data[_NONCE_SIZE:]
     return nonce.hex() if hmac.compare_digest(_seal(login, nonce), seal) else ""
-
-
-def network_of(address: str) -> str:
-    """Return what counts as one address: of IPv6 the /64 network, which one machine has whole."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if found.version == 4:
-        return address
-    return str(ipaddress.IPv6Network((int(found), 64), strict=False))
 
 
 def _seal(login: WebLogin, nonce: bytes) -> bytes:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from warden_host import names
+from warden_host.addresses import network_of_client
 from warden_host.devices import app_tokens
 from warden_host.engine.engine import Engine
 from warden_host.engine.throttle import Throttle
@@ -25,7 +26,7 @@ from warden_host.service import web_api_streams as streams
 from warden_host.service.control import Caller, Handler, Line
 from warden_host.service.event_feed import EventFeed
 from warden_host.service.live_state import listed_state
-from warden_host.service.login_limits import Attempts, network_of
+from warden_host.service.login_limits import Attempts
 from warden_host.service.operators import AuditedSockets, Rights
 from warden_host.service.request_fields import read_text
 from warden_host.service.web_api_streams import OpenCalls, filtered
@@ -178,7 +179,8 @@ class WebApi:
 
         Those that are none are counted, so that a stranger can't take the machine's time.
         """
-        mark, now, key = hashlib.sha256(text.encode()).digest(), self._clock(), network_of(address)
+        mark, now = hashlib.sha256(text.encode()).digest(), self._clock()
+        key = network_of_client(address, neighbours_apart=False)
         with self._guard:
             found = self._known.get(mark)
             if found is not None:

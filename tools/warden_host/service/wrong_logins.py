@@ -1,10 +1,10 @@
 """Pass wrong log-ins at the console, and wrong tokens, on to the watch that bans addresses."""
 
-import ipaddress
 import itertools
 import time
 from collections.abc import Callable
 
+from warden_host.addresses import canonical_address
 from warden_host.alarms.rules import LOGIN_REFUSED
 from warden_host.broker.backend import Attempt, AttemptKind
 from warden_host.engine.events import FleetEvent
@@ -27,7 +27,7 @@ class WrongLogins:
 
     def is_refused(self, address: str) -> bool:
         """Return whether bans or lists keep a browser's address out."""
-        found = canonical(address)
+        found = canonical_address(address)
         return bool(found) and self._bans.keeps_out(found)
 
     def refused(self, address: str, place: str = "the console") -> None:
@@ -45,18 +45,8 @@ class WrongLogins:
         self._attempt(AttemptKind.LOGGED_IN, address, client)
 
     def _attempt(self, kind: AttemptKind, address: str, client: str) -> None:
-        found = canonical(address)
+        found = canonical_address(address)
         if found:
             # Numbers below zero are none of a broker's connection: people mistype.
             number = -next(self._numbers)
             self._bans.attempt(Attempt(kind, time.time(), found, client, number))
-
-
-def canonical(address: str) -> str:
-    """Return an address as the watch over addresses writes it, or ""."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return ""
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return str(mapped or found)

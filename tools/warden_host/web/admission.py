@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from warden_host.addresses import canonical_address
 from warden_host.errors import HostError
 from warden_host.web.authority import Authority
 from warden_host.web.guard import App, Receive, Scope, Send, answer
@@ -50,8 +51,7 @@ class AddressGate:
         self._admits = admits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = scope.get("client")
-        address = client[0] if client else ""
+        address = address_of(scope)
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -71,6 +71,12 @@ class AddressGate:
             await send(message)
 
         await self._app(scope, receive, checked)
+
+
+def address_of(scope: Scope) -> str:
+    """Return a browser's address in its canonical form; "?" where it has none."""
+    client = scope.get("client")
+    return (canonical_address(client[0]) if client else "") or "?"
 
 
 async def _refuse(scope: Scope, send: Send) -> None:

@@ -9,6 +9,8 @@ request at once.
 from collections.abc import Callable
 from typing import Protocol
 
+from warden_host.addresses import network_of_client
+
 MOST = 256  # connections
 MOST_OF_AN_ADDRESS = 192  # so that one address does not take them all
 
@@ -43,7 +45,11 @@ class Places:
         self._waits = 0
 
     def enter(self, address: str, connection: Connection) -> Place | None:
-        """Return a place, or None where all are taken by connections at work."""
+        """Return a place, or None where all are taken by connections at work.
+
+        A whole network of IPv6 counts as one address.
+        """
+        address = network_of_client(address)
         over = [one for one in self._places if one.connection.is_over()]
         self._places.difference_update(over)
         of_it = sum(one.address == address for one in self._places)

@@ -10,7 +10,6 @@ What a client calls itself stands in these lines, too. So an address counts only
 own words hold it: at the start of a line, or where it is that of an open connection.
 """
 
-import ipaddress
 import itertools
 import re
 from collections import Counter, OrderedDict
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from warden_host.addresses import canonical_address
 from warden_host.broker.mosquitto.stamps import seconds, split_stamp
 
 MOST_OPEN = 20_000  # connections that are remembered
@@ -210,9 +210,5 @@ def _key(found: re.Match[str]) -> _Key | None:
 
 def _key_of(host: str, port: str) -> _Key | None:
     """Return address and port, the address in its canonical form; None for no address."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address), int(port)
+    address = canonical_address(host)
+    return (address, int(port)) if address else None

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from warden_host import names
+from warden_host.addresses import canonical_address
 from warden_host.broker.mosquitto.stamps import seconds, split_stamp
 
 _MOST_PENDING = 64
@@ -99,14 +100,14 @@ class LoginReader:
             return None
         at_once = _TLS_AT_ONCE.match(text)
         if at_once is not None:
-            return self._refused_tls(stamp, at_once[2], at_once[1])
+            return self._refused_tls(stamp, at_once[2], _host(at_once[1]))
         refused = _REFUSED.match(text)
         if refused is not None:
             client = "" if refused["client"] == _UNKNOWN else refused["client"]
             # A client can call itself so: an address counts where a connection has it.
             pending = self._pending.get(refused["port"] or "", ("",))
-            host = refused["host"] if refused["host"] == pending[0] else ""
-            addresses = self._addresses(stamp, host or "")
+            host = _host(refused["host"] or "")
+            addresses = self._addresses(stamp, host if host == pending[0] else "")
             return self._made(stamp, LOGIN, client, addresses)
         gone = _OUT.match(text)
         if gone is not None:
@@ -116,7 +117,7 @@ class LoginReader:
     def _connected(self, stamp: str, text: str) -> None:
         new = _NEW.match(text)
         if new is not None:
-            self._pending[new[2]] = new[1], seconds(stamp)
+            self._pending[new[2]] = _host(new[1]), seconds(stamp)
             if len(self._pending) > _MOST_PENDING:
                 self._pending.popitem(last=False)
             return
@@ -125,7 +126,7 @@ class LoginReader:
             host, port, client = logged_in.groups()
             self._pending.pop(port, None)
             self._hosts.pop(client, None)
-            self._hosts[client] = host
+            self._hosts[client] = _host(host)
             self._online.add(client)
             if len(self._hosts) > _MOST_KNOWN:
                 self._online.discard(self._hosts.popitem(last=False)[0])
@@ -160,3 +161,8 @@ class LoginReader:
             for client, host in self._hosts.items()
             if host in addresses and client not in self._online and client != names.ADMIN
         )
+
+
+def _host(text: str) -> str:
+    """Return a connection's address as it is shown: in its canonical form, where it is one."""
+    return canonical_address(text) or text

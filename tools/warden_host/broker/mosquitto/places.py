@@ -11,6 +11,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from warden_host.addresses import canonical_address
+
 WINDOW_S = 600.0
 TURNS = 4  # log-ins by turns that each ended the other's connection
 _KEPT = 16  # log-ins of one client
@@ -56,10 +58,11 @@ class Places:
                 continue
             found = _IN.match(line)
             if found is not None:
-                self._add(found[3], found[1])
+                peer = canonical_address(found[1]) or found[1], int(found[2])
+                self._add(found[3], peer[0])
                 with self._guard:
-                    self._peers[found[1], int(found[2])] = found[3], self._clock()
-                    self._peers.move_to_end((found[1], int(found[2])))
+                    self._peers[peer] = found[3], self._clock()
+                    self._peers.move_to_end(peer)
                     if len(self._peers) > _MOST_CLIENTS:
                         self._peers.popitem(last=False)
 

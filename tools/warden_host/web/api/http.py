@@ -11,6 +11,7 @@ from starlette.routing import Route, WebSocketRoute
 from warden_host import jsontext
 from warden_host.errors import HostError
 from warden_host.numerals import decimal
+from warden_host.web.admission import address_of
 from warden_host.web.api import document
 from warden_host.web.api.answers import command_answer, command_fields
 from warden_host.web.api.cors import Cors
@@ -96,7 +97,7 @@ class Handlers:
             {
                 "op": f"api-{operation}",
                 "bearer": token,
-                "address": request.client.host if request.client else "?",
+                "address": address_of(request.scope),
                 "origin": request.headers.get("origin", ""),
             }
             | fields

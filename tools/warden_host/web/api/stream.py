@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from warden_host import jsontext
 from warden_host.errors import HostError
+from warden_host.web.admission import address_of
 from warden_host.web.api.answers import command_answer, command_fields
 from warden_host.web.api.problems import problem
 from warden_host.web.authority import Authority, Line
@@ -51,7 +52,7 @@ class Stream:
             return
         asked = {
             "bearer": token,
-            "address": socket.client.host if socket.client else "?",
+            "address": address_of(socket.scope),
             "origin": socket.headers.get("origin", ""),
         }
         await self._pass_on(socket, asked)

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from warden_host.errors import HostError
+from warden_host.web.admission import address_of
 from warden_host.web.site import Site, read_fields, read_object
 
 _MAX_PASSWORD = 512
@@ -63,7 +64,7 @@ class LoginPages:
                     "name": fields.get("name", "")[:32],
                     "password": fields.get("password", "")[:_MAX_PASSWORD],
                     "code": fields.get("code", "").replace(" ", "")[:16],
-                    "address": address_of(request),
+                    "address": address_of(request.scope),
                     "before": self._site.cookie(request),
                     "browser": self._site.cookie(request, "browser"),
                 }
@@ -130,7 +131,7 @@ class LoginPages:
     async def _call(self, request: Request, line: dict[str, Any]) -> dict[str, Any]:
         """Return the authority's answer, or what it refused, for the script."""
         try:
-            return await self._site.authority.call(line | {"address": address_of(request)})
+            return await self._site.authority.call(line | {"address": address_of(request.scope)})
         except HostError as error:
             return {"error": error.text}
 
@@ -141,8 +142,3 @@ class LoginPages:
         response = RedirectResponse("/login", 303)
         self._site.end_session(response)
         return response
-
-
-def address_of(request: Request) -> str:
-    """Return the browser's address."""
-    return request.client.host if request.client else "?"
