@@ -139,6 +139,23 @@ def test_a_token_above_what_mosquitto_takes(fleet, store):
         app_tokens.issue(fleet, store, "big", Scope(("lock", "meter"), True, commands), 1)
 
 
+def test_a_token_above_what_anyone_takes(fleet, store, monkeypatch):
+    """Of the API's tokens no log-in at a broker sets a narrower bound."""
+    web = replace(COMMAND, api=True)
+    _, text = app_tokens.issue(fleet, store, "home", web, 1)
+    monkeypatch.setattr(access_token, "MAX_TOKEN", len(text) - 1)
+    with refused("bad-argument"):
+        app_tokens.issue(fleet, store, "home", web, 1)
+    assert len(store.tokens()) == 1
+
+
+def test_a_signed_token_of_any_size_is_not_looked_at(fleet, store):
+    app_tokens.issue(fleet, store, "home", COMMAND, 1)  # which makes the key
+    assert access_token.is_signed(app_tokens.verifying_key(fleet), forged(fleet, more="x" * 5000))
+    with refused("token-invalid"):
+        allowed(fleet, store, forged(fleet, more="x" * access_token.MAX_TOKEN))
+
+
 def test_a_token_is_stored_nowhere(fleet, store):
     _, text = app_tokens.issue(fleet, store, "home", COMMAND, 1)
     for path in fleet.root.rglob("*"):

@@ -12,7 +12,7 @@ from host_kit import free_ports, new_fleet, refused
 from process_kit import PATIENCE_S
 from warden_client import secretfile
 from warden_host.broker.rabbitmq import management
-from warden_host.devices import app_tokens, revocation, setup
+from warden_host.devices import app_changes, app_tokens, revocation, setup
 from warden_host.fleet.fleet import CONFIG, Fleet
 from warden_host.protocol.access_token import Scope
 from warden_host.service import token_sweeper
@@ -66,6 +66,14 @@ def test_while_the_api_is_away(fleet, store):
     assert removed == {*ids, revoked.id}
     # Their connections are still to be closed.
     assert len(store.tokens()) == 3
+
+
+def test_an_application_goes_with_all_its_tokens_while_the_api_is_away(fleet, store):
+    made = [app_tokens.issue(fleet, store, "home", READ, 1)[0].id for _ in range(2)]
+    with refused("unreachable"):
+        app_changes.remove(fleet, store, "home")
+    assert not any(one in accounts(fleet) for one in made)
+    assert all(one.revoked is not None for one in store.tokens())
 
 
 def test_a_start_while_the_api_is_away(fleet, store):

@@ -22,6 +22,7 @@ from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY
 from warden_host.store.app_changes import AppChange
 from warden_host.store.store import App, Device, Store
+from warden_host.store.tokens import Token
 
 
 @dataclass(frozen=True)
@@ -120,17 +121,10 @@ def grant(
     if same and all(_has(store, device, app.appid) for device in further):
         raise HostError("bad-argument", f"{app.appid} has exactly these types and commands")
     setup.check_app(app)
-    lost = [
-        token.id
-        for token in store.tokens()
-        if token.appid == app.appid
-        and token.revoked is None
-        and not app_tokens.is_within(token, app)
-    ]
-    for id_ in lost:
-        app_tokens.revoke(fleet, store, id_)
-    with open_registry(fleet) as accounts:
-        accounts.replace_rights(app_account(app.appid, app.types, ""))
+    lost = [one for one in _live_tokens(store, app.appid) if not app_tokens.is_within(one, app)]
+    # What it loses goes at the broker before all else, what it gets comes there last.
+    _set_rights(fleet, app.appid, tuple(one for one in app.types if one in before.types))
+    app_tokens.revoke_all(fleet, store, lost)
     with store.transaction():
         store.set_app(app.appid, app.types, app.commands)
         known = store.devices()
@@ -144,6 +138,8 @@ def grant(
             store, app, [*further, *(one for one in known if one.type not in before.types)]
         )
         changed = _change_rights(store, app, before, known)
+    if set(app.types) - set(before.types):
+        _set_rights(fleet, app.appid, app.types)
     parts = (taken, given, changed)
     return (
         Reach(
@@ -152,7 +148,7 @@ def grant(
                 for key in ("waiting", "plain", "full", "rotating")
             )
         ),
-        lost,
+        [token.id for token in lost],
     )
 
 
@@ -212,15 +208,22 @@ def set_password(fleet: Fleet, store: Store, appid: str) -> None:
         fleet.save_app_password(appid, password)
 
 
+def _set_rights(fleet: Fleet, appid: str, types: tuple[str, ...]) -> None:
+    with open_registry(fleet) as accounts:
+        accounts.replace_rights(app_account(appid, types, ""))
+
+
 def _cut_off(fleet: Fleet, store: Store, appid: str) -> None:
     """Drop the connections of an application and of its tokens, and remove their accounts."""
     account = app_account(appid, (), "")
     with open_registry(fleet) as accounts:
         accounts.disable(account.username)  # this is what drops it, before all else
         accounts.remove(account.username, account.role)
-    for token in store.tokens():
-        if token.appid == appid and token.revoked is None:
-            app_tokens.revoke(fleet, store, token.id)
+    app_tokens.revoke_all(fleet, store, _live_tokens(store, appid))
+
+
+def _live_tokens(store: Store, appid: str) -> list[Token]:
+    return [one for one in store.tokens() if one.appid == appid and one.revoked is None]
 
 
 def _chosen(store: Store, app: App, names: tuple[str, ...]) -> list[Device]:

@@ -97,9 +97,14 @@ def issue(
             f"a token of {len(text)} bytes would be too long for a log-in at mosquitto",
             "make several tokens, of fewer device types or commands each",
         )
-    with open_registry(fleet) as accounts, store.transaction():
-        accounts.put(token_account(appid, id_, scope, text))
-        store.add_token(made)
+    with open_registry(fleet) as accounts:
+        with store.transaction():
+            store.add_token(made)
+        try:
+            accounts.put(token_account(appid, id_, scope, text))
+        except BaseException:
+            store.revoke_token(id_)  # sweep() removes what the broker took
+            raise
     return made, text
 
 
@@ -108,11 +113,19 @@ def revoke(fleet: Fleet, store: Store, id_: str) -> Token:
 
     Raises: token-unknown.
     """
-    token = store.token(id_)
-    store.revoke_token(id_)
-    _remove_accounts(fleet, [token])
-    management.close_connections(fleet, [names.token_client(token.appid, token.id)])
+    revoke_all(fleet, store, [store.token(id_)])
     return store.token(id_)
+
+
+def revoke_all(fleet: Fleet, store: Store, tokens: list[Token]) -> None:
+    """Revoke tokens, and drop their connections. RabbitMQ comes last, as in sweep()."""
+    for token in tokens:
+        store.revoke_token(token.id)
+    if tokens:
+        _remove_accounts(fleet, tokens)
+        management.close_connections(
+            fleet, [names.token_client(one.appid, one.id) for one in tokens]
+        )
 
 
 def sweep(fleet: Fleet, store: Store, removed: set[str]) -> None:

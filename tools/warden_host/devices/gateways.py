@@ -48,11 +48,17 @@ def change(
     check(store, more)
     with open_registry(fleet) as accounts:
         # Read under the registry's lock: another change at this moment is lost otherwise.
-        devices = tuple(sorted({*store.gateway(name), *more} - set(less)))
+        before = set(store.gateway(name))
+        devices = tuple(sorted({*before, *more} - set(less)))
         check_count(devices)
+        # What it loses goes at the broker first, what it gets comes there last: a stop in
+        # between leaves it with less.
+        kept = tuple(sorted(before & set(devices)))
+        accounts.replace_rights(gateway_account(name, _listed(store, kept), ""))
         with store.transaction():
             store.set_gateway(name, devices)
-        accounts.replace_rights(gateway_account(name, _listed(store, devices), ""))
+        if devices != kept:
+            accounts.replace_rights(gateway_account(name, _listed(store, devices), ""))
     return devices
 
 
@@ -138,4 +144,5 @@ def _listed(store: Store, devices: tuple[str, ...]) -> tuple[Device, ...]:
         if one is not None
         and one.mode == "sealed"
         and (one.ending is None or not one.ending.revoked or one.ending.wipe)
+        and (one.ending is None or one.ending.wiped is None)
     )

@@ -140,14 +140,14 @@ def _cut_off(accounts: Registry, store: Store, known: Device, ending: Ending) ->
 
 
 def _remove(accounts: Registry, store: Store, known: Device) -> None:
-    """Remove the account, then the record, which names the account.
+    """Remove the account, and gateways' rights, then the record, which names the account.
 
     The lock on the registry keeps the name from being given anew in between, and fleet.db is not
     locked while the broker is asked.
     """
     account = wipe_only_account(known.type, known.device)
+    gateways.follow(accounts, store, known.device)
     accounts.remove(account.username, account.role)
     with store.transaction():
         store.revoke_certificates(known.device, time.time())
         store.remove_device(known.device)
-    gateways.follow(accounts, store, known.device)

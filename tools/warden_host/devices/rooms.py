@@ -52,9 +52,10 @@ def remove(fleet: Fleet, store: Store, room: str, devices: tuple[str, ...]) -> t
         if not gone or not set(gone) <= set(known):
             raise HostError("bad-argument", f"there is no such room or device: {room}")
         left = tuple(one for one in known if one not in gone)
-        with store.transaction():
-            store.set_room(room, left)
+        # The accounts first: after a stop in between, the same command finds the devices.
         for device in gone:
             account = open_account(room, device)
             accounts.remove(account.username, account.role)
+        with store.transaction():
+            store.set_room(room, left)
     return left
