@@ -11,6 +11,7 @@ from session_kit import Pair
 from warden_host.broker.mosquitto import registry
 from warden_host.cli import main
 from warden_host.protocol import policy
+from warden_host.stopping import Stop
 
 # Of each example too: how long one takes is the machine's business.
 settings.register_profile("warden", deadline=None)
@@ -32,6 +33,12 @@ def stage(tmp_path):
 @pytest.fixture
 def peer() -> PeerDevice:
     return PeerDevice(K["authority"], policy.policy_hash(POLICY))
+
+
+@pytest.fixture
+def stop():
+    with Stop() as made:
+        yield made
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from warden_client import values
 
 from warden_host import jsontext
 from warden_host.errors import CODES, HostError
+from warden_host.stopping import LineReader, Stop
 
 MAX_LINE = 65536
 _DEPTH = values.MAX_DEPTH * 2  # a line wraps a device's message
@@ -24,8 +25,14 @@ _DEPTH = values.MAX_DEPTH * 2  # a line wraps a device's message
 Line = dict[str, Any]
 
 
-def stream(path: Path, request: Line, timeout_s: float | None = None) -> Iterator[Line]:
-    """Yield the lines of one call. Raises not-serving, timed-out and the error it answers."""
+def stream(
+    path: Path, request: Line, timeout_s: float | None = None, stop: Stop | None = None
+) -> Iterator[Line]:
+    """Yield the lines of one call, until its end or a stop.
+
+    timeout_s: for each line, None to wait for ever.
+    Raises: not-serving, timed-out and the error that it answers.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
         try:
@@ -38,20 +45,20 @@ def stream(path: Path, request: Line, timeout_s: float | None = None) -> Iterato
                 "no `warden serve` runs for this fleet",
                 "start `warden serve` in another window",
             ) from None
-        with connection.makefile("rb") as reader:
-            while True:
-                try:
-                    data = reader.readline(MAX_LINE * 4)
-                except TimeoutError:
-                    raise HostError("timed-out", "`warden serve` gives no answer") from None
-                except OSError:
-                    data = b""
-                if not data:
-                    return
-                line = jsontext.parse_object(data, MAX_LINE * 4, "control-malformed", _DEPTH)
-                if "error" in line and isinstance(line["error"], dict):
-                    raise raised(line["error"])
-                yield line
+        reader = LineReader(connection.fileno(), stop, timeout_s)
+        while True:
+            try:
+                data = reader.readline(MAX_LINE * 4)
+            except TimeoutError:
+                raise HostError("timed-out", "`warden serve` gives no answer") from None
+            except OSError:
+                data = b""
+            if not data:
+                return
+            line = jsontext.parse_object(data, MAX_LINE * 4, "control-malformed", _DEPTH)
+            if "error" in line and isinstance(line["error"], dict):
+                raise raised(line["error"])
+            yield line
 
 
 def call(path: Path, request: Line, timeout_s: float = 15.0) -> Line:

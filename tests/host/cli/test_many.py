@@ -8,10 +8,12 @@ import threading
 
 import pytest
 from cli_kit import fails
+from process_kit import PATIENCE_S
 from warden_host.cli import exit_codes, main, many, targets
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.service.control import Caller, ControlServer, Line
+from warden_host.stopping import Stop
 from warden_host.store.store import Store
 
 DEVICES = [f"D{number}" for number in range(1, 9)]
@@ -179,17 +181,52 @@ def test_a_run_that_can_not_be_noted_stops(serve, monkeypatch, capsys):
     assert sorted([*serve.called, *result["waiting"]]) == DEVICES
 
 
-def test_ctrl_c_names_what_is_left(serve, capsys):
-    serve.on_call = lambda device: os.kill(os.getpid(), signal.SIGINT)
+@pytest.fixture
+def signals(monkeypatch):
+    """Send this process signals of a number; each returns when the command has noted it."""
+    noted = threading.Semaphore(0)
+    request = Stop.request
+
+    def noting(self) -> None:
+        request(self)
+        noted.release()
+
+    def send(number: int, count: int = 1) -> None:
+        for _ in range(count):
+            os.kill(os.getpid(), number)
+            assert noted.acquire(timeout=PATIENCE_S)
+
+    monkeypatch.setattr(Stop, "request", noting)
+    return send
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_names_what_is_left(serve, capsys, signals, number):
+    serve.on_call = lambda device: signals(number)
     call = ["send", "--all", "ping", "--at-once", "1", "--json"]
     assert main.run(call) == exit_codes.INTERRUPTED
     last = rows(capsys)[-1]
     assert last["error"]["code"] == "interrupted"
-    assert last["done"] + len(last["waiting"]) == 8
-    assert last["waiting"]
+    # The one under way was waited for, and no other one begun.
+    assert (last["done"], len(last["waiting"])) == (1, 7)
     serve.on_call = lambda device: None
     assert main.run([*call, "--resume"]) == 0
     assert sorted(serve.called) == DEVICES
+
+
+def test_a_second_ctrl_c_waits_for_none_under_way(serve, capsys, signals):
+    answered = threading.Event()
+
+    def stopped_twice(device: str) -> None:
+        signals(signal.SIGINT, 2)
+        answered.wait(PATIENCE_S)  # not before the command has ended
+
+    serve.on_call = stopped_twice
+    call = ["send", "--all", "ping", "--at-once", "1", "--json"]
+    assert main.run(call) == exit_codes.INTERRUPTED
+    answered.set()
+    last = rows(capsys)[-1]
+    assert (last["error"]["code"], last["done"], len(last["waiting"])) == ("interrupted", 0, 8)
 
 
 def test_revoke_and_wipe_many(serve, folder, capsys):

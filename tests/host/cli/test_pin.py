@@ -106,7 +106,7 @@ def test_provisioning_hands_it_over(folder, tmp_path, monkeypatch, capsys):
     fails(capsys, "bad-argument", "provision", "D3", "--sim", "--pin-file", str(file))
 
 
-def test_running_types_it(folder, tmp_path, monkeypatch):
+def test_running_types_it(folder, tmp_path, monkeypatch, stop):
     """A line at each start; the rest of standard input belongs to the device."""
     fake(tmp_path, monkeypatch, GOOD)
     assert main.run(["provision", "D1", "--sim"]) == 0
@@ -114,11 +114,11 @@ def test_running_types_it(folder, tmp_path, monkeypatch):
     program = tmp_path / "micropython"
     program.write_text(f"#!{sys.executable}\nimport sys\nprint(sys.stdin.readline())\n")
     lines: list[str] = []
-    assert simulated.run(home, "", True, lines.append, PIN) == 0
+    assert simulated.run(home, "", True, lines.append, stop, PIN) == 0
     assert PIN.decode() in lines
     # One that ends before it asks.
     program.write_text("#!/bin/sh\nexit 5\n")
-    assert simulated.run(home, "", True, lines.append, PIN) == 5
+    assert simulated.run(home, "", True, lines.append, stop, PIN) == 5
     with simulated.SimulatedDevice(home) as device:
         assert device.process.stdin is None
 

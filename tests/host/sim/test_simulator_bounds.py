@@ -12,29 +12,30 @@ from warden_host.errors import HostError
 from warden_host.sim import flash_files
 from warden_host.sim.web import run, sessions
 from warden_host.sim.web.sessions import Sessions
+from warden_host.stopping import Stop
 
 CHOICE = run.Choice(Path("missing"), b"", False)
 SHOWN = run.Shown(lambda *_: None, lambda *_: None)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.net", "127.0.0.2"])
-def test_only_this_machine(host: str) -> None:
+def test_only_this_machine(host: str, stop: Stop) -> None:
     with pytest.raises(HostError) as raised:
-        run.run([CHOICE], host, 0, "", SHOWN)
+        run.run([CHOICE], host, 0, "", SHOWN, stop)
     assert raised.value.code == "bad-argument" and host in raised.value.text
 
 
 @pytest.mark.parametrize("count", [0, run.MOST + 1])
-def test_number_of_devices(count: int) -> None:
+def test_number_of_devices(count: int, stop: Stop) -> None:
     with pytest.raises(HostError) as raised:
-        run.run([CHOICE] * count, "127.0.0.1", 0, "", SHOWN)
+        run.run([CHOICE] * count, "127.0.0.1", 0, "", SHOWN, stop)
     assert raised.value.code == "bad-argument" and "devices" in raised.value.text
 
 
-def test_a_port_that_another_program_has() -> None:
+def test_a_port_that_another_program_has(stop: Stop) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(HostError) as raised:
-            run.run([CHOICE], "127.0.0.1", taken.getsockname()[1], "", SHOWN)
+            run.run([CHOICE], "127.0.0.1", taken.getsockname()[1], "", SHOWN, stop)
     assert raised.value.code == "web-failed"
 
 

@@ -8,8 +8,10 @@ from typing import Any, Protocol
 from warden_host import control_client
 from warden_host.bridge.view import FleetView
 from warden_host.errors import HostError
+from warden_host.stopping import Stop
 
 _PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+_LAST_S = 5.0  # for what is under way when it ends
 _REFRESH_S = 30.0  # the list of devices, for what no event tells: sleep, a new device
 
 
@@ -24,25 +26,32 @@ class Outlet(Protocol):
 
 
 class Bridge:
-    """Follow `serve` until close(). say: called with a line for people.
+    """Follow `serve` until a stop. say: called with a line for people.
 
     view and guard: for outlets that read the view on other threads.
     """
 
-    def __init__(self, socket: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, socket: Path, say: Callable[[str], None], stop: Stop) -> None:
         self.view = FleetView()
         self.guard = threading.Lock()
         self.outlets: list[Outlet] = []
         self._socket = socket
         self._say = say
-        self._stop = threading.Event()
+        self._stop = stop
         self._refresher = threading.Thread(target=self._refresh, daemon=True)
 
     def run(self) -> None:
-        """Follow `serve`, again after each loss, until close()."""
+        """Follow `serve`, again after each loss, until the stop."""
         self._refresher.start()
+        try:
+            self._run()
+        finally:
+            self._stop.request()
+            self._refresher.join(_LAST_S)
+
+    def _run(self) -> None:
         lost = 0
-        while not self._stop.is_set():
+        while not self._stop.requested:
             try:
                 self._follow()
                 lost = 0
@@ -51,6 +60,8 @@ class Bridge:
                 why = str(error)
                 if error.code in ("operator-unknown", "role-missing"):
                     raise
+            if self._stop.requested:
+                return
             with self.guard:
                 was, names = self.view.connected, self.view.disconnect()
                 self._changed(names)
@@ -59,14 +70,8 @@ class Bridge:
             self._stop.wait(_PAUSES_S[min(lost, len(_PAUSES_S) - 1)])
             lost += 1
 
-    def close(self) -> None:
-        """End run() after its present wait."""
-        self._stop.set()
-
     def _follow(self) -> None:
-        for event in control_client.stream(self._socket, {"op": "watch"}):
-            if self._stop.is_set():
-                return
+        for event in control_client.stream(self._socket, {"op": "watch"}, stop=self._stop):
             if not self.view.connected:  # the first line: nothing is missed from here on
                 with self.guard:
                     self.view.connected = True
@@ -81,12 +86,14 @@ class Bridge:
     def _load(self) -> None:
         with self.guard:
             left = set(self.view.devices)  # not those that an event names meanwhile
-        for page in control_client.stream(self._socket, {"op": "devices"}, 60.0):
+        for page in control_client.stream(self._socket, {"op": "devices"}, 60.0, self._stop):
             rows = page.get("devices")
             if isinstance(rows, list):
                 left -= {str(row[0]) for row in rows}
                 with self.guard:
                     self._changed(self.view.update_list(rows))
+        if self._stop.requested:
+            return  # the list was not read to its end
         with self.guard:
             self._changed(self.view.remove(left))
 

@@ -36,6 +36,7 @@ _LATEST_S = (
 _MOST_UNCONFIRMED = 1000  # messages that the broker didn't confirm yet
 _MAX_BODY = 16384
 _TIMEOUT_S = 10.0
+_GOODBYE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -201,9 +202,15 @@ class MqttOutlet:
             self._publish(topic, event.get("body", {}))
 
     def close(self) -> None:
-        """Say goodbye to the broker: by QoS 0, which waits for no other message."""
+        """End, and say goodbye to the broker for a bounded time: it may not answer."""
         self._closing = True
         self._wake.set()
+        goodbye = threading.Thread(target=self._say_goodbye, name="warden-goodbye", daemon=True)
+        goodbye.start()
+        goodbye.join(_GOODBYE_S)
+
+    def _say_goodbye(self) -> None:
+        """Publish the end by QoS 0, which waits for no other message, and wait for paho's end."""
         self._client.publish(f"{self._settings.prefix}/availability", "offline", 0, retain=True)
         self._client.disconnect()
         self._client.loop_stop()

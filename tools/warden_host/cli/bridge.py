@@ -8,7 +8,7 @@ import click
 
 from warden_host.bridge.bridge import Bridge
 from warden_host.cli import listening, screen, secrets_input
-from warden_host.cli.common import State, interruptible, json_option, pass_state
+from warden_host.cli.common import State, json_option, pass_state, stoppable
 
 if TYPE_CHECKING:
     from warden_host.bridge.web import WebOutlet
@@ -70,8 +70,8 @@ def bridge(
         else:
             screen.show(text)
 
-    made = Bridge(state.control(), say)
-    with contextlib.ExitStack() as stack, interruptible(as_json):
+    with stoppable(as_json) as stop, contextlib.ExitStack() as stack:
+        made = Bridge(state.control(), say, stop)
         if http is not None:
             stack.enter_context(contextlib.closing(_web(made, http)))
         if url is not None:

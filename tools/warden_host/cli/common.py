@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from warden_host import stopping
 from warden_host.cli import recording, screen
 from warden_host.errors import HostError
+from warden_host.stopping import Stop
 
 if TYPE_CHECKING:
     from warden_host.devices.stage import Report, Stage
@@ -123,22 +125,24 @@ def certificate_reload(fleet: "Fleet") -> Callable[[], None] | None:
 
 
 @contextmanager
-def interruptible(as_json: bool, text: str = "stopped") -> Iterator[None]:
-    """End the block on Ctrl-C and SIGTERM through every `finally`, so that no child remains.
+def stoppable(as_json: bool, text: str = "stopped") -> Iterator[Stop]:
+    """Yield what Ctrl-C and SIGTERM ask for: the block ends by itself, in order.
 
     text: shown then.
     """
-
-    with raising_on_sigterm():
-        try:
-            yield
-        except KeyboardInterrupt:
-            screen.stopped(as_json, text=text)
+    with stopping.on_signals() as stop:
+        yield stop
+        requested = stop.requested
+    if requested:
+        screen.stopped(as_json, text=text)
 
 
 @contextmanager
 def raising_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM interrupt the block as Ctrl-C does."""
+    """Let SIGTERM interrupt the block as Ctrl-C does, by KeyboardInterrupt.
+
+    Only where this thread asks a person, and no other one runs: see stopping.py.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

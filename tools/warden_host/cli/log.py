@@ -11,12 +11,13 @@ import click
 from warden_host import control_client, names
 from warden_host.broker.logins import Knock
 from warden_host.cli import screen
-from warden_host.cli.common import State, interruptible, json_option, pass_state
+from warden_host.cli.common import State, json_option, pass_state, stoppable
 from warden_host.cli.watch import fleet_event
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.service.past import KINDS, LOGIN, USUAL, entries, event_body, record
+from warden_host.stopping import Stop
 from warden_host.store.history import Entry
 from warden_host.store.store import Store
 
@@ -142,20 +143,21 @@ def as_event(entry: Entry | Knock) -> FleetEvent:
 
 
 def _follow(fleet: Fleet, device: str, kinds: tuple[str, ...], as_json: bool) -> None:
-    with interruptible(as_json):
-        for one in _live(fleet, device, kinds):
+    with stoppable(as_json) as stop:
+        for one in _live(fleet, device, kinds, stop):
             if as_json:
                 screen.print_json(one.record())
             else:
                 screen.show(screen.line(one, with_day=True))
-        raise HostError(
-            "not-serving", "`warden serve` has stopped", "start it again, then `warden log`"
-        )
+        if not stop.requested:
+            raise HostError(
+                "not-serving", "`warden serve` has stopped", "start it again, then `warden log`"
+            )
 
 
-def _live(fleet: Fleet, device: str, kinds: tuple[str, ...]) -> Iterator[FleetEvent]:
+def _live(fleet: Fleet, device: str, kinds: tuple[str, ...], stop: Stop) -> Iterator[FleetEvent]:
     """Yield what happens to the device, of these kinds; () for all kinds, those of `watch` too."""
-    for line in control_client.stream(fleet.control, {"op": "watch"}):
+    for line in control_client.stream(fleet.control, {"op": "watch"}, stop=stop):
         one = fleet_event(line)
         if device in ("", one.device) and (not kinds or one.kind in kinds):
             yield one

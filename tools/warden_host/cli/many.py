@@ -5,6 +5,7 @@ boards by cli/batch.py. An order is an action on one device; it runs on threads,
 opens its own database and its own call of `serve`.
 """
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any
 
 from warden_client import secretfile
 
+from warden_host import stopping
 from warden_host.cli import exit_codes, screen
 from warden_host.cli.common import raising_on_sigterm
 from warden_host.cli.runner import Order, Outcome, Runner
@@ -20,6 +22,7 @@ from warden_host.cli.targets import Targets
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.rollout import plan
+from warden_host.stopping import Stop
 from warden_host.store.store import Store
 
 FOLDER = "runs"
@@ -117,13 +120,23 @@ def give(
 
     journal.start(done)
     runner = Runner(order, rules, at_once, len(done), journal.add, show_turn, interrupted)
-    with raising_on_sigterm():
-        runner.give([name for name in devices if name not in done])
+    with _signals(order, at_once) as stop:
+        runner.give([name for name in devices if name not in done], stop)
     outcome = runner.outcome
     if not outcome.waiting and not set(outcome.failed) & set(devices):
         outcome.failed.clear()  # places at which no device was chosen
         journal.end()
     return outcome
+
+
+def _signals(order: Order, at_once: int) -> contextlib.AbstractContextManager[Stop | None]:
+    """Return what tells the run of Ctrl-C and SIGTERM; None: they raise KeyboardInterrupt.
+
+    At places a person may be asked, so one at a time is done on the thread of Ctrl-C.
+    """
+    if order.places is not None and at_once == 1:
+        return raising_on_sigterm()
+    return stopping.on_signals(hard_at=3)  # the second one stops waiting for those under way
 
 
 def _show_turn(

@@ -9,7 +9,7 @@ from warden_client import secretfile
 
 from warden_host import control_client, jsontext, names
 from warden_host.cli import screen, secrets_input
-from warden_host.cli.common import State, json_option, pass_state
+from warden_host.cli.common import State, json_option, pass_state, stoppable
 from warden_host.errors import HostError
 from warden_host.otp import enrol as otp_enrol
 from warden_host.otp import otp as codes
@@ -199,16 +199,15 @@ def watch(state: State, as_json: bool) -> int:
       warden otp watch
     """
     path = state.control()
-    try:
-        for line in control_client.stream(path, {"op": "codes"}):
+    with stoppable(as_json) as stop:
+        for line in control_client.stream(path, {"op": "codes"}, stop=stop):
             if as_json:
                 screen.print_json(line)
             else:
                 screen.show(screen.code_line(line))
-    except KeyboardInterrupt:
-        screen.stopped(as_json)
-        return 130
-    raise HostError("not-serving", "`warden serve` has stopped", "start it again")
+        if not stop.requested:
+            raise HostError("not-serving", "`warden serve` has stopped", "start it again")
+    return 130
 
 
 @otp.command("status", short_help="Show the gates and their owners.")

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from warden_host import control_client, jsontext
 from warden_host.cli import screen
-from warden_host.cli.common import State, interruptible, json_option, pass_state
+from warden_host.cli.common import State, json_option, pass_state, stoppable
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.rollout import plan, rollouts
@@ -188,9 +188,9 @@ def _stop(state: State, number: int) -> None:
 
 def _follow(path: Path, request: Line, as_json: bool) -> int:
     last: Line = {}
-    with interruptible(as_json, "no longer shown"):
+    with stoppable(as_json, "no longer shown") as stop:
         with _shown(as_json) as show:
-            for line in control_client.stream(path, request):
+            for line in control_client.stream(path, request, stop=stop):
                 if "left_out" in line and not as_json:
                     summary = ", ".join(
                         f"{count} {why}" for why, count in line["left_out"].items()
@@ -202,12 +202,14 @@ def _follow(path: Path, request: Line, as_json: bool) -> int:
                     last = line
                 if last.get("state") in ("done", "stopped", "resting"):
                     break
-        if last.get("state") not in ("done", "stopped", "resting"):
+        over = last.get("state") in ("done", "stopped", "resting")
+        if not over and not stop.requested:
             raise HostError(
                 "not-serving",
                 "`warden serve` ended in the meantime",
                 "start it again: the rollout continues; then repeat the command",
             )
+    if over:
         if not as_json:
             _ended(last)
         return 1 if last["state"] == "stopped" or _failed(last) else 0

@@ -7,7 +7,7 @@ import click
 from rich.text import Text
 
 from warden_host.cli import listening, pin, screen
-from warden_host.cli.common import State, interruptible, json_option, pass_state
+from warden_host.cli.common import State, json_option, pass_state, stoppable
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.numerals import decimal
@@ -88,8 +88,8 @@ def run(
             raise click.UsageError("--pico takes no other option but --json")
         if devices[1:]:
             raise click.UsageError("--pico takes one device")
-        with interruptible(as_json):
-            pico.run(fleet, device, firmware, show)
+        with stoppable(as_json) as stop:
+            pico.run(fleet, device, firmware, show, stop)
         return 0
 
     if heapsize and decimal(heapsize.rstrip("kKmM"), 10**10) is None:
@@ -107,9 +107,9 @@ def run(
         if not shown(text):
             show(text)
 
-    with interruptible(as_json), keypad.open_keypad(gated, as_json) as (keyboard, shown):
-        return simulated.run(home, heapsize, once, show_line, typed, keyboard)
-    return 0
+    with stoppable(as_json) as stop, keypad.open_keypad(gated, as_json) as (keyboard, shown):
+        code = simulated.run(home, heapsize, once, show_line, stop, typed, keyboard)
+    return code
 
 
 def _show(device: str, text: str, as_json: bool) -> None:
@@ -156,5 +156,5 @@ def _run_web(
         web_run.Choice(*_chosen(fleet, device, pin_file)) for device in dict.fromkeys(devices)
     ]
     shown = web_run.Shown(link, lambda device, text: _show(device, text, as_json))
-    with interruptible(as_json):
-        web_run.run(choices, host, port, heapsize, shown)
+    with stoppable(as_json) as stop:
+        web_run.run(choices, host, port, heapsize, shown, stop)

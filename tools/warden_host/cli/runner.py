@@ -12,8 +12,10 @@ from typing import Any, Protocol
 
 from warden_host.errors import HostError, filesystem_error, internal_error
 from warden_host.rollout import plan
+from warden_host.stopping import Stop
 from warden_host.store.devices import Device
 
+_POLL_S = 0.1
 _REST = "the same command with --resume does the rest"
 
 
@@ -126,8 +128,6 @@ class Runner:
         self._places = order.places or _over_link(order)
         self._rules = rules
         self._at_once = at_once
-        # At places a person may be asked, so one at a time is done on the thread of Ctrl-C.
-        self._here = order.places is not None and at_once == 1
         self._again = order.places is not None
         self._before = before  # devices that an earlier run did
         self._note_done = note
@@ -138,10 +138,16 @@ class Runner:
         self._failures = 0  # turns that failed
         self._reached = 0  # by the end of the present wave
         self._guard = threading.Lock()
-        self._stop = threading.Event()
+        # Not a threading.Event: where KeyboardInterrupt comes, it may stay locked (stopping.py).
+        self._stopped = False
+        self._stop: Stop | None = None
 
-    def give(self, devices: list[str]) -> None:
-        """Give the order wave by wave, until all had it, a stop, or no place is left."""
+    def give(self, devices: list[str], stop: Stop | None) -> None:
+        """Give the order wave by wave, until all had it, a stop, or no place is left.
+
+        stop: None to work on this thread, which KeyboardInterrupt stops.
+        """
+        self._stop = stop
         self._names = set(devices)
         waves = plan.assign(self._rules.waves, devices)
         self._waves = [[] for _ in self._rules.waves]
@@ -151,37 +157,29 @@ class Runner:
         while self._waves:
             self._reached += len(self._waves[0])
             self._wave()
-            if self._stop.is_set() or self._waves[0]:
+            if self._stopped or self._waves[0]:
                 return
             del self._waves[0]
 
     def _wave(self) -> None:
-        if self._here:
+        if self._stop is None:
             try:
                 self._work_off()
             except KeyboardInterrupt:  # the board under way goes on from here next time
                 self._call_stop("interrupted")
             return
-        ends = [threading.Event() for _ in range(min(self._at_once, len(self._waves[0])))]
-        for end in ends:
-            threading.Thread(
-                target=self._work, args=(end,), name="warden-order", daemon=True
-            ).start()
-        try:
-            _wait(ends)
-        except KeyboardInterrupt:
+        threads = [
+            threading.Thread(target=self._work_off, name="warden-order", daemon=True)
+            for _ in range(min(self._at_once, len(self._waves[0])))
+        ]
+        for thread in threads:
+            thread.start()
+        ended = _joined(threads, self._stop, 1)
+        if self._stop.requested:
             self._call_stop("interrupted")
+        if not ended:
             self._interrupted()
-            try:
-                _wait(ends)
-            except KeyboardInterrupt:
-                pass  # daemons: they end with the process
-
-    def _work(self, end: threading.Event) -> None:
-        try:
-            self._work_off()
-        finally:
-            end.set()
+            _joined(threads, self._stop, 2)  # if not: they are daemons, which end with the process
 
     def _work_off(self) -> None:
         while not self._enough():
@@ -208,7 +206,8 @@ class Runner:
             self._note(device, place.name, result)
 
     def _enough(self) -> bool:
-        return self._stop.is_set() or not self._waves[0]
+        requested = self._stop is not None and self._stop.requested
+        return self._stopped or requested or not self._waves[0]
 
     def _choose(self, place: Place) -> str:
         with self._guard:
@@ -252,13 +251,16 @@ class Runner:
         self._call_stop(error.text)
 
     def _call_stop(self, why: str) -> None:
-        if not self._stop.is_set():
+        if not self._stopped:
             self.outcome.stopped = why
-            self._stop.set()
+            self._stopped = True
 
 
-def _wait(ends: list[threading.Event]) -> None:
-    """Wait for all threads. Not by join(): after a Ctrl-C it takes a thread for ended."""
-    for end in ends:
-        while not end.wait(0.2):  # a wait without a bound would hold a signal back
-            pass
+def _joined(threads: list[threading.Thread], stop: Stop, signals: int) -> bool:
+    """Wait for all threads; return False where so many signals came first."""
+    for thread in threads:
+        while thread.is_alive():
+            if stop.signals >= signals:
+                return False
+            thread.join(_POLL_S)
+    return True

@@ -1,16 +1,15 @@
 """`warden serve`: run the broker and the authority, and show what happens."""
 
 import contextlib
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from warden_host import stopping
 from warden_host.cli import ca_passphrase, listening, screen
 from warden_host.cli.common import State, json_option, pass_state
 from warden_host.engine.events import FleetEvent
@@ -98,12 +97,14 @@ def serve(
         raise HostError("bad-argument", "--web-listen takes --web HOST:PORT as well")
     web = None if web_text is None else WebAddress(*listening.parse(web_text, "--web"), web_listen)
     fleet = state.fleet()
-    with _stopped() as stop, contextlib.ExitStack() as pages:
+    with stopping.on_signals() as stop, contextlib.ExitStack() as pages:
         show = _show_json if as_json else _show
         passphrase = ca_passphrase.from_file(passphrase_file)
         with serving(fleet, show, accept_clock, passphrase, operators, web) as service:
             if sys.stdout.isatty() and not as_json:  # else it may be a log, where no code belongs
-                service.authority.codes.console.watch(display_queue.quietly(_show_code), stop)
+                gone = threading.Event()
+                pages.callback(gone.set)
+                service.authority.codes.console.watch(display_queue.quietly(_show_code), gone)
             if metrics is not None:
                 pages.enter_context(contextlib.closing(_metrics(fleet, service, metrics, as_json)))
             broker = fleet.settings.broker
@@ -156,18 +157,3 @@ def _show_code(record: dict[str, Any]) -> None:
 
 def _show_json(fleet_event: FleetEvent) -> None:
     screen.print_json(fleet_event.record())
-
-
-@contextlib.contextmanager
-def _stopped() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT or SIGTERM sets, so that `serve` ends in order."""
-    stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,7 +6,7 @@ import click
 
 from warden_host import control_client
 from warden_host.cli import screen
-from warden_host.cli.common import State, interruptible, json_option, pass_state
+from warden_host.cli.common import State, json_option, pass_state, stoppable
 from warden_host.engine.events import KINDS, FleetEvent
 from warden_host.errors import HostError
 
@@ -23,15 +23,16 @@ def watch(state: State, as_json: bool) -> int:
       warden watch --json | jq 'select(.kind == "incident")'
     """
     path = state.control()
-    with interruptible(as_json):
-        for line in control_client.stream(path, {"op": "watch"}):
+    with stoppable(as_json) as stop:
+        for line in control_client.stream(path, {"op": "watch"}, stop=stop):
             if as_json:
                 screen.print_json(line)
             else:
                 screen.show(screen.line(fleet_event(line)))
-        raise HostError(
-            "not-serving", "`warden serve` has stopped", "start it again, then `warden watch`"
-        )
+        if not stop.requested:
+            raise HostError(
+                "not-serving", "`warden serve` has stopped", "start it again, then `warden watch`"
+            )
     return 0
 
 

@@ -16,6 +16,7 @@ from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.sim import simulated
 from warden_host.sim.pico_console import Console
+from warden_host.stopping import Stop, run_async
 
 if TYPE_CHECKING:
     from warden_host.sim.pico_board import Board, Flash
@@ -43,8 +44,10 @@ def check(firmware: Path) -> None:
         raise HostError("bad-firmware", f"{firmware} is no .uf2 file for an RP2040")
 
 
-def run(fleet: Fleet, device: str, firmware: Path, show: Callable[[str], None]) -> None:
-    """Run the board until Ctrl-C.
+def run(
+    fleet: Fleet, device: str, firmware: Path, show: Callable[[str], None], stop: Stop
+) -> None:
+    """Run the board until a stop.
 
     show: takes each line of its console, and lines of ours that begin with "--".
     Raises: emulator-missing, bad-firmware, device-running, filesystem.
@@ -53,7 +56,7 @@ def run(fleet: Fleet, device: str, firmware: Path, show: Callable[[str], None]) 
     check(firmware)
     home.parent.mkdir(mode=0o700, exist_ok=True)
     with simulated.alone(home):
-        asyncio.run(_run(firmware, home.with_name(f"{device}.flash"), show))
+        run_async(_run(firmware, home.with_name(f"{device}.flash"), show), stop)
 
 
 async def _run(firmware: Path, image: Path, show: Callable[[str], None]) -> None:

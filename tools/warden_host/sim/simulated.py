@@ -16,6 +16,7 @@ from warden_host.errors import HostError
 from warden_host.fleet import device_tree
 from warden_host.sim.keyboard import Keyboard
 from warden_host.sim.watchdog import BITTEN, FILE, Watchdog
+from warden_host.stopping import LineReader, Stop
 
 if TYPE_CHECKING:
     from warden_host.sim.wires import Wires  # asyncio would be loaded for it
@@ -26,6 +27,7 @@ _RESETS = (0, 3)
 _BITTEN = 3
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
 _LONG_RUN_S = 30.0
+_POLL_S = 0.02  # for the exit code of a process whose output has ended
 MAX_LINE = 4096
 
 
@@ -79,14 +81,21 @@ class SimulatedDevice:
         (self._fuses / BITTEN).touch()
         self.process.kill()
 
-    def lines(self, show: Callable[[str], None]) -> int:
-        """Call show with each line until the process ends; return its exit code."""
+    def lines(self, show: Callable[[str], None], stop: Stop | None = None) -> int:
+        """Call show with each line until the process ends; return its exit code.
+
+        stop: ends the process.
+        """
         stream = self.process.stdout
-        while stream is not None:
-            line = stream.readline(MAX_LINE)
-            if not line:
-                break
-            show(jsontext.printable(line.decode(errors="replace").rstrip(os.linesep)))
+        if stream is not None:
+            readline = (
+                stream.readline if stop is None else LineReader(stream.fileno(), stop).readline
+            )
+            while line := readline(MAX_LINE):
+                show(jsontext.printable(line.decode(errors="replace").rstrip(os.linesep)))
+        while stop is not None and self.process.poll() is None:
+            if stop.wait(_POLL_S):
+                terminate(self.process)
         code = self.process.wait()
         self._ended.set()
         if not self._bitten:
@@ -118,10 +127,11 @@ def run(
     heapsize: str,
     once: bool,
     show: Callable[[str], None],
+    stop: Stop,
     pin: bytes = b"",
     keyboard: Keyboard | None = None,
 ) -> int:
-    """Run the device, again after each reset unless once; return the last exit code.
+    """Run the device, again after each reset unless once; return the last exit code, 0 on a stop.
 
     pin: typed at each start.
     keyboard: types on the keypad.
@@ -134,12 +144,15 @@ def run(
             check_not_wiped(home)
             restarts.begin()
             with SimulatedDevice(home, heapsize, lock, pin, keyboard) as device:
-                code = device.lines(show)
+                code = device.lines(show, stop)
+            if stop.requested:
+                return 0
             pause = restarts.pause(code)
             if once or pause is None:
                 return code
             show(f"-- it reset; starts again in {pause:g} s --")
-            time.sleep(pause)
+            if stop.wait(pause):
+                return 0
 
 
 class Restarts:

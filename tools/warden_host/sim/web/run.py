@@ -1,8 +1,7 @@
-"""Run simulated devices with a page that shows them, until it is interrupted."""
+"""Run simulated devices with a page that shows them, until a stop."""
 
 import asyncio
 import contextlib
-import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from warden_host.sim import simulated
 from warden_host.sim.web import app
 from warden_host.sim.web.device import SimulatedBoard
 from warden_host.sim.web.sessions import Sessions
+from warden_host.stopping import Stop, run_async
 from warden_host.web.acceptor import Server
 from warden_host.web.server import listen, settings
 
@@ -39,15 +39,17 @@ class Shown:
 
 
 class _Server(Server):
-    """Leaves Ctrl-C to us, so that boards and server end in order."""
+    """Leaves signals to us, so that boards and server end in order."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def run(choices: Sequence[Choice], host: str, port: int, heapsize: str, shown: Shown) -> None:
-    """Run the devices until KeyboardInterrupt.
+def run(
+    choices: Sequence[Choice], host: str, port: int, heapsize: str, shown: Shown, stop: Stop
+) -> None:
+    """Run the devices until a stop.
 
     Raises: bad-argument for an address that is not this machine's own, or more than MOST devices;
     device-running, device-unknown; web-failed where the port can't be had.
@@ -70,10 +72,7 @@ def run(choices: Sequence[Choice], host: str, port: int, heapsize: str, shown: S
         for choice in choices:
             simulated.check(choice.home)
         held = [locks.enter_context(simulated.alone(choice.home)) for choice in choices]
-        try:
-            asyncio.run(_run(list(zip(choices, held, strict=True)), listener, heapsize, shown))
-        except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
+        run_async(_run(list(zip(choices, held, strict=True)), listener, heapsize, shown), stop)
 
 
 async def _run(
@@ -82,10 +81,6 @@ async def _run(
     heapsize: str,
     shown: Shown,
 ) -> None:
-    main = asyncio.current_task()
-    if main is not None:
-        # Ctrl-C does so by itself: all below ends in order.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
     news = app.News()
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
