@@ -53,7 +53,7 @@ class Account:
             store.put_web_login(WebLogin(name, HASH, SECRET))
         engine = SimpleNamespace(store=store)
         ask = lambda question: question(engine)  # noqa: E731
-        self.sockets = AuditedSockets(self._do, lambda text: None)
+        self.sockets = AuditedSockets(self._do, lambda code, text: None)
         self.sockets.authority = SimpleNamespace(ask=ask, do=ask)  # type: ignore[assignment]
         self.limits = LoginLimits(lambda: self.now)
         self.sessions = WebSessions(ask, lambda: self.now)

@@ -102,13 +102,15 @@ def test_what_a_browser_is_told(browser, fresh):
     ("name", "password", "age"),
     [("alice", "another long phrase", 0), ("mallory", PASSWORD, 0), ("alice", PASSWORD, 3)],
 )
-def test_a_wrong_log_in(browser, fleet, name, password, age):
+def test_a_wrong_log_in(browser, service, fleet, name, password, age):
+    counted = service.tally.counts().logins_refused
     with Store(fleet.database) as store:
         store.put_web_login(WebLogin("alice", HASH, SECRET))
         before = len(list(store.audit_rows()))
     step = int(time.time()) // web_passwords.STEP_S - age
     assert browser.log_in(name, step, password) == 401
     assert browser.cookie == ""
+    assert service.tally.counts().logins_refused == counted + 1
     with Store(fleet.database) as store:
         last = list(store.audit_rows())[before:]
     assert [(row.who, row.action, row.outcome) for row in last] == [

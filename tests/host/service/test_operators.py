@@ -55,8 +55,8 @@ class Sockets(AuditedSockets):
 
     def __init__(self, store: Store) -> None:
         self.done: list[str] = []
-        self.shown: list[str] = []
-        super().__init__(self._keep, self.shown.append)
+        self.shown: list[tuple[str, str]] = []
+        super().__init__(self._keep, lambda *each: self.shown.append(each))
         engine = SimpleNamespace(store=store)
         ask = lambda question: question(engine)  # noqa: E731
         self.authority = SimpleNamespace(ask=ask, do=ask)  # type: ignore[assignment]
@@ -124,7 +124,7 @@ def test_a_user_who_is_no_operator_reaches_nothing_and_fills_no_log(store):
     assert sockets.done == []
     assert 1 <= len(rows(store)) <= 25
     assert rows(store)[0] == (f"user {UID}", "?", "operator-unknown")
-    assert sockets.shown[0] == f"refused user {UID}: operator-unknown"
+    assert sockets.shown[0] == ("operator-unknown", f"refused user {UID}")
 
 
 def test_an_action_is_recorded_before_it_is_done_and_its_outcome_after(store):

@@ -13,6 +13,7 @@ import pytest
 from api_kit import Caller, Stream, token_of, upgrade
 from engine_kit import PLAIN, SEALED, Stage
 from host_kit import PeerDevice, new_fleet, refused
+from process_kit import PATIENCE_S
 from warden_host import jsontext
 from warden_host.devices import app_tokens, setup
 from warden_host.engine.events import FleetEvent
@@ -50,8 +51,14 @@ def fleet(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def service(fleet) -> Iterator[Service]:
-    with serving(fleet, web=WebAddress("127.0.0.1", 0)) as made:
+def news() -> list[FleetEvent]:
+    """What `warden serve` shows."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def service(fleet, news) -> Iterator[Service]:
+    with serving(fleet, news.append, web=WebAddress("127.0.0.1", 0)) as made:
         yield made
 
 
@@ -139,7 +146,18 @@ def test_what_a_token_may_not_do(caller, fleet, port):
     )
 
 
-def test_tokens_that_are_none(fleet, port, caller):
+def are_shown(news: list[FleetEvent], codes: set[str]) -> bool:
+    """Return whether refusals with these codes come on the screen, which has its own thread."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        shown = {one.code for one in news if one.text == "refused someone at 127.0.0.1"}
+        if codes <= shown:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_tokens_that_are_none(fleet, port, caller, news):
     id_, text = token_of(fleet, FULL)
     _, for_broker = token_of(fleet, replace(FULL, api=False, origins=()))
     used = Caller(port, text)
@@ -166,6 +184,8 @@ def test_tokens_that_are_none(fleet, port, caller):
     status, found = used.get("/token")  # though its signature is known by now
     assert (status, found["code"]) == (401, "token-revoked")
     assert "Bearer" in used.headers["www-authenticate"]
+    assert are_shown(news, {"token-invalid", "token-expired", "token-revoked"})
+    assert not [one for one in news if one.code == "role-missing"]
     # What comes in another way is no token.
     assert Caller(port).get(f"/token?token={text}", Cookie=f"warden={text}")[0] == 401
 

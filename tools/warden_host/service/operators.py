@@ -114,8 +114,8 @@ def _role_for(operation: str, line: Line) -> str:
 class AuditedSockets:
     """Handle the requests of both sockets: who calls, what the roles allow, the audit log."""
 
-    def __init__(self, handle: Handler, announce: Callable[[str], None]) -> None:
-        """handle: carries a request out. announce: shows a refused call."""
+    def __init__(self, handle: Handler, announce: Callable[[str, str], None]) -> None:
+        """handle: carries a request out. announce(code, text): shows a refused call."""
         self.authority: Authority | None = None
         self._handle = handle
         self._announce = announce
@@ -173,7 +173,7 @@ class AuditedSockets:
         counted: with whose calls it is counted.
         """
         if self._admit(self._refusals, counted):
-            self._announce(f"refused {who}: {code}")
+            self._announce(code, f"refused {who}")
             self._ask(lambda engine: engine.store.add_audit(who, action, code, durable=False))
 
     def record_done(self, who: str, action: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from warden_host import names
+from warden_host.alarms.rules import LOGIN_REFUSED
 from warden_host.broker.backend import Broker
 from warden_host.devices import app_tokens, enforcement, log_in
 from warden_host.engine.engine import Engine
@@ -112,10 +113,7 @@ def serving(
     """
     sys.setswitchinterval(_SWITCH_S)
     handler = _Dispatcher()
-    sockets = AuditedSockets(
-        handler.handle,
-        lambda text: announce_to_all(FleetEvent("notice", code="role-missing", text=text)),
-    )
+    sockets = AuditedSockets(handler.handle, lambda code, text: announce_refused(code, text))
     control = ControlServer(fleet.control, sockets.handle_owner)
 
     with contextlib.ExitStack() as stack:
@@ -127,11 +125,21 @@ def serving(
             alarms.on_notice(fleet_event)
             tally.on_notice(fleet_event)
 
-        def announce_to_all(fleet_event: FleetEvent) -> None:
+        def show_to_all(fleet_event: FleetEvent) -> None:
             control.watchers.announce(fleet_event)
-            on_notice(fleet_event)
             if show is not None:
                 show(fleet_event)
+
+        def announce_to_all(fleet_event: FleetEvent) -> None:
+            show_to_all(fleet_event)
+            on_notice(fleet_event)
+
+        def announce_refused(code: str, text: str) -> None:
+            """Announce a refused call, which is no alarm; WrongLogins counts log-ins itself."""
+            refused = FleetEvent("notice", code=code, text=text)
+            show_to_all(refused)
+            if code != LOGIN_REFUSED:
+                tally.on_notice(refused)
 
         stack.enter_context(alarms)
         with Store(fleet.database) as store:
