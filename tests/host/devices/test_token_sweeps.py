@@ -12,11 +12,11 @@ from host_kit import free_ports, new_fleet, refused
 from process_kit import PATIENCE_S
 from warden_client import secretfile
 from warden_host.broker.rabbitmq import management
-from warden_host.devices import app_changes, app_tokens, revocation, setup
+from warden_host.devices import app_changes, app_tokens, setup
 from warden_host.fleet.fleet import CONFIG, Fleet
 from warden_host.protocol.access_token import Scope
 from warden_host.service import token_sweeper
-from warden_host.store.store import App, Device, Store
+from warden_host.store.store import App, Store
 
 READ = Scope(("lock",), True, ())
 API_PASSWORD = "of the API's user"
@@ -145,26 +145,6 @@ def test_neither_a_redirect_nor_a_proxy_gets_the_password(fleet, monkeypatch):
         with refused("broker-refused"):
             management.close_connections(with_api(fleet, address), ["t:home:1"])
         assert heard == []
-
-
-def test_who_was_revoked_is_refused_again_once_it_is_listed(fleet, store):
-    for name, ago in (("late", 7), ("early", 3), ("before", 70), ("wiped", 7)):
-        store.add_device(Device(name, "lock", "UNIX", "plain", b""))
-        with store.transaction():
-            store.order_ending(name, True, name == "wiped", time.time() - ago)
-    done: set[str] = set()
-    with api(200, b"[]") as (address, heard):
-        for _ in range(2):
-            revocation.refuse_again(with_api(fleet, address), store, done)
-    limit = "/api/user-limits/d%3Alock%3Alate/max-connections"
-    assert heard == [limit, "/api/connections"]
-    assert done == {"late"}
-    assert API_PASSWORD not in "".join(heard)
-    with store.transaction():
-        store.end_ending("late")
-    with api(200, b"[]") as (address, heard):
-        revocation.refuse_again(with_api(fleet, address), store, done)
-    assert (heard, done) == ([], set())
 
 
 @pytest.mark.parametrize(

@@ -24,14 +24,16 @@ def enable(fleet: Fleet, store: Store, username: str) -> None:
         room, _, device = rest.partition(":")
         if store.open_devices().get(device) != room:
             raise HostError("bad-argument", f"there is no such open device: {rest}")
-        with open_registry(fleet) as accounts:
-            accounts.enable(username)
-        return
+    else:
+        _check_known(store, kind, rest)
+    with open_registry(fleet) as accounts:
+        accounts.enable(username)
+    management.admit(fleet, username)
+
+
+def _check_known(store: Store, kind: str, rest: str) -> None:
     name = names.check_id(rest.partition(":")[0], "application or gateway")
     if kind == "g":
         store.gateway(name)
     elif name not in {app.appid for app in store.apps()}:
         raise HostError("app-unknown", f"no application {name} in this fleet")
-    with open_registry(fleet) as accounts:
-        accounts.enable(username)
-    management.admit(fleet, username)

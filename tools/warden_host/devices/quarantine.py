@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from warden_host import names
 from warden_host.broker import connection
-from warden_host.broker.accounts import Registry, quarantine_account
+from warden_host.broker.accounts import Account, Registry, quarantine_account
 from warden_host.broker.backend import open_registry
 from warden_host.broker.rabbitmq import management
 from warden_host.devices import gateways, log_in, revocation
@@ -40,6 +40,7 @@ def apply(fleet: Fleet, store: Store, device: str, reaction: Reaction) -> bool:
             return False
         _restrict(accounts, known)
         gateways.follow(accounts, store, device)
+    management.restrict(fleet, _quarantined(known))
     return True
 
 
@@ -83,6 +84,7 @@ def begin_readmission(fleet: Fleet, store: Store, device: str) -> Reaction:
         accounts.replace_rights(quarantine_account(known.type, known.device))
         accounts.enable(quarantine_account(known.type, known.device).username)
         gateways.follow(accounts, store, device)
+    management.restrict(fleet, _quarantined(known), close=False)
     management.admit(fleet, names.device_client(known.type, known.device))
     return reaction
 
@@ -95,6 +97,7 @@ def complete_readmission(fleet: Fleet, store: Store, device: str) -> None:
             raise HostError("revoked", f"{device} was cut off in the meantime")
         # The rights first: after a stop in between, it is still in quarantine in fleet.db.
         accounts.replace_rights(log_in.account(known, ""))
+        management.restrict(fleet, log_in.account(known, ""), close=False)
         with store.transaction():
             store.end_reaction(device)
         gateways.follow(accounts, store, device)
@@ -121,9 +124,13 @@ def check_readmission(known: Device) -> None:
         raise HostError("not-applicable", f"{known.device} {why}", hint)
 
 
+def _quarantined(known: Device) -> Account:
+    return quarantine_account(known.type, known.device, known.mode != "sealed")
+
+
 def _restrict(accounts: Registry, known: Device) -> None:
     """Leave a device the rights of its quarantine, and drop its connection."""
-    account = quarantine_account(known.type, known.device, known.mode != "sealed")
+    account = _quarantined(known)
     accounts.replace_rights(account)
     accounts.disable(account.username)
     accounts.enable(account.username)

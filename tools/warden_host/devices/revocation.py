@@ -25,8 +25,6 @@ from warden_host.fleet.fleet import Fleet
 from warden_host.store.endings import Ending
 from warden_host.store.store import Device, Store
 
-_AGAIN_S = 60.0  # so long after a revocation RabbitMQ is asked again
-
 
 def order_ending(store: Store, device: str, *, revoke: bool, wipe: bool) -> Ending:
     """Store the order to revoke or wipe a device, durably.
@@ -63,27 +61,11 @@ def revoke_access(fleet: Fleet, store: Store, device: str) -> bool:
         if known is None or ending is None or not ending.revoked:
             return False
         _cut_off(accounts, store, known, ending)
-    if not ending.wipe:
+    if ending.wipe:
+        management.restrict(fleet, wipe_only_account(known.type, known.device))
+    else:
         management.refuse(fleet, names.device_client(known.type, known.device))
     return True
-
-
-def refuse_again(fleet: Fleet, store: Store, done: set[str]) -> None:
-    """Close at RabbitMQ what it had not listed yet when a device was revoked. Call it often.
-
-    done: devices that this was done for; it is brought up to date. Raises what management does.
-    """
-    if not management.is_used(fleet):
-        return
-    now = time.time()
-    due = store.revoked_between(now - _AGAIN_S, now - management.LISTED_S)
-    done.intersection_update(due)
-    for device in due:
-        known = store.find(device)
-        if device in done or known is None or known.ending is None:
-            continue
-        management.refuse(fleet, names.device_client(known.type, known.device))
-        done.add(device)
 
 
 def drop_connection(fleet: Fleet, store: Store, device: str) -> None:

@@ -27,6 +27,7 @@ from warden_host import jsontext, names
 from warden_host.broker import connection
 from warden_host.broker.accounts import device_password
 from warden_host.broker.backend import open_registry
+from warden_host.broker.rabbitmq import management
 from warden_host.devices import certificates, pins, revocation
 from warden_host.devices.stage import Report, Stage
 from warden_host.errors import HostError, LinkError, class_of
@@ -369,6 +370,7 @@ def _set_password(fleet: Fleet, device: Device, rotation: Rotation) -> None:
     username = names.device_client(device.type, device.device)
     with open_registry(fleet) as accounts:
         accounts.set_password(username, rotation.body["password"].decode())
+    management.set_password(fleet, username, rotation.body["password"].decode())
 
 
 def _without_lists(store: Store) -> frozenset[str]:

@@ -37,6 +37,7 @@ from warden_host.reactions.settings import (
 )
 from warden_host.service.authority import Authority
 from warden_host.service.control import Caller, Handler, Line
+from warden_host.service.rabbitmq_traffic import RabbitTraffic
 from warden_host.service.request_fields import read_text
 from warden_host.service.traffic_watch import TrafficWatch
 from warden_host.store.reactions import Reaction
@@ -369,7 +370,8 @@ def reacting(
             watch = TrafficWatch(
                 broker.ports, places.client_at, made.traffic_budget, made.on_traffic
             )
-            with watch:
+            at_rabbitmq = RabbitTraffic(fleet, made.traffic_budget, made.on_traffic, announce)
+            with watch, at_rabbitmq.running():
                 made.busiest = watch.busiest
                 yield made
     finally:

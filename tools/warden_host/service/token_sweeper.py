@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from warden_host.devices import app_tokens, revocation
+from warden_host.devices import app_tokens
+from warden_host.devices.rabbitmq_sweeps import RabbitSweeps
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
@@ -24,12 +25,12 @@ def sweeping(fleet: Fleet, announce: Callable[[FleetEvent], None]) -> Iterator[N
     def run(stop: threading.Event) -> None:
         said = ""
         removed: set[str] = set()
-        refused: set[str] = set()
+        rabbitmq = RabbitSweeps(fleet)
         with Store(fleet.database) as store:
             while not stop.wait(_PAUSE_S):
                 try:
                     app_tokens.sweep(fleet, store, removed)
-                    revocation.refuse_again(fleet, store, refused)
+                    rabbitmq.look(store)
                     said = ""
                 # Of any kind: without this thread no token would end. The next look tries again.
                 except Exception as error:  # noqa: BLE001

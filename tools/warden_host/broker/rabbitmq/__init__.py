@@ -1,4 +1,4 @@
-"""Close connections at a RabbitMQ that `warden` does not run.
+"""Change users and connections at a RabbitMQ that `warden` does not run.
 
-May import `fleet`; `broker.rabbitmq.management` is its only entry point.
+May import `fleet`; `management` and, for what connections sent, `traffic` are its entry points.
 """

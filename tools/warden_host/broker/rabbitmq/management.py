@@ -1,4 +1,4 @@
-"""Close connections and refuse users by RabbitMQ's HTTP API.
+"""Refuse users of RabbitMQ, close connections, and change rights and passwords, by its HTTP API.
 
 It verifies tokens by itself, and lets a line live on whose token was revoked.
 
@@ -7,34 +7,38 @@ warden.toml names the API; without the table nothing is asked:
     [rabbitmq]
     management = "http://127.0.0.1:15672"
     user = "warden"                          its password: keys/rabbitmq.password
+    passwords_only = true                    it takes no tokens; without it nobody is cut off for
+                                             what a connection sent, which is closed alone
+
+Limits and rights are for users of RabbitMQ's own. Whom it knows by a token has neither there, and
+only its connections can be closed: by their client ID, as their user is what the token says.
 """
 
 import base64
-import http.client
-import json
-import re
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Collection
-from typing import Any
+import hashlib
+import secrets
+from collections.abc import Collection
 
-from warden_client import secretfile
+from warden_host.broker.accounts import Account
+from warden_host.broker.rabbitmq import rights
+from warden_host.broker.rabbitmq.api import PASSWORD, TABLE, Api, Connection, client_id, quoted
+from warden_host.fleet.fleet import Fleet
 
-from warden_host.errors import HostError
-from warden_host.fleet.fleet import Fleet, malformed
-
-TABLE = "rabbitmq"
-PASSWORD = "rabbitmq.password"  # noqa: S105  a file's name
-_TIMEOUT_S = 10
-_MAX_ANSWER = 16 << 20
-# The password of the API's user would be readable on the network without TLS.
-_ADDRESS = re.compile(
-    r"(?:https://[A-Za-z0-9.-]+|http://(?:localhost|127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})?/?\Z"
+__all__ = (
+    "LISTED_S",
+    "PASSWORD",
+    "TABLE",
+    "admit",
+    "close_clients",
+    "close_connections",
+    "is_used",
+    "refuse",
+    "restrict",
+    "set_password",
 )
 
-
 LISTED_S = 6.0  # RabbitMQ lists a connection at most so long after its log-in
+_VHOST, _EXCHANGE = "/", "amq.topic"  # mqtt.vhost and mqtt.exchange, as in examples/rabbitmq
 
 
 def close_connections(fleet: Fleet, client_ids: Collection[str]) -> int:
@@ -49,28 +53,78 @@ def close_connections(fleet: Fleet, client_ids: Collection[str]) -> int:
         return 0
     names = tuple(client_ids)
     # Scopes allow queues by their beginning, which a longer ID can have too.
-    return _close(_Api(fleet), lambda one: _client_id(one).startswith(names))
+    return Api(fleet).close(lambda one: client_id(one).startswith(names))
+
+
+def close_clients(fleet: Fleet, client_ids: Collection[str]) -> int:
+    """Close the connections of exactly these MQTT client IDs, likewise."""
+    if not is_used(fleet) or not client_ids:
+        return 0
+    names = frozenset(client_ids)
+    return Api(fleet).close(lambda one: client_id(one) in names)
 
 
 def refuse(fleet: Fleet, username: str) -> int:
     """Let a user have no connection, and close those that are listed; return how many.
 
     Its password and its rights stay: admit() lets it in again. One that logged in within the last
-    five seconds may be listed later: call it again then.
+    five seconds may be listed later: call it again then. One that is no user of RabbitMQ's own can
+    come again with its token.
 
     Raises: as close_connections().
     """
     if not is_used(fleet):
         return 0
-    api = _Api(fleet)
-    api.ask(_limit(username), "PUT", {"value": 0})
-    return _close(api, lambda one: one.get("user") == username)
+    api = Api(fleet)
+    own = api.user(username) is not None
+    if own:
+        api.ask(_limit(username), "PUT", {"value": 0})
+    return api.close(lambda one: _is_of(one, username, own))
 
 
 def admit(fleet: Fleet, username: str) -> None:
     """Let a user that was refused connect again. Raises: as close_connections()."""
     if is_used(fleet):
-        _Api(fleet).ask(_limit(username), "DELETE")
+        api = Api(fleet)
+        if api.user(username) is not None:
+            api.delete(_limit(username))
+
+
+def restrict(fleet: Fleet, account: Account, close: bool = True) -> bool:
+    """Give a user of RabbitMQ's own the account's rights for topics, in place of those it has.
+
+    close: end its connections, which keep the rights that they used. Return whether there is such
+    a user: a token's rights are its scopes. Raises: as close_connections().
+    """
+    if not is_used(fleet):
+        return False
+    api, username = Api(fleet), account.username
+    if api.user(username) is None:
+        return False
+    write, read = rights.patterns(account.rights)
+    body = {"exchange": _EXCHANGE, "write": write, "read": read}
+    api.ask(f"topic-permissions/{quoted(_VHOST)}/{quoted(username)}", "PUT", body)
+    if close:
+        api.close(lambda one: _is_of(one, username, True))
+    return True
+
+
+def set_password(fleet: Fleet, username: str, password: str) -> None:
+    """Replace the password of a user of RabbitMQ's own. Raises: as close_connections()."""
+    if not is_used(fleet):
+        return
+    api = Api(fleet)
+    user = api.user(username)
+    if user is None:
+        return
+    salt = secrets.token_bytes(4)
+    digest = salt + hashlib.sha256(salt + password.encode()).digest()
+    body = {
+        "password_hash": base64.b64encode(digest).decode(),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": user.get("tags", ""),
+    }
+    api.ask(f"users/{quoted(username)}", "PUT", body)
 
 
 def is_used(fleet: Fleet) -> bool:
@@ -79,80 +133,14 @@ def is_used(fleet: Fleet) -> bool:
 
 
 def _limit(username: str) -> str:
-    return f"user-limits/{urllib.parse.quote(username, safe='')}/max-connections"
+    return f"user-limits/{quoted(username)}/max-connections"
 
 
-def _close(api: "_Api", matches: Callable[[dict[str, Any]], bool]) -> int:
-    listed: Any = api.ask("connections")
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        raise _other_form()
-    found = [str(one.get("name")) for one in listed if matches(one)]
-    for name in found:
-        api.ask("connections/" + urllib.parse.quote(name, safe=""), "DELETE")
-    return len(found)
+def _is_of(connection: Connection, username: str, own: bool) -> bool:
+    """Return whether a connection is a user's. own: a user of RabbitMQ's own.
 
-
-class _Api:
-    """Neither a redirect nor a proxy is followed: they would get the password."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self._address, user = _settings(fleet.document[TABLE])
-        password = secretfile.read(fleet.keys / PASSWORD).decode().rstrip("\r\n")
-        proof = base64.b64encode(f"{user}:{password}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {proof}", "Content-Type": "application/json"}
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
-
-    def ask(self, path: str, method: str = "GET", body: Any = None) -> Any:
-        # Only http and https: _settings() saw to it.
-        request = urllib.request.Request(  # noqa: S310
-            f"{self._address}/api/{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            method=method,
-            headers=self._headers,
-        )
-        try:
-            with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
-                data = answer.read(_MAX_ANSWER)
-            return json.loads(data) if data else None
-        except urllib.error.HTTPError as error:
-            if error.code == 404 and method == "DELETE":
-                return None  # it ended by itself
-            raise HostError(
-                "broker-refused", f"RabbitMQ's HTTP API answers {error.code}", f"look at {TABLE}"
-            ) from None
-        except OSError as error:
-            raise HostError(
-                "unreachable", f"RabbitMQ's HTTP API does not answer ({type(error).__name__})"
-            ) from None
-        except (http.client.HTTPException, ValueError, RecursionError):
-            raise _other_form() from None
-
-
-def _settings(table: Any) -> tuple[str, str]:
-    fields = table if isinstance(table, dict) else {}
-    address, user = fields.get("management"), fields.get("user")
-    if fields.keys() != {"management", "user"} or not isinstance(user, str):
-        raise malformed(f"[{TABLE}] holds management and user")
-    if not isinstance(address, str) or not _ADDRESS.match(address):
-        raise malformed(
-            f"{TABLE}.management is no https:// address; http:// is for this machine alone"
-        )
-    return address.rstrip("/"), user
-
-
-def _client_id(connection: dict[str, Any]) -> str:
-    variables = connection.get("variable_map")
-    return str(variables.get("client_id", "")) if isinstance(variables, dict) else ""
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer like any other that was not asked for."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def _other_form() -> HostError:
-    return HostError(
-        "broker-refused", "RabbitMQ's HTTP API answers in another form", f"look at {TABLE}"
-    )
+    Any other may take a user's name for its client ID, and is none of that user's.
+    """
+    if connection.get("user") == username:
+        return True
+    return not own and client_id(connection) == username

@@ -1,0 +1,103 @@
+"""RabbitMQ's HTTP API as 3.10 answers it: users, limits, rights for topics and connections."""
+
+import contextlib
+import http.server
+import json
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any
+
+import tomli_w
+from warden_client import secretfile
+from warden_host.broker.rabbitmq import management
+from warden_host.fleet.fleet import CONFIG, Fleet
+
+API_PASSWORD = "of the API's user"
+
+
+class RabbitModel:
+    """users: name → its hash and tags. limits, rights: user → what was set. down: answers 500."""
+
+    def __init__(self, *users: str) -> None:
+        self.users: dict[str, dict[str, Any]] = {name: {"tags": ["policymaker"]} for name in users}
+        self.limits: dict[str, int] = {}
+        self.rights: dict[str, dict[str, str]] = {}
+        self.connections: list[dict[str, Any]] = []
+        self.asked: list[tuple[str, str]] = []
+        self.down = False
+
+    def connect(self, user: str, client_id: str = "", received: int = 0) -> str:
+        """Add a connection; return its name, which has characters of a path."""
+        name = f"127.0.0.1:{len(self.asked)}{len(self.connections)} -> 127.0.0.1:8883"
+        variables = {"client_id": client_id or user}
+        one = {"name": name, "user": user, "variable_map": variables, "recv_oct": received}
+        self.connections.append(one | {"connected_at": 1})
+        return name
+
+    @property
+    def client_ids(self) -> list[str]:
+        return [one["variable_map"]["client_id"] for one in self.connections]
+
+    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        """Return status and JSON; None for no body."""
+        self.asked.append((method, path))
+        if self.down:
+            return 500, None
+        kind, *parts = [urllib.parse.unquote(part) for part in path.split("/")]
+        if kind == "connections":
+            if method == "DELETE":
+                before = len(self.connections)
+                self.connections = [one for one in self.connections if one["name"] != parts[0]]
+                return (204 if len(self.connections) < before else 404), None
+            return 200, self.connections
+        if kind == "users?columns=name":
+            return 200, [{"name": name} for name in self.users]
+        if kind == "users" and method == "GET":
+            known = self.users.get(parts[0])
+            return (404, {"error": "Object Not Found"}) if known is None else (200, known)
+        if kind == "users":
+            self.users[parts[0]] = body
+            return 204, None
+        if kind == "user-limits":
+            if parts[0] not in self.users:
+                return (400 if method == "PUT" else 500), None
+            self.limits.pop(parts[0], None)
+            if method == "PUT":
+                self.limits[parts[0]] = body["value"]
+            return 204, None
+        if kind == "topic-permissions" and parts[1] in self.users and parts[0] == "/":
+            self.rights[parts[1]] = body
+            return 204, None
+        return 400, None
+
+
+@contextlib.contextmanager
+def serving(model: RabbitModel, fleet: Fleet, **more: object) -> Iterator[Fleet]:
+    """Serve the model; return the fleet with its table. more: further keys."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            size = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(size)) if size else None
+            status, answer = model.answer(self.command, self.path.removeprefix("/api/"), body)
+            data = b"" if answer is None else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_PUT = do_DELETE = do_GET
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            table = {"management": f"http://127.0.0.1:{server.server_port}", "user": "warden"}
+            document = fleet.document | {"rabbitmq": table | more}
+            (fleet.root / CONFIG).write_text(tomli_w.dumps(document))
+            secretfile.write(fleet.keys / management.PASSWORD, API_PASSWORD.encode())
+            yield Fleet(fleet.root)
+        finally:
+            server.shutdown()

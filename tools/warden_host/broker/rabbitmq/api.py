@@ -1,0 +1,133 @@
+"""Ask RabbitMQ's HTTP API. It gets the password of its user, and nothing else does."""
+
+import base64
+import http.client
+import json
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+from warden_client import secretfile
+
+from warden_host.errors import HostError
+from warden_host.fleet.fleet import Fleet, malformed
+
+TABLE = "rabbitmq"
+PASSWORD = "rabbitmq.password"  # noqa: S105  a file's name
+_TIMEOUT_S = 10
+_MAX_ANSWER = 16 << 20
+# The password of the API's user would be readable on the network without TLS.
+_ADDRESS = re.compile(
+    r"(?:https://[A-Za-z0-9.-]+|http://(?:localhost|127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})?/?\Z"
+)
+Connection = dict[str, Any]
+
+
+class Api:
+    """Neither a redirect nor a proxy is followed: they would get the password."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._address, user = _settings(fleet.document[TABLE])
+        self.passwords_only: bool = fleet.document[TABLE].get("passwords_only", False)
+        password = secretfile.read(fleet.keys / PASSWORD).decode().rstrip("\r\n")
+        proof = base64.b64encode(f"{user}:{password}".encode()).decode()
+        self._headers = {"Authorization": f"Basic {proof}", "Content-Type": "application/json"}
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+
+    def user(self, username: str) -> dict[str, Any] | None:
+        """Return a user of RabbitMQ's own; None for one that it only knows by a token."""
+        found = self.ask(f"users/{quoted(username)}", none_at=404)
+        if found is not None and not isinstance(found, dict):
+            raise other_form()
+        return found
+
+    def connections(self) -> list[Connection]:
+        """Return the connections that are listed."""
+        listed: Any = self.ask("connections")
+        if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+            raise other_form()
+        return listed
+
+    def close(self, matches: Callable[[Connection], bool]) -> int:
+        """Close the listed connections that match; return how many there were."""
+        found = [str(one.get("name")) for one in self.connections() if matches(one)]
+        for name in found:
+            self.delete("connections/" + quoted(name))
+        return len(found)
+
+    def delete(self, path: str) -> None:
+        """Delete what may be gone by itself."""
+        self.ask(path, "DELETE", none_at=404)
+
+    def ask(
+        self, path: str, method: str = "GET", body: Any = None, none_at: int | None = None
+    ) -> Any:
+        """Return an answer's JSON, "" for an empty one, and None for the status none_at.
+
+        Raises: broker-refused, unreachable.
+        """
+        # Only http and https: _settings() saw to it.
+        request = urllib.request.Request(  # noqa: S310
+            f"{self._address}/api/{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            method=method,
+            headers=self._headers,
+        )
+        try:
+            with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
+                data = answer.read(_MAX_ANSWER)
+            return json.loads(data) if data else ""
+        except urllib.error.HTTPError as error:
+            if error.code == none_at:
+                return None
+            raise HostError(
+                "broker-refused", f"RabbitMQ's HTTP API answers {error.code}", f"look at {TABLE}"
+            ) from None
+        except OSError as error:
+            raise HostError(
+                "unreachable", f"RabbitMQ's HTTP API does not answer ({type(error).__name__})"
+            ) from None
+        except (http.client.HTTPException, ValueError, RecursionError):
+            raise other_form() from None
+
+
+def _settings(table: Any) -> tuple[str, str]:
+    fields = table if isinstance(table, dict) else {}
+    address, user = fields.get("management"), fields.get("user")
+    if fields.keys() - {"passwords_only"} != {"management", "user"} or not isinstance(user, str):
+        raise malformed(f"[{TABLE}] holds management and user, and may hold passwords_only")
+    if type(fields.get("passwords_only", False)) is not bool:
+        raise malformed(f"{TABLE}.passwords_only is neither true nor false")
+    if not isinstance(address, str) or not _ADDRESS.match(address):
+        raise malformed(
+            f"{TABLE}.management is no https:// address; http:// is for this machine alone"
+        )
+    return address.rstrip("/"), user
+
+
+def quoted(name: str) -> str:
+    """Return a name as one part of a path."""
+    return urllib.parse.quote(name, safe="")
+
+
+def client_id(connection: Connection) -> str:
+    """Return the MQTT client ID of a listed connection, or ""."""
+    variables = connection.get("variable_map")
+    return str(variables.get("client_id", "")) if isinstance(variables, dict) else ""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like any other that was not asked for."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def other_form() -> HostError:
+    """Return the error for an answer that is none of this API's."""
+    return HostError(
+        "broker-refused", "RabbitMQ's HTTP API answers in another form", f"look at {TABLE}"
+    )
