@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from browser_kit import ROOT, check_accessible, chromium, page_of
@@ -195,12 +196,44 @@ def test_devices_are_searched_and_shown_in_pages(browsers, fleet):
     assert browser.get("/?group=nobody")[0] == 404
 
 
+def pages_of(browser: Browser, path: str) -> list[str]:
+    """Return all pages of a log, by the links to older entries."""
+    found, query = [], ""
+    while len(found) < 50:
+        status, text = browser.get(path + query)
+        assert status == 200 and ('<a href="?">Newest</a>' in text) == bool(found)
+        found.append(text)
+        older = re.search(r'<a rel="next" href="(\?begin=[^"]+)">Older</a>', text)
+        if older is None:
+            return found
+        query = html.unescape(older[1])
+    raise AssertionError("the pages have no end")
+
+
 def test_a_devices_history_is_shown_in_pages(browsers):
-    first = browsers["look"].get(f"/device/{DEVICE}/history")[1]
-    assert first.count("<tr>") == ROWS + 1 and 'href="?page=2"' in first
-    last = browsers["look"].get(f"/device/{DEVICE}/history?page=3")[1]
-    assert "page=4" not in last and html.escape(MARKUP)[:4] in last
+    found = pages_of(browsers["look"], f"/device/{DEVICE}/history")
+    assert len(found) == 3
+    assert [text.count("<tr>") - 1 for text in found[:2]] == [ROWS, ROWS]
+    assert html.escape(MARKUP)[:4] in found[0]
     assert browsers["look"].get("/device/nobody/history")[0] == 404
+
+
+def test_the_logs_are_shown_in_pages(browsers, fleet):
+    """All that is kept, without a script: the newest entry first, the first row last."""
+    with Store(fleet.database) as store:
+        for number in range(205):
+            store.add_audit("alice console", f"test {number:03}", "ok", durable=False)
+    audit = "".join(pages_of(browsers["own"], "/audit"))
+    numbers = [int(one) for one in re.findall(r"<tr><td>(\d+)</td>", audit)]
+    assert numbers == list(range(numbers[0], 0, -1)) and len(numbers) > 205
+    log = pages_of(browsers["look"], "/log")
+    assert len(log) > 1 and log[0].count("<tr>") == 101
+    assert sum(text.count("temperature") for text in log) == 120
+    for path in ("/log", "/audit", f"/device/{DEVICE}/history"):
+        for wrong in ("<b>", "x" * 513, "event:1", "event:1:0_event:1:0"):
+            assert browsers["own"].get(f"{path}?begin={quote(wrong)}")[0] == 400, (path, wrong)
+    assert "Nothing is kept that is older" in browsers["look"].get("/log?begin=event:0:0")[1]
+    assert browsers["look"].get("/audit?begin=1")[0] == 403
 
 
 def test_groups_change(browsers, fleet):

@@ -113,6 +113,28 @@ def test_what_a_token_may_see(caller, fleet, port):
     assert names == ["D1", "M0", "M1", "M2"]
 
 
+def test_older_events_come_in_pages(fleet, port):
+    """Each of the application's own once, also where those of others lie between."""
+    token = Caller(port, token_of(fleet, replace(FULL, types=("meter",)))[1])
+    with Store(fleet.database) as store:
+        for number in range(7):
+            store.add_event("M2", "home", "temperature", json.dumps({"c": number}))
+            store.add_event("M2", "authority", "temperature", json.dumps({"c": -1}))
+    pages, query = [], ""
+    while len(pages) < 9:
+        status, page = token.get(f"/devices/M2/events?limit=3{query}")
+        assert status == 200
+        pages.insert(0, [one["body"]["c"] for one in page["events"]])
+        if page["next"] is None:
+            break
+        query = f"&before={page['next']}"
+    assert pages == [[0], [1, 2, 3], [4, 5, 6]]
+    assert token.get("/devices/M2/events?before=0")[1] == {"events": [], "next": None}
+    for wrong in ("x", "-1", "1.5", "9" * 17):
+        status, found = token.get(f"/devices/M2/events?before={wrong}")
+        assert (status, found["code"]) == (400, "bad-argument")
+
+
 def test_a_revoked_device_is_shown_as_revoked(fleet, port, service):
     found = Caller(port, token_of(fleet, replace(FULL, types=("meter",)))[1])
     for end, word in ((False, ("offline", "away")), (True, ("revoked",))):

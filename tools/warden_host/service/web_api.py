@@ -280,19 +280,28 @@ class WebApi:
         caller.finish(self._ask(find))
 
     def _events(self, line: Line, caller: Caller, claims: Claims) -> None:
-        """Answer with the newest events that the application has of a device, oldest first."""
+        """Answer with a page of the events that the application has of a device, oldest first.
+
+        before: the `next` of the page of newer ones; the newest page without it.
+        """
         device, count = self._known_device(line, claims), _count(line, MOST_EVENTS)
+        before = line.get("before", 1 << 53)
+        if type(before) is not int or not 0 <= before <= 1 << 53:
+            raise HostError(
+                "bad-argument", "before is the number that the page before has as next"
+            )
 
         def find(engine: Engine) -> tuple[str, str, list[Any]]:
             known = engine.state(device).device
             engine.write_events()
-            return known.type, known.mode, engine.store.events(device)
+            return known.type, known.mode, engine.store.numbered_events(device)
 
         type_, mode, rows = self._ask(find)
         if not claims.may_read(type_):
             raise HostError("token-scope", "the token does not allow to read events of its type")
         proven = mode == "sealed"
         mine = (claims.appid,) if proven else (claims.appid, names.AUTHORITY)
+        kept = [row for row in rows if row[2] in mine and row[0] < before]
         events = [
             {
                 "device": device,
@@ -301,10 +310,10 @@ class WebApi:
                 "time": at,
                 "publisher": {"kind": "device", "id": device, "type": type_, "proven": proven},
             }
-            for at, appid, name, body in rows
-            if appid in mine
+            for _, at, _, name, body in kept[-count:]
         ]
-        caller.finish({"events": events[-count:]})
+        more = kept[-count][0] if len(kept) > count else None
+        caller.finish({"events": events, "next": more})
 
     def _command(self, line: Line, caller: Caller, claims: Claims) -> None:
         """Send a command in the application's name; the device's answer ends the call."""

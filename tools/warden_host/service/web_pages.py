@@ -78,16 +78,13 @@ class WebPages:
 
     def _history(self, line: Line, caller: Caller) -> None:
         """Answer with a page of a device's history, the newest first."""
-        device = _device(line)
-        number = read_number(line)
+        device, begin = _device(line), read_text(line, "begin", "", past.MAX_PLACE)
         self._authority.ask(Engine.write_events)
         with Store(self._fleet.database) as store:
             store.device(device)
-            most = (number + 1) * ROWS + 1
-            entries = past.entries(self._fleet, store, device, most=most)
-        newest = entries[::-1][number * ROWS : (number + 1) * ROWS + 1]
-        rows = [past.record(entry) for entry in newest[:ROWS]]
-        caller.finish({"rows": rows, "page": number, "more": len(newest) > ROWS})
+            found = past.page(self._fleet, store, device, begin, ROWS)
+        rows = [past.record(entry) for entry in found.rows]
+        caller.finish({"rows": rows, "next": found.following})
 
     def _telemetry(self, line: Line, caller: Caller) -> None:
         """Send a line for each series of numbers in a device's events."""

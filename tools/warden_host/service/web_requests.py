@@ -7,6 +7,7 @@ from warden_host.engine.engine import Engine
 from warden_host.engine.request import FORGERIES
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
+from warden_host.numerals import decimal
 from warden_host.service import device_view, live_state, past
 from warden_host.service.control import Caller, Handler, Line
 from warden_host.service.operators import AuditedSockets
@@ -17,7 +18,8 @@ from warden_host.service.web_sessions import WebSessions
 from warden_host.store.store import Store
 
 _NEWEST = 50  # entries of a device's log
-_MAX_ROWS = 500  # of the audit log, and of the fleet's log
+_MAX_ROWS = 500  # of the audit log, and of the fleet's log, in one answer
+_HIGHEST_ROW = 1 << 53  # of the audit log: beyond all that there are
 _MOST_STREAMS = 16  # that pages of one operator have open
 _STREAMS = ("watch", "rollout-watch")  # that a page has open
 # A page that is left open asks for them by itself.
@@ -76,7 +78,11 @@ class WebRequests:
 
 
 def look_ups(fleet: Fleet, ask: Ask) -> dict[str, Handler]:
-    """Return the operations that show what fleet.db keeps: show, log, audit."""
+    """Return the operations that show what fleet.db keeps: show, log, audit.
+
+    The two logs answer with a line for each row, the newest first, and then {"ok", "next"}: what
+    the next page gives as `begin`, or "" where there is none.
+    """
 
     def show(line: Line, caller: Caller) -> None:
         device = names.check_id(read_text(line, "device"), "device ID")
@@ -87,19 +93,24 @@ def look_ups(fleet: Fleet, ask: Ask) -> dict[str, Handler]:
         caller.finish(device_view.record(found))
 
     def log(line: Line, caller: Caller) -> None:
+        begin = read_text(line, "begin", "", past.MAX_PLACE)
         ask(Engine.write_events)
         with Store(fleet.database) as store:
-            found = past.entries(fleet, store, most=_count(line))
-        for entry in found:
+            page = past.page(fleet, store, begin=begin, most=_count(line))
+        for entry in page.rows:
             caller.send(past.record(entry))
-        caller.finish({"ok": True})
+        caller.finish({"ok": True, "next": page.following})
 
     def audit(line: Line, caller: Caller) -> None:
+        begin, count = read_text(line, "begin", ""), _count(line)
+        row = decimal(begin, _HIGHEST_ROW) if begin else _HIGHEST_ROW
+        if row is None:
+            raise HostError("control-malformed", "this is no row of the audit log")
         with Store(fleet.database) as store:
-            rows = store.latest_audit_rows(_count(line))
-        for row in rows:
+            rows = store.audit_rows_from(row, count + 1)
+        for row in rows[:count]:
             caller.send(row._asdict() | {"hash": row.hash.hex()})
-        caller.finish({"ok": True})
+        caller.finish({"ok": True, "next": str(rows[count].id) if len(rows) > count else ""})
 
     return {"show": show, "log": log, "audit": audit}
 

@@ -88,6 +88,11 @@ class Audit(Database):
         query = f"SELECT {_COLUMNS} FROM audit ORDER BY id DESC LIMIT ?"  # noqa: S608
         return [Entry(*row) for row in reversed(self._do(query, count).fetchall())]
 
+    def audit_rows_from(self, highest: int, most: int) -> list[Entry]:
+        """Return the rows from an ID downwards, the newest first; `most` of them at most."""
+        query = f"SELECT {_COLUMNS} FROM audit WHERE id <= ? ORDER BY id DESC LIMIT ?"  # noqa: S608
+        return [Entry(*row) for row in self._do(query, highest, most)]
+
     def audit_base(self) -> tuple[int, bytes]:
         """Return ID and hash of the last row that was trimmed; (0, 32 zero bytes) if none was."""
         row = self._do("SELECT value FROM settings WHERE name = ?", _BASE).fetchone()

@@ -99,9 +99,14 @@ class Events(Database):
 
     def events(self, device: str) -> list[tuple[float, str, str, str]]:
         """Return (time, appid, name, body as JSON) of the newest MAX_EVENTS, oldest first."""
+        return [row[1:] for row in self.numbered_events(device)]
+
+    def numbered_events(self, device: str) -> list[tuple[int, float, str, str, str]]:
+        """Return events() with a number before each: a later event has a higher one."""
         self.write_events()
         rows = self._do(
-            "SELECT time, appid, name, body FROM events WHERE device = ? ORDER BY id DESC LIMIT ?",
+            "SELECT id, time, appid, name, body FROM events WHERE device = ? "
+            "ORDER BY id DESC LIMIT ?",
             device,
             MAX_EVENTS,
         ).fetchall()

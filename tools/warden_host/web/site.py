@@ -1,6 +1,7 @@
 """What every page is made with: the session of its request, its form, its frame, its errors."""
 
 import secrets
+import string
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,6 +26,8 @@ _MAX_FIELDS = 12
 _MAX_COOKIE = 128  # characters: ours are shorter
 _MOST_VERDICTS = 64  # that are kept for the pages that show them
 MAX_PAGE = 1000
+_MAX_BEGIN = 512
+_OF_BEGIN = frozenset(string.ascii_lowercase + string.digits + ":_.+-")
 _STATUS = {
     "device-unknown": 404,
     "group-unknown": 404,
@@ -33,6 +36,7 @@ _STATUS = {
     "login-refused": 401,
     "login-stale": 403,
     "address-refused": 403,
+    "control-malformed": 400,
     "not-applicable": 409,
     "login-paused": 429,
     "not-serving": 503,
@@ -207,6 +211,14 @@ def page_number(request: Request) -> int:
     if given is None:
         raise HTTPException(400, "page is no number")
     return min(max(given, 1), MAX_PAGE) - 1
+
+
+def begin_of(request: Request) -> str:
+    """Return where an address says that a page of a log begins, or "". Raises 400."""
+    given = request.query_params.get("begin", "")
+    if len(given) > _MAX_BEGIN or not set(given) <= _OF_BEGIN:
+        raise HTTPException(400, "this is no place in the log")
+    return given
 
 
 def refusal(error: HostError) -> Line:

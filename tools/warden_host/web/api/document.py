@@ -60,6 +60,12 @@ _STATE = {
 }
 _DEVICE = {"name": "device", "in": "path", "required": True, "schema": _NAME}
 
+_BEFORE = {
+    "name": "before",
+    "in": "query",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 1 << 53},
+}
+
 
 def _limit(most: int) -> dict[str, Any]:
     return {
@@ -143,7 +149,15 @@ _SCHEMAS: dict[str, Any] = {
             "publisher": _ref("Publisher"),
         }
     ),
-    "Events": _object({"events": {"type": "array", "items": _ref("Event")}}),
+    "Events": _object(
+        {
+            "events": {"type": "array", "items": _ref("Event")},
+            "next": {
+                "type": ["integer", "null"],
+                "description": "Give it as `before` for the page of older ones.",
+            },
+        }
+    ),
     "Command": _object(
         {"command": _VERB},
         {
@@ -216,7 +230,7 @@ DOCUMENT: dict[str, Any] = {
                 "The newest events that the application has of a device, oldest first.",
                 "Events",
                 404,
-                parameters=[_DEVICE, _limit(200)],
+                parameters=[_DEVICE, _BEFORE, _limit(200)],
             )
         },
         "/devices/{device}/commands": {

@@ -22,6 +22,7 @@ from warden_host.web.guard import MAX_BODY, App
 
 _DEPTH = 12  # of a body; a device takes 8 levels of arguments
 _MARKS = 4096
+_MAX_NUMBER = 1 << 53  # of an event
 
 
 def api(authority: Authority) -> App:
@@ -69,8 +70,9 @@ class Handlers:
         return await self._answer(request, "device", request.path_params)
 
     async def events(self, request: Request) -> Response:
-        """Return the newest events of a device."""
-        return await self._answer(request, "events", request.path_params | _limit(request))
+        """Return a page of a device's events."""
+        fields = request.path_params | _limit(request) | _number(request, "before", _MAX_NUMBER)
+        return await self._answer(request, "events", fields)
 
     async def command(self, request: Request) -> Response:
         """Send a command; return the device's answer."""
@@ -109,10 +111,15 @@ def _text(request: Request, name: str) -> str:
 
 
 def _limit(request: Request) -> Line:
-    text = _text(request, "limit")
+    return _number(request, "limit", 999_999)
+
+
+def _number(request: Request, name: str, most: int) -> Line:
+    """Return a parameter that is a number, if it is given. Raises bad-argument."""
+    text = _text(request, name)
     if not text:
         return {}
-    limit = decimal(text, 999_999)
-    if limit is None:
-        raise HostError("bad-argument", "the limit is no number")
-    return {"limit": limit}
+    number = decimal(text, most)
+    if number is None:
+        raise HostError("bad-argument", f"{name} is no number")
+    return {name: number}

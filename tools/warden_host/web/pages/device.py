@@ -11,7 +11,7 @@ from warden_host.control_client import MAX_LINE
 from warden_host.errors import HostError
 from warden_host.web.assets import plots_there
 from warden_host.web.authority import Line
-from warden_host.web.site import Site, page_number, refusal
+from warden_host.web.site import Site, begin_of, refusal
 
 _DEPTH = 16
 _NOTHING_ASKED = {"app": "", "command": "", "args": "", "forge": ""}
@@ -74,7 +74,7 @@ class DevicePages:
             f"History of {device}",
             op="history",
             device=device,
-            page=page_number(request),
+            begin=begin_of(request),
         )
 
     async def telemetry(self, request: Request) -> Response:

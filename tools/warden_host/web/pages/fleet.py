@@ -8,9 +8,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from warden_host.numerals import decimal
-from warden_host.web.site import Site, page_number
+from warden_host.web.site import Site, begin_of, page_number
 
 _MAX_SEARCH = 32
+_ROWS = 100  # of a page of a log
 
 _MAX_MARK = 10**16 - 1
 _MAX_NAME = 64
@@ -49,18 +50,20 @@ class FleetPages:
         )
 
     async def log(self, request: Request) -> Response:
-        """Show the newest entries of the fleet's log."""
+        """Show a page of the fleet's log."""
         return await self._newest_first(request, "log", "Log")
 
     async def audit(self, request: Request) -> Response:
-        """Show the newest entries of the audit log."""
+        """Show a page of the audit log."""
         return await self._newest_first(request, "audit", "Audit log")
 
     async def _newest_first(self, request: Request, operation: str, title: str) -> Response:
-        session = self._site.session(request)
-        lines = self._site.authority.lines({"op": operation, "session": session})
-        rows = [line async for line in lines if "ok" not in line]
-        return await self._site.page(session, f"{operation}.html", title=title, rows=rows[::-1])
+        session, begin = self._site.session(request), begin_of(request)
+        asked = {"op": operation, "session": session, "begin": begin, "count": _ROWS}
+        *rows, last = [line async for line in self._site.authority.lines(asked)]
+        return await self._site.page(
+            session, f"{operation}.html", title=title, rows=rows, next=last["next"], begin=begin
+        )
 
     async def live(self, request: Request) -> Response:
         """Server-sent events: what happens in the fleet, or at a device, after a page's mark."""
