@@ -103,11 +103,11 @@ def look_ups(fleet: Fleet, ask: Ask) -> dict[str, Handler]:
 
     def audit(line: Line, caller: Caller) -> None:
         begin, count = read_text(line, "begin", ""), _count(line)
-        row = decimal(begin, _HIGHEST_ROW) if begin else _HIGHEST_ROW
-        if row is None:
+        highest = decimal(begin, _HIGHEST_ROW) if begin else _HIGHEST_ROW
+        if highest is None:
             raise HostError("control-malformed", "this is no row of the audit log")
         with Store(fleet.database) as store:
-            rows = store.audit_rows_from(row, count + 1)
+            rows = store.audit_rows_from(highest, count + 1)
         for row in rows[:count]:
             caller.send(row._asdict() | {"hash": row.hash.hex()})
         caller.finish({"ok": True, "next": str(rows[count].id) if len(rows) > count else ""})
