@@ -23,6 +23,15 @@ BLOCK = 4096
 CTRL_C = b"\x03"
 
 
+class Listed:
+    """A USB port as pyserial lists it; it is there while the board's port is."""
+
+    vid, product, description = 0x2E8A, "Board", ""
+
+    def __init__(self, device: str, serial_number: str) -> None:
+        self.device, self.serial_number = device, serial_number
+
+
 class BoardModel:
     """folder: of the board's own. blocks: of its filesystem, 4 KB each; unique_id: of its chip."""
 

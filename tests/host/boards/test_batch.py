@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cli_kit import fails, said
-from port_model import BoardModel
+from port_model import BoardModel, Listed
 from serial.tools import list_ports
 from warden_host.boards import batch, ports
 from warden_host.boards.records import BoardRecord
@@ -19,15 +19,6 @@ from warden_host.protocol import policy
 from warden_host.store.store import Store
 
 LINE = ("provision", "--board", "UNIX", "--offline", "--json", "--batch")
-
-
-class Listed:
-    """A USB port as pyserial lists it; it is there while the board's port is."""
-
-    vid, product, description = 0x2E8A, "Board", ""
-
-    def __init__(self, device, serial_number):
-        self.device, self.serial_number = device, serial_number
 
 
 @pytest.fixture
