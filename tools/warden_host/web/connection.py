@@ -5,6 +5,7 @@ or doesn't read its answer, would hold its place for ever.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -22,6 +23,44 @@ MOST_BYTES, _MORE_BYTES = 65536, 4096
 MOST_UNREAD = 1 << 20
 
 
+class Deadline:
+    """End a connection whose client is late for WAIT_S; look about once a second.
+
+    is_late: returns whether the client has to do something now. end: ends the connection.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        is_late: Callable[[], bool],
+        end: Callable[[], None],
+    ) -> None:
+        self._loop, self._is_late, self._end = loop, is_late, end
+        self._at: float | None = None
+        self._look: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Look now, and again until the end or stop()."""
+        now = self._loop.time()
+        if not self._is_late():
+            self._at = None
+        elif self._at is None:
+            self._at = now + WAIT_S
+        elif now >= self._at:
+            self._end()
+            return
+        self._look = self._loop.call_later(_LOOK_S, self.start)
+
+    def restart(self) -> None:
+        """Give the client its whole time again."""
+        self._at = None
+
+    def stop(self) -> None:
+        """Stop looking."""
+        if self._look is not None:
+            self._look.cancel()
+
+
 class LimitedConnection(H11Protocol):
     """A connection that ends where its request or its reader is late."""
 
@@ -29,27 +68,24 @@ class LimitedConnection(H11Protocol):
         """held: the connection's place."""
         super().__init__(**options)
         self._places, self._place = held
-        self._late_at: float | None = None
-        self._look: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(self.loop, self.is_waiting, self.end)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the place over from the handshake."""
         super().connection_made(transport)
         self._place.connection = self
         self._places.wait(self._place)
-        self._check()
+        self._deadline.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop looking."""
         super().connection_lost(exc)
         self._places.leave(self._place)
-        if self._look is not None:
-            self._look.cancel()
+        self._deadline.stop()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Leave the connection to LimitedWebSocket, which looks after it from then on."""
-        if self._look is not None:
-            self._look.cancel()
+        self._deadline.stop()
         super().handle_websocket_upgrade(event)
         protocol = self.transport.get_protocol()
         if isinstance(protocol, LimitedWebSocket):
@@ -59,7 +95,7 @@ class LimitedConnection(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Give the next request its own time."""
-        self._late_at = None
+        self._deadline.restart()
         self._places.wait(self._place)
         super().on_response_complete()
 
@@ -74,17 +110,6 @@ class LimitedConnection(H11Protocol):
     def end(self) -> None:
         """End it at once."""
         self.transport.abort()
-
-    def _check(self) -> None:
-        now = self.loop.time()
-        if self._is_asked() and not self.transport.get_write_buffer_size():
-            self._late_at = None
-        elif self._late_at is None:
-            self._late_at = now + WAIT_S
-        elif now >= self._late_at:
-            self.transport.abort()
-            return
-        self._look = self.loop.call_later(_LOOK_S, self._check)
 
     def _is_asked(self) -> bool:
         """Return whether a whole request came, which is not answered yet."""
@@ -102,8 +127,7 @@ class LimitedWebSocket(WebSocketsSansIOProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._late_at: float | None = None
-        self._look: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(self.loop, self._is_late, self.end)
         self._bytes = 0
         self._answered = False
 
@@ -140,15 +164,14 @@ class LimitedWebSocket(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection over."""
         super().connection_made(transport)
-        self._check()
+        self._deadline.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop looking."""
         super().connection_lost(exc)
         if self._place is not None:
             self._places.leave(self._place)
-        if self._look is not None:
-            self._look.cancel()
+        self._deadline.stop()
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless a flood of pings or of empty pieces would fill the memory."""
@@ -179,15 +202,8 @@ class LimitedWebSocket(WebSocketsSansIOProtocol):
             return False
         return True
 
-    def _check(self) -> None:
-        now = self.loop.time()
+    def _is_late(self) -> bool:
+        """Return whether the hand-shake or the reader is late; each look forgives some bytes."""
         self._bytes = max(0, self._bytes - _MORE_BYTES)
         # Not writable: above the transport's mark, 64 KB, for all of this time.
-        if self.handshake_complete and self.writable.is_set():
-            self._late_at = None
-        elif self._late_at is None:
-            self._late_at = now + WAIT_S
-        elif now >= self._late_at:
-            self.transport.abort()
-            return
-        self._look = self.loop.call_later(_LOOK_S, self._check)
+        return not (self.handshake_complete and self.writable.is_set())
