@@ -1,16 +1,10 @@
 """`warden alarms`: show where the fleet's alarms go, and try it."""
 
-import time
-
 import click
 
 from warden_host.alarms import settings as alarm_settings
-from warden_host.alarms.channel import Group
-from warden_host.alarms.rules import Alarm
 from warden_host.cli import screen
 from warden_host.cli.common import State, json_option, pass_state
-from warden_host.errors import HostError
-from warden_host.otp.notify.delivery import Undelivered
 from warden_host.service import alarm_service
 
 
@@ -66,28 +60,14 @@ def test(state: State, as_json: bool) -> int:
     Example:
       warden alarms test
     """
-    fleet = state.fleet()
-    ways = alarm_service.ways(fleet)
-    if not ways:
-        raise HostError(
-            "not-applicable",
-            "no alarms go anywhere",
-            "give warden.toml a table [alarms]: docs/operations.md",
-        )
-    alarm = Alarm("test", "", "this is a test: nothing happened", time.time())
-    failed = 0
-    for name, address, way in ways:
-        why = ""
-        try:
-            way.send(Group([alarm]).message(fleet.root.name, name, address))
-        except Undelivered as error:
-            why = error.why
-            failed += 1
-        to = f"{name} {address}".strip()
+    failed = False
+    for one in alarm_service.send_test(state.fleet()):
+        failed = failed or bool(one.why)
+        to = f"{one.way} {one.to}".strip()
         if as_json:
-            screen.print_json({"ok": not why, "way": name, "to": address, "why": why})
-        elif why:
-            screen.show(f"✗ {to}: {why}")
+            screen.print_json({"ok": not one.why} | one._asdict())
+        elif one.why:
+            screen.show(f"✗ {to}: {one.why}")
         else:
             screen.good(f"{to}: delivered")
     return 1 if failed else 0

@@ -1,17 +1,18 @@
 """Watch a served fleet for alarms, and send them to its operators."""
 
 import threading
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from warden_host.alarms import settings as alarm_settings
-from warden_host.alarms.channel import Channel
+from warden_host.alarms.channel import Channel, Group
 from warden_host.alarms.conditions import Conditions
 from warden_host.alarms.rules import Alarm, RefusedLogins, alarm_of
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError, filesystem_error
 from warden_host.fleet.fleet import Fleet
-from warden_host.otp.notify.delivery import Way
+from warden_host.otp.notify.delivery import Undelivered, Way
 from warden_host.otp.notify.mail import MailWay
 from warden_host.otp.notify.webhook import WebhookWay
 from warden_host.service import crl_keeper
@@ -31,6 +32,36 @@ def ways(fleet: Fleet) -> list[tuple[str, str, Way]]:
     if found.webhook is not None and wanted.webhook:
         by.append(("webhook", "", WebhookWay(found.webhook, fleet.keys)))
     return by
+
+
+class Delivery(NamedTuple):
+    """What became of a test alarm. to: an address, "" of a webhook. why: "" where it arrived."""
+
+    way: str
+    to: str
+    why: str
+
+
+def send_test(fleet: Fleet) -> Iterator[Delivery]:
+    """Send a test alarm to all who get alarms, and yield what became of each.
+
+    Raises: not-applicable where nobody gets any, config-malformed.
+    """
+    found = ways(fleet)
+    if not found:
+        raise HostError(
+            "not-applicable",
+            "no alarms go anywhere",
+            "give warden.toml a table [alarms]: docs/operations.md",
+        )
+    alarm = Alarm("test", "", "this is a test: nothing happened", time.time())
+    for name, address, way in found:
+        try:
+            way.send(Group([alarm]).message(fleet.root.name, name, address))
+        except Undelivered as error:
+            yield Delivery(name, address, error.why)
+        else:
+            yield Delivery(name, address, "")
 
 
 class AlarmService:

@@ -1,14 +1,10 @@
 """Do what the console offers beside the operations of other sockets: groups, codes, alarms."""
 
-import time
 from typing import Any
 
 from warden_host import names
-from warden_host.alarms.channel import Group
-from warden_host.alarms.rules import Alarm
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
-from warden_host.otp.notify.delivery import Undelivered
 from warden_host.protocol import policy
 from warden_host.service import alarm_service
 from warden_host.service.authority import Authority
@@ -83,21 +79,6 @@ class WebActs:
 
     def _test_alarms(self, _: Line, caller: Caller) -> None:
         """Send a test alarm to all who get alarms. Raises not-applicable."""
-        ways = alarm_service.ways(self._fleet)
-        if not ways:
-            raise HostError(
-                "not-applicable",
-                "no alarms go anywhere",
-                "give warden.toml a table [alarms]: docs/operations.md",
-            )
-        alarm = Alarm("test", "", "this is a test: nothing happened", time.time())
-        results = []
-        for name, address, way in ways:
-            why = ""
-            try:
-                way.send(Group([alarm]).message(self._fleet.root.name, name, address))
-            except Undelivered as error:
-                why = error.why
-            results.append({"way": name, "to": address, "why": why})
+        results = [one._asdict() for one in alarm_service.send_test(self._fleet)]
         failed = any(one["why"] for one in results)
         caller.finish({"ok": not failed, "verdict": "not-delivered", "results": results})
