@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -19,7 +18,7 @@ from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.service import web_passwords, web_sessions
 from warden_host.service.console import Console, WebAddress, check_modules, console
-from warden_host.service.run import Service, serving
+from warden_host.service.run import Service
 from warden_host.store.operators import Operator
 from warden_host.store.store import Store
 from warden_host.store.web_logins import WebLogin
@@ -36,16 +35,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory):
     return made
 
 
-@pytest.fixture(scope="module")
-def service(fleet) -> Iterator[Service]:
-    with serving(fleet, web=WebAddress("127.0.0.1", 0)) as made:
-        yield made
-
-
 @pytest.fixture
-def browser(service: Service) -> Browser:
-    assert service.console is not None
-    return Browser(service.console.port)
+def browser(port: int) -> Browser:
+    return Browser(port)
 
 
 @pytest.fixture

@@ -3,14 +3,11 @@
 import json
 import re
 import socket
-from collections.abc import Iterator
 
 import pytest
 from host_kit import new_fleet
 from process_kit import PATIENCE_S
 from warden_host.cli import main
-from warden_host.service.console import WebAddress
-from warden_host.service.run import Service, serving
 from warden_host.store.operators import Operator
 from warden_host.store.store import Store
 from warden_host.store.web_logins import WebLogin
@@ -29,15 +26,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def service(fleet) -> Iterator[Service]:
-    with serving(fleet, web=WebAddress("127.0.0.1", 0)) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def alice(fleet, service) -> Browser:
-    assert service.console is not None
-    made = Browser(service.console.port)
+def alice(fleet, port: int) -> Browser:
+    made = Browser(port)
     let_in(fleet, made, "alice")
     return made
 

@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +16,7 @@ from warden_host.fleet.fleet import Fleet
 from warden_host.service import control, web_passwords
 from warden_host.service.console import WebAddress
 from warden_host.service.login_limits import LoginLimits
-from warden_host.service.run import Service, serving
+from warden_host.service.run import serving
 from warden_host.service.web_passwords import PasswordCheck
 from warden_host.store.operators import Operator
 from warden_host.store.store import Store
@@ -47,15 +46,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
 
 
 @pytest.fixture(scope="module")
-def service(fleet: Fleet) -> Iterator[Service]:
-    with serving(fleet, web=WebAddress("127.0.0.1", 0)) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def browser(fleet: Fleet, service: Service) -> Browser:
-    assert service.console is not None
-    made = Browser(service.console.port)
+def browser(fleet: Fleet, port: int) -> Browser:
+    made = Browser(port)
     let_in(fleet, made, "alice")
     return made
 

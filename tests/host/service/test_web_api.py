@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -21,9 +20,8 @@ from warden_host.fleet import pki
 from warden_host.protocol import access_token, policy
 from warden_host.protocol.access_token import Claims, Scope
 from warden_host.service import control, web_api, web_api_streams
-from warden_host.service.console import MOST_CALLS, WebAddress
+from warden_host.service.console import MOST_CALLS
 from warden_host.service.event_feed import Entry, EventFeed
-from warden_host.service.run import Service, serving
 from warden_host.service.web_api_streams import message, shown
 from warden_host.service.wrong_logins import WrongLogins
 from warden_host.store.store import App, Pair, Store
@@ -48,24 +46,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory):
         store.add_event("D1", "home", "temperature", '{"c": 20}')
         store.add_event("D1", "authority", "temperature", '{"c": 21}')
     return made
-
-
-@pytest.fixture(scope="module")
-def news() -> list[FleetEvent]:
-    """What `warden serve` shows."""
-    return []
-
-
-@pytest.fixture(scope="module")
-def service(fleet, news) -> Iterator[Service]:
-    with serving(fleet, news.append, web=WebAddress("127.0.0.1", 0)) as made:
-        yield made
-
-
-@pytest.fixture
-def port(service: Service) -> int:
-    assert service.console is not None
-    return service.console.port
 
 
 @pytest.fixture
