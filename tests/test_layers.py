@@ -113,7 +113,7 @@ ALONE: dict[str, str] = {
     "session.incident": "",
     "session.incident_log": "wire.cbor wire.exact",
     "session.outbox": "",
-    "session.plain": "crypto.ct crypto.rand wire.cbor wire.exact wire.strict_json",
+    "session.plain": "crypto.ct crypto.rand wire.cbor wire.exact wire.names wire.strict_json",
     "session.resume": SEALING
     + " net.backoff session.message session.session wire.cbor wire.exact wire.envelope wire.names",
     "session.message": "wire.cbor wire.exact",

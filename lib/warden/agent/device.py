@@ -19,7 +19,6 @@ from micropython import const
 
 from .. import unload
 from ..errors import PeerError, UsageError, ensure
-from ..wire.names import JSON
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -344,22 +343,23 @@ class Device:
 
         Nothing waits between sealing and posting: counters reach the broker in their order.
         """
-        agent = self._agent
-        if agent.plain is not None:
-            message = agent.plain.event(event, {"body": body})
-            agent.post(agent.names.event(event, JSON).encode(), message)
-            return True
-        posted = False
-        for session in agent.sessions:
-            if self._gets(session, to):
-                self._post_sealed(session, event, body)
+        if self._agent.plain is not None:
+            return self._agent.plain.post(self._agent.post, event, body)
+        # By an index and in small functions: a board allocates a frame of more than eleven words.
+        at, posted = -len(self._agent.sessions), False  # from the end, so that 0 is behind it
+        while at:
+            if self._gets(self._agent.sessions[at], to):
+                self._post_sealed(at, event, body)
                 posted = True
+            at += 1
         return posted
 
-    def _post_sealed(self, session: "Session", event: str, body: "dict[str, Any]") -> None:
+    def _post_sealed(self, at: int, event: str, body: "dict[str, Any]") -> None:
+        """Seal an event for the session of this index, and queue it."""
         agent = self._agent
-        data = session.seal_view(event, 0, body)
-        agent.post(agent.names.sealed(event)[0], data)
+        sealed = agent.names.sealed(event)
+        data = agent.sessions[at].seal_event(sealed[1], body)
+        agent.post(sealed[0], data)
 
 
 def _use_policy(agent: "Any", record: "bytes | None", brokers: "Any" = None) -> "Any":

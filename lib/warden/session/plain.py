@@ -14,11 +14,12 @@ from ..crypto.ct import equal
 from ..crypto.rand import random_bytes
 from ..errors import PeerError, UsageError, ensure
 from ..wire.cbor import DEEPEST, encode
+from ..wire.names import JSON
 from ..wire.strict_json import is_refused
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
     from ..vault import Vault
     from ..wire.names import Topics
@@ -155,6 +156,13 @@ class Plain:
             if uid is None or known is None or not equal(uid, known):
                 raise PeerError("wrong-application")
         return appid
+
+    def post(
+        self, post: "Callable[[bytes, bytes], Any]", event: str, body: "dict[str, Any]"
+    ) -> bool:
+        """Post an application's event by post(topic, JSON), and return True."""
+        post(self._names.event(event, JSON).encode(), self.event(event, {"body": body}))
+        return True
 
     def event(self, event: str, fields: "dict[str, Any]") -> bytes:
         """Return an event as JSON bytes, with the device's own fields.

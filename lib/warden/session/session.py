@@ -289,36 +289,45 @@ class Session:
         opening: the encoded body up to its last value, which is `body` then.
         LinkError no-session, counter-exhausted (a new hello is due then).
         """
+        keys = self._spend_counter()
+        payload = keys.payload
+        payload[:] = b"\x83"
+        cbor.write(payload, id)
+        cbor.write(payload, previous)
+        if previous is not None:
+            payload.extend(body)
+        else:
+            lead = len(payload)
+            payload.extend(opening)
+            cbor.write(payload, body, cbor.DEEPEST - (2 if opening else 1))
+            if len(payload) > _COUNTED:
+                _check_items(keys, lead)
+        return keys.sealer.seal(keys.next_up - 1, payload, self._names.sealed(event)[1])
+
+    def seal_event(self, aad: bytes, body: "dict[str, Any]") -> memoryview:
+        """Return seal_view(event, 0, body). aad: of the event, from Topics.sealed()."""
+        keys = self._spend_counter()
+        payload = keys.payload
+        payload[:] = b"\x83\x00\xf6"
+        cbor.write(payload, body, cbor.DEEPEST - 1)
+        if len(payload) > _COUNTED:
+            _check_items(keys, 3)
+        return keys.sealer.seal(keys.next_up - 1, payload, aad)
+
+    def _spend_counter(self) -> Keys:
+        """Return the keys after spending a counter, the one before next_up, under them.
+
+        It is spent before anything is sealed: no key and nonce pair comes twice.
+        """
         keys = self._keys
         if keys is None:
             raise LinkError("no-session")
-        counter = keys.next_up
-        if counter >= COUNTER_MAX:
+        if keys.next_up >= COUNTER_MAX:
             self.drop()
             self._due_ms = 0
             raise LinkError("counter-exhausted")
-        # Spent before anything is sealed: no key and nonce pair comes twice.
-        keys.next_up = counter + 1
-        # The list [id, null, body] by hand: encoding it would cost a third of what the body does.
-        payload = keys.payload
-        if not id and previous is None:
-            payload[:] = b"\x83\x00\xf6"
-        else:
-            payload[:] = b"\x83"
-            cbor.write(payload, id)
-            cbor.write(payload, previous)
-        if previous is not None:
-            payload.extend(body)
-            return keys.sealer.seal(counter, payload, self._names.sealed(event)[1])
-        lead = len(payload)
-        payload.extend(opening)
-        cbor.write(payload, body, cbor.DEEPEST - (2 if opening else 1))
-        if len(payload) > _COUNTED:
-            from ..wire.cbor_reader import check_items
-
-            keys.payload = bytearray()
-            check_items(memoryview(payload)[lead:])
-        return keys.sealer.seal(counter, payload, self._names.sealed(event)[1])
+        keys.next_up += 1
+        return keys
 
     def open(self, topic: memoryview, parsed: "envelope.Envelope", now_ms: int) -> Message:
         """Return a command, opened in place.
@@ -377,6 +386,14 @@ class Session:
         keys = self._keys
         if keys is not None and keys.last_down == counter:
             keys.reply = reply
+
+
+def _check_items(keys: Keys, lead: int) -> None:
+    """Check how many items the body in a long payload has, and keep its buffer no longer."""
+    from ..wire.cbor_reader import check_items
+
+    payload, keys.payload = keys.payload, bytearray()
+    check_items(memoryview(payload)[lead:])
 
 
 def _is_bytes(value: object, size: int) -> bool:

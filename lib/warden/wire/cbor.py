@@ -16,7 +16,7 @@ import struct
 from micropython import const
 
 from ..errors import PeerError, UsageError, ensure
-from .exact import is_utf8, narrow, widen
+from .exact import encode_float, encode_text, is_utf8, narrow, widen
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -166,6 +166,9 @@ def encode(value: object, depth: int = DEEPEST) -> bytes:
 
 def write(out: bytearray, value: "Any", depth: int = DEEPEST) -> None:
     """Append the one encoding of value to out; see encode()."""
+    if depth and type(value) is dict and len(value) == 1:
+        value = _write_only_key(out, value)
+        depth -= 1
     if _write(out, value):
         return
     # In one loop, as _walk(). `outer`, of each container around the one that is written: items,
@@ -314,32 +317,28 @@ def _write(out: bytearray, value: "Any") -> bool:
     # By `type`, the frequent ones first: this is done for every event.
     kind = type(value)
     if kind is str:
-        _write_text(out, value)
+        data = encode_text(value)
+        _write_head(out, _TEXT, len(data))
+        out.extend(data)
     elif kind is bytes or kind is bytearray or kind is memoryview:
-        n = len(value)
-        if n < 24:
-            out.append(0x40 | n)
-        else:
-            out.extend(head(_BYTES, n))
+        _write_head(out, _BYTES, len(value))
         out.extend(value)
     elif kind is int:
         if 0 <= value < 24:
             out.append(value)
         else:
             ensure(-(1 << 64) <= value < 1 << 64, "bad-argument", "an integer above 64 bits")
-            out.extend(head(_UINT, value) if value >= 0 else head(_NINT, -1 - value))
+            if value >= 0:
+                _write_head(out, _UINT, value)
+            else:
+                _write_head(out, _NINT, -1 - value)
     elif value is None:
         out.append(0xF6)
     elif kind is dict or kind is list or isinstance(value, (dict, tuple)):
-        n = len(value)
-        major = _MAP if isinstance(value, dict) else _ARRAY
-        if n < 24:
-            out.append(major << 5 | n)
-        else:
-            out.extend(head(major, n))
+        _write_head(out, _MAP if isinstance(value, dict) else _ARRAY, len(value))
         return False
     elif kind is float:
-        out.extend(_encoded_float(value))
+        out.extend(encode_float(value))
     elif kind is bool:
         out.append(0xF5 if value else 0xF4)
     else:
@@ -347,20 +346,27 @@ def _write(out: bytearray, value: "Any") -> bool:
     return True
 
 
-def _write_text(out: bytearray, value: str) -> None:
-    try:
-        data = value.encode()
-    except UnicodeError:
-        raise UsageError("bad-argument", "a lone surrogate in a text")
-    n = len(data)
-    # As many characters as bytes: plain ASCII, no need to look closer.
-    if n != len(value) and not is_utf8(data):
-        raise UsageError("bad-argument", "a text that is not UTF-8")
-    if n < 24:
-        out.append(0x60 | n)
+def _write_head(out: bytearray, major: int, value: int) -> None:
+    """Append a head; the short ones without an object on the way, for they are in every event."""
+    if value < 24:
+        out.append(major << 5 | value)
+    elif value < 256:
+        out.append(major << 5 | 24)
+        out.append(value)
     else:
-        out.extend(head(_TEXT, n))
-    out.extend(data)
+        out.extend(head(major, value))
+
+
+def _write_only_key(out: bytearray, value: "dict") -> "Any":
+    """Append the head and the key of a map of one item, and return the item's value.
+
+    Most events have one key: nothing to sort, and no list of pairs.
+    """
+    out.append(_MAP << 5 | 1)
+    for key in value:
+        name = (type(key) is str and _names.get(key)) or _name(key)
+        out.extend(name)
+    return value[key]
 
 
 def _pairs(value: "dict") -> "list[tuple[bytes, Any]]":
@@ -386,15 +392,3 @@ def _name(key: "Any") -> bytes:
             _names.clear()
         _names[key] = name
     return name
-
-
-def _encoded_float(value: float) -> bytes:
-    ensure(value - value == 0, "bad-argument", "NaN or infinity")
-    bits = int.from_bytes(struct.pack(">d", value), "big")
-    single = narrow(bits, 11, 52, 8, 23)
-    if single is None:
-        return b"\xfb" + bits.to_bytes(8, "big")
-    half = narrow(single, 8, 23, 5, 10)
-    if half is None:
-        return b"\xfa" + single.to_bytes(4, "big")
-    return b"\xf9" + half.to_bytes(2, "big")

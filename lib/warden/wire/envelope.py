@@ -26,7 +26,7 @@ _MAC = const(32)
 _PIV_MOST = const(4)
 _PIV_AT = const(19)  # the counter in an encrypt0
 _STRUCTURE = const(9)  # bytes by which it is later in the Enc_structure
-_KEPT = const(512)  # bytes of the largest message whose buffer is kept for the next one
+_KEPT = const(448)  # bytes of the largest payload whose message's buffer is kept
 _LEAST_MAC0 = const(51)
 _LEAST_ENCRYPT0 = const(48)
 _MAC0_HEADER = const(13)  # bytes of its protected header
@@ -199,7 +199,8 @@ class Sealer:
         self._sid = sid
         self._iv = iv
         self._nonce = bytearray(iv)
-        self._size = 0  # bytes of the counter
+        # Bytes of the counter, and the first counter that takes more: counters only rise.
+        self._size = self._end = 0
         self._aad = b""
         # The Enc_structure (RFC 9052 §5.3) of the last message. A device seals the same events all
         # its life: of most messages only the counter and the payload differ.
@@ -209,13 +210,17 @@ class Sealer:
         self._message = self._body = memoryview(b"")
         self._length = -1
 
-    def _prepare(self, size: int, aad: bytes) -> None:
+    def _prepare(self, counter: int, aad: bytes) -> None:
         """Make the Enc_structure for another AAD, or a counter of another size."""
         self._length = -1
+        size = 1
+        while counter >> 8 * size:
+            size += 1
         protected = _ENCRYPT0[size - 1][1:] + self._kid + _PIV[size - 1] + bytes(size) + _SID
         protected += self._sid
         structure = bytearray(b"\x83\x68Encrypt0" + protected + head(_BYTES, len(aad)) + aad)
         self._size, self._aad, self._structure = size, aad, structure
+        self._end = 1 << 8 * size
 
     def _lay_out(self, n: int) -> None:
         """Make the message around a payload of n bytes, but for payload and counter."""
@@ -239,25 +244,32 @@ class Sealer:
 
         counter: spent by the caller before: a key and a counter must never come together twice.
         """
-        size = 1 if counter < 1 << 8 else 2 if counter < 1 << 16 else 3 if counter < 1 << 24 else 4
-        if size != self._size or aad != self._aad:
-            self._prepare(size, aad)
+        # The message of the last call fits again, but for payload and counter; else another.
+        if counter >= self._end or aad != self._aad:
+            self._prepare(counter, aad)
         n = len(payload)
         if n != self._length:
             self._lay_out(n)
-        message, structure = self._message, self._structure
-        left, at = counter, _PIV_AT + size
+        self._body[:n] = payload
+        self._write_counter(counter)
+        _set_nonce(self._nonce, self._iv, counter)
+        self._ccm.seal(self._nonce, self._body, n, self._structure)
+        return self._message if n <= _KEPT else self._release()
+
+    def _write_counter(self, counter: int) -> None:
+        """Write the counter to the message and to its Enc_structure."""
+        message, structure, at = self._message, self._structure, _PIV_AT + self._size
         while at > _PIV_AT:
             at -= 1
-            message[at] = structure[at + _STRUCTURE] = left & 255
-            left >>= 8
-        self._body[:n] = payload
-        _set_nonce(self._nonce, self._iv, counter)
-        self._ccm.seal(self._nonce, self._body, n, structure)
-        if len(message) > _KEPT:
-            self._out = bytearray()
-            self._message = self._body = memoryview(b"")
-            self._length = -1
+            message[at] = structure[at + _STRUCTURE] = counter & 255
+            counter >>= 8
+
+    def _release(self) -> memoryview:
+        """Return the message, and keep no buffer for the next one."""
+        message = self._message
+        self._out = bytearray()
+        self._message = self._body = memoryview(b"")
+        self._length = -1
         return message
 
 

@@ -1,6 +1,10 @@
-"""What MicroPython can't tell exactly: UTF-8, and in how few bits a float fits."""
+"""UTF-8 and the shortest form of a float, exactly: MicroPython's own functions are too lenient."""
+
+import struct
 
 from micropython import const
+
+from ..errors import UsageError, ensure
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
@@ -71,3 +75,28 @@ def widen(bits: int) -> int:
             mantissa <<= 1
             exponent -= 1
     return sign | (exponent + 112) << 23 | (mantissa & 1023) << 13
+
+
+def encode_text(value: str) -> bytes:
+    """Return the text's bytes. UsageError bad-argument where they are not UTF-8."""
+    try:
+        data = value.encode()
+    except UnicodeError:
+        raise UsageError("bad-argument", "a lone surrogate in a text")
+    # As many characters as bytes: plain ASCII, no need to look closer.
+    if len(data) != len(value) and not is_utf8(data):
+        raise UsageError("bad-argument", "a text that is not UTF-8")
+    return data
+
+
+def encode_float(value: float) -> bytes:
+    """Return the shortest head that holds the number exactly. UsageError bad-argument."""
+    ensure(value - value == 0, "bad-argument", "NaN or infinity")
+    bits = int.from_bytes(struct.pack(">d", value), "big")
+    single = narrow(bits, 11, 52, 8, 23)
+    if single is None:
+        return b"\xfb" + bits.to_bytes(8, "big")
+    half = narrow(single, 8, 23, 5, 10)
+    if half is None:
+        return b"\xfa" + single.to_bytes(4, "big")
+    return b"\xf9" + half.to_bytes(2, "big")

@@ -3,11 +3,14 @@
 And against the messages of tests/vectors/session.json, which neither side wrote.
 """
 
+import gc
 import json
+import sys
 
+import cryptolib
 import warden.session.session
 from application_model import KEY, POLICY, App, Bench, ccm, flip, sha256
-from harness import check, equal, raises
+from harness import Skipped, check, equal, need, raises
 from warden.errors import PeerError
 from warden.wire import cbor
 from warden.wire.cbor_reader import ITEMS, check_items
@@ -475,6 +478,29 @@ def test_what_an_event_leaves_behind_is_not_in_the_next_one():
     counter += 2
     equal(app.open("x", counter, bench.session.seal("x", 3, {"b": 1})), [3, None, {"b": 1}])
     equal(bytes(kept), before)
+
+
+def test_an_event_takes_little_memory():
+    """On a board each object searches the heap, and a collection takes as long as four events."""
+    need("gc.mem_alloc")
+    if hasattr(cryptolib, "__file__"):
+        raise Skipped("AES is Python here, and its memory is counted with ours")
+    bench, app = stood()
+    aad = app.names.sealed("temperature")[1]
+    taken, counter = [], 0
+    for body in ({"v": bytes(59)}, {"c": "21"}, {"on": True}):
+        for _ in range(2):  # the first one makes what is kept for the next
+            gc.collect()
+            gc.disable()
+            before = gc.mem_alloc()
+            view = bench.session.seal_event(aad, body)
+            used = gc.mem_alloc() - before
+            gc.enable()
+        taken.append(used)
+        counter += 2
+        equal(app.open("temperature", counter, bytes(view)), [0, None, body])
+    word = 4 if sys.maxsize < 1 << 32 else 8
+    check(max(taken) <= 240 * word // 4, "%r bytes" % taken)
 
 
 def test_an_event_of_more_items_than_the_host_reads():
