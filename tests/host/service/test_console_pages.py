@@ -27,6 +27,7 @@ from console_kit import (
 )
 from host_kit import free_ports, refused
 from warden_host.engine.events import FleetEvent
+from warden_host.fleet import errors_page
 from warden_host.fleet.fleet import Fleet
 from warden_host.otp.notify.console import ConsoleWay
 from warden_host.otp.notify.delivery import Message
@@ -196,6 +197,20 @@ def test_devices_are_searched_and_shown_in_pages(browsers, fleet):
     assert browser.get("/?group=nobody")[0] == 404
 
 
+def test_a_code_opens_what_it_means(browsers):
+    """As docs/errors.md says it; a word of a device's own stays a word."""
+    known = errors_page.entries()["tampered"]
+    for path in ("/incidents", f"/device/{DEVICE}", "/log", f"/device/{DEVICE}/history"):
+        text = html.unescape(browsers["look"].get(path)[1])
+        assert "<summary>tampered</summary>" in text, path
+        assert f"{known.means} {known.do}".replace("`", "") in text, path
+        assert len(re.findall("<summary>", text)) == len(
+            re.findall(
+                r"<summary>(?:tampered|replayed|device-cloned|Values of .*)</summary>", text
+            )
+        )
+
+
 def pages_of(browser: Browser, path: str) -> list[str]:
     """Return all pages of a log, by the links to older entries."""
     found, query = [], ""
@@ -224,7 +239,7 @@ def test_the_logs_are_shown_in_pages(browsers, fleet):
         for number in range(205):
             store.add_audit("alice console", f"test {number:03}", "ok", durable=False)
     audit = "".join(pages_of(browsers["own"], "/audit"))
-    numbers = [int(one) for one in re.findall(r"<tr><td>(\d+)</td>", audit)]
+    numbers = [int(one) for one in re.findall(r"<tr><td[^>]*>(\d+)</td>", audit)]
     assert numbers == list(range(numbers[0], 0, -1)) and len(numbers) > 205
     log = pages_of(browsers["look"], "/log")
     assert len(log) > 1 and log[0].count("<tr>") == 101

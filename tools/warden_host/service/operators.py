@@ -20,7 +20,7 @@ from warden_host.service.control import Caller, Handler, Line
 # What pages of the console show (service/web_pages.py, web_acts.py).
 PAGES = (
     *("device-page", "history", "telemetry", "otp", "incidents", "alarms", "ban-page"),
-    *("rollouts", "rollout-page", "releases", "groups", "group-page"),
+    *("rollouts", "rollout-page", "releases", "groups", "group-page", "meanings"),
 )
 # Operation → the role that it takes.
 _ROLE_OF = {

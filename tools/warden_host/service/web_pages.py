@@ -4,6 +4,7 @@ Each look-up is on its caller's thread with a connection of its own to fleet.db,
 holds up the engine. No secret of the fleet is in an answer.
 """
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from warden_host import names
 from warden_host.alarms import settings as alarm_settings
 from warden_host.alarms.channel import Group
 from warden_host.engine.engine import Engine
+from warden_host.errors import HostError
+from warden_host.fleet import errors_page
 from warden_host.fleet.fleet import Fleet
 from warden_host.reactions import settings as reaction_settings
 from warden_host.rollout import rollouts as rollout_engine
@@ -48,6 +51,7 @@ class WebPages:
             "group-page": self._group,
             "incidents": self._incidents,
             "alarms": self._alarms,
+            "meanings": self._meanings,
         }
 
     def _devices(self, line: Line, caller: Caller) -> None:
@@ -174,6 +178,14 @@ class WebPages:
                 "restricted": len(done),
             }
         )
+
+    def _meanings(self, _: Line, caller: Caller) -> None:
+        """Send a line for each code of docs/errors.md: what it means, and what to do."""
+        with contextlib.suppress(HostError):  # without the page codes are shown alone
+            for one in errors_page.entries().values():
+                means = f"{one.means} {one.do}".replace("`", "")
+                caller.send({"code": one.code, "means": means})
+        caller.finish({"ok": True})
 
     def _alarms(self, _: Line, caller: Caller) -> None:
         """Answer with where alarms go, without addresses of people, and with those that wait."""

@@ -75,6 +75,7 @@ class Site:
             lstrip_blocks=True,
         )
         self._templates.filters |= shown.FILTERS
+        self._explained: dict[str, str] | None = None  # code → what it means
         # By the ID in a page's address: the form token of the session, and the verdict.
         self._verdicts: OrderedDict[str, tuple[str, Line]] = OrderedDict()
 
@@ -118,11 +119,25 @@ class Site:
     async def page(self, session: str, template: str, **values: Any) -> Response:
         """Return a page for the operator of the session; templates get its name and roles."""
         who = await self.authority.call({"op": "whoami", "session": session})
-        return self.render(template, **(values | who | {"token": form_token(session)}))
+        frame = {"token": form_token(session), "explained": await self._meanings(session)}
+        return self.render(template, **(values | who | frame))
+
+    async def _meanings(self, session: str) -> dict[str, str]:
+        """Return what each code means; it is asked for once."""
+        if self._explained is None:
+            lines = self.authority.lines({"op": "meanings", "session": session})
+            self._explained = {one["code"]: one["means"] async for one in lines if "code" in one}
+        return self._explained
 
     def render(self, template: str, status: int = 200, **values: Any) -> Response:
         """Return a page that needs no session."""
-        frame = {"fleet_name": self._name, "operator": "", "roles": [], "token": ""}
+        frame = {
+            "fleet_name": self._name,
+            "operator": "",
+            "roles": [],
+            "token": "",
+            "explained": {},
+        }
         values = frame | {"mark": began.get()} | values
         return HTMLResponse(self._templates.get_template(template).render(values), status)
 
