@@ -23,8 +23,6 @@ NAMED = {
     "tools/warden_host/release/manifest_plan.py: error.code not in _CONDITION_FAILED",
     # What a device that left the fleet in the middle of a rollout ends with.
     "tools/warden_host/rollout/device_job.py: error.code in ('revoked', 'device-unknown')",
-    # No attacks, so not recorded as incidents.
-    "tools/warden_host/engine/engine.py: code not in ('stale-hello', 'clock-jumped')",
     # Where no later attempt helps.
     "tools/warden_host/bridge/bridge.py: error.code in ('operator-unknown', 'role-missing')",
     # The offer to make what is missing.

@@ -40,6 +40,8 @@ class Standby:
         self._last: "dict[str, Any] | None" = None  # what the service said at its end
         self._commands = 0  # that run
         self._wakeup = asyncio.Event()
+        if result.reason and result.reason != "trial-failed":  # a slot that this start refused
+            agent.report(result.reason, "update")
         if result.trial or result.failed or result.update or result.mode == "recovery":
             self._load()
             self._wakeup.set()

@@ -258,8 +258,14 @@ def test_device_with_an_older_boot_counter_is_reported_and_cleared(stage, peer):
 
 def test_replayed_hello_does_not_block_the_device(stage, peer):
     stage.handshake(peer)
-    stage.receive("hello", peer.hello_bytes)
+    for _ in range(50):
+        stage.receive("hello", peer.hello_bytes)
     assert stage.codes() == ["stale-hello"]
+    (row,) = stage.store.incidents(DEVICE)  # a flood of them is one record, once a second
+    assert (row.source, row.code, row.at, row.n) == ("host", "stale-hello", "hello", 1)
+    stage.pass_time(2)
+    stage.receive("hello", peer.hello_bytes)
+    assert [one.n for one in stage.store.incidents(DEVICE)] == [2]
     stage.receive("x", peer.seal("x", [0, None, {}]))
     before = stage.store.device(DEVICE)
     assert not stage.engine.clear(DEVICE)

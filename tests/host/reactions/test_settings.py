@@ -1,6 +1,7 @@
 """[reactions] of warden.toml: strict keys, safe defaults, overrides of types and of devices."""
 
 import ast
+import re
 
 import pytest
 from host_kit import new_fleet, refused
@@ -104,6 +105,8 @@ def test_each_code_that_a_device_or_the_authority_may_record_can_be_given(repo):
     never = {"gate-open", "not-provisioned", "already-provisioned", "command-failed"}
     assert found - never <= CODES
     assert not never & CODES
+    _, _, text = (repo / "docs/incidents.md").read_text().partition("Four codes are none: ")
+    assert never == set(re.findall("`([a-z]+-[a-z]+)`", text.partition("\n\n")[0]))
 
 
 def test_a_tampered_log_and_a_tamper_switch_have_their_reactions(load):

@@ -99,6 +99,14 @@ def test_drops_are_announced_once_per_device(world):
         "D1": "340 messages dropped: it sends more than its quota",
         "D2": "7 messages dropped: it sends more than its quota",
     }
+    rows: list[list[tuple[str, ...]]] = []
+    world.authority.ask(
+        lambda engine: rows.extend(
+            [(one.source, one.code, one.at, str(one.n)) for one in engine.store.incidents(name)]
+            for name in ("D1", "D2", "D3")
+        )
+    )
+    assert rows == [[("host", "flooded", "", "340")], [("host", "flooded", "", "7")], []]
     world.clock.now += 1
     world.authority.ask(world.authority.announce_refused)
     assert len([each for each in world.news if each.code == "flooded"]) == 2

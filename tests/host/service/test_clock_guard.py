@@ -232,7 +232,8 @@ def test_no_welcome_holds_a_time_that_jumped(stage, peer):
     stage.receive("hello", peer.hello())
     assert stage.sent == []
     assert stage.codes() == ["clock-jumped"]
-    assert stage.store.incidents(DEVICE) == []  # the host's fault and not the device's
+    (row,) = stage.store.incidents(DEVICE)
+    assert (row.source, row.code, row.at, row.n) == ("host", "clock-jumped", "hello", 1)
     assert stage.engine.online() == {DEVICE: ["authority"]}  # sessions that stand go on
     stage.now = Instant(NOW + 2, stage.now.steady + 1)
     stage.handshake(peer)

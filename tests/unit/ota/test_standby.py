@@ -76,6 +76,18 @@ def run(one, *orders):
         return asyncio.run(work())
 
 
+def test_a_slot_that_the_start_refused_is_an_incident():
+    board = installed()
+    device, _one, _heap = start(board)
+    equal(device.incidents, [])
+    board.damage(0, 0, "app.map")
+    device, _one, _heap = start(board)
+    equal(device.incidents, [("slot-damaged", "update")])
+    device, _one, _heap = start(board)
+    equal(device.incidents, [])  # once: the slot has failed, and is not opened again
+    board.off()
+
+
 def test_nothing_is_loaded_until_an_order_comes():
     board = installed()
     sys.modules.pop(SERVICE, None)

@@ -343,9 +343,7 @@ class Engine:
                 return
             if self.store.has_app_changes(name):
                 return  # under a key that it is about to lose
-        # Not an attack: a repeated hello that crossed our answer, or a fault of this host.
-        if code not in ("stale-hello", "clock-jumped"):
-            self.store.add_incident(name, "host", code, event, 1)
+        self.store.add_incident(name, "host", code, event, 1)
         self.notify(FleetEvent("refused", name, appid, event, code, text=refused.text))
 
     def _add_new_sessions(self, state: DeviceState, rotation: Rotation) -> None:

@@ -29,7 +29,7 @@ from warden_host.names import AUTHORITY, PLAIN, TOPIC_LIMIT, Topic
 from warden_host.otp.service import OtpService
 from warden_host.service.clock_guard import ClockGuard, WorkClock
 from warden_host.service.fair_inbox import MAX_TASKS, FairInbox, Load, Sender
-from warden_host.service.flood_guard import FloodGuard, refusal_notices
+from warden_host.service.flood_guard import FloodGuard, record_refused
 from warden_host.service.key_lists import Asks, KeyLists
 from warden_host.service.known_devices import KnownDevices
 from warden_host.service.link import AppLink, outdated
@@ -377,7 +377,7 @@ class Authority:
         self._ticked = now
         return True
 
-    def announce_refused(self, _: Engine) -> None:
+    def announce_refused(self, engine: Engine) -> None:
         """Announce once a second how many notices were not shown and how many messages refused."""
         now = self._clock()
         for code, missed in self._throttle.due(now):
@@ -387,7 +387,7 @@ class Authority:
         self._refusals_announced = now
         with self._inbox_guard:
             refused = self._inbox.pop_refused()
-        for fleet_event in refusal_notices(refused):
+        for fleet_event in record_refused(engine.store, refused):
             # Not by engine.notify(): the flood used up what it shows of this device.
             self._announce(fleet_event)
 

@@ -12,6 +12,9 @@ from warden_host.engine.events import FleetEvent
 from warden_host.reactions.flood import FloodMeter
 from warden_host.reactions.settings import Budget
 from warden_host.service.fair_inbox import Sender
+from warden_host.store.store import Store
+
+FLOODED = "flooded"
 
 # (device, why): called once for each flooder, on the thread that found it; it must not wait.
 Found = Callable[[str, str], None]
@@ -76,11 +79,13 @@ class FloodGuard:
             self._meter.forget(device)
 
 
-def refusal_notices(refused: dict[Sender, int]) -> Iterable[FleetEvent]:
-    """Yield a notice for each device of which messages were refused."""
+def record_refused(store: Store, refused: dict[Sender, int]) -> Iterable[FleetEvent]:
+    """Count what was refused as one incident of each device, and return a notice for each."""
     counts: dict[str, int] = {}
     for sender, count in refused.items():
         counts[sender.device] = counts.get(sender.device, 0) + count
     for device, count in counts.items():
+        if store.find(device) is not None:
+            store.add_incident(device, "host", FLOODED, "", count)
         text = f"{count} messages dropped: it sends more than its quota"
-        yield FleetEvent("notice", device, code="flooded", text=text)
+        yield FleetEvent("notice", device, code=FLOODED, text=text)
