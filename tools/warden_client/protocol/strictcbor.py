@@ -30,12 +30,28 @@ LIMITS = Limits(depth=MAX_DEPTH, items=2048, containers=2048)
 # Of values that a device reads.
 DEVICE_LIMITS = Limits(depth=8, items=2048, containers=128)
 
-_BYTES = tuple(bytes((number,)) for number in range(256))
 UINT, NINT, BYTES, TEXT, ARRAY, MAP, TAG, OTHER = range(8)
+# The heads of small arguments, by major type and argument.
+_HEADS = tuple(
+    tuple(
+        bytes((major << 5 | number,) if number < 24 else (major << 5 | 24, number))
+        for number in range(256)
+    )
+    for major in range(UINT, TAG)
+)
+_WIDER = (struct.Struct(">BH"), struct.Struct(">BI"), struct.Struct(">BQ"))  # and of others
 # Of each argument in an initial byte: the width of what follows, and the least that it may say.
 _WIDTHS = {24: (1, 24), 25: (2, 1 << 8), 26: (4, 1 << 16), 27: (8, 1 << 32)}
 _WIDTHS |= {reserved: (0, 0) for reserved in range(28, 32)}
 _SIMPLE = b"\xf4\xf5\xf6"  # false, true, null
+# By initial byte: the bytes of a scalar whose argument is in that byte; 0 of any other item.
+_SHORT = bytes(
+    0
+    if first & 31 > 23 or ARRAY << 5 <= first and first not in _SIMPLE
+    else 1 + first % 32 * (first >> 5 in (BYTES, TEXT))
+    for first in range(256)
+)
+_KEYS = frozenset((int, str, bytes))
 # Of each width of float: its form; the bits of its exponent, all set in NaN and the infinities;
 # the bits that the next narrower width has no place for.
 _FLOATS = {
@@ -79,7 +95,7 @@ def _encode(value: Any, depth: int) -> bytes:
     if isinstance(value, (dict, list, tuple)) and not depth:
         raise HostError("cbor-limit", "lists and maps are nested too deep")
     if isinstance(value, dict):
-        if not {type(key) for key in value} <= {int, str, bytes}:
+        if not _KEYS.issuperset(map(type, value)):
             raise HostError("bad-argument", "a map key is neither integer, text nor bytes")
         items = sorted([(_encode(k, 0), _encode(v, depth - 1)) for k, v in value.items()])
         return head(MAP, len(items)) + b"".join([key + item for key, item in items])
@@ -105,15 +121,16 @@ def is_u32(value: Any) -> TypeGuard[int]:
 
 def head(major: int, argument: int) -> bytes:
     """Return the shortest head of this major type."""
-    if argument < 24:
-        return _BYTES[major << 5 | argument]
-    width = 0 if argument < 1 << 8 else 1 if argument < 1 << 16 else 2 if argument < 1 << 32 else 3
-    return bytes((major << 5 | 24 + width,)) + argument.to_bytes(1 << width, "big")
+    if argument < 1 << 8:
+        return _HEADS[major][argument]
+    wider = 0 if argument < 1 << 16 else 1 if argument < 1 << 32 else 2
+    return _WIDER[wider].pack(major << 5 | 25 + wider, argument)
 
 
 def byte_string(value: bytes) -> bytes:
     """Return the encoding of a byte string."""
-    return head(BYTES, len(value)) + value
+    length = len(value)
+    return (_HEADS[BYTES][length] if length < 1 << 8 else head(BYTES, length)) + value
 
 
 def read_head(data: bytes, at: int, canonical: bool = True) -> tuple[int, int, int]:
@@ -176,16 +193,20 @@ def scan(data: bytes, limits: Limits = LIMITS, canonical: bool = True) -> int:
         if at >= end:
             raise HostError("cbor-malformed", "ends early")
         start, first = at, data[at]
-        major, argument = first >> 5, first & 31
-        at += 1
-        if argument > 23:
-            width, least = _WIDTHS[argument]
-            argument = int.from_bytes(data[at : at + width], "big")
-            at += width
-            if not width or (argument < least and major != OTHER):
-                major, argument, at = read_head(data, start, canonical)  # says what is wrong
-        if BYTES <= major <= TEXT:
-            at += argument
+        major, short = first >> 5, _SHORT[first]
+        if short:
+            at += short
+        else:
+            argument = first & 31
+            at += 1
+            if argument > 23:
+                width, least = _WIDTHS[argument]
+                argument = int.from_bytes(data[at : at + width], "big")
+                at += width
+                if not width or (argument < least and major != OTHER):
+                    major, argument, at = read_head(data, start, canonical)  # says what is wrong
+            if BYTES <= major <= TEXT:
+                at += argument
         if at > end:
             raise HostError("cbor-malformed", "ends early")
         if last is not None and owed & 1 and canonical:  # the item is a key
@@ -194,7 +215,7 @@ def scan(data: bytes, limits: Limits = LIMITS, canonical: bool = True) -> int:
             if last >= data[start:at]:
                 raise HostError("cbor-not-canonical", "keys out of order, or one twice")
             last = data[start:at]
-        if major <= TEXT or first in _SIMPLE:
+        if short or major <= TEXT:
             continue
         if major == OTHER:
             _check_float(data[start] & 31, argument, canonical)
