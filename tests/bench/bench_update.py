@@ -131,7 +131,7 @@ class Heap:
         stack.enter_context(Broker(self.fleet))
         self.authority = stack.enter_context(Authority(self.fleet, lambda _: None))
         # What is announced is limited: after the chunks of an update no session is.
-        self.authority.ask(lambda engine: engine.watchers.append(self.news.put))
+        self.authority.ask(lambda engine: engine.watchers.add(self.news.put))
         self.sequence = 1
         self.images = {size: image(size) for size in (SMALL, LARGE)}
 

@@ -78,10 +78,10 @@ class Soak(fleet_kit.World):
         self.authority.ask(self._watch)
 
     def _watch(self, engine: Engine) -> None:
-        engine.watchers.append(self._note)
+        engine.watchers.add(self._note, "event")
 
     def _note(self, event: FleetEvent) -> None:
-        if event.kind == "event" and event.name in self.got:
+        if event.name in self.got:
             with self.guard:
                 self.got[event.name].append(event.body["n"])
 

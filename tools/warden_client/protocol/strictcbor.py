@@ -47,7 +47,7 @@ _SIMPLE = b"\xf4\xf5\xf6"  # false, true, null
 # By initial byte: the bytes of a scalar whose argument is in that byte; 0 of any other item.
 _SHORT = bytes(
     0
-    if first & 31 > 23 or ARRAY << 5 <= first and first not in _SIMPLE
+    if first & 31 > 23 or (ARRAY << 5 <= first and first not in _SIMPLE)
     else 1 + first % 32 * (first >> 5 in (BYTES, TEXT))
     for first in range(256)
 )

@@ -278,7 +278,7 @@ class _CommandJob:
         """
         request, clock = self._request, self._engine.clock
         reply = yield from resend.wait_for_reply(
-            self._is_reply, clock, again, request.timeout_s, request.ttl_s
+            self._is_reply, clock, again, request.timeout_s, request.ttl_s, request.device
         )
         if reply is None:
             unknown = (
@@ -387,7 +387,7 @@ class _CommandJob:
         return Topic(address.type, address.device, "cmd", command or self._request.command, fmt)
 
     def _until(self, matches: Callable[[FleetEvent], bool], seconds: float) -> Wait:
-        return Wait(matches, self._engine.clock().steady + seconds)
+        return Wait(matches, self._engine.clock().steady + seconds, self._request.device)
 
     def _is_session(self, fleet_event: FleetEvent) -> bool:
         request = self._request

@@ -25,6 +25,7 @@ from warden_host.engine.jobs import Done, Job, Jobs
 from warden_host.engine.presence import Presence
 from warden_host.engine.receipts import Receipts
 from warden_host.engine.throttle import Throttle
+from warden_host.engine.watchers import Watchers
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY, Address, Topic
 from warden_host.protocol import policy
@@ -62,7 +63,7 @@ class Engine:
         self._states: dict[str, DeviceState] = {}
         self._jobs = Jobs()
         self.event_handlers: dict[str, EventHandler] = {}  # by the event's name
-        self.watchers: list[Callable[[FleetEvent], None]] = []
+        self.watchers = Watchers()
         self._throttle = Throttle()
         self.presence = Presence(store, self.send, self.notify, self.record_refusal, clock)
         self.event_handlers["offline"] = self.presence.on_goodbye
@@ -262,7 +263,7 @@ class Engine:
         """Pass an event to jobs and watchers, and to screens unless the device floods them."""
         if self._throttle.admit(fleet_event.device, self.clock().steady):
             self._announce(fleet_event.shown())
-        for watcher in self.watchers:
+        for watcher in self.watchers.of(fleet_event.kind):
             watcher(fleet_event)
         self._jobs.dispatch(fleet_event)
 

@@ -77,7 +77,7 @@ def _send_when_awake(engine: Engine, state: DeviceState, one: HeldCommand, send:
                 yield Wait(_is_contact, deadline, device)
             elif not _is_next(state, one.number):
                 # One after the other: a device lets two wait, and refuses a third.
-                yield Wait(_is_nothing, min(deadline, now.steady + _NEXT_S), device)
+                yield Wait(None, min(deadline, now.steady + _NEXT_S))
             elif session.clock_error(now) >= left:
                 if now.steady - asked >= _ASK_S:
                     asked = now.steady
@@ -88,7 +88,7 @@ def _send_when_awake(engine: Engine, state: DeviceState, one: HeldCommand, send:
                 answer = yield from send(max(1, int(left)))
                 if answer["reply"].get("error") != "busy":
                     return answer
-                yield Wait(_is_nothing, clock().steady + _BUSY_S, device)
+                yield Wait(None, clock().steady + _BUSY_S)
         raise _expired(one)
     finally:
         state.held.pop(one.number, None)
@@ -107,7 +107,3 @@ def _is_next(state: DeviceState, number: int) -> bool:
 
 def _is_contact(fleet_event: FleetEvent) -> bool:
     return fleet_event.kind in ("came", "session")
-
-
-def _is_nothing(_: FleetEvent) -> bool:
-    return False

@@ -11,19 +11,29 @@ from warden_host.errors import HostError, internal_error
 class Wait(NamedTuple):
     """What a job yields: resume it with an event that matches, or with None at the deadline.
 
+    matches: None if it waits for its deadline alone.
     device: if set, only events of this device are offered.
     """
 
-    matches: Callable[[FleetEvent], bool]
+    matches: Callable[[FleetEvent], bool] | None
     deadline: float  # steady seconds
     device: str = ""
+
+    def accepts(self, fleet_event: FleetEvent) -> bool:
+        """Return whether the event resumes the job."""
+        return self.matches is not None and self.matches(fleet_event)
+
+    @property
+    def source(self) -> str | None:
+        """Return the device whose events are awaited, "" for any, None where none is."""
+        return None if self.matches is None else self.device
 
 
 Job = Generator[Wait, FleetEvent | None, dict[str, Any]]
 Done = Callable[[dict[str, Any] | HostError], None]
 
 
-_STARTING = Wait(lambda _: False, 0.0)
+_STARTING = Wait(None, 0.0)
 
 
 @dataclass(eq=False)
@@ -37,8 +47,8 @@ class Jobs:
     """All jobs that wait."""
 
     def __init__(self) -> None:
-        # By the device that they wait for: an event must not cost a look at every job of a fleet.
-        self._running: dict[str, dict[_Running, None]] = {}
+        # By their wait's source: an event must not cost a look at every job of a fleet.
+        self._running: dict[str | None, dict[_Running, None]] = {}
 
     def start(self, job: Job, done: Done) -> None:
         """Start a job; done gets its result, or the error that it raised."""
@@ -49,7 +59,7 @@ class Jobs:
         candidates = list(self._running.get("", ()))
         if fleet_event.device:
             candidates += self._running.get(fleet_event.device, ())
-        for running in [run for run in candidates if run.wait.matches(fleet_event)]:
+        for running in [run for run in candidates if run.wait.accepts(fleet_event)]:
             self._resume(running, fleet_event)
 
     def tick(self, steady: float) -> None:
@@ -68,16 +78,17 @@ class Jobs:
         return [running for kept in self._running.values() for running in kept]
 
     def _add(self, running: _Running) -> None:
-        self._running.setdefault(running.wait.device, {})[running] = None
+        self._running.setdefault(running.wait.source, {})[running] = None
 
     def _remove(self, running: _Running) -> bool:
         """Remove a job; return whether it was there."""
-        kept = self._running.get(running.wait.device, {})
+        source = running.wait.source
+        kept = self._running.get(source, {})
         if running not in kept:
             return False
         del kept[running]
         if not kept:
-            del self._running[running.wait.device]
+            del self._running[source]
         return True
 
     def _resume(self, running: _Running, fleet_event: FleetEvent | None) -> None:

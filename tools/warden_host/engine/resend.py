@@ -56,18 +56,19 @@ def wait_for_reply(
     again: Callable[[], bool],
     timeout_s: float,
     ttl_s: float,
+    device: str,
 ) -> Generator[Wait, FleetEvent | None, FleetEvent | None]:
     """Wait for a reply, and call again() where it may have got lost; None after timeout_s.
 
-    ttl_s: for how long the device takes the command.
+    ttl_s: for how long the device takes the command. device: its ID.
     """
     began = clock().steady
     for pause in AGAIN_S:
         if pause >= min(timeout_s, ttl_s):
             break
-        reply = yield Wait(is_reply, began + pause)
+        reply = yield Wait(is_reply, began + pause, device)
         if reply is not None or clock().steady >= began + timeout_s:
             return reply
         if not again():
             break
-    return (yield Wait(is_reply, began + timeout_s))
+    return (yield Wait(is_reply, began + timeout_s, device))

@@ -48,7 +48,7 @@ class OtpHandler:
         self._alarmed: dict[str, float] = {}  # device → steady seconds of its last alarm
         engine.event_handlers[REQUEST] = self._on_request
         engine.event_handlers[RESPONSE] = self._on_response
-        engine.watchers.append(self._on_event)
+        engine.watchers.add(self._on_event, "incident")
 
     def _on_request(self, state: DeviceState, appid: str, received: Received) -> None:
         content = self._checked(state, appid, received, {"req"})
@@ -91,7 +91,7 @@ class OtpHandler:
 
     def _on_event(self, fleet_event: FleetEvent) -> None:
         """Send an alarm for a duress code, whether the host or the device found it."""
-        if fleet_event.kind != "incident" or fleet_event.code != DURESS:
+        if fleet_event.code != DURESS:
             return
         device, now = fleet_event.device, self._engine.clock().steady
         gate = policy.gate(self._engine.state(device).device.policy)

@@ -24,15 +24,19 @@ class _Account:
     found: bool = False
 
     def leak(self, now: float) -> None:
-        passed = max(0.0, now - self.leaked)
+        passed, budget = now - self.leaked, self.budget
         self.leaked = now
-        if passed:
-            budget = self.budget
-            self.messages = max(0.0, self.messages - passed * budget.messages_s)
-            self.kib = max(0.0, self.kib - passed * budget.kib_s)
-            self.processor_ms = max(0.0, self.processor_ms - passed * budget.processor_ms)
-            if not self.messages and not self.processor_ms:
-                self.total, self.began = 0, now
+        if passed <= 0:
+            return
+        # Not by max(): both directions of every message come here.
+        left = self.messages - passed * budget.messages_s
+        self.messages = left if left > 0 else 0.0
+        left = self.kib - passed * budget.kib_s
+        self.kib = left if left > 0 else 0.0
+        left = self.processor_ms - passed * budget.processor_ms
+        self.processor_ms = left if left > 0 else 0.0
+        if not self.messages and not self.processor_ms:
+            self.total, self.began = 0, now
 
     @property
     def excess(self) -> str:

@@ -362,10 +362,10 @@ class _DeviceJob:
             while True:
 
                 def either(event: FleetEvent, wait: Wait = wait) -> bool:
-                    return wait.matches(event) or self._is_from_device(event)
+                    return wait.accepts(event) or self._is_from_device(event)
 
                 event = yield Wait(either, wait.deadline, self._device)
-                if event is not None and not wait.matches(event):
+                if event is not None and not wait.accepts(event):
                     if event.kind == "session":
                         raise Unreachable("no-session", 0.0)
                     self._check_report(event.body)  # its event crossed our command

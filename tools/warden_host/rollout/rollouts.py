@@ -83,7 +83,7 @@ class Rollouts:
         self._engine = engine
         self.active: dict[int, _Active] = {}
         self._watchers: dict[int, list[Watcher]] = {}
-        engine.watchers.append(self._on_event)
+        engine.watchers.add(self._on_event, "session")
         engine.start(self._ticker(), lambda _: None)
 
     def start(self, number: int, release: OpenRelease) -> None:
@@ -149,7 +149,7 @@ class Rollouts:
 
     def _on_event(self, fleet_event: FleetEvent) -> None:
         """Start the job of a device that was away or lost when it begins a session."""
-        if fleet_event.kind != "session" or fleet_event.app != AUTHORITY:
+        if fleet_event.app != AUTHORITY:
             return
         for active in list(self.active.values()):
             target = active.tally.targets.get(fleet_event.device)
@@ -168,7 +168,7 @@ class Rollouts:
 
     def _ticker(self) -> Job:
         while True:
-            yield Wait(lambda _: False, self._engine.clock().steady + _RETRY_S / 4)
+            yield Wait(None, self._engine.clock().steady + _RETRY_S / 4)
             self.tick()
 
     def _queue_again(self, active: _Active, device: str) -> None:

@@ -19,7 +19,7 @@ from warden_host.service import crl_keeper
 from warden_host.store.alarm_backlog import AlarmBacklog
 
 CHECK_S = 60.0
-_DEVICE_KINDS = ("quarantined", "diverged", "incident", "refused")
+DEVICE_KINDS = ("quarantined", "diverged", "incident", "refused")
 
 
 def ways(fleet: Fleet) -> list[tuple[str, str, Way]]:
@@ -105,7 +105,7 @@ class AlarmService:
 
     def on_device_event(self, fleet_event: FleetEvent) -> None:
         """Take an event of a device from the engine, where no throttle hides one."""
-        if fleet_event.kind in _DEVICE_KINDS:
+        if fleet_event.kind in DEVICE_KINDS:
             self._put(alarm_of(fleet_event))
 
     def on_notice(self, fleet_event: FleetEvent) -> None:

@@ -4,10 +4,10 @@ The links' threads and the control socket put work into the inbox: tasks before 
 device within its quota (fair_inbox.py). A flood costs the messages of its sender alone.
 
 The thread that holds the guard uses the engine. That is the engine's own, or, where it has nothing
-to do, a caller's or a link's: a change of threads costs more than a command.
+to do, a caller's or a link's, which needs no queue then: a change of threads costs more than a
+command.
 """
 
-import math
 import queue
 import threading
 import time
@@ -64,7 +64,8 @@ class Authority:
         self._changed = threading.Condition(self._inbox_guard)
         self._engine: Engine | None = None
         self._guard = threading.Lock()  # for the engine and the store
-        self._lone_reply = False  # a link received a reply while nothing else waited
+        # A reply that a link received while nothing else waited: no queue is needed for it.
+        self._lone_reply: Work | None = None
         self.known = KnownDevices()
         self._links: dict[str, AppLink] = {}
         self._asks = Asks()
@@ -202,40 +203,39 @@ class Authority:
         self._inbox.put_task(work)
 
     def _do_now(self, work: Work) -> None:
-        """Queue work as do() does, and work off the tasks here if the engine is free."""
-        with self._inbox_guard:
-            self._put_task(work)
-        self._work_off(lambda: self._inbox.tasks > 0)
-
-    def _work_off(self, wanted: Callable[[], bool]) -> None:
-        """Work off the inbox while `wanted`, on this thread; leave it to the engine's if it can't.
-
-        wanted: called while the inbox is guarded.
-        """
-        while self._guard.acquire(blocking=False):
+        """Do work here if the engine is free and no task waits; else queue it as do() does."""
+        if self._guard.acquire(blocking=False):
             try:
-                engine = self._engine
-                if engine is None:  # not yet there, or ended
-                    break
-                with self._inbox_guard:
-                    work = self._inbox.pop_next(self._clock()) if wanted() else None
-                if work is None:
-                    break
-                self._attempt(engine, work)
+                engine = self._engine  # None: not yet there, or ended
+                if engine is not None and not self._inbox.tasks:
+                    return self._attempt(engine, work)
             finally:
                 self._guard.release()
-        with self._inbox_guard:
-            if self._inbox.seconds_to_next(0.0) < math.inf:
-                self._changed.notify()
+        self.do(work)
 
     def work_off_reply(self) -> None:
-        """Hand in the reply that a link received alone. Called on the link's thread after it."""
-        if self._lone_reply:
-            self._work_off(self._pop_lone_reply)
+        """Handle the reply that a link received alone, or queue it. Called on the link's thread."""
+        if self._lone_reply is None:
+            return
+        free = self._guard.acquire(blocking=False)
+        try:
+            with self._inbox_guard:
+                engine = self._engine if free and not self._inbox.tasks else None
+                if engine is None:
+                    self._queue_lone_reply()
+                    self._changed.notify()
+                work, self._lone_reply = self._lone_reply, None
+            if engine is not None and work is not None:
+                self._attempt(engine, work)
+        finally:
+            if free:
+                self._guard.release()
 
-    def _pop_lone_reply(self) -> bool:
-        was, self._lone_reply = self._lone_reply, False
-        return was
+    def _queue_lone_reply(self) -> None:
+        """Queue it ahead of all messages, since it came before them. The inbox is guarded."""
+        if self._lone_reply is not None:
+            self._inbox.put_task(self._lone_reply)
+            self._lone_reply = None
 
     def receive(self, appid: str, topic: bytes, payload: memoryview, retain: bool) -> None:
         """Queue a message, or refuse it before it is copied. Called on the link's thread."""
@@ -251,21 +251,17 @@ class Authority:
         with self._inbox_guard:
             if not self._inbox.has_room(sender, size):
                 return
-            text, data = topic.decode(errors="replace"), bytes(payload)
-            lone_reply = verb == b"reply" and self._inbox.seconds_to_next(0.0) == math.inf
-            self._inbox.put(
-                sender,
-                lambda engine: self.floods.handle(
-                    device, lambda: engine.on_message(appid, text, data, retain)
-                ),
-                size,
-                self._clock(),
-                weight,
-            )
-            if lone_reply:
-                self._lone_reply = True
-            else:
-                self._changed.notify()
+            text, data, now = topic.decode(errors="replace"), bytes(payload), self._clock()
+
+            def work(engine: Engine) -> None:
+                self.floods.handle(device, engine.on_message, appid, text, data, retain)
+
+            if verb == b"reply" and self._lone_reply is None and self._inbox.skip(sender, now):
+                self._lone_reply = work
+                return
+            self._queue_lone_reply()
+            self._inbox.put(sender, work, size, now, weight)
+            self._changed.notify()
 
     def _connect(self, app: App) -> None:
         sink = self.known.before(self._asks.before(self.receive), self._announce)
@@ -287,6 +283,7 @@ class Authority:
             engine.on_link_lost(appid)
 
         with self._inbox_guard:
+            self._queue_lone_reply()
             self._inbox.put_task(change)
             self._changed.notify()
 
@@ -337,6 +334,7 @@ class Authority:
     def _next(self) -> Work | None:
         """Return a task or a message that is due; None if there is none."""
         with self._inbox_guard:
+            self._queue_lone_reply()
             return self._inbox.pop_next(self._clock())
 
     def _wait(self) -> None:

@@ -86,7 +86,7 @@ class CertificateKeeper:
 
     def on_device_event(self, fleet_event: FleetEvent) -> None:
         """Look soon where a device whose certificate is due is there: it may sleep again."""
-        if fleet_event.kind == "session" and fleet_event.device in self._due:
+        if fleet_event.device in self._due:
             self._wakeup.set()
 
     def wake(self) -> None:

@@ -128,6 +128,20 @@ class FairInbox(Generic[T]):
             self._schedule(queue, now)
         return True
 
+    def skip(self, sender: Sender, now: float) -> bool:
+        """Count a message as served, without a queue; False if it has to wait its turn."""
+        if self._tasks or self._turns or self._resting:
+            return False
+        queue = self._queues.get(sender)
+        if queue is None:
+            queue = self._queues[sender] = _Queue(now)
+        _refill(queue, now)
+        if queue.tokens < 1:
+            return False
+        queue.tokens -= 1
+        self._accepted += 1
+        return True
+
     def pop_next(self, now: float) -> T | None:
         """Remove and return the next task or message; None if none is due."""
         if self._tasks:

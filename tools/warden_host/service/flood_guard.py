@@ -7,6 +7,7 @@ has each message: it counts at the authority's own.
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from warden_host.engine.events import FleetEvent
 from warden_host.reactions.flood import FloodMeter
@@ -52,14 +53,14 @@ class FloodGuard:
                 self._found(device, why)
         return True
 
-    def handle(self, device: str, work: Callable[[], None]) -> None:
-        """Do the engine's work for a message, and count its processor time.
+    def handle(self, device: str, work: Callable[..., None], *arguments: Any) -> None:
+        """Do the engine's work(*arguments) for a message, and count its processor time.
 
         A wait for the disk or for a busy machine is no fault of the device's.
         """
         began = time.thread_time()
         try:
-            work()
+            work(*arguments)
         finally:
             if device:
                 spent = time.thread_time() - began

@@ -93,7 +93,7 @@ class KeyLists:
 
     def _look_for_ever(self) -> Job:
         while True:
-            yield Wait(lambda _: False, self._engine.clock().steady + _LOOK_S)
+            yield Wait(None, self._engine.clock().steady + _LOOK_S)
             self._look()
 
     def _look(self) -> None:

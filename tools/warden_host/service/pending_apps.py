@@ -54,7 +54,7 @@ class PendingApps:
         self._waiting: dict[str, None] = {}  # devices, in their order
         self._under_way: set[str] = set()
         self._unproved: set[str] = set()  # devices with a rename that waits for its session
-        engine.watchers.append(self._on_event)
+        engine.watchers.add(self._on_event, "session", "came")
 
     def apply(self) -> int:
         """Give connected devices what fleet.db has for them now; return how many they are."""
@@ -67,9 +67,7 @@ class PendingApps:
         return len(found)
 
     def _on_event(self, fleet_event: FleetEvent) -> None:
-        # A device that slept comes back in its old session.
-        if fleet_event.kind not in ("session", "came"):
-            return
+        """Give a device what waits for it; one that slept comes back in its old session."""
         engine, device = self._engine, fleet_event.device
         if engine.store.has_app_changes(device):
             state = engine.state(device)
@@ -166,7 +164,7 @@ class PendingApps:
 
     def _recheck(self) -> Job:
         while self._unproved:
-            yield Wait(lambda _: False, self._engine.clock().steady + _RECHECK_S)
+            yield Wait(None, self._engine.clock().steady + _RECHECK_S)
             self.apply()
             self._unproved &= {change.device for change in self._engine.store.app_changes()}
         return {"ok": True}

@@ -33,7 +33,7 @@ class PendingWipes:
         self._under_way: set[str] = set()
         # Devices with a new session since the wipe was sent, perhaps in an older one.
         self._reconnected: set[str] = set()
-        engine.watchers.append(self._on_event)
+        engine.watchers.add(self._on_event, "session", "command")
 
     def apply(self, device: str, done: Done, timeout_s: float = _ANSWER_S) -> None:
         """Apply the order in fleet.db that ends a device; send the wipe if it is connected.

@@ -96,7 +96,7 @@ class Reactor:
     def __enter__(self) -> "Reactor":
         self._thread.start()
         self._authority.floods.watch(self.budget, self.on_flood)
-        self._authority.ask(lambda engine: engine.watchers.append(self.on_event))
+        self._authority.ask(lambda engine: engine.watchers.add(self.on_event, *_WATCHED))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -107,8 +107,7 @@ class Reactor:
 
     def on_event(self, fleet_event: FleetEvent) -> None:
         """React to an incident or to a refused message. Called by the one who has the engine."""
-        if fleet_event.kind in _WATCHED:
-            self.react(fleet_event.device, fleet_event.code, fleet_event.text)
+        self.react(fleet_event.device, fleet_event.code, fleet_event.text)
 
     def watch_places(self, places: Places) -> None:
         """Use what the broker's log tells of addresses."""

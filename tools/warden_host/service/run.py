@@ -24,7 +24,7 @@ from warden_host.fleet.fleet import Fleet
 from warden_host.protocol import access_token
 from warden_host.service import address_watch, clock_guard, crl_keeper, live_state, web_requests
 from warden_host.service.address_watch import AddressWatch
-from warden_host.service.alarm_service import AlarmService
+from warden_host.service.alarm_service import DEVICE_KINDS, AlarmService
 from warden_host.service.authority import Authority
 from warden_host.service.ban_handler import watching
 from warden_host.service.broker_supervisor import BrokerSupervisor
@@ -132,7 +132,8 @@ def serving(
 
         def announce_to_all(fleet_event: FleetEvent) -> None:
             show_to_all(fleet_event)
-            on_notice(fleet_event)
+            if fleet_event.kind == "notice":
+                on_notice(fleet_event)
 
         def announce_refused(code: str, text: str) -> None:
             """Announce a refused call, which is no alarm; WrongLogins counts log-ins itself."""
@@ -162,8 +163,10 @@ def serving(
             handler.fleet = fleet
             handler.introspection = introspection
             logins = LoginWatch(fleet, announce_to_all, on_notice)
-            watchers = (alarms.on_device_event, tally.on_device_event)
-            authority.ask(lambda engine: engine.watchers.extend(watchers))
+            authority.ask(
+                lambda engine: engine.watchers.add(alarms.on_device_event, *DEVICE_KINDS)
+            )
+            authority.ask(lambda engine: engine.watchers.add(tally.on_device_event))
             watch = stack.enter_context(AddressWatch(fleet, announce_to_all))
             broker.on_refused_login = watch.before(logins.refused)
             bans = watching(fleet, broker, watch.asks, announce_to_all, handler.operations)
@@ -184,7 +187,7 @@ def serving(
                 fleet, authority, broker.reload, announce_to_all, ca_passphrase
             )
             stack.callback(renewing.join)
-            authority.ask(lambda engine: engine.watchers.append(renewing.on_device_event))
+            authority.ask(lambda engine: engine.watchers.add(renewing.on_device_event, "session"))
             handler.renewing = renewing
             reactor = reacting(fleet, authority, broker, announce_to_all, handler.wake_keeper)
             handler.operations.update(stack.enter_context(reactor).operations)
