@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
+from warden_client.protocol.handshake import command_topic
 from warden_client.protocol.keyschedule import session_keys
 from warden_client.protocol.plain import PlainPeer
 from warden_client.protocol.sealing import Channel
@@ -141,8 +142,7 @@ class _CommandJob:
         if self._state.sealed:
             session = yield from self._wait_for_session()
             data = self._seal(session)
-            self._publish(data)
-            send = partial(self._engine.publish, self._topic(), self._app, data)
+            send = partial(self._engine.publish, self._publish(data), self._app, data)
             is_current = partial(self._engine.is_current, self._state)
             again = resend.of_sealed(self._state, self._app, send, is_current)
             return (yield from self._wait_for_reply(again))
@@ -346,8 +346,10 @@ class _CommandJob:
                 )  # a new hello follows
             raise
 
-    def _publish(self, data: bytes, command: str = "", fmt: str = "", forged: bool = True) -> None:
-        """Publish a message to the device, and announce it unless it is an ack.
+    def _publish(
+        self, data: bytes, command: str = "", fmt: str = "", forged: bool = True
+    ) -> Topic:
+        """Publish a message to the device, and announce it unless it is an ack. Return its topic.
 
         forged: whether it is the forgery of a request for one, and not the genuine message there.
         Raises mqtt-too-large: at such a packet the device or the broker ends its connection.
@@ -367,6 +369,7 @@ class _CommandJob:
         if not command:
             self._register(forged)
         self._engine.publish(topic, self._app, data)
+        return topic
 
     def _register(self, forged: bool) -> None:
         request = self._request
@@ -382,9 +385,10 @@ class _CommandJob:
         )
 
     def _topic(self, fmt: str = "", command: str = "") -> Topic:
-        fmt = fmt or (names.SEALED if self._state.sealed else names.PLAIN)
-        address = self._address
-        return Topic(address.type, address.device, "cmd", command or self._request.command, fmt)
+        command = command or self._request.command
+        if fmt != names.PLAIN and self._state.sealed:
+            return command_topic(self._address, command)
+        return Topic(self._address.type, self._address.device, "cmd", command, names.PLAIN)
 
     def _until(self, matches: Callable[[FleetEvent], bool], seconds: float) -> Wait:
         return Wait(matches, self._engine.clock().steady + seconds, self._request.device)

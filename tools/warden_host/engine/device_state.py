@@ -79,6 +79,8 @@ class DeviceState:
         A plain device with an application of its own does not obey the authority. exported: the
         applications that are parties of their own.
         """
+        if self.sealed and AUTHORITY not in exported and command in self.authority_commands:
+            return AUTHORITY
         ours = [pair for pair in self.device.pairs if pair.appid not in exported]
         pairs = sorted(ours, key=lambda pair: (pair.appid != AUTHORITY, pair.appid))
         if not self.sealed and len(pairs) > 1:

@@ -46,7 +46,8 @@ class EventFeed:
         self._number = 0  # of the newest event
         self._newest = self._dropped = mark()  # of it; of the newest one that is not kept
         self._callers: set[Caller] = set()
-        self._changed = threading.Condition()
+        self._guard = threading.Lock()
+        self._changed = threading.Condition(self._guard)
 
     def add(
         self,
@@ -61,7 +62,7 @@ class EventFeed:
         device: only its events. batched: as objects of many events, else one a line.
         shown: what the caller gets of an event, b"" for nothing; called on its own thread.
         """
-        with self._changed:
+        with self._guard:
             self._callers.add(caller)
             now = self._newest = max(self._newest, self._mark())
             known = after is not None and self._dropped <= after <= now
@@ -73,14 +74,14 @@ class EventFeed:
 
     def discard(self, caller: "Caller") -> None:
         """Send no event to this caller any more."""
-        with self._changed:
+        with self._guard:
             self._callers.discard(caller)
 
     def announce(self, fleet_event: FleetEvent) -> None:
         """Send an event to all who watch."""
         kept = bool(self._callers) or self.retains
         data = jsontext.dump(fleet_event.record()).encode() if kept else b""
-        with self._changed:
+        with self._guard:
             self._newest = max(self._newest + 1, self._mark())
             if not kept:
                 self._dropped = self._newest
@@ -96,7 +97,7 @@ class EventFeed:
 
     def later(self, number: int, seconds: float) -> tuple[list[Entry], int]:
         """Return the events after a number, once there is one, and how many of them are lost."""
-        with self._changed:
+        with self._guard:
             self._changed.wait_for(lambda: self._number > number, seconds)
             found = list(takewhile(lambda one: one.number > number, reversed(self._entries)))
             return found[::-1], self._number - number - len(found)

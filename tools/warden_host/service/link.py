@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -64,7 +65,6 @@ class AppLink:
         self.appid = appid
         self._types = (ANY_TYPE,) if appid == AUTHORITY else types
         self._password = fleet.app_password(appid).decode()
-        self._sink = sink
         self._received = received
         self._change = change
         self._lost = False
@@ -82,7 +82,7 @@ class AppLink:
             context.load_cert_chain(fleet.keys / client_pki.OWN)
         self._queue = PublishQueue(_MAX_WAITING)
         context.sslsocket_class = tapped_socket(
-            lambda: PublishTap(self._on_publish, MAX_PACKET, self._queue.acknowledge)
+            lambda: PublishTap(partial(sink, appid), MAX_PACKET, self._queue.acknowledge)
         )
         client.tls_set_context(context)
         client.on_socket_open = _send_at_once
@@ -294,9 +294,6 @@ class AppLink:
         if not self._lost:
             self._lost = True
             self._change(self.appid, False)
-
-    def _on_publish(self, topic: bytes, payload: memoryview, retain: bool) -> None:
-        self._sink(self.appid, topic, payload, retain)
 
 
 def outdated(fleet: Fleet, links: Mapping[str, AppLink], served: list[App]) -> list[str]:

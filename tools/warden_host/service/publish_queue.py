@@ -38,7 +38,7 @@ class PublishQueue:
 
     def add(self, topic: str, payload: bytes) -> None:
         """Keep a message until the broker has it, unless the queue is full."""
-        if len(self) >= self._most:
+        if len(self._sent) + len(self._unsent) >= self._most:
             return
         while self._next_id in self._sent or self._next_id in self._unsent:
             self._advance()
