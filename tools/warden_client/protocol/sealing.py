@@ -14,6 +14,7 @@ from warden_client.protocol.keyschedule import SessionKeys, external_aad
 from warden_client.protocol.replay import ReplayWindow
 
 _MESSAGE = "msg"
+_TEXT = frozenset((str,))
 
 
 class Channel:
@@ -95,6 +96,6 @@ def _fields(payload: Any) -> tuple[int, int | None, dict[str, Any]]:
     number, expiry, body = payload
     if not strictcbor.is_u32(number) or not (expiry is None or strictcbor.is_u32(expiry)):
         raise HostError("bad-body", "id or expiry is not an unsigned integer")
-    if not isinstance(body, dict) or not all(isinstance(key, str) for key in body):
+    if not isinstance(body, dict) or not _TEXT.issuperset(map(type, body)):
         raise HostError("bad-body", "the body is not a map with text keys")
     return number, expiry, body

@@ -142,7 +142,8 @@ class _CommandJob:
         if self._state.sealed:
             session = yield from self._wait_for_session()
             data = self._seal(session)
-            send = partial(self._engine.publish, self._publish(data), self._app, data)
+            self._publish(data)
+            send = partial(self._engine.publish, self._topic(), self._app, data)
             is_current = partial(self._engine.is_current, self._state)
             again = resend.of_sealed(self._state, self._app, send, is_current)
             return (yield from self._wait_for_reply(again))
@@ -346,10 +347,8 @@ class _CommandJob:
                 )  # a new hello follows
             raise
 
-    def _publish(
-        self, data: bytes, command: str = "", fmt: str = "", forged: bool = True
-    ) -> Topic:
-        """Publish a message to the device, and announce it unless it is an ack. Return its topic.
+    def _publish(self, data: bytes, command: str = "", fmt: str = "", forged: bool = True) -> None:
+        """Publish a message to the device, and announce it unless it is an ack.
 
         forged: whether it is the forgery of a request for one, and not the genuine message there.
         Raises mqtt-too-large: at such a packet the device or the broker ends its connection.
@@ -369,7 +368,6 @@ class _CommandJob:
         if not command:
             self._register(forged)
         self._engine.publish(topic, self._app, data)
-        return topic
 
     def _register(self, forged: bool) -> None:
         request = self._request

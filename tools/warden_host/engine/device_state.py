@@ -79,9 +79,9 @@ class DeviceState:
         A plain device with an application of its own does not obey the authority. exported: the
         applications that are parties of their own.
         """
-        if self.sealed and AUTHORITY not in exported and command in self.authority_commands:
-            return AUTHORITY
         ours = [pair for pair in self.device.pairs if pair.appid not in exported]
+        if len(ours) == 1:
+            return ours[0].appid
         pairs = sorted(ours, key=lambda pair: (pair.appid != AUTHORITY, pair.appid))
         if not self.sealed and len(pairs) > 1:
             pairs = pairs[1:]
@@ -143,7 +143,9 @@ class DeviceState:
 
     def is_for_other_app(self, session: Session, data: bytes) -> bool:
         """Return whether a message is sealed under the key of another application."""
-        kid = cose.claimed_kid(data) if len(self.sessions) > 1 else None
+        if len(self.sessions) < 2:
+            return False
+        kid = cose.claimed_kid(data)
         others = (*self.sessions.values(), *self.new_sessions.values())
         return kid != session.kid and any(kid == other.kid for other in others)
 

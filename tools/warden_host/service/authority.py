@@ -214,7 +214,7 @@ class Authority:
         self.do(work)
 
     def work_off_reply(self) -> None:
-        """Handle the reply that a link received alone, or queue it. Called on the link's thread."""
+        """Handle the reply that a link received alone, or queue it. Called on its thread."""
         if self._lone_reply is None:
             return
         free = self._guard.acquire(blocking=False)

@@ -11,7 +11,7 @@ after a reconnect, with DUP set and in its order (4.3.2, 4.6).
 # The client numbers its own packets, which are subscriptions, from 1 up.
 FIRST_ID = 0x8000
 _LAST_ID = 0xFFFF
-_PUBLISH_QOS_1 = 0x32
+_PUBLISH_QOS_1 = b"\x32"
 _DUP = 0x08
 # Messages on their way at once: a broker drops what it can't hand on, so it is not hurried.
 WINDOW = 20
@@ -45,7 +45,7 @@ class PublishQueue:
         name = topic.encode()
         head = len(name).to_bytes(2, "big") + name + self._next_id.to_bytes(2, "big")
         length = _remaining_length(len(head) + len(payload))
-        self._unsent[self._next_id] = b"".join((bytes((_PUBLISH_QOS_1,)), length, head, payload))
+        self._unsent[self._next_id] = b"".join((_PUBLISH_QOS_1, length, head, payload))
         self._advance()
 
     def take(self) -> bytes:
