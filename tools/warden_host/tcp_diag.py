@@ -3,6 +3,7 @@
 Formats: linux/inet_diag.h, linux/sock_diag.h, linux/tcp.h. No privilege is needed.
 """
 
+import functools
 import socket
 import struct
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ _REQUEST = struct.Struct("=BBBxI")
 _ID = struct.Struct("!HH16s16s4x8s")
 _MESSAGE = 72  # bytes of struct inet_diag_msg
 _RECEIVED = 128  # offset of tcpi_bytes_received
+_ATTRIBUTE = struct.Struct("=HH")
+_COUNT = struct.Struct("=Q")
 _READ = 1 << 16
 _TIMEOUT_S = 2.0
 
@@ -70,15 +73,17 @@ def _dump(family: int, port: int) -> Iterator[bytes]:
 def _bytes_received(message: bytes) -> int | None:
     at = _MESSAGE
     while at + 4 <= len(message):
-        length, kind = struct.unpack_from("=HH", message, at)
+        length, kind = _ATTRIBUTE.unpack_from(message, at)
         if length < 4:
             return None
         if kind == _INFO and length >= 4 + _RECEIVED + 8:
-            return int(struct.unpack_from("=Q", message, at + 4 + _RECEIVED)[0])
+            count: int = _COUNT.unpack_from(message, at + 4 + _RECEIVED)[0]
+            return count
         at += (length + 3) & ~3
     return None
 
 
+@functools.lru_cache(1 << 14)  # the same connections are there at the next look
 def _address(family: int, raw: bytes) -> str:
     """Return an address of the kernel's, in its canonical form."""
     size = 4 if family == socket.AF_INET else 16

@@ -47,6 +47,39 @@ def test_the_kernel_tells_what_a_connection_received():
             assert other.cookie != cookie
 
 
+@pytest.mark.parametrize(
+    ("family", "raw", "written"),
+    [
+        (socket.AF_INET, "c0000201" + 24 * "0", "192.0.2.1"),
+        (socket.AF_INET6, "00000000000000000000ffffc0000201", "192.0.2.1"),
+        (socket.AF_INET6, "20010db8000000000000000000000001", "2001:db8::1"),
+        (socket.AF_INET6, "00000000000000000000000000000001", "::1"),
+    ],
+)
+def test_an_address_has_one_form(family, raw, written):
+    assert tcp_diag._address(family, bytes.fromhex(raw)) == written
+
+
+def test_a_connection_that_rests_costs_no_look_at_budgets():
+    asked = []
+
+    def budget_of(client: str) -> Budget:
+        asked.append(client)
+        return BUDGET
+
+    meter = TrafficMeter(budget_of)
+    read(meter, {}, 4.95)
+    peer = ("10.0.0.1", 1)
+    read(meter, {peer: 100}, 5.0)
+    read(meter, {peer: 100}, 5.5)  # its bucket empties
+    assert asked
+    asked.clear()
+    read(meter, {peer: 100}, 6.0)
+    assert asked == []
+    read(meter, {peer: 101}, 6.5)
+    assert asked == [CLIENT]
+
+
 def test_a_connection_above_its_budget_is_found_once_in_a_while(meter):
     peer = ("10.0.0.1", 1)
     assert read(meter, {peer: 41 << 10}, 5.0) == [CLIENT]

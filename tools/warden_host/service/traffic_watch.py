@@ -60,10 +60,12 @@ class TrafficMeter:
         for peer, (cookie, received) in present.items():
             seen = self._seen(peer, cookie, client_at, before)
             waiting = seen.waiting + max(0, received - seen.received)
-            if seen.client:
+            if seen.client and waiting:
                 growth[seen.client] += waiting
                 waiting = 0
-            known[peer] = seen._replace(received=received, waiting=waiting)
+            if (received, waiting) != (seen.received, seen.waiting):  # most of a fleet rest
+                seen = seen._replace(received=received, waiting=waiting)
+            known[peer] = seen
         levels: dict[str, float] = {}
         for client, size in growth.items():
             budget = self._budget_of(client)
