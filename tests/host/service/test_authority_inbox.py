@@ -239,6 +239,33 @@ def test_messages_before_a_loss_are_handled_before_it(world, monkeypatch):
     assert [appid for appid, _ in world.handled[-4:]] == ["lights"] * 4
 
 
+def test_a_lone_reply_before_a_loss_is_handled_before_it(world, monkeypatch):
+    order: list[int] = []
+    monkeypatch.setattr(Engine, "on_link_lost", lambda *_: order.append(len(world.handled)))
+    world.authority.ask(lambda _: None)
+    with world.authority._guard:  # nothing waits, and the engine has no time
+        world.receive("D1", "reply")
+        world.authority.on_link_change("authority", False)
+        world.authority.work_off_reply()
+    world.settle()
+    assert order == [1]
+
+
+def test_a_lone_reply_is_handled_before_what_comes_with_it(world):
+    with world.authority._guard:
+        world.receive("D1", "reply")
+        world.receive("D1", count=2)
+        world.receive("D2", "reply")
+        world.authority.work_off_reply()
+    world.settle()
+    assert [what.split("/")[0] for _, what in world.handled] == [
+        "D1 reply",
+        "D1 x",
+        "D2 reply",
+        "D1 x",
+    ]
+
+
 def test_tasks_are_limited(world):
     world.hold()
     done = threading.Event()

@@ -196,6 +196,31 @@ def test_a_removed_account_that_rested_is_not_served():
     assert taken(inbox, 100.0) == []
 
 
+def test_a_message_that_skips_the_queue_counts_in_its_rate():
+    inbox = FairInbox()
+    assert sum(inbox.skip(A, 0.0) for _ in range(int(BURST) + 50)) == BURST
+    assert inbox.skip(B, 0.0)
+    assert inbox.load.accepted == BURST + 1
+    assert fill(inbox, A, 2) == 2
+    assert taken(inbox, 0.0) == []  # its rate is used up
+    assert taken(inbox, 1.0) == ["A0", "A1"]
+
+
+def test_no_message_skips_the_queue_while_others_wait():
+    inbox = FairInbox()
+    inbox.put_task("task")
+    assert not inbox.skip(A, 0.0)
+    taken(inbox, 0.0)
+    fill(inbox, B, 1)
+    assert not inbox.skip(A, 0.0)
+    taken(inbox, 0.0)
+    while inbox.skip(B, 0.0):
+        pass
+    fill(inbox, B, 1)
+    assert taken(inbox, 0.0) == []
+    assert not inbox.skip(A, 0.0)  # one rests
+
+
 def test_a_clock_that_stops_or_goes_back_adds_no_budget():
     inbox: FairInbox[str] = FairInbox()
     for _ in range(10):

@@ -259,7 +259,6 @@ class Authority:
             if verb == b"reply" and self._lone_reply is None and self._inbox.skip(sender, now):
                 self._lone_reply = work
                 return
-            self._queue_lone_reply()
             self._inbox.put(sender, work, size, now, weight)
             self._changed.notify()
 
