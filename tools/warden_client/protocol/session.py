@@ -150,8 +150,6 @@ class Session:
         The device drops its session as soon as the welcome arrives, and then can't open commands
         that were sealed in the old one.
         """
-        if not self._candidates:
-            return False
         return any(now.steady - one.since.steady < CHANGE_S for one in self._candidates.values())
 
     def mark_unconfirmed(self) -> None:

@@ -342,9 +342,8 @@ class _CommandJob:
             return session.seal(request.command, self._number, request.args, request.ttl_s, now)
         except HostError as error:
             if error.code == "counter-exhausted":
-                self._engine.send(
-                    session.address, session.request_hello(now)
-                )  # a new hello follows
+                # A new hello follows.
+                self._engine.send(session.address, session.request_hello(now))
             raise
 
     def _publish(self, data: bytes, command: str = "", fmt: str = "", forged: bool = True) -> None:
