@@ -132,6 +132,51 @@ def test_tokens_that_are_not_made(fleet, store, appid, scope, days, code):
     assert store.tokens() == []
 
 
+ORIGIN = "https://app.example"
+
+
+def test_tokens_for_pages_are_for_the_api_and_no_broker(fleet, store):
+    with refused("bad-argument"):
+        app_tokens.issue(fleet, store, "home", replace(READ, origins=(ORIGIN,)), 1)
+    with refused("bad-argument"):
+        app_tokens.issue(fleet, store, "home", replace(READ, api=True), 1, for_rabbitmq=True)
+    assert store.tokens() == []
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        tuple(f"https://a{number}.example" for number in range(access_token.MOST_ORIGINS + 1)),
+        ("http://app.example",),
+        ("https://app.example/",),
+        ("https://App.example",),
+        ("https://app.example:0",),
+        ("https://*.example",),
+        ("null",),
+    ],
+)
+def test_origins_that_no_token_has(origins):
+    with refused("bad-argument"):
+        Scope(("lock",), True, (), True, origins)
+
+
+def test_another_servers_token_allows_no_more_than_its_application_may_do(store):
+    def check(appid: str, type_: str, command: str, *words: str) -> str:
+        claims = access_token.Claims(appid, "1", time.time() + 60, frozenset(words))
+        return app_tokens.check_foreign(store, claims, type_, command).appid
+
+    assert check("home", "lock", "get_relay", "command:lock:get_relay") == "home"
+    for type_, command, word in (
+        ("lock", "set_relay", "command:lock:get_relay"),  # beyond the token
+        ("lock", "open", "command:lock:open"),  # beyond the application
+        ("door", "get_relay", "command:door:get_relay"),
+    ):
+        with refused("token-scope"):
+            check("home", type_, command, word)
+    with refused("app-unknown"):
+        check("garden", "lock", "get_relay", "command:lock:get_relay")
+
+
 def test_a_token_above_what_mosquitto_takes(fleet, store):
     commands = tuple(f"command_number_{number}" for number in range(32))
     setup.add_app(fleet, store, App("big", ("lock", "meter"), commands))
