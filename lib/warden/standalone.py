@@ -130,7 +130,7 @@ class Connection:
             client_id,
             user,
             password,
-            self._take,
+            self._deliver,
             keepalive_s,
             max_message,
             stall_ms,
@@ -158,7 +158,7 @@ class Connection:
         unload("warden.board.load")
         return Connection(vault, rtc, on_message, floor, network=network, **options)
 
-    def _take(self, topic: memoryview, payload: memoryview, retained: bool) -> None:
+    def _deliver(self, topic: memoryview, payload: memoryview, retained: bool) -> None:
         self._on_message(topic, payload)
 
     def _skipped(self, topic: bytes, head: bytes) -> None:

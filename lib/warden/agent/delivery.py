@@ -47,8 +47,8 @@ class _Way:
         self.due_ms: "int | None" = None  # when all of it is sent again
         self.pause_ms = self.first_pause_ms = pause_ms
 
-    def begin(self, sid: bytes) -> None:
-        """Begin a session: all that is not acknowledged is sent again."""
+    def start_session(self, sid: bytes) -> None:
+        """Start a session: all that is not acknowledged is sent again."""
         self.sid, self.sent, self.due_ms, self.pause_ms = sid, 0, None, self.first_pause_ms
 
 
@@ -179,7 +179,7 @@ class Delivery:
             text = agent.plain.event(event, {"body": body, "n": (1 << 32) - 1})
             size = len(agent.names.event(event, JSON)) + 2 + len(text)
         ensure(size + 5 <= self._limit, "bad-argument", "above the policy's limit")
-        number = self._take_number()
+        number = self._next_number()
         if wait:
             self._fates[number] = ""
         try:
@@ -209,7 +209,7 @@ class Delivery:
         finally:
             self._fates.pop(number, None)
 
-    def _take_number(self) -> int:
+    def _next_number(self) -> int:
         if self._number >= self._numbers:
             # Kept before use: no two events ever have one number, whatever the flash kept of them.
             self._numbers = self._agent.vault.advance("outbox", self._numbers + _BLOCK)
@@ -282,7 +282,7 @@ class Delivery:
             if session is None:
                 continue
             if session.sid != way.sid:
-                way.begin(session.sid)
+                way.start_session(session.sid)
             elif way.due_ms is not None and now_ms >= way.due_ms:
                 # Lost behind the broker: all of it again, in its order, and ever more slowly.
                 way.sent, way.due_ms = 0, None

@@ -108,9 +108,9 @@ class WiFi:
         refused = 0  # for so long the driver says that it failed, in steps of _POLL_MS
         try:
             try:
-                self._begin()
+                self._start()
             except OSError:  # RP2's active() does not say that the chip failed to start
-                self._begin()
+                self._start()
             while time.ticks_diff(time.ticks_ms(), start) <= timeout_ms:
                 if wlan.isconnected():
                     return True
@@ -124,7 +124,7 @@ class WiFi:
         self._stop()
         return False
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         wlan = self._wlan
         wlan.active(True)
         try:

@@ -19,7 +19,7 @@ class SkipAllowance:
         self._left = _MOST_SKIPPED
         self._at = time.ticks_ms()
 
-    def take(self, size: int) -> bool:
+    def spend(self, size: int) -> bool:
         """Use up size bytes of the allowance; return whether it had them."""
         now = time.ticks_ms()
         passed = max(0, time.ticks_diff(now, self._at))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def connect(client: "Client", link: "Link", host: str, port: int, deadline_ms: int) -> None:
     """Do the work of Client.connect(), but for closing the link of one that failed."""
     start = time.ticks_ms()
-    client.begin(link)
+    client.attach(link)
     packets = Packets()
     seconds = client.keepalive.keepalive_ms // 1000
     first = packets.login(client.client_id, client.user, client.password, seconds, client.will)
@@ -28,7 +28,7 @@ async def connect(client: "Client", link: "Link", host: str, port: int, deadline
     packets.close()  # before the hand-shake, whose buffers are large
     # Not collected here: among the gaps of this garbage each piece that mbedTLS asks for would be
     # searched from the first gap on, and the hand-shake take twice its time (docs/benchmarks.md).
-    requests = client.take_out()
+    requests = client.pop_packets()
 
     def rest() -> bytearray:  # which a broker that refuses the log-in must not process
         out = requests[:]

@@ -66,7 +66,7 @@ class Client:
         self._pid = 0  # the last packet ID
         self._out = bytearray()  # packets that wait for the connection
         self._topic, self._length, self._packet = b"", -1, bytearray()
-        self.framer = wire.Framer(limit, SkipAllowance().take)
+        self.framer = wire.Framer(limit, SkipAllowance().spend)
         self._on_skipped = on_skipped
         self._on_message = on_message
         self.keepalive = Keepalive(keepalive_s * 1000, stall_ms)
@@ -112,8 +112,8 @@ class Client:
         finally:
             unload("warden.net.login")
 
-    def begin(self, link: "Link") -> None:
-        """Drop what is left of the last connection: this link is to be opened (net/login.py)."""
+    def attach(self, link: "Link") -> None:
+        """Use a link that is about to be opened (net/login.py), and drop all of the last one."""
         self.framer.clear()
         self.accepted = False
         self._answers = {}
@@ -273,7 +273,7 @@ class Client:
             self._out.extend(wire.publish(topic, payload))
             if self.owes:
                 return  # it waits behind what is being sent
-            data = self.take_out()
+            data = self.pop_packets()
         else:
             data = self._event(topic, payload)
         count = self._write(data)
@@ -301,7 +301,7 @@ class Client:
             self._topic, self._length, self._packet = topic, n, packet
         return packet
 
-    def take_out(self) -> bytearray:
+    def pop_packets(self) -> bytearray:
         """Remove and return the packets that wait for the connection."""
         out, self._out = self._out, bytearray()
         return out
@@ -379,7 +379,7 @@ class Client:
         self._sending = self.owes = True
         try:
             while True:
-                data = self._rest or self.take_out()
+                data = self._rest or self.pop_packets()
                 if not data:
                     break
                 await link.send(data)

@@ -117,8 +117,8 @@ class _Stream:
             self._end = self._port.readinto(self._chunk) or 0
         return self._end > 0
 
-    def begin(self) -> None:
-        """Begin a connection: forget what came before it."""
+    def start_connection(self) -> None:
+        """Reset the counters and the damage of the connection before."""
         self._framer.damaged = False
         self._sent = self._received = 0
 
@@ -210,7 +210,7 @@ class SerialLink(BareLink):
                 if not stream.fill():
                     await self.wait(False, min(wait_ms, _AGAIN_MS))
             elif found[0] == _OPENED and found[2:] == nonce:
-                stream.begin()
+                stream.start_connection()
                 return
             await asyncio.sleep_ms(0)
 

@@ -35,7 +35,7 @@ _RANGE_MS = const(20000)  # for one of them, the hand-shake included where one i
 _TRIES = const(3)  # without a whole range in between
 _PAUSE_MS = const(1000)
 # Headers that describe the body.
-_JUDGED = const((b"content-range", b"content-length", b"transfer-encoding", b"content-encoding"))
+_CHECKED = const((b"content-range", b"content-length", b"transfer-encoding", b"content-encoding"))
 
 
 async def fetch(
@@ -157,13 +157,13 @@ class Stream:
             raise PeerError("https-status", "the server answers %s" % status.decode())
         found = {b"content-range": 0, b"content-length": 0}
 
-        def judge(name: bytes, value: bytes) -> None:
+        def check_header(name: bytes, value: bytes) -> None:
             if name not in found:
                 raise PeerError("https-malformed", "a body in a form that was not asked for")
             found[name] += 1
             if value != (span if name == b"content-range" else str(length).encode()):
                 raise PeerError("https-range", "another range or length than was asked for")
 
-        await self._answers.headers(_JUDGED, judge)
+        await self._answers.headers(_CHECKED, check_header)
         if list(found.values()) != [1, 1]:
             raise PeerError("https-range", "a range that does not say which one")

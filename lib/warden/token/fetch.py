@@ -32,7 +32,7 @@ _MAX_BODY = const(4096)
 _MAX_TOKEN = const(3072)
 _LEAST_S = const(60)  # a shorter life could end before the log-in
 _MOST_S = const(30 * 86400)  # of a longer life no more is used
-_JUDGED = const((b"content-length", b"transfer-encoding", b"content-encoding"))
+_CHECKED = const((b"content-length", b"transfer-encoding", b"content-encoding"))
 _UNRESERVED = const(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -95,12 +95,12 @@ async def _body(answers: Answers) -> bytes:
     lengths: "list[bytes]" = []
     chunked: "list[bytes]" = []
 
-    def judge(name: bytes, value: bytes) -> None:
+    def collect_length(name: bytes, value: bytes) -> None:
         if name == b"content-encoding":
             raise PeerError("https-malformed", "a body in a form that was not asked for")
         (lengths if name == b"content-length" else chunked).append(value)
 
-    await answers.headers(_JUDGED, judge)
+    await answers.headers(_CHECKED, collect_length)
     # Both, or one of them twice: two readers would see two ends.
     if len(lengths) + len(chunked) != 1:
         raise PeerError("https-malformed", "a body that does not say where it ends")

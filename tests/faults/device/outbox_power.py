@@ -41,7 +41,7 @@ class Delivery(delivery_module.Delivery):
 class UsesFirst(delivery_module.Delivery):
     """Wrong: numbers are used before the flash has them."""
 
-    def _take_number(self):
+    def _next_number(self):
         self._number += 1
         if self._number == 3:  # for the search to be short
             self._agent.vault.advance("outbox", 4096)
@@ -60,7 +60,7 @@ class ForgetsFirst(delivery_module.Delivery):
 class CountsAnew(delivery_module.Delivery):
     """Wrong: numbers begin anew at each start."""
 
-    def _take_number(self):
+    def _next_number(self):
         self._number = max(self._number + 1, 1) % 4096
         return self._number
 

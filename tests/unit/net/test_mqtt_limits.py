@@ -90,14 +90,14 @@ async def test_each_packet_has_its_own_time(client):
 
 
 def test_skipped_messages_have_a_budget():
-    ticks = Ticks(SkipAllowance.take)
+    ticks = Ticks(SkipAllowance.spend)
     try:
-        take = SkipAllowance().take
-        check(take(260000) and not take(2145) and take(2144))
+        spend = SkipAllowance().spend
+        check(spend(260000) and not spend(2145) and spend(2144))
         for passed, most in ((0, 0), (100, 6400), (1000000, 262144), (-5, 0)):
             ticks.now += passed
-            check(not take(most + 1))
-            check(take(most))
+            check(not spend(most + 1))
+            check(spend(most))
     finally:
         ticks.restore()
 
