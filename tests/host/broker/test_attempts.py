@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from warden_host.broker.mosquitto import attempts
 from warden_host.broker.mosquitto.attempts import Attempt, AttemptReader, Kind
+from warden_host.broker.mosquitto.living_peers import LivingPeers
 from warden_host.broker.mosquitto.logins import LoginReader
 
 REFUSED = "Client <unknown> disconnected, not authorised."
@@ -68,6 +69,55 @@ def test_of_several_it_is_the_newest_stranger():
     found = read(new("10.0.0.9", 4), new("10.0.0.10", 5), came("10.0.0.10", 5), reader=reader)
     found = read(REFUSED, reader=reader)
     assert kinds(found) == [(Kind.REFUSED, "10.0.0.9")]
+
+
+def test_a_connection_that_is_still_open_was_not_refused():
+    """A board's hand-shake goes on while a guesser, who came before it, is refused."""
+    living: set[tuple[str, int]] = {("10.0.0.8", 2)}
+    reader = AttemptReader(living=lambda: living)
+    lines = [new("10.0.0.7", 1), new("10.0.0.8", 2), REFUSED]
+    assert kinds(read(*lines, reader=reader)) == [(Kind.REFUSED, "10.0.0.7")]
+    # Of those that are over, the newest stranger, as ever; where none is, of all of them.
+    read(new("10.0.0.9", 3), new("10.0.0.7", 4), reader=reader)
+    assert kinds(read(REFUSED, reader=reader)) == [(Kind.REFUSED, "10.0.0.7")]
+    living |= {("10.0.0.9", 3)}
+    assert kinds(read(REFUSED, reader=reader)) == [(Kind.REFUSED, "10.0.0.9")]
+
+
+def test_a_board_beside_a_guesser_is_charged_nothing():
+    """Three of its connections, unfinished within a minute, while the other one guesses."""
+    living: set[tuple[str, int]] = set()
+    reader = AttemptReader(living=lambda: living)
+    charged: list[str] = []
+    for turn in range(3):
+        lines = [new("10.0.0.7", 10 + turn), new("10.0.0.8", 20 + turn)]
+        living.add(("10.0.0.8", 20 + turn))
+        found = read(*lines, REFUSED, reader=reader, time=f"22:12:{10 + 10 * turn}")
+        charged += [one.address for one in found]
+        assert not found[0].sure
+    assert charged == ["10.0.0.7"] * 3
+
+
+def test_the_kernel_is_asked_seldom(monkeypatch):
+    now, asked = [0.0], []
+
+    def received(port: int) -> dict[tuple[str, int], object]:
+        asked.append(port)
+        return {("10.0.0.8", port): None}
+
+    monkeypatch.setattr("warden_host.tcp_diag.received", received)
+    peers = LivingPeers(lambda: (1, 2), lambda: now[0])
+    assert peers.look() == {("10.0.0.8", 1), ("10.0.0.8", 2)}
+    assert (peers.look(), asked) == ((), [1, 2])
+    now[0] += 0.05
+    assert len(peers.look()) == 2
+
+    def fails(_: int) -> None:
+        raise OSError
+
+    monkeypatch.setattr("warden_host.tcp_diag.received", fails)
+    now[0] += 1
+    assert peers.look() == ()
 
 
 def test_connections_that_ended_otherwise_are_none():

@@ -4,7 +4,8 @@ One sign holds an address in every version: `New connection from ADDRESS:PORT` w
 `New client connected from ADDRESS:PORT as`. 2.0 says of a refused log-in neither address nor port,
 and several connections may be open that have not logged in. Then it is ascribed to the newest of
 them from an address where no client of the fleet is known: a guesser is fast, and a device on a
-chip takes seconds. Where that one logs in after all, the refusal is taken back and ascribed anew.
+chip takes seconds. One that the kernel still has is not the one, as the broker closes what it
+refuses. Where that one logs in after all, the refusal is taken back and ascribed anew.
 
 What a client calls itself stands in these lines, too. So an address counts only where the broker's
 own words hold it: at the start of a line, or where it is that of an open connection.
@@ -13,7 +14,7 @@ own words hold it: at the start of a line, or where it is that of an open connec
 import itertools
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -84,9 +85,17 @@ _Key = tuple[str, int]
 class AttemptReader:
     """Read the lines of a log in order."""
 
-    def __init__(self, is_known: Callable[[str], bool] = lambda _: False) -> None:
-        """is_known: returns whether clients of the fleet log in from an address."""
+    def __init__(
+        self,
+        is_known: Callable[[str], bool] = lambda _: False,
+        living: Callable[[], Collection[_Key]] = tuple,
+    ) -> None:
+        """is_known: returns whether clients of the fleet log in from an address.
+
+        living: returns address and port of each connection that is open now, as far as is known.
+        """
         self._is_known = is_known
+        self._living = living
         self._open: OrderedDict[_Key, _Connection] = OrderedDict()
         self._of_address: Counter[str] = Counter()  # how many of the open ones
         self._ascribed: OrderedDict[_Key, _Connection] = OrderedDict()  # refused, unsure
@@ -168,8 +177,13 @@ class AttemptReader:
         yield Attempt(Kind.REFUSED, now, key[0], client, connection.number, sure)
 
     def _likeliest(self) -> _Key | None:
-        """Return the newest connection from an address without clients, else the newest one."""
+        """Return the newest connection from an address without clients, else the newest one.
+
+        Of those that are over, where there are any.
+        """
         newest = list(itertools.islice(reversed(self._open), _LOOKED_AT))
+        living = self._living()
+        newest = [key for key in newest if key not in living] or newest
         strange = (key for key in newest if not self._is_known(key[0]))
         return next(strange, newest[0] if newest else None)
 

@@ -24,6 +24,7 @@ from warden_host.broker.connection import Listener
 from warden_host.broker.mosquitto import dynsec, registry
 from warden_host.broker.mosquitto.attempts import Attempt, AttemptReader
 from warden_host.broker.mosquitto.config import configuration, listening
+from warden_host.broker.mosquitto.living_peers import LivingPeers
 from warden_host.broker.mosquitto.log import BrokerLog
 from warden_host.broker.mosquitto.logins import LoginReader, RefusedLogin
 from warden_host.broker.mosquitto.places import Places
@@ -67,7 +68,9 @@ class Broker:
         self._logins = LoginReader()
         # Returns whether clients of the fleet log in from an address.
         self.is_known_address: Callable[[str], bool] = lambda _: False
-        self._attempts = AttemptReader(lambda address: self.is_known_address(address))
+        self._attempts = AttemptReader(
+            lambda address: self.is_known_address(address), LivingPeers(lambda: self.ports).look
+        )
         self.places = Places()  # addresses from which clients logged in
         # Called with each log-in that was refused, on the log's thread; it must not raise.
         self.on_refused_login: Callable[[RefusedLogin], None] | None = None
