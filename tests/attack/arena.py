@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from warden_host.broker.accounts import (
     machine_password,
 )
 from warden_host.broker.mosquitto import registry
+from warden_host.broker.mosquitto.broker import LOG
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.request import Request
@@ -208,6 +210,24 @@ class Arena:
         return json.loads(self._process.stdout.readline())
 
     # What the fleet's owner sees
+
+    def logged(self, user: str) -> str:
+        """Return "the broker's log" once that tells that a client was cut off, or hung up.
+
+        "" where nothing comes. user: its user name.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        name = re.escape(user)
+        end = re.compile(
+            rf"Client {name}(?: \[[^]]+\])? (?:disconnected[,:]|closed|has exceeded)|"
+            rf"Bad socket read/write on client {name}:"  # what 2.0 says of a retained message
+        )
+        while time.monotonic() < deadline:
+            text = (self.fleet.broker / LOG).read_text(errors="replace")
+            if end.search(text):
+                return "the broker's log"
+            time.sleep(0.05)
+        return ""
 
     def wait_seen(
         self, fits: Callable[[FleetEvent], bool], began: float, seconds: float = PATIENCE_S

@@ -3,7 +3,7 @@
 import contextlib
 import time
 
-from attack.arena import TYPE, Arena
+from attack.arena import PATIENCE_S, TYPE, Arena
 from attack.raw_client import connect_packet, field, packet
 from attack.registry import Result, attack
 from warden_host import names
@@ -11,7 +11,7 @@ from warden_host.broker.accounts import app_account, machine_password
 from warden_host.broker.mosquitto import registry
 
 REFUSED = 0x80
-_LOG = "the broker's log"
+_UNSEEN = "no news: it got nothing"
 
 
 def topic(device: str, way: str, verb: str, fmt: str = "cose") -> str:
@@ -40,17 +40,15 @@ def topic_spying(arena: Arena) -> Result:
     began = time.time()
     with arena.honest() as notice, arena.client("SPY") as spy:
         granted = [each for each in filters if spy.subscribe(each)[-1:] != [REFUSED]]
-        spy.subscribe(own)
+        listens = spy.subscribe(own)[-1:] != [REFUSED]
         for number in range(3):  # what honest devices get meanwhile
             arena.command(f"H{number % len(arena.honest_names)}")
         heard = []
         with contextlib.suppress(TimeoutError):
             while (got := spy.read_packet(0.3)) is not None:
                 heard.append(got)
-    blocked = "the broker refused each filter" if not granted and not heard else ""
-    return Result(
-        "no news: it got nothing", blocked, None, time.time() - began, {"honest": notice}
-    )
+    blocked = "the broker refused each filter" if listens and not granted and not heard else ""
+    return Result(_UNSEEN, blocked, None, time.time() - began, {"honest": notice})
 
 
 @attack("malformed packets", "the broker ends that connection, and no other")
@@ -101,7 +99,7 @@ def malformed_packets(arena: Arena) -> Result:
             again = client.ping()
     blocked = "connection ended" if again and not survived else ""
     return Result(
-        _LOG,
+        arena.logged(user),
         blocked,
         None,
         time.time() - began,
@@ -132,10 +130,15 @@ def retained_traps(arena: Arena) -> Result:
             late.subscribe(f"iot-2/type/{TYPE}/id/+/evt/#")
             heard = []
             with contextlib.suppress(TimeoutError):  # events of honest devices, too
-                while len(heard) < 10 and (got := late.read_packet(0.3)) is not None:
+                while len(heard) < 10 and (got := late.read_packet(PATIENCE_S)) is not None:
                     heard.append(got[0] & 1)
-    blocked = "" if kept or any(heard) else "disconnected, nothing was retained"
-    return Result(_LOG, blocked, None, time.time() - began, {"honest": notice, "kept": kept})
+    listened = len(heard) == 10  # a retained message would have been the first of them
+    blocked = (
+        "disconnected, nothing was retained" if listened and not kept and not any(heard) else ""
+    )
+    return Result(
+        arena.logged(user), blocked, None, time.time() - began, {"honest": notice, "kept": kept}
+    )
 
 
 @attack("will abuse", "a last will may go where its client may publish")
@@ -154,19 +157,28 @@ def will_abuse(arena: Arena) -> Result:
     wills = [(each, b'{"commands":[]}', False) for each in targets]
     own = (topic("WILL", "evt", "offline", "json"), b"x" * 1500, False)
     began = time.time()
-    heard = []
-    with arena.honest() as notice, arena.client("TARGET") as target:
+    heard, events = [], []
+    with registry.opened(arena.fleet) as accounts:
+        accounts.put(app_account("watch", (TYPE,), watching := machine_password()))
+    with arena.honest() as notice, arena.client("TARGET") as target, arena.client() as watch:
         target.subscribe(f"{names.topic_base(TYPE, 'TARGET')}/cmd/#")
+        watch.log_in(names.app_client("watch"), watching)
+        for device in ("WILL", "TARGET"):
+            watch.subscribe(f"{names.topic_base(TYPE, device)}/evt/#")
         for will in [*wills, *[own] * (200 if arena.whole else 5)]:
             with arena.client() as client:
                 client.log_in(user, password, will=will)
         with contextlib.suppress(TimeoutError):
             while (got := target.read_packet(0.5)) is not None:
                 heard.append(got)
-    blocked = "" if heard else "the broker sent none of them"
-    return Result(
-        _LOG, blocked, None, time.time() - began, {"honest": notice, "heard": len(heard)}
-    )
+        with contextlib.suppress(TimeoutError):
+            while (got := watch.read_packet(0.5)) is not None:
+                events.append(got[1])
+    forged = [each for each in events if b"/id/TARGET/" in each]
+    own_came = any(b"/id/WILL/evt/offline/" in each for each in events)  # so wills are sent
+    blocked = "the broker sent none of them" if own_came and not heard and not forged else ""
+    figures = {"honest": notice, "heard": len(heard) + len(forged)}
+    return Result(arena.logged(user), blocked, None, time.time() - began, figures)
 
 
 @attack("many subscriptions", "a device may subscribe to one filter, its own")
@@ -180,6 +192,4 @@ def many_subscriptions(arena: Arena) -> Result:
         granted = [each for each in filters if client.subscribe(each)[-1:] != [REFUSED]]
         own = client.subscribe(f"{base}/#")
     blocked = "all but its own refused" if not granted and own[-1:] != [REFUSED] else ""
-    return Result(
-        "no news: it got nothing", blocked, None, time.time() - began, {"honest": notice}
-    )
+    return Result(_UNSEEN, blocked, None, time.time() - began, {"honest": notice})

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import subprocess
 import time
 
@@ -43,7 +44,7 @@ def flood(arena: Arena, kind: str, user: str = "") -> Result:
         with arena.honest() as notice:
             began = time.time()
             print("go", file=process.stdin, flush=True)
-            revoked = revoke(arena, victim) if arena.whole else {}
+            revoke_s = revoke(arena, victim) if arena.whole else None
             done = json.loads(process.stdout.readline())
     seen, seen_s = arena.wait_seen(
         lambda event: (
@@ -59,17 +60,19 @@ def flood(arena: Arena, kind: str, user: str = "") -> Result:
         "cut off at the broker" if done["refused"] else "",
         seen_s,
         blocked_s,
-        {"rate": round(done["rate"]), "sent": done["sent"], "honest": notice} | revoked,
+        {"rate": round(done["rate"]), "sent": done["sent"], "honest": notice}
+        | ({} if revoke_s is None else {"revoke": f"{revoke_s:.2f} s"}),
+        cut_s=math.inf if blocked_s is None else blocked_s,
+        revoke_s=revoke_s,
     )
 
 
-def revoke(arena: Arena, device: str) -> dict[str, str]:
-    """Cut another device off in the midst of the flood; return how long that took."""
+def revoke(arena: Arena, device: str) -> float:
+    """Cut another device off in the midst of the flood; return the seconds, inf if it fails."""
     began = time.monotonic()
     with contextlib.redirect_stdout(io.StringIO()):
         code = main.run(["--fleet", str(arena.fleet.root), "revoke", device, "--yes"])
-    took = time.monotonic() - began
-    return {"revoke": f"{took:.2f} s" if code == 0 else f"failed ({code})"}
+    return time.monotonic() - began if code == 0 else math.inf
 
 
 for _kind in (*KINDS, *UNSEEN):

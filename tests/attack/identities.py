@@ -86,7 +86,11 @@ def cloned_identity(arena: Arena) -> Result:
             if turns >= ENOUGH:
                 arena.wait_seen(lambda event: event.code == "device-cloned", began, 2)
         seen, seen_s = arena.wait_seen(
-            lambda event: event.kind == "reaction" and event.code == "device-cloned", began, 60
+            lambda event: (
+                (event.device, event.code, event.kind) == ("CLONED", "device-cloned", "reaction")
+            ),
+            began,
+            60,
         )
         blocked = ""
         try:
@@ -127,8 +131,9 @@ def forged_application(arena: Arena) -> Result:
         seen, seen_s = arena.wait_seen(
             lambda event: event.kind == "incident" and event.device == "REAL", began, 60
         )
-        state = arena.authority.command(Request("REAL", "get_relay", {}, timeout_s=60))
-    obeyed = state.get("reply", {}).get("result") not in ({"on": 0}, 0, None, False)
-    return Result(
-        seen, "" if obeyed else "the device refused it", seen_s, None, {"honest": notice}
-    )
+        # It does what the authority orders behind them, and prints it, as it would have these.
+        arena.authority.command(Request("REAL", "set_relay", {"on": 7}, timeout_s=60))
+        board.wait_line("relay 7")
+        obeyed = [line for line in board.lines.all() if line.startswith("relay ")]
+    blocked = "the device refused it" if obeyed == ["relay 7"] else ""
+    return Result(seen, blocked, seen_s, None, {"honest": notice})

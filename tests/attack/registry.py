@@ -22,7 +22,9 @@ class Result:
 
     seen: the code under which the fleet's owner saw it, "" where nobody did. blocked: what stopped
     it, in a few words, "" where nothing did. seen_s, blocked_s: after how long, None where there
-    is nothing to wait for. notes: figures for people.
+    is nothing to wait for. cut_s: after how long a flooder was cut off, infinite where it was not;
+    revoke_s: what a revocation took meanwhile, infinite where it failed; None where there is no
+    target for it. notes: figures for people.
     """
 
     seen: str = ""
@@ -30,6 +32,8 @@ class Result:
     seen_s: float | None = None
     blocked_s: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    cut_s: float | None = None
+    revoke_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
     python -m attack.run [WORD…]     attacks whose names hold one of these words; all without
 
-Exit code 1 where an attack was not seen or not blocked, or an honest device lost anything.
+Exit code 1 where an attack was not seen or not blocked, an honest device lost anything, or a
+target was missed: see excesses().
 """
 
 import sys
@@ -14,7 +15,9 @@ from attack.arena import Arena, Notice, percentile
 from attack.registry import Attack, Result, load
 
 _ROW = "{:<26} {:<20} {:>7}  {:<34} {:>7}  {:>5} {:>9} {:>7}  {}"
-RATIO = 2.0  # of the honest devices' latency, at most
+# At most: the honest devices' latency over the quiet one, until the cut-off, and a revocation.
+RATIO, CUT_S, REVOKE_S = 2.0, 5.0, 2.0
+FEWEST = 100  # commands behind a 99th percentile
 
 
 def seconds(value: float | None) -> str:
@@ -29,11 +32,28 @@ def failures(result: Result) -> list[str]:
     if not result.blocked:
         found.append("not blocked")
     notice = result.notes.get("honest")
+    if not isinstance(notice, Notice) or not notice.quiet or not notice.during:
+        return [*found, "no honest device was looked at"]
+    if notice.lost:
+        found.append(f"honest devices lost {notice.lost}")
+    if notice.reconnected:
+        found.append(f"honest devices reconnected {notice.reconnected} times")
+    return found
+
+
+def excesses(result: Result) -> list[str]:
+    """Return which of the targets of a whole run are missed; other load can be the cause."""
+    found = []
+    notice = result.notes.get("honest")
     if isinstance(notice, Notice):
-        if notice.lost:
-            found.append(f"honest devices lost {notice.lost}")
-        if notice.reconnected:
-            found.append(f"honest devices reconnected {notice.reconnected} times")
+        if min(len(notice.quiet), len(notice.during)) < FEWEST:
+            found.append(f"too few commands for a 99th percentile, below {FEWEST}")
+        elif notice.ratio > RATIO:
+            found.append(f"honest devices' p99 is {notice.ratio:.2f} times the quiet one")
+    if result.cut_s is not None and not result.cut_s <= CUT_S:
+        found.append(f"cut off after {result.cut_s:.1f} s")
+    if result.revoke_s is not None and not result.revoke_s <= REVOKE_S:
+        found.append(f"`warden revoke` of another device took {result.revoke_s:.1f} s")
     return found
 
 
@@ -82,10 +102,10 @@ def main(words: list[str]) -> int:
             result = attack.run(arena)
             result.notes["took"] = f"{time.monotonic() - began:.0f} s"
         print_row(attack, result)
-        for text in failures(result):
+        for text in failures(result) + excesses(result):
             bad += 1
             print(f"    {text}")
-    print(f"{bad} failures" if bad else "every attack was seen and blocked")
+    print(f"{bad} failures" if bad else "every attack was seen and blocked, within the targets")
     return min(bad, 1)
 
 
