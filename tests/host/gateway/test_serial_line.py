@@ -214,6 +214,18 @@ def test_a_new_opening_ends_the_connection_before():
     in_world(work)
 
 
+def test_what_waits_for_the_old_connection_is_dropped():
+    async def work(world: World) -> None:
+        await world.send(frame(OPEN, 0, NONCE))
+        world.writers[0].write(bytes(1 << 20))
+        await world.turns()
+        assert world.line.unsent > 65536
+        await world.send(frame(OPEN, 0, b"another1"))
+        assert world.line.unsent <= len(frame(OPENED, 0, b"another1"))
+
+    in_world(work)
+
+
 def test_what_goes_out_is_cut_into_numbered_frames():
     async def work(world: World) -> None:
         await world.send(frame(OPEN, 0, NONCE))
