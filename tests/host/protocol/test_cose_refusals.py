@@ -99,3 +99,13 @@ def test_plain_events_of_another_form(body):
     assert good.id == 1
     (outcome,) = peer.receive("x", body)
     assert outcome.code == "bad-body"
+
+
+@pytest.mark.parametrize("fields", ['"ok":true', '"id":-1,"ok":true', '"id":1', '"id":1,"ok":1'])
+def test_plain_replies_of_another_form(fields):
+    peer = PlainPeer(names.Address("relay", "D1", "lights"), bytes(32))
+    text = '{"event":"reply","deviceId":"D1",%s}'
+    (good,) = peer.receive("reply", (text % '"id":1,"ok":true').encode())
+    assert (good.event, good.id, good.body) == ("reply", 1, {"ok": True})
+    (outcome,) = peer.receive("reply", (text % fields).encode())
+    assert outcome.code == "bad-body"

@@ -62,7 +62,7 @@ def read_request(line: Line) -> Request:
     if not isinstance(args, dict):
         raise HostError("control-malformed", "args is not an object")
     ttl, timeout = line.get("ttl", 30), line.get("timeout", 10)
-    if type(ttl) is not int or not isinstance(timeout, (int, float)) or not 0 < timeout <= 600:
+    if type(ttl) is not int or type(timeout) not in (int, float) or not 0 < timeout <= 600:
         raise HostError("control-malformed", "ttl or timeout is out of range")
     return Request(
         device=read_text(line, "device"),

@@ -1,0 +1,103 @@
+"""Fields of requests on the sockets: another form is refused before anything is done."""
+
+from types import SimpleNamespace
+
+import pytest
+from host_kit import refused
+from warden_host.service import request_fields, web_passwords
+from warden_host.service.operators import AuditedSockets, Rights
+from warden_host.service.request_fields import read_number, read_policy, read_request, read_text
+
+SEND = {"device": "D1", "command": "set_relay"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"args": []},
+        {"args": None},
+        {"ttl": "30"},
+        {"ttl": True},
+        {"ttl": 1.5},
+        {"timeout": 0},
+        {"timeout": -1},
+        {"timeout": 601},
+        {"timeout": True},
+        {"timeout": "10"},
+        {"device": None},
+        {"device": "D" * 257},
+        {"command": 1},
+        {"app": []},
+        {"forge": {}},
+    ],
+)
+def test_commands_of_another_form(wrong):
+    found = read_request(SEND | {"hold": 1, "timeout": 600})
+    assert (found.timeout_s, found.args, found.hold) == (600.0, {}, False)
+    with refused("control-malformed"):
+        read_request(SEND | wrong)
+
+
+@pytest.mark.parametrize("value", [-1, 1001, 1.0, True, "1", None])
+def test_numbers_out_of_range(value):
+    assert read_number({}) == 0 and read_number({"page": 1000}) == 1000
+    with refused("control-malformed"):
+        read_number({"page": value})
+
+
+def test_texts_within_their_length():
+    assert read_text({"name": "x" * 5}, "name", limit=5) == "x" * 5
+    for line in ({"name": "x" * 6}, {"name": b"x"}, {}):
+        with refused("control-malformed"):
+            read_text(line, "name", limit=5)
+
+
+@pytest.mark.parametrize("value", [{"hex": 1}, {"hex": "0"}, {"hex": "xx"}, [{"hex": None}]])
+def test_bytes_of_another_form(value):
+    assert request_fields.read_bytes([{"hex": "00ff"}, {"a": 1}]) == [b"\x00\xff", {"a": 1}]
+    with refused("control-malformed"):
+        request_fields.read_bytes(value)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"change": "1"},
+        {"change": True},
+        {"brokers": {}},
+        {"brokers": [["a", 1]]},
+        {"brokers": [["a", True, 1]]},
+        {"brokers": [["a", 1, 1, 1]]},
+        {"brokers": ["a"]},
+    ],
+)
+def test_policies_of_another_form(more):
+    known = SimpleNamespace(device="D1", next_policy=b"p")
+    line = {"change": 1, "brokers": [["a", 1, 1], ["b", 1, 1, "password"]]}
+    assert read_policy(line, known)["policy"] == b"p"
+    with refused("control-malformed"):
+        read_policy(line | more, known)
+    with refused("not-applicable"):
+        read_policy(line, SimpleNamespace(device="D1", next_policy=None))
+
+
+@pytest.mark.parametrize(
+    "length", [web_passwords.MIN_PASSWORD - 1, web_passwords.MAX_PASSWORD + 1]
+)
+def test_passwords_that_are_too_short_or_too_long(length):
+    with refused("bad-argument"):
+        web_passwords.hash_password("x" * length)
+
+
+def test_nothing_is_done_before_the_authority_is_there_and_nobody_calls_without_end():
+    done: list[str] = []
+    sockets = AuditedSockets(lambda line, _: done.append(line["op"]), lambda code, text: None)
+    rights = Rights("alice console", ("own",))
+    caller = SimpleNamespace(who="", on_finish=None)
+    with refused("not-serving"):
+        sockets.handle_session({"op": "send"} | SEND, caller, rights)
+    assert done == []
+    with refused("not-serving"):
+        for _ in range(1000):
+            sockets.handle_session({"op": "online"}, caller, rights)
+    assert 50 < len(done) < 1000
