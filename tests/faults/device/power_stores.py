@@ -9,6 +9,7 @@ ends with status 1 and the reason when a promise is broken.
 """
 
 import sys
+from hashlib import sha256
 
 HERE = __file__.rsplit("/", 1)[0]
 sys.path[:] = [HERE + "/../../unit/kit", HERE + "/../../../lib", ".frozen"]
@@ -122,7 +123,23 @@ def heal(place, image, budget, torn=0):
     return attempt(place, start, budget, torn)
 
 
+def check_once(place, name, known):
+    """check_after_cut(), once for each content of the medium: what an operation leaves of which
+    no bit was written, and what the one before leaves when it was whole, are the same.
+
+    known: what was found so far, by digest of the content.
+    """
+    image = place.image()
+    if place.on_nvs:
+        image = repr(sorted(image.items())).encode()
+    digest = sha256(image).digest()
+    if digest not in known:
+        known[digest] = check_after_cut(name, place.store, False)
+    return known[digest]
+
+
 def scenario(place, name, title, image):
+    known = {}
     change(place, name, image, None)
     operations = place.part.operations
     found = {"old": 0, "new": 0}
@@ -131,7 +148,7 @@ def scenario(place, name, title, image):
         for torn in TORN:
             change(place, name, image, budget, torn)
             cut = place.image()
-            result = check_after_cut(name, place.store, False)
+            result = check_once(place, name, known)
             found[result] += 1
             cuts += 1
             if torn not in HEALED or not heals_at(name, budget):
@@ -139,7 +156,7 @@ def scenario(place, name, title, image):
             heal(place, cut, None)
             for second in range(place.part.operations):
                 heal(place, cut, second, torn)
-                if check_after_cut(name, place.store, False) != result:
+                if check_once(place, name, known) != result:
                     raise Wrong("healing changed what was found")
                 heals += 1
     finished = change(place, name, image, None)
